@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import psycopg
 from psycopg import sql
 
-from tocsin.core.db.trigram_index import search_expression
+from tocsin.core.db.queries import search_expression
 
 #: One alert in so many is live. Its number says when it was opened.
 LIVE_EVERY = 250

@@ -6,14 +6,14 @@ alerts are some days old: seconds and minutes would take longer to write in the 
 
 from __future__ import annotations
 
-import os
+import os as os_module
 import statistics
 import time
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "tocsin.settings"
-os.environ["TOCSIN_SECRET_KEY"] = "a-key-for-benchmarks-0123456789abcdef"
+os_module.environ["DJANGO_SETTINGS_MODULE"] = "tocsin.settings"
+os_module.environ["TOCSIN_SECRET_KEY"] = "a-key-for-benchmarks-0123456789abcdef"
 # Replaced by that of the benchmark's own server.
-os.environ["TOCSIN_DATABASE_URL"] = "postgresql:///none?host=/nonexistent"
+os_module.environ["TOCSIN_DATABASE_URL"] = "postgresql:///none?host=/nonexistent"
 
 import django
 
@@ -29,7 +29,7 @@ from tocsin.core.config import settings_store  # noqa: E402
 from tocsin.core.db import database  # noqa: E402
 from tocsin.core.runtime import clock  # noqa: E402
 
-SIZES = tuple(map(int, os.environ.get("BENCH_ALERTS", "200000 1000000").split())) if SECONDS > 1 else (2_000,)
+SIZES = tuple(map(int, os_module.environ.get("BENCH_ALERTS", "200000 1000000").split())) if SECONDS > 1 else (2_000,)
 ROUNDS, WARM_UP = (60, 5) if SECONDS > 1 else (2, 0)
 PATHS = ("/alerts/", "/alerts/?tab=closed", "/alerts/?tab=closed&q=disk", "/")
 PROMISED = 1.2

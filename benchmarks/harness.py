@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 import psycopg
 
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.embedded_server import EmbeddedPostgres
 
 ROOT = Path(__file__).resolve().parent.parent
 TOCSIN = Path(sys.executable).parent / "tocsin"

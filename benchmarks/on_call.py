@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 
 from benchmarks.harness import SECONDS, report
 from tocsin.oncall.calculation import final_schedule, schedules
-from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, SnapshotMember, SnapshotUser
-from tocsin.oncall.calculation.holiday_calendars import HolidayDays
+from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMember, SnapshotUser
 from tocsin.oncall.calculation.schedules import CompiledOverride
+from tocsin.oncall.calculation.weekly_windows import HolidayDays
 from tocsin.people.member_roles import MemberRole
 
 #: A second of `make test-all` is enough for a tenth of the groups.

@@ -93,13 +93,13 @@ def findings() -> Iterator[Finding]:
     """Every finding that the checks can report, in any order."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tocsin.settings")
     django.setup()
-    from tocsin.operate.checks import on_call, outbound, workflows
+    from tocsin.operate.checks import integrations, people
 
     for module in MODULES:
         yield from _Module(module).findings("HealthFinding", "note")
     yield from _Module(OPERATE / "durability.py").findings("DurabilityRisk", prefix="database.")
     families: tuple[tuple[str, Mapping[str, object]], ...] = (
-        ("oncall", on_call.REMEDIES), ("outbound", outbound.REMEDIES), ("workflow", workflows.REMEDIES),
+        ("oncall", people.REMEDIES), ("outbound", integrations.REMEDIES), ("workflow", integrations.WORKFLOWS_REMEDIES),
     )  # fmt: skip
     for area, remedies in families:
         for kind, remedy in remedies.items():

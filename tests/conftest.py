@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
+import os as os_module
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +13,13 @@ import pytest
 # Loading modules makes no garbage.
 gc.set_threshold(500_000, 20, 50)
 
-for _name in [name for name in os.environ if name.startswith("TOCSIN_") and not name.startswith("TOCSIN_TEST_")]:
-    del os.environ[_name]
-os.environ["DJANGO_SETTINGS_MODULE"] = "tocsin.settings"
-os.environ["TOCSIN_SECRET_KEY"] = "a-key-for-tests-only-0123456789abcdef"
+for _name in [name for name in os_module.environ if name.startswith("TOCSIN_") and not name.startswith("TOCSIN_TEST_")]:
+    del os_module.environ[_name]
+os_module.environ["DJANGO_SETTINGS_MODULE"] = "tocsin.settings"
+os_module.environ["TOCSIN_SECRET_KEY"] = "a-key-for-tests-only-0123456789abcdef"
 # Nothing answers here: a test that wants a database asks for the fixture `database`.
-os.environ["TOCSIN_DATABASE_URL"] = "postgresql:///none?host=/nonexistent"
-os.environ["TOCSIN_DATA_DIR"] = str(Path(tempfile.gettempdir()) / f"tocsin-tests-data-{os.getuid()}")
+os_module.environ["TOCSIN_DATABASE_URL"] = "postgresql:///none?host=/nonexistent"
+os_module.environ["TOCSIN_DATA_DIR"] = str(Path(tempfile.gettempdir()) / f"tocsin-tests-data-{os_module.getuid()}")
 
 import django  # noqa: E402
 

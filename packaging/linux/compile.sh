@@ -11,7 +11,7 @@ import django
 from django.urls import get_resolver
 
 django.setup()
-import tocsin.cli.main, tocsin.node, tocsin.web_process.process
+import tocsin.cli.main, tocsin.node, tocsin.web_process
 
 assert get_resolver().url_patterns
 CODE

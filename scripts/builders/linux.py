@@ -19,7 +19,7 @@ import bring
 
 from builders import python, release
 from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
-from tocsin.core.embedded_postgres.layout import ROOT_DATA_DIR
+from tocsin.core.embedded_layout import ROOT_DATA_DIR
 from tocsin.operate import service
 
 SOURCES = bring.ROOT / "packaging" / "linux"

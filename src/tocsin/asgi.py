@@ -21,6 +21,7 @@ from tocsin.core.net.asgi import (
     BodyTimeout,
     BodyTooLarge,
     ClientDisconnected,
+    ClientLimit,
     OverCapacity,
     Receive,
     Send,
@@ -30,7 +31,6 @@ from tocsin.core.net.asgi import (
     send_error,
 )
 from tocsin.core.net.asgi import headers as headers_of
-from tocsin.core.net.client_limits import ClientLimit
 from tocsin.inbound import app as inbound_app
 
 log = logging.getLogger(__name__)

@@ -15,10 +15,9 @@ from django.db import connections
 
 from tocsin.asgi import AsgiRouter
 from tocsin.core.db import database
-from tocsin.core.db.database import CHANNEL
-from tocsin.core.db.pipelined_connection import PipelinedConnection
+from tocsin.core.db.database import CHANNEL, PipelinedConnection
 from tocsin.core.db.start_up import wait_for_database
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.errors import TocsinError
 from tocsin.core.ids import uuid7
 from tocsin.core.net.asgi import BodyReader
@@ -27,17 +26,17 @@ from tocsin.core.runtime.periodic_tasks import Worker
 from tocsin.inbound import tasks
 from tocsin.inbound.app import InboundApp
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.email.smtp_listener import SmtpListener
-from tocsin.inbound.http.fast_path import FastPath
+from tocsin.inbound.email import SmtpListener
 from tocsin.inbound.processing.committer import Committer
+from tocsin.inbound.webhook_endpoint import FastPath
 from tocsin.notify import worker as notify_worker
-from tocsin.notify.dispatch.preload import preload
+from tocsin.notify.dispatch.send import preload
 from tocsin.operate import tasks as operate
-from tocsin.operate.http.probes import ProbesApp
+from tocsin.operate.http import ProbesApp
 from tocsin.operate.node_heartbeat import NodeHeartbeat, TaskRun
 from tocsin.outbound.delivery import dispatcher as outbound
-from tocsin.web.sse import broadcaster, endpoint
-from tocsin.web_process.proxy import WebProcessProxy
+from tocsin.web import sse
+from tocsin.web_process import WebProcessProxy
 from tocsin.wiring import worker_tasks
 
 log = logging.getLogger(__name__)
@@ -94,7 +93,7 @@ class NodeProcess:
             body_reader=self._body_reader,
             probes=self.probes,
             inbound=self.inbound,
-            live=endpoint.stream if self._web_process is not None else None,
+            live=sse.stream if self._web_process is not None else None,
             web=self._web_process,
             on_unknown_post=refused_requests.count_unmatched if refused_requests is not None else None,
         )
@@ -131,7 +130,7 @@ class NodeProcess:
     def end_streams(self) -> None:
         """Ends live streams (SSE), which would delay the server's graceful stop."""
         if self._web_process is not None:
-            endpoint.stop()
+            sse.stop()
 
     def stop(self) -> None:
         """Stops the threads: accepted work is finished, no new work is started. Takes STOP_TIMEOUT and
@@ -182,7 +181,7 @@ class NodeProcess:
                 with database.connect(name="tocsin listener") as connection:
                     connection.execute(f"LISTEN {CHANNEL}".encode())
                     self._registry.refresh()
-                    broadcaster.process_broadcaster.start()
+                    sse.process_broadcaster.start()
                     self._wake_all()
                     self._listen_on(connection)
             except psycopg.Error as error:
@@ -215,7 +214,7 @@ class NodeProcess:
 
     def _publish(self, topics: set[str]) -> None:
         self.worker.wake(topics)
-        broadcaster.publish(topics)
+        sse.publish(topics)
 
     def _wake_all(self) -> None:
         self.worker.wake({topic for task in self.worker.tasks for topic in task.topics})

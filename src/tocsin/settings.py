@@ -20,7 +20,7 @@ CONFIG = environment.current()
 PACKAGE = Path(__file__).resolve().parent
 
 DEBUG = CONFIG.debug
-_keys = crypto.keys()
+_keys = crypto.secret_keys()
 # Derived keys, so that sessions and signed links never share a key with secrets at rest.
 SECRET_KEY, *SECRET_KEY_FALLBACKS = (hashlib.sha256(f"django:{key}".encode()).hexdigest() for key in _keys)
 
@@ -91,7 +91,7 @@ MIDDLEWARE = [
     "tocsin.web.http.middleware.SignInRequiredMiddleware",
     "tocsin.web.http.middleware.UserPreferencesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "tocsin.web.accounts.session_middleware.SignedInMiddleware",
+    "tocsin.web.accounts.session_store.SignedInMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
 ]
@@ -145,7 +145,7 @@ AUTH_USER_MODEL = "people.User"
 SILENCED_SYSTEM_CHECKS = ["auth.W004"]
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
-    "tocsin.web.accounts.passwords.PasswordBackend",
+    "tocsin.web.accounts.signin.PasswordBackend",
 ]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
@@ -178,7 +178,7 @@ ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 # An e-mail to an unknown address would reveal that it is unknown, and Tocsin does not send e-mail to strangers.
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 ACCOUNT_PREVENT_ENUMERATION = True
-# `web.accounts.attempts` counts passwords and codes. This limit covers the rest, such as passkeys.
+# `web.accounts.signin` counts passwords and codes. This limit covers the rest, such as passkeys.
 ACCOUNT_RATE_LIMITS = {"login_failed": "10/m/ip,50/h/key"}
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if _secure else "http"
@@ -206,8 +206,8 @@ WHITENOISE_AUTOREFRESH = DEBUG
 WHITENOISE_IMMUTABLE_FILE_TEST = assets.is_immutable
 WHITENOISE_MIMETYPES = {".webmanifest": "application/manifest+json"}
 
-CSRF_FAILURE_VIEW = "tocsin.web.http.errors.csrf_failed"
-FORM_RENDERER = "tocsin.web.ui.rendering.FormRenderer"
+CSRF_FAILURE_VIEW = "tocsin.web.http.middleware.csrf_failed"
+FORM_RENDERER = "tocsin.web.ui.forms.FormRenderer"
 MESSAGE_TAGS = {
     message_levels.INFO: "",
     message_levels.SUCCESS: "ok",

@@ -4,65 +4,59 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from tocsin.access import settings_commands
+from tocsin.access import audit
 from tocsin.access import tasks as access
-from tocsin.alerts import change_handlers, store, user_references
-from tocsin.core import object_hooks
+from tocsin.alerts import commands, store
+from tocsin.core import hooks
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.escalation import commands as policies
 from tocsin.escalation import listener as escalation_listener
 from tocsin.escalation import tasks as escalation
 from tocsin.escalation.actions import deactivated_users
-from tocsin.escalation.changes import commands as policies
-from tocsin.escalation.changes import deletion_guards, reachability
-from tocsin.identity import browser_sessions
-from tocsin.identity import commands as identity_providers
+from tocsin.identity import commands as browser_sessions
+from tocsin.inbound import maintenance_commands as maintenance_windows
 from tocsin.inbound import tasks
 from tocsin.inbound.admin import client_tables
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.deciding import echo_suppression
-from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.notify import erasure, reschedule
-from tocsin.notify import listener as notify_listener
+from tocsin.inbound.deciding import state
+from tocsin.notify import listener, notices, pause
 from tocsin.notify import worker as notify
 from tocsin.notify.channels import chat_addresses as service_addresses
-from tocsin.notify.channels import phone_entry
+from tocsin.notify.channels import phone_numbers
 from tocsin.notify.dispatch import claim
-from tocsin.notify.enqueue import contact_tests, mfa_reset_notice, provider_tests, shift_reminders, token_expiry
-from tocsin.notify.inbound import opt_outs, verification
-from tocsin.notify.provider_settings import PHONES
+from tocsin.notify.inbound import delivery_receipts, verification
+from tocsin.notify.interfaces import PHONES
 from tocsin.notify.registry import CHANNELS
 from tocsin.oncall.calendars import calendar_import_worker
 from tocsin.oncall.changes import commands as oncall
-from tocsin.oncall.changes import cover_notices, swaps
+from tocsin.oncall.changes import overrides, swaps
 from tocsin.operate import tasks as operate
 from tocsin.outbound import commands as outbound
+from tocsin.outbound import writeback as outbound_listener
 from tocsin.outbound.delivery import dispatcher as outbound_dispatcher
-from tocsin.outbound.delivery import job_hooks
 from tocsin.outbound.halo_sync import poller
 from tocsin.outbound.halo_sync.job_context import HaloJobHooks
-from tocsin.outbound.writeback import listener as outbound_listener
-from tocsin.outbound.writeback import recent_writes
 from tocsin.people import addresses, sign_in_rules
 from tocsin.people.changes import invitations
-from tocsin.reports.handover import notes as handover_notes
+from tocsin.reports import handover as handover_notes
 from tocsin.resources import row_security, visibility
-from tocsin.web.accounts import invitation
+from tocsin.web.accounts import views
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.run import listener as workflow_listener
 from tocsin.workflows.run import tasks as workflow_tasks
-from tocsin.workflows.run.loader import load_sla_moments
+from tocsin.workflows.run.run_store import load_sla_moments
 
 #: Channels that accept a chat or push service's own address.
 _SERVICE_CHANNELS = ("chat", "push")
 
 #: Only pages and the API call these modules, in a process of their own. The worker sends what they queue, and knows the
 #: texts only of modules that it has imported.
-_MODULES_WITH_NOTICES = (contact_tests, cover_notices, mfa_reset_notice, opt_outs, provider_tests, swaps, verification)
+_MODULES_WITH_NOTICES = (notices, overrides, notices, delivery_receipts, notices, swaps, verification)
 
 #: Functions by which rooms report references to an object of a lower room, so that it is not deleted while in use.
 _REFERENCE_FINDERS = (
-    ("user", user_references.alerts_using_user),
+    ("user", store.alerts_using_user),
     ("user", oncall.schedules_using_user),
     ("user", policies.policies_using_user),
     ("user", integrations.integrations_using_user),
@@ -70,11 +64,11 @@ _REFERENCE_FINDERS = (
     ("group", policies.policies_using_group),
     ("group", integrations.integrations_using_group),
     ("group", outbound.integrations_using_group),
-    ("group", deletion_guards.runs_using_group),
-    ("schedule", deletion_guards.runs_using_schedule),
+    ("group", policies.runs_using_group),
+    ("schedule", policies.runs_using_schedule),
     ("escalation_policy", policies.policies_using_policy),
     ("escalation_policy", integrations.integrations_using_policy),
-    ("group", identity_providers.providers_using_group),
+    ("group", browser_sessions.providers_using_group),
     ("group", client_tables.tables_using_group),
     ("escalation_policy", client_tables.tables_using_policy),
     ("group", maintenance_windows.windows_using_group),
@@ -98,24 +92,24 @@ def install() -> None:
     # The order within the transaction: escalation runs first, then notifications about them.
     visibility.install()
     row_security.install()
-    change_handlers.HANDLERS.register(escalation_listener.handle_changes)
-    change_handlers.HANDLERS.register(notify_listener.all_clear)
-    change_handlers.HANDLERS.register(outbound_listener.follow)
-    change_handlers.HANDLERS.register(workflow_listener.handle_changes)
-    job_hooks.register("haloitsm", HaloJobHooks())
-    echo_suppression.register(recent_writes.load_recent_writes, recent_writes.mark_echoed)
+    commands.HANDLERS.register(escalation_listener.handle_changes)
+    commands.HANDLERS.register(listener.all_clear)
+    commands.HANDLERS.register(outbound_listener.follow)
+    commands.HANDLERS.register(workflow_listener.handle_changes)
+    outbound_dispatcher.register("haloitsm", HaloJobHooks())
+    state.register(outbound_listener.load_recent_writes, outbound_listener.mark_echoed)
     store.QUESTION_LOOKUPS.register(escalation.open_questions)
     claim.SLA_LOOKUPS.register(load_sla_moments)
     for kind, find_references in _REFERENCE_FINDERS:
-        object_hooks.REFERENCES.register(find_references, kind)
-    reachability.POLICY_USES.register(integrations.uses_of_policy)
-    settings_commands.CHECKS.register(sign_in_rules.check_settings)
-    settings_commands.REACTIONS.register(browser_sessions.apply_lifetime)
-    invitations.SENDERS.register(invitation.send)
-    object_hooks.DELETIONS.register(erasure.erase_user, "user")
-    object_hooks.CHANGES.register(reschedule.reschedule_user, "user")
+        hooks.REFERENCES.register(find_references, kind)
+    policies.POLICY_USES.register(integrations.uses_of_policy)
+    audit.CHECKS.register(sign_in_rules.check_settings)
+    audit.REACTIONS.register(browser_sessions.apply_lifetime)
+    invitations.SENDERS.register(views.send)
+    hooks.DELETIONS.register(listener.erase_user, "user")
+    hooks.CHANGES.register(pause.reschedule_user, "user")
     for name, channel in CHANNELS.items():
-        check = phone_entry.parse_entered(channel) if name in PHONES else channel.normalize_address
+        check = phone_numbers.parse_entered(channel) if name in PHONES else channel.normalize_address
         addresses.register(name, check, service_addresses.own_server if name in _SERVICE_CHANNELS else None)
 
 
@@ -126,8 +120,8 @@ def worker_tasks(registry: IntegrationRegistry, node_id: UUID, role: str) -> tup
         escalation.escalation_task(),
         deactivated_users.deactivated_users_task(),
         *notify.loops(),
-        *shift_reminders.loops(),
-        token_expiry.token_expiry_task(),
+        *notices.loops(),
+        notices.token_expiry_task(),
         *handover_notes.handover_tasks(),
         calendar_import_worker.calendar_import_task(),
         *outbound_dispatcher.dispatcher_tasks(),

@@ -23,7 +23,7 @@ from tests.support.server_process import PATIENCE, ServerProcess, demo, serve
 from tests.support.service_desk import OnCallPlan, ServiceDesk
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.access.token_limits import TokenLimits, TokenScope
+from tocsin.access.roles import TokenLimits, TokenScope
 from tocsin.alerts.models import Alert
 from tocsin.core.runtime import clock
 from tocsin.identity.commands import save_provider as save_identity_provider
@@ -32,7 +32,7 @@ from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.changes import users as people
-from tocsin.people.changes.service_accounts import save_service_account
+from tocsin.people.changes.api_tokens import save_service_account
 from tocsin.people.models import ServiceAccount, User
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.models import Workflow

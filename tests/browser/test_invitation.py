@@ -15,9 +15,9 @@ from tests.support.installation import until
 from tests.support.server_process import ServerProcess
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
-from tocsin.notify.inbound import voice_call
+from tocsin.notify.inbound import responder_actions
+from tocsin.notify.interfaces import CallState
 from tocsin.notify.models import Delivery, SandboxMessage
-from tocsin.notify.webhooks import CallState
 from tocsin.people.changes import users
 from tocsin.people.models import ContactMethod, User
 
@@ -75,7 +75,7 @@ def test_invited_responder_can_be_woken_after_five_steps(
         expect(page.get_by_text("Kept in the sandbox")).to_be_visible()
         nora.check("the call")
         call = Delivery.objects.get(channel="voice", purpose="test")
-        voice_call.continue_call(
+        responder_actions.continue_call(
             "sandbox", CallState(str(call.notification_id), number=NUMBER, digits="5"), clock.now()
         )
         expect(page.get_by_text(f"Confirmed: you pressed 5 on {SHOWN}.")).to_be_visible()

@@ -13,7 +13,7 @@ from tests.support.browser import visitor
 from tests.support.server_process import serve
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
-from tocsin.escalation.changes.commands import save_policy
+from tocsin.escalation.commands import save_policy
 from tocsin.oncall.changes.commands import save_schedule
 from tocsin.people.changes import groups
 from tocsin.people.models import User

@@ -14,7 +14,7 @@ from tests.support.browser import DESK, PHONE, Visitor, visitor
 from tests.support.openid_provider import certified_provider
 from tests.support.saml_provider import npm_saml_provider
 from tests.support.server_process import serve
-from tocsin.identity.saml.metadata import own_metadata
+from tocsin.identity.saml import own_metadata
 from tocsin.people.models import User
 
 pytestmark = pytest.mark.browser

@@ -13,7 +13,7 @@ from tocsin.catalogue.kinds import Category, Sample, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
-from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.parsing.decode import elements_of
 
 _ENDS = {EventAction.CLOSE, EventAction.CANCEL}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.inbound.fields import MappedFields
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"

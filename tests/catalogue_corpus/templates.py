@@ -25,8 +25,8 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
-from tocsin.inbound.mapping.aliases import identity_of, is_about_same
-from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.mapping.evidence import identity_of, is_about_same
+from tocsin.inbound.parsing.decode import elements_of
 
 WORKED_ON = Path(__file__).parent / "templates"
 HELD_OUT = Path(__file__).parent / "held_out"

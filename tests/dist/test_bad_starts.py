@@ -19,7 +19,7 @@ from tests.doubles.pgbouncer import pgbouncer
 from tests.prove.bench import short_folder
 from tests.support.started_form import DebForm, ImageForm, StartedForm, next_version, small_disk
 from tests.support.upgrade_walk import System
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.embedded_server import EmbeddedPostgres
 
 pytestmark = pytest.mark.long
 

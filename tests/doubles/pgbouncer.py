@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tocsin.core.embedded_postgres import system_user
+from tocsin.core import embedded_layout
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
@@ -56,7 +56,7 @@ def pgbouncer(url: str, *, sessions: int = 10, mode: str = "transaction") -> Ite
             mode=mode,
         )
     )
-    account = system_user.find_or_make() if os.geteuid() == 0 else None
+    account = embedded_layout.find_or_make() if os.geteuid() == 0 else None
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [PROGRAM, file], stdout=log, stderr=log, cwd="/", **(account.run_as() if account is not None else {})

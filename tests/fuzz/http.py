@@ -13,8 +13,7 @@ from uvicorn.server import ServerState
 
 from tests.fuzz.inputs import Input
 from tocsin.core.net.asgi import SendResponse
-from tocsin.core.net.connection_table import ConnectionLimits, ConnectionTable
-from tocsin.core.net.http_server import FastPathProtocol
+from tocsin.core.net.http_server import ConnectionLimits, ConnectionTable, FastPathProtocol
 
 _POST = b"POST /short HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
 _GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

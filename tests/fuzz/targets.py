@@ -19,23 +19,20 @@ from tests.fuzz import http
 from tests.fuzz.inputs import Input, read
 from tests.support.vendor_callbacks import VENDORS, body_of, handle_signed
 from tocsin.catalogue.kinds import load_kinds
-from tocsin.configure import yaml_loader
+from tocsin.configure import config_files
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.spec import InvalidValue
-from tocsin.identity.saml.assertion import Addressee, check_response, read_assertion
-from tocsin.identity.saml.metadata import read_metadata
-from tocsin.identity.saml.signature import signed_assertion
-from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceDirectory
-from tocsin.inbound.config.credentials import Credentials
+from tocsin.identity.saml import Addressee, check_response, read_assertion, read_metadata
+from tocsin.identity.saml_signature import signed_assertion
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, Credentials, ReferenceDirectory
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
 from tocsin.inbound.enums import IntegrationMode
-from tocsin.inbound.inspect.trace import explain
+from tocsin.inbound.inspect import explain
 from tocsin.inbound.parsing import mime_parser
-from tocsin.inbound.parsing.decode import Element
-from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.parsing.decode import Element, elements_of
 from tocsin.notify.mail_replies.parse import parse_reply
 from tocsin.notify.text.command_parser import parse_command
-from tocsin.notify.text.html_sanitizer import plain, safe_html
+from tocsin.notify.text.formatting import plain, safe_html
 from tocsin.oncall.calendars import ical
 from tocsin.simulate.replay_state import ReplayedMessage, ReplayState
 
@@ -174,7 +171,7 @@ def _run_ical(case: Input) -> None:
 
 def _run_yaml(case: Input) -> None:
     try:
-        document = yaml_loader.parse(case.body, "tocsin.yaml", _ROOT)
+        document = config_files.parse(case.body, "tocsin.yaml", _ROOT)
     except Rejected as error:
         assert (error.code, bool(error.detail)) == ("invalid_yaml", True)
         return

@@ -10,16 +10,15 @@ from tests.model.system import OutboundRequest, System
 from tests.support.people import ACTOR
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.delivery.failure import Throttled
+from tocsin.core.delivery.circuit_breaker import Throttled
 from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import Reason, as_reason
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, RecordedClient
-from tocsin.outbound.delivery.claim import claim
-from tocsin.outbound.delivery.dispatcher import CallDispatcher, make_call
-from tocsin.outbound.delivery.integration_pool import IntegrationPool
+from tocsin.outbound.delivery.dispatcher import CallDispatcher, claim, make_call
+from tocsin.outbound.delivery.results import IntegrationPool
 from tocsin.workflows.commands import save_workflow
 
 NAME = "Pager"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tocsin.core.db.database import Connection
-from tocsin.core.delivery.failure import AddressRejected, NoSuchAddress
+from tocsin.core.delivery.circuit_breaker import AddressRejected, NoSuchAddress
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import Reason, as_reason

@@ -13,13 +13,13 @@ from typing import Any
 
 from tests.model.system import OutboundRequest, System
 from tocsin.alerts.states import ACTIVE, Priority
-from tocsin.configure import config_files, export, plan, yaml_loader
+from tocsin.configure import config_files, plan
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.notify.enqueue.recipients import load_recipients
+from tocsin.notify.pages import load_recipients
 from tocsin.notify.rules.delivery_reasons import HOURLY_LIMIT_REACHED, IN_QUIET_HOURS
-from tocsin.notify.rules.notification_rules import NotificationMethod, quiet_until
-from tocsin.operate.http import gauges
+from tocsin.notify.rules.page_planner import NotificationMethod, quiet_until
+from tocsin.operate import gauges
 from tocsin.web.alerts import queries
 
 type Invariant = Callable[[System], Iterator[str]]
@@ -371,9 +371,9 @@ def displayed_counts_match_rows(system: System) -> Iterator[str]:
 
 def configuration_round_trips(system: System) -> Iterator[str]:
     """An exported configuration can be applied and changes nothing."""
-    text = export.write(export.export_configuration(with_secrets=True))
+    text = plan.write(plan.export_configuration(with_secrets=True))
     try:
-        expected = config_files.collect([yaml_loader.parse(text, "export.yaml", Path())])
+        expected = config_files.collect([config_files.parse(text, "export.yaml", Path())])
         changes = plan.preview(expected, prune=True, now=system.now)
     except Rejected as rejection:
         yield f"it is rejected: {rejection}"

@@ -13,7 +13,7 @@ from tests.model.system import System
 from tests.support.ingest import Ingest, message
 from tests.support.people import ACTOR
 from tocsin.core.errors import Rejected
-from tocsin.inbound.inspect import replay
+from tocsin.inbound import inspect
 from tocsin.inbound.models import InboundMessage, Integration
 
 #: Few tickets, so that messages meet existing alerts.
@@ -56,7 +56,7 @@ def replay_one(system: System) -> None:
         return
     chosen, page = system.rng.choice(list(messages)), system.rng.choice([None, True, False])
     try:
-        got = replay.replay(chosen.pk, page, ACTOR, system.now)
+        got = inspect.replay(chosen.pk, page, ACTOR, system.now)
     except Rejected as refusal:
         system.record(f"a replay is refused: {refusal}")
     else:

@@ -13,7 +13,7 @@ from tocsin.oncall import loader
 from tocsin.oncall.changes import commands, overrides, swaps
 from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import Override, Schedule, SupportHours, SwapRequest
-from tocsin.people.changes import out_of_office, reminder_rules
+from tocsin.people.changes import out_of_office, users
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import OutOfOffice, User
 from tocsin.resources import registry
@@ -59,7 +59,7 @@ def remind(system: System, name: str) -> None:
     label = system.rng.choice(["", *user.contact_methods.values_list("label", flat=True)])
     expected = [{"before": system.rng.choice(["15m", "1h", "1d"]), **({"by": label} if label else {})}]
     system.record(f"{name} is reminded {expected}")
-    reminder_rules.replace_all(user, expected, actor=ACTOR, now=system.now)
+    users.replace_all(user, expected, actor=ACTOR, now=system.now)
 
 
 def change_reminders(system: System) -> None:

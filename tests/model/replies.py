@@ -15,8 +15,8 @@ from tests.model.system import System
 from tocsin.alerts.models import AlertEvent
 from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.inbound import responder_actions
+from tocsin.notify.interfaces import CallState, InboundText
 from tocsin.notify.mail_replies import process
-from tocsin.notify.webhooks import CallState, InboundText
 from tocsin.people.models import User
 
 #: Reply texts, keys and buttons.

@@ -9,10 +9,10 @@ from tests.model import people
 from tests.model.system import System
 from tests.support.people import ACTOR
 from tocsin.core.errors import Rejected
-from tocsin.escalation.changes.commands import save_policy as save
+from tocsin.escalation.commands import save_policy as save
 from tocsin.escalation.models import Policy
+from tocsin.inbound import maintenance_commands as maintenance
 from tocsin.inbound.admin.commands import save_integration as save_inbound_integration
-from tocsin.inbound.maintenance import commands as maintenance
 from tocsin.inbound.models import Integration, MaintenanceWindow
 
 POLICIES = ("P1", "P2", "P3")

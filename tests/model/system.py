@@ -22,14 +22,12 @@ from tocsin.core.runtime import clock
 from tocsin.escalation.actions import deactivated_users
 from tocsin.escalation.tasks import EscalationTask
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.processing import delayed_alerts_task
-from tocsin.inbound.processing import drain as inbound
-from tocsin.inbound.processing.alert_ids import AlertIdAllocator
-from tocsin.notify import pause
+from tocsin.inbound.processing import drain
+from tocsin.inbound.processing.batch import AlertIdAllocator
+from tocsin.notify import notices, pause
 from tocsin.notify.dispatch import send
 from tocsin.notify.dispatch.claim import claim
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
-from tocsin.notify.enqueue import shift_reminders
 from tocsin.workflows.run import tasks as workflows
 
 START = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
@@ -154,13 +152,13 @@ class System:
         self._node = self._outbox.node
         keeper = EscalationTask()
         self.tasks: dict[str, Callable[[], bool]] = {
-            "inbound drain": lambda: inbound.drain(self.registry, AlertIdAllocator(), self.now),
-            "delayed alerts": lambda: delayed_alerts_task.open_due(self.registry, AlertIdAllocator(), self.now),
+            "inbound drain": lambda: drain.drain(self.registry, AlertIdAllocator(), self.now),
+            "delayed alerts": lambda: drain.open_due(self.registry, AlertIdAllocator(), self.now),
             "deactivated users": lambda: deactivated_users.run_once(self.now),
             "workflows": lambda: workflows.run_once(self.now),
-            "shift notices": lambda: shift_reminders.queue_pending_notices(self.now),
-            "reminder plans": lambda: shift_reminders.plan_reminders(self.now),
-            "reminders": lambda: shift_reminders.queue_reminders(self.now),
+            "shift notices": lambda: notices.queue_pending_notices(self.now),
+            "reminder plans": lambda: notices.plan_reminders(self.now),
+            "reminders": lambda: notices.queue_reminders(self.now),
             "escalation": lambda: keeper.run_once(self.now),
             "outbox leases": self._outbox.maintain_leases,
             "providers": self._outbox.probe_providers,

@@ -11,7 +11,7 @@ from tests.support.people import ACTOR
 from tocsin.alerts.service import find_alert
 from tocsin.people.models import User
 from tocsin.workflows.commands import delete_workflow, run_manual_workflow, save_workflow, set_enabled
-from tocsin.workflows.definition.templates import workflow_templates
+from tocsin.workflows.definition import workflow_templates
 from tocsin.workflows.models import Workflow
 
 NAMES = ("F1", "F2", "F3")

@@ -16,10 +16,8 @@ from tests.prove.bench import MAIL_SECONDS, Bench, PageLog, free_port, short_fol
 from tests.prove.senders import Senders
 from tests.support.installation import CONFIGURATION, Installation
 from tocsin.core.config import crypto
-from tocsin.core.embedded_postgres.lifecycle import DATABASE, EmbeddedPostgres
-from tocsin.core.embedded_postgres.server import SUPERUSER, PostgresServer
-from tocsin.core.embedded_postgres.settings import settings
-from tocsin.core.embedded_postgres.system_user import RunAs
+from tocsin.core.embedded_layout import RunAs
+from tocsin.core.embedded_server import DATABASE, SUPERUSER, EmbeddedPostgres, PostgresServer, settings
 
 #: Tickets a second: far below what a node can page.
 RATE = 10.0

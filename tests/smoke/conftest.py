@@ -18,7 +18,7 @@ from psycopg import sql
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.installation import CONFIGURATION, Installation
 from tocsin.core.config import crypto
-from tocsin.core.embedded_postgres.lifecycle import DATABASE, EmbeddedPostgres
+from tocsin.core.embedded_server import DATABASE, EmbeddedPostgres
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,17 +11,17 @@ import pytest
 from tests.smoke.test_upgrade import NEXT
 from tests.support import stopped_at
 from tests.support.installation import Installation, until
-from tocsin.core.embedded_postgres import layout
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core import embedded_layout
+from tocsin.core.embedded_server import EmbeddedPostgres
 
-_SERVER = "tocsin.core.embedded_postgres.server"
+_SERVER = "tocsin.core.embedded_server"
 
 #: Of a first start, on an empty folder.
 FIRST = (
     "program:/initdb",
     "program:/bin/sh",
     f"{_SERVER}:wait_until_ready",
-    "tocsin.core.embedded_postgres.lifecycle:_make_database",
+    "tocsin.core.embedded_server:_make_database",
     "tocsin.cli.session:_use_in_django",
     "tocsin.core.db.migrate:_apply",
     "tocsin.core.db.partitions:create_current",
@@ -35,7 +35,7 @@ LATER = (
     "tocsin.cli.serve:_print_setup_link",
 )
 #: Of the first start of a next version.
-UPGRADE = ("tocsin.operate.backup.before_upgrade:back_up", "tocsin.core.db.migrate:_apply")
+UPGRADE = ("tocsin.operate.backup.writing:back_up", "tocsin.core.db.migrate:_apply")
 RESTORE = (
     "tocsin.operate.backup.restoring:_drop_tables",
     "tocsin.operate.backup.restoring:_end_access",
@@ -59,7 +59,7 @@ def _stopped(tocsin: Installation, moment: str, *arguments: str, signal: str = "
     assert "ready" not in done.stdout
     assert "Traceback" not in done.stderr, done.stderr
     until("nothing of it runs", lambda: not _processes(tocsin.data_dir), 30)
-    assert not layout.is_locked(EmbeddedPostgres(tocsin.data_dir).location / layout.SERVER_LOCK)
+    assert not embedded_layout.is_locked(EmbeddedPostgres(tocsin.data_dir).location / embedded_layout.SERVER_LOCK)
     return done.returncode
 
 

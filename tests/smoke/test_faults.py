@@ -16,7 +16,7 @@ from tests.doubles.http import http_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.installation import CONFIGURATION, HALO_TOKEN, Installation, Node, ask, ticket, until
 from tests.support.load_generator import LoadGenerator, named, nothing_answered_is_lost, send_again
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.embedded_server import EmbeddedPostgres
 
 
 def is_ready(node: Node) -> bool:

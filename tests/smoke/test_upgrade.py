@@ -17,7 +17,7 @@ import pytest
 from tests.doubles.smtp import SmtpDouble
 from tests.support.installation import Installation, Node, ticket, traces, until
 from tests.upgrade.work_in_progress import SECRET_KEY
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.operate.backup.archive import BackupReader
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -23,7 +23,7 @@ def test_web_process_survives_kill_and_stops_with_its_node(single: Installation)
     assert ask("GET", f"{node.url}/account/login/").status == 200
     second = pages_of(node)
     assert second != first
-    assert b"tocsin.web_process.process" in command_of(second)
+    assert b"tocsin.web_process" in command_of(second)
     assert "ended with -9, and is started again" in node.log
     assert ask("GET", f"{node.url}/readyz").status == 200
 

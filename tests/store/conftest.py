@@ -26,9 +26,9 @@ from tests.support.outbox_harness import OutboxHarness, allow_loopback, configur
 from tests.support.postgres import DatabasePool, Postgres, filled, in_use
 from tocsin.core.config import environment
 from tocsin.core.db import migrate
-from tocsin.core.embedded_postgres.layout import separate_location
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
-from tocsin.notify.dispatch import sandbox
+from tocsin.core.embedded_layout import separate_location
+from tocsin.core.embedded_server import EmbeddedPostgres
+from tocsin.notify.dispatch import send
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
 @pytest.fixture
 def sandbox_sends(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a channel without a provider keeps counts as sent, as in the demo: for tests of what follows a page."""
-    monkeypatch.setattr(sandbox, "counts_as_sent", True)
+    monkeypatch.setattr(send, "counts_as_sent", True)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tests.support.locks import wait_for_waiters
 from tests.support.people import ACTOR, while_deleted
 from tocsin.alerts import service
-from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import (
     SYSTEM,
     Acknowledge,
@@ -22,24 +21,26 @@ from tocsin.alerts.commands import (
     Cancel,
     Close,
     Hold,
+    NewAlert,
     NewEvent,
+    PagingConfig,
+    PagingMode,
     Reopen,
     Resume,
     Unassign,
     Undo,
 )
 from tocsin.alerts.models import Alert
-from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.escalation.actions.manual_escalation import add_responders, start_policy
-from tocsin.escalation.changes.commands import save_policy
+from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import EscalationRun, PolicyVersion
 from tocsin.inbound.models import Integration
-from tocsin.notify.enqueue.pages import queue_pages
 from tocsin.notify.inbound.responder_actions import press_button
+from tocsin.notify.pages import queue_pages
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, User

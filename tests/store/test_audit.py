@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from tests.support.people import ACTOR, make_user
-from tocsin.access import audit, settings_commands
+from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core.config import settings_store
@@ -60,7 +60,7 @@ def test_invalid_setting_is_rejected_by_name_and_nothing_is_written(
     now: datetime, values: dict[str, object], place: str
 ) -> None:
     with pytest.raises(Rejected) as raised:
-        settings_commands.change_settings({"audit_retention_days": 30, **values}, actor=ACTOR, now=now)
+        audit.change_settings({"audit_retention_days": 30, **values}, actor=ACTOR, now=now)
     assert place in raised.value.fields
     assert not isinstance(raised.value, RejectedAll)
     assert not Setting.objects.exists()
@@ -68,7 +68,7 @@ def test_invalid_setting_is_rejected_by_name_and_nothing_is_written(
 
 def test_changed_setting_takes_effect_everywhere_and_is_audited(now: datetime) -> None:
     assert settings_store.get("message_retention_days") == 90
-    assert settings_commands.change_settings({"message_retention_days": 30, "bundle_pages": True}, actor=ACTOR, now=now)
+    assert audit.change_settings({"message_retention_days": 30, "bundle_pages": True}, actor=ACTOR, now=now)
     assert settings_store.get(settings_store.MESSAGE_RETENTION_DAYS) == 30
     with database.transaction() as connection:
         loaded = settings_store.load(connection)
@@ -77,11 +77,9 @@ def test_changed_setting_takes_effect_everywhere_and_is_audited(now: datetime) -
     entry = AuditEntry.objects.get()
     assert (entry.before, entry.after) == ({"message_retention_days": 90}, {"message_retention_days": 30})
     version = ConfigVersion.objects.get().version
-    assert not settings_commands.change_settings({"message_retention_days": 30}, actor=ACTOR, now=now)
+    assert not audit.change_settings({"message_retention_days": 30}, actor=ACTOR, now=now)
     assert ConfigVersion.objects.get().version == version
-    assert settings_commands.change_settings(
-        {"message_retention_days": 90}, actor=AuditActor(None, "x", "web"), now=now
-    )
+    assert audit.change_settings({"message_retention_days": 90}, actor=AuditActor(None, "x", "web"), now=now)
     assert not Setting.objects.exists()
 
 

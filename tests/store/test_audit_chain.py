@@ -11,13 +11,12 @@ from django.db import Error, connection, transaction
 
 from tests.support.audit_log import tamper
 from tests.support.people import ACTOR, make_user
-from tocsin.access import audit
-from tocsin.access.audit_log import links
-from tocsin.access.audit_log.chain import BrokenLink, Damage
+from tocsin.access import audit, audit_log
+from tocsin.access.audit_log import BrokenLink, Damage
 from tocsin.access.models import AuditChain, AuditEntry
 from tocsin.core.db import database
 from tocsin.operate import retention
-from tocsin.operate.checks import security
+from tocsin.operate.checks import machine
 from tocsin.people.changes import users
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -29,18 +28,18 @@ def record(now: datetime, number: int = 1) -> None:
 
 
 def link_all() -> None:
-    while links.link_new():
+    while audit_log.link_new():
         pass
 
 
 def broken() -> BrokenLink | None:
     with database.transaction() as session:
-        return links.find_broken_link(session, chunk=2)
+        return audit_log.find_broken_link(session, chunk=2)
 
 
 def found_reason(now: datetime) -> tuple[str, dict[str, Any]]:
     with database.transaction() as session:
-        [finding] = security.check_audit_log(session, now)
+        [finding] = machine.check_audit_log(session, now)
     return finding.detail.code, finding.detail.data
 
 
@@ -79,7 +78,7 @@ def test_a_changed_entry_is_found_and_named(now: datetime, change: str) -> None:
     tamper(f"UPDATE access_auditentry SET {change} WHERE sequence = 3")
     assert broken() == BrokenLink(3, entry.pk, Damage.CHANGED)
     with database.transaction() as session:
-        [finding] = security.check_audit_log(session, now)
+        [finding] = machine.check_audit_log(session, now)
     assert finding.id == "audit.broken_chain"
     assert finding.detail["entry"] == entry.pk
 
@@ -95,9 +94,9 @@ def test_a_deleted_entry_is_found(now: datetime, sequence: int, missing: int) ->
 
 def test_a_large_log_is_verified_in_rounds(now: datetime) -> None:
     def broken_after_task() -> BrokenLink | None:
-        links.verify_next(limit=4)
+        audit_log.verify_next(limit=4)
         with database.transaction() as session:
-            return links.find_broken_link(session, limit=4)
+            return audit_log.find_broken_link(session, limit=4)
 
     record(now, 10)
     link_all()
@@ -194,7 +193,7 @@ def test_an_erased_person_leaves_a_whole_chain(now: datetime) -> None:
     assert broken() is None
     link_all()
     assert broken() is None
-    record_of_it = AuditEntry.objects.get(action=links.ERASE)
+    record_of_it = AuditEntry.objects.get(action=audit_log.ERASE)
     named = {int(number) for number in record_of_it.after["entries"]}
     assert named >= set(AuditEntry.objects.filter(salt=None).values_list("pk", flat=True)) != set()
     with database.transaction() as session:
@@ -216,7 +215,7 @@ def test_an_unrecorded_erasure_is_found(now: datetime) -> None:
     link_all()
     entry = AuditEntry.objects.get(sequence=2)
     with transaction.atomic():
-        links.change_for_erasure(
+        audit_log.change_for_erasure(
             "UPDATE access_auditentry SET actor_name = 'x', salt = NULL WHERE id = %s", (entry.pk,)
         )
     assert broken() == BrokenLink(2, entry.pk, Damage.ERASED)
@@ -224,7 +223,7 @@ def test_an_unrecorded_erasure_is_found(now: datetime) -> None:
 
 
 def test_concurrent_linkers_make_one_chain(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "BATCH", 7)
+    monkeypatch.setattr(audit_log, "BATCH", 7)
     record(now, 60)
     threads = [threading.Thread(target=link_all) for _ in range(4)]
     for thread in threads:
@@ -239,7 +238,7 @@ def test_concurrent_linkers_make_one_chain(now: datetime, monkeypatch: pytest.Mo
 def test_a_log_that_nobody_links_is_a_finding(now: datetime) -> None:
     record(now - timedelta(hours=1), 1)
     with database.transaction() as session:
-        [finding] = security.check_audit_log(session, now)
+        [finding] = machine.check_audit_log(session, now)
     assert finding.id == "audit.unlinked"
 
 

@@ -21,16 +21,15 @@ from tests.doubles.http import HttpDouble, Response
 from tests.doubles.syslog import syslog_receiver
 from tests.support.outbox_harness import allow_loopback
 from tests.support.people import ACTOR
-from tocsin.access import audit, settings_commands
-from tocsin.access.audit_log import forwarding, links
-from tocsin.access.audit_log.syslog import format_message
+from tocsin.access import audit, audit_log
+from tocsin.access.audit_log import format_message
 from tocsin.access.models import AuditForwarding
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.net import egress
 from tocsin.core.runtime import clock
-from tocsin.operate.checks import security
+from tocsin.operate.checks import machine
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -53,7 +52,7 @@ def record(number: int, action: str = "update") -> None:
             object_name="Größe\n1",
             after={"a": "ä"},
         )
-    while links.link_new():
+    while audit_log.link_new():
         pass
 
 
@@ -62,7 +61,7 @@ def forward_to(target: str) -> None:
 
 
 def forward_all() -> None:
-    while forwarding.run_once():
+    while audit_log.run_once():
         pass
 
 
@@ -73,7 +72,7 @@ def retry_now() -> None:
 
 def test_nothing_is_sent_without_a_target(now: datetime) -> None:
     record(1)
-    assert not forwarding.run_once()
+    assert not audit_log.run_once()
     assert not AuditForwarding.objects.exists()
 
 
@@ -148,8 +147,8 @@ def test_a_webhook_is_signed_and_repeated_with_one_id() -> None:
     assert [entry["sequence"] for entry in second.json()["entries"]] == [1, 2]
     assert first.headers["webhook-id"] == second.headers["webhook-id"] == "audit-1-2"
     with database.transaction() as connection:
-        state = forwarding.load_state(connection)
-    key = base64.b64decode(state.signing_secret.removeprefix(forwarding.SECRET_PREFIX))
+        state = audit_log.load_state(connection)
+    key = base64.b64decode(state.signing_secret.removeprefix(audit_log.SECRET_PREFIX))
     signed = f"audit-1-2.{second.headers['webhook-timestamp']}.".encode() + second.body
     expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     assert second.headers["webhook-signature"] == f"v1,{expected}"
@@ -171,8 +170,8 @@ def test_only_one_worker_sends_at_a_time() -> None:
         forward_to(f"syslog+tcp://127.0.0.1:{receiver.port}")
         record(1)
         with database.transaction() as connection:
-            forwarding.load_state(connection)
-        AuditForwarding.objects.update(not_before=clock.now() + forwarding.LEASE)
+            audit_log.load_state(connection)
+        AuditForwarding.objects.update(not_before=clock.now() + audit_log.LEASE)
         forward_all()
         assert receiver.messages == []
         retry_now()
@@ -188,8 +187,8 @@ def test_doctor_says_when_forwarding_fails_for_long(now: datetime) -> None:
         forward_all()
     later = clock.now() + timedelta(minutes=11)
     with database.transaction() as connection:
-        assert list(security.check_forwarding(connection, clock.now())) == []
-        [finding] = security.check_forwarding(connection, later)
+        assert list(machine.check_forwarding(connection, clock.now())) == []
+        [finding] = machine.check_forwarding(connection, later)
     assert finding.id == "audit.not_forwarded"
 
 
@@ -198,7 +197,7 @@ def test_doctor_says_when_forwarding_fails_for_long(now: datetime) -> None:
 )
 def test_a_bad_target_is_refused_by_name(now: datetime, target: str) -> None:
     with pytest.raises(Rejected) as raised:
-        settings_commands.change_settings({"audit_forwarding": target}, actor=ACTOR, now=now)
+        audit.change_settings({"audit_forwarding": target}, actor=ACTOR, now=now)
     assert raised.value.field == "audit_forwarding"
 
 

@@ -18,19 +18,20 @@ from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ACTIVE, ActorKind
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
-from tocsin.escalation.changes.commands import save_policy
+from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.admin import commands
-from tocsin.inbound.inspect.replay import replay
+from tocsin.inbound.inspect import replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
-from tocsin.inbound.storage import stored_messages
-from tocsin.inbound.storage.stored_messages import MessageBudget
-from tocsin.simulate import backtest_report
-from tocsin.simulate.backtest import backtest, count_totals
-from tocsin.simulate.backtest_diff import DifferenceKind, PagingEffect
+from tocsin.inbound.storage import messages
+from tocsin.inbound.storage.messages import MessageBudget
+from tocsin.simulate import backtest
+from tocsin.simulate.backtest import backtest as backtest_backtest
+from tocsin.simulate.backtest import count_totals
+from tocsin.simulate.replay_state import DifferenceKind, PagingEffect
 
 ACTOR = AuditActor(None, "Alice", "web", "127.0.0.1")
 URGENT = {"field": "priority", "operator": "one of", "value": ["critical", "high"]}
@@ -48,7 +49,7 @@ def integration() -> Integration:
     desk = EscalationHarness(NOW)
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    config_version.bump()
+    settings_store.bump()
     return integration
 
 
@@ -87,7 +88,7 @@ EDITS: list[dict[str, Any]] = [
 def test_replay_matches_the_backtest(integration: Integration, edit: dict[str, Any]) -> None:
     an_evening(integration)
     messages = list(InboundMessage.objects.order_by("pk"))
-    found_backtest = backtest(integration, edit)
+    found_backtest = backtest_backtest(integration, edit)
     body = {one.message_id: one for one in found_backtest.differences}
     assert found_backtest.message_count == len(messages)
 
@@ -116,21 +117,21 @@ def test_replay_matches_the_backtest(integration: Integration, edit: dict[str, A
 
 def test_differences_are_described_in_sentences(integration: Integration) -> None:
     an_evening(integration)
-    opens = backtest(integration, EDITS[0])
+    opens = backtest_backtest(integration, EDITS[0])
     assert opens.counts == {DifferenceKind.OUTCOME: 4}
     says = [str(change.reason) for one in opens.differences for change in one.changes]
     assert says[-1].startswith("Mapped Opened instead of Mapped Ignored: status “Logged”") or "Logged" in says[-1]
     assert (opens.before.opened, opens.after.opened) == (4, 5), (
         "three for tickets that are new, one for the page of HTML"
     )
-    records = backtest(integration, EDITS[2])
+    records = backtest_backtest(integration, EDITS[2])
     assert [str(change.reason) for one in records.differences for change in one.changes] == [
         "log only instead of pages"
     ]
     assert (records.before.pages, records.after.pages) == (4, 3)
-    delayed = backtest(integration, {"delay": {"wait": "5m"}})
-    others = backtest(integration, {"routes": [{"recipients": {"users": [], "groups": []}}]})
-    never = backtest(integration, {"filters": False})
+    delayed = backtest_backtest(integration, {"delay": {"wait": "5m"}})
+    others = backtest_backtest(integration, {"routes": [{"recipients": {"users": [], "groups": []}}]})
+    never = backtest_backtest(integration, {"filters": False})
     for result, effects in (
         (opens, {PagingEffect.OPENS: 1, PagingEffect.OTHER: 3}),
         (records, {PagingEffect.NO_LONGER_PAGES: 1}),
@@ -144,16 +145,16 @@ def test_differences_are_described_in_sentences(integration: Integration) -> Non
         "backtest.newly_open", "backtest.newly_delayed", "backtest.no_longer_open", "backtest.other_effect",
         "backtest.no_longer_pages", "backtest.pages_others",
     }  # fmt: skip
-    keys = backtest(integration, EDITS[4])
+    keys = backtest_backtest(integration, EDITS[4])
     assert DifferenceKind.KEY in keys.counts
-    whole = backtest_report.as_json(keys)
+    whole = backtest.as_json(keys)
     assert whole["looked_at"] == 11
     assert whole["more"] == 0
 
 
 def reason_codes(integration: Integration, edit: dict[str, Any]) -> set[str]:
     """The codes of the differences that an edit makes, and of the reasons in them."""
-    differences = [change.reason for one in backtest(integration, edit).differences for change in one.changes]
+    differences = [change.reason for one in backtest_backtest(integration, edit).differences for change in one.changes]
     parts = [value.code for reason in differences for _, value in reason.params if isinstance(value, Reason)]
     return {reason.code for reason in differences} | set(parts)
 
@@ -162,7 +163,7 @@ def test_another_policy_is_named_or_said_to_be_none(integration: Integration) ->
     steps = [{"notify": {"roles": ["primary"]}}]
     save_policy({"name": "Nights only", "steps": steps}, actor=COMMAND_LINE, now=NOW)
     Integration.objects.update(policy=None)
-    config_version.bump()
+    settings_store.bump()
     an_evening(integration)
     other_policy = {"routes": [{"escalation_policy": "Nights only"}]}
     assert reason_codes(integration, other_policy) == {"backtest.other_policy", "backtest.no_policy", "reason.text"}
@@ -171,7 +172,7 @@ def test_another_policy_is_named_or_said_to_be_none(integration: Integration) ->
 def test_log_only_route_of_a_dry_run_is_a_difference(integration: Integration) -> None:
     an_evening(integration)
     Integration.objects.update(mode="dry_run")
-    config_version.bump()
+    settings_store.bump()
     assert reason_codes(integration, EDITS[2]) == {"backtest.other_mode", "backtest.log_only", "backtest.dry_run"}
 
 
@@ -182,8 +183,8 @@ def test_nothing_is_stored_and_samples_and_replays_do_not_count(integration: Int
     replay(message.pk, False, ACTOR, NOW)
     InboundMessage.objects.filter(pk=message.pk).update(test=True)
     before = (InboundMessage.objects.count(), Alert.objects.count())
-    assert backtest(integration, {}).message_count == 10
-    assert backtest(integration, {}, limit=3).message_count == 3
+    assert backtest_backtest(integration, {}).message_count == 10
+    assert backtest_backtest(integration, {}, limit=3).message_count == 3
     assert (InboundMessage.objects.count(), Alert.objects.count()) == before
 
 
@@ -200,7 +201,7 @@ def test_unsavable_definition_is_rejected_like_on_save(
     integration: Integration, parts: dict[str, Any], place: str
 ) -> None:
     with pytest.raises(Rejected) as caught:
-        backtest(integration, parts)
+        backtest_backtest(integration, parts)
     assert caught.value.field == place
 
 
@@ -208,8 +209,8 @@ def test_version_that_no_longer_compiles_is_compared_by_its_behaviour(integratio
     an_evening(integration)
     broken = {"rules": {"open": {"field": "client", "operator": "smells"}}}
     IntegrationVersion.objects.filter(pk=integration.current_version_id).update(definition=broken)
-    config_version.bump()
-    found_backtest = backtest(integration, {"rules": {}})
+    settings_store.bump()
+    found_backtest = backtest_backtest(integration, {"rules": {}})
     assert "smells" in str(found_backtest.problem)
     assert found_backtest.after.opened == 4
 
@@ -217,7 +218,7 @@ def test_version_that_no_longer_compiles_is_compared_by_its_behaviour(integratio
 def test_thousand_messages_take_under_two_cpu_seconds(
     integration: Integration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored_messages, "MAX_SECONDS", 60.0)
+    monkeypatch.setattr(messages, "MAX_SECONDS", 60.0)
     body = halo(1, details="A long story. " * 100)
     ingest = Ingest()
     for start in range(0, 1_000, 250):
@@ -225,7 +226,9 @@ def test_thousand_messages_take_under_two_cpu_seconds(
         ingest.send(integration, *({**body, "object_id": n, "ticket": {**body["ticket"], "id": n}} for n in tickets))
     notices: list[tuple[int, int]] = []
     began = time.thread_time()
-    found_backtest = backtest(integration, EDITS[2], progress=lambda done, whole: notices.append((done, whole)))
+    found_backtest = backtest_backtest(
+        integration, EDITS[2], progress=lambda done, whole: notices.append((done, whole))
+    )
     assert time.thread_time() - began < 2
     assert found_backtest.message_count == 1_000
     assert found_backtest.differing_count == 1_000
@@ -237,16 +240,16 @@ def test_backtest_ends_in_time_and_says_what_is_left_out(
     integration: Integration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     an_evening(integration)
-    monkeypatch.setattr(stored_messages, "MAX_VALUES", 5)
-    large = backtest(integration, {})
+    monkeypatch.setattr(messages, "MAX_VALUES", 5)
+    large = backtest_backtest(integration, {})
     assert (large.message_count, large.budget.left_out) == (1, 10)
-    monkeypatch.setattr(stored_messages, "MAX_SECONDS", 0.0)
-    found = backtest_report.as_json(backtest(integration, {}))
+    monkeypatch.setattr(messages, "MAX_SECONDS", 0.0)
+    found = backtest.as_json(backtest_backtest(integration, {}))
     assert (found["looked_at"], found["left_out"], found["partial_code"]) == (0, 11, "message.left_out")
 
 
 def test_a_week_is_counted_by_several_versions_at_once(integration: Integration) -> None:
-    from tocsin.inbound.admin import drafts
+    from tocsin.inbound.admin import commands as drafts
 
     an_evening(integration)
     integrations = [drafts.compile_draft(integration, edit) for edit in ({}, EDITS[2])]

@@ -33,27 +33,27 @@ from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tests.support.installation import until
 from tests.support.people import ACTOR
 from tests.support.postgres import DatabasePool, Postgres, filled, in_use
-from tocsin.access import setup_link, tokens
-from tocsin.access.token_limits import UNLIMITED
+from tocsin.access import tokens
+from tocsin.access.roles import UNLIMITED
 from tocsin.alerts.models import Alert
 from tocsin.cli.main import run
 from tocsin.core import ids
-from tocsin.core.config import crypto, last_backup
+from tocsin.core.config import crypto, settings_store
 from tocsin.core.config import environment as config
 from tocsin.core.db import database, migrate
 from tocsin.core.db.migrate import MIGRATION_LOCK
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify.models import Pause, Provider, SandboxMessage
 from tocsin.notify.text import signed_links
-from tocsin.operate.backup import restoring, tables, writing
+from tocsin.operate import gauges
+from tocsin.operate.backup import archive, restoring, writing
 from tocsin.operate.backup.archive import ArchiveKeys, BackupReader
-from tocsin.operate.http import gauges
 from tocsin.operate.node_heartbeat import NodeHeartbeat
 from tocsin.people.models import User
-from tocsin.web.accounts import invitation
+from tocsin.web.accounts import views
 from tocsin.web.accounts.reset_token import ResetTokenGenerator
 from tocsin.web.accounts.session_store import SessionStore
 
@@ -107,11 +107,11 @@ def world(database: str) -> str:
 def contents(url: str) -> dict[str, list[bytes]]:
     """Every row of every table, as text, in an order of its own; what a restore may change is left out."""
     with psycopg.connect(url) as connection:
-        names = tables.tables_at(tables.applied(connection))
+        names = archive.tables_at(archive.applied(connection))
         return {
             name: sorted(_rows(connection, name))
             for name in names
-            if name not in (*tables.OMITTED, "core_configversion")
+            if name not in (*archive.OMITTED, "core_configversion")
         }
 
 
@@ -259,7 +259,7 @@ def test_what_is_there_is_replaced_only_with_force(
 def test_running_nodes_would_notice_that_the_configuration_is_another(
     saved: Path, world: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tocsin.core.config import config_version
+    from tocsin.core.config import settings_store as config_version
 
     with using(world, monkeypatch):
         with database.transaction() as connection:
@@ -300,7 +300,7 @@ def test_a_backup_of_older_tables_is_brought_up_to_date(
     file = tmp_path / "state"
     with using(bare(), monkeypatch):
         with transaction.atomic():
-            tables.migrate_to(older)
+            archive.migrate_to(older)
         answer(capsys, "backup", file)
     with using(bare(), monkeypatch), BackupReader.open(file) as reader:
         assert last not in reader.manifest.migrations
@@ -751,7 +751,7 @@ def test_backup_is_recorded_for_system_doctor_and_metrics(
         assert run(["backup", str(file), "--no-passphrase"]) == 0
         now = clock.now()
         with database.transaction() as connection:
-            status = last_backup.load_status(connection, now)
+            status = settings_store.load_status(connection, now)
             gauges_now = gauges.database_gauges(connection, now)
             metrics = {metric.name: metric.samples[0].value for metric in gauges_now if metric.samples}
     assert status.last is not None
@@ -770,7 +770,7 @@ def test_no_session_and_no_link_is_in_a_backup(
     session = SessionStore()
     session["_auth_user_id"] = "1"
     session.create()
-    token = setup_link.make()
+    token = tokens.make()
     SandboxMessage.objects.create(
         delivery=uuid4(), channel="email", address="a@example.org", content={"text": "/welcome/secret-link"}, at=now
     )
@@ -785,7 +785,7 @@ def test_no_session_and_no_link_is_in_a_backup(
     with using(bare(), monkeypatch):
         assert run(["restore", str(file)]) == 0
         assert not SessionStore(session.session_key).load()
-        assert not setup_link.is_valid(token)
+        assert not tokens.is_valid(token)
 
 
 def test_the_database_holds_no_session_key(world: str) -> None:
@@ -812,15 +812,15 @@ def test_a_restore_ends_invitations_and_keeps_links_of_alerts(
         erin.set_unusable_password()
         erin.save()
         assert run(["backup", str(file), "--no-passphrase"]) == 0
-        invited = invitation.link(erin).rstrip("/").rpartition("/")[2]
+        invited = views.link(erin).rstrip("/").rpartition("/")[2]
         reset = ResetTokenGenerator().make_token(erin)
-        assert invitation.find_user(invited) == erin
+        assert views.find_user(invited) == erin
         assert ResetTokenGenerator().check_token(erin, reset)
         page = signed_links.sign(Alert.objects.first().pk, erin.pk, now)
     with using(bare(), monkeypatch):
         assert run(["restore", str(file)]) == 0
         with pytest.raises(Rejected):
-            invitation.find_user(invited)
+            views.find_user(invited)
         assert not ResetTokenGenerator().check_token(User.objects.get(username="erin"), reset)
         assert signed_links.verify(page, now)[1] == erin.pk
 

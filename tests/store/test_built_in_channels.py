@@ -24,7 +24,7 @@ from tests.unit.notify.test_channels import (
 from tocsin.core import ids
 from tocsin.core.net import egress
 from tocsin.notify.channels.chat import ChatChannel
-from tocsin.notify.integrations.web_push import devices
+from tocsin.notify.integrations import web_push
 from tocsin.notify.interfaces import ProviderAccount, ProviderKind, ProviderSender
 from tocsin.notify.registry import BUILT_IN
 from tocsin.people.models import ContactMethod
@@ -67,7 +67,7 @@ def _browser(now: datetime) -> Iterator[ProviderServer]:
     alice = make_user("alice", now)
     with push_double() as double:
         browser = double.browser()
-        devices.subscribe(alice, browser.subscription(), "Phone", actor=ACTOR, now=now)
+        web_push.subscribe(alice, browser.subscription(), "Phone", actor=ACTOR, now=now)
         address = ContactMethod.objects.get(user=alice, channel="push").address
 
         def keys() -> list[str]:

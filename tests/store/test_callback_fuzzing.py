@@ -16,9 +16,9 @@ from twilio.request_validator import RequestValidator
 from tests.support.people import ACTOR
 from tests.support.vendor_callbacks import AT, VENDORS, body_of, handle_signed, make_people
 from tocsin.core.config import environment
+from tocsin.notify.interfaces import WebhookProvider
 from tocsin.notify.providers.commands import save_provider
 from tocsin.notify.registry import KINDS
-from tocsin.notify.webhooks import WebhookProvider
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -15,12 +15,12 @@ from tests.support.variants import first
 from tocsin.alerts.commands import Acknowledge, Assign
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import Expectation, IntegrationKind, Sample, load_kinds
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
+from tocsin.inbound import ingest_service
 from tocsin.inbound.deciding.alert_creation import COLUMNS
-from tocsin.inbound.http import test_token
-from tocsin.inbound.inspect.message_explanation import explain_message
+from tocsin.inbound.inspect import explain_message
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify.models import Notification
 
@@ -50,7 +50,7 @@ def node() -> Iterator[InboundServer]:
 
 def pass_for(integration: Integration) -> str:
     user = make_user(f"sampler{integration.pk}", NOW)
-    return test_token.issue(integration.pk, user.pk, clock.now())[0]
+    return ingest_service.issue(integration.pk, user.pk, clock.now())[0]
 
 
 @pytest.mark.parametrize("kind", first(len(FIRST), KINDS), ids=lambda kind: kind.name)
@@ -142,7 +142,7 @@ def desk() -> EscalationHarness:
     made = EscalationHarness(NOW)
     made.users["alice"].email = "alice.archer@example.org"
     made.users["alice"].save()
-    config_version.bump()
+    settings_store.bump()
     return made
 
 
@@ -150,7 +150,7 @@ def desk() -> EscalationHarness:
 def integration(desk: EscalationHarness) -> Integration:
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    config_version.bump()
+    settings_store.bump()
     return integration
 
 
@@ -267,7 +267,7 @@ def test_setting_makes_agent_in_opening_message_stop_escalation(
     desk: EscalationHarness, integration: Integration, ticket: Ticket
 ) -> None:
     Integration.objects.filter(pk=integration.pk).update(settings={"owned_ticket_stops": True})
-    config_version.bump()
+    settings_store.bump()
     ticket.says(0, "New", agent={"id": 44, "name": "Noor Haddad"})
     assert ticket.owner() == ("assigned", None, "Noor Haddad")
     desk.through(0, 5, 20)
@@ -318,7 +318,7 @@ def test_raised_priority_follows_the_newly_matching_route(
     }
     integration.current_version.definition = definition  # type: ignore[union-attr]
     integration.current_version.save()  # type: ignore[union-attr]
-    config_version.bump()
+    settings_store.bump()
     ticket.says(0, "New", priority={"name": "Low"})
     assert EscalationRun.objects.get(alert=ticket.alert.pk).recipient_users == []
     ticket.says(10, priority={"name": "Critical"})
@@ -333,7 +333,7 @@ def routed(desk: EscalationHarness, integration: Integration) -> None:
         "routes": [{"when": when, "recipients": {"users": [desk.users["carol"].pk]}}]
     }  # type: ignore[union-attr]
     integration.current_version.save()  # type: ignore[union-attr]
-    config_version.bump()
+    settings_store.bump()
 
 
 @pytest.mark.usefixtures("routed")

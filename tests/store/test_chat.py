@@ -22,7 +22,7 @@ from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
-from tocsin.notify.enqueue import contact_tests
+from tocsin.notify import notices
 from tocsin.notify.integrations.telegram import TelegramKind, secret_of
 from tocsin.notify.models import Delivery, Notification, OptOut, ProviderHealth
 from tocsin.notify.providers import commands
@@ -80,7 +80,7 @@ def test_only_paged_users_can_press_buttons_in_their_chat(scenario: ChatScenario
     scenario.post.page(alert, "alice")
     scenario.post.go()
     with database.transaction() as connection:
-        contact_tests.queue_test(connection, bob.contact_methods.get(label="Slack"), scenario.post.now)
+        notices.queue_test(connection, bob.contact_methods.get(label="Slack"), scenario.post.now)
     scenario.post.go()
     page = next(one for one in scenario.slack.messages if "VPN down" in one["text"])
     body = scenario.slack.press(page, "acknowledge", "U012AB3CD")
@@ -132,7 +132,7 @@ def test_room_members_answer_as_themselves_and_unknown_members_are_informed(scen
     contact = GroupContact.objects.get(group=group)
     alert = scenario.post.alert()
     from tocsin.core.db import database
-    from tocsin.notify.enqueue.pages import queue_pages
+    from tocsin.notify.pages import queue_pages
 
     with database.transaction() as connection:
         start = PageRequest(alert, scenario.post.now, "The step names the room.", group_contact_id=contact.pk)
@@ -206,7 +206,7 @@ def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenar
 def test_without_a_webhook_there_are_no_buttons_only_a_link(
     scenario: ChatScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tocsin.core.config.secret_bundle import encrypt_bundle
+    from tocsin.core.config.crypto import encrypt_bundle
     from tocsin.notify.models import Provider
 
     Provider.objects.filter(name="Slack").update(secrets=encrypt_bundle({"bot_token": scenario.slack.token}))

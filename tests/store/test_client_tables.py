@@ -12,8 +12,8 @@ import pytest
 from tests.support.ingest import halo
 from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
-from tocsin.configure import config_files, export, plan, yaml_loader
-from tocsin.core import object_hooks
+from tocsin.configure import config_files, plan
+from tocsin.core import hooks
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import client_tables
@@ -53,7 +53,7 @@ def configured(database: str, now: datetime) -> None:
 
 
 def apply(text: str, now: datetime) -> plan.ConfigPlan:
-    return plan.apply(config_files.collect([yaml_loader.parse(text, "t.yaml", Path())]), prune=False, now=now)
+    return plan.apply(config_files.collect([config_files.parse(text, "t.yaml", Path())]), prune=False, now=now)
 
 
 def one(now: datetime, **ticket: Any) -> SimulatedOutcome:
@@ -74,7 +74,7 @@ def test_client_table_routes_message_to_group_and_policy_with_reason(now: dateti
 
 def test_second_import_changes_nothing_and_policies_follow_their_fallback(now: datetime) -> None:
     assert apply(YAML, now).is_empty
-    exported = export.export_configuration(with_secrets=False)
+    exported = plan.export_configuration(with_secrets=False)
     assert [one["name"] for one in exported["client_tables"]] == ["Customers"]
     assert exported["integrations"][0]["routes"][0]["client_table"] == "Customers"
 
@@ -104,7 +104,7 @@ def test_client_table_and_its_references_are_protected_from_deletion(now: dateti
             delete()
         assert refused.value.code == "in_use"
     assert client_tables.tables_using_policy(Policy.objects.get(name="Gold").pk) == [
-        object_hooks.CLIENT_TABLE(name="Customers")
+        hooks.CLIENT_TABLE(name="Customers")
     ]
     spec = {**integrations.integration_spec(Integration.objects.get()), "routes": []}
     integrations.save_integration(spec, existing=Integration.objects.get(), actor=ACTOR, now=now)

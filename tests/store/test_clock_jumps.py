@@ -13,25 +13,24 @@ from tests.support import workflow_harness
 from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import make_integration
 from tests.support.outbox_harness import OutboxHarness
+from tocsin.access import audit_log
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.access.audit_log import links
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.commands import Acknowledge, Hold
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import reason_from_json
-from tocsin.core.runtime import clock, clock_jump
+from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import DelayedAlert, Heartbeat, RateWindow
 from tocsin.inbound.storage import dedup_key_store
 from tocsin.notify import pause
-from tocsin.notify.enqueue.pages import queue_pages
 from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, OptOut, ProviderHealth
+from tocsin.notify.pages import queue_pages
 from tocsin.notify.rules.page_planner import PageRequest
-from tocsin.operate import clock_jumps, retention
+from tocsin.operate import clock_jumps, retention, self_check
 from tocsin.operate.models import Audit, Problem
-from tocsin.operate.self_check import runner
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -168,7 +167,7 @@ def test_small_or_forward_clock_changes_adjust_nothing(desk: EscalationHarness) 
         check_clock(desk.start + timedelta(seconds=seconds))
     assert desk.run(alert).due_at == desk.at(5)
     with database.transaction() as connection:
-        assert clock_jump.last_jump(connection) is None
+        assert clock.last_jump(connection) is None
 
 
 def test_hold_and_pause_end_at_their_requested_time(desk: EscalationHarness) -> None:
@@ -205,7 +204,7 @@ def test_failed_and_unreadable_runs_are_retried_earlier_too(desk: EscalationHarn
 
 
 def test_all_runs_are_moved_even_in_large_numbers(desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tocsin.escalation.clock_rollback.CHUNK", 3)
+    monkeypatch.setattr("tocsin.escalation.tasks.CHUNK", 3)
     for _ in range(10):
         desk.open(BY)
     set_back(desk.at(0))
@@ -341,7 +340,7 @@ def test_failing_pages_notify_administrators_despite_notice_from_advanced_clock(
 
 def audit(at: datetime) -> list[str]:
     with database.transaction() as connection:
-        return [one.id for one in runner.run_self_check(connection, at)]
+        return [one.id for one in self_check.run_self_check(connection, at)]
 
 
 def test_administrators_are_notified_of_clock_rollback(desk: EscalationHarness) -> None:
@@ -368,7 +367,9 @@ def test_problem_that_began_in_the_future_is_still_reported(desk: EscalationHarn
 
 
 def test_audits_go_on_after_the_clock_was_set_back(desk: EscalationHarness) -> None:
-    watch = runner.SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None, check_disks=tuple, name="pager1")
+    watch = self_check.SelfCheckRunner(
+        now=lambda: desk.at(0), heartbeat_url=lambda: None, check_disks=tuple, name="pager1"
+    )
     watch.run_once()
     with database.transaction() as connection:
         connection.execute("UPDATE operate_audit SET checked_at = clock_timestamp() + interval '2 hours', node = 'old'")
@@ -381,7 +382,7 @@ def test_audits_go_on_after_the_clock_was_set_back(desk: EscalationHarness) -> N
 
 def test_retention_removes_nothing_for_a_day_after_forward_jump(now: datetime) -> None:
     AuditEntry.objects.create(at=now, actor_name="erin", action="update")
-    links.link_new()
+    audit_log.link_new()
     year = timedelta(days=500)
     check_clock(now)
     check_clock(now + year)
@@ -400,8 +401,8 @@ def test_after_a_day_it_is_believed(now: datetime) -> None:
     check_clock(now)
     check_clock(now + month)
     with database.transaction() as connection:
-        assert clock_jump.is_clock_suspect(connection, now + month + timedelta(hours=23))
-        assert not clock_jump.is_clock_suspect(connection, now + month + timedelta(days=1))
+        assert clock.is_clock_suspect(connection, now + month + timedelta(hours=23))
+        assert not clock.is_clock_suspect(connection, now + month + timedelta(days=1))
     assert audit(now + month + timedelta(days=1)) == []
 
 
@@ -411,17 +412,17 @@ def test_wobbling_advanced_clock_still_counts_as_far_ahead(now: datetime) -> Non
     check_clock(now + month)
     set_back(now + month, 0.1)
     with database.transaction() as connection:
-        assert clock_jump.is_clock_suspect(connection, now + month + timedelta(hours=23))
-        assert not clock_jump.is_clock_suspect(connection, now + month + timedelta(days=1))
+        assert clock.is_clock_suspect(connection, now + month + timedelta(hours=23))
+        assert not clock.is_clock_suspect(connection, now + month + timedelta(days=1))
     check_clock(now + timedelta(hours=30))
     check_clock(now + MINUTE)
     with database.transaction() as connection:
-        assert not clock_jump.is_clock_suspect(connection, now + MINUTE)
+        assert not clock.is_clock_suspect(connection, now + MINUTE)
 
 
 def test_starting_node_removes_nothing_before_checking_the_clock(now: datetime) -> None:
     AuditEntry.objects.create(at=now, actor_name="erin", action="update")
-    links.link_new()
+    audit_log.link_new()
     check_clock(now)
     retention.run_once(now + timedelta(days=500))
     assert AuditEntry.objects.exists()

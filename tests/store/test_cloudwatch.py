@@ -16,8 +16,8 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
 from tocsin.core.errors import Temporary
 from tocsin.core.reasons import as_reason
+from tocsin.inbound import ingest_service, webhook_endpoint
 from tocsin.inbound.admin import secrets
-from tocsin.inbound.http import pinned_senders, reasons, sender_verification
 from tocsin.inbound.models import Integration
 
 PEM = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-door.pem"
@@ -28,7 +28,7 @@ ARN = "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:web1 CPU high"
 def amazon(monkeypatch: pytest.MonkeyPatch) -> Amazon:
     """Amazon's addresses, which no test may reach."""
     made = Amazon()
-    monkeypatch.setattr(sender_verification, "fetch", made.fetch)
+    monkeypatch.setattr(webhook_endpoint, "fetch", made.fetch)
     return made
 
 
@@ -85,11 +85,11 @@ def test_unavailable_certificate_is_fetched_when_amazon_retries(
     def away(url: str) -> bytes:
         raise Temporary(as_reason("sns.eu-west-1.amazonaws.com does not answer."))
 
-    monkeypatch.setattr(sender_verification, "fetch", away)
+    monkeypatch.setattr(webhook_endpoint, "fetch", away)
     reply = node.post(integration, right)
     assert (reply.status, reply.body["error"]) == (503, "not_checked")
     assert not rows()
-    monkeypatch.setattr(sender_verification, "fetch", amazon.fetch)
+    monkeypatch.setattr(webhook_endpoint, "fetch", amazon.fetch)
     assert node.post(integration, right).body["status"] == "Mapped Opened"
 
 
@@ -99,10 +99,10 @@ def test_sender_is_checked_again_after_the_database_failed(
     def fail(integration_id: int) -> str:
         raise psycopg.OperationalError("gone")
 
-    monkeypatch.setattr(pinned_senders, "_pinned", fail)
+    monkeypatch.setattr(webhook_endpoint, "_pinned", fail)
     reply = node.post(integration, alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1))
     assert (reply.status, reply.body["error"]) == (503, "not_checked")
-    assert reply.body["detail"] == str(reasons.SENDER_NOT_CHECKED())
+    assert reply.body["detail"] == str(ingest_service.SENDER_NOT_CHECKED())
     assert not rows()
 
 

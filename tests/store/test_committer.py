@@ -15,12 +15,12 @@ from tests.support.people import make_user, while_deleted
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
-from tocsin.inbound.deciding.preprocessing import prepare
+from tocsin.inbound.deciding.decide import prepare
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import Integration
 from tocsin.inbound.processing.committer import Committer, IngestRequest
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
-from tocsin.notify.enqueue.pages import queue_pages
+from tocsin.notify.pages import queue_pages
 from tocsin.notify.rules.page_planner import PageRequest
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -24,7 +24,7 @@ from tocsin.alerts.commands import Actor, Merge
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
@@ -58,7 +58,7 @@ def url(node: InboundServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def integration(desk: EscalationHarness, kind: str, name: str = "Nagios") -> Integration:
     integration = make_integration(name, kind, policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    config_version.bump()
+    settings_store.bump()
     return integration
 
 
@@ -484,7 +484,7 @@ def test_slash_command_opens_and_closes_and_confirms_to_its_user(desk: Escalatio
     chat = integration(desk, "slack", "Chat")
     secrets.put_credentials(chat, {"hmac": {"header": "X-Slack-Signature", "secret": "s3cret"}})
     chat.save()
-    config_version.bump()
+    settings_store.bump()
     now = clock.now().timestamp()
 
     def typed(text: str, secret: str = "s3cret", at: float = now) -> Any:

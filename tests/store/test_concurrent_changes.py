@@ -12,12 +12,11 @@ from django.db import connections, transaction
 from tests.support.ingest import NOW, make_integration
 from tests.support.locks import wait_for_waiters
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core.config import config_version
-from tocsin.inbound.admin import secrets, versions
+from tocsin.core.config import settings_store
+from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.admin.commands import integration_spec, save_integration
-from tocsin.inbound.admin.observed_statuses import set_status
-from tocsin.inbound.admin.status_rules import StatusEffect
-from tocsin.inbound.maintenance.commands import end_now, save_window
+from tocsin.inbound.admin.observed_statuses import StatusEffect, set_status
+from tocsin.inbound.maintenance_commands import end_now, save_window
 from tocsin.inbound.models import Integration, MaintenanceWindow
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -37,7 +36,7 @@ def while_somebody_saves(click: Callable[[], object], save: Callable[[], object]
 
     thread = threading.Thread(target=work)
     with transaction.atomic():
-        config_version.lock()
+        settings_store.lock()
         thread.start()
         wait_for_waiters(unless=lambda: bool(ended))
         save()
@@ -52,7 +51,7 @@ def test_an_integration_keeps_what_was_saved_while_a_click_waited(click: str) ->
     held_integration = Integration.objects.get(pk=integration.pk)
     clicks: dict[str, Callable[[], object]] = {
         "a status": lambda: set_status(held_integration, "Parked", StatusEffect.CLOSE, **BY),
-        "an old version": lambda: versions.restore_version(held_integration, 1, **BY),
+        "an old version": lambda: commands.restore_version(held_integration, 1, **BY),
         "a new URL": lambda: secrets.rotate_token(held_integration, **BY),
     }
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.people import make_user
 from tocsin.access.models import AuditEntry
-from tocsin.configure import config_files, export, plan, yaml_loader
+from tocsin.configure import config_files, plan
 from tocsin.configure.plan import ConfigPlan, PlanAction
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
@@ -51,7 +51,7 @@ integrations:
 
 def collect(*texts: str, folder: Path = Path()) -> config_files.ConfigFiles:
     return config_files.collect(
-        [yaml_loader.parse(text, f"{number or ''}t.yaml", folder) for number, text in enumerate(texts)]
+        [config_files.parse(text, f"{number or ''}t.yaml", folder) for number, text in enumerate(texts)]
     )
 
 
@@ -68,10 +68,10 @@ def test_secret_address_is_exported_in_clear_only_with_secrets(now: datetime, mo
     )
     apply(now, text)
     assert "unchanged user alice" in plan_lines(apply(now, text))
-    written = export.write(export.export_configuration(with_secrets=False))
+    written = plan.write(plan.export_configuration(with_secrets=False))
     assert secret not in written
     assert "unchanged user alice" in plan_lines(apply(now, written)), "what is exported may be applied again"
-    assert secret in export.write(export.export_configuration(with_secrets=True))
+    assert secret in plan.write(plan.export_configuration(with_secrets=True))
 
 
 def plan_lines(lines: ConfigPlan) -> list[str]:
@@ -298,10 +298,10 @@ def test_the_example_does_what_it_says(now: datetime) -> None:
 
 def test_what_is_exported_applies_unchanged_and_says_the_same_elsewhere(now: datetime) -> None:
     apply(now, EXAMPLE.read_text())
-    text = export.write(export.export_configuration(with_secrets=False))
+    text = plan.write(plan.export_configuration(with_secrets=False))
     assert "token" not in text
     assert apply(now, text, prune=True).is_empty
-    with_secrets = export.write(export.export_configuration(with_secrets=True))
+    with_secrets = plan.write(plan.export_configuration(with_secrets=True))
     token = secrets.token_of(Integration.objects.get())
     assert f"token: {token}" in with_secrets
     assert apply(now, with_secrets).is_empty
@@ -309,11 +309,11 @@ def test_what_is_exported_applies_unchanged_and_says_the_same_elsewhere(now: dat
     rebuilt = apply(now, with_secrets)
     assert rebuilt.count(PlanAction.CREATE) == 2
     assert secrets.token_of(Integration.objects.get()) == token
-    assert export.write(export.export_configuration(with_secrets=True)) == with_secrets
+    assert plan.write(plan.export_configuration(with_secrets=True)) == with_secrets
 
 
 def test_empty_installation_exports_nothing_and_empty_file_changes_nothing(now: datetime) -> None:
-    assert export.write(export.export_configuration(with_secrets=True)) == ""
+    assert plan.write(plan.export_configuration(with_secrets=True)) == ""
     assert apply(now, "", "# nothing\n", "workflows: []\nholiday_calendars:\n").lines == ()
 
 
@@ -393,7 +393,7 @@ def test_settings_are_applied_and_prune_restores_other_defaults(now: datetime) -
     assert apply(now, "settings: {organisation_name: Acme}\n").is_empty
     assert not apply(now, "settings: {organisation_name: Acme}\n", prune=True).is_empty
     assert settings_store.get("message_retention_days") == 90
-    assert export.export_configuration(with_secrets=False) == {"settings": {"organisation_name": "Acme"}}
+    assert plan.export_configuration(with_secrets=False) == {"settings": {"organisation_name": "Acme"}}
 
 
 def test_several_files_are_one_configuration(now: datetime) -> None:
@@ -462,10 +462,10 @@ def test_provider_round_trips_and_exports_secret_only_on_request(
     monkeypatch.setenv("NTFY_TOKEN", "tk_first")
     assert plan_lines(apply(now, PROVIDERS)) == ["create    provider Push"]
     assert apply(now, PROVIDERS).is_empty
-    without = export.write(export.export_configuration(with_secrets=False))
+    without = plan.write(plan.export_configuration(with_secrets=False))
     assert "tk_first" not in without
     assert apply(now, without).is_empty, "a secret that is left out stays"
-    with_secrets = export.write(export.export_configuration(with_secrets=True))
+    with_secrets = plan.write(plan.export_configuration(with_secrets=True))
     assert "token: tk_first" in with_secrets
     assert apply(now, with_secrets).is_empty
     monkeypatch.setenv("NTFY_TOKEN", "tk_second")
@@ -551,7 +551,7 @@ def test_workflows_are_applied_exported_renamed_and_pruned(now: datetime) -> Non
         ("Nobody answers", 1, "unacknowledged"),
         ("Restart", 2, "manual"),
     ]
-    written = export.write(export.export_configuration(with_secrets=False))
+    written = plan.write(plan.export_configuration(with_secrets=False))
     assert "Nobody answers: <subject>" in written
     for text in ((TEAM, WORKFLOWS), (written,)):
         assert {line.split()[0] for line in plan_lines(apply(now, *text)) if "workflow" in line} == {"unchanged"}

@@ -21,12 +21,10 @@ from tests.support.ingest import halo, make_integration, message
 from tests.support.integrations import InboundServer, inbound_server, rows
 from tests.support.postgres import in_use
 from tocsin.core.db import database as db
-from tocsin.core.db import guarded_connection
 from tocsin.core.runtime import clock
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.processing.alert_ids import AlertIdAllocator
-from tocsin.inbound.processing.batch import process
+from tocsin.inbound.processing.batch import AlertIdAllocator, process
 
 _WRITE = "CREATE TABLE IF NOT EXISTS written (id int)"
 
@@ -135,8 +133,8 @@ def test_a_message_that_fails_only_once_is_no_poison(node: InboundServer, databa
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guarded_connection, "PROBE_AFTER_SECONDS", 0.2)
-    monkeypatch.setattr(guarded_connection, "PROBE_TIMEOUT", 2)
+    monkeypatch.setattr(db, "PROBE_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(db, "PROBE_TIMEOUT", 2)
 
 
 @pytest.mark.usefixtures("impatient")

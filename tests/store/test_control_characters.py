@@ -10,9 +10,9 @@ import pytest
 
 from tests.support.people import ACTOR, make_user
 from tocsin.access import tokens
-from tocsin.access.token_limits import UNLIMITED
+from tocsin.access.roles import UNLIMITED
 from tocsin.core.errors import Rejected
-from tocsin.escalation.changes.commands import save_policy
+from tocsin.escalation.commands import save_policy
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.notify.providers.commands import save_provider
 from tocsin.oncall.changes.commands import save_schedule

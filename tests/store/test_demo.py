@@ -26,14 +26,13 @@ from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.oncall import loader
 from tocsin.oncall.models import Override, SwapRequest
 from tocsin.operate.checks import integrations as integration_checks
-from tocsin.operate.checks import on_call
+from tocsin.operate.checks import people
 from tocsin.operate.finding import FindingLevel
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
-from tocsin.reports import interruptions, sla
-from tocsin.reports.counted_alerts import GroupBy
-from tocsin.reports.period import Bucket, Period
-from tocsin.web.home import overview
+from tocsin.reports import alert_reports, fairness
+from tocsin.reports.counted_alerts import Bucket, GroupBy, Period
+from tocsin.web import home
 from tocsin.workflows.models import WorkflowRun
 
 PASSWORD = "a tall green bicycle"
@@ -62,7 +61,9 @@ def test_demo_schedule_alternates_alice_and_bob_without_problems(start: datetime
     assert primary(datetime(2026, 11, 30, 12, tzinfo=UTC)) == "Bob Brown"
     assert primary(datetime(2026, 12, 1, 18, tzinfo=UTC)) == "Dana Keller"
     with db.transaction() as connection:
-        assert [finding for finding in on_call.check(connection, start) if finding.level is FindingLevel.PROBLEM] == []
+        assert [
+            finding for finding in people.check_on_call(connection, start) if finding.level is FindingLevel.PROBLEM
+        ] == []
 
 
 @pytest.mark.long
@@ -79,16 +80,16 @@ def test_history_fills_the_screens_and_pages_nobody(start: datetime) -> None:
     assert not EscalationRun.objects.filter(due_at__lt=start + timedelta(hours=6)).exists()
     pages = Delivery.objects.filter(purpose=Purpose.PAGE, status=DeliveryStatus.SENT)
     assert set(pages.values_list("user__username", flat=True)) >= {"alice", "bob", "chen", "emma"}
-    assert overview.last_night(User.objects.get(username="alice"), start).pages > 0
+    assert home.last_night(User.objects.get(username="alice"), start).pages > 0
     assert {MessageStatus.FAILED, MessageStatus.IGNORED} <= set(InboundMessage.objects.values_list("status", flat=True))
     assert {"Dana Keller", "Chen Wei", "Emma Evans"} <= set(AuditEntry.objects.values_list("actor_name", flat=True))
     assert set(SwapRequest.objects.values_list("state", flat=True)) == {"accepted", "asked"}
     assert Override.objects.filter(ends_at__lt=start).count() == 2
     with db.transaction() as connection:
-        nights = interruptions.load_interruptions(
+        nights = fairness.load_interruptions(
             connection, Period(start - timedelta(days=21), start, incidents.ZONE), settings_store.night_hours()
         )
-        kept = sla.load_sla(
+        kept = alert_reports.load_sla(
             connection, Period.last_days(21, start, incidents.ZONE), GroupBy.CLIENT, Bucket.WEEK, now=start
         ).figures.total.stats.response
     assert [load for load in nights if load.at_night]

@@ -25,28 +25,28 @@ from tests.support.people import ACTOR, make_group, make_user
 from tests.support.postgres import in_use
 from tests.support.replication import set_standbys
 from tocsin.cli.main import run
-from tocsin.core.config import crypto, last_backup
+from tocsin.core.config import crypto, settings_store
 from tocsin.core.config import environment as config
-from tocsin.core.config.last_backup import LastBackup
+from tocsin.core.config.settings_store import LastBackup
 from tocsin.core.db import database
 from tocsin.core.db import database as db
 from tocsin.core.reasons import TEXT, Term
 from tocsin.core.runtime import clock
-from tocsin.core.validation.spec_types import write_moment
-from tocsin.escalation.changes.commands import save_policy
+from tocsin.core.validation.spec import write_moment
+from tocsin.escalation.commands import save_policy
 from tocsin.inbound.models import Integration
 from tocsin.notify.models import Provider
 from tocsin.oncall.changes import overrides
 from tocsin.oncall.changes.commands import save_schedule
 from tocsin.oncall.models import CalendarImport, Schedule
-from tocsin.operate import disk_space, doctor
-from tocsin.operate.checks import address, machine
+from tocsin.operate import doctor, readiness
+from tocsin.operate.checks import machine
 from tocsin.operate.checks.database import check_timeouts
 from tocsin.operate.doctor import examine
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.models import Node
 from tocsin.operate.node_heartbeat import NodeHeartbeat
-from tocsin.operate.self_check.runner import SelfCheckRunner
+from tocsin.operate.self_check import SelfCheckRunner
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import ContactMethod, User
 
@@ -192,11 +192,11 @@ def test_readable_key_file_is_reported(tmp_path: Path) -> None:
 
 
 def test_low_disk_space_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_space, "MIN_FREE_BYTES", 0)
-    monkeypatch.setattr(disk_space, "AMPLE_FREE_BYTES", 0)
-    assert list(disk_space.check_disk(tmp_path)) == []
-    monkeypatch.setattr(disk_space, "MIN_FREE_BYTES", 1 << 60)
-    (finding,) = disk_space.check_disk(tmp_path)
+    monkeypatch.setattr(readiness, "MIN_FREE_BYTES", 0)
+    monkeypatch.setattr(readiness, "AMPLE_FREE_BYTES", 0)
+    assert list(readiness.check_disk(tmp_path)) == []
+    monkeypatch.setattr(readiness, "MIN_FREE_BYTES", 1 << 60)
+    (finding,) = readiness.check_disk(tmp_path)
     assert (finding.id, finding.about) == ("disk.space", str(tmp_path))
 
 
@@ -368,7 +368,7 @@ def test_missing_backup_becomes_a_problem_after_a_week(now: datetime) -> None:
     assert backups(now + timedelta(days=7)) == [("backup.none", False)]
     assert backups(now + timedelta(days=7, seconds=1)) == [("backup.none", True)]
     with database.transaction() as connection:
-        last_backup.record(connection, LastBackup(now + timedelta(days=8), "host:/backup/tocsin", 123_456))
+        settings_store.record(connection, LastBackup(now + timedelta(days=8), "host:/backup/tocsin", 123_456))
     assert backups(now + timedelta(days=15)) == []
     assert backups(now + timedelta(days=16)) == [("backup.old", True)]
     (finding,) = find_problems(now + timedelta(days=16), "backup.")
@@ -424,7 +424,7 @@ def test_unreachable_or_unencrypted_public_address_is_reported(now: datetime, mo
     ],
 )
 def test_url_that_others_cannot_use_is_reported(url: str | None, expected: list[str]) -> None:
-    assert [finding.id for finding in address.check_reach(url)] == expected
+    assert [finding.id for finding in machine.check_reach(url)] == expected
 
 
 def test_untrusted_or_expiring_certificate_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,14 +432,14 @@ def test_untrusted_or_expiring_certificate_is_reported(tmp_path: Path, monkeypat
     today = datetime.now(UTC)
     with http_double(healthz, certificate.server) as proxy:
         setenv(monkeypatch, TOCSIN_BASE_URL=proxy.url, TOCSIN_TRUSTED_PROXIES="127.0.0.1")
-        assert [finding.id for finding in address.check(today, certificate.client())] == ["address.local"]
+        assert [finding.id for finding in machine.check_address(today, certificate.client())] == ["address.local"]
         # It lives for three days, two of which are left.
-        _local, ends = address.check(today + timedelta(days=1.5), certificate.client())
+        _local, ends = machine.check_address(today + timedelta(days=1.5), certificate.client())
         assert (ends.id, str(ends.detail)) == (
             "address.certificate_ends",
             "The certificate of 127.0.0.1 expires in 0 days.",
         )
-        _local, untrusted = address.check(today)
+        _local, untrusted = machine.check_address(today)
         assert untrusted.id == "address.certificate"
         assert "self-signed" in str(untrusted.detail)
 

@@ -14,9 +14,9 @@ import pytest
 
 from tests.support.embedded_server import value
 from tests.support.embedded_server_process import TocsinProcess
-from tocsin.core.embedded_postgres import preconditions
-from tocsin.core.embedded_postgres.layout import MAX_SOCKET_PATH_BYTES, locate
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core import embedded_layout
+from tocsin.core.embedded_layout import MAX_SOCKET_PATH_BYTES, locate
+from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.errors import Permanent
 
 
@@ -144,7 +144,7 @@ def test_too_little_space_is_named_before_anything_is_made(data_dir: Path, monke
     with pytest.raises(Permanent) as refused:
         EmbeddedPostgres(data_dir).start()
     assert (refused.value.reason.code, refused.value.reason["free"]) == ("postgres.no_space", 1)
-    assert refused.value.reason["needed"] == preconditions.NEEDED_TO_CREATE
+    assert refused.value.reason["needed"] == embedded_layout.NEEDED_TO_CREATE
     assert not data_dir.exists()
 
 
@@ -155,7 +155,7 @@ def test_running_server_is_shared_on_a_full_disk(used_data_dir: Path, monkeypatc
             assert other.start() == embedded.start()
     with pytest.raises(Permanent) as refused:
         EmbeddedPostgres(used_data_dir).start()
-    assert refused.value.reason["needed"] == preconditions.NEEDED_TO_START
+    assert refused.value.reason["needed"] == embedded_layout.NEEDED_TO_START
 
 
 def test_setting_rejected_by_postgresql_shows_its_message(used_data_dir: Path) -> None:

@@ -15,8 +15,8 @@ import pytest
 from tests.support.embedded_server import owner_of, postmaster_pid, run_as_owner, value, wait_until_ended
 from tests.support.embedded_server_process import TocsinProcess
 from tests.support.installation import until
-from tocsin.core.embedded_postgres import server as embedded_server
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core import embedded_server
+from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.errors import Permanent, Temporary
 
 
@@ -282,7 +282,7 @@ def test_the_servers_log_holds_neither_statements_nor_values(data_dir: Path) -> 
 
 
 def data_binaries() -> Path:
-    from tocsin.core.embedded_postgres.binaries import bundled
+    from tocsin.core.embedded_layout import bundled
 
     return bundled().folder
 

@@ -21,10 +21,9 @@ import pytest
 
 from tests.support.embedded_server import owner_of, postmaster_pid, value, wait_until_ended
 from tests.support.embedded_server_process import TocsinProcess
-from tocsin.core.embedded_postgres import server, system_user
-from tocsin.core.embedded_postgres.binaries import LIBRARIES, PACKAGE, bundled
-from tocsin.core.embedded_postgres.layout import ROOT_DATA_DIR
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core import embedded_layout, embedded_server
+from tocsin.core.embedded_layout import LIBRARIES, PACKAGE, ROOT_DATA_DIR, bundled
+from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.errors import Permanent
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes as other users")
@@ -49,7 +48,7 @@ def closed_home(folder: Path) -> Path:
 
 def test_roots_postgresql_runs_under_an_unprivileged_account(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
-        account = system_user.find()
+        account = embedded_layout.find()
         assert account is not None
         assert account.uid != 0
         entry = pwd.getpwnam(account.name)
@@ -159,7 +158,7 @@ def test_user_without_a_name_gets_one_from_nss_wrapper(folder: Path) -> None:
 
 
 def test_user_without_a_name_is_told_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "NSS_WRAPPER", "libmissing.so")
+    monkeypatch.setattr(embedded_server, "NSS_WRAPPER", "libmissing.so")
     home = _nameless_home(folder)
     child = os.fork()
     if child == 0:
@@ -226,29 +225,29 @@ def test_root_shares_an_ordinary_users_server_without_changing_ownership(home: P
         assert process.answer() == url
 
 
-@pytest.mark.parametrize("number", range(len(system_user.recipes("any"))))
+@pytest.mark.parametrize("number", range(len(embedded_layout.recipes("any"))))
 def test_each_account_creation_method_creates_a_nologin_account(number: int) -> None:
     name = f"tocsin-test-{secrets.token_hex(3)}"
     lines: list[str] = []
-    with system_user.exclusive():
-        account = system_user.make(name, system_user.recipes(name)[number], lines)
+    with embedded_layout.exclusive():
+        account = embedded_layout.make(name, embedded_layout.recipes(name)[number], lines)
     if account is None:
         # Debian's adduser knows nothing of BusyBox's words, and says so; a missing program says nothing.
         assert number > 0
-        assert system_user.find(name) is None
+        assert embedded_layout.find(name) is None
         pytest.skip(f"this system has no such program: {' '.join(lines) or 'not installed'}")
     try:
         assert 0 < account.uid < 1000
         assert account.gid != 0
         assert pwd.getpwnam(name).pw_shell.endswith("nologin")
-        assert system_user.find_or_make(name) == account
+        assert embedded_layout.find_or_make(name) == account
     finally:
         _remove(name)
 
 
 def test_concurrent_processes_create_one_shared_account() -> None:
     name = f"tocsin-test-{secrets.token_hex(3)}"
-    make = f"from tocsin.core.embedded_postgres import system_user; print(system_user.find_or_make({name!r}).uid)"
+    make = f"from tocsin.core import embedded_layout as system_user; print(system_user.find_or_make({name!r}).uid)"
     runs = [subprocess.Popen([sys.executable, "-c", make], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     try:
         notices = {run.communicate(timeout=60)[0].strip() for run in runs}
@@ -258,13 +257,13 @@ def test_concurrent_processes_create_one_shared_account() -> None:
 
 
 def _remove(name: str) -> None:
-    with system_user.exclusive():
+    with embedded_layout.exclusive():
         subprocess.run(["/usr/sbin/userdel", name], check=True, capture_output=True)
 
 
 def test_failed_account_creation_reports_reason_and_remedy() -> None:
     with pytest.raises(Permanent, match=r"could not be made\. useradd: .*useradd --system") as raised:
-        system_user.find_or_make("not/a/name")
+        embedded_layout.find_or_make("not/a/name")
     assert "TOCSIN_DATABASE_URL" in str(raised.value)
 
 

@@ -10,10 +10,10 @@ import pytest
 from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
-from tocsin.core import object_hooks
+from tocsin.core import hooks
 from tocsin.core.errors import Rejected
 from tocsin.core.models import ConfigVersion
-from tocsin.escalation.changes.commands import (
+from tocsin.escalation.commands import (
     delete_policy,
     plan_of,
     policies_using_group,
@@ -99,8 +99,8 @@ def test_a_policy_that_is_needed_is_not_deleted(now: datetime) -> None:
     def ask(number: int) -> list[str]:
         return ["integration HaloITSM"] if number == policy.pk else []
 
-    with object_hooks.REFERENCES.restored():
-        object_hooks.REFERENCES.register(ask, "escalation_policy")
+    with hooks.REFERENCES.restored():
+        hooks.REFERENCES.register(ask, "escalation_policy")
         with pytest.raises(Rejected, match="integration HaloITSM"):
             delete_policy(policy, actor=ACTOR, now=now)
     assert Policy.objects.count() == 1
@@ -123,7 +123,7 @@ def test_users_and_groups_know_the_policies_that_need_them(now: datetime) -> Non
         policies_using_user(alice)
         == policies_using_group(desk)
         == policies_using_group(owned.pk)
-        == [object_hooks.POLICY(name="Standard")]
+        == [hooks.POLICY(name="Standard")]
     )
     assert policies_using_user(alice + 1) == []
 
@@ -138,7 +138,7 @@ def test_policies_that_hand_over_in_a_circle_are_refused(now: datetime) -> None:
         with pytest.raises(Rejected, match=method) as refused:
             save_policy({**STANDARD, "name": policy.name, "end": _to(to)}, existing=policy, actor=ACTOR, now=now)
         assert (refused.value.code, refused.value.field) == ("circular", "end.policy")
-    assert policies_using_policy(first.pk) == [object_hooks.POLICY(name="Second")]
+    assert policies_using_policy(first.pk) == [hooks.POLICY(name="Second")]
 
 
 def _to(name: str) -> dict[str, str]:

@@ -14,43 +14,44 @@ from psycopg import OperationalError
 from tests.support.escalation_harness import STEPS, EscalationHarness, escalation_enabled
 from tests.support.people import ACTOR
 from tocsin.alerts import store
-from tocsin.alerts.change_handlers import AlertChange, PagingMode
 from tocsin.alerts.commands import (
     Acknowledge,
+    AlertChange,
+    AlertCreation,
     AlertState,
     Assign,
     Cancel,
     Close,
     Escalate,
     Hold,
+    NewAlert,
     NewEvent,
+    PagingMode,
     Reopen,
     Resume,
     Unacknowledge,
     Unassign,
     Undo,
 )
-from tocsin.alerts.new_alert import AlertCreation, NewAlert
 from tocsin.alerts.reasons import ALERT_REFERENCE
 from tocsin.alerts.service import create_alerts, write
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core import ids
 from tocsin.core.db import database as tocsin_database
-from tocsin.core.db.split_batch import BatchRunner
+from tocsin.core.db.database import BatchRunner
 from tocsin.core.reasons import AlertRef, reason_from_json
-from tocsin.escalation import reasons
+from tocsin.escalation import commands, reasons
 from tocsin.escalation import tasks as escalation_loop
 from tocsin.escalation.actions import deactivated_users
 from tocsin.escalation.actions.next_steps import next_steps
-from tocsin.escalation.changes import deletion_guards
-from tocsin.escalation.changes.commands import delete_policy, save_policy
+from tocsin.escalation.commands import delete_policy, save_policy
 from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
-from tocsin.escalation.policy import policy_cache
+from tocsin.escalation.run import run_store
 from tocsin.inbound.models import Integration
 from tocsin.notify import pause as pauses
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.rules.delivery_reasons import ON_HOLD
-from tocsin.operate.checks import alerts
+from tocsin.operate.checks import people
 from tocsin.people.changes import groups, users
 from tocsin.people.models import User
 
@@ -268,7 +269,7 @@ def test_alert_opened_during_policy_deletion_still_pages(desk: EscalationHarness
         event = NewEvent(alert, EventKind.OPENED, desk.at(0), desk.actor("erin"), "A message opened it.")
         create_alerts(connection, [AlertCreation(new, desk.paging(), event)], desk.at(0))
         delete_policy(desk.policy, actor=ACTOR, now=desk.start)
-    policy_cache._cache.clear()  # another node has never read it
+    run_store._cache.clear()  # another node has never read it
     desk.run_until(0)
     assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice"]
 
@@ -710,7 +711,7 @@ def test_exhausted_policy_hands_over_to_its_fallback_policy(desk: EscalationHarn
 
 def unanswered() -> list[int | None]:
     with tocsin_database.transaction() as connection:
-        return [finding.object_id for finding in alerts.check(connection)]
+        return [finding.object_id for finding in people.check_alerts(connection)]
 
 
 def test_a_last_step_that_goes_on_is_red_on_home(desk: EscalationHarness) -> None:
@@ -726,17 +727,17 @@ def test_a_last_step_that_goes_on_is_red_on_home(desk: EscalationHarness) -> Non
 def test_group_paged_for_an_active_alert_is_not_deleted(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.run_until(0)
-    assert deletion_guards.runs_using_group(desk.group.pk) == [ALERT_REFERENCE(alert=AlertRef(alert))]
-    assert deletion_guards.runs_using_group(desk.group.pk + 1) == []
+    assert commands.runs_using_group(desk.group.pk) == [ALERT_REFERENCE(alert=AlertRef(alert))]
+    assert commands.runs_using_group(desk.group.pk + 1) == []
     step = {"notify": {"roles": ["primary"], "groups": ["Service Desk"]}, "after": "0m"}
     desk.save(steps=[step])
     named = desk.open(1, recipient_groups=())
-    assert deletion_guards.runs_using_group(desk.group.pk) == [
+    assert commands.runs_using_group(desk.group.pk) == [
         ALERT_REFERENCE(alert=AlertRef(number)) for number in (alert, named)
     ]
     for number in (alert, named):
         desk.act(number, Close(actor=desk.actor("bob")), 2)
-    assert deletion_guards.runs_using_group(desk.group.pk) == []
+    assert commands.runs_using_group(desk.group.pk) == []
 
 
 def test_assignee_is_paged_and_escalation_restarts_without_acceptance(desk: EscalationHarness) -> None:

@@ -18,8 +18,8 @@ from tests.support.ingest import halo, make_integration
 from tests.support.integrations import InboundServer, inbound_server, path_of, rows
 from tocsin.core.net.http_server import listen, make_server
 from tocsin.inbound.admin import secrets
-from tocsin.inbound.http.fast_path import FastPath
 from tocsin.inbound.models import Integration
+from tocsin.inbound.webhook_endpoint import FastPath
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, joined
 from tocsin.inbound.admin import commands as integrations
 from tocsin.outbound import commands
-from tocsin.outbound.connectors.haloitsm import reasons
-from tocsin.outbound.delivery import calls
+from tocsin.outbound.connectors.haloitsm import client
+from tocsin.outbound.delivery import queue
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.states import CallStatus
 
@@ -89,7 +89,7 @@ def test_expired_secret_stops_calls_with_one_error_until_replaced(both: HaloPair
     both.halo.tokens.clear()
     both.act(both.alert(ticket).pk, Acknowledge)
     both.go()
-    assert both.status().problem == joined(reasons.CREDENTIALS_REJECTED(), reasons.COPY_CREDENTIALS(), separator=" ")
+    assert both.status().problem == joined(client.CREDENTIALS_REJECTED(), client.COPY_CREDENTIALS(), separator=" ")
     request_count = len(both.server.api.requests)
     both.go(600)
     assert len(both.server.api.requests) == request_count
@@ -212,7 +212,7 @@ def test_ticket_stays_open_while_no_agent_can_be_assigned(both: HaloPair) -> Non
     both.act(both.alert(ticket).pk, Close)
     both.go()
     (dead,) = both.calls(status=CallStatus.DEAD)
-    assert dead.error == reasons.OWN_AGENT_UNKNOWN()
+    assert dead.error == client.OWN_AGENT_UNKNOWN()
     assert str(dead.error)
 
 
@@ -227,7 +227,7 @@ def test_message_about_a_hidden_ticket_is_decided_as_it_is(both: HaloPair) -> No
 def test_status_alone_is_written_by_its_own_call(both: HaloPair) -> None:
     ticket = both.log()
     with database.transaction() as connection:
-        calls.write_on_ticket(connection, both.alert(ticket).pk, both.now, status="In Progress")
+        queue.write_on_ticket(connection, both.alert(ticket).pk, both.now, status="In Progress")
     both.go()
     (call,) = both.calls()
     assert (call.description.code, call.status) == ("outbound.set_status", CallStatus.SENT)
@@ -240,7 +240,7 @@ def test_alert_without_a_ticket_in_halo_gets_no_note(both: HaloPair) -> None:
     )
     alert = Alert.objects.create(integration=api, subject="Disk full", opened_at=both.now, last_message_at=both.now)
     with database.transaction() as connection, pytest.raises(Rejected) as rejected:
-        calls.write_on_ticket(connection, alert.pk, both.now, note="hello")
+        queue.write_on_ticket(connection, alert.pk, both.now, note="hello")
     assert rejected.value.reason.code == "outbound.no_ticket"
 
 

@@ -17,10 +17,9 @@ from tocsin.alerts.models import AlertEvent
 from tocsin.core.reasons import reason_from_json
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin.observed_statuses import load_observed_statuses
-from tocsin.inbound.body_compression import decompress
-from tocsin.inbound.models import Integration
+from tocsin.inbound.models import Integration, decompress
 from tocsin.outbound.connectors.haloitsm import client
-from tocsin.outbound.halo_sync import poll_run
+from tocsin.outbound.halo_sync import poller
 from tocsin.outbound.halo_sync.reasons import CHANGED_SINCE_CREATION
 
 IN_PROGRESS, ACTION_REQUIRED, RESOLVED, CLOSED = 2, 3, 8, 9
@@ -155,7 +154,7 @@ def test_idle_or_upgraded_halo_recognizes_new_tickets_by_date(
 
 
 def test_new_tickets_across_several_polls_are_all_recognized(pulled: HaloPair, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (client, poll_run):
+    for module in (client, poller):
         monkeypatch.setattr(module, "PAGE_SIZE", 2)
         monkeypatch.setattr(module, "MAX_LIST_PAGES", 2)
     tickets = [_logged(pulled) for _ in range(9)]

@@ -17,7 +17,7 @@ from tocsin.core.db import database as connections
 from tocsin.core.reasons import NO_REASON
 from tocsin.outbound import health
 from tocsin.outbound.connectors.haloitsm import client
-from tocsin.outbound.halo_sync import notes, poll_run, poller, reasons
+from tocsin.outbound.halo_sync import poller, reasons, ticket_messages
 from tocsin.outbound.states import CallStatus
 
 
@@ -66,10 +66,10 @@ def test_rate_limited_writes_arrive_in_order_per_ticket(both: HaloPair) -> None:
 
 def test_changes_beyond_one_poll_are_all_read_with_notes(both: HaloPair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "PAGE_SIZE", 2)
-    monkeypatch.setattr(poll_run, "PAGE_SIZE", 2)
+    monkeypatch.setattr(poller, "PAGE_SIZE", 2)
     monkeypatch.setattr(client, "MAX_LIST_PAGES", 2)
-    monkeypatch.setattr(poll_run, "MAX_LIST_PAGES", 2)
-    monkeypatch.setattr(notes, "MAX_TICKETS_PER_POLL", 2)
+    monkeypatch.setattr(poller, "MAX_LIST_PAGES", 2)
+    monkeypatch.setattr(ticket_messages, "MAX_TICKETS_PER_POLL", 2)
     both.server.hooks.should_lose = lambda happened: True
     both.seconds = 1000
     # The newest change has the lowest number, so that it is on the first page.
@@ -212,7 +212,7 @@ def test_failing_poll_is_visible_to_users(database: str, now: datetime, monkeypa
         def broken(look: object) -> None:
             raise KeyError("whatever it is")
 
-        monkeypatch.setattr(poll_run.PollRun, "run", broken)
+        monkeypatch.setattr(poller.PollRun, "run", broken)
         both.go(31)
         assert poller.poll(both.directory, lambda: both.now)
         assert both.status().poll_error == reasons.NOT_UNDERSTOOD()

@@ -14,19 +14,18 @@ from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.parsing.decode import Element
-from tocsin.inbound.processing.process_now import process_now
+from tocsin.inbound.processing.drain import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
-from tocsin.outbound import commands
+from tocsin.outbound import commands, writeback
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, TicketLink
 from tocsin.outbound.states import CallStatus
-from tocsin.outbound.writeback import listener
 
 
 def test_alert_gets_one_ticket_despite_repeated_creation_attempts(
     both: HaloPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "_ticket_creators", listener._TicketCreators())
+    monkeypatch.setattr(writeback, "_ticket_creators", writeback._TicketCreators())
     both.change(create_ticket={"on": ["opened"], "priority": "High", "ticket_type": "Incident"})
     api = integrations.save_integration(
         {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now
@@ -79,7 +78,7 @@ def test_dry_run_alert_gets_ticket_when_paging_begins(both: HaloPair) -> None:
 
 
 def test_failed_ticket_creation_succeeds_once_after_recovery(both: HaloPair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "_ticket_creators", listener._TicketCreators())
+    monkeypatch.setattr(writeback, "_ticket_creators", writeback._TicketCreators())
     both.change(create_ticket={"on": ["opened"], "ticket_type": "Fault"})
     api = integrations.save_integration(
         {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now
@@ -136,7 +135,7 @@ def test_failed_ticket_creation_succeeds_once_after_recovery(both: HaloPair, mon
 
 
 def test_dropped_ticket_is_created_only_on_request_and_once(both: HaloPair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "_ticket_creators", listener._TicketCreators())
+    monkeypatch.setattr(writeback, "_ticket_creators", writeback._TicketCreators())
     both.change(create_ticket={"on": ["opened", "escalate"]})
     api = integrations.save_integration(
         {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now

@@ -18,12 +18,12 @@ from tocsin.alerts.states import Priority
 from tocsin.core.db import database as store
 from tocsin.core.reasons import NO_REASON, as_reason
 from tocsin.inbound.admin import commands as integrations
-from tocsin.inbound.deciding import echo_suppression
+from tocsin.inbound.deciding import state
 from tocsin.inbound.models import Integration
 from tocsin.inbound.processing.drain import drain
 from tocsin.notify.models import Notification
 from tocsin.outbound import health
-from tocsin.outbound.delivery import calls
+from tocsin.outbound.delivery import queue
 from tocsin.outbound.models import AgentMatch
 from tocsin.outbound.states import CallStatus
 from tocsin.workflows import commands as workflow_commands
@@ -91,7 +91,7 @@ def test_halopsa_is_written_to_and_followed_as_haloitsm_is(
         assert (both.alert(ticket).status, both.alert(ticket).owner_name) == ("assigned", "Sam Service")
         # A workflow writes on it too.
         with store.transaction() as connection:
-            calls.write_on_ticket(connection, alert.pk, both.now, note="Checked.", status="In Progress")
+            queue.write_on_ticket(connection, alert.pk, both.now, note="Checked.", status="In Progress")
         both.go()
         assert both.notes(ticket)[-1] == "Checked."
         # The alert came from a ticket of this Halo: no second one is made for it.
@@ -276,7 +276,7 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     last = both.inbox()[-1].reason
     assert (last.code, last["skipped"]) == (
         "message.decided_without_fetch",
-        echo_suppression.NO_ANSWER(timeout=timedelta(seconds=10)),
+        state.NO_ANSWER(timeout=timedelta(seconds=10)),
     )
     assert not both.inbox(status="Pending")
     # Nor where the clock was set back meanwhile.

@@ -16,7 +16,7 @@ from tocsin.core.ids import uuid7
 from tocsin.core.reasons import NO_REASON
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import secrets
-from tocsin.inbound.deciding.reasons import WITHOUT_TICKET
+from tocsin.inbound.deciding.state import WITHOUT_TICKET
 from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient

@@ -15,14 +15,14 @@ from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import reason_from_json
 from tocsin.escalation.models import EscalationRun
-from tocsin.inbound.maintenance.commands import save_window
+from tocsin.inbound.maintenance_commands import save_window
 from tocsin.notify.models import Delivery, Notification
 from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import HandoverNote, Schedule
 from tocsin.people import permissions
 from tocsin.people.models import Group, User
 from tocsin.people.permissions import Viewer
-from tocsin.reports.handover import facts, notes
+from tocsin.reports import handover
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -80,95 +80,95 @@ def page(alert: Alert, name: str, at: datetime) -> None:
 
 
 def test_note_planned_a_day_ahead_is_mailed_to_both_once(schedule: Schedule) -> None:
-    notes.plan_notes(MONDAY - 25 * HOUR)
+    handover.plan_notes(MONDAY - 25 * HOUR)
     assert not HandoverNote.objects.exists()
-    notes.plan_notes(MONDAY - 23 * HOUR)
-    notes.plan_notes(MONDAY - 22 * HOUR)
+    handover.plan_notes(MONDAY - 23 * HOUR)
+    handover.plan_notes(MONDAY - 22 * HOUR)
     note = HandoverNote.objects.get()
     assert (note.at, note.since, note.outgoing, note.incoming) == (
         MONDAY, MONDAY - timedelta(days=7), [user("alice").pk], [user("bob").pk],
     )  # fmt: skip
-    notes.send_due_notes(MONDAY - timedelta(seconds=1))
+    handover.send_due_notes(MONDAY - timedelta(seconds=1))
     assert recipients() == []
     for seconds in (0, 20, 40):
-        notes.send_due_notes(MONDAY + timedelta(seconds=seconds))
+        handover.send_due_notes(MONDAY + timedelta(seconds=seconds))
     assert recipients() == ["alice", "bob"]
     assert str(Notification.objects.first().title) == "Handover of Desk 24x7: Alice to Bob"  # type: ignore[union-attr]
 
 
 def test_two_nodes_mail_a_note_once(schedule: Schedule) -> None:
-    notes.plan_notes(MONDAY - HOUR)
+    handover.plan_notes(MONDAY - HOUR)
     with ThreadPoolExecutor(4) as nodes:
-        list(nodes.map(lambda _node: notes.send_due_notes(MONDAY), range(4)))
+        list(nodes.map(lambda _node: handover.send_due_notes(MONDAY), range(4)))
     assert recipients() == ["alice", "bob"]
 
 
 def test_a_note_sent_early_is_not_sent_again(schedule: Schedule) -> None:
-    notes.plan_notes(MONDAY - HOUR)
+    handover.plan_notes(MONDAY - HOUR)
     note = HandoverNote.objects.get()
-    notes.save_text(note, " The backup of Acme fails. \n", viewer("alice"), MONDAY - HOUR)
-    notes.send_now(note, viewer("alice"), MONDAY - HOUR / 2)
+    handover.save_text(note, " The backup of Acme fails. \n", viewer("alice"), MONDAY - HOUR)
+    handover.send_now(note, viewer("alice"), MONDAY - HOUR / 2)
     for change in (
-        lambda: notes.send_now(note, viewer("alice"), MONDAY),
-        lambda: notes.save_text(note, "Late", viewer("alice"), MONDAY),
+        lambda: handover.send_now(note, viewer("alice"), MONDAY),
+        lambda: handover.save_text(note, "Late", viewer("alice"), MONDAY),
     ):
         with pytest.raises(Rejected) as rejected:
             change()
         assert rejected.value.code == "not_possible"
-    notes.plan_notes(MONDAY - HOUR / 4)
-    notes.send_due_notes(MONDAY)
+    handover.plan_notes(MONDAY - HOUR / 4)
+    handover.send_due_notes(MONDAY)
     assert recipients() == ["alice", "bob"]
     text = reason_from_json(Notification.objects.all()[0].data["text"])
     assert str(text).startswith("The backup of Acme fails.\n\nNo open alerts\n\n")
 
 
 def test_only_outgoing_users_and_managers_change_a_note(schedule: Schedule, desk_group: Group, now: datetime) -> None:
-    notes.plan_notes(MONDAY - HOUR)
+    handover.plan_notes(MONDAY - HOUR)
     note = HandoverNote.objects.get()
     for name in ("bob", "carol"):
-        for change in (notes.send_now, lambda note, who, at: notes.save_text(note, "Mine", who, at)):
+        for change in (handover.send_now, lambda note, who, at: handover.save_text(note, "Mine", who, at)):
             with pytest.raises(Rejected) as rejected:
                 change(note, viewer(name), now)
             assert rejected.value.code == "forbidden"
     make_user("root", now, role="admin")
-    notes.save_text(note, "From above", viewer("root"), now)
+    handover.save_text(note, "From above", viewer("root"), now)
     with pytest.raises(Rejected) as rejected:
-        notes.save_text(note, "x" * 5001, viewer("alice"), now)
+        handover.save_text(note, "x" * 5001, viewer("alice"), now)
     assert rejected.value.field == "text"
     assert HandoverNote.objects.get().text == "From above"
 
 
 def test_a_handover_that_is_cancelled_has_no_note(schedule: Schedule, now: datetime) -> None:
-    notes.plan_notes(MONDAY - HOUR)
+    handover.plan_notes(MONDAY - HOUR)
     whole = {"schedule": "Desk 24x7", "user": "alice", "from": "2026-11-30T08:00", "to": "2026-12-01T09:00"}
     overrides.save_override(whole, actor=ACTOR, now=now)
-    notes.send_due_notes(MONDAY)
+    handover.send_due_notes(MONDAY)
     assert not HandoverNote.objects.exists()
     assert recipients() == []
 
 
 def test_a_written_note_is_sent_although_the_shift_moved(schedule: Schedule, now: datetime) -> None:
-    notes.plan_notes(MONDAY - HOUR)
-    notes.save_text(HandoverNote.objects.get(), "Important", viewer("alice"), now)
+    handover.plan_notes(MONDAY - HOUR)
+    handover.save_text(HandoverNote.objects.get(), "Important", viewer("alice"), now)
     whole = {"schedule": "Desk 24x7", "user": "alice", "from": "2026-11-30T08:00", "to": "2026-12-01T09:00"}
     overrides.save_override(whole, actor=ACTOR, now=now)
-    notes.plan_notes(MONDAY - HOUR / 2)
-    notes.send_due_notes(MONDAY)
+    handover.plan_notes(MONDAY - HOUR / 2)
+    handover.send_due_notes(MONDAY)
     assert recipients() == ["alice", "bob"]
 
 
 def test_disabled_notes_are_neither_planned_nor_sent(schedule: Schedule, now: datetime) -> None:
-    notes.plan_notes(MONDAY - HOUR)
+    handover.plan_notes(MONDAY - HOUR)
     commands.save_schedule({**SPEC, "handover_notes": False}, existing=schedule, actor=ACTOR, now=now)
-    notes.send_due_notes(MONDAY)
-    notes.plan_notes(MONDAY + timedelta(days=6, hours=20))
+    handover.send_due_notes(MONDAY)
+    handover.plan_notes(MONDAY + timedelta(days=6, hours=20))
     assert not HandoverNote.objects.exists()
     assert recipients() == []
 
 
 def test_a_note_missed_for_long_is_dropped(schedule: Schedule) -> None:
-    notes.plan_notes(MONDAY - HOUR)
-    notes.send_due_notes(MONDAY + 13 * HOUR)
+    handover.plan_notes(MONDAY - HOUR)
+    handover.send_due_notes(MONDAY + 13 * HOUR)
     assert recipients() == []
 
 
@@ -176,16 +176,16 @@ def test_a_note_that_fails_holds_up_no_other(
     schedule: Schedule, desk_group: Group, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands.save_schedule({**SPEC, "name": "Other"}, actor=ACTOR, now=now)
-    notes.plan_notes(MONDAY - HOUR)
-    whole: Callable[..., None] = notes._mail
+    handover.plan_notes(MONDAY - HOUR)
+    whole: Callable[..., None] = handover._mail
 
     def failing(connection: object, row: dict[str, object], *about: object) -> None:
         if row["schedule"] == "Other":
             raise KeyError("whatever it is")
         whole(connection, row, *about)
 
-    monkeypatch.setattr(notes, "_mail", failing)
-    notes.send_due_notes(MONDAY)
+    monkeypatch.setattr(handover, "_mail", failing)
+    handover.send_due_notes(MONDAY)
     assert recipients() == ["alice", "bob"]
 
 
@@ -203,10 +203,10 @@ def test_facts_are_those_of_the_shift_and_stay_as_mailed(schedule: Schedule, des
     overrides.save_override({**spec, "from": "2026-12-02T08:00", "to": "2026-12-02T12:00"}, actor=ACTOR, now=now)
     window = {"name": "Core switch", "time_zone": "UTC", "starts": "2026-12-01 20:00", "ends": "2026-12-01 22:00"}
     save_window(window, actor=ACTOR, now=now)
-    notes.plan_notes(MONDAY - HOUR)
-    notes.send_due_notes(MONDAY)
+    handover.plan_notes(MONDAY - HOUR)
+    handover.send_due_notes(MONDAY)
     note = HandoverNote.objects.select_related("schedule").get()
-    assert str(facts.as_text(notes.current_facts(note, MONDAY + HOUR))).splitlines() == [
+    assert str(handover.as_text(handover.current_facts(note, MONDAY + HOUR))).splitlines() == [
         "2 open alerts",
         f"- Alert {vpn.pk}: VPN down (critical, assigned to Alice)",
         f"- Alert {vpn.pk + 4}: Old (high, unassigned)",
@@ -229,4 +229,4 @@ def test_facts_are_those_of_the_shift_and_stay_as_mailed(schedule: Schedule, des
         "- Core switch, 2026-12-01 20:00 UTC to 2026-12-01 22:00 UTC",
     ]
     Alert.objects.all().delete()
-    assert len(notes.current_facts(note, MONDAY + HOUR)) == 6
+    assert len(handover.current_facts(note, MONDAY + HOUR)) == 6

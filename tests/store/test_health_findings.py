@@ -17,8 +17,8 @@ from tests.support.people import ACTOR, make_user
 from tests.support.postgres import in_use
 from tocsin.core.db import database as db
 from tocsin.core.ids import first_uuid7
-from tocsin.core.net import mailbox_errors
-from tocsin.core.net.mailbox_errors import MailboxReader
+from tocsin.core.net import imap
+from tocsin.core.net.imap import MailboxReader
 from tocsin.core.reasons import as_reason, each_of
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import commands
@@ -26,11 +26,11 @@ from tocsin.inbound.enums import IntegrationMode
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.operate.checks import database as database_checks
-from tocsin.operate.checks import integrations, mailboxes, providers, running, security
+from tocsin.operate.checks import integrations, machine
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.models import Node
 from tocsin.operate.node_heartbeat import NodeHeartbeat
-from tocsin.operate.self_check.runner import SelfCheckRunner
+from tocsin.operate.self_check import SelfCheckRunner
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -115,13 +115,13 @@ def test_nodes_of_different_versions_are_noted() -> None:
     for name in ("pager1", "pager2"):
         NodeHeartbeat(uuid4(), "all", list, name).run_once()
     Node.objects.filter(name="pager2").update(version="0.0.1")
-    assert {"node_versions", "node_versions_remedy"} <= run(running.check)
+    assert {"node_versions", "node_versions_remedy"} <= run(machine.check_running)
 
 
 def test_node_without_the_newest_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     NodeHeartbeat(uuid4(), "all", list, "pager1").run_once()
     configured(monkeypatch, secret_keys=("n" * 40, "o" * 40))
-    assert {"node_without_key", "node_without_key_remedy"} <= run(security.check_keys)
+    assert {"node_without_key", "node_without_key_remedy"} <= run(machine.check_keys)
 
 
 def test_failed_external_heartbeat_is_reported(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
@@ -130,16 +130,14 @@ def test_failed_external_heartbeat_is_reported(monkeypatch: pytest.MonkeyPatch, 
     with http_double(lambda request: Response(500)) as receiver:
         configured(monkeypatch, heartbeat_url=receiver.url)
         SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: receiver.url).run_once()
-    assert {"heartbeat_failed", "heartbeat_failed_remedy"} <= run(running.check)
+    assert {"heartbeat_failed", "heartbeat_failed_remedy"} <= run(machine.check_running)
 
 
 def test_mailbox_that_could_not_be_polled_is_named() -> None:
     integration = make_integration(kind="email")
     with db.transaction() as connection:
-        mailbox_errors.record_failure(
-            connection, MailboxReader.INBOUND, integration.pk, as_reason("Sign-in rejected"), NOW
-        )
-    assert {"mailbox_unreadable", "mailbox_unreadable_remedy"} <= run(mailboxes.check_last_poll)
+        imap.record_failure(connection, MailboxReader.INBOUND, integration.pk, as_reason("Sign-in rejected"), NOW)
+    assert {"mailbox_unreadable", "mailbox_unreadable_remedy"} <= run(integrations.check_last_poll)
 
 
 def test_message_that_no_provider_could_send_is_reported(now: datetime) -> None:
@@ -154,7 +152,7 @@ def test_message_that_no_provider_could_send_is_reported(now: datetime) -> None:
         due_at=now,
         **fields,
     )
-    (finding,) = providers.check_deliveries(now + timedelta(minutes=1))
+    (finding,) = integrations.check_deliveries(now + timedelta(minutes=1))
     assert codes([finding]) == {"messages_unsent", "messages_unsent_remedy"}
     assert [part.code for part in finding.detail["providers"]] == ["health.messages_unsent_by_none"]
 

@@ -15,15 +15,15 @@ from tests.support.ingest import NOW, make_integration
 from tests.support.integrations import InboundResponse, InboundServer, inbound_server, path_of, rows
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.runtime import clock
+from tocsin.inbound import heartbeats
+from tocsin.inbound import maintenance_commands as maintenance_windows
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.admin.commands import integration_spec, save_integration
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.heartbeats import monitor
-from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import Heartbeat, Integration
-from tocsin.inbound.processing import process_now
+from tocsin.inbound.processing import drain
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 
@@ -44,7 +44,7 @@ def backup() -> Integration:
     desk = EscalationHarness(NOW)
     made = make_integration("Backup", "heartbeat", policy=desk.policy, settings={"interval": "1h", "longest_run": "2h"})
     made.recipient_groups.add(desk.group)
-    config_version.bump()
+    settings_store.bump()
     return made
 
 
@@ -62,7 +62,7 @@ def later(node: InboundServer, **span: Any) -> datetime:
     """Turns the loop at a moment so much later."""
     at = clock.now() + timedelta(**span)
     node.registry.refresh()
-    monitor.report_missed(node.registry, at)
+    heartbeats.report_missed(node.registry, at)
     return at
 
 
@@ -125,18 +125,18 @@ def test_a_run_that_does_not_end_opens_an_alert(node: InboundServer, backup: Int
 def test_a_node_that_was_away_raises_no_false_alarm(node: InboundServer, backup: Integration) -> None:
     ping(node, backup)
     now = clock.now() + timedelta(hours=5)
-    assert monitor.extend_after_outage(now) == 1
+    assert heartbeats.extend_after_outage(now) == 1
     assert row().due_at == now + timedelta(minutes=1)
-    monitor.report_missed(node.registry, now)
+    heartbeats.report_missed(node.registry, now)
     assert Alert.objects.count() == 0
-    monitor.report_missed(node.registry, now + timedelta(minutes=1))
+    heartbeats.report_missed(node.registry, now + timedelta(minutes=1))
     assert Alert.objects.count() == 1
 
 
 def test_suspended_machine_or_forward_clock_raises_no_false_alarm(node: InboundServer, backup: Integration) -> None:
     ping(node, backup)
     start, seconds = clock.now(), 0.0
-    attempt = monitor.heartbeat_monitor_task(node.registry, lambda: start + timedelta(seconds=seconds)).run_once
+    attempt = heartbeats.heartbeat_monitor_task(node.registry, lambda: start + timedelta(seconds=seconds)).run_once
     attempt()
     due_at = row().due_at
     assert due_at is not None
@@ -162,11 +162,11 @@ def test_a_database_that_was_away_raises_no_false_alarm(
     def away(registry: IntegrationRegistry, now: datetime) -> bool:
         raise problem("the connection is lost")
 
-    attempt = monitor.heartbeat_monitor_task(node.registry).run_once
+    attempt = heartbeats.heartbeat_monitor_task(node.registry).run_once
     ping(node, backup)
     attempt()
     with monkeypatch.context() as patched:
-        patched.setattr(monitor, "report_missed", away)
+        patched.setattr(heartbeats, "report_missed", away)
         with pytest.raises(problem):
             attempt()
     Heartbeat.objects.update(due_at=clock.now() - timedelta(minutes=1))
@@ -184,7 +184,7 @@ def test_missed_heartbeat_without_alert_is_reported_again_while_it_lasts(
     window = maintenance_windows.save_window(spec, actor=COMMAND_LINE, now=NOW)
     window.times = {**window.times, "starts": "2026-01-01 00:00", "ends": end.strftime("%Y-%m-%d %H:%M")}
     window.save()
-    config_version.bump()
+    settings_store.bump()
     later(node, minutes=66)
     later(node, hours=2, minutes=30)
     assert not Alert.objects.exists()
@@ -197,11 +197,11 @@ def test_missed_heartbeat_without_alert_is_reported_again_while_it_lasts(
 def test_heartbeat_missed_while_disabled_is_reported_when_enabled(node: InboundServer, backup: Integration) -> None:
     ping(node, backup)
     Integration.objects.update(mode="disabled")
-    config_version.bump()
+    settings_store.bump()
     later(node, minutes=66)
     later(node, hours=8)
     Integration.objects.update(mode="page")
-    config_version.bump()
+    settings_store.bump()
     later(node, hours=9)
     assert Alert.objects.get().subject == "Backup is silent"
 
@@ -242,7 +242,7 @@ def test_job_that_restarts_without_ending_is_reported(node: InboundServer, backu
 def test_one_sender_s_silence_is_not_another_s(node: InboundServer, backup: Integration) -> None:
     other = make_integration("Other", "heartbeat", source="Backup")
     Integration.objects.filter(pk=backup.pk).update(source="Backup")
-    config_version.bump()
+    settings_store.bump()
     ping(node, backup)
     ping(node, other)
     later(node, minutes=66)
@@ -255,10 +255,10 @@ def test_unreportable_missed_heartbeat_is_retried_and_blocks_no_other(
     node: InboundServer, backup: Integration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = make_integration("Other", "heartbeat", settings={"interval": "1h"})
-    config_version.bump()
+    settings_store.bump()
     ping(node, backup)
     ping(node, other)
-    whole = process_now.process_now
+    whole = drain.process_now
 
     def failing(incoming: Sequence[IncomingMessage], now: datetime) -> list[MessageResult]:
         if incoming[0].integration_id == backup.pk:
@@ -266,7 +266,7 @@ def test_unreportable_missed_heartbeat_is_retried_and_blocks_no_other(
         return whole(incoming, now)
 
     with monkeypatch.context() as patched:
-        patched.setattr(process_now, "process_now", failing)
+        patched.setattr(drain, "process_now", failing)
         later(node, minutes=66)
     assert [alert.integration for alert in Alert.objects.all()] == [other]
     later(node, minutes=66, seconds=11)

@@ -16,7 +16,7 @@ from tocsin.identity import commands, sign_in
 from tocsin.identity.models import IdentityProvider
 from tocsin.identity.role_mapping import MembershipChanges
 from tocsin.identity.scim import tokens
-from tocsin.operate.checks import security
+from tocsin.operate.checks import machine
 from tocsin.people.changes import groups, users
 from tocsin.people.models import Group, Membership, User
 from tocsin.resources import registry
@@ -192,7 +192,7 @@ def test_metadata_come_from_one_place(database: str, now: datetime) -> None:
 
 
 def test_saml_without_its_packages_is_rejected(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tocsin.identity.saml.support.find_spec", lambda name: None)
+    monkeypatch.setattr("tocsin.identity.saml.find_spec", lambda name: None)
     with pytest.raises(Rejected) as caught:
         save_saml(now)
     assert caught.value.field == "kind"
@@ -201,10 +201,10 @@ def test_saml_without_its_packages_is_rejected(database: str, now: datetime, mon
 
 def test_doctor_names_certificates_that_end_soon(database: str, now: datetime) -> None:
     save_saml(now, certificates=[certificate("soon", begin=now - timedelta(days=1), days=20)])
-    [finding] = security.check_certificates(now)
+    [finding] = machine.check_certificates(now)
     assert (finding.id, finding.about) == ("identity.certificate_ends", "Acme Login")
     save_saml(now, IdentityProvider.objects.get())
-    assert list(security.check_certificates(now)) == []
+    assert list(machine.check_certificates(now)) == []
 
 
 def test_the_kind_of_a_provider_never_changes(desk_group: None, now: datetime) -> None:

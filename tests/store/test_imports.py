@@ -15,7 +15,7 @@ from tests.doubles.http import Response
 from tocsin.cli.main import run
 from tocsin.core.config import environment as config
 from tocsin.importers import api_reader
-from tocsin.importers.products import PRODUCTS
+from tocsin.importers.import_runs import PRODUCTS
 from tocsin.inbound.models import Integration
 from tocsin.people.models import User
 

@@ -18,21 +18,20 @@ from tests.support.escalation_harness import EscalationHarness, escalation_enabl
 from tests.support.ingest import NOW, make_integration
 from tests.support.integrations import InboundServer, inbound_server, rows
 from tests.support.outbox_harness import allow_loopback
-from tocsin.access import settings_commands
+from tocsin.access import audit
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.net import mailbox_errors as troubles
+from tocsin.core.net import imap as troubles
 from tocsin.core.runtime import clock
+from tocsin.inbound import email
 from tocsin.inbound.admin import secrets
-from tocsin.inbound.email import imap_poller
-from tocsin.inbound.email import smtp_listener as mail_listener
-from tocsin.inbound.email.smtp_listener import SmtpListener
+from tocsin.inbound.email import SmtpListener
 from tocsin.inbound.models import Integration, RefusedSender
-from tocsin.operate.checks import mailboxes
-from tocsin.web.home import health_warnings
+from tocsin.operate.checks import integrations
+from tocsin.web import home
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +55,7 @@ def desk() -> EscalationHarness:
 def integration(desk: EscalationHarness) -> Integration:
     made = make_integration("Mails", "email", policy=desk.policy, settings={"mailbox": "Alerts"})
     made.recipient_groups.add(desk.group)
-    config_version.bump()
+    settings_store.bump()
     return made
 
 
@@ -176,7 +175,7 @@ def test_integration_may_restrict_mail_to_named_networks(
 ) -> None:
     secrets.put_credentials(integration, {"addresses": ["192.0.2.0/24"]})
     integration.save()
-    config_version.bump()
+    settings_store.bump()
     node.registry.refresh()
     with pytest.raises(smtplib.SMTPRecipientsRefused):
         send(mail())
@@ -185,7 +184,7 @@ def test_integration_may_restrict_mail_to_named_networks(
     assert (refused.address, str(refused.reason)) == ("127.0.0.1", "127.0.0.1 may not send here")
     secrets.put_credentials(integration, {"addresses": ["127.0.0.0/8"]})
     integration.save()
-    config_version.bump()
+    settings_store.bump()
     node.registry.refresh()
     send(mail())
     assert rows()[0].headers == {"sender's address": "present, valid"}
@@ -194,7 +193,7 @@ def test_integration_may_restrict_mail_to_named_networks(
 def test_unusable_imap_listen_address_is_replaced_by_the_previous(
     node: InboundServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mail_listener, "_SETTING_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(email, "_SETTING_POLL_SECONDS", 0.01)
     good, bad = "127.0.0.1:0", "192.0.2.1:2525"
     expected, looked = [good], threading.Semaphore(0)
 
@@ -227,43 +226,43 @@ def box(integration: Integration, monkeypatch: pytest.MonkeyPatch) -> Iterator[I
         address = f"imap://tocsin%40example.org@127.0.0.1:{double.port}/INBOX"
         secrets.put_credentials(integration, {"imap": {"mailbox": address, "password": double.password}})
         integration.save()
-        config_version.bump()
+        settings_store.bump()
         yield double
 
 
 def test_unread_mails_of_a_mailbox_become_messages_once(box: ImapDouble, node: InboundServer) -> None:
     box.receive(mail().as_bytes())
     box.receive(mail("Second", 2).as_bytes())
-    imap_poller.poll_all(node.registry)
+    email.poll_all(node.registry)
     assert [alert.subject for alert in Alert.objects.order_by("pk")] == ["VPN is down", "Second"]
     assert all(one.is_read for one in box.mails)
-    imap_poller.poll_all(node.registry)
+    email.poll_all(node.registry)
     assert len(rows()) == 2
     # Somebody marked it as unread: the same mail is the same delivery.
     box.mails[0].is_read = False
-    imap_poller.poll_all(node.registry)
+    email.poll_all(node.registry)
     assert Alert.objects.count() == 2
 
 
 def test_a_mailbox_is_tried_without_reading_it(box: ImapDouble) -> None:
     held_mail = box.receive(mail().as_bytes())
     address = f"imap://tocsin%40example.org@127.0.0.1:{box.port}/INBOX"
-    reason = imap_poller.check_mailbox(address, box.password)
+    reason = email.check_mailbox(address, box.password)
     assert "has 1 unread email." in str(reason)
     assert not held_mail.is_read
     assert rows() == []
     with pytest.raises(Permanent):
-        imap_poller.check_mailbox(address, "wrong")
-    assert list(mailboxes.check()) == []
+        email.check_mailbox(address, "wrong")
+    assert list(integrations.check_mailboxes()) == []
     away = make_integration("Away", "email")
     secrets.put_credentials(away, {"imap": {"mailbox": "imaps://a@127.0.0.1:1/INBOX", "password": "sesame"}})
     away.save()
-    (finding,) = mailboxes.check()
+    (finding,) = integrations.check_mailboxes()
     assert (finding.id, finding.about) == ("mailbox.refuses", "Away")
     assert "sesame" not in str(finding.detail)
     for none in ("", "nonsense"):
         with pytest.raises(Rejected):
-            imap_poller.check_mailbox(none, "x")
+            email.check_mailbox(none, "x")
 
 
 def test_unavailable_mailbox_blocks_no_other_and_loses_nothing(
@@ -272,12 +271,12 @@ def test_unavailable_mailbox_blocks_no_other_and_loses_nothing(
     away = make_integration("Away", "email")
     secrets.put_credentials(away, {"imap": {"mailbox": "imaps://a@127.0.0.1:1/INBOX", "password": "sesame"}})
     away.save()
-    config_version.bump()
+    settings_store.bump()
     box.receive(mail().as_bytes())
     box.hangs_up = 1
-    imap_poller.poll_all(node.registry)
+    email.poll_all(node.registry)
     assert Alert.objects.count() == 0
-    imap_poller.poll_all(node.registry)
+    email.poll_all(node.registry)
     assert Alert.objects.count() == 1
     assert "The mailbox of Away cannot be read" in caplog.text
     assert "sesame" not in caplog.text
@@ -290,17 +289,17 @@ def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDoubl
     box.receive(plain)
     box.receive(plain.replace(b"One", b"Two"))
     for _attempt in range(2):
-        imap_poller.poll_all(node.registry)
+        email.poll_all(node.registry)
         assert [alert.subject for alert in Alert.objects.order_by("pk")] == ["One", "Two"]
         with database.transaction() as connection:
             (trouble,) = troubles.current_errors(connection, troubles.MailboxReader.INBOUND)
         assert "as read" in str(trouble.error)
         assert "You may not change flags here" in str(trouble.error)
     box.receive(plain.replace(b"One", b"Three"))
-    imap_poller.poll_all(node.registry)
+    email.poll_all(node.registry)
     assert Alert.objects.count() == 3
     box.keeps_flags = False
-    imap_poller.poll_all(node.registry)
+    email.poll_all(node.registry)
     assert all(held_mail.is_read for held_mail in box.mails)
     assert Alert.objects.count() == 3
     with database.transaction() as connection:
@@ -312,7 +311,7 @@ def test_undecidable_mail_is_kept_and_blocks_no_later_mail(box: ImapDouble, node
         connection.execute("ALTER TABLE alerts_alert ADD CONSTRAINT no_poison CHECK (subject <> 'poison')")
     box.receive(mail("poison").as_bytes())
     box.receive(mail("Second", 2).as_bytes())
-    imap_poller.poll_all(node.registry)
+    email.poll_all(node.registry)
     assert [row.status for row in rows()] == ["Mapping Failed", "Mapped Opened"]
     assert "Processing failed: CheckViolation" in str(rows()[0].reason)
     assert all(held_mail.is_read for held_mail in box.mails)
@@ -322,7 +321,7 @@ def test_unexpected_mailbox_error_is_recorded_and_mail_stays_unread(box: ImapDou
     with database.connect(name="test") as connection:
         connection.execute("ALTER TABLE inbound_inboundmessage ADD CONSTRAINT no_message CHECK (status = '')")
     box.receive(mail().as_bytes())
-    imap_poller.poll_all(node.registry)
+    email.poll_all(node.registry)
     with database.transaction() as connection:
         (problem,) = troubles.current_errors(connection, troubles.MailboxReader.INBOUND)
     assert problem.error.code == "mailbox.unexpected_error"
@@ -331,7 +330,7 @@ def test_unexpected_mailbox_error_is_recorded_and_mail_stays_unread(box: ImapDou
 
 def test_mail_too_large_to_read_is_reported(box: ImapDouble, node: InboundServer) -> None:
     box.receive(b"Subject: Large\r\n\r\n" + b" " * 10 * 1024**2)
-    imap_poller.poll_all(node.registry)
+    email.poll_all(node.registry)
     (row,) = rows()
     assert (row.status, row.reason_code) == ("Mapping Failed", "mailbox.mail_too_large")
 
@@ -339,7 +338,7 @@ def test_mail_too_large_to_read_is_reported(box: ImapDouble, node: InboundServer
 def test_mail_deleted_before_reading_is_ignored(box: ImapDouble, node: InboundServer) -> None:
     box.receive(mail().as_bytes()).is_gone = True
     box.receive(mail("Second", 2).as_bytes())
-    imap_poller.poll_all(node.registry)
+    email.poll_all(node.registry)
     assert [alert.subject for alert in Alert.objects.all()] == ["Second"]
     assert len(rows()) == 1
 
@@ -347,7 +346,7 @@ def test_mail_deleted_before_reading_is_ignored(box: ImapDouble, node: InboundSe
 def test_malformed_mail_blocks_no_later_mail(box: ImapDouble, node: InboundServer) -> None:
     box.receive(b"Subject: =?utf-8?b?abcde?=\r\nFrom: a@b.example\r\n\r\nIt burns.\r\n")
     box.receive(mail().as_bytes())
-    imap_poller.poll_all(node.registry)
+    email.poll_all(node.registry)
     assert rows()[0].subject == "=?utf-8?b?abcde?="
     assert Alert.objects.count() == 2
     assert all(held_mail.is_read for held_mail in box.mails)
@@ -355,20 +354,20 @@ def test_malformed_mail_blocks_no_later_mail(box: ImapDouble, node: InboundServe
 
 def test_home_says_which_mailbox_cannot_be_read_until_it_can(box: ImapDouble, node: InboundServer) -> None:
     box.hangs_up = 1
-    imap_poller.poll_all(node.registry)
-    (warning,) = (one for one in health_warnings.find_warnings(clock.now()) if "mailbox" in one.text)
+    email.poll_all(node.registry)
+    (warning,) = (one for one in home.find_warnings(clock.now()) if "mailbox" in one.text)
     assert warning.text.startswith("Can't read the mailbox of Mails: ")
     assert warning.url.endswith("/security/")
     assert warning.is_urgent
-    imap_poller.poll_all(node.registry)
-    assert not any("mailbox" in one.text for one in health_warnings.find_warnings(clock.now()))
+    email.poll_all(node.registry)
+    assert not any("mailbox" in one.text for one in home.find_warnings(clock.now()))
 
 
 def test_mail_listen_address_is_a_validated_setting() -> None:
-    assert settings_commands.change_settings({"mail_listen": "[::1]:2525"}, actor=COMMAND_LINE, now=clock.now())
+    assert audit.change_settings({"mail_listen": "[::1]:2525"}, actor=COMMAND_LINE, now=clock.now())
     for wrong in ("2525", "localhost:smtp", "host:70000", ":25"):
         with pytest.raises(Rejected) as caught:
-            settings_commands.change_settings({"mail_listen": wrong}, actor=COMMAND_LINE, now=clock.now())
+            audit.change_settings({"mail_listen": wrong}, actor=COMMAND_LINE, now=clock.now())
         assert caught.value.field == "mail_listen"
 
 

@@ -19,13 +19,12 @@ from tests.support.ingest import halo, make_integration
 from tests.support.integrations import InboundResponse, InboundServer, inbound_server, path_of, rows
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.db import database as db
 from tocsin.core.net.asgi import MAX_BODY_BYTES, BodyReader
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
-from tocsin.inbound.http.reasons import ADDRESS_NOT_ALLOWED
-from tocsin.inbound.http.refused_requests import MAX_PATHS_PER_ADDRESS
+from tocsin.inbound.ingest_service import ADDRESS_NOT_ALLOWED, MAX_PATHS_PER_ADDRESS
 from tocsin.inbound.models import Integration, RefusedSender, UnmatchedPost
 from tocsin.inbound.tasks import write_expired
 from tocsin.operate.checks import integrations
@@ -187,7 +186,7 @@ def test_rotated_token_works_during_overlap_and_requests_are_counted(
     assert node.post(old, halo(1)).status == 200
     assert node.post(halo_integration, halo(2)).status == 200
     Integration.objects.filter(pk=halo_integration.pk).update(old_token_until=clock.now())
-    config_version.bump()
+    settings_store.bump()
     node.registry.refresh()
     for _ in range(3):
         reply = node.post(old, halo(3))
@@ -238,7 +237,7 @@ def test_posts_that_nothing_receives_are_findings(node: InboundServer, database:
 def test_refused_senders_are_a_finding_of_their_integration(node: InboundServer, halo_integration: Integration) -> None:
     secrets.put_credentials(halo_integration, {"basic": {"username": "halo", "password": "right"}})
     halo_integration.save()
-    config_version.bump()
+    settings_store.bump()
     node.registry.refresh()
 
     def findings(at: datetime) -> list[HealthFinding]:
@@ -289,7 +288,7 @@ class TestCredentials:
         def ask(credentials: dict[str, Any], **headers: str) -> InboundResponse:
             secrets.put_credentials(halo_integration, credentials)
             halo_integration.save()
-            config_version.bump()
+            settings_store.bump()
             node.registry.refresh()
             return node.post(halo_integration, halo(), **headers)
 
@@ -363,7 +362,7 @@ class TestCredentials:
         self, node: InboundServer, halo_integration: Integration
     ) -> None:
         Integration.objects.filter(pk=halo_integration.pk).update(credentials="nonsense")
-        config_version.bump()
+        settings_store.bump()
         assert node.post(halo_integration, halo()).status == 401
 
 
@@ -425,7 +424,7 @@ def test_undecodable_body_is_kept_and_rejected_with_accepted_encodings(
 def test_a_signature_is_of_the_bytes_that_were_sent(node: InboundServer, api_integration: Integration) -> None:
     secrets.put_credentials(api_integration, {"hmac": {"header": "X-Signature", "secret": "key"}})
     api_integration.save()
-    config_version.bump()
+    settings_store.bump()
     packed = gzip.compress(b'{"id": "1"}')
     signature = hmac.new(b"key", packed, hashlib.sha256).hexdigest()
     assert node.post(api_integration, packed, content_encoding="gzip", x_signature=signature).status == 200

@@ -21,7 +21,7 @@ from tests.support.ingest import NOW, halo, make_integration, message
 from tests.support.integrations import InboundServer, inbound_server, path_of, rows
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.db import database as db
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
@@ -29,7 +29,7 @@ from tocsin.inbound.config import registry
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceDirectory
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
 from tocsin.inbound.config.registry import IntegrationRegistry, TokenLookup, UnknownIntegration
-from tocsin.inbound.inspect.replay import replay
+from tocsin.inbound.inspect import replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.processing import committer
@@ -280,7 +280,7 @@ def test_queued_messages_of_deleted_integration_get_404_alone() -> None:
         made.put(results.ticket(number, message(integration, halo(number + 1))))
     IntegrationVersion.objects.filter(integration=gone).update(integration=stays.pk, number=7)
     Integration.objects.filter(pk=gone.pk).delete()
-    config_version.bump()
+    settings_store.bump()
     made.start()
     found_results = results.wait()
     made.stop(10)
@@ -295,7 +295,7 @@ def test_sender_to_deleted_integration_gets_404(node: InboundServer) -> None:
     path = path_of(integration)
     Integration.objects.filter(pk=integration.pk).update(current_version=None)
     Integration.objects.get(pk=integration.pk).delete()
-    config_version.bump()
+    settings_store.bump()
     assert node.post(path, halo()).status == 404
 
 
@@ -316,7 +316,7 @@ def test_messages_to_unusable_integration_are_replayed_after_repair(
     with pytest.raises(Rejected, match="configuration is invalid"):
         replay(rows()[0].pk, True, AuditActor(None, "Alice", "web", None), NOW)
     Integration.objects.filter(pk=integration.pk).update(kind="haloitsm", current_version=None)
-    config_version.bump()
+    settings_store.bump()
     assert replay(rows()[0].pk, True, AuditActor(None, "Alice", "web", None), NOW).status == "Mapped Opened"
 
 
@@ -328,7 +328,7 @@ def test_batch_uses_the_configuration_its_transaction_sees(node: InboundServer) 
         integration=integration, number=2, definition={"rules": {"open": True}}, created_at=NOW
     )
     integration.save()
-    config_version.bump()
+    settings_store.bump()
     assert node.registry.version == version
     assert node.post(integration, halo(2, "Logged")).body["status"] == "Mapped Opened"
     assert node.registry.version > version
@@ -348,7 +348,7 @@ def test_configuration_loaded_during_save_is_never_mixed(
         reference_directory = whole(connection)
         if not Policy.objects.exists():
             Integration.objects.filter(pk=integration.pk).update(policy=EscalationHarness(NOW).policy)
-            config_version.bump()
+            settings_store.bump()
         return reference_directory
 
     monkeypatch.setattr(registry, "load_directory", while_a_policy_is_added)
@@ -361,7 +361,7 @@ def test_configuration_loaded_during_save_is_never_mixed(
 def test_integration_with_broken_row_blocks_no_other(node: InboundServer) -> None:
     broken, other = make_integration("Broken"), make_integration("Other", source="Other")
     IntegrationVersion.objects.filter(pk=broken.current_version_id).update(definition={"rules": ["open"], "mapping": 7})
-    config_version.bump()
+    settings_store.bump()
     assert node.post(other, halo(1)).body["status"] == "Mapped Opened"
     assert node.post(broken, halo(2)).body["status"] == "Mapping Failed"
 

@@ -20,14 +20,14 @@ from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Assign, Command, Escalate, Hold, Unacknowledge, Unassign
 from tocsin.alerts.models import Alert
 from tocsin.alerts.service import FoundAlert
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.processing.alert_ids import AlertIdAllocator
+from tocsin.inbound.processing.batch import AlertIdAllocator
 from tocsin.inbound.processing.committer import Committer, IngestRequest
 from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage.messages import MessageResult
@@ -145,7 +145,7 @@ def scenario(database: str) -> Iterator[StressScenario]:
         desk = EscalationHarness(now)
         integration = make_integration(policy=desk.policy)
         integration.recipient_groups.add(desk.group)
-        config_version.bump()
+        settings_store.bump()
         yield StressScenario(integration, desk, now)
 
 

@@ -11,14 +11,14 @@ from tests.support.ingest import Ingest
 from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
-from tocsin.core import object_hooks
+from tocsin.core import hooks
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import token_hash
 from tocsin.core.models import ConfigVersion
-from tocsin.escalation.changes import commands as policies
+from tocsin.escalation import commands as policies
 from tocsin.inbound.admin import commands, secrets
-from tocsin.inbound.admin.drafts import compile_stored
+from tocsin.inbound.admin.commands import compile_stored
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import DelayedAlert, Integration, IntegrationVersion
 from tocsin.oncall.changes import commands as oncall
@@ -386,7 +386,7 @@ def test_what_an_integration_needs_is_known_to_be_needed(now: datetime) -> None:
             {"recipients": {"users": ["alice"]}, "during": {"not": "Office hours"}, "escalation_policy": "Standard"}
         ],
     )
-    needed = [object_hooks.INTEGRATION(name="HaloITSM")]
+    needed = [hooks.INTEGRATION(name="HaloITSM")]
     alice, bob = (User.objects.get(username=name) for name in ("alice", "bob"))
     assert commands.integrations_using_user(alice.pk) == commands.integrations_using_user(bob.pk) == needed
     assert integration.group_id is not None

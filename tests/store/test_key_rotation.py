@@ -20,18 +20,18 @@ from tests.support.people import ACTOR
 from tests.support.postgres import in_use
 from tests.web.conftest import make_user
 from tocsin.cli.main import run
-from tocsin.core.config import crypto, secret_bundle
+from tocsin.core.config import crypto
 from tocsin.core.config import environment as config
-from tocsin.core.config.reencryption import has_encrypted_values
+from tocsin.core.config.crypto import has_encrypted_values
 from tocsin.inbound.admin import commands as inbound
-from tocsin.notify.integrations.web_push import keys as push_keys
+from tocsin.notify.integrations import web_push as push_keys
 from tocsin.notify.models import LastSent, Notification, OptOut, Provider
-from tocsin.operate.checks import security as check
-from tocsin.operate.encryption import rotation
-from tocsin.operate.encryption.columns import COLUMNS
+from tocsin.operate import encryption
+from tocsin.operate.checks import machine as check
+from tocsin.operate.encryption import COLUMNS
 from tocsin.operate.node_heartbeat import NodeHeartbeat
 from tocsin.outbound import commands as outbound
-from tocsin.people import encrypted_addresses
+from tocsin.people import addresses
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod
 
@@ -41,18 +41,18 @@ SLACK = "slack://T0000/B0000/XXXXXXXX"
 
 #: Who encrypts, and the columns (`table.column`) where it is stored; one that only passes a value on stores none.
 WRITERS = {
-    "core/config/secret_bundle.py": set[str](),
-    "core/config/reencryption.py": set[str](),
-    "people/encrypted_addresses.py": set[str](),
-    "access/audit_log/forwarding.py": {"access_auditforwarding.secret"},
+    "core/config/crypto.py": set[str](),
+    "core/config/crypto.py": set[str](),
+    "people/addresses.py": set[str](),
+    "access/audit_log.py": {"access_auditforwarding.secret"},
     "identity/commands.py": {"identity_identityprovider.client_secret"},
     "importers/import_runs.py": {"configure_importrun.configuration"},
     "inbound/admin/secrets.py": {"inbound_integration.token", "inbound_integration.credentials"},
     "notify/channels/chat_addresses.py": {"people_contactmethod.address", "people_groupcontact.address"},
-    "notify/integrations/web_push/devices.py": {"notify_pushdevice.subscription"},
-    "notify/integrations/web_push/keys.py": {"notify_pushkey.private"},
+    "notify/integrations/web_push.py": {"notify_pushdevice.subscription"},
+    "notify/integrations/web_push.py": {"notify_pushkey.private"},
     "notify/providers/commands.py": {"notify_provider.secrets"},
-    "oncall/changes/calendar_urls.py": {"oncall_schedule.definition", "oncall_calendarimport.url"},
+    "oncall/changes/specs.py": {"oncall_schedule.definition", "oncall_calendarimport.url"},
     "notify/inbound/verification.py": {"notify_notification.data"},
     "outbound/commands.py": {"outbound_outboundintegration.secrets"},
     "web/accounts/adapter.py": {"mfa_authenticator.data"},
@@ -70,9 +70,9 @@ def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     config.current.cache_clear()
 
 
-def remaining(url: str) -> rotation.Remaining:
+def remaining(url: str) -> encryption.Remaining:
     with psycopg.connect(url) as connection:
-        return rotation.count(connection)
+        return encryption.count(connection)
 
 
 def findings(url: str) -> list[str]:
@@ -104,9 +104,7 @@ def filled(database: str, now: datetime) -> str:
         {"name": "Out", "kind": "http", "url": "https://example.org/", "auth": "bearer", "token": "hush"},
         actor=ACTOR, now=now,
     )  # fmt: skip
-    Provider.objects.create(
-        name="P", kind="smtp", channels=["email"], secrets=secret_bundle.encrypt_bundle({"password": "p"})
-    )
+    Provider.objects.create(name="P", kind="smtp", channels=["email"], secrets=crypto.encrypt_bundle({"password": "p"}))
     TOTP.activate(alice, generate_totp_secret())
     push_keys.pair(now)
     Notification.objects.create(
@@ -188,16 +186,16 @@ def test_after_a_rotation_the_new_key_alone_opens_everything(
     left_over = remaining(filled)
     assert (left_over.old, left_over.unreadable) == ({}, {})
     address = ContactMethod.objects.get(label="Chat").address
-    assert encrypted_addresses.decrypt_address(address) == SLACK
-    assert address == encrypted_addresses.encrypt_address("slack", SLACK), "found again by the same address"
+    assert addresses.decrypt_address(address) == SLACK
+    assert address == addresses.encrypt_address("slack", SLACK), "found again by the same address"
     assert Notification.objects.get().address == OptOut.objects.get().address == address
     assert crypto.decrypt(Notification.objects.get().data["sealed"]) == "123456"
-    assert secret_bundle.decrypt_bundle(Provider.objects.get().secrets) == {"password": "p"}
+    assert crypto.decrypt_bundle(Provider.objects.get().secrets) == {"password": "p"}
 
 
 def test_the_doctor_says_when_the_old_key_can_go(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     use_keys(monkeypatch, NEW, OLD)
-    list(rotation.rotate())
+    list(encryption.rotate())
     assert findings(filled) == ["secrets.old_key_unused"]
 
 
@@ -205,7 +203,7 @@ def test_the_doctor_says_when_the_old_key_can_go(filled: str, monkeypatch: pytes
 def test_a_killed_rotation_goes_on_when_run_again(
     filled: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    token = secret_bundle.encrypt_bundle({"password": "x" * 400})
+    token = crypto.encrypt_bundle({"password": "x" * 400})
     Provider.objects.bulk_create(
         Provider(name=f"N{n}", kind="smtp", channels=["email"], secrets=token) for n in range(3000)
     )
@@ -222,7 +220,7 @@ def test_a_killed_rotation_goes_on_when_run_again(
 
 def test_locked_row_is_rotated_in_a_later_pass(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     use_keys(monkeypatch, NEW, OLD)
-    steps = rotation.rotate()
+    steps = encryption.rotate()
     with psycopg.connect(filled) as other:
         other.execute("SELECT 1 FROM notify_provider FOR UPDATE")
         for step in steps:
@@ -248,7 +246,7 @@ def test_nothing_is_rotated_while_a_node_lacks_the_key(
 ) -> None:
     NodeHeartbeat(uuid4(), "all", list, "pager-1").run_once()
     use_keys(monkeypatch, NEW, OLD)
-    monkeypatch.setattr("tocsin.cli.keys._WAIT_FOR_NODES", 0)
+    monkeypatch.setattr("tocsin.cli.backup._WAIT_FOR_NODES", 0)
     assert run(["keys", "rotate"]) == 1
     assert "pager-1 runs without the new key" in capsys.readouterr().err
     assert remaining(filled).old
@@ -259,9 +257,7 @@ def test_key_file_gains_new_key_once_and_drops_the_old(
 ) -> None:
     monkeypatch.delenv("TOCSIN_SECRET_KEY")
     config.current.cache_clear()
-    Provider.objects.create(
-        name="P", kind="smtp", channels=["email"], secrets=secret_bundle.encrypt_bundle({"password": "p"})
-    )
+    Provider.objects.create(name="P", kind="smtp", channels=["email"], secrets=crypto.encrypt_bundle({"password": "p"}))
     path = tmp_path / "data" / "secret.key"
     [old] = path.read_text().split()
     for _ in range(2):
@@ -270,7 +266,7 @@ def test_key_file_gains_new_key_once_and_drops_the_old(
     assert run(["keys", "retire"]) == 0
     assert old not in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
-    assert secret_bundle.decrypt_bundle(Provider.objects.get().secrets) == {"password": "p"}
+    assert crypto.decrypt_bundle(Provider.objects.get().secrets) == {"password": "p"}
 
 
 def test_a_key_that_is_still_needed_is_not_retired(
@@ -278,9 +274,7 @@ def test_a_key_that_is_still_needed_is_not_retired(
 ) -> None:
     monkeypatch.delenv("TOCSIN_SECRET_KEY")
     config.current.cache_clear()
-    Provider.objects.create(
-        name="P", kind="smtp", channels=["email"], secrets=secret_bundle.encrypt_bundle({"password": "p"})
-    )
+    Provider.objects.create(name="P", kind="smtp", channels=["email"], secrets=crypto.encrypt_bundle({"password": "p"}))
     path = tmp_path / "data" / "secret.key"
     path.write_text(f"{NEW}\n{path.read_text()}\n")
     assert run(["keys", "retire"]) == 1

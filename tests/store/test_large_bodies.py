@@ -11,17 +11,15 @@ from psycopg import errors
 
 from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import AuditActor
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.db import database as db
 from tocsin.core.ids import uuid7
-from tocsin.inbound.admin.drafts import compile_stored
+from tocsin.inbound.admin.commands import compile_stored
 from tocsin.inbound.admin.observed_statuses import load_observed_statuses
-from tocsin.inbound.body_compression import COMPRESSED_PREFIX
-from tocsin.inbound.inspect.replay import replay
-from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.inspect import replay
+from tocsin.inbound.models import COMPRESSED_PREFIX, InboundMessage, Integration
 from tocsin.inbound.processing.drain import drain
-from tocsin.inbound.storage.messages import IncomingMessage
-from tocsin.inbound.storage.stored_messages import element_of
+from tocsin.inbound.storage.messages import IncomingMessage, element_of
 from tocsin.simulate.backtest import load_messages
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -68,7 +66,7 @@ def test_compressed_body_replays_and_backtests_unchanged(integration: Integratio
 def test_tickets_that_open_nothing_are_warned_of_whatever_their_size(integration: Integration) -> None:
     integration.settings = {**integration.settings, "new_tickets_open": False}
     integration.save()
-    config_version.bump()
+    settings_store.bump()
     payload = {**large(status="Logged"), "event": "new ticket logged"}
     Ingest().send(integration, payload)
     assert "Logged" in str(load_observed_statuses(integration, NOW).warning)

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tocsin.core.delivery.lease import MAX_UNCONFIRMED, LeaseKeeper, LeaseLost, LeaseTable
+from tocsin.core.delivery.job_pool import MAX_UNCONFIRMED, LeaseKeeper, LeaseLost, LeaseTable
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -15,15 +15,14 @@ from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.audit import AuditActor as By
 from tocsin.alerts import service
-from tocsin.alerts.change_handlers import PagingMode
-from tocsin.alerts.commands import Acknowledge, Assign, Hold, Merge, Unassign
+from tocsin.alerts.commands import Acknowledge, Assign, Hold, Merge, PagingMode, Unassign
 from tocsin.alerts.service import FoundAlert, merge_into
 from tocsin.alerts.states import CommandChannel, Priority
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.escalation.models import EscalationRun
-from tocsin.inbound.inspect.replay import replay
-from tocsin.inbound.maintenance import commands as maintenance_windows
+from tocsin.inbound import maintenance_commands as maintenance_windows
+from tocsin.inbound.inspect import replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage.messages import MessageResult
@@ -51,12 +50,12 @@ class IntegrationHarness:
     def __post_init__(self) -> None:
         self.integration = make_integration(policy=self.desk.policy, mode=self.mode, definition=self.definition)
         self.integration.recipient_groups.add(self.desk.group)
-        config_version.bump()
+        settings_store.bump()
 
     def becomes(self, mode: str) -> None:
         Integration.objects.filter(pk=self.integration.pk).update(mode=mode)
         self.integration.refresh_from_db()
-        config_version.bump()
+        settings_store.bump()
 
     def redefine(self, **definition: Any) -> None:
         number = self.integration.current_version.number + 1 if self.integration.current_version else 1
@@ -64,7 +63,7 @@ class IntegrationHarness:
             integration=self.integration, number=number, definition=definition, created_at=NOW
         )
         self.integration.save()
-        config_version.bump()
+        settings_store.bump()
 
     def send(self, minute: float, *tickets: int, status: str = "New", **fields: Any) -> list[MessageResult]:
         payloads = [halo(ticket, status, **fields) for ticket in tickets or (20817,)]

@@ -22,10 +22,10 @@ from tocsin.core.db import database
 from tocsin.core.reasons import each_of
 from tocsin.core.runtime import clock
 from tocsin.notify.mail_replies import parse_subprocess, process
-from tocsin.notify.mail_replies.poller import ReplyPoller
+from tocsin.notify.mail_replies.process import ReplyPoller
 from tocsin.notify.models import MailReply
 from tocsin.notify.rules.delivery_reasons import BOUNCED, STARTED_EARLY
-from tocsin.operate.checks import mailboxes
+from tocsin.operate.checks import integrations
 from tocsin.operate.finding import HealthFinding
 from tocsin.people.models import User
 
@@ -297,7 +297,7 @@ def test_bounce_of_foreign_mail_fails_nothing(scenario: ReplyScenario) -> None:
 
 def unread_mailboxes() -> list[HealthFinding]:
     with database.transaction() as connection:
-        return list(mailboxes.check_last_poll(connection))
+        return list(integrations.check_last_poll(connection))
 
 
 def test_unavailable_mailbox_recovers_and_its_mails_wait(scenario: ReplyScenario) -> None:

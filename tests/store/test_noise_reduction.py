@@ -23,21 +23,21 @@ from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind, CommandChannel
-from tocsin.core.config import config_version, settings_store
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import advisory_lock_key
 from tocsin.core.runtime import clock
+from tocsin.inbound import maintenance_commands as maintenance_windows
 from tocsin.inbound.admin import delayed_alerts
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.inspect.message_explanation import explain_message
-from tocsin.inbound.maintenance import commands as maintenance_windows
+from tocsin.inbound.inspect import explain_message
 from tocsin.inbound.models import DelayedAlert, GroupMember, InboundMessage, Integration
-from tocsin.inbound.processing import batch, delayed_alerts_task
-from tocsin.inbound.processing.alert_ids import AlertIdAllocator
+from tocsin.inbound.processing import batch, drain
+from tocsin.inbound.processing.batch import AlertIdAllocator
 from tocsin.inbound.storage.messages import MessageResult
 from tocsin.people.models import Group
-from tocsin.simulate import backtest, chain, maintenance_preview, reasons
+from tocsin.simulate import backtest, chain, reasons
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -75,7 +75,7 @@ class NoiseHarness:
     def wait(self, span: timedelta) -> None:
         """Time passes, and the loop takes its turns."""
         self.now += span
-        while delayed_alerts_task.open_due(IntegrationRegistry(), AlertIdAllocator(), self.now):
+        while drain.open_due(IntegrationRegistry(), AlertIdAllocator(), self.now):
             pass
 
 
@@ -320,7 +320,7 @@ def test_a_message_opens_after_its_delay_under_another_key() -> None:
     assert version is not None
     version.definition["mapping"] = {**version.definition["mapping"], "source_id": "subject"}
     version.save()
-    config_version.bump()
+    settings_store.bump()
     desk.wait(5 * MINUTE)
     waited = Alert.objects.get().events.get(kind="opened").reason
     assert "delay.over" in json.dumps(waited.data)
@@ -348,7 +348,7 @@ def test_repeating_child_opens_once_its_parent_is_closed() -> None:
     mapping = {**desk.integration.current_version.definition["mapping"], "delivery_id": "delivery"}  # type: ignore[union-attr]
     desk.integration.current_version.definition["mapping"] = mapping  # type: ignore[union-attr]
     desk.integration.current_version.save()  # type: ignore[union-attr]
-    config_version.bump()
+    settings_store.bump()
     desk.send("Acme", client="")
     assert statuses(desk.send(1, delivery="1") + desk.send(1, delivery="1")) == ["Appended", "Appended"]
     desk.send("Acme", client="", status="Closed")
@@ -514,11 +514,11 @@ def test_group_window_concerns_only_the_groups_alerts_within_boundaries() -> Non
     window(group=group.name)
     assert statuses(desk.send(1)) == ["Opened"]
     Integration.objects.filter(pk=desk.integration.pk).update(group=group)
-    config_version.bump()
+    settings_store.bump()
     assert statuses(desk.send(2)) == ["Ignored"]
     settings_store.set(settings_store.VISIBILITY, "everyone")
     Integration.objects.filter(pk=desk.integration.pk).update(group=None)
-    config_version.bump()
+    settings_store.bump()
     assert statuses(desk.send(3)) == ["Ignored"]
 
 
@@ -594,7 +594,7 @@ def test_unreadable_window_delays_nothing_and_blocks_no_integration() -> None:
     row = window()
     row.times = {**row.times, "time_zone": "Mars/Olympus"}
     row.save()
-    config_version.bump()
+    settings_store.bump()
     assert statuses(desk.send(1)) == ["Opened"]
     assert maintenance_windows.active_windows(desk.now) == []
 
@@ -623,7 +623,7 @@ def test_far_future_window_is_rejected_and_stored_one_harmless() -> None:
     row = maintenance_windows.save_window({**spec, "first_day": "2100-01-01"}, actor=COMMAND_LINE, now=NOW)
     row.times = {**row.times, "first_day": "9999-12-31"}
     row.save()
-    config_version.bump()
+    settings_store.bump()
     assert statuses(desk.send(1)) == ["Opened"]
     assert maintenance_windows.next_times(row, NOW, 5) == []
 
@@ -640,7 +640,7 @@ def test_concurrent_workers_open_due_alerts_once_despite_crash() -> None:
         # It holds the first key's lock in a transaction, as in the middle of opening it.
         other.execute("BEGIN")
         other.execute("SELECT pg_advisory_xact_lock(%s)", (advisory_lock_key(key),))
-        delayed_alerts_task.open_due(IntegrationRegistry(), AlertIdAllocator(), desk.now)
+        drain.open_due(IntegrationRegistry(), AlertIdAllocator(), desk.now)
         assert list(Alert.objects.values_list("subject", flat=True)) == ["Host 2"]
         assert DelayedAlert.objects.get().source_id == "1"
     desk.wait(timedelta(seconds=1))
@@ -706,7 +706,7 @@ def test_due_alert_that_raises_is_postponed_and_blocks_no_other() -> None:
     desk.send(1, poison=True)
     desk.send(2)
     desk.now += 5 * MINUTE
-    delayed_alerts_task.open_due(SpoiledRegistry(), AlertIdAllocator(), desk.now)
+    drain.open_due(SpoiledRegistry(), AlertIdAllocator(), desk.now)
     assert Alert.objects.get().subject == "Host 2"
     assert DelayedAlert.objects.get().due_at == desk.now + timedelta(seconds=30)
     desk.wait(timedelta(seconds=30))
@@ -789,7 +789,7 @@ def test_disabled_integration_opens_nothing_and_leaves_no_rows() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
     Integration.objects.update(mode="disabled")
-    from tocsin.core.config import config_version
+    from tocsin.core.config import settings_store as config_version
 
     config_version.bump()
     desk.wait(5 * MINUTE)
@@ -842,8 +842,6 @@ def test_window_preview_lists_matches_of_the_last_day() -> None:
     desk.send(1, status="Closed")
     spec = {"starts": "2027-01-01 00:00", "ends": "2027-01-02 00:00", "tags": {"environment": "test"}}
     row = maintenance_windows.unsaved_window(spec)
-    found_maintenance_preview = maintenance_preview.suppressed_alerts(
-        maintenance_windows.compile_window(row), desk.now + MINUTE
-    )
+    found_maintenance_preview = backtest.suppressed_alerts(maintenance_windows.compile_window(row), desk.now + MINUTE)
     assert (found_maintenance_preview.opened, found_maintenance_preview.count) == (4, 3)
     assert {one.subject for one in found_maintenance_preview.alerts} == {"Host 1", "Host 2", "Host 3"}

@@ -9,8 +9,8 @@ import pytest
 from tests.support.people import ACTOR, make_user
 from tocsin.core.db import database
 from tocsin.core.reasons import as_reason
-from tocsin.notify.enqueue.notices import Notice, queue_notice
-from tocsin.people.changes.service_accounts import save_service_account
+from tocsin.notify.notices import Notice, queue_notice
+from tocsin.people.changes.api_tokens import save_service_account
 from tocsin.people.models import User
 
 pytestmark = pytest.mark.usefixtures("database")

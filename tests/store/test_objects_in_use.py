@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from tests.support.people import ACTOR, make_group
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.escalation.changes.commands import save_policy
+from tocsin.escalation.commands import save_policy
 from tocsin.identity.commands import save_provider
 from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
-from tocsin.inbound.maintenance.commands import save_window
+from tocsin.inbound.maintenance_commands import save_window
 from tocsin.oncall.changes.commands import save_holiday_calendar
 from tocsin.outbound.commands import save_outbound
 from tocsin.people.models import Group
@@ -78,6 +78,6 @@ def test_policy_in_use_is_not_deleted(now: datetime) -> None:
 def test_change_of_a_deleted_object_is_rejected(now: datetime) -> None:
     group = make_group("Network", now)
     Group.objects.filter(pk=group.pk).delete()
-    with pytest.raises(Rejected) as rejected, config_version.exclusive(group):
+    with pytest.raises(Rejected) as rejected, settings_store.exclusive(group):
         pytest.fail("the group is gone")
     assert rejected.value.reason.code == "object.deleted"

@@ -9,13 +9,12 @@ import pytest
 from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import NO_REASON
-from tocsin.inbound.admin.observed_statuses import ObservedStatus, load_observed_statuses, set_status
-from tocsin.inbound.admin.status_rules import StatusEffect
-from tocsin.inbound.inspect.replay import replay
+from tocsin.inbound.admin.observed_statuses import ObservedStatus, StatusEffect, load_observed_statuses, set_status
+from tocsin.inbound.inspect import replay
 from tocsin.inbound.models import InboundMessage, Integration
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -44,7 +43,7 @@ def open_by_rules_only(integration: Integration) -> None:
     assert integration.current_version is not None
     integration.settings = {**integration.settings, "new_tickets_open": False}
     integration.save()
-    config_version.bump()
+    settings_store.bump()
 
 
 def statuses_of(integration: Integration) -> dict[str, ObservedStatus]:

@@ -20,7 +20,7 @@ from tests.support.escalation_harness import EscalationHarness, escalation_enabl
 from tests.support.ingest import NOW, make_integration
 from tests.support.integrations import InboundServer, inbound_server, rows, served
 from tocsin.alerts.models import Alert
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.inbound.admin import secrets
 
 pytestmark = pytest.mark.long
@@ -76,7 +76,7 @@ def clients() -> Path:
 def token_of(desk: EscalationHarness, kind: str) -> str:
     integration = make_integration("Sender", kind, policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    config_version.bump()
+    settings_store.bump()
     return secrets.token_of(integration)
 
 

@@ -18,24 +18,23 @@ from tests.doubles.http import Request, Response, http_double
 from tests.support.outbox_harness import configured
 from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.models import AuditEntry
-from tocsin.configure import config_files, export, plan, yaml_loader
-from tocsin.core import object_hooks
+from tocsin.configure import config_files, plan
+from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import TEXT, Reason, each_of, reason_from_json
-from tocsin.notify.enqueue import shift_reminders
+from tocsin.notify import notices
 from tocsin.notify.models import Notification
 from tocsin.oncall import loader
 from tocsin.oncall.calendars import calendar_import_worker, feeds
-from tocsin.oncall.changes import commands, cover_notices, overrides, swaps
+from tocsin.oncall.changes import commands, overrides, swaps
 from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import CalendarImport, Override, PendingNotice, Reminder, Schedule
 from tocsin.oncall.states import FeedKind
-from tocsin.operate.coverage import deactivation_mail, weekly_mail
-from tocsin.people.changes import out_of_office, reminder_rules
-from tocsin.people.changes import users as people
+from tocsin.operate import coverage
+from tocsin.people.changes import out_of_office, users
 from tocsin.people.models import Group, User
 from tocsin.resources import registry
 
@@ -84,9 +83,9 @@ def test_override_replaces_user_for_its_window_and_notifies_both(
     assert primary(desk_group, datetime(2026, 12, 24, 15, 59, tzinfo=UTC))[0] == "Alice"
     assert primary(desk_group, datetime(2026, 12, 25, 11, tzinfo=UTC))[0] == "Alice"
     assert [notice.user.username for notice in PendingNotice.objects.all()] == ["carol"]
-    assert commands.schedules_using_user(user("carol").pk)[0].code == object_hooks.OVERRIDE.code
+    assert commands.schedules_using_user(user("carol").pk)[0].code == hooks.OVERRIDE.code
     with pytest.raises(Rejected, match="it is used by"):
-        people.delete_user(user("carol"), actor=ACTOR, now=now)
+        users.delete_user(user("carol"), actor=ACTOR, now=now)
     again = overrides.save_override(overrides.override_spec(made), existing=made, actor=ACTOR, now=now)
     bob = overrides.save_override({**spec, **window, "user": "bob"}, existing=again, actor=ACTOR, now=now)
     overrides.delete_override(bob, actor=ACTOR, now=now)
@@ -163,7 +162,7 @@ def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
     with pytest.raises(Rejected, match="Alice is not on call"):
         swaps.request_swap(schedule, back, in_return=None, **data)  # type: ignore[arg-type]
     swap = swaps.request_swap(schedule, mine, in_return=back, **data)  # type: ignore[arg-type]
-    assert not shift_reminders.queue_pending_notices(now)
+    assert not notices.queue_pending_notices(now)
     notification = Notification.objects.get()
     assert (notification.user, notification.purpose, notification.channel) == (bob, "notice", "email")
     text = reason_from_json(notification.data["text"])
@@ -176,7 +175,7 @@ def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
     for answer in (swaps.accept, swaps.decline, swaps.withdraw):
         with pytest.raises(Rejected):
             answer(swap, actor=ACTOR, now=now)
-    assert not shift_reminders.queue_pending_notices(now)
+    assert not notices.queue_pending_notices(now)
     assert Notification.objects.filter(data__title__code="swap.accepted_title", user=alice).count() == 1
 
 
@@ -265,16 +264,16 @@ def test_cover_is_notified_of_start_changes_and_end(desk_group: Group, now: date
         return rows
 
     saving = {"actor": ACTOR, "now": now}
-    away = cover_notices.save_absence(alice, {**span, "cover": "bob", "covers": {"Desk": "carol"}}, **saving)  # type: ignore[arg-type]
+    away = overrides.save_absence(alice, {**span, "cover": "bob", "covers": {"Desk": "carol"}}, **saving)  # type: ignore[arg-type]
     assert sorted(told()) == [
         ("bob", "Bob covers for Alice from 2026-12-24 12:00 UTC until 2027-01-04 08:00 UTC, in every other group."),
         ("carol", "Carol covers for Alice from 2026-12-24 12:00 UTC until 2027-01-04 08:00 UTC, in Desk."),
     ]
     changed = {**span, "cover": "bob", "covers": {"Desk": "carol"}, "note": "Skiing"}
-    cover_notices.save_absence(alice, changed, existing=out_of_office.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
+    overrides.save_absence(alice, changed, existing=out_of_office.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
     assert told() == [], "a note is nobody's duty"
     shorter = {**span, "to": "2026-12-31T08:00", "cover": "bob"}
-    cover_notices.save_absence(alice, shorter, existing=out_of_office.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
+    overrides.save_absence(alice, shorter, existing=out_of_office.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
     assert told() == [
         ("bob", "Bob covers for Alice from 2026-12-24 12:00 UTC until 2026-12-31 08:00 UTC, in every group."),
         (
@@ -282,7 +281,7 @@ def test_cover_is_notified_of_start_changes_and_end(desk_group: Group, now: date
             "Carol no longer covers for Alice from 2026-12-24 12:00 UTC until 2027-01-04 08:00 UTC.",
         ),
     ]
-    cover_notices.delete_absence(out_of_office.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
+    overrides.delete_absence(out_of_office.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
     assert [name for name, _ in told()] == ["bob"]
 
 
@@ -332,14 +331,14 @@ schedules:
 
 
 def collected(text: str) -> config_files.ConfigFiles:
-    return config_files.collect([yaml_loader.parse(text, "a.yaml", Path())])
+    return config_files.collect([config_files.parse(text, "a.yaml", Path())])
 
 
 def test_on_call_configuration_round_trips_through_yaml(now: datetime) -> None:
     expected = collected(YAML)
     plan.apply(expected, prune=False, now=now)
     assert plan.apply(expected, prune=True, now=now).is_empty
-    text = export.write(export.export_configuration(with_secrets=True))
+    text = plan.write(plan.export_configuration(with_secrets=True))
     assert plan.apply(collected(text), prune=True, now=now).is_empty
     assert Override.objects.count() == 1, "what is over already is not made"
     assert CalendarImport.objects.get().shift == "Elsewhere"
@@ -453,33 +452,33 @@ def test_managers_get_a_weekly_problem_mail_when_enabled(desk_group: Group, now:
     office = {"windows": [{"days": ["tue"], "from": "08:00", "to": "18:00"}], "users": ["bob"], "roles": ["manager"]}
     commands.save_schedule({**SPEC, "shifts": [{"name": "Office", "fixed": office}]}, actor=ACTOR, now=now)
     monday = datetime(2026, 11, 30, 9, tzinfo=UTC)
-    weekly_mail.run_once(monday)
+    coverage.run_weekly_mail(monday)
     with transaction.atomic():
         settings_store.set(settings_store.WEEKLY_COVERAGE_MAIL, True)
     for when in (monday - timedelta(hours=2), monday - timedelta(days=1)):
-        weekly_mail.run_once(when)
+        coverage.run_weekly_mail(when)
     assert not Notification.objects.exists()
     make_user("erin", now, role="admin")
-    weekly_mail.run_once(monday)
-    weekly_mail.run_once(monday + timedelta(minutes=10))
+    coverage.run_weekly_mail(monday)
+    coverage.run_weekly_mail(monday + timedelta(minutes=10))
     notification = Notification.objects.get()
     assert notification.user == user("erin"), "the group has no manager"
     text = reason_from_json(notification.data["text"])
     assert "No manager on call in Desk. From 2026-11-30 09:00 UTC" in str(text)
     assert "From Mon 30 Nov 2026, 10:00 CET" in text.localized("en", ZoneInfo("Europe/Zurich"))
-    weekly_mail.run_once(monday + timedelta(days=7))
+    coverage.run_weekly_mail(monday + timedelta(days=7))
     assert Notification.objects.count() == 2
 
 
 def test_weekly_mail_counts_the_problems_that_it_leaves_out(
     schedule: Schedule, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weekly_mail, "MAX_FINDINGS", 0)
+    monkeypatch.setattr(coverage, "MAX_FINDINGS", 0)
     with transaction.atomic():
         settings_store.set(settings_store.WEEKLY_COVERAGE_MAIL, True)
     make_user("erin", now, role="admin")
-    people.change_own(user("alice"), {"active": False}, actor=ACTOR, now=now)
-    weekly_mail.run_once(datetime(2026, 11, 30, 9, tzinfo=UTC))
+    users.change_own(user("alice"), {"active": False}, actor=ACTOR, now=now)
+    coverage.run_weekly_mail(datetime(2026, 11, 30, 9, tzinfo=UTC))
     assert "coverage.mail_more" in str(Notification.objects.get().data["text"])
 
 
@@ -490,8 +489,8 @@ def test_managers_read_that_others_cover_a_deactivated_user(desk_group: Group, n
     ]
     commands.save_schedule({**SPEC, "shifts": shifts}, actor=ACTOR, now=now)
     make_user("erin", now, role="admin")
-    people.change_own(user("alice"), {"active": False}, actor=ACTOR, now=now)
-    deactivation_mail.run_once(now)
+    users.change_own(user("alice"), {"active": False}, actor=ACTOR, now=now)
+    coverage.run_once(now)
     assert "coverage.deactivated_no_gap" in str(Notification.objects.get().data["text"])
 
 
@@ -500,11 +499,11 @@ def test_managers_are_mailed_about_shifts_of_a_deactivated_user(desk_group: Grou
     shifts = [{"name": "Weekly", "start": "2026-01-05", "rotate": rotate}]
     commands.save_schedule({**SPEC, "shifts": shifts}, actor=ACTOR, now=now)
     make_user("erin", now, role="admin")
-    deactivation_mail.run_once(now)
+    coverage.run_once(now)
     assert not Notification.objects.exists()
-    people.change_own(user("alice"), {"active": False}, actor=ACTOR, now=now)
-    deactivation_mail.run_once(now)
-    deactivation_mail.run_once(now + timedelta(days=1))
+    users.change_own(user("alice"), {"active": False}, actor=ACTOR, now=now)
+    coverage.run_once(now)
+    coverage.run_once(now + timedelta(days=1))
     notification = Notification.objects.get()
     assert notification.user == user("erin"), "the group has no manager"
     title, text = (str(reason_from_json(notification.data[name])) for name in ("title", "text"))
@@ -514,8 +513,8 @@ def test_managers_are_mailed_about_shifts_of_a_deactivated_user(desk_group: Grou
     assert link is not None
     query = parse_qs(link[1])
     assert (query["role"], query["schedule"], query["from"]) == (["primary"], [SPEC["name"]], [now.isoformat()])
-    people.change_own(user("bob"), {"active": False}, actor=ACTOR, now=now)
-    deactivation_mail.run_once(now)
+    users.change_own(user("bob"), {"active": False}, actor=ACTOR, now=now)
+    coverage.run_once(now)
     assert Notification.objects.count() == 1, "no shift names Bob"
 
 
@@ -533,35 +532,35 @@ def test_a_reminder_that_cannot_be_written_holds_up_no_other(
     }
     commands.save_schedule(lab, actor=ACTOR, now=now)
     for name in ("bob", "carol"):
-        reminder_rules.replace_all(user(name), [{"before": "1h"}], actor=ACTOR, now=now)
-    shift_reminders.plan_reminders(begin - timedelta(minutes=70))
-    whole = shift_reminders._remind
+        users.replace_all(user(name), [{"before": "1h"}], actor=ACTOR, now=now)
+    notices.plan_reminders(begin - timedelta(minutes=70))
+    whole = notices._remind
 
     def failing(connection: object, group: str, *about: object) -> None:
         if group == "Desk":
             raise KeyError("whatever it is")
         whole(connection, group, *about)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(shift_reminders, "_remind", failing)
-    shift_reminders.queue_reminders(begin - timedelta(minutes=59))
+    monkeypatch.setattr(notices, "_remind", failing)
+    notices.queue_reminders(begin - timedelta(minutes=59))
     assert Notification.objects.get().user == user("carol")
 
 
 def test_reminder_leaves_once_before_a_shift_still_assigned(schedule: Schedule, now: datetime) -> None:
     bob = user("bob")
     begin = datetime(2026, 11, 30, 8, tzinfo=UTC)
-    reminder_rules.replace_all(bob, [{"before": "1h", "by": "email-official"}, {"before": "1d"}], actor=ACTOR, now=now)
+    users.replace_all(bob, [{"before": "1h", "by": "email-official"}, {"before": "1d"}], actor=ACTOR, now=now)
     for bad in ([{"before": "0"}], [{"before": "1h", "by": "Pigeon"}], [{"before": "1h"}] * 2, [{"before": "1h"}] * 4):
         with pytest.raises(Rejected):
-            reminder_rules.replace_all(bob, bad, actor=ACTOR, now=now)
-    shift_reminders.plan_reminders(begin - timedelta(hours=23))
-    shift_reminders.plan_reminders(begin - timedelta(minutes=70))
-    shift_reminders.plan_reminders(begin - timedelta(minutes=69))
+            users.replace_all(bob, bad, actor=ACTOR, now=now)
+    notices.plan_reminders(begin - timedelta(hours=23))
+    notices.plan_reminders(begin - timedelta(minutes=70))
+    notices.plan_reminders(begin - timedelta(minutes=69))
     assert [reminder.before for reminder in Reminder.objects.all()] == [timedelta(hours=1)]
-    shift_reminders.queue_reminders(begin - timedelta(minutes=61))
+    notices.queue_reminders(begin - timedelta(minutes=61))
     assert not Notification.objects.exists()
-    shift_reminders.queue_reminders(begin - timedelta(minutes=59, seconds=43))
-    shift_reminders.queue_reminders(begin - timedelta(minutes=59))
+    notices.queue_reminders(begin - timedelta(minutes=59, seconds=43))
+    notices.queue_reminders(begin - timedelta(minutes=59))
     notification = Notification.objects.get()
     assert (notification.user, notification.label, notification.purpose) == (bob, "Email-Official", "notice")
     assert str(notification.title) == "On call in 1 hour: primary of Desk"
@@ -569,26 +568,26 @@ def test_reminder_leaves_once_before_a_shift_still_assigned(schedule: Schedule, 
 
 def test_reminder_missed_during_outage_is_sent_late(schedule: Schedule, now: datetime) -> None:
     begin = datetime(2026, 11, 30, 8, tzinfo=UTC)
-    reminder_rules.replace_all(user("bob"), [{"before": "1h"}], actor=ACTOR, now=now)
-    shift_reminders.plan_reminders(begin - timedelta(hours=10))
+    users.replace_all(user("bob"), [{"before": "1h"}], actor=ACTOR, now=now)
+    notices.plan_reminders(begin - timedelta(hours=10))
     back = begin - timedelta(minutes=30)
-    shift_reminders.plan_reminders(back)
-    shift_reminders.queue_reminders(back)
+    notices.plan_reminders(back)
+    notices.queue_reminders(back)
     assert str(Notification.objects.get().title) == "On call in 30 minutes: primary of Desk"
 
 
 def test_only_last_reminder_of_a_shift_leaves_after_outage(schedule: Schedule, now: datetime) -> None:
     begin = datetime(2026, 11, 30, 8, tzinfo=UTC)
     bob, three = user("bob"), [{"before": "2h"}, {"before": "1h"}, {"before": "10m"}]
-    reminder_rules.replace_all(bob, three, actor=ACTOR, now=now)
-    shift_reminders.plan_reminders(begin - timedelta(hours=10))
-    shift_reminders.queue_reminders(begin - timedelta(minutes=30))
+    users.replace_all(bob, three, actor=ACTOR, now=now)
+    notices.plan_reminders(begin - timedelta(hours=10))
+    notices.queue_reminders(begin - timedelta(minutes=30))
     assert str(Notification.objects.get().title) == "On call in 30 minutes: primary of Desk"
-    shift_reminders.queue_reminders(begin - timedelta(minutes=10))
+    notices.queue_reminders(begin - timedelta(minutes=10))
     assert Notification.objects.count() == 2
     Reminder.objects.update(done_at=None)
-    reminder_rules.replace_all(bob, three[:2], actor=ACTOR, now=now)
-    shift_reminders.queue_reminders(begin - timedelta(minutes=9))
+    users.replace_all(bob, three[:2], actor=ACTOR, now=now)
+    notices.queue_reminders(begin - timedelta(minutes=9))
     assert Notification.objects.count() == 3, "one that is wanted no more takes no other's place"
 
 
@@ -608,11 +607,11 @@ def with_overrides(*entries: str) -> config_files.ConfigFiles:
 def test_later_override_wins_even_after_export_and_import(desk_group: Group, now: datetime) -> None:
     plan.apply(with_overrides(SHORT, LONG), prune=False, now=now)
     assert primary(desk_group, CHRISTMAS) == ("Carol", "override Long")
-    text = export.write(export.export_configuration(with_secrets=False))
+    text = plan.write(plan.export_configuration(with_secrets=False))
     registry.SCHEDULES.delete(Schedule.objects.get(), actor=ACTOR, now=now)
     plan.apply(collected(text), prune=False, now=now)
     assert primary(desk_group, CHRISTMAS) == ("Carol", "override Long")
-    assert export.write(export.export_configuration(with_secrets=False)) == text
+    assert plan.write(plan.export_configuration(with_secrets=False)) == text
     assert plan.apply(collected(text), prune=False, now=now).is_empty
 
 
@@ -642,15 +641,15 @@ users:
 
 def test_absence_with_disabled_cover_still_applies_but_is_not_selectable(desk_group: Group, now: datetime) -> None:
     plan.apply(collected(AWAY), prune=False, now=now)
-    carol = {**people.user_spec(user("carol")), "active": False}
-    people.save_user(carol, existing=user("carol"), actor=ACTOR, now=now)
-    text = export.write(export.export_configuration(with_secrets=False))
+    carol = {**users.user_spec(user("carol")), "active": False}
+    users.save_user(carol, existing=user("carol"), actor=ACTOR, now=now)
+    text = plan.write(plan.export_configuration(with_secrets=False))
     assert plan.apply(collected(text), prune=False, now=now).is_empty
     plan.apply(
         collected("users: [{username: alice, email: alice@example.org, out_of_office: []}]"), prune=False, now=now
     )
     plan.apply(collected(text), prune=False, now=now)
-    assert export.write(export.export_configuration(with_secrets=False)) == text
+    assert plan.write(plan.export_configuration(with_secrets=False)) == text
     chosen = {"from": "2026-12-01T12:00", "to": "2026-12-02T12:00", "cover": "carol"}
     with pytest.raises(Rejected, match="cover: the account of Carol is deactivated"):
         out_of_office.save_absence(user("bob"), chosen, actor=ACTOR, now=now)
@@ -680,29 +679,29 @@ def test_absences_that_cannot_be_read_take_none_away(
 
 def test_reminder_follows_renamed_contact_method_and_falls_back_to_mail(desk_group: Group, now: datetime) -> None:
     alice = user("alice")
-    sms = people.save_contact_method(
+    sms = users.save_contact_method(
         alice, {"label": "SMS", "channel": "sms", "address": "+41790000001"}, actor=ACTOR, now=now
     )
     expected = [{"before": "1d", "by": "SMS"}, {"before": "1h"}, {"before": "1h", "by": "SMS"}]
-    reminder_rules.replace_all(alice, expected, actor=ACTOR, now=now)
-    renamed = {**people.contact_method_spec(sms), "label": "Mobile"}
-    people.save_contact_method(alice, renamed, existing=sms, actor=ACTOR, now=now)
+    users.replace_all(alice, expected, actor=ACTOR, now=now)
+    renamed = {**users.contact_method_spec(sms), "label": "Mobile"}
+    users.save_contact_method(alice, renamed, existing=sms, actor=ACTOR, now=now)
     assert user("alice").reminders[0] == {"before": "1d", "by": "Mobile"}
     assert plan.apply(
-        collected(export.write(export.export_configuration(with_secrets=False))), prune=True, now=now
+        collected(plan.write(plan.export_configuration(with_secrets=False))), prune=True, now=now
     ).is_empty
-    people.delete_contact_method(sms, actor=ACTOR, now=now)
+    users.delete_contact_method(sms, actor=ACTOR, now=now)
     assert user("alice").reminders == [{"before": "1d"}, {"before": "1h"}]
     assert plan.apply(
-        collected(export.write(export.export_configuration(with_secrets=False))), prune=True, now=now
+        collected(plan.write(plan.export_configuration(with_secrets=False))), prune=True, now=now
     ).is_empty
 
 
 def test_contact_method_removed_by_file_is_dropped_from_reminders(desk_group: Group, now: datetime) -> None:
     alice = user("alice")
     sms = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
-    people.save_contact_method(alice, sms, actor=ACTOR, now=now)
-    reminder_rules.replace_all(alice, [{"before": "1d", "by": "SMS"}], actor=ACTOR, now=now)
+    users.save_contact_method(alice, sms, actor=ACTOR, now=now)
+    users.replace_all(alice, [{"before": "1d", "by": "SMS"}], actor=ACTOR, now=now)
     without = "users: [{username: alice, email: alice@example.org, contact_methods: []}]"
     plan.apply(collected(without), prune=False, now=now)
     assert user("alice").reminders == [{"before": "1d"}]

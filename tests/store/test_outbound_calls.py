@@ -22,9 +22,10 @@ from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, as_reason
 from tocsin.outbound import commands, health, reasons
-from tocsin.outbound.delivery import calls, dispatcher, results
-from tocsin.outbound.delivery.integration_pool import IntegrationPool
-from tocsin.outbound.delivery.queue import NewCall, queue
+from tocsin.outbound.delivery import dispatcher, queue, results
+from tocsin.outbound.delivery.queue import NewCall
+from tocsin.outbound.delivery.queue import queue as queue_queue
+from tocsin.outbound.delivery.results import IntegrationPool
 from tocsin.outbound.models import Call, Exchange, OutboundIntegration
 from tocsin.outbound.states import CallStatus
 
@@ -54,7 +55,7 @@ def test_calls_of_one_key_leave_in_order_without_blocking_others(at: OutboundHar
     other.answering = answering
     pager = at.integration(url=other.url, body='{"n": "<n>"}')
     with database.transaction() as connection:
-        queue(
+        queue_queue(
             connection,
             [
                 NewCall(pager.pk, key, "call", as_reason("said"), content={"values": {"n": n}})
@@ -228,7 +229,7 @@ def test_templated_call_is_signed_and_captures_a_response_field(
             capture={"jira_key": "data^tickets^0^id"},
         )
         with connections.transaction() as connection:
-            calls.call_for_alerts(connection, pager.pk, [alert], at.now)
+            queue.call_for_alerts(connection, pager.pk, [alert], at.now)
         at.go()
         (request,) = other.requests
         assert request.path == "/x/Acme?q=VPN%20%22Z%C3%BCrich%22%0Adown"
@@ -392,7 +393,7 @@ def test_unstorable_response_is_sanitized_and_blocks_no_other_call(
         alert = post.alert("VPN down")
         pager = at.integration(url=other.url, capture={"jira_key": "key"})
         with connections.transaction() as connection:
-            calls.call_for_alerts(connection, pager.pk, [alert], at.now)
+            queue.call_for_alerts(connection, pager.pk, [alert], at.now)
         at.go()
         assert [call.status for call in at.calls()] == [CallStatus.SENT]
         assert Alert.objects.get(pk=alert).custom == {"jira_key": "A\ufffdB\ufffd"}
@@ -432,5 +433,5 @@ def test_integration_of_a_removed_kind_is_reported(at: OutboundHarness, other: H
 
 def test_call_of_a_deleted_integration_is_rejected(at: OutboundHarness) -> None:
     with database.transaction() as connection, pytest.raises(Rejected) as rejected:
-        calls.call_for_alerts(connection, 77, [1], at.now)
+        queue.call_for_alerts(connection, 77, [1], at.now)
     assert rejected.value.reason.code == "outbound.no_such_call"

@@ -9,15 +9,15 @@ import pytest
 
 from tests.doubles.smtp import SmtpDouble
 from tests.support.outbox_harness import OutboxHarness, outbox_harness
-from tocsin.alerts import change_handlers, service
+from tocsin.alerts import commands, service
 from tocsin.alerts.commands import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
 from tocsin.alerts.models import AlertEvent
 from tocsin.alerts.service import FoundAlert
 from tocsin.core.db import database
 from tocsin.core.reasons import as_reason, each_of, reason_from_json
 from tocsin.notify import listener
-from tocsin.notify.enqueue.cancel import cancel_pages
 from tocsin.notify.models import Delivery, Notification, OptOut
+from tocsin.notify.pages import cancel_pages
 from tocsin.notify.rules.delivery_reasons import FELL_BACK, NOT_RESENT, WAS_PAGED
 
 pytestmark = pytest.mark.usefixtures("database", "sandbox_sends")
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("database", "sandbox_sends")
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
     with outbox_harness(now) as office:
-        change_handlers.HANDLERS.register(listener.all_clear)
+        commands.HANDLERS.register(listener.all_clear)
         for name in ("alice", "bob", "carol"):
             office.user(name)
         yield office

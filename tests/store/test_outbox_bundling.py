@@ -25,10 +25,10 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, as_reason
 from tocsin.escalation.reasons import HEADING_NOBODY_ANSWERED
 from tocsin.inbound.models import Integration
-from tocsin.notify.enqueue import contact_tests
-from tocsin.notify.enqueue.all_clear import AlertEnded, queue_all_clear
-from tocsin.notify.enqueue.notices import Notice, queue_notice
+from tocsin.notify import notices
 from tocsin.notify.models import Delivery, LastSent
+from tocsin.notify.notices import Notice, queue_notice
+from tocsin.notify.pages import AlertEnded, queue_all_clear
 from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, HOURLY_LIMIT_REACHED
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -394,7 +394,7 @@ def test_only_one_of_two_nodes_sends_the_first_message(now: datetime) -> None:
 
     from tocsin.core.db import database
     from tocsin.notify.dispatch.delivery_queries import apply_limits
-    from tocsin.notify.rules.bundling import BundleKey
+    from tocsin.notify.rules.pre_send_check import BundleKey
 
     alice, bob = BundleKey(1, "email", "a@example.org", "page"), BundleKey(2, "email", "b@example.org", "page")
 
@@ -492,11 +492,11 @@ def test_repeated_test_messages_are_rate_limited(post: OutboxHarness, mail: Smtp
     method = alice.contact_methods.get()
     for _ in range(10):
         with database.transaction() as connection:
-            contact_tests.queue_test(connection, method, post.now)
+            notices.queue_test(connection, method, post.now)
     with database.transaction() as connection, pytest.raises(Rejected, match="10 tests were sent within 10 minutes"):
-        contact_tests.queue_test(connection, method, post.at(599))
+        notices.queue_test(connection, method, post.at(599))
     with database.transaction() as connection:
-        contact_tests.queue_test(connection, method, post.at(601))
+        notices.queue_test(connection, method, post.at(601))
 
 
 def test_paid_test_messages_have_an_exact_daily_limit(post: OutboxHarness) -> None:
@@ -506,12 +506,12 @@ def test_paid_test_messages_have_an_exact_daily_limit(post: OutboxHarness) -> No
     def ask(seconds: float) -> bool:
         try:
             with database.transaction() as connection:
-                contact_tests.queue_test(connection, method, post.at(seconds))
+                notices.queue_test(connection, method, post.at(seconds))
         except Rejected:
             return False
         return True
 
     with ThreadPoolExecutor(12) as pool:
-        assert sum(pool.map(ask, [0] * 24)) == contact_tests.MAX_TESTS
-    assert sum(ask(3600 * hour) for hour in range(1, 23)) == contact_tests.MAX_PAID_TESTS - contact_tests.MAX_TESTS
+        assert sum(pool.map(ask, [0] * 24)) == notices.MAX_TESTS
+    assert sum(ask(3600 * hour) for hour in range(1, 23)) == notices.MAX_PAID_TESTS - notices.MAX_TESTS
     assert ask(86_500)

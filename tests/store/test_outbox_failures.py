@@ -21,18 +21,17 @@ from tocsin.alerts import store as alert_rows
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
-from tocsin.core.delivery.failure import AttemptFailed, FailureKind
+from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, as_reason, each_of, reason_from_json
-from tocsin.notify.dispatch import failure_notices
+from tocsin.notify import notices
+from tocsin.notify.dispatch import results
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.dispatch.results import DeliveryFailure, mark_sent, record
 from tocsin.notify.dispatch.sent_journal import SentDelivery
-from tocsin.notify.enqueue import contact_tests
-from tocsin.notify.enqueue.all_clear import AlertEnded, queue_all_clear
-from tocsin.notify.enqueue.cancel import cancel_pages
-from tocsin.notify.enqueue.notices import Notice, queue_notice
 from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
+from tocsin.notify.notices import Notice, queue_notice
+from tocsin.notify.pages import AlertEnded, cancel_pages, queue_all_clear
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
@@ -139,7 +138,7 @@ def test_notice_names_only_the_first_of_many_failures(post: OutboxHarness) -> No
     due = DueDelivery(uuid4(), uuid4(), "email", "a@example.org", Purpose.PAGE, post.now, post.now, user_name="Alice")
     failure = DeliveryFailure(due, "Mail", AttemptFailed(FailureKind.PERMANENT, as_reason("550 no")), post.now)
     with database.transaction() as connection:
-        failure_notices.report_failures(connection, [failure] * (failure_notices.MAX_NAMED_FAILURES + 3))
+        results.report_failures(connection, [failure] * (results.MAX_NAMED_FAILURES + 3))
     text = reason_from_json(Notification.objects.get(purpose="notice").data["text"])
     assert [one["more"] for one in each_of(text) if one.code == "notice.more_failures"] == [3]
 
@@ -296,7 +295,7 @@ def test_failing_test_message_is_reported_immediately(post: OutboxHarness, mail:
     alice = post.user("alice")
     mail.answers.append("451 later")
     with database.transaction() as connection:
-        contact_tests.queue_test(connection, alice.contact_methods.get(), post.now)
+        notices.queue_test(connection, alice.contact_methods.get(), post.now)
     post.go(0)
     (delivery,) = post.deliveries()
     assert delivery.status == "failed"
@@ -306,9 +305,9 @@ def test_failing_test_message_is_reported_immediately(post: OutboxHarness, mail:
 @pytest.mark.parametrize(
     ("queue", "code"),
     [
-        (lambda c, _user, now: contact_tests.queue_test(c, ContactMethod(pk=0), now), "contact_method.unknown"),
+        (lambda c, _user, now: notices.queue_test(c, ContactMethod(pk=0), now), "contact_method.unknown"),
         (
-            lambda c, user, now: contact_tests.queue_group_test(c, GroupContact(pk=0), user, now),
+            lambda c, user, now: notices.queue_group_test(c, GroupContact(pk=0), user, now),
             "group_contact.not_found",
         ),
     ],

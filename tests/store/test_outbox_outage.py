@@ -17,13 +17,12 @@ from tests.support.escalation_harness import STEPS, EscalationHarness, escalatio
 from tests.support.outbox_harness import allow_loopback, provider
 from tests.support.people import ACTOR
 from tests.support.variants import first
-from tocsin.alerts.change_handlers import PagingMode
-from tocsin.alerts.commands import Acknowledge, Close, Hold
+from tocsin.alerts.commands import Acknowledge, Close, Hold, PagingMode
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
-from tocsin.core.delivery.failure import AttemptFailed, FailureKind
+from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
 from tocsin.core.ids import uuid7
 from tocsin.core.reasons import as_reason
 from tocsin.notify.dispatch.claim import claim
@@ -31,16 +30,15 @@ from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.dispatch.results import record
 from tocsin.notify.dispatch.send import SendResult
 from tocsin.notify.models import Delivery, Pause, ProviderHealth
-from tocsin.operate.checks import running
+from tocsin.operate import gauges, self_check
+from tocsin.operate.checks import machine
 from tocsin.operate.finding import HealthFinding
-from tocsin.operate.http import gauges
 from tocsin.operate.models import Audit
 from tocsin.operate.node_heartbeat import NodeHeartbeat
-from tocsin.operate.self_check import runner
-from tocsin.operate.self_check.runner import SelfCheckRunner
+from tocsin.operate.self_check import SelfCheckRunner
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod
-from tocsin.web.home import health_warnings
+from tocsin.web import home
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -97,7 +95,7 @@ class Outage:
 
     def audit(self) -> list[str]:
         with database.transaction() as connection:
-            return [problem.id for problem in runner.run_self_check(connection, self.now)]
+            return [problem.id for problem in self_check.run_self_check(connection, self.now)]
 
     def gauge(self, name: str) -> float:
         with database.transaction() as connection:
@@ -326,7 +324,7 @@ def test_alert_with_only_failed_pages_keeps_health_red(outage: Outage) -> None:
             assert outside.requests == []
             assert outage.gauge("tocsin_paging_ok") == 0
             assert outage.gauge("tocsin_alerts_unreached") == 1
-            assert any(f"#{alert}" in one.text for one in health_warnings.find_warnings(outage.now) if one.is_urgent)
+            assert any(f"#{alert}" in one.text for one in home.find_warnings(outage.now) if one.is_urgent)
             assert "paging.alerts_unreached" in [one.id for one in doctor_findings()]
             Audit.objects.update(checked_at=datetime.now(UTC) - timedelta(seconds=30))
         outage.desk.act(alert, Acknowledge(actor=outage.desk.actor("bob"), via=CommandChannel.WEB), outage.seconds / 60)
@@ -337,7 +335,7 @@ def test_alert_with_only_failed_pages_keeps_health_red(outage: Outage) -> None:
 def doctor_findings() -> list[HealthFinding]:
     NodeHeartbeat(uuid7(), "all", list, "pager1").run_once()
     with database.transaction() as connection:
-        return list(running.check(connection))
+        return list(machine.check_running(connection))
 
 
 @pytest.mark.parametrize("why", ["dry_run", "record", "is_test", "hold", "acknowledged", "pause", "closed", "quiet"])

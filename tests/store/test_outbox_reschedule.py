@@ -17,11 +17,10 @@ from tocsin.alerts.models import Alert
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database
 from tocsin.core.reasons import REASON_TYPES, ReasonType
-from tocsin.notify import reschedule
-from tocsin.notify.dispatch import clock_rollback
-from tocsin.notify.enqueue.cancel import release_pages
-from tocsin.notify.enqueue.pages import queue_pages
+from tocsin.notify import pause
+from tocsin.notify.dispatch import dispatcher
 from tocsin.notify.models import Delivery
+from tocsin.notify.pages import queue_pages, release_pages
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
@@ -129,12 +128,12 @@ def release_hold(alert: int, user: int, now: datetime) -> None:
 
 def change_providers(alert: int, user: int, now: datetime) -> None:
     with transaction.atomic():
-        reschedule.reschedule_providers(now)
+        pause.reschedule_providers(now)
 
 
 def change_user(alert: int, user: int, now: datetime) -> None:
     with transaction.atomic():
-        reschedule.reschedule_user(user, now)
+        pause.reschedule_user(user, now)
 
 
 @pytest.mark.parametrize(
@@ -172,5 +171,5 @@ def test_reworded_hold_still_keeps_its_end_after_clock_rollback(
     Delivery.objects.update(reason_code=delivery_reasons.ON_HOLD.code)
     reword(monkeypatch, delivery_reasons.ON_HOLD)
     with database.transaction() as connection:
-        assert clock_rollback.correct_after_rollback(connection, timedelta(minutes=5), post.now) == 0
+        assert dispatcher.correct_after_rollback(connection, timedelta(minutes=5), post.now) == 0
     assert post.deliveries(alert)[0].due_at == post.at(600)

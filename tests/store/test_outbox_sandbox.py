@@ -10,11 +10,11 @@ from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.outbox_harness import OutboxHarness, configured
 from tests.support.people import ACTOR
 from tocsin.core.db import database
-from tocsin.notify.dispatch import sandbox
+from tocsin.notify.dispatch import send
 from tocsin.notify.models import Delivery, Provider, SandboxMessage
 from tocsin.notify.providers.commands import provider_spec, save_provider
-from tocsin.operate.self_check import inputs
-from tocsin.operate.self_check.rules import DetectedProblem, find_problems
+from tocsin.operate import self_check
+from tocsin.operate.self_check_rules import DetectedProblem, find_problems
 from tocsin.people.models import Group, Membership
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -25,7 +25,7 @@ SMS = {"label": "SMS", "channel": "sms", "address": "+41790000001", "wait": "10m
 
 def problems(now: datetime) -> dict[str, DetectedProblem]:
     with database.transaction() as connection:
-        found = find_problems(inputs.load_inputs(connection, now))
+        found = find_problems(self_check.load_inputs(connection, now))
     return {one.id: one for one in found if one.id in ("no_provider:email", "no_provider:sms", "alerts_unreached")}
 
 
@@ -84,8 +84,8 @@ def test_only_the_newest_page_to_an_address_leaves_the_sandbox(post: OutboxHarne
         post.page(alert, "alice")
         post.go(second)
     with database.transaction() as connection:
-        assert sandbox.requeue(connection, ["sms"], post.now) == 0
-        assert sandbox.requeue(connection, ["email"], post.now) == 1
+        assert send.requeue(connection, ["sms"], post.now) == 0
+        assert send.requeue(connection, ["email"], post.now) == 1
     assert [d.status for d in post.deliveries(alert)] == ["sandboxed", "queued"]
 
 
@@ -110,7 +110,7 @@ def test_member_without_any_provider_is_an_alarm_before_a_page(post: OutboxHarne
 
 
 def test_demo_counts_the_sandbox_as_sent(post: OutboxHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "counts_as_sent", True)
+    monkeypatch.setattr(send, "counts_as_sent", True)
     post.user("alice", EMAIL)
     post.page(post.alert(), "alice")
     post.go(0)

@@ -15,20 +15,25 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Person, as_reason, each_of
 from tocsin.inbound.storage import messages
-from tocsin.notify import pause
+from tocsin.notify import notices, pause
 from tocsin.notify.dispatch import claim
-from tocsin.notify.enqueue import contact_tests
-from tocsin.notify.enqueue.ack_reminders import queue_ack_reminder
-from tocsin.notify.enqueue.all_clear import AlertEnded, queue_all_clear
-from tocsin.notify.enqueue.cancel import ReversedAction, cancel_pages, release_pages, restore_pages
-from tocsin.notify.enqueue.notices import Notice, queue_notice
-from tocsin.notify.enqueue.pages import queue_pages
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
+from tocsin.notify.notices import Notice, queue_notice
+from tocsin.notify.pages import (
+    AlertEnded,
+    ReversedAction,
+    cancel_pages,
+    queue_ack_reminder,
+    queue_all_clear,
+    queue_pages,
+    release_pages,
+    restore_pages,
+)
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, Group, GroupContact
-from tocsin.workflows.run.loader import load_sla_moments
+from tocsin.workflows.run.run_store import load_sla_moments
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -471,7 +476,7 @@ def test_acknowledgement_reminder_without_contact_method_says_so(post: OutboxHar
 def test_a_test_message_leaves_by_the_method_it_is_for(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice")
     method = alice.contact_methods.get()
-    in_transaction(lambda c: contact_tests.queue_test(c, method, post.now))
+    in_transaction(lambda c: notices.queue_test(c, method, post.now))
     post.go(0)
     assert mail.subjects == ["Tocsin test: Email-Official works"]
     assert mail.mails[0].message["X-Tocsin-Purpose"] == "test"

@@ -11,18 +11,18 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from tests.support.people import ACTOR, make_group, make_user
-from tocsin.access import setup_link
+from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE, AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission
 from tocsin.alerts.models import Acknowledgement, Alert
-from tocsin.core import object_hooks
+from tocsin.core import hooks
 from tocsin.core.errors import Rejected
 from tocsin.core.models import ConfigVersion
 from tocsin.people import permissions
 from tocsin.people.changes import groups, users
 from tocsin.people.models import ContactMethod, Group, Membership, User
-from tocsin.web.accounts.passwords import find_account
+from tocsin.web.accounts.signin import find_account
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -194,8 +194,8 @@ def test_referenced_user_is_not_deleted_and_references_are_named(now: datetime) 
     def ask(number: int) -> list[str]:
         return ["policy Standard, step 2"] if number == user.pk else []
 
-    with object_hooks.REFERENCES.restored():
-        object_hooks.REFERENCES.register(ask, "user")
+    with hooks.REFERENCES.restored():
+        hooks.REFERENCES.register(ask, "user")
         with pytest.raises(Rejected, match="it is used by policy Standard, step 2") as raised:
             users.delete_user(user, actor=ACTOR, now=now)
     assert raised.value.code == "in_use"
@@ -225,32 +225,32 @@ def test_users_created_by_command_line_are_verified(now: datetime) -> None:
 
 
 def test_the_set_up_link_makes_the_first_administrator_once(now: datetime) -> None:
-    token = setup_link.make()
-    second = setup_link.make()
+    token = tokens.make()
+    second = tokens.make()
     spec = {"username": "alice", "email": "alice@example.org", "role": "observer"}
     with pytest.raises(Rejected, match="already been used"):
         users.create_first_administrator("0" * 32, spec, password=PASSWORD, now=now)
     alice = users.create_first_administrator(token, spec, password=PASSWORD, now=now, address="192.0.2.1")
     assert alice.role == "admin"
     assert alice.check_password(PASSWORD)
-    assert not setup_link.is_valid(token)
-    assert not setup_link.is_valid(second)
+    assert not tokens.is_valid(token)
+    assert not tokens.is_valid(second)
     with pytest.raises(Rejected, match="already an administrator"):
         users.create_first_administrator(second, {**spec, "username": "eve"}, password=PASSWORD, now=now)
     assert User.objects.count() == 1
 
 
 def test_rejected_setup_form_keeps_its_link_valid(now: datetime) -> None:
-    token = setup_link.make()
+    token = tokens.make()
     with pytest.raises(Rejected):
         users.create_first_administrator(token, {"username": "alice", "email": "nonsense"}, password=PASSWORD, now=now)
-    assert setup_link.is_valid(token)
+    assert tokens.is_valid(token)
 
 
 def test_administrator_created_by_command_line_ends_setup_link(now: datetime) -> None:
-    token = setup_link.make()
+    token = tokens.make()
     make_user("alice", now, role="admin")
-    assert not setup_link.is_valid(token)
+    assert not tokens.is_valid(token)
 
 
 @pytest.mark.parametrize(

@@ -27,15 +27,15 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import each_of
 from tocsin.core.runtime import clock
-from tocsin.notify.enqueue import contact_tests
-from tocsin.notify.enqueue.cancel import cancel_pages
-from tocsin.notify.inbound import opt_outs
+from tocsin.notify import notices
+from tocsin.notify.inbound import delivery_receipts
 from tocsin.notify.models import Delivery, MailReply, OptOut, Provider, ProviderHealth
+from tocsin.notify.pages import cancel_pages
 from tocsin.notify.providers import commands
 from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.text import command_parser, reply_codes, sms
+from tocsin.notify.text import command_parser, render, sms
 from tocsin.operate.checks import people as checks
-from tocsin.operate.checks.providers import check_deliveries
+from tocsin.operate.checks.integrations import check_deliveries
 from tocsin.people import addresses
 from tocsin.people.changes import users as people
 
@@ -377,7 +377,7 @@ def test_repeated_start_is_confirmed_again(scenario: PhoneScenario) -> None:
     scenario.post.user("alice", SMS)
     scenario.hear(ALICE, "stop")
     answers = {scenario.hear(ALICE, "start", sid="SM-start") for _ in range(2)}
-    assert answers == {str(opt_outs.OPTED_IN())}
+    assert answers == {str(delivery_receipts.OPTED_IN())}
 
 
 def test_numbers_in_any_order_lock_alerts_in_one_order(scenario: PhoneScenario) -> None:
@@ -701,14 +701,14 @@ def test_stop_is_honoured_until_start_comes(scenario: PhoneScenario) -> None:
     assert scenario.hear("+41790009999", "STOP") is None
     assert [row.address for row in OptOut.objects.all()] == [ALICE]
     with database.transaction() as connection:
-        assert [(name, label) for _, name, label, _ in opt_outs.opted_out(connection)] == [("Alice", "SMS")]
+        assert [(name, label) for _, name, label, _ in delivery_receipts.opted_out(connection)] == [("Alice", "SMS")]
         assert "people.opted_out" in {finding.id for finding in checks.check(connection, scenario.post.now)}
     alert = scenario.post.alert()
     scenario.post.page(alert, "alice")
     scenario.post.go()
     assert scenario.first.messages == []
     assert scenario.delivery("SMS").error == delivery_reasons.OPTED_OUT()
-    assert scenario.hear(ALICE, "start") == str(opt_outs.OPTED_IN())
+    assert scenario.hear(ALICE, "start") == str(delivery_receipts.OPTED_IN())
     # A vendor's word for START, said to a question of Tocsin's.
     assert scenario.hear(ALICE, "Yes") == str(command_parser.UNKNOWN)
     scenario.post.page(scenario.post.alert(), "alice")
@@ -814,7 +814,7 @@ def test_phone_test_reports_the_pressed_key(scenario: PhoneScenario) -> None:
     user = scenario.post.user("alice", {**CALL, "wait": "0s"})
     method = user.contact_methods.get()
     with database.transaction() as connection:
-        contact_tests.queue_test(connection, method, scenario.post.now)
+        notices.queue_test(connection, method, scenario.post.now)
     scenario.post.go()
     (call,) = scenario.first.calls
     done = scenario.first.press(call, scenario.first.pick_up(call), "7")
@@ -937,7 +937,7 @@ def test_text_message_says_the_code_of_its_answer(with_codes: PhoneScenario) -> 
     alert = with_codes.post.alert()
     with_codes.post.page(alert, "alice")
     with_codes.post.go()
-    code = reply_codes.code_of(user.pk, alert)
+    code = render.code_of(user.pk, alert)
     (message,) = with_codes.first.messages
     assert f"Reply ACK {alert} {code}, TAKE {alert} {code}. " in message["Body"]
     assert with_codes.hear(ALICE, f"ack {alert} {code}") == f"You acknowledged alert {alert}."
@@ -951,7 +951,7 @@ def test_forged_answer_without_the_code_does_nothing(with_codes: PhoneScenario, 
     alert = with_codes.post.alert()
     with_codes.post.page(alert, "alice")
     with_codes.post.go()
-    code = reply_codes.code_of(user.pk, alert)
+    code = render.code_of(user.pk, alert)
     wrong = f"{(int(code) + 1) % 10_000:04}"
     answer = str(with_codes.hear(ALICE, text.format(alert=alert, wrong=wrong)))
     word = "CLOSE" if "close" in text else "ACK"
@@ -967,7 +967,7 @@ def test_answer_containing_the_code_is_accepted(with_codes: PhoneScenario, text:
     alert = with_codes.post.alert()
     with_codes.post.page(alert, "alice")
     with_codes.post.go()
-    with_codes.hear(ALICE, text.format(alert=alert, code=reply_codes.code_of(user.pk, alert)))
+    with_codes.hear(ALICE, text.format(alert=alert, code=render.code_of(user.pk, alert)))
     event = AlertEvent.objects.get(kind__in=["acknowledged", "replied"])
     assert event.data.get("text", "On my way") == "On my way"
 
@@ -977,10 +977,10 @@ def test_codes_cannot_be_guessed(with_codes: PhoneScenario) -> None:
     alert = with_codes.post.alert()
     with_codes.post.page(alert, "alice")
     with_codes.post.go()
-    code = reply_codes.code_of(user.pk, alert)
-    for number in range(1, reply_codes.MAX_WRONG + 1):
+    code = render.code_of(user.pk, alert)
+    for number in range(1, render.MAX_WRONG + 1):
         with_codes.hear(ALICE, f"ack {alert} {(int(code) + number) % 10_000:04}")
-    assert with_codes.hear(ALICE, f"ack {alert} {code}") == str(reply_codes.TOO_MANY_WRONG)
+    assert with_codes.hear(ALICE, f"ack {alert} {code}") == str(render.TOO_MANY_WRONG)
     assert with_codes.hear(ALICE, "help") == sms.for_phones(str(command_parser.HELP))
 
 
@@ -990,10 +990,10 @@ def test_several_alerts_share_the_code_of_the_first(with_codes: PhoneScenario) -
     for alert in (first, second):
         with_codes.post.page(alert, "alice")
     with_codes.post.go()
-    code = reply_codes.code_of(user.pk, first)
+    code = render.code_of(user.pk, first)
     assert with_codes.hear(ALICE, f"ack {second} {code}") == f"You acknowledged alert {second}."
     assert "You acknowledged" in str(with_codes.hear(ALICE, f"ack all {code}"))
 
 
 def test_codes_differ_by_user_and_alert() -> None:
-    assert len({reply_codes.code_of(user, alert) for user in range(10) for alert in range(10)}) > 90
+    assert len({render.code_of(user, alert) for user in range(10) for alert in range(10)}) > 90

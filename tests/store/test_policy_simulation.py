@@ -13,21 +13,18 @@ from tests.support.escalation_harness import EscalationHarness, escalation_enabl
 from tests.support.hypothesis_profiles import examples
 from tests.support.people import ACTOR
 from tocsin.alerts import service as alerts
-from tocsin.alerts.change_handlers import PagingConfig, PagingMode
-from tocsin.alerts.commands import SYSTEM, NewEvent
-from tocsin.alerts.new_alert import NewAlert
+from tocsin.alerts.commands import SYSTEM, NewAlert, NewEvent, PagingConfig, PagingMode
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.reasons import reason_from
-from tocsin.escalation.changes.commands import delete_policy, plan_of, save_policy
-from tocsin.escalation.run import target_loader
+from tocsin.escalation.commands import delete_policy, plan_of, save_policy
+from tocsin.escalation.run import run_store
 from tocsin.escalation.run.target_resolution import TargetContext
 from tocsin.oncall.changes.commands import save_schedule, save_support_hours
 from tocsin.people.changes import groups
 from tocsin.people.changes import users as people
 from tocsin.people.models import User
-from tocsin.simulate.escalation import SimulatedRun
-from tocsin.simulate.policy import HypotheticalAlert, simulate
+from tocsin.simulate.escalation import HypotheticalAlert, SimulatedRun, simulate
 
 MINUTES = st.sampled_from(["0m", "1m", "5m", "7m"])
 SPANS = st.sampled_from(["1m", "4m", "10m"])
@@ -218,14 +215,14 @@ def test_waiting_step_is_simulated_without_per_minute_queries(
     waits = {"notify": {"schedules": ["Late"]}, "after": "0m", "if_empty": "wait", "methods": [{"channel": "email"}]}
     saved = save_policy({"name": "Waits", "steps": [waits]}, actor=ACTOR, now=desk.start)
     loaded = []
-    load = target_loader.load_target_context
+    load = run_store.load_target_context
 
     def counted(*given: Any) -> TargetContext:
         loaded.append(given)
         return load(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(target_loader, "load_target_context", counted)
+        patched.setattr(run_store, "load_target_context", counted)
         played = simulate(plan_of(saved), HypotheticalAlert(), desk.start)
     assert [(page.name, page.at) for page in played.pages] == [("Bob", desk.start.replace(hour=9, minute=40))]
     assert len(loaded) < 10

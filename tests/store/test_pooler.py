@@ -20,11 +20,11 @@ from tocsin.core.db import database as db
 from tocsin.core.db import migrate
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.runtime import clock
+from tocsin.inbound import email
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.email import imap_poller
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.processing.alert_ids import AlertIdAllocator
+from tocsin.inbound.processing.batch import AlertIdAllocator
 from tocsin.inbound.processing.drain import drain
 from tocsin.operate.backup import writing
 from tocsin.operate.backup.archive import ArchiveKeys
@@ -152,7 +152,7 @@ def test_backup_and_mailbox_leave_no_lock_behind_a_pooler(pooled: str, now: date
     registry.refresh()
     writing.write(tmp_path / "state", now, keys=ArchiveKeys())
     with pytest.raises((Temporary, Permanent)):
-        imap_poller.poll(registry.get(integration.pk), now)
+        email.poll(registry.get(integration.pk), now)
     with psycopg.connect(pooled) as connection:
         assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
 

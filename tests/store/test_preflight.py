@@ -10,15 +10,15 @@ from django.db import transaction
 
 from tests.store.test_simulation import EXAMPLE, NIGHT, NOON, configure
 from tests.support.people import ACTOR
-from tocsin.core.config import config_version
-from tocsin.escalation.changes.commands import save_policy
+from tocsin.core.config import settings_store
+from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import client_tables
 from tocsin.inbound.admin.commands import integration_spec, save_integration
 from tocsin.inbound.models import Integration, IntegrationVersion
 from tocsin.people.changes import groups
 from tocsin.people.models import ContactMethod
-from tocsin.simulate.preflight import PreflightResult, next_at, preflight
+from tocsin.simulate.escalation import PreflightResult, next_at, preflight
 from tocsin.simulate.reasons import CLIENT_ROUTES_OMITTED
 
 __all__ = ["example"]
@@ -36,7 +36,7 @@ def the_one(at: object = NIGHT) -> PreflightResult:
 
 def changed() -> PreflightResult:
     with transaction.atomic():
-        config_version.bump()
+        settings_store.bump()
     return the_one()
 
 
@@ -106,7 +106,7 @@ def test_clients_with_same_on_call_users_are_one_path(now: datetime) -> None:
 
 
 def test_client_table_with_many_targets_is_checked_in_part(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tocsin.simulate.preflight.MAX_CLIENT_ROUTES", 1)
+    monkeypatch.setattr("tocsin.simulate.escalation.MAX_CLIENT_ROUTES", 1)
     for name in ("Nights", "Weekends", "Holidays"):
         groups.save_group({"name": name, "members": [{"user": "bob", "roles": ["primary"]}]}, actor=ACTOR, now=now)
     clients = [{"client": f"{name} Ltd", "group": name} for name in ("Nights", "Weekends", "Holidays")]

@@ -26,19 +26,19 @@ from tests.support.ingest import halo, make_integration, message
 from tests.support.people import ACTOR, make_user
 from tests.support.postgres import Postgres, in_use
 from tocsin.access import tokens
-from tocsin.access.token_limits import UNLIMITED
+from tocsin.access.roles import UNLIMITED
 from tocsin.core.db import database, migrate
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.net.asgi import AsgiMessage, AsgiScope
 from tocsin.core.runtime import clock, logs, metrics
 from tocsin.core.runtime.periodic_tasks import PeriodicTask, Worker
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.processing.committer import Committer, IngestRequest, NotStored
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
-from tocsin.operate.http import metrics as exposition
-from tocsin.operate.http.probes import REJECTED_WITHIN, ProbesApp
-from tocsin.operate.self_check.runner import SelfCheckRunner
-from tocsin.operate.single_flight import SingleFlight
+from tocsin.operate import http as exposition
+from tocsin.operate.http import REJECTED_WITHIN, ProbesApp
+from tocsin.operate.readiness import SingleFlight
+from tocsin.operate.self_check import SelfCheckRunner
 from tocsin.operate.tasks import HEARTBEAT_TASK
 
 LOOPBACK = ("127.0.0.1", 50000)

@@ -13,10 +13,10 @@ from tests.doubles.smtp import smtp_double
 from tests.support.outbox_harness import allow_loopback, configured
 from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
-from tocsin.core.config import config_version, secret_bundle
+from tocsin.core.config import crypto, settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify.enqueue import provider_tests
+from tocsin.notify import notices
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands
 from tocsin.notify.providers.pool import ProviderPool
@@ -108,7 +108,7 @@ def test_provider_is_returned_as_written_without_its_secrets(now: datetime) -> N
 def test_a_secret_is_stored_encrypted_and_stands_nowhere_else(now: datetime) -> None:
     made = save(NTFY, now)
     assert "tk_secret" not in f"{made.secrets}{made.settings}"
-    assert secret_bundle.decrypt_bundle(made.secrets) == {"token": "tk_secret"}
+    assert crypto.decrypt_bundle(made.secrets) == {"token": "tk_secret"}
     save({**commands.provider_spec(made), "token": "tk_other"}, now, made)
     entries = list(AuditEntry.objects.filter(object_type="provider").order_by("id"))
     assert [entry.action for entry in entries] == ["create", "update"]
@@ -120,7 +120,7 @@ def test_a_secret_is_stored_encrypted_and_stands_nowhere_else(now: datetime) -> 
 def test_omitted_secret_is_kept_and_empty_secret_is_cleared(now: datetime) -> None:
     made = save(NTFY, now)
     save({**commands.provider_spec(made), "order": 2}, now, made)
-    assert secret_bundle.decrypt_bundle(made.secrets) == {"token": "tk_secret"}
+    assert crypto.decrypt_bundle(made.secrets) == {"token": "tk_secret"}
     save({**commands.provider_spec(made), "token": ""}, now, made)
     assert made.secrets == ""
 
@@ -147,7 +147,7 @@ def test_required_secret_can_be_neither_omitted_nor_emptied(now: datetime, spec:
         assert refused.value.fields == {secret: f"{secret}: is required."}
     made.refresh_from_db()
     save({**commands.provider_spec(made), "order": 2}, now, made)
-    assert secret_bundle.decrypt_bundle(made.secrets) == {secret: spec[secret]}
+    assert crypto.decrypt_bundle(made.secrets) == {secret: spec[secret]}
     # What another kind knew is nothing to this one.
     ntfy = save(NTFY, now)
     with pytest.raises(Rejected, match=f"{secret}: is required"):
@@ -179,7 +179,7 @@ def test_stored_secret_is_not_reused_for_another_server(
     assert commands.provider_spec(made)["name"] == spec["name"]
     save({**there, secret: "another"}, now, made)
     save({**commands.provider_spec(made), "order": 3}, now, made)
-    assert secret_bundle.decrypt_bundle(made.secrets) == {secret: "another"}
+    assert crypto.decrypt_bundle(made.secrets) == {secret: "another"}
 
 
 def test_secrets_that_authenticate_callers_are_not_requested_again(now: datetime) -> None:
@@ -187,7 +187,7 @@ def test_secrets_that_authenticate_callers_are_not_requested_again(now: datetime
     made = save(spec, now)
     there = {**commands.provider_spec(made), "api_base": "https://slack.proxy.example"}
     save({**there, "bot_token": "xoxb-2"}, now, made)
-    assert secret_bundle.decrypt_bundle(made.secrets) == {"bot_token": "xoxb-2", "signing_secret": "s3cret"}
+    assert crypto.decrypt_bundle(made.secrets) == {"bot_token": "xoxb-2", "signing_secret": "s3cret"}
 
 
 def test_provider_name_is_unique_ignoring_case(now: datetime) -> None:
@@ -207,10 +207,10 @@ def test_two_providers_are_never_called_back_at_the_same_address(now: datetime) 
 def test_saving_the_same_again_changes_nothing(now: datetime) -> None:
     made = save(NTFY, now)
     with database.transaction() as connection:
-        before = config_version.current_version(connection)
+        before = settings_store.current_version(connection)
     save({**NTFY, "channels": ["ntfy", "push"]}, now, made)
     with database.transaction() as connection:
-        assert config_version.current_version(connection) == before
+        assert settings_store.current_version(connection) == before
     assert AuditEntry.objects.count() == 1
 
 
@@ -277,7 +277,7 @@ def test_message_is_not_tested_to_a_country_that_is_excluded(now: datetime) -> N
     spec = {"name": "Texts", "kind": "twilio", "account_sid": "AC1", "auth_token": "x", "from_number": "+41790000000"}
     made = save({**spec, "prefixes": "+41"}, now)
     with pytest.raises(Rejected) as raised:
-        provider_tests.send_test(made, "sms", "+4915112345678", user=User(), now=now)
+        notices.send_test(made, "sms", "+4915112345678", user=User(), now=now)
     assert (raised.value.field, raised.value.reason.code) == ("address", "provider.address_not_carried")
 
 

@@ -15,9 +15,8 @@ from tests.support.provider_servers.interface import NO_SUCH_ADDRESS, REFUSALS, 
 from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database
 from tocsin.core.reasons import as_reason
-from tocsin.notify.enqueue.notices import Notice, queue_notice
-from tocsin.notify.models import Delivery, Notification, Provider
-from tocsin.notify.provider_models import ProviderHealth
+from tocsin.notify.models import Delivery, Notification, Provider, ProviderHealth
+from tocsin.notify.notices import Notice, queue_notice
 from tocsin.notify.providers.commands import provider_spec, save_provider
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -12,14 +12,13 @@ from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
-from tocsin.inbound.inspect.message_explanation import explain_message
-from tocsin.inbound.inspect.replay import replay
+from tocsin.inbound.inspect import explain_message, replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.processing.drain import drain
 
@@ -42,7 +41,7 @@ def integration(desk: EscalationHarness) -> Integration:
     """An integration that pages Alice by the desk's policy."""
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    config_version.bump()
+    settings_store.bump()
     return integration
 
 
@@ -56,7 +55,7 @@ def later(integration: Integration, **definition: object) -> None:
         integration=integration, number=2, definition=definition, created_at=NOW
     )
     integration.save()
-    config_version.bump()
+    settings_store.bump()
 
 
 def test_replay_creates_new_row_and_keeps_the_original(integration: Integration) -> None:
@@ -163,7 +162,7 @@ def test_what_cannot_be_replayed_says_why(integration: Integration) -> None:
     Ingest().send(integration, halo())
     message = last_message()
     Integration.objects.filter(pk=integration.pk).update(kind="gone")
-    config_version.bump()
+    settings_store.bump()
     with pytest.raises(Rejected) as caught:
         replay(message.pk, None, ACTOR, clock.now())
     assert (caught.value.code, "configuration is invalid" in caught.value.detail) == ("not_possible", True)

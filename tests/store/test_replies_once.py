@@ -19,9 +19,9 @@ from tests.support.locks import wait_for_waiters
 from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database as db
 from tocsin.notify.event_receiver import ProviderEventReceiver
+from tocsin.notify.interfaces import CallState, InboundText
 from tocsin.notify.models import Delivery, MailReply, Notification, ProcessedCallback
-from tocsin.notify.text import message_ids, signed_links
-from tocsin.notify.webhooks import CallState, InboundText
+from tocsin.notify.text import signed_links
 
 VENDOR = "Vendor"
 
@@ -63,7 +63,7 @@ class Paged:
     def mail(self, words: str = "ack") -> str:
         token = signed_links.sign(self.alert, self.desk.users["alice"].pk, self.desk.start)
         link = f"https://tocsin.example.org{signed_links.path(token)}"
-        reference = message_ids.message_id(self.notification, link, 1, "example.org")
+        reference = signed_links.message_id(self.notification, link, 1, "example.org")
         head = f"From: alice@example.org\nMessage-ID: <1@example.org>\nIn-Reply-To: {reference}\n"
         return self.receiver.handle_mail(f"{head}\n{words}\n".encode())
 

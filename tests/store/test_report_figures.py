@@ -22,13 +22,10 @@ from tocsin.core.reasons import as_reason
 from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group, User
-from tocsin.reports import noise, response_times, sla
-from tocsin.reports.counted_alerts import AlertFilter, GroupBy
-from tocsin.reports.noise import NoiseBy, NoisySource
-from tocsin.reports.period import Bucket, Period
-from tocsin.reports.response_times import DurationStats
-from tocsin.reports.sla import SlaCounts
-from tocsin.workflows.run import loader
+from tocsin.reports import alert_reports
+from tocsin.reports.alert_reports import DurationStats, NoiseBy, NoisySource, SlaCounts
+from tocsin.reports.counted_alerts import AlertFilter, Bucket, GroupBy, Period
+from tocsin.workflows.run import run_store
 from tocsin.workflows.states import SlaMoment
 
 ZONE = ZoneInfo("Europe/Zurich")
@@ -207,7 +204,7 @@ def duration_stats(spans: Iterable[timedelta | None]) -> DurationStats:
     return DurationStats(len(times), percentile(0.5), percentile(0.9))
 
 
-def expect_times(found: response_times.ResponseStats, facts: Sequence[Fact]) -> None:
+def expect_times(found: alert_reports.ResponseStats, facts: Sequence[Fact]) -> None:
     expected = {
         "acknowledged": [fact.responded_at and fact.responded_at - fact.alert.opened_at for fact in facts],
         "assigned": [min(fact.assigned) - fact.alert.opened_at for fact in facts if fact.assigned],
@@ -232,7 +229,7 @@ def test_response_times_equal_a_plain_computation(ground: Ground, now: datetime,
     facts = random_facts(random, ground, now)
     period, bucket = Period.last_days(20, now, ZONE), random.choice(list(Bucket))
     with store.transaction() as connection:
-        report = response_times.load_response_times(connection, period, by, bucket)
+        report = alert_reports.load_response_times(connection, period, by, bucket)
     inside = counted(facts, period)
     assert report.total.alerts == len(inside) > 20
     expect_times(report.total.stats, inside)
@@ -263,8 +260,8 @@ def test_filters_narrow_every_report(ground: Ground, now: datetime) -> None:
     for chosen, keep in filters:
         expected = len(counted(facts, period, keep))
         with store.transaction() as connection:
-            times = response_times.load_response_times(connection, period, GroupBy.CLIENT, Bucket.WEEK, chosen)
-            noisy = noise.load_noise(connection, period, NoiseBy.SUBJECT, chosen)
+            times = alert_reports.load_response_times(connection, period, GroupBy.CLIENT, Bucket.WEEK, chosen)
+            noisy = alert_reports.load_noise(connection, period, NoiseBy.SUBJECT, chosen)
         assert (times.total.alerts, noisy.alerts) == (expected, expected)
 
 
@@ -287,10 +284,10 @@ def test_sla_equals_a_plain_computation(ground: Ground, now: datetime, by: Group
     period = Period.last_days(20, now, ZONE)
     inside = counted(facts, period)
     with store.transaction() as connection:
-        loaded = sla.load_sla(connection, period, by, Bucket.WEEK, now=now, max_breaches=1_000)
+        loaded = alert_reports.load_sla(connection, period, by, Bucket.WEEK, now=now, max_breaches=1_000)
         report = loaded.figures
-        breaches = sla.load_breaches(connection, period, now=now, limit=1_000)
-        moments = loader.load_sla_moments(connection, [fact.alert.pk for fact in inside])
+        breaches = alert_reports.load_breaches(connection, period, now=now, limit=1_000)
+        moments = run_store.load_sla_moments(connection, [fact.alert.pk for fact in inside])
     outcomes: dict[int, tuple[str | None, str | None]] = {}
     for fact in inside:
         due = moments.get(fact.alert.pk, {})
@@ -303,9 +300,9 @@ def test_sla_equals_a_plain_computation(ground: Ground, now: datetime, by: Group
             outcomes[fact.alert.pk] = judged
     with_sla = [fact for fact in inside if fact.alert.pk in outcomes]
 
-    def expect(row: sla.SlaStats, chosen: Iterable[Fact]) -> None:
+    def expect(row: alert_reports.SlaStats, chosen: Iterable[Fact]) -> None:
         pairs = [outcomes[fact.alert.pk] for fact in chosen]
-        assert row == sla.SlaStats(*(sla_counts(pair[place] for pair in pairs) for place in (0, 1)))
+        assert row == alert_reports.SlaStats(*(sla_counts(pair[place] for pair in pairs) for place in (0, 1)))
 
     assert list(loaded.breaches) == breaches
     assert report.total.alerts == len(with_sla) > 20
@@ -329,7 +326,7 @@ def test_noise_equals_a_plain_computation(ground: Ground, now: datetime, by: Noi
     facts = random_facts(Random(by), ground, now)
     period = Period.last_days(30, now, ZONE)
     with store.transaction() as connection:
-        report = noise.load_noise(connection, period, by)
+        report = alert_reports.load_noise(connection, period, by)
     inside = counted(facts, period)
     assert report.alerts == len(inside)
     expected: dict[tuple[int | None, str], list[Fact]] = {}
@@ -353,7 +350,7 @@ def _is_auto_closed(fact: Fact) -> bool:
         fact.closed_by_source
         and not fact.responses
         and alert.closed_at is not None
-        and alert.closed_at - alert.opened_at < noise.AUTO_CLOSE_WINDOW
+        and alert.closed_at - alert.opened_at < alert_reports.AUTO_CLOSE_WINDOW
     )
 
 
@@ -385,8 +382,8 @@ def test_date_that_does_not_exist_is_no_due_time(ground: Ground, now: datetime) 
         Alert.objects.create(subject=text, opened_at=now, last_message_at=now, custom={"respond_by": text})
     period = Period(now - timedelta(days=1), now + timedelta(days=1), ZONE)
     with store.transaction() as connection:
-        report = sla.load_sla(connection, period, GroupBy.CLIENT, Bucket.DAY, now=now).figures
-        breaches = sla.load_breaches(connection, period, now=now, limit=10)
+        report = alert_reports.load_sla(connection, period, GroupBy.CLIENT, Bucket.DAY, now=now).figures
+        breaches = alert_reports.load_breaches(connection, period, now=now, limit=10)
     assert (report.total.alerts, [one.subject for one in breaches]) == (2, ["2024-02-29"])
 
 
@@ -407,7 +404,7 @@ def test_due_time_is_read_as_in_the_alert_list(ground: Ground, now: datetime) ->
         Alert.objects.create(subject=text, opened_at=now, last_message_at=now, custom={"respond_by": text})
     period = Period(now - timedelta(days=1), now + timedelta(days=1), ZONE)
     with store.transaction() as connection:
-        breaches = sla.load_breaches(connection, period, now=now, limit=100)
-        moments = loader.load_sla_moments(connection, [one.alert_id for one in breaches])
+        breaches = alert_reports.load_breaches(connection, period, now=now, limit=100)
+        moments = run_store.load_sla_moments(connection, [one.alert_id for one in breaches])
     assert {one.subject for one in breaches} == texts
     assert all(one.due_at == moments[one.alert_id][SlaMoment.RESPOND_BY] for one in breaches)

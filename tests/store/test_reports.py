@@ -21,12 +21,10 @@ from tocsin.escalation.models import EscalationRun
 from tocsin.notify.models import Delivery, Notification
 from tocsin.oncall.changes.commands import save_schedule
 from tocsin.people.models import User
-from tocsin.reports import fairness, interruptions, response_times
-from tocsin.reports.counted_alerts import NO_FILTER, AlertFilter, GroupBy
+from tocsin.reports import alert_reports, fairness
+from tocsin.reports.alert_reports import ResponseStats
+from tocsin.reports.counted_alerts import NO_FILTER, AlertFilter, Bucket, GroupBy, GroupedReport, Period
 from tocsin.reports.fairness import FairnessFilter
-from tocsin.reports.grouped_report import GroupedReport
-from tocsin.reports.period import Bucket, Period
-from tocsin.reports.response_times import ResponseStats
 
 ZURICH = ZoneInfo("Europe/Zurich")
 MINUTE = timedelta(minutes=1)
@@ -57,7 +55,7 @@ def load_report(
     period: Period, by: GroupBy = GroupBy.GROUP, bucket: Bucket = Bucket.DAY
 ) -> GroupedReport[ResponseStats]:
     with store.transaction() as connection:
-        return response_times.load_response_times(connection, period, by, bucket)
+        return alert_reports.load_response_times(connection, period, by, bucket)
 
 
 def load_stats(period: Period, by: GroupBy) -> dict[str, int]:
@@ -150,9 +148,9 @@ def called(user: User, alert: Alert, at: datetime, **fields: object) -> None:
 
 def load_people(
     period: Period, night: str = "22:00-07:00", filters: AlertFilter = NO_FILTER
-) -> list[interruptions.Interruptions]:
+) -> list[fairness.Interruptions]:
     with store.transaction() as connection:
-        return interruptions.load_interruptions(connection, period, NightHours.parse(night), filters)
+        return fairness.load_interruptions(connection, period, NightHours.parse(night), filters)
 
 
 def load_nights(period: Period, night: str = "22:00-07:00") -> list[tuple[str, int, int, int]]:
@@ -199,7 +197,7 @@ def test_interruptions_are_counted_by_local_weekday_and_hour(database: str, now:
     called(bob, first, late)
     people = {one.username: one.by_hour for one in load_people(last_week(now))}
     assert people == {"alice": {(6, 23): 2, (0, 0): 1}, "bob": {(0, 7): 1}}
-    assert interruptions.total_by_hour(load_people(last_week(now))) == {(6, 23): 2, (0, 0): 1, (0, 7): 1}
+    assert fairness.total_by_hour(load_people(last_week(now))) == {(6, 23): 2, (0, 0): 1, (0, 7): 1}
     acme = load_people(last_week(now), filters=AlertFilter(client="ACME"))
     assert {one.username: one.by_hour for one in acme} == {"alice": {(6, 23): 1, (0, 0): 1}, "bob": {(0, 7): 1}}
 

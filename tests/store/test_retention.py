@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from django.contrib.sessions.models import Session
 
-from tocsin.access.audit_log import links
+from tocsin.access import audit_log
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.configure.models import ImportRun
@@ -73,7 +73,7 @@ def test_the_settings_say_how_long(now: datetime) -> None:
     notification(now - 11 * DAY)
     AuditEntry.objects.create(at=now - 21 * DAY, actor_name="gone", action="update")
     AuditEntry.objects.create(at=now - 19 * DAY, actor_name="kept", action="update")
-    links.link_new()
+    audit_log.link_new()
     retention.run_once(now)
     assert not Notification.objects.exists()
     assert [entry.actor_name for entry in AuditEntry.objects.all()] == ["kept"]

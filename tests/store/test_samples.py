@@ -26,13 +26,13 @@ from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import load_kinds
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.runtime import clock
+from tocsin.inbound import ingest_service
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.admin.sample import send_sample
-from tocsin.inbound.http import test_token
 from tocsin.inbound.models import Integration
 from tocsin.notify.models import Notification
 
@@ -53,7 +53,7 @@ def integration(desk: EscalationHarness) -> Integration:
     """An integration that pages Alice by the desk's policy."""
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    config_version.bump()
+    settings_store.bump()
     return integration
 
 
@@ -113,7 +113,7 @@ def test_second_sample_is_separate_and_claims_no_real_key(
     """Even where the integration's key is the same for all tickets of a client."""
     integration.current_version.definition = {"dedup_key": "<ticket^client_name>"}  # type: ignore[union-attr]
     integration.current_version.save()  # type: ignore[union-attr]
-    config_version.bump()
+    settings_store.bump()
     with served(node.app, monkeypatch):
         first = send_sample(integration, bob, now=clock.now())
         second = send_sample(integration, bob, now=clock.now())
@@ -133,7 +133,7 @@ def test_every_catalogue_sample_pages_only_its_sender(
         for kind in load_kinds().values():
             integration = make_integration(kind.title, kind.name, policy=desk.policy)
             integration.recipient_groups.add(desk.group)
-            config_version.bump()
+            settings_store.bump()
             for sample in kind.samples:
                 assert send_sample(integration, bob, sample.name, now=clock.now()).sample == sample.name
     assert all(row.test for row in rows())
@@ -162,7 +162,7 @@ def test_a_sample_knows_what_the_integration_asks_of_its_senders(
         },
     )
     integration.save()
-    config_version.bump()
+    settings_store.bump()
     with served(node.app, monkeypatch):
         assert send_sample(integration, bob, now=clock.now()).status == "Mapped Opened"
     (row,) = rows()
@@ -176,8 +176,8 @@ def test_expired_forged_or_foreign_test_token_is_rejected(
     now = clock.now()
     assert bob.user_id is not None
     texts = [
-        test_token.issue(integration.pk, bob.user_id, now - test_token.VALID_FOR)[0],
-        test_token.issue(other.pk, bob.user_id, now)[0],
+        ingest_service.issue(integration.pk, bob.user_id, now - ingest_service.VALID_FOR)[0],
+        ingest_service.issue(other.pk, bob.user_id, now)[0],
         "A" * 64,
         "",
     ]
@@ -193,7 +193,7 @@ def test_a_pass_that_is_used_twice_opens_one_alert(
     integration: Integration, bob: AuditActor, node: InboundServer
 ) -> None:
     assert bob.user_id is not None
-    text, _ = test_token.issue(integration.pk, bob.user_id, clock.now())
+    text, _ = ingest_service.issue(integration.pk, bob.user_id, clock.now())
     replies = [node.post(f"{path_of(integration)}/test/{text}", halo()).body for _ in range(2)]
     assert [one["status"] for one in replies] == ["Mapped Opened", "Mapped Appended"]
 

@@ -16,7 +16,7 @@ from tocsin.core.reasons import reason_from_json
 from tocsin.escalation.actions import deactivated_users
 from tocsin.notify.models import Notification
 from tocsin.oncall.changes import commands as oncall
-from tocsin.operate.coverage import deactivation_mail
+from tocsin.operate import coverage
 
 
 @pytest.fixture
@@ -39,12 +39,12 @@ def test_a_page_moves_on_within_five_seconds(desk: EscalationHarness, database: 
         answer = client.patch(f"/Users/{alice['id']}", {"op": "Replace", "path": "active", "value": "False"})
         assert (answer.status, answer.body["active"]) == (200, False)
         hints = {hint.payload for hint in listening.notifies(timeout=5, stop_after=1)}
-    woken = (deactivated_users.deactivated_users_task(), deactivation_mail.deactivation_mail_task())
+    woken = (deactivated_users.deactivated_users_task(), coverage.deactivation_mail_task())
     assert all(hints & task.topics for task in woken), "both run at once, and not after their interval"
     deactivated_users.run_once(desk.at(0.05))
     desk.run_until(0.05)
     assert desk.pages(alert)[-1][:3] == ("bob", "email", 0.05)
-    deactivation_mail.run_once(desk.at(0.05))
+    coverage.run_once(desk.at(0.05))
     notice = Notification.objects.get(purpose="notice", data__about__startswith="deactivated:")
     assert notice.user == desk.users["carol"], "the group's manager"
     assert f"/groups/{desk.group.pk}/reassign/?role=primary" in str(reason_from_json(notice.data["text"]))

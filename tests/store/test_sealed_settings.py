@@ -16,7 +16,7 @@ from tests.support.outbound_harness import OutboundHarness, desk
 from tests.support.outbox_harness import allow_loopback
 from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.models import AuditEntry
-from tocsin.configure import export
+from tocsin.configure import plan
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
 from tocsin.oncall.calendars import calendar_import_worker
@@ -177,10 +177,10 @@ def test_a_calendar_is_read_at_its_whole_address(
 
 def test_an_export_hides_them_and_applies_as_unchanged(database: str, schedule: Schedule, now: datetime) -> None:
     save(HOOK, now)
-    text = export.write(export.export_configuration(with_secrets=False))
+    text = plan.write(plan.export_configuration(with_secrets=False))
     assert not [secret for secret in SECRETS if secret in text]
     assert apply(now, text).is_empty, "what is shown stands for what is stored"
-    with_secrets = export.write(export.export_configuration(with_secrets=True))
+    with_secrets = plan.write(plan.export_configuration(with_secrets=True))
     assert [secret for secret in SECRETS if secret not in with_secrets] == []
 
 

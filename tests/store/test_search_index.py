@@ -9,17 +9,17 @@ from django.db import connection
 
 from tests.store.test_message_retention import rows_read, uuid_at
 from tests.support.ingest import make_integration
-from tocsin.alerts import search_index as alerts
 from tocsin.alerts import service
+from tocsin.alerts import store as alerts
 from tocsin.alerts.commands import Actor
 from tocsin.alerts.models import Alert, AlertText
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind, CommandChannel
-from tocsin.api.alerts.alerts import AlertFilters, filtered
+from tocsin.api.alerts import AlertFilters, filtered
 from tocsin.core.db import database
-from tocsin.core.db.query_union import first
+from tocsin.core.db.queries import first
 from tocsin.inbound.models import InboundMessage, Integration, MessageText
-from tocsin.inbound.storage import search_index
+from tocsin.inbound.storage import retention
 from tocsin.inbound.storage.retention import RetentionTask
 from tocsin.web.alerts import queries
 
@@ -83,7 +83,7 @@ def test_closed_alerts_match_equally_before_and_after_indexing(now: datetime) ->
     ]
     for words, results in requests:
         assert closed(**words) == results, words
-    search_index.run_once(now)
+    retention.run_once(now)
     assert AlertText.objects.count() == 5
     for words, results in requests:
         assert closed(**words) == results, words
@@ -91,7 +91,7 @@ def test_closed_alerts_match_equally_before_and_after_indexing(now: datetime) ->
 
 def test_manually_set_tags_are_searchable_after_the_alert_ends(now: datetime) -> None:
     tagged = alert("VPN down", now - 9 * MINUTE, status="open")
-    search_index.run_once(now)
+    retention.run_once(now)
     with database.transaction() as pooled:
         service.set_tags_within(
             pooled,
@@ -110,11 +110,11 @@ def test_alert_with_early_reserved_number_is_searchable(integration: Integration
     number = alert("taken", now - 9 * MINUTE).pk
     Alert.objects.filter(pk=number).delete()
     alert("later", now - 8 * MINUTE)
-    search_index.run_once(now)
+    retention.run_once(now)
     opened = alert("late comer", now - 2 * MINUTE, pk=number)
     message(integration, now - 2 * MINUTE, "late comer", alert_id=opened.pk, status="Mapped Opened")
     assert closed("late comer") == []
-    search_index.run_once(now)
+    retention.run_once(now)
     assert closed("late comer") == ["late comer"]
 
 
@@ -123,11 +123,11 @@ def test_recent_alerts_are_indexed_after_older_transactions_finish(integration: 
     alert("new", now)
     message(integration, now - MINUTE, "old")
     message(integration, now - timedelta(seconds=5), "new")
-    search_index.run_once(now)
+    retention.run_once(now)
     assert [one.subject for one in AlertText.objects.all()] == ["OLD"]
     assert indexed_subjects() == {"OLD"}
     assert closed("e") == ["new"]
-    search_index.run_once(now + MINUTE)
+    retention.run_once(now + MINUTE)
     assert indexed_subjects() == {"OLD", "NEW"}
     assert closed("e") == ["new"]
 
@@ -135,27 +135,27 @@ def test_recent_alerts_are_indexed_after_older_transactions_finish(integration: 
 def test_pending_message_is_indexed_with_its_known_fields(integration: Integration, now: datetime) -> None:
     waiting = message(integration, now - 3 * MINUTE, "", status="Pending")
     message(integration, now - 2 * MINUTE, "later")
-    search_index.run_once(now)
+    retention.run_once(now)
     assert not indexed_subjects()
     InboundMessage.objects.filter(pk=waiting.pk).update(status="Mapped Opened", subject="decided")
-    search_index.run_once(now)
+    retention.run_once(now)
     assert indexed_subjects() == {"DECIDED", "LATER"}
 
 
 def test_long_pending_message_blocks_indexing_no_more(integration: Integration, now: datetime) -> None:
     message(integration, now - 11 * MINUTE, "", status="Pending")
     message(integration, now - MINUTE, "later")
-    search_index.run_once(now)
+    retention.run_once(now)
     assert indexed_subjects() == {"", "LATER"}
 
 
 def test_words_follow_a_message_that_changed_its_alert(integration: Integration, now: datetime) -> None:
     one = alert("VPN down", now - 5 * MINUTE)
-    search_index.run_once(now)
+    retention.run_once(now)
     Alert.objects.update(subject="Router down")
     assert closed("router") == []
     message(integration, now - MINUTE, "Router down", alert=one, status="Mapped Updated")
-    search_index.run_once(now)
+    retention.run_once(now)
     assert closed("router") == ["Router down"]
     assert closed("vpn") == []
 
@@ -164,10 +164,10 @@ def test_run_indexes_a_bounded_number_in_arrival_order(integration: Integration,
     for number in range(5):
         alert(f"a{number}", now - MINUTE)
         message(integration, now - 9 * MINUTE + number * MINUTE, f"m{number}")
-    search_index.run_once(now, max_rows=2)
+    retention.run_once(now, max_rows=2)
     assert indexed_subjects() == {"M0", "M1"}
     for _attempt in range(3):
-        search_index.run_once(now, max_rows=2)
+        retention.run_once(now, max_rows=2)
     assert indexed_subjects() == {f"M{number}" for number in range(5)}
     assert AlertText.objects.count() == 5
 
@@ -175,7 +175,7 @@ def test_run_indexes_a_bounded_number_in_arrival_order(integration: Integration,
 def test_words_are_pruned_with_their_messages(integration: Integration, now: datetime) -> None:
     message(integration, now - timedelta(days=121), "old")
     message(integration, now - timedelta(days=1), "young")
-    search_index.run_once(now)
+    retention.run_once(now)
     assert indexed_subjects() == {"OLD", "YOUNG"}
     RetentionTask().run_once(now)
     assert indexed_subjects() == {"YOUNG"}
@@ -187,7 +187,7 @@ def test_rare_word_is_matched_without_scanning_other_alerts(now: datetime) -> No
         for n in range(3_000)
     )
     alert("Zanzibar", now - MINUTE)
-    search_index.run_once(now, max_rows=5_000)
+    retention.run_once(now, max_rows=5_000)
     with database.pool().connection() as pipelined_connection:
         pipelined_connection.execute("ANALYZE alerts_alert, alerts_alerttext")
     for word in ("zanzibar", "qwertz"):
@@ -246,7 +246,7 @@ def test_search_works_without_the_trigram_extension(now: datetime) -> None:
         with connection.cursor() as cursor:
             cursor.execute("RESET ROLE; DROP OWNED BY modest; DROP ROLE modest")
     alert("VPN down", now - MINUTE)
-    search_index.run_once(now)
+    retention.run_once(now)
     assert closed("vpn") == ["VPN down"]
     make_text_indexes()
     assert text_indexes() == {"alerts_text_parts", "inbound_messagetext_parts"}

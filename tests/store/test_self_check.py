@@ -25,13 +25,12 @@ from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification, Pause
-from tocsin.operate import disk_space, health_status
+from tocsin.operate import readiness, self_check
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.models import Audit, Node
 from tocsin.operate.node_heartbeat import NodeHeartbeat, TaskRun, load_nodes
-from tocsin.operate.self_check import heartbeat, problems, runner
-from tocsin.operate.self_check.rules import DetectedProblem
-from tocsin.operate.self_check.runner import SelfCheckRunner
+from tocsin.operate.self_check import SelfCheckRunner
+from tocsin.operate.self_check_rules import DetectedProblem
 from tocsin.people.changes import groups
 
 pytestmark = pytest.mark.usefixtures("database", "sandbox_sends")
@@ -47,7 +46,7 @@ def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
 
 def audit(at: datetime) -> list[DetectedProblem]:
     with database.transaction() as connection:
-        return list(runner.run_self_check(connection, at))
+        return list(self_check.run_self_check(connection, at))
 
 
 def ids(at: datetime) -> list[str]:
@@ -297,22 +296,22 @@ def test_administrators_are_notified_once_of_confirmed_problem_and_its_end(desk:
 
 def test_home_shows_self_check_problems_until_resolved(desk: EscalationHarness) -> None:
     SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None, name="pager1").run_once()
-    stands = health_status.read()
+    stands = self_check.read()
     assert (stands.problems, stands.node, stands.silence) == ((), "pager1", NO_REASON)
     desk.open()
     audit(desk.at(1))
-    assert [problem.id for problem in health_status.read().problems] == ["runs_late"]
+    assert [problem.id for problem in self_check.read().problems] == ["runs_late"]
     desk.run_until(1)
     Delivery.objects.update(status="sent")
     audit(desk.at(1.5))
-    assert health_status.read().problems == ()
+    assert self_check.read().problems == ()
 
 
 def test_missing_or_stale_self_check_is_reported(desk: EscalationHarness) -> None:
-    assert health_status.read().silence == health_status.NEVER_CHECKED()
+    assert self_check.read().silence == self_check.NEVER_CHECKED()
     SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None).run_once()
     Audit.objects.update(checked_at=datetime.now(UTC) - timedelta(minutes=10, seconds=1))
-    silence = health_status.read().silence
+    silence = self_check.read().silence
     assert str(silence).startswith("Tocsin ran its last self-check 10 minutes ago")
 
 
@@ -321,7 +320,7 @@ def test_external_ping_is_sent_only_while_paging_works(desk: EscalationHarness) 
         watch = SelfCheckRunner(now=lambda: desk.at(2), heartbeat_url=lambda: f"{outside.url}/ping/abc")
         watch.run_once()
         assert [request.path for request in outside.requests] == ["/ping/abc"]
-        assert health_status.read().heartbeat_age is not None
+        assert self_check.read().heartbeat_age is not None
         desk.open()
         age_audit()
         watch.run_once()
@@ -337,11 +336,11 @@ def test_rejected_ping_is_reported_without_its_address(now: datetime) -> None:
     with http_double(lambda request: Response(status=500)) as outside:
         watch = SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: f"{outside.url}/ping/secret")
         watch.run_once()
-    assert health_status.read().heartbeat_problem == heartbeat.STATUS(status="500")
-    assert health_status.read().heartbeat_at is None
+    assert self_check.read().heartbeat_problem == self_check.STATUS(status="500")
+    assert self_check.read().heartbeat_at is None
     age_audit()
     watch.run_once()
-    problem = health_status.read().heartbeat_problem
+    problem = self_check.read().heartbeat_problem
     assert str(problem).startswith("the request failed")
     assert "secret" not in str(problem)
 
@@ -369,11 +368,11 @@ def test_self_check_running_on_another_node_is_not_awaited(now: datetime) -> Non
 
 def test_what_has_long_been_over_is_removed(now: datetime) -> None:
     with database.transaction() as connection:
-        old = problems.ProblemRecord("x", NO_REASON, NO_REASON, NO_REASON, now, now, ended_at=now)
-        problems.store_problems(connection, [old], now)
-        assert list(problems.load(connection)) == ["x"]
-        problems.store_problems(connection, [], now + timedelta(days=8))
-        assert problems.load(connection) == {}
+        old = self_check.ProblemRecord("x", NO_REASON, NO_REASON, NO_REASON, now, now, ended_at=now)
+        self_check.store_problems(connection, [old], now)
+        assert list(self_check.load(connection)) == ["x"]
+        self_check.store_problems(connection, [], now + timedelta(days=8))
+        assert self_check.load(connection) == {}
 
 
 def test_self_check_of_large_alert_list_reads_few_rows(now: datetime) -> None:
@@ -415,7 +414,7 @@ def test_leaked_key_of_ended_alert_is_released_on_the_timeline(
 def test_nearly_full_disk_is_reported_without_stopping_external_ping(
     desk: EscalationHarness,
 ) -> None:
-    short = HealthFinding("disk.space", disk_space.SPACE(free="0.4 GB", size="20.0 GB", folder="/data"), about="/data")
+    short = HealthFinding("disk.space", readiness.SPACE(free="0.4 GB", size="20.0 GB", folder="/data"), about="/data")
     with http_double() as outside:
         for minute in (0, 1):
             age_audit()
@@ -424,6 +423,6 @@ def test_nearly_full_disk_is_reported_without_stopping_external_ping(
             ).run_once()
         assert len(outside.requests) == 2
     assert [title for _, title in notices()] == ["Tocsin: The disk is nearly full"]
-    (problem,) = health_status.read().problems
+    (problem,) = self_check.read().problems
     assert "0.4 GB of 20.0 GB are free" in str(problem.detail)
     assert "no one is paged" in str(problem.detail)

@@ -11,19 +11,14 @@ from django.db import IntegrityError, transaction
 from tests.support.people import ACTOR, make_user
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken, AuditEntry
-from tocsin.access.roles import Permission
-from tocsin.access.token_limits import UNLIMITED
+from tocsin.access.roles import UNLIMITED, Permission
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.registry import load_directory
-from tocsin.notify.enqueue import recipients
+from tocsin.notify import pages
 from tocsin.people import permissions
 from tocsin.people.changes import groups, users
-from tocsin.people.changes.service_accounts import (
-    delete_service_account,
-    save_service_account,
-    service_account_spec,
-)
+from tocsin.people.changes.api_tokens import delete_service_account, save_service_account, service_account_spec
 from tocsin.people.models import Group, Membership, ServiceAccount, User
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -40,7 +35,7 @@ def test_it_is_no_person_anywhere(now: datetime) -> None:
     assert set(User.accounts.all()) == {admin, User.accounts.get(pk=account.pk)}
     assert list(ServiceAccount.objects.all()) == [account]
     with database.transaction() as connection:
-        assert recipients.load_administrators(connection) == [admin.pk]
+        assert pages.load_administrators(connection) == [admin.pk]
         assert "deploy-bot" not in load_directory(connection).users
     account.set_password("correct horse battery staple")
     account.save()

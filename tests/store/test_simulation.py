@@ -12,18 +12,18 @@ from django.apps import apps
 
 from tests.support.ingest import Ingest, halo
 from tests.support.people import ACTOR
-from tocsin.configure import config_files, plan, yaml_loader
+from tocsin.configure import config_files, plan
 from tocsin.core.db import database
 from tocsin.core.reasons import AlertRef, Reason, Term, reason_from
-from tocsin.escalation.actions.manual_alerts import ManualAlert
+from tocsin.escalation.actions.manual_escalation import ManualAlert
 from tocsin.escalation.tasks import EscalationTask
 from tocsin.inbound.admin.commands import integration_spec, save_integration
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.maintenance.commands import save_window
+from tocsin.inbound.maintenance_commands import save_window
 from tocsin.inbound.models import Integration
 from tocsin.people.models import ContactMethod
-from tocsin.simulate import manual_alert, reasons, report
+from tocsin.simulate import chain, escalation, reasons
 from tocsin.simulate.chain import SimulatedOutcome, Simulation, simulate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tocsin.yaml"
@@ -39,7 +39,7 @@ def example(database: str, now: datetime) -> None:
 
 
 def configure(text: str, now: datetime) -> None:
-    plan.apply(config_files.collect([yaml_loader.parse(text, "t.yaml", Path())]), prune=False, now=now)
+    plan.apply(config_files.collect([config_files.parse(text, "t.yaml", Path())]), prune=False, now=now)
 
 
 def run(payload: Any, at: datetime = NIGHT) -> Simulation:
@@ -193,11 +193,11 @@ def test_delayed_alert_that_would_then_join_another_says_so() -> None:
 def test_suppressing_maintenance_window_is_in_the_trace() -> None:
     window = {"name": "Core switch", "time_zone": "UTC", "starts": "2026-01-13 01:00", "ends": "2026-01-13 03:00"}
     save_window({**window, "action": "suppress"}, actor=ACTOR, now=NIGHT)
-    assert "noise.window_active" in json.dumps(report.as_json(run(halo())))
+    assert "noise.window_active" in json.dumps(chain.as_json(run(halo())))
 
 
 def test_manual_alert_without_recipients_pages_nobody() -> None:
-    simulated = manual_alert.preview(ManualAlert("Disk full"), NIGHT)
+    simulated = escalation.preview(ManualAlert("Disk full"), NIGHT)
     assert (simulated.pages, simulated.notes) == ((), (reasons.NO_RECIPIENTS(),))
 
 
@@ -221,16 +221,16 @@ def test_unreachable_user_is_named_on_the_timeline() -> None:
 
 def test_json_and_text_agree_and_addresses_can_be_masked() -> None:
     simulation = run(halo())
-    whole = report.as_json(simulation)
+    whole = chain.as_json(simulation)
     json.dumps(whole)
     (message,) = whole["messages"]
     assert message["status"] == "Mapped Opened"
     assert message["pages"][2]["minutes"] == 3
     assert message["pages"][0]["address"] == "bob@example.org"
-    masked = report.as_json(simulation, lambda user, channel, address: "•••")
+    masked = chain.as_json(simulation, lambda user, channel, address: "•••")
     assert {page["address"] for page in masked["messages"][0]["pages"]} == {"•••"}
     assert message["trace"]["intent"] == "open"
-    text = report.as_text(simulation, UTC)
+    text = chain.as_text(simulation, UTC)
     assert "Tue 2026-01-13 02:00 UTC" in text
     assert "client = Acme" in text
     assert "+3m  02:03:00  Bob Brown by voice, +13125550142" in text

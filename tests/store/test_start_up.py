@@ -23,7 +23,7 @@ from tests.support.postgres import in_use
 from tocsin.core.db import database as db
 from tocsin.core.db.django_postgresql.base import DatabaseWrapper
 from tocsin.core.db.start_up import wait_for_database
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.embedded_server import EmbeddedPostgres
 
 
 def select_one() -> tuple[int]:

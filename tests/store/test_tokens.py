@@ -10,15 +10,22 @@ from tests.support.people import ACTOR, make_user
 from tocsin.access import tokens
 from tocsin.access.boundary import Boundary
 from tocsin.access.models import ApiToken, AuditEntry
-from tocsin.access.roles import Permission
-from tocsin.access.token_limits import DEFAULT_LIFETIME, MAX_LIFETIME, UNLIMITED, WARN_BEFORE, TokenLimits, TokenScope
+from tocsin.access.roles import (
+    DEFAULT_LIFETIME,
+    MAX_LIFETIME,
+    UNLIMITED,
+    WARN_BEFORE,
+    Permission,
+    TokenLimits,
+    TokenScope,
+)
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import each_of
-from tocsin.notify.enqueue import token_expiry
+from tocsin.notify import notices
 from tocsin.oncall.models import PendingNotice
 from tocsin.people import permissions
 from tocsin.people.changes import api_tokens
-from tocsin.people.changes.service_accounts import save_service_account
+from tocsin.people.changes.api_tokens import save_service_account
 from tocsin.people.models import Group, User
 from tocsin.resources import visibility
 
@@ -169,7 +176,7 @@ def test_the_owner_is_told_once_before_the_end(now: datetime) -> None:
     tokens.revoke(revoked.token, actor=ACTOR, now=now)
     end = now + DEFAULT_LIFETIME
     for moment in (now, end - WARN_BEFORE - timedelta(seconds=1), end - WARN_BEFORE, end - timedelta(days=1), end):
-        assert not token_expiry.warn_owners(moment)
+        assert not notices.warn_owners(moment)
     last_uses = [each_of(notice.text)[1].code for notice in PendingNotice.objects.order_by("pk")]
     assert last_uses == ["notice.token_last_use", "notice.token_never_used"]
     told = PendingNotice.objects.order_by("pk").values_list("user_id", "title_data__name", "text_code")

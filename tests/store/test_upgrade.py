@@ -19,11 +19,11 @@ from tests.support.escalation_harness import EscalationHarness, escalation_enabl
 from tests.support.postgres import Postgres, in_use
 from tocsin.cli.main import run
 from tocsin.core.config import environment as config
-from tocsin.core.db import migrate, pooler
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.db import migrate, start_up
+from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.operate.backup import before_upgrade
-from tocsin.operate.backup import tables as backup_tables
+from tocsin.operate.backup import archive as backup_tables
+from tocsin.operate.backup import writing
 from tocsin.operate.backup.archive import BackupReader
 
 pytestmark = pytest.mark.usefixtures("own_data_dir")
@@ -52,14 +52,14 @@ def tables(url: str) -> set[str]:
 
 
 def backups(tmp_path: Path) -> list[Path]:
-    return sorted((tmp_path / "data" / before_upgrade.FOLDER).glob("*"))
+    return sorted((tmp_path / "data" / writing.FOLDER).glob("*"))
 
 
 def test_upgrade_writes_a_backup_first(database: str, tmp_path: Path, now: datetime) -> None:
     with escalation_enabled():
         EscalationHarness(now).open()
     with version("next"):
-        assert migrate.migrate(before_upgrade.back_up) == [NEXT]
+        assert migrate.migrate(writing.back_up) == [NEXT]
     (file,) = backups(tmp_path)
     assert file.stat().st_mode & 0o777 == 0o600
     with BackupReader.open(file) as reader:
@@ -77,7 +77,7 @@ def test_backup_of_the_upgrade_is_the_way_back(
     with escalation_enabled():
         EscalationHarness(now).open()
     with version("next"):
-        migrate.migrate(before_upgrade.back_up)
+        migrate.migrate(writing.back_up)
     assert "operate_next" in tables(database)
     (file,) = backups(tmp_path)
     monkeypatch.setenv("TOCSIN_DATABASE_URL", database)
@@ -95,11 +95,11 @@ def test_backup_of_the_upgrade_is_the_way_back(
 
 def test_only_the_newest_backups_of_upgrades_stay(database: str, tmp_path: Path) -> None:
     for year in range(2020, 2025):
-        folder = tmp_path / "data" / before_upgrade.FOLDER
+        folder = tmp_path / "data" / writing.FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"before-upgrade-{year}").touch()
     (folder / "mine").touch()
-    before_upgrade.back_up()
+    writing.back_up()
     names = [file.name for file in backups(tmp_path)]
     assert (len(names), names[0], names[1], names[-1]) == (4, "before-upgrade-2023", "before-upgrade-2024", "mine")
 
@@ -108,17 +108,17 @@ def test_only_the_newest_backups_of_upgrades_stay(database: str, tmp_path: Path)
 def test_repeated_attempts_keep_the_backup_from_before_the_first(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:
-    hours = iter(range(before_upgrade.MAX_KEPT + 2))
+    hours = iter(range(writing.MAX_KEPT + 2))
     monkeypatch.setattr("tocsin.core.runtime.clock.now", lambda: now + timedelta(hours=next(hours)))
     with version("broken"):
-        for _ in range(before_upgrade.MAX_KEPT + 2):
+        for _ in range(writing.MAX_KEPT + 2):
             with pytest.raises(Permanent, match="0003_broken"):
-                migrate.migrate(before_upgrade.back_up)
+                migrate.migrate(writing.back_up)
     kept = []
     for file in backups(tmp_path):
         with BackupReader.open(file) as reader:
             kept.append((("operate", "0002_next") in reader.manifest.migrations, reader.manifest.made_at))
-    assert kept == [(False, now), (True, now + timedelta(hours=before_upgrade.MAX_KEPT + 1))]
+    assert kept == [(False, now), (True, now + timedelta(hours=writing.MAX_KEPT + 1))]
 
 
 def test_nothing_is_changed_without_space_for_the_backup(
@@ -129,7 +129,7 @@ def test_nothing_is_changed_without_space_for_the_backup(
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(1000))
     with version("next"), pytest.raises(Rejected, match="TOCSIN_UPGRADE_BACKUP=0") as refused:
-        migrate.migrate(before_upgrade.back_up)
+        migrate.migrate(writing.back_up)
     assert refused.value.code == "no_space"
     assert backups(tmp_path) == []
     assert "operate_next" not in tables(database)
@@ -146,14 +146,14 @@ def test_partitions_count_for_the_space_of_the_backup(database: str) -> None:
         row = connection.execute(query, (list(names),)).fetchone()
         assert row is not None
         assert row[1] > 0
-        assert before_upgrade.max_backup_size(connection) == row[0]
+        assert writing.max_backup_size(connection) == row[0]
 
 
 def test_nothing_is_changed_if_the_backup_cannot_be_written(database: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / before_upgrade.FOLDER).write_text("a file in its place")
+    (tmp_path / "data" / writing.FOLDER).write_text("a file in its place")
     with version("next"), pytest.raises(Rejected, match="cannot be written") as refused:
-        migrate.migrate(before_upgrade.back_up)
+        migrate.migrate(writing.back_up)
     assert refused.value.code == "cannot_write"
     assert "operate_next" not in tables(database)
 
@@ -162,13 +162,13 @@ def test_backup_of_an_upgrade_can_be_declined(database: str, tmp_path: Path, mon
     monkeypatch.setenv("TOCSIN_UPGRADE_BACKUP", "0")
     config.current.cache_clear()
     with version("next"):
-        assert migrate.migrate(before_upgrade.back_up) == [NEXT]
+        assert migrate.migrate(writing.back_up) == [NEXT]
     assert backups(tmp_path) == []
 
 
 def test_new_database_needs_no_backup(empty: str, tmp_path: Path) -> None:
     with in_use(empty):
-        assert "alerts.0001_initial" in migrate.migrate(before_upgrade.back_up)
+        assert "alerts.0001_initial" in migrate.migrate(writing.back_up)
     assert backups(tmp_path) == []
 
 
@@ -245,7 +245,7 @@ def test_data_directory_of_a_newer_version_is_left_alone(
 @pytest.mark.parametrize("sessions", [1, 10])
 def test_migrations_refuse_a_pooler_that_shares_sessions(empty: str, sessions: int) -> None:
     with pgbouncer(empty, sessions=sessions) as url, in_use(url):
-        assert pooler.shares_sessions()
+        assert start_up.shares_sessions()
         with pytest.raises(Permanent, match="pool_mode = session"):
             migrate.migrate()
     assert tables(empty) & {"alerts_alert", "django_migrations"} == set()
@@ -253,9 +253,9 @@ def test_migrations_refuse_a_pooler_that_shares_sessions(empty: str, sessions: i
 
 def test_pooler_with_sessions_of_its_own_is_accepted(empty: str, database: str) -> None:
     with in_use(database):
-        assert not pooler.shares_sessions()
+        assert not start_up.shares_sessions()
     with pgbouncer(empty, mode="session") as url, in_use(url):
-        assert not pooler.shares_sessions()
+        assert not start_up.shares_sessions()
         assert "alerts.0001_initial" in migrate.migrate()
 
 

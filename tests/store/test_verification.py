@@ -12,7 +12,7 @@ from tests.support.people import ACTOR, make_user
 from tocsin.access.audit import AuditActor
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.notify.enqueue import contact_tests
+from tocsin.notify import notices
 from tocsin.notify.inbound import verification
 from tocsin.notify.models import Notification, SandboxMessage, VerificationCode
 from tocsin.people.changes import users
@@ -163,5 +163,5 @@ def test_unverified_contact_method_accepts_no_test(now: datetime) -> None:
     user = make_user("alice", now, role="responder")
     method = enter(user, now)
     with database.transaction() as connection, pytest.raises(Rejected) as caught:
-        contact_tests.queue_test(connection, method, now)
+        notices.queue_test(connection, method, now)
     assert caught.value.code == "not_confirmed"

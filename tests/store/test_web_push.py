@@ -15,8 +15,8 @@ from tocsin.access.models import AuditEntry
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import each_of
-from tocsin.notify.integrations.web_push import devices, keys
-from tocsin.notify.integrations.web_push.provider import UNSUBSCRIBED
+from tocsin.notify.integrations import web_push
+from tocsin.notify.integrations.web_push import UNSUBSCRIBED
 from tocsin.notify.models import ProviderHealth, PushDevice, PushKey, SandboxMessage
 from tocsin.notify.text import signed_links
 from tocsin.people.models import ContactMethod, User
@@ -38,7 +38,7 @@ def post(now: datetime) -> Iterator[OutboxHarness]:
 
 
 def subscribed(user: User, browser: Browser, name: str, now: datetime) -> PushDevice:
-    return devices.subscribe(user, browser.subscription(), name, actor=ACTOR, now=now)
+    return web_push.subscribe(user, browser.subscription(), name, actor=ACTOR, now=now)
 
 
 def only_push(post: OutboxHarness) -> User:
@@ -49,9 +49,9 @@ def only_push(post: OutboxHarness) -> User:
 
 def test_page_reaches_every_device_signed_with_installation_key(service: PushDouble, post: OutboxHarness) -> None:
     alice = only_push(post)
-    service.public = keys.pair(post.now).public
-    assert keys.pair(post.now) == keys.pair(post.now)
-    assert PushKey.objects.get().private not in (keys.pair(post.now).private, "")
+    service.public = web_push.pair(post.now).public
+    assert web_push.pair(post.now) == web_push.pair(post.now)
+    assert PushKey.objects.get().private not in (web_push.pair(post.now).private, "")
     phone, laptop = service.browser(), service.browser()
     subscribed(alice, phone, "Phone", post.now)
     subscribed(alice, laptop, "Laptop", post.now)
@@ -120,7 +120,7 @@ def test_rejected_push_names_what_the_user_can_do(
 
 def test_number_of_devices_of_a_user_is_limited(service: PushDouble, post: OutboxHarness) -> None:
     alice = only_push(post)
-    for number in range(devices.MAX_DEVICES):
+    for number in range(web_push.MAX_DEVICES):
         subscribed(alice, service.browser(), f"Phone {number}", post.now)
     with pytest.raises(Rejected) as caught:
         subscribed(alice, service.browser(), "Tablet", post.now)
@@ -164,13 +164,13 @@ def test_devices_are_named_removed_audited_and_last_removes_contact_method(
     alice = only_push(post)
     first = subscribed(alice, service.browser(), "Phone", post.now)
     second = subscribed(alice, service.browser(), "Laptop", post.now)
-    devices.rename(first, "  Old   phone ", actor=ACTOR, now=post.now)
+    web_push.rename(first, "  Old   phone ", actor=ACTOR, now=post.now)
     assert first.name == "Old phone"
     with pytest.raises(Rejected):
-        devices.rename(first, " ", actor=ACTOR, now=post.now)
-    devices.remove(first, actor=ACTOR, now=post.now)
+        web_push.rename(first, " ", actor=ACTOR, now=post.now)
+    web_push.remove(first, actor=ACTOR, now=post.now)
     assert ContactMethod.objects.filter(user=alice, channel="push").count() == 1
-    devices.remove(second, actor=ACTOR, now=post.now)
+    web_push.remove(second, actor=ACTOR, now=post.now)
     assert not ContactMethod.objects.filter(user=alice, channel="push").exists()
     entries = AuditEntry.objects.filter(object_type="push_device").order_by("id")
     assert [entry.action for entry in entries] == ["create", "create", "update", "delete", "delete"]

@@ -9,8 +9,7 @@ import pytest
 
 from tests.support.escalation_harness import STEPS, EscalationHarness, escalation_enabled
 from tests.support.people import ACTOR
-from tocsin.alerts.change_handlers import PagingMode
-from tocsin.alerts.commands import Acknowledge
+from tocsin.alerts.commands import Acknowledge, PagingMode
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.db import database as db

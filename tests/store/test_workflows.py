@@ -13,22 +13,19 @@ from tests.support.people import ACTOR
 from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
 from tocsin.access.models import AuditEntry
 from tocsin.alerts import store
-from tocsin.alerts.change_handlers import AlertChange
-from tocsin.alerts.commands import Acknowledge, Close, NewEvent
+from tocsin.alerts.commands import Acknowledge, AlertChange, Close, NewEvent
 from tocsin.alerts.commands import Actor as AlertActor
 from tocsin.alerts.service import find_alert, write
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
 from tocsin.core.db import database as connections
-from tocsin.core.db.json_text import as_json
+from tocsin.core.db.database import as_json
 from tocsin.core.errors import Rejected
 from tocsin.operate import retention
 from tocsin.outbound import commands as outbound
-from tocsin.workflows import commands
-from tocsin.workflows.definition import templates
+from tocsin.workflows import commands, definition, views
 from tocsin.workflows.models import Workflow, WorkflowRun
-from tocsin.workflows.run import loader, run_store, tasks
+from tocsin.workflows.run import run_store, tasks
 from tocsin.workflows.run.engine import FinishRun
-from tocsin.workflows.views import dry_run
 
 
 @pytest.fixture
@@ -45,7 +42,7 @@ def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowH
         trigger={"on": "unacknowledged", "for": "5m"},
     )  # fmt: skip
     alert = desk.open()
-    dry_run_result = dry_run.dry_run(flow, find_alert(alert), desk.at(1))
+    dry_run_result = views.dry_run(flow, find_alert(alert), desk.at(1))
     assert (dry_run_result.would_act, str(dry_run_result.reason)) == (
         True,
         'Conditions matched: client "Acme" equals Acme.',
@@ -56,16 +53,16 @@ def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowH
     )
     assert dry_run_result.texts[0].startswith("Try: VPN down")
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 2)
-    dry_run_result = dry_run.dry_run(flow, find_alert(alert), desk.at(3))
+    dry_run_result = views.dry_run(flow, find_alert(alert), desk.at(3))
     assert (dry_run_result.would_act, str(dry_run_result.reason)) == (False, "Acknowledged in time by Alice.")
     desk.act(alert, Close(actor=desk.actor("alice")), 4)
     # One that is over is looked at as it opened, which is when it would have waited.
-    dry_run_result = dry_run.dry_run(flow, find_alert(alert), desk.at(5))
+    dry_run_result = views.dry_run(flow, find_alert(alert), desk.at(5))
     assert (dry_run_result.would_act, dry_run_result.as_opened) == (True, True)
     assert str(dry_run_result.reason) == 'Conditions matched: client "Acme" equals Acme.'
     assert desk.noticed_users(alert) == []
     with pytest.raises(Rejected, match="Alert 77 not found"):
-        dry_run.dry_run(flow, find_alert(77), desk.at(5))
+        views.dry_run(flow, find_alert(77), desk.at(5))
 
 
 def test_what_is_written_is_read_the_same_and_recorded(desk: WorkflowHarness) -> None:
@@ -73,7 +70,7 @@ def test_what_is_written_is_read_the_same_and_recorded(desk: WorkflowHarness) ->
     policy = desk.policy_of("Managers", ["manager"])
     spec = {"name": "Pager", "kind": "http", "url": "https://example.org/x"}
     outbound.save_outbound(spec, actor=ACTOR, now=desk.start)
-    for one in templates.workflow_templates("Pager", policy, has_halo=True):
+    for one in definition.workflow_templates("Pager", policy, has_halo=True):
         row = commands.save_workflow({"name": one.name, **one.spec}, actor=ACTOR, now=desk.start)
         written = commands.workflow_spec(row)
         row.refresh_from_db()
@@ -144,7 +141,7 @@ def test_update_during_evaluation_of_earlier_one_is_evaluated_too(desk: Workflow
     with connections.transaction() as connection:
         # A worker has read how the alert stands, and not yet written what follows.
         (run,) = run_store.claim_undecided(connection, desk.at(1), 10)
-        known = loader.facts(connection, [alert])
+        known = run_store.facts(connection, [alert])
         with ThreadPoolExecutor(1) as other:
             other.submit(desk.message, alert, 1.1, room="cold").result(20)
         finish = tasks._next(run, known, desk.at(1))

@@ -11,7 +11,7 @@ from tests.support.people import ACTOR
 from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
 from tocsin.alerts.commands import Acknowledge, Assign
 from tocsin.alerts.service import find_alert
-from tocsin.core import object_hooks
+from tocsin.core import hooks
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import as_reason
 from tocsin.notify.models import Notification
@@ -197,7 +197,7 @@ def test_call_is_queued_with_alert_values_and_recorded_id(desk: WorkflowHarness)
     with pytest.raises(Rejected, match="it is used by workflow Call"):
         registry.OUTBOUND_INTEGRATIONS.delete(pager, actor=ACTOR, now=desk.start)
     desk.workflow("Tell", {"do": "notify", "users": ["carol"]})
-    assert [str(one) for one in object_hooks.references_to("user", desk.users["carol"].pk)] == ["workflow Tell"]
+    assert [str(one) for one in hooks.references_to("user", desk.users["carol"].pk)] == ["workflow Tell"]
 
 
 def test_button_acts_immediately_as_its_user(desk: WorkflowHarness) -> None:

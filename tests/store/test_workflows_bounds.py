@@ -13,8 +13,7 @@ import pytest
 from tests.support.people import ACTOR
 from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
 from tocsin.access.audit import AuditActor
-from tocsin.alerts.change_handlers import PagingMode
-from tocsin.alerts.commands import Close, Reply
+from tocsin.alerts.commands import Close, PagingMode, Reply
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.service import find_alert
 from tocsin.core.config import settings_store
@@ -27,12 +26,11 @@ from tocsin.notify.models import Notification
 from tocsin.operate.doctor import examine
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import Call
-from tocsin.workflows import commands, reasons
+from tocsin.workflows import commands, reasons, views
 from tocsin.workflows.models import Limit, Workflow, WorkflowRun
 from tocsin.workflows.run import actions, run_store, tasks
 from tocsin.workflows.run import listener as workflow_reactor
 from tocsin.workflows.run.engine import MAX_DEPTH, MAX_RUNS_PER_MINUTE
-from tocsin.workflows.views import buttons, dry_run, health
 
 
 @pytest.fixture
@@ -103,7 +101,7 @@ def test_loop_through_another_system_stops_and_is_reported_once(desk: WorkflowHa
     # What is wrong is asked by the database's own clock.
     assert Limit.objects.filter(workflow=flow).update(refused_at=clock.now()) == 1
     with connections.transaction() as connection:
-        (wrong,) = health.find_problems(connection)
+        (wrong,) = views.find_problems(connection)
     assert (wrong.kind, wrong.workflow_id) == ("limited", flow.pk)
     for minute in (1, 2):
         desk.open(mode=PagingMode.LOG_ONLY)
@@ -138,16 +136,16 @@ def test_group_workflow_changes_only_alerts_of_its_group(
     assert why.startswith(f"The alert does not belong to {desk.group.name}. A group's workflow runs only on alerts")
     # Nothing of it is on the alert, and its button is not offered there.
     assert not AlertEvent.objects.filter(alert=foreign, reason_data__icontains="Close").exists()
-    assert buttons.available_buttons(find_alert(foreign), desk.at(1)) == []
+    assert views.available_buttons(find_alert(foreign), desk.at(1)) == []
     with pytest.raises(Rejected, match="does not belong to"):
         commands.run_manual_workflow(button, find_alert(foreign), desk.users["alice"], "web", now=desk.at(1))
-    assert not dry_run.dry_run(button, find_alert(foreign), desk.at(1)).would_act
+    assert not views.dry_run(button, find_alert(foreign), desk.at(1)).would_act
     # Once the group owns the alert's integration, it is the group's alert.
     integration = integrations.save_integration(
         {"name": "Door", "kind": "api", "group": desk.group.name, "anyway": True}, actor=ACTOR, now=desk.start
     )
     Alert.objects.filter(pk=foreign).update(integration=integration.pk)
-    assert [one.workflow.name for one in buttons.available_buttons(find_alert(foreign), desk.at(1))] == ["Hold"]
+    assert [one.workflow.name for one in views.available_buttons(find_alert(foreign), desk.at(1))] == ["Hold"]
 
 
 def test_group_workflow_ignores_alerts_beyond_its_boundary(desk: WorkflowHarness) -> None:
@@ -201,7 +199,7 @@ def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Workf
     desk.go(1)
     assert Notification.objects.filter(purpose="notice", alert=None).count() == 1, "told once in a while"
     with connections.transaction() as connection:
-        results = [(one.kind, one.name) for one in health.find_problems(connection)]
+        results = [(one.kind, one.name) for one in views.find_problems(connection)]
     assert results == [("unreadable", "Broken"), ("unreadable", "Worse"), ("stuck", "Broken")]
     assert {"workflow.stuck", "workflow.unreadable"} <= {finding.id for finding in examine(desk.start)}
     # Mended and tried again.

@@ -12,14 +12,23 @@ from msgspec.structs import replace
 from tests.support.people import ACTOR
 from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
 from tocsin.alerts import store
-from tocsin.alerts.change_handlers import AlertChange, PagingMode
-from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Reply, Resume, Unacknowledge
+from tocsin.alerts.commands import (
+    Acknowledge,
+    AlertChange,
+    Assign,
+    Close,
+    Hold,
+    PagingMode,
+    Reply,
+    Resume,
+    Unacknowledge,
+)
 from tocsin.alerts.models import Alert
 from tocsin.alerts.service import write
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
-from tocsin.escalation.changes.commands import save_policy
+from tocsin.escalation.commands import save_policy
 from tocsin.workflows import commands, reasons
 from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run import actions

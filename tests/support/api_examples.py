@@ -19,22 +19,22 @@ from tests.web.api.conftest import Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE, record
 from tocsin.access.models import AuditEntry
-from tocsin.access.token_limits import UNLIMITED
+from tocsin.access.roles import UNLIMITED
 from tocsin.alerts.models import Alert
 from tocsin.alerts.service import FoundAlert
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.config import crypto
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
-from tocsin.escalation.changes.commands import save_policy
+from tocsin.escalation.commands import save_policy
 from tocsin.identity.commands import save_provider as save_identity_provider
 from tocsin.identity.models import BrowserSession, LinkedIdentity
 from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
-from tocsin.inbound.maintenance.commands import save_window
+from tocsin.inbound.maintenance_commands import save_window
 from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
 from tocsin.notify.inbound import verification
-from tocsin.notify.integrations.web_push import devices
+from tocsin.notify.integrations import web_push
 from tocsin.notify.models import Delivery, MailReply, Notification, PushDevice, SandboxMessage
 from tocsin.notify.providers.commands import save_provider
 from tocsin.oncall.calendars import feeds
@@ -45,8 +45,8 @@ from tocsin.oncall.models import CalendarFeed, HandoverNote, Override, Schedule,
 from tocsin.oncall.states import FeedKind
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.models import Call
+from tocsin.people.changes.api_tokens import save_service_account
 from tocsin.people.changes.out_of_office import save_absence
-from tocsin.people.changes.service_accounts import save_service_account
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, OutOfOffice, User
 from tocsin.workflows.commands import save_workflow
 from tocsin.workflows.models import WorkflowRun
@@ -389,7 +389,7 @@ def _device_spec(_world: ApiObjects) -> dict[str, Any]:
 def _device(world: ApiObjects) -> PushDevice:
     spec = _device_spec(world)
     world.asker.push_devices.all().delete()
-    return devices.subscribe(world.asker, spec["subscription"], spec["name"], **world.by)
+    return web_push.subscribe(world.asker, spec["subscription"], spec["name"], **world.by)
 
 
 def _linked_identity(world: ApiObjects) -> LinkedIdentity:

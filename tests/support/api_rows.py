@@ -13,13 +13,13 @@ from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
-from tocsin.escalation.changes.commands import save_policy
+from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import EscalationRun, Policy
 from tocsin.identity.commands import save_provider as save_identity_provider
 from tocsin.identity.models import BrowserSession, LinkedIdentity
 from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
-from tocsin.inbound.maintenance.commands import save_window
+from tocsin.inbound.maintenance_commands import save_window
 from tocsin.inbound.models import Heartbeat, InboundMessage, Integration
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
 from tocsin.notify.providers.commands import save_provider
@@ -28,8 +28,8 @@ from tocsin.oncall.changes.overrides import save_override
 from tocsin.oncall.models import Schedule, SwapRequest
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.models import Call, OutboundIntegration
+from tocsin.people.changes.api_tokens import save_service_account
 from tocsin.people.changes.out_of_office import save_absence
-from tocsin.people.changes.service_accounts import save_service_account
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
 from tocsin.workflows.commands import save_workflow
 from tocsin.workflows.models import Workflow, WorkflowRun

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
-from tocsin.escalation.changes import commands as policies
+from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.models import Integration

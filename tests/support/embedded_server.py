@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from tests.support.installation import until
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.embedded_server import EmbeddedPostgres
 
 
 def value(url: str, query: str) -> Any:

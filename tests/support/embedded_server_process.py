@@ -56,7 +56,7 @@ class TocsinProcess:
 
 
 def _main(data_dir: str, uid: int) -> None:
-    from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+    from tocsin.core.embedded_server import EmbeddedPostgres
     from tocsin.core.errors import TocsinError
 
     if uid != os.geteuid():

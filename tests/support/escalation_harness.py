@@ -9,15 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.support.people import ACTOR, make_user
-from tocsin.alerts import change_handlers, service, store
-from tocsin.alerts.change_handlers import PagingConfig, PagingMode
-from tocsin.alerts.commands import Actor, Command, NewEvent
+from tocsin.alerts import commands, service, store
+from tocsin.alerts.commands import Actor, Command, NewAlert, NewEvent, PagingConfig, PagingMode
 from tocsin.alerts.models import Alert
-from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.service import CommandResult, FoundAlert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.escalation import listener, tasks
-from tocsin.escalation.changes.commands import save_policy
+from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import EscalationRun, Policy
 from tocsin.notify.models import Notification
 from tocsin.people.changes import groups
@@ -53,8 +51,8 @@ def make_desk(now: datetime) -> None:
 @contextmanager
 def escalation_enabled() -> Iterator[None]:
     """The listener and the lookup of open questions, registered for the time of a test."""
-    with change_handlers.HANDLERS.restored(), store.QUESTION_LOOKUPS.restored():
-        change_handlers.HANDLERS.register(listener.handle_changes)
+    with commands.HANDLERS.restored(), store.QUESTION_LOOKUPS.restored():
+        commands.HANDLERS.register(listener.handle_changes)
         store.QUESTION_LOOKUPS.register(tasks.open_questions)
         yield
 

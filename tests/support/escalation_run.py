@@ -6,13 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
-from tocsin.alerts.change_handlers import PagingMode
-from tocsin.alerts.commands import Actor, AlertState, Command, LastEvent, NewEvent, Transition
+from tocsin.alerts.commands import Actor, AlertState, Command, LastEvent, NewEvent, PagingMode, Transition
 from tocsin.alerts.lifecycle import apply
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core.reasons import as_reason
-from tocsin.escalation.policy.policy import CompiledPolicy, parse
-from tocsin.escalation.policy.steps import PolicyNames
+from tocsin.escalation.policy import CompiledPolicy, PolicyNames, parse
 from tocsin.escalation.run.alert_transitions import apply_transition
 from tocsin.escalation.run.engine import advance
 from tocsin.escalation.run.run_state import (
@@ -22,12 +20,12 @@ from tocsin.escalation.run.run_state import (
     RunState,
     RunStatus,
     SendNotice,
+    begin_run,
     from_row,
     to_row,
 )
-from tocsin.escalation.run.run_status import begin_run
 from tocsin.escalation.run.target_resolution import ContactTarget, GroupOnCall, TargetContext
-from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient
+from tocsin.notify.rules.page_planner import NotificationMethod, Recipient
 from tocsin.people.member_roles import MemberRole
 
 T0 = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)

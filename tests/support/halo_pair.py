@@ -23,12 +23,12 @@ from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.parsing.decode import decode
 from tocsin.inbound.processing import batch
-from tocsin.inbound.processing.alert_ids import AlertIdAllocator
+from tocsin.inbound.processing.batch import AlertIdAllocator
 from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 from tocsin.outbound import commands
 from tocsin.outbound.delivery.dispatcher import CallDispatcher
-from tocsin.outbound.delivery.integration_pool import IntegrationPool
+from tocsin.outbound.delivery.results import IntegrationPool
 from tocsin.outbound.halo_sync import lookup_before_decide, poller
 from tocsin.outbound.models import Call, IntegrationStatus
 from tocsin.people.models import User

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tocsin.core.net.connection_table import ConnectionLimits
-from tocsin.core.net.http_server import listen, make_server
+from tocsin.core.net.http_server import ConnectionLimits, listen, make_server
 
 
 @contextmanager

@@ -9,8 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.oncall.calculation import final_schedule, schedules
-from tocsin.oncall.calculation.group_snapshot import GroupPlan, SnapshotUser
-from tocsin.oncall.calculation.resolver import OnCallResolver
+from tocsin.oncall.calculation.resolver import GroupPlan, OnCallResolver, SnapshotUser
 from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.oncall.changes import specs
 from tocsin.people.member_roles import MemberRole

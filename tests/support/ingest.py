@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tocsin.core.config import config_version, crypto
+from tocsin.core.config import crypto, settings_store
 from tocsin.core.db import database
 from tocsin.core.ids import token, token_hash, uuid7
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import Integration, IntegrationVersion
 from tocsin.inbound.parsing.decode import decode
 from tocsin.inbound.processing import batch
-from tocsin.inbound.processing.alert_ids import AlertIdAllocator
+from tocsin.inbound.processing.batch import AlertIdAllocator
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
@@ -37,7 +37,7 @@ def make_integration(name: str = "HaloITSM", kind: str = "haloitsm", **fields: A
         integration=integration, number=1, definition=definition, created_at=NOW
     )
     integration.save()
-    config_version.bump()
+    settings_store.bump()
     return integration
 
 
@@ -87,7 +87,7 @@ class Ingest:
 def message(integration: Integration, payload: Mapping[str, Any] | bytes, now: datetime = NOW) -> IncomingMessage:
     """One message as the door makes it."""
     raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    from tocsin.inbound.storage.stored_messages import element_of
+    from tocsin.inbound.storage.messages import element_of
 
     return IncomingMessage(uuid7(), integration.pk, now, raw, element_of(raw, "application/json", lenient=True))
 

@@ -24,8 +24,7 @@ from psycopg.rows import dict_row
 
 from tests.support import forked_command
 from tests.support.forked_command import PROGRAM, Command
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
-from tocsin.core.embedded_postgres.server import SUPERUSER
+from tocsin.core.embedded_server import SUPERUSER, EmbeddedPostgres
 
 #: The inbound token of the integration in CONFIGURATION.
 HALO_TOKEN = "0123456789abcdef0123456789abcdef"

@@ -12,10 +12,11 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psycopg
+import psycopg as psycopg_module
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from tocsin.core.db.guarded_connection import MAX_SILENCE, GuardedConnection
+from tocsin.core.db.database import MAX_SILENCE
+from tocsin.core.db.database import GuardedConnection as GuardedConnection_database
 
 #: As many of a kind are kept.
 _MAX_ALIKE = 2
@@ -29,10 +30,10 @@ _RESET = (
 #: What tells a lent database's URLs apart (see `tests.support.postgres`).
 _NUMBER = re.compile(r"&application_name=test\d+")
 
-_connect = psycopg.Connection.connect.__func__  # type: ignore[attr-defined]
-_close = psycopg.Connection.close
+_connect = psycopg_module.Connection.connect.__func__  # type: ignore[attr-defined]
+_close = psycopg_module.Connection.close
 
-_kept: dict[Hashable, list[GuardedConnection]] = {}
+_kept: dict[Hashable, list[GuardedConnection_database]] = {}
 _is_keeping = False
 
 
@@ -62,7 +63,7 @@ def close(database: str) -> None:
 
 def _connect_or_take(cls: type[Any], conninfo: str = "", **settings: Any) -> Any:
     """Takes the place of psycopg's method."""
-    if not issubclass(cls, GuardedConnection):
+    if not issubclass(cls, GuardedConnection_database):
         return _connect(cls, conninfo, **settings)
     kind = (cls, _NUMBER.sub("", conninfo), frozenset(settings.items()))
     alike = _kept.get(kind, [])
@@ -77,7 +78,7 @@ def _connect_or_take(cls: type[Any], conninfo: str = "", **settings: Any) -> Any
     return connection
 
 
-def _close_or_keep(connection: GuardedConnection) -> None:
+def _close_or_keep(connection: GuardedConnection_database) -> None:
     """Takes the place of psycopg's method."""
     kind = vars(connection).get("kind")
     if _is_keeping and kind and len(_kept.get(kind, [])) < _MAX_ALIKE and _reset(connection):
@@ -86,7 +87,7 @@ def _close_or_keep(connection: GuardedConnection) -> None:
         _close(connection)
 
 
-def _reset(connection: GuardedConnection) -> bool:
+def _reset(connection: GuardedConnection_database) -> bool:
     """Whether the connection is as if it was new."""
     if (
         connection.closed
@@ -102,12 +103,12 @@ def _reset(connection: GuardedConnection) -> bool:
     return connection.pgconn.exec_(_RESET).status == ExecStatus.TUPLES_OK
 
 
-def _is_alive(connection: GuardedConnection) -> bool:
+def _is_alive(connection: GuardedConnection_database) -> bool:
     """Whether its server has not ended it, of which it would say so."""
     poller = select.poll()
     poller.register(connection.pgconn.socket, select.POLLIN)
     return not poller.poll(0)
 
 
-psycopg.Connection.connect = classmethod(_connect_or_take)  # type: ignore[assignment]
-GuardedConnection.close = _close_or_keep  # type: ignore[method-assign]
+psycopg_module.Connection.connect = classmethod(_connect_or_take)  # type: ignore[assignment]
+GuardedConnection_database.close = _close_or_keep  # type: ignore[method-assign]

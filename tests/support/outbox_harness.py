@@ -12,17 +12,15 @@ from typing import Any
 import pytest
 
 from tests.support.people import make_user
-from tocsin.alerts import change_handlers, service
-from tocsin.alerts.change_handlers import PagingConfig, PagingMode
-from tocsin.alerts.commands import SYSTEM, Actor, NewEvent
-from tocsin.alerts.new_alert import NewAlert
+from tocsin.alerts import commands, service
+from tocsin.alerts.commands import SYSTEM, Actor, NewAlert, NewEvent, PagingConfig, PagingMode
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
-from tocsin.core.config import environment, secret_bundle
+from tocsin.core.config import crypto, environment
 from tocsin.core.db import database
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
-from tocsin.notify.enqueue.pages import QueuedPages, queue_pages
 from tocsin.notify.models import Delivery, Provider
+from tocsin.notify.pages import QueuedPages, queue_pages
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.models import User
 
@@ -104,7 +102,7 @@ def provider(name: str, kind: str, channels: Sequence[str], order: int = 1, **se
         kind=kind,
         channels=list(channels),
         settings=settings,
-        secrets=secret_bundle.encrypt_bundle(secrets),
+        secrets=crypto.encrypt_bundle(secrets),
         order=order,
     )
     changed()
@@ -115,10 +113,10 @@ def changed() -> None:
     """Tells that the configuration changed."""
     from django.db import transaction
 
-    from tocsin.core.config import config_version
+    from tocsin.core.config import settings_store
 
     with transaction.atomic():
-        config_version.bump()
+        settings_store.bump()
 
 
 def configured(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
@@ -137,7 +135,7 @@ def outbox_harness(now: datetime) -> Iterator[OutboxHarness]:
     """A post whose outboxes are closed at the end. What else follows an act is left out: here only the outbox works."""
     post = OutboxHarness(now)
     try:
-        with change_handlers.HANDLERS.restored(empty=True):
+        with commands.HANDLERS.restored(empty=True):
             yield post
     finally:
         for box in post.outboxes:

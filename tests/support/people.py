@@ -8,7 +8,7 @@ from datetime import datetime
 
 from tests.support.locks import wait_for_waiters
 from tocsin.access.audit import AuditActor
-from tocsin.core import object_hooks
+from tocsin.core import hooks
 from tocsin.people.changes import groups, users
 from tocsin.people.models import Group, User
 
@@ -38,7 +38,7 @@ def while_deleted[T](user: User, work: Callable[[], T], *, now: datetime) -> T:
             wait_for_waiters(unless=futures[0].done)
             return []
 
-        with object_hooks.REFERENCES.restored():
-            object_hooks.REFERENCES.register(needs_nothing, "user")
+        with hooks.REFERENCES.restored():
+            hooks.REFERENCES.register(needs_nothing, "user")
             users.delete_user(user, actor=ACTOR, now=now)
         return futures[0].result()

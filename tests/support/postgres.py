@@ -28,13 +28,10 @@ from pytest_django import DjangoDbBlocker
 from tests.support import kept_connections
 from tests.support.postgres_template import copy_data
 from tests.support.resettable_database import ResettableDatabase
+from tocsin.core import embedded_layout, embedded_server
 from tocsin.core.db import database as tocsin_database
-from tocsin.core.embedded_postgres import server as embedded_server
-from tocsin.core.embedded_postgres import system_user
-from tocsin.core.embedded_postgres.binaries import Binaries, bundled, reachable_by
-from tocsin.core.embedded_postgres.server import PostgresServer
-from tocsin.core.embedded_postgres.settings import settings
-from tocsin.core.embedded_postgres.system_user import SystemAccount
+from tocsin.core.embedded_layout import Binaries, SystemAccount, bundled, reachable_by
+from tocsin.core.embedded_server import PostgresServer, settings
 
 if "FAKETIME" in os.environ:
     # Under libfaketime, the server has the tests' time. Give it as an offset (`faketime -f +63d`): a moment would begin
@@ -246,7 +243,7 @@ def in_use(url: str, *, is_kept: bool = False) -> Iterator[None]:
 
 def server_in(home: Path) -> PostgresServer:
     """A server of its own in a folder, not made yet."""
-    account = system_user.find_or_make() if os.geteuid() == 0 else None
+    account = embedded_layout.find_or_make() if os.geteuid() == 0 else None
     run = home / "run"
     run.mkdir(mode=0o700)
     if account is not None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tocsin.core.embedded_postgres.server import PostgresServer
+from tocsin.core.embedded_server import PostgresServer
 
 ROOT = Path(__file__).resolve().parents[2]
 

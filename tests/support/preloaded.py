@@ -5,15 +5,15 @@ from __future__ import annotations
 import gc
 import importlib
 import io
-import os
+import os as os_module
 import sys
 from contextlib import redirect_stdout
 from unittest.mock import patch
 
 # A fork reads its own variables. Nothing answers here.
-os.environ["TOCSIN_SECRET_KEY"] = "a-key-for-preloading-0123456789abcdef"
-os.environ["TOCSIN_DATABASE_URL"] = "postgresql:///none?host=/nonexistent"
-os.environ["DJANGO_SETTINGS_MODULE"] = "tocsin.settings"
+os_module.environ["TOCSIN_SECRET_KEY"] = "a-key-for-preloading-0123456789abcdef"
+os_module.environ["TOCSIN_DATABASE_URL"] = "postgresql:///none?host=/nonexistent"
+os_module.environ["DJANGO_SETTINGS_MODULE"] = "tocsin.settings"
 
 import django
 from django.conf import Settings, settings
@@ -25,7 +25,7 @@ django.setup()
 import tocsin.cli.main  # noqa: E402
 import tocsin.node  # noqa: E402
 import tocsin.web.urls  # noqa: E402
-import tocsin.web_process.process  # noqa: E402
+import tocsin.web_process  # noqa: E402
 from tocsin.cli import session  # noqa: E402
 
 MigrationLoader(None)
@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> int:
 
 def _read_settings() -> None:
     """Takes the place of setting Django up where the command does so: only the settings are read again."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tocsin.settings")
+    os_module.environ.setdefault("DJANGO_SETTINGS_MODULE", "tocsin.settings")
     importlib.reload(sys.modules["tocsin.settings"])
     settings._wrapped = Settings("tocsin.settings")
     vars(connections).pop("settings", None)

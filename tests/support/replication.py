@@ -19,9 +19,9 @@ import pytest
 from psycopg import sql
 
 from tests.support.postgres import server_in
-from tocsin.core.embedded_postgres import server as embedded_server
-from tocsin.core.embedded_postgres.server import SUPERUSER, PostgresServer
-from tocsin.core.embedded_postgres.system_user import RunAs
+from tocsin.core import embedded_server
+from tocsin.core.embedded_layout import RunAs
+from tocsin.core.embedded_server import SUPERUSER, PostgresServer
 
 _REPLICATES = {"wal_level": "replica", "max_wal_senders": "5", "synchronous_commit": "on"}
 

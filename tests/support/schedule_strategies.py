@@ -9,10 +9,9 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 
 from tocsin.oncall.calculation import schedules
-from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, SnapshotMember, SnapshotUser
-from tocsin.oncall.calculation.holiday_calendars import CustomHoliday, HolidayDays
-from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule
-from tocsin.oncall.calculation.shifts import ImportedShifts
+from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMember, SnapshotUser
+from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule, ImportedShifts
+from tocsin.oncall.calculation.weekly_windows import CustomHoliday, HolidayDays
 from tocsin.people.member_roles import MemberRole
 
 ALICE, BOB, CAROL, DAVE = 1, 2, 3, 4

@@ -14,12 +14,12 @@ import httpx
 from django.contrib.auth.hashers import make_password
 
 from tests.support.server_process import PATIENCE
-from tocsin.access import settings_commands, tokens
+from tocsin.access import audit, tokens
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.access.token_limits import UNLIMITED
+from tocsin.access.roles import UNLIMITED
 from tocsin.core.runtime import clock
-from tocsin.core.validation.spec_types import write_moment
-from tocsin.escalation.changes import commands as policies
+from tocsin.core.validation.spec import write_moment
+from tocsin.escalation import commands as policies
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import secrets
 from tocsin.oncall.changes import commands as oncall
@@ -76,7 +76,7 @@ def set_up() -> ServiceDesk:
     """People, group, policy and two integrations, over the database in use."""
     now = clock.now()
     # Each page by itself and at once: nobody here waits for a bundle.
-    settings_commands.change_settings({"bundle_pages": False}, actor=COMMAND_LINE, now=now)
+    audit.change_settings({"bundle_pages": False}, actor=COMMAND_LINE, now=now)
     for username, name, role, phone in _PEOPLE:
         methods = [{"label": "Email-Official", "channel": "email", "address": f"{username}@example.org"}]
         if phone:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from whitenoise.middleware import WhiteNoiseMiddleware
+from whitenoise.middleware import WhiteNoiseMiddleware as WhiteNoiseMiddleware_middleware
 
-_find = WhiteNoiseMiddleware.add_files_from_finders
+_find = WhiteNoiseMiddleware_middleware.add_files_from_finders
 _found: dict[str, Any] = {}
 
 
-def _add_found(middleware: WhiteNoiseMiddleware) -> None:
+def _add_found(middleware: WhiteNoiseMiddleware_middleware) -> None:
     """Takes the place of WhiteNoise's method."""
     if not _found:
         _find(middleware)
@@ -18,4 +18,4 @@ def _add_found(middleware: WhiteNoiseMiddleware) -> None:
     middleware.files.update(_found)
 
 
-WhiteNoiseMiddleware.add_files_from_finders = _add_found
+WhiteNoiseMiddleware_middleware.add_files_from_finders = _add_found

@@ -16,9 +16,8 @@ import psycopg
 import pytest
 
 from tests.support.postgres import server_in
-from tocsin.core.embedded_postgres import server as embedded_server
-from tocsin.core.embedded_postgres.binaries import Binaries
-from tocsin.core.embedded_postgres.system_user import RunAs
+from tocsin.core import embedded_server
+from tocsin.core.embedded_layout import Binaries, RunAs
 
 _FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
 

@@ -20,9 +20,8 @@ from tests.support.people import make_user
 from tocsin.core.errors import Rejected
 from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.integrations.telegram import secret_of
-from tocsin.notify.interfaces import ProviderAccount
+from tocsin.notify.interfaces import Callback, ProviderAccount, WebhookProvider
 from tocsin.notify.registry import KINDS
-from tocsin.notify.webhooks import Callback, WebhookProvider
 
 AT = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 STAMP = str(int(AT.timestamp()))

@@ -11,20 +11,18 @@ from tests.support.company import make_user
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
-from tocsin.access.token_limits import UNLIMITED
-from tocsin.alerts.change_handlers import PagingConfig, PagingMode
-from tocsin.alerts.commands import Acknowledge, Actor, Close, NewEvent
+from tocsin.access.roles import UNLIMITED
+from tocsin.alerts.commands import Acknowledge, Actor, Close, NewAlert, NewEvent, PagingConfig, PagingMode
 from tocsin.alerts.models import Alert
-from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.service import FoundAlert, apply_command, create_manual_alert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.core.config import settings_store
 from tocsin.core.ids import uuid7
-from tocsin.escalation.changes.commands import save_policy
+from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
-from tocsin.inbound.maintenance.commands import save_window
+from tocsin.inbound.maintenance_commands import save_window
 from tocsin.inbound.models import DelayedAlert, Heartbeat, InboundMessage, Integration
 from tocsin.notify.models import Delivery, MailReply, Notification, PushDevice, SandboxMessage
 from tocsin.oncall.changes.commands import save_holiday_calendar, save_schedule, save_support_hours

@@ -9,19 +9,18 @@ from typing import Any
 
 from tests.support import escalation_harness
 from tests.support.people import ACTOR
-from tocsin.alerts import change_handlers, store
-from tocsin.alerts.change_handlers import AlertChange
+from tocsin.alerts import commands, store
 from tocsin.alerts.commands import Actor as AlertActor
-from tocsin.alerts.commands import NewEvent
+from tocsin.alerts.commands import AlertChange, NewEvent
 from tocsin.alerts.models import Alert
 from tocsin.alerts.service import write
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind
 from tocsin.core.db import database as connections
-from tocsin.core.db.json_text import as_json
+from tocsin.core.db.database import as_json
 from tocsin.core.reasons import reason_from_json
-from tocsin.escalation.changes.commands import save_policy
-from tocsin.outbound.writeback import listener as outbound_reactor
-from tocsin.workflows import commands
+from tocsin.escalation.commands import save_policy
+from tocsin.outbound import writeback as outbound_reactor
+from tocsin.workflows import commands as workflows_commands
 from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run import listener, tasks
 
@@ -30,8 +29,8 @@ from tocsin.workflows.run import listener, tasks
 def workflows_enabled() -> Iterator[None]:
     """All reactors that a change of an alert has here, for the time of a test."""
     with escalation_harness.escalation_enabled():
-        change_handlers.HANDLERS.register(outbound_reactor.follow)
-        change_handlers.HANDLERS.register(listener.handle_changes)
+        commands.HANDLERS.register(outbound_reactor.follow)
+        commands.HANDLERS.register(listener.handle_changes)
         listener.re_evaluate()
         yield
 
@@ -42,7 +41,7 @@ class WorkflowHarness(escalation_harness.EscalationHarness):
 
     def workflow(self, name: str = "Flow", *actions: dict[str, Any], **spec: Any) -> Workflow:
         whole = {"name": name, "trigger": "opened", "actions": list(actions) or [{"do": "notify", "users": ["carol"]}]}
-        return commands.save_workflow(whole | spec, actor=ACTOR, now=self.start)
+        return workflows_commands.save_workflow(whole | spec, actor=ACTOR, now=self.start)
 
     def go(self, minute: float, turns: int = 50) -> None:
         """Both loops, until nothing is due."""

@@ -8,9 +8,9 @@ import pytest
 
 from tests.support.reason_coverage import EXEMPTIONS, defined_codes, record
 from tocsin.core.reasons import joined
-from tocsin.notify.inbound import opt_outs
+from tocsin.notify.inbound import delivery_receipts
 from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.text import command_parser, reply_codes
+from tocsin.notify.text import command_parser, render
 
 
 @pytest.fixture
@@ -26,20 +26,20 @@ def test_reason_built_by_the_product_counts(produced: set[str]) -> None:
 
 
 def test_reason_built_by_a_test_does_not_count(produced: set[str]) -> None:
-    assert str(joined(opt_outs.OPTED_IN(), delivery_reasons.ON_HOLD()))
+    assert str(joined(delivery_receipts.OPTED_IN(), delivery_reasons.ON_HOLD()))
     assert delivery_reasons.ON_HOLD().data == {}
     assert produced <= {"reason.joined"}
 
 
 def test_constant_reason_counts_once_it_is_used(produced: set[str]) -> None:
-    assert reply_codes.TOO_MANY_WRONG.code not in produced
-    assert str(reply_codes.TOO_MANY_WRONG)
-    assert reply_codes.TOO_MANY_WRONG.code in produced
+    assert render.TOO_MANY_WRONG.code not in produced
+    assert str(render.TOO_MANY_WRONG)
+    assert render.TOO_MANY_WRONG.code in produced
 
 
 def test_constant_within_a_stored_reason_counts(produced: set[str]) -> None:
-    assert joined(reply_codes.TOO_MANY_WRONG, delivery_reasons.ON_HOLD()).data
-    assert produced == {"reason.joined", reply_codes.TOO_MANY_WRONG.code}
+    assert joined(render.TOO_MANY_WRONG, delivery_reasons.ON_HOLD()).data
+    assert produced == {"reason.joined", render.TOO_MANY_WRONG.code}
 
 
 def test_exempted_codes_exist_and_say_why() -> None:

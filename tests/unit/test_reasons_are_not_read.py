@@ -16,14 +16,14 @@ ROOT = Path(tocsin.__file__).parent
 #: (module, expression), and why.
 ALLOWED = {
     (
-        "core/db/guarded_connection.py",
+        "core/db/database.py",
         "'unsupported startup parameter' in str(error)",
     ): "libpq gives no code, and PgBouncer does not translate its messages",
-    ("core/db/guarded_connection.py", "_UNTRUSTED in str(error)"): "OpenSSL's text; libpq reports no code",
+    ("core/db/database.py", "_UNTRUSTED in str(error)"): "OpenSSL's text; libpq reports no code",
     ("core/config/environment.py", "'query parameter' in unknown"): "libpq's own text, which has no code",
     ("core/db/start_up.py", "_CERTIFICATE in str(error)"): "libpq's own text, which has no code",
-    ("inbound/parsing/xml_text.py", "str(error).partition(':')"): "expat's own text, which has no code",
-    ("web/oncall/schedules/coverage_warnings.py", "text.removesuffix('.')"): "a sentence is continued",
+    ("inbound/parsing/decode.py", "str(error).partition(':')"): "expat's own text, which has no code",
+    ("web/oncall/schedules/schedules.py", "text.removesuffix('.')"): "a sentence is continued",
     ("web/alerts/timeline.py", "reason.localized().partition('\\n')"): "further lines are shown below the first",
 }
 

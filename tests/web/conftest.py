@@ -14,9 +14,7 @@ from pytest_django.fixtures import Settings
 
 from tests.support.company import PASSWORD, Company, load_company, make_company, make_user
 from tests.support.postgres import DatabasePool, Postgres, filled, in_use
-from tocsin.alerts.change_handlers import PagingConfig, PagingMode
-from tocsin.alerts.commands import Actor, NewEvent
-from tocsin.alerts.new_alert import NewAlert
+from tocsin.alerts.commands import Actor, NewAlert, NewEvent, PagingConfig, PagingMode
 from tocsin.alerts.service import create_manual_alert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.core.runtime import clock

@@ -10,7 +10,7 @@ from django.core.cache import cache
 from django.test import Client
 
 from tests.web.conftest import PASSWORD, Company, mails_leave
-from tocsin.access import setup_link
+from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core.config import environment
@@ -18,7 +18,7 @@ from tocsin.notify.models import SandboxMessage
 from tocsin.notify.providers.commands import save_provider
 from tocsin.people.changes import users
 from tocsin.people.models import User
-from tocsin.web.accounts import invitation
+from tocsin.web.accounts import views
 from tocsin.web.accounts.adapter import AccountAdapter
 
 
@@ -109,7 +109,7 @@ def test_public_sign_up_does_not_exist(company: Company) -> None:
 
 
 def test_the_setup_link_makes_the_first_administrator_once(database: str) -> None:
-    link = f"/setup/{setup_link.make()}"
+    link = f"/setup/{tokens.make()}"
     client = Client()
     assert client.get(link).status_code == 200
     form = {"name": "Ada", "email": "ada@example.org", "username": "ada", "password": PASSWORD, "time_zone": "UTC"}
@@ -123,7 +123,7 @@ def test_the_setup_link_makes_the_first_administrator_once(database: str) -> Non
 
 
 def test_setup_link_keeps_typed_values_on_errors(database: str) -> None:
-    link = f"/setup/{setup_link.make()}"
+    link = f"/setup/{tokens.make()}"
     form = {"name": "Ada", "email": "ada@example.org", "username": "a/b", "password": "short", "time_zone": "UTC"}
     response = Client().post(link, form)
     text = response.content.decode()
@@ -178,7 +178,7 @@ def test_invited_user_chooses_a_password_once(company: Company, browser_of: Call
 
 def test_invitation_is_useless_for_account_with_password(company: Company) -> None:
     """A new password comes by "Forgot your password?", after which a second factor is asked."""
-    path = invitation.link(company.responder).removeprefix(environment.current().public_url)
+    path = views.link(company.responder).removeprefix(environment.current().public_url)
     stranger = Client()
     assert stranger.post(path, {"password": f"{PASSWORD} too", "time_zone": "UTC"}).status_code == 410
     assert not is_in(stranger)
@@ -188,19 +188,19 @@ def test_invitation_is_useless_for_account_with_password(company: Company) -> No
 def test_invitation_to_corrected_address_is_revoked(company: Company) -> None:
     spec = {"username": "nora", "name": "Nora New", "email": "nroa@example.org", "role": "admin"}
     nora = users.save_user(spec, actor=COMMAND_LINE, now=company.now)
-    astray = invitation.link(nora).removeprefix(environment.current().public_url)
+    astray = views.link(nora).removeprefix(environment.current().public_url)
     users.save_user({**spec, "email": "nora@example.org"}, existing=nora, actor=COMMAND_LINE, now=company.now)
     stranger = Client()
     assert stranger.post(astray, {"password": PASSWORD, "time_zone": "UTC"}).status_code == 410
     assert not is_in(stranger)
-    right = invitation.link(nora).removeprefix(environment.current().public_url)
+    right = views.link(nora).removeprefix(environment.current().public_url)
     assert Client().get(right).status_code == 200
 
 
 def test_first_of_two_concurrent_invitation_uses_wins(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = {"username": "nora", "name": "Nora New", "email": "nora@example.org", "role": "responder"}
     nora = users.save_user(spec, actor=COMMAND_LINE, now=company.now)
-    path = invitation.link(nora).removeprefix(environment.current().public_url)
+    path = views.link(nora).removeprefix(environment.current().public_url)
     second = Client()
 
     def meanwhile(password: str, user: User) -> None:

@@ -15,22 +15,22 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests.web.conftest import Company
-from tocsin.access import settings_commands
+from tocsin.access import audit
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
-from tocsin.escalation.changes.commands import policy_spec, save_policy
+from tocsin.escalation.commands import policy_spec, save_policy
 from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.reasons import EXHAUSTED_RUN
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.notify.models import Delivery, Notification
 from tocsin.people.models import ContactMethod, OutOfOffice, User
 from tocsin.web.alerts import timeline
-from tocsin.web.alerts.assignees import assignees_of
-from tocsin.web.alerts.sla import next_targets
-from tocsin.web.ui import pagination
+from tocsin.web.alerts.detail import assignees_of
+from tocsin.web.alerts.queries import next_targets
+from tocsin.web.ui import object_list
 
 type Opens = Callable[..., int]
 type BrowserOf = Callable[[User], Client]
@@ -179,17 +179,17 @@ def test_bulk_close_asks_first_and_can_be_undone(company: Company, browser_of: B
 
 
 def test_bulk_reaches_the_whole_filtered_list(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
-    for number in range(pagination.DEFAULT_LIMIT + 3):
+    for number in range(object_list.DEFAULT_LIMIT + 3):
         open_alert(f"Storm {number}")
     apart = open_alert("Quiet")
     client = browser_of(company.responder)
     assert "And all older ones of this list" in text_of(client, "/alerts/?q=Storm")
     form = {"alert": [], "all": "yes", "command": "acknowledge", "q": "Storm"}
     question = client.post("/alerts/bulk", form).content.decode()
-    assert f"Acknowledge {pagination.DEFAULT_LIMIT + 3} alerts?" in question
+    assert f"Acknowledge {object_list.DEFAULT_LIMIT + 3} alerts?" in question
     named = re.findall(r'name="alert" value="(\d+)"', question)
     client.post("/alerts/bulk", {"alert": named, "command": "acknowledge", "sure": "yes"})
-    assert Acknowledgement.objects.count() == pagination.DEFAULT_LIMIT + 3
+    assert Acknowledgement.objects.count() == object_list.DEFAULT_LIMIT + 3
     assert not Acknowledgement.objects.filter(alert=apart).exists()
 
 
@@ -505,7 +505,7 @@ def test_slas_times_are_in_the_readers_zone(company: Company, browser_of: Browse
     # Halo sends local times of its own zone, and a year before 1971 for "not set".
     custom = {"respond_by": "2026-11-24T10:15:00", "fix_by": "1899-12-30T00:00:00"}
     Alert.objects.filter(pk=number).update(custom=custom)
-    settings_commands.change_settings({"time_zone": "America/New_York"}, actor=COMMAND_LINE, now=clock.now())
+    audit.change_settings({"time_zone": "America/New_York"}, actor=COMMAND_LINE, now=clock.now())
     User.objects.filter(pk=company.responder.pk).update(time_zone="Europe/Zurich")
     text = text_of(browser_of(company.responder), f"/alerts/{number}/")
     assert "Tue 24 Nov 2026, 16:15 CET" in text

@@ -22,8 +22,8 @@ from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.people.models import User
 from tocsin.web.alerts import queries
-from tocsin.web.http.authorization import alert_actor
-from tocsin.web.ui import capped_counts
+from tocsin.web.http.request import alert_actor
+from tocsin.web.ui import object_list
 
 _numbers = count(1)
 
@@ -43,10 +43,10 @@ def test_messages_are_counted_by_outcome_and_integration_with_cap(
         (4, other, "Mapped Ignored"), (60 * 25, other, "Mapped Opened"), (60 * 25, silent, "Mapped Opened"),
     ):  # fmt: skip
         message(integration, status, now - timedelta(minutes=minutes))
-    assert capped_counts.outcomes(now) == [("Mapped Opened", 1), ("Mapped Appended", 2), ("Mapped Ignored", 1)]
-    assert capped_counts.outcomes(now, other.pk) == [("Mapped Ignored", 1)]
+    assert object_list.outcomes(now) == [("Mapped Opened", 1), ("Mapped Appended", 2), ("Mapped Ignored", 1)]
+    assert object_list.outcomes(now, other.pk) == [("Mapped Ignored", 1)]
     numbers = [company.halo.pk, other.pk, silent.pk]
-    assert capped_counts.messages_today(now, numbers) == {
+    assert object_list.messages_today(now, numbers) == {
         halo.pk: (3, now - timedelta(minutes=1)),
         other.pk: (1, now - timedelta(minutes=4)),
     }
@@ -54,22 +54,22 @@ def test_messages_are_counted_by_outcome_and_integration_with_cap(
     # Its neighbours by number have messages, before it and after.
     late = make_integration("Late")
     message(late, "Mapped Opened", now)
-    assert capped_counts.integrations_with_messages([silent.pk, never.pk, late.pk]) == {silent.pk, late.pk}
-    assert capped_counts.integrations_with_messages([]) == set()
-    monkeypatch.setattr(capped_counts, "MAX_COUNTED_MESSAGES", 2)
-    assert capped_counts.outcomes(now, halo.pk) == [("Mapped Opened", 1), ("Mapped Appended", 1)]
+    assert object_list.integrations_with_messages([silent.pk, never.pk, late.pk]) == {silent.pk, late.pk}
+    assert object_list.integrations_with_messages([]) == set()
+    monkeypatch.setattr(object_list, "MAX_COUNTED_MESSAGES", 2)
+    assert object_list.outcomes(now, halo.pk) == [("Mapped Opened", 1), ("Mapped Appended", 1)]
     # A flood of others does not hide what could not be read.
     message(halo, "Mapping Failed", now - timedelta(hours=3))
-    assert dict(capped_counts.outcomes(now, halo.pk))["Mapping Failed"] == 1
-    number, newest = capped_counts.messages_today(now, [halo.pk])[halo.pk]
-    assert (capped_counts.counted(number, capped_counts.MAX_COUNTED_MESSAGES), newest) == (
+    assert dict(object_list.outcomes(now, halo.pk))["Mapping Failed"] == 1
+    number, newest = object_list.messages_today(now, [halo.pk])[halo.pk]
+    assert (object_list.counted(number, object_list.MAX_COUNTED_MESSAGES), newest) == (
         "2+",
         now - timedelta(minutes=1),
     )
 
 
 def test_a_number_has_the_separators_of_its_reader() -> None:
-    assert [capped_counts.counted(number, 10_000) for number in (0, 999, 10_000, 10_001)] == [
+    assert [object_list.counted(number, 10_000) for number in (0, 999, 10_000, 10_001)] == [
         "0", "999", "10,000", "10,000+"
     ]  # fmt: skip
 
@@ -92,9 +92,9 @@ def test_tabs_and_badge_show_capped_open_alert_counts(
     }  # fmt: skip
     assert counts.needing_answer == queries.open_count() == 4
     # With more open alerts than the limit, counting ends before the one that is acknowledged.
-    monkeypatch.setattr(capped_counts, "MAX_COUNTED_ALERTS", 1)
+    monkeypatch.setattr(object_list, "MAX_COUNTED_ALERTS", 1)
     assert queries.active_counts().by_tab["acknowledged"] == 1
-    monkeypatch.setattr(capped_counts, "MAX_COUNTED_ALERTS", 2)
+    monkeypatch.setattr(object_list, "MAX_COUNTED_ALERTS", 2)
     assert "<b>2+</b>" in browser_of(company.admin).get("/alerts/").content.decode()
     assert Alert.objects.count() == 5
 
@@ -106,7 +106,7 @@ def test_alerts_needing_an_answer_are_counted_behind_many_others(
     Alert.objects.filter(pk__in=dry).update(dry_run=True)
     open_alert("VPN down")
     # Counting ends before the alert.
-    monkeypatch.setattr(capped_counts, "MAX_COUNTED_ALERTS", 1)
+    monkeypatch.setattr(object_list, "MAX_COUNTED_ALERTS", 1)
     assert queries.active_counts().needing_answer == 1
 
 

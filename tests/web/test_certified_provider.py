@@ -12,7 +12,7 @@ from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core.runtime import clock
-from tocsin.identity import commands, provider_documents
+from tocsin.identity import commands, oidc_tokens
 from tocsin.identity.models import LinkedIdentity
 from tocsin.people.models import Membership, User
 
@@ -21,7 +21,7 @@ LOGIN = "/accounts/oidc/acme/login/"
 
 @pytest.fixture
 def provider(company: Company) -> Iterator[CertifiedProvider]:
-    provider_documents.clear_cache()
+    oidc_tokens.clear_cache()
     base = "http://localhost:8686/accounts/oidc/acme"
     with certified_provider(
         redirect_uri=f"{base}/login/callback/", logout_uri=f"{base}/backchannel-logout/"

@@ -13,9 +13,9 @@ from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
-from tocsin.notify.enqueue.recipients import load_recipients
 from tocsin.notify.inbound import verification
 from tocsin.notify.models import VerificationCode
+from tocsin.notify.pages import load_recipients
 from tocsin.people.changes import users
 from tocsin.people.models import ContactMethod, User
 

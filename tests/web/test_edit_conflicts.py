@@ -16,7 +16,7 @@ from tests.web.conftest import Company, make_user
 from tocsin.access.audit import COMMAND_LINE, AuditActor
 from tocsin.inbound.admin import client_tables
 from tocsin.inbound.admin import commands as integrations
-from tocsin.inbound.maintenance.commands import save_window
+from tocsin.inbound.maintenance_commands import save_window
 from tocsin.inbound.models import Integration
 from tocsin.notify.models import Provider
 from tocsin.notify.providers.commands import provider_spec, save_provider

@@ -23,9 +23,9 @@ from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.config import environment
 from tocsin.core.ids import first_uuid7
+from tocsin.core.models import named_columns
 from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
-from tocsin.core.stored_reason import named_columns
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification
@@ -33,9 +33,9 @@ from tocsin.oncall.changes.commands import save_schedule
 from tocsin.oncall.models import CalendarImport
 from tocsin.people.changes import users as people
 from tocsin.people.models import User
-from tocsin.web.home import first_steps, health_warnings, overview
-from tocsin.web.http.authorization import alert_actor
+from tocsin.web import home
 from tocsin.web.http.middleware import zone
+from tocsin.web.http.request import alert_actor
 
 _numbers = count(1)
 
@@ -59,7 +59,7 @@ def test_last_night_is_shown_in_the_readers_time_zone(company: Company, open_ale
     with timezone.override(zone("Europe/Zurich")):
         morning = timezone.localtime(clock.now()).replace(hour=9, minute=0)
         three = morning.replace(hour=3)
-        assert overview.last_night(company.admin, morning).pages == 0
+        assert home.last_night(company.admin, morning).pages == 0
         answered, unanswered = open_alert(), open_alert("Disk full")
         page_at(three, company.responder, answered)
         page_at(three, company.responder, unanswered)
@@ -68,14 +68,14 @@ def test_last_night_is_shown_in_the_readers_time_zone(company: Company, open_ale
         service.apply_command(
             FoundAlert.by_tocsin(answered), Acknowledge(actor=actor, via=CommandChannel.WEB), now=clock.now()
         )
-        night = overview.last_night(company.responder, morning)
+        night = home.last_night(company.responder, morning)
         assert (night.pages, night.alerts, list(night.people)) == (2, 2, ["Bob Brown"])
         assert (night.own_pages, night.unanswered) == (2, 1)
         assert night.slowest_response is not None
         assert night.slowest_response < timedelta(minutes=1)
         assert not night.is_ongoing
-        assert overview.last_night(company.admin, three).is_ongoing
-        assert overview.last_night(company.admin, morning).own_pages == 0
+        assert home.last_night(company.admin, three).is_ongoing
+        assert home.last_night(company.admin, morning).own_pages == 0
 
 
 def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: Callable[[User], Client]) -> None:
@@ -83,7 +83,7 @@ def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: 
 
     def wrong() -> list[str]:
         caches["process"].clear()
-        return [trouble.text for trouble in health_warnings.find_warnings(now) if "every day" in trouble.text]
+        return [trouble.text for trouble in home.find_warnings(now) if "every day" in trouble.text]
 
     for days in (2, 3, 4):
         at = now - timedelta(days=days)
@@ -100,7 +100,7 @@ def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: 
 
 def test_unanswered_alerts_are_one_line_that_counts_them(company: Company, open_alert: Callable[..., int]) -> None:
     def lines() -> list[tuple[str, str]]:
-        found = health_warnings.find_warnings(clock.now())
+        found = home.find_warnings(clock.now())
         return [(one.text, one.url) for one in found if "exhausted" in one.text]
 
     numbers = []
@@ -133,7 +133,7 @@ def test_hours_that_are_nobodys_are_named(company: Company) -> None:
     caches["process"].clear()
 
     def gaps() -> list[str]:
-        return [trouble.text for trouble in health_warnings.find_warnings(now) if " Night" in trouble.text]
+        return [trouble.text for trouble in home.find_warnings(now) if " Night" in trouble.text]
 
     assert gaps() == []
     save_schedule(spec, actor=COMMAND_LINE, now=now)
@@ -161,7 +161,7 @@ def test_unreachable_on_call_users_and_failing_calendars_are_named(company: Comp
     )
     CalendarImport.objects.update(**named_columns("error", as_reason("The calendar server returned 404.")))
     caches["process"].clear()
-    body = {trouble.text: trouble for trouble in health_warnings.find_warnings(now)}
+    body = {trouble.text: trouble for trouble in home.find_warnings(now)}
     lost = body["Eve is paged by a group, schedule or policy and has no usable contact method."]
     assert (lost.url, lost.is_urgent) == (f"/users/{eve.pk}/", True)
     calendar = body["The calendar of shift Elsewhere of Office: The calendar server returned 404."]
@@ -171,8 +171,8 @@ def test_unreachable_on_call_users_and_failing_calendars_are_named(company: Comp
 def test_checklist_says_what_a_local_or_unencrypted_url_prevents(
     company: Company, browser_of: Callable[[User], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def step() -> first_steps.FirstStep:
-        return next(one for one in first_steps.setup_steps(company.admin) if one.title == "Set the public URL")
+    def step() -> home.FirstStep:
+        return next(one for one in home.setup_steps(company.admin) if one.title == "Set the public URL")
 
     def use(url: str | None) -> None:
         config = replace(environment.current(), base_url=url)
@@ -184,6 +184,6 @@ def test_checklist_says_what_a_local_or_unencrypted_url_prevents(
         assert not step().is_done
     assert "tocsin.example.org is not encrypted" in browser_of(company.admin).get("/").content.decode()
     # On Home's health too, where it stays when the checklist is gone.
-    assert any("is not encrypted" in warning.text for warning in health_warnings.find_warnings(clock.now()))
+    assert any("is not encrypted" in warning.text for warning in home.find_warnings(clock.now()))
     use("https://tocsin.example.org")
     assert (step().problem, step().is_done) == ("", True)

@@ -16,11 +16,11 @@ from tests.web.conftest import Company
 from tests.web.test_maintenance import form as window_form
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.access.token_limits import UNLIMITED
+from tocsin.access.roles import UNLIMITED
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.storage import stored_messages
+from tocsin.inbound.storage import messages
 from tocsin.people.models import User
 
 #: What one page may take: two seconds of computing, on a machine with much else to do.
@@ -122,7 +122,7 @@ def test_every_page_that_reads_messages_opens(
 def test_message_of_many_values_is_shown_without_a_trace(
     company: Company, general: Integration, browser_of: Callable[[User], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored_messages, "MAX_VALUES", 3)
+    monkeypatch.setattr(messages, "MAX_VALUES", 3)
     with inbound_server() as server:
         server.post(general, {"a": 1, "b": 2, "c": 3, "d": 4})
     row = InboundMessage.objects.get()

@@ -17,7 +17,7 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.core import ids
-from tocsin.core.config import config_version, environment
+from tocsin.core.config import environment, settings_store
 from tocsin.core.reasons import as_reason
 from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.enums import MessageStatus
@@ -440,7 +440,7 @@ def test_unusable_integration_shows_reason_on_overview_and_home(company: Company
     arrived(company, outcome=MessageStatus.FAILED)
     broken = {"rules": {"open": {"field": "client", "operator": "smells"}}}
     IntegrationVersion.objects.update(definition=broken)
-    config_version.bump()
+    settings_store.bump()
     client = browser_of(company.admin)
     for path in (f"/integrations/{company.halo.pk}/", "/"):
         assert "unknown operator &quot;smells&quot;" in text_of(client, path)

@@ -13,9 +13,9 @@ from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core.runtime import clock
-from tocsin.identity import commands, provider_documents
+from tocsin.identity import commands, oidc_tokens
 from tocsin.identity.models import LinkedIdentity
-from tocsin.identity.saml.metadata import own_metadata
+from tocsin.identity.saml import own_metadata
 from tocsin.people.models import Membership, User
 
 pytestmark = pytest.mark.long
@@ -33,7 +33,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LemonLdap]:
 
 
 def save(**values: Any) -> None:
-    provider_documents.clear_cache()
+    oidc_tokens.clear_cache()
     common = {"name": "Acme", "allow_private": True, "sign_up": True, "allowed_domains": ["example.org"]}
     commands.save_provider({**common, "roles": _ROLES, **values}, actor=COMMAND_LINE, now=clock.now())
 

@@ -13,7 +13,7 @@ from tests.web.conftest import PASSWORD, Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
-from tocsin.access.token_limits import UNLIMITED
+from tocsin.access.roles import UNLIMITED
 from tocsin.core.runtime import clock
 from tocsin.identity import commands
 from tocsin.identity.models import BrowserSession, IdentityProvider, LinkedIdentity

@@ -12,8 +12,8 @@ from django.test import Client, RequestFactory
 
 from tests.web.conftest import PASSWORD, Company
 from tocsin.people.models import User
-from tocsin.web.accounts import attempts
-from tocsin.web.accounts.devices import COOKIE
+from tocsin.web.accounts import signin
+from tocsin.web.accounts.signin import COOKIE
 
 STRANGER, ELSEWHERE = "203.0.113.9", "198.51.100.7"
 
@@ -74,9 +74,9 @@ def test_one_address_locks_an_account_nowhere_else(company: Company, monkeypatch
     for minutes in range(0, 60, 6):
         monkeypatch.setattr(time, "time", lambda at=begin + 60 * minutes: at)
         for _ in range(6):
-            last = attempts.count(stranger, company.responder)
+            last = signin.count(stranger, company.responder)
     assert last is None
-    assert attempts.count(elsewhere, company.responder) is not None
+    assert signin.count(elsewhere, company.responder) is not None
 
 
 def test_known_device_is_limited_by_itself(company: Company) -> None:

@@ -10,12 +10,12 @@ from django.test import Client
 
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core.config import environment, secret_bundle
+from tocsin.core.config import crypto, environment
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
-from tocsin.notify.integrations.web_push import keys
+from tocsin.notify.integrations import web_push
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands as providers
 from tocsin.outbound import commands as outbound
@@ -112,11 +112,11 @@ def test_the_secrets_of_providers_and_outbound_integrations_are_entered_again(
         outbound.save_outbound(HALO, existing=halo, **by)  # type: ignore[arg-type]
     provider, halo = Provider.objects.get(pk=provider.pk), OutboundIntegration.objects.get(pk=halo.pk)
     with pytest.raises(Permanent):
-        secret_bundle.decrypt_bundle(provider.secrets)
+        crypto.decrypt_bundle(provider.secrets)
     providers.save_provider({**PROVIDER, "auth_token": "new"}, existing=provider, **by)  # type: ignore[arg-type]
     outbound.save_outbound({**HALO, "client_secret": "new"}, existing=halo, **by)  # type: ignore[arg-type]
-    assert secret_bundle.decrypt_bundle(Provider.objects.get(pk=provider.pk).secrets) == {"auth_token": "new"}
-    assert secret_bundle.decrypt_bundle(OutboundIntegration.objects.get(pk=halo.pk).secrets) == {"client_secret": "new"}
+    assert crypto.decrypt_bundle(Provider.objects.get(pk=provider.pk).secrets) == {"auth_token": "new"}
+    assert crypto.decrypt_bundle(OutboundIntegration.objects.get(pk=halo.pk).secrets) == {"client_secret": "new"}
 
 
 def test_optional_secret_is_kept_for_the_restored_key(company: Company, lose_key: Callable[[], None]) -> None:
@@ -137,4 +137,4 @@ def test_push_devices_work_with_the_public_key_alone(
     assert key in client.get("/me/devices/").content.decode()
     assert client.get("/api/v1/push-devices/key").json() == {"public": key}
     with pytest.raises(Permanent, match="don't decrypt"):
-        keys.pair(company.now)
+        web_push.pair(company.now)

@@ -16,14 +16,13 @@ from tests.web.test_rule_editor import Bench
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands
-from tocsin.inbound.maintenance.commands import save_window, window_spec
-from tocsin.inbound.maintenance.times import describe_times
+from tocsin.inbound.maintenance import describe_times
+from tocsin.inbound.maintenance_commands import save_window, window_spec
 from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
-from tocsin.inbound.processing import process_now
-from tocsin.inbound.storage.messages import IncomingMessage
-from tocsin.inbound.storage.stored_messages import element_of
+from tocsin.inbound.processing import drain
+from tocsin.inbound.storage.messages import IncomingMessage, element_of
 from tocsin.people.models import User
-from tocsin.web.home import health_warnings
+from tocsin.web import home
 
 type BrowserOf = Callable[[User], Client]
 
@@ -42,7 +41,7 @@ def arrive(integration: Integration, company: Company, number: int) -> InboundMe
     raw = json.dumps(payload).encode()
     element = element_of(raw, "application/json", lenient=True)
     incoming = IncomingMessage(uuid7(), integration.pk, company.now, raw, element, "application/json")
-    process_now.process_now([incoming], company.now)
+    drain.process_now([incoming], company.now)
     return InboundMessage.objects.get(pk=incoming.id)
 
 
@@ -87,7 +86,7 @@ def test_long_window_is_confirmed_before_it_is_saved(company: Company, browser_o
     assert spec["anyway"] is True
     save_window(spec, existing=row, actor=COMMAND_LINE, now=company.now)
     caches["process"].clear()
-    (warning,) = [one for one in health_warnings.find_warnings(company.now) if "maintenance window" in one.text]
+    (warning,) = [one for one in home.find_warnings(company.now) if "maintenance window" in one.text]
     assert warning.text.startswith(
         "The maintenance window Server room covers 12 days 20 hours of the next 28 days, and its alerts page no one: "
     )

@@ -16,7 +16,7 @@ from tocsin.access.models import AuditEntry
 from tocsin.core.runtime import clock
 from tocsin.identity import commands
 from tocsin.identity.models import BrowserSession, LinkedIdentity
-from tocsin.identity.saml.metadata import own_metadata
+from tocsin.identity.saml import own_metadata
 from tocsin.people.models import Membership, User
 
 BASE = "/accounts/saml/acme/"

@@ -32,7 +32,7 @@ from tocsin.oncall.models import (
 from tocsin.people.changes import groups, out_of_office
 from tocsin.people.models import OutOfOffice, User
 from tocsin.web.oncall import board
-from tocsin.web.oncall.schedules import describe_shift
+from tocsin.web.oncall.schedules import shift_forms
 
 type BrowserOf = Callable[[User], Client]
 
@@ -164,7 +164,7 @@ def test_always_is_one_choice_of_a_shift(company: Company, browser_of: BrowserOf
     browser.post("/on-call/schedules/new/", fixed)
     schedule = Schedule.objects.get()
     (shift,) = schedule.definition["shifts"]
-    assert shift["fixed"]["windows"] == describe_shift.ALWAYS
+    assert shift["fixed"]["windows"] == shift_forms.ALWAYS
     page = browser.get(f"/on-call/schedules/{schedule.pk}/").content.decode()
     assert "24/7" in page
     edited = filled(browser.get(f"/on-call/schedules/{schedule.pk}/edit/").content.decode(), "schedule-form")

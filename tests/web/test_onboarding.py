@@ -13,12 +13,12 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.config import environment
 from tocsin.core.runtime import clock
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
-from tocsin.notify.inbound import verification, voice_call
+from tocsin.notify.inbound import responder_actions, verification
+from tocsin.notify.interfaces import CallState
 from tocsin.notify.models import Provider, SandboxMessage
-from tocsin.notify.webhooks import CallState
 from tocsin.people.changes import users
 from tocsin.people.models import ContactMethod, User
-from tocsin.web.accounts import invitation
+from tocsin.web.accounts import views
 
 PHONE, PUSH, TEST, DONE = (f"/me/welcome/{step}/" for step in ("phone", "push", "test", "done"))
 
@@ -47,7 +47,7 @@ def test_invitation_leads_to_the_phone(company: Company) -> None:
     spec = {"username": "nora", "email": "nora@example.org", "role": "responder"}
     nora = users.save_user(spec, actor=COMMAND_LINE, now=company.now)
     client = Client()
-    path = invitation.link(nora).removeprefix(environment.current().public_url)
+    path = views.link(nora).removeprefix(environment.current().public_url)
     assert "Step 1 of 5" in client.get(path).content.decode()
     answer = client.post(path, {"password": PASSWORD, "time_zone": "UTC"}, follow=True)
     assert answer.redirect_chain == [(PHONE, 302)]
@@ -105,7 +105,7 @@ def test_call_is_confirmed_by_a_key_and_shown(company: Company, bob: Client) -> 
     assert "Sending to +41 79 000 00 01" in bob.get(answer["Location"], **live).content.decode()
     send_all()
     key = answer["Location"].rstrip("/").rpartition("/")[2]
-    voice_call.continue_call("sandbox", CallState(key, number=method.address, digits="5"), clock.now())
+    responder_actions.continue_call("sandbox", CallState(key, number=method.address, digits="5"), clock.now())
     text = bob.get(answer["Location"], **live).content.decode()
     assert "Confirmed: you pressed 5 on +41 79 000 00 01." in text
     assert DONE in text

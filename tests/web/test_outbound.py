@@ -19,7 +19,7 @@ from tocsin.core.config import environment
 from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin.commands import save_integration
-from tocsin.outbound.connectors.haloitsm import reasons
+from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.models import Call, IntegrationStatus, OutboundIntegration, TicketLink
 from tocsin.people.models import User
 
@@ -147,7 +147,7 @@ def test_foreign_alerts_get_tickets_by_setting_or_button(
 def test_what_failed_is_seen_on_home_and_sent_again(company: Company, browser_of: BrowserOf) -> None:
     now = clock.now()
     row = OutboundIntegration.objects.create(name="Halo", kind="haloitsm", created_at=now)
-    IntegrationStatus.objects.create(integration=row, problem=reasons.CREDENTIALS_REJECTED(), problem_at=now)
+    IntegrationStatus.objects.create(integration=row, problem=client.CREDENTIALS_REJECTED(), problem_at=now)
     call = Call.objects.create(
         integration=row, order_key="a", action="write", description=as_reason("Alice took this"), status="dead",
         error=as_reason("No right."), queued_at=now, due_at=now, ticket="20817",

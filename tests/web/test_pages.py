@@ -127,12 +127,12 @@ def test_missing_page_shows_an_id_for_support(company: Company, browser_of: Call
 def test_a_page_that_fails_shows_an_id_and_no_trace(
     company: Company, browser_of: Callable[[User], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tocsin.web.groups import on_call_now
+    from tocsin.web import groups
 
     def fail(*_args: object) -> None:
         raise ZeroDivisionError("a secret of the inside")
 
-    monkeypatch.setattr(on_call_now, "duties", fail)
+    monkeypatch.setattr(groups, "duties_on_call_now", fail)
     response = browser_of(company.admin).get("/")
     assert response.status_code == 500
     text = response.content.decode()

@@ -17,11 +17,11 @@ from tocsin.core.runtime import clock
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.rules.responder_readiness import ReadinessProblem, ShiftReadiness
 from tocsin.oncall.changes.commands import save_schedule
-from tocsin.operate.checks import on_call
-from tocsin.operate.coverage import responders
+from tocsin.operate import coverage
+from tocsin.operate.checks import people
 from tocsin.people.changes import users
 from tocsin.people.models import ContactMethod, Membership, User
-from tocsin.web.oncall import readiness
+from tocsin.web.oncall import board
 
 type BrowserOf = Callable[[User], Client]
 
@@ -46,16 +46,14 @@ def arrive(user: User, method: ContactMethod, **columns: Any) -> None:
 def of_bob(company: Company) -> ShiftReadiness:
     now = clock.now()
     with database.transaction() as connection:
-        groups = responders.readiness_of_groups(
-            connection, [company.desk.pk], now, now, now + responders.READINESS_HORIZON
-        )
+        groups = coverage.readiness_of_groups(connection, [company.desk.pk], now, now, now + coverage.READINESS_HORIZON)
     _plan, shifts = groups[company.desk.pk]
     return next(one for one in shifts if one.shift.user_id == company.responder.pk)
 
 
 def finding_ids(company: Company) -> list[str]:
     with database.transaction() as connection:
-        return [finding.id for finding in on_call.check(connection, clock.now())]
+        return [finding.id for finding in people.check_on_call(connection, clock.now())]
 
 
 def test_user_with_a_verified_and_tested_phone_is_ready(company: Company) -> None:
@@ -102,7 +100,7 @@ def test_group_schedule_shows_the_matrix(company: Company, browser_of: BrowserOf
 
 def test_person_on_call_with_email_only_is_an_amber_finding(company: Company, browser_of: BrowserOf) -> None:
     with database.transaction() as connection:
-        findings = [one for one in on_call.check(connection, clock.now()) if one.id == "oncall.not_loud"]
+        findings = [one for one in people.check_on_call(connection, clock.now()) if one.id == "oncall.not_loud"]
     assert [(one.about, one.is_problem, one.is_urgent) for one in findings] == [
         ("Bob Brown", True, False),
         ("Alice Andersson", True, False),
@@ -126,7 +124,7 @@ def test_person_in_two_roles_at_once_is_an_amber_finding(company: Company) -> No
         now=clock.now(),
     )
     with database.transaction() as connection:
-        (finding,) = (one for one in on_call.check(connection, clock.now()) if one.id == "oncall.twice")
+        (finding,) = (one for one in people.check_on_call(connection, clock.now()) if one.id == "oncall.twice")
     assert (finding.is_problem, finding.is_urgent) == (True, False)
     assert ReadinessProblem.SEVERAL_ROLES in of_bob(company).problems
 
@@ -144,7 +142,7 @@ def test_nobody_with_two_roles_at_once_has_a_tick(company: Company) -> None:
         actor=COMMAND_LINE,
         now=clock.now(),
     )
-    rows = [row for row in readiness.of_group(company.desk, clock.now()) if row.is_now]
+    rows = [row for row in board.of_group(company.desk, clock.now()) if row.is_now]
     primary = next(row.first.shift.user_id for row in rows if row.first.shift.role == "primary")
     ticks = {row.first.shift.role: dict(row.cells)["One role at a time"] for row in rows
              if row.first.shift.user_id == primary}  # fmt: skip

@@ -30,7 +30,7 @@ from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core.runtime import clock
-from tocsin.identity import commands, provider_documents
+from tocsin.identity import commands, oidc_tokens
 from tocsin.identity.models import BrowserSession, IdentityProvider, LinkedIdentity
 from tocsin.people.models import Membership, User
 
@@ -39,7 +39,7 @@ LOGIN, ACS, LOGIN_PAGE = "/accounts/saml/acme/login/", "/accounts/saml/acme/acs/
 
 @pytest.fixture
 def idp() -> SamlDouble:
-    provider_documents.clear_cache()
+    oidc_tokens.clear_cache()
     attributes = {"username": "ann", "email": "ann@example.org", "name": "Ann", "groups": ["Desk"]}
     return SamlDouble(clock.now, attributes=attributes)
 
@@ -396,11 +396,11 @@ def test_new_certificates_in_the_metadata_are_followed(company: Company, idp: Sa
         assert is_in(client)
         http.answering = lambda request: Response(body=metadata(certificate("second")).encode())
         idp.signs_with = "second"
-        provider_documents.expire_cache(timedelta(seconds=11))
+        oidc_tokens.expire_cache(timedelta(seconds=11))
         client, _response = sign_in(idp)
         assert is_in(client)
         http.answering = lambda request: Response(hangs_up=True)
-        provider_documents.clear_cache()
+        oidc_tokens.clear_cache()
         client = Client()
         page = client.get(client.get(LOGIN)["Location"])
         assert "Acme does not answer" in page.content.decode()
@@ -417,7 +417,7 @@ def test_new_certificates_in_the_metadata_are_followed(company: Company, idp: Sa
     ids=["no metadata", "expired", "no certificate", "weak key"],
 )
 def test_bad_metadata_are_said(company: Company, body: bytes, text: str) -> None:
-    provider_documents.clear_cache()
+    oidc_tokens.clear_cache()
     with http_double() as http:
         http.answering = lambda request: Response(body=body)
         save(metadata=None, metadata_url=f"{http.url}/metadata", allow_private=True)
@@ -484,7 +484,7 @@ def test_sign_in_without_the_packages_says_what_to_install(
     company: Company, idp: SamlDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save()
-    monkeypatch.setattr("tocsin.identity.saml.support.find_spec", lambda name: None)
+    monkeypatch.setattr("tocsin.identity.saml.find_spec", lambda name: None)
     client = Client()
     page = client.get(client.get(LOGIN)["Location"])
     assert "tocsin[saml]" in page.content.decode()

@@ -14,8 +14,8 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
-from tocsin.notify.enqueue.pages import queue_pages
 from tocsin.notify.models import OptOut, SandboxMessage
+from tocsin.notify.pages import queue_pages
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, User

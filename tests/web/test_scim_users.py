@@ -15,7 +15,7 @@ from tests.support.scim import ScimClient, scim_client, user_body
 from tocsin.access import tokens as api_tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
-from tocsin.access.token_limits import UNLIMITED
+from tocsin.access.roles import UNLIMITED
 from tocsin.core.runtime import clock
 from tocsin.identity.models import ScimUser
 from tocsin.identity.scim import tokens

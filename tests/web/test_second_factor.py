@@ -17,7 +17,7 @@ from tests.web.conftest import PASSWORD, Company
 from tocsin.access.models import AuditEntry
 from tocsin.core.reasons import Person, each_of
 from tocsin.oncall.models import PendingNotice
-from tocsin.people import second_factors
+from tocsin.people import sign_in_rules
 from tocsin.people.models import User
 
 type BrowserOf = Callable[[User], Client]
@@ -76,10 +76,10 @@ def test_code_is_valid_once_within_its_time_window(company: Company, monkeypatch
 
 def test_only_one_of_two_processes_accepts_the_same_code(company: Company) -> None:
     for kind in ("123456", "a recovery code"):
-        assert second_factors.consume_code(company.responder, kind, now=company.now)
-        assert not second_factors.consume_code(company.responder, kind, now=company.now + timedelta(seconds=89))
-        assert second_factors.consume_code(company.admin, kind, now=company.now), "of another person"
-        assert second_factors.consume_code(company.responder, kind, now=company.now + timedelta(seconds=91))
+        assert sign_in_rules.consume_code(company.responder, kind, now=company.now)
+        assert not sign_in_rules.consume_code(company.responder, kind, now=company.now + timedelta(seconds=89))
+        assert sign_in_rules.consume_code(company.admin, kind, now=company.now), "of another person"
+        assert sign_in_rules.consume_code(company.responder, kind, now=company.now + timedelta(seconds=91))
 
 
 def test_a_wrong_code_after_the_right_password_is_on_record(company: Company) -> None:

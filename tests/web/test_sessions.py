@@ -12,7 +12,7 @@ from django.test import Client
 from tests.web.conftest import PASSWORD, Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.access.token_limits import UNLIMITED
+from tocsin.access.roles import UNLIMITED
 from tocsin.core.runtime import clock
 from tocsin.people.changes import users
 from tocsin.people.models import User

@@ -20,7 +20,7 @@ from tocsin.alerts.models import Alert
 from tocsin.core import ids
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.runtime import clock
-from tocsin.escalation.changes.commands import policy_spec, save_policy
+from tocsin.escalation.commands import policy_spec, save_policy
 from tocsin.escalation.models import Policy, PolicyVersion
 from tocsin.inbound.models import ClientTable
 from tocsin.notify.models import Notification, Pause, Provider, SandboxMessage

@@ -11,17 +11,16 @@ from django.test import Client
 
 from tests.web.conftest import PASSWORD, Company, mails_leave
 from tocsin.access import tokens
-from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.audit import COMMAND_LINE, change_settings
 from tocsin.access.models import AuditEntry
-from tocsin.access.settings_commands import change_settings
-from tocsin.access.token_limits import UNLIMITED
+from tocsin.access.roles import UNLIMITED
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
 from tocsin.identity.models import BrowserSession
 from tocsin.notify.models import SandboxMessage
 from tocsin.people.changes import users
 from tocsin.people.models import User
-from tocsin.web.accounts import invitation
+from tocsin.web.accounts import views
 
 type BrowserOf = Callable[[User], Client]
 
@@ -82,11 +81,11 @@ def test_refused_password_looks_like_a_wrong_one(company: Company) -> None:
 
 def test_resets_and_invitations_by_password_are_off(company: Company) -> None:
     new = users.save_user({"username": "new", "email": "new@example.org"}, actor=COMMAND_LINE, now=clock.now())
-    link = invitation.link(new).removeprefix("http://localhost:8686")
+    link = views.link(new).removeprefix("http://localhost:8686")
     mark_break_glass(company.admin)
     set_up(sign_in="sso_only")
     assert Client().get(link).status_code == 410
-    assert invitation.link(new).endswith("/account/login/")
+    assert views.link(new).endswith("/account/login/")
     for address in ("bob@example.org", "alice@example.org"):
         Client().post("/account/password/reset/", {"email": address})
     mails_leave()

@@ -21,7 +21,7 @@ from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.text import signed_links
 from tocsin.notify.text.signed_links import LinkSubject
 from tocsin.people.models import User
-from tocsin.web.http.authorization import alert_actor
+from tocsin.web.http.request import alert_actor
 
 type Opens = Callable[..., int]
 

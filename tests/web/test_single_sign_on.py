@@ -21,12 +21,11 @@ from tests.doubles.openid import (
     unsigned,
 )
 from tests.web.conftest import PASSWORD, Company, make_user
-from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.audit import COMMAND_LINE, MAX_PER_ACTOR
 from tocsin.access.models import AuditEntry
-from tocsin.access.refusals import MAX_PER_ACTOR
 from tocsin.core.config import settings_store
 from tocsin.core.runtime import clock
-from tocsin.identity import commands, provider_documents
+from tocsin.identity import commands, oidc_tokens
 from tocsin.identity.models import IdentityProvider, LinkedIdentity, ScimUser
 from tocsin.people.changes import users
 from tocsin.people.models import Membership, User
@@ -37,7 +36,7 @@ ANN = {"sub": "ann-1", "email": "ann@example.org", "email_verified": True, "pref
 
 @pytest.fixture
 def idp() -> Iterator[OpenIdDouble]:
-    provider_documents.clear_cache()
+    oidc_tokens.clear_cache()
     with openid_double() as double:
         double.claims = {**ANN, "groups": ["Desk"]}
         yield double
@@ -380,7 +379,7 @@ def test_new_keys_of_the_provider_are_followed(company: Company, idp: OpenIdDoub
     idp.keys, idp.signs_with = ["second"], "second"
     client, response = sign_in(idp)
     assert "does not publish" in refused(client, response), "the keys were loaded this moment"
-    provider_documents.expire_cache(timedelta(seconds=11))
+    oidc_tokens.expire_cache(timedelta(seconds=11))
     client, _response = sign_in(idp)
     assert is_in(client)
 

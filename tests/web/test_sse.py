@@ -19,8 +19,8 @@ from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage
 from tocsin.people.changes import users
 from tocsin.people.models import User
-from tocsin.web.sse import endpoint
-from tocsin.web.sse.broadcaster import process_broadcaster
+from tocsin.web import sse
+from tocsin.web.sse import process_broadcaster
 
 type BrowserOf = Callable[[User], Client]
 
@@ -60,7 +60,7 @@ class Listener:
 
 async def during(listener: Listener, work: Callable[[], Any]) -> Any:
     """Runs `work` while the stream is open; then leaves."""
-    running = asyncio.create_task(endpoint.stream(listener.scope, listener.receive, listener.send))
+    running = asyncio.create_task(sse.stream(listener.scope, listener.receive, listener.send))
     try:
         return await work()
     finally:
@@ -73,7 +73,7 @@ def listening(company: Company) -> Iterator[None]:
     """The hub hears everything from now on."""
     process_broadcaster.start()
     yield
-    endpoint._open_streams.clear()
+    sse._open_streams.clear()
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_since_that_is_none_counts_as_now(cookie: str, since: str) -> None:
 
 def test_a_stranger_gets_no_stream(company: Company, cookie: str) -> None:
     async def status(listener: Listener) -> int:
-        await endpoint.stream(listener.scope, listener.receive, listener.send)
+        await sse.stream(listener.scope, listener.receive, listener.send)
         return await listener.status()
 
     assert asyncio.run(status(Listener("made-up"))) == 401
@@ -154,7 +154,7 @@ def test_a_stranger_gets_no_stream(company: Company, cookie: str) -> None:
 
 
 def test_a_stream_ends_when_its_session_does(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "SESSION_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(sse, "SESSION_CHECK_SECONDS", 0.0)
 
     async def story() -> tuple[str, str]:
         listener = Listener(cookie)
@@ -205,7 +205,7 @@ def test_hints_name_only_what_the_viewer_sees(
         async def work() -> list[tuple[str, str]]:
             assert await listener.status() == 200
             process_broadcaster.publish({f"alert:{hidden.pk}", *changes})
-            await asyncio.sleep(4 * endpoint.GATHER_SECONDS)
+            await asyncio.sleep(4 * sse.GATHER_SECONDS)
             process_broadcaster.publish({f"alert:{ours}", *changes})
             return [await listener.event()]
 
@@ -215,14 +215,14 @@ def test_hints_name_only_what_the_viewer_sees(
 
 
 def test_streams_per_user_are_limited(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "MAX_STREAMS_PER_USER", 1)
+    monkeypatch.setattr(sse, "MAX_STREAMS_PER_USER", 1)
 
     async def story() -> tuple[int, int]:
         first, second = Listener(cookie), Listener(cookie)
 
         async def work() -> tuple[int, int]:
             one = await first.status()
-            await endpoint.stream(second.scope, second.receive, second.send)
+            await sse.stream(second.scope, second.receive, second.send)
             return one, await second.status()
 
         return await during(first, work)

@@ -11,7 +11,7 @@ from tests.support.company import make_user
 from tests.support.walls import Side, build_side
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.access.token_limits import UNLIMITED, TokenLimits, TokenScope
+from tocsin.access.roles import UNLIMITED, TokenLimits, TokenScope
 from tocsin.alerts.models import Alert
 from tocsin.core.runtime import clock
 from tocsin.people.changes import api_tokens

@@ -15,8 +15,8 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core.config import environment
 from tocsin.core.runtime import clock
+from tocsin.notify import notices
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
-from tocsin.notify.enqueue import shift_reminders
 from tocsin.notify.models import SandboxMessage
 from tocsin.notify.text import signed_links
 from tocsin.notify.text.signed_links import LinkSubject
@@ -54,7 +54,7 @@ def state(swap: SwapRequest) -> str:
 
 
 def test_mail_of_a_request_carries_both_answers(company: Company, swap: SwapRequest) -> None:
-    shift_reminders.queue_pending_notices(clock.now())
+    notices.queue_pending_notices(clock.now())
     box = DeliveryDispatcher()
     while box.run_once():
         box.settle()

@@ -14,9 +14,9 @@ from tests.web.conftest import PASSWORD, Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import ApiToken, AuditEntry
-from tocsin.access.token_limits import UNLIMITED, TokenScope
+from tocsin.access.roles import UNLIMITED, TokenScope
 from tocsin.core.runtime import clock
-from tocsin.people.changes.service_accounts import save_service_account
+from tocsin.people.changes.api_tokens import save_service_account
 from tocsin.people.models import ServiceAccount, User
 
 type BrowserOf = Callable[[User], Client]

@@ -32,7 +32,7 @@ from tocsin.access import boundary, tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.boundary import BoundedManager
 from tocsin.access.models import AuditEntry
-from tocsin.access.token_limits import UNLIMITED, TokenLimits, TokenScope
+from tocsin.access.roles import UNLIMITED, TokenLimits, TokenScope
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import AlertStatus, CommandChannel
 from tocsin.api.application import api
@@ -42,7 +42,7 @@ from tocsin.core.db.row_security import viewer_transaction
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
-from tocsin.escalation.changes.commands import delete_policy, save_policy
+from tocsin.escalation.commands import delete_policy, save_policy
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import ClientTable, InboundMessage, Integration
 from tocsin.notify.inbound.responder_actions import press_button
@@ -54,7 +54,7 @@ from tocsin.outbound.models import Call, OutboundIntegration
 from tocsin.people.changes import users as people
 from tocsin.people.models import Group, Membership, User
 from tocsin.resources import registry, row_security, visibility
-from tocsin.web.sse import endpoint
+from tocsin.web import sse
 from tocsin.workflows.models import Workflow
 
 OURS, THEIRS = "qaoursq", "qbtheirsq"
@@ -614,7 +614,7 @@ def test_the_stream_names_only_visible_alerts(sides: tuple[Side, Side]) -> None:
     limit = visibility.boundary_of_user(ours.manager)
     assert limit is not None
     topics = frozenset({"alerts", f"alert:{own}", f"alert:{number}"})
-    assert endpoint._visible_topics(topics, limit) == {"alerts", f"alert:{own}"}
+    assert sse._visible_topics(topics, limit) == {"alerts", f"alert:{own}"}
 
 
 @pytest.fixture

@@ -6,20 +6,24 @@ Writes in the caller's Django transaction, so that a change and its entry are st
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import batched
 from typing import Any, Protocol
 
+from django.core.cache import cache
+from django.db import Error
 from django.db.models import Q
 from django.db.models.functions import Lower
 
 from tocsin.access import boundary
-from tocsin.access.audit_log.links import ERASE, change_for_erasure, digests_after_erasure
+from tocsin.access.audit_log import ERASE, change_for_erasure, digests_after_erasure
 from tocsin.access.models import AuditEntry
-from tocsin.access.token_limits import TokenLimits
-from tocsin.core.config import reencryption
+from tocsin.access.roles import TokenLimits
+from tocsin.core.config import crypto, settings_store
+from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import translatable
 from tocsin.core.validation.text_sanitizing import sanitize
 
@@ -247,4 +251,164 @@ def _masked(value: object) -> object:
         return mask_secrets(value)
     if isinstance(value, list | tuple):
         return [_masked(item) for item in value]
-    return reencryption.mask_encrypted(sanitize(value), MASK) if isinstance(value, str) else value
+    return crypto.mask_encrypted(sanitize(value), MASK) if isinstance(value, str) else value
+
+
+# ---------- config audit
+# The last part of every configuration command: writes the audit log, and makes all nodes reload.
+
+
+class NamedObject(Protocol):
+    """A configuration row with a name."""
+
+    @property
+    def pk(self) -> Any: ...
+    @property
+    def name(self) -> str: ...
+
+
+def record_config_audit(
+    object_type: str,
+    row: NamedObject,
+    before: Mapping[str, object] | None,
+    after: Mapping[str, object] | None,
+    *,
+    actor: AuditActor,
+    now: datetime,
+    secrets: Sequence[str] = (),
+) -> bool:
+    """Records that `row`, a `object_type`, was created (no `before`), deleted (no `after`) or changed, and makes nodes
+    reload.
+
+    `secrets` names the secrets that were set; their values are never recorded. Runs in the caller's Django transaction.
+    Returns False, and does nothing, if there is no difference.
+    """
+    if after is not None and secrets:
+        after = {**after, "secrets_changed": list(secrets)}
+    is_change = record_change(
+        actor,
+        now=now,
+        object_type=object_type,
+        object_id=row.pk,
+        object_name=row.name,
+        before=before,
+        after=after,
+        group_id=row.pk if object_type == "group" else getattr(row, "group_id", None),
+    )
+    if is_change:
+        settings_store.bump()
+    return is_change
+
+
+# ---------- history
+# Reads the audit log of one configuration object: who changed it last. Writes nothing.
+
+
+#: Maximum entries of an object that are searched.
+_MAX_ENTRIES = 50
+
+#: Listed in an entry besides the keys that differ.
+_SECRETS = "secrets_changed"
+
+
+def newest_change() -> int:
+    """Returns the id of the newest entry; 0 if there is none."""
+    return AuditEntry.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+
+
+def list_changes(
+    object_type: str, object_id: object, keys: Collection[str] = (), *, after: int = 0
+) -> Iterator[AuditEntry]:
+    """Yields the changes of an object with an id above `after`, newest first. If `keys` are given, only changes of one
+    of these keys of its spec, or of a secret."""
+    entries = AuditEntry.objects.filter(object_type=object_type, object_id=str(object_id), pk__gt=after)
+    for entry in entries.exclude(before__isnull=True, after__isnull=True).order_by("-pk")[:_MAX_ENTRIES]:
+        changed = {*(entry.before or ()), *(entry.after or ())}
+        if not keys or not changed.isdisjoint({*keys, _SECRETS}):
+            yield entry
+
+
+# ---------- refusals
+# Records in the audit log that a signed-in user or a token was refused: one entry for each request and hour.
+
+
+log = logging.getLogger(__name__)
+
+#: The action of a refusal.
+REFUSED = "refused"
+
+#: The same request of the same actor is recorded at most once in this time.
+QUIET_TIME = timedelta(hours=1)
+
+#: The maximum number of entries of an actor in that time: an actor that tries many addresses is in the log by then.
+MAX_PER_ACTOR = 60
+
+
+def record_refusal(actor: AuditActor, request: str, *, token: str = "", now: datetime) -> None:
+    """Records that `actor` was refused `request`, such as `DELETE /api/v1/groups/7`; `token` is the name of the token.
+
+    Never raises: a refusal is answered also while the database takes no writes.
+    """
+    try:
+        who = f"{actor.user_id} {token}"
+        if not is_recordable(who) or _count(f"refusal {who} {request}") > 1:
+            return
+        # As a command: the viewer may not see the entry, and the database would refuse to give back its id.
+        with boundary.command():
+            record(
+                actor,
+                REFUSED,
+                now=now,
+                object_type="request",
+                object_name=request,
+                after={"token_name": token} if token else None,
+            )
+    except Error as error:
+        log.warning("A refusal was not recorded: %s", error)
+
+
+def is_recordable(who: str) -> bool:
+    """Counts a refusal of `who`, and returns whether it is to be recorded."""
+    return _count(f"refusals {who}") <= MAX_PER_ACTOR
+
+
+def _count(key: str) -> int:
+    """Counts in the shared cache, and returns the number within the quiet time."""
+    if cache.add(key, 1, timeout=QUIET_TIME.total_seconds()):
+        return 1
+    try:
+        return cache.incr(key)
+    except ValueError:
+        # It has just expired.
+        return 1
+
+
+# ---------- settings commands
+# Changes the installation-wide settings: validates them, writes the audit log, and makes all nodes reload.
+
+
+#: Given new settings, raises Rejected if they would harm what a higher room knows; or applies their consequences after
+#: they were stored.
+CHECKS: Hooks[Callable[[dict[str, Any]], None]] = Hooks()
+REACTIONS: Hooks[Callable[[dict[str, Any]], None]] = Hooks()
+
+
+def change_settings(values: Mapping[str, object], *, actor: AuditActor, now: datetime) -> bool:
+    """Sets the given settings, and leaves the others. Returns whether any changed.
+
+    Raises Rejected, naming the setting, for an unknown name or an invalid value.
+    """
+    validated = settings_store.validated(values)
+    with boundary.command():
+        settings_store.lock()
+        for check in CHECKS.of():
+            check(validated)
+        before = {name: settings_store.get(name) for name in validated}
+        changed = record_change(
+            actor, now=now, object_type="settings", object_id="", object_name="settings", before=before, after=validated
+        )
+        if changed:
+            settings_store.write(validated)
+            for react in REACTIONS.of():
+                react(validated)
+    return changed

@@ -10,8 +10,8 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
-from tocsin.access.token_limits import TokenLimits, TokenScope
-from tocsin.core.stored_reason import MAX_CODE_CHARS
+from tocsin.access.roles import TokenLimits, TokenScope
+from tocsin.core.models import MAX_CODE_CHARS
 
 
 class ApiToken(models.Model):
@@ -106,7 +106,7 @@ class AuditChain(models.Model):
 
 
 class AuditForwarding(models.Model):
-    """How far the audit log was forwarded, one row: see `access.audit_log.forwarding`."""
+    """How far the audit log was forwarded, one row: see `access.audit_log`."""
 
     id = models.PositiveSmallIntegerField(primary_key=True)
     #: The sequence of the last entry that was sent.

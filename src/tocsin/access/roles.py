@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -92,3 +94,137 @@ def may(
         return True
     group_role = group_roles.get(group) if group is not None else None
     return group_role is not None and permission_scope(group_role, action) is not PermissionScope.NONE
+
+
+# ---------- token limits
+# What a token may do: its scope, and the groups and clients to which it is limited. Pure.
+#
+# A token never does more than its owner. `narrow` intersects the access of both, and is the only place that does.
+
+
+class TokenScope(StoredEnum):
+    """The kinds of permissions of a token. Each scope includes the previous ones."""
+
+    READ = translatable("read")
+    RESPOND = translatable("respond")
+    CONFIGURE = translatable("configure")
+    ADMIN = translatable("admin")
+
+
+#: The smallest scope with each permission.
+MIN_SCOPES: Mapping[Permission, TokenScope] = {
+    Permission.VIEW_ALERTS: TokenScope.READ,
+    Permission.VIEW_SELF: TokenScope.READ,
+    Permission.READ_AUDIT_LOG: TokenScope.READ,
+    Permission.RESPOND: TokenScope.RESPOND,
+    Permission.MANAGE_SELF: TokenScope.CONFIGURE,
+    # A script that only reads seldom needs phone numbers, and its token is often kept carelessly.
+    Permission.VIEW_ADDRESSES: TokenScope.CONFIGURE,
+    Permission.MANAGE_TEAMS: TokenScope.CONFIGURE,
+    Permission.MANAGE_ROUTING: TokenScope.CONFIGURE,
+    Permission.TEST_INTEGRATIONS: TokenScope.CONFIGURE,
+    Permission.ADMINISTER: TokenScope.ADMIN,
+}
+
+_ORDER = {scope: number for number, scope in enumerate(TokenScope)}
+
+#: The lifetime of a token without another one.
+DEFAULT_LIFETIME = timedelta(days=365)
+MAX_LIFETIME = timedelta(days=3 * 366)
+#: How long before its end the owner is warned.
+WARN_BEFORE = timedelta(days=14)
+
+
+def permissions_of(scope: TokenScope) -> frozenset[Permission]:
+    """Returns the permissions that a token of this scope may have."""
+    return frozenset(action for action, needed in MIN_SCOPES.items() if _ORDER[needed] <= _ORDER[scope])
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLimits:
+    """The limits of a token."""
+
+    scope: TokenScope
+    #: Ids of groups. Empty: not limited to groups.
+    groups: frozenset[int] = frozenset()
+    #: Names of clients. Empty: not limited to clients.
+    clients: frozenset[str] = frozenset()
+
+    def includes(self, other: TokenLimits) -> bool:
+        """Returns whether a token with the limits `other` can do nothing that one with these cannot."""
+        return (
+            _ORDER[other.scope] <= _ORDER[self.scope]
+            and _is_within(other.groups, self.groups)
+            and _is_within(_folded(other.clients), _folded(self.clients))
+        )
+
+
+#: A token that may do all that its owner may.
+UNLIMITED = TokenLimits(TokenScope.ADMIN)
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveAccess:
+    """The permissions of a user or token: what `people.permissions.Viewer` evaluates."""
+
+    role: Role
+    #: The role in each group of which the user is a member, by the group's id.
+    group_roles: Mapping[int, Role] = NO_GROUPS
+    #: The permissions that the role may have at all.
+    allowed: frozenset[Permission] = frozenset(Permission)
+    #: Names of clients; None: not limited to clients.
+    clients: frozenset[str] | None = None
+    #: Whether only objects of `group_roles` may be seen, whatever the installation's visibility is.
+    is_limited_to_groups: bool = False
+
+
+def narrow(owner: EffectiveAccess, limits: TokenLimits) -> EffectiveAccess:
+    """Returns the access of a token: that of its owner, within the limits."""
+    access = replace(owner, allowed=owner.allowed & permissions_of(limits.scope))
+    if limits.groups:
+        access = _narrow_to_groups(access, limits.groups)
+    if limits.clients or access.clients is not None:
+        access = _narrow_to_clients(access, limits)
+    return access
+
+
+def _narrow_to_clients(access: EffectiveAccess, limits: TokenLimits) -> EffectiveAccess:
+    """Leaves the alerts of clients, read only. Groups and clients together leave nothing: no token has both."""
+    clients = frozenset() if limits.groups else _common(access.clients, limits.clients)
+    return replace(
+        access,
+        role=Role.OBSERVER,
+        group_roles=NO_GROUPS,
+        allowed=access.allowed & {Permission.VIEW_ALERTS},
+        clients=clients,
+    )
+
+
+def _narrow_to_groups(access: EffectiveAccess, groups: frozenset[int]) -> EffectiveAccess:
+    """Leaves the roles in these groups. An administrator, who acts in every group, is a manager in them."""
+    group_roles = {group: access.group_roles[group] for group in groups if group in access.group_roles}
+    if access.role is Role.ADMIN:
+        group_roles = dict.fromkeys(groups, Role.MANAGER)
+    return replace(
+        access,
+        role=Role.OBSERVER,
+        group_roles={group: lower(role, Role.MANAGER) for group, role in group_roles.items()},
+        allowed=access.allowed - {Permission.ADMINISTER, Permission.VIEW_SELF, Permission.MANAGE_SELF},
+        is_limited_to_groups=True,
+    )
+
+
+def _is_within(names: frozenset[object], limit: frozenset[object]) -> bool:
+    return not limit or (bool(names) and names <= limit)
+
+
+def _common(owners: frozenset[str] | None, tokens: frozenset[str]) -> frozenset[str]:
+    """Returns the clients of both the owner and the token; None and an empty set limit nothing."""
+    if owners is None or not tokens:
+        return tokens if owners is None else owners
+    folded = _folded(tokens)
+    return frozenset(name for name in owners if name.casefold() in folded)
+
+
+def _folded(names: frozenset[str]) -> frozenset[str]:
+    return frozenset(name.casefold() for name in names)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tocsin.access.audit_log import forwarding, links
+from tocsin.access import audit_log
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 
 
 def access_tasks() -> tuple[PeriodicTask, ...]:
     """The tasks of a worker."""
     return (
-        PeriodicTask("audit chain", links.link_new, links.LINK_INTERVAL),
-        PeriodicTask("audit verification", links.verify_next, links.VERIFY_INTERVAL),
-        PeriodicTask("audit forwarding", forwarding.run_once, forwarding.FORWARD_INTERVAL),
+        PeriodicTask("audit chain", audit_log.link_new, audit_log.LINK_INTERVAL),
+        PeriodicTask("audit verification", audit_log.verify_next, audit_log.VERIFY_INTERVAL),
+        PeriodicTask("audit forwarding", audit_log.run_once, audit_log.FORWARD_INTERVAL),
     )

@@ -11,13 +11,14 @@ from django.db import InternalError
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor, AuditUser
 from tocsin.access.models import ApiToken, AuditEntry
-from tocsin.access.token_limits import DEFAULT_LIFETIME, MAX_LIFETIME, TokenLimits
+from tocsin.access.roles import DEFAULT_LIFETIME, MAX_LIFETIME, TokenLimits
 from tocsin.core import ids
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.models import Setting
 from tocsin.core.reasons import Person, ReasonType
-from tocsin.core.validation.field_errors import CONTROL_CHARACTER, rejected_at
-from tocsin.core.validation.naming_rules import has_control_character
+from tocsin.core.validation.field_errors import CONTROL_CHARACTER, has_control_character, rejected_at
 
 #: Number of characters of the secret stored in clear, shown in lists.
 PREFIX_CHARS = 6
@@ -191,3 +192,55 @@ def _created_state(token: ApiToken) -> dict[str, object]:
         **{name: value for name, value in limits.items() if value},
         "expires_at": token.expires_at.isoformat(),
     }
+
+
+# ---------- setup link
+# The one-time link that creates the first administrator. Only hashes of its tokens are stored.
+
+
+#: Every start creates a link. This many of the newest stay valid, so that the nodes of one installation do not
+#: invalidate each other's.
+MAX_LINKS = 10
+
+_NAME = "setup_link"
+
+_USED = ReasonType(
+    "setup_link.used", "This setup link has already been used or has expired. Restart Tocsin to get a new one."
+)
+
+
+def make() -> str:
+    """Creates a link and returns its token. The caller checks first that there is no administrator."""
+    token = ids.token()
+    with boundary.command():
+        settings_store.lock()
+        hashes = [*_hashes(), ids.token_hash(token).hex()]
+        Setting.objects.update_or_create(name=_NAME, defaults={"value": hashes[-MAX_LINKS:]})
+    return token
+
+
+def is_valid(token: str) -> bool:
+    """Returns whether `token` belongs to a valid link."""
+    hashed = ids.token_hash(token).hex()
+    # Compares with every hash, so that the time taken reveals nothing.
+    return sum(secrets.compare_digest(hashed, known) for known in _hashes()) > 0
+
+
+def consume(token: str) -> None:
+    """Invalidates every link, inside the caller's transaction, which holds the configuration lock.
+
+    Raises `Rejected("setup_link_used")` if `token` belongs to no valid link.
+    """
+    if not is_valid(token):
+        raise Rejected("setup_link_used", _USED())
+    revoke_all()
+
+
+def revoke_all() -> None:
+    """Invalidates every link, because an administrator exists."""
+    Setting.objects.filter(name=_NAME).delete()
+
+
+def _hashes() -> list[str]:
+    row = Setting.objects.filter(name=_NAME).first()
+    return list(row.value) if row else []

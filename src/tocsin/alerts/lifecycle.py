@@ -1,20 +1,23 @@
 """The lifecycle of an alert: (state, command, now) → new state and events, or a rejection that describes the state.
 
-Pure: never reads, writes or sends anything. Changes from a source's messages are in `alerts.source`.
+Pure: never reads, writes or sends anything. Changes from a source's messages are in `alerts.lifecycle`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from tocsin.alerts import reasons, undo
+from tocsin.alerts import reasons
 from tocsin.alerts.commands import (
+    SYSTEM,
     Acknowledge,
     Acknowledged,
+    Actor,
     AlertState,
     Assign,
     BaseCommand,
@@ -24,6 +27,7 @@ from tocsin.alerts.commands import (
     Escalate,
     ExpireAcknowledgement,
     Hold,
+    LastEvent,
     Merge,
     NewEvent,
     Reopen,
@@ -32,11 +36,179 @@ from tocsin.alerts.commands import (
     Transition,
     Unacknowledge,
     Unassign,
-    Undo,
 )
-from tocsin.alerts.states import ACTIVE, TERMINAL, AlertStatus, EventKind
+from tocsin.alerts.commands import Undo as UndoCommand
+from tocsin.alerts.states import ACTIVE, TERMINAL, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Ago, AlertRef, Person, Reason, ReasonType, as_reason, joined
+from tocsin.core.reasons import NO_REASON, Ago, AlertRef, Person, Reason, ReasonType, Term, as_reason, joined
+
+# ---------- undo
+# Reverses an actor's own last command: the data that an event stores for that, and the conditions. Pure.
+
+
+#: How long a command can be undone.
+UNDO_WINDOW = timedelta(minutes=1)
+
+_UNDOABLE = {
+    EventKind.ACKNOWLEDGED: reasons.ACKNOWLEDGEMENT,
+    EventKind.UNACKNOWLEDGED: reasons.UNACKNOWLEDGEMENT,
+    EventKind.ASSIGNED: reasons.ASSIGNMENT,
+    EventKind.UNASSIGNED: reasons.UNASSIGNMENT,
+    EventKind.PUT_ON_HOLD: reasons.SNOOZE,
+    EventKind.RESUMED: reasons.SNOOZE_END,
+    EventKind.CLOSED: reasons.CLOSE,
+    EventKind.CANCELLED: reasons.CANCEL,
+    EventKind.MERGED: reasons.MERGE,
+}
+
+#: Commands with an effect outside Tocsin cannot be undone.
+_NOT_UNDOABLE = {
+    EventKind.REPLIED: ReasonType(
+        "command.note_not_undoable", "A note cannot be undone: it may already have been read."
+    ),
+    EventKind.ESCALATED: ReasonType(
+        "command.escalation_not_undoable", "An escalation cannot be undone: someone may already have been paged."
+    ),
+    EventKind.REOPENED: ReasonType(
+        "command.reopening_not_undoable", "Reopening cannot be undone. Close the alert instead."
+    ),
+    EventKind.UNDONE: ReasonType("command.undo_not_undoable", "This was already undone. Repeat the command instead."),
+    EventKind.MERGED_INTO_THIS: ReasonType(
+        "command.merge_into_this_not_undoable", "Undo the merge on the alert that was merged into this one."
+    ),
+    EventKind.OPENED: ReasonType(
+        "command.opening_not_undoable", "There is nothing to undo. Close the alert as a false alarm instead."
+    ),
+}
+_NOT_UNDOABLE_OTHERWISE = ReasonType("command.not_undoable", "This cannot be undone.")
+_NOTHING_TO_UNDO = ReasonType("command.nothing_to_undo", "You have no command to undo on alert {alert}.")
+_CHANGED_SINCE = ReasonType(
+    "command.changed_since", "{user} changed alert {alert} after you, so you have no command to undo."
+)
+_UNDO_TOO_LATE = ReasonType("command.undo_too_late", "A command can be undone within one minute.")
+_RESPONDER_DELETED = ReasonType(
+    "command.responder_deleted", "Alert {alert} cannot be restored: the account of its previous responder was deleted."
+)
+_KEY_TAKEN = ReasonType("command.key_taken", "Alert {alert} is open for the same problem. Use that one instead.")
+
+_FIELDS = ("status", "owner_id", "owner_name", "hold_until", "closed_at", "merged_into")
+
+
+def undo(state: AlertState, command: UndoCommand, now: datetime) -> Transition:
+    """Returns the state before the actor's own last command, given within a minute and with nothing else since.
+
+    `state.deleted_user_ids` holds the users deleted in the meantime. Raises Rejected: `not_possible`, `too_late`,
+    `key_taken`.
+    """
+    last, alert, actor = state.last_event, AlertRef(state.id), command.actor.person
+    if last is None or command.actor.user_id is None:
+        raise Rejected("not_possible", _NOTHING_TO_UNDO(alert=alert))
+    if last.actor_id != command.actor.user_id:
+        raise Rejected("not_possible", _CHANGED_SINCE(user=Person(last.actor_name, last.actor_id), alert=alert))
+    if last.kind not in _UNDOABLE:
+        raise Rejected("not_possible", _NOT_UNDOABLE.get(last.kind, _NOT_UNDOABLE_OTHERWISE)())
+    if now - last.at > UNDO_WINDOW:
+        raise Rejected("too_late", _UNDO_TOO_LATE())
+    before = _restore(state, last.data.get("before"))
+    _reject_deleted_users(state, before)
+    holds_key = before.status in ACTIVE or (before.status is AlertStatus.MERGED and not state.is_parent_ended)
+    if holds_key and not state.holds_key:
+        require_key(state)
+    before = replace(before, holds_key=holds_key)
+    undone = _UNDOABLE[last.kind]()
+    data = {"undone": str(last.kind), **({"note": str(command.note)} if command.note else {})}
+    reason = reasons.UNDONE(actor=actor, command=undone)
+    event = NewEvent(state.id, EventKind.UNDONE, now, command.actor, reason, command.via, data)
+    child_ids = last.data.get("moved") if last.kind is EventKind.MERGED else None
+    moves = tuple((int(child), state.id) for child in child_ids) if isinstance(child_ids, list) else ()
+    merge_events: tuple[NewEvent, ...] = ()
+    if last.kind is EventKind.MERGED and state.merged_into is not None:
+        merge_events = _merge_undone_events(state, state.merged_into, command, [child for child, _ in moves], now)
+    children = tuple(child for child, _parent in moves) or before.children
+    answer = reasons.COMMAND_UNDONE(command=undone, alert=alert)
+    return Transition(replace(before, children=children), answer, (event, *merge_events), moves)
+
+
+def _merge_undone_events(
+    state: AlertState, into: int, command: UndoCommand, child_ids: Sequence[int], now: datetime
+) -> tuple[NewEvent, ...]:
+    """The entries of an undone merge on the parent, and on the alerts that had moved to it."""
+    actor, alert = command.actor.person, AlertRef(state.id)
+    parent_reason = reasons.MERGE_UNDONE(actor=actor, alert=alert)
+    child_reason = reasons.MERGE_ALONG_UNDONE(actor=actor, alert=alert, into=AlertRef(into))
+    entries = [(into, parent_reason), *((child, child_reason) for child in child_ids)]
+    return tuple(
+        NewEvent(alert_id, EventKind.UPDATED, now, command.actor, reason, command.via, {"undone": "merged"})
+        for alert_id, reason in entries
+    )
+
+
+def restored_user_ids(last: LastEvent | None) -> frozenset[int]:
+    """Returns the users whom an undo of this event would restore."""
+    stored = last.data.get("before") if last is not None else None
+    if not isinstance(stored, Mapping):
+        return frozenset()
+    user_ids = {int(user) for user in stored.get("acknowledged", ())}
+    return frozenset(user_ids | ({stored["owner_id"]} if stored.get("owner_id") is not None else set()))
+
+
+def _reject_deleted_users(state: AlertState, before: AlertState) -> None:
+    """Rejects an undo that would restore a deleted user. Inactive alerts lose a deleted owner, so an assigned state
+    without an owner had one that is deleted."""
+    user_ids = {*before.acknowledged, *([] if before.owner_id is None else [before.owner_id])}
+    if user_ids & state.deleted_user_ids or (before.status is AlertStatus.ASSIGNED and not before.is_owned):
+        raise Rejected("not_possible", _RESPONDER_DELETED(alert=AlertRef(state.id)))
+
+
+def require_key(state: AlertState) -> None:
+    """Raises `Rejected("key_taken")` if a newer active alert holds this alert's dedup key."""
+    if state.key_owner_id is not None:
+        raise Rejected("key_taken", _KEY_TAKEN(alert=AlertRef(state.key_owner_id)))
+
+
+def undo_data(before: AlertState, after: AlertState) -> dict[str, object]:
+    """Returns the event data from which `undo` restores the state: the changed fields, as JSON values."""
+    stored: dict[str, object] = {}
+    for name in _FIELDS:
+        old = getattr(before, name)
+        if old != getattr(after, name):
+            stored[name] = old.isoformat() if isinstance(old, datetime) else old
+    if before.acknowledged != after.acknowledged:
+        stored["acknowledged"] = {
+            str(user): [entry.at.isoformat(), entry.name] for user, entry in before.acknowledged.items()
+        }
+    return {"before": stored} if stored else {}
+
+
+def system_event(
+    alert_id: int,
+    kind: EventKind,
+    now: datetime,
+    reason: Reason,
+    command: BaseCommand | None = None,
+    data: Mapping[str, object] | None = None,
+) -> NewEvent:
+    """Returns an event that no command caused, or a command that Tocsin gave itself (`command`)."""
+    actor, via = (command.actor, command.via) if command else (SYSTEM, CommandChannel.POLICY)
+    return NewEvent(alert_id, kind, now, actor, reason, via, data or {})
+
+
+def _restore(state: AlertState, stored: Any) -> AlertState:
+    if not isinstance(stored, Mapping):
+        return state
+    changes: dict[str, Any] = {name: stored[name] for name in _FIELDS if name in stored}
+    if "status" in changes:
+        changes["status"] = AlertStatus(changes["status"])
+    for name in ("hold_until", "closed_at"):
+        if isinstance(changes.get(name), str):
+            changes[name] = datetime.fromisoformat(changes[name])
+    if "acknowledged" in stored:
+        changes["acknowledged"] = {
+            int(user): Acknowledged(datetime.fromisoformat(at), name)
+            for user, (at, name) in stored["acknowledged"].items()
+        }
+    return replace(state, **changes)
+
 
 #: How long a closed alert can be reopened. After that, a new alert is clearer.
 REOPEN_WINDOW = timedelta(hours=24)
@@ -97,8 +269,8 @@ def apply(state: AlertState, command: Command, now: datetime) -> Transition:
             return _merge(state, command, now)
         case Reopen():
             return _reopen(state, command, now)
-        case Undo():
-            return undo.undo(state, command, now)
+        case UndoCommand():
+            return undo(state, command, now)
         case _:
             assert_never(command)
 
@@ -400,7 +572,7 @@ def _reopen(state: AlertState, command: Reopen, now: datetime) -> Transition:
     alert = AlertRef(state.id)
     if state.closed_at is not None and now - state.closed_at > REOPEN_WINDOW:
         raise Rejected("too_late", _TOO_LATE_TO_REOPEN(alert=alert, ago=Ago(now - state.closed_at)))
-    undo.require_key(state)
+    require_key(state)
     after = replace(
         state,
         status=AlertStatus.OPEN,
@@ -442,7 +614,7 @@ def _user_transition(
     """Returns the transition with its single event, which stores the values that an undo restores."""
     note = command.note if isinstance(command.note, Reason) else command.note.strip()
     reason = reasons.WITH_NOTE(event=event, note=note) if note else event
-    event_data = {**(data or {}), **({"note": str(note)} if note else {}), **undo.undo_data(before, after)}
+    event_data = {**(data or {}), **({"note": str(note)} if note else {}), **undo_data(before, after)}
     return Transition(after, answer, (NewEvent(before.id, kind, now, command.actor, reason, command.via, event_data),))
 
 
@@ -456,4 +628,170 @@ def _system_transition(
     data: Mapping[str, object] | None = None,
 ) -> Transition:
     """Returns a transition made by Tocsin itself."""
-    return Transition(after, reason, (undo.system_event(before.id, kind, now, reason, command, data),))
+    return Transition(after, reason, (system_event(before.id, kind, now, reason, command, data),))
+
+
+# ---------- source
+# Changes that a source's messages make to an active alert: its fields, and its assignee at the source. Pure.
+
+
+#: Fields whose text is too long for a sentence. The event says only that they changed.
+_LONG = frozenset({"long_text", "short_text", "details", "custom", "tags"})
+
+#: Compared, but shown through another field in words.
+_UNLISTED_FIELDS = frozenset({"agent_id"})
+
+#: Pairs of a custom field and a column that together express the source's urgency or assignee.
+_PAIRED_COLUMNS: Mapping[str, str] = {"severity": "source_priority", "agent_id": "source_agent"}
+
+#: Maximum characters of a value in the timeline.
+_MAX_VALUE_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class SourceUpdate:
+    """The fields that a message changes, by name, and the event that lists them (None if nothing visible changed)."""
+
+    changes: Mapping[str, object]
+    event: NewEvent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TicketAgent:
+    """The ticket's assignee at the source: its text, and the user found by e-mail address, number or name."""
+
+    text: str = ""
+    user_id: int | None = None
+    #: The user's own name; empty if none was found.
+    user_name: str = ""
+
+    @property
+    def display_name(self) -> str:
+        """The name to show."""
+        return self.user_name or self.text
+
+    @property
+    def person(self) -> Person:
+        """The agent as a parameter of a reason."""
+        return Person(self.display_name, self.user_id)
+
+
+def compare_fields(
+    alert_id: int,
+    current: Mapping[str, object],
+    mapped: Mapping[str, object],
+    actor: Actor,
+    now: datetime,
+    written_fields: Collection[str] = (),
+) -> SourceUpdate:
+    """Compares an alert's current fields with those of a message.
+
+    Both are by field name, in the order in which changes are listed. A field that `mapped` lacks, or has as None (no
+    value at its path), stays: a shorter message deletes nothing. Mappings (`tags`, `custom`) are compared by name and
+    replaced as a whole. `written_fields` names fields whose value Tocsin itself wrote at the source; the event's
+    `written_fields` lists those that changed, which are no person's action.
+    """
+    changes: dict[str, object] = {}
+    field_changes: list[Reason] = []
+    data: dict[str, object] = {}
+    for name, new in mapped.items():
+        old = current.get(name)
+        if new is None:
+            continue
+        if isinstance(new, Mapping):
+            merged = _merged(old, new)
+            for part, (old_item, new_item) in _differences(old, merged).items():
+                if part not in _UNLISTED_FIELDS:
+                    field_changes.append(_field_change(part, old_item, new_item))
+                data[f"{name}.{part}"] = [_cut(old_item), _cut(new_item)]
+            if merged != (old or {}):
+                changes[name] = merged
+        elif new != old:
+            changes[name] = new
+            field_changes.append(_field_change(name, old, new))
+            data[name] = [_cut(old), _cut(new)]
+    if not field_changes:
+        return SourceUpdate(changes)
+    echoed = [name for name in data if _paired_column(name.rpartition(".")[2]) in written_fields]
+    kind = reasons.SOURCE_CONFIRMED if len(echoed) == len(data) else reasons.SOURCE_CHANGED
+    reason = kind(actor=actor.person, changes=joined(*field_changes))
+    event_data: dict[str, object] = {"changes": data, **({"own": echoed} if echoed else {})}
+    return SourceUpdate(
+        changes, NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, CommandChannel.INBOUND, event_data)
+    )
+
+
+def _paired_column(name: str) -> str:
+    return _PAIRED_COLUMNS.get(name, name)
+
+
+def apply_agent_change(
+    state: AlertState, before: TicketAgent, after: TicketAgent, actor: Actor, now: datetime
+) -> Transition:
+    """Applies a change of the ticket's assignee to an active alert: assigns it to the new one, or makes it open again.
+
+    `before` is the assignee in the previous message. If another user was assigned in Tocsin, they stay assigned when
+    the source unassigns its own. The source is newer than any click, so nothing is rejected.
+    """
+    if state.status not in ACTIVE or before.text == after.text:
+        return Transition(state, reasons.AGENT_UNCHANGED())
+    if after.text:
+        return _assign_agent(state, after, actor, now)
+    if not state.is_owned:
+        return Transition(state, reasons.NOT_ASSIGNED())
+    was_owner = state.owner_id == before.user_id if before.user_id is not None else state.owner_name == before.text
+    if not was_owner:
+        return Transition(state, reasons.ASSIGNED_IN_TOCSIN(user=state.owner))
+    reason = reasons.UNASSIGNED_AT_SOURCE(actor=actor.person, user=before.person)
+    unassigned = replace(state, owner_id=None, owner_name="", acknowledged={}, reminded_user_ids=frozenset())
+    if state.status is not AlertStatus.ON_HOLD:
+        unassigned = replace(unassigned, status=AlertStatus.OPEN)
+    return Transition(
+        unassigned, reason, (NewEvent(state.id, EventKind.UNASSIGNED, now, actor, reason, CommandChannel.INBOUND, {}),)
+    )
+
+
+def _assign_agent(state: AlertState, agent: TicketAgent, actor: Actor, now: datetime) -> Transition:
+    is_same = state.owner_id == agent.user_id if agent.user_id is not None else state.owner_name == agent.text
+    if state.is_owned and is_same:
+        return Transition(state, reasons.AGENT_ASSIGNED_ALREADY(user=agent.person))
+    assigned = replace(state, owner_id=agent.user_id, owner_name=agent.display_name)
+    if state.status is not AlertStatus.ON_HOLD:
+        assigned = replace(assigned, status=AlertStatus.ASSIGNED)
+    reason = describe_assignment(state, actor.person, agent.person)
+    data: dict[str, object] = {"user_id": agent.user_id, "name": agent.display_name}
+    return Transition(
+        assigned, reason, (NewEvent(state.id, EventKind.ASSIGNED, now, actor, reason, CommandChannel.INBOUND, data),)
+    )
+
+
+def _merged(old: object, new: Mapping[str, object]) -> dict[str, object]:
+    values = dict(old) if isinstance(old, Mapping) else {}
+    return {**values, **{name: value for name, value in new.items() if value is not None}}
+
+
+def _differences(old: object, merged: Mapping[str, object]) -> dict[str, tuple[object, object]]:
+    old_values = old if isinstance(old, Mapping) else {}
+    return {name: (old_values.get(name), value) for name, value in merged.items() if old_values.get(name) != value}
+
+
+def _field_change(name: str, old: object, new: object) -> Reason:
+    words = name.removeprefix("source_").replace("_", " ")
+    field = reasons.FIELD_TERMS.get(words, words)
+    if name in _LONG:
+        return reasons.LONG_FIELD_CHANGED(field=field)
+    if new in ("", [], {}):
+        return reasons.FIELD_REMOVED(field=field)
+    if old in (None, ""):
+        return reasons.FIELD_SET(field=field, new=_shown(name, new))
+    return reasons.FIELD_CHANGED(field=field, old=_shown(name, old), new=_shown(name, new))
+
+
+def _shown(name: str, value: object) -> Term | str:
+    text = _cut(value)
+    return reasons.PRIORITY_TERMS[Priority(text)] if name == "priority" and text in set(Priority) else text
+
+
+def _cut(value: object) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= _MAX_VALUE_CHARS else text[: _MAX_VALUE_CHARS - 1] + "…"

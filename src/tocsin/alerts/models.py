@@ -16,8 +16,8 @@ from django.db.models.functions import Now
 
 from tocsin.access.boundary import BoundedManager
 from tocsin.alerts.states import ACTIVE, INACTIVE, RESPONSES, AlertStatus, Priority
-from tocsin.core.db.trigram_index import TrigramIndex
-from tocsin.core.stored_reason import StoredReason
+from tocsin.core.db.queries import TrigramIndex
+from tocsin.core.models import StoredReason
 
 
 class Alert(models.Model):
@@ -105,7 +105,7 @@ class Alert(models.Model):
 
 
 class AlertText(models.Model):
-    """The searchable text of an alert, in upper case. `alerts.search_index` fills it in the background, so that
+    """The searchable text of an alert, in upper case. `alerts.store` fills it in the background, so that
     creating an alert does not wait."""
 
     alert = models.OneToOneField(
@@ -119,7 +119,7 @@ class AlertText(models.Model):
 
     class Meta:
         indexes = (
-            # Substring search among closed alerts. See `core.db.trigram_index`.
+            # Substring search among closed alerts. See `core.db.queries`.
             TrigramIndex(fields=("subject", "client", "source_id", "tags"), name="alerts_text_parts"),
         )
 

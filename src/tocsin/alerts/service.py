@@ -17,11 +17,24 @@ from psycopg.errors import ForeignKeyViolation
 
 from tocsin.access import boundary
 from tocsin.access.boundary import Boundary
-from tocsin.alerts import lifecycle, reasons, search_index, store, undo
-from tocsin.alerts.change_handlers import AlertChange, PagingConfig, call_handlers
-from tocsin.alerts.commands import Actor, AlertState, BaseCommand, Command, Merge, NewEvent, Reopen, Transition, Undo
+from tocsin.alerts import lifecycle, reasons, store
+from tocsin.alerts.commands import (
+    Actor,
+    AlertChange,
+    AlertCreation,
+    AlertState,
+    BaseCommand,
+    Command,
+    Merge,
+    NewAlert,
+    NewEvent,
+    PagingConfig,
+    Reopen,
+    Transition,
+    Undo,
+    call_handlers,
+)
 from tocsin.alerts.models import Alert
-from tocsin.alerts.new_alert import AlertCreation, NewAlert
 from tocsin.alerts.states import ACTIVE, TERMINAL, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -233,7 +246,7 @@ def apply_command_within(connection: Connection, alert: FoundAlert, command: Com
         command = replace_fields(command, into=_require_state(states, command.into.id))
     if isinstance(command, Undo):
         state = replace(
-            state, deleted_user_ids=store.deleted_users(connection, undo.restored_user_ids(state.last_event))
+            state, deleted_user_ids=store.deleted_users(connection, lifecycle.restored_user_ids(state.last_event))
         )
     transition = lifecycle.apply(state, command, now)
     changes = _changes(state, command, transition, states, now)
@@ -322,7 +335,7 @@ def set_tags_within(
     data = {"changes": {f"tags.{name}": [before.get(name), after.get(name)] for name in names}}
     event = NewEvent(alert.id, EventKind.UPDATED, now, actor, reason, via, data)
     store.write_tags(connection, alert.id, after)
-    search_index.refresh(connection, [alert.id])
+    store.refresh(connection, [alert.id])
     write(connection, [AlertChange(state, state, (event,))], now)
     publish_alert_changes(connection, [alert.id])
     return reasons.TAGS_ARE(changes=tag_changes)

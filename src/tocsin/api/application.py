@@ -13,122 +13,95 @@ from ninja.openapi.schema import OpenAPISchema
 from ninja.parser import Parser
 from ninja.renderers import BaseRenderer
 
-from tocsin.api import errors
-from tocsin.api.alerts import (
-    alert_commands,
-    alert_creation,
+from tocsin.api import (
     alerts,
-    client_alerts,
+    contact_methods,
     delayed_alerts,
-    manual_workflows,
-    pause,
-)
-from tocsin.api.docs import DocsPage
-from tocsin.api.framework import spec_schemas
-from tocsin.api.framework.auth import record_refusal
-from tocsin.api.inbound import (
-    client_tables,
-    heartbeats,
+    errors,
+    escalation_policies,
+    identity_providers,
+    imports,
     inbound_messages,
-    integration_preview,
-    integration_versions,
     integrations,
     maintenance_windows,
-    message_replay,
-)
-from tocsin.api.notify import deliveries, mail_replies, notifications, providers, sandbox_messages
-from tocsin.api.oncall import (
-    calendar,
-    calendar_feeds,
-    handovers,
-    holiday_calendars,
+    notifications,
     on_call,
     out_of_office,
-    overrides,
-    readiness,
-    schedule_preview,
+    outbound_integrations,
+    pause,
+    providers,
+    reports,
     schedules,
-    shift_reminders,
-    support_hours,
     swaps,
-)
-from tocsin.api.people import (
-    contact_methods,
-    groups,
-    identity_providers,
-    linked_identities,
-    notification_rules,
-    preferences,
-    push_devices,
-    scim_tokens,
-    service_accounts,
-    signed_in_devices,
+    system,
     tokens,
     users,
+    workflows,
 )
-from tocsin.api.response import escalation_policies, outbound_integrations, workflows
-from tocsin.api.system import audit_log, fairness, imports, reports, settings, system
+from tocsin.api.docs import DocsPage
+from tocsin.api.framework import resources
+from tocsin.api.framework.auth import record_refusal
 from tocsin.core.errors import Permanent, Rejected, Temporary
 
 #: In the order of the documentation.
 _RESOURCES = (
     alerts.routes,
-    client_alerts.routes,
+    alerts.client_alerts_routes,
     inbound_messages.routes,
+    notifications.notifications_routes,
     notifications.routes,
-    deliveries.routes,
-    mail_replies.routes,
-    sandbox_messages.routes,
+    notifications.mail_replies_routes,
+    notifications.sandbox_messages_routes,
     integrations.routes,
     outbound_integrations.routes,
     workflows.routes,
-    heartbeats.routes,
+    inbound_messages.heartbeats_routes,
     escalation_policies.routes,
-    client_tables.routes,
+    integrations.client_tables_routes,
     delayed_alerts.routes,
     maintenance_windows.routes,
     users.routes,
-    preferences.routes,
+    users.preferences_routes,
     contact_methods.routes,
-    notification_rules.routes,
-    push_devices.routes,
-    groups.routes,
+    contact_methods.notification_rules_routes,
+    contact_methods.push_devices_routes,
+    users.groups_routes,
     identity_providers.routes,
-    linked_identities.routes,
-    signed_in_devices.routes,
-    calendar.routes,
+    identity_providers.linked_identities_routes,
+    identity_providers.signed_in_devices_routes,
+    on_call.calendar_routes,
     schedules.routes,
-    overrides.routes,
     swaps.routes,
-    readiness.routes,
+    swaps.swaps_routes,
+    on_call.routes,
     out_of_office.routes,
-    shift_reminders.routes,
-    calendar_feeds.routes,
-    holiday_calendars.routes,
-    support_hours.routes,
+    out_of_office.shift_reminders_routes,
+    on_call.calendar_feeds_routes,
+    schedules.holiday_calendars_routes,
+    schedules.support_hours_routes,
     providers.routes,
     pause.routes,
     tokens.routes,
-    service_accounts.routes,
-    settings.routes,
-    audit_log.routes,
+    tokens.service_accounts_routes,
+    system.settings_routes,
+    system.audit_log_routes,
     system.routes,
     reports.routes,
     imports.routes,
 )
 #: Modules that add endpoints to the routers of the resources above.
 _ADDITIONAL_MODULES = (
-    alert_creation,
-    alert_commands,
-    manual_workflows,
-    integration_preview,
-    integration_versions,
-    message_replay,
+    alerts,
+    alerts,
+    workflows,
+    integrations,
+    integrations,
+    inbound_messages,
     on_call,
-    schedule_preview,
-    handovers,
-    fairness,
-    scim_tokens,
+    schedules,
+    schedules,
+    reports,
+    identity_providers,
 )
 
 _DESCRIPTION = """\
@@ -162,7 +135,7 @@ class _Api(NinjaAPI):
     def _openapi(self) -> OpenAPISchema:
         schema = super().get_openapi_schema()
         schema["components"]["schemas"]["Error"] = errors.ERROR_SCHEMA
-        spec_schemas.resolve(schema)
+        resources.resolve(schema)
         return schema
 
 

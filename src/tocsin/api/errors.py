@@ -9,8 +9,9 @@ import json
 import logging
 import secrets
 from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any
 
 import msgspec
 import psycopg
@@ -18,12 +19,11 @@ from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
 from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja.errors import HttpError, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, WithJsonSchema
 
-from tocsin.api.reasons import DATA
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.reason_json import render
-from tocsin.core.reasons import Reason, ReasonType, as_reason, joined
+from tocsin.core.reasons import Reason, ReasonType, as_reason, joined, render
 from tocsin.core.validation.field_errors import (
     AT_PATH,
     NESTED_TOO_DEEPLY,
@@ -35,6 +35,128 @@ from tocsin.core.validation.field_errors import (
     rejected_at,
 )
 from tocsin.core.validation.spec import InvalidValue
+
+# ---------- components
+# References to named schemas of the OpenAPI document that are not made from a pydantic model.
+
+
+COMPONENTS = "#/components/schemas/"
+_LIST = "PaginatedList_"
+
+#: Marks a schema that stands for a component, until `spec_schemas.resolve` replaces it.
+MARK = "x-component"
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A named schema of the document, for a body or an answer."""
+
+    name: str
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it is a page of a list."""
+        return self.name.startswith(_LIST)
+
+    @property
+    def reference(self) -> dict[str, str]:
+        """The reference to it."""
+        return {"$ref": COMPONENTS + self.name}
+
+    @property
+    def listed(self) -> Component:
+        """A page of a list of it."""
+        return Component(f"{_LIST}{self.name}_")
+
+    @property
+    def mark(self) -> dict[str, str]:
+        """The schema that stands for it in an operation."""
+        return {MARK: self.name}
+
+    @property
+    def annotation(self) -> WithJsonSchema:
+        """Annotates a field of another schema that contains the object."""
+        return WithJsonSchema(self.mark)
+
+
+# ---------- reasons
+# Reasons in responses: the sentence in the reader's language, with its code and parameters beside it.
+
+
+class _Parameter(BaseModel, extra="forbid"):
+    """An object that stands for a parameter which is neither a text nor a number."""
+
+
+class MomentParameter(_Parameter):
+    at: datetime
+
+
+class DayParameter(_Parameter):
+    day: date
+
+
+class DurationParameter(_Parameter):
+    seconds: float
+
+
+class AgoParameter(_Parameter):
+    seconds_ago: float
+
+
+class TermParameter(_Parameter):
+    term: str = Field(description="A fixed English word.")
+
+
+class PersonParameter(_Parameter):
+    name: str
+    user: int | None = Field(description="The user's ID.")
+
+
+class AlertParameter(_Parameter):
+    alert: int
+
+
+class NestedReason(_Parameter):
+    code: str
+    data: ReasonData
+
+
+#: One parameter, and all of a reason by name.
+_PARAMETER, DATA = Component("ReasonParameter"), Component("ReasonParameters")
+_SINGLE = (
+    str
+    | int
+    | MomentParameter
+    | DayParameter
+    | DurationParameter
+    | AgoParameter
+    | TermParameter
+    | PersonParameter
+    | AlertParameter
+    | NestedReason
+)
+
+#: The two fields beside a reason.
+ReasonCode = Annotated[
+    str, Field(description="The reason's stable code; see the reference of reason codes. Empty if there is no reason.")
+]
+ReasonData = Annotated[dict[str, Any], DATA.annotation, Field(description="The reason's parameters, by name.")]
+
+
+class ReasonSchema(BaseModel):
+    """A reason in a list of reasons."""
+
+    reason: str
+    reason_code: ReasonCode
+    reason_data: ReasonData
+
+
+def parameter_schemas() -> dict[str, Any]:
+    """Returns the schemas of a reason's parameters, by the name of the component."""
+    schema = TypeAdapter(_SINGLE | list[_SINGLE]).json_schema(ref_template=COMPONENTS + "{model}")
+    parameters = {"type": "object", "additionalProperties": _PARAMETER.reference, "title": DATA.name}
+    return {**schema.pop("$defs"), _PARAMETER.name: schema, DATA.name: parameters}
+
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
-from typing import Protocol
+from typing import Final, Protocol
 
-from tocsin.core.reasons import Reason
+import msgspec
+
+from tocsin.core.reasons import Reason, ReasonType
 
 #: A message's JSON object, or the object that a form, XML document or e-mail was decoded to.
 type Payload = dict[str, object]
@@ -91,3 +93,50 @@ def load(name: str) -> KindHooks:
     if not any(functions.values()):
         raise ValueError(f"{name}/__init__.py has none of the functions {', '.join(KindHooks.__slots__)}")
     return KindHooks(**functions)
+
+
+# ---------- embedded json
+# JSON objects that senders put into a text: in a form field, or in the message of an envelope. Pure.
+
+
+#: A text that is nested deeper is kept as text.
+_MAX_DEPTH: Final = 50
+
+
+def decode_object(text: object) -> Payload | None:
+    """Returns the JSON object in a text; None for any other text or value."""
+    if not isinstance(text, str) or not text.lstrip().startswith("{"):
+        return None
+    try:
+        decoded = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return decoded if isinstance(decoded, dict) and _is_shallow(decoded) else None
+
+
+def _is_shallow(value: dict[str, object]) -> bool:
+    level: list[dict[str, object] | list[object]] = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            inner
+            for node in level
+            for inner in (node.values() if isinstance(node, dict) else node)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return True
+    return False
+
+
+# ---------- reasons
+# Why a setting of an integration is rejected.
+
+
+# Problems of an integration's setting. Each completes a sentence that begins with its path.
+SETTING_NOT_A_MAP = ReasonType("integration.setting_not_a_map", "must map values, such as 1 = New.")
+SETTING_NOT_TEXT = ReasonType("integration.setting_not_text", "must be text of at most {maximum} characters.")
+SETTING_NOT_POSITIVE = ReasonType("integration.setting_not_positive", "must be greater than zero.")
+SETTING_NOT_CRON = ReasonType(
+    "integration.setting_not_cron", "must be five cron fields such as 0 3 * * *, which means 3:00 every day ({error})."
+)
+SETTING_NOT_A_URL = ReasonType("integration.setting_not_a_url", "must be a URL such as https://acme.haloitsm.com.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,10 +56,10 @@ def backup(
     with open_database(data_dir, migrate=False) as session:
         from tocsin.core.config import crypto
         from tocsin.core.runtime import clock
-        from tocsin.operate.backup import key_encryption, writing
+        from tocsin.operate.backup import archive, writing
 
         _measure_clock(session)
-        keys = key_encryption.seal(crypto.keys(), passphrase)
+        keys = archive.seal(crypto.secret_keys(), passphrase)
         manifest = writing.write(file.absolute(), clock.now(), keys=keys)
         _record(file.absolute(), manifest.made_at)
     if passphrase is None:
@@ -84,17 +85,17 @@ def restore(
     Stop Tocsin first. The whole file is verified before anything is changed; if it is damaged, nothing is changed.
     """
     configure(data_dir)
-    from tocsin.operate.backup import key_encryption
+    from tocsin.operate.backup import archive
     from tocsin.operate.backup.archive import BackupReader
 
     with BackupReader.open(file) as reader:
         reader.verify()
         keys = reader.manifest.keys
         settings = environment.current()
-        known_keys = settings.secret_keys or key_encryption.load_keys(settings.data_dir)
-        needs_passphrase = bool(keys.sealed) and not without_key and key_encryption.missing(keys, known_keys)
+        known_keys = settings.secret_keys or archive.load_keys(settings.data_dir)
+        needs_passphrase = bool(keys.sealed) and not without_key and archive.missing(keys, known_keys)
         passphrase = _read_passphrase(passphrase_file, confirm=False) if needs_passphrase else None
-        new_keys = key_encryption.choose_keys(keys, settings, passphrase, without_key=without_key)
+        new_keys = archive.choose_keys(keys, settings, passphrase, without_key=without_key)
         with open_database(data_dir, migrate=False) as session:
             from tocsin.notify import pause
             from tocsin.operate.backup import restoring
@@ -122,13 +123,13 @@ def _measure_clock(session: DatabaseSession) -> None:
 
 def _record(file: Path, now: datetime) -> None:
     """Record the backup for System, doctor and metrics. A database that only reads keeps none."""
-    from tocsin.core.config import last_backup
+    from tocsin.core.config import settings_store
     from tocsin.core.db import database
 
     location = f"{socket.gethostname()}:{file}"
     try:
         with database.connect(name="tocsin backup") as connection:
-            last_backup.record(connection, last_backup.LastBackup(now, location, file.stat().st_size))
+            settings_store.record(connection, settings_store.LastBackup(now, location, file.stat().st_size))
     except psycopg.Error as error:
         _echo(f"The backup is complete, but could not be recorded as the last one: {error}")
 
@@ -190,3 +191,105 @@ def _size(file: Path) -> str:
 
 def _echo(text: str) -> None:
     typer.echo(text, err=True)
+
+
+# ---------- keys
+# `tocsin keys`: replaces the secret key, for example after it leaked, and removes the old one.
+
+
+_UNFINISHED = ReasonType("keys.rotation_unfinished", "Still encrypted with an older key: {remaining}. Run it again.")
+_STILL_NEEDED = ReasonType(
+    "keys.still_needed", "Still encrypted with an older key: {remaining}. Run `tocsin keys rotate` first."
+)
+_NODE_WITHOUT_KEY = ReasonType(
+    "keys.node_without_key",
+    "{nodes} runs without the new key and could not decrypt what is encrypted with it. Add the new key "
+    "in front of the old one there, restart Tocsin, and run this command again. Nothing was "
+    "re-encrypted.",
+)
+
+app = typer.Typer(help="Rotate the key that encrypts stored secrets.", no_args_is_help=True, rich_markup_mode=None)
+
+#: Seconds to wait for all nodes. A node reports the keys that it knows every five seconds.
+_WAIT_FOR_NODES = 30
+
+
+@app.callback()
+def _group() -> None:
+    """Rotate the key that encrypts stored secrets."""
+
+
+@app.command()
+def rotate(data_dir: DataDir = None) -> None:
+    """Re-encrypt all secrets under the newest key.
+
+    Works while Tocsin runs. The newest key is the first one in TOCSIN_SECRET_KEY; if that is not set, a new key is
+    created in the data directory. After an interruption, run the command again: it continues where it stopped.
+    """
+    with open_database(data_dir):
+        from tocsin.access import audit
+        from tocsin.core.db import database
+        from tocsin.core.runtime import clock
+        from tocsin.operate import encryption
+
+        if encryption.begin_rotation():
+            _echo("Made a new key in the data directory.")
+        _wait_for_nodes()
+        total, last_line = 0, ""
+        for step in encryption.rotate():
+            total += step.values
+            line = f"{step.column.table}.{step.column.column}: {step.page * 100 // max(1, step.pages)} %"
+            if step.values and line != last_line:
+                _echo(f"{line}, {total:,} values so far")
+                last_line = line
+        with database.transaction() as connection:
+            remaining = encryption.count(connection)
+        if total:
+            audit.record(
+                audit.COMMAND_LINE, "rotate_keys", now=clock.now(), object_type="secret_key", after={"values": total}
+            )
+    for label, count in remaining.unreadable.items():
+        _echo(f"WARNING: {count:,} of {label} cannot be read with any known key, and stay as they are.")
+    if remaining.old:
+        raise Rejected("unfinished", _UNFINISHED(remaining=remaining.old_values))
+    _echo(f"{total:,} values re-encrypted. Nothing needs an older key any more; see `tocsin keys retire`.")
+
+
+@app.command()
+def retire(data_dir: DataDir = None) -> None:
+    """Remove old keys from the data directory.
+
+    Rejected while a stored secret needs them. Links in pages that were sent under an old key stop working; otherwise
+    they are valid for seven days.
+    """
+    with open_database(data_dir):
+        from tocsin.core.db import database
+        from tocsin.operate import encryption
+
+        with database.transaction() as connection:
+            remaining = encryption.count(connection)
+        if remaining.old:
+            raise Rejected("still_needed", _STILL_NEEDED(remaining=remaining.old_values))
+        removed = encryption.retire()
+    _echo(
+        f"{removed} old {'key' if removed == 1 else 'keys'} retired. Start Tocsin again." if removed else "No old key."
+    )
+
+
+def _wait_for_nodes() -> None:
+    """Wait until every running node knows the newest key. Raises Rejected("node_without_key") after a timeout."""
+    from tocsin.core.db import database
+    from tocsin.operate import encryption
+
+    deadline = time.monotonic() + _WAIT_FOR_NODES
+    while True:
+        with database.transaction() as connection:
+            outdated_nodes = encryption.nodes_without_newest_key(connection)
+        if not outdated_nodes:
+            return
+        if time.monotonic() >= deadline:
+            raise Rejected(
+                "node_without_key",
+                _NODE_WITHOUT_KEY(nodes=tuple(outdated_nodes)),
+            )
+        time.sleep(1)

@@ -14,8 +14,7 @@ import typer
 from typer.main import get_command
 
 import tocsin
-from tocsin.cli import apply, backup, catalogue, doctor, imports, keys, serve, service, simulate
-from tocsin.cli.accounts import scim, token, user
+from tocsin.cli import accounts, backup, configuration, doctor, serve
 from tocsin.cli.demo import command as demo
 from tocsin.core.config.environment import ConfigError, UnreadableFileError
 from tocsin.core.db import database
@@ -34,20 +33,20 @@ app = typer.Typer(
 
 app.command()(serve.serve)
 app.command()(demo.demo)
-app.command()(apply.apply)
-app.command()(apply.export)
-app.command()(simulate.simulate)
+app.command()(configuration.apply)
+app.command()(configuration.export)
+app.command()(configuration.simulate)
 app.command()(doctor.doctor)
 app.command()(serve.probe)
 app.command()(backup.backup)
 app.command()(backup.restore)
-app.add_typer(imports.app, name="import")
-app.add_typer(service.app, name="service")
-app.add_typer(user.app, name="user")
-app.add_typer(token.app, name="token")
-app.add_typer(scim.app, name="scim")
-app.add_typer(keys.app, name="keys")
-app.add_typer(catalogue.app, name="catalogue")
+app.add_typer(configuration.imports_app, name="import")
+app.add_typer(serve.app, name="service")
+app.add_typer(accounts.user_app, name="user")
+app.add_typer(accounts.token_app, name="token")
+app.add_typer(accounts.app, name="scim")
+app.add_typer(backup.app, name="keys")
+app.add_typer(configuration.app, name="catalogue")
 
 
 def main() -> None:

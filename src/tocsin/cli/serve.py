@@ -7,25 +7,33 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tocsin.cli.session import DatabaseSession, DataDir, configure, open_database
+from tocsin.cli.session import DatabaseSession, DataDir, configuration_folder, configure, open_database
+from tocsin.core import embedded_layout
 from tocsin.core.config import environment
 from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
-from tocsin.core.db import pooler, start_up
-from tocsin.core.errors import Temporary
-from tocsin.core.net import descriptors
+from tocsin.core.db import start_up
+from tocsin.core.embedded_layout import ROOT_DATA_DIR
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.net import http_server
 from tocsin.core.net.http_server import listen, make_server
 from tocsin.core.reasons import ReasonType
 from tocsin.core.runtime import logs
+from tocsin.operate import service
+from tocsin.operate.service import UnitLocation
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +110,7 @@ def run(
     """Serve until SIGTERM or SIGINT, then finish what is in flight. `on_ready` is called with the URL."""
     from tocsin.node import NodeProcess, NodeRole
 
-    descriptors.raise_limit()
+    http_server.raise_limit()
     node = NodeProcess(NodeRole(role), session.embedded)
 
     def ready() -> None:
@@ -139,8 +147,10 @@ def tell_service_manager(state: str) -> None:
 
 
 def _warn_of_pooler() -> None:
-    if pooler.shares_sessions():
-        log.warning("%s Changes are noticed up to a second later. %s", pooler.SHARES_SESSIONS(), pooler.USE_SESSIONS())
+    if start_up.shares_sessions():
+        log.warning(
+            "%s Changes are noticed up to a second later. %s", start_up.SHARES_SESSIONS(), start_up.USE_SESSIONS()
+        )
 
 
 def _exit(_number: int, _frame: object) -> None:
@@ -151,14 +161,12 @@ def _exit(_number: int, _frame: object) -> None:
 
 def _print_setup_link() -> None:
     """Print the one-time setup link if there is no administrator."""
-    from tocsin.access import setup_link
+    from tocsin.access import tokens
     from tocsin.access.roles import Role
     from tocsin.people.models import User
 
     if not User.objects.filter(role=Role.ADMIN, is_active=True).exists():
-        sys.stderr.write(
-            f"Make the first administrator: {environment.current().public_url}/setup/{setup_link.make()}\n"
-        )
+        sys.stderr.write(f"Make the first administrator: {environment.current().public_url}/setup/{tokens.make()}\n")
         sys.stderr.flush()
 
 
@@ -167,3 +175,167 @@ def _display_host(host: str) -> str:
     if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):  # noqa: S104 - compared, not bound
         return "localhost"
     return f"[{host}]" if ":" in host else host
+
+
+# ---------- service
+# `tocsin service`: installs a systemd unit, so that Tocsin starts with the machine and paging survives a reboot.
+# And how the command of a .deb or .rpm acts on the service.
+
+
+_NO_SYSTEMD = ReasonType("service.no_systemd", "This machine is not run by systemd; nothing was written.")
+_USE_OWN_INIT = ReasonType(
+    "service.use_own_init", "`tocsin service install --print` shows the unit; have your own init start that command."
+)
+_NEEDS_ROOT = ReasonType(
+    "service.needs_root",
+    "A service of the machine needs root: `sudo {program} service install`; or add --user for your own.",
+)
+_UNIT_IN_THE_WAY = ReasonType(
+    "service.unit_in_the_way", "{path} is there and was not written by this command: move it away."
+)
+_UNIT_OF_PACKAGE = ReasonType("service.unit_of_package", "The package has brought {path}; nothing was written.")
+_ENABLE_UNIT = ReasonType("service.enable_unit", "`systemctl enable --now tocsin` starts it, now and with the machine.")
+_PROGRAM_NOT_FOUND = ReasonType("service.program_not_found", "The program `tocsin` cannot be found.")
+_INSTALL_PROGRAM = ReasonType("service.install_program", "Install it with `uv tool install tocsin`.")
+_QUOTES_IN_PATH = ReasonType(
+    "service.quotes_in_path", "systemd cannot start a program whose path contains quotes: {path}."
+)
+_INSTALL_ELSEWHERE = ReasonType("service.install_elsewhere", "Install it elsewhere.")
+_COMMAND_FAILED = ReasonType("service.command_failed", "`{command}` failed: {error}.")
+
+app = typer.Typer(help="Run Tocsin as a service.", no_args_is_help=True, rich_markup_mode=None)
+
+#: Exists if systemd is the init system (sd_booted(3)).
+BOOTED = Path("/run/systemd/system")
+
+#: Root of the system-wide files.
+ROOT = Path("/")
+
+
+def act_as_packaged_service() -> None:
+    """For root, on a machine with the .deb or the .rpm: take the service's user, for good, and its variables, except
+    those that are set."""
+    if os.geteuid() != 0:
+        return
+    file = service.system_location(ROOT).environment
+    variables = service.read_environment(file.read_text()) if file.exists() else {}
+    for name, value in ({"TOCSIN_DATA_DIR": str(ROOT_DATA_DIR)} | variables).items():
+        os.environ.setdefault(name, value)
+    account = pwd.getpwnam(service.PACKAGE_USER)
+    os.initgroups(account.pw_name, account.pw_gid)
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+    os.environ["HOME"] = account.pw_dir
+
+
+@app.callback()
+def _group() -> None:
+    """Run Tocsin as a service."""
+
+
+@app.command()
+def install(
+    user: Annotated[bool, typer.Option("--user", help="Install for the current user instead of system-wide.")] = False,
+    only_print: Annotated[bool, typer.Option("--print", help="Print the unit without installing it.")] = False,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = DEFAULT_HOST,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = DEFAULT_PORT,
+    data_dir: DataDir = None,
+) -> None:
+    """Install Tocsin as a systemd service.
+
+    Writes a systemd unit, enables it and starts it. Tocsin then restarts after a crash or a reboot. The TOCSIN_*
+    variables of the current environment are stored for the service in a file that only its user can read.
+    """
+    settings = configure(data_dir)
+    location = service.user_location(configuration_folder()) if user else service.system_location(ROOT)
+    command = _command(host, port)
+    text = service.unit(location, command, settings.data_dir)
+    if only_print:
+        typer.echo(text, nl=False)
+        return
+    _refuse(location, command[0])
+    if not user and settings.database_url is None:
+        # The account is created here, because the service itself may not write to /etc.
+        embedded_layout.find_or_make()
+    if not user:
+        # Here too: the service may write to this folder, and to nothing above it.
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    _write_environment(location)
+    location.unit.parent.mkdir(parents=True, exist_ok=True)
+    location.unit.write_text(text)
+    for arguments in (["daemon-reload"], ["enable", service.NAME], ["restart", service.NAME]):
+        _run([*location.systemctl, *arguments])
+    _echo(f"{location.unit} is written, enabled and started.")
+    if user:
+        _enable_lingering()
+    _echo(
+        f"Settings: {location.environment}. Log, with the set-up link while there is no administrator: "
+        f"{location.journal}"
+    )
+
+
+def _refuse(location: UnitLocation, program: str) -> None:
+    """Raise an error, before anything is written, if the installation cannot succeed. `program` is Tocsin's path."""
+    of_package = ROOT / service.PACKAGE_UNIT.relative_to("/")
+    if not location.is_user and of_package.exists():
+        raise Permanent(_UNIT_OF_PACKAGE(path=str(of_package)), _ENABLE_UNIT())
+    if shutil.which("systemctl") is None or not BOOTED.is_dir():
+        raise Permanent(
+            _NO_SYSTEMD(),
+            _USE_OWN_INIT(),
+        )
+    if not location.is_user and os.geteuid() != 0:
+        raise Rejected(
+            "needs_root",
+            # By its path: sudo does not look where uv installs.
+            _NEEDS_ROOT(program=program),
+        )
+    if location.unit.exists() and not location.unit.read_text().startswith(service.MARK):
+        raise Rejected("in_the_way", _UNIT_IN_THE_WAY(path=str(location.unit)))
+
+
+def _command(host: str, port: int) -> list[str]:
+    """Return the command line that starts this installation of Tocsin."""
+    sibling = Path(sys.executable).with_name("tocsin")
+    program = str(sibling) if os.access(sibling, os.X_OK) else shutil.which("tocsin")
+    if program is None:
+        raise Permanent(_PROGRAM_NOT_FOUND(), _INSTALL_PROGRAM())
+    path = str(Path(program).absolute())
+    if any(character in path for character in "\"'\\"):
+        raise Permanent(_QUOTES_IN_PATH(path=path), _INSTALL_ELSEWHERE())
+    return [path, "serve", "--host", host, "--port", str(port)]
+
+
+def _write_environment(location: UnitLocation) -> None:
+    """Create the environment file, readable by its owner only. An existing file is not changed."""
+    variables = service.carried_variables(os.environ, Path.cwd())
+    location.environment.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(location.environment, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        if variables:
+            _echo(
+                f"{location.environment} is left as it is; this shell's {', '.join(sorted(variables))} are not added."
+            )
+        return
+    with os.fdopen(descriptor, "w") as file:
+        file.write(service.environment(variables))
+
+
+def _enable_lingering() -> None:
+    """Enable lingering. Without it a user's services stop at sign-out and do not start with the machine."""
+    command = ["loginctl", "enable-linger"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a constant command
+    if process.returncode != 0:
+        _echo('It ends when you sign out, until this was done once: sudo loginctl enable-linger "$USER"')
+
+
+def _run(command: list[str]) -> None:
+    process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no user input
+    if process.returncode != 0:
+        output = " ".join((process.stderr or process.stdout).split())
+        raise Permanent(_COMMAND_FAILED(command=" ".join(command), error=output or process.returncode))
+
+
+def _echo(text: str) -> None:
+    typer.echo(text, err=True)

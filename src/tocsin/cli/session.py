@@ -22,7 +22,7 @@ from tocsin.core.config import crypto, environment
 from tocsin.core.config.environment import Config
 from tocsin.core.db import database
 from tocsin.core.db.start_up import wait_for_database
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.operate import service
@@ -110,9 +110,9 @@ def _migrate(*, is_shared: bool) -> None:
     """Migrate the tables; existing ones are backed up first."""
     from tocsin.core.db import migrate, partitions
     from tocsin.core.runtime import clock
-    from tocsin.operate.backup import before_upgrade
+    from tocsin.operate.backup import writing
 
-    if migrate.migrate(before_upgrade.back_up, is_shared=is_shared):
+    if migrate.migrate(writing.back_up, is_shared=is_shared):
         partitions.create_current(clock.now())
 
 

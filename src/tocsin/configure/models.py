@@ -7,8 +7,8 @@ from enum import StrEnum
 from django.db import models
 from django.db.models import Q
 
+from tocsin.core.models import MAX_CODE_CHARS, named_reason
 from tocsin.core.reasons import Reason
-from tocsin.core.stored_reason import MAX_CODE_CHARS, named_reason
 
 
 class ImportState(StrEnum):

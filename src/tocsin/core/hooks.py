@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import datetime
+
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType, as_reason, joined
 
 
 class Hooks[F]:
@@ -31,3 +35,94 @@ class Hooks[F]:
             yield
         finally:
             self._functions = before
+
+
+# ---------- object hooks
+# Hooks by which higher rooms follow an object of a lower room.
+#
+# A room registers a function that lists references to an object, cleans up before its deletion, or reacts to a change
+# of it. Deleting and changing an object call every hook registered for its kind.
+
+
+#: Objects that reference another.
+CLIENT_TABLE = ReasonType("object.client_table", "client table {name}")
+HOLIDAY_CALENDAR = ReasonType("object.holiday_calendar", "holiday calendar {name}")
+INTEGRATION = ReasonType("object.integration", "integration {name}")
+MAINTENANCE_WINDOW = ReasonType("object.maintenance_window", "maintenance window {name}")
+OUTBOUND_INTEGRATION = ReasonType("object.outbound_integration", "outbound integration {name}")
+OVERRIDE = ReasonType("object.override", "an override of schedule {name}")
+POLICY = ReasonType("object.policy", "escalation policy {name}")
+SCHEDULE = ReasonType("object.schedule", "schedule {name}")
+SUPPORT_HOURS = ReasonType("object.support_hours", "support hours {name}")
+WORKFLOW = ReasonType("object.workflow", "workflow {name}")
+
+#: Given an object's id, returns the objects that reference it, such as `INTEGRATION(name="HaloITSM")`.
+type FindReferences = Callable[[int], Iterable[Reason | str]]
+
+#: Given the id of an object that is about to be deleted, deletes the data kept about it.
+type OnDelete = Callable[[int], None]
+
+#: Given the id of a changed object and the time of the change, applies the consequences.
+type OnChange = Callable[[int, datetime], None]
+
+#: By kind of object (`user`, `group`, `policy`, …). The last two are called in the transaction of the deletion, before
+#: it, and of the change, after it.
+REFERENCES: Hooks[FindReferences] = Hooks()
+DELETIONS: Hooks[OnDelete] = Hooks()
+CHANGES: Hooks[OnChange] = Hooks()
+
+#: Return a context in which the functions above find only what the viewer sees.
+VIEWERS: Hooks[Callable[[], AbstractContextManager[None]]] = Hooks()
+
+_MAX_LISTED_REFERENCES = 5
+
+IN_USE = ReasonType("object.in_use", "Can't delete {name}: it is used by {users}.")
+IN_USE_BY_MORE = ReasonType(
+    "object.in_use_by_more",
+    "Can't delete {name}: it is used by {users} and {count} other.",
+    "Can't delete {name}: it is used by {users} and {count} others.",
+)
+
+IN_USE_ELSEWHERE = ReasonType(
+    "object.in_use_elsewhere",
+    "Can't delete {name}: it is used by {count} object of another group.",
+    "Can't delete {name}: it is used by {count} objects of other groups.",
+)
+
+
+def run_deletion_hooks(kind: str, object_id: int) -> None:
+    """Deletes the data that other rooms keep about an object that is about to be deleted."""
+    for on_delete in DELETIONS.of(kind):
+        on_delete(object_id)
+
+
+def run_change_hooks(kind: str, object_id: int, now: datetime) -> None:
+    """Calls the hooks that other rooms registered for a change of this object."""
+    for on_change in CHANGES.of(kind):
+        on_change(object_id, now)
+
+
+def references_to(kind: str, object_id: int) -> list[Reason]:
+    """Returns descriptions of everything that references the object, without duplicates."""
+    references = (
+        as_reason(reference) for find_references in REFERENCES.of(kind) for reference in find_references(object_id)
+    )
+    return list(dict.fromkeys(references))
+
+
+def reject_if_referenced(kind: str, object_id: int, name: str) -> None:
+    """Raises `Rejected("in_use")` if the object is still in use, naming the references that the viewer sees."""
+    references = references_to(kind, object_id)
+    if not references:
+        return
+    with ExitStack() as stack:
+        for as_viewer in VIEWERS.of():
+            stack.enter_context(as_viewer())
+        visible = references_to(kind, object_id)
+    listed = tuple(visible[:_MAX_LISTED_REFERENCES])
+    remaining = max(len(references), len(visible)) - len(listed)
+    if not listed:
+        raise Rejected("in_use", IN_USE_ELSEWHERE(name=name, count=remaining))
+    if remaining > 0:
+        raise Rejected("in_use", IN_USE_BY_MORE(name=name, users=joined(*listed, separator=", "), count=remaining))
+    raise Rejected("in_use", IN_USE(name=name, users=listed))

@@ -13,20 +13,18 @@ from typing import Any
 import msgspec
 
 from tocsin.alerts import store
-from tocsin.alerts.change_handlers import AlertChange, PagingConfig, PagingMode
+from tocsin.alerts.commands import AlertChange, PagingConfig, PagingMode
 from tocsin.alerts.states import AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import as_reason
-from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, AcknowledgeEffect, CompiledPolicy
-from tocsin.escalation.policy.policy_cache import load_plans
-from tocsin.escalation.run import effects, run_store
+from tocsin.escalation.policy import RECIPIENTS_ONLY, AcknowledgeEffect, CompiledPolicy
+from tocsin.escalation.run import run_store
 from tocsin.escalation.run.alert_transitions import apply_transition as apply_run_transition
 from tocsin.escalation.run.alert_transitions import raise_priority, reroute, resume_run
-from tocsin.escalation.run.run_state import RunDecision, RunState, from_row, with_progress
-from tocsin.escalation.run.run_status import begin_run, has_required_acks
-from tocsin.escalation.run.run_store import NewRun
-from tocsin.notify.enqueue.cancel import ReversedAction, release_pages, restore_pages
+from tocsin.escalation.run.run_state import RunDecision, RunState, begin_run, from_row, has_required_acks, with_progress
+from tocsin.escalation.run.run_store import NewRun, load_plans
+from tocsin.notify.pages import ReversedAction, release_pages, restore_pages
 
 #: Events that affect a run although the alert's state stays the same.
 _RUN_EVENTS = frozenset({EventKind.ESCALATED, EventKind.REPLIED})
@@ -130,7 +128,7 @@ def _apply_changes(connection: Connection, changes: Sequence[AlertChange], now: 
     run_store.insert(connection, [NewRun(alert_id, *new) for alert_id, new in successors.items()])
     store.end_dry_run(connection, [alert for alert, new in successors.items() if _ends_dry_run(rows[alert], new)])
     store.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
-    effects.apply_effects(connection, decisions, now)
+    run_store.apply_effects(connection, decisions, now)
     if any(run.due_at is not None and run.due_at <= now for run in runs.values()):
         database.notify(connection, "runs")
 

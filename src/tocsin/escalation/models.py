@@ -10,7 +10,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
-from tocsin.core.stored_reason import StoredReason
+from tocsin.core.models import StoredReason
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.escalation.run.run_state import RunStatus
 
@@ -39,7 +39,7 @@ class PolicyVersion(models.Model):
     #: NULL once the policy is deleted: active runs keep their version.
     policy = models.ForeignKey(Policy, null=True, on_delete=models.SET_NULL, related_name="versions")
     number = models.PositiveIntegerField()
-    #: The format of `escalation.policy.policy`, with users and groups by id.
+    #: The format of `escalation.policy`, with users and groups by id.
     definition = models.JSONField()
     created_at = models.DateTimeField()
 

@@ -10,33 +10,34 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from tocsin.alerts import change_handlers, lifecycle, service, store
-from tocsin.alerts.change_handlers import AlertChange, PagingConfig
-from tocsin.alerts.commands import AlertState
+from msgspec.structs import replace as replace_state
+
+from tocsin.alerts import commands, lifecycle, service, store
+from tocsin.alerts.commands import SYSTEM, AlertChange, AlertState, NewEvent, PagingConfig
+from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.alerts.store import OpenQuestions
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
-from tocsin.core.db.split_batch import Batch, BatchRunner
-from tocsin.core.delivery.backoff import Backoff, doubling
-from tocsin.core.delivery.fair_queue import FairQueue
+from tocsin.core.db.database import Batch, BatchRunner, Connection
+from tocsin.core.delivery.circuit_breaker import Backoff, doubling
+from tocsin.core.delivery.job_pool import FairQueue
 from tocsin.core.reasons import as_reason, joined
 from tocsin.core.runtime import clock, tracing
+from tocsin.core.runtime.clock import MIN_REPORTED_ROLLBACK, round_jump
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.runtime.tracing import Span, SpanExporter, SpanKind
 from tocsin.escalation import reasons
-from tocsin.escalation.policy.policy_cache import load_plans
-from tocsin.escalation.run import effects, pending_pages, run_store, target_loader
+from tocsin.escalation.run import pending_pages, run_store
 from tocsin.escalation.run.engine import advance
-from tocsin.escalation.run.run_state import ActivePause, RunDecision, RunState
-from tocsin.escalation.run.run_store import NewRun
+from tocsin.escalation.run.run_state import ActivePause, RunDecision, RunState, derive_status, with_progress
+from tocsin.escalation.run.run_store import NewRun, load_plans
 from tocsin.escalation.run.target_resolution import TargetContext
 from tocsin.notify import pause as pauses
-from tocsin.notify.rules.notification_rules import count_pages
+from tocsin.notify.rules.page_planner import count_pages
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +183,7 @@ def _decide(
             failed.append((row["id"], problem))
     runs = pending_pages.users_with_pending_pages(connection, runs, now)
     states = store.load(connection, [run.alert_id for run in runs.values()])
-    context = target_loader.load_target_context(connection, runs.values(), now)
+    context = run_store.load_target_context(connection, runs.values(), now)
     decisions: list[tuple[int, RunDecision]] = []
     page_count = 0
     for row_id, run in runs.items():
@@ -247,7 +248,7 @@ def _write(
     )
     if successors:
         database.notify(connection, "runs")
-    effects.apply_effects(connection, decisions, now)
+    run_store.apply_effects(connection, decisions, now)
     _notify_handlers(connection, decisions, states, now)
     changed = [decision.run.alert_id for _row, decision in decisions if decision.events or decision.commands]
     if changed:
@@ -260,7 +261,7 @@ def _notify_handlers(
     """Passes the escalation's events (a fired step, the end) to the alert change handlers."""
     decided = [(states[decision.run.alert_id], decision) for _row, decision in decisions if decision.events]
     changes = [AlertChange(state, state, one.events, paging=_handover_paging(one)) for state, one in decided]
-    change_handlers.call_handlers(connection, changes, now)
+    commands.call_handlers(connection, changes, now)
 
 
 def _handover_paging(decision: RunDecision) -> PagingConfig | None:
@@ -316,4 +317,133 @@ def _fail(connection: Connection, row_id: int, error: Exception, now: datetime) 
     run_store.record_failure(connection, row_id, failures, message, reason, now + RETRIES.delay(failures))
     if failures == STUCK_AFTER:
         why = joined(reason, reasons.ERROR(error=message), separator=" ")
-        effects.notify_administrators(connection, row["alert_id"], why, now)
+        run_store.notify_administrators(connection, row["alert_id"], why, now)
+
+
+# ---------- clock rollback
+# Adjusts runs after a rollback of the database's clock, so that their timers fire as soon as they would have.
+#
+# The decision is pure. A step with a delay of ten minutes is due relative to the clock at which the delay began. Times
+# set by people stay: the end of a hold, and the end of a pause of all paging.
+
+
+#: Alerts that are read and written per batch.
+CHUNK = 500
+
+
+def shift_earlier(
+    run: RunState, alert: AlertState, by: timedelta, now: datetime, pause: ActivePause | None = None
+) -> RunState:
+    """Returns `run` after the clock was rolled back by `by`, to `now`. None of its timers is later than before.
+
+    `alert` is the state before the rollback; acknowledgements in the future are handled as in `acknowledged`. `pause`
+    is the pause of all paging in force at `now`.
+    """
+    progress = run.progress
+    after = shift_acknowledgements(alert, by, now)
+    confirmed_at = {user: _shift_past_time(at, by, now) for user, at in progress.ack_confirmed_at.items()}
+    reminded_at = {}
+    for user, at in progress.ack_reminder_sent_at.items():
+        moved_to = _shift_past_time(at, by, now)
+        since = _last_confirmed_at(user, after, confirmed_at)
+        # The order is preserved: an unanswered reminder stays unanswered, and an answered one stays answered.
+        if since is None or at >= (_last_confirmed_at(user, alert, progress.ack_confirmed_at) or at):
+            reminded_at[user] = moved_to if since is None else max(moved_to, since)
+        elif moved_to < since:
+            reminded_at[user] = moved_to
+    moved = with_progress(
+        run,
+        step_due_at=progress.step_due_at - by if progress.step_due_at is not None else None,
+        accept_by=progress.accept_by - by if progress.accept_by is not None else None,
+        paging_until={user: until - by for user, until in progress.paging_until.items()},
+        ack_reminder_sent_at=reminded_at,
+        ack_confirmed_at=confirmed_at,
+        **{
+            name: _shift_past_time(at, by, now)
+            for name in ("last_step_at", "exhausted_at", "paused_since", "escalate_requested_at", "assignee_page_at")
+            if (at := getattr(progress, name)) is not None
+        },
+    )
+    return derive_status(moved, after, now, pause if progress.pause_until is not None else None)
+
+
+def shift_acknowledgements(alert: AlertState, by: timedelta, now: datetime) -> AlertState:
+    """The alert, with acknowledgements in the future moved to when they really happened."""
+    entries = {user: replace(one, at=_shift_past_time(one.at, by, now)) for user, one in alert.acknowledged.items()}
+    return replace_state(alert, acknowledged=entries)
+
+
+def _last_confirmed_at(user: int, alert: AlertState, confirmed_at: Mapping[int, datetime]) -> datetime | None:
+    """When the user last acknowledged or confirmed; None when there is no acknowledgement."""
+    entry = alert.acknowledged.get(user)
+    return None if entry is None else max(entry.at, confirmed_at.get(user, entry.at))
+
+
+def _shift_past_time(at: datetime, by: timedelta, now: datetime) -> datetime:
+    """When something really happened: nothing has happened in the future."""
+    return at - by if at > now else at
+
+
+_WAITING = """
+SELECT a.id FROM alerts_alert a WHERE EXISTS (
+  SELECT FROM escalation_run r WHERE r.alert_id = a.id AND r.status <> 'ended' AND r.mode <> 'record')
+AND a.status IN ('open', 'assigned', 'on_hold') ORDER BY a.id FOR NO KEY UPDATE
+"""
+
+_CLOCK_ROLLBACK_READ = database.literal(
+    f"SELECT {run_store.COLUMNS} FROM escalation_run r WHERE r.alert_id = ANY(%s) AND r.status <> 'ended' ORDER BY r.id"
+)
+
+#: For runs that cannot be read, or wait for a retry.
+_SHIFT_DUE_AT = "UPDATE escalation_run SET due_at = due_at - %s WHERE id = ANY(%s) AND due_at > %s"
+
+
+def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
+    """Moves the timers of every active alert and locks the alerts for it. Returns the number of moved runs.
+
+    A rollback of a minute or more is noted on each alert's timeline.
+    """
+    ids = [row[0] for row in connection.execute(_WAITING).fetchall()]
+    current_pause = pauses.current_pause(connection, now)
+    pause = ActivePause(current_pause.until, current_pause.reason) if current_pause else None
+    moved = sum(_chunk(connection, ids[first : first + CHUNK], by, now, pause) for first in range(0, len(ids), CHUNK))
+    if moved:
+        database.notify(connection, "runs")
+    return moved
+
+
+def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime, pause: ActivePause | None) -> int:
+    rows = database.rows(connection, _CLOCK_ROLLBACK_READ, (ids,))
+    plans = load_plans(connection, {row["version_id"] for row in rows})
+    states = store.load(connection, ids)
+    runs: dict[int, RunState] = {}
+    unreadable_ids: list[int] = []
+    noted_ids: list[int] = []
+    for row in rows:
+        try:
+            before = run_store.run_from_row(row, plans)
+            run = shift_earlier(before, states[row["alert_id"]], by, now, pause)
+        except Exception:  # one bad row must not stop the others
+            log.exception("Run %s cannot be read after the clock was set back.", row["id"])
+            unreadable_ids.append(row["id"])
+            continue
+        if row["failures"]:
+            # Only the row knows when it is retried.
+            unreadable_ids.append(row["id"])
+        elif run != before:
+            runs[row["id"]] = run
+        if before.due_at is not None and run.due_at != before.due_at:
+            noted_ids.append(row["alert_id"])
+    run_store.update(connection, runs)
+    connection.execute(_SHIFT_DUE_AT, (by, unreadable_ids, now))
+    store.correct_after_rollback(connection, ids, by, now)
+    if noted_ids and by >= MIN_REPORTED_ROLLBACK:
+        reason = reasons.CLOCK_ROLLED_BACK(offset=round_jump(by))
+        events = [
+            NewEvent(alert, EventKind.ESCALATION_CONTINUED, now, SYSTEM, reason, CommandChannel.POLICY, {})
+            for alert in noted_ids
+        ]
+        store.insert_events(connection, events)
+    if noted_ids:
+        service.publish_alert_changes(connection, noted_ids)
+    return len(noted_ids)

@@ -7,36 +7,270 @@ permissions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.db.models import QuerySet
 from django.utils.text import slugify
+from pydantic import AfterValidator, Field, ValidationInfo
 
-from tocsin.access import audit, boundary, config_audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core import object_hooks
-from tocsin.core.config import config_version, crypto
+from tocsin.access.roles import Role
+from tocsin.core import hooks
+from tocsin.core.config import crypto, settings_store
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.net import egress
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.core.validation.field_errors import NAME_IN_USE
+from tocsin.core.validation import field_errors
+from tocsin.core.validation.field_errors import NAME_IN_USE, REQUIRED
 from tocsin.core.validation.server_origin import is_different_origin
-from tocsin.core.validation.spec import InvalidValue, SpecErrors
-from tocsin.identity import browser_sessions, reasons
+from tocsin.core.validation.spec import (
+    InvalidValue,
+    Line,
+    ListOf,
+    Name,
+    OneOf,
+    Secret,
+    Spec,
+    SpecErrors,
+    list_of,
+    list_of_choices,
+)
+from tocsin.identity import reasons, saml
 from tocsin.identity.models import BrowserSession, IdentityProvider, LinkedIdentity
 from tocsin.identity.presets import PRESETS, ProviderProtocol
-from tocsin.identity.saml.metadata import SamlProvider, read_metadata, usable_certificates
+from tocsin.identity.saml import MAX_CHARS, SamlProvider, normalize_certificate, read_metadata, usable_certificates
 from tocsin.identity.scim import tokens
 from tocsin.identity.scim.provisioned_groups import apply_directory_groups
-from tocsin.identity.specs import REFUSE, IdentityProviderSpec
 from tocsin.people.changes import users
-from tocsin.people.models import Group, Membership, User
-from tocsin.people.name_lookup import find_group
+from tocsin.people.changes.users import GroupRole
+from tocsin.people.member_roles import MemberRole
+from tocsin.people.models import Group, Membership, User, find_group
 from tocsin.people.reasons import NO_SUCH_GROUP
-from tocsin.people.second_factors import list_second_factors
-from tocsin.people.sign_in_rules import may_use_password
+from tocsin.people.sign_in_rules import list_second_factors, may_use_password
+
+# ---------- browser sessions
+# Signed-in browsers: lists them, ends them, and limits them to the setting `session_lifetime`.
+
+
+_LIMIT = """
+UPDATE django_session s SET expire_date = b.created_at + %s * interval '1 second' FROM identity_browsersession b
+WHERE b.session_key = s.session_key AND s.expire_date > b.created_at + %s * interval '1 second'
+"""
+
+
+def lifetime() -> timedelta:
+    """Returns how long a session lasts from its sign-in on."""
+    return field_errors.parse(settings_store.get(settings_store.SESSION_LIFETIME))
+
+
+def apply_lifetime(changed: dict[str, Any]) -> None:
+    """Ends sessions earlier after the setting was shortened."""
+    if "session_lifetime" in changed:
+        with connection.cursor() as cursor:
+            seconds = lifetime().total_seconds()
+            cursor.execute(_LIMIT, [seconds, seconds])
+
+
+def active_sessions(user: User | None, now: datetime) -> QuerySet[BrowserSession]:
+    """Returns the user's signed-in browsers, the last used first; those of all users without `user`."""
+    active = Session.objects.filter(expire_date__gt=now).values("session_key")
+    sessions = BrowserSession.objects.filter(session_key__in=active)
+    if user is not None:
+        sessions = sessions.filter(user=user)
+    return sessions.select_related("provider").order_by("-seen_at")
+
+
+def end(sessions: QuerySet[BrowserSession]) -> int:
+    """Ends these sessions at once. Returns their number."""
+    keys = list(sessions.values_list("session_key", flat=True))
+    Session.objects.filter(session_key__in=keys).delete()
+    BrowserSession.objects.filter(session_key__in=keys).delete()
+    return len(keys)
+
+
+def record_end(user: User, count: int, *, actor: AuditActor, now: datetime) -> None:
+    """Records that `count` sessions of the user were ended."""
+    audit.record(
+        actor,
+        "end_sessions",
+        now=now,
+        object_type="user",
+        object_id=user.pk,
+        object_name=user.username,
+        after={"count": count},
+    )
+
+
+# ---------- specs
+# Identity providers as YAML, the API and forms write them. The commands resolve names of groups.
+
+
+#: The value of `default_role` with which no one signs in whom no mapping fits.
+REFUSE = "refuse"
+
+_DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
+#: A part of a preset's issuer that is to be replaced.
+_PLACEHOLDERS = frozenset({"TENANT", "ORGANISATION", "HOST", "REALM", "APPLICATION"})
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+
+
+def _domain(text: str) -> str:
+    domain = text.removeprefix("@").lower()
+    if not _DOMAIN.fullmatch(domain):
+        raise InvalidValue(reasons.NOT_A_DOMAIN(value=text[:100]))
+    return domain
+
+
+def _url(url: str, info: ValidationInfo) -> str:
+    if not url:
+        return url
+    try:
+        egress.check_url(url)
+    except Permanent as problem:
+        raise InvalidValue(problem.reason) from None
+    if not url.startswith("https://") and not info.data.get("allow_private"):
+        raise InvalidValue(reasons.NOT_HTTPS())
+    return url
+
+
+def _issuer(text: str, info: ValidationInfo) -> str:
+    if info.data.get("kind") == ProviderProtocol.SAML:
+        return text
+    preset = PRESETS.get(info.data.get("preset") or "")
+    parts = set(re.split(r"[/.]", urlsplit(text).netloc + urlsplit(text).path)) if "://" in text else set()
+    if preset and parts & _PLACEHOLDERS:
+        raise InvalidValue(reasons.PRESET_ISSUER(form=preset.issuer_form))
+    return _url(text, info)
+
+
+def _scope(text: str) -> str:
+    if not _SCOPE.fullmatch(text):
+        raise InvalidValue(reasons.NOT_A_SCOPE(value=text[:100]))
+    return text
+
+
+#: The keys that only one kind of provider has.
+_OF_OIDC = frozenset({"client_id", "client_secret", "scopes"})
+_OF_SAML = frozenset({"metadata_url", "metadata", "sso_url", "certificates", "idp_initiated"})
+
+_ClaimName = Annotated[Line, Field(max_length=200)]
+
+
+class ClaimsSpec(Spec):
+    """Names of the claims. An empty one is the preset's. A dot leads into an object."""
+
+    username: _ClaimName = Field(default="", description="Claim with the username of a new user.")
+    email: _ClaimName = Field(default="", description="Claim with the email address.")
+    name: _ClaimName = Field(default="", description="Claim with the full name of a new user.")
+    groups: _ClaimName = Field(default="", description="Claim with the groups, which `roles` maps.")
+
+
+class GrantSpec(Spec):
+    """A membership that a value of the groups claim grants."""
+
+    group: Line = Field(min_length=1, max_length=200, description="Name of the group.")
+    role: GroupRole = Field(default="", description="Role for this group's objects, if higher than the user's own.")
+    on_call_roles: Annotated[tuple[MemberRole, ...], list_of_choices(MemberRole)] = Field(
+        default=(), description="On-call roles of the member, where no schedule applies."
+    )
+
+
+class RoleMappingSpec(Spec):
+    """What one value of the groups claim grants."""
+
+    claim: Line = Field(min_length=1, max_length=300, description="Value of the groups claim. Case is ignored.")
+    role: Annotated[Role, OneOf()] = Field(description="Role of the user. The highest one that fits applies.")
+    groups: ListOf[GrantSpec] = Field(default=(), description="Groups of which the user becomes a member.")
+
+    def check(self, errors: SpecErrors) -> None:
+        errors.add_duplicates("groups", (grant.group for grant in self.groups), "group")
+
+
+class IdentityProviderSpec(Spec):
+    """An identity provider, by which users sign in."""
+
+    name: Name = Field(description="Unique name, shown on the sign-in page. The redirect URI follows from the first.")
+    kind: Annotated[str, OneOf(tuple(ProviderProtocol))] = Field(
+        default=str(ProviderProtocol.OIDC), description="Protocol: OpenID Connect, or SAML 2.0."
+    )
+    preset: Annotated[str, OneOf(tuple(PRESETS))] = Field(
+        default="generic", description="Vendor, whose claims and scopes are the defaults."
+    )
+    allow_private: bool = Field(
+        default=False, description="Whether the provider may be at a private address, and be reached by http."
+    )
+    issuer: Annotated[Line, Field(max_length=500), AfterValidator(_issuer)] = Field(
+        default="",
+        description="Issuer, exactly as the provider names it. SAML: its entity ID, by default that of the metadata.",
+    )
+    client_id: Annotated[Line, Field(max_length=300)] = Field(default="", description="OIDC: client ID.")
+    client_secret: Secret = Field(
+        default="", description="OIDC: client secret. Without one, Tocsin is a public client with PKCE."
+    )
+    scopes: Annotated[tuple[str, ...], list_of(_scope, {})] = Field(
+        default=(), description="OIDC: scopes that are requested. Default: the preset's."
+    )
+    metadata_url: Annotated[Line, Field(max_length=1000), AfterValidator(_url)] = Field(
+        default="", description="SAML: URL of the provider's metadata, which are loaded again every hour."
+    )
+    metadata: Annotated[str, Field(max_length=MAX_CHARS, json_schema_extra={"writeOnly": True})] = Field(
+        default="", description="SAML: the provider's metadata, which replace issuer, `sso_url` and `certificates`."
+    )
+    sso_url: Annotated[Line, Field(max_length=1000), AfterValidator(_url)] = Field(
+        default="", description="SAML: the provider's address for single sign-on, with the HTTP-Redirect binding."
+    )
+    certificates: Annotated[tuple[str, ...], list_of(normalize_certificate, {}, max_length=20_000)] = Field(
+        default=(), description="SAML: certificates that sign, in PEM form. Two while the provider changes its own."
+    )
+    idp_initiated: bool = Field(default=False, description="SAML: whether a sign-in may begin at the provider.")
+    claims: ClaimsSpec = Field(default=ClaimsSpec(), description="Names of the claims. Default: the preset's.")
+    sign_up: bool = Field(
+        default=False, description="Whether the first sign-in of someone without an account creates one."
+    )
+    allowed_domains: Annotated[tuple[str, ...], list_of(_domain, {}, max_length=254)] = Field(
+        default=(), description="Domains of email addresses that may sign up or be linked. Default: any."
+    )
+    default_role: Annotated[str, OneOf((REFUSE, *Role))] = Field(
+        default=REFUSE, description="Role where no mapping fits. Default: the sign-in is refused."
+    )
+    roles: ListOf[RoleMappingSpec] = Field(default=(), description="What the values of the groups claim grant.")
+    scim: bool | None = Field(
+        default=None,
+        description="Whether it provisions users by SCIM, with a token from `tocsin scim`, its page or the API. "
+        "Default: unchanged.",
+    )
+    is_enabled: bool = Field(default=True, alias="enabled", description="Whether users can sign in by it.")
+
+    def check(self, errors: SpecErrors) -> None:
+        errors.add_duplicates("roles", (mapping.claim for mapping in self.roles), "claim")
+        is_saml = self.kind == ProviderProtocol.SAML
+        if (is_saml or not PRESETS[self.preset].says_email_verified) and not self.allowed_domains:
+            errors.add("allowed_domains", reasons.DOMAINS_NEEDED(), "missing")
+        all_keys = {field.alias or name for name, field in type(self).model_fields.items()}
+        self.reject_other_keys(all_keys - (_OF_OIDC if is_saml else _OF_SAML), errors)
+        if is_saml and not saml.is_installed():
+            errors.add("kind", reasons.SAML_NOT_INSTALLED(), "not_installed")
+        required: tuple[str, ...] = ("issuer", "client_id")
+        if is_saml:
+            has_metadata = self.metadata_url or self.metadata or errors.has("metadata_url", "metadata")
+            required = () if has_metadata else ("issuer", "sso_url", "certificates")
+        for key in required:
+            if not getattr(self, key):
+                errors.add(key, REQUIRED(), "missing")
+        if self.metadata_url:
+            for key in ("sso_url", "metadata"):
+                if getattr(self, key):
+                    errors.add(key, reasons.METADATA_OR_URL())
+
 
 IDENTITY_PROVIDER = ReasonType("object.identity_provider", "identity provider {name}")
 
@@ -96,7 +330,7 @@ def save_provider(
     that the provider pushes.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         parsed = IdentityProviderSpec.read(spec, check=_check(existing, now))
         saml = _saml_provider(parsed, now)
         before = provider_spec(existing) if existing else None
@@ -128,7 +362,7 @@ def save_provider(
         if parsed.scim is not None:
             tokens.set_enabled(provider, is_on=parsed.scim, actor=actor, now=now)
         changed = ["client_secret"] if secret != old_secret else []
-        config_audit.record(
+        audit.record_config_audit(
             "identity_provider", provider, before, provider_spec(provider), actor=actor, now=now, secrets=changed
         )
         # Users with a session get what the mapping gives at their next sign-in; those in pushed groups at once.
@@ -140,11 +374,11 @@ def save_provider(
 def delete_provider(provider: IdentityProvider, *, actor: AuditActor, now: datetime) -> None:
     """Deletes an identity provider with its links to users. What it granted stays, as if given manually."""
     with boundary.command():
-        config_version.lock()
-        object_hooks.reject_if_referenced("identity_provider", provider.pk, provider.name)
+        settings_store.lock()
+        hooks.reject_if_referenced("identity_provider", provider.pk, provider.name)
         User.objects.filter(role_source=provider.slug).update(role_source="")
         Membership.objects.filter(source=provider.slug).update(source="")
-        config_audit.record("identity_provider", provider, provider_spec(provider), None, actor=actor, now=now)
+        audit.record_config_audit("identity_provider", provider, provider_spec(provider), None, actor=actor, now=now)
         provider.delete()
 
 
@@ -154,7 +388,7 @@ def approve_link(link: LinkedIdentity, *, actor: AuditActor, now: datetime) -> N
     Raises `Rejected("not_found")` if another identity has asked since.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         found = LinkedIdentity.objects.select_for_update(of=("self",)).filter(pk=link.pk).first()
         if found is None:
             raise Rejected("not_found", reasons.ASKED_AGAIN())
@@ -173,7 +407,7 @@ def remove_link(link: LinkedIdentity, *, is_own: bool, actor: AuditActor, now: d
     """
     user, provider = link.user, link.provider
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         if is_own and not link.awaits_approval and not _has_other_sign_in(user, link):
             raise Rejected("last_sign_in", reasons.LAST_WAY())
         if link.role_by_hand and user.role_source == provider.slug:
@@ -181,7 +415,7 @@ def remove_link(link: LinkedIdentity, *, is_own: bool, actor: AuditActor, now: d
         _record_link(link, "unlink_identity", actor, now)
         link.delete()
         if not link.awaits_approval:
-            browser_sessions.end(BrowserSession.objects.filter(user=user, provider=provider))
+            end(BrowserSession.objects.filter(user=user, provider=provider))
 
 
 def _record_link(link: LinkedIdentity, action: str, actor: AuditActor, now: datetime) -> None:

@@ -13,8 +13,8 @@ from django.db.models import Max
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
-from tocsin.core import object_hooks
-from tocsin.core.config import config_version
+from tocsin.core import hooks
+from tocsin.core.config import settings_store
 from tocsin.identity.models import IdentityProvider
 from tocsin.identity.role_mapping import (
     NO_CHANGES,
@@ -47,7 +47,7 @@ def apply_grants(
     Break-glass and service accounts are never changed. Raises `Rejected("last_administrator")`.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         current = User.accounts.get(pk=user.pk)
         if current.is_break_glass or current.is_service_account:
             return
@@ -93,8 +93,8 @@ def write_memberships(
     for membership in memberships.filter(group__in=changes.removed).select_related("group"):
         membership.delete()
         _record(user, provider, membership.group, None, actor, now)
-    config_version.bump()
-    object_hooks.run_change_hooks("user", user.pk, now)
+    settings_store.bump()
+    hooks.run_change_hooks("user", user.pk, now)
 
 
 def _record(

@@ -4,18 +4,294 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final, Self
 
 from django.utils.translation import gettext_noop
 
-from tocsin.core.reasons import NO_REASON, Reason, Term, as_reason
-from tocsin.core.validation.naming_rules import MAX_LENGTH, name_problem
+from tocsin.core.reasons import NO_REASON, Param, Reason, Term, as_reason, reason_as_json, reason_from_json
+from tocsin.core.validation.field_errors import MAX_LENGTH, is_zone, name_problem
 from tocsin.core.validation.text_sanitizing import fold_login
-from tocsin.importers import reasons, zones
-from tocsin.importers.json_access import JsonObject
-from tocsin.importers.report import ConvertedConfig, FindingSeverity, ImportFinding, list_names
+from tocsin.importers import reasons
+from tocsin.importers.reasons import MORE_NAMES
+
+# ---------- json access
+# Reads values from another product's documents, whatever their type. Pure.
+
+
+type JsonObject = dict[str, Any]
+
+_FIRST_YEAR, _LAST_YEAR = 1971, 2200
+
+
+def objects_of(value: object) -> list[JsonObject]:
+    """The objects in a list; other values are ignored."""
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def without_duplicates(documents: Iterable[JsonObject]) -> list[JsonObject]:
+    """The documents without duplicate ids: objects added during pagination push others onto the next page."""
+    unique: dict[object, JsonObject] = {}
+    for index, document in enumerate(documents):
+        identity = document.get("id")
+        unique.setdefault(identity if isinstance(identity, str | int) and identity != "" else (index,), document)
+    return list(unique.values())
+
+
+def object_of(value: object) -> JsonObject:
+    """The value if it is an object, or else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def text_of(document: JsonObject, *names: str) -> str:
+    """The first of these values that is a text or a number, as text; "" if there is none."""
+    for name in names:
+        value = document.get(name)
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+            return str(value).strip()
+    return ""
+
+
+def int_of(document: JsonObject, name: str, default: int = 0) -> int:
+    """A non-negative integer; `default` for anything else."""
+    value = document.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**8 else default
+
+
+def parse_time(value: object) -> datetime | None:
+    """A time in UTC: ISO 8601 as in APIs, or milliseconds or `2026-01-05 09:00` (UTC) as in backups.
+
+    None if it is invalid or in an implausible year: `9999-12-31` means no end.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return datetime.fromtimestamp(value / 1000, UTC) if 0 < value < 7_258_118_400_000 else None
+    at = parse_local_time(value)
+    if at is None:
+        return None
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def parse_local_time(value: object) -> datetime | None:
+    """Like `parse_time`, with the zone as written, or none."""
+    if not isinstance(value, str):
+        return None
+    try:
+        at = datetime.fromisoformat(value.strip())
+    except ValueError:
+        return None
+    return at if _FIRST_YEAR <= at.year < _LAST_YEAR else None
+
+
+# ---------- report
+# The report of an import: findings with object, reason and remedy. Pure; never contains secrets.
+
+
+#: Names listed per line; the rest is only counted.
+_MAX_NAMES = 5
+
+
+class FindingSeverity(StrEnum):
+    """The importance of a finding."""
+
+    #: The object is missing: check this first.
+    OMITTED = "left out"
+    #: The object was imported, with differences.
+    CHANGED = "changed"
+    #: People have to do something themselves.
+    TO_DO = "to do"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportFinding:
+    """One line: the object, the difference, the reason and the remedy."""
+
+    severity: FindingSeverity
+    object: Reason
+    difference: Reason
+    reason: Reason = NO_REASON
+    remedy: Reason = NO_REASON
+
+    def __str__(self) -> str:
+        return f"{self.severity:<8}  {self.object}: {self.difference}. {self.reason} {self.remedy}".rstrip()
+
+    def as_json(self) -> dict[str, Any]:
+        """As stored in the run. `from_json` reads it back."""
+        return {
+            "weight": str(self.severity),
+            "object": reason_as_json(self.object),
+            "what": reason_as_json(self.difference),
+            "why": reason_as_json(self.reason),
+            "remedy": reason_as_json(self.remedy),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Reads a stored finding."""
+        return cls(
+            FindingSeverity(stored["weight"]),
+            *(reason_from_json(stored[name]) for name in ("object", "what", "why", "remedy")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedConfig:
+    """A configuration for `apply` by top-level key, and the report."""
+
+    configuration: Mapping[str, list[dict[str, Any]]] = field(repr=False)
+    findings: tuple[ImportFinding, ...] = ()
+
+    def counts(self) -> dict[str, int]:
+        """The number of objects by top-level key."""
+        # In the order of the file.
+        return {key: len(entries) for key, entries in self.configuration.items() if entries}
+
+
+def describe_count(key: str, count: int) -> str:
+    """The number of objects of a top-level key: "1 group", "2 groups", "1 escalation policy"."""
+    label = key.replace("_", " ")
+    if count == 1 and key != "support_hours":
+        label = f"{label.removesuffix('ies')}y" if label.endswith("ies") else label.removesuffix("s")
+    return f"{count} {label}"
+
+
+def list_names(names: Iterable[str]) -> Param:
+    """The first few names: "alice and bob", "alice, bob, … and 3 more"."""
+    unique = tuple(dict.fromkeys(names))
+    if len(unique) <= _MAX_NAMES:
+        return unique
+    return MORE_NAMES(names=", ".join(unique[:_MAX_NAMES]), count=len(unique) - _MAX_NAMES)
+
+
+def sort_by_severity(findings: Iterable[ImportFinding]) -> list[ImportFinding]:
+    """The findings sorted by importance: missing objects first."""
+    order = list(FindingSeverity)
+    return sorted(findings, key=lambda finding: order.index(finding.severity))
+
+
+def as_text(converted: ConvertedConfig) -> str:
+    """The report as lines of text."""
+    return "".join(f"{line}\n" for line in sort_by_severity(converted.findings))
+
+
+# ---------- zones
+# Time zones by the names of other products: those of Windows and of Ruby on Rails. Pure.
+
+
+#: The offset before a name: "(UTC-06:00) Central Time (US & Canada)", "(GMT+01:00) Bern".
+_OFFSET = re.compile(r"\s*\((?:UTC|GMT)[^)]*\)\s*")
+
+_ZONES: Final = {
+    "hawaii": "Pacific/Honolulu",
+    "alaska": "America/Anchorage",
+    "pacific time (us & canada)": "America/Los_Angeles",
+    "arizona": "America/Phoenix",
+    "mountain time (us & canada)": "America/Denver",
+    "central time (us & canada)": "America/Chicago",
+    "saskatchewan": "America/Regina",
+    "eastern time (us & canada)": "America/New_York",
+    "indiana (east)": "America/Indiana/Indianapolis",
+    "atlantic time (canada)": "America/Halifax",
+    "newfoundland": "America/St_Johns",
+    "mexico city": "America/Mexico_City",
+    "guadalajara, mexico city, monterrey": "America/Mexico_City",
+    "bogota": "America/Bogota",
+    "bogota, lima, quito, rio branco": "America/Bogota",
+    "lima": "America/Lima",
+    "caracas": "America/Caracas",
+    "santiago": "America/Santiago",
+    "brasilia": "America/Sao_Paulo",
+    "buenos aires": "America/Argentina/Buenos_Aires",
+    "city of buenos aires": "America/Argentina/Buenos_Aires",
+    "azores": "Atlantic/Azores",
+    "coordinated universal time": "UTC",
+    "dublin": "Europe/Dublin",
+    "edinburgh": "Europe/London",
+    "lisbon": "Europe/Lisbon",
+    "london": "Europe/London",
+    "dublin, edinburgh, lisbon, london": "Europe/London",
+    "casablanca": "Africa/Casablanca",
+    "amsterdam": "Europe/Amsterdam",
+    "berlin": "Europe/Berlin",
+    "bern": "Europe/Zurich",
+    "amsterdam, berlin, bern, rome, stockholm, vienna": "Europe/Berlin",
+    "belgrade, bratislava, budapest, ljubljana, prague": "Europe/Budapest",
+    "brussels": "Europe/Brussels",
+    "brussels, copenhagen, madrid, paris": "Europe/Paris",
+    "budapest": "Europe/Budapest",
+    "copenhagen": "Europe/Copenhagen",
+    "madrid": "Europe/Madrid",
+    "paris": "Europe/Paris",
+    "prague": "Europe/Prague",
+    "rome": "Europe/Rome",
+    "sarajevo, skopje, warsaw, zagreb": "Europe/Warsaw",
+    "stockholm": "Europe/Stockholm",
+    "vienna": "Europe/Vienna",
+    "warsaw": "Europe/Warsaw",
+    "zurich": "Europe/Zurich",
+    "athens": "Europe/Athens",
+    "athens, bucharest": "Europe/Bucharest",
+    "bucharest": "Europe/Bucharest",
+    "cairo": "Africa/Cairo",
+    "harare, pretoria": "Africa/Johannesburg",
+    "pretoria": "Africa/Johannesburg",
+    "helsinki": "Europe/Helsinki",
+    "helsinki, kyiv, riga, sofia, tallinn, vilnius": "Europe/Helsinki",
+    "kyiv": "Europe/Kyiv",
+    "jerusalem": "Asia/Jerusalem",
+    "istanbul": "Europe/Istanbul",
+    "nairobi": "Africa/Nairobi",
+    "riyadh": "Asia/Riyadh",
+    "kuwait, riyadh": "Asia/Riyadh",
+    "moscow": "Europe/Moscow",
+    "moscow, st. petersburg": "Europe/Moscow",
+    "tehran": "Asia/Tehran",
+    "abu dhabi": "Asia/Dubai",
+    "abu dhabi, muscat": "Asia/Dubai",
+    "karachi": "Asia/Karachi",
+    "islamabad, karachi": "Asia/Karachi",
+    "chennai": "Asia/Kolkata",
+    "chennai, kolkata, mumbai, new delhi": "Asia/Kolkata",
+    "kolkata": "Asia/Kolkata",
+    "mumbai": "Asia/Kolkata",
+    "new delhi": "Asia/Kolkata",
+    "kathmandu": "Asia/Kathmandu",
+    "dhaka": "Asia/Dhaka",
+    "bangkok": "Asia/Bangkok",
+    "bangkok, hanoi, jakarta": "Asia/Bangkok",
+    "jakarta": "Asia/Jakarta",
+    "beijing": "Asia/Shanghai",
+    "beijing, chongqing, hong kong, urumqi": "Asia/Shanghai",
+    "hong kong": "Asia/Hong_Kong",
+    "kuala lumpur": "Asia/Kuala_Lumpur",
+    "kuala lumpur, singapore": "Asia/Singapore",
+    "singapore": "Asia/Singapore",
+    "taipei": "Asia/Taipei",
+    "perth": "Australia/Perth",
+    "osaka, sapporo, tokyo": "Asia/Tokyo",
+    "tokyo": "Asia/Tokyo",
+    "seoul": "Asia/Seoul",
+    "adelaide": "Australia/Adelaide",
+    "darwin": "Australia/Darwin",
+    "brisbane": "Australia/Brisbane",
+    "canberra, melbourne, sydney": "Australia/Sydney",
+    "melbourne": "Australia/Melbourne",
+    "sydney": "Australia/Sydney",
+    "hobart": "Australia/Hobart",
+    "auckland": "Pacific/Auckland",
+    "auckland, wellington": "Pacific/Auckland",
+    "fiji": "Pacific/Fiji",
+}
+
+
+def zone(text: str) -> str | None:
+    """The tz database's name for a product's time zone; None if unknown."""
+    name = text.strip()
+    if name and is_zone(name):
+        return name
+    return _ZONES.get(_OFFSET.sub("", name).casefold())
+
 
 #: The top-level keys in the order of a file.
 KEYS = ("users", "groups", "schedules", "support_hours", "escalation_policies", "integrations", "maintenance_windows")
@@ -131,7 +407,7 @@ class ConfigBuilder:
     def resolve_zone(self, requested: object, subject: Reason, default: str = "UTC") -> str:
         """The time zone if it exists, or else `default`, which is reported."""
         name = str(requested or "").strip()
-        if (zone_name := zones.zone(name)) is not None:
+        if (zone_name := zone(name)) is not None:
             return zone_name
         if name:
             self.report_changed(

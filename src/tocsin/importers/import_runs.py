@@ -8,30 +8,131 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Final, Protocol
 
 from django.db import DatabaseError, connection, transaction
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
-from tocsin.configure import config_files, export, plan, yaml_loader
+from tocsin.configure import config_files, plan
 from tocsin.configure.config_files import ConfigFiles
 from tocsin.configure.models import ImportRun, ImportState
-from tocsin.core.config import config_version, crypto
+from tocsin.core.config import crypto, settings_store
 from tocsin.core.errors import Permanent, Rejected, RejectedAll, Temporary
-from tocsin.core.reasons import NO_REASON, Reason, joined, reason_as_json
+from tocsin.core.models import named_columns
+from tocsin.core.reasons import NO_REASON, Reason, joined, reason_as_json, translatable
 from tocsin.core.runtime import clock
-from tocsin.core.stored_reason import named_columns
 from tocsin.core.validation.field_errors import AT_PATH
-from tocsin.importers import existing_users, reasons
-from tocsin.importers.api_reader import InvalidKey
-from tocsin.importers.products import PRODUCTS, Product, ProductDocuments
-from tocsin.importers.report import sort_by_severity
+from tocsin.importers import alertops as alertops_client
+from tocsin.importers import grafana_oncall as oncall_client
+from tocsin.importers import opsgenie, people, reasons
+from tocsin.importers import opsgenie_reader as opsgenie_client
+from tocsin.importers import pagerduty as pagerduty_client
+from tocsin.importers.api_reader import ApiReader, InvalidKey, ProgressCallback
+from tocsin.importers.config_builder import ConvertedConfig, ExistingUser, sort_by_severity
+
+# ---------- products
+# The products that can be imported: name, API address, client and converter.
+
+
+#: All documents of an account, by kind.
+type ProductDocuments = Mapping[str, list[dict[str, Any]]]
+
+
+class Converter(Protocol):
+    """Converts documents to a configuration and a report."""
+
+    def __call__(
+        self,
+        documents: ProductDocuments,
+        now: datetime,
+        existing_users: Mapping[str, ExistingUser] | None = None,
+        *,
+        with_keys: bool = False,
+    ) -> ConvertedConfig: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One product."""
+
+    name: str
+    title: str
+    #: The usual URL of its API; "": each installation has its own.
+    base: str
+    #: The environment variable with the key for the command line.
+    key_variable: str
+    #: Where the key is created, in one line.
+    key_location: str
+    reader: Callable[[str, str, ProgressCallback], ApiReader]
+    fetch: Callable[[ApiReader, datetime], ProductDocuments]
+    convert: Converter
+    #: The reader of an export; None: there is none.
+    read_export: Callable[[bytes], ProductDocuments] | None = None
+
+
+PRODUCTS: Final[Mapping[str, Product]] = {
+    product.name: product
+    for product in (
+        Product(
+            name="opsgenie",
+            title="Opsgenie",
+            base=opsgenie_client.BASE,
+            key_variable="OPSGENIE_API_KEY",
+            key_location=translatable("Settings → API key management, with Read and Configuration access"),
+            reader=opsgenie_client.reader,
+            fetch=opsgenie_client.fetch,
+            convert=opsgenie.convert,
+            read_export=opsgenie_client.read,
+        ),
+        Product(
+            name="pagerduty",
+            title="PagerDuty",
+            base=pagerduty_client.BASE,
+            key_variable="PAGERDUTY_API_KEY",
+            key_location=translatable("Integrations → API Access Keys, read-only"),
+            reader=pagerduty_client.reader,
+            fetch=pagerduty_client.fetch,
+            convert=pagerduty_client.convert,
+        ),
+        Product(
+            name="grafana-oncall",
+            title="Grafana OnCall",
+            base="",
+            key_variable="GRAFANA_ONCALL_API_KEY",
+            key_location=translatable("Settings → API tokens"),
+            reader=oncall_client.reader,
+            fetch=oncall_client.fetch,
+            convert=oncall_client.convert,
+        ),
+        Product(
+            name="alertops",
+            title="AlertOps",
+            base=alertops_client.BASE,
+            key_variable="ALERTOPS_API_KEY",
+            key_location=translatable("Administration → Subscription Settings, or your profile"),
+            reader=alertops_client.reader,
+            fetch=alertops_client.fetch,
+            convert=alertops_client.convert,
+        ),
+    )
+}
+
+
+def fetch(product: Product, key: str, base: str, now: datetime, progress: ProgressCallback) -> ProductDocuments:
+    """Reads all documents of an account. Raises Permanent or Temporary with a message for users."""
+    reader = product.reader(key, base, progress)
+    try:
+        return product.fetch(reader, now)
+    finally:
+        reader.close()
+
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +221,7 @@ def _check(product: Product, key: str, base: str) -> str:
 
 def _create_run(product: Product, source: str, actor: AuditActor, now: datetime) -> ImportRun:
     with transaction.atomic():
-        config_version.lock()
+        settings_store.lock()
         if ImportRun.objects.filter(state__in=_RUNNING, beat_at__gte=now - HEARTBEAT_TIMEOUT).exists():
             raise Rejected("busy", reasons.ANOTHER_RUNNING())
         ImportRun.objects.all().delete()
@@ -193,8 +294,8 @@ def _read_account(
     documents = fetch(progress)
     progress(reasons.CONVERTING(), is_forced=True)
     now = clock.now()
-    converted = product.convert(documents, now, existing_users.users(now), with_keys=with_keys)
-    text = export.write(dict(converted.configuration))
+    converted = product.convert(documents, now, people.users(now), with_keys=with_keys)
+    text = plan.write(dict(converted.configuration))
     progress(reasons.COMPARING(), is_forced=True)
     lines: list[str] = []
     refusals: list[dict[str, Any]] = []
@@ -230,7 +331,7 @@ def _apply(run_id: int, actor: AuditActor) -> None:
 
 
 def _sources(text: str) -> ConfigFiles:
-    return config_files.collect([yaml_loader.parse(text, "import", Path())])
+    return config_files.collect([config_files.parse(text, "import", Path())])
 
 
 def _fail(run_id: int, problem: Reason) -> None:

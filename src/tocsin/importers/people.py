@@ -8,19 +8,39 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 from tocsin.core.errors import Rejected
-from tocsin.core.validation import durations
+from tocsin.core.validation import field_errors
 from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.importers import reasons
-from tocsin.importers.config_builder import ConfigBuilder
-from tocsin.importers.report import FindingSeverity
+from tocsin.importers.config_builder import ConfigBuilder, ExistingUser, FindingSeverity
+from tocsin.inbound.maintenance import MAX_USUAL_COVER
 from tocsin.notify.channels import phone_numbers
 from tocsin.people import addresses
+from tocsin.people.changes import out_of_office
+from tocsin.people.models import User
 from tocsin.people.notification_rules import MAX_RULE_DELAY, MAX_RULE_REPEATS, PRIORITIES
+
+# ---------- existing users
+# Loads the existing users, so that an import neither duplicates nor changes them.
+
+
+def users(now: datetime) -> dict[str, ExistingUser]:
+    """Existing users by lower-case e-mail address."""
+    absences: dict[int, list[dict[str, Any]]] = {}
+    for absence in out_of_office.rows().filter(ends_at__gt=now):
+        absences.setdefault(absence.user_id, []).append(out_of_office.nested_spec(absence))
+    return {
+        fold_login(user.email): ExistingUser(
+            user.username, user.role, user.name, user.time_zone, user.is_active, tuple(absences.get(user.pk, ()))
+        )
+        for user in User.objects.all()
+        if user.email
+    }
+
 
 _PHONE_CHARACTERS = re.compile(r"[0-9\s+()./-]*")
 _LABELS = {"email": "Email-Official", "sms": "SMS-Official", "voice": "Phone-Official-Mobile"}
@@ -242,7 +262,7 @@ def _label(contact_method: ImportedContactMethod, used_labels: set[str]) -> str:
 
 
 def _wait(delay: timedelta) -> dict[str, Any]:
-    return {"wait": durations.write(delay)} if delay else {}
+    return {"wait": field_errors.write(delay)} if delay else {}
 
 
 def _repeat(delays: Sequence[timedelta]) -> dict[str, Any] | None:
@@ -252,4 +272,50 @@ def _repeat(delays: Sequence[timedelta]) -> dict[str, Any] | None:
         return {}
     if len(intervals) > 1 or len(delays) - 1 > MAX_RULE_REPEATS:
         return None
-    return {"repeat": {"times": len(delays) - 1, "every": durations.write(intervals.pop())}}
+    return {"repeat": {"times": len(delays) - 1, "every": field_errors.write(intervals.pop())}}
+
+
+# ---------- maintenance
+# Converts other products' upcoming maintenance windows. Pure.
+
+
+_CLOCK = "%Y-%m-%d %H:%M"
+_REMEDY = reasons.ENTER_MAINTENANCE()
+
+
+def window(
+    builder: ConfigBuilder,
+    requested_name: str,
+    starts: datetime | None,
+    ends: datetime | None,
+    integrations: Iterable[str],
+) -> None:
+    """Adds a window that suppresses alerts of these integrations (by their new names).
+
+    Past windows are skipped silently; windows that cannot be converted are reported.
+    """
+    if ends is not None and ends <= builder.now:
+        return
+    subject, integration_names = reasons.MAINTENANCE(window=requested_name), list(dict.fromkeys(integrations))
+    if starts is None or ends is None or starts >= ends:
+        reason = reasons.NO_END()
+        builder.report_omitted(subject, reasons.NOT_IMPORTED(), reason, reasons.DISABLE_OR_ENTER())
+        return
+    if not integration_names:
+        # A window without integrations would apply to all of them.
+        builder.report_omitted(subject, reasons.NOT_IMPORTED(), reasons.NOTHING_AFFECTED(), _REMEDY)
+        return
+    name = builder.claim_name("maintenance_windows", requested_name)
+    builder.add(
+        "maintenance_windows",
+        {
+            "name": name,
+            "starts": starts.strftime(_CLOCK),
+            "ends": ends.strftime(_CLOCK),
+            "time_zone": "UTC",
+            "integrations": integration_names,
+            "action": "suppress",
+            # It was saved elsewhere, and doctor names it.
+            **({"anyway": True} if ends - max(starts, builder.now) > MAX_USUAL_COVER else {}),
+        },
+    )

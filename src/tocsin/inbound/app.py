@@ -9,20 +9,18 @@ from __future__ import annotations
 from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, BodyReader, ClientDisconnected, Receive, Send, send_error
 from tocsin.core.runtime import clock
+from tocsin.inbound import heartbeat_schedule, ingest_service, webhook_endpoint
 from tocsin.inbound.compat import alertmanager, opsgenie, pagerduty
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.heartbeats import schedule
-from tocsin.inbound.http import heartbeat_endpoint, reasons, test_token, webhook_endpoint
-from tocsin.inbound.http.ingest_service import HttpError, IngestService
-from tocsin.inbound.http.test_token import WebhookTestToken
+from tocsin.inbound.ingest_service import HttpError, IngestService, WebhookTestToken
 from tocsin.inbound.processing.committer import Committer
 
 PREFIX = "/in/"
 
 #: Path prefixes of webhooks and of the PagerDuty- and Opsgenie-compatible endpoints.
 _PREFIXES = (PREFIX, *pagerduty.PATHS, *opsgenie.PREFIXES)
-_TEST_PREFIX = f"{test_token.SEGMENT}/"
+_TEST_PREFIX = f"{ingest_service.SEGMENT}/"
 
 #: Codes of requests that name no integration.
 _UNKNOWN_SENDER = ("unknown_token", "unauthenticated")
@@ -73,32 +71,34 @@ class InboundApp:
         token, separator, suffix = scope["path"][len(PREFIX) :].partition("/")
         method: str = scope["method"]
         if method not in ("POST", *_EXTRA_METHODS):
-            raise HttpError(405, "method_not_allowed", reasons.POST_NEEDED(), _ALLOW)
+            raise HttpError(405, "method_not_allowed", ingest_service.POST_NEEDED(), _ALLOW)
         try:
             integration = await self.service.find_integration(token)
         except HttpError as error:
             # Responses to other methods must not reveal whether a token exists.
             raise (
-                error if method == "POST" else HttpError(405, "method_not_allowed", reasons.POST_NEEDED(), _ALLOW)
+                error
+                if method == "POST"
+                else HttpError(405, "method_not_allowed", ingest_service.POST_NEEDED(), _ALLOW)
             ) from None
-        if integration.normalizer.kind.name == schedule.KIND and not suffix.startswith(_TEST_PREFIX):
-            await heartbeat_endpoint.handle(
+        if integration.normalizer.kind.name == heartbeat_schedule.KIND and not suffix.startswith(_TEST_PREFIX):
+            await webhook_endpoint.handle_heartbeat(
                 self.service, integration, suffix if separator else "beat", scope, receive, send
             )
             return
         if method != "POST" and not (
             method == "GET" and scope["query_string"] and integration.normalizer.kind.accepts_get
         ):
-            raise HttpError(405, "method_not_allowed", reasons.POST_NEEDED(), _ALLOW)
+            raise HttpError(405, "method_not_allowed", ingest_service.POST_NEEDED(), _ALLOW)
         if separator and not suffix.startswith(_TEST_PREFIX):
-            raise HttpError(404, "unknown_token", reasons.UNKNOWN_TOKEN())
+            raise HttpError(404, "unknown_token", ingest_service.UNKNOWN_TOKEN())
         test = _check_test_token(suffix, integration) if separator else None
         await webhook_endpoint.handle(self.service, integration, scope, receive, send, test)
 
 
 def _check_test_token(suffix: str, integration: CompiledIntegration) -> WebhookTestToken:
     try:
-        return test_token.check(suffix.removeprefix(_TEST_PREFIX), integration.id, clock.now())
+        return ingest_service.check(suffix.removeprefix(_TEST_PREFIX), integration.id, clock.now())
     except Rejected as rejected:
         # Never handled as an ordinary message: that would page the integration's real recipients.
         raise HttpError(401, rejected.code, rejected.reason) from None

@@ -9,29 +9,28 @@ from psycopg import errors
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.inbound import email, heartbeats
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.email import imap_poller
-from tocsin.inbound.heartbeats import monitor
-from tocsin.inbound.http.refused_requests import RefusedRequests
-from tocsin.inbound.processing import delayed_alerts_task
-from tocsin.inbound.processing.alert_ids import AlertIdAllocator
-from tocsin.inbound.processing.drain import drain
-from tocsin.inbound.storage import retention, search_index
+from tocsin.inbound.ingest_service import RefusedRequests
+from tocsin.inbound.processing import drain
+from tocsin.inbound.processing.batch import AlertIdAllocator
+from tocsin.inbound.processing.drain import drain as drain_drain
+from tocsin.inbound.storage import retention
 
 
 def worker_tasks(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of a worker."""
 
     def drain_once() -> bool:
-        return drain(registry, AlertIdAllocator(), clock.now())
+        return drain_drain(registry, AlertIdAllocator(), clock.now())
 
     return (
         PeriodicTask("inbound drain", drain_once, timedelta(seconds=1), frozenset({"pending"})),
-        delayed_alerts_task.due_alerts_task(registry),
-        monitor.heartbeat_monitor_task(registry),
-        imap_poller.mailbox_polling_task(registry),
+        drain.due_alerts_task(registry),
+        heartbeats.heartbeat_monitor_task(registry),
+        email.mailbox_polling_task(registry),
         retention.retention_task(),
-        search_index.search_index_task(),
+        retention.search_index_task(),
     )
 
 

@@ -14,15 +14,14 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import AlertRef, Reason, joined
 from tocsin.core.validation.text_sanitizing import sanitize
-from tocsin.notify.inbound import delivery_receipts, opt_outs, responder_actions, voice_call
+from tocsin.notify.inbound import delivery_receipts, responder_actions
 from tocsin.notify.inbound.responder_actions import NOT_PAGED, Responder
+from tocsin.notify.interfaces import PHONES, ButtonResult, CallPrompt, CallState, InboundText, Receipt
 from tocsin.notify.mail_replies import process
-from tocsin.notify.provider_settings import PHONES
-from tocsin.notify.text import command_parser, reply_codes
+from tocsin.notify.text import command_parser, render
 from tocsin.notify.text.command_parser import ParsedCommand, Word
 from tocsin.notify.text.phrases import localize, phrase
 from tocsin.notify.text.sms import for_phones
-from tocsin.notify.webhooks import ButtonResult, CallPrompt, CallState, InboundText, Receipt
 
 #: The alert command channel that a reply on each notification channel is recorded under.
 _COMMAND_CHANNELS = {
@@ -64,7 +63,7 @@ class ProviderEventReceiver:
         return str(process.process_mail(self.provider, raw, self.now).reason)
 
     def handle_call(self, call_state: CallState) -> CallPrompt:
-        return voice_call.continue_call(self.provider, _storable(call_state), self.now)
+        return responder_actions.continue_call(self.provider, _storable(call_state), self.now)
 
     def handle_button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
         result, language = responder_actions.press_button(user_id, alert_id, command, CommandChannel(via), self.now)
@@ -99,14 +98,14 @@ class ProviderEventReceiver:
         match _parse_opt_out(message, command):
             case True:
                 # The vendor confirms a STOP itself.
-                opt_outs.opt_out(connection, message.channel, message.sender, self.provider, self.now)
+                delivery_receipts.opt_out(connection, message.channel, message.sender, self.provider, self.now)
                 return ""
             case False:
-                has_opted_in = opt_outs.opt_in(connection, message.channel, message.sender)
+                has_opted_in = delivery_receipts.opt_in(connection, message.channel, message.sender)
                 if message.opt_out is not None:
                     return ""
                 if has_opted_in:
-                    return localize(opt_outs.OPTED_IN(), responder.language)
+                    return localize(delivery_receipts.OPTED_IN(), responder.language)
                 # START changed nothing: "yes" is then an ordinary word.
         via = _COMMAND_CHANNELS.get(message.channel, CommandChannel.CHAT)
         if message.channel == "sms" and settings_store.load(connection)[settings_store.SMS_REPLY_CODES.name]:
@@ -137,14 +136,14 @@ class ProviderEventReceiver:
         """Like `_reply`, where a command must end with the reply code of its alert or of another alert that is open
         for the user: a message that names several alerts carries only the code of the first.
         """
-        command_text, code = reply_codes.split(text)
+        command_text, code = render.split(text)
         command = command_parser.parse_command(command_text)
         if not isinstance(command.action, CommandKind):
             return self._reply(connection, responder, command_parser.parse_command(text), via)
         numbers = responder_actions.open_for(connection, responder.id, self.now)
         if command.number is not None and responder_actions.was_paged_or_owns(connection, responder.id, command.number):
             numbers = [command.number, *(number for number in numbers if number != command.number)]
-        if numbers and (rejection := reply_codes.find_rejection(responder.id, numbers, code, command.action)):
+        if numbers and (rejection := render.find_rejection(responder.id, numbers, code, command.action)):
             return localize(rejection, responder.language)
         return self._reply(connection, responder, command, via)
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from tocsin.alerts.change_handlers import AlertChange
-from tocsin.alerts.commands import AlertState
+from tocsin.alerts.commands import AlertChange, AlertState
 from tocsin.alerts.states import TERMINAL, AlertStatus
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import AlertRef, Person, Reason, ReasonType
-from tocsin.notify.enqueue.all_clear import AlertEnded, queue_all_clear
+from tocsin.notify.models import Delivery, LastSent, MailReply, Notification, OptOut, SandboxMessage
+from tocsin.notify.pages import AlertEnded, queue_all_clear
 from tocsin.notify.text import formatting
+from tocsin.people.models import ContactMethod
 
 MAX_SUBJECT_CHARS = 120
 
@@ -110,3 +111,25 @@ def _responder_ids(change: AlertChange) -> frozenset[int]:
     user_ids |= {state.owner_id for state in states if state.owner_id is not None}
     user_ids |= {event.actor.user_id for event in change.events if event.actor.user_id is not None}
     return frozenset(user_ids)
+
+
+# ---------- erasure
+# Erases personal data when a user account is deleted: the addresses of sent messages, sandbox messages and mail
+# senders. The record that the user was paged, and of the user's actions, remains.
+
+
+def erase_user(user_id: int) -> None:
+    """Erases the user's addresses and sandbox messages. Runs inside the caller's transaction, before the account row is
+    deleted. An opt-out is kept while another user has the same contact method.
+    """
+    notifications = Notification.objects.filter(user=user_id)
+    Delivery.objects.filter(notification__in=notifications.values("pk")).update(
+        address="", error_code="", error_data={}
+    )
+    notifications.update(address="")
+    SandboxMessage.objects.filter(user=user_id).delete()
+    LastSent.objects.filter(recipient=user_id).delete()
+    MailReply.objects.filter(user=user_id).update(sender="", reason_code="", reason_data={})
+    for channel, address in ContactMethod.objects.filter(user=user_id).values_list("channel", "address"):
+        if not ContactMethod.objects.filter(channel=channel, address=address).exclude(user=user_id).exists():
+            OptOut.objects.filter(channel=channel, address=address).delete()

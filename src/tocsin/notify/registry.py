@@ -14,16 +14,16 @@ from tocsin.notify.channels.ntfy import NtfyChannel
 from tocsin.notify.channels.push import PushChannel
 from tocsin.notify.channels.sms import SmsChannel
 from tocsin.notify.channels.voice import VoiceChannel
-from tocsin.notify.integrations.apprise.provider import ChatServicesKind
-from tocsin.notify.integrations.http_gateway.provider import HttpGatewayKind
+from tocsin.notify.integrations.apprise import ChatServicesKind
+from tocsin.notify.integrations.http_gateway import HttpGatewayKind
 from tocsin.notify.integrations.mail_replies import MailRepliesKind
 from tocsin.notify.integrations.ntfy import NtfyKind
-from tocsin.notify.integrations.slack.provider import SlackKind
+from tocsin.notify.integrations.slack import SlackKind
 from tocsin.notify.integrations.smtp import SmtpKind
 from tocsin.notify.integrations.telegram import TelegramKind
-from tocsin.notify.integrations.telnyx.provider import TelnyxKind
-from tocsin.notify.integrations.twilio.provider import TwilioKind
-from tocsin.notify.integrations.web_push.provider import WebPushKind
+from tocsin.notify.integrations.telnyx import TelnyxKind
+from tocsin.notify.integrations.twilio import TwilioKind
+from tocsin.notify.integrations.web_push import WebPushKind
 from tocsin.notify.interfaces import Channel, ProviderKind
 
 _ALL: tuple[Channel, ...] = (EmailChannel(), PushChannel(), NtfyChannel(), ChatChannel(), SmsChannel(), VoiceChannel())

@@ -14,14 +14,11 @@ from zoneinfo import ZoneInfo
 from tocsin.access import boundary
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.oncall.calculation import final_schedule, schedules, shifts, weekly_windows
-from tocsin.oncall.calculation import holiday_calendars as holiday_days
+from tocsin.oncall.calculation import final_schedule, schedules, weekly_windows
 from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, SnapshotMember, SnapshotUser
-from tocsin.oncall.calculation.holiday_calendars import HolidayDays
-from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule
-from tocsin.oncall.calculation.shifts import ImportedShifts
-from tocsin.oncall.calculation.support_hours import CompiledSupportHours
+from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMember, SnapshotUser
+from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule, ImportedShifts
+from tocsin.oncall.calculation.weekly_windows import CompiledSupportHours, HolidayDays
 from tocsin.people.member_roles import MemberRole
 
 _GROUPS = "SELECT id, name FROM people_group WHERE id = ANY(%s)"
@@ -163,7 +160,7 @@ def holiday_calendars(connection: Connection, calendar_ids: Iterable[int]) -> di
     if not sorted_ids:
         return {}
     calendars = {
-        row["id"]: holiday_days.load(row["name"], row["country"], row["region"], row["days"])
+        row["id"]: weekly_windows.load_holiday_calendar(row["name"], row["country"], row["region"], row["days"])
         for row in database.rows(connection, _CALENDARS, (sorted_ids,))
     }
     for days in calendars.values():
@@ -251,7 +248,7 @@ def _schedules(connection: Connection, group_ids: list[int], earliest: datetime)
 def imported_spans(stored: Iterable[Sequence[Any]]) -> ImportedShifts:
     """Converts the imported shifts of a calendar from their stored form."""
     return ImportedShifts(
-        tuple((user, shifts.parse_utc(since), shifts.parse_utc(until)) for user, since, until in stored)
+        tuple((user, schedules.parse_utc(since), schedules.parse_utc(until)) for user, since, until in stored)
     )
 
 

@@ -11,8 +11,8 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
+from tocsin.core.models import MAX_CODE_CHARS, StoredReason, named_reason
 from tocsin.core.reasons import Reason, reason_from
-from tocsin.core.stored_reason import MAX_CODE_CHARS, StoredReason, named_reason
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.oncall.states import FeedKind, SwapState
 from tocsin.people.member_roles import MemberRole
@@ -207,7 +207,7 @@ class CalendarImport(models.Model):
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="imports")
     #: The shift's name.
     shift = models.CharField(max_length=100)
-    #: Sealed: see `oncall.changes.calendar_urls`.
+    #: Sealed: see `oncall.changes.specs`.
     url = models.TextField()
     #: When it is next imported.
     due_at = models.DateTimeField()
@@ -278,7 +278,7 @@ class HandoverNote(models.Model):
     edited_by = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
     edited_at = models.DateTimeField(null=True)
     sent_at = models.DateTimeField(null=True)
-    #: The facts as they were mailed; see `reports.handover.facts`. Empty until then.
+    #: The facts as they were mailed; see `reports.handover`. Empty until then.
     facts = models.JSONField(default=list, db_default=[])
 
     objects: ClassVar[models.Manager[HandoverNote]] = BoundedManager()

@@ -15,14 +15,14 @@ from psycopg import errors
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.runtime import clock, clock_jump
-from tocsin.core.runtime.clock_jump import ClockJump, describe_jump
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.clock import ClockJump, describe_jump
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.escalation import clock_rollback as escalation
+from tocsin.escalation import tasks as escalation
+from tocsin.inbound import heartbeats
 from tocsin.inbound.deciding.state import DelayReason
-from tocsin.inbound.heartbeats import monitor
 from tocsin.inbound.storage import dedup_key_store
-from tocsin.notify.dispatch import clock_rollback as deliveries
+from tocsin.notify.dispatch import dispatcher as deliveries
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def _forget_nodes(connection: Connection, by: timedelta, now: datetime) -> None:
 # then waits on.
 _REPAIRS: tuple[ClockRepair, ...] = (
     Timers("notify_pause", ("started_at",), "ended_at IS NULL"),
-    monitor.correct_after_rollback,
+    heartbeats.correct_after_rollback,
     dedup_key_store.lock_all_keys,
     Timers("inbound_delayedalert", ("due_at", "since"), f"delay_reason IN ({_RELATIVE_DELAYS})", key="key_hash"),
     Timers("inbound_ratewindow", ("until", "at"), key="hash", histories=("times",)),
@@ -129,7 +129,7 @@ def run_once(read: Callable[[Connection], datetime] = clock.database_now) -> boo
 
 def _check_clock(read: Callable[[Connection], datetime]) -> ClockJump:
     with database.transaction() as connection:
-        now, jump = clock_jump.observe(connection, read)
+        now, jump = clock.observe(connection, read)
         if jump.is_rollback:
             for repair in _REPAIRS:
                 _repair(connection, repair, -jump.amount, now)

@@ -18,23 +18,9 @@ from django.db import connection as django_connection
 from tocsin.core.db import database, start_up
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import ReasonType, Term
-from tocsin.core.runtime.daemon_threads import start_call
-from tocsin.operate.checks import (
-    address,
-    alerts,
-    backups,
-    integrations,
-    machine,
-    mailboxes,
-    on_call,
-    people,
-    providers,
-    running,
-    security,
-)
+from tocsin.core.runtime.periodic_tasks import start_call
 from tocsin.operate.checks import database as postgres
-from tocsin.operate.checks import outbound as outbound_checks
-from tocsin.operate.checks import workflows as workflow_checks
+from tocsin.operate.checks import integrations, machine, people
 from tocsin.operate.finding import HealthFinding, reason_of_future
 
 log = logging.getLogger(__name__)
@@ -89,21 +75,21 @@ _DATABASE = HealthCheck(Term("database"), lambda connection, now: postgres.check
 
 #: The checks that need Tocsin's tables.
 CHECKS: tuple[HealthCheck, ...] = (
-    HealthCheck(Term("running"), lambda connection, now: running.check(connection), is_cheap=True),
-    HealthCheck(Term("alerts"), lambda connection, now: alerts.check(connection), is_cheap=True),
+    HealthCheck(Term("running"), lambda connection, now: machine.check_running(connection), is_cheap=True),
+    HealthCheck(Term("alerts"), lambda connection, now: people.check_alerts(connection), is_cheap=True),
     HealthCheck(Term("connections"), lambda connection, now: postgres.check_connections(connection)),
-    HealthCheck(Term("secrets"), lambda connection, now: providers.check_secrets(connection)),
-    HealthCheck(Term("backups"), backups.check, is_cheap=True),
-    HealthCheck(Term("keys"), lambda connection, now: security.check_keys(connection)),
-    HealthCheck(Term("audit log"), security.check_audit_log),
-    HealthCheck(Term("audit log"), security.check_forwarding, is_cheap=True),
-    HealthCheck(Term("single sign-on"), lambda connection, now: security.check_certificates(now), is_cheap=True),
-    HealthCheck(Term("deliveries"), lambda connection, now: providers.check_deliveries(now), is_cheap=True),
-    HealthCheck(Term("providers"), lambda connection, now: providers.check(connection), is_remote=True),
-    HealthCheck(Term("mailboxes"), lambda connection, now: mailboxes.check_last_poll(connection), is_cheap=True),
-    HealthCheck(Term("mailboxes"), lambda connection, now: mailboxes.check(), is_remote=True),
-    HealthCheck(Term("outbound"), lambda connection, now: outbound_checks.check(connection), is_cheap=True),
-    HealthCheck(Term("workflows"), lambda connection, now: workflow_checks.check(connection), is_cheap=True),
+    HealthCheck(Term("secrets"), lambda connection, now: integrations.check_secrets(connection)),
+    HealthCheck(Term("backups"), machine.check_backups, is_cheap=True),
+    HealthCheck(Term("keys"), lambda connection, now: machine.check_keys(connection)),
+    HealthCheck(Term("audit log"), machine.check_audit_log),
+    HealthCheck(Term("audit log"), machine.check_forwarding, is_cheap=True),
+    HealthCheck(Term("single sign-on"), lambda connection, now: machine.check_certificates(now), is_cheap=True),
+    HealthCheck(Term("deliveries"), lambda connection, now: integrations.check_deliveries(now), is_cheap=True),
+    HealthCheck(Term("providers"), lambda connection, now: integrations.check_providers(connection), is_remote=True),
+    HealthCheck(Term("mailboxes"), lambda connection, now: integrations.check_last_poll(connection), is_cheap=True),
+    HealthCheck(Term("mailboxes"), lambda connection, now: integrations.check_mailboxes(), is_remote=True),
+    HealthCheck(Term("outbound"), lambda connection, now: integrations.check_outbound(connection), is_cheap=True),
+    HealthCheck(Term("workflows"), lambda connection, now: integrations.check_workflows(connection), is_cheap=True),
     HealthCheck(Term("integrations"), integrations.check, is_cheap=True),
     HealthCheck(Term("dry run"), integrations.check_dry_runs, is_cheap=True, is_cached=True),
     HealthCheck(
@@ -117,7 +103,7 @@ CHECKS: tuple[HealthCheck, ...] = (
     ),
     HealthCheck(Term("people"), people.check, is_cheap=True, is_cached=True),
     HealthCheck(Term("recipients"), lambda connection, now: integrations.check_reach(now)),
-    HealthCheck(Term("on call"), on_call.check, is_cheap=True, is_cached=True),
+    HealthCheck(Term("on call"), people.check_on_call, is_cheap=True, is_cached=True),
 )
 
 
@@ -202,7 +188,7 @@ def _start_check(check: HealthCheck, now: datetime) -> _StartedCheck:
 
 
 def _start_address(now: datetime) -> _StartedCheck:
-    return _start(Term("address"), lambda: address.check(now), REMOTE_DEADLINE)
+    return _start(Term("address"), lambda: machine.check_address(now), REMOTE_DEADLINE)
 
 
 def _run_read_only(check: HealthCheck, now: datetime) -> list[HealthFinding]:

@@ -6,7 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
-from tocsin.core.stored_reason import MAX_CODE_CHARS
+from tocsin.core.models import MAX_CODE_CHARS
 
 
 class Node(models.Model):

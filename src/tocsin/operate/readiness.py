@@ -2,19 +2,197 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import psycopg
 from django.db.migrations.loader import MigrationLoader
 
+from tocsin.core.config import environment
+from tocsin.core.config.environment import Config
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.runtime import clock, metrics
-from tocsin.operate import durability
+from tocsin.operate.finding import HealthFinding
+
+# ---------- single flight
+# Runs a database query in bounded time, even while PostgreSQL hangs.
+#
+# Only one thread runs it at a time and concurrent callers share its result, so that probes of a hanging database do
+# not pile up.
+
+
+class SingleFlight[T]:
+    """A query that runs in a thread of its own."""
+
+    def __init__(self, name: str, query: Callable[[], T]) -> None:
+        self._name = name
+        self._query = query
+        self._future: Future[T] | None = None
+
+    async def result(self, within: float) -> T:
+        """The result. Raises TimeoutError after `within` seconds, or the query's own error. For use on the event
+        loop."""
+        if self._future is None or self._future.done():
+            self._future = Future()
+            # A daemon thread, because a hanging query must not block shutdown.
+            threading.Thread(target=self._run, args=(self._future,), name=self._name, daemon=True).start()
+        wrapped = asyncio.wrap_future(self._future)
+        done, _ = await asyncio.wait({wrapped}, timeout=within)
+        if not done:
+            # A late error is consumed silently; the next caller gets a new result.
+            wrapped.add_done_callback(lambda late: late.cancelled() or late.exception())
+            raise TimeoutError
+        return wrapped.result()
+
+    def _run(self, future: Future[T]) -> None:
+        try:
+            future.set_result(self._query())
+        except BaseException as error:  # noqa: BLE001 - a thread's edge: whoever waits hears of it
+            future.set_exception(error)
+
+
+# ---------- durability
+# Checks that COMMIT on this database is durable, on which every 2xx response relies. Changes nothing.
+
+
+@dataclass(frozen=True, slots=True)
+class ServerDurability:
+    """PostgreSQL's settings in this session."""
+
+    fsync: str = "on"
+    full_page_writes: str = "on"
+    synchronous_commit: str = "on"
+    #: Whether it accepts no writes: a standby, or set to read-only.
+    is_standby: bool = False
+    is_read_only: bool = False
+    #: `synchronous_standby_names`; empty: commits wait for no other server.
+    standby_names: str = ""
+    #: Streaming standbys, and how many of them commits wait for (None: this role may not see that).
+    standbys: int = 0
+    synchronous: int | None = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DurabilityRisk:
+    """Why acknowledged data could be lost, and the remedy."""
+
+    id: str
+    detail: Reason
+    remedy: Reason
+
+
+_STANDBY = ReasonType("health.database_standby", "The database is a standby: it accepts no writes.")
+_STANDBY_REMEDY = ReasonType(
+    "health.database_standby_remedy",
+    "Point TOCSIN_DATABASE_URL at the primary; with several servers, `target_session_attrs=read-write` selects it.",
+)
+_READ_ONLY = ReasonType("health.database_read_only", "The database accepts no writes.")
+_TURN_OFF = ReasonType("health.database_turn_off_remedy", "Set {setting} to off.")
+_TURN_ON = ReasonType("health.database_turn_on_remedy", "Set {setting} to on.")
+_FSYNC = ReasonType("health.database_fsync", "fsync is off: a power failure can lose accepted messages.")
+_FULL_PAGE_WRITES = ReasonType(
+    "health.database_full_page_writes", "full_page_writes is off: a power failure can corrupt the database."
+)
+_SYNCHRONOUS_COMMIT = ReasonType(
+    "health.database_synchronous_commit",
+    "synchronous_commit is off: a crash can lose the last accepted messages.",
+)
+_SYNCHRONOUS_COMMIT_REMEDY = ReasonType(
+    "health.database_synchronous_commit_remedy",
+    "Set synchronous_commit to on, including for Tocsin's role and database.",
+)
+_STANDBY_NOT_WAITED_FOR = ReasonType(
+    "health.database_standby_not_waited_for",
+    "synchronous_commit is local: commits do not wait for the standby, which may lack the last accepted messages.",
+)
+_STANDBY_MISSING = ReasonType(
+    "health.database_standby_missing",
+    "Commits wait for a synchronous standby, but none is connected: nothing can be stored.",
+)
+_STANDBY_MISSING_REMEDY = ReasonType(
+    "health.database_standby_missing_remedy", "Start the standby, or remove it from synchronous_standby_names."
+)
+_ASYNCHRONOUS = ReasonType(
+    "health.database_standby_asynchronous",
+    "{count} standby replicates asynchronously: a failover to it can lose the last accepted messages.",
+    "{count} standbys replicate asynchronously: a failover to one can lose the last accepted messages.",
+)
+_ASYNCHRONOUS_REMEDY = ReasonType(
+    "health.database_standby_asynchronous_remedy",
+    "List one in synchronous_standby_names, or do not fail over to any of them.",
+)
+
+_READ = """
+SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
+       current_setting('synchronous_commit') AS synchronous_commit, pg_is_in_recovery() AS is_standby,
+       -- As new sessions get it: doctor's own is set to read only.
+       (SELECT reset_val::boolean FROM pg_settings WHERE name = 'default_transaction_read_only') AS is_read_only,
+       current_setting('synchronous_standby_names') AS standby_names, r.standbys, r.synchronous
+FROM (
+  SELECT count(*) AS standbys,
+         CASE WHEN bool_and(sync_state IS NOT NULL) OR count(*) = 0
+              THEN count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) END AS synchronous
+  FROM pg_stat_replication WHERE application_name NOT IN ('pg_basebackup', 'pg_receivewal')
+) AS r
+"""
+
+
+def read(connection: Connection) -> ServerDurability:
+    """Reads the server's settings. Roles without `pg_monitor` see the number of standbys but not their mode."""
+    row = database.row(connection, _READ)
+    assert row is not None
+    return ServerDurability(**row)
+
+
+def durability_weaknesses(server: ServerDurability) -> tuple[DurabilityRisk, ...]:
+    """Why a committed message could be lost, or nothing be committed; the most serious first. Empty: commits are
+    durable."""
+    risks = []
+    if server.is_standby:
+        risks.append(DurabilityRisk("standby", _STANDBY(), _STANDBY_REMEDY()))
+    elif server.is_read_only:
+        risks.append(DurabilityRisk("read_only", _READ_ONLY(), _TURN_OFF(setting="default_transaction_read_only")))
+    if server.fsync != "on":
+        risks.append(DurabilityRisk("fsync", _FSYNC(), _TURN_ON(setting="fsync")))
+    if server.full_page_writes != "on":
+        risks.append(DurabilityRisk("full_page_writes", _FULL_PAGE_WRITES(), _TURN_ON(setting="full_page_writes")))
+    if server.synchronous_commit == "off":
+        risks.append(DurabilityRisk("synchronous_commit", _SYNCHRONOUS_COMMIT(), _SYNCHRONOUS_COMMIT_REMEDY()))
+    risks.extend(_standbys(server))
+    return tuple(risks)
+
+
+def _standbys(server: ServerDurability) -> list[DurabilityRisk]:
+    """Risks concerning the synchronous standby that the operator intends to fail over to."""
+    if not server.standby_names or server.is_standby:
+        return []
+    if server.synchronous_commit == "local":
+        return [
+            DurabilityRisk("standby_not_waited_for", _STANDBY_NOT_WAITED_FOR(), _TURN_ON(setting="synchronous_commit"))
+        ]
+    if server.synchronous_commit != "off" and (server.standbys == 0 or server.synchronous == 0):
+        return [DurabilityRisk("standby_missing", _STANDBY_MISSING(), _STANDBY_MISSING_REMEDY())]
+    return []
+
+
+def risk_at_failover(server: ServerDurability) -> DurabilityRisk | None:
+    """What an operator must know before a failover. Not a problem while the primary is alive."""
+    if server.standbys and not server.standby_names:
+        return DurabilityRisk("standby_asynchronous", _ASYNCHRONOUS(count=server.standbys), _ASYNCHRONOUS_REMEDY())
+    return None
+
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +219,7 @@ def problem() -> Reason | None:
     try:
         with _connection() as connection:
             clock.measure_if_due(connection)
-            weaknesses = durability.weaknesses(durability.read(connection))
+            weaknesses = durability_weaknesses(read(connection))
             missing = missing_migrations(connection)
     except psycopg.Error as error:
         log.warning("The database does not answer the probe: %s", " ".join(str(error).split()))
@@ -93,3 +271,73 @@ def _migrations_with_replaced() -> dict[tuple[str, str], tuple[tuple[str, str], 
     """Every migration of this release, with those that it replaces."""
     loader = MigrationLoader(None, ignore_no_migrations=True)
     return {key: tuple(migration.replaces) for key, migration in sorted(loader.graph.nodes.items())}
+
+
+# ---------- disk space
+# Checks free space and free inodes on the disks that Tocsin writes to.
+
+
+GIB = 1024**3
+
+
+#: Less free space than this is always too little; less than a twentieth of the disk also is, up to `AMPLE_FREE_BYTES`.
+MIN_FREE_BYTES = 1 * GIB
+
+
+AMPLE_FREE_BYTES = 10 * GIB
+
+SPACE = ReasonType("health.disk_space", "{free} of {size} are free on the disk of {folder}.")
+_SPACE_REMEDY = ReasonType(
+    "health.disk_space_remedy",
+    "Free up space, or lower the settings `message_size_cap_mb` and `message_retention_days`.",
+)
+_ENTRIES = ReasonType("health.disk_entries", "{free} of {size} inodes are free on the disk of {folder}.")
+_ENTRIES_REMEDY = ReasonType("health.disk_entries_remedy", "Remove directories with many small files.")
+
+
+def check_database_disks() -> Iterator[HealthFinding]:
+    """Checks the disks of the built-in database; yields nothing for an external server, which may be on another
+    machine."""
+    settings = environment.current()
+    if settings.database_url is None:
+        for folder in _folders(settings):
+            yield from check_disk(folder)
+
+
+def check_disk(folder: Path) -> Iterator[HealthFinding]:
+    """Checks the disk of `folder` for free space and inodes."""
+    usage = shutil.disk_usage(folder)
+    if usage.free < MIN_FREE_BYTES or (usage.free < usage.total / 20 and usage.free < AMPLE_FREE_BYTES):
+        yield HealthFinding(
+            "disk.space",
+            SPACE(free=_size(usage.free), size=_size(usage.total), folder=str(folder)),
+            _SPACE_REMEDY(),
+            about=str(folder),
+        )
+    entries = os.statvfs(folder)
+    if entries.f_files and entries.f_favail < entries.f_files / 50:
+        yield HealthFinding(
+            "disk.entries",
+            _ENTRIES(free=entries.f_favail, size=entries.f_files, folder=str(folder)),
+            _ENTRIES_REMEDY(),
+            about=str(folder),
+        )
+
+
+def _folders(settings: Config) -> list[Path]:
+    """One folder per disk that Tocsin writes to."""
+    paths = [settings.data_dir]
+    if settings.database_url is None:
+        paths.append(EmbeddedPostgres(settings.data_dir).location)
+    disks: dict[int, Path] = {}
+    for folder in map(_nearest_existing, paths):
+        disks.setdefault(folder.stat().st_dev, folder)
+    return list(disks.values())
+
+
+def _nearest_existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _size(size: float) -> str:
+    return f"{size / GIB:.1f} GB" if size >= GIB else f"{size / 1024**2:.0f} MB"

@@ -9,11 +9,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from tocsin.access.audit_log import links
+from tocsin.access import audit_log
 from tocsin.alerts.states import ACTIVE
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
-from tocsin.core.runtime import clock_jump
+from tocsin.core.runtime import clock
 
 INTERVAL = timedelta(minutes=5)
 
@@ -91,7 +91,7 @@ UNAPPLIED_RETENTION = timedelta(days=7)
 def run_once(now: datetime, *, chunk: int = CHUNK) -> bool:
     """Deletes one chunk of each kind, unless the clock may be far ahead. Returns whether there may be more."""
     with database.transaction() as connection:
-        if clock_jump.is_clock_suspect(connection, now):
+        if clock.is_clock_suspect(connection, now):
             return False
         settings = settings_store.load(connection)
     sent_before = now - timedelta(days=settings[settings_store.DELIVERY_RETENTION_DAYS.name])
@@ -102,7 +102,7 @@ def run_once(now: datetime, *, chunk: int = CHUNK) -> bool:
         _remove(_EXCHANGES, sent_before, chunk),
         _remove(_CALLS, sent_before, chunk),
         _remove(_RUNS, sent_before, chunk),
-        links.delete_before(changed_before, chunk),
+        audit_log.delete_before(changed_before, chunk),
         _remove(_SESSIONS, now, chunk),
     ]
     _remove(_IMPORTS, now - UNAPPLIED_RETENTION, chunk)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tocsin.core.embedded_postgres.layout import ROOT_DATA_DIR
+from tocsin.core.embedded_layout import ROOT_DATA_DIR
 
 NAME = "tocsin.service"
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.operate import clock_jumps, node_heartbeat, retention
-from tocsin.operate.coverage import deactivation_mail, weekly_mail
+from tocsin.operate import clock_jumps, coverage, node_heartbeat, retention, self_check
 from tocsin.operate.node_heartbeat import NodeHeartbeat
-from tocsin.operate.self_check import runner
-from tocsin.operate.self_check.runner import SelfCheckRunner
+from tocsin.operate.self_check import SelfCheckRunner
 
 #: The name of the heartbeat task.
 HEARTBEAT_TASK = "presence"
@@ -24,8 +22,8 @@ def operate_tasks() -> tuple[PeriodicTask, ...]:
     """The tasks of a worker."""
     return (
         clock_jumps.clock_task(),
-        PeriodicTask("auditor", SelfCheckRunner().run_once, runner.CHECK_INTERVAL),
-        weekly_mail.weekly_mail_task(),
-        deactivation_mail.deactivation_mail_task(),
+        PeriodicTask("auditor", SelfCheckRunner().run_once, self_check.CHECK_INTERVAL),
+        coverage.weekly_mail_task(),
+        coverage.deactivation_mail_task(),
         PeriodicTask("retention", lambda: retention.run_once(clock.now()), retention.INTERVAL),
     )

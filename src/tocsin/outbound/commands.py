@@ -17,31 +17,30 @@ from django.db.models import QuerySet
 from django.db.models.functions import Lower
 from django.utils import timezone
 
-from tocsin.access import audit, boundary, config_audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.service import VisibleAlert
-from tocsin.core import object_hooks
-from tocsin.core.config import config_version, secret_bundle
+from tocsin.core import hooks
+from tocsin.core.config import crypto, settings_store
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.db import database
-from tocsin.core.delivery.failure import NeedsAttention
+from tocsin.core.delivery.circuit_breaker import NeedsAttention
 from tocsin.core.errors import Rejected
+from tocsin.core.models import named_columns
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType
-from tocsin.core.stored_reason import named_columns
 from tocsin.core.validation.field_errors import REQUIRED
 from tocsin.core.validation.server_origin import has_different_origin, is_different_origin
 from tocsin.core.validation.spec import SpecErrors
-from tocsin.outbound import hidden_settings, reasons, retry_policy
-from tocsin.outbound.connectors.haloitsm import writeback_settings
+from tocsin.outbound import reasons, redaction, states
+from tocsin.outbound.connectors.haloitsm import connector
 from tocsin.outbound.connectors.interfaces import OutboundSpec, RecordedClient
 from tocsin.outbound.connectors.registry import KINDS
-from tocsin.outbound.delivery import calls, integration_pool, results, ticket_creation
+from tocsin.outbound.delivery import queue, results
 from tocsin.outbound.delivery.queue import TOPIC
 from tocsin.outbound.models import AgentMatch, Call, IntegrationStatus, OutboundIntegration
 from tocsin.outbound.states import ENDED, CallStatus, OutboundEvent
-from tocsin.people.models import User
-from tocsin.people.name_lookup import find_group, names_check
+from tocsin.people.models import User, find_group, names_check
 from tocsin.people.reasons import NO_SUCH_USER
 
 _NO_ALERT_FOR_CALLS = ReasonType(
@@ -69,23 +68,19 @@ def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = Fals
     spec |= integration.settings
     if agents := {match.user.username: match.number for match in integration.matches.all()}:
         spec["agents"] = agents
-    return (
-        spec | _decrypted_settings(integration, secret_bundle.decrypt_bundle(integration.secrets))
-        if with_secrets
-        else spec
-    )
+    return spec | _decrypted_settings(integration, crypto.decrypt_bundle(integration.secrets)) if with_secrets else spec
 
 
 def outbound_state(integration: OutboundIntegration) -> dict[str, Any]:
     """The spec with all readable secrets: for detecting changes, never for display."""
     return outbound_spec(integration) | _decrypted_settings(
-        integration, secret_bundle.decrypt_bundle_or_empty(integration.secrets)
+        integration, crypto.decrypt_bundle_or_empty(integration.secrets)
     )
 
 
 def _decrypted_settings(integration: OutboundIntegration, stored: Mapping[str, str]) -> dict[str, Any]:
     """The secrets by name, and the settings stored with them."""
-    settings, secrets = hidden_settings.reveal({}, stored, _hidden(integration))
+    settings, secrets = redaction.reveal({}, stored, _hidden(integration))
     return settings | secrets
 
 
@@ -96,7 +91,7 @@ def _hidden(integration: OutboundIntegration | None) -> tuple[str, ...]:
 
 def secrets_set(integration: OutboundIntegration) -> frozenset[str]:
     """The names of the stored secrets, for forms that show only whether a secret is set."""
-    return frozenset(secret_bundle.decrypt_bundle_or_empty(integration.secrets)) - set(_hidden(integration))
+    return frozenset(crypto.decrypt_bundle_or_empty(integration.secrets)) - set(_hidden(integration))
 
 
 def save_outbound(
@@ -108,12 +103,12 @@ def save_outbound(
     Rejected with the field of each problem.
     """
     with boundary.command():
-        config_version.lock()
-        stored = secret_bundle.decrypt_bundle_or_empty(existing.secrets) if existing else {}
-        previous_settings, previous_secrets = hidden_settings.reveal(
+        settings_store.lock()
+        stored = crypto.decrypt_bundle_or_empty(existing.secrets) if existing else {}
+        previous_settings, previous_secrets = redaction.reveal(
             existing.settings if existing else {}, stored, _hidden(existing)
         )
-        complete_spec, masked_keys = hidden_settings.keep_stored(spec, previous_settings, _hidden(existing))
+        complete_spec, masked_keys = redaction.keep_stored(spec, previous_settings, _hidden(existing))
         kind = KINDS.get(str(spec.get("kind", "")).strip())
         matches: list[tuple[User, str]] = []
 
@@ -148,18 +143,18 @@ def save_outbound(
         integration = existing or OutboundIntegration(created_at=now)
         integration.name, integration.kind, integration.is_enabled = parsed.name, kind.name, parsed.is_enabled
         integration.group = find_group(parsed.group)
-        integration.settings, hidden = hidden_settings.hide(settings, kind.secret_settings)
+        integration.settings, hidden = redaction.hide(settings, kind.secret_settings)
         secrets |= hidden
         changed_secrets = sorted(key for key in {*stored, *secrets} if stored.get(key) != secrets.get(key))
         if changed_secrets or existing is None:
-            integration.secrets = secret_bundle.encrypt_bundle(secrets)
+            integration.secrets = crypto.encrypt_bundle(secrets)
         integration.save()
         integration.matches.all().delete()
         AgentMatch.objects.bulk_create(
             AgentMatch(integration=integration, user=user, number=agent_number) for user, agent_number in matches
         )
         IntegrationStatus.objects.get_or_create(integration=integration, defaults={"next_poll_at": now})
-        if config_audit.record(
+        if audit.record_config_audit(
             "outbound_integration",
             integration,
             previous_spec,
@@ -191,7 +186,7 @@ def verify_outbound(integration: OutboundIntegration, now: datetime, *, client: 
 def call_once(integration: OutboundIntegration, alert: VisibleAlert, actor: AuditActor, now: datetime) -> int:
     """Queues the templated call for an alert on a user's request. Returns the call's id."""
     with database.transaction() as connection:
-        call_ids = calls.call_for_alerts(
+        call_ids = queue.call_for_alerts(
             connection,
             integration.pk,
             [alert.id],
@@ -205,13 +200,13 @@ def call_once(integration: OutboundIntegration, alert: VisibleAlert, actor: Audi
 
 def with_recorded_client[T](
     integration: OutboundIntegration,
-    operation: Callable[[integration_pool.ActiveIntegration, RecordedClient], T],
+    operation: Callable[[results.ActiveIntegration, RecordedClient], T],
     now: datetime,
     client: HttpClient | None = None,
 ) -> tuple[T, RecordedClient]:
     """Runs `operation` with an open integration outside the outbox. Always logs the requests, even if it fails."""
     raw_client = client or HttpClient()
-    active_integration = integration_pool.open_integration(
+    active_integration = results.open_integration(
         {
             "id": integration.pk,
             "name": integration.name,
@@ -228,7 +223,7 @@ def with_recorded_client[T](
         IntegrationStatus.objects.filter(pk=integration.pk).update(
             **named_columns("problem", http_client.mask_reason(error.full_reason)),
             problem_at=now,
-            blocked_until=now + retry_policy.BLOCKED_INTERVAL,
+            blocked_until=now + states.BLOCKED_INTERVAL,
         )
         raise
     finally:
@@ -281,9 +276,7 @@ def _recreate_tickets(integration_id: int, alert_ids: Sequence[int | None], now:
     """Creates the alerts' tickets again and sends the writes that waited for them. Returns the number of calls."""
     with database.transaction() as connection:
         existing_ids = [alert_id for alert_id in alert_ids if alert_id is not None]
-        return len(
-            ticket_creation.retry_creation(connection, integration_id, now, alert_ids=existing_ids, is_requested=True)
-        )
+        return len(queue.retry_creation(connection, integration_id, now, alert_ids=existing_ids, is_requested=True))
 
 
 def _queue_again(calls: QuerySet[Call], now: datetime) -> int:
@@ -305,7 +298,7 @@ def _refresh_content(call: Call) -> dict[str, Any]:
     event = call.content.get("event")
     if call.action != "write" or event not in set(OutboundEvent):
         return dict(call.content)
-    writeback = writeback_settings.get_writeback(call.integration.settings, OutboundEvent(event))
+    writeback = connector.get_writeback(call.integration.settings, OutboundEvent(event))
     current = {"status": writeback.status, "team": writeback.team, "priority": writeback.priority}
     unchanged = {key: value for key, value in call.content.items() if key not in current}
     return unchanged | {key: text for key, text in current.items() if key in call.content and text}
@@ -335,7 +328,7 @@ def _audit_call_command(actor: AuditActor, action: str, call: Call, now: datetim
 def integrations_using_group(group_id: int) -> list[Reason]:
     """The outbound integrations that the group owns, which block its deletion."""
     names = OutboundIntegration.objects.filter(group=group_id).values_list("name", flat=True)
-    return [object_hooks.OUTBOUND_INTEGRATION(name=name) for name in names]
+    return [hooks.OUTBOUND_INTEGRATION(name=name) for name in names]
 
 
 def _retry_waiting_calls(integration_id: int, now: datetime) -> None:
@@ -353,7 +346,7 @@ def _retry_waiting_calls(integration_id: int, now: datetime) -> None:
 
 def _retry_ticket_creation(integration_id: int, now: datetime) -> None:
     with database.transaction() as connection:
-        ticket_creation.retry_creation(connection, integration_id, now)
+        queue.retry_creation(connection, integration_id, now)
 
 
 def _wake() -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.models import reason_in
 from tocsin.core.reasons import NO_REASON, Reason, joined
-from tocsin.core.stored_reason import reason_in
 from tocsin.outbound import reasons
 
 #: How long a system is unreachable before that counts as a problem.

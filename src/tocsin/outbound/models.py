@@ -13,8 +13,8 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
+from tocsin.core.models import MAX_CODE_CHARS, named_reason
 from tocsin.core.reasons import Reason
-from tocsin.core.stored_reason import MAX_CODE_CHARS, named_reason
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.outbound.states import CallStatus
 

@@ -12,10 +12,88 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
-from tocsin.core.errors import Rejected
+from tocsin.core.config import crypto
+from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.reasons import Reason, ReasonType, as_reason
-from tocsin.people import encrypted_addresses
 from tocsin.people.reasons import NOT_AN_EMAIL_ADDRESS
+
+# ---------- encrypted addresses
+# Addresses that are secrets, such as a chat's webhook URL: stored sealed, and shown only as `slack://•••`.
+#
+# A sealed address is `sealed:SCHEME:TOKEN`. Equal addresses have equal tokens. Knows no scheme itself.
+
+
+MASK = "•••"
+#: Limits the sealed form to the length of the address columns.
+MAX_PLAIN_ADDRESS_CHARS = 340
+
+_TOO_LONG = ReasonType("contact_method.secret_too_long", "The address must have at most {maximum} characters.")
+_NOT_ENCRYPTED = ReasonType("contact_method.not_encrypted", "The address is not encrypted.")
+_ENTER_AGAIN = ReasonType("contact_method.enter_again", "Enter it again.")
+_MASKED_ADDRESS = ReasonType("contact_method.masked", "The address is masked here. Enter the complete address.")
+
+_ENCRYPTED = re.compile(r"sealed:([a-z][a-z0-9+.-]{0,30}):([A-Za-z0-9_-]+)")
+_MASKED = re.compile(rf"[a-z][a-z0-9+.-]*://{MASK}")
+
+
+def encrypt_address(scheme: str, secret: str, *, max_bytes: int = MAX_PLAIN_ADDRESS_CHARS) -> str:
+    """Returns the sealed form of an address. Raises `Rejected("invalid_address")` if it is too long."""
+    if len(secret.encode()) > max_bytes:
+        raise Rejected("invalid_address", _TOO_LONG(maximum=max_bytes))
+    return f"sealed:{scheme}:{crypto.encrypt_deterministically(secret)}"
+
+
+def decrypt_address(address: str) -> str:
+    """Returns the secret of a sealed address. Raises Permanent if no known key fits."""
+    match = _ENCRYPTED.fullmatch(address)
+    if match is None:
+        raise Permanent(_NOT_ENCRYPTED(), _ENTER_AGAIN())
+    return crypto.decrypt_deterministic(match[2])
+
+
+def decrypt_if_encrypted(address: str) -> str:
+    """Returns the address with its secret, for callers that export secrets. Addresses that are not sealed or cannot be
+    decrypted are returned unchanged."""
+    try:
+        return decrypt_address(address)
+    except Permanent:
+        return address
+
+
+def is_encrypted(address: str) -> bool:
+    """Returns whether `address` is sealed."""
+    return _ENCRYPTED.fullmatch(address) is not None
+
+
+def scheme_of(address: str) -> str:
+    """Returns the scheme of a sealed address; empty for any other."""
+    match = _ENCRYPTED.fullmatch(address)
+    return match[1] if match else ""
+
+
+def display_form(address: str) -> str:
+    """Returns the address as shown to anybody, its owner included: a sealed one is masked, any other unchanged."""
+    scheme = scheme_of(address)
+    return f"{scheme}://{MASK}" if scheme else address
+
+
+def restore_masked(submitted: str, stored: str) -> str:
+    """Returns the address to store when a form or script submits `submitted`: `stored`, if `submitted` is its masked
+    form.
+
+    Raises `Rejected("invalid_address")` if `submitted` is the masked form of another address.
+    """
+    if not is_masked(submitted):
+        return submitted
+    if display_form(stored) != submitted:
+        raise Rejected("invalid_address", _MASKED_ADDRESS(), "address")
+    return stored
+
+
+def is_masked(text: str) -> bool:
+    """Returns whether `text` is the masked form of an address."""
+    return _MASKED.fullmatch(text) is not None
+
 
 #: Takes an address as entered and returns it as stored. Raises ValueError with a sentence, or Rejected.
 type AddressCheck = Callable[[str], str]
@@ -25,7 +103,9 @@ MAX_ADDRESS_CHARS = 500
 _UNKNOWN_CHANNEL = ReasonType(
     "contact_method.unknown_channel", '"{channel}" is not a channel. The channels are {known}.'
 )
-_TOO_LONG = ReasonType("contact_method.address_too_long", "must have at most {maximum} characters and no line breaks.")
+_ADDRESSES_TOO_LONG = ReasonType(
+    "contact_method.address_too_long", "must have at most {maximum} characters and no line breaks."
+)
 
 _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 
@@ -65,7 +145,7 @@ def validate_address(channel: str, address: str) -> str:
     if check is None:
         raise Rejected("unknown_channel", unknown_channel(channel))
     if len(address) > MAX_ADDRESS_CHARS or any(ord(character) < 32 for character in address):
-        raise Rejected("invalid_address", _TOO_LONG(maximum=MAX_ADDRESS_CHARS))
+        raise Rejected("invalid_address", _ADDRESSES_TOO_LONG(maximum=MAX_ADDRESS_CHARS))
     try:
         return check(address.strip())
     except ValueError as error:
@@ -74,8 +154,8 @@ def validate_address(channel: str, address: str) -> str:
 
 def mask(channel: str, address: str) -> str:
     """Masks the identifying part of an address: `+41 79 ••• 01`, `a•••@example.org`, `slack://•••`."""
-    if encrypted_addresses.is_encrypted(address):
-        return encrypted_addresses.display_form(address)
+    if is_encrypted(address):
+        return display_form(address)
     if _PHONE.fullmatch(address):
         digits = address[1:]
         country = _COUNTRY.match(digits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -9,17 +10,21 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Q
+from django.db.models import F, Model, Q
 from django.db.models.functions import Lower
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.access import boundary
 from tocsin.access.boundary import BoundedManager
 from tocsin.access.roles import Role
+from tocsin.core.validation.field_errors import NAME_IN_USE
 from tocsin.core.validation.name_validator import validate_name
+from tocsin.core.validation.spec import OwnedSpec, SpecErrors
 from tocsin.core.validation.text_sanitizing import fold_login
-from tocsin.people import encrypted_addresses
+from tocsin.people import addresses
 from tocsin.people.member_roles import MemberRole
+from tocsin.people.reasons import NO_SUCH_GROUP
 
 
 @models.CharField.register_lookup
@@ -83,7 +88,7 @@ class User(AbstractBaseUser):
     notification_rules = models.JSONField(default=dict, db_default={})
     #: Shift reminders as the user writes them: `before` (1h), and the label of the contact method.
     reminders = models.JSONField(default=list, db_default=[])
-    #: Part of the hash in each session, once set: see `people.sessions`.
+    #: Part of the hash in each session, once set: see `people.sign_in_rules`.
     session_stamp = models.CharField(max_length=16, blank=True, default="", db_default="")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -150,7 +155,7 @@ def accepts_code(channel: str, address: str) -> bool:
     In a chat, that is possible where users can answer: at a provider, for an address such as `slack:U012AB3CD`. The
     address of a chat service itself is sealed, and cannot be used to answer.
     """
-    return channel in _CODE_CHANNELS or (channel == "chat" and not encrypted_addresses.is_encrypted(address))
+    return channel in _CODE_CHANNELS or (channel == "chat" and not addresses.is_encrypted(address))
 
 
 class ContactMethod(models.Model):
@@ -185,7 +190,7 @@ class ContactMethod(models.Model):
 
 
 class UsedCode(models.Model):
-    """A used one-time code, stored while it is still valid: see `people.second_factors`."""
+    """A used one-time code, stored while it is still valid: see `people.sign_in_rules`."""
 
     #: Hash of the user and the code.
     key = models.CharField(max_length=64, primary_key=True)
@@ -284,3 +289,26 @@ class OutOfOfficeCover(models.Model):
     class Meta:
         ordering = ("id",)
         constraints = (models.UniqueConstraint(fields=("absence", "group"), name="people_outofofficecover_once"),)
+
+
+# ---------- name lookup
+# Names in specs: a name that is still free, and the group with a given name. Case is ignored.
+
+
+def names_check[M: Model](model: type[M], existing: M | None) -> Callable[[OwnedSpec, SpecErrors], None]:
+    """Returns a check for `Spec.read`: no other row of `model` has the name, and the group exists."""
+
+    def check(spec: OwnedSpec, errors: SpecErrors) -> None:
+        others = model._default_manager.exclude(pk=existing.pk) if existing else model._default_manager.all()
+        if not errors.has("name") and others.filter(name__iexact=spec.name).exists():
+            errors.add("name", NAME_IN_USE(name=spec.name), "name_taken")
+        if spec.group and find_group(spec.group) is None:
+            errors.add("group", NO_SUCH_GROUP(name=spec.group), "not_found")
+
+    return check
+
+
+def find_group(name: str) -> Group | None:
+    """Returns the group with that name, or None if there is none that the viewer sees."""
+    with boundary.as_viewer():
+        return Group.objects.filter(name__iexact=name).first() if name else None

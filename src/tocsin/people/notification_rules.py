@@ -14,10 +14,9 @@ from pydantic import AfterValidator, Field
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation import durations
+from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import TOO_MANY_ENTRIES
-from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
-from tocsin.core.validation.spec_types import Duration, ListOf, Names, OneOf, at_most, list_of
+from tocsin.core.validation.spec import Duration, InvalidValue, ListOf, Names, OneOf, Spec, SpecErrors, at_most, list_of
 from tocsin.people.reasons import NO_SUCH_CONTACT_METHOD
 
 #: The values of `alerts.states.Priority`. This room may not import `alerts`, which is above it.
@@ -223,4 +222,4 @@ def rename_method(rules: NotificationRules, old: str, new: str | None) -> Notifi
 
 def repeat_data(times: int, every: timedelta) -> dict[str, Any]:
     """Returns `{repeat: …}`, or an empty dict without repeats."""
-    return {"repeat": {"times": times, "every": durations.write(every)}} if times else {}
+    return {"repeat": {"times": times, "every": field_errors.write(every)}} if times else {}

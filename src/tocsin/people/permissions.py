@@ -10,9 +10,11 @@ from django.db.models import QuerySet
 from tocsin.access import roles
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
-from tocsin.access.roles import Permission, PermissionScope, Role
-from tocsin.access.token_limits import EffectiveAccess, TokenLimits, narrow
-from tocsin.people import addresses, encrypted_addresses
+from tocsin.access.roles import EffectiveAccess, Permission, PermissionScope, Role, TokenLimits, narrow
+from tocsin.core.config import settings_store
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.people import addresses
 from tocsin.people.models import Group, Membership, User
 
 
@@ -74,15 +76,13 @@ class Viewer:
         """Returns another user's address as this viewer may see it, in full or masked. Secret ones are
         always masked."""
         return (
-            encrypted_addresses.display_form(address)
-            if self.can_view_addresses_of(user_id)
-            else addresses.mask(channel, address)
+            addresses.display_form(address) if self.can_view_addresses_of(user_id) else addresses.mask(channel, address)
         )
 
     def group_address(self, group: Group | int, channel: str, address: str) -> str:
         """Returns a group contact's address as this viewer may see it."""
         return (
-            encrypted_addresses.display_form(address)
+            addresses.display_form(address)
             if self.may(Permission.VIEW_ADDRESSES, group)
             else addresses.mask(channel, address)
         )
@@ -152,3 +152,34 @@ def visible_audit_entries(viewer: Viewer) -> QuerySet[AuditEntry]:
     if viewer.may(Permission.READ_AUDIT_LOG):
         return AuditEntry.objects.all()
     return AuditEntry.objects.filter(group_id__in=viewer.groups_with(Permission.READ_AUDIT_LOG))
+
+
+# ---------- chat servers
+# Who may add a chat address at a server of no well-known vendor. Alert texts are sent to that server.
+
+
+#: Actors with the machine's shell or a configuration file.
+_TRUSTED = ("cli", "yaml")
+
+_NEEDS_ADMINISTRATOR = ReasonType(
+    "contact_method.needs_administrator",
+    "{host} is not a well-known chat service. An administrator must add this address.",
+)
+
+
+def require_allowed(channel: str, address: str, actor: AuditActor, *, is_group: bool) -> None:
+    """Raises `Rejected("own_server")` if `actor` may not add this address. The caller has already checked whether the
+    actor may change the user's or group's addresses at all."""
+    host = addresses.custom_host(channel, address)
+    if not host or actor.via in _TRUSTED:
+        return
+    allowed = settings_store.get(settings_store.CHAT_SERVERS_BY)
+    if allowed == "everybody" or (allowed == "managers" and is_group):
+        return
+    viewer = viewer_of(actor)
+    if viewer is not None and not viewer.may(Permission.ADMINISTER):
+        raise Rejected(
+            "own_server",
+            _NEEDS_ADMINISTRATOR(host=host),
+            "address",
+        )

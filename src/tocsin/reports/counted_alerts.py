@@ -6,15 +6,135 @@ them. The reports are SQL statements that begin with `with_counted_alerts`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from tocsin.access import boundary
 from tocsin.alerts.states import RESPONSES, EventKind, Priority
-from tocsin.reports.period import Period
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
 from tocsin.resources import visibility
+
+# ---------- period
+# The period covered by a report, and the buckets of its trend.
+
+
+_TOO_LONG = ReasonType("report.too_long", "a report covers at most {maximum}.")
+
+#: The longest period; longer reports have to be requested year by year.
+MAX_PERIOD = timedelta(days=366)
+
+_DAY = timedelta(days=1)
+
+#: The longest periods whose trend is by day and by week.
+_MAX_BY_DAY, _MAX_BY_WEEK = timedelta(days=32), timedelta(days=190)
+
+
+class Bucket(StrEnum):
+    """The unit of a trend. A week begins on Monday."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From `since` (inclusive) until `until` (exclusive). Days and hours are those of `zone`."""
+
+    since: datetime
+    until: datetime
+    zone: ZoneInfo
+
+    @classmethod
+    def between(cls, since: datetime, until: datetime, zone: ZoneInfo) -> Period:
+        """Creates a period. Raises Rejected with the field if it ends before it begins or is longer than a year."""
+        if until <= since:
+            raise Rejected("invalid", AT_PATH(path="to", problem=NOT_AFTER_FROM()), "to")
+        if until.astimezone(UTC) - since.astimezone(UTC) > MAX_PERIOD:
+            raise Rejected("invalid", AT_PATH(path="to", problem=_TOO_LONG(maximum=MAX_PERIOD)), "to")
+        return cls(since, until, zone)
+
+    @classmethod
+    def last_days(cls, days: int, now: datetime, zone: ZoneInfo) -> Period:
+        """The last `days` days in `zone`, including today so far."""
+        return cls(_midnight(now.astimezone(zone).date() - (days - 1) * _DAY, zone), now, zone)
+
+    @classmethod
+    def last_month(cls, now: datetime, zone: ZoneInfo) -> Period:
+        """The calendar month before the current one in `zone`."""
+        this_month = now.astimezone(zone).date().replace(day=1)
+        return cls(_midnight(_add_months(this_month, -1), zone), _midnight(this_month, zone), zone)
+
+    @classmethod
+    def days(cls, first: date, last: date, zone: ZoneInfo) -> Period:
+        """The days from `first` to `last`, both included. Raises Rejected like `between`."""
+        return cls.between(_midnight(first, zone), _midnight(last + _DAY, zone), zone)
+
+    def before(self) -> Period:
+        """The period of the same length that ends where this one begins; for whole months as many months."""
+        since, until = (at.astimezone(self.zone).replace(tzinfo=None) for at in (self.since, self.until))
+        if _begins_month(since) and _begins_month(until):
+            months = 12 * (until.year - since.year) + until.month - since.month
+            return Period(_midnight(_add_months(since.date(), -months), self.zone), self.since, self.zone)
+        # By local time, so that whole days stay whole when the clocks change.
+        return Period((since - (until - since)).replace(tzinfo=self.zone), self.since, self.zone)
+
+    @property
+    def first_day(self) -> date:
+        """The day on which it begins in `zone`."""
+        return self.since.astimezone(self.zone).date()
+
+    @property
+    def last_day(self) -> date:
+        """The last day of which it covers a part in `zone`."""
+        return (self.until.astimezone(UTC) - timedelta(microseconds=1)).astimezone(self.zone).date()
+
+    @property
+    def bucket(self) -> Bucket:
+        """The unit that suits its length: days of a month, weeks of half a year, else months."""
+        length = self.until.astimezone(UTC) - self.since.astimezone(UTC)
+        return Bucket.DAY if length <= _MAX_BY_DAY else Bucket.WEEK if length <= _MAX_BY_WEEK else Bucket.MONTH
+
+    def midnight(self, day: date) -> datetime:
+        """The beginning of a day in `zone`."""
+        return _midnight(day, self.zone)
+
+    def bucket_starts(self, bucket: Bucket) -> list[date]:
+        """The first day of every bucket that overlaps the period, in order. The first may begin before the period."""
+        day = self.first_day
+        match bucket:
+            case Bucket.DAY:
+                pass
+            case Bucket.WEEK:
+                day -= day.weekday() * _DAY
+            case Bucket.MONTH:
+                day = day.replace(day=1)
+        starts = []
+        while day <= self.last_day:
+            starts.append(day)
+            day = _add_months(day, 1) if bucket is Bucket.MONTH else day + (7 if bucket is Bucket.WEEK else 1) * _DAY
+        return starts
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=zone)
+
+
+def _begins_month(local: datetime) -> bool:
+    return local.day == 1 and local.time() == datetime.min.time()
+
+
+def _add_months(first_of_month: date, months: int) -> date:
+    number = 12 * first_of_month.year + first_of_month.month - 1 + months
+    return date(number // 12, number % 12 + 1, 1)
 
 
 class GroupBy(StrEnum):
@@ -152,3 +272,110 @@ def complete_keys(by: GroupBy) -> Sequence[str] | None:
             return [str(priority) for priority in Priority]
         case _:
             return None
+
+
+# ---------- grouped report
+# Loads a report: its statistics in total, of the period before, by bucket, and by key.
+
+
+#: The maximum number of rows, the most frequent first; a sender may have thousands of clients.
+MAX_ROWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped[S]:
+    """The alerts of one `key`: the first day of a bucket (2026-11-28), an hour of the day (08), a username, or a name;
+    empty for those without one."""
+
+    key: str
+    #: The user's name for display; otherwise the key.
+    label: str
+    alerts: int
+    stats: S
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedReport[S]:
+    """All alerts of a period and of the period before in total, by bucket and by key."""
+
+    total: Grouped[S]
+    before: Grouped[S]
+    trend: Sequence[Grouped[S]]
+    rows: Sequence[Grouped[S]]
+    #: The rows of `Measure.listing`. Times are text there.
+    listing: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measure[S]:
+    """What a report measures of each alert."""
+
+    #: Common table expressions after those of `with_counted_alerts`. The last is `measured`, with a row per alert.
+    tables: str
+    #: Columns of `measured` that `statistics` aggregates.
+    names: Sequence[str]
+    statistics: str
+    #: Reads the statistics of a row.
+    read: Callable[[Mapping[str, Any]], S]
+    #: The statistics of no alert.
+    empty: S
+    #: Further columns of the alert `a`.
+    columns: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    #: A SELECT from `measured` for rows of single alerts, which saves a second statement over the whole period.
+    listing: str = ""
+
+
+def load[S](
+    connection: Connection, measure: Measure[S], period: Period, by: GroupBy, bucket: Bucket, filters: AlertFilter
+) -> GroupedReport[S]:
+    """Totals with each alert counted once, a row per bucket, and a row per key.
+
+    Buckets and hours are in order and complete; priorities start with critical; other keys are sorted by frequency and
+    limited to MAX_ROWS.
+    """
+    total = (
+        f"SELECT 'total' AS part, '' AS key, NULL AS label, count(*)::int AS alerts, {measure.statistics} FROM measured"
+    )
+    tables = with_counted_alerts(filters, measure.columns) + measure.tables
+    values = {**parameters(period.before(), filters), **measure.parameters}
+    (before,) = database.rows(connection, database.literal(tables + total), values)
+    tables = with_counted_alerts(filters, measure.columns, with_responders=by is GroupBy.PERSON)
+    listing = f"(SELECT jsonb_agg(to_jsonb(l)) FROM ({measure.listing}) l)" if measure.listing else "NULL::jsonb"
+    # Alerts are read once, so the totals and the groups cover the same alerts.
+    statement = f"""
+{tables}{measure.tables}
+, keyed AS ({keyed(by, "measured", ", ".join(f"a.{name}" for name in measure.names))})
+(SELECT t.*, {listing} AS listing FROM ({total}) t)
+UNION ALL
+(SELECT 'trend', {BUCKET_NUMBER}::text, NULL, count(*)::int, {measure.statistics}, NULL
+ FROM measured a GROUP BY {BUCKET_NUMBER})
+UNION ALL
+(SELECT 'row', key, max(label), count(*)::int AS alerts, {measure.statistics}, NULL FROM keyed GROUP BY key
+ ORDER BY alerts DESC, key LIMIT {MAX_ROWS})
+"""
+    parts: dict[str, list[Grouped[S]]] = {"total": [], "trend": [], "row": []}
+    listed: Sequence[Mapping[str, Any]] = ()
+    days = period.bucket_starts(bucket)
+    values |= parameters(period, filters) | {"bucket_starts": [period.midnight(day) for day in days]}
+    for row in database.rows(connection, database.literal(statement), values):
+        if row["part"] == "trend":
+            row["key"] = days[int(row["key"]) - 1].isoformat()
+        parts[row["part"]].append(_grouped(measure, row))
+        listed = row["listing"] or listed
+
+    def complete(keys: Sequence[str] | None, rows: Sequence[Grouped[S]]) -> Sequence[Grouped[S]]:
+        by_key = {row.key: row for row in rows}
+        return rows if keys is None else [by_key.get(key) or Grouped(key, key, 0, measure.empty) for key in keys]
+
+    return GroupedReport(
+        total=parts["total"][0],
+        before=_grouped(measure, before),
+        trend=complete([day.isoformat() for day in days], parts["trend"]),
+        rows=complete(complete_keys(by), parts["row"]),
+        listing=listed,
+    )
+
+
+def _grouped[S](measure: Measure[S], row: Mapping[str, Any]) -> Grouped[S]:
+    return Grouped(row["key"], row["label"] or row["key"], row["alerts"], measure.read(row))

@@ -6,28 +6,27 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from django.db.models import Prefetch
+from django.db.models import Model, Prefetch
 from django.utils.translation import gettext_noop as _
 
 from tocsin.access.roles import Permission
 from tocsin.catalogue.kinds import load_kinds
-from tocsin.core import object_hooks
+from tocsin.core import hooks
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.runtime import clock
-from tocsin.escalation.changes import commands as policies
+from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
-from tocsin.escalation.policy.policy import PolicySpec
+from tocsin.escalation.policy import PolicySpec
 from tocsin.identity import commands as identity_providers
+from tocsin.identity.commands import IdentityProviderSpec
 from tocsin.identity.models import IdentityProvider
-from tocsin.identity.specs import IdentityProviderSpec
-from tocsin.inbound.admin import client_tables, specs
+from tocsin.inbound import maintenance_commands as maintenance_windows
+from tocsin.inbound.admin import client_tables, references, specs
 from tocsin.inbound.admin import commands as integrations
-from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import ClientTable, Integration, MaintenanceWindow
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands as providers
-from tocsin.notify.providers import specs as provider_specs
-from tocsin.notify.providers.specs import ProviderSpec
+from tocsin.notify.providers.commands import ProviderSpec
 from tocsin.notify.registry import KINDS
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.changes import overrides
@@ -37,19 +36,234 @@ from tocsin.outbound import commands as outbound
 from tocsin.outbound.connectors.interfaces import OutboundSpec
 from tocsin.outbound.connectors.registry import KINDS as CONNECTORS
 from tocsin.outbound.models import OutboundIntegration
-from tocsin.people import encrypted_addresses
-from tocsin.people.changes import groups, out_of_office, reminder_rules, service_accounts
-from tocsin.people.changes import users as people
-from tocsin.people.changes.service_accounts import ServiceAccountSpec
-from tocsin.people.changes.specs import GroupSpec, UserSpec
+from tocsin.people import addresses
+from tocsin.people.changes import api_tokens, groups, out_of_office, users
+from tocsin.people.changes.api_tokens import ServiceAccountSpec
+from tocsin.people.changes.users import GroupSpec, UserSpec
 from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.people.reasons import ABSENCE_REFERENCE
-from tocsin.resources import examples, references
 from tocsin.resources.resource import EVERY_KEY, DeferredField, Resource, ResourceViews
 from tocsin.workflows import commands as workflows
-from tocsin.workflows.definition.specs import WorkflowSpec
+from tocsin.workflows import views
 from tocsin.workflows.models import Workflow
-from tocsin.workflows.views import health
+from tocsin.workflows.specs import WorkflowSpec
+
+# ---------- examples
+# An example of each kind of object, for the documentation of the API.
+
+
+USER = {
+    "username": "carol",
+    "name": "Carol Clark",
+    "email": "carol@example.org",
+    "role": "responder",
+    "time_zone": "Europe/Zurich",
+    "contact_methods": [{"label": "Email-Official", "channel": "email", "address": "carol@example.org"}],
+}
+
+GROUP = {
+    "name": "Night Desk",
+    "time_zone": "Europe/Zurich",
+    "members": [{"user": "alice", "roles": ["primary"]}],
+}
+
+SERVICE_ACCOUNT = {"name": "deploy-bot", "role": "manager", "groups": ["Night Desk"]}
+IDENTITY_PROVIDER = {
+    "name": "Keycloak",
+    "preset": "keycloak",
+    "issuer": "https://sso.example.org/realms/example",
+    "client_id": "tocsin",
+    "client_secret": "secret",  # nosec B105 # an example
+    "sign_up": True,
+    "allowed_domains": ["example.org"],
+    "default_role": "observer",
+    "roles": [
+        {
+            "claim": "Service Desk",
+            "role": "responder",
+            "groups": [{"group": "Service Desk", "on_call_roles": ["primary"]}],
+        }
+    ],
+}
+
+HOLIDAY_CALENDAR = {
+    "name": "Zurich",
+    "country": "CH",
+    "region": "ZH",
+    "days": [{"date": "12-24", "name": "Christmas Eve"}],
+}
+
+SCHEDULE = {
+    "name": "Service Desk 24x7",
+    "group": "Service Desk",
+    "time_zone": "Europe/Zurich",
+    "shifts": [
+        {
+            "name": "Weekly",
+            "rotate": {
+                "every": "1w",
+                "at": "09:00",
+                "on": "monday",
+                "users": ["alice", "bob"],
+                "roles": ["primary", "secondary"],
+            },
+            "start": "2026-01-05",
+        }
+    ],
+}
+
+OVERRIDE = {
+    "name": "Xmas swap",
+    "schedule": "Service Desk 24x7",
+    "user": "alice",
+    "from": "2026-12-24T17:00",
+    "to": "2026-12-26T08:00",
+    "role": "primary",
+}
+
+SUPPORT_HOURS_EXAMPLE = {
+    "name": "Office hours",
+    "time_zone": "Europe/Zurich",
+    "windows": [{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}],
+}
+
+POLICY = {
+    "name": "Standard",
+    "default_priority": "high",
+    "acknowledge": {"effect": "stop", "timeout": "30m"},
+    "repeat": {"times": 2, "every": "10m"},
+    "steps": [
+        {"notify": {"roles": ["primary"]}, "after": "0m"},
+        {"notify": {"roles": ["secondary"]}, "after": "5m"},
+    ],
+}
+
+CLIENT_TABLE = {
+    "name": "Customers",
+    "clients": [{"client": "Acme", "group": "Service Desk", "escalation_policy": "Standard"}],
+}
+
+OUTBOUND_INTEGRATION = {
+    "name": "Halo", "kind": "haloitsm", "base_url": "https://acme.haloitsm.com", "client_id": "…",
+    "client_secret": "…",  # nosec B105 # an example
+    "sync": {"acknowledge": {"note": True}, "assign": {"note": True, "agent": True}, "close": {"note": True}},
+}  # fmt: skip
+
+INTEGRATION = {
+    "name": "HaloITSM",
+    "kind": "haloitsm",
+    "escalation_policy": "Standard",
+    "recipients": {"groups": ["Service Desk"]},
+    "settings": {"halo_address": "https://acme.haloitsm.com"},
+}
+
+MAINTENANCE_WINDOW = {
+    "name": "Patch night",
+    "repeat": "monthly",
+    "days": ["2nd tue"],
+    "from": "22:00",
+    "to": "02:00",
+    "time_zone": "Europe/Zurich",
+    "tags": {"environment": "production"},
+    "action": "hold",
+}
+
+WORKFLOW = {
+    "name": "Not acknowledged in 5 minutes",
+    "trigger": {"on": "unacknowledged", "for": "5m"},
+    "start": {"field": "priority", "operator": "one of", "value": ["critical", "high"]},
+    "actions": [
+        {"do": "notify", "groups": ["Service Desk"], "roles": ["manager"], "subject": "No response: <subject>"},
+        {"do": "halo", "text": "Not acknowledged for 5 minutes."},
+    ],
+}
+
+PROVIDER = {"name": "Phones", "kind": "ntfy", "api_base": "https://ntfy.sh", "order": 1}
+
+
+# ---------- references
+# What objects of each kind refer to: the ids by model.
+#
+# Who may change an object reads and keeps these references, also those to objects of other groups: see
+# `boundary.refer_to`.
+
+
+type References = Mapping[type[Model], Iterable[int | None]]
+
+
+def of_schedule(schedule: Schedule) -> References:
+    """The users of its shifts and overrides, and its holiday calendars."""
+    users = [user for override in schedule.overrides.all() for user in of_override(override)[User]]
+    return {User: (*oncall.users_of(schedule), *users), HolidayCalendar: schedule.holiday_calendars}
+
+
+def of_override(override: Override) -> References:
+    """The replacing and the replaced user."""
+    return {User: (override.user_id, override.instead_of_id)}
+
+
+def of_support_hours(hours: SupportHours) -> References:
+    """Their holiday calendars."""
+    return {HolidayCalendar: hours.holiday_calendars}
+
+
+def of_policy(policy: Policy) -> References:
+    """What its current version refers to."""
+    used = policies.references(policy)
+    return {
+        User: used.users,
+        Group: used.groups,
+        Schedule: used.schedules,
+        SupportHours: used.support_hours,
+        Policy: used.policies,
+    }
+
+
+def of_client_table(table: ClientTable) -> References:
+    """The group and the policy of each client."""
+    return {key: [row.get(name) for row in table.clients] for key, name in ((Group, "group"), (Policy, "policy"))}
+
+
+def of_outbound(integration: OutboundIntegration) -> References:
+    """The users who are matched with agents."""
+    return {User: [match.user_id for match in integration.matches.all()]}
+
+
+#: The models of the references in a definition.
+_IN_DEFINITION: Mapping[str, type[Model]] = {
+    references.POLICY: Policy,
+    references.USER: User,
+    references.GROUP: Group,
+    references.HOURS: SupportHours,
+    references.OUTBOUND: OutboundIntegration,
+    references.TABLE: ClientTable,
+}
+
+
+def of_integration(integration: Integration) -> References:
+    """Its policy, outbound integration and recipients, and those of its routes."""
+    version = integration.current_version
+    ids: dict[type[Model], list[int | None]] = {
+        Policy: [integration.policy_id],
+        OutboundIntegration: [integration.outbound_id],
+        User: [user.pk for user in integration.recipient_users.all()],
+        Group: [group.pk for group in integration.recipient_groups.all()],
+    }
+    for kind, number in references.ids_in_definition(version.definition) if version else ():
+        ids.setdefault(_IN_DEFINITION[kind], []).append(number)
+    return ids
+
+
+def of_window(window: MaintenanceWindow) -> References:
+    """The integrations and groups to which it is limited."""
+    return {Integration: window.integrations, Group: window.groups}
+
+
+def of_workflow(workflow: Workflow) -> References:
+    """What its definition refers to."""
+    used = workflows.references(workflow)
+    return {User: used.users, Group: used.groups, Policy: used.policies, OutboundIntegration: used.outbound}
+
 
 _UNKNOWN_KIND = ReasonType("resource.unknown_kind", "{name} has the kind {kind}, which this version does not know.")
 
@@ -57,9 +271,7 @@ _UNKNOWN_KIND = ReasonType("resource.unknown_kind", "{name} has the kind {kind},
 def _decrypt_addresses(spec: dict[str, Any], key: str) -> dict[str, Any]:
     """The spec with the addresses below `key` in plain text, those that contain secrets too."""
     if key in spec:
-        spec[key] = [
-            {**method, "address": encrypted_addresses.decrypt_if_encrypted(method["address"])} for method in spec[key]
-        ]
+        spec[key] = [{**method, "address": addresses.decrypt_if_encrypted(method["address"])} for method in spec[key]]
     return spec
 
 
@@ -90,12 +302,12 @@ USERS = Resource[User](
     label=_("user"),
     plural=_("Users"),
     rows=lambda: User.objects.prefetch_related("contact_methods"),
-    spec=people.user_spec,
+    spec=users.user_spec,
     spec_type=UserSpec,
-    spec_with_secrets=lambda user: _decrypt_addresses(people.user_spec(user), "contact_methods"),
+    spec_with_secrets=lambda user: _decrypt_addresses(users.user_spec(user), "contact_methods"),
     secret_keys=frozenset({"contact_methods"}),
-    save=people.save_user,
-    delete_command=people.delete_user,
+    save=users.save_user,
+    delete_command=users.delete_user,
     change_permission=Permission.ADMINISTER,
     owner="",
     name_column="username",
@@ -103,8 +315,8 @@ USERS = Resource[User](
     deferred_fields={
         "reminders": DeferredField(
             lambda user: user.reminders,
-            reminder_rules.replace_all,
-            reminder_rules.ReminderSpec,
+            users.replace_all,
+            users.ReminderSpec,
             "Reminders of shifts, at most three. Default: unchanged.",
         ),
         "out_of_office": DeferredField(
@@ -114,7 +326,7 @@ USERS = Resource[User](
             "Current and future absences. Default: unchanged.",
         ),
     },
-    example=examples.USER,
+    example=USER,
     reference=ABSENCE_REFERENCE,
     views=ResourceViews("users", "user", "user"),
 )
@@ -131,7 +343,7 @@ GROUPS = Resource[Group](
     save=groups.save_group,
     change_permission=Permission.MANAGE_TEAMS,
     owner="pk",
-    example=examples.GROUP,
+    example=GROUP,
     views=ResourceViews("groups", "group", "edit_group"),
 )
 
@@ -140,14 +352,14 @@ SERVICE_ACCOUNTS = Resource[ServiceAccount](
     label=_("service account"),
     plural=_("Service accounts"),
     rows=lambda: ServiceAccount.objects.prefetch_related("service_groups"),
-    spec=service_accounts.service_account_spec,
+    spec=api_tokens.service_account_spec,
     spec_type=ServiceAccountSpec,
-    save=service_accounts.save_service_account,
-    delete_command=service_accounts.delete_service_account,
+    save=api_tokens.save_service_account,
+    delete_command=api_tokens.delete_service_account,
     change_permission=Permission.ADMINISTER,
     see_permission=Permission.ADMINISTER,
     owner="",
-    example=examples.SERVICE_ACCOUNT,
+    example=SERVICE_ACCOUNT,
     views=ResourceViews("service_accounts", "service_account", "service_account"),
 )
 
@@ -167,7 +379,7 @@ IDENTITY_PROVIDERS = Resource[IdentityProvider](
     change_permission=Permission.ADMINISTER,
     see_permission=Permission.ADMINISTER,
     owner="",
-    example=examples.IDENTITY_PROVIDER,
+    example=IDENTITY_PROVIDER,
     views=ResourceViews("identity_providers", "identity_provider", "identity_provider"),
 )
 
@@ -180,8 +392,8 @@ HOLIDAY_CALENDARS = Resource[HolidayCalendar](
     spec_type=HolidayCalendarSpec,
     save=oncall.save_holiday_calendar,
     change_permission=Permission.MANAGE_TEAMS,
-    example=examples.HOLIDAY_CALENDAR,
-    reference=object_hooks.HOLIDAY_CALENDAR,
+    example=HOLIDAY_CALENDAR,
+    reference=hooks.HOLIDAY_CALENDAR,
     views=ResourceViews("holiday_calendars", "holiday_calendar", "holiday_calendar"),
 )
 
@@ -199,9 +411,9 @@ SCHEDULES = Resource[Schedule](
     state=oncall.schedule_state,
     save=oncall.save_schedule,
     change_permission=Permission.MANAGE_TEAMS,
-    references=references.of_schedule,
-    example=examples.SCHEDULE,
-    reference=object_hooks.SCHEDULE,
+    references=of_schedule,
+    example=SCHEDULE,
+    reference=hooks.SCHEDULE,
     views=ResourceViews("on_call", "schedule", "edit_schedule"),
 )
 
@@ -217,8 +429,8 @@ OVERRIDES = Resource[Override](
     delete_command=overrides.delete_override,
     change_permission=Permission.MANAGE_TEAMS,
     owner="schedule.group_id",
-    references=references.of_override,
-    example=examples.OVERRIDE,
+    references=of_override,
+    example=OVERRIDE,
     views=ResourceViews("on_call", "override", "override"),
 )
 
@@ -232,9 +444,9 @@ SUPPORT_HOURS = Resource[SupportHours](
     load_names=lambda rows: oncall.calendar_names(),
     save=oncall.save_support_hours,
     change_permission=Permission.MANAGE_TEAMS,
-    references=references.of_support_hours,
-    example=examples.SUPPORT_HOURS,
-    reference=object_hooks.SUPPORT_HOURS,
+    references=of_support_hours,
+    example=SUPPORT_HOURS_EXAMPLE,
+    reference=hooks.SUPPORT_HOURS,
     views=ResourceViews("support_hours", "edit_support_hours", "edit_support_hours"),
 )
 
@@ -250,10 +462,10 @@ POLICIES = Resource[Policy](
     delete_command=policies.delete_policy,
     change_permission=Permission.MANAGE_TEAMS,
     depends_on=_handover_policies,
-    references=references.of_policy,
+    references=of_policy,
     unreadable=policies.unreadable,
-    example=examples.POLICY,
-    reference=object_hooks.POLICY,
+    example=POLICY,
+    reference=hooks.POLICY,
     views=ResourceViews("policies", "policy", "edit_policy"),
 )
 
@@ -267,9 +479,9 @@ CLIENT_TABLES = Resource[ClientTable](
     load_names=lambda rows: client_tables.table_names(),
     save=client_tables.save_client_table,
     change_permission=Permission.MANAGE_ROUTING,
-    references=references.of_client_table,
-    example=examples.CLIENT_TABLE,
-    reference=object_hooks.CLIENT_TABLE,
+    references=of_client_table,
+    example=CLIENT_TABLE,
+    reference=hooks.CLIENT_TABLE,
     views=ResourceViews("client_tables", "edit_client_table", "edit_client_table"),
 )
 
@@ -286,10 +498,10 @@ OUTBOUND_INTEGRATIONS = Resource[OutboundIntegration](
     secret_keys=frozenset({EVERY_KEY}),
     save=outbound.save_outbound,
     change_permission=Permission.MANAGE_ROUTING,
-    references=references.of_outbound,
+    references=of_outbound,
     unreadable=_unknown_kind(lambda: CONNECTORS),
-    example=examples.OUTBOUND_INTEGRATION,
-    reference=object_hooks.OUTBOUND_INTEGRATION,
+    example=OUTBOUND_INTEGRATION,
+    reference=hooks.OUTBOUND_INTEGRATION,
     views=ResourceViews("outbound_integrations", "outbound", "edit_outbound"),
 )
 
@@ -312,10 +524,10 @@ INTEGRATIONS = Resource[Integration](
     save=integrations.save_integration,
     delete_command=integrations.delete_integration,
     change_permission=Permission.MANAGE_ROUTING,
-    references=references.of_integration,
+    references=of_integration,
     unreadable=_unknown_kind(load_kinds),
-    example=examples.INTEGRATION,
-    reference=object_hooks.INTEGRATION,
+    example=INTEGRATION,
+    reference=hooks.INTEGRATION,
     views=ResourceViews("integrations", "integration", "integration_settings"),
 )
 
@@ -330,10 +542,10 @@ MAINTENANCE_WINDOWS = Resource[MaintenanceWindow](
     save=maintenance_windows.save_window,
     delete_command=maintenance_windows.delete_window,
     change_permission=Permission.MANAGE_ROUTING,
-    references=references.of_window,
+    references=of_window,
     unreadable=maintenance_windows.unreadable,
-    example=examples.MAINTENANCE_WINDOW,
-    reference=object_hooks.MAINTENANCE_WINDOW,
+    example=MAINTENANCE_WINDOW,
+    reference=hooks.MAINTENANCE_WINDOW,
     views=ResourceViews("maintenance", "maintenance_window", "maintenance_window"),
 )
 
@@ -341,17 +553,17 @@ WORKFLOWS = Resource[Workflow](
     key="workflows",
     label=_("workflow"),
     plural=_("Workflows"),
-    rows=lambda: health.with_runs(Workflow.objects.select_related("group")),
+    rows=lambda: views.with_runs(Workflow.objects.select_related("group")),
     spec=workflows.workflow_spec,
     spec_type=WorkflowSpec,
     load_names=workflows.names_of,
     save=workflows.save_workflow,
     delete_command=workflows.delete_workflow,
     change_permission=Permission.MANAGE_ROUTING,
-    references=references.of_workflow,
+    references=of_workflow,
     unreadable=workflows.unreadable,
-    example=examples.WORKFLOW,
-    reference=object_hooks.WORKFLOW,
+    example=WORKFLOW,
+    reference=hooks.WORKFLOW,
     views=ResourceViews("workflows", "workflow", "edit_workflow"),
 )
 
@@ -362,7 +574,7 @@ PROVIDERS = Resource[Provider](
     rows=Provider.objects.all,
     spec=providers.provider_spec,
     spec_type=ProviderSpec,
-    kind_specs=tuple(map(provider_specs.spec_of, KINDS)),
+    kind_specs=tuple(map(providers.spec_of, KINDS)),
     state=providers.provider_state,
     spec_with_secrets=partial(providers.provider_spec, with_secrets=True),
     unreadable=_unknown_kind(lambda: KINDS),
@@ -372,7 +584,7 @@ PROVIDERS = Resource[Provider](
     change_permission=Permission.ADMINISTER,
     see_permission=Permission.ADMINISTER,
     owner="",
-    example=examples.PROVIDER,
+    example=PROVIDER,
     views=ResourceViews("providers", "provider", "provider"),
 )
 

@@ -12,17 +12,74 @@ from datetime import datetime
 from functools import reduce
 from operator import attrgetter, or_
 from typing import Any, Protocol
+from uuid import UUID
 
 from django.db.models import Model, Q, QuerySet
+from django.utils.translation import gettext_noop
 
-from tocsin.access import boundary, config_audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
-from tocsin.core import object_hooks
-from tocsin.core.config import config_version
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core import hooks
+from tocsin.core.config import settings_store
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType, Term
 from tocsin.core.validation.spec import Spec
-from tocsin.resources import lookup
+
+# ---------- lookup
+# Finds the object that a URL or a field names: by id, or by name ignoring case.
+
+
+NO_SUCH_OBJECT = ReasonType("api.no_such_object", "No {label} named {name}.")
+NOT_A_USERNAME = ReasonType("api.not_a_username", "must be a user's name.")
+NO_SUCH_NUMBER = ReasonType("api.no_such_number", "No {label} with ID {name}.")
+
+#: The labels of what is no resource, for the catalogue of translations.
+LABELS = (
+    gettext_noop("absence"), gettext_noop("active user"), gettext_noop("alert"), gettext_noop("answer by email"),
+    gettext_noop("audit entry"), gettext_noop("button"), gettext_noop("calendar feed"), gettext_noop("contact"),
+    gettext_noop("contact method"), gettext_noop("delivery"), gettext_noop("device"), gettext_noop("heartbeat"),
+    gettext_noop("import"), gettext_noop("inbound message"), gettext_noop("linked identity"),
+    gettext_noop("notification"), gettext_noop("outbound call"), gettext_noop("sandbox message"), gettext_noop("swap"),
+    gettext_noop("token"), gettext_noop("workflow run"), gettext_noop("handover note"),
+)  # fmt: skip
+
+_MAX_BIGINT = 2**63 - 1
+
+
+def find[M: Model](rows: QuerySet[M], text: str, *, label: str, name_column: str = "name") -> M:
+    """Return the object whose id or name (column `name_column`) is `text`. Raises Rejected("not_found")."""
+    row_id = _number(text)
+    lookup = {"pk": row_id} if row_id is not None else {f"{name_column}__iexact": text}
+    row = rows.filter(**lookup).first() if row_id is None or row_id <= _MAX_BIGINT else None
+    if row is None:
+        kind = NO_SUCH_NUMBER if row_id is not None else NO_SUCH_OBJECT
+        raise Rejected("not_found", kind(label=Term(label), name=text))
+    return row
+
+
+def find_named[M: Model](rows: QuerySet[M], text: str, *, label: str, field: str, name_column: str = "name") -> M:
+    """Resolve like `find`, for a filter or body field: a missing object is an invalid value of `field`."""
+    try:
+        return find(rows, text, label=label, name_column=name_column)
+    except Rejected as error:
+        raise Rejected("invalid", error.reason, field) from error
+
+
+def find_by_uuid[M: Model](rows: QuerySet[M], text: str, *, label: str) -> M:
+    """Return the object whose UUID is `text`. Raises Rejected("not_found")."""
+    try:
+        row = rows.filter(pk=UUID(text)).first()
+    except ValueError:
+        row = None
+    if row is None:
+        raise Rejected("not_found", NO_SUCH_OBJECT(label=Term(label), name=text))
+    return row
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 100 else None
+
 
 type ResourceSpec = Mapping[str, object]
 
@@ -129,7 +186,7 @@ class Resource[M: Model]:
 
     @property
     def object_type(self) -> str:
-        """The object type in the audit log and in `core.object_hooks`."""
+        """The object type in the audit log and in `core.hooks`."""
         return self.label.replace(" ", "_")
 
     def name(self, row: M) -> str:
@@ -151,7 +208,7 @@ class Resource[M: Model]:
 
     def find(self, text: str) -> M:
         """The object with that id or name. Raises Rejected("not_found")."""
-        return self.with_references([lookup.find(self.rows(), text, label=self.label, name_column=self.name_column)])[0]
+        return self.with_references([find(self.rows(), text, label=self.label, name_column=self.name_column)])[0]
 
     def with_references(self, rows: Sequence[M]) -> Sequence[M]:
         """Lets the viewer of the objects read what they refer to, and returns them with that."""
@@ -170,7 +227,7 @@ class Resource[M: Model]:
     def resolve(self, text: str, field: str) -> M:
         """Like `find`, for a filter or body field: a missing object is an invalid value. Raises Rejected("invalid")."""
         rows = self.rows().model.objects.all()  # type: ignore[attr-defined]
-        found: M = lookup.find_named(rows, text, label=self.label, field=field, name_column=self.name_column)
+        found: M = find_named(rows, text, label=self.label, field=field, name_column=self.name_column)
         return found
 
     def list_all(self) -> QuerySet[M]:
@@ -183,10 +240,10 @@ class Resource[M: Model]:
             self.delete_command(row, actor=actor, now=now)
             return
         with boundary.command():
-            config_version.lock()
-            object_hooks.reject_if_referenced(self.object_type, row.pk, self.name(row))
+            settings_store.lock()
+            hooks.reject_if_referenced(self.object_type, row.pk, self.name(row))
             named: Any = row
-            config_audit.record(self.object_type, named, self.spec(row), None, actor=actor, now=now)
+            audit.record_config_audit(self.object_type, named, self.spec(row), None, actor=actor, now=now)
             row.delete()
 
     def specs(self, rows: Sequence[M]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from django.db.models.signals import post_migrate, pre_migrate
 from psycopg.errors import LockNotAvailable
 from psycopg.sql import quote
 
-from tocsin.access import boundary, settings_commands
+from tocsin.access import audit, boundary
 from tocsin.access.boundary import Boundary
 from tocsin.core.config import settings_store
 from tocsin.core.db import row_security
@@ -205,4 +205,4 @@ def install() -> None:
     pre_migrate.connect(disable, sender=operate)
     post_migrate.connect(enable, sender=operate)
     row_security.register(viewer_settings)
-    settings_commands.REACTIONS.register(_follow_settings)
+    audit.REACTIONS.register(_follow_settings)

@@ -23,10 +23,10 @@ from tocsin.access.boundary import Boundary, Filter
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.roles import Role
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
-from tocsin.core import object_hooks
+from tocsin.core import hooks
 from tocsin.core.config import settings_store
-from tocsin.core.db.any_of import any_of
 from tocsin.core.db.database import Connection
+from tocsin.core.db.queries import any_of
 from tocsin.core.db.row_security import OWN_PAGES
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
@@ -332,4 +332,4 @@ def install() -> None:
     boundary.register(FILTERS)
     # What is about an object is not readable with it: `_about` looks into `FILTERS`.
     boundary.register({model: _either(FILTERS[model], _referenced_by_visible(model)) for model in _REFERENCED})
-    object_hooks.VIEWERS.register(boundary.as_viewer)
+    hooks.VIEWERS.register(boundary.as_viewer)

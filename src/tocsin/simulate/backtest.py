@@ -10,33 +10,36 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
+from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
-from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.core.reasons import NO_REASON, Reason, as_reason, show_reason
 from tocsin.core.runtime import clock
-from tocsin.inbound.admin import drafts, specs
-from tocsin.inbound.body_compression import decompress
+from tocsin.inbound.admin import commands, specs
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.models import Integration
-from tocsin.inbound.storage.stored_messages import MessageBudget, element_of
-from tocsin.simulate.backtest_diff import (
+from tocsin.inbound.maintenance import CompiledWindow
+from tocsin.inbound.models import Integration, decompress
+from tocsin.inbound.storage.messages import MessageBudget, element_of
+from tocsin.simulate.replay_state import (
     BacktestTotals,
     DecisionDifference,
     DifferenceKind,
     PagingEffect,
     ReferenceLabels,
+    ReplayedMessage,
+    ReplayOutcome,
+    ReplayState,
     changes,
     describe_effects,
     paging_effect,
 )
-from tocsin.simulate.replay_state import ReplayedMessage, ReplayOutcome, ReplayState
 
 #: The default and maximum number of messages.
 DEFAULT_MESSAGES, MAX_MESSAGES = 1_000, 10_000
@@ -109,8 +112,10 @@ def backtest(
     Raises Rejected or RejectedAll for parts that could not be saved.
     """
     names = specs.load_reference_names()
-    after = drafts.compile_draft(integration, parts, names)
-    return compare(integration, drafts.compile_stored(integration), after, limit=limit, since=since, progress=progress)
+    after = commands.compile_draft(integration, parts, names)
+    return compare(
+        integration, commands.compile_stored(integration), after, limit=limit, since=since, progress=progress
+    )
 
 
 def compare(
@@ -269,3 +274,144 @@ def _load_chunks(
             if budget.admits(element):
                 message = ReplayedMessage(row["id"], row["received_at"], raw, element)
                 yield message, row["subject"], row["source_id"]
+
+
+# ---------- backtest report
+# Formats a backtest as JSON for scripts. Pure.
+
+
+def as_json(result: Backtest) -> dict[str, Any]:
+    """The backtest as plain values; `differences` are newest first, those not listed are counted in `more`."""
+    return {
+        "looked_at": result.message_count,
+        "from": _iso(result.first_at),
+        "to": _iso(result.last_at),
+        "milliseconds": round(result.duration_seconds * 1000),
+        "before": _totals(result.before),
+        "after": _totals(result.after),
+        "differing": result.differing_count,
+        "counts": {str(kind): count for kind, count in sorted(result.counts.items())},
+        "effects": [show_reason(reason, "says") for reason in result.effect_reasons],
+        "differences": [_difference(difference) for difference in result.differences],
+        "more": result.differing_count - len(result.differences),
+        "left_out": result.budget.left_out,
+        **show_reason(result.budget.reason, "partial"),
+    }
+
+
+def _totals(totals: BacktestTotals) -> dict[str, Any]:
+    return {
+        "statuses": {str(status): count for status, count in sorted(totals.statuses.items())},
+        "opened": totals.opened,
+        "pages": totals.pages,
+        "at_night": totals.at_night,
+    }
+
+
+def _difference(difference: BacktestDifference) -> dict[str, Any]:
+    return {
+        "message_id": str(difference.message_id),
+        "received_at": _iso(difference.received_at),
+        "subject": difference.subject,
+        "source_id": difference.source_id,
+        "changes": [{"kind": str(change.kind), **show_reason(change.reason, "says")} for change in difference.changes],
+        "before": _outcome(difference.before),
+        "after": _outcome(difference.after),
+    }
+
+
+def _outcome(outcome: ReplayOutcome) -> dict[str, Any]:
+    paging = outcome.paging
+    return {
+        "status": str(outcome.status),
+        **show_reason(outcome.reason),
+        "key": outcome.key,
+        **show_reason(outcome.route, "route"),
+        "mode": str(paging.mode) if paging is not None else None,
+        **show_reason(as_reason(paging.reason) if paging is not None else NO_REASON, "why"),
+        "priority": str(outcome.opening.alert.priority) if outcome.opening is not None else None,
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat().replace("+00:00", "Z") if moment is not None else None
+
+
+# ---------- maintenance preview
+# Previews a maintenance window: which alerts of the last day it would have suppressed.
+#
+# Replays stored messages with the live code. The window's times are ignored; its integrations, groups, tags and
+# condition are tested. Sends and stores nothing.
+
+
+DAY = timedelta(days=1)
+
+#: Limits: messages per integration, integrations, and listed alerts.
+MAX_MESSAGES_PER_INTEGRATION = 1_000
+_MAX_INTEGRATIONS = 20
+MAX_ALERTS_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class AffectedAlert:
+    """One alert the window applies to."""
+
+    message_id: UUID
+    received_at: datetime
+    integration: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenancePreview:
+    """`opened`: alerts opened in that time; `count`: how many of them the window applies to."""
+
+    opened: int
+    count: int
+    alerts: tuple[AffectedAlert, ...]
+    #: The number of integrations not examined.
+    skipped_integrations: int = 0
+    #: Why messages were left out; `NO_REASON` if none was.
+    partial: Reason = NO_REASON
+
+
+def suppressed_alerts(window: CompiledWindow, now: datetime) -> MaintenancePreview:
+    """The affected alerts of the day before `now`, newest first."""
+    rows = Integration.objects.exclude(mode="disabled").order_by("pk")
+    if window.integrations:
+        rows = rows.filter(pk__in=window.integrations)
+    integrations = list(rows)
+    opened, affected, budget = 0, [], MessageBudget()
+    for integration in integrations[:_MAX_INTEGRATIONS]:
+        opened_count, alerts = _affected_alerts(integration, window, now, budget)
+        opened += opened_count
+        affected += alerts
+    affected.sort(key=lambda alert: alert.received_at, reverse=True)
+    return MaintenancePreview(
+        opened,
+        len(affected),
+        tuple(affected[:MAX_ALERTS_LISTED]),
+        max(0, len(integrations) - _MAX_INTEGRATIONS),
+        budget.reason,
+    )
+
+
+def _affected_alerts(
+    integration: Integration, window: CompiledWindow, now: datetime, budget: MessageBudget
+) -> tuple[int, list[AffectedAlert]]:
+    compiled = commands.compile_stored(integration)
+    integration_window = window.for_integration(compiled.id, integration.group_id, compiled.normalizer.mapping.names)
+    if integration_window is None or compiled.problem is not None:
+        return 0, []
+    state, opened, affected = ReplayState(replace(compiled, windows=())), 0, []
+    for message in load_messages(integration, compiled, now - DAY, budget, limit=MAX_MESSAGES_PER_INTEGRATION):
+        outcome = state.process(message)
+        if outcome.opening is None or outcome.mapped is None or isinstance(message.element, Rejected):
+            continue
+        opened += 1
+        if integration_window.applies_to(
+            message.element.payload, outcome.mapped, outcome.opening.paging.recipient_groups
+        ):
+            subject = outcome.opening.alert.subject
+            affected.append(AffectedAlert(message.id, message.received_at, integration.name, subject))
+    return opened, affected

@@ -9,7 +9,7 @@ class WebConfig(AppConfig):
     def ready(self) -> None:
         from allauth.mfa.signals import authenticator_removed
 
-        from tocsin.web.accounts.sign_in_session import end_other_sessions
+        from tocsin.web.accounts.session_store import end_other_sessions
 
         # allauth's own views remove authenticators without calling Tocsin, so its signal is the only hook.
         authenticator_removed.connect(end_other_sessions, dispatch_uid="end_others")

@@ -20,8 +20,7 @@ from tocsin.notify.models import Pause
 from tocsin.people.permissions import Viewer
 from tocsin.people.sign_in_rules import requires_single_sign_on
 from tocsin.web.alerts import queries
-from tocsin.web.http.authorization import may_somewhere
-from tocsin.web.http.request import SignedInRequest
+from tocsin.web.http.request import SignedInRequest, may_somewhere
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,38 +7,73 @@ checks permissions beforehand.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
-from django.db.models import Max, QuerySet
+from django.db.models import F, Max, Q, QuerySet
 from psycopg.types.json import Jsonb
 
-from tocsin.access import audit, boundary, config_audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
 from tocsin.alerts.service import NO_SUCH_ALERT, VisibleAlert
-from tocsin.core import object_hooks
-from tocsin.core.config import config_version
+from tocsin.core import hooks
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.models import named_columns
 from tocsin.core.reasons import AlertRef, Person, Reason, ReasonType
-from tocsin.core.stored_reason import named_columns
 from tocsin.core.validation.spec import SpecErrors
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people import permissions
-from tocsin.people.models import Group, User
-from tocsin.people.name_lookup import find_group, names_check
+from tocsin.people.models import Group, User, find_group, names_check
 from tocsin.people.permissions import Viewer
+from tocsin.workflows import definition as definitions
 from tocsin.workflows import reasons
-from tocsin.workflows.definition import definition as definitions
-from tocsin.workflows.definition import definition_changes
-from tocsin.workflows.definition.definition import WorkflowDefinition, WorkflowReferences
-from tocsin.workflows.definition.specs import WorkflowDefinitionSpec, WorkflowSpec
+from tocsin.workflows.definition import WorkflowDefinition, WorkflowReferences
 from tocsin.workflows.models import Workflow, WorkflowRun
-from tocsin.workflows.run import listener, loader, tasks
+from tocsin.workflows.run import listener, run_store, tasks
 from tocsin.workflows.run.engine import FinishRun, OwnerGroup, WorkflowProgress, decide
-from tocsin.workflows.states import TriggerKind, WorkflowRunStatus
+from tocsin.workflows.specs import WorkflowDefinitionSpec, WorkflowSpec
+from tocsin.workflows.states import SLA, TIMED, TriggerKind, WorkflowRunStatus
+
+# ---------- definition changes
+# Handles waiting and stuck runs when their workflow is edited, in the same transaction.
+#
+# Runs that still fit continue with the new definition; the others end with a reason.
+
+
+def settle_runs(workflow_id: int, before: WorkflowDefinition, after: WorkflowDefinition, now: datetime) -> None:
+    """Ends runs whose trigger changed, and runs that are past a changed action; adjusts the delay of the others.
+
+    A run stuck at an action continues, since editing that action may have fixed it.
+    """
+    is_waiting = Q(due_at__isnull=False)
+    open_runs = WorkflowRun.objects.filter(is_waiting | Q(status=WorkflowRunStatus.STUCK), workflow=workflow_id)
+    undecided, executing = open_runs.filter(started_at__isnull=True), open_runs.filter(started_at__isnull=False)
+    if before.trigger.on is not after.trigger.on:
+        undecided.update(
+            status=WorkflowRunStatus.SKIPPED,
+            due_at=None,
+            ended_at=now,
+            **named_columns("reason", reasons.TRIGGER_CHANGED()),
+        )
+    elif before.trigger != after.trigger and after.trigger.on in TIMED:
+        # SLA targets are looked up again.
+        span = timedelta(seconds=after.trigger.span)
+        undecided.filter(is_waiting).update(due_at=now if after.trigger.on in SLA else F("created_at") + span)
+    pairs = zip(before.actions, after.actions, strict=False)
+    unchanged_count = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    if unchanged_count < len(before.actions):
+        executing.filter(step__gt=unchanged_count).update(
+            status=WorkflowRunStatus.STOPPED,
+            due_at=None,
+            ended_at=now,
+            **named_columns("reason", reasons.ACTIONS_CHANGED()),
+        )
+
 
 _MAY_NOT_CALL = ReasonType(
     "workflow.may_not_call",
@@ -133,7 +168,7 @@ def save_workflow(
     that the actor may not change are rejected. Raises Rejected with the field of each problem.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         parsed = _read(spec, existing, permissions.viewer_of(actor))
         plan = parsed.compiled()
         last = Workflow.objects.aggregate(last=Max("position"))["last"] or 0
@@ -146,8 +181,8 @@ def save_workflow(
         row.trigger, row.definition = str(plan.trigger.on), definitions.to_stored(plan)
         row.save()
         if previous_definition is not None:
-            definition_changes.settle_runs(row.pk, previous_definition, plan, now)
-        config_audit.record("workflow", row, before, workflow_spec(row), actor=actor, now=now)
+            settle_runs(row.pk, previous_definition, plan, now)
+        audit.record_config_audit("workflow", row, before, workflow_spec(row), actor=actor, now=now)
     listener.re_evaluate()
     return row
 
@@ -173,8 +208,8 @@ def _read(value: Mapping[str, object], existing: Workflow | None, viewer: Viewer
 def delete_workflow(workflow: Workflow, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a workflow with its runs. Waiting actions are not executed."""
     with boundary.command():
-        config_version.lock()
-        config_audit.record("workflow", workflow, workflow_spec(workflow), None, actor=actor, now=now)
+        settings_store.lock()
+        audit.record_config_audit("workflow", workflow, workflow_spec(workflow), None, actor=actor, now=now)
         workflow.delete()
     listener.re_evaluate()
 
@@ -182,18 +217,18 @@ def delete_workflow(workflow: Workflow, *, actor: AuditActor, now: datetime) -> 
 def set_enabled(workflow: Workflow, is_enabled: bool, *, actor: AuditActor, now: datetime) -> None:
     """Enables or disables a workflow. Runs that become due while it is disabled end."""
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         before = workflow_spec(workflow)
         workflow.is_enabled = is_enabled
         workflow.save(update_fields=["is_enabled"])
-        config_audit.record("workflow", workflow, before, workflow_spec(workflow), actor=actor, now=now)
+        audit.record_config_audit("workflow", workflow, before, workflow_spec(workflow), actor=actor, now=now)
     listener.re_evaluate()
 
 
 def move(workflow: Workflow, by: int, *, actor: AuditActor, now: datetime) -> None:
     """Moves a workflow by some positions (negative: up) among all workflows and renumbers the others."""
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         rows = list(Workflow.objects.select_related("group"))
         order = [row.pk for row in rows]
         at = order.index(workflow.pk)
@@ -206,7 +241,7 @@ def move(workflow: Workflow, by: int, *, actor: AuditActor, now: datetime) -> No
                 before = workflow_spec(row)
                 row.position = place
                 row.save(update_fields=["position"])
-                config_audit.record("workflow", row, before, workflow_spec(row), actor=actor, now=now)
+                audit.record_config_audit("workflow", row, before, workflow_spec(row), actor=actor, now=now)
     listener.re_evaluate()
 
 
@@ -219,7 +254,7 @@ def run_manual_workflow(workflow: Workflow, found: VisibleAlert, user: User, via
     if plan.trigger.on is not TriggerKind.MANUAL:
         raise Rejected("not_possible", _NOT_A_BUTTON(workflow=workflow.name))
     with database.transaction() as connection:
-        alert = loader.facts(connection, [found.id]).get(found.id)
+        alert = run_store.facts(connection, [found.id]).get(found.id)
         if alert is None:
             raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(found.id)), "alert")
         cause = reasons.PRESSED(user=Person(user.display_name, user.pk), workflow=workflow.name)
@@ -276,7 +311,7 @@ def workflows_using(noun: str) -> Callable[[int], Sequence[Reason]]:
 
     def list_workflows(number: int) -> list[Reason]:
         return [
-            object_hooks.WORKFLOW(name=row.name)
+            hooks.WORKFLOW(name=row.name)
             for row in Workflow.objects.all()
             if number in getattr(references(row), noun) or (noun == "groups" and row.group_id == number)
         ]

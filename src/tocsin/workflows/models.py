@@ -10,7 +10,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
-from tocsin.core.stored_reason import MAX_CODE_CHARS, StoredReason, named_reason
+from tocsin.core.models import MAX_CODE_CHARS, StoredReason, named_reason
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.workflows.states import WorkflowRunStatus
 
@@ -28,7 +28,7 @@ class Workflow(models.Model):
     position = models.IntegerField(default=0, db_default=0)
     #: Copied from the definition, for filtering.
     trigger = models.TextField()
-    #: The format of `workflows.definition.definition`; all references by id.
+    #: The format of `workflows.definition`; all references by id.
     definition = models.JSONField()
     created_at = models.DateTimeField()
 

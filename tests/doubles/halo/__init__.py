@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tocsin.fake_halo.api import FakeResponse
 from tocsin.fake_halo.hooks import CUSTOM, EVENT_ONLY, FULL, FULL_LINKED, SMALL
-from tocsin.fake_halo.server import HaloServer, running
+from tocsin.fake_halo.server import FakeResponse, HaloServer, running
 from tocsin.fake_halo.state import API_AGENT, DESK_AGENT, EVENTS, UNASSIGNED, FakeHalo, FakeHaloEvent
 
 #: What Halo answers when a query takes too long.

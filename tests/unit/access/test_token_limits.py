@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tocsin.access import roles
-from tocsin.access.roles import Permission, Role
-from tocsin.access.token_limits import (
+from tocsin.access.roles import (
     MIN_SCOPES,
     EffectiveAccess,
+    Permission,
+    Role,
     TokenLimits,
     TokenScope,
     narrow,

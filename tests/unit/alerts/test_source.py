@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from tocsin.alerts import reasons
 from tocsin.alerts.commands import Acknowledged, Actor, AlertState
-from tocsin.alerts.source import TicketAgent, apply_agent_change, compare_fields
+from tocsin.alerts.lifecycle import TicketAgent, apply_agent_change, compare_fields
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core.reasons import Reason, Term, joined
 

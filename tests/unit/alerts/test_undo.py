@@ -32,9 +32,8 @@ from tocsin.alerts.commands import (
     Unassign,
     Undo,
 )
-from tocsin.alerts.lifecycle import apply
+from tocsin.alerts.lifecycle import _NOT_UNDOABLE, apply
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
-from tocsin.alerts.undo import _NOT_UNDOABLE
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
 

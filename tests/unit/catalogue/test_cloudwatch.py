@@ -17,8 +17,8 @@ from tocsin.catalogue.hooks import Payload
 from tocsin.catalogue.kinds import cloudwatch, load_kinds
 from tocsin.core.errors import Permanent
 from tocsin.core.reasons import as_reason, reason_from
-from tocsin.inbound.http import sender_verification
-from tocsin.inbound.http.ingest_service import HttpError
+from tocsin.inbound import webhook_endpoint
+from tocsin.inbound.ingest_service import HttpError
 
 AT = datetime(2026, 11, 24, 2, 10, 42, tzinfo=UTC)
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -214,12 +214,12 @@ def test_nothing_else_is_a_question(amazon: Amazon, pem: str, type: str | None) 
 
 
 def test_each_message_of_a_request_must_be_signed(amazon: Amazon, pem: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender_verification, "fetch", amazon.fetch)
+    monkeypatch.setattr(webhook_endpoint, "fetch", amazon.fetch)
     code = load_kinds()["cloudwatch"].kind_hooks
     right = notification(pem)
-    sender_verification.require_genuine(code, [right, right], {})
+    webhook_endpoint.require_genuine(code, [right, right], {})
     with pytest.raises(HttpError) as caught:
-        sender_verification.require_genuine(code, [right, {**right, "Subject": "forged"}], {})
+        webhook_endpoint.require_genuine(code, [right, {**right, "Subject": "forged"}], {})
     assert (caught.value.status, caught.value.code) == (403, "not_the_sender")
 
 
@@ -231,12 +231,12 @@ def test_unreachable_amazon_is_retried_and_invalid_certificate_is_rejected(
     def away(url: str) -> bytes:
         raise Permanent(as_reason("It answered 404."))
 
-    monkeypatch.setattr(sender_verification, "fetch", away)
+    monkeypatch.setattr(webhook_endpoint, "fetch", away)
     with pytest.raises(HttpError, match="404"):
-        sender_verification.require_genuine(code, [notification(pem)], {})
-    monkeypatch.setattr(sender_verification, "fetch", Amazon(b"<html>").fetch)
+        webhook_endpoint.require_genuine(code, [notification(pem)], {})
+    monkeypatch.setattr(webhook_endpoint, "fetch", Amazon(b"<html>").fetch)
     with pytest.raises(HttpError, match="cannot be checked"):
-        sender_verification.require_genuine(code, [notification(pem)], {})
+        webhook_endpoint.require_genuine(code, [notification(pem)], {})
 
 
 def test_alarm_is_read_from_signed_content_only(pem: str) -> None:

@@ -12,7 +12,7 @@ from tests.catalogue_corpus.measure import Outcome, figures_of, measure, measure
 from tocsin.catalogue.kinds import IntegrationKind, load_kinds
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
-from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.parsing.decode import elements_of
 
 _ACTIONS = {EventAction.CANCEL: CLOSE, EventAction.NONE: UPDATE}
 

@@ -13,8 +13,8 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.fields import MappedFields
+from tocsin.inbound.parsing.decode import elements_of
 
 #: A kind that is the same as another has that one's samples, which are tried once.
 ALL = [(kind, sample) for kind in load_kinds().values() if not kind.same_as for sample in kind.samples]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from tocsin import web_process
 from tocsin.asgi import AsgiRouter, for_django
 from tocsin.core.config import environment
 from tocsin.core.net import asgi
-from tocsin.web_process import process
 
 
 def scope(headers: Iterable[tuple[bytes, bytes]] = (), peer: str = "127.0.0.1") -> dict[str, Any]:
@@ -155,7 +155,7 @@ def test_a_client_that_takes_its_answer_slowly_holds_no_thread() -> None:
         return [b"a piece"] * 100
 
     async def story() -> bytes:
-        integration = process.wsgi_app(page)
+        integration = web_process.wsgi_app(page)
         later = asyncio.Event()
 
         async def receive() -> dict[str, Any]:
@@ -166,7 +166,8 @@ def test_a_client_that_takes_its_answer_slowly_holds_no_thread() -> None:
 
         requests = {**scope([(b"content-length", b"0")]), "query_string": b"", "http_version": "1.1", "root_path": ""}
         stuck = [
-            asyncio.create_task(integration(dict(requests), receive, take_nothing)) for _ in range(2 * process.THREADS)
+            asyncio.create_task(integration(dict(requests), receive, take_nothing))
+            for _ in range(2 * web_process.THREADS)
         ]
         accepted: list[bytes] = []
 

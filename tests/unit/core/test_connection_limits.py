@@ -14,9 +14,8 @@ import pytest
 from tests.support.http_server import is_closed, limits, read_answer, serving
 from tocsin.asgi import AsgiRouter
 from tocsin.core.config import environment
-from tocsin.core.net import descriptors, http_server
-from tocsin.core.net.asgi import BodyReader, ClientDisconnected, OverCapacity, send_error
-from tocsin.core.net.client_limits import ClientLimit
+from tocsin.core.net import http_server
+from tocsin.core.net.asgi import BodyReader, ClientDisconnected, ClientLimit, OverCapacity, send_error
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -166,7 +165,7 @@ def test_idle_connections_are_closed_before_descriptors_run_out(monkeypatch: pyt
     with serving(answer_at_once) as connect:
         opened = open_idle(connect, 5)
         # As if the next descriptor were one of the reserve, which is half of so few.
-        monkeypatch.setattr(descriptors, "_soft_limit", 2 * opened[-1].fileno())
+        monkeypatch.setattr(http_server, "_soft_limit", 2 * opened[-1].fileno())
         open_idle(connect, 1)
         assert is_closed(opened[0])
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tocsin.core.net.client_limits import ClientLimit, client_key
-from tocsin.core.net.connection_table import ConnectionLimits, ConnectionTable, Entry
+from tocsin.core.net.asgi import ClientLimit, client_key
+from tocsin.core.net.http_server import ConnectionLimits, ConnectionTable, Entry
 
 
 @dataclass(eq=False)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tocsin.core.runtime import cpu_affinity
-from tocsin.core.runtime.cpu_affinity import MIN_STAY_SECONDS, PLACEMENT_SECONDS, SharedCpu, allow_all_cpus
+from tocsin.core.runtime import periodic_tasks
+from tocsin.core.runtime.periodic_tasks import MIN_STAY_SECONDS, PLACEMENT_SECONDS, SharedCpu, allow_all_cpus
 
 ANYWHERE = os.sched_getaffinity(0)
 
@@ -104,7 +104,7 @@ def test_ended_leader_and_forbidden_affinity_are_no_failure(monkeypatch: pytest.
 
 
 def test_where_there_is_only_one_processor_nothing_is_done(leader: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_affinity, "_ALLOWED_CPUS", frozenset({min(ANYWHERE)}))
+    monkeypatch.setattr(periodic_tasks, "_ALLOWED_CPUS", frozenset({min(ANYWHERE)}))
     seconds = Seconds()
     together = SharedCpu(leader, seconds)
     together.share()

@@ -8,11 +8,10 @@ from itertools import pairwise
 import psycopg
 from psycopg_pool.base import AttemptWithBackoff
 
-from tocsin import node
+from tocsin import node, web_process
 from tocsin.core.db import database, start_up
 from tocsin.core.runtime import child_process
 from tocsin.core.runtime.periodic_tasks import PeriodicTask, Worker
-from tocsin.web_process import process
 
 MAX_SECONDS = 5.0
 
@@ -67,5 +66,5 @@ def test_task_of_an_hour_retries_within_five_seconds() -> None:
 
 
 def test_every_other_pause_is_shorter_than_five_seconds() -> None:
-    pauses = (node.POLL_SECONDS, process.POLL, child_process.RESTART_DELAY_SECONDS, start_up.RETRY_SECONDS)
+    pauses = (node.POLL_SECONDS, web_process.POLL, child_process.RESTART_DELAY_SECONDS, start_up.RETRY_SECONDS)
     assert max(pauses) <= MAX_SECONDS

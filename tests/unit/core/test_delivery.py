@@ -10,11 +10,19 @@ from hypothesis import strategies as st
 
 from tests.support.hypothesis_profiles import examples
 from tocsin.core.delivery import circuit_breaker
-from tocsin.core.delivery.backoff import Backoff, doubling
-from tocsin.core.delivery.circuit_breaker import PROVIDER_POLICY, CircuitBreaker, CircuitPolicy
-from tocsin.core.delivery.concurrency import Latencies, count_allowed, fair_concurrency
-from tocsin.core.delivery.failure import AddressRejected, FailureKind, NeedsAttention, Throttled, failure_of
-from tocsin.core.delivery.rate_limit import RateLimit
+from tocsin.core.delivery.circuit_breaker import (
+    PROVIDER_POLICY,
+    AddressRejected,
+    Backoff,
+    CircuitBreaker,
+    CircuitPolicy,
+    FailureKind,
+    NeedsAttention,
+    Throttled,
+    doubling,
+    failure_of,
+)
+from tocsin.core.delivery.rate_limit import Latencies, RateLimit, count_allowed, fair_concurrency
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import as_reason

@@ -10,14 +10,14 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.http_server import read_answer
-from tocsin.core.net import descriptors
+from tocsin.core.net import http_server
 from tocsin.operate.checks import machine
 
 _PROGRAM = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}))
 from tests.support.http_server import read_answer
-from tocsin.core.net import descriptors
+from tocsin.core.net import http_server as descriptors
 print(descriptors.attainable())
 descriptors.raise_limit()
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], descriptors.max_connections(), descriptors.are_scarce(900))
@@ -36,14 +36,14 @@ def test_the_doctor_names_the_remedy_for_too_low_a_limit() -> None:
     assert finding.is_problem
     assert "limit is 1,024," in str(finding.detail)
     assert "LimitNOFILE=65536" in str(finding.remedy)
-    assert not list(machine.open_files(descriptors.REQUIRED))
+    assert not list(machine.open_files(http_server.REQUIRED))
 
 
 _SERVER = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
 from tests.support.http_server import read_answer
-from tocsin.core.net import descriptors
+from tocsin.core.net import http_server as descriptors
 descriptors.raise_limit()
 from tocsin.core.net.http_server import listen, make_server
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.durations import describe, parse, write
+from tocsin.core.validation.field_errors import describe, parse, write
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 from tests.support.postgres import server_in
-from tocsin.core.embedded_postgres import binaries, layout, lifecycle, server, system_user
-from tocsin.core.embedded_postgres.binaries import Binaries
-from tocsin.core.embedded_postgres.server import PostgresServer
-from tocsin.core.embedded_postgres.system_user import SystemAccount
+from tocsin.core import embedded_layout, embedded_server
+from tocsin.core.embedded_layout import Binaries, SystemAccount
+from tocsin.core.embedded_server import PostgresServer
 from tocsin.core.errors import Permanent, Temporary
 
 NOBODY = SystemAccount(name="nobody", uid=65534, gid=65534)
@@ -42,23 +41,23 @@ def codes_of(use: Callable[[], Any]) -> list[str]:
 
 
 def test_missing_wheel_is_to_be_installed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binaries, "INSTALLATION", "nowhere")
-    assert codes_of(binaries.bundled)[0] == "postgres.not_executable"
-    monkeypatch.setattr(binaries, "PACKAGE", "no_such_package_of_tocsin")
-    assert codes_of(binaries.bundled)[0] == "postgres.not_installed"
+    monkeypatch.setattr(embedded_layout, "INSTALLATION", "nowhere")
+    assert codes_of(embedded_layout.bundled)[0] == "postgres.not_executable"
+    monkeypatch.setattr(embedded_layout, "PACKAGE", "no_such_package_of_tocsin")
+    assert codes_of(embedded_layout.bundled)[0] == "postgres.not_installed"
 
 
 def test_programs_that_the_account_cannot_run_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binaries, "_is_usable", lambda account, programs: False)
+    monkeypatch.setattr(embedded_layout, "_is_usable", lambda account, programs: False)
     (tmp_path / "1.0").mkdir()
-    found = codes_of(lambda: binaries.reachable_by(NOBODY, Binaries(tmp_path, "1.0"), tmp_path))
+    found = codes_of(lambda: embedded_layout.reachable_by(NOBODY, Binaries(tmp_path, "1.0"), tmp_path))
     assert found == ["postgres.not_accessible", "postgres.make_accessible"]
 
 
 def test_system_without_useradd_is_told_to_make_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system_user, "recipes", lambda name: [])
+    monkeypatch.setattr(embedded_layout, "recipes", lambda name: [])
     with pytest.raises(Permanent) as raised:
-        system_user.find_or_make("no-such-account-of-tocsin")
+        embedded_layout.find_or_make("no-such-account-of-tocsin")
     assert raised.value.reason.data["problems"]["code"] == "postgres.no_useradd"
 
 
@@ -66,52 +65,52 @@ def test_system_without_useradd_is_told_to_make_the_account(monkeypatch: pytest.
 def test_failing_initdb_shows_its_last_lines(
     stopped: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_name: bool, remedy: str
 ) -> None:
-    monkeypatch.setattr(system_user, "has_name", lambda uid: has_name)
+    monkeypatch.setattr(embedded_layout, "has_name", lambda uid: has_name)
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "initdb").write_text("#!/bin/sh\necho 'no locale' >&2\nexit 1\n")
     (programs / "initdb").chmod(0o755)
     broken = replace(stopped, binaries=Binaries(folder=programs, version="17.0"), data=stopped.data / "new")
     with pytest.raises(Permanent) as raised:
-        server.create(broken, sync=False)
+        embedded_server.create(broken, sync=False)
     assert (raised.value.reason.code, raised.value.reason["output"]) == ("postgres.not_created", "no locale")
     assert raised.value.remedy_reason.code == remedy
 
 
 def test_locked_data_is_of_a_running_server(stopped: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_reject_foreign_server", lambda _server: None)
+    monkeypatch.setattr(embedded_server, "_reject_foreign_server", lambda _server: None)
     with stopped.lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert codes_of(lambda: server.start(stopped)) == ["postgres.already_running"]
+        assert codes_of(lambda: embedded_server.start(stopped)) == ["postgres.already_running"]
 
 
 def test_slow_server_is_waited_for_again(stopped: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "is_running", lambda _server: True)
-    monkeypatch.setattr(server, "read_postmaster", lambda _server: None)
-    assert codes_of(lambda: server.wait_until_ready(stopped, 1, timedelta())) == ["postgres.not_ready"]
+    monkeypatch.setattr(embedded_server, "is_running", lambda _server: True)
+    monkeypatch.setattr(embedded_server, "read_postmaster", lambda _server: None)
+    assert codes_of(lambda: embedded_server.wait_until_ready(stopped, 1, timedelta())) == ["postgres.not_ready"]
 
 
 def test_lock_of_another_process_is_waited_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "START_LIMIT", timedelta())
+    monkeypatch.setattr(embedded_server, "START_LIMIT", timedelta())
     path = tmp_path / "lock"
     with path.open("w") as lock, ExitStack() as stack:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert codes_of(lambda: stack.enter_context(lifecycle._exclusive(path))) == ["postgres.locked"]
+        assert codes_of(lambda: stack.enter_context(embedded_server._exclusive(path))) == ["postgres.locked"]
 
 
 def test_rejected_connection_is_tried_again(stopped: PostgresServer) -> None:
-    assert codes_of(lambda: lifecycle._make_database(stopped)) == ["postgres.login_failed"]
+    assert codes_of(lambda: embedded_server._make_database(stopped)) == ["postgres.login_failed"]
 
 
 def test_file_in_place_of_a_folder_must_be_moved(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    assert codes_of(lambda: layout._make_private(tmp_path / "data", None)) == [
+    assert codes_of(lambda: embedded_layout._make_private(tmp_path / "data", None)) == [
         "data_directory.in_the_way", "data_directory.move_away",
     ]  # fmt: skip
 
 
 def test_data_directory_of_another_user_names_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
-    assert codes_of(lambda: layout.reject_shared_folder(tmp_path)) == [
+    assert codes_of(lambda: embedded_layout.reject_shared_folder(tmp_path)) == [
         "data_directory.other_owner", "data_directory.run_as_owner",
     ]  # fmt: skip

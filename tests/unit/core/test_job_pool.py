@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from psycopg.errors import DataError, OperationalError
 
-from tocsin.core.delivery.job_pool import Deadline, JobPool
-from tocsin.core.delivery.lease import LeaseLost
+from tocsin.core.delivery.job_pool import Deadline, JobPool, LeaseLost
 
 
 class Written:
@@ -188,7 +187,7 @@ def test_a_job_started_again_keeps_its_own_result() -> None:
 def test_a_hanging_thread_keeps_no_process_from_ending() -> None:
     script = (
         "import threading\n"
-        "from tocsin.core.runtime.daemon_threads import DaemonThreads\n"
+        "from tocsin.core.runtime.periodic_tasks import DaemonThreads\n"
         "begun = threading.Event()\n"
         "pool = DaemonThreads(1, 'hangs')\n"
         "pool.submit(lambda: (begun.set(), threading.Event().wait()))\n"

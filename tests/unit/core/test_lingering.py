@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.http_server import is_closed, read_answer, serving
-from tocsin.core.net import lingering
+from tocsin.core.net import http_server
 from tocsin.core.net.asgi import MAX_BODY_BYTES, BodyReader, BodyTooLarge, send_error
 
 #: More than the sockets' buffers hold.
@@ -77,7 +77,7 @@ def test_a_refusal_before_the_body_was_read_reaches_the_sender(status: int) -> N
 
 @pytest.mark.parametrize("path", ["/", "/401"])
 def test_a_refused_sender_cannot_go_on_without_end(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lingering, "MAX_DISCARDED_BYTES", 2 * LARGE)
+    monkeypatch.setattr(http_server, "MAX_DISCARDED_BYTES", 2 * LARGE)
     with serving(Refusing()) as connect:
         connection = connect()
         connection.sendall(post(path, f"Content-Length: {100 * LARGE}"))
@@ -87,7 +87,7 @@ def test_a_refused_sender_cannot_go_on_without_end(path: str, monkeypatch: pytes
 
 @pytest.mark.parametrize("path", ["/", "/401"])
 def test_a_refused_sender_that_stops_is_closed_after_a_while(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lingering, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(http_server, "LINGER_SECONDS", 0.2)
     with serving(Refusing()) as connect:
         connection = connect()
         connection.sendall(post(path, f"Content-Length: {LARGE}") + b"x")

@@ -8,6 +8,7 @@ from django.utils import timezone, translation
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tocsin.core.models import MAX_CODE_CHARS
 from tocsin.core.reasons import (
     NO_REASON,
     REASON_TYPES,
@@ -22,7 +23,6 @@ from tocsin.core.reasons import (
     joined,
     reason_from,
 )
-from tocsin.core.stored_reason import MAX_CODE_CHARS
 
 MOMENT = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 WAITS = ReasonType("testing.waits", "{user} waits for {span} until {until}")

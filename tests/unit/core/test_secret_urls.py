@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.core.config import secret_urls
+from tocsin.core.config import crypto
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,6 @@ from tocsin.core.config import secret_urls
     ],
 )
 def test_an_address_is_shown_as_its_host(url: str, shown: str) -> None:
-    assert secret_urls.mask_url(url) == shown
-    assert secret_urls.mask_url(shown) == shown
-    assert secret_urls.is_masked(shown) == (shown != url)
+    assert crypto.mask_url(url) == shown
+    assert crypto.mask_url(shown) == shown
+    assert crypto.is_masked(shown) == (shown != url)

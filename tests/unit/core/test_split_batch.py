@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from tocsin.core.db.split_batch import Batch, BatchRunner
+from tocsin.core.db.database import Batch, BatchRunner
 
 
 class Rows:

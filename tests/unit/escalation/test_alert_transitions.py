@@ -19,7 +19,6 @@ from tests.support.escalation_run import (
     plan,
     roster,
 )
-from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import (
     Acknowledge,
     Acknowledged,
@@ -31,6 +30,7 @@ from tocsin.alerts.commands import (
     Escalate,
     Hold,
     Merge,
+    PagingMode,
     Reopen,
     Reply,
     Resume,
@@ -38,15 +38,13 @@ from tocsin.alerts.commands import (
     Unassign,
     Undo,
 )
-from tocsin.alerts.lifecycle import apply
-from tocsin.alerts.source import TicketAgent, apply_agent_change
+from tocsin.alerts.lifecycle import TicketAgent, apply, apply_agent_change
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core.reasons import Person, Term, as_reason
 from tocsin.escalation import reasons
 from tocsin.escalation.actions.forecast import forecast_next_action
 from tocsin.escalation.run.alert_transitions import apply_transition, raise_priority, reroute
-from tocsin.escalation.run.run_state import ActivePause, NoticeReason, RunDecision, RunStatus
-from tocsin.escalation.run.run_status import begin_run
+from tocsin.escalation.run.run_state import ActivePause, NoticeReason, RunDecision, RunStatus, begin_run
 
 STANDARD = (("primary", 0), ("secondary", 5), ("primary secondary", 10))
 STOP = {"acknowledge": {"effect": "stop"}}

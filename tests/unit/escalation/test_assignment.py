@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.escalation_run import ALICE, BOB, CAROL, DAVE, NAMES, T0, EscalationRun, actor, minutes, plan, roster
-from tocsin.alerts.change_handlers import PagingMode
-from tocsin.alerts.commands import Acknowledge, Assign, Close, Command, Hold, Reply, Resume, Unassign, Undo
+from tocsin.alerts.commands import Acknowledge, Assign, Close, Command, Hold, PagingMode, Reply, Resume, Unassign, Undo
 from tocsin.alerts.states import AlertStatus, CommandChannel, EventKind
 from tocsin.escalation.run.run_state import ActivePause, RunStatus
 from tocsin.escalation.run.target_resolution import TargetContext

@@ -13,10 +13,10 @@ from tests.unit.escalation.test_engine_properties import ROSTERS, commands
 from tests.unit.escalation.test_policy_definition import plans
 from tocsin.alerts.commands import Acknowledge, Hold
 from tocsin.core.errors import Rejected
-from tocsin.escalation.clock_rollback import shift_acknowledgements, shift_earlier
-from tocsin.escalation.policy.policy import CompiledPolicy
+from tocsin.escalation.policy import CompiledPolicy
 from tocsin.escalation.run.run_state import ActivePause
 from tocsin.escalation.run.target_resolution import TargetContext
+from tocsin.escalation.tasks import shift_acknowledgements, shift_earlier
 
 
 def set_back(world: EscalationRun, by: timedelta) -> EscalationRun:

@@ -10,12 +10,10 @@ import pytest
 from tests.support.escalation_run import BOB, DESK, NAMES, EscalationRun, plan, roster
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.reasons import NO_REASON
-from tocsin.escalation.policy.conditions import StepConditionSpec, unmet_condition
-from tocsin.escalation.policy.policy import parse
-from tocsin.escalation.policy.policy_templates import policy_templates
-from tocsin.escalation.policy.steps import PolicyNames
+from tocsin.escalation.policy import PolicyNames, StepConditionSpec, parse, unmet_condition
+from tocsin.escalation.policy_templates import policy_templates
 from tocsin.oncall.calculation import weekly_windows
-from tocsin.oncall.calculation.support_hours import CompiledSupportHours
+from tocsin.oncall.calculation.weekly_windows import CompiledSupportHours
 
 #: A Tuesday, 10:15 and 23:15 in Zurich.
 DAY, NIGHT = datetime(2026, 11, 24, 9, 15, tzinfo=UTC), datetime(2026, 11, 24, 22, 15, tzinfo=UTC)

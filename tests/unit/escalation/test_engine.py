@@ -20,7 +20,7 @@ from tests.support.escalation_run import (
     plan,
     roster,
 )
-from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.commands import PagingMode
 from tocsin.alerts.states import EventKind
 from tocsin.escalation import reasons
 from tocsin.escalation.actions.forecast import forecast_next_action, forecast_run

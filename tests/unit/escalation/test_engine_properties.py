@@ -28,12 +28,11 @@ from tocsin.alerts.commands import (
 )
 from tocsin.alerts.states import ACTIVE
 from tocsin.core.errors import Rejected
-from tocsin.escalation.policy.policy import CompiledPolicy
-from tocsin.escalation.policy.steps import PolicyStep
+from tocsin.escalation.policy import CompiledPolicy, PolicyStep
 from tocsin.escalation.run.engine import advance
 from tocsin.escalation.run.run_state import ActivePause, RunStatus
 from tocsin.escalation.run.target_resolution import TargetContext
-from tocsin.notify.rules.notification_rules import USER_RULES
+from tocsin.notify.rules.page_planner import USER_RULES
 
 PEOPLE = st.lists(st.sampled_from(sorted(NAMES)), unique=True, max_size=3).map(tuple)
 ROSTERS: st.SearchStrategy[TargetContext] = st.builds(

@@ -13,19 +13,22 @@ from hypothesis import strategies as st
 
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
-from tocsin.escalation.policy.conditions import DailyWindow, StepCondition
-from tocsin.escalation.policy.policy import (
+from tocsin.escalation.policy import (
     AcknowledgeEffect,
     CompiledPolicy,
+    DailyWindow,
+    IfEmpty,
     OnExhausted,
+    PolicyNames,
+    PolicyStep,
+    StepCondition,
     load,
     parse,
     references,
     store,
-    write,
+    write_policy,
 )
-from tocsin.escalation.policy.steps import IfEmpty, PolicyNames, PolicyStep
-from tocsin.notify.rules.notification_rules import USER_RULES, ContactMethodRule, DeliveryOverride
+from tocsin.notify.rules.page_planner import USER_RULES, ContactMethodRule, DeliveryOverride
 from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 from tocsin.people.member_roles import MemberRole
 
@@ -224,7 +227,7 @@ def test_a_plan_survives_storing_and_writing(plan: CompiledPolicy) -> None:
         "support_hours": {30: "Office"},
         "policies": {40: "Other"},
     }
-    assert parse(write(plan, lambda key, number: names[key][number]), NAMES) == plan
+    assert parse(write_policy(plan, lambda key, number: names[key][number]), NAMES) == plan
     assert references(plan).users == {user for step in plan.steps for user in step.user_ids}
 
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 import msgspec
 
 from tests.support.escalation_run import ALICE, BOB, DESK, NETWORK, T0, EscalationRun, actor, plan, roster
-from tocsin.alerts.change_handlers import PagingMode
-from tocsin.alerts.commands import Acknowledge
+from tocsin.alerts.commands import Acknowledge, PagingMode
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.reasons import Reason
 from tocsin.escalation.run.alert_transitions import raise_priority

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.support.escalation_run import ALICE, CAROL, DESK, ERIN, T0, plan, roster
 from tocsin.escalation import reasons
-from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
+from tocsin.escalation.policy import RECIPIENTS_ONLY
 from tocsin.escalation.run.target_resolution import TargetContext, managers, problem_with_reach
 
 

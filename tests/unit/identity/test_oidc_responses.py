@@ -15,11 +15,10 @@ from tests.support.outbox_harness import allow_loopback
 from tocsin.access.roles import Role
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
-from tocsin.identity import decision, provider_documents
-from tocsin.identity.claims import Claims
-from tocsin.identity.decision import CandidateUser, ProviderRules
-from tocsin.identity.oidc.provider_client import ProviderClient, ProviderSettings
-from tocsin.identity.role_mapping import MappedRoles
+from tocsin.identity import oidc_tokens, sign_in
+from tocsin.identity.oidc import ProviderClient, ProviderSettings
+from tocsin.identity.role_mapping import Claims, MappedRoles
+from tocsin.identity.sign_in import CandidateUser, ProviderRules
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -32,7 +31,7 @@ def rejection(
 ) -> Reason:
     """Why `use` fails at a provider that answers the exchange of a code with `token`."""
     allow_loopback(monkeypatch)
-    provider_documents.clear_cache()
+    oidc_tokens.clear_cache()
     with http_double() as server:
         endpoints = {name: f"{server.url}/{name}" for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")}
         document = {"issuer": server.url, **endpoints, "userinfo_endpoint": f"{server.url}/userinfo", **left_out}
@@ -80,10 +79,10 @@ CLAIMS = Claims("https://login.example", "subject")
 
 
 def test_service_account_cannot_sign_in() -> None:
-    reason = decision._refuse_identity(CLAIMS, RULES, replace(USER, is_service_account=True), None)
+    reason = sign_in._refuse_identity(CLAIMS, RULES, replace(USER, is_service_account=True), None)
     assert (reason.code, reason.data) == ("identity.service_account", {"user": {"name": "bot", "user": 7}})
 
 
 def test_role_without_a_claim_is_the_default() -> None:
-    reason = decision._role_reason(MappedRoles(Role.RESPONDER))
+    reason = sign_in._role_reason(MappedRoles(Role.RESPONDER))
     assert (reason.code, reason.data) == ("identity.role_default", {"role": {"term": "responder"}})

@@ -11,8 +11,7 @@ from lxml import etree
 
 from tests.doubles.saml import ACS_URL, ENTITY_ID, ISSUER, NAMES, SamlDouble
 from tocsin.core.errors import Rejected
-from tocsin.identity.saml.assertion import MAX_AGE, Addressee, Assertion, read_assertion
-from tocsin.identity.saml.elements import moment_of, parse, text_of
+from tocsin.identity.saml import MAX_AGE, Addressee, Assertion, moment_of, parse, read_assertion, text_of
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 HERE = Addressee(ISSUER, ENTITY_ID, ACS_URL, NOW)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.identity.scim import patch
+from tocsin.identity.scim import filters
 from tocsin.identity.scim.schema import GROUP, USER
 
 USER_DOCUMENT: dict[str, Any] = {
@@ -26,7 +26,7 @@ def patched(*operations: dict[str, Any], document: dict[str, Any] = USER_DOCUMEN
     before = copy.deepcopy(document)
     schema = USER if "userName" in document else GROUP
     try:
-        return patch.apply(schema, document, {"Operations": list(operations)})
+        return filters.apply(schema, document, {"Operations": list(operations)})
     finally:
         assert document == before
 
@@ -96,7 +96,7 @@ def test_members_listed_in_the_value_are_removed() -> None:
 def test_too_many_operations_and_values_are_refused() -> None:
     operation = {"op": "replace", "path": "displayName", "value": "x"}
     with pytest.raises(Rejected) as raised:
-        patched(*[operation] * (patch.MAX_OPERATIONS + 1))
+        patched(*[operation] * (filters.MAX_OPERATIONS + 1))
     assert raised.value.code == "invalid_syntax"
     numbers = [{"op": "add", "path": "emails", "value": {"value": f"{n}@x.example"}} for n in range(30)]
     with pytest.raises(Rejected) as raised:
@@ -126,7 +126,7 @@ _OPERATIONS = st.fixed_dictionaries(
 @given(st.fixed_dictionaries({"Operations": st.lists(_OPERATIONS, min_size=1, max_size=4)}) | _JSON)
 def test_any_patch_is_applied_or_refused(body: Any) -> None:
     try:
-        changed = patch.apply(USER, USER_DOCUMENT, body)
+        changed = filters.apply(USER, USER_DOCUMENT, body)
     except Rejected as rejected:
         code = rejected.code
     else:

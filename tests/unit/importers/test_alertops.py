@@ -9,8 +9,8 @@ import pytest
 
 from tests.doubles import alertops as account
 from tests.support.imported_schedules import local, moments, on_call
-from tocsin.importers.alertops.converter import convert
-from tocsin.importers.report import ConvertedConfig, as_text
+from tocsin.importers.alertops import convert
+from tocsin.importers.config_builder import ConvertedConfig, as_text
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 ZONE = "America/Chicago"

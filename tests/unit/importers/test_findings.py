@@ -13,12 +13,12 @@ import pytest
 
 from tests.doubles import alertops, grafana_oncall, opsgenie, pagerduty
 from tocsin.core.errors import Rejected
-from tocsin.importers.alertops import converter as alertops_converter
-from tocsin.importers.grafana_oncall import converter as grafana_converter
-from tocsin.importers.opsgenie import converter as opsgenie_converter
-from tocsin.importers.opsgenie import export
-from tocsin.importers.pagerduty import converter as pagerduty_converter
-from tocsin.importers.report import ConvertedConfig, as_text, list_names
+from tocsin.importers import alertops as alertops_converter
+from tocsin.importers import grafana_oncall as grafana_converter
+from tocsin.importers import opsgenie as opsgenie_converter
+from tocsin.importers import opsgenie_reader
+from tocsin.importers import pagerduty as pagerduty_converter
+from tocsin.importers.config_builder import ConvertedConfig, as_text, list_names
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -127,13 +127,13 @@ def test_what_only_opsgenie_has_is_reported(changed: Documents, expected: list[s
 
 
 def test_export_of_too_many_files_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "MAX_FILES", 1)
+    monkeypatch.setattr(opsgenie_reader, "MAX_FILES", 1)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name in ("a", "b"):
             archive.writestr(f"users/{name}.json", "{}")
     with pytest.raises(Rejected) as rejected:
-        export.read(packed.getvalue())
+        opsgenie_reader.read(packed.getvalue())
     problem = rejected.value.reason["problem"]
     assert (problem.code, problem.data) == ("import.opsgenie.too_many_files", {"limit": 1})  # type: ignore[union-attr]
 

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from tests.doubles import grafana_oncall as account
 from tests.support.hypothesis_profiles import examples
 from tests.support.imported_schedules import local, moments, on_call, utc
-from tocsin.importers.grafana_oncall import shifts
-from tocsin.importers.grafana_oncall.converter import convert
-from tocsin.importers.grafana_oncall.policies import _UNSUPPORTED
-from tocsin.importers.report import ConvertedConfig, as_text
+from tocsin.importers import grafana_oncall
+from tocsin.importers.config_builder import ConvertedConfig, as_text
+from tocsin.importers.grafana_oncall import _UNSUPPORTED, convert
 from tocsin.importers.rotation_converter import UnsupportedRotation
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
@@ -110,8 +109,8 @@ def test_a_rule_says_the_same_here_at_every_moment(
     shift |= {"by_day": by_day if frequency == "weekly" else None, "until": until.isoformat() if until else None}
     since = datetime(2026, 11, 10, 9)
     try:
-        event = shifts.read(shift, "R", 1, tuple(tuple(several) for several in users))
-        made = shifts.shifts(event, since)
+        event = grafana_oncall.read(shift, "R", 1, tuple(tuple(several) for several in users))
+        made = grafana_oncall.shifts(event, since)
     except UnsupportedRotation:
         return
     asked = on_call({"name": "S", "group": "G", "time_zone": "UTC", "shifts": made}) if made else None

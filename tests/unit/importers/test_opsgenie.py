@@ -13,10 +13,9 @@ import pytest
 from tests.doubles import opsgenie as account
 from tests.support.imported_schedules import local, moments, on_call, utc
 from tocsin.core.errors import Rejected
-from tocsin.importers.config_builder import ExistingUser
-from tocsin.importers.opsgenie import export
-from tocsin.importers.opsgenie.converter import convert
-from tocsin.importers.report import ConvertedConfig, FindingSeverity, as_text
+from tocsin.importers import opsgenie_reader
+from tocsin.importers.config_builder import ConvertedConfig, ExistingUser, FindingSeverity, as_text
+from tocsin.importers.opsgenie import convert
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 ZONE = "Europe/Zurich"
@@ -324,7 +323,7 @@ def test_what_the_backup_tool_wrote_comes_to_the_same(moved: ConvertedConfig) ->
             put("maintenance", one["id"], one)
         archive.writestr("OpsGenieBackups/policies/global/p1.json", json.dumps(whole["alert_policies"][0]))
         archive.writestr("OpsGenieBackups/readme.txt", "not JSON")
-    converted_config = convert(export.read(packed.getvalue()), NOW)
+    converted_config = convert(opsgenie_reader.read(packed.getvalue()), NOW)
     heartbeat = {"integrations"}
     for key in moved.configuration.keys() - heartbeat:
         assert sorted(map(str, converted_config.configuration[key])) == sorted(map(str, moved.configuration[key])), key
@@ -343,17 +342,17 @@ def test_what_the_backup_tool_wrote_comes_to_the_same(moved: ConvertedConfig) ->
 )
 def test_unreadable_export_is_rejected_with_a_reason(content: bytes, message: str) -> None:
     with pytest.raises(Rejected, match="This export cannot be read") as refused:
-        export.read(content)
+        opsgenie_reader.read(content)
     assert message in refused.value.detail
 
 
 def test_a_zip_that_grows_beyond_all_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "MAX_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr(opsgenie_reader, "MAX_UNPACKED_BYTES", 1000)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("users/a.json", b" " * 2000)
     with pytest.raises(Rejected, match="more than 0 MiB"):
-        export.read(packed.getvalue())
+        opsgenie_reader.read(packed.getvalue())
 
 
 @pytest.mark.parametrize("broken", [None, 7, "x", {"id": 5}, [None]])
@@ -377,7 +376,7 @@ def test_damaged_zip_member_is_rejected_by_name() -> None:
     start = 30 + len("OpsGenieBackups/users/a.json")
     content[start : start + 8] = b"\xff" * 8
     with pytest.raises(Rejected, match=r"a\.json: cannot be unpacked"):
-        export.read(bytes(content))
+        opsgenie_reader.read(bytes(content))
 
 
 def test_what_a_list_has_twice_is_there_once() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from tests.doubles import pagerduty as account
 from tests.support.imported_schedules import local, moments, on_call, utc
-from tocsin.importers.pagerduty.converter import convert
+from tocsin.importers.config_builder import ConvertedConfig, as_text
+from tocsin.importers.pagerduty import convert
 from tocsin.importers.people import normalize_phone
-from tocsin.importers.report import ConvertedConfig, as_text
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 ZONE = "America/New_York"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tocsin.core.validation.field_errors import is_zone
-from tocsin.importers import zones
+from tocsin.importers import config_builder
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ from tocsin.importers import zones
     ],
 )
 def test_time_zone_is_recognized_by_canonical_and_other_names(message: str, meant: str | None) -> None:
-    assert zones.zone(message) == meant
+    assert config_builder.zone(message) == meant
 
 
 def test_every_zone_that_a_name_leads_to_is_one() -> None:
-    assert [zone for zone in zones._ZONES.values() if not is_zone(zone)] == []
+    assert [zone for zone in config_builder._ZONES.values() if not is_zone(zone)] == []

@@ -11,10 +11,17 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
-from tocsin.inbound.mapping.aliases import identity_of, is_about_same
-from tocsin.inbound.mapping.status_in_titles import status_in_title, without_status
-from tocsin.inbound.mapping.status_words import StatusMeaning, is_completion, is_failure, is_new_ticket, meaning_of
-from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.mapping.evidence import identity_of, is_about_same
+from tocsin.inbound.mapping.status_words import (
+    StatusMeaning,
+    is_completion,
+    is_failure,
+    is_new_ticket,
+    meaning_of,
+    status_in_title,
+    without_status,
+)
+from tocsin.inbound.parsing.decode import elements_of
 
 
 def read(kind: str, payload: Any, **definition: Any) -> NormalizedEvent | Rejected:

@@ -12,7 +12,7 @@ import pytest
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
-from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.parsing.decode import elements_of
 
 NORMALIZER = compile_normalizer(load_kinds()["api"], IntegrationDefinition())
 

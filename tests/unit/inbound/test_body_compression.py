@@ -6,7 +6,7 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.inbound.body_compression import (
+from tocsin.inbound.models import (
     COMPRESSED_PREFIX,
     MAX_COMPRESSED_BYTES,
     MAX_DECOMPRESSED_BYTES,

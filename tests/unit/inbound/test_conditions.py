@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import as_reason
-from tocsin.inbound.expressions.comparisons import MAX_VALUES, Operator
-from tocsin.inbound.expressions.conditions import compile_condition
-from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.inbound.conditions import MAX_VALUES, Operator, compile_condition
+from tocsin.inbound.fields import MappedFields
 from tocsin.inbound.mapping.mapping import compile_mapping
 
 MAPPING = compile_mapping(

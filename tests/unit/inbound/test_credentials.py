@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tocsin.inbound.config import imap_url
-from tocsin.inbound.config.credentials import ADDRESS, Credentials, CredentialStatus
+from tocsin.inbound.config import compiled_integration
+from tocsin.inbound.config.compiled_integration import ADDRESS, Credentials, CredentialStatus
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 NETWORKS = (ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8::/32"))
@@ -93,7 +93,7 @@ def test_unreadable_time_is_refused(time: str) -> None:
 
 
 def test_a_mailbox_is_read_from_its_address() -> None:
-    box = imap_url.read("imaps://alerts%40acme.example@mail.acme.example/Alerts/Prod")
+    box = compiled_integration.read("imaps://alerts%40acme.example@mail.acme.example/Alerts/Prod")
     assert (box.user, box.host, box.port, box.folder, box.is_tls) == (
         "alerts@acme.example",
         "mail.acme.example",
@@ -101,6 +101,6 @@ def test_a_mailbox_is_read_from_its_address() -> None:
         "Alerts/Prod",
         True,
     )
-    assert imap_url.read("imap://a@h").folder == "INBOX"
+    assert compiled_integration.read("imap://a@h").folder == "INBOX"
     for wrong in ("https://a@h", "imaps://h/INBOX", "imaps://a:secret@h", "imaps://a@h:port", ""):
-        assert imap_url.url_problem(wrong)
+        assert compiled_integration.url_problem(wrong)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.parsing.encodings import decompress, is_compressed
+from tocsin.inbound.parsing.decode import decompress, is_compressed
 
 MAX_BYTES = 5 * 1024 * 1024
 

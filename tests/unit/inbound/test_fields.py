@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.inbound.expressions import fields
-from tocsin.inbound.expressions.fields import CLEANERS, FIELDS, Attachment, FieldKind, priority_of
+from tocsin.inbound import fields
+from tocsin.inbound.fields import CLEANERS, FIELDS, Attachment, FieldKind, priority_of
 
 
 @pytest.mark.parametrize(

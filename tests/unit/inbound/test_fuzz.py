@@ -11,8 +11,8 @@ from tests.support.hypothesis_profiles import examples
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
-from tocsin.inbound.inspect.trace import explain
-from tocsin.inbound.parsing import payload_splitting as kinds_elements
+from tocsin.inbound.inspect import explain
+from tocsin.inbound.parsing import decode as kinds_elements
 from tocsin.inbound.parsing.decode import Element
 
 OWN = IntegrationDefinition(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.hypothesis_profiles import examples
 from tocsin.inbound.enums import HeartbeatHealth
-from tocsin.inbound.heartbeats.schedule import (
+from tocsin.inbound.heartbeat_schedule import (
     HeartbeatMonitor,
     HeartbeatSchedule,
     PingKind,

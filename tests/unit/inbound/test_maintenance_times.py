@@ -9,7 +9,7 @@ import pytest
 
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason, Term
-from tocsin.inbound.maintenance import times
+from tocsin.inbound import maintenance
 
 ONCE = {"starts": "2026-12-01 22:00", "ends": "2026-12-02 02:00"}
 DAILY = {"repeat": "daily", "from": "22:00", "to": "02:00"}
@@ -20,7 +20,7 @@ MONTHLY = {**DAILY, "repeat": "monthly", "days": ["15"]}
 def read(spec: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """The stored times, and (key, reason code) of each problem."""
     try:
-        return times.WindowTimesSpec.read(spec).times(), []
+        return maintenance.WindowTimesSpec.read(spec).times(), []
     except Rejected as rejected:
         problems = rejected.problems if isinstance(rejected, RejectedAll) else (rejected,)
         return {}, [(one.field or "", _innermost(one.reason).code) for one in problems]
@@ -57,7 +57,9 @@ def test_invalid_time_is_rejected_at_its_key(spec: dict[str, Any], key: str, cod
 def test_one_time_window_names_both_ends() -> None:
     stored, problems = read({**ONCE, "time_zone": "Europe/Zurich"})
     assert problems == []
-    assert str(times.describe_times(stored)) == "Once, from 2026-12-01, 22:00 to 2026-12-02, 02:00 (Europe/Zurich)"
+    assert (
+        str(maintenance.describe_times(stored)) == "Once, from 2026-12-01, 22:00 to 2026-12-02, 02:00 (Europe/Zurich)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,16 +70,16 @@ def test_one_time_window_names_both_ends() -> None:
 def test_day_of_month_is_described(day: str, described: str) -> None:
     stored, problems = read({**MONTHLY, "days": [day], "time_zone": "UTC"})
     assert problems == []
-    assert str(times.describe_times(stored)) == f"On the {described} of each month from 22:00 to 02:00 (UTC)"
+    assert str(maintenance.describe_times(stored)) == f"On the {described} of each month from 22:00 to 02:00 (UTC)"
 
 
 def test_recurring_window_has_days_length_and_limits() -> None:
     spec = {**WEEKLY, "to": None, "lasts": "56h", "first_day": "2026-12-01", "last_day": "2027-01-31"}
     stored, problems = read({**spec, "time_zone": "UTC"})
     assert problems == []
-    hours, first_day, last_day = times.describe_times(stored)["parts"]  # type: ignore[misc]
+    hours, first_day, last_day = maintenance.describe_times(stored)["parts"]  # type: ignore[misc]
     assert (hours.code, hours["duration"]) == ("maintenance.recurring_for_duration", timedelta(hours=56))
     assert hours["days"] == Reason("maintenance.weekly", (("weekdays", (Term("Tuesday"),)),))
     assert (first_day["day"], last_day["day"]) == (date(2026, 12, 1), date(2027, 1, 31))
     stored, _ = read({**DAILY, "time_zone": "UTC"})
-    assert str(times.describe_times(stored)) == "Every day from 22:00 to 02:00 (UTC)"
+    assert str(maintenance.describe_times(stored)) == "Every day from 22:00 to 02:00 (UTC)"

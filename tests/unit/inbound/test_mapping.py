@@ -9,11 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.expressions.fields import MAX_CUSTOM, Attachment, Value
-from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.mapping.mapping import compile_mapping
+from tocsin.inbound.fields import MAX_CUSTOM, Attachment, MappedFields, Value
+from tocsin.inbound.mapping.mapping import MAX_ALTERNATIVES, MAX_MAP, compile_mapping
 from tocsin.inbound.mapping.templates import MAX_TEMPLATE
-from tocsin.inbound.mapping.value_source import MAX_ALTERNATIVES, MAX_MAP
 
 TICKET = {
     "ticket": {

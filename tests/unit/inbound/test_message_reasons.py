@@ -9,16 +9,13 @@ import pytest
 
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.egress import EgressResponse
+from tocsin.inbound import ingest_service, inspect, webhook_endpoint
 from tocsin.inbound.compat import pagerduty
-from tocsin.inbound.config.client_routing import apply_client_table
-from tocsin.inbound.config.compiled_integration import ClientMap
-from tocsin.inbound.config.credentials import ADDRESS, CredentialStatus
-from tocsin.inbound.config.reasons import NO_ROUTES
-from tocsin.inbound.config.routes import RouteChoice
+from tocsin.inbound.config.compiled_integration import ADDRESS, ClientMap, CredentialStatus, apply_client_table
+from tocsin.inbound.config.noise_settings import NO_ROUTES
+from tocsin.inbound.config.rules import RouteChoice
 from tocsin.inbound.deciding import grouping
-from tocsin.inbound.http import ingest_service, sender_verification
-from tocsin.inbound.inspect import replay
-from tocsin.inbound.storage.stored_messages import element_of
+from tocsin.inbound.storage.messages import element_of
 
 
 class Stub:
@@ -45,12 +42,12 @@ def test_address_of_a_sender_is_told(
 
 def test_keys_of_a_sender_come_by_https_only(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Permanent) as raised:
-        sender_verification.fetch("http://keys.example.org")
+        webhook_endpoint.fetch("http://keys.example.org")
     assert raised.value.reason.code == "sender.url_is_not_https"
     client = Stub(request=lambda *arguments, **more: EgressResponse(404, {}, b""))
-    monkeypatch.setattr(sender_verification, "_client", lambda: client)
+    monkeypatch.setattr(webhook_endpoint, "_client", lambda: client)
     with pytest.raises(Permanent) as raised:
-        sender_verification.fetch("https://keys.example.org/1")
+        webhook_endpoint.fetch("https://keys.example.org/1")
     assert (raised.value.reason.code, raised.value.reason.data) == (
         "sender.url_answered", {"host": "keys.example.org", "status": "404"},
     )  # fmt: skip
@@ -87,7 +84,7 @@ def test_event_type_that_pagerduty_has_not_is_rejected() -> None:
 
 
 def test_too_many_messages_are_not_replayed() -> None:
-    ids = [UUID(int=0)] * (replay.MAX_REPLAYED_MESSAGES + 1)
+    ids = [UUID(int=0)] * (inspect.MAX_REPLAYED_MESSAGES + 1)
     with pytest.raises(Rejected) as rejected:
-        replay.replay_many(ids, None, cast(Any, None), cast(Any, None))
+        inspect.replay_many(ids, None, cast(Any, None), cast(Any, None))
     assert (rejected.value.reason.code, rejected.value.reason["selected"]) == ("message.too_many_replays", len(ids))

@@ -16,10 +16,10 @@ from tests.support.hypothesis_profiles import examples
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
+from tocsin.inbound import email
 from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
-from tocsin.inbound.email import messages
 from tocsin.inbound.parsing import mime_parser as mail
-from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.parsing.decode import elements_of
 
 EMAIL = load_kinds()["email"]
 
@@ -314,7 +314,7 @@ def test_mail_beyond_each_limit_has_its_reason(monkeypatch: pytest.MonkeyPatch) 
     raw = written(body="Nobody can work. " * 20).as_bytes()
     monkeypatch.setattr(mail, "MAX_STORED_BYTES", 100)
     with pytest.raises(Rejected) as rejected:
-        messages.add_received_headers(raw, UUID(int=1), "from a test", datetime(2026, 11, 24, tzinfo=UTC))
+        email.add_received_headers(raw, UUID(int=1), "from a test", datetime(2026, 11, 24, tzinfo=UTC))
     assert rejected.value.reason.code == "mail.too_large_without_attachments"
     monkeypatch.setattr(mail, "MAX_BYTES", 100)
     with pytest.raises(Rejected) as rejected:

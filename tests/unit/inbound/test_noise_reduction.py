@@ -16,12 +16,10 @@ from tests.support.hypothesis_profiles import examples
 from tocsin.alerts.states import Priority
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceDirectory
-from tocsin.inbound.config.credentials import Credentials
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, Credentials, ReferenceDirectory
 from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
 from tocsin.inbound.enums import IntegrationMode, MessageStatus, WindowAction
-from tocsin.inbound.maintenance.recurrence import Recurrence, Repeat
-from tocsin.inbound.maintenance.windows import CompiledWindow, WindowClock
+from tocsin.inbound.maintenance import CompiledWindow, Recurrence, Repeat, WindowClock
 from tocsin.inbound.parsing.decode import Element
 from tocsin.simulate.replay_state import ReplayedMessage, ReplayOutcome, ReplayState
 

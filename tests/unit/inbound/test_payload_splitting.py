@@ -13,10 +13,10 @@ from tests.support.hypothesis_profiles import examples
 from tocsin.catalogue.hooks import Headers, KindHooks, Payload
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.parsing import xml_text
-from tocsin.inbound.parsing.decode import decode
-from tocsin.inbound.parsing.payload_splitting import elements_of
-from tocsin.inbound.storage.stored_messages import element_of
+from tocsin.inbound.parsing import decode
+from tocsin.inbound.parsing.decode import decode as decode_decode
+from tocsin.inbound.parsing.decode import elements_of
+from tocsin.inbound.storage.messages import element_of
 
 KINDS = load_kinds()
 GROUP = b'{"receiver": "r", "alerts": [{"fingerprint": "a", "status": "firing"}, {"fingerprint": "b"}, 7]}'
@@ -94,7 +94,7 @@ def test_repeated_group_fields_cannot_fill_memory() -> None:
 def test_xml_reads_as_an_object() -> None:
     body = b"""<?xml version="1.0"?><a:alert xmlns:a="urn:x" id="7"><host>web1</host><note lang="en">down</note>
     <tag>a</tag><tag>b</tag><tag>c</tag>tail</a:alert>"""
-    (element,) = decode(body, "application/xml", lenient=False).elements
+    (element,) = decode_decode(body, "application/xml", lenient=False).elements
     assert element.payload == {
         "@id": "7",
         "host": "web1",
@@ -103,7 +103,7 @@ def test_xml_reads_as_an_object() -> None:
         "#text": "tail",
     }
     assert element.raw == body
-    (again,) = decode(body, "", lenient=False).elements
+    (again,) = decode_decode(body, "", lenient=False).elements
     assert again.payload == element.payload
 
 
@@ -135,20 +135,20 @@ def test_hostile_xml_ends_quickly_in_a_sentence(body: bytes, code: str) -> None:
     started_at = time.process_time()
     if code:
         with pytest.raises(Rejected) as caught:
-            decode(body, "text/xml", lenient=False)
+            decode_decode(body, "text/xml", lenient=False)
         assert caught.value.code == code
         assert len(caught.value.detail) < 200
     else:
-        assert decode(body, "text/xml", lenient=False).elements
+        assert decode_decode(body, "text/xml", lenient=False).elements
     assert time.process_time() - started_at < 2
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_xml_with_a_byte_order_mark_is_xml(encoding: str) -> None:
     body = "<?xml version='1.0'?><alert><host>Zürich</host></alert>".encode(encoding)
-    (element,) = decode(body, "text/xml", lenient=False).elements
+    (element,) = decode_decode(body, "text/xml", lenient=False).elements
     assert element.payload == {"host": "Zürich"}
 
 
 def test_text_alone_is_a_message_too() -> None:
-    assert xml_text.read(b"<?xml version='1.0'?><alert>it burns</alert>") == {"#text": "it burns"}
+    assert decode.read_xml(b"<?xml version='1.0'?><alert>it burns</alert>") == {"#text": "it burns"}

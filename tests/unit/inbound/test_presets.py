@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tocsin.inbound.admin.presets import NAME, PresetKind, RoutingPreset, preset_of, routes_with_preset
-from tocsin.inbound.config.routes import RouteAction, choose, compile_routes
-from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.inbound.config.rules import RouteAction, choose, compile_routes
+from tocsin.inbound.fields import MappedFields
 
 OTHER = {"when": {"field": "client", "operator": "equals", "value": "Globex"}, "priority": "critical"}
 

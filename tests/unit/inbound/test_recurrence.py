@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.maintenance import times as maintenance_times
-from tocsin.inbound.maintenance.recurrence import Recurrence, Repeat, month_day
-from tocsin.inbound.maintenance.times import WindowTimesSpec
+from tocsin.inbound import maintenance as maintenance_times
+from tocsin.inbound.maintenance import Recurrence, Repeat, WindowTimesSpec, month_day
 
 ZONES = [ZoneInfo(name) for name in ("Europe/Zurich", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "UTC")]
 

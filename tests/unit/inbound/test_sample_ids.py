@@ -6,10 +6,10 @@ import pytest
 
 from tocsin.catalogue.kinds import IntegrationKind, Sample, load_kinds
 from tocsin.core.errors import Rejected
+from tocsin.inbound.admin.sample import with_fresh_ids
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_normalizer
-from tocsin.inbound.http.test_token import WebhookTestToken
-from tocsin.inbound.inspect.sample_ids import with_fresh_ids
-from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.ingest_service import WebhookTestToken
+from tocsin.inbound.parsing.decode import elements_of
 
 KINDS = list(load_kinds().values())
 ONE, OTHER = WebhookTestToken(1, 0xABCDEF0123456789), WebhookTestToken(1, 0x1234567890ABCDEF)

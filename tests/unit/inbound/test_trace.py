@@ -13,10 +13,9 @@ from tocsin.catalogue.kinds import IntegrationKind, Sample, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Term
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_normalizer
-from tocsin.inbound.expressions.fields import text_of
-from tocsin.inbound.inspect.trace import FieldTrace, Trace, explain_body
-from tocsin.inbound.parsing.decode import Element
-from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.fields import text_of
+from tocsin.inbound.inspect import FieldTrace, Trace, explain_body
+from tocsin.inbound.parsing.decode import Element, elements_of
 
 HALO = load_kinds()["haloitsm"]
 

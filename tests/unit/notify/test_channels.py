@@ -22,10 +22,8 @@ from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import OutcomeUnknown
-from tocsin.notify.integrations.http_gateway.provider import HttpGatewayKind
-from tocsin.notify.integrations.http_gateway.template import NAMES
-from tocsin.notify.interfaces import Channel, ProviderAccount, ProviderKind, ProviderSender, Rendered
-from tocsin.notify.provider_settings import settings_of
+from tocsin.notify.integrations.http_gateway import NAMES, HttpGatewayKind
+from tocsin.notify.interfaces import Channel, ProviderAccount, ProviderKind, ProviderSender, Rendered, settings_of
 from tocsin.notify.registry import CHANNELS, KINDS
 
 ICONS = Path(__file__).parents[3] / "scripts"

@@ -13,18 +13,17 @@ import pytest
 
 from tests.doubles.http import HttpDouble, Response, http_double
 from tests.support.notification_messages import EXTREME, every_purpose, page
-from tocsin.core.config import deterministic_encryption, environment
-from tocsin.core.delivery.failure import AddressRejected
+from tocsin.core.config import crypto, environment
+from tocsin.core.delivery.circuit_breaker import AddressRejected
 from tocsin.core.errors import Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
-from tocsin.notify.channels import chat_url_policy
+from tocsin.notify.channels import chat_addresses
 from tocsin.notify.channels.chat import ChatChannel
 from tocsin.notify.channels.push import PushChannel
-from tocsin.notify.integrations.apprise import provider
-from tocsin.notify.integrations.apprise.provider import ChatServicesSender, fit_text
-from tocsin.notify.integrations.apprise.requests_patch import through_client
-from tocsin.people import addresses, encrypted_addresses
+from tocsin.notify.integrations import apprise
+from tocsin.notify.integrations.apprise import ChatServicesSender, fit_text, through_client
+from tocsin.people import addresses
 
 TOKEN = "AbcdefghijKLMNO"
 KEY = "0192f0c1-0000-7000-8000-000000000042"
@@ -64,7 +63,7 @@ def send(address: str, **changes: Any) -> None:
     ],
 )
 def test_the_services_people_use_are_known_by_their_address(url: str, label: str) -> None:
-    assert chat_url_policy.service(url).label.startswith(label)
+    assert chat_addresses.service(url).label.startswith(label)
 
 
 @pytest.mark.parametrize(
@@ -99,14 +98,14 @@ def test_address_is_sealed_deterministically_and_displayed_by_service() -> None:
         == PushChannel().normalize_address(url)
     )
     assert TOKEN not in address
-    assert encrypted_addresses.decrypt_address(address) == url
-    assert addresses.mask("chat", address) == encrypted_addresses.display_form(address) == "gotify://•••"
-    assert encrypted_addresses.restore_masked("gotify://•••", address) == address
-    assert encrypted_addresses.restore_masked("telegram:12345", address) == "telegram:12345"
+    assert addresses.decrypt_address(address) == url
+    assert addresses.mask("chat", address) == addresses.display_form(address) == "gotify://•••"
+    assert addresses.restore_masked("gotify://•••", address) == address
+    assert addresses.restore_masked("telegram:12345", address) == "telegram:12345"
     with pytest.raises(Rejected):
-        encrypted_addresses.restore_masked("slack://•••", address)
+        addresses.restore_masked("slack://•••", address)
     with pytest.raises(Rejected, match="secret keys"):
-        ChatChannel().normalize_address(f"sealed:gotify:{deterministic_encryption.encrypt('x')[:-4]}AAAA")
+        ChatChannel().normalize_address(f"sealed:gotify:{crypto.encrypt_deterministically('x')[:-4]}AAAA")
 
 
 def test_a_page_leaves_through_tocsins_own_connections_with_its_link(server: HttpDouble) -> None:
@@ -150,7 +149,7 @@ def test_ticket_text_is_escaped_and_mentions_no_user(url: str) -> None:
             return EgressResponse(200, {}, b"ok")
 
     with through_client(Recording(), KEY) as request_log:
-        provider._notify(chat_url_policy.open_plugin(url), rendered, request_log, "Service")
+        apprise._notify(chat_addresses.open_plugin(url), rendered, request_log, "Service")
     text = html.unescape(str(json.loads(sent[-1])))
     for word in ("db01>", "script>", "alert", "everyone", "ann@all.example", "Open the ticket"):
         assert word in text, word

@@ -22,12 +22,11 @@ from tests.support.hypothesis_profiles import examples
 from tests.support.notification_messages import page
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
-from tocsin.notify.channels import chat_url_policy
+from tocsin.notify.channels import chat_addresses
 from tocsin.notify.channels.chat import ChatChannel
-from tocsin.notify.channels.reviewed_chat_services import SCHEMAS
-from tocsin.notify.integrations.apprise import provider, requests_patch
-from tocsin.notify.integrations.apprise.provider import ChatServicesSender
-from tocsin.notify.integrations.apprise.requests_patch import RequestLog, through_client
+from tocsin.notify.channels.chat_addresses import SCHEMAS
+from tocsin.notify.integrations import apprise
+from tocsin.notify.integrations.apprise import ChatServicesSender, RequestLog, through_client
 
 SENTINEL = Path(tempfile.mkdtemp(prefix="sentinel")) / "template.json"
 SENTINEL.write_text('{"type": "message", "attachments": [{"content": {}}], "text": "secret"}')
@@ -101,12 +100,12 @@ class Accepting(HttpClient):
 
 def _send(url: str) -> None:
     try:
-        plugin = chat_url_policy.open_plugin(url)
+        plugin = chat_addresses.open_plugin(url)
     except Rejected:
         return
     plugin.request_rate_per_sec = 0
     with through_client(Accepting(), "key") as request_log:
-        provider._notify(plugin, ChatChannel().render(page()), request_log, "Service")
+        apprise._notify(plugin, ChatChannel().render(page()), request_log, "Service")
 
 
 def test_the_sentinel_is_noticed_when_it_is_opened() -> None:
@@ -121,13 +120,13 @@ def test_the_sentinel_is_noticed_when_it_is_opened() -> None:
 def test_an_address_that_names_a_template_is_refused(end: str) -> None:
     _opened.clear()
     with pytest.raises(Rejected, match="files on this server"):
-        chat_url_policy.open_plugin(f"workflows://host.example/aaaa/bbbb{end.format(SENTINEL)}")
+        chat_addresses.open_plugin(f"workflows://host.example/aaaa/bbbb{end.format(SENTINEL)}")
     assert _opened == []
 
 
 def test_template_before_the_at_sign_is_refused_too() -> None:
     with pytest.raises(Rejected) as raised:
-        chat_url_policy.open_plugin("whatsapp://template:abcdefghijklmnopqrstuvwx@123456789012/+14155550100")
+        chat_addresses.open_plugin("whatsapp://template:abcdefghijklmnopqrstuvwx@123456789012/+14155550100")
     assert raised.value.reason.code == "address.chat_reads_files"
 
 
@@ -144,7 +143,7 @@ def test_a_message_ends_at_its_deadline_whatever_a_plugin_does() -> None:
     request_log = RequestLog(Accepting(), "key", elapsed=lambda: elapsed[0])
     request = requests.Request("POST", "https://push.example/").prepare()
     request_log.send(request)
-    elapsed[0] = requests_patch.MESSAGE_DEADLINE
+    elapsed[0] = apprise.MESSAGE_DEADLINE
     with pytest.raises(OutcomeUnknown):
         request_log.send(request)
     assert isinstance(request_log.problem, OutcomeUnknown)
@@ -254,7 +253,7 @@ def test_every_reviewed_service_speaks_http_only() -> None:
 
 
 def test_no_icon_of_this_machine_is_sent_along() -> None:
-    plugin = chat_url_policy.open_plugin("tgram://123456789:abcdefg_hijklmnop/12315544/?image=yes")
+    plugin = chat_addresses.open_plugin("tgram://123456789:abcdefg_hijklmnop/12315544/?image=yes")
     from apprise import NotifyType
 
     assert plugin.image_path(NotifyType.INFO) is None
@@ -274,4 +273,4 @@ def test_no_icon_of_this_machine_is_sent_along() -> None:
     ],
 )
 def test_address_reveals_the_host_it_names(url: str, host: str) -> None:
-    assert chat_url_policy.service(url).own_host == host
+    assert chat_addresses.service(url).own_host == host

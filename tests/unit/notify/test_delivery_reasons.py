@@ -11,16 +11,15 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from tocsin.alerts.change_handlers import AlertChange
-from tocsin.alerts.commands import AlertState
+from tocsin.alerts.commands import AlertChange, AlertState
 from tocsin.alerts.states import AlertStatus, CommandKind, Priority
 from tocsin.notify import listener
-from tocsin.notify.dispatch import failure_notices, stuck_senders
+from tocsin.notify.dispatch import dispatcher, results
 from tocsin.notify.dispatch.claim import DeliveryJob
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules.pre_send_check import AlertFacts, CancelDelivery, DueDelivery, pre_send_check
 from tocsin.notify.states import Purpose
-from tocsin.notify.text import reply_codes
+from tocsin.notify.text import render
 
 NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
 DUE = DueDelivery(
@@ -37,7 +36,7 @@ def test_page_of_a_disabled_user_is_cancelled() -> None:
 
 @pytest.mark.parametrize("purpose", Purpose)
 def test_each_purpose_of_a_delivery_has_a_code(purpose: Purpose) -> None:
-    codes = {failure_notices._purpose(replace(DUE, purpose=one)).code for one in Purpose}
+    codes = {results._purpose(replace(DUE, purpose=one)).code for one in Purpose}
     assert len(codes) == len(Purpose)
 
 
@@ -50,7 +49,7 @@ def job(address: str, kind: Any, sender: Any) -> DeliveryJob:
 @pytest.mark.parametrize(
     ("has_many_servers", "stuck", "code"),
     [
-        (False, ["b@example.org"] * stuck_senders.MAX_STUCK, "delivery.provider_stuck"),
+        (False, ["b@example.org"] * dispatcher.MAX_STUCK, "delivery.provider_stuck"),
         (True, ["a@example.org"], "delivery.address_stuck"),
         (True, ["b@example.org", "c@example.org"], "delivery.provider_stuck"),
     ],
@@ -58,7 +57,7 @@ def job(address: str, kind: Any, sender: Any) -> DeliveryJob:
 def test_stuck_sends_refuse_further_ones(has_many_servers: bool, stuck: list[str], code: str) -> None:
     kind = SimpleNamespace(has_many_servers=has_many_servers, max_concurrent_sends=2)
     sender = object()
-    refused = stuck_senders.refusal(
+    refused = dispatcher.stuck_refusal(
         job("a@example.org", kind, sender), [job(address, kind, sender) for address in stuck]
     )
     assert refused is not None
@@ -78,7 +77,7 @@ def test_all_clear_without_actor_or_subject_still_says_what_ended(status: AlertS
 
 
 def test_rejected_reply_shows_an_example_with_its_text() -> None:
-    rejection = reply_codes.find_rejection(7, [42], "", CommandKind.REPLY)
+    rejection = render.find_rejection(7, [42], "", CommandKind.REPLY)
     example = rejection.data["example"]
     assert example["code"] == "command.example_with_text"
-    assert example["data"] == {**example["data"], "alert": {"alert": 42}, "code": reply_codes.code_of(7, 42)}
+    assert example["data"] == {**example["data"], "alert": {"alert": 42}, "code": render.code_of(7, 42)}

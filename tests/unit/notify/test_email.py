@@ -18,7 +18,7 @@ from tests.doubles.certificates import Certificate, make_certificate
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.notification_messages import ALERT, bundle, page
 from tocsin.core.config import environment
-from tocsin.core.delivery.failure import AddressRejected, NoSuchAddress
+from tocsin.core.delivery.circuit_breaker import AddressRejected, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.notify.channels.email import EmailChannel

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.notification_messages import ALERT, EXTREME, NOW, bundle, page
 from tocsin.alerts.states import Priority
-from tocsin.notify.channels import compact_text
+from tocsin.notify.channels import chat
 from tocsin.notify.channels.email import EmailChannel
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, sms, voice
@@ -177,7 +177,7 @@ def test_push_says_how_much_time_the_sla_leaves(respond: int | None, fix: int | 
 
     message = page(respond_by=at(respond), fix_by=at(fix))
     assert formatting.deadline(message.alerts[0], NOW, "en") == expected
-    lines = compact_text.render(message, max_chars=1000, max_details_chars=0).text.splitlines()
+    lines = chat.render(message, max_chars=1000, max_details_chars=0).text.splitlines()
     assert (expected in lines) == bool(expected)
 
 
@@ -192,7 +192,7 @@ def test_push_says_how_much_time_the_sla_leaves(respond: int | None, fix: int | 
 )
 def test_priority_has_icon_word_and_colour_in_messages(priority: Priority, push: str, mail: str) -> None:
     message = page(priority=priority)
-    assert compact_text.render(message, max_chars=1000, max_details_chars=0).subject.startswith(push)
+    assert chat.render(message, max_chars=1000, max_details_chars=0).subject.startswith(push)
     rendered = EmailChannel().render(message)
     assert f">{mail}</span>" in rendered.html
     assert f"#42 {mail.partition(' ')[2]} Acme" in rendered.text

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.notify.text import html_sanitizer
+from tocsin.notify.text import formatting
 
 
 @pytest.mark.parametrize(
@@ -30,15 +30,15 @@ from tocsin.notify.text import html_sanitizer
     ],
 )
 def test_markup_becomes_lines(source: str, expected: str | None) -> None:
-    assert html_sanitizer.plain(source) == (source if expected is None else expected)
+    assert formatting.plain(source) == (source if expected is None else expected)
 
 
 def test_angle_brackets_are_escaped_in_mail_too() -> None:
-    made = html_sanitizer.safe_html("at Object.<anonymous> (/app/index.js:1)\nat List<String>.run()")
+    made = formatting.safe_html("at Object.<anonymous> (/app/index.js:1)\nat List<String>.run()")
     assert made == "at Object.&lt;anonymous&gt; (/app/index.js:1)<br>\nat List&lt;String&gt;.run()"
 
 
-@pytest.mark.parametrize("made", [html_sanitizer.safe_html, html_sanitizer.plain])
+@pytest.mark.parametrize("made", [formatting.safe_html, formatting.plain])
 @pytest.mark.parametrize("begin", ["", "<b>x</b>"])
 def test_truncated_text_is_marked_in_both_parts(made: Callable[[str], str], begin: str) -> None:
     assert made(begin + "word " * 10_000).endswith("…")
@@ -48,14 +48,14 @@ def test_truncated_text_is_marked_in_both_parts(made: Callable[[str], str], begi
 def test_a_hostile_text_takes_no_time(piece: str) -> None:
     """A mail to each person and on each way has it: seconds for one would hold up all of them."""
     started_at = time.process_time()
-    html_sanitizer.plain("<b>x</b>" + piece * (60_000 // len(piece)))
+    formatting.plain("<b>x</b>" + piece * (60_000 // len(piece)))
     assert time.process_time() - started_at < 0.5
 
 
 @given(st.text())
 def test_no_text_is_too_strange(text: str) -> None:
-    html_sanitizer.plain(text)
-    made = html_sanitizer.safe_html(text)
+    formatting.plain(text)
+    made = formatting.safe_html(text)
     assert "<script" not in made.lower()
 
 
@@ -64,10 +64,10 @@ def test_no_text_is_too_strange(text: str) -> None:
 )
 def test_no_tag_that_does_something_survives(tag: str, text: str) -> None:
     for source in (f"<p>x</p><{tag} {text}>", f"<{tag}/onload={text}>", f"<<{tag}>{text}</{tag}><p>"):
-        made = html_sanitizer.safe_html(f"<b>y</b>{source}")
+        made = formatting.safe_html(f"<b>y</b>{source}")
         assert f"<{tag}" not in made.lower()
 
 
 def test_a_very_long_text_is_cut() -> None:
-    assert len(html_sanitizer.plain("word " * 100_000)) <= html_sanitizer.MAX_TEXT_CHARS
-    assert len(html_sanitizer.safe_html("<b>" + "word " * 100_000)) < html_sanitizer.MAX_TEXT_CHARS + 100
+    assert len(formatting.plain("word " * 100_000)) <= formatting.MAX_TEXT_CHARS
+    assert len(formatting.safe_html("<b>" + "word " * 100_000)) < formatting.MAX_TEXT_CHARS + 100

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests.support.hypothesis_profiles import examples
 from tocsin.alerts.states import CommandKind
-from tocsin.notify.mail_replies import command, parse, parse_subprocess, quotes
-from tocsin.notify.mail_replies.command import MailCommand
-from tocsin.notify.text import message_ids, signed_links
+from tocsin.notify.mail_replies import parse, parse_subprocess
+from tocsin.notify.mail_replies.parse import MailCommand
+from tocsin.notify.text import signed_links
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
 ID = UUID("019ab000-0000-7000-8000-000000000042")
@@ -48,7 +48,7 @@ PHONE = "\n\nSent from my iPhone" + QUOTED
 
 
 def mail(text: str, **headers: str) -> bytes:
-    reference = message_ids.message_id(ID, LINK, 1, "tocsin.example.org")
+    reference = signed_links.message_id(ID, LINK, 1, "tocsin.example.org")
     known = {"From": "Alice <Alice@example.org>", "To": "alerts@example.org", "Subject": "Re: VPN",
              "Message-ID": "<a@b>", "In-Reply-To": reference, "References": f"<alert-42@x> {reference}"}  # fmt: skip
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in {**known, **headers}.items() if value]
@@ -90,14 +90,14 @@ def test_explicit_non_automatic_header_is_trusted() -> None:
 
 
 def test_reference_survives_rewritten_ids_and_address_case() -> None:
-    address = message_ids.reply_to("Tocsin <alerts@example.org>", LINK)
+    address = signed_links.reply_to("Tocsin <alerts@example.org>", LINK)
     assert address.startswith("alerts+")
     assert len(address.partition("@")[0]) <= 64
     headers = {"In-Reply-To": "<other@server>", "References": "", "To": address.upper()}
     parsed_reply = parse.parse_reply(mail("ack", **headers))
     assert [signed_links.verify_reference(reference.token, NOW) for reference in parsed_reply.references] == [(42, 7)]
-    assert message_ids.reply_to("alerts@example.org", "https://tocsin.example.org/alerts/42") == "alerts@example.org"
-    assert message_ids.message_id(ID, "https://tocsin.example.org/alerts/42", 1, "x") == f"<{ID}@x>"
+    assert signed_links.reply_to("alerts@example.org", "https://tocsin.example.org/alerts/42") == "alerts@example.org"
+    assert signed_links.message_id(ID, "https://tocsin.example.org/alerts/42", 1, "x") == f"<{ID}@x>"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_reference_survives_rewritten_ids_and_address_case() -> None:
 def test_slow_parsing_mail_blocks_no_other(hostile: str) -> None:
     """Two thousand letters were enough for half a minute, in which no other thread of the node did anything."""
     started_at = time.process_time()
-    text = quotes.new_part(f"ack\n{hostile}x\n> close\nclose", seconds=0.3)
+    text = parse.new_part(f"ack\n{hostile}x\n> close\nclose", seconds=0.3)
     assert text.startswith("ack\n")
     assert "close" not in text
     assert time.process_time() - started_at < 1
@@ -166,14 +166,14 @@ def test_of_a_html_mail_the_text_is_read() -> None:
     ],
 )
 def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, expected: MailCommand) -> None:
-    assert command.parse_command(text) == expected
+    assert parse.parse_command(text) == expected
 
 
 @pytest.mark.parametrize("filling", [" ", ".", "1 ", "a", " and", "#"])
 def test_long_first_line_is_parsed_in_linear_time(filling: str) -> None:
     text = f"ack 1{filling * (parse.MAX_TEXT_CHARS // len(filling))}x"
     started_at = time.process_time()
-    assert command.parse_command(text).kind is CommandKind.REPLY
+    assert parse.parse_command(text).kind is CommandKind.REPLY
     assert time.process_time() - started_at < 0.5
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from tocsin.core.reasons import as_reason
-from tocsin.notify.enqueue import shift_reminders
+from tocsin.notify import notices
 from tocsin.people.member_roles import MemberRole
 
 NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
@@ -17,7 +17,7 @@ def test_reminder_of_a_shift_that_begins_now_says_so() -> None:
     assignment = SimpleNamespace(
         role=MemberRole.PRIMARY, since=NOW + timedelta(seconds=5), until=None, reason=as_reason("Weekly")
     )
-    notice = shift_reminders._notice("Service Desk", cast(Any, assignment), NOW)
+    notice = notices._notice("Service Desk", cast(Any, assignment), NOW)
     assert (cast(Any, notice.title).code, cast(Any, notice.text).code) == (
         "shift.reminder_title_now", "shift.reminder",
     )  # fmt: skip

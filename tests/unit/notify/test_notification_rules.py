@@ -12,7 +12,7 @@ from tests.support.hypothesis_profiles import examples
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import each_of
 from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.rules.notification_rules import (
+from tocsin.notify.rules.page_planner import (
     USER_RULES,
     ContactMethodRule,
     DeliveryOverride,

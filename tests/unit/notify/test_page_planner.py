@@ -12,8 +12,18 @@ from tocsin.alerts.states import Priority
 from tocsin.core.reasons import Person
 from tocsin.notify.registry import address_problem, quietest_channel
 from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.rules.notification_rules import USER_RULES, NotificationMethod, Recipient, apply_rules, plan_pages
-from tocsin.notify.rules.page_planner import AllClear, PagedRecipient, PageRequest, all_clears, plan
+from tocsin.notify.rules.page_planner import (
+    USER_RULES,
+    AllClear,
+    NotificationMethod,
+    PagedRecipient,
+    PageRequest,
+    Recipient,
+    all_clears,
+    apply_rules,
+    plan,
+    plan_pages,
+)
 
 NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
 MINUTE = timedelta(minutes=1)

@@ -15,16 +15,18 @@ from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.rules.bundling import WINDOW, BundleLimit, arrange
 from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, HOURLY_LIMIT_REACHED, ON_HOLD
 from tocsin.notify.rules.pre_send_check import (
+    WINDOW,
     AlertFacts,
+    BundleLimit,
     CancelDelivery,
     Defer,
     DueDelivery,
     FailDelivery,
     PreSendDecision,
     SendNow,
+    arrange,
     pre_send_check,
 )
 from tocsin.notify.states import Purpose

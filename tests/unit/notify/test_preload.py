@@ -16,7 +16,7 @@ from dataclasses import replace
 from tests.support.notification_messages import every_purpose
 from tocsin.core.net import egress
 from tocsin.notify.registry import CHANNELS
-from tocsin.notify.dispatch.preload import preload
+from tocsin.notify.dispatch.send import preload
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.text.phrases import localize
 if {is_preloaded}:

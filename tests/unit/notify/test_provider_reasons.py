@@ -15,24 +15,21 @@ from tests.doubles.smtp import smtp_double
 from tests.doubles.telnyx import telnyx_double
 from tests.support.notification_messages import page
 from tests.support.outbox_harness import allow_loopback
-from tocsin.core.delivery.failure import AddressRejected, FailureKind
+from tocsin.core.delivery.circuit_breaker import AddressRejected, FailureKind
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import Reason
-from tocsin.notify.channels import chat_url_policy
+from tocsin.notify.channels import chat_addresses
 from tocsin.notify.channels.chat import ChatChannel
-from tocsin.notify.integrations.apprise import provider as apprise_provider
-from tocsin.notify.integrations.apprise.provider import ChatServicesSender
-from tocsin.notify.integrations.apprise.requests_patch import RequestLog
-from tocsin.notify.integrations.http_gateway.provider import HttpGatewayKind
+from tocsin.notify.integrations import apprise as apprise_provider
+from tocsin.notify.integrations import telnyx, twilio
+from tocsin.notify.integrations.apprise import ChatServicesSender, RequestLog
+from tocsin.notify.integrations.http_gateway import HttpGatewayKind
 from tocsin.notify.integrations.mail_replies import MailRepliesKind
 from tocsin.notify.integrations.smtp import SmtpSender, account_of_url
-from tocsin.notify.integrations.telnyx import provider as telnyx
-from tocsin.notify.integrations.twilio import provider as twilio
-from tocsin.notify.interfaces import ProviderAccount, Rendered
+from tocsin.notify.interfaces import Callback, EventReceiver, ProviderAccount, Rendered
 from tocsin.notify.registry import KINDS
-from tocsin.notify.webhooks import Callback, EventReceiver
-from tocsin.people import encrypted_addresses
+from tocsin.people import addresses
 
 KEY = "0192f0c1-0000-7000-8000-000000000042"
 
@@ -168,15 +165,15 @@ def test_chat_service_that_took_no_message_is_named(responses: list[EgressRespon
 
 def test_chat_address_no_longer_allowed_must_be_entered_again(monkeypatch: pytest.MonkeyPatch) -> None:
     address = ChatChannel().normalize_address("gotify://push.example.org/AbcdefghijKLMNO")
-    monkeypatch.setattr(chat_url_policy, "SCHEMAS", frozenset())
+    monkeypatch.setattr(chat_addresses, "SCHEMAS", frozenset())
     with pytest.raises(AddressRejected) as raised:
         ChatServicesSender().send(ChatChannel().render(page()), "chat", address, KEY)
     assert raised.value.remedy_reason.code == "provider.chat_enter_address"
-    assert encrypted_addresses.is_encrypted(address)
+    assert addresses.is_encrypted(address)
 
 
 def test_chat_service_that_does_not_speak_http_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_url_policy, "SCHEMAS", frozenset({"mailto"}))
+    monkeypatch.setattr(chat_addresses, "SCHEMAS", frozenset({"mailto"}))
     with pytest.raises(Rejected) as rejected:
         ChatChannel().normalize_address("mailto://user:secret@example.org")
     assert "address.chat_not_http" in json.dumps(rejected.value.reason.data) + rejected.value.reason.code

@@ -22,36 +22,31 @@ from tests.doubles.twilio import twilio_double
 from tests.support.hypothesis_profiles import examples
 from tests.support.notification_messages import bundle, page
 from tocsin.alerts.states import CommandKind
-from tocsin.core.delivery.failure import AddressRejected
+from tocsin.core.delivery.circuit_breaker import AddressRejected
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import as_reason
-from tocsin.notify import provider_settings
+from tocsin.notify import interfaces
 from tocsin.notify.channels import phone_numbers
-from tocsin.notify.inbound import dtmf
-from tocsin.notify.integrations import http_status
-from tocsin.notify.integrations.http_gateway.provider import HttpGatewayKind
-from tocsin.notify.integrations.http_gateway.template import (
+from tocsin.notify.integrations import telnyx, twilio, vendor_http
+from tocsin.notify.integrations.http_gateway import (
     BodyFormat,
+    HttpGatewayKind,
     render_template,
     unknown_placeholders,
     value_at_path,
 )
 from tocsin.notify.integrations.ntfy import NtfySender
-from tocsin.notify.integrations.slack.provider import _ADDRESS_ERRORS, SlackSender
+from tocsin.notify.integrations.slack import _ADDRESS_ERRORS, SlackSender
 from tocsin.notify.integrations.telegram import TelegramSender
-from tocsin.notify.integrations.telnyx import error_codes as telnyx
-from tocsin.notify.integrations.telnyx.provider import TelnyxSender
-from tocsin.notify.integrations.twilio import error_codes as twilio
-from tocsin.notify.integrations.twilio import twiml
-from tocsin.notify.integrations.twilio.sender import TwilioSender
-from tocsin.notify.interfaces import ProviderAccount, Rendered
+from tocsin.notify.integrations.telnyx import TelnyxSender
+from tocsin.notify.integrations.twilio import TwilioSender
+from tocsin.notify.interfaces import CallPrompt, ProviderAccount, Rendered
 from tocsin.notify.registry import CHANNELS, KINDS
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import command_parser
 from tocsin.notify.text.command_parser import ParsedCommand, Word
-from tocsin.notify.text.redaction import ContentLevel, redact
-from tocsin.notify.webhooks import CallPrompt
+from tocsin.notify.text.message import ContentLevel, redact
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -61,9 +56,9 @@ def test_twilio_call_strips_characters_invalid_in_xml() -> None:
     alert = replace(page().alerts[0], subject="VPN\uffff is\ufffe down\x01", short_text="")
     rendered = CHANNELS["voice"].render(replace(page(), alerts=(alert,)))
     for made in (
-        twiml.step(CallPrompt(script=rendered.script), "https://tocsin.example.org/hooks/twilio/voice"),
-        twiml.spoken_once(rendered),
-        twiml.text_answer("Taken by Ann\x02."),
+        twilio.step(CallPrompt(script=rendered.script), "https://tocsin.example.org/hooks/twilio/voice"),
+        twilio.spoken_once(rendered),
+        twilio.text_answer("Taken by Ann\x02."),
     ):
         text = " ".join(" ".join(ET.fromstring(made).itertext()).split())
         assert "VPN is down" in text or "Taken by Ann" in text
@@ -73,7 +68,7 @@ def test_twilio_call_strips_characters_invalid_in_xml() -> None:
 def test_every_status_is_temporary_or_needs_a_person(status: int) -> None:
     is_temporary = status >= 500 or status in (408, 425, 429)
     with pytest.raises(Temporary if is_temporary else Permanent) as caught:
-        http_status.raise_for_status(EgressResponse(status, {"retry-after": "7"}, b""), "Vendor", "why")
+        vendor_http.raise_for_status(EgressResponse(status, {"retry-after": "7"}, b""), "Vendor", "why")
     assert str(status) in caught.value.detail
     if is_temporary:
         assert isinstance(caught.value, Temporary)
@@ -369,21 +364,21 @@ def test_no_answer_asks_for_a_word_that_opts_out() -> None:
 
 
 def test_keys_mean_what_the_menu_says() -> None:
-    assert dtmf.interpret_key("", "", "16789") == dtmf.RepeatPrompt()
-    assert dtmf.interpret_key("1", "9", "16789") == dtmf.RepeatPrompt()
-    assert dtmf.interpret_key("9", "", "16789") == dtmf.ConfirmKey("9")
-    assert dtmf.interpret_key("9", "9", "16789") == dtmf.RunCommand(CommandKind.CLOSE)
-    assert dtmf.interpret_key("7", "9", "16789") == dtmf.RunCommand(CommandKind.ACKNOWLEDGE)
+    assert command_parser.interpret_key("", "", "16789") == command_parser.RepeatPrompt()
+    assert command_parser.interpret_key("1", "9", "16789") == command_parser.RepeatPrompt()
+    assert command_parser.interpret_key("9", "", "16789") == command_parser.ConfirmKey("9")
+    assert command_parser.interpret_key("9", "9", "16789") == command_parser.RunCommand(CommandKind.CLOSE)
+    assert command_parser.interpret_key("7", "9", "16789") == command_parser.RunCommand(CommandKind.ACKNOWLEDGE)
     for wrong in ("0", "2", "*", "#", "77"):
-        assert dtmf.interpret_key(wrong, "", "16789") == dtmf.InvalidDigit()
-    assert dtmf.interpret_key("6", "", "178") == dtmf.InvalidDigit()
+        assert command_parser.interpret_key(wrong, "", "16789") == command_parser.InvalidDigit()
+    assert command_parser.interpret_key("6", "", "178") == command_parser.InvalidDigit()
 
 
 def test_country_codes_are_checked() -> None:
-    assert provider_settings.prefixes(" +41, +423 +41") == ("+41", "+423")
+    assert interfaces.prefixes(" +41, +423 +41") == ("+41", "+423")
     for bad in ("41", "+", "+41 x", "+١"):
         with pytest.raises(Rejected, match="is not a country code"):
-            provider_settings.prefixes(bad)
+            interfaces.prefixes(bad)
 
 
 def test_phone_numbers_are_parsed_by_country_and_formatted() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.schedule_strategies import ALICE, BOB, PRIMARY, SECONDARY, local
 from tocsin.core.reasons import NO_REASON, Term
-from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient, apply_rules
+from tocsin.notify.rules.page_planner import NotificationMethod, Recipient, apply_rules
 from tocsin.notify.rules.responder_readiness import (
     MethodState,
     OnCallPerson,

@@ -7,7 +7,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.core.delivery.failure import FailureKind
+from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.notify.rules.retry_policy import (
     BACKOFF,
     MAX_TRIES,

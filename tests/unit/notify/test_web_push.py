@@ -13,14 +13,14 @@ from tests.doubles.push import Browser
 from tests.support.notification_messages import EXTREME, every_purpose, page
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
-from tocsin.notify.channels import push_addresses
+from tocsin.notify.channels import chat_addresses
 from tocsin.notify.channels.push import PushChannel
-from tocsin.notify.integrations.web_push import encryption, subscription
-from tocsin.notify.integrations.web_push.payload import payload
-from tocsin.notify.rules import push_only_check
-from tocsin.notify.rules.notification_rules import ContactMethodRule, NotificationMethod, Recipient
+from tocsin.notify.integrations import web_push
+from tocsin.notify.integrations.web_push import payload
+from tocsin.notify.rules import responder_readiness
+from tocsin.notify.rules.page_planner import ContactMethodRule, NotificationMethod, Recipient
 from tocsin.notify.text import signed_links
-from tocsin.web.push.browsers import device_name
+from tocsin.web.push import device_name
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
 HOME = "https://tocsin.example.org"
@@ -54,8 +54,8 @@ def test_every_push_fits_and_only_its_browser_decrypts_it(text: str) -> None:
     mine, other = Browser("https://push.example.org/1"), Browser("https://push.example.org/2")
     for message in every_purpose(text):
         data = payload(PushChannel().render(message), str(message.notification_id))
-        assert len(data) <= encryption.MAX_PAYLOAD_BYTES
-        sealed = encryption.encrypted(data, subscription.parse_subscription(mine.subscription()))
+        assert len(data) <= web_push.MAX_PAYLOAD_BYTES
+        sealed = web_push.encrypted(data, web_push.parse_subscription(mine.subscription()))
         assert len(sealed) <= 4096
         assert mine.opened(sealed) == data
         with pytest.raises(InvalidTag):
@@ -75,15 +75,15 @@ def test_every_push_fits_and_only_its_browser_decrypts_it(text: str) -> None:
 )
 def test_a_subscription_that_no_push_could_reach_is_refused(change: dict[str, object], place: str) -> None:
     with pytest.raises(Rejected) as caught:
-        subscription.parse_subscription({**Browser("https://push.example.org/1").subscription(), **change})
+        web_push.parse_subscription({**Browser("https://push.example.org/1").subscription(), **change})
     assert caught.value.field == place
 
 
 def test_an_address_of_devices_is_known_and_cannot_be_guessed() -> None:
-    made = {push_addresses.new_address(bytes([number] * 13)) for number in range(50)}
+    made = {chat_addresses.new_address(bytes([number] * 13)) for number in range(50)}
     assert len(made) == 50
-    assert all(push_addresses.is_devices(address) for address in made)
-    assert not push_addresses.is_devices("alice-topic")
+    assert all(chat_addresses.is_devices(address) for address in made)
+    assert not chat_addresses.is_devices("alice-topic")
 
 
 def test_a_device_begins_with_the_name_of_its_browser() -> None:
@@ -97,11 +97,16 @@ def test_a_device_begins_with_the_name_of_its_browser() -> None:
 
 def test_rules_report_push_only_high_priority_notifications() -> None:
     push, text = NotificationMethod("Push", "push", "devices:x"), NotificationMethod("Text", "sms", "+41790000001")
-    assert push_only_check.push_only_priorities(Recipient(1, "Alice")) == ()
-    assert push_only_check.push_only_priorities(Recipient(1, "Alice", (push,))) == (Priority.CRITICAL, Priority.HIGH)
-    assert push_only_check.push_only_priorities(Recipient(1, "Alice", (push, text))) == ()
-    assert push_only_check.push_only_priorities(Recipient(1, "Alice", (push, replace(text, is_enabled=False)))) == (
+    assert responder_readiness.push_only_priorities(Recipient(1, "Alice")) == ()
+    assert responder_readiness.push_only_priorities(Recipient(1, "Alice", (push,))) == (
+        Priority.CRITICAL,
+        Priority.HIGH,
+    )
+    assert responder_readiness.push_only_priorities(Recipient(1, "Alice", (push, text))) == ()
+    assert responder_readiness.push_only_priorities(Recipient(1, "Alice", (push, replace(text, is_enabled=False)))) == (
         Priority.CRITICAL, Priority.HIGH,
     )  # fmt: skip
     rules = {Priority.HIGH: (ContactMethodRule("Push"),), Priority.LOW: (ContactMethodRule("Push"),)}
-    assert push_only_check.push_only_priorities(Recipient(1, "Alice", (push, text), rules=rules)) == (Priority.HIGH,)
+    assert responder_readiness.push_only_priorities(Recipient(1, "Alice", (push, text), rules=rules)) == (
+        Priority.HIGH,
+    )

@@ -25,10 +25,9 @@ from tests.support.schedule_strategies import (
     schedule,
 )
 from tocsin.oncall.calculation import final_schedule
-from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, SnapshotMember
-from tocsin.oncall.calculation.holiday_calendars import CustomHoliday, HolidayDays, load
-from tocsin.oncall.calculation.schedules import CompiledOverride
-from tocsin.oncall.calculation.shifts import ImportedShifts
+from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMember
+from tocsin.oncall.calculation.schedules import CompiledOverride, ImportedShifts
+from tocsin.oncall.calculation.weekly_windows import CustomHoliday, HolidayDays, load_holiday_calendar
 from tocsin.people.member_roles import MemberRole
 
 ALL_WEEK = (["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "00:00", "24:00")
@@ -246,7 +245,7 @@ def test_skip_and_only_share_a_holiday_from_midnight_to_midnight() -> None:
 
 
 def test_the_holidays_of_a_region_are_known() -> None:
-    zurich = load("Zurich", "CH", "ZH", [{"date": "02-29", "name": "Leap day"}])
+    zurich = load_holiday_calendar("Zurich", "CH", "ZH", [{"date": "02-29", "name": "Leap day"}])
     assert zurich.holiday_on(datetime(2026, 5, 1).date()) is not None
     assert zurich.holiday_on(datetime(2026, 5, 2).date()) is None
     assert zurich.holiday_on(datetime(2028, 2, 29).date()) == "Leap day"

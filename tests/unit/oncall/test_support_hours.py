@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
 from tocsin.oncall.calculation import weekly_windows
-from tocsin.oncall.calculation.support_hours import is_open
-from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
+from tocsin.oncall.calculation.weekly_windows import WeeklyWindow, is_open
 from tocsin.oncall.changes import specs
 
 ZURICH = ZoneInfo("Europe/Zurich")

@@ -28,10 +28,10 @@ from tests.support.schedule_strategies import (
 )
 from tocsin.core.config.night_hours import NightHours
 from tocsin.oncall.calculation import final_schedule
-from tocsin.oncall.calculation.group_snapshot import GroupPlan, SnapshotMember
-from tocsin.oncall.calculation.holiday_calendars import CustomHoliday, HolidayDays
+from tocsin.oncall.calculation.coverage_checks import OnCallTime, Workload, workloads
+from tocsin.oncall.calculation.resolver import GroupPlan, SnapshotMember
 from tocsin.oncall.calculation.schedules import CompiledOverride
-from tocsin.oncall.calculation.workload import OnCallTime, Workload, workloads
+from tocsin.oncall.calculation.weekly_windows import CustomHoliday, HolidayDays
 
 HOUR = timedelta(hours=1)
 NIGHT = NightHours(time(22), time(7))

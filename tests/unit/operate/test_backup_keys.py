@@ -7,20 +7,20 @@ import pytest
 
 from tests.support.outbox_harness import configured
 from tocsin.core.errors import Rejected
-from tocsin.operate.backup import key_encryption
-from tocsin.operate.encryption import key_file
+from tocsin.operate import encryption
+from tocsin.operate.backup import archive
 
 
 def test_keys_with_an_impossible_cost_are_damaged() -> None:
-    sealed = key_encryption.seal(["a key"], "passphrase", cost=2)
+    sealed = archive.seal(["a key"], "passphrase", cost=2)
     sealed = msgspec.structs.replace(sealed, cost=1)
     with pytest.raises(Rejected) as rejected:
-        key_encryption.unseal(sealed, "passphrase")
+        archive.unseal(sealed, "passphrase")
     assert rejected.value.reason.code == "backup.key_damaged"
 
 
 def test_keys_of_the_environment_cannot_be_retired(monkeypatch: pytest.MonkeyPatch) -> None:
     configured(monkeypatch, secret_keys=("a-key-for-tests-only-0123456789abcdef",))
     with pytest.raises(Rejected) as rejected:
-        key_file.retire()
+        encryption.retire()
     assert rejected.value.reason.code == "keys.in_variable"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.operate.durability import ServerDurability, risk_at_failover, weaknesses
+from tocsin.operate.readiness import ServerDurability, durability_weaknesses, risk_at_failover
 
 
 def ids(server: ServerDurability) -> list[str]:
-    return [weakness.id for weakness in weaknesses(server)]
+    return [weakness.id for weakness in durability_weaknesses(server)]
 
 
 def test_postgresqls_defaults_are_durable() -> None:

@@ -14,10 +14,9 @@ import pytest
 from tests.doubles.certificates import make_certificate
 from tests.doubles.http import Response, http_double
 from tests.support.outbox_harness import allow_loopback, configured
-from tocsin.operate import disk_space
-from tocsin.operate.checks import address, database
+from tocsin.operate import readiness, self_check
+from tocsin.operate.checks import database, machine
 from tocsin.operate.finding import HealthFinding
-from tocsin.operate.self_check import heartbeat
 
 ENOUGH = {"major": database.MIN_POSTGRES_VERSION, "encoding": "UTF8", "may_create": True}
 
@@ -51,15 +50,15 @@ def test_disk_without_inodes_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     ample = 10**9
     sizes = SimpleNamespace(f_files=1000, f_favail=19, f_bavail=ample, f_blocks=ample, f_bfree=ample, f_frsize=4096)
     monkeypatch.setattr(os, "statvfs", lambda folder: sizes)
-    [finding] = disk_space.check_disk(tmp_path)
+    [finding] = readiness.check_disk(tmp_path)
     assert codes([finding]) == ["health.disk_entries", "health.disk_entries_remedy"]
     assert finding.detail.data == {"free": 19, "size": 1000, "folder": str(tmp_path)}
 
 
 def test_heartbeat_receiver_that_never_answers_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "TIMEOUT", timedelta(seconds=0.05))
+    monkeypatch.setattr(self_check, "TIMEOUT", timedelta(seconds=0.05))
     with http_double(lambda request: Response(200, takes=0.5)) as receiver:
-        problem = heartbeat.ping(receiver.url)
+        problem = self_check.ping(receiver.url)
     assert (problem.code, problem.data) == ("heartbeat.timed_out", {"timeout": {"seconds": 0.05}})
 
 
@@ -68,7 +67,7 @@ def test_redirect_without_a_target_is_reported(monkeypatch: pytest.MonkeyPatch) 
     certificate_time = datetime(2026, 11, 24, tzinfo=UTC)
     with http_double(lambda request: Response(302)) as proxy:
         configured(monkeypatch, base_url=proxy.url)
-        found = codes(address.check(certificate_time))
+        found = codes(machine.check_address(certificate_time))
     assert "network.redirects_somewhere" in found
 
 
@@ -76,5 +75,5 @@ def test_https_without_a_trusted_proxy_is_noted(tmp_path: Path, monkeypatch: pyt
     certificate = make_certificate(tmp_path)
     with http_double(lambda request: Response(200, b"ok"), certificate.server) as proxy:
         configured(monkeypatch, base_url=proxy.url.replace("http:", "https:"), trusted_proxies=())
-        found = codes(address.check(datetime.now(UTC), certificate.client()))
+        found = codes(machine.check_address(datetime.now(UTC), certificate.client()))
     assert {"health.address_no_proxy", "health.address_no_proxy_remedy"} <= set(found)

@@ -9,10 +9,10 @@ from uuid import uuid4
 import pytest
 
 from tocsin.core.reasons import Ago, AlertRef, as_reason, each_of
-from tocsin.core.runtime.clock_jump import ClockJump
+from tocsin.core.runtime.clock import ClockJump
+from tocsin.operate import self_check_rules
 from tocsin.operate.node_heartbeat import NodeStatus, TaskStatus
-from tocsin.operate.self_check import reasons
-from tocsin.operate.self_check.rules import (
+from tocsin.operate.self_check_rules import (
     CountWithExamples,
     DetectedProblem,
     LongestWait,
@@ -89,8 +89,8 @@ def test_late_first_page_is_reported_with_its_error(well: SelfCheckInputs) -> No
     )
     assert problem.id == "pages_late"
     detail, error = each_of(problem.detail)
-    number = reasons.ALERT_NUMBER(alert=AlertRef(7))
-    assert detail == reasons.PAGES_LATE_DETAIL(alert=number, ago=Ago(90 * SECOND))
+    number = self_check_rules.ALERT_NUMBER(alert=AlertRef(7))
+    assert detail == self_check_rules.PAGES_LATE_DETAIL(alert=number, ago=Ago(90 * SECOND))
     assert str(error) == "mail.example.org does not respond."
 
 
@@ -110,7 +110,7 @@ def test_forgotten_and_stuck_alerts_are_named_the_first_of_them(well: SelfCheckI
     assert ids(problems) == ["alerts_forgotten", "runs_stuck", "deliveries_lost"]
     assert str(problems[0].detail) == "Alerts #1, #2, #3, #4, #5 and 2 more are open but have no scheduled action."
     assert str(problems[1].detail) == "The escalation of alert #9 failed five times in a row."
-    assert problems[2].detail == reasons.DELIVERIES_LOST_DETAIL(count=2)
+    assert problems[2].detail == self_check_rules.DELIVERIES_LOST_DETAIL(count=2)
 
 
 def test_every_problem_says_what_to_do(well: SelfCheckInputs) -> None:
@@ -137,9 +137,9 @@ def test_clock_rollback_is_reported_for_an_hour_without_stopping_ping(
     facts = replace(well, jump=ClockJump(well.now - timedelta(minutes=59), timedelta(hours=-2)))
     (problem,) = find_problems(facts)
     assert (problem.id, problem.is_warning) == ("clock_set_back", True)
-    assert problem.detail == reasons.CLOCK_SET_BACK_AND_REPORTED(duration=timedelta(hours=2))
+    assert problem.detail == self_check_rules.CLOCK_SET_BACK_AND_REPORTED(duration=timedelta(hours=2))
     (little,) = find_problems(replace(well, jump=ClockJump(well.now, timedelta(seconds=-6))))
-    assert little.detail == reasons.CLOCK_SET_BACK_DETAIL(duration=timedelta(seconds=6))
+    assert little.detail == self_check_rules.CLOCK_SET_BACK_DETAIL(duration=timedelta(seconds=6))
     assert find_problems(replace(facts, jump=ClockJump(well.now - timedelta(minutes=60), timedelta(hours=-2)))) == ()
 
 
@@ -147,5 +147,5 @@ def test_forward_clock_jump_is_reported_while_retention_is_suspended(well: SelfC
     facts = replace(well, jump=ClockJump(well.now - timedelta(hours=23), timedelta(days=365)))
     (problem,) = find_problems(facts)
     assert (problem.id, problem.is_warning) == ("clock_ahead", True)
-    assert problem.detail == reasons.CLOCK_AHEAD_DETAIL(duration=timedelta(days=365))
+    assert problem.detail == self_check_rules.CLOCK_AHEAD_DETAIL(duration=timedelta(days=365))
     assert find_problems(replace(facts, jump=ClockJump(well.now - timedelta(days=1), timedelta(days=365)))) == ()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tocsin.cli import serve, service
+from tocsin.cli import serve
 from tocsin.cli.main import run
 from tocsin.core.config import environment as config
 from tocsin.core.errors import Permanent, Rejected
@@ -173,8 +173,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("TOCSIN_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(service, "BOOTED", tmp_path)
-    monkeypatch.setattr(service, "ROOT", tmp_path)
+    monkeypatch.setattr(serve, "BOOTED", tmp_path)
+    monkeypatch.setattr(serve, "ROOT", tmp_path)
     yield tmp_path
     config.current.cache_clear()
 
@@ -232,7 +232,7 @@ def test_foreign_unit_file_is_not_overwritten(machine: Path, capsys: pytest.Capt
 def test_without_systemd_nothing_is_written_and_alternative_is_shown(
     machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(service, "BOOTED", machine / "nowhere")
+    monkeypatch.setattr(serve, "BOOTED", machine / "nowhere")
     assert run(["service", "install", "--user"]) == 1
     text = capsys.readouterr().err
     assert text.startswith("tocsin: This machine is not run by systemd; nothing was written.")
@@ -271,7 +271,7 @@ def test_packaged_command_of_root_becomes_the_service(machine: Path, monkeypatch
     became: list[object] = []
     for name in ("initgroups", "setgid", "setuid"):
         monkeypatch.setattr(os, name, lambda *arguments: became.append(arguments))
-    service.act_as_packaged_service()
+    serve.act_as_packaged_service()
     nobody = pwd.getpwnam("nobody")
     assert became == [("nobody", nobody.pw_gid), (nobody.pw_gid,), (nobody.pw_uid,)]
     assert os.environ == {
@@ -292,19 +292,19 @@ def test_packaged_command_of_root_becomes_the_service(machine: Path, monkeypatch
 def test_program_that_a_unit_cannot_name_is_reported(
     program: str | None, codes: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(service.sys, "executable", str(tmp_path / "python"))
-    monkeypatch.setattr(service.shutil, "which", lambda name: program)
+    monkeypatch.setattr(serve.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(serve.shutil, "which", lambda name: program)
     with pytest.raises(Permanent) as raised:
-        service._command("127.0.0.1", 8686)
+        serve._command("127.0.0.1", 8686)
     assert [raised.value.reason.code, raised.value.remedy_reason.code] == codes
 
 
 def test_system_unit_needs_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(service, "BOOTED", tmp_path)
-    monkeypatch.setattr(service, "ROOT", tmp_path)
-    monkeypatch.setattr(service.shutil, "which", lambda name: "/usr/bin/systemctl")
+    monkeypatch.setattr(serve, "BOOTED", tmp_path)
+    monkeypatch.setattr(serve, "ROOT", tmp_path)
+    monkeypatch.setattr(serve.shutil, "which", lambda name: "/usr/bin/systemctl")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Rejected) as rejected:
-        service._refuse(system_location(), "/home/alice/.local/bin/tocsin")
+        serve._refuse(system_location(), "/home/alice/.local/bin/tocsin")
     assert rejected.value.reason.code == "service.needs_root"
     assert "`sudo /home/alice/.local/bin/tocsin service install`" in str(rejected.value)

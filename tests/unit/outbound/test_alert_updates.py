@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from tocsin.alerts.change_handlers import AlertChange
-from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent
+from tocsin.alerts.commands import SYSTEM, AlertChange, AlertState, NewEvent
 from tocsin.alerts.states import AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.outbound.states import OutboundEvent
-from tocsin.outbound.writeback.alert_updates import update_for
+from tocsin.outbound.writeback import update_for
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 

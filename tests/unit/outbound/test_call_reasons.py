@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 
-from tocsin.core.delivery.failure import AttemptFailed
+from tocsin.core.delivery.circuit_breaker import AttemptFailed
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.outbound.connectors.haloitsm.client import HaloClient
 from tocsin.outbound.connectors.haloitsm.connector import HALOITSM
 from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceEntry, ReferenceLists
-from tocsin.outbound.connectors.http.connector import HTTP
+from tocsin.outbound.connectors.http import HTTP
 from tocsin.outbound.connectors.interfaces import CallJob, IntegrationAccount, RecordedClient
 from tocsin.outbound.delivery import dispatcher
 from tocsin.outbound.halo_sync import job_context

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 
-from tocsin.core.delivery.failure import NeedsAttention, Throttled
+from tocsin.core.delivery.circuit_breaker import NeedsAttention, Throttled
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
 from tocsin.core.reasons import Reason
-from tocsin.outbound.connectors.haloitsm import errors, reasons, writeback_settings
-from tocsin.outbound.connectors.haloitsm.address import clean_address
-from tocsin.outbound.connectors.haloitsm.client import HaloClient, extract_rows, id_text
+from tocsin.outbound.connectors.haloitsm import client, connector
+from tocsin.outbound.connectors.haloitsm import client as reasons
+from tocsin.outbound.connectors.haloitsm.client import HaloClient, clean_address, extract_rows, id_text
 from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceEntry, ReferenceLists
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
 from tocsin.outbound.halo_sync import job_context, ticket_messages
@@ -48,22 +48,22 @@ def test_address_keeps_path_and_port_and_names_its_tenant() -> None:
     [
         (400, b'{"ClassName": "System.Exception", "Message": "Boom"}', True, Permanent, "Halo's response: Boom"),
         (400, b'{"[0].outcome_id": ["Could not convert"]}', True, Permanent, "outcome_id: Could not convert"),
-        (400, b'"Please assign this Ticket these before closing it."', True, errors.AgentRequired, "without an agent"),
-        (400, b'{"Message": "An Outcome must be entered for this Action"}', True, errors.NoteRejected, "action"),
-        (400, b'"You do not have access to this Action at the moment"', True, errors.NoteRejected, "another"),
+        (400, b'"Please assign this Ticket these before closing it."', True, client.AgentRequired, "without an agent"),
+        (400, b'{"Message": "An Outcome must be entered for this Action"}', True, client.NoteRejected, "action"),
+        (400, b'"You do not have access to this Action at the moment"', True, client.NoteRejected, "another"),
         (401, b"", False, NeedsAttention, "rejected Tocsin's token"),
-        (401, b'{"Message": "Record not found"}', False, errors.TicketNotFound, "Ticket 7 is not visible"),
+        (401, b'{"Message": "Record not found"}', False, client.TicketNotFound, "Ticket 7 is not visible"),
         (401, b'{"Message": "Authorization has been denied for this request."}', True, NeedsAttention, "been denied"),
         (
-            401, b'{"Message": "Your access to this ticket is restricted."}', True, errors.TicketNotFound,
+            401, b'{"Message": "Your access to this ticket is restricted."}', True, client.TicketNotFound,
             "Ticket 7 is not visible",
         ),
-        (401, b'{"Message": "You cannot view this."}', False, errors.TicketNotFound, "Ticket 7 is not visible"),
+        (401, b'{"Message": "You cannot view this."}', False, client.TicketNotFound, "Ticket 7 is not visible"),
         (403, b"", True, Permanent, "No reason given"),
         (403, b'{"Message": "Your role may not do this."}', True, Permanent, "does not permit Tocsin to write"),
-        (403, b'"You do not have access to this Action at the moment"', True, errors.NoteRejected, "another"),
-        (403, b'{"Message": "The ticket does not exist."}', True, errors.TicketNotFound, "Ticket 7 is not visible"),
-        (404, b"", False, errors.TicketNotFound, "Ticket 7 is not visible"),
+        (403, b'"You do not have access to this Action at the moment"', True, client.NoteRejected, "another"),
+        (403, b'{"Message": "The ticket does not exist."}', True, client.TicketNotFound, "Ticket 7 is not visible"),
+        (404, b"", False, client.TicketNotFound, "Ticket 7 is not visible"),
         (429, b"", True, Throttled, "rate-limiting"),
         (503, b"", True, Temporary, "503"),
         (504, b"<html><h1>Gateway Time-out</h1></html>", True, OutcomeUnknown, "Halo timed out"),
@@ -75,14 +75,14 @@ def test_address_keeps_path_and_port_and_names_its_tenant() -> None:
 def test_every_halo_rejection_is_one_correctly_classified_sentence(
     status: int, body: bytes, is_write: bool, kind: type[Exception], message: str
 ) -> None:
-    error = errors.response_error(EgressResponse(status, {}, body), reasons.WRITE_NOTE(), is_write=is_write, ticket="7")
+    error = client.response_error(EgressResponse(status, {}, body), reasons.WRITE_NOTE(), is_write=is_write, ticket="7")
     assert type(error) is kind
     assert message in str(error)
 
 
 def test_failed_token_request_names_bad_scope_or_secret() -> None:
     def of(status: int, body: bytes, scopes: list[str], bad: list[str]) -> str:
-        return str(errors.token_error(EgressResponse(status, {}, body), "https://x", scopes, bad))
+        return str(client.token_error(EgressResponse(status, {}, body), "https://x", scopes, bad))
 
     assert "client ID and secret" in of(400, b'{"error": "invalid_client"}', [], [])
     assert "scope read:teams;" in of(400, b'{"error": "invalid_scope"}', ["read:tickets", "read:teams"], ["read:teams"])
@@ -147,7 +147,7 @@ def test_notes_are_those_of_agents_but_not_tocsins_own() -> None:
         {"id": 6, "who": "José", "who_agentid": 0, "note": "the requester's"},
         {"id": 7, "who": "Sam", "who_agentid": 5, "note": ""},
     ]
-    ticket_notes = ticket_messages.notes(actions, "20", "Tocsin", lambda action: action["note"])
+    ticket_notes = ticket_messages.ticket_notes(actions, "20", "Tocsin", lambda action: action["note"])
     assert [note.text for note in ticket_notes] == ["first", "second"]
     assert ticket_messages.merged_into({"merged_into_id": 9.0}) == "9"
     assert ticket_messages.merged_into({"merged_into_id": 0}) == ""
@@ -155,7 +155,7 @@ def test_notes_are_those_of_agents_but_not_tocsins_own() -> None:
 
 def test_default_writeback_is_a_private_note_for_every_event() -> None:
     for event in OutboundEvent:
-        write = writeback_settings.get_writeback({}, event)
+        write = connector.get_writeback({}, event)
         assert write.note
         assert (write.is_public, write.status, write.should_assign, write.team, write.priority) == (
             False,
@@ -165,25 +165,23 @@ def test_default_writeback_is_a_private_note_for_every_event() -> None:
             "",
         )
     some = {"sync": {"close": {"note": "Bye <who>", "status": "Closed"}, "reply": {"note": False}}}
-    assert writeback_settings.get_writeback(some, OutboundEvent.CLOSE) == writeback_settings.EventWriteback(
-        "Bye <who>", status="Closed"
-    )
-    assert not writeback_settings.get_writeback(some, OutboundEvent.REPLY).has_changes
-    assert not writeback_settings.get_writeback(some, OutboundEvent.HOLD).has_changes
+    assert connector.get_writeback(some, OutboundEvent.CLOSE) == connector.EventWriteback("Bye <who>", status="Closed")
+    assert not connector.get_writeback(some, OutboundEvent.REPLY).has_changes
+    assert not connector.get_writeback(some, OutboundEvent.HOLD).has_changes
 
 
 def test_note_contains_time_and_page_count() -> None:
     at = datetime(2026, 11, 24, 2, 12, tzinfo=UTC)
-    assert (writeback_settings.clock_text(at, "Europe/Zurich"), writeback_settings.clock_text(at, "UTC")) == (
+    assert (connector.clock_text(at, "Europe/Zurich"), connector.clock_text(at, "UTC")) == (
         "03:12",
         "02:12 UTC",
     )
-    assert writeback_settings.after_text({}) == ""
-    assert writeback_settings.after_text({"voice": 1}) == " after 1 call"
-    assert writeback_settings.after_text({"email": 2, "voice": 2, "fax": 1}) == " after 2 calls, 2 emails and 1 page"
+    assert connector.after_text({}) == ""
+    assert connector.after_text({"voice": 1}) == " after 1 call"
+    assert connector.after_text({"email": 2, "voice": 2, "fax": 1}) == " after 2 calls, 2 emails and 1 page"
     values = {"who": "Alice", "time": "03:12", "after": " after 1 call", "note": ""}
     assert (
-        writeback_settings.note_text(writeback_settings.TEXTS[OutboundEvent.ASSIGN], values)
+        connector.note_text(connector.TEXTS[OutboundEvent.ASSIGN], values)
         == "Alice assigned this to themselves at 03:12 after 1 call."
     )
 

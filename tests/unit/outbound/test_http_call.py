@@ -11,7 +11,7 @@ import pytest
 
 from tocsin.core.errors import Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
-from tocsin.outbound.connectors.http.connector import HTTP
+from tocsin.outbound.connectors.http import HTTP
 from tocsin.outbound.connectors.interfaces import CallJob, IntegrationAccount, IntegrationSender, RecordedClient
 from tocsin.outbound.reasons import ANSWERED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tocsin.core.errors import Rejected
-from tocsin.people import addresses, encrypted_addresses
+from tocsin.people import addresses
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_channel_from_elsewhere_brings_its_own_check() -> None:
 
 def test_address_that_is_too_long_to_encrypt_is_rejected() -> None:
     with pytest.raises(Rejected) as rejected:
-        encrypted_addresses.encrypt_address("gotify", "x" * 9, max_bytes=8)
+        addresses.encrypt_address("gotify", "x" * 9, max_bytes=8)
     assert (rejected.value.reason.code, rejected.value.reason.data) == (
         "contact_method.secret_too_long",
         {"maximum": 8},

@@ -8,9 +8,9 @@ from tests.support.schedule_strategies import ALICE, BOB, CAROL, local, plan, ro
 from tocsin.alerts.states import AlertStatus
 from tocsin.core.reasons import Person
 from tocsin.oncall.calculation.schedules import CompiledOverride
-from tocsin.reports.handover import facts
-from tocsin.reports.handover.facts import MAX_LINES, ComingWindow, FactSection, HandoverAlert
-from tocsin.reports.interruptions import Interruptions
+from tocsin.reports import handover
+from tocsin.reports.fairness import Interruptions
+from tocsin.reports.handover import MAX_LINES, ComingWindow, FactSection, HandoverAlert
 
 MONDAY = local("2026-11-30T09:00")
 
@@ -25,7 +25,7 @@ def texts(sections: tuple[FactSection, ...]) -> list[tuple[str, list[str]]]:
 
 
 def test_quiet_shift_says_that_nothing_happened() -> None:
-    assert texts(facts.build([], {}, [], [], [])) == [("No open alerts", []), ("No alerts in the shift", [])]
+    assert texts(handover.build([], {}, [], [], [])) == [("No open alerts", []), ("No alerts in the shift", [])]
 
 
 def test_each_section_counts_and_lists_its_facts() -> None:
@@ -36,7 +36,7 @@ def test_each_section_counts_and_lists_its_facts() -> None:
     ]
     statuses = {AlertStatus.CLOSED: 2, AlertStatus.MERGED: 1, AlertStatus.CANCELLED: 3}
     pages, window = [Interruptions("bob", "Bob", 2, 1, 1, {})], ComingWindow("Core switch", MONDAY, MONDAY)
-    sections = facts.build(active, statuses, pages, [], [window])
+    sections = handover.build(active, statuses, pages, [], [window])
     assert texts(sections)[:4] == [
         ("1 open alert", ["Alert 1: VPN down (high, assigned to Bob)"]),
         (
@@ -49,11 +49,11 @@ def test_each_section_counts_and_lists_its_facts() -> None:
         ("6 alerts in the shift", ["2 closed", "3 false alarms", "1 merged into another alert"]),
         ("Pages in the shift", ["Bob: 2 alerts, 1 at night"]),
     ]
-    assert facts.from_json(json.loads(json.dumps(facts.to_json(sections)))) == sections
+    assert handover.from_json(json.loads(json.dumps(handover.to_json(sections)))) == sections
 
 
 def test_long_lists_are_cut_and_counted() -> None:
-    (section, _shift) = facts.build([alert(number) for number in range(MAX_LINES + 7)], {}, [], [], [])
+    (section, _shift) = handover.build([alert(number) for number in range(MAX_LINES + 7)], {}, [], [], [])
     assert len(section.lines) == MAX_LINES + 1
     assert str(section.lines[-1].reason) == "7 more"
 
@@ -72,8 +72,8 @@ def test_coming_overrides_are_those_of_the_next_week() -> None:
         for number, (since, until) in enumerate(periods)
     ]
     group_plan = plan(schedule(rotate("Weekly", [ALICE, BOB]), overrides=overrides))
-    assert [str(one) for one in facts.coming_overrides(group_plan, "Desk 24x7", MONDAY)] == [
+    assert [str(one) for one in handover.coming_overrides(group_plan, "Desk 24x7", MONDAY)] == [
         "Carol, 2026-11-29 11:00 UTC to 2026-12-01 11:00 UTC",
         "Carol instead of Alice, 2026-12-05 11:00 UTC to 2026-12-06 11:00 UTC",
     ]
-    assert list(facts.coming_overrides(group_plan, "Another", MONDAY)) == []
+    assert list(handover.coming_overrides(group_plan, "Another", MONDAY)) == []

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tocsin.core.errors import Rejected
-from tocsin.reports.period import Bucket, Period
+from tocsin.reports.counted_alerts import Bucket, Period
 
 ZURICH = ZoneInfo("Europe/Zurich")
 

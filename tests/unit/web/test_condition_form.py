@@ -10,12 +10,17 @@ from hypothesis import strategies as st
 
 from tests.support.hypothesis_profiles import examples
 from tocsin.core.errors import Rejected
-from tocsin.inbound.expressions.comparisons import Operator
-from tocsin.inbound.expressions.conditions import compile_condition
-from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.web.integrations.editor import condition_form, field_form
-from tocsin.web.integrations.editor.condition_form import ComparisonRow, ConditionGroup, ErrorPlaces, YamlCondition
-from tocsin.web.integrations.editor.field_form import FieldEntry, ValueOrigin
+from tocsin.inbound.conditions import Operator, compile_condition
+from tocsin.inbound.fields import MappedFields
+from tocsin.web.integrations.editor import condition_form
+from tocsin.web.integrations.editor.condition_form import (
+    ComparisonRow,
+    ConditionGroup,
+    ErrorPlaces,
+    FieldEntry,
+    ValueOrigin,
+    YamlCondition,
+)
 
 WORDS = st.text("abN ", min_size=1, max_size=5).map(str.strip).filter(bool)
 COMPARED = st.one_of(
@@ -73,7 +78,7 @@ def test_submitted_rows_mean_the_same_as_their_condition(
     condition: Any, message: tuple[dict[str, Any], MappedFields]
 ) -> None:
     rows = condition_form.rows_of(condition)
-    read = condition_form.read(posted(rows), "open")
+    read = condition_form.read_conditions(posted(rows), "open")
     assert read == rows
     again = condition_form.condition_of(read, "rules.open", "open", ErrorPlaces())
     fields = ("source_status", "client")
@@ -137,10 +142,10 @@ def test_buttons_add_and_remove_rows_wherever_they_are() -> None:
 def test_more_rows_than_anybody_writes_are_refused() -> None:
     sent = {f"open.{n}.type": "comparison" for n in range(2_000)}
     with pytest.raises(Rejected, match="edit the condition as YAML"):
-        condition_form.read(sent, "open")
+        condition_form.read_conditions(sent, "open")
     deep = {"open" + ".0" * n + ".type": "group" for n in range(200)}
     with pytest.raises(Rejected):
-        condition_form.read(deep, "open")
+        condition_form.read_conditions(deep, "open")
 
 
 def test_every_operator_can_be_chosen_and_inverted() -> None:
@@ -165,8 +170,8 @@ def test_every_operator_can_be_chosen_and_inverted() -> None:
     ],
 )
 def test_mapped_field_round_trips_through_its_row(definition: Any) -> None:
-    entry = field_form.entry_of(definition)
-    assert field_form.definition_of(entry, "mapping.subject") == definition
+    entry = condition_form.entry_of(definition)
+    assert condition_form.definition_of(entry, "mapping.subject") == definition
     assert (entry.origin is ValueOrigin.YAML) is any(
         word in str(definition) for word in ("only", "else", "'literal': 7")
     )
@@ -183,5 +188,5 @@ def test_mapped_field_round_trips_through_its_row(definition: Any) -> None:
 )
 def test_a_row_that_says_nothing_is_an_error_beside_it(entry: FieldEntry, message: str) -> None:
     with pytest.raises(Rejected, match=message) as caught:
-        field_form.definition_of(entry, "mapping.subject")
+        condition_form.definition_of(entry, "mapping.subject")
     assert caught.value.field == "mapping.subject"

@@ -8,18 +8,16 @@ import pytest
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
-from tocsin.web.oncall.schedules import describe_shift
+from tocsin.web.oncall.schedules import shift_forms
 from tocsin.web.templatetags.oncall import weekday
 
 
 @pytest.mark.parametrize(("language", "message"), [("en", "Mon 30 Nov"), ("de", "Mo, 30. Nov")])
 def test_a_day_of_duty_has_the_dot_that_german_wants(language: str, message: str) -> None:
     with translation.override(language), timezone.override("Europe/Zurich"):
-        assert describe_shift.day(date(2026, 11, 30)) == message
+        assert shift_forms.day(date(2026, 11, 30)) == message
         end = datetime(2026, 12, 7, 8, tzinfo=UTC)
-        assert describe_shift.format_period(datetime(2026, 11, 30, 8, tzinfo=UTC), end).startswith(
-            f"{message} 09:00 – Mo"
-        )
+        assert shift_forms.format_period(datetime(2026, 11, 30, 8, tzinfo=UTC), end).startswith(f"{message} 09:00 – Mo")
 
 
 @pytest.mark.parametrize(

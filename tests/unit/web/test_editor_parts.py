@@ -11,12 +11,11 @@ from django.http import QueryDict
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
+from tocsin.web import outbound_forms
 from tocsin.web.integrations import forms
-from tocsin.web.integrations.editor import route_form, suppression_form, yaml_text
+from tocsin.web.integrations.editor import condition_form, route_form
 from tocsin.web.integrations.editor.condition_form import ErrorPlaces
-from tocsin.web.integrations.editor.mapping_tab import MappingTab
-from tocsin.web.integrations.editor.rules_tab import RuleMode, RulesTab
-from tocsin.web.outbound import forms as outbound_forms
+from tocsin.web.integrations.editor.editor_tab import MappingTab, RuleMode, RulesTab
 
 API = load_kinds()["api"]
 
@@ -49,7 +48,7 @@ def rules_without_condition() -> Any:
 def too_many_routes() -> Any:
     post = QueryDict(mutable=True)
     post.update({f"routes.{number}.row": "1" for number in range(route_form.MAX_ROUTE_ROWS + 1)})
-    return route_form.read(post)
+    return route_form.read_routes(post)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +59,8 @@ def too_many_routes() -> Any:
         (lambda: mapping(""), "mapping.row_without_name", "mapping.custom."),
         (lambda: RulesTab(API).load({"rules": [1]}), "rule.not_an_object", "rules"),
         (rules_without_condition, "rule.no_condition", "rules.close"),
-        (lambda: suppression_form.rows_of({"flapping": 7}), "noise.not_an_object", "flapping"),
-        (lambda: route_form.rows_of("x"), "route.not_a_list", "routes"),
+        (lambda: route_form.rows_of({"flapping": 7}), "noise.not_an_object", "flapping"),
+        (lambda: route_form.route_rows("x"), "route.not_a_list", "routes"),
         (too_many_routes, "route.too_many_rows", "routes"),
         (
             lambda: route_form.routes_of([route_form.RouteRow(other_keys="{")], ErrorPlaces()),
@@ -70,8 +69,12 @@ def too_many_routes() -> Any:
         ),
         (lambda: forms.read_map("a = b\nc", "settings.severities"), "setting.not_a_pair", "settings.severities"),
         (lambda: outbound_forms._pairs("a: b\n: c", ":", "headers"), "outbound.not_a_pair", "headers"),
-        (lambda: yaml_text.read("x" * (yaml_text.MAX_YAML_CHARS + 1), "rules"), "config.text_too_long", "rules"),
-        (lambda: yaml_text.read("[" * 3000, "rules"), "config.nested_too_deeply", "rules"),
+        (
+            lambda: condition_form.read("x" * (condition_form.MAX_YAML_CHARS + 1), "rules"),
+            "config.text_too_long",
+            "rules",
+        ),
+        (lambda: condition_form.read("[" * 3000, "rules"), "config.nested_too_deeply", "rules"),
     ],
 )
 def test_part_of_the_wrong_shape_is_rejected_at_its_place(use: Callable[[], Any], code: str, place: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from django.http import QueryDict
 from django.utils import translation
 
-from tocsin.inbound.config.routes import compile_routes
+from tocsin.inbound.config.rules import compile_routes
 from tocsin.web.integrations.editor import route_form
 from tocsin.web.integrations.editor.condition_form import ErrorPlaces
 
@@ -35,10 +35,10 @@ def _posted(row: route_form.RouteRow) -> QueryDict:
 
 @pytest.mark.parametrize(("delay", "message"), DELAYS)
 def test_each_delay_type_round_trips_through_form_fields(delay: Any, message: str) -> None:
-    (row,) = route_form.rows_of([{"name": "Night", "delay": delay}])
+    (row,) = route_form.route_rows([{"name": "Night", "delay": delay}])
     assert row.other_keys == ""
     assert route_form.describe_route(row, {}).endswith(f"{message}.")
-    (back,) = route_form.routes_of(route_form.read(_posted(row)), ErrorPlaces())
+    (back,) = route_form.routes_of(route_form.read_routes(_posted(row)), ErrorPlaces())
     assert back == {"name": "Night", "delay": delay}
     if delay != {"until": "Office hours"}:
         compile_routes([back], frozenset())
@@ -52,7 +52,7 @@ def test_route_is_described_in_the_readers_language() -> None:
         "priority": "low",
         "delay": {"wait": "5m"},
     }
-    (row,) = route_form.rows_of([route])
+    (row,) = route_form.route_rows([route])
     with translation.override("de"):
         text = route_form.describe_route(row, {"client": "Kunde"})
     assert text == (
@@ -72,6 +72,6 @@ def test_fields_of_other_types_are_ignored_and_empty_ones_rejected() -> None:
 
 def test_unsupported_delay_definition_is_preserved() -> None:
     odd = {"wait": "5m", "alerts": 3}
-    (row,) = route_form.rows_of([{"delay": odd}])
+    (row,) = route_form.route_rows([{"delay": odd}])
     assert not row.delay
     assert route_form.routes_of([row], ErrorPlaces()) == [{"delay": odd}]

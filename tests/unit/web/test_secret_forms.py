@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tocsin.notify.registry import KINDS
-from tocsin.web.outbound.forms import CommonForm, HttpForm
-from tocsin.web.providers.forms import ProviderForm
+from tocsin.web.outbound_forms import CommonForm, HttpForm
+from tocsin.web.providers import ProviderForm
 
 
 @pytest.mark.parametrize("written", ["", "  ", " \t"])

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status, with_status_action
+from tocsin.inbound.admin.observed_statuses import StatusEffect, action_of_status, with_status_action
 from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
-from tocsin.web.integrations.editor import yaml_text
+from tocsin.web.integrations.editor import condition_form
 from tocsin.web.templatetags.ui_tags import code_spans, initials
 from tocsin.web.ui.richtext import is_long, safe_html
 from tocsin.web.ui.times import format_moment, format_time_left
@@ -152,15 +152,15 @@ def test_status_action_decides_before_common_words(status: str, effect: StatusEf
 
 def test_yaml_comes_back_as_it_was() -> None:
     value = {"open": {"any": [{"field": "source_status", "operator": "equals", "value": "no"}, {"not": {"x": 1}}]}}
-    assert yaml_text.read(yaml_text.write(value), "rules") == value
-    assert yaml_text.write({}) == ""
-    assert yaml_text.read("", "rules") is None
+    assert condition_form.read(condition_form.write(value), "rules") == value
+    assert condition_form.write({}) == ""
+    assert condition_form.read("", "rules") is None
 
 
 @pytest.mark.parametrize("text", ["a: [", "a: b: c", "\t- x", "a: &x [*x]\nb: *y", "!!python/object:os.system x"])
 def test_yaml_that_cannot_be_read_names_its_place(text: str) -> None:
     with pytest.raises(Rejected) as caught:
-        yaml_text.read(text, "rules")
+        condition_form.read(text, "rules")
     assert caught.value.field == "rules"
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tests.support.hypothesis_profiles import examples
 from tocsin.oncall.calculation import final_schedule, schedules
-from tocsin.oncall.calculation.group_snapshot import GroupPlan, SnapshotMember, SnapshotUser
+from tocsin.oncall.calculation.resolver import GroupPlan, SnapshotMember, SnapshotUser
 from tocsin.people.member_roles import MemberRole
-from tocsin.web.oncall import timeline_layout
-from tocsin.web.oncall.timeline_layout import RowKind, TimelineSpan
+from tocsin.web.oncall import timeline
+from tocsin.web.oncall.timeline import RowKind, TimelineSpan
 
 PEOPLE = {1: SnapshotUser("Alice"), 2: SnapshotUser("Bob"), 3: SnapshotUser("Carol")}
 #: By turns of a few hours, only in the evenings: with gaps, over midnights and changes of clocks.
@@ -46,11 +46,9 @@ def plan(zone: str) -> GroupPlan:
     st.sampled_from(["Europe/Zurich", "Australia/Lord_Howe", "America/Chicago", "Asia/Kathmandu"]),
 )
 def test_final_schedule_row_is_gapless_and_shows_decisions(day: date, span: TimelineSpan, zone: str) -> None:
-    shown = timeline_layout.range_of(span, day, ZoneInfo(zone))
+    shown = timeline.range_of(span, day, ZoneInfo(zone))
     group_plan = plan(zone)
-    drawn = timeline_layout.draw(
-        group_plan, final_schedule.timeline(group_plan, shown.since, shown.until), shown, shown.since
-    )
+    drawn = timeline.draw(group_plan, final_schedule.timeline(group_plan, shown.since, shown.until), shown, shown.since)
     winner = next(row for row in drawn.rows if row.kind is RowKind.FINAL and row.role == "primary")
     assert winner.lanes == 1, "turns follow one another"
     pieces = sorted(winner.segments, key=lambda piece: piece.x)
@@ -73,11 +71,11 @@ def test_final_schedule_row_is_gapless_and_shows_decisions(day: date, span: Time
 @given(st.dates(date(2026, 1, 1), date(2027, 12, 31)), st.sampled_from(TimelineSpan))
 def test_ranges_are_consecutive_and_contain_the_requested_day(day: date, span: TimelineSpan) -> None:
     zone = ZoneInfo("Europe/Zurich")
-    shown = timeline_layout.range_of(span, day, zone)
+    shown = timeline.range_of(span, day, zone)
     assert shown.first <= day < shown.end
-    assert timeline_layout.range_of(span, shown.end, zone).earlier == shown.first
+    assert timeline.range_of(span, shown.end, zone).earlier == shown.first
     assert len(shown.midnights) == len(shown.days) + 1
-    ticks = timeline_layout.draw(
+    ticks = timeline.draw(
         plan("UTC"), final_schedule.timeline(plan("UTC"), shown.since, shown.until), shown, shown.since
     ).ticks
     assert sum(tick.width for tick in ticks) == pytest.approx(100, abs=0.01)
@@ -87,8 +85,8 @@ def test_a_person_has_one_colour_whatever_is_shown() -> None:
     group_plan, zone = plan("UTC"), ZoneInfo("UTC")
     tones: dict[str, set[str]] = {}
     for weeks in range(8):
-        shown = timeline_layout.range_of(TimelineSpan.WEEK, date(2026, 3, 2) + timedelta(weeks=weeks), zone)
-        for row in timeline_layout.draw(
+        shown = timeline.range_of(TimelineSpan.WEEK, date(2026, 3, 2) + timedelta(weeks=weeks), zone)
+        for row in timeline.draw(
             group_plan, final_schedule.timeline(group_plan, shown.since, shown.until), shown, shown.since
         ).rows:
             for piece in row.segments:

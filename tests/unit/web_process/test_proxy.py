@@ -16,8 +16,7 @@ import msgspec
 import pytest
 
 from tocsin.core.net.asgi import AsgiMessage
-from tocsin.web_process.process import wsgi_app
-from tocsin.web_process.proxy import WebProcessProxy
+from tocsin.web_process import WebProcessProxy, wsgi_app
 
 #: As uvicorn has read it, and the front door has described it.
 ASKED = {
@@ -132,7 +131,7 @@ def test_django_receives_client_address_and_scheme() -> None:
 
 
 def test_process_of_dead_parent_ends_quietly_before_startup() -> None:
-    command = [sys.executable, "-m", "tocsin.web_process.process"]
+    command = [sys.executable, "-m", "tocsin.web_process"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

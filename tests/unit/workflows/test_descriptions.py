@@ -7,8 +7,15 @@ import pytest
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import Reason
 from tocsin.people.member_roles import MemberRole
-from tocsin.workflows.definition.definition import Trigger, WorkflowAction, WorkflowDefinition
-from tocsin.workflows.definition.descriptions import ACTION_NAMES, describe_action, describe_trigger, describe_workflow
+from tocsin.workflows.definition import (
+    ACTION_NAMES,
+    Trigger,
+    WorkflowAction,
+    WorkflowDefinition,
+    describe_action,
+    describe_trigger,
+    describe_workflow,
+)
 from tocsin.workflows.states import ActionKind, SlaMoment, TriggerKind
 
 

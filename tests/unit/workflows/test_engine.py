@@ -16,16 +16,17 @@ from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.reasons import NO_REASON, as_reason
 from tocsin.escalation.reasons import ALERT_CLOSED
 from tocsin.workflows import reasons
-from tocsin.workflows.definition.definition import Trigger, WorkflowAction, WorkflowDefinition
-from tocsin.workflows.run.context import WorkflowFacts, moment_of
+from tocsin.workflows.definition import Trigger, WorkflowAction, WorkflowDefinition
 from tocsin.workflows.run.engine import (
     MAX_DEPTH,
     FinishRun,
     RunAction,
     StartActions,
     WaitUntil,
+    WorkflowFacts,
     WorkflowProgress,
     decide,
+    moment_of,
 )
 from tocsin.workflows.states import ON_TERMINAL_ALERTS, TIMED, ActionKind, SlaMoment, TriggerKind, WorkflowRunStatus
 

@@ -21,11 +21,8 @@ from tests.support.openapi_check import check_answer
 from tests.support.postgres import DatabasePool, Postgres, filled
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.access.roles import Role
-from tocsin.access.token_limits import UNLIMITED
-from tocsin.alerts.change_handlers import PagingConfig, PagingMode
-from tocsin.alerts.commands import Actor, NewEvent
-from tocsin.alerts.new_alert import NewAlert
+from tocsin.access.roles import UNLIMITED, Role
+from tocsin.alerts.commands import Actor, NewAlert, NewEvent, PagingConfig, PagingMode
 from tocsin.alerts.service import create_manual_alert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.core.config import environment

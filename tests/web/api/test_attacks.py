@@ -33,7 +33,7 @@ from tests.web.api.test_permissions import NOUNS
 from tocsin.access import boundary, tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import ApiToken, AuditEntry
-from tocsin.access.token_limits import UNLIMITED, TokenLimits, TokenScope
+from tocsin.access.roles import UNLIMITED, TokenLimits, TokenScope
 from tocsin.alerts.models import Alert
 from tocsin.api.application import api
 from tocsin.core.runtime import clock
@@ -52,7 +52,7 @@ from tocsin.oncall.models import (
 )
 from tocsin.outbound.models import Call, OutboundIntegration
 from tocsin.people.changes import users as people
-from tocsin.people.changes.service_accounts import save_service_account
+from tocsin.people.changes.api_tokens import save_service_account
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, OutOfOffice, User
 from tocsin.resources import row_security, visibility
 from tocsin.workflows.models import Workflow, WorkflowRun

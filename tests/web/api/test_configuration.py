@@ -17,8 +17,8 @@ from tests.support.people import ACTOR
 from tests.web.api.conftest import Api, Company, moment
 from tests.web.api.test_errors import refused
 from tocsin.access.models import AuditEntry
-from tocsin.api.system import settings as settings_api
-from tocsin.core.config import config_version
+from tocsin.api import system as settings_api
+from tocsin.core.config import settings_store
 from tocsin.core.ids import uuid7
 from tocsin.core.models import ConfigVersion
 from tocsin.core.reasons import as_reason
@@ -183,7 +183,7 @@ def test_concurrent_changes_of_different_keys_are_both_kept(company: Company, ad
 
     other = threading.Thread(target=change)
     with transaction.atomic():
-        config_version.lock()
+        settings_store.lock()
         other.start()
         wait_for_waiters(unless=lambda: bool(answers))
         spec = {**group_commands.group_spec(company.network), "description": "Switches and cables"}
@@ -436,7 +436,7 @@ def test_settings_are_read_and_changed_by_name(admin: Api) -> None:
     assert answer.status == 400
     assert set(answer.body["fields"]) == {"message_retention_days", "nonsense"}
     assert admin.get("settings").body == changed.body
-    assert settings_api.routes.resource_name == "settings"
+    assert settings_api.settings_routes.resource_name == "settings"
 
 
 def test_users_can_change_their_name_and_display_settings(observer: Api) -> None:

@@ -11,7 +11,7 @@ from tests.doubles.ntfy import NtfyDouble
 from tests.web.api.conftest import Api, Company
 from tests.web.api.test_errors import refused
 from tocsin.alerts.models import Alert
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
@@ -62,7 +62,7 @@ def test_dry_run_returns_outcome_and_paged_users(integration: Integration, manag
 
 def test_dry_run_of_an_unusable_configuration_is_rejected(integration: Integration, manager: Api) -> None:
     IntegrationVersion.objects.update(definition={"rules": 7})
-    config_version.bump()
+    settings_store.bump()
     answer = manager.post("integrations/Tool/test", {"id": 7})
     assert (answer.status, answer.body["reason_code"]) == (409, "simulation.not_compiled")
 

@@ -17,7 +17,7 @@ from tests.support.postgres import TAKES_NO_WRITES, in_use
 from tests.web.api.conftest import Api, ApiResponse, Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.access.token_limits import UNLIMITED
+from tocsin.access.roles import UNLIMITED
 from tocsin.api import errors
 from tocsin.core.runtime import clock
 from tocsin.people.models import User

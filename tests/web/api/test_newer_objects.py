@@ -7,7 +7,7 @@ from django.db import connection
 
 from tests.support import api_rows
 from tests.web.api.conftest import Api, Company
-from tocsin.configure.export import export_configuration
+from tocsin.configure.plan import export_configuration
 from tocsin.core.errors import Rejected
 
 #: By resource: a statement that makes its newest row one of a newer version, and the code of what is said of it.

@@ -17,7 +17,7 @@ from tests.web.api.test_errors import refused
 from tests.web.api.test_permissions import OPERATIONS
 from tocsin.access.models import AuditEntry
 from tocsin.api.framework.auth import ApiAuth
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.people.models import User
 
 OTHER = '"00000000000000000000000000000000"'
@@ -143,7 +143,7 @@ def test_one_of_two_concurrent_requests_with_equal_etags_wins(company: Company, 
 
     both = [threading.Thread(target=put, args=(name,)) for name in ("the first", "the second")]
     with transaction.atomic():
-        config_version.lock()
+        settings_store.lock()
         for one in both:
             one.start()
         wait_for_waiters(2, unless=lambda: bool(answers))

@@ -13,7 +13,7 @@ from tests.web.api.conftest import Api, ApiResponse, Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
-from tocsin.inbound.maintenance.commands import end_now, save_window
+from tocsin.inbound.maintenance_commands import end_now, save_window
 from tocsin.outbound.models import Call
 from tocsin.workflows.models import WorkflowRun
 

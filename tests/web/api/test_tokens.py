@@ -10,10 +10,10 @@ import pytest
 
 from tests.web.api.conftest import Api, Company
 from tests.web.api.test_errors import refused
-from tocsin.access import refusals, tokens
+from tocsin.access import audit, tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import ApiToken, AuditEntry
-from tocsin.access.token_limits import UNLIMITED, TokenLimits, TokenScope
+from tocsin.access.roles import UNLIMITED, TokenLimits, TokenScope
 from tocsin.api.framework.resources import ApiResource
 from tocsin.core.config import settings_store
 from tocsin.core.runtime import clock
@@ -70,7 +70,7 @@ def test_a_limited_token_changes_only_what_its_group_owns(company: Company, limi
     scoped = limited(company.alice, groups={company.desk.pk})
     calendar = {"name": "Swiss", "country": "CH"}
     assert "limited" in refused(scoped.post("holiday-calendars", calendar), 403, "forbidden")
-    assert AuditEntry.objects.filter(action=refusals.REFUSED, object_name="POST /api/v1/holiday-calendars").exists()
+    assert AuditEntry.objects.filter(action=audit.REFUSED, object_name="POST /api/v1/holiday-calendars").exists()
     # It does not see the other group.
     refused(scoped.post("holiday-calendars", {**calendar, "group": "Network"}), 400, "not_found", "group")
     assert scoped.post("holiday-calendars", {**calendar, "group": "Service Desk"}).status == 201
@@ -148,7 +148,7 @@ def test_a_refusal_is_in_the_audit_log_once_an_hour(company: Company, limited: C
 def test_caller_that_tries_every_address_fills_no_log(
     company: Company, limited: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refusals, "MAX_PER_ACTOR", 2)
+    monkeypatch.setattr(audit, "MAX_PER_ACTOR", 2)
     reader = limited(company.alice, TokenScope.READ)
     for number in range(5):
         refused(reader.delete(f"groups/{number}"), 403, "forbidden")

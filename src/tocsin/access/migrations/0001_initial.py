@@ -3,10 +3,10 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
-from tocsin.access.token_limits import TokenScope
+from tocsin.access.roles import TokenScope
 
 
-# A statement that changes entries names its purpose, as in `access.audit_log.links`. This stops mistakes and injected SQL; what a
+# A statement that changes entries names its purpose, as in `access.audit_log`. This stops mistakes and injected SQL; what a
 # database administrator changes on purpose breaks the hash chain.
 _APPEND_ONLY = """
 CREATE OR REPLACE FUNCTION access_audit_append_only() RETURNS trigger LANGUAGE plpgsql AS $$

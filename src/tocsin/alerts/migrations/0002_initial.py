@@ -1,7 +1,7 @@
 import django.contrib.postgres.indexes
 import django.db.models.deletion
 import tocsin.alerts.states
-import tocsin.core.db.trigram_index
+import tocsin.core.db.queries
 from django.conf import settings
 from django.db import migrations, models
 
@@ -95,7 +95,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="alerttext",
-            index=tocsin.core.db.trigram_index.TrigramIndex(
+            index=tocsin.core.db.queries.TrigramIndex(
                 fields=["subject", "client", "source_id", "tags"], name="alerts_text_parts"
             ),
         ),

@@ -5,31 +5,221 @@ Authorization by an object's group is up to the endpoint, which calls `require`.
 
 from __future__ import annotations
 
+import base64
+import binascii
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, cast
+from typing import Annotated, Any, cast, get_origin
 
-from django.http import HttpRequest
+from django.core.exceptions import ValidationError
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.http import parse_etags
 from django.utils.translation import gettext_noop
+from ninja import Router, Schema
 from ninja.operation import Operation
 from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 
-from tocsin.access import audit, boundary, refusals, tokens
+from tocsin.access import audit, boundary, tokens
 from tocsin.access.models import ApiToken
-from tocsin.access.roles import Permission, Role
-from tocsin.access.token_limits import MIN_SCOPES, TokenLimits, permissions_of
+from tocsin.access.roles import (
+    MIN_SCOPES,
+    Permission,
+    PermissionScope,
+    Role,
+    TokenLimits,
+    permission_scope,
+    permissions_of,
+)
 from tocsin.alerts.commands import Actor
 from tocsin.alerts.states import ActorKind, CommandChannel
+from tocsin.api.errors import Component
+from tocsin.core.db.queries import QueryUnion, first, narrow
 from tocsin.core.errors import Rejected
+from tocsin.core.net.etag import make_etag
 from tocsin.core.reasons import Person, Reason, ReasonType, Term, joined
 from tocsin.core.runtime import clock
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.people import permissions
-from tocsin.people.models import User
+from tocsin.people.models import GroupContact, User
 from tocsin.people.permissions import Viewer
 from tocsin.resources import visibility
+
+# ---------- address masking
+# Addresses in responses: complete or masked, according to `people.permissions`.
+
+
+def address(viewer: Viewer, channel: str, address: str, user_id: int | None, contact: GroupContact | None) -> str:
+    """Return the address of a notification or delivery to a user or a group contact, as `viewer` may see it."""
+    if contact is not None:
+        return viewer.group_address(contact.group_id, channel, address)
+    return viewer.address(user_id, channel, address)
+
+
+# ---------- etags
+# `ETag` and `If-Match`: optimistic locking, so that a client cannot overwrite a change that it has not read.
+#
+# The tag is derived from the object's configuration instead of the response bytes. It is therefore the same for every
+# caller, whatever parts of the object the caller may see and whatever is shown beside it.
+
+
+#: For the OpenAPI document: the response header of tagged objects, and the request header of changing operations.
+ETAG: Mapping[str, Any] = {
+    "ETag": {"description": "Of this state of the object, for `If-Match`.", "schema": {"type": "string"}}
+}
+IF_MATCH: Mapping[str, Any] = {
+    "in": "header",
+    "name": "If-Match",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "The `ETag` that the object was read with: 412 where someone has changed it since.",
+}
+
+_ANY = "*"
+
+_MALFORMED_ETAG = ReasonType("api.malformed_etag", 'must be an ETag in quotation marks, as GET returns it: "…".')
+_CHANGED = ReasonType("api.changed_meanwhile", "The object has changed since this If-Match.")
+_CHANGED_BY = ReasonType(
+    "api.changed_meanwhile_by", "The object has changed since this If-Match: {user} changed it last, at {at}."
+)
+_READ_AGAIN = ReasonType("api.read_again", "Read it again, and change its current state.")
+
+
+def tag(response: HttpResponse, state: Mapping[str, Any]) -> None:
+    """Set the ETag of an object's state on the response."""
+    response["ETag"] = f'"{make_etag(state)}"'
+
+
+def check(request: HttpRequest, state: Mapping[str, Any], object_type: str, object_id: object) -> None:
+    """Check If-Match against the object's current state. `object_type` and `object_id` identify the object in the audit
+    log.
+
+    Call it inside `core.config.settings_store.alone`, before anything is written. Without If-Match every state matches.
+
+    Raises Rejected: `changed_meanwhile`, or `invalid` for a malformed tag.
+    """
+    header = request.headers.get("If-Match")
+    if header is None:
+        return
+    tags = parse_etags(header)
+    if not tags:
+        raise Rejected("invalid", AT_PATH(path="If-Match", problem=_MALFORMED_ETAG()), "If-Match")
+    # A compressing proxy makes the tag weak; it still denotes the same state.
+    if tags != [_ANY] and make_etag(state) not in {candidate.removeprefix("W/").strip('"') for candidate in tags}:
+        raise Rejected(
+            "changed_meanwhile",
+            joined(_describe_last_change(object_type, object_id), _READ_AGAIN(), separator=" "),
+        )
+
+
+def _describe_last_change(object_type: str, object_id: object) -> Reason:
+    last_change = next(audit.list_changes(object_type, object_id), None)
+    if last_change is None:
+        return _CHANGED()
+    return _CHANGED_BY(user=last_change.actor_name, at=last_change.at)
+
+
+# ---------- moments
+# Moments in query strings and bodies.
+
+
+def _moment(value: object) -> object:
+    """Repair `…T03:00:00 01:00`, which results from an unencoded plus sign in a URL.
+
+    A bare number is rejected, because it would be parsed as seconds since 1970.
+    """
+    if not isinstance(value, str) or "-" not in value:
+        raise ValueError("must be a moment, such as 2026-12-25T03:00:00Z")
+    return f"{value[:-6]}+{value[-5:]}" if len(value) > 6 and value[-6] == " " else value
+
+
+def _in_utc(value: datetime) -> datetime:
+    """PostgreSQL takes no offset of 16 hours or more, and UTC has no year 0."""
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("must be a moment, such as 2026-12-25T03:00:00Z") from error
+
+
+#: A date and time with time zone in a body.
+UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+#: A date and time with time zone in a query string.
+Moment = Annotated[UtcDatetime, BeforeValidator(_moment)]
+
+
+def _in_range(value: datetime) -> datetime:
+    if not 1970 < value.year < 2200:
+        raise ValueError("must be a moment between 1970 and 2200")
+    return value
+
+
+#: A moment for schedule queries, limited to years with a day before and after.
+ScheduleMoment = Annotated[Moment, AfterValidator(_in_range)]
+
+
+# ---------- pagination
+# Keyset pagination: `?limit=&cursor=` → `{"items": […], "next": …|null}`. Never uses OFFSET and never counts.
+
+
+_INVALID_CURSOR = ReasonType("api.invalid_cursor", "Invalid cursor. Pass the previous page's `next` value unchanged.")
+
+#: The positive range of PostgreSQL's bigint.
+Number = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+class PaginationQuery(Schema):
+    """The parameters of every list. Each resource adds its own filters."""
+
+    limit: int = Field(default=50, ge=1, le=500, description="How many items at most.")
+    cursor: str | None = Field(default=None, max_length=200, description="The `next` of the page before.")
+
+
+class PaginatedList[Item](BaseModel):
+    """One page of a list. `next` is the cursor of the following page, or null at the end."""
+
+    items: list[Item]
+    next: str | None
+
+
+def page[M: Model, Item](
+    rows: QueryUnion[M],
+    query: PaginationQuery,
+    show: Callable[[Sequence[M]], list[Item]],
+    *,
+    newest_first: bool = False,
+) -> dict[str, Any]:
+    """Return one page of `rows` in primary key order. `show` formats all rows of the page at once.
+
+    Raises Rejected for an invalid cursor.
+    """
+    if query.cursor is not None:
+        key = _key(rows.model if isinstance(rows, QuerySet) else rows[0].model, query.cursor)
+        rows = narrow(rows, lambda part: part.filter(**{"pk__lt" if newest_first else "pk__gt": key}))
+    matches = first(rows, query.limit + 1, descending=newest_first)
+    page_rows = matches[: query.limit]
+    next_cursor = _cursor(page_rows[-1].pk) if len(matches) > query.limit else None
+    return {"items": show(page_rows), "next": next_cursor}
+
+
+def _cursor(key: object) -> str:
+    return base64.urlsafe_b64encode(str(key).encode()).decode().rstrip("=")
+
+
+def _key(model: type[Model], cursor: str) -> object:
+    rejection = Rejected("invalid", _INVALID_CURSOR(), "cursor")
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+        key: object = model._meta.pk.to_python(text)
+    except (binascii.Error, UnicodeError, ValueError, ValidationError) as error:
+        raise rejection from error
+    if isinstance(key, int) and not 0 <= key < 2**63:
+        raise rejection
+    return key
+
 
 _MANAGER = gettext_noop("a manager or administrator")
 _REQUIRED_ROLES = {
@@ -201,7 +391,7 @@ def record_refusal(request: HttpRequest) -> None:
     if caller is not None:
         name = caller.token.name if caller.token else ""
         text = f"{request.method} {request.path}"
-        refusals.record_refusal(audit_actor_of(caller), text, token=name, now=caller.now)
+        audit.record_refusal(audit_actor_of(caller), text, token=name, now=caller.now)
 
 
 def audit_actor_of(caller: Principal) -> audit.AuditActor:
@@ -252,3 +442,131 @@ def _caller(request: HttpRequest) -> Principal | None:
     if check_csrf(request) is not None:
         raise Rejected("csrf", _CSRF())
     return Principal(request.user, now, None, address)
+
+
+# ---------- authorized router
+# A wrapper around Django Ninja's router on which every operation must declare the permission that it requires.
+
+
+#: Methods that change an existing object, and therefore accept If-Match.
+_CHANGING = frozenset({"PUT", "PATCH", "DELETE"})
+#: The path of the list, to which new objects are posted; they have no state to match yet.
+_NEW = ""
+#: The operations on one object.
+_OPERATIONS = {"GET": "get", "PUT": "replace", "PATCH": "change", "DELETE": "delete"}
+
+_ERROR = {
+    "description": "What went wrong.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+}
+
+
+class AuthorizedRouter:
+    """The endpoints of one resource.
+
+    Each of the five methods declares an operation: its path, permission, success `status` (200), `answers` (the
+    response type, or the component of a configured object; None for no body), the component of its `body` if that is
+    one, whether the object is `tagged` (see `api.framework.auth`), whether it is `public` (for client observers too),
+    and further Ninja options.
+    """
+
+    def __init__(self, resource_name: str) -> None:
+        self.resource_name = resource_name
+        self.router = Router(tags=[resource_name])
+
+    def get[View: Callable[..., Any]](self, path: str, action: Permission, **options: Any) -> Callable[[View], View]:
+        return self._add("GET", path, action, **options)
+
+    def post[View: Callable[..., Any]](self, path: str, action: Permission, **options: Any) -> Callable[[View], View]:
+        return self._add("POST", path, action, **options)
+
+    def put[View: Callable[..., Any]](self, path: str, action: Permission, **options: Any) -> Callable[[View], View]:
+        return self._add("PUT", path, action, **options)
+
+    def patch[View: Callable[..., Any]](self, path: str, action: Permission, **options: Any) -> Callable[[View], View]:
+        return self._add("PATCH", path, action, **options)
+
+    def delete[View: Callable[..., Any]](self, path: str, action: Permission, **options: Any) -> Callable[[View], View]:
+        return self._add("DELETE", path, action, **options)
+
+    def _add[View: Callable[..., Any]](
+        self,
+        method: str,
+        path: str,
+        action: Permission,
+        *,
+        answers: Any,
+        status: int = 200,
+        body: Component | None = None,
+        tagged: bool = False,
+        public: bool = False,
+        extra: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Callable[[View], View]:
+        def add(view: View) -> View:
+            accepts_if_match = tagged and (method in _CHANGING or (method == "POST" and path != _NEW))
+            auth = ApiAuth(action, accepts_if_match=accepts_if_match, is_public=public)
+            success = dict((extra or {}).get("responses", {}).get(status, {}))
+            if tagged and answers is not None:
+                success["headers"] = dict(ETAG)
+            if isinstance(answers, Component):
+                success |= _content(answers)
+            responses: dict[int | str, Any] = {"default": _ERROR, status: success}
+            if accepts_if_match:
+                responses[412] = {**_ERROR, "description": "Someone has changed it since."}
+            operation = _operation(method, path, answers) or view.__name__
+            options.setdefault("operation_id", f"{self.resource_name.replace('-', '_')}_{operation}")
+            self.router.api_operation(
+                [method],
+                path,
+                auth=auth,
+                response={status: dict[str, Any] if isinstance(answers, Component) else answers},
+                openapi_extra={
+                    **_with_body(extra or {}, body),
+                    "x-needs": _required_roles(action),
+                    "responses": responses,
+                    **({"parameters": [dict(IF_MATCH)]} if accepts_if_match else {}),
+                },
+                **options,
+            )(view)
+            auth.register_parameters(self.router.path_operations[path].operations[-1])
+            return view
+
+        return add
+
+
+def _operation(method: str, path: str, answers: Any) -> str | None:
+    """Returns what an operation on the list, or on an object itself, is called for every resource."""
+    if path == _NEW and method == "POST":
+        return "create"
+    if path == _NEW and method == "GET" and _is_list(answers):
+        return "list"
+    return _OPERATIONS.get(method) if path in (_NEW, "/{id}", "/{int:id}") else None
+
+
+def _is_list(answers: Any) -> bool:
+    if isinstance(answers, Component):
+        return answers.is_list
+    return get_origin(answers) is list or (isinstance(answers, type) and issubclass(answers, PaginatedList))
+
+
+def _content(component: Component) -> dict[str, Any]:
+    return {"content": {"application/json": {"schema": component.mark}}}
+
+
+def _with_body(extra: dict[str, Any], body: Component | None) -> dict[str, Any]:
+    """Returns further keys of an operation, such as an example of its body, with the schema of its body."""
+    if body is None:
+        return extra
+    content = extra.get("requestBody", {}).get("content", {}).get("application/json", {})
+    return {**extra, "requestBody": {"content": {"application/json": {**content, "schema": body.mark}}}}
+
+
+def _required_roles(action: Permission) -> str:
+    """Return the roles that may call an operation, for the documentation: "manager (of own groups), admin"."""
+    scopes = {role: permission_scope(role, action) for role in Role}
+    return ", ".join(
+        f"{role} (of own groups)" if scope is PermissionScope.OWN_GROUPS else str(role)
+        for role, scope in scopes.items()
+        if scope is not PermissionScope.NONE
+    )

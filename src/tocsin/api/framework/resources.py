@@ -8,31 +8,225 @@ object may neither be taken from another group nor be assigned to one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from datetime import datetime
+from typing import Any, ClassVar, Protocol, TypeAliasType, cast
 
 from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from ninja import Body, Query
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, WithJsonSchema, create_model
 
 from tocsin.access import boundary
+from tocsin.access.audit_log import entry_fields
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission
-from tocsin.api.framework import etags
-from tocsin.api.framework.audit_entries import AuditEntrySchema, show_entries
-from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
-from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
-from tocsin.api.framework.spec_schemas import SpecSchema
-from tocsin.core.config import config_version
+from tocsin.api.errors import COMPONENTS, MARK, Component, ReasonSchema, parameter_schemas
+from tocsin.api.framework import auth
+from tocsin.api.framework.auth import (
+    AuthorizedRouter,
+    PaginatedList,
+    PaginationQuery,
+    Principal,
+    audit_actor_of,
+    caller,
+    page,
+    require,
+)
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reason_json import show_reason
+from tocsin.core.reasons import show_reason
+from tocsin.core.validation.spec import Spec
 from tocsin.resources import visibility
 from tocsin.resources.registry import GROUPS
 from tocsin.resources.resource import Resource, ResourceSpec
+
+# ---------- audit entries
+# Entries of the audit log in responses.
+
+
+class AuditEntrySchema(BaseModel):
+    """One entry. Secrets are masked in `before` and `after`."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    object_type: str
+    object_id: str
+    object_name: str
+    before: Any
+    after: Any
+    via: str
+    address: str | None
+    sequence: int | None = Field(description="Its place in the hash chain; null in its first seconds.")
+    hash: str | None = Field(description="SHA-256 over its values and the previous hash, in hex.")
+
+
+def show_entries(entries: Sequence[AuditEntry], *, with_address: bool = True) -> list[dict[str, Any]]:
+    """Return the entries as the API shows them, with the IP addresses of the actors if `with_address`."""
+    return [entry_fields(entry, with_address=with_address) for entry in entries]
+
+
+# ---------- spec schemas
+# Schemas of configured objects in the OpenAPI document, made of their specs: for bodies and answers alike.
+#
+# Commands read the specs, so that Django Ninja sees only dictionaries. `SpecSchema` says what they contain.
+
+
+def written_as(spec_type: type[Spec] | TypeAliasType) -> WithJsonSchema:
+    """Annotates a field of another schema that contains an object, which is a part of a configured object."""
+    return Component(spec_type.__name__).annotation
+
+
+class UnreadableObjectSchema(ReasonSchema):
+    """An object that a newer version has written: it can be deleted, or replaced by PUT."""
+
+    id: int
+    name: str
+
+
+class SpecSchema:
+    """The schemas of one kind of object: its spec, with the fields that only answers (`read_only`), only bodies
+    (`write_only`) or both (`also`) have besides.
+
+    An object whose keys depend on its `kind` has a spec for each, in `kinds`. `has_id` is False for an object that is
+    a part of another. `name` is that of the component, if it is not the type's.
+    """
+
+    _by_component: ClassVar[dict[str, SpecSchema]] = {}
+
+    def __init__(
+        self,
+        spec_type: type[Spec],
+        *,
+        kinds: Sequence[type[Spec]] = (),
+        read_only: type[BaseModel] | None = None,
+        write_only: type[BaseModel] | None = None,
+        also: type[BaseModel] | None = None,
+        has_id: bool = True,
+        name: str = "",
+    ) -> None:
+        self._name = name or spec_type.__name__
+        self._types = [(kind.__name__, kind) for kind in kinds] or [(self._name, spec_type)]
+        self._has_kinds = bool(kinds)
+        fields: Sequence[tuple[type[BaseModel] | None, dict[str, bool]]]
+        fields = ((read_only, {"readOnly": True}), (write_only, {"writeOnly": True}), (also, {}))
+        self._fields = [(model, flags) for model, flags in fields if model is not None]
+        self._has_id = has_id
+        #: A whole object, as body or answer.
+        self.whole = Component(self._name)
+        #: The body of a PATCH: some keys, of which null takes one away.
+        self.changes = Component(f"{self._name}Changes")
+        #: A page of a list of objects.
+        self.listed = self.whole.listed
+        for component in (self.whole, self.changes, self.listed):
+            self._by_component[component.name] = self
+
+    def components(self) -> dict[str, Any]:
+        """Returns the schemas by name, with those of nested objects."""
+        components: dict[str, Any] = {}
+        for name, spec_type in self._types:
+            schema = _localized(spec_type.json_schema()) | {"title": name}
+            components |= schema.pop("$defs", {})
+            components[f"{name}Changes"] = _changes(schema)
+            for model, flags in self._fields:
+                fields = _localized(model.model_json_schema(mode="serialization"))
+                components |= fields.pop("$defs", {})
+                schema["properties"] |= {name: field | flags for name, field in fields["properties"].items()}
+            if self._has_id:
+                schema["properties"] = {"id": {"type": "integer", "readOnly": True}, **schema["properties"]}
+            components[name] = schema
+        if self._has_kinds:
+            references = [Component(name).reference for name, _type in self._types]
+            kinds = [components[name]["properties"]["kind"]["enum"][0] for name, _type in self._types]
+            mapping = {kind: reference["$ref"] for kind, reference in zip(kinds, references, strict=True)}
+            components[self._name] = {
+                "oneOf": references,
+                "discriminator": {"propertyName": "kind", "mapping": mapping},
+            }
+            changes = [Component(f"{name}Changes").reference for name, _type in self._types]
+            components[self.changes.name] = {"anyOf": changes}
+        components[self.listed.name] = _list_of(self.whole.reference)
+        unreadable = UnreadableObjectSchema.model_json_schema(mode="serialization")
+        components[UnreadableObjectSchema.__name__] = unreadable
+        return components
+
+    @classmethod
+    def defining(cls, component: str) -> dict[str, Any]:
+        """Returns the schemas among which is that of a component; nothing for one that another schema contains."""
+        schema = cls._by_component.get(component)
+        return schema.components() if schema else {}
+
+
+def resolve(openapi: dict[str, Any]) -> None:
+    """Replaces the marks of components by references, adds the components, and leaves out defaults of references: they
+    are those of the object's keys, and generators of clients cannot write them."""
+    components = openapi["components"]["schemas"]
+    components |= parameter_schemas()
+    while marked := list(_with_key(MARK, openapi)):
+        names: set[str] = set()
+        for schema in marked:
+            name, description = schema[MARK], schema.get("description")
+            names.add(name)
+            schema.clear()
+            schema |= Component(name).reference | ({"description": description} if description else {})
+        for name in sorted(names - components.keys()):
+            components |= SpecSchema.defining(name)
+    for schema in _with_key("default", openapi):
+        if isinstance(schema["default"], dict) and not schema.keys().isdisjoint(("$ref", "allOf")):
+            del schema["default"]
+
+
+def _with_key(key: str, value: Any) -> Iterator[dict[str, Any]]:
+    """Yields each object in a document that has the key."""
+    if isinstance(value, dict):
+        if key in value:
+            yield value
+        for item in value.values():
+            yield from _with_key(key, item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _with_key(key, item)
+
+
+def _localized(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a schema with references to components of the document."""
+    localized: dict[str, Any] = json.loads(json.dumps(schema).replace("#/$defs/", COMPONENTS))
+    return localized
+
+
+def _changes(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "description": "Keys to change. Null takes one away; those that are left out stay.",
+        "properties": {
+            name: {"anyOf": [{k: v for k, v in field.items() if k not in ("default", "description")}, {"type": "null"}]}
+            | ({"description": field["description"]} if "description" in field else {})
+            for name, field in schema["properties"].items()
+        },
+    }
+
+
+def _list_of(item: dict[str, str]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["items", "next"],
+        "properties": {
+            "items": {"type": "array", "items": item},
+            "next": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "unreadable": {
+                "type": "array",
+                "items": Component(UnreadableObjectSchema.__name__).reference,
+                "description": "The objects of this page that a newer version has written. Absent if there is none.",
+            },
+        },
+    }
+
 
 #: Returns each object as the caller may see it: its spec, with its read-only fields.
 type ShowRows[M] = Callable[[Sequence[M], Principal], Iterable[dict[str, Any]]]
@@ -94,7 +288,7 @@ class ApiResource[M: Model]:
     def find_for_change(self, request: HttpRequest, text: str) -> M:
         """Return the object for a change, after checking If-Match. Raises Rejected also with `changed_meanwhile`."""
         row = self.find_authorized(text, caller(request), self.resource.change_permission)
-        etags.check(request, self.resource.state_of(row), self.resource.object_type, row.pk)
+        auth.check(request, self.resource.state_of(row), self.resource.object_type, row.pk)
         return row
 
     def spec_of(self, body: ResourceSpec) -> ResourceSpec:
@@ -120,7 +314,7 @@ class ApiResource[M: Model]:
 
     def show_tagged(self, row: M, principal: Principal, response: HttpResponse) -> dict[str, Any]:
         """Return the object as the caller may see it, and set its ETag."""
-        etags.tag(response, self.resource.state_of(row))
+        auth.tag(response, self.resource.state_of(row))
         return self.show_one(row, principal)
 
 
@@ -244,7 +438,7 @@ def _register_writes[M: Model](api: ApiResource[M]) -> None:
     )
     def replace(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
         principal = caller(request)
-        with config_version.exclusive():
+        with settings_store.exclusive():
             saved = _save(api, body, api.find_for_change(request, id), principal)
             return api.show_tagged(saved, principal, response)
 
@@ -258,7 +452,7 @@ def _register_writes[M: Model](api: ApiResource[M]) -> None:
     )
     def change(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
         principal = caller(request)
-        with config_version.exclusive():
+        with settings_store.exclusive():
             existing = api.find_for_change(request, id)
             api.require_readable(existing)
             changes = {key: api.null_values.get(key) if value is None else value for key, value in body.items()}
@@ -268,7 +462,7 @@ def _register_writes[M: Model](api: ApiResource[M]) -> None:
     @routes.delete("/{id}", action, status=204, answers=None, summary="Delete it, if nothing needs it", tagged=True)
     def delete(request: HttpRequest, id: str) -> None:
         principal = caller(request)
-        with config_version.exclusive():
+        with settings_store.exclusive():
             row = api.find_for_change(request, id)
             resource.delete(row, actor=audit_actor_of(principal), now=principal.now)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 from tocsin.alerts.states import Priority
-from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
+from tocsin.api.errors import ReasonCode, ReasonData, ReasonSchema
 
 
 class TraceStepSchema(BaseModel):

@@ -18,17 +18,17 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
 from tocsin.catalogue import hooks
-from tocsin.catalogue.hooks import KindHooks
-from tocsin.catalogue.reasons import (
+from tocsin.catalogue.hooks import (
     SETTING_NOT_A_MAP,
     SETTING_NOT_A_URL,
     SETTING_NOT_CRON,
     SETTING_NOT_POSITIVE,
     SETTING_NOT_TEXT,
+    KindHooks,
 )
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import translatable
-from tocsin.core.validation import durations
+from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import (
     NOT_A_CHOICE,
     NOT_A_TIME_ZONE,
@@ -253,12 +253,12 @@ def _row(setting: IntegrationSetting, value: object, key_path: str) -> str:
 def _duration(value: object, key_path: str) -> str:
     """Parses a duration of at least one second and returns its shortest form."""
     try:
-        duration = durations.parse(value, key_path)
+        duration = field_errors.parse(value, key_path)
     except Rejected as problem:
         raise rejected_at(key_path, problem.reason, "invalid_setting") from None
     if not duration:
         raise rejected_at(key_path, SETTING_NOT_POSITIVE(), "invalid_setting")
-    return durations.write(duration)
+    return field_errors.write(duration)
 
 
 def _cron(value: object, key_path: str) -> str:

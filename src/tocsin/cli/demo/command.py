@@ -19,7 +19,7 @@ from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.runtime import logs
-from tocsin.fake_halo import demo as fake_halo_demo
+from tocsin.fake_halo import server as fake_halo_demo
 
 #: Variables that the demo ignores, because they would let it reach real recipients or another database.
 IGNORED = ("TOCSIN_SMTP_URL", "TOCSIN_DATABASE_URL", "TOCSIN_HEARTBEAT_URL")
@@ -83,9 +83,9 @@ def demo(
     # The links in the history lead to this server too.
     listening, url = serve.open_socket(host, port)
     with open_database(settings.data_dir) as session:
-        from tocsin.notify.dispatch import sandbox
+        from tocsin.notify.dispatch import send
 
-        sandbox.counts_as_sent = True
+        send.counts_as_sent = True
         _create_sample_team(password, with_history=history)
         halo = fake_halo_demo.start()
         token = _connect_halo(halo.url)
@@ -132,7 +132,8 @@ def _create_sample_team(password: str, *, with_history: bool = False) -> None:
 
     from tocsin.access.audit import COMMAND_LINE
     from tocsin.cli.demo import history
-    from tocsin.configure import config_files, plan, yaml_loader
+    from tocsin.configure import config_files, plan
+    from tocsin.configure import config_files as yaml_loader
     from tocsin.core.runtime import clock
     from tocsin.oncall.changes import commands as oncall
     from tocsin.people.models import ContactMethod, User

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
+import json
 import os
+import re
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from tocsin.core.config import environment
 from tocsin.core.errors import FILE_UNREADABLE, FILE_UNWRITABLE, Permanent
@@ -35,7 +43,7 @@ RESTORE_KEY_OR_ENTER_SECRET = ReasonType(
 )
 
 
-def keys() -> tuple[str, ...]:
+def secret_keys() -> tuple[str, ...]:
     """Returns the secret keys, newest first: from `TOCSIN_SECRET_KEY`, else from the data directory, generated once."""
     settings = environment.current()
     return settings.secret_keys or keys_in(stored_key(settings.data_dir))
@@ -53,7 +61,7 @@ def fingerprint(key: str) -> str:
 
 def fingerprints() -> tuple[str, ...]:
     """Returns the fingerprints of this process's keys, newest first."""
-    return tuple(fingerprint(key) for key in keys())
+    return tuple(fingerprint(key) for key in secret_keys())
 
 
 def check() -> None:
@@ -122,13 +130,13 @@ def _read_key_file(path: Path, *_stamp: int) -> str:
 
 def encrypt(text: str) -> str:
     """Returns `text` as a Fernet token under the newest key."""
-    return _fernet(keys()).encrypt(text.encode()).decode()
+    return _fernet(secret_keys()).encrypt(text.encode()).decode()
 
 
 def decrypt(token: str) -> str:
     """Returns the text of a token that `encrypt` created under any known key. Raises Permanent if no key fits."""
     try:
-        return _fernet(keys()).decrypt(token.encode()).decode()
+        return _fernet(secret_keys()).decrypt(token.encode()).decode()
     except InvalidToken:
         raise Permanent(_SECRET_UNREADABLE(), RESTORE_KEY_OR_ENTER_SECRET()) from None
 
@@ -144,7 +152,7 @@ def decrypt_or_none(token: str) -> str | None:
 def is_current(token: str) -> bool:
     """Returns whether the token is encrypted under the newest key."""
     try:
-        _fernet(keys()[:1]).decrypt(token.encode())
+        _fernet(secret_keys()[:1]).decrypt(token.encode())
     except InvalidToken:
         return False
     return True
@@ -153,3 +161,156 @@ def is_current(token: str) -> bool:
 @cache
 def _fernet(secret_keys: tuple[str, ...]) -> MultiFernet:
     return MultiFernet([Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest())) for key in secret_keys])
+
+
+# ---------- deterministic encryption
+# Deterministic encryption (AES-SIV, RFC 5297): equal secrets have equal ciphertexts, so that they can be compared.
+#
+# Where nothing is compared, use `crypto.encrypt`, which also hides whether two secrets are equal.
+
+
+_ADDRESS_UNREADABLE = ReasonType(
+    "secret.address_undecryptable", "The configured secret keys don't decrypt a stored address."
+)
+_RESTORE_KEY_OR_ENTER_ADDRESS = ReasonType(
+    "secret.restore_key_or_enter_address",
+    "Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the address again.",
+)
+
+
+def encrypt_deterministically(text: str) -> str:
+    """Encrypts `text` under the newest key, as URL-safe Base64. Equal texts give equal results."""
+    ciphertext = _cipher(secret_keys()[0]).encrypt(text.encode(), None)
+    return base64.urlsafe_b64encode(ciphertext).rstrip(b"=").decode()
+
+
+def decrypt_deterministic(token: str) -> str:
+    """Decrypts a token that `encrypt` created under any known key. Raises Permanent if no key fits."""
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    keys = secret_keys()
+    for key in keys:
+        try:
+            return _cipher(key).decrypt(raw, None).decode()
+        except (InvalidTag, ValueError):
+            continue
+    raise Permanent(_ADDRESS_UNREADABLE(), _RESTORE_KEY_OR_ENTER_ADDRESS())
+
+
+def _cipher(key: str) -> AESSIV:
+    # A derived key, so that a value sealed here is never valid as one encrypted or signed elsewhere.
+    return AESSIV(hashlib.sha512(f"seal:{key}".encode()).digest())
+
+
+# ---------- reencryption
+# Re-encrypts the encrypted values inside stored texts under the newest secret key. Reads nothing but the keys.
+
+
+#: A Fernet token (version 0x80 and a time before the year 2106), or a sealed address with its scheme.
+_VALUE = re.compile(
+    r"gAAAAA[A-Za-z0-9_-]{60,}={0,2}|(?P<head>sealed:(?P<scheme>[a-z][a-z0-9+.-]{0,30}):)(?P<token>[A-Za-z0-9_-]+)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reencrypted:
+    """A re-encrypted text, and how many of its values were under an older key, or could not be decrypted."""
+
+    text: str
+    old: int = 0
+    unreadable: int = 0
+
+
+def reencrypt(text: str) -> Reencrypted:
+    """Returns `text` with every encrypted value under the newest key. A value that no key decrypts stays unchanged."""
+    old = unreadable = 0
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal old, unreadable
+        try:
+            fresh = _fresh(match)
+        except Permanent:
+            unreadable += 1
+            return match[0]
+        old += fresh is not None
+        return match[0] if fresh is None else fresh
+
+    return Reencrypted(_VALUE.sub(replace, text), old, unreadable)
+
+
+def has_encrypted_values(text: str) -> bool:
+    """Returns whether `text` contains anything that looks encrypted."""
+    return _VALUE.search(text) is not None
+
+
+def mask_encrypted(text: str, mask: str) -> str:
+    """Returns `text` with every encrypted value replaced by `mask`, and a sealed address by its scheme and `mask`."""
+    return _VALUE.sub(lambda match: f"{match['scheme']}://{mask}" if match["scheme"] else mask, text)
+
+
+def _fresh(match: re.Match[str]) -> str | None:
+    """Returns the value under the newest key, or None if it is already. Raises Permanent if no key decrypts it."""
+    if match["head"] is None:
+        return None if is_current(match[0]) else encrypt(decrypt(match[0]))
+    token = match["token"]
+    ciphertext = encrypt_deterministically(decrypt_deterministic(token))
+    return None if ciphertext == token else f"{match['head']}{ciphertext}"
+
+
+# ---------- secret bundle
+# Named secrets stored as one encrypted token, such as a provider's or outbound integration's credentials.
+
+
+def encrypt_bundle(secrets: Mapping[str, str]) -> str:
+    """Returns the encrypted token for `secrets`; empty if there are none."""
+    return encrypt(json.dumps(dict(secrets))) if secrets else ""
+
+
+def decrypt_bundle(token: str) -> dict[str, str]:
+    """Returns the secrets by name. Raises Permanent if no known key fits."""
+    return dict(json.loads(decrypt(token))) if token else {}
+
+
+def decrypt_bundle_or_empty(token: str) -> dict[str, str]:
+    """Returns the secrets by name, or none if no known key fits, so that they must be entered again."""
+    text = decrypt_or_none(token) if token else None
+    return {} if text is None else dict(json.loads(text))
+
+
+# ---------- secret urls
+# Masks URLs whose path or query is a secret, such as a webhook's or a private calendar's, as `https://host/…`.
+#
+# Pure. The caller that stores such a URL must encrypt it.
+
+
+#: Replaces everything after the host.
+MASK_SUFFIX = "/…"
+
+
+def mask_url(url: str) -> str:
+    """Returns the URL without user, password, path and query, or unchanged if it has none of them."""
+    if is_masked(url):
+        return url
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return MASK_SUFFIX
+    if not (parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc):
+        return url
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{MASK_SUFFIX}"
+
+
+def is_masked(text: str) -> bool:
+    """Returns whether `text` is a URL masked by `mask_url`, and so not the URL itself."""
+    return text.endswith(MASK_SUFFIX)
+
+
+def secret_parts(url: str) -> tuple[str, ...]:
+    """Returns the secret parts of a URL, longest first. A response or an error may repeat any of them."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return (url,)
+    return url, f"{parts.path}?{parts.query}", parts.path, parts.query

@@ -2,23 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, overload
 
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import connection as django_connection
+from django.db import transaction
+from django.db.models import Model
+from psycopg.types.json import Jsonb
 from pydantic import AfterValidator, Field
 
-from tocsin.core.config import config_version
 from tocsin.core.config.night_hours import NightHours
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
+from tocsin.core.db.database import CHANNEL, Connection
+from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation import durations
+from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import DURATION_TOO_SHORT
-from tocsin.core.validation.forwarding_target import ForwardingTarget
-from tocsin.core.validation.spec import InvalidValue, Spec
-from tocsin.core.validation.spec_types import Line, OneOf, TimeZone, list_of_choices, parse_duration
+from tocsin.core.validation.server_origin import ForwardingTarget
+from tocsin.core.validation.spec import InvalidValue, Line, OneOf, Spec, TimeZone, list_of_choices, parse_duration
+
+# ---------- config version
+# The configuration version, incremented by every configuration change so that all nodes reload.
+
+
+_BUMP = (
+    "INSERT INTO core_configversion (id, version) VALUES (1, 1) "
+    "ON CONFLICT (id) DO UPDATE SET version = core_configversion.version + 1"
+)
+
+
+_DELETED = ReasonType("object.deleted", "This was deleted in the meantime.")
+
+#: Taken by every transaction that changes configuration, so that its validation still holds when it commits.
+_CHANGE_LOCK = int.from_bytes(b"config")
+
+
+def lock() -> None:
+    """Waits for other configuration changes, and locks until the caller's Django transaction ends."""
+    with django_connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_CHANGE_LOCK,))
+
+
+@contextmanager
+def exclusive(row: Model | None = None) -> Iterator[None]:
+    """Opens a transaction that excludes other configuration changes, so that nothing changes between read and save.
+
+    `row`, if given, is refreshed first. Raises `Rejected("not_found")` if it has been deleted.
+    """
+    with transaction.atomic():
+        lock()
+        try:
+            if row is not None:
+                row.refresh_from_db()
+        except ObjectDoesNotExist:
+            raise Rejected("not_found", _DELETED()) from None
+        yield
+
+
+def bump() -> None:
+    """Increments the version, inside the caller's Django transaction that changed the configuration."""
+    with django_connection.cursor() as cursor:
+        cursor.execute(_BUMP)
+        cursor.execute("SELECT pg_notify(%s, 'config')", (CHANNEL,))
+
+
+def current_version(connection: Connection) -> int:
+    """Returns the configuration version that `connection`'s transaction sees; 0 before the first change."""
+    row = connection.execute("SELECT version FROM core_configversion WHERE id = 1").fetchone()
+    return row[0] if row else 0
+
 
 _NOT_A_COUNTRY = ReasonType("setting.not_a_country", '"{value}" is not a two-letter country code such as CH.')
 _NOT_NIGHT_HOURS = ReasonType("setting.not_night_hours", '"{value}" are not hours such as 22:00-07:00.')
@@ -91,7 +148,7 @@ def _session_lifetime(text: str) -> str:
     lifetime = parse_duration(text, MAX_SESSION_LIFETIME)
     if lifetime < MIN_SESSION_LIFETIME:
         raise InvalidValue(DURATION_TOO_SHORT(minimum=MIN_SESSION_LIFETIME))
-    return durations.write(lifetime)
+    return field_errors.write(lifetime)
 
 
 _Content = Annotated[str, OneOf(CONTENTS)]
@@ -275,4 +332,60 @@ def write(values: dict[str, Any]) -> None:
             Setting.objects.filter(name=name).delete()
         else:
             Setting.objects.update_or_create(name=name, defaults={"value": value})
-    config_version.bump()
+    bump()
+
+
+# ---------- last backup
+# When the last backup was made, its size and place. `tocsin backup` records it; other ways report it to the API.
+
+
+#: Without a backup for so long, System and doctor warn.
+MAX_AGE = timedelta(days=7)
+
+_SAVE = (
+    "INSERT INTO core_setting (name, value) VALUES ('last_backup', %s) "
+    "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
+_LOAD = """
+SELECT (SELECT value FROM core_setting WHERE name = 'last_backup') AS value,
+       (SELECT min(applied) FROM django_migrations) AS installed_at
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LastBackup:
+    """One backup. `location` is as its maker names it, such as "host:/backup/tocsin-2026-11-25"."""
+
+    at: datetime
+    location: str
+    #: None: not reported.
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackupStatus:
+    """The last backup, if any, and how long the installation has been without one."""
+
+    last: LastBackup | None
+    unsaved_for: timedelta
+
+    @property
+    def is_overdue(self) -> bool:
+        return self.unsaved_for > MAX_AGE
+
+
+def record(connection: Connection, backup: LastBackup) -> None:
+    """Stores the backup as the last one."""
+    value = {"at": backup.at.isoformat(), "location": backup.location, "size_bytes": backup.size_bytes}
+    connection.execute(_SAVE, (Jsonb(value),))
+
+
+def load_status(connection: Connection, now: datetime) -> BackupStatus:
+    """Returns the status at `now`. Without a backup, the installation's age counts."""
+    row = database.row(connection, _LOAD)
+    assert row is not None
+    stored = row["value"]
+    if stored is None:
+        return BackupStatus(None, now - row["installed_at"])
+    last = LastBackup(datetime.fromisoformat(stored["at"]), stored["location"], stored["size_bytes"])
+    return BackupStatus(last, now - last.at)

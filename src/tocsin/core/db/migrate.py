@@ -23,8 +23,8 @@ from django.db.migrations.operations import RunSQL
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.migrations.state import ProjectState
 
-from tocsin.core.db import database, pooler
-from tocsin.core.db.guarded_connection import GuardedConnection
+from tocsin.core.db import database, start_up
+from tocsin.core.db.database import GuardedConnection
 from tocsin.core.errors import Permanent
 from tocsin.core.reasons import ReasonType
 
@@ -93,8 +93,8 @@ def migrate(before_upgrade: Callable[[], None] = lambda: None, *, is_shared: boo
         _check_newer(is_shared=is_shared)
         return []
     with database.connect(name="tocsin migrate") as lock:
-        if lock.is_pooled and pooler.shares_sessions():
-            raise Permanent(_POOLED(), pooler.USE_SESSIONS())
+        if lock.is_pooled and start_up.shares_sessions():
+            raise Permanent(_POOLED(), start_up.USE_SESSIONS())
         lock.lift_time_limit()
         # Polled, because a statement that waits for the lock holds a snapshot, and CREATE INDEX CONCURRENTLY waits for
         # all snapshots. The two would deadlock.

@@ -15,8 +15,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
-from tocsin.core.db.guarded_connection import STATEMENT_TIMEOUT
+from tocsin.core.db.database import STATEMENT_TIMEOUT, Connection
 
 #: The parameters of a viewer's transactions: names of settings and their values.
 type ViewerSettings = tuple[tuple[str, str], ...]

@@ -6,10 +6,121 @@ left, the provider is still used. A system that is the only one of its kind is n
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 
-from tocsin.core.delivery.backoff import Backoff
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.reasons import Reason, ReasonType
+
+# ---------- failure
+# Why an attempt to deliver something failed, and the errors that say so.
+
+
+WORKER_LOST = ReasonType("delivery.worker_lost", "The process that was sending it stopped.")
+ENTER_CREDENTIALS = ReasonType("delivery.enter_credentials", "Enter them again.")
+
+
+class Throttled(Temporary):
+    """The remote system rate-limits Tocsin: everything for it waits, and the attempt does not count."""
+
+
+class NeedsAttention(Permanent):
+    """Nothing can be sent until a person acts: rejected secret, missing permission, or wrong address."""
+
+
+class AddressRejected(Permanent):
+    """The provider works but does not deliver to this address for now: the recipient opted out, or the country is
+    disabled. Does not count against the provider's health; another provider may deliver.
+    """
+
+
+class NoSuchAddress(AddressRejected):
+    """The address does not exist: no mailbox, number or member. The only refusal that ends a page."""
+
+
+class FailureKind(StrEnum):
+    """Why an attempt failed."""
+
+    #: Nothing was done; a retry may succeed.
+    TEMPORARY = "temporary"
+    #: It may have been done.
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    #: The remote system rate-limits Tocsin.
+    THROTTLED = "throttled"
+    #: The remote system refused this message or call. A retry succeeds once a person has acted.
+    PERMANENT = "permanent"
+    #: Nothing succeeds until a person acts.
+    BLOCKED = "blocked"
+    #: The provider does not deliver to this address for now. Does not count against the provider's health.
+    ADDRESS_REJECTED = "address_rejected"
+    #: The address does not exist.
+    NO_SUCH_ADDRESS = "no_such_address"
+    #: An internal error of Tocsin.
+    INTERNAL_ERROR = "internal_error"
+    #: The sending process stopped.
+    WORKER_LOST = "worker_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """A failed attempt. `error` is for users and contains no secret; `retry_after` is the delay that the server
+    requested.
+    """
+
+    kind: FailureKind
+    error: Reason
+    retry_after: timedelta | None = None
+
+
+#: The first that matches counts.
+_KINDS: tuple[tuple[type[Exception], FailureKind], ...] = (
+    (Throttled, FailureKind.THROTTLED),
+    (OutcomeUnknown, FailureKind.OUTCOME_UNKNOWN),
+    (Temporary, FailureKind.TEMPORARY),
+    (NoSuchAddress, FailureKind.NO_SUCH_ADDRESS),
+    (AddressRejected, FailureKind.ADDRESS_REJECTED),
+    (NeedsAttention, FailureKind.BLOCKED),
+)
+
+
+def failure_of(error: Temporary | Permanent | Rejected) -> AttemptFailed:
+    """Returns the failure that an error of a sender means."""
+    kind = next((kind for error_type, kind in _KINDS if isinstance(error, error_type)), FailureKind.PERMANENT)
+    return AttemptFailed(kind, error.full_reason, error.retry_after if isinstance(error, Temporary) else None)
+
+
+# ---------- backoff
+# Delays between attempts that grow with each failure, up to a limit. Pure.
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """The delay after the first failure, the second, and so on; the last one stays."""
+
+    delays: tuple[timedelta, ...]
+    #: Each delay is extended by up to this fraction, so that what failed together is not retried together.
+    jitter: float = 0.0
+    #: The longest delay that a server's Retry-After can impose; None for any.
+    max_retry_after: timedelta | None = None
+
+    def delay(self, count: int, jitter: float = 0.0, retry_after: timedelta | None = None) -> timedelta:
+        """Returns the delay after the `count`th failure, at least `retry_after`. `jitter` is between 0 and 1."""
+        base = self.delays[min(max(count, 1), len(self.delays)) - 1] * (1 + self.jitter * jitter)
+        if retry_after is None:
+            return base
+        return max(base, retry_after if self.max_retry_after is None else min(retry_after, self.max_retry_after))
+
+
+def doubling(first: timedelta, longest: timedelta) -> tuple[timedelta, ...]:
+    """Returns delays that double from `first` up to `longest`."""
+    delays = [first]
+    while delays[-1] < longest:
+        delays.append(min(2 * delays[-1], longest))
+    return tuple(delays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +208,55 @@ def on_probe_failed(
 
 def _open_period(circuit: CircuitBreaker) -> timedelta:
     return PROVIDER_POLICY.open_periods.delay(circuit.openings + 1)
+
+
+# ---------- local failures
+# Which providers fail from this process only, because its network does not reach them, while other nodes send through
+# them. A message that this process claims again and again would use up its quick retries.
+
+
+#: From this many failures in a row on, this process leaves the provider's messages to others.
+MIN_FAILURES = 3
+
+#: In seconds: how soon after a failure this process tries one message.
+TRIAL_AFTER = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Streak:
+    """Failures in a row; `last` by the monotonic clock."""
+
+    count: int
+    first_at: datetime
+    last: float
+
+
+class LocalFailures:
+    """Counts failures in a row by provider. One per process; used by many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._streaks: dict[str, _Streak] = {}
+
+    def record(self, provider: str, at: datetime, elapsed: float, *, is_failure: bool) -> None:
+        """Records the outcome of one send. `elapsed` is the monotonic clock's time in seconds."""
+        with self._lock:
+            streak = self._streaks.pop(provider, None)
+            if is_failure:
+                count, first_at = (streak.count, streak.first_at) if streak else (0, at)
+                self._streaks[provider] = _Streak(count + 1, first_at, elapsed)
+
+    def suspects(self) -> list[str]:
+        """Returns the providers that may fail from this process only."""
+        with self._lock:
+            return [name for name, streak in self._streaks.items() if streak.count >= MIN_FAILURES]
+
+    def max_sends(self, worked_at: Mapping[str, datetime], elapsed: float) -> dict[str, int]:
+        """Returns how many concurrent sends this process may have with each provider that worked elsewhere since it
+        began to fail here: none for a while, then one. `worked_at` is when a provider last accepted a message."""
+        with self._lock:
+            return {
+                name: int(elapsed >= streak.last + TRIAL_AFTER)
+                for name, streak in self._streaks.items()
+                if streak.count >= MIN_FAILURES and name in worked_at and worked_at[name] > streak.first_at
+            }

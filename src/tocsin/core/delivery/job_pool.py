@@ -6,18 +6,278 @@ job counts as in flight until its result is stored, so that its lease is kept.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import LiteralString
 
+import psycopg
 from psycopg.errors import DataError, IntegrityError
 
-from tocsin.core.db.split_batch import Batch, BatchRunner
-from tocsin.core.delivery.lease import LeaseLost
-from tocsin.core.runtime.daemon_threads import DaemonThreads
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
+from tocsin.core.db.database import Batch, BatchRunner, Connection
+from tocsin.core.runtime.periodic_tasks import DaemonThreads
+
+# ---------- lease
+# Leases on rows that are being sent: granted with the claim, renewed during the send, taken over when expired.
+#
+# A lease runs by the database's clock. A process that was stopped (SIGSTOP, a suspended machine) does not notice that
+# its leases expired meanwhile. So it asks the database once more before it sends, if its own clock says that a lease
+# was not renewed lately.
+
+
+#: A lease is renewed every two seconds.
+LEASE_SECONDS = 10
+
+#: In seconds. A lease that was confirmed longer ago is confirmed again before anything is sent.
+MAX_UNCONFIRMED = LEASE_SECONDS / 2
+
+
+class LeaseLost(Exception):
+    """Another process has taken over: this one must not send or write any more."""
+
+
+def elapsed() -> float:
+    """Returns seconds by a clock that nobody sets and that also counts while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+# Without slots: before Python 3.12.3 a generic class with frozen slots cannot be called by its parameters.
+@dataclass(frozen=True)
+class LeaseTable[K]:
+    """A table with the columns `id`, `status` (`sending` under a lease), `leased_by` and `lease_until`."""
+
+    name: str
+    id_type: str
+
+    def renew(self, connection: Connection, ids: Collection[K], node: str, *, skip_locked: bool) -> list[K]:
+        """Extends the leases that `node` still holds on these rows, and returns their ids."""
+        held = f"id = ANY(%(ids)s::{self.id_type}[]) AND leased_by = %(node)s"
+        return self._lease(connection, held, ids, node, skip_locked=skip_locked)
+
+    def take_over(self, connection: Connection, own_ids: Collection[K], node: str, *, limit: int) -> list[K]:
+        """Leases to `node` at most `limit` rows whose lease has expired, and returns their ids.
+
+        A lease that expires more than a minute from now was granted before a clock rollback. If its holder is alive, it
+        renews the lease at once.
+        """
+        expired = (
+            "(lease_until < clock_timestamp() OR lease_until > clock_timestamp() + interval '1 minute') "
+            f"AND id <> ALL(%(ids)s::{self.id_type}[])"
+        )
+        return self._lease(connection, expired, own_ids, node, limit=limit, skip_locked=True)
+
+    def _lease(
+        self,
+        connection: Connection,
+        condition: str,
+        ids: Collection[K],
+        node: str,
+        *,
+        limit: int | None = None,
+        skip_locked: bool,
+    ) -> list[K]:
+        query = (
+            f"UPDATE {self.name} SET leased_by = %(node)s, "
+            "lease_until = clock_timestamp() + make_interval(secs => %(seconds)s) WHERE id IN ("
+            f"SELECT id FROM {self.name} WHERE status = 'sending' AND {condition} ORDER BY id LIMIT %(limit)s "
+            f"FOR NO KEY UPDATE{' SKIP LOCKED' if skip_locked else ''}) RETURNING id"
+        )
+        parameters = {"ids": list(ids), "node": node, "seconds": LEASE_SECONDS, "limit": limit}
+        return [row[0] for row in connection.execute(database.literal(query), parameters).fetchall()]
+
+
+class LeaseKeeper[K]:
+    """The leases of one process, and when each was last confirmed by its own clock. Used by many threads."""
+
+    def __init__(self, table: LeaseTable[K], node: str, clock: Callable[[], float] = elapsed) -> None:
+        self._table = table
+        self._node = node
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._confirmed_at: dict[K, float] = {}
+
+    def granted(self, ids: Sequence[K], at: float) -> None:
+        """Notes leases that a claim granted. `at` is the time before the claim, by `now`."""
+        with self._lock:
+            self._confirmed_at |= dict.fromkeys(ids, at)
+
+    def now(self) -> float:
+        """Returns the process's own time."""
+        return self._clock()
+
+    def renew(self, connection: Connection, ids: Collection[K]) -> None:
+        """Renews the leases of the sends in progress."""
+        at = self._clock()
+        held = self._table.renew(connection, ids, self._node, skip_locked=True) if ids else []
+        with self._lock:
+            in_progress = {id_: since for id_, since in self._confirmed_at.items() if id_ in ids or since >= at}
+            self._confirmed_at = in_progress | dict.fromkeys(held, at)
+
+    def check(self, ids: Collection[K]) -> None:
+        """Raises LeaseLost unless this process holds all these leases. Asks the database only after a pause, and if it
+        cannot be asked, another process may have taken over.
+        """
+        oldest = self._clock() - MAX_UNCONFIRMED
+        with self._lock:
+            if all(self._confirmed_at.get(id_, oldest - 1) >= oldest for id_ in ids):
+                return
+        at = self._clock()
+        try:
+            with database.transaction() as connection:
+                held = self._table.renew(connection, ids, self._node, skip_locked=False)
+        except psycopg.Error as error:
+            raise LeaseLost from error
+        if len(held) < len(set(ids)):
+            raise LeaseLost
+        self.granted(held, at)
+
+
+# ---------- fair queue
+# The SQL that claims due rows fairly: each lane, such as an integration, gets an equal share of what can be taken.
+
+
+# Finds every lane with waiting rows (a loose index scan), of those the ones with due rows, then the share of each.
+# Rows locked by another node are skipped. Rows without a lane form one of their own. NULL has its own arm, because an
+# index serves `=` and `IS NULL`, but no single condition that covers both.
+_CLAIM = """
+WITH RECURSIVE lanes(lane) AS (
+  (SELECT {lane} FROM {table} q WHERE {waiting} ORDER BY {lane} LIMIT 1)
+  UNION ALL
+  SELECT (SELECT {lane} FROM {table} q WHERE {waiting} AND {lane} > l.lane ORDER BY {lane} LIMIT 1)
+  FROM lanes l WHERE l.lane IS NOT NULL
+), due AS (
+  SELECT l.lane, f.is_first FROM lanes l CROSS JOIN (VALUES {ranks}) AS f(is_first) CROSS JOIN LATERAL (
+    (SELECT FROM {table} q WHERE {waiting} AND {lane} = l.lane{rank} AND {due} LIMIT 1)
+    UNION ALL
+    (SELECT FROM {table} q WHERE {waiting} AND l.lane IS NULL AND {lane} IS NULL{rank} AND {due} LIMIT 1)
+  ) AS found
+), share AS (
+  SELECT ceil(%(free)s::numeric / greatest(1, count(*)))::int AS most
+  FROM (SELECT DISTINCT coalesce(lane, 0) FROM due) AS different
+), picked AS (
+  SELECT p.id, f.lane, f.is_first, p.due_at, s.most,
+         row_number() OVER (PARTITION BY f.lane ORDER BY f.is_first DESC, p.due_at) AS place
+  FROM share s CROSS JOIN due f CROSS JOIN LATERAL (
+    SELECT * FROM (
+      SELECT q.id, q.due_at FROM {table} q{join} WHERE {waiting} AND {lane} = f.lane{rank} AND {due}
+      ORDER BY q.due_at LIMIT s.most FOR NO KEY UPDATE OF {locked} SKIP LOCKED) a
+    UNION ALL
+    SELECT * FROM (
+      SELECT q.id, q.due_at FROM {table} q{join} WHERE {waiting} AND f.lane IS NULL AND {lane} IS NULL{rank} AND {due}
+      ORDER BY q.due_at LIMIT s.most FOR NO KEY UPDATE OF {locked} SKIP LOCKED) b
+  ) p
+)
+SELECT id, lane, most FROM picked WHERE place <= most ORDER BY place, is_first DESC, due_at LIMIT %(free)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FairQueue:
+    """A table of waiting rows with the columns `id` and `due_at`. Expressions name the table `q`.
+
+    An index on (lane, the first-column descending if there is one, `due_at`) with the condition `waiting` serves it.
+    """
+
+    table: str
+    #: A column: rows with the same value share what one lane gets.
+    lane: str
+    #: The condition of the partial index.
+    waiting: str
+    #: A boolean column: within a lane, its rows come first.
+    first: str = ""
+    #: A join, and the alias of the table whose rows are locked.
+    join: str = ""
+    locked: str = "q"
+
+    def claim_query(self, filters: str = "") -> LiteralString:
+        """Returns the query that locks the due rows, the lanes in turn: id, lane, and the share of each lane.
+
+        Its parameters are `now` and `free`, the number of rows that can be taken, and those of `filters`, further
+        conditions.
+        """
+        return database.literal(
+            _CLAIM.format(
+                table=self.table,
+                lane=f"q.{self.lane}",
+                waiting=self.waiting,
+                ranks="(true), (false)" if self.first else "(true)",
+                rank=f" AND q.{self.first} = f.is_first" if self.first else "",
+                due=f"q.due_at <= %(now)s {filters}".rstrip(),
+                join=f" {self.join}" if self.join else "",
+                locked=self.locked,
+            )
+        )
+
+
+# ---------- live pool
+# What a process keeps open for its configuration: providers, outbound integrations. Reloads when that changes.
+
+
+#: In seconds. What was replaced is closed after this delay, when its sends in progress have finished.
+_CLOSE_DELAY = 120.0
+
+
+class LivePool[K, T](ABC):
+    """Open items by key, as of the configuration that `refresh` last loaded. One per process; read by many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._version = -1
+        self._open: dict[K, tuple[str, T]] = {}
+        self._loading: dict[K, tuple[str, T]] = {}
+        self._retired: list[tuple[float, T]] = []
+
+    def refresh(self, connection: Connection) -> None:
+        """Reloads if the configuration version has changed."""
+        with self._lock:
+            self._close_retired(time.monotonic())
+            version = settings_store.current_version(connection)
+            if version == self._version:
+                return
+            self._loading = {}
+            self._load(connection)
+            for key, (fingerprint, item) in self._open.items():
+                if self._loading.get(key, ("", item))[0] != fingerprint:
+                    self._retired.append((time.monotonic() + _CLOSE_DELAY, item))
+            self._open, self._version = self._loading, version
+
+    def close(self) -> None:
+        """Closes every item."""
+        with self._lock:
+            self._retired += [(0.0, item) for _, item in self._open.values()]
+            self._open, self._loading, self._version = {}, {}, -1
+            self._close_retired(float("inf"))
+
+    def _reuse_or_open(self, key: K, configuration: object, open_item: Callable[[], T]) -> T:
+        """Returns the open item if its configuration is unchanged, so that its connections are kept; else opens a new
+        one. For `_load`. `configuration` is JSON.
+        """
+        fingerprint = json.dumps(configuration, sort_keys=True, default=str)
+        existing = self._open.get(key)
+        is_unchanged = existing is not None and existing[0] == fingerprint
+        self._loading[key] = existing if is_unchanged and existing is not None else (fingerprint, open_item())
+        return self._loading[key][1]
+
+    def _close_retired(self, now: float) -> None:
+        for _, item in [pair for pair in self._retired if pair[0] <= now]:
+            self._close_item(item)
+        self._retired = [pair for pair in self._retired if pair[0] > now]
+
+    @abstractmethod
+    def _load(self, connection: Connection) -> None:
+        """Opens all items of the current configuration by `_reuse_or_open`."""
+
+    @abstractmethod
+    def _close_item(self, item: T) -> None:
+        """Closes the connections of one item."""
+
 
 log = logging.getLogger(__name__)
 

@@ -7,22 +7,437 @@ and nothing else. Of eight thousand, the oldest are closed as soon as another cl
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from tocsin.core.net import descriptors
-from tocsin.core.net.admission import AdmittedProtocol
-from tocsin.core.net.asgi import FastPathHandler
-from tocsin.core.net.connection_table import ConnectionLimits, ConnectionTable
-from tocsin.core.runtime import cpu_affinity
+from tocsin.core.net.asgi import FastPathHandler, client_address, client_key, is_from_trusted_proxy
+from tocsin.core.runtime import periodic_tasks
+
+# ---------- connection table
+# The connections of an HTTP server: which are admitted, and which idle ones are closed to make room. Knows no sockets.
+#
+# A connection is idle until a whole request header has arrived, and again after the response; in between it is busy.
+# Only idle connections are closed here, so idle ones never cause a client that sends messages to be rejected.
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections may be open."""
+
+    total: int = 2_000
+    #: Maximum idle connections of one client. A trusted proxy is exempt: it keeps connections for all its clients.
+    idle_per_client: int = 1_000
+    #: Maximum connections of one client with a request in progress. Behind a trusted proxy, the forwarded address
+    #: counts.
+    busy_per_client: int = 1_000
+
+
+class Closable(Protocol):
+    def close_idle(self) -> None:
+        """Closes the connection at once."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    key: str
+    is_proxy: bool = False
+    #: Number of open connections from this address.
+    open: int = 0
+    #: The idle connections among them, oldest first.
+    idle: dict[Entry, None] = field(default_factory=dict)
+    #: Number of connections, its own or a proxy's, with a request of this client in progress.
+    busy: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One admitted connection."""
+
+    connection: Closable
+    peer: _Client
+    #: The client whose request is in progress; None while the connection is idle.
+    requester: _Client | None = None
+
+
+class ConnectionTable:
+    """All open connections of one server. Used only on the event loop's thread."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self._limits = limits
+        self._clients: dict[str, _Client] = {}
+        self._open: set[Entry] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(
+        self, connection: Closable, key: str, *, is_proxy: bool = False, needs_room: bool = False
+    ) -> Entry | None:
+        """Admits a new connection, initially idle. Returns None if every other connection is busy.
+
+        `needs_room` forces idle connections to be closed although the limit is not reached.
+        """
+        is_full = needs_room or len(self._open) >= self._limits.total
+        if is_full and not self._make_room():
+            return None
+        if needs_room:
+            # Close a second one: the next connection reuses the lowest freed descriptor, which hides the shortage.
+            self._make_room()
+        peer = self._client(key)
+        peer.is_proxy = is_proxy
+        peer.open += 1
+        entry = Entry(connection, peer)
+        self._open.add(entry)
+        self._make_idle(entry)
+        return entry
+
+    def begin_request(self, entry: Entry, key: str) -> bool:
+        """Records the start of a request of the client `key`. Returns False if it has too many in progress."""
+        if entry.requester is not None or entry not in self._open:
+            return True
+        requester = entry.peer if key == entry.peer.key else self._client(key)
+        if requester.busy >= self._limits.busy_per_client and not requester.is_proxy:
+            self._drop_if_unused(requester)
+            return False
+        requester.busy += 1
+        entry.requester = requester
+        entry.peer.idle.pop(entry, None)
+        return True
+
+    def end_request(self, entry: Entry) -> None:
+        """Records that the request was answered. The connection is idle again."""
+        if entry.requester is None or entry not in self._open:
+            return
+        self._release(entry)
+        self._make_idle(entry)
+
+    def remove(self, entry: Entry) -> None:
+        """Records that the connection was closed. Idempotent."""
+        if entry not in self._open:
+            return
+        self._open.remove(entry)
+        self._release(entry)
+        entry.peer.idle.pop(entry, None)
+        entry.peer.open -= 1
+        self._drop_if_unused(entry.peer)
+
+    def _make_idle(self, entry: Entry) -> None:
+        peer = entry.peer
+        peer.idle[entry] = None
+        if len(peer.idle) > self._limits.idle_per_client and not peer.is_proxy:
+            self._close_oldest(peer)
+
+    def _release(self, entry: Entry) -> None:
+        if (requester := entry.requester) is not None:
+            requester.busy -= 1
+            entry.requester = None
+            if requester is not entry.peer:
+                self._drop_if_unused(requester)
+
+    def _make_room(self) -> bool:
+        """Closes the oldest idle connection of the client with the most idle ones. Returns False if none is idle.
+
+        A proxy's connection is closed only if there is no other, because the proxy may be about to send a request over
+        it.
+        """
+        idle = [client for client in self._clients.values() if client.idle]
+        if not idle:
+            return False
+        self._close_oldest(max(idle, key=lambda client: (not client.is_proxy, len(client.idle))))
+        return True
+
+    def _close_oldest(self, client: _Client) -> None:
+        oldest = next(iter(client.idle))
+        self.remove(oldest)
+        oldest.connection.close_idle()
+
+    def _client(self, key: str) -> _Client:
+        if (client := self._clients.get(key)) is None:
+            client = self._clients[key] = _Client(key)
+        return client
+
+    def _drop_if_unused(self, client: _Client) -> None:
+        """Drops clients without a connection, because there may be very many addresses."""
+        if not client.open and not client.busy:
+            self._clients.pop(client.key, None)
+
+
+# ---------- descriptors
+# How many file descriptors this process may open, and how many of them are reserved for its own work.
+
+
+#: Connections to the web process, one for each request in progress there.
+MAX_WEB_CONNECTIONS = 500
+
+#: Reserved for Tocsin's own connections to the database, providers and mail servers, and for files.
+RESERVE = 256
+
+#: Enough descriptors for every connection that may be admitted.
+REQUIRED = ConnectionLimits().total + MAX_WEB_CONNECTIONS + RESERVE
+
+#: Bounds for the number of connections waiting to be accepted. All of them are accepted at once, before idle ones are
+#: closed for them.
+_MAX_BACKLOG = 2_048
+_MIN_BACKLOG = 64
+
+#: A higher limit has no use, and some libraries iterate over every possible descriptor.
+_MAX_DESCRIPTORS = 65_536
+
+_soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def raise_limit() -> None:
+    """Raises the soft limit to the hard limit, up to 65,536. Child processes inherit it."""
+    global _soft_limit
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    target = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+    _soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def attainable() -> int:
+    """Returns how many descriptors `tocsin serve` can open when started with this process's limits."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY in (soft, hard):
+        return _MAX_DESCRIPTORS
+    return max(soft, min(hard, _MAX_DESCRIPTORS))
+
+
+def backlog() -> int:
+    """Returns how many connections may wait to be accepted, so that even two full backlogs spare the reserve."""
+    spare = _MAX_DESCRIPTORS if _soft_limit == resource.RLIM_INFINITY else _soft_limit - REQUIRED
+    return max(_MIN_BACKLOG, min(_MAX_BACKLOG, spare // 2))
+
+
+def max_connections() -> int:
+    """Returns how many client connections leave the reserve untouched."""
+    limit = ConnectionLimits().total
+    if _soft_limit == resource.RLIM_INFINITY:
+        return limit
+    return min(limit, max(_soft_limit - RESERVE - 2 * _MIN_BACKLOG, _soft_limit // 4))
+
+
+def are_scarce(descriptor: int) -> bool:
+    """Returns whether only the reserve is left. `descriptor` is a descriptor opened just now; the system always assigns
+    the lowest free one."""
+    if _soft_limit == resource.RLIM_INFINITY:
+        return False
+    # With a limit so low that the reserve would take most of it, half is reserved.
+    return descriptor >= _soft_limit - min(RESERVE, _soft_limit // 2)
+
+
+# ---------- lingering
+# Reads and discards the data that a client still sends after an early response, so that it can read the response.
+#
+# Closing a socket with unread data resets the connection, and the client's system discards the response (RFC 9112,
+# 9.6). nginx's `lingering_close` does the same.
+
+
+#: Seconds for which unwanted data is read.
+LINGER_SECONDS = 10.0
+
+#: Maximum bytes of unwanted data.
+MAX_DISCARDED_BYTES = 32 * 1024 * 1024
+
+
+class LingeringProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, in which a response sent before the whole request has arrived does not reset the
+    connection."""
+
+    #: Set once a response that closes the connection was sent.
+    _is_lingering = False
+    #: Set while data is discarded.
+    _discarding: asyncio.TimerHandle | None = None
+    _discarded = 0
+
+    def data_received(self, data: bytes) -> None:
+        if self._discarding is not None:
+            self._discarded += len(data)
+            if self._discarded > MAX_DISCARDED_BYTES:
+                self.transport.close()
+                return
+        if not self._is_lingering:
+            super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        if self._is_lingering:
+            return
+        super().on_headers_complete()
+        # The cycle's task has not started yet.
+        self.cycle.transport = _ResponseTransport(self)  # type: ignore[assignment]
+
+    def on_body(self, body: bytes) -> None:
+        if not self._is_lingering:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._stop_discarding()
+        if not self._is_lingering:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        if self._is_lingering:
+            self.server_state.total_requests += 1
+            return
+        super().on_response_complete()
+        # With pipelined requests, `cycle` belongs to the last one.
+        if self.cycle.response_complete and self.cycle.more_body:
+            self._discard()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_discarding()
+        super().connection_lost(exc)
+        if self.cycle is not None:
+            # Break the reference cycle, so that the garbage collector has no work.
+            self.cycle.transport = self.transport
+
+    def shutdown(self) -> None:
+        """Ends the connection when the server stops."""
+        if self._is_lingering:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def close_gracefully(self) -> None:
+        """Closes the connection after the client has read the response, or after the time for it has passed."""
+        if self._is_lingering or self.transport.is_closing():
+            return
+        self._is_lingering = True
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._discard()
+
+    def close_after_response(self) -> None:
+        """Closes the connection after its last response: at once if no more of the request can arrive."""
+        if self.cycle.more_body:
+            self.close_gracefully()
+        else:
+            self.transport.close()
+
+    def _discard(self) -> None:
+        self._discarded = 0
+        if self._discarding is None:
+            self._discarding = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def _stop_discarding(self) -> None:
+        if self._discarding is not None:
+            self._discarding.cancel()
+            self._discarding = None
+
+
+class _ResponseTransport:
+    """The transport passed to uvicorn's request cycle: its `close` waits for the rest of the request."""
+
+    __slots__ = ("_protocol", "write")
+
+    def __init__(self, protocol: LingeringProtocol) -> None:
+        self._protocol = protocol
+        self.write = protocol.transport.write
+
+    def is_closing(self) -> bool:
+        return self._protocol._is_lingering or self._protocol.transport.is_closing()
+
+    def close(self) -> None:
+        self._protocol.close_after_response()
+
+
+# ---------- admission
+# Admits connections of the HTTP server to the connection table, and reports which of them are idle.
+
+
+_DETAIL = msgspec.json.encode(
+    {"error": "busy", "detail": "Too many requests from this address are in progress. Try again."}
+)
+_BUSY = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nretry-after: 5\r\nconnection: close\r\n\r\n%b" % (
+    STATUS_LINE[503],
+    len(_DETAIL),
+    _DETAIL,
+)
+
+
+class AdmittedProtocol(LingeringProtocol):
+    """uvicorn's protocol, registered in a connection table that closes idle connections to make room."""
+
+    _entry: Entry | None = None
+    _is_proxy = False
+
+    def __init__(self, table: ConnectionTable, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._table = table
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # The peer of a Unix socket has no address; it can only be a proxy on this machine.
+        self._is_proxy = self.client is None or is_from_trusted_proxy({"client": self.client})
+        self._entry = self._table.admit(
+            self,
+            client_key(self.client[0] if self.client else None),
+            is_proxy=self._is_proxy,
+            needs_room=are_scarce(transport.get_extra_info("socket").fileno()),
+        )
+        if self._entry is None:
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._entry is not None:
+            self._table.remove(self._entry)
+            self._entry = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # Data between two requests, such as an empty line or the rest of a rejected body, stops the keep-alive timer. A
+        # request header has its own deadline.
+        if self._entry is not None and self._entry.requester is None and self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def on_headers_complete(self) -> None:
+        if self.begin_request():
+            super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # With pipelined requests, `cycle` belongs to the last one.
+        if self.cycle.response_complete:
+            self.end_request()
+
+    def close_idle(self) -> None:
+        """Closes the connection, because the table needs room."""
+        self.transport.close()
+
+    def begin_request(self) -> bool:
+        """Counts a request as in progress. Returns False, and answers 503, if its client has too many in progress."""
+        if self._entry is None or self._is_lingering:
+            return False
+        key = self._entry.peer.key
+        if self._is_proxy and self._entry.requester is None:
+            key = client_key(client_address({"client": self.client, "headers": self.headers}))
+        if self._table.begin_request(self._entry, key):
+            return True
+        self.transport.write(_BUSY)
+        self.close_gracefully()
+        return False
+
+    def end_request(self) -> None:
+        """Marks the connection as idle after its last response."""
+        if self._entry is not None:
+            self._table.end_request(self._entry)
+
 
 #: Seconds within which a whole request header must arrive before the connection is closed.
 HEADER_DEADLINE = 10.0
@@ -299,7 +714,7 @@ class HttpServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # This thread may be pinned to one CPU. Threads that it starts must not be.
-        executor = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=cpu_affinity.allow_all_cpus)
+        executor = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=periodic_tasks.allow_all_cpus)
         asyncio.get_running_loop().set_default_executor(executor)
         await super().startup(sockets)
         self._on_ready()
@@ -325,7 +740,7 @@ def make_server(
 
     `fast_path` handles the complete requests that it wants; `app` handles all others.
     """
-    table = ConnectionTable(limits or ConnectionLimits(descriptors.max_connections()))
+    table = ConnectionTable(limits or ConnectionLimits(max_connections()))
     protocol: Any = (
         partial(DeadlineProtocol, table) if fast_path is None else partial(FastPathProtocol, table, fast_path)
     )
@@ -349,4 +764,4 @@ def make_server(
 def listen(host: str, port: int) -> socket.socket:
     """Returns a socket listening at `host` and `port` (0: any free port). Raises OSError, such as for a port in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=descriptors.backlog())
+    return socket.create_server((host, port), family=family, backlog=backlog())

@@ -3,14 +3,196 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
 
 from tocsin.core.db import database
+
+# ---------- daemon threads
+# A pool of daemon threads, so that hanging work never keeps a process from exiting.
+#
+# `concurrent.futures` joins its threads at exit and cannot replace a thread that hangs.
+
+
+class DaemonThreads:
+    """At most `size` threads at a time, started on demand."""
+
+    def __init__(self, size: int, name: str) -> None:
+        self._size = size
+        self._name = name
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        #: Number of tasks submitted and not yet finished.
+        self._unfinished = 0
+        self._is_stopped = False
+
+    def submit(self, task: Callable[[], None]) -> None:
+        """Runs `task` in a thread. `task` must not raise. Does nothing after `stop`."""
+        with self._lock:
+            if self._is_stopped:
+                return
+            self._unfinished += 1
+            is_needed = self._threads < min(self._size, self._unfinished)
+            self._threads += is_needed
+        self._tasks.put(task)
+        if is_needed:
+            self._start()
+
+    def grow(self, count: int) -> None:
+        """Allows `count` more threads, in place of threads that hang, and starts them if tasks are waiting."""
+        with self._lock:
+            self._size += count
+            missing = max(0, min(self._size, self._unfinished) - self._threads)
+            self._threads += missing
+        for _ in range(missing):
+            self._start()
+
+    def shrink(self, count: int) -> None:
+        """Reverts a `grow`: surplus threads exit after their current task."""
+        with self._lock:
+            self._size -= count
+
+    def stop(self) -> None:
+        """Drops tasks that have not started. Each thread exits after its current task."""
+        with self._lock:
+            self._is_stopped = True
+            for _ in range(self._threads):
+                self._tasks.put(None)
+
+    def _start(self) -> None:
+        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            task = self._tasks.get()
+            if task is None:
+                return
+            if not self._is_stopped:
+                task()
+            with self._lock:
+                self._unfinished -= 1
+                if self._threads > self._size:
+                    self._threads -= 1
+                    return
+
+
+#: The maximum number of calls of `run_in_time` at the same time.
+_MAX_PARALLEL = 32
+
+
+def run_in_time[T](calls: Mapping[str, Callable[[], T]], deadline: timedelta, *, name: str) -> dict[str, Future[T]]:
+    """Runs the calls in parallel, and returns their futures once all are done, or after `deadline` at most. The process
+    does not wait at its exit for those that go on."""
+    threads = DaemonThreads(_MAX_PARALLEL, name)
+    futures: dict[str, Future[T]] = {key: Future() for key in calls}
+    for key, call in calls.items():
+        threads.submit(partial(_complete, futures[key], call))
+    wait(futures.values(), deadline.total_seconds())
+    threads.stop()
+    return futures
+
+
+def start_call[T](call: Callable[[], T], *, name: str) -> Future[T]:
+    """Starts a call in a thread of its own. The process does not wait at its exit for one that goes on."""
+    future: Future[T] = Future()
+    threading.Thread(target=_complete, args=(future, call), name=name, daemon=True).start()
+    return future
+
+
+def _complete[T](future: Future[T], call: Callable[[], T]) -> None:
+    try:
+        future.set_result(call())
+    except Exception as error:  # noqa: BLE001 - the caller gets it
+        future.set_exception(error)
+
+
+# ---------- cpu affinity
+# Keeps two threads that alternate in holding the interpreter on one CPU while both are busy.
+#
+# Only one thread of a process runs Python at a time. On two CPUs, each switch wakes the other CPU with cold caches,
+# and takes CPU time from the database.
+
+
+#: Seconds for which two threads stay on one CPU before the kernel places them again.
+MIN_STAY_SECONDS = 10.0
+#: Seconds that the kernel has to place them.
+PLACEMENT_SECONDS = 0.05
+
+#: The CPUs this process may use, as set when it was started. Empty on systems without CPU affinity.
+_ALLOWED_CPUS = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else frozenset[int]()
+
+
+def allow_all_cpus(thread: int = 0) -> None:
+    """Lets a thread of this process run on every allowed CPU: the calling one, or the one with this native id. A new
+    thread inherits the CPUs of the thread that starts it."""
+    _pin(thread, _ALLOWED_CPUS)
+
+
+class SharedCpu:
+    """Makes the calling thread share the CPU of another thread, the leader.
+
+    The kernel chooses the CPU. From time to time both threads are released for a moment and then pinned to the leader's
+    CPU again, so that the kernel can move the leader away from a CPU that has become busy.
+    """
+
+    def __init__(self, leader: int, now: Callable[[], float] = time.monotonic) -> None:
+        """`leader` is the native id of a thread of this process; `now` returns monotonic seconds."""
+        self._leader = leader
+        self._now = now
+        self._is_pinned = False
+        #: When the placement is next changed.
+        self._due = 0.0
+
+    def share(self) -> None:
+        """Keeps both threads on one CPU. Call it often while both are busy."""
+        now = self._now()
+        if now < self._due or len(_ALLOWED_CPUS) < 2:
+            return
+        if self._due and not self._is_pinned:
+            self._is_pinned = True
+            cpus = {_current_cpu(self._leader)} & _ALLOWED_CPUS or _ALLOWED_CPUS
+            _pin(self._leader, cpus)
+            _pin(0, cpus)
+            self._due = now + MIN_STAY_SECONDS
+        else:
+            self.release()
+            self._due = now + PLACEMENT_SECONDS
+
+    def release(self) -> None:
+        """Releases both threads, because one of them is idle."""
+        self._due = 0.0
+        if self._is_pinned:
+            self._is_pinned = False
+            allow_all_cpus(self._leader)
+            allow_all_cpus()
+
+
+def _pin(thread: int, cpus: frozenset[int] | set[int]) -> None:
+    # The thread may have ended, and the system may forbid pinning. Both are harmless.
+    if cpus:
+        with suppress(OSError):
+            os.sched_setaffinity(thread, cpus)
+
+
+def _current_cpu(thread: int) -> int:
+    """Returns the CPU on which a thread of this process last ran (proc_pid_stat(5), field 39); -1 if unavailable."""
+    try:
+        return int(Path(f"/proc/self/task/{thread}/stat").read_text().rpartition(")")[2].split()[36])
+    except (OSError, ValueError, IndexError):
+        return -1
+
 
 log = logging.getLogger(__name__)
 

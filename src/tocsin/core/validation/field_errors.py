@@ -6,12 +6,116 @@ A path looks like `contact_methods[0].channel`.
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
 from difflib import get_close_matches
 from zoneinfo import ZoneInfo
 
+from tocsin.core import locale_format
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason, ReasonType
+
+# ---------- naming rules
+# The rules for names of objects: 1–100 characters, no slash, not only digits. The table checks uniqueness. Pure.
+
+
+MAX_LENGTH = 100
+
+_REQUIRED = ReasonType("name.required", "A name is required.")
+_SURROUNDING_SPACE = ReasonType("name.surrounding_space", "A name must not begin or end with a space.")
+_TOO_LONG = ReasonType("name.too_long", "A name must have at most {maximum} characters, but this one has {length}.")
+_SLASH = ReasonType("name.slash", "A name must not contain a slash (/), because names are used in URLs.")
+_CONTROL_CHARACTER = ReasonType("name.control_character", "A name must not contain line breaks or control characters.")
+_ONLY_DIGITS = ReasonType(
+    "name.only_digits", "A name must not consist of digits only, because it could be mistaken for an id."
+)
+
+#: Unicode categories of control characters, and of the line and paragraph separators.
+_CONTROL = frozenset({"Cc", "Zl", "Zp"})
+
+
+def has_control_character(text: str) -> bool:
+    """Returns whether `text` has a control character or line break, which could start a new header, row or log line."""
+    return any(unicodedata.category(character) in _CONTROL for character in text)
+
+
+def name_problem(name: str) -> Reason | None:
+    """Returns the reason why `name` is invalid, or None if it is valid."""
+    if not name.strip():
+        return _REQUIRED()
+    if name != name.strip():
+        return _SURROUNDING_SPACE()
+    if len(name) > MAX_LENGTH:
+        return _TOO_LONG(maximum=MAX_LENGTH, length=len(name))
+    if "/" in name:
+        return _SLASH()
+    if has_control_character(name):
+        return _CONTROL_CHARACTER()
+    if name.isdigit():
+        return _ONLY_DIGITS()
+    return None
+
+
+# ---------- durations
+# Parses and formats durations: the short form (`90s`, `5m`, `1h30m`, `1w`) and the form used in sentences. Pure.
+
+
+#: A longer duration is a typing error: nothing in Tocsin waits for more than ten years.
+MAX_DURATION = timedelta(days=3650)
+
+_NOT_A_DURATION = ReasonType(
+    "duration.not_a_duration", '"{text}" is not a duration. Use a format like 90s, 5m, 1h30m or 1w.'
+)
+_DURATIONS_TOO_LONG = ReasonType("duration.too_long", '"{text}" is too long. A duration can be ten years at most.')
+
+_UNITS = {
+    "w": timedelta(weeks=1),
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+}
+_PARTS = re.compile(r"\s*".join(["", *(rf"(?:(\d{{1,9}})\s*{unit})?" for unit in _UNITS), ""]), re.ASCII)
+
+#: For a JSON schema, what `parse` reads.
+PATTERN = r"^\s*(0|" + r"\s*".join(rf"([0-9]{{1,9}}\s*{unit})?" for unit in _UNITS) + r")\s*$"
+
+
+#: Formats a duration for a sentence, in English.
+describe = locale_format.english_duration
+
+
+def parse(text: object, path: str | None = None) -> timedelta:
+    """Parses whole numbers with the units w, d, h, m and s, largest first. `0` needs no unit.
+
+    Raises `Rejected("invalid_duration")` for the field `path`.
+    """
+    stripped = str(text).strip() if isinstance(text, str | int) and not isinstance(text, bool) else ""
+    if stripped == "0":
+        return timedelta()
+    match = _PARTS.fullmatch(stripped)
+    if not stripped or match is None:
+        raise Rejected("invalid_duration", _NOT_A_DURATION(text=str(text)), path)
+    amounts = zip(match.groups(), _UNITS.values(), strict=True)
+    seconds = sum(int(amount) * int(unit.total_seconds()) for amount, unit in amounts if amount is not None)
+    if seconds > MAX_DURATION.total_seconds():
+        raise Rejected("invalid_duration", _DURATIONS_TOO_LONG(text=stripped), path)
+    return timedelta(seconds=seconds)
+
+
+def write(duration: timedelta) -> str:
+    """Returns the shortest form that `parse` reads as `duration`, in whole seconds. Only exact multiples use weeks."""
+    seconds = int(duration.total_seconds())
+    if seconds < 0:
+        raise ValueError("a negative span has no written form")
+    if seconds == 0:
+        return "0m"
+    if seconds % 604_800 == 0:
+        return f"{seconds // 604_800}w"
+    return "".join(f"{amount}{unit}" for amount, unit in locale_format.split_seconds(seconds))
+
 
 #: A problem of the value at a path in a document, such as `members[0].user`.
 AT_PATH = ReasonType("field.problem", "{path}: {problem}")

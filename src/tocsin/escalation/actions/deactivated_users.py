@@ -21,9 +21,9 @@ from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation import reasons
-from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import run_store
-from tocsin.escalation.run.run_status import bring_forward
+from tocsin.escalation.run.run_state import bring_forward
+from tocsin.escalation.run.run_store import load_plans
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,7 @@ from tocsin.core.errors import Permanent
 from tocsin.core.reasons import reason_from
 from tocsin.escalation.actions import forecast
 from tocsin.escalation.actions.forecast import NextAction
-from tocsin.escalation.policy import policy_cache
-from tocsin.escalation.run import pending_pages, run_store, target_loader
+from tocsin.escalation.run import pending_pages, run_store
 from tocsin.escalation.run.run_state import ActivePause, RunState, RunStatus
 from tocsin.notify import pause as pauses
 
@@ -37,7 +36,7 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
     }
     if not rows:
         return {}
-    plans = policy_cache.load_plans(connection, {row["version_id"] for row in rows.values()})
+    plans = run_store.load_plans(connection, {row["version_id"] for row in rows.values()})
     runs: dict[int, RunState] = {}
     upcoming: dict[int, NextAction] = {}
     for alert_id, row in rows.items():
@@ -48,7 +47,7 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
             upcoming[alert_id] = NextAction(row["due_at"], reason_from(row["reason_code"], row["reason_data"]))
     runs = pending_pages.users_with_pending_pages(connection, runs, now)
     states = store.load(connection, list(runs))
-    context = target_loader.load_target_context(connection, runs.values(), now)
+    context = run_store.load_target_context(connection, runs.values(), now)
     current_pause = pauses.current_pause(connection, now)
     pause = ActivePause(current_pause.until, current_pause.reason) if current_pause else None
     for alert_id, run in runs.items():

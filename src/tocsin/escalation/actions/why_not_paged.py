@@ -10,23 +10,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.commands import PagingMode
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Person, Reason, Term, each_of, reason_from
-from tocsin.escalation import reasons
-from tocsin.escalation.policy import policy
-from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, CompiledPolicy, references
-from tocsin.escalation.policy.steps import PolicyStep
+from tocsin.escalation import policy, reasons
+from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy, PolicyStep, references
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.oncall.calculation.group_snapshot import GroupPlan
+from tocsin.oncall.calculation.resolver import GroupPlan
 from tocsin.people.member_roles import MemberRole
 
 #: At most this many timeline events are examined.

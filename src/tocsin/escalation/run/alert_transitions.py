@@ -9,12 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from tocsin.alerts.change_handlers import PagingMode, PagingStart
-from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent
+from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent, PagingMode, PagingStart
 from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
 from tocsin.core.reasons import NO_REASON, Person, Reason, Term, as_reason, joined
 from tocsin.escalation import reasons
-from tocsin.escalation.policy.policy import AcknowledgeEffect, CompiledPolicy
+from tocsin.escalation.policy import AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.run.run_state import (
     CancelPages,
     NoticeReason,
@@ -22,15 +21,13 @@ from tocsin.escalation.run.run_state import (
     RunState,
     RunStatus,
     SendNotice,
-    with_progress,
-)
-from tocsin.escalation.run.run_status import (
     acknowledgers,
     begin_run,
     continue_run,
     derive_status,
     has_required_acks,
     restart_run,
+    with_progress,
 )
 
 

@@ -1,7 +1,7 @@
 """The escalation engine: advance(run, alert, roster, now) → decision. Pure.
 
 A run's progress holds its timers; status and `due_at` are derived from progress and alert in
-`escalation.run.run_status`. The effect of alert commands on a run is in `escalation.run.alert_transitions`.
+`escalation.run.run_state`. The effect of alert commands on a run is in `escalation.run.alert_transitions`.
 """
 
 from __future__ import annotations
@@ -11,47 +11,176 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.alerts import lifecycle
-from tocsin.alerts.change_handlers import PagingMode
-from tocsin.alerts.commands import SYSTEM, AlertState, Resume
+from tocsin.alerts.commands import (
+    SYSTEM,
+    AlertState,
+    Command,
+    ExpireAcknowledgement,
+    NewEvent,
+    PagingMode,
+    Resume,
+    Unassign,
+)
 from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
-from tocsin.escalation import reasons
-from tocsin.escalation.policy import conditions
-from tocsin.escalation.policy.policy import OnExhausted
-from tocsin.escalation.policy.steps import IfEmpty, PolicyStep
-from tocsin.escalation.run import responders
-from tocsin.escalation.run.decision_builder import DecisionBuilder
+from tocsin.core.reasons import NO_REASON, Ago, Person, Reason, ReasonType, joined
+from tocsin.escalation import policy, reasons
+from tocsin.escalation.policy import IfEmpty, OnExhausted, PolicyStep
 from tocsin.escalation.run.pending_pages import ON_TIME_TOLERANCE
 from tocsin.escalation.run.run_state import (
+    ACK_REMINDER_TIMEOUT,
     ActivePause,
     NoticeReason,
     PageContact,
     PageUser,
     RunDecision,
     RunState,
+    RunStatus,
+    SendAckReminder,
     SendNotice,
-    with_progress,
-)
-from tocsin.escalation.run.run_status import (
     TimerKind,
     acknowledgers,
     begin_run,
     continue_run,
     derive_status,
     has_fired_all_steps,
+    has_required_acks,
     next_timer,
     recipient_group_rounds,
     restart_run,
+    with_progress,
 )
 from tocsin.escalation.run.target_resolution import (
     HandoverPolicy,
     ResolvedTargets,
     TargetContext,
     TargetFacts,
+    TargetUser,
     managers,
     resolve_targets,
 )
-from tocsin.notify.rules import notification_rules
+from tocsin.notify.rules import page_planner
+
+# ---------- decision builder
+# Collects what one call of the escalation engine decides. Pure.
+
+
+class DecisionBuilder:
+    """Run and alert as they are so far, and what has been decided about them."""
+
+    def __init__(self, run: RunState, alert: AlertState, context: TargetContext, now: datetime) -> None:
+        self.run, self.alert, self.context, self.now = run, alert, context, now
+        self.pause: ActivePause | None = None
+        self.pages: list[PageUser] = []
+        self.contact_pages: list[PageContact] = []
+        self.ack_reminders: list[SendAckReminder] = []
+        self.notices: list[SendNotice] = []
+        self.commands: list[Command] = []
+        self.successor: tuple[RunState, HandoverPolicy] | None = None
+        self.events: list[NewEvent] = []
+
+    def build(self) -> RunDecision:
+        """The resulting decision; in dry run it has no effects that reach anybody."""
+        if self.pause is None and self.run.progress.pause_until is not None:
+            self.run = with_progress(self.run, pause_until=None)
+        run = derive_status(self.run, self.alert, self.now, self.pause)
+        new, version = None, None
+        if self.successor is not None:
+            new, version = self.successor[0], self.successor[1].version_id
+            reason = reasons.RUN_HANDED_OVER(policy=self.successor[1].name)
+            run = replace(run, status=RunStatus.TERMINATED, due_at=None, reason=reason)
+        outcome = RunDecision(
+            run,
+            commands=tuple(self.commands),
+            events=tuple(self.events),
+            successor=new,
+            successor_version=version,
+        )
+        pages = tuple(self.pages)
+        if run.mode is PagingMode.DRY_RUN:
+            return replace(outcome, dry_run_pages=pages)
+        return replace(
+            outcome,
+            pages=pages,
+            contact_pages=tuple(self.contact_pages),
+            ack_reminders=tuple(self.ack_reminders),
+            notices=tuple(self.notices),
+        )
+
+    def log(self, kind: EventKind, reason: Reason, **data: object) -> None:
+        """Adds an event to the alert's timeline."""
+        self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY, data))
+
+
+# ---------- responders
+# Pages the assignee, reminds acknowledgers, and restarts escalation when they do not answer in time. Pure.
+
+
+def page_assignee(builder: DecisionBuilder) -> None:
+    """Pages the user to whom somebody else assigned the alert, at once, by their own notification rules."""
+    user_id, last, progress = builder.alert.owner_id, builder.alert.last_event, builder.run.progress
+    builder.run = with_progress(builder.run, assignee_page_at=None)
+    if user_id is None:
+        return
+    recipient, user = builder.context.active_users.get(user_id), builder.alert.owner
+    if recipient is None:
+        builder.log(EventKind.PAGE_FAILED, reasons.ASSIGNEE_INACTIVE(user=user), user_id=user_id)
+        return
+    is_assignment = last is not None and last.kind is EventKind.ASSIGNED
+    actor = Person(last.actor_name, last.actor_id) if last is not None and is_assignment else Person(SYSTEM.name)
+    target = TargetUser(user_id, user.name, reasons.ASSIGNEE())
+    reason = reasons.PAGED_AS_ASSIGNEE(actor=actor, user=user)
+    builder.pages.append(
+        PageUser(target, builder.now, reason, 0, 0, is_manual=True, priority=builder.alert.priority, is_assignment=True)
+    )
+    last_page_at = page_planner.last_page_at(recipient, page_planner.USER_RULES, builder.alert.priority, builder.now)
+    builder.run = with_progress(builder.run, paging_until={**progress.paging_until, user_id: last_page_at})
+    paged = reasons.ASSIGNEE_NOTIFIED(user=user)
+    if builder.run.mode is PagingMode.DRY_RUN:
+        paged = reasons.ASSIGNEE_WOULD_BE_PAGED(user=user)
+    elif progress.accept_by is not None:
+        paged = reasons.ASSIGNEE_PAGED(user=user, timeout=builder.run.plan.acknowledge_timeout)
+    builder.log(EventKind.ASSIGNEE_PAGED, paged, people=[user_id])
+
+
+def end_unaccepted_assignment(builder: DecisionBuilder) -> None:
+    """Unassigns an alert that its assignee did not accept in time: escalation restarts."""
+    note = reasons.NOT_ACCEPTED(user=builder.alert.owner, timeout=builder.run.plan.acknowledge_timeout)
+    command = Unassign(actor=SYSTEM, via=CommandChannel.POLICY, note=note)
+    builder.commands.append(command)
+    builder.alert = lifecycle.apply(builder.alert, command, builder.now).state
+    builder.run = restart_run(builder.run, builder.now)
+    builder.log(EventKind.ESCALATION_STARTED, reasons.RESTARTED())
+
+
+def send_ack_reminder(builder: DecisionBuilder, user_id: int, at: datetime) -> None:
+    """Asks a user who acknowledged whether they still work on the alert."""
+    entry = builder.alert.acknowledged[user_id]
+    progress = builder.run.progress
+    builder.run = with_progress(builder.run, ack_reminder_sent_at={**progress.ack_reminder_sent_at, user_id: at})
+    user = Person(entry.name, user_id)
+    since = max(entry.at, progress.ack_confirmed_at.get(user_id, entry.at))
+    reason = reasons.ACK_REMINDER(user=user, ago=Ago(at - since))
+    builder.ack_reminders.append(SendAckReminder(user_id, reason))
+    is_dry_run = builder.run.mode is PagingMode.DRY_RUN
+    sent = reasons.ACK_REMINDER_WOULD_BE_SENT if is_dry_run else reasons.ACK_REMINDER_SENT
+    builder.log(EventKind.ACK_REMINDER_SENT, sent(user=user, timeout=ACK_REMINDER_TIMEOUT), user_id=user_id)
+
+
+def expire_acknowledgement(builder: DecisionBuilder, user_id: int) -> None:
+    """Removes an acknowledgement whose reminder was not answered: escalation restarts or goes on."""
+    had_enough = has_required_acks(builder.run.plan, builder.alert)
+    command = ExpireAcknowledgement(actor=SYSTEM, via=CommandChannel.POLICY, user_id=user_id)
+    builder.commands.append(command)
+    builder.alert = lifecycle.apply(builder.alert, command, builder.now).state
+    reminders_sent = {user: at for user, at in builder.run.progress.ack_reminder_sent_at.items() if user != user_id}
+    builder.run = with_progress(builder.run, ack_reminder_sent_at=reminders_sent)
+    if not builder.alert.acknowledged:
+        builder.run = restart_run(builder.run, builder.now)
+        builder.log(EventKind.ESCALATION_STARTED, reasons.RESTARTED())
+    elif had_enough and not has_required_acks(builder.run.plan, builder.alert):
+        builder.run = continue_run(builder.run, builder.alert, builder.now)
+        builder.log(EventKind.ESCALATION_CONTINUED, reasons.TOO_FEW_ACKS())
+
 
 #: The interval at which a step that waits for somebody on call rechecks.
 CONDITION_RECHECK = timedelta(minutes=1)
@@ -72,7 +201,7 @@ def advance(
         if builder.run.progress.escalate_requested_at is not None:
             builder.escalate_now()
         if builder.run.progress.assignee_page_at is not None:
-            responders.page_assignee(builder)
+            page_assignee(builder)
         if builder.alert.status is not AlertStatus.ON_HOLD:
             builder.fire_due_timers(pause if pause is not None and pause.until > now else None)
     return builder.build()
@@ -115,7 +244,7 @@ class _Advance(DecisionBuilder):
             if pause is not None:
                 self._wait_for_pause_end(pause)
             else:
-                responders.end_unaccepted_assignment(self)
+                end_unaccepted_assignment(self)
         if self.alert.is_owned:
             return
         while (
@@ -132,9 +261,9 @@ class _Advance(DecisionBuilder):
                 case TimerKind.EXHAUSTION:
                     self._exhaust(at)
                 case TimerKind.ACK_REMINDER:
-                    responders.send_ack_reminder(self, timer.user_id, at)
+                    send_ack_reminder(self, timer.user_id, at)
                 case TimerKind.ACK_EXPIRY:
-                    responders.expire_acknowledgement(self, timer.user_id)
+                    expire_acknowledgement(self, timer.user_id)
 
     def _wait_for_pause_end(self, pause: ActivePause) -> None:
         self.pause = pause
@@ -194,7 +323,7 @@ class _Advance(DecisionBuilder):
         if step.when is None:
             return NO_REASON
         tags = self.context.facts.get(self.alert.id, TargetFacts()).tags
-        return conditions.unmet_condition(step.when, self.alert.priority, tags, self.context.support_hours, at)
+        return policy.unmet_condition(step.when, self.alert.priority, tags, self.context.support_hours, at)
 
     def _skip_step(self, index: int, skip_reason: Reason, at: datetime) -> None:
         """Skips a step whose condition does not hold. Its delay still applies, so that day and night steps can coexist.
@@ -250,7 +379,7 @@ class _Advance(DecisionBuilder):
         paging_until = {
             **progress.paging_until,
             **{
-                user: notification_rules.last_page_at(
+                user: page_planner.last_page_at(
                     self.context.active_users[user], step.delivery_override, self.alert.priority, at
                 )
                 for user in paged_ids

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.commands import PagingMode
 from tocsin.core.db.database import Connection
 from tocsin.escalation.run.run_state import RunState, with_progress
 

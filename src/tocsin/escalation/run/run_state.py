@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from enum import StrEnum
+from datetime import datetime, timedelta
+from enum import Enum, StrEnum, auto
 from typing import Any
 
 import msgspec
 
-from tocsin.alerts.change_handlers import PagingMode
-from tocsin.alerts.commands import Command, NewEvent
-from tocsin.alerts.states import Priority
-from tocsin.core.reasons import NO_REASON, Reason, reason_from
-from tocsin.escalation.policy.policy import CompiledPolicy
+from tocsin.alerts.commands import AlertState, Command, NewEvent, PagingMode
+from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, joined, reason_from
+from tocsin.escalation import reasons
+from tocsin.escalation.policy import AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.run.target_resolution import TargetUser
-from tocsin.notify.rules.notification_rules import USER_RULES, DeliveryOverride
+from tocsin.notify.rules.page_planner import USER_RULES, DeliveryOverride
 
 
 class RunStatus(StrEnum):
@@ -250,3 +250,220 @@ def from_row(row: Mapping[str, Any], plan: CompiledPolicy) -> RunState:
 def with_progress(run: RunState, **changes: Any) -> RunState:
     """`run` with changed progress fields."""
     return replace(run, progress=msgspec.structs.replace(run.progress, **changes))
+
+
+# ---------- run status
+# Derives a run's status, its timer and their reason from its progress and the alert. Pure.
+#
+# This is the only place that derives them, so undoing a command restores exactly the timer that was due.
+
+
+#: An acknowledgement reminder without an answer within this time counts as unanswered.
+ACK_REMINDER_TIMEOUT = timedelta(minutes=5)
+
+
+class TimerKind(Enum):
+    """The purpose of a timer."""
+
+    STEP = auto()
+    EXHAUSTION = auto()
+    ACK_REMINDER = auto()
+    ACK_EXPIRY = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """The next action of a run, and when."""
+
+    at: datetime
+    kind: TimerKind
+    user_id: int = 0
+
+
+def begin_run(
+    alert_id: int,
+    plan: CompiledPolicy,
+    mode: PagingMode,
+    priority: Priority,
+    now: datetime,
+    *,
+    recipient_users: tuple[int, ...] = (),
+    recipient_groups: tuple[int, ...] = (),
+    policy_reason: Reason = NO_REASON,
+) -> RunState:
+    """A new run of an alert created at `now`: step 1 is due after its delay. `policy_reason` is the reason for the
+    policy, or for paging nobody."""
+    due = None if mode is PagingMode.LOG_ONLY else now + plan.steps[0].after
+    return RunState(
+        alert_id=alert_id,
+        plan=plan,
+        mode=mode,
+        status=RunStatus.STOPPED if mode is PagingMode.LOG_ONLY else RunStatus.ACTIVE,
+        started_at=now,
+        due_at=due,
+        reason=_log_only_reason(policy_reason) if mode is PagingMode.LOG_ONLY else _position(plan, 0),
+        recipient_users=recipient_users,
+        recipient_groups=recipient_groups,
+        priority=priority,
+        progress=RunProgress(step_due_at=due, **policy_reason_columns(policy_reason)),
+    )
+
+
+def policy_reason_columns(reason: Reason) -> dict[str, Any]:
+    """Returns the fields of `RunProgress` that hold the reason."""
+    return {"policy_reason_code": reason.code, "policy_reason_data": reason.data}
+
+
+def restart_run(run: RunState, at: datetime) -> RunState:
+    """The run at step 1 again, as if the alert had been created at `at`, with all responses forgotten.
+
+    Users with pending pages stay busy. A log-only run is returned unchanged.
+    """
+    if run.mode is PagingMode.LOG_ONLY:
+        return run
+    paging_until = {user: until for user, until in run.progress.paging_until.items() if until > at}
+    new_progress = RunProgress(
+        step_due_at=at + run.plan.steps[0].after,
+        paging_until=paging_until,
+        cancel_on_ack_users=tuple(user for user in run.progress.cancel_on_ack_users if user in paging_until),
+        policy_reason_code=run.progress.policy_reason_code,
+        policy_reason_data=run.progress.policy_reason_data,
+    )
+    return replace(run, started_at=at, status=RunStatus.ACTIVE, progress=new_progress)
+
+
+def derive_status(run: RunState, alert: AlertState, now: datetime, pause: ActivePause | None = None) -> RunState:
+    """`run` with status, timer and reason for the alert's current state. This is the only place that derives them."""
+    status, due, reason = _derive_status_and_timer(run, alert, now, pause)
+    for requested_at in (run.progress.escalate_requested_at, run.progress.assignee_page_at):
+        if requested_at is not None and status is not RunStatus.TERMINATED:
+            due = requested_at if due is None else min(due, requested_at)
+    return replace(run, status=status, due_at=due, reason=reason)
+
+
+def _derive_status_and_timer(
+    run: RunState, alert: AlertState, now: datetime, pause: ActivePause | None
+) -> tuple[RunStatus, datetime | None, Reason]:
+    match alert.status:
+        case AlertStatus.CLOSED | AlertStatus.CANCELLED | AlertStatus.MERGED:
+            return RunStatus.TERMINATED, None, describe_end(alert)
+        case AlertStatus.ON_HOLD:
+            return RunStatus.PAUSED, alert.hold_until, reasons.ON_HOLD()
+        case AlertStatus.OPEN | AlertStatus.ASSIGNED:
+            pass
+    if run.mode is PagingMode.LOG_ONLY:
+        return RunStatus.STOPPED, None, _log_only_reason(run.progress.policy_reason)
+    if alert.is_owned:
+        accept_by = run.progress.accept_by
+        if accept_by is None:
+            return RunStatus.STOPPED, None, reasons.ALERT_ASSIGNED(user=alert.owner)
+        accept_by = accept_by if pause is None else max(accept_by, pause.until)
+        return RunStatus.STOPPED, accept_by, reasons.AWAITS_ACCEPTANCE(user=alert.owner)
+    timer = next_timer(run, alert)
+    due = timer.at if timer else None
+    if pause is not None and due is not None:
+        return RunStatus.PAUSED, max(due, pause.until), reasons.PAGING_PAUSED(why=pause.reason)
+    users = acknowledgers(alert)
+    if has_required_acks(run.plan, alert) and run.plan.effect is AcknowledgeEffect.STOP:
+        return RunStatus.STOPPED, due, reasons.STOPPED_BY_ACK(users=users)
+    paused_until = _ack_pause_ends_at(run, alert)
+    if paused_until is not None and now < paused_until:
+        return RunStatus.PAUSED, due, reasons.PAUSED_BY_ACK(users=users, pause=run.plan.pause)
+    if run.progress.step_due_at is None:
+        return RunStatus.EXHAUSTED, due, reasons.EXHAUSTED_RUN()
+    return RunStatus.ACTIVE, due, _position(run.plan, run.progress.step)
+
+
+def describe_end(alert: AlertState) -> Reason:
+    """How an alert that is not active ended."""
+    if alert.status is AlertStatus.MERGED:
+        return reasons.ALERT_MERGED(alert=AlertRef(alert.merged_into or 0))
+    return reasons.ALERT_CLOSED() if alert.status is AlertStatus.CLOSED else reasons.ALERT_CANCELLED()
+
+
+def _log_only_reason(policy_reason: Reason) -> Reason:
+    return joined(reasons.LOG_ONLY(), policy_reason, separator=" ")
+
+
+def acknowledgers(alert: AlertState) -> tuple[Person, ...]:
+    """The users who have acknowledged the alert."""
+    return tuple(Person(entry.name, user_id) for user_id, entry in alert.acknowledged.items())
+
+
+def _position(plan: CompiledPolicy, step: int) -> Reason:
+    if step >= len(plan.steps):
+        return reasons.ALL_STEPS_FIRED()
+    return reasons.NEXT_STEP(step=step + 1, steps=len(plan.steps))
+
+
+def _ack_pause_ends_at(run: RunState, alert: AlertState) -> datetime | None:
+    """Until when acknowledgements pause the steps; None when they do not."""
+    if run.plan.effect is not AcknowledgeEffect.PAUSE or not has_required_acks(run.plan, alert):
+        return None
+    return max(entry.at for entry in alert.acknowledged.values()) + run.plan.pause
+
+
+def has_required_acks(plan: CompiledPolicy, alert: AlertState) -> bool:
+    """Whether enough users have acknowledged for the policy's acknowledgement effect."""
+    return len(alert.acknowledged) >= plan.required_acks
+
+
+def recipient_group_rounds(run: RunState) -> tuple[tuple[int, ...], ...]:
+    """The recipient groups in the order in which the steps are executed: one by one, or all as one."""
+    if run.plan.groups_sequential_interval is None or len(run.recipient_groups) < 2:
+        return (run.recipient_groups,)
+    return tuple((group,) for group in run.recipient_groups)
+
+
+def has_fired_all_steps(run: RunState) -> bool:
+    """Whether every step of every pass has fired for every group, so that the end follows."""
+    progress = run.progress
+    return (
+        progress.step >= len(run.plan.steps)
+        and progress.group + 1 >= len(recipient_group_rounds(run))
+        and progress.loop_count >= run.plan.repeat_times
+    )
+
+
+def next_timer(run: RunState, alert: AlertState) -> Timer | None:
+    """The earliest timer of an unassigned alert; at equal times, acknowledgement timers come first."""
+    progress, plan = run.progress, run.plan
+    timers = []
+    for user_id, entry in alert.acknowledged.items():
+        confirmed_at = max(entry.at, progress.ack_confirmed_at.get(user_id, entry.at))
+        reminded_at = progress.ack_reminder_sent_at.get(user_id)
+        if reminded_at is not None and reminded_at >= confirmed_at:
+            timers.append(Timer(reminded_at + ACK_REMINDER_TIMEOUT, TimerKind.ACK_EXPIRY, user_id))
+        else:
+            timers.append(Timer(confirmed_at + plan.acknowledge_timeout, TimerKind.ACK_REMINDER, user_id))
+    is_stopped = has_required_acks(plan, alert) and plan.effect is AcknowledgeEffect.STOP
+    if progress.step_due_at is not None and not is_stopped:
+        at = max(progress.step_due_at, _ack_pause_ends_at(run, alert) or progress.step_due_at)
+        timers.append(Timer(at, TimerKind.EXHAUSTION if has_fired_all_steps(run) else TimerKind.STEP))
+    return min(timers, key=lambda timer: timer.at, default=None)
+
+
+def bring_forward(run: RunState, alert: AlertState, now: datetime) -> RunState:
+    """Has the next step, or the end, come at `now` rather than after its delay."""
+    if run.progress.step_due_at is None or run.progress.step_due_at <= now:
+        return run
+    return derive_status(with_progress(run, step_due_at=now), alert, now)
+
+
+def continue_run(run: RunState, alert: AlertState, now: datetime) -> RunState:
+    """Continues a run after a hold or pause.
+
+    An exhausted run starts again if the alert is unassigned and has too few acknowledgements, since it must page
+    somebody. Pages that waited are sent now, so their users stay busy until now.
+    """
+    paused_since = run.progress.paused_since
+    if run.progress.exhausted_at is not None and not alert.is_owned and not has_required_acks(run.plan, alert):
+        return restart_run(run, now)
+    paging_until = {
+        user: max(until, now) if paused_since is not None and until > paused_since else until
+        for user, until in run.progress.paging_until.items()
+    }
+    accept_by = run.progress.accept_by
+    if accept_by is not None and paused_since is not None:
+        accept_by += max(now - paused_since, timedelta())
+    return with_progress(run, paging_until=paging_until, accept_by=accept_by, paused_since=None, pause_until=None)

@@ -2,19 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
+from tocsin.alerts import store
+from tocsin.alerts.commands import SYSTEM, NewEvent
+from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
-from tocsin.core.db.json_text import as_json
-from tocsin.core.errors import Permanent
+from tocsin.core.db.database import Connection, as_json
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.models import reason_columns
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.core.stored_reason import reason_columns
-from tocsin.escalation.policy.policy import CompiledPolicy
-from tocsin.escalation.run.run_state import RunState, from_row, to_row
+from tocsin.escalation import reasons
+from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy, references
+from tocsin.escalation.policy import load as load_policy
+from tocsin.escalation.run.run_state import (
+    CancelPages,
+    NoticeReason,
+    PageUser,
+    RunDecision,
+    RunState,
+    SendNotice,
+    from_row,
+    to_row,
+)
+from tocsin.escalation.run.target_resolution import (
+    ContactTarget,
+    GroupOnCall,
+    HandoverPolicy,
+    ScheduleOnCall,
+    TargetContext,
+    TargetFacts,
+)
+from tocsin.notify.notices import Notice, queue_notice
+from tocsin.notify.pages import cancel_pages, load_administrators, load_recipients, queue_ack_reminder, queue_pages
+from tocsin.notify.registry import address_problem
+from tocsin.notify.rules import page_planner as pages
+from tocsin.notify.rules.page_planner import Recipient, Unreachable
+from tocsin.oncall import loader
+from tocsin.oncall.calculation import final_schedule
+from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.people.member_roles import MemberRole
+
+# ---------- policy cache
+# A process-wide cache of compiled policy versions. Versions are immutable, so entries never go stale.
+
+
+log = logging.getLogger(__name__)
+
+#: The capacity; least recently used versions are evicted.
+MAX_CACHED_VERSIONS = 5_000
+
+_cache: OrderedDict[tuple[str, int], CompiledPolicy] = OrderedDict()
+_lock = threading.Lock()
+
+
+def load_plans(connection: Connection, version_ids: Iterable[int | None]) -> dict[int | None, CompiledPolicy]:
+    """Returns compiled policies by version id, with at most one query. None maps to the recipients-only policy.
+
+    A version that cannot be read is absent; the caller handles its rows separately.
+    """
+    requested_ids = set(version_ids)
+    # Tests and restores use several databases in one process, and each has its own version ids.
+    database_url = database.url()
+    plans: dict[int | None, CompiledPolicy] = {None: RECIPIENTS_ONLY} if None in requested_ids else {}
+    with _lock:
+        for number in requested_ids:
+            if number is not None and (database_url, number) in _cache:
+                plans[number] = _cache[database_url, number]
+                _cache.move_to_end((database_url, number))
+    missing_ids = [number for number in requested_ids if number not in plans]
+    if missing_ids:
+        plans.update(_load(connection, database_url, missing_ids))
+    return plans
+
+
+def _load(connection: Connection, database_url: str, missing_ids: list[int | None]) -> dict[int | None, CompiledPolicy]:
+    query = "SELECT id, definition FROM escalation_policyversion WHERE id = ANY(%s)"
+    plans: dict[int | None, CompiledPolicy] = {}
+    for row in database.rows(connection, query, (missing_ids,)):
+        try:
+            plans[row["id"]] = load_policy(row["definition"])
+        except Rejected as problem:
+            # One unreadable version must not stop the runs of the others.
+            log.error("Policy version %s cannot be read: %s", row["id"], problem.detail)
+    with _lock:
+        for number, plan in plans.items():
+            if number is not None:
+                _cache[database_url, number] = plan
+        while len(_cache) > MAX_CACHED_VERSIONS:
+            _cache.popitem(last=False)
+    return plans
+
 
 _UNREADABLE_VERSION = ReasonType(
     "policy.version_unreadable", "Version {version} of the escalation policy cannot be read."
@@ -123,3 +207,335 @@ def record_failure(
         "WHERE id = %s",
         (min(failures, 32_000), error[:2000], code, as_json(data), due_at, row_id),
     )
+
+
+# ---------- target loader
+# Loads the data for finding a step's targets, for many runs at once.
+#
+# That is: who is on call, who can be reached, and the objects in the policies' conditions and final actions. The
+# number of statements is fixed, however many runs there are.
+
+
+_GROUPS = "SELECT id, name FROM people_group WHERE id = ANY(%s)"
+_CONTACTS = "SELECT id, group_id, label FROM people_groupcontact WHERE group_id = ANY(%s) ORDER BY position, id"
+_MEMBERS = "SELECT group_id, user_id FROM people_membership WHERE group_id = ANY(%s) ORDER BY group_id, position, id"
+_GROUPS_OF_SCHEDULES = "SELECT DISTINCT group_id FROM oncall_schedule WHERE id = ANY(%s)"
+_SUCCESSORS = """
+SELECT p.id, p.name, v.id AS version_id, v.definition
+FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_version_id WHERE p.id = ANY(%s)
+"""
+_FACTS = "SELECT id, tags, source_agent, owner_id FROM alerts_alert WHERE id = ANY(%s)"
+# E-mail takes precedence over username, and username over name, as for the agent named in a message.
+_AGENTS = """
+SELECT DISTINCT ON (agent) agent, u.id FROM unnest(%s::text[]) AS agent
+JOIN people_user u ON u.is_active AND NOT u.is_service_account
+AND lower(agent) IN (lower(u.email), lower(u.username), lower(u.name))
+ORDER BY agent, lower(agent) = lower(u.email) DESC, lower(agent) = lower(u.username) DESC, u.id
+"""
+
+
+def load_target_context(
+    connection: Connection, runs: Iterable[RunState], at: datetime, facts: Mapping[int, TargetFacts] | None = None
+) -> TargetContext:
+    """The targets that these runs may page or notify at `at`. `facts` overrides the data of the alerts' rows."""
+    groups: set[int] = set()
+    users: set[int] = set()
+    alert_ids: set[int] = set()
+    plans: list[CompiledPolicy] = []
+    for run in runs:
+        refs = references(run.plan)
+        groups |= {*run.recipient_groups, *refs.groups}
+        users |= {*run.recipient_users, *refs.users}
+        plans.append(run.plan)
+        if run.progress.assignee_page_at is not None or any(
+            step.assignee or (step.when is not None and step.when.tags) for step in run.plan.steps
+        ):
+            alert_ids.add(run.alert_id)
+    alert_facts = facts if facts is not None else _facts(connection, alert_ids)
+    return load(connection, groups, users, at, plans=plans, facts=alert_facts)
+
+
+def valid_until(connection: Connection, run: RunState, at: datetime, max_duration: timedelta) -> datetime:
+    """Until when the users on call for a run at `at` stay the same, at most `max_duration` after it."""
+    refs = references(run.plan)
+    schedule_rows = database.rows(connection, _GROUPS_OF_SCHEDULES, (sorted(refs.schedules),))
+    groups = {*run.recipient_groups, *refs.groups, *(row["group_id"] for row in schedule_rows)}
+    plans = loader.plans(connection, groups, at).values()
+    return min((final_schedule.next_change(plan, at, at + max_duration) for plan in plans), default=at + max_duration)
+
+
+def load(
+    connection: Connection,
+    groups: Iterable[int],
+    users: Iterable[int],
+    at: datetime,
+    *,
+    plans: Collection[CompiledPolicy] = (),
+    facts: Mapping[int, TargetFacts] | None = None,
+) -> TargetContext:
+    """The target data for these groups and users, for administrators, and for everything else that `plans` refer to."""
+    group_ids = sorted(set(groups))
+    policy_refs = [references(plan) for plan in plans]
+    on_call = loader.on_call(connection, group_ids, at)
+    groups_on_call = _groups_on_call(connection, group_ids, on_call, plans)
+    if any(step.previous_on_call for plan in plans for step in plan.steps):
+        groups_on_call = _with_previous_on_call(connection, groups_on_call, on_call)
+    schedules_on_call = _on_schedules(connection, {number for names in policy_refs for number in names.schedules}, at)
+    user_ids = {person.user_id for recipients in on_call.values() for person in recipients}
+    for group_on_call in groups_on_call.values():
+        user_ids |= {*group_on_call.members, *(user for users in group_on_call.previous.values() for user in users)}
+    user_ids |= {user for schedule in schedules_on_call.values() for user in schedule.user_ids}
+    user_ids |= {fact.assignee_id for fact in (facts or {}).values() if fact.assignee_id is not None}
+    admins = load_administrators(connection)
+    recipients = load_recipients(connection, {*users, *user_ids, *admins})
+    return TargetContext(
+        groups=groups_on_call,
+        active_users={person.id: _with_usable_methods(person) for person in recipients.values() if person.is_active},
+        admin_ids=tuple(admins),
+        schedules=schedules_on_call,
+        support_hours=loader.support_hours(connection) if any(names.support_hours for names in policy_refs) else {},
+        facts=facts or {},
+        handover_policies=_successors(connection, {number for names in policy_refs for number in names.policies}),
+        deactivated_names={person.id: person.name for person in recipients.values() if not person.is_active},
+    )
+
+
+def _with_usable_methods(person: Recipient) -> Recipient:
+    """The user with only the contact methods that can be used."""
+    usable = tuple(method for method in person.usable if address_problem(method.channel, method.address) is None)
+    return replace(person, methods=usable)
+
+
+def _groups_on_call(
+    connection: Connection,
+    groups: list[int],
+    on_call: Mapping[int, tuple[OnCall, ...]],
+    plans: Iterable[CompiledPolicy],
+) -> dict[int, GroupOnCall]:
+    if not groups:
+        return {}
+    contacts: dict[int, list[ContactTarget]] = {}
+    for row in database.rows(connection, _CONTACTS, (groups,)):
+        contacts.setdefault(row["group_id"], []).append(ContactTarget(row["id"], row["label"]))
+    members: dict[int, list[int]] = {}
+    if any(step.everybody for plan in plans for step in plan.steps):
+        for row in database.rows(connection, _MEMBERS, (groups,)):
+            members.setdefault(row["group_id"], []).append(row["user_id"])
+    return {
+        row["id"]: GroupOnCall(
+            row["id"],
+            row["name"],
+            _roles(on_call.get(row["id"], ())),
+            tuple(contacts.get(row["id"], ())),
+            tuple(members.get(row["id"], ())),
+        )
+        for row in database.rows(connection, _GROUPS, (groups,))
+    }
+
+
+def _roles(on_call: Iterable[OnCall]) -> dict[MemberRole, tuple[int, ...]]:
+    return {
+        role: tuple(person.user_id for person in holders) for role, holders in final_schedule.by_role(on_call).items()
+    }
+
+
+def _with_previous_on_call(
+    connection: Connection, groups_on_call: Mapping[int, GroupOnCall], on_call: Mapping[int, tuple[OnCall, ...]]
+) -> dict[int, GroupOnCall]:
+    """The groups, each with the users who held every role just before its current holders."""
+    result = dict(groups_on_call)
+    for group_id, group_on_call in groups_on_call.items():
+        previous_roles: dict[MemberRole, tuple[int, ...]] = {}
+        for role, holders in final_schedule.by_role(on_call.get(group_id, ())).items():
+            started_at = max((person.since for person in holders if person.since is not None), default=None)
+            if started_at is None:
+                continue
+            previous_on_call = loader.on_call(connection, [group_id], started_at - timedelta(seconds=1))
+            current_ids = {person.user_id for person in holders}
+            previous_roles[role] = tuple(
+                user for user in _roles(previous_on_call.get(group_id, ())).get(role, ()) if user not in current_ids
+            )
+        result[group_id] = replace(group_on_call, previous=previous_roles)
+    return result
+
+
+def _on_schedules(connection: Connection, schedule_ids: set[int], at: datetime) -> dict[int, ScheduleOnCall]:
+    return {
+        number: ScheduleOnCall(name, tuple(dict.fromkeys(person.user_id for person in on_call)))
+        for number, (name, on_call) in loader.on_schedules(connection, schedule_ids, at).items()
+    }
+
+
+def _facts(connection: Connection, alert_ids: set[int]) -> dict[int, TargetFacts]:
+    if not alert_ids:
+        return {}
+    rows = database.rows(connection, _FACTS, (sorted(alert_ids),))
+    agents = _agents(connection, {row["source_agent"] for row in rows if row["source_agent"]})
+    return {
+        row["id"]: TargetFacts(
+            row["tags"] if isinstance(row["tags"], dict) else {},
+            row["owner_id"] or agents.get(row["source_agent"]),
+            row["source_agent"],
+        )
+        for row in rows
+    }
+
+
+def build_facts(connection: Connection, tags: Mapping[str, str], source_agent: str) -> TargetFacts:
+    """The facts of an alert without a row, for the simulator."""
+    agent_ids = _agents(connection, {source_agent}) if source_agent else {}
+    return TargetFacts(tags, agent_ids.get(source_agent), source_agent)
+
+
+def _agents(connection: Connection, names: set[str]) -> dict[str, int]:
+    if not names:
+        return {}
+    return {row["agent"]: row["id"] for row in database.rows(connection, _AGENTS, (sorted(names),))}
+
+
+def _successors(connection: Connection, policy_ids: set[int]) -> dict[int, HandoverPolicy]:
+    if not policy_ids:
+        return {}
+    policies = {}
+    for row in database.rows(connection, _SUCCESSORS, (sorted(policy_ids),)):
+        try:
+            policies[row["id"]] = HandoverPolicy(row["name"], row["version_id"], load_policy(row["definition"]))
+        except Rejected:
+            continue  # it cannot be read: a policy that hands over to it notifies the managers instead
+    return policies
+
+
+# ---------- effects
+# Turns run decisions into outbox rows: new pages, cancelled pages, acknowledgement reminders and notices.
+#
+# Works in bulk inside the caller's transaction and sends nothing itself.
+
+
+#: The title of a notice with the alert, and the heading under which several are bundled.
+_TITLES: dict[NoticeReason, tuple[ReasonType, ReasonType]] = {
+    NoticeReason.NOBODY_ANSWERED: (reasons.TITLE_NOBODY_ANSWERED, reasons.HEADING_NOBODY_ANSWERED),
+    NoticeReason.NOBODY_TO_PAGE: (reasons.TITLE_NOBODY_PAGED, reasons.HEADING_NOBODY_PAGED),
+    NoticeReason.PRIORITY_ROSE: (reasons.TITLE_PRIORITY_ROSE, reasons.HEADING_PRIORITY_ROSE),
+    NoticeReason.MOVED: (reasons.TITLE_MOVED, reasons.HEADING_MOVED),
+}
+_RECEIVED_AS: dict[NoticeReason, ReasonType] = {
+    NoticeReason.NOBODY_ANSWERED: reasons.RECEIVED_AS_MANAGER,
+    NoticeReason.NOBODY_TO_PAGE: reasons.RECEIVED_AS_MANAGER,
+    NoticeReason.PRIORITY_ROSE: reasons.RECEIVED_AS_RESPONDER,
+    NoticeReason.MOVED: reasons.RECEIVED_AS_RESPONDER,
+}
+
+
+def apply_effects(connection: Connection, decisions: Sequence[tuple[int | None, RunDecision]], now: datetime) -> None:
+    """Writes the effects of all decisions, each with its run's row id (None: a run that is not stored yet)."""
+    _cancel(connection, [decision for _row, decision in decisions], now)
+    requests = [request for row, decision in decisions for request in _page_requests(row, decision)]
+    unreachable = list(queue_pages(connection, requests, now).unreachable)
+    ack_reminders = [
+        (decision.run.alert_id, reminder.user_id) for _row, decision in decisions for reminder in decision.ack_reminders
+    ]
+    unreachable += queue_ack_reminder(connection, ack_reminders, now)
+    store.insert_events(connection, [_page_failed_event(failure, now) for failure in unreachable])
+    _queue_notices(connection, [(d.run.alert_id, notice) for _row, d in decisions for notice in d.notices], now)
+
+
+def notify_administrators(connection: Connection, alert_id: int, why: Reason, now: datetime) -> None:
+    """E-mails the administrators that an alert's escalation is stuck, and adds it to the timeline."""
+    alert = _subjects(connection, [alert_id]).get(alert_id, f"alert #{alert_id}")
+    notice = Notice(
+        reasons.TITLE_STUCK(alert=alert),
+        why,
+        f"escalation:stuck:{alert_id}",
+        reasons.RECEIVED_AS_ADMINISTRATOR(),
+        alert_id,
+        is_urgent=True,
+    )
+    queue_notice(connection, notice, now, user_ids=load_administrators(connection))
+    reason = reasons.ADMINISTRATORS_NOTIFIED(why=why)
+    event = NewEvent(alert_id, EventKind.NOTICE_SENT, now, SYSTEM, reason, CommandChannel.POLICY)
+    store.insert_events(connection, [event])
+
+
+def _cancel(connection: Connection, decisions: Iterable[RunDecision], now: datetime) -> None:
+    """Cancels with one statement per reason: a storm that ends is one statement, not a thousand."""
+    grouped: dict[CancelPages, list[int]] = {}
+    for decision in decisions:
+        for cancel in decision.cancellations:
+            grouped.setdefault(cancel, []).append(decision.run.alert_id)
+    for cancel, alert_ids in grouped.items():
+        cancel_pages(connection, alert_ids, cancel.user_ids, cancel.reason, now, queued_since=cancel.queued_since)
+
+
+def _page_requests(row: int | None, decision: RunDecision) -> list[pages.PageRequest]:
+    alert_id = decision.run.alert_id
+    requests = [
+        pages.PageRequest(
+            alert_id,
+            page.at,
+            page.reason,
+            user_id=page.target.user_id,
+            run_id=row,
+            data=_page_data(page),
+            priority=page.priority,
+            delivery_override=page.delivery_override,
+        )
+        for page in decision.pages
+    ]
+    requests += [
+        pages.PageRequest(
+            alert_id,
+            contact.at,
+            contact.reason,
+            group_contact_id=contact.contact_id,
+            run_id=row,
+            data={"step": contact.step, "pass": contact.loop_number, "as": contact.label, "wake": contact.is_manual},
+            delivery_override=contact.delivery_override,
+        )
+        for contact in decision.contact_pages
+    ]
+    return requests
+
+
+def _page_data(page: PageUser) -> dict[str, object]:
+    data: dict[str, object] = {"as": str(page.target.capacity), "wake": page.is_manual}
+    if page.is_assignment:
+        return {**data, "assignment": True}
+    return {"step": page.step, "pass": page.loop_number, **data}
+
+
+def _page_failed_event(unreachable: Unreachable, now: datetime) -> NewEvent:
+    data = {} if unreachable.request.user_id is None else {"user_id": unreachable.request.user_id}
+    return NewEvent(
+        unreachable.request.alert_id,
+        EventKind.PAGE_FAILED,
+        now,
+        SYSTEM,
+        unreachable.reason,
+        CommandChannel.POLICY,
+        data,
+    )
+
+
+def _queue_notices(connection: Connection, pending: Sequence[tuple[int, SendNotice]], now: datetime) -> None:
+    if not pending:
+        return
+    subjects = _subjects(connection, [alert_id for alert_id, _notice in pending])
+    for alert_id, send_notice in pending:
+        title, heading = _TITLES[send_notice.notice_reason]
+        notice = Notice(
+            title=title(alert=subjects.get(alert_id, f"alert #{alert_id}")),
+            text=send_notice.why,
+            about=f"escalation:{send_notice.notice_reason}:{alert_id}",
+            reason=_RECEIVED_AS[send_notice.notice_reason](),
+            alert_id=alert_id,
+            heading=heading(),
+        )
+        queue_notice(connection, notice, now, user_ids=send_notice.user_ids)
+
+
+def _subjects(connection: Connection, alert_ids: Sequence[int]) -> dict[int, str]:
+    """How notices name each alert, such as "Acme: VPN down (#42)"."""
+    rows = connection.execute(
+        "SELECT id, client, subject FROM alerts_alert WHERE id = ANY(%s)", (list(alert_ids),)
+    ).fetchall()
+    return {row[0]: f"{f'{row[1]}: ' if row[1] else ''}{row[2]} (#{row[0]})" for row in rows}

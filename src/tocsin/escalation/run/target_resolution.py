@@ -12,10 +12,9 @@ from datetime import datetime
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import Person, Reason, ReasonType, Term, joined
 from tocsin.escalation import reasons
-from tocsin.escalation.policy.policy import CompiledPolicy
-from tocsin.escalation.policy.steps import PolicyStep
-from tocsin.notify.rules.notification_rules import Recipient, count_pages
-from tocsin.oncall.calculation.support_hours import CompiledSupportHours
+from tocsin.escalation.policy import CompiledPolicy, PolicyStep
+from tocsin.notify.rules.page_planner import Recipient, count_pages
+from tocsin.oncall.calculation.weekly_windows import CompiledSupportHours
 from tocsin.people.member_roles import MemberRole
 
 

@@ -10,14 +10,20 @@ from django.db.models import Count, QuerySet
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.field_errors import REQUIRED
 from tocsin.identity import grants
 from tocsin.identity.models import IdentityProvider, ScimGroup, ScimUser
-from tocsin.identity.scim import filters, reasons
-from tocsin.identity.scim.context import ListQuery, ScimRequest, not_found, require_version, select_documents
-from tocsin.identity.scim.documents import version_of
+from tocsin.identity.scim import filters, schema
+from tocsin.identity.scim.documents import (
+    ListQuery,
+    ScimRequest,
+    not_found,
+    require_version,
+    select_documents,
+    version_of,
+)
 from tocsin.identity.scim.provisioned_users import find_members, later_than, write_moment
 from tocsin.identity.scim.schema import GROUP, GROUP_URN, NO_DOCUMENT, invalid, read_resource, require, writable
 from tocsin.people.models import User
@@ -35,7 +41,7 @@ def read_document(body: object, _before: Mapping[str, Any] = NO_DOCUMENT) -> dic
 def create(request: ScimRequest, document: Mapping[str, Any]) -> dict[str, Any]:
     """Creates a group. Raises Rejected: "uniqueness" if the provider has one of that name."""
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         group = ScimGroup(provider=request.provider, created_at=request.now)
         _write(group, document, request)
         return get(request, str(group.pk))
@@ -67,7 +73,7 @@ def change(
     "last_administrator".
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         group = _find(request, scim_id)
         before = _to_document(group, request)
         require_version(request, before)
@@ -80,7 +86,7 @@ def change(
 def delete(request: ScimRequest, scim_id: str) -> None:
     """Deletes a group, and takes back what it gave. Raises Rejected: "not_found", "last_administrator"."""
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         group = _find(request, scim_id)
         require_version(request, _to_document(group, request, has_members=False))
         members = list(group.members.select_related("user"))
@@ -137,9 +143,9 @@ def _name(group: ScimGroup, document: Mapping[str, Any], request: ScimRequest) -
     if not name:
         raise invalid("displayName", REQUIRED())
     if len(name) > _MAX_NAME_CHARS:
-        raise invalid("displayName", reasons.TOO_LONG(maximum=_MAX_NAME_CHARS))
+        raise invalid("displayName", schema.TOO_LONG(maximum=_MAX_NAME_CHARS))
     if request.provider.scim_groups.exclude(pk=group.pk).filter(name__iexact=name).exists():
-        raise Rejected("uniqueness", reasons.GROUP_EXISTS(name=name), "displayName")
+        raise Rejected("uniqueness", schema.GROUP_EXISTS(name=name), "displayName")
     return name
 
 

@@ -12,18 +12,24 @@ from django.conf import settings
 from django.core import signing
 from django.db.models import Q, QuerySet
 
-from tocsin.access import audit, boundary, refusals
+from tocsin.access import audit, boundary
 from tocsin.access.roles import Role
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, ReasonType, reason_as_json
 from tocsin.core.validation.field_errors import REQUIRED, is_zone
 from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.identity.grants import LEAST_ROLE, granted_roles
 from tocsin.identity.models import IdentityProvider, ScimUser
-from tocsin.identity.scim import filters, reasons
-from tocsin.identity.scim.context import ListQuery, ScimRequest, not_found, require_version, select_documents
-from tocsin.identity.scim.documents import with_version
+from tocsin.identity.scim import filters, schema
+from tocsin.identity.scim.documents import (
+    ListQuery,
+    ScimRequest,
+    not_found,
+    require_version,
+    select_documents,
+    with_version,
+)
 from tocsin.identity.scim.schema import NO_DOCUMENT, USER, USER_URN, invalid, read_resource, require, writable
 from tocsin.people import addresses
 from tocsin.people.changes import users
@@ -59,12 +65,12 @@ def read_document(body: object, before: Mapping[str, Any] = NO_DOCUMENT) -> dict
 def create(request: ScimRequest, document: dict[str, Any]) -> dict[str, Any]:
     """Creates a user with the provider's default role. Raises Rejected: "uniqueness" if there is such a user."""
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         email = _login_email(document)
         _require_allowed_email(request.provider, email)
         username = document["userName"]
         if User.objects.filter(_has_login(username) | _has_login(email)).exists():
-            raise Rejected("uniqueness", reasons.USER_EXISTS(), "userName")
+            raise Rejected("uniqueness", schema.USER_EXISTS(), "userName")
         role = granted_roles(request.provider, []).role or LEAST_ROLE
         spec = {
             "username": username,
@@ -115,7 +121,7 @@ def change(
     "last_administrator".
     """
     with _recorded(request), boundary.command():
-        config_version.lock()
+        settings_store.lock()
         link = _find(request, scim_id)
         before = to_document(link, request)
         require_version(request, before)
@@ -136,7 +142,7 @@ def delete(request: ScimRequest, scim_id: str) -> None:
     """
     refused: Rejected | None = None
     with _recorded(request), boundary.command():
-        config_version.lock()
+        settings_store.lock()
         link = _links(request.provider).filter(scim_id=scim_id).first()
         if link is None:
             raise not_found(USER, scim_id)
@@ -144,7 +150,7 @@ def delete(request: ScimRequest, scim_id: str) -> None:
         user = link.user
         _require_changeable(user)
         if user.role == Role.ADMIN and not link.is_created:
-            raise Refused(user, reasons.NOT_PROVISIONED)
+            raise Refused(user, schema.NOT_PROVISIONED)
         try:
             with boundary.command():
                 users.delete_user(user, actor=request.actor, now=request.now)
@@ -155,7 +161,7 @@ def delete(request: ScimRequest, scim_id: str) -> None:
             users.change_own(link.user, {"active": False}, actor=request.actor, now=request.now)
             refused = rejected
     if refused is not None:
-        raise Rejected(refused.code, reasons.DEACTIVATED_INSTEAD(problem=refused.reason))
+        raise Rejected(refused.code, schema.DEACTIVATED_INSTEAD(problem=refused.reason))
 
 
 def find_members(request: ScimRequest, scim_ids: Sequence[str]) -> list[ScimUser]:
@@ -166,7 +172,7 @@ def find_members(request: ScimRequest, scim_ids: Sequence[str]) -> list[ScimUser
         try:
             found.append(known.get(scim_id) or _find(request, scim_id))
         except Rejected:
-            raise invalid(f"members[{number}].value", reasons.NO_SUCH_MEMBER(id=scim_id[:100])) from None
+            raise invalid(f"members[{number}].value", schema.NO_SUCH_MEMBER(id=scim_id[:100])) from None
     adopt(found, request)
     return found
 
@@ -350,15 +356,15 @@ def _require_own(link: ScimUser, changes: Mapping[str, Any], provider: IdentityP
     if link.is_created:
         return
     if user.role == Role.ADMIN and changes.keys() & {"username", "email"}:
-        raise Refused(user, reasons.ADMINISTRATOR_EMAIL)
+        raise Refused(user, schema.ADMINISTRATOR_EMAIL)
     is_believed = (
         user.email.rpartition("@")[2] in provider.allowed_domains
         and EmailAddress.objects.filter(user=user, email__login=user.email, verified=True).exists()
     )
     if "email" in changes and not is_believed:
-        raise Refused(user, reasons.LOCAL_EMAIL)
+        raise Refused(user, schema.LOCAL_EMAIL)
     if changes.get("active") is False and user.role == Role.ADMIN and not is_believed:
-        raise Refused(user, reasons.ADMINISTRATOR_ACTIVE)
+        raise Refused(user, schema.ADMINISTRATOR_ACTIVE)
 
 
 @contextmanager
@@ -367,7 +373,7 @@ def _recorded(request: ScimRequest) -> Iterator[None]:
     try:
         yield
     except Refused as refused:
-        if refusals.is_recordable(f"scim {request.provider.pk}"):
+        if audit.is_recordable(f"scim {request.provider.pk}"):
             audit.record(
                 request.actor,
                 "provisioning_refused",
@@ -382,13 +388,13 @@ def _recorded(request: ScimRequest) -> Iterator[None]:
 
 def _require_changeable(user: User) -> None:
     if user.is_break_glass:
-        raise Refused(user, reasons.BREAK_GLASS)
+        raise Refused(user, schema.BREAK_GLASS)
 
 
 def _require_allowed_email(provider: IdentityProvider, email: str) -> None:
     domain = fold_login(email.rpartition("@")[2])
     if provider.allowed_domains and domain not in provider.allowed_domains:
-        raise invalid("emails", reasons.EMAIL_DOMAIN())
+        raise invalid("emails", schema.EMAIL_DOMAIN())
 
 
 def _has_login(login: str) -> Q:

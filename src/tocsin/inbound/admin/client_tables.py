@@ -11,21 +11,19 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from tocsin.access import boundary, config_audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core import object_hooks
-from tocsin.core.config import config_version
+from tocsin.core import hooks
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.core.validation import csv_text
+from tocsin.core.validation import text_sanitizing
 from tocsin.core.validation.field_errors import raise_all
-from tocsin.core.validation.spec import Spec, SpecErrors, to_tuple
-from tocsin.core.validation.spec_types import OwnedSpec, id_of
+from tocsin.core.validation.spec import OwnedSpec, Spec, SpecErrors, id_of, to_tuple
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin.references import GROUP, POLICY, UNKNOWN_REFERENCES
 from tocsin.inbound.models import ClientTable
-from tocsin.people.models import Group
-from tocsin.people.name_lookup import find_group, names_check
+from tocsin.people.models import Group, find_group, names_check
 
 MAX_CLIENTS = 5_000
 
@@ -97,7 +95,7 @@ def save_client_table(
 ) -> ClientTable:
     """Creates a table, or updates `existing` to match the spec. Raises Rejected with the field of each problem."""
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         parsed = ClientTableSpec.read(
             spec, check=names_check(ClientTable, existing), groups=_ids(Group), policies=_ids(Policy)
         )
@@ -106,14 +104,14 @@ def save_client_table(
         table.name, table.group = parsed.name, find_group(parsed.group)
         table.clients = [client.stored() for client in parsed.clients]
         table.save()
-        config_audit.record("client_table", table, before, client_table_spec(table), actor=actor, now=now)
+        audit.record_config_audit("client_table", table, before, client_table_spec(table), actor=actor, now=now)
     return table
 
 
 def tables_using_group(group_id: int) -> list[Reason]:
     """Lists the tables that refer to or belong to the group and so prevent its deletion."""
     return [
-        object_hooks.CLIENT_TABLE(name=table.name)
+        hooks.CLIENT_TABLE(name=table.name)
         for table in ClientTable.objects.all()
         if table.group_id == group_id or any(row.get("group") == group_id for row in table.clients)
     ]
@@ -122,7 +120,7 @@ def tables_using_group(group_id: int) -> list[Reason]:
 def tables_using_policy(policy_id: int) -> list[Reason]:
     """Lists the tables that refer to the policy and so prevent its deletion."""
     return [
-        object_hooks.CLIENT_TABLE(name=table.name)
+        hooks.CLIENT_TABLE(name=table.name)
         for table in ClientTable.objects.all()
         if any(row.get("policy") == policy_id for row in table.clients)
     ]
@@ -135,7 +133,7 @@ def from_csv(text: str) -> list[dict[str, str]]:
     """
     clients: list[dict[str, str]] = []
     problems: list[Rejected] = []
-    for row_number, cells in enumerate(csv_text.read(text), start=1):
+    for row_number, cells in enumerate(text_sanitizing.read(text), start=1):
         if not any(cells) or (
             row_number == 1 and cells[0].casefold() in ("client", "client name", "client_id", "name")
         ):
@@ -152,7 +150,7 @@ def from_csv(text: str) -> list[dict[str, str]]:
 def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
     """Returns the clients as CSV, in the form that `from_csv` parses."""
     rows = [[client["client"], client.get("group", ""), client.get("escalation_policy", "")] for client in clients]
-    return csv_text.write([["client", "group", "policy"], *rows])
+    return text_sanitizing.write([["client", "group", "policy"], *rows])
 
 
 def _ids(model: type[Group] | type[Policy]) -> dict[str, int]:

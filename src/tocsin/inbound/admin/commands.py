@@ -6,29 +6,36 @@ The definition that decides about messages is versioned. A version is immutable.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from tocsin.access import boundary, config_audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import ACTIVE
-from tocsin.core import ids, object_hooks
-from tocsin.core.config import config_version, crypto
+from tocsin.catalogue.kinds import IntegrationKind, load_kinds
+from tocsin.core import hooks, ids
+from tocsin.core.config import crypto, settings_store
+from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation.field_errors import rejected_at
-from tocsin.escalation.changes import commands as policies
-from tocsin.escalation.changes import reachability
+from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
-from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, CompiledPolicy
+from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy
+from tocsin.inbound import heartbeat_schedule, heartbeats
 from tocsin.inbound.admin import references, secrets, source_conflicts, specs
 from tocsin.inbound.admin.references import GROUP, HOURS, POLICY, TABLE, USER, ReferenceNames
 from tocsin.inbound.admin.specs import ParsedIntegration
-from tocsin.inbound.config.routes import RouteAction
+from tocsin.inbound.config import registry
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.noise_settings import UNKNOWN_KIND
+from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
+from tocsin.inbound.config.registry import UnknownIntegration
+from tocsin.inbound.config.rules import RouteAction, RouteReference
 from tocsin.inbound.enums import IntegrationMode
-from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import ClientTable, DelayedAlert, Integration, IntegrationVersion
-from tocsin.people.name_lookup import find_group
+from tocsin.people.models import find_group
 
 #: What keeps an integration from being deleted.
 ACTIVE_ALERTS = ReasonType("integration.active_alerts", "{count} active alert", "{count} active alerts")
@@ -100,7 +107,7 @@ def save_integration(
     integration that the acting user may not change.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         parsed = specs.read(spec, existing)
         before = integration_state(existing) if existing else None
         key_source = source_conflicts.key_source_of(existing) if existing else None
@@ -112,7 +119,7 @@ def save_integration(
         source_conflicts.refuse_without_rights(integration, before, after, key_source_before=key_source, actor=actor)
         if before != after:
             _require_reachable(integration, parsed, now)
-        config_audit.record("integration", integration, before, after, actor=actor, now=now)
+        audit.record_config_audit("integration", integration, before, after, actor=actor, now=now)
     return integration
 
 
@@ -123,11 +130,11 @@ def delete_integration(integration: Integration, *, actor: AuditActor, now: date
     alerts, which would never open.
     """
     with boundary.command():
-        config_version.lock()
-        object_hooks.reject_if_referenced("integration", integration.pk, integration.name)
+        settings_store.lock()
+        hooks.reject_if_referenced("integration", integration.pk, integration.name)
         before = integration_state(integration)
         Integration.objects.filter(pk=integration.pk).update(current_version=None)
-        config_audit.record("integration", integration, before, None, actor=actor, now=now)
+        audit.record_config_audit("integration", integration, before, None, actor=actor, now=now)
         Integration.objects.get(pk=integration.pk).delete()
 
 
@@ -151,14 +158,14 @@ def integrations_using_policy(policy_id: int) -> list[Reason]:
     ]
 
 
-def uses_of_policy(policy_id: int) -> Iterator[reachability.PolicyUse]:
+def uses_of_policy(policy_id: int) -> Iterator[policies.PolicyUse]:
     """Yields the recipients for which integrations in mode page use the policy directly."""
     with boundary.as_viewer():
         visible = set(Integration.objects.filter(policy=policy_id).values_list("pk", flat=True))
     for integration in Integration.objects.filter(policy=policy_id, mode=IntegrationMode.PAGE):
         if not integration.settings.get(specs.ALLOW_UNREACHABLE):
-            yield reachability.PolicyUse(
-                object_hooks.INTEGRATION(name=integration.name) if integration.pk in visible else None,
+            yield policies.PolicyUse(
+                hooks.INTEGRATION(name=integration.name) if integration.pk in visible else None,
                 tuple(integration.recipient_users.values_list("pk", flat=True)),
                 tuple(integration.recipient_groups.values_list("pk", flat=True)),
             )
@@ -187,12 +194,12 @@ def integrations_using_support_hours(hours_id: int) -> list[Reason]:
 
 
 def _integration_labels(integrations: Any) -> list[Reason]:
-    return [object_hooks.INTEGRATION(name=name) for name in dict.fromkeys(integrations.values_list("name", flat=True))]
+    return [hooks.INTEGRATION(name=name) for name in dict.fromkeys(integrations.values_list("name", flat=True))]
 
 
 def _labels_of_routing_integrations(resource_type: str, object_id: int) -> list[Reason]:
     return [
-        object_hooks.INTEGRATION(name=integration.name)
+        hooks.INTEGRATION(name=integration.name)
         for integration in Integration.objects.select_related("current_version")
         if integration.current_version is not None
         and (resource_type, object_id) in set(references.ids_in_definition(integration.current_version.definition))
@@ -221,10 +228,10 @@ def _write_integration(integration: Integration, parsed: ParsedIntegration, now:
     integration.save()
     integration.recipient_users.set(spec.recipients.user_ids)
     integration.recipient_groups.set(spec.recipients.group_ids)
-    if spec.kind == schedule.KIND:
-        monitor.update_due_time(integration.pk, {**parsed.kind.default_settings, **parsed.settings}, now)
+    if spec.kind == heartbeat_schedule.KIND:
+        heartbeats.update_due_time(integration.pk, {**parsed.kind.default_settings, **parsed.settings}, now)
         if is_leaving_dry_run:
-            monitor.repeat_notice(integration.pk, now)
+            heartbeats.repeat_notice(integration.pk, now)
 
 
 def _dedup_namespace(integration: Integration, parsed: ParsedIntegration) -> str:
@@ -316,7 +323,7 @@ def _unreachable(
             )
         )
     for field_path, policy, users, groups in targets:
-        if problem := reachability.reachability_problem(_compiled_policy(policy), users, groups, now):
+        if problem := policies.reachability_problem(_compiled_policy(policy), users, groups, now):
             yield field_path, problem
 
 
@@ -330,3 +337,117 @@ def _compiled_policy(policy_id: int | None) -> CompiledPolicy:
     if policy_id is None:
         return RECIPIENTS_ONLY
     return policies.plan_of(Policy.objects.select_related("current_version").get(pk=policy_id))
+
+
+# ---------- drafts
+# Compiles an integration with a changed mapping, rules, filters, routes or dedup key, exactly as the live one.
+
+
+_DELETED = ReasonType("integration.deleted", "{integration} was deleted.")
+
+
+def compile_stored(integration: Integration) -> CompiledIntegration:
+    """Returns the live compiled integration. Raises Rejected("not_possible") if the integration was deleted."""
+    integration_registry = registry.shared_registry()
+    integration_registry.refresh()
+    try:
+        compiled = integration_registry.get(integration.pk)
+    except UnknownIntegration:
+        raise Rejected("not_possible", _DELETED(integration=integration.name)) from None
+    return compiled
+
+
+def parts_of(integration: Integration, names: ReferenceNames | None = None) -> dict[str, Any]:
+    """Returns the parts of the definition that the integration sets now, as written in a spec."""
+    spec = integration_spec(integration, names)
+    return {key: spec[key] for key in specs.DEFINITION_KEYS if key in spec}
+
+
+def compile_draft(
+    integration: Integration, parts: Mapping[str, Any], names: ReferenceNames | None = None
+) -> CompiledIntegration:
+    """Compiles the integration with `parts`: other parts stay as they are now, and an empty part falls back to the
+    kind's.
+
+    Raises Rejected or RejectedAll with the field of each problem, as saving would; Rejected("not_possible") for an
+    unknown kind.
+    """
+    reference_names = names or specs.load_reference_names()
+    kind = kind_of(integration)
+    definition = specs.stored_definition(
+        kind, {**parts_of(integration, reference_names), **parts}, integration.settings, reference_names
+    )
+    return with_stored_definition(compile_stored(integration), integration, definition, reference_names)
+
+
+def with_stored_definition(
+    compiled: CompiledIntegration, integration: Integration, stored: Mapping[str, Any], names: ReferenceNames
+) -> CompiledIntegration:
+    """Compiles the integration with a stored definition. Raises Rejected if the definition does not compile."""
+    hours: dict[RouteReference, str] = dict(names.hours.items())
+    definition = IntegrationDefinition(**{"settings": integration.settings, **stored})
+    normalizer = compile_normalizer(kind_of(integration), definition, hours)
+    return replace(compiled, normalizer=normalizer, version_id=None, problem=None)
+
+
+def kind_of(integration: Integration) -> IntegrationKind:
+    """Returns the integration's kind. Raises Rejected("not_possible") if this version of Tocsin does not know it."""
+    kind = load_kinds().get(integration.kind)
+    if kind is None:
+        raise Rejected("not_possible", UNKNOWN_KIND(kind=integration.kind))
+    return kind
+
+
+# ---------- versions
+# Saved versions of an integration's definition: compares two, and restores one as a new version.
+
+
+_NO_SUCH_VERSION = ReasonType("integration.no_such_version", "{integration} has no version {number}.")
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionChange:
+    """One part of a definition that differs between two versions; None: the kind's default."""
+
+    part: str
+    before: Any
+    after: Any
+
+
+def find_version(integration: Integration, number: int) -> IntegrationVersion:
+    """Returns the integration's version with that number. Raises Rejected("not_found")."""
+    version = integration.versions.filter(number=number).first() if number < 2**31 else None
+    if version is None:
+        raise Rejected("not_found", _NO_SUCH_VERSION(integration=integration.name, number=str(number)))
+    return version
+
+
+def describe_version(version: IntegrationVersion, names: ReferenceNames | None = None) -> dict[str, Any]:
+    """Returns a version's definition as in a spec, with names instead of ids."""
+    definition: dict[str, Any] = dict(version.definition)
+    if "mapping" in definition:
+        definition["mapping"] = specs.nest_custom_fields(definition["mapping"])
+    if references.has_names(definition):
+        definition = references.definition_with_names(definition, names or specs.load_reference_names())
+    return {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[DefinitionChange, ...]:
+    """Returns the parts in which two definitions, as `describe_version` returns them, differ."""
+    return tuple(
+        DefinitionChange(key, before.get(key), after.get(key))
+        for key in specs.DEFINITION_KEYS
+        if before.get(key) != after.get(key)
+    )
+
+
+def restore_version(integration: Integration, number: int, *, actor: AuditActor, now: datetime) -> Integration:
+    """Restores an old version's definition by saving it as a new version.
+
+    Raises Rejected("not_found"), or whatever saving raises, for example for a policy of that version that was deleted.
+    """
+    old_definition = describe_version(find_version(integration, number))
+    with settings_store.exclusive(integration):
+        current_spec = integration_spec(integration)
+        spec = {key: part for key, part in current_spec.items() if key not in specs.DEFINITION_KEYS}
+        return save_integration({**spec, **old_definition}, existing=integration, actor=actor, now=now)

@@ -20,7 +20,7 @@ from tocsin.core.reasons import Person, Reason, ReasonType
 from tocsin.inbound.deciding.state import DelayReason, WaitOutcome
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedAlert, InboundMessage
-from tocsin.inbound.storage import noise_store
+from tocsin.inbound.storage import dedup_key_store
 
 _NOT_DELAYED = ReasonType(
     "delayed_alert.not_found", "This alert is no longer delayed: it opened, closed, or was dropped."
@@ -134,7 +134,7 @@ def drop(row: DelayedAlert, *, actor: AuditActor, now: datetime) -> None:
         if not deleted_count:
             raise Rejected("not_found", _TOO_LATE())
         reason = _DROPPED(user=Person(actor.name, actor.user_id))
-        noise_store.write_wait_outcomes(connection, {key: WaitOutcome(MessageStatus.IGNORED, reason)})
+        dedup_key_store.write_wait_outcomes(connection, {key: WaitOutcome(MessageStatus.IGNORED, reason)})
         database.notify(connection, "messages")
     _record(row, "dropped", actor, now)
 

@@ -1,16 +1,18 @@
 """The statuses that an integration has received, with counts, effect, and new tickets that opened nothing; and changing
-what a status does."""
+what a status does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from tocsin.access.audit import AuditActor
 from tocsin.catalogue.kinds import Category, load_kinds
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
@@ -18,17 +20,115 @@ from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.inbound.admin import commands, specs
-from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status, with_status_action
-from tocsin.inbound.body_compression import decompress
+from tocsin.inbound.config.noise_settings import UNKNOWN_KIND
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
-from tocsin.inbound.config.reasons import UNKNOWN_KIND
-from tocsin.inbound.deciding import reasons
-from tocsin.inbound.deciding.echo_suppression import is_new_ticket_event
+from tocsin.inbound.config.rules import EventAction
+from tocsin.inbound.deciding import state
+from tocsin.inbound.deciding.state import is_new_ticket_event
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.inspect.message_explanation import normalizer_of_version
-from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.inspect import normalizer_of_version
+from tocsin.inbound.models import InboundMessage, Integration, decompress
 from tocsin.inbound.parsing.decode import decode
-from tocsin.inbound.storage.stored_messages import MessageBudget
+from tocsin.inbound.storage.messages import MessageBudget
+
+# ---------- status rules
+# What a status does under an integration's rules, and the rules after a user changes that. Pure.
+#
+# A status gets a condition of its own, `source_status equals X`, so that the rules stay readable.
+
+
+class StatusEffect(StrEnum):
+    """What a status does; the values of the buttons in the UI."""
+
+    OPEN = "open"
+    CLOSE = "close"
+    UPDATE = "update"
+
+
+def action_of_status(normalizer: Normalizer, status: str) -> StatusEffect:
+    """Returns what a message does that contains nothing but this status."""
+    match normalizer.action_of_status(status):
+        case EventAction.OPEN:
+            return StatusEffect.OPEN
+        case EventAction.CLOSE | EventAction.CANCEL:
+            return StatusEffect.CLOSE
+        case EventAction.UPDATE | EventAction.NONE:
+            return StatusEffect.UPDATE
+
+
+def with_status_action(
+    rules: Mapping[str, Any], defaults: Mapping[str, Any], status: str, effect: StatusEffect
+) -> dict[str, Any]:
+    """Returns the integration's own `rules` with `status` doing `effect`; `defaults` are the kind's rules."""
+    merged_rules = {**defaults, **rules}
+    opens, closes = _without(merged_rules.get("open"), status), _without(merged_rules.get("close"), status)
+    match effect:
+        case StatusEffect.OPEN:
+            opens, closes = _or(opens, status), _but_not(closes, status)
+        case StatusEffect.CLOSE:
+            # Close rules are evaluated before open rules: the open rule needs no exception.
+            closes = _or(closes, status)
+        case StatusEffect.UPDATE:
+            opens, closes = _but_not(opens, status), _but_not(closes, status)
+    changed_rules = dict(rules)
+    for name, rule in (("open", opens), ("close", closes)):
+        if rule == defaults.get(name):
+            changed_rules.pop(name, None)
+        else:
+            changed_rules[name] = rule
+    return changed_rules
+
+
+def _is(status: str) -> dict[str, Any]:
+    return {"field": "source_status", "operator": "equals", "value": status}
+
+
+def _same(condition: object, status: str) -> bool:
+    if not isinstance(condition, Mapping):
+        return False
+    value = condition.get("value")
+    return (
+        condition.get("field") == "source_status"
+        and condition.get("operator") == "equals"
+        and isinstance(value, str)
+        and value.casefold() == status.casefold()
+    )
+
+
+def _without(rule: Any, status: str) -> Any:
+    """Returns the rule without the conditions that were added for that status."""
+    if _same(rule, status):
+        return None
+    if isinstance(rule, Mapping) and set(rule) == {"any"}:
+        conditions = [part for part in rule["any"] if not _same(part, status)]
+        return conditions[0] if len(conditions) == 1 else {"any": conditions} if conditions else None
+    if isinstance(rule, Mapping) and set(rule) == {"all"}:
+        conditions = [part for part in rule["all"] if not (set(part) == {"not"} and _same(part["not"], status))]
+        # Such conditions may also be inside the first part, next to an exception.
+        conditions = [_without(part, status) if index == 0 else part for index, part in enumerate(conditions)]
+        conditions = [part for part in conditions if part is not None]
+        return conditions[0] if len(conditions) == 1 else {"all": conditions} if conditions else None
+    return rule
+
+
+def _or(rule: Any, status: str) -> Any:
+    if rule is None or rule is False:
+        return _is(status)
+    if rule is True:
+        return rule
+    if isinstance(rule, Mapping) and set(rule) == {"any"}:
+        return {"any": [*rule["any"], _is(status)]}
+    return {"any": [rule, _is(status)]}
+
+
+def _but_not(rule: Any, status: str) -> Any:
+    if rule is None or rule is False:
+        return rule
+    exception = {"not": _is(status)}
+    if isinstance(rule, Mapping) and set(rule) == {"all"}:
+        return {"all": [*rule["all"], exception]}
+    return {"all": [rule, exception]}
+
 
 _INVALID_STATUS = ReasonType("integration.invalid_status", "must be the name of a status, of 1 to 100 characters.")
 _STATUS_IN_OTHER_RULES = ReasonType(
@@ -49,7 +149,7 @@ _NO_STATUS_OPENS = ReasonType(
 )
 
 #: Reasons of messages that should have ended or changed an alert.
-_WITHOUT_ALERT = (reasons.NO_ALERT_TO_CLOSE.code, reasons.NO_ALERT_TO_UPDATE.code)
+_WITHOUT_ALERT = (state.NO_ALERT_TO_CLOSE.code, state.NO_ALERT_TO_UPDATE.code)
 #: Fewer may be of alerts that a user closed, or that opened before the integration was in use.
 _MIN_WITHOUT_ALERT = 3
 
@@ -121,7 +221,7 @@ def set_status(
 
     Raises what `rules_with_status` raises.
     """
-    with config_version.exclusive(integration):
+    with settings_store.exclusive(integration):
         spec = {**commands.integration_spec(integration), "rules": rules_with_status(integration, status, effect)}
         return commands.save_integration(spec, existing=integration, actor=actor, now=now)
 

@@ -12,8 +12,7 @@ from typing import Any
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.field_errors import AT_PATH, raise_all
-from tocsin.escalation.policy.conditions import NO_SUCH_SUPPORT_HOURS
-from tocsin.escalation.policy.policy import NO_SUCH_POLICY
+from tocsin.escalation.policy import NO_SUCH_POLICY, NO_SUCH_SUPPORT_HOURS
 from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
 POLICY, USER, GROUP, HOURS = "escalation policy", "user", "group", "support hours"

@@ -14,15 +14,14 @@ from pydantic import AfterValidator, Field
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import ids
-from tocsin.core.config import config_version, crypto, environment
+from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.reasons import ReasonType, as_reason
 from tocsin.core.validation.field_errors import REQUIRED, rejected_at
 from tocsin.core.validation.server_origin import is_different_origin
-from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
-from tocsin.core.validation.spec_types import Secret, list_of
-from tocsin.inbound.config import imap_url
+from tocsin.core.validation.spec import InvalidValue, Secret, Spec, SpecErrors, list_of
+from tocsin.inbound.config import compiled_integration
 from tocsin.inbound.models import Integration, PinnedSender
 
 _OVERLAP_TOO_LONG = ReasonType("integration.overlap_too_long", "The overlap is at most {maximum}.")
@@ -56,7 +55,7 @@ def _username(text: str) -> str:
 
 
 def _mailbox(url: str) -> str:
-    if url and (problem := imap_url.url_problem(url)):
+    if url and (problem := compiled_integration.url_problem(url)):
         raise InvalidValue(as_reason(problem))
     return url
 
@@ -176,7 +175,7 @@ def rotate_token(
     """
     if not timedelta() <= overlap <= MAX_OVERLAP:
         raise Rejected("invalid_duration", _OVERLAP_TOO_LONG(maximum=MAX_OVERLAP), "overlap")
-    with config_version.exclusive(integration):
+    with settings_store.exclusive(integration):
         new_token = ids.token() if token is None else validate_token(token, integration)
         if integration.token_hash and bytes(integration.token_hash) == ids.token_hash(new_token):
             raise rejected_at("token", _TOKEN_USED_BEFORE(), "invalid_token")
@@ -193,7 +192,7 @@ def rotate_token(
             group_id=integration.group_id,
             after={"old_token_until": (now + overlap).isoformat()},
         )
-        config_version.bump()
+        settings_store.bump()
     return new_token
 
 

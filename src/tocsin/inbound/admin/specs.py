@@ -24,8 +24,19 @@ from tocsin.core.validation.field_errors import (
     rejected_at,
     require_storable,
 )
-from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
-from tocsin.core.validation.spec_types import Line, ListOf, OneOf, OwnedSpec, Parsed, id_of, ids_of, list_of
+from tocsin.core.validation.spec import (
+    InvalidValue,
+    Line,
+    ListOf,
+    OneOf,
+    OwnedSpec,
+    Parsed,
+    Spec,
+    SpecErrors,
+    id_of,
+    ids_of,
+    list_of,
+)
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import references, secrets
 from tocsin.inbound.admin.references import (
@@ -37,20 +48,18 @@ from tocsin.inbound.admin.references import (
     ReferenceNames,
     ReferenceResolver,
 )
+from tocsin.inbound.conditions import ConditionSpec
 from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
 from tocsin.inbound.config.noise_settings import NoiseSpec
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
-from tocsin.inbound.config.routes import RouteSpec
-from tocsin.inbound.config.rules import RulesSpec
+from tocsin.inbound.config.rules import RouteSpec, RulesSpec
 from tocsin.inbound.enums import IntegrationMode
-from tocsin.inbound.expressions.conditions import ConditionSpec
-from tocsin.inbound.expressions.fields import FIELDS
-from tocsin.inbound.mapping.specs import MappingSpec
+from tocsin.inbound.fields import FIELDS
+from tocsin.inbound.mapping.mapping import MappingSpec
 from tocsin.inbound.mapping.templates import MAX_TEMPLATE
 from tocsin.inbound.models import ClientTable, Integration
 from tocsin.oncall.models import SupportHours
-from tocsin.people.models import Group, User
-from tocsin.people.name_lookup import names_check
+from tocsin.people.models import Group, User, names_check
 
 _UNKNOWN_FIELD = ReasonType(
     "integration.unknown_field",

@@ -28,10 +28,9 @@ from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
 from tocsin.core.reasons import ReasonType
 from tocsin.core.runtime import clock
-from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.config.credentials import stored_headers
-from tocsin.inbound.http import reasons
-from tocsin.inbound.http.ingest_service import JSON, HttpError, IngestService, headers_of
+from tocsin.inbound import ingest_service
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, stored_headers
+from tocsin.inbound.ingest_service import JSON, HttpError, IngestService, headers_of
 from tocsin.inbound.parsing.decode import LARGE, Element, decode
 
 KIND: Final = "alertmanager"
@@ -62,7 +61,7 @@ def accepts(scope: AsgiScope) -> bool:
 async def handle(service: IngestService, scope: AsgiScope, receive: Receive, send: Send) -> None:
     """Handles one group of alerts. Raises HttpError, which `error_response` renders in Alertmanager's format."""
     if scope["method"] != "POST":
-        raise HttpError(405, "method_not_allowed", reasons.POST_NEEDED(), ((b"allow", b"POST"),))
+        raise HttpError(405, "method_not_allowed", ingest_service.POST_NEEDED(), ((b"allow", b"POST"),))
     headers = headers_of(scope)
     integration = await _authenticate(service, scope, headers)
     raw_body = body = await service.read_body(scope, receive)

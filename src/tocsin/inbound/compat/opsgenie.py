@@ -8,30 +8,507 @@ https://docs.opsgenie.com/docs/alert-api
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, assert_never
 from urllib.parse import parse_qs, unquote
+from uuid import UUID
 
 import msgspec
 
 from tocsin.alerts.service import FoundAlert
+from tocsin.alerts.states import ACTIVE, AlertStatus
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.ids import uuid7
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import ReasonType, reason_from
 from tocsin.core.runtime import clock
-from tocsin.inbound.compat import opsgenie_commands, opsgenie_queries
-from tocsin.inbound.compat.opsgenie_commands import OpsgenieAction
-from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.config.credentials import stored_headers
-from tocsin.inbound.expressions.fields import text_of
-from tocsin.inbound.heartbeats import schedule
-from tocsin.inbound.heartbeats.schedule import PingKind
-from tocsin.inbound.http import heartbeat_endpoint, reasons
-from tocsin.inbound.http.ingest_service import RETRY, HttpError, IngestService, headers_of
+from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.inbound import heartbeat_schedule, webhook_endpoint
+from tocsin.inbound import ingest_service as reasons
+from tocsin.inbound.compat import alert_commands
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, stored_headers
+from tocsin.inbound.deciding.decide import prepare
+from tocsin.inbound.enums import HeartbeatHealth, IntegrationMode, MessageStatus
+from tocsin.inbound.fields import parse_moment, text_of
+from tocsin.inbound.heartbeat_schedule import PingKind
+from tocsin.inbound.ingest_service import RETRY, HttpError, IngestService, headers_of
+from tocsin.inbound.models import decompress
 from tocsin.inbound.parsing.decode import LARGE, Element, decode
 from tocsin.inbound.processing.committer import is_pending
+
+# ---------- opsgenie commands
+# The actions of Opsgenie's Alert API: the message stored for each, and the command run after it is stored.
+
+
+#: In Opsgenie's own words, which its clients show.
+_CANNOT_BE_EMPTY = ReasonType("opsgenie.field_required", "{field} can not be empty.")
+
+
+class OpsgenieAction(StrEnum):
+    """The values of a stored message's `action`."""
+
+    CREATE = "create"
+    CLOSE = "close"
+    DELETE = "delete"
+    ACKNOWLEDGE = "acknowledge"
+    UNACKNOWLEDGE = "unacknowledge"
+    SNOOZE = "snooze"
+    ESCALATE = "escalate"
+    ASSIGN = "assign"
+    NOTE = "note"
+    RESPONDER = "responder"
+    TEAM = "team"
+    UPDATE = "update"
+    TAGS = "tags"
+    DETAILS = "details"
+    ACTION = "action"
+
+
+#: Actions by method and last path segment.
+ACTIONS_BY_PATH: Final[Mapping[tuple[str, str], OpsgenieAction]] = {
+    ("POST", "acknowledge"): OpsgenieAction.ACKNOWLEDGE,
+    ("POST", "unacknowledge"): OpsgenieAction.UNACKNOWLEDGE,
+    ("POST", "close"): OpsgenieAction.CLOSE,
+    ("POST", "snooze"): OpsgenieAction.SNOOZE,
+    ("POST", "escalate"): OpsgenieAction.ESCALATE,
+    ("POST", "assign"): OpsgenieAction.ASSIGN,
+    ("POST", "responders"): OpsgenieAction.RESPONDER,
+    ("POST", "teams"): OpsgenieAction.TEAM,
+    ("POST", "notes"): OpsgenieAction.NOTE,
+    ("POST", "tags"): OpsgenieAction.TAGS,
+    ("DELETE", "tags"): OpsgenieAction.TAGS,
+    ("POST", "details"): OpsgenieAction.DETAILS,
+    ("DELETE", "details"): OpsgenieAction.DETAILS,
+    ("PUT", "message"): OpsgenieAction.UPDATE,
+    ("PUT", "description"): OpsgenieAction.UPDATE,
+    ("PUT", "priority"): OpsgenieAction.UPDATE,
+    # Older spellings of the same endpoints.
+    ("POST", "message"): OpsgenieAction.UPDATE,
+    ("POST", "description"): OpsgenieAction.UPDATE,
+    ("POST", "priority"): OpsgenieAction.UPDATE,
+}
+
+#: Actions that are carried out after the message is stored, on an alert that must be known by then.
+COMMAND_ACTIONS: Final = frozenset(
+    {
+        OpsgenieAction.ACKNOWLEDGE,
+        OpsgenieAction.UNACKNOWLEDGE,
+        OpsgenieAction.SNOOZE,
+        OpsgenieAction.ESCALATE,
+        OpsgenieAction.ASSIGN,
+        OpsgenieAction.NOTE,
+        OpsgenieAction.RESPONDER,
+        OpsgenieAction.TEAM,
+        OpsgenieAction.ACTION,
+    }
+)
+
+#: Actions that add to or remove from the alert's existing values.
+MERGED_ACTIONS: Final = frozenset({OpsgenieAction.TAGS, OpsgenieAction.DETAILS})
+
+#: Opsgenie's action name and status text of a request that was carried out.
+COMPLETED_TEXTS: Final[Mapping[OpsgenieAction, tuple[str, str]]] = {
+    OpsgenieAction.CREATE: ("Create", "Created alert"),
+    OpsgenieAction.CLOSE: ("Close", "Closed alert"),
+    OpsgenieAction.DELETE: ("Delete", "Deleted alert"),
+    OpsgenieAction.ACKNOWLEDGE: ("Acknowledge", "Acknowledged alert"),
+    OpsgenieAction.UNACKNOWLEDGE: ("UnAcknowledge", "UnAcknowledged alert"),
+    OpsgenieAction.SNOOZE: ("Snooze", "Snoozed alert"),
+    OpsgenieAction.ESCALATE: ("EscalateToNext", "Escalated alert"),
+    OpsgenieAction.ASSIGN: ("Assign", "Assigned ownership"),
+    OpsgenieAction.NOTE: ("AddNote", "Added note"),
+    OpsgenieAction.RESPONDER: ("AddResponder", "Added responder"),
+    OpsgenieAction.TEAM: ("AddTeam", "Added team"),
+    OpsgenieAction.UPDATE: ("Update", "Updated alert"),
+    OpsgenieAction.TAGS: ("AddTags", "Added tags"),
+    OpsgenieAction.DETAILS: ("AddDetails", "Added details"),
+    OpsgenieAction.ACTION: ("CustomAction", "Executed custom action"),
+}
+
+
+def message_payload(verb: OpsgenieAction, fields: Mapping[str, object]) -> dict[str, object]:
+    """Returns the message to store for a request. Raises Rejected with the unusable field."""
+    payload = {**fields, "action": verb.value}
+    match verb:
+        case OpsgenieAction.CREATE:
+            if not _text(fields.get("message")):
+                raise Rejected("invalid_request", _CANNOT_BE_EMPTY(field="Message"), "message")
+        case OpsgenieAction.SNOOZE:
+            if parse_moment(fields.get("endTime")) is None:
+                raise Rejected("invalid_request", _CANNOT_BE_EMPTY(field="End time"), "endTime")
+        case OpsgenieAction.ASSIGN:
+            if not _name(fields.get("owner")):
+                raise Rejected("invalid_request", _CANNOT_BE_EMPTY(field="Owner"), "owner")
+        case OpsgenieAction.NOTE:
+            if not _text(fields.get("note")):
+                raise Rejected("invalid_request", _CANNOT_BE_EMPTY(field="Note"), "note")
+        case _:
+            pass
+    return payload
+
+
+def merge_with_alert(
+    payload: Mapping[str, object], labels: list[str], details: Mapping[str, str], *, is_removal: bool
+) -> dict[str, object]:
+    """Returns the message with the alert's resulting tags or details. Removing the last of them has no effect."""
+    merged = dict(payload)
+    if payload["action"] == OpsgenieAction.TAGS:
+        tags = _text_list(payload.get("tags"))
+        remaining_tags = [label for label in labels if label not in tags]
+        merged["tags"] = remaining_tags if is_removal else list(dict.fromkeys([*labels, *tags]))
+    elif is_removal:
+        removed_keys = _text_list(payload.get("keys"))
+        merged["details"] = {name: value for name, value in details.items() if name not in removed_keys}
+    else:
+        new_details = payload.get("details")
+        merged["details"] = {**details, **new_details} if isinstance(new_details, Mapping) else dict(details)
+    return merged
+
+
+def _text_list(value: object) -> list[str]:
+    """Returns a list of texts; a string is split at commas, as in query parameters."""
+    items = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+    return [text for item in items if (text := _text(item))]
+
+
+def apply_verb(
+    integration: CompiledIntegration,
+    verb: OpsgenieAction,
+    alert: FoundAlert,
+    payload: Mapping[str, object],
+    now: datetime,
+) -> None:
+    """Runs the command for what the message itself does not do to the alert."""
+    user_name, note = _text(payload.get("user")), _text(payload.get("note"))
+    match verb:
+        case OpsgenieAction.ACKNOWLEDGE:
+            alert_commands.acknowledge(integration, alert, user_name, note, now)
+        case OpsgenieAction.UNACKNOWLEDGE:
+            alert_commands.unacknowledge(integration, alert, user_name, note, now)
+        case OpsgenieAction.SNOOZE:
+            until = parse_moment(payload.get("endTime"))
+            assert until is not None
+            alert_commands.snooze(integration, alert, until, user_name, note, now)
+        case OpsgenieAction.ESCALATE:
+            alert_commands.escalate(integration, alert, user_name, note, now)
+        case OpsgenieAction.ASSIGN:
+            alert_commands.assign(integration, alert, _name(payload.get("owner")), user_name, note, now)
+        case OpsgenieAction.RESPONDER | OpsgenieAction.TEAM:
+            responder = _name(payload.get("responder") or payload.get("team"))
+            text = (
+                f"Asked for {responder or 'somebody'} as well: whom an alert notifies is its escalation "
+                "policy's choice."
+            )
+            alert_commands.add_note(integration, alert, f"{text} {note}".strip(), user_name, now)
+        case OpsgenieAction.ACTION:
+            text = f"Asked for the action “{_text(payload.get('name'))}”, which is not carried out here. {note}"
+            alert_commands.add_note(integration, alert, text, user_name, now)
+        case (
+            OpsgenieAction.NOTE
+            | OpsgenieAction.CREATE
+            | OpsgenieAction.CLOSE
+            | OpsgenieAction.UPDATE
+            | OpsgenieAction.TAGS
+            | OpsgenieAction.DETAILS
+            | OpsgenieAction.DELETE
+        ):
+            alert_commands.add_note(integration, alert, note, user_name, now)
+        case _:
+            assert_never(verb)
+
+
+def _text(value: object) -> str:
+    return (text_of(value) or "").strip() if isinstance(value, str | int | float) else ""
+
+
+def _name(value: object) -> str:
+    """Returns the name in `{username}`, `{name}` or `{id}`."""
+    if not isinstance(value, Mapping):
+        return ""
+    return next((name for key in ("username", "name", "id") if (name := _text(value.get(key)))), "")
+
+
+# ---------- opsgenie queries
+# Read side of the Opsgenie-compatible API: alerts and requests of the calling integration only. Writes nothing.
+
+
+_UNKNOWN_TERM = ReasonType(
+    "opsgenie.unknown_query_term",
+    "The query “{term}” is not understood; known: status, alias, id, tinyId and priority, each with a colon.",
+)
+_NOT_A_NUMBER = ReasonType("opsgenie.not_a_number", "{name} must be a whole number.")
+
+type AlertRow = Mapping[str, Any]
+
+_MAX_ROWS: Final = 100
+
+# Counts messages that opened or repeated the alert, not commands. Messages of closed alerts are pruned eventually.
+_COLUMNS: Final = """
+(SELECT greatest(1, count(*)) FROM inbound_inboundmessage m
+ WHERE m.alert_id = a.id AND m.status IN ('Mapped Opened', 'Mapped Appended')) AS count,
+a.id, a.status, a.priority, a.subject, a.long_text, a.source_id, a.opened_at, a.last_message_at, a.closed_at,
+a.hold_until, a.owner_name, a.custom, a.tags, u.username AS owner,
+EXISTS (SELECT 1 FROM alerts_acknowledgement k WHERE k.alert_id = a.id) AS acknowledged
+"""
+_FROM: Final = "FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id"
+
+_PRIORITIES: Final = {"critical": "P1", "high": "P2", "medium": "P3", "low": "P5"}
+
+_OPEN: Final = sorted(ACTIVE | {AlertStatus.MERGED})
+
+
+class _OpsgenieResponse(msgspec.Struct):
+    action: str = ""
+
+
+def find(integration: CompiledIntegration, identifier: str, identifier_type: str) -> AlertRow | None:
+    """Finds an alert by id (the tiny id is the same) or by alias: the active alert, else the last one."""
+    with database.transaction() as connection:
+        if identifier_type == "alias":
+            return _by_alias(connection, integration, identifier)
+        if not identifier.isdecimal() or len(identifier) > 18:
+            return None
+        sql = f"SELECT {_COLUMNS} {_FROM} WHERE a.id = %s AND a.integration_id = %s"
+        return database.row(connection, sql, (int(identifier), integration.id))
+
+
+def _by_alias(connection: Connection, integration: CompiledIntegration, alias: str) -> AlertRow | None:
+    """Finds the alert by the dedup key of a message with that alias: indexed, and without a time limit."""
+    prepared = prepare(integration, Element({"action": "get", "alias": alias}, b"{}"), uuid7())
+    sql = f"""
+    SELECT {_COLUMNS} {_FROM} WHERE a.integration_id = %s AND a.id = COALESCE(
+      (SELECT id FROM alerts_alert WHERE key_hash = %s AND holds_key),
+      (SELECT last_alert FROM inbound_dedupkey WHERE key_hash = %s))
+    """
+    return database.row(connection, sql, (integration.id, prepared.key_hash, prepared.key_hash))
+
+
+def alerts(integration: CompiledIntegration, query: Mapping[str, str]) -> list[dict[str, object]]:
+    """Lists one page of the integration's alerts, newest first by default."""
+    where, values = _where(query)
+    limit, offset = _number(query, "limit", 20, _MAX_ROWS), _number(query, "offset", 0, 20_000)
+    order = "ASC" if query.get("order", "").lower() == "asc" else "DESC"
+    sql = f"SELECT {_COLUMNS} {_FROM} WHERE a.integration_id = %s {where} ORDER BY a.id {order} LIMIT %s OFFSET %s"
+    with database.transaction() as connection:
+        rows = database.rows(connection, sql, (integration.id, *values, limit, offset))
+    return [alert_summary(integration, row) for row in rows]
+
+
+def count(integration: CompiledIntegration, query: Mapping[str, str]) -> dict[str, object]:
+    """Counts the integration's alerts that match a query."""
+    where, values = _where(query)
+    with database.transaction() as connection:
+        sql = f"SELECT count(*) AS n FROM alerts_alert a WHERE a.integration_id = %s {where}"
+        row = database.row(connection, sql, (integration.id, *values))
+    return {"count": row["n"] if row else 0}
+
+
+def request_status(integration: CompiledIntegration, request_id: str) -> dict[str, object] | None:
+    """Returns the outcome of a request; None if it is unknown or still pending."""
+    try:
+        message_id = UUID(request_id)
+    except ValueError:
+        return None
+    with database.transaction() as connection:
+        row = database.row(
+            connection,
+            "SELECT status, alert_id, source_id, received_at, reason_code, reason_data, raw "
+            "FROM inbound_inboundmessage WHERE id = %s AND integration_id = %s AND status <> 'Mapping Failed'",
+            (message_id, integration.id),
+        )
+    if row is None or row["status"] == MessageStatus.PENDING:
+        return None
+    verb = _verb(decompress(row["raw"]))
+    action, completed_text = COMPLETED_TEXTS[verb]
+    is_done = row["alert_id"] is not None
+    rejection = str(reason_from(row["reason_code"], row["reason_data"]))
+    failure_text = rejection if verb is OpsgenieAction.CREATE else "Alert does not exist"
+    return {
+        "success": is_done,
+        "isSuccess": is_done,
+        "action": action,
+        "processedAt": _moment(row["received_at"]),
+        "integrationId": str(integration.id),
+        "status": completed_text if is_done else failure_text,
+        "alertId": str(row["alert_id"]) if is_done else "",
+        "alias": row["source_id"] if is_done else "",
+    }
+
+
+def _verb(raw: bytes) -> OpsgenieAction:
+    """Returns the stored message's action; UPDATE for messages that did not come through this API."""
+    try:
+        return OpsgenieAction(msgspec.json.decode(raw, type=_OpsgenieResponse).action)
+    except (msgspec.MsgspecError, ValueError):
+        return OpsgenieAction.UPDATE
+
+
+def alert_entries(
+    integration: CompiledIntegration, identifier: str, identifier_type: str, subresource: str
+) -> list[dict[str, object]] | None:
+    """Lists an alert's notes or log, newest first. Recipients are not disclosed. None for an unknown alert."""
+    alert = find(integration, identifier, identifier_type)
+    if alert is None:
+        return None
+    if subresource == "recipients":
+        return []
+    kind = "AND kind = 'replied'" if subresource == "notes" else ""
+    with database.transaction() as connection:
+        events = database.rows(
+            connection,
+            "SELECT id, at, kind, actor_name, reason_code, reason_data, data FROM alerts_alertevent "
+            f"WHERE alert_id = %s {kind} ORDER BY id DESC LIMIT %s",
+            (alert["id"], _MAX_ROWS),
+        )
+    key = "note" if subresource == "notes" else "log"
+    return [
+        {
+            key: event["data"].get("text", "")
+            if subresource == "notes"
+            else str(reason_from(event["reason_code"], event["reason_data"])),
+            "owner": event["actor_name"],
+            "createdAt": _moment(event["at"]),
+            "offset": str(event["id"]),
+            **({} if subresource == "notes" else {"type": event["kind"]}),
+        }
+        for event in events
+    ]
+
+
+def alert_summary(integration: CompiledIntegration, row: AlertRow) -> dict[str, object]:
+    """Returns an alert as in list responses."""
+    snoozed_until = row["hold_until"] if row["status"] == AlertStatus.ON_HOLD else None
+    owner = row["owner"] or row["owner_name"]
+    return {
+        "id": str(row["id"]),
+        "tinyId": str(row["id"]),
+        "alias": row["source_id"],
+        "message": row["subject"],
+        "status": "open" if row["status"] in _OPEN else "closed",
+        "acknowledged": bool(row["acknowledged"] or owner),
+        "isSeen": bool(row["acknowledged"] or owner),
+        "tags": labels(row),
+        "snoozed": snoozed_until is not None,
+        **({"snoozedUntil": _moment(snoozed_until)} if snoozed_until is not None else {}),
+        "count": row["count"],
+        "lastOccurredAt": _moment(row["last_message_at"]),
+        "createdAt": _moment(row["opened_at"]),
+        "updatedAt": _moment(row["closed_at"] or row["last_message_at"]),
+        "source": row["custom"].get("sent_by", ""),
+        "owner": owner,
+        "priority": _PRIORITIES[row["priority"]],
+        "responders": [],
+        "integration": {"id": str(integration.id), "name": integration.name, "type": "API"},
+    }
+
+
+def full_alert(integration: CompiledIntegration, row: AlertRow) -> dict[str, object]:
+    """Returns an alert with all details."""
+    return {
+        **alert_summary(integration, row),
+        "actions": [],
+        "entity": row["tags"].get("component_name", ""),
+        "description": row["long_text"],
+        "details": details(row),
+    }
+
+
+def labels(row: AlertRow) -> list[str]:
+    """Returns the alert's tags as sent: plain words, whereas Tocsin's own tags have names."""
+    return [label for label in row["custom"].get("labels", "").split(", ") if label]
+
+
+def details(row: AlertRow) -> dict[str, str]:
+    """Returns the alert's details by name."""
+    custom = row["custom"]
+    text = custom.get("properties") or custom.get("details", "")
+    try:
+        decoded = msgspec.json.decode(text)
+    except msgspec.MsgspecError:
+        # The integration has a custom mapping for details, or there are none.
+        return {"details": text} if text else {}
+    return {name: text_of(value) or "" for name, value in decoded.items()} if isinstance(decoded, dict) else {}
+
+
+#: One term of a search query: `status:open`, `alias:"web 1"`.
+_TERM: Final = re.compile(r'\s*(\w+)\s*[:=]\s*(?:"([^"]*)"|(\S+))\s*(?:and\b)?', re.IGNORECASE)
+
+
+def _where(query: Mapping[str, str]) -> tuple[str, list[object]]:
+    """Returns a search query as SQL. Raises HttpError for unknown terms: a wrong list would be worse than an error."""
+    text, offset = sanitize(query.get("query", "")).strip(), 0
+    where, values = "", list[object]()
+    while offset < len(text):
+        term = _TERM.match(text, offset)
+        if term is None:
+            raise _invalid_query(text[offset:])
+        offset = term.end()
+        name, value = term.group(1).lower(), term.group(2) if term.group(2) is not None else term.group(3)
+        match name, value.lower():
+            case "status", "open":
+                where += " AND a.status = ANY(%s)"
+                values.append(_OPEN)
+            case "status", "closed":
+                where += " AND NOT a.status = ANY(%s)"
+                values.append(_OPEN)
+            case "alias", _:
+                where += " AND a.source_id = %s"
+                values.append(value)
+            case (("tinyid" | "id" | "alertid"), number) if number.isdecimal() and len(number) < 19:
+                where += " AND a.id = %s"
+                values.append(int(number))
+            case "priority", level if level.upper() in _PRIORITIES.values():
+                where += " AND a.priority = ANY(%s)"
+                values.append([priority for priority, code in _PRIORITIES.items() if code == level.upper()])
+            case _:
+                raise _invalid_query(f"{name}:{value}")
+    return where, values
+
+
+def _invalid_query(term: str) -> HttpError:
+    return HttpError(422, "invalid_query", _UNKNOWN_TERM(term=term[:80]))
+
+
+def _number(query: Mapping[str, str], name: str, default: int, maximum: int) -> int:
+    text = query.get(name, "")
+    if not text:
+        return default
+    if not text.isdecimal() or len(text) > 9:
+        raise HttpError(422, "invalid_query", _NOT_A_NUMBER(name=name))
+    return min(int(text), maximum)
+
+
+def _moment(at: datetime) -> str:
+    """Formats as ISO 8601 in UTC with milliseconds."""
+    return f"{at.isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
+
+
+def show_heartbeat(integration: CompiledIntegration) -> dict[str, object]:
+    """Returns a heartbeat integration as Opsgenie's API shows a heartbeat."""
+    planned = heartbeat_schedule.parse_schedule(integration.settings)
+    with database.transaction() as connection:
+        row = database.row(
+            connection, "SELECT health FROM inbound_heartbeat WHERE integration_id = %s", (integration.id,)
+        )
+    minutes, seconds = divmod(int(planned.interval.total_seconds()), 60)
+    return {
+        "name": integration.name,
+        "description": str(planned.description),
+        # Opsgenie has no shorter unit.
+        "interval": max(1, minutes + bool(seconds)),
+        "intervalUnit": "minutes",
+        "enabled": integration.mode is not IntegrationMode.DISABLED,
+        "expired": row is not None and row["health"] == HeartbeatHealth.LATE,
+    }
+
 
 KIND: Final = "opsgenie"
 
@@ -117,19 +594,17 @@ async def _authenticate(ingest_service: IngestService, headers: dict[str, str]) 
 async def _handle_query(request: OpsgenieRequest, send: Send) -> None:
     match request.path_segments:
         case []:
-            data: object = await asyncio.to_thread(opsgenie_queries.alerts, request.integration, request.query)
+            data: object = await asyncio.to_thread(alerts, request.integration, request.query)
         case ["count"]:
-            data = await asyncio.to_thread(opsgenie_queries.count, request.integration, request.query)
+            data = await asyncio.to_thread(count, request.integration, request.query)
         case ["requests", request_id]:
-            data = await asyncio.to_thread(opsgenie_queries.request_status, request.integration, request_id)
+            data = await asyncio.to_thread(request_status, request.integration, request_id)
         case [identifier]:
-            alert = await asyncio.to_thread(
-                opsgenie_queries.find, request.integration, identifier, _identifier_type(request)
-            )
-            data = None if alert is None else opsgenie_queries.full_alert(request.integration, alert)
+            alert = await asyncio.to_thread(find, request.integration, identifier, _identifier_type(request))
+            data = None if alert is None else full_alert(request.integration, alert)
         case [identifier, ("notes" | "logs" | "recipients") as subresource]:
             data = await asyncio.to_thread(
-                opsgenie_queries.alert_entries, request.integration, identifier, _identifier_type(request), subresource
+                alert_entries, request.integration, identifier, _identifier_type(request), subresource
             )
         case _:
             raise _no_such_path()
@@ -147,7 +622,7 @@ async def _handle_command(ingest_service: IngestService, request: OpsgenieReques
         body = await ingest_service.decompress_body(request.headers, body)
     except Rejected as rejected:
         raise _not_processable(rejected) from None
-    verb, identifier, query_fields = _verb(request)
+    verb, identifier, query_fields = _verb_opsgenie(request)
     try:
         fields = await asyncio.to_thread(_payload, body) if len(body) > LARGE else _payload(body)
     except Rejected as rejected:
@@ -158,17 +633,15 @@ async def _handle_command(ingest_service: IngestService, request: OpsgenieReques
         raise _not_processable(rejected) from None
     problem: Rejected | None = None
     try:
-        payload = opsgenie_commands.message_payload(verb, {**fields, **query_fields})
+        payload = message_payload(verb, {**fields, **query_fields})
     except Rejected as rejected:
         payload, problem = {**fields, **query_fields, "action": verb.value}, rejected
-    if verb in opsgenie_commands.MERGED_ACTIONS and identifier is not None and problem is None:
-        current_alert = await asyncio.to_thread(
-            opsgenie_queries.find, request.integration, identifier, _identifier_type(request)
-        )
+    if verb in MERGED_ACTIONS and identifier is not None and problem is None:
+        current_alert = await asyncio.to_thread(find, request.integration, identifier, _identifier_type(request))
         if current_alert is not None:
             is_removal = request.method == "DELETE"
-            current_values = (opsgenie_queries.labels(current_alert), opsgenie_queries.details(current_alert))
-            payload = opsgenie_commands.merge_with_alert(payload, *current_values, is_removal=is_removal)
+            current_values = (labels(current_alert), details(current_alert))
+            payload = merge_with_alert(payload, *current_values, is_removal=is_removal)
     alias = payload.get("alias") if identifier is None else await _alias(request, identifier)
     if alias is None and identifier is not None:
         # Like Opsgenie: the request is accepted, and the unknown alert shows in the request's status.
@@ -186,16 +659,16 @@ async def _handle_command(ingest_service: IngestService, request: OpsgenieReques
         errors = {problem.field or "body": problem.detail}
         await _respond(request, send, 422, {"message": _NOT_PROCESSABLE, "errors": errors})
         return
-    if is_pending(ingest_result.results) and verb in opsgenie_commands.COMMAND_ACTIONS:
+    if is_pending(ingest_result.results) and verb in COMMAND_ACTIONS:
         raise HttpError(503, "not_stored", reasons.BEING_CHANGED(), RETRY)
     alert_id = ingest_result.results[0].alert_id
     if alert_id is not None:
         alert = FoundAlert.by_tocsin(alert_id)
-        await asyncio.to_thread(opsgenie_commands.apply_verb, request.integration, verb, alert, payload, clock.now())
+        await asyncio.to_thread(apply_verb, request.integration, verb, alert, payload, clock.now())
     await _respond(request, send, 202, {"result": "Request will be processed"})
 
 
-def _verb(request: OpsgenieRequest) -> tuple[OpsgenieAction, str | None, dict[str, object]]:
+def _verb_opsgenie(request: OpsgenieRequest) -> tuple[OpsgenieAction, str | None, dict[str, object]]:
     """Returns the action, the alert's identifier (None: a new alert), and the fields given in path and query."""
     query_fields: dict[str, object] = {
         name: request.query[name] for name in ("user", "source", "note", "tags", "keys") if name in request.query
@@ -208,7 +681,7 @@ def _verb(request: OpsgenieRequest) -> tuple[OpsgenieAction, str | None, dict[st
         case "POST", [identifier, "actions", action]:
             return OpsgenieAction.ACTION, identifier, {"name": action}
         case (("POST" | "PUT" | "DELETE"), [identifier, segment]):
-            verb = opsgenie_commands.ACTIONS_BY_PATH.get((request.method, segment))
+            verb = ACTIONS_BY_PATH.get((request.method, segment))
             if verb is not None:
                 return verb, identifier, query_fields if request.method == "DELETE" else {}
     raise _no_such_path()
@@ -217,7 +690,7 @@ def _verb(request: OpsgenieRequest) -> tuple[OpsgenieAction, str | None, dict[st
 async def _alias(request: OpsgenieRequest, identifier: str) -> str | None:
     if _identifier_type(request) == "alias":
         return identifier
-    alert = await asyncio.to_thread(opsgenie_queries.find, request.integration, identifier, _identifier_type(request))
+    alert = await asyncio.to_thread(find, request.integration, identifier, _identifier_type(request))
     return None if alert is None else str(alert["source_id"])
 
 
@@ -250,7 +723,7 @@ async def _handle_ping(ingest_service: IngestService, request: OpsgenieRequest, 
         raise _no_such_path()
     heartbeat = _heartbeat(ingest_service, request.integration, request.path_segments[0])
     if heartbeat is not None:
-        ingest_result = await heartbeat_endpoint.record_ping(ingest_service, heartbeat, PingKind.BEAT, None, {})
+        ingest_result = await webhook_endpoint.record_ping(ingest_service, heartbeat, PingKind.BEAT, None, {})
         request.request_id = ingest_result.incoming[0].id
     # Opsgenie answers the same for an unknown heartbeat.
     await _respond(request, send, 202, {"result": "PONG - Heartbeat received"})
@@ -260,7 +733,7 @@ async def _describe_heartbeat(ingest_service: IngestService, request: OpsgenieRe
     heartbeat = _heartbeat(ingest_service, request.integration, request.path_segments[0])
     if heartbeat is None:
         raise HttpError(404, "not_found", _UNKNOWN_HEARTBEAT())
-    data = await asyncio.to_thread(opsgenie_queries.heartbeat, heartbeat)
+    data = await asyncio.to_thread(show_heartbeat, heartbeat)
     await _respond(request, send, 200, {"data": data})
 
 
@@ -268,7 +741,7 @@ def _heartbeat(
     ingest_service: IngestService, integration: CompiledIntegration, name: str
 ) -> CompiledIntegration | None:
     """Returns the heartbeat integration with that name, or the one that the token belongs to."""
-    if integration.normalizer.kind.name == schedule.KIND:
+    if integration.normalizer.kind.name == heartbeat_schedule.KIND:
         return integration
     if integration.normalizer.kind.name != KIND:
         raise HttpError(401, "unauthenticated", _UNAUTHENTICATED())
@@ -276,7 +749,7 @@ def _heartbeat(
     matching = (
         candidate
         for candidate in integrations
-        if candidate.normalizer.kind.name == schedule.KIND and candidate.name.casefold() == name.casefold()
+        if candidate.normalizer.kind.name == heartbeat_schedule.KIND and candidate.name.casefold() == name.casefold()
     )
     return next(matching, None) if integration.settings.get("pings", True) else None
 

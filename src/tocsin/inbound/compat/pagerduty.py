@@ -19,14 +19,65 @@ from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
 from tocsin.core.reasons import Reason, ReasonType, joined
 from tocsin.core.runtime import clock
-from tocsin.inbound.compat import alert_commands, nagios
-from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.config.credentials import stored_headers
-from tocsin.inbound.expressions.fields import text_of
-from tocsin.inbound.http import reasons
-from tocsin.inbound.http.ingest_service import RETRY, HttpError, IngestService, headers_of
+from tocsin.inbound import ingest_service as reasons
+from tocsin.inbound.compat import alert_commands
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, stored_headers
+from tocsin.inbound.fields import text_of
+from tocsin.inbound.ingest_service import RETRY, HttpError, IngestService, headers_of
 from tocsin.inbound.parsing.decode import LARGE, Element, decode
 from tocsin.inbound.processing.committer import is_pending
+
+# ---------- nagios
+# Notifications of PagerDuty's agent for Nagios and Icinga (`pagerduty_nagios.pl`), as events of the Events API v1.
+#
+# The agent posts a form to `/nagios/2010-04-15/create_event`: the macros of the notification without their prefix
+# (`HOSTNAME`, `SERVICESTATE`, …) and `pd_nagios_object` (`service` or `host`). `CONTACTPAGER` is the routing key. It
+# deletes what is answered 4xx from its queue, and repeats what is answered 5xx. Pure.
+#
+# https://www.pagerduty.com/docs/guides/nagios-perl-integration-guide/
+
+
+#: Types of notification that say nothing about a problem. Any other type opens, so that none is lost.
+_INFORMATION: Final = ("DOWNTIME", "FLAPPING")
+_EVENT_TYPES: Final = {"RECOVERY": "resolve", "ACKNOWLEDGEMENT": "acknowledge"}
+_SEVERITIES: Final = {"CRITICAL": "critical", "DOWN": "critical", "UNREACHABLE": "critical", "WARNING": "warning"}
+
+
+def to_event(macros: Mapping[str, object]) -> dict[str, object]:
+    """Returns the notification as an event of version 1, with its key as `service_key`."""
+    fields = {name: str(value) for name, value in macros.items()}
+    service_key = fields.pop("CONTACTPAGER", "")
+    host = fields.get("HOSTNAME", "")
+    service = fields.get("SERVICEDESC", "") if fields.get("pd_nagios_object") != "host" else ""
+    state = fields.get("SERVICESTATE", "") if service else fields.get("HOSTSTATE", "")
+    key = f"event_source=service;host_name={host};service_desc={service}"
+    output = fields.get("SERVICEOUTPUT") if service else fields.get("HOSTOUTPUT")
+    return {
+        "service_key": service_key,
+        "event_type": _event_type(fields.get("NOTIFICATIONTYPE", "").upper()),
+        "incident_key": key if service else f"event_source=host;host_name={host}",
+        "description": f"{f'{service} on {host}' if service else host} is {state or 'in trouble'}",
+        "client": "Nagios",
+        "details": {
+            "host": host,
+            "severity": _SEVERITIES.get(state.upper(), "error"),
+            **({"description": output} if output else {}),
+            **fields,
+        },
+    }
+
+
+def names_host(event: Mapping[str, object]) -> bool:
+    """Returns whether an event that `to_event` made says what it is about."""
+    details = event["details"]
+    return isinstance(details, Mapping) and bool(details["host"])
+
+
+def _event_type(notification_type: str) -> str:
+    if notification_type.startswith(_INFORMATION):
+        return "change"
+    return _EVENT_TYPES.get(notification_type, "trigger")
+
 
 KIND: Final = "pagerduty"
 
@@ -38,7 +89,7 @@ PATHS: Final = (EVENTS, CHANGES, EVENTS_V1, EVENTS_NAGIOS)
 _VERSION_1: Final = (EVENTS_V1, EVENTS_NAGIOS)
 
 _ACTIONS: Final = ("trigger", "acknowledge", "resolve")
-_SEVERITIES: Final = ("critical", "error", "warning", "info")
+_PAGERDUTY_SEVERITIES: Final = ("critical", "error", "warning", "info")
 _MAX_KEY: Final = 255
 
 #: In PagerDuty's own words, which its clients show.
@@ -91,7 +142,7 @@ async def _event(ingest_service: IngestService, scope: AsgiScope, body: bytes, s
     content_type = headers.get("content-type") if path == EVENTS_NAGIOS else None
     event = await asyncio.to_thread(_parse, body, content_type) if len(body) > LARGE else _parse(body, content_type)
     if path == EVENTS_NAGIOS:
-        event = nagios.to_event(event)
+        event = to_event(event)
     key_name = "service_key" if path in _VERSION_1 else "routing_key"
     token = event.pop(key_name, None) or headers.get("x-routing-key")
     if not isinstance(token, str) or not token:
@@ -103,7 +154,7 @@ async def _event(ingest_service: IngestService, scope: AsgiScope, body: bytes, s
         event["event_action"] = "change"
         problems = _problems_of_change(event)
     elif path == EVENTS_NAGIOS:
-        problems = [] if nagios.names_host(event) else [_FIELD_REQUIRED(field="HOSTNAME")]
+        problems = [] if names_host(event) else [_FIELD_REQUIRED(field="HOSTNAME")]
     elif path == EVENTS_V1:
         problems = _problems_v1(event)
     else:
@@ -199,8 +250,8 @@ def _problems(event: PagerdutyEvent) -> list[Reason]:
         if not str(payload.get(name) or "").strip()
     ]
     severity = payload.get("severity")
-    if severity and str(severity).lower() not in _SEVERITIES:
-        problems.append(_INVALID_SEVERITY(severities=", ".join(_SEVERITIES)))
+    if severity and str(severity).lower() not in _PAGERDUTY_SEVERITIES:
+        problems.append(_INVALID_SEVERITY(severities=", ".join(_PAGERDUTY_SEVERITIES)))
     return problems
 
 

@@ -2,21 +2,262 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import partial
 from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 from tocsin.alerts.commands import Actor
-from tocsin.alerts.source import TicketAgent
+from tocsin.alerts.lifecycle import TicketAgent
 from tocsin.alerts.states import ActorKind, Priority
+from tocsin.core.config.environment import Network
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.credentials import Credentials
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
+from tocsin.inbound.config.noise_settings import CLIENT_IN_TABLE, CLIENT_NOT_IN_TABLE, CLIENT_TABLE_DELETED, NO_CLIENT
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
-from tocsin.inbound.config.routes import RouteReference
+from tocsin.inbound.config.rules import RouteChoice, RouteReference
 from tocsin.inbound.enums import IntegrationMode
-from tocsin.inbound.maintenance.windows import IntegrationWindow
+from tocsin.inbound.maintenance import IntegrationWindow
+
+# ---------- imap url
+# Parses the URL of a mailbox to poll: `imaps://user@host:993/INBOX`. Pure.
+#
+# `imap+starttls://` upgrades to TLS after the greeting; `imap://` is for servers on a private network only.
+
+
+_PORTS = {"imaps": 993, "imap+starttls": 143, "imap": 143}
+
+_INVALID_URL = ReasonType(
+    "mailbox.invalid_url", "must look like {example}, with {escaped} for an @ in the user's name."
+)
+_HAS_PASSWORD = ReasonType("mailbox.url_has_password", "must not contain the password; use the password field.")
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxSettings:
+    """A mailbox to poll. `is_tls`: TLS from the first byte; `is_starttls`: TLS after the greeting."""
+
+    host: str
+    port: int
+    user: str
+    folder: str
+    is_tls: bool
+    is_starttls: bool = False
+
+
+def read(text: str) -> MailboxSettings:
+    """Parses a mailbox URL. Raises Rejected."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise _invalid_url() from None
+    if parts.scheme not in _PORTS or not host or not parts.username:
+        raise _invalid_url()
+    if parts.password:
+        raise Rejected("invalid", _HAS_PASSWORD())
+    folder = unquote(parts.path.strip("/")) or "INBOX"
+    is_tls, is_starttls = parts.scheme == "imaps", parts.scheme == "imap+starttls"
+    return MailboxSettings(host, port or _PORTS[parts.scheme], unquote(parts.username), folder, is_tls, is_starttls)
+
+
+def url_problem(text: str) -> Reason:
+    """Returns what is wrong with a mailbox URL; `NO_REASON` if it is valid."""
+    try:
+        read(text)
+    except Rejected as problem:
+        return problem.reason
+    return NO_REASON
+
+
+def _invalid_url() -> Rejected:
+    return Rejected("invalid", _INVALID_URL(example="imaps://user@mail.example.org/INBOX", escaped="%40"))
+
+
+# ---------- credentials
+# Checks sender credentials beyond the webhook URL: Basic auth, a header, a signature, networks. Pure.
+
+
+#: Request headers stored with a message.
+STORED_HEADERS = frozenset(
+    {
+        "content-type",
+        "content-length",
+        "user-agent",
+        "x-request-id",
+        "x-forwarded-for",
+        "x-halo-event",
+        "x-github-event",
+        "x-gitlab-event",
+        "date",
+    }
+)
+
+MAX_HEADER = 300
+
+#: A signed timestamp further from now is rejected as a replay.
+MAX_AGE = timedelta(minutes=5)
+
+#: The name in the log for the check of the sender's IP address.
+ADDRESS = "sender's address"
+
+#: A sender's own signature scheme: (body, headers, secret, now) → whether the signature is valid.
+type SignatureCheck = Callable[[bytes, Mapping[str, str], str, datetime], bool]
+
+
+class CredentialStatus(StrEnum):
+    """The result of checking one credential."""
+
+    VALID = "present, valid"
+    INVALID = "present, not valid"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The credentials required, each only if set. Secrets are kept out of `repr`."""
+
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    header: str = ""
+    header_value: str = field(default="", repr=False)
+    signature_header: str = ""
+    signature_secret: str = field(default="", repr=False)
+    #: The header with the timestamp that the signature covers; "": it covers the body alone, so replays are possible.
+    timestamp_header: str = ""
+    #: Not a sender's credential: the mailbox to poll for the integration, and its password.
+    mailbox: str = ""
+    mailbox_password: str = field(default="", repr=False)
+    #: Networks that requests may come from; (): any.
+    networks: tuple[Network, ...] = ()
+
+    @property
+    def are_required(self) -> bool:
+        """Whether anything besides the webhook URL is required."""
+        return bool(self.password or self.username or self.header or self.signature_header or self.networks)
+
+    def check(
+        self,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        address: str | None = None,
+        is_signed: SignatureCheck | None = None,
+        now: datetime | None = None,
+    ) -> dict[str, CredentialStatus]:
+        """Returns the result for each required credential by lower-case header name. All must be VALID.
+
+        `address` is the sender's IP address. `is_signed`, called with `now`, replaces HMAC-SHA256 over the body. A
+        signed timestamp must be at most MAX_AGE from `now`.
+        """
+        results: dict[str, CredentialStatus] = {}
+        if self.username or self.password:
+            results["authorization"] = self._basic(headers.get("authorization"))
+        if self.header:
+            name = self.header.lower()
+            results[name] = _check_value(headers.get(name), self.header_value)
+        if self.signature_header:
+            name = self.signature_header.lower()
+            if is_signed is not None and now is not None and name in headers:
+                is_valid = is_signed(body, headers, self.signature_secret, now)
+                results[name] = CredentialStatus.VALID if is_valid else CredentialStatus.INVALID
+            else:
+                results[name] = self._signature(headers.get(name), body, headers)
+            if self.timestamp_header:
+                name = self.timestamp_header.lower()
+                results[name] = _check_timestamp(headers.get(name), now)
+        if self.networks:
+            results[ADDRESS] = CredentialStatus.VALID if _is_in(address, self.networks) else CredentialStatus.INVALID
+        return results
+
+    def _basic(self, value: str | None) -> CredentialStatus:
+        """Checks Basic auth (RFC 7617): "Basic " and base64 of user:password in UTF-8."""
+        if value is None:
+            return CredentialStatus.MISSING
+        scheme, _, encoded = value.partition(" ")
+        try:
+            decoded = base64.b64decode(encoded.strip(), validate=True)
+        except (binascii.Error, ValueError):
+            return CredentialStatus.INVALID
+        expected = f"{self.username}:{self.password}".encode()
+        is_valid = scheme.lower() == "basic" and hmac.compare_digest(decoded, expected)
+        return CredentialStatus.VALID if is_valid else CredentialStatus.INVALID
+
+    def _signature(self, value: str | None, body: bytes, headers: Mapping[str, str]) -> CredentialStatus:
+        """Checks HMAC-SHA256 of the body, in hex or base64, with an optional `sha256=` prefix.
+
+        With a timestamp header, the signed text is `TIME:BODY` as in Grafana, or `TIME.BODY` as in Stripe and Standard
+        Webhooks:
+        https://grafana.com/docs/grafana/latest/alerting/configure-notifications/manage-contact-points/integrations/webhook-notifier/
+        """
+        if value is None:
+            return CredentialStatus.MISSING
+        signed = [body]
+        if self.timestamp_header:
+            time = headers.get(self.timestamp_header.lower(), "").encode("latin-1", "replace")
+            signed = [time + separator + body for separator in (b":", b".")]
+        signature = value.strip().removeprefix("sha256=")
+        digests = [hmac.new(self.signature_secret.encode(), text, hashlib.sha256).digest() for text in signed]
+        is_valid = any(
+            _is_equal(signature.lower(), digest.hex()) or _is_equal(signature, base64.b64encode(digest).decode())
+            for digest in digests
+        )
+        return CredentialStatus.VALID if is_valid else CredentialStatus.INVALID
+
+
+def stored_headers(headers: Mapping[str, str], results: Mapping[str, CredentialStatus]) -> dict[str, str]:
+    """Returns the headers to store: those of the allow-list, and for credentials only the result of their check."""
+    stored = {
+        name: value[:MAX_HEADER] for name, value in headers.items() if name in STORED_HEADERS and name not in results
+    }
+    return {**stored, **{name: result.value for name, result in results.items()}}
+
+
+def _check_timestamp(value: str | None, now: datetime | None) -> CredentialStatus:
+    """Checks that a timestamp (Unix seconds or milliseconds, or ISO 8601 with zone) is within MAX_AGE of `now`."""
+    if value is None:
+        return CredentialStatus.MISSING
+    at = _moment(value.strip())
+    is_fresh = at is not None and now is not None and abs(now - at) <= MAX_AGE
+    return CredentialStatus.VALID if is_fresh else CredentialStatus.INVALID
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        if text.isascii() and text.isdecimal() and len(text) <= 13:
+            return datetime.fromtimestamp(int(text) / (1000 if len(text) == 13 else 1), UTC)
+        at = datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return at if at.tzinfo is not None else None
+
+
+def _is_in(address: str | None, networks: tuple[Network, ...]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address or "")
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return any(parsed.version == network.version and parsed in network for network in networks)
+
+
+def _check_value(value: str | None, expected: str) -> CredentialStatus:
+    if value is None:
+        return CredentialStatus.MISSING
+    return CredentialStatus.VALID if _is_equal(value.strip(), expected) else CredentialStatus.INVALID
+
+
+def _is_equal(value: str, expected: str) -> bool:
+    return hmac.compare_digest(value.encode("utf-8", "replace"), expected.encode())
 
 
 class IsSupportHours(Protocol):
@@ -157,3 +398,49 @@ class CompiledIntegration:
         """Returns when the support hours are open next, from `now` on; None for deleted ones, so that nothing waits."""
         next_opening = self.directory.next_hours.get(reference.casefold() if isinstance(reference, str) else reference)
         return next_opening(now) if next_opening is not None else None
+
+
+# ---------- client routing
+# Applies a route's client table: selects the group and policy responsible for the message's client. Pure.
+
+
+#: The mapped fields that identify the client: its name, or its id at the source.
+_FIELDS = ("client", "client_id")
+
+
+def apply_client_table(integration: CompiledIntegration, route: RouteChoice, event: NormalizedEvent) -> RouteChoice:
+    """Returns the route with the group and policy that its client table has for the message's client.
+
+    The route stays unchanged for a client that is not in the table, and the reason says so.
+    """
+    if route.client_table is None:
+        return route
+    table = client_table_of(integration, route)
+    if table is None:
+        return replace(route, reason=joined(route.reason, CLIENT_TABLE_DELETED()))
+    client_names = [text for field in _FIELDS if (text := event.mapped.text(field))]
+    for text in client_names:
+        entry = table.clients.get(text.casefold())
+        if entry is not None:
+            return route_for_client(route, entry, CLIENT_IN_TABLE(client=text, table=table.name))
+    why = CLIENT_NOT_IN_TABLE(client=client_names[0], table=table.name) if client_names else NO_CLIENT(table=table.name)
+    return replace(route, reason=joined(route.reason, why))
+
+
+def client_table_of(integration: CompiledIntegration, route: RouteChoice) -> ClientMap | None:
+    """Returns the route's client table; None if the route has none or it was deleted."""
+    if route.client_table is None:
+        return None
+    return integration.directory.client_tables.get(
+        route.client_table.casefold() if isinstance(route.client_table, str) else route.client_table
+    )
+
+
+def route_for_client(route: RouteChoice, entry: ClientEntry, reason: Reason) -> RouteChoice:
+    """Returns the route with the group and policy of the client's entry."""
+    return replace(
+        route,
+        reason=joined(route.reason, reason),
+        groups=route.groups if entry.group_id is None else (entry.group_id,),
+        policy=route.policy if entry.policy_id is None else entry.policy_id,
+    )

@@ -21,9 +21,8 @@ from tocsin.catalogue.kinds import NEW_TICKETS_OPEN, Category, IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType, Term
 from tocsin.core.validation.field_errors import rejected_at
-from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
-from tocsin.inbound.config.noise_settings import NoiseSettings, compile_noise_settings
-from tocsin.inbound.config.reasons import (
+from tocsin.inbound.conditions import CompiledCondition, RuleMatch, compile_condition
+from tocsin.inbound.config.noise_settings import (
     CLOSED_DESPITE,
     CLOSING_EVENT,
     DAILY_EVENT,
@@ -34,15 +33,23 @@ from tocsin.inbound.config.reasons import (
     STATUS_MISSING,
     STATUS_UNKNOWN,
     UNKNOWN_TICKET,
+    NoiseSettings,
+    compile_noise_settings,
 )
-from tocsin.inbound.config.routes import Route, RouteChoice, RouteReference, choose, compile_routes
-from tocsin.inbound.config.rules import CompiledRules, EventAction, compile_rules
-from tocsin.inbound.expressions.conditions import CompiledCondition, RuleMatch, compile_condition
-from tocsin.inbound.expressions.fields import priority_of, text_of
-from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.expressions.text_format import one_line
-from tocsin.inbound.mapping import aliases, evidence, likely_texts, shared_names
-from tocsin.inbound.mapping.mapping import CompiledMapping, compile_mapping
+from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
+from tocsin.inbound.config.rules import (
+    CompiledRules,
+    EventAction,
+    Route,
+    RouteChoice,
+    RouteReference,
+    choose,
+    compile_routes,
+    compile_rules,
+)
+from tocsin.inbound.fields import MappedFields, one_line, priority_of, text_of
+from tocsin.inbound.mapping import evidence, likely_texts, shared_names
+from tocsin.inbound.mapping.mapping import Alternative, CompiledMapping, compile_mapping
 from tocsin.inbound.mapping.message_objects import MessageObjects, TicketForm, collect, fold, hoisted, unwrapped
 from tocsin.inbound.mapping.status_words import (
     StatusMeaning,
@@ -59,7 +66,6 @@ from tocsin.inbound.mapping.status_words import (
     meaning_of_ticket_event,
     status_in_event,
 )
-from tocsin.inbound.mapping.value_source import Alternative
 from tocsin.inbound.parsing.decode import Element
 
 _NO_ID = ReasonType("message.no_id", "no {id} in the message; looked at {sources}")
@@ -234,7 +240,7 @@ class Normalizer:
         if objects is None:
             # A plain message: its `id` may be.
             return isinstance(payload, Mapping) and source_id in [text_of(payload.get(name)) for name in ("id", "key")]
-        return not aliases.is_certain_id(objects, text_of(source_id))
+        return not evidence.is_certain_id(objects, text_of(source_id))
 
     def map_fields(self, payload: object) -> MappedFields:
         """Maps a payload, by the aliases that tools share where the kind's own paths find no id or no status."""
@@ -261,14 +267,14 @@ class Normalizer:
             # A message about a known ticket that leaves something out says nothing about it.
             fields &= {"source_status", "event"}
         objects = collect(payload)
-        mapped = aliases.complete(mapped, objects, fields, self._priority_of, is_ticket=is_ticket)
+        mapped = evidence.complete(mapped, objects, fields, self._priority_of, is_ticket=is_ticket)
         if is_ticket:
             return mapped, has_status, objects
         if not has_id:
-            mapped = aliases.with_id_of_runs(mapped, objects, fields)
+            mapped = evidence.with_id_of_runs(mapped, objects, fields)
         # A message of the tool itself that lacks its id is refused; one in another form has other ids.
         if not self.id_required or not has_status:
-            mapped = aliases.with_likely_id(mapped, objects, fields)
+            mapped = evidence.with_likely_id(mapped, objects, fields)
         return mapped, has_status, objects
 
     def _is_plain(self, mapped: MappedFields, payload: Mapping[str, object]) -> bool:
@@ -293,24 +299,24 @@ class Normalizer:
         if own_id is not None and (
             own_id in map(text_of, objects.delivery_ids)
             or shared_names.is_of_delivery(own_id)
-            or aliases.take_event_from_id(objects, own_id)
+            or evidence.take_event_from_id(objects, own_id)
         ):
             del values["source_id"]
         status = (own.text("source_status") or "") if "source_status" in guesses else ""
         is_own = "source_status" in own.values
         if "source_status" in guesses and (not status or status.casefold() not in self.own_rule_values):
             found = self._likely_status(status, objects)
-            if found.casefold() in aliases.UPDATES and "source_id" not in values:
+            if found.casefold() in evidence.UPDATES and "source_id" not in values:
                 # "update" of nothing that has an id is new.
                 found = ""
             is_own = found == status != ""
             values.pop("source_status", None)
             values |= {"source_status": found} if found else {}
         fields = self.aliased_fields - ({"source_status"} & guesses)
-        mapped = aliases.complete(replace(own, values=values), objects, fields, self._priority_of, is_ticket=False)
+        mapped = evidence.complete(replace(own, values=values), objects, fields, self._priority_of, is_ticket=False)
         if "priority" in guesses and (own.text("severity") or "").isdigit():
             # 4 of 5, or 4 of 10: a word beside it says what a number means.
-            word = aliases.severity_in_words(objects)
+            word = evidence.severity_in_words(objects)
             if word is not None and (priority := self._priority_of(word)) is not None:
                 mapped = replace(mapped, values={**mapped.values, "severity": word, "priority": priority})
         if (
@@ -319,15 +325,15 @@ class Normalizer:
             and is_daily_event(values.get("source_status", ""))
         ):
             mapped = replace(mapped, values={**mapped.values, "priority": "low"})
-        mapped = aliases.with_id_of_runs(mapped, objects, guesses)
-        return aliases.with_likely_id(mapped, objects, self.aliased_fields, guesses), is_own, objects
+        mapped = evidence.with_id_of_runs(mapped, objects, guesses)
+        return evidence.with_likely_id(mapped, objects, self.aliased_fields, guesses), is_own, objects
 
     def _likely_status(self, status: str, objects: MessageObjects) -> str:
         """Returns the status of a message from any tool: what most of its fields say, or else its own `status`."""
         verdict, meaning = evidence.read(objects), meaning_of(status)
         if verdict is None:
-            return status or ("connected" if aliases.is_connected(objects) else evidence.unknown_status(objects))
-        if verdict.meaning is StatusMeaning.CLOSE and aliases.is_test_message(objects):
+            return status or ("connected" if evidence.is_connected(objects) else evidence.unknown_status(objects))
+        if verdict.meaning is StatusMeaning.CLOSE and evidence.is_test_message(objects):
             # A test was caused by no problem that it could end.
             return "test"
         return status if verdict.meaning is meaning else verdict.status
@@ -521,7 +527,7 @@ class Normalizer:
             return True
         if "subject" not in self.aliased_fields or not isinstance(payload, Mapping):
             return False
-        return aliases.has_subject(collect(payload))
+        return evidence.has_subject(collect(payload))
 
     def _sources_of(self, name: str) -> str:
         return ", ".join([*dict.fromkeys(a.source_text for a in self._alternatives_of(name))][:8])

@@ -15,24 +15,24 @@ from typing import Any
 
 from tocsin.alerts.states import Priority
 from tocsin.catalogue.kinds import load_kinds
-from tocsin.core.config import config_version, crypto
+from tocsin.core.config import crypto, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.reasons import ReasonType, as_reason
+from tocsin.inbound import maintenance_commands as maintenance_windows
 from tocsin.inbound.config.compiled_integration import (
     ClientEntry,
     ClientMap,
     CompiledIntegration,
+    Credentials,
     PolicyEntry,
     ReferenceDirectory,
 )
-from tocsin.inbound.config.credentials import Credentials
+from tocsin.inbound.config.noise_settings import UNKNOWN_KIND
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
-from tocsin.inbound.config.reasons import UNKNOWN_KIND
-from tocsin.inbound.config.routes import RouteReference
+from tocsin.inbound.config.rules import RouteReference
 from tocsin.inbound.enums import IntegrationMode
-from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.oncall import loader
 
 log = logging.getLogger(__name__)
@@ -126,19 +126,19 @@ class IntegrationRegistry:
     def refresh(self) -> None:
         """Loads the configuration, on a pooled connection, if it is newer than the loaded one."""
         with database.transaction() as connection:
-            if self.is_older_than(config_version.current_version(connection)):
+            if self.is_older_than(settings_store.current_version(connection)):
                 self.load(connection)
 
     def load(self, connection: Connection) -> None:
         """Loads the complete configuration that the connection's transaction sees."""
         with self._load_lock:
-            version = config_version.current_version(connection)
+            version = settings_store.current_version(connection)
             if not self.is_older_than(version):
                 return
             for _ in range(_MAX_ATTEMPTS):
                 snapshot, before = _load(connection, version), version
                 # Each statement sees what was committed before it: retry if a configuration was saved in between.
-                if (version := config_version.current_version(connection)) == before:
+                if (version := settings_store.current_version(connection)) == before:
                     break
             self._snapshot = snapshot
             log.info("Configuration %s is loaded: %s integrations.", version, len(self._snapshot.integrations))

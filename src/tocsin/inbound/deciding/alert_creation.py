@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tocsin.alerts.change_handlers import PagingConfig, PagingMode
-from tocsin.alerts.commands import NewEvent
-from tocsin.alerts.new_alert import AlertCreation, NewAlert
+from tocsin.alerts.commands import AlertCreation, NewAlert, NewEvent, PagingConfig, PagingMode
 from tocsin.alerts.states import CommandChannel, EventKind, Priority
 from tocsin.core.reasons import NO_REASON, Reason, as_reason, joined
-from tocsin.inbound.config.client_routing import apply_client_table
-from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry, apply_client_table
 from tocsin.inbound.config.normalizer import NormalizedEvent
-from tocsin.inbound.config.routes import RouteAction, RouteChoice, RouteReference
-from tocsin.inbound.deciding import reasons
+from tocsin.inbound.config.rules import RouteAction, RouteChoice, RouteReference
+from tocsin.inbound.deciding import state
 from tocsin.inbound.deciding.state import MessageContext
 from tocsin.inbound.enums import IntegrationMode
-from tocsin.inbound.expressions.fields import FIELDS, text_of
+from tocsin.inbound.fields import FIELDS, text_of
 
-_NO_POLICY = reasons.NO_POLICY()
+_NO_POLICY = state.NO_POLICY()
 
 #: Alert columns by the mapped field that fills them.
 COLUMNS: Mapping[str, str] = {
@@ -123,7 +120,7 @@ def build_paging_config(context: MessageContext, event: NormalizedEvent) -> tupl
 
 def build_test_paging_config(user_id: int) -> PagingConfig:
     """Returns the paging configuration of a sample's alert: only the user who sent the sample is paged."""
-    return PagingConfig(PagingMode.PAGE, None, (user_id,), (), reasons.TEST_ONLY())
+    return PagingConfig(PagingMode.PAGE, None, (user_id,), (), state.TEST_ONLY())
 
 
 def policy_for(integration: CompiledIntegration, route: RouteChoice) -> PolicyEntry | None:
@@ -140,18 +137,18 @@ def policy_for(integration: CompiledIntegration, route: RouteChoice) -> PolicyEn
 def _mode(context: MessageContext, route: RouteChoice, policy: PolicyEntry | None) -> tuple[PagingMode, Reason]:
     integration = context.integration
     if not context.may_page:
-        return PagingMode.LOG_ONLY, reasons.LOG_ONLY_REPLAY()
+        return PagingMode.LOG_ONLY, state.LOG_ONLY_REPLAY()
     if route.action is RouteAction.LOG_ONLY:
-        return PagingMode.LOG_ONLY, reasons.LOG_ONLY_ROUTE(route=route.reason)
+        return PagingMode.LOG_ONLY, state.LOG_ONLY_ROUTE(route=route.reason)
     paging = joined(describe_policy(policy), route.reason, separator=", ")
     if integration.mode is IntegrationMode.DRY_RUN:
-        return PagingMode.DRY_RUN, reasons.DRY_RUN(integration=integration.name, paging=paging)
+        return PagingMode.DRY_RUN, state.DRY_RUN(integration=integration.name, paging=paging)
     return PagingMode.PAGE, paging
 
 
 def describe_policy(policy: PolicyEntry | None) -> Reason:
     """Returns which policy pages."""
-    return reasons.POLICY(policy=policy.name) if policy is not None else _NO_POLICY
+    return state.POLICY(policy=policy.name) if policy is not None else _NO_POLICY
 
 
 def users_of(integration: CompiledIntegration, route: RouteChoice) -> tuple[int, ...]:
@@ -232,7 +229,7 @@ def create_alert(
         EventKind.OPENED,
         now,
         integration.actor,
-        reasons.ALERT_OPENED(source=integration.display_source, why=why),
+        state.ALERT_OPENED(source=integration.display_source, why=why),
         CommandChannel.INBOUND,
         data,
     )

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from tocsin.alerts.change_handlers import AlertChange, PagingConfig
-from tocsin.alerts.commands import AlertState, NewEvent
-from tocsin.alerts.new_alert import AlertCreation, RepeatedMessages
-from tocsin.alerts.states import AlertStatus, CommandChannel, EventKind, Priority
+from tocsin.alerts.commands import (
+    AlertChange,
+    AlertCreation,
+    AlertState,
+    NewEvent,
+    PagingConfig,
+    PagingMode,
+    PagingStart,
+    RepeatedMessages,
+)
+from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.ids import key_hash
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, Term, as_reason, joined
-from tocsin.inbound.config.noise_settings import AlertRateLimitSpec
+from tocsin.inbound.config.noise_settings import AlertRateLimitSpec, DelayKind
 from tocsin.inbound.config.normalizer import NormalizedEvent
-from tocsin.inbound.deciding import reasons
+from tocsin.inbound.config.rules import RouteChoice
+from tocsin.inbound.deciding import state as reasons
 from tocsin.inbound.deciding.alert_creation import build_paging_config, priority_of
-from tocsin.inbound.deciding.merge_propagation import propagate_to_parent
 from tocsin.inbound.deciding.noise_reduction import NoiseDecision, OpeningAlert
-from tocsin.inbound.deciding.start_paging import PagingChange, start_paging
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
     Decision,
@@ -35,7 +42,139 @@ from tocsin.inbound.deciding.state import (
     NoiseChanges,
     WaitOutcome,
 )
-from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.enums import MessageStatus, WindowAction
+from tocsin.inbound.maintenance import matching_window
+
+# ---------- start paging
+# Decides whether an active alert that has paged nobody starts paging when another opening message arrives. Pure.
+#
+# An alert that was only recorded or a dry run holds its key. Were messages merely counted on it, nobody would hear of
+# its problem any more, whatever the rules have come to say since.
+
+
+class PagingChange(Struct, frozen=True):
+    """The remark on the message, and the paging configuration to start with; without `paging_start`, nobody is
+    paged."""
+
+    remark: Reason
+    paging: PagingConfig | None = None
+    paging_start: PagingStart | None = None
+
+
+class _PagingRestriction(Struct, frozen=True):
+    """What holds back paging for an already active alert: for good (`suppression_reason`), or until a time."""
+
+    suppression_reason: Reason = NO_REASON
+    until: datetime | None = None
+    #: When it pages, as the end of a sentence.
+    reason: Reason = NO_REASON
+
+
+_UNRESTRICTED = _PagingRestriction()
+
+
+def start_paging(context: MessageContext, event: NormalizedEvent, active_alert: ActiveAlert) -> PagingChange | None:
+    """Applies the current rules as if this message opened the alert. A delay with an end counts from the alert's
+    opening; one that waits for other alerts does not apply.
+
+    Returns None if the alert pages already, or if this message would open nothing that pages.
+    """
+    if active_alert.is_paging or not context.may_page or active_alert.state.status is AlertStatus.MERGED:
+        return None
+    filter_match = event.check_filters()
+    if not filter_match.is_true:
+        return PagingChange(reasons.COUNTED_ONLY(why=reasons.FILTERED(why=filter_match.reason)))
+    paging, route = build_paging_config(context, event)
+    if paging.mode is not PagingMode.PAGE:
+        return None
+    restriction = _find_restriction(context, event, route, paging, active_alert.state.opened_at)
+    if restriction.suppression_reason:
+        return PagingChange(reasons.COUNTED_ONLY(why=restriction.suppression_reason))
+    source = context.integration.display_source
+    start_reason = reasons.PAGING_STARTED(source=source, paging=as_reason(paging.reason))
+    remark = reasons.STARTS_PAGING(when=restriction.reason or reasons.FROM_NOW_ON())
+    return PagingChange(remark, paging, PagingStart(start_reason, restriction.until, restriction.reason))
+
+
+def _find_restriction(
+    context: MessageContext, event: NormalizedEvent, route: RouteChoice, paging: PagingConfig, since: datetime
+) -> _PagingRestriction:
+    """Returns whether an alert that is active since `since`, and has paged nobody, may start paging.
+
+    Delays that count alerts, and rate limits, do not apply: they decide how many alerts exist, and this one does.
+    """
+    integration, now = context.integration, context.now
+    if not integration.has_noise_reduction:
+        return _UNRESTRICTED
+    groups = paging.recipient_groups
+    window_match = matching_window(integration.windows, event.payload, event.mapped, groups, now)
+    if window_match is not None:
+        name, (_, end) = window_match.window.name, window_match.span
+        if window_match.window.action is WindowAction.SUPPRESS:
+            return _PagingRestriction(suppression_reason=reasons.IN_MAINTENANCE(window=name, until=end))
+        return _PagingRestriction(until=end, reason=reasons.AFTER_MAINTENANCE(window=name))
+    noise_settings = integration.normalizer.noise_settings
+    delay = None if noise_settings is None else route.delay if route.has_delay else noise_settings.delay
+    if delay is None or context.replay_of is not None:
+        return _UNRESTRICTED
+    until = None
+    if delay.kind is DelayKind.WAIT:
+        until = since + delay.duration
+    elif delay.kind is DelayKind.HOURS and delay.hours is not None:
+        until = integration.next_hours(delay.hours, now)
+    return (
+        _PagingRestriction(until=until, reason=delay.describe()) if until is not None and until > now else _UNRESTRICTED
+    )
+
+
+# ---------- merge propagation
+# Propagates a message of a merged alert to its parent, beyond counting it there. Pure.
+
+
+class ParentUpdate(Struct, frozen=True):
+    """The parent after the message, and the changes to it."""
+
+    parent: ActiveAlert
+    changes: tuple[AlertChange, ...] = ()
+    #: The effect of an opening message on a parent that has paged nobody so far.
+    paging_change: PagingChange | None = None
+
+
+def propagate_to_parent(
+    context: MessageContext,
+    event: NormalizedEvent,
+    parent: ActiveAlert,
+    child: ActiveAlert,
+    status: MessageStatus,
+    new_priority: Priority | None,
+) -> ParentUpdate:
+    """Raises the parent's priority if the child's rises above it, which pages by the parent's policy; and makes a
+    parent that has paged nobody so far start paging for an opening message. `new_priority` is the child's new priority,
+    if it rose."""
+    state = parent.state
+    if state.status not in ACTIVE:
+        return ParentUpdate(parent)
+    paging_change = start_paging(context, event, parent) if status is MessageStatus.APPENDED else None
+    paging_start = paging_change.paging_start if paging_change is not None else None
+    events: tuple[NewEvent, ...] = ()
+    new_state = state
+    if new_priority is not None and new_priority.is_above(state.priority):
+        new_state = replace(state, priority=new_priority)
+        reason = reasons.CHILD_PRIORITY_RAISED(
+            child=AlertRef(child.state.id), priority=Term(new_priority), previous=Term(state.priority)
+        )
+        data = {"changes": {"priority": [str(state.priority), str(new_priority)]}}
+        actor, via = context.integration.actor, CommandChannel.INBOUND
+        events = (NewEvent(state.id, EventKind.UPDATED, context.now, actor, reason, via, data),)
+    if not events and paging_start is None:
+        return ParentUpdate(parent, paging_change=paging_change)
+    paging = paging_change.paging if paging_change is not None else None
+    change = AlertChange(
+        state, new_state, events, paging=paging, paging_start=paging_start, was_dry_run=parent.is_dry_run
+    )
+    return ParentUpdate(
+        replace(parent, state=new_state, is_paging=parent.is_paging or paging is not None), (change,), paging_change
+    )
 
 
 def join(opening: OpeningAlert, noise_decision: NoiseDecision, active_alert: ActiveAlert) -> Decision:

@@ -16,13 +16,13 @@ from typing import Final
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from tocsin.alerts.change_handlers import PagingConfig
+from tocsin.alerts.commands import PagingConfig
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, joined, reason_as_json
 from tocsin.inbound.config.noise_settings import AlertRateLimitSpec, CountScope, Delay, DelayKind
 from tocsin.inbound.config.normalizer import NormalizedEvent
-from tocsin.inbound.config.routes import RouteChoice
-from tocsin.inbound.deciding import reasons
+from tocsin.inbound.config.rules import RouteChoice
+from tocsin.inbound.deciding import state
 from tocsin.inbound.deciding.alert_creation import default_priority, priority_of
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
@@ -33,7 +33,7 @@ from tocsin.inbound.deciding.state import (
     RateWindowState,
 )
 from tocsin.inbound.enums import WindowAction
-from tocsin.inbound.maintenance.windows import matching_window
+from tocsin.inbound.maintenance import matching_window
 
 #: The key in a message's verdict that holds what the steps decided.
 NOISE_TRACE_KEY = "gate"
@@ -128,8 +128,8 @@ def _apply_maintenance(opening: OpeningAlert, decision: NoiseDecision) -> NoiseD
         return decision
     window, (_, end) = window_match.window, window_match.span
     if window.action is WindowAction.SUPPRESS:
-        return replace(decision, suppression_reason=reasons.IN_MAINTENANCE(window=window.name, until=end))
-    reason = reasons.AFTER_MAINTENANCE(window=window.name)
+        return replace(decision, suppression_reason=state.IN_MAINTENANCE(window=window.name, until=end))
+    reason = state.AFTER_MAINTENANCE(window=window.name)
     delayed = _build_delay(opening, DelayReason.MAINTENANCE, end, reason, window_id=window.id)
     return replace(decision, delayed_alert=delayed)
 
@@ -138,7 +138,7 @@ def _join_parent(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDecisio
     parent = opening.context.noise_state.parent
     if parent is None:
         return decision
-    reason = reasons.OF_PARENT(alert=AlertRef(parent.state.id))
+    reason = state.OF_PARENT(alert=AlertRef(parent.state.id))
     return replace(decision, joined_alert=parent, role=KeyRole.CHILD, mechanism="parent", reason=reason)
 
 
@@ -150,7 +150,7 @@ def _join_group(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDecision
     active_alert = noise_state.find_alert(group_window)
     if active_alert is None:
         return decision
-    return replace(decision, joined_alert=active_alert, mechanism="group", reason=reasons.SAME_GROUP())
+    return replace(decision, joined_alert=active_alert, mechanism="group", reason=state.SAME_GROUP())
 
 
 def _count_flapping(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDecision:
@@ -170,12 +170,12 @@ def _count_flapping(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDeci
     new_window = replace(rate_window, opening_times=times, until=now + flapping.within)
     decision = _set_window(decision, scope, new_window)
     if len(times) > flapping.alerts:
-        reason = reasons.WHEN_STABLE(duration=flapping.stable)
+        reason = state.WHEN_STABLE(duration=flapping.stable)
         delayed = _build_delay(opening, DelayReason.FLAPPING, now + flapping.stable, reason)
         return replace(decision, delayed_alert=delayed)
     if len(times) < flapping.alerts:
         return decision
-    reason = reasons.FLAPPING(openings=flapping.alerts, within=flapping.within, stable=flapping.stable)
+    reason = state.FLAPPING(openings=flapping.alerts, within=flapping.within, stable=flapping.stable)
     return replace(decision, reason=reason)
 
 
@@ -229,7 +229,7 @@ def _apply_rate_limit(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDe
         return _set_window(decision, scope, replace(rate_window, tokens=tokens - 1, tokens_at=context.now))
     active_alert = noise_state.find_alert(rate_window)
     if active_alert is not None:
-        over_burst = reasons.OVER_BURST(count=limit.burst)
+        over_burst = state.OVER_BURST(count=limit.burst)
         # Nothing opens that the new windows could refer to. The alerts that waited with it continue, and join too when
         # they are due.
         counted = {name: window for name, window in decision.rate_windows.items() if name not in decision.linked_scopes}
@@ -319,7 +319,7 @@ def _join_rate_window(opening: OpeningAlert, decision: NoiseDecision, rate_windo
     active_alert = opening.context.noise_state.find_alert(rate_window)
     if active_alert is None or not _is_running(rate_window, opening.context.now):
         return decision
-    reason = joined(reasons.WAITED_TOGETHER(), decision.reason)
+    reason = joined(state.WAITED_TOGETHER(), decision.reason)
     return replace(decision, joined_alert=active_alert, mechanism="delay", reason=reason)
 
 
@@ -414,22 +414,22 @@ def trace_entries(context: MessageContext, noise_decision: NoiseDecision) -> lis
     due_delay = context.due_delay
     entries: list[Mapping[str, object]] = []
     if due_delay is not None:
-        waited = reasons.WAITED(duration=context.now - due_delay.since, when=due_delay.reason)
+        waited = state.WAITED(duration=context.now - due_delay.since, when=due_delay.reason)
         entries.append(_trace_entry(_mechanism(due_delay), True, waited))
     if noise_decision.suppression_reason:
-        window_active = reasons.WINDOW_ACTIVE(**dict(noise_decision.suppression_reason.params))
+        window_active = state.WINDOW_ACTIVE(**dict(noise_decision.suppression_reason.params))
         entries.append(_trace_entry("maintenance", False, window_active))
     elif (delayed := noise_decision.delayed_alert) is not None:
-        entries.append(_trace_entry(_mechanism(delayed), False, reasons.STILL_DELAYED(when=delayed.reason)))
+        entries.append(_trace_entry(_mechanism(delayed), False, state.STILL_DELAYED(when=delayed.reason)))
     elif (joined_alert := noise_decision.joined_alert) is not None:
-        joins = reasons.JOINS(alert=AlertRef(joined_alert.state.id), cause=noise_decision.reason)
+        joins = state.JOINS(alert=AlertRef(joined_alert.state.id), cause=noise_decision.reason)
         entries.append(_trace_entry(noise_decision.mechanism, False, joins))
     elif (flood := noise_decision.flood) is not None:
-        entries.append(_trace_entry("flood", True, reasons.FLOOD(cause=reasons.OVER_BURST(count=flood.burst))))
+        entries.append(_trace_entry("flood", True, state.FLOOD(cause=state.OVER_BURST(count=flood.burst))))
     elif noise_decision.reason:
         entries.append(_trace_entry("flapping", True, noise_decision.reason))
     elif due_delay is None:
-        entries.append(_trace_entry(NOISE_TRACE_KEY, True, reasons.NOT_RESTRICTED()))
+        entries.append(_trace_entry(NOISE_TRACE_KEY, True, state.NOT_RESTRICTED()))
     return entries
 
 

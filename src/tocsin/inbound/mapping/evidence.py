@@ -8,24 +8,47 @@ clear the word is: "down" says more than "active". Several votes of one place co
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import chain
+from operator import itemgetter
 from typing import Final, NamedTuple
 
-from tocsin.inbound.expressions.fields import text_of
-from tocsin.inbound.mapping.message_objects import FORMER, FieldName, MessageObjects
+from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.inbound.fields import TAG_LENGTH, MappedFields, clean_line, text_of
+from tocsin.inbound.mapping.likely_texts import find_parts, find_sites, find_things, find_titles, says
+from tocsin.inbound.mapping.message_objects import FORMER, FieldName, MessageObjects, collect, fold
 from tocsin.inbound.mapping.shared_names import (
     ACTION_NAME,
+    ANY_NAME,
+    BARE_IDS,
     COUNTED,
+    DELIVERY_IDS,
     END_TIME,
     EXIT_CODES,
+    FAULT_NAME,
     FOLDED,
     FOLDED_OUTCOMES,
     FOLDED_STATUSES,
     HAPPENING_NAME,
     HEADLINE,
+    HOST,
+    HOST_ID,
+    HOST_NAME,
+    ID_NAME,
+    INNERMOST_FIRST,
+    LASTING_SUBJECTS,
     MONITORED,
+    MONITORED_NAME,
+    MONITORED_PARTS,
+    NAMES_OF_ONE,
+    OF_TICKETS,
     OVER_TEXTS,
     OVER_TIME,
+    PROPER_IDS,
+    PROPER_TITLES,
+    RUN_IN,
+    RUN_OF,
+    RUN_OF_ID,
     SENTENCE_NAME,
     SENTENCES,
     SEVERITY_NAME,
@@ -33,14 +56,22 @@ from tocsin.inbound.mapping.shared_names import (
     TITLE_NAME,
     TITLES,
     TRUTHS,
+    TYPE_NAME,
+    WHOLES,
     ByName,
+    Names,
+    fill,
     find_any,
     first_line,
+    in_order,
     matching,
+    matching_sorted,
     texts_of,
 )
-from tocsin.inbound.mapping.status_in_titles import status_in_tag, status_in_title
+from tocsin.inbound.mapping.shared_names import SERVICES as SERVICES_shared_names
 from tocsin.inbound.mapping.status_words import (
+    ACTING,
+    MEANINGS,
     SERVICES,
     STATES_OF_SERVICES,
     StatusMeaning,
@@ -49,13 +80,22 @@ from tocsin.inbound.mapping.status_words import (
     is_clear,
     is_completion,
     is_daily_event,
+    is_event_code,
     is_failure,
     is_kind,
     is_new_ticket,
+    is_test,
+    is_test_event,
     meaning_of,
     meaning_of_flag,
+    names_failure,
     names_fault,
     notice_of,
+    status_in_tag,
+    status_in_title,
+    without_status,
+    without_time,
+    words_of,
 )
 
 #: What was done with a known alert outweighs the state beside it, which is that of the thing.
@@ -376,3 +416,427 @@ def _is_switched(level: dict[str, object]) -> bool:
 
 def _vote(place: float, factor: float, meaning: StatusMeaning, status: str) -> _Vote:
     return _Vote(place, place * factor, meaning, status)
+
+
+# ---------- aliases
+# Completes the fields of a message in which a kind's own paths do not find an id, a status, a severity or a link, by
+# the names that tools share (`shared_names`). A kind's own names win. Pure.
+
+
+#: Statuses that say no more than the message itself.
+UPDATES: Final = frozenset({"update", "updated"})
+#: Why something happened, which a recovery does not say.
+_CAUSES: Final = (
+    "reason", "cause", "error", "errormessage", "lasterror", "detail", "details", "output", "stderr", "stdout", "step",
+    "ursache", "grund", "fehler", "erreur", "causa", "motivo",
+)  # fmt: skip
+#: "High CPU on web", "Disk full: db1".
+_OF_THING: Final = re.compile(r"\d|\w[.-]\w|: | (?:at|auf|bei|de|en|for|from|in|of|on|sur|to|von) ")
+_MAX_TEXT_CHARS: Final = 500
+_DATE: Final = re.compile(r"\d{4}[-./]\d\d[-./]\d\d\b")
+_TEST_FLAGS: Final = ("test", "istest", "testmode")
+_TEST_EVENTS: Final = ("event", "eventtype", "eventname", "hookevent", "action")
+#: Objects whose id is that of the problem.
+_PROBLEMS: Final = frozenset({"alert", "alarm", "incident", "issue", "problem", "event", "notification"})
+#: The names of what happened, and of an id that may be that of what happened.
+_EVENTS: Final = ("event", "eventtype", "type", "activity", "alerttype")
+_IDS_OF_ALERTS: Final = frozenset({"alertid", "eventid"})
+_IDS_OF_EVENTS: Final = INNERMOST_FIRST | _IDS_OF_ALERTS
+#: What aliases find before the rules decide; texts follow for a message that opens.
+_RULES: Final = in_order(
+    ("alertname", "rulename", "monitorname", "checkname", "policyname", "conditionname", "alarmname")
+)
+_DECIDING: Final = ("source_status", "event", "severity", "source_url", "source_id")
+
+
+def complete(
+    mapped: MappedFields,
+    objects: MessageObjects,
+    fields: Collection[str],
+    priority_of: Callable[[str], str | None],
+    *,
+    is_ticket: bool,
+) -> MappedFields:
+    """Returns the mapped fields, with those of `fields` that have no value completed by aliases, except texts.
+    `priority_of` translates a severity. Of a ticket, only names that are a ticket's are ids and statuses."""
+    values = dict(mapped.values)
+    for name in _DECIDING:
+        if name not in fields or name in values or (name == "event" and not is_ticket):
+            continue
+        names = FOLDED[name] if not is_ticket else OF_TICKETS.get(name, FOLDED[name])
+        if name == "severity" and not is_ticket:
+            fill(values, name, _find_severities(objects))
+        elif name == "source_id" and not is_ticket:
+            fill(values, name, _find_ids(objects))
+        elif name != "source_status":
+            fill(values, name, find_any(objects.levels, names))
+        elif is_ticket:
+            fill(values, name, _named_statuses(objects.levels, names))
+        else:
+            verdict = read(objects)
+            found = (verdict.status,) if verdict is not None else find_any(objects.levels, FOLDED_STATUSES)
+            fill(values, name, iter(found))
+    severity = values.get("severity", None if is_ticket else values.get("source_status"))
+    if "priority" in fields and "priority" not in values and isinstance(severity, str):
+        values.update({"priority": priority} if (priority := priority_of(severity)) else {})
+    tags = mapped.tags
+    levels = objects.levels if is_ticket else objects.texts
+    hosts = chain(find_any(levels, FOLDED[HOST]), () if is_ticket else matching(objects.levels, HOST_NAME))
+    host = next(filter(None, (clean_line(value, TAG_LENGTH) for value in hosts if not _is_date(value))), None)
+    if host is not None and HOST not in tags and HOST in fields:
+        tags = {**tags, HOST: host}
+    return MappedFields(values, tags, mapped.custom, mapped.notes)
+
+
+def take_event_from_id(objects: MessageObjects, source_id: str) -> bool:
+    """Returns whether an id is the code of what happened to a host, such as "disk_full", which is "disk_ok" when it is
+    over; the code is the event from then on."""
+    outermost = objects.levels[0]
+    names = [name for name in FOLDED["source_id"] if text_of(outermost.get(name)) == source_id]
+    hosts = chain(find_any(objects.levels, FOLDED[HOST]), matching(objects.levels, HOST_NAME))
+    if not names or not is_event_code(source_id) or meaning_of(source_id) not in ACTING or not any(hosts):
+        return False
+    for name in names:
+        del outermost[name]
+    outermost.setdefault("event", source_id)
+    return True
+
+
+def is_connected(objects: MessageObjects) -> bool:
+    """Returns whether a message only says that a device connected."""
+    return objects.levels[0].get("eventtype") == "connection" and _is_event_of_device(objects)
+
+
+def is_test_message(objects: MessageObjects) -> bool:
+    """Returns whether a message says that it is a test, or the handshake of a new webhook."""
+    for level in objects.texts:
+        for name, value in level.items():
+            if value is True and name in _TEST_FLAGS:
+                return True
+            if isinstance(value, str) and (is_test(value) or (name in _TEST_EVENTS and is_test_event(value))):
+                return True
+    return False
+
+
+def has_subject(objects: MessageObjects) -> bool:
+    """Returns whether a message has a text of its own under a name of one."""
+    return any(_has_letters(text) for text in _texts(find_any(objects.texts, FOLDED["subject"])))
+
+
+def with_likely_id(
+    mapped: MappedFields, objects: MessageObjects, fields: Collection[str], guesses: Collection[str] = ()
+) -> MappedFields:
+    """Returns the fields with an id by likelihood if they have none: what a failure and its recovery have in common,
+    the name of what is monitored or the subject without its status, and the host. None for a message without a status,
+    which no other message ends. An id among `guesses` may be that of one message."""
+    if "source_id" not in fields:
+        return mapped
+    status = mapped.text("source_status")
+    if "source_id" in mapped.values:
+        is_certain = "source_id" not in guesses or status is None or meaning_of(status) is None
+        if is_certain or not _is_id_of_delivery(mapped, objects, status or ""):
+            return mapped
+    host = mapped.tags.get(HOST) or next(_texts(matching(objects.texts, HOST_ID)), None) or ""
+    if status is not None and status.casefold() in {"test", "testing"}:
+        return mapped  # A test is ended by no other message.
+    is_unsaid = status is None or (meaning_of(status) is None and not status.isdigit() and not host)
+    if is_unsaid and not (guesses and _names_problem_of_thing(objects)):
+        return mapped
+    own = mapped.text("subject") if "subject" not in guesses else None
+    causes = {level[name] for level in objects.texts for name in _CAUSES if name in level}
+    things = [thing for thing in find_things(objects) if thing not in causes]
+    causes = causes if host or things else set()
+    candidates = (candidate for candidate in _likely_keys(objects, own, host) if candidate not in causes)
+    names = {*find_any(objects.texts, _RULES)}
+    keyed = (
+        (candidate.casefold(), candidate)
+        if isinstance(candidate, str) and candidate in names
+        else (_key_of(candidate, needs_words=not host), candidate)
+        for candidate in candidates
+    )
+    title, said = next(filter(itemgetter(0), keyed), ("", None))
+    if not host and isinstance(said, str) and " " in said and said not in names and said not in things:
+        # The same may be said of another thing.
+        title = next((f"{without_status(thing)} {title}" for thing in things if "/" not in thing), title)
+    if not title and not host:
+        # "ether1_status" names what has the status.
+        named = (name for level in objects.levels for name, value in level.items() if value == status)
+        title = next((name for name in named if STATUS_NAME[name] and name not in FOLDED_STATUSES), "")
+    key = _placed(title, host, objects)
+    return _with_id(mapped, key) if key else mapped
+
+
+def _names_problem_of_thing(objects: MessageObjects) -> bool:
+    """Returns whether the title names a problem, and of what: another title may say that it is over."""
+    title = str(first_line(next(find_titles(objects), "")))
+    return names_failure(title) and _OF_THING.search(title) is not None
+
+
+def _placed(thing: str, host: str, objects: MessageObjects) -> str:
+    """Returns the name of a thing with where it is."""
+    parts = [thing] if thing else []
+    names = map(without_status, _texts(find_any(objects.levels, NAMES_OF_ONE)))
+    wholes = chain(find_any(objects.levels, WHOLES), matching_sorted(objects.levels, RUN_IN))
+    services = map(without_status, _texts(find_any(objects.texts, SERVICES_shared_names)))
+    for place in chain((host,), _texts(wholes), names, services, find_parts(objects)):
+        if (folded := place.casefold()).strip("/:\\") not in " ".join(parts):
+            parts.append(folded)
+    return " ".join(parts)
+
+
+def _things_of(objects: MessageObjects, names: Names) -> Iterator[object]:
+    yield from find_any(objects.texts, names)
+    yield from matching_sorted(objects.texts, MONITORED_NAME)
+    yield from matching_sorted(objects.texts, RUN_OF_ID)
+    yield from find_any(objects.everywhere, LASTING_SUBJECTS)
+
+
+def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterator[object]:
+    """Yields what a failure and its recovery have in common, by likelihood."""
+    # Several problems may have a whole in common, and no title.
+    yield from _things_of(objects, MONITORED_PARTS if any(find_any(objects.texts, PROPER_TITLES)) else MONITORED)
+    yield from matching(objects.texts, FAULT_NAME)
+    yield own
+    yield from matching_sorted(objects.things, MONITORED_NAME)
+    yield from find_any(objects.things, {"metadataname": 0})
+    for code in matching_sorted(objects.levels, TYPE_NAME) if host else ():
+        # "camera_offline" is about the camera.
+        if isinstance(code, str) and (thing := without_status(code)) != code.casefold() and says(thing):
+            yield code
+    yield from find_titles(objects)
+    yield from find_any(objects.things, TITLES)
+    yield from matching_sorted(objects.texts, ANY_NAME)
+    yield from matching_sorted(objects.texts, TYPE_NAME)
+    yield from sorted(find_sites(objects))
+    yield from sorted(thing for thing in find_things(objects) if thing != host)
+
+
+def _key_of(candidate: object, *, needs_words: bool) -> str:
+    """Returns a text without its status. `needs_words`: what is left of the code of an event names no thing."""
+    text = clean_line(first_line(candidate), 300)
+    if text is None or text.casefold() in TRUTHS or (needs_words and is_event_code(text)):
+        return ""
+    return without_status(text)
+
+
+def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: str) -> bool:
+    """Returns whether an id is likely that of one message: beside a status that only a title says, or outside of the
+    object that has the status and names what is monitored on which host."""
+    source_id, outermost = mapped.text("source_id"), objects.levels[0]
+    if _is_event_of_thing(objects, source_id):
+        return True
+    if "eventid" in outermost and source_id == text_of(outermost["eventid"]):
+        return _is_event_of_device(objects)
+    if source_id not in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}:
+        return False
+    folded = status.casefold()
+    has_status = [level for level in objects.texts if any(str(value).casefold() == folded for value in level.values())]
+    if not has_status:
+        return not has_flag(objects)
+    return outermost not in has_status and HOST in mapped.tags and any(find_any(objects.levels, MONITORED))
+
+
+def _is_event_of_thing(objects: MessageObjects, source_id: str | None) -> bool:
+    """Returns whether an id is that of an event about a thing that has an id or a name too: "deviceOffline" of a
+    `device`."""
+    for level in objects.levels:
+        names = {name for name, value in level.items() if text_of(value) == source_id and name in _IDS_OF_EVENTS}
+        for event in _texts(map(level.get, _EVENTS)) if names else ():
+            thing = fold(without_status(event))
+            if thing in _PROBLEMS or thing not in words_of(event):
+                continue
+            is_apart = f"{thing}id" in level or not names.isdisjoint(_IDS_OF_ALERTS)
+            others = [other for other in (*objects.levels, *objects.things) if is_apart or other is not level]
+            if any(f"{thing}id" in other or f"{thing}name" in other for other in others):
+                return True
+    return False
+
+
+def _is_event_of_device(objects: MessageObjects) -> bool:
+    """Returns whether a message only says what happened to a device, which stays the same."""
+    return (
+        "eventtype" in objects.levels[0]
+        and any(matching(objects.texts, HOST_ID))
+        and not any(find_any(objects.texts, PROPER_TITLES))
+        and not any(matching(objects.texts, SENTENCE_NAME))
+    )
+
+
+def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Collection[str]) -> MappedFields:
+    """Returns the fields of a message about one run of a job with an id that all its runs share: the names of the job,
+    its project and its branch. The id of a run is in no other message."""
+    source_id = mapped.text("source_id")
+    if "source_id" not in fields or not objects.runs:
+        return mapped
+    if source_id is not None and source_id not in {text_of(v) for v in find_any(objects.levels, DELIVERY_IDS)}:
+        return mapped
+    if source_id is not None and source_id in {text_of(v) for v in find_any(objects.levels, PROPER_IDS)}:
+        return mapped
+    names = chain((run.get("name") for run in objects.runs), matching_sorted(objects.levels, RUN_OF))
+    cleaned = (clean_line(without_time(name), 100) for name in _texts(names) if _has_letters(name))
+    parts = dict.fromkeys(filter(None, cleaned))
+    if not parts:
+        host = mapped.tags.get(HOST) or ""
+        thing = next(filter(None, (_key_of(name, needs_words=False) for name in _things_of_runs(objects, host))), None)
+        return mapped if thing is None else _with_id(mapped, _placed(thing, host, objects))
+    places = (text for place in matching_sorted(objects.levels, RUN_IN) if (text := clean_line(place, 100)))
+    return _with_id(mapped, " ".join(dict.fromkeys((*parts, *places))).casefold())
+
+
+def _things_of_runs(objects: MessageObjects, host: str) -> Iterator[object]:
+    """Yields what a run that has no name may be one of. A title that says a status, or of no host, may be of any."""
+    yield from _things_of(objects, MONITORED)
+    titles = chain(find_any(objects.texts, PROPER_TITLES), matching(objects.texts, TITLE_NAME)) if host else iter(())
+    yield from (title for title in _texts(titles) if MEANINGS.keys().isdisjoint(words_of(title)))
+
+
+def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
+    values = {**mapped.values, "source_id": sanitize(source_id[:200])}
+    return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
+
+
+def _find_ids(objects: MessageObjects) -> Iterator[object]:
+    yield from find_any(objects.levels, PROPER_IDS)
+    yield from matching(objects.levels, ID_NAME)
+    yield from find_any(objects.levels, BARE_IDS)
+    yield from find_any(objects.chat, PROPER_IDS)
+    yield from matching(objects.chat, ID_NAME)
+
+
+def _find_severities(objects: MessageObjects) -> Iterator[object]:
+    for levels in (objects.texts, objects.things):
+        yield from find_any(levels, FOLDED["severity"])
+        yield from matching(levels, SEVERITY_NAME)
+
+
+def severity_in_words(objects: MessageObjects) -> str | None:
+    """Returns the first severity that is no number."""
+    return next((text for text in _texts(_find_severities(objects)) if _has_letters(text)), None)
+
+
+def _is_date(value: object) -> bool:
+    return isinstance(value, str) and _DATE.match(value) is not None
+
+
+def _has_letters(text: str) -> bool:
+    return any(map(str.isalpha, text))
+
+
+def _texts(values: Iterator[object]) -> Iterator[str]:
+    return (value for value in values if isinstance(value, str))
+
+
+def _named_statuses(levels: list[dict[str, object]], names: Names) -> Iterator[object]:
+    """Yields the statuses of a ticket: those of a known meaning first."""
+    candidates = [(value, meaning_of(value)) for value in texts_of(levels, names)]
+    for meanings in ((StatusMeaning.OPEN, StatusMeaning.CLOSE), (StatusMeaning.UPDATE,)):
+        yield from (value for value, meaning in candidates if meaning in meanings)
+    yield from find_any(levels, names)
+
+
+#: What says of a host that it can be reached again, and that it could not.
+_REACHED: Final = frozenset({"up", "online", "reachable", "connected", "available", "erreichbar", "joignable"})
+_NOT_REACHED: Final = frozenset({
+    "down", "offline", "unreachable", "disconnected", "lost", "timeout", "unavailable", "unresponsive", "ping", "icmp",
+    "respond", "responding", "erreichbar", "injoignable",
+})  # fmt: skip
+#: Words of a text that say nothing of what it is about.
+_OF_ANYTHING: Final = frozenset({"all", "betrieb", "everything", "message", "now", "operation", "value", "values"})
+_MIN_WORD_CHARS: Final = 3
+#: From this number of letters on, words that begin with the same are forms of one.
+_STEM_CHARS: Final = 5
+#: What has several checks, and does not say which.
+_BROAD: Final = re.compile(
+    r"(service|svc|dienst|servi[zc]io|stack|targetgroup|app|project|site|website|database|cluster|repo)"
+)
+
+
+_OF_TEXTS: Final = (TITLE_NAME, SENTENCE_NAME, TYPE_NAME)
+
+
+class Identity(NamedTuple):
+    """What a message is about: the names and values of checks, of what has several (services, and where they are), and
+    of ids; the words of its texts that say no status, all its words, and the names of all its fields."""
+
+    checks: dict[str, str]
+    services: dict[str, str]
+    places: dict[str, str]
+    ids: dict[str, str]
+    words: set[str]
+    everything: set[str]
+    names: set[str]
+
+
+def is_about_same(opened: Identity, over: Identity) -> bool:
+    """Returns whether a message says that what another told of is over: it has the form of the other, and names the
+    same check, or the same place and nothing else there. What both say under one name must be equal."""
+    if 2 * len(opened.names & over.names) < min(len(opened.names), len(over.names)):
+        return False
+    for before, now in zip(opened[:4], over[:4], strict=True):
+        if any(now.get(name, value) != value for name, value in before.items()):
+            return False
+    named = (*over.checks.values(), *over.services.values())
+    if not all(_is_said(words_of(thing), opened.everything, every=True) for thing in named):
+        return False
+    places = {*opened.places.values()} & {*over.places.values()}
+    if opened.places and over.places and not places:
+        return False
+    if not opened.checks.items().isdisjoint(over.checks.items()):
+        return True
+    if not places and opened.services.items().isdisjoint(over.services.items()):
+        return False
+    if over.words:
+        return _is_said(over.words, opened.everything)
+    is_of_host = _REACHED.isdisjoint(over.everything) or not _NOT_REACHED.isdisjoint(opened.everything)
+    return not opened.checks and opened.services.keys() <= over.services.keys() and is_of_host
+
+
+def identity_of(payload: object) -> Identity:
+    """Returns what a message is about; of one that is no object, nothing."""
+    found = Identity({}, {}, {}, {}, set(), set(), set())
+    if not isinstance(payload, Mapping):
+        return found
+    objects = collect(payload)
+    things, texts = {*find_things(objects)}, []
+    for level in objects.everywhere:
+        for name, value in level.items():
+            text = text_of(value)
+            if text is None or isinstance(value, bool | float) or FORMER.search(name):
+                continue
+            if text.casefold() in TRUTHS and not text.isdigit():
+                continue
+            found.names.add(name)
+            found.everything.update(words_of(text[:_MAX_TEXT_CHARS]))
+            if RUN_IN[name] or HOST_ID[name] or name in PROPER_IDS or ID_NAME[name]:
+                group = found.ids
+            elif name in MONITORED or MONITORED_NAME[name] or RUN_OF_ID[name]:
+                group = found.services if _BROAD.match(name) else found.checks
+            elif name in FOLDED[HOST] or HOST_NAME[name]:
+                group = found.places
+            elif name in _CAUSES:
+                continue
+            elif name in TITLES or name in SENTENCES or name in HEADLINE or any(p[name] for p in _OF_TEXTS):
+                texts.append(text)
+                continue
+            elif text in things:
+                group = found.places
+            else:
+                continue
+            group.setdefault(name, text.casefold().strip())
+    named = {word for group in found[:3] for value in group.values() for word in words_of(value)}
+    for word in (word for text in texts for word in words_of(without_status(str(first_line(text))))):
+        if len(word) >= _MIN_WORD_CHARS and word.isalpha() and says(word) and word not in _OF_ANYTHING | named:
+            found.words.add(word)
+    return found
+
+
+def _is_said(words: Collection[str], others: Collection[str], *, every: bool = False) -> bool:
+    stems = {other[:_STEM_CHARS] for other in others}
+    return (all if every else any)(word[:_STEM_CHARS] in stems for word in words)
+
+
+def is_certain_id(objects: MessageObjects, source_id: str | None) -> bool:
+    """Returns whether an id is one of a problem, and not maybe that of a message, or likely only."""
+    levels = objects.texts
+    ids = chain(find_any(levels, PROPER_IDS), matching(levels, ID_NAME))
+    return source_id is not None and any(text_of(found) == source_id for found in ids)

@@ -8,8 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Final, TypeGuard
 
-from tocsin.inbound.expressions.fields import FIELDS, Value, clean_line, text_of
-from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.inbound.fields import FIELDS, MappedFields, Value, clean_line, text_of
 from tocsin.inbound.mapping.message_objects import MessageObjects, collect, is_of_other
 from tocsin.inbound.mapping.shared_names import (
     ANY_NAME,

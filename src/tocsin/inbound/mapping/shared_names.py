@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import Final
 
-from tocsin.inbound.expressions.fields import CLEANERS, FIELDS, Value, text_of
+from tocsin.inbound.fields import CLEANERS, FIELDS, Value, text_of
 from tocsin.inbound.mapping.message_objects import FORMER, fold
 from tocsin.inbound.mapping.status_words import MEANINGS
 

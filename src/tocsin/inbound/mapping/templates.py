@@ -8,15 +8,173 @@ value has no separator at its ends: "web1", not "web1:".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.core.validation.field_errors import AT_PATH
-from tocsin.inbound.expressions.fields import Value, text_of
-from tocsin.inbound.mapping.extraction import Extraction
+from tocsin.core.validation.payload_paths import MISSING, Path, compile_path, index_of
+from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.inbound.conditions import MAX_COMPARED_CHARS, compile_pattern
+from tocsin.inbound.fields import Value, text_of
+from tocsin.inbound.mapping.message_objects import fold
+
+# ---------- extraction
+# Extracts all paths of a mapping from a payload in one traversal.
+#
+# The paths form a tree. A sender's objects tend to have the same keys, so each node caches for each shape (an object's
+# keys) which keys to follow, with their spelling: a path that is missing then costs nothing.
+
+
+#: The number of shapes cached per node, and the largest cached shape in keys and characters.
+_SHAPES: Final = 64
+_SHAPE_KEYS: Final = 1500
+_SHAPE_TEXT: Final = 40_000
+
+
+class _ExtractionPlan:
+    """What to follow in an object of one shape. `serial` identifies the shape among all nodes; 0: not cached."""
+
+    __slots__ = ("rows", "serial")
+
+    def __init__(self, rows: tuple[tuple[str, int, _PathNode | None], ...], serial: int) -> None:
+        self.rows = rows  # key in the sender's spelling, slot, child node
+        self.serial = serial
+
+
+class _PathNode:
+    """One object (or list), and the segments that paths follow from it."""
+
+    __slots__ = ("children", "is_folding", "items", "serials", "shapes")
+
+    def __init__(self, serials: Iterator[int], *, is_folding: bool) -> None:
+        self.is_folding = is_folding
+        self.children: dict[str, tuple[int, _PathNode]] = {}
+        self.items: tuple[tuple[int, int, _PathNode], ...] = ()
+        self.shapes: dict[tuple[str, ...], _ExtractionPlan] = {}
+        self.serials = serials
+
+    def freeze(self) -> None:
+        self.items = tuple(
+            (index, slot, node) for key, (slot, node) in self.children.items() if (index := index_of(key)) is not None
+        )
+        for _, node in self.children.values():
+            node.freeze()
+
+    def fill_slots(self, value: object, slots: list[object], trail: list[int]) -> None:
+        """Fills the slots below, and appends to the trail what determines which slots can be filled."""
+        if type(value) is dict:
+            shape = tuple(value)
+            plan = self.shapes.get(shape) or self.plan(value, shape)
+            trail.append(plan.serial)
+            for key, slot, node in plan.rows:
+                child_value = value[key]
+                if node is not None:
+                    node.fill_slots(child_value, slots, trail)
+                slots[slot] = child_value
+        elif type(value) is list and self.items:
+            trail.append(0)
+            for index, slot, node in self.items:
+                if index < len(value):
+                    slots[slot] = value[index]
+                    node.fill_slots(value[index], slots, trail)
+        else:
+            trail.append(-1)
+
+    def plan(self, value: dict[str, object], shape: tuple[str, ...]) -> _ExtractionPlan:
+        rows: list[tuple[str, int, _PathNode | None]] = []
+        # All keys are casefolded once rather than for each path: an object may have half a million.
+        folded: dict[str, str] = {}
+        if any(segment not in value for segment in self.children):
+            for key in value:
+                folded.setdefault(key.casefold(), key)
+        found = {segment: segment if segment in value else folded.get(segment.casefold()) for segment in self.children}
+        spelled: dict[str, str] = {}
+        if self.is_folding and None in found.values() and len(shape) <= _SHAPE_KEYS:
+            # "Status ID" and "StatusId" are `status_id`, unless another path has that name.
+            used = set(found.values())
+            for key in value:
+                if key not in used:
+                    spelled.setdefault(fold(key), key)
+        for segment, (slot, node) in self.children.items():
+            actual_key = found[segment] or spelled.get(fold(segment))
+            if actual_key is not None:
+                rows.append((actual_key, slot, node if node.children else None))
+        if len(shape) > _SHAPE_KEYS or sum(map(len, shape)) > _SHAPE_TEXT:
+            return _ExtractionPlan(tuple(rows), 0)
+        if len(self.shapes) >= _SHAPES:
+            self.shapes.clear()
+        plan = self.shapes[shape] = _ExtractionPlan(tuple(rows), next(self.serials))
+        return plan
+
+
+class Extraction:
+    """Collects paths with `slot`, then `freeze`; `read(payload)` returns a list with the value of each slot.
+
+    None in a slot means that the value is missing or null. `is_folding`: a path finds names in another spelling too.
+    """
+
+    def __init__(self, *, is_folding: bool = False) -> None:
+        self._serials = count(1)
+        self._is_folding = is_folding
+        self._root = _PathNode(self._serials, is_folding=is_folding)
+        self._count = 0
+        self._slots: dict[str, int] = {}
+        self._wildcard_paths: list[tuple[int, Path]] = []
+        self._empty_slots: list[object] = []
+
+    def slot(self, text: str, field_path: str) -> int:
+        """Returns the slot of a path. Raises Rejected("invalid_path") with `field_path`."""
+        if text in self._slots:
+            return self._slots[text]
+        path = compile_path(text, field_path)
+        if "*" in path.segments:
+            slot = self._new_slot()
+            self._wildcard_paths.append((slot, path))
+        else:
+            slot = self._add_path(path.segments)
+        self._slots[text] = slot
+        return slot
+
+    def _add_path(self, segments: tuple[str, ...]) -> int:
+        node, slot = self._root, -1
+        for segment in segments:
+            if segment not in node.children:
+                node.children[segment] = (self._new_slot(), _PathNode(self._serials, is_folding=self._is_folding))
+            slot, node = node.children[segment]
+        return slot
+
+    def _new_slot(self) -> int:
+        self._count += 1
+        return self._count - 1
+
+    def freeze(self) -> None:
+        self._root.freeze()
+        self._empty_slots = [None] * self._count
+
+    def fillable_slots(self, payload: object) -> frozenset[int]:
+        """Returns the slots that payloads with the same trail can fill."""
+        slots: list[object] = [MISSING] * self._count
+        self._root.fill_slots(payload, slots, [])
+        always = {slot for slot, _ in self._wildcard_paths}
+        return frozenset(always | {slot for slot, value in enumerate(slots) if value is not MISSING})
+
+    def read(self, payload: object) -> list[object]:
+        return self.read_with_trail(payload)[0]
+
+    def read_with_trail(self, payload: object) -> tuple[list[object], tuple[int, ...] | None]:
+        """Returns the slots, and a cache key: payloads with the same key fill the same slots. None: not cacheable."""
+        slots = self._empty_slots.copy()
+        trail: list[int] = []
+        self._root.fill_slots(payload, slots, trail)
+        for slot, path in self._wildcard_paths:
+            value = path.read(payload)
+            slots[slot] = None if value is MISSING else value
+        return slots, None if 0 in trail else tuple(trail)
+
 
 _NOT_TEXT = ReasonType("mapping.template_not_text", "a template is text such as <ticket^summary>")
 _TOO_LONG = ReasonType("mapping.template_too_long", "a template has at most {maximum} characters")
@@ -101,3 +259,108 @@ def _renderer(
         return _DANGLING.sub("", "".join(texts)) if lacks_value and is_line else "".join(texts)
 
     return render
+
+
+# ---------- substring
+# Extracts a part of a text: between two marks, or a group of an RE2 pattern. Pure.
+
+
+_BETWEEN_AND_PATTERN = ReasonType("mapping.between_and_pattern", "between and pattern cannot be combined")
+_GROUP_WITHOUT_PATTERN = ReasonType("mapping.group_without_pattern", "group requires pattern")
+_MARKS_REQUIRED = ReasonType("mapping.between_malformed", "enter the text before and after the value")
+_INVALID_MARK = ReasonType(
+    "mapping.between_invalid",
+    "the text before must not be empty, and both can have at most {maximum} characters",
+)
+_PATTERN_NOT_TEXT = ReasonType("mapping.pattern_not_text", "a pattern is text")
+_UNKNOWN_GROUP = ReasonType("mapping.unknown_group", 'the pattern has no group "{group}"; it has {groups}')
+
+_BETWEEN = ReasonType("mapping.step_between", "between “{start}” and “{end}”")
+_AFTER = ReasonType("mapping.step_after", "after “{start}”")
+_MATCHING = ReasonType("mapping.step_matching", "matching {pattern}")
+
+_MAX_MARK_CHARS: Final = 200
+
+type SubstringReader = Callable[[object], str | None]
+
+
+def compile_part(definition: Mapping[str, object], field_path: str) -> SubstringReader | None:
+    """Compiles `between: [start, end]`, or `pattern` with `group` (a name or number); None if neither is given.
+
+    An omitted or empty `end` means the end of the line. Without `group`, the pattern's first group is used, else the
+    whole match. Raises Rejected("invalid_mapping") with the field.
+    """
+    between, pattern = definition.get("between"), definition.get("pattern")
+    if between is not None and pattern is not None:
+        raise _rejection(field_path, _BETWEEN_AND_PATTERN())
+    if pattern is None and "group" in definition:
+        raise _rejection(f"{field_path}.group", _GROUP_WITHOUT_PATTERN())
+    if between is not None:
+        return _between(between, f"{field_path}.between")
+    return None if pattern is None else _pattern(pattern, definition.get("group"), field_path)
+
+
+def describe_part(definition: Mapping[str, object]) -> Reason:
+    """Returns the description for a trace; `NO_REASON` for the whole text."""
+    between = definition.get("between")
+    match [between] if isinstance(between, str) else between:
+        case [start, end] if end:
+            return _BETWEEN(start=str(start), end=str(end))
+        case [start, *_]:
+            return _AFTER(start=str(start))
+    return _MATCHING(pattern=str(definition["pattern"])) if definition.get("pattern") else NO_REASON
+
+
+def _between(value: object, field_path: str) -> SubstringReader:
+    marks = [value] if isinstance(value, str) else value
+    if not isinstance(marks, list | tuple) or not 1 <= len(marks) <= 2 or not all(isinstance(m, str) for m in marks):
+        raise _rejection(field_path, _MARKS_REQUIRED())
+    start, end = str(marks[0]), str(marks[1]) if len(marks) == 2 else ""
+    if not start or len(start) > _MAX_MARK_CHARS or len(end) > _MAX_MARK_CHARS:
+        raise _rejection(field_path, _INVALID_MARK(maximum=_MAX_MARK_CHARS))
+
+    def find(value: object) -> str | None:
+        text = text_of(value)
+        if text is None:
+            return None
+        start_index = text.find(start)
+        if start_index < 0:
+            return None
+        remainder = text[start_index + len(start) : start_index + len(start) + MAX_COMPARED_CHARS]
+        end_index = remainder.find(end or "\n")
+        if end_index < 0 and end:
+            return None
+        return (remainder if end_index < 0 else remainder[:end_index]).strip() or None
+
+    return find
+
+
+def _pattern(value: object, group: object, field_path: str) -> SubstringReader:
+    if not isinstance(value, str) or not value:
+        raise _rejection(f"{field_path}.pattern", _PATTERN_NOT_TEXT())
+    try:
+        compiled = compile_pattern(value, f"{field_path}.pattern", match_case=True)
+    except Rejected as problem:
+        raise Rejected("invalid_mapping", problem.reason, problem.field) from None
+    group_index = _group(group, compiled.groupindex, compiled.groups, f"{field_path}.group")
+
+    def find(value: object) -> str | None:
+        text = text_of(value)
+        if text is None:
+            return None
+        pattern_match = compiled.search(sanitize(text[:MAX_COMPARED_CHARS]))
+        group_text = pattern_match.group(group_index) if pattern_match is not None else None
+        return group_text.strip() or None if isinstance(group_text, str) else None
+
+    return find
+
+
+def _group(group: object, names: Mapping[str, int], count: int, field_path: str) -> int:
+    if group is None:
+        return min(count, 1)
+    if isinstance(group, str) and group in names:
+        return names[group]
+    if isinstance(group, int) and not isinstance(group, bool) and 0 <= group <= count:
+        return group
+    known_groups = ", ".join([*names, *map(str, range(count + 1))][:20])
+    raise _rejection(field_path, _UNKNOWN_GROUP(group=str(group)[:40], groups=known_groups))

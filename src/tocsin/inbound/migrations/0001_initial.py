@@ -1,7 +1,7 @@
 import django.contrib.postgres.fields
 import django.db.models.deletion
 import tocsin.core.validation.name_validator
-import tocsin.inbound.body_field
+import tocsin.inbound.models
 import tocsin.inbound.enums
 from django.db import migrations, models
 
@@ -90,7 +90,7 @@ class Migration(migrations.Migration):
                 ("source_id", models.TextField(db_default="", default="")),
                 ("source_status", models.TextField(db_default="", default="")),
                 ("subject", models.TextField(db_default="", default="")),
-                ("raw", tocsin.inbound.body_field.BodyField()),
+                ("raw", tocsin.inbound.models.BodyField()),
                 ("content_type", models.TextField(db_default="", default="")),
                 ("headers", models.JSONField(db_default={}, default=dict)),
                 ("verdict", models.JSONField(db_default={}, default=dict)),

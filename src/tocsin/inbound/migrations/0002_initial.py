@@ -1,6 +1,6 @@
 import django.db.models.deletion
 import django.db.models.functions.text
-import tocsin.core.db.trigram_index
+import tocsin.core.db.queries
 from django.conf import settings
 from django.db import migrations, models
 from tocsin.core.db.partitions import PartitionedTable, partition_statement
@@ -207,7 +207,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="messagetext",
-            index=tocsin.core.db.trigram_index.TrigramIndex(
+            index=tocsin.core.db.queries.TrigramIndex(
                 fields=["subject", "source_id"], name="inbound_messagetext_parts"
             ),
         ),

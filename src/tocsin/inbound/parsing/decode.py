@@ -7,19 +7,288 @@ element's notes.
 from __future__ import annotations
 
 import codecs
+import logging
 import re
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from email.message import Message
 from functools import lru_cache
-from typing import Final
+from itertools import islice
+from typing import Any, Final
+from urllib.parse import parse_qsl
+from xml.etree.ElementTree import Element as Node
+from xml.etree.ElementTree import TreeBuilder
 
 import msgspec
 
+from tocsin.catalogue.hooks import Headers, Payload
+from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.inbound.parsing import form_fields, lenient_json, xml_text
+from tocsin.inbound.mapping.message_objects import tickets_in
+from tocsin.inbound.parsing import lenient_json
 from tocsin.inbound.parsing import mime_parser as mail
-from tocsin.inbound.parsing.json_text import invalid_json, parse, split_array
-from tocsin.inbound.parsing.reasons import EMPTY_ARRAY, EMPTY_BODY
+from tocsin.inbound.parsing.lenient_json import EMPTY_ARRAY, EMPTY_BODY, invalid_json, parse, split_array
+
+# ---------- form fields
+# Parses form fields (urlencoded and `multipart/form-data`) to one object. Repeated names become a list.
+
+
+_NO_BOUNDARY = ReasonType("form.no_boundary", "The content type has no multipart boundary.")
+_TOO_MANY_FIELDS = ReasonType("form.too_many_fields", "The form has more than {maximum} fields.")
+_NO_FIELDS = ReasonType("form.no_fields", "The form has no fields.")
+_TOO_MANY_PARTS = ReasonType("form.too_many_parts", "The form has more than {maximum} parts.")
+_NAMELESS_PART = ReasonType("form.nameless_part", "Part {number} of the form has no name.")
+_TRUNCATED = ReasonType("form.truncated", "The form data is truncated.")
+
+URLENCODED: Final = "application/x-www-form-urlencoded"
+MULTIPART: Final = "multipart/form-data"
+MEDIA_TYPES: Final = (URLENCODED, MULTIPART)
+
+MAX_FIELDS: Final = 10_000
+_MAX_PARTS: Final = 1000
+_MAX_HEADERS: Final = 8192
+
+_PARAMETER: Final = re.compile(r';\s*(name|filename)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))', re.IGNORECASE)
+
+
+def read(body: bytes, media: str, charset: str, boundary: str | None) -> dict[str, object]:
+    """Returns the fields of a form. Raises Rejected("invalid_form")."""
+    if media == MULTIPART:
+        if not boundary or len(boundary) > 200:
+            raise Rejected("invalid_form", _NO_BOUNDARY())
+        return _merge_repeated(_parts(body, boundary.encode("utf-8", "replace"), charset))
+    try:
+        text = body.decode(charset, "replace")
+        fields = parse_qsl(text.strip("\r\n"), keep_blank_values=True, errors="replace", max_num_fields=MAX_FIELDS)
+    except (ValueError, LookupError):
+        raise Rejected("invalid_form", _TOO_MANY_FIELDS(maximum=MAX_FIELDS)) from None
+    if not fields:
+        raise Rejected("invalid_form", _NO_FIELDS())
+    return _merge_repeated(fields)
+
+
+def _merge_repeated(fields: Iterable[tuple[str, object]]) -> dict[str, object]:
+    fields_by_name: dict[str, object] = {}
+    repeated: dict[str, list[object]] = {}
+    for name, value in fields:
+        if name in repeated:
+            repeated[name].append(value)
+        elif name in fields_by_name:
+            repeated[name] = [fields_by_name[name], value]
+        else:
+            fields_by_name[name] = value
+    return {**fields_by_name, **repeated}
+
+
+def _parts(body: bytes, boundary: bytes, charset: str) -> list[tuple[str, object]]:
+    pieces = (b"\r\n" + body).split(b"\r\n--" + boundary, _MAX_PARTS + 1)
+    if len(pieces) > _MAX_PARTS + 1:
+        raise Rejected("invalid_form", _TOO_MANY_PARTS(maximum=_MAX_PARTS))
+    parts: list[tuple[str, object]] = []
+    is_closed = False
+    for piece in pieces[1:]:
+        if piece.startswith(b"--"):
+            is_closed = True
+            break
+        head, separator, content = piece.partition(b"\r\n\r\n")
+        parameters = _parameters(head[:_MAX_HEADERS].decode("utf-8", "replace"))
+        if not separator or "name" not in parameters:
+            raise Rejected("invalid_form", _NAMELESS_PART(number=len(parts) + 1))
+        parts.append((parameters["name"], _content(parameters.get("filename"), content, charset)))
+    if not is_closed:
+        raise Rejected("invalid_form", _TRUNCATED())
+    if not parts:
+        raise Rejected("invalid_form", _NO_FIELDS())
+    return parts
+
+
+def _parameters(head: str) -> dict[str, str]:
+    for header in head.split("\r\n"):
+        if header.lower().startswith("content-disposition:"):
+            return {
+                name.lower(): re.sub(r"\\(.)", r"\1", quoted) if quoted else unquoted
+                for name, quoted, unquoted in _PARAMETER.findall(header)
+            }
+    return {}
+
+
+def _content(filename: str | None, content: bytes, charset: str) -> object:
+    if filename:
+        return {"filename": filename, "size": len(content)}
+    try:
+        return content.decode(charset, "replace")
+    except LookupError:
+        return content.decode("utf-8", "replace")
+
+
+# ---------- encodings
+# Decompresses request bodies by `Content-Encoding` (RFC 9110, 8.4.1): gzip and deflate. Pure.
+#
+# The output never exceeds `max_bytes` bytes, however small the input.
+
+
+_UNKNOWN_ENCODING = ReasonType(
+    "body.unknown_encoding", "The Content-Encoding “{encoding}” is not supported. Send gzip, deflate or none."
+)
+_INVALID_ENCODING = ReasonType("body.invalid_encoding", "The body is not valid {encoding}, or is truncated.")
+_TOO_LARGE = ReasonType("body.too_large_decompressed", "The body exceeds {maximum} MiB, compressed or decompressed.")
+_TOO_MANY_MEMBERS = ReasonType("body.too_many_gzip_members", "The gzip has more than {maximum} members.")
+
+#: zlib's `wbits` by encoding. "deflate" means the zlib format, but some senders omit its header.
+_GZIP: Final = 31
+_ZLIB: Final = 15
+_RAW: Final = -15
+
+_WBITS: Final = {"gzip": (_GZIP,), "x-gzip": (_GZIP,), "deflate": (_ZLIB, _RAW)}
+
+#: The maximum number of gzip members. The data after each is copied, so a huge number of members would take minutes.
+MAX_MEMBERS: Final = 1_000
+
+#: Encodings that mean uncompressed.
+_UNCOMPRESSED: Final = frozenset({"", "identity"})
+
+
+def is_compressed(encoding: str) -> bool:
+    """Returns whether a `Content-Encoding` requires decompression."""
+    return encoding.strip().lower() not in _UNCOMPRESSED
+
+
+def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    """Returns the decompressed body.
+
+    Raises Rejected: `unknown_encoding`, `invalid_encoding` for invalid or truncated data, `too_large` for more than
+    `max_bytes` bytes.
+    """
+    name = encoding.strip().lower()
+    wbits_options = _WBITS.get(name)
+    if wbits_options is None:
+        raise Rejected("unknown_encoding", _UNKNOWN_ENCODING(encoding=encoding.strip()[:40]))
+    for wbits in wbits_options:
+        try:
+            return _inflate(body, wbits, max_bytes)
+        except zlib.error:
+            continue
+    raise Rejected("invalid_encoding", _INVALID_ENCODING(encoding=name))
+
+
+def _inflate(body: bytes, wbits: int, max_bytes: int) -> bytes:
+    """Decompresses, for gzip with several members. Raises zlib.error; Rejected for more than `max_bytes` bytes."""
+    output = bytearray()
+    for _ in range(MAX_MEMBERS):
+        stream = zlib.decompressobj(wbits)
+        output += stream.decompress(body, max_bytes + 1 - len(output))
+        if len(output) > max_bytes:
+            raise Rejected("too_large", _TOO_LARGE(maximum=max_bytes // 2**20))
+        if not stream.eof:
+            raise zlib.error("it ends too soon")
+        body = stream.unused_data.lstrip(b"\0")
+        if not body:
+            return bytes(output)
+        if wbits != _GZIP:
+            raise zlib.error("something comes after its end")
+    raise Rejected("invalid_encoding", _TOO_MANY_MEMBERS(maximum=MAX_MEMBERS))
+
+
+# ---------- xml text
+# Parses XML to an object: `<alert id="7"><host>a</host></alert>` becomes `{"@id": "7", "host": "a"}`. Pure.
+#
+# DTDs and entities are refused, so that nothing expands in memory and nothing is fetched.
+
+
+_TOO_MANY_TAGS = ReasonType("xml.too_many_elements", "The XML has more than {maximum} elements.")
+_TOO_MANY_ATTRIBUTES = ReasonType("xml.too_many_attributes", "The XML has more than {maximum} attributes.")
+_HAS_DTD = ReasonType("xml.has_dtd", "The XML contains a DTD or an entity, which Tocsin does not accept.")
+_NOT_XML_AT = ReasonType("xml.not_xml_at_position", "Not XML: {error}, at line {line} column {column}")
+_NOT_XML = ReasonType("xml.not_xml", "Not XML: {error}")
+_XML_TOO_DEEP = ReasonType("xml.too_deep", "The XML is nested more than {maximum} levels deep.")
+
+MAX_TAGS: Final = 50_000
+#: Counted as equals signs: the parser processes a tag with many attributes in one go, which blocks everything else.
+MAX_ATTRIBUTES: Final = 100_000
+MAX_XML_DEPTH: Final = 100
+
+_MEDIA: Final = ("application/xml", "text/xml")
+
+
+def is_xml(media: str, start: bytes) -> bool:
+    """Returns whether a body is XML, by its media type or its start."""
+    return media in _MEDIA or media.endswith("+xml") or start.startswith(b"<?xml")
+
+
+def read_xml(body: bytes) -> dict[str, object]:
+    """Returns the contents of the root element: attributes as `@name`, text as `#text` if there is more than text,
+    repeated elements as a list. Namespaces are dropped from names.
+
+    Raises Rejected: `invalid_xml` with line and column, `too_deep`, `too_many`.
+    """
+    # Imported here to save time and memory on nodes without XML senders.
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import DefusedXMLParser, ParseError
+
+    if body.count(b"<") > 2 * MAX_TAGS:
+        raise Rejected("too_many", _TOO_MANY_TAGS(maximum=MAX_TAGS))
+    if body.count(b"=") > MAX_ATTRIBUTES:
+        raise Rejected("too_many", _TOO_MANY_ATTRIBUTES(maximum=MAX_ATTRIBUTES))
+    parser: Any = DefusedXMLParser(forbid_dtd=True, target=_Builder())  # type: ignore[no-untyped-call]
+    try:
+        parser.feed(body)
+        root: Node = parser.close()
+    except DefusedXmlException:
+        raise Rejected("invalid_xml", _HAS_DTD()) from None
+    except ParseError as error:
+        line, column = error.position
+        message = str(error).partition(":")[0]
+        problem = _NOT_XML_AT(error=message, line=str(line), column=str(column + 1))
+        raise Rejected("invalid_xml", problem) from None
+    except (ValueError, LookupError) as error:
+        raise Rejected("invalid_xml", _NOT_XML(error=str(error))) from None
+    value = _value(root)
+    return value if isinstance(value, dict) else {"#text": value}
+
+
+class _Builder(TreeBuilder):
+    """Rejects documents that are nested too deep during parsing, before they are traversed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._depth = 0
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> Node:
+        self._depth += 1
+        if self._depth > MAX_XML_DEPTH:
+            raise Rejected("too_deep", _XML_TOO_DEEP(maximum=MAX_XML_DEPTH))
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> Node:
+        self._depth -= 1
+        return super().end(tag)
+
+
+def _value(node: Node) -> object:
+    result: dict[str, object] = {f"@{_name(key)}": value for key, value in node.attrib.items()}
+    texts = [(node.text or "").strip()]
+    for child in node:
+        name, value = _name(child.tag), _value(child)
+        existing = result.get(name)
+        if existing is None:
+            result[name] = value
+        elif isinstance(existing, list):
+            existing.append(value)
+        else:
+            result[name] = [existing, value]
+        texts.append((child.tail or "").strip())
+    text = " ".join(filter(None, texts))
+    if not result:
+        return text
+    if text:
+        result["#text"] = text
+    return result
+
+
+def _name(tag: str) -> str:
+    return tag.rpartition("}")[2]
+
 
 _TOO_MANY_ELEMENTS = ReasonType(
     "json.too_many_elements", "An array may have at most {maximum} elements; this one has more."
@@ -118,23 +387,23 @@ def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:
         return Decoded((Element({"message": body.decode(charset, "replace")}, body),), False)
     if start == b"[" and charset == "utf-8":
         return _array(body, charset, lenient)
-    if media in form_fields.MEDIA_TYPES and start not in (b"{", b"["):
-        return Decoded((Element(_json_field(form_fields.read(body, media, charset, boundary)), body),), False)
-    if (start == b"<" or body.startswith(_BYTE_ORDER_MARKS)) and xml_text.is_xml(media, body.lstrip()[:5]):
-        return Decoded((Element(xml_text.read(body.lstrip()), body),), False)
+    if media in MEDIA_TYPES and start not in (b"{", b"["):
+        return Decoded((Element(_json_field(read(body, media, charset, boundary)), body),), False)
+    if (start == b"<" or body.startswith(_BYTE_ORDER_MARKS)) and is_xml(media, body.lstrip()[:5]):
+        return Decoded((Element(read_xml(body.lstrip()), body),), False)
     return _decode_thoroughly(body, charset, lenient)
 
 
 def _is_text(body: bytes, media: str, start: bytes) -> bool:
     """Returns whether a body is a text: by its content type, or sent as a form with what no form begins with, such as
     "[PROBLEM] db1 is down"."""
-    if media not in (_PLAIN_TEXT, form_fields.URLENCODED):
+    if media not in (_PLAIN_TEXT, URLENCODED):
         return False
     if start == b"[":
         return _ARRAY_START.match(body) is None
-    if media == form_fields.URLENCODED:
+    if media == URLENCODED:
         return start not in _JSON_STARTS and _TEXT_START.match(body) is not None
-    if (start == b"<" or body.startswith(_BYTE_ORDER_MARKS)) and xml_text.is_xml(media, body.lstrip()[:5]):
+    if (start == b"<" or body.startswith(_BYTE_ORDER_MARKS)) and is_xml(media, body.lstrip()[:5]):
         return False
     return start not in _JSON_STARTS and bool(body.strip(_BLANK))
 
@@ -297,3 +566,77 @@ def _refuse_depth(payload: object, body: bytes) -> None:
         if not level:
             return
     raise Rejected("too_deep", _TOO_DEEP(maximum=MAX_DEPTH))
+
+
+# ---------- payload splitting
+# Splits a request's body into the messages that its integration's kind sees in it.
+#
+# Stored messages are not split again: each is a single message.
+
+
+log = logging.getLogger(__name__)
+
+_TOO_MANY_MESSAGES = ReasonType(
+    "body.too_many_messages", "One request may have at most {maximum} messages; this one has more."
+)
+_KIND_FAILED = ReasonType("body.kind_failed", "{kind} could not parse the message: {error}. It can be replayed.")
+_TOO_REPETITIVE = ReasonType("body.too_repetitive", "The messages in this body expand to more than {maximum} MiB.")
+
+#: Limit for the total size of the messages of one body: shared parts are repeated in each and could grow unbounded.
+MAX_SPLIT = 16 * 1024 * 1024
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+def elements_of(
+    kind: IntegrationKind, body: bytes, content_type: str | None, headers: Mapping[str, str] = _NO_HEADERS
+) -> Decoded:
+    """Decodes and splits a body. `headers` by lower-case name. Raises Rejected as `decode` does."""
+    decoded = decode(body, content_type, lenient=kind.lenient)
+    split = _ticket_splitter(kind) if kind.assigns_source_agent else kind.kind_hooks.messages
+    if split is None:
+        return decoded
+    elements: list[Element] = []
+    for element in decoded.elements:
+        elements += _messages(kind, split, element, headers)
+        if len(elements) > MAX_ELEMENTS:
+            raise Rejected("too_many", _TOO_MANY_MESSAGES(maximum=MAX_ELEMENTS))
+    return Decoded(tuple(elements), decoded.is_array or len(elements) > 1)
+
+
+type _Split = Callable[[Payload, Headers], Sequence[Payload]]
+
+
+def _ticket_splitter(kind: IntegrationKind) -> _Split:
+    """Returns the function that splits a list of tickets, and then each as the kind does."""
+    hook = kind.kind_hooks.messages
+
+    def split(payload: Payload, headers: Headers) -> Sequence[Payload]:
+        tickets = tickets_in(payload) or [payload]
+        return tickets if hook is None else [message for ticket in tickets for message in hook(ticket, headers)]
+
+    return split
+
+
+def _messages(kind: IntegrationKind, split: _Split, element: Element, headers: Headers) -> list[Element]:
+    """Returns the messages of one element; the element itself if there is only one, or the kind's hook failed."""
+    if element.payload is None:
+        return [element]
+    try:
+        payloads = list(islice(split(element.payload, headers), MAX_ELEMENTS + 1))
+    except Exception as error:  # boundary of a kind's hook: one sender's input must not affect other messages
+        log.exception("The code of the kind %s cannot read a message.", kind.name)
+        reason = _KIND_FAILED(kind=kind.title, error=type(error).__name__)
+        return [Element(element.payload, element.raw, problem=Rejected("cannot_be_read", reason))]
+    if not payloads or (len(payloads) == 1 and payloads[0] is element.payload):
+        return [element]
+    elements: list[Element] = []
+    size = 0
+    for payload in payloads:
+        raw = msgspec.json.encode(payload)
+        size += len(raw)
+        if size > MAX_SPLIT:
+            problem = Rejected("too_large", _TOO_REPETITIVE(maximum=MAX_SPLIT // 1024**2))
+            return [Element(element.payload, element.raw, element.notes, problem)]
+        elements.append(Element(payload, raw, element.notes))
+    return elements

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.notify.text import html_sanitizer
+from tocsin.notify.text import formatting
 
 MEDIA_TYPE: Final = "message/rfc822"
 
@@ -195,7 +195,7 @@ def _contents(mail: Message) -> tuple[str, list[MimeAttachment]]:
         elif len(attached_parts) < MAX_ATTACHMENTS:
             attached_parts.append(_attachment(part, len(attached_parts)))
     if not plain.strip() and html:
-        plain = html_sanitizer.plain(html_sanitizer.strip_tags(html, "script", "style", "title"), MAX_TEXT)
+        plain = formatting.plain(formatting.strip_tags(html, "script", "style", "title"), MAX_TEXT)
     return plain.replace("\r\n", "\n").strip()[:MAX_TEXT], attached_parts
 
 

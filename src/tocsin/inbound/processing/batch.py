@@ -5,46 +5,357 @@ Locks are taken in the same order everywhere in Tocsin: keys, then alerts by key
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+import psycopg
 from msgspec.structs import replace
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
+from tocsin.alerts import service, store
+from tocsin.alerts.commands import AlertChange, AlertCreation, RepeatedMessages
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
-from tocsin.core.db.guarded_connection import GuardedConnection
+from tocsin.core.db.database import Connection, GuardedConnection
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock, tracing
+from tocsin.core.runtime.tracing import Span, SpanExporter, SpanKind
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.config.rules import EventAction
-from tocsin.inbound.deciding import echo_suppression, reasons
-from tocsin.inbound.deciding.batch_view import BatchView
-from tocsin.inbound.deciding.decide import decide
-from tocsin.inbound.deciding.echo_suppression import RecentWrites
-from tocsin.inbound.deciding.preprocessing import DeliveryKey
+from tocsin.inbound.deciding import state
+from tocsin.inbound.deciding import state as reasons
+from tocsin.inbound.deciding.decide import DeliveryKey, decide, prepare
 from tocsin.inbound.deciding.state import (
     NO_LOCK_SCOPES,
+    BatchView,
+    Decision,
     DedupKeyState,
     DelayedAlertState,
     DelayReason,
     DuplicateDelivery,
+    GroupJoin,
+    LockScopes,
     MessageContext,
+    RecentWrites,
+    WaitOutcome,
 )
-from tocsin.inbound.mapping.aliases import Identity, identity_of, is_about_same
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.mapping.evidence import Identity, identity_of, is_about_same
 from tocsin.inbound.parsing.decode import Element
-from tocsin.inbound.processing.alert_ids import AlertIdAllocator
-from tocsin.inbound.processing.batch_changes import BatchChanges
-from tocsin.inbound.processing.batch_item import BatchItem, needs_ticket_fetch, normalize, result_of, row_of
-from tocsin.inbound.processing.message_spans import export_spans
 from tocsin.inbound.storage import dedup_key_store, messages
 from tocsin.inbound.storage.dedup_key_store import LoadedKeys
-from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
-from tocsin.inbound.storage.stored_messages import element_of
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult, MessageRow, element_of
+
+# ---------- alert ids
+# Ids of new alerts, fetched from the sequence in bulk.
+
+
+log = logging.getLogger(__name__)
+
+
+class AlertIdAllocator:
+    """Ids for new alerts, fetched from the sequence as needed; the next batch uses what one leaves over."""
+
+    def __init__(self) -> None:
+        self._free_ids: list[int] = []
+        self._used_count = 0
+        #: A query for ids whose result has not been read yet.
+        self._id_query: Cursor[tuple[int]] | None = None
+
+    def reserve(self, connection: Connection, count: int) -> None:
+        """Requests the ids missing for `count` alerts. In a pipeline, this costs no round trip."""
+        try:
+            self._collect()
+        except psycopg.Error:
+            # An earlier batch requested them, and its transaction or connection failed: those ids are lost.
+            log.info("The numbers that a failed batch asked for are skipped.")
+        self._used_count = 0
+        if (missing := count - len(self._free_ids)) > 0:
+            self._id_query = store.request_ids(connection, missing)
+
+    def next_id(self) -> int:
+        """Returns the id of the next alert that opens; 0 if none is left of those requested."""
+        self._collect()
+        return self._free_ids[self._used_count] if self._used_count < len(self._free_ids) else 0
+
+    def use(self) -> None:
+        """Marks the next id as used by an alert of this batch."""
+        self._used_count += 1
+
+    def _collect(self) -> None:
+        if self._id_query is not None:
+            cursor, self._id_query = self._id_query, None
+            self._free_ids.extend([row[0] for row in cursor])
+
+    def mark_committed(self) -> None:
+        """Marks the batch's ids as used. Without this call (the batch was rolled back), they are handed out again."""
+        del self._free_ids[: self._used_count]
+        self._used_count = 0
+
+    def discard(self) -> None:
+        """Drops all ids, because it is unknown whether the last batch was committed."""
+        self._free_ids.clear()
+        self._id_query = None
+        self._used_count = 0
+
+
+# ---------- batch item
+# One message of a batch: as normalized, as decided, and as the row and result that follow.
+
+
+@dataclass(slots=True)
+class BatchItem:
+    """A message with its integration and key. Without a decision it stays Pending."""
+
+    incoming: IncomingMessage
+    integration: CompiledIntegration
+    #: None: the integration is disabled.
+    event: NormalizedEvent | Rejected | None
+    key_hash: bytes | None
+    delivery: DeliveryKey | None
+    scopes: LockScopes | None
+    decision: Decision | None = None
+    #: Whether its ticket is fetched before it is decided.
+    needs_ticket_fetch: bool = False
+
+    @property
+    def may_open(self) -> bool:
+        """Whether deciding the message may need the id of a new alert."""
+        event = self.event
+        return event is not None and (isinstance(event, Rejected) or event.action is EventAction.OPEN)
+
+    @property
+    def may_end_another(self) -> bool:
+        """Whether it ends something, and maybe an alert that has another id."""
+        event, incoming = self.event, self.incoming
+        is_real = incoming.test_user_id is None and incoming.replay_of is None
+        return is_real and isinstance(event, NormalizedEvent) and event.is_ending_unknown
+
+    @property
+    def ticket(self) -> tuple[int, str] | None:
+        """The outbound integration and ticket that own writes are known by."""
+        outbound_id, event = self.integration.outbound_id, self.event
+        if outbound_id is None or not isinstance(event, NormalizedEvent) or not event.source_id:
+            return None
+        return outbound_id, event.source_id
+
+
+def normalize(registry: IntegrationRegistry, incoming: IncomingMessage) -> BatchItem:
+    """Returns the message as preprocessed on arrival, or anew if its integration has changed since."""
+    integration = registry.get(incoming.integration_id)
+    prepared = incoming.preprocessed
+    if prepared is None or prepared.integration is not integration:
+        is_replay = incoming.replay_of is not None
+        prepared = prepare(integration, incoming.element, incoming.id, test_id=incoming.test_id, is_replay=is_replay)
+    return BatchItem(incoming, integration, prepared.outcome, prepared.key_hash, prepared.delivery, prepared.scopes)
+
+
+def needs_ticket_fetch(item: BatchItem, *, is_draining: bool) -> bool:
+    """Returns whether the message waits for its ticket to be fetched: at most once, and never for a replay."""
+    incoming = item.incoming
+    if (
+        not isinstance(item.event, NormalizedEvent)
+        or incoming.replay_of is not None
+        or incoming.test_user_id is not None
+    ):
+        return False
+    if is_draining:
+        return incoming.is_awaiting_ticket
+    return state.needs_ticket_fetch(item.integration, item.event)
+
+
+def result_of(item: BatchItem) -> MessageResult:
+    """Returns the message's result for its sender and its row."""
+    decision = item.decision
+    if decision is None:
+        reason = state.FETCHING_TICKET() if item.needs_ticket_fetch else state.PENDING()
+        return MessageResult(MessageStatus.PENDING, reason)
+    is_failed = decision.status is MessageStatus.FAILED
+    code = item.event.code if is_failed and isinstance(item.event, Rejected) else None
+    return MessageResult(decision.status, decision.reason, decision.alert_id, code)
+
+
+def row_of(item: BatchItem, result: MessageResult) -> MessageRow:
+    """Returns the message's row."""
+    incoming, event = item.incoming, item.event
+    verdict: Mapping[str, object] = item.decision.verdict if item.decision is not None else incoming.pending_context
+    if item.needs_ticket_fetch:
+        verdict = {**verdict, state.TICKET_FETCH: state.FETCH_REQUESTED}
+    if result.status is MessageStatus.DELAYED and incoming.pending_context:
+        verdict = {**verdict, **incoming.pending_context}
+    key_hash = item.key_hash if result.status in (MessageStatus.PENDING, MessageStatus.DELAYED) else None
+    version_id = item.integration.version_id
+    if not isinstance(event, NormalizedEvent):
+        return MessageRow(incoming, result, version_id=version_id, verdict=verdict, key_hash=key_hash)
+    text = event.mapped.text
+    return MessageRow(
+        incoming,
+        result,
+        event.source_id or "",
+        text("source_status") or "",
+        text("subject") or "",
+        version_id,
+        verdict,
+        key_hash,
+    )
+
+
+# ---------- message spans
+# The spans of a batch's messages, by OpenTelemetry's conventions for messaging.
+
+
+def export_spans(
+    exporter: SpanExporter, decided: Iterable[tuple[BatchItem, MessageResult]], committed_at: datetime
+) -> None:
+    """Exports a span for each message, from arrival to commit. The message that opened an alert begins its trace."""
+    for item, result in decided:
+        exporter.export(_span(item, result, committed_at))
+
+
+def _span(item: BatchItem, result: MessageResult, committed_at: datetime) -> Span:
+    incoming, alert_id = item.incoming, result.alert_id
+    attributes: dict[str, str | int] = {
+        "messaging.system": "tocsin",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": item.integration.name,
+        "messaging.message.id": str(incoming.id),
+        "messaging.message.body.size": len(incoming.raw),
+        "tocsin.inbound_outcome": result.status.value,
+        "tocsin.reason_code": result.reason.code,
+    }
+    if alert_id is not None:
+        attributes["tocsin.alert.id"] = alert_id
+    return Span(
+        f"process {item.integration.name}",
+        SpanKind.CONSUMER,
+        tracing.trace_of_message(incoming.id) if alert_id is None else tracing.trace_of_alert(alert_id),
+        min(incoming.received_at, committed_at),
+        committed_at,
+        attributes,
+        is_root=alert_id is None or result.status is MessageStatus.OPENED,
+        error=result.error or "",
+    )
+
+
+# ---------- batch changes
+# The changes of a batch, collected in arrival order and written together, inside the batch's transaction.
+
+
+@dataclass(slots=True)
+class BatchChanges:
+    """What the decisions of a batch change, beyond the state in `view`."""
+
+    view: BatchView
+    stored_keys: frozenset[bytes]
+    new_deliveries: dict[DeliveryKey, DuplicateDelivery] = field(default_factory=dict)
+    updated_keys: set[bytes] = field(default_factory=set)
+    creations: list[AlertCreation] = field(default_factory=list)
+    changes: list[AlertChange] = field(default_factory=list)
+    repeated_messages: dict[int, RepeatedMessages] = field(default_factory=dict)
+    echoed_write_ids: list[int] = field(default_factory=list)
+    #: Alerts that are delayed, or are no longer (None), with their integration.
+    delayed: dict[bytes, tuple[int, DelayedAlertState | None]] = field(default_factory=dict)
+    #: This batch's delayed messages by key.
+    delayed_items: dict[bytes, list[BatchItem]] = field(default_factory=dict)
+    wait_outcomes: dict[bytes, WaitOutcome] = field(default_factory=dict)
+    group_joins: dict[bytes, GroupJoin] = field(default_factory=dict)
+    changed_rate_windows: set[bytes] = field(default_factory=set)
+    released_scopes: set[bytes] = field(default_factory=set)
+
+    def apply(self, item: BatchItem, previous_state: DedupKeyState, decision: Decision) -> None:
+        """Stores the decision on the message, the state of its key for the next one, and what is to be written."""
+        item.decision = decision
+        key_hash = item.key_hash
+        if key_hash is None:
+            return
+        if (
+            decision.noise_changes is None
+            and previous_state.delayed is None
+            and previous_state.shared_alert_id is None
+            and decision.key_state.delayed is None
+        ):
+            # Most messages do not involve noise reduction.
+            self.view.states[key_hash] = decision.key_state
+        else:
+            self._apply_noise_changes(item, key_hash, previous_state, decision)
+        if decision.updates_key:
+            self.updated_keys.add(key_hash)
+        if decision.creation is not None:
+            self.creations.append(decision.creation)
+        self.echoed_write_ids.extend(decision.echoed_write_ids)
+        for change in decision.changes:
+            self.changes.append(change)
+            if change.before is not None and change.before.holds_key and not change.after.holds_key:
+                self.view.freed_alert_ids.add(change.alert_id)
+        if decision.repeated_messages is not None:
+            self._count(decision.repeated_messages)
+
+    def _apply_noise_changes(
+        self, item: BatchItem, key_hash: bytes, previous_state: DedupKeyState, decision: Decision
+    ) -> None:
+        self.view.apply_decision(key_hash, previous_state, decision)
+        if decision.key_state.delayed is not previous_state.delayed:
+            self.delayed[key_hash] = (item.integration.id, decision.key_state.delayed)
+        if decision.status is MessageStatus.DELAYED:
+            self.delayed_items.setdefault(key_hash, []).append(item)
+        noise_changes = decision.noise_changes
+        if noise_changes is None:
+            return
+        self.changed_rate_windows.update(noise_changes.rate_windows)
+        self.released_scopes.update(noise_changes.released_scopes)
+        if noise_changes.group_join is not None:
+            self.group_joins[key_hash] = noise_changes.group_join
+        if (outcome := noise_changes.wait_outcome) is not None:
+            self.wait_outcomes[key_hash] = outcome
+            for delayed_item in self.delayed_items.pop(key_hash, ()):
+                assert delayed_item.decision is not None
+                delayed_item.decision = replace(
+                    delayed_item.decision, status=outcome.status, reason=outcome.reason, alert_id=outcome.alert_id
+                )
+
+    def _count(self, repeated_messages: RepeatedMessages) -> None:
+        previous = self.repeated_messages.get(repeated_messages.alert_id)
+        if previous is not None:
+            changes = {**(previous.changes or {}), **(repeated_messages.changes or {})}
+            repeated_messages = replace(
+                repeated_messages,
+                count=previous.count + repeated_messages.count,
+                last_message_at=max(previous.last_message_at, repeated_messages.last_message_at),
+                changes=changes or None,
+            )
+        self.repeated_messages[repeated_messages.alert_id] = repeated_messages
+
+    def write(self, connection: Connection, now: datetime) -> None:
+        """Writes the changes, and calls the handlers of alert changes."""
+        new_alert_ids = {creation.alert.id for creation in self.creations}
+        # Existing alerts free their keys before new alerts of this batch take them.
+        service.write(connection, [change for change in self.changes if change.alert_id not in new_alert_ids], now)
+        if self.creations:
+            ended_alert_ids = frozenset(change.alert_id for change in self.changes if not change.after.holds_key)
+            service.create_alerts(connection, self.creations, now, ended_ids=ended_alert_ids)
+            service.write(connection, [change for change in self.changes if change.alert_id in new_alert_ids], now)
+        store.count_messages(connection, list(self.repeated_messages.values()))
+        states: Mapping[bytes, DedupKeyState] = {key: self.view.states[key] for key in self.updated_keys}
+        dedup_key_store.write_keys(connection, states, self.stored_keys, now)
+        dedup_key_store.write_deliveries(connection, self.new_deliveries)
+        state.record_echoes(connection, self.echoed_write_ids)
+        if self.delayed or self.group_joins or self.changed_rate_windows:
+            self._write_noise_changes(connection, now)
+
+    def _write_noise_changes(self, connection: Connection, now: datetime) -> None:
+        dedup_key_store.write_wait_outcomes(connection, self.wait_outcomes)
+        dedup_key_store.write_delayed(connection, self.delayed)
+        dedup_key_store.write_joins(connection, self.group_joins, now)
+        windows = {scope: self.view.rate_windows[scope] for scope in self.changed_rate_windows}
+        dedup_key_store.write_rate_windows(connection, windows, now)
+        dedup_key_store.release(connection, sorted(self.released_scopes), now)
+
 
 #: The recoveries of a batch that are compared with live alerts.
 MAX_COMPARED_RECOVERIES = 50
@@ -130,7 +441,7 @@ def postpone(
         with connection.pipeline():
             connection.begin()
             messages.insert(connection, [row_of(item, result) for item, result in zip(items, results, strict=True)])
-            database.notify(connection, "messages", "pending", echo_suppression.TICKET_FETCH)
+            database.notify(connection, "messages", "pending", state.TICKET_FETCH)
             commit_result = connection.execute("COMMIT")
         _check_commit(commit_result)
     return results
@@ -201,7 +512,7 @@ def _load(
     if is_draining:
         _prepare_due(batch, now)
     tickets = {ticket for item in items if (ticket := item.ticket) is not None}
-    batch.recent_writes = echo_suppression.load_recent_writes(connection, tickets, now)
+    batch.recent_writes = state.load_recent_writes(connection, tickets, now)
     for item in items:
         item.needs_ticket_fetch = needs_ticket_fetch(item, is_draining=is_draining)
     return batch
@@ -280,7 +591,7 @@ def _topics(batch: _Batch) -> list[str]:
     if any(item.decision is None for item in items):
         topics.append("pending")
     if any(item.needs_ticket_fetch for item in items):
-        topics.append(echo_suppression.TICKET_FETCH)
+        topics.append(state.TICKET_FETCH)
     if changes.creations or changes.changes or changes.repeated_messages:
         topics.append("alerts")
         topics += [f"alert:{alert_id}" for alert_id in list(changes.repeated_messages)[:20]]

@@ -6,16 +6,321 @@ One thread decides all messages in arrival order.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tocsin.core.runtime import metrics
-from tocsin.inbound.config.registry import IntegrationRegistry
+import psycopg
+from psycopg import errors
+
+from tocsin.core.db import database
+from tocsin.core.db.database import PipelinedConnection
+from tocsin.core.errors import Rejected
+from tocsin.core.runtime import clock, metrics
+from tocsin.core.runtime.periodic_tasks import SharedCpu
+from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.processing.committer_thread import CommitterThread, IngestRequest, NotStored
-from tocsin.inbound.storage.messages import MessageResult
+from tocsin.inbound.processing import batch
+from tocsin.inbound.processing.batch import AlertIdAllocator
+from tocsin.inbound.storage import messages
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
+
+# ---------- committer thread
+# The committer's thread: takes the queued requests, decides them in one transaction on its own connection, and
+# answers them.
+#
+# There is no deliberate delay: the next batch accumulates while one commits.
+
+
+log = logging.getLogger(__name__)
+
+#: The maximum size of a batch in messages and bytes: advisory locks use PostgreSQL's shared lock table.
+MAX_BATCH_MESSAGES = 1_000
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+
+#: From this many requests per batch on, both the thread that reads requests and this one are busy.
+BUSY_BATCH_REQUESTS = 8
+
+_RETRY_AFTER = 0.2
+
+#: Seconds of conflicts after which a lock is taken for one of a whole table, such as of CREATE INDEX; and seconds for
+#: which later batches then do not wait for it.
+_POSTPONE_AFTER, _LOCKED_FOR = 2.0, 5.0
+
+#: All lookups are by key. A cached plan from when a table was empty would scan it completely, and so would hash and
+#: merge joins: nested loops over an index are right at any size. The statements never change: planning them each time
+#: took longer than running them.
+_SETTINGS = {
+    "lock_timeout": messages.LOCK_TIMEOUT,
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+
+
+class NotStored(Exception):
+    """The messages may not be stored: the sender must retry."""
+
+
+@dataclass(slots=True)
+class IngestRequest:
+    """One request's messages, and its callback: `on_result` is called once, on the thread of `loop` if given."""
+
+    incoming: Sequence[IncomingMessage]
+    size_bytes: int
+    on_result: Callable[[list[MessageResult] | Exception], None]
+    loop: asyncio.AbstractEventLoop | None = None
+    queued_at: float = 0.0
+
+
+class CommitterThread:
+    """Decides and answers queued requests in order."""
+
+    def __init__(self, registry: IntegrationRegistry, lock: threading.Lock, max_wait: float) -> None:
+        """`lock` guards the queue; `max_wait`: seconds that the database may be unavailable."""
+        self._registry = registry
+        self._max_wait = max_wait
+        self._alert_ids = AlertIdAllocator()
+        self._queue: deque[IngestRequest] = deque()
+        self._ready = threading.Condition(lock)
+        self._is_stopping = False
+        self._connection: PipelinedConnection | None = None
+        #: When a table was last found to be locked, by the monotonic clock.
+        self._locked_at = float("-inf")
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        #: The number of queued messages, and their bytes. Accessed under the lock, like the queue.
+        self.message_count = 0
+        self.size_bytes = 0
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def request_stop(self) -> None:
+        """Makes the thread end once the queue is empty. Call it under the lock."""
+        self._is_stopping = True
+        self._ready.notify()
+
+    def join(self, timeout: float) -> None:
+        """Waits for the thread's end, for `timeout` seconds at most."""
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def is_alive(self) -> bool:
+        """Returns whether the thread is running."""
+        return self._thread.is_alive()
+
+    def add(self, request: IngestRequest) -> None:
+        """Appends a request to the queue. Call it under the lock, and `wake` afterwards."""
+        self._queue.append(request)
+        self.message_count += len(request.incoming)
+        self.size_bytes += request.size_bytes
+
+    def wake(self) -> None:
+        """Wakes the thread if the queue is not empty. Call it under the lock."""
+        if self._queue:
+            self._ready.notify()
+
+    def oldest_queued_at(self) -> float | None:
+        """Returns when the first queued request was put, by the monotonic clock. Call it under the lock."""
+        return self._queue[0].queued_at if self._queue else None
+
+    def _run(self) -> None:
+        shared_cpu = SharedCpu(threading.main_thread().native_id or 0)
+        while (requests := self._next_batch()) is not None:
+            if len(requests) >= BUSY_BATCH_REQUESTS:
+                shared_cpu.share()
+            elif not requests:
+                shared_cpu.release()
+            try:
+                self._process(requests)
+            except Exception as error:
+                # Boundary of the thread: after any error, all waiting senders are answered, and the next batch is
+                # processed.
+                log.exception("A batch of inbound messages failed.")
+                _deliver_results([(request, NotStored(str(error))) for request in requests])
+        shared_cpu.release()
+        self._disconnect()
+
+    def _next_batch(self) -> list[IngestRequest] | None:
+        """Returns the queued requests up to a batch's size; None at the end."""
+        with self._ready:
+            while not self._queue and not self._is_stopping:
+                self._ready.wait(1.0)
+            if not self._queue:
+                return None if self._is_stopping else []
+            requests = [self._queue.popleft()]
+            count, size = len(requests[0].incoming), requests[0].size_bytes
+            while self._queue:
+                request = self._queue[0]
+                if count + len(request.incoming) > MAX_BATCH_MESSAGES or size + request.size_bytes > MAX_BATCH_BYTES:
+                    break
+                requests.append(self._queue.popleft())
+                count, size = count + len(request.incoming), size + request.size_bytes
+            self.message_count -= count
+            self.size_bytes -= size
+            return requests
+
+    def _process(self, requests: list[IngestRequest]) -> None:
+        if not requests:
+            return
+        incoming = [item for request in requests for item in request.incoming]
+        started_at = time.monotonic()
+        results = self._decide(incoming)
+        metrics.count_rejected(sum(isinstance(item, NotStored) for item in results))
+        statuses = (item.status for item in results if isinstance(item, MessageResult))
+        metrics.count_batch(statuses, time.monotonic() - started_at)
+        start = 0
+        answers: list[tuple[IngestRequest, list[MessageResult] | Exception]] = []
+        for request in requests:
+            end = start + len(request.incoming)
+            request_results = results[start:end]
+            error = next((item for item in request_results if isinstance(item, Exception)), None)
+            answers.append((request, error or [item for item in request_results if isinstance(item, MessageResult)]))
+            start = end
+        _deliver_results(answers)
+
+    def _decide(self, incoming: list[IncomingMessage]) -> list[MessageResult | Exception]:
+        """Returns each message's result: UnknownIntegration if its integration was deleted, NotStored if the database
+        does not answer in time."""
+        integrations = self._registry.get_all()
+        known_messages = [message for message in incoming if message.integration_id in integrations]
+        results_by_id = (
+            dict(zip((message.id for message in known_messages), self._decide_known(known_messages), strict=True))
+            if known_messages
+            else {}
+        )
+        return [
+            results_by_id[message.id] if message.id in results_by_id else UnknownIntegration(message.integration_id)
+            for message in incoming
+        ]
+
+    def _decide_known(
+        self, incoming: list[IncomingMessage], *, is_retry: bool = False
+    ) -> Sequence[MessageResult | Exception]:
+        try:
+            return self._process_with_retries(incoming)
+        except UnknownIntegration:
+            # The batch loaded a newer configuration that lacks an integration.
+            return self._decide(incoming)
+        except NotStored as error:
+            return [error] * len(incoming)
+        except Exception as error:
+            # Boundary of one message: a poison message must not affect the others.
+            log.exception("A batch of %s messages cannot be decided.", len(incoming))
+            self._alert_ids.discard()
+            if isinstance(error, psycopg.Error):
+                self._disconnect()
+            if len(incoming) > 1:
+                # Bisect until the poison message is alone.
+                half = len(incoming) // 2
+                return self._decide(incoming[:half]) + self._decide(incoming[half:])
+            if is_retry:
+                return self._store_undecidable(incoming[0], error)
+            # The error may come from the connection's state rather than the message: retry on a new connection.
+            self._disconnect()
+            return self._decide_known(incoming, is_retry=True)
+
+    def _store_undecidable(self, poison: IncomingMessage, error: Exception) -> list[MessageResult | Exception]:
+        """Stores an undecidable message as Mapping Failed."""
+        if isinstance(poison.element, Rejected) and poison.element.code == messages.UNDECIDABLE:
+            return [NotStored(f"message {poison.id} can be neither decided nor kept: {error}")]
+        ids = {"message_id": poison.id}
+        log.error("Message %s cannot be decided and is kept as Mapping Failed.", poison.id, exc_info=error, extra=ids)
+        return self._decide([messages.mark_undecidable(poison, error)])
+
+    def _process_with_retries(self, incoming: list[IncomingMessage]) -> list[MessageResult]:
+        """Runs one transaction, retried after connection errors and conflicts, for `max_wait` seconds at most."""
+        started_at = time.monotonic()
+        give_up_at = started_at + self._max_wait
+        wait, is_outcome_unknown, has_conflicted, is_table_locked = True, False, False, False
+        while True:
+            try:
+                connection = self._connect()
+                if is_outcome_unknown:
+                    # A previous attempt may have been committed: then its results are in the database.
+                    stored_results = messages.find_stored(connection, [message.id for message in incoming])
+                    if (results := batch.find_results(stored_results, incoming)) is not None:
+                        connection.confirm_commits(is_known=False)
+                        return results
+                if is_table_locked:
+                    results = batch.postpone(connection, self._registry, incoming)
+                else:
+                    results = batch.process(
+                        connection, self._registry, self._alert_ids, incoming, clock.now(), wait=wait
+                    )
+                if connection.has_unconfirmed_commit:
+                    raise psycopg.OperationalError("the wait for synchronous replication was cancelled")
+                return results
+            except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure) as error:
+                # Another transaction interfered: retry, without waiting for locks. A table's lock is always waited for.
+                now = time.monotonic()
+                is_known = now < self._locked_at + _LOCKED_FOR
+                if isinstance(error, errors.LockNotAvailable) and (is_known or now > started_at + _POSTPONE_AFTER):
+                    is_table_locked, self._locked_at = True, now
+                if now > give_up_at:
+                    raise NotStored(f"somebody else is always in between: {error}") from error
+                wait = False
+            except (errors.UniqueViolation, errors.ForeignKeyViolation):
+                if has_conflicted:
+                    raise
+                # Another node decided the same delivery first, the database completed a commit of a lost connection, or
+                # a user to be notified was deleted just now.
+                wait, is_outcome_unknown, has_conflicted = False, True, True
+            except errors.ProgramLimitExceeded:
+                # This very batch exceeds a limit: retrying cannot help.
+                raise
+            except (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction) as error:
+                if isinstance(error, errors.OutOfMemory | errors.IdleInTransactionSessionTimeout) and len(incoming) > 1:
+                    # The lock table is full, or the processor too busy: half as many messages need half as much.
+                    raise
+                self._disconnect()
+                # It is unknown whether this attempt's ids were used.
+                self._alert_ids.discard()
+                is_outcome_unknown = True
+                if time.monotonic() > give_up_at or self._is_stopping:
+                    raise NotStored(f"the database cannot be used: {error}") from error
+                time.sleep(_RETRY_AFTER)
+
+    def _connect(self) -> PipelinedConnection:
+        if self._connection is not None and self._connection.is_outdated:
+            self._disconnect()
+        if self._connection is None or self._connection.closed:
+            connection = database.connect(name="tocsin committer", autocommit=True)
+            connection.set_settings(**_SETTINGS)
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _deliver_results(answers: Sequence[tuple[IngestRequest, list[MessageResult] | Exception]]) -> None:
+    """Answers each request. An event loop is woken once for all of its requests: with one wake-up each, its thread and
+    this one would compete for the interpreter."""
+    answers_by_loop: dict[asyncio.AbstractEventLoop, list[tuple[IngestRequest, list[MessageResult] | Exception]]] = {}
+    for request, result in answers:
+        if request.loop is None:
+            request.on_result(result)
+        else:
+            answers_by_loop.setdefault(request.loop, []).append((request, result))
+    for loop, loop_answers in answers_by_loop.items():
+        loop.call_soon_threadsafe(_deliver_each, loop_answers)
+
+
+def _deliver_each(answers: Sequence[tuple[IngestRequest, list[MessageResult] | Exception]]) -> None:
+    for request, result in answers:
+        try:
+            request.on_result(result)
+        except Exception:  # boundary of one request: the others are still answered
+            log.exception("A sender cannot be answered.")
+
 
 __all__ = [
     "MAX_QUEUED_BYTES",

@@ -22,7 +22,7 @@ from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import AlertContent, Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
-from tocsin.notify.text import formatting, html_sanitizer, message_ids
+from tocsin.notify.text import formatting, signed_links
 from tocsin.notify.text.phrases import available_language, format_date, phrase
 
 _COLOURS = {
@@ -89,7 +89,7 @@ def headers(message: Message) -> dict[str, str]:
     host = urlsplit(message.home_url).hostname or "localhost"
     link = message.alerts[0].link if message.alerts else ""
     values = {
-        "Message-ID": message_ids.message_id(message.notification_id, link, len(message.alerts), host),
+        "Message-ID": signed_links.message_id(message.notification_id, link, len(message.alerts), host),
         "Auto-Submitted": "auto-generated",
         "X-Auto-Response-Suppress": "All",
         "X-Tocsin-Purpose": str(message.purpose),
@@ -158,7 +158,7 @@ def _plain_alert(message: Message, alert: AlertContent) -> str:
     if alert.link:
         lines += ["", f"{_button(message)}: {alert.link}"]
     if details := _details(message, alert):
-        lines += ["", html_sanitizer.plain(details)]
+        lines += ["", formatting.plain(details)]
     return "\n".join(lines)
 
 
@@ -176,7 +176,7 @@ def _html(message: Message, subject: str) -> str:
             link=alert.link,
             button=_button(message),
             # Sanitised by `safe_html`: the only text in the template that is not escaped.
-            details=mark_safe(html_sanitizer.safe_html(_details(message, alert))),  # noqa: S308
+            details=mark_safe(formatting.safe_html(_details(message, alert))),  # noqa: S308
         )
         for alert in message.alerts
     ]

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
 from tocsin.core.reasons import ReasonType
-from tocsin.notify.channels import compact_text
+from tocsin.notify.channels import chat
 from tocsin.notify.interfaces import Message, Rendered
 
 #: The server's own rule for topics.
@@ -27,7 +27,7 @@ class NtfyChannel:
     counts_omitted = True
 
     def render(self, message: Message) -> Rendered:
-        return compact_text.render(message, max_chars=1000, max_details_chars=400)
+        return chat.render(message, max_chars=1000, max_details_chars=400)
 
     def normalize_address(self, text: str) -> str:
         """Returns a topic, or the full URL of a topic on the user's own server."""

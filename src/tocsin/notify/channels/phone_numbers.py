@@ -7,10 +7,13 @@ every page.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
+from tocsin.notify.interfaces import Channel
 
 _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
 
@@ -80,3 +83,20 @@ def _parsed(text: str, region: str) -> str:
 
 def _refused(text: str) -> Rejected:
     return Rejected("invalid_address", _NOT_A_NUMBER(number=text[:50]))
+
+
+# ---------- phone entry
+# Validates phone numbers as users enter them. Without a country code, the installation's own country applies. Stored
+# numbers do not need this.
+
+
+def parse_entered(channel: Channel) -> Callable[[str], str]:
+    """Returns the validator for an address entered on a phone channel."""
+
+    def check(text: str) -> str:
+        entered = text.strip()
+        has_code = entered.startswith(("+", "00"))
+        region = "" if has_code else settings_store.get(settings_store.PHONE_REGION)
+        return channel.normalize_address(format_for_entry(entered, region))
+
+    return check

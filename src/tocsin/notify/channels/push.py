@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
+from tocsin.notify.channels import chat
 from tocsin.notify.channels import chat_addresses as services
-from tocsin.notify.channels import compact_text
 from tocsin.notify.interfaces import Message, Rendered
 
 _NOT_A_LINE = ReasonType("address.push_not_a_line", "A push address is one line of at most 500 characters.")
@@ -19,7 +19,7 @@ class PushChannel:
     counts_omitted = True
 
     def render(self, message: Message) -> Rendered:
-        return compact_text.render(message, max_chars=1500, max_details_chars=300)
+        return chat.render(message, max_chars=1500, max_details_chars=300)
 
     def normalize_address(self, text: str) -> str:
         """Returns the address of a user's own devices, a topic, or the encrypted form of a push service's URL, which is

@@ -14,8 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from tocsin.core.db.database import Connection
-from tocsin.core.delivery.concurrency import count_allowed, fair_concurrency
-from tocsin.core.delivery.rate_limit import RateLimit
+from tocsin.core.delivery.rate_limit import RateLimit, count_allowed, fair_concurrency
 from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.notify.dispatch import delivery_queries
@@ -24,13 +23,12 @@ from tocsin.notify.pause import CurrentPause
 from tocsin.notify.providers import health
 from tocsin.notify.providers.pool import SANDBOX, ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
-from tocsin.notify.rules import bundling
-from tocsin.notify.rules.bundling import MAX_BUNDLE_SIZE, BundleLimit, DeliveryBundle
+from tocsin.notify.rules import pre_send_check
 from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, RATE_LIMITED, after_waiting
-from tocsin.notify.rules.pre_send_check import DueDelivery
+from tocsin.notify.rules.pre_send_check import MAX_BUNDLE_SIZE, BundleLimit, DeliveryBundle, DueDelivery
 from tocsin.notify.states import Purpose
-from tocsin.notify.text.message_ids import ReplyAddress
-from tocsin.notify.text.redaction import ContentLevel
+from tocsin.notify.text.message import ContentLevel
+from tocsin.notify.text.signed_links import ReplyAddress
 
 type SlaLookup = Callable[[Connection, Sequence[int]], Mapping[int, Mapping[Any, datetime]]]
 
@@ -158,14 +156,14 @@ def _bundled(
 ) -> list[DeliveryJob]:
     """Returns the messages to send now, and records the others as waiting to be bundled."""
     ready = ready + delivery_queries.find_bundle_companions(connection, ready, now, _bundle_limit)
-    arranged = bundling.arrange(ready, now, _bundle_limit)
+    arranged = pre_send_check.arrange(ready, now, _bundle_limit)
     jobs = capacity.assign_jobs(arranged.bundles)
-    keys_by_job = {job: bundle_key for job in jobs if (bundle_key := bundling.key(job.bundle.lead)) is not None}
+    keys_by_job = {job: bundle_key for job in jobs if (bundle_key := pre_send_check.key(job.bundle.lead)) is not None}
     first_pages = {job: key for job, key in keys_by_job.items() if job.bundle.is_first}
     other_keys = {key for job, key in keys_by_job.items() if job not in first_pages}
     admitted = delivery_queries.apply_limits(connection, first_pages.values(), other_keys, now)
     throttled = [job for job, key in first_pages.items() if key not in admitted]
-    waiting = [*arranged.waiting, *((job.bundle.lead, now + bundling.WINDOW) for job in throttled)]
+    waiting = [*arranged.waiting, *((job.bundle.lead, now + pre_send_check.WINDOW) for job in throttled)]
     delivery_queries.defer(connection, [(due, BUNDLED_LATER(), until) for due, until in waiting])
     return [job for job in jobs if job not in throttled]
 

@@ -15,30 +15,155 @@ from psycopg.types.json import Jsonb
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.delivery.fair_queue import FairQueue
-from tocsin.core.delivery.lease import LEASE_SECONDS, LeaseTable
-from tocsin.core.reasons import Reason, reason_from
-from tocsin.core.stored_reason import reason_columns
-from tocsin.notify.dispatch import fallback
-from tocsin.notify.dispatch.reason_sql import reason_arrays
+from tocsin.core.delivery.job_pool import LEASE_SECONDS, FairQueue, LeaseTable
+from tocsin.core.models import reason_columns
+from tocsin.core.reasons import JOINED, Reason, reason_from
+from tocsin.notify.pages import load_recipients
 from tocsin.notify.pause import CurrentPause
-from tocsin.notify.registry import address_problem
-from tocsin.notify.rules.bundling import WINDOW, BundleKey, BundleLimit, has_waited_for_bundle, max_bundle_size
-from tocsin.notify.rules.bundling import key as key_of
-from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, NOT_RESENT, ONE_OF_OVERDUE
-from tocsin.notify.rules.notification_rules import quiet_hours
-from tocsin.notify.rules.page_planner import REPEATED
+from tocsin.notify.registry import address_problem, quietest_channel
+from tocsin.notify.rules import page_planner
+from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, FELL_BACK, NOT_RESENT, ONE_OF_OVERDUE
+from tocsin.notify.rules.page_planner import (
+    REPEATED,
+    FallbackMethod,
+    NotificationMethod,
+    Recipient,
+    is_quiet,
+    quiet_hours,
+)
 from tocsin.notify.rules.pre_send_check import (
+    WINDOW,
     AlertFacts,
+    BundleKey,
+    BundleLimit,
     CancelDelivery,
     Defer,
     DueDelivery,
     FailDelivery,
     SendNow,
+    has_waited_for_bundle,
+    max_bundle_size,
     needs_fallback,
     pre_send_check,
 )
+from tocsin.notify.rules.pre_send_check import key as key_of
 from tocsin.notify.states import Purpose
+
+# ---------- reason sql
+# Reasons in SQL: the arrays of a bulk statement, and expressions that join stored reasons. Pure.
+
+
+def reason_arrays(reasons: Iterable[Reason]) -> tuple[list[str], list[Jsonb]]:
+    """Returns the columns of these reasons, for `unnest(%s::text[], %s::jsonb[])`."""
+    columns = [reason_columns(reason) for reason in reasons]
+    return [code for code, _ in columns], [Jsonb(data) for _, data in columns]
+
+
+def reason_part(code: str, data: str) -> str:
+    """Returns the expression of one reason; NULL if its code is empty. `code` and `data` are expressions."""
+    return f"CASE WHEN {code} <> '' THEN jsonb_build_object('code', {code}, 'data', {data}) END"
+
+
+def joined_reason(*parts: str) -> str:
+    """Returns the assignments of `reason_code` and `reason_data` to the parts that are not NULL, as separate sentences
+    in order.
+    """
+    present = f"array_remove(ARRAY[{', '.join(parts)}]::jsonb[], NULL)"
+    return (
+        f"reason_code = CASE cardinality({present}) WHEN 0 THEN '' WHEN 1 THEN ({present})[1] ->> 'code' "
+        f"ELSE '{JOINED.code}' END, "
+        f"reason_data = CASE cardinality({present}) WHEN 0 THEN '{{}}' WHEN 1 THEN ({present})[1] -> 'data' "
+        f"ELSE jsonb_build_object('parts', to_jsonb({present}), 'separator', ' ') END"
+    )
+
+
+def append_reason(table: str, code: str, data: str) -> str:
+    """Returns the assignments that append a reason to that of `table`. `code` and `data` are expressions."""
+    return joined_reason(reason_part(f"{table}.reason_code", f"{table}.reason_data"), reason_part(code, data))
+
+
+# ---------- fallback
+# Moves an all-clear to another contact method if its own can no longer be used, and a page if no other contact method
+# would follow. Runs inside the caller's transaction and sends nothing.
+
+
+_FALLBACK_METHODS = """
+SELECT w.id, m.label, m.channel, m.address,
+       EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id AND p.user_id = d.user_id
+               AND p.purpose = 'page' AND p.channel = m.channel
+               AND (p.status IN ('sending', 'sent', 'delivered') OR p.outcome_unknown_at IS NOT NULL))
+         AS was_used
+FROM unnest(%s::uuid[]) AS w(id) JOIN notify_delivery d ON d.id = w.id
+JOIN people_contactmethod m ON m.user_id = d.user_id AND m.is_enabled AND NOT m.awaits_code
+WHERE NOT EXISTS (SELECT FROM notify_optout o WHERE o.channel = m.channel AND o.address = m.address)
+  -- A page whose recipient has, or had, another contact method pending is left alone: that method is used instead.
+  AND (d.purpose <> 'page' OR NOT EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
+       AND p.user_id = d.user_id AND p.purpose = 'page' AND p.queued_at = d.queued_at
+       AND (p.channel, p.address) <> (d.channel, d.address) AND p.status IN ('queued', 'sending', 'sent', 'delivered')))
+ORDER BY w.id, m.position, m.id
+"""
+_APPLY_FALLBACK = f"""
+WITH found AS (
+  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::jsonb[])
+    AS f(id, label, channel, address, code, data)
+), turned AS (
+  UPDATE notify_delivery d SET channel = f.channel, address = f.address FROM found f WHERE d.id = f.id
+  RETURNING d.notification_id, f.label, f.channel, f.address, f.code, f.data
+)
+UPDATE notify_notification n
+SET label = t.label, channel = t.channel, address = t.address, {append_reason("n", "t.code", "t.data")}
+FROM turned t WHERE n.id = t.notification_id
+"""
+
+
+def apply_fallbacks(connection: Connection, unusable: Sequence[DueDelivery], now: datetime) -> list[DueDelivery]:
+    """Moves each all-clear to the contact method that `page_planner.select_fallback` selects, and each page to the
+    first that quiet hours do not delay. Records the reason. Returns the deliveries that were moved; those without
+    another contact method are left unchanged.
+    """
+    if not unusable:
+        return []
+    methods_by_delivery: dict[object, list[FallbackMethod]] = {}
+    for row in database.rows(connection, _FALLBACK_METHODS, ([due.id for due in unusable],)):
+        if address_problem(row["channel"], row["address"]) is None:
+            methods_by_delivery.setdefault(row.pop("id"), []).append(FallbackMethod(**row))
+    pages = {due.user_id for due in unusable if due.purpose is Purpose.PAGE and due.user_id is not None}
+    recipients = load_recipients(connection, pages)
+    fallbacks = [
+        (due, method)
+        for due in unusable
+        if (method := _choose_fallback(due, methods_by_delivery.get(due.id, ()), recipients, now)) is not None
+    ]
+    codes, data = reason_arrays(FELL_BACK(method=method.label, previous=due.label) for due, method in fallbacks)
+    connection.execute(
+        database.literal(_APPLY_FALLBACK),
+        (
+            [due.id for due, _ in fallbacks],
+            [method.label for _, method in fallbacks],
+            [method.channel for _, method in fallbacks],
+            [method.address for _, method in fallbacks],
+            codes,
+            data,
+        ),
+    )
+    return [due for due, _ in fallbacks]
+
+
+def _choose_fallback(
+    due: DueDelivery, methods: Sequence[FallbackMethod], recipients: Mapping[int, Recipient], now: datetime
+) -> FallbackMethod | None:
+    if due.purpose is not Purpose.PAGE:
+        return page_planner.select_fallback(methods, quietest_channel)
+    recipient = recipients.get(due.user_id or 0)
+    if recipient is None or due.alert is None:
+        return None
+    for method in methods:
+        if not is_quiet(
+            recipient, NotificationMethod(method.label, method.channel, method.address), due.alert.priority, now
+        ):
+            return method
+    return None
+
 
 #: The leases of the outbox.
 LEASES = LeaseTable[UUID]("notify_delivery", "uuid")
@@ -247,7 +372,7 @@ def check_due(connection: Connection, ids: list[UUID], now: datetime) -> list[Du
         _readdress(connection, moved)
         due_by_id |= {due.id: due for due in facts(connection, [due.id for due in moved])}
     unusable = [due for due in due_by_id.values() if needs_fallback(due, now, address_problem)]
-    if fallen_back := fallback.apply_fallbacks(connection, unusable, now):
+    if fallen_back := apply_fallbacks(connection, unusable, now):
         due_by_id |= {due.id: due for due in facts(connection, [due.id for due in fallen_back])}
     redundant_ids = _find_redundant(connection, due_by_id.values(), now)
     ready: list[DueDelivery] = []

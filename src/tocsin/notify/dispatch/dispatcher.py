@@ -11,31 +11,87 @@ import logging
 import random
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.delivery import lease
-from tocsin.core.delivery.concurrency import Latencies
-from tocsin.core.delivery.failure import WORKER_LOST, AttemptFailed, FailureKind
-from tocsin.core.delivery.job_pool import Deadline, JobPool
-from tocsin.core.delivery.lease import LeaseKeeper
-from tocsin.core.delivery.local_failures import LocalFailures
+from tocsin.core.delivery import job_pool
+from tocsin.core.delivery.circuit_breaker import WORKER_LOST, AttemptFailed, FailureKind, LocalFailures
+from tocsin.core.delivery.job_pool import Deadline, JobPool, LeaseKeeper
+from tocsin.core.delivery.rate_limit import Latencies
 from tocsin.core.runtime import clock
 from tocsin.notify import pause
-from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, sandbox, stuck_senders
+from tocsin.notify.dispatch import delivery_queries, results, send
 from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, Lane, claim, lane_of
 from tocsin.notify.dispatch.delivery_queries import LEASES
 from tocsin.notify.dispatch.results import DeliveryFailure, mark_sent, record, record_failures
-from tocsin.notify.dispatch.send import SendResult, send, sent_deliveries
+from tocsin.notify.dispatch.send import SendResult, sent_deliveries
+from tocsin.notify.dispatch.send import send as send_send
 from tocsin.notify.dispatch.sent_journal import SentDelivery, SentJournal
-from tocsin.notify.providers import health, recovery
+from tocsin.notify.providers import health, pool
 from tocsin.notify.providers.pool import ProviderPool
 from tocsin.notify.registry import CHANNELS
-from tocsin.notify.rules.delivery_reasons import RECEIPT_OVERDUE
+from tocsin.notify.rules.delivery_reasons import ADDRESS_STUCK, ON_HOLD, PROVIDER_STUCK, RECEIPT_OVERDUE, TIMED_OUT
+from tocsin.notify.rules.page_planner import DEFERRED_FROM
+
+# ---------- stuck senders
+# Handles sends that are stuck past their deadline: their result, and which new sends are refused so that one provider
+# cannot occupy every thread. Pure.
+
+
+#: In seconds. A longer send counts as failed with an unknown outcome. Each provider has shorter timeouts of its own;
+#: this one applies even if a provider, a library or the resolver hangs. A mail server may take a minute after the last
+#: line of a mail.
+SEND_DEADLINE = 90.0
+
+#: In seconds: the same, if another provider can take over. It does so within ten seconds.
+FAILOVER_DEADLINE = 8.0
+
+#: A provider with this many stuck senders is not used until one of them ends.
+MAX_STUCK = 4
+
+
+def deadline(job: DeliveryJob) -> float:
+    """Returns how many seconds a send may take."""
+    return FAILOVER_DEADLINE if job.has_substitute else SEND_DEADLINE
+
+
+def timed_out_result(job: DeliveryJob) -> AttemptFailed:
+    """Returns the result of a send that is past its deadline."""
+    return AttemptFailed(FailureKind.OUTCOME_UNKNOWN, TIMED_OUT(duration=timedelta(seconds=deadline(job))))
+
+
+def stuck_refusal(job: DeliveryJob, stuck: Sequence[DeliveryJob]) -> AttemptFailed | None:
+    """Returns why `job` must not start while the jobs in `stuck` hang; None if it may.
+
+    A provider that was saved again has a new sender without stuck sends.
+    """
+    if job.active_provider is None:
+        return None
+    same_sender_jobs = [
+        other_job
+        for other_job in stuck
+        if other_job.active_provider is not None and other_job.active_provider.sender is job.active_provider.sender
+    ]
+    if not job.active_provider.kind.has_many_servers:
+        if len(same_sender_jobs) < MAX_STUCK:
+            return None
+        return AttemptFailed(FailureKind.TEMPORARY, PROVIDER_STUCK(count=len(same_sender_jobs)))
+    # Each address has its own server, which says nothing about the others.
+    if any(other_job.bundle.lead.address == job.bundle.lead.address for other_job in same_sender_jobs):
+        return AttemptFailed(FailureKind.TEMPORARY, ADDRESS_STUCK())
+    if len(same_sender_jobs) < job.active_provider.kind.max_concurrent_sends:
+        return None
+    return AttemptFailed(FailureKind.TEMPORARY, PROVIDER_STUCK(count=len(same_sender_jobs)))
+
+
+def by_provider(stuck: Iterable[DeliveryJob]) -> Mapping[str, int]:
+    """Returns the number of stuck sends of each provider."""
+    return Counter(job.provider for job in stuck)
+
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +119,7 @@ class DeliveryDispatcher:
         journal: SentJournal | None = None,
         now: Callable[[], datetime] = clock.now,
         jitter: Callable[[], float] = random.random,
-        elapsed: Callable[[], float] = lease.elapsed,
+        elapsed: Callable[[], float] = job_pool.elapsed,
     ) -> None:
         self.node = f"{socket.gethostname()[:60]}/{ids.uuid7()}"
         self.provider_pool = provider_pool or ProviderPool()
@@ -84,9 +140,9 @@ class DeliveryDispatcher:
             work=self._send,
             write=self._record,
             salvage=self._salvage,
-            deadline=Deadline(stuck_senders.deadline, self._timed_out, elapsed),
+            deadline=Deadline(deadline, self._timed_out, elapsed),
         )
-        self._unresponsive_addresses = receipt_timeouts.UnresponsiveAddresses()
+        self._unresponsive_addresses = results.UnresponsiveAddresses()
         self._requeued_at: datetime | None = None
         #: The recovery time of each provider whose messages this process has released.
         self._released: dict[str, datetime] = {}
@@ -138,14 +194,14 @@ class DeliveryDispatcher:
 
     def stuck_senders(self) -> Mapping[str, int]:
         """Returns how many sends have not returned for `SEND_DEADLINE`, by provider."""
-        return stuck_senders.by_provider(self.in_flight.stuck(stuck_senders.SEND_DEADLINE))
+        return by_provider(self.in_flight.stuck(SEND_DEADLINE))
 
     def _send(self, job: DeliveryJob) -> SendResult:
-        refusal = stuck_senders.refusal(job, self.in_flight.stuck())
+        refusal = stuck_refusal(job, self.in_flight.stuck())
         if refusal is not None:
             return SendResult(job, refusal, self._now())
         started_at = self._elapsed()
-        result = send(job, self._now, lambda: self.leases.check(job.ids))
+        result = send_send(job, self._now, lambda: self.leases.check(job.ids))
         if self._journal is not None and job.active_provider is not None:
             self._journal.note(sent_deliveries(result))
         self.latencies.record(job.provider, self._elapsed() - started_at)
@@ -153,8 +209,8 @@ class DeliveryDispatcher:
         return result
 
     def _timed_out(self, job: DeliveryJob) -> SendResult:
-        self.latencies.record(job.provider, stuck_senders.deadline(job))
-        result = SendResult(job, stuck_senders.timed_out_result(job), self._now())
+        self.latencies.record(job.provider, deadline(job))
+        result = SendResult(job, timed_out_result(job), self._now())
         self._count_failure(result)
         return result
 
@@ -203,7 +259,7 @@ class DeliveryDispatcher:
             provider = self.provider_pool.get(name)
             if provider is None or self._released.get(name) == at:
                 continue
-            if recovery.release(connection, provider, now) >= recovery.MAX_RELEASED:
+            if pool.release(connection, provider, now) >= pool.MAX_RELEASED:
                 del released[name]
         return released
 
@@ -238,7 +294,7 @@ class DeliveryDispatcher:
     def _check_receipt_timeouts(self) -> None:
         now = self._now()
         with database.transaction() as connection:
-            overdue = receipt_timeouts.overdue(connection, now)
+            overdue = results.overdue(connection, now)
             updates = [
                 health.HealthUpdate(
                     receipt.provider,
@@ -257,7 +313,7 @@ class DeliveryDispatcher:
         self._requeued_at = now
         channels = [name for name in CHANNELS if self.provider_pool.has_provider(name)]
         with database.transaction() as connection:
-            if sandbox.requeue(connection, channels, now):
+            if send.requeue(connection, channels, now):
                 database.notify(connection, "outbox")
 
     def _reclaim_expired_leases(self, in_progress_ids: list[UUID]) -> None:
@@ -275,3 +331,39 @@ class DeliveryDispatcher:
 def _mark_sent(sent: Sequence[SentDelivery]) -> None:
     with database.transaction() as connection:
         mark_sent(connection, sent)
+
+
+# ---------- clock rollback
+# Corrects deliveries after a rollback of the database's clock: due times move back by the same amount, so that no
+# message waits longer.
+#
+# A time that a person chose stays: the end of a hold or of a pause. A message that waits for quiet hours, a rate limit
+# or a bundle is checked again when it is due, and waits on if necessary.
+
+
+# A page delayed by quiet hours is checked again at its original time: by the corrected clock, quiet hours may not
+# apply.
+_DELIVERIES = """
+WITH waiting AS (
+  SELECT d.id, d.notification_id, CASE WHEN d.attempts = 0 THEN (n.data ->> %(held)s)::timestamptz END AS held_from
+  FROM notify_delivery d JOIN notify_notification n ON n.id = d.notification_id
+  WHERE d.status = 'queued' AND d.due_at > %(now)s AND d.reason_code <> %(on_hold)s
+  ORDER BY d.id FOR NO KEY UPDATE OF d
+), held AS (
+  UPDATE notify_notification n SET data = n.data || jsonb_build_object(%(held)s::text, w.held_from - %(by)s)
+  FROM waiting w WHERE n.id = w.notification_id AND w.held_from > %(now)s
+)
+UPDATE notify_delivery d SET
+  late_since = CASE WHEN d.late_since > %(now)s THEN d.late_since - %(by)s ELSE d.late_since END,
+  due_at = CASE
+    WHEN w.held_from IS NULL THEN d.due_at - %(by)s
+    WHEN w.held_from > %(now)s THEN least(d.due_at, greatest(%(now)s, w.held_from - %(by)s))
+    ELSE %(now)s END
+FROM waiting w WHERE d.id = w.id
+"""
+
+
+def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
+    """Moves the due times back by `by`. Returns how many messages were moved."""
+    parameters = {"by": by, "now": now, "on_hold": ON_HOLD.code, "held": DEFERRED_FROM}
+    return connection.execute(_DELIVERIES, parameters).rowcount

@@ -6,23 +6,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Protocol
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
+
+from tocsin.alerts import store as alert_rows
+from tocsin.alerts.commands import SYSTEM, NewEvent
+from tocsin.alerts.states import CommandChannel, EventKind, Priority
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.delivery.failure import AttemptFailed, FailureKind
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, joined, reason_from
+from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
+from tocsin.core.models import reason_columns
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined, reason_from, reason_from_json
 from tocsin.core.runtime import metrics
-from tocsin.notify.dispatch import failure_notices, receipt_timeouts, sandbox
-from tocsin.notify.dispatch.reason_sql import joined_reason, reason_arrays, reason_part
+from tocsin.notify.dispatch import send
+from tocsin.notify.dispatch.delivery_queries import append_reason, joined_reason, reason_arrays, reason_part
 from tocsin.notify.dispatch.send import Accepted, SendResult, sent_deliveries, status_of
 from tocsin.notify.dispatch.sent_journal import SentDelivery
-from tocsin.notify.providers import health, recovery
+from tocsin.notify.notices import Notice, queue_notice, queue_otherwise, was_noticed
+from tocsin.notify.pages import load_administrators, load_recipients
+from tocsin.notify.providers import health
+from tocsin.notify.providers import pool as recovery
 from tocsin.notify.providers.pool import SANDBOX, ProviderPool
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import delivery_reasons
+from tocsin.notify.rules.delivery_reasons import NO_RECEIPT, NOT_CONFIRMED, STARTED_EARLY
+from tocsin.notify.rules.page_planner import NOTICE_HORIZON, NotificationMethod, is_quiet
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.rules.retry_policy import (
     FAULTS,
@@ -36,6 +48,304 @@ from tocsin.notify.rules.retry_policy import (
     next_attempt_after,
 )
 from tocsin.notify.states import DeliveryStatus, Purpose
+
+# ---------- receipt timeouts
+# Receipt timeouts: if a provider accepts a page but does not report it as delivered in time, the user's next contact
+# method starts. Timers are database rows. Runs inside the caller's transaction and sends nothing.
+
+
+#: An unresponsive phone counts against its provider at most once in this time.
+COUNT_ONCE_PER = timedelta(hours=1)
+
+#: The maximum number of overdue receipts in one run.
+MAX_RECEIPTS_PER_RUN = 200
+
+
+_AWAIT = """
+INSERT INTO notify_awaitedreceipt (delivery, due_at, timeout_seconds)
+SELECT t.id, t.due_at, t.timeout_seconds FROM unnest(%s::uuid[], %s::timestamptz[], %s::int[]) AS t(id, due_at,
+timeout_seconds)
+JOIN notify_delivery d ON d.id = t.id AND d.status = 'sent' AND d.receipt = ''
+ON CONFLICT (delivery) DO UPDATE SET due_at = excluded.due_at, timeout_seconds = excluded.timeout_seconds
+"""
+
+
+def begin(connection: Connection, sent: Sequence[SentDelivery]) -> None:
+    """Records the time by which accepted pages must be reported as delivered, for providers with delivery receipts."""
+    rows = [
+        (one.id, one.at + timedelta(seconds=one.receipt_timeout), one.receipt_timeout)
+        for one in sent
+        if one.receipt_timeout is not None
+    ]
+    if rows:
+        connection.execute(_AWAIT, ([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]))
+
+
+def end(connection: Connection, delivery_ids: Sequence[UUID]) -> None:
+    """Stops waiting for receipts of these deliveries, since the provider has reported."""
+    connection.execute("DELETE FROM notify_awaitedreceipt WHERE delivery = ANY(%s)", (list(delivery_ids),))
+
+
+@dataclass(frozen=True, slots=True)
+class OverdueReceipt:
+    """A delivery without a receipt in time."""
+
+    id: UUID
+    provider: str
+    timeout_seconds: int
+    channel: str
+    address: str
+
+
+# `NOT_CONFIRMED`, with a duration in seconds.
+_NOT_CONFIRMED = """jsonb_build_object('provider', d.provider_name,
+      'duration', jsonb_build_object('seconds', h.timeout_seconds))"""
+_OVERDUE = f"""
+WITH late AS (
+  DELETE FROM notify_awaitedreceipt WHERE delivery IN (
+    SELECT delivery FROM notify_awaitedreceipt WHERE due_at <= %s ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
+  RETURNING delivery, timeout_seconds
+), held AS (
+  SELECT d.id, l.timeout_seconds FROM notify_delivery d JOIN late l ON l.delivery = d.id
+  WHERE d.status = 'sent' AND d.receipt = '' ORDER BY d.id FOR NO KEY UPDATE OF d
+)
+UPDATE notify_delivery d
+SET {append_reason("d", f"'{NOT_CONFIRMED.code}'", _NOT_CONFIRMED)}
+FROM held h WHERE d.id = h.id RETURNING d.id, d.provider_name, h.timeout_seconds, d.channel, d.address
+"""
+
+
+def overdue(connection: Connection, now: datetime) -> list[OverdueReceipt]:
+    """Takes the overdue receipts, records the reason on each delivery, and starts the next contact methods."""
+    query = database.literal(_OVERDUE)
+    receipts = [OverdueReceipt(*row) for row in connection.execute(query, (now, MAX_RECEIPTS_PER_RUN)).fetchall()]
+    for receipt in receipts:
+        start_next_method(connection, [receipt.id], NO_RECEIPT(provider=receipt.provider), now)
+    return receipts
+
+
+class UnresponsiveAddresses:
+    """Recently unresponsive addresses by provider. A phone that is off is not its provider's fault, so an address
+    counts once per hour, and only several consecutive ones open the circuit breaker. One per process.
+    """
+
+    def __init__(self) -> None:
+        self._counted_at: dict[tuple[str, str, str], datetime] = {}
+
+    def select_counted(self, overdue_receipts: Sequence[OverdueReceipt], now: datetime) -> list[OverdueReceipt]:
+        """Returns the overdue receipts that count against their provider."""
+        self._counted_at = {key: at for key, at in self._counted_at.items() if at > now - COUNT_ONCE_PER}
+        counted = []
+        for receipt in overdue_receipts:
+            key = (receipt.provider, receipt.channel, receipt.address)
+            if key not in self._counted_at:
+                self._counted_at[key] = now
+                counted.append(receipt)
+        return counted
+
+
+# A contact method that has already started, after its wait or after an earlier failure, is not a next one: its repeats
+# are not brought forward. Pages of the same plan have the same `queued_at`.
+_NOT_STARTED = """
+WITH stuck AS (
+  SELECT DISTINCT alert_id, user_id, channel, address FROM notify_delivery
+  WHERE id = ANY(%(ids)s) AND purpose = 'page' AND user_id IS NOT NULL AND alert_id IS NOT NULL
+)
+SELECT d.id, d.alert_id, d.user_id, d.channel, d.address, n.label, a.priority FROM stuck s
+JOIN notify_delivery d ON d.alert_id = s.alert_id AND d.user_id = s.user_id AND d.purpose = 'page'
+    AND d.status = 'queued' AND d.provider_name = '' AND d.attempts = 0 AND d.due_at > %(now)s AND d.due_at <= %(soon)s
+    AND (d.channel, d.address) <> (s.channel, s.address)
+JOIN notify_notification n ON n.id = d.notification_id JOIN alerts_alert a ON a.id = d.alert_id
+WHERE NOT EXISTS (SELECT FROM notify_delivery b WHERE b.alert_id = d.alert_id AND b.user_id = d.user_id
+    AND b.purpose = 'page' AND b.channel = d.channel AND b.address = d.address AND b.queued_at = d.queued_at
+    AND (b.status NOT IN ('queued', 'cancelled') OR (b.status = 'queued' AND (b.due_at <= %(now)s OR b.attempts > 0))))
+ORDER BY d.due_at, d.id
+"""
+_START_NOW = """
+UPDATE notify_delivery SET due_at = %(now)s, reason_code = %(code)s, reason_data = %(data)s WHERE id IN (
+  SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND status = 'queued'
+  ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+
+def start_next_method(connection: Connection, delivery_ids: Sequence[UUID], cause: Reason, now: datetime) -> int:
+    """Starts each user's next contact method now instead of after its wait, unless quiet hours apply. Returns how many
+    were started.
+    """
+    page_ids = _find_next_pages(connection, delivery_ids, now)
+    if not page_ids:
+        return 0
+    code, data = reason_columns(STARTED_EARLY(cause=cause))
+    parameters = {"ids": page_ids, "now": now, "code": code, "data": Jsonb(data)}
+    started = connection.execute(_START_NOW, parameters).rowcount
+    if started:
+        database.notify(connection, "outbox")
+    return started
+
+
+def _find_next_pages(connection: Connection, delivery_ids: Sequence[UUID], now: datetime) -> list[UUID]:
+    """Returns the ids of the first page on each user's next contact method that may be sent now."""
+    parameters = {"ids": list(delivery_ids), "now": now, "soon": now + NOTICE_HORIZON}
+    rows = database.rows(connection, _NOT_STARTED, parameters)
+    recipients = load_recipients(connection, {row["user_id"] for row in rows})
+    first_page_ids: dict[tuple[int, int], UUID] = {}
+    for row in rows:
+        method = NotificationMethod(row["label"], row["channel"], row["address"])
+        recipient = recipients.get(row["user_id"])
+        if recipient is None or not is_quiet(recipient, method, Priority(row["priority"]), now):
+            first_page_ids.setdefault((row["alert_id"], row["user_id"]), row["id"])
+    return list(first_page_ids.values())
+
+
+# ---------- failure notices
+# Reports deliveries that failed for good: on the alert's timeline and to the administrators.
+
+
+#: How often administrators are notified of the same kind of failure. Each alert shows its own failures.
+NOTICE_INTERVAL = timedelta(minutes=15)
+
+#: A failed notice causes no further notice; a user who runs a test sees it fail.
+NOT_REPORTED = frozenset({Purpose.NOTICE, Purpose.TEST})
+
+
+#: The maximum number of failures that one notice names.
+MAX_NAMED_FAILURES = 20
+
+_STUCK_TITLE = ReasonType("notice.tocsin_cannot_send", "Internal error while sending a message")
+_STUCK_ADVICE = ReasonType("notice.report_fault", "This is a bug in Tocsin. Please report it.")
+_FAILED_TITLE = ReasonType("notice.message_not_sent", "A message could not be sent")
+_FAILED_ADVICE = ReasonType("notice.check_provider", "Check the provider, and the contact methods of the recipient.")
+_MORE_FAILURES = ReasonType("notice.more_failures", "And {more} more.")
+_FREQUENCY = ReasonType(
+    "notice.failure_frequency", "You are notified at most once per {interval}. All failures are listed on each alert."
+)
+
+
+class FailedDelivery(Protocol):
+    """A delivery that has failed for good."""
+
+    @property
+    def due(self) -> DueDelivery: ...
+    @property
+    def send_failure(self) -> AttemptFailed: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def at(self) -> datetime: ...
+
+
+def is_stuck(failure: FailureKind) -> bool:
+    """Returns whether Tocsin itself failed, not a provider."""
+    return failure in (FailureKind.INTERNAL_ERROR, FailureKind.WORKER_LOST)
+
+
+def report_failures(connection: Connection, failures: Sequence[FailedDelivery]) -> None:
+    """Writes an event on each alert concerned and mails the administrators once for all of them. Notices on other
+    channels than e-mail fall back to e-mail, and urgent ones by e-mail to the other contact methods.
+    """
+    if not failures:
+        return
+    alert_rows.insert_events(
+        connection,
+        [
+            _event(entry)
+            for entry in failures
+            if entry.due.alert is not None and entry.due.purpose is not Purpose.NOTICE
+        ],
+    )
+    for entry in failures:
+        if entry.due.purpose is not Purpose.NOTICE or entry.due.user_id is None:
+            continue
+        if entry.due.channel != "email":
+            _mail_instead(connection, entry.due, entry.due.user_id, entry.at)
+        elif entry.due.data.get("urgent"):
+            queue_otherwise(connection, _notice_of(entry.due), [entry.due.user_id], entry.at)
+    pages = [entry for entry in failures if entry.due.purpose not in NOT_REPORTED]
+    for about in ("stuck", "failed"):
+        matching = [entry for entry in pages if (about == "stuck") == is_stuck(entry.send_failure.kind)]
+        if matching:
+            _notify_administrators(connection, matching, about)
+
+
+def _mail_instead(connection: Connection, due: DueDelivery, user_id: int, now: datetime) -> None:
+    """Mails a notice to the user's login address instead."""
+    instead = delivery_reasons.EMAILED_INSTEAD(method=_method_label(due))
+    notice = replace(_notice_of(due), reason=joined(due.notification_reason, instead, separator=" "))
+    queue_notice(connection, notice, now, user_ids=[user_id])
+
+
+def _notice_of(due: DueDelivery) -> Notice:
+    return Notice(
+        title=reason_from_json(due.data.get("title")),
+        text=reason_from_json(due.data.get("text")),
+        about=str(due.data.get("about", "")),
+        reason=due.notification_reason,
+        alert_id=due.alert.id if due.alert is not None else None,
+        heading=reason_from_json(due.data.get("heading")),
+    )
+
+
+def _event(entry: FailedDelivery) -> NewEvent:
+    due = entry.due
+    assert due.alert is not None
+    return NewEvent(
+        due.alert.id,
+        EventKind.PAGE_FAILED,
+        entry.at,
+        SYSTEM,
+        _unsent(entry, _purpose(due)),
+        CommandChannel.POLICY,
+        {"delivery": str(due.id), "channel": due.channel, "provider": entry.provider},
+    )
+
+
+def _notify_administrators(connection: Connection, failures: Sequence[FailedDelivery], about: str) -> None:
+    first = failures[0]
+    admins = load_administrators(connection)
+    if not admins or was_noticed(connection, admins, about, first.at, NOTICE_INTERVAL):
+        return
+    lines = [_unsent(entry, _about_alert(entry.due)) for entry in failures[:MAX_NAMED_FAILURES]]
+    if len(failures) > MAX_NAMED_FAILURES:
+        lines.append(_MORE_FAILURES(more=len(failures) - MAX_NAMED_FAILURES))
+    title, advice = (_STUCK_TITLE, _STUCK_ADVICE) if about == "stuck" else (_FAILED_TITLE, _FAILED_ADVICE)
+    hints = joined(advice(), _FREQUENCY(interval=NOTICE_INTERVAL), separator="\n")
+    text = joined(joined(*lines, separator="\n"), hints, separator="\n\n")
+    notice = Notice(title(), text, about, delivery_reasons.IS_ADMINISTRATOR(), is_urgent=True)
+    queue_notice(connection, notice, first.at, user_ids=admins)
+
+
+def _unsent(entry: FailedDelivery, message: Reason) -> Reason:
+    due, label = entry.due, _method_label(entry.due)
+    if label == due.name:
+        return delivery_reasons.UNSENT(message=message, recipient=due.recipient, error=entry.send_failure.error)
+    return delivery_reasons.UNSENT_BY(
+        message=message, recipient=due.recipient, method=label, error=entry.send_failure.error
+    )
+
+
+def _purpose(due: DueDelivery) -> Reason:
+    match due.purpose:
+        case Purpose.PAGE:
+            return delivery_reasons.PAGE()
+        case Purpose.ALL_CLEAR:
+            return delivery_reasons.ALL_CLEAR()
+        case Purpose.ACK_REMINDER:
+            return delivery_reasons.ACK_REMINDER()
+        case Purpose.NOTICE:
+            return delivery_reasons.NOTICE()
+        case Purpose.TEST:
+            return delivery_reasons.TEST()
+
+
+def _about_alert(due: DueDelivery) -> Reason:
+    if due.alert is None:
+        return _purpose(due)
+    return delivery_reasons.ABOUT_ALERT(message=_purpose(due), alert=AlertRef(due.alert.id))
+
+
+def _method_label(due: DueDelivery) -> str:
+    return due.label or (CHANNELS[due.channel].label if due.channel in CHANNELS else due.channel)
+
 
 #: The maximum number of changed alerts that a hint names. The lists of alerts are refreshed in any case.
 _MAX_NAMED_ALERTS = 50
@@ -127,13 +437,13 @@ def _record_sent(connection: Connection, pool: ProviderPool, results: Sequence[S
             [result.at for _, result in members],
         ),
     )
-    receipt_timeouts.begin(connection, [one for result in results for one in sent_deliveries(result)])
+    begin(connection, [one for result in results for one in sent_deliveries(result)])
     if any(pool.has_provider(channel) for channel in CHANNELS):
         for due, result in members:
             if status_of(result) is DeliveryStatus.SANDBOXED:
-                receipt_timeouts.start_next_method(connection, [due.id], delivery_reasons.METHOD_FAILED(), result.at)
+                start_next_method(connection, [due.id], delivery_reasons.METHOD_FAILED(), result.at)
     records = [
-        sandbox.SandboxRecord(
+        send.SandboxRecord(
             lead.id,
             lead.alert.id if lead.alert else None,
             lead.user_id,
@@ -146,7 +456,7 @@ def _record_sent(connection: Connection, pool: ProviderPool, results: Sequence[S
         if isinstance(result.outcome, Accepted) and result.outcome.content is not None
         for lead in (result.job.bundle.lead,)
     ]
-    sandbox.store(connection, records)
+    send.store(connection, records)
 
 
 def _note(due: DueDelivery, result: SendResult) -> Reason:
@@ -225,7 +535,7 @@ def mark_sent(connection: Connection, sent: Sequence[SentDelivery]) -> None:
     """Marks deliveries as sent and nothing else, for results that `record` cannot write in full or did not write."""
     columns = [one.id for one in sent], [one.external_id for one in sent], [one.at for one in sent]
     connection.execute(_MARK_SENT, columns)
-    receipt_timeouts.begin(connection, sent)
+    begin(connection, sent)
 
 
 _LOCK = """
@@ -333,9 +643,9 @@ def write_outcomes(connection: Connection, outcomes: Sequence[DeliveryOutcome]) 
         for outcome in outcomes
         if outcome.is_final or (outcome.is_exhausted and not outcome.failure.due.is_exhausted)
     ]
-    failure_notices.report_failures(connection, reported)
+    report_failures(connection, reported)
     for failure in reported:
-        receipt_timeouts.start_next_method(connection, [failure.due.id], delivery_reasons.METHOD_FAILED(), failure.at)
+        start_next_method(connection, [failure.due.id], delivery_reasons.METHOD_FAILED(), failure.at)
     waiting = {outcome.failure.due.id: outcome.failure.at for outcome in outcomes if outcome.status == "queued"}
     if waiting:
         recovery.drop_repeats(connection, waiting.keys(), max(waiting.values()))
@@ -419,13 +729,13 @@ def _retry_reason(due: DueDelivery, send_failure: AttemptFailed, tries: int, *, 
 
 
 def _give_up_reason(failure: DeliveryFailure, tries: int, names: Sequence[str]) -> Reason:
-    is_reported = failure.due.purpose not in failure_notices.NOT_REPORTED
+    is_reported = failure.due.purpose not in NOT_REPORTED
     note = delivery_reasons.ADMINISTRATORS_NOTIFIED() if is_reported else NO_REASON
     return joined(_final_cause(failure, tries, names), note, separator=" ")
 
 
 def _final_cause(failure: DeliveryFailure, tries: int, names: Sequence[str]) -> Reason:
-    if failure_notices.is_stuck(failure.send_failure.kind):
+    if is_stuck(failure.send_failure.kind):
         return delivery_reasons.STUCK(count=tries)
     if failure.due.problem:
         return delivery_reasons.UNSENDABLE()

@@ -6,26 +6,153 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from tocsin.core.delivery.failure import AttemptFailed, FailureKind, failure_of
-from tocsin.core.delivery.lease import LeaseLost
+from django.conf import settings
+from psycopg.types.json import Jsonb
+
+from tocsin.alerts.states import ACTIVE, Priority
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind, failure_of
+from tocsin.core.delivery.job_pool import LeaseLost
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.net import egress
 from tocsin.core.reasons import as_reason, replace_texts
 from tocsin.core.runtime import tracing
 from tocsin.core.runtime.tracing import Span, SpanExporter, SpanKind
 from tocsin.core.validation.text_sanitizing import sanitize
-from tocsin.notify.dispatch import sandbox
 from tocsin.notify.dispatch.claim import DeliveryJob
 from tocsin.notify.dispatch.sent_journal import SentDelivery
-from tocsin.notify.interfaces import Rendered
-from tocsin.notify.registry import channel
+from tocsin.notify.interfaces import AlertContent, Message, Rendered
+from tocsin.notify.providers.pool import provider_lookup
+from tocsin.notify.registry import CHANNELS, channel
+from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.notify.text.phrases import localize
 from tocsin.notify.text.render import compose
 from tocsin.people import addresses
+
+# ---------- sandbox
+# Stores messages on channels without a provider instead of sending them. Nothing leaves the machine, and nobody is
+# reached: the self-check says so, and pages leave once the channel has a provider.
+
+
+#: Whether a message in the sandbox counts as sent. Set by `tocsin demo`, which reaches nobody on purpose.
+counts_as_sent = False
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxRecord:
+    """One rendered message to be stored."""
+
+    delivery_id: UUID
+    alert_id: int | None
+    user_id: int | None
+    channel: str
+    address: str
+    content: Mapping[str, Any]
+    at: datetime
+
+
+def content(rendered: Rendered) -> dict[str, Any]:
+    """Returns the stored form of a rendered message, without characters that PostgreSQL cannot store."""
+    return dict(_storable(rendered.content()))
+
+
+def store(connection: Connection, messages: Sequence[SandboxRecord]) -> None:
+    """Stores the messages. One that is already stored, because its first write seemed to fail, stays unchanged."""
+    if not messages:
+        return
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO notify_sandboxmessage (delivery, alert_id, user_id, channel, address, content, at) "
+            "SELECT %s, %s, %s, %s, %s, %s, %s WHERE EXISTS (SELECT FROM notify_delivery WHERE id = %s) "
+            "ON CONFLICT (delivery) DO NOTHING",
+            [
+                (
+                    m.delivery_id,
+                    m.alert_id,
+                    m.user_id,
+                    m.channel,
+                    m.address,
+                    Jsonb(dict(m.content)),
+                    m.at,
+                    m.delivery_id,
+                )
+                for m in messages
+            ],
+        )
+
+
+# The newest page of each recipient's address about an active alert. The others stay: one page is enough.
+_REQUEUE = """
+UPDATE notify_delivery SET status = 'queued', due_at = %(now)s, late_since = coalesce(late_since, due_at),
+       provider_name = '', ended_at = NULL, reason_code = '', reason_data = '{}' WHERE id IN (
+  SELECT d.id FROM notify_delivery d JOIN alerts_alert a ON a.id = d.alert_id
+  WHERE d.status = 'sandboxed' AND d.purpose = 'page' AND d.channel = ANY(%(channels)s) AND a.status = ANY(%(live)s)
+    AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.purpose = 'page' AND o.id > d.id
+                    AND o.user_id IS NOT DISTINCT FROM d.user_id AND o.channel = d.channel AND o.address = d.address
+                    AND o.status IN ('queued', 'sending', 'sent', 'delivered', 'sandboxed'))
+  ORDER BY d.id FOR NO KEY UPDATE OF d SKIP LOCKED)
+"""
+
+
+def requeue(connection: Connection, channels: Sequence[str], now: datetime) -> int:
+    """Makes pages in the sandbox due whose channel has a provider by now, or on this node. Returns their number."""
+    parameters = {"now": now, "channels": list(channels), "live": sorted(ACTIVE)}
+    return connection.execute(_REQUEUE, parameters).rowcount if channels else 0
+
+
+_KEPT_FOR = """
+SELECT DISTINCT d.channel, coalesce(nullif(u.name, ''), u.username, nullif(n.label, ''), d.address) AS name
+FROM notify_delivery d JOIN alerts_alert a ON a.id = d.alert_id JOIN notify_notification n ON n.id = d.notification_id
+LEFT JOIN people_user u ON u.id = d.user_id
+WHERE d.status = 'sandboxed' AND d.purpose = 'page' AND a.status = 'open' AND NOT a.dry_run AND NOT a.is_test
+  AND NOT EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = a.id)
+  AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.purpose = 'page'
+                  AND o.user_id IS NOT DISTINCT FROM d.user_id AND o.status IN ('sent', 'delivered'))
+"""
+_MEMBERS = """
+SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, m.channel, m.address
+FROM people_user u JOIN people_contactmethod m ON m.user_id = u.id AND m.is_enabled AND NOT m.awaits_code
+WHERE u.is_active AND EXISTS (SELECT FROM people_membership g WHERE g.user_id = u.id)
+"""
+
+
+def unreachable(connection: Connection) -> dict[str, list[str]]:
+    """Returns the names of whom a page reaches nobody for, by the channels that lack a provider: members of groups of
+    whom no contact method has one, and recipients of pages about open alerts that only the sandbox has.
+    """
+    if counts_as_sent:
+        return {}
+    names: dict[str, set[str]] = {}
+    for row in database.rows(connection, _KEPT_FOR):
+        names.setdefault(row["channel"], set()).add(row["name"])
+    has_provider = provider_lookup(connection)
+    methods: dict[tuple[int, str], list[tuple[str, str]]] = {}
+    for row in database.rows(connection, _MEMBERS):
+        methods.setdefault((row["id"], row["name"]), []).append((row["channel"], row["address"]))
+    for (_, name), addresses in methods.items():
+        if not any(has_provider(channel, address) for channel, address in addresses):
+            for channel, _ in addresses:
+                names.setdefault(channel, set()).add(name)
+    return {channel: sorted(found) for channel, found in sorted(names.items())}
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return sanitize(value)
+    if isinstance(value, Mapping):
+        return {key: _storable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    return value
+
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +185,7 @@ def status_of(result: SendResult) -> DeliveryStatus:
     """Returns the status of the deliveries after this attempt; a failed one may be retried."""
     if not isinstance(result.outcome, Accepted):
         return DeliveryStatus.FAILED
-    is_sandboxed = result.outcome.content is not None and not sandbox.counts_as_sent
+    is_sandboxed = result.outcome.content is not None and not counts_as_sent
     return DeliveryStatus.SANDBOXED if is_sandboxed else DeliveryStatus.SENT
 
 
@@ -157,7 +284,7 @@ def _send(job: DeliveryJob, now: datetime, check_lease: Callable[[], None]) -> A
     if job.reply_address is not None:
         rendered = replace(rendered, headers={**rendered.headers, **job.reply_address.headers(rendered.link)})
     if job.active_provider is None:
-        return Accepted(content=sandbox.content(rendered))
+        return Accepted(content=content(rendered))
     check_lease()
     return _hand_over(job, rendered)
 
@@ -198,3 +325,27 @@ def redact_address(text: str, channel: str, address: str) -> str:
     # A gateway may repeat a phone number without its plus.
     pattern = rf"\+?{re.escape(address[1:])}" if address.startswith("+") else re.escape(address)
     return re.sub(pattern, lambda _: masked, text, flags=re.IGNORECASE)
+
+
+# ---------- preload
+# Loads templates, translations, time zones and certificates at startup, so that sending opens no file and works even
+# if the process has run out of file descriptors.
+
+
+def preload(now: datetime) -> None:
+    """Renders one message for each channel, purpose and language and discards it."""
+    egress.tls_context()
+    alert = AlertContent(
+        id=1,
+        subject="Preload",
+        long_text="<p>Preload</p>",
+        priority=Priority.CRITICAL,
+        opened_at=now,
+        link="https://tocsin.invalid/",
+    )
+    for language, _ in settings.LANGUAGES:
+        localize(delivery_reasons.PAGE(), language)
+        for purpose in Purpose:
+            message = Message(UUID(int=0), purpose, now, alerts=(alert,), text="Preload", language=language)
+            for channel in CHANNELS.values():
+                channel.render(message)

@@ -14,17 +14,56 @@ from psycopg.types.json import Jsonb
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.delivery.failure import AttemptFailed, FailureKind
-from tocsin.core.reasons import NO_REASON, Reason, reason_from
-from tocsin.core.stored_reason import reason_columns
-from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, results
-from tocsin.notify.dispatch.reason_sql import append_reason as append_reason_sql
+from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
+from tocsin.core.models import reason_columns
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, reason_from
+from tocsin.notify.dispatch import delivery_queries, results
+from tocsin.notify.dispatch.delivery_queries import append_reason as append_reason_sql
 from tocsin.notify.dispatch.send import redact_address
+from tocsin.notify.interfaces import Receipt, ReceiptState
 from tocsin.notify.providers import health, pool
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.retry_policy import FAULTS
 from tocsin.notify.states import DeliveryStatus
-from tocsin.notify.webhooks import Receipt, ReceiptState
+
+# ---------- opt outs
+# Opt-outs (STOP and START) of addresses, as reported by their owners or vendors. Runs inside the caller's transaction.
+#
+# An opt-out applies to the number on the channel for all providers: nobody gets texts against their will.
+
+
+OPTED_IN = ReasonType("opt_out.ended", "You will receive text messages from Tocsin again.")
+
+
+def opt_out(connection: Connection, channel: str, address: str, provider: str, now: datetime) -> None:
+    """Stops all messages to the address on the channel."""
+    connection.execute(
+        "INSERT INTO notify_optout (channel, address, provider_name, at) VALUES (%s, %s, %s, %s) "
+        "ON CONFLICT (channel, address) DO NOTHING",
+        (channel, address, provider, now),
+    )
+
+
+def opt_in(connection: Connection, channel: str, address: str) -> bool:
+    """Allows messages to the address again. Returns whether they were stopped."""
+    return (
+        connection.execute("DELETE FROM notify_optout WHERE channel = %s AND address = %s", (channel, address)).rowcount
+        > 0
+    )
+
+
+def opted_out(connection: Connection) -> list[tuple[int, str, str, datetime]]:
+    """Returns the active users with an opted-out contact method: user id, name, label of the contact method, and time
+    of the opt-out.
+    """
+    rows = database.rows(
+        connection,
+        "SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, m.label, o.at FROM notify_optout o "
+        "JOIN people_contactmethod m ON m.channel = o.channel AND m.address = o.address AND m.is_enabled "
+        "JOIN people_user u ON u.id = m.user_id AND u.is_active ORDER BY name, m.label",
+    )
+    return [(row["id"], row["name"], row["label"], row["at"]) for row in rows]
+
 
 #: How far back deliveries are matched by the vendor's message id alone.
 RECEIPT_WINDOW = timedelta(days=2)
@@ -146,7 +185,7 @@ def _delivered(
     }
     connection.execute(_DELIVERED, parameters)
     connection.execute(_CANCEL_OTHER_SENDS, parameters)
-    receipt_timeouts.end(connection, delivery_ids)
+    results.end(connection, delivery_ids)
     health.record_outcomes(connection, [health.HealthUpdate(provider, now)])
 
 
@@ -191,8 +230,8 @@ def _not_reached(
     }
     rows = connection.execute(database.literal(_NOT_REACHED), parameters).fetchall()
     changed = [row[0] for row in rows]
-    receipt_timeouts.end(connection, delivery_ids)
-    receipt_timeouts.start_next_method(connection, changed, delivery_reasons.CALL_NOT_REACHED(), now)
+    results.end(connection, delivery_ids)
+    results.start_next_method(connection, changed, delivery_reasons.CALL_NOT_REACHED(), now)
     health.record_outcomes(connection, [health.HealthUpdate(provider, now)])
 
 
@@ -223,7 +262,7 @@ def _failed(
             final_ids.add(row_id)
     if not changed:
         return
-    receipt_timeouts.end(connection, delivery_ids)
+    results.end(connection, delivery_ids)
     send_failure = AttemptFailed(receipt.failure, receipt.reason)
     failed_deliveries = [
         replace(due, problem=send_failure.error) if due.id in final_ids else due
@@ -256,7 +295,7 @@ def _prepare_retry(connection: Connection, delivery_ids: list[UUID], now: dateti
         connection.execute(
             "UPDATE notify_delivery SET receipt = '', external_id = '' WHERE id = ANY(%s)", (delivery_ids,)
         )
-        receipt_timeouts.start_next_method(connection, delivery_ids, delivery_reasons.METHOD_FAILED(), now)
+        results.start_next_method(connection, delivery_ids, delivery_reasons.METHOD_FAILED(), now)
 
 
 def record_bounce(

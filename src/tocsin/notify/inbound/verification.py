@@ -12,12 +12,12 @@ from uuid import UUID
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core import ids
-from tocsin.core.config import config_version, crypto
+from tocsin.core.config import crypto, settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType, reason_as_json
-from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.models import Notification, VerificationCode
+from tocsin.notify.pages import NotificationRow, write
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules.delivery_reasons import CODE_REQUESTED
 from tocsin.notify.states import Purpose
@@ -73,7 +73,7 @@ def confirm(method: ContactMethod, text: str, *, actor: AuditActor, now: datetim
     Raises Rejected("no_code"), Rejected("expired_code"), Rejected("too_many") or Rejected("wrong_code").
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         # Reload the row: the address may have changed since, and the current one is verified.
         method = ContactMethod.objects.select_related("user").get(pk=method.pk)
         stored_code = VerificationCode.objects.select_for_update().filter(method=method).first()
@@ -90,7 +90,7 @@ def confirm(method: ContactMethod, text: str, *, actor: AuditActor, now: datetim
                 object_name=method.user.username,
                 after={"contact_method": method.label},
             )
-            config_version.bump()
+            settings_store.bump()
     # Raise outside the transaction, so that the wrong attempt stays counted.
     if problem is not None:
         raise problem
@@ -136,7 +136,7 @@ def _problem(stored_code: VerificationCode | None, method: ContactMethod, text: 
 def _hashes(method: ContactMethod, code: str) -> list[str]:
     """Returns the HMACs of a code with every known key, the current key first."""
     message = f"code:{method.pk}:{method.address}:{code}".encode()
-    keys = crypto.keys()
+    keys = crypto.secret_keys()
     return [hmac.digest(key.encode(), message, "sha256").hex() for key in keys]
 
 

@@ -16,6 +16,10 @@ from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import imap
 from tocsin.core.reasons import Reason, ReasonType, as_reason
 from tocsin.notify.interfaces import (
+    Callback,
+    CallbackResponse,
+    EventReceiver,
+    InvalidWebhookSignature,
     ProviderAccount,
     ProviderKind,
     ProviderSender,
@@ -23,16 +27,10 @@ from tocsin.notify.interfaces import (
     ProviderSettingType,
     Rendered,
     SendReceipt,
-)
-from tocsin.notify.text.message_ids import ReplyAddress
-from tocsin.notify.webhooks import (
-    Callback,
-    CallbackResponse,
-    EventReceiver,
-    InvalidWebhookSignature,
     WebhookEndpoint,
     WebhookProvider,
 )
+from tocsin.notify.text.signed_links import ReplyAddress
 
 #: The form fields in which mail services post a whole mail: SendGrid, Mailgun, Postmark's relays, and Tocsin's own.
 _FIELDS = ("email", "body-mime", "raw", "message", "mail")

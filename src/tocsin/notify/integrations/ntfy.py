@@ -6,12 +6,12 @@ import json
 from typing import NoReturn
 
 from tocsin.alerts.states import Priority
-from tocsin.core.delivery.failure import AddressRejected
+from tocsin.core.delivery.circuit_breaker import AddressRejected
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.notify.channels.ntfy import split
-from tocsin.notify.integrations import http_status
+from tocsin.notify.integrations import vendor_http
 from tocsin.notify.interfaces import (
     ProviderAccount,
     ProviderKind,
@@ -88,7 +88,7 @@ class NtfySender:
         if response.status != 200:
             _fail(response, "ntfy")
         if not (message_id := _id(response)):
-            raise http_status.no_answer("ntfy")
+            raise vendor_http.no_answer("ntfy")
         return SendReceipt(message_id)
 
     def verify(self) -> Reason:
@@ -149,11 +149,11 @@ def _id(response: EgressResponse) -> str:
 
 
 def _fail(response: EgressResponse, server: str) -> NoReturn:
-    message = http_status.line(http_status.body(response).get("error", ""))
+    message = vendor_http.line(vendor_http.body(response).get("error", ""))
     if response.status in (401, 403):
         answer = f"{response.status}: {message}" if message else str(response.status)
         denied = _TOPIC_DENIED(server=server, answer=answer)
         # 403: the token is valid but may not write to this topic, which belongs to someone else.
         kind = Permanent if response.status == 401 else AddressRejected
         raise kind(denied, _CHECK_TOKEN())
-    http_status.raise_for_status(response, server, message)
+    vendor_http.raise_for_status(response, server, message)

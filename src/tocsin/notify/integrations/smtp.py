@@ -21,11 +21,10 @@ from ipaddress import ip_address
 from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
-from tocsin.core.delivery.failure import ENTER_CREDENTIALS, AddressRejected, NoSuchAddress
+from tocsin.core.delivery.circuit_breaker import ENTER_CREDENTIALS, AddressRejected, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
-from tocsin.core.net.deadline_stream import DeadlineStream
-from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.net.egress import DeadlineStream, OutcomeUnknown
 from tocsin.core.reasons import Reason, ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.notify.channels.email import EmailChannel

@@ -12,14 +12,19 @@ import hmac
 import json
 from typing import Any, NoReturn
 
-from tocsin.core.delivery.failure import AddressRejected, NoSuchAddress
+from tocsin.core.delivery.circuit_breaker import AddressRejected, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.notify.channels import chat_buttons
-from tocsin.notify.integrations import background_post, http_status, json_object, reasons
-from tocsin.notify.integrations.json_object import child, items, text
+from tocsin.notify.channels import chat as chat_buttons
+from tocsin.notify.integrations import vendor_http
+from tocsin.notify.integrations.vendor_http import child, items, text
 from tocsin.notify.interfaces import (
+    Callback,
+    CallbackResponse,
+    EventReceiver,
+    InboundText,
+    InvalidWebhookSignature,
     ProviderAccount,
     ProviderKind,
     ProviderSender,
@@ -27,17 +32,10 @@ from tocsin.notify.interfaces import (
     ProviderSettingType,
     Rendered,
     SendReceipt,
-)
-from tocsin.notify.text import formatting
-from tocsin.notify.webhooks import (
-    Callback,
-    CallbackResponse,
-    EventReceiver,
-    InboundText,
-    InvalidWebhookSignature,
     WebhookEndpoint,
     WebhookProvider,
 )
+from tocsin.notify.text import formatting
 
 API = "https://api.telegram.org"
 PREFIX = "telegram:"
@@ -101,7 +99,7 @@ class TelegramKind(ProviderKind, WebhookProvider):
         if not token or not hmac.compare_digest(secret_of(token).encode(), secret_token):
             raise InvalidWebhookSignature
         try:
-            update = json_object.parsed(callback.body)
+            update = vendor_http.parsed(callback.body)
         except ValueError:
             raise Rejected("invalid", _NOT_AN_UPDATE()) from None
         if isinstance(update.get("callback_query"), dict):
@@ -133,7 +131,7 @@ class TelegramSender:
             # Registers the webhook even if the provider was never tested. In the background after the message, so that
             # the message does not wait for it.
             self._is_webhook_registered = True
-            background_post.post_json(
+            vendor_http.post_json(
                 url_of(self._account, "setWebhook"),
                 json.dumps(self._webhook()).encode(),
                 is_trusted=self._account.is_trusted,
@@ -142,7 +140,7 @@ class TelegramSender:
 
     def verify(self) -> Reason:
         data = self._call("getMe", {}, {})
-        name = http_status.line((data.get("result") or {}).get("username"))
+        name = vendor_http.line((data.get("result") or {}).get("username"))
         if not self._account.callback_base_url:
             return _CONNECTED_ONE_WAY(bot=name)
         self._call("setWebhook", self._webhook(), {})
@@ -181,13 +179,13 @@ class TelegramSender:
             headers={"Content-Type": "application/json", **headers},
             content=json.dumps(body).encode(),
         )
-        return response, http_status.body(response)
+        return response, vendor_http.body(response)
 
 
 def _require_ok(response: EgressResponse, data: dict[str, Any]) -> dict[str, Any]:
     """Returns Telegram's response; raises the error that a rejection means."""
     if response.status == 200 and "ok" not in data:
-        raise http_status.no_answer("Telegram")
+        raise vendor_http.no_answer("Telegram")
     if response.status != 200 or data["ok"] is not True:
         _fail(response, data)
     return data
@@ -214,10 +212,10 @@ def text_of(rendered: Rendered) -> str:
 
 
 def _fail(response: EgressResponse, data: dict[str, Any]) -> NoReturn:
-    description = http_status.line(data.get("description", ""))
+    description = vendor_http.line(data.get("description", ""))
     lower = description.lower()
     if response.status == 429:
-        raise Temporary(reasons.BUSY(server="Telegram", answer=description), response.retry_after)
+        raise Temporary(vendor_http.BUSY(server="Telegram", answer=description), response.retry_after)
     if "user is deactivated" in lower:
         raise NoSuchAddress(_NO_CHAT(error=description))
     if "chat not found" in lower:
@@ -230,7 +228,7 @@ def _fail(response: EgressResponse, data: dict[str, Any]) -> NoReturn:
     if response.status in (401, 404):
         # Older servers respond with 404 to an unknown token.
         raise Permanent(_TOKEN_REJECTED(status=str(response.status)), _ENTER_TOKEN())
-    http_status.raise_for_status(response, "Telegram", description)
+    vendor_http.raise_for_status(response, "Telegram", description)
 
 
 def _keyboard(number: int, language: str) -> dict[str, Any]:
@@ -272,7 +270,7 @@ def _handle_press(account: ProviderAccount, query: dict[str, Any], receiver: Eve
 
 def _update_message(account: ProviderAccount, query: dict[str, Any], command: str, number: int, sentence: str) -> None:
     message = child(query, "message")
-    name = http_status.line(text(child(query, "from").get("first_name")), 60)
+    name = vendor_http.line(text(child(query, "from").get("first_name")), 60)
     body = {
         "chat_id": child(message, "chat").get("id"),
         "message_id": message.get("message_id"),
@@ -281,7 +279,7 @@ def _update_message(account: ProviderAccount, query: dict[str, Any], command: st
         "reply_markup": _remaining_keyboard(message, command, number),
     }
     url = url_of(account, "editMessageText")
-    background_post.post_json(url, json.dumps(body).encode(), is_trusted=account.is_trusted)
+    vendor_http.post_json(url, json.dumps(body).encode(), is_trusted=account.is_trusted)
 
 
 def _answer_query(query: dict[str, Any], sentence: str) -> CallbackResponse:

@@ -7,20 +7,160 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from email import message_from_bytes, policy
+from email import message_from_bytes, message_from_string, policy
 from email.errors import MessageError
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.utils import getaddresses
 from functools import partial
+from types import FrameType
+from typing import Any
+from uuid import UUID
 
+from tocsin.alerts.states import CommandKind
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.core.validation.text_sanitizing import fold_login, sanitize
-from tocsin.notify.mail_replies import quotes
-from tocsin.notify.mail_replies.bounces import Bounce, parse_bounce
-from tocsin.notify.text import formatting, html_sanitizer
-from tocsin.notify.text.message_ids import MessageReference, find_references
+from tocsin.notify.text import command_parser, formatting
+from tocsin.notify.text.command_parser import NUMBERS, ParsedCommand, Word
+from tocsin.notify.text.signed_links import MessageReference, find_references
+
+# ---------- quotes
+# Extracts the new text of a mail, without quotations and signature.
+#
+# The library that recognises quotations uses regular expressions that take minutes for some texts. It gets two
+# seconds; after that, the text before the first quoted line is used.
+
+
+#: The languages in which the library recognises the introduction of a quotation.
+_LANGUAGES = ["en", "de", "fr", "it", "es", "nl", "pl", "da", "sv", "no", "cs", "pt"]
+
+#: The maximum length of text that is parsed, and the time limit in seconds.
+_MAX_TEXT_CHARS = 50_000
+SECONDS = 2.0
+
+#: The first line of a quotation, as far as a single line can show it.
+_QUOTE_START = re.compile(r">|-{5,}|_{20,}|-- $")
+
+
+def new_part(text: str, *, seconds: float = SECONDS) -> str:
+    """Returns the sender's own text. If parsing takes longer than `seconds`, returns everything before the first quoted
+    line.
+
+    The time limit works only in a process's main thread: parse untrusted text in a child process.
+    """
+    plain = text.replace("\r\n", "\n")[:_MAX_TEXT_CHARS]
+    try:
+        with _within(seconds):
+            return _parsed(plain)
+    except TimeoutError:
+        return _before_quotation(plain)
+
+
+def _parsed(plain: str) -> str:
+    # Imported on demand: its expressions for a dozen languages are large.
+    from mailparser_reply import EmailReplyParser
+
+    parsed = EmailReplyParser(languages=_LANGUAGES).read(plain)
+    latest = parsed.replies[0].body if parsed.replies else ""
+    return "\n".join(line for line in str(latest).strip().split("\n") if not line.lstrip().startswith(">"))
+
+
+def _before_quotation(plain: str) -> str:
+    lines: list[str] = []
+    for line in plain.split("\n"):
+        if _QUOTE_START.match(line.lstrip()):
+            break
+        lines.append(line)
+    return "\n".join(lines)
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError after this much CPU time. Python's regular expression engine checks for signals regularly."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_timeout(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    previous_handler = signal.signal(signal.SIGVTALRM, on_timeout)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, previous_handler)
+
+
+# ---------- bounces
+# Finds the bounced notification and the reason in a delivery status notification (RFC 3464). Pure.
+
+
+MAX_REASON_CHARS = 200
+
+#: Tocsin's Message-ID: the notification id, its signed reference and its number of alerts.
+_ID = re.compile(r"([0-9a-f]{8}-[0-9a-f-]{27})\.([A-Za-z0-9_-]{20,80})\.[0-9]{1,3}@")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounce:
+    """A permanent delivery failure of one of Tocsin's mails."""
+
+    notification: UUID
+    #: The unverified signed reference.
+    token: str
+    #: The server's diagnostic on one line; may contain the address.
+    reason: str
+
+
+def parse_bounce(mail: EmailMessage) -> Bounce | None:
+    """Returns the bounce if the report says that one of Tocsin's mails failed, else None. A delay is not a bounce: the
+    server keeps trying.
+    """
+    if mail.get_content_type() != "multipart/report":
+        return None
+    reason, original = "", ""
+    for part in mail.walk():
+        match part.get_content_type():
+            case "message/delivery-status":
+                reason = reason or _failed(part)
+            case "message/rfc822":
+                original = original or _message_id(part.get_payload())
+            case "text/rfc822-headers":
+                original = original or _message_id(message_from_string(_text(part)))
+    match = _ID.search(original)
+    if not reason or match is None:
+        return None
+    try:
+        return Bounce(UUID(match[1]), match[2], reason)
+    except ValueError:
+        return None
+
+
+def _failed(part: Message) -> str:
+    """Returns the reason of the first failed recipient; empty if none failed."""
+    groups: Any = part.get_payload()
+    for group in groups if isinstance(groups, list) else []:
+        if str(group.get("Action", "")).strip().lower() == "failed":
+            diagnostic = str(group.get("Diagnostic-Code", "")).partition(";")[2] or str(group.get("Status", ""))
+            return formatting.one_line(sanitize(diagnostic), MAX_REASON_CHARS) or "no reason given"
+    return ""
+
+
+def _message_id(payload: object) -> str:
+    inner = payload[0] if isinstance(payload, list) and payload else payload
+    return str(inner.get("Message-ID", "")) if isinstance(inner, Message) else ""
+
+
+def _text(part: Message) -> str:
+    raw = part.get_payload(decode=True)
+    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else ""
+
 
 MAX_TEXT_CHARS = 20_000
 
@@ -65,7 +205,7 @@ def parse_reply(raw: bytes) -> ParsedReply:
         sender=sanitize(_sender(mail)),
         subject=formatting.one_line(sanitize(_header(mail, "Subject")), 200),
         references=tuple(find_references(ids, sent_to)),
-        text=new_part(_text(mail)),
+        text=new_part_parse(_text_parse(mail)),
         automatic=automatic_columns(_ignore_errors(lambda: find_automatic_reason(mail), NO_REASON)),
         bounce=_ignore_errors(lambda: parse_bounce(mail), None),
     )
@@ -98,14 +238,14 @@ def find_automatic_reason(mail: EmailMessage) -> Reason:
     return NO_REASON
 
 
-def new_part(text: str) -> str:
+def new_part_parse(text: str) -> str:
     """Returns the text that the sender wrote, without quotations and signature."""
-    return sanitize(quotes.new_part(text)).strip()[:MAX_TEXT_CHARS]
+    return sanitize(new_part(text)).strip()[:MAX_TEXT_CHARS]
 
 
-def _text(mail: EmailMessage) -> str:
+def _text_parse(mail: EmailMessage) -> str:
     """Returns the plain part, else the HTML part as text."""
-    for kind, convert in (("plain", str), ("html", lambda text: html_sanitizer.plain(text, MAX_TEXT_CHARS))):
+    for kind, convert in (("plain", str), ("html", lambda text: formatting.plain(text, MAX_TEXT_CHARS))):
         part = _ignore_errors(partial(mail.get_body, (kind,)), None)
         if part is None:
             continue
@@ -143,3 +283,44 @@ def _ignore_errors[T](operation: Callable[[], T], default: T) -> T:
         return operation()
     except (MessageError, LookupError, ValueError, AttributeError, TypeError, AssertionError, RecursionError):
         return default
+
+
+# ---------- command
+# Parses the command in the new part of a mail. A command word alone on the first line acts; anything else is a reply
+# on the alert. Pure.
+
+
+#: A command word followed by nothing except alert numbers or "all": "Close the window in room 7" must close no alert.
+#: The possessive quantifiers never backtrack, so that matching takes time linear in the line's length.
+_ALONE = re.compile(rf"\W*+[^\W_]++[\s:,.#!]*+(?:{NUMBERS.pattern}|all)?+[\s.!]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class MailCommand:
+    """The command in a mail; `kind` is None for a request for help."""
+
+    kind: CommandKind | None
+    number: int | None = None
+    other_numbers: tuple[int, ...] = ()
+    is_all: bool = False
+    text: str = ""
+
+
+def parse_command(text: str) -> MailCommand:
+    """Returns the command in a mail's new part. An empty part is a reply without text."""
+    first = text.split("\n", 1)[0].strip()
+    parsed = command_parser.parse_command(first)
+    if parsed.action is CommandKind.REPLY:
+        return _reply(parsed, text)
+    if _ALONE.fullmatch(first):
+        if isinstance(parsed.action, CommandKind):
+            return MailCommand(parsed.action, parsed.number, parsed.other_numbers, parsed.is_all)
+        if parsed.action is Word.HELP:
+            return MailCommand(None)
+    return MailCommand(CommandKind.REPLY, text=text)
+
+
+def _reply(parsed: ParsedCommand, text: str) -> MailCommand:
+    """Parses "reply 42 The line is back", including the lines below."""
+    lines_below = text.split("\n", 1)[1:]
+    return MailCommand(CommandKind.REPLY, parsed.number, text="\n".join([parsed.text, *lines_below]).strip())

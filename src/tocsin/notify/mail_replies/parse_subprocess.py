@@ -10,7 +10,7 @@ import sys
 
 import msgspec
 
-from tocsin.core.runtime import sandboxed_process
+from tocsin.core.runtime import child_process
 from tocsin.notify.mail_replies import parse
 from tocsin.notify.mail_replies.parse import ParsedReply
 
@@ -27,8 +27,8 @@ def parse_reply(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
     try:
         if len(raw) <= _SMALL:
             return parse.parse_reply(raw)
-        return msgspec.json.decode(sandboxed_process.run(__name__, raw, seconds=seconds), type=ParsedReply)
-    except sandboxed_process.ResourceLimitExceeded:
+        return msgspec.json.decode(child_process.run(__name__, raw, seconds=seconds), type=ParsedReply)
+    except child_process.ResourceLimitExceeded:
         pass
     except (RuntimeError, OSError, msgspec.MsgspecError) as error:
         log.warning("A mail cannot be read as an answer: %s", error)
@@ -44,7 +44,7 @@ def parse_reply(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
 
 def main() -> None:
     """Parses a mail from standard input and writes the result to standard output as JSON."""
-    sandboxed_process.limit_resources()
+    child_process.limit_resources()
     sys.stdout.buffer.write(msgspec.json.encode(parse.parse_reply(sys.stdin.buffer.read())))
 
 

@@ -10,22 +10,28 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from tocsin.alerts import service
 from tocsin.alerts.states import CommandChannel, CommandKind
+from tocsin.core.config import crypto, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.models import reason_columns, reason_in
+from tocsin.core.net import imap
+from tocsin.core.net.imap import ImapAccount, ImapMailbox, MailboxReader
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType, joined, reason_from
-from tocsin.core.stored_reason import reason_columns, reason_in
-from tocsin.notify.enqueue.notices import Notice, queue_notice
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.inbound import delivery_receipts, responder_actions
 from tocsin.notify.inbound.responder_actions import NOT_PAGED, Responder
-from tocsin.notify.mail_replies import command, parse_subprocess
-from tocsin.notify.mail_replies.bounces import Bounce
-from tocsin.notify.mail_replies.command import MailCommand
-from tocsin.notify.mail_replies.parse import ParsedReply
+from tocsin.notify.integrations.mail_replies import MailRepliesKind, mailbox_of
+from tocsin.notify.mail_replies import parse, parse_subprocess
+from tocsin.notify.mail_replies.parse import Bounce, MailCommand, ParsedReply
+from tocsin.notify.notices import Notice, queue_notice
+from tocsin.notify.providers import pool
 from tocsin.notify.rules.delivery_reasons import REPLIED_BY_EMAIL
 from tocsin.notify.text import command_parser, signed_links
 
@@ -157,7 +163,7 @@ def _verified(reply: ParsedReply, now: datetime) -> tuple[int, int]:
 def _execute(
     connection: Connection, responder: Responder, alert_id: int, reply: ParsedReply, now: datetime
 ) -> ReplyOutcome:
-    mail_command = command.parse_command(reply.text)
+    mail_command = parse.parse_command(reply.text)
     if mail_command.kind is None:
         return ReplyOutcome(ReplyResult.ACTED, _HELP_REQUESTED(), command_parser.HELP, responder.id, alert_id)
     if mail_command.kind is CommandKind.REPLY and not mail_command.text:
@@ -238,3 +244,138 @@ def _queue_answer(connection: Connection, outcome: ReplyOutcome, now: datetime) 
     title = _ANSWER_TITLE(alert=AlertRef(alert_id))
     notice = Notice(title, outcome.answer, about="mail reply", reason=REPLIED_BY_EMAIL(), alert_id=alert_id)
     queue_notice(connection, notice, now, user_ids=[outcome.user_id])
+
+
+# ---------- poller
+# Polls the reply mailboxes over IMAP every few seconds. Each unread mail is processed once and then marked as read.
+
+
+POLL_INTERVAL = timedelta(seconds=10)
+#: The maximum number of mails per mailbox and poll. The rest follows at once in the next poll.
+MAX_MAILS_PER_POLL = 50
+#: How many polls to skip after a mailbox could not be read: servers block clients that reconnect too often.
+_SKIPPED_POLLS_AFTER_ERROR = 6
+
+
+class ReplyPoller:
+    """The open mailboxes of one process. Several processes may poll the same mailbox: each mail is processed once."""
+
+    def __init__(self) -> None:
+        self._version = -1
+        self._accounts: dict[str, ImapAccount] = {}
+        self._provider_ids: dict[str, int] = {}
+        self._open: dict[str, tuple[ImapAccount, ImapMailbox]] = {}
+        self._polls_to_skip: dict[str, int] = {}
+        #: The last recorded error of each mailbox by provider name; "" after a successful poll. Only changes are
+        #: recorded.
+        self._recorded_errors: dict[str, str] = {}
+
+    def poll(self) -> bool:
+        """Polls every mailbox once. Returns True if there may be more mails."""
+        self._refresh()
+        # A list, not any() over a generator: a mailbox with more mails must not keep the others from being polled.
+        results = [self._read(name, account) for name, account in self._accounts.items()]
+        return any(results)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        for _account, mailbox in self._open.values():
+            mailbox.close()
+        self._open = {}
+
+    def _read(self, name: str, account: ImapAccount) -> bool:
+        if self._polls_to_skip.get(name, 0) > 0:
+            self._polls_to_skip[name] -= 1
+            return False
+        try:
+            processed = self._process_unread(name, self._open_mailbox(name, account))
+        except (Temporary, Permanent) as error:
+            self._close_mailbox(name)
+            self._polls_to_skip[name] = _SKIPPED_POLLS_AFTER_ERROR
+            self._record_error(name, str(error))
+            return False
+        self._record_error(name, "")
+        return processed >= MAX_MAILS_PER_POLL
+
+    def _record_error(self, name: str, error: str) -> None:
+        if self._recorded_errors.get(name) == error:
+            return  # recorded once, not on every poll
+        with database.transaction() as connection:
+            if error:
+                log.warning("The mailbox for answers %s: %s", name, error)
+                imap.record_failure(connection, MailboxReader.REPLIES, self._provider_ids[name], error, clock.now())
+            else:
+                imap.clear_failure(connection, MailboxReader.REPLIES, self._provider_ids[name])
+        self._recorded_errors[name] = error
+
+    def _process_unread(self, name: str, mailbox: ImapMailbox) -> int:
+        processed = 0
+        for uid, raw in mailbox.unread(MAX_MAILS_PER_POLL):
+            if not raw:
+                log.warning("A mail in the mailbox for answers %s is too large to be an answer.", name)
+            elif not self._process(name, raw):
+                continue
+            mailbox.mark_read(uid)
+            processed += 1
+        return processed
+
+    def _process(self, name: str, raw: bytes) -> bool:
+        """Processes a mail. Returns whether it is finished and can be marked as read."""
+        try:
+            process_mail(name, raw, clock.now())
+        except Exception as error:  # one bad mail must not block the mails behind it
+            if database.is_unavailable(error):
+                raise
+            log.exception("A mail in the mailbox for answers %s could not be processed.", name)
+            # A lock conflict or a timeout passes: the mail is left unread, for the next poll.
+            return not isinstance(error, psycopg.OperationalError)
+        return True
+
+    def _open_mailbox(self, name: str, account: ImapAccount) -> ImapMailbox:
+        entry = self._open.get(name)
+        if entry is not None and entry[0] == account:
+            return entry[1]
+        self._close_mailbox(name)
+        mailbox = imap.ImapMailbox(account)
+        self._open[name] = (account, mailbox)
+        return mailbox
+
+    def _close_mailbox(self, name: str) -> None:
+        entry = self._open.pop(name, None)
+        if entry is not None:
+            entry[1].close()
+
+    def _refresh(self) -> None:
+        """Reloads the configuration if it has changed."""
+        with database.transaction() as connection:
+            version = settings_store.current_version(connection)
+            if version == self._version:
+                return
+            rows = database.rows(
+                connection,
+                "SELECT id, name, settings, secrets FROM notify_provider WHERE kind = %s AND is_enabled ORDER BY name",
+                (MailRepliesKind.name,),
+            )
+        accounts = {}
+        for row in rows:
+            try:
+                secrets = crypto.decrypt_bundle(row["secrets"])
+            except Permanent as problem:
+                log.error("The mailbox for answers %s cannot be used: %s", row["name"], problem.detail)
+                continue
+            account = mailbox_of(pool.account_of(row["name"], row["id"], _KIND, row["settings"], secrets))
+            if account is not None:
+                accounts[row["name"]] = account
+                self._provider_ids[row["name"]] = row["id"]
+        for name in set(self._open) - set(accounts):
+            self._close_mailbox(name)
+        self._accounts, self._version, self._polls_to_skip, self._recorded_errors = accounts, version, {}, {}
+
+
+_KIND = MailRepliesKind()
+
+
+def loop(poller: ReplyPoller | None = None) -> PeriodicTask:
+    """Returns the periodic task of one process."""
+    # It waits for mail servers, but like every periodic task it has its own thread.
+    return PeriodicTask("mail replies", (poller or ReplyPoller()).poll, POLL_INTERVAL, frozenset({"config"}))

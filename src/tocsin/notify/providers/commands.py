@@ -6,25 +6,165 @@ Secrets are write-only. The caller checks permissions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from email.utils import parseaddr
+from functools import cache
+from ipaddress import ip_address
+from typing import Annotated, Any, ClassVar
 
-from tocsin.access import boundary, config_audit
+from pydantic import AfterValidator, Field, create_model
+
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core.config import config_version, secret_bundle
+from tocsin.core.config import crypto, settings_store
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.net import egress
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation.field_errors import NAME_IN_USE, REQUIRED
 from tocsin.core.validation.server_origin import has_different_origin
-from tocsin.core.validation.spec import SpecErrors
-from tocsin.notify import reschedule
+from tocsin.core.validation.spec import InvalidValue, Line, Name, OneOf, Secret, Spec, SpecErrors, list_of_choices
+from tocsin.notify import interfaces, pause
+from tocsin.notify.interfaces import ProviderSetting, ProviderSettingType, settings_of
 from tocsin.notify.models import Provider, ProviderHealth
-from tocsin.notify.provider_settings import settings_of
 from tocsin.notify.providers.pool import ENVIRONMENT, SANDBOX, UNKNOWN_KIND, account_of, environment_account, slug
-from tocsin.notify.providers.specs import ProviderSpec, read_spec
-from tocsin.notify.registry import BUILT_IN, KINDS
+from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
+from tocsin.people import addresses
+
+# ---------- specs
+# Providers as YAML, the API and forms write them: a spec for each kind, made from the settings that it declares.
+
+
+#: One label of a hostname. Letters of any script are allowed; they are IDNA-encoded on connection.
+_LABEL = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
+
+_NOT_A_HOST = ReasonType(
+    "provider.setting_not_a_host", '"{value}" is not a server name. Enter one like mail.example.org.'
+)
+_NOT_A_MAILBOX = ReasonType(
+    "provider.setting_not_a_mailbox",
+    '"{value}" is not an email address. Enter one like Tocsin <tocsin@example.org>.',
+)
+
+
+class ProviderSpec(Spec):
+    """A provider, which sends notifications. Its other keys depend on `kind`."""
+
+    common_keys: ClassVar[frozenset[str]] = frozenset({"name", "kind", "channels", "order", "enabled"})
+
+    name: Name = Field(description="Unique name.")
+    kind: Annotated[str, OneOf(tuple(KINDS))] = Field(description="Kind of provider.")
+    channels: Annotated[tuple[str, ...], list_of_choices(CHANNELS)] = Field(
+        default=(), description="Channels that it carries. Default: all of its kind."
+    )
+    order: int = Field(default=1, ge=1, le=1000, description="The provider with the lowest number is used first.")
+    is_enabled: bool = Field(default=True, alias="enabled", description="Whether it is used.")
+
+    def settings(self) -> dict[str, Any]:
+        """All settings without the secrets; "" for one that is not set."""
+        values = {s.name: getattr(self, s.name) for s in settings_of(KINDS[self.kind]) if not s.is_secret}
+        return {name: "" if value is None else value for name, value in values.items()}
+
+    def secrets(self) -> dict[str, str]:
+        """The secrets that were given."""
+        names = (s.name for s in settings_of(KINDS[self.kind]) if s.is_secret)
+        return {name: getattr(self, name) for name in names if name in self.given_keys}
+
+
+@cache
+def spec_of(kind_name: str) -> type[ProviderSpec]:
+    """Returns the spec of the providers of a kind. Raises KeyError for an unknown one."""
+    kind = KINDS[kind_name]
+    channels = Annotated[tuple[str, ...], list_of_choices(kind.channels)]
+    fields: dict[str, Any] = {
+        "kind": (Annotated[str, OneOf((kind.name,))], ProviderSpec.model_fields["kind"]),
+        "channels": (channels, ProviderSpec.model_fields["channels"]),
+        **{setting.name: _field(setting) for setting in settings_of(kind)},
+    }
+    name = "".join(word.capitalize() for word in kind.name.split("_"))
+    return create_model(f"{name}ProviderSpec", __base__=ProviderSpec, __doc__=kind.description, **fields)
+
+
+def read_spec(spec: Mapping[str, object], *, check: Callable[[ProviderSpec, SpecErrors], None]) -> ProviderSpec:
+    """Reads a provider by its kind. Raises Rejected with the field of each problem."""
+    kind = str(spec.get("kind", "")).strip()
+    if kind not in KINDS:
+        # The keys of an unknown kind are not known either.
+        return ProviderSpec.read({key: spec[key] for key in ProviderSpec.common_keys if key in spec}, check=check)
+    return spec_of(kind).read(spec, check=check)
+
+
+def _field(setting: ProviderSetting) -> tuple[Any, Any]:
+    """The type and field of a setting."""
+    description = f"{setting.label}. {setting.help}".strip()
+    if setting.is_secret:
+        # It may be stored already.
+        required = " Required." if setting.is_required else ""
+        return Secret, Field(default="", description=f"{description}{required}")
+    options: dict[str, Any] = {"min_length": 1} if setting.is_required else {"default": setting.default}
+    match setting.kind:
+        case ProviderSettingType.NUMBER:
+            limits: dict[str, Any] = {"ge": setting.min_value, "le": setting.max_value}
+            return int, Field(default=setting.default or None, description=description, **limits)
+        case ProviderSettingType.FLAG:
+            return bool, Field(default=bool(setting.default), description=description)
+        case ProviderSettingType.CHOICE:
+            return Annotated[str, OneOf(setting.choices)], Field(default=setting.default, description=description)
+        case ProviderSettingType.LONG_TEXT:
+            checked: Any = Annotated[str, Field(max_length=20_000)]
+        case ProviderSettingType.URL:
+            checked = Annotated[str, Field(max_length=2000), AfterValidator(_url)]
+        case ProviderSettingType.TEXT | ProviderSettingType.HOST | ProviderSettingType.MAILBOX:
+            check = _prefixes if setting is interfaces.PREFIXES else _CHECKS[setting.kind]
+            checked = Annotated[Line, Field(max_length=500), AfterValidator(check)]
+    return checked, Field(description=description, **options)
+
+
+def _url(url: str) -> str:
+    try:
+        if url:
+            egress.check_url(url)
+    except Permanent as problem:
+        raise InvalidValue(problem.reason) from None
+    return url.rstrip("/")
+
+
+def _prefixes(text: str) -> str:
+    try:
+        interfaces.prefixes(text)
+    except Rejected as problem:
+        raise InvalidValue(problem.reason) from None
+    return text
+
+
+def _host(text: str) -> str:
+    """Accepts a hostname, also with letters beyond ASCII, or an IP address."""
+    try:
+        ip_address(text)
+    except ValueError:
+        labels = text.removesuffix(".").split(".")
+        if text and (len(text) > 253 or not all(_LABEL.fullmatch(label) for label in labels)):
+            raise InvalidValue(_NOT_A_HOST(value=text[:100])) from None
+    return text
+
+
+def _mailbox(text: str) -> str:
+    try:
+        if text:
+            addresses.email(parseaddr(text)[1])
+    except Rejected:
+        raise InvalidValue(_NOT_A_MAILBOX(value=text[:100])) from None
+    return text
+
+
+_CHECKS: Mapping[ProviderSettingType, Callable[[str], str]] = {
+    ProviderSettingType.TEXT: lambda text: text,
+    ProviderSettingType.HOST: _host,
+    ProviderSettingType.MAILBOX: _mailbox,
+}
+
 
 #: Secrets that authenticate others to Tocsin. Tocsin never sends them.
 _NEVER_SENT = frozenset({"signing_secret", "post_secret"})
@@ -49,17 +189,17 @@ def provider_spec(provider: Provider, *, with_secrets: bool = False) -> dict[str
     if not provider.is_enabled:
         spec["enabled"] = False
     spec |= {name: value for name, value in provider.settings.items() if value != ""}
-    return spec | secret_bundle.decrypt_bundle(provider.secrets) if with_secrets else spec
+    return spec | crypto.decrypt_bundle(provider.secrets) if with_secrets else spec
 
 
 def provider_state(provider: Provider) -> dict[str, Any]:
     """Returns the spec with all readable secrets, to compare two states of a provider. Never displayed."""
-    return provider_spec(provider) | secret_bundle.decrypt_bundle_or_empty(provider.secrets)
+    return provider_spec(provider) | crypto.decrypt_bundle_or_empty(provider.secrets)
 
 
 def secrets_set(provider: Provider) -> frozenset[str]:
     """Returns the names of the stored secrets, for a form that shows only whether each is set."""
-    return frozenset(secret_bundle.decrypt_bundle_or_empty(provider.secrets))
+    return frozenset(crypto.decrypt_bundle_or_empty(provider.secrets))
 
 
 def save_provider(
@@ -71,12 +211,12 @@ def save_provider(
     Raises Rejected with the field of each problem.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         parsed = read_spec(spec, check=_check(existing))
         before = provider_spec(existing) if existing else None
         is_same_kind = existing is not None and existing.kind == parsed.kind
         stored_secrets = (
-            secret_bundle.decrypt_bundle_or_empty(existing.secrets) if existing is not None and is_same_kind else {}
+            crypto.decrypt_bundle_or_empty(existing.secrets) if existing is not None and is_same_kind else {}
         )
         secrets = {name: text for name, text in {**stored_secrets, **parsed.secrets()}.items() if text}
         provider = existing or Provider()
@@ -86,10 +226,10 @@ def save_provider(
         provider.settings = {name: value for name, value in parsed.settings().items() if value != ""}
         changed = sorted(name for name in {*stored_secrets, *secrets} if stored_secrets.get(name) != secrets.get(name))
         if changed or not is_same_kind:
-            provider.secrets = secret_bundle.encrypt_bundle(secrets)
+            provider.secrets = crypto.encrypt_bundle(secrets)
         provider.save()
         old_name = "" if before is None else str(before["name"])
-        has_changed = config_audit.record(
+        has_changed = audit.record_config_audit(
             "provider", provider, before, provider_spec(provider), actor=actor, now=now, secrets=changed
         )
         if has_changed and old_name:
@@ -97,18 +237,18 @@ def save_provider(
             # order.
             ProviderHealth.objects.filter(name__in=(old_name, provider.name)).delete()
         if has_changed:
-            reschedule.reschedule_providers(now)
+            pause.reschedule_providers(now)
     return provider
 
 
 def delete_provider(provider: Provider, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a provider. Waiting messages go to the next one, or into the sandbox if there is none."""
     with boundary.command():
-        config_version.lock()
-        config_audit.record("provider", provider, provider_spec(provider), None, actor=actor, now=now)
+        settings_store.lock()
+        audit.record_config_audit("provider", provider, provider_spec(provider), None, actor=actor, now=now)
         ProviderHealth.objects.filter(name=provider.name).delete()
         provider.delete()
-        reschedule.reschedule_providers(now)
+        pause.reschedule_providers(now)
 
 
 def test_provider(provider: Provider) -> Reason:
@@ -119,7 +259,7 @@ def test_provider(provider: Provider) -> Reason:
     kind = KINDS.get(provider.kind)
     if kind is None:
         raise Permanent(UNKNOWN_KIND(kind=provider.kind))
-    secrets = secret_bundle.decrypt_bundle(provider.secrets)
+    secrets = crypto.decrypt_bundle(provider.secrets)
     sender = kind.open(account_of(provider.name, provider.pk, kind, provider.settings, secrets))
     try:
         return sender.verify()

@@ -4,19 +4,22 @@ rate limits. Every function runs inside the caller's transaction.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from django.db import connection
 from psycopg.types.json import Jsonb
 
+from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery import circuit_breaker
 from tocsin.core.delivery.circuit_breaker import CircuitBreaker
 from tocsin.core.delivery.rate_limit import RateLimit
-from tocsin.core.reasons import Reason, as_reason, replace_texts
-from tocsin.core.stored_reason import reason_columns
+from tocsin.core.models import reason_columns
+from tocsin.core.reasons import Reason, as_reason, reason_from, replace_texts
 
 #: The maximum length of a server's text in a stored error.
 MAX_HEALTH_ERROR_CHARS = 300
@@ -189,3 +192,55 @@ def store_rate_limits(connection: Connection, limits: Mapping[str, RateLimit]) -
     """Stores how far the rate limits are used up."""
     for name, limit in sorted(limits.items()):
         connection.execute("UPDATE notify_providerhealth SET free_at = %s WHERE name = %s", (limit.free_at, name))
+
+
+# ---------- rejections
+# Recent rejections by provider: an unregistered number, a recipient who opted out, a disabled country, a quota.
+# Counted from the deliveries; reads only, over Django's connection.
+
+
+#: How far back rejections are counted.
+REJECTION_WINDOW = timedelta(days=7)
+
+#: The maximum number of different errors per provider, most frequent first.
+MAX_PER_PROVIDER = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One error: its number of messages, its latest time, and the latest alert it affected."""
+
+    error: Reason
+    count: int
+    last_at: datetime
+    alert_id: int | None = None
+
+
+# Ids are UUIDv7s: the primary key leads to the newest rows, and no other index is needed.
+_REJECTIONS = """
+SELECT provider_name, error_code, error_data, count, last_at, alert_id FROM (
+  SELECT provider_name, error_code, error_data, count(*) AS count, max(coalesce(ended_at, late_since)) AS last_at,
+         (array_agg(alert_id ORDER BY id DESC) FILTER (WHERE alert_id IS NOT NULL))[1] AS alert_id,
+         row_number() OVER (PARTITION BY provider_name ORDER BY count(*) DESC, error_code, error_data) AS place
+  FROM notify_delivery WHERE id >= %s AND is_permanent AND provider_name <> '' AND error_code <> ''
+    AND coalesce(ended_at, late_since) > %s
+  GROUP BY provider_name, error_code, error_data
+) AS ranked WHERE place <= %s ORDER BY provider_name, place
+"""
+
+
+def recent_rejections(now: datetime) -> Mapping[str, tuple[Rejection, ...]]:
+    """Returns the rejections of the last week by provider name. A provider without any is absent. What was refused and
+    sent later is not counted.
+    """
+    since = now - REJECTION_WINDOW
+    with connection.cursor() as cursor:
+        # Ids carry the machine's clock, which may have jumped: search a day more and compare the row's own time.
+        cursor.execute(_REJECTIONS, [ids.first_uuid7(since - timedelta(days=1)), since, MAX_PER_PROVIDER])
+        rows = cursor.fetchall()
+    rejections: dict[str, tuple[Rejection, ...]] = {}
+    for name, code, data, count, last_at, alert_id in rows:
+        # A raw cursor returns jsonb as text.
+        error = reason_from(code, json.loads(data))
+        rejections[name] = (*rejections.get(name, ()), Rejection(error, count, last_at, alert_id))
+    return rejections

@@ -8,29 +8,146 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
+from uuid import UUID
 
 from django.utils.text import slugify
 
-from tocsin.core.config import environment, secret_bundle, settings_store
+from tocsin.core.config import crypto, environment, settings_store
+from tocsin.core.config import environment as config
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.delivery.live_pool import LivePool
+from tocsin.core.delivery.job_pool import LivePool
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, replace_texts
-from tocsin.notify import provider_settings
+from tocsin.notify import interfaces
 from tocsin.notify.integrations.mail_replies import parse_reply_address
 from tocsin.notify.integrations.smtp import account_of_url
-from tocsin.notify.interfaces import ProviderAccount, ProviderKind, ProviderSender
-from tocsin.notify.providers import health, recovery
+from tocsin.notify.interfaces import (
+    PHONES,
+    ProviderAccount,
+    ProviderKind,
+    ProviderSender,
+    WebhookEndpoint,
+    WebhookProvider,
+)
+from tocsin.notify.models import Provider, ProviderHealth
+from tocsin.notify.providers import health
 from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
-from tocsin.notify.text.message_ids import ReplyAddress
-from tocsin.notify.text.redaction import ContentLevel
-from tocsin.notify.webhooks import WebhookProvider
+from tocsin.notify.rules.delivery_reasons import EARLIER_PAGE_WAITS, RETRIED_UNKNOWN
+from tocsin.notify.text.message import ContentLevel
+from tocsin.notify.text.signed_links import ReplyAddress
+
+# ---------- recovery
+# Releases messages that wait for a provider as soon as it recovers.
+#
+# A message waits once an attempt has failed (`late_since`). Only those rows are in the index that every statement here
+# uses. Runs inside the caller's transaction and sends nothing.
+
+
+class RecoveringProvider(Protocol):
+    """The part of `pool.ActiveProvider` that this module uses."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def channels(self) -> Sequence[str]: ...
+    def delivers_to(self, channel: str, address: str) -> bool: ...
+
+
+#: The maximum number of messages that one statement releases.
+MAX_RELEASED = 10_000
+
+_CHANNELS = """
+SELECT c.channel FROM unnest(%s::text[]) AS c(channel)
+WHERE EXISTS (SELECT FROM notify_delivery d
+              WHERE d.status = 'queued' AND d.late_since IS NOT NULL AND d.channel = c.channel AND d.due_at > %s)
+"""
+
+
+def awaited_channels(connection: Connection, channels: Collection[str], now: datetime) -> frozenset[str]:
+    """Returns those of `channels` on which messages wait for a provider to recover. A message that another provider
+    takes over at once does not wait.
+    """
+    if not channels:
+        return frozenset()
+    return frozenset(row[0] for row in connection.execute(_CHANNELS, (sorted(channels), now)).fetchall())
+
+
+_ADDRESSES = """
+SELECT DISTINCT channel, address FROM notify_delivery
+WHERE status = 'queued' AND late_since IS NOT NULL AND channel = ANY(%s)
+"""
+# A provider that knows no such address is not tried again. A row locked by another transaction is being
+# recorded there; that transaction releases it if the attempt was made before the provider recovered. A provider that
+# passes probes may still die after taking a message. So a message whose last outcome is unknown is not repeated early,
+# until the provider has sent another one, unless it did not answer probes either before it recovered.
+_RELEASE = """
+UPDATE notify_delivery SET due_at = %(now)s, provider_name = %(name)s WHERE id IN (
+  SELECT d.id FROM unnest(%(channels)s::text[], %(addresses)s::text[]) AS k(channel, address)
+  JOIN notify_delivery d ON d.channel = k.channel AND d.address = k.address
+    AND d.status = 'queued' AND d.late_since IS NOT NULL
+  WHERE (d.due_at > %(now)s OR d.provider_name <> %(name)s)
+    AND (%(ids)s::uuid[] IS NULL OR d.id = ANY(%(ids)s))
+    AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.notification_id = d.notification_id
+                    AND o.provider_name = %(name)s AND o.is_final)
+    AND (d.reason_code <> %(unknown)s OR %(ids)s::uuid[] IS NOT NULL OR EXISTS (
+         SELECT FROM notify_providerhealth h WHERE h.name = %(name)s AND (h.failures = 0 OR h.is_unresponsive)))
+  ORDER BY d.id LIMIT %(most)s FOR NO KEY UPDATE OF d SKIP LOCKED)
+"""
+
+
+def release(
+    connection: Connection, provider: RecoveringProvider, now: datetime, ids: Sequence[UUID] | None = None
+) -> int:
+    """Makes every waiting message that the recovered `provider` can deliver due now, restricted to `ids` if given.
+    Returns their number; if it is `MAX_RELEASED`, there may be more. They are bundled like every message that was tried
+    before.
+    """
+    waiting = connection.execute(_ADDRESSES, (list(provider.channels),)).fetchall()
+    deliverable = [(channel, address) for channel, address in waiting if provider.delivers_to(channel, address)]
+    if not deliverable:
+        return 0
+    return connection.execute(
+        _RELEASE,
+        {
+            "now": now,
+            "name": provider.name,
+            "channels": [channel for channel, _ in deliverable],
+            "addresses": [address for _, address in deliverable],
+            "ids": None if ids is None else list(ids),
+            "most": MAX_RELEASED,
+            "unknown": RETRIED_UNKNOWN.code,
+        },
+    ).rowcount
+
+
+# The oldest page stays.
+_DROP_REPEATS = """
+WITH repeated AS (
+  SELECT d.id FROM notify_delivery d
+  WHERE d.id = ANY(%(ids)s) AND d.status = 'queued' AND d.purpose = 'page'
+    AND EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.id < d.id AND o.purpose = 'page'
+                AND o.status = 'queued' AND o.late_since IS NOT NULL AND o.channel = d.channel
+                AND o.address = d.address AND o.user_id IS NOT DISTINCT FROM d.user_id)
+)
+UPDATE notify_delivery d SET status = 'cancelled', ended_at = %(now)s, reason_code = %(code)s, reason_data = '{}'
+FROM repeated r WHERE d.id = r.id
+"""
+
+
+def drop_repeats(connection: Connection, ids: Collection[UUID], now: datetime) -> None:
+    """Cancels those of these failed pages for which an older page about the same alert already waits for the same
+    address. Otherwise a long outage would pile up as many pages as the policy repeats.
+    """
+    if ids:
+        connection.execute(_DROP_REPEATS, {"ids": list(ids), "now": now, "code": EARLIER_PAGE_WAITS.code})
+
 
 log = logging.getLogger(__name__)
 
@@ -87,12 +204,12 @@ class ActiveProvider:
     @property
     def receipt_timeout(self) -> int:
         """The delivery receipt timeout, in seconds."""
-        return int(self.account.settings.get(provider_settings.RECEIPT_TIMEOUT.name) or RECEIPT_TIMEOUT)
+        return int(self.account.settings.get(interfaces.RECEIPT_TIMEOUT.name) or RECEIPT_TIMEOUT)
 
     @property
     def per_minute(self) -> int:
         """The rate limit in messages per minute; 0 means none."""
-        return int(self.account.settings.get(provider_settings.RATE.name) or 0)
+        return int(self.account.settings.get(interfaces.RATE.name) or 0)
 
     def delivers_to(self, channel: str, address: str) -> bool:
         """Returns whether this provider delivers to `address`."""
@@ -105,11 +222,9 @@ def carries_country(settings: Mapping[str, Any], channel: str, address: str) -> 
     """Returns whether a provider with these settings delivers to the country of a phone number; always True for other
     addresses.
     """
-    prefixes_text = str(settings.get(provider_settings.PREFIXES.name) or "")
+    prefixes_text = str(settings.get(interfaces.PREFIXES.name) or "")
     return (
-        channel not in provider_settings.PHONES
-        or not prefixes_text
-        or address.startswith(provider_settings.prefixes(prefixes_text))
+        channel not in interfaces.PHONES or not prefixes_text or address.startswith(interfaces.prefixes(prefixes_text))
     )
 
 
@@ -206,7 +321,7 @@ class ProviderPool(LivePool[str, ActiveProvider]):
             # A provider that is no longer in use counts as recovered: nothing may wait for it.
             with database.transaction() as connection:
                 probed_at = now()
-                awaited = recovery.awaited_channels(connection, provider.channels if provider else (), probed_at)
+                awaited = awaited_channels(connection, provider.channels if provider else (), probed_at)
                 health.record_probe(
                     connection, name, error, probed_at, is_transient=is_transient, is_awaited=bool(awaited)
                 )
@@ -267,9 +382,7 @@ class ProviderPool(LivePool[str, ActiveProvider]):
         kind = KINDS.get(row["kind"])
         if kind is None:
             raise Permanent(UNKNOWN_KIND(kind=row["kind"]))
-        account = account_of(
-            row["name"], row["id"], kind, row["settings"], secret_bundle.decrypt_bundle(row["secrets"])
-        )
+        account = account_of(row["name"], row["id"], kind, row["settings"], crypto.decrypt_bundle(row["secrets"]))
         channels = tuple(channel for channel in row["channels"] if channel in kind.channels)
         self._open_account(account, kind, row["id"], channels)
 
@@ -370,3 +483,100 @@ def environment_account() -> ProviderAccount | None:
     user = urlsplit(settings.smtp_url).username or ""
     default = "" if "@" in user or "%40" in user else f"tocsin@{urlsplit(settings.public_url).hostname}"
     return account_of_url(ENVIRONMENT, settings.smtp_url, settings.email_from or default)
+
+
+# ---------- status
+# The status of providers for the web interface and the API: circuit breaker, last error, callback URLs. Reads only,
+# over Django's connection.
+
+
+class ProviderState(StrEnum):
+    """The health of a provider."""
+
+    #: No message has been sent through it yet.
+    UNUSED = "unused"
+    WORKS = "works"
+    #: The last message failed; the circuit breaker is still closed.
+    FAILING = "failing"
+    #: The circuit breaker is open: other providers are used first until it recovers.
+    CIRCUIT_OPEN = "passed_over"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStatus:
+    """The status of one provider."""
+
+    state: ProviderState = ProviderState.UNUSED
+    worked_at: datetime | None = None
+    failed_at: datetime | None = None
+    #: The last error, if the provider fails.
+    error: Reason = NO_REASON
+    since: datetime | None = None
+    #: When the provider is probed again.
+    retry_at: datetime | None = None
+
+
+def statuses() -> dict[str, ProviderStatus]:
+    """Returns the status by provider name. A provider that is absent was never used."""
+    return {row.name: _status(row) for row in ProviderHealth.objects.all()}
+
+
+def in_use() -> list[str]:
+    """Returns the names of all providers in use: configured, from the environment, and built in."""
+    configured = Provider.objects.filter(is_enabled=True).values_list("name", flat=True)
+    environment = [ENVIRONMENT] if config.current().smtp_url is not None else []
+    return [*configured, *environment, *(kind.label for kind in BUILT_IN)]
+
+
+def webhook_urls(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
+    """Returns the endpoints to enter in the vendor's console with their URLs; none if this machine has no public
+    address.
+    """
+    kind = KINDS.get(provider.kind)
+    if kind is None or not isinstance(kind, WebhookProvider):
+        return []
+    account = account_of(provider.name, provider.pk, kind, provider.settings, {})
+    return [
+        (endpoint, f"{account.callback_base_url}/{endpoint.name}")
+        for endpoint in kind.webhook_endpoints
+        if account.callback_base_url
+    ]
+
+
+def lacks_callback_url(provider: Provider) -> bool:
+    """Returns whether the vendor's webhooks cannot reach this machine because TOCSIN_BASE_URL is not set."""
+    kind = KINDS.get(provider.kind)
+    if kind is None or not isinstance(kind, WebhookProvider):
+        return False
+    return not account_of(provider.name, provider.pk, kind, provider.settings, {}).callback_base_url
+
+
+def sender_numbers() -> list[str]:
+    """Returns the phone numbers that the enabled providers send texts and calls from."""
+    numbers = [
+        str(provider.settings.get("from_number") or "")
+        for provider in Provider.objects.filter(is_enabled=True)
+        if PHONES & set(provider.channels)
+    ]
+    return list(dict.fromkeys(number for number in numbers if number.lstrip("+").replace(" ", "").isdigit()))
+
+
+def contact_card(name: str) -> str:
+    """Returns a vCard (RFC 2426) with the sending numbers. A phone that has the contact as a favourite lets its calls
+    through Do Not Disturb.
+    """
+    escaped = name.replace("\\", "\\\\").replace(",", "\\,").replace(";", "\\;")
+    lines = ["BEGIN:VCARD", "VERSION:3.0", f"N:{escaped};;;;", f"FN:{escaped}", f"ORG:{escaped}"]
+    lines += [f"TEL;TYPE=CELL,VOICE:{number.replace(' ', '')}" for number in sender_numbers()]
+    return "\r\n".join([*lines, "NOTE:Pages from Tocsin. Mark this contact as a favourite.", "END:VCARD", ""])
+
+
+def _status(row: ProviderHealth) -> ProviderStatus:
+    if row.is_open:
+        state = ProviderState.CIRCUIT_OPEN
+    elif row.failures:
+        state = ProviderState.FAILING
+    else:
+        state = ProviderState.WORKS if row.worked_at else ProviderState.UNUSED
+    error = row.error if state in (ProviderState.FAILING, ProviderState.CIRCUIT_OPEN) else NO_REASON
+    return ProviderStatus(state, row.worked_at, row.failed_at, error, row.opened_at, row.retry_at)

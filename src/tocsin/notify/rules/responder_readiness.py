@@ -13,12 +13,34 @@ from zoneinfo import ZoneInfo
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term
 from tocsin.core.validation.field_errors import is_zone
-from tocsin.notify.rules import notification_rules
-from tocsin.notify.rules.notification_rules import USER_RULES, NotificationMethod, Recipient
-from tocsin.notify.rules.push_only_check import PUSHES, URGENT_PRIORITIES
+from tocsin.notify.rules import page_planner
+from tocsin.notify.rules.page_planner import USER_RULES, NotificationMethod, Recipient
 from tocsin.oncall.calculation.coverage_checks import DoubleRole, double_roles
 from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
 from tocsin.people.member_roles import MemberRole
+
+# ---------- push only check
+# Finds users who would be paged by push alone. A phone that is off, silent or offline then reaches nobody. Pure.
+
+
+#: Channels that ring only if the phone's settings allow it.
+PUSHES = frozenset({"push", "ntfy"})
+
+#: The priorities for which push alone is not enough.
+URGENT_PRIORITIES = (Priority.CRITICAL, Priority.HIGH)
+
+
+def push_only_priorities(recipient: Recipient) -> tuple[Priority, ...]:
+    """Returns the urgent priorities at which all contact methods of a user are pushes; none for a user without contact
+    methods.
+    """
+    return tuple(priority for priority in URGENT_PRIORITIES if _is_push_only(recipient, priority))
+
+
+def _is_push_only(recipient: Recipient, priority: Priority) -> bool:
+    methods, _note = page_planner.select_methods(recipient, USER_RULES, priority)
+    return bool(methods) and all(method.channel in PUSHES for method in methods)
+
 
 #: Channels that make a phone ring. An email or a chat message wakes nobody.
 LOUD_CHANNELS = PUSHES | {"sms", "voice"}
@@ -145,7 +167,7 @@ def _assess(
 
 
 def _loud_methods(recipient: Recipient, priority: Priority) -> tuple[NotificationMethod, ...]:
-    methods, _note = notification_rules.select_methods(recipient, USER_RULES, priority)
+    methods, _note = page_planner.select_methods(recipient, USER_RULES, priority)
     return tuple(method for method in methods if method.channel in LOUD_CHANNELS)
 
 
@@ -168,7 +190,7 @@ def _quiet_hours(recipient: Recipient, shift: OnCall, now: datetime) -> Reason:
     for priority in URGENT_PRIORITIES:
         methods = _loud_methods(recipient, priority)
         for at in (begin, *_quiet_starts(recipient, begin, end)) if methods else ():
-            due = [notification_rules.quiet_until(recipient, method, priority, at) for method in methods]
+            due = [page_planner.quiet_until(recipient, method, priority, at) for method in methods]
             if at not in due:
                 return _QUIET_HOURS(priority=Term(priority), since=at, until=min(due))
     return NO_REASON

@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from tocsin.core.delivery.backoff import Backoff
-from tocsin.core.delivery.failure import FailureKind
+from tocsin.core.delivery.circuit_breaker import Backoff, FailureKind
 
 MAX_TRIES = 5
 #: The delay between rounds.

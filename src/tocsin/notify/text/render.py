@@ -2,24 +2,86 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import re
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
+from django.core.cache import cache
 from django.utils.translation import gettext, gettext_noop
 
+from tocsin.alerts.states import CommandKind
 from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import reason_as_json, reason_from_json, replace_texts
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, reason_as_json, reason_from_json, replace_texts
 from tocsin.core.validation.field_errors import is_zone
 from tocsin.notify.interfaces import Channel, Message, MessageButton, Rendered
-from tocsin.notify.rules.bundling import DeliveryBundle
-from tocsin.notify.rules.pre_send_check import DueDelivery
-from tocsin.notify.text import reply_codes, signed_links
-from tocsin.notify.text.message import LinkTo, message
+from tocsin.notify.rules.pre_send_check import DeliveryBundle, DueDelivery
+from tocsin.notify.text import signed_links
+from tocsin.notify.text.command_parser import word_of
+from tocsin.notify.text.message import ContentLevel, LinkTo, message, redact
 from tocsin.notify.text.phrases import in_language
-from tocsin.notify.text.redaction import ContentLevel, redact
 from tocsin.notify.text.signed_links import LinkSubject
+
+# ---------- reply codes
+# Reply codes of text messages. If the setting `sms_reply_codes` is on, a reply must contain the code of its alert,
+# which only the recipient's phone received, because a sender number is easy to forge.
+
+
+#: The maximum number of wrong codes within `_WINDOW` seconds. There are ten thousand codes.
+MAX_WRONG = 5
+_WINDOW = 3600
+
+#: The code at the end: "ACK 42 7391", "ACK ALL 7391", "REPLY 42 On my way 7391".
+_CODE = re.compile(r"(.*\S)\s+([0-9]{4})[\s.!]*", re.DOTALL)
+
+_TOO_MANY_WRONG = ReasonType(
+    "command.too_many_wrong_codes", "Too many wrong codes within an hour. Open the alert in Tocsin."
+)
+_CODE_REQUIRED = ReasonType(
+    "command.code_required", "Nothing was done: a reply must end with the code of its alert. Send {example}."
+)
+_WITH_TEXT = ReasonType("command.example_with_text", "{command} {alert} text {code}")
+TOO_MANY_WRONG = _TOO_MANY_WRONG()
+
+
+def code_of(user_id: int, alert_id: int) -> str:
+    """Returns the four-digit code for the user's replies about the alert."""
+    # A separate key, so that no other signature reveals a code.
+    key = hashlib.sha256(f"reply code:{crypto.secret_keys()[0]}".encode()).digest()
+    number = int.from_bytes(hmac.digest(key, f"{user_id} {alert_id}".encode(), "sha256")[:8])
+    return f"{number % 10_000:04}"
+
+
+def split(text: str) -> tuple[str, str]:
+    """Returns the text before the code, and the code; the code is empty if the text does not end with one."""
+    match = _CODE.fullmatch(text)
+    return (match[1], match[2]) if match else (text, "")
+
+
+def find_rejection(user_id: int, alert_ids: Collection[int], code: str, command: CommandKind) -> Reason:
+    """Returns why a reply with that code is rejected and what a correct one looks like; empty if the code belongs to
+    one of the alerts.
+
+    The sentence is sent to the user's stored number, never to the forger.
+    """
+    if code:
+        cache_key = f"wrong reply codes of {user_id}"
+        cache.add(cache_key, 0, _WINDOW)
+        if cache.incr(cache_key) > MAX_WRONG:
+            return TOO_MANY_WRONG
+        if any(hmac.compare_digest(code, code_of(user_id, alert_id)) for alert_id in alert_ids):
+            cache.decr(cache_key)
+            return NO_REASON
+    first = next(iter(alert_ids))
+    word, expected = word_of(command), code_of(user_id, first)
+    if command is CommandKind.REPLY:
+        return _CODE_REQUIRED(example=_WITH_TEXT(command=word, alert=AlertRef(first), code=expected))
+    return _CODE_REQUIRED(example=f"{word} {first} {expected}")
+
 
 #: A message that waited longer than this gets links of a later day, so that they are valid for long enough.
 _LINK_REUSE_PERIOD = timedelta(days=1)
@@ -74,7 +136,7 @@ def _with_reply_codes(original: Message, user_id: int | None) -> Message:
     """A group contact has no user who could reply, and so no reply code."""
     if user_id is None:
         return original
-    alerts = tuple(replace(alert, reply_code=reply_codes.code_of(user_id, alert.id)) for alert in original.alerts)
+    alerts = tuple(replace(alert, reply_code=code_of(user_id, alert.id)) for alert in original.alerts)
     return replace(original, alerts=alerts)
 
 

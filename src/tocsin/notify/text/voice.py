@@ -7,7 +7,7 @@ import re
 from tocsin.notify.interfaces import CallScript, Message
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.formatting import all_clear_text, first_name, headline, notice, one_line, short
-from tocsin.notify.text.voice_phrases import VoicePhrases, words
+from tocsin.notify.text.phrases import VoicePhrases, words
 
 MAX_SPOKEN_CHARS = 300
 

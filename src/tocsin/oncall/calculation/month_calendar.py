@@ -18,7 +18,7 @@ from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.oncall.calculation import coverage_checks, final_schedule, weekly_windows
 from tocsin.oncall.calculation.coverage_checks import DoubleRole
 from tocsin.oncall.calculation.final_schedule import Timeline
-from tocsin.oncall.calculation.group_snapshot import GroupPlan
+from tocsin.oncall.calculation.resolver import GroupPlan
 from tocsin.people.member_roles import MemberRole
 
 _NOT_A_MONTH = ReasonType("time.not_a_month", '"{value}" is not a month; write it like 2026-12.')

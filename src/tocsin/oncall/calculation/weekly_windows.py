@@ -6,15 +6,17 @@ the first (PEP 495, fold=0). So a window is always one continuous period.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.core.validation.spec_types import ParsedText, list_of
+from tocsin.core.validation.spec import ParsedText, list_of
 
 NOT_A_DAY = ReasonType("time.not_a_weekday", '"{value}" is not a day; write {choices}.')
 NOT_A_TIME = ReasonType("time.not_a_time", '"{value}" is not a time of day; write it like "08:00".')
@@ -281,3 +283,167 @@ WeekdayNumbers = Annotated[tuple[int, ...], list_of(lambda text: parse_weekday(t
 
 #: A time of day in minutes since midnight, in a spec.
 TimeOfDay = Annotated[int, ParsedText(lambda text, _info: parse_time(text), {"pattern": "^[0-9]{1,2}:[0-9]{2}$"})]
+
+
+# ---------- holiday calendars
+# Holidays: the public ones of a country or region, and custom days. Pure.
+
+
+_UNKNOWN_COUNTRY = ReasonType(
+    "holiday.unknown_country",
+    '"{country}" is not a country with known holidays; write two letters, such as CH, or list days.',
+)
+_UNKNOWN_REGION = ReasonType(
+    "holiday.unknown_region", '"{region}" is not a region of {country} with its own holidays; known: {regions}.'
+)
+_NO_REGIONS = ReasonType(
+    "holiday.no_regions", '"{region}" is not a region of {country} with its own holidays; the country has none.'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CustomHoliday:
+    """A custom day. Without a year it recurs every year."""
+
+    month: int
+    day: int
+    name: str
+    year: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HolidayDays:
+    """A holiday calendar."""
+
+    name: str
+    country: str = ""
+    region: str = ""
+    custom_days: tuple[CustomHoliday, ...] = ()
+    _years: dict[int, Mapping[date, str]] = field(default_factory=dict, compare=False, repr=False)
+
+    def holiday_on(self, day: date) -> str | None:
+        """Returns the name of the holiday on `day`, or None."""
+        year = self._years.get(day.year)
+        if year is None:
+            year = self._years[day.year] = self._in_year(day.year)
+        return year.get(day)
+
+    def _in_year(self, year: int) -> Mapping[date, str]:
+        days = dict(public_holidays(self.country, self.region, year)) if self.country else {}
+        for custom in self.custom_days:
+            if custom.year in (None, year):
+                try:
+                    days[date(year, custom.month, custom.day)] = custom.name
+                except ValueError:  # 29 February, in a year without one
+                    continue
+        return days
+
+
+def load_holiday_calendar(name: str, country: str, region: str, days: Sequence[Mapping[str, str]]) -> HolidayDays:
+    """Returns the calendar from its stored form."""
+    return HolidayDays(name, country, region, tuple(parse_custom_day(entry["date"], entry["name"]) for entry in days))
+
+
+def parse_custom_day(text: str, name: str) -> CustomHoliday:
+    """Parses `2026-12-24`, or `12-24` for every year. Raises ValueError."""
+    if len(text) == len("12-24"):
+        parsed = date.fromisoformat(f"2000-{text}")  # a leap year
+        return CustomHoliday(parsed.month, parsed.day, name)
+    parsed = date.fromisoformat(text)
+    return CustomHoliday(parsed.month, parsed.day, name, parsed.year)
+
+
+@cache
+def public_holidays(country: str, region: str, year: int) -> Mapping[date, str]:
+    """Returns the public holidays of a country (ISO 3166-1) or region (ISO 3166-2) in one year, by day.
+
+    Raises ValueError for a country or region that the `holidays` package does not know.
+    """
+    # Imported here, because it takes 50 MB, which installations without holidays do not need.
+    import holidays
+
+    try:
+        public_days = holidays.country_holidays(country, subdiv=region or None, years=year, expand=False)
+    except NotImplementedError as error:
+        raise ValueError(str(error)) from None
+    return dict(public_days)
+
+
+@cache
+def countries() -> tuple[tuple[str, str], ...]:
+    """Returns every country with known holidays, as code and English name, by name."""
+    from holidays.registry import COUNTRIES  # as above
+
+    names = ((entry[1], re.sub(r"(?<=[a-z])(?=[A-Z])", " ", entry[0])) for entry in COUNTRIES.values())
+    return tuple(sorted(names, key=lambda one: one[1]))
+
+
+def regions(country: str) -> tuple[str, ...]:
+    """Returns the regions of a country with holidays of their own; none for an unknown country."""
+    import holidays  # as above
+
+    return tuple(holidays.list_supported_countries().get(country, ()))
+
+
+def find_problem(country: str, region: str) -> tuple[str, Reason] | None:
+    """Returns the invalid field, `country` or `region`, with the reason; None if both are valid."""
+    import holidays  # as above
+
+    regions_by_country = holidays.list_supported_countries()
+    if country not in regions_by_country:
+        return "country", _UNKNOWN_COUNTRY(country=country)
+    if region and region not in regions_by_country[country]:
+        regions = tuple(regions_by_country[country])
+        if not regions:
+            return "region", _NO_REGIONS(region=region, country=country)
+        return "region", _UNKNOWN_REGION(region=region, country=country, regions=regions)
+    return None
+
+
+# ---------- support hours
+# Support hours: whether a moment is within them. Pure.
+
+
+#: How many days ahead an opening is searched.
+_MAX_DAYS_AHEAD = 183
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledSupportHours:
+    """A named set of weekly windows in a time zone, closed on the days of its holiday calendars."""
+
+    name: str
+    zone: ZoneInfo
+    windows: tuple[WeeklyWindow, ...]
+    calendars: tuple[HolidayDays, ...] = ()
+
+    def is_open(self, now: datetime) -> bool:
+        """Returns whether `now` is within the support hours, and no holiday."""
+        return is_open(self.windows, self.zone, now) and self.holiday(now) is None
+
+    def opens_at(self, now: datetime) -> datetime | None:
+        """Returns the first moment from `now` on within the support hours; None if there is none for half a year."""
+        if self.is_open(now):
+            return now
+        today = now.astimezone(self.zone).date()
+        for days_ahead in range(-1, _MAX_DAYS_AHEAD):
+            day = today + timedelta(days=days_ahead)
+            # They open at the start of a window, or at midnight after a holiday.
+            moments = [midnight(day, self.zone)]
+            moments += [span[0] for one in self.windows if (span := one.on(day, self.zone)) is not None]
+            opening = min((one for one in moments if one > now and self.is_open(one)), default=None)
+            if opening is not None:
+                return opening
+        return None
+
+    def holiday(self, now: datetime) -> str | None:
+        """Returns the name of the holiday at `now`, or None."""
+        if not self.calendars:
+            return None
+        today = day_of(now, self.zone)
+        return next((name for days in self.calendars if (name := days.holiday_on(today)) is not None), None)
+
+
+def is_open(windows: Iterable[WeeklyWindow], zone: ZoneInfo, now: datetime) -> bool:
+    """Returns whether any of the windows, in local time of `zone`, is open at `now`. Their ends are exclusive."""
+    return current(windows, zone, now) is not None

@@ -20,10 +20,10 @@ from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.validation.spec_types import write_moment
+from tocsin.core.validation.spec import write_moment
 from tocsin.oncall.calendars import ical_subprocess
 from tocsin.oncall.calendars.ical import ParsedCalendar, UnreadableCalendar
-from tocsin.people import encrypted_addresses
+from tocsin.people import addresses
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def run_once(client: HttpClient, now: datetime) -> bool:
         return True
     try:
         calendar = ical_subprocess.read(
-            _fetch(client, encrypted_addresses.decrypt_address(row["url"])),
+            _fetch(client, addresses.decrypt_address(row["url"])),
             user_ids_by_name,
             zone,
             now - PAST_WINDOW,

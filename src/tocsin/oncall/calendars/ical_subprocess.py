@@ -13,7 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.core.reasons import Reason, ReasonType, reason_from
-from tocsin.core.runtime import sandboxed_process
+from tocsin.core.runtime import child_process
 from tocsin.oncall.calendars import ical
 from tocsin.oncall.calendars.ical import ParsedCalendar, UnreadableCalendar
 
@@ -47,10 +47,8 @@ def read(
         "now": now and now.isoformat(),
     }
     try:
-        response = json.loads(
-            sandboxed_process.run(__name__, json.dumps(request).encode() + b"\n" + body, seconds=seconds)
-        )
-    except sandboxed_process.ResourceLimitExceeded:
+        response = json.loads(child_process.run(__name__, json.dumps(request).encode() + b"\n" + body, seconds=seconds))
+    except child_process.ResourceLimitExceeded:
         raise UnreadableCalendar(_TOO_LARGE()) from None
     if problem := response.get("problem"):
         raise UnreadableCalendar(_reason(problem))
@@ -70,7 +68,7 @@ def _stored(reason: Reason) -> dict[str, object]:
 
 def main() -> None:
     """Reads the request from standard input, and writes the result to standard output."""
-    sandboxed_process.limit_resources()
+    child_process.limit_resources()
     request = json.loads(sys.stdin.buffer.readline())
     since, until = datetime.fromisoformat(request["since"]), datetime.fromisoformat(request["until"])
     now = datetime.fromisoformat(request["now"]) if request["now"] else None

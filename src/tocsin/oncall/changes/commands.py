@@ -9,26 +9,70 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from tocsin.access import boundary, config_audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core import object_hooks
-from tocsin.core.config import config_version, settings_store
+from tocsin.core import hooks
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.runtime import clock
 from tocsin.core.validation.field_errors import AT_PATH, raise_all
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import schedules
-from tocsin.oncall.calculation.shifts import Shift
-from tocsin.oncall.changes import calendar_imports, calendar_urls, overrides, specs
-from tocsin.oncall.changes.shift_specs import stored_windows
-from tocsin.oncall.changes.specs import HolidayCalendarSpec, ScheduleSpec, SupportHoursSpec
-from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
-from tocsin.people import encrypted_addresses
+from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.schedules import Shift
+from tocsin.oncall.changes import overrides, specs
+from tocsin.oncall.changes.specs import HolidayCalendarSpec, ScheduleSpec, SupportHoursSpec, stored_windows
+from tocsin.oncall.models import CalendarImport, HolidayCalendar, Schedule, SupportHours
+from tocsin.people import addresses
 from tocsin.people.changes import out_of_office
-from tocsin.people.models import Group, User
-from tocsin.people.name_lookup import find_group
+from tocsin.people.models import Group, User, find_group
 from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
+
+# ---------- calendar imports
+# Keeps one row for each shift that is imported from an external iCal calendar.
+#
+# `oncall.calendars.calendar_import_worker` imports them. The last import stays in force while a calendar cannot be
+# read.
+
+
+def sync_imports(schedule: Schedule, now: datetime) -> None:
+    """Creates, updates and deletes the import rows of a schedule, in the caller's transaction.
+
+    A new URL is imported at once, and the data of the old one is deleted. A known URL is imported at once too, because
+    the time zone may have changed. Its data stays in force until then, also under a new name of the shift.
+    """
+    urls_by_shift = specs.in_definition(schedule.definition)
+    rows_by_shift = {row.shift: row for row in schedule.imports.all()}
+    renamed = {
+        addresses.decrypt_if_encrypted(row.url): row for name, row in rows_by_shift.items() if name not in urls_by_shift
+    }
+    unchanged = {
+        name: row
+        for name, url in urls_by_shift.items()
+        if (row := rows_by_shift[name] if name in rows_by_shift else renamed.pop(url, None)) is not None
+        and addresses.decrypt_if_encrypted(row.url) == url
+    }
+    schedule.imports.exclude(pk__in=[row.pk for row in unchanged.values()]).exclude(shift__in=urls_by_shift).delete()
+    for name, row in unchanged.items():
+        row.shift, row.due_at = name, now
+        row.save(update_fields=["shift", "due_at"])
+    for name in urls_by_shift.keys() - unchanged.keys():
+        CalendarImport.objects.update_or_create(
+            schedule=schedule,
+            shift=name,
+            defaults={
+                "url": specs.seal(urls_by_shift[name]),
+                "due_at": now,
+                "read_at": None,
+                "error_code": "",
+                "error_data": {},
+                "unknown": [],
+                "spans": [],
+            },
+        )
+
 
 _SCHEDULE_NAME_TAKEN = ReasonType("schedule.name_taken", 'There is already a schedule "{name}".')
 _HOURS_NAME_TAKEN = ReasonType("schedule.support_hours_name_taken", 'There are already support hours "{name}".')
@@ -36,7 +80,7 @@ _CALENDAR_NAME_TAKEN = ReasonType("holiday.name_taken", 'There is already a holi
 _UNKNOWN_CALENDAR = ReasonType("holiday.unknown_calendar", 'no holiday calendar named "{name}".')
 
 #: What may use a holiday calendar.
-_CALENDAR_USERS = ((object_hooks.SCHEDULE, Schedule), (object_hooks.SUPPORT_HOURS, SupportHours))
+_CALENDAR_USERS = ((hooks.SCHEDULE, Schedule), (hooks.SUPPORT_HOURS, SupportHours))
 
 
 def schedule_spec(
@@ -117,22 +161,22 @@ def save_schedule(
     Raises Rejected, naming the field.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         before = spec_without_overrides(existing) if existing else None
-        urls_before = calendar_urls.in_definition(existing.definition) if existing else {}
+        urls_before = specs.in_definition(existing.definition) if existing else {}
         read, draft = _validate(spec, existing)
         schedule = existing or Schedule()
         schedule.name, schedule.group, schedule.definition = draft.name, draft.group, draft.definition
         schedule.time_zone, schedule.holiday_calendars = draft.time_zone, draft.holiday_calendars
         schedule.handover_notes = draft.handover_notes
         schedule.save()
-        calendar_imports.sync_imports(schedule, now)
+        sync_imports(schedule, now)
         if read.overrides is not None:
             overrides.replace_all(schedule, read.overrides, is_new=existing is None, actor=actor, now=now)
         overrides.drop_orphans(schedule, actor=actor, now=now)
-        changed_secrets = ["calendar"] if calendar_urls.in_definition(schedule.definition) != urls_before else []
+        changed_secrets = ["calendar"] if specs.in_definition(schedule.definition) != urls_before else []
         after = spec_without_overrides(schedule)
-        config_audit.record("schedule", schedule, before, after, actor=actor, now=now, secrets=changed_secrets)
+        audit.record_config_audit("schedule", schedule, before, after, actor=actor, now=now, secrets=changed_secrets)
     return schedule
 
 
@@ -143,7 +187,7 @@ def check_schedule(spec: Mapping[str, object], *, existing: Schedule | None = No
 
 def _validate(spec: Mapping[str, object], existing: Schedule | None) -> tuple[ScheduleSpec, Schedule]:
     if existing:
-        spec = calendar_urls.restore_masked_urls(spec, existing.definition)
+        spec = specs.restore_masked_urls(spec, existing.definition)
     read = specs.read_schedule(spec, zone_of=lambda name: existing.time_zone if existing else _zone_of(name))
     others = Schedule.objects.exclude(pk=existing.pk) if existing else Schedule.objects.all()
     if others.filter(name__iexact=read.name).exists():
@@ -175,7 +219,7 @@ def save_support_hours(
 ) -> SupportHours:
     """Creates support hours, or changes `existing` to match the spec. Raises Rejected, naming the field."""
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         read = SupportHoursSpec.read(spec)
         others = SupportHours.objects.exclude(pk=existing.pk) if existing else SupportHours.objects.all()
         if others.filter(name__iexact=read.name).exists():
@@ -187,7 +231,7 @@ def save_support_hours(
         hours.windows = stored_windows(read.windows)
         hours.holiday_calendars = _calendar_ids(read.holiday_calendars)
         hours.save()
-        config_audit.record("support_hours", hours, before, support_hours_spec(hours), actor=actor, now=now)
+        audit.record_config_audit("support_hours", hours, before, support_hours_spec(hours), actor=actor, now=now)
     return hours
 
 
@@ -210,7 +254,7 @@ def save_holiday_calendar(
 ) -> HolidayCalendar:
     """Creates a holiday calendar, or changes `existing` to match the spec. Raises Rejected, naming the field."""
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         read = HolidayCalendarSpec.read(spec)
         others = HolidayCalendar.objects.exclude(pk=existing.pk) if existing else HolidayCalendar.objects.all()
         if others.filter(name__iexact=read.name).exists():
@@ -221,7 +265,9 @@ def save_holiday_calendar(
         calendar.country, calendar.region = read.country, read.region
         calendar.days = [day.written() for day in read.days]
         calendar.save()
-        config_audit.record("holiday_calendar", calendar, before, holiday_calendar_spec(calendar), actor=actor, now=now)
+        audit.record_config_audit(
+            "holiday_calendar", calendar, before, holiday_calendar_spec(calendar), actor=actor, now=now
+        )
     return calendar
 
 
@@ -234,11 +280,7 @@ def shifts_of(schedule: Schedule) -> tuple[Shift, ...]:
 def schedules_using_user(user_id: int) -> list[Reason]:
     """Returns this user's shifts, overrides and covers, which prevent the user's deletion."""
     return [
-        *(
-            object_hooks.SCHEDULE(name=schedule.name)
-            for schedule in Schedule.objects.all()
-            if user_id in users_of(schedule)
-        ),
+        *(hooks.SCHEDULE(name=schedule.name) for schedule in Schedule.objects.all() if user_id in users_of(schedule)),
         *overrides.overrides_using_user(user_id, clock.now()),
         *out_of_office.absences_using_user(user_id, clock.now()),
     ]
@@ -248,7 +290,7 @@ def schedules_using_group(group_id: int) -> list[Reason]:
     """Returns the schedules and other objects here that this group owns, which prevent the group's deletion."""
     return [
         reference(name=name)
-        for reference, model in (*_CALENDAR_USERS, (object_hooks.HOLIDAY_CALENDAR, HolidayCalendar))
+        for reference, model in (*_CALENDAR_USERS, (hooks.HOLIDAY_CALENDAR, HolidayCalendar))
         for name in model._default_manager.filter(group=group_id).values_list("name", flat=True)
     ]
 
@@ -299,9 +341,7 @@ def _written_shift(stored: Mapping[str, Any], names: Mapping[int, str], with_sec
         pattern["users"] = [names[user] for user in pattern["users"] if user in names]
     if "url" in pattern:
         pattern["url"] = (
-            encrypted_addresses.decrypt_if_encrypted(pattern["url"])
-            if with_secrets
-            else calendar_urls.mask_urls(pattern["url"])
+            addresses.decrypt_if_encrypted(pattern["url"]) if with_secrets else specs.mask_urls(pattern["url"])
         )
     order = ("every", "at", "on", "move", "windows", "from", "to", "url", "users", "roles")
     shift: dict[str, Any] = {"name": stored["name"]}
@@ -330,3 +370,38 @@ def _shifts_with_ids(read: ScheduleSpec) -> list[dict[str, Any]]:
         if user.lower() not in ids
     )
     return [shift.stored(ids[user.lower()] for user in shift.users) for shift in read.shifts]
+
+
+# ---------- schedule preview
+# Previews a schedule before it is saved: validates its spec as saving does, and adds it to its group's plan.
+#
+# Writes nothing.
+
+
+def plan_with(spec: Mapping[str, object], *, existing: Schedule | None, now: datetime) -> GroupPlan:
+    """Returns the group's plan from `now` on, with the schedule as in the spec and its overrides unchanged.
+
+    Raises Rejected, naming the field, as saving it would.
+    """
+    draft = check_schedule(spec, existing=existing)
+    with database.transaction() as connection:
+        group_plan = loader.plan(connection, draft.group.pk, now)
+        if group_plan is None:
+            problem = AT_PATH(path="group", problem=NO_SUCH_GROUP(name=draft.group.name))
+            raise Rejected("not_found", problem, "group")
+        number = existing.pk if existing else None
+        # A schedule that moves to another group keeps its overrides, which are not in that group's plan.
+        previous = next((one for one in group_plan.schedules if one.id == number), None)
+        calendars = loader.holiday_calendars(connection, draft.holiday_calendars)
+        compiled = schedules.load(
+            draft.name,
+            draft.time_zone,
+            draft.definition,
+            number=number or 0,
+            calendars=[calendars[one] for one in draft.holiday_calendars if one in calendars],
+            imported={row.shift: loader.imported_spans(row.spans) for row in existing.imports.all()}
+            if existing
+            else {},
+            overrides=previous.overrides if previous else (),
+        )
+        return loader.with_schedule(connection, group_plan, compiled, number, now)

@@ -6,6 +6,7 @@ Taking and handing over a shift create overrides too: one user replaces another 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,20 +14,48 @@ from django.db.models import Prefetch
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core import object_hooks
-from tocsin.core.config import config_version
+from tocsin.core import hooks
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
+from tocsin.core.models import named_columns
 from tocsin.core.reasons import Param, Person, Reason, ReasonType, Term, joined
 from tocsin.core.validation.field_errors import AT_PATH, raise_all
-from tocsin.core.validation.spec import SpecErrors
-from tocsin.core.validation.spec_types import write_moment
-from tocsin.oncall.changes import notices
+from tocsin.core.validation.spec import SpecErrors, write_moment
 from tocsin.oncall.changes.specs import OverrideSpec, ScheduleOverrideSpec
-from tocsin.oncall.models import Override, Schedule, SwapRequest
+from tocsin.oncall.models import Override, PendingNotice, Schedule, SwapRequest
 from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
+from tocsin.people.changes import out_of_office
 from tocsin.people.member_roles import MemberRole
-from tocsin.people.models import User
+from tocsin.people.models import OutOfOffice, User
 from tocsin.people.reasons import NO_SUCH_USER
+
+# ---------- notices
+# Writes notices for users about their shifts, in the Django transaction of the change itself.
+#
+# `notify.notices` sends them by e-mail.
+
+
+_CHANGED_BY = ReasonType("notice.changed_by", "{actor} made this change.")
+
+
+def write(
+    users: Iterable[User],
+    *,
+    title: Reason,
+    text: Reason,
+    reason: Reason,
+    now: datetime,
+    swap: SwapRequest | None = None,
+) -> None:
+    """Writes one notice for each of the users. With `swap`, it has links to accept and to decline it."""
+    columns = {**named_columns("title", title), **named_columns("text", text), **named_columns("reason", reason)}
+    PendingNotice.objects.bulk_create(PendingNotice(user=user, swap=swap, created_at=now, **columns) for user in users)
+
+
+def changed_by(actor: AuditActor) -> Reason:
+    """Returns the last line of a notice: who made the change."""
+    return _CHANGED_BY(actor=Person(actor.name, actor.user_id))
+
 
 OVER = ReasonType("override.over", "is in the past.")
 USER_DEACTIVATED = ReasonType("override.user_deactivated", "{user} is deactivated.")
@@ -91,7 +120,7 @@ def save_override(
     Raises Rejected, naming the field, for example if it is already over.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         schedule, read = _read(spec)
         if read.ends_at <= now:
             raise Rejected("invalid", AT_PATH(path="to", problem=OVER()), "to")
@@ -109,7 +138,7 @@ def save_override(
 def delete_override(override: Override, *, actor: AuditActor, now: datetime) -> None:
     """Deletes an override and notifies both users. The schedule decides again who is on call."""
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         _record(override, override_spec(override), None, actor, now)
         if override.ends_at > now:
             _notify_deleted(override, actor, now)
@@ -191,7 +220,7 @@ def add_override(
     if not user.is_active:
         raise Rejected("invalid", AT_PATH(path="user", problem=USER_DEACTIVATED(user=person)), "user")
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         override = Override.objects.create(
             schedule=schedule,
             name=f"{user.display_name} for {instead_of.display_name}"[:100],
@@ -217,7 +246,7 @@ def shift_names(schedule: Schedule) -> list[str]:
 def overrides_using_user(user_id: int, now: datetime) -> list[Reason]:
     """Returns the current and future overrides that put this user on call."""
     rows = Override.objects.filter(user=user_id, ends_at__gt=now).select_related("schedule")
-    return [object_hooks.OVERRIDE(name=override.schedule.name) for override in rows]
+    return [hooks.OVERRIDE(name=override.schedule.name) for override in rows]
 
 
 def _current_and_future(schedule: Schedule, now: datetime) -> list[Override]:
@@ -291,8 +320,8 @@ def _notify_users(override: Override, actor: AuditActor, now: datetime, also_not
     duty = _NOTICE(**params) if role is None else _NOTICE_AS(**params, role=Term(role))
     if override.instead_of:
         duty = joined(duty, _REPLACES(user=params["user"], replaced=_person(override.instead_of)), separator=" ")
-    text = joined(duty, notices.changed_by(actor), separator="\n\n")
-    notices.write(
+    text = joined(duty, changed_by(actor), separator="\n\n")
+    write(
         [user for user in users_by_id.values() if user.pk != actor.user_id],
         title=_NOTICE_TITLE(**params),
         text=text,
@@ -305,8 +334,8 @@ def _notify_deleted(override: Override, actor: AuditActor, now: datetime) -> Non
     """Notifies the users of a deleted override, except for the actor."""
     params = _notice_params(override)
     consequence = _SHIFT_RETURNS(user=_person(override.instead_of)) if override.instead_of else _SCHEDULE_APPLIES()
-    text = joined(joined(_DELETED(**params), consequence, separator=" "), notices.changed_by(actor), separator="\n\n")
-    notices.write(
+    text = joined(joined(_DELETED(**params), consequence, separator=" "), changed_by(actor), separator="\n\n")
+    write(
         [user for user in _affected_users(override) if user.pk != actor.user_id],
         title=_DELETED_TITLE(**params),
         text=text,
@@ -341,4 +370,95 @@ def _record(
         before=before,
         after=after,
     ):
-        config_version.bump()
+        settings_store.bump()
+
+
+# ---------- cover notices
+# Notifies users who cover for an absence when it is created, changed or deleted.
+#
+# `people.changes.out_of_office` validates and stores absences; callers check permissions.
+
+
+_TITLE = ReasonType("cover.notice_title", "{cover} covers for {user} from {since} until {until}")
+_IN_GROUPS = ReasonType("cover.notice_in_groups", "{cover} covers for {user} from {since} until {until}, in {groups}.")
+_IN_OTHER_GROUPS = ReasonType(
+    "cover.notice_in_other_groups", "{cover} covers for {user} from {since} until {until}, in every other group."
+)
+_IN_EVERY_GROUP = ReasonType(
+    "cover.notice_in_every_group", "{cover} covers for {user} from {since} until {until}, in every group."
+)
+_ENDED_TITLE = ReasonType("cover.ended_title", "{cover} no longer covers for {user} from {since} until {until}")
+_ENDED = ReasonType("cover.ended", "{cover} no longer covers for {user} from {since} until {until}.")
+_REASON = ReasonType("cover.notice_reason", "You cover for this user, or were expected to.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cover:
+    """When and where a user covers: `kind` is the sentence, `groups` the parameter of one that names them."""
+
+    starts_at: datetime
+    ends_at: datetime
+    kind: ReasonType
+    groups: tuple[str, ...] = ()
+
+
+def save_absence(
+    user: User, spec: Mapping[str, object], *, existing: OutOfOffice | None = None, actor: AuditActor, now: datetime
+) -> OutOfOffice:
+    """Saves an absence by `people.changes.out_of_office.save_absence`, and notifies users whose cover changes."""
+    with boundary.command():
+        before = _covering(existing) if existing else {}
+        saved = out_of_office.save_absence(user, spec, existing=existing, actor=actor, now=now)
+        after = _covering(out_of_office.rows().get(pk=saved.pk))
+        for cover, cover_period in after.items():
+            if before.get(cover) != cover_period:
+                _notify_cover(cover, user, cover_period, actor, now)
+        for cover in before.keys() - after.keys():
+            _notify_cover_ended(cover, user, before[cover], actor, now)
+    return saved
+
+
+def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) -> None:
+    """Deletes an absence by `people.changes.out_of_office.delete_absence`, and notifies the covering users."""
+    with boundary.command():
+        before = _covering(absence) if absence.ends_at > now else {}
+        out_of_office.delete_absence(absence, actor=actor, now=now)
+        for cover, cover_period in before.items():
+            _notify_cover_ended(cover, absence.user, cover_period, actor, now)
+
+
+def _covering(absence: OutOfOffice) -> dict[User, _Cover]:
+    groups_by_user: dict[User, list[str]] = {}
+    for one in absence.covers.all():
+        groups_by_user.setdefault(one.user, []).append(one.group.name)
+    starts_at, ends_at = absence.starts_at, absence.ends_at
+    periods = {
+        user: _Cover(starts_at, ends_at, _IN_GROUPS, tuple(sorted(groups))) for user, groups in groups_by_user.items()
+    }
+    if absence.cover is not None:
+        has_other_covers = groups_by_user.keys() - {absence.cover}
+        periods[absence.cover] = _Cover(starts_at, ends_at, _IN_OTHER_GROUPS if has_other_covers else _IN_EVERY_GROUP)
+    return periods
+
+
+def _notify_cover(cover: User, absent_user: User, period: _Cover, actor: AuditActor, now: datetime) -> None:
+    params = _params(cover, absent_user, period)
+    text = period.kind(**params, groups=period.groups) if period.groups else period.kind(**params)
+    _write_cover_notice(cover, _TITLE(**params), text, actor, now)
+
+
+def _notify_cover_ended(cover: User, absent_user: User, period: _Cover, actor: AuditActor, now: datetime) -> None:
+    params = _params(cover, absent_user, period)
+    _write_cover_notice(cover, _ENDED_TITLE(**params), _ENDED(**params), actor, now)
+
+
+def _params(cover: User, absent_user: User, period: _Cover) -> dict[str, Param]:
+    cover_person, user = (Person(one.display_name, one.pk) for one in (cover, absent_user))
+    return {"cover": cover_person, "user": user, "since": period.starts_at, "until": period.ends_at}
+
+
+def _write_cover_notice(cover: User, title: Reason, text: Reason, actor: AuditActor, now: datetime) -> None:
+    if cover.pk == actor.user_id:
+        return
+    text = joined(text, changed_by(actor), separator="\n\n")
+    write([cover], title=title, text=text, reason=_REASON(), now=now)

@@ -1,20 +1,477 @@
 """Schedules, overrides, holiday calendars and support hours as YAML, the API and forms write them. The commands resolve
-names."""
+names.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Annotated, Self
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.spec import Spec, SpecErrors
-from tocsin.core.validation.spec_types import Line, ListOf, Moment, Name, Names, OneOf, OwnedSpec, TimeZone, in_utc
-from tocsin.oncall.calculation import holiday_calendars
-from tocsin.oncall.calculation.shifts import OnHolidays
-from tocsin.oncall.changes.shift_specs import NO_WINDOWS, NOT_AFTER_START, ShiftSpec, WindowSpec
+from tocsin.core.config import crypto
+from tocsin.core.errors import Permanent
+from tocsin.core.net import egress
+from tocsin.core.reasons import ReasonType, joined
+from tocsin.core.validation import field_errors
+from tocsin.core.validation.field_errors import NOT_A_CHOICE, NOT_TEXT, REQUIRED
+from tocsin.core.validation.spec import (
+    Duration,
+    InvalidValue,
+    Line,
+    ListOf,
+    Moment,
+    Name,
+    Names,
+    OneOf,
+    OwnedSpec,
+    Parsed,
+    Spec,
+    SpecErrors,
+    TimeZone,
+    at_most,
+    in_utc,
+    list_of,
+    parse_duration,
+)
+from tocsin.oncall.calculation import schedules, weekly_windows
+from tocsin.oncall.calculation.schedules import MonthInterval, OnHolidays
+from tocsin.oncall.calculation.weekly_windows import InvalidTime, WeeklyWindow
+from tocsin.people import addresses
 from tocsin.people.member_roles import MemberRole
+
+# ---------- calendar urls
+# The URLs of external calendars. A URL gives access, so it is stored sealed, and only its host is shown.
+#
+# Equal URLs are stored as equal texts, until the secret key changes.
+
+
+MAX_URL_LENGTH = 2000
+
+#: Shown for a URL that no known key decrypts.
+UNREADABLE = f"https://{crypto.MASK_SUFFIX}"
+
+
+def seal(url: str) -> str:
+    """Returns the URL as it is stored."""
+    return addresses.encrypt_address(urlsplit(url).scheme.lower(), url, max_bytes=4 * MAX_URL_LENGTH)
+
+
+def mask_urls(stored: str) -> str:
+    """Returns the masked form of a stored URL, which is all that anybody sees, including the user who entered it."""
+    url = addresses.decrypt_if_encrypted(stored)
+    return UNREADABLE if addresses.is_encrypted(url) else crypto.mask_url(url)
+
+
+def in_definition(definition: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the URLs in a schedule's stored definition, in clear, by the shift's name."""
+    return {
+        shift["name"]: addresses.decrypt_if_encrypted(shift["calendar"]["url"])
+        for shift in definition.get("shifts", ())
+        if "calendar" in shift
+    }
+
+
+def restore_masked_urls(spec: Mapping[str, object], definition: Mapping[str, Any]) -> dict[str, object]:
+    """Returns the spec with masked URLs replaced by the stored ones: that of the same shift, or for a renamed shift the
+    only one with that masked form."""
+    stored, shifts = in_definition(definition), spec.get("shifts")
+    if not stored or not isinstance(shifts, list | tuple):
+        return dict(spec)
+    return {**spec, "shifts": [_restore_url(shift, stored) for shift in shifts]}
+
+
+def _restore_url(shift: object, stored: Mapping[str, str]) -> object:
+    calendar = shift.get("calendar") if isinstance(shift, Mapping) else None
+    if not isinstance(shift, Mapping) or not isinstance(calendar, Mapping):
+        return shift
+    urls = set(_matching(calendar.get("url"), str(shift.get("name")), stored))
+    return {**shift, "calendar": {**calendar, "url": urls.pop()}} if len(urls) == 1 else shift
+
+
+def _matching(masked_url: object, name: str, stored: Mapping[str, str]) -> Iterator[str]:
+    """Yields the stored URLs that `masked_url` may be the masked form of."""
+    matches = {key: url for key, url in stored.items() if masked_url == crypto.mask_url(url)}
+    yield from [matches[name]] if name in matches else matches.values()
+
+
+# ---------- shift specs
+# Shifts of a schedule and weekly windows as YAML, the API and forms write them.
+
+
+#: Minimum and maximum interval between handoffs of a rotation.
+MIN_HANDOFF_INTERVAL = timedelta(hours=1)
+MAX_HANDOFF_INTERVAL = timedelta(days=366)
+MAX_LAYERS = 100
+MAX_MONTHS = 24
+MAX_WEEKS = 52
+_WEEK = timedelta(weeks=1)
+
+NOT_AFTER_START = ReasonType("time.not_after_start", "must be after from.")
+NO_WINDOWS = ReasonType("shift.windows_missing", "at least one window is required.")
+_NO_DAYS = ReasonType("shift.days_missing", "at least one day is required, such as [mon, tue].")
+_BEGINS_AT_24 = ReasonType("shift.window_begins_at_24", "must be before 24:00; write 00:00 on the next day.")
+_EMPTY_WINDOW = ReasonType("shift.window_empty", "is the same as from; a whole day is 00:00 to 24:00.")
+_NO_PATTERN = ReasonType("shift.pattern_missing", "exactly one of rotate, fixed and calendar is required.")
+_START_NEEDED = ReasonType(
+    "shift.start_missing", "is required: the day from which handoffs are counted, such as 2026-01-05."
+)
+_END_BEFORE_START = ReasonType("shift.end_before_start", "must not be before start.")
+_TOO_FEW_USERS = ReasonType("shift.too_few_users", "{roles} roles require at least as many users; there are {users}.")
+_MONTHS_RANGE = ReasonType("shift.months_out_of_range", "must be 1 to {limit} months.")
+_INTERVAL_TOO_SHORT = ReasonType("shift.interval_too_short", "must be at least {minimum}.")
+_NOT_A_MONTH_DAY = ReasonType("shift.not_a_month_day", "must be a day of the month from 1 to 31.")
+_WEEKDAY_UNEXPECTED = ReasonType("shift.weekday_unexpected", "requires that every is whole weeks or months.")
+_NOT_WHOLE_WEEKS = ReasonType("shift.not_whole_weeks", "must be whole weeks, such as 2w.")
+_WEEKS_NEED_START = ReasonType(
+    "shift.weeks_without_start", "requires the shift's start: the weeks are counted from it."
+)
+_WINDOWS_OR_SPAN = ReasonType("shift.windows_and_span", "enter either windows, or from and to.")
+_OVERLAPPING_PERIOD = ReasonType("shift.period_overlaps", "must not be shorter than the period.")
+_MASKED_URL = ReasonType("shift.url_masked", "is masked; enter the full URL.")
+_NO_USERS = ReasonType("shift.users_missing", "at least one user is required.")
+_OWN_ROLES_ALONE = ReasonType("shift.own_roles_combined", "own cannot be combined with other roles.")
+_NOT_A_DATE = ReasonType("time.not_a_date", '"{value}" is not a date; write it like 2026-01-05, or 2026-01-05T09:00.')
+_NOT_A_LOCAL_TIME = ReasonType(
+    "time.not_a_local_time", '"{value}" is not a local time; write it like 2026-12-24T17:00.'
+)
+_LOCAL = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?", re.ASCII)
+
+
+# --- Types of fields -----------------------------------------------------------------------------------------------
+
+
+def _day_or_local(text: str) -> str:
+    """Returns a date or local time as stored."""
+    try:
+        if _LOCAL.fullmatch(text):
+            return datetime.fromisoformat(text).isoformat(timespec="minutes")
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise InvalidValue(_NOT_A_DATE(value=text)) from None
+
+
+def _local(text: str) -> str:
+    """Returns a local time as stored."""
+    try:
+        if _LOCAL.fullmatch(text):
+            return datetime.fromisoformat(text).isoformat(timespec="minutes")
+    except ValueError:
+        pass
+    raise InvalidValue(_NOT_A_LOCAL_TIME(value=text))
+
+
+def _handoff_interval(value: object) -> timedelta | MonthInterval:
+    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,3}\s+months?\s*", value):
+        interval = schedules.parse_handoff_interval(" ".join(value.split()))
+        if isinstance(interval, MonthInterval) and 1 <= interval.count <= MAX_MONTHS:
+            return interval
+        raise InvalidValue(_MONTHS_RANGE(limit=MAX_MONTHS))
+    every = parse_duration(value, MAX_HANDOFF_INTERVAL)
+    if every < MIN_HANDOFF_INTERVAL:
+        raise InvalidValue(_INTERVAL_TOO_SHORT(minimum=MIN_HANDOFF_INTERVAL))
+    return every
+
+
+def _handoff_day(value: object) -> str | int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise InvalidValue(NOT_TEXT())
+    return str(weekly_windows.parse_weekday(value.strip()))
+
+
+def _role(text: str) -> str:
+    if text not in _ROLES:
+        raise InvalidValue(NOT_A_CHOICE(value=text, choices=_ROLES))
+    return text
+
+
+def _calendar_url(url: str) -> str:
+    url = re.sub(r"^webcals?://", "https://", url, flags=re.IGNORECASE)
+    try:
+        egress.check_url(url)
+    except Permanent as error:
+        raise InvalidValue(joined(error.reason, error.remedy_reason, separator=" ")) from None
+    if crypto.is_masked(url):
+        raise InvalidValue(_MASKED_URL())
+    return url
+
+
+_ROLES = (*MemberRole, schedules.OWN_ROLES)
+
+ShiftRoles = Annotated[tuple[str, ...], list_of(_role, {"enum": [str(role) for role in _ROLES]})]
+
+_DayOrLocal = Annotated[str, Field(max_length=40), AfterValidator(_day_or_local)]
+_Local = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(_local)]
+_HandoffInterval = Annotated[
+    timedelta | MonthInterval,
+    Parsed(_handoff_interval, {"type": "string", "pattern": rf"{field_errors.PATTERN}|^[0-9]+ months?$"}),
+]
+_HandoffDay = Annotated[
+    str | int,
+    Parsed(
+        _handoff_day,
+        {"anyOf": [{"enum": weekly_windows.WEEKDAY_TEXTS}, {"type": "integer", "minimum": 1, "maximum": 31}]},
+    ),
+]
+
+
+# --- Shifts --------------------------------------------------------------------------------------------------------
+
+
+class WindowSpec(Spec):
+    """A weekly window: from a time of day to another on some days, or continuously from `fri 17:00` to `mon 08:00`."""
+
+    days: weekly_windows.WeekdayNumbers = Field(default=(), description="Days on which the window begins.")
+    start: str = Field(
+        min_length=1, max_length=200, alias="from", description="Start: `08:00`, or without `days`, `fri 17:00`."
+    )
+    end: str = Field(
+        min_length=1,
+        max_length=200,
+        alias="to",
+        description="End: `18:00`, which is on the next day if it is not after the start; or `mon 08:00`.",
+    )
+
+    @property
+    def window(self) -> WeeklyWindow:
+        """The window. Raises InvalidTime."""
+        if self._is_continuous:
+            return weekly_windows.parse_multi_day_window(self.start, self.end)
+        start, end = weekly_windows.parse_time(self.start), weekly_windows.parse_time(self.end)
+        return WeeklyWindow(frozenset(self.days), start, end)
+
+    @property
+    def _is_continuous(self) -> bool:
+        has_letter = any(character.isalpha() for character in self.start + self.end)
+        return has_letter and "days" not in self.given_keys
+
+    def check(self, errors: SpecErrors) -> None:
+        is_continuous = self._is_continuous
+        if not self.days and not is_continuous:
+            errors.add("days", _NO_DAYS(), "missing")
+        for key, text in (("from", self.start), ("to", self.end)):
+            try:
+                if is_continuous:
+                    weekly_windows.parse_multi_day_window(text, text)
+                else:
+                    weekly_windows.parse_time(text)
+            except InvalidTime as error:
+                errors.add(key, error.reason)
+        if errors.has("from", "to") or is_continuous:
+            return
+        if self.window.start == weekly_windows.MINUTES_A_DAY:
+            errors.add("from", _BEGINS_AT_24())
+        elif self.window.start == self.window.end:
+            errors.add("to", _EMPTY_WINDOW())
+
+
+def stored_windows(windows: Iterable[WindowSpec]) -> list[dict[str, Any]]:
+    """Returns weekly windows in their stored form."""
+    return weekly_windows.write([window.window for window in windows])
+
+
+class RotateSpec(Spec):
+    """A rotation: its users take turns."""
+
+    every: _HandoffInterval = Field(
+        default=_WEEK, description="Interval between handoffs: a duration such as `1w`, or months such as `1 month`."
+    )
+    at: weekly_windows.TimeOfDay = Field(description="Local time of the handoffs, such as `09:00`.")
+    on: _HandoffDay | None = Field(
+        default=None,
+        description="Day of the handoffs: a weekday for whole weeks; for months, a day of the month or the first such "
+        "weekday.",
+    )
+    move: int = Field(
+        default=1, ge=1, le=1000, description="Number of positions by which the users move on at each handoff."
+    )
+    windows: ListOf[WindowSpec] | None = Field(
+        default=None, description="Weekly windows in which the shift runs. Default: always."
+    )
+    users: Names = Field(default=(), description="Usernames, in the order of the rotation.")
+    roles: ShiftRoles = Field(
+        default=(),
+        description="Roles: the first user has the first of them, and so on; `own`: those in the group. Default: "
+        "`primary`.",
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        if isinstance(self.on, int):
+            if not isinstance(self.every, MonthInterval):
+                errors.add("on", NOT_TEXT())
+            elif not 1 <= self.on <= 31:
+                errors.add("on", _NOT_A_MONTH_DAY())
+        elif self.on is not None and isinstance(self.every, timedelta) and self.every % _WEEK:
+            errors.add("on", _WEEKDAY_UNEXPECTED())
+        if self.windows is not None and not self.windows:
+            errors.add("windows", NO_WINDOWS(), "missing")
+        _check_users_and_roles(self, errors)
+        if len(self.roles) > len(self.users) > 0:
+            errors.add("roles", _TOO_FEW_USERS(roles=len(self.roles), users=len(self.users)))
+
+    def stored(self) -> dict[str, Any]:
+        """Returns the stored form, without the users."""
+        stored: dict[str, Any] = {
+            "every": _months(self.every) if isinstance(self.every, MonthInterval) else field_errors.write(self.every),
+            "at": weekly_windows.format_time(self.at),
+        }
+        if self.on is not None:
+            stored["on"] = self.on
+        if self.move != 1:
+            stored["move"] = self.move
+        if self.windows is not None:
+            stored["windows"] = stored_windows(self.windows)
+        return stored | {"roles": _stored_roles(self.roles)}
+
+
+class FixedSpec(Spec):
+    """Users who are on call together: in weekly windows, or for one period, which may repeat."""
+
+    users: Names = Field(default=(), description="Usernames.")
+    roles: ShiftRoles = Field(
+        default=(), description="Roles that each user has; `own`: those in the group. Default: `primary`."
+    )
+    every: Annotated[Duration, at_most(MAX_WEEKS * _WEEK)] | None = Field(
+        default=None, description="Interval at which the windows or the period repeat, in whole weeks. Default: `1w`."
+    )
+    start: _Local | None = Field(
+        default=None, alias="from", description="Start of a single period, in local time, such as `2026-12-24T17:00`."
+    )
+    end: _Local | None = Field(default=None, alias="to", description="End of a single period, in local time.")
+    windows: ListOf[WindowSpec] = Field(default=(), description="Weekly windows, unless there is a single period.")
+
+    @property
+    def is_period(self) -> bool:
+        """Whether it is one period instead of weekly windows."""
+        return not self.given_keys.isdisjoint(("from", "to"))
+
+    def check(self, errors: SpecErrors) -> None:
+        _check_users_and_roles(self, errors)
+        if self.every is not None and (not self.every or self.every % _WEEK):
+            errors.add("every", _NOT_WHOLE_WEEKS())
+        if not self.is_period:
+            if not self.windows:
+                errors.add("windows", NO_WINDOWS(), "missing")
+            return
+        if "windows" in self.given_keys:
+            errors.add("windows", _WINDOWS_OR_SPAN())
+        for key, text in (("from", self.start), ("to", self.end)):
+            if text is None:
+                errors.add(key, REQUIRED(), "missing")
+        if self.start is not None and self.end is not None:
+            length = datetime.fromisoformat(self.end) - datetime.fromisoformat(self.start)
+            if length <= timedelta():
+                errors.add("to", NOT_AFTER_START())
+            elif self.every is not None and length > self.every:
+                errors.add("every", _OVERLAPPING_PERIOD())
+
+    def stored(self) -> dict[str, Any]:
+        """Returns the stored form, without the users."""
+        stored: dict[str, Any] = {} if self.every is None else {"every": field_errors.write(self.every)}
+        stored |= {"from": self.start, "to": self.end} if self.is_period else {"windows": stored_windows(self.windows)}
+        return stored | {"roles": _stored_roles(self.roles)}
+
+
+class CalendarSpec(Spec):
+    """A calendar whose events name the users."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_calendar_url)] = Field(
+        description="Address of an iCalendar file."
+    )
+    roles: ShiftRoles = Field(
+        default=(), description="Roles that each user has; `own`: those in the group. Default: `primary`."
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        _check_roles(self.roles, errors)
+
+    def stored(self) -> dict[str, Any]:
+        """Returns the stored form."""
+        return {"url": seal(self.url), "roles": _stored_roles(self.roles)}
+
+
+def _check_users_and_roles(pattern: RotateSpec | FixedSpec, errors: SpecErrors) -> None:
+    if not pattern.users:
+        errors.add("users", _NO_USERS(), "missing")
+    _check_roles(pattern.roles, errors)
+
+
+def _check_roles(roles: tuple[str, ...], errors: SpecErrors) -> None:
+    if schedules.OWN_ROLES in roles and len(roles) > 1:
+        errors.add(f"roles[{roles.index(schedules.OWN_ROLES)}]", _OWN_ROLES_ALONE())
+
+
+def _stored_roles(roles: tuple[str, ...]) -> list[str]:
+    return [str(role) for role in roles] or [str(MemberRole.PRIMARY)]
+
+
+def _months(every: MonthInterval) -> str:
+    return f"{every.count} month{'s' if every.count > 1 else ''}"
+
+
+class ShiftSpec(Spec):
+    """A shift of a schedule: exactly one of `rotate`, `fixed` and `calendar`."""
+
+    name: Annotated[Line, Field(min_length=1, max_length=100)] = Field(description="Name, unique in the schedule.")
+    layer: int = Field(default=1, ge=1, le=MAX_LAYERS, description="Layer: a shift overrides those of lower layers.")
+    time_zone: TimeZone | None = Field(default=None, description="Time zone. Default: that of the schedule.")
+    holidays: Annotated[OnHolidays, OneOf()] = Field(
+        default=OnHolidays.RUN, description="Whether the shift runs on holidays, is skipped, or runs only then."
+    )
+    start: _DayOrLocal = Field(
+        default="",
+        description="First day, such as `2026-01-05`, or local time. A rotation requires a day: its handoffs are "
+        "counted from it.",
+    )
+    end: _DayOrLocal = Field(default="", description="Last day, or local time of the end. Default: none.")
+    rotate: RotateSpec | None = Field(default=None, description="Users who take turns.")
+    fixed: FixedSpec | None = Field(default=None, description="Users who are on call in weekly windows or one period.")
+    calendar: CalendarSpec | None = Field(default=None, description="Users whom a calendar's events name.")
+
+    @property
+    def kind(self) -> str:
+        """The kind: `rotate`, `fixed` or `calendar`."""
+        return next(kind for kind in schedules.KINDS if getattr(self, kind) is not None)
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """The usernames."""
+        return self.rotate.users if self.rotate else self.fixed.users if self.fixed else ()
+
+    def check(self, errors: SpecErrors) -> None:
+        kinds = [kind for kind in schedules.KINDS if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            errors.add(kinds[-1] if kinds else "rotate", _NO_PATTERN(), "invalid" if kinds else "missing")
+        elif self.rotate and len(self.start) != len("2026-01-05"):
+            errors.add("start", _START_NEEDED(), "missing")
+        elif self.fixed and not self.fixed.is_period and not self.start and (self.fixed.every or _WEEK) > _WEEK:
+            errors.add("fixed.every", _WEEKS_NEED_START(), "missing")
+        if self.start and self.end and _last_moment(self.end) <= datetime.fromisoformat(self.start):
+            errors.add("end", _END_BEFORE_START())
+
+    def stored(self, user_ids: Iterable[int]) -> dict[str, Any]:
+        """Returns the stored form, with the ids of the users in their order."""
+        stored: dict[str, Any] = {"name": self.name}
+        if self.layer != 1:
+            stored["layer"] = self.layer
+        if self.time_zone is not None:
+            stored["time_zone"] = self.time_zone
+        if self.holidays is not OnHolidays.RUN:
+            stored["holidays"] = str(self.holidays)
+        pattern = getattr(self, self.kind).stored()
+        stored[self.kind] = pattern if self.calendar else {**pattern, "users": list(user_ids)}
+        return stored | {key: text for key, text in (("start", self.start), ("end", self.end)) if text}
+
+
+def _last_moment(end: str) -> datetime:
+    end_at = datetime.fromisoformat(end)
+    return end_at + timedelta(days=1) if len(end) == len("2026-01-05") else end_at
+
 
 _NO_SHIFTS = ReasonType("schedule.shifts_missing", "at least one shift is required.")
 _CALENDAR_NEEDED = ReasonType(
@@ -122,7 +579,7 @@ class HolidaySpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         try:
-            holiday_calendars.parse_custom_day(self.date, self.name)
+            weekly_windows.parse_custom_day(self.date, self.name)
         except ValueError:
             errors.add("date", _NOT_A_YEARLY_DATE(value=self.date))
 
@@ -137,7 +594,7 @@ class HolidayCalendarSpec(OwnedSpec):
     days: ListOf[HolidaySpec] = Field(default=(), description="Further days.")
 
     def check(self, errors: SpecErrors) -> None:
-        if self.country and (problem := holiday_calendars.find_problem(self.country, self.region)):
+        if self.country and (problem := weekly_windows.find_problem(self.country, self.region)):
             errors.add(*problem)
         if self.region and not self.country:
             errors.add("country", _COUNTRY_NEEDED(), "missing")

@@ -13,17 +13,17 @@ from django.db.models import QuerySet
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Person, Reason, ReasonType, Term, as_reason, joined
 from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
-from tocsin.core.validation.spec_types import write_moment
+from tocsin.core.validation.spec import write_moment
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule, schedules
 from tocsin.oncall.calculation.final_schedule import Timeline
-from tocsin.oncall.calculation.group_snapshot import GroupPlan
-from tocsin.oncall.changes import notices, overrides
+from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.changes import overrides
 from tocsin.oncall.models import Override, Schedule, SwapRequest
 from tocsin.oncall.states import SwapState
 from tocsin.people.member_roles import MemberRole
@@ -170,7 +170,7 @@ def request_swap(
     if in_return is not None:
         refuse_unless_on_call(schedule, requested_user, _future_part(in_return, now, "return_to"))
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         swap = SwapRequest.objects.create(
             schedule=schedule,
             requester=requester,
@@ -185,7 +185,7 @@ def request_swap(
             created_at=now,
         )
         _record(swap, None, actor, now)
-        notices.write(
+        overrides.write(
             [requested_user],
             title=_REQUEST_TITLE(user=_person(requester), schedule=schedule.name),
             text=_describe_swap(swap),
@@ -204,7 +204,7 @@ def accept(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapReques
     for shift_range, user in _ranges(swap):
         refuse_unless_on_call(swap.schedule, user, _future_part(shift_range, now))
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         locked = _lock_pending(swap)
         both = (locked.requester, locked.requested_user)
         for full_range, current_user in _ranges(locked):
@@ -219,7 +219,7 @@ def accept(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapReques
 def decline(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
     """Declines a swap. The requester gets a notice. Raises `Rejected("already_answered")`."""
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         locked = _lock_pending(swap)
         return _end(locked, SwapState.DECLINED, locked.requested_user, locked.requester, actor, now)
 
@@ -227,7 +227,7 @@ def decline(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapReque
 def withdraw(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
     """Withdraws a swap request. The requested user gets a notice. Raises `Rejected("already_answered")`."""
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         locked = _lock_pending(swap)
         return _end(locked, SwapState.WITHDRAWN, locked.requester, locked.requested_user, actor, now)
 
@@ -318,7 +318,7 @@ def _end(
     swap.state, swap.answered_at = str(state), now
     swap.save(update_fields=["state", "answered_at"])
     _record(swap, before, actor, now)
-    notices.write(
+    overrides.write(
         [recipient],
         title=title(schedule=swap.schedule.name),
         text=joined(text(user=_person(decided_by)), _describe_swap(swap), separator="\n\n"),

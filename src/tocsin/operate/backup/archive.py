@@ -5,16 +5,32 @@ Streams use PostgreSQL's COPY text format, which all versions since 15 read alik
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
+import json
+import os
+import secrets
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Self
 
 import msgspec
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from django.db import connection as django_connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
 
+from tocsin.core.config import crypto
+from tocsin.core.config.environment import Config
+from tocsin.core.db import migrate
+from tocsin.core.db.database import Connection
+from tocsin.core.db.migrate import Migration
 from tocsin.core.errors import FILE_UNREADABLE, Rejected
 from tocsin.core.reasons import ReasonType
 
@@ -237,3 +253,200 @@ def _path(table: str) -> str:
 
 def _damaged(part: str) -> Rejected:
     return Rejected("damaged", _DAMAGED(part=part))
+
+
+# ---------- key encryption
+# Encrypts the secret keys in a backup with a passphrase (scrypt, RFC 7914, and Fernet), and restores them.
+#
+# Stored secrets cannot be read without these keys. No key is ever displayed.
+
+
+_PASSPHRASE_NEEDED = ReasonType(
+    "backup.passphrase_needed",
+    "The secret key in this backup is encrypted with a passphrase. Pass it with --passphrase-file, or "
+    "restore with --without-key and re-enter every secret.",
+)
+_KEY_DAMAGED = ReasonType("backup.key_damaged", "The backup is damaged: its secret key cannot be read.")
+_WRONG_PASSPHRASE = ReasonType("backup.wrong_passphrase", "That is not the passphrase of this backup.")
+_OTHER_KEY = ReasonType(
+    "backup.other_key",
+    "TOCSIN_SECRET_KEY is not the key of this backup. Unset the variable, so that the backup's key is "
+    "written to the data directory. Or add that key to the variable. Or restore with --without-key and "
+    "re-enter every secret.",
+)
+
+#: scrypt's N, with r = 8 and p = 1: 64 MiB of memory and some tenths of a second per guess.
+COST = 1 << 16
+_MAX_COST = 1 << 20
+
+
+def seal(keys: Sequence[str], passphrase: str | None, *, cost: int = COST) -> ArchiveKeys:
+    """The keys for a backup; in plain text only without a passphrase."""
+    fingerprints = [crypto.fingerprint(key) for key in keys]
+    if passphrase is None:
+        return ArchiveKeys(fingerprints, plain=list(keys))
+    salt = secrets.token_bytes(16)
+    encrypted = _derive_fernet(passphrase, salt, cost).encrypt(json.dumps(list(keys)).encode())
+    return ArchiveKeys(fingerprints, encrypted.decode(), base64.b64encode(salt).decode(), cost)
+
+
+def unseal(keys: ArchiveKeys, passphrase: str | None) -> tuple[str, ...]:
+    """The keys of a backup. Raises Rejected without the right passphrase."""
+    if not keys.sealed:
+        return tuple(keys.plain)
+    if passphrase is None:
+        raise Rejected(
+            "passphrase_missing",
+            _PASSPHRASE_NEEDED(),
+        )
+    if not 2 <= keys.cost <= _MAX_COST:
+        raise Rejected("damaged", _KEY_DAMAGED())
+    try:
+        decrypted = _derive_fernet(passphrase, base64.b64decode(keys.salt), keys.cost).decrypt(keys.sealed.encode())
+    except (InvalidToken, ValueError):
+        raise Rejected("passphrase_wrong", _WRONG_PASSPHRASE()) from None
+    return tuple(str(key) for key in json.loads(decrypted))
+
+
+def missing(keys: ArchiveKeys, known_keys: Sequence[str]) -> bool:
+    """Whether a secret in the backup may need a key that is not among `known_keys`."""
+    return not set(keys.fingerprints) <= {crypto.fingerprint(key) for key in known_keys}
+
+
+def choose_keys(keys: ArchiveKeys, settings: Config, passphrase: str | None, *, without_key: bool) -> tuple[str, ...]:
+    """The keys to write to the data directory, newest first; empty if nothing changes.
+
+    Raises Rejected if secrets in the backup would become unreadable, unless `without_key` accepts that.
+    """
+    known_keys = settings.secret_keys or load_keys(settings.data_dir)
+    if without_key or not missing(keys, known_keys):
+        return ()
+    decrypted = unseal(keys, passphrase)
+    if settings.secret_keys:
+        raise Rejected(
+            "key_differs",
+            _OTHER_KEY(),
+        )
+    return decrypted
+
+
+def load_keys(data_dir: Path) -> tuple[str, ...]:
+    """The keys in the data directory, newest first; never creates one. Raises Permanent if its file is unreadable."""
+    try:
+        return crypto.keys_in(crypto.read_key_file(data_dir / crypto.KEY_FILE))
+    except FileNotFoundError:
+        return ()
+
+
+def write_keys(data_dir: Path, keys: Sequence[str]) -> None:
+    """Atomically replaces the keys of the data directory, newest first."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    path = data_dir / crypto.KEY_FILE
+    temporary_path = path.with_name(f".{crypto.KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write("".join(f"{key}\n" for key in keys))
+        file.flush()
+        os.fsync(file.fileno())
+    if path.exists():
+        # Root may run the command, while the server with its own account must be able to read the key.
+        with contextlib.suppress(PermissionError):
+            os.chown(temporary_path, path.stat().st_uid, path.stat().st_gid)
+    temporary_path.replace(path)
+
+
+def _derive_fernet(passphrase: str, salt: bytes, cost: int) -> Fernet:
+    derived = Scrypt(salt=salt, length=32, n=cost, r=8, p=1).derive(passphrase.encode())
+    return Fernet(base64.urlsafe_b64encode(derived))
+
+
+# ---------- tables
+# The tables that exist after given migrations, and migrating an empty database to exactly that state.
+
+
+_MIGRATION_MISSING = ReasonType(
+    "backup.migration_missing", "The backup is damaged: migrations before {migration} are missing."
+)
+
+#: Django's migration records. Recreated by applying migrations, never copied.
+MIGRATIONS = "django_migrations"
+
+#: Tables a backup does not need: running processes, recent sign-in attempts, this machine's clock, and data that a
+#: periodic task derives from other tables.
+TRANSIENT = frozenset(
+    {"operate_node", "core_clockseen", "alerts_alerttext", "inbound_messagetext", "access_sharedcacheentry"}
+)
+
+#: Tables that grant access: sessions, sandbox messages with their links, one-time codes and links. Backups are stored
+#: in more places than a database, and none of them may let anybody sign in.
+ACCESS = frozenset(
+    {
+        "account_emailconfirmation",
+        "django_session",
+        "identity_browsersession",
+        "notify_sandboxmessage",
+        "notify_verificationcode",
+    }
+)
+
+#: Tables that are in no backup.
+OMITTED = TRANSIENT | ACCESS
+
+#: Rows that are in no backup, by table: hashes of the first administrator's setup links.
+OMITTED_ROWS = {"core_setting": "name = 'setup_link'"}
+
+
+def applied(connection: Connection) -> list[Migration]:
+    """The migrations applied to the database, in order; empty without Tocsin's tables."""
+    table_row = connection.execute("SELECT to_regclass(%s)::text", (MIGRATIONS,)).fetchone()
+    if table_row is None or table_row[0] is None:
+        return []
+    return [
+        (row[0], row[1]) for row in connection.execute(f"SELECT app, name FROM {MIGRATIONS} ORDER BY id").fetchall()
+    ]
+
+
+def tables_at(migrations: Collection[Migration]) -> list[str]:
+    """The tables after exactly these migrations, sorted, without Django's own migration table."""
+    return list(_tables_at(frozenset(migrations)))
+
+
+@lru_cache(maxsize=8)
+def _tables_at(migrations: frozenset[Migration]) -> tuple[str, ...]:
+    """Cached, because a restore asks for the same state several times."""
+    if not migrations:
+        return ()
+    loader = MigrationLoader(None, ignore_no_migrations=True)
+    state = loader.project_state(list(migrations))
+    models = state.apps.get_models(include_auto_created=True)
+    return tuple(sorted({model._meta.db_table for model in models if model._meta.managed and not model._meta.proxy}))
+
+
+def of_apps(connection: Connection, apps: Collection[str]) -> list[str]:
+    """The existing tables whose names begin with these apps' labels, as Django names them."""
+    query = (
+        "SELECT c.relname FROM pg_class c JOIN unnest(%s::text[]) a ON starts_with(c.relname, a || '_') "
+        "WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')"
+    )
+    return sorted({row[0] for row in connection.execute(query, (list(apps),)).fetchall()})
+
+
+def migrate_to(migrations: Collection[Migration]) -> None:
+    """Applies exactly these migrations to an empty database, in the transaction of Django's connection.
+
+    Raises Rejected if they do not form a valid state.
+    """
+    executor = MigrationExecutor(django_connection)
+    requested = set(migrations)
+    full_plan = executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)
+    plan = [(migration, False) for migration, _ in full_plan if (migration.app_label, migration.name) in requested]
+    completed: set[Migration] = set()
+    for migration, _ in plan:
+        parents = executor.loader.graph.node_map[migration.app_label, migration.name].parents
+        if not {parent.key for parent in parents} <= completed:
+            raise Rejected("damaged", _MIGRATION_MISSING(migration=str(migration)))
+        completed.add((migration.app_label, migration.name))
+    if len(plan) == len(full_plan):
+        migrate.create_tables(executor)
+    else:
+        executor.migrate(None, plan=plan)

@@ -13,14 +13,13 @@ from psycopg import errors, sql
 
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import ACTIVE
-from tocsin.core.config import config_version, environment
+from tocsin.core.config import environment, settings_store
 from tocsin.core.db import migrate, partitions
-from tocsin.core.db.database import Connection
-from tocsin.core.db.guarded_connection import GuardedConnection
+from tocsin.core.db.database import Connection, GuardedConnection
 from tocsin.core.db.migrate import MIGRATION_LOCK
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.operate.backup import key_encryption, tables
+from tocsin.operate.backup import archive
 from tocsin.operate.backup.archive import BackupReader, Manifest, TableInfo
 
 _MADE_BY_NEWER = ReasonType(
@@ -116,13 +115,13 @@ def restore(
             _refuse_not_empty(connection, existing_tables)
         _drop_tables(connection, existing_tables)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        tables.migrate_to(manifest.migrations)
+        archive.migrate_to(manifest.migrations)
         _restore_rows(connection, reader)
         _end_access(connection)
         if paused_for is not None:
             connection.execute(_PAUSE, {"reason": PAUSE_REASON, "span": paused_for})
         # Invalidates every process's cached configuration.
-        config_version.bump()
+        settings_store.bump()
         if new_keys:
             _write_keys(new_keys)
     migrated = migrate.migrate()
@@ -131,12 +130,12 @@ def restore(
     session.execute("ANALYZE")
     session.restore_time_limit()
     settings = environment.current()
-    known_keys = settings.secret_keys or key_encryption.load_keys(settings.data_dir)
+    known_keys = settings.secret_keys or archive.load_keys(settings.data_dir)
     return RestoreResult(
         manifest,
         migrated,
         bool(new_keys),
-        not key_encryption.missing(manifest.keys, known_keys),
+        not archive.missing(manifest.keys, known_keys),
         _count_active_alerts(),
     )
 
@@ -145,10 +144,10 @@ def _refuse_unknown(manifest: Manifest) -> None:
     if newer := migrate.unknown_migrations(manifest.migrations):
         app, name = newer[0]
         raise Rejected("newer", _MADE_BY_NEWER(version=manifest.tocsin, app=app, migration=name))
-    expected_tables = set(tables.tables_at(manifest.migrations))
+    expected_tables = set(archive.tables_at(manifest.migrations))
     backup_tables = {table.name for table in manifest.tables}
     # Backups of older releases include tables of sessions and the sandbox, which are not restored.
-    if backup_tables - expected_tables or expected_tables - tables.OMITTED - backup_tables:
+    if backup_tables - expected_tables or expected_tables - archive.OMITTED - backup_tables:
         raise Rejected("damaged", _OTHER_TABLES())
 
 
@@ -173,7 +172,7 @@ def _refuse_running(connection: Connection) -> None:
 
 def _existing_tables(connection: Connection, *, force: bool) -> list[str]:
     """Tocsin's tables that exist now. Those of a newer version, only with `force`."""
-    applied = tables.applied(connection)
+    applied = archive.applied(connection)
     newer = migrate.unknown_migrations(applied)
     if newer and not force:
         app, name = newer[0]
@@ -181,9 +180,9 @@ def _existing_tables(connection: Connection, *, force: bool) -> list[str]:
             "newer",
             _DATABASE_NEWER(app=app, migration=name),
         )
-    known = tables.tables_at([migration for migration in applied if migration not in newer])
-    added = [name for name in tables.of_apps(connection, {app for app, _ in newer}) if name not in known]
-    return [*known, *added, *([tables.MIGRATIONS] if applied else [])]
+    known = archive.tables_at([migration for migration in applied if migration not in newer])
+    added = [name for name in archive.of_apps(connection, {app for app, _ in newer}) if name not in known]
+    return [*known, *added, *([archive.MIGRATIONS] if applied else [])]
 
 
 def _refuse_not_empty(connection: Connection, table_names: Sequence[str]) -> None:
@@ -220,7 +219,7 @@ def _drop_tables(connection: Connection, table_names: Sequence[str]) -> None:
 def _restore_rows(connection: Connection, reader: BackupReader) -> None:
     """Inserts all rows. Foreign keys are dropped for that and checked at the end."""
     manifest = reader.manifest
-    restored = [table for table in manifest.tables if table.name not in tables.OMITTED]
+    restored = [table for table in manifest.tables if table.name not in archive.OMITTED]
     names = [table.name for table in restored]
     references = _references(connection)
     for name, constraint, _ in references:
@@ -257,7 +256,7 @@ def _end_access(connection: Connection) -> None:
 
     Alert links stay valid, because people have them in their mailboxes.
     """
-    for name, omitted in tables.OMITTED_ROWS.items():
+    for name, omitted in archive.OMITTED_ROWS.items():
         connection.execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(name), sql.SQL(omitted)))
     if connection.execute(_HAS_STAMP).fetchone():
         connection.execute(_NEW_STAMPS)
@@ -289,7 +288,7 @@ def _references(connection: Connection) -> list[tuple[str, str, str]]:
 
 def _write_keys(new: Sequence[str]) -> None:
     data_dir = environment.current().data_dir
-    key_encryption.write_keys(data_dir, [*new, *(key for key in key_encryption.load_keys(data_dir) if key not in new)])
+    archive.write_keys(data_dir, [*new, *(key for key in archive.load_keys(data_dir) if key not in new)])
 
 
 def _count_active_alerts() -> int:

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 import psycopg
 
 from tocsin.core.config import environment, settings_store
-from tocsin.core.db import database, migrate, pooler
+from tocsin.core.db import database, migrate, start_up
 from tocsin.core.db.database import Connection
 from tocsin.core.db.row_security import ROLE_SUFFIX
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.reasons import NO_REASON, ReasonType, joined
 from tocsin.core.runtime import clock
-from tocsin.operate import durability, node_heartbeat, readiness
+from tocsin.operate import node_heartbeat, readiness
 from tocsin.operate.finding import HealthFinding, note
 from tocsin.resources import row_security
 
@@ -138,10 +138,10 @@ _PLACE = ReasonType("health.database_place", "The built-in PostgreSQL is in {loc
 def check(connection: Connection) -> Iterator[HealthFinding]:
     """Checks the database that this process uses, and reports its location."""
     yield from _version(connection)
-    server = durability.read(connection)
-    for weakness in durability.weaknesses(server):
+    server = readiness.read(connection)
+    for weakness in readiness.durability_weaknesses(server):
         yield HealthFinding(f"database.{weakness.id}", weakness.detail, weakness.remedy)
-    if (risk := durability.risk_at_failover(server)) is not None:
+    if (risk := readiness.risk_at_failover(server)) is not None:
         yield HealthFinding(f"database.{risk.id}", risk.detail, risk.remedy)
     if missing := readiness.missing_migrations(connection):
         yield HealthFinding(
@@ -248,7 +248,7 @@ def _clock(connection: Connection) -> Iterator[HealthFinding]:
 def _check_notifications() -> Iterator[HealthFinding]:
     """Checks LISTEN, which needs its own session; a pooler in transaction mode swallows notifications."""
     try:
-        if pooler.receives_own_notification():
+        if start_up.receives_own_notification():
             return
     except psycopg.Error:
         pass

@@ -1,30 +1,44 @@
 """Checks the integrations: whether they can be used and page somebody, and whether their messages arrive and can be
-read."""
+read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from django.db.models import OuterRef, Subquery
+from django.db.models import Count, Exists, OuterRef, Q, Subquery
 
+from tocsin.core.config import crypto
+from tocsin.core.config.crypto import RESTORE_KEY_OR_ENTER_SECRET
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.errors import Permanent
 from tocsin.core.ids import first_uuid7
-from tocsin.core.reasons import AlertRef, ReasonType, as_reason
-from tocsin.core.stored_reason import reason_in
-from tocsin.inbound.admin import observed_statuses
+from tocsin.core.models import reason_in
+from tocsin.core.net.imap import MailboxReader
+from tocsin.core.reasons import AlertRef, Reason, ReasonType, Term, as_reason
+from tocsin.core.runtime.periodic_tasks import run_in_time
+from tocsin.inbound import email
+from tocsin.inbound import maintenance_commands as maintenance_windows
+from tocsin.inbound.admin import observed_statuses, secrets
 from tocsin.inbound.admin.commands import reachability_problem
 from tocsin.inbound.admin.specs import ALLOW_UNREACHABLE
 from tocsin.inbound.config import registry
 from tocsin.inbound.enums import IntegrationMode
-from tocsin.inbound.http.reasons import UNKNOWN_ADDRESS
-from tocsin.inbound.http.refused_requests import MAX_PATHS_PER_ADDRESS
-from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.inbound.maintenance.times import describe_times
+from tocsin.inbound.ingest_service import MAX_PATHS_PER_ADDRESS, UNKNOWN_ADDRESS
+from tocsin.inbound.maintenance import describe_times
 from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, InboundMessage, Integration
-from tocsin.operate.finding import FindingLevel, HealthFinding, limited, note
+from tocsin.notify.models import Delivery, ProviderHealth
+from tocsin.notify.providers import pool
+from tocsin.notify.providers.pool import ActiveProvider, ProviderPool
+from tocsin.notify.registry import CHANNELS
+from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.operate.finding import FindingLevel, HealthFinding, limited, note, reason_of_future
+from tocsin.outbound import health
+from tocsin.workflows import views
 
 #: The maximum number of integrations whose messages are examined one by one.
 _MAX_EXAMINED = 20
@@ -360,3 +374,314 @@ def check_reach(now: datetime) -> Iterator[HealthFinding]:
 def _level(settings: Mapping[str, Any]) -> FindingLevel:
     """A note if it was saved deliberately with "anyway"."""
     return FindingLevel.NOTE if settings.get(ALLOW_UNREACHABLE) else FindingLevel.PROBLEM
+
+
+# ---------- mailboxes
+# Checks the mailboxes: whether the last poll could read them, and whether they accept a sign-in now. Reads no mail.
+
+
+#: For all mailboxes together.
+DEADLINE = timedelta(seconds=20)
+
+_MAILBOXES_UNREADABLE = ReasonType("health.mailbox_unreadable", "Can't read the mailbox of {integration}: {error}")
+_REPLIES_UNREAD = ReasonType("health.mailbox_replies_unread", "{provider} can't read email replies: {error}")
+_MAILBOXES_UNREADABLE_REMEDY = ReasonType(
+    "health.mailbox_unreadable_remedy",
+    "Check its address and password on the Security tab, and whether this server can connect to it.",
+)
+
+
+_LAST_POLL = """
+SELECT t.reads, coalesce(i.id, p.id) AS id, coalesce(i.name, p.name) AS name, t.reason_code, t.reason_data
+FROM core_mailboxtrouble t
+LEFT JOIN inbound_integration i ON t.reads = %(inbound)s AND i.id = t.number AND i.mode <> 'disabled'
+LEFT JOIN notify_provider p ON t.reads = %(replies)s AND p.id = t.number AND p.is_enabled
+WHERE i.id IS NOT NULL OR p.id IS NOT NULL ORDER BY t.reads, t.since, t.number
+"""
+
+
+def check_last_poll(connection: Connection) -> Iterator[HealthFinding]:
+    """Yields the mailboxes that could not be read at their last poll."""
+    parameters: dict[str, object] = {"inbound": MailboxReader.INBOUND, "replies": MailboxReader.REPLIES}
+    for row in database.rows(connection, _LAST_POLL, parameters):
+        name, number, error = row["name"], row["id"], reason_in(row, "reason")
+        if row["reads"] == MailboxReader.INBOUND:
+            detail = _MAILBOXES_UNREADABLE(integration=name, error=error)
+            yield HealthFinding(
+                "mailbox.unread", detail, _MAILBOXES_UNREADABLE_REMEDY(), about=name, object_id=number, is_urgent=True
+            )
+        else:
+            detail = _REPLIES_UNREAD(provider=name, error=error)
+            yield HealthFinding(
+                "mailbox.replies_unread", detail, _MAILBOXES_UNREADABLE_REMEDY(), about=name, object_id=number
+            )
+
+
+def check_mailboxes() -> Iterator[HealthFinding]:
+    """Yields the mailboxes that reject the sign-in or do not answer in time. Checks all in parallel."""
+    checks: dict[str, Callable[[], Reason]] = {}
+    for integration in Integration.objects.exclude(credentials="").exclude(mode=IntegrationMode.DISABLED):
+        imap = secrets.readable_credentials(integration).get("imap")
+        if imap:
+            checks[integration.name] = partial(email.check_mailbox, imap["mailbox"], imap.get("password", ""))
+    for name, future in run_in_time(checks, DEADLINE, name="doctor").items():
+        if error := reason_of_future(future, DEADLINE):
+            detail = _MAILBOXES_UNREADABLE(integration=name, error=error)
+            yield HealthFinding("mailbox.refuses", detail, _MAILBOXES_UNREADABLE_REMEDY(), about=name)
+
+
+# ---------- outbound
+# Checks outbound integrations: problems for people to fix, failed calls, and webhooks that deliver nothing.
+
+
+_NEEDS_YOU_REMEDY = ReasonType(
+    "health.outbound_needs_you_remedy", "Open it under Outbound integrations, fix the error above, and press Test."
+)
+_AWAY_REMEDY = ReasonType(
+    "health.outbound_away_remedy",
+    "Tocsin keeps trying. Check whether the other system is running and reachable from here.",
+)
+_DEAD_REMEDY = ReasonType(
+    "health.outbound_dead_remedy", "Open its log under Outbound integrations and resend or discard the calls."
+)
+_WEBHOOK_REMEDY = ReasonType("health.outbound_webhook_remedy", "Press “Set up webhook”, or check the webhook in Halo.")
+_LOOK_REMEDY = ReasonType(
+    "health.outbound_look_remedy", "Press Test on its page: the result names the missing permission."
+)
+
+REMEDIES: Mapping[str, Reason] = {
+    "needs_you": _NEEDS_YOU_REMEDY(),
+    "away": _AWAY_REMEDY(),
+    "dead": _DEAD_REMEDY(),
+    "webhook": _WEBHOOK_REMEDY(),
+    "look": _LOOK_REMEDY(),
+}
+
+
+def check_outbound(connection: Connection) -> Iterator[HealthFinding]:
+    """Yields the problems from the last known status."""
+    for problem in health.find_problems(connection):
+        yield HealthFinding(
+            f"outbound.{problem.kind}",
+            problem.reason,
+            REMEDIES[problem.kind],
+            about=problem.name,
+            object_id=problem.integration_id,
+            is_urgent=problem.is_urgent,
+        )
+
+
+# ---------- workflows
+# Checks workflows: unreadable ones, stuck runs, and reached limits.
+
+
+_WORKFLOWS_UNREADABLE_REMEDY = ReasonType(
+    "health.workflow_unreadable_remedy", "Open it under Workflows and save it again, or delete it."
+)
+_STUCK_REMEDY = ReasonType(
+    "health.workflow_stuck_remedy", "Open its log under Workflows: fix the error above, then retry or end the run."
+)
+_LIMITED_REMEDY = ReasonType(
+    "health.workflow_limited_remedy",
+    "Open its log under Workflows: narrow its conditions if it loops; otherwise raise its limit.",
+)
+
+WORKFLOWS_REMEDIES: Mapping[str, Reason] = {
+    "unreadable": _WORKFLOWS_UNREADABLE_REMEDY(),
+    "stuck": _STUCK_REMEDY(),
+    "limited": _LIMITED_REMEDY(),
+}
+
+
+def check_workflows(connection: Connection) -> Iterator[HealthFinding]:
+    """Yields the current problems of workflows."""
+    for problem in views.find_problems(connection):
+        yield HealthFinding(
+            f"workflow.{problem.kind}",
+            problem.reason,
+            WORKFLOWS_REMEDIES[problem.kind],
+            about=problem.name,
+            object_id=problem.workflow_id,
+        )
+
+
+# ---------- providers
+# Checks providers by verifying address and credentials, without sending, and whether each channel in use has one.
+
+
+#: For all providers together.
+PROVIDERS_DEADLINE = timedelta(seconds=20)
+
+#: The maximum number of names in one finding.
+_MAX_NAMED_USERS, _MAX_NAMED_PROVIDERS = 10, 5
+
+_PROVIDERS_UNUSABLE = ReasonType("health.provider_unusable", "The provider {provider} cannot be used: {error}")
+_PROVIDERS_UNUSABLE_REMEDY = ReasonType(
+    "health.provider_unusable_remedy", "Open it under Providers, fix its settings and save."
+)
+_FAILING = ReasonType("health.provider_failing", "{provider} is failing, and other providers have taken over: {error}")
+_FAILING_REMEDY = ReasonType(
+    "health.provider_failing_remedy", "See the error under Providers. Tocsin keeps retrying it."
+)
+_UNSENT = ReasonType(
+    "health.messages_unsent",
+    "{count} message in the last 24 hours could not be sent by any provider: {providers}",
+    "{count} messages in the last 24 hours could not be sent by any provider: {providers}",
+)
+_UNSENT_REMEDY = ReasonType(
+    "health.messages_unsent_remedy", "The error is on the alert's timeline. Add another provider."
+)
+_SENT_BY_OTHERS = ReasonType(
+    "health.provider_failed_over",
+    "{provider} could not send {count} message in the last 24 hours; another provider did.",
+    "{provider} could not send {count} messages in the last 24 hours; another provider did.",
+)
+_REFUSES = ReasonType("health.provider_refuses", "{provider}: {error}")
+_NO_PROVIDER = ReasonType("health.messages_unsent_by_none", "no provider")
+_REFUSES_REMEDY = ReasonType(
+    "health.provider_refuses_remedy",
+    "Check its address and credentials, and whether this server can connect to it.",
+)
+_UNREADABLE_SECRET = ReasonType(
+    "health.secret_unreadable",
+    "The configured secret keys don't decrypt a secret of the {kind} {name}.",
+)
+_MISSING = ReasonType(
+    "health.provider_missing",
+    "No provider for {channel}: messages go to the sandbox and are not sent.",
+)
+_MISSING_FOR_USERS = ReasonType(
+    "health.provider_missing_for_users",
+    "No provider for {channel}: messages go to the sandbox and are not sent, including pages for {count} person.",
+    "No provider for {channel}: messages go to the sandbox and are not sent, including pages for {count} people.",
+)
+_MISSING_REMEDY = ReasonType("health.provider_missing_remedy", "Add one under Providers.")
+_MISSING_EMAIL_REMEDY = ReasonType(
+    "health.provider_missing_email_remedy", "Set TOCSIN_SMTP_URL, or add one under Providers."
+)
+_NOT_CARRIED = ReasonType(
+    "health.provider_not_carried",
+    "No {channel} provider delivers to the address of {users}: pages by this channel fail.",
+)
+_NOT_CARRIED_REMEDY = ReasonType(
+    "health.provider_not_carried_remedy",
+    "Check the channel's providers and their countries, or add another contact method.",
+)
+
+
+def check_providers(connection: Connection) -> Iterator[HealthFinding]:
+    """Checks the enabled providers, and finds channels in use without a provider."""
+    pool = ProviderPool()
+    try:
+        pool.refresh(connection)
+        for name, problem in pool.problems.items():
+            detail = _PROVIDERS_UNUSABLE(provider=name, error=problem)
+            yield HealthFinding("provider.unusable", detail, _PROVIDERS_UNUSABLE_REMEDY(), about=name)
+        yield from _refusing(pool.all())
+        yield from _missing(connection, pool)
+    finally:
+        pool.close()
+
+
+def check_secrets(connection: Connection) -> Iterator[HealthFinding]:
+    """Stored secrets that no known key can decrypt."""
+    rows = database.rows(
+        connection,
+        "SELECT 'integration' AS noun, name, token AS sealed FROM inbound_integration "
+        "UNION ALL SELECT 'integration', name, credentials FROM inbound_integration WHERE credentials <> '' "
+        "UNION ALL SELECT 'provider', name, secrets FROM notify_provider WHERE secrets <> '' "
+        "UNION ALL SELECT 'outbound integration', name, secrets FROM outbound_outboundintegration "
+        "WHERE secrets <> '' ORDER BY 1, 2",
+    )
+    for kind, name in dict.fromkeys((row["noun"], row["name"]) for row in rows if not _can_decrypt(row["sealed"])):
+        yield HealthFinding(
+            "secrets.unreadable",
+            _UNREADABLE_SECRET(kind=Term(kind), name=name),
+            RESTORE_KEY_OR_ENTER_SECRET(),
+            about=name,
+        )
+
+
+def _refusing(providers: Sequence[ActiveProvider]) -> Iterator[HealthFinding]:
+    """Providers that reject the check or do not answer in time. All are checked in parallel."""
+    futures = run_in_time(
+        {provider.name: provider.sender.verify for provider in providers}, PROVIDERS_DEADLINE, name="doctor"
+    )
+    for provider in providers:
+        if error := reason_of_future(futures[provider.name], PROVIDERS_DEADLINE):
+            detail = _REFUSES(provider=provider.name, error=provider.mask_secrets_in(error))
+            yield HealthFinding("provider.refuses", detail, _REFUSES_REMEDY(), about=provider.name)
+
+
+def check_deliveries(now: datetime) -> Iterator[HealthFinding]:
+    """Checks circuit breakers, and the deliveries that failed within a day. Uses Django's connection."""
+    # Refused by all, it waits until one of them accepts it.
+    is_waiting = Q(status=DeliveryStatus.QUEUED, is_exhausted=True)
+    # Tests are excluded: their sender saw the failure.
+    failed = Delivery.objects.filter(
+        Q(status=DeliveryStatus.FAILED) | is_waiting, pk__gte=first_uuid7(now - timedelta(days=1))
+    ).exclude(purpose=Purpose.TEST)
+    is_unsent = Q(status__in=(DeliveryStatus.FAILED, DeliveryStatus.CANCELLED)) | is_waiting
+    was_sent_otherwise = Exists(Delivery.objects.filter(~is_unsent, notification=OuterRef("notification")))
+    has_failed = failed.exists()
+    undelivered = failed.filter(~was_sent_otherwise)
+    if has_failed and (count := undelivered.values("notification").distinct().count()):
+        names = undelivered.values_list("provider_name", flat=True).distinct().order_by("provider_name")
+        providers = tuple(name or _NO_PROVIDER() for name in names[:_MAX_NAMED_PROVIDERS])
+        detail = _UNSENT(count=count, providers=providers)
+        yield HealthFinding("messages.unsent", detail, _UNSENT_REMEDY(), is_urgent=True)
+    open_circuits = list(ProviderHealth.objects.filter(is_open=True, name__in=pool.in_use()).order_by("name"))
+    for row in open_circuits:
+        detail = _FAILING(provider=row.name, error=row.error)
+        yield HealthFinding("provider.passed_over", detail, _FAILING_REMEDY(), about=row.name, is_urgent=True)
+    by_others = failed.filter(was_sent_otherwise).exclude(provider_name__in=["", *(row.name for row in open_circuits)])
+    counted = by_others.values_list("provider_name").annotate(number=Count("pk")).order_by("-number")
+    for name, number in counted[:_MAX_NAMED_PROVIDERS] if has_failed else ():
+        detail = _SENT_BY_OTHERS(provider=name, count=number)
+        yield HealthFinding("provider.failed_over", detail, _FAILING_REMEDY(), about=name)
+
+
+_USED = """
+SELECT m.channel, m.address, m.user_id, coalesce(nullif(u.name, ''), u.username) AS name FROM people_contactmethod m
+JOIN people_user u ON u.id = m.user_id AND u.is_active WHERE m.is_enabled
+UNION ALL SELECT c.channel, c.address, NULL, g.name FROM people_groupcontact c JOIN people_group g ON g.id = c.group_id
+"""
+
+
+def _missing(connection: Connection, pool: ProviderPool) -> Iterator[HealthFinding]:
+    """Channels in use without any provider, and addresses that no provider of their channel covers."""
+    users_by_channel: dict[str, set[int]] = {} if pool.no_provider_reason("email") else {"email": set()}
+    uncovered: dict[str, set[str]] = {}
+    for row in database.rows(connection, _USED):
+        channel = row["channel"]
+        # Built-in senders deliver to certain addresses without a provider.
+        if pool.providers_for(channel, row["address"]):
+            continue
+        if pool.no_provider_reason(channel):
+            uncovered.setdefault(channel, set()).add(row["name"])
+        else:
+            users_by_channel.setdefault(channel, set()).update([row["user_id"]] if row["user_id"] is not None else [])
+    for channel, users in sorted(users_by_channel.items()):
+        label = _label(channel)
+        detail = _MISSING_FOR_USERS(channel=label, count=len(users)) if users else _MISSING(channel=label)
+        yield HealthFinding("provider.missing", detail, _remedy(channel), about=channel)
+    for channel, names in sorted(uncovered.items()):
+        detail = _NOT_CARRIED(channel=_label(channel), users=limited(sorted(names), _MAX_NAMED_USERS))
+        yield HealthFinding("provider.not_carried", detail, _NOT_CARRIED_REMEDY(), about=channel)
+
+
+def _label(channel: str) -> Term:
+    return Term(CHANNELS[channel].label if channel in CHANNELS else channel)
+
+
+def _remedy(channel: str) -> Reason:
+    """How to get a provider for the channel."""
+    return _MISSING_EMAIL_REMEDY() if channel == "email" else _MISSING_REMEDY()
+
+
+def _can_decrypt(token: str) -> bool:
+    try:
+        crypto.decrypt(token)
+    except Permanent:
+        return False
+    return True

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tocsin.access.roles import Role
+from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import Person, ReasonType, Term
-from tocsin.escalation.changes import commands as policies
-from tocsin.escalation.models import Policy
+from tocsin.core.reasons import AlertRef, Person, ReasonType, Term
+from tocsin.escalation import commands as policies
+from tocsin.escalation.models import EXHAUSTED_RUNS_SQL, Policy
 from tocsin.inbound.models import Integration
-from tocsin.notify.inbound import opt_outs
+from tocsin.notify.inbound import delivery_receipts
 from tocsin.notify.registry import address_problem
-from tocsin.notify.rules import push_only_check
-from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient, apply_rules
+from tocsin.notify.rules import responder_readiness
+from tocsin.notify.rules.page_planner import NotificationMethod, Recipient, apply_rules
+from tocsin.notify.rules.responder_readiness import ReadinessProblem
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import schedules
+from tocsin.oncall.calculation.coverage_checks import CoverageFindingKind
 from tocsin.oncall.models import CalendarImport, Override, Schedule
-from tocsin.operate.finding import HealthFinding, note
+from tocsin.operate import coverage
+from tocsin.operate.finding import FindingLevel, HealthFinding, limited, note
 from tocsin.people.changes import out_of_office
+from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import ContactMethod, Membership, User
+from tocsin.resources import visibility
 
 _NO_ADMINISTRATOR = ReasonType(
     "health.no_administrator",
@@ -113,7 +119,7 @@ def _push_only(user_ids: set[int]) -> Iterator[HealthFinding]:
             if not method.awaits_code
         )
         recipient = apply_rules(Recipient(user.pk, user.display_name, methods), user.notification_rules)
-        if priorities := push_only_check.push_only_priorities(recipient):
+        if priorities := responder_readiness.push_only_priorities(recipient):
             detail = _PUSH_ONLY(
                 user=Person(user.display_name, user.pk), priorities=tuple(Term(priority) for priority in priorities)
             )
@@ -122,7 +128,7 @@ def _push_only(user_ids: set[int]) -> Iterator[HealthFinding]:
 
 def _opted_out(connection: Connection) -> Iterator[HealthFinding]:
     """Users who replied STOP: text messages to them fail, and only they can opt in again."""
-    for user_id, name, label, _ in opt_outs.opted_out(connection):
+    for user_id, name, label, _ in delivery_receipts.opted_out(connection):
         yield HealthFinding(
             "people.opted_out",
             _OPTED_OUT(user=name, contact_method=label),
@@ -130,3 +136,154 @@ def _opted_out(connection: Connection) -> Iterator[HealthFinding]:
             about=name,
             object_id=user_id,
         )
+
+
+# ---------- on call
+# Checks upcoming on-call schedules: coverage gaps, deactivated or absent users, shifts without effect, and users on
+# call who cannot be woken.
+
+
+_SOON = timedelta(days=1)
+_ALL_GROUPS = "SELECT id AS group_id FROM people_group ORDER BY name"
+
+_GAP_REMEDY = ReasonType(
+    "health.coverage_gap_remedy",
+    "Add a shift for that time. Until then, steps that page this role skip to the next step.",
+)
+_ABSENT_REMEDY = ReasonType(
+    "health.coverage_absent_remedy",
+    "Add a cover to their out of office, or create an override. Until then they are still paged.",
+)
+_DEACTIVATED_REMEDY = ReasonType(
+    "health.coverage_deactivated_remedy", "Remove them from the shift or override, or replace them."
+)
+_HIDDEN_REMEDY = ReasonType("health.coverage_hidden_remedy", "Move it to a higher layer, or delete it.")
+_DOUBLE_ROLE_REMEDY = ReasonType(
+    "health.coverage_double_role_remedy", "Override one of the two roles, or change the order of the users."
+)
+_NO_SHIFT_REMEDY = ReasonType("health.coverage_no_shift_remedy", "Add a shift for that time, unless this is intended.")
+_CALENDAR_REMEDY = ReasonType(
+    "health.calendar_unread_remedy",
+    "Check the calendar URL of the shift, and whether this server can connect to it. The last imported "
+    "calendar stays active.",
+)
+_NOT_LOUD = ReasonType(
+    "health.on_call_not_loud",
+    "{user} is on call in {group} without calls, SMS or push: email and chat may not wake them.",
+)
+_NOT_LOUD_REMEDY = ReasonType(
+    "health.on_call_not_loud_remedy", "Add a phone number or push, and use it in the notification rules."
+)
+
+REMEDIES = {
+    CoverageFindingKind.GAP: _GAP_REMEDY(),
+    CoverageFindingKind.ABSENT: _ABSENT_REMEDY(),
+    CoverageFindingKind.DEACTIVATED_USER: _DEACTIVATED_REMEDY(),
+    CoverageFindingKind.HIDDEN: _HIDDEN_REMEDY(),
+    CoverageFindingKind.DOUBLE_ROLE: _DOUBLE_ROLE_REMEDY(),
+    CoverageFindingKind.NO_SHIFT: _NO_SHIFT_REMEDY(),
+}
+
+#: A shift without effect, and a user who is paged twice: the first page is sent all the same.
+_NEVER_URGENT = (CoverageFindingKind.HIDDEN, CoverageFindingKind.DOUBLE_ROLE)
+
+
+def check_on_call(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
+    """Checks the next 60 days and yields one finding per kind, group, user and role."""
+    groups = loader.groups_with_schedule(connection)
+    for group_id, (plan, findings) in coverage.coverage_of_groups(connection, groups, now).items():
+        reported: set[tuple[object, ...]] = set()
+        for finding in findings:
+            shift = (
+                finding.shift
+                if finding.kind in (CoverageFindingKind.HIDDEN, CoverageFindingKind.DEACTIVATED_USER)
+                else ""
+            )
+            key = (finding.kind, finding.role, finding.user_id, shift)
+            # Users without usable contact methods are reported per user, not per group.
+            if key in reported or finding.kind not in REMEDIES:
+                continue
+            reported.add(key)
+            yield HealthFinding(
+                f"oncall.{finding.kind}",
+                coverage.describe_finding(finding, now),
+                REMEDIES[finding.kind],
+                about=plan.name,
+                level=FindingLevel.NOTE if finding.kind.is_note else FindingLevel.PROBLEM,
+                object_id=group_id,
+                # A gap that affects a page today is urgent.
+                is_urgent=finding.kind not in _NEVER_URGENT and (finding.since or now) < now + _SOON,
+                begins_at=finding.since,
+            )
+    yield from _not_loud(connection, now)
+    for calendar in coverage.unread_calendars(connection):
+        yield HealthFinding(
+            "oncall.calendar",
+            calendar.reason,
+            _CALENDAR_REMEDY(),
+            about=calendar.group,
+            object_id=calendar.schedule_id,
+        )
+
+
+def _not_loud(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
+    """Yields users on call now or soon whom no page wakes, once each."""
+    groups = [row["group_id"] for row in database.rows(connection, _ALL_GROUPS)]
+    until = now + coverage.READINESS_HORIZON
+    reported: set[int] = set()
+    for group_id, (plan, shifts) in coverage.readiness_of_groups(connection, groups, now, now, until).items():
+        for one in shifts:
+            user = Person(one.shift.name, one.shift.user_id)
+            # Managers are paged at the end of an escalation, if at all.
+            is_paged_first = one.shift.role is not MemberRole.MANAGER
+            if is_paged_first and ReadinessProblem.NOT_LOUD in one.problems and one.shift.user_id not in reported:
+                reported.add(one.shift.user_id)
+                yield HealthFinding(
+                    "oncall.not_loud",
+                    _NOT_LOUD(user=user, group=plan.name),
+                    _NOT_LOUD_REMEDY(),
+                    about=user.name,
+                    object_id=group_id,
+                    begins_at=one.shift.since,
+                )
+
+
+# ---------- alerts
+# Checks the alerts: those whose escalation is exhausted, and that nobody has answered.
+
+
+#: The maximum number of alerts named in the finding; it counts the others.
+MAX_NAMED = 20
+
+_UNANSWERED = ReasonType(
+    "health.alert_unanswered",
+    "{count} alert is unassigned, and its policy is exhausted: {alerts}",
+    "{count} alerts are unassigned, and their policies are exhausted: {alerts}",
+)
+_NAMED_ALERT = ReasonType("health.alert_named", "#{alert} {subject}")
+_UNANSWERED_REMEDY = ReasonType("health.alert_unanswered_remedy", "Assign or close each of them, or page someone else.")
+
+# Raw SQL: Home runs it on every request, and Django takes longer to build such a query than PostgreSQL to run it. The
+# partial index of exhausted runs serves it.
+_UNANSWERED_ALERTS = f"""
+SELECT a.id, a.subject, count(*) OVER () AS number FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+WHERE ({EXHAUSTED_RUNS_SQL}) AND a.status = 'open'{{visible}} ORDER BY a.id LIMIT {MAX_NAMED}
+"""
+
+
+def check_alerts(connection: Connection) -> Iterator[HealthFinding]:
+    """Lists the alerts without an answer after their last step that the viewer sees, oldest first, and counts them."""
+    query = database.literal(_UNANSWERED_ALERTS.format(visible=visibility.alerts_sql()))
+    rows = database.rows(connection, query, visibility.alerts_parameters())
+    if not rows:
+        return
+    alerts = [_NAMED_ALERT(alert=AlertRef(row["id"]), subject=row["subject"]) for row in rows]
+    count = rows[0]["number"]
+    yield HealthFinding(
+        "alert.unanswered",
+        _UNANSWERED(count=count, alerts=limited(alerts, MAX_NAMED, count)),
+        _UNANSWERED_REMEDY(),
+        object_id=rows[0]["id"],
+        is_urgent=True,
+        is_about_several=count > 1,
+    )

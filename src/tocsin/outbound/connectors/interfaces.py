@@ -17,7 +17,7 @@ from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import MAX_RESPONSE_BYTES, EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason
-from tocsin.core.validation.spec_types import OwnedSpec
+from tocsin.core.validation.spec import OwnedSpec
 from tocsin.outbound.redaction import mask_reason, mask_text, mask_url
 
 #: Recorded characters per request or response body.

@@ -11,12 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
+from tocsin.alerts.states import ACTIVE
+from tocsin.catalogue.kinds import family
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
-from tocsin.core.db.json_text import as_storable_json
-from tocsin.core.reasons import Reason
-from tocsin.core.stored_reason import named_columns
+from tocsin.core.db.database import Connection, as_storable_json
+from tocsin.core.errors import Rejected
+from tocsin.core.models import named_columns
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reason
+from tocsin.outbound import alert_values, reasons
+from tocsin.outbound.connectors.haloitsm import connector
 from tocsin.outbound.redaction import mask_reason
 
 #: The hint that wakes the outbox.
@@ -82,3 +87,251 @@ def queue(connection: Connection, calls: Sequence[NewCall], now: datetime) -> li
     inserted = connection.execute(_INSERT, {"calls": as_storable_json(rows), "now": now}).fetchall()
     database.notify(connection, TOPIC)
     return [row[0] for row in inserted]
+
+
+# ---------- calls
+# Queues calls for alerts and writes to their tickets, for workflows, manual workflows and tests.
+
+
+_NO_SUCH_CALL = ReasonType("outbound.no_such_call", "Unknown outbound HTTP integration.")
+_NOT_CONNECTED = ReasonType("outbound.not_connected", "The alert's integration is not connected to HaloITSM.")
+_NO_TICKET = ReasonType("outbound.no_ticket", "The alert has no ticket in {integration}.")
+
+
+def call_for_alerts(
+    connection: Connection,
+    integration_id: int,
+    alert_ids: Sequence[int],
+    now: datetime,
+    *,
+    reason: Reason | str = NO_REASON,
+    extra_values: Mapping[str, Any] | None = None,
+) -> list[int]:
+    """Queues the templated call of an `http` integration once per alert, in bulk. Returns the calls' ids.
+
+    The call contains the alert's current values and `extra_values`. Runs in the caller's transaction. Test alerts make
+    no calls. Raises Rejected("not_found") if the integration is deleted or not an HTTP call.
+    """
+    integration = database.row(
+        connection, "SELECT name, kind FROM outbound_outboundintegration WHERE id = %s", (integration_id,)
+    )
+    if integration is None or integration["kind"] != "http":
+        raise Rejected("not_found", _NO_SUCH_CALL())
+    values = alert_values.load_alert_values(connection, alert_ids)
+    test_alert_ids = _test_alert_ids(connection, alert_ids)
+    calls = [
+        NewCall(
+            integration_id,
+            f"alert:{alert_id}",
+            "call",
+            as_reason(reason) or reasons.CALL_FOR_ALERT(integration=integration["name"], alert=AlertRef(alert_id)),
+            alert_id=alert_id,
+            content={"values": {**values[alert_id], **(extra_values or {})}},
+        )
+        for alert_id in alert_ids
+        if alert_id in values and alert_id not in test_alert_ids
+    ]
+    return queue(connection, calls, now)
+
+
+_TICKET = """
+SELECT a.source_id, a.is_test, i.kind AS inbound_kind, o.id AS outbound_id, o.name, l.ticket AS linked
+FROM alerts_alert a
+LEFT JOIN inbound_integration i ON i.id = a.integration_id
+LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
+LEFT JOIN outbound_ticketlink l ON l.integration_id = o.id AND l.alert_id = a.id
+WHERE a.id = %s
+"""
+
+
+def write_on_ticket(
+    connection: Connection,
+    alert_id: int,
+    now: datetime,
+    *,
+    note: str = "",
+    status: str = "",
+    is_public: bool = False,
+    user_id: int | None = None,
+) -> int:
+    """Queues a note, a status or both for the alert's Halo ticket, after earlier writes to it. Returns the call's id.
+
+    Runs in the caller's transaction. Raises Rejected("not_possible") for an alert without a ticket.
+    """
+    row = database.row(connection, _TICKET, (alert_id,))
+    if row is None or row["outbound_id"] is None or row["is_test"]:
+        raise Rejected("not_possible", _NOT_CONNECTED())
+    is_halo_alert = row["inbound_kind"] in family("haloitsm")
+    if not (row["source_id"] if is_halo_alert else row["linked"] is not None):
+        raise Rejected("not_possible", _NO_TICKET(integration=row["name"]))
+    ticket = row["source_id"] if is_halo_alert else row["linked"]
+    content: dict[str, object] = {"event": "workflow", "who_user": user_id}
+    if note:
+        content |= {"note": note, "public": is_public}
+    if status:
+        content["status"] = status
+    call = NewCall(
+        row["outbound_id"],
+        f"ticket:{ticket}" if is_halo_alert else f"alert:{alert_id}",
+        "write",
+        as_reason(note) or reasons.SET_STATUS(status=status),
+        alert_id=alert_id,
+        ticket=ticket,
+        content=content,
+    )
+    return queue(connection, [call], now)[0]
+
+
+def _test_alert_ids(connection: Connection, ids: Sequence[int]) -> set[int]:
+    rows = connection.execute("SELECT id FROM alerts_alert WHERE id = ANY(%s) AND is_test", (list(ids),)).fetchall()
+    return {row[0] for row in rows}
+
+
+# ---------- ticket creation
+# Creates tickets for alerts from other sources: at most one per alert, however often it is attempted.
+#
+# Works in the caller's transaction and sends nothing.
+
+
+#: Fields of a new ticket that the integration can set.
+_FIELDS = ("ticket_type", "team", "priority", "client", "site", "user")
+
+#: The limit of automatic retries per ticket, once the obstacle may be gone.
+MAX_AUTOMATIC_RETRIES = 5
+
+_LINK = """
+INSERT INTO outbound_ticketlink (integration_id, alert_id)
+SELECT n.integration, n.alert FROM unnest(%s::bigint[], %s::bigint[]) AS n(integration, alert)
+ON CONFLICT DO NOTHING RETURNING alert_id
+"""
+
+# The last attempt for each alert without a ticket; NULL if its row was pruned.
+_LAST_ATTEMPTS = """
+SELECT l.alert_id, c.id, c.status FROM outbound_ticketlink l JOIN alerts_alert a ON a.id = l.alert_id
+LEFT JOIN LATERAL (
+  SELECT e.id, e.status, e.progress FROM outbound_call e
+  WHERE e.alert_id = l.alert_id AND e.integration_id = l.integration_id AND e.action = 'create'
+  ORDER BY e.id DESC LIMIT 1) AS c ON true
+WHERE l.integration_id = %(integration)s AND l.ticket = ''
+  AND (%(alerts)s::bigint[] IS NULL OR l.alert_id = ANY(%(alerts)s))
+  AND CASE WHEN %(is_requested)s THEN c.status IS NULL OR c.status IN ('dead', 'dropped')
+      ELSE a.status = ANY(%(live)s) AND (c.status IS NULL OR c.status = 'dead')
+           AND coalesce((c.progress ->> 'by_itself')::int, 0) < %(most)s END
+ORDER BY l.alert_id LIMIT 500
+"""
+
+# Keeps the original position, so that writes to the ticket stay behind it. The recorded attempt makes the retry check
+# whether an earlier one created the ticket.
+_REQUEUE = """
+UPDATE outbound_call c SET status = 'queued', attempts = 0, queued_at = %(now)s, due_at = %(now)s, ended_at = NULL,
+       result_code = '', result_data = '{}', description_code = n.description_code,
+       description_data = n.description_data, content = n.content,
+       progress = c.progress || jsonb_build_object('by_itself',
+       CASE WHEN %(is_requested)s THEN 0 ELSE coalesce((c.progress ->> 'by_itself')::int, 0) + 1 END)
+FROM jsonb_to_recordset(%(calls)s)
+     AS n(id bigint, description_code text, description_data jsonb, content jsonb)
+WHERE c.id = n.id AND c.status IN ('dead', 'dropped')
+"""
+
+# Writes that failed because there was no ticket.
+_REQUEUE_WRITES = """
+UPDATE outbound_call SET status = 'queued', attempts = 0, queued_at = %(now)s, due_at = %(now)s, ended_at = NULL
+WHERE integration_id = %(integration)s AND alert_id = ANY(%(alerts)s) AND action = 'write' AND ticket = ''
+  AND status = 'dead'
+"""
+
+
+def first_creation_calls(
+    connection: Connection,
+    requests: Mapping[int, tuple[int, Mapping[str, Any]]],
+    values_by_alert: Mapping[int, Mapping[str, Any]],
+) -> dict[int, NewCall]:
+    """The calls that create the first ticket of each alert, by alert id.
+
+    `requests` maps alert ids to integration id and settings, `values_by_alert` to alert values. An alert with a link
+    row was attempted before and gets no call.
+    """
+    integration_ids = [integration_id for integration_id, _settings in requests.values()]
+    linked_rows = connection.execute(_LINK, (integration_ids, list(requests))).fetchall()
+    return {
+        alert_id: creation_call(*requests[alert_id], values_by_alert[alert_id])
+        for (alert_id,) in linked_rows
+        if alert_id in values_by_alert
+    }
+
+
+def retry_creation(
+    connection: Connection,
+    integration_id: int,
+    now: datetime,
+    *,
+    alert_ids: Sequence[int] | None = None,
+    is_requested: bool = False,
+) -> list[int]:
+    """Queues failed ticket creations again, and the writes that failed without a ticket. Returns the calls' ids.
+
+    Automatic retries cover only active alerts, a few times each, and never calls dropped by a person. With
+    `is_requested`, a person requests the retry, and all are included. Current settings apply.
+    """
+    parameters: dict[str, object] = {
+        "integration": integration_id, "alerts": None if alert_ids is None else list(alert_ids),
+        "is_requested": is_requested,
+        "live": sorted(ACTIVE), "most": MAX_AUTOMATIC_RETRIES,
+    }  # fmt: skip
+    last_attempts = database.rows(connection, _LAST_ATTEMPTS, parameters)
+    settings = connection.execute(
+        "SELECT settings FROM outbound_outboundintegration WHERE id = %s AND kind = 'haloitsm'", (integration_id,)
+    ).fetchone()
+    if not last_attempts or settings is None:
+        return []
+    values_by_alert = alert_values.load_alert_values(connection, [row["alert_id"] for row in last_attempts])
+    rows = [row for row in last_attempts if row["alert_id"] in values_by_alert]
+    creations = {
+        row["alert_id"]: creation_call(integration_id, settings[0], values_by_alert[row["alert_id"]]) for row in rows
+    }
+    requeued = [
+        {
+            "id": row["id"],
+            **named_columns("description", creations[row["alert_id"]].description),
+            "content": creations[row["alert_id"]].content,
+        }
+        for row in rows
+        if row["id"] is not None
+    ]
+    if requeued:
+        calls = as_storable_json(requeued)
+        connection.execute(_REQUEUE, {"calls": calls, "now": now, "is_requested": is_requested})
+    # The row of the earlier attempt is gone, so it is unknown whether it created a ticket.
+    new_calls = [
+        creation_call(integration_id, settings[0], values_by_alert[row["alert_id"]], check_existing=True)
+        for row in rows
+        if row["id"] is None
+    ]
+    call_ids = queue(connection, new_calls, now)
+    requeued_alert_ids = [row["alert_id"] for row in rows if row["id"] is not None]
+    connection.execute(_REQUEUE_WRITES, {"integration": integration_id, "alerts": requeued_alert_ids, "now": now})
+    database.notify(connection, TOPIC)
+    return [*(row["id"] for row in rows if row["id"] is not None), *call_ids]
+
+
+def creation_call(
+    outbound_id: int, settings: Mapping[str, Any], values: Mapping[str, Any], *, check_existing: bool = False
+) -> NewCall:
+    """The call that creates a ticket for an alert with these values."""
+    ticket_settings = settings.get("create_ticket", {})
+    alert_id = int(values["alert"])
+    summary = connector.note_text(ticket_settings.get("summary") or "<subject>", values)
+    details = ticket_settings.get("details") or "<long_text>\n\nFrom <source>, alert <alert> in Tocsin: <url>"
+    return NewCall(
+        outbound_id,
+        f"alert:{alert_id}",
+        "create",
+        reasons.CREATE_TICKET(summary=summary[:500]),
+        alert_id=alert_id,
+        content={
+            "summary": " ".join(summary.split())[:200],
+            "details": connector.note_text(details, values),
+            **{key: ticket_settings[key] for key in _FIELDS if key in ticket_settings},
+            **({"looks_first": True} if check_existing else {}),
+        },
+    )

@@ -6,26 +6,108 @@ Works in the caller's transaction.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 from tocsin.alerts import service, store
-from tocsin.alerts.commands import SYSTEM, NewEvent
-from tocsin.alerts.new_alert import RepeatedMessages
+from tocsin.alerts.commands import SYSTEM, NewEvent, RepeatedMessages
 from tocsin.alerts.states import CommandChannel, EventKind
+from tocsin.core.config import crypto
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
-from tocsin.core.db.json_text import as_json
-from tocsin.core.delivery.failure import AttemptFailed, FailureKind
+from tocsin.core.db.database import Connection, as_json
+from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
+from tocsin.core.delivery.job_pool import LivePool
+from tocsin.core.errors import Permanent
+from tocsin.core.models import named_columns, reason_in
+from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, Reason
-from tocsin.core.stored_reason import named_columns, reason_in
-from tocsin.outbound import reasons, retry_policy
-from tocsin.outbound.connectors.interfaces import CallDone, CallJob, RecordedExchange
-from tocsin.outbound.delivery import ticket_creation
-from tocsin.outbound.delivery.integration_pool import IntegrationPool
+from tocsin.outbound import reasons, redaction, states
+from tocsin.outbound.connectors.interfaces import (
+    CallDone,
+    CallJob,
+    ConnectorKind,
+    IntegrationAccount,
+    IntegrationSender,
+    RecordedExchange,
+)
+from tocsin.outbound.connectors.registry import KINDS
+from tocsin.outbound.delivery import queue
+from tocsin.outbound.reasons import UNKNOWN_KIND
+
+# ---------- integration pool
+# The open outbound integrations of a process, reloaded when the configuration changes.
+
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveIntegration:
+    """One open integration."""
+
+    account: IntegrationAccount
+    kind: ConnectorKind
+    sender: IntegrationSender
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return tuple(self.account.secrets.values())
+
+
+class IntegrationPool(LivePool[int, ActiveIntegration]):
+    """The open integrations by id. All of them share one HTTP client."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client = HttpClient()
+        #: Why an integration cannot be used, by id.
+        self.problems: Mapping[int, Reason] = {}
+        self._active: Mapping[int, ActiveIntegration] = {}
+
+    def get(self, integration_id: int) -> ActiveIntegration | None:
+        """The integration with that id, or None if it is disabled or unusable."""
+        return self._active.get(integration_id)
+
+    def all(self) -> Mapping[int, ActiveIntegration]:
+        """All usable integrations, by id."""
+        return self._active
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self.client.close()
+
+    def _load(self, connection: Connection) -> None:
+        active: dict[int, ActiveIntegration] = {}
+        problems: dict[int, Reason] = {}
+        for row in database.rows(
+            connection, "SELECT id, name, kind, settings, secrets FROM outbound_outboundintegration WHERE is_enabled"
+        ):
+            # Unchanged integrations keep their sender, and so their token.
+            configuration = [row["name"], row["kind"], row["settings"], row["secrets"]]
+            try:
+                active[row["id"]] = self._reuse_or_open(
+                    row["id"], configuration, partial(open_integration, row, self.client)
+                )
+            except Permanent as error:
+                problems[row["id"]] = error.full_reason
+                log.error("The outbound integration %s cannot be used: %s", row["name"], error)
+        self._active, self.problems = active, problems
+
+    def _close_item(self, item: ActiveIntegration) -> None:
+        """The shared client closes the connections."""
+
+
+def open_integration(row: Mapping[str, Any], client: HttpClient) -> ActiveIntegration:
+    """Opens an integration from its row. Raises Permanent if it cannot be used."""
+    kind = KINDS.get(row["kind"])
+    if kind is None:
+        raise Permanent(UNKNOWN_KIND(kind=row["kind"]))
+    settings, secrets = redaction.reveal(row["settings"], crypto.decrypt_bundle(row["secrets"]), kind.secret_settings)
+    account = IntegrationAccount(row["id"], row["name"], settings, secrets)
+    return ActiveIntegration(account, kind, kind.open_sender(account, client))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +222,9 @@ def _write_failed(connection: Connection, result: CallResult, outcome: AttemptFa
     counts_as_attempt = outcome.kind not in (FailureKind.THROTTLED, FailureKind.BLOCKED)
     attempts = job.attempts + (1 if counts_as_attempt else 0)
     is_final = outcome.kind is FailureKind.PERMANENT or (
-        result.at - job.queued_at >= retry_policy.GIVE_UP_AFTER and outcome.kind is not FailureKind.THROTTLED
+        result.at - job.queued_at >= states.GIVE_UP_AFTER and outcome.kind is not FailureKind.THROTTLED
     )
-    delay = retry_policy.RETRIES.delay(attempts, jitter, outcome.retry_after) if counts_as_attempt else timedelta()
+    delay = states.RETRIES.delay(attempts, jitter, outcome.retry_after) if counts_as_attempt else timedelta()
     parameters = {
         "status": "dead" if is_final else "queued",
         "due": result.at + delay,
@@ -208,7 +290,7 @@ def _update_status(
             "UPDATE outbound_integrationstatus SET next_poll_at = %s WHERE integration_id = %s AND next_poll_at > %s",
             (last_at, integration_id, last_at),
         )
-        ticket_creation.retry_creation(connection, integration_id, last_at)
+        queue.retry_creation(connection, integration_id, last_at)
     if status["blocked_until"] is not None:
         connection.execute(
             "UPDATE outbound_call SET status = 'dead', ended_at = %s, error_code = %s, error_data = %s "
@@ -218,7 +300,7 @@ def _update_status(
                 status["problem_code"],
                 as_json(status["problem_data"]),
                 integration_id,
-                last_at - retry_policy.GIVE_UP_AFTER,
+                last_at - states.GIVE_UP_AFTER,
             ),
         )
 
@@ -245,7 +327,7 @@ def _changed_fields(status: dict[str, object], outcome: CallDone | AttemptFailed
         case FailureKind.THROTTLED:
             throttle_count = int(str(status["throttled"])) + 1
             return {
-                "throttled": throttle_count, "not_before": at + retry_policy.throttle_wait(throttle_count,
+                "throttled": throttle_count, "not_before": at + states.throttle_wait(throttle_count,
                 outcome.retry_after),
                 **named_columns("last_transient_error", outcome.error),
                 "last_transient_error_at": status["last_transient_error_at"] or at,
@@ -254,11 +336,11 @@ def _changed_fields(status: dict[str, object], outcome: CallDone | AttemptFailed
             since = status["problem_at"] if reason_in(status, "problem") == outcome.error else at
             return {
                 **named_columns("problem", outcome.error), "problem_at": since,
-                "blocked_until": at + retry_policy.BLOCKED_INTERVAL,
+                "blocked_until": at + states.BLOCKED_INTERVAL,
             }  # fmt: skip
         case _:
             failures = int(str(status["failures"])) + 1
-            break_duration = retry_policy.CIRCUIT.open_period(failures)
+            break_duration = states.CIRCUIT.open_period(failures)
             since = status["last_transient_error_at"] or at
             return {
                 "failures": failures, "open_until": at + break_duration if break_duration else None,

@@ -17,29 +17,27 @@ from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.service import NO_SUCH_ALERT, VisibleAlert
 from tocsin.catalogue.kinds import family
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.delivery.failure import NeedsAttention
+from tocsin.core.delivery.circuit_breaker import NeedsAttention
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.models import named_columns
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType
-from tocsin.core.stored_reason import named_columns
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
 from tocsin.outbound import alert_values
 from tocsin.outbound.commands import with_recorded_client
-from tocsin.outbound.connectors.haloitsm import reasons as operations
+from tocsin.outbound.connectors.haloitsm import client as operations
 from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloClient
-from tocsin.outbound.connectors.haloitsm.connector import HaloSender
-from tocsin.outbound.connectors.haloitsm.writeback_settings import KIND
+from tocsin.outbound.connectors.haloitsm.connector import KIND, HaloSender
 from tocsin.outbound.connectors.interfaces import RecordedClient
-from tocsin.outbound.delivery import ticket_creation
-from tocsin.outbound.delivery.integration_pool import ActiveIntegration
-from tocsin.outbound.delivery.queue import queue
-from tocsin.outbound.halo_sync import poll_run, reasons, webhook_setup
-from tocsin.outbound.halo_sync.webhook_monitor import is_previous_url, url_hash
-from tocsin.outbound.halo_sync.webhook_setup import DesiredWebhook, WebhookSetupResult
+from tocsin.outbound.delivery import queue
+from tocsin.outbound.delivery.queue import queue as queue_queue
+from tocsin.outbound.delivery.results import ActiveIntegration
+from tocsin.outbound.halo_sync import poller, reasons, webhook_setup
+from tocsin.outbound.halo_sync.webhook_setup import DesiredWebhook, WebhookSetupResult, is_previous_url, url_hash
 from tocsin.outbound.models import IntegrationStatus, LookUp, OutboundIntegration, Webhook
 from tocsin.outbound.reasons import TICKET_EXISTS
 from tocsin.people.changes import groups
@@ -84,7 +82,7 @@ def check_permissions(
         )
         checks += [
             _check_permission(
-                reasons.READ_LIST(list=operations.list_name(list_name)),
+                reasons.READ_LIST(list=operations.reference_list_name(list_name)),
                 _LIST_PURPOSES[list_name](),
                 partial(halo.list_entries, http_client, list_name, now),
             )
@@ -110,7 +108,7 @@ def refresh(
     status, _ = IntegrationStatus.objects.get_or_create(integration=_halo(integration), defaults={"next_poll_at": now})
 
     def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> list[Reason]:
-        return poll_run.refresh_lists(
+        return poller.refresh_lists(
             integration.pk, _client(active_integration), http_client, dict(status.poll_state), now
         )
 
@@ -199,10 +197,8 @@ def make_ticket(integration: OutboundIntegration, alert: VisibleAlert, actor: Au
         if values_by_alert[alert.id]["source_id"] and _is_from(connection, integration, alert.id):
             from_ticket = _FROM_TICKET(alert=AlertRef(alert.id), integration=integration.name)
             raise Rejected("not_possible", from_ticket, "alert")
-        new_calls = ticket_creation.first_creation_calls(
-            connection, {alert.id: (integration.pk, settings)}, values_by_alert
-        )
-        call_ids = queue(connection, list(new_calls.values()), now) or ticket_creation.retry_creation(
+        new_calls = queue.first_creation_calls(connection, {alert.id: (integration.pk, settings)}, values_by_alert)
+        call_ids = queue_queue(connection, list(new_calls.values()), now) or queue.retry_creation(
             connection, integration.pk, now, alert_ids=[alert.id], is_requested=True
         )
         if not call_ids:
@@ -272,7 +268,7 @@ def _groups(members: dict[str, list[str]], problems: list[Reason], actor: AuditA
     changed_groups = []
     for team, usernames in members.items():
         try:
-            with config_version.exclusive():
+            with settings_store.exclusive():
                 is_changed = _add_members(team, usernames, actor, now)
         except Rejected as rejected:
             problems.append(reasons.NOT_IMPORTED(name=team, problem=rejected.reason))

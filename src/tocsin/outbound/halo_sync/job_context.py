@@ -10,16 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tocsin.alerts import store
-from tocsin.alerts.new_alert import RepeatedMessages
+from tocsin.alerts.commands import RepeatedMessages
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
-from tocsin.core.db.json_text import as_json
-from tocsin.outbound.connectors.haloitsm import reasons
+from tocsin.core.db.database import Connection, as_json
+from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceLists, load, numbered_priority
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob
-from tocsin.outbound.delivery import ticket_creation
-from tocsin.outbound.delivery.integration_pool import ActiveIntegration
-from tocsin.outbound.delivery.results import CallResult
+from tocsin.outbound.delivery import queue
+from tocsin.outbound.delivery.results import ActiveIntegration, CallResult
 
 #: The agent id of Halo's "Unassigned".
 UNASSIGNED_AGENT = "1"
@@ -79,7 +77,7 @@ class HaloJobHooks:
         created = [r for r in results if r.job.action == "create" and isinstance(r.outcome, CallDone)]
         if created:
             # The obstacle for other ticket creations may be gone too.
-            ticket_creation.retry_creation(connection, integration.account.id, created[-1].at)
+            queue.retry_creation(connection, integration.account.id, created[-1].at)
         for result in results:
             if result.job.action == "create" and isinstance(result.outcome, CallDone):
                 connection.execute(
@@ -217,7 +215,7 @@ def _load_context(
         context["ticket"] = links.get(job.alert_id, "")
     names = [key for key in ("status", "priority", "ticket_type") if job.content.get(key)]
     if (names or job.content.get("agent")) and not lists.is_loaded:
-        return {**context, "wait": reasons.LISTS_NOT_READ()}
+        return {**context, "wait": client.LISTS_NOT_READ()}
     if job.action == "create":
         return context | _fields(job.content, lists)
     for list_name in ("status", "priority"):
@@ -226,16 +224,16 @@ def _load_context(
             continue
         entry = lists.find_by_name(list_name, str(name))
         if entry is None:
-            return {**context, "problem": reasons.missing_entry(reasons.ENTRY_MISSING, list_name, name)}
+            return {**context, "problem": client.missing_entry(client.ENTRY_MISSING, list_name, name)}
         context[list_name] = {"number": entry.number, "name": entry.name}
     team = str(job.content.get("team", ""))
     if team and lists.has_list("team") and lists.find_by_name("team", team) is None:
-        return {**context, "problem": reasons.missing_entry(reasons.ENTRY_MISSING, "team", team)}
+        return {**context, "problem": client.missing_entry(client.ENTRY_MISSING, "team", team)}
     context["team"] = team
     if "agent" in job.content and (later_writes.get("agent") or 0) <= job.id:
         target = job.content["agent"]
         is_reassigned = _is_reassigned(target, assignees.get(job.alert_id or 0))
-        context |= {"remark": reasons.ASSIGNED_MEANWHILE()} if is_reassigned else agent_for(target, lists, people)
+        context |= {"remark": client.ASSIGNED_MEANWHILE()} if is_reassigned else agent_for(target, lists, people)
     user = people.get(job.content.get("who_user") or 0)
     fallback_agent = _find_agent(user, lists) if user is not None else None
     return {**context, "fallback_agent": fallback_agent} if fallback_agent else context
@@ -249,14 +247,14 @@ def agent_for(target: Mapping[str, Any], lists: ReferenceLists, people: Mapping[
         if agent is not None:
             return {"agent": agent}
         if not user.email:
-            return {"remark": reasons.NO_EMAIL_OF_USER(user=user.name)}
-        return {"remark": reasons.NO_AGENT_WITH_EMAIL(email=user.email, user=user.name)}
+            return {"remark": client.NO_EMAIL_OF_USER(user=user.name)}
+        return {"remark": client.NO_AGENT_WITH_EMAIL(email=user.email, user=user.name)}
     name = str(target.get("name") or "")
     if not name:
         return {"agent": {"number": UNASSIGNED_AGENT, "name": ""}}
     entry = lists.find_by_name("agent", name)
     if entry is None:
-        return {"remark": reasons.NO_AGENT_NAMED(agent=name)}
+        return {"remark": client.NO_AGENT_NAMED(agent=name)}
     return {"agent": {"number": entry.number, "name": entry.name}}
 
 
@@ -272,7 +270,7 @@ def _fields(content: Mapping[str, Any], lists: ReferenceLists) -> dict[str, Any]
         if name := content.get(list_name):
             entry = lists.find_by_name(list_name, str(name))
             if entry is None:
-                return {"problem": reasons.missing_entry(reasons.TICKET_FIELD_MISSING, list_name, name)}
+                return {"problem": client.missing_entry(client.TICKET_FIELD_MISSING, list_name, name)}
             fields[field] = int(entry.number)
     if content.get("team"):
         fields["team"] = content["team"]

@@ -13,19 +13,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.core.db import database
-from tocsin.core.db.json_text import as_storable_json
-from tocsin.core.delivery.failure import AttemptFailed, FailureKind, Throttled, failure_of
+from tocsin.core.db.database import as_storable_json
+from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind, Throttled, failure_of
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.reasons import NO_REASON, Reason, reason_as_json
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.registry import UnknownIntegration
-from tocsin.inbound.deciding import echo_suppression
+from tocsin.inbound.deciding import state
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.interfaces import CallDone, RecordedClient
 from tocsin.outbound.delivery import results
-from tocsin.outbound.delivery.integration_pool import ActiveIntegration, IntegrationPool
+from tocsin.outbound.delivery.results import ActiveIntegration, IntegrationPool
 from tocsin.outbound.halo_sync import reasons
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class TicketLookup:
 
 def lookup_task(pool: IntegrationPool) -> PeriodicTask:
     """The worker's periodic task."""
-    topics = frozenset({echo_suppression.TICKET_FETCH})
+    topics = frozenset({state.TICKET_FETCH})
     return PeriodicTask(
         "outbound ask", lambda: complete_waiting_messages(pool, clock.now), timedelta(seconds=1), topics
     )
@@ -76,13 +76,13 @@ def complete_waiting_messages(pool: IntegrationPool, now: Callable[[], datetime]
         if key not in lookups:
             lookups[key] = _fetch_ticket(pool, inbound_registry, key, now)
         lookup = lookups[key]
-        if lookup.retry_at is not None and lookup.retry_at < row["received_at"] + echo_suppression.LOOKUP_TIMEOUT:
+        if lookup.retry_at is not None and lookup.retry_at < row["received_at"] + state.LOOKUP_TIMEOUT:
             # The limit ends early enough to ask again.
             continue
         has_progress = True
         fields = {
-            echo_suppression.TICKET_FETCH: lookup.ticket,
-            **({echo_suppression.FETCH_SKIPPED: reason_as_json(lookup.skip_reason)} if lookup.skip_reason else {}),
+            state.TICKET_FETCH: lookup.ticket,
+            **({state.FETCH_SKIPPED: reason_as_json(lookup.skip_reason)} if lookup.skip_reason else {}),
         }
         with database.transaction() as connection:
             connection.execute(

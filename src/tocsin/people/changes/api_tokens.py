@@ -1,24 +1,30 @@
 """Creates API tokens by names, as the API, the web interface and the command line do.
 
-The owner of a token may have any role: what the token may do is the intersection of both (`access.token_limits`).
+The owner of a token may have any role: what the token may do is the intersection of both (`access.roles`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Annotated, Any
 
-from tocsin.access import boundary, tokens
+from django.db.models import Q
+from pydantic import Field
+
+from tocsin.access import audit, boundary, tokens
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import ApiToken
-from tocsin.access.roles import Role
-from tocsin.access.token_limits import DEFAULT_LIFETIME, TokenLimits, TokenScope
+from tocsin.access.roles import DEFAULT_LIFETIME, Role, TokenLimits, TokenScope
 from tocsin.access.tokens import NewToken
+from tocsin.core import hooks
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, ReasonType
 from tocsin.core.validation.field_errors import raise_all
+from tocsin.core.validation.spec import ListOf, Name, OneOf, Spec
 from tocsin.people import permissions
-from tocsin.people.models import Group, User
+from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.people.reasons import NO_SUCH_GROUP
 
 _NOT_A_MEMBER = ReasonType(
@@ -99,3 +105,87 @@ def _client_names(owner: User, names: Sequence[str]) -> list[str]:
             problems.append(Rejected("invalid", reason, f"clients[{index}]"))
     raise_all(problems)
     return [name.strip() for name in names]
+
+
+# ---------- service accounts
+# Changes service accounts, which own API tokens and are nobody: validates, writes the audit log, makes nodes reload.
+#
+# A service account never signs in, has no e-mail address and no contact methods, and is in no group that could page
+# it.
+
+
+_NAME_TAKEN = ReasonType("service_account.name_taken", 'There is already a user or service account "{name}".')
+
+
+class ServiceAccountSpec(Spec):
+    """An account for scripts, which owns API tokens. It cannot sign in, and is never on call."""
+
+    name: Name = Field(description="Unique name, also among users.")
+    role: Annotated[Role, OneOf()] = Field(
+        default=Role.OBSERVER, description="Role, which decides what its tokens may do at most."
+    )
+    groups: ListOf[Name] = Field(
+        default=(), description="Groups for which it acts, by name. It is no member of them, and never paged."
+    )
+    is_active: bool = Field(default=True, alias="active", description="Whether its tokens are accepted.")
+
+
+def service_account_spec(account: ServiceAccount) -> dict[str, Any]:
+    """Returns the service account in the form of YAML and the API."""
+    spec: dict[str, Any] = {"name": account.username, "role": account.role}
+    if groups := sorted(group.name for group in account.service_groups.all()):
+        spec["groups"] = groups
+    if not account.is_active:
+        spec["active"] = False
+    return spec
+
+
+def save_service_account(
+    spec: Mapping[str, object], *, existing: ServiceAccount | None = None, actor: AuditActor, now: datetime
+) -> ServiceAccount:
+    """Creates a service account, or changes `existing` to match the spec. Raises Rejected, naming the field."""
+    with boundary.command():
+        settings_store.lock()
+        parsed = ServiceAccountSpec.read(spec)
+        groups = _groups(parsed)
+        others = User.accounts.exclude(pk=existing.pk) if existing else User.accounts.all()
+        if others.filter(Q(username__iexact=parsed.name) | Q(email__iexact=parsed.name)).exists():
+            raise Rejected("name_taken", _NAME_TAKEN(name=parsed.name), "name")
+        before = service_account_spec(existing) if existing else None
+        account = existing or ServiceAccount(is_service_account=True)
+        account.username = account.name = parsed.name
+        account.role, account.is_active = parsed.role, parsed.is_active
+        if existing is None:
+            account.set_unusable_password()
+        account.save()
+        account.service_groups.set(groups)
+        after = service_account_spec(ServiceAccount.objects.get(pk=account.pk))
+        audit.record_config_audit("service_account", account, before, after, actor=actor, now=now)
+    return account
+
+
+def delete_service_account(account: ServiceAccount, *, actor: AuditActor, now: datetime) -> None:
+    """Deletes a service account with its tokens. Its actions stay on record under its name.
+
+    Raises `Rejected("in_use")` while an active alert is assigned to it.
+    """
+    with boundary.command():
+        settings_store.lock()
+        before = service_account_spec(account)
+        list(User.accounts.select_for_update().filter(pk=account.pk))
+        hooks.reject_if_referenced("user", account.pk, account.username)
+        audit.record_config_audit("service_account", account, before, None, actor=actor, now=now)
+        account.delete()
+
+
+def _groups(parsed: ServiceAccountSpec) -> list[Group]:
+    """Returns the groups of the spec. Raises Rejected for unknown names."""
+    groups = [Group.objects.filter(name__iexact=name).first() for name in parsed.groups]
+    raise_all(
+        [
+            Rejected("not_found", NO_SUCH_GROUP(name=name), f"groups[{index}]")
+            for index, (name, group) in enumerate(zip(parsed.groups, groups, strict=True))
+            if group is None
+        ]
+    )
+    return [group for group in groups if group is not None]

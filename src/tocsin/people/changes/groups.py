@@ -9,14 +9,14 @@ from typing import Any
 from django.db.models import Q
 from django.db.models.functions import Lower
 
-from tocsin.access import audit, boundary, config_audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core.config import config_version, settings_store
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, ReasonType
 from tocsin.core.validation.field_errors import raise_all, rejected_at
-from tocsin.people import chat_servers, encrypted_addresses, permissions
-from tocsin.people.changes.specs import GroupSpec
+from tocsin.people import addresses, permissions
+from tocsin.people.changes.users import GroupSpec
 from tocsin.people.models import Group, GroupContact, Membership, User
 from tocsin.people.permissions import Viewer
 from tocsin.people.reasons import NO_SUCH_USER
@@ -48,7 +48,7 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
     Otherwise managers could unmask any user by adding them.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         parsed = GroupSpec.read(spec)
         others = Group.objects.exclude(pk=existing.pk) if existing else Group.objects.all()
         if others.filter(name__iexact=parsed.name).exists():
@@ -64,7 +64,7 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
         _write_members(group, parsed, users, adder)
         _write_contacts(group, parsed, actor)
         after = group_spec(Group.objects.get(pk=group.pk))
-        config_audit.record("group", group, before, after, actor=actor, now=now)
+        audit.record_config_audit("group", group, before, after, actor=actor, now=now)
     return group
 
 
@@ -74,7 +74,7 @@ def show_addresses(group: Group, user: User, *, actor: AuditActor, now: datetime
     The caller checks that the actor sees them. Raises `Rejected("not_found")` if the user is not a member.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         membership = Membership.objects.filter(group=group, user=user).first()
         if membership is None:
             raise Rejected("not_found", _NOT_A_MEMBER(user=Person(user.username, user.pk), group=group.name))
@@ -147,9 +147,9 @@ def _write_contacts(group: Group, parsed: GroupSpec, actor: AuditActor) -> None:
             contact.delete()
     for position, contact_spec in enumerate(parsed.contacts):
         contact = known.get(contact_spec.label.lower()) or GroupContact(group=group)
-        address = encrypted_addresses.restore_masked(contact_spec.address, contact.address)
+        address = addresses.restore_masked(contact_spec.address, contact.address)
         if (contact.channel, contact.address) != (contact_spec.channel, address):
-            chat_servers.require_allowed(contact_spec.channel, address, actor, is_group=True)
+            permissions.require_allowed(contact_spec.channel, address, actor, is_group=True)
         contact.label, contact.channel, contact.address = contact_spec.label, contact_spec.channel, address
         contact.position = position
         contact.save()

@@ -13,17 +13,16 @@ from pydantic import AfterValidator, Field
 from tocsin.access import boundary
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.core.validation import csv_text
+from tocsin.core.validation import text_sanitizing
 from tocsin.core.validation.field_errors import AT_PATH, DUPLICATE, raise_all, rejected_at
-from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
-from tocsin.core.validation.spec_types import Line, ListOf, OneOf
+from tocsin.core.validation.spec import InvalidValue, Line, ListOf, OneOf, Spec, SpecErrors
 from tocsin.people import addresses
 from tocsin.people.changes import groups, users
-from tocsin.people.changes.specs import Email
+from tocsin.people.changes.users import Email
 from tocsin.people.models import Group, User
 from tocsin.people.reasons import NO_SUCH_GROUP
 
@@ -101,7 +100,7 @@ def read_lines(text: str) -> list[InvitationLine]:
 
     Raises Rejected for a text that is neither, without any entry, or with too many.
     """
-    rows = [(number, row) for number, row in enumerate(csv_text.read(text), 1) if any(row)]
+    rows = [(number, row) for number, row in enumerate(text_sanitizing.read(text), 1) if any(row)]
     names = [cell.casefold() for cell in rows[0][1]] if rows else []
     is_csv = bool(names) and not any("@" in name for name in names)
     lines = list(_csv_lines(names, rows[1:]) if is_csv else _pasted_lines(rows))
@@ -129,7 +128,7 @@ def invite(entries: Sequence[Mapping[str, object]], *, time_zone: str, actor: Au
     if len(entries) > MAX_INVITATIONS:
         raise Rejected("too_many", _TOO_MANY(maximum=MAX_INVITATIONS, count=len(entries)))
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         raise_all(
             rejected_at(f"invitations[{one.index}].{one.field}".rstrip("."), _inner(one.rejection), one.rejection.code)
             for one in find_problems(entries)

@@ -14,13 +14,11 @@ from pydantic import Field
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.reasons import Person, Reason, ReasonType
 from tocsin.core.validation.field_errors import DUPLICATE, NOT_AFTER_FROM, rejected_at
-from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors, is_unstorable
-from tocsin.core.validation.spec_types import Moment, Parsed, write_moment
-from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User
-from tocsin.people.name_lookup import find_group
+from tocsin.core.validation.spec import InvalidValue, Moment, Parsed, Spec, SpecErrors, is_unstorable, write_moment
+from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User, find_group
 from tocsin.people.reasons import ABSENCE_REFERENCE, NO_SUCH_GROUP, NO_SUCH_USER
 
 #: Maximum current and future absences of a user.
@@ -108,7 +106,7 @@ def save_absence(
     Raises Rejected, naming the field, for example if it is over or overlaps another of the user's absences ("overlap").
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         parsed = AbsenceSpec.read(spec, zone=user.time_zone)
         if parsed.ends_at <= now:
             raise rejected_at("to", _ENDED())
@@ -125,7 +123,7 @@ def save_absence(
 def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) -> None:
     """Deletes an absence. The user is on call again as scheduled."""
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         _record(absence, absence_spec(absence), None, actor, now)
         absence.delete()
 
@@ -136,7 +134,7 @@ def replace_all(user: User, specs: object, *, actor: AuditActor, now: datetime) 
     Returns False if nothing changed. Raises Rejected, naming the field from `out_of_office` on.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         parsed_specs = AbsenceSpec.read_list(specs, "out_of_office", zone=user.time_zone)
         places = {f"out_of_office[{index}].": parsed for index, parsed in enumerate(parsed_specs)}
         upcoming = {place: parsed for place, parsed in places.items() if parsed.ends_at > now}
@@ -163,7 +161,7 @@ def replace_all(user: User, specs: object, *, actor: AuditActor, now: datetime) 
             before={"out_of_office": before},
             after={"out_of_office": after},
         )
-        config_version.bump()
+        settings_store.bump()
     return True
 
 
@@ -238,4 +236,4 @@ def _record(
         before=before,
         after=after,
     ):
-        config_version.bump()
+        settings_store.bump()

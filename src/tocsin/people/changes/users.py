@@ -6,29 +6,285 @@ A spec has the form of YAML and the API. The caller checks permissions first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 
 from allauth.account.models import EmailAddress
+from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db.models import Max, Q, QuerySet
 from django.db.models.functions import Lower
+from pydantic import AfterValidator, Field, ValidationInfo
 
-from tocsin.access import audit, boundary, setup_link
+from tocsin.access import audit, boundary, tokens
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
-from tocsin.core import object_hooks
-from tocsin.core.config import config_version, settings_store
+from tocsin.core import hooks
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Person, ReasonType, as_reason, translatable
-from tocsin.core.validation import durations
-from tocsin.core.validation.field_errors import raise_all
-from tocsin.core.validation.spec import SpecErrors
-from tocsin.people import chat_servers, encrypted_addresses, notification_rules, sessions, sign_in_rules
-from tocsin.people.changes import reminder_rules
-from tocsin.people.changes.specs import ContactSpec, UserSpec
+from tocsin.core.validation import field_errors
+from tocsin.core.validation.field_errors import NOT_A_CHOICE, raise_all, rejected_at
+from tocsin.core.validation.spec import (
+    Duration,
+    InvalidValue,
+    Line,
+    ListOf,
+    Name,
+    OneOf,
+    Spec,
+    SpecErrors,
+    TimeZone,
+    at_most,
+    list_of_choices,
+    reading_context,
+)
+from tocsin.core.validation.text_sanitizing import fold_login
+from tocsin.people import addresses, notification_rules, permissions, sign_in_rules
+from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import ContactMethod, User, accepts_code
+from tocsin.people.notification_rules import NotificationRules, RepeatSpec, RuleDelay
+from tocsin.people.reasons import NO_SUCH_CONTACT_METHOD
+
+# ---------- specs
+# Users, contact methods and groups as YAML, the API and forms write them. The commands resolve names.
+
+
+MAX_CLIENTS = 100
+
+_OBSERVERS_ONLY = ReasonType("user.clients_of_observers_only", "are possible with the role observer only.")
+
+LANGUAGES = tuple(code for code, _name in settings.LANGUAGES)
+
+
+def _email(text: str) -> str:
+    try:
+        # Lower case, as django-allauth stores and looks up addresses.
+        return fold_login(addresses.email(text))
+    except Rejected as rejection:
+        raise InvalidValue(rejection.reason, rejection.code) from None
+
+
+def _channel(text: str) -> str:
+    if text not in addresses.channels():
+        raise InvalidValue(addresses.unknown_channel(text), "unknown_channel")
+    return text
+
+
+def _address(text: str, info: ValidationInfo) -> str:
+    channel = info.data["channel"]
+    try:
+        return addresses.validate_address(channel, text) if channel else text
+    except Rejected as rejection:
+        raise InvalidValue(rejection.reason, rejection.code) from None
+
+
+Email = Annotated[str, Field(min_length=1, max_length=254), AfterValidator(_email)]
+
+#: The name of a user.
+Username = Annotated[str, Field(min_length=1, max_length=200)]
+
+ContactLabel = Annotated[Line, Field(min_length=1, max_length=100)]
+
+Channel = Annotated[str, Field(min_length=1, max_length=20), AfterValidator(_channel)]
+
+#: An address in the form of the channel, which is read before it.
+Address = Annotated[str, Field(min_length=1, max_length=addresses.MAX_ADDRESS_CHARS), AfterValidator(_address)]
+
+
+class ContactSpec(Spec):
+    """One contact method."""
+
+    label: ContactLabel = Field(description="Name of the contact method, unique for its user.")
+    channel: Channel = Field(description="Channel: `email`, `sms`, `voice`, `push`, `ntfy`, or a chat service.")
+    address: Address = Field(
+        description="Address in the form of the channel, such as a phone number with country code."
+    )
+    repeat: RepeatSpec = Field(default=RepeatSpec(), description="Repeats of a page.")
+    wait: RuleDelay = Field(default=timedelta(), description="Delay after the escalation step.")
+    is_enabled: bool = Field(default=True, alias="enabled", description="Whether the contact method is used.")
+
+
+#: The name of a client, as alerts have it; case does not matter.
+ClientName = Annotated[Line, Field(min_length=1, max_length=200)]
+
+
+class UserSpec(Spec):
+    """A user. Without `contact_methods`, `notification_rules` or `language`, these stay unchanged."""
+
+    notification_rules: NotificationRules | None = Field(
+        default=None, description="When and by which contact methods the user is paged. Default: unchanged."
+    )
+    username: Name = Field(description="Unique name, for sign-in and references.")
+    name: Line = Field(default="", max_length=200, description="Full name, shown to other users.")
+    email: Email = Field(description="Email address, for sign-in and password resets.")
+    role: Annotated[Role, OneOf()] = Field(
+        default=Role.RESPONDER, description="Role, which decides what the user may do."
+    )
+    time_zone: TimeZone | None = Field(
+        default=None, description="Time zone of the user. Default: the setting `time_zone`."
+    )
+    is_active: bool = Field(default=True, alias="active", description="Whether the user can sign in and is paged.")
+    is_break_glass: bool | None = Field(
+        default=None,
+        alias="break_glass",
+        description="Whether the user may sign in with a password even if only single sign-on is allowed. Default: "
+        "unchanged.",
+    )
+    language: Annotated[str, OneOf(("", *LANGUAGES))] | None = Field(
+        default=None,
+        description="Language of the web interface and of messages; empty: that of the browser. Default: unchanged.",
+    )
+    clients: ListOf[ClientName] = Field(
+        default=(),
+        max_length=MAX_CLIENTS,
+        description="Makes an observer a client observer, who sees the alerts and reports of these clients only.",
+    )
+    contact_methods: ListOf[ContactSpec] | None = Field(
+        default=None,
+        description="Contact methods, in the order of use. Default: unchanged; a new user gets one by email.",
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        errors.add_duplicates("contact_methods", (method.label for method in self.contact_methods or ()))
+        if self.clients and self.role is not Role.OBSERVER:
+            errors.add("clients", _OBSERVERS_ONLY())
+
+
+_MemberRoles = Annotated[
+    tuple[MemberRole, ...],
+    list_of_choices(MemberRole),
+    AfterValidator(lambda roles: tuple(role for role in MemberRole if role in roles)),
+]
+
+
+#: A role in a group. Nobody administers a single group; empty: the user's own role.
+GroupRole = Annotated[str, OneOf(("", Role.RESPONDER, Role.MANAGER))]
+
+
+class MemberSpec(Spec):
+    """A member of a group."""
+
+    user: Username = Field(description="Username of the member.")
+    role: GroupRole | None = Field(
+        default=None, description="Role for this group's objects, if higher than the user's own. Default: unchanged."
+    )
+    roles: _MemberRoles = Field(default=(), description="On-call roles of the member, where no schedule applies.")
+
+
+class GroupContactSpec(Spec):
+    """A contact of a whole group."""
+
+    label: ContactLabel = Field(description="Name of the contact, unique in its group.")
+    channel: Channel = Field(description="Channel of the address.")
+    address: Address = Field(description="Address in the form of the channel.")
+
+
+class GroupSpec(Spec):
+    """A group of users who are paged together."""
+
+    name: Name
+    description: str = Field(default="", max_length=2000, description="Description, shown to users.")
+    time_zone: TimeZone | None = Field(
+        default=None, description="Time zone of the group. Default: the setting `time_zone`."
+    )
+    members: ListOf[MemberSpec] = Field(default=(), description="Members, in the order in which they are paged.")
+    contacts: ListOf[GroupContactSpec] = Field(default=(), description="Addresses of the whole group.")
+
+    def check(self, errors: SpecErrors) -> None:
+        errors.add_duplicates("contacts", (contact.label for contact in self.contacts))
+        errors.add_duplicates("members", (member.user for member in self.members))
+
+
+# ---------- reminder rules
+# Shift reminders: how long before a shift, and by which contact method. A user has at most three.
+
+
+MAX_REMINDERS = 3
+MAX_LEAD_TIME = timedelta(days=30)
+
+_TOO_MANY = ReasonType(
+    "reminder.too_many", "a user can have at most {count} reminder.", "a user can have at most {count} reminders."
+)
+_TWICE = ReasonType("reminder.duplicate", "the same reminder is listed twice.")
+_NEEDS_LEAD_TIME = ReasonType("reminder.needs_lead_time", "must be at least 1m before the shift, such as 1h.")
+
+
+def _lead_time(duration: timedelta) -> timedelta:
+    if duration < timedelta(minutes=1):
+        raise InvalidValue(_NEEDS_LEAD_TIME(), "missing")
+    return duration
+
+
+def _known_label(label: str, info: ValidationInfo) -> str:
+    """Returns the label as its contact method has it."""
+    labels = reading_context(info).get("labels")
+    if labels is None or not label:
+        return label
+    if label.casefold() not in labels:
+        raise InvalidValue(NO_SUCH_CONTACT_METHOD(label=label), "not_found")
+    return str(labels[label.casefold()])
+
+
+class ReminderSpec(Spec):
+    """A reminder of a shift. With `labels` as context, by its case-folded name, the contact method must exist."""
+
+    lead_time: Annotated[Duration, at_most(MAX_LEAD_TIME), AfterValidator(_lead_time)] = Field(
+        alias="before", description="How long before the shift the reminder is sent."
+    )
+    contact_label: Annotated[str, Field(max_length=200), AfterValidator(_known_label)] = Field(
+        "", alias="by", description="Label of the contact method. Default: email to the account's address."
+    )
+
+
+def load_rules(stored: Any) -> tuple[ReminderSpec, ...]:
+    """Returns the rules from their stored form, which is the form that users write."""
+    return ReminderSpec.read_list(stored, "reminders")
+
+
+def rename_method(stored: Any, old: str, new: str | None) -> list[dict[str, str]]:
+    """Returns the stored rules after a method was relabelled, or deleted (`new` is None), which falls back
+    to e-mail."""
+    rules = [
+        rule.model_copy(update={"contact_label": new or ""})
+        if rule.contact_label.casefold() == old.casefold()
+        else rule
+        for rule in load_rules(stored)
+    ]
+    return [rule.written() for rule in dict.fromkeys(rules)]
+
+
+def replace_all(user: User, value: object, *, actor: AuditActor, now: datetime) -> bool:
+    """Replaces the user's reminders with a list of specs. Returns False if nothing changed.
+
+    Raises Rejected, naming the field from `reminders` on.
+    """
+    with boundary.command():
+        settings_store.lock()
+        labels = {m.label.casefold(): m.label for m in ContactMethod.objects.filter(user=user)}
+        rules = ReminderSpec.read_list(value, "reminders", labels=labels)
+        if len(rules) > MAX_REMINDERS:
+            raise rejected_at("reminders", _TOO_MANY(count=MAX_REMINDERS))
+        stored = [rule.written() for rule in sorted(rules, key=lambda rule: -rule.lead_time)]
+        if len({(rule.lead_time, rule.contact_label) for rule in rules}) < len(rules):
+            raise rejected_at("reminders", _TWICE())
+        current = User.objects.get(pk=user.pk).reminders
+        if current == stored:
+            return False
+        User.objects.filter(pk=user.pk).update(reminders=stored)
+        audit.record_change(
+            actor,
+            now=now,
+            object_type="user",
+            object_id=user.pk,
+            object_name=user.username,
+            before={"reminders": current},
+            after={"reminders": stored},
+        )
+        settings_store.bump()
+    return True
+
 
 #: Label of the first contact method of a user created without any.
 FIRST_LABEL = "Email-Official"
@@ -84,9 +340,9 @@ def contact_method_spec(method: ContactMethod) -> dict[str, Any]:
     """Returns the contact method in the form of YAML and the API."""
     spec: dict[str, Any] = {"label": method.label, "channel": method.channel, "address": method.address}
     if method.wait:
-        spec["wait"] = durations.write(method.wait)
+        spec["wait"] = field_errors.write(method.wait)
     if method.repeat_times:
-        spec["repeat"] = {"times": method.repeat_times, "every": durations.write(method.repeat_every)}
+        spec["repeat"] = {"times": method.repeat_times, "every": field_errors.write(method.repeat_every)}
     if not method.is_enabled:
         spec["enabled"] = False
     return spec
@@ -108,7 +364,7 @@ def save_user(
     field: for invalid values, a username or e-mail address in use, and the last administrator.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         parsed = validate_user(spec, existing=existing, password=password)
         before = user_spec(existing) if existing else None
         user = existing or User()
@@ -125,7 +381,7 @@ def save_user(
         _write_notification_rules(user, parsed)
         _write_email(user, is_verified=actor.via in _TRUSTED)
         if parsed.role is Role.ADMIN and parsed.is_active:
-            setup_link.revoke_all()
+            tokens.revoke_all()
         _record(user, before, actor, now)
         if password is not None and existing:
             audit.record(
@@ -148,7 +404,7 @@ def change_own(
     Rejected as `save_user` does, or "not_found" if the user was deleted.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         current = User.objects.filter(pk=user.pk).first()
         if current is None:
             raise Rejected("not_found", _DELETED())
@@ -188,10 +444,10 @@ def create_first_administrator(
     `save_user`.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         if has_administrator():
             raise Rejected("setup_done", _SETUP_DONE())
-        setup_link.consume(token)
+        tokens.consume(token)
         actor = AuditActor(None, translatable("set-up link"), "web", address)
         return save_user({**spec, "role": Role.ADMIN, "active": True}, actor=actor, now=now, password=password)
 
@@ -209,21 +465,21 @@ def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
     references them, and "last_administrator".
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         _reject_last_administrator(user)
         sign_in_rules.reject_last_break_glass(user)
         before, user_id, email = user_spec(user), user.pk, user.email
-        object_hooks.run_deletion_hooks("user", user_id)
+        hooks.run_deletion_hooks("user", user_id)
         # The last of the locks. A concurrent assignment of an alert to this user waits for this transaction and is then
         # rejected. Otherwise the alert would belong to a missing user and page nobody.
         list(User.objects.select_for_update().filter(pk=user_id))
-        object_hooks.reject_if_referenced("user", user_id, user.username)
+        hooks.reject_if_referenced("user", user_id, user.username)
         user.delete()
         audit.record_change(
             actor, now=now, object_type="user", object_id=user_id, object_name=user.username, before=before, after=None
         )
         audit.erase_person("user", user_id, email=email, replacement=user.username, actor=actor, now=now)
-        config_version.bump()
+        settings_store.bump()
 
 
 def save_contact_method(
@@ -235,7 +491,7 @@ def save_contact_method(
     Raises Rejected, naming the field.
     """
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         parsed = ContactSpec.read(spec)
         others = user.contact_methods.exclude(pk=existing.pk) if existing else user.contact_methods.all()
         if others.filter(label__iexact=parsed.label).exists():
@@ -246,7 +502,7 @@ def save_contact_method(
         old_label, old_target = method.label, (method.channel, method.address)
         _write_contact_method(method, parsed, actor, needs_code=user.role != Role.ADMIN or actor.user_id != user.pk)
         if (method.channel, method.address) != old_target:
-            chat_servers.require_allowed(method.channel, method.address, actor, is_group=False)
+            permissions.require_allowed(method.channel, method.address, actor, is_group=False)
         if existing:
             _relabel(user, old_label, method.label)
         _record(user, before, actor, now)
@@ -256,7 +512,7 @@ def save_contact_method(
 def delete_contact_method(method: ContactMethod, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a contact method."""
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         user = method.user
         before = user_spec(user)
         method.delete()
@@ -307,7 +563,7 @@ def _write_user(user: User, parsed: UserSpec, password: str | None) -> None:
     # Writes only these columns, so that a password changed since the user was read is kept.
     user.save(update_fields=[*_SPEC_COLUMNS, *(["password"] if password is not None else [])])
     if not user.is_active:
-        sessions.end_all(user)
+        sign_in_rules.end_all(user)
 
 
 def _write_contact_methods(
@@ -319,7 +575,7 @@ def _write_contact_methods(
     for label, method in known.items():
         if label not in kept_labels:
             method.delete()
-            user.reminders = reminder_rules.rename_method(user.reminders, label, None)
+            user.reminders = rename_method(user.reminders, label, None)
             user.save(update_fields=["reminders"])
     for position, contact_spec in enumerate(contact_specs):
         method = known.get(contact_spec.label.lower()) or ContactMethod(user=user)
@@ -341,7 +597,7 @@ def _write_contact_method(
     command line are trusted.
     """
     is_trusted = actor.via in _TRUSTED
-    channel, address = contact_spec.channel, encrypted_addresses.restore_masked(contact_spec.address, method.address)
+    channel, address = contact_spec.channel, addresses.restore_masked(contact_spec.address, method.address)
     if (method.channel, method.address) != (channel, address):
         is_login = channel == "email" and address.lower() == method.user.email.lower()
         in_use = _in_use(method, channel, address)
@@ -381,14 +637,14 @@ def _relabel(user: User, old: str, new: str | None) -> None:
     current.notification_rules = notification_rules.write(
         notification_rules.rename_method(notification_rules.load(current.notification_rules), old, new)
     )
-    current.reminders = reminder_rules.rename_method(current.reminders, old, new)
+    current.reminders = rename_method(current.reminders, old, new)
     current.save(update_fields=["notification_rules", "reminders"])
 
 
 def move_contact_method(method: ContactMethod, offset: int, *, actor: AuditActor, now: datetime) -> None:
     """Moves a contact method up (negative `offset`) or down in the user's order."""
     with boundary.command():
-        config_version.lock()
+        settings_store.lock()
         user = method.user
         before = user_spec(user)
         order = list(ContactMethod.objects.filter(user=user))
@@ -420,5 +676,34 @@ def _record(user: User, before: dict[str, Any] | None, actor: AuditActor, now: d
     if audit.record_change(
         actor, now=now, object_type="user", object_id=user.pk, object_name=user.username, before=before, after=after
     ):
-        config_version.bump()
-        object_hooks.run_change_hooks("user", user.pk, now)
+        settings_store.bump()
+        hooks.run_change_hooks("user", user.pk, now)
+
+
+# ---------- preferences
+# A user's own preferences: display name, time zone, language and theme.
+
+
+THEMES = ("light", "dark")
+
+
+def preferences_spec(user: User) -> dict[str, Any]:
+    """Returns the user's preferences in the form of the API."""
+    return {"name": user.name, "time_zone": user.time_zone, "language": user.language, "theme": user.theme}
+
+
+def change(user: User, values: Mapping[str, Any], *, actor: AuditActor, now: datetime) -> User:
+    """Changes the preferences in `values`; None resets one to its default. Raises Rejected, naming the field."""
+    theme = (values["theme"] or "") if "theme" in values else user.theme
+    if theme and theme not in THEMES:
+        raise rejected_at("theme", NOT_A_CHOICE(value=str(theme), choices=tuple(THEMES)))
+    changes = {key: value for key, value in values.items() if key != "theme"}
+    if changes.get("language", "") is None:
+        # A missing language would leave it unchanged.
+        changes["language"] = ""
+    with boundary.command():
+        saved = change_own(user, changes, actor=actor, now=now)
+        # The theme is private, and no configuration, so it is not in the audit log.
+        User.objects.filter(pk=saved.pk).update(theme=theme)
+    saved.theme = theme
+    return saved

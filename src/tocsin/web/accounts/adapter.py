@@ -29,10 +29,9 @@ from tocsin.core.errors import TocsinError
 from tocsin.identity.models import IdentityProvider
 from tocsin.people.models import User
 from tocsin.people.sign_in_rules import requires_single_sign_on
-from tocsin.web.accounts import attempts
-from tocsin.web.accounts.devices import device_of, remember
-from tocsin.web.accounts.passwords import find_account, typed_name
-from tocsin.web.accounts.sign_in_session import begin_session
+from tocsin.web.accounts import signin
+from tocsin.web.accounts.session_store import begin_session
+from tocsin.web.accounts.signin import device_of, find_account, remember, typed_name
 from tocsin.web.http.request import address_of, moment_of
 
 log = logging.getLogger(__name__)
@@ -137,10 +136,10 @@ class AccountAdapter(DefaultAccountAdapter):
         user = find_account(name)
         typed_usage = None
         if device_of(request, user) is None:
-            typed_usage = attempts.count_typed(request, name)
+            typed_usage = signin.count_typed(request, name)
             if typed_usage is None:
                 raise self.validation_error("too_many_login_attempts")
-        account_usage = attempts.count(request, user, name)
+        account_usage = signin.count(request, user, name)
         if account_usage is None:
             if typed_usage is None:
                 raise self.validation_error("too_many_login_attempts")

@@ -2,26 +2,97 @@
 
 from __future__ import annotations
 
+import hashlib
+from datetime import datetime, timedelta
+
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.password_validation import validate_password
+from django.core import signing
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from tocsin.access import setup_link
+from tocsin.access import tokens
+from tocsin.access.audit import AuditActor
+from tocsin.core.config import environment, settings_store
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
 from tocsin.people.changes import users
 from tocsin.people.models import User
-from tocsin.web.accounts import invitation
-from tocsin.web.accounts.adapter import AccountAdapter
-from tocsin.web.accounts.devices import remember
-from tocsin.web.accounts.forms import SetupForm, WelcomeForm
+from tocsin.people.sign_in_rules import may_use_password
+from tocsin.web.accounts.adapter import AccountAdapter, public_url
+from tocsin.web.accounts.signin import SetupForm, WelcomeForm, remember
 from tocsin.web.http.request import address_of
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
+
+# ---------- invitation
+# The invitation link with which a new user chooses a password: signed, valid for seven days, and usable once.
+
+
+VALIDITY = timedelta(days=7)
+
+#: Rejection code of an expired, used or invalid link.
+INVALID_LINK_CODE = "invitation_over"
+
+_SALT = "tocsin.invitation"
+
+
+def link(user: User) -> str:
+    """Return the absolute URL at which `user` chooses a password, or signs in by an identity provider."""
+    if not may_use_password(user):
+        return public_url(reverse("account_login"))
+    token = signing.dumps([user.pk, _stamp(user)], salt=_SALT)
+    return public_url(reverse("welcome", kwargs={"token": token}))
+
+
+def find_user(token: str) -> User:
+    """Return the user of a link. Raises Rejected("invitation_over") if it is expired, used or invalid."""
+    try:
+        user_id, stamp = signing.loads(token, salt=_SALT, max_age=VALIDITY)
+    except (signing.BadSignature, ValueError, TypeError):
+        raise Rejected(INVALID_LINK_CODE, as_reason(_("This link is invalid or has expired."))) from None
+    user = User.objects.filter(pk=user_id, is_active=True).first()
+    # A user with a password has signed in before; accepting the link would bypass the second factor.
+    if user is None or user.has_usable_password() or stamp != _stamp(user) or not may_use_password(user):
+        raise Rejected(INVALID_LINK_CODE, as_reason(_("This link has already been used.")))
+    return user
+
+
+def accept(token: str, *, password: str, time_zone: str, address: str | None, now: datetime) -> User:
+    """Use the link: set the password and time zone. Of two concurrent uses the first succeeds.
+
+    Raises Rejected as `user_of` does, or for an invalid password or time zone.
+    """
+    with transaction.atomic():
+        settings_store.lock()
+        user = find_user(token)
+        actor = AuditActor.from_user(user, "web", address, limits=None)
+        return users.change_own(user, {"time_zone": time_zone}, actor=actor, now=now, password=password)
+
+
+def send(user: User, inviter: User) -> None:
+    """E-mail the invitation link. Raises the provider's error."""
+    context = {
+        "user": user,
+        "inviter": inviter,
+        "link": link(user),
+        "has_password": may_use_password(user),
+        "public_url": environment.current().public_url,
+    }
+    AccountAdapter().render_mail("account/email/invitation", user.email, context).send()
+
+
+def _stamp(user: User) -> str:
+    """Return a digest that changes when a password is set, the e-mail address changes, or the sessions are ended."""
+    text = f"{user.pk} {user.email.lower()} {user.password} {user.session_stamp}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @login_not_required
@@ -30,7 +101,7 @@ from tocsin.web.ui.forms import offer_own_zone, show_rejection
 @require_http_methods(["GET", "HEAD", "POST"])
 def setup(request: HttpRequest, token: str) -> HttpResponse:
     """Create the first administrator. Works only once."""
-    if users.has_administrator() or not setup_link.is_valid(token):
+    if users.has_administrator() or not tokens.is_valid(token):
         return render(request, "account/setup_expired.html", status=410)
     form = SetupForm(request.POST or None)
     offer_own_zone(form)
@@ -55,9 +126,9 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
 @sensitive_post_parameters("password")
 @require_http_methods(["GET", "HEAD", "POST"])
 def welcome(request: HttpRequest, token: str) -> HttpResponse:
-    """Let an invited user choose a password, sign the user in, and lead on to the phone (`web.me.onboarding`)."""
+    """Let an invited user choose a password, sign the user in, and lead on to the phone (`web.me.contact_methods`)."""
     try:
-        user = invitation.find_user(token)
+        user = find_user(token)
         form = WelcomeForm(request.POST or None, initial={"time_zone": user.time_zone})
         offer_own_zone(form)
         if (
@@ -81,9 +152,9 @@ def _accept_invitation(form: WelcomeForm, user: User, token: str, request: HttpR
         return None
     zone, address = form.cleaned_data["time_zone"], address_of(request)
     try:
-        return invitation.accept(token, password=password, time_zone=zone, address=address, now=clock.now())
+        return accept(token, password=password, time_zone=zone, address=address, now=clock.now())
     except Rejected as rejected:
-        if rejected.code == invitation.INVALID_LINK_CODE:
+        if rejected.code == INVALID_LINK_CODE:
             raise
         show_rejection(form, rejected)
         return None

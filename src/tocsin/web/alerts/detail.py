@@ -2,40 +2,143 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
 from django.http import Http404, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Permission
+from tocsin.access import boundary
+from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
 from tocsin.alerts import service
 from tocsin.alerts.commands import COMMAND_CLASSES, Actor, Assign, BaseCommand, Command, Hold, Reply
+from tocsin.alerts.lifecycle import UNDO_WINDOW
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
+from tocsin.alerts.service import VisibleAlert, find_alerts
 from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, AlertStatus, CommandChannel, CommandKind, EventKind
-from tocsin.alerts.undo import UNDO_WINDOW
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_moment
 from tocsin.core.reasons import as_reason
-from tocsin.core.validation import durations, text_sanitizing
+from tocsin.core.validation import field_errors, text_sanitizing
+from tocsin.escalation.actions import why_not_paged
+from tocsin.escalation.models import EscalationRun
+from tocsin.escalation.policy import references
+from tocsin.escalation.run import run_store
 from tocsin.inbound.models import GroupMember
-from tocsin.outbound.writeback import alert_ticket
-from tocsin.people.models import User
+from tocsin.notify.inbound import responder_actions
+from tocsin.notify.text import signed_links
+from tocsin.notify.text.signed_links import LinkSubject
+from tocsin.oncall import loader
+from tocsin.outbound import writeback
+from tocsin.people import permissions
+from tocsin.people.models import ContactMethod, Membership, OutOfOffice, User
 from tocsin.people.permissions import Viewer
-from tocsin.web.alerts import assignees, next_action, sla, timeline
-from tocsin.web.http.authorization import alert_actor, may_respond, require_response, requires
-from tocsin.web.http.objects import find_visible_alert
-from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.outbound import alert_sync_status
+from tocsin.resources import visibility
+from tocsin.web import outbound
+from tocsin.web.alerts import queries, timeline
+from tocsin.web.alerts.views import done_text
+from tocsin.web.http.middleware import zone
+from tocsin.web.http.request import (
+    SignedInRequest,
+    alert_actor,
+    find_visible_alert,
+    may_respond,
+    render_view,
+    require_response,
+    requires,
+)
 from tocsin.web.ui.richtext import is_long, safe_html
+from tocsin.workflows import views
 from tocsin.workflows.states import SlaMoment
-from tocsin.workflows.views import buttons
+
+# ---------- assignees
+# The people to whom an alert can be assigned: who is on call first, then their groups, then everybody else.
+
+
+_RESPONDERS = [role for role in Role if permission_scope(role, Permission.RESPOND) is not PermissionScope.NONE]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignee:
+    """A user with what to know before paging them, such as "Ann (on call, email only)"."""
+
+    user_id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssigneeGroup:
+    """A heading of the list."""
+
+    label: str
+    people: tuple[Assignee, ...]
+
+
+def assignees_of(alert_id: int, viewer_id: int, now: datetime) -> list[AssigneeGroup]:
+    """Return the users who may respond: on call, members of the alert's groups, everybody else. Always three groups."""
+    on_call, members, group_ids = _people_of_alert(alert_id, now)
+    # A membership may make an observer a responder in its group.
+    elevated = Membership.objects.filter(group__in=group_ids, role__in=_RESPONDERS).values("user")
+    responders = User.objects.filter(Q(role__in=_RESPONDERS) | Q(pk__in=elevated), is_active=True, clients=[])
+    users = {user.pk: user for user in responders.exclude(pk=viewer_id).order_by("name", "username")}
+    absent = set(OutOfOffice.objects.filter(starts_at__lte=now, ends_at__gt=now).values_list("user_id", flat=True))
+    methods = ContactMethod.objects.filter(is_enabled=True, awaits_code=False)
+    channels: dict[int, set[str]] = {}
+    for user_id, channel in methods.values_list("user_id", "channel"):
+        channels.setdefault(user_id, set()).add(channel)
+
+    def describe(user_id: int) -> Assignee:
+        notes = [
+            note
+            for note, applies in (
+                (_("on call"), user_id in on_call),
+                (_("out of office"), user_id in absent),
+                (_("no contact method"), not channels.get(user_id)),
+                (_("email only"), channels.get(user_id) == {"email"}),
+            )
+            if applies
+        ]
+        name = users[user_id].display_name
+        return Assignee(user_id, f"{name} ({', '.join(notes)})" if notes else name)
+
+    first = [user_id for user_id in on_call if user_id in users]
+    second = [user_id for user_id in users if user_id in members and user_id not in on_call]
+    rest = [user_id for user_id in users if user_id not in members and user_id not in on_call]
+    return [
+        AssigneeGroup(label, tuple(describe(user_id) for user_id in ids))
+        for label, ids in ((_("On call"), first), (_("Group members"), second), (_("Others"), rest))
+    ]
+
+
+def _people_of_alert(alert_id: int, now: datetime) -> tuple[list[int], set[int], set[int]]:
+    """Return who is on call in the groups of the alert's escalation, in order, all members of these groups, and the
+    groups."""
+    run = EscalationRun.objects.filter(alert=alert_id).order_by("-pk").first()
+    if run is None:
+        return [], set(), set()
+    with database.transaction() as connection:
+        plans = run_store.load_plans(connection, {run.version_id})
+        group_ids = set(run.recipient_groups)
+        if (plan := plans.get(run.version_id)) is not None:
+            group_ids |= references(plan).groups
+        roles = loader.on_call(connection, group_ids, now)
+    on_call = [person.user_id for group_id in sorted(roles) for person in roles[group_id]]
+    members = Membership.objects.filter(group__in=group_ids).values_list("user_id", flat=True)
+    return list(dict.fromkeys(on_call)), set(members), group_ids
+
 
 #: Custom fields with a fixed position, in this order; all other fields follow.
 _KNOWN_CUSTOM = ("ticket_type", "category", "respond_by", "fix_by")
@@ -149,7 +252,7 @@ def _until(request: SignedInRequest) -> datetime:
         if moment is None:
             raise Rejected("invalid", as_reason(_("Enter an end date and time.")), "until")
         return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
-    return request.now + durations.parse(request.POST.get("for", ""), "for")
+    return request.now + field_errors.parse(request.POST.get("for", ""), "for")
 
 
 def _moment(text: str) -> datetime | None:
@@ -168,7 +271,7 @@ def alert_context(request: SignedInRequest, number: int, user: User, viewer: Vie
         alert, request.now, timeline.MAX_ENTRIES if "all" in request.GET else timeline.INITIAL_ENTRIES
     )
     acknowledgements = list(Acknowledgement.objects.filter(alert=alert).select_related("user").order_by("at"))
-    sla_moments = sla.load_moments([alert]).get(alert.pk, {})
+    sla_moments = queries.load_moments([alert]).get(alert.pk, {})
     text = alert.long_text or alert.short_text
     custom = dict(alert.custom)
     vip = str(custom.pop("vip", "")).lower() in ("true", "1", "yes", "vip")
@@ -177,26 +280,26 @@ def alert_context(request: SignedInRequest, number: int, user: User, viewer: Vie
         "is_active": alert.status in ACTIVE,
         "may_act": may_respond(viewer, found),
         "joined": list(GroupMember.objects.filter(alert=alert.pk).order_by("-joined_at")[:50]),
-        "unsent": alert_sync_status.unsent(alert.pk),
-        "ticket": alert_ticket.ticket_of_alert(alert),
-        "buttons": buttons.available_buttons(found, request.now),
-        "workflow_runs": buttons.workflow_history(found),
+        "unsent": outbound.unsent(alert.pk),
+        "ticket": writeback.ticket_of_alert(alert),
+        "buttons": views.available_buttons(found, request.now),
+        "workflow_runs": views.workflow_history(found),
         "is_acknowledged": bool(acknowledgements) and alert.status == AlertStatus.OPEN,
         "acknowledgements": acknowledgements,
         "is_mine": alert.owner_id == user.pk,
         "i_acknowledged": any(entry.user_id == user.pk for entry in acknowledgements),
         "can_acknowledge": _can_acknowledge(alert, user, acknowledgements),
-        "has_reminder": next_action.has_pending_reminder(alert, user.pk),
+        "has_reminder": queries.has_pending_reminder(alert, user.pk),
         "description": safe_html(text) if text.strip() and text.strip() != alert.subject else "",
         "is_long": is_long(text),
         "vip": vip,
         # Shown to every user who may see the alert: the number belongs to the requester of the ticket, not to a user.
         "phone": alert.requester_phone,
         "facts": _facts(alert, custom, sla_moments),
-        "sla_target": sla.next_target(alert, sla_moments, bool(acknowledgements), request.now)
+        "sla_target": queries.next_target(alert, sla_moments, bool(acknowledgements), request.now)
         if alert.status in ACTIVE
         else None,
-        "next": next_action.next_action_of(alert, request.now),
+        "next": queries.next_action_of(alert, request.now),
         "entries": alert_timeline.entries,
         "is_cut": alert_timeline.is_cut,
         "may_show_all": "all" not in request.GET,
@@ -208,7 +311,7 @@ def alert_context(request: SignedInRequest, number: int, user: User, viewer: Vie
         "can_reopen": alert.status in (AlertStatus.CLOSED, AlertStatus.CANCELLED)
         and alert.closed_at is not None
         and request.now - alert.closed_at < timedelta(hours=24),
-        "assignees": assignees.assignees_of(alert.pk, user.pk, request.now),
+        "assignees": assignees_of(alert.pk, user.pk, request.now),
         "snooze_choices": (("30m", _("30 minutes")), ("1h", _("1 hour")), ("4h", _("4 hours")), ("1d", _("1 day"))),
     }
 
@@ -218,11 +321,11 @@ def _can_acknowledge(alert: Alert, user: User, acknowledgements: list[Acknowledg
     if any(entry.user_id == user.pk for entry in acknowledgements):
         return False
     return alert.status == AlertStatus.OPEN or (
-        alert.status == AlertStatus.ASSIGNED and alert.owner_id == user.pk and next_action.awaits_acceptance(alert)
+        alert.status == AlertStatus.ASSIGNED and alert.owner_id == user.pk and queries.awaits_acceptance(alert)
     )
 
 
-def _facts(alert: Alert, custom: dict[str, Any], sla_moments: sla.SlaMoments) -> list[tuple[str, str]]:
+def _facts(alert: Alert, custom: dict[str, Any], sla_moments: queries.SlaMoments) -> list[tuple[str, str]]:
     """Return (label, value) of the ticket's fields that are not empty. Times are in the reader's zone."""
     place = ", ".join(part for part in (alert.client, alert.site) if part)
     facts = [
@@ -264,3 +367,120 @@ def _undo_until(alert: Alert, user: User, now: datetime) -> datetime | None:
         return None
     until = last.at + UNDO_WINDOW
     return until if until > now else None
+
+
+# ---------- signed link
+# The signed links in messages: an alert with one button per action, or all alerts that paged the user. No sign-in.
+#
+# A GET never changes anything, so link scanners are harmless. A POST acts as the user for whom the link was signed.
+
+
+#: Commands available through the link. All others require signing in.
+LINK_COMMANDS = (
+    CommandKind.ACKNOWLEDGE,
+    CommandKind.ASSIGN,
+    CommandKind.ESCALATE,
+    CommandKind.HOLD,
+    CommandKind.REPLY,
+    CommandKind.CLOSE,
+    CommandKind.UNDO,
+)
+
+
+@login_not_required
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def signed_link(request: SignedInRequest, token: str) -> HttpResponse:
+    """Render the alert, or run the posted command."""
+    try:
+        alert_id, user_id = _verify(token, request.now)
+    except Rejected as rejected:
+        expired = {"reason": rejected.reason.localized(), "unsaved_text": typed_text(request)}
+        return render(request, "alerts/link_expired.html", expired, status=410)
+    user = User.objects.filter(pk=user_id, is_active=True).first()
+    if user is None:
+        return render(request, "alerts/link_expired.html", {"reason": "", "may_not_act": True}, status=403)
+    boundary.enter(visibility.boundary_of_user(user))
+    viewer = permissions.viewer(user, None)
+    if alert_id is None:
+        with timezone.override(zone(user.time_zone)):
+            return _all_that_paged(request, token, user, viewer)
+    with database.transaction() as connection:
+        number = responder_actions.resolve_merged(connection, alert_id)
+    try:
+        alert = require_response(viewer, find_visible_alert(number))
+    except PermissionDenied:
+        return render(request, "alerts/link_expired.html", {"reason": "", "may_not_act": True}, status=403)
+    with timezone.override(zone(user.time_zone)):
+        if request.method == "POST":
+            _act(request, alert, user)
+            return redirect("signed_link", token)
+        context = {**alert_context(request, number, user, viewer), "person": user, "token": token, "hide_nav": True}
+        # The link shows only people of the alert's groups, not the whole directory.
+        context["assignees"] = context["assignees"][:2]
+        context["merged"] = alert_id if alert_id != number else None
+        return render(request, "alerts/signed_link.html", context)
+
+
+def _verify(token: str, now: datetime) -> tuple[int | None, int]:
+    """Returns the alert and the user of a token; no alert in the link of several. Raises Rejected."""
+    try:
+        return signed_links.verify(token, now)
+    except Rejected as rejected:
+        if rejected.code == "expired_link":
+            raise
+    return None, signed_links.verify(token, now, LinkSubject.PAGED)[1]
+
+
+def _all_that_paged(request: SignedInRequest, token: str, user: User, viewer: Viewer) -> HttpResponse:
+    """The link of a bundled message: every active alert that paged the user, and one button for all of them."""
+    with database.transaction() as connection:
+        numbers = responder_actions.open_for(connection, user.pk, request.now)
+    alerts = [alert for alert in find_alerts(numbers) if may_respond(viewer, alert)]
+    if request.method == "POST":
+        _act_on_all(request, [alert for alert in alerts if str(alert.id) in request.POST.getlist("alert")], user)
+        return redirect("signed_link", token)
+    rows = [
+        (row, signed_links.path(signed_links.sign(row.alert.pk, user.pk, request.now)))
+        for row in queries.rows_of([alert.row for alert in alerts], request.now)
+    ]
+    context = {"rows": rows, "person": user, "hide_nav": True}
+    return render(request, "alerts/signed_list.html", context)
+
+
+def _act_on_all(request: SignedInRequest, alerts: Sequence[VisibleAlert], user: User) -> None:
+    kind = request.POST.get("command", "")
+    if kind not in (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN):
+        messages.warning(request, _("Choose one of the buttons."))
+        return
+    command = read_command(request, CommandKind(kind), alert_actor(user), CommandChannel.EMAIL)
+    outcomes = service.apply_command_to_many(alerts, command, now=request.now)
+    done_count = sum(not isinstance(outcome, Rejected) for outcome in outcomes)
+    messages.success(request, done_text(kind, done_count))
+
+
+def _act(request: SignedInRequest, alert: VisibleAlert, user: User) -> None:
+    kind = request.POST.get("command", "")
+    if kind not in LINK_COMMANDS:
+        messages.warning(request, _("Choose one of the buttons."))
+        return
+    try:
+        alert_command = read_command(request, CommandKind(kind), alert_actor(user), CommandChannel.EMAIL)
+        outcome = service.apply_command(alert, alert_command, now=request.now)
+    except Rejected as rejected:
+        messages.warning(request, rejection_text(request, rejected))
+    else:
+        messages.success(request, outcome.answer.localized())
+
+
+# ---------- why not notified
+# Shows who was not paged about an alert, and why.
+
+
+@require_safe
+def why_not_notified(request: SignedInRequest, number: int) -> HttpResponse:
+    """Render every user of the alert's groups and policy who was not paged, with the reason."""
+    alert = find_visible_alert(number)
+    with database.transaction() as connection:
+        people = why_not_paged.explain_for_alert(connection, alert)
+    return render_view(request, "alerts/why_not_notified.html", {"alert": alert.row, "people": people})

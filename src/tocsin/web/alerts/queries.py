@@ -2,39 +2,190 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from django.db import connection
 from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as gettext_lazy
 
-from tocsin.alerts import search_index
+from tocsin.alerts import store
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
-from tocsin.core.db.trigram_index import SearchableText
+from tocsin.core.db import database
+from tocsin.core.db.queries import SearchableText
 from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.escalation.actions import next_steps
 from tocsin.escalation.actions.forecast import NextAction
 from tocsin.escalation.models import EscalationRun
+from tocsin.escalation.policy import AcknowledgeEffect
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.inbound.models import Integration
 from tocsin.people.models import User
 from tocsin.resources import visibility
-from tocsin.web.alerts import sla
-from tocsin.web.alerts.next_action import capitalised
-from tocsin.web.alerts.next_action import steps_of as next_steps
-from tocsin.web.alerts.sla import SlaTarget
-from tocsin.web.ui import capped_counts
+from tocsin.web.ui import object_list
+from tocsin.workflows.run import run_store
+from tocsin.workflows.states import SlaMoment
+
+# ---------- next action
+# Describes the next action on one alert, with its time. Reads only.
+
+
+@dataclass(frozen=True, slots=True)
+class UpcomingAction:
+    """The next action: its time (None without a timer), text and additional detail."""
+
+    at: datetime | None
+    text: str
+    detail: str = ""
+    #: `now` while nobody has answered, `wait` while a timer runs, else empty.
+    tone: str = ""
+
+
+def next_action_of(alert: Alert, now: datetime) -> UpcomingAction:
+    """Return what happens next if nobody responds."""
+    match AlertStatus(alert.status):
+        case AlertStatus.ON_HOLD:
+            return UpcomingAction(alert.hold_until, _("Snooze ends"), tone="wait")
+        case AlertStatus.ASSIGNED:
+            owner = alert.owner.display_name if alert.owner else alert.owner_name
+            if (step := steps_of([alert.pk], now).get(alert.pk)) is not None:
+                awaited = _("Unless %(name)s accepts the alert: acknowledges it, or assigns it to themselves.")
+                text = f"{capitalised(step.summary).removesuffix('.')}."
+                return UpcomingAction(step.at, text, awaited % {"name": owner}, "wait")
+            return UpcomingAction(None, _("Paging stopped. Assigned to %(name)s.") % {"name": owner})
+        case AlertStatus.OPEN:
+            return _next_action_of_open(alert, now)
+        case AlertStatus.MERGED:
+            return UpcomingAction(
+                None, _("Merged. Respond to alert %(number)s instead.") % {"number": alert.merged_into_id}
+            )
+        case AlertStatus.CLOSED | AlertStatus.CANCELLED:
+            return UpcomingAction(None, _("Nothing. The alert is closed."))
+
+
+def has_pending_reminder(alert: Alert, user_id: int) -> bool:
+    """Return whether the user has an unanswered "Still on it?" acknowledgement reminder for the alert."""
+    runs = EscalationRun.objects.filter(alert=alert, progress__ack_reminder_sent_at__has_key=str(user_id))
+    return alert.status == AlertStatus.OPEN and runs.exclude(status=RunStatus.TERMINATED).exists()
+
+
+def awaits_acceptance(alert: Alert) -> bool:
+    """Return whether the assignee was paged about the assignment and has not accepted yet."""
+    runs = EscalationRun.objects.filter(alert=alert, progress__has_key="accept_by")
+    return runs.exclude(status=RunStatus.TERMINATED).exists()
+
+
+def steps_of(alert_ids: list[int], now: datetime) -> dict[int, NextAction]:
+    """Return {alert: next action} for many alerts. Alerts without a pending action are absent."""
+    if not alert_ids:
+        return {}
+    with database.transaction() as connection:
+        return next_steps.next_steps(connection, alert_ids, now)
+
+
+def capitalised(summary: Reason) -> str:
+    """Render a summary and capitalize its first letter."""
+    sentence = summary.localized()
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _next_action_of_open(alert: Alert, now: datetime) -> UpcomingAction:
+    run = (
+        EscalationRun.objects.filter(alert=alert)
+        .exclude(status=RunStatus.TERMINATED)
+        .select_related("version__policy")
+        .first()
+    )
+    if run is None:
+        return UpcomingAction(None, _("No escalation is scheduled: no policy applies to this alert."))
+    policy = run.version.policy.name if run.version and run.version.policy else ""
+    step = steps_of([alert.pk], now).get(alert.pk)
+    if step is None:
+        tone = "now" if run.status == RunStatus.EXHAUSTED else ""
+        return UpcomingAction(None, run.reason.localized() or _("No escalation is scheduled."), policy, tone)
+    # Once paging has stopped, what would stop it no longer matters.
+    is_stopped = run.status in (RunStatus.STOPPED, RunStatus.PAUSED)
+    detail = run.reason.localized() if is_stopped else _describe_stop(run)
+    tone = "now" if run.status == RunStatus.ACTIVE else "wait"
+    text = f"{capitalised(step.summary).removesuffix('.')}."
+    return UpcomingAction(None if step.is_recheck else step.at, text, f"{policy}. {detail}" if policy else detail, tone)
+
+
+def _describe_stop(run: EscalationRun) -> str:
+    """Describe what stops the escalation, according to the policy's acknowledgement settings."""
+    acknowledge_settings = run.version.definition.get("acknowledge", {}) if run.version else {}
+    required_acks = acknowledge_settings.get("people", 1)
+    match acknowledge_settings.get("effect", AcknowledgeEffect.STOP):
+        case AcknowledgeEffect.CONTINUE:
+            return _("Stops when someone assigns or closes the alert.")
+        case AcknowledgeEffect.PAUSE:
+            return _("Pauses when someone acknowledges the alert; stops when it is assigned or closed.")
+        case _ if required_acks > 1:
+            template = _("Stops after %(count)d acknowledgements, or when the alert is assigned or closed.")
+            return template % {"count": required_acks}
+        case _:
+            return _("Stops when someone acknowledges, assigns or closes the alert.")
+
+
+# ---------- sla
+# The SLA of active alerts: until when somebody must respond, and until when the problem must be fixed.
+
+
+@dataclass(frozen=True, slots=True)
+class SlaTarget:
+    """The next target of an alert."""
+
+    label: str
+    at: datetime
+    is_breached: bool
+
+
+type SlaMoments = Mapping[SlaMoment, datetime]
+
+
+def load_moments(alerts: Sequence[Alert]) -> dict[int, SlaMoments]:
+    """Return until when the alerts must be answered and fixed, by id. Alerts without an SLA are absent."""
+    if not alerts:
+        return {}
+    with database.transaction() as connection:
+        return {**run_store.load_sla_moments(connection, [alert.pk for alert in alerts])}
+
+
+def next_targets(alerts: Sequence[Alert], acknowledged_ids: Collection[int], now: datetime) -> dict[int, SlaTarget]:
+    """Return the next target of active alerts, by id. Alerts without one are absent."""
+    moments = load_moments(alerts)
+    targets = {
+        alert.pk: next_target(alert, moments[alert.pk], alert.pk in acknowledged_ids, now)
+        for alert in alerts
+        if alert.pk in moments
+    }
+    return {number: target for number, target in targets.items() if target is not None}
+
+
+def next_target(alert: Alert, moments: SlaMoments, is_acknowledged: bool, now: datetime) -> SlaTarget | None:
+    """Return the next target of an active alert: the response until somebody acknowledged or was assigned, then the
+    resolution."""
+    is_answered = is_acknowledged or alert.status == AlertStatus.ASSIGNED
+    if not is_answered and (respond_by := moments.get(SlaMoment.RESPOND_BY)) is not None:
+        is_breached = respond_by <= now
+        return SlaTarget(_("response was due") if is_breached else _("respond within"), respond_by, is_breached)
+    if (fix_by := moments.get(SlaMoment.FIX_BY)) is not None:
+        is_breached = fix_by <= now
+        return SlaTarget(_("resolution was due") if is_breached else _("resolve within"), fix_by, is_breached)
+    return None
+
 
 #: (key in the URL, label)
 TABS: tuple[tuple[str, Any], ...] = (
-    ("open", _("Open")),
-    ("acknowledged", _("Acknowledged")),
-    ("assigned", _("Assigned")),
-    ("on_hold", _("Snoozed")),
-    ("closed", _("Closed")),
+    ("open", gettext_lazy("Open")),
+    ("acknowledged", gettext_lazy("Acknowledged")),
+    ("assigned", gettext_lazy("Assigned")),
+    ("on_hold", gettext_lazy("Snoozed")),
+    ("closed", gettext_lazy("Closed")),
 )
 
 #: Columns that no list shows and that are therefore not loaded.
@@ -100,7 +251,7 @@ class AlertTab:
     @property
     def display_count(self) -> str:
         """The count for display, or "" without a count."""
-        return capped_counts.counted(self.count, capped_counts.MAX_COUNTED_ALERTS) if self.count is not None else ""
+        return object_list.counted(self.count, object_list.MAX_COUNTED_ALERTS) if self.count is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +284,16 @@ class AlertListRow:
 
 def active_counts() -> ActiveCounts:
     """Return how many active alerts there are, capped."""
-    limit = capped_counts.MAX_COUNTED_ALERTS + 1
+    limit = object_list.MAX_COUNTED_ALERTS + 1
     # Twice: enough open alerts for both of their tabs.
     rows = _count(_COUNTS, 2 * limit)
     by_tab = dict.fromkeys(_COUNTED_TABS, 0) | {tab: number for tab, number, _needing in rows}
     needing_answer = sum(needing for _tab, _number, needing in rows)
     if by_tab["open"] + by_tab["acknowledged"] == 2 * limit:
         rarer = min("open", "acknowledged", key=by_tab.__getitem__)
-        by_tab[rarer] = capped_counts.capped_count(alerts_in_tab(rarer), limit)
+        by_tab[rarer] = object_list.capped_count(alerts_in_tab(rarer), limit)
         if needing_answer < limit:
-            needing_answer = capped_counts.capped_count(alerts_needing_answer(), limit)
+            needing_answer = object_list.capped_count(alerts_needing_answer(), limit)
     return ActiveCounts(by_tab, needing_answer)
 
 
@@ -220,7 +371,7 @@ def alerts_in_tab(key: str) -> QuerySet[Alert]:
 
 
 def filtered(tab: str, filters: dict[str, Any], text: str) -> list[QuerySet[Alert]]:
-    """Return a tab's alerts with filters and search applied, as the parts of a `core.db.query_union.QueryUnion`."""
+    """Return a tab's alerts with filters and search applied, as the parts of a `core.db.queries.QueryUnion`."""
     rows = alerts_in_tab(tab)
     if filters.get("integration"):
         rows = rows.filter(integration=filters["integration"])
@@ -242,8 +393,8 @@ def filtered(tab: str, filters: dict[str, Any], text: str) -> list[QuerySet[Aler
         condition &= _search_condition(text)
         indexed_condition &= _indexed_search_condition(text)
     if tab != "closed":
-        return [search_index.filter_active(rows, condition) if condition else rows]
-    parts = search_index.filter_inactive(rows, condition, indexed_condition)
+        return [store.filter_active(rows, condition) if condition else rows]
+    parts = store.filter_inactive(rows, condition, indexed_condition)
     number = _number(text) if text else None
     return parts if number is None else [*parts, rows.filter(condition, pk=number)]
 
@@ -251,7 +402,7 @@ def filtered(tab: str, filters: dict[str, Any], text: str) -> list[QuerySet[Aler
 def search(text: str) -> tuple[list[QuerySet[Alert]], list[QuerySet[Alert]]]:
     """Return the matching active alerts and the matching closed alerts."""
     active = all_alerts().filter(status__in=sorted(ACTIVE))
-    return [search_index.filter_active(active, _search_condition(text))], filtered("closed", {}, text)
+    return [store.filter_active(active, _search_condition(text))], filtered("closed", {}, text)
 
 
 def rows_of(alerts: Iterable[Alert], now: datetime) -> list[AlertListRow]:
@@ -262,8 +413,8 @@ def rows_of(alerts: Iterable[Alert], now: datetime) -> list[AlertListRow]:
     acknowledgements = visibility.about_visible_alerts(Acknowledgement, alert_ids).select_related("user")
     for entry in acknowledgements.order_by("at", "pk"):
         people.setdefault(entry.alert_id, []).append(entry.user)
-    upcoming = next_steps([alert.pk for alert in alerts if alert.status in _WITH_TIMER], now)
-    targets = sla.next_targets([alert for alert in alerts if alert.status in ACTIVE], people.keys(), now)
+    upcoming = steps_of([alert.pk for alert in alerts if alert.status in _WITH_TIMER], now)
+    targets = next_targets([alert for alert in alerts if alert.status in ACTIVE], people.keys(), now)
     waiting = [alert.pk for alert in alerts if alert.status == AlertStatus.OPEN and alert.pk not in upcoming]
     runs = visibility.about_visible_alerts(EscalationRun, waiting).exclude(status=RunStatus.TERMINATED)
     reasons = {run.alert_id: run.reason for run in runs.only("alert_id", "reason_code", "reason_data")}

@@ -16,10 +16,10 @@ from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.reasons import Reason
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage
+from tocsin.notify.interfaces import ReceiptState
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.states import DeliveryStatus, Purpose
-from tocsin.notify.webhooks import ReceiptState
-from tocsin.web.ui.choices import channel_name
+from tocsin.web.ui.forms import channel_name
 
 #: Number of newest events, notifications and messages shown initially, and after "show all".
 INITIAL_ENTRIES = 300

@@ -6,28 +6,63 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from django import forms
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext as gettext
+from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Command, Undo
+from tocsin.alerts.lifecycle import UNDO_WINDOW
 from tocsin.alerts.service import apply_command_to_many, find_alerts
-from tocsin.alerts.states import CommandChannel, CommandKind
-from tocsin.alerts.undo import UNDO_WINDOW
-from tocsin.core.db import query_union
+from tocsin.alerts.states import CommandChannel, CommandKind, Priority
+from tocsin.core.db import queries
 from tocsin.core.errors import Rejected
+from tocsin.escalation.actions.manual_escalation import ManualAlert, open_alert
+from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
-from tocsin.web.alerts import queries
-from tocsin.web.alerts.forms import AlertFilterForm
-from tocsin.web.http.authorization import alert_actor, may_respond, requires
-from tocsin.web.http.request import SignedInRequest, next_url, render_view
-from tocsin.web.ui import pagination
-from tocsin.web.ui.choices import PRIORITIES
+from tocsin.simulate.escalation import preview
+from tocsin.web.alerts import queries as alerts_queries
+from tocsin.web.http.request import SignedInRequest, alert_actor, may_respond, next_url, render_view, requires
+from tocsin.web.integrations import payloads
+from tocsin.web.ui import object_list
+from tocsin.web.ui.forms import PRIORITIES, RecipientsForm
+
+# ---------- forms
+# Forms for alerts: list filters, command fields, manual alerts.
+
+
+class AlertFilterForm(forms.Form):
+    """Parses the filters of the alert list. Unusable values are ignored, so that old links keep working.
+
+    The template renders the fields itself: that is much faster, and the list is the most frequently opened view.
+    """
+
+    integration = forms.ModelChoiceField(Integration.objects.only("name"), required=False)
+    group = forms.ModelChoiceField(Group.objects.all(), required=False)
+    priority = forms.ChoiceField(choices=PRIORITIES, required=False)
+    client = forms.CharField(max_length=200, required=False)
+    tag = forms.CharField(max_length=200, required=False)
+    sort = forms.ChoiceField(choices=[("oldest", "oldest"), ("priority", "priority")], required=False)
+
+
+class NewAlertForm(RecipientsForm):
+    """An alert that a user opens manually."""
+
+    field_order = ("subject", "priority", "client", "long_text")
+
+    subject = forms.CharField(label=_("Title"), max_length=500)
+    priority = forms.ChoiceField(label=_("Priority"), choices=PRIORITIES, initial=Priority.HIGH)
+    client = forms.CharField(label=_("Client"), max_length=200, required=False)
+    long_text = forms.CharField(
+        label=_("Description"), max_length=20_000, required=False, widget=forms.Textarea(attrs={"rows": 5})
+    )
+
 
 MAX_BULK_ALERTS = 500
 
@@ -45,16 +80,16 @@ MAX_NUMBER_DIGITS = 18
 def alert_list(request: SignedInRequest) -> HttpResponse:
     """Render one tab of the list, filtered and paginated. The URL holds the whole state."""
     tab, text, filters = _read_list_state(request.GET)
-    rows = queries.filtered(tab, filters, text)
+    rows = alerts_queries.filtered(tab, filters, text)
     if filters.get("sort") == "priority" and tab != "closed":
-        result = pagination.PaginatedRows(queries.by_priority(rows), "")
+        result = object_list.PaginatedRows(alerts_queries.by_priority(rows), "")
     else:
-        result = pagination.paginate_by_number(
+        result = object_list.paginate_by_number(
             rows, request.GET.get("cursor", ""), descending=filters.get("sort") != "oldest"
         )
-    counts = queries.active_counts()
+    counts = alerts_queries.active_counts()
     context = {
-        "tabs": queries.tabs(tab, counts),
+        "tabs": alerts_queries.tabs(tab, counts),
         # Of the shell, which would count again.
         "open_count": counts.needing_answer,
         "tab": tab,
@@ -64,7 +99,7 @@ def alert_list(request: SignedInRequest) -> HttpResponse:
         "groups": Group.objects.order_by("name").values_list("pk", "name"),
         "priorities": PRIORITIES,
         "filter_count": len(filters.keys() - {"sort"}),
-        "rows": queries.rows_of(result.rows, request.now),
+        "rows": alerts_queries.rows_of(result.rows, request.now),
         "pagination": result,
         "most_bulk": MAX_BULK_ALERTS,
         "bulk_undo": _bulk_undo(request),
@@ -75,13 +110,13 @@ def alert_list(request: SignedInRequest) -> HttpResponse:
 @require_safe
 def open_count(request: SignedInRequest) -> HttpResponse:
     """Render the badge beside "Alerts" in the side bar."""
-    return render_view(request, "parts/open_count.html", {"open_count": queries.open_count()})
+    return render_view(request, "parts/open_count.html", {"open_count": alerts_queries.open_count()})
 
 
 def _read_list_state(data: Mapping[str, str]) -> tuple[str, str, dict[str, Any]]:
     """Return the tab, the search text and the filters of a list, from the query of its URL or a form made of it."""
     tab = data.get("tab", "open")
-    if tab not in dict(queries.TABS):
+    if tab not in dict(alerts_queries.TABS):
         tab = "open"
     text = data.get("q", "").replace("\x00", "").strip()[:200]
     form = AlertFilterForm(data)
@@ -99,7 +134,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
     alerts = [alert for alert in find_alerts(_selected_numbers(request)) if may_respond(request.viewer, alert)]
     command = _command(request, kind)
     if not alerts or command is None:
-        messages.warning(request, _("Choose at least one alert."))
+        messages.warning(request, gettext("Choose at least one alert."))
         return redirect(next_url(request, "alerts"))
     if (kind == CommandKind.CLOSE or "all" in request.POST) and "sure" not in request.POST:
         context = {
@@ -123,7 +158,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
     for detail in rejections[:5]:
         messages.warning(request, detail)
     if len(rejections) > 5:
-        messages.warning(request, _("%(count)d more were refused.") % {"count": len(rejections) - 5})
+        messages.warning(request, gettext("%(count)d more were refused.") % {"count": len(rejections) - 5})
     return redirect(next_url(request, "alerts"))
 
 
@@ -133,7 +168,7 @@ def _selected_numbers(request: SignedInRequest) -> list[int]:
         return list(undo["alerts"]) if undo else []
     if "all" in request.POST and "sure" not in request.POST:
         tab, text, filters = _read_list_state(request.POST)
-        return [row.pk for row in query_union.first(queries.filtered(tab, filters, text), MAX_BULK_ALERTS)]
+        return [row.pk for row in queries.first(alerts_queries.filtered(tab, filters, text), MAX_BULK_ALERTS)]
     selected = request.POST.getlist("alert")[:MAX_BULK_ALERTS]
     return [int(text) for text in selected if text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_DIGITS]
 
@@ -173,3 +208,62 @@ def _command(request: SignedInRequest, kind: str) -> Command | None:
             return Undo(actor=actor, via=CommandChannel.WEB)
         case _:
             return None
+
+
+# ---------- create
+# Form that opens an alert manually.
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.RESPOND)
+def new_alert(request: SignedInRequest) -> HttpResponse:
+    """Ask for the problem and its recipients, then open the alert and page at once."""
+    form = NewAlertForm(request.POST or None, initial=_initial())
+    context: dict[str, Any] = {"form": form}
+    status = 422 if form.errors else 200
+    if request.method == "POST" and form.is_valid():
+        manual_alert = _manual_alert(form.cleaned_data)
+        if "anyway" in request.POST:
+            return redirect("alert", _open(request, manual_alert))
+        simulation = preview(manual_alert, request.now)
+        if "preview" not in request.POST:
+            if simulation.pages:
+                return redirect("alert", _open(request, manual_alert))
+            # A user who opens an alert expects a page to go out, so an alert that would page nobody needs a
+            # confirmation.
+            context["needs_confirmation"], status = True, 422
+        paged = payloads.pages_by_delay(simulation.pages)
+        context |= {
+            "simulation": simulation,
+            "paged": paged[: payloads.MAX_MOMENTS],
+            "has_more": len(paged) > payloads.MAX_MOMENTS,
+            "problems": dict.fromkeys(page.problem for page in simulation.pages if page.problem),
+        }
+    return render_view(request, "alerts/new.html", context, status=status)
+
+
+def _initial() -> dict[str, Any]:
+    """Preselect the first escalation policy, and the group if there is only one."""
+    groups = list(Group.objects.all()[:2])
+    return {"policy": Policy.objects.first(), "groups": groups if len(groups) == 1 else []}
+
+
+def _open(request: SignedInRequest, manual_alert: ManualAlert) -> int:
+    return open_alert(
+        manual_alert,
+        actor=alert_actor(request.user),
+        username=request.user.username,
+        via=CommandChannel.WEB,
+        now=request.now,
+    )
+
+
+def _manual_alert(data: dict[str, Any]) -> ManualAlert:
+    return ManualAlert(
+        subject=data["subject"],
+        priority=Priority(data["priority"]),
+        policy=data["policy"],
+        user_ids=tuple(user.pk for user in data["users"]),
+        group_ids=tuple(group.pk for group in data["groups"]),
+        columns={name: data[name] for name in ("client", "long_text") if data[name]},
+    )

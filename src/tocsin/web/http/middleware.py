@@ -1,10 +1,12 @@
 """Request middleware: one `now` and one id per request, the user's time zone and language, sign-in required by
-default."""
+default.
+"""
 
 from __future__ import annotations
 
 import logging
 import secrets
+import sys
 import zoneinfo
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -14,14 +16,20 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
-from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpResponseBase as HttpResponseBase_http
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
+from django.template.loader import render_to_string
 from django.utils import timezone, translation
 from django.utils.functional import SimpleLazyObject
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 
 from tocsin.access import boundary
+from tocsin.access.audit import AuditActor, record_refusal
 from tocsin.access.boundary import Boundary
 from tocsin.core.config import environment
 from tocsin.core.db import database
@@ -30,9 +38,105 @@ from tocsin.core.runtime import clock
 from tocsin.people import permissions
 from tocsin.people.permissions import Viewer
 from tocsin.resources import visibility
-from tocsin.web.http import errors
-from tocsin.web.http.machine_paths import MACHINE_PATHS
-from tocsin.web.http.request import HTMX_HEADER, PARTIAL_HEADER
+from tocsin.web.http.request import HTMX_HEADER, PARTIAL_HEADER, address_of, moment_of
+
+# ---------- machine paths
+# URL prefixes for programs. These paths authenticate without a session and respond in their own formats.
+
+
+MACHINE_PATHS = ("/api/", "/hooks/", "/in/", "/scim/", "/v2/", "/healthz", "/readyz", "/metrics")
+
+
+# ---------- errors
+# Error responses: what happened, what to do next, and a request id to quote. They never show a stack trace.
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Return 400, or 413 if the request exceeds the size limit of forms."""
+    if isinstance(exception, RequestDataTooBig):
+        text = _("Uploads are limited to 5 MB. Go back and use less data; test larger messages from the log.")
+        return _error_response(request, 413, _("Too large"), text)
+    return _error_response(request, 400, _("Bad request"), _("Go back and try again."))
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Return 403 with the reason of the PermissionDenied, and record the refusal."""
+    if request.user.is_authenticated:
+        actor = AuditActor.from_user(request.user, "web", address_of(request), limits=None)
+        record_refusal(actor, f"{request.method} {request.path}", now=moment_of(request))
+    detail = str(exception) or _("Your role does not have this permission.")
+    return _error_response(request, 403, _("Access denied"), f"{detail} {_('An administrator can change your role.')}")
+
+
+def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponseBase:
+    """Return 403 for a form with a missing or outdated CSRF token."""
+    text = _("The form has expired, or cookies are blocked. Go back, reload the page and submit it again.")
+    return _error_response(request, 403, _("Form expired"), text)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Return 404 with the sentence of the Http404, if it has one."""
+    detail = exception.args[0] if exception.args and isinstance(exception.args[0], str) else ""
+    text = detail or _("Check the address. The page may have been deleted.")
+    return _error_response(request, 404, _("Page not found"), text)
+
+
+def failed(request: HttpRequest) -> HttpResponseBase:
+    """Return 500, or 503 while the database is unavailable. Django calls this inside the exception handler."""
+    if database.is_unavailable(sys.exception()):
+        text = _(
+            "The database is not responding. Reload the page in a moment; if the problem "
+            "persists, contact an administrator."
+        )
+        if request.path_info.startswith(MACHINE_PATHS):
+            response = _json_error(503, "temporary", "The database does not answer. Try again.")
+        else:
+            response = _error_response(request, 503, _("Tocsin is temporarily unavailable"), text)
+        response["Retry-After"] = "5"
+        return response
+    if request.path_info.startswith(MACHINE_PATHS):
+        template = "Something went wrong in Tocsin, and was logged as {}. Quote that number when you ask."
+        return _json_error(500, "internal", template.format(getattr(request, "id", "–")))
+    text = _("The error was logged. Try again; if it persists, give an administrator this ID.")
+    return _error_response(request, 500, _("Internal error"), text)
+
+
+def tocsin_error(request: HttpRequest, error: Permanent | Temporary) -> HttpResponseBase:
+    """Return 503 for a Temporary and 500 for a Permanent error, with the error's own sentence."""
+    if isinstance(error, Temporary):
+        return _error_response(
+            request,
+            503,
+            _("Temporarily unavailable"),
+            f"{error.full_reason.localized()} {_('Try again in a moment.')}",
+        )
+    return _error_response(request, 500, _("Administrator required"), error.full_reason.localized())
+
+
+def _json_error(status: int, code: str, detail: str) -> HttpResponse:
+    """Return a JSON error in the API's format for machine paths, for failures before the API or webhook view ran."""
+    body = {"error": code, "detail": detail, "fields": {}}
+    return JsonResponse(body, status=status)
+
+
+def _error_response(request: HttpRequest, status: int, title: str, text: str) -> HttpResponse:
+    """Render the error without the application shell, because the shell itself may be the failing part."""
+    context: dict[str, Any] = {
+        "title": title,
+        "text": text,
+        "status": status,
+        "id": getattr(request, "id", "–"),
+        "LANGUAGE_CODE": get_language() or "en",
+        "request": request,
+        "theme": _theme(request) if status < 500 else "",
+    }
+    return HttpResponse(render_to_string("error.html", context), status=status)
+
+
+def _theme(request: HttpRequest) -> str:
+    user = getattr(request, "user", None)
+    return str(user.theme) if user is not None and user.is_authenticated else ""
+
 
 #: The views of client observers, besides those of every account.
 CLIENT_VIEWS = frozenset(
@@ -56,7 +160,7 @@ CLIENT_VIEWS = frozenset(
 _SAFE_METHODS = ("GET", "HEAD")
 _FOR_EVERYBODY = ("account/", "api/", "status/", "service-worker.js", "offline/")
 
-type GetResponse = Callable[[HttpRequest], HttpResponseBase]
+type GetResponse = Callable[[HttpRequest], HttpResponseBase_http]
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +171,13 @@ class RequestTimeMiddleware:
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+    def __call__(self, request: HttpRequest) -> HttpResponseBase_http:
         request.now = clock.now()  # type: ignore[attr-defined]
         request.id = secrets.token_hex(4)  # type: ignore[attr-defined]
         _replace_host_header(request)
         return self.get_response(request)
 
-    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase_http | None:
         """Log the exception under the request id. Permanent and Temporary errors become a response with their own
         sentence."""
         if database.is_unavailable(error):
@@ -83,7 +187,7 @@ class RequestTimeMiddleware:
             return None
         log.error("Request %s: %s %s failed.", _id(request), request.method, request.path, exc_info=error)
         if isinstance(error, Permanent | Temporary) and not request.path_info.startswith(MACHINE_PATHS):
-            return errors.tocsin_error(request, error)
+            return tocsin_error(request, error)
         return None
 
 
@@ -93,7 +197,7 @@ class UserPreferencesMiddleware:
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+    def __call__(self, request: HttpRequest) -> HttpResponseBase_http:
         user = request.user
         if not user.is_authenticated:
             return self.get_response(request)
@@ -113,7 +217,7 @@ class BoundaryMiddleware:
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+    def __call__(self, request: HttpRequest) -> HttpResponseBase_http:
         user = request.user
         limit = None
         if user.is_authenticated:
@@ -134,10 +238,10 @@ class BoundaryMiddleware:
     def process_view(
         self,
         request: HttpRequest,
-        view_func: Callable[..., HttpResponseBase],
+        view_func: Callable[..., HttpResponseBase_http],
         view_args: tuple[Any, ...],
         view_kwargs: dict[str, Any],
-    ) -> HttpResponseBase | None:
+    ) -> HttpResponseBase_http | None:
         """Keep client observers on their own views. The API decides by itself."""
         limit, match = boundary.current(), request.resolver_match
         if limit is None or not limit.clients or match is None or match.route.startswith(_FOR_EVERYBODY):
@@ -166,10 +270,10 @@ class SignInRequiredMiddleware(LoginRequiredMiddleware):
     def process_view(
         self,
         request: HttpRequest,
-        view_func: Callable[..., HttpResponseBase],
+        view_func: Callable[..., HttpResponseBase_http],
         view_args: tuple[Any, ...],
         view_kwargs: dict[str, Any],
-    ) -> HttpResponseBase | None:
+    ) -> HttpResponseBase_http | None:
         if request.path_info.startswith(MACHINE_PATHS):
             return None
         response = super().process_view(request, view_func, view_args, view_kwargs)

@@ -15,21 +15,19 @@ from django.views.decorators.http import require_http_methods
 
 from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
-from tocsin.inbound.admin import commands, drafts, presets, specs
+from tocsin.inbound.admin import commands, presets, specs
 from tocsin.inbound.admin.presets import PresetKind, RoutingPreset
 from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.models import Integration
-from tocsin.inbound.storage.stored_messages import MAX_SECONDS, MessageBudget
+from tocsin.inbound.storage.messages import MAX_SECONDS, MessageBudget
 from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate import backtest
-from tocsin.simulate.backtest_diff import BacktestTotals
-from tocsin.web.http.authorization import actor, require
-from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
-from tocsin.web.integrations.save_review import SaveReview, review_change
-from tocsin.web.integrations.views import find, frame
-from tocsin.web.ui.edit_conflicts import FormSnapshot
+from tocsin.simulate.replay_state import BacktestTotals
+from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, actor, render_view, require
+from tocsin.web.integrations.views import SaveReview, find, frame, review_change
+from tocsin.web.ui.confirm_delete import FormSnapshot
 
 WEEK = timedelta(days=7)
 
@@ -63,7 +61,7 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
     if kind is None:
         return render_view(request, "integrations/unknown.html", frame(request, row, kind, "routing"))
     names = specs.load_reference_names()
-    parts = drafts.parts_of(row, names)
+    parts = commands.parts_of(row, names)
     stored_preset = presets.preset_of(parts.get("routes"))
     preset, problem, review = stored_preset or RoutingPreset(), "", None
     snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=(ROUTES,))
@@ -175,7 +173,7 @@ def _options(
     complete = [candidate for candidate in candidates if candidate.is_complete and counts]
     try:
         compiled_candidates = [
-            drafts.compile_draft(row, {"routes": presets.routes_with_preset(parts.get("routes"), candidate)}, names)
+            commands.compile_draft(row, {"routes": presets.routes_with_preset(parts.get("routes"), candidate)}, names)
             for candidate in complete
         ]
     except Rejected:
@@ -202,7 +200,7 @@ def _observed_values(
     """Return how often each type and client occurred on tickets that open an alert."""
     types: Counter[str] = Counter()
     clients: Counter[str] = Counter()
-    compiled = drafts.compile_stored(row)
+    compiled = commands.compile_stored(row)
     since = request.now - WEEK
     for message in backtest.load_messages(row, compiled, since, budget, limit=_MAX_COUNTED_MESSAGES // 2):
         event = None if isinstance(message.element, Rejected) else compiled.normalizer.normalize(message.element)

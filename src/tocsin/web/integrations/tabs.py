@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Permission
-from tocsin.core.errors import Rejected
-from tocsin.core.validation import durations
-from tocsin.inbound.admin import commands, secrets
+from tocsin.core.config import environment
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.validation import field_errors
+from tocsin.inbound import email
+from tocsin.inbound.admin import commands, delayed_alerts, secrets, specs
+from tocsin.inbound.admin import sample as samples
+from tocsin.inbound.admin.commands import DefinitionChange, compile_stored
+from tocsin.inbound.models import IntegrationVersion
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.resources.registry import INTEGRATIONS
-from tocsin.web.http.authorization import actor, offer_own_groups, require, requires
-from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.integrations.forms import CredentialsForm, IntegrationSettingsForm, RotateUrlForm, initial_of, places_of
-from tocsin.web.integrations.views import HIDDEN_URL, find, frame
-from tocsin.web.ui import guide_text
-from tocsin.web.ui.edit_conflicts import FormSnapshot
+from tocsin.simulate.chain import simulate_integration
+from tocsin.web.http.request import SignedInRequest, actor, offer_own_groups, render_view, require, requires
+from tocsin.web.integrations import payloads
+from tocsin.web.integrations.editor import condition_form
+from tocsin.web.integrations.forms import (
+    CredentialsForm,
+    IntegrationSettingsForm,
+    IntegrationTestForm,
+    RotateUrlForm,
+    initial_of,
+    places_of,
+)
+from tocsin.web.integrations.views import HIDDEN_URL, find, frame, render_review, review_change
+from tocsin.web.ui import richtext
+from tocsin.web.ui.confirm_delete import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
 #: The part of the integration that the Security tab changes.
@@ -96,7 +112,7 @@ def guide(request: SignedInRequest, number: int) -> HttpResponse:
     row, kind = find(number)
     context = frame(request, row, kind, "guide")
     url = secrets.masked_url(row) if context["may_change"] else ""
-    text = guide_text.kind_guide(kind, url or HIDDEN_URL, row.settings) if kind else ""
+    text = richtext.kind_guide(kind, url or HIDDEN_URL, row.settings) if kind else ""
     return render_view(request, "integrations/guide.html", {**context, "guide": text, "url": url})
 
 
@@ -104,7 +120,7 @@ def _rotate(request: SignedInRequest, row: Any, form: RotateUrlForm) -> bool:
     if not form.is_valid():
         return False
     try:
-        overlap = durations.parse(form.cleaned_data["overlap"], "overlap")
+        overlap = field_errors.parse(form.cleaned_data["overlap"], "overlap")
         secrets.rotate_token(row, overlap=overlap, actor=actor(request), now=request.now)
     except Rejected as rejected:
         show_rejection(form, rejected)
@@ -128,3 +144,181 @@ def _save_credentials(request: SignedInRequest, row: Any, form: CredentialsForm,
         return False
     messages.success(request, _("Saved. Applies to all new requests."))
     return True
+
+
+# ---------- delayed
+# Actions on a delayed alert: open it now, or drop it.
+
+
+@require_POST
+@requires(Permission.TEST_INTEGRATIONS)
+def act(request: SignedInRequest, key: str, verb: str) -> HttpResponse:
+    """Run the action and redirect to the integration."""
+    try:
+        row = delayed_alerts.find(key)
+        require(request, Permission.TEST_INTEGRATIONS, row.integration.group_id)
+        if verb == "open":
+            delayed_alerts.open_now(row, actor=actor(request), now=request.now)
+            messages.success(request, _("Alert opened."))
+        else:
+            delayed_alerts.drop(row, actor=actor(request), now=request.now)
+            messages.success(request, _("Delayed alert dropped."))
+    except Rejected as rejected:
+        messages.error(request, rejected.reason.localized())
+        return redirect("inbound_log")
+    return redirect("integration", row.integration_id)
+
+
+# ---------- versions
+# An integration's versions: who saved them and when, the differences between two, and restoring one.
+
+
+_MAX_VERSIONS = 100
+
+#: First character of a `difflib` line → CSS class.
+_CSS_CLASSES: Mapping[str, str] = {"+": "added", "-": "removed", "@": "place"}
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def versions(request: SignedInRequest, number: int) -> HttpResponse:
+    """Render the list and the differences between two versions, or restore a version."""
+    row, kind = find(number)
+    if request.method == "POST":
+        require(request, Permission.MANAGE_ROUTING, row.group_id)
+        restored_number = _number(request.POST.get("number"))
+        try:
+            version = commands.find_version(row, restored_number)
+            parts = {**dict.fromkeys(specs.DEFINITION_KEYS), **commands.describe_version(version)}
+            if (review := review_change(request, row, parts)) is not None:
+                return render_review(request, review, frame(request, row, kind, "versions"), "integration_versions")
+            commands.restore_version(row, restored_number, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            messages.error(request, rejected.reason.localized())
+        else:
+            messages.success(request, _("Version restored. Applies to new messages."))
+        return redirect("integration_versions", number)
+    rows = list(row.versions.select_related("created_by").order_by("-number")[: _MAX_VERSIONS + 1])
+    new = _find_version(rows, request.GET.get("to"), rows[0] if rows else None)
+    old = _find_version(rows, request.GET.get("from"), rows[1] if len(rows) > 1 else None)
+    context = {
+        **frame(request, row, kind, "versions"),
+        "versions": rows[:_MAX_VERSIONS],
+        "more": len(rows) > _MAX_VERSIONS,
+        "old": old,
+        "new": new,
+        "changes": _changes(old, new) if old and new else [],
+    }
+    return render_view(request, "integrations/versions.html", context)
+
+
+def _find_version(
+    rows: list[IntegrationVersion], requested_number: Any, default: IntegrationVersion | None
+) -> IntegrationVersion | None:
+    return next((version for version in rows if str(version.number) == requested_number), default)
+
+
+def _number(text: Any) -> int:
+    if not isinstance(text, str) or not text.isdecimal() or len(text) > 9:
+        raise Http404
+    return int(text)
+
+
+def _changes(old: IntegrationVersion, new: IntegrationVersion) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return (part, lines with CSS class) for each part that differs."""
+    names = specs.load_reference_names()
+    part_changes = commands.compare(commands.describe_version(old, names), commands.describe_version(new, names))
+    return [(change.part.replace("_", " "), _lines(change)) for change in part_changes]
+
+
+def _lines(change: DefinitionChange) -> list[tuple[str, str]]:
+    before, after = (condition_form.write(value).splitlines(keepends=True) for value in (change.before, change.after))
+    lines = list(difflib.unified_diff(before, after, n=3))[2:]
+    return [(_CSS_CLASSES.get(line[0], ""), line if line.endswith("\n") else f"{line}\n") for line in lines]
+
+
+# ---------- test tab
+# The Test tab: simulates a payload with the production code, and sends real samples.
+
+
+#: Maximum number of messages shown for a payload that is an array.
+MAX_MESSAGES_SHOWN = 20
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.TEST_INTEGRATIONS)
+def test(request: SignedInRequest, number: int) -> HttpResponse:
+    """Show the outcome of a payload. Nothing is stored or sent."""
+    row, kind = find(number)
+    require(request, Permission.TEST_INTEGRATIONS, row.group_id)
+    if kind is None:
+        return render_view(request, "integrations/unknown.html", frame(request, row, kind, "test"))
+    payload = payloads.message_payload_or_default(row, kind, request.GET.get("message", ""))
+    choices = payloads.choices(row, kind)
+    form = IntegrationTestForm(
+        request.POST or None, choices=choices, initial={"chosen": payload.key, "payload": payload.text}
+    )
+    context: dict[str, Any] = {**frame(request, row, kind, "test"), "outcome_views": [], "problem": ""}
+    if request.method == "POST" and form.is_valid():
+        data = form.cleaned_data
+        payload = payloads.find_payload(row, kind, data["chosen"], data["payload"])
+        if payload.key != payloads.PASTED:
+            # Show the payload that is actually simulated.
+            form = IntegrationTestForm({**request.POST.dict(), "payload": payload.text}, choices=choices)
+            form.is_valid()
+        try:
+            simulation = simulate_integration(
+                compile_stored(row),
+                payload.body,
+                payload.content_type,
+                data["at"] or request.now,
+                limit=MAX_MESSAGES_SHOWN,
+            )
+        except Rejected as rejected:
+            context["problem"] = rejected.reason.localized()
+        else:
+            context |= {
+                "outcome_views": payloads.outcome_views(simulation.outcomes),
+                "at": data["at"],
+                "problem": simulation.partial.localized() if simulation.partial else "",
+            }
+    context["form"] = form
+    return render_view(request, "integrations/test.html", context, partials=("result",))
+
+
+@require_POST
+@requires(Permission.MANAGE_ROUTING)
+def mailbox(request: SignedInRequest, number: int) -> HttpResponse:
+    """Sign in to the integration's mailbox and report the waiting messages."""
+    row, _kind = find(number)
+    require(request, Permission.MANAGE_ROUTING, row.group_id)
+    imap = secrets.credentials_of(row).get("imap", {})
+    try:
+        report = email.check_mailbox(imap.get("mailbox", ""), imap.get("password", ""))
+    except (Rejected, Permanent, Temporary) as error:
+        messages.error(request, error.full_reason.localized())
+    else:
+        messages.success(request, report.localized())
+    return redirect("integration_security", number)
+
+
+@require_POST
+@requires(Permission.TEST_INTEGRATIONS)
+def sample(request: SignedInRequest, number: int) -> HttpResponse:
+    """Post a sample through the public webhook URL. Its alert is marked TEST and pages only the user who sent it."""
+    row, _kind = find(number)
+    require(request, Permission.TEST_INTEGRATIONS, row.group_id)
+    sample_name = request.POST.get("sample") or request.POST.get("chosen", "").partition("sample:")[2]
+    try:
+        sent = samples.send_sample(row, actor(request), sample_name or None, now=request.now)
+    except (Rejected, Permanent, Temporary) as error:
+        messages.error(request, error.full_reason.localized())
+        return redirect("integration_test", number)
+    text = _("%(url)s responded in %(ms)d ms: %(status)s. %(reason)s")
+    values = {
+        "url": environment.current().public_url,
+        "ms": sent.took,
+        "status": sent.status,
+        "reason": sent.reason.localized(),
+    }
+    messages.success(request, text % values)
+    return redirect("alert", sent.alert_id) if sent.alert_id else redirect("message", sent.message_id)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import Q
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
@@ -14,29 +16,213 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Permission, Role
+from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import Category, IntegrationKind, load_kinds
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
+from tocsin.core.ids import first_uuid7
 from tocsin.core.locale_format import local_term
+from tocsin.core.net.etag import make_etag
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.escalation.models import Policy
-from tocsin.inbound.admin import commands, observed_statuses, secrets
-from tocsin.inbound.admin.status_rules import StatusEffect
-from tocsin.inbound.heartbeats import monitor, schedule
-from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.operate.checks import address
+from tocsin.inbound import heartbeat_schedule, heartbeats
+from tocsin.inbound import maintenance_commands as maintenance_windows
+from tocsin.inbound.admin import commands, delayed_alerts, observed_statuses, presets, secrets
+from tocsin.inbound.admin.observed_statuses import StatusEffect
+from tocsin.inbound.admin.presets import PresetKind
+from tocsin.inbound.enums import HeartbeatHealth as Beat
+from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, DelayedAlert, InboundMessage, Integration, MaintenanceWindow
+from tocsin.operate.checks import machine
 from tocsin.operate.finding import HealthFinding
 from tocsin.outbound.connectors.haloitsm.reference_data import statuses_by_effect
 from tocsin.people.models import Group
 from tocsin.resources.registry import INTEGRATIONS
-from tocsin.web.http.authorization import actor, may, offer_own_groups, require, requires
-from tocsin.web.http.objects import find_object
-from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
-from tocsin.web.integrations import overview
+from tocsin.simulate import backtest
+from tocsin.simulate.backtest import Backtest
+from tocsin.simulate.backtest import backtest as backtest_backtest
+from tocsin.simulate.chain import simulate_integration
+from tocsin.simulate.replay_state import BacktestTotals
+from tocsin.web.http.request import (
+    PARTIAL_HEADER,
+    SignedInRequest,
+    actor,
+    find_object,
+    may,
+    offer_own_groups,
+    render_view,
+    require,
+    requires,
+)
+from tocsin.web.integrations import payloads
 from tocsin.web.integrations.forms import AddIntegrationForm, places_of
-from tocsin.web.integrations.save_review import render_review, review_change
-from tocsin.web.ui import capped_counts, guide_text
+from tocsin.web.ui import object_list, richtext
 from tocsin.web.ui.forms import show_rejection
-from tocsin.web.ui.object_list import ObjectList
+from tocsin.web.ui.object_list import DAY, MAX_COUNTED_MESSAGES, ObjectList, counted
+
+# ---------- overview
+# An integration's health, its pending alerts and how its messages ended. Reads only.
+
+
+#: Maximum number of delayed alerts shown.
+_MAX_DELAYED_ALERTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrationHealth:
+    """An integration's health in a few words, with its colour."""
+
+    text: str
+    tone: str
+
+
+def kind_of(integration: Integration) -> IntegrationKind | None:
+    """Return the integration's type, or None if this version does not know it."""
+    return load_kinds().get(integration.kind)
+
+
+def integration_health(
+    integration: Integration,
+    today: tuple[int, datetime] | None,
+    has_messages: bool,
+    beat: heartbeats.HeartbeatStatus | None = None,
+) -> IntegrationHealth:
+    """Return the integration's health badge; for a heartbeat integration, the heartbeat's state."""
+    if integration.mode == IntegrationMode.DISABLED:
+        return IntegrationHealth(_("disabled"), "quiet")
+    match beat.health if beat is not None else None:
+        case Beat.LATE:
+            return IntegrationHealth(_("overdue"), "now")
+        case Beat.FAILED:
+            return IntegrationHealth(_("failed"), "now")
+        case Beat.UP:
+            return IntegrationHealth(_("up"), "ok")
+        case Beat.RUNNING:
+            return IntegrationHealth(_("job running"), "ok")
+        case Beat.NEW:
+            return IntegrationHealth(_("waiting for the first ping"), "wait")
+        case None:
+            pass
+    if today is None:
+        return IntegrationHealth(_("no messages today") if has_messages else _("waiting for the first message"), "wait")
+    text = _("receiving, %(count)s today") % {"count": counted(today[0], MAX_COUNTED_MESSAGES)}
+    return (
+        IntegrationHealth(text, "ok")
+        if integration.mode == IntegrationMode.PAGE
+        else IntegrationHealth(f"{text}, {_('dry run')}", "wait")
+    )
+
+
+def would_page(integration: Integration, message: InboundMessage) -> str:
+    """Return whom the message would page first, evaluated at its arrival: "Alice Andersson, now"; "" for nobody."""
+    try:
+        compiled = commands.compile_stored(integration)
+    except Rejected:
+        return ""
+    simulation = simulate_integration(compiled, bytes(message.raw), message.content_type, message.received_at, limit=1)
+    return payloads.would_page(simulation.outcomes[0]) if simulation.outcomes else ""
+
+
+def describe_preset(integration: Integration) -> str:
+    """Summarize the "Which tickets page?" setting in a few words."""
+    routes = integration.current_version.definition.get("routes") if integration.current_version else None
+    preset = presets.preset_of(
+        commands.describe_version(integration.current_version).get("routes")
+        if routes and integration.current_version
+        else None
+    )
+    match preset.kind if preset is not None else None:
+        case PresetKind.ALL:
+            return _("none") if not routes else _("custom routes")
+        case PresetKind.URGENT:
+            return _("critical and high")
+        case PresetKind.OUTSIDE_SUPPORT_HOURS:
+            return _("outside %(hours)s") % {"hours": preset.hours if preset else ""}
+        case PresetKind.SELECTED:
+            return ", ".join((*preset.types, *preset.clients)) if preset else ""
+        case None:
+            return _("custom routes")
+
+
+def dry_run_totals(integration: Integration, now: datetime) -> BacktestTotals | None:
+    """Return how often a dry-run integration would have paged in the last seven days; None for other modes."""
+    if integration.mode != IntegrationMode.DRY_RUN:
+        return None
+    rows = Alert.objects.filter(integration=integration.pk, dry_run=True, is_test=False, opened_at__gte=now - 7 * DAY)
+    is_night, totals = backtest.night_of(integration), BacktestTotals()
+    for opened_at in rows.values_list("opened_at", flat=True):
+        totals.pages += 1
+        totals.at_night += is_night(opened_at)
+    return totals
+
+
+def suppressed_count(integration: Integration, now: datetime) -> dict[str, Any]:
+    """Return the integration's delayed alerts and the active maintenance windows that may affect it."""
+    rows = DelayedAlert.objects.filter(integration=integration)
+    delayed = delayed_alerts.list_delayed(rows, _MAX_DELAYED_ALERTS)
+    windows = MaintenanceWindow.objects.filter(Q(integrations=[]) | Q(integrations__contains=[integration.pk]))
+    return {
+        "waiting": delayed,
+        "waiting_count": len(delayed) if len(delayed) < _MAX_DELAYED_ALERTS else rows.count(),
+        "active_windows": maintenance_windows.active_windows(now, windows),
+    }
+
+
+def count_not_understood(integration: Integration, now: datetime) -> int:
+    """Return how many messages of the last seven days say too little to know what they want."""
+    rows = InboundMessage.objects.filter(integration=integration, reason_code=NOT_UNDERSTOOD_CODE, test=False)
+    return rows.filter(pk__gte=first_uuid7(now - 7 * DAY)).count()
+
+
+def problem_of(integration: Integration) -> Reason:
+    """Return why the configuration is unusable, or `NO_REASON`."""
+    try:
+        compiled = commands.compile_stored(integration)
+    except Rejected:
+        return NO_REASON
+    return compiled.problem.reason if compiled.problem is not None else NO_REASON
+
+
+# ---------- save review
+# The review before a save that changes who is paged: what would have been different for the last messages.
+#
+# The first save shows it and saves nothing. A second one with the same change saves.
+
+
+#: Name of the hidden field that contains the stamp of the change that was shown.
+FIELD = "reviewed"
+
+#: Number of newest messages that the review compares.
+REVIEWED_MESSAGES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class SaveReview:
+    """The effect on the last messages, and the stamp that confirms it."""
+
+    backtest: Backtest
+    stamp: str
+
+
+def review_change(request: SignedInRequest, row: Integration, parts: Mapping[str, Any]) -> SaveReview | None:
+    """Return the effect of changed `parts` of the definition, unless the user has confirmed it.
+
+    None as well if the last messages would have paged the same users, the integration pages nobody, or its current
+    version is unusable. Raises Rejected for parts that cannot be saved.
+    """
+    stamp = make_etag(parts)
+    if row.mode != IntegrationMode.PAGE or request.POST.get(FIELD) == stamp:
+        return None
+    result = backtest_backtest(row, parts, limit=REVIEWED_MESSAGES)
+    return SaveReview(result, stamp) if result.effects and not result.problem else None
+
+
+def render_review(request: SignedInRequest, review: SaveReview, frame: Mapping[str, Any], back: str) -> HttpResponse:
+    """Render the review of a change by a button: a form that posts the same again. `back` is the name of a URL."""
+    fields = [(name, value) for name, value in request.POST.items() if name not in (FIELD, "csrfmiddlewaretoken")]
+    context = {**frame, "review": review, "posted": fields, "back": back}
+    return render_view(request, "integrations/confirm.html", context)
+
 
 #: Integration types shown first in the catalogue; the others follow by title.
 _FEATURED_KINDS = ("haloitsm", "api")
@@ -68,12 +254,12 @@ def integration_list(request: SignedInRequest) -> HttpResponse:
 
 
 def _with_health(rows: Sequence[Integration], now: datetime) -> Iterator[tuple[Any, ...]]:
-    today = capped_counts.messages_today(now, [row.pk for row in rows])
-    active_before = capped_counts.integrations_with_messages([row.pk for row in rows if row.pk not in today])
-    beats = monitor.heartbeat_statuses([row for row in rows if row.kind == schedule.KIND])
+    today = object_list.messages_today(now, [row.pk for row in rows])
+    active_before = object_list.integrations_with_messages([row.pk for row in rows if row.pk not in today])
+    beats = heartbeats.heartbeat_statuses([row for row in rows if row.kind == heartbeat_schedule.KIND])
     for row in rows:
-        health = overview.health(row, today.get(row.pk), row.pk in active_before, beats.get(row.pk))
-        yield row, overview.kind_of(row), health, today.get(row.pk)
+        health = integration_health(row, today.get(row.pk), row.pk in active_before, beats.get(row.pk))
+        yield row, kind_of(row), health, today.get(row.pk)
 
 
 @require_safe
@@ -132,32 +318,30 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
     latest = list(
         InboundMessage.objects.filter(integration=row).defer("raw", "headers", "verdict").order_by("-pk")[:10]
     )
-    today = capped_counts.messages_today(request.now, [row.pk]).get(row.pk)
+    today = object_list.messages_today(request.now, [row.pk]).get(row.pk)
     may_see = may(request, Permission.MANAGE_ROUTING, row.group_id)
     url = secrets.masked_url(row) if may_see else ""
-    beat = monitor.heartbeat_statuses([row])[row.pk] if row.kind == schedule.KIND else None
+    beat = heartbeats.heartbeat_statuses([row])[row.pk] if row.kind == heartbeat_schedule.KIND else None
     by_effect = statuses_by_effect(row)
     context = {
         **frame(request, row, kind, "overview"),
         "url": url,
         "is_url_unreadable": may_see and not url,
-        "guide": guide_text.kind_guide(kind, url or HIDDEN_URL, row.settings) if kind and not latest else "",
+        "guide": richtext.kind_guide(kind, url or HIDDEN_URL, row.settings) if kind and not latest else "",
         "latest": latest,
-        "health": overview.health(row, today, bool(latest), beat),
-        "outcomes": capped_counts.outcomes(request.now, row.pk),
+        "health": integration_health(row, today, bool(latest), beat),
+        "outcomes": object_list.outcomes(request.now, row.pk),
         "observed": observed_statuses.load_observed_statuses(row, request.now) if latest else None,
         "effects": [(does, label) for does, label in _STATUS_EFFECTS],
         "in_halo": [(effect, label, by_effect[effect]) for effect, label in _STATUS_EFFECTS] if by_effect else [],
-        "would_page": overview.would_page(row, latest[0])
-        if latest and request.headers.get(PARTIAL_HEADER) == "first"
-        else "",
-        "paging_preset": overview.describe_preset(row),
+        "would_page": would_page(row, latest[0]) if latest and request.headers.get(PARTIAL_HEADER) == "first" else "",
+        "paging_preset": describe_preset(row),
         "beat": beat,
-        "dry_run_totals": overview.dry_run_totals(row, request.now),
-        "unusable": overview.problem_of(row),
-        "not_understood": overview.count_not_understood(row, request.now),
+        "dry_run_totals": dry_run_totals(row, request.now),
+        "unusable": problem_of(row),
+        "not_understood": count_not_understood(row, request.now),
         "without_alert": observed_statuses.count_without_alert(row, request.now) if latest else 0,
-        **overview.suppressed_count(row, request.now),
+        **suppressed_count(row, request.now),
         "may_try": may(request, Permission.TEST_INTEGRATIONS, row.group_id),
     }
     return render_view(request, "integrations/overview.html", context, partials=("first", "received", "health"))
@@ -199,7 +383,7 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
 def find(number: int) -> tuple[Integration, IntegrationKind | None]:
     """Return the integration and its type. Raises Http404."""
     row = find_object(INTEGRATIONS, number)
-    return row, overview.kind_of(row)
+    return row, kind_of(row)
 
 
 def frame(request: SignedInRequest, row: Integration, kind: IntegrationKind | None, tab: str) -> dict[str, Any]:
@@ -219,7 +403,7 @@ def _address_findings(row: Integration) -> list[HealthFinding]:
     """Return why senders may not reach the webhook URL. The first message shows that they do."""
     if InboundMessage.objects.filter(integration=row).exists():
         return []
-    return list(address.check_reach(environment.current().base_url))
+    return list(machine.check_reach(environment.current().base_url))
 
 
 def _matches(kind: IntegrationKind, text: str, category: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -18,19 +19,30 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
 
+from tocsin.access.roles import Role
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.validation.spec import write_moment
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.changes import overrides
 from tocsin.oncall.models import CalendarFeed, HandoverNote
 from tocsin.oncall.states import FeedKind
-from tocsin.people.changes import out_of_office, reminder_rules
-from tocsin.people.models import User
-from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import SignedInRequest, render_view
+from tocsin.people.changes import out_of_office, users
+from tocsin.people.models import Group, OutOfOffice, User
+from tocsin.web.http.request import SignedInRequest, actor, find_row, render_view, requested_user
 from tocsin.web.oncall import handovers, swaps
-from tocsin.web.ui.forms import DurationField, field_error_text, problems_of, set_choices, user_zone
+from tocsin.web.ui.confirm_delete import FormSnapshot
+from tocsin.web.ui.forms import (
+    DurationField,
+    MomentField,
+    field_error_text,
+    problems_of,
+    set_choices,
+    show_rejection,
+    user_zone,
+)
 
 HORIZON = timedelta(days=60)
 MAX_SHIFTS = 40
@@ -125,9 +137,9 @@ def _reminders(request: SignedInRequest) -> Any:
     labels = list(request.user.contact_methods.values_list("label", flat=True))
     formset_class = forms.formset_factory(
         ReminderForm,
-        extra=reminder_rules.MAX_REMINDERS,
-        max_num=reminder_rules.MAX_REMINDERS,
-        absolute_max=reminder_rules.MAX_REMINDERS,
+        extra=users.MAX_REMINDERS,
+        max_num=users.MAX_REMINDERS,
+        absolute_max=users.MAX_REMINDERS,
     )
     data = request.POST if request.method == "POST" else None
     return formset_class(data, initial=request.user.reminders, prefix="reminders", form_kwargs={"labels": labels})
@@ -141,7 +153,7 @@ def _save_reminders(request: SignedInRequest, rows: Iterable[ReminderForm]) -> l
         for row in filled_rows
     ]
     try:
-        reminder_rules.replace_all(request.user, reminders, actor=actor(request), now=request.now)
+        users.replace_all(request.user, reminders, actor=actor(request), now=request.now)
     except Rejected as rejected:
         return [_show_error(problem, filled_rows) for problem in problems_of(rejected)]
     return []
@@ -153,3 +165,112 @@ def _show_error(problem: Rejected, rows: Sequence[ReminderForm]) -> str:
     if index.isdecimal() and int(index) < len(rows):
         rows[int(index)].add_error(field if field in ("before", "by") else None, field_error_text(problem))
     return field_error_text(problem)
+
+
+# ---------- absences
+# Out of office: a user's absences and covers. Administrators can edit those of other users.
+
+
+class AbsenceForm(forms.Form):
+    """Period of the absence, the default cover, and covers for single groups."""
+
+    begins = MomentField(label=gettext_lazy("From"))
+    ends = MomentField(label=gettext_lazy("To"))
+    cover = forms.ModelChoiceField(
+        User.objects.none(),
+        label=gettext_lazy("Covered by"),
+        required=False,
+        empty_label=gettext_lazy("No cover (you'll still be paged)"),
+    )
+    note = forms.CharField(label=gettext_lazy("Note"), max_length=200, required=False)
+
+    def __init__(self, *args: Any, away: User, groups: list[Group], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        people = User.objects.filter(is_active=True).exclude(pk=away.pk).order_by("name", "username")
+        self.fields["cover"].queryset = people  # type: ignore[attr-defined]
+        # With a single group the default cover is sufficient.
+        self.groups = groups if len(groups) > 1 else []
+        for group in self.groups:
+            self.fields[f"cover-{group.pk}"] = forms.ModelChoiceField(
+                people, label=group.name, required=False, empty_label=_("Same as above")
+            )
+
+    @property
+    def single(self) -> list[Any]:
+        """The cover fields of single groups."""
+        return [self[f"cover-{group.pk}"] for group in self.groups]
+
+    def spec(self) -> dict[str, Any]:
+        """Return the absence in spec form."""
+        data = self.cleaned_data
+        covers = {group.name: user.username for group in self.groups if (user := data[f"cover-{group.pk}"])}
+        spec: dict[str, Any] = {"from": write_moment(data["begins"]), "to": write_moment(data["ends"])}
+        if data["cover"]:
+            spec["cover"] = data["cover"].username
+        return spec | ({"covers": covers} if covers else {}) | ({"note": data["note"]} if data["note"] else {})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def absence(request: SignedInRequest, number: int | None = None) -> HttpResponse:
+    """Create or edit an absence."""
+    row = _find(request, number) if number is not None else None
+    away = row.user if row else requested_user(request)
+    form = _form(request, row, away)
+    state = None if row is None else partial(out_of_office.absence_spec, row)
+    snapshot = FormSnapshot(request, "out_of_office", row.pk if row else "", state, row=row)
+    if request.method == "POST" and form.is_valid():
+        try:
+            with snapshot.unchanged():
+                overrides.save_absence(away, form.spec(), existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            show_rejection(form, rejected, {"from": "begins", "to": "ends", "covers": "cover"})
+        else:
+            messages.success(request, _("Saved."))
+            return _back(request, away)
+    begin, end = (row.starts_at, row.ends_at) if row else (None, None)
+    uncovered = [
+        shift
+        for shift in (shifts_of_user(away, begin, end - begin) if begin and end and end > begin else ())
+        if shift.on_call.is_absent
+    ]
+    context = {
+        "absence": row, "away": away, "form": form, "snapshot": snapshot, "uncovered": uncovered,
+        "zone": user_zone().key,
+    }  # fmt: skip
+    return render_view(request, "me/absence.html", context, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
+    """Ask for confirmation, describing the effect; then delete the absence."""
+    row = _find(request, number)
+    if request.method != "POST":
+        about = _("%(name)s will be on call as scheduled again, and all covers end.") % {"name": row.user.display_name}
+        context = {"object_name": _("this absence"), "consequences": about, "back": ("absence", row.pk)}
+        return render_view(request, "parts/delete.html", context)
+    overrides.delete_absence(row, actor=actor(request), now=request.now)
+    messages.success(request, _("Absence deleted. The schedules apply again."))
+    return _back(request, row.user)
+
+
+def _form(request: SignedInRequest, row: OutOfOffice | None, away: User) -> AbsenceForm:
+    with database.transaction() as connection:
+        groups = list(Group.objects.filter(pk__in=loader.groups_of(connection, [away.pk])).order_by("name"))
+    begin: dict[str, Any]
+    if row is not None:
+        begin = {"begins": row.starts_at, "ends": row.ends_at, "cover": row.cover_id, "note": row.note}
+        begin |= {f"cover-{cover.group_id}": cover.user_id for cover in row.covers.all()}
+    else:
+        tomorrow = request.now.astimezone(user_zone()).replace(hour=8, minute=0, second=0, microsecond=0)
+        tomorrow += timedelta(days=1)
+        begin = {"begins": tomorrow, "ends": tomorrow + timedelta(days=7)}
+    return AbsenceForm(request.POST or None, initial=begin, away=away, groups=groups)
+
+
+def _find(request: SignedInRequest, number: int) -> OutOfOffice:
+    rows = out_of_office.rows()
+    return find_row(rows if request.user.role == Role.ADMIN else rows.filter(user=request.user), number, "absence")
+
+
+def _back(request: SignedInRequest, away: User) -> HttpResponse:
+    return redirect("my_shifts") if away == request.user else redirect("user", away.pk)

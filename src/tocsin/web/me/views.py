@@ -2,35 +2,503 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import timedelta
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
 from functools import partial
+from typing import Any
 
+from allauth.account.decorators import reauthentication_required
+from allauth.account.internal.flows.login import get_authentication_records
+from allauth.account.internal.flows.reauthentication import get_reauthentication_flows
+from django import forms
+from django.conf import settings
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect
-from django.utils.translation import gettext as _
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as gettext
+from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Permission
+from tocsin.access import tokens
+from tocsin.access.models import ApiToken
+from tocsin.access.roles import DEFAULT_LIFETIME, WARN_BEFORE, Permission, Role, TokenScope
+from tocsin.alerts.states import Priority
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.validation import field_errors
 from tocsin.notify.models import Notification
-from tocsin.people import notification_rules
-from tocsin.people.changes import preferences, users
-from tocsin.people.models import ContactMethod, User
-from tocsin.web.http.authorization import actor, may
-from tocsin.web.http.objects import find_row, requested_user
-from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.me import shifts, verify_contact
-from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, initial_of
-from tocsin.web.me.notification_rules import notification_previews
-from tocsin.web.me.tokens import active_tokens
-from tocsin.web.push.views import is_push_only
-from tocsin.web.ui import pagination
-from tocsin.web.ui.choices import channel_name
-from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import show_rejection
+from tocsin.notify.pages import load_recipients
+from tocsin.notify.rules.page_planner import USER_RULES, plan_pages
+from tocsin.oncall.calculation import weekly_windows
+from tocsin.people import addresses, permissions
+from tocsin.people import notification_rules as people_notification_rules
+from tocsin.people.changes import api_tokens, users
+from tocsin.people.models import ContactMethod, Group, User
+from tocsin.people.notification_rules import MAX_MESSAGES_PER_HOUR, MAX_QUIET_HOURS
+from tocsin.web.http.request import SignedInRequest, actor, find_row, may, render_view, requested_user, require
+from tocsin.web.me import contact_methods, shifts
+from tocsin.web.policies import DAYS
+from tocsin.web.push import is_push_only
+from tocsin.web.ui import object_list
+from tocsin.web.ui.confirm_delete import FormSnapshot
+from tocsin.web.ui.forms import (
+    PRIORITIES,
+    DayField,
+    DurationField,
+    NotificationRuleFormSet,
+    ZoneField,
+    channel_choices,
+    channel_name,
+    field_error_text,
+    initial_rule,
+    picker_time,
+    problems_of,
+    rule_formset,
+    set_choices,
+    show_rejection,
+    user_zone,
+)
+from tocsin.web.ui.times import format_moment
+
+# ---------- forms
+# Forms of the user's own profile: preferences and contact methods.
+
+
+class PreferencesForm(forms.Form):
+    """Name, time zone, language and theme."""
+
+    name = forms.CharField(label=_("Name"), max_length=200, required=False)
+    time_zone = ZoneField()
+    language = forms.ChoiceField(
+        label=_("Language"),
+        choices=[("", _("Browser default")), *settings.LANGUAGES],
+        required=False,
+    )
+    theme = forms.ChoiceField(
+        label=_("Theme"),
+        choices=[("", _("System default")), ("light", _("Light")), ("dark", _("Dark"))],
+        required=False,
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if len(settings.LANGUAGES) == 1:
+            del self.fields["language"]
+
+
+class ContactMethodForm(forms.Form):
+    """One contact method."""
+
+    label = forms.CharField(label=_("Label"), max_length=100, help_text=_("For example, Work phone."))
+    channel = forms.ChoiceField(label=_("Channel"), choices=channel_choices)
+    address = forms.CharField(
+        label=_("Address"),
+        max_length=500,
+        help_text=_(
+            "A phone number with country code, an email address, an ntfy topic, or the URL of a chat "
+            "or push service. Service URLs are kept secret."
+        ),
+    )
+    wait = DurationField(
+        label=_("Delay"),
+        required=False,
+        help_text=_("Time after an escalation step fires, such as 3m, so that less intrusive methods come first."),
+    )
+    repeat_times = forms.IntegerField(label=_("Repeats"), min_value=0, max_value=100, initial=0, required=False)
+    repeat_every = DurationField(label=_("Interval"), required=False)
+    enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
+
+    def spec(self) -> dict[str, Any]:
+        """Return the contact method in spec form."""
+        data = self.cleaned_data
+        spec: dict[str, Any] = {name: data[name] for name in ("label", "channel", "address", "enabled")}
+        if data["wait"]:
+            spec["wait"] = data["wait"]
+        if data["repeat_times"]:
+            spec["repeat"] = {"times": data["repeat_times"], "every": data["repeat_every"] or None}
+        return spec
+
+
+def initial_of(method: ContactMethod) -> dict[str, Any]:
+    """Return the initial values of a contact method's form."""
+    return {
+        "label": method.label,
+        "channel": method.channel,
+        "address": addresses.display_form(method.address),
+        "wait": field_errors.write(method.wait) if method.wait else "",
+        "repeat_times": method.repeat_times,
+        "repeat_every": field_errors.write(method.repeat_every) if method.repeat_times else "",
+        "enabled": method.is_enabled,
+    }
+
+
+# ---------- notification rules
+# The user's notification rules: contact methods per priority, quiet hours, hourly limit, and a preview of their
+# effect.
+
+
+#: The part of the user's spec that the form changes.
+RULES = "notification_rules"
+
+
+class MessageLimitForm(forms.Form):
+    """Maximum number of messages per hour."""
+
+    most_per_hour = forms.IntegerField(
+        label=gettext_lazy("Maximum messages per hour and address"),
+        min_value=0,
+        max_value=MAX_MESSAGES_PER_HOUR,
+        required=False,
+        help_text=gettext_lazy(
+            "Leave empty for no limit. Messages over the limit are combined into one at the end of the "
+            "hour. Critical alerts are always sent immediately."
+        ),
+    )
+
+
+class QuietHoursForm(forms.Form):
+    """One row of quiet hours. An empty row is ignored."""
+
+    begins = forms.CharField(label=gettext_lazy("From"), max_length=5, required=False)
+    ends = forms.CharField(label=gettext_lazy("To"), max_length=5, required=False)
+    let_through = forms.ChoiceField(
+        label=gettext_lazy("Overrides quiet hours"),
+        choices=[(Priority.CRITICAL, gettext_lazy("critical")), (Priority.HIGH, gettext_lazy("high and above")),
+                 (Priority.MEDIUM, gettext_lazy("medium and above"))],
+        initial=Priority.HIGH,
+        required=False,
+    )  # fmt: skip
+    days = forms.MultipleChoiceField(
+        label=gettext_lazy("Days"),
+        choices=DAYS,
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=gettext_lazy("Select none for every day."),
+    )
+    methods = forms.MultipleChoiceField(
+        label=gettext_lazy("Contact methods"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=gettext_lazy("Select none for all contact methods."),
+    )
+
+    def __init__(self, *args: Any, labels: list[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        set_choices(self, "methods", [(label, label) for label in labels])
+        for name in ("begins", "ends"):
+            self.fields[name].widget.input_type = "time"
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = self.cleaned_data
+        if any(data.get(name) for name in ("days", "methods")) and not (data.get("begins") or data.get("ends")):
+            self.add_error("begins", gettext("Enter a start and an end time."))
+        return data
+
+    def spec(self) -> dict[str, Any] | None:
+        """Return the row in spec form, or None if it is empty."""
+        data = self.cleaned_data
+        if not data.get("begins") and not data.get("ends"):
+            return None
+        values = {
+            "from": data["begins"], "to": data["ends"], "days": list(data["days"]), "methods": list(data["methods"]),
+            "let_through": data["let_through"] or None,
+        }  # fmt: skip
+        return {key: value for key, value in values.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationPreview:
+    """When a page of one priority would be sent by which contact methods, relative to now."""
+
+    priority: Priority
+    #: (channel, label, delay such as "2:00" or a time of day)
+    methods: tuple[tuple[str, str, str], ...]
+
+
+def notification_previews(user: User, now: datetime) -> list[NotificationPreview]:
+    """Return the planned pages per priority if the user were paged as the first one now."""
+    with database.transaction() as connection:
+        person = load_recipients(connection, {user.pk}).get(user.pk)
+    if person is None:
+        return []
+    previews = []
+    for priority in Priority:
+        pages = sorted(plan_pages(person, USER_RULES, priority, now), key=lambda planned_page: planned_page.at)
+        methods = (
+            (channel_name(planned_page.method.channel), planned_page.method.label, _delay_text(planned_page.at, now))
+            for planned_page in pages
+        )
+        previews.append(NotificationPreview(priority, tuple(methods)))
+    return previews
+
+
+def _delay_text(at: datetime, now: datetime) -> str:
+    """Format a delay as "2:00", or as the time of day from one hour on (for example the end of quiet hours)."""
+    minutes, seconds = divmod(int((at - now).total_seconds()), 60)
+    if at - now >= timedelta(hours=1):
+        return timezone.localtime(at).strftime("%H:%M")
+    return f"{minutes}:{seconds:02}"
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def notification_rules(request: SignedInRequest) -> HttpResponse:
+    """Edit the rules as rows, one list per priority."""
+    stored_rules = request.user.notification_rules
+    labels = list(request.user.contact_methods.values_list("label", flat=True))
+    data = request.POST if request.method == "POST" else None
+    rows = {
+        priority: _rule_formset(data, priority, stored_rules.get("by_priority", {}), labels) for priority in Priority
+    }
+    quiet = _quiet(data, stored_rules.get("quiet_hours", []), labels)
+    limit = MessageLimitForm(data, initial={"most_per_hour": stored_rules.get("most_per_hour")})
+    snapshot = FormSnapshot(request, "user", request.user.pk, lambda: _stored_spec(request.user), keys=(RULES,))
+    # Validate all, so that all problems are shown at once.
+    if data is not None and all(part.is_valid() for part in (limit, quiet, *rows.values())):
+        spec = {
+            "by_priority": {
+                str(priority): [{"method": method, **row.spec()} for method, row in formset.filled_rows()]
+                for priority, formset in rows.items()
+                if formset.filled_rows()
+            },
+            "quiet_hours": [quiet_spec for row in quiet.forms if (quiet_spec := row.spec()) is not None],
+            "most_per_hour": limit.cleaned_data["most_per_hour"] or 0,
+        }
+        rejected = _save(request, spec, snapshot)
+        if rejected is None:
+            messages.success(request, gettext("Saved."))
+            return redirect("me")
+        _show_errors(rejected, rows, quiet.forms, limit)
+    context = {
+        "lists": [(priority, label, rows[priority]) for priority, label in PRIORITIES],
+        "quiet": quiet,
+        "limit": limit,
+        "previews": notification_previews(request.user, request.now),
+        "has_methods": bool(labels),
+        "snapshot": snapshot,
+    }
+    return render_view(request, "me/rules.html", context, status=200 if data is None else 422)
+
+
+def _stored_spec(user: User) -> dict[str, Any]:
+    return {RULES: User.objects.get(pk=user.pk).notification_rules}
+
+
+def _save(request: SignedInRequest, rules: Mapping[str, Any], snapshot: FormSnapshot) -> Rejected | None:
+    """Save the rules. Return the rejection, or None on success."""
+    try:
+        with snapshot.unchanged():
+            users.save_notification_rules(request.user, rules, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        return rejected
+    return None
+
+
+#: Path of a problem in a rule → form field of its row.
+_FIELDS = {
+    "method": "method",
+    "wait": "wait",
+    "repeat.times": "times",
+    "repeat": "every",
+    "from": "begins",
+    "to": "ends",
+}
+
+
+def _show_errors(
+    rejected: Rejected,
+    rows: Mapping[Priority, NotificationRuleFormSet],
+    quiet: Sequence[QuietHoursForm],
+    limit: MessageLimitForm,
+) -> None:
+    """Show each problem at its row and field; a problem without a row appears above the form."""
+    hours = [row for row in quiet if row.spec() is not None]
+    lists = {
+        f"by_priority.{priority}": [row for _method, row in formset.filled_rows()] for priority, formset in rows.items()
+    }
+    for problem in problems_of(rejected):
+        match = re.fullmatch(r"notification_rules\.([a-z_.]+)\[(\d+)\]\.?(.*)", problem.field or "")
+        target_forms: Sequence[forms.Form] = hours if match and match[1] == "quiet_hours" else ()
+        target_forms = lists.get(match[1], target_forms) if match else ()
+        if match is None or int(match[2]) >= len(target_forms):
+            show_rejection(limit, problem, {"notification_rules.most_per_hour": "most_per_hour"})
+            continue
+        row = target_forms[int(match[2])]
+        field = next((name for path, name in _FIELDS.items() if match[3].startswith(path)), match[3].partition("[")[0])
+        row.add_error(field if field in row.fields else None, field_error_text(problem))
+
+
+def _rule_formset(
+    data: Any, priority: Priority, stored_rules: Mapping[str, Any], labels: list[str]
+) -> NotificationRuleFormSet:
+    begin = [initial_rule(rule["method"], rule) for rule in stored_rules.get(priority, [])]
+    return rule_formset(data, begin, str(priority), [(label, label) for label in labels])
+
+
+def _quiet(data: Any, stored_hours: list[dict[str, Any]], labels: list[str]) -> Any:
+    formset_class = forms.formset_factory(
+        QuietHoursForm, extra=0, max_num=MAX_QUIET_HOURS, absolute_max=2 * MAX_QUIET_HOURS, validate_max=True
+    )
+    begin = [
+        {**entry, "begins": entry.get("from", ""), "ends": picker_time(entry.get("to", ""))} for entry in stored_hours
+    ]
+    return formset_class(data, initial=begin, prefix="quiet", form_kwargs={"labels": labels})
+
+
+# ---------- tokens
+# API tokens in the web interface: of the user, and for administrators those of others and of service accounts.
+
+
+#: A sign-in this recent needs no confirmation.
+_RECENT_SIGN_IN = timedelta(minutes=10)
+
+_SCOPES = [
+    (TokenScope.READ, gettext_lazy("Read: alerts, schedules, configuration")),
+    (TokenScope.RESPOND, gettext_lazy("Respond: also act on alerts")),
+    (TokenScope.CONFIGURE, gettext_lazy("Configure: also change configuration, and see phone numbers")),
+    (TokenScope.ADMIN, gettext_lazy("Admin: everything that the owner may do")),
+]
+
+
+class TokenForm(forms.Form):
+    """A new token: what it is for, what it may do, and until when."""
+
+    name = forms.CharField(
+        label=gettext_lazy("Token name"),
+        max_length=tokens.MAX_NAME_CHARS,
+        help_text=gettext_lazy("What it is for, such as the script that uses it."),
+    )
+    scope = forms.ChoiceField(
+        label=gettext_lazy("Token scope"), choices=_SCOPES, widget=forms.RadioSelect, initial=TokenScope.READ
+    )
+    expires_on = DayField(label=gettext_lazy("Expires on"))
+    groups = forms.ModelMultipleChoiceField(
+        Group.objects.none(),
+        label=gettext_lazy("Only these groups"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=gettext_lazy("None selected: everything that the owner may do."),
+    )
+    clients = forms.CharField(
+        label=gettext_lazy("Only these clients"),
+        required=False,
+        max_length=20_000,
+        widget=forms.Textarea(attrs={"rows": 2, "class": "form-control"}),
+        help_text=gettext_lazy("One name per line. The token sees their alerts and reports, and changes nothing."),
+    )
+
+    def __init__(self, *args: Any, owner: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        groups = self.fields["groups"]
+        assert isinstance(groups, forms.ModelMultipleChoiceField)
+        all_groups = Group.objects.all()
+        is_admin = owner.role == Role.ADMIN
+        groups.queryset = all_groups if is_admin else all_groups.filter(pk__in=permissions.group_roles(owner))
+        if not groups.queryset.exists():
+            del self.fields["groups"]
+
+    def limits(self) -> dict[str, Any]:
+        """Return the keyword arguments of `create_token`. The token ends with the day, in the user's time zone."""
+        data = self.cleaned_data
+        end = datetime.combine(data["expires_on"] + timedelta(days=1), time())
+        return {
+            "scope": TokenScope(data["scope"]),
+            "groups": [group.name for group in data.get("groups", ())],
+            "clients": [line.strip() for line in data["clients"].splitlines() if line.strip()],
+            "expires_at": weekly_windows.instant(end, user_zone()),
+        }
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@reauthentication_required
+def new_token(request: SignedInRequest, number: int | None = None) -> HttpResponse:
+    """Create a token of the user, or as an administrator one of a service account. Shows its secret once.
+
+    Asks for the password or a second factor again, because a token outlives the session.
+    """
+    _require_recent_sign_in(request)
+    owner = request.user if number is None else _find_service_account(request, number)
+    last_day = timezone.localdate(request.now) + DEFAULT_LIFETIME
+    form = TokenForm(request.POST or None, owner=owner, initial={"expires_on": last_day})
+    context = {"form": form, "owner": owner, "is_own": owner == request.user}
+    if request.method == "POST" and form.is_valid():
+        try:
+            created = api_tokens.create_token(
+                owner, form.cleaned_data["name"], **form.limits(), actor=actor(request), now=request.now
+            )
+        except Rejected as rejected:
+            show_rejection(form, rejected, {"expires_at": "expires_on"})
+        else:
+            context |= {"token": created.token, "secret": created.secret}
+            if created.token.clients or owner.clients:
+                context["status_page"] = request.build_absolute_uri(reverse("status_page", args=[created.secret]))
+            return render_view(request, "me/token.html", context)
+    return render_view(request, "me/new_token.html", context, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def revoke_token(request: SignedInRequest, number: int) -> HttpResponse:
+    """Ask for confirmation, showing when the token was last used; then revoke it."""
+    rows = ApiToken.objects.select_related("user")
+    if not may(request, Permission.ADMINISTER):
+        rows = rows.filter(user=request.user)
+    token = find_row(rows, number, "token")
+    if request.method != "POST":
+        used = format_moment(token.last_used_at, request.now) if token.last_used_at else gettext("never")
+        about = gettext("Requests with this token will be rejected. Last used: %(when)s.") % {"when": used}
+        context = {"object_name": token.name, "consequences": about, "back": _page_of(request, token)}
+        return render_view(request, "parts/delete.html", context)
+    tokens.revoke(token, actor=actor(request), now=request.now)
+    messages.success(request, gettext("Token %(name)s revoked.") % {"name": token.name})
+    return redirect(*_page_of(request, token))
+
+
+def active_tokens(owner: User, now: datetime) -> list[dict[str, Any]]:
+    """Return the tokens of `owner` that are not revoked, newest first, with their groups and what is to be said of
+    their end."""
+    return [
+        {
+            "token": token,
+            "groups": api_tokens.group_names(token.group_ids),
+            "is_expired": token.expires_at <= now,
+            "expires_soon": now < token.expires_at <= now + WARN_BEFORE,
+        }
+        for token in ApiToken.objects.filter(user=owner, revoked_at=None).order_by("-created_at")
+    ]
+
+
+def _require_recent_sign_in(request: SignedInRequest) -> None:
+    """Raise PermissionDenied if the user, who has neither a password nor a second factor here, signed in long ago.
+
+    Only the identity provider could ask such a user again, which it does at a sign-in.
+    """
+    if get_reauthentication_flows(request.user):
+        return
+    records = get_authentication_records(request, request.user)
+    signed_in_at = max((float(record["at"]) for record in records), default=0.0)
+    if request.now.timestamp() - signed_in_at > _RECENT_SIGN_IN.total_seconds():
+        raise PermissionDenied(gettext("Sign out and sign in again, then create the token within ten minutes."))
+
+
+def _page_of(request: SignedInRequest, token: ApiToken) -> tuple[Any, ...]:
+    """Return the view that lists the token, with its arguments."""
+    if token.user_id == request.user.pk:
+        return ("me",)
+    return ("service_account" if token.user.is_service_account else "user", token.user_id)
+
+
+def _find_service_account(request: SignedInRequest, number: int) -> User:
+    require(request, Permission.ADMINISTER, None)
+    return find_row(User.accounts.filter(is_service_account=True), number, "service account")
+
 
 #: How far ahead shifts are shown on the profile.
 _SHIFT_HORIZON = timedelta(days=21)
@@ -40,9 +508,9 @@ _SHIFT_HORIZON = timedelta(days=21)
 def me(request: SignedInRequest) -> HttpResponse:
     """Render the profile; save the preferences."""
     user = request.user
-    form = PreferencesForm(request.POST or None, initial=preferences.preferences_spec(user))
+    form = PreferencesForm(request.POST or None, initial=users.preferences_spec(user))
     if request.method == "POST" and form.is_valid() and _save_preferences(request, form):
-        messages.success(request, _("Saved."))
+        messages.success(request, gettext("Saved."))
         return redirect("me")
     context = {
         "form": form,
@@ -62,7 +530,7 @@ def me(request: SignedInRequest) -> HttpResponse:
 @require_safe
 def my_pages(request: SignedInRequest) -> HttpResponse:
     """Render every notification addressed to the user, to answer "Was I paged last night?"."""
-    result = pagination.paginate_by_uuid(_pages(request.user), request.GET.get("cursor", ""))
+    result = object_list.paginate_by_uuid(_pages(request.user), request.GET.get("cursor", ""))
     return render_view(request, "me/pages.html", {"rows": result.rows, "pagination": result})
 
 
@@ -89,9 +557,9 @@ def contact_method(request: SignedInRequest, number: int | None = None) -> HttpR
                 messages.success(request, _saved_for_other(saved))
                 return _back(request, owner)
             if saved.awaits_code:
-                verify_contact.send(request, saved)
+                contact_methods.send(request, saved)
                 return redirect("confirm_contact_method", saved.pk)
-            messages.success(request, _("Saved. Use “Send test” to check it."))
+            messages.success(request, gettext("Saved. Use “Send test” to check it."))
             return redirect("me")
     context = {"form": form, "method": method, "owner": owner, "snapshot": snapshot}
     return render_view(request, "me/contact_method.html", context, status=422 if form.errors else 200)
@@ -108,7 +576,7 @@ def delete_contact_method(request: SignedInRequest, number: int) -> HttpResponse
             request, "parts/delete.html", {"object_name": method.label, "consequences": about, "back": back}
         )
     users.delete_contact_method(method, actor=actor(request), now=request.now)
-    messages.success(request, _("%(label)s deleted.") % {"label": method.label})
+    messages.success(request, gettext("%(label)s deleted.") % {"label": method.label})
     return _back(request, method.user)
 
 
@@ -117,15 +585,17 @@ def _deletion_consequences(user: User, method: ContactMethod) -> Iterator[str]:
     other_methods = user.contact_methods.filter(is_enabled=True).exclude(pk=method.pk)
     if method.is_enabled and not other_methods.exists():
         if user.push_devices.filter(gone_at=None).exists():
-            yield _("Push will be the only contact method. It can't reach a silenced phone.")
+            yield gettext("Push will be the only contact method. It can't reach a silenced phone.")
         else:
-            text = _(
+            text = gettext(
                 "This is the last contact method. %(name)s can't be paged without it; others will be paged instead."
             )
             yield text % {"name": user.display_name}
-    if method.label.casefold() in notification_rules.labels(notification_rules.load(user.notification_rules)):
-        yield _("It is used in notification rules. Those rules and quiet hours are deleted too.")
-    yield _("Messages already being sent may still arrive.")
+    if method.label.casefold() in people_notification_rules.labels(
+        people_notification_rules.load(user.notification_rules)
+    ):
+        yield gettext("It is used in notification rules. Those rules and quiet hours are deleted too.")
+    yield gettext("Messages already being sent may still arrive.")
 
 
 @require_POST
@@ -139,7 +609,7 @@ def move_contact_method(request: SignedInRequest, number: int) -> HttpResponse:
 
 def _save_preferences(request: SignedInRequest, form: PreferencesForm) -> bool:
     try:
-        preferences.change(request.user, form.cleaned_data, actor=actor(request), now=request.now)
+        users.change(request.user, form.cleaned_data, actor=actor(request), now=request.now)
     except Rejected as rejected:
         show_rejection(form, rejected)
         return False
@@ -158,7 +628,11 @@ def _find(request: SignedInRequest, number: int) -> ContactMethod:
 
 
 def _saved_for_other(method: ContactMethod) -> str:
-    text = _("Saved. It is not used until %(name)s verifies it.") if method.awaits_code else _("Saved for %(name)s.")
+    text = (
+        gettext("Saved. It is not used until %(name)s verifies it.")
+        if method.awaits_code
+        else gettext("Saved for %(name)s.")
+    )
     return text % {"name": method.user.display_name}
 
 

@@ -14,9 +14,7 @@ from tocsin.oncall.calendars.feeds import NewFeed
 from tocsin.oncall.models import CalendarFeed
 from tocsin.oncall.states import FeedKind
 from tocsin.resources.registry import GROUPS, SCHEDULES
-from tocsin.web.http.authorization import actor
-from tocsin.web.http.objects import find_object, find_row
-from tocsin.web.http.request import SignedInRequest, render_view
+from tocsin.web.http.request import SignedInRequest, actor, find_object, find_row, render_view
 from tocsin.web.ui.times import format_moment
 
 

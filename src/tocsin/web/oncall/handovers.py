@@ -18,11 +18,10 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from tocsin.core.errors import Rejected
 from tocsin.oncall.models import HandoverNote
 from tocsin.people.models import User
-from tocsin.reports.handover import notes
-from tocsin.reports.handover.notes import MAX_TEXT_CHARS, SeenNote
+from tocsin.reports import handover as notes
+from tocsin.reports.handover import MAX_TEXT_CHARS, SeenNote
 from tocsin.resources.registry import SCHEDULES
-from tocsin.web.http.objects import find_object, find_row
-from tocsin.web.http.request import SignedInRequest, render_view
+from tocsin.web.http.request import SignedInRequest, find_object, find_row, render_view
 from tocsin.web.ui.forms import show_rejection, user_zone
 
 #: Maximum number of notes in the list.

@@ -15,15 +15,8 @@ from django.utils.translation import pgettext
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.month_calendar import CalendarEntry
 from tocsin.web.oncall import timeline
-from tocsin.web.oncall.schedules import describe_shift
-from tocsin.web.oncall.timeline_layout import (
-    DateRange,
-    RowKind,
-    TimelineDrawing,
-    TimelineRow,
-    TimelineSegment,
-    TimelineSpan,
-)
+from tocsin.web.oncall.schedules import shift_forms
+from tocsin.web.oncall.timeline import DateRange, RowKind, TimelineDrawing, TimelineRow, TimelineSegment, TimelineSpan
 from tocsin.web.ui.forms import user_zone
 
 register = template.Library()
@@ -47,7 +40,7 @@ def lanes(count: int) -> int:
 @register.simple_tag
 def period(since: datetime | None, until: datetime | None) -> str:
     """Format a period, such as "Mon 30 Nov 09:00 – Mon 7 Dec 09:00", in the user's zone. An open end is written out."""
-    return describe_shift.format_period(since, until)
+    return shift_forms.format_period(since, until)
 
 
 @register.simple_tag
@@ -55,11 +48,11 @@ def describe_segment(row: TimelineRow, segment: TimelineSegment) -> str:
     """Describe a timeline segment in full: user, period, reasons and what takes precedence over it."""
     times = period(segment.since, segment.until)
     if segment.tone == "gap":
-        return _("No %(role)s on call, %(when)s") % {"role": describe_shift.role_name(segment.role), "when": times}
+        return _("No %(role)s on call, %(when)s") % {"role": shift_forms.role_name(segment.role), "when": times}
     match row.kind:
         case RowKind.FINAL:
             parts = [
-                f"{segment.text}, {describe_shift.role_name(segment.role)}",
+                f"{segment.text}, {shift_forms.role_name(segment.role)}",
                 times,
                 *(reason.localized() for reason in segment.reasons),
             ]
@@ -103,7 +96,7 @@ def segment_url(row: TimelineRow | None, segment: TimelineSegment, group_id: int
 @register.filter
 def role_name(role: str) -> str:
     """Return the translated name of a group role."""
-    return describe_shift.role_name(role)
+    return shift_forms.role_name(role)
 
 
 @register.filter
@@ -129,7 +122,7 @@ def range_name(date_range: DateRange) -> str:
 @register.filter
 def short_day(day: date) -> str:
     """Format a date as "Mon 30 Nov"."""
-    return describe_shift.day(day)
+    return shift_forms.day(day)
 
 
 @register.filter

@@ -11,8 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from tocsin.core.locale_format import local_count
-from tocsin.reports.response_times import DurationStats
-from tocsin.reports.sla import SlaCounts
+from tocsin.reports.alert_reports import DurationStats, SlaCounts
 
 register = template.Library()
 

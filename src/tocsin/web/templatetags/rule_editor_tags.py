@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from tocsin.web.integrations.editor import condition_form, route_form
 from tocsin.web.integrations.editor.condition_form import ComparisonRow, ConditionGroup, ConditionNode
-from tocsin.web.integrations.editor.rules_tab import RuleMode, RuleRow
+from tocsin.web.integrations.editor.editor_tab import RuleMode, RuleRow
 
 register = template.Library()
 

@@ -22,16 +22,15 @@ from tocsin.catalogue.kinds import Category, load_kinds
 from tocsin.core.locale_format import local_duration, local_term
 from tocsin.core.reasons import Reason, as_reason
 from tocsin.core.runtime import clock
-from tocsin.escalation.actions import manual_alerts
+from tocsin.escalation.actions import manual_escalation
 from tocsin.inbound.enums import MessageStatus
 from tocsin.notify.channels import phone_numbers
-from tocsin.people import encrypted_addresses
-from tocsin.people import second_factors as factors
+from tocsin.people import addresses
+from tocsin.people import sign_in_rules as factors
 from tocsin.people.models import User
-from tocsin.web.alerts.queries import AlertListRow
-from tocsin.web.alerts.sla import SlaTarget
-from tocsin.web.ui import capped_counts
-from tocsin.web.ui.choices import PRIORITIES, trace_label
+from tocsin.web.alerts.queries import AlertListRow, SlaTarget
+from tocsin.web.ui import object_list
+from tocsin.web.ui.forms import PRIORITIES, trace_label
 from tocsin.web.ui.times import format_date, format_day, format_exact, format_moment, format_short, format_time_left
 from tocsin.workflows.run import actions
 
@@ -164,7 +163,7 @@ def alert_origin(alert: Alert) -> SafeString | str:
     if alert.integration is not None:
         return format_html("{} <bdi>{}</bdi>", tile(alert.integration.kind, "small"), alert.integration.name)
     match alert.source:
-        case manual_alerts.SOURCE:
+        case manual_escalation.SOURCE:
             return _("created manually")
         case actions.SOURCE:
             return _("opened by a workflow")
@@ -357,7 +356,7 @@ def query(context: template.Context, **changes: Any) -> str:
 @register.filter
 def display_address(address: str) -> str:
     """Format a contact method's address for its owner; an address that is itself a secret is masked."""
-    return phone_numbers.format_for_display(encrypted_addresses.display_form(address))
+    return phone_numbers.format_for_display(addresses.display_form(address))
 
 
 @register.filter
@@ -377,7 +376,7 @@ def capped(value: int | None) -> str:
 @register.filter
 def counted(value: int) -> str:
     """Format a count of messages: "10,000+" above MAX_COUNTED_MESSAGES."""
-    return capped_counts.counted(value, capped_counts.MAX_COUNTED_MESSAGES)
+    return object_list.counted(value, object_list.MAX_COUNTED_MESSAGES)
 
 
 @register.filter

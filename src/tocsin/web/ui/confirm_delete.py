@@ -5,24 +5,202 @@ It shows what still refers to the object, what else ends with it, concurrent cha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import Model
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
 
+from tocsin.access import audit
+from tocsin.core import hooks
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
+from tocsin.core.net.etag import make_etag
+from tocsin.core.reasons import AlertRef, Reason, as_reason
+from tocsin.inbound.admin.commands import ACTIVE_ALERTS, DELAYED_ALERTS
 from tocsin.resources import registry
+from tocsin.resources.registry import RESOURCES, SCHEDULES
 from tocsin.resources.resource import Resource
-from tocsin.web.http.authorization import View, actor, requires
-from tocsin.web.http.objects import find_editable
-from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.ui import references
-from tocsin.web.ui.edit_conflicts import FormSnapshot
+from tocsin.web.http.request import SignedInRequest, View, actor, find_editable, render_view, requires
+from tocsin.web.ui.times import format_short
+
+# ---------- references
+# Lists the objects that refer to an object about to be deleted, each with the view that removes the reference. Reads
+# only.
+
+
+#: By the code of a reference: the kind of object that refers, and the view that removes the reference.
+_VIEWS: dict[str, tuple[Resource[Any], str]] = {
+    **{resource.reference.code: (resource, resource.views.edit) for resource in RESOURCES if resource.reference},
+    hooks.OVERRIDE.code: (SCHEDULES, SCHEDULES.views.detail),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReference:
+    """One referring object. `url` is empty if no view can edit it."""
+
+    reason: Reason
+    url: str = ""
+
+    def __str__(self) -> str:
+        return self.reason.localized()
+
+
+def references_to(object_type: str, number: int) -> list[ObjectReference]:
+    """Return every object that refers to the given one, without duplicates."""
+    found = hooks.references_to(object_type, number)
+    urls: dict[Reason, str] = {}
+    for code, (resource, view) in _VIEWS.items():
+        urls.update(_urls(resource, view, [reference for reference in found if reference.code == code]))
+    for reference in found:
+        if isinstance(alert := dict(reference.params).get("alert"), AlertRef):
+            urls[reference] = reverse("alert", args=[alert.alert_id])
+        elif reference.code == ACTIVE_ALERTS.code:
+            urls[reference] = f"{reverse('alerts')}?integration={number}"
+        elif reference.code == DELAYED_ALERTS.code:
+            urls[reference] = reverse("integration", args=[number])
+    return [ObjectReference(reference, urls.get(reference, "")) for reference in found]
+
+
+def _urls(resource: Resource[Any], view: str, found: Sequence[Reason]) -> Iterator[tuple[Reason, str]]:
+    by_name = {str(reference[resource.name_column]): reference for reference in found}
+    if by_name:
+        rows = resource.rows().filter(**{f"{resource.name_column}__in": by_name})
+        for number, name in rows.values_list("pk", resource.name_column):
+            yield by_name[name], reverse(view, args=[number])
+
+
+# ---------- edit conflicts
+# Edit conflicts: when two users edit one object, the second save is rejected once before it overwrites the first.
+#
+# A form carries a stamp of the object as it was shown. A view creates a `FormSnapshot`, saves inside `unchanged`, and
+# passes the snapshot to the template, which writes the hidden field (`seen.html`). Delete confirmations do the same.
+
+
+#: Name of the hidden field.
+FIELD = "snapshot"
+
+#: Code of the rejection of the second save.
+CHANGED = "changed_meanwhile"
+
+#: The rejection names at most this many users.
+_MAX_NAMED = 3
+
+
+class FormSnapshot:
+    """The state of an object when its form was rendered, compared again when the form is saved."""
+
+    def __init__(
+        self,
+        request: SignedInRequest,
+        noun: str,
+        number: object,
+        state: Callable[[], Mapping[str, Any]] | None,
+        *,
+        row: Model | None = None,
+        keys: Collection[str] = (),
+        is_deleting: bool = False,
+    ) -> None:
+        """`noun` and `number` identify the object as in the audit log.
+
+        - `state` returns the object's current spec, or is None for an object that is being created.
+        - `row` is read again before the block runs.
+        - `keys` limits the comparison to these keys of the spec.
+        - `is_deleting` marks a delete confirmation.
+        """
+        self._request = request
+        self._noun, self._number, self._keys = noun, number, keys
+        self._state, self._row = state, row
+        self._posted = request.POST.get(FIELD)
+        self._is_conflict_shown, self._is_deleting = False, is_deleting
+
+    @classmethod
+    def of[M: Model](
+        cls,
+        request: SignedInRequest,
+        resource: Resource[M],
+        row: M | None,
+        *,
+        state: Callable[[M], Mapping[str, Any]] | None = None,
+        keys: Collection[str] = (),
+        is_deleting: bool = False,
+    ) -> FormSnapshot:
+        """Return the snapshot of `row`, or of an object being created if `row` is None.
+
+        `state` is the part of the object that the form edits, if it is not all of it.
+        """
+        if row is None:
+            return cls(request, resource.object_type, "", None)
+        state_of = state or resource.state_of
+        return cls(
+            request, resource.object_type, row.pk, lambda: state_of(row), row=row, keys=keys, is_deleting=is_deleting
+        )
+
+    def __str__(self) -> str:
+        """Return the hidden field's value. A re-rendered form keeps its posted value until the user has seen the
+        conflict."""
+        if self._state is None:
+            return ""
+        if self._posted is not None and not self._is_conflict_shown:
+            return self._posted
+        return f"{self._stamp(self._state())}.{audit.newest_change()}"
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Run the block, without concurrent configuration changes, if the object is unchanged since it was rendered.
+
+        Otherwise raises Rejected("changed_meanwhile"). The re-rendered form carries the new state, so a second save
+        succeeds.
+        """
+        with settings_store.exclusive(self._row):
+            if self._state is not None:
+                self._compare(self._state())
+            yield
+
+    def _compare(self, now: Mapping[str, Any]) -> None:
+        posted_stamp, _point, number = (self._posted or "").partition(".")
+        if posted_stamp and posted_stamp != self._stamp(now):
+            self._is_conflict_shown = True
+            since_change = int(number) if number.isascii() and number.isdecimal() and len(number) < 19 else 0
+            raise Rejected(CHANGED, as_reason(self._describe_conflict(since_change)))
+
+    def _stamp(self, spec: Mapping[str, Any]) -> str:
+        return make_etag({key: spec.get(key) for key in self._keys} if self._keys else spec)
+
+    def _describe_conflict(self, since_change: int) -> str:
+        entries = list(audit.list_changes(self._noun, self._number, self._keys, after=since_change))
+        if not entries:
+            # An object that this one refers to was renamed or deleted.
+            if self._is_deleting:
+                return _("This was changed in the meantime. Review it in another tab before deleting.")
+            return _("This was changed in the meantime. Review it in another tab: saving again overwrites it.")
+        names = dict.fromkeys(
+            _("You") if entry.actor_id == self._request.user.pk else entry.actor_name for entry in entries
+        )
+        placeholders = {
+            "who": ", ".join([*names][:_MAX_NAMED]),
+            "when": format_short(timezone.localtime(entries[0].at)),
+        }
+        return (self._deletion_warning() if self._is_deleting else self._save_warning()) % placeholders
+
+    def _deletion_warning(self) -> str:
+        return _("%(who)s changed this in the meantime (%(when)s). Review it in another tab before deleting.")
+
+    def _save_warning(self) -> str:
+        return _(
+            "%(who)s changed this in the meantime (%(when)s). Review it in another tab: saving again overwrites it."
+        )
+
 
 #: What happens to dependent objects.
 CONSEQUENCES: Mapping[str, Any] = {
@@ -81,7 +259,7 @@ def delete_view(resource: Resource[Any]) -> View:
             "back": (resource.views.detail, number),
             "consequences": CONSEQUENCES[resource.key],
             "snapshot": snapshot,
-            "used_by": references.references_to(resource.object_type, number),
+            "used_by": references_to(resource.object_type, number),
         }
         return render_view(request, "parts/delete.html", context, status=409 if problem else 200)
 

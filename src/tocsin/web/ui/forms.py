@@ -3,24 +3,88 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.forms.renderers import TemplatesSetting
 from django.forms.utils import flatatt
 from django.utils import timezone
 from django.utils.html import escape
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import Reason
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.escalation.models import Policy
+from tocsin.notify.registry import CHANNELS
 from tocsin.oncall.calculation import weekly_windows
+from tocsin.people import addresses
+from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
+from tocsin.people.notification_rules import MAX_RULES
+
+# ---------- choices
+# Choices shared by several forms: priorities, group roles, channels, rules.
+
+
+PRIORITIES = [
+    (Priority.CRITICAL, _("Critical")),
+    (Priority.HIGH, _("High")),
+    (Priority.MEDIUM, _("Medium")),
+    (Priority.LOW, _("Low")),
+]
+
+
+def channel_name(channel: str) -> str:
+    """Return the translated display name of a channel."""
+    names = {
+        "email": gettext("Email"),
+        "sms": gettext("SMS"),
+        "voice": gettext("Call"),
+        "push": gettext("Push"),
+        "ntfy": "ntfy",
+        "chat": gettext("Chat"),
+    }
+    return names.get(channel, channel)
+
+
+def trace_label(name: str) -> str:
+    """Return the label of a rule, or of another mechanism in a message's trace."""
+    labels = {
+        "cancel": gettext("Close as false alarm"),
+        "close": gettext("Close the alert"),
+        "open": gettext("Open an alert"),
+        "update": gettext("Update the alert"),
+        "filters": gettext("Filters"),
+        "veto": gettext("Veto"),
+        "maintenance": gettext("Maintenance"),
+        "flapping": gettext("Flapping"),
+        "delay": gettext("Delay"),
+        "parent": gettext("Parent"),
+        "group": gettext("Group"),
+        "flood": gettext("Alert storm"),
+        "gate": gettext("Noise reduction"),
+    }
+    return labels.get(name, name)
+
+
+def channel_choices() -> list[tuple[str, str]]:
+    """Return (channel, label) for every channel that a contact method can use."""
+    return [(name, local_term(CHANNELS[name].label) if name in CHANNELS else name) for name in addresses.channels()]
+
+
+ROLES = [
+    (MemberRole.PRIMARY, _("primary")),
+    (MemberRole.SECONDARY, _("secondary")),
+    (MemberRole.MANAGER, _("manager")),
+]
 
 
 def show_rejection(
@@ -252,3 +316,90 @@ def set_choices(form: forms.BaseForm, name: str, choices: Iterable[tuple[Any, An
     field = form.fields[name]
     assert isinstance(field, forms.ChoiceField)
     field.choices = choices
+
+
+# ---------- rendering
+# Renders Django forms with the interface's own templates: label, help text and errors beside each field.
+
+
+class FormRenderer(TemplatesSetting):
+    """Takes field and widget templates from the project's template directories."""
+
+    form_template_name = "parts/form.html"
+    field_template_name = "parts/field.html"
+
+
+# ---------- notification rule forms
+# Formset for notification rules: contact method, delay after the step, and repetitions.
+#
+# Used for a user's notification rules and for escalation steps that override them.
+
+
+type ChoiceList = Sequence[tuple[Any, Any]]
+
+
+class NotificationRuleForm(forms.Form):
+    """One row. An empty row is ignored."""
+
+    method = forms.ChoiceField(label=_("Contact method"), required=False)
+    wait = DurationField(label=_("Delay"), required=False)
+    times = forms.IntegerField(label=_("Repeats"), min_value=0, max_value=100, required=False)
+    every = DurationField(label=_("Interval"), required=False)
+
+    def __init__(self, *args: Any, choices: ChoiceList = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        set_choices(self, "method", [("", "–"), *choices])
+        for name, placeholder in (("wait", "0m"), ("times", "0"), ("every", "5m")):
+            self.fields[name].widget.attrs["placeholder"] = placeholder
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = self.cleaned_data
+        if not data.get("method") and any(data.get(name) for name in ("wait", "times", "every")):
+            self.add_error("method", _("Choose a contact method."))
+        if data.get("every") and data.get("times", 0) is None:
+            self.add_error("times", _("Enter how many times it repeats."))
+        return data
+
+    def spec(self) -> dict[str, Any]:
+        """Return the row as a rule spec, without its contact method."""
+        data = self.cleaned_data
+        rule: dict[str, Any] = {"wait": data["wait"]} if data["wait"] else {}
+        if data["times"]:
+            rule["repeat"] = {"times": data["times"], "every": data["every"] or None}
+        return rule
+
+
+class NotificationRuleFormSet(FormSet[NotificationRuleForm]):
+    """The rows in order."""
+
+    def filled_rows(self) -> list[tuple[str, NotificationRuleForm]]:
+        """Return (contact method, form) of the rows that are not empty."""
+        return [(form.cleaned_data["method"], form) for form in self.forms if form.cleaned_data.get("method")]
+
+
+def rule_formset(
+    data: Any, initial: Iterable[Mapping[str, Any]], prefix: str, choices: ChoiceList
+) -> NotificationRuleFormSet:
+    """Return the formset of the rules."""
+    made = formset_class(
+        NotificationRuleForm,
+        NotificationRuleFormSet,
+        max_num=MAX_RULES,
+        absolute_max=2 * MAX_RULES,
+        validate_max=True,
+    )
+    posted = data
+    if data is not None and f"{prefix}-TOTAL_FORMS" not in data:
+        posted = {f"{prefix}-TOTAL_FORMS": "0", f"{prefix}-INITIAL_FORMS": "0"}  # posted without these rows
+    return made(posted, initial=list(initial), prefix=prefix, form_kwargs={"choices": choices})
+
+
+def initial_rule(method: str, rule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the initial values of a row for a rule in spec form."""
+    repeat = rule.get("repeat", {})
+    return {
+        "method": method,
+        "wait": rule.get("wait", ""),
+        "times": repeat.get("times") or None,
+        "every": repeat.get("every", ""),
+    }

@@ -9,27 +9,37 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from tocsin.alerts import service, store
-from tocsin.alerts.change_handlers import PagingConfig, PagingMode
-from tocsin.alerts.commands import Actor, AlertState, Close, Command, Escalate, Hold, NewEvent, Reply
-from tocsin.alerts.new_alert import AlertCreation, NewAlert
+from tocsin.alerts.commands import (
+    Actor,
+    AlertCreation,
+    AlertState,
+    Close,
+    Command,
+    Escalate,
+    Hold,
+    NewAlert,
+    NewEvent,
+    PagingConfig,
+    PagingMode,
+    Reply,
+)
 from tocsin.alerts.service import NO_SUCH_ALERT, FoundAlert
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reason, joined
-from tocsin.core.validation import text_templates
+from tocsin.core.validation import payload_paths
 from tocsin.escalation.actions import manual_escalation
 from tocsin.escalation.actions.manual_escalation import POLICY_DELETED
-from tocsin.escalation.policy.policy import load as load_policy
-from tocsin.notify.enqueue.notices import Notice, queue_notice
-from tocsin.outbound.delivery import calls
+from tocsin.escalation.policy import load as load_policy
+from tocsin.notify.notices import Notice, queue_notice
+from tocsin.outbound.delivery import queue
 from tocsin.workflows import reasons
-from tocsin.workflows.definition.definition import WorkflowAction
-from tocsin.workflows.definition.descriptions import listed
-from tocsin.workflows.run import context as alert_context
-from tocsin.workflows.run import loader
-from tocsin.workflows.run.context import WorkflowFacts
+from tocsin.workflows.definition import WorkflowAction, listed
+from tocsin.workflows.run import engine as alert_context
+from tocsin.workflows.run import run_store
+from tocsin.workflows.run.engine import WorkflowFacts
 from tocsin.workflows.run.run_store import DueRun
 from tocsin.workflows.states import ActionKind
 
@@ -99,7 +109,7 @@ class ActionContext:
 
     def text(self, template: str) -> str:
         """Renders a template with the alert's values."""
-        return text_templates.render(template, self.values).strip()
+        return payload_paths.render(template, self.values).strip()
 
 
 def build_action_context(connection: Connection, run: DueRun, facts: WorkflowFacts, now: datetime) -> ActionContext:
@@ -129,7 +139,7 @@ def perform(context: ActionContext, action: WorkflowAction) -> ActionResult:
             )
             return ActionResult(result, is_logged=True)
         case ActionKind.ADD_RESPONDERS:
-            recipients = loader.resolve_recipients(connection, action, context.facts, now, first_only=True)
+            recipients = run_store.resolve_recipients(connection, action, context.facts, now, first_only=True)
             if not recipients:
                 raise Rejected("not_possible", _NOBODY_HAS_ROLE())
             result = manual_escalation.add_responders(
@@ -168,7 +178,7 @@ def perform(context: ActionContext, action: WorkflowAction) -> ActionResult:
         case ActionKind.HALO:
             # The lock preserves the order of writes about one alert.
             store.lock(connection, [context.alert_id])
-            number = calls.write_on_ticket(
+            number = queue.write_on_ticket(
                 connection, context.alert_id, now, note=context.text(action.text), status=action.status,
                 is_public=action.public, user_id=context.run.user_id,
             )  # fmt: skip
@@ -187,7 +197,7 @@ def _command(context: ActionContext, command: Command) -> ActionResult:
 
 
 def _notify(context: ActionContext, action: WorkflowAction) -> ActionResult:
-    recipients = loader.resolve_recipients(context.connection, action, context.facts, context.now)
+    recipients = run_store.resolve_recipients(context.connection, action, context.facts, context.now)
     subject = context.text(action.subject or SUBJECT) or context.run.name
     notice = Notice(
         as_reason(" ".join(subject.split())[:300]),
@@ -222,7 +232,7 @@ def _call(context: ActionContext, action: WorkflowAction) -> ActionResult:
     if integration is not None and not integration["is_enabled"]:
         raise Rejected("not_possible", _INTEGRATION_DISABLED(integration=integration["name"]))
     store.lock(context.connection, [context.alert_id])
-    numbers = calls.call_for_alerts(
+    numbers = queue.call_for_alerts(
         context.connection,
         action.outbound or 0,
         [context.alert_id],

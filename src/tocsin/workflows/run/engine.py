@@ -6,20 +6,215 @@ caused it or it ran too often.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
 
-from tocsin.alerts.states import ACTIVE, AlertStatus
-from tocsin.core.reasons import Person, Reason, as_reason
-from tocsin.escalation.run.run_status import describe_end
-from tocsin.inbound.expressions.conditions import RuleMatch
-from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.alerts.commands import AlertChange, AlertState, NewEvent
+from tocsin.alerts.states import ACTIVE, AlertStatus, EventKind
+from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason, translatable
+from tocsin.escalation.run.run_state import describe_end
+from tocsin.inbound.conditions import RuleMatch
+from tocsin.inbound.fields import MappedFields
 from tocsin.workflows import reasons
-from tocsin.workflows.definition.definition import WorkflowAction, WorkflowDefinition, changes_alerts, compiled
-from tocsin.workflows.definition.descriptions import MOMENTS
-from tocsin.workflows.run import context as alert_context
-from tocsin.workflows.run.context import WorkflowFacts
-from tocsin.workflows.states import SLA, TIMED, ActionKind, TriggerKind, WorkflowRunStatus
+from tocsin.workflows.definition import MOMENTS, Trigger, WorkflowAction, WorkflowDefinition, changes_alerts, compiled
+from tocsin.workflows.states import SLA, TIMED, ActionKind, SlaMoment, TriggerKind, WorkflowRunStatus
+
+# ---------- triggers
+# Maps an alert change to the triggers it fires, each with a reason. Pure.
+
+
+_BY_EVENT: Mapping[EventKind, TriggerKind] = {
+    EventKind.UPDATED: TriggerKind.UPDATED,
+    EventKind.ACKNOWLEDGED: TriggerKind.ACKNOWLEDGED,
+    EventKind.ASSIGNED: TriggerKind.ASSIGNED,
+    EventKind.ESCALATION_EXHAUSTED: TriggerKind.EXHAUSTED,
+    EventKind.REPLIED: TriggerKind.REPLY,
+    EventKind.CLOSED: TriggerKind.CLOSED,
+    EventKind.CANCELLED: TriggerKind.CLOSED,
+}
+
+_AT_OPENING = (TriggerKind.OPENED, TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASSIGNED, TriggerKind.EVERY, *SLA)
+
+_MOMENTS = ("custom.respond_by", "custom.fix_by")
+
+
+def fired_triggers(change: AlertChange) -> dict[TriggerKind, Reason]:
+    """The triggers with what happened. Timed triggers start waiting.
+
+    A dry-run alert counts as opened when it starts to page.
+    """
+    reason = next((as_reason(event.reason) for event in change.events), NO_REASON)
+    if change.before is None:
+        return dict.fromkeys(_AT_OPENING, reason)
+    opening_triggers: dict[TriggerKind, Reason] = {}
+    if change.is_opening:
+        opening_triggers = dict.fromkeys(
+            _AT_OPENING, as_reason(change.paging_start.reason) if change.paging_start is not None else reason
+        )
+    # Another policy may have another SLA.
+    fired: dict[TriggerKind, Reason] = dict.fromkeys(SLA, reason) if change.paging is not None else {}
+    for event in change.events:
+        kind = _BY_EVENT.get(event.kind)
+        if event.kind is EventKind.STEP_FIRED and (event.data.get("step"), event.data.get("pass")) != (1, 1):
+            kind = TriggerKind.ESCALATED
+        if kind is not None and not _is_own_write(event) and event.alert_id == change.alert_id:
+            fired.setdefault(kind, as_reason(event.reason))
+        changes = event.data.get("changes")
+        if isinstance(changes, Mapping):
+            if any(name in changes for name in _MOMENTS):
+                fired |= dict.fromkeys(SLA, as_reason(event.reason))
+            if "source_status" in changes and "source_status" not in _own_changes(event):
+                fired[TriggerKind.STATUS_CHANGED] = as_reason(event.reason)
+    return fired | _by_state(change.before, change.after, reason) | opening_triggers
+
+
+def _is_own_write(event: NewEvent) -> bool:
+    """Whether the event consists only of Tocsin's own changes at the source."""
+    changes = event.data.get("changes")
+    return isinstance(changes, Mapping) and bool(changes) and _own_changes(event) >= set(changes)
+
+
+def _own_changes(event: NewEvent) -> frozenset[str]:
+    """The changes in a message that Tocsin itself made at the source."""
+    names = event.data.get("own")
+    return frozenset(names) if isinstance(names, list) else frozenset()
+
+
+def _by_state(before: AlertState, after: AlertState, reason: Reason) -> dict[TriggerKind, Reason]:
+    fired: dict[TriggerKind, Reason] = {}
+    if before.status is not after.status or before.acknowledged != after.acknowledged:
+        fired[TriggerKind.STATUS_CHANGED] = reason
+    if after.status not in ACTIVE:
+        return fired
+    is_reactivated = before.status not in ACTIVE
+    if (is_reactivated or is_acknowledged(before)) and not is_acknowledged(after):
+        fired[TriggerKind.UNACKNOWLEDGED] = reason
+    if (is_reactivated or before.is_owned) and not after.is_owned:
+        fired[TriggerKind.UNASSIGNED] = reason
+    if is_reactivated:
+        fired |= dict.fromkeys((TriggerKind.EVERY, *SLA), reason)
+    return fired
+
+
+def is_acknowledged(alert: AlertState) -> bool:
+    """Whether the alert is acknowledged or assigned."""
+    return bool(alert.acknowledged) or alert.is_owned
+
+
+def due_at(trigger: Trigger, now: datetime) -> datetime:
+    """When a run of this trigger is first due. SLA moments are looked up immediately."""
+    if trigger.on in (TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASSIGNED, TriggerKind.EVERY):
+        return now + timedelta(seconds=trigger.span)
+    return now
+
+
+# ---------- context
+# The values of an alert that conditions and texts can use, and its SLA moments. Pure.
+
+
+#: The fields offered in conditions, with labels. Tags and custom fields go by their own names.
+LABELS: Mapping[str, str] = {
+    "status": translatable("state of the alert"),
+    "acknowledged": translatable("whether acknowledged"),
+    "acknowledged_by": translatable("acknowledged by"),
+    "owner": translatable("owner"),
+    "priority": translatable("priority"),
+    "subject": translatable("subject"),
+    "client": translatable("client"),
+    "site": translatable("site"),
+    "team": translatable("team"),
+    "integration": translatable("integration"),
+    "source": translatable("source"),
+    "source_name": translatable("source name"),
+    "source_id": translatable("ticket or source id"),
+    "source_status": translatable("status at the source"),
+    "source_agent": translatable("agent at the source"),
+    "requester": translatable("requester"),
+    "short_text": translatable("short text"),
+    "long_text": translatable("long text"),
+    "count": translatable("messages counted"),
+    "minutes_open": translatable("minutes since the opening"),
+    "what": translatable("what happened"),
+    "ticket_type": translatable("ticket type"),
+    "category": translatable("category"),
+    "vip": translatable("VIP"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowFacts:
+    """An alert as a run sees it."""
+
+    state: AlertState
+    #: As returned by `outbound.alert_values.of_alerts`.
+    values: Mapping[str, Any]
+    dry_run: bool = False
+    #: Values of custom fields.
+    custom: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    #: The time zone of dates without an offset.
+    zone: str = "UTC"
+    #: The SLA of the active policy by moment, as durations from the alert's creation.
+    sla: Mapping[str, timedelta] = field(default_factory=dict)
+    #: The group that owns the alert's integration, and the groups it pages.
+    groups: frozenset[int] = frozenset()
+    #: The groups that it pages, in their order; if it pages none, the one that owns its integration.
+    recipient_groups: tuple[int, ...] = ()
+
+    @property
+    def has_responder(self) -> bool:
+        """Whether the alert is acknowledged or assigned."""
+        return is_acknowledged(self.state)
+
+    @property
+    def responder_names(self) -> str:
+        """The names of the assignee or the acknowledgers."""
+        return self.state.owner_name or " and ".join(one.name for one in self.state.acknowledged.values())
+
+
+def payload(facts: WorkflowFacts, cause: Reason, now: datetime) -> dict[str, Any]:
+    """All values for conditions by name; tags and custom fields also as `tags^name` and `custom^name`."""
+    acknowledged = [one.name for one in facts.state.acknowledged.values()]
+    return {
+        **facts.custom,
+        **facts.tags,
+        **facts.values,
+        "tags": dict(facts.tags),
+        "custom": dict(facts.custom),
+        "acknowledged": bool(acknowledged),
+        "acknowledged_by": acknowledged,
+        "minutes_open": int((now - facts.state.opened_at) / timedelta(minutes=1)),
+        "what": str(cause),
+    }
+
+
+def sla_moment(trigger: Trigger, facts: WorkflowFacts) -> datetime | None:
+    """The trigger's SLA moment in UTC: the ticket's, or else the policy's; None if the alert has neither."""
+    if trigger.moment is SlaMoment.OPENING:
+        return facts.state.opened_at + timedelta(seconds=trigger.within)
+    key = str(trigger.moment)
+    ticket_moment = moment_of(facts.custom.get(key, ""), facts.zone)
+    return (
+        ticket_moment if ticket_moment is not None or key not in facts.sla else facts.state.opened_at + facts.sla[key]
+    )
+
+
+def moment_of(text: str, zone: str) -> datetime | None:
+    """Parses a ticket's date (ISO 8601; in `zone` if it has no offset); None if it is invalid.
+
+    Halo writes years before 1971 for "not set".
+    """
+    try:
+        parsed = datetime.fromisoformat(text.strip())
+        if parsed.year < 1971:
+            return None
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
 
 #: A workflow may cause another, which causes a third, which causes a fourth.
 MAX_DEPTH = 3
@@ -176,7 +371,7 @@ def _check_sla_moment(
     run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime
 ) -> EngineStep | None:
     trigger = plan.trigger
-    moment = alert_context.sla_moment(trigger, alert)
+    moment = sla_moment(trigger, alert)
     name = MOMENTS[trigger.moment]()
     if moment is None:
         return FinishRun(WorkflowRunStatus.SKIPPED, reasons.NO_MOMENT(moment=name))
@@ -202,11 +397,11 @@ def _begin(run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts
         reason = reasons.NO_CONDITIONS()
     else:
         reason = reasons.CONDITIONS_HOLD(why=as_reason(rule_match.reason))
-    return StartActions(reason, alert_context.sla_moment(trigger, alert) if trigger.on in SLA else None, next_at)
+    return StartActions(reason, sla_moment(trigger, alert) if trigger.on in SLA else None, next_at)
 
 
 def _evaluate(condition: object, run: WorkflowProgress, alert: WorkflowFacts, now: datetime) -> RuleMatch:
-    return compiled(condition).evaluate(alert_context.payload(alert, run.cause, now), _NO_MAPPING)
+    return compiled(condition).evaluate(payload(alert, run.cause, now), _NO_MAPPING)
 
 
 def _responders(alert: WorkflowFacts) -> tuple[Person, ...]:

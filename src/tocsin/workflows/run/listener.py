@@ -15,14 +15,13 @@ from datetime import datetime
 
 import msgspec
 
-from tocsin.alerts.change_handlers import AlertChange
+from tocsin.alerts.commands import AlertChange
 from tocsin.alerts.states import ACTIVE
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
-from tocsin.core.db.json_text import as_storable_json
-from tocsin.workflows.definition.definition import Trigger
+from tocsin.core.db.database import Connection, as_storable_json
+from tocsin.workflows.definition import Trigger
 from tocsin.workflows.models import ORDER
-from tocsin.workflows.run import triggers
+from tocsin.workflows.run import engine
 from tocsin.workflows.states import OF_PAGING, TriggerKind
 
 log = logging.getLogger(__name__)
@@ -73,7 +72,7 @@ def handle_changes(connection: Connection, changes: Sequence[AlertChange], now: 
         return
     runs: dict[tuple[int, int], dict[str, object]] = {}
     for change in changes:
-        for kind, cause in triggers.fired_triggers(change).items():
+        for kind, cause in engine.fired_triggers(change).items():
             for workflow_id, trigger in triggers_by_kind.get(kind, ()):
                 runs[workflow_id, change.alert_id] = {
                     "workflow_id": workflow_id,
@@ -81,7 +80,7 @@ def handle_changes(connection: Connection, changes: Sequence[AlertChange], now: 
                     "cause_code": cause.code,
                     "cause_data": cause.data,
                     "depth": _current_depth(),
-                    "due_at": triggers.due_at(trigger, now),
+                    "due_at": engine.due_at(trigger, now),
                     "once": kind is TriggerKind.UPDATED,
                     "of_paging": kind in OF_PAGING,
                 }

@@ -4,16 +4,163 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from tocsin.alerts import store
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
-from tocsin.core.db.json_text import as_storable_json
-from tocsin.core.reasons import NO_REASON, Reason
-from tocsin.core.stored_reason import named_columns, reason_columns, reason_in
-from tocsin.workflows.run.engine import MAX_DEPTH, FinishRun, OwnerGroup, StartActions, WaitUntil, WorkflowProgress
-from tocsin.workflows.states import WorkflowRunStatus
+from tocsin.core.db.database import Connection, as_storable_json
+from tocsin.core.models import named_columns, reason_columns, reason_in
+from tocsin.core.reasons import NO_REASON, Reason, Term
+from tocsin.core.validation import field_errors
+from tocsin.escalation import reasons as escalation_reasons
+from tocsin.notify.notices import Notice, queue_notice, was_noticed
+from tocsin.notify.pages import load_administrators
+from tocsin.oncall import loader
+from tocsin.oncall.calculation import final_schedule
+from tocsin.outbound import alert_values
+from tocsin.people.member_roles import MemberRole
+from tocsin.workflows import reasons
+from tocsin.workflows.definition import LIMIT_SPAN, WorkflowAction
+from tocsin.workflows.run.engine import (
+    MAX_DEPTH,
+    FinishRun,
+    OwnerGroup,
+    StartActions,
+    WaitUntil,
+    WorkflowFacts,
+    WorkflowProgress,
+    moment_of,
+)
+from tocsin.workflows.states import SlaMoment, WorkflowRunStatus
+
+# ---------- loader
+# Loads the facts about alerts that runs need, in bulk.
+
+
+#: The SQL of the zone of a ticket's dates without an offset: that configured for its Halo, the outbound integration
+#: `o`, or else the default zone.
+TICKET_ZONE = """coalesce(nullif(o.settings ->> 'time_zone', ''), (SELECT value #>> '{}' FROM core_setting
+       WHERE name = 'time_zone'), 'UTC')"""
+
+_ALERTS = f"""
+SELECT a.id, a.opened_at, a.dry_run, a.tags, a.custom, i.group_id, a.group_ids,
+       {TICKET_ZONE} AS zone,
+       p.sla, p.recipient_groups
+FROM alerts_alert a LEFT JOIN inbound_integration i ON i.id = a.integration_id
+LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id
+LEFT JOIN LATERAL (
+  SELECT v.definition -> 'sla' AS sla, r.recipient_groups FROM escalation_run r
+  LEFT JOIN escalation_policyversion v ON v.id = r.version_id WHERE r.alert_id = a.id ORDER BY r.id DESC LIMIT 1
+) AS p ON true
+WHERE a.id = ANY(%s)
+"""
+
+
+def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, WorkflowFacts]:
+    """The facts by alert id; deleted alerts are absent. Six statements, however many alerts there are."""
+    requested_ids = sorted(set(alert_ids))
+    states = store.load(connection, requested_ids)
+    values_by_alert = alert_values.load_alert_values(connection, requested_ids)
+    return {
+        row["id"]: WorkflowFacts(
+            states[row["id"]],
+            values_by_alert[row["id"]],
+            row["dry_run"],
+            _texts(row["custom"]),
+            _texts(row["tags"]),
+            row["zone"],
+            _spans(row["sla"]),
+            frozenset({row["group_id"], *row["group_ids"]} - {None}),
+            tuple(row["recipient_groups"] or ([row["group_id"]] if row["group_id"] is not None else ())),
+        )
+        for row in database.rows(connection, _ALERTS, (requested_ids,))
+        if row["id"] in states and row["id"] in values_by_alert
+    }
+
+
+def load_sla_moments(connection: Connection, alert_ids: Sequence[int]) -> dict[int, dict[SlaMoment, datetime]]:
+    """Returns until when each alert must be answered (`RESPOND_BY`) and fixed (`FIX_BY`), in UTC: the ticket's dates,
+    or else the policy's targets. What has neither is absent."""
+    moments: dict[int, dict[SlaMoment, datetime]] = {}
+    for row in database.rows(connection, _ALERTS, (sorted(set(alert_ids)),)):
+        custom, targets = _texts(row["custom"]), _spans(row["sla"])
+        for moment in (SlaMoment.RESPOND_BY, SlaMoment.FIX_BY):
+            at = moment_of(custom.get(moment, ""), row["zone"])
+            if at is None and moment in targets:
+                at = row["opened_at"] + targets[moment]
+            if at is not None:
+                moments.setdefault(row["id"], {})[moment] = at
+    return moments
+
+
+def _spans(stored: object) -> dict[str, timedelta]:
+    """The SLA durations of a policy, as stored in its version."""
+    return {name: field_errors.parse(text) for name, text in _texts(stored).items()}
+
+
+def _texts(stored: object) -> dict[str, str]:
+    return {str(key): str(value) for key, value in stored.items()} if isinstance(stored, Mapping) else {}
+
+
+_MEMBERS = """
+SELECT m.group_id, m.user_id, g.name FROM people_membership m JOIN people_group g ON g.id = m.group_id
+JOIN people_user u ON u.id = m.user_id AND u.is_active
+WHERE m.group_id = ANY(%s) ORDER BY array_position(%s::bigint[], m.group_id), m.position, m.id
+"""
+
+_PAGED = """
+SELECT DISTINCT user_id FROM notify_notification WHERE alert_id = %s AND purpose = 'page' AND user_id IS NOT NULL
+"""
+
+
+def resolve_recipients(
+    connection: Connection, action: WorkflowAction, alert: WorkflowFacts, now: datetime, *, first_only: bool = False
+) -> dict[int, Reason]:
+    """The users an action refers to, by id, with their capacity.
+
+    Users, group members or holders of a role in a group now (all, or the first of each role), the managers of the
+    alert's groups, the assignee, and everybody paged.
+    """
+    capacities = dict.fromkeys(action.users, reasons.NAMED())
+    roles_by_group = {group: [*action.roles] for group in action.groups if action.roles}
+    for group in alert.recipient_groups if action.managers else ():
+        roles_by_group.setdefault(group, []).append(MemberRole.MANAGER)
+    if roles_by_group:
+        on_call = loader.on_call(connection, list(roles_by_group), now)
+        names = names_of(connection, {"groups": list(roles_by_group)}).get("groups", {})
+        for group, roles in roles_by_group.items():
+            by_role = final_schedule.by_role(on_call.get(group, ()))
+            for role in roles:
+                holders = [one.user_id for one in by_role.get(role, ())]
+                for user in holders[:1] if first_only else holders:
+                    capacity = escalation_reasons.ROLE_IN_GROUP(role=Term(role), group=names.get(group, f"#{group}"))
+                    capacities.setdefault(user, capacity)
+    if action.groups and not action.roles:
+        groups = list(action.groups)
+        for _group, user, name in connection.execute(_MEMBERS, (groups, groups)).fetchall():
+            capacities.setdefault(user, escalation_reasons.GROUP_MEMBER(group=name))
+    if action.owner and alert.state.owner_id is not None:
+        capacities.setdefault(alert.state.owner_id, reasons.ASSIGNEE())
+    if action.paged:
+        for (user,) in connection.execute(_PAGED, (alert.state.id,)).fetchall():
+            capacities.setdefault(user, reasons.WAS_PAGED())
+    return capacities
+
+
+def names_of(connection: Connection, ids_by_noun: Mapping[str, Sequence[int]]) -> dict[str, dict[int, Any]]:
+    """The names of users, groups, policies and outbound integrations, by noun and id."""
+    queries = {
+        "users": "SELECT id, coalesce(nullif(name, ''), username) FROM people_user WHERE id = ANY(%s)",
+        "groups": "SELECT id, name FROM people_group WHERE id = ANY(%s)",
+        "policies": "SELECT id, name FROM escalation_policy WHERE id = ANY(%s)",
+        "outbound": "SELECT id, name FROM outbound_outboundintegration WHERE id = ANY(%s)",
+    }
+    return {
+        noun: dict(connection.execute(database.literal(query), (list(ids_by_noun[noun]),)).fetchall())
+        for noun, query in queries.items()
+        if ids_by_noun.get(noun)
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +343,68 @@ def fail(
         "status = %s, ended_at = %s WHERE id = %s",
         (failures, error[:2000], code, as_storable_json(data), due_at, status, ended_at, run_id),
     )
+
+
+# ---------- limits
+# Limits how much a workflow may cause in other systems within a period.
+#
+# A call may make another system open an alert, which triggers the workflow again. No depth is counted through another
+# system, so this limit ends such loops.
+
+
+#: The minimum interval between two notices about a workflow's limit.
+NOTICE_INTERVAL = LIMIT_SPAN * 36
+
+_CONSUME = """
+INSERT INTO workflows_limit AS l (workflow_id, since, used) VALUES (%(workflow)s, %(now)s, 1)
+ON CONFLICT (workflow_id) DO UPDATE SET
+  since = CASE WHEN l.since <= %(begin)s THEN %(now)s ELSE l.since END,
+  used = CASE WHEN l.since <= %(begin)s THEN 1 ELSE least(l.used, %(limit)s) + 1 END
+RETURNING used
+"""
+
+_REFUSED = """
+UPDATE workflows_limit SET refused = CASE WHEN refused_at > %(begin)s THEN refused + 1 ELSE 1 END, refused_at = %(now)s
+WHERE workflow_id = %(workflow)s
+"""
+
+
+def consume(connection: Connection, workflow_id: int, limit: int, now: datetime) -> bool:
+    """Consumes one unit of the workflow's limit. Returns False if nothing is left, and counts the refusal."""
+    parameters = {"workflow": workflow_id, "now": now, "begin": now - LIMIT_SPAN, "limit": limit}
+    row = connection.execute(_CONSUME, parameters).fetchone()
+    if row is not None and row[0] <= limit:
+        return True
+    connection.execute(_REFUSED, {"workflow": workflow_id, "now": now, "begin": now - NOTICE_INTERVAL})
+    return False
+
+
+def describe_limit(limit: int) -> Reason:
+    """Why an action was skipped."""
+    return reasons.LIMIT_REACHED(limit=limit, period=LIMIT_SPAN)
+
+
+def report_limit(connection: Connection, workflow_id: int, name: str, limit: int, now: datetime) -> None:
+    """Notifies administrators and the managers of the workflow's group, at most once per interval."""
+    row = database.row(connection, "SELECT group_id FROM workflows_workflow WHERE id = %s", (workflow_id,))
+    about = f"workflow:limit:{workflow_id}"
+    user_ids = set(load_administrators(connection)) | _managers(connection, row["group_id"] if row else None)
+    if not user_ids or was_noticed(connection, sorted(user_ids), about, now, NOTICE_INTERVAL):
+        return
+    notice = Notice(
+        reasons.TITLE_LIMITED(workflow=name),
+        reasons.TEXT_LIMITED(workflow=name, why=describe_limit(limit)),
+        about,
+        reasons.RECEIVED_AS_MANAGER(),
+    )
+    queue_notice(connection, notice, now, user_ids=sorted(user_ids))
+
+
+def _managers(connection: Connection, group_id: int | None) -> set[int]:
+    """The group's members whose user role is manager."""
+    cursor = connection.execute(
+        "SELECT u.id FROM people_user u JOIN people_membership m ON m.user_id = u.id "
+        "WHERE m.group_id = %s AND u.is_active AND u.role = 'manager'",
+        (group_id,),
+    )
+    return {row[0] for row in cursor.fetchall()}

@@ -16,22 +16,19 @@ from tocsin.alerts import service, store
 from tocsin.alerts.commands import NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
-from tocsin.core.db.split_batch import Batch, BatchRunner
-from tocsin.core.delivery.backoff import Backoff, doubling
+from tocsin.core.db.database import Batch, BatchRunner, Connection
+from tocsin.core.delivery.circuit_breaker import Backoff, doubling
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reasons import AlertRef, Person, Reason, Term, as_reason, reason_as_json
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation.reasons import RECEIVED_AS_ADMINISTRATOR
-from tocsin.notify.enqueue.notices import Notice, queue_notice, was_noticed
-from tocsin.notify.enqueue.recipients import load_administrators
-from tocsin.workflows import reasons
-from tocsin.workflows.definition import definition, descriptions
-from tocsin.workflows.definition.definition import MAX_ACTIONS
-from tocsin.workflows.run import actions, limits, listener, loader, run_store
-from tocsin.workflows.run.context import WorkflowFacts
-from tocsin.workflows.run.engine import EngineStep, FinishRun, RunAction, StartActions, WaitUntil, decide
+from tocsin.notify.notices import Notice, queue_notice, was_noticed
+from tocsin.notify.pages import load_administrators
+from tocsin.workflows import definition, reasons
+from tocsin.workflows.definition import MAX_ACTIONS
+from tocsin.workflows.run import actions, listener, run_store
+from tocsin.workflows.run.engine import EngineStep, FinishRun, RunAction, StartActions, WaitUntil, WorkflowFacts, decide
 from tocsin.workflows.run.run_store import DueRun
 from tocsin.workflows.states import OUTWARD, WorkflowRunStatus
 
@@ -106,7 +103,7 @@ def _decide_runs(now: datetime, batch: Batch[int]) -> bool:
         batch.keys = [run.id for run in runs]
         if not runs:
             return False
-        facts_by_alert = loader.facts(connection, [run.alert_id for run in runs])
+        facts_by_alert = run_store.facts(connection, [run.alert_id for run in runs])
         decided: list[tuple[DueRun, FinishRun | WaitUntil | StartActions]] = []
         failed: list[tuple[DueRun, Exception]] = []
         for run in runs:
@@ -141,7 +138,7 @@ def _execute_next(run_id: int, now: datetime) -> bool:
         if run is None:
             return False
         # Only actions that change the alert lock it, so that messages for it do not have to wait.
-        facts_by_alert = loader.facts(connection, [run.alert_id])
+        facts_by_alert = run_store.facts(connection, [run.alert_id])
         decision = _next(run, facts_by_alert, now)
         if not isinstance(decision, RunAction):
             run_store.write(connection, [(run, decision)], now)
@@ -155,11 +152,11 @@ def _execute(connection: Connection, run: DueRun, decision: RunAction, facts: Wo
     context = actions.build_action_context(connection, run, facts, now)
     step: dict[str, object] = {"at": now, "do": decision.action.do}
     limit = definition.load(run.definition).limit
-    if decision.action.do in OUTWARD and not limits.consume(connection, run.workflow_id, limit, now):
-        why = limits.describe_limit(limit)
+    if decision.action.do in OUTWARD and not run_store.consume(connection, run.workflow_id, limit, now):
+        why = run_store.describe_limit(limit)
         _log_on_timeline(connection, context, reasons.ACTION_SKIPPED(workflow=run.name, why=why), now)
         run_store.write_step(connection, run, step | {"result": reason_as_json(why), "failed": True})
-        limits.report_limit(connection, run.workflow_id, run.name, limit, now)
+        run_store.report_limit(connection, run.workflow_id, run.name, limit, now)
         service.publish_alert_changes(connection, [run.alert_id])
         return
     try:
@@ -167,7 +164,7 @@ def _execute(connection: Connection, run: DueRun, decision: RunAction, facts: Wo
             result = actions.perform(context, decision.action)
     except (Rejected, Permanent, Temporary) as problem:
         step |= {"result": reason_as_json(problem.reason), "failed": True}
-        action = Term(descriptions.ACTION_NAMES[decision.action.do])
+        action = Term(definition.ACTION_NAMES[decision.action.do])
         reason = reasons.ACTION_FAILED(workflow=run.name, action=action, why=problem.reason)
         _log_on_timeline(connection, context, reason, now)
     else:

@@ -14,8 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from tocsin.catalogue.embedded_json import decode_object
-from tocsin.catalogue.hooks import Fetch, Headers, Payload, Sender, SenderReply
+from tocsin.catalogue.hooks import Fetch, Headers, Payload, Sender, SenderReply, decode_object
 from tocsin.core.reasons import Reason, ReasonType
 
 if TYPE_CHECKING:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tocsin.catalogue.embedded_json import decode_object
-from tocsin.catalogue.hooks import Headers, Payload
+from tocsin.catalogue.hooks import Headers, Payload, decode_object
 
 
 def messages(payload: Payload, headers: Headers) -> list[Payload]:

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from django.db.backends.postgresql import base
 
-from tocsin.core.db.guarded_connection import GuardedConnection
+from tocsin.core.db.database import GuardedConnection
 from tocsin.core.db.row_security import RowSecurity
 
 

@@ -6,19 +6,445 @@ Knows nothing of alerts and holds no database connection.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from html import unescape
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
-from tocsin.core.errors import Permanent, TocsinError
-from tocsin.core.net.egress import EgressResponse
-from tocsin.core.reasons import Reason
-from tocsin.outbound.connectors.haloitsm import errors, reasons
+from django.utils.translation import gettext_noop
+
+from tocsin.core.delivery.circuit_breaker import NeedsAttention, Throttled
+from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
+from tocsin.core.net.egress import EgressResponse, OutcomeUnknown
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
+
+# ---------- reasons
+# Reasons of the HaloITSM connector: its errors and what to do about them, and what was written to a ticket.
+
+
+# Operations. Each completes a sentence such as "Halo could not {operation} now".
+READ_LIST = ReasonType("halo.operation.read_list", "read the list of {list}")
+READ_TICKETS = ReasonType("halo.operation.read_tickets", "read tickets")
+READ_TICKET = ReasonType("halo.operation.read_ticket", "read ticket {ticket}")
+READ_ACTIONS = ReasonType("halo.operation.read_actions", "read the actions of ticket {ticket}")
+READ_OWN_AGENT = ReasonType("halo.operation.read_own_agent", "read which agent it signs in as")
+ISSUE_TOKEN = ReasonType("halo.operation.issue_token", "issue a token")
+WRITE_NOTE = ReasonType("halo.operation.write_note", "write a note")
+CREATE_TICKET = ReasonType("halo.operation.create_ticket", "create a ticket")
+UPDATE_TICKET = ReasonType("halo.operation.update_ticket", "update the ticket")
+CHANGE_STATUS = ReasonType("halo.operation.change_status", "change the status")
+ASSIGN_TICKET = ReasonType("halo.operation.assign_ticket", "assign the ticket")
+LIST_WEBHOOKS = ReasonType("halo.operation.list_webhooks", "list its webhooks")
+LIST_WEBHOOKS_BY_SCOPE = ReasonType(
+    "halo.operation.list_webhooks_by_scope", "list its webhooks (the scope admin:webhooks)"
+)
+CHECK_WEBHOOK = ReasonType("halo.operation.check_webhook", "read whether its webhook is enabled")
+CREATE_WEBHOOK = ReasonType("halo.operation.create_webhook", "create a webhook")
+DELETE_WEBHOOK = ReasonType("halo.operation.delete_webhook", "delete the webhook")
+READ_WEBHOOK = ReasonType("halo.operation.read_webhook", "read the webhook back")
+ENABLE_WEBHOOK = ReasonType("halo.operation.enable_webhook", "enable the webhook")
+RESTORE_WEBHOOK = ReasonType("halo.operation.restore_webhook", "restore the webhook")
+CHANGE_WEBHOOK_URL = ReasonType("halo.operation.change_webhook_url", "change the URL of its webhook")
+LIST_EVENTS = ReasonType("halo.operation.list_events", "read its list of events")
+LIST_NOTIFICATIONS = ReasonType("halo.operation.list_notifications", "list its notifications")
+SUBSCRIBE = ReasonType("halo.operation.subscribe", "subscribe the webhook to {event}")
+UNSUBSCRIBE = ReasonType("halo.operation.unsubscribe", "remove the event")
+SEND_TEST = ReasonType("halo.operation.send_test", "send its test")
+LIST_DELIVERIES = ReasonType("halo.operation.list_deliveries", "read its log of deliveries")
+
+LIST_NAMES: dict[str, str] = {
+    "status": gettext_noop("statuses"),
+    "team": gettext_noop("teams"),
+    "agent": gettext_noop("agents"),
+    "priority": gettext_noop("priorities"),
+    "ticket_type": gettext_noop("ticket types"),
+    "outcome": gettext_noop("outcomes"),
+}
+
+
+def reference_list_name(name: str) -> Term:
+    """The name of one of Halo's lists, for readers."""
+    return Term(LIST_NAMES.get(name, name.replace("_", " ")))
+
+
+# Errors, each with what to do about it.
+RATE_LIMITED = ReasonType("halo.rate_limited", "Halo is rate-limiting Tocsin: too many requests (429).")
+TOKEN_UNAVAILABLE = ReasonType("halo.token_unavailable", "Halo returned {status} for the token request.")
+CREDENTIALS_REJECTED = ReasonType("halo.credentials_rejected", "Halo rejected the client ID and secret.")
+COPY_CREDENTIALS = ReasonType(
+    "halo.copy_credentials",
+    "Copy both again from the application in Halo (Configuration, Integrations, Halo API). The secret is shown only "
+    "once: create a new one if it is lost or has expired.",
+)
+SCOPE_REJECTED = ReasonType(
+    "halo.scope_rejected",
+    "Halo does not recognize or grant the scope {scopes}; a single unknown scope fails the whole request.",
+)
+REMOVE_SCOPE = ReasonType(
+    "halo.remove_scope", "Remove it, or use the scope all, and give the application that permission in Halo."
+)
+SIGN_IN_REJECTED = ReasonType("halo.sign_in_rejected", "Halo does not permit this application to sign in.")
+CONFIGURE_SIGN_IN = ReasonType(
+    "halo.configure_sign_in",
+    "The application needs the method Client ID and Secret (Services), and an active agent to log in as.",
+)
+NOT_AT_ADDRESS = ReasonType("halo.not_at_address", "No Halo found at {address}: the token request returns 404.")
+CHECK_ADDRESS = ReasonType("halo.check_address", "Check the URL and, on shared hosting, the tenant.")
+TOKEN_REFUSED = ReasonType("halo.token_refused", "Halo refused to issue a token ({status}).")
+CHECK_ACCOUNT = ReasonType("halo.check_account", "Check address, tenant, client ID and secret.")
+SAID = ReasonType("halo.said", "Halo's response: {message}")
+OUTCOME_UNKNOWN = ReasonType(
+    "halo.outcome_unknown", "Halo timed out, so it is unknown whether it could {operation} ({status})."
+)
+UNAVAILABLE = ReasonType("halo.unavailable", "Halo is temporarily unable to {operation} ({status}).")
+TOKEN_NOT_ACCEPTED = ReasonType(
+    "halo.token_not_accepted", "Halo rejected Tocsin's token when asked to {operation} (401)."
+)
+CHECK_APPLICATION = ReasonType(
+    "halo.check_application", "Check whether the application in Halo is active, and whether its agent may log in."
+)
+FORBIDDEN = ReasonType("halo.forbidden", "Halo does not permit Tocsin to {operation} ({status}).")
+NO_EXPLANATION = ReasonType("halo.no_explanation", "No reason given.")
+CHECK_PERMISSIONS = ReasonType(
+    "halo.check_permissions",
+    "The application's permissions or its agent's role lack the permission; after a change, press Test.",
+)
+NOT_FOUND = ReasonType("halo.not_found", "Halo found nothing when asked to {operation} (404).")
+WEB_PAGE = ReasonType("halo.web_page", "Halo answered with a web page when asked to {operation} ({status}).")
+WEB_PAGE_TITLED = ReasonType(
+    "halo.web_page_titled", "Halo answered with a web page when asked to {operation} ({status}): {title}"
+)
+PROXY_BETWEEN = ReasonType(
+    "halo.proxy_between", "A sign-in page or a proxy may be in between; check the address if this persists."
+)
+NOT_JSON = ReasonType("halo.not_json", "Halo did not answer with JSON when asked to {operation}: {message}")
+CHECK_FOR_PROXY = ReasonType("halo.check_for_proxy", "Check the address: a sign-in page or a proxy may be in between.")
+NOT_A_TICKET = ReasonType("halo.not_a_ticket", "Halo returned unexpected data instead of ticket {ticket}.")
+TICKET_NOT_FOUND = ReasonType(
+    "halo.ticket_not_found",
+    "Ticket {ticket} is not visible to Tocsin ({status}): it was deleted, or Tocsin's agent has no access to it.",
+)
+SHOW_TICKETS = ReasonType(
+    "halo.show_tickets", "If the ticket exists, give the agent access to the tickets of its own and other teams."
+)
+AGENT_REQUIRED = ReasonType("halo.agent_required", "Halo doesn't close tickets without an agent.")
+ASSIGN_AGENT = ReasonType("halo.assign_agent", "Assign the ticket, or let Tocsin assign it.")
+OWN_AGENT_UNKNOWN = ReasonType(
+    "halo.own_agent_unknown", "Halo doesn't close tickets without an agent, and does not report Tocsin's own agent."
+)
+NOTE_FORBIDDEN = ReasonType(
+    "halo.note_forbidden", "Halo does not permit Tocsin's agent to use the action for its notes."
+)
+ALLOW_NOTE_ACTION = ReasonType(
+    "halo.allow_note_action", "Choose another note action, or allow this one in the agent's role."
+)
+NOTE_ACTION_UNKNOWN = ReasonType(
+    "halo.note_action_unknown", "Halo requires a note action, and the configured one does not exist."
+)
+CHOOSE_NOTE_ACTION = ReasonType("halo.choose_note_action", "Choose another note action.")
+REFUSED = ReasonType("halo.refused", "Halo rejected the request to {operation} ({status}).")
+NO_TICKET = ReasonType("halo.no_ticket", "This alert has no ticket in Halo: creating it failed.")
+WRITTEN_WITH_TICKET = ReasonType("halo.written_with_ticket", "The update is sent once the ticket is created.")
+NO_TICKET_NUMBER = ReasonType("halo.no_ticket_number", "Halo did not return the number of the ticket that it created.")
+
+# What was done.
+SIGNED_IN = ReasonType(
+    "halo.signed_in",
+    "Signed in to {address} as {agent}; {count} ticket and {statuses} statuses can be read.",
+    "Signed in to {address} as {agent}; {count} tickets and {statuses} statuses can be read.",
+)
+UNNAMED_AGENT = ReasonType("halo.unnamed_agent", "an agent without a name")
+TICKET_EXISTED = ReasonType("halo.ticket_existed", "Ticket {ticket} exists from an earlier attempt")
+TICKET_CREATED = ReasonType("halo.ticket_created", "Created ticket {ticket}")
+NOTHING_WRITTEN = ReasonType("halo.nothing_written", "No changes to send")
+NOTE_EXISTED = ReasonType("halo.note_existed", "The note exists from an earlier attempt")
+PUBLIC_NOTE_WRITTEN = ReasonType("halo.public_note_written", "Wrote a public note")
+PRIVATE_NOTE_WRITTEN = ReasonType("halo.private_note_written", "Wrote a private note")
+AGENT_ASSIGNED = ReasonType("halo.agent_assigned", "Assigned the ticket to {agent}")
+AGENT_UNASSIGNED = ReasonType("halo.agent_unassigned", "Unassigned the ticket")
+TEAM_SET = ReasonType("halo.team_set", "Set the team to {team}")
+PRIORITY_SET = ReasonType("halo.priority_set", "Set the priority to {priority}")
+STATUS_SET = ReasonType("halo.status_set", "Set the status to {status}")
+AGENT_ASSIGNED_TO_CLOSE = ReasonType(
+    "halo.agent_assigned_to_close",
+    "Assigned the ticket to {agent}, because Halo doesn't close tickets without an agent",
+)
+
+# What prevents a write, or limits it.
+LISTS_NOT_READ = ReasonType("halo.lists_not_read", "Halo's statuses and agents have not been loaded yet.")
+ENTRY_MISSING = ReasonType(
+    "halo.entry_missing",
+    'Halo has no {list} "{name}": it was renamed or deleted. Choose another for this event.',
+)
+TICKET_FIELD_MISSING = ReasonType(
+    "halo.ticket_field_missing", 'Halo has no {list} "{name}": choose another for new tickets.'
+)
+ASSIGNED_MEANWHILE = ReasonType("halo.assigned_meanwhile", "Someone else has been assigned in the meantime")
+NO_AGENT_WITH_EMAIL = ReasonType(
+    "halo.no_agent_with_email", "No agent in Halo has the email address {email}: select {user}'s agent under People"
+)
+NO_EMAIL_OF_USER = ReasonType(
+    "halo.no_email_of_user",
+    "{user} has no email address to match an agent in Halo: select {user}'s agent under People",
+)
+NO_AGENT_NAMED = ReasonType("halo.no_agent_named", "Halo has no agent {agent}")
+
+ENTRY_NAMES: dict[str, str] = {
+    "status": gettext_noop("status"),
+    "team": gettext_noop("team"),
+    "priority": gettext_noop("priority"),
+    "ticket_type": gettext_noop("ticket type"),
+}
+
+
+def missing_entry(kind: ReasonType, entry: str, name: object) -> Reason:
+    """`ENTRY_MISSING` or `TICKET_FIELD_MISSING` for an entry of one of Halo's lists."""
+    return kind(list=Term(ENTRY_NAMES[entry]), name=str(name))
+
+
+# ---------- address
+# Normalizes HaloITSM addresses in every form in which users paste them. Pure.
+
+
+_INVALID_ADDRESS = ReasonType("halo.invalid_address", "must be your Halo URL, such as https://acme.haloitsm.com")
+
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?|\[[0-9a-f:.]+\](:\d{1,5})?", re.IGNORECASE)
+#: Path parts that come along when the address is copied from the browser or from Halo's API page.
+_TAILS = re.compile(
+    r"/(api|auth|ticket|tickets|agent|portal|config|home|login|token|swagger|apidoc)(/.*)?$", re.IGNORECASE
+)
+
+
+def clean_address(text: str) -> tuple[str, str]:
+    """Returns the base address and the tenant it names, or "".
+
+    `acme.haloitsm.com/api/`, `https://acme.haloitsm.com/auth/token?tenant=acme` and
+    `https://acme.haloitsm.com/tickets?…` all become https://acme.haloitsm.com. Raises Rejected("invalid") for an
+    invalid address.
+    """
+    cleaned = text.strip().strip("<>\"'")
+    parts = urlsplit(cleaned if "://" in cleaned else f"https://{cleaned}")
+    if parts.scheme.lower() not in ("http", "https") or not _HOST.fullmatch(parts.netloc):
+        raise Rejected("invalid", AT_PATH(path="base_url", problem=_INVALID_ADDRESS()), "base_url")
+    path = _TAILS.sub("", parts.path.rstrip("/")).rstrip("/")
+    tenant = parse_qs(parts.query).get("tenant", [""])[0]
+    return f"{parts.scheme.lower()}://{parts.netloc.lower()}{path}", tenant
+
+
+# ---------- errors
+# Maps every form of Halo error to one clear reason and what to do about it. Pure.
+
+
+_MAX_ERROR_CHARS = 300
+
+#: Halo's message when a ticket without an agent is closed (a bare JSON string, with this grammar).
+_ASSIGN_FIRST = re.compile(r"please assign this ticket|must be assigned|assign.{0,40}before clos", re.IGNORECASE)
+_NO_ACCESS = re.compile(r"do(es)? not have access to this action", re.IGNORECASE)
+#: Halo's messages for a ticket that does not exist or is hidden; the wording varies.
+_NO_RECORD = re.compile(
+    r"restricted|deleted|(record|ticket)s? .{0,20}not (found|exist)|no (such|longer|record|ticket)", re.IGNORECASE
+)
+#: Messages about the caller rather than the ticket.
+_NO_ENTRY = re.compile(r"authori[sz]|token|log ?in|sign ?in|application", re.IGNORECASE)
+_NO_OUTCOME = re.compile(r"outcome must be entered", re.IGNORECASE)
+
+
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+
+
+class AgentRequired(Permanent):
+    """Halo requires an agent on the ticket before it can be closed."""
+
+
+class NoteRejected(Permanent):
+    """The role of Tocsin's agent does not allow the action used for notes."""
+
+
+class ObjectNotFound(Permanent):
+    """Halo has no such object (404)."""
+
+
+class TicketNotFound(Permanent):
+    """The ticket does not exist, or Tocsin's agent may not see it. `is_deleted`: Halo answered 404."""
+
+    def __init__(self, reason: Reason, remedy: Reason, *, is_deleted: bool) -> None:
+        super().__init__(reason, remedy)
+        self.is_deleted = is_deleted
+
+
+def error_text(body: bytes) -> str:
+    """The text of a body of any shape, on one line and without markup; "" when empty."""
+    text = body.decode("utf-8", "replace").strip()
+    if not text:
+        return ""
+    try:
+        return _single_line(_payload_text(json.loads(text)))
+    except ValueError:
+        return _single_line(re.sub(r"<[^>]*>", " ", text))
+
+
+def _payload_text(payload: object) -> str:
+    match payload:
+        case str():
+            return payload
+        case list():
+            return "; ".join(filter(None, (_payload_text(item) for item in payload[:5])))
+        case Mapping():
+            fields = {str(key).casefold(): value for key, value in payload.items()}
+            if "error" in fields and isinstance(fields["error"], str):
+                description = _payload_text(fields.get("error_description") or "")
+                return f"{fields['error']}: {description}" if description and description != "..." else fields["error"]
+            for key in ("message", "error_description", "detail", "title"):
+                if isinstance(fields.get(key), str) and fields[key]:
+                    return str(fields[key])
+            # Errors by field: {"[0].outcome_id": ["Could not convert …"]}.
+            return "; ".join(
+                f"{re.sub(r'^\[\d+\]\.', '', str(key))}: {_payload_text(value)}"
+                for key, value in list(payload.items())[:5]
+            )
+        case None:
+            return ""
+        case _:
+            return str(payload)
+
+
+def _single_line(text: str) -> str:
+    return " ".join(text.split())[:_MAX_ERROR_CHARS]
+
+
+def oauth_error_code(body: bytes) -> str:
+    """The OAuth error code of a token response, or ""."""
+    try:
+        payload = json.loads(body)
+    except ValueError:
+        return ""
+    return str(payload.get("error", "")) if isinstance(payload, Mapping) else ""
+
+
+def token_error(response: EgressResponse, base: str, scopes: list[str], rejected_scopes: list[str]) -> TocsinError:
+    """The error for a failed token request. `rejected_scopes` are the scopes that were rejected one by one."""
+    code, message = oauth_error_code(response.body), error_text(response.body)
+    if response.status == 429:
+        return Throttled(RATE_LIMITED(), response.retry_after)
+    if response.status >= 500 or response.status == 408:
+        return Temporary(TOKEN_UNAVAILABLE(status=response.status), response.retry_after)
+    if is_html_page(response):
+        return html_page_error(response, ISSUE_TOKEN(), is_write=False)
+    match code:
+        case "invalid_client" | "unauthorized_client":
+            return NeedsAttention(CREDENTIALS_REJECTED(), COPY_CREDENTIALS())
+        case "invalid_scope":
+            return NeedsAttention(SCOPE_REJECTED(scopes=tuple(rejected_scopes or scopes)), REMOVE_SCOPE())
+        case "invalid_grant":
+            return NeedsAttention(SIGN_IN_REJECTED(), CONFIGURE_SIGN_IN())
+    if response.status == 404:
+        return NeedsAttention(NOT_AT_ADDRESS(address=base), CHECK_ADDRESS())
+    return NeedsAttention(_with_quote(TOKEN_REFUSED(status=response.status), _quote(message)), CHECK_ACCOUNT())
+
+
+def response_error(response: EgressResponse, operation: Reason, *, is_write: bool, ticket: str = "") -> TocsinError:
+    """The error for a failed request. `operation` completes a sentence, such as "write a note"."""
+    message = error_text(response.body)
+    quote = _quote(message)
+    match response.status:
+        case 429:
+            return Throttled(RATE_LIMITED(), response.retry_after)
+        case 502 | 504 if is_write:
+            return OutcomeUnknown(OUTCOME_UNKNOWN(operation=operation, status=response.status))
+        case status if status >= 500 or status == 408:
+            unavailable = UNAVAILABLE(operation=operation, status=status)
+            return Temporary(_with_quote(unavailable, quote), response.retry_after)
+        case 404 if ticket:
+            return not_found_error(response, ticket, quote)
+        case 401 | 403 if ticket and _NO_RECORD.search(message):
+            return not_found_error(response, ticket, quote)
+        case 401 if ticket and message and not _NO_ENTRY.search(message) and not _NO_ACCESS.search(message):
+            # One hidden ticket must not block all others.
+            return not_found_error(response, ticket, quote)
+        case 401 | 403 if _NO_ACCESS.search(message):
+            return _error_from_text(response, message, operation)
+        case 401:
+            return NeedsAttention(_with_quote(TOKEN_NOT_ACCEPTED(operation=operation), quote), CHECK_APPLICATION())
+        case 403:
+            forbidden = FORBIDDEN(operation=operation, status=response.status)
+            return Permanent(_with_quote(forbidden, quote or NO_EXPLANATION()), CHECK_PERMISSIONS())
+        case 404:
+            return ObjectNotFound(_with_quote(NOT_FOUND(operation=operation), quote))
+    return _error_from_text(response, message, operation)
+
+
+def is_html_page(response: EgressResponse) -> bool:
+    """Whether a 2xx response is HTML: a proxy's sign-in form, or a notice that Halo is unavailable."""
+    is_html = response.headers.get("content-type", "").lower().startswith("text/html")
+    return 200 <= response.status < 300 and (is_html or response.body.lstrip()[:1] == b"<")
+
+
+def html_page_error(response: EgressResponse, operation: Reason, *, is_write: bool) -> TocsinError:
+    """The error for an HTML response, which is retried. `operation` completes a sentence, such as "write a note"."""
+    title_match = _TITLE.search(response.body.decode("utf-8", "replace"))
+    title = _single_line(unescape(title_match[1]))[:100] if title_match is not None else ""
+    page = WEB_PAGE(operation=operation, status=response.status)
+    if title:
+        page = WEB_PAGE_TITLED(operation=operation, status=response.status, title=_end_sentence(title))
+    reason = joined(page, PROXY_BETWEEN(), separator=" ")
+    return (OutcomeUnknown if is_write else Temporary)(reason, response.retry_after)
+
+
+def is_refusal(payload: object) -> bool:
+    """Whether a 2xx response contains a text or an error instead of the written object."""
+    if isinstance(payload, str):
+        return bool(payload.strip())
+    if not isinstance(payload, Mapping) or "id" in payload:
+        return False
+    return any(str(key).casefold() in ("error", "errors", "message") and value for key, value in payload.items())
+
+
+def refusal_error(response: EgressResponse, operation: Reason) -> TocsinError:
+    """The error for a request that failed despite its 2xx status."""
+    return _error_from_text(response, error_text(response.body), operation)
+
+
+def not_found_error(response: EgressResponse, ticket: str, quote: Reason = NO_REASON) -> TicketNotFound:
+    """The error for a ticket that does not exist for Tocsin; `quote` is Halo's own message."""
+    return TicketNotFound(
+        _with_quote(TICKET_NOT_FOUND(ticket=ticket, status=response.status), quote),
+        SHOW_TICKETS(),
+        is_deleted=response.status == 404,
+    )
+
+
+def _error_from_text(response: EgressResponse, message: str, operation: Reason) -> TocsinError:
+    if _ASSIGN_FIRST.search(message):
+        return AgentRequired(AGENT_REQUIRED(), ASSIGN_AGENT())
+    if _NO_ACCESS.search(message):
+        return NoteRejected(_with_quote(NOTE_FORBIDDEN(), _quote(message)), ALLOW_NOTE_ACTION())
+    if _NO_OUTCOME.search(message):
+        return NoteRejected(NOTE_ACTION_UNKNOWN(), CHOOSE_NOTE_ACTION())
+    return Permanent(
+        _with_quote(REFUSED(operation=operation, status=response.status), _quote(message) or NO_EXPLANATION())
+    )
+
+
+def _quote(message: str) -> Reason:
+    """Halo's own message, if there is one."""
+    return SAID(message=_end_sentence(message)) if message else NO_REASON
+
+
+def _with_quote(reason: Reason, quote: Reason) -> Reason:
+    return joined(reason, quote, separator=" ")
+
+
+def _end_sentence(message: str) -> str:
+    """Halo's message, terminated so that another sentence can follow."""
+    return message if message.endswith((".", "!", "?", "…")) else f"{message}."
+
 
 #: Tickets per page.
 PAGE_SIZE = 50
@@ -105,21 +531,21 @@ class HaloClient:
             raise self._request_error(http_client, response, now, operation, ticket, is_write=True)
         payload = _json(response, operation, is_write=True)
         written_object = payload[-1] if isinstance(payload, list) and payload else payload
-        if path in ("Actions", "Tickets") and errors.is_refusal(written_object):
-            raise errors.refusal_error(response, operation)
+        if path in ("Actions", "Tickets") and is_refusal(written_object):
+            raise refusal_error(response, operation)
         return written_object
 
     def delete(self, http_client: RecordedClient, path: str, now: datetime, operation: Reason) -> None:
         """Deletes an object. An object that no longer exists is not an error."""
         response = self._request(http_client, "DELETE", f"{self.base}/api/{path}", b"", now)
         if response.status not in (200, 201, 202, 204, 404):
-            raise errors.response_error(response, operation, is_write=True)
-        if errors.is_html_page(response):
-            raise errors.html_page_error(response, operation, is_write=True)
+            raise response_error(response, operation, is_write=True)
+        if is_html_page(response):
+            raise html_page_error(response, operation, is_write=True)
 
     def list_entries(self, http_client: RecordedClient, list_name: str, now: datetime) -> list[dict[str, Any]]:
         """One of Halo's lists in full, whether the response is a bare array or wrapped in an object."""
-        payload = self.get(http_client, LISTS[list_name], now, reasons.READ_LIST(list=reasons.list_name(list_name)))
+        payload = self.get(http_client, LISTS[list_name], now, READ_LIST(list=reference_list_name(list_name)))
         return extract_rows(payload)
 
     def iter_ticket_pages(
@@ -131,7 +557,7 @@ class HaloClient:
                 http_client,
                 "Tickets",
                 now,
-                reasons.READ_TICKETS(),
+                READ_TICKETS(),
                 query={"pageinate": True, "page_no": page_number, "page_size": PAGE_SIZE, **query},
             )
             rows = extract_rows(payload)
@@ -145,25 +571,25 @@ class HaloClient:
             http_client,
             f"Tickets/{ticket_id}",
             now,
-            reasons.READ_TICKET(ticket=ticket_id),
+            READ_TICKET(ticket=ticket_id),
             ticket=ticket_id,
             query={"includedetails": True},
         )
         if not isinstance(ticket, dict):
-            raise Permanent(reasons.NOT_A_TICKET(ticket=ticket_id))
+            raise Permanent(NOT_A_TICKET(ticket=ticket_id))
         return ticket, responded_at
 
     def list_actions(self, http_client: RecordedClient, ticket_id: str, now: datetime) -> list[dict[str, Any]]:
         """The actions on a ticket, without Halo's system actions."""
         payload = self.get(
-            http_client, "Actions", now, reasons.READ_ACTIONS(ticket=ticket_id), ticket=ticket_id,
+            http_client, "Actions", now, READ_ACTIONS(ticket=ticket_id), ticket=ticket_id,
             query={"ticket_id": ticket_id, "excludesys": True},
         )  # fmt: skip
         return extract_rows(payload)
 
     def current_agent(self, http_client: RecordedClient, now: datetime) -> dict[str, Any]:
         """The agent as which Tocsin is signed in."""
-        agent = self.get(http_client, "Agent/me", now, reasons.READ_OWN_AGENT())
+        agent = self.get(http_client, "Agent/me", now, READ_OWN_AGENT())
         return agent if isinstance(agent, dict) else {}
 
     def forget_token(self, used_token: str = "") -> None:  # nosec B107 # any token
@@ -202,11 +628,11 @@ class HaloClient:
         On a 401 with an empty body, checks whether Halo rejects Tocsin or just hides this ticket: a hidden ticket must
         not block all others.
         """
-        if ticket and response.status == 401 and not errors.error_text(response.body):
+        if ticket and response.status == 401 and not error_text(response.body):
             agent_response = self._request(http_client, "GET", f"{self.base}/api/Agent/me", b"", now)
             if agent_response.status == 200:
-                return errors.not_found_error(response, ticket)
-        return errors.response_error(response, operation, is_write=is_write, ticket=ticket)
+                return not_found_error(response, ticket)
+        return response_error(response, operation, is_write=is_write, ticket=ticket)
 
     def _request_once(
         self, http_client: RecordedClient, method: str, url: str, content: bytes, token: str
@@ -232,14 +658,14 @@ class HaloClient:
                 lifetime = int(payload.get("expires_in") or 3600)
                 return _HaloToken(str(payload["access_token"]), now + timedelta(seconds=max(30, lifetime - 60)))
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise errors.token_error(response, self.base, [], []) from None
+                raise token_error(response, self.base, [], []) from None
         scopes = scope.split()
         rejected_scopes: list[str] = []
-        if errors.oauth_error_code(response.body) == "invalid_scope" and len(scopes) > 1:
+        if oauth_error_code(response.body) == "invalid_scope" and len(scopes) > 1:
             rejected_scopes = [
                 single_scope for single_scope in scopes if self._request_token(http_client, single_scope).status != 200
             ]
-        raise errors.token_error(response, self.base, scopes, rejected_scopes)
+        raise token_error(response, self.base, scopes, rejected_scopes)
 
     def _request_token(self, http_client: RecordedClient, scope: str) -> EgressResponse:
         settings = self.account.settings
@@ -280,16 +706,16 @@ def _query_value(value: object) -> str:
 
 
 def _json(response: EgressResponse, operation: Reason, *, is_write: bool) -> Any:
-    if errors.is_html_page(response):
-        raise errors.html_page_error(response, operation, is_write=is_write)
+    if is_html_page(response):
+        raise html_page_error(response, operation, is_write=is_write)
     if not response.body.strip():
         return {}
     try:
         return json.loads(response.body)
     except ValueError:
         raise Permanent(
-            reasons.NOT_JSON(operation=operation, message=errors.error_text(response.body)[:100]),
-            reasons.CHECK_FOR_PROXY(),
+            NOT_JSON(operation=operation, message=error_text(response.body)[:100]),
+            CHECK_FOR_PROXY(),
         ) from None
 
 

@@ -9,18 +9,331 @@ import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field
 
 from tocsin.core.delivery.rate_limit import RateLimit
-from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient, OutcomeUnknown
-from tocsin.core.reasons import NO_REASON, Reason, joined, reason_as_json, reason_from_json
-from tocsin.notify.text.html_sanitizer import plain
-from tocsin.outbound.connectors.haloitsm import reasons, writeback_settings
-from tocsin.outbound.connectors.haloitsm.client import HaloClient, extract_rows, id_text
-from tocsin.outbound.connectors.haloitsm.errors import AgentRequired, NoteRejected, TicketNotFound
-from tocsin.outbound.connectors.haloitsm.specs import DEFAULT_RATE, NOTE_ACTION, HaloSpec
-from tocsin.outbound.connectors.interfaces import CallDone, CallJob, ConnectorKind, IntegrationAccount, RecordedClient
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, reason_as_json, reason_from_json
+from tocsin.core.validation import payload_paths
+from tocsin.core.validation.field_errors import TOO_LONG, UNSTORABLE_CHARACTER
+from tocsin.core.validation.spec import (
+    InvalidValue,
+    OneOf,
+    Parsed,
+    Secret,
+    Spec,
+    SpecErrors,
+    TimeZone,
+    is_unstorable,
+    list_of,
+)
+from tocsin.notify.text.formatting import plain
+from tocsin.outbound.connectors.haloitsm import client
+from tocsin.outbound.connectors.haloitsm.client import (
+    AgentRequired,
+    HaloClient,
+    NoteRejected,
+    TicketNotFound,
+    clean_address,
+    extract_rows,
+    id_text,
+)
+from tocsin.outbound.connectors.interfaces import (
+    CallDone,
+    CallJob,
+    ConnectorKind,
+    IntegrationAccount,
+    OutboundSpec,
+    RecordedClient,
+)
+from tocsin.outbound.states import OutboundEvent
+
+# ---------- writeback settings
+# The write-back settings of each alert event for Halo tickets, default note texts, and rendered notes. Pure.
+
+
+#: The kind of inbound integrations with Halo tickets; compatible kinds belong to the same family.
+KIND = "haloitsm"
+
+#: Default note texts. `<after>` is "after 1 call" and `<note>` the user's own note; both may be empty.
+TEXTS: Mapping[OutboundEvent, str] = {
+    OutboundEvent.ACKNOWLEDGE: "<who> acknowledged this at <time><after>.<note>",
+    OutboundEvent.ASSIGN: "<who> assigned this to themselves at <time><after>.<note>",
+    OutboundEvent.ESCALATE: "<what>",
+    OutboundEvent.REPLY: "<who>: <said>",
+    OutboundEvent.HOLD: "<who> snoozed this at <time>, until <until>.<note>",
+    OutboundEvent.CLOSE: "<who> closed the alert at <time><after>.<note>",
+    OutboundEvent.EXHAUSTED: "<what>",
+}
+
+_MAX_NOTE_CHARS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class EventWriteback:
+    """What one event writes. Changing a status can e-mail the customer, so only notes are written by default."""
+
+    #: The note's template; "" for no note.
+    note: str = ""
+    #: Whether the requester can see the note.
+    is_public: bool = False
+    #: A status by name; "" leaves it unchanged.
+    status: str = ""
+    #: Whether to assign the ticket to the acting user's agent, or to the alert's assignee.
+    should_assign: bool = False
+    team: str = ""
+    priority: str = ""
+
+    @property
+    def has_changes(self) -> bool:
+        return bool(self.note or self.status or self.should_assign or self.team or self.priority)
+
+
+def get_writeback(settings: Mapping[str, Any], event: OutboundEvent) -> EventWriteback:
+    """What the integration's settings say about an event."""
+    sync: Mapping[str, Any] = settings.get("sync", {})
+    entry = sync.get(event.value, {"note": True} if "sync" not in settings else {})
+    note = entry.get("note", False)
+    text = TEXTS[event] if note is True else note if isinstance(note, str) else ""
+    return EventWriteback(
+        text,
+        bool(entry.get("public")),
+        entry.get("status", ""),
+        bool(entry.get("agent")),
+        entry.get("team", ""),
+        entry.get("priority", ""),
+    )
+
+
+def note_text(template: str, values: Mapping[str, object]) -> str:
+    """Renders a note."""
+    return payload_paths.render(template, values).strip()[:_MAX_NOTE_CHARS]
+
+
+def clock_text(at: datetime, zone: str) -> str:
+    """A time of day for a note, such as 03:12; followed by "UTC" if that is the zone."""
+    local = at.astimezone(ZoneInfo(zone))
+    return f"{local:%H:%M}{' UTC' if zone == 'UTC' else ''}"
+
+
+#: The words for one page and several pages, by channel.
+_CHANNEL_WORDS = {
+    "voice": ("call", "calls"),
+    "sms": ("SMS", "SMS"),
+    "email": ("email", "emails"),
+    "push": ("push message", "push messages"),
+    "chat": ("chat message", "chat messages"),
+}
+
+
+def after_text(pages: Mapping[str, int]) -> str:
+    """Text such as " after 1 call and 2 SMS", grouped by channel; "" when nobody was paged."""
+    parts = []
+    for channel, count in sorted(
+        pages.items(), key=lambda pair: list(_CHANNEL_WORDS).index(pair[0]) if pair[0] in _CHANNEL_WORDS else 9
+    ):
+        singular, plural = _CHANNEL_WORDS.get(channel, ("page", "pages"))
+        parts.append(f"{count} {singular if count == 1 else plural}")
+    if not parts:
+        return ""
+    return f" after {parts[0]}" if len(parts) == 1 else f" after {', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def note_marker(alert_id: int) -> str:
+    """The marker in the subject of a ticket created for an alert, by which the ticket is found again."""
+    return f"(Tocsin #{alert_id})"
+
+
+# ---------- specs
+# An outbound integration with HaloITSM as YAML, the API and forms write it. Pure.
+
+
+#: Halo's standard action for private notes. A role may forbid it, so another one can be configured.
+NOTE_ACTION = "Private Note"
+
+#: The events that can create a ticket for an alert from another source.
+CREATE_ON = ("opened", "acknowledge", "assign", "escalate", "exhausted")
+
+#: Halo's fair-use limit is 500 requests in 3 minutes.
+DEFAULT_RATE = 2
+
+_MAX_TEMPLATE_CHARS = 2000
+
+_INVALID_AGENTS = ReasonType("halo.invalid_agents", "must map each user to the agent's number in Halo.")
+_NOT_A_TRIGGER = ReasonType("halo.not_a_trigger", "must be one of {events}.")
+_NOT_A_NUMBER = ReasonType("halo.not_a_number", "must be the {field}'s number in Halo: names are not unique.")
+_INVALID_NOTE = ReasonType(
+    "halo.invalid_note", "must be true, false, or the note's text with values such as <who> and <time>."
+)
+
+
+def _address(text: str) -> str:
+    try:
+        clean_address(text)
+    except Rejected as rejection:
+        errors = SpecErrors()
+        errors.add_rejection(rejection, "base_url")
+        raise InvalidValue(errors) from None
+    return text
+
+
+def _agents(value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise InvalidValue(_INVALID_AGENTS())
+    return {str(user)[:150]: id_text(number)[:20] for user, number in value.items()}
+
+
+def _note(value: object) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise InvalidValue(_INVALID_NOTE())
+    text = value.strip()
+    if is_unstorable(text):
+        raise InvalidValue(UNSTORABLE_CHARACTER())
+    if len(text) > _MAX_TEMPLATE_CHARS:
+        raise InvalidValue(TOO_LONG(maximum=_MAX_TEMPLATE_CHARS, length=len(text)))
+    return text
+
+
+def _create_on(text: str) -> str:
+    if text not in CREATE_ON:
+        raise InvalidValue(_NOT_A_TRIGGER(events=", ".join(CREATE_ON)))
+    return text
+
+
+_Name = Annotated[str, Field(max_length=100)]
+_Note = Annotated[
+    bool | str, Parsed(_note, {"anyOf": [{"type": "boolean"}, {"type": "string", "maxLength": _MAX_TEMPLATE_CHARS}]})
+]
+
+
+class WritebackSpec(Spec):
+    """What an event writes to the ticket."""
+
+    note: _Note = Field(default=False, description="Whether it writes the default note, or the text of a note.")
+    public: bool = Field(default=False, description="Whether the requester can see the note.")
+    agent: bool = Field(default=False, description="Whether the acting user becomes the ticket's agent.")
+    status: _Name = Field(default="", description="New status. Default: unchanged.")
+    team: _Name = Field(default="", description="New team. Default: unchanged.")
+    priority: _Name = Field(default="", description="New priority. Default: unchanged.")
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as stored."""
+        values = {key: getattr(self, key) for key in type(self).model_fields}
+        return {key: value for key, value in values.items() if value or key == "note"}
+
+
+class SyncSpec(Spec):
+    """What Tocsin writes to the ticket, by event. An event without it writes nothing."""
+
+    acknowledge: WritebackSpec | None = Field(default=None, description="When the alert is acknowledged.")
+    assign: WritebackSpec | None = Field(default=None, description="When it is assigned.")
+    escalate: WritebackSpec | None = Field(default=None, description="When it is escalated.")
+    reply: WritebackSpec | None = Field(default=None, description="When a user replies.")
+    hold: WritebackSpec | None = Field(default=None, description="When it is snoozed.")
+    close: WritebackSpec | None = Field(default=None, description="When it is closed.")
+    exhausted: WritebackSpec | None = Field(default=None, description="When escalation is exhausted.")
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as stored."""
+        events = {event.value: getattr(self, event.value) for event in OutboundEvent}
+        return {name: event.settings() for name, event in events.items() if event is not None}
+
+
+class CreateTicketSpec(Spec):
+    """Tickets for alerts from other sources."""
+
+    on: Annotated[tuple[str, ...], list_of(_create_on, {"enum": list(CREATE_ON)})] = Field(
+        default=(), description="Events that create a ticket."
+    )
+    ticket_type: _Name = Field(default="", description="Name of the ticket type.")
+    team: _Name = Field(default="", description="Name of the team.")
+    priority: _Name = Field(default="", description="Name of the priority.")
+    client: _Name = Field(default="", description="Number of the client.")
+    site: _Name = Field(default="", description="Number of the site.")
+    user: _Name = Field(default="", description="Number of the requester.")
+    summary: str = Field(default="", max_length=500, description="Summary. Default: the alert's subject.")
+    details: str = Field(default="", max_length=5000, description="Details. Default: the alert's long text.")
+
+    def check(self, errors: SpecErrors) -> None:
+        for key in ("client", "site", "user"):
+            if (number := getattr(self, key)) and not number.isdecimal():
+                errors.add(key, _NOT_A_NUMBER(field=Term(key)))
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as stored."""
+        values = {key: getattr(self, key) for key in type(self).model_fields} | {"on": list(self.on)}
+        return {key: value for key, value in values.items() if value}
+
+
+class HaloSpec(OutboundSpec):
+    """An outbound integration of the kind `haloitsm`."""
+
+    kind: Annotated[str, OneOf(("haloitsm",))] = Field(description="Kind of integration.")
+    base_url: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_address)] = Field(
+        description="Address of Halo."
+    )
+    tenant: _Name = Field(default="", description="Tenant. Default: that of the address.")
+    client_id: str = Field(min_length=1, max_length=200, description="Client id of the API application.")
+    client_secret: Secret = Field(default="", description="Client secret of the API application. Required.")
+    scope: str = Field(default="all", max_length=500, description="Scope of the token.")
+    application: str = Field(
+        default="",
+        max_length=200,
+        description="Name of the API application in Halo, by which Tocsin recognizes its own notes.",
+    )
+    note_action: _Name = Field(default=NOTE_ACTION, description="Action by which notes are written.")
+    time_zone: TimeZone | None = Field(
+        default=None, description="Time zone of Halo's times, and of those in notes. Default: the setting `time_zone`."
+    )
+    pull: bool = Field(default=False, description="Whether Tocsin polls for new tickets.")
+    read_notes: bool = Field(default=True, description="Whether Tocsin reads the notes of agents.")
+    reread: bool = Field(default=True, description="Whether Tocsin reads a ticket again before it decides.")
+    rate: int = Field(default=DEFAULT_RATE, ge=1, le=50, description="Requests a second, at most.")
+    matched_agents: Annotated[
+        dict[str, str], Parsed(_agents, {"type": "object", "additionalProperties": {"type": ["string", "integer"]}})
+    ] = Field(
+        default={},
+        alias="agents",
+        description="Numbers of agents in Halo by username, for users who are matched manually.",
+    )
+    sync: SyncSpec | None = Field(
+        default=None, description="What is written to the ticket. Default: a note for every event."
+    )
+    create_ticket: CreateTicketSpec | None = Field(
+        default=None, description="Which tickets are created for alerts from other sources. Default: none."
+    )
+
+    def settings(self) -> dict[str, Any]:
+        base_url, url_tenant = clean_address(self.base_url) if self.base_url else ("", "")
+        settings: dict[str, Any] = {
+            "base_url": base_url,
+            "tenant": self.tenant or url_tenant,
+            "client_id": self.client_id,
+            "application": self.application,
+            "time_zone": self.time_zone,
+            "pull": self.pull,
+            "create_ticket": self.create_ticket.settings() if self.create_ticket else None,
+        }
+        settings = {key: value for key, value in settings.items() if value}
+        for key in ("scope", "note_action", "read_notes", "reread", "rate"):
+            value = getattr(self, key)
+            if value != "" and value != type(self).model_fields[key].default:
+                settings[key] = value
+        return settings if self.sync is None else settings | {"sync": self.sync.settings()}
+
+    def required_secrets(self) -> tuple[str, ...]:
+        return ("client_secret",)
+
+    @property
+    def agents_by_user(self) -> Mapping[str, str]:
+        return self.matched_agents
+
 
 _BURST = 20
 
@@ -43,7 +356,7 @@ class HaloSender:
             return self._create_ticket(job, http_client, now)
         ticket = str(job.prepared.get("ticket") or job.ticket)
         if not ticket:
-            raise Permanent(reasons.NO_TICKET(), reasons.WRITTEN_WITH_TICKET())
+            raise Permanent(client.NO_TICKET(), client.WRITTEN_WITH_TICKET())
         return _TicketWrite(self.client, job, http_client, now, ticket).execute()
 
     def verify(self, http_client: RecordedClient, now: datetime) -> Reason:
@@ -52,16 +365,16 @@ class HaloSender:
         agent = self.client.current_agent(http_client, now)
         rows = self.client.list_entries(http_client, "status", now)
         payload = self.client.get(
-            http_client, "Tickets", now, reasons.READ_TICKETS(), query={"pageinate": True, "page_no": 1, "page_size": 1}
+            http_client, "Tickets", now, client.READ_TICKETS(), query={"pageinate": True, "page_no": 1, "page_size": 1}
         )
         count = (
             payload.get("record_count", len(extract_rows(payload)))
             if isinstance(payload, dict)
             else len(extract_rows(payload))
         )
-        return reasons.SIGNED_IN(
+        return client.SIGNED_IN(
             address=self.client.base,
-            agent=str(agent["name"]) if agent.get("name") else reasons.UNNAMED_AGENT(),
+            agent=str(agent["name"]) if agent.get("name") else client.UNNAMED_AGENT(),
             count=int(count),
             statuses=len(rows),
         )
@@ -69,22 +382,22 @@ class HaloSender:
     def _create_ticket(self, job: CallJob, http_client: RecordedClient, now: datetime) -> CallDone:
         """Creates a ticket. A retry, and only a retry, first checks whether an earlier attempt created it."""
         content = job.content
-        marker = writeback_settings.marker(int(job.alert_id or 0))
+        marker = note_marker(int(job.alert_id or 0))
         if job.is_uncertain or job.progress.get("tried") or content.get("looks_first"):
             existing_ticket = self._find_marked_ticket(http_client, now, marker)
             if existing_ticket:
-                return CallDone(reasons.TICKET_EXISTED(ticket=existing_ticket), ticket=existing_ticket)
+                return CallDone(client.TICKET_EXISTED(ticket=existing_ticket), ticket=existing_ticket)
         job.progress["tried"] = True
         body: dict[str, object] = {
             "summary": f"{content['summary']} {marker}",
             "details_html": "<p>" + html.escape(str(content.get("details", ""))).replace("\n", "<br>") + "</p>",
             **job.prepared.get("fields", {}),
         }
-        created = self.client.post(http_client, "Tickets", body, now, reasons.CREATE_TICKET())
+        created = self.client.post(http_client, "Tickets", body, now, client.CREATE_TICKET())
         ticket_id = id_text(created.get("id")) if isinstance(created, dict) else ""
         if not ticket_id:
-            raise OutcomeUnknown(reasons.NO_TICKET_NUMBER())
-        return CallDone(reasons.TICKET_CREATED(ticket=ticket_id), ticket=ticket_id)
+            raise OutcomeUnknown(client.NO_TICKET_NUMBER())
+        return CallDone(client.TICKET_CREATED(ticket=ticket_id), ticket=ticket_id)
 
     def _find_marked_ticket(self, http_client: RecordedClient, now: datetime, marker: str) -> str:
         """The ticket with the marker in its subject, or "".
@@ -132,7 +445,7 @@ class _TicketWrite:
             raise note_rejection
         if remark := prepared.get("remark"):
             results.append(remark)
-        return CallDone(joined(*results) or reasons.NOTHING_WRITTEN())
+        return CallDone(joined(*results) or client.NOTHING_WRITTEN())
 
     def _run_step(self, name: str, write: Callable[[], Reason]) -> list[Reason]:
         if self.job.progress.get(name):
@@ -148,7 +461,7 @@ class _TicketWrite:
         if not note:
             return NO_REASON
         if self.job.is_uncertain and self._note_exists(note):
-            return reasons.NOTE_EXISTED()
+            return client.NOTE_EXISTED()
         is_public = bool(self.job.content.get("public"))
         body = {
             "ticket_id": int(self.ticket),
@@ -158,8 +471,8 @@ class _TicketWrite:
             "sendemail": is_public,
             "dont_do_rules": True,
         }
-        self.client.post(self.http_client, "Actions", body, self.now, reasons.WRITE_NOTE(), self.ticket)
-        return reasons.PUBLIC_NOTE_WRITTEN() if is_public else reasons.PRIVATE_NOTE_WRITTEN()
+        self.client.post(self.http_client, "Actions", body, self.now, client.WRITE_NOTE(), self.ticket)
+        return client.PUBLIC_NOTE_WRITTEN() if is_public else client.PRIVATE_NOTE_WRITTEN()
 
     def _note_exists(self, note: str) -> bool:
         """Whether an earlier attempt wrote the note: the ticket has one more note with this text than other calls
@@ -176,30 +489,30 @@ class _TicketWrite:
         if agent := prepared.get("agent"):
             body |= {"agent_id": int(agent["number"]), "_forcereassign": True}
             name = agent["name"]
-            results.append(reasons.AGENT_ASSIGNED(agent=name) if name else reasons.AGENT_UNASSIGNED())
+            results.append(client.AGENT_ASSIGNED(agent=name) if name else client.AGENT_UNASSIGNED())
         if team := prepared.get("team"):
             body["team"] = team
-            results.append(reasons.TEAM_SET(team=team))
+            results.append(client.TEAM_SET(team=team))
         if priority := prepared.get("priority"):
             body["priority_id"] = int(priority["number"])
-            results.append(reasons.PRIORITY_SET(priority=priority["name"]))
+            results.append(client.PRIORITY_SET(priority=priority["name"]))
         if not body:
             return NO_REASON
-        self._post_ticket(body, reasons.UPDATE_TICKET())
+        self._post_ticket(body, client.UPDATE_TICKET())
         return joined(*results)
 
     def _write_status(self) -> Reason:
         status = self.job.prepared.get("status")
         if not status:
             return NO_REASON
-        result = reasons.STATUS_SET(status=status["name"])
+        result = client.STATUS_SET(status=status["name"])
         body: dict[str, object] = {"status_id": int(status["number"])}
         try:
-            self._post_ticket(body, reasons.CHANGE_STATUS())
+            self._post_ticket(body, client.CHANGE_STATUS())
         except AgentRequired:
             name = self._assign_any_agent()
-            self._post_ticket(body, reasons.CHANGE_STATUS())
-            return joined(reasons.AGENT_ASSIGNED_TO_CLOSE(agent=name), result)
+            self._post_ticket(body, client.CHANGE_STATUS())
+            return joined(client.AGENT_ASSIGNED_TO_CLOSE(agent=name), result)
         except (TicketNotFound, Temporary):
             raise
         except Permanent:
@@ -208,7 +521,7 @@ class _TicketWrite:
             required_fields = {key: ticket[key] for key in ("tickettype_id", "client_id") if ticket.get(key)}
             if not required_fields:
                 raise
-            self._post_ticket({**body, **required_fields}, reasons.CHANGE_STATUS())
+            self._post_ticket({**body, **required_fields}, client.CHANGE_STATUS())
         return result
 
     def _assign_any_agent(self) -> str:
@@ -218,8 +531,8 @@ class _TicketWrite:
             agent = self.client.current_agent(self.http_client, self.now)
             fallback_agent = {"number": id_text(agent.get("id")), "name": agent.get("name") or "Tocsin's agent"}
         if not str(fallback_agent["number"]).isdecimal():
-            raise AgentRequired(reasons.OWN_AGENT_UNKNOWN())
-        self._post_ticket({"agent_id": int(fallback_agent["number"]), "_forcereassign": True}, reasons.ASSIGN_TICKET())
+            raise AgentRequired(client.OWN_AGENT_UNKNOWN())
+        self._post_ticket({"agent_id": int(fallback_agent["number"]), "_forcereassign": True}, client.ASSIGN_TICKET())
         return str(fallback_agent["name"])
 
     def _post_ticket(self, body: Mapping[str, object], operation: Reason) -> None:

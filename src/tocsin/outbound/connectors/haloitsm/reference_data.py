@@ -12,19 +12,18 @@ from typing import Any
 
 from tocsin.access.audit import AuditActor
 from tocsin.catalogue.kinds import family
-from tocsin.core.config import config_version
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
-from tocsin.core.db.json_text import as_json
-from tocsin.core.delivery.failure import NeedsAttention
+from tocsin.core.db.database import Connection, as_json
+from tocsin.core.delivery.circuit_breaker import NeedsAttention
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.reasons import Reason
 from tocsin.inbound.admin import commands as inbound
-from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status
-from tocsin.inbound.inspect.message_explanation import normalizer_of_version
+from tocsin.inbound.admin.observed_statuses import StatusEffect, action_of_status
+from tocsin.inbound.inspect import normalizer_of_version
 from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloClient, id_text
-from tocsin.outbound.connectors.haloitsm.writeback_settings import KIND
+from tocsin.outbound.connectors.haloitsm.connector import KIND
 from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.models import AgentMatch, LookUp, OutboundIntegration
 from tocsin.people.models import User
@@ -194,7 +193,7 @@ def publish_to_inbound(integration: OutboundIntegration, now: datetime) -> None:
         if updated_settings(inbound_integration.settings) == inbound_integration.settings:
             continue
         try:
-            with config_version.exclusive(inbound_integration):
+            with settings_store.exclusive(inbound_integration):
                 spec = inbound.integration_spec(inbound_integration)
                 updated_spec = {**spec, "settings": updated_settings(spec.get("settings") or {})}
                 inbound.save_integration(updated_spec, existing=inbound_integration, actor=READER, now=now)

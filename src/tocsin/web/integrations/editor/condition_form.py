@@ -7,17 +7,102 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from io import StringIO
 from typing import Any
 
 from django.utils.translation import gettext as _
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode
 
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import ReasonType, translatable
-from tocsin.inbound.expressions.comparisons import Operator
-from tocsin.inbound.expressions.conditions import MAX_DEPTH
-from tocsin.inbound.expressions.fields import text_of
-from tocsin.web.integrations.editor import yaml_text
+from tocsin.core.reasons import ReasonType, as_reason, translatable
+from tocsin.core.validation.field_errors import rejected_at
+from tocsin.inbound.conditions import MAX_DEPTH, Operator
+from tocsin.inbound.fields import text_of
+
+# ---------- yaml text
+# Reads and writes parts of a definition as YAML 1.2, with the position of errors.
+
+
+_TOO_LONG = ReasonType("config.text_too_long", "The text has more than {limit} characters.")
+_ALIASES = ReasonType("config.aliases_expand", "The aliases expand to too much text. Remove them.")
+_TOO_DEEP = ReasonType("config.nested_too_deeply", "The text is nested too deeply.")
+_UNREADABLE_VALUE = ReasonType("config.unreadable_value", "The text contains an invalid number, date or binary value.")
+
+#: Limits on length, and on nodes after expanding aliases.
+MAX_YAML_CHARS = 200_000
+MAX_NODES = 50_000
+
+
+class _PlainConstructor(SafeConstructor):
+    """Constructor without merge keys. YAML 1.2 has none, and a few lines of them can expand beyond available memory."""
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise ConstructorError(
+                    problem="merge keys (<<) are not taken: write it out", problem_mark=key.start_mark
+                )
+        super().flatten_mapping(node)
+
+
+def write(value: object) -> str:
+    """Return the YAML of a part; "" for an empty part."""
+    if value in (None, {}, [], ""):
+        return ""
+    stream = StringIO()
+    yaml = _yaml()
+    yaml.dump(value, stream)
+    return stream.getvalue().removesuffix("...\n")
+
+
+def read(text: str, field: str) -> Any:
+    """Parse the YAML of a part; None for an empty text. Raises Rejected with line and column."""
+    if len(text) > MAX_YAML_CHARS:
+        raise Rejected("invalid", _TOO_LONG(limit=MAX_YAML_CHARS), field)
+    try:
+        value = _yaml().load(text)
+        _count(value, [0])
+    except YAMLError as error:
+        raise Rejected("invalid", as_reason(_describe_error(error)), field) from None
+    except RecursionError:
+        raise Rejected("invalid", _TOO_DEEP(), field) from None
+    except ValueError:
+        raise Rejected("invalid", _UNREADABLE_VALUE(), field) from None
+    return value
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _PlainConstructor
+    yaml.default_flow_style = False
+    yaml.allow_unicode = True
+    yaml.width = 100
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    return yaml
+
+
+def _describe_error(error: YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "this is not YAML"
+    return f"Line {mark.line + 1}, column {mark.column + 1}: {problem}." if mark else f"{problem}."
+
+
+def _count(value: object, counter: list[int]) -> None:
+    counter[0] += 1
+    if counter[0] > MAX_NODES:
+        raise Rejected("invalid", _ALIASES(), None)
+    if isinstance(value, Mapping):
+        for part in value.values():
+            _count(part, counter)
+    elif isinstance(value, list):
+        for part in value:
+            _count(part, counter)
+
 
 _TOO_MANY_ROWS = ReasonType("condition.too_many_rows", "More than {limit} rows: edit the condition as YAML.")
 
@@ -135,7 +220,7 @@ def is_incomplete(node: ConditionNode) -> bool:
             return False
 
 
-def read(post: Mapping[str, Any], prefix: str) -> ConditionGroup:
+def read_conditions(post: Mapping[str, Any], prefix: str) -> ConditionGroup:
     """Return the rows posted under `prefix`. Raises Rejected for more than MAX_CONDITION_ROWS rows."""
     node = _read(post, prefix, 0, [0])
     return node if isinstance(node, ConditionGroup) else ConditionGroup()
@@ -145,9 +230,9 @@ def change(group: ConditionGroup, path: Iterable[int], action: str) -> Condition
     """Apply a button to the rows: `add` or `group` within the group at `path`, `remove` or `copy` of a row."""
     steps = tuple(path)
     if not steps:
-        if action == "add" and _count(group) < MAX_CONDITION_ROWS:
+        if action == "add" and _count_conditions(group) < MAX_CONDITION_ROWS:
             return replace(group, parts=(*group.parts, ComparisonRow()))
-        if action == "group" and _count(group) < MAX_CONDITION_ROWS:
+        if action == "group" and _count_conditions(group) < MAX_CONDITION_ROWS:
             join = "any" if group.join == "all" else "all"
             return replace(group, parts=(*group.parts, ConditionGroup((ComparisonRow(),), join)))
         return group
@@ -169,7 +254,7 @@ def with_comparison(group: ConditionGroup, path: Iterable[int], comparison: Comp
     added: ConditionNode = comparison
     if steps and steps[0] < len(group.parts) and isinstance(part := group.parts[steps[0]], ConditionGroup):
         number, added = steps[0], with_comparison(part, steps[1:], comparison)
-    elif _count(group) < MAX_CONDITION_ROWS:
+    elif _count_conditions(group) < MAX_CONDITION_ROWS:
         number = next((n for n, part in enumerate(group.parts) if _has_no_value(part)), len(group.parts))
     else:
         return group
@@ -246,7 +331,7 @@ def _node(condition: Any, *, is_not: bool, depth: int = 0) -> ConditionNode:
             parts = condition[join]
             if isinstance(parts, list | tuple):
                 return ConditionGroup(tuple(_node(part, is_not=False, depth=depth + 1) for part in parts), join, is_not)
-    return YamlCondition(yaml_text.write({"not": condition} if is_not else condition) or "true\n")
+    return YamlCondition(write({"not": condition} if is_not else condition) or "true\n")
 
 
 def _comparison_row(condition: Mapping[str, Any], *, is_not: bool) -> ComparisonRow | None:
@@ -268,7 +353,7 @@ def _condition(node: ConditionNode, place: str, row: str, places: ErrorPlaces, *
     match node:
         case YamlCondition(text):
             places.rows[place] = row
-            return yaml_text.read(text, place)
+            return read(text, place)
         case ComparisonRow():
             return _condition_of_comparison(node, place, row, places)
         case ConditionGroup():
@@ -334,5 +419,172 @@ def _has_no_value(node: ConditionNode) -> bool:
     return isinstance(node, ComparisonRow) and not node.values.strip() and not node.operator.endswith("exists")
 
 
-def _count(node: ConditionNode) -> int:
-    return 1 + sum(map(_count, node.parts)) if isinstance(node, ConditionGroup) else 1
+def _count_conditions(node: ConditionNode) -> int:
+    return 1 + sum(map(_count_conditions, node.parts)) if isinstance(node, ConditionGroup) else 1
+
+
+# ---------- field form
+# Converts mapped fields to form rows and back: value origin, text and value map. Pure.
+#
+# A definition that a row cannot express (mixed alternatives, conditions) is kept as YAML in its row.
+
+
+_NO_SOURCE = ReasonType("mapping.no_source", "enter a path or choose Default")
+_NOT_A_PAIR = ReasonType("mapping.not_a_pair", "value map, line {line}: use the format from = to")
+
+
+class ValueOrigin(StrEnum):
+    """Where a field's value comes from."""
+
+    DEFAULT = ""  # the integration type's default
+    PATHS = "paths"  # the first of these paths that has a value
+    TEMPLATE = "template"
+    LITERAL = "literal"
+    NOTHING = "nothing"  # never a value, even if the type has a default
+    YAML = "yaml"  # any definition, as YAML
+
+
+@dataclass(frozen=True, slots=True)
+class FieldEntry:
+    """One row. `text` is one path per line, a template, a literal or YAML; `table` is a value map, one `from = to` per
+    line."""
+
+    origin: ValueOrigin = ValueOrigin.DEFAULT
+    text: str = ""
+    table: str = ""
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Return whether an origin was chosen but its text is still empty."""
+        return (
+            self.origin not in (ValueOrigin.DEFAULT, ValueOrigin.NOTHING)
+            and not self.text.strip()
+            and not self.table.strip()
+        )
+
+
+def entry_of(definition: object, *, is_set: bool = True) -> FieldEntry:
+    """Return the row of a field's mapping. `is_set` is false if the mapping does not contain the field."""
+    if not is_set:
+        return FieldEntry()
+    if definition is None:
+        return FieldEntry(ValueOrigin.NOTHING)
+    return _simple(definition) or FieldEntry(ValueOrigin.YAML, write(definition))
+
+
+def definition_of(entry: FieldEntry, place: str) -> object:
+    """Return the mapping of a row that is not the type's default. Raises Rejected for `place`."""
+    text = entry.text.replace("\r\n", "\n")
+    match entry.origin:
+        case ValueOrigin.DEFAULT | ValueOrigin.NOTHING:
+            return None
+        case ValueOrigin.YAML:
+            return _require_value(read(text, place), place)
+        case ValueOrigin.PATHS:
+            paths = [line.strip() for line in text.split("\n") if line.strip()]
+            _require_value(paths, place)
+            table = read_table(entry.table, place)
+            if table:
+                return {"path": paths[0], "map": table} if len(paths) == 1 else {"paths": paths, "map": table}
+            return paths[0] if len(paths) == 1 else paths
+        case ValueOrigin.TEMPLATE | ValueOrigin.LITERAL:
+            _require_value(text, place)
+            table = read_table(entry.table, place)
+            return {entry.origin.value: text, **({"map": table} if table else {})}
+
+
+def with_table(default: object, entry: FieldEntry, place: str) -> object:
+    """Return the type's default mapping of a field with the row's value map in place of its own.
+
+    Raises Rejected for `place` if neither the row nor the type defines where the value comes from.
+    """
+    table = read_table(entry.table, place)
+    entry_of_default = _simple(default)
+    if entry_of_default is not None:
+        return definition_of(replace(entry_of_default, table=entry.table), place)
+    if not default:
+        raise rejected_at(place, _NO_SOURCE(), "invalid_mapping")
+    items = default if isinstance(default, list | tuple) else [default]
+    mapped = [{**(item if isinstance(item, Mapping) else {"path": item}), "map": table} for item in items]
+    return mapped if len(mapped) > 1 else mapped[0]
+
+
+def describe_mapping(definition: object, *, max_length: int = 100) -> str:
+    """Describe a field's mapping in one line, such as "ticket^status^name, else status"."""
+    items = definition if isinstance(definition, list | tuple) else [definition]
+    text = _join_alternatives(_describe_item(item) for item in items)
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
+
+
+def write_table(table: Mapping[Any, Any]) -> str:
+    """Format a value map as `from = to` lines."""
+    return "\n".join(f"{text_of(key) or ''} = {text_of(value) or ''}" for key, value in table.items())
+
+
+def read_table(text: str, place: str) -> dict[str, str]:
+    """Parse `from = to` lines. Raises Rejected with the line number."""
+    table: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        key, separator, value = line.partition("=")
+        if not separator or not key.strip() or not value.strip():
+            raise rejected_at(place, _NOT_A_PAIR(line=number), "invalid_mapping")
+        table[key.strip()] = value.strip()
+    return table
+
+
+def _simple(definition: object) -> FieldEntry | None:
+    """Return the row of a definition that a row can express, else None."""
+    if isinstance(definition, str):
+        return FieldEntry(ValueOrigin.PATHS, definition) if _is_line(definition) else None
+    if isinstance(definition, list | tuple):
+        lines = [path for path in definition if isinstance(path, str) and _is_line(path)]
+        return FieldEntry(ValueOrigin.PATHS, "\n".join(lines)) if lines and len(lines) == len(definition) else None
+    if not isinstance(definition, Mapping) or not definition.keys() <= {"path", "paths", "template", "literal", "map"}:
+        return None
+    table = definition.get("map", {})
+    if not isinstance(table, Mapping) or any("=" in str(key) or "\n" in f"{key}{to}" for key, to in table.items()):
+        return None
+    sources = [key for key in ("path", "paths", "template", "literal") if key in definition]
+    if len(sources) != 1:
+        return None
+    value = definition[sources[0]]
+    if sources[0] in ("path", "paths"):
+        inner = _simple(value)
+        source_entry = inner if inner is not None and inner.origin is ValueOrigin.PATHS else None
+    else:
+        source_entry = (
+            FieldEntry(ValueOrigin(sources[0]), value) if isinstance(value, str) and "\r" not in value else None
+        )
+    return FieldEntry(source_entry.origin, source_entry.text, write_table(table)) if source_entry is not None else None
+
+
+def _is_line(path: str) -> bool:
+    return bool(path) and path == path.strip() and "\n" not in path
+
+
+def _require_value(value: Any, place: str) -> Any:
+    if value in (None, "", [], {}):
+        raise rejected_at(place, _NO_SOURCE(), "invalid_mapping")
+    return value
+
+
+def _describe_item(item: object) -> str:
+    if not isinstance(item, Mapping):
+        return str(item)
+    if "literal" in item:
+        text = f'"{item["literal"]}"'
+    else:
+        source = item.get("paths") or item.get("path") or item.get("template") or ""
+        text = _join_alternatives(map(str, source)) if isinstance(source, list | tuple) else str(source)
+    table = item.get("map")
+    if isinstance(table, Mapping) and table:
+        text += " → " + ", ".join(f"{key} {value}" for key, value in list(table.items())[:4])
+    elif table:
+        text += f" → {table}"
+    return text
+
+
+def _join_alternatives(sources: Iterable[str]) -> str:
+    return f", {_('else')} ".join(sources)

@@ -17,8 +17,122 @@ from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.field_errors import rejected_at
-from tocsin.web.integrations.editor import condition_form, suppression_form
+from tocsin.inbound.config.noise_settings import KEYS
+from tocsin.web.integrations.editor import condition_form
 from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
+
+# ---------- suppression form
+# Converts noise reduction settings (delay, grouping, parent, flapping, flood) to form fields and back. Pure.
+
+
+_NOT_AN_OBJECT = ReasonType("noise.not_an_object", "must be an object with {names}")
+
+#: The fields of each part. Every part is a mapping, except `parent`, which is a text.
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "delay": ("kind", "wait", "alerts", "within", "every", "until", "per"),
+    "grouping": ("by", "within"),
+    "parent": ("by",),
+    "flapping": ("alerts", "within", "stable"),
+    "flood": ("burst", "every"),
+}
+
+#: Delay of a route that never waits, whatever the integration's delay.
+NO_DELAY = "none"
+
+_NUMBERS = frozenset({"delay.alerts", "flapping.alerts", "flood.burst"})
+
+#: Fields of each kind of delay.
+_DELAY_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "wait": ("wait",),
+    "alerts": ("alerts", "within", "per"),
+    "every": ("every", "per"),
+    "until": ("until",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionFields:
+    """The texts of all fields, keyed `part.field`."""
+
+    texts: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        """Return the text of one field."""
+        return self.texts.get(name, "")
+
+    @property
+    def fields(self) -> dict[str, dict[str, str]]:
+        """Return {part: {field: text}}, for templates."""
+        return {part: {name: self.text(f"{part}.{name}") for name in names} for part, names in FIELDS.items()}
+
+
+def rows_of(parts: Mapping[str, Any]) -> SuppressionFields:
+    """Return the fields of the definition's parts. Raises Rejected if a part has the wrong shape."""
+    texts: dict[str, str] = {}
+    for part in KEYS:
+        value = parts.get(part)
+        if value in (None, "", {}, "none"):
+            continue
+        if part == "parent":
+            value = {"by": value}
+        if not isinstance(value, Mapping) or not set(value) <= set(FIELDS[part]):
+            raise rejected_at(part, _NOT_AN_OBJECT(names=tuple(FIELDS[part])), "invalid_shaping")
+        texts |= {f"{part}.{name}": str(setting) for name, setting in value.items() if setting is not None}
+        if part == "delay":
+            texts["delay.kind"] = next((kind for kind in _DELAY_FIELDS if kind in value), "")
+    return SuppressionFields(texts)
+
+
+def read(post: QueryDict) -> SuppressionFields:
+    """Return the posted fields."""
+    names = (f"{part}.{name}" for part, names in FIELDS.items() for name in names)
+    return SuppressionFields({name: str(post.get(f"suppression.{name}", "")).strip() for name in names})
+
+
+def texts_of_delay(delay: object) -> dict[str, str]:
+    """Return the field texts of a delay. Empty if it is absent or of a form that the fields cannot show."""
+    if delay == NO_DELAY:
+        return {"kind": NO_DELAY}
+    kind = (
+        next((name_of_kind for name_of_kind in _DELAY_FIELDS if name_of_kind in delay), "")
+        if isinstance(delay, Mapping)
+        else ""
+    )
+    if not isinstance(delay, Mapping) or not kind or not set(delay) <= set(_DELAY_FIELDS[kind]):
+        return {}
+    return {"kind": kind, **{str(name): str(setting) for name, setting in delay.items() if setting is not None}}
+
+
+def delay_of(texts: Mapping[str, str]) -> dict[str, Any] | str | None:
+    """Return the delay of the field texts, or None if none is chosen. Fields of other kinds of delay are ignored."""
+    kind = texts.get("kind", "")
+    if kind == NO_DELAY:
+        return NO_DELAY
+    if kind not in _DELAY_FIELDS:
+        return None
+    delay = _part(
+        SuppressionFields({f"delay.{name}": text for name, text in texts.items()}), "delay", _DELAY_FIELDS[kind]
+    )
+    # A kind without its duration: the command rejects it by name, instead of silently dropping it here.
+    return delay or {kind: ""}
+
+
+def parts_of(suppression: SuppressionFields) -> dict[str, Any]:
+    """Return the parts; None for each that is not set."""
+    parts: dict[str, Any] = {"delay": delay_of({name: suppression.text(f"delay.{name}") for name in FIELDS["delay"]})}
+    for part in ("grouping", "flapping", "flood"):
+        parts[part] = _part(suppression, part, FIELDS[part])
+    return {**parts, "parent": suppression.text("parent.by") or None}
+
+
+def _part(suppression: SuppressionFields, part: str, names: tuple[str, ...]) -> dict[str, Any] | None:
+    values = {name: _value(f"{part}.{name}", text) for name in names if (text := suppression.text(f"{part}.{name}"))}
+    return values if values.keys() - {"per"} else None
+
+
+def _value(name: str, text: str) -> Any:
+    return int(text) if name in _NUMBERS and text.isascii() and text.isdigit() and len(text) < 7 else text
+
 
 _NOT_A_LIST = ReasonType("route.not_a_list", "must be a list, each {example}")
 _TOO_MANY_ROWS = ReasonType("route.too_many_rows", "More than {limit} rows: edit the routes as YAML.")
@@ -67,7 +181,7 @@ class RouteRow:
     other_keys: str = ""
 
 
-def rows_of(routes: object) -> tuple[RouteRow, ...]:
+def route_rows(routes: object) -> tuple[RouteRow, ...]:
     """Return the rows of an integration's routes. Raises Rejected if `routes` is not a list of routes."""
     if routes in (None, {}, ""):
         return ()
@@ -87,7 +201,7 @@ def routes_of(rows: Sequence[RouteRow], places: ErrorPlaces, *, is_final: bool =
     return [_route(row, f"routes[{n}]", name, places, is_final=is_final) for n, (name, row) in enumerate(complete_rows)]
 
 
-def read(post: QueryDict) -> tuple[RouteRow, ...]:
+def read_routes(post: QueryDict) -> tuple[RouteRow, ...]:
     """Return the posted rows. Raises Rejected for more than MAX_ROUTE_ROWS rows."""
     rows: list[RouteRow] = []
     while f"routes.{len(rows)}.row" in post:
@@ -149,7 +263,7 @@ def _row(route: Mapping[str, Any]) -> RouteRow:
     recipients = route.get("recipients")
     recipient_names = recipients if isinstance(recipients, Mapping) else {}
     during = route.get("during")
-    delay = suppression_form.texts_of_delay(route.get("delay"))
+    delay = texts_of_delay(route.get("delay"))
     more = {key: value for key, value in route.items() if key not in _FORM_KEYS and not (key == "delay" and delay)}
     return RouteRow(
         name=str(route.get("name") or ""),
@@ -209,7 +323,7 @@ def _route(row: RouteRow, place: str, prefix: str, places: ErrorPlaces, *, is_fi
         route["priority"] = row.priority
     if row.is_log_only:
         route["action"] = "record"
-    if (delay := suppression_form.delay_of(row.delay)) is not None:
+    if (delay := delay_of(row.delay)) is not None:
         route["delay"] = delay
     if row.other_keys:
         try:
@@ -223,7 +337,7 @@ def _route(row: RouteRow, place: str, prefix: str, places: ErrorPlaces, *, is_fi
 def _read(post: QueryDict, prefix: str) -> RouteRow:
     return RouteRow(
         name=str(post.get(f"{prefix}.name", "")).strip(),
-        when=condition_form.read(post.dict(), f"{prefix}.when"),
+        when=condition_form.read_conditions(post.dict(), f"{prefix}.when"),
         during=str(post.get(f"{prefix}.during", "")),
         policy=str(post.get(f"{prefix}.policy", "")),
         users=_read_names(post, f"{prefix}.users"),
@@ -231,11 +345,7 @@ def _read(post: QueryDict, prefix: str) -> RouteRow:
         client_table=str(post.get(f"{prefix}.client_table", "")),
         priority=str(post.get(f"{prefix}.priority", "")),
         is_log_only=post.get(f"{prefix}.action", "") == "record",
-        delay={
-            name: text
-            for name in suppression_form.FIELDS["delay"]
-            if (text := str(post.get(f"{prefix}.delay.{name}", "")).strip())
-        },
+        delay={name: text for name in FIELDS["delay"] if (text := str(post.get(f"{prefix}.delay.{name}", "")).strip())},
         other_keys=str(post.get(f"{prefix}.more", "")),
     )
 

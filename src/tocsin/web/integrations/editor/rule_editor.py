@@ -10,10 +10,12 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
+from itertools import islice
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
+import re2
 from django.contrib import messages
 from django.db import connection as django_connection
 from django.http import Http404, HttpResponse, QueryDict, StreamingHttpResponse
@@ -28,37 +30,212 @@ from tocsin.access.roles import Permission
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import as_reason
-from tocsin.core.validation.payload_paths import read_path
-from tocsin.inbound.admin import commands, drafts, specs
+from tocsin.core.reasons import Reason, as_reason
+from tocsin.core.validation.payload_paths import compile_path, join_path, read_path
+from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.inbound.admin import commands, specs
 from tocsin.inbound.admin.references import ReferenceNames
+from tocsin.inbound.conditions import compile_condition, texts_of
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.expressions.fields import FIELDS, PRIORITIES, TAGS
-from tocsin.inbound.inspect.trace import explain
+from tocsin.inbound.fields import FIELDS, PRIORITIES, TAGS, MappedFields, text_of
+from tocsin.inbound.inspect import explain
 from tocsin.inbound.models import Integration
-from tocsin.inbound.parsing.decode import Element
-from tocsin.inbound.parsing.payload_splitting import elements_of
-from tocsin.inbound.storage.stored_messages import MAX_VALUES, TOO_MANY_VALUES, has_too_many_values
+from tocsin.inbound.parsing.decode import Element, elements_of
+from tocsin.inbound.storage.messages import MAX_VALUES, TOO_MANY_VALUES, has_too_many_values
 from tocsin.people.models import User
 from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate.backtest import Backtest, backtest
 from tocsin.simulate.chain import SimulatedOutcome, simulate_integration
-from tocsin.web.http.authorization import actor, require
-from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
-from tocsin.web.integrations import payloads, simulation_view
-from tocsin.web.integrations.editor import condition_form, yaml_text
-from tocsin.web.integrations.editor.condition_form import ComparisonRow
-from tocsin.web.integrations.editor.editor_tab import EditorTab
-from tocsin.web.integrations.editor.mapping_tab import MappingTab
-from tocsin.web.integrations.editor.match_preview import MatchPreview, preview_matches
-from tocsin.web.integrations.editor.payload_tree import PayloadTree, tree_of
-from tocsin.web.integrations.editor.routing_tab import RoutingTab
-from tocsin.web.integrations.editor.rules_tab import RulesTab
+from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, actor, render_view, require
+from tocsin.web.integrations import payloads
+from tocsin.web.integrations.editor import condition_form
+from tocsin.web.integrations.editor.condition_form import ComparisonRow, ConditionGroup, ConditionNode, ErrorPlaces
+from tocsin.web.integrations.editor.editor_tab import EditorTab, MappingTab, RoutingTab, RuleMode, RulesTab
 from tocsin.web.integrations.payloads import SamplePayload
-from tocsin.web.integrations.save_review import SaveReview, review_change
-from tocsin.web.integrations.views import find, frame
-from tocsin.web.ui import edit_conflicts
-from tocsin.web.ui.edit_conflicts import FormSnapshot
+from tocsin.web.integrations.views import SaveReview, find, frame, review_change
+from tocsin.web.ui import confirm_delete
+from tocsin.web.ui.confirm_delete import FormSnapshot
+
+# ---------- payload tree
+# Renders a payload as lines of a tree, each value with its path. Pure.
+#
+# Large payloads are cut. Values beyond the cut can still be mapped by writing their path.
+
+
+#: Limits: lines, nesting depth, and characters of one value.
+MAX_TREE_LINES, MAX_TREE_DEPTH, MAX_VALUE_CHARS = 400, 12, 80
+
+#: Maximum number of list entries; the others usually have the same shape.
+_ENTRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TreeLine:
+    """One line. `path` is None for closing brackets and for values that no path can address."""
+
+    depth: int
+    key: str
+    text: str
+    path: str | None = None
+    is_value: bool = False
+    is_text: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadTree:
+    """The lines, and whether the tree was cut."""
+
+    lines: tuple[TreeLine, ...]
+    is_cut: bool
+
+
+def tree_of(payload: object) -> PayloadTree:
+    """Return the tree of a payload."""
+    lines = list(islice(_lines(payload, "", (), 0), MAX_TREE_LINES + 1))
+    return PayloadTree(tuple(lines[:MAX_TREE_LINES]), len(lines) > MAX_TREE_LINES)
+
+
+def _lines(value: object, key: str, path: tuple[str | int, ...], depth: int) -> Iterator[TreeLine]:
+    indent = min(depth, MAX_TREE_DEPTH)
+    if isinstance(value, dict | list) and value:
+        opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
+        if depth > MAX_TREE_DEPTH:
+            yield TreeLine(indent, key, f"{opening}…{closing}", join_path(path))
+            return
+        yield TreeLine(indent, key, opening, join_path(path) if path else None)
+        entries: Iterator[tuple[str | int, object]] = iter(
+            value.items() if isinstance(value, dict) else enumerate(value)
+        )
+        for number, (name, inner) in enumerate(entries):
+            if isinstance(value, list) and number >= _ENTRIES:
+                yield TreeLine(min(indent + 1, MAX_TREE_DEPTH), "", f"… {len(value) - _ENTRIES} more")
+                break
+            label = sanitize(str(name))[:MAX_VALUE_CHARS]
+            yield from _lines(inner, label, (*path, name), depth + 1)
+        yield TreeLine(indent, "", closing)
+        return
+    yield TreeLine(indent, key, _format_value(value), join_path(path), True, isinstance(value, str))
+
+
+def _format_value(value: object) -> str:
+    if isinstance(value, str):
+        text = sanitize(value[: MAX_VALUE_CHARS * 2]).replace("\n", "⏎")
+        return f'"{text[:MAX_VALUE_CHARS]}{"…" if len(value) > MAX_VALUE_CHARS else ""}"'
+    if value is None:
+        return "null"
+    return text_of(value) or ("{}" if isinstance(value, dict) else "[]")
+
+
+# ---------- match preview
+# Previews each row against the payload: field values, comparison results and pattern matches. Pure.
+
+
+#: Maximum number of characters shown around a pattern match.
+_MAX_VALUE_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonResult:
+    """The result of one comparison. `pieces` is the text, split into (piece, matched)."""
+
+    is_true: bool
+    reason: Reason
+    pieces: tuple[tuple[str, bool], ...] = ()
+
+
+@dataclass(slots=True)
+class MatchPreview:
+    """Per row: the value of a field (None without a value), and the result of a comparison, rule or route."""
+
+    values: dict[str, str | None] = field(default_factory=dict)
+    results: dict[str, ComparisonResult] = field(default_factory=dict)
+
+
+def preview_matches(
+    integration: CompiledIntegration, element: Element, outcome: SimulatedOutcome | None, tab: EditorTab
+) -> MatchPreview:
+    """Evaluate all rows of a tab against the payload."""
+    preview = MatchPreview()
+    if element.payload is None:
+        return preview
+    mapped = integration.normalizer.map_completely(element)
+    if isinstance(tab, MappingTab):
+        _values(preview, outcome, tab)
+    for prefix, group in _groups(tab):
+        for row, comparison in _comparisons(group, prefix):
+            result = _evaluate(comparison, element.payload, mapped, integration.normalizer.mapping.names)
+            if result is not None:
+                preview.results[row] = result
+    return preview
+
+
+def _values(preview: MatchPreview, outcome: SimulatedOutcome | None, tab: MappingTab) -> None:
+    trace = outcome.trace if outcome is not None else None
+    if trace is None:
+        return
+    preview.values |= {f"f-{field_trace.field}": field_trace.value for field_trace in trace.fields}
+    tags, custom = (
+        {field_trace.field: field_trace.value for field_trace in group} for group in (trace.tags, trace.custom)
+    )
+    preview.values |= {f"t-{n}": tags.get(name) for n, (name, _entry) in enumerate(tab.tags)}
+    preview.values |= {f"c-{n}": custom.get(name) for n, (name, _entry) in enumerate(tab.custom)}
+    preview.values["key"] = next(
+        (field_trace.value for field_trace in trace.fields if field_trace.field == "dedup_key"), None
+    )
+
+
+def _groups(tab: EditorTab) -> Iterator[tuple[str, ConditionGroup]]:
+    if isinstance(tab, RulesTab):
+        yield from ((name, group) for name, group in tab.groups.items() if tab.modes[name] is RuleMode.WHEN)
+    elif isinstance(tab, RoutingTab):
+        yield from ((f"routes.{number}.when", route.when) for number, route in enumerate(tab.routes))
+
+
+def _comparisons(node: ConditionNode, row: str) -> Iterator[tuple[str, ComparisonRow]]:
+    if isinstance(node, ComparisonRow):
+        yield row, node
+    elif isinstance(node, ConditionGroup):
+        for number, part in enumerate(node.parts):
+            yield from _comparisons(part, f"{row}.{number}")
+
+
+def _evaluate(
+    comparison: ComparisonRow, payload: object, mapped: MappedFields, names: frozenset[str]
+) -> ComparisonResult | None:
+    try:
+        condition = condition_form.condition_of(ConditionGroup((comparison,)), "condition", "", ErrorPlaces())
+        compiled = compile_condition(condition, "condition", names)
+    except Rejected:
+        return None
+    result = compiled.evaluate(payload, mapped)
+    pieces = (
+        _pieces(comparison, _texts(comparison.field.strip(), payload, mapped, names))
+        if "matches" in comparison.operator
+        else ()
+    )
+    return ComparisonResult(result.is_true, result.reason, pieces)
+
+
+def _texts(name: str, payload: object, mapped: MappedFields, names: frozenset[str]) -> tuple[str, ...]:
+    if name in names:
+        return texts_of(mapped.values.get(name) or mapped.custom.get(name) or mapped.tags.get(name))
+    return texts_of(compile_path(name.removeprefix("^"), "field").read(payload))
+
+
+def _pieces(comparison: ComparisonRow, texts: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
+    options = re2.Options()
+    options.log_errors = False
+    options.case_sensitive = comparison.match_case
+    for pattern in (line for line in comparison.values.split("\n") if line):
+        compiled = re2.compile(pattern, options)  # type: ignore[no-untyped-call] # valid: the condition compiled
+        for text in texts:
+            match = compiled.search(text)
+            if match is not None:
+                begin, end = match.span()
+                before, after = text[:begin][-_MAX_VALUE_CHARS:], text[end:][:_MAX_VALUE_CHARS]
+                return ((before, False), (text[begin:end][:_MAX_VALUE_CHARS], True), (after, False))
+    return ()
+
 
 TABS: Mapping[str, type[EditorTab]] = {"mapping": MappingTab, "rules": RulesTab, "routing": RoutingTab}
 
@@ -132,7 +309,7 @@ def editor(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
         "editor_tab": draft.tab,
         "chosen": draft.payload.key,
         "payloads": payloads.groups(row, kind),
-        "outcome_views": simulation_view.outcome_views([draft.outcome] if draft.outcome else []),
+        "outcome_views": payloads.outcome_views([draft.outcome] if draft.outcome else []),
         "tab_template": f"integrations/tab_{tab}.html",
         "oob": bool(request.headers.get(PARTIAL_HEADER)) and request.headers.get(PARTIAL_HEADER) == "preview",
         "fields": _fields(kind, draft),
@@ -192,7 +369,7 @@ def _draft(
     if request.method != "POST":
         draft = EditorDraft(editor_tab, payloads.message_payload_or_default(row, kind, request.GET.get("message", "")))
         _load_element(draft)
-        editor_tab.load(drafts.parts_of(row, names))
+        editor_tab.load(commands.parts_of(row, names))
         draft.is_prefilled = editor_tab.prefill(request.GET)
     else:
         draft = EditorDraft(editor_tab, payloads.NO_PAYLOAD)
@@ -204,7 +381,7 @@ def _draft(
     if not draft.yaml_problem:
         draft.parts = editor_tab.parts()
     if draft.parts is not None and not draft.is_yaml_edited:
-        draft.yaml = yaml_text.write(_without_empty(draft.parts))
+        draft.yaml = condition_form.write(_without_empty(draft.parts))
     _simulate(request, row, names, draft)
     return draft
 
@@ -252,7 +429,7 @@ def _comparison_at(draft: EditorDraft, row: Integration, path: str) -> Compariso
     or of the path itself."""
     if draft.element is None:
         return condition_form.comparison_with(path, None)
-    normalizer = drafts.compile_stored(row).normalizer
+    normalizer = commands.compile_stored(row).normalizer
     for field_trace in explain(normalizer, draft.element).fields:
         if field_trace.value is not None and field_trace.steps[-1].source == path:
             return condition_form.comparison_with(field_trace.field, field_trace.value)
@@ -262,7 +439,7 @@ def _comparison_at(draft: EditorDraft, row: Integration, path: str) -> Compariso
 
 
 def _parse_parts(text: str, editor_tab: EditorTab) -> dict[str, Any]:
-    value = yaml_text.read(text, "yaml")
+    value = condition_form.read(text, "yaml")
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not value.keys() <= set(editor_tab.keys):
@@ -279,7 +456,7 @@ def _simulate(request: SignedInRequest, row: Integration, names: ReferenceNames,
     if draft.parts is None:
         return
     try:
-        draft.compiled = drafts.compile_draft(row, draft.parts, names)
+        draft.compiled = commands.compile_draft(row, draft.parts, names)
     except Rejected as rejected:
         draft.tab.add_errors(rejected)
         return
@@ -320,7 +497,7 @@ def _save(request: SignedInRequest, row: Integration, draft: EditorDraft, snapsh
             spec = commands.integration_spec(row) | ({"anyway": True} if "anyway" in request.POST else {})
             commands.save_integration({**spec, **draft.parts}, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        if rejected.code == edit_conflicts.CHANGED:
+        if rejected.code == confirm_delete.CHANGED:
             draft.conflict = rejected.reason.localized()
             return False
         draft.needs_confirmation = rejected.code == "reaches_nobody"

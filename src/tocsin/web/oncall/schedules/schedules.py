@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
+from django.core.cache import caches
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Permission, Role
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.oncall.calculation import coverage_checks, final_schedule
+from tocsin.oncall.calculation.coverage_checks import CoverageFinding
+from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.calculation.resolver import GroupPlan
 from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import CalendarFeed, HandoverNote, HolidayCalendar, Override, Schedule
+from tocsin.operate import coverage
 from tocsin.people import permissions
+from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group
 from tocsin.resources.registry import SCHEDULES
-from tocsin.web.http.authorization import actor, may, offer_own_groups, require, requires
-from tocsin.web.http.objects import find_editable, find_object
-from tocsin.web.http.request import SignedInRequest, render_view
+from tocsin.web.http.request import (
+    SignedInRequest,
+    actor,
+    find_editable,
+    find_object,
+    may,
+    offer_own_groups,
+    render_view,
+    require,
+    requires,
+)
 from tocsin.web.oncall import handovers
-from tocsin.web.oncall.schedules import describe_shift, preview
+from tocsin.web.oncall.schedules import shift_forms
 from tocsin.web.oncall.schedules.shift_forms import (
     ScheduleForm,
     ShiftFormSet,
@@ -30,9 +52,128 @@ from tocsin.web.oncall.schedules.shift_forms import (
     shifts_formset,
     show_problems,
 )
-from tocsin.web.ui import references
-from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import offer_own_zone, user_zone
+from tocsin.web.ui import confirm_delete
+from tocsin.web.ui.confirm_delete import FormSnapshot
+from tocsin.web.ui.forms import field_error_text, offer_own_zone, problems_of, user_zone
+
+# ---------- coverage warnings
+# Coverage warnings per group, cached until the configuration changes or a few minutes pass; and their sentences in the
+# user's language and time zone.
+
+
+#: Cache lifetime in seconds while the configuration does not change.
+CACHE_SECONDS = 300
+
+
+def findings_of_plans(
+    connection: Connection, plans: Mapping[int, GroupPlan], now: datetime, ahead: timedelta
+) -> dict[int, Sequence[CoverageFinding]]:
+    """Return {group id: findings} within `ahead` from now, most severe first."""
+    version = settings_store.current_version(connection)
+    keys = {f"on-call-findings:{version}:{ahead.days}:{number}": number for number in plans}
+    findings: dict[int, Sequence[CoverageFinding]] = {
+        keys[key]: cached for key, cached in caches["process"].get_many(keys).items()
+    }
+    missing = {number: plan for number, plan in plans.items() if number not in findings}
+    if missing:
+        reachable = coverage.reachable_user_ids(connection)
+        for number, plan in missing.items():
+            findings[number] = coverage_checks.first_of_each(
+                coverage_checks.problems(coverage_checks.findings(plan, reachable, now, now + ahead))
+            )
+        caches["process"].set_many(
+            {key: findings[number] for key, number in keys.items() if number in missing}, CACHE_SECONDS
+        )
+    return findings
+
+
+def sentences(findings: Sequence[CoverageFinding], now: datetime) -> list[str]:
+    """Return each finding as the sentence that `say` builds."""
+    return [describe_finding(finding, now) for finding in findings]
+
+
+def describe_finding(finding: CoverageFinding, now: datetime) -> str:
+    """Return the finding as a sentence with its times in the user's time zone."""
+    text = finding.reason.localized()
+    if not coverage.has_times(finding):
+        return text
+    begin = max(finding.since or now, now)
+    period = shift_forms.format_period(begin, finding.until)
+    if finding.occurrence_count > 1:
+        count_text = ngettext("%(count)d occurrence", "%(count)d occurrences", finding.occurrence_count) % {
+            "count": finding.occurrence_count
+        }
+        period = f"{period} ({count_text})"
+    return f"{text.removesuffix('.')}: {period}."
+
+
+# ---------- preview
+# Previews an unsaved schedule: the next handoffs with names, and coverage warnings.
+
+
+#: Horizon of the preview, and maximum number of handoffs shown per role.
+HORIZON = timedelta(days=92)
+MAX_HANDOFFS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulePreview:
+    """The preview. `problems` explain why there is none, or which shifts it leaves out."""
+
+    problems: Sequence[str] = ()
+    #: Per role: the consecutive assignments.
+    assignments: Sequence[tuple[MemberRole, Sequence[OnCall]]] = ()
+    warnings: Sequence[str] = ()
+
+
+def preview_of_spec(
+    spec: Mapping[str, Any], existing: Schedule | None, now: datetime, problems: Sequence[str] = ()
+) -> SchedulePreview:
+    """Return the preview of the spec that the form currently describes, without the shifts that are invalid.
+
+    `problems` are those that are known already.
+    """
+    try:
+        plan = commands.plan_with(spec, existing=existing, now=now)
+    except Rejected as rejected:
+        problems = [*problems, *(_describe_problem(problem, spec) for problem in problems_of(rejected))]
+        wrong = {_shift_index(problem, spec) for problem in problems_of(rejected)}
+        rest = [shift for index, shift in enumerate(spec["shifts"]) if index not in wrong]
+        if None in wrong or not rest:
+            return SchedulePreview(problems)
+        return preview_of_spec({**spec, "shifts": rest}, existing, now, problems)
+    return replace(preview_of_plan(plan, spec["name"], now), problems=problems)
+
+
+def preview_of_plan(plan: GroupPlan, schedule: str, now: datetime) -> SchedulePreview:
+    """Return the preview of a group plan that contains the schedule."""
+    timeline = final_schedule.timeline(plan, now, now + HORIZON)
+    segments = [segment for segment in timeline.segments if segment.schedule == schedule]
+    assignments = [
+        (role, [segment for segment in segments if segment.role is role][:MAX_HANDOFFS]) for role in MemberRole
+    ]
+    with database.transaction() as connection:
+        reachable = coverage.reachable_user_ids(connection)
+    findings = coverage_checks.findings(plan, reachable, now, now + HORIZON, timeline)
+    return SchedulePreview(
+        assignments=[(role, role_segments) for role, role_segments in assignments if role_segments],
+        warnings=sentences(coverage_checks.first_of_each(coverage_checks.problems(findings)), now),
+    )
+
+
+def _describe_problem(problem: Rejected, spec: Mapping[str, Any]) -> str:
+    """Return the problem in words, with the shift's name in place of the path."""
+    index = _shift_index(problem, spec)
+    if index is None:
+        return problem.reason.localized()
+    return f"{spec['shifts'][index]['name']}: {field_error_text(problem)}"
+
+
+def _shift_index(problem: Rejected, spec: Mapping[str, Any]) -> int | None:
+    """Return the index of the shift that the problem is about, or None."""
+    match = re.match(r"shifts\[(\d+)\]", problem.field or "")
+    return int(match[1]) if match and int(match[1]) < len(spec["shifts"]) else None
+
 
 #: Maximum number of past overrides shown.
 MAX_PAST_OVERRIDES = 20
@@ -47,7 +188,7 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
     rows = Override.objects.filter(schedule=row).select_related("user", "instead_of", "created_by")
     context = {
         "schedule": row,
-        "lines": describe_shift.lines(row.definition, commands.display_names([row])),
+        "lines": shift_forms.lines(row.definition, commands.display_names([row])),
         "imports": list(row.imports.all()),
         "overrides": overrides.current(row, request.now),
         "past": rows.filter(ends_at__lte=request.now).order_by("-ends_at")[:MAX_PAST_OVERRIDES],
@@ -55,7 +196,7 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
         "handovers": handovers.named_notes(HandoverNote.objects.filter(schedule=row)[:MAX_HANDOVERS]),
         "feed": CalendarFeed.objects.filter(owner=request.user, schedule=row).first(),
         "group_feed": CalendarFeed.objects.filter(owner=request.user, kind="group", group=row.group_id).first(),
-        "used_by": references.references_to("schedule", row.pk),
+        "used_by": confirm_delete.references_to("schedule", row.pk),
         "may_change": may(request, Permission.MANAGE_TEAMS, row.group_id),
         "zone": user_zone().key,
     }
@@ -106,7 +247,7 @@ def preview_schedule(request: SignedInRequest, number: int | None = None) -> Htt
     if form.is_valid() and shift_specs:
         name = form.cleaned_data["name"] or _("New schedule")
         spec = {**form.spec(), "name": name, "shifts": shift_specs}
-        result = preview.preview_of_spec(spec, row, request.now, problems)
+        result = preview_of_spec(spec, row, request.now, problems)
     return render_view(request, "oncall/preview.html", {"preview": result})
 
 

@@ -1,1 +1,0 @@
-"""The audit log as data: its hash chain, its export, and its forwarding. Imports nothing that records entries."""

@@ -1,1 +1,0 @@
-"""Endpoints of alerts, alert commands and the pause."""

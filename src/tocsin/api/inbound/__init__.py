@@ -1,1 +1,0 @@
-"""Endpoints of inbound integrations, messages, heartbeats and maintenance windows."""

@@ -1,1 +1,0 @@
-"""Endpoints of notifications, deliveries, providers and the sandbox."""

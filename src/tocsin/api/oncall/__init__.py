@@ -1,1 +1,0 @@
-"""Endpoints of schedules, overrides, swaps and on-call queries."""

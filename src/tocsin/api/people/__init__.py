@@ -1,1 +1,0 @@
-"""Endpoints of users, groups, contact methods and tokens."""

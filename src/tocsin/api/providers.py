@@ -1,0 +1,155 @@
+"""Notification providers: the accounts and servers that send messages. For administrators; secrets are write-only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Permission
+from tocsin.api.errors import ReasonCode, ReasonData
+from tocsin.api.framework.auth import PaginationQuery, Principal, caller
+from tocsin.api.framework.resources import ApiResource, register
+from tocsin.core.reasons import show_reason
+from tocsin.notify import notices
+from tocsin.notify.models import Provider
+from tocsin.notify.providers import commands, health
+from tocsin.notify.providers import pool as provider_status
+from tocsin.notify.providers.pool import ENVIRONMENT, ProviderState
+from tocsin.people.changes.users import Channel
+from tocsin.resources import registry
+
+
+class ProviderFilters(PaginationQuery):
+    channel: Channel | None = None
+
+
+class ProviderTestBody(BaseModel):
+    """The recipient of a test message."""
+
+    channel: str
+    address: str
+
+
+class ProviderTestQueuedResponse(BaseModel):
+    """A test message that was queued."""
+
+    notification_id: UUID
+
+
+class ProviderTestResponse(BaseModel):
+    """The other side responds and accepts the credentials."""
+
+    ok: bool
+    detail: str
+
+
+class ProviderHealthSchema(BaseModel):
+    """Whether messages pass through it."""
+
+    state: ProviderState
+    error: str
+    error_code: ReasonCode
+    error_data: ReasonData
+    worked_at: datetime | None
+    failed_at: datetime | None
+
+
+class RejectedAddressSchema(BaseModel):
+    """An error that the vendor returned for some addresses lately."""
+
+    error: str
+    error_code: ReasonCode
+    error_data: ReasonData
+    count: int
+    last_at: datetime
+    alert_id: int | None
+
+
+class ProviderFields(BaseModel):
+    """What is shown of a provider besides its settings."""
+
+    secrets_set: list[str] = Field(description="Names of the stored secrets.")
+    callbacks: dict[str, str] = Field(description="Addresses that the vendor calls, by name.")
+    health: ProviderHealthSchema
+    refused: list[RejectedAddressSchema]
+
+
+def _narrow(rows: QuerySet[Provider], query: ProviderFilters, _principal: Principal) -> QuerySet[Provider]:
+    return rows if query.channel is None else rows.filter(channels__contains=[query.channel])
+
+
+def _show(rows: Sequence[Provider], principal: Principal) -> Iterator[dict[str, Any]]:
+    statuses, rejections_by_name = provider_status.statuses(), health.recent_rejections(principal.now)
+    for row, spec in zip(rows, registry.PROVIDERS.specs(rows), strict=True):
+        status = statuses.get(row.name, provider_status.ProviderStatus())
+        yield {
+            **spec,
+            "secrets_set": sorted(commands.secrets_set(row)),
+            "callbacks": {endpoint.name: address for endpoint, address in provider_status.webhook_urls(row)},
+            "health": {
+                "state": status.state,
+                **show_reason(status.error, "error"),
+                "worked_at": status.worked_at,
+                "failed_at": status.failed_at,
+            },
+            "refused": [
+                {
+                    **show_reason(rejection.error, "error"),
+                    "count": rejection.count,
+                    "last_at": rejection.last_at,
+                    "alert_id": rejection.alert_id,
+                }
+                for rejection in rejections_by_name.get(row.name, ())
+            ],
+        }
+
+
+PROVIDERS = ApiResource(
+    registry.PROVIDERS,
+    query=ProviderFilters,
+    narrow=_narrow,
+    filters={"kind": (str, "kind"), "enabled": (bool, "is_enabled")},
+    show=_show,
+    read_only=ProviderFields,
+)
+routes = PROVIDERS.routes
+
+
+@routes.post(
+    "/{id}/test",
+    Permission.ADMINISTER,
+    answers=ProviderTestResponse,
+    summary="Try address and credentials; nothing is sent",
+)
+def test_provider(request: HttpRequest, id: str) -> dict[str, Any]:
+    """A failure is returned as an error: 502, or 503 if a retry may succeed. `SMTP (environment)` tests the server
+    configured by TOCSIN_SMTP_URL."""
+    if id.lower() == ENVIRONMENT.lower():
+        return {"ok": True, "detail": str(commands.test_environment())}
+    return {"ok": True, "detail": str(commands.test_provider(PROVIDERS.find(id)))}
+
+
+TO_SMS = {"channel": "sms", "address": "+41790000001"}
+
+
+@routes.post(
+    "/{id}/send-test",
+    Permission.ADMINISTER,
+    status=202,
+    answers=ProviderTestQueuedResponse,
+    summary="Send a test through it alone, and see in `deliveries?notification_id=` what becomes of it",
+    extra={"requestBody": {"content": {"application/json": {"example": TO_SMS}}}},
+)
+def send_test(request: HttpRequest, id: str, body: ProviderTestBody) -> dict[str, Any]:
+    principal, provider = caller(request), PROVIDERS.find(id)
+    sent = notices.send_test(provider, body.channel, body.address, user=principal.user, now=principal.now)
+    return {"notification_id": sent}
+
+
+register(PROVIDERS)

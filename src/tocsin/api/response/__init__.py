@@ -1,1 +1,0 @@
-"""Endpoints of escalation policies, workflows and outbound integrations."""

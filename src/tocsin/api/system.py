@@ -1,0 +1,409 @@
+"""Endpoints of the audit log, imports, reports, settings and health."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from ninja import Body, Query, Schema
+from pydantic import BaseModel, Field
+
+from tocsin.access import audit_log as audit_export
+from tocsin.access.audit import change_settings
+from tocsin.access.audit_log import ExportFormat
+from tocsin.access.models import AuditEntry
+from tocsin.access.roles import Permission
+from tocsin.api.errors import ReasonCode, ReasonData, ReasonSchema
+from tocsin.api.framework import auth
+from tocsin.api.framework.auth import (
+    AuthorizedRouter,
+    Moment,
+    PaginatedList,
+    PaginationQuery,
+    Principal,
+    ScheduleMoment,
+    UtcDatetime,
+    audit_actor_of,
+    caller,
+    page,
+    require,
+)
+from tocsin.api.framework.resources import AuditEntrySchema, SpecSchema, show_entries
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
+from tocsin.core.models import Setting
+from tocsin.core.reasons import show_fields, show_reason
+from tocsin.inbound.config import registry
+from tocsin.operate import doctor, node_heartbeat
+from tocsin.operate.finding import HealthFinding
+from tocsin.people import permissions
+from tocsin.resources.resource import find
+from tocsin.simulate import escalation
+from tocsin.simulate.escalation import SimulatedPage
+
+# ---------- system
+# The installation's health as `tocsin doctor` reports it, and the pre-flight check of a critical alert.
+
+
+routes = AuthorizedRouter("system")
+
+#: The hour of the pre-flight check if no time is given.
+DEFAULT_HOUR = 3
+
+
+class HealthFindingSchema(BaseModel):
+    """One finding. `about` names its subject if several are possible."""
+
+    id: str
+    detail: str
+    detail_code: ReasonCode
+    detail_data: ReasonData
+    remedy: str
+    remedy_code: ReasonCode
+    remedy_data: ReasonData
+    about: str
+
+
+class DoctorResponse(BaseModel):
+    """Problems and notes. `ok` is true if there is no problem."""
+
+    ok: bool
+    problems: list[HealthFindingSchema]
+    notes: list[HealthFindingSchema]
+
+
+class PreflightPageSchema(BaseModel):
+    """One page that would be sent. `problem` explains why it could not be."""
+
+    at: datetime
+    to: str
+    label: str
+    channel: str
+    address: str
+    problem: str
+    problem_code: ReasonCode
+    problem_data: ReasonData
+
+
+class PreflightRouteSchema(BaseModel):
+    """One path that an alert may take: by a route that matches at that time, or by none (`route` is null)."""
+
+    route: str | None
+    #: For a route with a client table: its clients on this path. Empty: clients that are not in the table.
+    clients: list[str] | None
+    policy: str | None
+    pages: list[PreflightPageSchema]
+    notes: list[ReasonSchema]
+
+
+class PreflightIntegrationSchema(BaseModel):
+    """One integration. `fine` is true if someone would be reached on every path."""
+
+    integration: str
+    mode: str
+    fine: bool
+    ways: list[PreflightRouteSchema]
+
+
+class PreflightResponse(BaseModel):
+    """Whom a critical alert at `at` would page if no one responded."""
+
+    at: datetime
+    integrations: list[PreflightIntegrationSchema]
+
+
+class NodeSchema(BaseModel):
+    """A process of this installation, which reports every few seconds. `alive` is false a minute after its last
+    report."""
+
+    id: UUID
+    name: str
+    role: str
+    version: str
+    started_at: datetime
+    seen_at: datetime
+    alive: bool
+    stuck_senders: dict[str, int] = Field(description="Number of sends that do not return, by provider.")
+
+
+class LastBackupBody(BaseModel):
+    """A backup. Without `at`, it was made now."""
+
+    location: str = Field(min_length=1, max_length=500)
+    at: UtcDatetime | None = None
+    size_bytes: int | None = Field(None, ge=0)
+
+
+class LastBackupResponse(BaseModel):
+    """The last backup. `at` is null if there was none."""
+
+    at: datetime | None
+    location: str
+    size_bytes: int | None
+    overdue: bool
+
+
+@routes.get("/doctor", Permission.ADMINISTER, answers=DoctorResponse, summary="What is wrong, and what to do about it")
+def get_doctor(request: HttpRequest) -> dict[str, Any]:
+    """Runs the checks of `tocsin doctor`. Takes seconds, because providers and the public address are contacted."""
+    findings = doctor.examine(caller(request).now)
+    problems = [_finding(finding) for finding in findings if finding.is_problem]
+    notes = [_finding(finding) for finding in findings if not finding.is_problem]
+    return {"ok": not problems, "problems": problems, "notes": notes}
+
+
+@routes.get(
+    "/preflight",
+    Permission.ADMINISTER,
+    answers=PreflightResponse,
+    summary="Whom a critical alert would page at a moment, for each integration; sends nothing",
+)
+def get_preflight(request: HttpRequest, at: Query[ScheduleMoment | None] = None) -> dict[str, Any]:
+    """Without `at`, the check is for the next 03:00 in the installation's time zone."""
+    principal = caller(request)
+    preflight_at = at or escalation.next_at(
+        DEFAULT_HOUR, principal.now.astimezone(ZoneInfo(settings_store.get(settings_store.TIME_ZONE)))
+    )
+    results = escalation.preflight(preflight_at, registry.shared_registry())
+    return {"at": preflight_at, "integrations": [_show_result(result, principal) for result in results]}
+
+
+@routes.get("/nodes", Permission.ADMINISTER, answers=PaginatedList[NodeSchema], summary="The nodes of the last hour")
+def list_nodes(request: HttpRequest) -> dict[str, Any]:
+    now = caller(request).now
+    with database.transaction() as connection:
+        nodes = node_heartbeat.load_nodes(connection)
+    items = [
+        {
+            **show_fields(node, "id", "name", "role", "version", "started_at", "stuck_senders"),
+            "seen_at": now - node.age,
+            "alive": node.is_alive,
+        }
+        for node in nodes
+    ]
+    return {"items": items, "next": None}
+
+
+@routes.get("/last-backup", Permission.ADMINISTER, answers=LastBackupResponse, summary="When the last backup was made")
+def get_last_backup(request: HttpRequest) -> dict[str, Any]:
+    """`overdue` is true without a backup for a week."""
+    with database.transaction() as connection:
+        return _show_backup(settings_store.load_status(connection, caller(request).now))
+
+
+@routes.put(
+    "/last-backup", Permission.ADMINISTER, answers=LastBackupResponse, summary="Report a backup made by other means"
+)
+def put_last_backup(request: HttpRequest, body: Body[LastBackupBody]) -> dict[str, Any]:
+    """For a database that is not saved by `tocsin backup`, which reports by itself."""
+    now = caller(request).now
+    with database.transaction() as connection:
+        at = min(body.at or now, now)
+        settings_store.record(connection, settings_store.LastBackup(at, body.location, body.size_bytes))
+        return _show_backup(settings_store.load_status(connection, now))
+
+
+def _show_backup(status: settings_store.BackupStatus) -> dict[str, Any]:
+    last = status.last
+    return {
+        "at": last.at if last else None,
+        "location": last.location if last else "",
+        "size_bytes": last.size_bytes if last else None,
+        "overdue": status.is_overdue,
+    }
+
+
+def _finding(finding: HealthFinding) -> dict[str, Any]:
+    return {
+        "id": finding.id,
+        "about": finding.about,
+        **show_reason(finding.detail, "detail"),
+        **show_reason(finding.remedy, "remedy"),
+    }
+
+
+def _show_result(result: escalation.PreflightResult, principal: Principal) -> dict[str, Any]:
+    paths = [
+        {
+            "route": path.route or None,
+            "clients": None if path.clients is None else list(path.clients),
+            "policy": path.policy or None,
+            "pages": [_page(page, principal) for page in path.pages],
+            "notes": [show_reason(reason) for reason in path.notes],
+        }
+        for path in result.routes
+    ]
+    return {"integration": result.name, "mode": str(result.mode), "fine": result.is_fine, "ways": paths}
+
+
+def _page(page: SimulatedPage, principal: Principal) -> dict[str, Any]:
+    return {
+        "at": page.at,
+        "to": page.name,
+        "label": page.label,
+        "channel": page.channel,
+        "address": principal.viewer.address(page.user_id, page.channel, page.address),
+        **show_reason(page.problem, "problem"),
+    }
+
+
+# ---------- settings
+# The installation's settings by name. `core.config.settings_store` defines them with defaults and limits.
+
+
+settings_routes = AuthorizedRouter("settings")
+
+
+_SCHEMA = SpecSchema(settings_store.SettingsSpec, has_id=False)
+
+
+@settings_routes.get("", Permission.ADMINISTER, answers=_SCHEMA.whole, summary="All settings by name", tagged=True)
+def get_settings(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
+    return _all(response)
+
+
+@settings_routes.patch(
+    "",
+    Permission.ADMINISTER,
+    answers=_SCHEMA.whole,
+    body=_SCHEMA.changes,
+    summary="Change the named settings; the others stay",
+    tagged=True,
+    extra={"requestBody": {"content": {"application/json": {"example": {"message_retention_days": 30}}}}},
+)
+def patch_settings(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
+    principal = caller(request)
+    with settings_store.exclusive():
+        auth.check(request, _stored(), "settings", "")
+        change_settings(body, actor=audit_actor_of(principal), now=principal.now)
+        return _all(response)
+
+
+def _all(response: HttpResponse) -> dict[str, Any]:
+    values = _stored()
+    auth.tag(response, values)
+    return values
+
+
+def _stored() -> dict[str, Any]:
+    stored = dict(Setting.objects.values_list("name", "value"))
+    return {name: stored.get(name, setting.default) for name, setting in settings_store.SETTINGS.items()}
+
+
+# ---------- audit log
+# The audit log: configuration changes with their old and new values, and sign-ins. Read only.
+#
+# Managers read the entries about objects of their groups, without IP addresses.
+
+
+audit_log_routes = AuthorizedRouter("audit-log")
+
+_FILES = {kind: {"schema": {"type": "string"}} for kind in ("application/jsonl", "text/csv")}
+
+
+class AuditFilters(Schema):
+    actor: str | None = None
+    action: str | None = None
+    object_type: str | None = None
+    object_id: str | None = None
+    object_name: str | None = None
+    via: str | None = None
+    at_after: Moment | None = None
+    at_before: Moment | None = None
+
+
+class AuditListQuery(AuditFilters, PaginationQuery):
+    pass
+
+
+class AuditExportQuery(AuditFilters):
+    format: ExportFormat = Field(
+        default=ExportFormat.JSON_LINES, description="`jsonl`: one entry a line, as in the list."
+    )
+
+
+@audit_log_routes.get(
+    "", Permission.READ_AUDIT_LOG, answers=PaginatedList[AuditEntrySchema], summary="The audit log, newest first"
+)
+def list_entries(request: HttpRequest, query: Query[AuditListQuery]) -> dict[str, Any]:
+    principal = caller(request)
+
+    def show(entries: Sequence[AuditEntry]) -> list[dict[str, Any]]:
+        return show_entries(entries, with_address=principal.sees_addresses_of_actors)
+
+    return page(_filtered(principal, query), query, show, newest_first=True)
+
+
+@audit_log_routes.get(
+    "/export",
+    Permission.READ_AUDIT_LOG,
+    answers=None,
+    extra={"responses": {200: {"description": "The file.", "content": _FILES}}},
+    summary="The whole log as CSV or JSON lines, newest first",
+)
+def export_entries(request: HttpRequest, query: Query[AuditExportQuery]) -> StreamingHttpResponse:
+    principal = caller(request)
+    rows = _filtered(principal, query).order_by("-pk").iterator(chunk_size=500)
+    lines = audit_export.export(rows, query.format, with_address=principal.sees_addresses_of_actors)
+    return StreamingHttpResponse(lines, content_type=query.format.content_type)
+
+
+class ForwardingResponse(BaseModel):
+    """How far the audit log was forwarded to the setting `audit_forwarding`."""
+
+    target: str = Field(description="The setting; empty: the log is not forwarded.")
+    cursor: int = Field(description="The sequence of the last entry that was sent.")
+    waiting: int = Field(description="The number of entries that wait.")
+    sent_at: datetime | None
+    failed_since: datetime | None
+    reason: str = Field(description="Why the last attempt failed; empty if it did not.")
+    reason_code: ReasonCode
+    reason_data: ReasonData
+    signing_secret: str = Field(description="Signs the requests of a webhook, as of Standard Webhooks.")
+
+
+@audit_log_routes.get(
+    "/forwarding", Permission.ADMINISTER, answers=ForwardingResponse, summary="The forwarding to syslog or a webhook"
+)
+def get_forwarding(request: HttpRequest) -> dict[str, Any]:
+    with database.transaction() as connection:
+        state = audit_export.load_state(connection)
+        target = settings_store.load(connection)[settings_store.AUDIT_FORWARDING.name]
+    return {
+        "target": target,
+        "cursor": state.cursor,
+        "waiting": state.waiting,
+        "sent_at": state.sent_at,
+        "failed_since": state.failed_since,
+        **show_reason(state.problem),
+        "signing_secret": state.signing_secret,
+    }
+
+
+@audit_log_routes.get("/{int:id}", Permission.READ_AUDIT_LOG, answers=AuditEntrySchema, summary="One entry")
+def get_entry(request: HttpRequest, id: int) -> dict[str, Any]:
+    principal = caller(request)
+    entry = find(AuditEntry.objects.all(), str(id), label="audit entry")
+    require(principal, Permission.READ_AUDIT_LOG, entry.group_id)
+    return show_entries([entry], with_address=principal.sees_addresses_of_actors)[0]
+
+
+def _filtered(principal: Principal, query: AuditFilters) -> QuerySet[AuditEntry]:
+    rows = permissions.visible_audit_entries(principal.viewer)
+    for name in ("action", "object_type", "object_id", "via"):
+        if (text := getattr(query, name)) is not None:
+            rows = rows.filter(**{name: text})
+    if query.actor is not None:
+        rows = rows.filter(actor_name__iexact=query.actor)
+    if query.object_name is not None:
+        rows = rows.filter(object_name__iexact=query.object_name)
+    if query.at_after is not None:
+        rows = rows.filter(at__gte=query.at_after)
+    if query.at_before is not None:
+        rows = rows.filter(at__lt=query.at_before)
+    return rows

@@ -1,1 +1,0 @@
-"""Endpoints of the audit log, imports, reports, settings and health."""

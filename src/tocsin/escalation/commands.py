@@ -1,0 +1,371 @@
+"""Checks whether a policy with its recipients can reach anybody at any time, with the current configuration.
+
+Called while configuration is saved, over Django's connection, so that it sees changes of the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Max, Q, QuerySet
+
+from tocsin.access import audit, boundary
+from tocsin.access.audit import AuditActor
+from tocsin.alerts.commands import PagingMode
+from tocsin.alerts.reasons import ALERT_REFERENCE
+from tocsin.core import hooks
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
+from tocsin.core.errors import Rejected
+from tocsin.core.hooks import Hooks
+from tocsin.core.reasons import AlertRef, Reason, ReasonType, joined
+from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.escalation import policy as definitions
+from tocsin.escalation import reasons
+from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
+from tocsin.escalation.policy import CompiledPolicy, PolicyNames, PolicyReferences, PolicySpec, PolicyStep
+from tocsin.escalation.policy import references as references_policy
+from tocsin.escalation.run.run_state import RunStatus
+from tocsin.escalation.run.run_store import load_plans
+from tocsin.escalation.run.target_resolution import (
+    ContactTarget,
+    GroupOnCall,
+    ScheduleOnCall,
+    TargetContext,
+    problem_with_reach,
+)
+from tocsin.notify.rules.page_planner import NotificationMethod, Recipient
+from tocsin.oncall.changes import commands as oncall
+from tocsin.oncall.models import Schedule, SupportHours
+from tocsin.people.member_roles import MemberRole
+from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User, find_group, names_check
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyUse:
+    """One use of a policy: by which object, and with which recipients."""
+
+    #: None: the viewer does not see the object.
+    name: Reason | None
+    users: tuple[int, ...]
+    groups: tuple[int, ...]
+
+
+#: The uses of a policy, by policy id. Asked when a policy changes.
+POLICY_USES: Hooks[Callable[[int], Iterable[PolicyUse]]] = Hooks()
+
+
+def problem_in_use(policy_id: int | None, plan: CompiledPolicy, at: datetime) -> Reason | None:
+    """Why a policy would reach nobody, in any of its uses, or by itself when it does not depend on recipients."""
+    if all(step.group_ids or not (step.roles or _needs_groups(step)) for step in plan.steps):
+        return reachability_problem(plan, (), (), at)
+    for find_uses in POLICY_USES.of() if policy_id is not None else ():
+        for use in find_uses(policy_id or 0):
+            if (problem := reachability_problem(plan, use.users, use.groups, at)) is not None:
+                if use.name is None:
+                    return reasons.HIDDEN_USE_REACHES_NOBODY()
+                return reasons.USE_REACHES_NOBODY(use=use.name, problem=problem)
+    return None
+
+
+def _needs_groups(step: PolicyStep) -> bool:
+    return step.everybody or step.previous_on_call or bool(step.group_contacts)
+
+
+def reachability_problem(
+    plan: CompiledPolicy, recipient_users: Iterable[int], recipient_groups: Iterable[int], at: datetime
+) -> Reason | None:
+    """Why nobody could ever be reached; None when somebody can.
+
+    A user who has a role at some time by a schedule counts, whether or not they are on call at `at`.
+    """
+    users, groups = tuple(recipient_users), tuple(recipient_groups)
+    if any(step.assignee for step in plan.steps):
+        return None  # the assignee comes from the ticket and is not known yet
+    refs = references_policy(plan)
+    return problem_with_reach(plan, _load_context(refs.groups | set(groups), refs.schedules), users, groups, at)
+
+
+def _load_context(group_ids: Iterable[int], schedule_ids: Iterable[int]) -> TargetContext:
+    methods: dict[int, list[NotificationMethod]] = {}
+    for method in ContactMethod.objects.filter(is_enabled=True, awaits_code=False, user__is_active=True):
+        methods.setdefault(method.user_id, []).append(NotificationMethod(method.label, method.channel, method.address))
+    active_users = {
+        user.pk: Recipient(user.pk, user.display_name, tuple(methods.get(user.pk, ())))
+        for user in User.objects.filter(is_active=True)
+    }
+    deactivated_names = {user.pk: user.display_name for user in User.objects.filter(is_active=False)}
+    groups = {group.pk: _group_on_call(group) for group in Group.objects.filter(pk__in=group_ids)}
+    schedules = {schedule.pk: _on_schedule(schedule) for schedule in Schedule.objects.filter(pk__in=schedule_ids)}
+    return TargetContext(
+        groups=groups, active_users=active_users, schedules=schedules, deactivated_names=deactivated_names
+    )
+
+
+def _on_schedule(schedule: Schedule) -> ScheduleOnCall:
+    users = dict.fromkeys(user for shift in oncall.shifts_of(schedule) for user in shift.users)
+    return ScheduleOnCall(schedule.name, tuple(users))
+
+
+def _group_on_call(group: Group) -> GroupOnCall:
+    holders: dict[MemberRole, list[int]] = {role: [] for role in MemberRole}
+    for schedule in Schedule.objects.filter(group=group):
+        for shift in oncall.shifts_of(schedule):
+            # A shift without roles gives its users the roles they have in the group, or else primary.
+            for role in shift.roles or (MemberRole.PRIMARY,):
+                holders[role].extend(shift.users)
+    # Where no shift is active, the group's role holders are on call.
+    for membership in Membership.objects.filter(group=group):
+        for role in map(MemberRole, membership.roles):
+            holders[role].append(membership.user_id)
+    contacts = tuple(ContactTarget(contact.pk, contact.label) for contact in GroupContact.objects.filter(group=group))
+    roles = {role: tuple(users) for role, users in holders.items()}
+    members = tuple(Membership.objects.filter(group=group).values_list("user_id", flat=True))
+    # Every role holder may also have held the role before, so `previous` equals `roles`.
+    return GroupOnCall(group.pk, group.name, roles, contacts, members, roles)
+
+
+# ---------- deletion guards
+# Finds the alerts that page through a group or schedule right now, which block its deletion.
+
+
+_ACTIVE_STATUSES = (RunStatus.ACTIVE, RunStatus.PAUSED)
+_MAX_LISTED = 10
+
+
+def runs_using_group(group_id: int) -> list[Reason]:
+    """The alerts whose escalation still looks up roles or users in that group, oldest first."""
+    return _alerts(lambda names: group_id in names.groups, Q(recipient_groups__contains=[group_id]))
+
+
+def runs_using_schedule(schedule_id: int) -> list[Reason]:
+    """The alerts whose escalation still has a step for that schedule, oldest first."""
+    return _alerts(lambda names: schedule_id in names.schedules, Q())
+
+
+def _alerts(is_using: Callable[[PolicyReferences], bool], recipients: Q) -> list[Reason]:
+    active_runs = EscalationRun.objects.filter(status__in=_ACTIVE_STATUSES, mode=PagingMode.PAGE, due_at__isnull=False)
+    with database.transaction() as connection:
+        plans = load_plans(
+            connection, active_runs.exclude(version=None).values_list("version_id", flat=True).distinct()
+        )
+    version_ids = [version for version, plan in plans.items() if is_using(references_policy(plan))]
+    if not version_ids and not recipients:
+        return []
+    matches = active_runs.filter(recipients | Q(version__in=version_ids) if recipients else Q(version__in=version_ids))
+    numbers = matches.order_by("alert_id").values_list("alert_id", flat=True)[:_MAX_LISTED]
+    return [ALERT_REFERENCE(alert=AlertRef(number)) for number in numbers]
+
+
+# ---------- commands
+# Creates, changes and deletes escalation policies, with validation, versions, audit log and config version.
+#
+# A spec has the shape of YAML and the API. The caller checks permissions beforehand.
+
+
+_CIRCULAR = ReasonType("policy.circular", "the policies hand over in a loop: {policies}.")
+_SAVE_ANYWAY = ReasonType(
+    "policy.save_anyway", "Add a user who can be notified, or save anyway (anyway: true in YAML and the API)."
+)
+
+type NamesById = Mapping[str, Mapping[int, str]]
+
+
+def policy_spec(policy: Policy, names: NamesById | None = None) -> dict[str, Any]:
+    """The policy's spec as in YAML and the API. To format many policies, pass `names` from `names_of`."""
+    names_by_kind = names if names is not None else reference_names([policy])
+    spec: dict[str, Any] = {"name": policy.name}
+    if policy.group is not None:
+        spec["group"] = policy.group.name
+    plan = readable(policy)
+    if plan is None:
+        return spec | dict(policy.current_version.definition)  # type: ignore[union-attr]
+    return spec | definitions.write_policy(plan, lambda key, number: names_by_kind[key].get(number, f"#{number}"))
+
+
+def reference_names(policies: Iterable[Policy]) -> dict[str, dict[int, str]]:
+    """The names of everything that `policies` refer to, by kind and id, in a fixed number of queries."""
+    refs = [references(policy) for policy in policies]
+    return {
+        "users": _names_by_id(User.objects.all(), {n for names in refs for n in names.users}, "username"),
+        "groups": _names_by_id(Group.objects.all(), {n for names in refs for n in names.groups}),
+        "schedules": _names_by_id(Schedule.objects.all(), {n for names in refs for n in names.schedules}),
+        "support_hours": _names_by_id(SupportHours.objects.all(), {n for names in refs for n in names.support_hours}),
+        "policies": _names_by_id(Policy.objects.all(), {n for names in refs for n in names.policies}),
+    }
+
+
+def _names_by_id(rows: QuerySet[Any], ids: set[int], by: str = "name") -> dict[int, str]:
+    return dict(rows.filter(pk__in=ids).values_list("pk", by)) if ids else {}
+
+
+def plan_of(policy: Policy) -> CompiledPolicy:
+    """The compiled current version of the policy. Raises Rejected("unreadable") if this release does not know it."""
+    assert policy.current_version is not None, "a policy has a version from its first moment on"
+    try:
+        return definitions.load(policy.current_version.definition)
+    except Rejected as problem:
+        raise Rejected("unreadable", definitions.POLICY_UNREADABLE(policy=policy.name)) from problem
+
+
+def readable(policy: Policy) -> CompiledPolicy | None:
+    """The compiled current version of the policy, or None if this release cannot read it."""
+    return None if unreadable(policy) else plan_of(policy)
+
+
+def unreadable(policy: Policy) -> Reason | None:
+    """Why this release cannot read the current version, or None if it can."""
+    try:
+        plan_of(policy)
+    except Rejected as rejected:
+        return rejected.reason
+    return None
+
+
+def save_policy(
+    spec: Mapping[str, object], *, existing: Policy | None = None, actor: AuditActor, now: datetime
+) -> Policy:
+    """Creates a policy, or updates `existing` to the spec; changed steps or settings create a new version.
+
+    Active runs keep the version they began with. Raises Rejected with the field of each problem: "circular" for
+    policies that hand over to each other, "reaches_nobody" for a policy that could page nobody, unless the spec has
+    `anyway: true`.
+    """
+    with boundary.command():
+        settings_store.lock()
+        name, group, plan, allows_unreachable = _read(spec, existing)
+        if not allows_unreachable:
+            _refuse_unreachable(plan, existing, actor, now)
+        before = policy_spec(existing) if existing else None
+        policy = existing or Policy()
+        policy.name, policy.group = name, group
+        policy.save()
+        _write_version(policy, plan, now)
+        audit.record_config_audit("escalation_policy", policy, before, policy_spec(policy), actor=actor, now=now)
+    return policy
+
+
+def check_policy(spec: Mapping[str, object], *, existing: Policy | None = None) -> None:
+    """Validates the spec itself as `save_policy` would, without changing anything. Raises Rejected."""
+    _read(spec, existing)
+
+
+def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Group | None, CompiledPolicy, bool]:
+    """Parses the spec into name, owning group, compiled policy, and whether it may reach nobody
+    (`allows_unreachable`)."""
+    names, check = _names(), names_check(Policy, existing)
+    parsed = PolicySpec.read(spec, check=check, **names.context)
+    plan = parsed.compiled(names)
+    _refuse_circular_handover(plan, existing)
+    return parsed.name, find_group(parsed.group), plan, parsed.allows_unreachable
+
+
+def delete_policy(policy: Policy, *, actor: AuditActor, now: datetime) -> None:
+    """Deletes a policy. Active runs finish with their version.
+
+    Raises Rejected("in_use") while an integration uses it.
+    """
+    with boundary.command():
+        settings_store.lock()
+        hooks.reject_if_referenced("escalation_policy", policy.pk, policy.name)
+        audit.record_config_audit("escalation_policy", policy, policy_spec(policy), None, actor=actor, now=now)
+        # An alert created at this moment may start a run with the current version, so that one is kept, used or not.
+        versions = [
+            number for number in policy.versions.values_list("pk", flat=True) if number != policy.current_version_id
+        ]
+        policy.delete()
+        used = EscalationRun.objects.filter(version__in=versions).values("version")
+        PolicyVersion.objects.filter(pk__in=versions).exclude(pk__in=used).delete()
+
+
+def policies_using_user(user_id: int) -> list[Reason]:
+    """The policies with a step for that user, which block the user's deletion."""
+    return _policies_using(lambda policy, names: user_id in names.users)
+
+
+def policies_using_group(group_id: int) -> list[Reason]:
+    """The policies that have a step for that group or are owned by it, which block the group's deletion."""
+    return _policies_using(lambda policy, names: policy.group_id == group_id or group_id in names.groups)
+
+
+def policies_using_schedule(schedule_id: int) -> list[Reason]:
+    """The policies with a step for that schedule, which block its deletion."""
+    return _policies_using(lambda policy, names: schedule_id in names.schedules)
+
+
+def policies_using_support_hours(hours_id: int) -> list[Reason]:
+    """The policies with a step during or outside those support hours, which block their deletion."""
+    return _policies_using(lambda policy, names: hours_id in names.support_hours)
+
+
+def policies_using_policy(policy_id: int) -> list[Reason]:
+    """The policies that hand over to that policy, which block its deletion."""
+    return _policies_using(lambda policy, names: policy_id in names.policies)
+
+
+def _policies_using(is_using: Callable[[Policy, PolicyReferences], bool]) -> list[Reason]:
+    return [
+        hooks.POLICY(name=policy.name)
+        for policy in Policy.objects.select_related("current_version")
+        if is_using(policy, references(policy))
+    ]
+
+
+def references(policy: Policy) -> PolicyReferences:
+    """What the current version of the policy refers to; empty if it cannot be read."""
+    plan = readable(policy)
+    return definitions.references(plan) if plan is not None else PolicyReferences()
+
+
+def _names() -> PolicyNames:
+    def ids(rows: QuerySet[Any], by: str = "name") -> dict[str, int]:
+        return {name.lower(): number for number, name in rows.values_list("pk", by)}
+
+    with boundary.as_viewer():
+        return PolicyNames(
+            users=ids(User.objects.all(), "username"),
+            groups=ids(Group.objects.all()),
+            schedules=ids(Schedule.objects.all()),
+            support_hours=ids(SupportHours.objects.all()),
+            policies=ids(Policy.objects.all()),
+        )
+
+
+def _refuse_circular_handover(plan: CompiledPolicy, existing: Policy | None) -> None:
+    """Rejects policies that hand over to each other in a circle: their escalation would never end."""
+    names: list[str] = []
+    next_policy_id = plan.handover_policy_id
+    while next_policy_id is not None:
+        if existing is not None and next_policy_id == existing.pk:
+            path = " → ".join([existing.name, *names, existing.name])
+            problem = AT_PATH(path="end.policy", problem=_CIRCULAR(policies=path))
+            raise Rejected("circular", problem, "end.policy")
+        next_policy = Policy.objects.select_related("current_version").get(pk=next_policy_id)
+        with boundary.as_viewer():
+            is_visible = Policy.objects.filter(pk=next_policy_id).exists()
+        names.append(next_policy.name if is_visible else "…")
+        next_plan = readable(next_policy)
+        next_policy_id = next_plan.handover_policy_id if next_plan is not None else None
+
+
+def _refuse_unreachable(plan: CompiledPolicy, existing: Policy | None, actor: AuditActor, now: datetime) -> None:
+    if actor.via == "yaml" and existing is not None:
+        return  # the same import may change what uses the policy; reachability is checked there
+    problem = problem_in_use(existing.pk if existing else None, plan, now)
+    if problem is not None:
+        reason = AT_PATH(path="steps", problem=joined(problem, _SAVE_ANYWAY(), separator=" "))
+        raise Rejected("reaches_nobody", reason, "steps")
+
+
+def _write_version(policy: Policy, plan: CompiledPolicy, now: datetime) -> None:
+    stored = definitions.store(plan)
+    if policy.current_version is not None and policy.current_version.definition == stored:
+        return
+    last = policy.versions.aggregate(last=Max("number"))["last"] or 0
+    policy.current_version = PolicyVersion.objects.create(
+        policy=policy, number=last + 1, definition=stored, created_at=now
+    )
+    policy.save(update_fields=["current_version"])

@@ -1,0 +1,777 @@
+"""Escalation policies: definition, steps, conditions, templates, and the cache of compiled versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field, ValidationInfo
+
+from tocsin.alerts.states import Priority
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term
+from tocsin.core.validation import field_errors
+from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, REQUIRED
+from tocsin.core.validation.spec import (
+    Duration,
+    InvalidValue,
+    Line,
+    ListOf,
+    Names,
+    OneOf,
+    OwnedSpec,
+    Parsed,
+    Spec,
+    SpecErrors,
+    TimeZone,
+    ids_of,
+    is_unstorable,
+    list_of,
+    list_of_choices,
+    reading_context,
+)
+from tocsin.escalation import reasons
+from tocsin.notify.rules.page_planner import USER_RULES, ContactMethodRule, DeliveryOverride
+from tocsin.oncall.calculation import weekly_windows
+from tocsin.oncall.calculation.weekly_windows import CompiledSupportHours, Weekday, WeeklyWindow
+from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
+from tocsin.people import notification_rules
+from tocsin.people.member_roles import MemberRole
+from tocsin.people.notification_rules import RepeatSpec, RuleDelay
+from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
+
+# ---------- conditions
+# Conditions of a policy step on priority, time of day, support hours and tags, and why one does not hold.
+#
+# Pure.
+
+
+MAX_CONDITION_TAGS = 20
+
+_EMPTY_CONDITION = ReasonType("policy.condition_empty", "set at least one of priority, during, between and tags.")
+_HOURS_NEEDED = ReasonType("policy.support_hours_expected", "must be the name of support hours, or {not: NAME}.")
+NO_SUCH_SUPPORT_HOURS = ReasonType("policy.unknown_support_hours", 'there are no support hours "{name}".')
+_TAGS_NEEDED = ReasonType("policy.tags_expected", "must be at most {limit} names with a value each.")
+_TAG_TEXT_NEEDED = ReasonType("policy.tag_value_expected", "must be text of 1 to 200 characters.")
+
+
+@dataclass(frozen=True, slots=True)
+class DailyWindow:
+    """A daily time window in a time zone, on certain weekdays."""
+
+    window: WeeklyWindow
+    zone: str
+    #: Whether the condition means the time outside the window.
+    is_outside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepCondition:
+    """A conjunction: every given part must hold; an empty condition always holds."""
+
+    priorities: tuple[Priority, ...] = ()
+    #: Id of support hours, and whether the condition means the time outside them.
+    hours: int | None = None
+    is_outside: bool = False
+    between: DailyWindow | None = None
+    #: Pairs of tag name and required value; values are compared case-insensitively.
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+def unmet_condition(
+    condition: StepCondition,
+    priority: Priority,
+    tags: Mapping[str, str],
+    hours: Mapping[int, CompiledSupportHours],
+    at: datetime,
+) -> Reason:
+    """Why the condition does not hold at `at`, as part of a sentence; `NO_REASON` when it holds.
+
+    Deleted support hours count as fulfilled: one page too many is better than silence.
+    """
+    if condition.priorities and priority not in condition.priorities:
+        priorities = tuple(Term(one) for one in condition.priorities)
+        return reasons.ONLY_PRIORITIES(priorities=priorities, priority=Term(priority))
+    support_hours = hours.get(condition.hours) if condition.hours is not None else None
+    if support_hours is not None and support_hours.is_open(at) is condition.is_outside:
+        return (reasons.ONLY_OUTSIDE if condition.is_outside else reasons.ONLY_DURING)(hours=support_hours.name)
+    between = condition.between
+    if between is not None:
+        is_inside = weekly_windows.current((between.window,), ZoneInfo(between.zone), at) is not None
+        if is_inside is between.is_outside:
+            only = reasons.ONLY_OUTSIDE_WINDOW if between.is_outside else reasons.ONLY_IN_WINDOW
+            return only(window=_describe_window(between))
+    for name, value in condition.tags:
+        actual = tags.get(name, "")
+        if actual.casefold() != value.casefold():
+            if actual:
+                return reasons.ONLY_OTHER_TAG(tag=name, value=value, actual=actual)
+            return reasons.ONLY_TAG(tag=name, value=value)
+    return NO_REASON
+
+
+def _describe_window(between: DailyWindow) -> Reason:
+    """A window, such as "Mon and Tue 08:00 to 18:00 (Europe/Zurich)"."""
+    days = tuple(Term(day.short.capitalize()) for day in Weekday if day.number in between.window.days)
+    start, end = weekly_windows.format_time(between.window.start), weekly_windows.format_time(between.window.end)
+    if len(days) == len(Weekday):
+        return reasons.WINDOW(start=start, end=end, zone=between.zone)
+    return reasons.WINDOW_ON_DAYS(days=days, start=start, end=end, zone=between.zone)
+
+
+def _during(value: object) -> tuple[str, bool]:
+    """Returns a name, and whether the time outside is meant."""
+    name = value.get("not") if isinstance(value, Mapping) and set(value) == {"not"} else value
+    if not isinstance(name, str) or not name.strip() or is_unstorable(name):
+        raise InvalidValue(_HOURS_NEEDED())
+    return name.strip(), isinstance(value, Mapping)
+
+
+def _resolve_during(named: tuple[str, bool], info: ValidationInfo) -> tuple[int, bool]:
+    name, is_outside = named
+    try:
+        return reading_context(info)["support_hours"][name.lower()], is_outside
+    except KeyError:
+        raise InvalidValue(NO_SUCH_SUPPORT_HOURS(name=name), "not_found") from None
+
+
+def _tags(value: object) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, Mapping) or len(value) > MAX_CONDITION_TAGS:
+        raise InvalidValue(_TAGS_NEEDED(limit=MAX_CONDITION_TAGS))
+    tags, errors = [], SpecErrors()
+    for name, text in value.items():
+        is_text = isinstance(text, str) and text.strip() and not is_unstorable(text)
+        if not is_text or len(text) > 200 or len(str(name)) > 100:
+            errors.add(str(name)[:100], _TAG_TEXT_NEEDED())
+        else:
+            tags.append((str(name), text.strip()))
+    if errors:
+        raise InvalidValue(errors)
+    return tuple(tags)
+
+
+_Priorities = Annotated[
+    tuple[Priority, ...],
+    list_of_choices(Priority),
+    AfterValidator(lambda priorities: tuple(priority for priority in Priority if priority in priorities)),
+]
+_HOURS = {"type": "string", "minLength": 1, "maxLength": 200}
+_During = Annotated[
+    tuple[int, bool],
+    Parsed(_during, {"anyOf": [_HOURS, {"type": "object", "properties": {"not": _HOURS}, "required": ["not"]}]}),
+    AfterValidator(_resolve_during),
+]
+_Tags = Annotated[
+    tuple[tuple[str, str], ...],
+    Parsed(
+        _tags,
+        {
+            "type": "object",
+            "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 200},
+            "maxProperties": MAX_CONDITION_TAGS,
+        },
+    ),
+]
+
+
+class BetweenSpec(Spec):
+    """A time of day, on some weekdays."""
+
+    days: weekly_windows.WeekdayNumbers = Field(default=(), description="Days. Default: every day.")
+    start: weekly_windows.TimeOfDay = Field(alias="from", description="Start, such as `08:00`.")
+    end: weekly_windows.TimeOfDay = Field(
+        alias="to", description="End, such as `18:00`; on the next day if it is not after the start."
+    )
+    time_zone: TimeZone = Field(default="UTC", description="Time zone of `from` and `to`.")
+    is_outside: bool = Field(default=False, alias="outside", description="Whether the time outside is meant.")
+
+    def compiled(self) -> DailyWindow:
+        """The window with its time zone."""
+        days = frozenset(self.days or range(len(Weekday)))
+        return DailyWindow(WeeklyWindow(days, self.start, self.end), self.time_zone, self.is_outside)
+
+
+class StepConditionSpec(Spec):
+    """A condition: everything that is given must hold. Its context has the ids of `support_hours` by name."""
+
+    during: _During | None = Field(
+        default=None, description="Name of support hours, or `{not: NAME}` for the time outside them."
+    )
+    priority: _Priorities = Field(default=(), description="Priorities of the alert.")
+    between: BetweenSpec | None = Field(default=None, description="Time of day.")
+    tags: _Tags = Field(default=(), description="Tags of the alert by name, with the required value of each.")
+
+    def check(self, errors: SpecErrors) -> None:
+        if not errors and not (self.during or self.priority or self.between or self.tags):
+            errors.add("priority", _EMPTY_CONDITION(), "missing")
+
+    def compiled(self) -> StepCondition:
+        """The condition with ids."""
+        hours, is_outside = self.during or (None, False)
+        between = self.between.compiled() if self.between else None
+        return StepCondition(self.priority, hours, is_outside, between, self.tags)
+
+
+def write(condition: StepCondition, hours_name: Callable[[int], str]) -> dict[str, Any]:
+    """Formats a condition so that `StepConditionSpec` reads it back."""
+    written: dict[str, Any] = {}
+    if condition.priorities:
+        written["priority"] = [str(priority) for priority in condition.priorities]
+    if condition.hours is not None:
+        name = hours_name(condition.hours)
+        written["during"] = {"not": name} if condition.is_outside else name
+    if condition.between is not None:
+        (window,) = weekly_windows.write([condition.between.window])
+        if len(condition.between.window.days) == len(Weekday):
+            del window["days"]
+        outside = {"outside": True} if condition.between.is_outside else {}
+        written["between"] = {**window, "time_zone": condition.between.zone, **outside}
+    if condition.tags:
+        written["tags"] = dict(condition.tags)
+    return written
+
+
+# ---------- steps
+# One step of a policy: whom it notifies, when, how, and under which conditions.
+#
+# Parses and formats a step. Pure.
+
+
+MAX_STEP_RETRIES = 50
+MAX_CONTACT_METHODS = 20
+
+_SEQUENTIAL_NEEDED = ReasonType(
+    "policy.sequential_missing", "must be an interval, such as 5m; omit it to page all users at once."
+)
+_ROLES_NEEDED = ReasonType("policy.roles_missing", "this step notifies no one; add on-call roles.")
+_TARGETS_NEEDED = ReasonType("policy.targets_missing", "this step notifies no one; add roles, users or group contacts.")
+_RETRY_INTERVAL_NEEDED = ReasonType("policy.retry_interval_missing", "is required: the interval between retries.")
+_TOO_MANY_METHODS = ReasonType("policy.too_many_methods", "has at most {limit} entries; this one has {entries}.")
+_LABEL_OR_CHANNEL = ReasonType("policy.label_or_channel", "enter either a contact method's label or a channel.")
+
+#: Returns an object's name from its key in `PolicyNames` and its id.
+type NameOf = Callable[[str, int], str]
+
+
+class IfEmpty(StrEnum):
+    """The behavior of a step that has no one to page."""
+
+    SKIP = "skip"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyStep:
+    """One step. `after` counts from the start of the previous step; for the first, from the alert's creation."""
+
+    after: timedelta
+    #: Looked up in `group_ids`, or in the recipient groups when that is empty.
+    roles: tuple[MemberRole, ...] = ()
+    user_ids: tuple[int, ...] = ()
+    group_ids: tuple[int, ...] = ()
+    #: Labels of group contacts in the same groups.
+    group_contacts: tuple[str, ...] = ()
+    name: str = ""
+    #: Whether to page every member of the same groups.
+    everybody: bool = False
+    #: Everybody on call on these schedules, in any role.
+    schedule_ids: tuple[int, ...] = ()
+    #: Whether to page the current or last assignee of the source's ticket.
+    assignee: bool = False
+    #: Whether to page the previous holders of the roles (primary, if none is given).
+    previous_on_call: bool = False
+    #: The interval for paging one user after another; None: all at once.
+    sequential_interval: timedelta | None = None
+    delivery_override: DeliveryOverride = USER_RULES
+    when: StepCondition | None = None
+    #: Skip the step, and cancel its pages, once anybody has acknowledged.
+    only_until_acknowledged: bool = False
+    if_empty: IfEmpty = IfEmpty.SKIP
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyNames:
+    """Ids of the objects a policy can refer to, by lower-case name."""
+
+    users: Mapping[str, int]
+    groups: Mapping[str, int]
+    schedules: Mapping[str, int] = field(default_factory=dict)
+    support_hours: Mapping[str, int] = field(default_factory=dict)
+    policies: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """The ids by kind, for the specs of policies."""
+        return {kind: getattr(self, kind) for kind in self.__slots__}
+
+
+class RetriesSpec(Spec):
+    """Retries of the pages of a step."""
+
+    times: int = Field(default=0, ge=0, le=MAX_STEP_RETRIES, description="Number of retries.")
+    every: Duration = Field(default=timedelta(), description="Interval between retries. Required if there are any.")
+
+    def check(self, errors: SpecErrors) -> None:
+        if self.times and not self.every:
+            errors.add("every", _RETRY_INTERVAL_NEEDED(), "missing")
+
+
+class MethodRuleSpec(Spec):
+    """A contact method by label or channel, its delay and repeats."""
+
+    label: Annotated[Line, Field(max_length=100)] = Field(default="", description="Label of a contact method.")
+    channel: str = Field(default="", max_length=20, description="Channel, for all contact methods of that channel.")
+    repeat: RepeatSpec = Field(default=RepeatSpec(), description="Repeats of the page.")
+    wait: RuleDelay = Field(default=timedelta(), description="Delay after the step.")
+
+    def check(self, errors: SpecErrors) -> None:
+        if bool(self.label) == bool(self.channel):
+            errors.add("label", _LABEL_OR_CHANNEL(), "missing")
+
+    def compiled(self) -> ContactMethodRule:
+        """The rule."""
+        return ContactMethodRule(self.label, self.channel, self.wait, self.repeat.times, self.repeat.interval)
+
+
+class NotifySpec(Spec):
+    """Whom a step notifies. Its context has the ids of `users`, `groups` and `schedules` by name."""
+
+    roles: Annotated[tuple[MemberRole, ...], list_of_choices(MemberRole)] = Field(
+        default=(), description="Roles: all users on call in one of them."
+    )
+    user_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("users", NO_SUCH_USER)] = Field(
+        default=(), alias="users", description="Usernames."
+    )
+    group_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("groups", NO_SUCH_GROUP)] = Field(
+        default=(), alias="groups", description="Names of the groups of the roles. Default: the recipient groups."
+    )
+    group_contacts: Names = Field(default=(), description="Labels of contacts of these groups.")
+    everybody: bool = Field(default=False, description="Whether all members of these groups are notified.")
+    schedule_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("schedules", NO_SUCH_SCHEDULE)] = Field(
+        default=(), alias="schedules", description="Names of schedules: all users on call in them, in any role."
+    )
+    assignee: bool = Field(default=False, description="Whether the assignee of the source's ticket is notified.")
+    previous_on_call: bool = Field(
+        default=False,
+        description="Whether the previous holders of the roles (default: `primary`) are notified.",
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        has_target = any(getattr(self, name) for name in type(self).model_fields if name != "group_ids")
+        if not errors and not has_target:
+            errors.add("", _ROLES_NEEDED() if self.group_ids else _TARGETS_NEEDED())
+
+
+class StepSpec(Spec):
+    """One step of a policy."""
+
+    after: Duration = Field(
+        default=timedelta(),
+        description="Delay after the start of the previous step. Required except for the first step.",
+    )
+    name: Annotated[Line, Field(max_length=100)] = Field(default="", description="Name, for display.")
+    when: StepConditionSpec | None = Field(default=None, description="Condition, without which the step is skipped.")
+    sequential: Duration | None = Field(
+        default=None, description="Interval at which one user after the other is paged. Default: all at once."
+    )
+    retries: RetriesSpec = Field(default=RetriesSpec(), description="Retries of the pages of this step.")
+    methods: ListOf[MethodRuleSpec] = Field(
+        default=(), description="Contact methods of this step. Default: those of the users' notification rules."
+    )
+    only_until_acknowledged: bool = Field(
+        default=False, description="Whether the step is skipped, and its pages cancelled, after an acknowledgement."
+    )
+    if_empty: Annotated[IfEmpty, OneOf()] = Field(
+        default=IfEmpty.SKIP,
+        description="Whether the next step follows at once if this step has no one to page.",
+    )
+    notify: NotifySpec = Field(description="Whom the step notifies.")
+
+    def check(self, errors: SpecErrors) -> None:
+        if self.sequential is not None and not self.sequential and "retries" not in self.given_keys:
+            errors.add("sequential", _SEQUENTIAL_NEEDED())
+        if len(self.methods) > MAX_CONTACT_METHODS:
+            errors.add("methods", _TOO_MANY_METHODS(limit=MAX_CONTACT_METHODS, entries=len(self.methods)))
+
+    def compiled(self) -> PolicyStep:
+        """The step with ids."""
+        methods = tuple(method.compiled() for method in self.methods)
+        retries = self.retries
+        return PolicyStep(
+            after=self.after,
+            name=self.name,
+            sequential_interval=self.sequential,
+            delivery_override=DeliveryOverride(methods, retries.times, retries.every if retries.times else timedelta()),
+            when=self.when.compiled() if self.when else None,
+            only_until_acknowledged=self.only_until_acknowledged,
+            if_empty=self.if_empty,
+            **{name: getattr(self.notify, name) for name in NotifySpec.model_fields},
+        )
+
+
+def write_steps(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
+    """Formats a step so that `StepSpec` reads it back; defaults are omitted."""
+    written: dict[str, Any] = {"notify": _written_notify(step, name_of), "after": field_errors.write(step.after)}
+    if step.name:
+        written["name"] = step.name
+    if step.sequential_interval is not None:
+        written["sequential"] = field_errors.write(step.sequential_interval)
+    if step.delivery_override.retries:
+        written["retries"] = {
+            "times": step.delivery_override.retries,
+            "every": field_errors.write(step.delivery_override.retry_every),
+        }
+    if step.delivery_override.methods:
+        written["methods"] = [_written_method_rule(rule) for rule in step.delivery_override.methods]
+    if step.when is not None:
+        written["when"] = write(step.when, lambda number: name_of("support_hours", number))
+    if step.only_until_acknowledged:
+        written["only_until_acknowledged"] = True
+    if step.if_empty is not IfEmpty.SKIP:
+        written["if_empty"] = str(step.if_empty)
+    return written
+
+
+def _written_method_rule(rule: ContactMethodRule) -> dict[str, Any]:
+    written: dict[str, Any] = {"label": rule.label} if rule.label else {"channel": rule.channel}
+    if rule.wait:
+        written["wait"] = field_errors.write(rule.wait)
+    return written | notification_rules.repeat_data(rule.repeat_times, rule.repeat_every)
+
+
+def _written_notify(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
+    notify: dict[str, Any] = {}
+    if step.roles:
+        notify["roles"] = [str(role) for role in step.roles]
+    for key, numbers in (("users", step.user_ids), ("groups", step.group_ids), ("schedules", step.schedule_ids)):
+        if numbers:
+            notify[key] = [name_of(key, number) for number in numbers]
+    if step.group_contacts:
+        notify["group_contacts"] = list(step.group_contacts)
+    for key, is_given in (
+        ("everybody", step.everybody),
+        ("assignee", step.assignee),
+        ("previous_on_call", step.previous_on_call),
+    ):
+        if is_given:
+            notify[key] = True
+    return notify
+
+
+# ---------- policy
+# The definition of a policy: parses, validates and compiles it into an immutable form. Pure.
+#
+# A definition refers to users, groups and other objects by name; the compiled policy and its stored JSON by id.
+
+
+MAX_STEPS = 50
+MAX_POLICY_REPEATS = 100
+MAX_REQUIRED_ACKS = 20
+#: The shortest interval at which a kept last step may fire.
+MIN_LAST_STEP_INTERVAL = timedelta(minutes=1)
+DEFAULT_ACKNOWLEDGE_TIMEOUT = timedelta(minutes=30)
+DEFAULT_END_AFTER = timedelta(minutes=5)
+
+_PAUSE_NEEDED = ReasonType("policy.pause_missing", "is required: how long an acknowledgement pauses escalation.")
+_PAUSE_ONLY = ReasonType("policy.pause_unexpected", "applies to `effect: pause` only.")
+_LAST_STEP_INTERVAL_NEEDED = ReasonType(
+    "policy.last_step_interval_missing", "is required: the interval at which the last step repeats."
+)
+_REPEAT_INTERVAL_NEEDED = ReasonType("policy.repeat_interval_missing", "is required: the interval between rounds.")
+POLICY_UNREADABLE = ReasonType("policy.unreadable", "Policy {policy} cannot be read. Save it again.")
+NO_SUCH_POLICY = ReasonType("policy.unknown", 'unknown escalation policy "{name}".')
+_NO_STEPS = ReasonType("policy.steps_missing", "at least one step is required.")
+_TOO_MANY_STEPS = ReasonType("policy.too_many_steps", "a policy has at most {limit} steps; this one has {steps}.")
+_NOT_POSITIVE = ReasonType("policy.duration_not_positive", "must be greater than zero.")
+_AFTER_NEEDED = ReasonType("policy.after_missing", "is required: the delay after the previous step.")
+_NOT_FOR_ACTION = ReasonType("policy.not_for_final_action", "does not apply to `then: {action}`.")
+
+
+class AcknowledgeEffect(StrEnum):
+    """The effect of an acknowledgement on escalation."""
+
+    STOP = "stop"
+    PAUSE = "pause"
+    CONTINUE = "continue"
+
+
+class OnExhausted(StrEnum):
+    """The final action when the escalation is exhausted."""
+
+    NOTIFY_MANAGERS = "tell_managers"
+    NOTHING = "nothing"
+    REPEAT_LAST_STEP = "keep_last_step"
+    HAND_OVER = "hand_over"
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPolicy:
+    """A complete policy with every reference as an id."""
+
+    steps: tuple[PolicyStep, ...]
+    default_priority: Priority = Priority.HIGH
+    effect: AcknowledgeEffect = AcknowledgeEffect.STOP
+    #: The length of the pause for `effect: pause`; zero for other effects.
+    pause: timedelta = timedelta()
+    acknowledge_timeout: timedelta = DEFAULT_ACKNOWLEDGE_TIMEOUT
+    #: Whether assigning the alert to somebody else pages them, and escalation restarts if they do not accept within the
+    #: acknowledgement timeout.
+    pages_assignee: bool = True
+    #: The number of further passes, and their interval, counted from the start of the previous pass's last step.
+    repeat_times: int = 0
+    repeat_every: timedelta = timedelta()
+    #: The delay before the final action, from the start of the last pass's last step.
+    final_action_after: timedelta = DEFAULT_END_AFTER
+    #: The number of acknowledgements required for the effect.
+    required_acks: int = 1
+    #: The interval at which recipient groups are paged one after another; None: all at the same time.
+    groups_sequential_interval: timedelta | None = None
+    on_exhausted: OnExhausted = OnExhausted.NOTIFY_MANAGERS
+    #: The interval at which the kept last step fires again.
+    last_step_interval: timedelta = timedelta()
+    #: Id of the policy that takes over.
+    handover_policy_id: int | None = None
+    #: The policy's own SLA targets, counted from the alert's creation and used where the ticket has none; for
+    #: workflows.
+    respond_by: timedelta | None = None
+    fix_by: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReferences:
+    """The ids of all objects that a policy refers to."""
+
+    users: frozenset[int] = frozenset()
+    groups: frozenset[int] = frozenset()
+    schedules: frozenset[int] = frozenset()
+    support_hours: frozenset[int] = frozenset()
+    policies: frozenset[int] = frozenset()
+
+
+#: Without a policy, only the recipient users are paged, immediately.
+RECIPIENTS_ONLY = CompiledPolicy(steps=(PolicyStep(after=timedelta()),))
+
+
+def _positive(duration: timedelta) -> timedelta:
+    if not duration:
+        raise InvalidValue(_NOT_POSITIVE())
+    return duration
+
+
+PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
+
+
+class AcknowledgeSpec(Spec):
+    """The effect of an acknowledgement."""
+
+    effect: Annotated[AcknowledgeEffect, OneOf()] = Field(
+        default=AcknowledgeEffect.STOP, description="Whether escalation stops, pauses or continues."
+    )
+    pause: PositiveDuration | None = Field(default=None, description="Length of the pause, for `effect: pause`.")
+    timeout: PositiveDuration = Field(
+        default=DEFAULT_ACKNOWLEDGE_TIMEOUT, description="Time after which the user is asked to acknowledge again."
+    )
+    people: int = Field(
+        default=1, ge=1, le=MAX_REQUIRED_ACKS, description="Number of users whose acknowledgement is required."
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        if self.effect is AcknowledgeEffect.PAUSE and self.pause is None:
+            errors.add("pause", _PAUSE_NEEDED(), "missing")
+        if self.effect is not AcknowledgeEffect.PAUSE and self.pause is not None:
+            errors.add("pause", _PAUSE_ONLY())
+
+
+class RoundsSpec(Spec):
+    """How often, and how far apart, all steps are repeated."""
+
+    times: int = Field(default=0, ge=0, le=MAX_POLICY_REPEATS, description="How often all steps are repeated.")
+    every: PositiveDuration | None = Field(
+        default=None, description="Interval between passes, from the start of the last step. Required if there are any."
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        if self.times and self.every is None:
+            errors.add("every", _REPEAT_INTERVAL_NEEDED(), "missing")
+
+
+class EndSpec(Spec):
+    """The final action. Its context has the ids of `policies` by name."""
+
+    then: Annotated[OnExhausted, OneOf()] = Field(
+        default=OnExhausted.NOTIFY_MANAGERS, description="Final action when escalation is exhausted."
+    )
+    every: PositiveDuration | None = Field(
+        default=None, description="Interval at which the last step repeats. Required for `keep_last_step`, only there."
+    )
+    policy: str = Field(
+        default="", max_length=200, description="Policy that takes over. Required for `hand_over`, only there."
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        keeps_last_step, hands_over = self.then is OnExhausted.REPEAT_LAST_STEP, self.then is OnExhausted.HAND_OVER
+        for key, is_used in (("every", keeps_last_step), ("policy", hands_over)):
+            if getattr(self, key) and not is_used and not errors.has("then"):
+                errors.add(key, _NOT_FOR_ACTION(action=str(self.then)))
+        if keeps_last_step and self.every is None:
+            errors.add("every", _LAST_STEP_INTERVAL_NEEDED(), "missing")
+        elif keeps_last_step and self.every is not None and self.every < MIN_LAST_STEP_INTERVAL:
+            errors.add("every", DURATION_TOO_SHORT(minimum=MIN_LAST_STEP_INTERVAL))
+        if hands_over and not self.policy:
+            errors.add("policy", REQUIRED(), "missing")
+        elif hands_over and self.policy_id(errors.context) is None:
+            errors.add("policy", NO_SUCH_POLICY(name=self.policy), "not_found")
+
+    def policy_id(self, context: Mapping[str, Any]) -> int | None:
+        """The id of the policy that takes over, or None."""
+        try:
+            return int(context["policies"][self.policy.lower()]) if self.policy else None
+        except KeyError:
+            return None
+
+
+class TargetTimesSpec(Spec):
+    """SLA targets, counted from the alert's creation, for tickets that have none."""
+
+    respond_by: PositiveDuration | None = Field(default=None, description="Time until the first response.")
+    fix_by: PositiveDuration | None = Field(default=None, description="Time until the resolution.")
+
+
+class PolicyDefinition(Spec):
+    """What a policy does. Its context is `PolicyNames.context`."""
+
+    acknowledge: AcknowledgeSpec = Field(default=AcknowledgeSpec(), description="Effect of an acknowledgement.")
+    repeat: RoundsSpec = Field(default=RoundsSpec(), description="Repetition of all steps.")
+    end: EndSpec = Field(default=EndSpec(), description="Final action when escalation is exhausted.")
+    sla: TargetTimesSpec = Field(default=TargetTimesSpec(), description="SLA targets, for tickets that have none.")
+    steps: ListOf[StepSpec] = Field(
+        default=(), json_schema_extra={"minItems": 1, "maxItems": MAX_STEPS}, description="Steps, in their order."
+    )
+    default_priority: Annotated[Priority, OneOf()] = Field(
+        default=Priority.HIGH, description="Priority of alerts whose source gives none."
+    )
+    end_after: PositiveDuration = Field(
+        default=DEFAULT_END_AFTER, description="Delay of the final action after the start of the last step."
+    )
+    groups_sequential: PositiveDuration | None = Field(
+        default=None,
+        description="Interval at which one recipient group after another is paged. Default: none.",
+    )
+
+    page_assignee: bool = Field(
+        default=True,
+        description="Whether a user to whom someone else assigns the alert is paged and must accept within the "
+        "acknowledgement timeout; otherwise escalation restarts.",
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        if not self.steps:
+            errors.add("steps", _NO_STEPS(), "missing")
+        if len(self.steps) > MAX_STEPS:
+            errors.add("steps", _TOO_MANY_STEPS(limit=MAX_STEPS, steps=len(self.steps)))
+        for index, step in enumerate(self.steps):
+            if index > 0 and "after" not in step.given_keys:
+                errors.add(f"steps[{index}].after", _AFTER_NEEDED(), "missing")
+
+    def compiled(self, names: PolicyNames) -> CompiledPolicy:
+        """The policy with ids."""
+        return CompiledPolicy(
+            steps=tuple(step.compiled() for step in self.steps),
+            default_priority=self.default_priority,
+            effect=self.acknowledge.effect,
+            pause=self.acknowledge.pause or timedelta(),
+            acknowledge_timeout=self.acknowledge.timeout,
+            pages_assignee=self.page_assignee,
+            repeat_times=self.repeat.times,
+            repeat_every=(self.repeat.every or timedelta()) if self.repeat.times else timedelta(),
+            final_action_after=self.end_after,
+            required_acks=self.acknowledge.people,
+            groups_sequential_interval=self.groups_sequential,
+            on_exhausted=self.end.then,
+            last_step_interval=self.end.every or timedelta(),
+            handover_policy_id=self.end.policy_id(names.context),
+            respond_by=self.sla.respond_by,
+            fix_by=self.sla.fix_by,
+        )
+
+
+class PolicySpec(PolicyDefinition, OwnedSpec):
+    """An escalation policy."""
+
+    allows_unreachable: bool = Field(
+        default=False, alias="anyway", description="Whether it is saved although it could reach no one."
+    )
+
+
+def parse(definition: object, names: PolicyNames) -> CompiledPolicy:
+    """Compiles a definition. Raises Rejected or RejectedAll, each problem with its field."""
+    return PolicyDefinition.read(definition, **names.context).compiled(names)
+
+
+def write_policy(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
+    """Formats a policy as the definition that `parse` reads, with names from `name_of`."""
+    acknowledge: dict[str, Any] = {"effect": str(plan.effect), "timeout": field_errors.write(plan.acknowledge_timeout)}
+    if plan.effect is AcknowledgeEffect.PAUSE:
+        acknowledge["pause"] = field_errors.write(plan.pause)
+    if plan.required_acks != 1:
+        acknowledge["people"] = plan.required_acks
+    written: dict[str, Any] = {"default_priority": str(plan.default_priority), "acknowledge": acknowledge}
+    if not plan.pages_assignee:
+        written["page_assignee"] = False
+    if plan.repeat_times:
+        written["repeat"] = {"times": plan.repeat_times, "every": field_errors.write(plan.repeat_every)}
+    if plan.groups_sequential_interval is not None:
+        written["groups_sequential"] = field_errors.write(plan.groups_sequential_interval)
+    if plan.final_action_after != DEFAULT_END_AFTER:
+        written["end_after"] = field_errors.write(plan.final_action_after)
+    if plan.on_exhausted is not OnExhausted.NOTIFY_MANAGERS:
+        written["end"] = _written_end(plan, name_of)
+    sla_targets = {"respond_by": plan.respond_by, "fix_by": plan.fix_by}
+    if sla := {key: field_errors.write(span) for key, span in sla_targets.items() if span is not None}:
+        written["sla"] = sla
+    written["steps"] = [write_steps(step, name_of) for step in plan.steps]
+    return written
+
+
+def _written_end(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
+    written = {"then": str(plan.on_exhausted)}
+    if plan.on_exhausted is OnExhausted.REPEAT_LAST_STEP:
+        written["every"] = field_errors.write(plan.last_step_interval)
+    if plan.on_exhausted is OnExhausted.HAND_OVER and plan.handover_policy_id is not None:
+        written["policy"] = name_of("policies", plan.handover_policy_id)
+    return written
+
+
+def store(plan: CompiledPolicy) -> dict[str, Any]:
+    """The policy as JSON for storage, with every reference as an id (`#7`)."""
+    return write_policy(plan, lambda _key, number: f"#{number}")
+
+
+def load(stored: object) -> CompiledPolicy:
+    """Parses the output of `store`, from this or an earlier release. Raises Rejected for anything else."""
+    return parse(stored, PolicyNames(_NumericIds(), _NumericIds(), _NumericIds(), _NumericIds(), _NumericIds()))
+
+
+def references(plan: CompiledPolicy) -> PolicyReferences:
+    """The ids of all objects that a policy refers to."""
+    return PolicyReferences(
+        users=frozenset(user for step in plan.steps for user in step.user_ids),
+        groups=frozenset(group for step in plan.steps for group in step.group_ids),
+        schedules=frozenset(schedule for step in plan.steps for schedule in step.schedule_ids),
+        support_hours=frozenset(
+            step.when.hours for step in plan.steps if step.when is not None and step.when.hours is not None
+        ),
+        policies=frozenset(() if plan.handover_policy_id is None else (plan.handover_policy_id,)),
+    )
+
+
+class _NumericIds(dict[str, int]):
+    """Parses `#7` as 7, so that one parser handles both forms."""
+
+    def __missing__(self, key: str) -> int:
+        if key.startswith("#") and key[1:].isdecimal():
+            return int(key[1:])
+        raise KeyError(key)

@@ -1,1 +1,0 @@
-"""Escalation policies: definition, steps, conditions, templates, and the cache of compiled versions."""

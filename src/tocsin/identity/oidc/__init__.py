@@ -1,1 +1,0 @@
-"""OpenID Connect: discovery, the exchange of a code, and the checks of tokens."""

@@ -1,0 +1,977 @@
+"""AlertOps: read through its API v2 (https://api.alertops.com/swagger) and converted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.validation import field_errors
+from tocsin.escalation.policy import MAX_STEP_RETRIES
+from tocsin.importers import people, reasons
+from tocsin.importers.api_reader import (
+    MAX_LIST_PAGES,
+    AccessDenied,
+    ApiReader,
+    ProgressCallback,
+    validate_base_url,
+    validate_key,
+)
+from tocsin.importers.config_builder import (
+    ConfigBuilder,
+    ConvertedConfig,
+    ExistingUser,
+    FindingSeverity,
+    JsonObject,
+    int_of,
+    object_of,
+    objects_of,
+    text_of,
+)
+from tocsin.importers.config_builder import zone as known_zone
+from tocsin.importers.people import ImportedContactMethod, ImportedUser
+from tocsin.importers.rotation_converter import UnsupportedRotation, combine, why_unsupported, window
+from tocsin.inbound.conditions import Operator
+from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
+from tocsin.oncall.calculation import weekly_windows
+from tocsin.oncall.calculation.weekly_windows import Weekday, WeeklyWindow
+from tocsin.oncall.changes.specs import MAX_LAYERS
+from tocsin.people import addresses
+from tocsin.people.member_roles import MemberRole
+from tocsin.people.notification_rules import MAX_RULE_REPEATS
+
+# ---------- reasons
+# Reasons of imports from AlertOps.
+
+
+CREATE_KEY = ReasonType(
+    "import.alertops.create_key",
+    "Create one in AlertOps under Administration → Subscription Settings, or in your profile.",
+)
+WORKFLOWS_NOT_IMPORTED = ReasonType("import.alertops.workflows_not_imported", "Workflows are not imported.")
+CREATE_THEM = ReasonType("import.alertops.create_them", "Create them in Tocsin.")
+OUT_OF_OFFICE = ReasonType("import.alertops.out_of_office", "out of office")
+API_UNDOCUMENTED = ReasonType("import.alertops.api_undocumented", "Its format in the API is not documented.")
+ENTER_ABSENCES = ReasonType("import.alertops.enter_absences", "Enter who is away, and who covers.")
+OPENS_AT_ONCE = ReasonType("import.alertops.opens_at_once", "opens alerts immediately")
+WAITS_THERE = ReasonType("import.alertops.waits_there", "AlertOps waits for more alerts, or for support hours.")
+DELAY_ON_ROUTING = ReasonType(
+    "import.alertops.delay_on_routing", "Delay them on the Routing tab, or add a route for support hours."
+)
+GROUPS_NOTHING = ReasonType("import.alertops.groups_nothing", "does not group alerts")
+GROUPS_THERE = ReasonType("import.alertops.groups_there", "AlertOps groups its alerts.")
+GROUP_ON_ROUTING = ReasonType("import.alertops.group_on_routing", "Group them on the Routing tab.")
+ONE_POLICY = ReasonType("import.alertops.one_policy", "has one policy for all alerts")
+OTHER_POLICY_THERE = ReasonType(
+    "import.alertops.other_policy_there", "AlertOps chooses another by time of day or by the message."
+)
+ADD_ROUTES = ReasonType("import.alertops.add_routes", "Add routes on the Routing tab.")
+SAME_RECIPIENTS = ReasonType("import.alertops.same_recipients", "has the same recipients for all alerts")
+DYNAMIC_GROUPS_THERE = ReasonType("import.alertops.dynamic_groups_there", "AlertOps chooses groups by the message.")
+STILL_SEND = ReasonType("import.alertops.still_send", "Those still send to AlertOps.")
+CHANGE_TO_OVERVIEW_URL = ReasonType(
+    "import.alertops.change_to_overview_url", "Change their URL to the one on the integration's Overview tab."
+)
+FIELD_NOT_MAPPED = ReasonType("import.alertops.field_not_mapped", "has no {field}")
+IS_NOT_IMPORTED = ReasonType("import.alertops.is_not_imported", "It is not imported.")
+MAP_FIELD = ReasonType("import.alertops.map_field", "Map it on the Mapping tab.")
+CHOOSE_RECIPIENT = ReasonType("import.alertops.choose_recipient", "Choose the recipient on the Settings tab.")
+NO_POLICY_OR_GROUP = ReasonType("import.alertops.no_policy_or_group", "have no policy, or no group for its roles")
+POLICY_OR_RECIPIENTS_MISSING = ReasonType(
+    "import.alertops.policy_or_recipients_missing", "Their policy or recipients could not be imported."
+)
+CHOOSE_BOTH = ReasonType("import.alertops.choose_both", "Choose them on the Settings tab.")
+NO_OWN_MAPPING = ReasonType("import.alertops.no_own_mapping", "has no custom mapping and rules")
+MAPPING_UNUSABLE = ReasonType("import.alertops.mapping_unusable", "They cannot be used in Tocsin: {problem}")
+MAP_FIRST_MESSAGE = ReasonType("import.alertops.map_first_message", "Map the first message on the Mapping tab.")
+OPENS_FOR_EVERY_EMAIL = ReasonType("import.alertops.opens_for_every_email", "opens an alert for every email")
+MARKERS_THERE = ReasonType(
+    "import.alertops.markers_there", "Its rules in AlertOps take texts from between two markers."
+)
+SET_RULES = ReasonType("import.alertops.set_rules", "Set them on the Rules tab.")
+OWN_RULE_OMITTED = ReasonType(
+    "import.alertops.own_rule_omitted", "does not {action} by its own rule ({operator} {values})"
+)
+NO_SUCH_RULE = ReasonType("import.alertops.no_such_rule", "Tocsin has no such comparison, or the open rule is missing.")
+SET_RULE = ReasonType("import.alertops.set_rule", "Set it on the Rules tab.")
+FILTER_OMITTED = ReasonType("import.alertops.filter_omitted", "does not filter by {field} ({condition})")
+NO_SUCH_COMPARISON = ReasonType("import.alertops.no_such_comparison", "Tocsin has no such comparison.")
+ADD_FILTER = ReasonType("import.alertops.add_filter", "Add a filter on the Rules tab.")
+NO_NOTIFICATION_TIMES = ReasonType(
+    "import.alertops.no_notification_times", "are reached at any time by every contact method"
+)
+NOTIFICATION_TIMES_THERE = ReasonType(
+    "import.alertops.notification_times_there", "Their contact methods have notification times in AlertOps."
+)
+SET_QUIET_HOURS = ReasonType("import.alertops.set_quiet_hours", "They set quiet hours under Me → Notification rules.")
+GROUP = ReasonType("import.alertops.group", "group {group}")
+NO_MEMBER = ReasonType("import.alertops.no_member", "has no member {user}")
+ADD_USERS = ReasonType("import.alertops.add_users", "Add its users one by one.")
+GROUP_MEMBER = ReasonType("import.alertops.group_member", "group {group}: member {user}")
+NO_ROLE = ReasonType("import.alertops.no_role", "has no role {role}")
+KNOWN_ROLES = ReasonType("import.alertops.known_roles", "Tocsin's roles are primary, secondary and manager.")
+USE_KNOWN_ROLE = ReasonType("import.alertops.use_known_role", "Use one of those.")
+METHODS_NOT_IMPORTED = ReasonType(
+    "import.alertops.methods_not_imported", "Pushes, direct messages and SMS by email are not imported."
+)
+ENABLE_PUSH_AND_CHAT = ReasonType(
+    "import.alertops.enable_push_and_chat", "Each user enables push under Me → Devices, and connects chats under Me."
+)
+GROUP_CONTACT = ReasonType("import.alertops.group_contact", "group {group}: contact {contact}")
+ONLY_EMAILS_AND_NUMBERS = ReasonType(
+    "import.alertops.only_emails_and_numbers", "Only email addresses and numbers are imported."
+)
+CONNECT_CHATS = ReasonType(
+    "import.alertops.connect_chats", "Connect chats under Providers, and add the channel to the group."
+)
+NOTIFIES_NO_ROLE = ReasonType("import.alertops.notifies_no_role", "notifies no {role}")
+DISABLED_THERE = ReasonType("import.alertops.disabled_there", "It is disabled in AlertOps.")
+NO_KNOWN_ROLE = ReasonType("import.alertops.no_known_role", "None of its roles exists in Tocsin.")
+NOTIFIES_NO_CONTACTS = ReasonType("import.alertops.notifies_no_contacts", "does not notify group contacts")
+ARE_NOT_IMPORTED = ReasonType("import.alertops.are_not_imported", "They are not imported.")
+NAME_ON_STEPS = ReasonType("import.alertops.name_on_steps", "Add them to the policy's steps.")
+STARTS_NOTHING = ReasonType("import.alertops.starts_nothing", "starts no {kind}")
+GROUP_SHIFT = ReasonType("import.alertops.group_shift", "group {group}: shift {shift}")
+NOBODY_IMPORTED = ReasonType("import.alertops.nobody_imported", "No imported user has it.")
+USER_TWICE = ReasonType("import.alertops.user_twice", "A user is in its order twice.")
+NOBODY_OR_UNREADABLE = ReasonType(
+    "import.alertops.nobody_or_unreadable", "No imported user has it, or its frequency cannot be read."
+)
+HOURS_UNREADABLE = ReasonType("import.alertops.hours_unreadable", "Its hours cannot be read.")
+ON_HOLIDAYS_TOO = ReasonType("import.alertops.on_holidays_too", "is on call on holidays too")
+HOLIDAYS_THERE = ReasonType("import.alertops.holidays_there", "AlertOps respects holidays.")
+ADD_HOLIDAY_CALENDAR = ReasonType("import.alertops.add_holiday_calendar", "Add a holiday calendar, and `skip`.")
+
+
+# ---------- client
+# Reads an AlertOps account through its API v2: documents as in the API, with shifts nested in their group.
+
+
+BASE = "https://api.alertops.com"
+_API = "/api/v2"
+_PAGE = 100
+
+
+def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
+    """The API reader for that key. Raises Permanent for an invalid address or key."""
+    address = validate_base_url(base, BASE)
+    return ApiReader(
+        "AlertOps",
+        address if address.endswith(_API) else f"{address}{_API}",
+        {"api-key": validate_key(key), "Accept": "application/json"},
+        key_help=CREATE_KEY(),
+        progress=progress,
+    )
+
+
+def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
+    """All documents that are converted. Users and groups must be readable."""
+    del now  # shifts are always read completely
+    unreadable: list[JsonObject] = []
+
+    def read_optional(path: str) -> list[JsonObject]:
+        try:
+            return list(_all(source, path))
+        except AccessDenied as problem:
+            unreadable.append({"path": path, "why": problem.reason})
+            return []
+
+    groups = list(_all(source, "groups"))
+    return {
+        "users": list(_all(source, "users")),
+        "groups": [{**group, "schedules": read_optional(f"schedules/{_id(group)}")} for group in groups],
+        "escalation_policies": read_optional("escalation_policies"),
+        "integrations": read_optional("integrations/inbound"),
+        "workflows": read_optional("workflows"),
+        "not_shown": unreadable,
+    }
+
+
+def _all(source: ApiReader, path: str) -> Iterator[JsonObject]:
+    """All objects of a list, page by page. Some lists are bare arrays without pages."""
+    offset = 0
+    for _ in range(MAX_LIST_PAGES):
+        page = source.get(path, limit=_PAGE, offset=offset)
+        values = object_of(page).values()
+        objects = objects_of(page) or next((objects_of(value) for value in values if isinstance(value, list)), [])
+        yield from objects
+        offset += len(objects)
+        source.progress(reasons.READ_OBJECTS(total=offset, kind=path.split("/")[0].replace("_", " ")))
+        if isinstance(page, list) or len(objects) < _PAGE:
+            return
+
+
+def _id(group: JsonObject) -> str:
+    return quote(text_of(group, "group_id", "id", "group_name"), safe="")
+
+
+# ---------- people
+# Converts AlertOps' users with contact methods, and its groups with members, roles and contacts. Pure.
+
+
+_ROLES = {"owner": "admin", "app admin": "admin", "group admin": "manager", "integrations admin": "manager"}
+
+
+def convert_users(builder: ConfigBuilder, documents: list[JsonObject]) -> dict[str, str]:
+    """Adds every user with an e-mail address. Returns the new usernames by lower-case AlertOps username."""
+    names: dict[str, str] = {}
+    for user in documents:
+        email = _email(user)
+        if email:
+            names[text_of(user, "user_name").casefold()] = builder.claim_username(email)
+        else:
+            builder.report_omitted(
+                reasons.USER(user=text_of(user, "user_name")), reasons.NOT_IMPORTED(), reasons.NO_EMAIL()
+            )
+    for user in documents:
+        if (username := names.get(text_of(user, "user_name").casefold())) is not None:
+            people.add(builder, _person(builder, user, username), username)
+    return names
+
+
+def convert_groups(builder: ConfigBuilder, documents: list[JsonObject], usernames: dict[str, str]) -> dict[str, str]:
+    """Adds the groups. Returns the new names by lower-case AlertOps name."""
+    names = {}
+    for group in documents:
+        source_name = text_of(group, "group_name", "name")
+        names[source_name.casefold()] = name = builder.claim_name("groups", source_name)
+        builder.add(
+            "groups",
+            {
+                "name": name,
+                "members": _members(builder, group, usernames, name),
+                "contacts": _contacts(builder, group, name),
+            },
+        )
+    return names
+
+
+def convert_roles(builder: ConfigBuilder, raw_roles: object, subject: Reason) -> list[str]:
+    """Converts a user's role names."""
+    roles = []
+    for text in raw_roles if isinstance(raw_roles, list) else [raw_roles]:
+        role = str(text or "").strip().lower()
+        if role in list(MemberRole):
+            roles.append(role)
+        elif role:
+            builder.report_omitted(
+                subject,
+                NO_ROLE(role=role[:40]),
+                KNOWN_ROLES(),
+                USE_KNOWN_ROLE(),
+            )
+    return list(dict.fromkeys(roles))
+
+
+def _email(user: JsonObject) -> str:
+    for method in objects_of(user.get("contact_methods")):
+        if str(method.get("contact_method_name")).startswith("Email-Official"):
+            address = text_of(object_of(method.get("email")), "email_address")
+            if "@" in address:
+                return address
+    address = text_of(user, "official_email", "email", "user_name")
+    return address if "@" in address else ""
+
+
+def _person(builder: ConfigBuilder, user: JsonObject, username: str) -> ImportedUser:
+    roles = user.get("roles")
+    role_names = [str(role).lower() for role in roles] if isinstance(roles, list) else []
+    matched_roles = {_ROLES[role] for role in role_names if role in _ROLES}
+    role = next((item for item in ("admin", "manager") if item in matched_roles), "responder")
+    if text_of(user, "type").lower().startswith("stakeholder"):
+        role = "observer"
+    methods = sorted(objects_of(user.get("contact_methods")), key=lambda item: int_of(item, "sequence"))
+    contact_methods = [
+        contact_method for item in methods if (contact_method := _contact_method(builder, item, username)) is not None
+    ]
+    return ImportedUser(
+        email=_email(user),
+        name=" ".join(part for part in (text_of(user, "first_name"), text_of(user, "last_name")) if part),
+        role=role,
+        time_zone=text_of(user, "time_zone"),
+        contact_methods=contact_methods,
+        has_rules=bool(contact_methods),
+    )
+
+
+def _contact_method(builder: ConfigBuilder, method: JsonObject, username: str) -> ImportedContactMethod | None:
+    label = text_of(method, "contact_method_name")
+    email = text_of(object_of(method.get("email")), "email_address")
+    if email and "Gateway" not in label:
+        contact_method = ImportedContactMethod("email", email, label)
+    elif (repeat := _phone_number(object_of(method.get("phone")))) and label.startswith("Phone"):
+        contact_method = ImportedContactMethod("voice", repeat, label)
+    elif (repeat := _phone_number(object_of(method.get("sms")))) and label.startswith("SMS"):
+        contact_method = ImportedContactMethod("sms", repeat, label)
+    else:
+        builder.report_grouped(
+            FindingSeverity.TO_DO,
+            "users",
+            username,
+            reasons.FEWER_METHODS(),
+            METHODS_NOT_IMPORTED(),
+            ENABLE_PUSH_AND_CHAT(),
+        )
+        return None
+    contact_method.is_enabled = method.get("enabled") is not False
+    delay = timedelta(minutes=int_of(method, "wait_time_in_mins"))
+    interval = timedelta(minutes=int_of(method, "repeat_minutes"))
+    repeats = min(int_of(method, "repeat_times"), MAX_RULE_REPEATS) if method.get("repeat") and interval else 0
+    contact_method.delays = [delay + repeat * interval for repeat in range(repeats + 1)]
+    if method.get("notification_time24x7") is False and objects_of(method.get("notification_times")):
+        builder.report_grouped(
+            FindingSeverity.CHANGED,
+            "users",
+            username,
+            NO_NOTIFICATION_TIMES(),
+            NOTIFICATION_TIMES_THERE(),
+            SET_QUIET_HOURS(),
+        )
+    return contact_method
+
+
+def _phone_number(phone: JsonObject) -> str:
+    number = text_of(phone, "phone_number")
+    return number if not number or number.startswith("+") else f"{text_of(phone, 'country_code')}{number}"
+
+
+def _members(builder: ConfigBuilder, group: JsonObject, usernames: dict[str, str], name: str) -> list[dict[str, Any]]:
+    members: list[dict[str, Any]] = []
+    for member in sorted(objects_of(group.get("members")), key=lambda item: int_of(item, "sequence")):
+        source_name = text_of(member, "member", "user_name")
+        username = usernames.get(source_name.casefold())
+        if str(member.get("member_type") or "User").lower() != "user" or username is None:
+            builder.report_omitted(
+                GROUP(group=name),
+                NO_MEMBER(user=source_name),
+                reasons.NOT_A_USER(),
+                ADD_USERS(),
+            )
+        elif username not in [item["user"] for item in members]:
+            subject = GROUP_MEMBER(group=name, user=username)
+            members.append({"user": username, "roles": convert_roles(builder, member.get("roles"), subject)})
+    return members
+
+
+def _contacts(builder: ConfigBuilder, group: JsonObject, name: str) -> list[dict[str, Any]]:
+    contacts: list[dict[str, Any]] = []
+    for method in sorted(objects_of(group.get("contact_methods")), key=lambda item: int_of(item, "sequence")):
+        label = text_of(method, "contact_method_name")[:90] or "Contact"
+        email, number = text_of(method, "email_address"), _phone_number(method)
+        channel = "email" if email else "sms" if label.lower().startswith("sms") else "voice"
+        try:
+            address = addresses.email(email) if email else people.normalize_phone(number)
+        except Rejected:
+            builder.report_omitted(
+                GROUP_CONTACT(group=name, contact=label),
+                reasons.NOT_IMPORTED(),
+                ONLY_EMAILS_AND_NUMBERS(),
+                CONNECT_CHATS(),
+            )
+            continue
+        used_labels = {item["label"].casefold() for item in contacts}
+        unique = label if label.casefold() not in used_labels else f"{label} {len(contacts) + 1}"
+        contacts.append({"label": unique, "channel": channel, "address": address})
+    return contacts
+
+
+# ---------- policies
+# Converts AlertOps' escalation policies: one step per role, with its users one after another. Pure.
+#
+# Escalation stops only when the alert is assigned or closed, as in AlertOps.
+
+
+_PRIORITIES = ("critical", "high", "medium", "low")
+
+
+def policies(builder: ConfigBuilder, documents: list[JsonObject]) -> dict[str, str]:
+    """Adds every policy that notifies a role. Returns the new names by lower-case AlertOps name."""
+    names = {}
+    for document in documents:
+        source_name = text_of(document, "escalation_policy_name", "policy_name", "name")
+        subject = reasons.POLICY(policy=source_name)
+        if document.get("enabled") is False:
+            builder.report_omitted(subject, reasons.NOT_IMPORTED(), DISABLED_THERE())
+            continue
+        steps = [
+            step
+            for member_role in objects_of(document.get("member_roles"))
+            if (step := _step(builder, member_role, subject))
+        ]
+        if not steps:
+            builder.report_omitted(subject, reasons.NOT_IMPORTED(), NO_KNOWN_ROLE(), reasons.CREATE_POLICY())
+            continue
+        name = names[source_name.casefold()] = builder.claim_name("escalation_policies", source_name)
+        entry: dict[str, Any] = {"name": name, "acknowledge": {"effect": "continue"}}
+        priority = text_of(document, "priority").lower()
+        if priority in _PRIORITIES:
+            entry["default_priority"] = priority
+        if group_interval := int_of(document, "wait_time_before_notifying_next_group_in_min"):
+            entry["groups_sequential"] = _minutes(group_interval)
+        builder.add("escalation_policies", entry | {"steps": steps})
+        for key, label in (("workflows", "workflows"), ("outbound_integrations", "outbound integrations")):
+            if objects_of(document.get(key)):
+                builder.report_omitted(
+                    subject,
+                    STARTS_NOTHING(kind=label),
+                    ARE_NOT_IMPORTED(),
+                    CREATE_THEM(),
+                )
+        if objects_of(document.get("group_contact_notifications")) or objects_of(document.get("group_contacts")):
+            builder.report_omitted(
+                subject,
+                NOTIFIES_NO_CONTACTS(),
+                ARE_NOT_IMPORTED(),
+                NAME_ON_STEPS(),
+            )
+    return names
+
+
+def _step(builder: ConfigBuilder, member_role: JsonObject, subject: Reason) -> dict[str, Any]:
+    role = text_of(member_role, "member_role_type", "role").lower()
+    if role not in list(MemberRole):
+        builder.report_omitted(
+            subject,
+            NOTIFIES_NO_ROLE(role=role or "role"),
+            KNOWN_ROLES(),
+            USE_KNOWN_ROLE(),
+        )
+        return {}
+    step: dict[str, Any] = {
+        "notify": {"roles": [role]},
+        "after": _minutes(int_of(member_role, "role_wait_time_in_mins")),
+    }
+    if member_interval := int_of(member_role, "wait_time_between_members_in_mins"):
+        step["sequential"] = _minutes(member_interval)
+    retries, interval = (
+        min(int_of(member_role, "no_of_retries"), MAX_STEP_RETRIES),
+        int_of(member_role, "retry_interval"),
+    )
+    if retries and interval:
+        step["retries"] = {"times": retries, "every": _minutes(interval)}
+    source_methods = sorted(
+        objects_of(member_role.get("contact_methods")), key=lambda source_method: int_of(source_method, "sequence")
+    )
+    methods = [
+        _method(source_method) for source_method in source_methods if text_of(source_method, "contact_method_name")
+    ]
+    return step | ({"methods": methods[:20]} if methods else {})
+
+
+def _method(source_method: JsonObject) -> dict[str, Any]:
+    method: dict[str, Any] = {"label": text_of(source_method, "contact_method_name")[:100]}
+    if delay := int_of(source_method, "wait_time_in_mins"):
+        method["wait"] = _minutes(delay)
+    times, interval = (
+        min(int_of(source_method, "repeat_times"), MAX_RULE_REPEATS),
+        int_of(source_method, "repeat_minutes"),
+    )
+    if source_method.get("repeat") and times and interval:
+        method["repeat"] = {"times": times, "every": _minutes(interval)}
+    return method
+
+
+def _minutes(minutes: int) -> str:
+    return field_errors.write(timedelta(minutes=min(minutes, 1440)))
+
+
+# ---------- schedules
+# Converts AlertOps' shifts, with one schedule per group. Pure.
+#
+# Where shifts overlap, the shorter one prevails in AlertOps, so it gets the higher layer.
+
+
+_DAYS = tuple(day.short for day in Weekday)
+_ALL = frozenset(range(len(Weekday)))
+
+
+def schedules(
+    builder: ConfigBuilder, documents: list[JsonObject], groups: dict[str, str], usernames: dict[str, str]
+) -> None:
+    """Adds one schedule for each group that has shifts."""
+    for group in documents:
+        shifts = [item for item in objects_of(group.get("schedules")) if item.get("enabled") is not False]
+        name = groups.get(text_of(group, "group_name", "name").casefold())
+        if name and shifts:
+            _schedule(builder, name, group, shifts, usernames)
+
+
+def _schedule(
+    builder: ConfigBuilder, group: str, document: JsonObject, shifts: list[JsonObject], usernames: dict[str, str]
+) -> None:
+    zone = next((zone_name for item in shifts if (zone_name := known_zone(text_of(item, "time_zone")))), "UTC")
+    layers = _layers(shifts)
+    entries: list[dict[str, Any]] = []
+    used_names: set[str] = set()
+    for shift, layer in zip(shifts, layers, strict=True):
+        subject = GROUP_SHIFT(group=group, shift=text_of(shift, "schedule_name", "name"))
+        shift_zone = builder.resolve_zone(shift.get("time_zone"), subject, zone)
+        try:
+            converted = _shifts(builder, shift, document, usernames, subject)
+        except (UnsupportedRotation, ValueError) as problem:
+            reason = why_unsupported(problem)
+            builder.report_omitted(subject, reasons.NOT_IN_SCHEDULE(), reason, reasons.ADD_SHIFT())
+            continue
+        for item in converted:
+            name, suffix = item["name"], 1
+            while name.casefold() in used_names:
+                suffix += 1
+                name = f"{item['name'][:90]} ({suffix})"
+            used_names.add(name.casefold())
+            entry: dict[str, Any] = {"name": name} | ({"layer": layer} if layer != 1 else {})
+            entry |= {"time_zone": shift_zone} if shift_zone != zone else {}
+            entries.append(entry | {key: value for key, value in item.items() if key != "name"})
+        if shift.get("is_holiday_notify") is False:
+            builder.report_changed(
+                subject,
+                ON_HOLIDAYS_TOO(),
+                HOLIDAYS_THERE(),
+                ADD_HOLIDAY_CALENDAR(),
+            )
+    if entries:
+        name = builder.claim_name("schedules", group)
+        builder.add("schedules", {"name": name, "group": group, "time_zone": zone, "shifts": entries})
+
+
+def _layers(shifts: list[JsonObject]) -> list[int]:
+    """A layer per shift: the longer a shift's total duration, the lower; endless ones are ordered by their hours per
+    week."""
+
+    def duration_key(shift: JsonObject) -> tuple[int, int]:
+        start, end = _date(shift, "start_date"), _date(shift, "end_date")
+        days = (end - start).days if start and end else 10**6
+        try:
+            minutes = sum(item.length * len(item.days) for item in _windows(shift)) or weekly_windows.MINUTES_A_WEEK
+        except (UnsupportedRotation, ValueError):
+            minutes = weekly_windows.MINUTES_A_WEEK
+        return days, minutes
+
+    order = sorted({duration_key(shift) for shift in shifts}, reverse=True)
+    return [min(order.index(duration_key(shift)) + 1, MAX_LAYERS) for shift in shifts]
+
+
+def _shifts(
+    builder: ConfigBuilder, shift: JsonObject, group: JsonObject, usernames: dict[str, str], subject: Reason
+) -> list[dict[str, Any]]:
+    end = _date(shift, "end_date")
+    if end is not None and end < builder.now.date() - timedelta(days=1):
+        return []
+    name = " ".join(text_of(shift, "schedule_name", "name").replace("\0", "").split())[:80] or "Shift"
+    start = _date(shift, "start_date") or builder.now.date()
+    bounds = {"start": start.isoformat()} | ({"end": end.isoformat()} if end is not None else {})
+    windows = weekly_windows.write(_windows(shift))
+    if text_of(shift, "schedule_type").lower().startswith("rotat"):
+        rotations = _rotations(builder, shift, usernames, windows, subject)
+        rotation_names = (
+            [name] if len(rotations) == 1 else [f"{name}, {number}" for number in range(1, len(rotations) + 1)]
+        )
+        return [
+            {"name": item, "rotate": rotate, **bounds} for item, rotate in zip(rotation_names, rotations, strict=True)
+        ]
+    interval = int_of(object_of(shift.get("repeat_schedule")), "every_x_weeks", 1)
+    pattern: dict[str, Any] = {"windows": windows} | ({"every": f"{interval}w"} if 1 < interval <= 52 else {})
+    if shift.get("include_all_users_in_group"):
+        users = [
+            usernames[key] for item in objects_of(group.get("members")) if (key := _key(item, "member")) in usernames
+        ]
+        return [
+            {"name": name, "fixed": {**pattern, "users": _unique_usernames(users, subject), "roles": ["own"]}, **bounds}
+        ]
+    by_role: dict[str, list[str]] = {}
+    for item in objects_of(shift.get("users")):
+        if (key := _key(item, "user")) in usernames:
+            for role in convert_roles(builder, item.get("role") or "primary", subject):
+                by_role.setdefault(role, []).append(usernames[key])
+    if not by_role:
+        raise UnsupportedRotation(NOBODY_IMPORTED())
+    return [
+        {
+            "name": name if len(by_role) == 1 else f"{name}, {role}",
+            "fixed": {**pattern, "users": _unique_usernames(users, subject), "roles": [role]},
+            **bounds,
+        }
+        for role, users in by_role.items()
+    ]
+
+
+def _rotations(
+    builder: ConfigBuilder,
+    shift: JsonObject,
+    usernames: dict[str, str],
+    windows: list[dict[str, object]],
+    subject: Reason,
+) -> list[dict[str, Any]]:
+    """Converts a rotation through places, each with a fixed role.
+
+    In Tocsin a rotation's places must have different roles, so if roles repeat, each place becomes a rotation of its
+    own that starts with the user who is first in it.
+    """
+    assignments = [assignment for assignment in objects_of(shift.get("users")) if _key(assignment, "user") in usernames]
+    users = [usernames[_key(assignment, "user")] for assignment in assignments]
+    roles = [
+        (convert_roles(builder, assignment.get("role") or "primary", subject) or ["primary"])[0]
+        for assignment in assignments
+    ]
+    if len(set(users)) < len(users):
+        raise UnsupportedRotation(USER_TWICE())
+    frequency = text_of(shift, "rotate_frequency").lower()
+    rule = object_of(shift.get(f"rotate_{frequency}"))
+    units = {"daily": ("every_x_days", "d"), "weekly": ("every_x_weeks", "w"), "monthly": ("every_x_months", " months")}
+    if frequency not in units or not users:
+        raise UnsupportedRotation(NOBODY_OR_UNREADABLE())
+    key, unit = units[frequency]
+    at = object_of(rule.get("rotate_at_time"))
+    rotate: dict[str, Any] = {
+        "every": f"{int_of(rule, key, 1) or 1}{unit}",
+        "at": f"{int_of(at, 'hour'):02}:{int_of(at, 'minute'):02}",
+    }
+    if frequency == "weekly" and (day := text_of(rule, "rotate_at_day_of_week")):
+        rotate["on"] = str(weekly_windows.parse_weekday(day[:3] if len(day) > 3 else day))
+    step = int_of(rule, "rotate_x_users", 1) or 1
+    rotate |= {"move": step} if step != 1 else {}
+    rotate |= {"windows": windows} if windows != _always() else {}
+    if len(set(roles)) == len(roles):
+        return [rotate | {"users": users, "roles": roles}]
+    return [rotate | {"users": [*users[index:], *users[:index]], "roles": [role]} for index, role in enumerate(roles)]
+
+
+def _windows(shift: JsonObject) -> tuple[WeeklyWindow, ...]:
+    """The weekly windows of a shift. An end at minute 59 means the full hour after it."""
+    start, end = (_minute(object_of(shift.get(key))) for key in ("start_date", "end_date"))
+    if end % 60 == 59:
+        end += 1
+    if shift.get("continuous") and text_of(shift, "start_weekday") and text_of(shift, "end_weekday"):
+        first_day = weekly_windows.parse_weekday(text_of(shift, "start_weekday")[:3]).number
+        last_day = weekly_windows.parse_weekday(text_of(shift, "end_weekday")[:3]).number
+        minutes = ((last_day - first_day) * weekly_windows.MINUTES_A_DAY + end - start) % weekly_windows.MINUTES_A_WEEK
+        return (window(first_day, start, minutes or weekly_windows.MINUTES_A_WEEK),)
+    weekdays = object_of(shift.get("schedule_weekdays"))
+    enabled_days = {str(name).lower()[:3] for name, is_on in weekdays.items() if is_on is True}
+    days = frozenset(index for index, name in enumerate(_DAYS) if name in enabled_days) or _ALL
+    minutes = (end - start) % weekly_windows.MINUTES_A_DAY or weekly_windows.MINUTES_A_DAY
+    if minutes == weekly_windows.MINUTES_A_DAY and start == 0:
+        return (WeeklyWindow(days, 0, weekly_windows.MINUTES_A_DAY),)
+    return combine([window(day, start, minutes) for day in sorted(days)])
+
+
+def _always() -> list[dict[str, object]]:
+    return weekly_windows.write((WeeklyWindow(_ALL, 0, weekly_windows.MINUTES_A_DAY),))
+
+
+def _minute(time_of_day: JsonObject) -> int:
+    minutes = int_of(time_of_day, "hour") * 60 + int_of(time_of_day, "minute")
+    if minutes > weekly_windows.MINUTES_A_DAY:
+        raise UnsupportedRotation(HOURS_UNREADABLE())
+    return minutes
+
+
+def _date(shift: JsonObject, key: str) -> date | None:
+    text = text_of(object_of(shift.get(key)), "date")
+    try:
+        return date.fromisoformat(text[:10]) if text else None
+    except ValueError:
+        return None
+
+
+def _key(document: JsonObject, name: str) -> str:
+    return text_of(document, name, "user_name").casefold()
+
+
+def _unique_usernames(users: list[str], subject: Reason) -> list[str]:
+    if not users:
+        raise UnsupportedRotation(NOBODY_IMPORTED())
+    return list(dict.fromkeys(users))
+
+
+# ---------- integrations
+# Converts AlertOps' inbound integrations, with mappings, rules and filters, which use the same path syntax. Pure.
+
+
+_KINDS = {"email": "email", "heartbeat": "heartbeat", "chat": "api", "api": "api"}
+_FIELDS = {
+    "source_id": "source_id",
+    "source_status": "source_status",
+    "source_url": "source_url",
+    "source_severity": "severity",
+    "severity": "severity",
+    "assignee": "assignee",
+    "subject": "subject",
+    "short_text": "short_text",
+    "long_text": "long_text",
+}
+#: Parts of an AlertOps mapping that are not converted.
+_NOT_MAPPED = ("recipient_user", "recipient_group", "topic", "custom_alert_fields", "alert_tags", "attachments")
+#: The keys of each kind's settings in AlertOps.
+_SETTINGS = ("api_settings", "email_settings", "heartbeat_settings", "chat_settings")
+#: Advanced settings without an equivalent: their keys, and the finding's text, reason and remedy.
+_ADVANCED = (
+    (
+        ("delaying_rule",),
+        OPENS_AT_ONCE(),
+        WAITS_THERE(),
+        DELAY_ON_ROUTING(),
+    ),
+    (
+        ("grouping_rule",),
+        GROUPS_NOTHING(),
+        GROUPS_THERE(),
+        GROUP_ON_ROUTING(),
+    ),
+    (
+        ("escalation_policy_override", "escalation_policy_overrides", "based_on_time_of_day", "based_on_source_data"),
+        ONE_POLICY(),
+        OTHER_POLICY_THERE(),
+        ADD_ROUTES(),
+    ),
+    (
+        ("dynamic_recipient_groups",),
+        SAME_RECIPIENTS(),
+        DYNAMIC_GROUPS_THERE(),
+        ADD_ROUTES(),
+    ),
+)
+#: The path of Halo's status; the built-in field also covers its other locations.
+_HALO_STATUS = "ticket^status^name"
+#: In minutes.
+_MAX_INTERVAL_MINUTES = 60 * 24 * 365
+_OPERATORS = {str(operator): str(operator) for operator in Operator} | {"regex": "matches", "is": "equals"}
+
+
+def integrations(
+    builder: ConfigBuilder,
+    documents: list[JsonObject],
+    groups: dict[str, str],
+    users: dict[str, str],
+    policies: dict[str, str],
+) -> None:
+    """Adds every inbound integration."""
+    for document in documents:
+        source_name = text_of(document, "inbound_integration_name", "integration_name", "name")
+        name = builder.claim_name("integrations", source_name)
+        source_type = text_of(document, "type").lower() or "api"
+        is_halo = source_type == "api" and "halo" in source_name.lower()
+        kind = "haloitsm" if is_halo else _KINDS.get(source_type, "api")
+        entry: dict[str, Any] = {"name": name, "kind": kind}
+        if document.get("enabled") is False:
+            entry["mode"] = "disabled"
+        recipients = {
+            "groups": _recipient_names(
+                builder, document.get("recipient_groups"), groups, reasons.INTEGRATION(integration=name)
+            ),
+            "users": _recipient_names(
+                builder, document.get("recipient_users"), users, reasons.INTEGRATION(integration=name)
+            ),
+        }
+        entry["recipients"] = {key: names for key, names in recipients.items() if names}
+        policy = policies.get(text_of(document, "escalation_policy", "escalation_policy_name").casefold())
+        # A policy with roles reaches nobody without a group.
+        entry |= {"escalation_policy": policy} if policy else {}
+        if policy is None or not recipients["groups"]:
+            entry["anyway"] = True
+            builder.report_grouped(
+                FindingSeverity.TO_DO,
+                "integrations",
+                name,
+                NO_POLICY_OR_GROUP(),
+                POLICY_OR_RECIPIENTS_MISSING(),
+                CHOOSE_BOTH(),
+            )
+        entry |= _kind_settings(builder, kind, document, reasons.INTEGRATION(integration=name))
+        builder.add("integrations", entry)
+        builder.report_grouped(
+            FindingSeverity.TO_DO,
+            "integrations",
+            name,
+            reasons.WAIT_FOR_SENDERS(),
+            STILL_SEND(),
+            CHANGE_TO_OVERVIEW_URL(),
+        )
+
+
+def _kind_settings(builder: ConfigBuilder, kind: str, document: JsonObject, subject: Reason) -> dict[str, Any]:
+    """The kind-specific part of the entry; reports what has no equivalent."""
+    settings = {key: object_of(document.get(key)) for key in _SETTINGS}
+    for keys, difference, reason, remedy in _ADVANCED:
+        if any(_is_used(section.get(key)) for section in (document, *settings.values()) for key in keys):
+            builder.report_omitted(subject, difference, reason, remedy)
+    match kind:
+        case "heartbeat":
+            interval = int_of(settings["heartbeat_settings"], "heartbeat_interval_in_min")
+            return {"settings": {"interval": f"{interval}m"}} if 0 < interval <= _MAX_INTERVAL_MINUTES else {}
+        case "email":
+            email = settings["email_settings"]
+            if any(
+                _is_used(section.get("open_alert_when")) for section in (email, object_of(email.get("url_mapping")))
+            ):
+                builder.report_omitted(
+                    subject,
+                    OPENS_FOR_EVERY_EMAIL(),
+                    MARKERS_THERE(),
+                    SET_RULES(),
+                )
+            return {}
+        case _:
+            return _definition(builder, kind, settings["api_settings"], subject)
+
+
+def _is_used(value: object) -> bool:
+    """Whether an advanced setting has any effect: a non-empty list, or an object that is enabled."""
+    if isinstance(value, dict):
+        switches = [value[key] for key in ("delay", "group") if key in value]
+        return any(switches) if switches else any(_is_used(item) for item in value.values())
+    return bool(value)
+
+
+def _definition(builder: ConfigBuilder, kind: str, settings: JsonObject, subject: Reason) -> dict[str, Any]:
+    """Custom mapping, rules and filters; omitted if they cannot be compiled."""
+    mapping = object_of(settings.get("url_mapping"))
+    definition: dict[str, Any] = {}
+    # The built-in kind reads Halo's tickets better than a manual mapping.
+    fields = {
+        field_name: _value(text)
+        for source_field, field_name in _FIELDS.items()
+        if (text := text_of(mapping, source_field))
+    }
+    if fields and kind == "api":
+        definition["mapping"] = fields
+    for name in (name for name in _NOT_MAPPED if _is_used(mapping.get(name))):
+        builder.report_omitted(
+            subject,
+            FIELD_NOT_MAPPED(field=name),
+            IS_NOT_IMPORTED(),
+            MAP_FIELD(),
+        )
+    # AlertOps compares letters. For the usual statuses the kind's own rule, which reads words, means the same.
+    default_rules = load_kinds()[kind].rules
+    if rules := {
+        name: rule
+        for name, rule in _rules(builder, mapping, subject).items()
+        if default_rules.get(name) not in (rule, {**rule, "words": True})
+    }:
+        definition["rules"] = rules
+    filter_groups = (_filter(builder, settings, mode, subject) for mode in ("all", "any"))
+    filters = [filter_group for filter_group in filter_groups if filter_group]
+    if filters:
+        definition["filters"] = {"all": filters}
+    if not definition:
+        return {}
+    try:
+        compile_normalizer(load_kinds()[kind], IntegrationDefinition(**{"settings": {}, **definition}))
+    except (Rejected, TypeError, ValueError, KeyError) as problem:
+        unusable = problem.reason if isinstance(problem, Rejected) else str(problem)[:200]
+        builder.report_omitted(
+            subject,
+            NO_OWN_MAPPING(),
+            MAPPING_UNUSABLE(problem=unusable),
+            MAP_FIRST_MESSAGE(),
+        )
+        return {}
+    return definition
+
+
+def _rules(builder: ConfigBuilder, mapping: JsonObject, subject: Reason) -> dict[str, Any]:
+    """The open and close rules. Only the open rule names a field, which the close rule shares."""
+    field = text_of(object_of(mapping.get("open_alert_when")), "field_name")
+    field_expression = f"^{field}" if field and field.casefold() != _HALO_STATUS else "source_status"
+    rules: dict[str, Any] = {}
+    for name in ("open", "close"):
+        rule = object_of(mapping.get(f"{name}_alert_when"))
+        raw_values = rule.get("values")
+        values = [str(value) for value in raw_values if str(value).strip()] if isinstance(raw_values, list) else []
+        operator = _OPERATORS.get(text_of(rule, "type").lower().replace("_", " "))
+        if values and operator and (name == "open" or "open" in rules):
+            conditions = [{"field": field_expression, "operator": operator, "value": value} for value in values]
+            rules[name] = conditions[0] if len(conditions) == 1 else {"any": conditions}
+        elif values:
+            builder.report_omitted(
+                subject,
+                OWN_RULE_OMITTED(action=name, operator=text_of(rule, "type"), values=", ".join(values)[:100]),
+                NO_SUCH_RULE(),
+                SET_RULE(),
+            )
+    return rules
+
+
+def _value(text: str) -> dict[str, str]:
+    """A path, or a template if the text contains angle brackets."""
+    return {"template": text} if "<" in text else {"path": text}
+
+
+def _filter(builder: ConfigBuilder, settings: JsonObject, mode: str, subject: Reason) -> dict[str, Any]:
+    conditions = []
+    for item in objects_of(object_of(settings.get(f"add_{mode}_filter")).get("filters")):
+        condition = object_of(item.get("condition"))
+        source_operator, field = text_of(condition, "type"), text_of(condition, "field_name")
+        operator = _OPERATORS.get(source_operator.lower().replace("_", " "))
+        if operator and field:
+            leaf: dict[str, Any] = {"field": f"^{field}", "operator": operator}
+            if operator != Operator.EXISTS:
+                leaf["value"] = text_of(condition, "value")
+            conditions.append(leaf | ({"not": True} if item.get("not") is True else {}))
+        elif field or source_operator:
+            builder.report_omitted(
+                subject,
+                FILTER_OMITTED(
+                    field=field or "nothing", condition=f"{source_operator} {text_of(condition, 'value')}".strip()[:100]
+                ),
+                NO_SUCH_COMPARISON(),
+                ADD_FILTER(),
+            )
+    return {mode: conditions} if conditions else {}
+
+
+def _recipient_names(builder: ConfigBuilder, recipients: object, names: dict[str, str], subject: Reason) -> list[str]:
+    """The names of the imported recipients, without duplicates."""
+    items = recipients if isinstance(recipients, list) else []
+    source_names = [
+        text_of(item, "group_name", "user_name", "name") if isinstance(item, dict) else str(item) for item in items
+    ]
+    for missing in (item for item in source_names if item.casefold() not in names):
+        builder.report_omitted(
+            subject,
+            reasons.DOES_NOT_NOTIFY(target=missing[:100] or "somebody"),
+            reasons.UNKNOWN_HERE(),
+            CHOOSE_RECIPIENT(),
+        )
+    return list(dict.fromkeys(names[item.casefold()] for item in source_names if item.casefold() in names))
+
+
+# ---------- converter
+# Converts the documents of an AlertOps account to a configuration and a report. Pure: `now` decides what is over.
+
+
+def convert(
+    documents: Mapping[str, list[JsonObject]],
+    now: datetime,
+    existing_users: Mapping[str, ExistingUser] | None = None,
+    *,
+    with_keys: bool = False,
+) -> ConvertedConfig:
+    """The configuration for `apply`, and the differences.
+
+    AlertOps has one key for all integrations, so none is used as a token.
+    """
+    del with_keys
+    builder = ConfigBuilder("AlertOps", now, existing_users)
+
+    def documents_of(kind: str) -> list[JsonObject]:
+        return list(documents.get(kind, []))
+
+    users = convert_users(builder, documents_of("users"))
+    groups = convert_groups(builder, documents_of("groups"), users)
+    schedules(builder, documents_of("groups"), groups, users)
+    policy_names = policies(builder, documents_of("escalation_policies"))
+    integrations(builder, documents_of("integrations"), groups, users, policy_names)
+    builder.report_kind_omitted("workflows", documents_of("workflows"), WORKFLOWS_NOT_IMPORTED(), CREATE_THEM())
+    builder.report_to_do(
+        OUT_OF_OFFICE(),
+        reasons.NOT_READ(),
+        API_UNDOCUMENTED(),
+        ENTER_ABSENCES(),
+    )
+    builder.report_unreadable(documents_of("not_shown"))
+    return builder.build()

@@ -1,0 +1,872 @@
+"""Grafana OnCall: read through its HTTP API (https://grafana.com/docs/oncall/latest/oncall-api-reference/) and
+converted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tocsin.core.errors import Permanent
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType
+from tocsin.core.validation import field_errors
+from tocsin.escalation.policy import MAX_STEPS
+from tocsin.importers import people, reasons, rotation_converter
+from tocsin.importers.api_reader import (
+    MAX_LIST_PAGES,
+    AccessDenied,
+    ApiReader,
+    ProgressCallback,
+    validate_base_url,
+    validate_key,
+)
+from tocsin.importers.config_builder import (
+    ConfigBuilder,
+    ConvertedConfig,
+    ExistingUser,
+    FindingSeverity,
+    JsonObject,
+    object_of,
+    objects_of,
+    parse_local_time,
+    without_duplicates,
+)
+from tocsin.importers.people import ImportedContactMethod, ImportedUser
+from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation, why_unsupported
+from tocsin.oncall.calculation import weekly_windows
+from tocsin.oncall.changes.specs import MAX_LAYERS, MAX_WEEKS
+
+# ---------- reasons
+# Reasons of imports from Grafana OnCall.
+
+
+OWN_ADDRESS = ReasonType("import.grafana.own_address", "Each Grafana OnCall has its own address.")
+SET_API_BASE = ReasonType(
+    "import.grafana.set_api_base",
+    "Set it with --api-base: it is shown under Settings, such as https://oncall.example.org.",
+)
+CREATE_KEY = ReasonType(
+    "import.grafana.create_key", "Create one in OnCall under Settings → API tokens; the API's address is there too."
+)
+CALL_OTHER_SYSTEMS = ReasonType("import.grafana.call_other_systems", "They call other systems.")
+CREATE_OUTBOUND_INTEGRATIONS = ReasonType(
+    "import.grafana.create_outbound_integrations", "Create outbound integrations."
+)
+NO_DEFAULT_CHAIN = ReasonType(
+    "import.grafana.no_default_chain", "Their default route in OnCall has no chain, or one that could not be imported."
+)
+STILL_WRITE = ReasonType("import.grafana.still_write", "Their senders still write to OnCall's address.")
+OWN_TEMPLATE = ReasonType("import.grafana.own_template", "OnCall reads this format by its own template.")
+STILL_SEND = ReasonType("import.grafana.still_send", "Those still send to OnCall.")
+ROUTE_TO = ReasonType("import.grafana.route_to", "integration {integration}: route to {target}")
+ROUTE_NOT_IMPORTED = ReasonType("import.grafana.route_not_imported", "not imported ({pattern})")
+TEMPLATE_ROUTE = ReasonType(
+    "import.grafana.template_route",
+    "It matches a template or a pattern over the whole message; a route in Tocsin matches fields.",
+)
+SET_URL_AND_MAP = ReasonType("import.grafana.set_url_and_map", "Set its URL in the senders, and map the first message.")
+CHANGE_URL = ReasonType("import.grafana.change_url", "Change their URL to the integration's webhook URL.")
+NO_METHODS_IN_API = ReasonType(
+    "import.grafana.no_methods_in_api", "OnCall's API shows no phone numbers, chat accounts or devices."
+)
+ADD_METHODS = ReasonType(
+    "import.grafana.add_methods", "Each user adds their number and chats under Me, and enables push under Me → Devices."
+)
+WAITS_FOR_TIME = ReasonType(
+    "import.grafana.waits_for_time", "OnCall waits until a time of day; steps in Tocsin run when they are due."
+)
+ADD_SUPPORT_HOURS_ROUTE = ReasonType(
+    "import.grafana.add_support_hours_route",
+    "Add a route for support hours to the integration if nights should be quiet.",
+)
+WAITS_FOR_ALERTS = ReasonType("import.grafana.waits_for_alerts", "OnCall waits for more alerts.")
+DELAY_OR_GROUP = ReasonType("import.grafana.delay_or_group", "Delay or group alerts on the integration instead.")
+CALLS_WEBHOOK = ReasonType("import.grafana.calls_webhook", "It calls a webhook.")
+CREATE_OUTBOUND_INTEGRATION = ReasonType(
+    "import.grafana.create_outbound_integration", "Create an outbound integration."
+)
+CLOSES_ALERT = ReasonType(
+    "import.grafana.closes_alert", "It closes the alert; Tocsin never closes an unanswered alert automatically."
+)
+NOTIFIES_SLACK_GROUP = ReasonType("import.grafana.notifies_slack_group", "It notifies a user group of Slack.")
+CREATE_GROUP = ReasonType("import.grafana.create_group", "Create a group, and notify all its members.")
+NOTIFIES_SLACK_CHANNEL = ReasonType("import.grafana.notifies_slack_channel", "It notifies a channel of Slack.")
+CREATE_GROUP_CONTACT = ReasonType(
+    "import.grafana.create_group_contact", "Add the channel as a group contact, and notify that."
+)
+DECLARES_INCIDENT = ReasonType("import.grafana.declares_incident", "It declares an incident in Grafana.")
+NOT_IN_POLICY = ReasonType("import.grafana.not_in_policy", "not in the policy")
+TARGETS_MISSING = ReasonType("import.grafana.targets_missing", "Its targets were not imported.")
+ADD_TO_POLICY = ReasonType("import.grafana.add_to_policy", "Add the users to the policy.")
+CHAIN_STEP = ReasonType("import.grafana.chain_step", "chain {chain}: step {step}")
+CHAIN = ReasonType("import.grafana.chain", "chain {chain}")
+NO_STEP_NOTIFIES = ReasonType("import.grafana.no_step_notifies", "None of its steps notifies an imported user.")
+NOTIFIES_ALL = ReasonType("import.grafana.notifies_all", "notifies all of them at once")
+ROUND_ROBIN_THERE = ReasonType(
+    "import.grafana.round_robin_there", "OnCall takes the next in turn for each alert; a step in Tocsin does not."
+)
+NO_EQUIVALENT = ReasonType("import.grafana.no_equivalent", "Tocsin has no equivalent of {kind}.")
+NO_IMPORTANT_RULES = ReasonType("import.grafana.no_important_rules", "page by each user's usual notification rules")
+IMPORTANT_THERE = ReasonType(
+    "import.grafana.important_there", "Their steps are important in OnCall, and use each user's important rules."
+)
+SET_METHODS = ReasonType(
+    "import.grafana.set_methods", "Set contact methods on the steps, or notification rules by priority."
+)
+SCHEDULE_SHIFT = ReasonType("import.grafana.schedule_shift", "schedule {schedule}: shift {shift}")
+NO_SHIFT_WITH_USERS = ReasonType(
+    "import.grafana.no_shift_with_users", "None of its shifts has users, or they are over."
+)
+FEWER_IN_TURN = ReasonType("import.grafana.fewer_in_turn", "has fewer users in a turn")
+SOMEBODY_UNKNOWN = ReasonType("import.grafana.somebody_unknown", "Someone in it is not a user in Tocsin.")
+ADD_MISSING_USER = ReasonType("import.grafana.add_missing_user", "Add the missing users.")
+SHIFT_UNREADABLE = ReasonType("import.grafana.shift_unreadable", "Its start or duration cannot be read.")
+SOME_MONTHS = ReasonType("import.grafana.some_months", "It is for some months or days of the month only.")
+RULE_UNREADABLE = ReasonType("import.grafana.rule_unreadable", "Its rule cannot be read.")
+RECURS_BY = ReasonType("import.grafana.recurs_by", "It recurs by an unsupported rule: {frequency}.")
+HOURLY_WITH_GAPS = ReasonType("import.grafana.hourly_with_gaps", "It recurs by the hour, with gaps.")
+CYCLE_FITS_NO_YEAR = ReasonType("import.grafana.cycle_fits_no_year", "Its rotation repeats after more than a year.")
+TURNS_OVERLAP = ReasonType("import.grafana.turns_overlap", "Its turns overlap.")
+DAILY_ON_SOME_DAYS = ReasonType(
+    "import.grafana.daily_on_some_days", "Its daily turns are on some days of the week only."
+)
+
+
+# ---------- client
+# Reads a Grafana OnCall instance through its HTTP API: documents as in the API.
+
+
+_API = "/api/v1"
+#: Required and optional lists, by their names in the API.
+_REQUIRED = ("users", "schedules", "on_call_shifts", "escalation_chains", "escalation_policies")
+_OPTIONAL = ("teams", "integrations", "routes", "personal_notification_rules", "webhooks")
+
+
+def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
+    """The API reader for that address. Raises Permanent for an invalid address or key."""
+    if not base.strip():
+        raise Permanent(
+            OWN_ADDRESS(),
+            SET_API_BASE(),
+        )
+    address = validate_base_url(base, "")
+    return ApiReader(
+        "Grafana OnCall",
+        address if address.endswith(_API) else f"{address}{_API}",
+        {"Authorization": validate_key(key), "Accept": "application/json"},
+        key_help=CREATE_KEY(),
+        progress=progress,
+    )
+
+
+def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
+    """All documents that are converted."""
+    del now  # shifts are always read completely
+    documents: dict[str, list[JsonObject]] = {kind: list(_all(source, kind)) for kind in _REQUIRED}
+    unreadable: list[JsonObject] = []
+    for kind in _OPTIONAL:
+        try:
+            documents[kind] = list(_all(source, kind))
+        except AccessDenied as problem:
+            documents[kind] = []
+            unreadable.append({"path": kind, "why": problem.reason})
+    return documents | {"not_shown": unreadable}
+
+
+def _all(source: ApiReader, kind: str) -> Iterator[JsonObject]:
+    """All objects of a list, by page number, because `next` may use another host name for the server."""
+    count = 0
+    for page_number in range(1, MAX_LIST_PAGES + 1):
+        page = object_of(source.get(f"{kind}/", page=page_number))
+        objects = objects_of(page.get("results"))
+        yield from objects
+        count += len(objects)
+        source.progress(reasons.READ_OBJECTS(total=count, kind=kind.replace("_", " ")))
+        if not page.get("next") or not objects:
+            return
+
+
+# ---------- id map
+# Maps OnCall's ids to names in the new configuration. Pure.
+
+
+@dataclass(slots=True)
+class GrafanaIdMap:
+    """New names by OnCall id."""
+
+    builder: ConfigBuilder
+    users: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    schedules: dict[str, str] = field(default_factory=dict)
+    policies: dict[str, str] = field(default_factory=dict)
+
+    def known_usernames(self, ids: object) -> list[str]:
+        """The usernames for a list of ids, without duplicates and unknown users."""
+        items = ids if isinstance(ids, list) else []
+        return list(dict.fromkeys(self.users[item] for item in items if isinstance(item, str) and item in self.users))
+
+    def group(self, document: JsonObject) -> str | None:
+        """The group for an object's team."""
+        return self.groups.get(str(document.get("team_id") or ""))
+
+
+def id_of(document: JsonObject) -> str:
+    """The id of a document."""
+    return str(document.get("id") or "")
+
+
+# ---------- shifts
+# Converts OnCall's shifts by their recurrence rules: single events, recurrent events and rolling users. Pure.
+#
+# See https://grafana.com/docs/oncall/latest/oncall-api-reference/on_call_shifts/. `start` is local time in the shift's
+# zone. Rolling users take turns by the rule's periods (hours, days, weeks), `interval` periods each; within a week,
+# each day of `by_day` is an occurrence for the users who have that week. `until` limits when occurrences begin.
+
+
+_DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
+_WEEK = timedelta(weeks=1)
+_DAY = timedelta(days=1)
+_PERIODS = {"hourly": timedelta(hours=1), "daily": _DAY, "weekly": _WEEK}
+
+
+@dataclass(frozen=True, slots=True)
+class GrafanaShift:
+    """An OnCall shift with local times in its zone.
+
+    `rotation` are the users of each turn, in order; a recurring shift without rolling users has a single turn.
+    """
+
+    name: str
+    layer: int
+    start: datetime
+    duration: timedelta
+    rotation: tuple[tuple[str, ...], ...]
+    #: None: a single occurrence.
+    frequency: str | None = None
+    interval: int = 1
+    #: 0 is Monday.
+    by_day: tuple[int, ...] = ()
+    week_start: int = 0
+    until: datetime | None = None
+    #: No occurrence begins earlier.
+    begin: datetime | None = None
+
+
+def read(document: JsonObject, name: str, layer: int, rotation: tuple[tuple[str, ...], ...]) -> GrafanaShift:
+    """Parses a document. Raises UnsupportedRotation."""
+    start, duration = _parse_local(document.get("start")), document.get("duration")
+    if start is None or not isinstance(duration, int) or not 60 <= duration < 10**8:
+        raise UnsupportedRotation(SHIFT_UNREADABLE())
+    if document.get("by_month") or document.get("by_monthday"):
+        raise UnsupportedRotation(SOME_MONTHS())
+    interval = document.get("interval") or 1
+    days = document.get("by_day") or []
+    if not isinstance(interval, int) or not 1 <= interval < 10_000 or not set(days) <= set(_DAYS):
+        raise UnsupportedRotation(RULE_UNREADABLE())
+    is_single_occurrence = document.get("type") in ("single_event", "override")
+    return GrafanaShift(
+        name=name,
+        layer=layer,
+        start=start,
+        duration=timedelta(seconds=duration // 60 * 60),
+        rotation=rotation,
+        frequency=None if is_single_occurrence else str(document.get("frequency") or ""),
+        interval=interval,
+        by_day=tuple(sorted(_DAYS.index(day) for day in days)),
+        week_start=_DAYS.index(document["week_start"]) if document.get("week_start") in _DAYS else 0,
+        until=_parse_local(document.get("until")),
+        begin=_parse_local(document.get("rotation_start")),
+    )
+
+
+def shifts(event: GrafanaShift, now: datetime) -> list[dict[str, Any]]:
+    """The shifts as in YAML; none if the shift is over at the local time `now` or has no users.
+
+    Raises UnsupportedRotation.
+    """
+    if not any(event.rotation):
+        return []
+    if event.frequency is None:
+        end = event.start + event.duration
+        return [_fixed_shift(event, event.name, event.rotation[0], event.start, None, None)] if end > now else []
+    period = _PERIODS.get(event.frequency)
+    if period is None:
+        raise UnsupportedRotation(RECURS_BY(frequency=event.frequency or "by a rule that cannot be read"))
+    if event.until is not None and (event.until < event.start or event.until + event.duration <= now):
+        return []
+    recurrence = event.interval * period
+    if event.duration >= recurrence and not event.by_day:
+        if event.duration > recurrence and len(event.rotation) > 1:
+            raise UnsupportedRotation(TURNS_OVERLAP())
+        return _without_gaps(event, recurrence, now)
+    if event.frequency == "hourly":
+        raise UnsupportedRotation(HOURLY_WITH_GAPS())
+    if len(event.rotation) == 1 and event.duration <= _DAY and recurrence in (_WEEK, _DAY):
+        return _in_windows(event, recurrence, now)
+    return _occurrences(event, recurrence, now)
+
+
+def _in_windows(event: GrafanaShift, recurrence: timedelta, now: datetime) -> list[dict[str, Any]]:
+    """A shift with the same users on the same weekdays."""
+    first_occurrences = [_not_before(occurrence, event.begin, 1) for _, occurrence in _first_week(event, recurrence)]
+    minutes = event.duration // timedelta(minutes=1)
+    windows = [rotation_converter.window(at.weekday(), at.hour * 60 + at.minute, minutes) for at in first_occurrences]
+    bounds = {"start": _format_time(min(first_occurrences))}
+    if event.until is not None:
+        until = event.until
+        ends = [at + (until - at) // _WEEK * _WEEK + event.duration for at in first_occurrences if at <= until]
+        if not ends or max(ends) <= now:
+            return []
+        bounds["end"] = _format_time(max(ends))
+    pattern = {
+        "windows": weekly_windows.write(rotation_converter.combine(windows)),
+        "users": list(event.rotation[0]),
+        "roles": ["primary"],
+    }
+    layer = {"layer": event.layer} if event.layer != 1 else {}
+    return [{"name": event.name, **layer, "fixed": pattern, **bounds}]
+
+
+def _first_week(event: GrafanaShift, recurrence: timedelta) -> list[tuple[tuple[str, ...], datetime]]:
+    """The first occurrence on each weekday that has one."""
+    if recurrence == _DAY and not event.by_day:
+        return [(event.rotation[0], event.start + day * _DAY) for day in range(7)]
+    return _first_occurrences(event, recurrence)
+
+
+def _without_gaps(event: GrafanaShift, recurrence: timedelta, now: datetime) -> list[dict[str, Any]]:
+    """Turns without gaps become a rotation; users who share a turn become parallel rotations."""
+    max_members = max(len(members) for members in event.rotation)
+    converted = []
+    for index in range(max_members):
+        slots = tuple(members[index] if index < len(members) else None for members in event.rotation)
+        name = event.name if index == 0 else f"{event.name[:90]}, beside {index}"
+        end = _last_end(event, recurrence) if event.until is not None else None
+        converted += rotation_converter.shifts(
+            ConvertedRotation(name, slots, event.start, recurrence, (), event.begin, end, event.layer), now
+        )
+    return converted
+
+
+def _last_end(event: GrafanaShift, recurrence: timedelta) -> datetime:
+    """The end of the last occurrence that begins by `until`."""
+    assert event.until is not None
+    elapsed = max(0, (event.until - event.start) // recurrence)
+    return event.start + elapsed * recurrence + event.duration
+
+
+def _occurrences(event: GrafanaShift, recurrence: timedelta, now: datetime) -> list[dict[str, Any]]:
+    """Each occurrence as a fixed shift that recurs after everybody's turn."""
+    first_occurrences = list(_first_occurrences(event, recurrence))
+    cycle = recurrence * len(event.rotation)
+    weeks = next((n for n in range(1, MAX_WEEKS + 1) if (n * _WEEK) % cycle == timedelta()), None)
+    if weeks is None:
+        raise UnsupportedRotation(CYCLE_FITS_NO_YEAR())
+    repetitions = range((weeks * _WEEK) // cycle)
+    occurrences = [
+        (users, occurrence + position * cycle)
+        for position in repetitions
+        for users, occurrence in first_occurrences
+        if users
+    ]
+    if event.duration > weeks * _WEEK or len(occurrences) > rotation_converter.MAX_SEGMENTS:
+        raise UnsupportedRotation(reasons.TOO_MANY_OCCURRENCES(spans=len(occurrences), weeks=weeks))
+    converted = []
+    for position, (users, occurrence) in enumerate(occurrences, 1):
+        name = event.name if len(occurrences) == 1 else f"{event.name[:90]}, {position}"
+        begins = _not_before(occurrence, event.begin, weeks)
+        end = None
+        if event.until is not None:
+            if begins > event.until:
+                continue
+            end = begins + (event.until - begins) // (weeks * _WEEK) * (weeks * _WEEK) + event.duration
+            if end <= now:
+                continue
+        converted.append(_fixed_shift(event, name, users, begins, f"{weeks}w", end))
+    return converted
+
+
+def _first_occurrences(event: GrafanaShift, recurrence: timedelta) -> list[tuple[tuple[str, ...], datetime]]:
+    """The occurrences of everybody's first turn."""
+    if event.frequency == "daily":
+        if event.by_day and set(event.by_day) != set(range(7)):
+            if event.interval > 1 or len(event.rotation) > 1:
+                raise UnsupportedRotation(DAILY_ON_SOME_DAYS())
+            return _in_week(event, event.rotation[0], event.start)
+        return [(users, event.start + index * recurrence) for index, users in enumerate(event.rotation)]
+    occurrences = []
+    for index, users in enumerate(event.rotation):
+        # The first turn begins on the day of `start`, later ones with their week.
+        monday = event.start - ((event.start.weekday() - event.week_start) % 7) * _DAY
+        occurrences += _in_week(
+            event, users, event.start if index == 0 else monday + index * recurrence, index * recurrence
+        )
+    return occurrences
+
+
+def _in_week(
+    event: GrafanaShift, users: tuple[str, ...], since: datetime, offset: timedelta = timedelta()
+) -> list[tuple[tuple[str, ...], datetime]]:
+    """The days of one turn's week. Days before the start come with the next turn of the same users."""
+    first_day = event.start - ((event.start.weekday() - event.week_start) % 7) * _DAY + offset
+    cycle = event.interval * len(event.rotation) * _WEEK if event.frequency == "weekly" else _WEEK
+    occurrences = []
+    for day in event.by_day or (event.start.weekday(),):
+        at = first_day + ((day - event.week_start) % 7) * _DAY
+        occurrences.append((users, at if at >= since else at + cycle))
+    return occurrences
+
+
+def _not_before(occurrence: datetime, begin: datetime | None, weeks: int) -> datetime:
+    """The first occurrence at or after `begin`."""
+    if begin is None or occurrence >= begin:
+        return occurrence
+    return occurrence + -((occurrence - begin) // (weeks * _WEEK)) * weeks * _WEEK
+
+
+def _fixed_shift(
+    event: GrafanaShift, name: str, users: tuple[str, ...], begin: datetime, every: str | None, end: datetime | None
+) -> dict[str, Any]:
+    fixed: dict[str, Any] = {"from": _format_time(begin), "to": _format_time(begin + event.duration)}
+    if every is not None:
+        fixed["every"] = every
+    shift: dict[str, Any] = {"name": name}
+    if event.layer != 1:
+        shift["layer"] = event.layer
+    shift["fixed"] = {**fixed, "users": list(users), "roles": ["primary"]}
+    return shift | ({"end": _format_time(end)} if end is not None else {})
+
+
+def _parse_local(value: object) -> datetime | None:
+    """A local time in the API's format, such as `2026-01-05T09:00:00`, truncated to the minute."""
+    at = parse_local_time(value)
+    return at.replace(tzinfo=None, second=0, microsecond=0) if at is not None else None
+
+
+def _format_time(at: datetime) -> str:
+    return at.isoformat(timespec="minutes")
+
+
+# ---------- people
+# Converts OnCall's users with notification rules, and its teams as groups. Its API has no phone numbers. Pure.
+
+
+_ROLES = {"admin": "admin", "viewer": "observer"}
+
+
+def users(id_map: GrafanaIdMap, documents: list[JsonObject], rules: list[JsonObject]) -> None:
+    """Adds every user with an e-mail address."""
+    for user in documents:
+        email = str(user.get("email") or "").strip()
+        if "@" in email:
+            id_map.users[id_of(user)] = id_map.builder.claim_username(email)
+        else:
+            id_map.builder.report_omitted(
+                reasons.USER(user=str(user.get("username"))), reasons.NOT_IMPORTED(), reasons.NO_EMAIL()
+            )
+    for user in documents:
+        if (username := id_map.users.get(id_of(user))) is not None:
+            user_rules = [rule for rule in rules if rule.get("user_id") == user.get("id") and not rule.get("important")]
+            people.add(id_map.builder, _person(id_map, user, user_rules, username), username)
+
+
+def groups(id_map: GrafanaIdMap, documents: list[JsonObject], users: list[JsonObject]) -> None:
+    """Adds the teams with their members, as listed in the users' documents."""
+    for team in documents:
+        name = id_map.builder.claim_name("groups", team.get("name"))
+        id_map.groups[id_of(team)] = name
+        members = [
+            username for user in users if (username := id_map.users.get(id_of(user))) and id_of(team) in _teams(user)
+        ]
+        # Users who share an address have become one.
+        member_entries = [{"user": username, "roles": []} for username in dict.fromkeys(members)]
+        id_map.builder.add("groups", {"name": name, "members": member_entries})
+
+
+def _teams(user: JsonObject) -> list[object]:
+    teams = user.get("teams")
+    return teams if isinstance(teams, list) else []
+
+
+def _person(id_map: GrafanaIdMap, user: JsonObject, rules: list[JsonObject], username: str) -> ImportedUser:
+    email = str(user["email"]).strip()
+    contact_method = ImportedContactMethod("email", email)
+    delay = timedelta()
+    unsupported = set()
+    for rule in sorted(rules, key=lambda item: _non_negative_int(item.get("position"))):
+        kind = str(rule.get("type") or "")
+        if kind == "wait":
+            delay += timedelta(seconds=_non_negative_int(rule.get("duration")))
+        elif kind == "notify_by_email":
+            contact_method.delays.append(delay)
+        else:
+            unsupported.add(kind)
+    if unsupported:
+        id_map.builder.report_grouped(
+            FindingSeverity.TO_DO,
+            "users",
+            username,
+            reasons.FEWER_METHODS(),
+            NO_METHODS_IN_API(),
+            ADD_METHODS(),
+        )
+    return ImportedUser(
+        email=email,
+        name=str(user.get("name") or user.get("username") or ""),
+        role=_ROLES.get(str(user.get("role") or "").lower(), "responder"),
+        time_zone=str(user.get("timezone") or ""),
+        contact_methods=[contact_method],
+        has_rules=bool(contact_method.delays),
+    )
+
+
+def _non_negative_int(value: object) -> int:
+    return value if isinstance(value, int) and 0 <= value < 10**8 else 0
+
+
+# ---------- policies
+# Converts OnCall's escalation chains to policies; wait steps become the delays of the following steps. Pure.
+
+
+#: OnCall repeats a chain exactly this often.
+_REPEATS = 5
+_MINUTE = timedelta(minutes=1)
+
+#: Steps without an equivalent: the reason and the remedy.
+_UNSUPPORTED: Mapping[str, tuple[Reason, Reason]] = {
+    "notify_if_time_from_to": (
+        WAITS_FOR_TIME(),
+        ADD_SUPPORT_HOURS_ROUTE(),
+    ),
+    "notify_if_num_alerts_in_window": (WAITS_FOR_ALERTS(), DELAY_OR_GROUP()),
+    "trigger_webhook": (CALLS_WEBHOOK(), CREATE_OUTBOUND_INTEGRATION()),
+    "trigger_action": (CALLS_WEBHOOK(), CREATE_OUTBOUND_INTEGRATION()),
+    "resolve": (CLOSES_ALERT(), NO_REASON),
+    "notify_user_group": (NOTIFIES_SLACK_GROUP(), CREATE_GROUP()),
+    "notify_whole_channel": (NOTIFIES_SLACK_CHANNEL(), CREATE_GROUP_CONTACT()),
+    "declare_incident": (DECLARES_INCIDENT(), CREATE_OUTBOUND_INTEGRATION()),
+}
+
+
+def policies(id_map: GrafanaIdMap, chains: list[JsonObject], source_steps: list[JsonObject]) -> None:
+    """Adds every chain that notifies somebody."""
+    for chain in chains:
+        chain_steps = [item for item in source_steps if item.get("escalation_chain_id") == chain.get("id")]
+        _policy(id_map, chain, sorted(chain_steps, key=lambda item: _non_negative_int_policies(item.get("position"))))
+
+
+def _policy(id_map: GrafanaIdMap, chain: JsonObject, source_steps: list[JsonObject]) -> None:
+    builder, chain_name = id_map.builder, str(chain.get("name") or "")
+    steps: list[dict[str, Any]] = []
+    elapsed = previous = timedelta()
+    first_delay: timedelta | None = None
+    repeat_delay: timedelta | None = None
+    for position, source_step in enumerate(source_steps, 1):
+        kind, subject = str(source_step.get("type") or ""), CHAIN_STEP(chain=chain_name, step=position)
+        if kind == "wait":
+            elapsed += timedelta(seconds=_non_negative_int_policies(source_step.get("duration")))
+        elif kind == "repeat_escalation":
+            repeat_delay = elapsed
+            break
+        elif notify := _notify_targets(id_map, source_step, kind, subject):
+            steps.append({"notify": notify, "after": field_errors.write(elapsed - previous)})
+            previous, first_delay = elapsed, elapsed if first_delay is None else first_delay
+            if source_step.get("important"):
+                builder.report_grouped(
+                    FindingSeverity.CHANGED,
+                    "chains",
+                    chain_name,
+                    NO_IMPORTANT_RULES(),
+                    IMPORTANT_THERE(),
+                    SET_METHODS(),
+                )
+    if not steps:
+        builder.report_omitted(
+            CHAIN(chain=chain_name),
+            reasons.NOT_IMPORTED(),
+            NO_STEP_NOTIFIES(),
+            reasons.CREATE_POLICY(),
+        )
+        return
+    if len(steps) > MAX_STEPS:
+        builder.report_omitted(CHAIN(chain=chain_name), reasons.TOO_MANY_STEPS(count=MAX_STEPS), reasons.STEP_LIMIT())
+    entry: dict[str, Any] = {
+        "name": builder.claim_name("escalation_policies", chain_name),
+        "group": id_map.group(chain),
+    }
+    if repeat_delay is not None:
+        interval = max(_MINUTE, repeat_delay - previous + (first_delay or timedelta()))
+        entry["repeat"] = {"times": _REPEATS, "every": field_errors.write(interval)}
+    builder.report_ack_timeout("chains", chain_name)
+    builder.add("escalation_policies", entry | {"steps": steps[:MAX_STEPS]})
+    id_map.policies[id_of(chain)] = entry["name"]
+
+
+def _notify_targets(id_map: GrafanaIdMap, source_step: JsonObject, kind: str, subject: Reason) -> dict[str, Any]:
+    builder = id_map.builder
+    match kind:
+        case "notify_persons":
+            users = id_map.known_usernames(source_step.get("persons_to_notify"))
+        case "notify_person_next_each_time":
+            users = id_map.known_usernames(source_step.get("persons_to_notify_next_each_time"))
+            builder.report_changed(
+                subject,
+                NOTIFIES_ALL(),
+                ROUND_ROBIN_THERE(),
+                reasons.USE_ROTATION(),
+            )
+        case "notify_on_call_from_schedule":
+            schedule = id_map.schedules.get(str(source_step.get("notify_on_call_from_schedule") or ""))
+            if schedule is not None:
+                return {"schedules": [schedule]}
+            users = []
+        case "notify_team_members":
+            group = id_map.groups.get(
+                str(source_step.get("notify_to_team_members") or source_step.get("team_to_notify") or "")
+            )
+            if group is not None:
+                return {"groups": [group], "everybody": True}
+            users = []
+        case _:
+            reason, remedy = _UNSUPPORTED.get(kind, (NO_EQUIVALENT(kind=kind[:60] or "it"), NO_REASON))
+            builder.report_omitted(subject, NOT_IN_POLICY(), reason, remedy)
+            return {}
+    if users:
+        return {"users": users}
+    builder.report_omitted(subject, NOT_IN_POLICY(), TARGETS_MISSING(), ADD_TO_POLICY())
+    return {}
+
+
+def _non_negative_int_policies(value: object) -> int:
+    return int(value) if isinstance(value, int | float) and 0 <= value < 10**8 else 0
+
+
+# ---------- schedules
+# Converts OnCall's schedules: shifts by id, each with a level; overrides, and imported calendars. Pure.
+
+
+_MAX_LEVEL = MAX_LAYERS - 2
+
+
+def schedules(id_map: GrafanaIdMap, documents: list[JsonObject], all_shifts: list[JsonObject]) -> None:
+    """Adds every schedule with at least one user."""
+    shifts_by_id = {id_of(shift): shift for shift in all_shifts}
+    for document in documents:
+        shift_ids = document.get("shifts")
+        valid_ids = [item for item in (shift_ids if isinstance(shift_ids, list) else []) if isinstance(item, str)]
+        own_shifts = [shifts_by_id[item] for item in valid_ids if item in shifts_by_id]
+        _schedule(id_map, document, own_shifts)
+
+
+def _schedule(id_map: GrafanaIdMap, document: JsonObject, source_shifts: list[JsonObject]) -> None:
+    builder, source_name = id_map.builder, str(document.get("name") or "")
+    zone = builder.resolve_zone(document.get("time_zone"), reasons.SCHEDULE(schedule=source_name))
+    entries: list[dict[str, Any]] = []
+    users: list[str] = []
+    names: set[str] = set()
+    for shift in source_shifts:
+        subject = SCHEDULE_SHIFT(schedule=source_name, shift=str(shift.get("name") or id_of(shift)))
+        rotation = _rotation_members(id_map, shift, subject)
+        shift_zone = builder.resolve_zone(shift.get("time_zone"), subject, zone)
+        layer = _layer(shift)
+        try:
+            event = read(shift, _shift_name(shift, names), layer, rotation)
+            converted = shifts(event, builder.now.astimezone(ZoneInfo(shift_zone)).replace(tzinfo=None))
+        except (UnsupportedRotation, ValueError, TypeError) as problem:
+            reason = why_unsupported(problem)
+            builder.report_omitted(subject, reasons.NOT_IN_SCHEDULE(), reason, reasons.ADD_SHIFT())
+            continue
+        entries += [_in_zone(entry, shift_zone, zone) for entry in converted]
+        users += [user for members in rotation for user in members if user not in users]
+    entries += _calendars(document, names)
+    if not entries:
+        builder.report_omitted(
+            reasons.SCHEDULE(schedule=source_name),
+            reasons.NOT_IMPORTED(),
+            NO_SHIFT_WITH_USERS(),
+            reasons.CREATE_SCHEDULE(),
+        )
+        return
+    name = builder.claim_name("schedules", source_name)
+    group = id_map.group(document) or builder.add_schedule_group(source_name, name, users)
+    builder.add("schedules", {"name": name, "group": group, "time_zone": zone, "shifts": entries})
+    id_map.schedules[id_of(document)] = name
+
+
+def _rotation_members(id_map: GrafanaIdMap, shift: JsonObject, subject: Reason) -> tuple[tuple[str, ...], ...]:
+    """The users who take turns, several per turn, starting with the first."""
+    rolling_users = shift.get("rolling_users")
+    if not isinstance(rolling_users, list) or not rolling_users:
+        rolling_users = [shift.get("users")]
+    start_index = shift.get("start_rotation_from_user_index")
+    start_index = start_index % len(rolling_users) if isinstance(start_index, int) else 0
+    rotation = []
+    for source_ids in rolling_users[start_index:] + rolling_users[:start_index]:
+        usernames = id_map.known_usernames(source_ids)
+        if isinstance(source_ids, list) and len(usernames) < len(set(map(str, source_ids))):
+            id_map.builder.report_omitted(
+                subject,
+                FEWER_IN_TURN(),
+                SOMEBODY_UNKNOWN(),
+                ADD_MISSING_USER(),
+            )
+        rotation.append(tuple(usernames))
+    return tuple(rotation)
+
+
+def _layer(shift: JsonObject) -> int:
+    """Levels start at 0; an override takes precedence over all of them."""
+    if shift.get("type") == "override":
+        return MAX_LAYERS
+    level = shift.get("level")
+    return min(level, _MAX_LEVEL) + 1 if isinstance(level, int) and level >= 0 else 1
+
+
+def _in_zone(shift: dict[str, Any], shift_zone: str, schedule_zone: str) -> dict[str, Any]:
+    return shift if shift_zone == schedule_zone else {**shift, "time_zone": shift_zone}
+
+
+def _calendars(document: JsonObject, names: set[str]) -> list[dict[str, Any]]:
+    """Calendars that OnCall imports: Tocsin imports them too, and matches users by name or e-mail address."""
+    entries = []
+    for key, label, layer in (("ical_url_primary", "Calendar", 1), ("ical_url_overrides", "Overrides", MAX_LAYERS)):
+        url = document.get(key)
+        if isinstance(url, str) and url.startswith(("http://", "https://", "webcal://")) and len(url) <= 2000:
+            shift: dict[str, Any] = {"name": _unique_name(label, names)}
+            shift |= {"layer": layer} if layer != 1 else {}
+            entries.append({**shift, "calendar": {"url": url, "roles": ["primary"]}})
+    return entries
+
+
+def _shift_name(shift: JsonObject, names: set[str]) -> str:
+    return _unique_name(" ".join(str(shift.get("name") or "Shift").replace("\0", "").split())[:80] or "Shift", names)
+
+
+def _unique_name(base_name: str, names: set[str]) -> str:
+    name, suffix = base_name, 1
+    while name.casefold() in names:
+        suffix += 1
+        name = f"{base_name} ({suffix})"
+    names.add(name.casefold())
+    return name
+
+
+# ---------- integrations
+# Converts OnCall's integrations with the chain of their default route; conditions of other routes are reported.
+# Pure.
+
+
+_KINDS = {
+    "alertmanager": "alertmanager",
+    "legacy_alertmanager": "alertmanager",
+    "grafana": "grafana",
+    "grafana_alerting": "grafana",
+    "legacy_grafana_alerting": "grafana",
+    "inbound_email": "email",
+    "heartbeat": "heartbeat",
+}
+#: Types without an equivalent: in Tocsin, manual alerts need no integration.
+_MANUAL_TYPES = frozenset({"direct_paging", "manual", "maintenance"})
+
+
+def integrations(id_map: GrafanaIdMap, documents: list[JsonObject], routes: list[JsonObject]) -> None:
+    """Adds every integration that receives alerts."""
+    for document in documents:
+        source_type = str(document.get("type") or "webhook").lower()
+        if source_type not in _MANUAL_TYPES:
+            own_routes = [route for route in routes if route.get("integration_id") == document.get("id")]
+            _integration(id_map, document, source_type, own_routes)
+
+
+def _integration(id_map: GrafanaIdMap, document: JsonObject, source_type: str, routes: list[JsonObject]) -> None:
+    builder = id_map.builder
+    name = builder.claim_name("integrations", document.get("name"))
+    kind = _KINDS.get(source_type, "api")
+    group = id_map.group(document)
+    entry: dict[str, Any] = {"name": name, "kind": kind, "group": group}
+    entry["recipients"] = {"groups": [group]} if group else {}
+    last_route = next((route for route in routes if route.get("is_the_last_route")), {})
+    chain = object_of(document.get("default_route")).get("escalation_chain_id") or last_route.get("escalation_chain_id")
+    policy = id_map.policies.get(str(chain or ""))
+    if policy is not None:
+        entry["escalation_policy"] = policy
+    else:
+        entry["anyway"] = True
+        builder.report_grouped(
+            FindingSeverity.TO_DO,
+            "integrations",
+            name,
+            reasons.HAVE_NO_POLICY(),
+            NO_DEFAULT_CHAIN(),
+            reasons.CHOOSE_POLICY_AND_RECIPIENTS(),
+        )
+    builder.add("integrations", entry)
+    for route in routes:
+        if not route.get("is_the_last_route") and id_of(route) != id_of(object_of(document.get("default_route"))):
+            pattern = " ".join(str(route.get("routing_regex") or "").split())[:200]
+            target = id_map.policies.get(str(route.get("escalation_chain_id") or ""), "no policy")
+            builder.report_omitted(
+                ROUTE_TO(integration=name, target=target),
+                ROUTE_NOT_IMPORTED(pattern=pattern),
+                TEMPLATE_ROUTE(),
+                reasons.ADD_ROUTE(),
+            )
+    _report_senders(id_map, name, kind, source_type)
+
+
+def _report_senders(id_map: GrafanaIdMap, name: str, kind: str, source_type: str) -> None:
+    match kind:
+        case "email":
+            difference, remedy = reasons.WAIT_FOR_EMAILS(), reasons.CHANGE_TO_GUIDE_ADDRESS()
+            reason = STILL_WRITE()
+        case "api":
+            difference, remedy = (
+                reasons.GENERIC_KIND(kind=source_type[:60]),
+                SET_URL_AND_MAP(),
+            )
+            reason = OWN_TEMPLATE()
+        case _:
+            difference, remedy = (
+                reasons.WAIT_FOR_SENDERS(),
+                CHANGE_URL(),
+            )
+            reason = STILL_SEND()
+    id_map.builder.report_grouped(FindingSeverity.TO_DO, "integrations", name, difference, reason, remedy)
+
+
+# ---------- converter
+# Converts the documents of a Grafana OnCall instance to a configuration and a report. Pure: `now` decides what is
+# over.
+
+
+def convert(
+    documents: Mapping[str, list[JsonObject]],
+    now: datetime,
+    existing_users: Mapping[str, ExistingUser] | None = None,
+    *,
+    with_keys: bool = False,
+) -> ConvertedConfig:
+    """The configuration for `apply`, and the differences. OnCall's keys are too short to be used as tokens."""
+    del with_keys
+    builder = ConfigBuilder("Grafana OnCall", now, existing_users)
+    id_map = GrafanaIdMap(builder)
+
+    def documents_of(kind: str) -> list[JsonObject]:
+        return without_duplicates(documents.get(kind, []))
+
+    users(id_map, documents_of("users"), documents_of("personal_notification_rules"))
+    groups(id_map, documents_of("teams"), documents_of("users"))
+    schedules(id_map, documents_of("schedules"), documents_of("on_call_shifts"))
+    policies(id_map, documents_of("escalation_chains"), documents_of("escalation_policies"))
+    integrations(id_map, documents_of("integrations"), documents_of("routes"))
+    builder.report_kind_omitted(
+        "webhooks",
+        documents_of("webhooks"),
+        CALL_OTHER_SYSTEMS(),
+        CREATE_OUTBOUND_INTEGRATIONS(),
+    )
+    builder.report_unreadable(documents_of("not_shown"))
+    return builder.build()

@@ -1,2 +1,0 @@
-"""Grafana OnCall: read through its HTTP API (https://grafana.com/docs/oncall/latest/oncall-api-reference/) and
-converted."""

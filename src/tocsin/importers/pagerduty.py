@@ -1,0 +1,735 @@
+"""PagerDuty: read through its REST API v2 (https://developer.pagerduty.com/api-reference/) and converted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlencode
+from zoneinfo import ZoneInfo
+
+from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.validation import field_errors
+from tocsin.core.validation.spec import write_moment
+from tocsin.escalation.policy import MAX_POLICY_REPEATS, MAX_STEPS
+from tocsin.importers import people, reasons, rotation_converter
+from tocsin.importers.api_reader import (
+    MAX_LIST_PAGES,
+    AccessDenied,
+    ApiReader,
+    ProgressCallback,
+    validate_base_url,
+    validate_key,
+)
+from tocsin.importers.config_builder import (
+    ConfigBuilder,
+    ConvertedConfig,
+    ExistingUser,
+    FindingSeverity,
+    JsonObject,
+    object_of,
+    objects_of,
+    parse_time,
+    text_of,
+    without_duplicates,
+)
+from tocsin.importers.people import ImportedContactMethod, ImportedUser
+from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation, why_unsupported
+from tocsin.oncall.calculation import weekly_windows
+from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
+
+# ---------- reasons
+# Reasons of imports from PagerDuty.
+
+
+READ_SCHEDULE = ReasonType("import.pagerduty.read_schedule", "Read schedule {schedule}")
+CREATE_KEY = ReasonType(
+    "import.pagerduty.create_key",
+    "Create one under Integrations → API Access Keys, read-only. An account in the EU is at https://api.eu.pagerduty.com.",
+)
+EVENT_RULES = ReasonType(
+    "import.pagerduty.event_rules",
+    "Rules in PagerDuty change and route events before a service gets them; in Tocsin each integration has its own.",
+)
+SET_ROUTES_WHERE_NEEDED = ReasonType(
+    "import.pagerduty.set_routes_where_needed", "Set routes and filters on the integrations that need them."
+)
+ROUTE_EVENTS = ReasonType("import.pagerduty.route_events", "They route events to services in PagerDuty.")
+SET_ROUTES = ReasonType("import.pagerduty.set_routes", "Set routes and filters on the integrations.")
+PAGE_NOBODY = ReasonType("import.pagerduty.page_nobody", "They page no one.")
+USE_TAG = ReasonType("import.pagerduty.use_tag", "A tag may replace them.")
+NO_APP = ReasonType("import.pagerduty.no_app", "are no longer reached by PagerDuty's app")
+POLICY_LEVEL = ReasonType("import.pagerduty.policy_level", "{policy}: level {level}")
+NO_LEVEL_NOTIFIES = ReasonType("import.pagerduty.no_level_notifies", "None of its levels notifies an imported user.")
+NOTIFIES_EVERYBODY = ReasonType("import.pagerduty.notifies_everybody", "notifies everyone at once")
+ROUND_ROBIN_THERE = ReasonType(
+    "import.pagerduty.round_robin_there",
+    "PagerDuty assigns each incident to the next in turn; a step in Tocsin does not.",
+)
+ASKS_AGAIN = ReasonType("import.pagerduty.asks_again", "asks again after an acknowledgement")
+NO_TIMEOUT_THERE = ReasonType(
+    "import.pagerduty.no_timeout_there",
+    "Some of its services have no acknowledgement timeout; in Tocsin every acknowledgement has one.",
+)
+SHORTEST_TIMEOUT = ReasonType(
+    "import.pagerduty.shortest_timeout", "has the shortest acknowledgement timeout of its services"
+)
+TIMEOUT_OF_POLICY = ReasonType("import.pagerduty.timeout_of_policy", "In Tocsin the policy has it.")
+ADD_TO_STEP = ReasonType("import.pagerduty.add_to_step", "Add the users to the step.")
+SCHEDULE_LAYER = ReasonType("import.pagerduty.schedule_layer", "schedule {schedule}: {layer}")
+NO_LAYER_WITH_USERS = ReasonType(
+    "import.pagerduty.no_layer_with_users", "None of its layers has users, or they are over."
+)
+TURNS_UNREADABLE = ReasonType("import.pagerduty.turns_unreadable", "Its rotation cannot be read.")
+NOT_WHOLE_MINUTES = ReasonType("import.pagerduty.not_whole_minutes", "Its turns are not whole minutes.")
+UNKNOWN_USER = ReasonType("import.pagerduty.unknown_user", "{user} is not a user in Tocsin.")
+EMPTY_TURN = ReasonType("import.pagerduty.empty_turn", "the rotation of {name} has no user")
+LAYER_RESTRICTION_UNREADABLE = ReasonType(
+    "import.pagerduty.layer_restriction_unreadable", "One of its restrictions cannot be read."
+)
+NO_AUTO_CLOSE = ReasonType("import.pagerduty.no_auto_close", "do not close alerts automatically")
+AUTO_RESOLVE_THERE = ReasonType(
+    "import.pagerduty.auto_resolve_there",
+    "They resolve incidents after a time in PagerDuty; in Tocsin only the sender or a user closes an alert.",
+)
+SERVICE = ReasonType("import.pagerduty.service", "service {service}")
+HAS_NO_POLICY = ReasonType("import.pagerduty.has_no_policy", "has no policy that pages anybody")
+POLICY_MISSING = ReasonType("import.pagerduty.policy_missing", "Its policy could not be imported.")
+CHOOSE_POLICY = ReasonType("import.pagerduty.choose_policy", "Choose one on the Settings tab.")
+PRIORITY_BY_SEVERITY = ReasonType("import.pagerduty.priority_by_severity", "has priorities by severity at all hours")
+URGENCY_BY_HOURS = ReasonType(
+    "import.pagerduty.urgency_by_hours", "Its urgency in PagerDuty differs within and outside of support hours."
+)
+CREATE_SUPPORT_HOURS = ReasonType(
+    "import.pagerduty.create_support_hours", "Create support hours, and a route for each."
+)
+CHANGE_URL_AND_KEY = ReasonType(
+    "import.pagerduty.change_url_and_key",
+    "Change the senders' URL to Tocsin's, and their routing key to the integration's token.",
+)
+OWN_FORMAT = ReasonType(
+    "import.pagerduty.own_format", "It sends in its own format, which PagerDuty converts to events."
+)
+STILL_SEND = ReasonType("import.pagerduty.still_send", "Those still send to PagerDuty.")
+STILL_WRITE = ReasonType("import.pagerduty.still_write", "Their senders still write to PagerDuty's address.")
+
+
+# ---------- client
+# Reads a PagerDuty account through its REST API v2: documents as in the API, with nested objects.
+
+
+BASE = "https://api.pagerduty.com"
+_PAGE = 100
+#: How far ahead overrides are read, in ranges that the API answers completely.
+_AHEAD = timedelta(days=360)
+_RANGE = timedelta(days=90)
+
+#: Objects that are read only to report that they cannot be converted: their path, which is also the response's key.
+_REPORT_ONLY = {
+    "orchestrations": "event_orchestrations",
+    "rulesets": "rulesets",
+    "business_services": "business_services",
+}
+
+
+def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
+    """The API reader for that key. Raises Permanent for an invalid address or key."""
+    return ApiReader(
+        "PagerDuty",
+        validate_base_url(base, BASE),
+        {
+            "Authorization": f"Token token={validate_key(key)}",
+            "Accept": "application/vnd.pagerduty+json;version=2",
+        },
+        key_help=(CREATE_KEY()),
+        progress=progress,
+    )
+
+
+def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
+    """All documents that are converted. Users, schedules and policies must be readable."""
+    users = list(_all(source, "users", [("include[]", "contact_methods"), ("include[]", "notification_rules")]))
+    unreadable: list[JsonObject] = []
+
+    def read_optional(path: str, query: list[tuple[str, str]] | None = None) -> list[JsonObject]:
+        try:
+            return list(_all(source, path, query))
+        except AccessDenied as problem:
+            unreadable.append({"path": path, "why": problem.reason})
+            return []
+
+    documents: dict[str, list[JsonObject]] = {
+        "users": users,
+        "teams": [{**team, "members": read_optional(f"teams/{_id(team)}/members")} for team in read_optional("teams")],
+        "schedules": [_schedule(source, item, now) for item in _all(source, "schedules")],
+        "escalation_policies": list(_all(source, "escalation_policies")),
+        "services": read_optional("services", [("include[]", "integrations")]),
+        # Ongoing or future.
+        "maintenance_windows": read_optional("maintenance_windows", [("filter", "open")]),
+    }
+    for name, path in _REPORT_ONLY.items():
+        page = object_of(source.get_or_none(path))
+        documents[name] = next((objects_of(value) for value in page.values() if isinstance(value, list)), [])
+    return documents | {"not_shown": unreadable}
+
+
+def _schedule(source: ApiReader, schedule: JsonObject, now: datetime) -> JsonObject:
+    source.progress(READ_SCHEDULE(schedule=str(schedule.get("name"))))
+    details = object_of(object_of(source.get(f"schedules/{_id(schedule)}")).get("schedule"))
+    overrides: dict[Any, JsonObject] = {}
+    since = now
+    while since < now + _AHEAD:
+        query = {"since": since.isoformat(timespec="seconds"), "until": (since + _RANGE).isoformat(timespec="seconds")}
+        page = object_of(source.get_or_none(f"schedules/{_id(schedule)}/overrides", **query))
+        for override in objects_of(page.get("overrides")):
+            overrides.setdefault(override.get("id") or str(override), override)
+        since += _RANGE
+    return {**schedule, **details, "overrides": list(overrides.values())}
+
+
+def _all(source: ApiReader, path: str, query: list[tuple[str, str]] | None = None) -> Iterator[JsonObject]:
+    """All objects of a list, page by page; `more` tells whether there is another page."""
+    key = path.rsplit("/", 1)[-1]
+    offset = 0
+    for _ in range(MAX_LIST_PAGES):
+        parameters = urlencode([*(query or []), ("limit", str(_PAGE)), ("offset", str(offset))])
+        page = object_of(source.get(f"{path}?{parameters}"))
+        objects = objects_of(page.get(key))
+        yield from objects
+        offset += len(objects)
+        source.progress(reasons.READ_OBJECTS(total=offset, kind=key.replace("_", " ")))
+        if not page.get("more") or not objects:
+            return
+
+
+def _id(document: JsonObject) -> str:
+    return quote(str(document.get("id", "")), safe="")
+
+
+# ---------- id map
+# Maps PagerDuty's ids to names in the new configuration. Pure.
+
+
+@dataclass(slots=True)
+class PagerdutyIdMap:
+    """New names by PagerDuty id."""
+
+    builder: ConfigBuilder
+    users: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    schedules: dict[str, str] = field(default_factory=dict)
+    policies: dict[str, str] = field(default_factory=dict)
+    #: The integrations of a service.
+    services: dict[str, list[str]] = field(default_factory=dict)
+
+
+def resolve(names: dict[str, str], reference: object) -> str | None:
+    """Resolves a reference."""
+    document_id = object_of(reference).get("id")
+    return names.get(document_id) if isinstance(document_id, str) else None
+
+
+def reference_label(reference: object) -> str:
+    """The PagerDuty name of a reference, for the report."""
+    document = object_of(reference)
+    return str(document.get("summary") or document.get("name") or document.get("id") or "somebody")[:100]
+
+
+def id_of(document: JsonObject) -> str:
+    """The id of a document."""
+    return str(document.get("id") or "")
+
+
+def owner_group(id_map: PagerdutyIdMap, document: JsonObject) -> str | None:
+    """The group of the first known team that owns an object."""
+    teams = objects_of(document.get("teams"))
+    return next((name for team in teams if (name := resolve(id_map.groups, team))), None)
+
+
+# ---------- people
+# Converts PagerDuty's users with contact methods and notification rules, and its teams as groups. Pure.
+
+
+_ROLES = {
+    "owner": "admin",
+    "admin": "admin",
+    "user": "manager",
+    "limited_user": "responder",
+    "restricted_access": "responder",
+    "observer": "observer",
+    "read_only_user": "observer",
+    "read_only_limited_user": "observer",
+}
+_CHANNELS = {"email_contact_method": "email", "phone_contact_method": "voice", "sms_contact_method": "sms"}
+_PUSH = "push_notification_contact_method"
+
+
+def users(id_map: PagerdutyIdMap, documents: list[JsonObject]) -> None:
+    """Adds every user with an e-mail address."""
+    for user in documents:
+        email = str(user.get("email") or "").strip()
+        if "@" in email:
+            id_map.users[id_of(user)] = id_map.builder.claim_username(email)
+        else:
+            id_map.builder.report_omitted(
+                reasons.USER(user=str(user.get("name"))), reasons.NOT_IMPORTED(), reasons.NO_EMAIL()
+            )
+    for user in documents:
+        username = resolve(id_map.users, user)
+        if username is not None:
+            people.add(id_map.builder, _person(id_map, user, username), username)
+
+
+def groups(id_map: PagerdutyIdMap, documents: list[JsonObject]) -> None:
+    """Adds the teams; a team's observers are not members, because nobody should page them."""
+    for team in documents:
+        id_map.groups[id_of(team)] = id_map.builder.claim_name("groups", team.get("name"))
+    for team in documents:
+        members: list[dict[str, Any]] = []
+        for member in objects_of(team.get("members")):
+            username, role = resolve(id_map.users, member.get("user")), str(member.get("role") or "")
+            if username and role != "observer" and username not in [item["user"] for item in members]:
+                members.append({"user": username, "roles": ["manager"] if role == "manager" else []})
+        description = str(team.get("description") or "")[:2000].replace("\0", "")
+        id_map.builder.add(
+            "groups", {"name": id_map.groups[id_of(team)], "description": description, "members": members}
+        )
+
+
+def _person(id_map: PagerdutyIdMap, user: JsonObject, username: str) -> ImportedUser:
+    role = str(user.get("role") or "")
+    methods_by_id: dict[str, ImportedContactMethod] = {}
+    for method in objects_of(user.get("contact_methods")):
+        kind = str(method.get("type") or "").removesuffix("_reference")
+        address = str(method.get("address") or "")
+        if kind in _CHANNELS:
+            country = "" if "email" in kind or address.startswith("+") else str(method.get("country_code") or "")
+            # PagerDuty blacklists a method after repeated delivery failures.
+            is_enabled = not method.get("blacklisted") and method.get("enabled") is not False
+            methods_by_id[id_of(method)] = ImportedContactMethod(
+                _CHANNELS[kind], f"{country}{address}", is_enabled=is_enabled
+            )
+        elif kind == _PUSH:
+            id_map.builder.report_grouped(
+                FindingSeverity.TO_DO,
+                "users",
+                username,
+                NO_APP(),
+                reasons.PUSH_NEEDS_DEVICE(),
+                reasons.ENABLE_PUSH(),
+            )
+    has_rules = False
+    for rule in objects_of(user.get("notification_rules")):
+        if rule.get("type") not in (None, "assignment_notification_rule", "assignment_notification_rule_reference"):
+            continue
+        contact_method = methods_by_id.get(id_of(object_of(rule.get("contact_method"))))
+        has_rules = True
+        if contact_method is not None:
+            minutes = rule.get("start_delay_in_minutes")
+            delay = timedelta(minutes=minutes if isinstance(minutes, int) and 0 <= minutes < 100_000 else 0)
+            (contact_method.low_priority_delays if rule.get("urgency") == "low" else contact_method.delays).append(
+                delay
+            )
+    return ImportedUser(
+        email=str(user["email"]).strip(),
+        name=str(user.get("name") or ""),
+        role=_ROLES.get(role, "responder"),
+        time_zone=str(user.get("time_zone") or ""),
+        contact_methods=list(methods_by_id.values()),
+        has_rules=has_rules,
+    )
+
+
+# ---------- policies
+# Converts PagerDuty's escalation policies. A rule's delay is the time before the next rule. Pure.
+#
+# See https://support.pagerduty.com/main/docs/escalation-policies: after the last rule's delay the policy starts over,
+# `num_loops` times.
+
+
+def policies(id_map: PagerdutyIdMap, documents: list[JsonObject], services: list[JsonObject]) -> None:
+    """Adds every policy that notifies somebody. The acknowledgement timeout comes from the services that use it."""
+    for document in documents:
+        using_services = [
+            service
+            for service in services
+            if object_of(service.get("escalation_policy")).get("id") == document.get("id")
+        ]
+        _policy(id_map, document, using_services)
+
+
+def _policy(id_map: PagerdutyIdMap, document: JsonObject, services: list[JsonObject]) -> None:
+    source_name = str(document.get("name") or "")
+    subject = reasons.POLICY(policy=source_name)
+    steps: list[dict[str, Any]] = []
+    elapsed = previous = delay = timedelta()
+    first_delay: timedelta | None = None
+    for position, rule in enumerate(objects_of(document.get("escalation_rules")), 1):
+        elapsed += delay
+        delay = _minutes(rule.get("escalation_delay_in_minutes"))
+        notify = _notify_targets(id_map, rule, POLICY_LEVEL(policy=subject, level=position))
+        if notify:
+            steps.append({"notify": notify, "after": field_errors.write(elapsed - previous)})
+            previous = elapsed
+            first_delay = elapsed if first_delay is None else first_delay
+    if not steps:
+        id_map.builder.report_omitted(subject, reasons.NOT_IMPORTED(), NO_LEVEL_NOTIFIES(), reasons.CREATE_POLICY())
+        return
+    if len(steps) > MAX_STEPS:
+        id_map.builder.report_omitted(subject, reasons.TOO_MANY_STEPS(count=MAX_STEPS), reasons.STEP_LIMIT())
+    name = id_map.builder.claim_name("escalation_policies", source_name)
+    # Skipped levels at the end still add to the delay after the last step.
+    end = elapsed + delay - previous or timedelta(minutes=5)
+    entry: dict[str, Any] = {
+        "name": name,
+        "group": owner_group(id_map, document),
+        "acknowledge": _acknowledge(id_map, services, subject),
+        "end_after": field_errors.write(end),
+    }
+    loops = document.get("num_loops")
+    if isinstance(loops, int) and loops > 0:
+        entry["repeat"] = {
+            "times": min(loops, MAX_POLICY_REPEATS),
+            "every": field_errors.write(end + (first_delay or timedelta())),
+        }
+    id_map.builder.add("escalation_policies", entry | {"steps": steps[:MAX_STEPS]})
+    id_map.policies[id_of(document)] = name
+
+
+def _notify_targets(id_map: PagerdutyIdMap, rule: JsonObject, subject: Reason) -> dict[str, list[str]]:
+    notify: dict[str, list[str]] = {}
+    for target in objects_of(rule.get("targets")):
+        kind = str(target.get("type") or "").removesuffix("_reference")
+        key, names = ("schedules", id_map.schedules) if kind == "schedule" else ("users", id_map.users)
+        name = resolve(names, target)
+        if name is None:
+            id_map.builder.report_omitted(
+                subject,
+                reasons.DOES_NOT_NOTIFY_KIND(kind=kind or "somebody", target=reference_label(target)),
+                reasons.UNKNOWN_HERE(),
+                ADD_TO_STEP(),
+            )
+        elif name not in notify.get(key, []):
+            notify.setdefault(key, []).append(name)
+    strategy = object_of(rule.get("escalation_rule_assignment_strategy")).get("type")
+    if strategy == "round_robin" and sum(map(len, notify.values())) > 1:
+        id_map.builder.report_changed(
+            subject,
+            NOTIFIES_EVERYBODY(),
+            ROUND_ROBIN_THERE(),
+            reasons.USE_ROTATION(),
+        )
+    return notify
+
+
+def _acknowledge(id_map: PagerdutyIdMap, services: Iterable[JsonObject], subject: Reason) -> dict[str, str]:
+    """The shortest acknowledgement timeout of the services; empty if they have none, which means 30 minutes."""
+    timeouts = [service.get("acknowledgement_timeout") for service in services]
+    valid_timeouts = {seconds for seconds in timeouts if isinstance(seconds, int) and 0 < seconds < 10**8}
+    if None in timeouts and timeouts:
+        id_map.builder.report_changed(
+            subject,
+            ASKS_AGAIN(),
+            NO_TIMEOUT_THERE(),
+            reasons.EXTEND_TIMEOUT(),
+        )
+    if len(valid_timeouts) > 1:
+        id_map.builder.report_changed(subject, SHORTEST_TIMEOUT(), TIMEOUT_OF_POLICY())
+    return {"timeout": field_errors.write(timedelta(seconds=min(valid_timeouts)))} if valid_timeouts else {}
+
+
+def _minutes(value: object) -> timedelta:
+    return timedelta(minutes=value) if isinstance(value, int) and 0 < value < 100_000 else timedelta()
+
+
+# ---------- schedules
+# Converts PagerDuty's schedules: layers, the higher taking precedence over the lower, and overrides over all. Pure.
+#
+# See https://support.pagerduty.com/main/docs/schedule-basics. The API lists the highest layer first. A layer's turns
+# count from `rotation_virtual_start`; it is active from `start` to `end` and within its restrictions.
+
+
+def schedules(id_map: PagerdutyIdMap, documents: list[JsonObject]) -> None:
+    """Adds every schedule with at least one user."""
+    for document in documents:
+        _schedule_schedules(id_map, document)
+
+
+def _schedule_schedules(id_map: PagerdutyIdMap, document: JsonObject) -> None:
+    builder, source_name = id_map.builder, str(document.get("name") or "")
+    zone_name = builder.resolve_zone(document.get("time_zone"), reasons.SCHEDULE(schedule=source_name))
+    zone = ZoneInfo(zone_name)
+    layers = objects_of(document.get("schedule_layers"))
+    shifts: list[dict[str, Any]] = []
+    users: list[str] = []
+    for layer_number, layer in enumerate(reversed(layers), 1):
+        subject = SCHEDULE_LAYER(schedule=source_name, layer=str(layer.get("name") or f"layer {layer_number}"))
+        try:
+            rotation = _convert_layer(id_map, layer, layer_number, zone, subject)
+            shifts += rotation_converter.shifts(rotation, builder.now.astimezone(zone).replace(tzinfo=None))
+        except (UnsupportedRotation, ValueError) as problem:
+            reason = why_unsupported(problem)
+            builder.report_omitted(subject, reasons.NOT_IN_SCHEDULE(), reason, reasons.ADD_SHIFT())
+            continue
+        users += [user for user in rotation.slots if user and user not in users]
+    if not shifts:
+        builder.report_omitted(
+            reasons.SCHEDULE(schedule=source_name),
+            reasons.NOT_IMPORTED(),
+            NO_LAYER_WITH_USERS(),
+            reasons.CREATE_SCHEDULE(),
+        )
+        return
+    name = builder.claim_name("schedules", source_name)
+    group = owner_group(id_map, document) or builder.add_schedule_group(source_name, name, users)
+    overrides = [
+        entry
+        for override in objects_of(document.get("overrides"))
+        for entry in _override(id_map, override, source_name)
+    ]
+    builder.add(
+        "schedules", {"name": name, "group": group, "time_zone": zone_name, "shifts": shifts, "overrides": overrides}
+    )
+    id_map.schedules[id_of(document)] = name
+
+
+def _convert_layer(
+    id_map: PagerdutyIdMap, layer: JsonObject, layer_number: int, zone: ZoneInfo, subject: Reason
+) -> ConvertedRotation:
+    rotation_start, length = parse_time(layer.get("rotation_virtual_start")), layer.get("rotation_turn_length_seconds")
+    start, end = parse_time(layer.get("start")), parse_time(layer.get("end"))
+    if rotation_start is None or not isinstance(length, int) or not 0 < length < 10**9:
+        raise UnsupportedRotation(TURNS_UNREADABLE())
+    if length % 60:
+        raise UnsupportedRotation(NOT_WHOLE_MINUTES())
+    slots = []
+    for entry in objects_of(layer.get("users")):
+        reference = entry.get("user", entry)
+        user = resolve(id_map.users, reference)
+        if user is None:
+            id_map.builder.report_omitted(
+                subject,
+                EMPTY_TURN(name=reference_label(reference)),
+                reasons.NOT_A_USER(),
+                reasons.EDIT_SHIFT(),
+            )
+        slots.append(user)
+    return ConvertedRotation(
+        name=f"{' '.join(str(layer.get('name') or 'Layer').split())[:60]} ({layer_number})".replace("\0", ""),
+        slots=tuple(slots),
+        first_handoff=_local(rotation_start, zone),
+        interval=timedelta(seconds=length),
+        windows=_windows(layer),
+        begin=_local(start, zone) if start is not None else None,
+        end=_local(end, zone) if end is not None else None,
+        layer=layer_number,
+    )
+
+
+def _windows(layer: JsonObject) -> tuple[WeeklyWindow, ...]:
+    windows: list[WeeklyWindow] = []
+    for restriction in objects_of(layer.get("restrictions")):
+        hour, minute = (int(part) for part in str(restriction.get("start_time_of_day")).split(":")[:2])
+        start, length = hour * 60 + minute, restriction.get("duration_seconds")
+        if not isinstance(length, int) or length <= 0 or not 0 <= start < weekly_windows.MINUTES_A_DAY:
+            raise UnsupportedRotation(LAYER_RESTRICTION_UNREADABLE())
+        if restriction.get("type") == "daily_restriction":
+            daily_windows = rotation_converter.daily(start, length // 60)
+            if not daily_windows:
+                return ()
+            windows += daily_windows
+        else:
+            day = restriction.get("start_day_of_week")
+            if not isinstance(day, int) or not 1 <= day <= 7:
+                raise UnsupportedRotation(LAYER_RESTRICTION_UNREADABLE())
+            windows.append(rotation_converter.window(day - 1, start, max(1, length // 60)))
+    return rotation_converter.combine(windows)
+
+
+def _override(id_map: PagerdutyIdMap, document: JsonObject, schedule_name: str) -> list[dict[str, Any]]:
+    since, until = parse_time(document.get("start")), parse_time(document.get("end"))
+    if since is None or until is None or until <= id_map.builder.now or until <= since:
+        return []
+    user = resolve(id_map.users, document.get("user"))
+    if user is None:
+        id_map.builder.report_omitted(
+            reasons.SCHEDULE_OVERRIDE(schedule=schedule_name),
+            reasons.OVERRIDE_NOT_IMPORTED(start=write_moment(since), end=write_moment(until)),
+            UNKNOWN_USER(user=reference_label(document.get("user"))),
+            reasons.ENTER_OVERRIDE(),
+        )
+        return []
+    return [{"user": user, "from": write_moment(since), "to": write_moment(until)}]
+
+
+def _local(at: datetime, zone: ZoneInfo) -> datetime:
+    return at.astimezone(zone).replace(tzinfo=None, second=0, microsecond=0)
+
+
+# ---------- services
+# Converts PagerDuty's services to integrations, one for each integration of a service. Pure.
+
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
+#: Senders of PagerDuty events, whatever their name.
+_EVENTS = ("generic_events_api", "events_api_v2", "nagios", "prometheus", "grafana", "alertmanager")
+#: For services with a constant urgency: every severity mapped to one priority.
+_CONSTANT_URGENCY = {
+    "high": {"critical": "critical", "error": "high", "warning": "high", "info": "high"},
+    "low": {"critical": "low", "error": "low", "warning": "low", "info": "low"},
+}
+
+
+def services(id_map: PagerdutyIdMap, documents: list[JsonObject], *, with_keys: bool) -> None:
+    """Adds every service; integration keys become tokens if requested."""
+    for document in documents:
+        _service(id_map, document, with_keys=with_keys)
+
+
+def windows(id_map: PagerdutyIdMap, documents: list[JsonObject]) -> None:
+    """Adds upcoming maintenance windows, during which their services open no incidents."""
+    for document in documents:
+        integration_names = [
+            name for service in objects_of(document.get("services")) for name in id_map.services.get(id_of(service), [])
+        ]
+        window_name = text_of(document, "description", "summary", "id") or "Maintenance"
+        people.window(
+            id_map.builder,
+            window_name,
+            parse_time(document.get("start_time")),
+            parse_time(document.get("end_time")),
+            integration_names,
+        )
+
+
+def _service(id_map: PagerdutyIdMap, document: JsonObject, *, with_keys: bool) -> None:
+    source_name = str(document.get("name") or document.get("summary") or "")
+    source_integrations = [
+        source_integration
+        for source_integration in objects_of(document.get("integrations"))
+        if source_integration.get("type") or source_integration.get("id")
+    ]
+    shared_entry = _common(id_map, document, source_name)
+    for source_integration in source_integrations or [{}]:
+        label = str(source_integration.get("name") or source_integration.get("summary") or "").strip()
+        name = id_map.builder.claim_name(
+            "integrations", f"{source_name}: {label}" if len(source_integrations) > 1 and label else source_name
+        )
+        id_map.services.setdefault(id_of(document), []).append(name)
+        kind = _kind(source_integration)
+        entry: dict[str, Any] = {"name": name, "kind": kind, **shared_entry}
+        if kind == "pagerduty":
+            entry |= _urgency(id_map, document, name)
+        key = source_integration.get("integration_key")
+        if with_keys and kind == "pagerduty" and isinstance(key, str) and _TOKEN.fullmatch(key):
+            entry["token"] = key
+        id_map.builder.add("integrations", entry)
+        _report_senders(id_map, name, kind, label or kind)
+
+
+def _common(id_map: PagerdutyIdMap, document: JsonObject, source_name: str) -> dict[str, Any]:
+    """The policy and recipients of the service."""
+    group, policy = owner_group(id_map, document), resolve(id_map.policies, document.get("escalation_policy"))
+    entry: dict[str, Any] = {"group": group, "recipients": {"groups": [group]} if group else {}}
+    if document.get("status") == "disabled":
+        entry["mode"] = "disabled"
+    if isinstance(document.get("auto_resolve_timeout"), int):
+        id_map.builder.report_grouped(
+            FindingSeverity.CHANGED,
+            "services",
+            source_name,
+            NO_AUTO_CLOSE(),
+            AUTO_RESOLVE_THERE(),
+        )
+    if policy is None:
+        id_map.builder.report_to_do(
+            SERVICE(service=source_name),
+            HAS_NO_POLICY(),
+            POLICY_MISSING(),
+            CHOOSE_POLICY(),
+        )
+        return entry | {"anyway": True}
+    return entry | {"escalation_policy": policy}
+
+
+def _kind(source_integration: JsonObject) -> str:
+    kind = str(source_integration.get("type") or "").removesuffix("_reference")
+    if "email" in kind:
+        return "email"
+    vendor = str(object_of(source_integration.get("vendor")).get("summary") or "").lower()
+    if not kind or any(name in kind or name in vendor for name in _EVENTS):
+        return "pagerduty"
+    return "api"
+
+
+def _urgency(id_map: PagerdutyIdMap, document: JsonObject, name: str) -> dict[str, Any]:
+    """Converts urgency to priorities: by severity, or one priority for a constant urgency."""
+    rule = object_of(document.get("incident_urgency_rule"))
+    urgency = str(rule.get("urgency") or "")
+    if rule.get("type") == "use_support_hours":
+        id_map.builder.report_changed(
+            reasons.INTEGRATION(integration=name),
+            PRIORITY_BY_SEVERITY(),
+            URGENCY_BY_HOURS(),
+            CREATE_SUPPORT_HOURS(),
+        )
+        return {}
+    return {"settings": {"priorities": _CONSTANT_URGENCY[urgency]}} if urgency in _CONSTANT_URGENCY else {}
+
+
+def _report_senders(id_map: PagerdutyIdMap, name: str, kind: str, source_type: str) -> None:
+    match kind:
+        case "pagerduty":
+            difference, reason = reasons.WAIT_FOR_SENDERS(), STILL_SEND()
+            remedy = CHANGE_URL_AND_KEY()
+        case "email":
+            difference, reason = reasons.WAIT_FOR_EMAILS(), STILL_WRITE()
+            remedy = reasons.CHANGE_TO_GUIDE_ADDRESS()
+        case _:
+            difference = reasons.GENERIC_KIND(kind=source_type[:60])
+            reason = OWN_FORMAT()
+            remedy = reasons.SET_URL_OR_CHOOSE_KIND()
+    id_map.builder.report_grouped(FindingSeverity.TO_DO, "integrations", name, difference, reason, remedy)
+
+
+# ---------- converter
+# Converts the documents of a PagerDuty account to a configuration and a report. Pure: `now` decides what is over.
+
+
+_OMITTED_KINDS = {
+    "orchestrations": (
+        "event orchestrations",
+        EVENT_RULES(),
+        SET_ROUTES_WHERE_NEEDED(),
+    ),
+    "rulesets": ("rulesets", ROUTE_EVENTS(), SET_ROUTES()),
+    "business_services": ("business services", PAGE_NOBODY(), USE_TAG()),
+}
+
+
+def convert(
+    documents: Mapping[str, list[JsonObject]],
+    now: datetime,
+    existing_users: Mapping[str, ExistingUser] | None = None,
+    *,
+    with_keys: bool = False,
+) -> ConvertedConfig:
+    """The configuration for `apply`, and the differences. `with_keys`: integration keys become tokens."""
+    builder = ConfigBuilder("PagerDuty", now, existing_users)
+    id_map = PagerdutyIdMap(builder)
+
+    def documents_of(kind: str) -> list[JsonObject]:
+        return without_duplicates(documents.get(kind, []))
+
+    users(id_map, documents_of("users"))
+    groups(id_map, documents_of("teams"))
+    schedules(id_map, documents_of("schedules"))
+    policies(id_map, documents_of("escalation_policies"), documents_of("services"))
+    services(id_map, documents_of("services"), with_keys=with_keys)
+    windows(id_map, documents_of("maintenance_windows"))
+    for kind, (label, reason, remedy) in _OMITTED_KINDS.items():
+        builder.report_kind_omitted(label, documents_of(kind), reason, remedy)
+    builder.report_unreadable(documents_of("not_shown"))
+    return builder.build()

@@ -1,0 +1,706 @@
+"""The comparisons in conditions: compiles an operator and its value to a function of one text.
+
+Raises Rejected("invalid_condition") with the field for unusable values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Annotated, Any, Final, Protocol, assert_never
+
+import msgspec
+import re2
+from pydantic import Field, PlainValidator, ValidationInfo
+
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import MORE, Reason, ReasonType, Term
+from tocsin.core.validation.field_errors import AT_PATH, NOT_TEXT, require_storable, unknown_key
+from tocsin.core.validation.payload_paths import MAX_PATH, MISSING, compile_path
+from tocsin.core.validation.spec import InvalidValue, ListOf, Parsed, Spec, SpecErrors, reading_context
+from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.inbound import fields
+from tocsin.inbound.fields import (
+    FIELDS,
+    MAX_VALUE_CHARS,
+    MappedFields,
+    cut_bytes,
+    is_unset_date,
+    join_list,
+    number_of,
+    one_line,
+    parse_moment,
+    text_of,
+)
+
+_UNKNOWN_OPERATOR = ReasonType("condition.unknown_operator", 'unknown operator "{operator}"; one of {operators}')
+_DID_YOU_MEAN_OPERATOR = ReasonType(
+    "condition.did_you_mean_operator", 'unknown operator "{operator}" (did you mean "{match}"?); one of {operators}'
+)
+_EXISTS_TAKES_NO_VALUE = ReasonType("condition.exists_takes_no_value", "exists takes no value")
+_ONE_OF_TAKES_A_LIST = ReasonType("condition.one_of_takes_a_list", "one of takes a list of values")
+_NO_VALUES = ReasonType("condition.no_values", "give at least one value")
+_TOO_MANY_VALUES = ReasonType("condition.too_many_values", "give at most {maximum} values")
+_INVALID_VALUE = ReasonType("condition.invalid_value", "enter text or a number")
+_INVALID_LIMIT = ReasonType("condition.invalid_limit", "{operator} takes a number, or a date such as 2026-11-24")
+_WORDS_OF_CONTAINS = ReasonType("condition.words_of_contains", "only contains looks for words")
+_PATTERN_TOO_LONG = ReasonType("condition.pattern_too_long", "a regex has at most {maximum} characters")
+_INVALID_PATTERN = ReasonType("condition.invalid_pattern", "invalid regex: {error}")
+
+MAX_VALUES: Final = 1000
+_MAX_PATTERN_CHARS: Final = 2000
+#: Only this many characters of a text are compared.
+MAX_COMPARED_CHARS: Final = 200_000
+
+
+class Operator(StrEnum):
+    CONTAINS = "contains"
+    EQUALS = "equals"
+    STARTS_WITH = "starts with"
+    ENDS_WITH = "ends with"
+    MATCHES = "matches"
+    ONE_OF = "one of"
+    EXISTS = "exists"
+    GREATER_THAN = "greater than"
+    LESS_THAN = "less than"
+
+
+def parse_operator(value: object) -> Operator:
+    """Parses the name of an operator; case and underscores do not matter. Raises InvalidValue."""
+    if not isinstance(value, str):
+        raise InvalidValue(NOT_TEXT())
+    name = " ".join(value.replace("_", " ").split()).casefold()
+    try:
+        return Operator(name)
+    except ValueError:
+        close_matches = difflib.get_close_matches(name, list(Operator), 1)
+        operators, shown = ", ".join(Operator), value[:MAX_VALUE_CHARS]
+        raise InvalidValue(
+            _DID_YOU_MEAN_OPERATOR(operator=shown, match=close_matches[0], operators=operators)
+            if close_matches
+            else _UNKNOWN_OPERATOR(operator=shown, operators=operators)
+        ) from None
+
+
+#: The name of a field in a reason: a known field's label, or a path.
+type FieldLabel = Term | str
+
+#: Given a field and its text, returns the fact for a reason.
+type DescribeFact = Callable[[FieldLabel, str], Reason]
+
+#: Limits, in bytes of UTF-8, for what a fact shows of the message's value and of what it is compared with.
+_MAX_VALUE_BYTES: Final = 80
+_MAX_EXPECTED_BYTES: Final = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`matches(text)` compares one text; the others return the result as a fact for a reason."""
+
+    matches: Callable[[str], bool]
+    describe_match: DescribeFact
+    describe_mismatch: DescribeFact
+
+
+def texts_of(value: object) -> tuple[str, ...]:
+    """Returns the texts to compare: one for each entry of a list, none for a missing value."""
+    if type(value) is str:  # most are, and each message compares several
+        return (sanitize(value[:MAX_COMPARED_CHARS]),) if value and not value.isspace() else ()
+    if value is MISSING or value is None:
+        return ()
+    items = value[:MAX_VALUES] if isinstance(value, list | tuple) else (value,)
+    texts = (text_of(item) for item in items)
+    return tuple(sanitize(text[:MAX_COMPARED_CHARS]) for text in texts if text is not None and not text.isspace())
+
+
+def compile_comparison(
+    operator: Operator, value: object, field_path: str, match_case: bool, *, by_words: bool = False
+) -> Comparison:
+    """Compiles a comparison with `value`, which is at `field_path`. `by_words`: what is contained is a word of it."""
+    if by_words:
+        if operator is not Operator.CONTAINS:
+            raise rejection(f"{field_path.removesuffix('value')}words", _WORDS_OF_CONTAINS())
+        return _word_comparison(value, field_path, match_case)
+    match operator:
+        case Operator.EXISTS:
+            if value is not None:
+                raise rejection(field_path, _EXISTS_TAKES_NO_VALUE())
+            return Comparison(lambda text: True, _describe_existing, _describe_existing)
+        case Operator.GREATER_THAN | Operator.LESS_THAN:
+            return _order_comparison(operator, value, field_path)
+        case Operator.MATCHES:
+            return _pattern_comparison(value, field_path, match_case)
+        case Operator.CONTAINS | Operator.EQUALS | Operator.STARTS_WITH | Operator.ENDS_WITH | Operator.ONE_OF:
+            return _text_comparison(operator, value, field_path, match_case)
+        case _:
+            assert_never(operator)
+
+
+def _text_comparison(operator: Operator, value: object, field_path: str, match_case: bool) -> Comparison:
+    if operator is Operator.ONE_OF and not isinstance(value, list | tuple):
+        raise rejection(field_path, _ONE_OF_TAKES_A_LIST())
+    expected = _expected_texts(value, field_path)
+    match_type, mismatch_type, mismatch_any_type = _FACTS[operator]
+    if operator is Operator.ONE_OF:
+        matches = _matcher(operator, expected, match_case)
+        return Comparison(matches, _describer(match_type, expected), _describer(mismatch_type, expected))
+    return _any_of(
+        expected, lambda texts: _matcher(operator, texts, match_case), match_type, mismatch_type, mismatch_any_type
+    )
+
+
+def _any_of(
+    expected: list[str],
+    matcher: Callable[[list[str]], Callable[[str], bool]],
+    match_type: ReasonType,
+    mismatch_type: ReasonType,
+    mismatch_any_type: ReasonType,
+) -> Comparison:
+    """Returns a comparison with any of `expected`, whose facts name the one that matched."""
+    if len(expected) == 1:
+        return Comparison(matcher(expected), _describer(match_type, expected), _describer(mismatch_type, expected))
+
+    def describe(field: FieldLabel, text: str) -> Reason:
+        matching_text = next((candidate for candidate in expected if matcher([candidate])(text)), "")
+        return _describer(match_type, [matching_text])(field, text)
+
+    return Comparison(matcher(expected), describe, _describer(mismatch_any_type, expected))
+
+
+#: Where one statement of a text ends: "No response - closed" is closed, "No response closed" may not be.
+STATEMENT_ENDS: Final = re.compile(r"\s[-–—]+\s|[,;:.!?()\[\]{}/|>→•\n]+")
+_WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})")
+#: Words after which a word of the same statement is not meant, or not yet: "Not New", "To be closed".
+NOT_MEANT: Final = frozenset({
+    "not", "no", "non", "isn't", "aren't", "wasn't", "never", "without", "cannot", "can't", "won't", "don't", "nothing",
+    "neither", "nor", "be", "being", "awaiting", "pending", "waiting", "until", "before", "almost", "nearly",
+    "partially", "partly", "pre", "nicht", "kein", "keine", "keinen", "nie", "wird", "werden", "kann", "soll", "muss",
+    "darf", "wartet", "warten", "pas", "aucun", "jamais", "sans", "presque", "sera", "sarà", "nessun", "senza", "quasi",
+    "sin", "nunca", "sem", "não", "nao", "niet", "geen", "zonder", "nooit",
+})  # fmt: skip
+#: The letters of an ending: "Newly", "Neues".
+_MAX_ENDING: Final = 2
+_MAX_WORDS_CHARS: Final = 2000
+
+
+def _word_comparison(value: object, field_path: str, match_case: bool) -> Comparison:
+    expected = _expected_texts(value, field_path)
+    return _any_of(
+        expected,
+        lambda texts: _word_matcher(texts, match_case),
+        fields.CONTAINS_WORD,
+        fields.DOES_NOT_CONTAIN_WORD,
+        fields.CONTAINS_NO_WORD,
+    )
+
+
+def _word_matcher(expected: list[str], match_case: bool) -> Callable[[str], bool]:
+    phrases = [[word for word, _ in words] for text in expected if (words := _words_in(text, match_case))]
+    contains_sign = _matcher(Operator.CONTAINS, [text for text in expected if not _WORD.search(text)], match_case)
+
+    # A sender has few statuses.
+    @lru_cache(maxsize=256)
+    def matches(text: str) -> bool:
+        words = _words_in(text, match_case)
+        return any(_has_phrase(words, phrase) for phrase in phrases) or contains_sign(text)
+
+    return lambda text: matches(text[:_MAX_WORDS_CHARS])
+
+
+def _words_in(text: str, match_case: bool) -> list[tuple[str, bool]]:
+    """Returns the words of a text, each with whether an earlier one of its statement negates it."""
+    words: list[tuple[str, bool]] = []
+    for statement in STATEMENT_ENDS.split(_CAMEL.sub(" ", text.replace("’", "'"))):
+        is_negated = False
+        for word in _WORD.findall(statement):
+            folded = word.casefold()
+            words.append((word if match_case else folded, is_negated))
+            is_negated |= folded in NOT_MEANT
+    return words
+
+
+def _has_phrase(words: list[tuple[str, bool]], phrase: list[str]) -> bool:
+    """Returns whether words have a phrase, its last word with any ending, that no word before it negates."""
+    *first, last = phrase
+    for start in range(len(words) - len(first)):
+        found = [word for word, _ in words[start : start + len(phrase)]]
+        if found[:-1] == first and _is_form_of(found[-1], last) and not words[start][1]:
+            return True
+    return False
+
+
+def _is_form_of(word: str, stem: str) -> bool:
+    ending = word.removeprefix(stem)
+    return not ending or (word != ending and len(ending) <= _MAX_ENDING and ending.isalpha() and stem.isalpha())
+
+
+def _describer(fact: ReasonType, expected: list[str]) -> DescribeFact:
+    """Returns the function that describes a text by a fact about what it was compared with."""
+    shown = cut_bytes(join_list(expected), _MAX_EXPECTED_BYTES)
+    return lambda field, text: fact(field=field, value=_shown_value(text), expected=shown)
+
+
+def _describe_existing(field: FieldLabel, text: str) -> Reason:
+    return fields.EXISTS(field=field, value=_shown_value(text))
+
+
+def _shown_value(text: str) -> str:
+    return cut_bytes(one_line(text), _MAX_VALUE_BYTES)
+
+
+def _matcher(operator: Operator, expected: list[str], match_case: bool) -> Callable[[str], bool]:
+    """Returns a function that tests a text against any of `expected`. Specialised, because every message calls it."""
+    texts = tuple(expected if match_case else (text.casefold() for text in expected))
+    match operator, match_case:
+        case Operator.CONTAINS, False if len(texts) == 1:
+            (single_text,) = texts
+            return lambda text: single_text in text.casefold()
+        case Operator.CONTAINS, False:
+            return lambda text: any(map(text.casefold().__contains__, texts))
+        case Operator.CONTAINS, True:
+            return lambda text: any(map(text.__contains__, texts))
+        case Operator.STARTS_WITH, _:
+            return lambda text: (text if match_case else text.casefold()).startswith(texts)
+        case Operator.ENDS_WITH, _:
+            return lambda text: (text if match_case else text.casefold()).endswith(texts)
+        case _, False:
+            folded_texts = frozenset(texts)
+            return lambda text: text.casefold() in folded_texts
+        case _:
+            return frozenset(texts).__contains__
+
+
+#: The fact if a text matches, if it does not match the only value, and if it matches none of several.
+_FACTS: Final[Mapping[Operator, tuple[ReasonType, ReasonType, ReasonType]]] = {
+    Operator.CONTAINS: (fields.CONTAINS, fields.DOES_NOT_CONTAIN, fields.CONTAINS_NONE),
+    Operator.EQUALS: (fields.EQUALS, fields.DOES_NOT_EQUAL, fields.EQUALS_NONE),
+    Operator.STARTS_WITH: (fields.STARTS_WITH, fields.DOES_NOT_START_WITH, fields.STARTS_WITH_NONE),
+    Operator.ENDS_WITH: (fields.ENDS_WITH, fields.DOES_NOT_END_WITH, fields.ENDS_WITH_NONE),
+    Operator.ONE_OF: (fields.IS_ONE_OF, fields.IS_NOT_ONE_OF, fields.IS_NOT_ONE_OF),
+}
+
+
+def _expected_texts(value: object, field_path: str) -> list[str]:
+    """Returns the texts to compare with: one value, or a list of alternatives."""
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    if not items:
+        raise rejection(field_path, _NO_VALUES())
+    if len(items) > MAX_VALUES:
+        raise rejection(field_path, _TOO_MANY_VALUES(maximum=MAX_VALUES))
+    texts: list[str] = []
+    for i, item in enumerate(items):
+        text = text_of(item) if isinstance(item, str | int | float | bool) else None
+        if text is None:
+            raise rejection(field_path if len(items) == 1 else f"{field_path}[{i}]", _INVALID_VALUE())
+        texts.append(sanitize(text))
+    return texts
+
+
+def _pattern_comparison(value: object, field_path: str, match_case: bool) -> Comparison:
+    expected = _expected_texts(value, field_path)
+    searches = [compile_pattern(pattern, field_path, match_case).search for pattern in expected]
+
+    def matches(text: str) -> bool:
+        sanitized = text if text.isascii() else sanitize(text)  # RE2 expects valid UTF-8
+        return any(search(sanitized) is not None for search in searches)
+
+    return Comparison(matches, _describer(fields.MATCHES, expected), _describer(fields.DOES_NOT_MATCH, expected))
+
+
+class Pattern(Protocol):
+    """A compiled RE2 pattern, which matches in linear time whatever the pattern."""
+
+    @property
+    def groups(self) -> int: ...
+
+    @property
+    def groupindex(self) -> Mapping[str, int]: ...
+
+    def search(self, text: str, /) -> Any: ...
+
+
+def compile_pattern(pattern: str, field_path: str, match_case: bool) -> Pattern:
+    """Compiles a pattern. Raises Rejected if it is too long or not supported by RE2."""
+    if len(pattern) > _MAX_PATTERN_CHARS:
+        raise rejection(field_path, _PATTERN_TOO_LONG(maximum=_MAX_PATTERN_CHARS))
+    options = re2.Options()
+    options.log_errors = False
+    options.case_sensitive = match_case
+    try:
+        compiled: Pattern = re2.compile(pattern, options)  # type: ignore[no-untyped-call]
+    except re2.error as error:
+        raise rejection(field_path, _INVALID_PATTERN(error=_error_text(error))) from None
+    return compiled
+
+
+def _error_text(error: Exception) -> str:
+    message = error.args[0] if error.args else ""
+    return message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
+
+
+def _order_comparison(operator: Operator, value: object, field_path: str) -> Comparison:
+    is_greater = operator is Operator.GREATER_THAN
+    limit = number_of(value)
+    limit_time = None if limit is not None else parse_moment(value)
+    if limit is None and limit_time is None:
+        raise rejection(field_path, _INVALID_LIMIT(operator=operator.value))
+    limit_text = text_of(value) or ""
+    match_type = fields.IS_GREATER if is_greater else fields.IS_LESS
+    mismatch_type = fields.IS_NOT_GREATER if is_greater else fields.IS_NOT_LESS
+
+    def matches(text: str) -> bool:
+        if limit is not None:
+            number = number_of(text)
+            return number is not None and (number > limit if is_greater else number < limit)
+        time = None if is_unset_date(text) else parse_moment(text)
+        return time is not None and limit_time is not None and (time > limit_time if is_greater else time < limit_time)
+
+    return Comparison(matches, _describer(match_type, [limit_text]), _describer(mismatch_type, [limit_text]))
+
+
+def rejection(field_path: str, problem: Reason) -> Rejected:
+    return Rejected("invalid_condition", AT_PATH(path=field_path, problem=problem), field_path)
+
+
+# ---------- conditions
+# Conditions: `{field, operator, value, match_case, words, not}`, nested in `{all: […]}`, `{any: […]}`, `{not: …}`.
+#
+# Compiled once. `matches` returns only the result, `evaluate` also the reason: the facts with the deciding values.
+# Every operator, `exists` included, is false for a field without a value; `not` inverts.
+
+
+_NOT_A_CONDITION = ReasonType(
+    "condition.malformed", "a condition is {field, operator, value}, {all: […]}, {any: […]} or {not: …}"
+)
+_TOO_DEEP = ReasonType("condition.too_deep", "conditions nest at most {maximum} deep")
+_EMPTY_ANY = ReasonType("condition.empty_any", "give at least one condition")
+_KEYS_CONFLICT = ReasonType("condition.keys_conflict", "{keys} cannot be combined; nest one in the other")
+_NOT_A_LIST = ReasonType("condition.not_a_list", "must be a list of conditions")
+_TOO_MANY_COMPARISONS = ReasonType("condition.too_many_comparisons", "a condition has at most {maximum} comparisons")
+_FIELD_REQUIRED = ReasonType(
+    "condition.field_required", "give the name of a mapped field, or a path such as ticket^status^name"
+)
+
+MAX_DEPTH: Final = 20
+MAX_LEAVES: Final = 500
+#: Limits in bytes for a field's name in a reason, and for the facts that one reason lists.
+_MAX_LABEL_BYTES: Final = 60
+_MAX_FACTS_BYTES: Final = 240
+
+
+class RuleMatch(msgspec.Struct, frozen=True):
+    """Whether a condition matched, and the facts with the deciding values. `is_decisive` is false for what remains when
+    no condition matched."""
+
+    is_true: bool
+    reason: Reason
+    is_decisive: bool = True
+
+
+class _ConditionNode(Protocol):
+    def matches(self, payload: object, mapped: MappedFields) -> bool: ...
+
+    def reason(self, payload: object, mapped: MappedFields) -> Reason: ...
+
+
+class CompiledCondition:
+    """A compiled condition."""
+
+    __slots__ = ("_node", "definition", "matches")
+
+    def __init__(self, definition: object, node: _ConditionNode) -> None:
+        self.definition = definition
+        self._node = node
+        #: (payload, mapped) → bool, without computing the reason.
+        self.matches: Callable[[object, MappedFields], bool] = node.matches
+
+    def evaluate(self, payload: object, mapped: MappedFields) -> RuleMatch:
+        return RuleMatch(self.matches(payload, mapped), self.reason(payload, mapped))
+
+    def reason(self, payload: object, mapped: MappedFields) -> Reason:
+        """Returns the deciding facts, such as `status "New" contains New`; under 300 bytes in English."""
+        return self._node.reason(payload, mapped)
+
+
+def compile_condition(
+    definition: object, field_path: str = "condition", fields: Iterable[str] = ()
+) -> CompiledCondition:
+    """Compiles a condition; None, {} and true always match, false never does.
+
+    `fields` are the mapped, tag and custom fields of the integration: such a name refers to the mapped value, any
+    other name is a path, and `^name` forces a path. Raises Rejected("invalid_condition") with the field.
+    """
+    return CompiledCondition(definition, _Compiler(frozenset(fields)).node(definition, field_path, 0))
+
+
+def _field_name(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidValue(_FIELD_REQUIRED())
+    return value
+
+
+_SCALAR = {"type": ["string", "number", "boolean"]}
+
+
+class ComparisonSpec(Spec):
+    """A condition that compares one field of a message."""
+
+    field: Annotated[str, Parsed(_field_name, {"type": "string", "minLength": 1, "maxLength": MAX_PATH})] = Field(
+        description="Name of a mapped field, or a path such as `ticket^status^name`; `^name` is always a path."
+    )
+    operator: Annotated[Operator, Parsed(parse_operator, {"type": "string", "enum": list(Operator)})] = Field(
+        description="How it is compared."
+    )
+    value: Annotated[Any, Parsed(lambda value: value, {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}]})] = (
+        Field(default=None, description="Value that it is compared with, or a list of alternatives.")
+    )
+    match_case: bool = Field(default=False, description="Whether upper and lower case differ.")
+    words: bool = Field(
+        default=False,
+        description="Whether `contains` looks for words: one that is the value, also with an ending, and is not "
+        'negated. "New - 1st line" contains the word `New`; "Renewal" and "Not New" do not.',
+    )
+    is_inverted: bool = Field(default=False, alias="not", description="Whether the condition is inverted.")
+
+
+class AllConditionsSpec(Spec):
+    """A condition that is true if all of its conditions are."""
+
+    all: ListOf[ConditionSpec] = Field(description="Conditions.")
+
+
+class AnyConditionSpec(Spec):
+    """A condition that is true if one of its conditions is."""
+
+    any: ListOf[ConditionSpec] = Field(description="Conditions.")
+
+
+class NotConditionSpec(Spec):
+    """A condition that is true if another is not."""
+
+    condition: ConditionSpec = Field(alias="not", description="Condition.")
+
+
+type ConditionSpec = ComparisonSpec | AllConditionsSpec | AnyConditionSpec | NotConditionSpec | bool
+
+
+def _compile(definition: object, info: ValidationInfo) -> CompiledCondition:
+    try:
+        compiled = compile_condition(definition, "condition", reading_context(info).get("fields", ()))
+        require_storable(definition, "condition")
+    except Rejected as problem:
+        errors = SpecErrors()
+        errors.add_rejection(problem, "condition")
+        raise InvalidValue(errors) from None
+    return compiled
+
+
+def _read(definition: object, info: ValidationInfo) -> object:
+    return None if definition in ({}, "", True) else _compile(definition, info).definition
+
+
+#: A condition of a spec, compiled with the field names in `context["fields"]`.
+Condition = Annotated[CompiledCondition, PlainValidator(_compile, json_schema_input_type=ConditionSpec)]
+
+#: A condition of a spec as written, after validation; None if it always matches.
+OptionalCondition = Annotated[Any, PlainValidator(_read, json_schema_input_type=ConditionSpec)]
+
+_KEYS: Final = frozenset({"field", "all", "any", "not"})
+
+
+class _Compiler:
+    def __init__(self, fields: frozenset[str]) -> None:
+        self.fields = fields
+        self.leaves = 0
+
+    def node(self, definition: object, field_path: str, depth: int) -> _ConditionNode:
+        if definition is None or definition is True or definition == {}:
+            return _Constant(True)
+        if definition is False:
+            return _Constant(False)
+        if not isinstance(definition, Mapping):
+            raise rejection(field_path, _NOT_A_CONDITION())
+        if depth > MAX_DEPTH:
+            raise rejection(field_path, _TOO_DEEP(maximum=MAX_DEPTH))
+        if "field" in definition:
+            return self.leaf(definition, field_path)
+        keys = list(definition)
+        match keys:
+            case ["all"]:
+                return _All(self.group(definition["all"], f"{field_path}.all", depth))
+            case ["any"]:
+                nodes = self.group(definition["any"], f"{field_path}.any", depth)
+                if not nodes:
+                    raise rejection(f"{field_path}.any", _EMPTY_ANY())
+                return _Any(nodes)
+            case ["not"]:
+                return _Not(self.node(definition["not"], f"{field_path}.not", depth + 1))
+        unknown = [str(key) for key in keys if key not in _KEYS]
+        if unknown:
+            raise rejection(f"{field_path}.{unknown[0]}", unknown_key(unknown[0], _KEYS))
+        raise rejection(field_path, _KEYS_CONFLICT(keys=tuple(map(str, keys))))
+
+    def group(self, definition: object, field_path: str, depth: int) -> tuple[_ConditionNode, ...]:
+        if not isinstance(definition, Sequence) or isinstance(definition, str | bytes):
+            raise rejection(field_path, _NOT_A_LIST())
+        return tuple(self.node(child, f"{field_path}[{i}]", depth + 1) for i, child in enumerate(definition))
+
+    def leaf(self, definition: Mapping[str, object], field_path: str) -> _ConditionNode:
+        self.leaves += 1
+        if self.leaves > MAX_LEAVES:
+            raise rejection(field_path, _TOO_MANY_COMPARISONS(maximum=MAX_LEAVES))
+        spec = ComparisonSpec.read(definition, field_path)
+        label, field, read = self.field_reader(spec.field, f"{field_path}.field")
+        comparison = compile_comparison(
+            spec.operator, spec.value, f"{field_path}.value", spec.match_case, by_words=spec.words
+        )
+        return _Leaf(label, field, read, comparison, spec.is_inverted)
+
+    def field_reader(
+        self, field: str, field_path: str
+    ) -> tuple[FieldLabel, str | None, Callable[[object, MappedFields], object]]:
+        """Returns the field's label, its name if it is a known field, and the function that reads it."""
+        if field in self.fields:
+            known_field = FIELDS.get(field)
+            return (
+                (Term(known_field.label), field, _known_reader(field))
+                if known_field
+                else (cut_bytes(field, _MAX_LABEL_BYTES), None, _custom_reader(field))
+            )
+        path = compile_path(field[1:] if _is_forced(field) else field, field_path)
+        read = path.read
+        return cut_bytes(path.text, _MAX_LABEL_BYTES), None, lambda payload, mapped: read(payload)
+
+
+def _is_forced(field: str) -> bool:
+    """Returns whether `^x` forces a path; `^^x` is the path of a key that starts with ^."""
+    return (len(field) - len(field.lstrip("^"))) % 2 == 1
+
+
+def _known_reader(field: str) -> Callable[[object, MappedFields], object]:
+    return lambda payload, mapped: mapped.values.get(field)
+
+
+def _custom_reader(field: str) -> Callable[[object, MappedFields], object]:
+    return lambda payload, mapped: mapped.custom.get(field) or mapped.tags.get(field)
+
+
+class _Leaf:
+    __slots__ = ("comparison", "label", "matches", "read")
+
+    def __init__(
+        self,
+        label: FieldLabel,
+        field: str | None,
+        read: Callable[[object, MappedFields], object],
+        comparison: Comparison,
+        is_inverted: bool,
+    ) -> None:
+        self.label = label
+        self.read = read
+        self.comparison = comparison
+        self.matches = _compile_match(field, read, comparison.matches, is_inverted)
+
+    def reason(self, payload: object, mapped: MappedFields) -> Reason:
+        texts = texts_of(self.read(payload, mapped))
+        if not texts:
+            return fields.NO_VALUE(field=self.label)
+        for text in texts:
+            if self.comparison.matches(text):
+                return self.comparison.describe_match(self.label, text)
+        return self.comparison.describe_mismatch(self.label, ", ".join(texts[:10]))
+
+
+def _compile_match(
+    field: str | None, read: Callable[[object, MappedFields], object], matches: Callable[[str], bool], is_inverted: bool
+) -> Callable[[object, MappedFields], bool]:
+    """Returns the test function of a comparison. Known fields take a fast path: their text is clean already."""
+
+    def match_value(payload: object, mapped: MappedFields) -> bool:
+        return any(map(matches, texts_of(read(payload, mapped)))) is not is_inverted
+
+    def match_field(payload: object, mapped: MappedFields) -> bool:
+        value = mapped.values.get(field)  # type: ignore[arg-type]
+        if type(value) is str:
+            return matches(value) is not is_inverted
+        return any(map(matches, texts_of(value))) is not is_inverted
+
+    return match_value if field is None else match_field
+
+
+class _Constant:
+    def __init__(self, result: bool) -> None:
+        self.result = result
+
+    def matches(self, payload: object, mapped: MappedFields) -> bool:
+        return self.result
+
+    def reason(self, payload: object, mapped: MappedFields) -> Reason:
+        return fields.ALWAYS() if self.result else fields.NEVER()
+
+
+class _All:
+    def __init__(self, nodes: tuple[_ConditionNode, ...]) -> None:
+        self.nodes = nodes
+
+    def matches(self, payload: object, mapped: MappedFields) -> bool:
+        for node in self.nodes:  # noqa: SIM110 - each message comes here, and a generator costs a frame for each node
+            if not node.matches(payload, mapped):
+                return False
+        return True
+
+    def reason(self, payload: object, mapped: MappedFields) -> Reason:
+        failing = next((node for node in self.nodes if not node.matches(payload, mapped)), None)
+        return failing.reason(payload, mapped) if failing is not None else _join_reasons(self.nodes, payload, mapped)
+
+
+class _Any:
+    def __init__(self, nodes: tuple[_ConditionNode, ...]) -> None:
+        self.nodes = nodes
+
+    def matches(self, payload: object, mapped: MappedFields) -> bool:
+        for node in self.nodes:  # noqa: SIM110 - as above
+            if node.matches(payload, mapped):
+                return True
+        return False
+
+    def reason(self, payload: object, mapped: MappedFields) -> Reason:
+        deciding = next((node for node in self.nodes if node.matches(payload, mapped)), None)
+        return deciding.reason(payload, mapped) if deciding is not None else _join_reasons(self.nodes, payload, mapped)
+
+
+class _Not:
+    def __init__(self, node: _ConditionNode) -> None:
+        self.node = node
+
+    def matches(self, payload: object, mapped: MappedFields) -> bool:
+        return not self.node.matches(payload, mapped)
+
+    def reason(self, payload: object, mapped: MappedFields) -> Reason:
+        return self.node.reason(payload, mapped)
+
+
+def _join_reasons(nodes: tuple[_ConditionNode, ...], payload: object, mapped: MappedFields) -> Reason:
+    """Returns the facts of all nodes, without repetitions; if they are too long, how many more nodes there are."""
+    facts: dict[Reason, None] = {}
+    length = 0
+    for number, node in enumerate(nodes):
+        new_facts = [fact for fact in _facts_of(node.reason(payload, mapped)) if fact not in facts]
+        length += sum(len(str(fact).encode()) + len(" and ") for fact in new_facts)
+        if facts and length > _MAX_FACTS_BYTES:
+            facts[MORE(count=len(nodes) - number)] = None
+            break
+        facts.update(dict.fromkeys(new_facts))
+    if len(facts) < 2:
+        return next(iter(facts), fields.ALWAYS())
+    return fields.FACTS(facts=tuple(facts))
+
+
+def _facts_of(reason: Reason) -> tuple[Reason, ...]:
+    facts = reason["facts"] if reason.code == fields.FACTS.code else reason
+    return tuple(fact for fact in facts if isinstance(fact, Reason)) if isinstance(facts, tuple) else (reason,)

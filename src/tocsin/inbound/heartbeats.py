@@ -1,0 +1,260 @@
+"""Heartbeats: schedules of monitored senders, and the detection of missed pings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import uuid7
+from tocsin.core.reasons import Reason
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.inbound import heartbeat_schedule as schedule
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.registry import IntegrationRegistry
+from tocsin.inbound.enums import HeartbeatHealth, IntegrationMode, MessageStatus
+from tocsin.inbound.heartbeat_schedule import HeartbeatMonitor, PingKind
+from tocsin.inbound.models import Heartbeat, Integration
+from tocsin.inbound.parsing.decode import Element
+from tocsin.inbound.processing import drain
+from tocsin.inbound.storage.messages import IncomingMessage
+
+# ---------- monitor
+# Stores heartbeats: each ping is written before its message is decided, and a periodic task detects missed ones.
+#
+# Pings and the task lock the row first and the message's key after it, so that an alert never overtakes a heartbeat.
+
+
+log = logging.getLogger(__name__)
+
+#: The maximum number of missed heartbeats handled per run.
+_MAX_MISSED_PER_RUN = 100
+
+#: Heartbeats overdue by more than this when a node starts were due while no node could receive pings: they get a grace
+#: period again.
+_OUTAGE_THRESHOLD = timedelta(seconds=30)
+
+#: Delay before a missed heartbeat that failed to be processed is retried, so that it does not block others.
+_RETRY_AFTER = timedelta(seconds=10)
+
+#: How soon a due heartbeat of a disabled integration is checked again.
+_DISABLED_RECHECK_DELAY = timedelta(minutes=1)
+
+_COLUMNS = "health, last_at, started_at, due_at"
+_LOCK_ROW = f"SELECT {_COLUMNS} FROM inbound_heartbeat WHERE integration_id = %s FOR UPDATE"
+_DUE = """
+SELECT integration_id FROM inbound_heartbeat WHERE due_at <= %s ORDER BY due_at, integration_id LIMIT %s
+"""
+
+
+def record(integration: CompiledIntegration, ping: PingKind, report: object, now: datetime) -> dict[str, object]:
+    """Records a ping and returns its message's payload."""
+    heartbeat_schedule = schedule.parse_schedule(integration.settings)
+    with database.transaction() as connection:
+        connection.execute(
+            "INSERT INTO inbound_heartbeat (integration_id, health) VALUES (%s, 'new') ON CONFLICT DO NOTHING",
+            (integration.id,),
+        )
+        previous = _monitor(connection, integration.id)
+        assert previous is not None
+        _write(connection, integration.id, schedule.after_ping(previous, heartbeat_schedule, ping, now))
+    return schedule.message(integration.id, integration.name, ping, heartbeat_schedule, previous, report)
+
+
+def heartbeat_monitor_task(
+    registry: IntegrationRegistry, read_clock: Callable[[], datetime] = clock.now
+) -> PeriodicTask:
+    """Returns the periodic task that detects missed heartbeats. `read_clock` reads the clock."""
+    should_extend = True
+    last_run_at: datetime | None = None
+
+    def run_once() -> bool:
+        nonlocal should_extend, last_run_at
+        now = read_clock()
+        # Runs are a second apart. A longer gap means that the machine was suspended or the clock set forward: no pings
+        # could be received meanwhile. The jumps of a test clock count as elapsed time.
+        gap = now - clock.test_offset() - last_run_at if last_run_at is not None else timedelta()
+        if should_extend or gap > _OUTAGE_THRESHOLD:
+            extend_after_outage(now, gap if gap > _OUTAGE_THRESHOLD else timedelta())
+            should_extend = False
+        try:
+            return report_missed(registry, now)
+        except Exception as error:
+            # Without the database, pings were refused meanwhile.
+            should_extend = database.is_unavailable(error)
+            raise
+        finally:
+            # Read at the end: a slow run is not a suspension.
+            last_run_at = read_clock() - clock.test_offset()
+
+    return PeriodicTask("inbound heartbeats", run_once, timedelta(seconds=1))
+
+
+def extend_after_outage(now: datetime, gap: timedelta = timedelta()) -> int:
+    """Grants more time to heartbeats that fell due while no node received pings, since these may be lost: a minute from
+    now, or as long as this node was `gap`. Returns how many."""
+    # After a suspension all due ones fell due meanwhile; after a start only those overdue for long.
+    until = now if gap else now - _OUTAGE_THRESHOLD
+    with database.transaction() as connection:
+        return connection.execute(
+            "UPDATE inbound_heartbeat SET due_at = greatest(due_at + %s, %s) WHERE due_at < %s",
+            (gap, now + timedelta(minutes=1), until),
+        ).rowcount
+
+
+def report_missed(registry: IntegrationRegistry, now: datetime) -> bool:
+    """Opens an alert for each due heartbeat. Returns True if there may be more."""
+    with database.transaction() as connection:
+        due = [row["integration_id"] for row in database.rows(connection, _DUE, (now, _MAX_MISSED_PER_RUN))]
+    if due:
+        registry.refresh()
+    for integration_id in due:
+        try:
+            _process_due(registry.get_all().get(integration_id), integration_id, now)
+        except Exception as error:  # boundary of one heartbeat: the others are still handled
+            if database.is_unavailable(error):
+                raise
+            log.exception("The silence of integration %s cannot be told; it is tried again.", integration_id)
+            _postpone(integration_id, now + _RETRY_AFTER)
+    return len(due) == _MAX_MISSED_PER_RUN
+
+
+def _process_due(integration: CompiledIntegration | None, integration_id: int, now: datetime) -> None:
+    if integration is None:
+        # The integration is not available now; checked again when it pings.
+        _postpone(integration_id, None)
+    elif integration.mode is IntegrationMode.DISABLED:
+        # Nothing is reported while it is disabled; checked again until it is enabled.
+        _postpone(integration_id, now + _DISABLED_RECHECK_DELAY)
+    else:
+        _report_one_missed(integration, now)
+
+
+def _report_one_missed(integration: CompiledIntegration, now: datetime) -> None:
+    try:
+        heartbeat_schedule = schedule.parse_schedule(integration.settings)
+    except (Rejected, ValueError, KeyError):
+        log.exception("The heartbeat of %s has no plan that can be used.", integration.name)
+        _postpone(integration.id, None)
+        return
+    with database.transaction() as connection:
+        monitor = _monitor(connection, integration.id)
+        missed = schedule.after_silence(monitor, heartbeat_schedule, now) if monitor is not None else None
+        if monitor is None or missed is None:
+            return
+        silence, after = missed
+        payload = schedule.message(integration.id, integration.name, silence, heartbeat_schedule, monitor, None)
+        # The same delivery id, should this transaction fail after the message was stored.
+        payload["delivery"] = f"{silence} {monitor.due_at.isoformat() if monitor.due_at else ''}"
+        raw = msgspec.json.encode(payload)
+        incoming = IncomingMessage(uuid7(), integration.id, now, raw, Element(payload, raw), "application/json")
+        (result,) = drain.process_now([incoming], now)
+        if result.status is MessageStatus.IGNORED and result.alert_id is None:
+            # It opened nothing, for example due to maintenance. The silence may outlast that.
+            after = schedule.unreported(monitor, silence, now)
+        _write(connection, integration.id, after)
+
+
+def _postpone(integration_id: int, until: datetime | None) -> None:
+    """Has the heartbeat checked again at `until`; None: after its next ping."""
+    with database.transaction() as connection:
+        connection.execute(
+            "UPDATE inbound_heartbeat SET due_at = %s WHERE integration_id = %s", (until, integration_id)
+        )
+
+
+def update_due_time(integration_id: int, settings: Mapping[str, object], now: datetime) -> None:
+    """Recomputes the due time after an integration's settings changed. Runs in the caller's Django transaction."""
+    row = Heartbeat.objects.select_for_update().filter(integration_id=integration_id).first()
+    if row is None:
+        return
+    monitor = HeartbeatMonitor(HeartbeatHealth(row.health), row.last_at, row.started_at, row.due_at)
+    row.due_at = schedule.reschedule(monitor, schedule.parse_schedule(settings), now).due_at
+    row.save(update_fields=["due_at"])
+
+
+def repeat_notice(integration_id: int, now: datetime) -> None:
+    """Makes a missed heartbeat that was only in dry run due again: nothing else arrives while its sender is silent.
+    Runs in the caller's Django transaction."""
+    Heartbeat.objects.filter(integration_id=integration_id, health=HeartbeatHealth.LATE, due_at=None).update(due_at=now)
+
+
+_AHEAD = """
+SELECT h.integration_id, h.health, h.last_at, h.started_at, h.due_at, i.settings
+FROM inbound_heartbeat h JOIN inbound_integration i ON i.id = h.integration_id
+WHERE h.last_at > %(now)s OR h.started_at > %(now)s ORDER BY h.integration_id FOR UPDATE OF h
+"""
+
+
+def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
+    """Repairs the heartbeats whose times lie in the future after a clock rollback. Returns how many."""
+    defaults = load_kinds()[schedule.KIND].default_settings
+    rows = database.rows(connection, _AHEAD, {"now": now})
+    for row in rows:
+        monitor = HeartbeatMonitor(HeartbeatHealth(row["health"]), row["last_at"], row["started_at"], row["due_at"])
+        try:
+            heartbeat_schedule = schedule.parse_schedule({**defaults, **row["settings"]})
+        except (Rejected, ValueError, KeyError):
+            # Without a schedule nothing is expected of it; the other heartbeats must still be repaired.
+            log.exception("The heartbeat of integration %s has no plan that can be used.", row["integration_id"])
+            continue
+        _write(connection, row["integration_id"], schedule.correct_after_rollback(monitor, heartbeat_schedule, by, now))
+    return len(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatStatus:
+    """A monitored sender as shown to users; `expected` describes when it should ping."""
+
+    health: HeartbeatHealth
+    expected: Reason
+    last_at: datetime | None = None
+    started_at: datetime | None = None
+    due_at: datetime | None = None
+
+
+def heartbeat_statuses(integrations: Collection[Integration]) -> dict[int, HeartbeatStatus]:
+    """Returns the heartbeats' status by integration; NEW if it never pinged. Uses Django's connection."""
+    rows = {
+        row.pk: row
+        for row in Heartbeat.objects.filter(integration__in=[integration.pk for integration in integrations])
+    }
+    defaults = load_kinds()[schedule.KIND].default_settings
+    statuses: dict[int, HeartbeatStatus] = {}
+    for integration in integrations:
+        expected, row = (
+            schedule.parse_schedule({**defaults, **integration.settings}).description,
+            rows.get(integration.pk),
+        )
+        if row is None:
+            statuses[integration.pk] = HeartbeatStatus(HeartbeatHealth.NEW, expected)
+        else:
+            statuses[integration.pk] = HeartbeatStatus(
+                HeartbeatHealth(row.health), expected, row.last_at, row.started_at, row.due_at
+            )
+    return statuses
+
+
+def _monitor(connection: Connection, integration_id: int) -> HeartbeatMonitor | None:
+    """Returns the heartbeat's row, locked until the end of the transaction."""
+    row: Mapping[str, Any] | None = database.row(connection, _LOCK_ROW, (integration_id,))
+    if row is None:
+        return None
+    return HeartbeatMonitor(HeartbeatHealth(row["health"]), row["last_at"], row["started_at"], row["due_at"])
+
+
+def _write(connection: Connection, integration_id: int, monitor: HeartbeatMonitor) -> None:
+    connection.execute(
+        "UPDATE inbound_heartbeat SET health = %s, last_at = %s, started_at = %s, due_at = %s "
+        "WHERE integration_id = %s",
+        (monitor.health.value, monitor.last_at, monitor.started_at, monitor.due_at, integration_id),
+    )

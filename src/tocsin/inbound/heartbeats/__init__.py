@@ -1,1 +1,0 @@
-"""Heartbeats: schedules of monitored senders, and the detection of missed pings."""

@@ -1,1 +1,0 @@
-"""HTTP ingestion: shared request handling, sender verification, heartbeat pings, test tokens and responses."""

@@ -1,1 +1,0 @@
-"""Inspection of stored messages: explanation, trace, replay, and fresh ids for samples."""

@@ -1,1 +1,0 @@
-"""Maintenance windows: their recurrence, the alerts they hold back, and changing them."""

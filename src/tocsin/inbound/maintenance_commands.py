@@ -1,0 +1,362 @@
+"""Creates, changes, ends and deletes maintenance windows, with audit log and configuration version; lists active ones.
+
+A spec is the document form used by YAML and the API. Callers check permissions first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from django.db import connection as django_connection
+from pydantic import Field
+
+from tocsin.access import audit, boundary
+from tocsin.access.audit import AuditActor
+from tocsin.core import hooks
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.validation.field_errors import rejected_at
+from tocsin.core.validation.spec import InvalidValue, OneOf, OwnedSpec, Parsed, ids_of, list_of
+from tocsin.inbound import maintenance as maintenance_times
+from tocsin.inbound.conditions import OptionalCondition, compile_condition
+from tocsin.inbound.enums import WindowAction
+from tocsin.inbound.maintenance import (
+    MAX_USUAL_COVER,
+    CompiledWindow,
+    Recurrence,
+    Repeat,
+    TimeSpan,
+    WindowClock,
+    WindowTimesSpec,
+)
+from tocsin.inbound.models import Integration, MaintenanceWindow
+from tocsin.people.models import Group, find_group, names_check
+from tocsin.people.reasons import NO_SUCH_GROUP
+
+log = logging.getLogger(__name__)
+
+MAX_WINDOW_TAGS = 20
+
+_NOT_ENDABLE = ReasonType("maintenance.not_endable", "Can't end {window}: only active one-time windows can be ended.")
+_JUST_BEGUN = ReasonType("maintenance.just_begun", "{window} has only just started. Delete it, or end it in a minute.")
+_LONG = ReasonType(
+    "maintenance.long",
+    "must end the window earlier: it covers {cover} of 28 days, and its alerts page no one. Otherwise save it anyway.",
+)
+_UNKNOWN_INTEGRATION = ReasonType("maintenance.unknown_integration", 'unknown integration "{name}".')
+_INVALID_TAGS = ReasonType("maintenance.invalid_tags", "must be named values, such as environment: test.")
+_TOO_MANY_TAGS = ReasonType("maintenance.too_many_tags", "must be at most {maximum}.")
+
+
+@dataclass(frozen=True, slots=True)
+class WindowNames:
+    """The names of integrations and groups by id."""
+
+    integrations: Mapping[int, str]
+    groups: Mapping[int, str]
+
+
+def window_names() -> WindowNames:
+    """Loads all names, for callers that render several windows."""
+    return WindowNames(
+        dict(Integration.objects.values_list("pk", "name")), dict(Group.objects.values_list("pk", "name"))
+    )
+
+
+def window_spec(window: MaintenanceWindow, names: WindowNames | None = None) -> dict[str, Any]:
+    """Returns the window as a spec."""
+    all_names = names or window_names()
+    spec: dict[str, Any] = {"name": window.name}
+    if window.group_id is not None:
+        spec["group"] = all_names.groups.get(window.group_id, "")
+    spec |= window.times
+    if window.integrations:
+        spec["integrations"] = [
+            all_names.integrations[object_id]
+            for object_id in window.integrations
+            if object_id in all_names.integrations
+        ]
+    if window.groups:
+        spec["groups"] = [all_names.groups[object_id] for object_id in window.groups if object_id in all_names.groups]
+    if window.tags:
+        spec["tags"] = window.tags
+    if window.condition is not None:
+        spec["when"] = window.condition
+    spec["action"] = str(window.action)
+    return spec
+
+
+def save_window(
+    spec: Mapping[str, object], *, existing: MaintenanceWindow | None = None, actor: AuditActor, now: datetime
+) -> MaintenanceWindow:
+    """Creates a window, or updates `existing` to match the spec. Raises Rejected with the field of each problem.
+
+    Raises Rejected("long_window") for a window that covers more than MAX_USUAL_COVER of the coming weeks, unless the
+    spec has `anyway: true`. Alerts that are delayed until the window's end are delayed until its new end.
+    """
+    with boundary.command():
+        settings_store.lock()
+        parsed = _read(spec, existing)
+        window = existing or MaintenanceWindow(created_at=now)
+        before = window_spec(existing) if existing else None
+        window.name = parsed.name
+        _fill(window, parsed)
+        if not parsed.allow_long and before != window_spec(window):
+            _require_usual_cover(window, now)
+        window.save()
+        _reschedule_delayed_alerts(window, now)
+        audit.record_config_audit("maintenance_window", window, before, window_spec(window), actor=actor, now=now)
+    return window
+
+
+def _require_usual_cover(window: MaintenanceWindow, now: datetime) -> None:
+    cover = recurrence_of(window).cover(now)
+    if cover > MAX_USUAL_COVER:
+        is_once = window.times["repeat"] == Repeat.ONCE
+        raise rejected_at("ends" if is_once else "last_day", _LONG(cover=cover), "long_window")
+
+
+def long_windows(now: datetime) -> list[tuple[MaintenanceWindow, timedelta]]:
+    """Returns the windows that have begun and cover more than MAX_USUAL_COVER of the coming weeks, with their cover."""
+    covers = []
+    for row in MaintenanceWindow.objects.all():
+        try:
+            recurrence = recurrence_of(row)
+            has_begun = recurrence.begin.replace(tzinfo=recurrence.zone) <= now
+            cover = recurrence.cover(now) if has_begun else timedelta()
+        except (KeyError, ValueError, OSError):
+            continue  # It cannot be used here, so alerts open and page.
+        if cover > MAX_USUAL_COVER:
+            covers.append((row, cover))
+    return covers
+
+
+def delete_window(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> None:
+    """Deletes a window. Alerts delayed until its end open now."""
+    with boundary.command():
+        settings_store.lock()
+        _set_due_at(window.pk, now)
+        audit.record_config_audit("maintenance_window", window, window_spec(window), None, actor=actor, now=now)
+        window.delete()
+
+
+def end_now(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> MaintenanceWindow:
+    """Ends a one-time window that is active; alerts delayed until its end open now. Raises Rejected("not_possible")."""
+    with settings_store.exclusive(window):
+        recurrence = recurrence_of(window)
+        if window.times.get("repeat", "once") != "once" or recurrence.occurrence_at(now) is None:
+            raise Rejected("not_possible", _NOT_ENDABLE(window=window.name))
+        local = now.astimezone(recurrence.zone)
+        spec = {**window_spec(window), "ends": local.strftime("%Y-%m-%d %H:%M")}
+        if spec["ends"] <= spec["starts"]:
+            raise Rejected("not_possible", _JUST_BEGUN(window=window.name))
+        return save_window(spec, existing=window, actor=actor, now=now)
+
+
+def windows_using_group(group_id: int) -> list[Reason]:
+    """Lists the windows that refer to or belong to the group and so prevent its deletion."""
+    return [
+        hooks.MAINTENANCE_WINDOW(name=window.name)
+        for window in MaintenanceWindow.objects.all()
+        if window.group_id == group_id or group_id in window.groups
+    ]
+
+
+def windows_using_integration(integration_id: int) -> list[Reason]:
+    """Lists the windows that refer to the integration: without it, they would apply to every integration."""
+    windows = MaintenanceWindow.objects.filter(integrations__contains=[integration_id])
+    return [hooks.MAINTENANCE_WINDOW(name=window.name) for window in windows]
+
+
+def groups_newly_affected(window: MaintenanceWindow, previous: Sequence[int] | None) -> set[int | None]:
+    """Returns the groups of the integrations that a change added to the window; None stands for administrators, who
+    have the integrations without a group, and decide whether a window covers all.
+
+    `previous` are the integrations before the change, () for all; None for a new window.
+    """
+    if previous is not None and not previous:
+        return set()
+    if not window.integrations:
+        return {None}
+    added = set(window.integrations).difference(previous or ())
+    return set(Integration.objects.filter(pk__in=added).values_list("group_id", flat=True))
+
+
+def unreadable(window: MaintenanceWindow) -> Reason | None:
+    """Why this release cannot read its condition, or None if it can."""
+    try:
+        compile_condition(window.condition, "when")
+    except Rejected as rejected:
+        return rejected.reason
+    return None
+
+
+def recurrence_of(window: MaintenanceWindow) -> Recurrence:
+    """Returns the window's recurrence. Stored times are valid."""
+    return maintenance_times.recurrence(window.times)
+
+
+def next_times(window: MaintenanceWindow, now: datetime, limit: int) -> list[TimeSpan]:
+    """Returns the current occurrence, if any, and the following ones; none for a window that cannot be used here."""
+    try:
+        return recurrence_of(window).next_occurrences(now, limit)
+    except (KeyError, ValueError, OSError):
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveWindow:
+    """An active window, and the number of alerts delayed until its end."""
+
+    window: MaintenanceWindow
+    span: TimeSpan
+    delayed_count: int
+
+
+def active_windows(now: datetime, windows: Iterable[MaintenanceWindow] | None = None) -> list[ActiveWindow]:
+    """Returns the active windows, ordered by their end."""
+    rows = list(MaintenanceWindow.objects.all()) if windows is None else list(windows)
+    next_spans = [(row, spans[0]) for row in rows if (spans := next_times(row, now, 1))]
+    current = [(row, span) for row, span in next_spans if span[0] <= now]
+    delayed_counts = count_delayed_alerts([row for row, _ in current])
+    active = [ActiveWindow(row, span, delayed_counts.get(row.pk, 0)) for row, span in current]
+    return sorted(active, key=lambda active_window: active_window.span[1])
+
+
+def count_delayed_alerts(windows: Sequence[MaintenanceWindow]) -> dict[int, int]:
+    """Counts the alerts delayed until the end of each window."""
+    ids = [window.pk for window in windows]
+    if not ids:
+        return {}
+    with django_connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT window_id, count(*) FROM inbound_delayedalert WHERE window_id = ANY(%s) GROUP BY window_id", [ids]
+        )
+        return dict(cursor.fetchall())
+
+
+# While boundaries are on, a group's window concerns only alerts of the group.
+_WINDOWS = """
+SELECT id, name, times, action, integrations, groups, tags, condition,
+       (SELECT group_id FROM core_setting WHERE core_setting.name = 'visibility' AND value = '"groups"') AS owner
+FROM inbound_maintenancewindow ORDER BY id
+"""
+
+
+def load_windows(connection: database.Connection) -> list[CompiledWindow]:
+    """Loads all windows, compiled. An unusable window is skipped, so that alerts open and page."""
+    windows = []
+    for row in database.rows(connection, _WINDOWS):
+        try:
+            windows.append(_compile_row(row))
+        except (Rejected, KeyError, ValueError, OSError):
+            # For example a time zone unknown to this machine: that must not stop any integration.
+            log.exception("Maintenance window %s cannot be used.", row["name"])
+    return windows
+
+
+def _compile_row(row: Mapping[str, Any]) -> CompiledWindow:
+    compile_condition(row["condition"], "when")
+    return CompiledWindow(
+        row["id"],
+        row["name"],
+        WindowAction(row["action"]),
+        WindowClock(maintenance_times.recurrence(row["times"])),
+        frozenset(row["integrations"]),
+        frozenset(row["groups"]),
+        row["tags"],
+        row["condition"],
+        row["owner"],
+    )
+
+
+def compile_window(window: MaintenanceWindow) -> CompiledWindow:
+    """Compiles a window, which need not be saved yet."""
+    return CompiledWindow(
+        window.pk or 0,
+        window.name,
+        WindowAction(window.action),
+        WindowClock(recurrence_of(window)),
+        frozenset(window.integrations),
+        frozenset(window.groups),
+        window.tags,
+        window.condition,
+        window.group_id if settings_store.get(settings_store.VISIBILITY) == "groups" else None,
+    )
+
+
+def unsaved_window(spec: Mapping[str, object]) -> MaintenanceWindow:
+    """Returns an unsaved window for a spec. Raises Rejected as saving does, except about its name."""
+    filled = {key: value for key, value in spec.items() if value not in (None, "")}
+    window = MaintenanceWindow(name="draft")
+    _fill(window, _read({**filled, "name": window.name}, None))
+    return window
+
+
+# --- Specs ---------------------------------------------------------------------------------------------------------
+
+
+def _tags(value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(item, str | int) for item in value.values()):
+        raise InvalidValue(_INVALID_TAGS())
+    if len(value) > MAX_WINDOW_TAGS:
+        raise InvalidValue(_TOO_MANY_TAGS(maximum=MAX_WINDOW_TAGS))
+    return {str(name)[:100]: str(item)[:200] for name, item in value.items()}
+
+
+class MaintenanceWindowSpec(WindowTimesSpec, OwnedSpec):
+    """A maintenance window. Its context has the ids of `integrations` and `groups` by name."""
+
+    action: Annotated[WindowAction, OneOf()] = Field(
+        default=WindowAction.SUPPRESS, description="What happens to alerts in the window."
+    )
+    integrations: Annotated[tuple[int, ...], list_of(str, {}), ids_of("integrations", _UNKNOWN_INTEGRATION)] = Field(
+        default=(), description="Names of the integrations. Default: all."
+    )
+    groups: Annotated[tuple[int, ...], list_of(str, {}), ids_of("groups", NO_SUCH_GROUP)] = Field(
+        default=(), description="Names of the recipient groups. Default: all."
+    )
+    tags: Annotated[
+        dict[str, str],
+        Parsed(
+            _tags,
+            {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": MAX_WINDOW_TAGS},
+        ),
+    ] = Field(default={}, description="Tags of the alert by name, with the required value of each.")
+    condition: OptionalCondition = Field(
+        default=None, alias="when", description="Condition on the message, as in rules."
+    )
+
+
+def _read(spec: Mapping[str, object], existing: MaintenanceWindow | None) -> MaintenanceWindowSpec:
+    with boundary.as_viewer():
+        names = window_names()
+    return MaintenanceWindowSpec.read(
+        spec,
+        check=names_check(MaintenanceWindow, existing),
+        integrations={name.lower(): number for number, name in names.integrations.items()},
+        groups={name.lower(): number for number, name in names.groups.items()},
+    )
+
+
+def _fill(window: MaintenanceWindow, parsed: MaintenanceWindowSpec) -> None:
+    window.group, window.times, window.action = find_group(parsed.group), parsed.times(), parsed.action
+    window.integrations, window.groups = list(parsed.integrations), list(parsed.groups)
+    window.tags, window.condition = parsed.tags, parsed.condition
+
+
+def _reschedule_delayed_alerts(window: MaintenanceWindow, now: datetime) -> None:
+    """Delays alerts until the window's new end. When due, it is checked again whether the window applies."""
+    span = recurrence_of(window).occurrence_at(now)
+    _set_due_at(window.pk, span[1] if span is not None and window.action == WindowAction.HOLD else now)
+
+
+def _set_due_at(window_id: int, at: datetime) -> None:
+    with django_connection.cursor() as cursor:
+        cursor.execute("UPDATE inbound_delayedalert SET due_at = %s WHERE window_id = %s", [at, window_id])

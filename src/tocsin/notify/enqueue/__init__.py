@@ -1,1 +1,0 @@
-"""Writes notifications into the outbox: pages, all-clears, acknowledgement reminders, notices and tests."""

@@ -1,1 +1,0 @@
-"""The built-in provider kind for chat and push services, through apprise."""

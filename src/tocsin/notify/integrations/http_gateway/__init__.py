@@ -1,1 +1,0 @@
-"""The HTTP gateway provider kind: text messages through any HTTP API."""

@@ -1,0 +1,351 @@
+"""The Slack provider kind: chat messages with buttons."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+from urllib.parse import parse_qs, urlsplit
+
+from tocsin.alerts.states import CommandKind
+from tocsin.core.delivery.circuit_breaker import AddressRejected, NoSuchAddress
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.net.egress import HttpClient
+from tocsin.core.reasons import Reason, ReasonType, joined
+from tocsin.notify.channels import chat
+from tocsin.notify.integrations import vendor_http
+from tocsin.notify.integrations.vendor_http import child, items, text
+from tocsin.notify.interfaces import (
+    Callback,
+    CallbackResponse,
+    EventReceiver,
+    InvalidWebhookSignature,
+    ProviderAccount,
+    ProviderKind,
+    ProviderSender,
+    ProviderSetting,
+    ProviderSettingType,
+    Rendered,
+    SendReceipt,
+    WebhookEndpoint,
+    WebhookProvider,
+)
+from tocsin.notify.text import formatting
+from tocsin.notify.text.phrases import phrase
+
+# ---------- blocks
+# Lays out a message for Slack (Block Kit, https://api.slack.com/reference/block-kit). Pure.
+
+
+#: The maximum length of a section's text.
+MAX_SECTION_CHARS = 3000
+#: The maximum length of a header, and of the fallback text in notifications.
+_MAX_HEADER_CHARS = 150
+
+ACTION = "tocsin_"
+
+
+def message(rendered: Rendered, *, with_buttons: bool = True) -> dict[str, Any]:
+    """Returns the fallback text and the blocks. Buttons are included only if the message asks for a response to one
+    alert and presses reach Tocsin: a button without effect would be mistaken for a response.
+    """
+    blocks: list[dict[str, Any]] = [
+        {"type": "header", "text": {"type": "plain_text", "text": formatting.cut(rendered.subject, _MAX_HEADER_CHARS)}}
+    ]
+    blocks.append(_section(rendered.text))
+    if (number := chat.alert_of(rendered)) is not None:
+        blocks += [_actions(number, rendered.language)] if with_buttons else []
+    if rendered.link:
+        is_alert, language = number is not None, rendered.language
+        label = phrase(language, "Open the alert") if is_alert else phrase(language, "Open Tocsin")
+        blocks.append(_context(f"<{rendered.link}|{label}>"))
+    return {"text": formatting.cut(rendered.subject, _MAX_HEADER_CHARS), "blocks": blocks}
+
+
+def blocks_after_press(blocks: list[Any], pressed: str, result: str) -> list[Any]:
+    """Returns the blocks of a message after a button press: the result, and the buttons that are still useful, in their
+    existing language.
+    """
+    content_blocks = [
+        block for block in blocks if isinstance(block, dict) and block.get("type") in ("header", "section")
+    ]
+    links = [block for block in blocks if isinstance(block, dict) and block.get("type") == "context"][:1]
+    names = {f"{ACTION}{kind}" for kind in chat.buttons_after(pressed)}
+    rows = (block.get("elements") for block in blocks if isinstance(block, dict) and block.get("type") == "actions")
+    remaining = [element for row in rows for element in items(row) if text(child(element).get("action_id")) in names]
+    return [
+        *content_blocks,
+        _context(result),
+        *([{"type": "actions", "elements": remaining}] if remaining else []),
+        *links,
+    ]
+
+
+def _actions(number: int, language: str) -> dict[str, Any]:
+    return {"type": "actions", "elements": [_button(kind, number, language) for kind in chat.BUTTONS]}
+
+
+def escaped(text: str) -> str:
+    """Escapes text so that Slack does not read it as markup
+    (https://api.slack.com/reference/surfaces/formatting#escaping).
+    """
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _button(kind: CommandKind, number: int, language: str) -> dict[str, Any]:
+    button: dict[str, Any] = {
+        "type": "button",
+        "action_id": f"{ACTION}{kind}",
+        "text": {"type": "plain_text", "text": chat.label(kind, language)},
+        "value": chat.format_button_data(kind, number),
+    }
+    if kind is CommandKind.ACKNOWLEDGE:
+        button["style"] = "primary"
+    if kind is CommandKind.CLOSE:
+        button["style"] = "danger"
+        button["confirm"] = {
+            "title": {"type": "plain_text", "text": phrase(language, "Close alert {number}?", number=number)},
+            "text": {"type": "plain_text", "text": phrase(language, "Paging for it stops.")},
+            "confirm": {"type": "plain_text", "text": phrase(language, "Close")},
+            "deny": {"type": "plain_text", "text": phrase(language, "Keep it open")},
+        }
+    return button
+
+
+def _section(text: str) -> dict[str, Any]:
+    shortened = text
+    while len(escaped(shortened)) > MAX_SECTION_CHARS:
+        shortened = formatting.cut(shortened, len(shortened) * 9 // 10)
+    return {"type": "section", "text": {"type": "mrkdwn", "text": escaped(shortened), "verbatim": True}}
+
+
+def _context(text: str) -> dict[str, Any]:
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": text, "verbatim": True}]}
+
+
+# ---------- provider
+# The `slack` provider kind: the installation's own app in a Slack workspace, with buttons.
+#
+# Sending: https://api.slack.com/methods/chat.postMessage; buttons: https://api.slack.com/interactivity/handling.
+
+
+API = "https://slack.com/api"
+PREFIX = "slack:"
+
+#: In seconds. An older signed request is a replay (https://api.slack.com/authentication/verifying-requests-from-slack).
+_MAX_AGE_SECONDS = 300
+
+_CREDENTIAL_ERRORS = frozenset({"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"})
+_ADDRESS_ERRORS: Mapping[str, ReasonType] = {
+    "channel_not_found": ReasonType(
+        "provider.slack_channel_not_found",
+        "No such member or channel in Slack, or the app has no access to it ({error}).",
+    ),
+    "not_in_channel": ReasonType(
+        "provider.slack_not_in_channel", "The app is not in that channel. Invite it there ({error})."
+    ),
+    "is_archived": ReasonType("provider.slack_archived", "That channel is archived ({error})."),
+    "user_not_found": ReasonType("provider.slack_user_not_found", "No such member in Slack ({error})."),
+    "cannot_dm_bot": ReasonType("provider.slack_bot", "That member is a bot ({error})."),
+    "messages_tab_disabled": ReasonType(
+        "provider.slack_messages_tab_disabled",
+        "The app accepts no direct messages. Enable its Messages Tab ({error}).",
+    ),
+    "restricted_action": ReasonType(
+        "provider.slack_restricted", "The workspace does not permit the app to post there ({error})."
+    ),
+}
+_TOKEN_REJECTED = ReasonType("provider.slack_token_rejected", "Slack rejected the bot token ({error}).")
+_INSTALL_AGAIN = ReasonType("provider.slack_install_again", "Install the app again, and enter its new token.")
+_CONNECTED = ReasonType("provider.slack_connected", "Connected to the workspace {workspace} as {user}.")
+_NO_SIGNING_SECRET = ReasonType(
+    "provider.slack_no_signing_secret", "Messages have no buttons without the signing secret."
+)
+_NO_PUBLIC_ADDRESS = ReasonType(
+    "provider.slack_no_public_address", "Messages have no buttons without a public address (TOCSIN_BASE_URL)."
+)
+_NOT_AN_INTERACTION = ReasonType("provider.slack_not_an_interaction", "This is not a Slack interaction.")
+#: Temporary errors. `rate_limited` concerns posting, and `team_added_to_org` a workspace that is being migrated.
+_TRANSIENT_ERRORS = frozenset(
+    {"ratelimited", "rate_limited", "message_limit_exceeded", "internal_error", "fatal_error", "service_unavailable",
+     "request_timeout", "team_added_to_org"}
+)  # fmt: skip
+
+
+class SlackKind(ProviderKind, WebhookProvider):
+    name = "slack"
+    label = "Slack"
+    description = (
+        "Messages to members and channels of a Slack workspace, with buttons to acknowledge, assign and close."
+    )
+    icon = "brand-slack"
+    channels: tuple[str, ...] = ("chat",)
+    reply_channels: frozenset[str] = frozenset({"chat"})
+    max_concurrent_sends = 20
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting(
+            "bot_token", "Bot token", is_required=True, is_secret=True, help="From your Slack app; starts with xoxb-."
+        ),
+        ProviderSetting(
+            "signing_secret", "Signing secret", is_secret=True, help="Under Basic Information. Required for buttons."
+        ),
+        ProviderSetting("api_base", "API URL", ProviderSettingType.URL, default=API, help="Change only for GovSlack."),
+    )
+    webhook_endpoints: tuple[WebhookEndpoint, ...] = (
+        WebhookEndpoint(
+            "interact", "Interactivity request URL", "In your app at api.slack.com: turn on Interactivity & Shortcuts."
+        ),
+    )
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return address.startswith(PREFIX)
+
+    def open(self, account: ProviderAccount) -> ProviderSender:
+        return SlackSender(account)
+
+    def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
+        _check(account.secrets.get("signing_secret", ""), callback)
+        payload = _payload(callback.body)
+        if payload.get("type") == "block_actions":
+            _handle_press(account, payload, receiver)
+        return CallbackResponse(200)
+
+
+class SlackSender:
+    """Posts to one workspace."""
+
+    def __init__(self, account: ProviderAccount) -> None:
+        self._account = account
+        self._api = str(account.settings.get("api_base") or API).rstrip("/")
+        self._token = account.secrets.get("bot_token", "")
+        self._client = HttpClient(trusted=account.is_trusted)
+        self._has_buttons = bool(account.callback_base_url and account.secrets.get("signing_secret"))
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+        body = {
+            "channel": address.removeprefix(PREFIX),
+            **message(rendered, with_buttons=self._has_buttons),
+            "unfurl_links": False,
+            "unfurl_media": False,
+        }
+        data = self._call("chat.postMessage", body, {"Idempotency-Key": idempotency_key})
+        return SendReceipt(f"{data.get('channel', '')}:{data.get('ts', '')}")
+
+    def verify(self) -> Reason:
+        data = self._call("auth.test", {}, {})
+        connected = _CONNECTED(workspace=vendor_http.line(data.get("team")), user=vendor_http.line(data.get("user")))
+        if self._has_buttons:
+            return connected
+        missing = _NO_SIGNING_SECRET() if self._account.callback_base_url else _NO_PUBLIC_ADDRESS()
+        return joined(connected, missing, separator=" ")
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _call(self, method: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+        response = self._client.request(
+            "POST",
+            f"{self._api}/{method}",
+            headers={
+                "Authorization": f"Bearer {self._token}",
+                "Content-Type": "application/json; charset=utf-8",
+                **headers,
+            },
+            content=json.dumps(body).encode(),
+        )
+        data = vendor_http.body(response)
+        if response.status != 200:
+            vendor_http.raise_for_status(response, "Slack", vendor_http.line(data.get("error", "")))
+        if "ok" not in data:
+            raise vendor_http.no_answer("Slack")
+        if data["ok"] is not True:
+            _raise_for_error(vendor_http.line(data.get("error", "no reason given")))
+        return data
+
+
+def _raise_for_error(error: str) -> NoReturn:
+    """Raises the error that Slack reports in the body of a 200 response."""
+    if error in _CREDENTIAL_ERRORS:
+        raise Permanent(_TOKEN_REJECTED(error=error), _INSTALL_AGAIN())
+    if error in _ADDRESS_ERRORS:
+        kind = NoSuchAddress if error == "user_not_found" else AddressRejected
+        raise kind(_ADDRESS_ERRORS[error](error=error))
+    if error in _TRANSIENT_ERRORS:
+        raise Temporary(vendor_http.SERVER_ERROR(server="Slack", answer=error))
+    raise Permanent(vendor_http.MESSAGE_REJECTED(server="Slack", answer=error))
+
+
+def _check(secret: str, callback: Callback) -> None:
+    """Raises InvalidWebhookSignature unless Slack signed the request within five minutes."""
+    timestamp = callback.headers.get("x-slack-request-timestamp", "")
+    signature = callback.headers.get("x-slack-signature", "")
+    if not secret or not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 12):
+        raise InvalidWebhookSignature
+    if abs(callback.at.timestamp() - int(timestamp)) > _MAX_AGE_SECONDS:
+        raise InvalidWebhookSignature
+    expected = hmac.new(secret.encode(), f"v0:{timestamp}:".encode() + callback.body, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(f"v0={expected}", signature.encode("ascii", "replace").decode()):
+        raise InvalidWebhookSignature
+
+
+def _payload(body: bytes) -> dict[str, Any]:
+    """Returns the interaction payload. Raises Rejected("invalid") for anything else."""
+    try:
+        return vendor_http.parsed(parse_qs(body.decode())["payload"][0])
+    except (ValueError, KeyError):
+        raise Rejected("invalid", _NOT_AN_INTERACTION()) from None
+
+
+def _handle_press(account: ProviderAccount, payload: dict[str, Any], receiver: EventReceiver) -> None:
+    """Handles a button press: runs the command, answers the member, and updates the message."""
+    member = text(child(payload, "user").get("id"))
+    action: object = next(iter(items(payload.get("actions"))), None)
+    parsed = chat.parse_button_data(text(child(action).get("value")))
+    if parsed is None:
+        return
+    command, number = parsed
+    address = f"{PREFIX}{member.upper()}"
+    user_id = receiver.find_user_id("chat", address)
+    if user_id is None:
+        _respond(account, payload, {"response_type": "ephemeral", "replace_original": False,
+                                 "text": escaped(chat.unlinked_member_answer(address))})  # fmt: skip
+        return
+    result = receiver.handle_button(user_id, number, command, "chat")
+    old_blocks = items(child(payload, "message").get("blocks"))
+    # A channel has readers of several languages, so it gets English. A direct message uses the member's language.
+    language, sentence = (result.language, result.localized_sentence) if _is_direct(payload) else ("", result.sentence)
+    result_line = phrase(
+        language,
+        "{who} pressed {button}: {said}",
+        who=f"<@{escaped(member)}>",
+        button=f"*{chat.label(CommandKind(command), language)}*",
+        said=escaped(sentence),
+    )
+    original_text = text(child(payload, "message").get("text"))
+    body = {
+        "replace_original": True,
+        "text": original_text,
+        "blocks": blocks_after_press(old_blocks, command, result_line),
+    }
+    _respond(account, payload, body)
+
+
+def _is_direct(payload: dict[str, Any]) -> bool:
+    """Returns whether the message is in a direct message conversation
+    (https://api.slack.com/docs/conversations-api).
+    """
+    return text(child(payload, "channel").get("id")).startswith("D")
+
+
+def _respond(account: ProviderAccount, payload: dict[str, Any], body: dict[str, Any]) -> None:
+    """Posts to the response URL of the signed request, but only on Slack's own hosts."""
+    url = text(payload.get("response_url"))
+    api_host = urlsplit(str(account.settings.get("api_base") or API)).hostname or ""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return
+    if host == api_host or host.endswith((".slack.com", ".slack-gov.com")):
+        vendor_http.post_json(url, json.dumps(body).encode(), is_trusted=account.is_trusted)

@@ -1,1 +1,0 @@
-"""The Slack provider kind: chat messages with buttons."""

@@ -1,0 +1,322 @@
+"""The Telnyx provider kind: text messages."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, NoReturn
+from urllib.parse import urlencode
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from tocsin.core.delivery.circuit_breaker import FailureKind
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
+from tocsin.notify.channels.phone_numbers import is_phone_number, sender
+from tocsin.notify.integrations import vendor_http
+from tocsin.notify.integrations.vendor_http import VendorError, child, items, text
+from tocsin.notify.interfaces import (
+    Callback,
+    CallbackResponse,
+    EventReceiver,
+    InboundText,
+    InvalidWebhookSignature,
+    ProviderAccount,
+    ProviderKind,
+    ProviderSender,
+    ProviderSetting,
+    ProviderSettingType,
+    Receipt,
+    ReceiptState,
+    Rendered,
+    SendReceipt,
+    WebhookEndpoint,
+    WebhookProvider,
+)
+
+# ---------- error codes
+# Telnyx's error codes (https://support.telnyx.com, "Messaging Error Codes") as reasons. Pure data.
+
+
+_ADDRESS, _NO_SUCH = FailureKind.ADDRESS_REJECTED, FailureKind.NO_SUCH_ADDRESS
+_VENDOR = "Telnyx"
+
+_API_KEY = ReasonType("provider.telnyx_api_key", "Telnyx rejected the API key. Enter it again")
+_NO_BALANCE = ReasonType("provider.telnyx_no_balance", "The Telnyx account has no balance left. Top it up")
+_SPAM_PERMANENTLY = ReasonType(
+    "provider.telnyx_spam_permanently",
+    "The carrier blocked the text as spam permanently. Register the From number's use with Telnyx",
+)
+_REJECTED_BY_CARRIER = ReasonType("provider.telnyx_rejected_by_carrier", "The recipient's carrier rejected the text")
+_EXPIRED = ReasonType("provider.telnyx_expired", "The text was not delivered in time")
+_CARRIER_DOWN = ReasonType("provider.telnyx_carrier_down", "The recipient's carrier is unavailable")
+_CHARACTERS = ReasonType(
+    "provider.telnyx_characters", "The text contains characters that the recipient's carrier does not accept"
+)
+_CARRIER_BUSY = ReasonType("provider.telnyx_carrier_busy", "The carrier accepts no more texts from this number for now")
+_NUMBER_TYPE = ReasonType("provider.telnyx_number_type", "Texts to this type of number are not supported")
+_FROM_NOT_IN_PROFILE = ReasonType(
+    "provider.telnyx_from_not_in_profile",
+    "The From number does not belong to this messaging profile. Add it at Telnyx",
+)
+_SENDER_NAME = ReasonType(
+    "provider.telnyx_sender_name", "The sender name is not allowed. Register it with Telnyx, or use a number"
+)
+_PROFILE_DISABLED = ReasonType("provider.telnyx_profile_disabled", "The messaging profile is disabled at Telnyx")
+_QUEUE_FULL = ReasonType("provider.telnyx_queue_full", "Telnyx's queue of this number is full")
+_CONTENT = ReasonType("provider.telnyx_content", "The text contains words or links that Telnyx does not carry")
+_COUNTRY = ReasonType(
+    "provider.telnyx_country",
+    "Texts to this country are disabled. Allow it in the messaging profile at Telnyx",
+)
+_SPENDING_LIMIT = ReasonType(
+    "provider.telnyx_spending_limit", "The messaging profile has reached its spending limit. Raise it at Telnyx"
+)
+
+ERRORS: Mapping[str, VendorError] = {
+    "10002": VendorError(vendor_http.NOT_A_NUMBER(), _NO_SUCH),
+    "10009": VendorError(_API_KEY()),
+    "20100": VendorError(_NO_BALANCE()),
+    "40001": VendorError(vendor_http.LANDLINE(), _ADDRESS),
+    "40002": VendorError(vendor_http.SPAM(vendor=_VENDOR)),
+    "40003": VendorError(_SPAM_PERMANENTLY()),
+    "40004": VendorError(_REJECTED_BY_CARRIER(), _ADDRESS),
+    "40005": VendorError(_EXPIRED()),
+    "40006": VendorError(_CARRIER_DOWN(), FailureKind.TEMPORARY),
+    "40008": VendorError(vendor_http.CARRIER_GAVE_NO_REASON()),
+    "40009": VendorError(_CHARACTERS(), _ADDRESS),
+    "40010": VendorError(vendor_http.NOT_REGISTERED_US(vendor=_VENDOR)),
+    "40011": VendorError(_CARRIER_BUSY(), FailureKind.TEMPORARY),
+    "40012": VendorError(_NUMBER_TYPE(), _ADDRESS),
+    "40300": VendorError(vendor_http.OPTED_OUT(), _ADDRESS),
+    "40305": VendorError(_FROM_NOT_IN_PROFILE()),
+    "40306": VendorError(_SENDER_NAME()),
+    "40310": VendorError(vendor_http.NOT_A_NUMBER(), _NO_SUCH),
+    "40311": VendorError(vendor_http.FROM_CANNOT_TEXT()),
+    "40312": VendorError(_PROFILE_DISABLED()),
+    "40318": VendorError(_QUEUE_FULL(), FailureKind.TEMPORARY),
+    "40322": VendorError(_CONTENT()),
+    "40331": VendorError(_COUNTRY(), _ADDRESS),
+    "40333": VendorError(_SPENDING_LIMIT()),
+}
+
+
+def find_error(code: str) -> VendorError | None:
+    """Returns the meaning of a code; None if it is unknown."""
+    return ERRORS.get(code)
+
+
+# ---------- provider
+# The `telnyx` provider kind: texts with delivery receipts and replies
+# (https://developers.telnyx.com/docs/messaging).
+
+
+API = "https://api.telnyx.com"
+
+#: An older signed request is a replay.
+MAX_SIGNATURE_AGE = timedelta(minutes=5)
+
+_NOT_AN_EVENT = ReasonType("provider.telnyx_not_an_event", "This is not a Telnyx messaging event.")
+_ANSWER_FAILED = ReasonType("provider.telnyx_answer_failed", "The reply could not be sent: {error}")
+_SIGNED_IN = ReasonType("provider.telnyx_signed_in", "Signed in to Telnyx.")
+_BALANCE = ReasonType("provider.telnyx_signed_in_balance", "Signed in to Telnyx, balance {balance}.")
+_NO_CALLBACKS = ReasonType(
+    "provider.telnyx_no_callbacks", "Set TOCSIN_BASE_URL to receive replies and delivery receipts."
+)
+_VENDOR_ERROR = ReasonType("provider.telnyx_error", "Telnyx reports: {error}.")
+
+_STATES = {
+    "delivered": ReceiptState.DELIVERED,
+    "sending_failed": ReceiptState.FAILED,
+    "delivery_failed": ReceiptState.FAILED,
+    "expired": ReceiptState.FAILED,
+}
+
+
+class TelnyxKind(ProviderKind, WebhookProvider):
+    name = "telnyx"
+    label = "Telnyx"
+    description = "Text messages to most countries, with replies and delivery receipts."
+    icon = "message-circle"
+    channels: tuple[str, ...] = ("sms",)
+    reply_channels: frozenset[str] = frozenset({"sms"})
+    receipt_channels: frozenset[str] = frozenset({"sms"})
+    max_concurrent_sends = 40
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting(
+            "api_key",
+            "API key",
+            is_required=True,
+            is_secret=True,
+            help="In the Telnyx portal under Keys; starts with KEY.",
+        ),
+        ProviderSetting(
+            "public_key",
+            "Public key",
+            is_required=True,
+            help="In the Telnyx portal under Keys, Public key. Verifies replies and delivery receipts.",
+        ),
+        ProviderSetting("from_number", "From number", is_required=True, help="Your Telnyx number or a sender name."),
+        ProviderSetting("messaging_profile_id", "Messaging profile", help="Profile ID; required with a sender name."),
+        ProviderSetting(
+            "api_base",
+            "API URL",
+            ProviderSettingType.URL,
+            default=API,
+            help="Change only if Telnyx tells you to.",
+        ),
+    )
+    webhook_endpoints: tuple[WebhookEndpoint, ...] = (
+        WebhookEndpoint("sms", "Inbound messages", "At Telnyx: your messaging profile, Inbound, Send a webhook to."),
+    )
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return is_phone_number(address)
+
+    def open(self, account: ProviderAccount) -> ProviderSender:
+        return TelnyxSender(account)
+
+    def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
+        _verify_signature(account, callback)
+        try:
+            event = child(vendor_http.parsed(callback.body), "data")
+        except ValueError:
+            event = {}
+        payload = child(event, "payload")
+        if not payload or not isinstance(event.get("event_type"), str):
+            raise Rejected("invalid", _NOT_AN_EVENT())
+        match event["event_type"]:
+            case "message.received":
+                _handle_text(account, payload, receiver)
+            case "message.sent" | "message.finalized":
+                receiver.handle_receipt(_receipt(callback.query.get("n", ""), payload))
+        return CallbackResponse(200)
+
+
+class TelnyxSender:
+    """Sends with one Telnyx account."""
+
+    def __init__(self, account: ProviderAccount) -> None:
+        self._account = account
+        self._base = str(account.settings.get("api_base") or API).rstrip("/")
+        self._key = account.secrets.get("api_key", "")
+        self._client = HttpClient(trusted=account.is_trusted)
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+        body: dict[str, Any] = {
+            "from": sender(str(self._account.settings.get("from_number") or "")),
+            "to": address,
+            "text": rendered.text,
+        }
+        if profile := self._account.settings.get("messaging_profile_id"):
+            body["messaging_profile_id"] = str(profile)
+        if self._account.callback_base_url:
+            body["webhook_url"] = f"{self._account.callback_base_url}/status?{urlencode({'n': idempotency_key})}"
+        headers = {**self._headers(), "Content-Type": "application/json", "Idempotency-Key": idempotency_key}
+        url = f"{self._base}/v2/messages"
+        response = self._client.request("POST", url, headers=headers, content=json.dumps(body).encode())
+        if response.status not in (200, 201, 202):
+            _fail(response)
+        data = vendor_http.body(response).get("data")
+        if not isinstance(data, dict) or not data.get("id"):
+            raise vendor_http.no_answer("Telnyx")
+        return SendReceipt(str(data["id"])[:100])
+
+    def verify(self) -> Reason:
+        response = self._client.request("GET", f"{self._base}/v2/balance", headers=self._headers())
+        if response.status != 200:
+            _fail(response)
+        data = vendor_http.body(response).get("data")
+        balance = data if isinstance(data, dict) else {}
+        balance_text = " ".join(vendor_http.line(balance.get(name, ""), 20) for name in ("balance", "currency")).strip()
+        no_callbacks = NO_REASON if self._account.callback_base_url else _NO_CALLBACKS()
+        return joined(_BALANCE(balance=balance_text) if balance_text else _SIGNED_IN(), no_callbacks, separator=" ")
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._key}"}
+
+
+def _verify_signature(account: ProviderAccount, callback: Callback) -> None:
+    """Verifies Telnyx's Ed25519 signature over the timestamp, "|" and the body
+    (https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks).
+    """
+    timestamp = callback.headers.get("telnyx-timestamp", "")
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 12):
+        raise InvalidWebhookSignature
+    if abs(callback.at.timestamp() - int(timestamp)) > MAX_SIGNATURE_AGE.total_seconds():
+        raise InvalidWebhookSignature
+    try:
+        key = Ed25519PublicKey.from_public_bytes(
+            base64.b64decode(str(account.settings.get("public_key") or ""), validate=True)
+        )
+        signature = base64.b64decode(callback.headers.get("telnyx-signature-ed25519", ""), validate=True)
+        key.verify(signature, f"{timestamp}|".encode() + callback.body)
+    except (InvalidSignature, ValueError, binascii.Error):
+        raise InvalidWebhookSignature from None
+
+
+def _handle_text(account: ProviderAccount, payload: dict[str, Any], receiver: EventReceiver) -> None:
+    """Handles an inbound text. Telnyx accepts no reply in the response, so the reply is sent as a separate message."""
+    sender_number, external_id = text(child(payload, "from").get("phone_number")), text(payload.get("id"))
+    if not sender_number or not external_id:
+        raise Rejected("invalid", _NOT_AN_EVENT())
+    reply = receiver.handle_text(InboundText("sms", sender_number, text(payload.get("text")), external_id))
+    if not reply:
+        return
+    reply_sender = TelnyxSender(account)
+    try:
+        reply_sender.send(Rendered("", reply), "sms", sender_number, f"answer-{external_id}")
+    except (Permanent, Temporary) as error:
+        # The command has been carried out; only its confirmation failed.
+        raise Rejected("invalid", _ANSWER_FAILED(error=error.reason)) from None
+    finally:
+        reply_sender.close()
+
+
+def _receipt(key: str, payload: dict[str, Any]) -> Receipt:
+    first = next(iter(items(payload.get("to"))), None)
+    if not isinstance(first, dict):
+        raise Rejected("invalid", _NOT_AN_EVENT())
+    state = _STATES.get(text(first.get("status")), ReceiptState.IN_TRANSIT)
+    external_id = text(payload.get("id"))
+    if state is not ReceiptState.FAILED:
+        return Receipt(state, key, external_id)
+    code, message, vendor_error = _first_error(payload.get("errors"))
+    if vendor_error is not None:
+        return Receipt(
+            state,
+            key,
+            external_id,
+            vendor_http.with_code(vendor_error.reason, "Telnyx", code),
+            vendor_error.failure,
+        )
+    reason = _VENDOR_ERROR(error=message) if message else vendor_http.NOT_DELIVERED()
+    return Receipt(state, key, external_id, reason)
+
+
+def _first_error(errors: object) -> tuple[str, str, VendorError | None]:
+    """Returns the first error's code, Telnyx's text, and the meaning if it is known; empty without an error."""
+    first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
+    code = vendor_http.line(text(first.get("code")), 10)
+    message = vendor_http.line(text(first.get("detail")) or text(first.get("title")))
+    return code, f"{message} ({code})" if message else "", find_error(code)
+
+
+def _fail(response: EgressResponse) -> NoReturn:
+    code, message, vendor_error = _first_error(vendor_http.body(response).get("errors"))
+    if (
+        vendor_error is not None
+        and 400 <= response.status < 500
+        and response.status not in vendor_http.RETRYABLE_STATUSES
+    ):
+        reason = vendor_http.with_code(vendor_error.reason, "Telnyx", code)
+        vendor_error.throw(reason, response.retry_after)
+    vendor_http.raise_for_status(response, "Telnyx", message)

@@ -1,1 +1,0 @@
-"""The Telnyx provider kind: text messages."""

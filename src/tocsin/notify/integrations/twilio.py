@@ -1,0 +1,524 @@
+"""The Twilio provider kind: text messages and phone calls."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import NoReturn
+from urllib.parse import parse_qsl, quote, urlencode
+
+from tocsin.core.delivery.circuit_breaker import FailureKind
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
+from tocsin.notify.channels.phone_numbers import is_phone_number, sender
+from tocsin.notify.integrations import vendor_http
+from tocsin.notify.integrations.vendor_http import VendorError
+from tocsin.notify.interfaces import (
+    Callback,
+    CallbackResponse,
+    CallPrompt,
+    CallScript,
+    CallState,
+    EventReceiver,
+    InboundText,
+    InvalidWebhookSignature,
+    ProviderAccount,
+    ProviderKind,
+    ProviderSender,
+    ProviderSetting,
+    ProviderSettingType,
+    Receipt,
+    ReceiptState,
+    Rendered,
+    SendReceipt,
+    WebhookEndpoint,
+    WebhookProvider,
+)
+from tocsin.notify.rules.delivery_reasons import MACHINE_ANSWERED
+
+# ---------- error codes
+# Twilio's error codes (https://www.twilio.com/docs/api/errors) as reasons that say what to do. Pure data.
+
+
+_ADDRESS, _NO_SUCH = FailureKind.ADDRESS_REJECTED, FailureKind.NO_SUCH_ADDRESS
+_VENDOR = "Twilio"
+
+_CREDENTIALS = ReasonType(
+    "provider.twilio_credentials", "Twilio rejected the account SID and auth token. Enter them again"
+)
+_TEST_CREDENTIALS = ReasonType(
+    "provider.twilio_test_credentials",
+    "These are Twilio's test credentials, which send nothing. Enter the live credentials",
+)
+_UNKNOWN_ACCOUNT = ReasonType(
+    "provider.twilio_unknown_account", "Twilio does not know this account. Check the account SID"
+)
+_FROM_NOT_VERIFIED = ReasonType(
+    "provider.twilio_from_not_verified",
+    "The From number is not verified for calls. Buy it from Twilio, or verify it there",
+)
+_FROM_NOT_OWNED = ReasonType("provider.twilio_from_not_owned", "The From number does not belong to this Twilio account")
+_CALLS_TO_COUNTRY = ReasonType(
+    "provider.twilio_calls_to_country",
+    "Calls to this country are disabled. Allow them at Twilio under Voice, Geo permissions",
+)
+_TEXTS_TO_COUNTRY = ReasonType(
+    "provider.twilio_texts_to_country",
+    "Texts to this country are disabled. Allow them at Twilio under Messaging, Geo permissions",
+)
+_NOT_CALLED = ReasonType("provider.twilio_not_called", "Twilio does not call this number")
+_TRIAL_CALLS = ReasonType(
+    "provider.twilio_trial_calls",
+    "A trial account calls verified numbers only. Verify this one at Twilio, or upgrade the account",
+)
+_TRIAL_TEXTS = ReasonType(
+    "provider.twilio_trial_texts",
+    "A trial account texts verified numbers only. Verify this one at Twilio, or upgrade the account",
+)
+_TRIAL_LENGTH = ReasonType(
+    "provider.twilio_trial_length", "A trial account sends short texts only. Upgrade the account"
+)
+_TO_ITSELF = ReasonType("provider.twilio_to_itself", "The recipient's number is the From number itself")
+_CHOOSE_FROM = ReasonType(
+    "provider.twilio_choose_from", "The From number cannot send texts. Choose a number with SMS at Twilio"
+)
+_FROM_QUEUE_FULL = ReasonType("provider.twilio_from_queue_full", "Twilio's queue of the From number is full")
+_NO_ROUTE = ReasonType("provider.twilio_no_route", "Twilio has no route from the From number to this recipient")
+_NOT_MOBILE = ReasonType("provider.twilio_not_mobile", "The recipient's number is not a mobile phone")
+_TEXT_TOO_LONG = ReasonType("provider.twilio_text_too_long", "The text is too long for Twilio")
+_FROM_OF_OTHERS = ReasonType("provider.twilio_from_of_others", "The From number belongs to another Twilio account")
+_ACCOUNT_QUEUE_FULL = ReasonType("provider.twilio_account_queue_full", "Twilio's queue of this account is full")
+_SUSPENDED = ReasonType("provider.twilio_suspended", "The Twilio account is suspended. Check Twilio's console")
+_BLOCKED = ReasonType("provider.twilio_blocked", "The recipient, or their carrier, blocks these texts")
+_TOO_EXPENSIVE = ReasonType("provider.twilio_too_expensive", "The text costs more than the account's limit")
+_CAMPAIGN_LIMIT = ReasonType(
+    "provider.twilio_campaign_limit",
+    "Too many texts for the registered campaign. Ask Twilio for a higher limit, or set a rate limit",
+)
+_TOLL_FREE_NOT_VERIFIED = ReasonType(
+    "provider.twilio_toll_free_not_verified", "The toll-free From number is not verified. Verify it at Twilio"
+)
+_CARRIER_TIMED_OUT = ReasonType("provider.twilio_carrier_timed_out", "The carrier did not answer Twilio in time")
+_NOT_CARRIED = ReasonType("provider.twilio_not_carried", "The recipient's carrier does not carry these texts")
+_BLOCKED_CALLS = ReasonType("provider.twilio_blocked_calls", "Twilio blocks calls to this number as high-risk")
+
+_NOT_A_NUMBER = VendorError(vendor_http.NOT_A_NUMBER(), _NO_SUCH)
+
+ERRORS: Mapping[int, VendorError] = {
+    20003: VendorError(_CREDENTIALS()),
+    20008: VendorError(_TEST_CREDENTIALS()),
+    20404: VendorError(_UNKNOWN_ACCOUNT()),
+    21210: VendorError(_FROM_NOT_VERIFIED()),
+    21211: _NOT_A_NUMBER,
+    21212: VendorError(_FROM_NOT_OWNED()),
+    21215: VendorError(_CALLS_TO_COUNTRY(), _ADDRESS),
+    21216: VendorError(_NOT_CALLED(), _ADDRESS),
+    21217: _NOT_A_NUMBER,
+    21219: VendorError(_TRIAL_CALLS(), _ADDRESS),
+    21266: VendorError(_TO_ITSELF(), _ADDRESS),
+    21408: VendorError(_TEXTS_TO_COUNTRY(), _ADDRESS),
+    21606: VendorError(_CHOOSE_FROM()),
+    21608: VendorError(_TRIAL_TEXTS(), _ADDRESS),
+    21610: VendorError(vendor_http.OPTED_OUT(), _ADDRESS),
+    21611: VendorError(_FROM_QUEUE_FULL(), FailureKind.TEMPORARY),
+    21612: VendorError(_NO_ROUTE(), _ADDRESS),
+    21614: VendorError(_NOT_MOBILE(), _NO_SUCH),
+    21617: VendorError(_TEXT_TOO_LONG()),
+    21659: VendorError(_FROM_NOT_OWNED()),
+    21660: VendorError(_FROM_OF_OTHERS()),
+    30001: VendorError(_ACCOUNT_QUEUE_FULL(), FailureKind.TEMPORARY),
+    30002: VendorError(_SUSPENDED()),
+    30003: VendorError(vendor_http.UNREACHABLE_PHONE(), _ADDRESS),
+    30004: VendorError(_BLOCKED(), _ADDRESS),
+    30005: VendorError(vendor_http.NOT_IN_SERVICE(), _ADDRESS),
+    30006: VendorError(vendor_http.LANDLINE(), _ADDRESS),
+    30007: VendorError(vendor_http.SPAM(vendor=_VENDOR)),
+    30008: VendorError(vendor_http.CARRIER_GAVE_NO_REASON()),
+    30010: VendorError(_TOO_EXPENSIVE()),
+    30022: VendorError(_CAMPAIGN_LIMIT(), FailureKind.TEMPORARY),
+    30032: VendorError(_TOLL_FREE_NOT_VERIFIED()),
+    30034: VendorError(vendor_http.NOT_REGISTERED_US(vendor=_VENDOR)),
+    30044: VendorError(_TRIAL_LENGTH()),
+    30410: VendorError(_CARRIER_TIMED_OUT(), FailureKind.TEMPORARY),
+    30485: VendorError(_NOT_CARRIED(), _ADDRESS),
+    32203: VendorError(_BLOCKED_CALLS(), _ADDRESS),
+    13223: _NOT_A_NUMBER,
+    13224: _NOT_A_NUMBER,
+    13225: VendorError(_NOT_CALLED(), _ADDRESS),
+    13227: VendorError(_CALLS_TO_COUNTRY(), _ADDRESS),
+}
+
+
+def find_error(code: object) -> VendorError | None:
+    """Returns the meaning of a code as Twilio sends it; None if it is unknown."""
+    text = str(code or "")
+    return ERRORS.get(int(text)) if text.isascii() and text.isdigit() else None
+
+
+# ---------- twiml
+# Builds TwiML responses (https://www.twilio.com/docs/voice/twiml) with the vendor's own library.
+
+
+#: In seconds: how long the call waits for a key after the last word.
+KEY_TIMEOUT_SECONDS = 8
+
+#: Characters that XML cannot contain, escaped or not (https://www.w3.org/TR/xml/#charsets). Twilio would read out an
+#: error message instead.
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def step(prompt: CallPrompt, action: str) -> str:
+    """Returns one step of a call: the spoken text, and the URL that receives the pressed key."""
+    # Imported on demand here and below: the library takes time and memory to load, and is needed only for calls.
+    from twilio.twiml.voice_response import Gather, VoiceResponse
+
+    response = VoiceResponse()
+    if prompt.script is None and not prompt.pending_digit:
+        if prompt.speech:
+            response.say(prompt.speech, language=prompt.language)
+        response.hangup()
+        return _to_xml(response)
+    gather = Gather(num_digits=1, timeout=KEY_TIMEOUT_SECONDS, action=action, method="POST")
+    if prompt.speech:
+        gather.say(prompt.speech, language=prompt.language)
+    if prompt.script is not None:
+        _add_script(gather, prompt.script)
+    response.append(gather)
+    if prompt.script is not None and prompt.script.menu:
+        # Repeat the key menu once: the user may just have woken up.
+        repeated_menu = Gather(num_digits=1, timeout=KEY_TIMEOUT_SECONDS, action=action, method="POST")
+        repeated_menu.say(prompt.script.menu, language=prompt.script.language)
+        response.append(repeated_menu)
+    return _to_xml(response)
+
+
+def spoken_once(rendered: Rendered) -> str:
+    """Returns a whole call without key input."""
+    from twilio.twiml.voice_response import VoiceResponse
+
+    response = VoiceResponse()
+    script = rendered.script or CallScript("", rendered.text, "")
+    _add_script(response, CallScript(script.greeting, script.message, "", script.language))
+    return _to_xml(response)
+
+
+def text_answer(text: str) -> str:
+    """Returns the reply to a text, or no reply if `text` is empty."""
+    from twilio.twiml.messaging_response import MessagingResponse
+
+    response = MessagingResponse()
+    if text:
+        response.message(text)
+    return _to_xml(response)
+
+
+def _to_xml(response: object) -> str:
+    return _NO_XML.sub(" ", str(response))
+
+
+def _add_script(verb: object, script: CallScript) -> None:
+    """Adds the greeting, the problem twice, then the key menu."""
+    say = verb.say  # type: ignore[attr-defined]
+    if script.greeting:
+        say(script.greeting, language=script.language)
+    if script.message:
+        say(script.message, language=script.language)
+        verb.pause(length=1)  # type: ignore[attr-defined]
+        say(script.message, language=script.language)
+    if script.menu:
+        say(script.menu, language=script.language)
+
+
+# ---------- sender
+# Sends texts and starts calls with Twilio's REST API (https://www.twilio.com/docs/usage/api). Callbacks are handled in
+# `integrations.twilio.provider`.
+
+
+API = "https://api.twilio.com"
+#: After this time, the phone's voicemail usually answers.
+RING_SECONDS = 30
+
+_ACCOUNT_NOT_ACTIVE = ReasonType("provider.twilio_account_not_active", "The Twilio account {account} is {status}.")
+_CHECK_CONSOLE = ReasonType("provider.twilio_check_console", "Check Twilio's console.")
+_SIGNED_IN = ReasonType("provider.twilio_signed_in", "Signed in to Twilio as {account}.")
+_TRIAL = ReasonType("provider.twilio_trial", "It is a trial account, which reaches verified numbers only.")
+_NO_CALLBACKS = ReasonType(
+    "provider.twilio_no_callbacks", "Set TOCSIN_BASE_URL to receive replies, key presses and delivery receipts."
+)
+
+
+class TwilioSender:
+    """Sends with one Twilio account."""
+
+    def __init__(self, account: ProviderAccount) -> None:
+        self._account = account
+        self._sid = str(account.settings.get("account_sid") or "")
+        self._from = sender(str(account.settings.get("from_number") or ""))
+        self._service = str(account.settings.get("messaging_service_sid") or "")
+        self._base = str(account.settings.get("api_base") or API).rstrip("/")
+        pair = f"{self._sid}:{account.secrets.get('auth_token', '')}"
+        self._authorization = f"Basic {b64encode(pair.encode()).decode()}"
+        self._client = HttpClient(trusted=account.is_trusted)
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+        fields = self._call(rendered, address, idempotency_key) if channel == "voice" else self._text(rendered, address)
+        if self._account.callback_base_url:
+            # Twilio has no idempotency key. With Tocsin's key in the URL, an early callback finds its message before
+            # Twilio's message id is stored.
+            fields["StatusCallback"] = self._callback_url("status", idempotency_key)
+        response = self._post("Calls.json" if channel == "voice" else "Messages.json", fields)
+        sid = vendor_http.body(response).get("sid")
+        if not sid:
+            raise vendor_http.no_answer("Twilio")
+        return SendReceipt(str(sid)[:100])
+
+    def verify(self) -> Reason:
+        response = self._client.request("GET", self._url(".json"), headers={"Authorization": self._authorization})
+        if response.status != 200:
+            _fail(response)
+        account = vendor_http.body(response)
+        name = vendor_http.line(account.get("friendly_name", self._sid), 60)
+        status = vendor_http.line(account.get("status", "active"), 20)
+        if status != "active":
+            raise Permanent(_ACCOUNT_NOT_ACTIVE(account=name, status=status), _CHECK_CONSOLE())
+        trial = _TRIAL() if account.get("type") == "Trial" else NO_REASON
+        no_callbacks = NO_REASON if self._account.callback_base_url else _NO_CALLBACKS()
+        return joined(_SIGNED_IN(account=name), trial, no_callbacks, separator=" ")
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _text(self, rendered: Rendered, address: str) -> dict[str, str]:
+        origin = {"MessagingServiceSid": self._service} if self._service else {"From": self._from}
+        return {"To": address, **origin, "Body": rendered.text}
+
+    def _call(self, rendered: Rendered, address: str, key: str) -> dict[str, str]:
+        fields = {"To": address, "From": self._from, "Timeout": str(RING_SECONDS)}
+        if not self._account.callback_base_url:
+            # Without a public address Twilio cannot fetch the script, so it is sent along, and keys do nothing.
+            return {**fields, "Twiml": spoken_once(rendered)}
+        if self._account.settings.get("machine_detection", True):
+            fields["MachineDetection"] = "Enable"
+        return {**fields, "Url": self._callback_url("voice", key)}
+
+    def _callback_url(self, endpoint: str, key: str) -> str:
+        return f"{self._account.callback_base_url}/{endpoint}?{urlencode({'n': key})}"
+
+    def _url(self, path: str) -> str:
+        return f"{self._base}/2010-04-01/Accounts/{quote(self._sid, safe='')}{path}"
+
+    def _post(self, resource: str, fields: dict[str, str]) -> EgressResponse:
+        response = self._client.request(
+            "POST",
+            self._url(f"/{resource}"),
+            headers={"Authorization": self._authorization, "Content-Type": "application/x-www-form-urlencoded"},
+            content=urlencode(fields).encode(),
+        )
+        if response.status not in (200, 201):
+            _fail(response)
+        return response
+
+
+def _fail(response: EgressResponse) -> NoReturn:
+    error = vendor_http.body(response)
+    vendor_error = find_error(error.get("code"))
+    if (
+        vendor_error is not None
+        and 400 <= response.status < 500
+        and response.status not in vendor_http.RETRYABLE_STATUSES
+    ):
+        reason = vendor_http.with_code(vendor_error.reason, "Twilio", str(error["code"]))
+        vendor_error.throw(reason, response.retry_after)
+    vendor_http.raise_for_status(response, "Twilio", vendor_http.line(error.get("message", "")))
+
+
+# ---------- provider
+# The `twilio` provider kind: texts and calls, with delivery receipts, replies and key presses.
+
+
+_XML = "text/xml; charset=utf-8"
+
+_OPT_OUT = {"STOP": True, "START": False}
+
+_SMS_STATES = {
+    "delivered": ReceiptState.DELIVERED,
+    "read": ReceiptState.DELIVERED,
+    "undelivered": ReceiptState.FAILED,
+    "failed": ReceiptState.FAILED,
+    "canceled": ReceiptState.FAILED,
+}
+_CALL_STATES = {
+    # The call's own requests have already reported whether a person heard the message.
+    "completed": ReceiptState.ENDED,
+    "busy": ReceiptState.NOT_REACHED,
+    "no-answer": ReceiptState.NOT_REACHED,
+    "canceled": ReceiptState.NOT_REACHED,
+}
+BUSY = ReasonType("provider.phone_busy", "The phone was busy.")
+NO_ANSWER = ReasonType("provider.call_not_answered", "No one picked up.")
+CANCELLED = ReasonType("provider.call_cancelled", "The call was cancelled.")
+OFF = ReasonType("provider.phone_off", "The phone was off or out of reach.")
+NO_SUCH_NUMBER = ReasonType("provider.no_such_number", "The number is not in service.")
+CALL_FAILED = ReasonType("provider.twilio_call_failed", "Twilio could not make the call.")
+_UNKNOWN_ENDPOINT = ReasonType("provider.twilio_unknown_endpoint", "Twilio calls sms, voice and status.")
+_NOT_REACHED_REASONS = {"busy": BUSY(), "no-answer": NO_ANSWER(), "canceled": CANCELLED()}
+#: SIP response codes of a failed call (RFC 3261, 21): the number is unavailable now, or does not exist. With any other
+#: code, Twilio itself could not make the call.
+_SIP_UNAVAILABLE, _NO_SUCH_NUMBER = "480", frozenset({"404", "410", "484", "604"})
+
+
+class TwilioKind(ProviderKind, WebhookProvider):
+    name = "twilio"
+    label = "Twilio"
+    description = "Text messages and phone calls worldwide, with replies, key presses and delivery receipts."
+    icon = "phone-call"
+    channels: tuple[str, ...] = ("sms", "voice")
+    reply_channels: frozenset[str] = frozenset({"sms", "voice"})
+    receipt_channels: frozenset[str] = frozenset({"sms", "voice"})
+    max_concurrent_sends = 40
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting(
+            "account_sid",
+            "Account SID",
+            is_required=True,
+            help="Shown on the Twilio console's home page; starts with AC.",
+        ),
+        ProviderSetting(
+            "auth_token", "Auth token", is_required=True, is_secret=True, help="Shown below the account SID."
+        ),
+        ProviderSetting(
+            "from_number",
+            "From number",
+            is_required=True,
+            help="Your Twilio number, such as +41 44 000 00 00. A sender name also works for texts.",
+        ),
+        ProviderSetting(
+            "messaging_service_sid",
+            "Messaging service SID",
+            help="Only if you send texts through a messaging service; starts with MG.",
+        ),
+        ProviderSetting(
+            "machine_detection",
+            "Detect voicemail",
+            ProviderSettingType.FLAG,
+            default=True,
+            help="Calls answered by a machine count as not reached. Twilio charges a small fee.",
+        ),
+        ProviderSetting(
+            "api_base",
+            "API URL",
+            ProviderSettingType.URL,
+            default=API,
+            help="Change only for a Twilio region.",
+        ),
+    )
+    webhook_endpoints: tuple[WebhookEndpoint, ...] = (
+        WebhookEndpoint(
+            "sms",
+            "Incoming message URL",
+            "At Twilio: your number (or messaging service), Messaging, Webhook, HTTP POST.",
+        ),
+        WebhookEndpoint(
+            "voice",
+            "Incoming call URL",
+            "At Twilio: your number, Voice, Webhook, HTTP POST. Lets users call back to hear a missed page.",
+        ),
+    )
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return is_phone_number(address)
+
+    def open(self, account: ProviderAccount) -> ProviderSender:
+        return TwilioSender(account)
+
+    def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
+        fields = dict(parse_qsl(callback.body.decode("utf-8", "replace"), keep_blank_values=True))
+        _verify_signature(account, callback, fields)
+        match callback.endpoint:
+            case "sms":
+                return _handle_text(fields, receiver)
+            case "voice":
+                return _handle_call(account, callback, fields, receiver)
+            case "status":
+                receiver.handle_receipt(_receipt(callback.query.get("n", ""), fields))
+                return CallbackResponse(204)
+            case _:
+                raise Rejected("not_found", _UNKNOWN_ENDPOINT())
+
+
+def _verify_signature(account: ProviderAccount, callback: Callback, fields: dict[str, str]) -> None:
+    """Verifies Twilio's signature over the called URL and the posted fields
+    (https://www.twilio.com/docs/usage/security).
+    """
+    # Imported on demand: the library takes time and memory to load, and is needed only for Twilio's callbacks.
+    from twilio.request_validator import RequestValidator
+
+    token = account.secrets.get("auth_token", "")
+    signature = callback.headers.get("x-twilio-signature", "")
+    if not token or not signature or not RequestValidator(token).validate(callback.url, fields, signature):
+        raise InvalidWebhookSignature
+
+
+def _handle_text(fields: dict[str, str], receiver: EventReceiver) -> CallbackResponse:
+    message = InboundText(
+        "sms",
+        fields.get("From", ""),
+        fields.get("Body", ""),
+        fields.get("MessageSid", ""),
+        _OPT_OUT.get(fields.get("OptOutType", "").upper()),
+    )
+    return CallbackResponse(200, text_answer(receiver.handle_text(message)), _XML)
+
+
+def _handle_call(
+    account: ProviderAccount, callback: Callback, fields: dict[str, str], receiver: EventReceiver
+) -> CallbackResponse:
+    key = callback.query.get("n", "")
+    is_inbound = fields.get("Direction", "") == "inbound"
+    call_state = CallState(
+        key=key,
+        external_id=fields.get("CallSid", ""),
+        number=fields.get("From" if is_inbound else "To", ""),
+        digits=fields.get("Digits", ""),
+        pending_digit=callback.query.get("asked", ""),
+        is_machine=bool(re.match(r"machine|fax", fields.get("AnsweredBy", ""))),
+    )
+    prompt = receiver.handle_call(call_state)
+    query = {name: value for name, value in (("n", key), ("asked", prompt.pending_digit)) if value}
+    action = f"{account.callback_base_url}/voice{f'?{urlencode(query)}' if query else ''}"
+    return CallbackResponse(200, step(prompt, action), _XML)
+
+
+def _receipt(key: str, fields: dict[str, str]) -> Receipt:
+    if "CallSid" in fields:
+        status = fields.get("CallStatus", "")
+        if status == "completed" and re.match(r"machine|fax", fields.get("AnsweredBy", "")):
+            return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], MACHINE_ANSWERED())
+        if status == "failed":
+            return _failed_call(key, fields)
+        return Receipt(
+            _CALL_STATES.get(status, ReceiptState.IN_TRANSIT),
+            key,
+            fields["CallSid"],
+            _NOT_REACHED_REASONS.get(status, NO_REASON),
+        )
+    state = _SMS_STATES.get(fields.get("MessageStatus", fields.get("SmsStatus", "")), ReceiptState.IN_TRANSIT)
+    if state is not ReceiptState.FAILED:
+        return Receipt(state, key, fields.get("MessageSid", ""))
+    code = fields.get("ErrorCode", "")
+    vendor_error = find_error(code)
+    problem = vendor_error.reason if vendor_error else vendor_http.NOT_DELIVERED_CODE()
+    reason = vendor_http.with_code(problem, "Twilio", code[:10]) if code else vendor_http.NOT_DELIVERED()
+    failure = vendor_error.failure if vendor_error else FailureKind.PERMANENT
+    return Receipt(state, key, fields.get("MessageSid", ""), reason, failure)
+
+
+def _failed_call(key: str, fields: dict[str, str]) -> Receipt:
+    sip_code = fields.get("SipResponseCode", "")
+    if sip_code == _SIP_UNAVAILABLE:
+        return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], OFF())
+    if sip_code in _NO_SUCH_NUMBER:
+        return Receipt(ReceiptState.FAILED, key, fields["CallSid"], NO_SUCH_NUMBER(), FailureKind.NO_SUCH_ADDRESS)
+    return Receipt(ReceiptState.FAILED, key, fields["CallSid"], CALL_FAILED())

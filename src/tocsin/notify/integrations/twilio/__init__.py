@@ -1,1 +1,0 @@
-"""The Twilio provider kind: text messages and phone calls."""

@@ -1,0 +1,224 @@
+"""What providers report, for several kinds: failures of their servers, and rejections of a recipient's number."""
+
+from __future__ import annotations
+
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any, NoReturn
+
+from tocsin.core.delivery.circuit_breaker import ENTER_CREDENTIALS, AddressRejected, FailureKind, NoSuchAddress
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
+from tocsin.core.reasons import Reason, ReasonType
+
+#: `answer` is the status, and the vendor's own message if there is one: "403: not allowed".
+CREDENTIALS_REJECTED = ReasonType("provider.credentials_rejected", "{server} rejected the credentials ({answer}).")
+BUSY = ReasonType("provider.busy", "{server} accepts no more messages for now ({answer}).")
+SERVER_ERROR = ReasonType("provider.server_error", "{server} has an internal problem ({answer}).")
+REDIRECTED = ReasonType("provider.redirected", "{server} redirects to another address ({answer}).")
+ENTER_FINAL_ADDRESS = ReasonType("provider.enter_final_address", "Enter the final URL, without a redirect.")
+MESSAGE_REJECTED = ReasonType("provider.message_rejected", "{server} rejected the message ({answer}).")
+UNEXPECTED_RESPONSE = ReasonType(
+    "provider.unexpected_response", "{server} sent an unexpected response. The message may not have arrived."
+)
+#: For a server that the settings do not name yet.
+GATEWAY = ReasonType("provider.gateway", "The gateway")
+
+#: A vendor's error with its code, so that it can be looked up.
+WITH_VENDOR_CODE = ReasonType("provider.with_vendor_code", "{problem} ({vendor} {code}).")
+NOT_DELIVERED = ReasonType("provider.text_not_delivered", "The text was not delivered.")
+NOT_DELIVERED_CODE = ReasonType("provider.text_not_delivered_code", "The text was not delivered")
+
+#: Two vendors report these. Without a full stop: the code follows.
+NOT_A_NUMBER = ReasonType("provider.not_a_phone_number", "The recipient's number is not a phone number")
+LANDLINE = ReasonType("provider.landline", "The number is a landline, which receives no texts")
+OPTED_OUT = ReasonType(
+    "provider.recipient_opted_out",
+    "The recipient has opted out with STOP, and must send START to receive texts again",
+)
+CARRIER_GAVE_NO_REASON = ReasonType(
+    "provider.carrier_gave_no_reason", "The carrier did not deliver the text and gave no reason"
+)
+FROM_CANNOT_TEXT = ReasonType("provider.from_cannot_text", "The From number cannot send texts")
+NOT_REGISTERED_US = ReasonType(
+    "provider.from_not_registered_us",
+    "The From number is not registered for texts to the US (A2P 10DLC). Register it with {vendor}",
+)
+SPAM = ReasonType(
+    "provider.text_blocked_as_spam",
+    "The carrier blocked the text as spam. Register the From number's use with {vendor}",
+)
+NOT_IN_SERVICE = ReasonType("provider.number_not_in_service", "The number is not in service")
+UNREACHABLE_PHONE = ReasonType("provider.phone_unreachable", "The phone was off or out of reach")
+
+
+def with_code(problem: Reason, vendor: str, code: str) -> Reason:
+    """Returns a vendor's error with its code."""
+    return WITH_VENDOR_CODE(problem=problem, vendor=vendor, code=code)
+
+
+# ---------- error codes
+# The meaning of a vendor's error code. Pure data.
+
+
+@dataclass(frozen=True, slots=True)
+class VendorError:
+    """One error code: what it means and what to do, without a full stop."""
+
+    reason: Reason
+    #: PERMANENT: the account is the cause. ADDRESS_REJECTED: the recipient's number is, but it exists. TEMPORARY: the
+    #: error is expected to pass within minutes.
+    failure: FailureKind = FailureKind.PERMANENT
+
+    def throw(self, reason: Reason, retry_after: timedelta | None) -> NoReturn:
+        """Raises the error with `reason`, which names the vendor and the code."""
+        match self.failure:
+            case FailureKind.TEMPORARY:
+                raise Temporary(reason, retry_after)
+            case FailureKind.ADDRESS_REJECTED:
+                raise AddressRejected(reason)
+            case FailureKind.NO_SUCH_ADDRESS:
+                raise NoSuchAddress(reason)
+            case _:
+                raise Permanent(reason)
+
+
+# ---------- http status
+# Maps the HTTP status of a vendor's response to an error, for all provider kinds that use HTTP. Pure.
+
+
+#: Temporary client errors.
+RETRYABLE_STATUSES = frozenset({408, 425, 429, 507})
+
+
+def raise_for_status(response: EgressResponse, server: str | Reason, message: str = "") -> NoReturn:
+    """Raises the error that an unsuccessful response means. `message` is the vendor's text, without secrets.
+
+    Raises Temporary for 408, 425, 429, 507 and 5xx, Permanent for everything else.
+    """
+    answer = f"{response.status}: {message}" if message else str(response.status)
+    match response.status:
+        case 401 | 403:
+            rejected = CREDENTIALS_REJECTED(server=server, answer=answer)
+            raise Permanent(rejected, ENTER_CREDENTIALS())
+        case status if status in RETRYABLE_STATUSES:
+            raise Temporary(BUSY(server=server, answer=answer), response.retry_after)
+        case status if status >= 500:
+            raise Temporary(SERVER_ERROR(server=server, answer=answer), response.retry_after)
+        case status if 300 <= status < 400:
+            redirected = REDIRECTED(server=server, answer=str(status))
+            raise Permanent(redirected, ENTER_FINAL_ADDRESS())
+        case _:
+            raise Permanent(MESSAGE_REJECTED(server=server, answer=answer))
+
+
+def body(response: EgressResponse) -> dict[str, Any]:
+    """Returns the response's JSON object; an empty one for anything else, such as an HTML page."""
+    value = content(response)
+    return value if isinstance(value, dict) else {}
+
+
+def content(response: EgressResponse) -> object:
+    """Returns the response's JSON value, or None if it is not JSON."""
+    try:
+        return json.loads(response.body)
+    except ValueError:
+        return None
+
+
+def no_answer(server: str | Reason) -> OutcomeUnknown:
+    """Returns the error for a 2xx response that is not the vendor's: a proxy or a captive portal may have answered."""
+    return OutcomeUnknown(UNEXPECTED_RESPONSE(server=server))
+
+
+def line(text: object, max_chars: int = 150) -> str:
+    """Returns a vendor's text as one short line without a full stop."""
+    return " ".join(str(text).split())[:max_chars].rstrip(".")
+
+
+# ---------- json object
+# Tolerant access to the JSON in vendors' callbacks: a value of an unexpected type never raises. Pure.
+
+
+#: A body that is nested deeper is rejected. No vendor's body is.
+MAX_DEPTH = 60
+
+
+def parsed(body: bytes | str) -> dict[str, Any]:
+    """Returns the JSON object in a body. Raises ValueError for anything else."""
+    try:
+        document = json.loads(body)
+    except RecursionError:
+        raise ValueError("It nests too deep.") from None
+    if not isinstance(document, dict):
+        raise ValueError("It is no object.")
+    level: list[object] = [document]
+    for _ in range(MAX_DEPTH):
+        level = [inner for parent in level for inner in _children(parent)]
+        if not level:
+            return document
+    raise ValueError("It nests too deep.")
+
+
+def _children(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def child(value: object, *names: str) -> dict[str, Any]:
+    """Returns the object at the end of these keys, or an empty one."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: object) -> list[Any]:
+    """Returns `value` if it is a list, else an empty list."""
+    return value if isinstance(value, list) else []
+
+
+def text(value: object) -> str:
+    """Returns a string, or an integer as a string; empty for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else ""
+
+
+# ---------- background post
+# Sends follow-up requests of a webhook after its response, because vendors wait only a few seconds.
+#
+# Only for requests that may be lost, such as updating a chat message after a button press: they are not retried.
+
+
+log = logging.getLogger(__name__)
+
+_THREADS = 2
+_DEADLINE = 10.0
+
+
+def post_json(url: str, body: bytes, headers: dict[str, str] | None = None, *, is_trusted: bool = False) -> None:
+    """Posts the body in the background and logs a failure. `url` may contain a secret and is not logged."""
+    _pool().submit(_post, url, body, headers or {}, is_trusted)
+
+
+def _post(url: str, body: bytes, headers: dict[str, str], is_trusted: bool) -> None:
+    client = HttpClient(trusted=is_trusted)
+    all_headers = {"Content-Type": "application/json; charset=utf-8", **headers}
+    try:
+        response = client.request("POST", url, headers=all_headers, content=body, deadline=_DEADLINE)
+        if response.status >= 300:
+            log.warning("A call that follows a chat's message failed: the service answered %d.", response.status)
+    except (Temporary, Permanent) as error:
+        log.warning("A call that follows a chat's message failed: %s", error.detail)
+    finally:
+        client.close()
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="afterwards")

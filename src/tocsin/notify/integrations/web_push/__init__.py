@@ -1,1 +1,0 @@
-"""The built-in Web Push provider kind: pushes to users' own browsers."""

@@ -1,0 +1,687 @@
+"""Queues notices: messages about something other than an alert that needs a response. Runs inside the caller's
+transaction and sends nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F
+
+from tocsin.access import boundary
+from tocsin.access.audit import AuditActor
+from tocsin.access.models import ApiToken
+from tocsin.access.roles import WARN_BEFORE, Role
+from tocsin.core import ids
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.core.models import reason_in
+from tocsin.core.reasons import NO_REASON, Person, Reason, ReasonType, Term, as_reason, joined, reason_as_json
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.notify.models import Provider
+from tocsin.notify.pages import NotificationRow, write
+from tocsin.notify.providers import health, pool
+from tocsin.notify.providers.pool import carries_country, provider_lookup
+from tocsin.notify.registry import CHANNELS, KINDS, address_problem, channel
+from tocsin.notify.rules.delivery_reasons import (
+    OWN_ACCOUNT,
+    PROVIDER_TEST,
+    REMINDER_RULE,
+    TEST_REQUESTED,
+    TEST_TEXT,
+    TEST_TITLE,
+)
+from tocsin.notify.states import Purpose
+from tocsin.oncall import loader
+from tocsin.oncall.calculation import final_schedule
+from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.changes import overrides
+from tocsin.people import sign_in_rules
+from tocsin.people.changes.users import ReminderSpec, load_rules
+from tocsin.people.member_roles import MemberRole
+from tocsin.people.models import ContactMethod, GroupContact, User
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A message to users about something other than an alert that needs a response."""
+
+    #: Rendered for each recipient when it is sent.
+    title: Reason
+    text: Reason
+    #: Identifies the subject, to recognise later notices about the same thing.
+    about: str = ""
+    #: Why the recipients get it.
+    reason: Reason = NO_REASON
+    alert_id: int | None = None
+    #: The heading under which it can be bundled with others of its kind, such as "Nobody answered"; empty: never
+    #: bundled.
+    heading: Reason = NO_REASON
+    #: Whether it is about paging itself: it does not wait for a mail server that is down, but is also sent by the other
+    #: contact methods.
+    is_urgent: bool = False
+    swap_id: int | None = None  # which the recipient is asked to accept or decline
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeRecipients:
+    """The names of a notice's recipients, and those that could not be notified, each with the reason."""
+
+    names: tuple[str, ...] = ()
+    missed: tuple[Reason, ...] = ()
+
+
+_DISABLED = ReasonType("notice.recipient_disabled", "{user} is disabled")
+_NO_EMAIL = ReasonType("notice.recipient_without_email", "{user} has no email address")
+_NO_METHOD = ReasonType("notice.recipient_without_method", "{user} has no {method}")
+_UNREACHABLE = ReasonType("notice.recipient_unreachable", "{recipient}: {problem}")
+
+
+# Without a label: the login address.
+_USERS = """
+SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active,
+       CASE WHEN %(label)s = '' THEN 'E-mail' ELSE m.label END AS label,
+       CASE WHEN %(label)s = '' THEN 'email' ELSE m.channel END AS channel,
+       CASE WHEN %(label)s = '' THEN u.email ELSE m.address END AS address
+FROM people_user u
+LEFT JOIN people_contactmethod m ON m.user_id = u.id AND lower(m.label) = lower(%(label)s) AND m.is_enabled
+     AND NOT m.awaits_code
+WHERE u.id = ANY(%(users)s) ORDER BY array_position(%(users)s::bigint[], u.id)
+"""
+
+_CONTACTS = """
+SELECT c.id, g.name || ': ' || c.label AS name, c.label, c.channel, c.address
+FROM people_groupcontact c JOIN people_group g ON g.id = c.group_id
+WHERE c.group_id = ANY(%s) ORDER BY g.name, c.position, c.id
+"""
+
+
+def queue_notice(
+    connection: Connection,
+    notice: Notice,
+    now: datetime,
+    *,
+    user_ids: Collection[int] = (),
+    label: str = "",
+    contacts_of: Collection[int] = (),
+    addresses: Collection[str] = (),
+) -> NoticeRecipients:
+    """Queues a notice to users on their contact method `label` ("": by e-mail to the login address), to every contact
+    of the groups `contacts_of`, and to plain e-mail addresses that are not among these users' own. Uses three
+    statements, regardless of the number of recipients.
+    """
+    rows: list[NotificationRow] = []
+    missed: list[Reason] = []
+    names: list[str] = []
+    users = list(dict.fromkeys(user_ids))
+    user_rows = database.rows(connection, _USERS, {"users": users, "label": label}) if users else []
+    for row in user_rows:
+        person = Person(row["name"], row["id"])
+        if not row["is_active"]:
+            missed.append(_DISABLED(user=person))
+        elif not row["address"]:
+            missed.append(_NO_METHOD(user=person, method=label) if label else _NO_EMAIL(user=person))
+        elif problem := address_problem(row["channel"], row["address"]):
+            missed.append(_UNREACHABLE(recipient=person, problem=problem))
+        else:
+            rows.append(_row(notice, row, now, user_id=row["id"]))
+            names.append(row["name"])
+    contacts = database.rows(connection, _CONTACTS, (sorted(contacts_of),)) if contacts_of else []
+    for row in contacts:
+        if problem := address_problem(row["channel"], row["address"]):
+            missed.append(_UNREACHABLE(recipient=row["name"], problem=problem))
+        else:
+            rows.append(_row(notice, row, now, group_contact_id=row["id"]))
+            names.append(row["name"])
+    own_addresses = {row["address"].lower() for row in user_rows if row["is_active"] and row["address"]}
+    for address in dict.fromkeys(addresses):
+        if address.lower() not in own_addresses:
+            rows.append(_row(notice, {"channel": "email", "address": address, "label": "E-mail"}, now))
+            names.append(address)
+    write(connection, rows, now)
+    if notice.is_urgent and not label and names and not _is_mail_working(connection, rows[0].address):
+        queue_otherwise(connection, notice, users, now)
+    return NoticeRecipients(tuple(names), tuple(missed))
+
+
+_OTHER_METHODS = """
+SELECT m.user_id, m.label, m.channel, m.address FROM people_contactmethod m
+JOIN people_user u ON u.id = m.user_id AND u.is_active
+WHERE m.user_id = ANY(%s) AND m.channel <> 'email' AND m.is_enabled AND NOT m.awaits_code
+ORDER BY m.user_id, m.channel = 'voice', m.position, m.id
+"""
+
+
+def queue_otherwise(connection: Connection, notice: Notice, user_ids: Collection[int], now: datetime) -> None:
+    """Queues a notice that cannot be mailed to these users on their other contact methods that have a provider; a call
+    only to a user who has nothing else. At most one for each user and subject an hour.
+    """
+    has_provider = provider_lookup(connection)
+    about = f"{notice.about or notice.title.code}:otherwise"
+    otherwise = replace(notice, about=about, is_urgent=False)
+    rows: dict[int, list[NotificationRow]] = {}
+    for row in database.rows(connection, _OTHER_METHODS, (list(user_ids),)):
+        has_other = bool(rows.get(row["user_id"])) and row["channel"] == "voice"
+        if not has_other and has_provider(row["channel"], row["address"]):
+            rows.setdefault(row["user_id"], []).append(_row(otherwise, row, now, user_id=row["user_id"]))
+    fresh = (user for user in rows if not was_noticed(connection, [user], about, now, _OTHERWISE_INTERVAL))
+    write(connection, [row for user in fresh for row in rows[user]], now)
+
+
+def _is_mail_working(connection: Connection, address: str) -> bool:
+    return bool(set(pool.in_order(connection, "email", address)) - health.open_circuits(connection))
+
+
+def _row(
+    notice: Notice,
+    target: Mapping[str, Any],
+    now: datetime,
+    *,
+    user_id: int | None = None,
+    group_contact_id: int | None = None,
+) -> NotificationRow:
+    return NotificationRow(
+        purpose=Purpose.NOTICE,
+        channel=target["channel"],
+        address=target["address"],
+        label=target["label"],
+        reason=as_reason(notice.reason),
+        due_at=now,
+        alert_id=notice.alert_id,
+        data=notice_data(notice),
+        user_id=user_id,
+        group_contact_id=group_contact_id,
+    )
+
+
+def notice_data(notice: Notice) -> dict[str, Any]:
+    """Returns the data that the notification of a notice stores."""
+    texts = {"title": notice.title, "text": notice.text} | ({"heading": notice.heading} if notice.heading else {})
+    stored = {name: reason_as_json(text) for name, text in texts.items()}
+    details: dict[str, Any] = {"about": notice.about} if notice.about else {}
+    details |= {"urgent": True} if notice.is_urgent else {}
+    return stored | details | ({"swap": notice.swap_id} if notice.swap_id else {})
+
+
+#: A mail server that is down has each notice fail: people are told of the first by other means.
+_OTHERWISE_INTERVAL = timedelta(hours=1)
+
+#: More than the difference between two nodes' clocks.
+_MAX_CLOCK_SKEW = timedelta(seconds=5)
+
+
+def was_noticed(
+    connection: Connection, user_ids: Collection[int], about: str, now: datetime, window: timedelta
+) -> bool:
+    """Returns whether one of these users was sent a notice about the same thing within `window`. A notice dated in the
+    future was sent before a clock rollback, at an unknown time, and does not count.
+    """
+    row = connection.execute(
+        "SELECT 1 FROM notify_notification WHERE user_id = ANY(%s) AND purpose = 'notice' AND data->>'about' = %s "
+        "AND created_at BETWEEN %s AND %s LIMIT 1",
+        (sorted(user_ids), about, now - window, now + _MAX_CLOCK_SKEW),
+    ).fetchone()
+    return row is not None
+
+
+# ---------- shift reminders
+# Sends notices about shifts that `oncall.changes.overrides` has stored, and reminders before a shift. Three periodic
+# tasks.
+
+
+log = logging.getLogger(__name__)
+
+#: How often stored notices are mailed.
+NOTICE_INTERVAL = timedelta(seconds=5)
+#: How often upcoming shifts are planned. Due reminders are sent at most a minute late.
+PLANNING_INTERVAL = timedelta(minutes=5)
+#: How long before they are due reminders are planned. After an outage of up to this long, they are still sent, late.
+PLANNING_HORIZON = timedelta(days=1)
+REMINDER_INTERVAL = timedelta(seconds=20)
+BATCH = 100
+#: A reminder is dropped if the shift began longer ago than this.
+SKIP_AFTER = timedelta(minutes=5)
+
+_TITLE = ReasonType("shift.reminder_title", "On call in {duration}: {role} of {group}")
+_TITLE_NOW = ReasonType("shift.reminder_title_now", "On call now: {role} of {group}")
+_TEXT = ReasonType("shift.reminder", "You are {role} of {group} from {start}: {reason}.")
+_TEXT_UNTIL = ReasonType("shift.reminder_until", "You are {role} of {group} from {start} until {end}: {reason}.")
+
+_CLAIM_NOTICES = """
+UPDATE oncall_pendingnotice SET sent_at = %(now)s
+WHERE id IN (
+    SELECT id FROM oncall_pendingnotice WHERE sent_at IS NULL ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
+RETURNING id, user_id, swap_id, title_code, title_data, text_code, text_data, reason_code, reason_data
+"""
+
+_DELETE_OLD_NOTICES = "DELETE FROM oncall_pendingnotice WHERE sent_at < %s"
+_DELETE_OLD_REMINDERS = "DELETE FROM oncall_reminder WHERE shift_at < %s"
+
+_USERS_WITH_REMINDERS = """
+SELECT id, reminders FROM people_user WHERE is_active AND reminders <> '[]'::jsonb
+"""
+
+_PLAN = """
+INSERT INTO oncall_reminder (user_id, group_id, role, shift_at, before, due_at)
+SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[], %s::interval[], %s::timestamptz[])
+ON CONFLICT DO NOTHING
+"""
+
+_DUE = """
+UPDATE oncall_reminder SET done_at = %(now)s
+WHERE id IN (
+    SELECT id FROM oncall_reminder WHERE done_at IS NULL AND due_at <= %(now)s ORDER BY due_at LIMIT %(most)s
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING user_id, group_id, role, shift_at, before, ARRAY(
+    SELECT n.before FROM oncall_reminder n WHERE n.user_id = oncall_reminder.user_id
+      AND n.group_id = oncall_reminder.group_id AND n.role = oncall_reminder.role
+      AND n.shift_at = oncall_reminder.shift_at AND n.due_at <= %(now)s AND n.due_at > oncall_reminder.due_at
+) AS later
+"""
+
+_USER = "SELECT reminders FROM people_user WHERE id = %s AND is_active"
+
+
+def loops() -> tuple[PeriodicTask, ...]:
+    """Returns the periodic tasks of a worker."""
+    return (
+        PeriodicTask("duty notices", lambda: queue_pending_notices(clock.now()), NOTICE_INTERVAL),
+        PeriodicTask(
+            "shifts to remind of", lambda: plan_reminders(clock.now()), PLANNING_INTERVAL, frozenset({"config"})
+        ),
+        PeriodicTask("reminders", lambda: queue_reminders(clock.now()), REMINDER_INTERVAL),
+    )
+
+
+def queue_pending_notices(now: datetime) -> bool:
+    """Queues mails for the stored notices. Returns True if there may be more."""
+    with database.transaction() as connection:
+        waiting = database.rows(connection, _CLAIM_NOTICES, {"now": now, "most": BATCH})
+        for row in sorted(waiting, key=lambda row: row["id"]):
+            notice = Notice(
+                title=reason_in(row, "title"),
+                text=reason_in(row, "text"),
+                reason=reason_in(row),
+                swap_id=row["swap_id"],
+            )
+            queue_notice(connection, notice, now, user_ids=[row["user_id"]])
+        if waiting:
+            database.notify(connection, "outbox")
+        else:
+            connection.execute(_DELETE_OLD_NOTICES, (now - timedelta(days=30),))
+    return len(waiting) == BATCH
+
+
+def plan_reminders(now: datetime) -> bool:
+    """Stores the reminders of upcoming shifts. A reminder that is already stored is left unchanged."""
+    with database.transaction() as connection:
+        rules = {row["id"]: load_rules(row["reminders"]) for row in database.rows(connection, _USERS_WITH_REMINDERS)}
+        max_lead_time = max(
+            (rule.lead_time for user_rules in rules.values() for rule in user_rules), default=timedelta()
+        )
+        groups = loader.groups_of(connection, rules) if rules else frozenset()
+        plans = loader.plans(connection, groups, now)
+    planned: list[tuple[int, int, str, datetime, timedelta, datetime]] = []
+    for group_id, plan in plans.items():
+        for assignment in final_schedule.timeline(plan, now, now + max_lead_time + PLANNING_HORIZON).segments:
+            begin = assignment.since
+            if begin is not None and begin > now and assignment.schedule:
+                planned += [
+                    (assignment.user_id, group_id, str(assignment.role), begin, rule.lead_time, begin - rule.lead_time)
+                    for rule in rules.get(assignment.user_id, ())
+                    if begin - rule.lead_time > now - SKIP_AFTER
+                ]
+    with database.transaction() as connection:
+        if planned:
+            connection.execute(_PLAN, [list(column) for column in zip(*planned, strict=True)])
+        connection.execute(_DELETE_OLD_REMINDERS, (now - timedelta(days=30),))
+    return False
+
+
+def queue_reminders(now: datetime) -> bool:
+    """Sends the due reminders of shifts that are still assigned to the user. If several of a shift are due after an
+    outage, only the last is sent. Returns True if there may be more.
+    """
+    with database.transaction() as connection:
+        due = database.rows(connection, _DUE, {"now": now, "most": BATCH})
+        plans = loader.plans(connection, {row["group_id"] for row in due}, now)
+        for row in due:
+            plan = plans.get(row["group_id"])
+            if plan is None or row["shift_at"] < now - SKIP_AFTER:
+                continue
+            assignment = next(
+                (
+                    candidate
+                    for candidate in final_schedule.on_call(plan, row["shift_at"])
+                    if candidate.user_id == row["user_id"]
+                    and candidate.role == row["role"]
+                    and candidate.since == row["shift_at"]
+                ),
+                None,
+            )
+            if assignment is not None:
+                _remind_in_savepoint(connection, plan.name, assignment, row["before"], row["later"], now)
+        if due:
+            database.notify(connection, "outbox")
+    return len(due) == BATCH
+
+
+def _remind_in_savepoint(
+    connection: Connection, group: str, assignment: OnCall, before: timedelta, later: Sequence[timedelta], now: datetime
+) -> None:
+    try:
+        with connection.transaction():
+            _remind(connection, group, assignment, before, later, now)
+    except Exception as error:  # one failing reminder is lost; the others are still sent
+        if database.is_unavailable(error):
+            raise
+        log.exception("User %s cannot be reminded of a shift.", assignment.user_id)
+
+
+def _remind(
+    connection: Connection, group: str, assignment: OnCall, before: timedelta, later: Sequence[timedelta], now: datetime
+) -> None:
+    """Sends a reminder. `later` are the other due reminders of the same shift: if the user still wants one of them,
+    this earlier one is skipped, since both would say the same.
+    """
+    user = database.row(connection, _USER, (assignment.user_id,))
+    if user is None or assignment.since is None:
+        return
+    rules = load_rules(user["reminders"])
+    if any(rule.lead_time in later for rule in rules):
+        return
+    for rule in rules:
+        if rule.lead_time == before:
+            _send(connection, _notice(group, assignment, now), assignment.user_id, rule, now)
+
+
+def _notice(group: str, assignment: OnCall, now: datetime) -> Notice:
+    assert assignment.since is not None
+    role = Term(MemberRole(assignment.role))
+    # Rounded to minutes: the periodic task is a few seconds late.
+    remaining = timedelta(minutes=round((assignment.since - now) / timedelta(minutes=1)))
+    is_early = remaining > timedelta()
+    return Notice(
+        title=_TITLE(duration=remaining, role=role, group=group) if is_early else _TITLE_NOW(role=role, group=group),
+        text=_text(role, group, assignment.since, assignment.until, as_reason(assignment.reason)),
+        reason=REMINDER_RULE(),
+    )
+
+
+def _text(role: Term, group: str, start: datetime, end: datetime | None, reason: Reason) -> Reason:
+    if end is None:
+        return _TEXT(role=role, group=group, start=start, reason=reason)
+    return _TEXT_UNTIL(role=role, group=group, start=start, end=end, reason=reason)
+
+
+def _send(connection: Connection, notice: Notice, user_id: int, rule: ReminderSpec, now: datetime) -> None:
+    """Sends the notice on the rule's contact method, or by mail if the rule has none or it no longer exists."""
+    for label in dict.fromkeys((rule.contact_label, "")):
+        if queue_notice(connection, notice, now, user_ids=[user_id], label=label).names:
+            return
+
+
+# ---------- token expiry
+# Tells the owner of an API token by mail that it expires soon; for a service account, the administrators.
+
+
+INTERVAL = timedelta(hours=1)
+
+
+_TOKEN_EXPIRY_TITLE = ReasonType("notice.token_expires", 'The API token "{name}" expires soon')
+_EXPIRES = ReasonType(
+    "notice.token_expires_at", 'The API token "{name}" of {user} ({prefix}…) is rejected from {at} on.'
+)
+_LAST_USE = ReasonType("notice.token_last_use", "It was last used {at}.")
+_NEVER_USED = ReasonType("notice.token_never_used", "It was never used.")
+_RENEW = ReasonType(
+    "notice.token_renew", "If a script uses it, create a new one and replace it there; then revoke this one."
+)
+
+
+def token_expiry_task() -> PeriodicTask:
+    """The worker's periodic task."""
+    return PeriodicTask("expiring tokens", lambda: warn_owners(clock.now()), INTERVAL)
+
+
+def warn_owners(now: datetime) -> bool:
+    """Queues a mail for each token that expires soon, once. Returns whether there may be more.
+
+    A token that was created for a shorter time than that needs no warning.
+    """
+    with transaction.atomic():
+        expiring = ApiToken.objects.filter(
+            revoked_at=None,
+            warned_at=None,
+            user__is_active=True,
+            expires_at__gt=now,
+            expires_at__lte=now + WARN_BEFORE,
+            expires_at__gte=F("created_at") + WARN_BEFORE,
+        )
+        locked = expiring.select_related("user").select_for_update(skip_locked=True, of=("self",))
+        tokens = list(locked.order_by("pk")[:BATCH])
+        for token in tokens:
+            overrides.write(
+                _recipients(token),
+                title=_TOKEN_EXPIRY_TITLE(name=token.name),
+                text=_expiry_text(token),
+                reason=OWN_ACCOUNT(),
+                now=now,
+            )
+            token.warned_at = now
+            token.save(update_fields=["warned_at"])
+    return len(tokens) == BATCH
+
+
+def _recipients(token: ApiToken) -> list[User]:
+    if token.user.is_service_account:
+        return list(User.objects.filter(role=Role.ADMIN, is_active=True))
+    return [token.user]
+
+
+def _expiry_text(token: ApiToken) -> Reason:
+    user = Person(token.user.display_name, token.user_id)
+    return joined(
+        _EXPIRES(name=token.name, user=user, prefix=token.prefix, at=token.expires_at),
+        _LAST_USE(at=token.last_used_at) if token.last_used_at else _NEVER_USED(),
+        _RENEW(),
+        separator="\n\n",
+    )
+
+
+# ---------- mfa reset notice
+# Removes a user's second factors and mails the user about it, in case the user did not request it.
+
+
+_MFA_RESET_NOTICE_TITLE = ReasonType("notice.second_factors_removed", "Your two-factor authentication was reset")
+_REMOVED = ReasonType("notice.second_factors_removed_by", "{user} removed all your second factors.")
+_REMOVED_ON_SERVER = ReasonType(
+    "notice.second_factors_removed_on_server",
+    "Someone with access to the Tocsin server removed all your second factors.",
+)
+_PASSWORD_ONLY = ReasonType("notice.password_only", "Until you set up new ones, you sign in with your password only.")
+_NOT_REQUESTED = ReasonType(
+    "notice.removal_not_requested", "If you did not request this, change your password and tell an administrator."
+)
+
+
+def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
+    """Removes all second factors and returns which there were. If there was one, queues a mail to the user."""
+    with boundary.command():
+        removed = sign_in_rules.remove_second_factors(user, actor=actor, now=now)
+        if removed:
+            overrides.write(
+                [user],
+                title=_MFA_RESET_NOTICE_TITLE(),
+                text=joined(_removed_by(actor), _PASSWORD_ONLY(), _NOT_REQUESTED(), separator="\n\n"),
+                reason=OWN_ACCOUNT(),
+                now=now,
+            )
+    return removed
+
+
+def _removed_by(actor: AuditActor) -> Reason:
+    return _REMOVED(user=Person(actor.name, actor.user_id)) if actor.user_id is not None else _REMOVED_ON_SERVER()
+
+
+# ---------- contact tests
+# Queues test messages to contact methods. Limited, because they cost money and ring phones.
+
+
+#: The maximum number of tests per user within `TEST_WINDOW`.
+MAX_TESTS = 10
+TEST_WINDOW = timedelta(minutes=10)
+#: The maximum number of texts and calls among them within a day.
+MAX_PAID_TESTS = 20
+_PAID = ("sms", "voice")
+
+METHOD_NOT_FOUND = ReasonType("contact_method.unknown", "Contact method not found.")
+_CONTACT_NOT_FOUND = ReasonType("group_contact.not_found", "Contact not found.")
+_NOT_VERIFIED = ReasonType("contact_method.not_verified", "Verify this address first with the code sent to it.")
+_TOO_MANY = ReasonType(
+    "contact_method.too_many_tests",
+    "{count} test was sent within {window}. Try again later.",
+    "{count} tests were sent within {window}. Try again later.",
+)
+_TOO_MANY_PAID = ReasonType(
+    "contact_method.too_many_paid_tests",
+    "{count} test text or call was sent within a day, and each costs money. Try again tomorrow, or ask an "
+    "administrator to test the provider.",
+    "{count} test texts and calls were sent within a day, and each costs money. Try again tomorrow, or ask an "
+    "administrator to test the provider.",
+)
+
+
+def queue_test(connection: Connection, method: ContactMethod, now: datetime) -> UUID:
+    """Queues a test message to a user's contact method. Returns the notification's id, to query its outcome.
+
+    Raises Rejected("not_found"), Rejected("not_confirmed"), Rejected("invalid_address") or Rejected("too_many").
+    """
+    stored = database.row(
+        connection,
+        "SELECT label, channel, address, awaits_code FROM people_contactmethod WHERE id = %s",
+        (method.pk,),
+    )
+    if stored is None:
+        raise Rejected("not_found", METHOD_NOT_FOUND())
+    if stored["awaits_code"]:
+        raise Rejected("not_confirmed", _NOT_VERIFIED())
+    return _queue(connection, method.user_id, stored["label"], stored["channel"], stored["address"], now)
+
+
+def queue_group_test(connection: Connection, contact: GroupContact, user: User, now: datetime) -> UUID:
+    """Queues a test message to a group contact. Returns the notification's id. Counts against the limit of `user`, who
+    asks for it. The caller checks permissions.
+
+    Raises Rejected as `queue_test` does.
+    """
+    stored = database.row(
+        connection,
+        "SELECT c.label, c.channel, c.address, g.name FROM people_groupcontact c "
+        "JOIN people_group g ON g.id = c.group_id WHERE c.id = %s",
+        (contact.pk,),
+    )
+    if stored is None:
+        raise Rejected("not_found", _CONTACT_NOT_FOUND())
+    label = f"{stored['name']}, {stored['label']}"
+    return _queue(connection, user.pk, label, stored["channel"], stored["address"], now)
+
+
+def _queue(connection: Connection, user_id: int, label: str, channel: str, address: str, now: datetime) -> UUID:
+    if problem := address_problem(channel, address):
+        raise Rejected("invalid_address", problem)
+    _require_few_tests(connection, user_id, channel, now)
+    row = NotificationRow(
+        purpose=Purpose.TEST,
+        channel=channel,
+        address=address,
+        label=label,
+        reason=TEST_REQUESTED(),
+        due_at=now,
+        user_id=user_id,
+        data={"title": reason_as_json(TEST_TITLE(name=label)), "text": reason_as_json(TEST_TEXT(name=label))},
+    )
+    write(connection, [row], now)
+    return row.id
+
+
+_TESTS = """
+SELECT count(*) FILTER (WHERE created_at > %(lately)s) AS lately,
+       count(*) FILTER (WHERE created_at > %(day)s AND channel = ANY(%(paid)s)) AS paid
+FROM notify_notification WHERE user_id = %(user)s AND id >= %(newest)s AND purpose = 'test' AND NOT data ? 'provider'
+"""
+
+
+def _require_few_tests(connection: Connection, user_id: int, channel: str, now: datetime) -> None:
+    """Raises Rejected("too_many"). Locks the user's row, so that concurrent requests are counted one by one."""
+    connection.execute("SELECT 1 FROM people_user WHERE id = %s FOR NO KEY UPDATE", (user_id,))
+    day = now - timedelta(days=1)
+    # Ids carry the machine's clock and lead to the newest rows; the rows' own time decides.
+    parameters = {
+        "user": user_id, "newest": ids.first_uuid7(day - timedelta(days=1)), "day": day, "lately": now - TEST_WINDOW,
+        "paid": list(_PAID),
+    }  # fmt: skip
+    counts = database.row(connection, _TESTS, parameters)
+    if counts is not None and counts["lately"] >= MAX_TESTS:
+        raise Rejected("too_many", _TOO_MANY(count=MAX_TESTS, window=TEST_WINDOW))
+    if counts is not None and channel in _PAID and counts["paid"] >= MAX_PAID_TESTS:
+        raise Rejected("too_many", _TOO_MANY_PAID(count=MAX_PAID_TESTS))
+
+
+# ---------- provider tests
+# Queues a test message through one provider to an address that an administrator enters, without fallback to other
+# providers.
+
+
+_NOT_ENABLED = ReasonType("provider.not_enabled", "{provider} is not enabled.")
+_CHANNEL_NOT_CARRIED = ReasonType(
+    "provider.channel_not_carried", '{provider} does not support the channel "{channel}".'
+)
+_ADDRESS_NOT_CARRIED = ReasonType("provider.address_not_carried", "{provider} does not deliver to this address.")
+
+
+def send_test(provider: Provider, channel_name: str, text: str, *, user: User, now: datetime) -> UUID:
+    """Queues a test on the channel `channel_name` to the address `text`. Returns the notification's id, to query its
+    outcome.
+
+    Raises Rejected("not_in_use"), or Rejected on `channel` or `address` if the provider does not carry them.
+    """
+    kind = KINDS.get(provider.kind)
+    if not provider.is_enabled or kind is None:
+        raise Rejected("not_in_use", _NOT_ENABLED(provider=provider.name))
+    if channel_name not in provider.channels:
+        raise Rejected("invalid", _CHANNEL_NOT_CARRIED(provider=provider.name, channel=channel_name), "channel")
+    try:
+        address = channel(channel_name).normalize_address(text)
+    except Rejected as problem:
+        raise Rejected(problem.code, problem.reason, "address") from None
+    if not kind.accepts(channel_name, address) or not carries_country(provider.settings, channel_name, address):
+        raise Rejected("invalid_address", _ADDRESS_NOT_CARRIED(provider=provider.name), "address")
+    label = f"{provider.name}, {CHANNELS[channel_name].label}"
+    row = NotificationRow(
+        purpose=Purpose.TEST,
+        channel=channel_name,
+        address=address,
+        label=label,
+        reason=PROVIDER_TEST(),
+        due_at=now,
+        user_id=user.pk,
+        data={
+            "title": reason_as_json(TEST_TITLE(name=provider.name)),
+            "text": reason_as_json(TEST_TEXT(name=provider.name)),
+            "provider": provider.name,
+        },
+        provider=provider,
+    )
+    with database.transaction() as connection:
+        write(connection, [row], now)
+    return row.id

@@ -1,0 +1,538 @@
+"""Inserts notifications with their first deliveries in bulk, inside the caller's transaction. Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import batched
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from tocsin.core import ids
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection, as_json
+from tocsin.core.models import reason_columns
+from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason, reason_as_json
+from tocsin.notify.models import Provider
+from tocsin.notify.registry import address_problem, quietest_channel
+from tocsin.notify.rules import delivery_reasons
+from tocsin.notify.rules import page_planner as planning
+from tocsin.notify.rules.page_planner import (
+    AllClear,
+    NotificationMethod,
+    Page,
+    PagedRecipient,
+    PagePlan,
+    PageRequest,
+    Recipient,
+    Unreachable,
+    apply_rules,
+)
+from tocsin.notify.states import DeliveryStatus, Purpose
+
+#: Rows per statement: the server ends a transaction in which nothing happens while a busy machine prepares more.
+MAX_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationRow:
+    """One notification with its first delivery."""
+
+    purpose: Purpose
+    channel: str
+    address: str
+    due_at: datetime
+    label: str = ""
+    reason: Reason = NO_REASON
+    alert_id: int | None = None
+    run_id: int | None = None
+    user_id: int | None = None
+    group_contact_id: int | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    is_first: bool = False
+    problem: Reason = NO_REASON
+    #: The only provider that may send it; None: any.
+    provider: Provider | None = None
+    id: UUID = field(default_factory=ids.uuid7)
+
+
+_NOTIFICATIONS = """
+INSERT INTO notify_notification (id, alert_id, run_id, user_id, group_contact_id, purpose, channel, label, address,
+       reason_code, reason_data, data, created_at)
+SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, alert_id bigint, run_id bigint, user_id bigint,
+     group_contact_id bigint, purpose text, channel text, label text, address text, reason_code text, reason_data jsonb,
+     data jsonb)
+"""
+_DELIVERIES = """
+INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
+       is_first, status, reason_code, reason_data, is_permanent, due_at, ended_at, provider_id, provider_name,
+       queued_at)
+SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, notification_id uuid, alert_id bigint, user_id bigint,
+     integration_id bigint, channel text, address text, purpose text, is_first boolean, status text, reason_code text,
+     reason_data jsonb, is_permanent boolean, due_at timestamptz, ended_at timestamptz, provider_id bigint,
+     provider_name text)
+"""
+
+
+def write(connection: Connection, rows: Sequence[NotificationRow], now: datetime) -> None:
+    """Inserts notifications and deliveries, and notifies the outbox if any is due at once."""
+    if not rows:
+        return
+    integrations = _integrations(connection, {row.alert_id for row in rows if row.alert_id is not None})
+    for part in batched(rows, MAX_ROWS):
+        connection.execute(_NOTIFICATIONS, (now, as_json([_notification(row) for row in part])))
+        connection.execute(_DELIVERIES, (now, as_json([_delivery(row, integrations, now) for row in part])))
+    if any(row.due_at <= now + timedelta(seconds=1) for row in rows):
+        database.notify(connection, "outbox")
+
+
+def _notification(row: NotificationRow) -> dict[str, object]:
+    """In the column order of `_NOTIFICATIONS`."""
+    code, data = reason_columns(row.reason)
+    return {
+        "id": row.id,
+        "alert_id": row.alert_id,
+        "run_id": row.run_id,
+        "user_id": row.user_id,
+        "group_contact_id": row.group_contact_id,
+        "purpose": row.purpose,
+        "channel": row.channel,
+        "label": row.label,
+        "address": row.address,
+        "reason_code": code,
+        "reason_data": data,
+        "data": row.data,
+    }
+
+
+def _delivery(row: NotificationRow, integrations: Mapping[int, int | None], now: datetime) -> dict[str, object]:
+    """In the column order of `_DELIVERIES`."""
+    code, data = reason_columns(row.problem)
+    return {
+        "id": ids.uuid7(),
+        "notification_id": row.id,
+        "alert_id": row.alert_id,
+        "user_id": row.user_id,
+        "integration_id": integrations.get(row.alert_id) if row.alert_id is not None else None,
+        "channel": row.channel,
+        "address": row.address,
+        "purpose": row.purpose,
+        "is_first": row.is_first,
+        "status": DeliveryStatus.FAILED if row.problem else DeliveryStatus.QUEUED,
+        "reason_code": code,
+        "reason_data": data,
+        "is_permanent": bool(row.problem),
+        "due_at": row.due_at,
+        "ended_at": now if row.problem else None,
+        "provider_id": row.provider.pk if row.provider else None,
+        "provider_name": row.provider.name if row.provider else "",
+    }
+
+
+def _integrations(connection: Connection, alert_ids: Collection[int]) -> dict[int, int | None]:
+    if not alert_ids:
+        return {}
+    rows = connection.execute("SELECT id, integration_id FROM alerts_alert WHERE id = ANY(%s)", (list(alert_ids),))
+    return {row[0]: row[1] for row in rows.fetchall()}
+
+
+# ---------- recipients
+# Loads users and group contacts with the contact methods by which they can be paged.
+
+
+_RECIPIENTS = """
+SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active, u.time_zone, u.notification_rules,
+       m.label, m.channel, m.address, m.wait, m.repeat_times, m.repeat_every,
+       m.is_enabled AND NOT m.awaits_code AS is_enabled
+FROM people_user u LEFT JOIN people_contactmethod m ON m.user_id = u.id
+WHERE u.id = ANY(%s) ORDER BY u.id, m.position, m.id
+"""
+
+
+def load_recipients(connection: Connection, user_ids: Collection[int]) -> dict[int, Recipient]:
+    """Returns the users with their contact methods and notification rules, by id."""
+    if not user_ids:
+        return {}
+    rows_by_user: dict[int, tuple[dict[str, Any], list[NotificationMethod]]] = {}
+    for row in database.rows(connection, _RECIPIENTS, (list(user_ids),)):
+        methods = rows_by_user.setdefault(row["id"], (row, []))[1]
+        if row["label"] is not None:
+            methods.append(
+                NotificationMethod(
+                    row["label"], row["channel"], row["address"], row["wait"], row["repeat_times"], row["repeat_every"],
+                    row["is_enabled"],
+                )
+            )  # fmt: skip
+    return {user_id: _recipient(row, methods) for user_id, (row, methods) in rows_by_user.items()}
+
+
+def _recipient(row: Mapping[str, Any], methods: Sequence[NotificationMethod]) -> Recipient:
+    recipient = Recipient(row["id"], row["name"], tuple(methods), row["is_active"], row["time_zone"])
+    return apply_rules(recipient, row["notification_rules"]) if row["notification_rules"] else recipient
+
+
+def load_group_contacts(connection: Connection, contact_ids: Collection[int]) -> dict[int, NotificationMethod]:
+    if not contact_ids:
+        return {}
+    rows = database.rows(
+        connection,
+        "SELECT c.id, c.label, c.channel, c.address FROM people_groupcontact c WHERE c.id = ANY(%s)",
+        (list(contact_ids),),
+    )
+    return {row["id"]: NotificationMethod(row["label"], row["channel"], row["address"]) for row in rows}
+
+
+def load_administrators(connection: Connection) -> list[int]:
+    """Returns the ids of the active administrators."""
+    rows = connection.execute(
+        "SELECT id FROM people_user WHERE role = 'admin' AND is_active AND NOT is_service_account ORDER BY id"
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+# ---------- pages
+# Queues the pages of an escalation. Runs inside the caller's transaction and sends nothing.
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedPages:
+    """The result of queueing: the planned pages, and the recipients who cannot be reached."""
+
+    pages: tuple[Page, ...]
+    #: For the alert's timeline: no recipient is skipped silently.
+    unreachable: tuple[Unreachable, ...]
+
+
+def queue_pages(connection: Connection, requests: Sequence[PageRequest], now: datetime) -> QueuedPages:
+    """Plans and writes the pages of `requests`: one notification and one delivery for each contact method and
+    repetition.
+
+    A page with an unusable address is written as failed, with the reason. The caller writes each `unreachable` to its
+    alert's timeline.
+    """
+    if not requests:
+        return QueuedPages((), ())
+    planned = plan_pages(connection, requests)
+    alert_ids = sorted({request.alert_id for request in requests})
+    first_indexes = _first_pages(connection, alert_ids, planned.pages)
+    rows = [
+        NotificationRow(
+            purpose=Purpose.PAGE,
+            channel=page.channel,
+            address=page.address,
+            label=page.label,
+            reason=page.reason,
+            due_at=page.due_at,
+            alert_id=page.request.alert_id,
+            run_id=page.request.run_id,
+            user_id=page.request.user_id,
+            group_contact_id=page.request.group_contact_id,
+            data=page.data,
+            is_first=index in first_indexes,
+            problem=page.problem,
+        )
+        for index, page in enumerate(planned.pages)
+    ]
+    write(connection, rows, now)
+    return QueuedPages(planned.pages, planned.unreachable)
+
+
+def plan_pages(connection: Connection, requests: Sequence[PageRequest]) -> PagePlan:
+    """Returns what `queue_pages` would write for `requests`, with the current contact methods. Writes nothing."""
+    recipients = load_recipients(connection, {request.user_id for request in requests if request.user_id is not None})
+    contacts = load_group_contacts(connection, {s.group_contact_id for s in requests if s.group_contact_id is not None})
+    return planning.plan(requests, recipients, contacts, address_problem)
+
+
+def _first_pages(connection: Connection, alert_ids: list[int], pages: Sequence[Page]) -> frozenset[int]:
+    """Returns the indexes in `pages` of each alert's first pages, which are sent before all others."""
+    rows = connection.execute(
+        "SELECT DISTINCT alert_id FROM notify_notification WHERE alert_id = ANY(%s) AND purpose = 'page'", (alert_ids,)
+    ).fetchall()
+    paged_alert_ids = {row[0] for row in rows}
+    earliest: dict[int, datetime] = {}
+    for page in pages:
+        alert_id = page.request.alert_id
+        if alert_id not in paged_alert_ids and not page.problem:
+            earliest[alert_id] = min(page.due_at, earliest.get(alert_id, page.due_at))
+    return frozenset(index for index, page in enumerate(pages) if page.due_at == earliest.get(page.request.alert_id))
+
+
+# ---------- ack reminders
+# Queues acknowledgement reminders. Runs inside the caller's transaction.
+
+
+def queue_ack_reminder(connection: Connection, targets: Sequence[tuple[int, int]], now: datetime) -> list[Unreachable]:
+    """Queues the acknowledgement reminder "Still on it?" for each (alert id, user id), on every contact method without
+    a wait, else on the first. Returns the users who cannot be asked.
+    """
+    recipients = load_recipients(connection, {user_id for _, user_id in targets})
+    rows: list[NotificationRow] = []
+    unreachable: list[Unreachable] = []
+    for alert_id, user_id in targets:
+        recipient = recipients.get(user_id)
+        name = recipient.name if recipient else "Somebody"
+        usable = [
+            method
+            for method in (recipient.methods if recipient and recipient.is_active else ())
+            if method.is_enabled and address_problem(method.channel, method.address) is None
+        ]
+        if not usable:
+            is_deactivated = recipient is not None and not recipient.is_active
+            cause = delivery_reasons.ACCOUNT_DISABLED if is_deactivated else delivery_reasons.NO_USABLE_METHOD
+            reason = delivery_reasons.NOT_REMINDED(user=Person(name, user_id), cause=cause())
+            unreachable.append(Unreachable(PageRequest(alert_id, now, reason, user_id), name, reason))
+        rows += [
+            NotificationRow(
+                purpose=Purpose.ACK_REMINDER,
+                channel=method.channel,
+                address=method.address,
+                label=method.label,
+                reason=delivery_reasons.ACKNOWLEDGED_BEFORE(),
+                due_at=now,
+                alert_id=alert_id,
+                user_id=user_id,
+            )
+            for method in ([m for m in usable if not m.wait] or usable[:1])
+        ]
+    write(connection, rows, now)
+    return unreachable
+
+
+# ---------- all clear
+# Queues all-clears: messages that an alert needs nobody any more. Runs inside the caller's transaction.
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEnded:
+    """An alert that needs nobody any more: the sentence for the users who were paged, and the users who
+    have responded.
+    """
+
+    alert_id: int
+    #: "Assigned to Alice: VPN down (#42). Nothing to do."
+    sentence: Reason
+    #: Users besides those who have acknowledged or own the alert, such as the user who closed it.
+    responder_ids: frozenset[int] = frozenset()
+    #: The alert that it was merged into, which has its own all-clear. Users who were paged about both get only that
+    #: one.
+    merged_into: int | None = None
+
+
+_PAGED = """
+SELECT d.alert_id, d.user_id, d.channel, d.address, n.label, coalesce(d.sent_at, d.outcome_unknown_at) AS sent_at
+FROM notify_delivery d JOIN notify_notification n ON n.id = d.notification_id
+JOIN people_user u ON u.id = d.user_id AND u.is_active
+WHERE d.alert_id = ANY(%(alerts)s) AND d.purpose = 'page'
+  AND (d.status IN ('sending', 'sent', 'delivered') OR d.outcome_unknown_at IS NOT NULL)
+ORDER BY d.id
+"""
+_RESPONDERS = """
+SELECT alert_id, user_id FROM alerts_acknowledgement WHERE alert_id = ANY(%(alerts)s)
+UNION SELECT id, owner_id FROM alerts_alert WHERE id = ANY(%(alerts)s) AND owner_id IS NOT NULL
+"""
+_LAST_ALL_CLEARS = """
+SELECT alert_id, user_id, max(created_at) FROM notify_notification
+WHERE alert_id = ANY(%(alerts)s) AND purpose = 'all_clear' GROUP BY alert_id, user_id
+"""
+
+
+def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: datetime) -> list[AllClear]:
+    """Queues one all-clear to each user who was paged about these alerts and has not responded, on the quietest channel
+    used.
+
+    A page that is being sent counts: its all-clear follows it, or is dropped if the page is never sent. A page with an
+    unknown outcome counts too, since it may have woken the user.
+    """
+    if not ended:
+        return []
+    by_alert = {entry.alert_id: entry for entry in ended}
+    parameters: dict[str, object] = {"alerts": list(by_alert)}
+    paged = [PagedRecipient(**row) for row in database.rows(connection, _PAGED, parameters)]
+    if not paged:
+        return []
+    responder_ids = {alert_id: set(entry.responder_ids) for alert_id, entry in by_alert.items()}
+    for alert_id, user_id in connection.execute(_RESPONDERS, parameters).fetchall():
+        responder_ids[alert_id].add(user_id)
+    for entry in ended:
+        if entry.merged_into is not None:
+            responder_ids[entry.alert_id] |= responder_ids[entry.merged_into]
+            responder_ids[entry.alert_id] |= {page.user_id for page in paged if page.alert_id == entry.merged_into}
+    last_all_clears = {(row[0], row[1]): row[2] for row in connection.execute(_LAST_ALL_CLEARS, parameters).fetchall()}
+    all_clears = planning.all_clears(
+        paged, {key: frozenset(users) for key, users in responder_ids.items()}, last_all_clears, quietest_channel
+    )
+    rows = [
+        NotificationRow(
+            purpose=Purpose.ALL_CLEAR,
+            channel=all_clear.channel,
+            address=all_clear.address,
+            label=all_clear.label,
+            reason=delivery_reasons.WAS_PAGED(),
+            due_at=now,
+            alert_id=all_clear.alert_id,
+            user_id=all_clear.user_id,
+            data={"news": reason_as_json(by_alert[all_clear.alert_id].sentence)},
+        )
+        for all_clear in all_clears
+    ]
+    write(connection, rows, now)
+    return all_clears
+
+
+# ---------- cancel
+# Cancels queued pages with a reason, and restores them when the action that cancelled them is reversed. Runs inside
+# the caller's transaction.
+
+
+#: The purposes that are cancelled when an alert needs nobody any more.
+ACTIVE_ALERT_PURPOSES = (Purpose.PAGE, Purpose.ACK_REMINDER)
+
+# A sent page without a receipt may still be reported as failed, after which the next provider would take over.
+_CANCELLABLE = """
+SELECT id FROM notify_delivery
+WHERE alert_id = ANY(%(alerts)s) AND purpose = ANY(%(purposes)s)
+  AND (status IN ('queued', 'sending') OR (status = 'sent' AND receipt = '' AND cancel_requested_code = ''))
+  AND (%(users)s::bigint[] IS NULL OR user_id = ANY(%(users)s))
+  AND (%(queued_since)s::timestamptz IS NULL OR queued_at >= %(queued_since)s)
+ORDER BY id FOR NO KEY UPDATE
+"""
+_CANCEL = f"""
+WITH wanted AS ({_CANCELLABLE})
+UPDATE notify_delivery d
+SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
+    reason_code = CASE WHEN d.status <> 'queued' THEN d.reason_code
+                       WHEN d.outcome_unknown_at IS NOT NULL THEN %(not_resent_code)s ELSE %(code)s END,
+    reason_data = CASE WHEN d.status <> 'queued' THEN d.reason_data
+                       WHEN d.outcome_unknown_at IS NOT NULL THEN %(not_resent_data)s ELSE %(data)s END,
+    cancel_requested_code = CASE WHEN d.status = 'queued' THEN d.cancel_requested_code ELSE %(code)s END,
+    cancel_requested_data = CASE WHEN d.status = 'queued' THEN d.cancel_requested_data ELSE %(data)s END,
+    ended_at = CASE WHEN d.status = 'queued' THEN %(now)s ELSE d.ended_at END
+FROM wanted w WHERE d.id = w.id AND d.status IN ('queued', 'sending', 'sent')
+RETURNING d.alert_id, d.user_id, d.status
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelledPages:
+    """The number of cancelled pages by alert and user (None: group contacts)."""
+
+    counts: Mapping[tuple[int, int | None], int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+
+def cancel_pages(
+    connection: Connection,
+    alert_ids: Iterable[int],
+    user_ids: Iterable[int] | None,
+    reason: Reason | str,
+    now: datetime,
+    *,
+    purposes: Collection[Purpose] = ACTIVE_ALERT_PURPOSES,
+    queued_since: datetime | None = None,
+) -> CancelledPages:
+    """Cancels queued deliveries of these alerts, for all users or only for `user_ids`, of any age or only those queued
+    at `queued_since` or later. The rows stay, with the reason.
+
+    A delivery that is being sent or was sent cannot be recalled. If it fails, it is not retried, for the same reason.
+    """
+    code, data = reason_columns(as_reason(reason))
+    not_resent_code, not_resent_data = reason_columns(delivery_reasons.NOT_RESENT(cause=as_reason(reason)))
+    parameters = {
+        "alerts": sorted(set(alert_ids)),
+        "users": None if user_ids is None else sorted(set(user_ids)),
+        "purposes": [str(purpose) for purpose in purposes],
+        "queued_since": queued_since,
+        "code": code,
+        "data": Jsonb(data),
+        "not_resent_code": not_resent_code,
+        "not_resent_data": Jsonb(not_resent_data),
+        "now": now,
+    }
+    # Locks in a separate statement first: if a failed attempt has just inserted the next provider's row, the second
+    # statement sees it.
+    connection.execute(_CANCELLABLE, parameters)
+    rows = connection.execute(database.literal(_CANCEL), parameters).fetchall()
+    counts: dict[tuple[int, int | None], int] = {}
+    for alert_id, user_id, status in rows:
+        if status == DeliveryStatus.CANCELLED:
+            counts[alert_id, user_id] = counts.get((alert_id, user_id), 0) + 1
+    return CancelledPages(counts)
+
+
+# A delivery that was being sent at the time of the action, and failed later, was cancelled at its failure.
+_RESTORE = """
+WITH undone AS (
+  SELECT * FROM unnest(%(alerts)s::bigint[], %(moments)s::timestamptz[], %(codes)s::text[], %(data)s::jsonb[],
+                       %(after)s::timestamptz[]) AS u(alert_id, at, code, data, due_after)
+), wanted AS (
+  SELECT d.id, u.code, u.data FROM notify_delivery d JOIN undone u ON u.alert_id = d.alert_id
+  WHERE d.purpose = 'page' AND (
+    (d.status = 'cancelled' AND (d.ended_at = u.at OR (d.cancel_requested_code <> '' AND d.ended_at > u.at))
+     AND (u.due_after IS NULL OR d.due_at > u.due_after))
+    OR (d.status IN ('sending', 'sent') AND d.cancel_requested_code <> ''))
+  ORDER BY d.id FOR NO KEY UPDATE OF d
+)
+UPDATE notify_delivery d
+SET status = CASE WHEN d.status = 'cancelled' THEN 'queued' ELSE d.status END,
+    reason_code = CASE WHEN d.status = 'cancelled' THEN w.code ELSE d.reason_code END,
+    reason_data = CASE WHEN d.status = 'cancelled' THEN w.data ELSE d.reason_data END,
+    ended_at = CASE WHEN d.status = 'cancelled' THEN NULL ELSE d.ended_at END,
+    cancel_requested_code = '', cancel_requested_data = '{}'
+FROM wanted w WHERE d.id = w.id
+RETURNING d.alert_id, d.user_id, d.due_at, d.status
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ReversedAction:
+    """The reversal of an action that cancelled pages: when the action was done, and why the pages are restored."""
+
+    at: datetime
+    reason: Reason | str
+    #: Restores only pages that are due after this; None restores all.
+    due_after: datetime | None = None
+
+
+def restore_pages(connection: Connection, reversals: Mapping[int, ReversedAction]) -> dict[int, dict[int, datetime]]:
+    """Restores pages that an action cancelled, by alert. They are sent at their original due time.
+
+    Returns, by alert, the time of each user's last restored page.
+    """
+    if not reversals:
+        return {}
+    columns = [reason_columns(as_reason(reversal.reason)) for reversal in reversals.values()]
+    parameters = {
+        "alerts": list(reversals),
+        "moments": [reversal.at for reversal in reversals.values()],
+        "codes": [code for code, _ in columns],
+        "data": [Jsonb(data) for _, data in columns],
+        "after": [reversal.due_after for reversal in reversals.values()],
+    }
+    restored: dict[int, dict[int, datetime]] = {}
+    for alert_id, user_id, due_at, status in connection.execute(_RESTORE, parameters).fetchall():
+        if status == DeliveryStatus.QUEUED:
+            users = restored.setdefault(alert_id, {})
+            if user_id is not None:
+                users[user_id] = max(due_at, users.get(user_id, due_at))
+    if restored:
+        database.notify(connection, "outbox")
+    return restored
+
+
+def release_pages(connection: Connection, alert_ids: Iterable[int], now: datetime) -> int:
+    """Sends pages that waited for the end of their alert's hold. Returns how many."""
+    released_count = connection.execute(
+        "UPDATE notify_delivery SET due_at = %s WHERE id IN (SELECT id FROM notify_delivery "
+        "WHERE alert_id = ANY(%s) AND status = 'queued' AND reason_code = %s ORDER BY id FOR NO KEY UPDATE)",
+        (now, sorted(set(alert_ids)), delivery_reasons.ON_HOLD.code),
+    ).rowcount
+    if released_count:
+        database.notify(connection, "outbox")
+    return released_count

@@ -1,1 +1,0 @@
-"""Coverage gaps of on-call schedules, and the weekly e-mail about them."""

@@ -1,1 +1,0 @@
-"""Encrypted columns, and their re-encryption with a new secret key."""

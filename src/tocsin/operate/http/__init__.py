@@ -1,1 +1,0 @@
-"""Health probes and Prometheus metrics over HTTP."""

@@ -1,0 +1,530 @@
+"""The periodic self-check that paging works, and the external heartbeat."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+from psycopg.types.json import Jsonb
+
+from tocsin.alerts import service
+from tocsin.alerts.states import ACTIVE
+from tocsin.core.config import environment
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.models import reason_columns
+from tocsin.core.net.egress import tls_context
+from tocsin.core.reasons import NO_REASON, Ago, Reason, ReasonType, joined, reason_from
+from tocsin.core.runtime import clock
+from tocsin.escalation.models import EXHAUSTED_RUNS_SQL
+from tocsin.escalation.tasks import STUCK_AFTER
+from tocsin.notify import pause
+from tocsin.notify.dispatch import send
+from tocsin.notify.notices import Notice, queue_notice
+from tocsin.notify.pages import load_administrators
+from tocsin.notify.rules.delivery_reasons import IS_ADMINISTRATOR
+from tocsin.operate import node_heartbeat, readiness
+from tocsin.operate.finding import HealthFinding
+from tocsin.operate.self_check_rules import (
+    OVERDUE_AFTER,
+    CountWithExamples,
+    DetectedProblem,
+    LongestWait,
+    SelfCheckInputs,
+    find_problems,
+)
+
+# ---------- heartbeat
+# The external heartbeat: a ping to a service that raises an alarm when pings stop.
+
+
+#: For each part of the request.
+TIMEOUT = timedelta(seconds=5)
+
+_TIMED_OUT = ReasonType("heartbeat.timed_out", "no answer within {timeout}")
+_NOT_CALLED = ReasonType("heartbeat.not_called", "the request failed ({error})")
+STATUS = ReasonType("heartbeat.status", "the response status was {status}")
+
+
+def ping(url: str) -> Reason:
+    """Pings `url`. Returns why that failed, as part of a sentence that never contains the URL; `NO_REASON` on success.
+
+    The URL comes from the environment, so it may be a private address.
+    """
+    try:
+        with httpx.Client(timeout=TIMEOUT.total_seconds(), verify=tls_context(), follow_redirects=True) as client:
+            response = client.get(url)
+    except httpx.TimeoutException:
+        return _TIMED_OUT(timeout=TIMEOUT)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        return _NOT_CALLED(error=type(error).__name__)
+    return NO_REASON if response.is_success else STATUS(status=str(response.status_code))
+
+
+# ---------- inputs
+# Loads the inputs of a self-check: a few cheap, indexed queries in the caller's transaction.
+
+
+#: Alerts listed per problem: as many as a person can work through.
+MAX_EXAMPLES = 50
+
+_LIVE = sorted(ACTIVE)
+
+
+def load_inputs(connection: Connection, now: datetime) -> SelfCheckInputs:
+    """The inputs as of `now`."""
+    return SelfCheckInputs(
+        now=now,
+        nodes=node_heartbeat.load_nodes(connection),
+        run=_longest_wait(connection, _RUN, {"now": now}),
+        page=None if pause.current_pause(connection, now) else _page(connection, now),
+        unreached_alerts=unreached(connection, now),
+        without_provider=send.unreachable(connection),
+        message=_longest_wait(connection, _MESSAGE, {"now": now}),
+        forgotten_alerts=_count_with_examples(connection, _FORGOTTEN, {}),
+        stuck_alerts=_count_with_examples(connection, _STUCK, {"live": _LIVE, "stuck": STUCK_AFTER}),
+        lost_deliveries=_lost(connection),
+        jump=clock.last_jump(connection),
+    )
+
+
+_RUN = """
+SELECT alert_id, due_at AS since, '' AS why_code, '{}'::jsonb AS why_data FROM escalation_run
+WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1
+"""
+
+# A retried page is due later, but late since it was first due; a page being sent is not sent yet either. After a pause,
+# lateness counts from the pause's end. An alert about which another page was sent is not waiting for its first one. One
+# branch per partial index.
+_PAGE = """
+SELECT alert_id, since, why_code, why_data FROM (
+  SELECT d.alert_id, CASE WHEN d.late_since IS NULL THEN '' ELSE d.error_code END AS why_code,
+         CASE WHEN d.late_since IS NULL THEN '{}' ELSE d.error_data END AS why_data, greatest(
+           coalesce(d.late_since, d.due_at),
+           (SELECT max(least(coalesce(p.ended_at, p.until), %(now)s)) FROM notify_pause p WHERE p.started_at <= %(now)s)
+         ) AS since
+  FROM (
+    SELECT alert_id, error_code, error_data, due_at, late_since FROM notify_delivery
+    WHERE status = 'queued' AND is_first AND purpose = 'page'
+    UNION ALL
+    SELECT alert_id, error_code, error_data, due_at, late_since FROM notify_delivery
+    WHERE status = 'sending' AND is_first AND purpose = 'page'
+  ) AS d
+  WHERE NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.purpose = 'page'
+                    AND o.status IN ('sent', 'delivered'))
+) AS waiting WHERE since <= %(now)s ORDER BY since LIMIT 1
+"""
+
+# Starts from the few pages that are late or failed, with one branch per partial index, and from the few runs that have
+# paged no one, so little is read in a quiet hour, however many alerts are open. Of a run only pages sent since its
+# start count (clocks may differ by two seconds), because an earlier run paged other people. A page that waits for its
+# time, for the end of quiet hours, or for the user's hourly limit is due later, and until then nothing is wrong. Pages
+# delayed by a pause are late a minute after its end. OFFSET 0 keeps PostgreSQL from reading all deliveries at once.
+_UNREACHED = f"""
+WITH late AS MATERIALIZED (
+  SELECT alert_id FROM notify_delivery WHERE status = 'queued' AND purpose = 'page' AND due_at <= %(before)s
+  UNION SELECT alert_id FROM notify_delivery
+    WHERE status = 'queued' AND purpose = 'page' AND late_since IS NOT NULL AND late_since <= %(before)s
+  UNION SELECT alert_id FROM notify_delivery
+    WHERE status = 'sending' AND purpose = 'page' AND coalesce(late_since, due_at) <= %(before)s
+  UNION SELECT alert_id FROM notify_delivery
+    WHERE status = 'failed' AND purpose = 'page' AND coalesce(late_since, due_at) <= %(before)s
+  UNION SELECT alert_id FROM notify_delivery
+    WHERE status = 'sandboxed' AND purpose = 'page' AND coalesce(late_since, due_at) <= %(before)s
+), without_page AS MATERIALIZED (
+  SELECT alert_id, started_at FROM escalation_run r WHERE status <> 'ended' AND mode = 'page'
+    AND progress -> 'any_notified' IS DISTINCT FROM 'true'
+    AND (progress -> 'is_waiting' = 'true' OR (progress ->> 'last_step_at')::timestamptz <= %(before)s)
+  UNION SELECT alert_id, started_at FROM escalation_run r WHERE mode = 'page' AND ({EXHAUSTED_RUNS_SQL})
+), candidate AS (
+  SELECT alert_id, '-infinity'::timestamptz AS since FROM late
+  UNION SELECT alert_id, started_at - interval '2 seconds' FROM without_page w WHERE NOT EXISTS (
+    SELECT FROM notify_delivery o WHERE o.alert_id = w.alert_id AND o.purpose = 'page'
+    AND o.status IN ('queued', 'sending') AND coalesce(o.late_since, o.due_at) > %(before)s OFFSET 0)
+), unreached AS (
+  SELECT DISTINCT a.id FROM candidate c JOIN alerts_alert a ON a.id = c.alert_id
+  WHERE a.status = 'open' AND NOT a.dry_run AND NOT a.is_test
+    AND NOT EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = a.id)
+    AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = a.id AND o.purpose = 'page'
+                    AND o.status IN ('sent', 'delivered') AND coalesce(o.sent_at, o.due_at) >= c.since OFFSET 0)
+    AND NOT EXISTS (SELECT FROM notify_pause p
+                    WHERE p.started_at <= %(now)s AND coalesce(p.ended_at, p.until) > %(before)s)
+)
+SELECT count(*) AS number, coalesce((array_agg(id ORDER BY id))[1:{MAX_EXAMPLES}], '{{}}') AS some FROM unreached
+"""
+
+# An undecided message, or a delayed alert that is due.
+_MESSAGE = """
+SELECT NULL::bigint AS alert_id, since, '' AS why_code, '{}'::jsonb AS why_data FROM (
+  (SELECT received_at AS since FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT 1)
+  UNION ALL
+  (SELECT due_at FROM inbound_delayedalert WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1)
+) AS waiting ORDER BY since LIMIT 1
+"""
+
+# Active alerts first, through their own partial index, which matches only these literal values: ordered by id, all
+# alerts ever created would be read.
+_FORGOTTEN = f"""
+WITH live AS MATERIALIZED (SELECT id FROM alerts_alert WHERE status IN ({", ".join(f"'{status}'" for status in _LIVE)}))
+SELECT a.id FROM live a WHERE NOT EXISTS (
+  SELECT FROM escalation_run r WHERE r.alert_id = a.id AND r.status <> 'ended'
+  AND (r.due_at IS NOT NULL OR (r.reason_code <> '' AND r.status NOT IN ('active', 'paused'))))
+ORDER BY a.id LIMIT 1000
+"""
+
+_STUCK = """
+SELECT a.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+WHERE r.due_at IS NOT NULL AND r.failures >= %(stuck)s AND a.status = ANY(%(live)s) ORDER BY a.id LIMIT 1000
+"""
+
+
+def _longest_wait(connection: Connection, query: str, parameters: dict[str, Any]) -> LongestWait | None:
+    row = database.row(connection, database.literal(query), parameters)
+    if row is None:
+        return None
+    return LongestWait(row["alert_id"], row["since"], reason_from(row["why_code"], row["why_data"]))
+
+
+def _page(connection: Connection, now: datetime) -> LongestWait | None:
+    return _longest_wait(connection, _PAGE, {"now": now})
+
+
+def unreached(connection: Connection, now: datetime) -> CountWithExamples:
+    """Open alerts that have reached no one, oldest first.
+
+    Their pages failed or wait for a retry, or the steps of their run found nobody to page: no one has the role, the
+    step waits, or the policy is exhausted. The alerts are not acknowledged, and neither a pause nor a dry run nor a
+    test explains it.
+    """
+    row = database.row(connection, _UNREACHED, {"now": now, "before": now - OVERDUE_AFTER})
+    return CountWithExamples(row["number"], tuple(row["some"])) if row else CountWithExamples()
+
+
+def _count_with_examples(connection: Connection, query: str, parameters: dict[str, Any]) -> CountWithExamples:
+    ids = [row["id"] for row in database.rows(connection, database.literal(query), parameters)]
+    return CountWithExamples(len(ids), tuple(ids[:MAX_EXAMPLES]))
+
+
+def _lost(connection: Connection) -> int:
+    # Leases are set and compared by the database's clock.
+    row = database.row(
+        connection,
+        "SELECT count(*) AS number FROM notify_delivery WHERE status = 'sending' "
+        "AND lease_until < clock_timestamp() - %s",
+        (OVERDUE_AFTER,),
+    )
+    return row["number"] if row else 0
+
+
+# ---------- problems
+# Tracks problems over time: since when they exist, and when to notify administrators.
+#
+# One notice when a problem is confirmed and one when it ends, but at most one per hour for the same problem. Pure,
+# except for `load` and `store_problems`.
+
+
+#: A problem is reported if it still exists after this time, at the next self-check; restarts and storms pass by
+#: themselves.
+CONFIRM_AFTER = timedelta(seconds=20)
+
+#: The minimum interval between two notices about the same problem, however often it comes and goes.
+REPEAT_AFTER = timedelta(hours=1)
+
+#: How long ended problems are kept.
+PROBLEM_RETENTION = timedelta(days=7)
+
+_START_TITLE = ReasonType("problem.notice_title", "Tocsin: {title}")
+_BEGAN = ReasonType("problem.notice_began", "Started {ago}.")
+_REMEDY = ReasonType("problem.notice_remedy", "What to do: {remedy}")
+_WILL_FOLLOW_UP = ReasonType("problem.notice_follow_up", "Tocsin notifies you when it is resolved.")
+_END_TITLE = ReasonType("problem.resolved_notice_title", "Tocsin: resolved: {title}")
+_RESOLVED = ReasonType("problem.resolved_notice", "Resolved after {duration}. The problem was: {detail}")
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemRecord:
+    """One problem with its history."""
+
+    id: str
+    title: Reason
+    detail: Reason
+    remedy: Reason
+    since: datetime
+    seen_at: datetime
+    ended_at: datetime | None = None
+    notified_at: datetime | None = None
+    last_notified_at: datetime | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.ended_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemUpdate:
+    """Rows to write, and notices to send."""
+
+    changed: tuple[ProblemRecord, ...]
+    notices: tuple[Notice, ...]
+
+
+def update_problems(
+    known_problems: Mapping[str, ProblemRecord], detected: Sequence[DetectedProblem], now: datetime
+) -> ProblemUpdate:
+    """Updates the known problems (by id) after a self-check at `now` found these."""
+    changed: list[ProblemRecord] = []
+    notices: list[Notice] = []
+    for detected_problem in detected:
+        problem = _merge(known_problems.get(detected_problem.id), detected_problem, now)
+        if _should_notify(problem, now):
+            problem = replace(problem, notified_at=now, last_notified_at=now)
+            notices.append(_start_notice(problem, now))
+        changed.append(problem)
+    detected_ids = {detected_problem.id for detected_problem in detected}
+    for problem in known_problems.values():
+        if problem.is_open and problem.id not in detected_ids:
+            changed.append(replace(problem, ended_at=now))
+            if problem.notified_at is not None:
+                notices.append(_end_notice(problem, now))
+    return ProblemUpdate(tuple(changed), tuple(notices))
+
+
+def _merge(previous: ProblemRecord | None, detected: DetectedProblem, now: datetime) -> ProblemRecord:
+    if previous is None or not previous.is_open:
+        last_notified_at = previous.last_notified_at if previous else None
+        return ProblemRecord(
+            detected.id, detected.title, detected.detail, detected.remedy, now, now, last_notified_at=last_notified_at
+        )
+    return replace(previous, title=detected.title, detail=detected.detail, remedy=detected.remedy, seen_at=now)
+
+
+def _should_notify(problem: ProblemRecord, now: datetime) -> bool:
+    is_muted = problem.last_notified_at is not None and now - problem.last_notified_at < REPEAT_AFTER
+    return problem.notified_at is None and now - problem.since >= CONFIRM_AFTER and not is_muted
+
+
+def _start_notice(problem: ProblemRecord, now: datetime) -> Notice:
+    text = joined(
+        problem.detail,
+        _BEGAN(ago=Ago(now - problem.since)),
+        _REMEDY(remedy=problem.remedy),
+        _WILL_FOLLOW_UP(),
+        separator="\n\n",
+    )
+    title = _START_TITLE(title=problem.title)
+    return Notice(title, text, f"operate:{problem.id}", IS_ADMINISTRATOR(), is_urgent=True)
+
+
+def _end_notice(problem: ProblemRecord, now: datetime) -> Notice:
+    text = _RESOLVED(duration=now - problem.since, detail=problem.detail)
+    return Notice(_END_TITLE(title=problem.title), text, f"operate:{problem.id}:over", IS_ADMINISTRATOR())
+
+
+_REASONS = ("title", "detail", "remedy")
+_TIMES = ("since", "seen_at", "ended_at", "notified_at", "last_notified_at")
+_COLUMNS = ("id", *(f"{name}_{part}" for name in _REASONS for part in ("code", "data")), *_TIMES)
+
+
+def load(connection: Connection, *, only_open: bool = False) -> dict[str, ProblemRecord]:
+    """The stored problems by id, oldest first."""
+    condition = " WHERE ended_at IS NULL" if only_open else ""
+    query = database.literal(f"SELECT {', '.join(_COLUMNS)} FROM operate_problem{condition} ORDER BY since, id")
+    return {row["id"]: _from_row(row) for row in database.rows(connection, query)}
+
+
+def _from_row(row: Mapping[str, Any]) -> ProblemRecord:
+    title, detail, remedy = (reason_from(row[f"{name}_code"], row[f"{name}_data"]) for name in _REASONS)
+    return ProblemRecord(row["id"], title, detail, remedy, *(row[name] for name in _TIMES))
+
+
+def _to_row(problem: ProblemRecord) -> tuple[object, ...]:
+    reasons = [
+        value
+        for reason in (problem.title, problem.detail, problem.remedy)
+        for value in (reason.code, Jsonb(reason.data))
+    ]
+    return (problem.id, *reasons, *(getattr(problem, name) for name in _TIMES))
+
+
+_UPSERT = (
+    f"INSERT INTO operate_problem ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))}) "
+    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
+)
+
+
+def store_problems(connection: Connection, changed: Sequence[ProblemRecord], now: datetime) -> None:
+    """Writes changed problems and deletes long-ended ones."""
+    if changed:
+        with connection.cursor() as cursor:
+            cursor.executemany(database.literal(_UPSERT), [_to_row(problem) for problem in changed])
+    connection.execute("DELETE FROM operate_problem WHERE ended_at < %s", (now - PROBLEM_RETENTION,))
+
+
+# ---------- runner
+# Runs the self-check every 30 seconds on one of the nodes: checks paging, stores and reports problems.
+#
+# Sends the external heartbeat only while there are no problems.
+
+
+log = logging.getLogger(__name__)
+
+CHECK_INTERVAL = timedelta(seconds=30)
+
+#: A node skips the self-check if another node ran it within this time.
+SKIP_IF_WITHIN = timedelta(seconds=20)
+
+
+class SelfCheckRunner:
+    """The self-check of one worker. `run_once` is a periodic task."""
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], datetime] = clock.now,
+        heartbeat_url: Callable[[], str | None] = lambda: environment.current().heartbeat_url,
+        check_disks: Callable[[], Iterable[HealthFinding]] = readiness.check_database_disks,
+        name: str = "",
+    ) -> None:
+        self._now = now
+        self._heartbeat_url = heartbeat_url
+        self._check_disks = check_disks
+        self._name = name or socket.gethostname()
+
+    def run_once(self) -> bool:
+        """Runs the self-check unless another node just did, and sends the heartbeat after the commit if nothing is
+        wrong.
+
+        Then releases leaked dedup keys: that fault repairs itself and is not reported.
+        """
+        with database.transaction() as connection:
+            if not _claim(connection, self._name):
+                return False
+            detected = run_self_check(connection, self._now(), tuple(self._check_disks()))
+        # The transaction has committed, which proves that writes work.
+        if all(problem.is_warning for problem in detected) and (url := self._heartbeat_url()) is not None:
+            self._ping(url)
+        for alert_id in service.release_stale_keys(self._now()):
+            log.warning("Alert #%s held its key though nobody acts on it any more; it is free now.", alert_id)
+        return False
+
+    def _ping(self, url: str) -> None:
+        problem = ping(url)
+        if problem:
+            log.warning("The external heartbeat failed: %s.", problem)
+        code, data = reason_columns(problem)
+        with database.transaction() as connection:
+            connection.execute(
+                "UPDATE operate_audit SET heartbeat_problem_code = %(code)s, heartbeat_problem_data = %(data)s, "
+                "heartbeat_at = CASE WHEN %(is_ok)s THEN clock_timestamp() ELSE heartbeat_at END WHERE id = 1",
+                {"code": code, "data": Jsonb(data), "is_ok": not problem},
+            )
+
+
+def run_self_check(
+    connection: Connection, now: datetime, disk_findings: Sequence[HealthFinding] = ()
+) -> tuple[DetectedProblem, ...]:
+    """Finds and stores problems at `now`, and queues notices to administrators, in the caller's transaction.
+
+    `disk_findings` are shortages on the disks.
+    """
+    detected = find_problems(replace(load_inputs(connection, now), disk_findings=disk_findings))
+    update = update_problems(load(connection), detected, now)
+    store_problems(connection, update.changed, now)
+    if update.notices:
+        administrators = load_administrators(connection)
+        for notice in update.notices:
+            queue_notice(connection, notice, now, user_ids=administrators)
+    if update.changed:
+        # Home lists the same problems.
+        database.notify(connection, "alerts")
+    for problem in detected:
+        log.error("%s: %s %s", problem.title, problem.detail, problem.remedy)
+    return detected
+
+
+# A self-check in the future was made before a clock rollback.
+_CLAIM = """
+UPDATE operate_audit SET checked_at = clock_timestamp(), node = %(node)s
+WHERE id IN (SELECT id FROM operate_audit WHERE id = 1
+             AND checked_at NOT BETWEEN clock_timestamp() - %(recent)s AND clock_timestamp() + %(recent)s
+             FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+
+def _claim(connection: Connection, node: str) -> bool:
+    """Whether this node runs the self-check now; others skip it, also while it is running."""
+    connection.execute(
+        "INSERT INTO operate_audit (id, checked_at) VALUES (1, 'epoch') ON CONFLICT (id) DO NOTHING",
+    )
+    return connection.execute(_CLAIM, {"node": node, "recent": SKIP_IF_WITHIN}).rowcount == 1
+
+
+# ---------- health status
+# The installation's health for Home, the System view, `/metrics` and doctor: the last self-check's result.
+
+
+#: The age at which a self-check counts as stale.
+STALE_AFTER = timedelta(minutes=2)
+
+NEVER_CHECKED = ReasonType(
+    "health.never_self_checked",
+    "Tocsin has not run a self-check yet: no node with the role worker has been running.",
+)
+_STALE = ReasonType(
+    "health.self_check_stale", "Tocsin ran its last self-check {ago}: no node with the role worker is running."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthStatus:
+    """The known health of the installation."""
+
+    #: The age of the last self-check; None: there was none yet.
+    age: timedelta | None
+    #: The node that ran it.
+    node: str
+    #: Its problems, oldest first. Empty, while the self-check is recent: paging works.
+    problems: tuple[ProblemRecord, ...]
+    #: When the external heartbeat last succeeded, and why the last one failed, if it did.
+    heartbeat_at: datetime | None = None
+    heartbeat_age: timedelta | None = None
+    heartbeat_problem: Reason = NO_REASON
+
+    @property
+    def is_recent(self) -> bool:
+        return self.age is not None and self.age < STALE_AFTER
+
+    @property
+    def silence(self) -> Reason:
+        """Says that no self-check is running; empty while it is recent."""
+        if self.is_recent:
+            return NO_REASON
+        return NEVER_CHECKED() if self.age is None else _STALE(ago=Ago(self.age))
+
+
+def read() -> HealthStatus:
+    """The current health, using a pooled connection."""
+    with database.transaction() as connection:
+        return status_from_problems(connection)
+
+
+def status_from_problems(connection: Connection) -> HealthStatus:
+    """The current health."""
+    row = database.row(
+        connection,
+        "SELECT clock_timestamp() - checked_at AS age, node, heartbeat_at, "
+        "clock_timestamp() - heartbeat_at AS heartbeat_age, heartbeat_problem_code, "
+        "heartbeat_problem_data FROM operate_audit WHERE id = 1",
+    )
+    open_problems = tuple(load(connection, only_open=True).values())
+    if row is None:
+        return HealthStatus(None, "", open_problems)
+    heartbeat_problem = reason_from(row["heartbeat_problem_code"], row["heartbeat_problem_data"])
+    return HealthStatus(
+        row["age"], row["node"], open_problems, row["heartbeat_at"], row["heartbeat_age"], heartbeat_problem
+    )

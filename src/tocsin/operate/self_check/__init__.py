@@ -1,1 +1,0 @@
-"""The periodic self-check that paging works, and the external heartbeat."""

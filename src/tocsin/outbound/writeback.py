@@ -1,0 +1,553 @@
+"""Write-back of alert changes to tickets, and recognition of Tocsin's own writes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.access.audit import AuditActor
+from tocsin.alerts.commands import (
+    Acknowledge,
+    AlertChange,
+    Assign,
+    Cancel,
+    Close,
+    Command,
+    Escalate,
+    ExpireAcknowledgement,
+    Hold,
+    Merge,
+    NewEvent,
+    Reopen,
+    Reply,
+    Resume,
+    Unacknowledge,
+    Unassign,
+    Undo,
+)
+from tocsin.alerts.models import Alert
+from tocsin.alerts.service import VisibleAlert
+from tocsin.alerts.states import ActorKind, CommandChannel, EventKind
+from tocsin.catalogue.kinds import family
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType, Term, as_reason
+from tocsin.inbound.deciding.state import RecentWrites
+from tocsin.outbound import alert_values, reasons
+from tocsin.outbound.connectors.haloitsm import connector
+from tocsin.outbound.connectors.haloitsm.connector import KIND
+from tocsin.outbound.delivery import queue
+from tocsin.outbound.delivery.queue import NewCall
+from tocsin.outbound.delivery.queue import queue as queue_queue
+from tocsin.outbound.halo_sync import halo_commands
+from tocsin.outbound.models import Call, OutboundIntegration, TicketLink
+from tocsin.outbound.states import ENDED, CallStatus, OutboundEvent
+
+# ---------- recent writes
+# Tocsin's recent and pending writes to tickets, so that their echoes are never taken for somebody's action.
+#
+# Works in the caller's transaction.
+
+
+#: After this time, a write's echo is no longer expected.
+REMEMBER_FOR = timedelta(minutes=15)
+
+_WRITES = """
+SELECT c.integration_id, c.ticket, c.id, c.status, c.queued_at, c.wrote, c.is_echoed, c.content ? 'agent' AS has_agent,
+       c.content ? 'status' AS has_status, c.progress ? 'fields' AS has_fields, c.is_uncertain,
+       c.progress ? 'status' AS was_status_set,
+       coalesce(s.poll_state ->> 'me', '') AS me
+FROM unnest(%(integrations)s::bigint[], %(tickets)s::text[]) AS w(integration_id, ticket)
+JOIN outbound_call c ON c.integration_id = w.integration_id AND c.ticket = w.ticket AND c.ticket <> ''
+LEFT JOIN outbound_integrationstatus s ON s.integration_id = c.integration_id
+WHERE c.status IN ('queued', 'sending') OR (c.ended_at > %(since)s AND (c.status = 'sent'
+      OR (c.status IN ('dead', 'dropped') AND c.progress ?| ARRAY['note', 'fields', 'status'])))
+ORDER BY c.id
+"""
+
+
+@dataclass(slots=True)
+class _WriteCollector:
+    own_agent_id: str = ""
+    agents: dict[str, int] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)
+    priorities: dict[str, int] = field(default_factory=dict)
+    teams: dict[str, int] = field(default_factory=dict)
+    recent_statuses: set[str] = field(default_factory=set)
+    pending_ids: set[int] = field(default_factory=set)
+    is_agent_pending: bool = False
+    is_status_pending: bool = False
+    agent_at: datetime | None = None
+    status_at: datetime | None = None
+
+
+def load_recent_writes(
+    connection: Connection, tickets: Sequence[tuple[int, str]], now: datetime
+) -> Mapping[tuple[int, str], RecentWrites]:
+    """The writes by (integration id, ticket); a ticket without writes has no entry."""
+    parameters = {
+        "integrations": [integration_id for integration_id, _ in tickets],
+        "tickets": [ticket for _, ticket in tickets],
+        "since": now - REMEMBER_FOR,
+    }
+    collectors: dict[tuple[int, str], _WriteCollector] = {}
+    for row in database.rows(connection, _WRITES, parameters):
+        _collect(collectors.setdefault((row["integration_id"], row["ticket"]), _WriteCollector()), row)
+    return {
+        key: RecentWrites(
+            collector.agents,
+            collector.statuses,
+            collector.is_agent_pending,
+            collector.is_status_pending,
+            collector.agent_at,
+            collector.status_at,
+            collector.priorities,
+            collector.teams,
+            frozenset(collector.pending_ids),
+            frozenset(collector.recent_statuses),
+            collector.own_agent_id,
+        )
+        for key, collector in collectors.items()
+    }
+
+
+def _collect(collector: _WriteCollector, row: Mapping[str, Any]) -> None:
+    collector.own_agent_id = row["me"]
+    has_failed = row["status"] in ("dead", "dropped")
+    # A failed call has set only the fields of its completed steps.
+    no_fields, no_status = has_failed and not row["has_fields"], has_failed and not row["was_status_set"]
+    written = {
+        name: value for name, value in row["wrote"].items() if not (no_status if name == "status" else no_fields)
+    }
+    if row["has_agent"] and not no_fields:
+        collector.agent_at = row["queued_at"]
+    if row["has_status"] and not no_status:
+        collector.status_at = row["queued_at"]
+    if row["status"] in ("queued", "sending"):
+        if not row["has_fields"]:
+            collector.pending_ids.add(row["id"])
+        collector.is_agent_pending |= row["has_agent"]
+        collector.is_status_pending |= row["has_status"]
+    if "status" in written:
+        collector.recent_statuses.add(written["status"].casefold())
+    if row["is_echoed"]:
+        return
+    # If the same value was written twice, the later write is matched.
+    if "agent" in written:
+        collector.agents[written["agent"]] = row["id"]
+    if "status" in written:
+        collector.statuses[written["status"].casefold()] = row["id"]
+    if row["status"] == "queued" and not row["has_fields"] and not row["is_uncertain"]:
+        # It was attempted, and its fields were not set.
+        return
+    # A message contains a priority's name, or only its number.
+    collector.priorities |= {text.casefold(): row["id"] for text in written.get("priority", ())}
+    if "team" in written:
+        collector.teams[written["team"].casefold()] = row["id"]
+
+
+def mark_echoed(connection: Connection, call_ids: Sequence[int]) -> None:
+    """Marks these writes as echoed, and all earlier ones to the same tickets."""
+    connection.execute(
+        "UPDATE outbound_call c SET is_echoed = true FROM outbound_call w WHERE w.id = ANY(%s) "
+        "AND c.integration_id = w.integration_id AND c.ticket = w.ticket AND c.ticket <> '' AND c.id <= w.id "
+        "AND c.status IN ('sending', 'sent', 'dead', 'dropped') AND NOT c.is_echoed",
+        (list(call_ids),),
+    )
+
+
+# ---------- alert updates
+# Selects which alert changes other systems are notified of: the event, who caused it, and values for the note. Pure.
+#
+# Changes caused by the other system itself are never sent back to it.
+
+
+#: Channels through which the other system's own changes arrive.
+_EXTERNAL_CHANNELS = frozenset({CommandChannel.INBOUND, CommandChannel.HALO})
+
+
+@dataclass(frozen=True, slots=True)
+class AlertUpdate:
+    """One update for other systems."""
+
+    alert_id: int
+    event: OutboundEvent
+    actor_name: str
+    at: datetime
+    #: The user who caused it, if any.
+    user_id: int | None = None
+    #: Replaces the integration's own text when the event is a variation, such as unassigning.
+    text: str = ""
+    #: Whether status, team and priority are set too; not for a variation.
+    sets_fields: bool = True
+    #: Whether the ticket's agent changes: to this user, to this name, or, without both, to unassigned.
+    sets_agent: bool = False
+    agent_id: int | None = None
+    agent_name: str = ""
+    #: Values for the note.
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+def update_for(change: AlertChange) -> Iterator[AlertUpdate]:
+    """The updates from one change."""
+    if change.before is None or change.after.is_test:
+        return
+    if change.command is None:
+        yield from _engine_updates(change)
+    elif change.command.via not in _EXTERNAL_CHANNELS and change.command.actor.kind is not ActorKind.INTEGRATION:
+        update = _command_update(change, change.command)
+        if update is not None:
+            yield update
+
+
+def _engine_updates(change: AlertChange) -> Iterator[AlertUpdate]:
+    """Updates from the escalation engine: a further step, or exhaustion."""
+    for event in change.events:
+        if event.via is not CommandChannel.POLICY:
+            continue
+        if event.kind is EventKind.ESCALATION_EXHAUSTED:
+            yield _engine_update(OutboundEvent.EXHAUSTED, event)
+        elif event.kind is EventKind.STEP_FIRED and _is_further(event):
+            yield _engine_update(OutboundEvent.ESCALATE, event)
+
+
+def _is_further(event: NewEvent) -> bool:
+    """Whether the step is not the first one of the first pass, and was not requested: the user's own command already
+    covers that."""
+    return not event.data.get("requested") and (event.data.get("step"), event.data.get("pass")) != (1, 1)
+
+
+def _engine_update(kind: OutboundEvent, event: NewEvent) -> AlertUpdate:
+    return AlertUpdate(event.alert_id, kind, "Tocsin", event.at, values={"what": str(event.reason)})
+
+
+def _command_update(change: AlertChange, command: Command) -> AlertUpdate | None:
+    after, actor = change.after, command.actor
+    at = change.events[-1].at if change.events else None
+    if at is None:
+        return None
+    reason = str(change.events[0].reason)
+    note = _sentence(str(command.note))
+
+    def make_update(event: OutboundEvent, text: str = "", *, sets_agent: bool = False, **values: object) -> AlertUpdate:
+        return AlertUpdate(
+            change.alert_id, event, actor.name, at, actor.user_id, text, not text, sets_agent,
+            values={"what": reason, "note": note, "owner": after.owner_name, **values},
+        )  # fmt: skip
+
+    match command:
+        case Acknowledge():
+            return _with_agent(
+                make_update(OutboundEvent.ACKNOWLEDGE, sets_agent=not after.is_owned), actor.user_id, actor.name
+            )
+        case Unacknowledge():
+            return make_update(OutboundEvent.ACKNOWLEDGE, "<who> unacknowledged this at <time>.<note>")
+        case ExpireAcknowledgement():
+            return make_update(OutboundEvent.ACKNOWLEDGE, "<what>")
+        case Assign():
+            is_self_assigned = command.user_id is not None and command.user_id == actor.user_id
+            text = "" if is_self_assigned else "<who> assigned this to <owner> at <time>.<note>"
+            update = make_update(OutboundEvent.ASSIGN, text, sets_agent=True)
+            return _with_fields(_with_agent(update, after.owner_id, after.owner_name))
+        case Unassign():
+            return make_update(OutboundEvent.ASSIGN, "<who> unassigned this at <time>.<note>", sets_agent=True)
+        case Escalate():
+            return _with_fields(make_update(OutboundEvent.ESCALATE, "<who> escalated this at <time>.<note>"))
+        case Reply():
+            return make_update(OutboundEvent.REPLY, said=command.text)
+        case Hold():
+            return make_update(OutboundEvent.HOLD, until=command.until)
+        case Resume():
+            return make_update(OutboundEvent.HOLD, "<who> ended the snooze at <time>.<note>")
+        case Close():
+            return make_update(OutboundEvent.CLOSE)
+        case Cancel():
+            return _with_fields(
+                make_update(OutboundEvent.CLOSE, "<who> closed the alert as a false alarm at <time>.<note>")
+            )
+        case Merge():
+            return make_update(OutboundEvent.CLOSE, f"<who> merged this into alert {command.into.id} at <time>.<note>")
+        case Reopen() | Undo():
+            return _undo_update(change, make_update)
+
+
+def _sentence(note: str) -> str:
+    """A user's note as a sentence with a leading space: " Router restarted." for "router restarted"."""
+    text = note.strip()
+    return f" {text[0].upper()}{text[1:]}{'.' if text[-1].isalnum() else ''}" if text else ""
+
+
+def _undo_update(change: AlertChange, make_update: Callable[..., AlertUpdate]) -> AlertUpdate:
+    """Undone commands: a changed assignee is written to the ticket, everything else is only noted."""
+    previous, after = change.before, change.after
+    assert previous is not None
+    is_reassigned = (previous.owner_id, previous.owner_name) != (after.owner_id, after.owner_name)
+    update = make_update(
+        OutboundEvent.ASSIGN if is_reassigned else OutboundEvent.CLOSE, "<who>: <what>", sets_agent=is_reassigned
+    )
+    return _with_agent(update, after.owner_id, after.owner_name)
+
+
+def _with_agent(update: AlertUpdate, user_id: int | None, name: str) -> AlertUpdate:
+    return replace(update, agent_id=user_id, agent_name=name)
+
+
+def _with_fields(update: AlertUpdate) -> AlertUpdate:
+    return replace(update, sets_fields=True)
+
+
+# ---------- alert ticket
+# The Halo ticket of an alert from another source: its status, and its creation on request.
+
+
+_NO_WRITEBACK = ReasonType(
+    "halo.no_writeback",
+    "The alert's inbound integration is not connected to HaloITSM, or the alert came from one of its tickets.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertTicket:
+    """The Halo to which the alert's integration writes back, and the ticket there."""
+
+    integration: OutboundIntegration
+    #: The ticket number, or "".
+    number: str
+    #: The ticket's URL, or "".
+    url: str
+    #: Whether the ticket is being created.
+    is_pending: bool = False
+
+    @property
+    def can_create(self) -> bool:
+        return not self.number and not self.is_pending
+
+
+def ticket_of_alert(alert: Alert) -> AlertTicket | None:
+    """The alert's ticket; None if the alert itself is a ticket, is a test or dry run, or has no write-back to an
+    enabled Halo."""
+    inbound_integration = alert.integration
+    if (
+        inbound_integration is None
+        or inbound_integration.outbound is None
+        or inbound_integration.kind in family(KIND)
+        or alert.is_test
+        or alert.dry_run
+    ):
+        return None
+    halo = inbound_integration.outbound
+    if halo.kind != "haloitsm" or not halo.is_enabled:
+        return None
+    link = TicketLink.objects.filter(integration=halo, alert=alert).first()
+    if link is None:
+        return AlertTicket(halo, "", "")
+    if link.ticket:
+        return AlertTicket(halo, link.ticket, f"{halo.settings.get('base_url', '')}/ticket?id={link.ticket}")
+    last_call = Call.objects.filter(integration=halo, alert=alert, action="create").order_by("-pk").first()
+    return AlertTicket(halo, "", "", is_pending=last_call is not None and last_call.status not in ENDED)
+
+
+def create_ticket(alert: VisibleAlert, actor: AuditActor, now: datetime) -> int:
+    """Queues the ticket's creation and returns the call's id. Raises Rejected("not_possible")."""
+    ticket = ticket_of_alert(alert.row)
+    if ticket is None:
+        raise Rejected("not_possible", _NO_WRITEBACK(), "alert")
+    return halo_commands.make_ticket(ticket.integration, alert, actor, now)
+
+
+# ---------- listener
+# Reacts to alert changes in their transaction by queueing writes to tickets. Sends nothing.
+#
+# Alerts of samples, and of integrations in dry-run mode, are never written about.
+
+
+_ALERTS = """
+SELECT a.id, a.source_id, a.subject, i.kind AS inbound_kind, o.id AS outbound_id, o.settings, l.ticket AS linked,
+       c.status AS making,
+       (SELECT value #>> '{}' FROM core_setting WHERE name = 'time_zone') AS time_zone
+FROM alerts_alert a
+JOIN inbound_integration i ON i.id = a.integration_id
+JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
+LEFT JOIN outbound_ticketlink l ON l.integration_id = o.id AND l.alert_id = a.id
+LEFT JOIN LATERAL (
+  SELECT e.status FROM outbound_call e
+  WHERE e.alert_id = a.id AND e.integration_id = o.id AND e.action = 'create' ORDER BY e.id DESC LIMIT 1
+) AS c ON l.ticket = ''
+WHERE a.id = ANY(%s) AND NOT a.dry_run AND NOT a.is_test ORDER BY a.id
+"""
+
+_MAKES_TICKETS = """
+SELECT i.id FROM inbound_integration i
+JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
+WHERE i.kind <> ALL(%s) AND o.settings -> 'create_ticket' -> 'on' ? 'opened'
+"""
+
+_PAGES = """
+SELECT alert_id, channel, count(*) FROM notify_delivery
+WHERE alert_id = ANY(%s) AND purpose = 'page' AND status IN ('sent', 'delivered') GROUP BY alert_id, channel
+"""
+
+
+def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
+    """The change handler. New alerts cost at most one small query a second, and more only if they get tickets."""
+    updates = [update for change in changes for update in update_for(change)]
+    opened_ids = _newly_opened(connection, changes)
+    if not updates and not opened_ids:
+        return
+    ids = sorted({update.alert_id for update in updates} | opened_ids)
+    alerts = {row["id"]: row for row in database.rows(connection, _ALERTS, (ids,))}
+    if not alerts:
+        return
+    creations = _ticket_creations(connection, alerts, updates, opened_ids)
+    _retry_creation(connection, alerts, updates, now)
+    calls = [*creations.values(), *_writes(connection, alerts, updates, frozenset(creations))]
+    queue_queue(connection, calls, now)
+
+
+def _newly_opened(connection: Connection, changes: Sequence[AlertChange]) -> set[int]:
+    """The newly opened alerts that need a ticket in Halo."""
+    new_alerts = [change for change in changes if change.before is None and change.integration_id is not None]
+    paging_ids = {change.alert_id for change in changes if change.before is not None and change.is_opening}
+    if not new_alerts:
+        return paging_ids
+    creator_ids = _ticket_creators.current_ids(connection)
+    return paging_ids | {change.alert_id for change in new_alerts if change.integration_id in creator_ids}
+
+
+@dataclass(slots=True)
+class _TicketCreators:
+    """A cache of the inbound integrations whose new alerts get a ticket.
+
+    Refreshed at most once a second, so that ingestion does not query it with every batch.
+    """
+
+    url: str = ""
+    read_at: float = float("-inf")
+    ids: frozenset[int] = frozenset()
+
+    def current_ids(self, connection: Connection) -> frozenset[int]:
+        """The ids of these integrations."""
+        at, url = time.monotonic(), database.url()
+        if url != self.url or at - self.read_at >= 1.0:
+            ids = frozenset(
+                row[0] for row in connection.execute(_MAKES_TICKETS, ([*family(connector.KIND)],)).fetchall()
+            )
+            self.url, self.read_at, self.ids = url, at, ids
+        return self.ids
+
+
+_ticket_creators = _TicketCreators()
+
+
+def _ticket_creations(
+    connection: Connection,
+    alerts: Mapping[int, Mapping[str, Any]],
+    updates: Sequence[AlertUpdate],
+    opened_ids: set[int],
+) -> dict[int, NewCall]:
+    """The calls that create tickets, by alert id. The link row guarantees at most one per alert."""
+    occurred = {(update.alert_id, update.event.value) for update in updates if update.sets_fields}
+    occurred |= {(alert_id, "opened") for alert_id in opened_ids}
+    rows = [
+        row
+        for row in alerts.values()
+        if row["inbound_kind"] not in family(connector.KIND)
+        and row["linked"] is None
+        and any((row["id"], event) in occurred for event in row["settings"].get("create_ticket", {}).get("on", ()))
+    ]
+    if not rows:
+        return {}
+    values = alert_values.load_alert_values(connection, [row["id"] for row in rows])
+    return queue.first_creation_calls(
+        connection, {row["id"]: (row["outbound_id"], row["settings"]) for row in rows}, values
+    )
+
+
+def _retry_creation(
+    connection: Connection, alerts: Mapping[int, Mapping[str, Any]], updates: Sequence[AlertUpdate], now: datetime
+) -> None:
+    """Retries a failed ticket creation when something else happens on the alert."""
+    alert_ids = {update.alert_id for update in updates}
+    failed: dict[int, list[int]] = {}
+    for row in alerts.values():
+        if row["id"] in alert_ids and row["linked"] == "" and row["making"] in (None, CallStatus.DEAD):
+            failed.setdefault(row["outbound_id"], []).append(row["id"])
+    for integration_id, ids in sorted(failed.items()):
+        queue.retry_creation(connection, integration_id, now, alert_ids=ids)
+
+
+def _writes(
+    connection: Connection,
+    alerts: Mapping[int, Mapping[str, Any]],
+    updates: Sequence[AlertUpdate],
+    created_ids: frozenset[int],
+) -> list[NewCall]:
+    writable = [
+        update for update in updates if update.alert_id in alerts and _has_ticket(alerts[update.alert_id], created_ids)
+    ]
+    if not writable:
+        return []
+    ids = sorted({update.alert_id for update in writable})
+    pages: dict[int, dict[str, int]] = {}
+    for alert_id, channel, count in connection.execute(_PAGES, (ids,)).fetchall():
+        pages.setdefault(alert_id, {})[channel] = count
+    calls = (_write(alerts[update.alert_id], update, pages.get(update.alert_id, {})) for update in writable)
+    return [call for call in calls if call is not None]
+
+
+def _has_ticket(row: Mapping[str, Any], created_ids: frozenset[int]) -> bool:
+    if row["inbound_kind"] in family(connector.KIND):
+        return bool(row["source_id"])
+    # An alert whose ticket a person dropped gets no notes either.
+    return row["id"] in created_ids or (row["linked"] is not None and row["making"] != CallStatus.DROPPED)
+
+
+def _write(row: Mapping[str, Any], update: AlertUpdate, pages: Mapping[str, int]) -> NewCall | None:
+    """The call that writes the update, or None if the integration writes nothing for it."""
+    settings = row["settings"]
+    writeback = connector.get_writeback(settings, update.event)
+    if not writeback.has_changes:
+        return None
+    zone = settings.get("time_zone") or row["time_zone"] or "UTC"
+    values = {
+        "who": update.actor_name,
+        "time": connector.clock_text(update.at, zone),
+        "after": connector.after_text(pages)
+        if update.event in (OutboundEvent.ACKNOWLEDGE, OutboundEvent.ASSIGN, OutboundEvent.CLOSE)
+        else "",
+        "alert": row["id"],
+        "subject": row["subject"],
+        **update.values,
+    }
+    if isinstance(until := values.get("until"), datetime):
+        values["until"] = connector.clock_text(until, zone)
+    content: dict[str, object] = {"event": update.event.value, "who_user": update.user_id}
+    if writeback.note:
+        content |= {
+            "note": connector.note_text(update.text or writeback.note, values),
+            "public": writeback.is_public,
+        }
+    if writeback.should_assign and update.sets_agent:
+        content["agent"] = {"user": update.agent_id, "name": update.agent_name}
+    if update.sets_fields:
+        parts = (("status", writeback.status), ("team", writeback.team), ("priority", writeback.priority))
+        content |= {key: text for key, text in parts if text}
+    if content.keys() <= {"event", "who_user"}:
+        return None
+    is_halo_alert = row["inbound_kind"] in family(connector.KIND)
+    ticket = row["source_id"] if is_halo_alert else row["linked"] or ""
+    note = str(content.get("note") or "")
+    description = as_reason(note) or reasons.UPDATE_TICKET(event=Term(update.event.value), user=update.actor_name)
+    return NewCall(
+        row["outbound_id"],
+        f"ticket:{ticket}" if is_halo_alert else f"alert:{row['id']}",
+        "write",
+        description,
+        alert_id=row["id"],
+        ticket=ticket,
+        content=content,
+    )

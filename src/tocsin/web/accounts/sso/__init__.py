@@ -1,1 +1,0 @@
-"""Sign-in by identity providers."""

@@ -1,1 +1,0 @@
-"""iCalendar feeds of shifts."""

@@ -1,1 +1,0 @@
-"""Client tables for routing."""

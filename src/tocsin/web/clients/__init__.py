@@ -1,1 +1,0 @@
-"""What client observers see: the alerts and reports of their clients."""

@@ -1,1 +1,0 @@
-"""Groups with their members, contacts and who is on call now."""

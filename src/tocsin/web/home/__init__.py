@@ -1,1 +1,0 @@
-"""The start view: alerts, problems, who is on call and the setup checklist."""

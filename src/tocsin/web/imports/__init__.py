@@ -1,1 +1,0 @@
-"""Importing the configuration of another product."""

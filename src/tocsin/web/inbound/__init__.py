@@ -1,1 +1,0 @@
-"""The Inbound Log and replaying messages."""

@@ -1,0 +1,594 @@
+"""Outbound integrations and their calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.db.models import Count
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from tocsin.access.roles import Permission
+from tocsin.catalogue.kinds import family
+from tocsin.core.config import settings_store
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.locale_format import local_term
+from tocsin.inbound.admin import commands as inbound
+from tocsin.inbound.admin import secrets
+from tocsin.inbound.models import Integration
+from tocsin.outbound import commands, writeback
+from tocsin.outbound.connectors.registry import KINDS
+from tocsin.outbound.halo_sync import halo_commands
+from tocsin.outbound.models import Call, Exchange, LookUp, OutboundIntegration, Webhook
+from tocsin.outbound.states import WAITING, CallStatus, OutboundEvent
+from tocsin.people.models import User
+from tocsin.resources.registry import INTEGRATIONS, OUTBOUND_INTEGRATIONS
+from tocsin.web.http.request import (
+    SignedInRequest,
+    actor,
+    find_editable,
+    find_object,
+    find_row,
+    find_visible_alert,
+    may,
+    offer_own_groups,
+    render_view,
+    require,
+    require_response,
+    requires,
+)
+from tocsin.web.outbound_forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
+from tocsin.web.ui.confirm_delete import FormSnapshot
+from tocsin.web.ui.forms import set_choices, show_rejection
+from tocsin.web.ui.object_list import ObjectList, paginate_by_number
+
+# ---------- views
+# Outbound integrations: list, health, write-back settings, agent mapping, forms and deletion.
+
+
+#: The parts of a spec that have a tab of their own.
+SYNC, AGENTS, TICKETS = "sync", "agents", "create_ticket"
+
+_FORMS: dict[str, type[CommonForm]] = {"haloitsm": HaloForm, "http": HttpForm}
+
+
+_LIST = ObjectList(
+    OUTBOUND_INTEGRATIONS,
+    rows_template="outbound/rows.html",
+    empty_title=gettext_lazy("No outbound integrations yet"),
+    empty_text=gettext_lazy("Connect HaloITSM to keep alerts and tickets in sync."),
+    icon="arrows-exchange",
+    template="outbound/list.html",
+)
+
+
+@require_safe
+def outbound_list(request: SignedInRequest) -> HttpResponse:
+    """Render all outbound integrations with their health."""
+    dead = _dead()
+    rows = OutboundIntegration.objects.select_related("status", "group")
+    return _LIST.render(
+        request,
+        _LIST.matching(request, rows),
+        lambda page: [(row, KINDS.get(row.kind), health(row), dead.get(row.pk, 0)) for row in page],
+        kinds=KINDS.values(),
+    )
+
+
+def health(row: OutboundIntegration) -> tuple[str, str]:
+    """Return the health of an integration in a few words, with its colour."""
+    status = row.status
+    if not row.is_enabled:
+        return _("disabled"), "quiet"
+    if status.problem:
+        return _("action required"), "now"
+    if status.open_until or status.last_transient_error:
+        return _("unreachable"), "wait"
+    if status.poll_error:
+        return _("partial polling"), "wait"
+    if status.webhook_problem:
+        return _("webhook inactive"), "wait"
+    return (_("healthy"), "ok") if status.succeeded_at or status.last_polled_at else (_("unused"), "quiet")
+
+
+def _dead() -> dict[int, int]:
+    rows = Call.objects.filter(status=CallStatus.DEAD).values_list("integration").annotate(number=Count("pk"))
+    return dict(rows.order_by())
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.MANAGE_ROUTING)
+def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "") -> HttpResponse:
+    """Create or edit an outbound integration."""
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number) if number is not None else None
+    kind = KINDS.get(row.kind if row else kind_name)
+    if kind is None:
+        raise Http404(_("Unknown outbound integration type."))
+    initial_values = (
+        initial_of(commands.outbound_spec(row), row.group)
+        if row
+        else {"name": _unused(local_term(kind.title)), "enabled": True}
+    )
+    stored = commands.secrets_set(row) if row else frozenset()
+    form = _FORMS[kind.name](request.POST or None, initial=initial_values, stored=stored)
+    offer_own_groups(request, form.fields["group"])
+    snapshot = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, state=_state_without_tabs)
+    if request.method == "POST" and form.is_valid():
+        try:
+            with snapshot.unchanged():
+                spec = form.spec(commands.outbound_spec(row) if row else {})
+                saved = commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            show_rejection(form, rejected)
+        else:
+            messages.success(request, _("%(name)s saved. Test it now.") % {"name": saved.name})
+            return redirect("outbound", saved.pk)
+    context = {"form": form, "kind": kind, "row": row, "snapshot": snapshot}
+    return render_view(request, "outbound/edit.html", context, status=422 if form.errors else 200)
+
+
+def _state_without_tabs(row: OutboundIntegration) -> dict[str, Any]:
+    """Return the integration's state without the parts that other tabs edit."""
+    return {key: value for key, value in commands.outbound_state(row).items() if key not in (SYNC, AGENTS, TICKETS)}
+
+
+def _unused(name: str) -> str:
+    used_names = {candidate.casefold() for candidate in OutboundIntegration.objects.values_list("name", flat=True)}
+    candidates = [name, *(f"{name} {number}" for number in range(2, 100))]
+    return next((candidate for candidate in candidates if candidate.casefold() not in used_names), name)
+
+
+@require_safe
+def outbound(request: SignedInRequest, number: int) -> HttpResponse:
+    """Render the health, and the pending and failed calls."""
+    row = find_object(OUTBOUND_INTEGRATIONS, number)
+    waiting = Call.objects.filter(integration=row, status__in=WAITING).count()
+    dead = list(Call.objects.filter(integration=row, status=CallStatus.DEAD).order_by("-pk")[:10])
+    inbound_rows = []
+    if row.kind == "haloitsm":
+        webhooks = dict(Webhook.objects.filter(integration=row).values_list("inbound_integration", "set_up_at"))
+        inbound_integrations = Integration.objects.filter(kind__in=family(row.kind)).select_related("outbound")
+        inbound_rows = [(integration, webhooks.get(integration.pk)) for integration in inbound_integrations]
+    context = {
+        **frame(request, row, "overview"),
+        "waiting": waiting,
+        "dead": dead,
+        "inbound_integrations": inbound_rows,
+        "calls": list(Call.objects.filter(integration=row).order_by("-pk")[:8]),
+        "lists": LookUp.objects.filter(integration=row).count(),
+    }
+    return render_view(request, "outbound/overview.html", context)
+
+
+@require_POST
+@requires(Permission.MANAGE_ROUTING)
+def test(request: SignedInRequest, number: int) -> HttpResponse:
+    """Test the address and credentials; for Halo, also report missing permissions."""
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
+    try:
+        report = commands.verify_outbound(row, request.now)
+        missing = (
+            [right for right in halo_commands.check_permissions(row, request.now) if right.problem]
+            if row.kind == "haloitsm"
+            else []
+        )
+    except (Temporary, Permanent) as error:
+        messages.error(request, f"{row.name}: {error.full_reason.localized()}")
+        return redirect("outbound", number)
+    messages.success(request, f"{row.name}: {report.localized()}")
+    for right in missing:
+        text = _("Missing permission: %(what)s, required for %(why)s. %(problem)s")
+        words = {
+            "what": right.permission.localized(),
+            "why": right.purpose.localized(),
+            "problem": right.problem.localized(),
+        }
+        messages.warning(request, text % words)
+    return redirect("outbound", number)
+
+
+@require_POST
+@requires(Permission.MANAGE_ROUTING)
+def refresh(request: SignedInRequest, number: int) -> HttpResponse:
+    """Reload the reference lists from Halo."""
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
+    try:
+        problems = halo_commands.refresh(row, actor(request), request.now)
+    except (Temporary, Permanent, Rejected) as error:
+        messages.error(request, f"{row.name}: {error.full_reason.localized()}")
+    else:
+        count = LookUp.objects.filter(integration=row).count()
+        messages.success(request, _("Lists refreshed: %(count)s entries.") % {"count": count})
+        for problem in problems:
+            messages.warning(request, problem.localized())
+    return redirect("outbound", number)
+
+
+@require_POST
+@requires(Permission.MANAGE_ROUTING)
+def connect(request: SignedInRequest, number: int) -> HttpResponse:
+    """Enable or disable write-back for an inbound integration. The button posts the wanted state, so concurrent clicks
+    agree."""
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
+    integration = _inbound_integration(request)
+    is_connecting = request.POST.get("do") != "disconnect"
+    try:
+        with settings_store.exclusive(integration):
+            spec = {**inbound.integration_spec(integration), "outbound": row.name if is_connecting else None}
+            inbound.save_integration(spec, existing=integration, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        messages.error(request, rejected.reason.localized())
+    else:
+        halo_commands.poll_now(row, request.now)
+        text = _("%(door)s connected to %(name)s.") if is_connecting else _("%(door)s disconnected.")
+        messages.success(request, text % {"door": integration.name, "name": row.name})
+    return redirect("outbound_tickets" if request.POST.get("tab") == "tickets" else "outbound", number)
+
+
+@require_POST
+@requires(Permission.MANAGE_ROUTING)
+def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
+    """Create the webhook in Halo. A failure is rolled back and reported."""
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
+    integration = _inbound_integration(request)
+    try:
+        result = halo_commands.set_up_webhook(row, integration, actor(request), request.now)
+    except (Temporary, Permanent, Rejected) as error:
+        messages.error(request, error.full_reason.localized())
+        return redirect("outbound", number)
+    context = {
+        **frame(request, row, "overview"),
+        "inbound": integration,
+        "result": result,
+        "url": secrets.url_of(integration),
+        "guide": reverse("integration_guide", args=[integration.pk]),
+    }
+    return render_view(request, "outbound/webhook.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.MANAGE_ROUTING)
+def sync(request: SignedInRequest, number: int) -> HttpResponse:
+    """Edit what each event writes to the ticket."""
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
+    if row.kind != "haloitsm":
+        raise Http404
+    lists: dict[str, list[str]] = {}
+    for noun, name in LookUp.objects.filter(integration=row).order_by("pk").values_list("list_name", "name"):
+        lists.setdefault(noun, []).append(name)
+    settings = row.settings
+    forms = [
+        EventForm(request.POST or None, event=event, lists=lists, initial=event_initial(settings, event))
+        for event in OutboundEvent
+    ]
+    snapshot, problem = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(SYNC,)), ""
+    if request.method == "POST" and not [form for form in forms if not form.is_valid()]:
+        try:
+            with snapshot.unchanged():
+                spec = {**commands.outbound_spec(row), SYNC: {form.event.value: form.entry() for form in forms}}
+                commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            problem = rejected.reason.localized()
+        else:
+            messages.success(request, _("Saved. Applies to new updates."))
+            return redirect("outbound_sync", number)
+    failed = bool(problem) or any(form.errors for form in forms)
+    context = {
+        **frame(request, row, "sync"), "forms": forms, "has_lists": bool(lists), "snapshot": snapshot,
+        "problem": problem,
+    }  # fmt: skip
+    return render_view(request, "outbound/sync.html", context, status=422 if failed else 200)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.MANAGE_ROUTING)
+def people(request: SignedInRequest, number: int) -> HttpResponse:
+    """Map users to Halo agents: by e-mail address or explicitly; or import agents as users."""
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
+    agents = list(LookUp.objects.filter(integration=row, list_name="agent").order_by("name"))
+    if request.method == "POST" and request.POST.get("do") == "import":
+        return _import_people(request, row)
+    snapshot, problem = (
+        FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(AGENTS,)),
+        "",
+    )
+    if request.method == "POST":
+        problem = _save_people(request, row, agents, snapshot)
+        if not problem:
+            messages.success(request, _("Saved."))
+            return redirect("outbound_people", row.pk)
+    agent_by_email = {agent.data.get("email", ""): agent for agent in agents}
+    agent_by_user = {match.user_id: match.number for match in row.matches.all()}
+    users = User.objects.filter(is_active=True).order_by("name", "username")
+    emails = {user.email.casefold() for user in users}
+    context = {
+        **frame(request, row, "people"),
+        "agents": [agent for agent in agents if agent.number not in ("0", "1")],
+        "users": [
+            (
+                user,
+                agent_by_email.get(user.email.casefold()),
+                request.POST.get(f"agent-{user.pk}", agent_by_user.get(user.pk, "")),
+            )
+            for user in users
+        ],
+        "new": [
+            agent
+            for agent in agents
+            if agent.data.get("email")
+            and agent.data["email"] not in emails
+            and agent.number != row.status.poll_state.get("me")
+        ],
+        "may_import": may(request, Permission.ADMINISTER),
+        "snapshot": snapshot,
+        "problem": problem,
+    }
+    return render_view(request, "outbound/people.html", context, status=422 if problem else 200)
+
+
+def _import_people(request: SignedInRequest, row: OutboundIntegration) -> HttpResponse:
+    if not may(request, Permission.ADMINISTER):
+        require(request, Permission.ADMINISTER, None)
+    imported = halo_commands.import_people(row, request.POST.getlist("agent"), actor(request), request.now)
+    text = ngettext("%(count)d user created.", "%(count)d users created.", len(imported.users))
+    messages.success(request, text % {"count": len(imported.users)})
+    if imported.groups:
+        messages.success(request, _("New groups: %(names)s.") % {"names": ", ".join(imported.groups)})
+    for problem in imported.problems:
+        messages.warning(request, problem.localized())
+    return redirect("outbound_people", row.pk)
+
+
+def _save_people(
+    request: SignedInRequest, row: OutboundIntegration, agents: list[LookUp], snapshot: FormSnapshot
+) -> str:
+    """Save the mapping. Return the problem in words, or "" on success."""
+    agent_numbers = {agent.number for agent in agents}
+    names = dict(User.objects.filter(is_active=True).values_list("pk", "username"))
+    agent_by_username = {
+        name: number
+        for pk, name in names.items()
+        if (number := request.POST.get(f"agent-{pk}", "")) in agent_numbers and number
+    }
+    try:
+        with snapshot.unchanged():
+            spec = {**commands.outbound_spec(row), AGENTS: agent_by_username}
+            commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        return rejected.reason.localized()
+    return ""
+
+
+def _inbound_integration(request: SignedInRequest) -> Integration:
+    """Return the inbound integration that the form names. Raises Http404, or PermissionDenied if the user may not edit
+    it."""
+    integration_id = request.POST.get("integration", "")
+    is_number = integration_id.isascii() and integration_id.isdigit() and len(integration_id) < 10
+    return find_editable(request, INTEGRATIONS, int(integration_id) if is_number else 0)
+
+
+def frame(request: SignedInRequest, row: OutboundIntegration, tab: str) -> dict[str, Any]:
+    """Return the context that every tab needs."""
+    text, tone = health(row)
+    return {
+        "row": row,
+        "kind": KINDS.get(row.kind),
+        "tab": tab,
+        "status": row.status,
+        "health": text,
+        "tone": tone,
+        "may_change": may(request, Permission.MANAGE_ROUTING, row.group_id),
+    }
+
+
+# ---------- calls
+# The call log of an outbound integration: pending, sent and permanently failed calls, and sending the last again.
+
+
+@require_safe
+def log(request: SignedInRequest, number: int) -> HttpResponse:
+    """Render the integration's calls, newest first."""
+    row = find_object(OUTBOUND_INTEGRATIONS, number)
+    status_filter = request.GET.get("show", "")
+    rows = Call.objects.filter(integration=row).select_related("alert")
+    if status_filter == "dead":
+        rows = rows.filter(status=CallStatus.DEAD)
+    elif status_filter == "waiting":
+        rows = rows.filter(status__in=WAITING)
+    text = request.GET.get("q", "").strip()
+    if text:
+        rows = rows.filter(ticket=text.lstrip("#"))
+    result = paginate_by_number(rows, request.GET.get("cursor", ""))
+    context = {
+        **frame(request, row, "log"),
+        "rows": result.rows,
+        "pagination": result,
+        "status_filter": status_filter,
+        "q": text,
+        "dead_count": Call.objects.filter(integration=row, status=CallStatus.DEAD).count(),
+        "tabs": [("", _("All")), ("waiting", _("Queued")), ("dead", _("Failed"))],
+    }
+    return render_view(request, "outbound/log.html", context, partials=("list",))
+
+
+@require_safe
+@requires(Permission.MANAGE_ROUTING)
+def call(request: SignedInRequest, number: int, call_id: int) -> HttpResponse:
+    """Render one call with its HTTP exchanges, secrets removed."""
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
+    outbound_call = _call(number, call_id)
+    exchanges = list(Exchange.objects.filter(call=outbound_call).order_by("-pk")[:40])
+    return render_view(
+        request, "outbound/call.html", {**frame(request, row, "log"), "call": outbound_call, "exchanges": exchanges}
+    )
+
+
+@require_POST
+@requires(Permission.MANAGE_ROUTING)
+def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpResponse:
+    """Send a failed call again, or drop a call."""
+    find_editable(request, OUTBOUND_INTEGRATIONS, number)
+    outbound_call = _call(number, call_id)
+    try:
+        if verb == "send-again":
+            commands.send_again(outbound_call, actor=actor(request), now=request.now)
+            messages.success(request, _("Call resent."))
+        else:
+            commands.drop(outbound_call, actor=actor(request), now=request.now)
+            messages.success(request, _("Call discarded."))
+    except Rejected as rejected:
+        messages.error(request, rejected.reason.localized())
+    return redirect("outbound_log", number)
+
+
+@require_POST
+@requires(Permission.MANAGE_ROUTING)
+def send_all_again(request: SignedInRequest, number: int) -> HttpResponse:
+    """Send all permanently failed calls again."""
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
+    count = commands.send_all_again(row, actor=actor(request), now=request.now)
+    text = ngettext("%(count)d call resent.", "%(count)d calls resent.", count)
+    messages.success(request, text % {"count": count})
+    return redirect("outbound_log", number)
+
+
+def _call(number: int, call_id: int) -> Call:
+    return find_row(Call.objects.filter(integration=number).select_related("alert"), call_id, "outbound call")
+
+
+# ---------- alert sync status
+# Updates of an alert that were not yet written to its ticket, for the alert view.
+
+
+def unsent(alert_id: int) -> list[Call]:
+    """Return the alert's pending and failed calls, oldest first, at most ten."""
+    statuses = [*WAITING, CallStatus.DEAD]
+    rows = Call.objects.filter(alert=alert_id, status__in=statuses).select_related("integration__status")
+    return list(rows.order_by("pk")[:10])
+
+
+# ---------- tickets
+# Creating Halo tickets for alerts from other sources: when, with which fields, and for which inbound integrations.
+
+
+#: When a ticket is created: values of `create_ticket.on`.
+TRIGGER_CHOICES = [
+    ("opened", gettext_lazy("Created")),
+    ("acknowledge", gettext_lazy("Acknowledged")),
+    ("assign", gettext_lazy("Assigned")),
+    ("escalate", gettext_lazy("Escalated")),
+    ("exhausted", gettext_lazy("Escalation exhausted")),
+]
+_LOOKUP_FIELDS = ("ticket_type", "team", "priority")
+_NUMBERS = ("client", "site", "user")
+
+
+class TicketForm(forms.Form):
+    """Fields of a new ticket, and when it is created."""
+
+    on = forms.MultipleChoiceField(
+        label=gettext_lazy("Create a ticket on"), choices=TRIGGER_CHOICES, required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=gettext_lazy("None: only when someone creates one from the alert."),
+    )  # fmt: skip
+    ticket_type = forms.ChoiceField(label=gettext_lazy("Ticket type"), required=False)
+    team = forms.ChoiceField(label=gettext_lazy("Team"), required=False)
+    priority = forms.ChoiceField(label=gettext_lazy("Priority"), required=False)
+    client = forms.CharField(label=gettext_lazy("Client"), required=False, max_length=20)
+    site = forms.CharField(label=gettext_lazy("Site"), required=False, max_length=20)
+    user = forms.CharField(
+        label=gettext_lazy("User"), required=False, max_length=20,
+        help_text=gettext_lazy("Use the number in Halo, because names are not unique. A user requires a site."),
+    )  # fmt: skip
+    summary = forms.CharField(
+        label=gettext_lazy("Summary"), required=False, max_length=500,
+        widget=forms.TextInput(attrs={"placeholder": "<subject>"}),
+        help_text=gettext_lazy("Tocsin appends “(Tocsin #42)” to identify the ticket."),
+    )  # fmt: skip
+    details = forms.CharField(
+        label=gettext_lazy("Details"), required=False, max_length=5000,
+        widget=forms.Textarea(attrs={
+            "rows": 5, "placeholder": "<long_text>\n\nFrom <source>, alert <alert> in Tocsin: <url>",
+        }),
+        help_text=gettext_lazy("Placeholders such as <subject>, <client>, <long_text> and <url> are allowed."),
+    )  # fmt: skip
+
+    def __init__(self, data: Any, *, lists: Mapping[str, list[str]], initial: Mapping[str, Any]) -> None:
+        super().__init__(data, initial=dict(initial))
+        for name in _LOOKUP_FIELDS:
+            available = lists.get(name, [])
+            stored_value = self.initial.get(name)
+            # A stored value that no longer exists in Halo stays visible, so that it can be changed.
+            names = [*available, *([stored_value] if stored_value and stored_value not in available else [])]
+            set_choices(self, name, [("", _("Default (HaloITSM)")), *((choice, choice) for choice in names)])
+        for name in _NUMBERS:
+            self.fields[name].widget.attrs["inputmode"] = "numeric"
+
+    def entry(self) -> dict[str, Any]:
+        """Return `create_ticket` of the spec."""
+        return {name: value for name, value in self.cleaned_data.items() if value not in ("", [])}
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.MANAGE_ROUTING)
+def tickets(request: SignedInRequest, number: int) -> HttpResponse:
+    """Render the form and the inbound integrations whose alerts get tickets; or save it."""
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
+    if row.kind != "haloitsm":
+        raise Http404
+    lists: dict[str, list[str]] = {}
+    names = (
+        LookUp.objects.filter(integration=row, list_name__in=_LOOKUP_FIELDS)
+        .order_by("pk")
+        .values_list("list_name", "name")
+    )
+    for noun, name in names:
+        lists.setdefault(noun, []).append(name)
+    form = TicketForm(request.POST or None, lists=lists, initial=row.settings.get(TICKETS, {}))
+    snapshot = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(TICKETS,))
+    if request.method == "POST" and form.is_valid():
+        try:
+            with snapshot.unchanged():
+                spec = {**commands.outbound_spec(row), TICKETS: form.entry()}
+                commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            show_rejection(form, rejected, {f"{TICKETS}.{name}": name for name in form.fields})
+        else:
+            messages.success(request, _("Saved. Applies to new tickets."))
+            return redirect("outbound_tickets", number)
+    candidates = Integration.objects.exclude(kind__in=family(row.kind)).select_related("outbound").order_by("name")
+    connected = [integration for integration in candidates if integration.outbound_id == row.pk]
+    connectable = [
+        integration
+        for integration in candidates
+        if integration.outbound_id is None and may(request, Permission.MANAGE_ROUTING, integration.group_id)
+    ]
+    context = {
+        **frame(request, row, "tickets"),
+        "form": form,
+        "snapshot": snapshot,
+        "connected": connected,
+        "connectable": connectable,
+    }
+    return render_view(request, "outbound/tickets.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+@requires(Permission.RESPOND)
+def create_ticket(request: SignedInRequest, number: int) -> HttpResponse:
+    """Create a ticket for an alert."""
+    alert = require_response(request.viewer, find_visible_alert(number))
+    try:
+        writeback.create_ticket(alert, actor(request), request.now)
+    except Rejected as rejected:
+        messages.error(request, rejected.reason.localized())
+    else:
+        messages.success(request, _("Creating ticket."))
+    return redirect("alert", number)

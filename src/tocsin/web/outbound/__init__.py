@@ -1,1 +1,0 @@
-"""Outbound integrations and their calls."""

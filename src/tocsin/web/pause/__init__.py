@@ -1,1 +1,0 @@
-"""Pausing all paging."""

@@ -1,0 +1,768 @@
+"""Escalation policies and their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.db.models import Count
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_http_methods, require_safe
+
+from tocsin.access.roles import Permission
+from tocsin.alerts.states import Priority
+from tocsin.core import hooks
+from tocsin.core.config import settings_store
+from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import local_term
+from tocsin.core.reasons import Reason
+from tocsin.core.validation import field_errors
+from tocsin.escalation import commands
+from tocsin.escalation.models import Policy
+from tocsin.escalation.policy import DEFAULT_END_AFTER, MAX_STEPS, AcknowledgeEffect, IfEmpty, OnExhausted
+from tocsin.escalation.policy_templates import policy_templates
+from tocsin.inbound.models import Integration
+from tocsin.oncall.models import Schedule, SupportHours
+from tocsin.people.models import ContactMethod, Group, GroupContact, User
+from tocsin.resources.registry import POLICIES
+from tocsin.simulate.escalation import HypotheticalAlert, SimulatedStep, simulate
+from tocsin.web.http.request import (
+    SignedInRequest,
+    actor,
+    find_object,
+    may,
+    offer_own_groups,
+    render_view,
+    require,
+    requires,
+)
+from tocsin.web.ui import confirm_delete
+from tocsin.web.ui.confirm_delete import FormSnapshot
+from tocsin.web.ui.forms import (
+    PRIORITIES,
+    ROLES,
+    ChoiceList,
+    DurationField,
+    FormSet,
+    MomentField,
+    NotificationRuleFormSet,
+    ZoneField,
+    channel_choices,
+    channel_name,
+    field_error_text,
+    formset_class,
+    initial_rule,
+    offer_own_zone,
+    picker_time,
+    problems_of,
+    rule_formset,
+    set_choices,
+    show_rejection,
+    valid_values,
+)
+from tocsin.web.ui.object_list import ObjectList
+
+# ---------- step forms
+# Forms of an escalation policy's steps: targets, delays, contact methods and conditions.
+
+
+OTHER_TARGETS = [
+    ("everybody", _("Every group member")),
+    ("previous_on_call", _("Previous person on call")),
+    ("assignee", _("Ticket assignee")),
+]
+DAYS = [
+    ("mon", _("Mon")), ("tue", _("Tue")), ("wed", _("Wed")), ("thu", _("Thu")), ("fri", _("Fri")),
+    ("sat", _("Sat")), ("sun", _("Sun")),
+]  # fmt: skip
+IF_EMPTY = [
+    (IfEmpty.SKIP, _("Run the next step immediately")),
+    (IfEmpty.WAIT, _("Wait until someone is on call")),
+]
+
+
+def _checkboxes(label: Any, **options: Any) -> forms.MultipleChoiceField:
+    return forms.MultipleChoiceField(label=label, required=False, widget=forms.CheckboxSelectMultiple, **options)
+
+
+class StepForm(forms.Form):
+    """One step: its targets and its delay. `by` is the formset of its own notification rules."""
+
+    after = DurationField(
+        label=_("Wait"), required=False, help_text=_("After the previous step. Example: 5m; 0 means immediately.")
+    )
+    name = forms.CharField(label=_("Name"), required=False, max_length=100)
+    roles = _checkboxes(_("On-call role"), choices=ROLES)
+    groups = forms.ModelMultipleChoiceField(
+        Group.objects.all(),
+        label=_("Groups"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("Leave empty to use the alert's recipient groups."),
+    )
+    others = _checkboxes(_("Other recipients"), choices=OTHER_TARGETS)
+    users = forms.ModelMultipleChoiceField(
+        User.objects.filter(is_active=True).order_by("name", "username"),
+        label=_("Users"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    schedules = forms.ModelMultipleChoiceField(
+        Schedule.objects.all(),
+        label=_("On-call schedules"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    contacts = _checkboxes(_("Group contacts"))
+    sequential = DurationField(
+        label=_("Page one at a time, every"),
+        required=False,
+        help_text=_("Example: 5m. Leave empty to page everyone at once."),
+    )
+    retry_times = forms.IntegerField(label=_("Retries per person"), min_value=0, max_value=50, required=False)
+    retry_every = DurationField(label=_("Retry every"), required=False, help_text=_("Example: 5m"))
+    if_empty = forms.ChoiceField(label=_("If no one is found"), choices=IF_EMPTY, required=False)
+    only_until_acknowledged = forms.BooleanField(label=_("Skip once acknowledged"), required=False)
+    priority = _checkboxes(_("Only for priorities"), choices=PRIORITIES)
+    hours = forms.ChoiceField(label=_("Support hours"), required=False)
+    between = forms.ChoiceField(
+        label=_("Time of day"),
+        required=False,
+        choices=[("", _("Any time")), ("in", _("only between")), ("out", _("only outside"))],
+    )
+    begins = forms.CharField(label=_("From"), required=False, max_length=5)
+    ends = forms.CharField(label=_("To"), required=False, max_length=5)
+    days = _checkboxes(_("Days"), choices=DAYS)
+    zone = ZoneField(required=False)
+    tags = forms.CharField(
+        label=_("Tags"),
+        required=False,
+        max_length=2000,
+        help_text=_("Example: environment=production. All tags must match."),
+    )
+
+    def clean_tags(self) -> str:
+        text: str = self.cleaned_data["tags"]
+        if any(not (name.strip() and value.strip()) for name, value in _pairs(text)):
+            raise forms.ValidationError(_("Enter tags as name=value, separated by commas."))
+        return text
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        labels = GroupContact.objects.order_by("label").values_list("label", flat=True).distinct()
+        self._set_choices("contacts", [(label, label) for label in labels])
+        hours = [
+            (f"{mode_prefix}{support_hours.pk}", f"{mode_label} {support_hours}")
+            for support_hours in SupportHours.objects.all()
+            for mode_prefix, mode_label in _HOURS_MODES
+        ]
+        self._set_choices("hours", [("", _("Any time")), *hours])
+        for name in ("begins", "ends"):
+            self.fields[name].widget.input_type = "time"
+        for name in ("groups", "contacts", "schedules"):
+            if not self.fields[name].choices:  # type: ignore[attr-defined]
+                self.fields[name].widget = forms.MultipleHiddenInput()
+        if not hours:
+            self.fields["hours"].widget = forms.HiddenInput()
+        if not self.initial.get("between"):
+            offer_own_zone(self, "zone")
+        rows = self.initial.get("methods", []) if self.initial else []
+        self.methods: NotificationRuleFormSet = rule_formset(
+            self.data if self.is_bound else None, rows, f"{self.prefix}-methods", contact_method_choices()
+        )
+
+    def _set_choices(self, name: str, choices: list[tuple[Any, Any]]) -> None:
+        set_choices(self, name, choices)
+
+    def is_valid(self) -> bool:
+        return super().is_valid() and self.methods.is_valid()
+
+    @property
+    def opens_details(self) -> bool:
+        """Whether a rarely used field is set or has an error, so that the section opens."""
+        names = (
+            "sequential",
+            "retry_times",
+            "only_until_acknowledged",
+            "priority",
+            "hours",
+            "between",
+            "tags",
+            "methods",
+        )
+        values = [self[name].value() for name in names if name != "methods"]
+        return any(values) or self["if_empty"].value() == IfEmpty.WAIT or bool(self.methods.forms) or bool(self.errors)
+
+    def is_empty(self) -> bool:
+        """Return whether nothing was entered. Two fields always have a value."""
+        values = (self.cleaned_data.get(name) for name in self.fields if name not in ("if_empty", "zone"))
+        return not self.errors and not any(values) and not self.methods.forms
+
+    def spec(self) -> dict[str, Any]:
+        """Return the step in spec form. Fields with an error count as empty."""
+        data = valid_values(self)
+        notify: dict[str, Any] = {
+            "roles": list(data["roles"]),
+            "groups": [group.name for group in data["groups"]],
+            "users": [user.username for user in data["users"]],
+            "schedules": [schedule.name for schedule in data["schedules"]],
+            "group_contacts": list(data["contacts"]),
+            **dict.fromkeys(data["others"], True),
+        }
+        values: dict[str, Any] = {
+            "notify": {key: names for key, names in notify.items() if names},
+            "after": data["after"] or "0",
+            "name": data["name"] or None,
+            "sequential": data["sequential"] or None,
+            "if_empty": data["if_empty"] or None,
+            "only_until_acknowledged": data["only_until_acknowledged"] or None,
+            "when": self._condition(data),
+        }
+        if data["retry_times"]:
+            values["retries"] = {"times": data["retry_times"], "every": data["retry_every"] or None}
+        filled_rules = self.methods.filled_rows() if self.methods.is_valid() else []
+        methods = [
+            {kind: name, **row.spec()}
+            for method_key, row in filled_rules
+            for kind, _colon, name in [method_key.partition(":")]
+        ]
+        return {**values, "methods": methods} if methods else values
+
+    def _condition(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
+        condition = dict[str, Any]()
+        if data["priority"]:
+            condition["priority"] = list(data["priority"])
+        if data["hours"]:
+            name = SupportHours.objects.get(pk=data["hours"].removeprefix("not-")).name
+            condition["during"] = {"not": name} if data["hours"].startswith("not-") else name
+        if data["between"]:
+            condition["between"] = {
+                "from": data["begins"], "to": "24:00" if data["ends"] == "00:00" else data["ends"],
+                "days": list(data["days"]), "time_zone": data["zone"] or "UTC", "outside": data["between"] == "out",
+            }  # fmt: skip
+        if data["tags"].strip():
+            condition["tags"] = {name.strip(): value.strip() for name, value in _pairs(data["tags"])}
+        return condition or None
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    """Parse `a=b, c=d` into names and values; a missing value is empty."""
+    parts = (part.partition("=") for part in text.split(",") if part.strip())
+    return [(name, value) for name, _equals, value in parts]
+
+
+_HOURS_MODES = (("", _("only during")), ("not-", _("only outside")))
+
+
+class StepFormSet(FormSet[StepForm]):
+    """The steps in order."""
+
+    def filled_steps(self) -> list[StepForm]:
+        """Return the steps that are not empty."""
+        return [form for form in self.forms if not form.is_empty()]
+
+    def start_offsets(self) -> list[str]:
+        """Return when each step starts after the alert opens; "?" for a delay that cannot be parsed."""
+        offsets, total = [], timedelta()
+        for form in self.forms:
+            try:
+                total += field_errors.parse(form["after"].value() or "0")
+                offsets.append(f"+{field_errors.write(total)}" if total else gettext("immediately"))
+            except Rejected:
+                offsets.append("?")
+        return offsets
+
+
+def steps_formset() -> type[StepFormSet]:
+    """Return the formset class."""
+    return formset_class(StepForm, StepFormSet, max_num=MAX_STEPS, absolute_max=MAX_STEPS + 5)
+
+
+def contact_method_choices() -> ChoiceList:
+    """Return the choices for contact methods: every channel, and every label in use."""
+    labels = ContactMethod.objects.order_by("label").values_list("label", flat=True).distinct()
+    return [
+        (_("By channel"), [(f"channel:{name}", channel_label) for name, channel_label in channel_choices()]),
+        (_("By label"), [(f"label:{label}", label) for label in dict.fromkeys(labels)]),
+    ]
+
+
+def initial_steps(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the initial values of the steps."""
+    users = dict(User.objects.values_list("username", "pk"))
+    groups = dict(Group.objects.values_list("name", "pk"))
+    schedules = dict(Schedule.objects.values_list("name", "pk"))
+    hours = dict(SupportHours.objects.values_list("name", "pk"))
+    return [_initial(step, users, groups, schedules, hours) for step in spec["steps"]]
+
+
+def _initial(
+    step: Mapping[str, Any],
+    users: Mapping[str, int],
+    groups: Mapping[str, int],
+    schedules: Mapping[str, int],
+    hours: Mapping[str, int],
+) -> dict[str, Any]:
+    notify, condition = step["notify"], step.get("when", {})
+    between, during = condition.get("between", {}), condition.get("during")
+    outside = during["not"] if isinstance(during, Mapping) else None
+    retries = step.get("retries", {})
+    return {
+        "after": step.get("after", ""),
+        "name": step.get("name", ""),
+        "roles": notify.get("roles", []),
+        "groups": [groups[name] for name in notify.get("groups", []) if name in groups],
+        "users": [users[name] for name in notify.get("users", []) if name in users],
+        "schedules": [schedules[name] for name in notify.get("schedules", []) if name in schedules],
+        "contacts": notify.get("group_contacts", []),
+        "others": [name for name, _label in OTHER_TARGETS if notify.get(name)],
+        "sequential": step.get("sequential", ""),
+        "retry_times": retries.get("times"),
+        "retry_every": retries.get("every", ""),
+        "if_empty": step.get("if_empty", IfEmpty.SKIP),
+        "only_until_acknowledged": step.get("only_until_acknowledged", False),
+        "priority": condition.get("priority", []),
+        "hours": f"not-{hours.get(outside, '')}" if outside else hours.get(during, "") if during else "",
+        "between": ("out" if between.get("outside") else "in") if between else "",
+        "begins": between.get("from", ""),
+        "ends": picker_time(between.get("to", "")),
+        "days": between.get("days", []),
+        "zone": between.get("time_zone", "UTC"),
+        "tags": ", ".join(f"{name}={value}" for name, value in condition.get("tags", {}).items()),
+        "methods": [
+            initial_rule(f"label:{rule['label']}" if "label" in rule else f"channel:{rule['channel']}", rule)
+            for rule in step.get("methods", [])
+        ],
+    }
+
+
+# ---------- forms
+# The form of an escalation policy, without its steps.
+
+
+EFFECTS = [
+    (AcknowledgeEffect.STOP, _("Stop escalation (as in PagerDuty and Opsgenie)")),
+    (AcknowledgeEffect.PAUSE, _("Pause escalation")),
+    (AcknowledgeEffect.CONTINUE, _("Keep escalating until the alert is assigned (as in AlertOps)")),
+]
+
+
+EXHAUSTED_ACTIONS = [
+    (OnExhausted.NOTIFY_MANAGERS, _("Notify the groups' managers")),
+    (OnExhausted.REPEAT_LAST_STEP, _("Repeat the last step")),
+    (OnExhausted.HAND_OVER, _("Hand over to another policy")),
+    (OnExhausted.NOTHING, _("Do nothing (the alert stays red on Home)")),
+]
+
+
+class PolicyForm(forms.Form):
+    """All settings except the steps."""
+
+    name = forms.CharField(label=_("Name"), max_length=100)
+    group = forms.ModelChoiceField(
+        Group.objects.all(), label=_("Owned by"), required=False, empty_label=_("Administrators only")
+    )
+    default_priority = forms.ChoiceField(label=_("Default priority"), choices=PRIORITIES, initial="high")
+    effect = forms.ChoiceField(
+        label=_("On acknowledgement"),
+        choices=EFFECTS,
+        widget=forms.RadioSelect,
+        initial=AcknowledgeEffect.STOP,
+    )
+    pause = DurationField(
+        label=_("Pause for"), required=False, help_text=_("Only for “Pause escalation”. Example: 15m")
+    )
+    timeout = DurationField(
+        label=_("Acknowledgement timeout"),
+        initial="30m",
+        help_text=_(
+            "Responders are then asked “Still on it?”. Without an answer within 5 minutes, escalation restarts."
+        ),
+    )
+    people = forms.IntegerField(
+        label=_("Acknowledgements required"), min_value=1, max_value=20, initial=1, required=False
+    )
+    page_assignee = forms.BooleanField(
+        label=_("Page the assignee"),
+        required=False,
+        initial=True,
+        help_text=_(
+            "Reassigning an alert pages its new assignee, who must accept it within the "
+            "acknowledgement timeout. Otherwise escalation restarts."
+        ),
+    )
+    repeat_times = forms.IntegerField(label=_("Repeat N times"), min_value=0, max_value=100, initial=0)
+    repeat_every = DurationField(
+        label=_("Repeat every"), required=False, help_text=_("Counted from the start of the last step.")
+    )
+    groups_sequential = DurationField(
+        label=_("Escalate group by group, every"),
+        required=False,
+        help_text=_(
+            "Leave empty to page all groups together. With 15m, all steps run for the first "
+            "group, and 15 minutes later for the next."
+        ),
+    )
+    respond_by = DurationField(
+        label=_("SLA: respond within"),
+        required=False,
+        help_text=_("Used by workflows if the ticket has no respond-by time. Example: 15m"),
+    )
+    fix_by = DurationField(
+        label=_("SLA: fix within"),
+        required=False,
+        help_text=_("Used by workflows if the ticket has no fix-by time. Example: 4h"),
+    )
+    end_after = DurationField(
+        label=_("Exhausted after"),
+        required=False,
+        initial="5m",
+        help_text=_("Counted from the start of the last step."),
+    )
+    then = forms.ChoiceField(
+        label=_("When escalation is exhausted"),
+        choices=EXHAUSTED_ACTIONS,
+        widget=forms.RadioSelect,
+        initial=OnExhausted.NOTIFY_MANAGERS,
+        required=False,
+    )
+    keep_every = DurationField(
+        label=_("Repeat last step every"), required=False, help_text=_("Only for “Repeat the last step”. Example: 15m")
+    )
+    hand_over = forms.ModelChoiceField(
+        Policy.objects.all(), label=_("Hand over to"), required=False, empty_label=_("No policy")
+    )
+    anyway = forms.BooleanField(label=_("Save anyway (no one would be notified)"), required=False)
+
+    def __init__(self, *args: Any, existing: Policy | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        other_policies = Policy.objects.exclude(pk=existing.pk) if existing else Policy.objects.all()
+        self.fields["hand_over"].queryset = other_policies  # type: ignore[attr-defined]
+        if "anyway" not in self.data:
+            self.fields["anyway"].widget = forms.HiddenInput()
+
+    @property
+    def advanced(self) -> list[forms.BoundField]:
+        """Return the settings that few policies change."""
+        return [self[name] for name in self.fields if name not in ("name", "group", "anyway")]
+
+    @property
+    def changed_settings(self) -> list[str]:
+        """Return those that differ from the default, each with its value, for the summary of the section."""
+        changed = []
+        for field in self.advanced:
+            value = field.value()
+            if _text(value) == _text(field.field.initial):
+                continue
+            shown = dict(getattr(field.field, "choices", ())).get(value, value)
+            changed.append(f"{field.label}: {_('no') if value is False else shown or _('none')}")
+        return changed
+
+    @property
+    def has_advanced_errors(self) -> bool:
+        """Return whether such a setting has an error, so that the section opens."""
+        return any(field.errors for field in self.advanced)
+
+    def show_confirmation(self) -> None:
+        """Offer to save the policy although it can reach nobody."""
+        self.fields["anyway"].widget = forms.CheckboxInput()
+
+    def spec(self) -> dict[str, Any]:
+        """Return the settings in spec form. Fields with an error count as empty."""
+        data = valid_values(self)
+        acknowledge: dict[str, Any] = {"effect": data["effect"], "timeout": data["timeout"] or None}
+        if data["effect"] == AcknowledgeEffect.PAUSE and data["pause"]:
+            acknowledge["pause"] = data["pause"]
+        values: dict[str, Any] = {
+            "name": data["name"],
+            "default_priority": data["default_priority"],
+            "acknowledge": acknowledge,
+        }
+        if data["group"]:
+            values["group"] = data["group"].name
+        if data["people"] and data["people"] > 1:
+            acknowledge["people"] = data["people"]
+        if not data["page_assignee"]:
+            values["page_assignee"] = False
+        values |= {"groups_sequential": data["groups_sequential"] or None, "end_after": data["end_after"] or None}
+        values |= {"end": self._end(data), "anyway": bool(data["anyway"]) or None}
+        if sla := {key: data[key] for key in ("respond_by", "fix_by") if data[key]}:
+            values["sla"] = sla
+        if data["repeat_times"]:
+            values["repeat"] = {"times": data["repeat_times"], "every": data["repeat_every"] or None}
+        return values
+
+    def _end(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
+        final_action = data["then"]
+        if final_action == OnExhausted.REPEAT_LAST_STEP:
+            return {"then": final_action, "every": data["keep_every"] or None}
+        if final_action == OnExhausted.HAND_OVER:
+            return {"then": final_action, "policy": data["hand_over"].name if data["hand_over"] else None}
+        return {"then": final_action} if final_action == OnExhausted.NOTHING else None
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def initial_policy(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the initial values of the settings."""
+    acknowledge, repeat, end = spec.get("acknowledge", {}), spec.get("repeat", {}), spec.get("end", {})
+    return {
+        "name": spec["name"],
+        "group": Group.objects.filter(name=spec.get("group", "")).first(),
+        "default_priority": spec.get("default_priority", "high"),
+        "effect": acknowledge.get("effect", AcknowledgeEffect.STOP),
+        "pause": acknowledge.get("pause", ""),
+        "timeout": acknowledge.get("timeout", "30m"),
+        "page_assignee": spec.get("page_assignee", True),
+        "repeat_times": repeat.get("times", 0),
+        "repeat_every": repeat.get("every", ""),
+        "people": acknowledge.get("people", 1),
+        **{key: spec.get("sla", {}).get(key, "") for key in ("respond_by", "fix_by")},
+        "groups_sequential": spec.get("groups_sequential", ""),
+        "end_after": spec.get("end_after", field_errors.write(DEFAULT_END_AFTER)),
+        "then": end.get("then", OnExhausted.NOTIFY_MANAGERS),
+        "keep_every": end.get("every", ""),
+        "hand_over": Policy.objects.filter(name=end.get("policy", "")).first(),
+    }
+
+
+# ---------- views
+# Escalation policies: list, detail view with a preview, form and deletion.
+
+
+_PLACES = {
+    "acknowledge.effect": "effect",
+    "acknowledge.pause": "pause",
+    "acknowledge.timeout": "timeout",
+    "repeat.times": "repeat_times",
+    "repeat.every": "repeat_every",
+    "acknowledge.people": "people",
+    "end.every": "keep_every",
+    "sla.respond_by": "respond_by",
+    "sla.fix_by": "fix_by",
+    "end.policy": "hand_over",
+    "end.then": "then",
+    "steps": "name",
+}
+
+
+_LIST = ObjectList(
+    POLICIES,
+    rows_template="policies/rows.html",
+    empty_title=gettext_lazy("No escalation policies yet"),
+    empty_text=gettext_lazy("A policy defines who is paged first, and how long to wait before the next step."),
+    icon="stairs-up",
+    add_view="new_policy",
+    add_label=gettext_lazy("New policy"),
+)
+
+
+@require_safe
+def policy_list(request: SignedInRequest) -> HttpResponse:
+    """Render every policy with a summary of its steps."""
+    rows = Policy.objects.select_related("current_version", "group").annotate(used=Count("integrations"))
+    return _LIST.render(
+        request, _LIST.matching(request, rows), lambda page: [(row, commands.readable(row)) for row in page]
+    )
+
+
+@require_safe
+def policy(request: SignedInRequest, number: int) -> HttpResponse:
+    """Render a policy, with a preview of whom it would page for one of its integrations or for a group."""
+    row = find_object(POLICIES, number)
+    plan = commands.readable(row)
+    if plan is None:
+        return redirect("edit_policy", row.pk)
+    used = list(Integration.objects.filter(policy=row).prefetch_related("recipient_groups", "recipient_users"))
+    groups = list(Group.objects.all())
+    recipients = _preview_recipients(request, used, groups)
+    priority_name = request.GET.get("priority", "")
+    priority = Priority(priority_name) if priority_name in list(Priority) else plan.default_priority
+    at = _moment(request.GET.get("at", ""))
+    simulation = simulate(plan, HypotheticalAlert(recipients[2], recipients[1], priority), at or request.now)
+    context = {
+        "policy": row,
+        "plan": plan,
+        "used": used,
+        "groups": groups,
+        "chosen": recipients[0],
+        "at": MomentField().prepare_value(at) if at else "",
+        "simulation": simulation,
+        "stages": [(stage, _people(stage)) for stage in simulation.steps],
+        "priorities": PRIORITIES,
+        "priority": priority,
+        "successor": Policy.objects.filter(pk=plan.handover_policy_id).first() if plan.handover_policy_id else None,
+        "used_by": [
+            reference
+            for reference in confirm_delete.references_to("escalation_policy", row.pk)
+            if reference.reason not in {hooks.INTEGRATION(name=integration.name) for integration in used}
+        ],
+        "may_change": may(request, Permission.MANAGE_TEAMS, row.group_id),
+    }
+    return render_view(request, "policies/policy.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.MANAGE_TEAMS)
+def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
+    """Create a policy, or a new version of one."""
+    row = find_object(POLICIES, number) if number is not None else None
+    require_existing(request, row)
+    spec = commands.policy_spec(row) if row else _initial_spec(request)
+    if row is not None and commands.readable(row) is None:
+        messages.warning(request, gettext("This policy is not valid. Saving replaces it."))
+        spec = _initial_spec(request) | {"name": row.name}
+    form = PolicyForm(request.POST or None, initial=initial_policy(spec), existing=row)
+    steps = steps_formset()(request.POST or None, initial=initial_steps(spec), prefix="steps")
+    offer_own_groups(request, form.fields["group"])
+    snapshot = FormSnapshot.of(request, POLICIES, row)
+    # Validate both, so that all problems are shown at once.
+    if form.is_bound and not all([form.is_valid(), steps.is_valid()]):
+        _show_command_errors(row, form, steps)
+    elif form.is_bound:
+        saved = _save(request, row, form, steps, snapshot)
+        if saved is not None:
+            messages.success(request, gettext("Saved. Running escalations keep their version."))
+            return redirect("policy", saved.pk)
+    failed = form.errors or any(step.errors or step.methods.total_error_count() for step in steps.forms)
+    context = {
+        "policy": row,
+        "form": form,
+        "steps": steps,
+        "numbered": list(zip(steps.forms, steps.start_offsets(), strict=True)),
+        "templates": [] if row else policy_templates(_zone()),
+        "chosen": request.GET.get("from", ""),
+        "snapshot": snapshot,
+    }
+    return render_view(request, "policies/edit.html", context, status=422 if failed else 200)
+
+
+def _save(
+    request: SignedInRequest, row: Policy | None, form: PolicyForm, steps: StepFormSet, snapshot: FormSnapshot
+) -> Policy | None:
+    spec, filled_steps = _posted_spec(form, steps), steps.filled_steps()
+    try:
+        require_new_group(request, form.cleaned_data["group"])
+        with snapshot.unchanged():
+            return commands.save_policy(spec, existing=row, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        if rejected.code == "reaches_nobody":
+            form.show_confirmation()
+        _show_errors(rejected, form, filled_steps)
+        return None
+
+
+def _posted_spec(form: PolicyForm, steps: StepFormSet) -> dict[str, Any]:
+    return {**form.spec(), "steps": [step.spec() for step in steps.filled_steps()]}
+
+
+def _show_command_errors(row: Policy | None, form: PolicyForm, steps: StepFormSet) -> None:
+    """Add the problems that only the command's validation finds."""
+    try:
+        commands.check_policy(_posted_spec(form, steps), existing=row)
+    except Rejected as rejected:
+        _show_errors(rejected, form, steps.filled_steps())
+
+
+def _initial_spec(request: SignedInRequest) -> dict[str, Any]:
+    """Return the spec of a new policy: the template named in the URL, else the default one."""
+    templates = policy_templates(_zone())
+    template = next((candidate for candidate in templates if candidate.key == request.GET.get("from")), templates[0])
+    return {"name": local_term(template.name) if "from" in request.GET else "", **template.spec}
+
+
+def _zone() -> str:
+    return str(settings_store.get(settings_store.TIME_ZONE))
+
+
+def require_existing(request: SignedInRequest, row: Policy | None) -> None:
+    """Require permission for an existing policy. For a new one the check waits until its group is known."""
+    if row is not None:
+        require(request, Permission.MANAGE_TEAMS, row.group_id)
+
+
+def require_new_group(request: SignedInRequest, group: Group | None) -> None:
+    """Require permission for the group that the object is assigned to."""
+    require(request, Permission.MANAGE_TEAMS, group)
+
+
+def _moment(text: str) -> datetime | None:
+    """Parse the local time of the preview; None means now."""
+    try:
+        return MomentField(required=False).clean(text)  # type: ignore[no-any-return]
+    except ValidationError:
+        return None
+
+
+def _people(stage: SimulatedStep) -> list[tuple[str, Reason, list[tuple[str, str, datetime]]]]:
+    """Return (name, capacity, [(channel, label, time)]) of every recipient of a step."""
+    return [
+        (
+            name,
+            label,
+            [(channel_name(page.channel), page.label, page.at) for page in stage.pages if page.name == name],
+        )
+        for name, label in stage.people
+    ]
+
+
+def _preview_recipients(
+    request: SignedInRequest, used: list[Integration], groups: list[Group]
+) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    """Return (option, group ids, user ids) of the preview: an integration's recipients, or one group."""
+    option = request.GET.get("for", "")
+    for integration in used:
+        if option in ("", f"integration-{integration.pk}"):
+            group_ids = tuple(group.pk for group in integration.recipient_groups.all())
+            return f"integration-{integration.pk}", group_ids, tuple(u.pk for u in integration.recipient_users.all())
+    for group in groups:
+        if option in ("", f"group-{group.pk}"):
+            return f"group-{group.pk}", (group.pk,), ()
+    return "", (), ()
+
+
+def _show_errors(rejected: Rejected, form: PolicyForm, steps: list[Any]) -> None:
+    """Show problems of a step beside that step, all others beside their field, unless the field already has an
+    error."""
+    fields_with_errors = {bound_form: set(bound_form.errors) for bound_form in (form, *steps)}
+    for problem in problems_of(rejected):
+        path = problem.field or ""
+        if path.startswith("steps["):
+            index, _end, step_path = path.removeprefix("steps[").partition("]")
+            if index.isdecimal() and int(index) < len(steps):
+                step, field = steps[int(index)], _step_field(step_path.lstrip("."))
+                if field not in fields_with_errors[step]:
+                    step.add_error(field, field_error_text(problem))
+                continue
+        show_rejection(form, problem, _PLACES, fields_with_errors=fields_with_errors[form])
+
+
+def _step_field(path: str) -> str | None:
+    """Return the step field for a path in a step's spec, or None for the step itself."""
+    for beginning, field in _STEP_PLACES.items():
+        if path.startswith(beginning):
+            return field
+    return None
+
+
+_STEP_PLACES = {
+    "after": "after",
+    "sequential": "sequential",
+    "retries.every": "retry_every",
+    "retries": "retry_times",
+    "when.between.from": "begins",
+    "when.between.to": "ends",
+    "when.between": "between",
+    "when.tags": "tags",
+    "when.during": "hours",
+    "name": "name",
+}

@@ -1,1 +1,0 @@
-"""Escalation policies and their steps."""

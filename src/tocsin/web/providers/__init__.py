@@ -1,1 +1,0 @@
-"""Notification providers and e-mail replies."""

@@ -1,1 +1,0 @@
-"""Web push devices and notification buttons."""

@@ -1,1 +1,0 @@
-"""Reports on response times and pages at night."""

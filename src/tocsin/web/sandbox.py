@@ -1,0 +1,241 @@
+"""The sandbox of messages that were not sent."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.contrib import messages
+from django.db.models import QuerySet
+from django.http import Http404, HttpResponse, JsonResponse
+from django.shortcuts import redirect
+from django.utils.csp import CSP
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.clickjacking import xframe_options_sameorigin
+from django.views.decorators.csp import csp_override
+from django.views.decorators.http import require_POST, require_safe
+
+from tocsin.access.roles import Role
+from tocsin.alerts.states import CommandChannel, CommandKind
+from tocsin.core.config import environment
+from tocsin.core.errors import Rejected
+from tocsin.notify.event_receiver import ProviderEventReceiver
+from tocsin.notify.inbound import responder_actions
+from tocsin.notify.interfaces import CallPrompt, CallState, InboundText
+from tocsin.notify.models import Delivery, SandboxMessage
+from tocsin.notify.providers.pool import SANDBOX
+from tocsin.notify.text import signed_links
+from tocsin.people import addresses
+from tocsin.web.http.request import SignedInRequest, find_row, render_view
+from tocsin.web.ui import object_list
+from tocsin.web.ui.forms import channel_name
+from tocsin.web.ui.richtext import safe_html
+
+# ---------- render
+# Renders a sandbox message as its channel would show it, with working buttons and keys. It never acts.
+
+
+LAYOUTS = ("email", "sms", "voice", "push", "chat")
+
+#: The keys of a phone in rows. A key with a word works if the call offers it.
+KEYPAD = (
+    (("1", gettext_lazy("repeat")), ("2", ""), ("3", "")),
+    (("4", ""), ("5", ""), ("6", gettext_lazy("escalate"))),
+    (("7", gettext_lazy("acknowledge")), ("8", gettext_lazy("take")), ("9", gettext_lazy("close"))),
+)
+
+BUTTONS = (
+    (CommandKind.ACKNOWLEDGE, gettext_lazy("Acknowledge")),
+    (CommandKind.ASSIGN, gettext_lazy("Assign to me")),
+    (CommandKind.CLOSE, gettext_lazy("Close")),
+)
+
+
+def message_context(row: SandboxMessage) -> dict[str, Any]:
+    """Return the template context of one message."""
+    content = row.content
+    link = content.get("link") or ""
+    layout = "push" if row.channel == "ntfy" else row.channel if row.channel in LAYOUTS else "push"
+    script = content.get("script") or {}
+    return {
+        "row": row,
+        "channel": channel_name(row.channel),
+        "address": addresses.display_form(row.address),
+        "layout": layout,
+        "subject": content.get("subject", ""),
+        "text": content.get("text", ""),
+        "body": safe_html(content.get("text", "")),
+        "has_html": bool(content.get("html")),
+        "sender": parse_sender(),
+        "headers": content.get("headers") or {},
+        "links": [(b["label"], b["url"], local_path(b["url"])) for b in content.get("buttons") or []],
+        "link": local_path(link),
+        "buttons": BUTTONS if layout in ("push", "chat") and signed_links.token_of(link) else (),
+        "spoken": [
+            part
+            for part in (script.get("greeting"), script.get("message"), script.get("message"), script.get("menu"))
+            if part
+        ]
+        or [content.get("text", "")],
+        "language": script.get("language", "en-GB"),
+        "keypad": keypad(script.get("keys", "")) if layout == "voice" else (),
+    }
+
+
+def keypad(keys: str) -> list[list[dict[str, Any]]]:
+    """Return the keys, each with its word if it works in this call."""
+    return [[{"digit": d, "word": word if d in keys else "", "works": d in keys} for d, word in row] for row in KEYPAD]
+
+
+def parse_sender() -> str:
+    """Return the sender of e-mails."""
+    return environment.current().email_from or f"Tocsin <tocsin@{urlsplit(environment.current().public_url).hostname}>"
+
+
+def local_path(url: str) -> str:
+    """Return the path of a URL of this installation, or "" for any other URL."""
+    base = environment.current().public_url
+    return url[len(base) :] or "/" if url.startswith(base) and urlsplit(url).netloc == urlsplit(base).netloc else ""
+
+
+# ---------- views
+# The sandbox: messages that were not sent, rendered as on their channel, with working buttons, keys and replies.
+#
+# Actions are taken as the message's recipient. Only administrators see, and act on, messages to other users.
+
+
+CHANNELS = ("email", "sms", "voice", "push", "ntfy", "chat")
+
+#: Command channel by the shape of the message.
+_VIA = {"push": CommandChannel.PUSH, "chat": CommandChannel.CHAT}
+
+#: A rendered e-mail may contain inline styles only: no scripts, images or forms.
+_MAIL_CSP = {
+    "default-src": [CSP.NONE],
+    "style-src": [CSP.UNSAFE_INLINE],
+    "base-uri": [CSP.NONE],
+    "form-action": [CSP.NONE],
+    "frame-ancestors": [CSP.SELF],
+}
+
+
+@require_safe
+def sandbox(request: SignedInRequest) -> HttpResponse:
+    """Render the messages, newest first."""
+    rows = visible(request)
+    channel = request.GET.get("channel", "")
+    if channel in CHANNELS:
+        rows = rows.filter(channel=channel)
+    result = object_list.paginate_by_number(rows, request.GET.get("cursor", ""), size=20)
+    context = {
+        "rows": [message_context(row) for row in result.rows],
+        "pagination": result,
+        "chosen": channel,
+        "channels": [(name, channel_name(name)) for name in CHANNELS],
+        "sees_all": request.user.role == Role.ADMIN,
+    }
+    return render_view(request, "sandbox/sandbox.html", context, partials=("list",))
+
+
+@csp_override(_MAIL_CSP)
+@xframe_options_sameorigin
+@require_safe
+def mail(request: SignedInRequest, number: int) -> HttpResponse:
+    """Serve the HTML of an e-mail, for a separate frame."""
+    row = find_row(visible(request), number, "sandbox message")
+    html = str(row.content.get("html", ""))
+    if row.channel != "email" or not html:
+        raise Http404(_("This message has no HTML."))
+    # Links open outside the frame.
+    return HttpResponse(html.replace("<head>", '<head><base target="_top">', 1))
+
+
+@require_POST
+def act(request: SignedInRequest, number: int) -> HttpResponse:
+    """Press a button of a push notification or chat message."""
+    row = find_row(visible(request), number, "sandbox message")
+    try:
+        alert_id, user_id = signed_links.verify(signed_links.token_of(str(row.content.get("link", ""))), request.now)
+    except Rejected as rejected:
+        return _respond(request, row, rejected.reason.localized())
+    via = _VIA.get(row.channel if row.channel in LAYOUTS else "push", CommandChannel.PUSH)
+    receiver = ProviderEventReceiver(SANDBOX, request.now)
+    return _respond(
+        request, row, receiver.handle_button(user_id, alert_id, request.POST.get("command", ""), via).localized_sentence
+    )
+
+
+@require_POST
+def text(request: SignedInRequest, number: int) -> HttpResponse:
+    """Reply to a text message."""
+    row = find_row(visible(request), number, "sandbox message")
+    if row.channel != "sms":
+        raise Http404(_("Only text messages can be answered this way."))
+    reply_text = request.POST.get("text", "")[:2000]
+    # The address may be shared with another user, so the reply counts only as the recipient's.
+    response_text = ProviderEventReceiver(SANDBOX, request.now, authenticated_user_id=row.user_id).handle_text(
+        InboundText("sms", row.address, reply_text)
+    )
+    return _respond(request, row, response_text or _("Tocsin would not reply to this."))
+
+
+@require_POST
+def key(request: SignedInRequest, number: int) -> HttpResponse:
+    """Press a key during a call; without a key, answer the call."""
+    row = find_row(visible(request), number, "sandbox message")
+    delivery = Delivery.objects.filter(pk=row.delivery).first()
+    if row.channel != "voice" or delivery is None:
+        raise Http404(_("Call not found."))
+    digit, expected_digit = request.POST.get("digit", "")[:1], request.POST.get("expected_digit", "")[:1]
+    call_state = CallState(
+        str(delivery.notification_id), number=row.address, digits=digit, pending_digit=expected_digit
+    )
+    step = responder_actions.continue_call(SANDBOX, call_state, request.now)
+    if "application/json" in request.headers.get("Accept", ""):
+        return JsonResponse(_spoken(step))
+    spoken_text = " ".join(_spoken(step)["sentences"])
+    if step.pending_digit:
+        spoken_text = f"{spoken_text} {_('Press the key again here.')}"
+        messages.info(request, spoken_text)
+        return redirect(f"{_sandbox_url(request)}expected_digit={step.pending_digit}&call={row.pk}#message-{row.pk}")
+    messages.info(request, spoken_text)
+    return redirect(_back(request, row))
+
+
+def _spoken(step: CallPrompt) -> dict[str, Any]:
+    """Return the next sentences of the call, and the keys that it expects."""
+    script = step.script
+    parts = [step.speech]
+    if script is not None:
+        parts += [script.greeting, script.message, script.message, script.menu]
+    return {
+        "sentences": [part for part in parts if part],
+        "keys": script.keys if script is not None else step.pending_digit,
+        "expected_digit": step.pending_digit,
+        "is_over": script is None and not step.pending_digit,
+        "language": step.language,
+    }
+
+
+def _respond(request: SignedInRequest, row: SandboxMessage, sentence: str) -> HttpResponse:
+    if "application/json" in request.headers.get("Accept", ""):
+        return JsonResponse({"text": sentence})
+    messages.info(request, sentence)
+    return redirect(_back(request, row))
+
+
+def _back(request: SignedInRequest, row: SandboxMessage) -> str:
+    return f"{_sandbox_url(request).rstrip('?&')}#message-{row.pk}"
+
+
+def _sandbox_url(request: SignedInRequest) -> str:
+    """Return the sandbox URL with its filter, ready for further parameters."""
+    channel = request.POST.get("channel", "")
+    return f"/sandbox/?channel={channel}&" if channel in CHANNELS else "/sandbox/?"
+
+
+def visible(request: SignedInRequest) -> QuerySet[SandboxMessage]:
+    """Return the user's own messages, or all messages for an administrator."""
+    rows = SandboxMessage.objects.select_related("user", "alert")
+    return rows if request.user.role == Role.ADMIN else rows.filter(user=request.user)

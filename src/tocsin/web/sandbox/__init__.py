@@ -1,1 +1,0 @@
-"""The sandbox of messages that were not sent."""

@@ -1,1 +1,0 @@
-"""Server-sent events that keep open views up to date."""

@@ -1,1 +1,0 @@
-"""The style guide for developers."""

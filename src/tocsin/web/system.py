@@ -1,0 +1,396 @@
+"""The installation's health, pre-flight check and settings."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+import django
+from django import forms
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as gettext_lazy
+from django.views.decorators.http import require_http_methods, require_safe
+
+from tocsin import __version__
+from tocsin.access import audit
+from tocsin.access.roles import Permission, Role
+from tocsin.core.config import environment, settings_store
+from tocsin.core.config.settings_store import BackupStatus, load_status
+from tocsin.core.db import database
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, joined
+from tocsin.inbound import maintenance_commands as maintenance_windows
+from tocsin.inbound.config import registry
+from tocsin.inbound.enums import IntegrationMode
+from tocsin.operate import doctor, node_heartbeat, self_check
+from tocsin.operate.node_heartbeat import NodeStatus
+from tocsin.operate.self_check import HealthStatus
+from tocsin.simulate import escalation
+from tocsin.simulate.escalation import SimulatedPage
+from tocsin.web.http.request import SignedInRequest, actor, render_view, requires
+from tocsin.web.ui.confirm_delete import FormSnapshot
+from tocsin.web.ui.forms import MomentField, ZoneField, channel_name, show_rejection
+
+# ---------- health
+# The installation's health and key facts. Reads only.
+
+
+@dataclass(frozen=True, slots=True)
+class SystemHealth:
+    """Everything that the System view shows."""
+
+    status: HealthStatus
+    nodes: list[NodeStatus]
+    #: (label, value)
+    facts: list[tuple[Any, Any]]
+    backup: BackupStatus
+
+
+def read(now: datetime) -> SystemHealth:
+    """Read the health in one transaction."""
+    with database.transaction() as connection:
+        row = connection.execute(
+            "SELECT current_setting('server_version'), pg_size_pretty(pg_database_size(current_database()))"
+        ).fetchone()
+        backup = load_status(connection, now)
+        status_and_nodes = self_check.status_from_problems(connection), node_heartbeat.load_nodes(connection)
+    assert row is not None
+    facts = [
+        ("Tocsin", __version__),
+        (_("Public URL"), environment.current().public_url),
+        ("PostgreSQL", row[0]),
+        (_("Database size"), row[1]),
+        ("Python", platform.python_version()),
+        ("Django", django.get_version()),
+    ]
+    return SystemHealth(*status_and_nodes, facts, backup)
+
+
+# ---------- preflight
+# Prepares the pre-flight check for the System view: per integration and route, who would be paged and when.
+
+
+#: The hour of the default check, in the middle of the night.
+NIGHT_HOUR = 3
+
+#: Maximum number of pages shown; later ones are only counted.
+MAX_PAGES_SHOWN = 12
+
+#: Maximum number of clients named per route.
+MAX_CLIENTS_SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightPerson:
+    """One recipient with the pages: (channels, time, problem)."""
+
+    name: str
+    moments: Sequence[tuple[str, datetime, Reason]]
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightPath:
+    """The result of one route, or of the integration without a route."""
+
+    route: str
+    policy: str
+    people: Sequence[PreflightPerson]
+    #: Number of pages beyond those shown.
+    more_pages: int
+    notes: Sequence[Reason]
+    #: Whether nobody would be reached although the integration should page.
+    reaches_nobody: bool
+    #: Whether somebody would be reached, but late.
+    is_late: bool
+    #: The first clients of the route's client table on this path. Empty: clients that are not in the table. None: the
+    #: route has no table.
+    clients: Sequence[str] | None
+    more_clients: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightRow:
+    """The result of one integration."""
+
+    number: int
+    name: str
+    is_dry_run: bool
+    is_fine: bool
+    paths: Sequence[PreflightPath]
+
+
+class MomentForm(forms.Form):
+    """The time of the pre-flight check, in the user's time zone."""
+
+    at = MomentField(label=gettext_lazy("Simulate a critical alert at"), required=False)
+
+
+def read_preflight(request: SignedInRequest) -> dict[str, Any]:
+    """Return the template context of the pre-flight check."""
+    default_at = escalation.next_at(NIGHT_HOUR, timezone.localtime(request.now))
+    form = MomentForm(request.GET if "at" in request.GET else None, initial={"at": default_at})
+    requested_at = form.cleaned_data["at"] if form.is_bound and form.is_valid() else None
+    at = requested_at or default_at
+    return {
+        "moment_form": form,
+        "at": at,
+        "rows": [_row(result) for result in escalation.preflight(at, registry.shared_registry())],
+    }
+
+
+def _row(result: escalation.PreflightResult) -> PreflightRow:
+    is_dry_run = result.mode is IntegrationMode.DRY_RUN
+    return PreflightRow(
+        result.id, result.name, is_dry_run, result.is_fine, [_path(route, is_dry_run) for route in result.routes]
+    )
+
+
+def _path(route: escalation.PreflightRoute, is_dry_run: bool) -> PreflightPath:
+    reaches_nobody = not (route.reaches_anybody or route.is_log_only or is_dry_run)
+    first = route.pages[0].after if route.pages else timedelta()
+    horizon = max(escalation.LATE_AFTER, first + timedelta(minutes=1))
+    shown_pages = [page for page in route.pages if page.after <= horizon][:MAX_PAGES_SHOWN]
+    people = [
+        PreflightPerson(name, list(_moments(pages)))
+        for name, pages in escalation.pages_by_recipient(shown_pages).items()
+    ]
+    return PreflightPath(
+        route.route,
+        route.policy,
+        people,
+        len(route.pages) - len(shown_pages),
+        route.notes,
+        reaches_nobody,
+        first > escalation.LATE_AFTER,
+        None if route.clients is None else route.clients[:MAX_CLIENTS_SHOWN],
+        max(0, len(route.clients or ()) - MAX_CLIENTS_SHOWN),
+    )
+
+
+def _moments(pages: Sequence[SimulatedPage]) -> Iterator[tuple[str, datetime, Reason]]:
+    """Combine pages of the same minute: ("E-mail, SMS", 03:00, NO_REASON)."""
+    for minute, same_minute in groupby(pages, key=lambda page: page.at.replace(second=0, microsecond=0)):
+        minute_pages = list(same_minute)
+        channels = dict.fromkeys(channel_name(page.channel) for page in minute_pages)
+        problems = dict.fromkeys(page.problem for page in minute_pages if page.problem)
+        yield ", ".join(channels), minute, joined(*problems, separator=" ")
+
+
+# ---------- views
+# System: the installation's health and settings. For administrators.
+
+
+_CONTENTS = [
+    ("full", gettext_lazy("Full details")),
+    ("subject", gettext_lazy("Client and subject")),
+    ("number", gettext_lazy("Ticket number only")),
+]
+
+_SIGN_IN = [
+    ("all", gettext_lazy("Passwords and single sign-on")),
+    (settings_store.SSO_ONLY, gettext_lazy("Single sign-on only, except for break-glass accounts")),
+]
+
+_ROLES = [
+    (Role.OBSERVER, gettext_lazy("observer")),
+    (Role.RESPONDER, gettext_lazy("responder")),
+    (Role.MANAGER, gettext_lazy("manager")),
+    (Role.ADMIN, gettext_lazy("admin")),
+]
+
+_CHAT_SERVERS = [
+    ("managers", gettext_lazy("Administrators, and managers for their own groups")),
+    ("admins", gettext_lazy("Administrators only")),
+    ("everybody", gettext_lazy("All users, for themselves")),
+]
+
+
+def _content(label: Any) -> forms.ChoiceField:
+    """Return a field for how much of an alert a channel may disclose."""
+    return forms.TypedChoiceField(label=label, choices=_CONTENTS, required=False, empty_value="full")
+
+
+class SystemSettingsForm(forms.Form):
+    """Settings of the whole installation."""
+
+    organisation_name = forms.CharField(
+        label=gettext_lazy("Organisation"), max_length=100, required=False, help_text=gettext_lazy("Shown in emails.")
+    )
+    time_zone = ZoneField(label=gettext_lazy("Default time zone for new users and groups"))
+    bundle_pages = forms.BooleanField(
+        label=gettext_lazy("Bundle pages sent in quick succession"),
+        required=False,
+        help_text=gettext_lazy("The first is sent immediately; later ones are bundled, delayed by at most 10 seconds."),
+    )
+    sms_reply_codes = forms.BooleanField(
+        label=gettext_lazy("Require a code in SMS replies"),
+        required=False,
+        help_text=gettext_lazy("Text messages then say “Reply ACK 42 7391”. Protects against forged sender numbers."),
+    )
+    phone_region = forms.CharField(
+        label=gettext_lazy("Default country"),
+        max_length=2,
+        required=False,
+        help_text=gettext_lazy(
+            "Two letters, such as CH, for phone numbers without a country code. Empty: a code such as +41 is required."
+        ),
+    )
+    chat_servers_by = forms.TypedChoiceField(
+        label=gettext_lazy("Who can add chat addresses on self-hosted servers"),
+        choices=_CHAT_SERVERS,
+        required=False,
+        empty_value="managers",
+    )
+    visibility = forms.TypedChoiceField(
+        label=gettext_lazy("Visibility"),
+        choices=[
+            ("everyone", gettext_lazy("Everyone sees everything")),
+            ("groups", gettext_lazy("Users see what belongs to their groups")),
+        ],
+        required=False,
+        empty_value="everyone",
+        help_text=gettext_lazy("Users also see what they were paged about. Administrators see everything."),
+    )
+    sign_in = forms.TypedChoiceField(label=gettext_lazy("Sign-in"), choices=_SIGN_IN, required=False, empty_value="all")
+    session_lifetime = forms.CharField(
+        label=gettext_lazy("Session lifetime"),
+        max_length=20,
+        help_text=gettext_lazy("After this time users must sign in again. For example 12h or 30d."),
+    )
+    require_mfa = forms.MultipleChoiceField(
+        label=gettext_lazy("Second factor required for"),
+        choices=_ROLES,
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=gettext_lazy("When they next sign in with a password, users of these roles must add one."),
+    )
+    content_email = _content(gettext_lazy("Email content"))
+    content_push = _content(gettext_lazy("Push notification content"))
+    content_ntfy = _content(gettext_lazy("ntfy message content"))
+    content_chat = _content(gettext_lazy("Chat message content"))
+    content_sms = _content(gettext_lazy("Text message content"))
+    content_voice = _content(gettext_lazy("Call content"))
+    night_hours = forms.CharField(
+        label=gettext_lazy("Night hours"),
+        max_length=20,
+        required=False,
+        help_text=gettext_lazy("Local time, such as 22:00-07:00. Used by reports and Home."),
+    )
+    weekly_coverage_mail = forms.BooleanField(
+        label=gettext_lazy("Email managers a weekly on-call coverage report"),
+        required=False,
+        help_text=gettext_lazy(
+            "Sent on Mondays: coverage gaps, absences without cover and unreachable people in the next 60 days."
+        ),
+    )
+    mail_listen = forms.CharField(
+        label=gettext_lazy("Inbound SMTP listener"),
+        max_length=100,
+        required=False,
+        help_text=gettext_lazy(
+            "Host and port for emails to email integrations, such as 0.0.0.0:2525. Empty: disabled."
+        ),
+    )
+    message_retention_days = forms.IntegerField(label=gettext_lazy("Inbound message retention (days)"), min_value=1)
+    message_size_cap_mb = forms.IntegerField(label=gettext_lazy("Inbound message storage limit (MB)"), min_value=10)
+    delivery_retention_days = forms.IntegerField(label=gettext_lazy("Notification retention (days)"), min_value=1)
+    audit_retention_days = forms.IntegerField(label=gettext_lazy("Audit log retention (days)"), min_value=1)
+    audit_forwarding = forms.CharField(
+        label=gettext_lazy("Forward the audit log to"),
+        max_length=500,
+        required=False,
+        help_text=gettext_lazy(
+            "syslog+tls://siem.example.org:6514, syslog+tcp:// or syslog+udp://, or the https URL of a webhook. "
+            "Empty: nowhere."
+        ),
+    )
+
+    def sections(self) -> list[tuple[Any, list[forms.BoundField]]]:
+        """Return the fields under their headings."""
+        return [(heading, [self[name] for name in names]) for heading, names in SECTIONS]
+
+
+#: The fields of the form under each heading.
+SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (
+        gettext_lazy("General"),
+        ("organisation_name", "time_zone", "phone_region", "night_hours", "weekly_coverage_mail"),
+    ),
+    (gettext_lazy("Access"), ("visibility", "sign_in", "session_lifetime", "require_mfa", "chat_servers_by")),
+    (
+        gettext_lazy("Messages"),
+        (
+            "bundle_pages",
+            "sms_reply_codes",
+            "content_email",
+            "content_push",
+            "content_ntfy",
+            "content_chat",
+            "content_sms",
+            "content_voice",
+            "mail_listen",
+        ),
+    ),
+    (
+        gettext_lazy("Retention"),
+        ("message_retention_days", "message_size_cap_mb", "delivery_retention_days"),
+    ),
+    (gettext_lazy("Audit log"), ("audit_retention_days", "audit_forwarding")),
+)
+
+
+@require_safe
+@requires(Permission.ADMINISTER)
+def system(request: SignedInRequest) -> HttpResponse:
+    """Render the result of the last self-check, remedies, and the nodes."""
+    system_health = read(request.now)
+    active_windows = maintenance_windows.active_windows(request.now)
+    context = {
+        "health": system_health,
+        "status": system_health.status,
+        "active_windows": active_windows,
+        **read_preflight(request),
+    }
+    if "examine" in request.GET:
+        # Without JavaScript the complete view waits for the examination.
+        context["examination"] = doctor.examine(request.now)
+    return render_view(request, "system/system.html", context, partials=("checks", "preflight"))
+
+
+@require_safe
+@requires(Permission.ADMINISTER)
+def examination(request: SignedInRequest) -> HttpResponse:
+    """Render the results of `tocsin doctor`. Takes seconds, because it contacts the providers and the public
+    address."""
+    return render_view(request, "system/doctor.html", {"examination": doctor.examine(request.now)})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.ADMINISTER)
+def settings(request: SignedInRequest) -> HttpResponse:
+    """Edit the installation's settings."""
+    form = SystemSettingsForm(request.POST or None, initial=_stored())
+    snapshot = FormSnapshot(request, "settings", "", _stored, keys=(*form.fields,))
+    if request.method == "POST" and form.is_valid():
+        try:
+            with snapshot.unchanged():
+                audit.change_settings(form.cleaned_data, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            show_rejection(form, rejected)
+        else:
+            messages.success(request, _("Saved."))
+            return redirect("settings")
+    context = {"form": form, "snapshot": snapshot}
+    return render_view(request, "system/settings.html", context, status=422 if form.errors else 200)
+
+
+def _stored() -> dict[str, Any]:
+    return {name: settings_store.get(name) for name in settings_store.SETTINGS}

@@ -1,1 +1,0 @@
-"""The installation's health, pre-flight check and settings."""

@@ -1,0 +1,431 @@
+"""User administration."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash
+from django.db.models import Count, Max, Q
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as gettext
+from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from tocsin.access.roles import Permission, Role
+from tocsin.core.config import settings_store
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.notify.notices import remove_second_factors
+from tocsin.people import sign_in_rules
+from tocsin.people.changes import api_tokens, invitations, out_of_office, users
+from tocsin.people.changes import groups as group_commands
+from tocsin.people.changes.invitations import InvitationLine, InvitationSpec
+from tocsin.people.models import Group, ServiceAccount, User
+from tocsin.resources.registry import SERVICE_ACCOUNTS, USERS
+from tocsin.web import account_mail
+from tocsin.web.accounts import views
+from tocsin.web.http.request import SignedInRequest, actor, find_object, render_view, requires
+from tocsin.web.me.views import active_tokens
+from tocsin.web.ui.confirm_delete import FormSnapshot
+from tocsin.web.ui.forms import ROLES, ZoneField, channel_name, offer_own_zone, problem_text, show_rejection
+from tocsin.web.ui.object_list import ObjectList
+
+# ---------- forms
+# Forms of users for administrators: invite one or several, edit.
+
+
+USER_ROLES = [
+    (Role.OBSERVER, _("Observer: can view alerts, the log and who is on call")),
+    (Role.RESPONDER, _("Responder: can also respond to alerts")),
+    (Role.MANAGER, _("Manager: can also edit resources their groups own")),
+    (Role.ADMIN, _("Administrator: full access")),
+]
+
+
+class UserForm(forms.Form):
+    """The fields of a user that an administrator sets."""
+
+    name = forms.CharField(label=_("Name"), max_length=200, required=False)
+    email = forms.EmailField(label=_("Email"), max_length=254)
+    username = forms.CharField(
+        label=_("Username"),
+        max_length=100,
+        widget=forms.TextInput(attrs={"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}),
+    )
+    role = forms.ChoiceField(label=_("Role"), choices=USER_ROLES, widget=forms.RadioSelect, initial=Role.RESPONDER)
+    clients = forms.CharField(
+        label=_("Clients"),
+        max_length=20_000,
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
+        help_text=_("One per line. An observer with clients sees only their alerts and reports."),
+    )
+    time_zone = ZoneField()
+
+    def clean_clients(self) -> list[str]:
+        lines: list[str] = self.cleaned_data["clients"].splitlines()
+        return [line.strip() for line in lines if line.strip()]
+
+    def spec(self) -> dict[str, Any]:
+        """Return the user in spec form."""
+        return dict(self.cleaned_data)
+
+
+class EditUserForm(UserForm):
+    """The same fields for an existing user."""
+
+    active = forms.BooleanField(label=_("Active"), required=False)
+    break_glass = forms.BooleanField(
+        label=_("Break-glass account"),
+        required=False,
+        help_text=_(
+            "May sign in with a password even if only single sign-on is allowed. Each use is sent to administrators."
+        ),
+    )
+
+
+class InviteForm(UserForm):
+    """A new user, who receives an invitation link."""
+
+    group = forms.ModelChoiceField(Group.objects.all(), label=_("Add to group"), required=False, empty_label=_("None"))
+    roles = forms.MultipleChoiceField(
+        label=_("Role in the group"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        username = self.fields["username"]
+        username.required = False
+        username.help_text = _("Leave empty to use the part of the email address before the @.")
+
+    def clean_username(self) -> str:
+        username: str = self.cleaned_data["username"]
+        # The e-mail field was cleaned before, because it precedes this one.
+        return username or str(self.cleaned_data.get("email", "")).partition("@")[0]
+
+    def spec(self) -> dict[str, Any]:
+        return {name: self.cleaned_data[name] for name in ("name", "email", "username", "role", "clients", "time_zone")}
+
+
+class InviteManyForm(forms.Form):
+    """Addresses or CSV, and what all of the people have in common."""
+
+    text = forms.CharField(
+        label=_("Email addresses or CSV"),
+        max_length=200_000,
+        widget=forms.Textarea(attrs={"rows": 8, "class": "form-control code", "spellcheck": "false"}),
+        help_text=_(
+            "One address per line, or separated by commas. For CSV, name the columns in the first line: email, name, "
+            "phone, role, groups. Several groups are separated by semicolons."
+        ),
+    )
+    invite = forms.BooleanField(label=_("Send invitations by email"), required=False, initial=True)
+
+
+# ---------- invitation mails
+# Mails invitations, and says what became of it.
+
+
+log = logging.getLogger(__name__)
+
+
+def send(request: SignedInRequest, user: User, *, quietly: bool = False) -> None:
+    """E-mail the invitation. `quietly` shows a message only if it fails."""
+    try:
+        invitations.send(user, request.user)
+    except (Temporary, Permanent, OutcomeUnknown) as error:
+        log.warning("The invitation of %s could not be mailed: %s", user.username, error)
+        messages.warning(
+            request,
+            gettext("Could not send the email to %(email)s (%(error)s). Share the link yourself.")
+            % {"email": user.email, "error": error},
+        )
+        return
+    if quietly:
+        return
+    if account_mail.is_sent_outside():
+        messages.success(request, gettext("Invitation sent to %(email)s.") % {"email": user.email})
+    else:
+        messages.warning(
+            request, gettext("No email provider is set up: the invitation is in the sandbox. Share the link below.")
+        )
+
+
+# ---------- invite many
+# Invites several users at once: pasted addresses or CSV, checked and shown before anybody is invited.
+
+
+#: The maximum number of problems that are listed.
+MAX_PROBLEMS = 50
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.ADMINISTER)
+def invite_many(request: SignedInRequest) -> HttpResponse:
+    """Check and preview what was entered; once confirmed, invite everybody or nobody."""
+    form = InviteManyForm(request.POST or None)
+    preview: list[dict[str, Any]] = []
+    if request.method == "POST" and form.is_valid():
+        try:
+            lines = invitations.read_lines(form.cleaned_data["text"])
+            if problems := _problems(lines):
+                for text in problems:
+                    form.add_error("text", text)
+            elif "confirm" in request.POST:
+                return _invite(request, form, lines)
+            elif "edit" not in request.POST:
+                preview = [_preview(line) for line in lines]
+        except Rejected as rejected:
+            show_rejection(form, rejected, {"": "text"})
+    context = {"form": form, "preview": preview}
+    return render_view(request, "users/invite_many.html", context, status=422 if form.errors else 200)
+
+
+def _invite(request: SignedInRequest, form: InviteManyForm, lines: Sequence[InvitationLine]) -> HttpResponse:
+    entries = [line.values for line in lines]
+    created = invitations.invite(entries, time_zone=request.user.time_zone, actor=actor(request), now=request.now)
+    if form.cleaned_data["invite"]:
+        for user in created:
+            send(request, user, quietly=True)
+    text = ngettext("%(count)d person invited.", "%(count)d people invited.", len(created))
+    messages.success(request, text % {"count": len(created)})
+    return redirect("users")
+
+
+def _problems(lines: Sequence[InvitationLine]) -> list[str]:
+    """Return every problem with its line, such as "Line 7, phone: …"."""
+    sentences = []
+    for one in invitations.find_problems([line.values for line in lines]):
+        values = {
+            "number": lines[one.index].number,
+            "column": one.field,
+            "problem": problem_text(one.rejection),
+        }
+        text = (
+            gettext("Line %(number)s, %(column)s: %(problem)s")
+            if one.field
+            else gettext("Line %(number)s: %(problem)s")
+        )
+        sentences.append(text % values)
+    more = len(sentences) - MAX_PROBLEMS
+    return sentences[:MAX_PROBLEMS] + ([gettext("And %(count)s more problems.") % {"count": more}] if more > 0 else [])
+
+
+def _preview(line: InvitationLine) -> dict[str, Any]:
+    spec = InvitationSpec.read(line.values)
+    return {"spec": spec, "role": Role(spec.role), "username": spec.user_spec("UTC")["username"]}
+
+
+# ---------- service accounts
+# Service accounts: list, creation, editing, their tokens. For administrators.
+
+
+class ServiceAccountForm(forms.Form):
+    """A service account: what its tokens may do at most, and where."""
+
+    name = forms.CharField(
+        label=gettext_lazy("Name"),
+        max_length=100,
+        widget=forms.TextInput(attrs={"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}),
+    )
+    role = forms.ChoiceField(
+        label=gettext_lazy("Role"), choices=USER_ROLES, widget=forms.RadioSelect, initial=Role.OBSERVER
+    )
+    groups = forms.ModelMultipleChoiceField(
+        Group.objects.all(),
+        label=gettext_lazy("Acts for groups"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=gettext_lazy("It is never paged with them."),
+    )
+    active = forms.BooleanField(
+        label=gettext_lazy("Active"),
+        required=False,
+        initial=True,
+        help_text=gettext_lazy("Tokens of an inactive account are rejected."),
+    )
+
+    def spec(self) -> dict[str, Any]:
+        """Return the service account in spec form."""
+        return {**self.cleaned_data, "groups": [group.name for group in self.cleaned_data["groups"]]}
+
+
+_LIST = ObjectList(
+    SERVICE_ACCOUNTS,
+    rows_template="users/service_account_rows.html",
+    empty_title=gettext_lazy("No service accounts"),
+    empty_text=gettext_lazy(
+        "A service account owns the tokens of a script or pipeline, so that they outlive people. It cannot sign in."
+    ),
+    icon="id-badge",
+    add_view="new_service_account",
+    add_label=gettext_lazy("New service account"),
+    template="users/service_accounts.html",
+)
+
+
+@require_safe
+@requires(Permission.ADMINISTER)
+def account_list(request: SignedInRequest) -> HttpResponse:
+    """Render every service account with its groups and valid tokens."""
+    is_valid = Q(api_tokens__revoked_at=None, api_tokens__expires_at__gt=request.now)
+    rows = ServiceAccount.objects.prefetch_related("service_groups").annotate(
+        token_count=Count("api_tokens", filter=is_valid), last_used_at=Max("api_tokens__last_used_at")
+    )
+    return _LIST.render(request, _LIST.matching(request, rows.order_by("-is_active", "name")))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.ADMINISTER)
+def account(request: SignedInRequest, number: int | None = None) -> HttpResponse:
+    """Create or edit a service account; show its tokens."""
+    row = find_object(SERVICE_ACCOUNTS, number) if number is not None else None
+    form = ServiceAccountForm(request.POST or None, initial=_initial(row) if row else None)
+    snapshot = FormSnapshot.of(request, SERVICE_ACCOUNTS, row)
+    if request.method == "POST" and form.is_valid():
+        try:
+            with snapshot.unchanged():
+                saved = api_tokens.save_service_account(
+                    form.spec(), existing=row, actor=actor(request), now=request.now
+                )
+        except Rejected as rejected:
+            show_rejection(form, rejected)
+        else:
+            messages.success(request, gettext("Saved."))
+            return redirect("service_account", saved.pk)
+    context = {
+        "account": row,
+        "form": form,
+        "snapshot": snapshot,
+        "tokens": active_tokens(row, request.now) if row else [],
+    }
+    return render_view(request, "users/service_account.html", context, status=422 if form.errors else 200)
+
+
+def _initial(row: ServiceAccount) -> dict[str, Any]:
+    return {"name": row.name, "role": row.role, "groups": row.service_groups.all(), "active": row.is_active}
+
+
+# ---------- views
+# Users: list, invitation of one, editing, deletion. For administrators.
+
+
+_VIEWS_LIST = ObjectList(USERS, rows_template="users/rows.html", template="users/list.html")
+
+
+@require_safe
+@requires(Permission.ADMINISTER)
+def user_list(request: SignedInRequest) -> HttpResponse:
+    """Render every user, with missing contact methods."""
+    rows = User.objects.annotate(method_count=Count("contact_methods")).order_by("-is_active", "name", "username")
+    return _VIEWS_LIST.render(request, _VIEWS_LIST.matching(request, rows))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.ADMINISTER)
+def invite(request: SignedInRequest) -> HttpResponse:
+    """Create a user and e-mail the invitation link."""
+    form = InviteForm(request.POST or None, initial={"time_zone": request.user.time_zone})
+    offer_own_zone(form)
+    if request.method == "POST" and form.is_valid():
+        try:
+            user = _create(request, form)
+        except Rejected as rejected:
+            show_rejection(form, rejected)
+        else:
+            send(request, user)
+            return redirect("user", user.pk)
+    return render_view(request, "users/invite.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.ADMINISTER)
+def user(request: SignedInRequest, number: int) -> HttpResponse:
+    """Edit a user; show contact methods, groups, tokens and the invitation while it is open."""
+    row = find_object(USERS, number)
+    initial = {**_user_state(row), "clients": "\n".join(row.clients)}
+    form = EditUserForm(request.POST or None, initial=initial)
+    snapshot = FormSnapshot.of(request, USERS, row, keys=(*form.fields,))
+    if request.method == "POST" and form.is_valid():
+        try:
+            with snapshot.unchanged():
+                spec = {**form.spec(), **({"language": row.language} if row.language else {})}
+                users.save_user(spec, existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            show_rejection(form, rejected)
+        else:
+            messages.success(request, gettext("Saved."))
+            return redirect("user", number)
+    is_invited = not row.has_usable_password()
+    factors = sign_in_rules.list_second_factors(row)
+    context = {
+        "person": row,
+        "form": form,
+        "snapshot": snapshot,
+        "is_invited": is_invited,
+        # Without an e-mail provider the administrator has to pass the link on.
+        "link": views.link(row) if is_invited and row.is_active else "",
+        "is_mail_sent": account_mail.is_sent_outside(),
+        "factors": [name for kind, name in _FACTORS.items() if kind in factors],
+        "links": row.identities.select_related("provider"),
+        "tokens": active_tokens(row, request.now),
+        "methods": [(method, channel_name(method.channel)) for method in row.contact_methods.all()],
+        "memberships": row.memberships.select_related("group"),
+        "absences": out_of_office.current(row, request.now),
+    }
+    return render_view(request, "users/user.html", context, status=422 if form.errors else 200)
+
+
+def _user_state(row: User) -> dict[str, Any]:
+    """Return the user's spec with its active flag: the form's initial values and the state for edit conflicts."""
+    return {**users.user_spec(row), "active": row.is_active}
+
+
+_FACTORS = {
+    "totp": gettext_lazy("Authenticator app"),
+    "webauthn": gettext_lazy("Passkeys and security keys"),
+    "recovery_codes": gettext_lazy("Recovery codes"),
+}
+
+
+@require_POST
+@requires(Permission.ADMINISTER)
+def reset_second_factor(request: SignedInRequest, number: int) -> HttpResponse:
+    """Remove the second factors of a user who lost them."""
+    row = find_object(USERS, number)
+    was_removed = remove_second_factors(row, actor=actor(request), now=request.now)
+    if row.pk == request.user.pk:
+        update_session_auth_hash(request, row)
+    # Another administrator or the user may have removed them in the meantime.
+    text = (
+        gettext("Two-factor authentication reset for %(name)s.")
+        if was_removed
+        else gettext("%(name)s has no second factor.")
+    )
+    messages.success(request, text % {"name": row.display_name})
+    return redirect("user", number)
+
+
+@require_POST
+@requires(Permission.ADMINISTER)
+def send_invitation(request: SignedInRequest, number: int) -> HttpResponse:
+    """E-mail the invitation link again."""
+    send(request, find_object(USERS, number))
+    return redirect("user", number)
+
+
+def _create(request: SignedInRequest, form: InviteForm) -> User:
+    with settings_store.exclusive(form.cleaned_data["group"]):
+        user = users.save_user(form.spec(), actor=actor(request), now=request.now)
+        group = form.cleaned_data["group"]
+        if group is not None:
+            spec = group_commands.group_spec(group)
+            spec["members"].append({"user": user.username, "roles": form.cleaned_data["roles"]})
+            group_commands.save_group(spec, existing=group, actor=actor(request), now=request.now)
+    return user

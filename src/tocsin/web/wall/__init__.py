@@ -1,1 +1,0 @@
-"""The wall board for an unattended screen."""

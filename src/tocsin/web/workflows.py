@@ -1,0 +1,739 @@
+"""Workflows and their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as gettext
+from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from tocsin.access.roles import Permission
+from tocsin.alerts.service import VisibleAlert, find_alert
+from tocsin.alerts.states import CommandChannel
+from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import local_term
+from tocsin.core.reasons import NO_REASON, Reason, as_reason, reason_from_json
+from tocsin.escalation.models import Policy
+from tocsin.outbound.models import OutboundIntegration
+from tocsin.people.models import ContactMethod, Group, User
+from tocsin.resources.registry import WORKFLOWS
+from tocsin.web.http.request import (
+    SignedInRequest,
+    actor,
+    find_editable,
+    find_object,
+    find_row,
+    find_visible_alert,
+    may,
+    offer_own_groups,
+    render_view,
+    require,
+    require_response,
+    requires,
+)
+from tocsin.web.integrations.editor import condition_form
+from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
+from tocsin.web.ui.confirm_delete import FormSnapshot
+from tocsin.web.ui.forms import (
+    PRIORITIES,
+    ROLES,
+    DurationField,
+    FilledFormSet,
+    field_error_text,
+    formset_class,
+    problems_of,
+    show_rejection,
+    typed,
+)
+from tocsin.web.ui.object_list import ObjectList, paginate_by_number
+from tocsin.workflows import commands, definition, views
+from tocsin.workflows.definition import (
+    ACTION_NAMES,
+    KEYS,
+    LIMIT,
+    MAX_ACTIONS,
+    MAX_LIMIT,
+    SPANS,
+    WorkflowTemplate,
+    workflow_templates,
+)
+from tocsin.workflows.models import Workflow, WorkflowRun
+from tocsin.workflows.run.engine import LABELS
+from tocsin.workflows.states import SLA, ActionKind, SlaMoment, TriggerKind, WorkflowRunStatus
+from tocsin.workflows.views import DryRunResult
+
+# ---------- conditions
+# The start and stop conditions in a workflow's form, as rows.
+
+
+NAMES = ("start", "stop")
+
+
+def fields() -> list[tuple[str, str]]:
+    """Return (name, label) of the available fields."""
+    return [(name, local_term(label)) for name, label in LABELS.items()]
+
+
+@dataclass(slots=True)
+class WorkflowConditions:
+    """Both conditions while a form is edited."""
+
+    rows: dict[str, ConditionGroup] = field(default_factory=dict)
+    places: ErrorPlaces = field(default_factory=ErrorPlaces)
+    #: Errors by row.
+    errors: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> WorkflowConditions:
+        """Return the conditions of a spec."""
+        return cls({name: condition_form.rows_of(spec.get(name)) for name in NAMES})
+
+    @classmethod
+    def posted(cls, post: Mapping[str, Any]) -> WorkflowConditions:
+        """Return the posted conditions. Raises Rejected for too many rows."""
+        return cls({name: condition_form.read_conditions(post, name) for name in NAMES})
+
+    def apply_button(self, button: str) -> bool:
+        """Apply a button such as "cond:start.0:remove". Return False if it does not belong to the conditions."""
+        kind, _colon, target = button.partition(":")
+        row, _colon, action = target.partition(":")
+        name, *path = row.split(".")
+        if kind != "cond" or name not in self.rows or not all(part.isdecimal() and len(part) < 4 for part in path):
+            return False
+        self.rows[name] = condition_form.change(self.rows[name], [int(part) for part in path], action)
+        return True
+
+    def spec(self) -> dict[str, object]:
+        """Return the conditions in spec form. Raises Rejected for invalid YAML in a row."""
+        return {name: condition_form.condition_of(self.rows[name], name, name, self.places) for name in NAMES}
+
+    def add_problem(self, problem: Rejected) -> bool:
+        """Show a problem beside its row. Return False if it does not belong to the conditions."""
+        path = problem.field or ""
+        name = path.split(".")[0].split("[")[0]
+        if name not in NAMES:
+            return False
+        row = self.places.row(path) or name
+        self.errors.setdefault(row, []).append(field_error_text(problem))
+        return True
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """The template context of the rows."""
+        return {
+            "start": self.rows["start"],
+            "stop": self.rows["stop"],
+            "words": condition_form.operator_choices(),
+            "fields": fields(),
+            "draft": {"tab": {"errors": self.errors}, "matches": {"results": {}}},
+        }
+
+
+# ---------- forms
+# Forms of a workflow: its trigger and its ordered actions. They build the spec that the command validates.
+#
+# Each form contains all fields; CSS shows those that apply to the selection.
+
+
+TRIGGERS = [
+    (_("Events"), [
+        (TriggerKind.OPENED, _("Alert created")),
+        (TriggerKind.UPDATED, _("Alert updated")),
+        (TriggerKind.STATUS_CHANGED, _("Alert or ticket status changed")),
+        (TriggerKind.ACKNOWLEDGED, _("Alert acknowledged")),
+        (TriggerKind.ASSIGNED, _("Alert assigned")),
+        (TriggerKind.ESCALATED, _("Next escalation step fired")),
+        (TriggerKind.EXHAUSTED, _("Escalation exhausted")),
+        (TriggerKind.REPLY, _("Note added")),
+        (TriggerKind.CLOSED, _("Alert closed")),
+    ]),
+    (_("Time-based"), [
+        (TriggerKind.UNACKNOWLEDGED, _("Not acknowledged for …")),
+        (TriggerKind.UNASSIGNED, _("Unassigned for …")),
+        (TriggerKind.BEFORE_SLA, _("Before an SLA deadline")),
+        (TriggerKind.AFTER_SLA, _("At or after an SLA deadline")),
+        (TriggerKind.EVERY, _("Recurring, every …")),
+    ]),
+    (_("Manual"), [(TriggerKind.MANUAL, _("Button on the alert"))]),
+]  # fmt: skip
+
+MOMENTS = [
+    (SlaMoment.FIX_BY, _("the fix-by time")),
+    (SlaMoment.RESPOND_BY, _("the respond-by time")),
+    (SlaMoment.OPENING, _("a fixed time after creation")),
+]
+
+ACTIONS = [
+    (group, [(kind, _(ACTION_NAMES[kind])) for kind in kinds])
+    for group, kinds in (
+        (
+            _("Notify and page"),
+            (ActionKind.NOTIFY, ActionKind.ADD_RESPONDERS, ActionKind.ESCALATE, ActionKind.START_POLICY),
+        ),
+        (
+            _("Alert"),
+            (ActionKind.SET_PRIORITY, ActionKind.SET_TAGS, ActionKind.REPLY, ActionKind.HOLD, ActionKind.CLOSE),
+        ),
+        (_("External systems"), (ActionKind.HALO, ActionKind.CALL, ActionKind.OPEN_ALERT)),
+        (_("Flow control"), (ActionKind.WAIT,)),
+    )
+]
+
+#: Key in a spec → form field, where the two differ.
+_FORM_FIELDS = {"for": "span"}
+_WIDE = frozenset({"text", "subject"})
+
+
+class WorkflowForm(forms.Form):
+    """A workflow's name and trigger."""
+
+    on = forms.ChoiceField(label=_("Event"), choices=TRIGGERS)
+    span = DurationField(label=_("Duration"), required=False, help_text=_("Example: 5m, 1h or 2h30m"))
+    moment = forms.ChoiceField(label=_("SLA deadline"), choices=MOMENTS, required=False)
+    within = DurationField(label=_("Time after creation"), required=False, help_text=_("Example: 4h for your own SLA"))
+    confirm = forms.CharField(
+        label=_("Confirmation question"),
+        max_length=300,
+        required=False,
+        help_text=_("Shown before the workflow runs. Leave empty to run it immediately."),
+    )
+    name = forms.CharField(label=_("Name"), max_length=100)
+    group = forms.ModelChoiceField(
+        Group.objects.all(),
+        label=_("Owned by"),
+        required=False,
+        empty_label=_("Administrators only"),
+        help_text=_("Managers of this group can edit it. It runs only on the group's alerts."),
+    )
+    limit = forms.IntegerField(
+        label=_("Limit"),
+        min_value=1,
+        max_value=MAX_LIMIT,
+        initial=LIMIT,
+        required=False,
+        help_text=_("Maximum calls, notes and alerts in 10 minutes. Further actions are skipped and logged."),
+    )
+    enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
+
+    def spec(self) -> dict[str, Any]:
+        """Return name and trigger in spec form."""
+        data = self.cleaned_data
+        kind = TriggerKind(data["on"])
+        trigger: dict[str, Any] = {"on": str(kind)}
+        if kind in SPANS and data["span"]:
+            trigger[SPANS[kind]] = data["span"]
+        if kind in SLA:
+            trigger["moment"] = data["moment"] or str(SlaMoment.FIX_BY)
+            if data["moment"] == SlaMoment.OPENING:
+                trigger["within"] = data["within"] or None
+        if kind is TriggerKind.MANUAL:
+            trigger["confirm"] = data["confirm"] or None
+        return {
+            "name": data["name"],
+            "group": data["group"].name if data["group"] else None,
+            "enabled": data["enabled"],
+            "limit": data["limit"] or LIMIT,
+            "trigger": trigger,
+        }
+
+    #: Path of a problem in the spec → form field.
+    PLACES: Mapping[str, str] = {
+        **{f"trigger.{key}": "span" for key in SPANS.values()},
+        "trigger.within": "within",
+        "trigger.moment": "moment",
+        "trigger.confirm": "confirm",
+        "trigger": "on",
+    }
+
+
+def initial_workflow(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the initial values of a workflow's form."""
+    trigger = spec.get("trigger", {"on": "opened"})
+    trigger = trigger if isinstance(trigger, Mapping) else {"on": trigger}
+    span = next((trigger[key] for key in SPANS.values() if key in trigger), "")
+    return {
+        "name": spec.get("name", ""),
+        "group": Group.objects.filter(name=spec.get("group", "")).first(),
+        "enabled": spec.get("enabled", True),
+        "limit": spec.get("limit", LIMIT),
+        "on": trigger.get("on", "opened"),
+        "span": span,
+        "moment": trigger.get("moment", SlaMoment.FIX_BY),
+        "within": trigger.get("within", ""),
+        "confirm": trigger.get("confirm", ""),
+    }
+
+
+class ActionForm(forms.Form):
+    """One action. Its type determines which fields apply."""
+
+    do = forms.ChoiceField(label=_("Action"), choices=ACTIONS)
+    groups = forms.ModelMultipleChoiceField(
+        Group.objects.all(), label=_("Groups"), required=False, widget=forms.CheckboxSelectMultiple
+    )
+    roles = forms.MultipleChoiceField(
+        label=_("On-call role"),
+        choices=ROLES,
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("Leave empty to include every member."),
+    )
+    users = forms.ModelMultipleChoiceField(
+        User.objects.filter(is_active=True).order_by("name", "username"),
+        label=_("Users"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    managers = forms.BooleanField(label=_("Managers of the alert's groups"), required=False)
+    owner = forms.BooleanField(label=_("Assignee"), required=False)
+    paged = forms.BooleanField(label=_("Everyone paged for this alert"), required=False)
+    contacts = forms.BooleanField(label=_("Group contacts, such as a chat channel"), required=False)
+    by = forms.ChoiceField(label=_("Contact method"), required=False)
+    policy = forms.ModelChoiceField(Policy.objects.all(), label=_("Escalation policy"), required=False, empty_label="–")
+    outbound = forms.ModelChoiceField(
+        OutboundIntegration.objects.filter(kind="http"),
+        label=_("Outbound integration"),
+        required=False,
+        empty_label="–",
+        help_text=_("The request uses this alert's values."),
+    )
+    priority = forms.ChoiceField(label=_("Priority"), choices=[("", "–"), *PRIORITIES], required=False)
+    span = DurationField(label=_("Duration"), required=False, help_text=_("Example: 10m or 2h"))
+    tags = forms.CharField(
+        label=_("Tags to set"),
+        required=False,
+        max_length=2000,
+        help_text=_("Example: environment=production, team=web"),
+    )
+    remove = forms.CharField(
+        label=_("Tags to remove"), required=False, max_length=2000, help_text=_("Tag names, separated by commas.")
+    )
+    status = forms.CharField(
+        label=_("Ticket status"),
+        required=False,
+        max_length=100,
+        help_text=_("Status name in Halo. A change may email the customer. Leave empty to keep the status."),
+    )
+    subject = forms.CharField(
+        label=_("Subject"),
+        required=False,
+        max_length=300,
+        help_text=_("Supports placeholders such as <client> and <subject>."),
+    )
+    text = forms.CharField(
+        label=_("Text"),
+        required=False,
+        max_length=10_000,
+        widget=forms.Textarea(attrs={"rows": 4}),
+        help_text=_("Supports placeholders such as <subject>, <owner>, <what> and <url>."),
+    )
+    public = forms.BooleanField(label=_("Visible to the requester"), required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        by_field = self.fields["by"]
+        assert isinstance(by_field, forms.ChoiceField)
+        by_field.choices = [("", _("Email to their own address")), *_labels()]
+
+    @property
+    def parts(self) -> list[tuple[forms.BoundField, str]]:
+        """Each field with the CSS classes of the action types that it applies to."""
+        return [(self[name], _CLASSES[name]) for name in self.fields if name != "do"]
+
+    def spec(self) -> dict[str, Any]:
+        """Return the action in spec form."""
+        data = self.cleaned_data
+        action: dict[str, Any] = {"do": data["do"]}
+        for key in KEYS[ActionKind(data["do"])]:
+            value = data.get(_FORM_FIELDS.get(key, key))
+            if not value:
+                continue
+            match key:
+                case "groups":
+                    action[key] = [group.name for group in value]
+                case "users":
+                    action[key] = [user.username for user in value]
+                case "policy" | "outbound":
+                    action[key] = value.name
+                case "tags":
+                    pairs = (part.partition("=") for part in value.split(",") if part.strip())
+                    action[key] = {name.strip(): text.strip() for name, _equals, text in pairs}
+                case "remove":
+                    action[key] = [part.strip() for part in value.split(",") if part.strip()]
+                case _:
+                    action[key] = value
+        return action
+
+    def add_problem(self, path: str, text: str) -> None:
+        """Show a problem of the action's spec beside its field."""
+        key = path.split(".")[0].split("[")[0]
+        field = _FORM_FIELDS.get(key, key)
+        self.add_error(field if field in self.fields else None, text)
+
+
+def _classes(field: str) -> str:
+    keys = {field, *(key for key, name in _FORM_FIELDS.items() if name == field)}
+    kinds = [f"for-{kind}" for kind, spec_keys in KEYS.items() if keys & set(spec_keys)]
+    return " ".join(["part", *kinds, *(["wide"] if field in _WIDE else [])])
+
+
+_CLASSES: Mapping[str, str] = {name: _classes(name) for name in ActionForm.base_fields}
+
+
+def _labels() -> list[tuple[str, str]]:
+    labels = ContactMethod.objects.order_by("label").values_list("label", flat=True).distinct()
+    return [(label, label) for label in dict.fromkeys(labels)]
+
+
+class ActionFormSet(FilledFormSet[ActionForm]):
+    """The actions in order."""
+
+    def typed_values(self) -> list[dict[str, Any]]:
+        """Return the typed values, to render the forms again before they are complete."""
+        return [typed(form) for form in self.forms]
+
+
+def actions_formset() -> type[ActionFormSet]:
+    """Return the formset class."""
+    return formset_class(ActionForm, ActionFormSet, max_num=MAX_ACTIONS, absolute_max=MAX_ACTIONS + 5)
+
+
+def initial_actions(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the initial values of the actions."""
+    users = dict(User.objects.values_list("username", "pk"))
+    groups = dict(Group.objects.values_list("name", "pk"))
+    policies = dict(Policy.objects.values_list("name", "pk"))
+    outbound = dict(OutboundIntegration.objects.values_list("name", "pk"))
+    return [
+        {
+            **{_FORM_FIELDS.get(key, key): value for key, value in action.items()},
+            "users": [users[name] for name in action.get("users", []) if name in users],
+            "groups": [groups[name] for name in action.get("groups", []) if name in groups],
+            "policy": policies.get(action.get("policy", "")),
+            "outbound": outbound.get(action.get("outbound", "")),
+            "tags": ", ".join(f"{name}={text}" for name, text in action.get("tags", {}).items()),
+            "remove": ", ".join(action.get("remove", [])),
+        }
+        for action in spec.get("actions", [])
+    ]
+
+
+# ---------- views
+# Workflows: list in order, detail view with runs, form, and dry run against an alert.
+
+
+_LIST = ObjectList(
+    WORKFLOWS,
+    rows_template="workflows/rows.html",
+    empty_title=gettext_lazy("No workflows yet"),
+    empty_text=gettext_lazy(
+        "A workflow runs actions when something happens on an alert, or fails to happen: notify a "
+        "manager, update the ticket, start another policy. It can also be a button on the alert."
+    ),
+    icon="git-branch",
+    add_view="new_workflow",
+    add_label=gettext_lazy("New workflow"),
+    template="workflows/list.html",
+)
+
+
+@require_safe
+def workflow_list(request: SignedInRequest) -> HttpResponse:
+    """Render all workflows in their order, each described in a sentence."""
+    rows = _LIST.matching(request, views.with_runs(Workflow.objects.select_related("group")))
+    templates = _templates() if not Workflow.objects.exists() else []
+    return _LIST.render(request, rows, lambda page: _described(request, page), templates=templates)
+
+
+def _described(request: SignedInRequest, rows: Sequence[Workflow]) -> list[tuple[Any, ...]]:
+    names = commands.names_of(rows, use_display_names=True)
+    return [
+        (row, commands.readable(row), _describe(row, names), may(request, Permission.MANAGE_ROUTING, row.group_id))
+        for row in rows
+    ]
+
+
+def _describe(row: Workflow, names: commands.WorkflowNamesById) -> tuple[Reason, list[Reason]]:
+    """Return the trigger and the actions in words."""
+    plan = commands.readable(row)
+    if plan is None:
+        return NO_REASON, []
+    name_of = _naming(names)
+    return definition.describe_trigger(plan.trigger), [
+        definition.describe_action(action, name_of) for action in plan.actions
+    ]
+
+
+def _naming(names: commands.WorkflowNamesById) -> Any:
+    return lambda noun, number: names[noun].get(number, f"#{number}")
+
+
+@require_safe
+def workflow(request: SignedInRequest, number: int) -> HttpResponse:
+    """Render a workflow with its latest runs, and a dry run for one alert."""
+    row = find_object(WORKFLOWS, number)
+    plan = commands.readable(row)
+    trigger, actions = _describe(row, commands.names_of([row], use_display_names=True))
+    alert_number = request.GET.get("alert", "").strip().lstrip("#")
+    result, problem = _dry_run_result(row, alert_number, request) if alert_number else (None, "")
+    runs = WorkflowRun.objects.filter(workflow=row).select_related("workflow", "alert")
+    labels = dict(fields())
+    context = {
+        "workflow": row,
+        "plan": plan,
+        "trigger": trigger,
+        "actions": actions,
+        "start": condition_form.describe_condition(plan.start, labels) if plan else "",
+        "stop": condition_form.describe_condition(plan.stop, labels) if plan and plan.stop is not None else "",
+        "workflow_runs": views.summarize_runs(list(runs.order_by("-pk")[:10])),
+        "stuck": runs.filter(status=WorkflowRunStatus.STUCK).count(),
+        "alert_number": alert_number,
+        "dry_run_result": result,
+        "problem": problem,
+        "may_change": may(request, Permission.MANAGE_ROUTING, row.group_id),
+    }
+    return render_view(request, "workflows/workflow.html", context, partials=("runs",))
+
+
+def _dry_run_result(row: Workflow, alert_number: str, request: SignedInRequest) -> tuple[DryRunResult | None, str]:
+    try:
+        return views.dry_run(row, _alert(alert_number), request.now), ""
+    except Rejected as rejected:
+        return None, rejected.reason.localized()
+
+
+def _alert(text: str) -> VisibleAlert:
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise Rejected("invalid", as_reason(gettext("Enter an alert number, such as 42.")), "alert")
+    return find_alert(int(text), "alert")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.MANAGE_ROUTING)
+def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
+    """Create or edit a workflow. The buttons of conditions post the whole form."""
+    row = find_editable(request, WORKFLOWS, number) if number is not None else None
+    post = request.POST if request.method == "POST" else None
+    spec = _initial_spec(request) if row is None else commands.workflow_spec(row)
+    if row is not None and commands.readable(row) is None:
+        messages.warning(request, gettext("This workflow is not valid. Saving replaces it."))
+        spec = {"name": row.name}
+    form = WorkflowForm(post, initial=initial_workflow(spec))
+    actions = actions_formset()(post, initial=initial_actions(spec) or [{}], prefix="actions")
+    conditions = WorkflowConditions.posted(post) if post is not None else WorkflowConditions.of(spec)
+    offer_own_groups(request, form.fields["group"])
+    result: DryRunResult | None = None
+    snapshot = FormSnapshot.of(request, WORKFLOWS, row, state=_without_order)
+    button = str(post.get("do", "")) if post is not None else ""
+    if post is not None and conditions.apply_button(button):
+        form, actions = _typed(request, form, actions)
+    elif post is not None and form.is_valid() and actions.is_valid():
+        try:
+            posted_spec = {
+                **form.spec(),
+                **conditions.spec(),
+                "actions": [action_form.spec() for action_form in actions.forms],
+            }
+            if button == "try":
+                result = _dry_run_draft(posted_spec, request)
+            else:
+                return _save(request, row, posted_spec, snapshot)
+        except Rejected as rejected:
+            _show_errors(rejected, form, actions, conditions)
+    failed = bool(form.errors or conditions.errors or any(action_form.errors for action_form in actions.forms))
+    context = {
+        "workflow": row,
+        "form": form,
+        "actions": actions,
+        "conditions": conditions,
+        "templates": [] if row or post is not None else _templates(),
+        "chosen": request.GET.get("from", ""),
+        "dry_run_result": result,
+        "alert_number": request.POST.get("alert", ""),
+        "may_change": True,
+        "snapshot": snapshot,
+        **conditions.context,
+    }
+    return render_view(request, "workflows/edit.html", context, status=422 if failed else 200)
+
+
+def _without_order(row: Workflow) -> dict[str, Any]:
+    """Return the spec without the position, which is changed in the list and not in the form."""
+    return {key: value for key, value in commands.workflow_spec(row).items() if key != "order"}
+
+
+def _typed(request: SignedInRequest, form: WorkflowForm, actions: ActionFormSet) -> tuple[WorkflowForm, ActionFormSet]:
+    """Return both forms with the typed values and without errors."""
+    fresh_form = WorkflowForm(initial=typed(form))
+    offer_own_groups(request, fresh_form.fields["group"])
+    return fresh_form, actions_formset()(initial=actions.typed_values(), prefix="actions")
+
+
+def _save(request: SignedInRequest, row: Workflow | None, spec: dict[str, Any], snapshot: FormSnapshot) -> HttpResponse:
+    group = Group.objects.filter(name=spec["group"]).first() if spec["group"] else None
+    require(request, Permission.MANAGE_ROUTING, group)
+    with snapshot.unchanged():
+        saved = commands.save_workflow(spec, existing=row, actor=actor(request), now=request.now)
+    messages.success(request, gettext("%(name)s saved.") % {"name": saved.name})
+    return redirect("workflow", saved.pk)
+
+
+def _dry_run_draft(spec: dict[str, Any], request: SignedInRequest) -> DryRunResult:
+    plan = commands.read_definition({key: spec[key] for key in ("trigger", "start", "stop", "actions", "limit")})
+    alert = _alert(request.POST.get("alert", "").strip().lstrip("#"))
+    owner = Group.objects.filter(name=spec["group"]).first() if spec["group"] else None
+    return views.dry_run_definition(plan, spec["name"], alert, request.now, owner=commands.owner_of(owner))
+
+
+def _show_errors(
+    rejected: Rejected, form: WorkflowForm, actions: ActionFormSet, conditions: WorkflowConditions
+) -> None:
+    """Show problems of an action beside that action, of a condition beside its row, all others beside their field."""
+    for problem in problems_of(rejected):
+        path = problem.field or ""
+        if path.startswith("actions["):
+            index, _end, action_path = path.removeprefix("actions[").partition("]")
+            if index.isdecimal() and int(index) < len(actions.forms):
+                actions.forms[int(index)].add_problem(action_path.lstrip("."), field_error_text(problem))
+                continue
+        if not conditions.add_problem(problem):
+            show_rejection(form, problem, form.PLACES)
+
+
+def _initial_spec(request: SignedInRequest) -> dict[str, Any]:
+    """Return the initial spec: a template in the user's language, else empty."""
+    template = next((candidate for candidate in _templates() if candidate.key == request.GET.get("from")), None)
+    if template is None:
+        return {}
+    trigger, actions = template.spec["trigger"], [_translate_texts(action) for action in template.spec["actions"]]
+    return {
+        "name": local_term(template.name),
+        **template.spec,
+        "trigger": trigger if isinstance(trigger, str) else _translate_texts(trigger),
+        "actions": actions,
+    }
+
+
+def _translate_texts(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trigger or action with its texts translated."""
+    return {key: local_term(value) if key in ("confirm", "subject", "text") else value for key, value in part.items()}
+
+
+def _templates() -> list[WorkflowTemplate]:
+    policy = Policy.objects.order_by("name").first()
+    call = OutboundIntegration.objects.filter(kind="http").order_by("name").first()
+    has_halo = OutboundIntegration.objects.filter(kind="haloitsm").exists()
+    names = [row.name if row else "" for row in (call, policy)]
+    return workflow_templates(*names, has_halo=has_halo)
+
+
+@require_POST
+@requires(Permission.MANAGE_ROUTING)
+def move(request: SignedInRequest, number: int) -> HttpResponse:
+    """Move a workflow up or down by one position."""
+    row = find_editable(request, WORKFLOWS, number)
+    commands.move(row, -1 if request.POST.get("by") == "up" else 1, actor=actor(request), now=request.now)
+    return redirect("workflows")
+
+
+@require_POST
+@requires(Permission.MANAGE_ROUTING)
+def switch(request: SignedInRequest, number: int) -> HttpResponse:
+    """Enable or disable a workflow. The button posts the wanted state, so concurrent clicks agree."""
+    row = find_editable(request, WORKFLOWS, number)
+    commands.set_enabled(row, request.POST.get("to") == "on", actor=actor(request), now=request.now)
+    text = gettext("%(name)s enabled.") if row.is_enabled else gettext("%(name)s disabled.")
+    messages.success(request, text % {"name": row.name})
+    return redirect("workflow", number)
+
+
+# ---------- runs
+# A workflow's run log, with the reason for each action or skip; and its manual button on alerts.
+
+
+#: Tab of the log → run statuses.
+_STATUSES_BY_TAB = {
+    "acted": (WorkflowRunStatus.DONE, WorkflowRunStatus.STOPPED),
+    "not": (WorkflowRunStatus.SKIPPED,),
+    "waiting": (WorkflowRunStatus.WAITING,),
+    "stuck": (WorkflowRunStatus.STUCK,),
+}
+
+
+@require_safe
+def log(request: SignedInRequest, number: int) -> HttpResponse:
+    """Render the workflow's runs, newest first."""
+    row = find_object(WORKFLOWS, number)
+    tab = request.GET.get("show", "")
+    rows = WorkflowRun.objects.filter(workflow=row).select_related("workflow", "alert")
+    if tab in _STATUSES_BY_TAB:
+        rows = rows.filter(status__in=_STATUSES_BY_TAB[tab])
+    text = request.GET.get("q", "").strip().lstrip("#")
+    if text:
+        rows = rows.filter(alert=int(text)) if text.isdecimal() and len(text) < 19 else rows.none()
+    result = paginate_by_number(rows, request.GET.get("cursor", ""))
+    context = {
+        "workflow": row,
+        "workflow_runs": views.summarize_runs(result.rows),
+        "pagination": result,
+        "tab": tab,
+        "q": text,
+        "stuck": WorkflowRun.objects.filter(workflow=row, status=WorkflowRunStatus.STUCK).count(),
+        "tabs": [
+            ("", gettext("All")), ("acted", gettext("Executed")), ("not", gettext("Skipped")), ("waiting", gettext("Scheduled")),
+            ("stuck", gettext("Stuck")),
+        ],
+        "may_change": may(request, Permission.MANAGE_ROUTING, row.group_id),
+    }  # fmt: skip
+    return render_view(request, "workflows/log.html", context, partials=("runs",))
+
+
+@require_POST
+@requires(Permission.MANAGE_ROUTING)
+def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpResponse:
+    """Retry a stuck run, or end a waiting one."""
+    row = find_editable(request, WORKFLOWS, number)
+    run = find_row(WorkflowRun.objects.filter(workflow=row).select_related("workflow"), run_id, "workflow run")
+    if verb not in ("try-again", "end"):
+        raise Http404
+    try:
+        if verb == "try-again":
+            commands.try_again(run, actor=actor(request), now=request.now)
+            messages.success(request, gettext("The run will be retried."))
+        else:
+            commands.abandon(run, actor=actor(request), now=request.now)
+            messages.success(request, gettext("Run ended."))
+    except Rejected as rejected:
+        messages.error(request, rejected.reason.localized())
+    return redirect("workflow_log", number)
+
+
+@require_POST
+@requires(Permission.RESPOND)
+def press(request: SignedInRequest, number: int, workflow_id: int) -> HttpResponse:
+    """Run a manual workflow on an alert and show the result in the alert view."""
+    alert = require_response(request.viewer, find_visible_alert(number))
+    row = find_row(views.manual_workflows(), workflow_id, WORKFLOWS.label)
+    try:
+        run = commands.run_manual_workflow(row, alert, request.user, str(CommandChannel.WEB), now=request.now)
+    except Rejected as rejected:
+        if rejected.code == "not_found":
+            raise Http404(rejected.reason.localized()) from None
+        messages.warning(request, f"{row.name}: {rejected.reason.localized()}")
+        return redirect("alert", number)
+    results = [(reason_from_json(step["result"]).localized(), step.get("failed")) for step in run.steps]
+    failed = [text for text, has_failed in results if has_failed]
+    if failed:
+        messages.warning(request, f"{row.name}: {' '.join(failed)}")
+    else:
+        text = " ".join(text for text, _has_failed in results)
+        messages.success(request, f"{row.name}: {text or gettext('The workflow is running.')}")
+    return redirect("alert", number)

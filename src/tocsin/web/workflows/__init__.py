@@ -1,1 +1,0 @@
-"""Workflows and their runs."""

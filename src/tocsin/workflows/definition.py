@@ -1,0 +1,476 @@
+"""Workflow definitions: parsing, descriptions, templates, and edits while runs are waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from tocsin.alerts import reasons as alert_reasons
+from tocsin.alerts.states import Priority
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType, Term, translatable
+from tocsin.core.validation import field_errors
+from tocsin.inbound.conditions import CompiledCondition, compile_condition
+from tocsin.people.member_roles import MemberRole
+from tocsin.workflows import reasons
+from tocsin.workflows.states import CHANGES, SLA, ActionKind, SlaMoment, TriggerKind
+
+# ---------- definition
+# The definition of a workflow: trigger, conditions and actions. Pure.
+#
+# Stored with ids, edited with names: `specs` parses them, `write` formats them.
+
+
+MAX_ACTIONS = 20
+#: The default limit of outward actions (calls, notes, alerts) per `LIMIT_SPAN`.
+LIMIT = 200
+LIMIT_SPAN = timedelta(minutes=10)
+MAX_LIMIT = 10_000
+MIN_SPAN = timedelta(minutes=1)
+MAX_SPAN = timedelta(days=90)
+
+
+class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What starts a workflow."""
+
+    on: TriggerKind
+    #: In seconds: how long unacknowledged, how long before or after the moment, or the interval.
+    span: int = 0
+    moment: SlaMoment = SlaMoment.FIX_BY
+    #: In seconds from the alert's creation, for `moment: opening`.
+    within: int = 0
+    #: The confirmation text of a manual workflow.
+    confirm: str = ""
+
+
+class WorkflowAction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One action. Which fields apply depends on `do`."""
+
+    do: ActionKind
+    users: tuple[int, ...] = ()
+    groups: tuple[int, ...] = ()
+    #: Only members of the groups who hold one of these roles now; empty: everybody.
+    roles: tuple[MemberRole, ...] = ()
+    owner: bool = False
+    #: The managers of the groups that the alert pages.
+    managers: bool = False
+    #: Everybody who was paged about the alert.
+    paged: bool = False
+    #: Also the groups' own contacts, such as chat channels.
+    contacts: bool = False
+    #: The label of the contact method; empty: e-mail.
+    by: str = ""
+    subject: str = ""
+    text: str = ""
+    policy: int | None = None
+    outbound: int | None = None
+    priority: Priority | None = None
+    tags: dict[str, str] = {}
+    remove: tuple[str, ...] = ()
+    #: In seconds.
+    span: int = 0
+    status: str = ""
+    public: bool = False
+
+
+class WorkflowDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A complete workflow."""
+
+    trigger: Trigger
+    start: Any = None
+    stop: Any = None
+    actions: tuple[WorkflowAction, ...] = ()
+    #: How many calls, ticket notes and alerts it may create per `LIMIT_SPAN`.
+    limit: int = LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowReferences:
+    """The ids of everything that a definition refers to."""
+
+    users: frozenset[int] = frozenset()
+    groups: frozenset[int] = frozenset()
+    policies: frozenset[int] = frozenset()
+    outbound: frozenset[int] = frozenset()
+
+
+type NameLookup = Callable[[str, int], str]
+
+#: The keys of each action, besides `do`.
+KEYS: Mapping[ActionKind, tuple[str, ...]] = {
+    ActionKind.NOTIFY: ("users", "groups", "roles", "contacts", "managers", "owner", "paged", "by", "subject", "text"),
+    ActionKind.START_POLICY: ("policy",),
+    ActionKind.ADD_RESPONDERS: ("users", "groups", "roles", "managers"),
+    ActionKind.ESCALATE: (),
+    ActionKind.SET_PRIORITY: ("priority",),
+    ActionKind.SET_TAGS: ("tags", "remove"),
+    ActionKind.HOLD: ("for",),
+    ActionKind.CLOSE: ("text",),
+    ActionKind.REPLY: ("text",),
+    ActionKind.CALL: ("outbound",),
+    ActionKind.HALO: ("text", "status", "public"),
+    ActionKind.OPEN_ALERT: ("subject", "text", "priority", "policy", "users"),
+    ActionKind.WAIT: ("for",),
+}
+
+#: The key of a trigger's duration.
+SPANS: Mapping[TriggerKind, str] = {
+    TriggerKind.UNACKNOWLEDGED: "for",
+    TriggerKind.UNASSIGNED: "for",
+    TriggerKind.BEFORE_SLA: "by",
+    TriggerKind.AFTER_SLA: "by",
+    TriggerKind.EVERY: "every",
+}
+
+
+def load(stored: Mapping[str, Any]) -> WorkflowDefinition:
+    """Parses a stored definition. Raises Rejected("unreadable") if this release does not know it."""
+    try:
+        definition = msgspec.convert(stored, WorkflowDefinition)
+        for condition in (definition.start, definition.stop):
+            if condition is not None:
+                compiled(condition)
+    except (msgspec.ValidationError, Rejected) as problem:
+        raise Rejected("unreadable", reasons.UNREADABLE(error=str(problem))) from problem
+    return definition
+
+
+def to_stored(definition: WorkflowDefinition) -> dict[str, Any]:
+    """The definition as plain JSON for its row."""
+    return dict(msgspec.to_builtins(definition))
+
+
+def changes_alerts(plan: WorkflowDefinition) -> bool:
+    """Whether any action changes the alert, its paging or its ticket."""
+    return any(action.do in CHANGES for action in plan.actions)
+
+
+def write(definition: WorkflowDefinition, name_of: NameLookup) -> dict[str, Any]:
+    """Formats the definition with names, so that `WorkflowDefinitionSpec` reads it back."""
+    written: dict[str, Any] = {"trigger": _written_trigger(definition.trigger)}
+    conditions = {"start": definition.start, "stop": definition.stop}
+    written |= {key: condition for key, condition in conditions.items() if condition is not None}
+    written |= {"actions": [_written_action(action, name_of) for action in definition.actions]}
+    return written if definition.limit == LIMIT else written | {"limit": definition.limit}
+
+
+def _written_trigger(trigger: Trigger) -> dict[str, Any] | str:
+    written: dict[str, Any] = {"on": str(trigger.on)}
+    if trigger.span:
+        written[SPANS[trigger.on]] = field_errors.write(timedelta(seconds=trigger.span))
+    if trigger.on in SLA:
+        written["moment"] = str(trigger.moment)
+        if trigger.moment is SlaMoment.OPENING:
+            written["within"] = field_errors.write(timedelta(seconds=trigger.within))
+    if trigger.confirm:
+        written["confirm"] = trigger.confirm
+    return written if len(written) > 1 else str(trigger.on)
+
+
+def _written_action(action: WorkflowAction, name_of: NameLookup) -> dict[str, Any]:
+    written: dict[str, Any] = {"do": str(action.do)}
+    for key in KEYS[action.do]:
+        value: Any = getattr(action, "span" if key == "for" else key)
+        if not value:
+            continue
+        match key:
+            case "users" | "groups":
+                written[key] = [name_of(key, number) for number in value]
+            case "policy":
+                written[key] = name_of("policies", value)
+            case "outbound":
+                written[key] = name_of("outbound", value)
+            case "for":
+                written[key] = field_errors.write(timedelta(seconds=value))
+            case "roles" | "remove":
+                written[key] = [str(one) for one in value]
+            case "priority":
+                written[key] = str(value)
+            case _:
+                written[key] = value
+    return written
+
+
+def references(definition: WorkflowDefinition) -> WorkflowReferences:
+    """The ids of everything it refers to."""
+    actions = definition.actions
+    return WorkflowReferences(
+        frozenset(number for action in actions for number in action.users),
+        frozenset(number for action in actions for number in action.groups),
+        frozenset(action.policy for action in actions if action.policy is not None),
+        frozenset(action.outbound for action in actions if action.outbound is not None),
+    )
+
+
+def compiled(condition: object) -> CompiledCondition:
+    """A compiled condition on an alert's facts. Cached, because many runs share it."""
+    return _compiled(msgspec.json.encode(condition))
+
+
+@lru_cache(maxsize=500)
+def _compiled(condition: bytes) -> CompiledCondition:
+    return compile_condition(msgspec.json.decode(condition), "condition")
+
+
+# ---------- descriptions
+# Describes workflows, triggers and actions in words. Pure.
+
+
+_EVENTS: Mapping[TriggerKind, ReasonType] = {
+    TriggerKind.OPENED: reasons.WHEN_OPENED,
+    TriggerKind.UPDATED: reasons.WHEN_UPDATED,
+    TriggerKind.STATUS_CHANGED: reasons.WHEN_STATUS_CHANGED,
+    TriggerKind.ACKNOWLEDGED: reasons.WHEN_ACKNOWLEDGED,
+    TriggerKind.ASSIGNED: reasons.WHEN_ASSIGNED,
+    TriggerKind.ESCALATED: reasons.WHEN_ESCALATED,
+    TriggerKind.EXHAUSTED: reasons.WHEN_EXHAUSTED,
+    TriggerKind.REPLY: reasons.WHEN_REPLIED,
+    TriggerKind.CLOSED: reasons.WHEN_CLOSED,
+    TriggerKind.MANUAL: reasons.WHEN_PRESSED,
+}
+
+MOMENTS: Mapping[SlaMoment, ReasonType] = {
+    SlaMoment.RESPOND_BY: reasons.RESPOND_BY,
+    SlaMoment.FIX_BY: reasons.FIX_BY,
+    SlaMoment.OPENING: reasons.TIME_LIMIT,
+}
+
+#: The actions' names, in the editor and where one failed.
+ACTION_NAMES: Mapping[ActionKind, str] = {
+    ActionKind.NOTIFY: translatable("Notify"),
+    ActionKind.ADD_RESPONDERS: translatable("Add responders"),
+    ActionKind.ESCALATE: translatable("Escalate now"),
+    ActionKind.START_POLICY: translatable("Start policy"),
+    ActionKind.SET_PRIORITY: translatable("Set priority"),
+    ActionKind.SET_TAGS: translatable("Set tags"),
+    ActionKind.REPLY: translatable("Add note"),
+    ActionKind.HOLD: translatable("Snooze"),
+    ActionKind.CLOSE: translatable("Close"),
+    ActionKind.HALO: translatable("Update HaloITSM ticket"),
+    ActionKind.CALL: translatable("Call outbound integration"),
+    ActionKind.OPEN_ALERT: translatable("Create alert"),
+    ActionKind.WAIT: translatable("Wait"),
+}
+
+
+def describe_workflow(plan: WorkflowDefinition, name_of: NameLookup) -> Reason:
+    """The workflow without its conditions: "When an alert is created: notify Carol by email and close the alert." """
+    actions = tuple(describe_action(action, name_of) for action in plan.actions)
+    return reasons.WORKFLOW(trigger=describe_trigger(plan.trigger), actions=actions)
+
+
+def describe_trigger(trigger: Trigger) -> Reason:
+    """Describes the trigger."""
+    span = timedelta(seconds=trigger.span)
+    match trigger.on:
+        case TriggerKind.UNACKNOWLEDGED:
+            return reasons.WHEN_UNACKNOWLEDGED(duration=span)
+        case TriggerKind.UNASSIGNED:
+            return reasons.WHEN_UNASSIGNED(duration=span)
+        case TriggerKind.BEFORE_SLA:
+            return reasons.BEFORE_MOMENT(duration=span, moment=_moment(trigger))
+        case TriggerKind.AFTER_SLA if trigger.span:
+            return reasons.AFTER_MOMENT(duration=span, moment=_moment(trigger))
+        case TriggerKind.AFTER_SLA:
+            return reasons.AT_MOMENT(moment=_moment(trigger))
+        case TriggerKind.EVERY:
+            return reasons.EVERY(interval=span)
+        case _:
+            return _EVENTS[trigger.on]()
+
+
+def _moment(trigger: Trigger) -> Reason:
+    if trigger.moment is SlaMoment.OPENING:
+        return reasons.AFTER_CREATION(duration=timedelta(seconds=trigger.within))
+    return MOMENTS[trigger.moment]()
+
+
+def describe_action(action: WorkflowAction, name_of: NameLookup) -> Reason:
+    """Describes an action."""
+    span = timedelta(seconds=action.span)
+    match action.do:
+        case ActionKind.NOTIFY:
+            return describe_notify(action, _recipients(action, name_of))
+        case ActionKind.START_POLICY:
+            return reasons.START_POLICY(policy=name_of("policies", action.policy or 0))
+        case ActionKind.ADD_RESPONDERS:
+            return describe_add_responders(_recipients(action, name_of))
+        case ActionKind.ESCALATE:
+            return reasons.ESCALATE()
+        case ActionKind.SET_PRIORITY:
+            return reasons.SET_PRIORITY(priority=Term(action.priority or ""))
+        case ActionKind.SET_TAGS:
+            changes = [alert_reasons.TAG_VALUE(name=name, value=value) for name, value in action.tags.items()]
+            changes += [alert_reasons.TAG_REMOVED(name=name) for name in action.remove]
+            return reasons.SET_TAGS(changes=tuple(changes))
+        case ActionKind.HOLD:
+            return reasons.HOLD(duration=span)
+        case ActionKind.CLOSE:
+            return reasons.CLOSE()
+        case ActionKind.REPLY:
+            return reasons.REPLY()
+        case ActionKind.CALL:
+            return reasons.CALL(integration=name_of("outbound", action.outbound or 0))
+        case ActionKind.HALO:
+            return reasons.WRITE_STATUS(status=action.status) if action.status else reasons.WRITE_ON_TICKET()
+        case ActionKind.OPEN_ALERT:
+            return reasons.OPEN_ALERT()
+        case ActionKind.WAIT:
+            return reasons.WAIT(duration=span)
+
+
+def describe_notify(action: WorkflowAction, recipients: tuple[Reason | str, ...]) -> Reason:
+    """Describes an action that notifies these recipients."""
+    listed_recipients = recipients or (reasons.NOBODY(),)
+    if action.by:
+        return reasons.NOTIFY_BY(recipients=listed_recipients, method=action.by)
+    return reasons.NOTIFY_BY_EMAIL(recipients=listed_recipients)
+
+
+def describe_add_responders(recipients: tuple[Reason | str, ...]) -> Reason:
+    """Describes an action that pages these recipients."""
+    return reasons.ADD_RESPONDERS(recipients=recipients or (reasons.NOBODY(),))
+
+
+def _recipients(action: WorkflowAction, name_of: NameLookup) -> tuple[Reason | str, ...]:
+    roles = tuple(Term(role) for role in action.roles)
+    recipients: list[Reason | str] = [name_of("users", number) for number in action.users]
+    for number in action.groups:
+        group = name_of("groups", number)
+        recipients.append(reasons.GROUP_ROLES(group=group, roles=roles) if roles else group)
+    recipients += [reasons.GROUP_CONTACTS()] if action.contacts else []
+    recipients += [reasons.GROUP_MANAGERS()] if action.managers else []
+    recipients += [reasons.THE_ASSIGNEE()] if action.owner else []
+    recipients += [reasons.EVERYBODY_PAGED()] if action.paged else []
+    return tuple(recipients)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as in a sentence: "Alice, Bob and Carol"."""
+    *first, last = list(names) or ["nobody"]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+# ---------- templates
+# Ready-made workflows for common needs. Pure: specs that refer only to existing objects.
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowTemplate:
+    """A workflow template."""
+
+    key: str
+    name: str
+    about: str
+    spec: Mapping[str, Any]
+
+
+def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = False) -> list[WorkflowTemplate]:
+    """All templates; `call` and `policy` name an existing HTTP call and policy, or are ""."""
+    on_ticket = {"do": "halo", "text": translatable("Not acknowledged for 5 minutes. The manager has been notified.")}
+    live = {"field": "status", "operator": "one of", "value": ["closed", "cancelled", "merged"], "not": True}
+    return [
+        WorkflowTemplate(
+            "unacknowledged",
+            translatable("Not acknowledged in 5 minutes"),
+            translatable("Notifies the managers of the alert's groups and adds a note to the ticket."),
+            {
+                "trigger": {"on": "unacknowledged", "for": "5m"},
+                "actions": [
+                    {
+                        "do": "notify",
+                        "managers": True,
+                        "subject": translatable("Not acknowledged: <subject>"),
+                        "text": translatable("Not acknowledged for 5 minutes.\n\n<client>: <subject>\n<url>"),
+                    },
+                    *([on_ticket] if has_halo else ()),
+                ],
+            },
+        ),
+        WorkflowTemplate(
+            "status",
+            translatable("Notify everyone paged when the status changes"),
+            translatable("Notifies everyone who was paged of each alert or ticket status change."),
+            {
+                "trigger": "status_changed",
+                "actions": [
+                    {"do": "notify", "paged": True, "subject": "<status>: <subject>", "text": "<what>\n\n<url>"}
+                ],
+            },
+        ),
+        WorkflowTemplate(
+            "sla",
+            translatable("1 hour before the SLA deadline"),
+            translatable("Notifies the assignee and the managers one hour before the ticket's fix-by time."),
+            {
+                "trigger": {"on": "before_sla", "moment": "fix_by", "by": "1h"},
+                "actions": [
+                    {
+                        "do": "notify",
+                        "managers": True,
+                        "owner": True,
+                        "subject": translatable("SLA due in 1 hour: <subject>"),
+                        "text": translatable(
+                            "This must be fixed by <custom.fix_by>.\n\n<client>: <subject>\nWith: <owner>\n<url>"
+                        ),
+                    }
+                ],
+            },
+        ),
+        WorkflowTemplate(
+            "respond",
+            translatable("Unassigned at the respond-by time"),
+            translatable("Raises the priority and pages again if a ticket is unassigned at its respond-by time."),
+            {
+                "trigger": {"on": "after_sla", "moment": "respond_by"},
+                "start": {"field": "owner", "operator": "exists", "not": True},
+                "actions": [{"do": "set_priority", "priority": "critical"}, {"do": "escalate"}],
+            },
+        ),
+        WorkflowTemplate(
+            "remind",
+            translatable("Remind the assignee every 2 hours"),
+            translatable("While a high or critical alert is active."),
+            {
+                "trigger": {"on": "every", "every": "2h"},
+                "start": {
+                    "all": [
+                        {"field": "owner", "operator": "exists"},
+                        {"field": "priority", "operator": "one of", "value": ["critical", "high"]},
+                    ]
+                },
+                "actions": [{"do": "notify", "owner": True, "subject": translatable("Still open: <subject>")}],
+            },
+        ),
+        WorkflowTemplate(
+            "vip",
+            translatable("Make VIP tickets critical"),
+            translatable("Sets alerts reported by a VIP to critical."),
+            {
+                "trigger": "opened",
+                "start": {"field": "vip", "operator": "one of", "value": ["true", "1", "yes", "vip"]},
+                "actions": [{"do": "set_priority", "priority": "critical"}, {"do": "set_tags", "tags": {"vip": "yes"}}],
+            },
+        ),
+        WorkflowTemplate(
+            "exhausted",
+            translatable("Escalation exhausted: start another policy"),
+            translatable("Starts another policy when the first is exhausted."),
+            {"trigger": "exhausted", "actions": [{"do": "start_policy", **({"policy": policy} if policy else {})}]},
+        ),
+        WorkflowTemplate(
+            "button",
+            translatable("Button that calls another system"),
+            translatable("On every active alert: asks for confirmation, sends an HTTP request and shows the result."),
+            {
+                "trigger": {"on": "manual", "confirm": translatable("Run it now?")},
+                "start": live,
+                "actions": [{"do": "call", **({"outbound": call} if call else {})}],
+            },
+        ),
+    ]

@@ -1,1 +1,0 @@
-"""Workflow definitions: parsing, descriptions, templates, and edits while runs are waiting."""

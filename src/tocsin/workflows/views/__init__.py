@@ -1,1 +1,0 @@
-"""Read-only views of workflows: manual workflows on an alert, dry run, and problems."""
