@@ -27,7 +27,7 @@ django.setup()
 from benchmarks.harness import SECONDS, report  # noqa: E402
 from tests.support.ingest import Ingest, message  # noqa: E402
 from tests.support.postgres import TEMPLATE, in_use, running  # noqa: E402
-from tocsin.configure import config_files, plan
+from tocsin.configure import config_files, plan  # noqa: E402
 from tocsin.core.db import database  # noqa: E402
 from tocsin.core.runtime import clock  # noqa: E402
 from tocsin.escalation.tasks import EscalationTask  # noqa: E402

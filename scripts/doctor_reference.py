@@ -32,7 +32,7 @@ This page is written by `make reference`.
 
 MODULES = (
     *sorted((OPERATE / "checks").glob("*.py")),
-    OPERATE / "disk_space.py",
+    OPERATE / "readiness.py",
     OPERATE / "doctor.py",
     PACKAGE / "cli" / "doctor.py",
 )
@@ -97,7 +97,7 @@ def findings() -> Iterator[Finding]:
 
     for module in MODULES:
         yield from _Module(module).findings("HealthFinding", "note")
-    yield from _Module(OPERATE / "durability.py").findings("DurabilityRisk", prefix="database.")
+    yield from _Module(OPERATE / "readiness.py").findings("DurabilityRisk", prefix="database.")
     families: tuple[tuple[str, Mapping[str, object]], ...] = (
         ("oncall", people.REMEDIES), ("outbound", integrations.REMEDIES), ("workflow", integrations.WORKFLOWS_REMEDIES),
     )  # fmt: skip

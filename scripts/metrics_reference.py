@@ -21,7 +21,7 @@ INTRODUCTION = """\
 This page is written by `make reference`.
 """
 
-GAUGES = PACKAGE / "operate" / "http" / "gauges.py"
+GAUGES = PACKAGE / "operate" / "gauges.py"
 
 #: The functions of that module whose gauges each node has for itself.
 OF_NODES = ("pool_gauges", "queue_gauges")
@@ -70,7 +70,7 @@ def document() -> str:
 
 def metrics() -> list[MetricInfo]:
     """Every metric, in the order of the source."""
-    counters = PACKAGE / "core" / "runtime" / "metrics.py", PACKAGE / "operate" / "http" / "metrics.py"
+    counters = PACKAGE / "core" / "runtime" / "metrics.py", PACKAGE / "operate" / "http.py"
     found = [metric for module in counters for metric in _read(_parse(module), is_of_node=True)]
     for function in _parse(GAUGES).body:
         if isinstance(function, ast.FunctionDef):

@@ -52,7 +52,7 @@ _SERVICE_CHANNELS = ("chat", "push")
 
 #: Only pages and the API call these modules, in a process of their own. The worker sends what they queue, and knows the
 #: texts only of modules that it has imported.
-_MODULES_WITH_NOTICES = (notices, overrides, notices, delivery_receipts, notices, swaps, verification)
+_MODULES_WITH_NOTICES = (notices, overrides, delivery_receipts, swaps, verification)
 
 #: Functions by which rooms report references to an object of a lower room, so that it is not deleted while in use.
 _REFERENCE_FINDERS = (

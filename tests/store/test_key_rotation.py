@@ -42,15 +42,13 @@ SLACK = "slack://T0000/B0000/XXXXXXXX"
 #: Who encrypts, and the columns (`table.column`) where it is stored; one that only passes a value on stores none.
 WRITERS = {
     "core/config/crypto.py": set[str](),
-    "core/config/crypto.py": set[str](),
     "people/addresses.py": set[str](),
     "access/audit_log.py": {"access_auditforwarding.secret"},
     "identity/commands.py": {"identity_identityprovider.client_secret"},
     "importers/import_runs.py": {"configure_importrun.configuration"},
     "inbound/admin/secrets.py": {"inbound_integration.token", "inbound_integration.credentials"},
     "notify/channels/chat_addresses.py": {"people_contactmethod.address", "people_groupcontact.address"},
-    "notify/integrations/web_push.py": {"notify_pushdevice.subscription"},
-    "notify/integrations/web_push.py": {"notify_pushkey.private"},
+    "notify/integrations/web_push.py": {"notify_pushdevice.subscription", "notify_pushkey.private"},
     "notify/providers/commands.py": {"notify_provider.secrets"},
     "oncall/changes/specs.py": {"oncall_schedule.definition", "oncall_calendarimport.url"},
     "notify/inbound/verification.py": {"notify_notification.data"},

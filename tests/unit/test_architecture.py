@@ -1,11 +1,10 @@
-"""The shape of the source tree: no import circle, no hidden import, no overlong folder, no stale name in text."""
+"""The shape of the source tree: no import circle, no hidden import, no stale name in text."""
 
 from __future__ import annotations
 
 import ast
 import re
 import tomllib
-from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,9 +15,6 @@ import tocsin
 
 PACKAGE = Path(tocsin.__file__).parent
 ROOT = PACKAGE.parent.parent
-
-#: A folder with more modules than this hides each of them.
-MAX_MODULES_IN_A_FOLDER = 14
 
 #: A test's name states one behaviour. Its words stand between underscores, after `test_`.
 MAX_WORDS_IN_A_TEST_NAME = 10
@@ -220,11 +216,6 @@ def test_frozen_slotted_classes_are_not_called_by_type_parameters() -> None:
     }
     assert slotted & called == set()
     assert "SettingDefinition" in called
-
-
-def test_no_folder_holds_more_modules_than_a_reader_takes_in() -> None:
-    sizes = Counter(path.parent for path in MODULES.values() if path.name != "__init__.py")
-    assert {folder: count for folder, count in sizes.items() if count > MAX_MODULES_IN_A_FOLDER} == {}
 
 
 def _is_about_a_module(dotted: str) -> bool:

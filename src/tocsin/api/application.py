@@ -89,21 +89,6 @@ _RESOURCES = (
     reports.routes,
     imports.routes,
 )
-#: Modules that add endpoints to the routers of the resources above.
-_ADDITIONAL_MODULES = (
-    alerts,
-    alerts,
-    workflows,
-    integrations,
-    integrations,
-    inbound_messages,
-    on_call,
-    schedules,
-    schedules,
-    reports,
-    identity_providers,
-)
-
 _DESCRIPTION = """\
 Send `Authorization: Bearer TOKEN`; a token acts as its user. `{id}` of a named object may be its name, URL-encoded.
 Lists take `limit` (1–500, default 50) and `cursor`, and answer `{"items": […], "next": …}`; a filter is a field's name.

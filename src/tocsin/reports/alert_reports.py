@@ -84,9 +84,9 @@ def load_response_times(
 # ---------- sla
 # Reports which alerts kept their SLA: until when somebody had to respond, and until when it had to be resolved.
 #
-# The due times are those of the alert list (`workflows.run.run_store.load_sla_moments`): the ticket's dates, or else the
-# targets of the escalation policy. A response is the first acknowledgement or assignment; an alert that ends before
-# needs none.
+# The due times are those of the alert list (`workflows.run.run_store.load_sla_moments`): the ticket's dates, or
+# else the targets of the escalation policy. A response is the first acknowledgement or assignment; an alert that ends
+# before needs none.
 
 
 @dataclass(frozen=True, slots=True)

@@ -688,8 +688,8 @@ def log(request: SignedInRequest, number: int) -> HttpResponse:
         "q": text,
         "stuck": WorkflowRun.objects.filter(workflow=row, status=WorkflowRunStatus.STUCK).count(),
         "tabs": [
-            ("", gettext("All")), ("acted", gettext("Executed")), ("not", gettext("Skipped")), ("waiting", gettext("Scheduled")),
-            ("stuck", gettext("Stuck")),
+            ("", gettext("All")), ("acted", gettext("Executed")), ("not", gettext("Skipped")),
+            ("waiting", gettext("Scheduled")), ("stuck", gettext("Stuck")),
         ],
         "may_change": may(request, Permission.MANAGE_ROUTING, row.group_id),
     }  # fmt: skip

@@ -347,5 +347,5 @@ def preload(now: datetime) -> None:
         localize(delivery_reasons.PAGE(), language)
         for purpose in Purpose:
             message = Message(UUID(int=0), purpose, now, alerts=(alert,), text="Preload", language=language)
-            for channel in CHANNELS.values():
-                channel.render(message)
+            for each in CHANNELS.values():
+                each.render(message)

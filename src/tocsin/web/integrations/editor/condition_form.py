@@ -42,7 +42,7 @@ class _PlainConstructor(SafeConstructor):
     """Constructor without merge keys. YAML 1.2 has none, and a few lines of them can expand beyond available memory."""
 
     def flatten_mapping(self, node: MappingNode) -> None:
-        for key, _ in node.value:
+        for key, _value in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
                 raise ConstructorError(
                     problem="merge keys (<<) are not taken: write it out", problem_mark=key.start_mark
