@@ -137,11 +137,11 @@ def unreachable(connection: Connection) -> dict[str, list[str]]:
     methods: dict[tuple[int, str], list[tuple[str, str]]] = {}
     for row in database.rows(connection, _MEMBERS):
         methods.setdefault((row["id"], row["name"]), []).append((row["channel"], row["address"]))
-    for (_, name), addresses in methods.items():
-        if not any(has_provider(channel, address) for channel, address in addresses):
-            for channel, _ in addresses:
+    for (_, name), found in methods.items():
+        if not any(has_provider(channel, address) for channel, address in found):
+            for channel, _ in found:
                 names.setdefault(channel, set()).add(name)
-    return {channel: sorted(found) for channel, found in sorted(names.items())}
+    return {channel: sorted(each) for channel, each in sorted(names.items())}
 
 
 def _storable(value: Any) -> Any:
