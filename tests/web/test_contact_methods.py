@@ -82,6 +82,15 @@ def test_others_cannot_change_a_contact_method(company: Company, browser_of: Bro
     assert manager.post(f"/me/contact-methods/{pending.pk}/delete").status_code == 404
 
 
+def test_code_without_a_provider_is_not_said_to_be_sent(
+    company: Company, browser_of: BrowserOf, pending: ContactMethod
+) -> None:
+    path = f"/me/contact-methods/{pending.pk}/confirm/"
+    text = browser_of(company.responder).post(path, {"send": "1"}, follow=True).content.decode()
+    assert "No provider carries SMS: the code is in the sandbox" in text
+    assert "We sent you a code" not in text
+
+
 def test_wrong_code_is_explained_beside_its_field(
     company: Company, browser_of: BrowserOf, pending: ContactMethod
 ) -> None:

@@ -21,6 +21,7 @@ from tocsin.notify import notices
 from tocsin.notify.inbound import verification
 from tocsin.notify.integrations import web_push
 from tocsin.notify.models import Notification, Provider
+from tocsin.notify.providers.pool import provider_lookup
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules.delivery_reasons import KEY_PRESSED
 from tocsin.notify.rules.responder_readiness import LOUD_CHANNELS
@@ -120,8 +121,15 @@ def send(request: SignedInRequest, method: ContactMethod) -> None:
         verification.send_code(method, now=request.now)
     except Rejected as rejected:
         messages.error(request, rejected.reason.localized())
-    else:
+        return
+    with database.transaction() as connection:
+        is_carried = provider_lookup(connection)(method.channel, method.address)
+    if is_carried:
         messages.success(request, _("We sent you a code. Enter it here."))
+    else:
+        text = _("No provider carries %(channel)s: the code is in the sandbox, and nothing reached %(address)s.")
+        shown = {"channel": channel_name(method.channel), "address": method.address}
+        messages.warning(request, text % shown)
 
 
 # ---------- onboarding
