@@ -86,5 +86,5 @@ def test_concurrent_replies_work_and_many_alerts_are_few_texts(tocsin: Installat
         assert len(mine) <= 12, mine
         match = sum(int(found_match[1]) if (found_match := re.search(r"(\d+) alerts: ", body)) else 1 for body in mine)
         assert match == count
-        assert all(f"{BASE}/alerts" in body for body in mine if " more" in body)
+        assert all(f"{BASE}/a/" in body for body in mine if " more" in body)
         assert not traces(tocsin.logs())

@@ -47,7 +47,7 @@ def test_an_unknown_variable_is_one_line_and_changes_nothing(
 ) -> None:
     monkeypatch.setenv("TOCSIN_DATABSE_URL", "x")
     status, out, err = answer(capsys, "export")
-    assert (status, out) == (1, "")
+    assert (status, out) == (78, "")
     assert err.startswith("tocsin: TOCSIN_DATABSE_URL is not a variable that Tocsin knows.")
     assert err.count("\n") == 1
 

@@ -111,10 +111,10 @@ def test_healthy_installation_reports_only_the_test_servers_problem(
     policy = save_policy({"name": "Standard", "steps": [{"notify": {"roles": ["primary"]}}]}, actor=ACTOR, now=now)
     make_integration(policy=policy).recipient_groups.add(group)
     NodeHeartbeat(uuid4(), "all", list).run_once()
-    SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None).run_once()
     with http_double() as smtp:
         # Not an SMTP server: it is refused, so that the check is known to have asked.
         setenv(monkeypatch, TOCSIN_SMTP_URL=f"smtp://127.0.0.1:{smtp.port}")
+        SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None).run_once()
         problems = [finding.id for finding in examine(now) if finding.is_problem]
     # The tests run PostgreSQL without durability.
     # Alice has only the channel of that server.

@@ -19,7 +19,7 @@ from tocsin.inbound.admin.observed_statuses import load_observed_statuses
 from tocsin.inbound.inspect import replay
 from tocsin.inbound.models import COMPRESSED_PREFIX, InboundMessage, Integration
 from tocsin.inbound.processing.drain import drain
-from tocsin.inbound.storage.messages import IncomingMessage, element_of
+from tocsin.inbound.storage.messages import IncomingMessage, MessageBudget, element_of
 from tocsin.simulate.backtest import load_messages
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -58,7 +58,7 @@ def test_compressed_body_replays_and_backtests_unchanged(integration: Integratio
     old = InboundMessage.objects.get()
     made = replay(old.pk, None, ACTOR, NOW + timedelta(minutes=5))
     assert made.raw == old.raw
-    (tried,) = load_messages(integration, compile_stored(integration), NOW - timedelta(hours=1))
+    (tried,) = load_messages(integration, compile_stored(integration), NOW - timedelta(hours=1), MessageBudget())
     assert tried.raw == old.raw
     assert stored_size(made) < len(made.raw) / 5
 

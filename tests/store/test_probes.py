@@ -23,6 +23,7 @@ from pytest_django import DjangoDbBlocker
 from tests.support.embedded_server import postmaster_pid
 from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import halo, make_integration, message
+from tests.support.outbox_harness import configured
 from tests.support.people import ACTOR, make_user
 from tests.support.postgres import Postgres, in_use
 from tocsin.access import tokens
@@ -40,6 +41,7 @@ from tocsin.operate.http import REJECTED_WITHIN, ProbesApp
 from tocsin.operate.readiness import SingleFlight
 from tocsin.operate.self_check import SelfCheckRunner
 from tocsin.operate.tasks import HEARTBEAT_TASK
+from tocsin.people.models import ContactMethod
 
 LOOPBACK = ("127.0.0.1", 50000)
 ELSEWHERE = ("192.0.2.7", 50000)
@@ -374,9 +376,13 @@ def test_concurrent_probes_share_one_pending_check() -> None:
     assert (len(request_counts), last) == (1, "answered")
 
 
-def test_the_metrics_tell_what_the_database_and_this_process_know(committer: Committer, now: datetime) -> None:
+def test_the_metrics_tell_what_the_database_and_this_process_know(
+    committer: Committer, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured(monkeypatch, smtp_url="smtp://127.0.0.1:1", email_from="Tocsin <tocsin@example.org>")
     with escalation_enabled():
         desk = EscalationHarness(now)
+        ContactMethod.objects.filter(channel="sms").delete()
         desk.open()
         desk.run_until(0)
         desk.open()

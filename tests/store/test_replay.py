@@ -73,10 +73,10 @@ def test_replay_creates_new_row_and_keeps_the_original(integration: Integration)
 
 
 def test_unreadable_message_is_replayed_after_mapping_fix(integration: Integration) -> None:
-    Ingest().send(integration, {"number": 77, "status": "New"})
+    Ingest().send(integration, {"case_of": 77, "status": "New"})
     failed = last_message()
     assert failed.status == "Mapping Failed"
-    later(integration, mapping={"source_id": "number"})
+    later(integration, mapping={"source_id": "case_of"})
     made = replay(failed.pk, None, ACTOR, NOW)
     assert (made.status, made.source_id) == ("Mapped Opened", "77")
 

@@ -262,17 +262,17 @@ def test_pooler_with_sessions_of_its_own_is_accepted(empty: str, database: str) 
 def test_wrong_addresses_of_the_database_end_in_one_sentence(
     database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(url: str) -> str:
+    def refuse(url: str, status: int = 1) -> str:
         monkeypatch.setenv("TOCSIN_DATABASE_URL", url)
         with in_use(url if url.startswith("postgresql") else database):
-            assert run(["token", "list"]) == 1
+            assert run(["token", "list"]) == status
         output = capsys.readouterr().err
         assert output.startswith("tocsin: ")
         assert output.count("\n") == 1
         return output
 
     host = psycopg.conninfo.conninfo_to_dict(database)["host"]
-    assert "must look like postgresql://" in refuse("mysql://localhost/tocsin")
+    assert "must look like postgresql://" in refuse("mysql://localhost/tocsin", status=78)
     assert 'database "nowhere" does not exist' in refuse(f"postgresql:///nowhere?host={host}&user=tocsin")
     assert "unavailable" in refuse("postgresql://127.0.0.1:1/tocsin")
     assert "unavailable" in refuse("postgresql://nowhere.invalid/tocsin")

@@ -295,7 +295,12 @@ def test_versions_are_compared_and_restored_as_new_ones(ready: Api) -> None:
 
 def test_status_action_is_set_over_the_api(ready: Api) -> None:
     ready.post("integrations", NOUNS["integrations"])
-    assert ready.get("integrations/HaloITSM/statuses").body == {"statuses": [], "warning": "", "in_halo": {}}
+    assert ready.get("integrations/HaloITSM/statuses").body == {
+        "statuses": [],
+        "warning": "",
+        "partial": "",
+        "in_halo": {},
+    }
     assert ready.put("integrations/HaloITSM/statuses", {"status": "Logged", "does": "open"}).status == 200
     rules = ready.get("integrations/HaloITSM").body["rules"]
     assert rules["open"]["any"][1] == {"field": "source_status", "operator": "equals", "value": "Logged"}

@@ -74,7 +74,7 @@ REJECTIONS: list[tuple[str, str, Any, str]] = [
     ("POST", "outbound-integrations", {**HALO, "agents": {"bob": "x"}}, "outbound.no_agent_number"),
     ("POST", "outbound-integrations", {**HALO, "sync": {"assign": {"note": 7}}}, "halo.invalid_note"),
     ("POST", "outbound-integrations", {**HALO, "create_ticket": {"on": ["never"]}}, "halo.not_a_trigger"),
-    ("POST", "outbound-integrations/{http}/call", {"alert": 999_999}, "outbound.no_alert_for_calls"),
+    ("POST", "outbound-integrations/{http}/call", {"alert": 999_999}, "alert.not_found"),
     ("GET", "outbound-integrations/{http}/rights", None, "halo.not_halo"),
     ("POST", "outbound-integrations/{outbound}/calls/{sent_call}/drop", None, "outbound.already_sent"),
     ("POST", "outbound-integrations/{outbound}/calls/{orphan}/send-again", None, "outbound.alert_deleted"),
