@@ -315,13 +315,13 @@ def _votes_of_text(
     elif name in OVER_TEXTS and len(value) <= _MAX_STATUS_CHARS and "://" not in value:
         yield _vote(_FLAG, factor, _CLOSE, "resolved")
     elif len(value) > _MAX_STATUS_CHARS or (place == _SENTENCE and not is_bare_status(value)):
-        yield from _votes_of_sentence(value, factor)
+        yield from _votes_of_sentence(name, value, factor)
     elif place in (_OTHER, _SENTENCE):
         if is_bare_status(value):
             if (bare := meaning_of(value)) is not None and bare in _ACTING:
                 yield _vote(_OTHER, factor, bare, value)
         elif value.count(" ") > 1:
-            yield from _votes_of_sentence(value, factor)
+            yield from _votes_of_sentence(name, value, factor)
     elif place == _STATUS and not is_run and folded in STATES_OF_SERVICES and not SERVICES.isdisjoint(level):
         state = STATES_OF_SERVICES[folded]
         yield _vote(_STATUS, factor, state, _WORDS[state])
@@ -354,12 +354,13 @@ def _votes_of_status(
     yield _Vote(place, place * factor * clearness, meaning, value, is_direct)
 
 
-def _votes_of_sentence(text: str, factor: float) -> Iterator[_Vote]:
+def _votes_of_sentence(name: str, text: str, factor: float) -> Iterator[_Vote]:
     line = str(first_line(text))
     tag = status_in_tag(line)
     status = tag or status_in_title(line)
     if status is not None and (meaning := meaning_of(status)) in _ACTING:
-        place = _SENTENCE if tag is None else _TAG
+        # The words before a colon of an output are those of a program, not a tag: "connect: Connection refused".
+        place = _SENTENCE if tag is None or "output" in name else _TAG
         yield _vote(place, factor * (_UNCLEAR if meaning is _OPEN else 1), meaning, status)
 
 
