@@ -93,6 +93,19 @@ def test_message_without_status_opens_and_is_not_understood() -> None:
     assert found.rule_match.reason.code == "rule.status_missing"
 
 
+@pytest.mark.parametrize("output", ["connect: Connection refused", "close: Bad file descriptor", "open: OK"])
+def test_state_wins_over_the_output_of_a_plugin(output: str) -> None:
+    body = {"HOSTNAME": "db7", "SERVICEDESC": "LDAP", "SERVICEOUTPUT": output}
+    problem = {**body, "NOTIFICATIONTYPE": "PROBLEM", "SERVICESTATE": "CRITICAL"}
+    recovery = {**body, "NOTIFICATIONTYPE": "RECOVERY", "SERVICESTATE": "OK"}
+    assert [event("nagios", each).action for each in (problem, recovery)] == [EventAction.OPEN, EventAction.CLOSE]
+
+
+def test_what_a_program_tried_is_no_status() -> None:
+    assert event("api", {"host": "db7", "message": "connect: Connection refused"}).action is EventAction.OPEN
+    assert [status_in_title(title) for title in ("Restored: db7", "✅ db7: all fine")] == ["restored", "ok"]
+
+
 def test_unknown_status_under_a_common_name_opens() -> None:
     found = event("logicmonitor", {"alert_id": "1", "state": "wobbly"})
     assert (found.action, found.is_understood, found.rule_match.reason.code) == (

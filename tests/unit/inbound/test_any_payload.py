@@ -596,3 +596,22 @@ def test_object_of_many_values_is_read_in_time(value: object) -> None:
     began = time.thread_time()
     read(payload)
     assert time.thread_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("body", "action"),
+    [
+        ({"title": "Security event log was cleared on FS4", "severity": "critical"}, EventAction.OPEN),
+        (
+            {"rule": {"level": 10, "description": "SSH failures followed by success"}, "agent": {"name": "FS4"}},
+            EventAction.OPEN,
+        ),
+        ({"title": "Login of root succeeded from a new country", "severity": "high"}, EventAction.OPEN),
+        ({"title": "Memory alert cleared on FS4", "severity": "critical"}, EventAction.CLOSE),
+        ({"title": "Memory recovered on FS4", "severity": "critical"}, EventAction.CLOSE),
+        ({"title": "Nightly copy of FS4 succeeded", "severity": "high"}, EventAction.CLOSE),
+        ({"title": "Snapshot of FS4 succeeded at noon", "severity": "info"}, EventAction.CLOSE),
+    ],
+)
+def test_deed_that_a_severe_title_tells_of_ends_nothing(body: Any, action: EventAction) -> None:
+    assert read(body).action is action

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from tocsin.core.validation.text_sanitizing import sanitize
-from tocsin.inbound.fields import TAG_LENGTH, MappedFields, clean_line, text_of
+from tocsin.inbound.fields import TAG_LENGTH, MappedFields, clean_line, priority_of, text_of
 from tocsin.inbound.mapping.likely_texts import find_parts, find_sites, find_things, find_titles, says
 from tocsin.inbound.mapping.message_objects import FORMER, FieldName, MessageObjects, collect, fold
 from tocsin.inbound.mapping.shared_names import (
@@ -150,6 +150,9 @@ _EDGES: Final = ("to", "tostate", "edge", "contact")
 _SWITCHED: Final = {"on": _OPEN, "off": _CLOSE}
 _SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion")
 _RULE: Final = re.compile(r"alert|alarm|rule|threshold|metric")
+#: What is over once it is cleared.
+_TROUBLES: Final = frozenset({"alert", "alarm", "condition", "fault", "incident", "issue", "problem"})
+_SUCCESSES: Final = frozenset({"succeeded", "success", "successful", "successfully"})
 _CLEARED_SEVERITIES: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "recovery"})
 #: A time that programs write for none.
 _NO_TIME: Final = re.compile(r"0001-|1970-01-01|[0\s:.TZ-]*$")
@@ -219,6 +222,8 @@ def read(objects: MessageObjects) -> Verdict | None:
     )
     if is_new or (meaning is _CLOSE and not closes and (opens or _names_problem(objects))):
         return Verdict(_OPEN, _WORDS[_OPEN])
+    if meaning is _CLOSE and _tells_of_deed(objects, votes):
+        return None
     clearest = max((vote for vote in votes if vote.meaning is meaning), key=lambda vote: vote.weight)
     return Verdict(meaning, clearest.status)
 
@@ -261,6 +266,27 @@ def _names_problem(objects: MessageObjects) -> bool:
             if is_fault and _PLACES[name] not in (0, _STATUS, _SEVERITY):
                 return True
     return False
+
+
+def _tells_of_deed(objects: MessageObjects, votes: Collection[_Vote]) -> bool:
+    """Returns whether only a sentence says that something is over, a severity does not, and its word may be what the
+    alert is about: "Audit log cleared", "Failed logons followed by success"."""
+    if any(vote.place != _SENTENCE for vote in votes if vote.meaning is _CLOSE):
+        return False
+    severities = [str(value) for value in _find_severities(objects)]
+    if not severities or any(meaning_of(one) is _CLOSE or priority_of(one) == "low" for one in severities):
+        return False
+    texts = (value for level in (*objects.texts, *objects.things) for value in level.values())
+    lines = (words_of(str(first_line(text))) for text in texts if isinstance(text, str))
+    statuses = {vote.status for vote in votes if vote.meaning is _CLOSE}
+    return any(status in words and _is_deed(status, words) for words in lines for status in statuses)
+
+
+def _is_deed(status: str, words: list[str]) -> bool:
+    names_problem = names_failure(" ".join(words)) or not _TROUBLES.isdisjoint(words)
+    if status == "cleared":
+        return not names_problem
+    return status in _SUCCESSES and (names_problem or words[-1] != status)
 
 
 def _is_titled(objects: MessageObjects) -> bool:
@@ -315,13 +341,13 @@ def _votes_of_text(
     elif name in OVER_TEXTS and len(value) <= _MAX_STATUS_CHARS and "://" not in value:
         yield _vote(_FLAG, factor, _CLOSE, "resolved")
     elif len(value) > _MAX_STATUS_CHARS or (place == _SENTENCE and not is_bare_status(value)):
-        yield from _votes_of_sentence(value, factor)
+        yield from _votes_of_sentence(name, value, factor)
     elif place in (_OTHER, _SENTENCE):
         if is_bare_status(value):
             if (bare := meaning_of(value)) is not None and bare in _ACTING:
                 yield _vote(_OTHER, factor, bare, value)
         elif value.count(" ") > 1:
-            yield from _votes_of_sentence(value, factor)
+            yield from _votes_of_sentence(name, value, factor)
     elif place == _STATUS and not is_run and folded in STATES_OF_SERVICES and not SERVICES.isdisjoint(level):
         state = STATES_OF_SERVICES[folded]
         yield _vote(_STATUS, factor, state, _WORDS[state])
@@ -354,12 +380,13 @@ def _votes_of_status(
     yield _Vote(place, place * factor * clearness, meaning, value, is_direct)
 
 
-def _votes_of_sentence(text: str, factor: float) -> Iterator[_Vote]:
+def _votes_of_sentence(name: str, text: str, factor: float) -> Iterator[_Vote]:
     line = str(first_line(text))
     tag = status_in_tag(line)
     status = tag or status_in_title(line)
     if status is not None and (meaning := meaning_of(status)) in _ACTING:
-        place = _SENTENCE if tag is None else _TAG
+        # The words before a colon of an output are those of a program, not a tag: "connect: Connection refused".
+        place = _SENTENCE if tag is None or "output" in name else _TAG
         yield _vote(place, factor * (_UNCLEAR if meaning is _OPEN else 1), meaning, status)
 
 

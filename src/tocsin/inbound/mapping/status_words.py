@@ -670,9 +670,11 @@ def status_in_tag(title: str) -> str | None:
         return "problem" if code[1] is not None else "ok"
     if (tag := _TAG.match(title)) is not None:
         tag_words = words_of(tag[1] or tag[2] or tag[3])
+        # "connect: Connection refused" begins with what a program tried, which is a form of "connected".
+        find = meaning_of_word if tag[3] is None else MEANINGS.get
         # "[FIRING:1]" and "[Recovered on db1]" begin with the status.
         for status in ("_".join(tag_words), *tag_words[:1]):
-            if meaning_of_word(status) in ACTING:
+            if find(status) in ACTING:
                 return status
     return next((SIGNS[char] for char in title[:2] if char in SIGNS), None)
 
