@@ -27,7 +27,7 @@ django.setup()
 from benchmarks.harness import SECONDS, report  # noqa: E402
 from tests.support.ingest import Ingest, message  # noqa: E402
 from tests.support.postgres import TEMPLATE, in_use, running  # noqa: E402
-from tocsin.configure import config_files, plan  # noqa: E402
+from tocsin.configure import config_files, plan, yaml_loader  # noqa: E402
 from tocsin.core.db import database  # noqa: E402
 from tocsin.core.runtime import clock  # noqa: E402
 from tocsin.escalation.tasks import EscalationTask  # noqa: E402
@@ -117,7 +117,7 @@ def configure() -> Integration:
     )
     groups = "\n".join(f"  - {{name: Group {n}, members: [{{user: user{n}, roles: [primary]}}]}}" for n in range(50))
     text = CONFIGURATION.format(users=users, groups=groups)
-    plan.apply(config_files.collect([config_files.parse(text, "cpu", Path())]), prune=False, now=clock.now())
+    plan.apply(config_files.collect([yaml_loader.parse(text, "cpu", Path())]), prune=False, now=clock.now())
     return Integration.objects.get(name="API")
 
 

@@ -19,7 +19,7 @@ from tests.fuzz import http
 from tests.fuzz.inputs import Input, read
 from tests.support.vendor_callbacks import VENDORS, body_of, handle_signed
 from tocsin.catalogue.kinds import load_kinds
-from tocsin.configure import config_files
+from tocsin.configure import yaml_loader
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.spec import InvalidValue
 from tocsin.identity.saml import Addressee, check_response, read_assertion, read_metadata
@@ -171,7 +171,7 @@ def _run_ical(case: Input) -> None:
 
 def _run_yaml(case: Input) -> None:
     try:
-        document = config_files.parse(case.body, "tocsin.yaml", _ROOT)
+        document = yaml_loader.parse(case.body, "tocsin.yaml", _ROOT)
     except Rejected as error:
         assert (error.code, bool(error.detail)) == ("invalid_yaml", True)
         return

@@ -12,7 +12,7 @@ import pytest
 from tests.support.ingest import halo
 from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
-from tocsin.configure import config_files, plan
+from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core import hooks
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
@@ -53,7 +53,7 @@ def configured(database: str, now: datetime) -> None:
 
 
 def apply(text: str, now: datetime) -> plan.ConfigPlan:
-    return plan.apply(config_files.collect([config_files.parse(text, "t.yaml", Path())]), prune=False, now=now)
+    return plan.apply(config_files.collect([yaml_loader.parse(text, "t.yaml", Path())]), prune=False, now=now)
 
 
 def one(now: datetime, **ticket: Any) -> SimulatedOutcome:

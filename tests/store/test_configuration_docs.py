@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tocsin.configure import config_files, plan
+from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.configure.config_files import TOP_KEYS
 from tocsin.core.config import settings_store
 
@@ -27,10 +27,10 @@ def test_every_setting_and_top_key_is_documented_with_its_default() -> None:
 @pytest.mark.usefixtures("database")
 def test_every_example_is_applied_and_comes_back_unchanged(now: datetime) -> None:
     assert len(BLOCKS) == 14
-    expected = config_files.collect([config_files.parse(block, "configuration.md", Path()) for block in BLOCKS])
+    expected = config_files.collect([yaml_loader.parse(block, "configuration.md", Path()) for block in BLOCKS])
     done = plan.apply(expected, prune=False, now=now)
     assert len(done.lines) >= len(BLOCKS)
     assert plan.apply(expected, prune=True, now=now).is_empty
     text = plan.write(plan.export_configuration(with_secrets=True))
-    again = config_files.collect([config_files.parse(text, "export.yaml", Path())])
+    again = config_files.collect([yaml_loader.parse(text, "export.yaml", Path())])
     assert plan.apply(again, prune=True, now=now).is_empty

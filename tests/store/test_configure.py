@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.people import make_user
 from tocsin.access.models import AuditEntry
-from tocsin.configure import config_files, plan
+from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.configure.plan import ConfigPlan, PlanAction
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
@@ -51,7 +51,7 @@ integrations:
 
 def collect(*texts: str, folder: Path = Path()) -> config_files.ConfigFiles:
     return config_files.collect(
-        [config_files.parse(text, f"{number or ''}t.yaml", folder) for number, text in enumerate(texts)]
+        [yaml_loader.parse(text, f"{number or ''}t.yaml", folder) for number, text in enumerate(texts)]
     )
 
 

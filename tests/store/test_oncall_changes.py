@@ -18,7 +18,7 @@ from tests.doubles.http import Request, Response, http_double
 from tests.support.outbox_harness import configured
 from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.models import AuditEntry
-from tocsin.configure import config_files, plan
+from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
@@ -331,7 +331,7 @@ schedules:
 
 
 def collected(text: str) -> config_files.ConfigFiles:
-    return config_files.collect([config_files.parse(text, "a.yaml", Path())])
+    return config_files.collect([yaml_loader.parse(text, "a.yaml", Path())])
 
 
 def test_on_call_configuration_round_trips_through_yaml(now: datetime) -> None:

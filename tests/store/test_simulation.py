@@ -12,7 +12,7 @@ from django.apps import apps
 
 from tests.support.ingest import Ingest, halo
 from tests.support.people import ACTOR
-from tocsin.configure import config_files, plan
+from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.db import database
 from tocsin.core.reasons import AlertRef, Reason, Term, reason_from
 from tocsin.escalation.actions.manual_escalation import ManualAlert
@@ -39,7 +39,7 @@ def example(database: str, now: datetime) -> None:
 
 
 def configure(text: str, now: datetime) -> None:
-    plan.apply(config_files.collect([config_files.parse(text, "t.yaml", Path())]), prune=False, now=now)
+    plan.apply(config_files.collect([yaml_loader.parse(text, "t.yaml", Path())]), prune=False, now=now)
 
 
 def run(payload: Any, at: datetime = NIGHT) -> Simulation:

@@ -39,7 +39,7 @@ def apply(
 
     Prints a plan (create, update, unchanged, delete) and applies it in one transaction. A second run changes nothing.
     """
-    from tocsin.configure import config_files as yaml_loader
+    from tocsin.configure import yaml_loader
 
     documents = [yaml_loader.read(file) for file in files]
     with open_database(data_dir):

@@ -20,7 +20,7 @@ from django.db import DatabaseError, connection, transaction
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
-from tocsin.configure import config_files, plan
+from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.configure.config_files import ConfigFiles
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.config import crypto, settings_store
@@ -331,7 +331,7 @@ def _apply(run_id: int, actor: AuditActor) -> None:
 
 
 def _sources(text: str) -> ConfigFiles:
-    return config_files.collect([config_files.parse(text, "import", Path())])
+    return config_files.collect([yaml_loader.parse(text, "import", Path())])
 
 
 def _fail(run_id: int, problem: Reason) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from tocsin.alerts.states import ACTIVE
-from tocsin.core.config.settings_store import load_status
+from tocsin.core.config.last_backup import load_status
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.escalation.tasks import STUCK_AFTER

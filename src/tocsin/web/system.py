@@ -23,7 +23,7 @@ from tocsin import __version__
 from tocsin.access import audit
 from tocsin.access.roles import Permission, Role
 from tocsin.core.config import environment, settings_store
-from tocsin.core.config.settings_store import BackupStatus, load_status
+from tocsin.core.config.last_backup import BackupStatus, load_status
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, joined

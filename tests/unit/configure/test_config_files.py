@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tocsin.configure import config_files
+from tocsin.configure import config_files, yaml_loader
 from tocsin.core.reasons import Reason
 
 
 def problems(folder: Path, *texts: str) -> list[tuple[str, str]]:
     """The text and the innermost code of each problem."""
-    documents = [config_files.parse(text, f"{number}.yaml", folder) for number, text in enumerate(texts, 1)]
+    documents = [yaml_loader.parse(text, f"{number}.yaml", folder) for number, text in enumerate(texts, 1)]
     return [(problem.detail, innermost(problem.reason)) for problem in config_files.collect(documents).problems]
 
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.configure import config_files, plan
-from tocsin.configure.config_files import YamlDocument
+from tocsin.configure import plan, yaml_loader
+from tocsin.configure.yaml_loader import YamlDocument
 from tocsin.core.errors import Rejected
 
 
 def parse(text: bytes | str) -> YamlDocument:
-    return config_files.parse(text, "f.yaml", Path())
+    return yaml_loader.parse(text, "f.yaml", Path())
 
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -130,7 +130,7 @@ def test_path_has_its_line_or_that_of_nearest_ancestor(base: Any, place: str | N
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(Rejected, match="cannot be read"):
-            config_files.read(path)
+            yaml_loader.read(path)
 
 
 @given(st.text(max_size=300) | st.binary(max_size=300))
@@ -180,7 +180,7 @@ def test_ambiguous_yaml_words_are_exported_in_quotes_everywhere(word: str) -> No
 
 
 def test_too_large_file_is_rejected_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config_files, "MAX_FILE_BYTES", 1024 * 1024)
+    monkeypatch.setattr(yaml_loader, "MAX_FILE_BYTES", 1024 * 1024)
     (tmp_path / "all.yaml").write_bytes(b"#" * (1024 * 1024 + 1))
     with pytest.raises(Rejected, match=r"all\.yaml: is larger than 1 MiB"):
-        config_files.read(tmp_path / "all.yaml")
+        yaml_loader.read(tmp_path / "all.yaml")

@@ -132,8 +132,7 @@ def _create_sample_team(password: str, *, with_history: bool = False) -> None:
 
     from tocsin.access.audit import COMMAND_LINE
     from tocsin.cli.demo import history
-    from tocsin.configure import config_files, plan
-    from tocsin.configure import config_files as yaml_loader
+    from tocsin.configure import config_files, plan, yaml_loader
     from tocsin.core.runtime import clock
     from tocsin.oncall.changes import commands as oncall
     from tocsin.people.models import ContactMethod, User

@@ -15,7 +15,7 @@ import httpx
 from tocsin.access import audit_log
 from tocsin.access.audit_log import Damage
 from tocsin.core.config import crypto, environment
-from tocsin.core.config.settings_store import load_status
+from tocsin.core.config.last_backup import load_status
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress, http_server
