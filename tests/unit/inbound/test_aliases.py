@@ -342,6 +342,7 @@ DISK = {"host": "web1", "message": "Disk full on /var"}
 PING = {"host": "web1", "message": "No answer to ping"}
 CHECK = {"host": "web1", "check": "Backup", "message": "3 days old"}
 SERVICE = {"service": "Postgres", "message": "Connection refused"}
+BARE_ID = {"id": "a4", "level": "critical", "message": "Pump 3 failed in hall-2"}
 
 
 @pytest.mark.parametrize(
@@ -360,6 +361,9 @@ SERVICE = {"service": "Postgres", "message": "Connection refused"}
         (SERVICE, {"service": "Postgres", "type": "recovery", "message": "Accepts connections"}, True),
         (SERVICE, {"service": "Postgres", "type": "recovery", "message": "Replication caught up"}, False),
         (SERVICE, {"message": "All good", "status": "ok"}, False),
+        (BARE_ID, {"id": "a4", "level": "ok", "message": "Pump 3 recovered in hall-2"}, True),
+        (BARE_ID, {"id": "a4", "level": "ok", "message": "Pump 4 recovered in hall-2"}, False),
+        (BARE_ID, {"id": "a5", "level": "ok", "message": "Pump 3 recovered in hall-2"}, False),
         (
             {"id": 1, "device": {"name": "cam-7"}, "event": "offline"},
             {"id": 9, "device": {"name": "cam-7"}, "event": "online"},
