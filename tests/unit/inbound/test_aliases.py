@@ -101,6 +101,12 @@ def test_state_wins_over_the_output_of_a_plugin(output: str) -> None:
     assert [event("nagios", each).action for each in (problem, recovery)] == [EventAction.OPEN, EventAction.CLOSE]
 
 
+def test_status_of_joined_words_ends_what_was_bad() -> None:
+    body = {"name": "Checkout latency", "monitor_type": "Metrics"}
+    actions = [event("sumologic", {**body, "trigger_type": each}).action for each in ("Warning", "ResolvedWarning")]
+    assert actions == [EventAction.OPEN, EventAction.CLOSE]
+
+
 def test_what_a_program_tried_is_no_status() -> None:
     assert event("api", {"host": "db7", "message": "connect: Connection refused"}).action is EventAction.OPEN
     assert [status_in_title(title) for title in ("Restored: db7", "✅ db7: all fine")] == ["restored", "ok"]

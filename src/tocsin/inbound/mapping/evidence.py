@@ -142,7 +142,9 @@ _OF_PROBLEM: Final = re.compile(r"al(ert|arm)|incident|problem|event|issue|trigg
 #: What is named beside an event that says only what was done: `{"action": "push", "repository": …}`.
 _DAILY_OBJECTS: Final = frozenset({"commit", "customer", "invoice", "order", "pullrequest", "repo", "repository"})
 #: A normal priority, and the type of another thing, are no end.
-_OF_OTHER: Final = re.compile(r"priority|^(?!.*(event|alert|alarm|incident|message|notif|hook|stat)).+(type|kind)$")
+_OF_OTHER: Final = re.compile(
+    r"priority|^(?!.*(event|alert|alarm|incident|message|notif|hook|stat|trigger)).+(type|kind)$"
+)
 #: Flags that something is well, maybe the delivery.
 _WELL: Final = re.compile(r"ok(ay)?|success(ful)?|succeeded|valid|healthy|running|alive|online|up|error")
 _EDGES: Final = ("to", "tostate", "edge", "contact")
