@@ -101,6 +101,12 @@ def test_state_wins_over_the_output_of_a_plugin(output: str) -> None:
     assert [event("nagios", each).action for each in (problem, recovery)] == [EventAction.OPEN, EventAction.CLOSE]
 
 
+def test_status_of_joined_words_ends_what_was_bad() -> None:
+    body = {"name": "Checkout latency", "monitor_type": "Metrics"}
+    actions = [event("sumologic", {**body, "trigger_type": each}).action for each in ("Warning", "ResolvedWarning")]
+    assert actions == [EventAction.OPEN, EventAction.CLOSE]
+
+
 def test_what_a_program_tried_is_no_status() -> None:
     assert event("api", {"host": "db7", "message": "connect: Connection refused"}).action is EventAction.OPEN
     assert [status_in_title(title) for title in ("Restored: db7", "✅ db7: all fine")] == ["restored", "ok"]
@@ -342,6 +348,7 @@ DISK = {"host": "web1", "message": "Disk full on /var"}
 PING = {"host": "web1", "message": "No answer to ping"}
 CHECK = {"host": "web1", "check": "Backup", "message": "3 days old"}
 SERVICE = {"service": "Postgres", "message": "Connection refused"}
+BARE_ID = {"id": "a4", "level": "critical", "message": "Pump 3 failed in hall-2"}
 
 
 @pytest.mark.parametrize(
@@ -360,6 +367,9 @@ SERVICE = {"service": "Postgres", "message": "Connection refused"}
         (SERVICE, {"service": "Postgres", "type": "recovery", "message": "Accepts connections"}, True),
         (SERVICE, {"service": "Postgres", "type": "recovery", "message": "Replication caught up"}, False),
         (SERVICE, {"message": "All good", "status": "ok"}, False),
+        (BARE_ID, {"id": "a4", "level": "ok", "message": "Pump 3 recovered in hall-2"}, True),
+        (BARE_ID, {"id": "a4", "level": "ok", "message": "Pump 4 recovered in hall-2"}, False),
+        (BARE_ID, {"id": "a5", "level": "ok", "message": "Pump 3 recovered in hall-2"}, False),
         (
             {"id": 1, "device": {"name": "cam-7"}, "event": "offline"},
             {"id": 9, "device": {"name": "cam-7"}, "event": "online"},

@@ -142,7 +142,9 @@ _OF_PROBLEM: Final = re.compile(r"al(ert|arm)|incident|problem|event|issue|trigg
 #: What is named beside an event that says only what was done: `{"action": "push", "repository": …}`.
 _DAILY_OBJECTS: Final = frozenset({"commit", "customer", "invoice", "order", "pullrequest", "repo", "repository"})
 #: A normal priority, and the type of another thing, are no end.
-_OF_OTHER: Final = re.compile(r"priority|^(?!.*(event|alert|alarm|incident|message|notif|hook|stat)).+(type|kind)$")
+_OF_OTHER: Final = re.compile(
+    r"priority|^(?!.*(event|alert|alarm|incident|message|notif|hook|stat|trigger)).+(type|kind)$"
+)
 #: Flags that something is well, maybe the delivery.
 _WELL: Final = re.compile(r"ok(ay)?|success(ful)?|succeeded|valid|healthy|running|alive|online|up|error")
 _EDGES: Final = ("to", "tostate", "edge", "contact")
@@ -767,6 +769,8 @@ _NOT_REACHED: Final = frozenset({
     "down", "offline", "unreachable", "disconnected", "lost", "timeout", "unavailable", "unresponsive", "ping", "icmp",
     "respond", "responding", "erreichbar", "injoignable",
 })  # fmt: skip
+#: Names of an id that may be that of one message, or of the problem.
+_BARE_IDS: Final = ("id", "uid", "uuid", "guid")
 #: Words of a text that say nothing of what it is about.
 _OF_ANYTHING: Final = frozenset({"all", "betrieb", "everything", "message", "now", "operation", "value", "values"})
 _MIN_WORD_CHARS: Final = 3
@@ -783,7 +787,8 @@ _OF_TEXTS: Final = (TITLE_NAME, SENTENCE_NAME, TYPE_NAME)
 
 class Identity(NamedTuple):
     """What a message is about: the names and values of checks, of what has several (services, and where they are), and
-    of ids; the words of its texts that say no status, all its words, and the names of all its fields."""
+    of ids; the words of its texts that say no status, all its words, and the names of all its fields; ids that may be
+    those of messages, and all that its texts say beside a status, numbers included."""
 
     checks: dict[str, str]
     services: dict[str, str]
@@ -792,6 +797,8 @@ class Identity(NamedTuple):
     words: set[str]
     everything: set[str]
     names: set[str]
+    bare_ids: set[str]
+    said: set[str]
 
 
 def is_about_same(opened: Identity, over: Identity) -> bool:
@@ -810,6 +817,8 @@ def is_about_same(opened: Identity, over: Identity) -> bool:
         return False
     if not opened.checks.items().isdisjoint(over.checks.items()):
         return True
+    if not opened.bare_ids.isdisjoint(over.bare_ids) and over.said <= opened.everything:
+        return True
     if not places and opened.services.items().isdisjoint(over.services.items()):
         return False
     if over.words:
@@ -820,7 +829,7 @@ def is_about_same(opened: Identity, over: Identity) -> bool:
 
 def identity_of(payload: object) -> Identity:
     """Returns what a message is about; of one that is no object, nothing."""
-    found = Identity({}, {}, {}, {}, set(), set(), set())
+    found = Identity({}, {}, {}, {}, set(), set(), set(), set(), set())
     if not isinstance(payload, Mapping):
         return found
     objects = collect(payload)
@@ -850,6 +859,8 @@ def identity_of(payload: object) -> Identity:
             else:
                 continue
             group.setdefault(name, text.casefold().strip())
+    found.bare_ids.update(_texts(text_of(level.get(name)) for level in objects.levels for name in _BARE_IDS))
+    found.said.update(word for text in texts for word in words_of(without_status(str(first_line(text)))))
     named = {word for group in found[:3] for value in group.values() for word in words_of(value)}
     for word in (word for text in texts for word in words_of(without_status(str(first_line(text))))):
         if len(word) >= _MIN_WORD_CHARS and word.isalpha() and says(word) and word not in _OF_ANYTHING | named:

@@ -51,6 +51,8 @@ OPENING_WORDS: Final = frozenset({
     "abgelaufen", "awaria", "falhou", "allarme", "aperto", "errore", "fallito", "guasto", "indisponível", "parada",
     "parado", "fout", "kritiek", "mislukt", "storing", "waarschuwing",
 })  # fmt: skip
+#: Words in front of how bad it was.
+_OVER_AGAIN: Final = frozenset({"cleared", "recovered", "resolved"})
 #: The opposite of a status that opens.
 NO_PROBLEM: Final = frozenset({"not_triggered", "not_firing", "not_alerting", "not_failing", "not_active"})
 #: German, French, Spanish, Italian, Portuguese and Dutch
@@ -269,6 +271,8 @@ def _meaning_of(status: str) -> StatusMeaning | None:
         return _EVENTS_OF_SERVICES[words[-1]]
     if CODE.fullmatch(status) and not DEGREES.isdisjoint(words) and MEANINGS.keys().isdisjoint(words):
         return StatusMeaning.OPEN  # too much or too little: "disk_full", "HIGH_TEMP"
+    if len(words) == 2 and words[0] in _OVER_AGAIN and CODE.fullmatch(status):
+        return StatusMeaning.CLOSE  # "ResolvedCritical": what was critical is over
     is_negated = not NEGATIONS.isdisjoint(words)
     meaning = next(filter(None, map(meaning_of_word, phrases_of(words))), None)
     if is_negated and not any(meaning_of_word(phrase) for phrase in phrases_of(words)[:3] if "_" in phrase):
