@@ -169,7 +169,8 @@ def test_setting_rejected_by_postgresql_shows_its_message(used_data_dir: Path) -
 def test_removed_data_directory_does_not_block_exit(used_data_dir: Path) -> None:
     embedded = EmbeddedPostgres(used_data_dir)
     embedded.start()
-    shutil.rmtree(used_data_dir)
+    # Moved first: the server may be writing a file of it.
+    shutil.rmtree(used_data_dir.rename(used_data_dir.with_name("removed")), ignore_errors=True)
     embedded.release()
 
 
