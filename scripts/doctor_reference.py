@@ -131,6 +131,9 @@ class _Module:
     def _texts(self, value: ast.expr, function: ast.FunctionDef, after: int) -> list[str]:
         """The templates that the expression may be made of, with the parameters that are known."""
         match value:
+            case ast.Call(func=ast.Name(id="sentence"), args=templates, keywords=keywords):
+                known = {one.arg: one.value.value for one in keywords if isinstance(one.value, ast.Constant)}
+                return [_fill(str(ast.literal_eval(templates[-1])), known)]
             case ast.Call(func=ast.Name(id=name), keywords=keywords) if name in self._templates:
                 known = {one.arg: one.value.value for one in keywords if isinstance(one.value, ast.Constant)}
                 return [_fill(self._templates[name], known)]
@@ -168,14 +171,15 @@ def _all_templates() -> dict[str, str]:
 
 
 def _templates(tree: ast.Module) -> dict[str, str]:
-    """The template of each `NAME = ReasonType(…)`, the plural if it has one."""
+    """The template of each `NAME = ReasonType(…)` or `Text(…)`, the plural if it has one."""
     found = {}
     for node in tree.body:
         match node:
             case ast.Assign(
-                targets=[ast.Name(id=name)], value=ast.Call(func=ast.Name(id="ReasonType"), args=[_, *texts])
+                targets=[ast.Name(id=name)],
+                value=ast.Call(func=ast.Name(id="ReasonType" | "Text"), args=[*_, ast.Constant(value=text)]),
             ):
-                found[name] = str(ast.literal_eval(texts[-1]))
+                found[name] = str(text)
     return found
 
 

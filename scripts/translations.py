@@ -158,7 +158,7 @@ def _new(texts: Iterator[Text], seen: set[Text]) -> Iterator[Text]:
 
 def _in_python(source: bytes) -> Iterator[Text]:
     # Babel counts a trailing comma as an argument more, so that it does not tell the two templates of a reason.
-    if b"ReasonType(" in source or b"Term(" in source:
+    if any(name in source for name in (b"ReasonType(", b"Text(", b"sentence(", b"Term(")):
         yield from _in_reasons(ast.parse(source))
     if not any(name.encode() in source for name in KEYWORDS):
         return
@@ -172,8 +172,10 @@ def _in_reasons(tree: ast.Module) -> Iterator[Text]:
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             continue
         texts = tuple(one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str))
-        if node.func.id == "ReasonType" and len(texts) > 1:
-            yield (texts[1] if len(texts) == 2 else texts[1:]), None
+        # The first of a `ReasonType` is its code.
+        templates = {"ReasonType": texts[1:], "Text": texts[:2], "sentence": texts[:2]}.get(node.func.id)
+        if templates:
+            yield (templates[0] if len(templates) == 1 else templates), None
         elif node.func.id == "Term" and texts:
             yield texts[0], None
 

@@ -166,9 +166,13 @@ def test_unchanged_or_too_many_values_make_no_event(integration: Integration, al
 @pytest.mark.parametrize(
     ("columns", "kind", "code"),
     [
-        ({"is_active": False}, "acknowledge", "command.account_disabled"),
-        ({}, "merge", "command.not_available_here"),
-        ({"role": "observer"}, "acknowledge", "command.role_not_allowed"),
+        ({"is_active": False}, "acknowledge", "This account is disabled."),
+        ({}, "merge", "This is not possible here. Open the alert."),
+        (
+            {"role": "observer"},
+            "acknowledge",
+            "Your role can view alerts but not respond to them. Ask an administrator.",
+        ),
     ],
 )
 def test_button_that_does_nothing_says_why(
@@ -196,7 +200,7 @@ def test_policy_that_is_deleted_or_unreadable_is_not_started(integration: Integr
     state = service.load_state(FoundAlert.by_tocsin(opened(integration)))
     policy = save_policy({"name": "P", "steps": [{"notify": {"everybody": True}}]}, actor=ACTOR, now=NOW)
     PolicyVersion.objects.update(definition={"steps": 7})
-    for policy_id, code in ((0, "policy.deleted"), (policy.pk, "policy.unreadable")):
+    for policy_id, code in ((0, "policy.deleted"), (policy.pk, "Policy {policy} cannot be read. Save it again.")):
         with database.transaction() as connection, pytest.raises(Rejected) as caught:
             start_policy(connection, state, policy_id, SYSTEM, CommandChannel.WEB, NOW)
         assert caught.value.reason.code == code

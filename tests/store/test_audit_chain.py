@@ -89,7 +89,7 @@ def test_a_deleted_entry_is_found(now: datetime, sequence: int, missing: int) ->
     link_all()
     tamper("DELETE FROM access_auditentry WHERE sequence = %s", (sequence,))
     assert broken() == BrokenLink(missing, None, Damage.MISSING)
-    assert found_reason(now) == ("health.audit_missing", {"sequence": missing})
+    assert found_reason(now) == ("The audit log lacks its entry number {sequence}.", {"sequence": missing})
 
 
 def test_a_large_log_is_verified_in_rounds(now: datetime) -> None:
@@ -219,7 +219,10 @@ def test_an_unrecorded_erasure_is_found(now: datetime) -> None:
             "UPDATE access_auditentry SET actor_name = 'x', salt = NULL WHERE id = %s", (entry.pk,)
         )
     assert broken() == BrokenLink(2, entry.pk, Damage.ERASED)
-    assert found_reason(now) == ("health.audit_erased", {"entry": entry.pk})
+    assert found_reason(now) == (
+        "The entry {entry} of the audit log was changed, and no erasure explains it.",
+        {"entry": entry.pk},
+    )
 
 
 def test_concurrent_linkers_make_one_chain(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_a_broken_connection_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> N
         receiver.resets = 1
         forward_all()
         state = AuditForwarding.objects.get()
-        assert (state.cursor, state.problem_code) == (0, "audit.syslog_broken")
+        assert (state.cursor, state.problem_code) == (0, "{host} closed the connection: {error}.")
         forward_all()
         assert receiver.messages == [], "it waits"
         retry_now()
@@ -136,7 +136,7 @@ def test_a_webhook_is_signed_and_repeated_with_one_id() -> None:
         forward_to(f"{server.url}/audit")
         record(2)
         forward_all()
-        assert AuditForwarding.objects.get().problem_code == "audit.webhook_status"
+        assert AuditForwarding.objects.get().problem_code == "{host} answered with the status {status}."
         server.answering = lambda request: Response(204)
         retry_now()
         forward_all()

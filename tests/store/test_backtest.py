@@ -142,8 +142,11 @@ def test_differences_are_described_in_sentences(integration: Integration) -> Non
     assert never.effects[PagingEffect.NO_LONGER_OPENS] == never.before.opened - never.after.opened
     codes = [reason.code for result in (opens, records, others, delayed, never) for reason in result.effect_reasons]
     assert set(codes) == {
-        "backtest.newly_open", "backtest.newly_delayed", "backtest.no_longer_open", "backtest.other_effect",
-        "backtest.no_longer_pages", "backtest.pages_others",
+        "{count} more message would open an alert",
+        "{count} message would open its alert after a delay",
+        "{count} message would no longer open an alert",
+        "{count} message would have another outcome",
+        "{count} alert would no longer page anyone", "{count} alert would page differently",
     }  # fmt: skip
     keys = backtest_backtest(integration, EDITS[4])
     assert DifferenceKind.KEY in keys.counts
@@ -166,14 +169,18 @@ def test_another_policy_is_named_or_said_to_be_none(integration: Integration) ->
     settings_store.bump()
     an_evening(integration)
     other_policy = {"routes": [{"escalation_policy": "Nights only"}]}
-    assert reason_codes(integration, other_policy) == {"backtest.other_policy", "backtest.no_policy", "reason.text"}
+    assert reason_codes(integration, other_policy) == {"by {after} instead of {before}", "no policy", "reason.text"}
 
 
 def test_log_only_route_of_a_dry_run_is_a_difference(integration: Integration) -> None:
     an_evening(integration)
     Integration.objects.update(mode="dry_run")
     settings_store.bump()
-    assert reason_codes(integration, EDITS[2]) == {"backtest.other_mode", "backtest.log_only", "backtest.dry_run"}
+    assert reason_codes(integration, EDITS[2]) == {
+        "{after} instead of {before}",
+        "log only",
+        "would page, but is a dry run",
+    }
 
 
 def test_nothing_is_stored_and_samples_and_replays_do_not_count(integration: Integration) -> None:
@@ -245,7 +252,12 @@ def test_backtest_ends_in_time_and_says_what_is_left_out(
     assert (large.message_count, large.budget.left_out) == (1, 10)
     monkeypatch.setattr(messages, "MAX_SECONDS", 0.0)
     found = backtest.as_json(backtest_backtest(integration, {}))
-    assert (found["looked_at"], found["left_out"], found["partial_code"]) == (0, 11, "message.left_out")
+    assert (found["looked_at"], found["left_out"], found["partial_code"]) == (
+        0,
+        11,
+        "{count} message was left out: computing ends after {seconds} s, and messages of more than {values} values "
+        "are not computed again.",
+    )
 
 
 def test_a_week_is_counted_by_several_versions_at_once(integration: Integration) -> None:

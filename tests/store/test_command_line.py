@@ -190,7 +190,10 @@ def test_command_resets_a_lost_second_factor(capsys: pytest.CaptureFixture[str])
     status, _, output = answer(capsys, "user", "reset-second-factor", "ALICE")
     assert (status, output) == (0, "Two-factor authentication reset for alice.\n")
     assert not Authenticator.objects.exists()
-    assert each_of(PendingNotice.objects.get().text)[0].code == "notice.second_factors_removed_on_server"
+    assert (
+        each_of(PendingNotice.objects.get().text)[0].code
+        == "Someone with access to the Tocsin server removed all your second factors."
+    )
     assert answer(capsys, "user", "reset-second-factor", "alice")[2] == "alice has no second factor.\n"
     status, _, output = answer(capsys, "user", "reset-second-factor", "bob")
     assert (status, "No user named bob." in output) == (1, True)

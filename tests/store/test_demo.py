@@ -115,7 +115,10 @@ def test_demo_refuses_a_data_directory_that_is_not_its_own(tmp_path: Path) -> No
     (tmp_path / "production" / "secret-key").write_text("key")
     with pytest.raises(Rejected) as refused:
         demo._password(tmp_path / "production")
-    assert refused.value.reason.code == "demo.other_data"
+    assert (
+        refused.value.reason.code
+        == "{folder} holds data that is not the demo's. Name another folder with --data-dir or TOCSIN_DATA_DIR."
+    )
 
 
 def test_demo_uses_the_data_directory_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -575,7 +575,9 @@ def test_used_up_connections_are_named_as_such(
         finally:
             operator.execute("DROP ROLE crowded")
     assert status == 1
-    assert {finding.detail["error"].code for finding in failed} == {"health.no_connection_left"}
+    assert {finding.detail["error"].code for finding in failed} == {
+        "all connections that PostgreSQL allows are in use."
+    }
     assert "problem  database.connections_used: All connections that PostgreSQL allows are in use" in out
     assert "database.unusable" not in out
     assert "note     address.none" in out

@@ -143,7 +143,10 @@ def test_too_little_space_is_named_before_anything_is_made(data_dir: Path, monke
     _without_space(monkeypatch)
     with pytest.raises(Permanent) as refused:
         EmbeddedPostgres(data_dir).start()
-    assert (refused.value.reason.code, refused.value.reason["free"]) == ("postgres.no_space", 1)
+    assert (refused.value.reason.code, refused.value.reason["free"]) == (
+        "PostgreSQL needs {needed} MB in {folder} to start, and {free} MB are free. Nothing was changed.",
+        1,
+    )
     assert refused.value.reason["needed"] == embedded_layout.NEEDED_TO_CREATE
     assert not data_dir.exists()
 

@@ -167,7 +167,13 @@ def test_user_without_a_name_is_told_what_to_do(folder: Path, monkeypatch: pytes
         try:
             EmbeddedPostgres(home / "data").start()
         except Permanent as error:
-            os._exit(7 if error.remedy_reason.code == "postgres.name_user" else 8)
+            os._exit(
+                7
+                if error.remedy_reason.code
+                == "The user {user} has no name on this system: run Tocsin as another one, install libnss-wrapper, "
+                "or set TOCSIN_DATABASE_URL to a PostgreSQL server."
+                else 8
+            )
         finally:
             os._exit(9)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

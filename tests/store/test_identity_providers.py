@@ -158,15 +158,23 @@ def test_bad_saml_input_is_named_by_its_place(
 
 
 METADATA = {
-    "identity.not_metadata": metadata(certificate("first")).replace("IDPSSODescriptor", "SPSSODescriptor"),
-    "identity.other_metadata": metadata(certificate("first"), entity_id="https://other.example.org/"),
-    "identity.no_redirect_binding": metadata(certificate("first")).replace("HTTP-Redirect", "HTTP-POST"),
-    "identity.no_certificate": metadata(),
-    "identity.metadata_expired": metadata(certificate("first"), valid_until="2020-01-01T00:00:00Z"),
-    "identity.certificate_expired": metadata(_EXPIRED),
-    "identity.not_https": metadata(certificate("first"), sso_url="http://idp.example.org/sso"),
-    "identity.not_a_certificate": metadata("-\nbm90aGluZw==\n-"),
-    "identity.several_providers": (
+    "are not the SAML metadata of an identity provider.": metadata(certificate("first")).replace(
+        "IDPSSODescriptor", "SPSSODescriptor"
+    ),
+    'are of "{found}", and not of "{expected}": correct the issuer.': metadata(
+        certificate("first"), entity_id="https://other.example.org/"
+    ),
+    "name no address for single sign-on with the HTTP-Redirect binding.": metadata(certificate("first")).replace(
+        "HTTP-Redirect", "HTTP-POST"
+    ),
+    "have no certificate to check signatures with.": metadata(),
+    "expired {at}.": metadata(certificate("first"), valid_until="2020-01-01T00:00:00Z"),
+    "have no certificate that is valid now: the last one ends {at}. Enter the new one.": metadata(_EXPIRED),
+    "must begin with https://, unless private addresses are allowed for this provider.": metadata(
+        certificate("first"), sso_url="http://idp.example.org/sso"
+    ),
+    "is not an X.509 certificate in PEM form.": metadata("-\nbm90aGluZw==\n-"),
+    "name several identity providers: enter the issuer.": (
         '<md:EntitiesDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata">'
         f"{metadata(certificate('first'))}{metadata(certificate('first'), entity_id='https://other.example.org/')}"
         "</md:EntitiesDescriptor>"
@@ -176,7 +184,7 @@ METADATA = {
 
 @pytest.mark.parametrize(("code", "given"), METADATA.items(), ids=METADATA)
 def test_unusable_metadata_say_why(database: str, now: datetime, code: str, given: str) -> None:
-    issuer = None if code == "identity.several_providers" else ISSUER
+    issuer = None if code == "name several identity providers: enter the issuer." else ISSUER
     with pytest.raises(Rejected) as caught:
         save_saml(now, issuer=issuer, sso_url=None, certificates=None, metadata=given)
     assert (caught.value.field, caught.value.reason.code) == ("metadata", AT_PATH.code)
@@ -266,4 +274,4 @@ def test_a_role_changed_by_hand_is_by_hand(desk_group: None, now: datetime) -> N
 
 def test_sign_in_that_ends_a_membership_names_the_group(desk_group: None) -> None:
     left = MembershipChanges(removed=(Group.objects.get().pk,))
-    assert [reason.code for reason in sign_in.describe_memberships(left)] == ["identity.leaves_group"]
+    assert [reason.code for reason in sign_in.describe_memberships(left)] == ["no longer member of {group}"]

@@ -324,7 +324,7 @@ def test_unexpected_mailbox_error_is_recorded_and_mail_stays_unread(box: ImapDou
     email.poll_all(node.registry)
     with database.transaction() as connection:
         (problem,) = troubles.current_errors(connection, troubles.MailboxReader.INBOUND)
-    assert problem.error.code == "mailbox.unexpected_error"
+    assert problem.error.code == "An unexpected error occurred; see the log for details."
     assert not box.mails[0].is_read
 
 
@@ -332,7 +332,10 @@ def test_mail_too_large_to_read_is_reported(box: ImapDouble, node: InboundServer
     box.receive(b"Subject: Large\r\n\r\n" + b" " * 10 * 1024**2)
     email.poll_all(node.registry)
     (row,) = rows()
-    assert (row.status, row.reason_code) == ("Mapping Failed", "mailbox.mail_too_large")
+    assert (row.status, row.reason_code) == (
+        "Mapping Failed",
+        "The email is over {maximum} MiB: read it in the mailbox.",
+    )
 
 
 def test_mail_deleted_before_reading_is_ignored(box: ImapDouble, node: InboundServer) -> None:

@@ -487,4 +487,4 @@ def test_deleted_integration_cannot_be_compiled(now: datetime) -> None:
     registry.INTEGRATIONS.delete(Integration.objects.get(), actor=ACTOR, now=now)
     with pytest.raises(Rejected) as raised:
         compile_stored(integration)
-    assert raised.value.reason.code == "integration.deleted"
+    assert raised.value.reason.code == "{integration} was deleted."

@@ -137,7 +137,7 @@ def test_reply_that_asks_for_help_gets_it(scenario: ReplyScenario) -> None:
     paged(scenario, "alice")
     scenario.answer("help")
     scenario.reader.poll()
-    assert MailReply.objects.get().reason.code == "mail_reply.help_requested"
+    assert MailReply.objects.get().reason.code == "It requested help."
     scenario.post.go(5)
     assert "Your reply about alert" in scenario.smtp.mails[-1].message["Subject"]
 

@@ -118,7 +118,10 @@ def test_alert_that_opened_is_no_longer_delayed() -> None:
         delayed_alerts.drop(row, actor=ACTOR, now=desk.now)
     with pytest.raises(Rejected) as gone:
         delayed_alerts.find(bytes(row.key_hash).hex())
-    assert [one.value.reason.code for one in (late, gone)] == ["delayed_alert.too_late", "delayed_alert.not_found"]
+    assert [one.value.reason.code for one in (late, gone)] == [
+        "Too late: the alert has already opened or closed.",
+        "This alert is no longer delayed: it opened, closed, or was dropped.",
+    ]
 
 
 def test_close_during_delay_wins_and_log_stays_complete() -> None:

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("database")
 @pytest.mark.parametrize(
     ("account", "code"),
     [
-        ({"is_active": False}, "notice.recipient_disabled"),
-        ({"email": "no address"}, "notice.recipient_unreachable"),
+        ({"is_active": False}, "{user} is disabled"),
+        ({"email": "no address"}, "{recipient}: {problem}"),
     ],
 )
 def test_recipient_who_cannot_be_notified_is_named(account: dict[str, object], code: str, now: datetime) -> None:
@@ -37,4 +37,4 @@ def test_service_account_has_no_email_address_for_a_notice(now: datetime) -> Non
     notice = Notice(as_reason("Title"), as_reason("Text"), "about", as_reason("Because"))
     with database.transaction() as connection:
         result = queue_notice(connection, notice, now, user_ids=[account.pk])
-    assert [missed.code for missed in result.missed] == ["notice.recipient_without_email"]
+    assert [missed.code for missed in result.missed] == ["{user} has no email address"]

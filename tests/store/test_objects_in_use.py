@@ -26,9 +26,9 @@ pytestmark = pytest.mark.usefixtures("database")
 
 #: What can belong or refer to the group "Network": how it is saved, and the code that names it.
 USES: dict[str, tuple[Callable[..., object], dict[str, Any]]] = {
-    "object.client_table": (save_client_table, {"clients": [{"client": "Acme", "group": "Network"}]}),
-    "object.holiday_calendar": (save_holiday_calendar, {"group": "Network", "country": "CH"}),
-    "object.identity_provider": (
+    "client table {name}": (save_client_table, {"clients": [{"client": "Acme", "group": "Network"}]}),
+    "holiday calendar {name}": (save_holiday_calendar, {"group": "Network", "country": "CH"}),
+    "identity provider {name}": (
         save_provider,
         {
             "issuer": "https://id.example.org",
@@ -38,16 +38,16 @@ USES: dict[str, tuple[Callable[..., object], dict[str, Any]]] = {
             "roles": [{"claim": "net", "role": "responder", "groups": [{"group": "Network"}]}],
         },
     ),
-    "object.integration": (save_integration, {"kind": "api", "anyway": True, "recipients": {"groups": ["Network"]}}),
-    "object.maintenance_window": (
+    "integration {name}": (save_integration, {"kind": "api", "anyway": True, "recipients": {"groups": ["Network"]}}),
+    "maintenance window {name}": (
         save_window,
         {"groups": ["Network"], "starts": "2026-12-01 10:00", "ends": "2026-12-01 11:00", "time_zone": "UTC"},
     ),
-    "object.outbound_integration": (
+    "outbound integration {name}": (
         save_outbound,
         {"kind": "http", "url": "https://pager.example.org", "group": "Network"},
     ),
-    "object.workflow": (
+    "workflow {name}": (
         save_workflow,
         {"trigger": "opened", "actions": [{"do": "notify", "groups": ["Network"], "contacts": True}]},
     ),
@@ -61,7 +61,7 @@ def test_group_in_use_is_not_deleted(code: str, now: datetime) -> None:
     save({"name": "User of it", **spec}, actor=ACTOR, now=now)
     with pytest.raises(Rejected) as rejected:
         registry.GROUPS.delete(group, actor=ACTOR, now=now)
-    assert rejected.value.reason.code == "object.in_use"
+    assert rejected.value.reason.code == "Can't delete {name}: it is used by {users}."
     assert [use.code for use in rejected.value.reason["users"]] == [code]
 
 
@@ -72,7 +72,7 @@ def test_policy_in_use_is_not_deleted(now: datetime) -> None:
     save_policy(handing_over, actor=ACTOR, now=now)
     with pytest.raises(Rejected) as rejected:
         registry.POLICIES.delete(policy, actor=ACTOR, now=now)
-    assert [use.code for use in rejected.value.reason["users"]] == ["object.policy"]
+    assert [use.code for use in rejected.value.reason["users"]] == ["escalation policy {name}"]
 
 
 def test_change_of_a_deleted_object_is_rejected(now: datetime) -> None:
@@ -80,4 +80,4 @@ def test_change_of_a_deleted_object_is_rejected(now: datetime) -> None:
     Group.objects.filter(pk=group.pk).delete()
     with pytest.raises(Rejected) as rejected, settings_store.exclusive(group):
         pytest.fail("the group is gone")
-    assert rejected.value.reason.code == "object.deleted"
+    assert rejected.value.reason.code == "This was deleted in the meantime."

@@ -89,7 +89,10 @@ def test_tickets_starting_with_non_opening_status_are_reported(integration: Inte
     receive(integration, 3, "Triage", **NEW_TICKET)
     statuses = load_observed_statuses(integration, NOW)
     assert {one.name: one.opened_nothing for one in statuses.statuses} == {"Logged": 2, "In Progress": 0, "Triage": 1}
-    assert statuses.warning.code == "integration.unopened_tickets"
+    assert (
+        statuses.warning.code
+        == "In the last 7 days, {count} new ticket started with {statuses} and opened no alert. {remedy}"
+    )
     assert str(statuses.warning) == (
         'In the last 7 days, 3 new tickets started with "Logged" and "Triage" and opened no alert. No status '
         "seen in the last 7 days opens an alert. Choose the one that should page."
@@ -100,14 +103,17 @@ def test_unopened_ticket_may_get_a_status_that_opens(integration: Integration) -
     open_by_rules_only(integration)
     receive(integration, 1, "Logged", **NEW_TICKET)
     receive(integration, 2, "New")
-    assert load_observed_statuses(integration, NOW).warning.data["remedy"]["code"] == "integration.let_status_open"
+    assert (
+        load_observed_statuses(integration, NOW).warning.data["remedy"]["code"]
+        == "Set it to open an alert if someone should be paged."
+    )
 
 
 def test_unopened_ticket_without_status_is_reported_as_such(integration: Integration) -> None:
     open_by_rules_only(integration)
     Ingest().send(integration, {"object_id": 1, "ticket": {"id": 1, "summary": "VPN down"}})
     warning = load_observed_statuses(integration, NOW).warning
-    assert warning.data["statuses"] == [{"code": "integration.no_status", "data": {}}]
+    assert warning.data["statuses"] == [{"code": "no status", "data": {}}]
 
 
 def test_later_earlier_or_older_openings_cause_no_warning(

@@ -305,10 +305,10 @@ def test_failing_test_message_is_reported_immediately(post: OutboxHarness, mail:
 @pytest.mark.parametrize(
     ("queue", "code"),
     [
-        (lambda c, _user, now: notices.queue_test(c, ContactMethod(pk=0), now), "contact_method.unknown"),
+        (lambda c, _user, now: notices.queue_test(c, ContactMethod(pk=0), now), "Contact method not found."),
         (
             lambda c, user, now: notices.queue_group_test(c, GroupContact(pk=0), user, now),
-            "group_contact.not_found",
+            "Contact not found.",
         ),
     ],
 )
@@ -534,7 +534,7 @@ def test_delivery_of_unknown_channel_fails_and_blocks_no_other(post: OutboxHarne
     assert [m.to for m in mail.mails] == ["bob@example.org"]
     failed = Delivery.objects.get(user=post.users["alice"])
     assert failed.status == "failed"
-    assert failed.error.code == "channel.unknown"
+    assert failed.error.code == 'Unknown channel "{name}". Choose one of: {channels}.'
 
 
 def test_provider_with_unreadable_secrets_is_skipped(post: OutboxHarness, ntfy: NtfyDouble) -> None:

@@ -16,7 +16,7 @@ from tests.support.people import ACTOR
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database
-from tocsin.core.reasons import REASON_TYPES, ReasonType
+from tocsin.core.reasons import REASON_TYPES, Text
 from tocsin.notify import pause
 from tocsin.notify.dispatch import dispatcher
 from tocsin.notify.models import Delivery
@@ -114,7 +114,7 @@ def test_unknown_time_zone_of_one_user_delays_no_pages(post: OutboxHarness, mail
     assert "bob@example.org" in [m.to for m in mail.mails]
 
 
-def reword(monkeypatch: pytest.MonkeyPatch, kind: ReasonType) -> None:
+def reword(monkeypatch: pytest.MonkeyPatch, kind: Text) -> None:
     """Another wording of the same code, as after an upgrade."""
     other = copy(kind)
     object.__setattr__(other, "template", "Reworded.")
@@ -151,7 +151,7 @@ def change_user(alert: int, user: int, now: datetime) -> None:
 def test_reworded_reason_releases_the_same_deliveries(
     post: OutboxHarness,
     monkeypatch: pytest.MonkeyPatch,
-    kind: ReasonType,
+    kind: Text,
     release: Callable[[int, int, datetime], None],
 ) -> None:
     alice = post.user("alice", LATER)

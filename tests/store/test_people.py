@@ -385,4 +385,4 @@ def test_deleted_user_cannot_change_their_own_values(now: datetime) -> None:
     User.objects.filter(pk=user.pk).delete()
     with pytest.raises(Rejected) as raised:
         users.change_own(user, {"name": "Alice"}, actor=ACTOR, now=now)
-    assert (raised.value.code, raised.value.reason.code) == ("not_found", "user.deleted")
+    assert (raised.value.code, raised.value.reason.code) == ("not_found", "This user was deleted.")

@@ -833,7 +833,7 @@ def test_deleted_users_number_is_removed(scenario: PhoneScenario, now: datetime)
     scenario.hear(ALICE, "stop")
     MailReply.objects.create(
         mail_hash="1", received_at=now, provider_name="Mailbox", sender="alice@private.example", subject="Re: VPN",
-        user=user, reason_code="mail_reply.foreign_sender",
+        user=user, reason_code="{sender} is not an address of {user}.",
     )  # fmt: skip
     scenario.post.act(alert, Close(actor=scenario.post.actor("alice")))
     people.delete_user(user, actor=ACTOR, now=now)

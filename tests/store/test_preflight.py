@@ -120,7 +120,9 @@ def test_integration_with_an_unusable_configuration_fails_preflight() -> None:
     IntegrationVersion.objects.update(definition={"rules": 7})
     checked = changed()
     assert not checked.is_fine
-    assert [note.code for route in checked.routes for note in route.notes] == ["preflight.configuration_unusable"]
+    assert [note.code for route in checked.routes for note in route.notes] == [
+        "Its configuration cannot be used: {problem}"
+    ]
 
 
 def test_unreachable_integration_fails_preflight_with_reason() -> None:

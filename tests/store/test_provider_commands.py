@@ -278,13 +278,13 @@ def test_message_is_not_tested_to_a_country_that_is_excluded(now: datetime) -> N
     made = save({**spec, "prefixes": "+41"}, now)
     with pytest.raises(Rejected) as raised:
         notices.send_test(made, "sms", "+4915112345678", user=User(), now=now)
-    assert (raised.value.field, raised.value.reason.code) == ("address", "provider.address_not_carried")
+    assert (raised.value.field, raised.value.reason.code) == ("address", "{provider} does not deliver to this address.")
 
 
 def test_provider_of_an_unknown_type_cannot_be_tested() -> None:
     with pytest.raises(Permanent) as raised:
         commands.test_provider(Provider(name="Old", kind="pigeon"))
-    assert raised.value.reason.code == "provider.unknown_kind"
+    assert raised.value.reason.code == "Unknown provider type: {kind}."
 
 
 def test_the_environments_server_can_be_tested_too(monkeypatch: pytest.MonkeyPatch) -> None:

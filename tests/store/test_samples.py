@@ -211,7 +211,10 @@ def test_integration_of_an_unknown_kind_has_no_sample(integration: Integration, 
     integration.kind = "of_a_plugin_that_is_gone"
     with pytest.raises(Rejected) as caught:
         send_sample(integration, bob, now=NOW)
-    assert (caught.value.code, caught.value.reason.code) == ("not_possible", "sample.none")
+    assert (caught.value.code, caught.value.reason.code) == (
+        "not_possible",
+        "The catalogue has no sample for {integration}.",
+    )
 
 
 class TestAPublicUrlThatDoesNotLeadHere:

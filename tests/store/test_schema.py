@@ -62,7 +62,11 @@ def test_migration_that_fails_is_named_with_its_remedy() -> None:
         migrate.migrate()
     assert caught.value.reason["migration"] == "workflows.0001_initial"
     codes = [caught.value.reason.code, caught.value.remedy_reason.code]
-    assert codes == ["database.upgrade_stopped", "database.start_again"]
+    assert codes == [
+        "The upgrade of the database stopped at {migration}: {error}",
+        "That step was undone, and earlier ones stay. Mend the cause and start Tocsin again, which goes on there; "
+        "or go back: `tocsin restore --force FILE` with the version and the backup from before the upgrade.",
+    ]
 
 
 def test_schema_and_initial_rows_match_django_migrations(

@@ -109,7 +109,7 @@ def test_support_hours_decide_the_route_at_that_time() -> None:
     assert noon.alert is not None
     assert (str(night.alert.priority), str(noon.alert.priority)) == ("critical", "high")
     assert "outside Office hours" in str(night.route)
-    assert noon.route.code == "route.none_matches"
+    assert noon.route.code == "no route matches: the integration's own policy and recipients"
 
 
 def test_filtered_logged_or_closed_payload_pages_no_user_with_reason() -> None:
@@ -186,7 +186,7 @@ def test_delayed_alert_that_would_then_join_another_says_so() -> None:
     save(delay={"wait": "5m"})
     outcome = one(halo(3), NIGHT + timedelta(minutes=1))
     assert outcome.status is MessageStatus.DELAYED
-    assert [note.code for note in outcome.notes] == ["simulation.if_nothing_else"]
+    assert [note.code for note in outcome.notes] == ["If nothing else arrives for {duration}: {status}, {reason}."]
     assert outcome.notes[0]["status"] == Term(MessageStatus.APPENDED)
 
 

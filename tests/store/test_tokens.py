@@ -142,7 +142,7 @@ def test_groups_and_clients_together_are_rejected(now: datetime) -> None:
     limits = TokenLimits(TokenScope.READ, frozenset({1}), frozenset({"Acme"}))
     with pytest.raises(Rejected) as raised:
         tokens.create(make_user("alice", now), "script", limits=limits, actor=ACTOR, now=now)
-    assert raised.value.reason.code == "token.groups_and_clients"
+    assert raised.value.reason.code == "A token is limited either to groups or to clients, not to both."
 
 
 def test_token_is_limited_to_clients_that_its_owner_sees(now: datetime) -> None:
@@ -150,7 +150,10 @@ def test_token_is_limited_to_clients_that_its_owner_sees(now: datetime) -> None:
     clients = ["acme", "Globex"]
     with pytest.raises(Rejected) as raised:
         api_tokens.create_token(owner, "script", scope=TokenScope.READ, clients=clients, actor=ACTOR, now=now)
-    assert (raised.value.field, raised.value.reason.code) == ("clients[1]", "token.not_a_client")
+    assert (raised.value.field, raised.value.reason.code) == (
+        "clients[1]",
+        '{user} does not see the client "{client}".',
+    )
 
 
 def test_a_limited_token_is_not_its_owner(now: datetime) -> None:
@@ -178,6 +181,6 @@ def test_the_owner_is_told_once_before_the_end(now: datetime) -> None:
     for moment in (now, end - WARN_BEFORE - timedelta(seconds=1), end - WARN_BEFORE, end - timedelta(days=1), end):
         assert not notices.warn_owners(moment)
     last_uses = [each_of(notice.text)[1].code for notice in PendingNotice.objects.order_by("pk")]
-    assert last_uses == ["notice.token_last_use", "notice.token_never_used"]
+    assert last_uses == ["It was last used {at}.", "It was never used."]
     told = PendingNotice.objects.order_by("pk").values_list("user_id", "title_data__name", "text_code")
     assert [(row[0], row[1]) for row in told] == [(user.pk, "script"), (admin.pk, "pipeline")]

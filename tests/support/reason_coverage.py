@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import tocsin
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = str(Path(tocsin.__file__).parent)
@@ -64,7 +64,7 @@ def defined_codes() -> set[str]:
 
 def record(produced: set[str], patch: Any = setattr) -> None:
     """Adds the codes to `produced` that are produced from now on."""
-    build, render, data = ReasonType.__call__, Reason._render, Reason.data.fget
+    build, render, data = Text.__call__, Reason._render, Reason.data.fget
     assert data is not None
     #: Kept, so that no other reason gets the same id.
     built_by_tests: dict[int, Reason] = {}
@@ -79,7 +79,7 @@ def record(produced: set[str], patch: Any = setattr) -> None:
                 if isinstance(part, Reason):
                     add(part)
 
-    def recording_build(kind: ReasonType, /, **params: Any) -> Reason:
+    def recording_build(kind: Text, /, **params: Any) -> Reason:
         reason, caller = build(kind, **params), sys._getframe(1).f_code
         if not caller.co_filename.startswith(SOURCE):
             built_by_tests[id(reason)] = reason
@@ -95,6 +95,6 @@ def record(produced: set[str], patch: Any = setattr) -> None:
         add(reason)
         return data(reason)
 
-    patch(ReasonType, "__call__", recording_build)
+    patch(Text, "__call__", recording_build)
     patch(Reason, "_render", recording_render)
     patch(Reason, "data", property(recording_data))

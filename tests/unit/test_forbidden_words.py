@@ -99,6 +99,8 @@ CALLS = frozenset(
         "phrase",
         "translatable",
         "ReasonType",
+        "Text",
+        "sentence",
         "Term",
         "ProviderSetting",
         "IntegrationSetting",

@@ -22,7 +22,7 @@ def produced(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 def test_reason_built_by_the_product_counts(produced: set[str]) -> None:
     command_parser.ask_which_alert(command_parser.CommandKind.ACKNOWLEDGE, [1, 2])
-    assert produced == {"command.alert_number", "command.several_alerts_open"}
+    assert produced == {"#{alert}", "{count} alert is open for you: {alerts}. Send {command}, or {command_for_all}."}
 
 
 def test_reason_built_by_a_test_does_not_count(produced: set[str]) -> None:

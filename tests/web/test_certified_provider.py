@@ -63,4 +63,7 @@ def test_unverified_address_at_certified_provider_is_refused(company: Company, p
     assert response["Location"] == "/account/login/"
     assert client.get("/me/").status_code == 302
     refusal = AuditEntry.objects.get(action="sign_in_refused")
-    assert refusal.after["reason"]["code"] == "identity.email_unverified"
+    assert (
+        refusal.after["reason"]["code"]
+        == 'The provider does not confirm the address {email}: the claim "email_verified" is not true.'
+    )

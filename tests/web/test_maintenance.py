@@ -206,7 +206,7 @@ def test_routing_tab_sets_delay_and_opens_or_releases_delayed_alerts(company: Co
     assert due_at <= company.now + timedelta(minutes=1)
     message.refresh_from_db()
     assert message.status == "Mapped Ignored"
-    assert message.reason.code == "delayed_alert.dropped"
+    assert message.reason.code == "{user} dropped the delayed alert"
     assert client.post(f"/delayed/{second}/drop").status_code == 302
     assert browser_of(company.observer).post(f"/delayed/{first}/drop").status_code == 403
 

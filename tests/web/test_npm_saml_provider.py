@@ -69,4 +69,7 @@ def test_address_of_another_domain_at_npm_saml_provider_is_refused(company: Comp
     assert response["Location"].startswith("/account/login/")
     assert client.get("/me/").status_code == 302
     refusal = AuditEntry.objects.get(action="sign_in_refused")
-    assert refusal.after["reason"]["code"] == "identity.email_unverified"
+    assert (
+        refusal.after["reason"]["code"]
+        == 'The provider does not confirm the address {email}: the claim "email_verified" is not true.'
+    )

@@ -334,7 +334,11 @@ def test_administrator_of_others_is_not_deactivated(client: ScimClient, company:
     assert client.patch(path, replace("active", False)).error == (400, "mutability")
     assert User.objects.get(username="alice").is_active
     entry = AuditEntry.objects.get(action="provisioning_refused")
-    assert (entry.object_name, entry.after["reason"]["code"]) == ("alice", "scim.administrator_active")
+    assert (entry.object_name, entry.after["reason"]["code"]) == (
+        "alice",
+        "{user} is an administrator whom this provider did not create: it may deactivate the user only if they have "
+        "a verified email address in its allowed domains.",
+    )
     allow_domains(client, "example.org")
     assert client.patch(path, replace("active", False)).status == 200
 
@@ -348,7 +352,14 @@ def test_address_of_local_user_needs_a_verified_one(client: ScimClient, company:
     assert client.patch(path, operation).error == (400, "mutability")
     assert User.objects.get(username="bob").email == "bob@example.org"
     codes = [entry.after["reason"]["code"] for entry in AuditEntry.objects.filter(action="provisioning_refused")]
-    assert codes == ["scim.local_email"] * 2
+    assert (
+        codes
+        == [
+            "{user} was not created by this provider: it may change the email address for sign-in only if the "
+            "present one is verified and in its allowed domains."
+        ]
+        * 2
+    )
     EmailAddress.objects.filter(user=company.responder).update(verified=True)
     assert client.patch(path, operation).status == 200
 

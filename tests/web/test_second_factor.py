@@ -127,9 +127,9 @@ def test_administrator_resets_a_lost_second_factor(company: Company, browser_of:
     pending_notice = PendingNotice.objects.get()
     assert pending_notice.user == bob
     assert [reason.code for reason in each_of(pending_notice.text)] == [
-        "notice.second_factors_removed_by",
-        "notice.password_only",
-        "notice.removal_not_requested",
+        "{user} removed all your second factors.",
+        "Until you set up new ones, you sign in with your password only.",
+        "If you did not request this, change your password and tell an administrator.",
     ]
     assert each_of(pending_notice.text)[0]["user"] == Person("Alice Andersson", company.admin.pk)
 

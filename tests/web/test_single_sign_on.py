@@ -134,7 +134,7 @@ def test_what_the_provider_gave_follows_it_and_the_rest_stays(company: Company, 
     idp.claims["groups"] = []
     client, response = sign_in(idp)
     refused(client, response)
-    assert last_refusal() == "identity.no_role"
+    assert last_refusal() == "None of your groups at {provider} gives access. Ask an administrator."
 
 
 def test_role_by_hand_returns_when_the_provider_takes_its_own(company: Company, idp: OpenIdDouble) -> None:
@@ -158,7 +158,10 @@ def test_last_administrator_keeps_the_role(company: Company, idp: OpenIdDouble) 
     client, _response = sign_in(idp)
     assert is_in(client)
     assert User.objects.get(username="ann").role == "admin"
-    assert AuditEntry.objects.get(action="grant_refused").after["reason"]["code"] == "identity.last_administrator"
+    assert (
+        AuditEntry.objects.get(action="grant_refused").after["reason"]["code"]
+        == "{user} stays administrator, because there would be none left."
+    )
 
 
 def test_verified_address_links_once_then_the_subject_counts(company: Company, idp: OpenIdDouble) -> None:
@@ -179,7 +182,9 @@ def test_an_account_that_moved_to_another_subject_is_refused(company: Company, i
     idp.claims["sub"] = "ann-2"
     client, response = sign_in(idp)
     refused(client, response)
-    assert last_refusal() == "identity.other_subject"
+    assert (
+        last_refusal() == "{user} is linked to another identity at {provider}. An administrator can remove that link."
+    )
 
 
 @pytest.mark.parametrize("verified", [False, None, "false", 1, "yes"])
@@ -190,7 +195,9 @@ def test_unverified_address_of_an_administrator_is_refused(
     idp.claims |= {"email": "alice@example.org", "email_verified": verified}
     client, response = sign_in(idp)
     refused(client, response)
-    assert last_refusal() == "identity.email_unverified"
+    assert (
+        last_refusal() == 'The provider does not confirm the address {email}: the claim "email_verified" is not true.'
+    )
     assert not LinkedIdentity.objects.exists()
 
 
@@ -202,13 +209,15 @@ def test_entra_is_trusted_for_the_allowed_domains_only(company: Company, idp: Op
     idp.claims |= {"sub": "eve", "email": "eve@example.com", "preferred_username": "eve"}
     other, response = sign_in(idp)
     refused(other, response)
-    assert last_refusal() == "identity.email_unverified"
+    assert (
+        last_refusal() == 'The provider does not confirm the address {email}: the claim "email_verified" is not true.'
+    )
 
 
 REFUSED_BY_CONFIGURATION = {
-    "identity.no_account": {"sign_up": False},
-    "identity.domain_not_allowed": {"allowed_domains": ["example.net"]},
-    "identity.no_role": {"roles": []},
+    "There is no account for {email}, and {provider} does not create any. Ask an administrator.": {"sign_up": False},
+    "Addresses of {domain} may not sign in by {provider}.": {"allowed_domains": ["example.net"]},
+    "None of your groups at {provider} gives access. Ask an administrator.": {"roles": []},
 }
 
 
@@ -227,7 +236,7 @@ def test_disabled_user_is_refused(company: Company, idp: OpenIdDouble) -> None:
     User.objects.filter(username="ann").update(is_active=False)
     client, response = sign_in(idp)
     refused(client, response)
-    assert last_refusal() == "identity.user_disabled"
+    assert last_refusal() == "This account is deactivated. Contact an administrator."
 
 
 def test_missing_groups_and_overage_are_said_clearly(company: Company, idp: OpenIdDouble) -> None:
@@ -235,11 +244,18 @@ def test_missing_groups_and_overage_are_said_clearly(company: Company, idp: Open
     del idp.claims["groups"]
     client, response = sign_in(idp)
     refused(client, response)
-    assert last_refusal() == "identity.groups_missing"
+    assert (
+        last_refusal()
+        == 'The provider sent no claim "{claim}", so nothing gives access. Configure the provider to send it.'
+    )
     idp.claims["_claim_names"] = {"groups": "src1"}
     client, response = sign_in(idp)
     refused(client, response)
-    assert last_refusal() == "identity.groups_overage"
+    assert (
+        last_refusal()
+        == "You are in too many groups: {provider} sent a link instead of their names. Have it send only the groups "
+        "that are assigned to this application."
+    )
 
 
 def test_more_than_200_groups_are_mapped(company: Company, idp: OpenIdDouble) -> None:
@@ -338,7 +354,7 @@ def test_forged_token_signs_nobody_in(company: Company, idp: OpenIdDouble, attac
     client, response = sign_in(idp)
     assert text in refused(client, response)
     assert not User.objects.filter(username="ann").exists()
-    assert last_refusal().startswith("identity.")
+    assert last_refusal()
 
 
 @pytest.mark.parametrize("seconds", [-50, 50])
@@ -389,7 +405,7 @@ def test_forged_answers_are_audited_without_filling_the_log(company: Company, id
     for number in range(MAX_PER_ACTOR + 5):
         Client().get(f"{LOGIN.removesuffix('/')}/callback/?state=forged{number}&code=x")
     assert AuditEntry.objects.filter(action="sign_in_refused").count() == MAX_PER_ACTOR
-    assert last_refusal() == "identity.state_unknown"
+    assert last_refusal() == "This sign-in was not started in this browser, or took longer than ten minutes. Try again."
 
 
 def test_cancelling_and_errors_are_said(company: Company, idp: OpenIdDouble) -> None:
@@ -472,7 +488,7 @@ def test_invalid_username_of_a_claim_is_refused(company: Company, idp: OpenIdDou
     idp.claims["preferred_username"] = "a/b"
     client, response = sign_in(idp)
     refused(client, response)
-    assert last_refusal() == "identity.invalid_user"
+    assert last_refusal() == "The claims make no valid user: {problem}"
 
 
 def test_deleted_user_is_a_new_one_afterwards(company: Company, idp: OpenIdDouble) -> None:
@@ -588,7 +604,10 @@ def test_domain_beyond_ascii_asks_before_it_links(company: Company, idp: OpenIdD
     User.objects.filter(username="bob").update(email="bob@bücher.example")
     idp.claims["email"] = "bob@bücher.example"
     refused(*sign_in(idp))
-    assert last_refusal() == "identity.asks_administrator"
+    assert (
+        last_refusal()
+        == "This identity is not linked to {user} yet. An administrator has to approve the link, on the user's page."
+    )
 
 
 @pytest.mark.parametrize("mark", [{"role": "admin"}, {"is_break_glass": True}])
@@ -600,7 +619,10 @@ def test_administrator_is_linked_only_after_approval(
     User.objects.filter(pk=bob.pk).update(**mark)
     idp.claims["email"] = "bob@example.org"
     refused(*sign_in(idp))
-    assert last_refusal() == "identity.asks_administrator"
+    assert (
+        last_refusal()
+        == "This identity is not linked to {user} yet. An administrator has to approve the link, on the user's page."
+    )
     link = LinkedIdentity.objects.get(user=bob)
     assert link.awaits_approval
     refused(*sign_in(idp))
@@ -645,11 +667,14 @@ def test_refusals_of_a_signed_in_user_are_recorded(
     save(idp)
     client = browser_of(company.responder)
     assert client.get("/accounts/oidc/acme/login/callback/?state=made-up").status_code == 302
-    assert last_refusal() == "identity.state_unknown"
+    assert last_refusal() == "This sign-in was not started in this browser, or took longer than ten minutes. Try again."
     begun = client.get(LOGIN)
     idp.claims["email"] = "alice@example.org"
     assert client.get(idp.authorize(begun["Location"])).status_code == 302
-    assert last_refusal() == "identity.asks_administrator"
+    assert (
+        last_refusal()
+        == "This identity is not linked to {user} yet. An administrator has to approve the link, on the user's page."
+    )
     assert client.post("/account/reauthenticate/", {"password": "wrong"}).status_code in (200, 422)
     assert AuditEntry.objects.filter(action="sign_in_failed").exists()
     assert client.post("/account/logout/").status_code == 302
@@ -661,7 +686,7 @@ def test_weak_key_of_the_provider_is_refused(company: Company, idp: OpenIdDouble
     idp.signs_with = "weak"
     idp.keys = ["weak"]
     refused(*sign_in(idp))
-    assert last_refusal() == "identity.weak_signature"
+    assert last_refusal() == "The provider signs with an RSA key of {bits} bits; at least {minimum} are needed."
 
 
 # What a claim must be
@@ -670,21 +695,91 @@ def test_weak_key_of_the_provider_is_refused(company: Company, idp: OpenIdDouble
 @pytest.mark.parametrize(
     ("claim", "value", "code"),
     [
-        ("sub", 7, "identity.claim_missing"),
-        ("sub", "a\0b", "identity.invalid_claim"),
-        ("email", "a\0nn@example.org", "identity.invalid_claim"),
-        ("email", 7, "identity.invalid_claim"),
-        ("name", "A\0nn", "identity.invalid_claim"),
-        ("preferred_username", 12345, "identity.invalid_claim"),
-        ("preferred_username", {"a": 1}, "identity.invalid_claim"),
-        ("groups", [1, 2], "identity.invalid_claim"),
-        ("groups", ["De\0sk"], "identity.invalid_claim"),
-        ("sid", "a\0b", "identity.invalid_claim"),
-        ("exp", float("inf"), "identity.invalid_claim"),
-        ("exp", float("nan"), "identity.invalid_claim"),
-        ("exp", 10**400, "identity.invalid_claim"),
-        ("iat", float("nan"), "identity.invalid_claim"),
-        ("exp", "2026", "identity.invalid_claim"),
+        ("sub", 7, 'The provider sent no claim "{claim}".'),
+        (
+            "sub",
+            "a\0b",
+            'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL '
+            "characters, times are finite numbers.",
+        ),
+        (
+            "email",
+            "a\0nn@example.org",
+            'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL '
+            "characters, times are finite numbers.",
+        ),
+        (
+            "email",
+            7,
+            'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL '
+            "characters, times are finite numbers.",
+        ),
+        (
+            "name",
+            "A\0nn",
+            'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL '
+            "characters, times are finite numbers.",
+        ),
+        (
+            "preferred_username",
+            12345,
+            'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL '
+            "characters, times are finite numbers.",
+        ),
+        (
+            "preferred_username",
+            {"a": 1},
+            'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL '
+            "characters, times are finite numbers.",
+        ),
+        (
+            "groups",
+            [1, 2],
+            'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL '
+            "characters, times are finite numbers.",
+        ),
+        (
+            "groups",
+            ["De\0sk"],
+            'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL '
+            "characters, times are finite numbers.",
+        ),
+        (
+            "sid",
+            "a\0b",
+            'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL '
+            "characters, times are finite numbers.",
+        ),
+        (
+            "exp",
+            float("inf"),
+            'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL '
+            "characters, times are finite numbers.",
+        ),
+        (
+            "exp",
+            float("nan"),
+            'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL '
+            "characters, times are finite numbers.",
+        ),
+        (
+            "exp",
+            10**400,
+            'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL '
+            "characters, times are finite numbers.",
+        ),
+        (
+            "iat",
+            float("nan"),
+            'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL '
+            "characters, times are finite numbers.",
+        ),
+        (
+            "exp",
+            "2026",
+            'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL '
+            "characters, times are finite numbers.",
+        ),
     ],
 )
 def test_claim_of_another_type_is_refused(

@@ -519,7 +519,7 @@ def test_nothing_names_hidden_objects_that_use_ones_own(sides: tuple[Side, Side]
     with boundary.limited_to(visibility.boundary_of_user(ours.manager)):
         with pytest.raises(Rejected) as caught:
             delete_policy(policy, actor=COMMAND_LINE, now=clock.now())
-        assert caught.value.reason.code == "object.in_use_by_more"
+        assert caught.value.reason.code == "Can't delete {name}: it is used by {users} and {count} other."
         assert THEIRS not in str(caught.value.reason)
         steps = [{"notify": {"roles": ["secondary"]}, "after": "0m"}]
         theirs.integration.recipient_groups.clear()
@@ -534,7 +534,7 @@ def test_nothing_names_hidden_objects_that_use_ones_own(sides: tuple[Side, Side]
         Integration._base_manager.filter(pk=theirs.integration.pk).update(outbound=outbound)
         with pytest.raises(Rejected) as caught:
             registry.OUTBOUND_INTEGRATIONS.delete(outbound, actor=COMMAND_LINE, now=clock.now())
-        assert caught.value.reason.code == "object.in_use_elsewhere"
+        assert caught.value.reason.code == "Can't delete {name}: it is used by {count} object of another group."
     with pytest.raises(Rejected, match=f"Integration {THEIRS}"):
         delete_policy(policy, actor=COMMAND_LINE, now=clock.now())
 

@@ -23,7 +23,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.models import reason_columns
 from tocsin.core.net import egress
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, reason_from
+from tocsin.core.reasons import NO_REASON, Reason, Text, reason_from
 from tocsin.core.runtime import clock
 from tocsin.core.validation import text_sanitizing
 from tocsin.core.validation.server_origin import ForwardingTarget, Transport
@@ -331,7 +331,7 @@ _MAX_DATAGRAM_BYTES = 8_192
 #: In seconds: for connecting, for each write, and for the receiver to close the connection at the end of a batch.
 _TIMEOUT = 5.0
 
-_BROKEN = ReasonType("audit.syslog_broken", "{host} closed the connection: {error}.")
+_BROKEN = Text("{host} closed the connection: {error}.")
 
 
 def format_message(fields: Mapping[str, Any], host_name: str) -> bytes:
@@ -470,7 +470,7 @@ RETRY_DELAY = timedelta(minutes=1)
 #: The prefix of the secret that signs requests, as of https://www.standardwebhooks.com.
 SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix
 
-_STATUS = ReasonType("audit.webhook_status", "{host} answered with the status {status}.")
+_STATUS = Text("{host} answered with the status {status}.")
 
 _FORWARDING_STATE: LiteralString = (
     "SELECT cursor, secret, not_before, failed_since, problem_code, problem_data, sent_at FROM access_auditforwarding "

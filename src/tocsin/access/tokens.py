@@ -17,7 +17,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
-from tocsin.core.reasons import Person, ReasonType
+from tocsin.core.reasons import Person, Text, sentence
 from tocsin.core.validation.field_errors import CONTROL_CHARACTER, has_control_character, rejected_at
 
 #: Number of characters of the secret stored in clear, shown in lists.
@@ -41,16 +41,8 @@ _MAX_KNOWN_USES = 10_000
 #: The code of the rejection of an expired token.
 EXPIRED_CODE = "token_expired"
 
-_NAME_LENGTH = ReasonType("token.name_length", "A token's name must have 1 to {maximum} characters.")
-_NAME_TAKEN = ReasonType("token.name_taken", '{user} already has a token "{name}".')
-_EXPIRED = ReasonType("token.expired", 'The token "{name}" expired on {day}. Create a new one.')
-_PAST_EXPIRY = ReasonType("token.past_expiry", "A token's expiry must be in the future.")
-_DISTANT_EXPIRY = ReasonType("token.distant_expiry", "A token expires after at most {days} days.")
-_TOO_MANY_CLIENTS = ReasonType("token.too_many_clients", "A token may be limited to at most {maximum} clients.")
-_GROUPS_AND_CLIENTS = ReasonType(
-    "token.groups_and_clients", "A token is limited either to groups or to clients, not to both."
-)
-_INVALID_CLIENT = ReasonType("token.invalid_client", "A client's name must have 1 to {maximum} characters.")
+_NAME_TAKEN = Text('{user} already has a token "{name}".')
+_EXPIRED = Text('The token "{name}" expired on {day}. Create a new one.')
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +71,21 @@ def create(
     """
     label = name.strip()
     if not label or len(label) > MAX_NAME_CHARS:
-        raise Rejected("invalid_name", _NAME_LENGTH(maximum=MAX_NAME_CHARS), "name")
+        raise Rejected(
+            "invalid_name",
+            sentence("A token's name must have 1 to {maximum} characters.", maximum=MAX_NAME_CHARS),
+            "name",
+        )
     if has_control_character(label):
         raise rejected_at("name", CONTROL_CHARACTER(), "invalid_name")
     _check_clients(limits)
     expiry = expires_at or now + DEFAULT_LIFETIME
     if expiry <= now:
-        raise Rejected("invalid", _PAST_EXPIRY(), "expires_at")
+        raise Rejected("invalid", sentence("A token's expiry must be in the future."), "expires_at")
     if expiry > now + MAX_LIFETIME:
-        raise Rejected("invalid", _DISTANT_EXPIRY(days=MAX_LIFETIME.days), "expires_at")
+        raise Rejected(
+            "invalid", sentence("A token expires after at most {days} days.", days=MAX_LIFETIME.days), "expires_at"
+        )
     secret = ids.token()
     with boundary.command():
         if ApiToken.objects.filter(user_id=user.pk, name__iexact=label, revoked_at=None, expires_at__gt=now).exists():
@@ -110,12 +108,18 @@ def create(
 
 def _check_clients(limits: TokenLimits) -> None:
     if limits.groups and limits.clients:
-        raise Rejected("invalid", _GROUPS_AND_CLIENTS(), "clients")
+        raise Rejected(
+            "invalid", sentence("A token is limited either to groups or to clients, not to both."), "clients"
+        )
     if len(limits.clients) > MAX_CLIENTS:
-        raise Rejected("invalid", _TOO_MANY_CLIENTS(maximum=MAX_CLIENTS), "clients")
+        raise Rejected(
+            "invalid", sentence("A token may be limited to at most {maximum} clients.", maximum=MAX_CLIENTS), "clients"
+        )
     maximum = 200
     if any(not 0 < len(name) <= maximum or has_control_character(name) for name in limits.clients):
-        raise Rejected("invalid", _INVALID_CLIENT(maximum=maximum), "clients")
+        raise Rejected(
+            "invalid", sentence("A client's name must have 1 to {maximum} characters.", maximum=maximum), "clients"
+        )
 
 
 def verify(secret: str, *, now: datetime, address: str | None = None) -> ApiToken | None:
@@ -204,9 +208,7 @@ MAX_LINKS = 10
 
 _NAME = "setup_link"
 
-_USED = ReasonType(
-    "setup_link.used", "This setup link has already been used or has expired. Restart Tocsin to get a new one."
-)
+_USED = Text("This setup link has already been used or has expired. Restart Tocsin to get a new one.")
 
 
 def make() -> str:

@@ -29,7 +29,7 @@ from tocsin.api.framework.resources import SpecSchema, written_as
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.notify import notices
 from tocsin.notify.inbound import verification
@@ -43,10 +43,7 @@ from tocsin.people.notification_rules import NotificationRules
 from tocsin.resources import registry
 from tocsin.resources.resource import NOT_A_USERNAME, ResourceSpec, find
 
-_OTHER_USER = ReasonType(
-    "api.contact_method_of_other_user",
-    "A contact method stays with its user; add one to the other user instead.",
-)
+_OTHER_USER = Text("A contact method stays with its user; add one to the other user instead.")
 
 routes = AuthorizedRouter("contact-methods")
 

@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, TypeAdapter, WithJsonSchema
 
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.reasons import Reason, ReasonType, as_reason, joined, render
+from tocsin.core.reasons import Reason, Text, as_reason, joined, render, sentence
 from tocsin.core.validation.field_errors import (
     AT_PATH,
     NESTED_TOO_DEEPLY,
@@ -178,29 +178,9 @@ _CONFLICTS = frozenset(
 #: Retry-After while the database is unavailable.
 RETRY_AFTER = timedelta(seconds=5)
 
-_NOT_FOUND = ReasonType("api.no_such_path", "There is nothing at {path}. The addresses are listed in /api/v1/docs.")
-_NO_TOKEN = ReasonType(
-    "api.no_token",
-    "Send a token: `Authorization: Bearer TOKEN`. `tocsin token create`, or POST /api/v1/tokens, creates one.",
-)
-_METHOD_NOT_ALLOWED = ReasonType("api.method_not_allowed", "{method} is not possible here; use {allowed}.")
-_BODY_TOO_LARGE = ReasonType("api.body_too_large", "The body is larger than 5 MiB.")
-_BODY_UNREADABLE = ReasonType("api.body_unreadable", "The body could not be read.")
-_DATABASE_TIMEOUT = ReasonType(
-    "api.database_timeout", "The database did not answer in time. Try again, or ask for less."
-)
-_DATABASE_READ_ONLY = ReasonType("api.database_read_only", "The database takes no writes now. Try again.")
-_DATABASE_UNAVAILABLE = ReasonType("api.database_unavailable", "The database does not answer. Try again.")
-_INTERNAL = ReasonType(
-    "api.internal_error", "Something went wrong in Tocsin, and was logged as {request}. Quote that ID when you ask."
-)
-_INVALID_JSON = ReasonType("api.invalid_json", "{problem}: line {line} column {column}.")
-_NOT_UTF8 = ReasonType("api.not_utf8", "The body is not UTF-8: byte {position} cannot be read.")
-_NOT_A_JSON_NUMBER = ReasonType("api.not_a_json_number", "{name} is not a JSON number.")
-_UNSTORABLE_TEXT = ReasonType("api.unstorable_text", "The text contains a NUL character or half of a surrogate pair.")
-_UNKNOWN = ReasonType("api.field_unknown", "is not known here")
-_NEEDS_ZONE = ReasonType("api.needs_time_zone", "needs a time zone, such as 2026-12-25T03:00:00Z")
-_NOT_AN_OBJECT = ReasonType("api.not_an_object", "must be an object")
+_NOT_UTF8 = Text("The body is not UTF-8: byte {position} cannot be read.")
+_UNKNOWN = Text("is not known here")
+_NOT_AN_OBJECT = Text("must be an object")
 
 #: The schema of every error, for the OpenAPI document.
 ERROR_SCHEMA = {
@@ -278,17 +258,28 @@ def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
     if isinstance(error.__cause__, Rejected):
         return rejected(request, error.__cause__)
     if error.status_code == 401:
-        return error_response(401, "not_authenticated", _NO_TOKEN())
+        return error_response(
+            401,
+            "not_authenticated",
+            sentence(
+                "Send a token: `Authorization: Bearer TOKEN`. `tocsin token create`, or POST /api/v1/tokens, "
+                "creates one."
+            ),
+        )
     code = "invalid" if error.status_code < 500 else "internal"
     return error_response(error.status_code, code, as_reason(error.message))
 
 
 def not_found(request: HttpRequest, _error: Http404 | None = None) -> HttpResponse:
-    return error_response(404, "not_found", _NOT_FOUND(path=request.path))
+    return error_response(
+        404,
+        "not_found",
+        sentence("There is nothing at {path}. The addresses are listed in /api/v1/docs.", path=request.path),
+    )
 
 
 def not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
-    reason = _METHOD_NOT_ALLOWED(method=str(request.method), allowed=allowed)
+    reason = sentence("{method} is not possible here; use {allowed}.", method=str(request.method), allowed=allowed)
     response = error_response(405, "method_not_allowed", reason)
     response["Allow"] = allowed
     return response
@@ -298,22 +289,35 @@ def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
     """Handle every other exception: log it once, under the id that the response contains."""
     match error:
         case RequestDataTooBig():
-            return error_response(413, "too_large", _BODY_TOO_LARGE())
+            return error_response(413, "too_large", sentence("The body is larger than 5 MiB."))
         case TooManyFieldsSent() | UnreadablePostError():
-            return error_response(400, "invalid", _BODY_UNREADABLE())
+            return error_response(400, "invalid", sentence("The body could not be read."))
         case OperationalError() | psycopg.OperationalError():
             # The database is down or overloaded, or the statement exceeded its timeout.
             log.error("The database did not answer %s %s.", request.method, request.path, exc_info=error)
-            response = error_response(503, "temporary", _DATABASE_TIMEOUT())
+            response = error_response(
+                503, "temporary", sentence("The database did not answer in time. Try again, or ask for less.")
+            )
             response["Retry-After"] = "5"
             return response
     request_id = getattr(request, "id", None) or secrets.token_hex(4)
     if database.is_unavailable(error):
         log.warning("Request %s: the database cannot be used: %s", request_id, error)
-        reason = _DATABASE_READ_ONLY() if database.is_read_only_error(error) else _DATABASE_UNAVAILABLE()
+        reason = (
+            sentence("The database takes no writes now. Try again.")
+            if database.is_read_only_error(error)
+            else sentence("The database does not answer. Try again.")
+        )
         return temporary(request, Temporary(reason, RETRY_AFTER))
     log.error("Request %s failed: %s %s", request_id, request.method, request.path, exc_info=error)
-    return error_response(500, "internal", _INTERNAL(request=request_id))
+    return error_response(
+        500,
+        "internal",
+        sentence(
+            "Something went wrong in Tocsin, and was logged as {request}. Quote that ID when you ask.",
+            request=request_id,
+        ),
+    )
 
 
 def read_json(body: bytes) -> Any:
@@ -323,7 +327,9 @@ def read_json(body: bytes) -> Any:
         if b"\\u" in body or b"\x00" in body:
             _refuse_bad_text(value, "")
     except json.JSONDecodeError as error:
-        reason = _INVALID_JSON(problem=error.msg, line=error.lineno, column=error.colno)
+        reason = sentence(
+            "{problem}: line {line} column {column}.", problem=error.msg, line=error.lineno, column=error.colno
+        )
         raise Rejected("invalid_json", reason) from error
     except UnicodeDecodeError as error:
         raise Rejected("invalid_json", _NOT_UTF8(position=error.start)) from error
@@ -333,14 +339,18 @@ def read_json(body: bytes) -> Any:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise Rejected("invalid_json", _NOT_A_JSON_NUMBER(name=name))
+    raise Rejected("invalid_json", sentence("{name} is not a JSON number.", name=name))
 
 
 def _refuse_bad_text(value: Any, path: str) -> None:
     match value:
         case str():
             if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-                raise Rejected("invalid", _UNSTORABLE_TEXT(), path or "body")
+                raise Rejected(
+                    "invalid",
+                    sentence("The text contains a NUL character or half of a surrogate pair."),
+                    path or "body",
+                )
         case dict():
             for name, item in value.items():
                 _refuse_bad_text(name, path)
@@ -369,7 +379,7 @@ def _problem(problem: Mapping[str, Any]) -> Reason:
         case "extra_forbidden":
             return _UNKNOWN()
         case "timezone_aware":
-            return _NEEDS_ZONE()
+            return sentence("needs a time zone, such as 2026-12-25T03:00:00Z")
         case "model_attributes_type" | "model_type" | "dict_type":
             return _NOT_AN_OBJECT()
         case "list_type":

@@ -15,13 +15,11 @@ from tocsin.api.errors import ReasonCode, ReasonData, ReasonSchema
 from tocsin.api.framework.auth import AuthorizedRouter, PaginatedList, audit_actor_of, caller
 from tocsin.configure.models import ImportRun
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType, Term, reason_from_json, show_reason
+from tocsin.core.reasons import Term, reason_from_json, sentence, show_reason
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.importers import import_runs
 from tocsin.importers.config_builder import ImportFinding
 from tocsin.resources.resource import NO_SUCH_OBJECT
-
-_NOT_BASE64 = ReasonType("api.not_base64", "must be base64.")
 
 routes = AuthorizedRouter("imports")
 
@@ -105,7 +103,7 @@ def create(request: HttpRequest, body: ImportBody) -> dict[str, Any]:
     try:
         export_content = base64.b64decode(body.export, validate=True) if body.export else None
     except (binascii.Error, ValueError):
-        raise Rejected("invalid", AT_PATH(path="export", problem=_NOT_BASE64()), "export") from None
+        raise Rejected("invalid", AT_PATH(path="export", problem=sentence("must be base64.")), "export") from None
     run = import_runs.start(
         body.product,
         key=body.key,

@@ -31,7 +31,7 @@ from tocsin.api.framework.simulation_schemas import TraceSchema
 from tocsin.core.db.queries import SearchableText
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
-from tocsin.core.reasons import NO_REASON, ReasonType, show_fields, show_reason
+from tocsin.core.reasons import NO_REASON, sentence, show_fields, show_reason
 from tocsin.core.runtime import clock
 from tocsin.inbound import heartbeat_schedule, heartbeats
 from tocsin.inbound.enums import HeartbeatHealth, MessageStatus
@@ -192,9 +192,6 @@ def show_detail(message: InboundMessage) -> dict[str, Any]:
 # Replays an inbound message: the current rules process it again, as a new message.
 
 
-_NO_SUCH_MESSAGES = ReasonType("api.no_such_messages", "At least one of these IDs has no inbound message.")
-
-
 class ReplayBody(Schema):
     """Whether the replay may page. By default it pages only if the message is at most an hour old."""
 
@@ -245,7 +242,7 @@ def replay_messages(request: HttpRequest, body: ReplayManyBody) -> dict[str, Any
     principal = caller(request)
     messages = InboundMessage.objects.filter(pk__in=body.ids)
     if messages.count() != len(set(body.ids)):
-        raise Rejected("not_found", _NO_SUCH_MESSAGES(), "ids")
+        raise Rejected("not_found", sentence("At least one of these IDs has no inbound message."), "ids")
     for group in set(messages.values_list("integration__group", flat=True)):
         require(principal, Permission.TEST_INTEGRATIONS, group)
     outcomes = replay_many(body.ids, body.page, audit_actor_of(principal), principal.now)

@@ -28,7 +28,7 @@ from tocsin.api.framework.auth import (
 from tocsin.api.users import GROUPS, groups_routes
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType, show_reason
+from tocsin.core.reasons import Text, show_reason
 from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
 from tocsin.notify.rules.responder_readiness import ReadinessProblem, ShiftReadiness
 from tocsin.oncall import loader
@@ -47,9 +47,7 @@ from tocsin.people.models import Group, User
 from tocsin.resources import registry
 from tocsin.resources.resource import find
 
-_RANGE_TOO_LONG = ReasonType(
-    "api.range_too_long", "must be at most {count} day after from.", "must be at most {count} days after from."
-)
+_RANGE_TOO_LONG = Text("must be at most {count} day after from.", "must be at most {count} days after from.")
 
 MAX_RANGE = timedelta(days=400)
 _DEFAULT_RANGE = timedelta(days=14)

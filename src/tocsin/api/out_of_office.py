@@ -24,7 +24,7 @@ from tocsin.api.framework.auth import (
 from tocsin.api.framework.resources import SpecSchema
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.oncall.changes import overrides
 from tocsin.people.changes import out_of_office, users
@@ -32,9 +32,7 @@ from tocsin.people.models import OutOfOffice, User
 from tocsin.resources import registry
 from tocsin.resources.resource import NOT_A_USERNAME, ResourceSpec, find
 
-_OTHER_USER = ReasonType(
-    "api.absence_of_other_user", "An absence stays with its user; add one to the other user instead."
-)
+_OTHER_USER = Text("An absence stays with its user; add one to the other user instead.")
 
 routes = AuthorizedRouter("out-of-office")
 

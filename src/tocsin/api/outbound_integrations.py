@@ -25,7 +25,7 @@ from tocsin.api.framework.auth import (
 )
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType, show_fields, show_reason
+from tocsin.core.reasons import Text, show_fields, show_reason
 from tocsin.outbound import commands
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, Exchange, LookUp, OutboundIntegration
@@ -33,7 +33,7 @@ from tocsin.outbound.redaction import MASK
 from tocsin.outbound.states import CallStatus
 from tocsin.resources import registry
 
-_NO_SUCH_CALL = ReasonType("api.no_such_call", "{integration} has no call {call}.")
+_NO_SUCH_CALL = Text("{integration} has no call {call}.")
 
 
 class OutboundCallFilters(PaginationQuery):

@@ -28,7 +28,7 @@ from tocsin.api.framework.auth import (
 )
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, sentence
 from tocsin.oncall.changes import overrides as commands
 from tocsin.oncall.changes import swaps
 from tocsin.oncall.changes.swaps import NOT_IN_GROUP, ShiftRange
@@ -91,10 +91,6 @@ routes = register(OVERRIDES).routes
 # ---------- swaps
 # Taking over a shift or a coverage gap, handing over a shift, requesting a swap. For all members of the group.
 
-
-_NOT_REQUESTED_TO_ACCEPT = ReasonType("api.swap_not_requested_to_accept", "Only the requested user may accept.")
-_NOT_REQUESTED_TO_DECLINE = ReasonType("api.swap_not_requested_to_decline", "Only the requested user may decline.")
-_NOT_REQUESTER = ReasonType("api.swap_not_requester", "Only the requester may withdraw the request.")
 
 swaps_routes = AuthorizedRouter("swaps")
 
@@ -296,14 +292,14 @@ def ask(request: HttpRequest, body: SwapRequestBody) -> dict[str, Any]:
 )
 def accept(request: HttpRequest, id: Number) -> dict[str, Any]:
     principal, swap = caller(request), _find(id)
-    _require_me(principal, swap.requested_user, _NOT_REQUESTED_TO_ACCEPT())
+    _require_me(principal, swap.requested_user, sentence("Only the requested user may accept."))
     return _show_swaps(swaps.accept(swap, actor=audit_actor_of(principal), now=principal.now))
 
 
 @swaps_routes.post("/{int:id}/decline", Permission.MANAGE_SELF, answers=SwapSchema, by_alias=True, summary="Say no")
 def decline(request: HttpRequest, id: Number) -> dict[str, Any]:
     principal, swap = caller(request), _find(id)
-    _require_me(principal, swap.requested_user, _NOT_REQUESTED_TO_DECLINE())
+    _require_me(principal, swap.requested_user, sentence("Only the requested user may decline."))
     return _show_swaps(swaps.decline(swap, actor=audit_actor_of(principal), now=principal.now))
 
 
@@ -312,7 +308,7 @@ def decline(request: HttpRequest, id: Number) -> dict[str, Any]:
 )
 def withdraw(request: HttpRequest, id: Number) -> dict[str, Any]:
     principal, swap = caller(request), _find(id)
-    _require_me(principal, swap.requester, _NOT_REQUESTER())
+    _require_me(principal, swap.requester, sentence("Only the requester may withdraw the request."))
     return _show_swaps(swaps.withdraw(swap, actor=audit_actor_of(principal), now=principal.now))
 
 

@@ -18,7 +18,7 @@ from tocsin.api.framework.resources import ApiResource, SpecSchema, register
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import sentence
 from tocsin.core.validation.field_errors import NOT_TEXT, rejected_at
 from tocsin.notify import notices
 from tocsin.people.changes import groups as commands
@@ -210,10 +210,6 @@ def change_preferences(request: HttpRequest, body: PreferencesBody) -> dict[str,
 # Groups. See `api.on_call` for who is on call in a group.
 
 
-_NO_SUCH_CONTACT = ReasonType("api.no_such_contact", 'No contact named "{contact}" in {group}.')
-_NOT_ALLOWED = ReasonType("api.user_or_admin_required", "Only {user} or an administrator may do this.")
-
-
 class GroupContactTestQueuedResponse(BaseModel):
     """A test message that was queued."""
 
@@ -262,7 +258,9 @@ def test_group_contact(request: HttpRequest, id: str, label: str) -> dict[str, A
     group = GROUPS.find_authorized(id, principal, Permission.MANAGE_TEAMS)
     contact = group.contacts.filter(label__iexact=label).first()
     if contact is None:
-        raise Rejected("not_found", _NO_SUCH_CONTACT(contact=label, group=group.name))
+        raise Rejected(
+            "not_found", sentence('No contact named "{contact}" in {group}.', contact=label, group=group.name)
+        )
     with database.transaction() as connection:
         sent = notices.queue_group_test(connection, contact, principal.user, principal.now)
     return {"notification_id": sent}
@@ -280,7 +278,7 @@ def show_member_addresses(request: HttpRequest, id: str, username: str) -> None:
     group = GROUPS.find(id)
     user = registry.USERS.resolve(username, "username")
     if not principal.viewer.can_view_addresses_of(user.pk):
-        raise Rejected("forbidden", _NOT_ALLOWED(user=user.username))
+        raise Rejected("forbidden", sentence("Only {user} or an administrator may do this.", user=user.username))
     commands.show_addresses(group, user, actor=audit_actor_of(principal), now=principal.now)
 
 

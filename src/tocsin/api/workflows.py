@@ -28,7 +28,7 @@ from tocsin.api.framework.auth import (
 )
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType, show_fields, show_reason
+from tocsin.core.reasons import Text, show_fields, show_reason
 from tocsin.outbound import writeback
 from tocsin.outbound.states import CallStatus
 from tocsin.resources import registry
@@ -39,7 +39,7 @@ from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.states import TriggerKind, WorkflowRunStatus
 from tocsin.workflows.views import DryRunResult, RunSummary
 
-_NO_SUCH_RUN = ReasonType("api.no_such_run", "{workflow} has no run {run}.")
+_NO_SUCH_RUN = Text("{workflow} has no run {run}.")
 
 
 class WorkflowRunFilters(PaginationQuery):

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text
 
 #: A message's JSON object, or the object that a form, XML document or e-mail was decoded to.
 type Payload = dict[str, object]
@@ -133,10 +133,8 @@ def _is_shallow(value: dict[str, object]) -> bool:
 
 
 # Problems of an integration's setting. Each completes a sentence that begins with its path.
-SETTING_NOT_A_MAP = ReasonType("integration.setting_not_a_map", "must map values, such as 1 = New.")
-SETTING_NOT_TEXT = ReasonType("integration.setting_not_text", "must be text of at most {maximum} characters.")
-SETTING_NOT_POSITIVE = ReasonType("integration.setting_not_positive", "must be greater than zero.")
-SETTING_NOT_CRON = ReasonType(
-    "integration.setting_not_cron", "must be five cron fields such as 0 3 * * *, which means 3:00 every day ({error})."
-)
-SETTING_NOT_A_URL = ReasonType("integration.setting_not_a_url", "must be a URL such as https://acme.haloitsm.com.")
+SETTING_NOT_A_MAP = Text("must map values, such as 1 = New.")
+SETTING_NOT_TEXT = Text("must be text of at most {maximum} characters.")
+SETTING_NOT_POSITIVE = Text("must be greater than zero.")
+SETTING_NOT_CRON = Text("must be five cron fields such as 0 3 * * *, which means 3:00 every day ({error}).")
+SETTING_NOT_A_URL = Text("must be a URL such as https://acme.haloitsm.com.")

@@ -7,15 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text, sentence
 
-_INVALID_NAME = ReasonType(
-    "kind.invalid_name", '"{name}" is no name for a kind: 3 to 40 of a-z, 0-9 and _, beginning with a letter.'
-)
-_INVALID_TITLE = ReasonType(
-    "kind.invalid_title", "A title is what people call the tool, in at most 60 characters without quotes."
-)
-_EXISTS = ReasonType("kind.folder_exists", "{folder} is there already.")
+_INVALID_NAME = Text('"{name}" is no name for a kind: 3 to 40 of a-z, 0-9 and _, beginning with a letter.')
 
 #: The folder that holds the catalogue's kinds.
 KINDS: Final = Path(__file__).parent / "kinds"
@@ -121,10 +115,12 @@ def create_kind(name: str, title: str, folder: Path = KINDS) -> list[Path]:
     if not _NAME.fullmatch(name):
         raise Rejected("invalid", _INVALID_NAME(name=name))
     if not title.strip() or not title.isprintable() or len(title) > 60 or '"' in title or "\\" in title:
-        raise Rejected("invalid", _INVALID_TITLE())
+        raise Rejected(
+            "invalid", sentence("A title is what people call the tool, in at most 60 characters without quotes.")
+        )
     kind_folder = folder / name
     if kind_folder.exists():
-        raise Rejected("name_taken", _EXISTS(folder=str(kind_folder)))
+        raise Rejected("name_taken", sentence("{folder} is there already.", folder=str(kind_folder)))
     texts = {"integration.toml": _MANIFEST, "guide.md": _GUIDE} | {f"samples/{n}": text for n, text in _SAMPLES.items()}
     created = []
     for file, text in texts.items():

@@ -11,7 +11,7 @@ import typer
 from tocsin.access.roles import DEFAULT_LIFETIME, MAX_LIFETIME, Role, TokenScope
 from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType, Term
+from tocsin.core.reasons import Term, sentence
 
 # ---------- scim
 # `tocsin scim`: the token with which an identity provider provisions users.
@@ -176,8 +176,6 @@ def _find_owner(username: str) -> User:
 # A shell on the machine is sufficient authorization, so the contact details of users created here count as verified.
 
 
-_NO_PASSWORD = ReasonType("user.no_password_on_stdin", "--password-stdin: there is no password on standard input.")
-
 user_app = typer.Typer(help="Manage users and their second factors.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -246,5 +244,5 @@ def reset_second_factor(
 def _password() -> str:
     password = sys.stdin.readline().rstrip("\r\n")
     if not password:
-        raise Rejected("missing", _NO_PASSWORD())
+        raise Rejected("missing", sentence("--password-stdin: there is no password on standard input."))
     return password

@@ -15,12 +15,11 @@ import typer
 from tocsin.cli.session import DatabaseSession, DataDir, configure, open_database
 from tocsin.core.config import environment
 from tocsin.core.errors import FILE_UNREADABLE, Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text, sentence
 
 if TYPE_CHECKING:
     from tocsin.operate.backup.restoring import RestoreResult
 
-_NO_PASSPHRASE = ReasonType("backup.no_passphrase_in_file", "{file} has no passphrase on its first line.")
 
 PassphraseFile = Annotated[
     Path | None,
@@ -171,7 +170,9 @@ def _read_passphrase(file: Path | None, *, confirm: bool) -> str | None:
         except (OSError, UnicodeDecodeError) as error:
             raise Rejected("passphrase_missing", FILE_UNREADABLE(file=str(file), error=str(error))) from error
         if not passphrase:
-            raise Rejected("passphrase_missing", _NO_PASSPHRASE(file=str(file)))
+            raise Rejected(
+                "passphrase_missing", sentence("{file} has no passphrase on its first line.", file=str(file))
+            )
         return passphrase
     if (configured := environment.current().backup_passphrase) is not None:
         return configured
@@ -197,15 +198,10 @@ def _echo(text: str) -> None:
 # `tocsin keys`: replaces the secret key, for example after it leaked, and removes the old one.
 
 
-_UNFINISHED = ReasonType("keys.rotation_unfinished", "Still encrypted with an older key: {remaining}. Run it again.")
-_STILL_NEEDED = ReasonType(
-    "keys.still_needed", "Still encrypted with an older key: {remaining}. Run `tocsin keys rotate` first."
-)
-_NODE_WITHOUT_KEY = ReasonType(
-    "keys.node_without_key",
+_NODE_WITHOUT_KEY = Text(
     "{nodes} runs without the new key and could not decrypt what is encrypted with it. Add the new key "
     "in front of the old one there, restart Tocsin, and run this command again. Nothing was "
-    "re-encrypted.",
+    "re-encrypted."
 )
 
 app = typer.Typer(help="Rotate the key that encrypts stored secrets.", no_args_is_help=True, rich_markup_mode=None)
@@ -251,7 +247,10 @@ def rotate(data_dir: DataDir = None) -> None:
     for label, count in remaining.unreadable.items():
         _echo(f"WARNING: {count:,} of {label} cannot be read with any known key, and stay as they are.")
     if remaining.old:
-        raise Rejected("unfinished", _UNFINISHED(remaining=remaining.old_values))
+        raise Rejected(
+            "unfinished",
+            sentence("Still encrypted with an older key: {remaining}. Run it again.", remaining=remaining.old_values),
+        )
     _echo(f"{total:,} values re-encrypted. Nothing needs an older key any more; see `tocsin keys retire`.")
 
 
@@ -269,7 +268,13 @@ def retire(data_dir: DataDir = None) -> None:
         with database.transaction() as connection:
             remaining = encryption.count(connection)
         if remaining.old:
-            raise Rejected("still_needed", _STILL_NEEDED(remaining=remaining.old_values))
+            raise Rejected(
+                "still_needed",
+                sentence(
+                    "Still encrypted with an older key: {remaining}. Run `tocsin keys rotate` first.",
+                    remaining=remaining.old_values,
+                ),
+            )
         removed = encryption.retire()
     _echo(
         f"{removed} old {'key' if removed == 1 else 'keys'} retired. Start Tocsin again." if removed else "No old key."

@@ -17,7 +17,7 @@ import typer
 
 from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import FILE_TOO_LARGE, FILE_UNREADABLE, FILE_UNWRITABLE, Rejected
-from tocsin.core.reasons import ReasonType, Term
+from tocsin.core.reasons import Term, Text, sentence
 from tocsin.simulate.reasons import NOT_COMPILED
 
 if TYPE_CHECKING:
@@ -155,12 +155,7 @@ def new(
 if TYPE_CHECKING:
     from tocsin.importers.import_runs import Product, ProductDocuments
 
-_NOT_UTF8 = ReasonType("import.key_not_utf8", "it is not UTF-8")
-_NO_KEY = ReasonType(
-    "import.api_key_not_given",
-    "An API key is required. Set ${variable}, or pass its file with --key-file (- for stdin). Create "
-    "the key in {product} under {location}.",
-)
+_NOT_UTF8 = Text("it is not UTF-8")
 
 imports_app = typer.Typer(
     help="Import from another product: writes YAML for `tocsin apply`, and reports the differences.",
@@ -313,7 +308,13 @@ def _key(product: Product, key_file: Path | None) -> str:
         if not key:
             raise Rejected(
                 "missing",
-                _NO_KEY(variable=product.key_variable, product=product.title, location=product.key_location),
+                sentence(
+                    "An API key is required. Set ${variable}, or pass its file with --key-file (- for stdin). Create "
+                    "the key in {product} under {location}.",
+                    variable=product.key_variable,
+                    product=product.title,
+                    location=product.key_location,
+                ),
             )
         return key
     if str(key_file) == "-":
@@ -362,7 +363,7 @@ def _write(path: Path, text: str) -> None:
 # `tocsin simulate`: runs a payload through the complete chain at a given time, without sending anything.
 
 
-_NOT_A_TIME = ReasonType("simulate.not_a_time", '--at: "{text}" is not a time; write it like 2026-12-25T03:00.')
+_NOT_A_TIME = Text('--at: "{text}" is not a time; write it like 2026-12-25T03:00.')
 
 #: The same limit as for messages posted to an integration.
 _MAX_BODY_BYTES = 5 * 1024 * 1024

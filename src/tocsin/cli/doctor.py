@@ -12,15 +12,13 @@ import typer
 from tocsin.cli.session import DataDir, configure, open_database
 from tocsin.core.config.environment import ConfigError
 from tocsin.core.errors import TocsinError
-from tocsin.core.reasons import ReasonType, as_reason
+from tocsin.core.reasons import as_reason, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tocsin.operate.finding import HealthFinding
-
-_VARIABLE_REMEDY = ReasonType("health.variable_remedy", "Correct that variable; nothing else was checked.")
 
 
 def doctor(
@@ -55,7 +53,11 @@ def _find(data_dir: Path | None) -> Iterator[HealthFinding]:
     try:
         configure(data_dir)
     except ConfigError as error:
-        yield HealthFinding("configuration.variable", as_reason(str(error)), _VARIABLE_REMEDY())
+        yield HealthFinding(
+            "configuration.variable",
+            as_reason(str(error)),
+            sentence("Correct that variable; nothing else was checked."),
+        )
         return
     from django.db import OperationalError
 

@@ -30,15 +30,14 @@ from tocsin.core.embedded_layout import ROOT_DATA_DIR
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import http_server
 from tocsin.core.net.http_server import listen, make_server
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text, sentence
 from tocsin.core.runtime import logs
 from tocsin.operate import service
 from tocsin.operate.service import UnitLocation
 
 log = logging.getLogger(__name__)
 
-_NO_ANSWER = ReasonType("probe.no_answer", "Tocsin gives no answer at {address}: {error}.")
-_NOT_OK = ReasonType("probe.not_ok", "Tocsin at {address} answers {status}: {text}")
+_NO_ANSWER = Text("Tocsin gives no answer at {address}: {error}.")
 
 #: Seconds that running requests may take to finish after SIGTERM.
 SHUTDOWN_TIMEOUT = 10
@@ -95,7 +94,9 @@ def probe(
     finally:
         connection.close()
     if response.status != 200:
-        raise Temporary(_NOT_OK(address=address, status=response.status, text=text))
+        raise Temporary(
+            sentence("Tocsin at {address} answers {status}: {text}", address=address, status=response.status, text=text)
+        )
     typer.echo(text)
 
 
@@ -182,27 +183,6 @@ def _display_host(host: str) -> str:
 # And how the command of a .deb or .rpm acts on the service.
 
 
-_NO_SYSTEMD = ReasonType("service.no_systemd", "This machine is not run by systemd; nothing was written.")
-_USE_OWN_INIT = ReasonType(
-    "service.use_own_init", "`tocsin service install --print` shows the unit; have your own init start that command."
-)
-_NEEDS_ROOT = ReasonType(
-    "service.needs_root",
-    "A service of the machine needs root: `sudo {program} service install`; or add --user for your own.",
-)
-_UNIT_IN_THE_WAY = ReasonType(
-    "service.unit_in_the_way", "{path} is there and was not written by this command: move it away."
-)
-_UNIT_OF_PACKAGE = ReasonType("service.unit_of_package", "The package has brought {path}; nothing was written.")
-_ENABLE_UNIT = ReasonType("service.enable_unit", "`systemctl enable --now tocsin` starts it, now and with the machine.")
-_PROGRAM_NOT_FOUND = ReasonType("service.program_not_found", "The program `tocsin` cannot be found.")
-_INSTALL_PROGRAM = ReasonType("service.install_program", "Install it with `uv tool install tocsin`.")
-_QUOTES_IN_PATH = ReasonType(
-    "service.quotes_in_path", "systemd cannot start a program whose path contains quotes: {path}."
-)
-_INSTALL_ELSEWHERE = ReasonType("service.install_elsewhere", "Install it elsewhere.")
-_COMMAND_FAILED = ReasonType("service.command_failed", "`{command}` failed: {error}.")
-
 app = typer.Typer(help="Run Tocsin as a service.", no_args_is_help=True, rich_markup_mode=None)
 
 #: Exists if systemd is the init system (sd_booted(3)).
@@ -278,20 +258,29 @@ def _refuse(location: UnitLocation, program: str) -> None:
     """Raise an error, before anything is written, if the installation cannot succeed. `program` is Tocsin's path."""
     of_package = ROOT / service.PACKAGE_UNIT.relative_to("/")
     if not location.is_user and of_package.exists():
-        raise Permanent(_UNIT_OF_PACKAGE(path=str(of_package)), _ENABLE_UNIT())
+        raise Permanent(
+            sentence("The package has brought {path}; nothing was written.", path=str(of_package)),
+            sentence("`systemctl enable --now tocsin` starts it, now and with the machine."),
+        )
     if shutil.which("systemctl") is None or not BOOTED.is_dir():
         raise Permanent(
-            _NO_SYSTEMD(),
-            _USE_OWN_INIT(),
+            sentence("This machine is not run by systemd; nothing was written."),
+            sentence("`tocsin service install --print` shows the unit; have your own init start that command."),
         )
     if not location.is_user and os.geteuid() != 0:
         raise Rejected(
             "needs_root",
             # By its path: sudo does not look where uv installs.
-            _NEEDS_ROOT(program=program),
+            sentence(
+                "A service of the machine needs root: `sudo {program} service install`; or add --user for your own.",
+                program=program,
+            ),
         )
     if location.unit.exists() and not location.unit.read_text().startswith(service.MARK):
-        raise Rejected("in_the_way", _UNIT_IN_THE_WAY(path=str(location.unit)))
+        raise Rejected(
+            "in_the_way",
+            sentence("{path} is there and was not written by this command: move it away.", path=str(location.unit)),
+        )
 
 
 def _command(host: str, port: int) -> list[str]:
@@ -299,10 +288,15 @@ def _command(host: str, port: int) -> list[str]:
     sibling = Path(sys.executable).with_name("tocsin")
     program = str(sibling) if os.access(sibling, os.X_OK) else shutil.which("tocsin")
     if program is None:
-        raise Permanent(_PROGRAM_NOT_FOUND(), _INSTALL_PROGRAM())
+        raise Permanent(
+            sentence("The program `tocsin` cannot be found."), sentence("Install it with `uv tool install tocsin`.")
+        )
     path = str(Path(program).absolute())
     if any(character in path for character in "\"'\\"):
-        raise Permanent(_QUOTES_IN_PATH(path=path), _INSTALL_ELSEWHERE())
+        raise Permanent(
+            sentence("systemd cannot start a program whose path contains quotes: {path}.", path=path),
+            sentence("Install it elsewhere."),
+        )
     return [path, "serve", "--host", host, "--port", str(port)]
 
 
@@ -334,7 +328,9 @@ def _run(command: list[str]) -> None:
     process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no user input
     if process.returncode != 0:
         output = " ".join((process.stderr or process.stdout).split())
-        raise Permanent(_COMMAND_FAILED(command=" ".join(command), error=output or process.returncode))
+        raise Permanent(
+            sentence("`{command}` failed: {error}.", command=" ".join(command), error=output or process.returncode)
+        )
 
 
 def _echo(text: str) -> None:

@@ -24,14 +24,8 @@ from tocsin.core.db import database
 from tocsin.core.db.start_up import wait_for_database
 from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import sentence
 from tocsin.operate import service
-
-_OTHER_DATABASE = ReasonType(
-    "cli.other_database",
-    "The service uses the database that {file} names, which this shell does not know. Run this first: set -a; . "
-    "{quoted}; set +a. Or name a data directory with --data-dir.",
-)
 
 #: The option that every command accepts.
 DataDir = Annotated[
@@ -137,7 +131,13 @@ def _refuse_another_database(settings: Config) -> None:
         if has_external_database:
             raise Rejected(
                 "another_database",
-                _OTHER_DATABASE(file=str(location.environment), quoted=shlex.quote(str(location.environment))),
+                sentence(
+                    "The service uses the database that {file} names, which this shell does not know. Run this "
+                    "first: set -a; . "
+                    "{quoted}; set +a. Or name a data directory with --data-dir.",
+                    file=str(location.environment),
+                    quoted=shlex.quote(str(location.environment)),
+                ),
             )
 
 

@@ -14,34 +14,14 @@ from typing import Any
 
 from tocsin.configure.yaml_loader import AT_LINE, NodePath, YamlDocument, rejection_at
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.core.reasons import Reason, Term, Text, sentence
 from tocsin.core.validation.field_errors import AT_PATH, REQUIRED, raise_all
 from tocsin.resources.registry import RESOURCES
 from tocsin.resources.resource import EVERY_KEY, Resource
 
-#: A problem of one object in a file, such as `user ann`.
-OF_OBJECT = ReasonType("config.of_object", "{resource} {name}: {problem}")
-_OF_SETTINGS = ReasonType("config.of_settings", "settings: {problem}")
-
-_NOT_KEYS = ReasonType("config.not_keys", "a configuration begins with keys such as users: or integrations:.")
-_UNKNOWN_KEY = ReasonType("config.unknown_key", 'unknown key "{key}"; known: {keys}.')
-_DID_YOU_MEAN_KEY = ReasonType("config.did_you_mean_key", 'unknown key "{key}"; did you mean "{match}"?')
-_SETTINGS_NOT_NAMED = ReasonType("config.malformed_settings", "settings are named values.")
-_DUPLICATE_SETTING = ReasonType("config.duplicate_setting", 'the setting "{name}" is there twice.')
-_NOT_A_LIST = ReasonType("config.not_a_list", "{key} is a list: each entry begins with a dash.")
-_NOT_AN_OBJECT = ReasonType("config.not_an_object", "each of {key} is an object with named values.")
-_NOT_TEXT = ReasonType("config.not_text", "must be text; put it in quotes.")
-_INVALID_PREVIOUS_NAME = ReasonType("config.invalid_previous_name", "must be the name that it had before.")
-_DUPLICATE_OBJECT = ReasonType(
-    "config.duplicate_object", "there are two of {resource} {name}; the other is at {file}:{line}."
-)
-_VARIABLE_NOT_SET = ReasonType("config.variable_not_set", "the environment variable {name} is not set.")
-_INVALID_FILE_PATH = ReasonType("config.invalid_file_path", "file: must be a path.")
-_SECRET_FILE_UNREADABLE = ReasonType("config.secret_file_unreadable", "the file {file} cannot be read: {error}.")
-_SECRET_FILE_NOT_UTF8 = ReasonType("config.secret_file_not_utf8", "the file {file} is not UTF-8.")
-_SECRET_FILE_UNUSABLE = ReasonType(
-    "config.secret_file_unusable", "the file {file} is empty, or larger than {maximum} KiB."
-)
+_NOT_A_LIST = Text("{key} is a list: each entry begins with a dash.")
+_NOT_AN_OBJECT = Text("each of {key} is an object with named values.")
+_NOT_TEXT = Text("must be text; put it in quotes.")
 
 SETTINGS = "settings"
 
@@ -70,7 +50,12 @@ class ConfigObject:
                 self.document,
                 self.path,
                 single_problem,
-                OF_OBJECT(resource=Term(self.resource.label), name=self.name, problem=_at_field(single_problem)),
+                sentence(
+                    "{resource} {name}: {problem}",
+                    resource=Term(self.resource.label),
+                    name=self.name,
+                    problem=_at_field(single_problem),
+                ),
             )
             for single_problem in split_problems(problem)
         ]
@@ -101,7 +86,7 @@ class ConfigFiles:
         for single_problem in split_problems(problem):
             name = single_problem.field or ""
             document = next((doc for doc, key in self._settings_from if key == name), None)
-            reason = _OF_SETTINGS(problem=_at_field(single_problem))
+            reason = sentence("settings: {problem}", problem=_at_field(single_problem))
             located.append(
                 _with_location(document, (SETTINGS,), single_problem, reason) if document else single_problem
             )
@@ -118,7 +103,9 @@ def collect(documents: Sequence[YamlDocument]) -> ConfigFiles:
         if document.value is None:
             continue
         if not isinstance(document.value, Mapping):
-            problem = _rejection_at(document, (), _NOT_KEYS())
+            problem = _rejection_at(
+                document, (), sentence("a configuration begins with keys such as users: or integrations:.")
+            )
             sources.skip(document.value, problem)
             continue
         for key, value in document.value.items():
@@ -142,7 +129,9 @@ def _collect_key(document: YamlDocument, key: str, value: Any, sources: ConfigFi
     else:
         matches = get_close_matches(key, TOP_KEYS, n=1)
         unknown = (
-            _DID_YOU_MEAN_KEY(key=key, match=matches[0]) if matches else _UNKNOWN_KEY(key=key, keys=", ".join(TOP_KEYS))
+            sentence('unknown key "{key}"; did you mean "{match}"?', key=key, match=matches[0])
+            if matches
+            else sentence('unknown key "{key}"; known: {keys}.', key=key, keys=", ".join(TOP_KEYS))
         )
         raise _rejection_at(document, (key,), unknown)
 
@@ -151,11 +140,11 @@ def _collect_settings(document: YamlDocument, value: Any, sources: ConfigFiles) 
     if value is None:
         return
     if not isinstance(value, Mapping):
-        raise _rejection_at(document, (SETTINGS,), _SETTINGS_NOT_NAMED())
+        raise _rejection_at(document, (SETTINGS,), sentence("settings are named values."))
     sources.keys.add(SETTINGS)
     for name, setting in value.items():
         if name in sources.settings:
-            raise _rejection_at(document, (SETTINGS, name), _DUPLICATE_SETTING(name=name))
+            raise _rejection_at(document, (SETTINGS, name), sentence('the setting "{name}" is there twice.', name=name))
         sources.settings[name] = setting
         sources._settings_from.append((document, name))
 
@@ -180,7 +169,9 @@ def _collect_entry(
         raise _rejection_at(document, (*path, resource.name_column), reason)
     previous_name = item.get("was")
     if previous_name is not None and not isinstance(previous_name, str):
-        raise _rejection_at(document, (*path, "was"), AT_PATH(path="was", problem=_INVALID_PREVIOUS_NAME()))
+        raise _rejection_at(
+            document, (*path, "was"), AT_PATH(path="was", problem=sentence("must be the name that it had before."))
+        )
     problems: list[Rejected] = []
     for key in spec.keys() if EVERY_KEY in resource.secret_keys else spec.keys() & resource.secret_keys:
         spec[key] = _resolve_secrets(document, (*path, key), spec[key], problems)
@@ -189,7 +180,8 @@ def _collect_entry(
     entries = sources.entries.setdefault(resource.key, [])
     for other in entries:
         if other.name.casefold() == entry.name.casefold():
-            duplicate = _DUPLICATE_OBJECT(
+            duplicate = sentence(
+                "there are two of {resource} {name}; the other is at {file}:{line}.",
                 resource=Term(resource.label),
                 name=entry.name,
                 file=other.document.name,
@@ -218,25 +210,29 @@ def _resolve_secrets(document: YamlDocument, path: NodePath, value: Any, problem
 def _from_environment(document: YamlDocument, path: NodePath, name: Any) -> str:
     secret = os.environ.get(name) if isinstance(name, str) else None
     if not secret:
-        raise _rejection_at(document, path, _VARIABLE_NOT_SET(name=str(name)))
+        raise _rejection_at(document, path, sentence("the environment variable {name} is not set.", name=str(name)))
     return secret
 
 
 def _from_file(document: YamlDocument, path: NodePath, name: Any) -> str:
     """The text of a file, without trailing line breaks; relative paths are resolved against the document's folder."""
     if not isinstance(name, str) or "\0" in name:
-        raise _rejection_at(document, path, _INVALID_FILE_PATH())
+        raise _rejection_at(document, path, sentence("file: must be a path."))
     file = document.folder / Path(name).expanduser()
     try:
         text = file.read_text(encoding="utf-8") if file.stat().st_size <= _MAX_SECRET_BYTES else ""
     except OSError as error:
-        unreadable = _SECRET_FILE_UNREADABLE(file=str(file), error=error.strerror or str(error))
+        unreadable = sentence(
+            "the file {file} cannot be read: {error}.", file=str(file), error=error.strerror or str(error)
+        )
         raise _rejection_at(document, path, unreadable) from None
     except UnicodeDecodeError:
-        raise _rejection_at(document, path, _SECRET_FILE_NOT_UTF8(file=str(file))) from None
+        raise _rejection_at(document, path, sentence("the file {file} is not UTF-8.", file=str(file))) from None
     secret = text.rstrip("\r\n")
     if not secret:
-        unusable = _SECRET_FILE_UNUSABLE(file=str(file), maximum=_MAX_SECRET_BYTES // 1024)
+        unusable = sentence(
+            "the file {file} is empty, or larger than {maximum} KiB.", file=str(file), maximum=_MAX_SECRET_BYTES // 1024
+        )
         raise _rejection_at(document, path, unusable)
     return secret
 

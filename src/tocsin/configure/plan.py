@@ -24,16 +24,10 @@ from tocsin.access.audit import AuditActor
 from tocsin.configure.config_files import SETTINGS, ConfigFiles, ConfigObject, iter_texts, split_problems
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import Param, Reason, ReasonType, Term
+from tocsin.core.reasons import Param, Reason, Term, sentence
 from tocsin.core.validation.field_errors import AT_PATH, raise_all
 from tocsin.resources.registry import RESOURCES
 from tocsin.resources.resource import Resource
-
-_RENAME_CONFLICT = ReasonType(
-    "config.rename_conflict",
-    "{previous_name} and {name} both exist already; delete one of them, or remove was.",
-)
-_NOT_PRUNED = ReasonType("config.not_pruned", "--prune: {resource} {name}: {problem}")
 
 #: The audit actor of `tocsin apply`.
 ACTOR = AuditActor(None, "tocsin apply", "yaml")
@@ -273,7 +267,11 @@ def _find_existing(entry: ConfigObject) -> tuple[Model | None, str | None]:
     old = entry.resource.find_named(entry.previous_name)
     if old is None or existing is None:
         return existing or old, None if old is None else entry.previous_name
-    problem = _RENAME_CONFLICT(previous_name=entry.previous_name, name=entry.name)
+    problem = sentence(
+        "{previous_name} and {name} both exist already; delete one of them, or remove was.",
+        previous_name=entry.previous_name,
+        name=entry.name,
+    )
     raise Rejected("name_taken", AT_PATH(path="was", problem=problem), "was")
 
 
@@ -289,7 +287,12 @@ def _prune(
         try:
             resource.delete(row, actor=actor, now=now)
         except Rejected as problem:
-            reason = _NOT_PRUNED(resource=Term(resource.label), name=name, problem=problem.reason)
+            reason = sentence(
+                "--prune: {resource} {name}: {problem}",
+                resource=Term(resource.label),
+                name=name,
+                problem=problem.reason,
+            )
             errors.problems.append(Rejected(problem.code, reason))
         else:
             lines.append(PlanLine(PlanAction.DELETE, resource.label, name))
@@ -299,8 +302,6 @@ def _prune(
 # ---------- export
 # Exports the configuration as the YAML that `apply` reads; applying it again changes nothing.
 
-
-_NOT_EXPORTED = ReasonType("config.not_exported", "Cannot export {resource} {name}: {problem}")
 
 _MAX_FLOW_CHARS = 80
 
@@ -336,7 +337,12 @@ def export_configuration(*, with_secrets: bool) -> dict[str, Any]:
                 if problem := resource.unreadable(row):
                     raise Rejected(
                         "unreadable",
-                        _NOT_EXPORTED(resource=Term(resource.label), name=resource.name(row), problem=problem),
+                        sentence(
+                            "Cannot export {resource} {name}: {problem}",
+                            resource=Term(resource.label),
+                            name=resource.name(row),
+                            problem=problem,
+                        ),
                     )
             if rows:
                 configuration[resource.key] = [resource.yaml_spec(row, with_secrets=with_secrets) for row in rows]

@@ -16,24 +16,17 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLStreamError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType, as_reason
+from tocsin.core.reasons import Reason, Text, as_reason, sentence
 from tocsin.core.validation.field_errors import NESTED_TOO_DEEPLY
 
-#: A problem of a file, and of a line in it. `line` is a text: it is a place, not a count.
-IN_FILE = ReasonType("config.in_file", "{file}: {problem}")
-AT_LINE = ReasonType("config.at_line", "{file}:{line}: {problem}")
+AT_LINE = Text("{file}:{line}: {problem}")
 
-_UNREADABLE = ReasonType("config.unreadable", "cannot be read: {error}.")
-_TOO_LARGE = ReasonType("config.too_large", "is larger than {maximum} MiB.")
-_NOT_UTF8 = ReasonType("config.not_utf8", "is not UTF-8.")
-_YAML_ERROR = ReasonType("config.yaml_error", "is not YAML: {error}")
-_UNKNOWN_VERSION = ReasonType("config.unknown_yaml_version", "the version of its %YAML line is not known.")
-_TOO_MANY_VALUES = ReasonType(
-    "config.too_many_values", "there are more than {maximum} values, aliases counted each time."
-)
-_KEY_NOT_TEXT = ReasonType("config.key_not_text", "a key must be text.")
-_DUPLICATE_KEY = ReasonType("config.duplicate_key", 'the key "{key}" is there twice.')
-_UNKNOWN_TAG = ReasonType("config.unknown_tag", 'the tag "{tag}" is not known.')
+_UNREADABLE = Text("cannot be read: {error}.")
+_TOO_LARGE = Text("is larger than {maximum} MiB.")
+_NOT_UTF8 = Text("is not UTF-8.")
+_YAML_ERROR = Text("is not YAML: {error}")
+_TOO_MANY_VALUES = Text("there are more than {maximum} values, aliases counted each time.")
+_DUPLICATE_KEY = Text('the key "{key}" is there twice.')
 
 #: Limits against oversized files, and against aliases that repeat the same content over and over.
 MAX_FILE_BYTES = 20 * 1024 * 1024
@@ -120,7 +113,7 @@ def parse(content: bytes | str, name: str, folder: Path) -> YamlDocument:
     except YAMLError as error:
         raise _rejection(name, _YAML_ERROR(error=" ".join(str(error).split())[:200])) from None
     except KeyError:  # what ruamel.yaml raises for a version that it does not know
-        raise _rejection(name, _UNKNOWN_VERSION()) from None
+        raise _rejection(name, sentence("the version of its %YAML line is not known.")) from None
     except RecursionError:
         raise _rejection(name, NESTED_TOO_DEEPLY()) from None
     return YamlDocument(name, folder, value, reader.lines)
@@ -153,7 +146,7 @@ class _Reader:
         seen_keys: set[str] = set()
         for key_node, child in node.value:
             if not isinstance(key_node, ScalarNode):
-                raise self._refuse(key_node, _KEY_NOT_TEXT())
+                raise self._refuse(key_node, sentence("a key must be text."))
             key = key_node.value
             if key in seen_keys:
                 raise self._refuse(key_node, _DUPLICATE_KEY(key=key))
@@ -164,7 +157,7 @@ class _Reader:
     def _scalar(self, node: ScalarNode) -> Any:
         text, tag = node.value, str(node.tag)
         if tag not in _TAGS:
-            raise self._refuse(node, _UNKNOWN_TAG(tag=tag))
+            raise self._refuse(node, sentence('the tag "{tag}" is not known.', tag=tag))
         is_plain = node.style is None or node.style == ""
         if not is_plain or (tag == f"{_TAG}str" and self._is_special(text)):
             return text
@@ -203,4 +196,4 @@ def rejection_at(name: str, line: int, problem: Reason) -> Rejected:
 
 
 def _rejection(name: str, problem: Reason) -> Rejected:
-    return Rejected("invalid_yaml", IN_FILE(file=name, problem=problem))
+    return Rejected("invalid_yaml", sentence("{file}: {problem}", file=name, problem=problem))

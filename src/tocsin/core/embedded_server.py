@@ -40,7 +40,7 @@ from tocsin.core.embedded_layout import (
     remove_older_copies,
 )
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.reasons import NO_REASON, ReasonType
+from tocsin.core.reasons import NO_REASON, Text, sentence
 
 OWN_SETTINGS = "postgresql.local.conf"
 
@@ -150,19 +150,7 @@ def _directory(path: Path) -> str:
 # server runs, even after kill -9 and despite a stale postmaster.pid. No other server is touched.
 
 
-_NOT_CREATED = ReasonType("postgres.not_created", "PostgreSQL could not make its data directory {folder}: {output}")
-_NAME_USER = ReasonType(
-    "postgres.name_user",
-    "The user {user} has no name on this system: run Tocsin as another one, install libnss-wrapper, or set "
-    "TOCSIN_DATABASE_URL to a PostgreSQL server.",
-)
-_ALREADY_RUNNING = ReasonType("postgres.already_running", "The PostgreSQL of {folder} runs already.")
-_NOT_STARTED = ReasonType("postgres.not_started", "PostgreSQL did not start on {folder}: {output}")
-_NOT_READY = ReasonType("postgres.not_ready", "PostgreSQL on {folder} is not ready yet ({state}).")
-_FOREIGN_SERVER = ReasonType(
-    "postgres.foreign_server", "A PostgreSQL server that Tocsin did not start (process {process}) runs on {folder}."
-)
-_STOP_FOREIGN = ReasonType("postgres.stop_foreign_server", "Stop it (kill -INT {process}), then start Tocsin again.")
+_NOT_STARTED = Text("PostgreSQL did not start on {folder}: {output}")
 
 SUPERUSER = "tocsin"
 
@@ -229,8 +217,23 @@ def create(server: PostgresServer, *, sync: bool = True) -> None:
         )  # fmt: skip
     if completed.returncode != 0:
         shutil.rmtree(draft, ignore_errors=True)
-        remedy = NO_REASON if has_name else _NAME_USER(user=str(os.geteuid()))
-        raise Permanent(_NOT_CREATED(folder=str(server.data), output=_last_lines(completed.stderr)), remedy=remedy)
+        remedy = (
+            NO_REASON
+            if has_name
+            else sentence(
+                "The user {user} has no name on this system: run Tocsin as another one, install libnss-wrapper, or set "
+                "TOCSIN_DATABASE_URL to a PostgreSQL server.",
+                user=str(os.geteuid()),
+            )
+        )
+        raise Permanent(
+            sentence(
+                "PostgreSQL could not make its data directory {folder}: {output}",
+                folder=str(server.data),
+                output=_last_lines(completed.stderr),
+            ),
+            remedy=remedy,
+        )
     draft.rename(server.data)
     _sync_folder(server.data.parent)
 
@@ -264,7 +267,7 @@ def start(server: PostgresServer) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Permanent(_ALREADY_RUNNING(folder=str(server.data))) from None
+            raise Permanent(sentence("The PostgreSQL of {folder} runs already.", folder=str(server.data))) from None
         launched = subprocess.run(  # noqa: S603
             [*_LAUNCH, str(server.binaries.postgres), *command_line(server.data, server.run)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, check=True, cwd="/", env=_ENVIRONMENT,
@@ -293,7 +296,11 @@ def wait_until_ready(server: PostgresServer, pid: int, limit: timedelta = START_
             raise Permanent(_NOT_STARTED(folder=str(server.data), output=last_log_lines(server)))
         if time.monotonic() > end:
             raise Temporary(
-                _NOT_READY(folder=str(server.data), state=postmaster.state if postmaster else "starting"),
+                sentence(
+                    "PostgreSQL on {folder} is not ready yet ({state}).",
+                    folder=str(server.data),
+                    state=postmaster.state if postmaster else "starting",
+                ),
                 retry_after=timedelta(seconds=10),
             )
         time.sleep(_PAUSE)
@@ -369,8 +376,12 @@ def _reject_foreign_server(server: PostgresServer) -> None:
     postmaster = read_postmaster(server)
     if postmaster is not None and not is_running(server) and _is_postmaster(server, postmaster.pid):
         raise Permanent(
-            _FOREIGN_SERVER(process=str(postmaster.pid), folder=str(server.data)),
-            remedy=_STOP_FOREIGN(process=str(postmaster.pid)),
+            sentence(
+                "A PostgreSQL server that Tocsin did not start (process {process}) runs on {folder}.",
+                process=str(postmaster.pid),
+                folder=str(server.data),
+            ),
+            remedy=sentence("Stop it (kill -INT {process}), then start Tocsin again.", process=str(postmaster.pid)),
         )
 
 
@@ -451,11 +462,7 @@ def _last_lines(text: str) -> str:
 # never touched.
 
 
-_LOCKED = ReasonType(
-    "postgres.locked", "Another process has been starting or stopping PostgreSQL for too long ({lock} is held)."
-)
-_UNRESPONSIVE = ReasonType("postgres.unresponsive", "PostgreSQL on {folder} runs ({state}) and does not answer.")
-_LOGIN_FAILED = ReasonType("postgres.login_failed", "PostgreSQL in {folder} rejects Tocsin's connection: {error}")
+_LOCKED = Text("Another process has been starting or stopping PostgreSQL for too long ({lock} is held).")
 
 DATABASE = "tocsin"
 
@@ -642,7 +649,12 @@ def _is_usable(server: PostgresServer, shared_lock: _SharedLock) -> bool:
         is_lost = state == "stopping" or (state == "ready" and waited > UNREACHABLE_LIMIT.total_seconds())
         has_ended = is_lost and shared_lock.is_only_user() and stop(server)
         if not has_ended and waited > (UNREACHABLE_LIMIT if is_lost else START_LIMIT).total_seconds():
-            raise Temporary(_UNRESPONSIVE(folder=str(server.data), state=state), retry_after=timedelta(seconds=10))
+            raise Temporary(
+                sentence(
+                    "PostgreSQL on {folder} runs ({state}) and does not answer.", folder=str(server.data), state=state
+                ),
+                retry_after=timedelta(seconds=10),
+            )
         time.sleep(_LIFECYCLE_PAUSE)
     return False
 
@@ -676,4 +688,8 @@ def _make_database(server: PostgresServer) -> None:
             if row is None:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
     except psycopg.OperationalError as error:
-        raise Temporary(_LOGIN_FAILED(folder=str(server.data), error=str(error))) from error
+        raise Temporary(
+            sentence(
+                "PostgreSQL in {folder} rejects Tocsin's connection: {error}", folder=str(server.data), error=str(error)
+            )
+        ) from error

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
+from tocsin.core.reasons import NO_REASON, Reason, Text, joined
 
 # Problems with a file that a command reads or writes.
-FILE_UNREADABLE = ReasonType("file.unreadable", "{file} cannot be read: {error}.")
-FILE_UNWRITABLE = ReasonType("file.unwritable", "{file} cannot be written: {error}.")
-FILE_TOO_LARGE = ReasonType("file.too_large", "{file} has more than {limit} MiB.")
+FILE_UNREADABLE = Text("{file} cannot be read: {error}.")
+FILE_UNWRITABLE = Text("{file} cannot be written: {error}.")
+FILE_TOO_LARGE = Text("{file} has more than {limit} MiB.")
 
 
 class TocsinError(Exception):

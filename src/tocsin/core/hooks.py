@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType, as_reason, joined
+from tocsin.core.reasons import Reason, Text, as_reason, joined, sentence
 
 
 class Hooks[F]:
@@ -45,16 +45,16 @@ class Hooks[F]:
 
 
 #: Objects that reference another.
-CLIENT_TABLE = ReasonType("object.client_table", "client table {name}")
-HOLIDAY_CALENDAR = ReasonType("object.holiday_calendar", "holiday calendar {name}")
-INTEGRATION = ReasonType("object.integration", "integration {name}")
-MAINTENANCE_WINDOW = ReasonType("object.maintenance_window", "maintenance window {name}")
-OUTBOUND_INTEGRATION = ReasonType("object.outbound_integration", "outbound integration {name}")
-OVERRIDE = ReasonType("object.override", "an override of schedule {name}")
-POLICY = ReasonType("object.policy", "escalation policy {name}")
-SCHEDULE = ReasonType("object.schedule", "schedule {name}")
-SUPPORT_HOURS = ReasonType("object.support_hours", "support hours {name}")
-WORKFLOW = ReasonType("object.workflow", "workflow {name}")
+CLIENT_TABLE = Text("client table {name}")
+HOLIDAY_CALENDAR = Text("holiday calendar {name}")
+INTEGRATION = Text("integration {name}")
+MAINTENANCE_WINDOW = Text("maintenance window {name}")
+OUTBOUND_INTEGRATION = Text("outbound integration {name}")
+OVERRIDE = Text("an override of schedule {name}")
+POLICY = Text("escalation policy {name}")
+SCHEDULE = Text("schedule {name}")
+SUPPORT_HOURS = Text("support hours {name}")
+WORKFLOW = Text("workflow {name}")
 
 #: Given an object's id, returns the objects that reference it, such as `INTEGRATION(name="HaloITSM")`.
 type FindReferences = Callable[[int], Iterable[Reason | str]]
@@ -75,19 +75,6 @@ CHANGES: Hooks[OnChange] = Hooks()
 VIEWERS: Hooks[Callable[[], AbstractContextManager[None]]] = Hooks()
 
 _MAX_LISTED_REFERENCES = 5
-
-IN_USE = ReasonType("object.in_use", "Can't delete {name}: it is used by {users}.")
-IN_USE_BY_MORE = ReasonType(
-    "object.in_use_by_more",
-    "Can't delete {name}: it is used by {users} and {count} other.",
-    "Can't delete {name}: it is used by {users} and {count} others.",
-)
-
-IN_USE_ELSEWHERE = ReasonType(
-    "object.in_use_elsewhere",
-    "Can't delete {name}: it is used by {count} object of another group.",
-    "Can't delete {name}: it is used by {count} objects of other groups.",
-)
 
 
 def run_deletion_hooks(kind: str, object_id: int) -> None:
@@ -122,7 +109,24 @@ def reject_if_referenced(kind: str, object_id: int, name: str) -> None:
     listed = tuple(visible[:_MAX_LISTED_REFERENCES])
     remaining = max(len(references), len(visible)) - len(listed)
     if not listed:
-        raise Rejected("in_use", IN_USE_ELSEWHERE(name=name, count=remaining))
+        raise Rejected(
+            "in_use",
+            sentence(
+                "Can't delete {name}: it is used by {count} object of another group.",
+                "Can't delete {name}: it is used by {count} objects of other groups.",
+                name=name,
+                count=remaining,
+            ),
+        )
     if remaining > 0:
-        raise Rejected("in_use", IN_USE_BY_MORE(name=name, users=joined(*listed, separator=", "), count=remaining))
-    raise Rejected("in_use", IN_USE(name=name, users=listed))
+        raise Rejected(
+            "in_use",
+            sentence(
+                "Can't delete {name}: it is used by {users} and {count} other.",
+                "Can't delete {name}: it is used by {users} and {count} others.",
+                name=name,
+                users=joined(*listed, separator=", "),
+                count=remaining,
+            ),
+        )
+    raise Rejected("in_use", sentence("Can't delete {name}: it is used by {users}.", name=name, users=listed))

@@ -13,8 +13,8 @@ from tocsin.core.reasons import Reason, reason_from
 # The two columns of a stored reason, as an abstract model, and what raw SQL writes into them.
 
 
-#: The longest code; a test compares it with every defined one.
-MAX_CODE_CHARS = 80
+#: The longest code, or template of a text without a code.
+MAX_CODE_CHARS = 2000
 
 
 class StoredReason(models.Model):

@@ -1,12 +1,18 @@
-"""Reasons as data: a stable code and typed parameters, rendered in English for records or in the reader's language.
+"""Reasons as data: a key and typed parameters, rendered in English for records or in the reader's language.
 
-Code decides by `code` and parameters and never reads the rendered sentence. A `ReasonType` is a module-level constant:
+What is stored or decided by has a `ReasonType`, a module-level constant with a stable code. Code decides by `code` and
+parameters and never reads the rendered sentence:
 
     ACKNOWLEDGED = ReasonType("alert.acknowledged", "{user} acknowledged the alert")
     reason = ACKNOWLEDGED(user=Person("Ann", 3))
     str(reason)               # "Ann acknowledged the alert"
     reason.localized("de")    # from the catalogue of translations; the template is the msgid
     reason.data               # {"user": {"user": 3, "name": "Ann"}}: what is stored beside `reason.code`
+
+What is only shown, such as an error of a form or what a command prints, is a `Text` without a code, or a `sentence`
+where it is said in one place:
+
+    raise Rejected("invalid", sentence("A token expires after at most {days} days.", days=90), "expires_at")
 
 Parameters are texts (shown as they are), whole numbers (a count), moments (shown in the reader's zone), days,
 durations, `Ago`, `Term`, `Person`, `AlertRef`, other reasons, and tuples of these (shown as a list).
@@ -16,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 from functools import cache
 from typing import Any
@@ -75,36 +81,56 @@ type Param = str | int | datetime | date | timedelta | Ago | Term | Person | Ale
 REASON_TYPES: dict[str, ReasonType] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class ReasonType:
-    """A kind of reason: its code (`area.what_happened`) and its English template with `{placeholders}`.
+class Text:
+    """A sentence that is shown and decides nothing: an English template with `{placeholders}`.
 
-    `plural` is the template for a parameter `count` other than 1. Raises `ValueError` for a code that is malformed or
-    taken, and on a call `TypeError` for parameters that are not those of the template.
+    `plural` is the template for a parameter `count` other than 1. Raises `TypeError` on a call with parameters that
+    are not those of the template. The template is the key under which a reason that contains it is stored.
     """
 
-    code: str
-    template: str
-    plural: str = ""
-    #: The parameters' names, sorted.
-    names: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    name_set: frozenset[str] = field(init=False, repr=False, compare=False)
+    __slots__ = ("code", "name_set", "names", "plural", "template")
 
-    def __post_init__(self) -> None:
-        if not _CODE.fullmatch(self.code):
-            raise ValueError(f"{self.code!r} is not a reason code: area.what_happened")
-        if self.code in REASON_TYPES:
-            raise ValueError(f"the reason code {self.code!r} is defined twice")
-        names = {*_PLACEHOLDER.findall(self.template + self.plural), *(("count",) if self.plural else ())}
-        object.__setattr__(self, "names", tuple(sorted(names)))
-        object.__setattr__(self, "name_set", frozenset(names))
-        REASON_TYPES[self.code] = self
+    def __init__(self, template: str, plural: str = "") -> None:
+        names = {*_PLACEHOLDER.findall(template + plural), *(("count",) if plural else ())}
+        self.code, self.template, self.plural = template, template, plural
+        #: The parameters' names, sorted.
+        self.names: tuple[str, ...] = tuple(sorted(names))
+        self.name_set = frozenset(names)
+        if plural:
+            _PLURALS[template] = self
 
     def __call__(self, **params: Param) -> Reason:
         names = self.names
         if params.keys() != self.name_set:
             raise TypeError(f"reason {self.code}: parameters {sorted(params)}, expected {list(names)}")
         return Reason(self.code, tuple([(name, params[name]) for name in names]))
+
+
+#: The texts of two forms, by the first.
+_PLURALS: dict[str, Text] = {}
+
+
+class ReasonType(Text):
+    """A kind of reason that is stored or decided by: a text with a code (`area.what_happened`).
+
+    Raises `ValueError` for a code that is malformed or taken.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, code: str, template: str, plural: str = "") -> None:
+        super().__init__(template, plural)
+        if not _CODE.fullmatch(code):
+            raise ValueError(f"{code!r} is not a reason code: area.what_happened")
+        if code in REASON_TYPES:
+            raise ValueError(f"the reason code {code!r} is defined twice")
+        self.code = code
+        REASON_TYPES[code] = self
+
+
+def sentence(template: str, plural: str = "", /, **params: Param) -> Reason:
+    """A text that is said in one place. `template` and `plural` are those of a `Text`."""
+    return Text(template, plural)(**params)
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -142,12 +168,8 @@ class Reason(msgspec.Struct, frozen=True):
         params = dict(self.params)
         if self.code == JOINED.code:
             return str(params["separator"]).join([_text(part, language) for part in _as_tuple(params["parts"])])
-        kind = REASON_TYPES.get(self.code)
-        if kind is None:
-            # NO_REASON, or stored by a newer version or by a plug-in that is gone: the code says more than nothing.
-            return self.code
         count = params.get("count")
-        template = _template(kind, count if isinstance(count, int) else 1, language)
+        template = _template(self.code, count if isinstance(count, int) else 1, language)
         pieces = list(_split(template))
         for index in range(1, len(pieces), 2):
             name = pieces[index]
@@ -237,12 +259,13 @@ def _as_tuple(value: Param) -> tuple[Param, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _template(kind: ReasonType, count: int, language: str | None) -> str:
+def _template(code: str, count: int, language: str | None) -> str:
+    kind = REASON_TYPES.get(code) or _PLURALS.get(code)
+    # A text's code is its template. So one that is not known, such as a code that a newer version stored, is shown.
+    template, plural = (kind.template, kind.plural) if kind else (code, "")
     if language is None:
-        return kind.plural if kind.plural and count != 1 else kind.template
-    if kind.plural:
-        return translation.ngettext(kind.template, kind.plural, count)
-    return locale_format.translate(kind.template, language)
+        return plural if plural and count != 1 else template
+    return translation.ngettext(template, plural, count) if plural else locale_format.translate(template, language)
 
 
 def _text(value: Param, language: str | None) -> str:

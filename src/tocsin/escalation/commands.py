@@ -21,7 +21,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.hooks import Hooks
-from tocsin.core.reasons import AlertRef, Reason, ReasonType, joined
+from tocsin.core.reasons import AlertRef, Reason, Text, joined, sentence
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.escalation import policy as definitions
 from tocsin.escalation import reasons
@@ -166,10 +166,7 @@ def _alerts(is_using: Callable[[PolicyReferences], bool], recipients: Q) -> list
 # A spec has the shape of YAML and the API. The caller checks permissions beforehand.
 
 
-_CIRCULAR = ReasonType("policy.circular", "the policies hand over in a loop: {policies}.")
-_SAVE_ANYWAY = ReasonType(
-    "policy.save_anyway", "Add a user who can be notified, or save anyway (anyway: true in YAML and the API)."
-)
+_CIRCULAR = Text("the policies hand over in a loop: {policies}.")
 
 type NamesById = Mapping[str, Mapping[int, str]]
 
@@ -356,7 +353,14 @@ def _refuse_unreachable(plan: CompiledPolicy, existing: Policy | None, actor: Au
         return  # the same import may change what uses the policy; reachability is checked there
     problem = problem_in_use(existing.pk if existing else None, plan, now)
     if problem is not None:
-        reason = AT_PATH(path="steps", problem=joined(problem, _SAVE_ANYWAY(), separator=" "))
+        reason = AT_PATH(
+            path="steps",
+            problem=joined(
+                problem,
+                sentence("Add a user who can be notified, or save anyway (anyway: true in YAML and the API)."),
+                separator=" ",
+            ),
+        )
         raise Rejected("reaches_nobody", reason, "steps")
 
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from tocsin.alerts.states import Priority
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term
+from tocsin.core.reasons import NO_REASON, Reason, Term, Text, sentence
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, REQUIRED
 from tocsin.core.validation.spec import (
@@ -51,11 +51,7 @@ from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
 MAX_CONDITION_TAGS = 20
 
-_EMPTY_CONDITION = ReasonType("policy.condition_empty", "set at least one of priority, during, between and tags.")
-_HOURS_NEEDED = ReasonType("policy.support_hours_expected", "must be the name of support hours, or {not: NAME}.")
-NO_SUCH_SUPPORT_HOURS = ReasonType("policy.unknown_support_hours", 'there are no support hours "{name}".')
-_TAGS_NEEDED = ReasonType("policy.tags_expected", "must be at most {limit} names with a value each.")
-_TAG_TEXT_NEEDED = ReasonType("policy.tag_value_expected", "must be text of 1 to 200 characters.")
+NO_SUCH_SUPPORT_HOURS = Text('there are no support hours "{name}".')
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +122,7 @@ def _during(value: object) -> tuple[str, bool]:
     """Returns a name, and whether the time outside is meant."""
     name = value.get("not") if isinstance(value, Mapping) and set(value) == {"not"} else value
     if not isinstance(name, str) or not name.strip() or is_unstorable(name):
-        raise InvalidValue(_HOURS_NEEDED())
+        raise InvalidValue(sentence("must be the name of support hours, or {not: NAME}."))
     return name.strip(), isinstance(value, Mapping)
 
 
@@ -140,12 +136,12 @@ def _resolve_during(named: tuple[str, bool], info: ValidationInfo) -> tuple[int,
 
 def _tags(value: object) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping) or len(value) > MAX_CONDITION_TAGS:
-        raise InvalidValue(_TAGS_NEEDED(limit=MAX_CONDITION_TAGS))
+        raise InvalidValue(sentence("must be at most {limit} names with a value each.", limit=MAX_CONDITION_TAGS))
     tags, errors = [], SpecErrors()
     for name, text in value.items():
         is_text = isinstance(text, str) and text.strip() and not is_unstorable(text)
         if not is_text or len(text) > 200 or len(str(name)) > 100:
-            errors.add(str(name)[:100], _TAG_TEXT_NEEDED())
+            errors.add(str(name)[:100], sentence("must be text of 1 to 200 characters."))
         else:
             tags.append((str(name), text.strip()))
     if errors:
@@ -206,7 +202,7 @@ class StepConditionSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         if not errors and not (self.during or self.priority or self.between or self.tags):
-            errors.add("priority", _EMPTY_CONDITION(), "missing")
+            errors.add("priority", sentence("set at least one of priority, during, between and tags."), "missing")
 
     def compiled(self) -> StepCondition:
         """The condition with ids."""
@@ -243,14 +239,6 @@ def write(condition: StepCondition, hours_name: Callable[[int], str]) -> dict[st
 MAX_STEP_RETRIES = 50
 MAX_CONTACT_METHODS = 20
 
-_SEQUENTIAL_NEEDED = ReasonType(
-    "policy.sequential_missing", "must be an interval, such as 5m; omit it to page all users at once."
-)
-_ROLES_NEEDED = ReasonType("policy.roles_missing", "this step notifies no one; add on-call roles.")
-_TARGETS_NEEDED = ReasonType("policy.targets_missing", "this step notifies no one; add roles, users or group contacts.")
-_RETRY_INTERVAL_NEEDED = ReasonType("policy.retry_interval_missing", "is required: the interval between retries.")
-_TOO_MANY_METHODS = ReasonType("policy.too_many_methods", "has at most {limit} entries; this one has {entries}.")
-_LABEL_OR_CHANNEL = ReasonType("policy.label_or_channel", "enter either a contact method's label or a channel.")
 
 #: Returns an object's name from its key in `PolicyNames` and its id.
 type NameOf = Callable[[str, int], str]
@@ -316,7 +304,7 @@ class RetriesSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         if self.times and not self.every:
-            errors.add("every", _RETRY_INTERVAL_NEEDED(), "missing")
+            errors.add("every", sentence("is required: the interval between retries."), "missing")
 
 
 class MethodRuleSpec(Spec):
@@ -329,7 +317,7 @@ class MethodRuleSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         if bool(self.label) == bool(self.channel):
-            errors.add("label", _LABEL_OR_CHANNEL(), "missing")
+            errors.add("label", sentence("enter either a contact method's label or a channel."), "missing")
 
     def compiled(self) -> ContactMethodRule:
         """The rule."""
@@ -362,7 +350,12 @@ class NotifySpec(Spec):
     def check(self, errors: SpecErrors) -> None:
         has_target = any(getattr(self, name) for name in type(self).model_fields if name != "group_ids")
         if not errors and not has_target:
-            errors.add("", _ROLES_NEEDED() if self.group_ids else _TARGETS_NEEDED())
+            errors.add(
+                "",
+                sentence("this step notifies no one; add on-call roles.")
+                if self.group_ids
+                else sentence("this step notifies no one; add roles, users or group contacts."),
+            )
 
 
 class StepSpec(Spec):
@@ -392,9 +385,16 @@ class StepSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         if self.sequential is not None and not self.sequential and "retries" not in self.given_keys:
-            errors.add("sequential", _SEQUENTIAL_NEEDED())
+            errors.add("sequential", sentence("must be an interval, such as 5m; omit it to page all users at once."))
         if len(self.methods) > MAX_CONTACT_METHODS:
-            errors.add("methods", _TOO_MANY_METHODS(limit=MAX_CONTACT_METHODS, entries=len(self.methods)))
+            errors.add(
+                "methods",
+                sentence(
+                    "has at most {limit} entries; this one has {entries}.",
+                    limit=MAX_CONTACT_METHODS,
+                    entries=len(self.methods),
+                ),
+            )
 
     def compiled(self) -> PolicyStep:
         """The step with ids."""
@@ -475,19 +475,8 @@ MIN_LAST_STEP_INTERVAL = timedelta(minutes=1)
 DEFAULT_ACKNOWLEDGE_TIMEOUT = timedelta(minutes=30)
 DEFAULT_END_AFTER = timedelta(minutes=5)
 
-_PAUSE_NEEDED = ReasonType("policy.pause_missing", "is required: how long an acknowledgement pauses escalation.")
-_PAUSE_ONLY = ReasonType("policy.pause_unexpected", "applies to `effect: pause` only.")
-_LAST_STEP_INTERVAL_NEEDED = ReasonType(
-    "policy.last_step_interval_missing", "is required: the interval at which the last step repeats."
-)
-_REPEAT_INTERVAL_NEEDED = ReasonType("policy.repeat_interval_missing", "is required: the interval between rounds.")
-POLICY_UNREADABLE = ReasonType("policy.unreadable", "Policy {policy} cannot be read. Save it again.")
-NO_SUCH_POLICY = ReasonType("policy.unknown", 'unknown escalation policy "{name}".')
-_NO_STEPS = ReasonType("policy.steps_missing", "at least one step is required.")
-_TOO_MANY_STEPS = ReasonType("policy.too_many_steps", "a policy has at most {limit} steps; this one has {steps}.")
-_NOT_POSITIVE = ReasonType("policy.duration_not_positive", "must be greater than zero.")
-_AFTER_NEEDED = ReasonType("policy.after_missing", "is required: the delay after the previous step.")
-_NOT_FOR_ACTION = ReasonType("policy.not_for_final_action", "does not apply to `then: {action}`.")
+POLICY_UNREADABLE = Text("Policy {policy} cannot be read. Save it again.")
+NO_SUCH_POLICY = Text('unknown escalation policy "{name}".')
 
 
 class AcknowledgeEffect(StrEnum):
@@ -557,7 +546,7 @@ RECIPIENTS_ONLY = CompiledPolicy(steps=(PolicyStep(after=timedelta()),))
 
 def _positive(duration: timedelta) -> timedelta:
     if not duration:
-        raise InvalidValue(_NOT_POSITIVE())
+        raise InvalidValue(sentence("must be greater than zero."))
     return duration
 
 
@@ -580,9 +569,9 @@ class AcknowledgeSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         if self.effect is AcknowledgeEffect.PAUSE and self.pause is None:
-            errors.add("pause", _PAUSE_NEEDED(), "missing")
+            errors.add("pause", sentence("is required: how long an acknowledgement pauses escalation."), "missing")
         if self.effect is not AcknowledgeEffect.PAUSE and self.pause is not None:
-            errors.add("pause", _PAUSE_ONLY())
+            errors.add("pause", sentence("applies to `effect: pause` only."))
 
 
 class RoundsSpec(Spec):
@@ -595,7 +584,7 @@ class RoundsSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         if self.times and self.every is None:
-            errors.add("every", _REPEAT_INTERVAL_NEEDED(), "missing")
+            errors.add("every", sentence("is required: the interval between rounds."), "missing")
 
 
 class EndSpec(Spec):
@@ -615,9 +604,9 @@ class EndSpec(Spec):
         keeps_last_step, hands_over = self.then is OnExhausted.REPEAT_LAST_STEP, self.then is OnExhausted.HAND_OVER
         for key, is_used in (("every", keeps_last_step), ("policy", hands_over)):
             if getattr(self, key) and not is_used and not errors.has("then"):
-                errors.add(key, _NOT_FOR_ACTION(action=str(self.then)))
+                errors.add(key, sentence("does not apply to `then: {action}`.", action=str(self.then)))
         if keeps_last_step and self.every is None:
-            errors.add("every", _LAST_STEP_INTERVAL_NEEDED(), "missing")
+            errors.add("every", sentence("is required: the interval at which the last step repeats."), "missing")
         elif keeps_last_step and self.every is not None and self.every < MIN_LAST_STEP_INTERVAL:
             errors.add("every", DURATION_TOO_SHORT(minimum=MIN_LAST_STEP_INTERVAL))
         if hands_over and not self.policy:
@@ -669,12 +658,19 @@ class PolicyDefinition(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         if not self.steps:
-            errors.add("steps", _NO_STEPS(), "missing")
+            errors.add("steps", sentence("at least one step is required."), "missing")
         if len(self.steps) > MAX_STEPS:
-            errors.add("steps", _TOO_MANY_STEPS(limit=MAX_STEPS, steps=len(self.steps)))
+            errors.add(
+                "steps",
+                sentence(
+                    "a policy has at most {limit} steps; this one has {steps}.", limit=MAX_STEPS, steps=len(self.steps)
+                ),
+            )
         for index, step in enumerate(self.steps):
             if index > 0 and "after" not in step.given_keys:
-                errors.add(f"steps[{index}].after", _AFTER_NEEDED(), "missing")
+                errors.add(
+                    f"steps[{index}].after", sentence("is required: the delay after the previous step."), "missing"
+                )
 
     def compiled(self, names: PolicyNames) -> CompiledPolicy:
         """The policy with ids."""

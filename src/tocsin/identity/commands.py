@@ -28,7 +28,7 @@ from tocsin.core.config import crypto, settings_store
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import NAME_IN_USE, REQUIRED
 from tocsin.core.validation.server_origin import is_different_origin
@@ -272,7 +272,7 @@ class IdentityProviderSpec(Spec):
                     errors.add(key, reasons.METADATA_OR_URL())
 
 
-IDENTITY_PROVIDER = ReasonType("object.identity_provider", "identity provider {name}")
+IDENTITY_PROVIDER = Text("identity provider {name}")
 
 
 def group_names() -> dict[int, str]:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation import field_errors
 from tocsin.escalation.policy import MAX_STEP_RETRIES
 from tocsin.importers import people, reasons
@@ -48,103 +48,19 @@ from tocsin.people.notification_rules import MAX_RULE_REPEATS
 # Reasons of imports from AlertOps.
 
 
-CREATE_KEY = ReasonType(
-    "import.alertops.create_key",
-    "Create one in AlertOps under Administration → Subscription Settings, or in your profile.",
-)
-WORKFLOWS_NOT_IMPORTED = ReasonType("import.alertops.workflows_not_imported", "Workflows are not imported.")
-CREATE_THEM = ReasonType("import.alertops.create_them", "Create them in Tocsin.")
-OUT_OF_OFFICE = ReasonType("import.alertops.out_of_office", "out of office")
-API_UNDOCUMENTED = ReasonType("import.alertops.api_undocumented", "Its format in the API is not documented.")
-ENTER_ABSENCES = ReasonType("import.alertops.enter_absences", "Enter who is away, and who covers.")
-OPENS_AT_ONCE = ReasonType("import.alertops.opens_at_once", "opens alerts immediately")
-WAITS_THERE = ReasonType("import.alertops.waits_there", "AlertOps waits for more alerts, or for support hours.")
-DELAY_ON_ROUTING = ReasonType(
-    "import.alertops.delay_on_routing", "Delay them on the Routing tab, or add a route for support hours."
-)
-GROUPS_NOTHING = ReasonType("import.alertops.groups_nothing", "does not group alerts")
-GROUPS_THERE = ReasonType("import.alertops.groups_there", "AlertOps groups its alerts.")
-GROUP_ON_ROUTING = ReasonType("import.alertops.group_on_routing", "Group them on the Routing tab.")
-ONE_POLICY = ReasonType("import.alertops.one_policy", "has one policy for all alerts")
-OTHER_POLICY_THERE = ReasonType(
-    "import.alertops.other_policy_there", "AlertOps chooses another by time of day or by the message."
-)
-ADD_ROUTES = ReasonType("import.alertops.add_routes", "Add routes on the Routing tab.")
-SAME_RECIPIENTS = ReasonType("import.alertops.same_recipients", "has the same recipients for all alerts")
-DYNAMIC_GROUPS_THERE = ReasonType("import.alertops.dynamic_groups_there", "AlertOps chooses groups by the message.")
-STILL_SEND = ReasonType("import.alertops.still_send", "Those still send to AlertOps.")
-CHANGE_TO_OVERVIEW_URL = ReasonType(
-    "import.alertops.change_to_overview_url", "Change their URL to the one on the integration's Overview tab."
-)
-FIELD_NOT_MAPPED = ReasonType("import.alertops.field_not_mapped", "has no {field}")
-IS_NOT_IMPORTED = ReasonType("import.alertops.is_not_imported", "It is not imported.")
-MAP_FIELD = ReasonType("import.alertops.map_field", "Map it on the Mapping tab.")
-CHOOSE_RECIPIENT = ReasonType("import.alertops.choose_recipient", "Choose the recipient on the Settings tab.")
-NO_POLICY_OR_GROUP = ReasonType("import.alertops.no_policy_or_group", "have no policy, or no group for its roles")
-POLICY_OR_RECIPIENTS_MISSING = ReasonType(
-    "import.alertops.policy_or_recipients_missing", "Their policy or recipients could not be imported."
-)
-CHOOSE_BOTH = ReasonType("import.alertops.choose_both", "Choose them on the Settings tab.")
-NO_OWN_MAPPING = ReasonType("import.alertops.no_own_mapping", "has no custom mapping and rules")
-MAPPING_UNUSABLE = ReasonType("import.alertops.mapping_unusable", "They cannot be used in Tocsin: {problem}")
-MAP_FIRST_MESSAGE = ReasonType("import.alertops.map_first_message", "Map the first message on the Mapping tab.")
-OPENS_FOR_EVERY_EMAIL = ReasonType("import.alertops.opens_for_every_email", "opens an alert for every email")
-MARKERS_THERE = ReasonType(
-    "import.alertops.markers_there", "Its rules in AlertOps take texts from between two markers."
-)
-SET_RULES = ReasonType("import.alertops.set_rules", "Set them on the Rules tab.")
-OWN_RULE_OMITTED = ReasonType(
-    "import.alertops.own_rule_omitted", "does not {action} by its own rule ({operator} {values})"
-)
-NO_SUCH_RULE = ReasonType("import.alertops.no_such_rule", "Tocsin has no such comparison, or the open rule is missing.")
-SET_RULE = ReasonType("import.alertops.set_rule", "Set it on the Rules tab.")
-FILTER_OMITTED = ReasonType("import.alertops.filter_omitted", "does not filter by {field} ({condition})")
-NO_SUCH_COMPARISON = ReasonType("import.alertops.no_such_comparison", "Tocsin has no such comparison.")
-ADD_FILTER = ReasonType("import.alertops.add_filter", "Add a filter on the Rules tab.")
-NO_NOTIFICATION_TIMES = ReasonType(
-    "import.alertops.no_notification_times", "are reached at any time by every contact method"
-)
-NOTIFICATION_TIMES_THERE = ReasonType(
-    "import.alertops.notification_times_there", "Their contact methods have notification times in AlertOps."
-)
-SET_QUIET_HOURS = ReasonType("import.alertops.set_quiet_hours", "They set quiet hours under Me → Notification rules.")
-GROUP = ReasonType("import.alertops.group", "group {group}")
-NO_MEMBER = ReasonType("import.alertops.no_member", "has no member {user}")
-ADD_USERS = ReasonType("import.alertops.add_users", "Add its users one by one.")
-GROUP_MEMBER = ReasonType("import.alertops.group_member", "group {group}: member {user}")
-NO_ROLE = ReasonType("import.alertops.no_role", "has no role {role}")
-KNOWN_ROLES = ReasonType("import.alertops.known_roles", "Tocsin's roles are primary, secondary and manager.")
-USE_KNOWN_ROLE = ReasonType("import.alertops.use_known_role", "Use one of those.")
-METHODS_NOT_IMPORTED = ReasonType(
-    "import.alertops.methods_not_imported", "Pushes, direct messages and SMS by email are not imported."
-)
-ENABLE_PUSH_AND_CHAT = ReasonType(
-    "import.alertops.enable_push_and_chat", "Each user enables push under Me → Devices, and connects chats under Me."
-)
-GROUP_CONTACT = ReasonType("import.alertops.group_contact", "group {group}: contact {contact}")
-ONLY_EMAILS_AND_NUMBERS = ReasonType(
-    "import.alertops.only_emails_and_numbers", "Only email addresses and numbers are imported."
-)
-CONNECT_CHATS = ReasonType(
-    "import.alertops.connect_chats", "Connect chats under Providers, and add the channel to the group."
-)
-NOTIFIES_NO_ROLE = ReasonType("import.alertops.notifies_no_role", "notifies no {role}")
-DISABLED_THERE = ReasonType("import.alertops.disabled_there", "It is disabled in AlertOps.")
-NO_KNOWN_ROLE = ReasonType("import.alertops.no_known_role", "None of its roles exists in Tocsin.")
-NOTIFIES_NO_CONTACTS = ReasonType("import.alertops.notifies_no_contacts", "does not notify group contacts")
-ARE_NOT_IMPORTED = ReasonType("import.alertops.are_not_imported", "They are not imported.")
-NAME_ON_STEPS = ReasonType("import.alertops.name_on_steps", "Add them to the policy's steps.")
-STARTS_NOTHING = ReasonType("import.alertops.starts_nothing", "starts no {kind}")
-GROUP_SHIFT = ReasonType("import.alertops.group_shift", "group {group}: shift {shift}")
-NOBODY_IMPORTED = ReasonType("import.alertops.nobody_imported", "No imported user has it.")
-USER_TWICE = ReasonType("import.alertops.user_twice", "A user is in its order twice.")
-NOBODY_OR_UNREADABLE = ReasonType(
-    "import.alertops.nobody_or_unreadable", "No imported user has it, or its frequency cannot be read."
-)
-HOURS_UNREADABLE = ReasonType("import.alertops.hours_unreadable", "Its hours cannot be read.")
-ON_HOLIDAYS_TOO = ReasonType("import.alertops.on_holidays_too", "is on call on holidays too")
-HOLIDAYS_THERE = ReasonType("import.alertops.holidays_there", "AlertOps respects holidays.")
-ADD_HOLIDAY_CALENDAR = ReasonType("import.alertops.add_holiday_calendar", "Add a holiday calendar, and `skip`.")
+CREATE_KEY = Text("Create one in AlertOps under Administration → Subscription Settings, or in your profile.")
+CREATE_THEM = Text("Create them in Tocsin.")
+ADD_ROUTES = Text("Add routes on the Routing tab.")
+STILL_SEND = Text("Those still send to AlertOps.")
+GROUP = Text("group {group}")
+GROUP_MEMBER = Text("group {group}: member {user}")
+NO_ROLE = Text("has no role {role}")
+KNOWN_ROLES = Text("Tocsin's roles are primary, secondary and manager.")
+USE_KNOWN_ROLE = Text("Use one of those.")
+GROUP_CONTACT = Text("group {group}: contact {contact}")
+DISABLED_THERE = Text("It is disabled in AlertOps.")
+ARE_NOT_IMPORTED = Text("They are not imported.")
+NOBODY_IMPORTED = Text("No imported user has it.")
 
 
 # ---------- client
@@ -313,8 +229,8 @@ def _contact_method(builder: ConfigBuilder, method: JsonObject, username: str) -
             "users",
             username,
             reasons.FEWER_METHODS(),
-            METHODS_NOT_IMPORTED(),
-            ENABLE_PUSH_AND_CHAT(),
+            sentence("Pushes, direct messages and SMS by email are not imported."),
+            sentence("Each user enables push under Me → Devices, and connects chats under Me."),
         )
         return None
     contact_method.is_enabled = method.get("enabled") is not False
@@ -327,9 +243,9 @@ def _contact_method(builder: ConfigBuilder, method: JsonObject, username: str) -
             FindingSeverity.CHANGED,
             "users",
             username,
-            NO_NOTIFICATION_TIMES(),
-            NOTIFICATION_TIMES_THERE(),
-            SET_QUIET_HOURS(),
+            sentence("are reached at any time by every contact method"),
+            sentence("Their contact methods have notification times in AlertOps."),
+            sentence("They set quiet hours under Me → Notification rules."),
         )
     return contact_method
 
@@ -347,9 +263,9 @@ def _members(builder: ConfigBuilder, group: JsonObject, usernames: dict[str, str
         if str(member.get("member_type") or "User").lower() != "user" or username is None:
             builder.report_omitted(
                 GROUP(group=name),
-                NO_MEMBER(user=source_name),
+                sentence("has no member {user}", user=source_name),
                 reasons.NOT_A_USER(),
-                ADD_USERS(),
+                sentence("Add its users one by one."),
             )
         elif username not in [item["user"] for item in members]:
             subject = GROUP_MEMBER(group=name, user=username)
@@ -369,8 +285,8 @@ def _contacts(builder: ConfigBuilder, group: JsonObject, name: str) -> list[dict
             builder.report_omitted(
                 GROUP_CONTACT(group=name, contact=label),
                 reasons.NOT_IMPORTED(),
-                ONLY_EMAILS_AND_NUMBERS(),
-                CONNECT_CHATS(),
+                sentence("Only email addresses and numbers are imported."),
+                sentence("Connect chats under Providers, and add the channel to the group."),
             )
             continue
         used_labels = {item["label"].casefold() for item in contacts}
@@ -403,7 +319,12 @@ def policies(builder: ConfigBuilder, documents: list[JsonObject]) -> dict[str, s
             if (step := _step(builder, member_role, subject))
         ]
         if not steps:
-            builder.report_omitted(subject, reasons.NOT_IMPORTED(), NO_KNOWN_ROLE(), reasons.CREATE_POLICY())
+            builder.report_omitted(
+                subject,
+                reasons.NOT_IMPORTED(),
+                sentence("None of its roles exists in Tocsin."),
+                reasons.CREATE_POLICY(),
+            )
             continue
         name = names[source_name.casefold()] = builder.claim_name("escalation_policies", source_name)
         entry: dict[str, Any] = {"name": name, "acknowledge": {"effect": "continue"}}
@@ -417,16 +338,16 @@ def policies(builder: ConfigBuilder, documents: list[JsonObject]) -> dict[str, s
             if objects_of(document.get(key)):
                 builder.report_omitted(
                     subject,
-                    STARTS_NOTHING(kind=label),
+                    sentence("starts no {kind}", kind=label),
                     ARE_NOT_IMPORTED(),
                     CREATE_THEM(),
                 )
         if objects_of(document.get("group_contact_notifications")) or objects_of(document.get("group_contacts")):
             builder.report_omitted(
                 subject,
-                NOTIFIES_NO_CONTACTS(),
+                sentence("does not notify group contacts"),
                 ARE_NOT_IMPORTED(),
-                NAME_ON_STEPS(),
+                sentence("Add them to the policy's steps."),
             )
     return names
 
@@ -436,7 +357,7 @@ def _step(builder: ConfigBuilder, member_role: JsonObject, subject: Reason) -> d
     if role not in list(MemberRole):
         builder.report_omitted(
             subject,
-            NOTIFIES_NO_ROLE(role=role or "role"),
+            sentence("notifies no {role}", role=role or "role"),
             KNOWN_ROLES(),
             USE_KNOWN_ROLE(),
         )
@@ -508,7 +429,7 @@ def _schedule(
     entries: list[dict[str, Any]] = []
     used_names: set[str] = set()
     for shift, layer in zip(shifts, layers, strict=True):
-        subject = GROUP_SHIFT(group=group, shift=text_of(shift, "schedule_name", "name"))
+        subject = sentence("group {group}: shift {shift}", group=group, shift=text_of(shift, "schedule_name", "name"))
         shift_zone = builder.resolve_zone(shift.get("time_zone"), subject, zone)
         try:
             converted = _shifts(builder, shift, document, usernames, subject)
@@ -528,9 +449,9 @@ def _schedule(
         if shift.get("is_holiday_notify") is False:
             builder.report_changed(
                 subject,
-                ON_HOLIDAYS_TOO(),
-                HOLIDAYS_THERE(),
-                ADD_HOLIDAY_CALENDAR(),
+                sentence("is on call on holidays too"),
+                sentence("AlertOps respects holidays."),
+                sentence("Add a holiday calendar, and `skip`."),
             )
     if entries:
         name = builder.claim_name("schedules", group)
@@ -617,12 +538,12 @@ def _rotations(
         for assignment in assignments
     ]
     if len(set(users)) < len(users):
-        raise UnsupportedRotation(USER_TWICE())
+        raise UnsupportedRotation(sentence("A user is in its order twice."))
     frequency = text_of(shift, "rotate_frequency").lower()
     rule = object_of(shift.get(f"rotate_{frequency}"))
     units = {"daily": ("every_x_days", "d"), "weekly": ("every_x_weeks", "w"), "monthly": ("every_x_months", " months")}
     if frequency not in units or not users:
-        raise UnsupportedRotation(NOBODY_OR_UNREADABLE())
+        raise UnsupportedRotation(sentence("No imported user has it, or its frequency cannot be read."))
     key, unit = units[frequency]
     at = object_of(rule.get("rotate_at_time"))
     rotate: dict[str, Any] = {
@@ -665,7 +586,7 @@ def _always() -> list[dict[str, object]]:
 def _minute(time_of_day: JsonObject) -> int:
     minutes = int_of(time_of_day, "hour") * 60 + int_of(time_of_day, "minute")
     if minutes > weekly_windows.MINUTES_A_DAY:
-        raise UnsupportedRotation(HOURS_UNREADABLE())
+        raise UnsupportedRotation(sentence("Its hours cannot be read."))
     return minutes
 
 
@@ -711,26 +632,26 @@ _SETTINGS = ("api_settings", "email_settings", "heartbeat_settings", "chat_setti
 _ADVANCED = (
     (
         ("delaying_rule",),
-        OPENS_AT_ONCE(),
-        WAITS_THERE(),
-        DELAY_ON_ROUTING(),
+        sentence("opens alerts immediately"),
+        sentence("AlertOps waits for more alerts, or for support hours."),
+        sentence("Delay them on the Routing tab, or add a route for support hours."),
     ),
     (
         ("grouping_rule",),
-        GROUPS_NOTHING(),
-        GROUPS_THERE(),
-        GROUP_ON_ROUTING(),
+        sentence("does not group alerts"),
+        sentence("AlertOps groups its alerts."),
+        sentence("Group them on the Routing tab."),
     ),
     (
         ("escalation_policy_override", "escalation_policy_overrides", "based_on_time_of_day", "based_on_source_data"),
-        ONE_POLICY(),
-        OTHER_POLICY_THERE(),
+        sentence("has one policy for all alerts"),
+        sentence("AlertOps chooses another by time of day or by the message."),
         ADD_ROUTES(),
     ),
     (
         ("dynamic_recipient_groups",),
-        SAME_RECIPIENTS(),
-        DYNAMIC_GROUPS_THERE(),
+        sentence("has the same recipients for all alerts"),
+        sentence("AlertOps chooses groups by the message."),
         ADD_ROUTES(),
     ),
 )
@@ -776,9 +697,9 @@ def integrations(
                 FindingSeverity.TO_DO,
                 "integrations",
                 name,
-                NO_POLICY_OR_GROUP(),
-                POLICY_OR_RECIPIENTS_MISSING(),
-                CHOOSE_BOTH(),
+                sentence("have no policy, or no group for its roles"),
+                sentence("Their policy or recipients could not be imported."),
+                sentence("Choose them on the Settings tab."),
             )
         entry |= _kind_settings(builder, kind, document, reasons.INTEGRATION(integration=name))
         builder.add("integrations", entry)
@@ -788,7 +709,7 @@ def integrations(
             name,
             reasons.WAIT_FOR_SENDERS(),
             STILL_SEND(),
-            CHANGE_TO_OVERVIEW_URL(),
+            sentence("Change their URL to the one on the integration's Overview tab."),
         )
 
 
@@ -809,9 +730,9 @@ def _kind_settings(builder: ConfigBuilder, kind: str, document: JsonObject, subj
             ):
                 builder.report_omitted(
                     subject,
-                    OPENS_FOR_EVERY_EMAIL(),
-                    MARKERS_THERE(),
-                    SET_RULES(),
+                    sentence("opens an alert for every email"),
+                    sentence("Its rules in AlertOps take texts from between two markers."),
+                    sentence("Set them on the Rules tab."),
                 )
             return {}
         case _:
@@ -841,9 +762,9 @@ def _definition(builder: ConfigBuilder, kind: str, settings: JsonObject, subject
     for name in (name for name in _NOT_MAPPED if _is_used(mapping.get(name))):
         builder.report_omitted(
             subject,
-            FIELD_NOT_MAPPED(field=name),
-            IS_NOT_IMPORTED(),
-            MAP_FIELD(),
+            sentence("has no {field}", field=name),
+            sentence("It is not imported."),
+            sentence("Map it on the Mapping tab."),
         )
     # AlertOps compares letters. For the usual statuses the kind's own rule, which reads words, means the same.
     default_rules = load_kinds()[kind].rules
@@ -865,9 +786,9 @@ def _definition(builder: ConfigBuilder, kind: str, settings: JsonObject, subject
         unusable = problem.reason if isinstance(problem, Rejected) else str(problem)[:200]
         builder.report_omitted(
             subject,
-            NO_OWN_MAPPING(),
-            MAPPING_UNUSABLE(problem=unusable),
-            MAP_FIRST_MESSAGE(),
+            sentence("has no custom mapping and rules"),
+            sentence("They cannot be used in Tocsin: {problem}", problem=unusable),
+            sentence("Map the first message on the Mapping tab."),
         )
         return {}
     return definition
@@ -889,9 +810,14 @@ def _rules(builder: ConfigBuilder, mapping: JsonObject, subject: Reason) -> dict
         elif values:
             builder.report_omitted(
                 subject,
-                OWN_RULE_OMITTED(action=name, operator=text_of(rule, "type"), values=", ".join(values)[:100]),
-                NO_SUCH_RULE(),
-                SET_RULE(),
+                sentence(
+                    "does not {action} by its own rule ({operator} {values})",
+                    action=name,
+                    operator=text_of(rule, "type"),
+                    values=", ".join(values)[:100],
+                ),
+                sentence("Tocsin has no such comparison, or the open rule is missing."),
+                sentence("Set it on the Rules tab."),
             )
     return rules
 
@@ -915,11 +841,13 @@ def _filter(builder: ConfigBuilder, settings: JsonObject, mode: str, subject: Re
         elif field or source_operator:
             builder.report_omitted(
                 subject,
-                FILTER_OMITTED(
-                    field=field or "nothing", condition=f"{source_operator} {text_of(condition, 'value')}".strip()[:100]
+                sentence(
+                    "does not filter by {field} ({condition})",
+                    field=field or "nothing",
+                    condition=f"{source_operator} {text_of(condition, 'value')}".strip()[:100],
                 ),
-                NO_SUCH_COMPARISON(),
-                ADD_FILTER(),
+                sentence("Tocsin has no such comparison."),
+                sentence("Add a filter on the Rules tab."),
             )
     return {mode: conditions} if conditions else {}
 
@@ -935,7 +863,7 @@ def _recipient_names(builder: ConfigBuilder, recipients: object, names: dict[str
             subject,
             reasons.DOES_NOT_NOTIFY(target=missing[:100] or "somebody"),
             reasons.UNKNOWN_HERE(),
-            CHOOSE_RECIPIENT(),
+            sentence("Choose the recipient on the Settings tab."),
         )
     return list(dict.fromkeys(names[item.casefold()] for item in source_names if item.casefold() in names))
 
@@ -966,12 +894,14 @@ def convert(
     schedules(builder, documents_of("groups"), groups, users)
     policy_names = policies(builder, documents_of("escalation_policies"))
     integrations(builder, documents_of("integrations"), groups, users, policy_names)
-    builder.report_kind_omitted("workflows", documents_of("workflows"), WORKFLOWS_NOT_IMPORTED(), CREATE_THEM())
+    builder.report_kind_omitted(
+        "workflows", documents_of("workflows"), sentence("Workflows are not imported."), CREATE_THEM()
+    )
     builder.report_to_do(
-        OUT_OF_OFFICE(),
+        sentence("out of office"),
         reasons.NOT_READ(),
-        API_UNDOCUMENTED(),
-        ENTER_ABSENCES(),
+        sentence("Its format in the API is not documented."),
+        sentence("Enter who is away, and who covers."),
     )
     builder.report_unreadable(documents_of("not_shown"))
     return builder.build()

@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.core.errors import Permanent
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType
+from tocsin.core.reasons import NO_REASON, Reason, Text, sentence
 from tocsin.core.validation import field_errors
 from tocsin.escalation.policy import MAX_STEPS
 from tocsin.importers import people, reasons, rotation_converter
@@ -43,96 +43,14 @@ from tocsin.oncall.changes.specs import MAX_LAYERS, MAX_WEEKS
 # Reasons of imports from Grafana OnCall.
 
 
-OWN_ADDRESS = ReasonType("import.grafana.own_address", "Each Grafana OnCall has its own address.")
-SET_API_BASE = ReasonType(
-    "import.grafana.set_api_base",
-    "Set it with --api-base: it is shown under Settings, such as https://oncall.example.org.",
-)
-CREATE_KEY = ReasonType(
-    "import.grafana.create_key", "Create one in OnCall under Settings → API tokens; the API's address is there too."
-)
-CALL_OTHER_SYSTEMS = ReasonType("import.grafana.call_other_systems", "They call other systems.")
-CREATE_OUTBOUND_INTEGRATIONS = ReasonType(
-    "import.grafana.create_outbound_integrations", "Create outbound integrations."
-)
-NO_DEFAULT_CHAIN = ReasonType(
-    "import.grafana.no_default_chain", "Their default route in OnCall has no chain, or one that could not be imported."
-)
-STILL_WRITE = ReasonType("import.grafana.still_write", "Their senders still write to OnCall's address.")
-OWN_TEMPLATE = ReasonType("import.grafana.own_template", "OnCall reads this format by its own template.")
-STILL_SEND = ReasonType("import.grafana.still_send", "Those still send to OnCall.")
-ROUTE_TO = ReasonType("import.grafana.route_to", "integration {integration}: route to {target}")
-ROUTE_NOT_IMPORTED = ReasonType("import.grafana.route_not_imported", "not imported ({pattern})")
-TEMPLATE_ROUTE = ReasonType(
-    "import.grafana.template_route",
-    "It matches a template or a pattern over the whole message; a route in Tocsin matches fields.",
-)
-SET_URL_AND_MAP = ReasonType("import.grafana.set_url_and_map", "Set its URL in the senders, and map the first message.")
-CHANGE_URL = ReasonType("import.grafana.change_url", "Change their URL to the integration's webhook URL.")
-NO_METHODS_IN_API = ReasonType(
-    "import.grafana.no_methods_in_api", "OnCall's API shows no phone numbers, chat accounts or devices."
-)
-ADD_METHODS = ReasonType(
-    "import.grafana.add_methods", "Each user adds their number and chats under Me, and enables push under Me → Devices."
-)
-WAITS_FOR_TIME = ReasonType(
-    "import.grafana.waits_for_time", "OnCall waits until a time of day; steps in Tocsin run when they are due."
-)
-ADD_SUPPORT_HOURS_ROUTE = ReasonType(
-    "import.grafana.add_support_hours_route",
-    "Add a route for support hours to the integration if nights should be quiet.",
-)
-WAITS_FOR_ALERTS = ReasonType("import.grafana.waits_for_alerts", "OnCall waits for more alerts.")
-DELAY_OR_GROUP = ReasonType("import.grafana.delay_or_group", "Delay or group alerts on the integration instead.")
-CALLS_WEBHOOK = ReasonType("import.grafana.calls_webhook", "It calls a webhook.")
-CREATE_OUTBOUND_INTEGRATION = ReasonType(
-    "import.grafana.create_outbound_integration", "Create an outbound integration."
-)
-CLOSES_ALERT = ReasonType(
-    "import.grafana.closes_alert", "It closes the alert; Tocsin never closes an unanswered alert automatically."
-)
-NOTIFIES_SLACK_GROUP = ReasonType("import.grafana.notifies_slack_group", "It notifies a user group of Slack.")
-CREATE_GROUP = ReasonType("import.grafana.create_group", "Create a group, and notify all its members.")
-NOTIFIES_SLACK_CHANNEL = ReasonType("import.grafana.notifies_slack_channel", "It notifies a channel of Slack.")
-CREATE_GROUP_CONTACT = ReasonType(
-    "import.grafana.create_group_contact", "Add the channel as a group contact, and notify that."
-)
-DECLARES_INCIDENT = ReasonType("import.grafana.declares_incident", "It declares an incident in Grafana.")
-NOT_IN_POLICY = ReasonType("import.grafana.not_in_policy", "not in the policy")
-TARGETS_MISSING = ReasonType("import.grafana.targets_missing", "Its targets were not imported.")
-ADD_TO_POLICY = ReasonType("import.grafana.add_to_policy", "Add the users to the policy.")
-CHAIN_STEP = ReasonType("import.grafana.chain_step", "chain {chain}: step {step}")
-CHAIN = ReasonType("import.grafana.chain", "chain {chain}")
-NO_STEP_NOTIFIES = ReasonType("import.grafana.no_step_notifies", "None of its steps notifies an imported user.")
-NOTIFIES_ALL = ReasonType("import.grafana.notifies_all", "notifies all of them at once")
-ROUND_ROBIN_THERE = ReasonType(
-    "import.grafana.round_robin_there", "OnCall takes the next in turn for each alert; a step in Tocsin does not."
-)
-NO_EQUIVALENT = ReasonType("import.grafana.no_equivalent", "Tocsin has no equivalent of {kind}.")
-NO_IMPORTANT_RULES = ReasonType("import.grafana.no_important_rules", "page by each user's usual notification rules")
-IMPORTANT_THERE = ReasonType(
-    "import.grafana.important_there", "Their steps are important in OnCall, and use each user's important rules."
-)
-SET_METHODS = ReasonType(
-    "import.grafana.set_methods", "Set contact methods on the steps, or notification rules by priority."
-)
-SCHEDULE_SHIFT = ReasonType("import.grafana.schedule_shift", "schedule {schedule}: shift {shift}")
-NO_SHIFT_WITH_USERS = ReasonType(
-    "import.grafana.no_shift_with_users", "None of its shifts has users, or they are over."
-)
-FEWER_IN_TURN = ReasonType("import.grafana.fewer_in_turn", "has fewer users in a turn")
-SOMEBODY_UNKNOWN = ReasonType("import.grafana.somebody_unknown", "Someone in it is not a user in Tocsin.")
-ADD_MISSING_USER = ReasonType("import.grafana.add_missing_user", "Add the missing users.")
-SHIFT_UNREADABLE = ReasonType("import.grafana.shift_unreadable", "Its start or duration cannot be read.")
-SOME_MONTHS = ReasonType("import.grafana.some_months", "It is for some months or days of the month only.")
-RULE_UNREADABLE = ReasonType("import.grafana.rule_unreadable", "Its rule cannot be read.")
-RECURS_BY = ReasonType("import.grafana.recurs_by", "It recurs by an unsupported rule: {frequency}.")
-HOURLY_WITH_GAPS = ReasonType("import.grafana.hourly_with_gaps", "It recurs by the hour, with gaps.")
-CYCLE_FITS_NO_YEAR = ReasonType("import.grafana.cycle_fits_no_year", "Its rotation repeats after more than a year.")
-TURNS_OVERLAP = ReasonType("import.grafana.turns_overlap", "Its turns overlap.")
-DAILY_ON_SOME_DAYS = ReasonType(
-    "import.grafana.daily_on_some_days", "Its daily turns are on some days of the week only."
-)
+CREATE_KEY = Text("Create one in OnCall under Settings → API tokens; the API's address is there too.")
+STILL_WRITE = Text("Their senders still write to OnCall's address.")
+STILL_SEND = Text("Those still send to OnCall.")
+CALLS_WEBHOOK = Text("It calls a webhook.")
+CREATE_OUTBOUND_INTEGRATION = Text("Create an outbound integration.")
+NOT_IN_POLICY = Text("not in the policy")
+CHAIN = Text("chain {chain}")
+ROUND_ROBIN_THERE = Text("OnCall takes the next in turn for each alert; a step in Tocsin does not.")
 
 
 # ---------- client
@@ -149,8 +67,8 @@ def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
     """The API reader for that address. Raises Permanent for an invalid address or key."""
     if not base.strip():
         raise Permanent(
-            OWN_ADDRESS(),
-            SET_API_BASE(),
+            sentence("Each Grafana OnCall has its own address."),
+            sentence("Set it with --api-base: it is shown under Settings, such as https://oncall.example.org."),
         )
     address = validate_base_url(base, "")
     return ApiReader(
@@ -259,13 +177,13 @@ def read(document: JsonObject, name: str, layer: int, rotation: tuple[tuple[str,
     """Parses a document. Raises UnsupportedRotation."""
     start, duration = _parse_local(document.get("start")), document.get("duration")
     if start is None or not isinstance(duration, int) or not 60 <= duration < 10**8:
-        raise UnsupportedRotation(SHIFT_UNREADABLE())
+        raise UnsupportedRotation(sentence("Its start or duration cannot be read."))
     if document.get("by_month") or document.get("by_monthday"):
-        raise UnsupportedRotation(SOME_MONTHS())
+        raise UnsupportedRotation(sentence("It is for some months or days of the month only."))
     interval = document.get("interval") or 1
     days = document.get("by_day") or []
     if not isinstance(interval, int) or not 1 <= interval < 10_000 or not set(days) <= set(_DAYS):
-        raise UnsupportedRotation(RULE_UNREADABLE())
+        raise UnsupportedRotation(sentence("Its rule cannot be read."))
     is_single_occurrence = document.get("type") in ("single_event", "override")
     return GrafanaShift(
         name=name,
@@ -294,16 +212,21 @@ def shifts(event: GrafanaShift, now: datetime) -> list[dict[str, Any]]:
         return [_fixed_shift(event, event.name, event.rotation[0], event.start, None, None)] if end > now else []
     period = _PERIODS.get(event.frequency)
     if period is None:
-        raise UnsupportedRotation(RECURS_BY(frequency=event.frequency or "by a rule that cannot be read"))
+        raise UnsupportedRotation(
+            sentence(
+                "It recurs by an unsupported rule: {frequency}.",
+                frequency=event.frequency or "by a rule that cannot be read",
+            )
+        )
     if event.until is not None and (event.until < event.start or event.until + event.duration <= now):
         return []
     recurrence = event.interval * period
     if event.duration >= recurrence and not event.by_day:
         if event.duration > recurrence and len(event.rotation) > 1:
-            raise UnsupportedRotation(TURNS_OVERLAP())
+            raise UnsupportedRotation(sentence("Its turns overlap."))
         return _without_gaps(event, recurrence, now)
     if event.frequency == "hourly":
-        raise UnsupportedRotation(HOURLY_WITH_GAPS())
+        raise UnsupportedRotation(sentence("It recurs by the hour, with gaps."))
     if len(event.rotation) == 1 and event.duration <= _DAY and recurrence in (_WEEK, _DAY):
         return _in_windows(event, recurrence, now)
     return _occurrences(event, recurrence, now)
@@ -364,7 +287,7 @@ def _occurrences(event: GrafanaShift, recurrence: timedelta, now: datetime) -> l
     cycle = recurrence * len(event.rotation)
     weeks = next((n for n in range(1, MAX_WEEKS + 1) if (n * _WEEK) % cycle == timedelta()), None)
     if weeks is None:
-        raise UnsupportedRotation(CYCLE_FITS_NO_YEAR())
+        raise UnsupportedRotation(sentence("Its rotation repeats after more than a year."))
     repetitions = range((weeks * _WEEK) // cycle)
     occurrences = [
         (users, occurrence + position * cycle)
@@ -394,7 +317,7 @@ def _first_occurrences(event: GrafanaShift, recurrence: timedelta) -> list[tuple
     if event.frequency == "daily":
         if event.by_day and set(event.by_day) != set(range(7)):
             if event.interval > 1 or len(event.rotation) > 1:
-                raise UnsupportedRotation(DAILY_ON_SOME_DAYS())
+                raise UnsupportedRotation(sentence("Its daily turns are on some days of the week only."))
             return _in_week(event, event.rotation[0], event.start)
         return [(users, event.start + index * recurrence) for index, users in enumerate(event.rotation)]
     occurrences = []
@@ -510,8 +433,8 @@ def _person(id_map: GrafanaIdMap, user: JsonObject, rules: list[JsonObject], use
             "users",
             username,
             reasons.FEWER_METHODS(),
-            NO_METHODS_IN_API(),
-            ADD_METHODS(),
+            sentence("OnCall's API shows no phone numbers, chat accounts or devices."),
+            sentence("Each user adds their number and chats under Me, and enables push under Me → Devices."),
         )
     return ImportedUser(
         email=email,
@@ -538,16 +461,25 @@ _MINUTE = timedelta(minutes=1)
 #: Steps without an equivalent: the reason and the remedy.
 _UNSUPPORTED: Mapping[str, tuple[Reason, Reason]] = {
     "notify_if_time_from_to": (
-        WAITS_FOR_TIME(),
-        ADD_SUPPORT_HOURS_ROUTE(),
+        sentence("OnCall waits until a time of day; steps in Tocsin run when they are due."),
+        sentence("Add a route for support hours to the integration if nights should be quiet."),
     ),
-    "notify_if_num_alerts_in_window": (WAITS_FOR_ALERTS(), DELAY_OR_GROUP()),
+    "notify_if_num_alerts_in_window": (
+        sentence("OnCall waits for more alerts."),
+        sentence("Delay or group alerts on the integration instead."),
+    ),
     "trigger_webhook": (CALLS_WEBHOOK(), CREATE_OUTBOUND_INTEGRATION()),
     "trigger_action": (CALLS_WEBHOOK(), CREATE_OUTBOUND_INTEGRATION()),
-    "resolve": (CLOSES_ALERT(), NO_REASON),
-    "notify_user_group": (NOTIFIES_SLACK_GROUP(), CREATE_GROUP()),
-    "notify_whole_channel": (NOTIFIES_SLACK_CHANNEL(), CREATE_GROUP_CONTACT()),
-    "declare_incident": (DECLARES_INCIDENT(), CREATE_OUTBOUND_INTEGRATION()),
+    "resolve": (sentence("It closes the alert; Tocsin never closes an unanswered alert automatically."), NO_REASON),
+    "notify_user_group": (
+        sentence("It notifies a user group of Slack."),
+        sentence("Create a group, and notify all its members."),
+    ),
+    "notify_whole_channel": (
+        sentence("It notifies a channel of Slack."),
+        sentence("Add the channel as a group contact, and notify that."),
+    ),
+    "declare_incident": (sentence("It declares an incident in Grafana."), CREATE_OUTBOUND_INTEGRATION()),
 }
 
 
@@ -565,7 +497,10 @@ def _policy(id_map: GrafanaIdMap, chain: JsonObject, source_steps: list[JsonObje
     first_delay: timedelta | None = None
     repeat_delay: timedelta | None = None
     for position, source_step in enumerate(source_steps, 1):
-        kind, subject = str(source_step.get("type") or ""), CHAIN_STEP(chain=chain_name, step=position)
+        kind, subject = (
+            str(source_step.get("type") or ""),
+            sentence("chain {chain}: step {step}", chain=chain_name, step=position),
+        )
         if kind == "wait":
             elapsed += timedelta(seconds=_non_negative_int_policies(source_step.get("duration")))
         elif kind == "repeat_escalation":
@@ -579,15 +514,15 @@ def _policy(id_map: GrafanaIdMap, chain: JsonObject, source_steps: list[JsonObje
                     FindingSeverity.CHANGED,
                     "chains",
                     chain_name,
-                    NO_IMPORTANT_RULES(),
-                    IMPORTANT_THERE(),
-                    SET_METHODS(),
+                    sentence("page by each user's usual notification rules"),
+                    sentence("Their steps are important in OnCall, and use each user's important rules."),
+                    sentence("Set contact methods on the steps, or notification rules by priority."),
                 )
     if not steps:
         builder.report_omitted(
             CHAIN(chain=chain_name),
             reasons.NOT_IMPORTED(),
-            NO_STEP_NOTIFIES(),
+            sentence("None of its steps notifies an imported user."),
             reasons.CREATE_POLICY(),
         )
         return
@@ -614,7 +549,7 @@ def _notify_targets(id_map: GrafanaIdMap, source_step: JsonObject, kind: str, su
             users = id_map.known_usernames(source_step.get("persons_to_notify_next_each_time"))
             builder.report_changed(
                 subject,
-                NOTIFIES_ALL(),
+                sentence("notifies all of them at once"),
                 ROUND_ROBIN_THERE(),
                 reasons.USE_ROTATION(),
             )
@@ -631,12 +566,16 @@ def _notify_targets(id_map: GrafanaIdMap, source_step: JsonObject, kind: str, su
                 return {"groups": [group], "everybody": True}
             users = []
         case _:
-            reason, remedy = _UNSUPPORTED.get(kind, (NO_EQUIVALENT(kind=kind[:60] or "it"), NO_REASON))
+            reason, remedy = _UNSUPPORTED.get(
+                kind, (sentence("Tocsin has no equivalent of {kind}.", kind=kind[:60] or "it"), NO_REASON)
+            )
             builder.report_omitted(subject, NOT_IN_POLICY(), reason, remedy)
             return {}
     if users:
         return {"users": users}
-    builder.report_omitted(subject, NOT_IN_POLICY(), TARGETS_MISSING(), ADD_TO_POLICY())
+    builder.report_omitted(
+        subject, NOT_IN_POLICY(), sentence("Its targets were not imported."), sentence("Add the users to the policy.")
+    )
     return {}
 
 
@@ -668,7 +607,9 @@ def _schedule(id_map: GrafanaIdMap, document: JsonObject, source_shifts: list[Js
     users: list[str] = []
     names: set[str] = set()
     for shift in source_shifts:
-        subject = SCHEDULE_SHIFT(schedule=source_name, shift=str(shift.get("name") or id_of(shift)))
+        subject = sentence(
+            "schedule {schedule}: shift {shift}", schedule=source_name, shift=str(shift.get("name") or id_of(shift))
+        )
         rotation = _rotation_members(id_map, shift, subject)
         shift_zone = builder.resolve_zone(shift.get("time_zone"), subject, zone)
         layer = _layer(shift)
@@ -686,7 +627,7 @@ def _schedule(id_map: GrafanaIdMap, document: JsonObject, source_shifts: list[Js
         builder.report_omitted(
             reasons.SCHEDULE(schedule=source_name),
             reasons.NOT_IMPORTED(),
-            NO_SHIFT_WITH_USERS(),
+            sentence("None of its shifts has users, or they are over."),
             reasons.CREATE_SCHEDULE(),
         )
         return
@@ -709,9 +650,9 @@ def _rotation_members(id_map: GrafanaIdMap, shift: JsonObject, subject: Reason) 
         if isinstance(source_ids, list) and len(usernames) < len(set(map(str, source_ids))):
             id_map.builder.report_omitted(
                 subject,
-                FEWER_IN_TURN(),
-                SOMEBODY_UNKNOWN(),
-                ADD_MISSING_USER(),
+                sentence("has fewer users in a turn"),
+                sentence("Someone in it is not a user in Tocsin."),
+                sentence("Add the missing users."),
             )
         rotation.append(tuple(usernames))
     return tuple(rotation)
@@ -800,7 +741,7 @@ def _integration(id_map: GrafanaIdMap, document: JsonObject, source_type: str, r
             "integrations",
             name,
             reasons.HAVE_NO_POLICY(),
-            NO_DEFAULT_CHAIN(),
+            sentence("Their default route in OnCall has no chain, or one that could not be imported."),
             reasons.CHOOSE_POLICY_AND_RECIPIENTS(),
         )
     builder.add("integrations", entry)
@@ -809,9 +750,11 @@ def _integration(id_map: GrafanaIdMap, document: JsonObject, source_type: str, r
             pattern = " ".join(str(route.get("routing_regex") or "").split())[:200]
             target = id_map.policies.get(str(route.get("escalation_chain_id") or ""), "no policy")
             builder.report_omitted(
-                ROUTE_TO(integration=name, target=target),
-                ROUTE_NOT_IMPORTED(pattern=pattern),
-                TEMPLATE_ROUTE(),
+                sentence("integration {integration}: route to {target}", integration=name, target=target),
+                sentence("not imported ({pattern})", pattern=pattern),
+                sentence(
+                    "It matches a template or a pattern over the whole message; a route in Tocsin matches fields."
+                ),
                 reasons.ADD_ROUTE(),
             )
     _report_senders(id_map, name, kind, source_type)
@@ -825,13 +768,13 @@ def _report_senders(id_map: GrafanaIdMap, name: str, kind: str, source_type: str
         case "api":
             difference, remedy = (
                 reasons.GENERIC_KIND(kind=source_type[:60]),
-                SET_URL_AND_MAP(),
+                sentence("Set its URL in the senders, and map the first message."),
             )
-            reason = OWN_TEMPLATE()
+            reason = sentence("OnCall reads this format by its own template.")
         case _:
             difference, remedy = (
                 reasons.WAIT_FOR_SENDERS(),
-                CHANGE_URL(),
+                sentence("Change their URL to the integration's webhook URL."),
             )
             reason = STILL_SEND()
     id_map.builder.report_grouped(FindingSeverity.TO_DO, "integrations", name, difference, reason, remedy)
@@ -865,8 +808,8 @@ def convert(
     builder.report_kind_omitted(
         "webhooks",
         documents_of("webhooks"),
-        CALL_OTHER_SYSTEMS(),
-        CREATE_OUTBOUND_INTEGRATIONS(),
+        sentence("They call other systems."),
+        sentence("Create outbound integrations."),
     )
     builder.report_unreadable(documents_of("not_shown"))
     return builder.build()

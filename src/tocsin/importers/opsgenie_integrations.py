@@ -10,7 +10,7 @@ from typing import Any
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation import field_errors
 from tocsin.escalation.policy import MAX_POLICY_REPEATS, MAX_STEPS
 from tocsin.importers import reasons, rotation_converter
@@ -20,152 +20,60 @@ from tocsin.inbound.fields import FIELDS
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 
-CREATE_KEY = ReasonType(
-    "import.opsgenie.create_key",
-    "Create one under Settings → API key management, with Read and Configuration access. An account in the EU is at https://api.eu.opsgenie.com.",
+CREATE_KEY = Text(
+    "Create one under Settings → API key management, with Read and Configuration access. An account in the EU is at https://api.eu.opsgenie.com."
 )
-GLOBAL_RULES = ReasonType(
-    "import.opsgenie.global_rules",
-    "Rules in Opsgenie change, delay or close alerts of every integration; in Tocsin each integration has its own.",
+GLOBAL_RULES = Text(
+    "Rules in Opsgenie change, delay or close alerts of every integration; in Tocsin each integration has its own."
 )
-SET_ON_INTEGRATIONS = ReasonType(
-    "import.opsgenie.set_on_integrations", "Set filters, routes and mapping on the integrations that need them."
-)
-NO_INCIDENTS = ReasonType("import.opsgenie.no_incidents", "Incidents and services are not part of Tocsin.")
-USE_TAGS = ReasonType("import.opsgenie.use_tags", "Tags and routes may replace them.")
-EXPORT_UNREADABLE = ReasonType("import.opsgenie.export_unreadable", "This export cannot be read: {problem}")
-EXPORT_EMPTY = ReasonType(
-    "import.opsgenie.export_empty",
+SET_ON_INTEGRATIONS = Text("Set filters, routes and mapping on the integrations that need them.")
+NO_INCIDENTS = Text("Incidents and services are not part of Tocsin.")
+USE_TAGS = Text("Tags and routes may replace them.")
+EXPORT_UNREADABLE = Text("This export cannot be read: {problem}")
+EXPORT_EMPTY = Text(
     "it has no users, teams or schedules. Provide a ZIP of the folder OpsGenieBackups, or JSON with the keys users, "
-    "teams and schedules.",
+    "teams and schedules."
 )
-TOO_MANY_FILES = ReasonType("import.opsgenie.too_many_files", "it contains more than {limit} files.")
-NOT_AN_OBJECT = ReasonType(
-    "import.opsgenie.not_an_object", "it is JSON, but not an object with users, teams and schedules."
-)
-ZIP_UNREADABLE = ReasonType("import.opsgenie.zip_unreadable", "it is a ZIP file that cannot be opened.")
-EXPORT_TOO_LARGE = ReasonType("import.opsgenie.export_too_large", "it contains more than {size} MiB.")
-FILE_NOT_UTF8 = ReasonType("import.opsgenie.file_not_utf8", "{file}: is not UTF-8.")
-FILE_TOO_DEEP = ReasonType("import.opsgenie.file_too_deep", "{file}: is nested too deeply.")
-FILE_NOT_JSON = ReasonType("import.opsgenie.file_not_json", "{file}: is not JSON: {problem}.")
-FILE_NOT_UNPACKED = ReasonType("import.opsgenie.file_not_unpacked", "{file}: cannot be unpacked.")
-ROUTING_RULE = ReasonType("import.opsgenie.routing_rule", "integration {integration}: routing rule {rule}")
-WAIT_FOR_PING = ReasonType("import.opsgenie.wait_for_ping", "wait for their first ping")
-STILL_PING = ReasonType("import.opsgenie.still_ping", "Their senders still ping Opsgenie.")
-CHANGE_PING_URL = ReasonType(
-    "import.opsgenie.change_ping_url", "Change their URL to Tocsin's, and their key to the heartbeat's token."
-)
-CHANGE_URL_AND_KEY = ReasonType(
-    "import.opsgenie.change_url_and_key",
-    "Change the senders' URL to Tocsin's, and their API key to the integration's token.",
-)
-OWN_FORMAT = ReasonType("import.opsgenie.own_format", "{kind} sends in its own format, to its own address in Opsgenie.")
-NOTIFIES_NOBODY = ReasonType("import.opsgenie.notifies_nobody", "notifies no one yet")
-RESPONDERS_NOT_A_TEAM = ReasonType(
-    "import.opsgenie.responders_not_a_team", "Its responders in Opsgenie are not a team."
-)
-NO_OWNING_TEAM = ReasonType(
-    "import.opsgenie.no_owning_team", "No team owns them in Opsgenie, or the team's default rule notifies no one."
-)
-TARGET_MISSING = ReasonType("import.opsgenie.target_missing", "Its target could not be imported.")
-SUPPORT_HOURS = ReasonType("import.opsgenie.support_hours", "support hours {support_hours}")
-FIELD_UNKNOWN_TO_KIND = ReasonType(
-    "import.opsgenie.field_unknown_to_kind", "It checks {field}, which messages of this integration do not have."
-)
-COMPARES_PRIORITIES = ReasonType("import.opsgenie.compares_priorities", "It compares priorities.")
-OUTGOING = ReasonType("import.opsgenie.outgoing", "They send from Opsgenie to another system.")
-CONNECT_SYSTEM = ReasonType(
-    "import.opsgenie.connect_system", "Connect that system under Outbound integrations, Providers or Chat."
-)
-STILL_SEND = ReasonType("import.opsgenie.still_send", "Those still send to Opsgenie.")
-STILL_WRITE = ReasonType("import.opsgenie.still_write", "Their senders still write to Opsgenie's address.")
-RESTRICTION_UNREADABLE = ReasonType("import.opsgenie.restriction_unreadable", "Its time restriction cannot be read.")
-CONDITION_UNUSABLE = ReasonType(
-    "import.opsgenie.condition_unusable", "Its condition cannot be used in Tocsin: {problem}"
-)
-NO_EXTRA_PROPERTIES = ReasonType(
-    "import.opsgenie.no_extra_properties", "It checks extra properties, which messages of this integration do not have."
-)
-UNNAMED_PROPERTY = ReasonType("import.opsgenie.unnamed_property", "It checks extra properties without naming one.")
-FIELD_UNKNOWN = ReasonType("import.opsgenie.field_unknown", "It checks {field}, which messages in Tocsin do not have.")
-OPERATION_UNKNOWN = ReasonType(
-    "import.opsgenie.operation_unknown", "It uses the operation {operation}, which Tocsin does not have."
-)
-INTEGRATIONS_ONLY = ReasonType("import.opsgenie.integrations_only", "applies to its integrations only")
-SWITCHES_POLICIES = ReasonType("import.opsgenie.switches_policies", "It enables or disables policies in Opsgenie too.")
-IS_RESPONDER = ReasonType("import.opsgenie.is_responder", "is a responder")
-ROLE_UNKNOWN = ReasonType("import.opsgenie.role_unknown", "Tocsin does not know Opsgenie's custom role {role}.")
-SET_ROLE = ReasonType("import.opsgenie.set_role", "Set their role.")
-ONE_SET_OF_RULES = ReasonType("import.opsgenie.one_set_of_rules", "have one set of rules for every alert")
-RULES_THERE = ReasonType(
-    "import.opsgenie.rules_there", "Their rules in Opsgenie repeat, or differ by conditions or time of day."
-)
-SET_RULES_BY_PRIORITY = ReasonType(
-    "import.opsgenie.set_rules_by_priority",
-    "They set rules by priority, and quiet hours, under Me → Notification rules.",
-)
-ABSENCES_OVERLAP = ReasonType("import.opsgenie.absences_overlap", "It overlaps another absence of the user.")
-NO_APP = ReasonType("import.opsgenie.no_app", "are no longer reached by Opsgenie's app")
-ESCALATION = ReasonType("import.opsgenie.escalation", "escalation {escalation}")
-NOTIFIES_GROUP = ReasonType("import.opsgenie.notifies_group", "notifies everyone in {group}")
-NOTHING_NARROWER = ReasonType("import.opsgenie.nothing_narrower", "Nothing narrower could be imported.")
-POLICY_RULE = ReasonType("import.opsgenie.policy_rule", "{policy}: rule {rule}")
-NO_RULE_NOTIFIES = ReasonType("import.opsgenie.no_rule_notifies", "None of its rules notifies an imported user.")
-LEAVES_OPEN = ReasonType("import.opsgenie.leaves_open", "leaves the alert open when it is exhausted")
-CLOSES_THERE = ReasonType(
-    "import.opsgenie.closes_there",
-    "Opsgenie closes it after all repeats; Tocsin never closes an unanswered alert automatically.",
-)
-SCHEDULE_DISABLED = ReasonType("import.opsgenie.schedule_disabled", "The schedule is disabled in Opsgenie.")
-SCHEDULE_MISSING = ReasonType("import.opsgenie.schedule_missing", "The schedule could not be imported.")
-CREATE_AND_ADD_SCHEDULE = ReasonType(
-    "import.opsgenie.create_and_add_schedule", "Create the schedule, and add it to the policy."
-)
-NOTIFIES_CURRENT = ReasonType(
-    "import.opsgenie.notifies_current", "notifies who is on call in {schedule}, not who is next"
-)
-NO_NEXT_ON_CALL = ReasonType(
-    "import.opsgenie.no_next_on_call", "A step in Tocsin knows who is and was on call, not who is next."
-)
-NAME_ANOTHER = ReasonType("import.opsgenie.name_another", "Choose a second schedule or a user instead.")
-NO_RANDOM = ReasonType("import.opsgenie.no_random", "A step in Tocsin does not choose at random.")
-NOTIFIES_ON_CALL = ReasonType("import.opsgenie.notifies_on_call", "notifies who is on call in {schedule}")
-ROUTED_THERE = ReasonType(
-    "import.opsgenie.routed_there",
-    "Opsgenie notifies the team {group} by its own routing rules; a step in Tocsin is one step.",
-)
-ADD_FURTHER_STEPS = ReasonType(
-    "import.opsgenie.add_further_steps", "Add the team's further steps if you want them in Tocsin too."
-)
-SCHEDULE_ROTATION = ReasonType("import.opsgenie.schedule_rotation", "schedule {schedule}: rotation {rotation}")
-DISABLED_THERE = ReasonType("import.opsgenie.disabled_there", "It is disabled in Opsgenie.")
-NO_ROTATION_WITH_USERS = ReasonType(
-    "import.opsgenie.no_rotation_with_users", "None of its rotations has users, or they are over."
-)
-LOCAL_HANDOFFS = ReasonType("import.opsgenie.local_handoffs", "hands off at the same local time all year")
-NOT_WHOLE_DAYS = ReasonType(
-    "import.opsgenie.not_whole_days", "Its turns are not whole days, and may move by an hour when clocks change."
-)
-OVERRIDE_FOR_NOBODY = ReasonType(
-    "import.opsgenie.override_for_nobody", "It has no user, or one who is not a user in Tocsin."
-)
-OVERRIDE_WITHIN_ROTATION = ReasonType(
-    "import.opsgenie.override_within_rotation", "from {start} to {end} applies while its rotation is on call"
-)
-OVERRIDE_OF_RESTRICTED = ReasonType(
-    "import.opsgenie.override_of_restricted",
+TOO_MANY_FILES = Text("it contains more than {limit} files.")
+NOT_AN_OBJECT = Text("it is JSON, but not an object with users, teams and schedules.")
+ZIP_UNREADABLE = Text("it is a ZIP file that cannot be opened.")
+EXPORT_TOO_LARGE = Text("it contains more than {size} MiB.")
+FILE_NOT_UTF8 = Text("{file}: is not UTF-8.")
+FILE_TOO_DEEP = Text("{file}: is nested too deeply.")
+FILE_NOT_JSON = Text("{file}: is not JSON: {problem}.")
+FILE_NOT_UNPACKED = Text("{file}: cannot be unpacked.")
+CHANGE_URL_AND_KEY = Text("Change the senders' URL to Tocsin's, and their API key to the integration's token.")
+OWN_FORMAT = Text("{kind} sends in its own format, to its own address in Opsgenie.")
+SUPPORT_HOURS = Text("support hours {support_hours}")
+STILL_SEND = Text("Those still send to Opsgenie.")
+STILL_WRITE = Text("Their senders still write to Opsgenie's address.")
+INTEGRATIONS_ONLY = Text("applies to its integrations only")
+SWITCHES_POLICIES = Text("It enables or disables policies in Opsgenie too.")
+IS_RESPONDER = Text("is a responder")
+ROLE_UNKNOWN = Text("Tocsin does not know Opsgenie's custom role {role}.")
+SET_ROLE = Text("Set their role.")
+ONE_SET_OF_RULES = Text("have one set of rules for every alert")
+RULES_THERE = Text("Their rules in Opsgenie repeat, or differ by conditions or time of day.")
+SET_RULES_BY_PRIORITY = Text("They set rules by priority, and quiet hours, under Me → Notification rules.")
+ABSENCES_OVERLAP = Text("It overlaps another absence of the user.")
+NO_APP = Text("are no longer reached by Opsgenie's app")
+NOTIFIES_GROUP = Text("notifies everyone in {group}")
+SCHEDULE_ROTATION = Text("schedule {schedule}: rotation {rotation}")
+DISABLED_THERE = Text("It is disabled in Opsgenie.")
+NO_ROTATION_WITH_USERS = Text("None of its rotations has users, or they are over.")
+LOCAL_HANDOFFS = Text("hands off at the same local time all year")
+NOT_WHOLE_DAYS = Text("Its turns are not whole days, and may move by an hour when clocks change.")
+OVERRIDE_FOR_NOBODY = Text("It has no user, or one who is not a user in Tocsin.")
+OVERRIDE_WITHIN_ROTATION = Text("from {start} to {end} applies while its rotation is on call")
+OVERRIDE_OF_RESTRICTED = Text(
     "It is for a rotation with restrictions: in Opsgenie it applies all the time, in Tocsin it replaces the user on "
-    "call.",
+    "call."
 )
-OVERRIDE_SCHEDULE = ReasonType(
-    "import.opsgenie.override_schedule", "Override the whole schedule if {user} should be on call in between too."
-)
-ROTATION_UNREADABLE = ReasonType("import.opsgenie.rotation_unreadable", "Its type, length or start cannot be read.")
-SHIFT_HAS_USERS = ReasonType(
-    "import.opsgenie.shift_has_users", "A shift in Tocsin has users, no team and no escalation."
-)
-EMPTY_TURN_OF_KIND = ReasonType("import.opsgenie.empty_turn_of_kind", "the rotation of {kind} {name} has no user")
-NAMED_OVERRIDE = ReasonType("import.opsgenie.named_override", "schedule {schedule}: override {override}")
+OVERRIDE_SCHEDULE = Text("Override the whole schedule if {user} should be on call in between too.")
+ROTATION_UNREADABLE = Text("Its type, length or start cannot be read.")
+SHIFT_HAS_USERS = Text("A shift in Tocsin has users, no team and no escalation.")
+EMPTY_TURN_OF_KIND = Text("the rotation of {kind} {name} has no user")
+NAMED_OVERRIDE = Text("schedule {schedule}: override {override}")
 
 
 # ---------- id map
@@ -329,13 +237,13 @@ def by_schedule(id_map: OpsgenieIdMap, schedule: str) -> str:
 
 def _policy(id_map: OpsgenieIdMap, document: JsonObject) -> None:
     source_name = str(document.get("name") or "")
-    subject = ESCALATION(escalation=source_name)
+    subject = sentence("escalation {escalation}", escalation=source_name)
     rules = sorted(objects_of(document.get("rules")), key=lambda rule: parse_duration(rule.get("delay")))
     has_unclosed = any(rule.get("condition") == _NOT_CLOSED for rule in rules)
     steps: list[dict[str, Any]] = []
     previous = timedelta()
     for position, rule in enumerate(rules, 1):
-        notify = _notify_targets(id_map, rule, POLICY_RULE(policy=subject, rule=position))
+        notify = _notify_targets(id_map, rule, sentence("{policy}: rule {rule}", policy=subject, rule=position))
         if notify is None:
             continue
         at = parse_duration(rule.get("delay"))
@@ -345,7 +253,12 @@ def _policy(id_map: OpsgenieIdMap, document: JsonObject) -> None:
         steps.append(step)
         previous = at
     if not steps:
-        id_map.builder.report_omitted(subject, reasons.NOT_IMPORTED(), NO_RULE_NOTIFIES(), reasons.CREATE_POLICY())
+        id_map.builder.report_omitted(
+            subject,
+            reasons.NOT_IMPORTED(),
+            sentence("None of its rules notifies an imported user."),
+            reasons.CREATE_POLICY(),
+        )
         return
     if len(steps) > MAX_STEPS:
         id_map.builder.report_omitted(subject, reasons.TOO_MANY_STEPS(count=MAX_STEPS), reasons.STEP_LIMIT())
@@ -367,8 +280,8 @@ def _repeat(id_map: OpsgenieIdMap, document: JsonObject, subject: Reason, first_
     if repeat.get("closeAlertAfterAll"):
         id_map.builder.report_changed(
             subject,
-            LEAVES_OPEN(),
-            CLOSES_THERE(),
+            sentence("leaves the alert open when it is exhausted"),
+            sentence("Opsgenie closes it after all repeats; Tocsin never closes an unanswered alert automatically."),
         )
     if (
         not isinstance(count, int)
@@ -407,7 +320,9 @@ def _by_schedule(id_map: OpsgenieIdMap, recipient: JsonObject, notify_type: str,
     references = list(keys(recipient, "name"))
     if any(key in id_map.disabled_schedules for key in references):
         id_map.builder.report_omitted(
-            subject, reasons.DOES_NOT_NOTIFY(target=str(recipient.get("name"))), SCHEDULE_DISABLED()
+            subject,
+            reasons.DOES_NOT_NOTIFY(target=str(recipient.get("name"))),
+            sentence("The schedule is disabled in Opsgenie."),
         )
         return None
     name = resolve(id_map.schedules, recipient)
@@ -415,8 +330,8 @@ def _by_schedule(id_map: OpsgenieIdMap, recipient: JsonObject, notify_type: str,
         id_map.builder.report_omitted(
             subject,
             reasons.DOES_NOT_NOTIFY(target=str(recipient.get("name") or "a schedule")),
-            SCHEDULE_MISSING(),
-            CREATE_AND_ADD_SCHEDULE(),
+            sentence("The schedule could not be imported."),
+            sentence("Create the schedule, and add it to the policy."),
         )
         return None
     if notify_type == "previous":
@@ -424,9 +339,9 @@ def _by_schedule(id_map: OpsgenieIdMap, recipient: JsonObject, notify_type: str,
     if notify_type == "next":
         id_map.builder.report_changed(
             subject,
-            NOTIFIES_CURRENT(schedule=name),
-            NO_NEXT_ON_CALL(),
-            NAME_ANOTHER(),
+            sentence("notifies who is on call in {schedule}, not who is next", schedule=name),
+            sentence("A step in Tocsin knows who is and was on call, not who is next."),
+            sentence("Choose a second schedule or a user instead."),
         )
     if notify_type == "all":
         return {"groups": [id_map.group_by_schedule[name]], "everybody": True}
@@ -446,7 +361,9 @@ def _by_team(id_map: OpsgenieIdMap, team: JsonObject, notify_type: str, subject:
             if users:
                 return {"users": list(dict.fromkeys(users))}
         case "random":
-            id_map.builder.report_changed(subject, NOTIFIES_GROUP(group=str(group)), NO_RANDOM())
+            id_map.builder.report_changed(
+                subject, NOTIFIES_GROUP(group=str(group)), sentence("A step in Tocsin does not choose at random.")
+            )
             return everybody
         case "all":
             return everybody
@@ -455,12 +372,17 @@ def _by_team(id_map: OpsgenieIdMap, team: JsonObject, notify_type: str, subject:
             if schedule is not None:
                 id_map.builder.report_changed(
                     subject,
-                    NOTIFIES_ON_CALL(schedule=schedule),
-                    ROUTED_THERE(group=str(group)),
-                    ADD_FURTHER_STEPS(),
+                    sentence("notifies who is on call in {schedule}", schedule=schedule),
+                    sentence(
+                        "Opsgenie notifies the team {group} by its own routing rules; a step in Tocsin is one step.",
+                        group=str(group),
+                    ),
+                    sentence("Add the team's further steps if you want them in Tocsin too."),
                 )
                 return {"schedules": [schedule]}
-    id_map.builder.report_changed(subject, NOTIFIES_GROUP(group=str(group)), NOTHING_NARROWER())
+    id_map.builder.report_changed(
+        subject, NOTIFIES_GROUP(group=str(group)), sentence("Nothing narrower could be imported.")
+    )
     return everybody
 
 
@@ -550,9 +472,9 @@ def heartbeats(id_map: OpsgenieIdMap, documents: list[JsonObject]) -> None:
             FindingSeverity.TO_DO,
             "heartbeats",
             name,
-            WAIT_FOR_PING(),
-            STILL_PING(),
-            CHANGE_PING_URL(),
+            sentence("wait for their first ping"),
+            sentence("Their senders still ping Opsgenie."),
+            sentence("Change their URL to Tocsin's, and their key to the heartbeat's token."),
         )
 
 
@@ -567,8 +489,8 @@ def integrations(id_map: OpsgenieIdMap, documents: list[JsonObject], *, with_key
                 "integrations",
                 f"{source_name} ({source_type})",
                 reasons.NOT_IMPORTED(),
-                OUTGOING(),
-                CONNECT_SYSTEM(),
+                sentence("They send from Opsgenie to another system."),
+                sentence("Connect that system under Outbound integrations, Providers or Chat."),
             )
             continue
         name = id_map.builder.claim_name("integrations", source_name)
@@ -619,8 +541,8 @@ def _owner(id_map: OpsgenieIdMap, document: JsonObject, name: str) -> JsonObject
     if responders:
         id_map.builder.report_changed(
             reasons.INTEGRATION(integration=name),
-            NOTIFIES_NOBODY(),
-            RESPONDERS_NOT_A_TEAM(),
+            sentence("notifies no one yet"),
+            sentence("Its responders in Opsgenie are not a team."),
             reasons.CHOOSE_POLICY_AND_RECIPIENTS(),
         )
     return {}
@@ -637,7 +559,7 @@ def _recipients(id_map: OpsgenieIdMap, owner: JsonObject, name: str) -> dict[str
             "integrations",
             name,
             reasons.HAVE_NO_POLICY(),
-            NO_OWNING_TEAM(),
+            sentence("No team owns them in Opsgenie, or the team's default rule notifies no one."),
             reasons.CHOOSE_POLICY_AND_RECIPIENTS(),
         )
         return {"group": group, "anyway": True, "recipients": {"groups": [group]} if group else {}}
@@ -659,7 +581,11 @@ def _routes(id_map: OpsgenieIdMap, team: JsonObject, kind: str, name: str) -> di
     rules = sort_by_order(rule for rule in objects_of(team.get("routing_rules")) if not rule.get("isDefault"))
     routes = []
     for rule in rules:
-        subject = ROUTING_RULE(integration=name, rule=str(rule.get("name") or rule.get("id")))
+        subject = sentence(
+            "integration {integration}: routing rule {rule}",
+            integration=name,
+            rule=str(rule.get("name") or rule.get("id")),
+        )
         try:
             routes.append(_route(id_map, team, rule, kind))
         except _NotConvertible as problem:
@@ -687,7 +613,7 @@ def _route(id_map: OpsgenieIdMap, team: JsonObject, rule: JsonObject, kind: str)
         return route | {"action": "record"}
     policy = _policy_integrations(id_map, notify)
     if policy is None:
-        raise _NotConvertible(TARGET_MISSING())
+        raise _NotConvertible(sentence("Its target could not be imported."))
     return route | {"escalation_policy": policy}
 
 
@@ -695,7 +621,7 @@ def _support_hours(id_map: OpsgenieIdMap, team: JsonObject, rule: JsonObject) ->
     try:
         windows = open_windows(rule.get("timeRestriction"))
     except ValueError:
-        raise _NotConvertible(RESTRICTION_UNREADABLE()) from None
+        raise _NotConvertible(sentence("Its time restriction cannot be read.")) from None
     if not windows:
         windows = (weekly_windows.WeeklyWindow(frozenset(range(7)), 0, weekly_windows.MINUTES_A_DAY),)
     group = id_map.find_group(team)
@@ -723,7 +649,9 @@ def _condition(criteria: JsonObject, kind: str) -> dict[str, Any]:
     try:
         compile_condition(condition, "when", _known_fields(kind))
     except Rejected as problem:
-        raise _NotConvertible(CONDITION_UNUSABLE(problem=problem.reason)) from None
+        raise _NotConvertible(
+            sentence("Its condition cannot be used in Tocsin: {problem}", problem=problem.reason)
+        ) from None
     return condition
 
 
@@ -739,18 +667,24 @@ def _leaf(condition: JsonObject, kind: str) -> dict[str, Any]:
     if source_field in ("details", "extra-properties", "extraProperties"):
         key = str(condition.get("key") or (value if operation == "contains-key" else "") or "")
         if kind != "opsgenie":
-            raise _NotConvertible(NO_EXTRA_PROPERTIES())
+            raise _NotConvertible(
+                sentence("It checks extra properties, which messages of this integration do not have.")
+            )
         if not key:
-            raise _NotConvertible(UNNAMED_PROPERTY())
+            raise _NotConvertible(sentence("It checks extra properties without naming one."))
         field = f"^details^{key.replace('^', '^^')}"
     elif source_field in _FIELDS:
         field = _FIELDS[source_field]
     else:
-        raise _NotConvertible(FIELD_UNKNOWN(field=source_field[:60] or "nothing"))
+        raise _NotConvertible(
+            sentence("It checks {field}, which messages in Tocsin do not have.", field=source_field[:60] or "nothing")
+        )
     if kind != "opsgenie" and (field.startswith("^") or field not in _known_fields(kind)):
-        raise _NotConvertible(FIELD_UNKNOWN_TO_KIND(field=source_field[:60]))
+        raise _NotConvertible(
+            sentence("It checks {field}, which messages of this integration do not have.", field=source_field[:60])
+        )
     if source_field == "priority" and operation in ("greater-than", "less-than"):
-        raise _NotConvertible(COMPARES_PRIORITIES())
+        raise _NotConvertible(sentence("It compares priorities."))
     leaf: dict[str, Any] = {"field": field}
     match operation:
         case "contains-key":
@@ -762,7 +696,12 @@ def _leaf(condition: JsonObject, kind: str) -> dict[str, Any]:
         case _ if operation in _OPERATORS:
             leaf |= {"operator": _OPERATORS[operation], "value": value}
         case _:
-            raise _NotConvertible(OPERATION_UNKNOWN(operation=operation[:60] or "nothing"))
+            raise _NotConvertible(
+                sentence(
+                    "It uses the operation {operation}, which Tocsin does not have.",
+                    operation=operation[:60] or "nothing",
+                )
+            )
     if condition.get("not") and operation != "is-empty":
         leaf["not"] = True
     if leaf.get("not") is False:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.spec import write_moment
 from tocsin.escalation.policy import MAX_POLICY_REPEATS, MAX_STEPS
@@ -44,76 +44,17 @@ from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 # Reasons of imports from PagerDuty.
 
 
-READ_SCHEDULE = ReasonType("import.pagerduty.read_schedule", "Read schedule {schedule}")
-CREATE_KEY = ReasonType(
-    "import.pagerduty.create_key",
-    "Create one under Integrations → API Access Keys, read-only. An account in the EU is at https://api.eu.pagerduty.com.",
+CREATE_KEY = Text(
+    "Create one under Integrations → API Access Keys, read-only. An account in the EU is at https://api.eu.pagerduty.com."
 )
-EVENT_RULES = ReasonType(
-    "import.pagerduty.event_rules",
-    "Rules in PagerDuty change and route events before a service gets them; in Tocsin each integration has its own.",
-)
-SET_ROUTES_WHERE_NEEDED = ReasonType(
-    "import.pagerduty.set_routes_where_needed", "Set routes and filters on the integrations that need them."
-)
-ROUTE_EVENTS = ReasonType("import.pagerduty.route_events", "They route events to services in PagerDuty.")
-SET_ROUTES = ReasonType("import.pagerduty.set_routes", "Set routes and filters on the integrations.")
-PAGE_NOBODY = ReasonType("import.pagerduty.page_nobody", "They page no one.")
-USE_TAG = ReasonType("import.pagerduty.use_tag", "A tag may replace them.")
-NO_APP = ReasonType("import.pagerduty.no_app", "are no longer reached by PagerDuty's app")
-POLICY_LEVEL = ReasonType("import.pagerduty.policy_level", "{policy}: level {level}")
-NO_LEVEL_NOTIFIES = ReasonType("import.pagerduty.no_level_notifies", "None of its levels notifies an imported user.")
-NOTIFIES_EVERYBODY = ReasonType("import.pagerduty.notifies_everybody", "notifies everyone at once")
-ROUND_ROBIN_THERE = ReasonType(
-    "import.pagerduty.round_robin_there",
-    "PagerDuty assigns each incident to the next in turn; a step in Tocsin does not.",
-)
-ASKS_AGAIN = ReasonType("import.pagerduty.asks_again", "asks again after an acknowledgement")
-NO_TIMEOUT_THERE = ReasonType(
-    "import.pagerduty.no_timeout_there",
-    "Some of its services have no acknowledgement timeout; in Tocsin every acknowledgement has one.",
-)
-SHORTEST_TIMEOUT = ReasonType(
-    "import.pagerduty.shortest_timeout", "has the shortest acknowledgement timeout of its services"
-)
-TIMEOUT_OF_POLICY = ReasonType("import.pagerduty.timeout_of_policy", "In Tocsin the policy has it.")
-ADD_TO_STEP = ReasonType("import.pagerduty.add_to_step", "Add the users to the step.")
-SCHEDULE_LAYER = ReasonType("import.pagerduty.schedule_layer", "schedule {schedule}: {layer}")
-NO_LAYER_WITH_USERS = ReasonType(
-    "import.pagerduty.no_layer_with_users", "None of its layers has users, or they are over."
-)
-TURNS_UNREADABLE = ReasonType("import.pagerduty.turns_unreadable", "Its rotation cannot be read.")
-NOT_WHOLE_MINUTES = ReasonType("import.pagerduty.not_whole_minutes", "Its turns are not whole minutes.")
-UNKNOWN_USER = ReasonType("import.pagerduty.unknown_user", "{user} is not a user in Tocsin.")
-EMPTY_TURN = ReasonType("import.pagerduty.empty_turn", "the rotation of {name} has no user")
-LAYER_RESTRICTION_UNREADABLE = ReasonType(
-    "import.pagerduty.layer_restriction_unreadable", "One of its restrictions cannot be read."
-)
-NO_AUTO_CLOSE = ReasonType("import.pagerduty.no_auto_close", "do not close alerts automatically")
-AUTO_RESOLVE_THERE = ReasonType(
-    "import.pagerduty.auto_resolve_there",
-    "They resolve incidents after a time in PagerDuty; in Tocsin only the sender or a user closes an alert.",
-)
-SERVICE = ReasonType("import.pagerduty.service", "service {service}")
-HAS_NO_POLICY = ReasonType("import.pagerduty.has_no_policy", "has no policy that pages anybody")
-POLICY_MISSING = ReasonType("import.pagerduty.policy_missing", "Its policy could not be imported.")
-CHOOSE_POLICY = ReasonType("import.pagerduty.choose_policy", "Choose one on the Settings tab.")
-PRIORITY_BY_SEVERITY = ReasonType("import.pagerduty.priority_by_severity", "has priorities by severity at all hours")
-URGENCY_BY_HOURS = ReasonType(
-    "import.pagerduty.urgency_by_hours", "Its urgency in PagerDuty differs within and outside of support hours."
-)
-CREATE_SUPPORT_HOURS = ReasonType(
-    "import.pagerduty.create_support_hours", "Create support hours, and a route for each."
-)
-CHANGE_URL_AND_KEY = ReasonType(
-    "import.pagerduty.change_url_and_key",
-    "Change the senders' URL to Tocsin's, and their routing key to the integration's token.",
-)
-OWN_FORMAT = ReasonType(
-    "import.pagerduty.own_format", "It sends in its own format, which PagerDuty converts to events."
-)
-STILL_SEND = ReasonType("import.pagerduty.still_send", "Those still send to PagerDuty.")
-STILL_WRITE = ReasonType("import.pagerduty.still_write", "Their senders still write to PagerDuty's address.")
+NO_APP = Text("are no longer reached by PagerDuty's app")
+ROUND_ROBIN_THERE = Text("PagerDuty assigns each incident to the next in turn; a step in Tocsin does not.")
+LAYER_RESTRICTION_UNREADABLE = Text("One of its restrictions cannot be read.")
+SERVICE = Text("service {service}")
+CHANGE_URL_AND_KEY = Text("Change the senders' URL to Tocsin's, and their routing key to the integration's token.")
+OWN_FORMAT = Text("It sends in its own format, which PagerDuty converts to events.")
+STILL_SEND = Text("Those still send to PagerDuty.")
+STILL_WRITE = Text("Their senders still write to PagerDuty's address.")
 
 
 # ---------- client
@@ -176,7 +117,7 @@ def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
 
 
 def _schedule(source: ApiReader, schedule: JsonObject, now: datetime) -> JsonObject:
-    source.progress(READ_SCHEDULE(schedule=str(schedule.get("name"))))
+    source.progress(sentence("Read schedule {schedule}", schedule=str(schedule.get("name"))))
     details = object_of(object_of(source.get(f"schedules/{_id(schedule)}")).get("schedule"))
     overrides: dict[Any, JsonObject] = {}
     since = now
@@ -369,13 +310,18 @@ def _policy(id_map: PagerdutyIdMap, document: JsonObject, services: list[JsonObj
     for position, rule in enumerate(objects_of(document.get("escalation_rules")), 1):
         elapsed += delay
         delay = _minutes(rule.get("escalation_delay_in_minutes"))
-        notify = _notify_targets(id_map, rule, POLICY_LEVEL(policy=subject, level=position))
+        notify = _notify_targets(id_map, rule, sentence("{policy}: level {level}", policy=subject, level=position))
         if notify:
             steps.append({"notify": notify, "after": field_errors.write(elapsed - previous)})
             previous = elapsed
             first_delay = elapsed if first_delay is None else first_delay
     if not steps:
-        id_map.builder.report_omitted(subject, reasons.NOT_IMPORTED(), NO_LEVEL_NOTIFIES(), reasons.CREATE_POLICY())
+        id_map.builder.report_omitted(
+            subject,
+            reasons.NOT_IMPORTED(),
+            sentence("None of its levels notifies an imported user."),
+            reasons.CREATE_POLICY(),
+        )
         return
     if len(steps) > MAX_STEPS:
         id_map.builder.report_omitted(subject, reasons.TOO_MANY_STEPS(count=MAX_STEPS), reasons.STEP_LIMIT())
@@ -409,7 +355,7 @@ def _notify_targets(id_map: PagerdutyIdMap, rule: JsonObject, subject: Reason) -
                 subject,
                 reasons.DOES_NOT_NOTIFY_KIND(kind=kind or "somebody", target=reference_label(target)),
                 reasons.UNKNOWN_HERE(),
-                ADD_TO_STEP(),
+                sentence("Add the users to the step."),
             )
         elif name not in notify.get(key, []):
             notify.setdefault(key, []).append(name)
@@ -417,7 +363,7 @@ def _notify_targets(id_map: PagerdutyIdMap, rule: JsonObject, subject: Reason) -
     if strategy == "round_robin" and sum(map(len, notify.values())) > 1:
         id_map.builder.report_changed(
             subject,
-            NOTIFIES_EVERYBODY(),
+            sentence("notifies everyone at once"),
             ROUND_ROBIN_THERE(),
             reasons.USE_ROTATION(),
         )
@@ -431,12 +377,16 @@ def _acknowledge(id_map: PagerdutyIdMap, services: Iterable[JsonObject], subject
     if None in timeouts and timeouts:
         id_map.builder.report_changed(
             subject,
-            ASKS_AGAIN(),
-            NO_TIMEOUT_THERE(),
+            sentence("asks again after an acknowledgement"),
+            sentence("Some of its services have no acknowledgement timeout; in Tocsin every acknowledgement has one."),
             reasons.EXTEND_TIMEOUT(),
         )
     if len(valid_timeouts) > 1:
-        id_map.builder.report_changed(subject, SHORTEST_TIMEOUT(), TIMEOUT_OF_POLICY())
+        id_map.builder.report_changed(
+            subject,
+            sentence("has the shortest acknowledgement timeout of its services"),
+            sentence("In Tocsin the policy has it."),
+        )
     return {"timeout": field_errors.write(timedelta(seconds=min(valid_timeouts)))} if valid_timeouts else {}
 
 
@@ -465,7 +415,11 @@ def _schedule_schedules(id_map: PagerdutyIdMap, document: JsonObject) -> None:
     shifts: list[dict[str, Any]] = []
     users: list[str] = []
     for layer_number, layer in enumerate(reversed(layers), 1):
-        subject = SCHEDULE_LAYER(schedule=source_name, layer=str(layer.get("name") or f"layer {layer_number}"))
+        subject = sentence(
+            "schedule {schedule}: {layer}",
+            schedule=source_name,
+            layer=str(layer.get("name") or f"layer {layer_number}"),
+        )
         try:
             rotation = _convert_layer(id_map, layer, layer_number, zone, subject)
             shifts += rotation_converter.shifts(rotation, builder.now.astimezone(zone).replace(tzinfo=None))
@@ -478,7 +432,7 @@ def _schedule_schedules(id_map: PagerdutyIdMap, document: JsonObject) -> None:
         builder.report_omitted(
             reasons.SCHEDULE(schedule=source_name),
             reasons.NOT_IMPORTED(),
-            NO_LAYER_WITH_USERS(),
+            sentence("None of its layers has users, or they are over."),
             reasons.CREATE_SCHEDULE(),
         )
         return
@@ -501,9 +455,9 @@ def _convert_layer(
     rotation_start, length = parse_time(layer.get("rotation_virtual_start")), layer.get("rotation_turn_length_seconds")
     start, end = parse_time(layer.get("start")), parse_time(layer.get("end"))
     if rotation_start is None or not isinstance(length, int) or not 0 < length < 10**9:
-        raise UnsupportedRotation(TURNS_UNREADABLE())
+        raise UnsupportedRotation(sentence("Its rotation cannot be read."))
     if length % 60:
-        raise UnsupportedRotation(NOT_WHOLE_MINUTES())
+        raise UnsupportedRotation(sentence("Its turns are not whole minutes."))
     slots = []
     for entry in objects_of(layer.get("users")):
         reference = entry.get("user", entry)
@@ -511,7 +465,7 @@ def _convert_layer(
         if user is None:
             id_map.builder.report_omitted(
                 subject,
-                EMPTY_TURN(name=reference_label(reference)),
+                sentence("the rotation of {name} has no user", name=reference_label(reference)),
                 reasons.NOT_A_USER(),
                 reasons.EDIT_SHIFT(),
             )
@@ -557,7 +511,7 @@ def _override(id_map: PagerdutyIdMap, document: JsonObject, schedule_name: str) 
         id_map.builder.report_omitted(
             reasons.SCHEDULE_OVERRIDE(schedule=schedule_name),
             reasons.OVERRIDE_NOT_IMPORTED(start=write_moment(since), end=write_moment(until)),
-            UNKNOWN_USER(user=reference_label(document.get("user"))),
+            sentence("{user} is not a user in Tocsin.", user=reference_label(document.get("user"))),
             reasons.ENTER_OVERRIDE(),
         )
         return []
@@ -640,15 +594,17 @@ def _common(id_map: PagerdutyIdMap, document: JsonObject, source_name: str) -> d
             FindingSeverity.CHANGED,
             "services",
             source_name,
-            NO_AUTO_CLOSE(),
-            AUTO_RESOLVE_THERE(),
+            sentence("do not close alerts automatically"),
+            sentence(
+                "They resolve incidents after a time in PagerDuty; in Tocsin only the sender or a user closes an alert."
+            ),
         )
     if policy is None:
         id_map.builder.report_to_do(
             SERVICE(service=source_name),
-            HAS_NO_POLICY(),
-            POLICY_MISSING(),
-            CHOOSE_POLICY(),
+            sentence("has no policy that pages anybody"),
+            sentence("Its policy could not be imported."),
+            sentence("Choose one on the Settings tab."),
         )
         return entry | {"anyway": True}
     return entry | {"escalation_policy": policy}
@@ -671,9 +627,9 @@ def _urgency(id_map: PagerdutyIdMap, document: JsonObject, name: str) -> dict[st
     if rule.get("type") == "use_support_hours":
         id_map.builder.report_changed(
             reasons.INTEGRATION(integration=name),
-            PRIORITY_BY_SEVERITY(),
-            URGENCY_BY_HOURS(),
-            CREATE_SUPPORT_HOURS(),
+            sentence("has priorities by severity at all hours"),
+            sentence("Its urgency in PagerDuty differs within and outside of support hours."),
+            sentence("Create support hours, and a route for each."),
         )
         return {}
     return {"settings": {"priorities": _CONSTANT_URGENCY[urgency]}} if urgency in _CONSTANT_URGENCY else {}
@@ -701,11 +657,18 @@ def _report_senders(id_map: PagerdutyIdMap, name: str, kind: str, source_type: s
 _OMITTED_KINDS = {
     "orchestrations": (
         "event orchestrations",
-        EVENT_RULES(),
-        SET_ROUTES_WHERE_NEEDED(),
+        sentence(
+            "Rules in PagerDuty change and route events before a service gets them; in Tocsin each integration has "
+            "its own."
+        ),
+        sentence("Set routes and filters on the integrations that need them."),
     ),
-    "rulesets": ("rulesets", ROUTE_EVENTS(), SET_ROUTES()),
-    "business_services": ("business services", PAGE_NOBODY(), USE_TAG()),
+    "rulesets": (
+        "rulesets",
+        sentence("They route events to services in PagerDuty."),
+        sentence("Set routes and filters on the integrations."),
+    ),
+    "business_services": ("business services", sentence("They page no one."), sentence("A tag may replace them.")),
 }
 
 

@@ -18,7 +18,7 @@ import re2
 from pydantic import Field, PlainValidator, ValidationInfo
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import MORE, Reason, ReasonType, Term
+from tocsin.core.reasons import MORE, Reason, Term, Text, sentence
 from tocsin.core.validation.field_errors import AT_PATH, NOT_TEXT, require_storable, unknown_key
 from tocsin.core.validation.payload_paths import MAX_PATH, MISSING, compile_path
 from tocsin.core.validation.spec import InvalidValue, ListOf, Parsed, Spec, SpecErrors, reading_context
@@ -37,19 +37,7 @@ from tocsin.inbound.fields import (
     text_of,
 )
 
-_UNKNOWN_OPERATOR = ReasonType("condition.unknown_operator", 'unknown operator "{operator}"; one of {operators}')
-_DID_YOU_MEAN_OPERATOR = ReasonType(
-    "condition.did_you_mean_operator", 'unknown operator "{operator}" (did you mean "{match}"?); one of {operators}'
-)
-_EXISTS_TAKES_NO_VALUE = ReasonType("condition.exists_takes_no_value", "exists takes no value")
-_ONE_OF_TAKES_A_LIST = ReasonType("condition.one_of_takes_a_list", "one of takes a list of values")
-_NO_VALUES = ReasonType("condition.no_values", "give at least one value")
-_TOO_MANY_VALUES = ReasonType("condition.too_many_values", "give at most {maximum} values")
-_INVALID_VALUE = ReasonType("condition.invalid_value", "enter text or a number")
-_INVALID_LIMIT = ReasonType("condition.invalid_limit", "{operator} takes a number, or a date such as 2026-11-24")
-_WORDS_OF_CONTAINS = ReasonType("condition.words_of_contains", "only contains looks for words")
-_PATTERN_TOO_LONG = ReasonType("condition.pattern_too_long", "a regex has at most {maximum} characters")
-_INVALID_PATTERN = ReasonType("condition.invalid_pattern", "invalid regex: {error}")
+_TOO_MANY_VALUES = Text("give at most {maximum} values")
 
 MAX_VALUES: Final = 1000
 _MAX_PATTERN_CHARS: Final = 2000
@@ -80,9 +68,14 @@ def parse_operator(value: object) -> Operator:
         close_matches = difflib.get_close_matches(name, list(Operator), 1)
         operators, shown = ", ".join(Operator), value[:MAX_VALUE_CHARS]
         raise InvalidValue(
-            _DID_YOU_MEAN_OPERATOR(operator=shown, match=close_matches[0], operators=operators)
+            sentence(
+                'unknown operator "{operator}" (did you mean "{match}"?); one of {operators}',
+                operator=shown,
+                match=close_matches[0],
+                operators=operators,
+            )
             if close_matches
-            else _UNKNOWN_OPERATOR(operator=shown, operators=operators)
+            else sentence('unknown operator "{operator}"; one of {operators}', operator=shown, operators=operators)
         ) from None
 
 
@@ -123,12 +116,12 @@ def compile_comparison(
     """Compiles a comparison with `value`, which is at `field_path`. `by_words`: what is contained is a word of it."""
     if by_words:
         if operator is not Operator.CONTAINS:
-            raise rejection(f"{field_path.removesuffix('value')}words", _WORDS_OF_CONTAINS())
+            raise rejection(f"{field_path.removesuffix('value')}words", sentence("only contains looks for words"))
         return _word_comparison(value, field_path, match_case)
     match operator:
         case Operator.EXISTS:
             if value is not None:
-                raise rejection(field_path, _EXISTS_TAKES_NO_VALUE())
+                raise rejection(field_path, sentence("exists takes no value"))
             return Comparison(lambda text: True, _describe_existing, _describe_existing)
         case Operator.GREATER_THAN | Operator.LESS_THAN:
             return _order_comparison(operator, value, field_path)
@@ -142,7 +135,7 @@ def compile_comparison(
 
 def _text_comparison(operator: Operator, value: object, field_path: str, match_case: bool) -> Comparison:
     if operator is Operator.ONE_OF and not isinstance(value, list | tuple):
-        raise rejection(field_path, _ONE_OF_TAKES_A_LIST())
+        raise rejection(field_path, sentence("one of takes a list of values"))
     expected = _expected_texts(value, field_path)
     match_type, mismatch_type, mismatch_any_type = _FACTS[operator]
     if operator is Operator.ONE_OF:
@@ -156,9 +149,9 @@ def _text_comparison(operator: Operator, value: object, field_path: str, match_c
 def _any_of(
     expected: list[str],
     matcher: Callable[[list[str]], Callable[[str], bool]],
-    match_type: ReasonType,
-    mismatch_type: ReasonType,
-    mismatch_any_type: ReasonType,
+    match_type: Text,
+    mismatch_type: Text,
+    mismatch_any_type: Text,
 ) -> Comparison:
     """Returns a comparison with any of `expected`, whose facts name the one that matched."""
     if len(expected) == 1:
@@ -239,7 +232,7 @@ def _is_form_of(word: str, stem: str) -> bool:
     return not ending or (word != ending and len(ending) <= _MAX_ENDING and ending.isalpha() and stem.isalpha())
 
 
-def _describer(fact: ReasonType, expected: list[str]) -> DescribeFact:
+def _describer(fact: Text, expected: list[str]) -> DescribeFact:
     """Returns the function that describes a text by a fact about what it was compared with."""
     shown = cut_bytes(join_list(expected), _MAX_EXPECTED_BYTES)
     return lambda field, text: fact(field=field, value=_shown_value(text), expected=shown)
@@ -276,7 +269,7 @@ def _matcher(operator: Operator, expected: list[str], match_case: bool) -> Calla
 
 
 #: The fact if a text matches, if it does not match the only value, and if it matches none of several.
-_FACTS: Final[Mapping[Operator, tuple[ReasonType, ReasonType, ReasonType]]] = {
+_FACTS: Final[Mapping[Operator, tuple[Text, Text, Text]]] = {
     Operator.CONTAINS: (fields.CONTAINS, fields.DOES_NOT_CONTAIN, fields.CONTAINS_NONE),
     Operator.EQUALS: (fields.EQUALS, fields.DOES_NOT_EQUAL, fields.EQUALS_NONE),
     Operator.STARTS_WITH: (fields.STARTS_WITH, fields.DOES_NOT_START_WITH, fields.STARTS_WITH_NONE),
@@ -289,14 +282,14 @@ def _expected_texts(value: object, field_path: str) -> list[str]:
     """Returns the texts to compare with: one value, or a list of alternatives."""
     items = list(value) if isinstance(value, list | tuple) else [value]
     if not items:
-        raise rejection(field_path, _NO_VALUES())
+        raise rejection(field_path, sentence("give at least one value"))
     if len(items) > MAX_VALUES:
         raise rejection(field_path, _TOO_MANY_VALUES(maximum=MAX_VALUES))
     texts: list[str] = []
     for i, item in enumerate(items):
         text = text_of(item) if isinstance(item, str | int | float | bool) else None
         if text is None:
-            raise rejection(field_path if len(items) == 1 else f"{field_path}[{i}]", _INVALID_VALUE())
+            raise rejection(field_path if len(items) == 1 else f"{field_path}[{i}]", sentence("enter text or a number"))
         texts.append(sanitize(text))
     return texts
 
@@ -327,14 +320,14 @@ class Pattern(Protocol):
 def compile_pattern(pattern: str, field_path: str, match_case: bool) -> Pattern:
     """Compiles a pattern. Raises Rejected if it is too long or not supported by RE2."""
     if len(pattern) > _MAX_PATTERN_CHARS:
-        raise rejection(field_path, _PATTERN_TOO_LONG(maximum=_MAX_PATTERN_CHARS))
+        raise rejection(field_path, sentence("a regex has at most {maximum} characters", maximum=_MAX_PATTERN_CHARS))
     options = re2.Options()
     options.log_errors = False
     options.case_sensitive = match_case
     try:
         compiled: Pattern = re2.compile(pattern, options)  # type: ignore[no-untyped-call]
     except re2.error as error:
-        raise rejection(field_path, _INVALID_PATTERN(error=_error_text(error))) from None
+        raise rejection(field_path, sentence("invalid regex: {error}", error=_error_text(error))) from None
     return compiled
 
 
@@ -348,7 +341,9 @@ def _order_comparison(operator: Operator, value: object, field_path: str) -> Com
     limit = number_of(value)
     limit_time = None if limit is not None else parse_moment(value)
     if limit is None and limit_time is None:
-        raise rejection(field_path, _INVALID_LIMIT(operator=operator.value))
+        raise rejection(
+            field_path, sentence("{operator} takes a number, or a date such as 2026-11-24", operator=operator.value)
+        )
     limit_text = text_of(value) or ""
     match_type = fields.IS_GREATER if is_greater else fields.IS_LESS
     mismatch_type = fields.IS_NOT_GREATER if is_greater else fields.IS_NOT_LESS
@@ -374,17 +369,9 @@ def rejection(field_path: str, problem: Reason) -> Rejected:
 # Every operator, `exists` included, is false for a field without a value; `not` inverts.
 
 
-_NOT_A_CONDITION = ReasonType(
-    "condition.malformed", "a condition is {field, operator, value}, {all: […]}, {any: […]} or {not: …}"
-)
-_TOO_DEEP = ReasonType("condition.too_deep", "conditions nest at most {maximum} deep")
-_EMPTY_ANY = ReasonType("condition.empty_any", "give at least one condition")
-_KEYS_CONFLICT = ReasonType("condition.keys_conflict", "{keys} cannot be combined; nest one in the other")
-_NOT_A_LIST = ReasonType("condition.not_a_list", "must be a list of conditions")
-_TOO_MANY_COMPARISONS = ReasonType("condition.too_many_comparisons", "a condition has at most {maximum} comparisons")
-_FIELD_REQUIRED = ReasonType(
-    "condition.field_required", "give the name of a mapped field, or a path such as ticket^status^name"
-)
+_TOO_DEEP = Text("conditions nest at most {maximum} deep")
+_NOT_A_LIST = Text("must be a list of conditions")
+_FIELD_REQUIRED = Text("give the name of a mapped field, or a path such as ticket^status^name")
 
 MAX_DEPTH: Final = 20
 MAX_LEAVES: Final = 500
@@ -524,7 +511,9 @@ class _Compiler:
         if definition is False:
             return _Constant(False)
         if not isinstance(definition, Mapping):
-            raise rejection(field_path, _NOT_A_CONDITION())
+            raise rejection(
+                field_path, sentence("a condition is {field, operator, value}, {all: […]}, {any: […]} or {not: …}")
+            )
         if depth > MAX_DEPTH:
             raise rejection(field_path, _TOO_DEEP(maximum=MAX_DEPTH))
         if "field" in definition:
@@ -536,14 +525,16 @@ class _Compiler:
             case ["any"]:
                 nodes = self.group(definition["any"], f"{field_path}.any", depth)
                 if not nodes:
-                    raise rejection(f"{field_path}.any", _EMPTY_ANY())
+                    raise rejection(f"{field_path}.any", sentence("give at least one condition"))
                 return _Any(nodes)
             case ["not"]:
                 return _Not(self.node(definition["not"], f"{field_path}.not", depth + 1))
         unknown = [str(key) for key in keys if key not in _KEYS]
         if unknown:
             raise rejection(f"{field_path}.{unknown[0]}", unknown_key(unknown[0], _KEYS))
-        raise rejection(field_path, _KEYS_CONFLICT(keys=tuple(map(str, keys))))
+        raise rejection(
+            field_path, sentence("{keys} cannot be combined; nest one in the other", keys=tuple(map(str, keys)))
+        )
 
     def group(self, definition: object, field_path: str, depth: int) -> tuple[_ConditionNode, ...]:
         if not isinstance(definition, Sequence) or isinstance(definition, str | bytes):
@@ -553,7 +544,7 @@ class _Compiler:
     def leaf(self, definition: Mapping[str, object], field_path: str) -> _ConditionNode:
         self.leaves += 1
         if self.leaves > MAX_LEAVES:
-            raise rejection(field_path, _TOO_MANY_COMPARISONS(maximum=MAX_LEAVES))
+            raise rejection(field_path, sentence("a condition has at most {maximum} comparisons", maximum=MAX_LEAVES))
         spec = ComparisonSpec.read(definition, field_path)
         label, field, read = self.field_reader(spec.field, f"{field_path}.field")
         comparison = compile_comparison(

@@ -19,7 +19,7 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.ids import token_hash, uuid7
 from tocsin.core.net import imap
 from tocsin.core.net.imap import ImapAccount, ImapMailbox, ImapSecurity, MailboxReader
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, as_reason, joined
+from tocsin.core.reasons import NO_REASON, Reason, Text, as_reason, joined, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config import compiled_integration
@@ -37,7 +37,7 @@ from tocsin.inbound.storage.messages import IncomingMessage
 # Converts e-mails to messages: finds the integrations addressed, and builds the stored form.
 
 
-_TOO_LARGE = ReasonType("mail.too_large_without_attachments", "The email is too large, even without its attachments.")
+_TOO_LARGE = Text("The email is too large, even without its attachments.")
 
 #: The integration kind that receives e-mails.
 KIND: Final = "email"
@@ -110,12 +110,7 @@ def incoming(
 
 log = logging.getLogger(__name__)
 
-_UNEXPECTED_ERROR = ReasonType("mailbox.unexpected_error", "An unexpected error occurred; see the log for details.")
-_NO_MAILBOX = ReasonType("mailbox.not_configured", "No mailbox configured. Enter its address first.")
-_INVALID_MAILBOX = ReasonType("mailbox.invalid_address", "The mailbox {problem}")
-_IMAP_POLLER_TOO_LARGE = ReasonType(
-    "mailbox.mail_too_large", "The email is over {maximum} MiB: read it in the mailbox."
-)
+_INVALID_MAILBOX = Text("The mailbox {problem}")
 
 #: How often each mailbox is polled.
 POLL_INTERVAL = timedelta(minutes=1)
@@ -156,7 +151,7 @@ def poll_all(registry: IntegrationRegistry) -> bool:
                 _record_failure(integration, _INVALID_MAILBOX(problem=error.reason))
             except Exception:  # boundary of one mailbox: the others are still polled
                 log.exception("The mailbox of %s cannot be read.", integration.name)
-                _record_failure(integration, _UNEXPECTED_ERROR())
+                _record_failure(integration, sentence("An unexpected error occurred; see the log for details."))
     return may_have_more
 
 
@@ -183,7 +178,7 @@ def check_mailbox(address: str, password: str) -> Reason:
     """Signs in to a mailbox and describes its contents; nothing is read or marked. Raises Rejected, Temporary or
     Permanent."""
     if not address:
-        raise Rejected("no_mailbox", _NO_MAILBOX(), "imap.mailbox")
+        raise Rejected("no_mailbox", sentence("No mailbox configured. Enter its address first."), "imap.mailbox")
     if problem := compiled_integration.url_problem(address):
         raise Rejected("invalid_mailbox", _INVALID_MAILBOX(problem=problem), "imap.mailbox")
     mailbox = ImapMailbox(_account(compiled_integration.read(address), password))
@@ -235,7 +230,12 @@ def _incoming_message(integration: CompiledIntegration, raw: bytes, host: str, n
     except Rejected:
         stored_bytes = raw[: mail.MAX_STORED_BYTES]
     if not stored_bytes:
-        problem = Rejected("invalid_mail", _IMAP_POLLER_TOO_LARGE(maximum=imap.MAX_MAIL_BYTES // 1024**2))
+        problem = Rejected(
+            "invalid_mail",
+            sentence(
+                "The email is over {maximum} MiB: read it in the mailbox.", maximum=imap.MAX_MAIL_BYTES // 1024**2
+            ),
+        )
         return IncomingMessage(message_id, integration.id, now, b"", problem, mail.MEDIA_TYPE)
     return incoming(integration, stored_bytes, message_id, {}, now)
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final, assert_never
 from zoneinfo import ZoneInfo
 
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text
 from tocsin.core.validation import field_errors
 from tocsin.inbound.enums import HeartbeatHealth
 
@@ -22,14 +22,14 @@ KIND: Final = "heartbeat"
 
 _UTC: Final = ZoneInfo("UTC")
 
-_EVERY: Final = ReasonType("heartbeat.every", "every {interval}")
-_AT: Final = ReasonType("heartbeat.at", "at {cron} ({zone})")
+_EVERY: Final = Text("every {interval}")
+_AT: Final = Text("at {cron} ({zone})")
 
 #: Intervals of one unit.
 _EVERY_UNIT: Final = {
-    timedelta(minutes=1): ReasonType("heartbeat.every_minute", "every minute"),
-    timedelta(hours=1): ReasonType("heartbeat.every_hour", "every hour"),
-    timedelta(days=1): ReasonType("heartbeat.every_day", "every day"),
+    timedelta(minutes=1): Text("every minute"),
+    timedelta(hours=1): Text("every hour"),
+    timedelta(days=1): Text("every day"),
 }
 
 #: How far a sender's clock may be ahead.

@@ -17,7 +17,7 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, reason_from_json, show_reason
+from tocsin.core.reasons import NO_REASON, Reason, Term, Text, joined, reason_from_json, sentence, show_reason
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.noise_settings import HOURS_DO_NOT_MATCH, HOURS_MATCH, UNKNOWN_KIND
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
@@ -46,13 +46,7 @@ from tocsin.oncall import loader
 # Uses the same compiled parts as the hot path, one step at a time.
 
 
-_TAKEN = ReasonType("field.taken", "used")
-_TAKEN_AS = ReasonType("field.taken_as", 'used as "{value}"')
-_TAKEN_NOBODY = ReasonType("field.taken_as_nobody", "used: no one")
-_FOUND_BY_ALIAS = ReasonType("field.found_by_alias", "used: found by a name that tools share")
-_NO_VALUE = ReasonType("field.no_value", "no value")
-_NOT_TAKEN = ReasonType("field.not_taken", "not used: {terms}")
-_WRONG_KIND = ReasonType("field.wrong_kind", "not used: invalid {kind}")
+_NO_VALUE = Text("no value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +190,7 @@ def _with_aliases(traces: list[FieldTrace], mapped: Mapping[str, Value]) -> tupl
     for name, value in mapped.items():
         trace = by_name.get(name) or FieldTrace(name, FIELDS[name].label if name in FIELDS else name, None, ())
         if value is not None and trace.value != (text := _display_text(value)):
-            step = TraceStep("", "*", text, _FOUND_BY_ALIAS())
+            step = TraceStep("", "*", text, sentence("used: found by a name that tools share"))
             by_name[name] = replace(trace, value=text, steps=(*trace.steps, step))
     return tuple(by_name.values())
 
@@ -234,17 +228,19 @@ def _trace_field(field: MappedField, slots: list[object], payload: object, value
 
 def _outcome(field: MappedField, source_value: object, candidate: object, clean_value: Value, terms: Reason) -> Reason:
     if candidate is NOBODY:
-        return _TAKEN_NOBODY()
+        return sentence("used: no one")
     if source_value is None:
         return _NO_VALUE()
     if candidate is None:
-        return _NOT_TAKEN(terms=terms) if terms else _NO_VALUE()
+        return sentence("not used: {terms}", terms=terms) if terms else _NO_VALUE()
     if clean_value is None:
-        return _WRONG_KIND(kind=Term(FIELDS[field.name].kind if field.name in FIELDS else "text"))
+        return sentence(
+            "not used: invalid {kind}", kind=Term(FIELDS[field.name].kind if field.name in FIELDS else "text")
+        )
     displayed = _display_text(clean_value)
     if displayed == _display_text(source_value):
-        return _TAKEN()
-    return _TAKEN_AS(value=one_line(displayed))
+        return sentence("used")
+    return sentence('used as "{value}"', value=one_line(displayed))
 
 
 def _display_text(value: object) -> str:
@@ -383,17 +379,7 @@ def _element(normalizer: Normalizer, message: InboundMessage) -> Element:
 # Replays messages: the current rules decide the stored bytes again, as a new row. The old row stays unchanged.
 
 
-_NO_MESSAGE = ReasonType("message.not_found", "Inbound message {message} not found.")
-_STILL_PENDING = ReasonType(
-    "message.replay_while_pending", "This message is still pending. Try again in a few seconds."
-)
-_TOO_MANY = ReasonType(
-    "message.too_many_replays", "At most {limit} messages can be replayed at once; you selected {selected}."
-)
-_CANNOT_DECIDE = ReasonType(
-    "integration.cannot_decide",
-    "The integration's configuration is invalid, or the integration was deleted. Fix and save it first.",
-)
+_TOO_MANY = Text("At most {limit} messages can be replayed at once; you selected {selected}.")
 
 #: A replay of a message older than this is log only, unless the user chooses otherwise.
 LOG_ONLY_AFTER = timedelta(hours=1)
@@ -408,9 +394,9 @@ def replay(message_id: UUID, page: bool | None, actor: AuditActor, now: datetime
     """
     message = InboundMessage.objects.filter(pk=message_id).first()
     if message is None:
-        raise Rejected("not_found", _NO_MESSAGE(message=str(message_id)))
+        raise Rejected("not_found", sentence("Inbound message {message} not found.", message=str(message_id)))
     if message.status == MessageStatus.PENDING:
-        raise Rejected("not_possible", _STILL_PENDING())
+        raise Rejected("not_possible", sentence("This message is still pending. Try again in a few seconds."))
     may_page = message.received_at >= now - LOG_ONLY_AFTER if page is None else page
     incoming = _replay_message(message, may_page and not message.test, now)
     try:
@@ -518,4 +504,7 @@ def _replay_message(message: InboundMessage, may_page: bool, now: datetime) -> I
 
 
 def _cannot_decide() -> Rejected:
-    return Rejected("not_possible", _CANNOT_DECIDE())
+    return Rejected(
+        "not_possible",
+        sentence("The integration's configuration is invalid, or the integration was deleted. Fix and save it first."),
+    )

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined
+from tocsin.core.reasons import NO_REASON, Reason, Term, Text, joined, sentence
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import REQUIRED
 from tocsin.core.validation.spec import Duration, InvalidValue, OneOf, Parsed, Spec, SpecErrors, TimeZone, at_most
@@ -283,48 +283,14 @@ def matching_window(
 # "02:00"}`, with `lasts: 56h` instead of `to`, and `first_day` and `last_day`.
 
 
-_ONLY_RECURRING = ReasonType(
-    "maintenance.only_for_recurring", "applies to recurring windows; a one-time window has starts and ends."
-)
-_ONLY_ONE_TIME = ReasonType(
-    "maintenance.only_for_one_time",
-    "applies to one-time windows; a recurring window has from and to, first_day and last_day.",
-)
-_DAYS_REVERSED = ReasonType("maintenance.days_reversed", "is before first_day.")
-_INVALID_SPAN = ReasonType("maintenance.invalid_span", "must be after starts, and within a year of it.")
-_INVALID_MOMENT = ReasonType(
-    "maintenance.invalid_moment", 'is required, in the time zone\'s local time: write it like "2026-12-01 22:00".'
-)
-_DAYS_NOT_SUPPORTED = ReasonType("maintenance.days_not_supported", "applies to weekly and monthly windows.")
-_DAYS_REQUIRED = ReasonType(
-    "maintenance.days_required", "are required: [tue] of a week, or [15, 2nd tue, last day] of a month."
-)
-_INVALID_MONTH_DAY = ReasonType(
-    "maintenance.invalid_month_day",
-    '"{day}" is not a day of a month; write it like 15, last day, 2nd tue or last sun.',
-)
-_TO_OR_LASTS = ReasonType("maintenance.to_or_lasts_required", "set either to (22:00) or lasts (8h).")
-_TOO_SHORT = ReasonType("maintenance.too_short", "must be at least one minute.")
-_INVALID_DAY = ReasonType("maintenance.invalid_day", 'must be a day such as "2026-12-01".')
-_DAY_TOO_LATE = ReasonType("maintenance.day_too_late", "must be a day before the year {year}.")
+_INVALID_MOMENT = Text('is required, in the time zone\'s local time: write it like "2026-12-01 22:00".')
 
-#: The description of a window's times.
-_ONCE = ReasonType("maintenance.once", "Once, from {start_day}, {start} to {end_day}, {end} ({zone})")
-_UNTIL_TIME = ReasonType("maintenance.recurring_until_time", "{days} from {start} to {end} ({zone})")
-_FOR_DURATION = ReasonType("maintenance.recurring_for_duration", "{days} from {start} for {duration} ({zone})")
-_DAILY = ReasonType("maintenance.daily", "Every day")
-_WEEKLY = ReasonType("maintenance.weekly", "Every {weekdays}")
-_MONTHLY = ReasonType("maintenance.monthly", "On the {days} of each month")
-_LAST_DAY_OF_MONTH = ReasonType("maintenance.last_day_of_month", "last day")
-_WEEKDAY_OF_MONTH = ReasonType("maintenance.weekday_of_month", "{ordinal} {weekday}")
-_LAST_WEEKDAY_OF_MONTH = ReasonType("maintenance.last_weekday_of_month", "last {weekday}")
-_FIRST_DAY = ReasonType("maintenance.first_day", "from {day} on")
-_LAST_DAY = ReasonType("maintenance.last_day", "until {day}")
-_OTHER_ORDINAL = ReasonType("maintenance.ordinal_th", "{number}th")
+_DAILY = Text("Every day")
+_OTHER_ORDINAL = Text("{number}th")
 _TIMES_ORDINALS = {
-    1: ReasonType("maintenance.ordinal_st", "{number}st"),
-    2: ReasonType("maintenance.ordinal_nd", "{number}nd"),
-    3: ReasonType("maintenance.ordinal_rd", "{number}rd"),
+    1: Text("{number}st"),
+    2: Text("{number}nd"),
+    3: Text("{number}rd"),
 }
 
 #: The maximum length of a one-time window.
@@ -348,18 +314,18 @@ def _date(value: object) -> date:
     try:
         return date.fromisoformat(str(value).strip())
     except ValueError:
-        raise InvalidValue(_INVALID_DAY()) from None
+        raise InvalidValue(sentence('must be a day such as "2026-12-01".')) from None
 
 
 def _first_day(day: date) -> date:
     if day.year > _LAST_YEAR:
-        raise InvalidValue(_DAY_TOO_LATE(year=str(_LAST_YEAR + 1)))
+        raise InvalidValue(sentence("must be a day before the year {year}.", year=str(_LAST_YEAR + 1)))
     return day
 
 
 def _length(duration: timedelta) -> timedelta:
     if duration < timedelta(minutes=1):
-        raise InvalidValue(_TOO_SHORT())
+        raise InvalidValue(sentence("must be at least one minute."))
     return duration
 
 
@@ -416,34 +382,49 @@ class WindowTimesSpec(Spec):
         is_once = self.repeat is Repeat.ONCE
         for key in ("days", "from", "to", "lasts", "first_day", "last_day") if is_once else ("starts", "ends"):
             if key in given:
-                errors.add(key, _ONLY_RECURRING() if is_once else _ONLY_ONE_TIME())
+                errors.add(
+                    key,
+                    sentence("applies to recurring windows; a one-time window has starts and ends.")
+                    if is_once
+                    else sentence(
+                        "applies to one-time windows; a recurring window has from and to, first_day and last_day."
+                    ),
+                )
         if is_once:
             for key, moment in (("starts", self.starts), ("ends", self.ends)):
                 if moment is None:
                     errors.add(key, _INVALID_MOMENT())
             if self.starts and self.ends and not timedelta() < self.ends - self.starts <= MAX_SINGLE_WINDOW:
-                errors.add("ends", _INVALID_SPAN())
+                errors.add("ends", sentence("must be after starts, and within a year of it."))
             return
         self._check_days(errors, given)
         if "from" not in given:
             errors.add("from", REQUIRED(), "missing")
         if ("to" in given) == ("lasts" in given):
-            errors.add("to", _TO_OR_LASTS(), "missing")
+            errors.add("to", sentence("set either to (22:00) or lasts (8h)."), "missing")
         if self.first_day and self.last_day and self.last_day < self.first_day:
-            errors.add("last_day", _DAYS_REVERSED())
+            errors.add("last_day", sentence("is before first_day."))
 
     def _check_days(self, errors: SpecErrors, given: Collection[str]) -> None:
         if self.repeat is Repeat.DAILY and "days" in given:
-            errors.add("days", _DAYS_NOT_SUPPORTED())
+            errors.add("days", sentence("applies to weekly and monthly windows."))
         elif self.repeat is not Repeat.DAILY and not self.days:
-            errors.add("days", _DAYS_REQUIRED(), "missing")
+            errors.add(
+                "days", sentence("are required: [tue] of a week, or [15, 2nd tue, last day] of a month."), "missing"
+            )
         for day in self.days:
             try:
                 self._written_day(day)
             except ValueError:
                 weekdays = ", ".join(weekday.short for weekday in Weekday)
                 is_weekly = self.repeat is Repeat.WEEKLY
-                problem = NOT_A_DAY(value=day, choices=weekdays) if is_weekly else _INVALID_MONTH_DAY(day=day)
+                problem = (
+                    NOT_A_DAY(value=day, choices=weekdays)
+                    if is_weekly
+                    else sentence(
+                        '"{day}" is not a day of a month; write it like 15, last day, 2nd tue or last sun.', day=day
+                    )
+                )
                 errors.add("days", problem)
 
     def _written_day(self, text: str) -> str:
@@ -494,36 +475,56 @@ def describe_times(times: Mapping[str, Any]) -> Reason:
     zone = times["time_zone"]
     if times.get("repeat", "once") == "once":
         starts, ends = datetime.fromisoformat(times["starts"]), datetime.fromisoformat(times["ends"])
-        return _ONCE(
-            start_day=starts.date(), start=f"{starts:%H:%M}", end_day=ends.date(), end=f"{ends:%H:%M}", zone=zone
+        return sentence(
+            "Once, from {start_day}, {start} to {end_day}, {end} ({zone})",
+            start_day=starts.date(),
+            start=f"{starts:%H:%M}",
+            end_day=ends.date(),
+            end=f"{ends:%H:%M}",
+            zone=zone,
         )
     days = _describe_days(times)
     if "to" in times:
-        hours = _UNTIL_TIME(days=days, start=times["from"], end=times["to"], zone=zone)
+        hours = sentence(
+            "{days} from {start} to {end} ({zone})", days=days, start=times["from"], end=times["to"], zone=zone
+        )
     else:
-        hours = _FOR_DURATION(days=days, start=times["from"], duration=field_errors.parse(times["lasts"]), zone=zone)
-    first_day = _FIRST_DAY(day=date.fromisoformat(times["first_day"])) if "first_day" in times else NO_REASON
-    last_day = _LAST_DAY(day=date.fromisoformat(times["last_day"])) if "last_day" in times else NO_REASON
+        hours = sentence(
+            "{days} from {start} for {duration} ({zone})",
+            days=days,
+            start=times["from"],
+            duration=field_errors.parse(times["lasts"]),
+            zone=zone,
+        )
+    first_day = (
+        sentence("from {day} on", day=date.fromisoformat(times["first_day"])) if "first_day" in times else NO_REASON
+    )
+    last_day = sentence("until {day}", day=date.fromisoformat(times["last_day"])) if "last_day" in times else NO_REASON
     return joined(hours, first_day, last_day, separator=", ")
 
 
 def _describe_days(times: Mapping[str, Any]) -> Reason:
     match Repeat(times["repeat"]):
         case Repeat.WEEKLY:
-            return _WEEKLY(weekdays=tuple(_weekday_name(parse_weekday(text)) for text in times["days"]))
+            return sentence(
+                "Every {weekdays}", weekdays=tuple(_weekday_name(parse_weekday(text)) for text in times["days"])
+            )
         case Repeat.MONTHLY:
-            return _MONTHLY(days=tuple(_describe_month_day(month_day(str(text))) for text in times["days"]))
+            return sentence(
+                "On the {days} of each month",
+                days=tuple(_describe_month_day(month_day(str(text))) for text in times["days"]),
+            )
         case _:
             return _DAILY()
 
 
 def _describe_month_day(entry: MonthDay) -> Reason:
     if entry.weekday is None:
-        return _LAST_DAY_OF_MONTH() if entry.number < 0 else _ordinal(entry.number)
+        return sentence("last day") if entry.number < 0 else _ordinal(entry.number)
     weekday = _weekday_name(list(Weekday)[entry.weekday])
     if entry.number < 0:
-        return _LAST_WEEKDAY_OF_MONTH(weekday=weekday)
-    return _WEEKDAY_OF_MONTH(ordinal=_ordinal(entry.number), weekday=weekday)
+        return sentence("last {weekday}", weekday=weekday)
+    return sentence("{ordinal} {weekday}", ordinal=_ordinal(entry.number), weekday=weekday)
 
 
 def _ordinal(number: int) -> Reason:

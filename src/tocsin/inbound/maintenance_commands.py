@@ -20,7 +20,7 @@ from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.core.validation.spec import InvalidValue, OneOf, OwnedSpec, Parsed, ids_of, list_of
 from tocsin.inbound import maintenance as maintenance_times
@@ -43,15 +43,11 @@ log = logging.getLogger(__name__)
 
 MAX_WINDOW_TAGS = 20
 
-_NOT_ENDABLE = ReasonType("maintenance.not_endable", "Can't end {window}: only active one-time windows can be ended.")
-_JUST_BEGUN = ReasonType("maintenance.just_begun", "{window} has only just started. Delete it, or end it in a minute.")
-_LONG = ReasonType(
-    "maintenance.long",
-    "must end the window earlier: it covers {cover} of 28 days, and its alerts page no one. Otherwise save it anyway.",
+_LONG = Text(
+    "must end the window earlier: it covers {cover} of 28 days, and its alerts page no one. Otherwise save it anyway."
 )
-_UNKNOWN_INTEGRATION = ReasonType("maintenance.unknown_integration", 'unknown integration "{name}".')
-_INVALID_TAGS = ReasonType("maintenance.invalid_tags", "must be named values, such as environment: test.")
-_TOO_MANY_TAGS = ReasonType("maintenance.too_many_tags", "must be at most {maximum}.")
+_UNKNOWN_INTEGRATION = Text('unknown integration "{name}".')
+_TOO_MANY_TAGS = Text("must be at most {maximum}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +147,17 @@ def end_now(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> M
     with settings_store.exclusive(window):
         recurrence = recurrence_of(window)
         if window.times.get("repeat", "once") != "once" or recurrence.occurrence_at(now) is None:
-            raise Rejected("not_possible", _NOT_ENDABLE(window=window.name))
+            raise Rejected(
+                "not_possible",
+                sentence("Can't end {window}: only active one-time windows can be ended.", window=window.name),
+            )
         local = now.astimezone(recurrence.zone)
         spec = {**window_spec(window), "ends": local.strftime("%Y-%m-%d %H:%M")}
         if spec["ends"] <= spec["starts"]:
-            raise Rejected("not_possible", _JUST_BEGUN(window=window.name))
+            raise Rejected(
+                "not_possible",
+                sentence("{window} has only just started. Delete it, or end it in a minute.", window=window.name),
+            )
         return save_window(spec, existing=window, actor=actor, now=now)
 
 
@@ -304,7 +306,7 @@ def unsaved_window(spec: Mapping[str, object]) -> MaintenanceWindow:
 
 def _tags(value: object) -> dict[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(item, str | int) for item in value.values()):
-        raise InvalidValue(_INVALID_TAGS())
+        raise InvalidValue(sentence("must be named values, such as environment: test."))
     if len(value) > MAX_WINDOW_TAGS:
         raise InvalidValue(_TOO_MANY_TAGS(maximum=MAX_WINDOW_TAGS))
     return {str(name)[:100]: str(item)[:200] for name, item in value.items()}

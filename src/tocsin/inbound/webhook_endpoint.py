@@ -27,7 +27,7 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.ids import token_hash
 from tocsin.core.net.asgi import AsgiScope, BodyReader, Receive, Send, SendResponse, client_address, send_response
 from tocsin.core.net.egress import HttpClient
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound import heartbeats, ingest_service
@@ -112,8 +112,7 @@ def _refuse(integration: CompiledIntegration, sender: Sender, expected: str) -> 
 # Runs in a thread, because hooks may GET a public URL; the request passes the same egress guard as all others.
 
 
-_NOT_HTTPS = ReasonType("sender.url_is_not_https", "The address is not https.")
-_ANSWERED = ReasonType("sender.url_answered", "{host} answered {status}.")
+_ANSWERED = Text("{host} answered {status}.")
 
 #: Seconds for one request, because the sender waits meanwhile.
 _DEADLINE = 5.0
@@ -173,7 +172,7 @@ def _hook_errors_as_http() -> Iterator[None]:
 def fetch(url: str) -> bytes:
     """Returns the body at a public https URL. Raises Temporary or Permanent."""
     if urlsplit(url).scheme != "https":
-        raise Permanent(_NOT_HTTPS())
+        raise Permanent(sentence("The address is not https."))
     response = _client().request("GET", url, deadline=_DEADLINE)
     answered = _ANSWERED(host=urlsplit(url).hostname or "", status=str(response.status))
     if response.status >= 500 or response.status == 429:

@@ -10,7 +10,7 @@ from datetime import datetime
 from tocsin.alerts.commands import AlertChange, AlertState
 from tocsin.alerts.states import TERMINAL, AlertStatus
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import AlertRef, Person, Reason, ReasonType
+from tocsin.core.reasons import AlertRef, Person, Reason, Text, sentence
 from tocsin.notify.models import Delivery, LastSent, MailReply, Notification, OptOut, SandboxMessage
 from tocsin.notify.pages import AlertEnded, queue_all_clear
 from tocsin.notify.text import formatting
@@ -18,14 +18,8 @@ from tocsin.people.models import ContactMethod
 
 MAX_SUBJECT_CHARS = 120
 
-_ALL_CLEAR = ReasonType("all_clear.text", "{outcome}: {subject} (#{alert}). Nothing to do.")
-_ALL_CLEAR_NO_SUBJECT = ReasonType("all_clear.text_without_subject", "{outcome}: alert #{alert}. Nothing to do.")
-_CLOSED = ReasonType("all_clear.closed", "Closed")
-_CLOSED_BY = ReasonType("all_clear.closed_by", "Closed by {user}")
-_CANCELLED = ReasonType("all_clear.cancelled", "Closed as false alarm")
-_CANCELLED_BY = ReasonType("all_clear.cancelled_by", "Closed as false alarm by {user}")
-_ASSIGNED = ReasonType("all_clear.assigned", "Assigned to {owner}")
-_ASSIGNED_BY = ReasonType("all_clear.assigned_by", "Assigned to {owner} by {user}")
+_CLOSED = Text("Closed")
+_ASSIGNED = Text("Assigned to {owner}")
 
 
 def all_clear(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
@@ -60,8 +54,10 @@ def _all_of(change: AlertChange) -> tuple[int, ...]:
 
 def _all_clear(outcome: Reason, subject: str, alert_id: int) -> Reason:
     if not subject:
-        return _ALL_CLEAR_NO_SUBJECT(outcome=outcome, alert=AlertRef(alert_id))
-    return _ALL_CLEAR(outcome=outcome, subject=subject, alert=AlertRef(alert_id))
+        return sentence("{outcome}: alert #{alert}. Nothing to do.", outcome=outcome, alert=AlertRef(alert_id))
+    return sentence(
+        "{outcome}: {subject} (#{alert}). Nothing to do.", outcome=outcome, subject=subject, alert=AlertRef(alert_id)
+    )
 
 
 def _outcome(change: AlertChange) -> Reason | None:
@@ -78,15 +74,21 @@ def _outcome(change: AlertChange) -> Reason | None:
     by = _actor(change)
     match after.status:
         case AlertStatus.CLOSED:
-            return _CLOSED_BY(user=by) if by.name else _CLOSED()
+            return sentence("Closed by {user}", user=by) if by.name else _CLOSED()
         case AlertStatus.CANCELLED:
-            return _CANCELLED_BY(user=by) if by.name else _CANCELLED()
+            return (
+                sentence("Closed as false alarm by {user}", user=by) if by.name else sentence("Closed as false alarm")
+            )
         case AlertStatus.MERGED:
             return None
         case _ if after.is_owned and _owner(before) != _owner(after):
             owner = Person(formatting.one_line(after.owner_name, 60), after.owner_id)
             is_by_owner = by.name in ("", owner.name)
-            return _ASSIGNED(owner=owner) if is_by_owner else _ASSIGNED_BY(owner=owner, user=by)
+            return (
+                _ASSIGNED(owner=owner)
+                if is_by_owner
+                else sentence("Assigned to {owner} by {user}", owner=owner, user=by)
+            )
         case _:
             return None
 

@@ -23,7 +23,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.models import reason_in
-from tocsin.core.reasons import NO_REASON, Person, Reason, ReasonType, Term, as_reason, joined, reason_as_json
+from tocsin.core.reasons import NO_REASON, Person, Reason, Term, Text, as_reason, joined, reason_as_json, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.models import Provider
@@ -79,10 +79,8 @@ class NoticeRecipients:
     missed: tuple[Reason, ...] = ()
 
 
-_DISABLED = ReasonType("notice.recipient_disabled", "{user} is disabled")
-_NO_EMAIL = ReasonType("notice.recipient_without_email", "{user} has no email address")
-_NO_METHOD = ReasonType("notice.recipient_without_method", "{user} has no {method}")
-_UNREACHABLE = ReasonType("notice.recipient_unreachable", "{recipient}: {problem}")
+_DISABLED = Text("{user} is disabled")
+_UNREACHABLE = Text("{recipient}: {problem}")
 
 
 # Without a label: the login address.
@@ -128,7 +126,11 @@ def queue_notice(
         if not row["is_active"]:
             missed.append(_DISABLED(user=person))
         elif not row["address"]:
-            missed.append(_NO_METHOD(user=person, method=label) if label else _NO_EMAIL(user=person))
+            missed.append(
+                sentence("{user} has no {method}", user=person, method=label)
+                if label
+                else sentence("{user} has no email address", user=person)
+            )
         elif problem := address_problem(row["channel"], row["address"]):
             missed.append(_UNREACHABLE(recipient=person, problem=problem))
         else:
@@ -250,10 +252,8 @@ BATCH = 100
 #: A reminder is dropped if the shift began longer ago than this.
 SKIP_AFTER = timedelta(minutes=5)
 
-_TITLE = ReasonType("shift.reminder_title", "On call in {duration}: {role} of {group}")
-_TITLE_NOW = ReasonType("shift.reminder_title_now", "On call now: {role} of {group}")
-_TEXT = ReasonType("shift.reminder", "You are {role} of {group} from {start}: {reason}.")
-_TEXT_UNTIL = ReasonType("shift.reminder_until", "You are {role} of {group} from {start} until {end}: {reason}.")
+_TITLE = Text("On call in {duration}: {role} of {group}")
+_TEXT = Text("You are {role} of {group} from {start}: {reason}.")
 
 _CLAIM_NOTICES = """
 UPDATE oncall_pendingnotice SET sent_at = %(now)s
@@ -411,7 +411,9 @@ def _notice(group: str, assignment: OnCall, now: datetime) -> Notice:
     remaining = timedelta(minutes=round((assignment.since - now) / timedelta(minutes=1)))
     is_early = remaining > timedelta()
     return Notice(
-        title=_TITLE(duration=remaining, role=role, group=group) if is_early else _TITLE_NOW(role=role, group=group),
+        title=_TITLE(duration=remaining, role=role, group=group)
+        if is_early
+        else sentence("On call now: {role} of {group}", role=role, group=group),
         text=_text(role, group, assignment.since, assignment.until, as_reason(assignment.reason)),
         reason=REMINDER_RULE(),
     )
@@ -420,7 +422,14 @@ def _notice(group: str, assignment: OnCall, now: datetime) -> Notice:
 def _text(role: Term, group: str, start: datetime, end: datetime | None, reason: Reason) -> Reason:
     if end is None:
         return _TEXT(role=role, group=group, start=start, reason=reason)
-    return _TEXT_UNTIL(role=role, group=group, start=start, end=end, reason=reason)
+    return sentence(
+        "You are {role} of {group} from {start} until {end}: {reason}.",
+        role=role,
+        group=group,
+        start=start,
+        end=end,
+        reason=reason,
+    )
 
 
 def _send(connection: Connection, notice: Notice, user_id: int, rule: ReminderSpec, now: datetime) -> None:
@@ -437,15 +446,8 @@ def _send(connection: Connection, notice: Notice, user_id: int, rule: ReminderSp
 INTERVAL = timedelta(hours=1)
 
 
-_TOKEN_EXPIRY_TITLE = ReasonType("notice.token_expires", 'The API token "{name}" expires soon')
-_EXPIRES = ReasonType(
-    "notice.token_expires_at", 'The API token "{name}" of {user} ({prefix}…) is rejected from {at} on.'
-)
-_LAST_USE = ReasonType("notice.token_last_use", "It was last used {at}.")
-_NEVER_USED = ReasonType("notice.token_never_used", "It was never used.")
-_RENEW = ReasonType(
-    "notice.token_renew", "If a script uses it, create a new one and replace it there; then revoke this one."
-)
+_EXPIRES = Text('The API token "{name}" of {user} ({prefix}…) is rejected from {at} on.')
+_RENEW = Text("If a script uses it, create a new one and replace it there; then revoke this one.")
 
 
 def token_expiry_task() -> PeriodicTask:
@@ -472,7 +474,7 @@ def warn_owners(now: datetime) -> bool:
         for token in tokens:
             overrides.write(
                 _recipients(token),
-                title=_TOKEN_EXPIRY_TITLE(name=token.name),
+                title=sentence('The API token "{name}" expires soon', name=token.name),
                 text=_expiry_text(token),
                 reason=OWN_ACCOUNT(),
                 now=now,
@@ -492,7 +494,9 @@ def _expiry_text(token: ApiToken) -> Reason:
     user = Person(token.user.display_name, token.user_id)
     return joined(
         _EXPIRES(name=token.name, user=user, prefix=token.prefix, at=token.expires_at),
-        _LAST_USE(at=token.last_used_at) if token.last_used_at else _NEVER_USED(),
+        sentence("It was last used {at}.", at=token.last_used_at)
+        if token.last_used_at
+        else sentence("It was never used."),
         _RENEW(),
         separator="\n\n",
     )
@@ -502,18 +506,6 @@ def _expiry_text(token: ApiToken) -> Reason:
 # Removes a user's second factors and mails the user about it, in case the user did not request it.
 
 
-_MFA_RESET_NOTICE_TITLE = ReasonType("notice.second_factors_removed", "Your two-factor authentication was reset")
-_REMOVED = ReasonType("notice.second_factors_removed_by", "{user} removed all your second factors.")
-_REMOVED_ON_SERVER = ReasonType(
-    "notice.second_factors_removed_on_server",
-    "Someone with access to the Tocsin server removed all your second factors.",
-)
-_PASSWORD_ONLY = ReasonType("notice.password_only", "Until you set up new ones, you sign in with your password only.")
-_NOT_REQUESTED = ReasonType(
-    "notice.removal_not_requested", "If you did not request this, change your password and tell an administrator."
-)
-
-
 def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
     """Removes all second factors and returns which there were. If there was one, queues a mail to the user."""
     with boundary.command():
@@ -521,8 +513,13 @@ def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> li
         if removed:
             overrides.write(
                 [user],
-                title=_MFA_RESET_NOTICE_TITLE(),
-                text=joined(_removed_by(actor), _PASSWORD_ONLY(), _NOT_REQUESTED(), separator="\n\n"),
+                title=sentence("Your two-factor authentication was reset"),
+                text=joined(
+                    _removed_by(actor),
+                    sentence("Until you set up new ones, you sign in with your password only."),
+                    sentence("If you did not request this, change your password and tell an administrator."),
+                    separator="\n\n",
+                ),
                 reason=OWN_ACCOUNT(),
                 now=now,
             )
@@ -530,7 +527,11 @@ def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> li
 
 
 def _removed_by(actor: AuditActor) -> Reason:
-    return _REMOVED(user=Person(actor.name, actor.user_id)) if actor.user_id is not None else _REMOVED_ON_SERVER()
+    return (
+        sentence("{user} removed all your second factors.", user=Person(actor.name, actor.user_id))
+        if actor.user_id is not None
+        else sentence("Someone with access to the Tocsin server removed all your second factors.")
+    )
 
 
 # ---------- contact tests
@@ -544,20 +545,11 @@ TEST_WINDOW = timedelta(minutes=10)
 MAX_PAID_TESTS = 20
 _PAID = ("sms", "voice")
 
-METHOD_NOT_FOUND = ReasonType("contact_method.unknown", "Contact method not found.")
-_CONTACT_NOT_FOUND = ReasonType("group_contact.not_found", "Contact not found.")
-_NOT_VERIFIED = ReasonType("contact_method.not_verified", "Verify this address first with the code sent to it.")
-_TOO_MANY = ReasonType(
-    "contact_method.too_many_tests",
+METHOD_NOT_FOUND = Text("Contact method not found.")
+_NOT_VERIFIED = Text("Verify this address first with the code sent to it.")
+_TOO_MANY = Text(
     "{count} test was sent within {window}. Try again later.",
     "{count} tests were sent within {window}. Try again later.",
-)
-_TOO_MANY_PAID = ReasonType(
-    "contact_method.too_many_paid_tests",
-    "{count} test text or call was sent within a day, and each costs money. Try again tomorrow, or ask an "
-    "administrator to test the provider.",
-    "{count} test texts and calls were sent within a day, and each costs money. Try again tomorrow, or ask an "
-    "administrator to test the provider.",
 )
 
 
@@ -591,7 +583,7 @@ def queue_group_test(connection: Connection, contact: GroupContact, user: User, 
         (contact.pk,),
     )
     if stored is None:
-        raise Rejected("not_found", _CONTACT_NOT_FOUND())
+        raise Rejected("not_found", sentence("Contact not found."))
     label = f"{stored['name']}, {stored['label']}"
     return _queue(connection, user.pk, label, stored["channel"], stored["address"], now)
 
@@ -634,19 +626,22 @@ def _require_few_tests(connection: Connection, user_id: int, channel: str, now: 
     if counts is not None and counts["lately"] >= MAX_TESTS:
         raise Rejected("too_many", _TOO_MANY(count=MAX_TESTS, window=TEST_WINDOW))
     if counts is not None and channel in _PAID and counts["paid"] >= MAX_PAID_TESTS:
-        raise Rejected("too_many", _TOO_MANY_PAID(count=MAX_PAID_TESTS))
+        raise Rejected(
+            "too_many",
+            sentence(
+                "{count} test text or call was sent within a day, and each costs money. Try again tomorrow, or ask an "
+                "administrator to test the provider.",
+                "{count} test texts and calls were sent within a day, and each costs money. Try again tomorrow, or "
+                "ask an "
+                "administrator to test the provider.",
+                count=MAX_PAID_TESTS,
+            ),
+        )
 
 
 # ---------- provider tests
 # Queues a test message through one provider to an address that an administrator enters, without fallback to other
 # providers.
-
-
-_NOT_ENABLED = ReasonType("provider.not_enabled", "{provider} is not enabled.")
-_CHANNEL_NOT_CARRIED = ReasonType(
-    "provider.channel_not_carried", '{provider} does not support the channel "{channel}".'
-)
-_ADDRESS_NOT_CARRIED = ReasonType("provider.address_not_carried", "{provider} does not deliver to this address.")
 
 
 def send_test(provider: Provider, channel_name: str, text: str, *, user: User, now: datetime) -> UUID:
@@ -657,15 +652,25 @@ def send_test(provider: Provider, channel_name: str, text: str, *, user: User, n
     """
     kind = KINDS.get(provider.kind)
     if not provider.is_enabled or kind is None:
-        raise Rejected("not_in_use", _NOT_ENABLED(provider=provider.name))
+        raise Rejected("not_in_use", sentence("{provider} is not enabled.", provider=provider.name))
     if channel_name not in provider.channels:
-        raise Rejected("invalid", _CHANNEL_NOT_CARRIED(provider=provider.name, channel=channel_name), "channel")
+        raise Rejected(
+            "invalid",
+            sentence(
+                '{provider} does not support the channel "{channel}".', provider=provider.name, channel=channel_name
+            ),
+            "channel",
+        )
     try:
         address = channel(channel_name).normalize_address(text)
     except Rejected as problem:
         raise Rejected(problem.code, problem.reason, "address") from None
     if not kind.accepts(channel_name, address) or not carries_country(provider.settings, channel_name, address):
-        raise Rejected("invalid_address", _ADDRESS_NOT_CARRIED(provider=provider.name), "address")
+        raise Rejected(
+            "invalid_address",
+            sentence("{provider} does not deliver to this address.", provider=provider.name),
+            "address",
+        )
     label = f"{provider.name}, {CHANNELS[channel_name].label}"
     row = NotificationRow(
         purpose=Purpose.TEST,

@@ -13,7 +13,7 @@ from tocsin.access import audit, boundary
 from tocsin.core.db import database
 from tocsin.core.db.database import CHANNEL, Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person, Reason, ReasonType
+from tocsin.core.reasons import Person, Reason, Text, sentence
 from tocsin.notify.models import Pause
 from tocsin.notify.rules.delivery_reasons import (
     HOURLY_LIMIT_REACHED,
@@ -28,14 +28,7 @@ from tocsin.notify.rules.page_planner import DEFERRED_FROM
 MAX_PAUSE = timedelta(days=7)
 MAX_REASON_CHARS = 500
 
-_REASON_REQUIRED = ReasonType("pause.reason_required", "Enter a reason for the pause. All users can see it.")
-_REASON_TOO_LONG = ReasonType(
-    "pause.reason_too_long",
-    "The reason may have at most {count} character.",
-    "The reason may have at most {count} characters.",
-)
-_ENDS_IN_PAST = ReasonType("pause.ends_in_past", "The pause must end in the future.")
-_TOO_LONG = ReasonType("pause.too_long", "A pause can last at most {duration}.")
+_TOO_LONG = Text("A pause can last at most {duration}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +68,19 @@ def start(reason: str, until: datetime, actor: audit.AuditActor, now: datetime) 
     """Pauses all paging until `until` and replaces a pause in effect. Raises Rejected on `reason` or `until`."""
     text = " ".join(reason.split()).rstrip(".")
     if not text:
-        raise Rejected("missing", _REASON_REQUIRED(), "reason")
+        raise Rejected("missing", sentence("Enter a reason for the pause. All users can see it."), "reason")
     if len(text) > MAX_REASON_CHARS:
-        raise Rejected("invalid", _REASON_TOO_LONG(count=MAX_REASON_CHARS), "reason")
+        raise Rejected(
+            "invalid",
+            sentence(
+                "The reason may have at most {count} character.",
+                "The reason may have at most {count} characters.",
+                count=MAX_REASON_CHARS,
+            ),
+            "reason",
+        )
     if until <= now:
-        raise Rejected("invalid", _ENDS_IN_PAST(), "until")
+        raise Rejected("invalid", sentence("The pause must end in the future."), "until")
     if until - now > MAX_PAUSE:
         raise Rejected("invalid", _TOO_LONG(duration=MAX_PAUSE), "until")
     with boundary.command():

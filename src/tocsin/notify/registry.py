@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text
 from tocsin.notify.channels.chat import ChatChannel
 from tocsin.notify.channels.email import EmailChannel
 from tocsin.notify.channels.ntfy import NtfyChannel
@@ -46,7 +46,7 @@ CHANNELS: Mapping[str, Channel] = {channel.name: channel for channel in _ALL}
 KINDS: Mapping[str, ProviderKind] = {kind.name: kind for kind in _KINDS}
 
 
-_UNKNOWN_CHANNEL = ReasonType("channel.unknown", 'Unknown channel "{name}". Choose one of: {channels}.')
+_UNKNOWN_CHANNEL = Text('Unknown channel "{name}". Choose one of: {channels}.')
 
 
 def channel(name: str) -> Channel:

@@ -12,7 +12,7 @@ from tocsin.core import ids
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import Reason, ReasonType, joined, reason_from
+from tocsin.core.reasons import Reason, Text, joined, reason_from, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.notices import Notice, queue_notice, was_noticed
@@ -33,20 +33,7 @@ from tocsin.people.models import accepts_code
 # Coverage problems by group: runs `oncall.calculation.coverage_checks` on data from the database. Reads only.
 
 
-_TIMES = ReasonType(
-    "coverage.times",
-    "From {since} for {duration}.",
-    "From {since} for {duration}, {count} times in total.",
-)
-_OPEN_TIMES = ReasonType(
-    "coverage.times_without_end",
-    "From {since}, without an end.",
-    "From {since}, {count} times in total, the last without an end.",
-)
-_CALENDAR = ReasonType("coverage.calendar_unread", "The calendar of shift {shift} of {schedule}: {problem}")
-_UNKNOWN_NAMES = ReasonType(
-    "coverage.calendar_unknown_names", "No user matches {names}: no one is on call for these events."
-)
+_TIMES = Text("From {since} for {duration}.", "From {since} for {duration}, {count} times in total.")
 
 _METHODS = "SELECT user_id, channel, address FROM people_contactmethod WHERE is_enabled AND NOT awaits_code"
 
@@ -95,7 +82,16 @@ def describe_finding(finding: CoverageFinding, since: datetime) -> Reason:
         return text
     start, count = max(finding.since or since, since), max(1, finding.occurrence_count)
     if finding.until is None:
-        return joined(text, _OPEN_TIMES(since=start, count=count), separator=" ")
+        return joined(
+            text,
+            sentence(
+                "From {since}, without an end.",
+                "From {since}, {count} times in total, the last without an end.",
+                since=start,
+                count=count,
+            ),
+            separator=" ",
+        )
     return joined(text, _TIMES(since=start, duration=finding.until - start, count=count), separator=" ")
 
 
@@ -124,8 +120,17 @@ class UnreadCalendar:
     def reason(self) -> Reason:
         """What is wrong with the calendar."""
         names = limited([one_line(name, _MAX_NAME_CHARS) for name in self.unknown], _MAX_NAMES)
-        problem = joined(self.error, *([_UNKNOWN_NAMES(names=names)] if names else []), separator=" ")
-        return _CALENDAR(shift=self.shift, schedule=self.schedule, problem=problem)
+        problem = joined(
+            self.error,
+            *([sentence("No user matches {names}: no one is on call for these events.", names=names)] if names else []),
+            separator=" ",
+        )
+        return sentence(
+            "The calendar of shift {shift} of {schedule}: {problem}",
+            shift=self.shift,
+            schedule=self.schedule,
+            problem=problem,
+        )
 
 
 def unread_calendars(connection: Connection) -> list[UnreadCalendar]:
@@ -202,11 +207,10 @@ def _with_valid_addresses(recipient: Recipient) -> Recipient:
 
 
 #: The last line of a list that is cut off.
-MORE = ReasonType("coverage.mail_more", "- and {count} more", "- and {count} more")
+MORE = Text("- and {count} more", "- and {count} more")
 
-_GROUP = ReasonType("coverage.mail_group", "The group: {url}")
-_MANAGER = ReasonType("coverage.mail_to_manager", "You are a manager of {group}.")
-_NO_MANAGER = ReasonType("coverage.mail_no_manager", "{group} has no manager.")
+_GROUP = Text("The group: {url}")
+_MANAGER = Text("You are a manager of {group}.")
 
 
 def mail_managers(
@@ -222,7 +226,7 @@ def mail_managers(
         title=title,
         text=joined(text, link, separator="\n\n"),
         about=about,
-        reason=_MANAGER(group=plan.name) if managers else _NO_MANAGER(group=plan.name),
+        reason=_MANAGER(group=plan.name) if managers else sentence("{group} has no manager.", group=plan.name),
     )
     return len(queue_notice(connection, notice, now, user_ids=recipient_ids).names)
 
@@ -239,13 +243,8 @@ CHECK_INTERVAL = timedelta(minutes=10)
 #: Gaps listed per e-mail; the rest is only counted.
 MAX_GAPS = 10
 
-_TITLE = ReasonType("coverage.deactivated_title", "{user} was deactivated and is on call in {group}")
-_NO_GAP = ReasonType("coverage.deactivated_no_gap", "Others are on call instead of {user} in the next {days} days.")
-_GAPS = ReasonType(
-    "coverage.deactivated_gaps",
-    "No one is on call instead, in the next {days} days:",
-)
-_GAP = ReasonType("coverage.deactivated_gap", "- {problem} Select a replacement: {url}")
+_TITLE = Text("{user} was deactivated and is on call in {group}")
+_NO_GAP = Text("Others are on call instead of {user} in the next {days} days.")
 
 #: Advisory lock: one node at a time.
 _LOCK = int.from_bytes(b"departed")
@@ -292,7 +291,8 @@ def _send(
     if gaps:
         lines = [
             # Each gap has a line of its own, which does not say how often there is one.
-            _GAP(
+            sentence(
+                "- {problem} Select a replacement: {url}",
                 problem=describe_finding(replace(gap, occurrence_count=1), now),
                 url=_replace_url(plan, gap, departed, now),
             )
@@ -300,7 +300,9 @@ def _send(
         ]
         if len(gaps) > MAX_GAPS:
             lines.append(MORE(count=len(gaps) - MAX_GAPS))
-        parts.append(joined(_GAPS(days=days), *lines, separator="\n"))
+        parts.append(
+            joined(sentence("No one is on call instead, in the next {days} days:", days=days), *lines, separator="\n")
+        )
     else:
         parts.append(_NO_GAP(user=plan.person(user_id), days=days))
     title = _TITLE(user=plan.person(user_id), group=plan.name)
@@ -327,11 +329,7 @@ SEND_TIME = time(8)
 #: Findings listed per e-mail; the rest is only counted.
 MAX_FINDINGS = 20
 
-_WEEKLY_MAIL_TITLE = ReasonType(
-    "coverage.mail_title", "On call in {group}: {count} problem", "On call in {group}: {count} problems"
-)
-_INTRO = ReasonType("coverage.mail_intro", "On-call problems in {group} in the next {days} days:")
-_LINE = ReasonType("coverage.mail_line", "- {problem}")
+_LINE = Text("- {problem}")
 
 #: Advisory lock: one node at a time.
 _WEEKLY_MAIL_LOCK = int.from_bytes(b"coverage")
@@ -370,7 +368,16 @@ def _send_weekly_mail(
     lines = [_LINE(problem=describe_finding(finding, now)) for finding in problems[:MAX_FINDINGS]]
     if len(problems) > MAX_FINDINGS:
         lines.append(MORE(count=len(problems) - MAX_FINDINGS))
-    intro = _INTRO(group=plan.name, days=coverage_checks.COVERAGE_HORIZON.days)
-    title = _WEEKLY_MAIL_TITLE(group=plan.name, count=len(problems))
+    intro = sentence(
+        "On-call problems in {group} in the next {days} days:",
+        group=plan.name,
+        days=coverage_checks.COVERAGE_HORIZON.days,
+    )
+    title = sentence(
+        "On call in {group}: {count} problem",
+        "On call in {group}: {count} problems",
+        group=plan.name,
+        count=len(problems),
+    )
     text = joined(intro, joined(*lines, separator="\n"), separator="\n\n")
     return mail_managers(connection, plan, title, text, f"coverage:{plan.id}:{week}", now, timedelta(days=6))

@@ -17,7 +17,7 @@ from django.db import connection as django_connection
 
 from tocsin.core.db import database, start_up
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import ReasonType, Term
+from tocsin.core.reasons import Term, Text, sentence
 from tocsin.core.runtime.periodic_tasks import start_call
 from tocsin.operate.checks import database as postgres
 from tocsin.operate.checks import integrations, machine, people
@@ -35,26 +35,11 @@ TOTAL_DEADLINE = timedelta(seconds=45)
 #: The SQLSTATE of a server that has no connection left (too_many_connections).
 _TOO_MANY_CONNECTIONS = "53300"
 
-_UNUSABLE = ReasonType("health.database_unusable", "The database is unavailable: {error}")
-_UNUSABLE_REMEDY = ReasonType(
-    "health.database_unusable_remedy",
-    "Check TOCSIN_DATABASE_URL and the server; for the built-in server, check the log in its folder.",
+_UNUSABLE = Text("The database is unavailable: {error}")
+_UNUSABLE_REMEDY = Text(
+    "Check TOCSIN_DATABASE_URL and the server; for the built-in server, check the log in its folder."
 )
-_CONNECTIONS_USED = ReasonType(
-    "health.database_connections_used",
-    "All connections that PostgreSQL allows are in use, so nothing in the database was checked: {error}",
-)
-_CONNECTIONS_USED_REMEDY = ReasonType(
-    "health.database_connections_used_remedy",
-    "Close connections of other clients (pg_stat_activity lists them), or raise max_connections. Run it again then.",
-)
-_NO_CONNECTION = ReasonType("health.no_connection_left", "all connections that PostgreSQL allows are in use.")
-_SKIPPED = ReasonType("health.checks_skipped", "Not checked, because {limit} had passed: {areas}.")
-_SKIPPED_REMEDY = ReasonType(
-    "health.checks_skipped_remedy", "This machine or the database is overloaded. Run it again with less load."
-)
-_FAILED = ReasonType("health.check_failed", "Check of {area}: {error}")
-_FAILED_REMEDY = ReasonType("health.check_failed_remedy", "Check the log. If it does not explain the error, report it.")
+_FAILED = Text("Check of {area}: {error}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +118,12 @@ def find(now: datetime) -> Iterator[HealthFinding]:
     if unchecked:
         yield HealthFinding(
             "check.skipped",
-            _SKIPPED(areas=tuple(dict.fromkeys(unchecked)), limit=TOTAL_DEADLINE),
-            _SKIPPED_REMEDY(),
+            sentence(
+                "Not checked, because {limit} had passed: {areas}.",
+                areas=tuple(dict.fromkeys(unchecked)),
+                limit=TOTAL_DEADLINE,
+            ),
+            sentence("This machine or the database is overloaded. Run it again with less load."),
         )
 
 
@@ -143,7 +132,17 @@ def find_without_database(problem: str, now: datetime, *, sqlstate: str = "") ->
     which the server rejects connections, if it does."""
     beside = [_start(Term("machine"), machine.check), _start_address(now)]
     if sqlstate == _TOO_MANY_CONNECTIONS:
-        yield HealthFinding("database.connections_used", _CONNECTIONS_USED(error=problem), _CONNECTIONS_USED_REMEDY())
+        yield HealthFinding(
+            "database.connections_used",
+            sentence(
+                "All connections that PostgreSQL allows are in use, so nothing in the database was checked: {error}",
+                error=problem,
+            ),
+            sentence(
+                "Close connections of other clients (pg_stat_activity lists them), or raise max_connections. Run it "
+                "again then."
+            ),
+        )
     else:
         yield HealthFinding("database.unusable", _UNUSABLE(error=problem), _UNUSABLE_REMEDY())
     for started in beside:
@@ -172,9 +171,16 @@ class _StartedCheck:
             error = self.future.exception() if self.future.done() else None
             log.error("The check of %s failed.", self.area.text, exc_info=error)
             if database.is_unavailable(error) and start_up.sqlstate_of_rejection() == _TOO_MANY_CONNECTIONS:
-                problem = _NO_CONNECTION()
+                problem = sentence("all connections that PostgreSQL allows are in use.")
             detail = _FAILED(area=self.area, error=problem)
-            return [HealthFinding("check.failed", detail, _FAILED_REMEDY(), about=self.area.text)]
+            return [
+                HealthFinding(
+                    "check.failed",
+                    detail,
+                    sentence("Check the log. If it does not explain the error, report it."),
+                    about=self.area.text,
+                )
+            ]
         return self.future.result()
 
 

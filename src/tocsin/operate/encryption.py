@@ -14,7 +14,7 @@ from tocsin.core.config.crypto import reencrypt
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.core.reasons import Reason, Term, sentence
 from tocsin.operate import node_heartbeat
 from tocsin.operate.backup import archive
 
@@ -63,16 +63,6 @@ COLUMNS: tuple[Column, ...] = (
 # The secret keys in the data directory: adds a new one for a rotation, and removes old ones afterwards.
 
 
-_ONE_KEY = ReasonType(
-    "keys.only_one_key",
-    "TOCSIN_SECRET_KEY contains only one key. Add a new one in front of it, separated by a comma, "
-    "restart Tocsin on every machine, and run this command with the same variable.",
-)
-_KEYS_IN_VARIABLE = ReasonType(
-    "keys.in_variable", "The keys are in TOCSIN_SECRET_KEY. Keep only its first key, and restart Tocsin."
-)
-
-
 def begin_rotation() -> bool:
     """Makes sure that there is a new key to rotate to. Returns True if it created one in the data directory.
 
@@ -85,7 +75,10 @@ def begin_rotation() -> bool:
     if settings.secret_keys:
         raise Rejected(
             "no_new_key",
-            _ONE_KEY(),
+            sentence(
+                "TOCSIN_SECRET_KEY contains only one key. Add a new one in front of it, separated by a comma, "
+                "restart Tocsin on every machine, and run this command with the same variable."
+            ),
         )
     archive.write_keys(settings.data_dir, [secrets.token_urlsafe(32), *crypto.secret_keys()])
     return True
@@ -98,7 +91,10 @@ def retire() -> int:
     """
     settings = environment.current()
     if settings.secret_keys:
-        raise Rejected("keys_elsewhere", _KEYS_IN_VARIABLE())
+        raise Rejected(
+            "keys_elsewhere",
+            sentence("The keys are in TOCSIN_SECRET_KEY. Keep only its first key, and restart Tocsin."),
+        )
     newest, *old = crypto.secret_keys()
     if old:
         archive.write_keys(settings.data_dir, [newest])
@@ -128,9 +124,6 @@ class Progress:
     values: int
 
 
-_OLD_VALUES = ReasonType("health.old_key_values", "{number} of {label}")
-
-
 @dataclass(frozen=True, slots=True)
 class Remaining:
     """The number of values under an older key, and of undecryptable values, by label."""
@@ -141,7 +134,9 @@ class Remaining:
     @property
     def old_values(self) -> tuple[Reason, ...]:
         """The values under an older key, such as "3 of contact methods"."""
-        return tuple(_OLD_VALUES(number=number, label=Term(label)) for label, number in self.old.items())
+        return tuple(
+            sentence("{number} of {label}", number=number, label=Term(label)) for label, number in self.old.items()
+        )
 
 
 def nodes_without_newest_key(connection: Connection) -> list[str]:

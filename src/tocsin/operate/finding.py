@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.reasons import MORE, NO_REASON, Param, Reason, ReasonType
+from tocsin.core.reasons import MORE, NO_REASON, Param, Reason, Text, sentence
 
 
 class FindingLevel(StrEnum):
@@ -50,8 +50,7 @@ def note(name: str, detail: Reason, remedy: Reason = NO_REASON) -> HealthFinding
     return HealthFinding(name, detail, remedy, level=FindingLevel.NOTE)
 
 
-_NO_ANSWER = ReasonType("health.no_answer_in_time", "no answer within {deadline}.")
-_CRASHED = ReasonType("health.check_of_one_failed", "the check failed ({error}).")
+_NO_ANSWER = Text("no answer within {deadline}.")
 
 
 def reason_of_future(future: Future[Any], deadline: timedelta) -> Reason:
@@ -63,7 +62,7 @@ def reason_of_future(future: Future[Any], deadline: timedelta) -> Reason:
         return NO_REASON
     if isinstance(error, Rejected | Temporary | Permanent):
         return error.full_reason
-    return _CRASHED(error=type(error).__name__)
+    return sentence("the check failed ({error}).", error=type(error).__name__)
 
 
 def limited(values: Sequence[Param], limit: int, count: int | None = None) -> tuple[Param, ...]:

@@ -22,7 +22,7 @@ from tocsin.core.config.environment import Config
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.embedded_server import EmbeddedPostgres
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.runtime import clock, metrics
 from tocsin.operate.finding import HealthFinding
 
@@ -93,46 +93,7 @@ class DurabilityRisk:
     remedy: Reason
 
 
-_STANDBY = ReasonType("health.database_standby", "The database is a standby: it accepts no writes.")
-_STANDBY_REMEDY = ReasonType(
-    "health.database_standby_remedy",
-    "Point TOCSIN_DATABASE_URL at the primary; with several servers, `target_session_attrs=read-write` selects it.",
-)
-_READ_ONLY = ReasonType("health.database_read_only", "The database accepts no writes.")
-_TURN_OFF = ReasonType("health.database_turn_off_remedy", "Set {setting} to off.")
-_TURN_ON = ReasonType("health.database_turn_on_remedy", "Set {setting} to on.")
-_FSYNC = ReasonType("health.database_fsync", "fsync is off: a power failure can lose accepted messages.")
-_FULL_PAGE_WRITES = ReasonType(
-    "health.database_full_page_writes", "full_page_writes is off: a power failure can corrupt the database."
-)
-_SYNCHRONOUS_COMMIT = ReasonType(
-    "health.database_synchronous_commit",
-    "synchronous_commit is off: a crash can lose the last accepted messages.",
-)
-_SYNCHRONOUS_COMMIT_REMEDY = ReasonType(
-    "health.database_synchronous_commit_remedy",
-    "Set synchronous_commit to on, including for Tocsin's role and database.",
-)
-_STANDBY_NOT_WAITED_FOR = ReasonType(
-    "health.database_standby_not_waited_for",
-    "synchronous_commit is local: commits do not wait for the standby, which may lack the last accepted messages.",
-)
-_STANDBY_MISSING = ReasonType(
-    "health.database_standby_missing",
-    "Commits wait for a synchronous standby, but none is connected: nothing can be stored.",
-)
-_STANDBY_MISSING_REMEDY = ReasonType(
-    "health.database_standby_missing_remedy", "Start the standby, or remove it from synchronous_standby_names."
-)
-_ASYNCHRONOUS = ReasonType(
-    "health.database_standby_asynchronous",
-    "{count} standby replicates asynchronously: a failover to it can lose the last accepted messages.",
-    "{count} standbys replicate asynchronously: a failover to one can lose the last accepted messages.",
-)
-_ASYNCHRONOUS_REMEDY = ReasonType(
-    "health.database_standby_asynchronous_remedy",
-    "List one in synchronous_standby_names, or do not fail over to any of them.",
-)
+_TURN_ON = Text("Set {setting} to on.")
 
 _READ = """
 SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
@@ -161,15 +122,48 @@ def durability_weaknesses(server: ServerDurability) -> tuple[DurabilityRisk, ...
     durable."""
     risks = []
     if server.is_standby:
-        risks.append(DurabilityRisk("standby", _STANDBY(), _STANDBY_REMEDY()))
+        risks.append(
+            DurabilityRisk(
+                "standby",
+                sentence("The database is a standby: it accepts no writes."),
+                sentence(
+                    "Point TOCSIN_DATABASE_URL at the primary; with several servers, "
+                    "`target_session_attrs=read-write` selects it."
+                ),
+            )
+        )
     elif server.is_read_only:
-        risks.append(DurabilityRisk("read_only", _READ_ONLY(), _TURN_OFF(setting="default_transaction_read_only")))
+        risks.append(
+            DurabilityRisk(
+                "read_only",
+                sentence("The database accepts no writes."),
+                sentence("Set {setting} to off.", setting="default_transaction_read_only"),
+            )
+        )
     if server.fsync != "on":
-        risks.append(DurabilityRisk("fsync", _FSYNC(), _TURN_ON(setting="fsync")))
+        risks.append(
+            DurabilityRisk(
+                "fsync",
+                sentence("fsync is off: a power failure can lose accepted messages."),
+                _TURN_ON(setting="fsync"),
+            )
+        )
     if server.full_page_writes != "on":
-        risks.append(DurabilityRisk("full_page_writes", _FULL_PAGE_WRITES(), _TURN_ON(setting="full_page_writes")))
+        risks.append(
+            DurabilityRisk(
+                "full_page_writes",
+                sentence("full_page_writes is off: a power failure can corrupt the database."),
+                _TURN_ON(setting="full_page_writes"),
+            )
+        )
     if server.synchronous_commit == "off":
-        risks.append(DurabilityRisk("synchronous_commit", _SYNCHRONOUS_COMMIT(), _SYNCHRONOUS_COMMIT_REMEDY()))
+        risks.append(
+            DurabilityRisk(
+                "synchronous_commit",
+                sentence("synchronous_commit is off: a crash can lose the last accepted messages."),
+                sentence("Set synchronous_commit to on, including for Tocsin's role and database."),
+            )
+        )
     risks.extend(_standbys(server))
     return tuple(risks)
 
@@ -180,17 +174,38 @@ def _standbys(server: ServerDurability) -> list[DurabilityRisk]:
         return []
     if server.synchronous_commit == "local":
         return [
-            DurabilityRisk("standby_not_waited_for", _STANDBY_NOT_WAITED_FOR(), _TURN_ON(setting="synchronous_commit"))
+            DurabilityRisk(
+                "standby_not_waited_for",
+                sentence(
+                    "synchronous_commit is local: commits do not wait for the standby, which may lack the last "
+                    "accepted messages."
+                ),
+                _TURN_ON(setting="synchronous_commit"),
+            )
         ]
     if server.synchronous_commit != "off" and (server.standbys == 0 or server.synchronous == 0):
-        return [DurabilityRisk("standby_missing", _STANDBY_MISSING(), _STANDBY_MISSING_REMEDY())]
+        return [
+            DurabilityRisk(
+                "standby_missing",
+                sentence("Commits wait for a synchronous standby, but none is connected: nothing can be stored."),
+                sentence("Start the standby, or remove it from synchronous_standby_names."),
+            )
+        ]
     return []
 
 
 def risk_at_failover(server: ServerDurability) -> DurabilityRisk | None:
     """What an operator must know before a failover. Not a problem while the primary is alive."""
     if server.standbys and not server.standby_names:
-        return DurabilityRisk("standby_asynchronous", _ASYNCHRONOUS(count=server.standbys), _ASYNCHRONOUS_REMEDY())
+        return DurabilityRisk(
+            "standby_asynchronous",
+            sentence(
+                "{count} standby replicates asynchronously: a failover to it can lose the last accepted messages.",
+                "{count} standbys replicate asynchronously: a failover to one can lose the last accepted messages.",
+                count=server.standbys,
+            ),
+            sentence("List one in synchronous_standby_names, or do not fail over to any of them."),
+        )
     return None
 
 
@@ -203,12 +218,7 @@ _POOL_TIMEOUT = 1.0
 #: A message stored this many seconds ago proves that the committer can use the database.
 COMMITTED_WITHIN = 5.0
 
-_UNUSABLE = ReasonType("health.database_not_usable", "The database is unavailable.")
-_OLD_TABLES = ReasonType(
-    "health.database_too_old",
-    "The database schema is outdated: {count} migration is missing: {first}.",
-    "The database schema is outdated: {count} migrations are missing, such as {first}.",
-)
+_UNUSABLE = Text("The database is unavailable.")
 
 
 def problem() -> Reason | None:
@@ -228,7 +238,12 @@ def problem() -> Reason | None:
     if weaknesses:
         return weaknesses[0].detail
     if missing:
-        return _OLD_TABLES(count=len(missing), first=missing[0])
+        return sentence(
+            "The database schema is outdated: {count} migration is missing: {first}.",
+            "The database schema is outdated: {count} migrations are missing, such as {first}.",
+            count=len(missing),
+            first=missing[0],
+        )
     if not clock.is_in_sync():
         offset_seconds = abs(clock.skew().total_seconds())
         log.warning("This machine's clock and the database's are %.1f seconds apart: run NTP on both.", offset_seconds)
@@ -286,13 +301,8 @@ MIN_FREE_BYTES = 1 * GIB
 
 AMPLE_FREE_BYTES = 10 * GIB
 
-SPACE = ReasonType("health.disk_space", "{free} of {size} are free on the disk of {folder}.")
-_SPACE_REMEDY = ReasonType(
-    "health.disk_space_remedy",
-    "Free up space, or lower the settings `message_size_cap_mb` and `message_retention_days`.",
-)
-_ENTRIES = ReasonType("health.disk_entries", "{free} of {size} inodes are free on the disk of {folder}.")
-_ENTRIES_REMEDY = ReasonType("health.disk_entries_remedy", "Remove directories with many small files.")
+SPACE = Text("{free} of {size} are free on the disk of {folder}.")
+_ENTRIES = Text("{free} of {size} inodes are free on the disk of {folder}.")
 
 
 def check_database_disks() -> Iterator[HealthFinding]:
@@ -311,7 +321,7 @@ def check_disk(folder: Path) -> Iterator[HealthFinding]:
         yield HealthFinding(
             "disk.space",
             SPACE(free=_size(usage.free), size=_size(usage.total), folder=str(folder)),
-            _SPACE_REMEDY(),
+            sentence("Free up space, or lower the settings `message_size_cap_mb` and `message_retention_days`."),
             about=str(folder),
         )
     entries = os.statvfs(folder)
@@ -319,7 +329,7 @@ def check_disk(folder: Path) -> Iterator[HealthFinding]:
         yield HealthFinding(
             "disk.entries",
             _ENTRIES(free=entries.f_favail, size=entries.f_files, folder=str(folder)),
-            _ENTRIES_REMEDY(),
+            sentence("Remove directories with many small files."),
             about=str(folder),
         )
 

@@ -19,7 +19,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.models import reason_columns
 from tocsin.core.net.egress import tls_context
-from tocsin.core.reasons import NO_REASON, Ago, Reason, ReasonType, joined, reason_from
+from tocsin.core.reasons import NO_REASON, Ago, Reason, Text, joined, reason_from, sentence
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EXHAUSTED_RUNS_SQL
 from tocsin.escalation.tasks import STUCK_AFTER
@@ -46,9 +46,9 @@ from tocsin.operate.self_check_rules import (
 #: For each part of the request.
 TIMEOUT = timedelta(seconds=5)
 
-_TIMED_OUT = ReasonType("heartbeat.timed_out", "no answer within {timeout}")
-_NOT_CALLED = ReasonType("heartbeat.not_called", "the request failed ({error})")
-STATUS = ReasonType("heartbeat.status", "the response status was {status}")
+_TIMED_OUT = Text("no answer within {timeout}")
+_NOT_CALLED = Text("the request failed ({error})")
+STATUS = Text("the response status was {status}")
 
 
 def ping(url: str) -> Reason:
@@ -238,12 +238,7 @@ REPEAT_AFTER = timedelta(hours=1)
 #: How long ended problems are kept.
 PROBLEM_RETENTION = timedelta(days=7)
 
-_START_TITLE = ReasonType("problem.notice_title", "Tocsin: {title}")
-_BEGAN = ReasonType("problem.notice_began", "Started {ago}.")
-_REMEDY = ReasonType("problem.notice_remedy", "What to do: {remedy}")
-_WILL_FOLLOW_UP = ReasonType("problem.notice_follow_up", "Tocsin notifies you when it is resolved.")
-_END_TITLE = ReasonType("problem.resolved_notice_title", "Tocsin: resolved: {title}")
-_RESOLVED = ReasonType("problem.resolved_notice", "Resolved after {duration}. The problem was: {detail}")
+_REMEDY = Text("What to do: {remedy}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,18 +306,25 @@ def _should_notify(problem: ProblemRecord, now: datetime) -> bool:
 def _start_notice(problem: ProblemRecord, now: datetime) -> Notice:
     text = joined(
         problem.detail,
-        _BEGAN(ago=Ago(now - problem.since)),
+        sentence("Started {ago}.", ago=Ago(now - problem.since)),
         _REMEDY(remedy=problem.remedy),
-        _WILL_FOLLOW_UP(),
+        sentence("Tocsin notifies you when it is resolved."),
         separator="\n\n",
     )
-    title = _START_TITLE(title=problem.title)
+    title = sentence("Tocsin: {title}", title=problem.title)
     return Notice(title, text, f"operate:{problem.id}", IS_ADMINISTRATOR(), is_urgent=True)
 
 
 def _end_notice(problem: ProblemRecord, now: datetime) -> Notice:
-    text = _RESOLVED(duration=now - problem.since, detail=problem.detail)
-    return Notice(_END_TITLE(title=problem.title), text, f"operate:{problem.id}:over", IS_ADMINISTRATOR())
+    text = sentence(
+        "Resolved after {duration}. The problem was: {detail}", duration=now - problem.since, detail=problem.detail
+    )
+    return Notice(
+        sentence("Tocsin: resolved: {title}", title=problem.title),
+        text,
+        f"operate:{problem.id}:over",
+        IS_ADMINISTRATOR(),
+    )
 
 
 _REASONS = ("title", "detail", "remedy")
@@ -471,13 +473,7 @@ def _claim(connection: Connection, node: str) -> bool:
 #: The age at which a self-check counts as stale.
 STALE_AFTER = timedelta(minutes=2)
 
-NEVER_CHECKED = ReasonType(
-    "health.never_self_checked",
-    "Tocsin has not run a self-check yet: no node with the role worker has been running.",
-)
-_STALE = ReasonType(
-    "health.self_check_stale", "Tocsin ran its last self-check {ago}: no node with the role worker is running."
-)
+NEVER_CHECKED = Text("Tocsin has not run a self-check yet: no node with the role worker has been running.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,7 +500,13 @@ class HealthStatus:
         """Says that no self-check is running; empty while it is recent."""
         if self.is_recent:
             return NO_REASON
-        return NEVER_CHECKED() if self.age is None else _STALE(ago=Ago(self.age))
+        return (
+            NEVER_CHECKED()
+            if self.age is None
+            else sentence(
+                "Tocsin ran its last self-check {ago}: no node with the role worker is running.", ago=Ago(self.age)
+            )
+        )
 
 
 def read() -> HealthStatus:

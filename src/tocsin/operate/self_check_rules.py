@@ -7,148 +7,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tocsin.core.reasons import NO_REASON, Ago, AlertRef, Param, Reason, ReasonType, Term, joined
+from tocsin.core.reasons import NO_REASON, Ago, AlertRef, Param, Reason, Term, Text, joined, sentence
 from tocsin.core.runtime.clock import MIN_REPORTED_ROLLBACK, ClockJump, round_jump
 from tocsin.notify.registry import CHANNELS
 from tocsin.operate.finding import HealthFinding, limited
 from tocsin.operate.node_heartbeat import NodeStatus
 
-#: Parts of the sentences below.
-NODE_AGO = ReasonType("problem.node_ago", "{node} ({ago})")
-ALERT_NUMBER = ReasonType("problem.alert_number", "#{alert}")
+ALERT_NUMBER = Text("#{alert}")
 
-TASK_STOPPED = ReasonType("problem.task_stopped", "The periodic task “{task}” has stopped")
-TASK_STOPPED_DETAIL = ReasonType("problem.task_stopped_detail", "The periodic task “{task}” last succeeded on {nodes}.")
-TASK_STOPPED_REMEDY = ReasonType(
-    "problem.task_stopped_remedy", "Check that node's log for the error, and restart the node if it hangs."
-)
 
-PROVIDER_HANGS = ReasonType("problem.provider_hangs", "The provider “{provider}” hangs")
-PROVIDER_HANGS_DETAIL = ReasonType(
-    "problem.provider_hangs_detail",
-    "{count} send hangs in the provider “{provider}” on {nodes}. It counts as failed, and other providers take over. "
-    "If several sends hang, the provider is not used.",
-    "{count} sends hang in the provider “{provider}” on {nodes}. They count as failed, and other providers take over. "
-    "If several sends hang, the provider is not used.",
-)
-PROVIDER_HANGS_REMEDY = ReasonType(
-    "problem.provider_hangs_remedy",
-    "Check the server that the provider connects to. Restart that node to end the hanging sends. If it happens again, "
-    "report it.",
-)
+PAGES_LATE_DETAIL = Text("The first page about alert {alert} was due {ago}.")
 
-ESCALATION_LATE = ReasonType("problem.escalation_late", "Escalation is late")
-ESCALATION_LATE_DETAIL = ReasonType(
-    "problem.escalation_late_detail", "The escalation of alert {alert} has been overdue for {duration}."
-)
-ESCALATION_LATE_REMEDY = ReasonType(
-    "problem.escalation_late_remedy",
-    "Check whether a node with the role worker is running, and check its log. In the meantime, contact "
-    "people manually.",
-)
 
-PAGES_LATE = ReasonType("problem.pages_late", "Pages are late")
-PAGES_LATE_DETAIL = ReasonType("problem.pages_late_detail", "The first page about alert {alert} was due {ago}.")
-PAGES_LATE_REMEDY = ReasonType(
-    "problem.pages_late_remedy", "Check the providers. In the meantime, contact the people on call manually."
-)
-
-ALERTS_UNREACHED = ReasonType("problem.alerts_unreached", "Alerts reached no one")
-ALERTS_UNREACHED_DETAIL = ReasonType(
-    "problem.alerts_unreached_detail",
-    "{count} alert is open and has reached no one: {alerts}.",
-    "{count} alerts are open and have reached no one: {alerts}.",
-)
-ALERTS_UNREACHED_REMEDY = ReasonType(
-    "problem.alerts_unreached_remedy",
-    "Contact the people on call manually. Each alert's timeline says why: no one has the role that the policy pages, "
-    "or a provider or contact method fails.",
-)
-
-NO_PROVIDER = ReasonType("problem.no_provider", "No provider for {channel}")
-NO_PROVIDER_DETAIL = ReasonType(
-    "problem.no_provider_detail",
-    "{channel} has no provider. Pages for {users} are kept in the sandbox and reach no one.",
-)
-NO_PROVIDER_REMEDY = ReasonType(
-    "problem.no_provider_remedy", "Add or enable a provider under Providers. Pages that were kept are then sent."
-)
-NO_PROVIDER_EMAIL_REMEDY = ReasonType(
-    "problem.no_provider_email_remedy",
-    "Set TOCSIN_SMTP_URL on every node, or add a provider under Providers. Pages that were kept are then sent.",
-)
-
-MESSAGES_LATE = ReasonType("problem.messages_late", "Inbound messages are not processed")
-MESSAGES_LATE_DETAIL = ReasonType(
-    "problem.messages_late_detail", "A message has been pending for {duration}. It may trigger an alert."
-)
-MESSAGES_LATE_REMEDY = ReasonType(
-    "problem.messages_late_remedy",
-    "Check the Inbound Log for pending messages, and the log of the worker nodes.",
-)
-
-ALERTS_FORGOTTEN = ReasonType("problem.alerts_forgotten", "Alerts without a scheduled action")
-ALERTS_FORGOTTEN_DETAIL = ReasonType(
-    "problem.alerts_forgotten_detail",
-    "Alert {alerts} is open but has no scheduled action.",
-    "Alerts {alerts} are open but have no scheduled action.",
-)
-ALERTS_FORGOTTEN_REMEDY = ReasonType(
-    "problem.alerts_forgotten_remedy",
-    "Press “Escalate now” on it to page someone. This is a bug in Tocsin: please report it.",
-)
-
-ESCALATION_STUCK = ReasonType("problem.escalation_stuck", "Escalation is stuck")
-ESCALATION_STUCK_DETAIL = ReasonType(
-    "problem.escalation_stuck_detail",
-    "The escalation of alert {alerts} failed five times in a row.",
-    "The escalation of alerts {alerts} failed five times in a row.",
-)
-ESCALATION_STUCK_REMEDY = ReasonType(
-    "problem.escalation_stuck_remedy",
-    "Contact someone manually. The alert and the log show the error. Saving its policy again may fix it.",
-)
-
-DELIVERIES_LOST = ReasonType("problem.deliveries_lost", "Sends were interrupted")
-DELIVERIES_LOST_DETAIL = ReasonType(
-    "problem.deliveries_lost_detail",
+DELIVERIES_LOST_DETAIL = Text(
     "{count} message was being sent when its process stopped, and has not been retried.",
     "{count} messages were being sent when their process stopped, and have not been retried.",
 )
-DELIVERIES_LOST_REMEDY = ReasonType(
-    "problem.deliveries_lost_remedy", "Check whether a node with the role worker is running, and check its log."
-)
 
-CLOCK_SET_BACK = ReasonType("problem.clock_set_back", "The clock was set back")
-CLOCK_SET_BACK_DETAIL = ReasonType(
-    "problem.clock_set_back_detail",
+CLOCK_SET_BACK_DETAIL = Text(
     "The database server's clock was set back by {duration}. Pending timers were adjusted. Timestamps "
-    "of earlier records are too late by the same amount.",
+    "of earlier records are too late by the same amount."
 )
-CLOCK_SET_BACK_AND_REPORTED = ReasonType(
-    "problem.clock_set_back_and_reported",
+CLOCK_SET_BACK_AND_REPORTED = Text(
     "The database server's clock was set back by {duration}. Pending timers were adjusted, as noted on "
-    "each alert's timeline. Timestamps of earlier records are too late by the same amount.",
+    "each alert's timeline. Timestamps of earlier records are too late by the same amount."
 )
-CLOCK_SET_BACK_REMEDY = ReasonType(
-    "problem.clock_set_back_remedy",
-    "Enable NTP on that server (`timedatectl set-ntp true`), and keep its hardware clock in UTC "
-    "(`timedatectl set-local-rtc 0`).",
-)
-CLOCK_AHEAD = ReasonType("problem.clock_ahead", "The clock jumped far ahead")
-CLOCK_AHEAD_DETAIL = ReasonType(
-    "problem.clock_ahead_detail",
+CLOCK_AHEAD_DETAIL = Text(
     "The database server's clock has jumped ahead by {duration} since the last check. Retention "
-    "cleanup is paused for a day.",
-)
-CLOCK_AHEAD_REMEDY = ReasonType(
-    "problem.clock_ahead_remedy",
-    "Unless Tocsin was stopped for that long, fix that server's clock within a day.",
-)
-
-DISK_FULL = ReasonType("problem.disk_full", "The disk is nearly full")
-DISK_FULL_CONSEQUENCE = ReasonType(
-    "problem.disk_full_consequence", "When it is full, nothing can be stored and no one is paged."
+    "cleanup is paused for a day."
 )
 
 
@@ -248,13 +134,13 @@ def _loops(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     for node in inputs.nodes:
         for task in node.tasks if node.is_alive else ():
             if task.age >= OVERDUE_AFTER + 2 * task.interval:
-                stopped.setdefault(task.name, []).append(NODE_AGO(node=node.name, ago=Ago(task.age)))
+                stopped.setdefault(task.name, []).append(sentence("{node} ({ago})", node=node.name, ago=Ago(task.age)))
     for name, nodes in sorted(stopped.items()):
         yield DetectedProblem(
             f"loop_stopped:{name}",
-            TASK_STOPPED(task=name),
-            TASK_STOPPED_DETAIL(task=name, nodes=tuple(nodes)),
-            TASK_STOPPED_REMEDY(),
+            sentence("The periodic task “{task}” has stopped", task=name),
+            sentence("The periodic task “{task}” last succeeded on {nodes}.", task=name, nodes=tuple(nodes)),
+            sentence("Check that node's log for the error, and restart the node if it hangs."),
         )
 
 
@@ -269,9 +155,23 @@ def _stuck_senders(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     for provider, nodes in sorted(nodes_by_provider.items()):
         yield DetectedProblem(
             f"stuck_sender:{provider}",
-            PROVIDER_HANGS(provider=provider),
-            PROVIDER_HANGS_DETAIL(count=hanging[provider], provider=provider, nodes=tuple(nodes)),
-            PROVIDER_HANGS_REMEDY(),
+            sentence("The provider “{provider}” hangs", provider=provider),
+            sentence(
+                "{count} send hangs in the provider “{provider}” on {nodes}. It counts as failed, and other "
+                "providers take over. "
+                "If several sends hang, the provider is not used.",
+                "{count} sends hang in the provider “{provider}” on {nodes}. They count as failed, and other "
+                "providers take over. "
+                "If several sends hang, the provider is not used.",
+                count=hanging[provider],
+                provider=provider,
+                nodes=tuple(nodes),
+            ),
+            sentence(
+                "Check the server that the provider connects to. Restart that node to end the hanging sends. If it "
+                "happens again, "
+                "report it."
+            ),
         )
 
 
@@ -279,9 +179,16 @@ def _run(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if inputs.run is not None and (late := inputs.now - inputs.run.since) >= OVERDUE_AFTER:
         yield DetectedProblem(
             "runs_late",
-            ESCALATION_LATE(),
-            ESCALATION_LATE_DETAIL(alert=_number(inputs.run.alert_id), duration=late),
-            ESCALATION_LATE_REMEDY(),
+            sentence("Escalation is late"),
+            sentence(
+                "The escalation of alert {alert} has been overdue for {duration}.",
+                alert=_number(inputs.run.alert_id),
+                duration=late,
+            ),
+            sentence(
+                "Check whether a node with the role worker is running, and check its log. In the meantime, contact "
+                "people manually."
+            ),
         )
 
 
@@ -290,9 +197,9 @@ def _page(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
         detail = PAGES_LATE_DETAIL(alert=_number(inputs.page.alert_id), ago=Ago(late))
         yield DetectedProblem(
             "pages_late",
-            PAGES_LATE(),
+            sentence("Pages are late"),
             joined(detail, inputs.page.reason, separator=" "),
-            PAGES_LATE_REMEDY(),
+            sentence("Check the providers. In the meantime, contact the people on call manually."),
         )
 
 
@@ -300,9 +207,18 @@ def _unreached(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if inputs.unreached_alerts.count:
         yield DetectedProblem(
             "alerts_unreached",
-            ALERTS_UNREACHED(),
-            ALERTS_UNREACHED_DETAIL(count=inputs.unreached_alerts.count, alerts=_numbers(inputs.unreached_alerts)),
-            ALERTS_UNREACHED_REMEDY(),
+            sentence("Alerts reached no one"),
+            sentence(
+                "{count} alert is open and has reached no one: {alerts}.",
+                "{count} alerts are open and have reached no one: {alerts}.",
+                count=inputs.unreached_alerts.count,
+                alerts=_numbers(inputs.unreached_alerts),
+            ),
+            sentence(
+                "Contact the people on call manually. Each alert's timeline says why: no one has the role that the "
+                "policy pages, "
+                "or a provider or contact method fails."
+            ),
         )
 
 
@@ -311,9 +227,18 @@ def _without_provider(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
         label = Term(CHANNELS[channel].label if channel in CHANNELS else channel)
         yield DetectedProblem(
             f"no_provider:{channel}",
-            NO_PROVIDER(channel=label),
-            NO_PROVIDER_DETAIL(channel=label, users=limited(names, _MAX_NAMED_USERS)),
-            NO_PROVIDER_EMAIL_REMEDY() if channel == "email" else NO_PROVIDER_REMEDY(),
+            sentence("No provider for {channel}", channel=label),
+            sentence(
+                "{channel} has no provider. Pages for {users} are kept in the sandbox and reach no one.",
+                channel=label,
+                users=limited(names, _MAX_NAMED_USERS),
+            ),
+            sentence(
+                "Set TOCSIN_SMTP_URL on every node, or add a provider under Providers. Pages that were kept are "
+                "then sent."
+            )
+            if channel == "email"
+            else sentence("Add or enable a provider under Providers. Pages that were kept are then sent."),
         )
 
 
@@ -321,9 +246,9 @@ def _message(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if inputs.message is not None and (late := inputs.now - inputs.message.since) >= OVERDUE_AFTER:
         yield DetectedProblem(
             "messages_late",
-            MESSAGES_LATE(),
-            MESSAGES_LATE_DETAIL(duration=late),
-            MESSAGES_LATE_REMEDY(),
+            sentence("Inbound messages are not processed"),
+            sentence("A message has been pending for {duration}. It may trigger an alert.", duration=late),
+            sentence("Check the Inbound Log for pending messages, and the log of the worker nodes."),
         )
 
 
@@ -331,9 +256,14 @@ def _forgotten(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if inputs.forgotten_alerts.count:
         yield DetectedProblem(
             "alerts_forgotten",
-            ALERTS_FORGOTTEN(),
-            ALERTS_FORGOTTEN_DETAIL(count=inputs.forgotten_alerts.count, alerts=_numbers(inputs.forgotten_alerts)),
-            ALERTS_FORGOTTEN_REMEDY(),
+            sentence("Alerts without a scheduled action"),
+            sentence(
+                "Alert {alerts} is open but has no scheduled action.",
+                "Alerts {alerts} are open but have no scheduled action.",
+                count=inputs.forgotten_alerts.count,
+                alerts=_numbers(inputs.forgotten_alerts),
+            ),
+            sentence("Press “Escalate now” on it to page someone. This is a bug in Tocsin: please report it."),
         )
 
 
@@ -341,9 +271,16 @@ def _stuck(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if inputs.stuck_alerts.count:
         yield DetectedProblem(
             "runs_stuck",
-            ESCALATION_STUCK(),
-            ESCALATION_STUCK_DETAIL(count=inputs.stuck_alerts.count, alerts=_numbers(inputs.stuck_alerts)),
-            ESCALATION_STUCK_REMEDY(),
+            sentence("Escalation is stuck"),
+            sentence(
+                "The escalation of alert {alerts} failed five times in a row.",
+                "The escalation of alerts {alerts} failed five times in a row.",
+                count=inputs.stuck_alerts.count,
+                alerts=_numbers(inputs.stuck_alerts),
+            ),
+            sentence(
+                "Contact someone manually. The alert and the log show the error. Saving its policy again may fix it."
+            ),
         )
 
 
@@ -351,9 +288,9 @@ def _lost(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if inputs.lost_deliveries:
         yield DetectedProblem(
             "deliveries_lost",
-            DELIVERIES_LOST(),
+            sentence("Sends were interrupted"),
             DELIVERIES_LOST_DETAIL(count=inputs.lost_deliveries),
-            DELIVERIES_LOST_REMEDY(),
+            sentence("Check whether a node with the role worker is running, and check its log."),
         )
 
 
@@ -365,25 +302,30 @@ def _clock(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
         detail = CLOCK_SET_BACK_AND_REPORTED if -jump.amount >= MIN_REPORTED_ROLLBACK else CLOCK_SET_BACK_DETAIL
         yield DetectedProblem(
             "clock_set_back",
-            CLOCK_SET_BACK(),
+            sentence("The clock was set back"),
             detail(duration=round_jump(jump.amount)),
-            CLOCK_SET_BACK_REMEDY(),
+            sentence(
+                "Enable NTP on that server (`timedatectl set-ntp true`), and keep its hardware clock in UTC "
+                "(`timedatectl set-local-rtc 0`)."
+            ),
             is_warning=True,
         )
     elif jump.is_suspect(inputs.now):
         yield DetectedProblem(
             "clock_ahead",
-            CLOCK_AHEAD(),
+            sentence("The clock jumped far ahead"),
             CLOCK_AHEAD_DETAIL(duration=round_jump(jump.amount)),
-            CLOCK_AHEAD_REMEDY(),
+            sentence("Unless Tocsin was stopped for that long, fix that server's clock within a day."),
             is_warning=True,
         )
 
 
 def _disks(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
     for finding in inputs.disk_findings:
-        detail = joined(finding.detail, DISK_FULL_CONSEQUENCE(), separator=" ")
-        yield DetectedProblem(finding.id, DISK_FULL(), detail, finding.remedy, is_warning=True)
+        detail = joined(
+            finding.detail, sentence("When it is full, nothing can be stored and no one is paged."), separator=" "
+        )
+        yield DetectedProblem(finding.id, sentence("The disk is nearly full"), detail, finding.remedy, is_warning=True)
 
 
 def _numbers(sample: CountWithExamples) -> tuple[Param, ...]:

@@ -28,7 +28,7 @@ from tocsin.core.delivery.circuit_breaker import NeedsAttention
 from tocsin.core.errors import Rejected
 from tocsin.core.models import named_columns
 from tocsin.core.net.egress import HttpClient
-from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, sentence
 from tocsin.core.validation.field_errors import REQUIRED
 from tocsin.core.validation.server_origin import has_different_origin, is_different_origin
 from tocsin.core.validation.spec import SpecErrors
@@ -42,20 +42,6 @@ from tocsin.outbound.models import AgentMatch, Call, IntegrationStatus, Outbound
 from tocsin.outbound.states import ENDED, CallStatus, OutboundEvent
 from tocsin.people.models import User, find_group, names_check
 from tocsin.people.reasons import NO_SUCH_USER
-
-_NO_ALERT_FOR_CALLS = ReasonType(
-    "outbound.no_alert_for_calls", "Alert {alert} not found, or calls can't be made for it."
-)
-_NOT_ENDED = ReasonType("outbound.not_ended", "Only a call that failed or was dropped can be sent again.")
-_ALERT_DELETED = ReasonType("outbound.alert_deleted", "Its alert no longer exists.")
-_ALREADY_QUEUED = ReasonType("outbound.already_queued", "It is already being resent.")
-_ALREADY_SENT = ReasonType("outbound.already_sent", "It was sent, or is being sent.")
-_NO_SUCH_KIND = ReasonType("outbound.no_such_kind", "unknown type; use one of {kinds}.")
-_KIND_UNCHANGEABLE = ReasonType(
-    "outbound.kind_unchangeable", "can't be changed; create a new outbound integration for another type."
-)
-_NO_AGENT_NUMBER = ReasonType("outbound.no_agent_number", "{user}: enter the agent's number in Halo.")
-_USER_TWICE = ReasonType("outbound.user_twice", 'lists the user "{user}" twice.')
 
 
 def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = False) -> dict[str, Any]:
@@ -115,10 +101,10 @@ def save_outbound(
         def check(parsed: OutboundSpec, errors: SpecErrors) -> None:
             names_check(OutboundIntegration, existing)(parsed, errors)
             if kind is None:
-                errors.add("kind", _NO_SUCH_KIND(kinds=", ".join(sorted(KINDS))))
+                errors.add("kind", sentence("unknown type; use one of {kinds}.", kinds=", ".join(sorted(KINDS))))
                 return
             if existing is not None and existing.kind != kind.name:
-                errors.add("kind", _KIND_UNCHANGEABLE())
+                errors.add("kind", sentence("can't be changed; create a new outbound integration for another type."))
             matches.extend(_match_agents(parsed.agents_by_user, errors))
             settings = parsed.settings()
             # A user who may change the address must not be able to send stored secrets to a server of their own.
@@ -194,7 +180,11 @@ def call_once(integration: OutboundIntegration, alert: VisibleAlert, actor: Audi
             reason=reasons.CALL_SENT_BY(integration=integration.name, user=actor.name),
         )
     if not call_ids:
-        raise Rejected("not_found", _NO_ALERT_FOR_CALLS(alert=AlertRef(alert.id)), "alert")
+        raise Rejected(
+            "not_found",
+            sentence("Alert {alert} not found, or calls can't be made for it.", alert=AlertRef(alert.id)),
+            "alert",
+        )
     return call_ids[0]
 
 
@@ -242,15 +232,15 @@ def send_again(call: Call, *, actor: AuditActor, now: datetime) -> None:
     Raises Rejected for calls in any other state, and for creating a ticket that already exists.
     """
     if call.status not in ENDED:
-        raise Rejected("not_possible", _NOT_ENDED())
+        raise Rejected("not_possible", sentence("Only a call that failed or was dropped can be sent again."))
     if call.action == "create":
         if not _recreate_tickets(call.integration_id, [call.alert_id], now):
             if call.alert_id is None:
-                raise Rejected("not_possible", _ALERT_DELETED())
+                raise Rejected("not_possible", sentence("Its alert no longer exists."))
             ticket_exists = reasons.TICKET_EXISTS(alert=AlertRef(call.alert_id), integration=call.integration.name)
             raise Rejected("not_possible", ticket_exists)
     elif not _queue_again(Call.objects.filter(pk=call.pk, status__in=ENDED), now):
-        raise Rejected("not_possible", _ALREADY_QUEUED())
+        raise Rejected("not_possible", sentence("It is already being resent."))
     _audit_call_command(actor, "send_again", call, now)
 
 
@@ -313,7 +303,7 @@ def drop(call: Call, *, actor: AuditActor, now: datetime) -> None:
             **named_columns("result", reasons.DROPPED_BY(user=Person(actor.name, actor.user_id))),
         )
         if not dropped_count:
-            raise Rejected("not_possible", _ALREADY_SENT())
+            raise Rejected("not_possible", sentence("It was sent, or is being sent."))
         _audit_call_command(actor, "drop", call, now)
         _wake()
 
@@ -368,9 +358,9 @@ def _match_agents(agents: Mapping[str, str], errors: SpecErrors) -> list[tuple[U
         if user is None:
             errors.add("agents", NO_SUCH_USER(name=username), "not_found")
         elif not agent_number.isdecimal():
-            errors.add("agents", _NO_AGENT_NUMBER(user=username))
+            errors.add("agents", sentence("{user}: enter the agent's number in Halo.", user=username))
         elif any(user == other for other, _ in matches):
-            errors.add("agents", _USER_TWICE(user=user.username))
+            errors.add("agents", sentence('lists the user "{user}" twice.', user=user.username))
         else:
             matches.append((user, agent_number))
     return matches

@@ -35,7 +35,7 @@ from tocsin.catalogue.kinds import family
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType, Term, as_reason
+from tocsin.core.reasons import Term, as_reason, sentence
 from tocsin.inbound.deciding.state import RecentWrites
 from tocsin.outbound import alert_values, reasons
 from tocsin.outbound.connectors.haloitsm import connector
@@ -304,12 +304,6 @@ def _with_fields(update: AlertUpdate) -> AlertUpdate:
 # The Halo ticket of an alert from another source: its status, and its creation on request.
 
 
-_NO_WRITEBACK = ReasonType(
-    "halo.no_writeback",
-    "The alert's inbound integration is not connected to HaloITSM, or the alert came from one of its tickets.",
-)
-
-
 @dataclass(frozen=True, slots=True)
 class AlertTicket:
     """The Halo to which the alert's integration writes back, and the ticket there."""
@@ -355,7 +349,14 @@ def create_ticket(alert: VisibleAlert, actor: AuditActor, now: datetime) -> int:
     """Queues the ticket's creation and returns the call's id. Raises Rejected("not_possible")."""
     ticket = ticket_of_alert(alert.row)
     if ticket is None:
-        raise Rejected("not_possible", _NO_WRITEBACK(), "alert")
+        raise Rejected(
+            "not_possible",
+            sentence(
+                "The alert's inbound integration is not connected to HaloITSM, or the alert came from one of its "
+                "tickets."
+            ),
+            "alert",
+        )
     return halo_commands.make_ticket(ticket.integration, alert, actor, now)
 
 

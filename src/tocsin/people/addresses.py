@@ -14,7 +14,7 @@ from django.core.validators import validate_email
 
 from tocsin.core.config import crypto
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import Reason, ReasonType, as_reason
+from tocsin.core.reasons import Reason, Text, as_reason, sentence
 from tocsin.people.reasons import NOT_AN_EMAIL_ADDRESS
 
 # ---------- encrypted addresses
@@ -27,10 +27,8 @@ MASK = "•••"
 #: Limits the sealed form to the length of the address columns.
 MAX_PLAIN_ADDRESS_CHARS = 340
 
-_TOO_LONG = ReasonType("contact_method.secret_too_long", "The address must have at most {maximum} characters.")
-_NOT_ENCRYPTED = ReasonType("contact_method.not_encrypted", "The address is not encrypted.")
-_ENTER_AGAIN = ReasonType("contact_method.enter_again", "Enter it again.")
-_MASKED_ADDRESS = ReasonType("contact_method.masked", "The address is masked here. Enter the complete address.")
+_TOO_LONG = Text("The address must have at most {maximum} characters.")
+_NOT_ENCRYPTED = Text("The address is not encrypted.")
 
 _ENCRYPTED = re.compile(r"sealed:([a-z][a-z0-9+.-]{0,30}):([A-Za-z0-9_-]+)")
 _MASKED = re.compile(rf"[a-z][a-z0-9+.-]*://{MASK}")
@@ -47,7 +45,7 @@ def decrypt_address(address: str) -> str:
     """Returns the secret of a sealed address. Raises Permanent if no known key fits."""
     match = _ENCRYPTED.fullmatch(address)
     if match is None:
-        raise Permanent(_NOT_ENCRYPTED(), _ENTER_AGAIN())
+        raise Permanent(_NOT_ENCRYPTED(), sentence("Enter it again."))
     return crypto.decrypt_deterministic(match[2])
 
 
@@ -86,7 +84,9 @@ def restore_masked(submitted: str, stored: str) -> str:
     if not is_masked(submitted):
         return submitted
     if display_form(stored) != submitted:
-        raise Rejected("invalid_address", _MASKED_ADDRESS(), "address")
+        raise Rejected(
+            "invalid_address", sentence("The address is masked here. Enter the complete address."), "address"
+        )
     return stored
 
 
@@ -100,12 +100,7 @@ type AddressCheck = Callable[[str], str]
 
 MAX_ADDRESS_CHARS = 500
 
-_UNKNOWN_CHANNEL = ReasonType(
-    "contact_method.unknown_channel", '"{channel}" is not a channel. The channels are {known}.'
-)
-_ADDRESSES_TOO_LONG = ReasonType(
-    "contact_method.address_too_long", "must have at most {maximum} characters and no line breaks."
-)
+_UNKNOWN_CHANNEL = Text('"{channel}" is not a channel. The channels are {known}.')
 
 _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 
@@ -145,7 +140,10 @@ def validate_address(channel: str, address: str) -> str:
     if check is None:
         raise Rejected("unknown_channel", unknown_channel(channel))
     if len(address) > MAX_ADDRESS_CHARS or any(ord(character) < 32 for character in address):
-        raise Rejected("invalid_address", _ADDRESSES_TOO_LONG(maximum=MAX_ADDRESS_CHARS))
+        raise Rejected(
+            "invalid_address",
+            sentence("must have at most {maximum} characters and no line breaks.", maximum=MAX_ADDRESS_CHARS),
+        )
     try:
         return check(address.strip())
     except ValueError as error:

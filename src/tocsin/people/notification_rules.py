@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text, sentence
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import TOO_MANY_ENTRIES
 from tocsin.core.validation.spec import Duration, InvalidValue, ListOf, Names, OneOf, Spec, SpecErrors, at_most, list_of
@@ -29,22 +29,14 @@ MAX_RULES = 50
 MAX_QUIET_HOURS = 20
 MAX_MESSAGES_PER_HOUR = 1000
 
-_NO_METHODS = ReasonType(
-    "notification_rule.no_methods",
-    "must contain a contact method. Omit the priority to use the contact methods' own settings.",
-)
-_NEEDS_INTERVAL = ReasonType(
-    "notification_rule.needs_interval", "is required, and must be greater than zero, if there are repeats."
-)
-_NOT_A_DAY = ReasonType("notification_rule.not_a_day", '"{value}" is not a day. Use one of {days}.')
-_NOT_A_TIME = ReasonType("notification_rule.not_a_time", '"{value}" is not a time of day. Use a format like 22:00.')
+_NOT_A_TIME = Text('"{value}" is not a time of day. Use a format like 22:00.')
 
 _TIME = re.compile(r"([01]?\d|2[0-3]):[0-5]\d|24:00", re.ASCII)
 
 
 def _day(text: str) -> str:
     if text.lower()[:3] not in DAYS or not text.isalpha():
-        raise InvalidValue(_NOT_A_DAY(value=text, days=DAYS))
+        raise InvalidValue(sentence('"{value}" is not a day. Use one of {days}.', value=text, days=DAYS))
     return text.lower()[:3]
 
 
@@ -79,7 +71,9 @@ class RepeatSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         if self.times and not self.every:
-            errors.add("every", _NEEDS_INTERVAL(), "missing")
+            errors.add(
+                "every", sentence("is required, and must be greater than zero, if there are repeats."), "missing"
+            )
 
     @property
     def interval(self) -> timedelta:
@@ -124,7 +118,12 @@ class PriorityRules(Spec):
     def check(self, errors: SpecErrors) -> None:
         for priority, rules in self.items():
             if not rules:
-                errors.add(priority, _NO_METHODS())
+                errors.add(
+                    priority,
+                    sentence(
+                        "must contain a contact method. Omit the priority to use the contact methods' own settings."
+                    ),
+                )
             if len(rules) > MAX_RULES:
                 errors.add(priority, TOO_MANY_ENTRIES(maximum=MAX_RULES, length=len(rules)))
 

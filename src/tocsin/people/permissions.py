@@ -13,7 +13,7 @@ from tocsin.access.models import AuditEntry
 from tocsin.access.roles import EffectiveAccess, Permission, PermissionScope, Role, TokenLimits, narrow
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import sentence
 from tocsin.people import addresses
 from tocsin.people.models import Group, Membership, User
 
@@ -161,11 +161,6 @@ def visible_audit_entries(viewer: Viewer) -> QuerySet[AuditEntry]:
 #: Actors with the machine's shell or a configuration file.
 _TRUSTED = ("cli", "yaml")
 
-_NEEDS_ADMINISTRATOR = ReasonType(
-    "contact_method.needs_administrator",
-    "{host} is not a well-known chat service. An administrator must add this address.",
-)
-
 
 def require_allowed(channel: str, address: str, actor: AuditActor, *, is_group: bool) -> None:
     """Raises `Rejected("own_server")` if `actor` may not add this address. The caller has already checked whether the
@@ -180,6 +175,6 @@ def require_allowed(channel: str, address: str, actor: AuditActor, *, is_group: 
     if viewer is not None and not viewer.may(Permission.ADMINISTER):
         raise Rejected(
             "own_server",
-            _NEEDS_ADMINISTRATOR(host=host),
+            sentence("{host} is not a well-known chat service. An administrator must add this address.", host=host),
             "address",
         )

@@ -16,7 +16,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person, ReasonType
+from tocsin.core.reasons import Person, sentence
 from tocsin.people.models import UsedCode, User
 
 # ---------- sessions
@@ -91,18 +91,6 @@ def _key(user: User, code: str) -> str:
     return hashlib.sha256(f"{user.pk} {code}".encode()).hexdigest()
 
 
-_NO_BREAK_GLASS = ReasonType(
-    "sign_in.no_break_glass",
-    "First mark an active administrator who has a password as a break-glass account: if single sign-on failed, no one "
-    "could sign in.",
-)
-_LAST_BREAK_GLASS = ReasonType(
-    "sign_in.last_break_glass",
-    "{user} is the last administrator who can sign in if single sign-on fails. Mark another one as a break-glass "
-    "account first.",
-)
-
-
 def requires_single_sign_on() -> bool:
     """Returns whether passwords are disabled, except for break-glass accounts."""
     return settings_store.get(settings_store.SIGN_IN) == settings_store.SSO_ONLY
@@ -128,11 +116,24 @@ def is_last_break_glass(user: User) -> bool:
 def reject_last_break_glass(user: User) -> None:
     """Raises `Rejected("last_break_glass")` if `user` must stay as it is."""
     if is_last_break_glass(user):
-        reason = _LAST_BREAK_GLASS(user=Person(user.username, user.pk))
+        reason = sentence(
+            "{user} is the last administrator who can sign in if single sign-on fails. Mark another one as a "
+            "break-glass "
+            "account first.",
+            user=Person(user.username, user.pk),
+        )
         raise Rejected("last_break_glass", reason, "break_glass")
 
 
 def check_settings(values: dict[str, Any]) -> None:
     """Raises `Rejected("no_break_glass")` if the new settings would lock everyone out while a provider fails."""
     if values.get("sign_in") == settings_store.SSO_ONLY and not has_break_glass():
-        raise Rejected("no_break_glass", _NO_BREAK_GLASS(), "sign_in")
+        raise Rejected(
+            "no_break_glass",
+            sentence(
+                "First mark an active administrator who has a password as a break-glass account: if single sign-on "
+                "failed, no one "
+                "could sign in."
+            ),
+            "sign_in",
+        )

@@ -18,7 +18,7 @@ from tocsin.alerts.states import RESPONSES, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text
 from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
 from tocsin.resources import visibility
 
@@ -26,7 +26,7 @@ from tocsin.resources import visibility
 # The period covered by a report, and the buckets of its trend.
 
 
-_TOO_LONG = ReasonType("report.too_long", "a report covers at most {maximum}.")
+_TOO_LONG = Text("a report covers at most {maximum}.")
 
 #: The longest period; longer reports have to be requested year by year.
 MAX_PERIOD = timedelta(days=366)

@@ -24,11 +24,12 @@ from tocsin.core.reasons import (
     AlertRef,
     Person,
     Reason,
-    ReasonType,
     Term,
+    Text,
     joined,
     reason_as_json,
     reason_from_json,
+    sentence,
 )
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
@@ -57,30 +58,17 @@ FACTS_HORIZON = timedelta(days=7)
 #: Lines of a section; the rest is only counted.
 MAX_LINES = 50
 
-_OPEN = ReasonType("handover.open_alerts", "{count} open alert", "{count} open alerts")
-_NO_OPEN = ReasonType("handover.no_open_alerts", "No open alerts")
-_SNOOZED = ReasonType("handover.snoozed_alerts", "{count} snoozed alert", "{count} snoozed alerts")
-_ALERT = ReasonType("handover.alert", "Alert {alert}: {subject} ({priority}, {state})")
-_UNASSIGNED = ReasonType("handover.unassigned", "unassigned")
-_ASSIGNED = ReasonType("handover.assigned", "assigned to {user}")
-_SNOOZED_UNTIL = ReasonType("handover.snoozed_until", "snoozed until {until}")
-_SNOOZED_BY = ReasonType("handover.snoozed_with_assignee", "assigned to {user}, snoozed until {until}")
-_OF_SHIFT = ReasonType("handover.alerts_of_shift", "{count} alert in the shift", "{count} alerts in the shift")
-_NONE_IN_SHIFT = ReasonType("handover.no_alerts_in_shift", "No alerts in the shift")
-_CLOSED = ReasonType("handover.closed", "{count} closed", "{count} closed")
-_FALSE_ALARMS = ReasonType("handover.false_alarms", "{count} false alarm", "{count} false alarms")
-_MERGED = ReasonType("handover.merged", "{count} merged into another alert", "{count} merged into other alerts")
-_STILL_ACTIVE = ReasonType("handover.still_active", "{count} still active", "{count} still active")
-_PAGES = ReasonType("handover.pages", "Pages in the shift")
-_PAGES_OF_USER = ReasonType(
-    "handover.pages_of_user", "{user}: {count} alert, {night} at night", "{user}: {count} alerts, {night} at night"
-)
-_OVERRIDES = ReasonType("handover.overrides", "Overrides in the next {days} days")
-_OVERRIDE = ReasonType("handover.override", "{user}, {since} to {until}")
-_OVERRIDE_FOR = ReasonType("handover.override_of_user", "{user} instead of {replaced}, {since} to {until}")
-_MAINTENANCE = ReasonType("handover.maintenance", "Maintenance in the next {days} days")
-_WINDOW = ReasonType("handover.maintenance_window", "{window}, {since} to {until}")
-_LINE = ReasonType("handover.line", "- {fact}")
+_OPEN = Text("{count} open alert", "{count} open alerts")
+_ALERT = Text("Alert {alert}: {subject} ({priority}, {state})")
+_ASSIGNED = Text("assigned to {user}")
+_CLOSED = Text("{count} closed", "{count} closed")
+_FALSE_ALARMS = Text("{count} false alarm", "{count} false alarms")
+_MERGED = Text("{count} merged into another alert", "{count} merged into other alerts")
+_STILL_ACTIVE = Text("{count} still active", "{count} still active")
+_PAGES = Text("Pages in the shift")
+_OVERRIDES = Text("Overrides in the next {days} days")
+_WINDOW = Text("{window}, {since} to {until}")
+_LINE = Text("- {fact}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +123,38 @@ def build(
     unsnoozed = [alert for alert in active if alert.hold_until is None]
     opened = sum(statuses.values())
     sections = [
-        FactSection(_OPEN(count=len(unsnoozed)) if unsnoozed else _NO_OPEN(), _alert_lines(unsnoozed)),
-        FactSection(_OF_SHIFT(count=opened) if opened else _NONE_IN_SHIFT(), tuple(_outcomes(statuses))),
+        FactSection(_OPEN(count=len(unsnoozed)) if unsnoozed else sentence("No open alerts"), _alert_lines(unsnoozed)),
+        FactSection(
+            sentence("{count} alert in the shift", "{count} alerts in the shift", count=opened)
+            if opened
+            else sentence("No alerts in the shift"),
+            tuple(_outcomes(statuses)),
+        ),
     ]
     if snoozed:
-        sections.insert(1, FactSection(_SNOOZED(count=len(snoozed)), _alert_lines(snoozed)))
+        sections.insert(
+            1,
+            FactSection(
+                sentence("{count} snoozed alert", "{count} snoozed alerts", count=len(snoozed)), _alert_lines(snoozed)
+            ),
+        )
     optional = (
-        (_PAGES(), [_PAGES_OF_USER(user=Person(one.name), count=one.alerts, night=one.at_night) for one in pages]),
+        (
+            _PAGES(),
+            [
+                sentence(
+                    "{user}: {count} alert, {night} at night",
+                    "{user}: {count} alerts, {night} at night",
+                    user=Person(one.name),
+                    count=one.alerts,
+                    night=one.at_night,
+                )
+                for one in pages
+            ],
+        ),
         (_OVERRIDES(days=FACTS_HORIZON.days), list(coming)),
         (
-            _MAINTENANCE(days=FACTS_HORIZON.days),
+            sentence("Maintenance in the next {days} days", days=FACTS_HORIZON.days),
             [_WINDOW(window=one.name, since=one.since, until=one.until) for one in windows],
         ),
     )
@@ -160,10 +170,16 @@ def coming_overrides(plan: GroupPlan, schedule: str, at: datetime) -> Iterator[R
             continue
         user = plan.person(override.user_id)
         if override.instead_of is None:
-            yield _OVERRIDE(user=user, since=override.starts_at, until=override.ends_at)
+            yield sentence("{user}, {since} to {until}", user=user, since=override.starts_at, until=override.ends_at)
         else:
             replaced = plan.person(override.instead_of)
-            yield _OVERRIDE_FOR(user=user, replaced=replaced, since=override.starts_at, until=override.ends_at)
+            yield sentence(
+                "{user} instead of {replaced}, {since} to {until}",
+                user=user,
+                replaced=replaced,
+                since=override.starts_at,
+                until=override.ends_at,
+            )
 
 
 def as_text(sections: Iterable[FactSection]) -> Reason:
@@ -220,9 +236,9 @@ def _alert_lines(alerts: Iterable[HandoverAlert]) -> tuple[FactLine, ...]:
 def _state(alert: HandoverAlert) -> Reason:
     if alert.hold_until is not None:
         if alert.owner is not None:
-            return _SNOOZED_BY(user=alert.owner, until=alert.hold_until)
-        return _SNOOZED_UNTIL(until=alert.hold_until)
-    return _UNASSIGNED() if alert.owner is None else _ASSIGNED(user=alert.owner)
+            return sentence("assigned to {user}, snoozed until {until}", user=alert.owner, until=alert.hold_until)
+        return sentence("snoozed until {until}", until=alert.hold_until)
+    return sentence("unassigned") if alert.owner is None else _ASSIGNED(user=alert.owner)
 
 
 def _outcomes(statuses: Mapping[AlertStatus, int]) -> Iterator[FactLine]:
@@ -328,14 +344,10 @@ RETENTION = timedelta(days=400)
 BATCH = 20
 MAX_TEXT_CHARS = 5000
 
-_TITLE = ReasonType("handover.title", "Handover of {schedule}: {outgoing} to {incoming}")
-_LINK = ReasonType("handover.link", "The note: {url}")
-_REASON = ReasonType("handover.mail_reason", "Your shift of {schedule} ends or begins.")
-_SENT = ReasonType("handover.already_sent", "The handover note has already been sent.")
-_EDITED = ReasonType("handover.edited_meanwhile", "{user} edited this note in the meantime ({at}).")
-_NOT_YOURS = ReasonType(
-    "handover.not_yours", "Only the outgoing user and managers of the group can change a handover note."
-)
+_TITLE = Text("Handover of {schedule}: {outgoing} to {incoming}")
+_LINK = Text("The note: {url}")
+_REASON = Text("Your shift of {schedule} ends or begins.")
+_SENT = Text("The handover note has already been sent.")
 
 _SCHEDULES = "SELECT id, group_id, name FROM oncall_schedule WHERE handover_notes"
 
@@ -458,7 +470,14 @@ def save_text(note: HandoverNote, text: str, viewer: Viewer, now: datetime, seen
     # A second press of the same button changes nothing.
     if not is_saved and note.text != text:
         user = note.edited_by.display_name if note.edited_by else "?"
-        raise Rejected("changed_meanwhile", _EDITED(user=Person(user, note.edited_by_id), at=note.edited_at or now))
+        raise Rejected(
+            "changed_meanwhile",
+            sentence(
+                "{user} edited this note in the meantime ({at}).",
+                user=Person(user, note.edited_by_id),
+                at=note.edited_at or now,
+            ),
+        )
 
 
 def may_edit(note: HandoverNote, viewer: Viewer) -> bool:
@@ -485,7 +504,9 @@ def people_of(notes: Iterable[HandoverNote]) -> dict[int, User]:
 
 def _check_editable(note: HandoverNote, viewer: Viewer) -> None:
     if not may_edit(note, viewer):
-        raise Rejected("forbidden", _NOT_YOURS())
+        raise Rejected(
+            "forbidden", sentence("Only the outgoing user and managers of the group can change a handover note.")
+        )
 
 
 def _send_in_savepoint(connection: Connection, row: Mapping[str, Any], plan: GroupPlan | None, now: datetime) -> None:

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_noop as _
 from tocsin.access.roles import Permission
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import hooks
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, sentence
 from tocsin.core.runtime import clock
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
@@ -265,9 +265,6 @@ def of_workflow(workflow: Workflow) -> References:
     return {User: used.users, Group: used.groups, Policy: used.policies, OutboundIntegration: used.outbound}
 
 
-_UNKNOWN_KIND = ReasonType("resource.unknown_kind", "{name} has the kind {kind}, which this version does not know.")
-
-
 def _decrypt_addresses(spec: dict[str, Any], key: str) -> dict[str, Any]:
     """The spec with the addresses below `key` in plain text, those that contain secrets too."""
     if key in spec:
@@ -288,7 +285,11 @@ def _schedule_names(schedules: Sequence[Schedule]) -> tuple[Mapping[int, str], M
 
 def _unknown_kind(known: Callable[[], Collection[str]]) -> Callable[[Any], Reason | None]:
     """Objects of a kind that a newer version has cannot be read."""
-    return lambda row: None if row.kind in known() else _UNKNOWN_KIND(name=row.name, kind=row.kind)
+    return lambda row: (
+        None
+        if row.kind in known()
+        else sentence("{name} has the kind {kind}, which this version does not know.", name=row.name, kind=row.kind)
+    )
 
 
 def _handover_policies(spec: Mapping[str, Any]) -> Iterable[str]:

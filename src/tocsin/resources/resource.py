@@ -23,16 +23,16 @@ from tocsin.access.roles import Permission
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.core.reasons import Reason, Term, Text
 from tocsin.core.validation.spec import Spec
 
 # ---------- lookup
 # Finds the object that a URL or a field names: by id, or by name ignoring case.
 
 
-NO_SUCH_OBJECT = ReasonType("api.no_such_object", "No {label} named {name}.")
-NOT_A_USERNAME = ReasonType("api.not_a_username", "must be a user's name.")
-NO_SUCH_NUMBER = ReasonType("api.no_such_number", "No {label} with ID {name}.")
+NO_SUCH_OBJECT = Text("No {label} named {name}.")
+NOT_A_USERNAME = Text("must be a user's name.")
+NO_SUCH_NUMBER = Text("No {label} with ID {name}.")
 
 #: The labels of what is no resource, for the catalogue of translations.
 LABELS = (
@@ -177,7 +177,7 @@ class Resource[M: Model]:
     #: the audit log only.
     unreadable: Callable[[M], Reason | None] = lambda row: None
     #: The kind of reference by which other objects name an object of this kind.
-    reference: ReasonType | None = None
+    reference: Text | None = None
 
     @property
     def path(self) -> str:

@@ -11,14 +11,14 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType, as_reason
+from tocsin.core.reasons import Text, as_reason
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.outbound.connectors.haloitsm.connector import TEXTS
 from tocsin.outbound.states import OutboundEvent
 from tocsin.people.models import Group
 from tocsin.web.ui.forms import CodeField, set_choices, zones
 
-_NOT_A_PAIR = ReasonType("outbound.not_a_pair", "line {line}: use the format name{sign} value")
+_NOT_A_PAIR = Text("line {line}: use the format name{sign} value")
 
 _URL = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}
 

@@ -23,7 +23,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.models import named_columns
-from tocsin.core.reasons import AlertRef, Person, Reason, ReasonType
+from tocsin.core.reasons import AlertRef, Person, Reason, sentence
 from tocsin.core.validation.spec import SpecErrors
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
@@ -74,14 +74,6 @@ def settle_runs(workflow_id: int, before: WorkflowDefinition, after: WorkflowDef
             **named_columns("reason", reasons.ACTIONS_CHANGED()),
         )
 
-
-_MAY_NOT_CALL = ReasonType(
-    "workflow.may_not_call",
-    'only administrators and managers of the group that owns "{integration}" can use it in a workflow.',
-)
-_NOT_A_BUTTON = ReasonType("workflow.not_a_button", "{workflow} has no button: it runs automatically.")
-_NOT_STUCK = ReasonType("workflow.not_stuck", "Only a stuck run can be retried.")
-_RUN_ENDED = ReasonType("workflow.run_ended", "The run has already ended.")
 
 type WorkflowNamesById = Mapping[str, Mapping[int, str]]
 
@@ -200,7 +192,15 @@ def _read(value: Mapping[str, object], existing: Workflow | None, viewer: Viewer
         for index, action in enumerate(spec.actions):
             row = rows.get(action.outbound or 0)
             if row is not None and viewer is not None and not viewer.may(Permission.MANAGE_ROUTING, row.group_id):
-                errors.add(f"actions[{index}].outbound", _MAY_NOT_CALL(integration=row.name), "forbidden")
+                errors.add(
+                    f"actions[{index}].outbound",
+                    sentence(
+                        'only administrators and managers of the group that owns "{integration}" can use it in a '
+                        "workflow.",
+                        integration=row.name,
+                    ),
+                    "forbidden",
+                )
 
     return WorkflowSpec.read(value, check=check, **_context())
 
@@ -252,7 +252,9 @@ def run_manual_workflow(workflow: Workflow, found: VisibleAlert, user: User, via
     """
     plan = definitions.load(workflow.definition)
     if plan.trigger.on is not TriggerKind.MANUAL:
-        raise Rejected("not_possible", _NOT_A_BUTTON(workflow=workflow.name))
+        raise Rejected(
+            "not_possible", sentence("{workflow} has no button: it runs automatically.", workflow=workflow.name)
+        )
     with database.transaction() as connection:
         alert = run_store.facts(connection, [found.id]).get(found.id)
         if alert is None:
@@ -280,7 +282,7 @@ def try_again(run: WorkflowRun, *, actor: AuditActor, now: datetime) -> None:
             status=WorkflowRunStatus.WAITING, due_at=now, ended_at=None, failures=0
         )
         if not changed:
-            raise Rejected("not_possible", _NOT_STUCK())
+            raise Rejected("not_possible", sentence("Only a stuck run can be retried."))
         _record_verb(actor, "try_again", run, now)
 
 
@@ -292,7 +294,7 @@ def abandon(run: WorkflowRun, *, actor: AuditActor, now: datetime) -> None:
             pk=run.pk, status__in=[WorkflowRunStatus.STUCK, WorkflowRunStatus.WAITING]
         ).update(status=WorkflowRunStatus.STOPPED, due_at=None, ended_at=now, **named_columns("reason", reason))
         if not changed:
-            raise Rejected("not_possible", _RUN_ENDED())
+            raise Rejected("not_possible", sentence("The run has already ended."))
         _record_verb(actor, "end", run, now)
 
 

@@ -13,7 +13,7 @@ import msgspec
 from tocsin.alerts import reasons as alert_reasons
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType, Term, translatable
+from tocsin.core.reasons import Reason, Term, Text, translatable
 from tocsin.core.validation import field_errors
 from tocsin.inbound.conditions import CompiledCondition, compile_condition
 from tocsin.people.member_roles import MemberRole
@@ -221,7 +221,7 @@ def _compiled(condition: bytes) -> CompiledCondition:
 # Describes workflows, triggers and actions in words. Pure.
 
 
-_EVENTS: Mapping[TriggerKind, ReasonType] = {
+_EVENTS: Mapping[TriggerKind, Text] = {
     TriggerKind.OPENED: reasons.WHEN_OPENED,
     TriggerKind.UPDATED: reasons.WHEN_UPDATED,
     TriggerKind.STATUS_CHANGED: reasons.WHEN_STATUS_CHANGED,
@@ -234,7 +234,7 @@ _EVENTS: Mapping[TriggerKind, ReasonType] = {
     TriggerKind.MANUAL: reasons.WHEN_PRESSED,
 }
 
-MOMENTS: Mapping[SlaMoment, ReasonType] = {
+MOMENTS: Mapping[SlaMoment, Text] = {
     SlaMoment.RESPOND_BY: reasons.RESPOND_BY,
     SlaMoment.FIX_BY: reasons.FIX_BY,
     SlaMoment.OPENING: reasons.TIME_LIMIT,

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from tocsin.alerts.states import Priority
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text, sentence
 from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, NOT_TEXT, REQUIRED, TOO_LONG, UNSTORABLE_CHARACTER
 from tocsin.core.validation.spec import (
     Duration,
@@ -50,20 +50,8 @@ from tocsin.workflows.definition import (
 )
 from tocsin.workflows.states import SLA, ActionKind, SlaMoment, TriggerKind
 
-_NO_ACTIONS = ReasonType("workflow.actions_missing", "at least one action is required.")
-_TOO_MANY_ACTIONS = ReasonType("workflow.too_many_actions", "has at most {limit} actions.")
-_DURATION_REQUIRED = ReasonType("workflow.duration_missing", "is required, such as {example}.")
-_WITHIN_TOO_SHORT = ReasonType("workflow.within_too_short", "is required, and must be longer than `by`.")
-_RECIPIENTS_REQUIRED = ReasonType(
-    "workflow.recipients_missing", "at least one recipient is required: users, groups, managers, owner or paged."
-)
-_CONTACTS_NEED_GROUP = ReasonType("workflow.contacts_without_group", "requires a group whose contacts are notified.")
-_RESPONDERS_REQUIRED = ReasonType("workflow.responders_missing", "users, groups or managers to page are required.")
-_NOT_AN_HTTP_CALL = ReasonType("workflow.not_an_http_call", "is not an HTTP call; for HaloITSM use `do: halo`.")
-_TAGS_REQUIRED = ReasonType("workflow.tags_missing", "tags to set or names to remove are required.")
-_NOTE_OR_STATUS_REQUIRED = ReasonType("workflow.note_or_status_missing", "a note or a status is required.")
-_UNKNOWN_INTEGRATION = ReasonType("workflow.unknown_integration", 'no outbound integration named "{name}".')
-_TAGS_EXPECTED = ReasonType("workflow.tags_expected", "must be names with texts.")
+_DURATION_REQUIRED = Text("is required, such as {example}.")
+_UNKNOWN_INTEGRATION = Text('no outbound integration named "{name}".')
 
 _MAX_TAG_VALUE = 200
 
@@ -73,7 +61,7 @@ _Name = Annotated[str, Field(max_length=200)]
 
 def _tags(value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise InvalidValue(_TAGS_EXPECTED())
+        raise InvalidValue(sentence("must be names with texts."))
     tags, errors = {}, SpecErrors()
     for key, text in value.items():
         name = str(key)[:100]
@@ -133,7 +121,7 @@ class TriggerSpec(Spec):
                 errors.add(span_key, DURATION_TOO_SHORT(minimum=MIN_SPAN))
         shortest = (self.span or timedelta()) if self.on is TriggerKind.BEFORE_SLA else timedelta()
         if has_within and (self.within or timedelta()) <= shortest:
-            errors.add("within", _WITHIN_TOO_SHORT(), "missing")
+            errors.add("within", sentence("is required, and must be longer than `by`."), "missing")
 
     @property
     def span(self) -> timedelta | None:
@@ -208,28 +196,32 @@ class WorkflowActionSpec(Spec):
         match self.do:
             case ActionKind.NOTIFY if not (self.users or self.groups or self.managers or self.owner or self.paged):
                 if not errors.has("groups", "managers", "owner", "paged"):
-                    errors.add("users", _RECIPIENTS_REQUIRED(), "missing")
+                    errors.add(
+                        "users",
+                        sentence("at least one recipient is required: users, groups, managers, owner or paged."),
+                        "missing",
+                    )
             case ActionKind.NOTIFY if self.contacts and not self.groups and not errors.has("groups"):
-                errors.add("contacts", _CONTACTS_NEED_GROUP())
+                errors.add("contacts", sentence("requires a group whose contacts are notified."))
             case ActionKind.ADD_RESPONDERS if not (self.users or self.groups or self.managers):
                 if not errors.has("groups", "managers"):
-                    errors.add("users", _RESPONDERS_REQUIRED(), "missing")
+                    errors.add("users", sentence("users, groups or managers to page are required."), "missing")
             case ActionKind.START_POLICY if self.policy is None:
                 errors.add("policy", REQUIRED(), "missing")
             case ActionKind.CALL if self.outbound is None:
                 errors.add("outbound", REQUIRED(), "missing")
             case ActionKind.CALL if errors.context["outbound_kinds"].get(self.outbound) != "http":
-                errors.add("outbound", _NOT_AN_HTTP_CALL())
+                errors.add("outbound", sentence("is not an HTTP call; for HaloITSM use `do: halo`."))
             case ActionKind.SET_PRIORITY if self.priority is None:
                 errors.add("priority", REQUIRED(), "missing")
             case ActionKind.SET_TAGS if not (self.tags or self.remove or errors.has("remove")):
-                errors.add("tags", _TAGS_REQUIRED(), "missing")
+                errors.add("tags", sentence("tags to set or names to remove are required."), "missing")
             case ActionKind.HOLD | ActionKind.WAIT if not self.lasting:
                 errors.add("for", _DURATION_REQUIRED(example="10m"), "missing")
             case ActionKind.REPLY if not self.text:
                 errors.add("text", REQUIRED(), "missing")
             case ActionKind.HALO if not (self.text or self.status or errors.has("status")):
-                errors.add("text", _NOTE_OR_STATUS_REQUIRED(), "missing")
+                errors.add("text", sentence("a note or a status is required."), "missing")
             case ActionKind.OPEN_ALERT if not self.subject:
                 errors.add("subject", REQUIRED(), "missing")
 
@@ -263,9 +255,9 @@ class WorkflowDefinitionSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         if not self.actions:
-            errors.add("actions", _NO_ACTIONS(), "missing")
+            errors.add("actions", sentence("at least one action is required."), "missing")
         if len(self.actions) > MAX_ACTIONS:
-            errors.add("actions", _TOO_MANY_ACTIONS(limit=MAX_ACTIONS))
+            errors.add("actions", sentence("has at most {limit} actions.", limit=MAX_ACTIONS))
 
     def compiled(self) -> WorkflowDefinition:
         """The definition as stored."""

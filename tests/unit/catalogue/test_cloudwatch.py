@@ -166,13 +166,17 @@ def test_what_amazon_did_not_sign_is_refused(amazon: Amazon, pem: str, forge: Ca
 )
 def test_a_certificate_from_anywhere_else_is_not_even_fetched(amazon: Amazon, pem: str, address: object) -> None:
     payload = {**notification(pem), "SigningCertURL": address}
-    assert cloudwatch.refusal(payload, {}, amazon.fetch) == reason_from("sender.foreign_certificate", {})
+    assert cloudwatch.refusal(payload, {}, amazon.fetch) == reason_from(
+        "The URL of the signing certificate does not belong to Amazon SNS.", {}
+    )
     assert amazon.asked == []
 
 
 def test_a_certificate_that_had_ended_before_the_message_proves_nothing(pem: str) -> None:
     amazon = Amazon(certificate(until=AT - timedelta(days=1)))
-    assert cloudwatch.refusal(notification(pem), {}, amazon.fetch) == reason_from("sender.certificate_expired", {})
+    assert cloudwatch.refusal(notification(pem), {}, amazon.fetch) == reason_from(
+        "The signing certificate is not valid at the time of the message.", {}
+    )
 
 
 def test_a_certificate_with_another_sort_of_key_proves_nothing(pem: str) -> None:

@@ -284,4 +284,7 @@ def test_settings_of_time_are_checked(kind: str, given: object, stored: str | No
 def test_setting_of_text_rejects_other_and_longer_values(given: object) -> None:
     with pytest.raises(Rejected) as caught:
         clean_settings(_kind_with("text"), {"one": given})
-    assert caught.value.reason.data["problem"] == {"code": "integration.setting_not_text", "data": {"maximum": 1000}}
+    assert caught.value.reason.data["problem"] == {
+        "code": "must be text of at most {maximum} characters.",
+        "data": {"maximum": 1000},
+    }

@@ -24,11 +24,19 @@ def innermost(reason: Reason) -> str:
 @pytest.mark.parametrize(
     ("texts", "place", "code"),
     [
-        (("settings: {time_zone: UTC}", "\nsettings:\n  time_zone: UTC"), "2.yaml:3", "config.duplicate_setting"),
-        (("xyzzy: []",), "1.yaml:1", "config.unknown_key"),
-        (("integrations:\n- name: a\n  token: {file: 7}",), "1.yaml:3", "config.invalid_file_path"),
-        (("integrations:\n- name: a\n  token: {file: binary}",), "1.yaml:3", "config.secret_file_not_utf8"),
-        (("integrations:\n- name: a\n  token: {file: empty}",), "1.yaml:3", "config.secret_file_unusable"),
+        (
+            ("settings: {time_zone: UTC}", "\nsettings:\n  time_zone: UTC"),
+            "2.yaml:3",
+            'the setting "{name}" is there twice.',
+        ),
+        (("xyzzy: []",), "1.yaml:1", 'unknown key "{key}"; known: {keys}.'),
+        (("integrations:\n- name: a\n  token: {file: 7}",), "1.yaml:3", "file: must be a path."),
+        (("integrations:\n- name: a\n  token: {file: binary}",), "1.yaml:3", "the file {file} is not UTF-8."),
+        (
+            ("integrations:\n- name: a\n  token: {file: empty}",),
+            "1.yaml:3",
+            "the file {file} is empty, or larger than {maximum} KiB.",
+        ),
     ],
 )
 def test_unusable_part_is_named_by_file_and_line(texts: tuple[str, ...], place: str, code: str, tmp_path: Path) -> None:

@@ -61,8 +61,11 @@ def test_unreadable_key_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / crypto.KEY_FILE).mkdir()
     with pytest.raises(Permanent) as raised:
         crypto.stored_key(tmp_path)
-    assert raised.value.reason.code == "file.unreadable"
-    assert raised.value.remedy_reason.code == "secret.give_key_file"
+    assert raised.value.reason.code == "{file} cannot be read: {error}."
+    assert (
+        raised.value.remedy_reason.code
+        == "Give it to the user that runs Tocsin (chown {user} {path}; chmod 600 {path})."
+    )
     assert str(tmp_path / crypto.KEY_FILE) in str(raised.value)
 
 
@@ -70,11 +73,14 @@ def test_binary_key_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / crypto.KEY_FILE).write_bytes(b"\xff" * 64)
     with pytest.raises(Permanent) as raised:
         crypto.stored_key(tmp_path)
-    assert raised.value.reason.code == "secret.not_a_key_file"
+    assert raised.value.reason.code == "{path} does not hold a secret key."
 
 
 def test_key_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(tmp_path / "missing")
     with pytest.raises(Permanent) as raised:
         crypto.stored_key(tmp_path / "data")
-    assert raised.value.remedy_reason.code == "secret.move_or_set_key"
+    assert (
+        raised.value.remedy_reason.code
+        == "Choose another data directory with TOCSIN_DATA_DIR, or set TOCSIN_SECRET_KEY."
+    )

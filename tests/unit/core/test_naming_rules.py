@@ -11,11 +11,11 @@ from tocsin.core.validation.field_errors import MAX_LENGTH, name_problem
     ("name", "code"),
     [
         ("Service Desk", ""),
-        (" ", "name.required"),
-        ("Desk ", "name.surrounding_space"),
-        ("x" * (MAX_LENGTH + 1), "name.too_long"),
-        ("a/b", "name.slash"),
-        ("a\nb", "name.control_character"),
+        (" ", "A name is required."),
+        ("Desk ", "A name must not begin or end with a space."),
+        ("x" * (MAX_LENGTH + 1), "A name must have at most {maximum} characters, but this one has {length}."),
+        ("a/b", "A name must not contain a slash (/), because names are used in URLs."),
+        ("a\nb", "A name must not contain line breaks or control characters."),
     ],
 )
 def test_invalid_name_has_its_reason(name: str, code: str) -> None:

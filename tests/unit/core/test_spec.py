@@ -86,7 +86,7 @@ def codes(value: object, path: str = "", **context: Any) -> dict[str | None, str
 
 def _inner_code(error: Rejected) -> str:
     reason: Any = error.reason
-    return str((reason["problem"] if reason.code == "field.problem" else reason).code)
+    return str((reason["problem"] if reason.code == "{path}: {problem}" else reason).code)
 
 
 def test_valid_object_is_read_and_written_back() -> None:
@@ -104,33 +104,57 @@ def test_all_errors_are_reported_at_once_with_places() -> None:
         "names": ["a", "a", 1], "spare": {"label": "a\nb", "wait": "2d"}, "sizes": ["small", "huge"],
     }  # fmt: skip
     assert codes(value) == {
-        "name": "name.slash", "size": "field.not_a_choice", "new": "field.not_boolean", "zone": "field.not_a_time_zone",
-        "from": "time.not_a_moment", "colour": "field.unknown_key", "nmae": "field.misspelt_key",
-        "wheels[0].label": "field.required", "wheels[1].label": "field.required",
-        "wheels[1].spokes": "field.not_in_range", "wheels[2].lable": "field.misspelt_key",
-        "wheels[3].label": "field.duplicate", "wheels[4]": "field.not_an_object",
-        "spare.label": "field.control_character", "spare.wait": "field.duration_too_long",
-        "names[1]": "field.duplicate", "names[2]": "field.not_text_of_length", "sizes[1]": "field.not_a_choice",
+        "name": "A name must not contain a slash (/), because names are used in URLs.", "size": '"{value}" is not '
+        'one of {choices}.', "new": "must be true or false.", "zone": '"{value}" is not a time zone. Use a name '
+        'like Europe/Zurich or UTC.',
+        "from": '"{value}" is not a date and time; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.',
+        "colour": "unknown key; known keys: {known}.",
+        "nmae": 'unknown key; did you mean "{suggestion}"?',
+        "wheels[0].label": "is required.", "wheels[1].label": "is required.",
+        "wheels[1].spokes": "must be a whole number from {minimum} to {maximum}.",
+        "wheels[2].lable": 'unknown key; did you mean "{suggestion}"?',
+        "wheels[3].label": '"{value}" is listed twice.', "wheels[4]": "must be an object with named values.",
+        "spare.label": "must not contain a line break or control character.", "spare.wait": "must be at most "
+        "{maximum}.",
+        "names[1]": '"{value}" is listed twice.',
+        "names[2]": "must be text of 1 to {maximum} characters.",
+        "sizes[1]": '"{value}" is not one of {choices}.',
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("changes", "place", "code"),
     [
-        ({"name": None}, "name", "field.required"),
-        ({"name": 7}, "name", "field.not_text"),
-        ({"name": "a\0b"}, "name", "field.unstorable_character"),
-        ({"name": "a\ud800b"}, "name", "field.unstorable_character"),
-        ({"names": ["a\0b"]}, "names[0]", "field.unstorable_character"),
-        ({"new": 1}, "new", "field.not_boolean"),
-        ({"wheels": {}}, "wheels", "field.not_a_list"),
-        ({"wheels": [{"label": "x"}] * 1001}, "wheels", "field.too_many_entries"),
-        ({"wheels": [{"label": "x" * 11}]}, "wheels[0].label", "field.too_long"),
-        ({"wheels": [{"label": "x", "spokes": "5"}]}, "wheels[0].spokes", "field.not_in_range"),
-        ({"wheels": [{"label": "x", "spokes": True}]}, "wheels[0].spokes", "field.not_in_range"),
-        ({"wheels": [{"label": "x", "wait": 5}]}, "wheels[0].wait", "duration.not_a_duration"),
-        ({"spare": []}, "spare", "field.not_an_object"),
-        ({"from": "2500-01-01T00:00"}, "from", "time.too_far"),
+        ({"name": None}, "name", "is required."),
+        ({"name": 7}, "name", "must be text. Put it in quotes."),
+        ({"name": "a\0b"}, "name", "contains a character that cannot be stored."),
+        ({"name": "a\ud800b"}, "name", "contains a character that cannot be stored."),
+        ({"names": ["a\0b"]}, "names[0]", "contains a character that cannot be stored."),
+        ({"new": 1}, "new", "must be true or false."),
+        ({"wheels": {}}, "wheels", "must be a list."),
+        ({"wheels": [{"label": "x"}] * 1001}, "wheels", "must have at most {maximum} entries, but has {length}."),
+        (
+            {"wheels": [{"label": "x" * 11}]},
+            "wheels[0].label",
+            "must have at most {maximum} characters, but has {length}.",
+        ),
+        (
+            {"wheels": [{"label": "x", "spokes": "5"}]},
+            "wheels[0].spokes",
+            "must be a whole number from {minimum} to {maximum}.",
+        ),
+        (
+            {"wheels": [{"label": "x", "spokes": True}]},
+            "wheels[0].spokes",
+            "must be a whole number from {minimum} to {maximum}.",
+        ),
+        (
+            {"wheels": [{"label": "x", "wait": 5}]},
+            "wheels[0].wait",
+            '"{text}" is not a duration. Use a format like 90s, 5m, 1h30m or 1w.',
+        ),
+        ({"spare": []}, "spare", "must be an object with named values."),
+        ({"from": "2500-01-01T00:00"}, "from", '"{value}" is too far away.'),
     ],
 )
 def test_bad_value_is_rejected_with_its_place(changes: dict[str, object], place: str, code: str) -> None:
@@ -139,12 +163,12 @@ def test_bad_value_is_rejected_with_its_place(changes: dict[str, object], place:
 
 @pytest.mark.parametrize("value", [None, [], "text", 7])
 def test_non_object_is_rejected(value: object) -> None:
-    assert codes(value) == {None: "field.not_an_object"}
-    assert codes(value, "bike") == {"bike": "field.not_an_object"}
+    assert codes(value) == {None: "must be an object with named values."}
+    assert codes(value, "bike") == {"bike": "must be an object with named values."}
 
 
 def test_places_begin_with_the_path_of_the_object() -> None:
-    assert codes({**WHOLE, "size": "x"}, "bikes[2]") == {"bikes[2].size": "field.not_a_choice"}
+    assert codes({**WHOLE, "size": "x"}, "bikes[2]") == {"bikes[2].size": '"{value}" is not one of {choices}.'}
     with pytest.raises(Rejected) as raised:
         Wheel.read_list([{"label": "a"}, {}], "wheels")
     assert raised.value.field == "wheels[1].label"
@@ -168,7 +192,7 @@ def test_further_check_adds_to_the_errors() -> None:
 
 
 def test_consequence_of_another_error_is_not_reported() -> None:
-    assert codes({**WHOLE, "wheels": 5}) == {"wheels": "field.not_a_list"}
+    assert codes({**WHOLE, "wheels": 5}) == {"wheels": "must be a list."}
 
 
 def _specs(kind: type[Spec] = Spec) -> Iterator[type[Spec]]:
@@ -202,8 +226,12 @@ def test_pattern_of_durations_matches_what_is_read(text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "path", "code"),
     [
-        ({"factor": float("inf")}, "settings.factor", "field.not_a_finite_number"),
-        ({"days": [date(2026, 11, 24)]}, "settings.days[0]", "field.unsupported_type"),
+        ({"factor": float("inf")}, "settings.factor", "must be a finite number."),
+        (
+            {"days": [date(2026, 11, 24)]},
+            "settings.days[0]",
+            "must be text, a number, true, false, a list or an object with named values.",
+        ),
     ],
 )
 def test_value_that_json_cannot_store_is_rejected(value: object, path: str, code: str) -> None:

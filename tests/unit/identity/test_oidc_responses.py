@@ -54,15 +54,30 @@ def exchange(client: ProviderClient) -> None:
 
 def test_missing_endpoint_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     reason = rejection(monkeypatch, ProviderClient.discovery, token_endpoint=None)
-    assert (reason.code, reason.data) == ("identity.endpoint_missing", {"name": "token_endpoint"})
+    assert (reason.code, reason.data) == (
+        "The provider's discovery document has no {name}.",
+        {"name": "token_endpoint"},
+    )
 
 
 @pytest.mark.parametrize(
     ("token", "code", "data"),
     [
-        (Response(400, b'{"error": "invalid_grant"}'), "identity.code_rejected", {"provider": "Login"}),
-        (Response(400, b'{"error": "invalid_client"}'), "identity.wrong_secret", {"provider": "Login"}),
-        (Response(502, b"<html>"), "identity.bad_response", {"provider": "Login", "status": "502"}),
+        (
+            Response(400, b'{"error": "invalid_grant"}'),
+            "{provider} rejected the sign-in: {error}.",
+            {"provider": "Login"},
+        ),
+        (
+            Response(400, b'{"error": "invalid_client"}'),
+            "{provider} rejected the client ID or the client secret: {error}. Correct client_secret.",
+            {"provider": "Login"},
+        ),
+        (
+            Response(502, b"<html>"),
+            "{provider} answered {url} with {status} and no usable document.",
+            {"provider": "Login", "status": "502"},
+        ),
     ],
 )
 def test_answer_to_a_code_says_why_it_is_rejected(
@@ -80,9 +95,12 @@ CLAIMS = Claims("https://login.example", "subject")
 
 def test_service_account_cannot_sign_in() -> None:
     reason = sign_in._refuse_identity(CLAIMS, RULES, replace(USER, is_service_account=True), None)
-    assert (reason.code, reason.data) == ("identity.service_account", {"user": {"name": "bot", "user": 7}})
+    assert (reason.code, reason.data) == (
+        "{user} is a service account, which never signs in.",
+        {"user": {"name": "bot", "user": 7}},
+    )
 
 
 def test_role_without_a_claim_is_the_default() -> None:
     reason = sign_in._role_reason(MappedRoles(Role.RESPONDER))
-    assert (reason.code, reason.data) == ("identity.role_default", {"role": {"term": "responder"}})
+    assert (reason.code, reason.data) == ("role {role}, the default", {"role": {"term": "responder"}})

@@ -37,13 +37,15 @@ def reason_of(server: HttpDouble, response: Response) -> Reason:
 @pytest.mark.parametrize(
     ("response", "code", "data"),
     [
-        (Response(503), "import.still_failing", {"status": 503, "attempts": api_reader.MAX_ATTEMPTS}),
-        (Response(422, b'{"error": {"message": "No such  team."}}'), "import.answered_error",
+        (Response(503), "{product} answered {status} at {path}, {attempts} times. Try again later.",
+        {"status": 503, "attempts": api_reader.MAX_ATTEMPTS}),
+        (Response(422, b'{"error": {"message": "No such  team."}}'), "{product} answered {status} at {path}: "
+        "{message}.",
          {"status": 422, "message": reason_as_json(as_reason("No such team"))}),
-        (Response(422, b'{"took": 1}'), "import.answered_error",
-         {"message": {"code": "import.does_not_say_why", "data": {}}}),
-        (Response(422, b"<html>"), "import.answered_error",
-         {"message": {"code": "import.does_not_say_why", "data": {}}}),
+        (Response(422, b'{"took": 1}'), "{product} answered {status} at {path}: {message}.",
+         {"message": {"code": "it does not say why", "data": {}}}),
+        (Response(422, b"<html>"), "{product} answered {status} at {path}: {message}.",
+         {"message": {"code": "it does not say why", "data": {}}}),
     ],
 )  # fmt: skip
 def test_error_answer_names_path_and_message(
@@ -56,10 +58,16 @@ def test_error_answer_names_path_and_message(
 
 def test_redirect_names_the_setting_to_change(server: HttpDouble) -> None:
     reason = reason_of(server, Response(301, headers={"Location": "https://elsewhere.example"}))
-    assert [part["code"] for part in reason.data["parts"]] == ["import.redirected", "import.set_api_address"]
+    assert [part["code"] for part in reason.data["parts"]] == [
+        "{product} redirects from {path}.",
+        "Set the address of the API itself.",
+    ]
 
 
 def test_account_of_too_many_objects_is_not_read_on(server: HttpDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_reader, "MAX_REQUESTS", 0)
     reason = reason_of(server, Response(200, b"[]"))
-    assert (reason.code, reason.data) == ("import.too_many_objects", {"product": "Opsgenie", "limit": 0})
+    assert (reason.code, reason.data) == (
+        "{product} has more than {limit} objects to read, which is too many to import.",
+        {"product": "Opsgenie", "limit": 0},
+    )

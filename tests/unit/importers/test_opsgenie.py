@@ -171,13 +171,16 @@ def reasons_of_routing_rule(**rule: Any) -> set[str]:
 @pytest.mark.parametrize(
     ("condition", "code"),
     [
-        ({"field": "details", "operation": "equals"}, "import.opsgenie.unnamed_property"),
-        ({"field": "country", "operation": "equals"}, "import.opsgenie.field_unknown"),
-        ({"field": "priority", "operation": "less-than", "expectedValue": "P3"}, "import.opsgenie.compares_priorities"),
-        ({"field": "message", "operation": "sounds-like"}, "import.opsgenie.operation_unknown"),
+        ({"field": "details", "operation": "equals"}, "It checks extra properties without naming one."),
+        ({"field": "country", "operation": "equals"}, "It checks {field}, which messages in Tocsin do not have."),
+        ({"field": "priority", "operation": "less-than", "expectedValue": "P3"}, "It compares priorities."),
+        (
+            {"field": "message", "operation": "sounds-like"},
+            "It uses the operation {operation}, which Tocsin does not have.",
+        ),
         (
             {"field": "message", "operation": "matches", "expectedValue": "("},
-            "import.opsgenie.condition_unusable",
+            "Its condition cannot be used in Tocsin: {problem}",
         ),
     ],
 )
@@ -187,14 +190,25 @@ def test_condition_without_equivalent_is_reported(condition: dict[str, str], cod
 
 def test_routing_rule_with_an_unreadable_restriction_is_reported() -> None:
     restriction = {"type": "time-of-day", "restriction": {"startHour": 99}}
-    assert "import.opsgenie.restriction_unreadable" in reasons_of_routing_rule(timeRestriction=restriction)
+    assert "Its time restriction cannot be read." in reasons_of_routing_rule(timeRestriction=restriction)
 
 
 @pytest.mark.parametrize(
     ("recipient", "notify_type", "codes"),
     [
-        (account.ON_CALL, "next", {"import.opsgenie.notifies_current", "import.opsgenie.no_next_on_call"}),
-        ({"type": "team", **account.TEAM}, "random", {"import.opsgenie.notifies_group", "import.opsgenie.no_random"}),
+        (
+            account.ON_CALL,
+            "next",
+            {
+                "notifies who is on call in {schedule}, not who is next",
+                "A step in Tocsin knows who is and was on call, not who is next.",
+            },
+        ),
+        (
+            {"type": "team", **account.TEAM},
+            "random",
+            {"notifies everyone in {group}", "A step in Tocsin does not choose at random."},
+        ),
     ],
 )
 def test_recipient_that_only_opsgenie_has_is_reported(

@@ -90,7 +90,11 @@ def test_severity_is_mapped_by_the_priorities_of_the_integration() -> None:
 def test_message_without_status_opens_and_is_not_understood() -> None:
     found = event("checkmk", {"host": "db1", "output": "disk full"})
     assert (found.action, found.is_understood) == (EventAction.OPEN, False)
-    assert found.rule_match.reason.code == "rule.status_missing"
+    assert (
+        found.rule_match.reason.code
+        == "no status in the message, so it opens; looked at {sources}. Add the status to the sender's message, or "
+        "map it"
+    )
 
 
 @pytest.mark.parametrize("output", ["connect: Connection refused", "close: Bad file descriptor", "open: OK"])
@@ -117,7 +121,7 @@ def test_unknown_status_under_a_common_name_opens() -> None:
     assert (found.action, found.is_understood, found.rule_match.reason.code) == (
         EventAction.OPEN,
         False,
-        "rule.status_unknown",
+        'unknown status "{status}", so it opens. Set what it does, or map the status',
     )
 
 
@@ -198,7 +202,10 @@ OPEN_TICKETS = [
 @pytest.mark.parametrize(("kind", "payload"), OPEN_TICKETS)
 def test_open_ticket_without_event_opens(kind: str, payload: dict[str, object]) -> None:
     found = event(kind, payload)
-    assert (found.action, found.rule_match.reason.code) == (EventAction.OPEN, "rule.open_ticket")
+    assert (found.action, found.rule_match.reason.code) == (
+        EventAction.OPEN,
+        'status "{status}", and the message names no event, so it opens. Add the event to the sender\'s message',
+    )
     assert event(kind, payload, settings={"new_tickets_open": False}).action is EventAction.UPDATE
     assert event(kind, {**payload, "event": "changed"}).action is EventAction.UPDATE
     assert event(kind, payload, rules={"open": False}).action is EventAction.UPDATE

@@ -198,7 +198,10 @@ def test_form_with_a_broken_payload_field_stays_a_form() -> None:
 
 def test_unknown_status_opens_and_says_so() -> None:
     event = read({"id": "7", "status": "wobbly", "title": "x"})
-    assert (event.action, event.rule_match.reason.code) == (EventAction.OPEN, "rule.status_unknown")
+    assert (event.action, event.rule_match.reason.code) == (
+        EventAction.OPEN,
+        'unknown status "{status}", so it opens. Set what it does, or map the status',
+    )
 
 
 def test_alert_shows_the_whole_message() -> None:

@@ -31,11 +31,11 @@ RUN = parse_schedule({"interval": "1d", "grace": "10m", "longest_run": "2h"})
 @pytest.mark.parametrize(
     ("definition", "code"),
     [
-        ({"interval": "1m"}, "heartbeat.every_minute"),
-        ({"interval": "1h"}, "heartbeat.every_hour"),
-        ({"interval": "1d"}, "heartbeat.every_day"),
-        ({"interval": "90m"}, "heartbeat.every"),
-        ({"cron": "0 3 * * *", "time_zone": "Europe/Zurich"}, "heartbeat.at"),
+        ({"interval": "1m"}, "every minute"),
+        ({"interval": "1h"}, "every hour"),
+        ({"interval": "1d"}, "every day"),
+        ({"interval": "90m"}, "every {interval}"),
+        ({"cron": "0 3 * * *", "time_zone": "Europe/Zurich"}, "at {cron} ({zone})"),
     ],
 )
 def test_schedule_is_described(definition: dict[str, str], code: str) -> None:

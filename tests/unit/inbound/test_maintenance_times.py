@@ -34,20 +34,32 @@ def _innermost(reason: Reason) -> Reason:
 @pytest.mark.parametrize(
     ("spec", "key", "code"),
     [
-        ({**ONCE, "days": ["tue"]}, "days", "maintenance.only_for_recurring"),
-        ({**WEEKLY, "starts": "2026-12-01 22:00"}, "starts", "maintenance.only_for_one_time"),
-        ({**ONCE, "ends": "2026-12-01 22:00"}, "ends", "maintenance.invalid_span"),
-        ({**ONCE, "starts": "tomorrow"}, "starts", "maintenance.invalid_moment"),
-        ({**DAILY, "days": ["tue"]}, "days", "maintenance.days_not_supported"),
-        ({**WEEKLY, "days": []}, "days", "maintenance.days_required"),
-        ({**WEEKLY, "days": ["someday"]}, "days", "time.not_a_weekday"),
-        ({**MONTHLY, "days": ["33"]}, "days", "maintenance.invalid_month_day"),
-        ({**DAILY, "from": "25:00"}, "from", "time.not_a_time"),
-        ({**DAILY, "lasts": "8h"}, "to", "maintenance.to_or_lasts_required"),
-        ({**DAILY, "to": None, "lasts": "10s"}, "lasts", "maintenance.too_short"),
-        ({**DAILY, "first_day": "soon"}, "first_day", "maintenance.invalid_day"),
-        ({**DAILY, "first_day": "2201-01-01"}, "first_day", "maintenance.day_too_late"),
-        ({**DAILY, "first_day": "2026-12-02", "last_day": "2026-12-01"}, "last_day", "maintenance.days_reversed"),
+        ({**ONCE, "days": ["tue"]}, "days", "applies to recurring windows; a one-time window has starts and ends."),
+        (
+            {**WEEKLY, "starts": "2026-12-01 22:00"},
+            "starts",
+            "applies to one-time windows; a recurring window has from and to, first_day and last_day.",
+        ),
+        ({**ONCE, "ends": "2026-12-01 22:00"}, "ends", "must be after starts, and within a year of it."),
+        (
+            {**ONCE, "starts": "tomorrow"},
+            "starts",
+            'is required, in the time zone\'s local time: write it like "2026-12-01 22:00".',
+        ),
+        ({**DAILY, "days": ["tue"]}, "days", "applies to weekly and monthly windows."),
+        ({**WEEKLY, "days": []}, "days", "are required: [tue] of a week, or [15, 2nd tue, last day] of a month."),
+        ({**WEEKLY, "days": ["someday"]}, "days", '"{value}" is not a day; write {choices}.'),
+        (
+            {**MONTHLY, "days": ["33"]},
+            "days",
+            '"{day}" is not a day of a month; write it like 15, last day, 2nd tue or last sun.',
+        ),
+        ({**DAILY, "from": "25:00"}, "from", '"{value}" is not a time of day; write it like "08:00".'),
+        ({**DAILY, "lasts": "8h"}, "to", "set either to (22:00) or lasts (8h)."),
+        ({**DAILY, "to": None, "lasts": "10s"}, "lasts", "must be at least one minute."),
+        ({**DAILY, "first_day": "soon"}, "first_day", 'must be a day such as "2026-12-01".'),
+        ({**DAILY, "first_day": "2201-01-01"}, "first_day", "must be a day before the year {year}."),
+        ({**DAILY, "first_day": "2026-12-02", "last_day": "2026-12-01"}, "last_day", "is before first_day."),
     ],
 )
 def test_invalid_time_is_rejected_at_its_key(spec: dict[str, Any], key: str, code: str) -> None:
@@ -78,8 +90,8 @@ def test_recurring_window_has_days_length_and_limits() -> None:
     stored, problems = read({**spec, "time_zone": "UTC"})
     assert problems == []
     hours, first_day, last_day = maintenance.describe_times(stored)["parts"]  # type: ignore[misc]
-    assert (hours.code, hours["duration"]) == ("maintenance.recurring_for_duration", timedelta(hours=56))
-    assert hours["days"] == Reason("maintenance.weekly", (("weekdays", (Term("Tuesday"),)),))
+    assert (hours.code, hours["duration"]) == ("{days} from {start} for {duration} ({zone})", timedelta(hours=56))
+    assert hours["days"] == Reason("Every {weekdays}", (("weekdays", (Term("Tuesday"),)),))
     assert (first_day["day"], last_day["day"]) == (date(2026, 12, 1), date(2027, 1, 31))
     stored, _ = read({**DAILY, "time_zone": "UTC"})
     assert str(maintenance.describe_times(stored)) == "Every day from 22:00 to 02:00 (UTC)"

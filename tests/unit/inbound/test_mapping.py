@@ -167,7 +167,10 @@ def test_what_is_there_and_not_understood_gets_a_note() -> None:
     mapping = compile_mapping({"priority": ["a", "b"], "source_time": "at"})
     mapped = mapping.apply({"b": "Sofort", "at": "24/11/2026 09:14"})
     assert mapped.values == {}
-    assert [note.code for note in mapped.notes] == ["mapping.time_not_understood", "mapping.priority_not_understood"]
+    assert [note.code for note in mapped.notes] == [
+        '{field} "{value}" is not a time that Tocsin can read',
+        '{field} "{value}" is not mapped to critical, high, medium or low',
+    ]
     assert [str(note) for note in mapped.notes] == [
         'source time "24/11/2026 09:14" is not a time that Tocsin can read',
         'priority "Sofort" is not mapped to critical, high, medium or low',
@@ -286,12 +289,15 @@ def test_each_key_is_visited_once_regardless_of_path_count() -> None:
 @pytest.mark.parametrize(
     ("definition", "code"),
     [
-        ({"subject": ["ticket^id"] * (MAX_ALTERNATIVES + 1)}, "mapping.too_many_alternatives"),
-        ({"subject": {"template": "x" * (MAX_TEMPLATE + 1)}}, "mapping.template_too_long"),
-        ({"custom": {f"field{n}": "ticket^id" for n in range(MAX_CUSTOM + 1)}}, "mapping.too_many_custom_fields"),
+        ({"subject": ["ticket^id"] * (MAX_ALTERNATIVES + 1)}, "at most {maximum} alternatives"),
+        ({"subject": {"template": "x" * (MAX_TEMPLATE + 1)}}, "a template has at most {maximum} characters"),
+        (
+            {"custom": {f"field{n}": "ticket^id" for n in range(MAX_CUSTOM + 1)}},
+            "at most {maximum} custom fields; these are {length}",
+        ),
         (
             {"subject": {"path": "ticket^id", "map": {str(n): "x" for n in range(MAX_MAP + 1)}}},
-            "mapping.value_map_too_long",
+            "a value map has at most {maximum} rows",
         ),
     ],
 )

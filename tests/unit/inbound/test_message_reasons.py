@@ -43,19 +43,22 @@ def test_address_of_a_sender_is_told(
 def test_keys_of_a_sender_come_by_https_only(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Permanent) as raised:
         webhook_endpoint.fetch("http://keys.example.org")
-    assert raised.value.reason.code == "sender.url_is_not_https"
+    assert raised.value.reason.code == "The address is not https."
     client = Stub(request=lambda *arguments, **more: EgressResponse(404, {}, b""))
     monkeypatch.setattr(webhook_endpoint, "_client", lambda: client)
     with pytest.raises(Permanent) as raised:
         webhook_endpoint.fetch("https://keys.example.org/1")
     assert (raised.value.reason.code, raised.value.reason.data) == (
-        "sender.url_answered", {"host": "keys.example.org", "status": "404"},
+        "{host} answered {status}.", {"host": "keys.example.org", "status": "404"},
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("tables", "code"),
-    [({}, "route.client_table_deleted"), ({7: ClientMap("Clients")}, "route.no_client")],
+    [
+        ({}, "its client table was deleted"),
+        ({7: ClientMap("Clients")}, "a message without a client is not in client table {table}"),
+    ],
 )
 def test_route_by_a_client_table_says_why_it_stays(tables: dict[int, ClientMap], code: str) -> None:
     integration = Stub(directory=Stub(client_tables=tables))
@@ -74,12 +77,12 @@ def test_message_without_subject_and_id_is_a_message() -> None:
 def test_stored_message_of_several_objects_is_none() -> None:
     rejected = element_of(b'[{"a": 1}, {"a": 2}]', "application/json", lenient=False)
     assert isinstance(rejected, Rejected)
-    assert rejected.reason.code == "message.not_one_object"
+    assert rejected.reason.code == "The message is not one object."
 
 
 def test_event_type_that_pagerduty_has_not_is_rejected() -> None:
     assert [problem.code for problem in pagerduty._problems_v1({"event_type": "page"})] == [
-        "pagerduty.invalid_event_type"
+        "Event type is invalid (must be one of the following: trigger, acknowledge or resolve)"
     ]
 
 
@@ -87,4 +90,7 @@ def test_too_many_messages_are_not_replayed() -> None:
     ids = [UUID(int=0)] * (inspect.MAX_REPLAYED_MESSAGES + 1)
     with pytest.raises(Rejected) as rejected:
         inspect.replay_many(ids, None, cast(Any, None), cast(Any, None))
-    assert (rejected.value.reason.code, rejected.value.reason["selected"]) == ("message.too_many_replays", len(ids))
+    assert (rejected.value.reason.code, rejected.value.reason["selected"]) == (
+        "At most {limit} messages can be replayed at once; you selected {selected}.",
+        len(ids),
+    )

@@ -315,7 +315,7 @@ def test_mail_beyond_each_limit_has_its_reason(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(mail, "MAX_STORED_BYTES", 100)
     with pytest.raises(Rejected) as rejected:
         email.add_received_headers(raw, UUID(int=1), "from a test", datetime(2026, 11, 24, tzinfo=UTC))
-    assert rejected.value.reason.code == "mail.too_large_without_attachments"
+    assert rejected.value.reason.code == "The email is too large, even without its attachments."
     monkeypatch.setattr(mail, "MAX_BYTES", 100)
     with pytest.raises(Rejected) as rejected:
         mail.read(raw)

@@ -360,7 +360,10 @@ def test_notes_of_reading_and_mapping_come_together() -> None:
     (element,) = decode(b'{"ticket_id": 7, "priority": "Sofort",}', None, lenient=True).elements
     event = compile_normalizer(HALO, IntegrationDefinition()).normalize(element)
     assert isinstance(event, NormalizedEvent)
-    assert [note.code for note in event.notes] == ["json.repaired", "mapping.priority_not_understood"]
+    assert [note.code for note in event.notes] == [
+        "json.repaired",
+        '{field} "{value}" is not mapped to critical, high, medium or low',
+    ]
 
 
 WORDS = ["VPN", "down", "db1:", "HTTP", "500", "alert", "open", "#", "is", "ok", "host7", "Störung", "2026-11-24", "\n"]

@@ -42,7 +42,7 @@ def test_first_matching_route_is_selected() -> None:
 def test_night_route_is_selected_outside_support_hours() -> None:
     choice = take({"client": "Globex"})
     assert str(choice.reason) == 'route Globex at night: client "Globex" equals Globex, outside Office hours'
-    assert (choice.reason.code, choice.reason["route"]) == ("route.matches", "Globex at night")
+    assert (choice.reason.code, choice.reason["route"]) == ("route {route}: {why}", "Globex at night")
     assert choice == RouteChoice(
         index=1,
         name="Globex at night",

@@ -51,7 +51,7 @@ def test_trace_explains_ignored_values() -> None:
 def test_trace_shows_explicitly_unassigned_owner() -> None:
     trace = field(explain({"object_id": 7, "ticket": {"agent": "Unassigned"}}), "agent")
     assert trace.value is None
-    assert trace.steps[-1].outcome.code == "field.taken_as_nobody"
+    assert trace.steps[-1].outcome.code == "used: no one"
 
 
 def test_trace_lists_rules_up_to_the_deciding_one() -> None:
@@ -94,7 +94,10 @@ def test_trace_covers_unreadable_bodies() -> None:
     assert str(explain(b"Ticket 7").problem) == "Not JSON: expecting a value, at line 1 column 1"
     without_id = explain({"summary": "VPN"})
     assert without_id.problem is not None
-    assert (without_id.problem.code, without_id.problem["id"]) == ("message.no_id", Term("ticket id"))
+    assert (without_id.problem.code, without_id.problem["id"]) == (
+        "no {id} in the message; looked at {sources}",
+        Term("ticket id"),
+    )
     assert field(without_id, "subject").value == "VPN"
     bad = explain_body(compile_normalizer(HALO, IntegrationDefinition()), b'[{"id": 7}, 8]', None)
     assert [trace.problem is None for trace in bad] == [True, False]

@@ -13,18 +13,18 @@ from tocsin.notify.text.command_parser import ask_which_alert, bulk_result
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
-        (CommandKind.ACKNOWLEDGE, "command.alerts_acknowledged"),
-        (CommandKind.ASSIGN, "command.alerts_assigned"),
-        (CommandKind.ESCALATE, "command.alerts_escalated"),
-        (CommandKind.CLOSE, "command.alerts_closed"),
-        (CommandKind.REPLY, "command.replied"),
+        (CommandKind.ACKNOWLEDGE, "You acknowledged {count} alert."),
+        (CommandKind.ASSIGN, "{count} alert is assigned to you."),
+        (CommandKind.ESCALATE, "You escalated {count} alert."),
+        (CommandKind.CLOSE, "You closed {count} alert."),
+        (CommandKind.REPLY, "You added a note to {count} alert."),
     ],
 )
 def test_bulk_result_counts_done_and_rejected_alerts(kind: CommandKind, code: str) -> None:
     assert bulk_result(kind, 2, 0) == Reason(code, (("count", 2),))
     done, rejected = each_of(bulk_result(kind, 1, 3))
     assert (done.code, done["count"]) == (code, 1)
-    assert (rejected.code, rejected["count"]) == ("command.rejected", 3)
+    assert (rejected.code, rejected["count"]) == ("{count} alert could not be changed. Open it to see why.", 3)
 
 
 def test_every_offered_command_has_a_bulk_result() -> None:
@@ -34,4 +34,4 @@ def test_every_offered_command_has_a_bulk_result() -> None:
 def test_question_which_alert_lists_six_and_counts_the_rest() -> None:
     answer = ask_which_alert(CommandKind.ACKNOWLEDGE, range(1, 10))
     assert str(answer) == ("9 alerts are open for you: #1, #2, #3, #4, #5, #6 and 3 more. Send ACK 1, or ACK ALL.")
-    assert ask_which_alert(CommandKind.REPLY, [1, 2]).code == "command.several_alerts_open_for_reply"
+    assert ask_which_alert(CommandKind.REPLY, [1, 2]).code == "{count} alert is open for you: {alerts}. Send {command}."

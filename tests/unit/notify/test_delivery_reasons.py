@@ -65,7 +65,7 @@ def test_stuck_sends_refuse_further_ones(has_many_servers: bool, stuck: list[str
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(AlertStatus.CLOSED, "all_clear.closed"), (AlertStatus.CANCELLED, "all_clear.cancelled")]
+    ("status", "code"), [(AlertStatus.CLOSED, "Closed"), (AlertStatus.CANCELLED, "Closed as false alarm")]
 )
 def test_all_clear_without_actor_or_subject_still_says_what_ended(status: AlertStatus, code: str) -> None:
     before = AlertState(42, AlertStatus.OPEN, Priority.HIGH, NOW)
@@ -73,11 +73,11 @@ def test_all_clear_without_actor_or_subject_still_says_what_ended(status: AlertS
     assert outcome is not None
     assert outcome.code == code
     reason = listener._all_clear(outcome, "", 42)
-    assert (reason.code, reason.data["outcome"]["code"]) == ("all_clear.text_without_subject", code)
+    assert (reason.code, reason.data["outcome"]["code"]) == ("{outcome}: alert #{alert}. Nothing to do.", code)
 
 
 def test_rejected_reply_shows_an_example_with_its_text() -> None:
     rejection = render.find_rejection(7, [42], "", CommandKind.REPLY)
     example = rejection.data["example"]
-    assert example["code"] == "command.example_with_text"
+    assert example["code"] == "{command} {alert} text {code}"
     assert example["data"] == {**example["data"], "alert": {"alert": 42}, "code": render.code_of(7, 42)}

@@ -19,5 +19,5 @@ def test_reminder_of_a_shift_that_begins_now_says_so() -> None:
     )
     notice = notices._notice("Service Desk", cast(Any, assignment), NOW)
     assert (cast(Any, notice.title).code, cast(Any, notice.text).code) == (
-        "shift.reminder_title_now", "shift.reminder",
+        "On call now: {role} of {group}", "You are {role} of {group} from {start}: {reason}.",
     )  # fmt: skip

@@ -176,4 +176,7 @@ def test_chat_service_that_does_not_speak_http_is_rejected(monkeypatch: pytest.M
     monkeypatch.setattr(chat_addresses, "SCHEMAS", frozenset({"mailto"}))
     with pytest.raises(Rejected) as rejected:
         ChatChannel().normalize_address("mailto://user:secret@example.org")
-    assert "address.chat_not_http" in json.dumps(rejected.value.reason.data) + rejected.value.reason.code
+    assert (
+        "{scheme}:// is not allowed: it is not HTTP-only."
+        in json.dumps(rejected.value.reason.data) + rejected.value.reason.code
+    )

@@ -239,7 +239,7 @@ def test_calendar_of_too_many_events_is_not_read(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UnreadableCalendar) as raised:
         read(event, event)
     assert (raised.value.reason.code, raised.value.reason.data) == (
-        "calendar.too_many_events", {"limit": 1},
+        "The calendar has more than {limit} events in the imported period.", {"limit": 1},
     )  # fmt: skip
 
 
@@ -247,8 +247,8 @@ def test_unanswerable_calendar_server_has_its_reason(monkeypatch: pytest.MonkeyP
     allow_loopback(monkeypatch)
     monkeypatch.setattr(calendar_import_worker, "MAX_CALENDAR_BYTES", 2 * 1024 * 1024)
     for response, code in (
-        (Response(302, headers={"Location": "/again"}), "calendar.too_many_redirects"),
-        (Response(200, b"x" * (2 * 1024 * 1024)), "calendar.too_big"),
+        (Response(302, headers={"Location": "/again"}), "Its URL redirects too many times."),
+        (Response(200, b"x" * (2 * 1024 * 1024)), "The calendar is larger than {megabytes} MB."),
     ):
         with http_double(lambda request, answer=response: answer) as server, pytest.raises(Permanent) as raised:
             calendar_import_worker._fetch(HttpClient(), f"{server.url}/calendar.ics")
@@ -258,4 +258,4 @@ def test_unanswerable_calendar_server_has_its_reason(monkeypatch: pytest.MonkeyP
 def test_further_flaws_of_a_calendar_are_counted() -> None:
     flaws = tuple(as_reason(f"flaw {number}") for number in range(calendar_import_worker.MAX_NAMED_EVENTS + 2))
     parts = calendar_import_worker._describe_flaws(flaws).data["flaws"]["data"]["parts"]
-    assert parts[-1] == {"code": "calendar.more_flaws", "data": {"count": 2}}
+    assert parts[-1] == {"code": "and {count} more", "data": {"count": 2}}

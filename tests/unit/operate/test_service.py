@@ -285,8 +285,11 @@ def test_packaged_command_of_root_becomes_the_service(machine: Path, monkeypatch
 @pytest.mark.parametrize(
     ("program", "codes"),
     [
-        (None, ["service.program_not_found", "service.install_program"]),
-        ("/opt/o'brien/tocsin", ["service.quotes_in_path", "service.install_elsewhere"]),
+        (None, ["The program `tocsin` cannot be found.", "Install it with `uv tool install tocsin`."]),
+        (
+            "/opt/o'brien/tocsin",
+            ["systemd cannot start a program whose path contains quotes: {path}.", "Install it elsewhere."],
+        ),
     ],
 )
 def test_program_that_a_unit_cannot_name_is_reported(
@@ -306,5 +309,8 @@ def test_system_unit_needs_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Rejected) as rejected:
         serve._refuse(system_location(), "/home/alice/.local/bin/tocsin")
-    assert rejected.value.reason.code == "service.needs_root"
+    assert (
+        rejected.value.reason.code
+        == "A service of the machine needs root: `sudo {program} service install`; or add --user for your own."
+    )
     assert "`sudo /home/alice/.local/bin/tocsin service install`" in str(rejected.value)

@@ -80,6 +80,6 @@ def test_address_that_is_too_long_to_encrypt_is_rejected() -> None:
     with pytest.raises(Rejected) as rejected:
         addresses.encrypt_address("gotify", "x" * 9, max_bytes=8)
     assert (rejected.value.reason.code, rejected.value.reason.data) == (
-        "contact_method.secret_too_long",
+        "The address must have at most {maximum} characters.",
         {"maximum": 8},
     )

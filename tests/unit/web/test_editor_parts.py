@@ -54,27 +54,35 @@ def too_many_routes() -> Any:
 @pytest.mark.parametrize(
     ("use", "code", "place"),
     [
-        (lambda: MappingTab(API).load({"mapping": [1]}), "mapping.not_an_object", "mapping"),
-        (lambda: mapping("host", " host "), "mapping.duplicate_row", "mapping.custom. host "),
-        (lambda: mapping(""), "mapping.row_without_name", "mapping.custom."),
-        (lambda: RulesTab(API).load({"rules": [1]}), "rule.not_an_object", "rules"),
-        (rules_without_condition, "rule.no_condition", "rules.close"),
-        (lambda: route_form.rows_of({"flapping": 7}), "noise.not_an_object", "flapping"),
-        (lambda: route_form.route_rows("x"), "route.not_a_list", "routes"),
-        (too_many_routes, "route.too_many_rows", "routes"),
+        (lambda: MappingTab(API).load({"mapping": [1]}), "must map fields to value sources", "mapping"),
+        (lambda: mapping("host", " host "), "duplicate field name", "mapping.custom. host "),
+        (lambda: mapping(""), "enter a name", "mapping.custom."),
+        (lambda: RulesTab(API).load({"rules": [1]}), "must be an object with {names}", "rules"),
+        (rules_without_condition, "add at least one condition", "rules.close"),
+        (lambda: route_form.rows_of({"flapping": 7}), "must be an object with {names}", "flapping"),
+        (lambda: route_form.route_rows("x"), "must be a list, each {example}", "routes"),
+        (too_many_routes, "More than {limit} rows: edit the routes as YAML.", "routes"),
         (
             lambda: route_form.routes_of([route_form.RouteRow(other_keys="{")], ErrorPlaces()),
-            "route.unreadable_rest",
+            "the settings not shown in the form are invalid",
             "routes[0]",
         ),
-        (lambda: forms.read_map("a = b\nc", "settings.severities"), "setting.not_a_pair", "settings.severities"),
-        (lambda: outbound_forms._pairs("a: b\n: c", ":", "headers"), "outbound.not_a_pair", "headers"),
+        (
+            lambda: forms.read_map("a = b\nc", "settings.severities"),
+            "line {line}: use the format from = to",
+            "settings.severities",
+        ),
+        (
+            lambda: outbound_forms._pairs("a: b\n: c", ":", "headers"),
+            "line {line}: use the format name{sign} value",
+            "headers",
+        ),
         (
             lambda: condition_form.read("x" * (condition_form.MAX_YAML_CHARS + 1), "rules"),
-            "config.text_too_long",
+            "The text has more than {limit} characters.",
             "rules",
         ),
-        (lambda: condition_form.read("[" * 3000, "rules"), "config.nested_too_deeply", "rules"),
+        (lambda: condition_form.read("[" * 3000, "rules"), "The text is nested too deeply.", "rules"),
     ],
 )
 def test_part_of_the_wrong_shape_is_rejected_at_its_place(use: Callable[[], Any], code: str, place: str) -> None:

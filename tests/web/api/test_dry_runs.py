@@ -64,7 +64,10 @@ def test_dry_run_of_an_unusable_configuration_is_rejected(integration: Integrati
     IntegrationVersion.objects.update(definition={"rules": 7})
     settings_store.bump()
     answer = manager.post("integrations/Tool/test", {"id": 7})
-    assert (answer.status, answer.body["reason_code"]) == (409, "simulation.not_compiled")
+    assert (answer.status, answer.body["reason_code"]) == (
+        409,
+        "The configuration of {integration} cannot be compiled; save it again.",
+    )
 
 
 def test_backtest_returns_changes_and_names_unsavable_parts(
@@ -85,7 +88,7 @@ def test_backtest_returns_changes_and_names_unsavable_parts(
     assert manager.post("integrations/Tool/backtest", {"limit": 10**9}).status == 400
     assert observer.post("integrations/Tool/backtest", {}).status == 403
     effect = manager.post("integrations/Tool/backtest", {"filters": False}).body["effects"][0]
-    assert (effect["says_code"], effect["says_data"]) == ("backtest.no_longer_open", {"count": 1})
+    assert (effect["says_code"], effect["says_data"]) == ("{count} message would no longer open an alert", {"count": 1})
 
 
 def test_several_messages_are_replayed_at_once(integration: Integration, manager: Api) -> None:

@@ -77,7 +77,7 @@ def test_error_has_code_and_parameters_beside_its_sentence(admin: Api) -> None:
     answer = admin.get("groups/Nights")
     assert answer.body is not None
     assert answer.body["detail"] == "No group named Nights."
-    assert answer.body["reason_code"] == "api.no_such_object"
+    assert answer.body["reason_code"] == "No {label} named {name}."
     assert answer.body["reason_data"] == {"label": {"term": "group"}, "name": "Nights"}
 
 
@@ -220,8 +220,8 @@ def test_value_of_wrong_type_uses_the_api_error_format(admin: Api, body: Any, pl
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
-        (UnreadablePostError("the client hung up"), 400, "api.body_unreadable"),
-        (psycopg.InterfaceError("the connection is closed"), 503, "api.database_unavailable"),
+        (UnreadablePostError("the client hung up"), 400, "The body could not be read."),
+        (psycopg.InterfaceError("the connection is closed"), 503, "The database does not answer. Try again."),
     ],
 )
 def test_lost_connection_is_answered_with_its_cause(error: Exception, status: int, code: str) -> None:

@@ -33,20 +33,28 @@ NEWER = [
         "escalation-policies",
         """UPDATE escalation_policyversion SET definition = jsonb_set(definition, '{steps,0,notify}', '{"bots": [1]}')
         WHERE policy_id = %s""",
-        "policy.unreadable",
+        "Policy {policy} cannot be read. Save it again.",
     ),
     (
         "maintenance-windows",
         """UPDATE inbound_maintenancewindow SET condition = '{"moon": "full"}' WHERE id = %s""",
-        "field.problem",
+        "{path}: {problem}",
     ),
-    ("integrations", "UPDATE inbound_integration SET kind = 'sundial' WHERE id = %s", "resource.unknown_kind"),
+    (
+        "integrations",
+        "UPDATE inbound_integration SET kind = 'sundial' WHERE id = %s",
+        "{name} has the kind {kind}, which this version does not know.",
+    ),
     (
         "outbound-integrations",
         "UPDATE outbound_outboundintegration SET kind = 'sundial' WHERE id = %s",
-        "resource.unknown_kind",
+        "{name} has the kind {kind}, which this version does not know.",
     ),
-    ("providers", "UPDATE notify_provider SET kind = 'sundial' WHERE id = %s", "resource.unknown_kind"),
+    (
+        "providers",
+        "UPDATE notify_provider SET kind = 'sundial' WHERE id = %s",
+        "{name} has the kind {kind}, which this version does not know.",
+    ),
 ]
 IDS = ["trigger", "action", "condition", "policy", "window", "integration", "outbound", "provider"]
 

@@ -242,8 +242,8 @@ def test_handover_note_is_written_and_sent_over_the_api(
     refused(bob.put(path, {"text": "It works.", "edited_at": None}), 412, "changed_meanwhile")
     assert bob.put(path, {"text": "It fails.", "edited_at": written["edited_at"]}).status == 200
     assert [section["title_code"] for section in written["sections"]] == [
-        "handover.no_open_alerts",
-        "handover.no_alerts_in_shift",
+        "No open alerts",
+        "No alerts in the shift",
     ]
     sent = bob.post(f"{path}/send").body
     assert sent["sent_at"]

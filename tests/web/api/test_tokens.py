@@ -122,7 +122,7 @@ def test_an_expired_token_is_told_its_last_day(company: Company) -> None:
     ApiToken.objects.filter(pk=made.token.pk).update(expires_at=now - timedelta(days=3))
     answer = Api(made.secret).get("alerts")
     refused(answer, 401, "token_expired")
-    assert answer.body["reason_code"] == "token.expired"
+    assert answer.body["reason_code"] == 'The token "{name}" expired on {day}. Create a new one.'
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 

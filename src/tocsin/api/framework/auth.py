@@ -41,7 +41,7 @@ from tocsin.api.errors import Component
 from tocsin.core.db.queries import QueryUnion, first, narrow
 from tocsin.core.errors import Rejected
 from tocsin.core.net.etag import make_etag
-from tocsin.core.reasons import Person, Reason, ReasonType, Term, joined
+from tocsin.core.reasons import Person, Reason, Term, Text, joined, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.people import permissions
@@ -81,12 +81,7 @@ IF_MATCH: Mapping[str, Any] = {
 
 _ANY = "*"
 
-_MALFORMED_ETAG = ReasonType("api.malformed_etag", 'must be an ETag in quotation marks, as GET returns it: "…".')
-_CHANGED = ReasonType("api.changed_meanwhile", "The object has changed since this If-Match.")
-_CHANGED_BY = ReasonType(
-    "api.changed_meanwhile_by", "The object has changed since this If-Match: {user} changed it last, at {at}."
-)
-_READ_AGAIN = ReasonType("api.read_again", "Read it again, and change its current state.")
+_CHANGED_BY = Text("The object has changed since this If-Match: {user} changed it last, at {at}.")
 
 
 def tag(response: HttpResponse, state: Mapping[str, Any]) -> None:
@@ -107,19 +102,27 @@ def check(request: HttpRequest, state: Mapping[str, Any], object_type: str, obje
         return
     tags = parse_etags(header)
     if not tags:
-        raise Rejected("invalid", AT_PATH(path="If-Match", problem=_MALFORMED_ETAG()), "If-Match")
+        raise Rejected(
+            "invalid",
+            AT_PATH(path="If-Match", problem=sentence('must be an ETag in quotation marks, as GET returns it: "…".')),
+            "If-Match",
+        )
     # A compressing proxy makes the tag weak; it still denotes the same state.
     if tags != [_ANY] and make_etag(state) not in {candidate.removeprefix("W/").strip('"') for candidate in tags}:
         raise Rejected(
             "changed_meanwhile",
-            joined(_describe_last_change(object_type, object_id), _READ_AGAIN(), separator=" "),
+            joined(
+                _describe_last_change(object_type, object_id),
+                sentence("Read it again, and change its current state."),
+                separator=" ",
+            ),
         )
 
 
 def _describe_last_change(object_type: str, object_id: object) -> Reason:
     last_change = next(audit.list_changes(object_type, object_id), None)
     if last_change is None:
-        return _CHANGED()
+        return sentence("The object has changed since this If-Match.")
     return _CHANGED_BY(user=last_change.actor_name, at=last_change.at)
 
 
@@ -165,8 +168,6 @@ ScheduleMoment = Annotated[Moment, AfterValidator(_in_range)]
 # Keyset pagination: `?limit=&cursor=` → `{"items": […], "next": …|null}`. Never uses OFFSET and never counts.
 
 
-_INVALID_CURSOR = ReasonType("api.invalid_cursor", "Invalid cursor. Pass the previous page's `next` value unchanged.")
-
 #: The positive range of PostgreSQL's bigint.
 Number = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
@@ -210,7 +211,9 @@ def _cursor(key: object) -> str:
 
 
 def _key(model: type[Model], cursor: str) -> object:
-    rejection = Rejected("invalid", _INVALID_CURSOR(), "cursor")
+    rejection = Rejected(
+        "invalid", sentence("Invalid cursor. Pass the previous page's `next` value unchanged."), "cursor"
+    )
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
         key: object = model._meta.pk.to_python(text)
@@ -249,24 +252,6 @@ _ACTIONS = {
     Permission.READ_AUDIT_LOG: gettext_noop("read the audit log"),
     Permission.ADMINISTER: gettext_noop("change users, providers, security and settings"),
 }
-
-_FORBIDDEN = ReasonType("api.forbidden", "{user} is {role}; it takes {required} to {action}.")
-_FORBIDDEN_ELSEWHERE = ReasonType(
-    "api.forbidden_elsewhere", "{user} is {role}, who may {action} of their own groups only."
-)
-_SCOPE_TOO_SMALL = ReasonType(
-    "api.scope_too_small", "This token has the scope {scope}; it takes {required} to {action}."
-)
-_LIMITED_TOKEN = ReasonType(
-    "api.limited_token", "This token is limited to groups or clients, and may not {action} beyond them."
-)
-_IF_MATCH_UNKNOWN = ReasonType("api.if_match_unknown", "is not known at this address; send the request without it.")
-_NUL_IN_NAME = ReasonType("api.nul_in_name", "No name contains a NUL character.")
-_NUL_IN_VALUE = ReasonType("api.nul_in_value", "No value contains a NUL character.")
-_UNKNOWN_PARAMETER = ReasonType("api.unknown_parameter", "{name} is not a query parameter of this address.")
-_KNOWN_PARAMETERS = ReasonType("api.known_parameters", "Known here: {names}.")
-_NO_PARAMETERS = ReasonType("api.no_parameters", "This address has no query parameters.")
-_CSRF = ReasonType("api.csrf", "Send the value of the cookie tocsin_csrf as X-CSRFToken, or load the page again.")
 
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -354,19 +339,35 @@ class ApiAuth(AuthBase):
         self._check_parameters(request)
         if "If-Match" in request.headers and request.method not in _SAFE_METHODS and not self.accepts_if_match:
             # A client that sends If-Match relies on the check, so ignoring the header would be wrong.
-            raise Rejected("invalid", AT_PATH(path="If-Match", problem=_IF_MATCH_UNKNOWN()), "If-Match")
+            raise Rejected(
+                "invalid",
+                AT_PATH(
+                    path="If-Match", problem=sentence("is not known at this address; send the request without it.")
+                ),
+                "If-Match",
+            )
         return caller
 
     def _check_parameters(self, request: HttpRequest) -> None:
         if "\x00" in request.path_info:
-            raise Rejected("not_found", _NUL_IN_NAME())
+            raise Rejected("not_found", sentence("No name contains a NUL character."))
         for name, values in request.GET.lists():
             if name not in self._known_parameters:
                 known = ", ".join(sorted(self._known_parameters))
-                hint = _KNOWN_PARAMETERS(names=known) if known else _NO_PARAMETERS()
-                raise Rejected("unknown_parameter", joined(_UNKNOWN_PARAMETER(name=name), hint, separator=" "), name)
+                hint = (
+                    sentence("Known here: {names}.", names=known)
+                    if known
+                    else sentence("This address has no query parameters.")
+                )
+                raise Rejected(
+                    "unknown_parameter",
+                    joined(
+                        sentence("{name} is not a query parameter of this address.", name=name), hint, separator=" "
+                    ),
+                    name,
+                )
             if any("\x00" in value for value in values):
-                raise Rejected("invalid", _NUL_IN_VALUE(), name)
+                raise Rejected("invalid", sentence("No value contains a NUL character."), name)
 
 
 def caller(request: HttpRequest) -> Principal:
@@ -412,18 +413,34 @@ def forbidden(caller: Principal, action: Permission, *, is_own_groups_only: bool
         return Rejected("forbidden", problem)
     user, role, text = Person(caller.user.username, caller.user.pk), Term(_ROLES[caller.role]), Term(_ACTIONS[action])
     if is_own_groups_only:
-        return Rejected("forbidden", _FORBIDDEN_ELSEWHERE(user=user, role=role, action=text))
+        return Rejected(
+            "forbidden",
+            sentence("{user} is {role}, who may {action} of their own groups only.", user=user, role=role, action=text),
+        )
     required = Term(_REQUIRED_ROLES.get(action, _REQUIRED_ROLES[Permission.ADMINISTER]))
-    return Rejected("forbidden", _FORBIDDEN(user=user, role=role, required=required, action=text))
+    return Rejected(
+        "forbidden",
+        sentence(
+            "{user} is {role}; it takes {required} to {action}.", user=user, role=role, required=required, action=text
+        ),
+    )
 
 
 def _limit_of(limits: TokenLimits, action: Permission) -> Reason | None:
     """Return why the limits of a token do not permit `action`; None if it is its owner who may not."""
     if action not in permissions_of(limits.scope):
         needed = Term(MIN_SCOPES[action])
-        return _SCOPE_TOO_SMALL(scope=Term(limits.scope), required=needed, action=Term(_ACTIONS[action]))
+        return sentence(
+            "This token has the scope {scope}; it takes {required} to {action}.",
+            scope=Term(limits.scope),
+            required=needed,
+            action=Term(_ACTIONS[action]),
+        )
     if limits.groups or limits.clients:
-        return _LIMITED_TOKEN(action=Term(_ACTIONS[action]))
+        return sentence(
+            "This token is limited to groups or clients, and may not {action} beyond them.",
+            action=Term(_ACTIONS[action]),
+        )
     return None
 
 
@@ -440,7 +457,9 @@ def _caller(request: HttpRequest) -> Principal | None:
     if not request.user.is_authenticated:
         return None
     if check_csrf(request) is not None:
-        raise Rejected("csrf", _CSRF())
+        raise Rejected(
+            "csrf", sentence("Send the value of the cookie tocsin_csrf as X-CSRFToken, or load the page again.")
+        )
     return Principal(request.user, now, None, address)
 
 

@@ -17,7 +17,7 @@ from tocsin.cli.session import configure, open_database
 from tocsin.core.config import environment
 from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import sentence
 from tocsin.core.runtime import logs
 from tocsin.fake_halo import server as fake_halo_demo
 
@@ -27,10 +27,6 @@ IGNORED = ("TOCSIN_SMTP_URL", "TOCSIN_DATABASE_URL", "TOCSIN_HEARTBEAT_URL")
 #: This file in the data directory holds the password, and marks the directory as the demo's.
 _PASSWORD_FILE = "demo-password"  # noqa: S105 - a file's name
 
-_OTHER_DATA = ReasonType(
-    "demo.other_data",
-    "{folder} holds data that is not the demo's. Name another folder with --data-dir or TOCSIN_DATA_DIR.",
-)
 
 _TICKET = (
     '{"event": "new ticket logged", "object_id": 20817, "ticket": {"id": 20817, '
@@ -119,7 +115,14 @@ def _password(data_dir: Path) -> str:
     if not path.exists():
         data_dir.mkdir(parents=True, exist_ok=True)
         if any(data_dir.iterdir()):
-            raise Rejected("not_possible", _OTHER_DATA(folder=str(data_dir)))
+            raise Rejected(
+                "not_possible",
+                sentence(
+                    "{folder} holds data that is not the demo's. Name another folder with --data-dir or "
+                    "TOCSIN_DATA_DIR.",
+                    folder=str(data_dir),
+                ),
+            )
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(f"demo-{secrets.token_hex(4)}")

@@ -22,25 +22,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from tocsin.core.config import environment
 from tocsin.core.errors import FILE_UNREADABLE, FILE_UNWRITABLE, Permanent
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text, sentence
 
-ENTER_SECRET_AGAIN = ReasonType("secret.enter_again", "enter the secret again: the address has changed.")
-_NOT_A_KEY = ReasonType("secret.not_a_key_file", "{path} does not hold a secret key.")
-_RESTORE_FILE = ReasonType("secret.restore_key_file", "Restore it from a backup.")
-_GIVE_FILE = ReasonType(
-    "secret.give_key_file", "Give it to the user that runs Tocsin (chown {user} {path}; chmod 600 {path})."
-)
-_MOVE_OR_SET_KEY = ReasonType(
-    "secret.move_or_set_key", "Choose another data directory with TOCSIN_DATA_DIR, or set TOCSIN_SECRET_KEY."
-)
+ENTER_SECRET_AGAIN = Text("enter the secret again: the address has changed.")
+_NOT_A_KEY = Text("{path} does not hold a secret key.")
+_RESTORE_FILE = Text("Restore it from a backup.")
 
 KEY_FILE = "secret.key"
 
-_SECRET_UNREADABLE = ReasonType("secret.undecryptable", "The configured secret keys don't decrypt a stored secret.")
-RESTORE_KEY_OR_ENTER_SECRET = ReasonType(
-    "secret.restore_key_or_enter_secret",
-    "Add the key that encrypted it to TOCSIN_SECRET_KEY, or enter the secret again.",
-)
+RESTORE_KEY_OR_ENTER_SECRET = Text("Add the key that encrypted it to TOCSIN_SECRET_KEY, or enter the secret again.")
 
 
 def secret_keys() -> tuple[str, ...]:
@@ -84,7 +74,9 @@ def stored_key(data_dir: Path) -> str:
             _create_key_file(path)
         except OSError as error:
             reason = FILE_UNWRITABLE(file=str(path), error=error.strerror or str(error))
-            raise Permanent(reason, remedy=_MOVE_OR_SET_KEY()) from error
+            raise Permanent(
+                reason, remedy=sentence("Choose another data directory with TOCSIN_DATA_DIR, or set TOCSIN_SECRET_KEY.")
+            ) from error
         return read_key_file(path)
 
 
@@ -100,7 +92,14 @@ def read_key_file(path: Path) -> str:
         raise Permanent(_NOT_A_KEY(path=str(path)), remedy=_RESTORE_FILE()) from error
     except OSError as error:
         reason = FILE_UNREADABLE(file=str(path), error=error.strerror or str(error))
-        raise Permanent(reason, remedy=_GIVE_FILE(user=str(os.geteuid()), path=str(path))) from error
+        raise Permanent(
+            reason,
+            remedy=sentence(
+                "Give it to the user that runs Tocsin (chown {user} {path}; chmod 600 {path}).",
+                user=str(os.geteuid()),
+                path=str(path),
+            ),
+        ) from error
     if not text or any(len(key) < environment.MIN_KEY_LENGTH for key in keys_in(text)):
         raise Permanent(_NOT_A_KEY(path=str(path)), remedy=_RESTORE_FILE())
     return text
@@ -138,7 +137,9 @@ def decrypt(token: str) -> str:
     try:
         return _fernet(secret_keys()).decrypt(token.encode()).decode()
     except InvalidToken:
-        raise Permanent(_SECRET_UNREADABLE(), RESTORE_KEY_OR_ENTER_SECRET()) from None
+        raise Permanent(
+            sentence("The configured secret keys don't decrypt a stored secret."), RESTORE_KEY_OR_ENTER_SECRET()
+        ) from None
 
 
 def decrypt_or_none(token: str) -> str | None:
@@ -169,15 +170,6 @@ def _fernet(secret_keys: tuple[str, ...]) -> MultiFernet:
 # Where nothing is compared, use `crypto.encrypt`, which also hides whether two secrets are equal.
 
 
-_ADDRESS_UNREADABLE = ReasonType(
-    "secret.address_undecryptable", "The configured secret keys don't decrypt a stored address."
-)
-_RESTORE_KEY_OR_ENTER_ADDRESS = ReasonType(
-    "secret.restore_key_or_enter_address",
-    "Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the address again.",
-)
-
-
 def encrypt_deterministically(text: str) -> str:
     """Encrypts `text` under the newest key, as URL-safe Base64. Equal texts give equal results."""
     ciphertext = _cipher(secret_keys()[0]).encrypt(text.encode(), None)
@@ -196,7 +188,10 @@ def decrypt_deterministic(token: str) -> str:
             return _cipher(key).decrypt(raw, None).decode()
         except (InvalidTag, ValueError):
             continue
-    raise Permanent(_ADDRESS_UNREADABLE(), _RESTORE_KEY_OR_ENTER_ADDRESS())
+    raise Permanent(
+        sentence("The configured secret keys don't decrypt a stored address."),
+        sentence("Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the address again."),
+    )
 
 
 def _cipher(key: str) -> AESSIV:

@@ -19,7 +19,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import CHANNEL, Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text, sentence
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import DURATION_TOO_SHORT
 from tocsin.core.validation.server_origin import ForwardingTarget
@@ -35,7 +35,7 @@ _BUMP = (
 )
 
 
-_DELETED = ReasonType("object.deleted", "This was deleted in the meantime.")
+_DELETED = Text("This was deleted in the meantime.")
 
 #: Taken by every transaction that changes configuration, so that its validation still holds when it commits.
 _CHANGE_LOCK = int.from_bytes(b"config")
@@ -76,17 +76,6 @@ def current_version(connection: Connection) -> int:
     return row[0] if row else 0
 
 
-_NOT_A_COUNTRY = ReasonType("setting.not_a_country", '"{value}" is not a two-letter country code such as CH.')
-_NOT_NIGHT_HOURS = ReasonType("setting.not_night_hours", '"{value}" are not hours such as 22:00-07:00.')
-_NOT_A_LISTEN_ADDRESS = ReasonType(
-    "setting.not_a_listen_address", '"{value}" is not an address to listen on, such as 0.0.0.0:2525.'
-)
-
-_NOT_A_FORWARDING_TARGET = ReasonType(
-    "setting.not_a_forwarding_target",
-    '"{value}" is not an address such as syslog+tls://siem.example.org:6514, or an https URL without a password.',
-)
-
 DEFAULT_NIGHT_HOURS = "22:00-07:00"
 
 #: Who may add the address of a chat service at a host of no well-known vendor: administrators; with `managers`, also
@@ -112,7 +101,7 @@ CONTENTS = ("full", "subject", "number")
 
 def _country(text: str) -> str:
     if text and not (len(text) == 2 and text.isascii() and text.isalpha()):
-        raise InvalidValue(_NOT_A_COUNTRY(value=text))
+        raise InvalidValue(sentence('"{value}" is not a two-letter country code such as CH.', value=text))
     return text.upper()
 
 
@@ -120,7 +109,7 @@ def _listen_address(text: str) -> str:
     """Checks host and port, such as 0.0.0.0:2525 or [::]:2525. An empty text disables the listener."""
     host, _, port = text.rpartition(":")
     if text and not (host and port.isdecimal() and 0 <= int(port) <= 65_535):
-        raise InvalidValue(_NOT_A_LISTEN_ADDRESS(value=text))
+        raise InvalidValue(sentence('"{value}" is not an address to listen on, such as 0.0.0.0:2525.', value=text))
     return text
 
 
@@ -129,7 +118,13 @@ def _forwarding_target(text: str) -> str:
         if text:
             ForwardingTarget.parse(text)
     except ValueError:
-        raise InvalidValue(_NOT_A_FORWARDING_TARGET(value=text)) from None
+        raise InvalidValue(
+            sentence(
+                '"{value}" is not an address such as syslog+tls://siem.example.org:6514, or an https URL without a '
+                "password.",
+                value=text,
+            )
+        ) from None
     return text
 
 
@@ -138,7 +133,7 @@ def _night_hours(text: str) -> str:
     try:
         NightHours.parse(hours)
     except ValueError:
-        raise InvalidValue(_NOT_NIGHT_HOURS(value=hours)) from None
+        raise InvalidValue(sentence('"{value}" are not hours such as 22:00-07:00.', value=hours)) from None
     return hours
 
 

@@ -26,39 +26,11 @@ from django.db.migrations.state import ProjectState
 from tocsin.core.db import database, start_up
 from tocsin.core.db.database import GuardedConnection
 from tocsin.core.errors import Permanent
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text, sentence
 
-_FOREIGN = ReasonType(
-    "database.foreign", "The database {name} holds tables of another application, such as {table}. Nothing was changed."
-)
-_NAME_EMPTY = ReasonType("database.name_empty", "Name an empty database in TOCSIN_DATABASE_URL.")
-_ENCODING = ReasonType(
-    "database.encoding",
-    "The database {name} has the encoding {encoding}, and Tocsin needs UTF8. Nothing was changed.",
-)
-_MAKE_UTF8 = ReasonType(
-    "database.make_utf8", "Make a new one: CREATE DATABASE {name} OWNER {owner} ENCODING 'UTF8' TEMPLATE template0."
-)
-_POOLED = ReasonType(
-    "database.migrate_by_pooler",
-    "The tables cannot be migrated by a connection pooler in transaction mode, because locks do not hold there. "
-    "Nothing was changed.",
-)
-_NEWER = ReasonType(
-    "database.of_newer_version",
-    "The data directory is a newer Tocsin's: its tables have had {migration}. Nothing was changed.",
-)
-_INSTALL_NEWER = ReasonType(
-    "database.install_newer",
-    "Install that version again; or go back for good: `tocsin restore --force FILE` with the backup that the upgrade "
-    "wrote into the data directory's folder backups.",
-)
-_STOPPED = ReasonType("database.upgrade_stopped", "The upgrade of the database stopped at {migration}: {error}")
-_START_AGAIN = ReasonType(
-    "database.start_again",
-    "That step was undone, and earlier ones stay. Mend the cause and start Tocsin again, which goes on there; or go "
-    "back: `tocsin restore --force FILE` with the version and the backup from before the upgrade.",
-)
+_FOREIGN = Text("The database {name} holds tables of another application, such as {table}. Nothing was changed.")
+_ENCODING = Text("The database {name} has the encoding {encoding}, and Tocsin needs UTF8. Nothing was changed.")
+_NEWER = Text("The data directory is a newer Tocsin's: its tables have had {migration}. Nothing was changed.")
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +66,14 @@ def migrate(before_upgrade: Callable[[], None] = lambda: None, *, is_shared: boo
         return []
     with database.connect(name="tocsin migrate") as lock:
         if lock.is_pooled and start_up.shares_sessions():
-            raise Permanent(_POOLED(), start_up.USE_SESSIONS())
+            raise Permanent(
+                sentence(
+                    "The tables cannot be migrated by a connection pooler in transaction mode, because locks do not "
+                    "hold there. "
+                    "Nothing was changed."
+                ),
+                start_up.USE_SESSIONS(),
+            )
         lock.lift_time_limit()
         # Polled, because a statement that waits for the lock holds a snapshot, and CREATE INDEX CONCURRENTLY waits for
         # all snapshots. The two would deadlock.
@@ -116,14 +95,21 @@ def migrate(before_upgrade: Callable[[], None] = lambda: None, *, is_shared: boo
 def _refuse_foreign(lock: database.Connection) -> None:
     row = lock.execute(_TABLES).fetchone()
     if row is not None:
-        raise Permanent(_FOREIGN(table=row[0], name=row[1]), _NAME_EMPTY())
+        raise Permanent(_FOREIGN(table=row[0], name=row[1]), sentence("Name an empty database in TOCSIN_DATABASE_URL."))
 
 
 def _refuse_encoding(lock: database.Connection) -> None:
     encoding = lock.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         name, owner = lock.info.dbname, lock.info.user
-        raise Permanent(_ENCODING(name=name, encoding=str(encoding)), _MAKE_UTF8(name=name, owner=owner))
+        raise Permanent(
+            _ENCODING(name=name, encoding=str(encoding)),
+            sentence(
+                "Make a new one: CREATE DATABASE {name} OWNER {owner} ENCODING 'UTF8' TEMPLATE template0.",
+                name=name,
+                owner=owner,
+            ),
+        )
 
 
 def _apply() -> None:
@@ -134,7 +120,18 @@ def _apply() -> None:
             raise
         remaining = missing_migrations()
         detail = " ".join(str(error).split())
-        raise Permanent(_STOPPED(migration=remaining[0] if remaining else "", error=detail), _START_AGAIN()) from error
+        raise Permanent(
+            sentence(
+                "The upgrade of the database stopped at {migration}: {error}",
+                migration=remaining[0] if remaining else "",
+                error=detail,
+            ),
+            sentence(
+                "That step was undone, and earlier ones stay. Mend the cause and start Tocsin again, which goes on "
+                "there; or go "
+                "back: `tocsin restore --force FILE` with the version and the backup from before the upgrade."
+            ),
+        ) from error
 
 
 def missing_migrations() -> list[str]:
@@ -203,7 +200,14 @@ def _check_newer(*, is_shared: bool) -> None:
     same as a downgrade."""
     if newer := newer_migrations():
         if not is_shared:
-            raise Permanent(_NEWER(migration=newer[0]), _INSTALL_NEWER())
+            raise Permanent(
+                _NEWER(migration=newer[0]),
+                sentence(
+                    "Install that version again; or go back for good: `tocsin restore --force FILE` with the backup "
+                    "that the upgrade "
+                    "wrote into the data directory's folder backups."
+                ),
+            )
         log.warning(
             "The database's tables are a newer Tocsin's (%s). That is right while its nodes are upgraded one after the "
             "other. To go back to this version for good, restore the backup from before the upgrade.",

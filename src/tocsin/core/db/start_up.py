@@ -17,7 +17,7 @@ from psycopg.pq import PGconn, Ping, PollingStatus
 
 from tocsin.core.db import database
 from tocsin.core.errors import Temporary
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text
 
 # ---------- pooler
 # Detects a connection pooler that lends a server's session to one client after the other (PgBouncer's `pool_mode =
@@ -30,14 +30,8 @@ from tocsin.core.reasons import ReasonType
 #: In seconds: a hint arrives within milliseconds, or never.
 HINT_DEADLINE = 3.0
 
-SHARES_SESSIONS = ReasonType(
-    "database.pooler_shares_sessions",
-    "TOCSIN_DATABASE_URL leads to a connection pooler in transaction mode.",
-)
-USE_SESSIONS = ReasonType(
-    "database.pooler_use_sessions",
-    "Point it at PostgreSQL itself, or set pool_mode = session for Tocsin's database in pgbouncer.ini.",
-)
+SHARES_SESSIONS = Text("TOCSIN_DATABASE_URL leads to a connection pooler in transaction mode.")
+USE_SESSIONS = Text("Point it at PostgreSQL itself, or set pool_mode = session for Tocsin's database in pgbouncer.ini.")
 
 
 def shares_sessions() -> bool:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.core import locale_format
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, sentence
 
 # ---------- naming rules
 # The rules for names of objects: 1–100 characters, no slash, not only digits. The table checks uniqueness. Pure.
@@ -23,14 +23,8 @@ from tocsin.core.reasons import Reason, ReasonType
 
 MAX_LENGTH = 100
 
-_REQUIRED = ReasonType("name.required", "A name is required.")
-_SURROUNDING_SPACE = ReasonType("name.surrounding_space", "A name must not begin or end with a space.")
-_TOO_LONG = ReasonType("name.too_long", "A name must have at most {maximum} characters, but this one has {length}.")
-_SLASH = ReasonType("name.slash", "A name must not contain a slash (/), because names are used in URLs.")
-_CONTROL_CHARACTER = ReasonType("name.control_character", "A name must not contain line breaks or control characters.")
-_ONLY_DIGITS = ReasonType(
-    "name.only_digits", "A name must not consist of digits only, because it could be mistaken for an id."
-)
+_REQUIRED = Text("A name is required.")
+_TOO_LONG = Text("A name must have at most {maximum} characters, but this one has {length}.")
 
 #: Unicode categories of control characters, and of the line and paragraph separators.
 _CONTROL = frozenset({"Cc", "Zl", "Zp"})
@@ -46,15 +40,15 @@ def name_problem(name: str) -> Reason | None:
     if not name.strip():
         return _REQUIRED()
     if name != name.strip():
-        return _SURROUNDING_SPACE()
+        return sentence("A name must not begin or end with a space.")
     if len(name) > MAX_LENGTH:
         return _TOO_LONG(maximum=MAX_LENGTH, length=len(name))
     if "/" in name:
-        return _SLASH()
+        return sentence("A name must not contain a slash (/), because names are used in URLs.")
     if has_control_character(name):
-        return _CONTROL_CHARACTER()
+        return sentence("A name must not contain line breaks or control characters.")
     if name.isdigit():
-        return _ONLY_DIGITS()
+        return sentence("A name must not consist of digits only, because it could be mistaken for an id.")
     return None
 
 
@@ -65,10 +59,6 @@ def name_problem(name: str) -> Reason | None:
 #: A longer duration is a typing error: nothing in Tocsin waits for more than ten years.
 MAX_DURATION = timedelta(days=3650)
 
-_NOT_A_DURATION = ReasonType(
-    "duration.not_a_duration", '"{text}" is not a duration. Use a format like 90s, 5m, 1h30m or 1w.'
-)
-_DURATIONS_TOO_LONG = ReasonType("duration.too_long", '"{text}" is too long. A duration can be ten years at most.')
 
 _UNITS = {
     "w": timedelta(weeks=1),
@@ -97,11 +87,19 @@ def parse(text: object, path: str | None = None) -> timedelta:
         return timedelta()
     match = _PARTS.fullmatch(stripped)
     if not stripped or match is None:
-        raise Rejected("invalid_duration", _NOT_A_DURATION(text=str(text)), path)
+        raise Rejected(
+            "invalid_duration",
+            sentence('"{text}" is not a duration. Use a format like 90s, 5m, 1h30m or 1w.', text=str(text)),
+            path,
+        )
     amounts = zip(match.groups(), _UNITS.values(), strict=True)
     seconds = sum(int(amount) * int(unit.total_seconds()) for amount, unit in amounts if amount is not None)
     if seconds > MAX_DURATION.total_seconds():
-        raise Rejected("invalid_duration", _DURATIONS_TOO_LONG(text=stripped), path)
+        raise Rejected(
+            "invalid_duration",
+            sentence('"{text}" is too long. A duration can be ten years at most.', text=stripped),
+            path,
+        )
     return timedelta(seconds=seconds)
 
 
@@ -118,37 +116,30 @@ def write(duration: timedelta) -> str:
 
 
 #: A problem of the value at a path in a document, such as `members[0].user`.
-AT_PATH = ReasonType("field.problem", "{path}: {problem}")
+AT_PATH = Text("{path}: {problem}")
 
 # Problems of a value. Each completes a sentence that begins with its path.
-REQUIRED = ReasonType("field.required", "is required.")
-NOT_TEXT = ReasonType("field.not_text", "must be text. Put it in quotes.")
-UNSTORABLE_CHARACTER = ReasonType("field.unstorable_character", "contains a character that cannot be stored.")
-TOO_LONG = ReasonType("field.too_long", "must have at most {maximum} characters, but has {length}.")
-CONTROL_CHARACTER = ReasonType("field.control_character", "must not contain a line break or control character.")
-NOT_BOOLEAN = ReasonType("field.not_boolean", "must be true or false.")
-NOT_A_WHOLE_NUMBER = ReasonType("field.not_a_whole_number", "must be a whole number.")
-NOT_IN_RANGE = ReasonType("field.not_in_range", "must be a whole number from {minimum} to {maximum}.")
-DURATION_TOO_LONG = ReasonType("field.duration_too_long", "must be at most {maximum}.")
-DURATION_TOO_SHORT = ReasonType("field.duration_too_short", "must be at least {minimum}.")
-NOT_AFTER_FROM = ReasonType("field.not_after_from", "must be after from.")
-NOT_A_TIME_ZONE = ReasonType(
-    "field.not_a_time_zone", '"{value}" is not a time zone. Use a name like Europe/Zurich or UTC.'
-)
-NOT_A_CHOICE = ReasonType("field.not_a_choice", '"{value}" is not one of {choices}.')
-NAME_IN_USE = ReasonType("field.name_in_use", 'the name "{name}" is already in use.')
-NOT_TEXT_OF_LENGTH = ReasonType("field.not_text_of_length", "must be text of 1 to {maximum} characters.")
-DUPLICATE = ReasonType("field.duplicate", '"{value}" is listed twice.')
-NOT_A_LIST = ReasonType("field.not_a_list", "must be a list.")
-NOT_AN_OBJECT = ReasonType("field.not_an_object", "must be an object with named values.")
-TOO_MANY_ENTRIES = ReasonType("field.too_many_entries", "must have at most {maximum} entries, but has {length}.")
-UNKNOWN_KEY = ReasonType("field.unknown_key", "unknown key; known keys: {known}.")
-MISSPELT_KEY = ReasonType("field.misspelt_key", 'unknown key; did you mean "{suggestion}"?')
-NESTED_TOO_DEEPLY = ReasonType("field.nested_too_deeply", "is nested too deeply.")
-NOT_A_FINITE_NUMBER = ReasonType("field.not_a_finite_number", "must be a finite number.")
-UNSUPPORTED_TYPE = ReasonType(
-    "field.unsupported_type", "must be text, a number, true, false, a list or an object with named values."
-)
+REQUIRED = Text("is required.")
+NOT_TEXT = Text("must be text. Put it in quotes.")
+UNSTORABLE_CHARACTER = Text("contains a character that cannot be stored.")
+TOO_LONG = Text("must have at most {maximum} characters, but has {length}.")
+CONTROL_CHARACTER = Text("must not contain a line break or control character.")
+NOT_BOOLEAN = Text("must be true or false.")
+NOT_A_WHOLE_NUMBER = Text("must be a whole number.")
+NOT_IN_RANGE = Text("must be a whole number from {minimum} to {maximum}.")
+DURATION_TOO_LONG = Text("must be at most {maximum}.")
+DURATION_TOO_SHORT = Text("must be at least {minimum}.")
+NOT_AFTER_FROM = Text("must be after from.")
+NOT_A_TIME_ZONE = Text('"{value}" is not a time zone. Use a name like Europe/Zurich or UTC.')
+NOT_A_CHOICE = Text('"{value}" is not one of {choices}.')
+NAME_IN_USE = Text('the name "{name}" is already in use.')
+NOT_TEXT_OF_LENGTH = Text("must be text of 1 to {maximum} characters.")
+DUPLICATE = Text('"{value}" is listed twice.')
+NOT_A_LIST = Text("must be a list.")
+NOT_AN_OBJECT = Text("must be an object with named values.")
+TOO_MANY_ENTRIES = Text("must have at most {maximum} entries, but has {length}.")
+UNKNOWN_KEY = Text("unknown key; known keys: {known}.")
+NESTED_TOO_DEEPLY = Text("is nested too deeply.")
 
 MAX_ITEMS = 1000
 
@@ -156,7 +147,11 @@ MAX_ITEMS = 1000
 def unknown_key(key: str, known: Collection[str]) -> Reason:
     """Returns what is wrong with a key that is not among the `known`, with the one that was probably meant."""
     suggestions = get_close_matches(key[:100], list(known), n=1)
-    return MISSPELT_KEY(suggestion=suggestions[0]) if suggestions else UNKNOWN_KEY(known=tuple(sorted(known)))
+    return (
+        sentence('unknown key; did you mean "{suggestion}"?', suggestion=suggestions[0])
+        if suggestions
+        else UNKNOWN_KEY(known=tuple(sorted(known)))
+    )
 
 
 def raise_all(problems: Iterable[Rejected]) -> None:
@@ -194,7 +189,7 @@ def _storable(value: object, path: str, depth: int) -> None:
         case str() if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
             raise rejected_at(path, UNSTORABLE_CHARACTER())
         case float() if not math.isfinite(value):
-            raise rejected_at(path, NOT_A_FINITE_NUMBER())
+            raise rejected_at(path, sentence("must be a finite number."))
         case Mapping():
             for key, item in value.items():
                 _storable(str(key), path, depth + 1)
@@ -205,7 +200,9 @@ def _storable(value: object, path: str, depth: int) -> None:
         case None | str() | int() | float():
             pass
         case _:
-            raise rejected_at(path, UNSUPPORTED_TYPE())
+            raise rejected_at(
+                path, sentence("must be text, a number, true, false, a list or an object with named values.")
+            )
 
 
 def rejected_at(path: str, problem: Reason, code: str = "invalid") -> Rejected:

@@ -16,15 +16,14 @@ from typing import Final
 from urllib.parse import quote
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation.field_errors import AT_PATH
 
-PATH_NOT_TEXT = ReasonType("path.not_text", "a path is text such as ticket^status^name")
-_EMPTY = ReasonType("path.empty", "the path is empty")
-_TOO_LONG = ReasonType("path.too_long", "a path has at most {maximum} characters; this one has {length}")
-_TOO_MANY_SEGMENTS = ReasonType("path.too_many_segments", "a path has at most {maximum} segments")
-_BEGINS_WITH_SEPARATOR = ReasonType("path.begins_with_separator", 'the path "{path}" begins with ^')
-_ENDS_WITH_SEPARATOR = ReasonType("path.ends_with_separator", 'the path "{path}" ends with ^')
+PATH_NOT_TEXT = Text("a path is text such as ticket^status^name")
+_EMPTY = Text("the path is empty")
+_TOO_LONG = Text("a path has at most {maximum} characters; this one has {length}")
+_BEGINS_WITH_SEPARATOR = Text('the path "{path}" begins with ^')
+_ENDS_WITH_SEPARATOR = Text('the path "{path}" ends with ^')
 
 MAX_PATH: Final = 500
 MAX_SEGMENTS: Final = 50
@@ -101,7 +100,7 @@ def split_path(text: str, field_path: str = "path") -> tuple[str, ...]:
             current += text[position]
             position += 1
     if len(segments) > MAX_SEGMENTS:
-        raise _rejection(field_path, _TOO_MANY_SEGMENTS(maximum=MAX_SEGMENTS))
+        raise _rejection(field_path, sentence("a path has at most {maximum} segments", maximum=MAX_SEGMENTS))
     return tuple(segments)
 
 

@@ -36,7 +36,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.reasons import Reason, ReasonType, as_reason
+from tocsin.core.reasons import Reason, Text, as_reason, sentence
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import (
     AT_PATH,
@@ -392,7 +392,7 @@ def _too_long(details: Any, _field: FieldInfo) -> tuple[Reason, str]:
     return TOO_LONG(maximum=context["max_length"], length=length), "invalid"
 
 
-def _always(kind: ReasonType, code: str = "invalid") -> Callable[[Any, FieldInfo], tuple[Reason, str]]:
+def _always(kind: Text, code: str = "invalid") -> Callable[[Any, FieldInfo], tuple[Reason, str]]:
     return lambda _details, _field: (kind(), code)
 
 
@@ -414,12 +414,6 @@ _REASONS: dict[str, Callable[[Any, FieldInfo], tuple[Reason, str]]] = {
 
 # ---------- spec types
 # Types of the fields of specs: texts, names, choices, durations, moments and lists. Pure.
-
-
-NOT_A_MOMENT = ReasonType(
-    "time.not_a_moment", '"{value}" is not a date and time; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.'
-)
-TOO_FAR = ReasonType("time.too_far", '"{value}" is too far away.')
 
 
 # Compared by identity: before Python 3.12.2 `typing` hashes what annotates a type, and a schema cannot be hashed.
@@ -504,7 +498,7 @@ def list_of(parse: Callable[[str], Any], schema: Mapping[str, Any], max_length: 
     return Parsed(read, {"type": "array", "items": items, "maxItems": MAX_ITEMS, "uniqueItems": True})
 
 
-def id_of(kind: str, unknown: ReasonType) -> AfterValidator:
+def id_of(kind: str, unknown: Text) -> AfterValidator:
     """Annotates an optional name: looks it up as `ids_of` does; an empty one is None."""
 
     def resolve(name: str, info: ValidationInfo) -> int | None:
@@ -518,7 +512,7 @@ def id_of(kind: str, unknown: ReasonType) -> AfterValidator:
     return AfterValidator(resolve)
 
 
-def ids_of(kind: str, unknown: ReasonType) -> AfterValidator:
+def ids_of(kind: str, unknown: Text) -> AfterValidator:
     """Annotates a list of names: looks each up, in lower case, among the ids in `context[kind]`, or rejects it with the
     reason `unknown`."""
 
@@ -597,9 +591,13 @@ def _moment(text: str, info: ValidationInfo) -> datetime:
         moment = None
     # A date alone does not say whether the day is included.
     if moment is None or len(text) < len("2026-12-24T17:00"):
-        raise InvalidValue(NOT_A_MOMENT(value=text))
+        raise InvalidValue(
+            sentence(
+                '"{value}" is not a date and time; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.', value=text
+            )
+        )
     if not 1970 < moment.year < 2200:
-        raise InvalidValue(TOO_FAR(value=text))
+        raise InvalidValue(sentence('"{value}" is too far away.', value=text))
     zone = reading_context(info).get("zone")
     return in_utc(moment, zone) if zone or moment.tzinfo else moment
 

@@ -9,7 +9,7 @@ import string
 from collections.abc import Iterable, Iterator
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import sentence
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
@@ -47,8 +47,6 @@ _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _LEADING = ("\t", "\r", "\n")
 _MARK = "'"
 
-_UNREADABLE_ROW = ReasonType("csv.unreadable_row", "Row {row} cannot be read: {error}.")
-
 
 def write(rows: Iterable[Iterable[object]]) -> str:
     """Returns the rows as comma-separated CSV. None is an empty cell; numbers, also negative ones, stay numbers."""
@@ -70,7 +68,9 @@ def read(text: str) -> Iterator[list[str]]:
         for row in reader:
             yield [_plain(cell.strip()) for cell in row]
     except csv.Error as error:
-        raise Rejected("invalid", _UNREADABLE_ROW(row=str(reader.line_num), error=str(error))) from None
+        raise Rejected(
+            "invalid", sentence("Row {row} cannot be read: {error}.", row=str(reader.line_num), error=str(error))
+        ) from None
 
 
 def _cell(value: object) -> object:

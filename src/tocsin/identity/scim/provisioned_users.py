@@ -16,7 +16,7 @@ from tocsin.access import audit, boundary
 from tocsin.access.roles import Role
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person, ReasonType, reason_as_json
+from tocsin.core.reasons import Person, Text, reason_as_json
 from tocsin.core.validation.field_errors import REQUIRED, is_zone
 from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.identity.grants import LEAST_ROLE, granted_roles
@@ -43,7 +43,7 @@ _LANGUAGES = frozenset(code for code, _name in settings.LANGUAGES)
 class Refused(Rejected):
     """What a provider may not do with a user."""
 
-    def __init__(self, user: User, problem: ReasonType) -> None:
+    def __init__(self, user: User, problem: Text) -> None:
         super().__init__("mutability", problem(user=_person(user)))
         self.user = user
 

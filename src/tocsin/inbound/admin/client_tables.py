@@ -16,7 +16,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, sentence
 from tocsin.core.validation import text_sanitizing
 from tocsin.core.validation.field_errors import raise_all
 from tocsin.core.validation.spec import OwnedSpec, Spec, SpecErrors, id_of, to_tuple
@@ -26,9 +26,6 @@ from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group, find_group, names_check
 
 MAX_CLIENTS = 5_000
-
-_TOO_MANY_COLUMNS = ReasonType("client_table.too_many_columns", "Row {row} has more than client, group and policy.")
-_TARGET_REQUIRED = ReasonType("client_table.target_required", "name a group or a policy for this client.")
 
 
 class ClientSpec(Spec):
@@ -44,7 +41,7 @@ class ClientSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         if not errors and self.group is None and self.policy is None:
-            errors.add("group", _TARGET_REQUIRED(), "missing")
+            errors.add("group", sentence("name a group or a policy for this client."), "missing")
 
     def stored(self) -> dict[str, Any]:
         """Returns the stored form, with ids."""
@@ -139,7 +136,11 @@ def from_csv(text: str) -> list[dict[str, str]]:
         ):
             continue
         if len(cells) > 3 and any(cells[3:]):
-            problems.append(Rejected("invalid", _TOO_MANY_COLUMNS(row=row_number), "clients"))
+            problems.append(
+                Rejected(
+                    "invalid", sentence("Row {row} has more than client, group and policy.", row=row_number), "clients"
+                )
+            )
             continue
         entry = dict(zip(("client", "group", "escalation_policy"), cells, strict=False))
         clients.append({key: value for key, value in entry.items() if value})

@@ -18,7 +18,7 @@ from tocsin.catalogue.kinds import IntegrationKind, load_kinds
 from tocsin.core import hooks, ids
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
@@ -38,12 +38,9 @@ from tocsin.inbound.models import ClientTable, DelayedAlert, Integration, Integr
 from tocsin.people.models import find_group
 
 #: What keeps an integration from being deleted.
-ACTIVE_ALERTS = ReasonType("integration.active_alerts", "{count} active alert", "{count} active alerts")
-DELAYED_ALERTS = ReasonType("integration.delayed_alerts", "{count} delayed alert", "{count} delayed alerts")
-_REACHES_NOBODY = ReasonType(
-    "integration.reaches_nobody",
-    "{problem} Add a reachable recipient, or save anyway (anyway: true in YAML and the API).",
-)
+ACTIVE_ALERTS = Text("{count} active alert", "{count} active alerts")
+DELAYED_ALERTS = Text("{count} delayed alert", "{count} delayed alerts")
+_REACHES_NOBODY = Text("{problem} Add a reachable recipient, or save anyway (anyway: true in YAML and the API).")
 
 
 def integration_spec(
@@ -343,7 +340,7 @@ def _compiled_policy(policy_id: int | None) -> CompiledPolicy:
 # Compiles an integration with a changed mapping, rules, filters, routes or dedup key, exactly as the live one.
 
 
-_DELETED = ReasonType("integration.deleted", "{integration} was deleted.")
+_DELETED = Text("{integration} was deleted.")
 
 
 def compile_stored(integration: Integration) -> CompiledIntegration:
@@ -402,9 +399,6 @@ def kind_of(integration: Integration) -> IntegrationKind:
 # Saved versions of an integration's definition: compares two, and restores one as a new version.
 
 
-_NO_SUCH_VERSION = ReasonType("integration.no_such_version", "{integration} has no version {number}.")
-
-
 @dataclass(frozen=True, slots=True)
 class DefinitionChange:
     """One part of a definition that differs between two versions; None: the kind's default."""
@@ -418,7 +412,10 @@ def find_version(integration: Integration, number: int) -> IntegrationVersion:
     """Returns the integration's version with that number. Raises Rejected("not_found")."""
     version = integration.versions.filter(number=number).first() if number < 2**31 else None
     if version is None:
-        raise Rejected("not_found", _NO_SUCH_VERSION(integration=integration.name, number=str(number)))
+        raise Rejected(
+            "not_found",
+            sentence("{integration} has no version {number}.", integration=integration.name, number=str(number)),
+        )
     return version
 
 

@@ -16,17 +16,11 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import advisory_lock_key
-from tocsin.core.reasons import Person, Reason, ReasonType
+from tocsin.core.reasons import Person, Reason, sentence
 from tocsin.inbound.deciding.state import DelayReason, WaitOutcome
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedAlert, InboundMessage
 from tocsin.inbound.storage import dedup_key_store
-
-_NOT_DELAYED = ReasonType(
-    "delayed_alert.not_found", "This alert is no longer delayed: it opened, closed, or was dropped."
-)
-_TOO_LATE = ReasonType("delayed_alert.too_late", "Too late: the alert has already opened or closed.")
-_DROPPED = ReasonType("delayed_alert.dropped", "{user} dropped the delayed alert")
 
 #: The label of each delay reason.
 DELAY_REASON_LABELS: Mapping[str, str | Promise] = {
@@ -110,7 +104,7 @@ def find(text: str) -> DelayedAlert:
         key = b""
     row = DelayedAlert.objects.select_related("integration").filter(pk=key).first() if len(key) == 32 else None
     if row is None:
-        raise Rejected("not_found", _NOT_DELAYED())
+        raise Rejected("not_found", sentence("This alert is no longer delayed: it opened, closed, or was dropped."))
     return row
 
 
@@ -132,8 +126,8 @@ def drop(row: DelayedAlert, *, actor: AuditActor, now: datetime) -> None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (advisory_lock_key(key),))
         deleted_count = connection.execute("DELETE FROM inbound_delayedalert WHERE key_hash = %s", (key,)).rowcount
         if not deleted_count:
-            raise Rejected("not_found", _TOO_LATE())
-        reason = _DROPPED(user=Person(actor.name, actor.user_id))
+            raise Rejected("not_found", sentence("Too late: the alert has already opened or closed."))
+        reason = sentence("{user} dropped the delayed alert", user=Person(actor.name, actor.user_id))
         dedup_key_store.write_wait_outcomes(connection, {key: WaitOutcome(MessageStatus.IGNORED, reason)})
         database.notify(connection, "messages")
     _record(row, "dropped", actor, now)

@@ -17,7 +17,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType
+from tocsin.core.reasons import NO_REASON, Reason, sentence
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.inbound.admin import commands, specs
 from tocsin.inbound.config.noise_settings import UNKNOWN_KIND
@@ -130,24 +130,6 @@ def _but_not(rule: Any, status: str) -> Any:
     return {"all": [rule, exception]}
 
 
-_INVALID_STATUS = ReasonType("integration.invalid_status", "must be the name of a status, of 1 to 100 characters.")
-_STATUS_IN_OTHER_RULES = ReasonType(
-    "integration.status_in_other_rules",
-    'The rules use more than the name of "{status}". Change them on the Rules tab.',
-)
-_UNOPENED_TICKETS = ReasonType(
-    "integration.unopened_tickets",
-    "In the last 7 days, {count} new ticket started with {statuses} and opened no alert. {remedy}",
-    "In the last 7 days, {count} new tickets started with {statuses} and opened no alert. {remedy}",
-)
-_QUOTED_STATUS = ReasonType("integration.quoted_status", '"{status}"')
-_NO_STATUS = ReasonType("integration.no_status", "no status")
-_LET_IT_OPEN = ReasonType("integration.let_status_open", "Set it to open an alert if someone should be paged.")
-_NO_STATUS_OPENS = ReasonType(
-    "integration.no_status_opens",
-    "No status seen in the last 7 days opens an alert. Choose the one that should page.",
-)
-
 #: Reasons of messages that should have ended or changed an alert.
 _WITHOUT_ALERT = (state.NO_ALERT_TO_CLOSE.code, state.NO_ALERT_TO_UPDATE.code)
 #: Fewer may be of alerts that a user closed, or that opened before the integration was in use.
@@ -232,7 +214,11 @@ def rules_with_status(integration: Integration, status: str, effect: StatusEffec
     Raises Rejected("invalid") for an empty or overlong status, Rejected("not_possible") if other rules decide about it.
     """
     if not status.strip() or len(status) > 100:
-        raise Rejected("invalid", AT_PATH(path="status", problem=_INVALID_STATUS()), "status")
+        raise Rejected(
+            "invalid",
+            AT_PATH(path="status", problem=sentence("must be the name of a status, of 1 to 100 characters.")),
+            "status",
+        )
     kind = load_kinds().get(integration.kind)
     if kind is None:
         raise Rejected("not_possible", UNKNOWN_KIND(kind=integration.kind))
@@ -241,7 +227,11 @@ def rules_with_status(integration: Integration, status: str, effect: StatusEffec
     rules = with_status_action(definition.get("rules") or {}, kind.rules, status, effect)
     normalizer = specs.build_normalizer(kind, {**definition, "rules": rules}, integration.settings)
     if action_of_status(normalizer, status) is not effect:
-        raise Rejected("not_possible", _STATUS_IN_OTHER_RULES(status=status), "status")
+        raise Rejected(
+            "not_possible",
+            sentence('The rules use more than the name of "{status}". Change them on the Rules tab.', status=status),
+            "status",
+        )
     return rules
 
 
@@ -339,8 +329,14 @@ def _warning(statuses: tuple[ObservedStatus, ...], unopened: dict[str, int]) -> 
         return NO_REASON
     opens_some = any(status.does is StatusEffect.OPEN and status.count_week for status in statuses)
     most_frequent = sorted(unopened, key=lambda status: -unopened[status])[:3]
-    return _UNOPENED_TICKETS(
+    return sentence(
+        "In the last 7 days, {count} new ticket started with {statuses} and opened no alert. {remedy}",
+        "In the last 7 days, {count} new tickets started with {statuses} and opened no alert. {remedy}",
         count=ticket_count,
-        statuses=tuple(_QUOTED_STATUS(status=status) if status else _NO_STATUS() for status in most_frequent),
-        remedy=_LET_IT_OPEN() if opens_some else _NO_STATUS_OPENS(),
+        statuses=tuple(
+            sentence('"{status}"', status=status) if status else sentence("no status") for status in most_frequent
+        ),
+        remedy=sentence("Set it to open an alert if someone should be paged.")
+        if opens_some
+        else sentence("No status seen in the last 7 days opens an alert. Choose the one that should page."),
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text
 from tocsin.core.validation.field_errors import AT_PATH, raise_all
 from tocsin.escalation.policy import NO_SUCH_POLICY, NO_SUCH_SUPPORT_HOURS
 from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
@@ -25,8 +25,8 @@ UNKNOWN_REFERENCES = {
     USER: NO_SUCH_USER,
     GROUP: NO_SUCH_GROUP,
     HOURS: NO_SUCH_SUPPORT_HOURS,
-    OUTBOUND: ReasonType("reference.unknown_outbound_integration", 'unknown outbound integration "{name}".'),
-    TABLE: ReasonType("reference.unknown_client_table", 'unknown client table "{name}".'),
+    OUTBOUND: Text('unknown outbound integration "{name}".'),
+    TABLE: Text('unknown client table "{name}".'),
 }
 
 

@@ -33,7 +33,7 @@ from tocsin.core.net.egress import (
     EgressResponse,
     HttpClient,
 )
-from tocsin.core.reasons import Reason, ReasonType, show_reason
+from tocsin.core.reasons import Reason, Text, sentence, show_reason
 from tocsin.core.runtime import clock
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.inbound import ingest_service
@@ -185,38 +185,10 @@ def _replace_id(body: bytes, old: str, new: str, content_type: str) -> bytes:
 _DEADLINE = 15.0
 _MAX_SHOWN_CHARS = 120
 
-_NEEDS_PERSON = ReasonType("sample.needs_person", "A sample pages the user who sends it. Sign in or use an API token.")
-_NO_SAMPLES = ReasonType("sample.none", "The catalogue has no sample for {integration}.")
-_UNKNOWN_SAMPLE = ReasonType("sample.unknown", '{kind} has no sample "{sample}"; it has {samples}.')
-_CERTIFICATE_REJECTED = ReasonType(
-    "sample.certificate_rejected", "Senders that check certificates cannot reach {url}: {problem}"
-)
-_CERTIFICATE_REMEDY = ReasonType(
-    "sample.certificate_remedy", "Install a valid certificate for this name, with its whole chain."
-)
-_UNREACHABLE = ReasonType("sample.unreachable", "{url} cannot be reached from here: {problem}")
-_UNREACHABLE_REMEDY = ReasonType(
-    "sample.unreachable_remedy", "Check TOCSIN_BASE_URL, the name's DNS entry, the proxy and the firewall."
-)
-_NOT_CALLABLE = ReasonType("sample.not_callable", "{url} cannot be requested: {problem}")
-_NOT_RECEIVED = ReasonType("sample.not_received", "{url} responded like Tocsin, but the sample did not arrive here.")
-_NOT_RECEIVED_REMEDY = ReasonType(
-    "sample.not_received_remedy",
-    "Another Tocsin installation, or one with another database, responds at that address.",
-)
-_REJECTED = ReasonType("sample.rejected", "{url} answered {status}: {error}.")
-_REJECTED_REMEDY = ReasonType(
-    "sample.rejected_remedy", "If Tocsin did not send this response, check where the proxy forwards /in/."
-)
-_FOREIGN_RESPONSE = ReasonType(
-    "sample.foreign_response", "{url} returned {status}, which is not a response from Tocsin."
-)
-_FOREIGN_TEXT = ReasonType(
-    "sample.foreign_response_text", "{url} returned {status}, which is not a response from Tocsin: “{text}”."
-)
-_FOREIGN_REMEDY = ReasonType(
-    "sample.foreign_response_remedy", "Check that the proxy forwards /in/ to Tocsin unchanged."
-)
+_UNREACHABLE = Text("{url} cannot be reached from here: {problem}")
+_UNREACHABLE_REMEDY = Text("Check TOCSIN_BASE_URL, the name's DNS entry, the proxy and the firewall.")
+_NOT_CALLABLE = Text("{url} cannot be requested: {problem}")
+_REJECTED = Text("{url} answered {status}: {error}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +225,7 @@ def send_sample(
     not lead to this installation.
     """
     if actor.user_id is None:
-        raise Rejected("needs_person", _NEEDS_PERSON())
+        raise Rejected("needs_person", sentence("A sample pages the user who sends it. Sign in or use an API token."))
     selected = _select_sample(integration, sample)
     text, test = ingest_service.issue(integration.pk, actor.user_id, now)
     source_id, body = with_fresh_ids(normalizer_of_version(integration, integration.current_version), selected, test)
@@ -283,14 +255,18 @@ def send_sample(
 def _select_sample(integration: Integration, name: str | None) -> Sample:
     kind = load_kinds().get(integration.kind)
     if kind is None or not kind.samples:
-        raise Rejected("not_possible", _NO_SAMPLES(integration=integration.name))
+        raise Rejected(
+            "not_possible", sentence("The catalogue has no sample for {integration}.", integration=integration.name)
+        )
     if name is None:
         return _first_sample(kind)
     for sample in kind.samples:
         if sample.name == name:
             return sample
     known = ", ".join(sample.name for sample in kind.samples)
-    problem = _UNKNOWN_SAMPLE(kind=kind.title, sample=name, samples=known)
+    problem = sentence(
+        '{kind} has no sample "{sample}"; it has {samples}.', kind=kind.title, sample=name, samples=known
+    )
     raise Rejected("invalid", AT_PATH(path="sample", problem=problem), "sample")
 
 
@@ -315,7 +291,10 @@ def _post(client: HttpClient, url: str, integration: Integration, sample: Sample
     try:
         return client.request("POST", url, headers=headers, content=body, deadline=_DEADLINE)
     except CertificateRejected as error:
-        raise Permanent(_CERTIFICATE_REJECTED(url=public, problem=error.reason), _CERTIFICATE_REMEDY()) from None
+        raise Permanent(
+            sentence("Senders that check certificates cannot reach {url}: {problem}", url=public, problem=error.reason),
+            sentence("Install a valid certificate for this name, with its whole chain."),
+        ) from None
     except Temporary as error:
         raise Permanent(_UNREACHABLE(url=public, problem=error.reason), _UNREACHABLE_REMEDY()) from None
     except Permanent as error:
@@ -356,7 +335,12 @@ def _read_result(
     message_id = _message_id_of(response)
     row = InboundMessage.objects.filter(pk=message_id, integration=integration).first()
     if row is None:
-        raise Permanent(_NOT_RECEIVED(url=environment.current().public_url), _NOT_RECEIVED_REMEDY())
+        raise Permanent(
+            sentence(
+                "{url} responded like Tocsin, but the sample did not arrive here.", url=environment.current().public_url
+            ),
+            sentence("Another Tocsin installation, or one with another database, responds at that address."),
+        )
     return SampleResult(sample.name, source_id, row.pk, row.status, row.reason, row.alert_id, took)
 
 
@@ -377,11 +361,20 @@ def _message_id_of(response: EgressResponse) -> UUID:
     if not body.error:
         raise _foreign_response_error(response)
     error_text = (body.detail or body.error).rstrip(".")
-    raise Permanent(_REJECTED(url=public, status=str(response.status), error=error_text), _REJECTED_REMEDY())
+    raise Permanent(
+        _REJECTED(url=public, status=str(response.status), error=error_text),
+        sentence("If Tocsin did not send this response, check where the proxy forwards /in/."),
+    )
 
 
 def _foreign_response_error(response: EgressResponse) -> Permanent:
     text = " ".join(re.sub(r"<[^>]*>", " ", response.body.decode("utf-8", "replace")).split())[:_MAX_SHOWN_CHARS]
     url, status = environment.current().public_url, str(response.status)
-    reason = _FOREIGN_TEXT(url=url, status=status, text=text) if text else _FOREIGN_RESPONSE(url=url, status=status)
-    return Permanent(reason, _FOREIGN_REMEDY())
+    reason = (
+        sentence(
+            "{url} returned {status}, which is not a response from Tocsin: “{text}”.", url=url, status=status, text=text
+        )
+        if text
+        else sentence("{url} returned {status}, which is not a response from Tocsin.", url=url, status=status)
+    )
+    return Permanent(reason, sentence("Check that the proxy forwards /in/ to Tocsin unchanged."))

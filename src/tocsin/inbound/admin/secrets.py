@@ -17,22 +17,15 @@ from tocsin.core import ids
 from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import ReasonType, as_reason
+from tocsin.core.reasons import Text, as_reason, sentence
 from tocsin.core.validation.field_errors import REQUIRED, rejected_at
 from tocsin.core.validation.server_origin import is_different_origin
 from tocsin.core.validation.spec import InvalidValue, Secret, Spec, SpecErrors, list_of
 from tocsin.inbound.config import compiled_integration
 from tocsin.inbound.models import Integration, PinnedSender
 
-_OVERLAP_TOO_LONG = ReasonType("integration.overlap_too_long", "The overlap is at most {maximum}.")
-_MALFORMED_TOKEN = ReasonType("integration.malformed_token", "must be 32 to 200 letters, digits, - or _.")
-_TOKEN_TAKEN = ReasonType("integration.token_taken", "is in use by another integration, or was until recently.")
-_TOKEN_USED_BEFORE = ReasonType("integration.token_used_before", "was used by this integration before; choose another.")
-_INVALID_HEADER_NAME = ReasonType("integration.invalid_header_name", '"{name}" is not the name of a header.')
-_COLON_IN_USERNAME = ReasonType("integration.colon_in_username", "must not contain a colon (RFC 7617).")
-_INVALID_NETWORK = ReasonType(
-    "integration.invalid_network", '"{text}" is not an address or a network such as 192.0.2.0/24.'
-)
+_MALFORMED_TOKEN = Text("must be 32 to 200 letters, digits, - or _.")
+_TOKEN_USED_BEFORE = Text("was used by this integration before; choose another.")
 
 #: How long the previous token still works after a rotation, by default.
 DEFAULT_OVERLAP = timedelta(days=1)
@@ -44,13 +37,13 @@ _HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]{1,100}")
 
 def _header(name: str) -> str:
     if name and not _HEADER.fullmatch(name):
-        raise InvalidValue(_INVALID_HEADER_NAME(name=name))
+        raise InvalidValue(sentence('"{name}" is not the name of a header.', name=name))
     return name
 
 
 def _username(text: str) -> str:
     if ":" in text:
-        raise InvalidValue(_COLON_IN_USERNAME())
+        raise InvalidValue(sentence("must not contain a colon (RFC 7617)."))
     return text
 
 
@@ -65,7 +58,9 @@ def _network(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError:
-        raise InvalidValue(_INVALID_NETWORK(text=text[:60])) from None
+        raise InvalidValue(
+            sentence('"{text}" is not an address or a network such as 192.0.2.0/24.', text=text[:60])
+        ) from None
 
 
 def _token(token: str) -> str:
@@ -174,7 +169,9 @@ def rotate_token(
     Rejected("invalid_token") for an unusable `token`.
     """
     if not timedelta() <= overlap <= MAX_OVERLAP:
-        raise Rejected("invalid_duration", _OVERLAP_TOO_LONG(maximum=MAX_OVERLAP), "overlap")
+        raise Rejected(
+            "invalid_duration", sentence("The overlap is at most {maximum}.", maximum=MAX_OVERLAP), "overlap"
+        )
     with settings_store.exclusive(integration):
         new_token = ids.token() if token is None else validate_token(token, integration)
         if integration.token_hash and bytes(integration.token_hash) == ids.token_hash(new_token):
@@ -221,7 +218,9 @@ def validate_token(token: str, integration: Integration | None) -> str:
     hashed = ids.token_hash(token)
     others = Integration.objects.exclude(pk=integration.pk) if integration else Integration.objects.all()
     if (others.filter(token_hash=hashed) | others.filter(old_token_hash=hashed)).exists():
-        raise rejected_at("token", _TOKEN_TAKEN(), "invalid_token")
+        raise rejected_at(
+            "token", sentence("is in use by another integration, or was until recently."), "invalid_token"
+        )
     if integration and integration.old_token_hash and bytes(integration.old_token_hash) == hashed:
         raise rejected_at("token", _TOKEN_USED_BEFORE(), "invalid_token")
     return token

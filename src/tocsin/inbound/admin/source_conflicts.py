@@ -18,27 +18,10 @@ from tocsin.alerts.models import Alert
 from tocsin.alerts.states import ACTIVE
 from tocsin.catalogue.kinds import IntegrationKind, IntegrationSettingType, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, sentence
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.inbound.models import Integration
 from tocsin.people import permissions
-
-_OTHER_SYSTEM = ReasonType(
-    "integration.source_of_other_system",
-    '"{source}" is also the Source of {other}, which receives tickets from {other_host}, not {host}. '
-    "Tickets with the same number would share an alert. Use a different Source, such as {source} "
-    "{host}.",
-)
-_SHARED_WITHOUT_RIGHTS = ReasonType(
-    "integration.source_shared_without_rights",
-    '"{source}" is also the Source of {other}, which you can\'t edit. This integration could close its '
-    "alerts. Use a different Source, or ask an administrator.",
-)
-_SOURCE_OF_HIDDEN = ReasonType(
-    "integration.source_of_hidden",
-    '"{source}" is also the Source of an integration that you can\'t see. Use a different Source, or ask an '
-    "administrator.",
-)
 
 #: The keys of a spec that decide which alerts its messages belong to, and whether they close one.
 _DECIDES = ("kind", "source", "group", "mode", "settings", "mapping", "rules", "dedup_key")
@@ -60,7 +43,15 @@ def refuse_two_systems(integration: Integration) -> None:
             continue
         other_hosts = _hosts(other, other_kind)
         if other_hosts and not {*other_hosts} & {*hosts}:
-            problem = _OTHER_SYSTEM(source=source or "", other=other.name, other_host=other_hosts[0], host=hosts[0])
+            problem = sentence(
+                '"{source}" is also the Source of {other}, which receives tickets from {other_host}, not {host}. '
+                "Tickets with the same number would share an alert. Use a different Source, such as {source} "
+                "{host}.",
+                source=source or "",
+                other=other.name,
+                other_host=other_hosts[0],
+                host=hosts[0],
+            )
             raise _conflict(other, source or "", problem)
 
 
@@ -84,14 +75,31 @@ def refuse_without_rights(
         return
     for other in _sharing(integration, key_source):
         if not viewer.may(Permission.MANAGE_ROUTING, other.group_id):
-            raise _conflict(other, key_source, _SHARED_WITHOUT_RIGHTS(source=key_source, other=other.name))
+            raise _conflict(
+                other,
+                key_source,
+                sentence(
+                    '"{source}" is also the Source of {other}, which you can\'t edit. This integration could close its '
+                    "alerts. Use a different Source, or ask an administrator.",
+                    source=key_source,
+                    other=other.name,
+                ),
+            )
 
 
 def _conflict(other: Integration, source: str, problem: Reason) -> Rejected:
     """Returns the rejection, which names the other integration only to those who see it."""
     with boundary.as_viewer():
         is_visible = Integration.objects.filter(pk=other.pk).exists()
-    shown = problem if is_visible else _SOURCE_OF_HIDDEN(source=source)
+    shown = (
+        problem
+        if is_visible
+        else sentence(
+            '"{source}" is also the Source of an integration that you can\'t see. Use a different Source, or ask an '
+            "administrator.",
+            source=source,
+        )
+    )
     return Rejected("shared_source", AT_PATH(path="source", problem=shown), "source")
 
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, PlainValidator
 from tocsin.access import boundary
 from tocsin.catalogue.kinds import IntegrationKind, clean_settings, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import sentence
 from tocsin.core.validation.field_errors import (
     NOT_A_CHOICE,
     NOT_AN_OBJECT,
@@ -60,16 +60,6 @@ from tocsin.inbound.mapping.templates import MAX_TEMPLATE
 from tocsin.inbound.models import ClientTable, Integration
 from tocsin.oncall.models import SupportHours
 from tocsin.people.models import Group, User, names_check
-
-_UNKNOWN_FIELD = ReasonType(
-    "integration.unknown_field",
-    "is not a standard field; put a custom field under custom:, and a tag under tags:.",
-)
-_DID_YOU_MEAN_FIELD = ReasonType(
-    "integration.did_you_mean_field",
-    'is not a standard field; did you mean "{match}"? Put a custom field under custom:, and a tag under tags:.',
-)
-_KIND_CHANGED = ReasonType("integration.kind_changed", "cannot be changed; create a new integration for another type.")
 
 _Name = Annotated[str, Field(max_length=200)]
 
@@ -218,7 +208,7 @@ def read(value: Mapping[str, object], existing: Integration | None) -> ParsedInt
         if errors.has("kind"):
             return
         if existing is not None and existing.kind != spec.kind:
-            errors.add("kind", _KIND_CHANGED())
+            errors.add("kind", sentence("cannot be changed; create a new integration for another type."))
             return
         kind = load_kinds()[spec.kind]
         try:
@@ -300,7 +290,15 @@ def _refuse_unknown_fields(kind: IntegrationKind, mapping: Mapping[str, Any]) ->
         close_matches = difflib.get_close_matches(
             str(name)[:100].casefold().replace(" ", "_"), sorted(known_names), 1, 0.75
         )
-        problem = _DID_YOU_MEAN_FIELD(match=close_matches[0]) if close_matches else _UNKNOWN_FIELD()
+        problem = (
+            sentence(
+                'is not a standard field; did you mean "{match}"? Put a custom field under custom:, and a tag under '
+                "tags:.",
+                match=close_matches[0],
+            )
+            if close_matches
+            else sentence("is not a standard field; put a custom field under custom:, and a tag under tags:.")
+        )
         problems.append(rejected_at(field_path, problem, "unknown_field"))
     raise_all(problems)
 

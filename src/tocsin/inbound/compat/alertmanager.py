@@ -26,7 +26,7 @@ import msgspec
 from tocsin.catalogue.kinds import family
 from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text
 from tocsin.core.runtime import clock
 from tocsin.inbound import ingest_service
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, stored_headers
@@ -44,9 +44,8 @@ _FNV_PRIME: Final = 1099511628211
 _FNV_MASK: Final = (1 << 64) - 1
 _SEPARATOR: Final = b"\xff"
 
-_UNAUTHENTICATED = ReasonType(
-    "alertmanager.unauthenticated",
-    "Send the token of an integration of the type Alertmanager as bearer token, as password or as ?token=.",
+_UNAUTHENTICATED = Text(
+    "Send the token of an integration of the type Alertmanager as bearer token, as password or as ?token=."
 )
 
 

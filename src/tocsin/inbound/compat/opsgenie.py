@@ -28,7 +28,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
-from tocsin.core.reasons import ReasonType, reason_from
+from tocsin.core.reasons import Text, reason_from, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound import heartbeat_schedule, webhook_endpoint
@@ -49,7 +49,7 @@ from tocsin.inbound.processing.committer import is_pending
 
 
 #: In Opsgenie's own words, which its clients show.
-_CANNOT_BE_EMPTY = ReasonType("opsgenie.field_required", "{field} can not be empty.")
+_CANNOT_BE_EMPTY = Text("{field} can not be empty.")
 
 
 class OpsgenieAction(StrEnum):
@@ -240,11 +240,7 @@ def _name(value: object) -> str:
 # Read side of the Opsgenie-compatible API: alerts and requests of the calling integration only. Writes nothing.
 
 
-_UNKNOWN_TERM = ReasonType(
-    "opsgenie.unknown_query_term",
-    "The query “{term}” is not understood; known: status, alias, id, tinyId and priority, each with a colon.",
-)
-_NOT_A_NUMBER = ReasonType("opsgenie.not_a_number", "{name} must be a whole number.")
+_NOT_A_NUMBER = Text("{name} must be a whole number.")
 
 type AlertRow = Mapping[str, Any]
 
@@ -474,7 +470,14 @@ def _where(query: Mapping[str, str]) -> tuple[str, list[object]]:
 
 
 def _invalid_query(term: str) -> HttpError:
-    return HttpError(422, "invalid_query", _UNKNOWN_TERM(term=term[:80]))
+    return HttpError(
+        422,
+        "invalid_query",
+        sentence(
+            "The query “{term}” is not understood; known: status, alias, id, tinyId and priority, each with a colon.",
+            term=term[:80],
+        ),
+    )
 
 
 def _number(query: Mapping[str, str], name: str, default: int, maximum: int) -> int:
@@ -519,12 +522,8 @@ PREFIXES: Final = (_ALERTS, _HEARTBEATS)
 _SCHEME: Final = "geniekey"
 _MAX_ALIAS: Final = 512
 
-_UNAUTHENTICATED = ReasonType("opsgenie.unauthenticated", "Could not authenticate")
-_UNKNOWN_ALERT = ReasonType("opsgenie.unknown_alert", "Alert does not exist")
-_UNKNOWN_HEARTBEAT = ReasonType("opsgenie.unknown_heartbeat", "Heartbeat does not exist")
-_NO_SUCH_PATH = ReasonType("opsgenie.no_such_path", "No such path: Tocsin speaks the Alert API v2 and heartbeat pings.")
-_INVALID_BODY = ReasonType("opsgenie.invalid_body", "Request body is not processable: {problem}")
-_NOT_ONE_OBJECT = ReasonType("opsgenie.not_one_object", "send one object.")
+_UNAUTHENTICATED = Text("Could not authenticate")
+_NOT_ONE_OBJECT = Text("send one object.")
 _NOT_PROCESSABLE: Final = "Request body is not processable. Please check the errors."
 
 
@@ -609,7 +608,7 @@ async def _handle_query(request: OpsgenieRequest, send: Send) -> None:
         case _:
             raise _no_such_path()
     if data is None:
-        raise HttpError(404, "not_found", _UNKNOWN_ALERT())
+        raise HttpError(404, "not_found", sentence("Alert does not exist"))
     await _respond(request, send, 200, {"data": data})
 
 
@@ -705,7 +704,9 @@ def _payload(body: bytes) -> dict[str, object]:
 
 
 def _not_processable(rejected: Rejected) -> HttpError:
-    return HttpError(422, "invalid_request", _INVALID_BODY(problem=rejected.reason))
+    return HttpError(
+        422, "invalid_request", sentence("Request body is not processable: {problem}", problem=rejected.reason)
+    )
 
 
 # --- Heartbeats
@@ -732,7 +733,7 @@ async def _handle_ping(ingest_service: IngestService, request: OpsgenieRequest, 
 async def _describe_heartbeat(ingest_service: IngestService, request: OpsgenieRequest, send: Send) -> None:
     heartbeat = _heartbeat(ingest_service, request.integration, request.path_segments[0])
     if heartbeat is None:
-        raise HttpError(404, "not_found", _UNKNOWN_HEARTBEAT())
+        raise HttpError(404, "not_found", sentence("Heartbeat does not exist"))
     data = await asyncio.to_thread(show_heartbeat, heartbeat)
     await _respond(request, send, 200, {"data": data})
 
@@ -762,7 +763,7 @@ def _identifier_type(request: OpsgenieRequest) -> str:
 
 
 def _no_such_path() -> HttpError:
-    return HttpError(404, "not_found", _NO_SUCH_PATH())
+    return HttpError(404, "not_found", sentence("No such path: Tocsin speaks the Alert API v2 and heartbeat pings."))
 
 
 async def _respond(request: OpsgenieRequest, send: Send, status: int, content: dict[str, object]) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from tocsin.alerts.service import FoundAlert
 from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
-from tocsin.core.reasons import Reason, ReasonType, joined
+from tocsin.core.reasons import Reason, Text, joined, sentence
 from tocsin.core.runtime import clock
 from tocsin.inbound import ingest_service as reasons
 from tocsin.inbound.compat import alert_commands
@@ -93,19 +93,8 @@ _PAGERDUTY_SEVERITIES: Final = ("critical", "error", "warning", "info")
 _MAX_KEY: Final = 255
 
 #: In PagerDuty's own words, which its clients show.
-_FIELD_REQUIRED = ReasonType("pagerduty.field_required", "'{field}' is missing or blank")
-_INVALID_EVENT = ReasonType("pagerduty.invalid_event", "Event object is invalid")
-_INVALID_KEY = ReasonType("pagerduty.invalid_key", "Invalid {field}")
-_INVALID_ACTION = ReasonType("pagerduty.invalid_action", "'event_action' is invalid")
-_INVALID_SEVERITY = ReasonType(
-    "pagerduty.invalid_severity", "'payload.severity' is invalid (must be one of the following: {severities})"
-)
-_INVALID_EVENT_TYPE = ReasonType(
-    "pagerduty.invalid_event_type",
-    "Event type is invalid (must be one of the following: trigger, acknowledge or resolve)",
-)
-_DESCRIPTION_REQUIRED = ReasonType("pagerduty.description_required", "Description is missing or blank")
-_KEY_TOO_LONG = ReasonType("pagerduty.key_too_long", "'{field}' is too long (maximum is {maximum} characters)")
+_FIELD_REQUIRED = Text("'{field}' is missing or blank")
+_INVALID_EVENT = Text("Event object is invalid")
 
 type PagerdutyEvent = dict[str, object]
 
@@ -188,7 +177,7 @@ async def _find_integration(ingest_service: IngestService, token: str, key_name:
             raise
         integration = None
     if integration is None or integration.normalizer.kind.name != KIND:
-        raise HttpError(400, "unknown_token", _INVALID_KEY(field=key_name.replace("_", " ")))
+        raise HttpError(400, "unknown_token", sentence("Invalid {field}", field=key_name.replace("_", " ")))
     return integration
 
 
@@ -237,7 +226,7 @@ def _problems(event: PagerdutyEvent) -> list[Reason]:
     """Returns the errors that PagerDuty would report, in its words."""
     action = _action(event)
     if action not in _ACTIONS:
-        return [_INVALID_ACTION() if action else _FIELD_REQUIRED(field="event_action")]
+        return [sentence("'event_action' is invalid") if action else _FIELD_REQUIRED(field="event_action")]
     problems = _problem_with_key(event, "dedup_key", is_required=action != "trigger")
     if action != "trigger":
         return problems
@@ -251,17 +240,22 @@ def _problems(event: PagerdutyEvent) -> list[Reason]:
     ]
     severity = payload.get("severity")
     if severity and str(severity).lower() not in _PAGERDUTY_SEVERITIES:
-        problems.append(_INVALID_SEVERITY(severities=", ".join(_PAGERDUTY_SEVERITIES)))
+        problems.append(
+            sentence(
+                "'payload.severity' is invalid (must be one of the following: {severities})",
+                severities=", ".join(_PAGERDUTY_SEVERITIES),
+            )
+        )
     return problems
 
 
 def _problems_v1(event: PagerdutyEvent) -> list[Reason]:
     action = _action(event)
     if action not in _ACTIONS:
-        return [_INVALID_EVENT_TYPE()]
+        return [sentence("Event type is invalid (must be one of the following: trigger, acknowledge or resolve)")]
     problems = _problem_with_key(event, "incident_key", is_required=action != "trigger")
     if action == "trigger" and not str(event.get("description") or "").strip():
-        problems.append(_DESCRIPTION_REQUIRED())
+        problems.append(sentence("Description is missing or blank"))
     return problems
 
 
@@ -276,4 +270,8 @@ def _problem_with_key(event: PagerdutyEvent, name: str, *, is_required: bool) ->
     key = _given_key(event, name)
     if is_required and not key:
         return [_FIELD_REQUIRED(field=name)]
-    return [_KEY_TOO_LONG(field=name, maximum=_MAX_KEY)] if len(key) > _MAX_KEY else []
+    return (
+        [sentence("'{field}' is too long (maximum is {maximum} characters)", field=name, maximum=_MAX_KEY)]
+        if len(key) > _MAX_KEY
+        else []
+    )

@@ -20,7 +20,7 @@ from tocsin.alerts.lifecycle import TicketAgent
 from tocsin.alerts.states import ActorKind, Priority
 from tocsin.core.config.environment import Network
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
+from tocsin.core.reasons import NO_REASON, Reason, Text, joined, sentence
 from tocsin.inbound.config.noise_settings import CLIENT_IN_TABLE, CLIENT_NOT_IN_TABLE, CLIENT_TABLE_DELETED, NO_CLIENT
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
 from tocsin.inbound.config.rules import RouteChoice, RouteReference
@@ -35,10 +35,7 @@ from tocsin.inbound.maintenance import IntegrationWindow
 
 _PORTS = {"imaps": 993, "imap+starttls": 143, "imap": 143}
 
-_INVALID_URL = ReasonType(
-    "mailbox.invalid_url", "must look like {example}, with {escaped} for an @ in the user's name."
-)
-_HAS_PASSWORD = ReasonType("mailbox.url_has_password", "must not contain the password; use the password field.")
+_INVALID_URL = Text("must look like {example}, with {escaped} for an @ in the user's name.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ def read(text: str) -> MailboxSettings:
     if parts.scheme not in _PORTS or not host or not parts.username:
         raise _invalid_url()
     if parts.password:
-        raise Rejected("invalid", _HAS_PASSWORD())
+        raise Rejected("invalid", sentence("must not contain the password; use the password field."))
     folder = unquote(parts.path.strip("/")) or "INBOX"
     is_tls, is_starttls = parts.scheme == "imaps", parts.scheme == "imap+starttls"
     return MailboxSettings(host, port or _PORTS[parts.scheme], unquote(parts.username), folder, is_tls, is_starttls)

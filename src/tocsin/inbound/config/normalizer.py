@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from tocsin.catalogue.kinds import NEW_TICKETS_OPEN, Category, IntegrationKind
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.core.reasons import Reason, Term, sentence
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.conditions import CompiledCondition, RuleMatch, compile_condition
 from tocsin.inbound.config.noise_settings import (
@@ -67,8 +67,6 @@ from tocsin.inbound.mapping.status_words import (
     status_in_event,
 )
 from tocsin.inbound.parsing.decode import Element
-
-_NO_ID = ReasonType("message.no_id", "no {id} in the message; looked at {sources}")
 
 _NOTHING: Final = MappedFields({}, {}, {})
 _ENDING: Final = (EventAction.CLOSE, EventAction.CANCEL)
@@ -537,7 +535,11 @@ class Normalizer:
 
     def _without_id(self) -> Rejected:
         sources = self._sources_of("source_id")
-        return Rejected("no_id", _NO_ID(id=Term(self.kind.id_name), sources=sources), "source_id")
+        return Rejected(
+            "no_id",
+            sentence("no {id} in the message; looked at {sources}", id=Term(self.kind.id_name), sources=sources),
+            "source_id",
+        )
 
 
 def _with_status(mapped: MappedFields, status: str) -> MappedFields:

@@ -19,7 +19,7 @@ from tocsin.core.config import crypto, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import ReasonType, as_reason
+from tocsin.core.reasons import as_reason, sentence
 from tocsin.inbound import maintenance_commands as maintenance_windows
 from tocsin.inbound.config.compiled_integration import (
     ClientEntry,
@@ -37,10 +37,6 @@ from tocsin.oncall import loader
 
 log = logging.getLogger(__name__)
 
-
-_CONFIGURATION_UNUSABLE = ReasonType(
-    "integration.configuration_unusable", "The integration's own configuration cannot be used: {problem}"
-)
 
 #: The number of attempts to load a configuration that changes while it is loaded.
 _MAX_ATTEMPTS = 5
@@ -257,7 +253,7 @@ def _compile_row(row: Mapping[str, Any], hours: Mapping[RouteReference, str]) ->
         problem = error.reason if isinstance(error, Rejected) else as_reason(type(error).__name__)
         log.error("Integration %s cannot be used: %s", row["name"], problem, exc_info=not isinstance(error, Rejected))
         return compile_normalizer(kind or load_kinds()[_FALLBACK_KIND], IntegrationDefinition()), Rejected(
-            "not_compiled", _CONFIGURATION_UNUSABLE(problem=problem)
+            "not_compiled", sentence("The integration's own configuration cannot be used: {problem}", problem=problem)
         )
 
 

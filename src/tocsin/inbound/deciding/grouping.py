@@ -23,7 +23,7 @@ from tocsin.alerts.commands import (
 )
 from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.ids import key_hash
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, Term, as_reason, joined
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Term, Text, as_reason, joined
 from tocsin.inbound.config.noise_settings import AlertRateLimitSpec, DelayKind
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import RouteChoice
@@ -434,7 +434,7 @@ def decide_below_threshold(context: MessageContext, due_delay: DelayedAlertState
     return Decision(MessageStatus.IGNORED, reason, key_state)
 
 
-def _wait_outcome(key_state: DedupKeyState, alert_id: int, reason_type: ReasonType) -> WaitOutcome | None:
+def _wait_outcome(key_state: DedupKeyState, alert_id: int, reason_type: Text) -> WaitOutcome | None:
     if key_state.delayed is None:
         return None
     return WaitOutcome(MessageStatus.APPENDED, reason_type(alert=AlertRef(alert_id)), alert_id)

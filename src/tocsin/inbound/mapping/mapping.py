@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 from pydantic import ConfigDict, Field, create_model
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined
+from tocsin.core.reasons import NO_REASON, Reason, Term, Text, joined, sentence
 from tocsin.core.validation.field_errors import AT_PATH, unknown_key
 from tocsin.core.validation.payload_paths import PATH_NOT_TEXT
 from tocsin.core.validation.spec import ListOf, OneOf, Parsed, Spec
@@ -125,32 +125,7 @@ MappingSpec = create_model(
 # is no value); `when` is a condition on paths.
 
 
-_NO_ALTERNATIVE = ReasonType("mapping.no_alternative", "give at least one path")
-_TOO_MANY_ALTERNATIVES = ReasonType("mapping.too_many_alternatives", "at most {maximum} alternatives")
-_NESTED_LIST = ReasonType("mapping.nested_list", "a list in a list; give a path or an object")
-_NOT_AN_ENTRY = ReasonType(
-    "mapping.malformed_entry", "give a path, a list of paths, or {path, paths, template or literal: …}"
-)
-_ONE_SOURCE = ReasonType("mapping.not_one_source", "give exactly one of {keys}")
-_PATHS_NOT_A_LIST = ReasonType("mapping.paths_not_a_list", "must be a list of paths")
-_NOT_A_VALUE_MAP = ReasonType(
-    "mapping.malformed_value_map", "a value map is {from: to}, or the name of a setting that holds one"
-)
-_VALUE_MAP_TOO_LONG = ReasonType("mapping.value_map_too_long", "a value map has at most {maximum} rows")
-_INVALID_VALUE_MAP_ROW = ReasonType("mapping.invalid_value_map_row", "must map a text or number to non-empty text")
-_INVALID_LITERAL = ReasonType(
-    "mapping.invalid_literal", "a literal is a text, a number, true, false, or a list of those"
-)
-_UNKNOWN_TYPE = ReasonType("mapping.unknown_value_type", 'unknown type "{type}"; one of {types}')
-_NOBODY_REQUIRED = ReasonType("mapping.nobody_required", 'enter the values that mean "no one"')
-_INVALID_DEFAULT = ReasonType("mapping.invalid_else", 'must be text; "" for no value, <value> stands for the value')
-
-#: How an alternative transforms its value, for a trace.
-_ONLY_TYPE = ReasonType("mapping.step_only", "only {type}")
-_TRANSLATED = ReasonType("mapping.step_translated", "mapped")
-_TRANSLATED_BY = ReasonType("mapping.step_translated_by", "mapped by {setting}")
-_ELSE = ReasonType("mapping.step_else", "else {value}")
-_ON_CONDITION = ReasonType("mapping.step_on_condition", "conditional")
+_TRANSLATED = Text("mapped")
 
 MAX_ALTERNATIVES: Final = 100
 MAX_MAP: Final = 2000
@@ -201,16 +176,16 @@ class EntryCompiler:
     def alternatives(self, definition: object, field_path: str) -> list[Alternative]:
         compiled = list(self._alternatives(definition, field_path))
         if not compiled:
-            raise rejection(field_path, _NO_ALTERNATIVE())
+            raise rejection(field_path, sentence("give at least one path"))
         if len(compiled) > MAX_ALTERNATIVES:
-            raise rejection(field_path, _TOO_MANY_ALTERNATIVES(maximum=MAX_ALTERNATIVES))
+            raise rejection(field_path, sentence("at most {maximum} alternatives", maximum=MAX_ALTERNATIVES))
         return compiled
 
     def _alternatives(self, definition: object, field_path: str) -> Iterator[Alternative]:
         if isinstance(definition, list | tuple):
             for i, entry in enumerate(definition):
                 if isinstance(entry, list | tuple):
-                    raise rejection(f"{field_path}[{i}]", _NESTED_LIST())
+                    raise rejection(f"{field_path}[{i}]", sentence("a list in a list; give a path or an object"))
                 yield from self._alternatives(entry, f"{field_path}[{i}]")
         elif isinstance(definition, str):
             slot = self.extraction.slot(definition, field_path)
@@ -218,7 +193,9 @@ class EntryCompiler:
         elif isinstance(definition, Mapping):
             yield from self._entry(definition, field_path)
         else:
-            raise rejection(field_path, _NOT_AN_ENTRY())
+            raise rejection(
+                field_path, sentence("give a path, a list of paths, or {path, paths, template or literal: …}")
+            )
 
     def _entry(self, definition: Mapping[str, object], field_path: str) -> Iterator[Alternative]:
         for key in definition:
@@ -226,7 +203,7 @@ class EntryCompiler:
                 raise rejection(f"{field_path}.{key}", unknown_key(str(key), _KEYS))
         sources = [key for key in _SOURCES if key in definition]
         if len(sources) != 1:
-            raise rejection(field_path, _ONE_SOURCE(keys=", ".join(_SOURCES)))
+            raise rejection(field_path, sentence("give exactly one of {keys}", keys=", ".join(_SOURCES)))
         transform = self._compile_transform(definition, field_path)
         when = self._when(definition, field_path)
         transformations = _describe_transformations(definition)
@@ -247,7 +224,7 @@ class EntryCompiler:
             case "paths":
                 paths = definition["paths"]
                 if not isinstance(paths, list | tuple) or not paths:
-                    raise rejection(f"{field_path}.paths", _PATHS_NOT_A_LIST())
+                    raise rejection(f"{field_path}.paths", sentence("must be a list of paths"))
                 for i, path in enumerate(paths):
                     yield self._path(path, f"{field_path}.paths[{i}]", transform, when)
             case "template":
@@ -331,14 +308,16 @@ class EntryCompiler:
         if table is None:
             return {}
         if not isinstance(table, Mapping):
-            raise rejection(field_path, _NOT_A_VALUE_MAP())
+            raise rejection(field_path, sentence("a value map is {from: to}, or the name of a setting that holds one"))
         if len(table) > MAX_MAP:
-            raise rejection(field_path, _VALUE_MAP_TOO_LONG(maximum=MAX_MAP))
+            raise rejection(field_path, sentence("a value map has at most {maximum} rows", maximum=MAX_MAP))
         translated: dict[str, str] = {}
         for key, value in table.items():
             source, target = text_of(key), text_of(value)
             if source is None or target is None or isinstance(value, list | dict):
-                raise rejection(f"{field_path}.{str(key)[:40]}", _INVALID_VALUE_MAP_ROW())
+                raise rejection(
+                    f"{field_path}.{str(key)[:40]}", sentence("must map a text or number to non-empty text")
+                )
             translated[source.strip().casefold()] = target
         return translated
 
@@ -346,14 +325,14 @@ class EntryCompiler:
 def _describe_transformations(definition: Mapping[str, object]) -> Reason:
     steps = [templates.describe_part(definition)]
     if "only" in definition:
-        steps.append(_ONLY_TYPE(type=str(definition["only"])))
+        steps.append(sentence("only {type}", type=str(definition["only"])))
     if "map" in definition:
         table = definition["map"]
-        steps.append(_TRANSLATED_BY(setting=table) if isinstance(table, str) else _TRANSLATED())
+        steps.append(sentence("mapped by {setting}", setting=table) if isinstance(table, str) else _TRANSLATED())
     if definition.get("else"):
-        steps.append(_ELSE(value=str(definition["else"])))
+        steps.append(sentence("else {value}", value=str(definition["else"])))
     if "when" in definition:
-        steps.append(_ON_CONDITION())
+        steps.append(sentence("conditional"))
     return joined(*steps, separator=", ")
 
 
@@ -369,7 +348,7 @@ def _literal(
     value: object, field_path: str, transform: Callable[[object], ExtractedValue] | None, when: CompiledCondition | None
 ) -> Alternative:
     if not isinstance(value, str | int | float | list) or value in ("", []):
-        raise rejection(field_path, _INVALID_LITERAL())
+        raise rejection(field_path, sentence("a literal is a text, a number, true, false, or a list of those"))
     literal_value = (transform or _unchanged)(value)
 
     def find(slots: list[object], payload: object, values: dict[str, Value]) -> ExtractedValue:
@@ -414,14 +393,17 @@ def _only(value: object, field_path: str) -> Callable[[object], ExtractedValue]:
     try:
         return _ONLY[ValueType(str(value))]
     except ValueError:
-        raise rejection(field_path, _UNKNOWN_TYPE(type=str(value)[:40], types=", ".join(ValueType))) from None
+        raise rejection(
+            field_path,
+            sentence('unknown type "{type}"; one of {types}', type=str(value)[:40], types=", ".join(ValueType)),
+        ) from None
 
 
 def _nobody(value: object, field_path: str) -> Callable[[object], ExtractedValue]:
     items = value if isinstance(value, list | tuple) else [value]
     texts = frozenset(item_text.strip().casefold() for item in items if (item_text := _raw_text(item)) is not None)
     if not texts:
-        raise rejection(field_path, _NOBODY_REQUIRED())
+        raise rejection(field_path, sentence('enter the values that mean "no one"'))
 
     def find(value: object) -> ExtractedValue:
         text = _raw_text(value)
@@ -437,7 +419,7 @@ def _raw_text(value: object) -> str | None:
 
 def _translation(table: Mapping[str, str], default: object, field_path: str) -> Callable[[object], ExtractedValue]:
     if default is not None and not isinstance(default, str):
-        raise rejection(field_path, _INVALID_DEFAULT())
+        raise rejection(field_path, sentence('must be text; "" for no value, <value> stands for the value'))
 
     def translate(value: object) -> ExtractedValue:
         text = text_of(value)
@@ -463,20 +445,17 @@ _MAX_PLANS: Final = 256
 
 #: Kinds whose values must be understood: an unknown value adds a note.
 _MUST_BE_UNDERSTOOD: Final = {
-    FieldKind.PRIORITY: ReasonType(
-        "mapping.priority_not_understood", '{field} "{value}" is not mapped to critical, high, medium or low'
-    ),
-    FieldKind.MOMENT: ReasonType("mapping.time_not_understood", '{field} "{value}" is not a time that Tocsin can read'),
+    FieldKind.PRIORITY: Text('{field} "{value}" is not mapped to critical, high, medium or low'),
+    FieldKind.MOMENT: Text('{field} "{value}" is not a time that Tocsin can read'),
 }
 
-_NOT_A_MAPPING = ReasonType("mapping.malformed", "must map fields to value sources")
-_NOT_A_FIELD_GROUP = ReasonType("mapping.malformed_field_group", "must map names to value sources")
-_TOO_MANY_TAGS = ReasonType("mapping.too_many_tags", "at most {maximum} tags; these are {length}")
-_TOO_MANY_CUSTOM = ReasonType("mapping.too_many_custom_fields", "at most {maximum} custom fields; these are {length}")
-_DUPLICATE_NAME = ReasonType("mapping.duplicate_name", "is a tag and a custom field; names are unique")
-_INVALID_NAME = ReasonType("mapping.invalid_name", "a field's name is text of 1 to 100 characters; this is {name}")
-_RESERVED_NAME = ReasonType("mapping.reserved_name", "is the name of a standard field; map it at the top level")
-_CIRCULAR = ReasonType("mapping.circular_template", "its template has a circular reference")
+_NOT_A_MAPPING = Text("must map fields to value sources")
+_TOO_MANY_TAGS = Text("at most {maximum} tags; these are {length}")
+_TOO_MANY_CUSTOM = Text("at most {maximum} custom fields; these are {length}")
+_DUPLICATE_NAME = Text("is a tag and a custom field; names are unique")
+_INVALID_NAME = Text("a field's name is text of 1 to 100 characters; this is {name}")
+_RESERVED_NAME = Text("is the name of a standard field; map it at the top level")
+_CIRCULAR = Text("its template has a circular reference")
 
 
 @dataclass(frozen=True, slots=True)
@@ -628,7 +607,7 @@ def _group_fields(definition: Mapping[object, object], field_path: str) -> tuple
             continue
         if name in ("tags", "custom"):
             if not isinstance(entry, Mapping):
-                raise rejection(f"{field_path}.{name}", _NOT_A_FIELD_GROUP())
+                raise rejection(f"{field_path}.{name}", sentence("must map names to value sources"))
             (tags if name == "tags" else custom).update(
                 {_check_name(n, f"{field_path}.{name}", is_nested=True): d for n, d in entry.items() if d is not None}
             )

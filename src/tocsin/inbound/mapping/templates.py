@@ -14,7 +14,7 @@ from itertools import count
 from typing import Final
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType
+from tocsin.core.reasons import NO_REASON, Reason, Text, sentence
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.core.validation.payload_paths import MISSING, Path, compile_path, index_of
 from tocsin.core.validation.text_sanitizing import sanitize
@@ -176,9 +176,8 @@ class Extraction:
         return slots, None if 0 in trail else tuple(trail)
 
 
-_NOT_TEXT = ReasonType("mapping.template_not_text", "a template is text such as <ticket^summary>")
-_TOO_LONG = ReasonType("mapping.template_too_long", "a template has at most {maximum} characters")
-_UNMAPPED_FIELD = ReasonType("mapping.template_field_not_mapped", "<{reference}> names a field that is not mapped")
+_NOT_TEXT = Text("a template is text such as <ticket^summary>")
+_TOO_LONG = Text("a template has at most {maximum} characters")
 
 MAX_TEMPLATE: Final = 5000
 #: References have no space inside their brackets, so that "a < b > c" stays text.
@@ -215,7 +214,9 @@ def compile_template(
         elif reference.startswith("field:"):
             name = reference.removeprefix("field:")
             if name not in fields:
-                raise _rejection(field_path, _UNMAPPED_FIELD(reference=reference))
+                raise _rejection(
+                    field_path, sentence("<{reference}> names a field that is not mapped", reference=reference)
+                )
             used.add(name)
             parts.append((name,))
         elif reference.startswith("setting:"):
@@ -265,19 +266,8 @@ def _renderer(
 # Extracts a part of a text: between two marks, or a group of an RE2 pattern. Pure.
 
 
-_BETWEEN_AND_PATTERN = ReasonType("mapping.between_and_pattern", "between and pattern cannot be combined")
-_GROUP_WITHOUT_PATTERN = ReasonType("mapping.group_without_pattern", "group requires pattern")
-_MARKS_REQUIRED = ReasonType("mapping.between_malformed", "enter the text before and after the value")
-_INVALID_MARK = ReasonType(
-    "mapping.between_invalid",
-    "the text before must not be empty, and both can have at most {maximum} characters",
-)
-_PATTERN_NOT_TEXT = ReasonType("mapping.pattern_not_text", "a pattern is text")
-_UNKNOWN_GROUP = ReasonType("mapping.unknown_group", 'the pattern has no group "{group}"; it has {groups}')
-
-_BETWEEN = ReasonType("mapping.step_between", "between “{start}” and “{end}”")
-_AFTER = ReasonType("mapping.step_after", "after “{start}”")
-_MATCHING = ReasonType("mapping.step_matching", "matching {pattern}")
+_BETWEEN = Text("between “{start}” and “{end}”")
+_MATCHING = Text("matching {pattern}")
 
 _MAX_MARK_CHARS: Final = 200
 
@@ -292,9 +282,9 @@ def compile_part(definition: Mapping[str, object], field_path: str) -> Substring
     """
     between, pattern = definition.get("between"), definition.get("pattern")
     if between is not None and pattern is not None:
-        raise _rejection(field_path, _BETWEEN_AND_PATTERN())
+        raise _rejection(field_path, sentence("between and pattern cannot be combined"))
     if pattern is None and "group" in definition:
-        raise _rejection(f"{field_path}.group", _GROUP_WITHOUT_PATTERN())
+        raise _rejection(f"{field_path}.group", sentence("group requires pattern"))
     if between is not None:
         return _between(between, f"{field_path}.between")
     return None if pattern is None else _pattern(pattern, definition.get("group"), field_path)
@@ -307,17 +297,23 @@ def describe_part(definition: Mapping[str, object]) -> Reason:
         case [start, end] if end:
             return _BETWEEN(start=str(start), end=str(end))
         case [start, *_]:
-            return _AFTER(start=str(start))
+            return sentence("after “{start}”", start=str(start))
     return _MATCHING(pattern=str(definition["pattern"])) if definition.get("pattern") else NO_REASON
 
 
 def _between(value: object, field_path: str) -> SubstringReader:
     marks = [value] if isinstance(value, str) else value
     if not isinstance(marks, list | tuple) or not 1 <= len(marks) <= 2 or not all(isinstance(m, str) for m in marks):
-        raise _rejection(field_path, _MARKS_REQUIRED())
+        raise _rejection(field_path, sentence("enter the text before and after the value"))
     start, end = str(marks[0]), str(marks[1]) if len(marks) == 2 else ""
     if not start or len(start) > _MAX_MARK_CHARS or len(end) > _MAX_MARK_CHARS:
-        raise _rejection(field_path, _INVALID_MARK(maximum=_MAX_MARK_CHARS))
+        raise _rejection(
+            field_path,
+            sentence(
+                "the text before must not be empty, and both can have at most {maximum} characters",
+                maximum=_MAX_MARK_CHARS,
+            ),
+        )
 
     def find(value: object) -> str | None:
         text = text_of(value)
@@ -337,7 +333,7 @@ def _between(value: object, field_path: str) -> SubstringReader:
 
 def _pattern(value: object, group: object, field_path: str) -> SubstringReader:
     if not isinstance(value, str) or not value:
-        raise _rejection(f"{field_path}.pattern", _PATTERN_NOT_TEXT())
+        raise _rejection(f"{field_path}.pattern", sentence("a pattern is text"))
     try:
         compiled = compile_pattern(value, f"{field_path}.pattern", match_case=True)
     except Rejected as problem:
@@ -363,4 +359,7 @@ def _group(group: object, names: Mapping[str, int], count: int, field_path: str)
     if isinstance(group, int) and not isinstance(group, bool) and 0 <= group <= count:
         return group
     known_groups = ", ".join([*names, *map(str, range(count + 1))][:20])
-    raise _rejection(field_path, _UNKNOWN_GROUP(group=str(group)[:40], groups=known_groups))
+    raise _rejection(
+        field_path,
+        sentence('the pattern has no group "{group}"; it has {groups}', group=str(group)[:40], groups=known_groups),
+    )

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tocsin.core.db.database import Connection, GuardedConnection, as_json, bytes_in_json
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, reason_from, reason_from_json
+from tocsin.core.reasons import NO_REASON, Reason, Text, reason_from, reason_from_json
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import state
 from tocsin.inbound.deciding.decide import PreprocessedMessage
@@ -225,17 +225,15 @@ def update(connection: Connection, rows: Sequence[MessageRow]) -> None:
 # Loads a stored message to decide it again: decodes its bytes and restores its context. Limits what is computed.
 
 
-_NOT_ONE_OBJECT = ReasonType("message.not_one_object", "The message is not one object.")
-_LEFT_OUT = ReasonType(
-    "message.left_out",
+_NOT_ONE_OBJECT = Text("The message is not one object.")
+_LEFT_OUT = Text(
     "{count} message was left out: computing ends after {seconds} s, and messages of more than {values} values "
     "are not computed again.",
     "{count} messages were left out: computing ends after {seconds} s, and messages of more than {values} values "
     "are not computed again.",
 )
-TOO_MANY_VALUES = ReasonType(
-    "message.too_many_values",
-    "This message has more than {values} values. It was decided when it arrived, and is not computed again here.",
+TOO_MANY_VALUES = Text(
+    "This message has more than {values} values. It was decided when it arrived, and is not computed again here."
 )
 
 #: How long one request may compute over messages.

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tocsin.alerts.states import CommandKind
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.channels import chat_addresses as services
 from tocsin.notify.interfaces import Message, MessageButton, Rendered
@@ -22,10 +22,9 @@ from tocsin.notify.text.phrases import alert_count, phrase
 #: In display order.
 BUTTONS = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.CLOSE)
 
-_UNLINKED = ReasonType(
-    "chat.unlinked_member",
+_UNLINKED = Text(
     "Tocsin doesn't recognize you here, so nothing was changed. Sign in to Tocsin and add this chat as "
-    "a contact method: {address}",
+    "a contact method: {address}"
 )
 
 #: The buttons that are still useful after each command.
@@ -165,9 +164,8 @@ def _buttons(message: Message, link: str) -> tuple[MessageButton, ...]:
 #: A member or channel of a Slack workspace by id; a Telegram user or group by number.
 _OF_PROVIDERS = re.compile(r"slack:[UWCGD][A-Z0-9]{5,20}|telegram:-?[0-9]{3,20}")
 
-_FORMS = ReasonType(
-    "address.chat_forms",
-    "A chat address is slack:U012AB3CD, telegram:123456789, or the URL that a chat service shows for its messages.",
+_FORMS = Text(
+    "A chat address is slack:U012AB3CD, telegram:123456789, or the URL that a chat service shows for its messages."
 )
 
 

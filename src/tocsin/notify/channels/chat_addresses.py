@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.people import addresses
 
 # ---------- reviewed chat services
@@ -85,22 +85,7 @@ _FILES = ("template", "keyfile", "subfile", "keystore", "attach", "include", "pa
 _DECLARED_FILES = ("template", "keyfile", "subfile", "keystore", "attach", "cert", "file")
 _NO_FILE = frozenset({"attach-as"})
 
-_NOT_KNOWN = ReasonType(
-    "address.chat_service_unknown",
-    "This is not the address of a supported chat or push service. See the documentation for examples.",
-)
-_NOT_REVIEWED = ReasonType(
-    "address.chat_service_not_reviewed",
-    "{scheme}:// is not allowed: it is not a reviewed HTTP-only service.",
-)
-_READS_FILES_BY = ReasonType(
-    "address.chat_argument_reads_files",
-    'An address with "{argument}" is not allowed: it would read files on this server.',
-)
-_READS_FILES = ReasonType(
-    "address.chat_reads_files", "This address is not allowed: it would read files on this server."
-)
-_NOT_HTTP = ReasonType("address.chat_not_http", "{scheme}:// is not allowed: it is not HTTP-only.")
+_NOT_KNOWN = Text("This is not the address of a supported chat or push service. See the documentation for examples.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +114,22 @@ def open_plugin(url: str) -> Any:
         raise _refused(_NOT_KNOWN())
     scheme = str(parsed["schema"])
     if scheme not in SCHEMAS:
-        raise _refused(_NOT_REVIEWED(scheme=scheme))
+        raise _refused(sentence("{scheme}:// is not allowed: it is not a reviewed HTTP-only service.", scheme=scheme))
     for name in _argument_names(parsed):
         if name.startswith(_FILES):
-            raise _refused(_READS_FILES_BY(argument=name[:30]))
+            raise _refused(
+                sentence(
+                    'An address with "{argument}" is not allowed: it would read files on this server.',
+                    argument=name[:30],
+                )
+            )
     plugin = _instance(parsed)
     if plugin is None:
         raise _refused(_NOT_KNOWN())
     if not _is_over_http(plugin):
-        raise _refused(_NOT_HTTP(scheme=scheme))
+        raise _refused(sentence("{scheme}:// is not allowed: it is not HTTP-only.", scheme=scheme))
     if next(_file_attributes(plugin), None) is not None:
-        raise _refused(_READS_FILES())
+        raise _refused(sentence("This address is not allowed: it would read files on this server."))
     return plugin
 
 
@@ -246,7 +236,7 @@ def _refused(reason: Reason) -> Rejected:
     return Rejected("invalid_address", reason)
 
 
-_TOO_LONG = ReasonType("address.too_long", "The address has at most {limit} characters.")
+_TOO_LONG = Text("The address has at most {limit} characters.")
 
 
 def validate_address(text: str) -> str:

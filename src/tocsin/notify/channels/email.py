@@ -18,7 +18,7 @@ from django.utils.translation import gettext_noop
 
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import sentence
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import AlertContent, Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
@@ -75,7 +75,10 @@ class EmailChannel:
             except UnicodeError:
                 entered = ""
         if len(entered) > 254 or len(local) > 64 or not _ADDRESS.fullmatch(entered):
-            raise Rejected("invalid_address", _NOT_AN_ADDRESS(address=text[:100]))
+            raise Rejected(
+                "invalid_address",
+                sentence('"{address}" is not an email address. Enter one like ann@example.org.', address=text[:100]),
+            )
         return entered
 
 
@@ -103,9 +106,6 @@ def headers(message: Message) -> dict[str, str]:
     return values
 
 
-_NOT_AN_ADDRESS = ReasonType(
-    "address.not_an_email", '"{address}" is not an email address. Enter one like ann@example.org.'
-)
 _SINGLE_HINT = gettext_noop("Or reply to this email with ack, take, close or escalate on the first line.")
 _BUNDLE_HINT = gettext_noop(
     "Or reply to this email with ack, take, close or escalate and the number (ack {number}) on the first line."

@@ -7,16 +7,12 @@ from urllib.parse import urlsplit
 
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import sentence
 from tocsin.notify.channels import chat
 from tocsin.notify.interfaces import Message, Rendered
 
 #: The server's own rule for topics.
 TOPIC = re.compile(r"[-_A-Za-z0-9]{1,64}")
-
-_NOT_A_TOPIC = ReasonType(
-    "address.not_an_ntfy_topic", '"{address}" is not a topic. Use letters, digits, - and _, or its full address.'
-)
 
 
 class NtfyChannel:
@@ -44,7 +40,9 @@ def split(address: str) -> tuple[str, str]:
     """
     if TOPIC.fullmatch(address):
         return "", address
-    problem = _NOT_A_TOPIC(address=address[:100])
+    problem = sentence(
+        '"{address}" is not a topic. Use letters, digits, - and _, or its full address.', address=address[:100]
+    )
     try:
         egress.check_url(address)
     except Permanent as error:

@@ -12,15 +12,12 @@ from functools import lru_cache
 
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text
 from tocsin.notify.interfaces import Channel
 
 _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
 
-_NOT_A_NUMBER = ReasonType(
-    "address.not_a_phone_number",
-    '"{number}" is not a phone number with its country code. Enter one like +41 79 000 00 01.',
-)
+_NOT_A_NUMBER = Text('"{number}" is not a phone number with its country code. Enter one like +41 79 000 00 01.')
 
 
 def is_phone_number(text: str) -> bool:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import sentence
 from tocsin.notify.channels import chat
 from tocsin.notify.channels import chat_addresses as services
 from tocsin.notify.interfaces import Message, Rendered
-
-_NOT_A_LINE = ReasonType("address.push_not_a_line", "A push address is one line of at most 500 characters.")
 
 
 class PushChannel:
@@ -31,5 +29,5 @@ class PushChannel:
         if entered.startswith("sealed:") or (mark and scheme.lower() not in ("http", "https")):
             return services.validate_address(entered)
         if not entered or len(entered) > 500 or not entered.isprintable():
-            raise Rejected("invalid_address", _NOT_A_LINE())
+            raise Rejected("invalid_address", sentence("A push address is one line of at most 500 characters."))
         return entered

@@ -16,7 +16,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
 from tocsin.core.models import reason_columns
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, reason_from
+from tocsin.core.reasons import NO_REASON, Reason, Text, reason_from
 from tocsin.notify.dispatch import delivery_queries, results
 from tocsin.notify.dispatch.delivery_queries import append_reason as append_reason_sql
 from tocsin.notify.dispatch.send import redact_address
@@ -32,7 +32,7 @@ from tocsin.notify.states import DeliveryStatus
 # An opt-out applies to the number on the channel for all providers: nobody gets texts against their will.
 
 
-OPTED_IN = ReasonType("opt_out.ended", "You will receive text messages from Tocsin again.")
+OPTED_IN = Text("You will receive text messages from Tocsin again.")
 
 
 def opt_out(connection: Connection, channel: str, address: str, provider: str, now: datetime) -> None:

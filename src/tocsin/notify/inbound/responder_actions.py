@@ -21,7 +21,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.hooks import Hooks
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Text, joined
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.inbound import delivery_receipts
 from tocsin.notify.interfaces import CallPrompt, CallScript, CallState, Receipt, ReceiptState
@@ -43,14 +43,10 @@ OFFERED = frozenset(
 #: A command without an alert number does not apply to alerts that paged the user longer ago.
 RECENT_WITHIN = timedelta(days=7)
 
-_MAY_NOT_RESPOND = ReasonType(
-    "command.role_not_allowed", "Your role can view alerts but not respond to them. Ask an administrator."
-)
-NOT_OFFERED = ReasonType("command.not_available_here", "This is not possible here. Open the alert.")
-NOT_PAGED = ReasonType(
-    "command.not_paged", "You were not paged about alert {alert}. Open it in Tocsin to respond to it."
-)
-ACCOUNT_DISABLED = ReasonType("command.account_disabled", "This account is disabled.")
+_MAY_NOT_RESPOND = Text("Your role can view alerts but not respond to them. Ask an administrator.")
+NOT_OFFERED = Text("This is not possible here. Open the alert.")
+NOT_PAGED = Text("You were not paged about alert {alert}. Open it in Tocsin to respond to it.")
+ACCOUNT_DISABLED = Text("This account is disabled.")
 
 
 #: Returns what a viewer may see; None for everything.

@@ -15,7 +15,7 @@ from tocsin.core import ids
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType, reason_as_json
+from tocsin.core.reasons import Text, reason_as_json, sentence
 from tocsin.notify.models import Notification, VerificationCode
 from tocsin.notify.pages import NotificationRow, write
 from tocsin.notify.registry import address_problem
@@ -32,19 +32,15 @@ MAX_CODES_PER_DAY = 20
 _WINDOW = timedelta(hours=1)
 _MIN_INTERVAL = timedelta(seconds=30)
 
-_TITLE = ReasonType("verification.title", "Your Tocsin code")
+_TITLE = Text("Your Tocsin code")
 #: `{code}` is filled in when the message is rendered.
-_TEXT = ReasonType("verification.text", "Your Tocsin code is {code}. It is valid for ten minutes.")
-_TOO_SOON = ReasonType("verification.too_soon", "A code was just sent. Wait 30 seconds before requesting another.")
-_TOO_MANY = ReasonType(
-    "verification.too_many_codes",
+_TEXT = Text("Your Tocsin code is {code}. It is valid for ten minutes.")
+_TOO_MANY = Text(
     "{count} code was sent within {window}. Try again later.",
     "{count} codes were sent within {window}. Try again later.",
 )
-_NOT_SENT = ReasonType("verification.no_code", "Request a code first: none was sent to this address.")
-_EXPIRED = ReasonType("verification.expired", "This code has expired. Request a new one.")
-_TOO_MANY_TRIES = ReasonType("verification.too_many_tries", "Too many wrong codes. Request a new one.")
-_WRONG = ReasonType("verification.wrong_code", "Wrong code. Enter the latest code sent to you.")
+_EXPIRED = Text("This code has expired. Request a new one.")
+_WRONG = Text("Wrong code. Enter the latest code sent to you.")
 
 
 def send_code(method: ContactMethod, *, now: datetime) -> UUID:
@@ -107,7 +103,7 @@ def _store(method: ContactMethod, code: str, now: datetime) -> None:
     stored_code = VerificationCode.objects.filter(method=method).first() or VerificationCode(method=method, sends=0)
     if stored_code.sends and now - stored_code.counted_from < _WINDOW:
         if now - stored_code.sent_at < _MIN_INTERVAL:
-            raise Rejected("too_many", _TOO_SOON())
+            raise Rejected("too_many", sentence("A code was just sent. Wait 30 seconds before requesting another."))
         if stored_code.sends >= MAX_SENDS:
             raise Rejected("too_many", _TOO_MANY(count=MAX_SENDS, window=_WINDOW))
     else:
@@ -120,11 +116,11 @@ def _store(method: ContactMethod, code: str, now: datetime) -> None:
 
 def _problem(stored_code: VerificationCode | None, method: ContactMethod, text: str, now: datetime) -> Rejected | None:
     if stored_code is None or stored_code.address != method.address:
-        return Rejected("no_code", _NOT_SENT(), "code")
+        return Rejected("no_code", sentence("Request a code first: none was sent to this address."), "code")
     if now >= stored_code.expires_at:
         return Rejected("expired_code", _EXPIRED(), "code")
     if stored_code.tries >= MAX_CODE_TRIES:
-        return Rejected("too_many", _TOO_MANY_TRIES(), "code")
+        return Rejected("too_many", sentence("Too many wrong codes. Request a new one."), "code")
     entered = "".join(text.split())
     if not any(hmac.compare_digest(stored_code.code_hash, valid_hash) for valid_hash in _hashes(method, entered)):
         stored_code.tries += 1

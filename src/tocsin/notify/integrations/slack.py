@@ -13,7 +13,7 @@ from tocsin.alerts.states import CommandKind
 from tocsin.core.delivery.circuit_breaker import AddressRejected, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient
-from tocsin.core.reasons import Reason, ReasonType, joined
+from tocsin.core.reasons import Reason, ReasonType, Text, joined
 from tocsin.notify.channels import chat
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.integrations.vendor_http import child, items, text
@@ -138,7 +138,7 @@ PREFIX = "slack:"
 _MAX_AGE_SECONDS = 300
 
 _CREDENTIAL_ERRORS = frozenset({"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"})
-_ADDRESS_ERRORS: Mapping[str, ReasonType] = {
+_ADDRESS_ERRORS: Mapping[str, Text] = {
     "channel_not_found": ReasonType(
         "provider.slack_channel_not_found",
         "No such member or channel in Slack, or the app has no access to it ({error}).",

@@ -22,7 +22,7 @@ from typing import Any
 from uuid import UUID
 
 from tocsin.alerts.states import CommandKind
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType
+from tocsin.core.reasons import NO_REASON, Reason, Text, sentence
 from tocsin.core.validation.text_sanitizing import fold_login, sanitize
 from tocsin.notify.text import command_parser, formatting
 from tocsin.notify.text.command_parser import NUMBERS, ParsedCommand, Word
@@ -167,12 +167,8 @@ MAX_TEXT_CHARS = 20_000
 _SENT_TO = ("To", "Cc", "Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To")
 
 
-_SENT_AUTOMATICALLY = ReasonType("mail_reply.automatic", "It was sent automatically ({header}).")
-_MAILING_LIST = ReasonType("mail_reply.mailing_list", "It came from a mailing list.")
-_DELIVERY_REPORT = ReasonType("mail_reply.delivery_report", "It is a delivery report about another email.")
-_NO_REPLY_SENDER = ReasonType("mail_reply.no_reply_sender", "It was sent automatically from a no-reply address.")
-_AUTOMATIC_SUBJECT = ReasonType("mail_reply.automatic_subject", "It was sent automatically (by its subject).")
-UNREADABLE = ReasonType("mail_reply.unreadable", "It can't be parsed: it takes too much time or memory.")
+_SENT_AUTOMATICALLY = Text("It was sent automatically ({header}).")
+UNREADABLE = Text("It can't be parsed: it takes too much time or memory.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,13 +224,13 @@ def find_automatic_reason(mail: EmailMessage) -> Reason:
         if _header(mail, name):
             return _SENT_AUTOMATICALLY(header=name)
     if _header(mail, "List-Id") or _header(mail, "List-Unsubscribe"):
-        return _MAILING_LIST()
+        return sentence("It came from a mailing list.")
     if mail.get_content_type() == "multipart/report" or _header(mail, "Return-Path").strip() == "<>":
-        return _DELIVERY_REPORT()
+        return sentence("It is a delivery report about another email.")
     if _sender(mail).partition("@")[0] in ("mailer-daemon", "postmaster", "noreply", "no-reply", "donotreply"):
-        return _NO_REPLY_SENDER()
+        return sentence("It was sent automatically from a no-reply address.")
     if re.match(r"(auto(matic|matische)?[ -]?(reply|response|antwort)|out of (the )?office|abwesen)", _subject(mail)):
-        return _AUTOMATIC_SUBJECT()
+        return sentence("It was sent automatically (by its subject).")
     return NO_REASON
 
 

@@ -22,7 +22,7 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.models import reason_columns, reason_in
 from tocsin.core.net import imap
 from tocsin.core.net.imap import ImapAccount, ImapMailbox, MailboxReader
-from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType, joined, reason_from
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, Text, joined, reason_from, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.inbound import delivery_receipts, responder_actions
@@ -40,22 +40,7 @@ log = logging.getLogger(__name__)
 #: How long the outcomes of mails are kept.
 _RETENTION = timedelta(days=90)
 
-_NO_SINGLE_SENDER = ReasonType("mail_reply.no_single_sender", "It does not have exactly one sender.")
-_NO_REFERENCE = ReasonType(
-    "mail_reply.no_reference", "It is not a reply to an email that Tocsin sent to a user: it has no signed reference."
-)
-_USER_GONE = ReasonType("mail_reply.user_gone", "The user whom the email was for is disabled or deleted.")
-_FOREIGN_SENDER = ReasonType("mail_reply.foreign_sender", "{sender} is not an address of {user}.")
-_TOO_OLD = ReasonType("mail_reply.reference_expired", "It replies to an email that is more than seven days old.")
-_INVALID_REFERENCE = ReasonType(
-    "mail_reply.invalid_reference", "Its reference is incomplete or was not created by this installation."
-)
-_HELP_REQUESTED = ReasonType("mail_reply.help_requested", "It requested help.")
-_NO_TEXT = ReasonType("mail_reply.no_text", "It has no text of its own.")
-_NO_TEXT_ANSWER = ReasonType(
-    "mail_reply.no_text_answer", "Your email has no text of its own above the quoted one, so nothing was done."
-)
-_ANSWER_TITLE = ReasonType("mail_reply.alert_answer_title", "Your reply about alert {alert}")
+_NO_TEXT = Text("It has no text of its own.")
 
 
 class ReplyResult(StrEnum):
@@ -117,18 +102,23 @@ def _outcome(connection: Connection, reply: ParsedReply, now: datetime) -> Reply
     if reply.automatic:
         return ReplyOutcome(ReplyResult.IGNORED, reason_from(*reply.automatic))
     if not reply.sender:
-        return ReplyOutcome(ReplyResult.REFUSED, _NO_SINGLE_SENDER())
+        return ReplyOutcome(ReplyResult.REFUSED, sentence("It does not have exactly one sender."))
     if not reply.references:
-        return ReplyOutcome(ReplyResult.REFUSED, _NO_REFERENCE())
+        return ReplyOutcome(
+            ReplyResult.REFUSED,
+            sentence("It is not a reply to an email that Tocsin sent to a user: it has no signed reference."),
+        )
     try:
         alert_id, user_id = _verified(reply, now)
     except Rejected as rejected:
         return ReplyOutcome(ReplyResult.REFUSED, rejected.reason)
     responder = responder_actions.load_responder(connection, user_id)
     if responder is None:
-        return ReplyOutcome(ReplyResult.REFUSED, _USER_GONE())
+        return ReplyOutcome(ReplyResult.REFUSED, sentence("The user whom the email was for is disabled or deleted."))
     if reply.sender not in _addresses(connection, user_id):
-        reason = _FOREIGN_SENDER(sender=reply.sender, user=Person(responder.name, responder.id))
+        reason = sentence(
+            "{sender} is not an address of {user}.", sender=reply.sender, user=Person(responder.name, responder.id)
+        )
         return ReplyOutcome(ReplyResult.REFUSED, reason, alert_id=alert_id)
     return _execute(connection, responder, alert_id, reply, now)
 
@@ -156,8 +146,8 @@ def _verified(reply: ParsedReply, now: datetime) -> tuple[int, int]:
         except Rejected as rejected:
             first = first or rejected
     if first is not None and first.code == "expired_link":
-        raise Rejected("expired", _TOO_OLD())
-    raise Rejected("invalid", _INVALID_REFERENCE())
+        raise Rejected("expired", sentence("It replies to an email that is more than seven days old."))
+    raise Rejected("invalid", sentence("Its reference is incomplete or was not created by this installation."))
 
 
 def _execute(
@@ -165,9 +155,17 @@ def _execute(
 ) -> ReplyOutcome:
     mail_command = parse.parse_command(reply.text)
     if mail_command.kind is None:
-        return ReplyOutcome(ReplyResult.ACTED, _HELP_REQUESTED(), command_parser.HELP, responder.id, alert_id)
+        return ReplyOutcome(
+            ReplyResult.ACTED, sentence("It requested help."), command_parser.HELP, responder.id, alert_id
+        )
     if mail_command.kind is CommandKind.REPLY and not mail_command.text:
-        return ReplyOutcome(ReplyResult.REFUSED, _NO_TEXT(), _NO_TEXT_ANSWER(), responder.id, alert_id)
+        return ReplyOutcome(
+            ReplyResult.REFUSED,
+            _NO_TEXT(),
+            sentence("Your email has no text of its own above the quoted one, so nothing was done."),
+            responder.id,
+            alert_id,
+        )
     if not mail_command.other_numbers or mail_command.number is None:
         return _execute_single(connection, responder, mail_command, mail_command.kind, alert_id, reply, now)
     numbers = (mail_command.number, *mail_command.other_numbers)
@@ -241,7 +239,7 @@ def _queue_answer(connection: Connection, outcome: ReplyOutcome, now: datetime) 
     alert_id = outcome.alert_id
     assert outcome.user_id is not None
     assert alert_id is not None, "a reply that is answered refers to an alert"
-    title = _ANSWER_TITLE(alert=AlertRef(alert_id))
+    title = sentence("Your reply about alert {alert}", alert=AlertRef(alert_id))
     notice = Notice(title, outcome.answer, about="mail reply", reason=REPLIED_BY_EMAIL(), alert_id=alert_id)
     queue_notice(connection, notice, now, user_ids=[outcome.user_id])
 

@@ -22,7 +22,7 @@ from tocsin.core.config import crypto, settings_store
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation.field_errors import NAME_IN_USE, REQUIRED
 from tocsin.core.validation.server_origin import has_different_origin
 from tocsin.core.validation.spec import InvalidValue, Line, Name, OneOf, Secret, Spec, SpecErrors, list_of_choices
@@ -39,14 +39,6 @@ from tocsin.people import addresses
 
 #: One label of a hostname. Letters of any script are allowed; they are IDNA-encoded on connection.
 _LABEL = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
-
-_NOT_A_HOST = ReasonType(
-    "provider.setting_not_a_host", '"{value}" is not a server name. Enter one like mail.example.org.'
-)
-_NOT_A_MAILBOX = ReasonType(
-    "provider.setting_not_a_mailbox",
-    '"{value}" is not an email address. Enter one like Tocsin <tocsin@example.org>.',
-)
 
 
 class ProviderSpec(Spec):
@@ -146,7 +138,9 @@ def _host(text: str) -> str:
     except ValueError:
         labels = text.removesuffix(".").split(".")
         if text and (len(text) > 253 or not all(_LABEL.fullmatch(label) for label in labels)):
-            raise InvalidValue(_NOT_A_HOST(value=text[:100])) from None
+            raise InvalidValue(
+                sentence('"{value}" is not a server name. Enter one like mail.example.org.', value=text[:100])
+            ) from None
     return text
 
 
@@ -155,7 +149,9 @@ def _mailbox(text: str) -> str:
         if text:
             addresses.email(parseaddr(text)[1])
     except Rejected:
-        raise InvalidValue(_NOT_A_MAILBOX(value=text[:100])) from None
+        raise InvalidValue(
+            sentence('"{value}" is not an email address. Enter one like Tocsin <tocsin@example.org>.', value=text[:100])
+        ) from None
     return text
 
 
@@ -169,11 +165,7 @@ _CHECKS: Mapping[ProviderSettingType, Callable[[str], str]] = {
 #: Secrets that authenticate others to Tocsin. Tocsin never sends them.
 _NEVER_SENT = frozenset({"signing_secret", "post_secret"})
 
-_NO_ENVIRONMENT = ReasonType("provider.no_environment_server", "TOCSIN_SMTP_URL is not set.")
-_RESERVED_NAME = ReasonType("provider.name_reserved", '"{name}" is reserved.')
-_NAME_TOO_SIMILAR = ReasonType(
-    "provider.name_too_similar", 'is too similar to "{name}": both would have the same callback address.'
-)
+_RESERVED_NAME = Text('"{name}" is reserved.')
 
 _RESERVED = {ENVIRONMENT.lower(), SANDBOX, *(kind.label.lower() for kind in BUILT_IN)}
 
@@ -271,7 +263,7 @@ def test_environment() -> Reason:
     """Like `test_provider`, for the SMTP server of the environment. Raises Rejected("not_found") if there is none."""
     account = environment_account()
     if account is None:
-        raise Rejected("not_found", _NO_ENVIRONMENT())
+        raise Rejected("not_found", sentence("TOCSIN_SMTP_URL is not set."))
     sender = KINDS["smtp"].open(account)
     try:
         return sender.verify()
@@ -313,4 +305,8 @@ def _check_name(name: str, existing: Provider | None, errors: SpecErrors) -> Non
         (row.name for row in other_providers if slug(row.name, row.pk) == slug(name, None)), None
     ):
         # The slug is the provider's part of the callback URL, so it must be unique.
-        errors.add("name", _NAME_TOO_SIMILAR(name=similar_name), "name_taken")
+        errors.add(
+            "name",
+            sentence('is too similar to "{name}": both would have the same callback address.', name=similar_name),
+            "name_taken",
+        )

@@ -24,7 +24,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.job_pool import LivePool
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, replace_texts
+from tocsin.core.reasons import NO_REASON, Reason, Term, Text, joined, replace_texts
 from tocsin.notify import interfaces
 from tocsin.notify.integrations.mail_replies import parse_reply_address
 from tocsin.notify.integrations.smtp import account_of_url
@@ -161,9 +161,9 @@ _SUCCESS_RECORD_INTERVAL = 10.0
 #: In seconds, unless a provider overrides it.
 RECEIPT_TIMEOUT = 60
 
-UNKNOWN_KIND = ReasonType("provider.unknown_kind", "Unknown provider type: {kind}.")
-_NOT_CARRIED = ReasonType("provider.not_carried", "No {channel} provider delivers to this address.")
-_UNUSABLE = ReasonType("provider.unusable", "{providers} cannot be used.")
+UNKNOWN_KIND = Text("Unknown provider type: {kind}.")
+_NOT_CARRIED = Text("No {channel} provider delivers to this address.")
+_UNUSABLE = Text("{providers} cannot be used.")
 
 
 @dataclass(frozen=True, slots=True)

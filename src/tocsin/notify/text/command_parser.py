@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tocsin.alerts.states import CommandKind
-from tocsin.core.reasons import MORE, NO_REASON, AlertRef, Reason, ReasonType, joined
+from tocsin.core.reasons import MORE, NO_REASON, AlertRef, Reason, Text, joined, sentence
 
 MAX_REPLY_CHARS = 2000
 
@@ -116,49 +116,25 @@ def _reply(remainder: str) -> ParsedCommand:
     return ParsedCommand(CommandKind.REPLY, int(number[1] or number[2]) if number else None, text=reply_text)
 
 
-_HELP = ReasonType(
-    "command.help",
-    "ACK: acknowledge. TAKE: assign to me. CLOSE: close. ESCALATE: page the next step. REPLY text: add a note. "
-    "With several alerts add the number (ACK 42), or ACK ALL.",
-)
-_UNKNOWN = ReasonType("command.unknown", "Unknown command. {help}")
-_NONE_OPEN = ReasonType("command.no_alert_open", "You have no open alerts.")
-_SEVERAL_OPEN = ReasonType(
-    "command.several_alerts_open",
-    "{count} alert is open for you: {alerts}. Send {command}, or {command_for_all}.",
-    "{count} alerts are open for you: {alerts}. Send {command}, or {command_for_all}.",
-)
-#: A note belongs to one alert.
-_SEVERAL_OPEN_FOR_REPLY = ReasonType(
-    "command.several_alerts_open_for_reply",
-    "{count} alert is open for you: {alerts}. Send {command}.",
-    "{count} alerts are open for you: {alerts}. Send {command}.",
-)
-_ALERT_NUMBER = ReasonType("command.alert_number", "#{alert}")
+_UNKNOWN = Text("Unknown command. {help}")
 _BULK_RESULTS = {
-    CommandKind.ACKNOWLEDGE: ReasonType(
-        "command.alerts_acknowledged", "You acknowledged {count} alert.", "You acknowledged {count} alerts."
-    ),
-    CommandKind.ASSIGN: ReasonType(
-        "command.alerts_assigned", "{count} alert is assigned to you.", "{count} alerts are assigned to you."
-    ),
-    CommandKind.ESCALATE: ReasonType(
-        "command.alerts_escalated", "You escalated {count} alert.", "You escalated {count} alerts."
-    ),
-    CommandKind.CLOSE: ReasonType("command.alerts_closed", "You closed {count} alert.", "You closed {count} alerts."),
-    CommandKind.REPLY: ReasonType(
-        "command.replied", "You added a note to {count} alert.", "You added a note to {count} alerts."
-    ),
+    CommandKind.ACKNOWLEDGE: Text("You acknowledged {count} alert.", "You acknowledged {count} alerts."),
+    CommandKind.ASSIGN: Text("{count} alert is assigned to you.", "{count} alerts are assigned to you."),
+    CommandKind.ESCALATE: Text("You escalated {count} alert.", "You escalated {count} alerts."),
+    CommandKind.CLOSE: Text("You closed {count} alert.", "You closed {count} alerts."),
+    CommandKind.REPLY: Text("You added a note to {count} alert.", "You added a note to {count} alerts."),
 }
-_REJECTED = ReasonType(
-    "command.rejected",
+_REJECTED = Text(
     "{count} alert could not be changed. Open it to see why.",
     "{count} alerts could not be changed. Open them to see why.",
 )
 
-HELP = _HELP()
+HELP = sentence(
+    "ACK: acknowledge. TAKE: assign to me. CLOSE: close. ESCALATE: page the next step. REPLY text: add a note. "
+    "With several alerts add the number (ACK 42), or ACK ALL."
+)
 UNKNOWN = _UNKNOWN(help=HELP)
-NONE_OPEN = _NONE_OPEN()
+NONE_OPEN = sentence("You have no open alerts.")
 
 #: The alerts that an answer names.
 _MAX_LISTED_ALERTS = 6
@@ -172,13 +148,26 @@ def word_of(command: CommandKind) -> str:
 def ask_which_alert(command: CommandKind, numbers: Sequence[int]) -> Reason:
     """Returns the answer where several alerts are open and the command names none."""
     word = word_of(command)
-    alerts: list[Reason] = [_ALERT_NUMBER(alert=AlertRef(number)) for number in numbers[:_MAX_LISTED_ALERTS]]
+    alerts: list[Reason] = [sentence("#{alert}", alert=AlertRef(number)) for number in numbers[:_MAX_LISTED_ALERTS]]
     if len(numbers) > _MAX_LISTED_ALERTS:
         alerts.append(MORE(count=len(numbers) - _MAX_LISTED_ALERTS))
     example = f"{word} {numbers[0]}"
     if command is CommandKind.REPLY:
-        return _SEVERAL_OPEN_FOR_REPLY(count=len(numbers), alerts=tuple(alerts), command=example)
-    return _SEVERAL_OPEN(count=len(numbers), alerts=tuple(alerts), command=example, command_for_all=f"{word} ALL")
+        return sentence(
+            "{count} alert is open for you: {alerts}. Send {command}.",
+            "{count} alerts are open for you: {alerts}. Send {command}.",
+            count=len(numbers),
+            alerts=tuple(alerts),
+            command=example,
+        )
+    return sentence(
+        "{count} alert is open for you: {alerts}. Send {command}, or {command_for_all}.",
+        "{count} alerts are open for you: {alerts}. Send {command}, or {command_for_all}.",
+        count=len(numbers),
+        alerts=tuple(alerts),
+        command=example,
+        command_for_all=f"{word} ALL",
+    )
 
 
 def bulk_result(command: CommandKind, done_count: int, rejected_count: int) -> Reason:

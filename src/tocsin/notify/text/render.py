@@ -16,7 +16,16 @@ from django.utils.translation import gettext, gettext_noop
 from tocsin.alerts.states import CommandKind
 from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, reason_as_json, reason_from_json, replace_texts
+from tocsin.core.reasons import (
+    NO_REASON,
+    AlertRef,
+    Reason,
+    Text,
+    reason_as_json,
+    reason_from_json,
+    replace_texts,
+    sentence,
+)
 from tocsin.core.validation.field_errors import is_zone
 from tocsin.notify.interfaces import Channel, Message, MessageButton, Rendered
 from tocsin.notify.rules.pre_send_check import DeliveryBundle, DueDelivery
@@ -38,14 +47,8 @@ _WINDOW = 3600
 #: The code at the end: "ACK 42 7391", "ACK ALL 7391", "REPLY 42 On my way 7391".
 _CODE = re.compile(r"(.*\S)\s+([0-9]{4})[\s.!]*", re.DOTALL)
 
-_TOO_MANY_WRONG = ReasonType(
-    "command.too_many_wrong_codes", "Too many wrong codes within an hour. Open the alert in Tocsin."
-)
-_CODE_REQUIRED = ReasonType(
-    "command.code_required", "Nothing was done: a reply must end with the code of its alert. Send {example}."
-)
-_WITH_TEXT = ReasonType("command.example_with_text", "{command} {alert} text {code}")
-TOO_MANY_WRONG = _TOO_MANY_WRONG()
+_CODE_REQUIRED = Text("Nothing was done: a reply must end with the code of its alert. Send {example}.")
+TOO_MANY_WRONG = sentence("Too many wrong codes within an hour. Open the alert in Tocsin.")
 
 
 def code_of(user_id: int, alert_id: int) -> str:
@@ -79,7 +82,9 @@ def find_rejection(user_id: int, alert_ids: Collection[int], code: str, command:
     first = next(iter(alert_ids))
     word, expected = word_of(command), code_of(user_id, first)
     if command is CommandKind.REPLY:
-        return _CODE_REQUIRED(example=_WITH_TEXT(command=word, alert=AlertRef(first), code=expected))
+        return _CODE_REQUIRED(
+            example=sentence("{command} {alert} text {code}", command=word, alert=AlertRef(first), code=expected)
+        )
     return _CODE_REQUIRED(example=f"{word} {first} {expected}")
 
 

@@ -21,7 +21,7 @@ from uuid import UUID
 
 from tocsin.core.config import crypto
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text
 
 VALID_FOR = timedelta(days=7)
 
@@ -32,10 +32,8 @@ _MINUTE = timedelta(minutes=1)
 _MAX_TOKEN_CHARS = 80
 _OF_ALERT = re.compile(r"//[^/]+(?:/a/(?P<token>[\w-]{20,80})|/alerts/(?P<number>\d{1,18}))/?$", re.ASCII)
 
-_EXPIRED = ReasonType("link.expired", "This link has expired. Sign in instead.")
-_INVALID = ReasonType(
-    "link.invalid", "This link is incomplete or was not created by this installation. Sign in instead."
-)
+_EXPIRED = Text("This link has expired. Sign in instead.")
+_INVALID = Text("This link is incomplete or was not created by this installation. Sign in instead.")
 
 
 class LinkSubject(StrEnum):

@@ -13,15 +13,13 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import sentence
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.oncall.calculation import coverage_checks, final_schedule, weekly_windows
 from tocsin.oncall.calculation.coverage_checks import DoubleRole
 from tocsin.oncall.calculation.final_schedule import Timeline
 from tocsin.oncall.calculation.resolver import GroupPlan
 from tocsin.people.member_roles import MemberRole
-
-_NOT_A_MONTH = ReasonType("time.not_a_month", '"{value}" is not a month; write it like 2026-12.')
 
 _DAY = timedelta(days=1)
 #: Months that can be shown, with a margin to the limits of date arithmetic on both sides.
@@ -77,7 +75,11 @@ def parse_month(text: str, field: str = "month") -> date:
     except ValueError:
         month = date.min
     if len(text) != len("2026-12") or not _FIRST <= month <= _LAST:
-        raise Rejected("invalid", AT_PATH(path=field, problem=_NOT_A_MONTH(value=text)), field)
+        raise Rejected(
+            "invalid",
+            AT_PATH(path=field, problem=sentence('"{value}" is not a month; write it like 2026-12.', value=text)),
+            field,
+        )
     return month
 
 

@@ -15,14 +15,10 @@ from functools import cache
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation.spec import ParsedText, list_of
 
-NOT_A_DAY = ReasonType("time.not_a_weekday", '"{value}" is not a day; write {choices}.')
-NOT_A_TIME = ReasonType("time.not_a_time", '"{value}" is not a time of day; write it like "08:00".')
-_NOT_DAY_AND_TIME = ReasonType(
-    "time.not_a_day_and_time", '"{value}" is not a day and a time; write it like "fri 17:00", or give days.'
-)
+NOT_A_DAY = Text('"{value}" is not a day; write {choices}.')
 
 MINUTES_A_DAY = 24 * 60
 MINUTES_A_WEEK = 7 * MINUTES_A_DAY
@@ -76,7 +72,7 @@ def parse_time(text: str) -> int:
         total = int(hour) * 60 + int(minute)
         if int(minute) < 60 and total <= MINUTES_A_DAY:
             return total
-    raise InvalidTime(NOT_A_TIME(value=text))
+    raise InvalidTime(sentence('"{value}" is not a time of day; write it like "08:00".', value=text))
 
 
 def format_time(number: int) -> str:
@@ -172,7 +168,9 @@ def parse_multi_day_window(begins: str, ends: str) -> WeeklyWindow:
 def _day_and_time(text: str) -> tuple[Weekday, int]:
     name, _, clock_time = text.strip().partition(" ")
     if not clock_time:
-        raise InvalidTime(_NOT_DAY_AND_TIME(value=text))
+        raise InvalidTime(
+            sentence('"{value}" is not a day and a time; write it like "fri 17:00", or give days.', value=text)
+        )
     return parse_weekday(name), parse_time(clock_time.strip())
 
 
@@ -289,18 +287,6 @@ TimeOfDay = Annotated[int, ParsedText(lambda text, _info: parse_time(text), {"pa
 # Holidays: the public ones of a country or region, and custom days. Pure.
 
 
-_UNKNOWN_COUNTRY = ReasonType(
-    "holiday.unknown_country",
-    '"{country}" is not a country with known holidays; write two letters, such as CH, or list days.',
-)
-_UNKNOWN_REGION = ReasonType(
-    "holiday.unknown_region", '"{region}" is not a region of {country} with its own holidays; known: {regions}.'
-)
-_NO_REGIONS = ReasonType(
-    "holiday.no_regions", '"{region}" is not a region of {country} with its own holidays; the country has none.'
-)
-
-
 @dataclass(frozen=True, slots=True)
 class CustomHoliday:
     """A custom day. Without a year it recurs every year."""
@@ -391,12 +377,24 @@ def find_problem(country: str, region: str) -> tuple[str, Reason] | None:
 
     regions_by_country = holidays.list_supported_countries()
     if country not in regions_by_country:
-        return "country", _UNKNOWN_COUNTRY(country=country)
+        return "country", sentence(
+            '"{country}" is not a country with known holidays; write two letters, such as CH, or list days.',
+            country=country,
+        )
     if region and region not in regions_by_country[country]:
         regions = tuple(regions_by_country[country])
         if not regions:
-            return "region", _NO_REGIONS(region=region, country=country)
-        return "region", _UNKNOWN_REGION(region=region, country=country, regions=regions)
+            return "region", sentence(
+                '"{region}" is not a region of {country} with its own holidays; the country has none.',
+                region=region,
+                country=country,
+            )
+        return "region", sentence(
+            '"{region}" is not a region of {country} with its own holidays; known: {regions}.',
+            region=region,
+            country=country,
+            regions=regions,
+        )
     return None
 
 

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import HttpClient
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
+from tocsin.core.reasons import NO_REASON, Reason, Text, joined, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation.spec import write_moment
@@ -27,12 +27,8 @@ from tocsin.people import addresses
 
 log = logging.getLogger(__name__)
 
-_NOT_UNDERSTOOD = ReasonType("calendar.import_failed", "The calendar could not be imported. The log has the details.")
-_HTTP_STATUS = ReasonType("calendar.http_status", "The calendar server returned {status}.")
-_TOO_BIG = ReasonType("calendar.too_big", "The calendar is larger than {megabytes} MB.")
-_TOO_MANY_REDIRECTS = ReasonType("calendar.too_many_redirects", "Its URL redirects too many times.")
-_PARTIAL = ReasonType("calendar.partially_imported", "Skipped, or imported only in part: {flaws}.")
-_MORE = ReasonType("calendar.more_flaws", "and {count} more", "and {count} more")
+_NOT_UNDERSTOOD = Text("The calendar could not be imported. The log has the details.")
+_MORE = Text("and {count} more", "and {count} more")
 
 INTERVAL = timedelta(minutes=1)
 #: Delay after a successful import, and after a failed one.
@@ -130,11 +126,13 @@ def _fetch(client: HttpClient, url: str) -> bytes:
             url = urljoin(url, response.headers["location"])
             continue
         if response.status != 200:
-            raise Temporary(_HTTP_STATUS(status=str(response.status)))
+            raise Temporary(sentence("The calendar server returned {status}.", status=str(response.status)))
         if len(response.body) >= MAX_CALENDAR_BYTES:
-            raise Permanent(_TOO_BIG(megabytes=MAX_CALENDAR_BYTES // 1024 // 1024))
+            raise Permanent(
+                sentence("The calendar is larger than {megabytes} MB.", megabytes=MAX_CALENDAR_BYTES // 1024 // 1024)
+            )
         return response.body
-    raise Permanent(_TOO_MANY_REDIRECTS())
+    raise Permanent(sentence("Its URL redirects too many times."))
 
 
 def _zone(connection: database.Connection, schedule_id: int, shift: str) -> ZoneInfo | None:
@@ -183,7 +181,10 @@ def _describe_flaws(flaws: tuple[Reason, ...]) -> Reason:
     if not flaws:
         return NO_REASON
     others = len(flaws) - MAX_NAMED_EVENTS
-    return _PARTIAL(flaws=joined(*flaws[:MAX_NAMED_EVENTS], _MORE(count=others) if others > 0 else NO_REASON))
+    return sentence(
+        "Skipped, or imported only in part: {flaws}.",
+        flaws=joined(*flaws[:MAX_NAMED_EVENTS], _MORE(count=others) if others > 0 else NO_REASON),
+    )
 
 
 def _fail(row: dict[str, Any], problem: Reason, now: datetime) -> None:

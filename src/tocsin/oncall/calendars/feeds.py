@@ -15,12 +15,10 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import sentence
 from tocsin.oncall.models import CalendarFeed, Schedule
 from tocsin.oncall.states import FeedKind
 from tocsin.people.models import Group, User
-
-_FEED_EXISTS = ReasonType("calendar.feed_exists", "This calendar feed already exists. Rotate its URL instead.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ def create_feed(
     """Creates a feed for `owner`. Raises `Rejected("name_taken")` if the owner has the same feed: rotate that one."""
     with boundary.command():
         if CalendarFeed.objects.filter(owner=owner, kind=kind, group=group, schedule=schedule).exists():
-            raise Rejected("name_taken", _FEED_EXISTS(), "kind")
+            raise Rejected("name_taken", sentence("This calendar feed already exists. Rotate its URL instead."), "kind")
         secret = ids.token()
         feed = CalendarFeed.objects.create(
             owner=owner,

@@ -11,34 +11,20 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.core.reasons import Reason, Term, Text, sentence
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.final_schedule import OnCall
 
 if TYPE_CHECKING:
     from icalendar import Component
 
-_UNREADABLE = ReasonType("calendar.unreadable", "The calendar cannot be read: {error}.")
-_INCOMPLETE = ReasonType("calendar.incomplete", "The calendar is incomplete, or its lines end incorrectly.")
-_EMPTY = ReasonType("calendar.empty", "Not a calendar: the response is empty.")
-_NOT_A_CALENDAR = ReasonType("calendar.not_a_calendar", 'Not a calendar: the response starts with "{prefix}".')
-_TRUNCATED = ReasonType(
-    "calendar.truncated", "The calendar is cut off: its server was too slow or sent only part of it."
-)
-_TOO_MANY_EVENTS = ReasonType(
-    "calendar.too_many_events", "The calendar has more than {limit} events in the imported period."
-)
-_NO_PARTICIPANTS = ReasonType("calendar.no_participants", "{title} on {day} (no attendee accepted)")
-_EVENT_FLAW = ReasonType("calendar.event_flaw", "{title} ({flaw})")
-_INVALID_TIMES = ReasonType("calendar.invalid_times", "invalid times")
-_INVALID_PROPERTIES = ReasonType("calendar.invalid_properties", "invalid {names}")
-_NO_START = ReasonType("calendar.no_start", "no DTSTART")
-_DUPLICATE_PROPERTIES = ReasonType("calendar.duplicate_properties", "more than one {names}")
-_UNKNOWN_ZONE = ReasonType("calendar.unknown_time_zone", "unknown time zone {zone}, {used} is used")
-_EXRULE_IGNORED = ReasonType("calendar.exrule_ignored", "EXRULE is ignored: excluded dates still occur")
-_TOO_FREQUENT = ReasonType("calendar.too_frequent", "takes place more than {limit} times a day, skipped")
-_NO_END = ReasonType("calendar.no_end", "no end, skipped")
-_END_NOT_AFTER_START = ReasonType("calendar.end_not_after_start", "its end is not after its start")
+_UNREADABLE = Text("The calendar cannot be read: {error}.")
+_INCOMPLETE = Text("The calendar is incomplete, or its lines end incorrectly.")
+_EMPTY = Text("Not a calendar: the response is empty.")
+_TRUNCATED = Text("The calendar is cut off: its server was too slow or sent only part of it.")
+_EVENT_FLAW = Text("{title} ({flaw})")
+_INVALID_TIMES = Text("invalid times")
+_INVALID_PROPERTIES = Text("invalid {names}")
 
 #: How often calendar programs are asked to refresh.
 REFRESH = timedelta(hours=1)
@@ -146,7 +132,9 @@ def read(
     found = (event for calendar in calendars for event in _events(calendar, zone, since, until, flaws))
     events = list(islice(found, MAX_SHIFTS + 1))
     if len(events) > MAX_SHIFTS:
-        raise UnreadableCalendar(_TOO_MANY_EVENTS(limit=MAX_SHIFTS))
+        raise UnreadableCalendar(
+            sentence("The calendar has more than {limit} events in the imported period.", limit=MAX_SHIFTS)
+        )
     spans: list[tuple[int, datetime, datetime]] = []
     unknown: dict[str, None] = {}
     for event in events:
@@ -164,7 +152,11 @@ def read(
         if now is not None and end <= now:
             continue
         if attendees and not names:
-            flaws[_NO_PARTICIPANTS(title=_title(event), day=begin.astimezone(zone).date())] = None
+            flaws[
+                sentence(
+                    "{title} on {day} (no attendee accepted)", title=_title(event), day=begin.astimezone(zone).date()
+                )
+            ] = None
         elif not user_ids:
             unknown[(names or ("an event without a title",))[0][:200]] = None
         elif attendees:
@@ -181,7 +173,7 @@ def _reject_non_calendar(body: bytes) -> None:
         raise UnreadableCalendar(_EMPTY())
     if text[:15].upper() != b"BEGIN:VCALENDAR":
         prefix = " ".join(text[:40].decode("utf-8", "replace").split())
-        raise UnreadableCalendar(_NOT_A_CALENDAR(prefix=prefix))
+        raise UnreadableCalendar(sentence('Not a calendar: the response starts with "{prefix}".', prefix=prefix))
     if text[-13:].upper() != b"END:VCALENDAR":
         raise UnreadableCalendar(_TRUNCATED())
 
@@ -236,22 +228,22 @@ def _flaws(event: Component, zone: ZoneInfo) -> Iterator[Reason]:
     if invalid_keys := [key for key, _ in event.errors if key in _TIMES]:
         yield _INVALID_PROPERTIES(names=", ".join(dict.fromkeys(invalid_keys)))
     elif "DTSTART" not in event:
-        yield _NO_START()
+        yield sentence("no DTSTART")
     elif duplicates := _duplicate_keys(event):
-        yield _DUPLICATE_PROPERTIES(names=", ".join(duplicates))
+        yield sentence("more than one {names}", names=", ".join(duplicates))
     elif mistyped := _mistyped_keys(event):
         yield _INVALID_PROPERTIES(names=", ".join(mistyped))
     elif _is_too_frequent(event):
-        yield _TOO_FREQUENT(limit=MAX_OCCURRENCES_PER_DAY)
+        yield sentence("takes place more than {limit} times a day, skipped", limit=MAX_OCCURRENCES_PER_DAY)
     else:
         for zone_name in dict.fromkeys(zone_name for key in _TIMES for zone_name in _unknown_zones(event.get(key))):
-            yield _UNKNOWN_ZONE(zone=zone_name[:60], used=zone.key)
+            yield sentence("unknown time zone {zone}, {used} is used", zone=zone_name[:60], used=zone.key)
         if "EXRULE" in event:
-            yield _EXRULE_IGNORED()
+            yield sentence("EXRULE is ignored: excluded dates still occur")
         if (duration := _duration(event, zone)) is None:
-            yield _NO_END()
+            yield sentence("no end, skipped")
         elif duration <= timedelta():
-            yield _END_NOT_AFTER_START()
+            yield sentence("its end is not after its start")
 
 
 def _can_take_place(event: Component) -> bool:

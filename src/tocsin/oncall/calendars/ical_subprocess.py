@@ -12,16 +12,15 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin.core.reasons import Reason, ReasonType, reason_from
+from tocsin.core.reasons import Reason, Text, reason_from
 from tocsin.core.runtime import child_process
 from tocsin.oncall.calendars import ical
 from tocsin.oncall.calendars.ical import ParsedCalendar, UnreadableCalendar
 
 #: Maximum CPU seconds.
 CPU_SECONDS = 20
-_TOO_LARGE = ReasonType(
-    "calendar.too_large",
-    "The calendar takes too long or too much memory to read. It is very large, or an event repeats every few seconds.",
+_TOO_LARGE = Text(
+    "The calendar takes too long or too much memory to read. It is very large, or an event repeats every few seconds."
 )
 
 

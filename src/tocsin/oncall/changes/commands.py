@@ -15,7 +15,7 @@ from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.validation.field_errors import AT_PATH, raise_all
 from tocsin.oncall import loader
@@ -73,11 +73,6 @@ def sync_imports(schedule: Schedule, now: datetime) -> None:
             },
         )
 
-
-_SCHEDULE_NAME_TAKEN = ReasonType("schedule.name_taken", 'There is already a schedule "{name}".')
-_HOURS_NAME_TAKEN = ReasonType("schedule.support_hours_name_taken", 'There are already support hours "{name}".')
-_CALENDAR_NAME_TAKEN = ReasonType("holiday.name_taken", 'There is already a holiday calendar "{name}".')
-_UNKNOWN_CALENDAR = ReasonType("holiday.unknown_calendar", 'no holiday calendar named "{name}".')
 
 #: What may use a holiday calendar.
 _CALENDAR_USERS = ((hooks.SCHEDULE, Schedule), (hooks.SUPPORT_HOURS, SupportHours))
@@ -191,7 +186,7 @@ def _validate(spec: Mapping[str, object], existing: Schedule | None) -> tuple[Sc
     read = specs.read_schedule(spec, zone_of=lambda name: existing.time_zone if existing else _zone_of(name))
     others = Schedule.objects.exclude(pk=existing.pk) if existing else Schedule.objects.all()
     if others.filter(name__iexact=read.name).exists():
-        raise Rejected("name_taken", _SCHEDULE_NAME_TAKEN(name=read.name), "name")
+        raise Rejected("name_taken", sentence('There is already a schedule "{name}".', name=read.name), "name")
     group = _find_group(read.group)
     assert group is not None
     return read, Schedule(
@@ -223,7 +218,7 @@ def save_support_hours(
         read = SupportHoursSpec.read(spec)
         others = SupportHours.objects.exclude(pk=existing.pk) if existing else SupportHours.objects.all()
         if others.filter(name__iexact=read.name).exists():
-            raise Rejected("name_taken", _HOURS_NAME_TAKEN(name=read.name), "name")
+            raise Rejected("name_taken", sentence('There are already support hours "{name}".', name=read.name), "name")
         before = support_hours_spec(existing) if existing else None
         hours = existing or SupportHours()
         hours.name, hours.group = read.name, _find_group(read.group)
@@ -258,7 +253,9 @@ def save_holiday_calendar(
         read = HolidayCalendarSpec.read(spec)
         others = HolidayCalendar.objects.exclude(pk=existing.pk) if existing else HolidayCalendar.objects.all()
         if others.filter(name__iexact=read.name).exists():
-            raise Rejected("name_taken", _CALENDAR_NAME_TAKEN(name=read.name), "name")
+            raise Rejected(
+                "name_taken", sentence('There is already a holiday calendar "{name}".', name=read.name), "name"
+            )
         before = holiday_calendar_spec(existing) if existing else None
         calendar = existing or HolidayCalendar()
         calendar.name, calendar.group = read.name, _find_group(read.group)
@@ -321,7 +318,9 @@ def _calendar_ids(names: Iterable[str]) -> list[int]:
         ids_by_name = {name.casefold(): number for number, name in HolidayCalendar.objects.values_list("pk", "name")}
     requested_names = list(names)
     raise_all(
-        Rejected("not_found", AT_PATH(path=path, problem=_UNKNOWN_CALENDAR(name=name)), path)
+        Rejected(
+            "not_found", AT_PATH(path=path, problem=sentence('no holiday calendar named "{name}".', name=name)), path
+        )
         for path, name in ((f"holiday_calendars[{number}]", name) for number, name in enumerate(requested_names))
         if name.casefold() not in ids_by_name
     )

@@ -18,7 +18,7 @@ from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.models import named_columns
-from tocsin.core.reasons import Param, Person, Reason, ReasonType, Term, joined
+from tocsin.core.reasons import Param, Person, Reason, Term, Text, joined, sentence
 from tocsin.core.validation.field_errors import AT_PATH, raise_all
 from tocsin.core.validation.spec import SpecErrors, write_moment
 from tocsin.oncall.changes.specs import OverrideSpec, ScheduleOverrideSpec
@@ -35,7 +35,7 @@ from tocsin.people.reasons import NO_SUCH_USER
 # `notify.notices` sends them by e-mail.
 
 
-_CHANGED_BY = ReasonType("notice.changed_by", "{actor} made this change.")
+_CHANGED_BY = Text("{actor} made this change.")
 
 
 def write(
@@ -57,24 +57,11 @@ def changed_by(actor: AuditActor) -> Reason:
     return _CHANGED_BY(actor=Person(actor.name, actor.user_id))
 
 
-OVER = ReasonType("override.over", "is in the past.")
-USER_DEACTIVATED = ReasonType("override.user_deactivated", "{user} is deactivated.")
-_ALREADY_ON_CALL = ReasonType("override.already_on_call", "{user} is already on call.")
+OVER = Text("is in the past.")
+USER_DEACTIVATED = Text("{user} is deactivated.")
 
-_NOTICE_TITLE = ReasonType("override.notice_title", "{user} is on call in {schedule} from {since} until {until}")
-_NOTICE = ReasonType("override.notice", "{user} is on call in {schedule} from {since} until {until}.")
-_NOTICE_AS = ReasonType("override.notice_as", "{user} is {role} of {schedule} from {since} until {until}.")
-_REPLACES = ReasonType("override.replaces", "{user} replaces {replaced}.")
-_NOTICE_REASON = ReasonType("override.notice_reason", "It is your shift, or was.")
-_DELETED_TITLE = ReasonType(
-    "override.deleted_title", "{user} is no longer on call in {schedule} from {since} until {until}"
-)
-_DELETED = ReasonType(
-    "override.deleted", "{user} was to be on call in {schedule} from {since} until {until}, but no longer is."
-)
-_SHIFT_RETURNS = ReasonType("override.shift_returns", "{user} has the shift again.")
-_SCHEDULE_APPLIES = ReasonType("override.schedule_applies", "The schedule applies again.")
-_DELETED_REASON = ReasonType("override.deleted_reason", "It was your shift, or is again.")
+_NOTICE = Text("{user} is on call in {schedule} from {since} until {until}.")
+_DELETED = Text("{user} was to be on call in {schedule} from {since} until {until}, but no longer is.")
 
 
 def current(schedule: Schedule, now: datetime) -> list[Override]:
@@ -216,7 +203,9 @@ def add_override(
     """
     person = _person(user)
     if user.pk == instead_of.pk:
-        raise Rejected("invalid", AT_PATH(path="user", problem=_ALREADY_ON_CALL(user=person)), "user")
+        raise Rejected(
+            "invalid", AT_PATH(path="user", problem=sentence("{user} is already on call.", user=person)), "user"
+        )
     if not user.is_active:
         raise Rejected("invalid", AT_PATH(path="user", problem=USER_DEACTIVATED(user=person)), "user")
     with boundary.command():
@@ -317,15 +306,23 @@ def _notify_users(override: Override, actor: AuditActor, now: datetime, also_not
     users_by_id = {user.pk: user for user in (*_affected_users(override), *also_notify)}
     params = _notice_params(override)
     role = MemberRole(override.role) if override.role else None
-    duty = _NOTICE(**params) if role is None else _NOTICE_AS(**params, role=Term(role))
+    duty = (
+        _NOTICE(**params)
+        if role is None
+        else sentence("{user} is {role} of {schedule} from {since} until {until}.", **params, role=Term(role))
+    )
     if override.instead_of:
-        duty = joined(duty, _REPLACES(user=params["user"], replaced=_person(override.instead_of)), separator=" ")
+        duty = joined(
+            duty,
+            sentence("{user} replaces {replaced}.", user=params["user"], replaced=_person(override.instead_of)),
+            separator=" ",
+        )
     text = joined(duty, changed_by(actor), separator="\n\n")
     write(
         [user for user in users_by_id.values() if user.pk != actor.user_id],
-        title=_NOTICE_TITLE(**params),
+        title=sentence("{user} is on call in {schedule} from {since} until {until}", **params),
         text=text,
-        reason=_NOTICE_REASON(),
+        reason=sentence("It is your shift, or was."),
         now=now,
     )
 
@@ -333,13 +330,17 @@ def _notify_users(override: Override, actor: AuditActor, now: datetime, also_not
 def _notify_deleted(override: Override, actor: AuditActor, now: datetime) -> None:
     """Notifies the users of a deleted override, except for the actor."""
     params = _notice_params(override)
-    consequence = _SHIFT_RETURNS(user=_person(override.instead_of)) if override.instead_of else _SCHEDULE_APPLIES()
+    consequence = (
+        sentence("{user} has the shift again.", user=_person(override.instead_of))
+        if override.instead_of
+        else sentence("The schedule applies again.")
+    )
     text = joined(joined(_DELETED(**params), consequence, separator=" "), changed_by(actor), separator="\n\n")
     write(
         [user for user in _affected_users(override) if user.pk != actor.user_id],
-        title=_DELETED_TITLE(**params),
+        title=sentence("{user} is no longer on call in {schedule} from {since} until {until}", **params),
         text=text,
-        reason=_DELETED_REASON(),
+        reason=sentence("It was your shift, or is again."),
         now=now,
     )
 
@@ -379,17 +380,12 @@ def _record(
 # `people.changes.out_of_office` validates and stores absences; callers check permissions.
 
 
-_TITLE = ReasonType("cover.notice_title", "{cover} covers for {user} from {since} until {until}")
-_IN_GROUPS = ReasonType("cover.notice_in_groups", "{cover} covers for {user} from {since} until {until}, in {groups}.")
-_IN_OTHER_GROUPS = ReasonType(
-    "cover.notice_in_other_groups", "{cover} covers for {user} from {since} until {until}, in every other group."
-)
-_IN_EVERY_GROUP = ReasonType(
-    "cover.notice_in_every_group", "{cover} covers for {user} from {since} until {until}, in every group."
-)
-_ENDED_TITLE = ReasonType("cover.ended_title", "{cover} no longer covers for {user} from {since} until {until}")
-_ENDED = ReasonType("cover.ended", "{cover} no longer covers for {user} from {since} until {until}.")
-_REASON = ReasonType("cover.notice_reason", "You cover for this user, or were expected to.")
+_TITLE = Text("{cover} covers for {user} from {since} until {until}")
+_IN_GROUPS = Text("{cover} covers for {user} from {since} until {until}, in {groups}.")
+_IN_OTHER_GROUPS = Text("{cover} covers for {user} from {since} until {until}, in every other group.")
+_IN_EVERY_GROUP = Text("{cover} covers for {user} from {since} until {until}, in every group.")
+_ENDED = Text("{cover} no longer covers for {user} from {since} until {until}.")
+_REASON = Text("You cover for this user, or were expected to.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,7 +394,7 @@ class _Cover:
 
     starts_at: datetime
     ends_at: datetime
-    kind: ReasonType
+    kind: Text
     groups: tuple[str, ...] = ()
 
 
@@ -449,7 +445,13 @@ def _notify_cover(cover: User, absent_user: User, period: _Cover, actor: AuditAc
 
 def _notify_cover_ended(cover: User, absent_user: User, period: _Cover, actor: AuditActor, now: datetime) -> None:
     params = _params(cover, absent_user, period)
-    _write_cover_notice(cover, _ENDED_TITLE(**params), _ENDED(**params), actor, now)
+    _write_cover_notice(
+        cover,
+        sentence("{cover} no longer covers for {user} from {since} until {until}", **params),
+        _ENDED(**params),
+        actor,
+        now,
+    )
 
 
 def _params(cover: User, absent_user: User, period: _Cover) -> dict[str, Param]:

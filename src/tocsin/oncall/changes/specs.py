@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 from tocsin.core.config import crypto
 from tocsin.core.errors import Permanent
 from tocsin.core.net import egress
-from tocsin.core.reasons import ReasonType, joined
+from tocsin.core.reasons import Text, joined, sentence
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import NOT_A_CHOICE, NOT_TEXT, REQUIRED
 from tocsin.core.validation.spec import (
@@ -110,34 +110,8 @@ MAX_MONTHS = 24
 MAX_WEEKS = 52
 _WEEK = timedelta(weeks=1)
 
-NOT_AFTER_START = ReasonType("time.not_after_start", "must be after from.")
-NO_WINDOWS = ReasonType("shift.windows_missing", "at least one window is required.")
-_NO_DAYS = ReasonType("shift.days_missing", "at least one day is required, such as [mon, tue].")
-_BEGINS_AT_24 = ReasonType("shift.window_begins_at_24", "must be before 24:00; write 00:00 on the next day.")
-_EMPTY_WINDOW = ReasonType("shift.window_empty", "is the same as from; a whole day is 00:00 to 24:00.")
-_NO_PATTERN = ReasonType("shift.pattern_missing", "exactly one of rotate, fixed and calendar is required.")
-_START_NEEDED = ReasonType(
-    "shift.start_missing", "is required: the day from which handoffs are counted, such as 2026-01-05."
-)
-_END_BEFORE_START = ReasonType("shift.end_before_start", "must not be before start.")
-_TOO_FEW_USERS = ReasonType("shift.too_few_users", "{roles} roles require at least as many users; there are {users}.")
-_MONTHS_RANGE = ReasonType("shift.months_out_of_range", "must be 1 to {limit} months.")
-_INTERVAL_TOO_SHORT = ReasonType("shift.interval_too_short", "must be at least {minimum}.")
-_NOT_A_MONTH_DAY = ReasonType("shift.not_a_month_day", "must be a day of the month from 1 to 31.")
-_WEEKDAY_UNEXPECTED = ReasonType("shift.weekday_unexpected", "requires that every is whole weeks or months.")
-_NOT_WHOLE_WEEKS = ReasonType("shift.not_whole_weeks", "must be whole weeks, such as 2w.")
-_WEEKS_NEED_START = ReasonType(
-    "shift.weeks_without_start", "requires the shift's start: the weeks are counted from it."
-)
-_WINDOWS_OR_SPAN = ReasonType("shift.windows_and_span", "enter either windows, or from and to.")
-_OVERLAPPING_PERIOD = ReasonType("shift.period_overlaps", "must not be shorter than the period.")
-_MASKED_URL = ReasonType("shift.url_masked", "is masked; enter the full URL.")
-_NO_USERS = ReasonType("shift.users_missing", "at least one user is required.")
-_OWN_ROLES_ALONE = ReasonType("shift.own_roles_combined", "own cannot be combined with other roles.")
-_NOT_A_DATE = ReasonType("time.not_a_date", '"{value}" is not a date; write it like 2026-01-05, or 2026-01-05T09:00.')
-_NOT_A_LOCAL_TIME = ReasonType(
-    "time.not_a_local_time", '"{value}" is not a local time; write it like 2026-12-24T17:00.'
-)
+NOT_AFTER_START = Text("must be after from.")
+NO_WINDOWS = Text("at least one window is required.")
 _LOCAL = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?", re.ASCII)
 
 
@@ -151,7 +125,9 @@ def _day_or_local(text: str) -> str:
             return datetime.fromisoformat(text).isoformat(timespec="minutes")
         return date.fromisoformat(text).isoformat()
     except ValueError:
-        raise InvalidValue(_NOT_A_DATE(value=text)) from None
+        raise InvalidValue(
+            sentence('"{value}" is not a date; write it like 2026-01-05, or 2026-01-05T09:00.', value=text)
+        ) from None
 
 
 def _local(text: str) -> str:
@@ -161,7 +137,7 @@ def _local(text: str) -> str:
             return datetime.fromisoformat(text).isoformat(timespec="minutes")
     except ValueError:
         pass
-    raise InvalidValue(_NOT_A_LOCAL_TIME(value=text))
+    raise InvalidValue(sentence('"{value}" is not a local time; write it like 2026-12-24T17:00.', value=text))
 
 
 def _handoff_interval(value: object) -> timedelta | MonthInterval:
@@ -169,10 +145,10 @@ def _handoff_interval(value: object) -> timedelta | MonthInterval:
         interval = schedules.parse_handoff_interval(" ".join(value.split()))
         if isinstance(interval, MonthInterval) and 1 <= interval.count <= MAX_MONTHS:
             return interval
-        raise InvalidValue(_MONTHS_RANGE(limit=MAX_MONTHS))
+        raise InvalidValue(sentence("must be 1 to {limit} months.", limit=MAX_MONTHS))
     every = parse_duration(value, MAX_HANDOFF_INTERVAL)
     if every < MIN_HANDOFF_INTERVAL:
-        raise InvalidValue(_INTERVAL_TOO_SHORT(minimum=MIN_HANDOFF_INTERVAL))
+        raise InvalidValue(sentence("must be at least {minimum}.", minimum=MIN_HANDOFF_INTERVAL))
     return every
 
 
@@ -197,7 +173,7 @@ def _calendar_url(url: str) -> str:
     except Permanent as error:
         raise InvalidValue(joined(error.reason, error.remedy_reason, separator=" ")) from None
     if crypto.is_masked(url):
-        raise InvalidValue(_MASKED_URL())
+        raise InvalidValue(sentence("is masked; enter the full URL."))
     return url
 
 
@@ -253,7 +229,7 @@ class WindowSpec(Spec):
     def check(self, errors: SpecErrors) -> None:
         is_continuous = self._is_continuous
         if not self.days and not is_continuous:
-            errors.add("days", _NO_DAYS(), "missing")
+            errors.add("days", sentence("at least one day is required, such as [mon, tue]."), "missing")
         for key, text in (("from", self.start), ("to", self.end)):
             try:
                 if is_continuous:
@@ -265,9 +241,9 @@ class WindowSpec(Spec):
         if errors.has("from", "to") or is_continuous:
             return
         if self.window.start == weekly_windows.MINUTES_A_DAY:
-            errors.add("from", _BEGINS_AT_24())
+            errors.add("from", sentence("must be before 24:00; write 00:00 on the next day."))
         elif self.window.start == self.window.end:
-            errors.add("to", _EMPTY_WINDOW())
+            errors.add("to", sentence("is the same as from; a whole day is 00:00 to 24:00."))
 
 
 def stored_windows(windows: Iterable[WindowSpec]) -> list[dict[str, Any]]:
@@ -305,14 +281,21 @@ class RotateSpec(Spec):
             if not isinstance(self.every, MonthInterval):
                 errors.add("on", NOT_TEXT())
             elif not 1 <= self.on <= 31:
-                errors.add("on", _NOT_A_MONTH_DAY())
+                errors.add("on", sentence("must be a day of the month from 1 to 31."))
         elif self.on is not None and isinstance(self.every, timedelta) and self.every % _WEEK:
-            errors.add("on", _WEEKDAY_UNEXPECTED())
+            errors.add("on", sentence("requires that every is whole weeks or months."))
         if self.windows is not None and not self.windows:
             errors.add("windows", NO_WINDOWS(), "missing")
         _check_users_and_roles(self, errors)
         if len(self.roles) > len(self.users) > 0:
-            errors.add("roles", _TOO_FEW_USERS(roles=len(self.roles), users=len(self.users)))
+            errors.add(
+                "roles",
+                sentence(
+                    "{roles} roles require at least as many users; there are {users}.",
+                    roles=len(self.roles),
+                    users=len(self.users),
+                ),
+            )
 
     def stored(self) -> dict[str, Any]:
         """Returns the stored form, without the users."""
@@ -353,13 +336,13 @@ class FixedSpec(Spec):
     def check(self, errors: SpecErrors) -> None:
         _check_users_and_roles(self, errors)
         if self.every is not None and (not self.every or self.every % _WEEK):
-            errors.add("every", _NOT_WHOLE_WEEKS())
+            errors.add("every", sentence("must be whole weeks, such as 2w."))
         if not self.is_period:
             if not self.windows:
                 errors.add("windows", NO_WINDOWS(), "missing")
             return
         if "windows" in self.given_keys:
-            errors.add("windows", _WINDOWS_OR_SPAN())
+            errors.add("windows", sentence("enter either windows, or from and to."))
         for key, text in (("from", self.start), ("to", self.end)):
             if text is None:
                 errors.add(key, REQUIRED(), "missing")
@@ -368,7 +351,7 @@ class FixedSpec(Spec):
             if length <= timedelta():
                 errors.add("to", NOT_AFTER_START())
             elif self.every is not None and length > self.every:
-                errors.add("every", _OVERLAPPING_PERIOD())
+                errors.add("every", sentence("must not be shorter than the period."))
 
     def stored(self) -> dict[str, Any]:
         """Returns the stored form, without the users."""
@@ -397,13 +380,13 @@ class CalendarSpec(Spec):
 
 def _check_users_and_roles(pattern: RotateSpec | FixedSpec, errors: SpecErrors) -> None:
     if not pattern.users:
-        errors.add("users", _NO_USERS(), "missing")
+        errors.add("users", sentence("at least one user is required."), "missing")
     _check_roles(pattern.roles, errors)
 
 
 def _check_roles(roles: tuple[str, ...], errors: SpecErrors) -> None:
     if schedules.OWN_ROLES in roles and len(roles) > 1:
-        errors.add(f"roles[{roles.index(schedules.OWN_ROLES)}]", _OWN_ROLES_ALONE())
+        errors.add(f"roles[{roles.index(schedules.OWN_ROLES)}]", sentence("own cannot be combined with other roles."))
 
 
 def _stored_roles(roles: tuple[str, ...]) -> list[str]:
@@ -446,13 +429,21 @@ class ShiftSpec(Spec):
     def check(self, errors: SpecErrors) -> None:
         kinds = [kind for kind in schedules.KINDS if getattr(self, kind) is not None]
         if len(kinds) != 1:
-            errors.add(kinds[-1] if kinds else "rotate", _NO_PATTERN(), "invalid" if kinds else "missing")
+            errors.add(
+                kinds[-1] if kinds else "rotate",
+                sentence("exactly one of rotate, fixed and calendar is required."),
+                "invalid" if kinds else "missing",
+            )
         elif self.rotate and len(self.start) != len("2026-01-05"):
-            errors.add("start", _START_NEEDED(), "missing")
+            errors.add(
+                "start",
+                sentence("is required: the day from which handoffs are counted, such as 2026-01-05."),
+                "missing",
+            )
         elif self.fixed and not self.fixed.is_period and not self.start and (self.fixed.every or _WEEK) > _WEEK:
-            errors.add("fixed.every", _WEEKS_NEED_START(), "missing")
+            errors.add("fixed.every", sentence("requires the shift's start: the weeks are counted from it."), "missing")
         if self.start and self.end and _last_moment(self.end) <= datetime.fromisoformat(self.start):
-            errors.add("end", _END_BEFORE_START())
+            errors.add("end", sentence("must not be before start."))
 
     def stored(self, user_ids: Iterable[int]) -> dict[str, Any]:
         """Returns the stored form, with the ids of the users in their order."""
@@ -473,18 +464,6 @@ def _last_moment(end: str) -> datetime:
     return end_at + timedelta(days=1) if len(end) == len("2026-01-05") else end_at
 
 
-_NO_SHIFTS = ReasonType("schedule.shifts_missing", "at least one shift is required.")
-_CALENDAR_NEEDED = ReasonType(
-    "schedule.holiday_calendar_missing", "at least one is required where a shift observes holidays."
-)
-_COUNTRY_NEEDED = ReasonType("holiday.country_missing", "is required for a region.")
-_COUNTRY_OR_DAYS_NEEDED = ReasonType("holiday.country_or_days_missing", "enter a country, days, or both.")
-_UNKNOWN_SHIFT = ReasonType("override.unknown_shift", 'no shift named "{shift}" in this schedule.')
-_SAME_USER = ReasonType("override.same_user", "must not be the same user.")
-_NOT_A_YEARLY_DATE = ReasonType(
-    "holiday.not_a_date", '"{value}" is not a date; write it like 2026-12-24, or 12-24 for every year.'
-)
-
 _GroupName = Annotated[str, Field(max_length=200)]
 
 
@@ -503,13 +482,15 @@ class OverrideSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         if self.instead_of and self.instead_of.casefold() == self.user.casefold():
-            errors.add("instead_of", _SAME_USER())
+            errors.add("instead_of", sentence("must not be the same user."))
 
     def resolved(self, zone: str, shifts: Iterable[str], errors: SpecErrors, path: str = "") -> Self:
         """Returns it with times in UTC and the shift as the schedule has it; adds errors below `path`."""
         shift_names = {name.casefold(): name for name in shifts}
         if self.shift and self.shift.casefold() not in shift_names:
-            errors.add(f"{path}shift", _UNKNOWN_SHIFT(shift=self.shift), "not_found")
+            errors.add(
+                f"{path}shift", sentence('no shift named "{shift}" in this schedule.', shift=self.shift), "not_found"
+            )
         if errors.has(f"{path}from", f"{path}to"):
             return self
         starts_at, ends_at = in_utc(self.starts_at, zone), in_utc(self.ends_at, zone)
@@ -544,10 +525,12 @@ class ScheduleSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         if not self.shifts:
-            errors.add("shifts", _NO_SHIFTS(), "missing")
+            errors.add("shifts", sentence("at least one shift is required."), "missing")
         errors.add_duplicates("shifts", (shift.name for shift in self.shifts), "name")
         if not self.holiday_calendars and any(shift.holidays is not OnHolidays.RUN for shift in self.shifts):
-            errors.add("holiday_calendars", _CALENDAR_NEEDED(), "missing")
+            errors.add(
+                "holiday_calendars", sentence("at least one is required where a shift observes holidays."), "missing"
+            )
 
 
 def read_schedule(value: object, zone_of: Callable[[str], str] = lambda _group: "UTC") -> ScheduleSpec:
@@ -581,7 +564,12 @@ class HolidaySpec(Spec):
         try:
             weekly_windows.parse_custom_day(self.date, self.name)
         except ValueError:
-            errors.add("date", _NOT_A_YEARLY_DATE(value=self.date))
+            errors.add(
+                "date",
+                sentence(
+                    '"{value}" is not a date; write it like 2026-12-24, or 12-24 for every year.', value=self.date
+                ),
+            )
 
 
 class HolidayCalendarSpec(OwnedSpec):
@@ -597,10 +585,10 @@ class HolidayCalendarSpec(OwnedSpec):
         if self.country and (problem := weekly_windows.find_problem(self.country, self.region)):
             errors.add(*problem)
         if self.region and not self.country:
-            errors.add("country", _COUNTRY_NEEDED(), "missing")
+            errors.add("country", sentence("is required for a region."), "missing")
         errors.add_duplicates("days", (day.date for day in self.days), "date")
         if not self.country and not self.days and not errors.has("days"):
-            errors.add("country", _COUNTRY_OR_DAYS_NEEDED(), "missing")
+            errors.add("country", sentence("enter a country, days, or both."), "missing")
 
 
 class SupportHoursSpec(OwnedSpec):

@@ -16,7 +16,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Person, Reason, ReasonType, Term, as_reason, joined
+from tocsin.core.reasons import NO_REASON, Person, Reason, Term, Text, as_reason, joined, sentence
 from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
 from tocsin.core.validation.spec import write_moment
 from tocsin.oncall import loader
@@ -29,42 +29,29 @@ from tocsin.oncall.states import SwapState
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Membership, User
 
-_ROLE_NEEDED = ReasonType("shift.role_missing", "is required: the role without anyone on call.")
-_NO_GAP = ReasonType(
-    "shift.no_gap", "{user} is {role} of {group} in this period. Replace them, or select a shorter period."
-)
-_SWAP_WITH_SELF = ReasonType("swap.with_self", "must be a different user.")
-NOT_IN_GROUP = ReasonType("swap.user_not_in_group", "{user} is not in {group}.")
-_NOT_ON_CALL = ReasonType("swap.not_on_call", "{user} is not on call in {schedule} from {since} to {until}.")
-_NOT_ON_CALL_AS = ReasonType(
-    "swap.not_on_call_as", "{user} is not on call as {role} in {schedule} from {since} to {until}."
-)
-_RANGE_TOO_LONG = ReasonType("swap.range_too_long", "must be at most {limit} after from.")
+_NO_GAP = Text("{user} is {role} of {group} in this period. Replace them, or select a shorter period.")
+NOT_IN_GROUP = Text("{user} is not in {group}.")
+_RANGE_TOO_LONG = Text("must be at most {limit} after from.")
 _ALREADY_ANSWERED = {
-    SwapState.ACCEPTED: ReasonType("swap.already_accepted", "This swap has already been accepted."),
-    SwapState.DECLINED: ReasonType("swap.already_declined", "This swap has already been declined."),
-    SwapState.WITHDRAWN: ReasonType("swap.already_withdrawn", "This swap has already been withdrawn."),
+    SwapState.ACCEPTED: Text("This swap has already been accepted."),
+    SwapState.DECLINED: Text("This swap has already been declined."),
+    SwapState.WITHDRAWN: Text("This swap has already been withdrawn."),
 }
-_REQUEST_TITLE = ReasonType("swap.request_title", "{user} asks you to take a shift of {schedule}")
-_REQUEST = ReasonType("swap.request", "{user} asks {requested} to take {schedule} from {since} until {until}.")
-_IN_RETURN = ReasonType("swap.in_return", "In return: from {since} until {until}.")
-_REQUEST_REASON = ReasonType("swap.request_reason", "{user} asked you.")
 #: The title and the first sentence of the notice about an answer.
 _ANSWERED = {
     SwapState.ACCEPTED: (
-        ReasonType("swap.accepted_title", "Swap of {schedule} accepted"),
-        ReasonType("swap.accepted", "{user} takes the shift."),
+        Text("Swap of {schedule} accepted"),
+        Text("{user} takes the shift."),
     ),
     SwapState.DECLINED: (
-        ReasonType("swap.declined_title", "Swap of {schedule} declined"),
-        ReasonType("swap.declined", "{user} cannot take over the shift. It stays yours."),
+        Text("Swap of {schedule} declined"),
+        Text("{user} cannot take over the shift. It stays yours."),
     ),
     SwapState.WITHDRAWN: (
-        ReasonType("swap.withdrawn_title", "Swap of {schedule} withdrawn"),
-        ReasonType("swap.withdrawn", "{user} withdrew the request. There is nothing to do."),
+        Text("Swap of {schedule} withdrawn"),
+        Text("{user} withdrew the request. There is nothing to do."),
     ),
 }
-_ANSWER_REASON = ReasonType("swap.answer_reason", "It is about one of your swaps.")
 
 #: Maximum length of a period that is taken, handed over or swapped.
 MAX_SWAP_RANGE = timedelta(days=400)
@@ -119,7 +106,9 @@ def fill_gap(schedule: Schedule, shift_range: ShiftRange, *, user: User, actor: 
     Raises Rejected without a role, if the period is over, or if somebody has the role at any time in it.
     """
     if shift_range.role is None:
-        raise Rejected("missing", AT_PATH(path="role", problem=_ROLE_NEEDED()), "role")
+        raise Rejected(
+            "missing", AT_PATH(path="role", problem=sentence("is required: the role without anyone on call.")), "role"
+        )
     remaining = _future_part(shift_range, now)
     for segment in _load_timeline(schedule, remaining).segments:
         if segment.role is remaining.role:
@@ -159,7 +148,7 @@ def request_swap(
     The requested user gets a notice. Raises Rejected if either user is not on call then, or the period is over.
     """
     if requested_user.pk == requester.pk:
-        raise Rejected("invalid", AT_PATH(path="user", problem=_SWAP_WITH_SELF()), "user")
+        raise Rejected("invalid", AT_PATH(path="user", problem=sentence("must be a different user.")), "user")
     if not requested_user.is_active:
         problem = overrides.USER_DEACTIVATED(user=_person(requested_user))
         raise Rejected("invalid", AT_PATH(path="user", problem=problem), "user")
@@ -187,9 +176,11 @@ def request_swap(
         _record(swap, None, actor, now)
         overrides.write(
             [requested_user],
-            title=_REQUEST_TITLE(user=_person(requester), schedule=schedule.name),
+            title=sentence(
+                "{user} asks you to take a shift of {schedule}", user=_person(requester), schedule=schedule.name
+            ),
             text=_describe_swap(swap),
-            reason=_REQUEST_REASON(user=_person(requester)),
+            reason=sentence("{user} asked you.", user=_person(requester)),
             now=now,
             swap=swap,
         )
@@ -261,9 +252,20 @@ def refuse_unless_on_call(schedule: Schedule, user: User, shift_range: ShiftRang
         span = {"since": shift_range.starts_at, "until": shift_range.ends_at}
         if shift_range.role:
             role = Term(shift_range.role)
-            reason = _NOT_ON_CALL_AS(user=_person(user), role=role, schedule=schedule.name, **span)
+            reason = sentence(
+                "{user} is not on call as {role} in {schedule} from {since} to {until}.",
+                user=_person(user),
+                role=role,
+                schedule=schedule.name,
+                **span,
+            )
         else:
-            reason = _NOT_ON_CALL(user=_person(user), schedule=schedule.name, **span)
+            reason = sentence(
+                "{user} is not on call in {schedule} from {since} to {until}.",
+                user=_person(user),
+                schedule=schedule.name,
+                **span,
+            )
         raise Rejected("invalid", reason, "from")
 
 
@@ -322,14 +324,15 @@ def _end(
         [recipient],
         title=title(schedule=swap.schedule.name),
         text=joined(text(user=_person(decided_by)), _describe_swap(swap), separator="\n\n"),
-        reason=_ANSWER_REASON(),
+        reason=sentence("It is about one of your swaps."),
         now=now,
     )
     return swap
 
 
 def _describe_swap(swap: SwapRequest) -> Reason:
-    request = _REQUEST(
+    request = sentence(
+        "{user} asks {requested} to take {schedule} from {since} until {until}.",
         user=_person(swap.requester),
         requested=_person(swap.requested_user),
         schedule=swap.schedule.name,
@@ -338,7 +341,9 @@ def _describe_swap(swap: SwapRequest) -> Reason:
     )
     in_return = NO_REASON
     if swap.return_starts_at and swap.return_ends_at:
-        in_return = _IN_RETURN(since=swap.return_starts_at, until=swap.return_ends_at)
+        in_return = sentence(
+            "In return: from {since} until {until}.", since=swap.return_starts_at, until=swap.return_ends_at
+        )
     return joined(request, in_return, as_reason(swap.message), separator="\n\n")
 
 

@@ -32,16 +32,9 @@ from tocsin.core.db import migrate
 from tocsin.core.db.database import Connection
 from tocsin.core.db.migrate import Migration
 from tocsin.core.errors import FILE_UNREADABLE, Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text, sentence
 
-_INCOMPLETE = ReasonType("backup.incomplete", "{path} is not a backup of Tocsin's, or its end is missing.")
-_NOT_A_BACKUP = ReasonType("backup.not_a_backup", "{path} is not a backup of Tocsin's.")
-_OTHER_FORMAT = ReasonType(
-    "backup.other_format", "{path} has format {format}; this Tocsin reads {supported}. Use the Tocsin that made it."
-)
-_DAMAGED = ReasonType(
-    "backup.damaged", "The backup is damaged: the checksum of {part} does not match. Nothing was changed."
-)
+_INCOMPLETE = Text("{path} is not a backup of Tocsin's, or its end is missing.")
 
 #: The format version. A release reads its own and older ones.
 FORMAT = 1
@@ -214,7 +207,7 @@ class BackupReader:
 def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
     comment = archive.comment
     if not comment.startswith(_COMMENT_PREFIX) or _MANIFEST not in archive.namelist():
-        raise Rejected("not_a_backup", _NOT_A_BACKUP(path=str(path)))
+        raise Rejected("not_a_backup", sentence("{path} is not a backup of Tocsin's.", path=str(path)))
     if archive.getinfo(_MANIFEST).file_size > _MAX_MANIFEST_BYTES:
         raise _damaged(_MANIFEST)
     try:
@@ -228,7 +221,15 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
     except msgspec.DecodeError as error:
         raise _damaged(_MANIFEST) from error
     if format_version != FORMAT:
-        raise Rejected("newer", _OTHER_FORMAT(path=str(path), format=format_version, supported=FORMAT))
+        raise Rejected(
+            "newer",
+            sentence(
+                "{path} has format {format}; this Tocsin reads {supported}. Use the Tocsin that made it.",
+                path=str(path),
+                format=format_version,
+                supported=FORMAT,
+            ),
+        )
     try:
         return msgspec.json.decode(data, type=Manifest)
     except msgspec.DecodeError as error:
@@ -252,7 +253,10 @@ def _path(table: str) -> str:
 
 
 def _damaged(part: str) -> Rejected:
-    return Rejected("damaged", _DAMAGED(part=part))
+    return Rejected(
+        "damaged",
+        sentence("The backup is damaged: the checksum of {part} does not match. Nothing was changed.", part=part),
+    )
 
 
 # ---------- key encryption
@@ -260,20 +264,6 @@ def _damaged(part: str) -> Rejected:
 #
 # Stored secrets cannot be read without these keys. No key is ever displayed.
 
-
-_PASSPHRASE_NEEDED = ReasonType(
-    "backup.passphrase_needed",
-    "The secret key in this backup is encrypted with a passphrase. Pass it with --passphrase-file, or "
-    "restore with --without-key and re-enter every secret.",
-)
-_KEY_DAMAGED = ReasonType("backup.key_damaged", "The backup is damaged: its secret key cannot be read.")
-_WRONG_PASSPHRASE = ReasonType("backup.wrong_passphrase", "That is not the passphrase of this backup.")
-_OTHER_KEY = ReasonType(
-    "backup.other_key",
-    "TOCSIN_SECRET_KEY is not the key of this backup. Unset the variable, so that the backup's key is "
-    "written to the data directory. Or add that key to the variable. Or restore with --without-key and "
-    "re-enter every secret.",
-)
 
 #: scrypt's N, with r = 8 and p = 1: 64 MiB of memory and some tenths of a second per guess.
 COST = 1 << 16
@@ -297,14 +287,17 @@ def unseal(keys: ArchiveKeys, passphrase: str | None) -> tuple[str, ...]:
     if passphrase is None:
         raise Rejected(
             "passphrase_missing",
-            _PASSPHRASE_NEEDED(),
+            sentence(
+                "The secret key in this backup is encrypted with a passphrase. Pass it with --passphrase-file, or "
+                "restore with --without-key and re-enter every secret."
+            ),
         )
     if not 2 <= keys.cost <= _MAX_COST:
-        raise Rejected("damaged", _KEY_DAMAGED())
+        raise Rejected("damaged", sentence("The backup is damaged: its secret key cannot be read."))
     try:
         decrypted = _derive_fernet(passphrase, base64.b64decode(keys.salt), keys.cost).decrypt(keys.sealed.encode())
     except (InvalidToken, ValueError):
-        raise Rejected("passphrase_wrong", _WRONG_PASSPHRASE()) from None
+        raise Rejected("passphrase_wrong", sentence("That is not the passphrase of this backup.")) from None
     return tuple(str(key) for key in json.loads(decrypted))
 
 
@@ -325,7 +318,11 @@ def choose_keys(keys: ArchiveKeys, settings: Config, passphrase: str | None, *, 
     if settings.secret_keys:
         raise Rejected(
             "key_differs",
-            _OTHER_KEY(),
+            sentence(
+                "TOCSIN_SECRET_KEY is not the key of this backup. Unset the variable, so that the backup's key is "
+                "written to the data directory. Or add that key to the variable. Or restore with --without-key and "
+                "re-enter every secret."
+            ),
         )
     return decrypted
 
@@ -363,10 +360,6 @@ def _derive_fernet(passphrase: str, salt: bytes, cost: int) -> Fernet:
 # ---------- tables
 # The tables that exist after given migrations, and migrating an empty database to exactly that state.
 
-
-_MIGRATION_MISSING = ReasonType(
-    "backup.migration_missing", "The backup is damaged: migrations before {migration} are missing."
-)
 
 #: Django's migration records. Recreated by applying migrations, never copied.
 MIGRATIONS = "django_migrations"
@@ -444,7 +437,10 @@ def migrate_to(migrations: Collection[Migration]) -> None:
     for migration, _ in plan:
         parents = executor.loader.graph.node_map[migration.app_label, migration.name].parents
         if not {parent.key for parent in parents} <= completed:
-            raise Rejected("damaged", _MIGRATION_MISSING(migration=str(migration)))
+            raise Rejected(
+                "damaged",
+                sentence("The backup is damaged: migrations before {migration} are missing.", migration=str(migration)),
+            )
         completed.add((migration.app_label, migration.name))
     if len(plan) == len(full_plan):
         migrate.create_tables(executor)

@@ -18,33 +18,11 @@ from tocsin.core.db import migrate, partitions
 from tocsin.core.db.database import Connection, GuardedConnection
 from tocsin.core.db.migrate import MIGRATION_LOCK
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.operate.backup import archive
 from tocsin.operate.backup.archive import BackupReader, Manifest, TableInfo
 
-_MADE_BY_NEWER = ReasonType(
-    "backup.made_by_newer",
-    "The backup was made by a newer Tocsin ({version}, with {app}.{migration}): upgrade this one.",
-)
-_OTHER_TABLES = ReasonType("backup.other_tables", "The backup is damaged: its tables are not those of its version.")
-_RUNNING = ReasonType(
-    "backup.tocsin_runs", "Tocsin runs on this database: stop it first, on every machine. Nothing was changed."
-)
-_DATABASE_NEWER = ReasonType(
-    "backup.restore_database_newer",
-    "The database is a newer Tocsin's (it has had {app}.{migration}): with --force it is replaced by the backup.",
-)
-_NOT_EMPTY = ReasonType(
-    "backup.not_empty",
-    "This Tocsin is not empty: it holds {objects}. With --force all of it is replaced by the backup.",
-)
-_BROKEN_REFERENCES = ReasonType(
-    "backup.broken_references", "The backup is damaged: rows of {table} refer to missing rows."
-)
-_UNREADABLE_TABLE = ReasonType("backup.unreadable_table", "The backup is damaged: {table} cannot be read: {error}.")
-_OTHER_ROW_COUNT = ReasonType(
-    "backup.other_row_count", "The backup is damaged: {table} has {rows} rows, not {expected}."
-)
+_RUNNING = Text("Tocsin runs on this database: stop it first, on every machine. Nothing was changed.")
 
 #: Restored rows of this period go into partitions by month, older ones into the default partition.
 _PARTITIONED_PERIOD = timedelta(days=400)
@@ -54,10 +32,10 @@ _IGNORED_PREFIXES = ("django_", "auth_", "core_", "operate_", "access_auditentry
 
 #: User-facing names for the most important tables.
 _TABLE_LABELS = {
-    "people_user": ReasonType("backup.users", "{count} user", "{count} users"),
-    "inbound_integration": ReasonType("backup.integrations", "{count} integration", "{count} integrations"),
-    "alerts_alert": ReasonType("backup.alerts", "{count} alert", "{count} alerts"),
-    "inbound_inboundmessage": ReasonType("backup.messages", "{count} message", "{count} messages"),
+    "people_user": Text("{count} user", "{count} users"),
+    "inbound_integration": Text("{count} integration", "{count} integrations"),
+    "alerts_alert": Text("{count} alert", "{count} alerts"),
+    "inbound_inboundmessage": Text("{count} message", "{count} messages"),
 }
 
 
@@ -143,12 +121,20 @@ def restore(
 def _refuse_unknown(manifest: Manifest) -> None:
     if newer := migrate.unknown_migrations(manifest.migrations):
         app, name = newer[0]
-        raise Rejected("newer", _MADE_BY_NEWER(version=manifest.tocsin, app=app, migration=name))
+        raise Rejected(
+            "newer",
+            sentence(
+                "The backup was made by a newer Tocsin ({version}, with {app}.{migration}): upgrade this one.",
+                version=manifest.tocsin,
+                app=app,
+                migration=name,
+            ),
+        )
     expected_tables = set(archive.tables_at(manifest.migrations))
     backup_tables = {table.name for table in manifest.tables}
     # Backups of older releases include tables of sessions and the sandbox, which are not restored.
     if backup_tables - expected_tables or expected_tables - archive.OMITTED - backup_tables:
-        raise Rejected("damaged", _OTHER_TABLES())
+        raise Rejected("damaged", sentence("The backup is damaged: its tables are not those of its version."))
 
 
 def _connection() -> GuardedConnection:
@@ -178,7 +164,12 @@ def _existing_tables(connection: Connection, *, force: bool) -> list[str]:
         app, name = newer[0]
         raise Rejected(
             "newer",
-            _DATABASE_NEWER(app=app, migration=name),
+            sentence(
+                "The database is a newer Tocsin's (it has had {app}.{migration}): with --force it is replaced by "
+                "the backup.",
+                app=app,
+                migration=name,
+            ),
         )
     known = archive.tables_at([migration for migration in applied if migration not in newer])
     added = [name for name in archive.of_apps(connection, {app for app, _ in newer}) if name not in known]
@@ -197,7 +188,10 @@ def _refuse_not_empty(connection: Connection, table_names: Sequence[str]) -> Non
         ]
         raise Rejected(
             "not_empty",
-            _NOT_EMPTY(objects=tuple(counts) or non_empty[0]),
+            sentence(
+                "This Tocsin is not empty: it holds {objects}. With --force all of it is replaced by the backup.",
+                objects=tuple(counts) or non_empty[0],
+            ),
         )
 
 
@@ -205,7 +199,7 @@ def _any_row(name: str) -> sql.Composed:
     return sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(name))
 
 
-def _describe_count(connection: Connection, name: str, label: ReasonType) -> Reason:
+def _describe_count(connection: Connection, name: str, label: Text) -> Reason:
     row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(name))).fetchone()
     return label(count=row[0] if row else 0)
 
@@ -248,7 +242,9 @@ def _restore_rows(connection: Connection, reader: BackupReader) -> None:
                 )
             )
         except errors.ForeignKeyViolation as error:
-            raise Rejected("damaged", _BROKEN_REFERENCES(table=name)) from error
+            raise Rejected(
+                "damaged", sentence("The backup is damaged: rows of {table} refer to missing rows.", table=name)
+            ) from error
 
 
 def _end_access(connection: Connection) -> None:
@@ -272,9 +268,24 @@ def _restore_table(connection: Connection, reader: BackupReader, table: TableInf
                     copy.write(data)
             rows = cursor.rowcount
     except (errors.DataError, errors.IntegrityError, errors.ProgrammingError) as error:
-        raise Rejected("damaged", _UNREADABLE_TABLE(table=table.name, error=str(error.diag.message_primary))) from error
+        raise Rejected(
+            "damaged",
+            sentence(
+                "The backup is damaged: {table} cannot be read: {error}.",
+                table=table.name,
+                error=str(error.diag.message_primary),
+            ),
+        ) from error
     if rows != table.rows:
-        raise Rejected("damaged", _OTHER_ROW_COUNT(table=table.name, rows=rows, expected=table.rows))
+        raise Rejected(
+            "damaged",
+            sentence(
+                "The backup is damaged: {table} has {rows} rows, not {expected}.",
+                table=table.name,
+                rows=rows,
+                expected=table.rows,
+            ),
+        )
 
 
 def _references(connection: Connection) -> list[tuple[str, str, str]]:

@@ -24,7 +24,7 @@ from tocsin.core.db import database, migrate
 from tocsin.core.db.database import Connection
 from tocsin.core.db.migrate import MIGRATION_LOCK, Migration
 from tocsin.core.errors import FILE_UNWRITABLE, Rejected
-from tocsin.core.reasons import ReasonType, joined
+from tocsin.core.reasons import Text, joined, sentence
 from tocsin.core.runtime import clock
 from tocsin.operate.backup import archive
 from tocsin.operate.backup.archive import (
@@ -38,14 +38,8 @@ from tocsin.operate.backup.archive import (
     TableInfo,
 )
 
-_NOTHING = ReasonType(
-    "backup.nothing_to_back_up", "There is nothing to back up: the database has no tables of Tocsin's."
-)
-_NEWER = ReasonType(
-    "backup.database_newer",
-    "The database is a newer Tocsin's (it has had {app}.{migration}): make the backup with that one.",
-)
-_IS_FOLDER = ReasonType("backup.is_folder", "{path} is a folder: name the file to write.")
+_NOTHING = Text("There is nothing to back up: the database has no tables of Tocsin's.")
+_NEWER = Text("The database is a newer Tocsin's (it has had {app}.{migration}): make the backup with that one.")
 
 #: Makes the text output independent of the server's settings, and gives the copy all the time it needs.
 _SETTINGS = {
@@ -158,7 +152,7 @@ def _atomic_file(path: Path) -> Iterator[IO[bytes]]:
     temporary_path = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         if path.is_dir():
-            raise Rejected("not_a_file", _IS_FOLDER(path=str(path)))
+            raise Rejected("not_a_file", sentence("{path} is a folder: name the file to write.", path=str(path)))
         _remove_abandoned(path.parent)
         descriptor = os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -222,14 +216,12 @@ SELECT sum(pg_table_size(coalesce(p.relid, to_regclass(quote_ident(n)))))::bigin
 LEFT JOIN LATERAL pg_partition_tree(to_regclass(quote_ident(n))) p ON p.isleaf
 """
 
-_NO_SPACE = ReasonType(
-    "backup.no_space_to_upgrade",
-    "The upgrade needs up to {needed} MB in {folder} for its backup, and {free} MB are free. Nothing was changed.",
+_NO_SPACE = Text(
+    "The upgrade needs up to {needed} MB in {folder} for its backup, and {free} MB are free. Nothing was changed."
 )
-_WAY_ON = ReasonType(
-    "backup.upgrade_way_on",
+_WAY_ON = Text(
     "Free up space; or make a backup elsewhere (with the earlier version `tocsin backup FILE`, or pg_dump) and start "
-    "once with TOCSIN_UPGRADE_BACKUP=0.",
+    "once with TOCSIN_UPGRADE_BACKUP=0."
 )
 
 

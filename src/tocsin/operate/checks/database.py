@@ -11,7 +11,7 @@ from tocsin.core.db import database, migrate, start_up
 from tocsin.core.db.database import Connection
 from tocsin.core.db.row_security import ROLE_SUFFIX
 from tocsin.core.embedded_server import EmbeddedPostgres
-from tocsin.core.reasons import NO_REASON, ReasonType, joined
+from tocsin.core.reasons import NO_REASON, Text, joined, sentence
 from tocsin.core.runtime import clock
 from tocsin.operate import node_heartbeat, readiness
 from tocsin.operate.finding import HealthFinding, note
@@ -36,103 +36,13 @@ MAX_TIMEOUTS: Mapping[str, int] = {
 #: The values of `target_session_attrs` that only a primary satisfies.
 WRITABLE = ("read-write", "primary")
 
-_TABLES = ReasonType(
-    "health.database_migrations_missing",
-    "{count} migration is missing: {first}.",
-    "{count} migrations are missing, such as {first}.",
-)
-_TABLES_REMEDY = ReasonType(
-    "health.database_migrations_missing_remedy", "Start `tocsin serve` to apply the migrations."
-)
-_NEWER = ReasonType(
-    "health.database_newer",
-    "The database schema is newer than this version of Tocsin: migration {migration} is applied.",
-)
-_NEWER_REMEDY = ReasonType(
-    "health.database_newer_remedy",
-    "Upgrade this node too. To roll back, restore the backup from before the upgrade.",
-)
-_TIMEOUTS = ReasonType(
-    "health.database_timeouts",
-    "TOCSIN_DATABASE_URL sets {parameters}, which delays detection of a lost database host.",
-)
-_TIMEOUTS_REMEDY = ReasonType(
-    "health.database_timeouts_remedy", "Remove them from TOCSIN_DATABASE_URL: Tocsin has shorter defaults."
-)
-_ANY_SERVER = ReasonType(
-    "health.database_any_server",
-    "TOCSIN_DATABASE_URL lists several servers, and its target_session_attrs allows a read-only one.",
-)
-_ANY_SERVER_REMEDY = ReasonType(
-    "health.database_any_server_remedy", "Set target_session_attrs to read-write, or remove it."
-)
-_NO_STATEMENT_TIMEOUT = ReasonType(
-    "health.database_no_statement_timeout",
-    "Statement timeouts are not applied: a pooler such as PgBouncer ignores the startup parameter `options`.",
-)
-_NO_POOLER_REMEDY = ReasonType(
-    "health.database_no_pooler_remedy", "Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at the pooler."
-)
-_CONNECTIONS = ReasonType(
-    "health.database_connections",
-    "{count} Tocsin node may need up to {needed} connections.",
-    "{count} Tocsin nodes may need up to {needed} connections.",
-)
-_OTHER_CONNECTIONS = ReasonType(
-    "health.database_other_connections",
-    "Other clients use {count} connection.",
-    "Other clients use {count} connections.",
-)
-_MAX_CONNECTIONS = ReasonType(
-    "health.database_max_connections", "PostgreSQL allows {count} connection.", "PostgreSQL allows {count} connections."
-)
-_CONNECTIONS_REMEDY = ReasonType(
-    "health.database_connections_remedy", "Set max_connections to {needed} or more, or run fewer nodes."
-)
-_VERSION = ReasonType("health.database_version", "PostgreSQL {version} is too old: Tocsin needs {needed} or later.")
-_VERSION_REMEDY = ReasonType(
-    "health.database_version_remedy", "Upgrade it, or run `tocsin backup` and restore to a newer server."
-)
-_ENCODING = ReasonType(
-    "health.database_encoding", "The database's encoding is {encoding}, which cannot store all texts."
-)
-_ENCODING_REMEDY = ReasonType(
-    "health.database_encoding_remedy",
-    "Create a database with ENCODING 'UTF8' TEMPLATE template0, and migrate with `tocsin backup` and `restore`.",
-)
-_RIGHTS = ReasonType(
-    "health.database_rights", "Tocsin's database role lacks permission to create tables, so Tocsin can't be upgraded."
-)
-_RIGHTS_REMEDY = ReasonType("health.database_rights_remedy", "Run ALTER DATABASE … OWNER TO with Tocsin's role.")
-_CLOCK = ReasonType("health.clock_off", "The clocks of this server and the database differ by {seconds} seconds.")
-_CLOCK_REMEDY = ReasonType("health.clock_off_remedy", "Enable NTP on both (`timedatectl set-ntp true`).")
-_NO_LISTEN = ReasonType(
-    "health.database_no_listen",
-    "LISTEN does not work: changes reach other processes a second late, and session locks may be lost.",
-)
-_NO_LISTEN_REMEDY = ReasonType(
-    "health.database_no_listen_remedy",
-    "Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at a pooler in transaction mode.",
-)
-_APART = ReasonType(
-    "health.database_apart",
-    "The built-in PostgreSQL is in {location}, because its account has no access to a parent folder of "
-    "{data_dir}. A copy of the data directory does not include the database.",
-)
-_APART_REMEDY = ReasonType(
-    "health.database_apart_remedy",
-    "No action needed. To keep everything in one place, use a data directory such as /var/lib/tocsin.",
-)
-_NO_ROW_SECURITY = ReasonType(
-    "health.database_no_row_security",
-    "Boundaries are enforced by Tocsin only: the database user may not create the role {role}.",
-)
-_NO_ROW_SECURITY_REMEDY = ReasonType(
-    "health.database_no_row_security_remedy",
-    "For row-level security as a second protection, create the role {role}, grant it to {user}, and set "
-    "visibility to everyone and back to groups.",
-)
-_PLACE = ReasonType("health.database_place", "The built-in PostgreSQL is in {location}.")
+_TABLES = Text("{count} migration is missing: {first}.", "{count} migrations are missing, such as {first}.")
+_NEWER = Text("The database schema is newer than this version of Tocsin: migration {migration} is applied.")
+_VERSION = Text("PostgreSQL {version} is too old: Tocsin needs {needed} or later.")
+_ENCODING = Text("The database's encoding is {encoding}, which cannot store all texts.")
+_RIGHTS = Text("Tocsin's database role lacks permission to create tables, so Tocsin can't be upgraded.")
+_CLOCK = Text("The clocks of this server and the database differ by {seconds} seconds.")
+_PLACE = Text("The built-in PostgreSQL is in {location}.")
 
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
@@ -147,10 +57,14 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
         yield HealthFinding(
             "database.tables",
             _TABLES(count=len(missing), first=missing[0]),
-            _TABLES_REMEDY(),
+            sentence("Start `tocsin serve` to apply the migrations."),
         )
     if newer := migrate.newer_migrations():
-        yield HealthFinding("database.newer", _NEWER(migration=newer[0]), _NEWER_REMEDY())
+        yield HealthFinding(
+            "database.newer",
+            _NEWER(migration=newer[0]),
+            sentence("Upgrade this node too. To roll back, restore the backup from before the upgrade."),
+        )
     yield from check_timeouts(connection)
     yield from check_row_security(connection)
     yield from _clock(connection)
@@ -163,14 +77,32 @@ def check_timeouts(connection: Connection) -> Iterator[HealthFinding]:
     settings = connection.info.get_parameters()
     is_tcp = not connection.info.host.startswith("/")
     if slow := [name for name in MAX_TIMEOUTS if is_tcp and _is_slow(settings, name)]:
-        yield HealthFinding("database.timeouts", _TIMEOUTS(parameters=tuple(slow)), _TIMEOUTS_REMEDY())
+        yield HealthFinding(
+            "database.timeouts",
+            sentence(
+                "TOCSIN_DATABASE_URL sets {parameters}, which delays detection of a lost database host.",
+                parameters=tuple(slow),
+            ),
+            sentence("Remove them from TOCSIN_DATABASE_URL: Tocsin has shorter defaults."),
+        )
     if database.has_several_servers(database.url()) and settings.get("target_session_attrs") not in WRITABLE:
-        yield HealthFinding("database.any_server", _ANY_SERVER(), _ANY_SERVER_REMEDY())
+        yield HealthFinding(
+            "database.any_server",
+            sentence("TOCSIN_DATABASE_URL lists several servers, and its target_session_attrs allows a read-only one."),
+            sentence("Set target_session_attrs to read-write, or remove it."),
+        )
     # Behind a pooler, only transactions have settings.
     with connection.transaction():
         row = database.row(connection, "SELECT current_setting('statement_timeout') AS statement_timeout")
     if row is None or row["statement_timeout"] == "0":
-        yield HealthFinding("database.time_limits", _NO_STATEMENT_TIMEOUT(), _NO_POOLER_REMEDY())
+        yield HealthFinding(
+            "database.time_limits",
+            sentence(
+                "Statement timeouts are not applied: a pooler such as PgBouncer ignores the startup parameter "
+                "`options`."
+            ),
+            sentence("Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at the pooler."),
+        )
 
 
 def check_row_security(connection: Connection) -> Iterator[HealthFinding]:
@@ -185,8 +117,15 @@ def check_row_security(connection: Connection) -> Iterator[HealthFinding]:
         role = row["name"] + ROLE_SUFFIX
         yield note(
             "database.row_security",
-            _NO_ROW_SECURITY(role=role),
-            _NO_ROW_SECURITY_REMEDY(role=role, user=row["name"]),
+            sentence(
+                "Boundaries are enforced by Tocsin only: the database user may not create the role {role}.", role=role
+            ),
+            sentence(
+                "For row-level security as a second protection, create the role {role}, grant it to {user}, and set "
+                "visibility to everyone and back to groups.",
+                role=role,
+                user=row["name"],
+            ),
         )
 
 
@@ -209,12 +148,29 @@ def check_connections(connection: Connection) -> Iterator[HealthFinding]:
     needed_connections = nodes * CONNECTIONS_PER_NODE + row["others"]
     if needed_connections > row["most"]:
         detail = joined(
-            _CONNECTIONS(count=nodes, needed=nodes * CONNECTIONS_PER_NODE),
-            _OTHER_CONNECTIONS(count=row["others"]) if row["others"] else NO_REASON,
-            _MAX_CONNECTIONS(count=row["most"]),
+            sentence(
+                "{count} Tocsin node may need up to {needed} connections.",
+                "{count} Tocsin nodes may need up to {needed} connections.",
+                count=nodes,
+                needed=nodes * CONNECTIONS_PER_NODE,
+            ),
+            sentence(
+                "Other clients use {count} connection.", "Other clients use {count} connections.", count=row["others"]
+            )
+            if row["others"]
+            else NO_REASON,
+            sentence(
+                "PostgreSQL allows {count} connection.", "PostgreSQL allows {count} connections.", count=row["most"]
+            ),
             separator=" ",
         )
-        yield HealthFinding("database.connections", detail, _CONNECTIONS_REMEDY(needed=str(needed_connections + 10)))
+        yield HealthFinding(
+            "database.connections",
+            detail,
+            sentence(
+                "Set max_connections to {needed} or more, or run fewer nodes.", needed=str(needed_connections + 10)
+            ),
+        )
 
 
 def _version(connection: Connection) -> Iterator[HealthFinding]:
@@ -231,18 +187,33 @@ def _version(connection: Connection) -> Iterator[HealthFinding]:
 def check_server(*, major: int, encoding: str, may_create: bool) -> Iterator[HealthFinding]:
     """Checks the server's major version and encoding, and whether Tocsin may create tables. Pure."""
     if major < MIN_POSTGRES_VERSION:
-        yield HealthFinding("database.version", _VERSION(version=major, needed=MIN_POSTGRES_VERSION), _VERSION_REMEDY())
+        yield HealthFinding(
+            "database.version",
+            _VERSION(version=major, needed=MIN_POSTGRES_VERSION),
+            sentence("Upgrade it, or run `tocsin backup` and restore to a newer server."),
+        )
     if encoding != "UTF8":
-        yield HealthFinding("database.encoding", _ENCODING(encoding=encoding), _ENCODING_REMEDY())
+        yield HealthFinding(
+            "database.encoding",
+            _ENCODING(encoding=encoding),
+            sentence(
+                "Create a database with ENCODING 'UTF8' TEMPLATE template0, and migrate with `tocsin backup` and "
+                "`restore`."
+            ),
+        )
     if not may_create:
-        yield HealthFinding("database.rights", _RIGHTS(), _RIGHTS_REMEDY())
+        yield HealthFinding("database.rights", _RIGHTS(), sentence("Run ALTER DATABASE … OWNER TO with Tocsin's role."))
 
 
 def _clock(connection: Connection) -> Iterator[HealthFinding]:
     clock.measure(connection)
     if not clock.is_in_sync():
         offset_seconds = abs(clock.skew().total_seconds())
-        yield HealthFinding("clock.off", _CLOCK(seconds=f"{offset_seconds:.1f}"), _CLOCK_REMEDY())
+        yield HealthFinding(
+            "clock.off",
+            _CLOCK(seconds=f"{offset_seconds:.1f}"),
+            sentence("Enable NTP on both (`timedatectl set-ntp true`)."),
+        )
 
 
 def _check_notifications() -> Iterator[HealthFinding]:
@@ -252,7 +223,11 @@ def _check_notifications() -> Iterator[HealthFinding]:
             return
     except psycopg.Error:
         pass
-    yield HealthFinding("database.pooler", _NO_LISTEN(), _NO_LISTEN_REMEDY())
+    yield HealthFinding(
+        "database.pooler",
+        sentence("LISTEN does not work: changes reach other processes a second late, and session locks may be lost."),
+        sentence("Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at a pooler in transaction mode."),
+    )
 
 
 def _report_location() -> Iterator[HealthFinding]:
@@ -263,8 +238,15 @@ def _report_location() -> Iterator[HealthFinding]:
     if embedded.is_outside_data_dir:
         yield note(
             "database.apart",
-            _APART(location=str(embedded.location), data_dir=str(settings.data_dir)),
-            _APART_REMEDY(),
+            sentence(
+                "The built-in PostgreSQL is in {location}, because its account has no access to a parent folder of "
+                "{data_dir}. A copy of the data directory does not include the database.",
+                location=str(embedded.location),
+                data_dir=str(settings.data_dir),
+            ),
+            sentence(
+                "No action needed. To keep everything in one place, use a data directory such as /var/lib/tocsin."
+            ),
         )
     else:
         yield note("database.place", _PLACE(location=str(embedded.location)))

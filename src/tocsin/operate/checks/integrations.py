@@ -19,7 +19,7 @@ from tocsin.core.errors import Permanent
 from tocsin.core.ids import first_uuid7
 from tocsin.core.models import reason_in
 from tocsin.core.net.imap import MailboxReader
-from tocsin.core.reasons import AlertRef, Reason, ReasonType, Term, as_reason
+from tocsin.core.reasons import AlertRef, Reason, Term, Text, as_reason, sentence
 from tocsin.core.runtime.periodic_tasks import run_in_time
 from tocsin.inbound import email
 from tocsin.inbound import maintenance_commands as maintenance_windows
@@ -55,110 +55,24 @@ _MAX_UNMATCHED = 3
 _DAY = timedelta(days=1)
 _WEEK = timedelta(days=7)
 
-_UNUSABLE = ReasonType(
-    "health.integration_unusable",
-    "{integration} can't process messages: {error} They are kept as Mapping Failed.",
-)
-_UNUSABLE_REMEDY = ReasonType(
-    "health.integration_unusable_remedy",
-    "Fix and save it under Inbound integrations, then replay those messages from the Inbound Log.",
-)
-_NO_POLICY = ReasonType(
-    "health.integration_no_policy", "{integration} pages no one: it has no escalation policy and no recipients."
-)
-_OLD_URL = ReasonType(
-    "health.integration_old_url",
-    "{count} message was sent to an old webhook URL of {integration}.",
-    "{count} messages were sent to an old webhook URL of {integration}.",
-)
-_OLD_URL_REMEDY = ReasonType(
-    "health.integration_old_url_remedy", "Update the sender with the new URL from the Security tab."
-)
-_UNREADABLE = ReasonType(
-    "health.messages_unreadable",
+_UNUSABLE = Text("{integration} can't process messages: {error} They are kept as Mapping Failed.")
+_UNUSABLE_REMEDY = Text("Fix and save it under Inbound integrations, then replay those messages from the Inbound Log.")
+_NO_POLICY = Text("{integration} pages no one: it has no escalation policy and no recipients.")
+_UNREADABLE = Text(
     "{count} message in the last 7 days could not be parsed.",
     "{count} messages in the last 7 days could not be parsed.",
 )
-_UNREADABLE_REMEDY = ReasonType(
-    "health.messages_unreadable_remedy", "Fix the mapping named in the Inbound Log, then replay the message."
-)
-_NOT_UNDERSTOOD = ReasonType(
-    "health.integration_not_understood",
+_NOT_UNDERSTOOD = Text(
     "{count} message of {integration} in the last 7 days was not understood: it has no known status.",
     "{count} messages of {integration} in the last 7 days were not understood: they have no known status.",
 )
-_NOT_UNDERSTOOD_REMEDY = ReasonType(
-    "health.integration_not_understood_remedy",
-    "Open one in the Inbound Log to see what is missing; add it in the sender, or map the status.",
-)
-_ENDS_NOTHING = ReasonType(
-    "health.integration_ends_nothing",
-    "{integration} opens alerts, but {count} message in the last 7 days that should close or change one has the id of "
-    "none.",
-    "{integration} opens alerts, but {count} messages in the last 7 days that should close or change one have the id "
-    "of none.",
-)
-_ENDS_NOTHING_REMEDY = ReasonType(
-    "health.integration_ends_nothing_remedy",
-    "Compare such a message in the Inbound Log with one that opened an alert, and map an id that both have.",
-)
-_UNMATCHED_POSTS = ReasonType(
-    "health.messages_unmatched",
-    "{count} message from {address} was sent to {path}, where no integration receives.",
-    "{count} messages from {address} were sent to {path}, where no integration receives.",
-)
-_UNMATCHED_POSTS_REMEDY = ReasonType(
-    "health.messages_unmatched_remedy",
-    "Give the sender the webhook URL of an integration, or block it if it is not yours.",
-)
-_REFUSED = ReasonType(
-    "health.integration_refused",
+_REFUSED = Text(
     "{integration} has refused {count} message from {addresses}, the last one {at}: {reason}",
     "{integration} has refused {count} messages from {addresses}, the last one {at}: {reason}",
 )
-_REFUSED_REMEDY = ReasonType(
-    "health.integration_refused_remedy",
-    "Correct the sender's credentials, or what the integration requires on its Security tab. Nothing of these messages "
-    "is stored: have the sender repeat them.",
-)
-_DRY_RUN = ReasonType(
-    "health.integration_dry_run",
-    "{integration} has been in dry run since {since} and pages no one. {count} alert would have paged, the last one "
-    "{at}: #{alert} {subject}",
-    "{integration} has been in dry run since {since} and pages no one. {count} alerts would have paged, the last one "
-    "{at}: #{alert} {subject}",
-)
-_DRY_RUN_UNUSED = ReasonType(
-    "health.integration_dry_run_unused",
-    "{integration} has been in dry run since {since} and pages no one. No alert has opened yet.",
-)
-_DRY_RUN_REMEDY = ReasonType(
-    "health.integration_dry_run_remedy", "If it is ready, set its mode to paging; if it is not needed, disable it."
-)
-_LONG_WINDOW = ReasonType(
-    "health.maintenance_long",
-    "The maintenance window {window} covers {cover} of the next 28 days, and its alerts page no one: {times}",
-)
-_LONG_WINDOW_REMEDY = ReasonType(
-    "health.maintenance_long_remedy",
-    "End it if the work is done, or give it an end. For what should never page, use a filter or a log-only route.",
-)
-_SILENT = ReasonType(
-    "health.integration_silent",
-    "{integration} usually receives messages every day, but has received none for {duration}.",
-)
-_SILENT_REMEDY = ReasonType("health.integration_silent_remedy", "Check the sender and its connection to Tocsin.")
-_OPENS_NOTHING = ReasonType("health.integration_opens_nothing", "{integration}: {problem}")
-_OPENS_NOTHING_REMEDY = ReasonType(
-    "health.integration_opens_nothing_remedy", "Set what each status does in the integration's settings."
-)
-_DISABLED = ReasonType("health.integration_disabled", "{integration} is disabled: its messages open no alerts.")
-_REACHES_NOBODY = ReasonType("health.integration_reaches_nobody", "{integration}: {problem}")
-_REACHES_NOBODY_AT = ReasonType("health.integration_reaches_nobody_at", "{integration} ({field}): {problem}")
-_REACHES_NOBODY_REMEDY = ReasonType(
-    "health.integration_reaches_nobody_remedy",
-    "Set an escalation policy or reachable recipients, or switch it to dry run.",
-)
+_DISABLED = Text("{integration} is disabled: its messages open no alerts.")
+_REACHES_NOBODY = Text("{integration}: {problem}")
+_REACHES_NOBODY_REMEDY = Text("Set an escalation policy or reachable recipients, or switch it to dry run.")
 
 # Raw SQL, as in `alerts`.
 _WITHOUT_POLICY = """
@@ -236,20 +150,29 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     for row in database.rows(connection, _OLD_URLS):
         yield HealthFinding(
             "integration.old_url",
-            _OLD_URL(count=row["posts"], integration=row["name"]),
-            _OLD_URL_REMEDY(),
+            sentence(
+                "{count} message was sent to an old webhook URL of {integration}.",
+                "{count} messages were sent to an old webhook URL of {integration}.",
+                count=row["posts"],
+                integration=row["name"],
+            ),
+            sentence("Update the sender with the new URL from the Security tab."),
             about=row["name"],
             object_id=row["id"],
         )
     unreadable = database.row(connection, _UNREADABLE_MESSAGES, {"since": first_uuid7(now - _WEEK)})
     if unreadable and unreadable["number"]:
-        yield HealthFinding("messages.unreadable", _UNREADABLE(count=unreadable["number"]), _UNREADABLE_REMEDY())
+        yield HealthFinding(
+            "messages.unreadable",
+            _UNREADABLE(count=unreadable["number"]),
+            sentence("Fix the mapping named in the Inbound Log, then replay the message."),
+        )
     for row in database.rows(connection, _MESSAGES_NOT_UNDERSTOOD, {"since": first_uuid7(now - _WEEK)}):
         detail = _NOT_UNDERSTOOD(count=row["number"], integration=row["name"])
         yield HealthFinding(
             "integration.not_understood",
             detail,
-            _NOT_UNDERSTOOD_REMEDY(),
+            sentence("Open one in the Inbound Log to see what is missing; add it in the sender, or map the status."),
             about=row["name"],
             object_id=row["id"],
         )
@@ -264,24 +187,49 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
         yield HealthFinding(
             "integration.refused",
             detail,
-            _REFUSED_REMEDY(),
+            sentence(
+                "Correct the sender's credentials, or what the integration requires on its Security tab. Nothing of "
+                "these messages "
+                "is stored: have the sender repeat them."
+            ),
             about=row["name"],
             object_id=row["id"],
             is_urgent=True,
         )
     recent = {"since": now - _DAY, "max_paths": MAX_PATHS_PER_ADDRESS, "limit": _MAX_UNMATCHED}
     for row in database.rows(connection, _UNMATCHED, recent):
-        detail = _UNMATCHED_POSTS(count=row["requests"], address=row["address"], path=row["path"])
-        yield HealthFinding("messages.unmatched", detail, _UNMATCHED_POSTS_REMEDY(), about=row["path"])
+        detail = sentence(
+            "{count} message from {address} was sent to {path}, where no integration receives.",
+            "{count} messages from {address} were sent to {path}, where no integration receives.",
+            count=row["requests"],
+            address=row["address"],
+            path=row["path"],
+        )
+        yield HealthFinding(
+            "messages.unmatched",
+            detail,
+            sentence("Give the sender the webhook URL of an integration, or block it if it is not yours."),
+            about=row["path"],
+        )
 
 
 def check_dry_runs(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     """Names the integrations that may have been forgotten in dry run, with what they would have paged."""
     for row in database.rows(connection, database.literal(_DRY_RUNS), {"before": now - _DAY}):
         name, since, opened_at = row["name"], row["since"], row["opened_at"]
-        detail = _DRY_RUN_UNUSED(integration=name, since=since)
+        detail = sentence(
+            "{integration} has been in dry run since {since} and pages no one. No alert has opened yet.",
+            integration=name,
+            since=since,
+        )
         if row["number"]:
-            detail = _DRY_RUN(
+            detail = sentence(
+                "{integration} has been in dry run since {since} and pages no one. {count} alert would have paged, "
+                "the last one "
+                "{at}: #{alert} {subject}",
+                "{integration} has been in dry run since {since} and pages no one. {count} alerts would have paged, "
+                "the last one "
+                "{at}: #{alert} {subject}",
                 integration=name,
                 since=since,
                 count=row["number"],
@@ -292,7 +240,7 @@ def check_dry_runs(connection: Connection, now: datetime) -> Iterator[HealthFind
         yield HealthFinding(
             "integration.dry_run",
             detail,
-            _DRY_RUN_REMEDY(),
+            sentence("If it is ready, set its mode to paging; if it is not needed, disable it."),
             about=name,
             level=FindingLevel.PROBLEM if row["number"] else FindingLevel.NOTE,
             object_id=row["id"],
@@ -304,8 +252,17 @@ def check_maintenance(now: datetime) -> Iterator[HealthFinding]:
     for window, cover in maintenance_windows.long_windows(now):
         yield HealthFinding(
             "maintenance.long",
-            _LONG_WINDOW(window=window.name, cover=cover, times=describe_times(window.times)),
-            _LONG_WINDOW_REMEDY(),
+            sentence(
+                "The maintenance window {window} covers {cover} of the next 28 days, and its alerts page no one: "
+                "{times}",
+                window=window.name,
+                cover=cover,
+                times=describe_times(window.times),
+            ),
+            sentence(
+                "End it if the work is done, or give it an end. For what should never page, use a filter or a "
+                "log-only route."
+            ),
             about=window.name,
             object_id=window.pk,
         )
@@ -324,8 +281,12 @@ def check_messages(now: datetime) -> Iterator[HealthFinding]:
         if all(rows.filter(pk__gte=first_uuid7(day), pk__lt=first_uuid7(day + _DAY)).exists() for day in previous_days):
             yield HealthFinding(
                 "integration.silent",
-                _SILENT(integration=integration.name, duration=timedelta(hours=(now - newest) // timedelta(hours=1))),
-                _SILENT_REMEDY(),
+                sentence(
+                    "{integration} usually receives messages every day, but has received none for {duration}.",
+                    integration=integration.name,
+                    duration=timedelta(hours=(now - newest) // timedelta(hours=1)),
+                ),
+                sentence("Check the sender and its connection to Tocsin."),
                 about=integration.name,
                 object_id=integration.pk,
             )
@@ -333,8 +294,20 @@ def check_messages(now: datetime) -> Iterator[HealthFinding]:
         if count := observed_statuses.count_without_alert(examined, now):
             yield HealthFinding(
                 "integration.ends_nothing",
-                _ENDS_NOTHING(count=count, integration=examined.name),
-                _ENDS_NOTHING_REMEDY(),
+                sentence(
+                    "{integration} opens alerts, but {count} message in the last 7 days that should close or change "
+                    "one has the id of "
+                    "none.",
+                    "{integration} opens alerts, but {count} messages in the last 7 days that should close or "
+                    "change one have the id "
+                    "of none.",
+                    count=count,
+                    integration=examined.name,
+                ),
+                sentence(
+                    "Compare such a message in the Inbound Log with one that opened an alert, and map an id that "
+                    "both have."
+                ),
                 about=examined.name,
                 object_id=examined.pk,
             )
@@ -342,8 +315,8 @@ def check_messages(now: datetime) -> Iterator[HealthFinding]:
         if warning := observed_statuses.load_observed_statuses(paging, now).warning:
             yield HealthFinding(
                 "integration.opens_nothing",
-                _OPENS_NOTHING(integration=paging.name, problem=warning),
-                _OPENS_NOTHING_REMEDY(),
+                sentence("{integration}: {problem}", integration=paging.name, problem=warning),
+                sentence("Set what each status does in the integration's settings."),
                 about=paging.name,
                 object_id=paging.pk,
             )
@@ -357,7 +330,9 @@ def check_reach(now: datetime) -> Iterator[HealthFinding]:
         for field_path, problem in reachability_problem(integration, now):
             name, cause = integration.name, as_reason(problem)
             if field_path != "escalation_policy":
-                detail = _REACHES_NOBODY_AT(integration=name, field=field_path, problem=cause)
+                detail = sentence(
+                    "{integration} ({field}): {problem}", integration=name, field=field_path, problem=cause
+                )
             elif integration.policy_id is None and not integration.recipient_users.exists():
                 continue  # integration.no_policy
             else:
@@ -383,11 +358,9 @@ def _level(settings: Mapping[str, Any]) -> FindingLevel:
 #: For all mailboxes together.
 DEADLINE = timedelta(seconds=20)
 
-_MAILBOXES_UNREADABLE = ReasonType("health.mailbox_unreadable", "Can't read the mailbox of {integration}: {error}")
-_REPLIES_UNREAD = ReasonType("health.mailbox_replies_unread", "{provider} can't read email replies: {error}")
-_MAILBOXES_UNREADABLE_REMEDY = ReasonType(
-    "health.mailbox_unreadable_remedy",
-    "Check its address and password on the Security tab, and whether this server can connect to it.",
+_MAILBOXES_UNREADABLE = Text("Can't read the mailbox of {integration}: {error}")
+_MAILBOXES_UNREADABLE_REMEDY = Text(
+    "Check its address and password on the Security tab, and whether this server can connect to it."
 )
 
 
@@ -411,7 +384,7 @@ def check_last_poll(connection: Connection) -> Iterator[HealthFinding]:
                 "mailbox.unread", detail, _MAILBOXES_UNREADABLE_REMEDY(), about=name, object_id=number, is_urgent=True
             )
         else:
-            detail = _REPLIES_UNREAD(provider=name, error=error)
+            detail = sentence("{provider} can't read email replies: {error}", provider=name, error=error)
             yield HealthFinding(
                 "mailbox.replies_unread", detail, _MAILBOXES_UNREADABLE_REMEDY(), about=name, object_id=number
             )
@@ -434,27 +407,12 @@ def check_mailboxes() -> Iterator[HealthFinding]:
 # Checks outbound integrations: problems for people to fix, failed calls, and webhooks that deliver nothing.
 
 
-_NEEDS_YOU_REMEDY = ReasonType(
-    "health.outbound_needs_you_remedy", "Open it under Outbound integrations, fix the error above, and press Test."
-)
-_AWAY_REMEDY = ReasonType(
-    "health.outbound_away_remedy",
-    "Tocsin keeps trying. Check whether the other system is running and reachable from here.",
-)
-_DEAD_REMEDY = ReasonType(
-    "health.outbound_dead_remedy", "Open its log under Outbound integrations and resend or discard the calls."
-)
-_WEBHOOK_REMEDY = ReasonType("health.outbound_webhook_remedy", "Press “Set up webhook”, or check the webhook in Halo.")
-_LOOK_REMEDY = ReasonType(
-    "health.outbound_look_remedy", "Press Test on its page: the result names the missing permission."
-)
-
 REMEDIES: Mapping[str, Reason] = {
-    "needs_you": _NEEDS_YOU_REMEDY(),
-    "away": _AWAY_REMEDY(),
-    "dead": _DEAD_REMEDY(),
-    "webhook": _WEBHOOK_REMEDY(),
-    "look": _LOOK_REMEDY(),
+    "needs_you": sentence("Open it under Outbound integrations, fix the error above, and press Test."),
+    "away": sentence("Tocsin keeps trying. Check whether the other system is running and reachable from here."),
+    "dead": sentence("Open its log under Outbound integrations and resend or discard the calls."),
+    "webhook": sentence("Press “Set up webhook”, or check the webhook in Halo."),
+    "look": sentence("Press Test on its page: the result names the missing permission."),
 }
 
 
@@ -475,21 +433,10 @@ def check_outbound(connection: Connection) -> Iterator[HealthFinding]:
 # Checks workflows: unreadable ones, stuck runs, and reached limits.
 
 
-_WORKFLOWS_UNREADABLE_REMEDY = ReasonType(
-    "health.workflow_unreadable_remedy", "Open it under Workflows and save it again, or delete it."
-)
-_STUCK_REMEDY = ReasonType(
-    "health.workflow_stuck_remedy", "Open its log under Workflows: fix the error above, then retry or end the run."
-)
-_LIMITED_REMEDY = ReasonType(
-    "health.workflow_limited_remedy",
-    "Open its log under Workflows: narrow its conditions if it loops; otherwise raise its limit.",
-)
-
 WORKFLOWS_REMEDIES: Mapping[str, Reason] = {
-    "unreadable": _WORKFLOWS_UNREADABLE_REMEDY(),
-    "stuck": _STUCK_REMEDY(),
-    "limited": _LIMITED_REMEDY(),
+    "unreadable": sentence("Open it under Workflows and save it again, or delete it."),
+    "stuck": sentence("Open its log under Workflows: fix the error above, then retry or end the run."),
+    "limited": sentence("Open its log under Workflows: narrow its conditions if it loops; otherwise raise its limit."),
 }
 
 
@@ -515,58 +462,10 @@ PROVIDERS_DEADLINE = timedelta(seconds=20)
 #: The maximum number of names in one finding.
 _MAX_NAMED_USERS, _MAX_NAMED_PROVIDERS = 10, 5
 
-_PROVIDERS_UNUSABLE = ReasonType("health.provider_unusable", "The provider {provider} cannot be used: {error}")
-_PROVIDERS_UNUSABLE_REMEDY = ReasonType(
-    "health.provider_unusable_remedy", "Open it under Providers, fix its settings and save."
-)
-_FAILING = ReasonType("health.provider_failing", "{provider} is failing, and other providers have taken over: {error}")
-_FAILING_REMEDY = ReasonType(
-    "health.provider_failing_remedy", "See the error under Providers. Tocsin keeps retrying it."
-)
-_UNSENT = ReasonType(
-    "health.messages_unsent",
-    "{count} message in the last 24 hours could not be sent by any provider: {providers}",
-    "{count} messages in the last 24 hours could not be sent by any provider: {providers}",
-)
-_UNSENT_REMEDY = ReasonType(
-    "health.messages_unsent_remedy", "The error is on the alert's timeline. Add another provider."
-)
-_SENT_BY_OTHERS = ReasonType(
-    "health.provider_failed_over",
-    "{provider} could not send {count} message in the last 24 hours; another provider did.",
-    "{provider} could not send {count} messages in the last 24 hours; another provider did.",
-)
-_REFUSES = ReasonType("health.provider_refuses", "{provider}: {error}")
-_NO_PROVIDER = ReasonType("health.messages_unsent_by_none", "no provider")
-_REFUSES_REMEDY = ReasonType(
-    "health.provider_refuses_remedy",
-    "Check its address and credentials, and whether this server can connect to it.",
-)
-_UNREADABLE_SECRET = ReasonType(
-    "health.secret_unreadable",
-    "The configured secret keys don't decrypt a secret of the {kind} {name}.",
-)
-_MISSING = ReasonType(
-    "health.provider_missing",
-    "No provider for {channel}: messages go to the sandbox and are not sent.",
-)
-_MISSING_FOR_USERS = ReasonType(
-    "health.provider_missing_for_users",
-    "No provider for {channel}: messages go to the sandbox and are not sent, including pages for {count} person.",
-    "No provider for {channel}: messages go to the sandbox and are not sent, including pages for {count} people.",
-)
-_MISSING_REMEDY = ReasonType("health.provider_missing_remedy", "Add one under Providers.")
-_MISSING_EMAIL_REMEDY = ReasonType(
-    "health.provider_missing_email_remedy", "Set TOCSIN_SMTP_URL, or add one under Providers."
-)
-_NOT_CARRIED = ReasonType(
-    "health.provider_not_carried",
-    "No {channel} provider delivers to the address of {users}: pages by this channel fail.",
-)
-_NOT_CARRIED_REMEDY = ReasonType(
-    "health.provider_not_carried_remedy",
-    "Check the channel's providers and their countries, or add another contact method.",
-)
+_FAILING_REMEDY = Text("See the error under Providers. Tocsin keeps retrying it.")
+_REFUSES = Text("{provider}: {error}")
+_MISSING = Text("No provider for {channel}: messages go to the sandbox and are not sent.")
+_NOT_CARRIED = Text("No {channel} provider delivers to the address of {users}: pages by this channel fail.")
 
 
 def check_providers(connection: Connection) -> Iterator[HealthFinding]:
@@ -575,8 +474,10 @@ def check_providers(connection: Connection) -> Iterator[HealthFinding]:
     try:
         pool.refresh(connection)
         for name, problem in pool.problems.items():
-            detail = _PROVIDERS_UNUSABLE(provider=name, error=problem)
-            yield HealthFinding("provider.unusable", detail, _PROVIDERS_UNUSABLE_REMEDY(), about=name)
+            detail = sentence("The provider {provider} cannot be used: {error}", provider=name, error=problem)
+            yield HealthFinding(
+                "provider.unusable", detail, sentence("Open it under Providers, fix its settings and save."), about=name
+            )
         yield from _refusing(pool.all())
         yield from _missing(connection, pool)
     finally:
@@ -596,7 +497,9 @@ def check_secrets(connection: Connection) -> Iterator[HealthFinding]:
     for kind, name in dict.fromkeys((row["noun"], row["name"]) for row in rows if not _can_decrypt(row["sealed"])):
         yield HealthFinding(
             "secrets.unreadable",
-            _UNREADABLE_SECRET(kind=Term(kind), name=name),
+            sentence(
+                "The configured secret keys don't decrypt a secret of the {kind} {name}.", kind=Term(kind), name=name
+            ),
             RESTORE_KEY_OR_ENTER_SECRET(),
             about=name,
         )
@@ -610,7 +513,12 @@ def _refusing(providers: Sequence[ActiveProvider]) -> Iterator[HealthFinding]:
     for provider in providers:
         if error := reason_of_future(futures[provider.name], PROVIDERS_DEADLINE):
             detail = _REFUSES(provider=provider.name, error=provider.mask_secrets_in(error))
-            yield HealthFinding("provider.refuses", detail, _REFUSES_REMEDY(), about=provider.name)
+            yield HealthFinding(
+                "provider.refuses",
+                detail,
+                sentence("Check its address and credentials, and whether this server can connect to it."),
+                about=provider.name,
+            )
 
 
 def check_deliveries(now: datetime) -> Iterator[HealthFinding]:
@@ -627,17 +535,34 @@ def check_deliveries(now: datetime) -> Iterator[HealthFinding]:
     undelivered = failed.filter(~was_sent_otherwise)
     if has_failed and (count := undelivered.values("notification").distinct().count()):
         names = undelivered.values_list("provider_name", flat=True).distinct().order_by("provider_name")
-        providers = tuple(name or _NO_PROVIDER() for name in names[:_MAX_NAMED_PROVIDERS])
-        detail = _UNSENT(count=count, providers=providers)
-        yield HealthFinding("messages.unsent", detail, _UNSENT_REMEDY(), is_urgent=True)
+        providers = tuple(name or sentence("no provider") for name in names[:_MAX_NAMED_PROVIDERS])
+        detail = sentence(
+            "{count} message in the last 24 hours could not be sent by any provider: {providers}",
+            "{count} messages in the last 24 hours could not be sent by any provider: {providers}",
+            count=count,
+            providers=providers,
+        )
+        yield HealthFinding(
+            "messages.unsent",
+            detail,
+            sentence("The error is on the alert's timeline. Add another provider."),
+            is_urgent=True,
+        )
     open_circuits = list(ProviderHealth.objects.filter(is_open=True, name__in=pool.in_use()).order_by("name"))
     for row in open_circuits:
-        detail = _FAILING(provider=row.name, error=row.error)
+        detail = sentence(
+            "{provider} is failing, and other providers have taken over: {error}", provider=row.name, error=row.error
+        )
         yield HealthFinding("provider.passed_over", detail, _FAILING_REMEDY(), about=row.name, is_urgent=True)
     by_others = failed.filter(was_sent_otherwise).exclude(provider_name__in=["", *(row.name for row in open_circuits)])
     counted = by_others.values_list("provider_name").annotate(number=Count("pk")).order_by("-number")
     for name, number in counted[:_MAX_NAMED_PROVIDERS] if has_failed else ():
-        detail = _SENT_BY_OTHERS(provider=name, count=number)
+        detail = sentence(
+            "{provider} could not send {count} message in the last 24 hours; another provider did.",
+            "{provider} could not send {count} messages in the last 24 hours; another provider did.",
+            provider=name,
+            count=number,
+        )
         yield HealthFinding("provider.failed_over", detail, _FAILING_REMEDY(), about=name)
 
 
@@ -663,11 +588,27 @@ def _missing(connection: Connection, pool: ProviderPool) -> Iterator[HealthFindi
             users_by_channel.setdefault(channel, set()).update([row["user_id"]] if row["user_id"] is not None else [])
     for channel, users in sorted(users_by_channel.items()):
         label = _label(channel)
-        detail = _MISSING_FOR_USERS(channel=label, count=len(users)) if users else _MISSING(channel=label)
+        detail = (
+            sentence(
+                "No provider for {channel}: messages go to the sandbox and are not sent, including pages for "
+                "{count} person.",
+                "No provider for {channel}: messages go to the sandbox and are not sent, including pages for "
+                "{count} people.",
+                channel=label,
+                count=len(users),
+            )
+            if users
+            else _MISSING(channel=label)
+        )
         yield HealthFinding("provider.missing", detail, _remedy(channel), about=channel)
     for channel, names in sorted(uncovered.items()):
         detail = _NOT_CARRIED(channel=_label(channel), users=limited(sorted(names), _MAX_NAMED_USERS))
-        yield HealthFinding("provider.not_carried", detail, _NOT_CARRIED_REMEDY(), about=channel)
+        yield HealthFinding(
+            "provider.not_carried",
+            detail,
+            sentence("Check the channel's providers and their countries, or add another contact method."),
+            about=channel,
+        )
 
 
 def _label(channel: str) -> Term:
@@ -676,7 +617,11 @@ def _label(channel: str) -> Term:
 
 def _remedy(channel: str) -> Reason:
     """How to get a provider for the channel."""
-    return _MISSING_EMAIL_REMEDY() if channel == "email" else _MISSING_REMEDY()
+    return (
+        sentence("Set TOCSIN_SMTP_URL, or add one under Providers.")
+        if channel == "email"
+        else sentence("Add one under Providers.")
+    )
 
 
 def _can_decrypt(token: str) -> bool:

@@ -20,35 +20,13 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress, http_server
 from tocsin.core.net.egress import REDIRECTS, REDIRECTS_SOMEWHERE, SET_FINAL_URL
-from tocsin.core.reasons import Ago, Reason, ReasonType
+from tocsin.core.reasons import Ago, Reason, Text, sentence
 from tocsin.identity.models import IdentityProvider
 from tocsin.identity.presets import ProviderProtocol
 from tocsin.identity.saml import last_expiry
 from tocsin.operate import encryption, node_heartbeat, self_check
 from tocsin.operate.finding import HealthFinding, note
 from tocsin.operate.readiness import _folders, check_disk
-
-_TEST_CLOCK = ReasonType(
-    "health.test_clock", "TOCSIN_TEST_CLOCK is set: anyone who can write to the database can change the time."
-)
-_TEST_CLOCK_REMEDY = ReasonType("health.test_clock_remedy", "Remove the variable; it is for tests.")
-_DEBUG = ReasonType("health.debug", "TOCSIN_DEBUG is set: error pages show settings and code to everyone.")
-_DEBUG_REMEDY = ReasonType("health.debug_remedy", "Remove the variable; it is for developers.")
-_OPEN_FILES = ReasonType(
-    "health.open_files",
-    "The open file limit is {limit}, but {needed} are needed for all connections that Tocsin accepts: "
-    "idle senders are disconnected early.",
-)
-_OPEN_FILES_REMEDY = ReasonType(
-    "health.open_files_remedy",
-    "Raise the hard limit: `LimitNOFILE=65536` in the systemd unit, `--ulimit nofile=65536` for a container.",
-)
-_KEY_FILE = ReasonType(
-    "health.key_file", "{path} (mode {mode}), the key to all stored secrets, is readable by users other than its owner."
-)
-_KEY_FILE_REMEDY = ReasonType(
-    "health.key_file_remedy", "Run chmod 600 {path}. If others may have read it, rotate all provider credentials."
-)
 
 
 def check() -> Iterator[HealthFinding]:
@@ -60,9 +38,17 @@ def check() -> Iterator[HealthFinding]:
     if not settings.secret_keys:
         yield from key_file(settings.data_dir / crypto.KEY_FILE)
     if settings.test_clock:
-        yield HealthFinding("configuration.test_clock", _TEST_CLOCK(), _TEST_CLOCK_REMEDY())
+        yield HealthFinding(
+            "configuration.test_clock",
+            sentence("TOCSIN_TEST_CLOCK is set: anyone who can write to the database can change the time."),
+            sentence("Remove the variable; it is for tests."),
+        )
     if settings.debug:
-        yield HealthFinding("configuration.debug", _DEBUG(), _DEBUG_REMEDY())
+        yield HealthFinding(
+            "configuration.debug",
+            sentence("TOCSIN_DEBUG is set: error pages show settings and code to everyone."),
+            sentence("Remove the variable; it is for developers."),
+        )
 
 
 def open_files(limit: int) -> Iterator[HealthFinding]:
@@ -70,8 +56,16 @@ def open_files(limit: int) -> Iterator[HealthFinding]:
     if limit < http_server.REQUIRED:
         yield HealthFinding(
             "machine.open_files",
-            _OPEN_FILES(limit=limit, needed=http_server.REQUIRED),
-            _OPEN_FILES_REMEDY(),
+            sentence(
+                "The open file limit is {limit}, but {needed} are needed for all connections that Tocsin accepts: "
+                "idle senders are disconnected early.",
+                limit=limit,
+                needed=http_server.REQUIRED,
+            ),
+            sentence(
+                "Raise the hard limit: `LimitNOFILE=65536` in the systemd unit, `--ulimit nofile=65536` for a "
+                "container."
+            ),
         )
 
 
@@ -84,8 +78,14 @@ def key_file(path: Path) -> Iterator[HealthFinding]:
     if stat.S_IMODE(file_status.st_mode) & 0o077:
         yield HealthFinding(
             "secrets.key_file",
-            _KEY_FILE(path=str(path), mode=f"{file_status.st_mode & 0o777:04o}"),
-            _KEY_FILE_REMEDY(path=str(path)),
+            sentence(
+                "{path} (mode {mode}), the key to all stored secrets, is readable by users other than its owner.",
+                path=str(path),
+                mode=f"{file_status.st_mode & 0o777:04o}",
+            ),
+            sentence(
+                "Run chmod 600 {path}. If others may have read it, rotate all provider credentials.", path=str(path)
+            ),
         )
 
 
@@ -93,12 +93,10 @@ def key_file(path: Path) -> Iterator[HealthFinding]:
 # Checks that the last backup is recent.
 
 
-_NONE = ReasonType("health.backup_none", "No backup has been made.")
-_OLD = ReasonType("health.backup_old", "The last backup was made {ago}: {location}.")
-_REMEDY = ReasonType(
-    "health.backup_remedy",
+_NONE = Text("No backup has been made.")
+_REMEDY = Text(
     "Run `tocsin backup` every day, from cron for instance. Report a backup made by other means to "
-    "/api/v1/system/last-backup.",
+    "/api/v1/system/last-backup."
 )
 
 
@@ -109,7 +107,11 @@ def check_backups(connection: Connection, now: datetime) -> Iterator[HealthFindi
         if status.last is None:
             yield HealthFinding("backup.none", _NONE(), _REMEDY())
         else:
-            detail = _OLD(ago=Ago(status.unsaved_for), location=status.last.location)
+            detail = sentence(
+                "The last backup was made {ago}: {location}.",
+                ago=Ago(status.unsaved_for),
+                location=status.last.location,
+            )
             yield HealthFinding("backup.old", detail, _REMEDY())
     elif status.last is None:
         yield note("backup.none", _NONE(), _REMEDY())
@@ -119,34 +121,8 @@ def check_backups(connection: Connection, now: datetime) -> Iterator[HealthFindi
 # Checks running processes: whether Tocsin runs and is monitored, and what its self-check reports about paging.
 
 
-_NOTHING = ReasonType("health.no_node", "No Tocsin node is running: messages are not accepted, and no one is paged.")
-_NOTHING_REMEDY = ReasonType(
-    "health.no_node_remedy", "Start `tocsin serve`. Use `tocsin service install` to start it at boot."
-)
-_GONE = ReasonType(
-    "health.node_gone",
-    "The node {node} ({role}) sent its last heartbeat {ago} and did not shut down cleanly. Other nodes have taken "
-    "over its work.",
-)
-_GONE_REMEDY = ReasonType(
-    "health.node_gone_remedy", "Check and restart that server. Dead nodes are removed after an hour."
-)
-_VERSIONS = ReasonType("health.node_versions", "Nodes run different versions: {versions}.")
-_VERSIONS_REMEDY = ReasonType("health.node_versions_remedy", "Upgrade the older nodes.")
-_UNWATCHED_REMEDY = ReasonType(
-    "health.no_self_check_remedy",
-    "Start a node with the role worker or all. A new node needs about 30 seconds.",
-)
-_NO_HEARTBEAT = ReasonType(
-    "health.no_heartbeat", "TOCSIN_HEARTBEAT_URL is not set: no external service notices if this server fails."
-)
-_NO_HEARTBEAT_REMEDY = ReasonType(
-    "health.no_heartbeat_remedy", "Set it to the URL of a dead man's switch that alerts when pings stop."
-)
-_HEARTBEAT = ReasonType("health.heartbeat_failed", "The external heartbeat failed: {error}.")
-_HEARTBEAT_REMEDY = ReasonType(
-    "health.heartbeat_failed_remedy", "Check TOCSIN_HEARTBEAT_URL, and whether this server can connect to it."
-)
+_NOTHING = Text("No Tocsin node is running: messages are not accepted, and no one is paged.")
+_VERSIONS = Text("Nodes run different versions: {versions}.")
 
 
 def check_running(connection: Connection) -> Iterator[HealthFinding]:
@@ -154,24 +130,41 @@ def check_running(connection: Connection) -> Iterator[HealthFinding]:
     nodes = node_heartbeat.load_nodes(connection)
     running_nodes = [node for node in nodes if node.is_alive]
     if not running_nodes:
-        yield HealthFinding("running.nothing", _NOTHING(), _NOTHING_REMEDY(), is_urgent=True)
+        yield HealthFinding(
+            "running.nothing",
+            _NOTHING(),
+            sentence("Start `tocsin serve`. Use `tocsin service install` to start it at boot."),
+            is_urgent=True,
+        )
     for node in nodes:
         if running_nodes and not node.is_alive:
             yield HealthFinding(
                 "running.gone",
-                _GONE(node=node.name, role=node.role, ago=Ago(node.age)),
-                _GONE_REMEDY(),
+                sentence(
+                    "The node {node} ({role}) sent its last heartbeat {ago} and did not shut down cleanly. Other "
+                    "nodes have taken "
+                    "over its work.",
+                    node=node.name,
+                    role=node.role,
+                    ago=Ago(node.age),
+                ),
+                sentence("Check and restart that server. Dead nodes are removed after an hour."),
                 about=node.name,
             )
     if len(versions := sorted({node.version for node in running_nodes})) > 1:
-        yield note("running.versions", _VERSIONS(versions=tuple(versions)), _VERSIONS_REMEDY())
+        yield note("running.versions", _VERSIONS(versions=tuple(versions)), sentence("Upgrade the older nodes."))
     yield from _paging(connection, bool(running_nodes))
 
 
 def _paging(connection: Connection, is_running: bool) -> Iterator[HealthFinding]:
     status = self_check.status_from_problems(connection)
     if is_running and status.silence:
-        yield HealthFinding("paging.unwatched", status.silence, _UNWATCHED_REMEDY(), is_urgent=True)
+        yield HealthFinding(
+            "paging.unwatched",
+            status.silence,
+            sentence("Start a node with the role worker or all. A new node needs about 30 seconds."),
+            is_urgent=True,
+        )
     for problem in status.problems if is_running or status.is_recent else ():
         yield HealthFinding(
             f"paging.{problem.id.partition(':')[0]}",
@@ -181,9 +174,17 @@ def _paging(connection: Connection, is_running: bool) -> Iterator[HealthFinding]
             is_urgent=True,
         )
     if environment.current().heartbeat_url is None:
-        yield note("heartbeat.none", _NO_HEARTBEAT(), _NO_HEARTBEAT_REMEDY())
+        yield note(
+            "heartbeat.none",
+            sentence("TOCSIN_HEARTBEAT_URL is not set: no external service notices if this server fails."),
+            sentence("Set it to the URL of a dead man's switch that alerts when pings stop."),
+        )
     elif status.heartbeat_problem:
-        yield HealthFinding("heartbeat.failing", _HEARTBEAT(error=status.heartbeat_problem), _HEARTBEAT_REMEDY())
+        yield HealthFinding(
+            "heartbeat.failing",
+            sentence("The external heartbeat failed: {error}.", error=status.heartbeat_problem),
+            sentence("Check TOCSIN_HEARTBEAT_URL, and whether this server can connect to it."),
+        )
 
 
 # ---------- security
@@ -191,60 +192,25 @@ def _paging(connection: Connection, is_running: bool) -> Iterator[HealthFinding]
 # the certificates of identity providers last.
 
 
-_NODE_WITHOUT_KEY = ReasonType("health.node_without_key", "Node {node} does not have the newest secret key.")
-_NODE_WITHOUT_KEY_REMEDY = ReasonType(
-    "health.node_without_key_remedy", "Restart it with that key first in TOCSIN_SECRET_KEY."
-)
-_OLD_KEY = ReasonType("health.old_key", "Still encrypted with an older secret key: {values}.")
-_OLD_KEY_REMEDY = ReasonType("health.old_key_remedy", "Run `tocsin keys rotate`.")
-_UNUSED = ReasonType("health.old_key_unused", "No stored data uses an older secret key.")
-_UNUSED_REMEDY = ReasonType(
-    "health.old_key_unused_remedy",
-    "Remove it once links in earlier pages have expired (7 days), or immediately if it was leaked.",
-)
+_NODE_WITHOUT_KEY = Text("Node {node} does not have the newest secret key.")
 
 #: An entry is linked within seconds. After this time, the task does not run.
 _MAX_UNLINKED = timedelta(minutes=10)
 
 _DAMAGES = {
-    Damage.MISSING: ReasonType("health.audit_missing", "The audit log lacks its entry number {sequence}."),
-    Damage.CHANGED: ReasonType("health.audit_changed", "The entry {entry} of the audit log was changed afterwards."),
-    Damage.ERASED: ReasonType(
-        "health.audit_erased", "The entry {entry} of the audit log was changed, and no erasure explains it."
-    ),
+    Damage.MISSING: Text("The audit log lacks its entry number {sequence}."),
+    Damage.CHANGED: Text("The entry {entry} of the audit log was changed afterwards."),
+    Damage.ERASED: Text("The entry {entry} of the audit log was changed, and no erasure explains it."),
 }
-_SECURITY_REMEDY = ReasonType(
-    "health.audit_broken_remedy",
-    "The table access_auditentry was changed in the database. Compare it with a backup or what was forwarded, and "
-    "find out who has access.",
-)
-_UNLINKED = ReasonType("health.audit_unlinked", "Entries of the audit log since {since} are in no hash chain yet.")
-_UNLINKED_REMEDY = ReasonType(
-    "health.audit_unlinked_remedy", "A worker links them. Check whether one runs, and its log for an error."
-)
+_UNLINKED = Text("Entries of the audit log since {since} are in no hash chain yet.")
 
 
 #: A receiver may be away for so long, such as during an update of it.
 _MAX_FORWARDING_FAILURE = timedelta(minutes=10)
 
-_NOT_FORWARDED = ReasonType("health.audit_not_forwarded", "The audit log is not forwarded since {since}: {problem}")
-_NOT_FORWARDED_REMEDY = ReasonType(
-    "health.audit_not_forwarded_remedy",
-    "Check the receiver and the setting audit_forwarding. Nothing is lost: what waits is sent later.",
-)
-
 
 #: Long enough to get a new certificate from whoever runs the provider.
 _EXPIRY_NOTICE = timedelta(days=30)
-
-_CERTIFICATE_ENDS = ReasonType(
-    "health.saml_certificate_ends",
-    "The last certificate of the identity provider {provider} ends {at}: no one can sign in by it afterwards.",
-)
-_CERTIFICATE_ENDS_REMEDY = ReasonType(
-    "health.saml_certificate_ends_remedy",
-    "Enter the provider's next certificate beside the present one, or its metadata URL, in Settings, Single sign-on.",
-)
 
 
 def check_certificates(now: datetime) -> Iterator[HealthFinding]:
@@ -254,8 +220,16 @@ def check_certificates(now: datetime) -> Iterator[HealthFinding]:
         if ends is not None and ends < now + _EXPIRY_NOTICE and "metadata_url" not in provider.saml:
             yield HealthFinding(
                 "identity.certificate_ends",
-                _CERTIFICATE_ENDS(provider=provider.name, at=ends),
-                _CERTIFICATE_ENDS_REMEDY(),
+                sentence(
+                    "The last certificate of the identity provider {provider} ends {at}: no one can sign in by it "
+                    "afterwards.",
+                    provider=provider.name,
+                    at=ends,
+                ),
+                sentence(
+                    "Enter the provider's next certificate beside the present one, or its metadata URL, in "
+                    "Settings, Single sign-on."
+                ),
                 about=provider.name,
                 object_id=provider.pk,
             )
@@ -269,14 +243,22 @@ def check_keys(connection: Connection) -> Iterator[HealthFinding]:
         yield HealthFinding(
             "secrets.node_without_key",
             _NODE_WITHOUT_KEY(node=name),
-            _NODE_WITHOUT_KEY_REMEDY(),
+            sentence("Restart it with that key first in TOCSIN_SECRET_KEY."),
             about=name,
         )
     remaining = encryption.count(connection)
     if remaining.old:
-        yield note("secrets.old_key", _OLD_KEY(values=remaining.old_values), _OLD_KEY_REMEDY())
+        yield note(
+            "secrets.old_key",
+            sentence("Still encrypted with an older secret key: {values}.", values=remaining.old_values),
+            sentence("Run `tocsin keys rotate`."),
+        )
     else:
-        yield note("secrets.old_key_unused", _UNUSED(), _UNUSED_REMEDY())
+        yield note(
+            "secrets.old_key_unused",
+            sentence("No stored data uses an older secret key."),
+            sentence("Remove it once links in earlier pages have expired (7 days), or immediately if it was leaked."),
+        )
 
 
 def check_audit_log(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
@@ -285,18 +267,34 @@ def check_audit_log(connection: Connection, now: datetime) -> Iterator[HealthFin
     if broken is not None:
         kind = _DAMAGES[broken.damage]
         reason = kind(entry=broken.entry_id) if broken.entry_id is not None else kind(sequence=broken.sequence)
-        yield HealthFinding("audit.broken_chain", reason, _SECURITY_REMEDY())
+        yield HealthFinding(
+            "audit.broken_chain",
+            reason,
+            sentence(
+                "The table access_auditentry was changed in the database. Compare it with a backup or what was "
+                "forwarded, and "
+                "find out who has access."
+            ),
+        )
     since = audit_log.unlinked_since(connection)
     if since is not None and since < now - _MAX_UNLINKED:
-        yield HealthFinding("audit.unlinked", _UNLINKED(since=since), _UNLINKED_REMEDY())
+        yield HealthFinding(
+            "audit.unlinked",
+            _UNLINKED(since=since),
+            sentence("A worker links them. Check whether one runs, and its log for an error."),
+        )
 
 
 def check_forwarding(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     """Says when the audit log could not be forwarded for some time."""
     failed = audit_log.failure(connection)
     if failed is not None and failed[0] < now - _MAX_FORWARDING_FAILURE:
-        reason = _NOT_FORWARDED(since=failed[0], problem=failed[1])
-        yield HealthFinding("audit.not_forwarded", reason, _NOT_FORWARDED_REMEDY())
+        reason = sentence("The audit log is not forwarded since {since}: {problem}", since=failed[0], problem=failed[1])
+        yield HealthFinding(
+            "audit.not_forwarded",
+            reason,
+            sentence("Check the receiver and the setting audit_forwarding. Nothing is lost: what waits is sent later."),
+        )
 
 
 # ---------- address
@@ -314,70 +312,28 @@ EXPIRES_SOON = timedelta(days=14)
 #: Names that no public DNS server knows: RFC 6762, RFC 8375, ICANN's reservation of 2024, and what routers use.
 _PRIVATE_SUFFIXES = (".local", ".home.arpa", ".internal", ".lan", ".intranet", ".corp", ".home")
 
-_NOT_SET = ReasonType(
-    "health.address_not_set",
-    "TOCSIN_BASE_URL is not set: webhook URLs and links in messages only work on this server.",
+_LOCAL = Text("{url} only works on this server: webhook URLs and links in messages begin with it.")
+_PUBLIC_REMEDY = Text(
+    "Set TOCSIN_BASE_URL to an https URL that senders and phones can reach, such as https://tocsin.example.org."
 )
-_NOT_SET_REMEDY = ReasonType(
-    "health.address_not_set_remedy",
-    "Set it to Tocsin's public URL, such as https://tocsin.example.org.",
+_NOT_ENCRYPTED = Text("{url} is not encrypted: passwords and webhook URLs can be intercepted.")
+_UNTRUSTED = Text("The certificate of {host} is not trusted: {error}.")
+_EXPIRES = Text(
+    "The certificate of {host} expires in {count} day.", "The certificate of {host} expires in {count} days."
 )
-_LOCAL = ReasonType(
-    "health.address_local", "{url} only works on this server: webhook URLs and links in messages begin with it."
-)
-_PRIVATE = ReasonType(
-    "health.address_private",
-    "{host} is a private name or address: senders and phones outside this network cannot reach it.",
-)
-_PUBLIC_REMEDY = ReasonType(
-    "health.address_public_remedy",
-    "Set TOCSIN_BASE_URL to an https URL that senders and phones can reach, such as https://tocsin.example.org.",
-)
-_NO_PROXY = ReasonType(
-    "health.address_no_proxy",
-    "TOCSIN_TRUSTED_PROXIES is not set: all requests appear to come from the proxy's address.",
-)
-_NO_PROXY_REMEDY = ReasonType("health.address_no_proxy_remedy", "Set it to the proxy's address, such as 127.0.0.1,::1.")
-_NOT_ENCRYPTED = ReasonType(
-    "health.address_not_encrypted",
-    "{url} is not encrypted: passwords and webhook URLs can be intercepted.",
-)
-_NOT_ENCRYPTED_REMEDY = ReasonType(
-    "health.address_not_encrypted_remedy",
-    "Put an HTTPS reverse proxy in front, and set TOCSIN_BASE_URL to its https URL.",
-)
-_UNTRUSTED = ReasonType("health.certificate_untrusted", "The certificate of {host} is not trusted: {error}.")
-_UNTRUSTED_REMEDY = ReasonType(
-    "health.certificate_untrusted_remedy",
-    "Install a publicly trusted certificate on the proxy. HaloITSM and phones reject any other.",
-)
-_EXPIRES = ReasonType(
-    "health.certificate_expires",
-    "The certificate of {host} expires in {count} day.",
-    "The certificate of {host} expires in {count} days.",
-)
-_EXPIRES_REMEDY = ReasonType("health.certificate_expires_remedy", "Check why the proxy does not renew it.")
-_NOT_HERE = ReasonType(
-    "health.address_not_here",
-    "{url}/healthz returns {status} instead of 200 with “ok”: the URL points to another server, or "
-    "Tocsin is not running.",
-)
-_NOT_HERE_REMEDY = ReasonType(
-    "health.address_not_here_remedy", "Check the proxy's configuration, and whether `tocsin serve` is running."
-)
-_NO_TLS = ReasonType("health.address_no_tls", "{host} does not speak TLS on port {port}: {error}.")
-_NO_ANSWER = ReasonType("health.address_no_answer", "{url} does not respond: {error}.")
-_UNREACHABLE_REMEDY = ReasonType(
-    "health.address_unreachable_remedy",
-    "Check DNS, the firewall and the proxy; then try the address from a phone on mobile data.",
-)
+_NO_ANSWER = Text("{url} does not respond: {error}.")
+_UNREACHABLE_REMEDY = Text("Check DNS, the firewall and the proxy; then try the address from a phone on mobile data.")
 
 
 def check_reach(base_url: str | None) -> Iterator[HealthFinding]:
     """Checks who can use the public URL, by its text alone: nothing is called. A note where a small or closed
     installation may intend it."""
     if base_url is None:
-        yield note("address.none", _NOT_SET(), _NOT_SET_REMEDY())
+        yield note(
+            "address.none",
+            sentence("TOCSIN_BASE_URL is not set: webhook URLs and links in messages only work on this server."),
+            sentence("Set it to Tocsin's public URL, such as https://tocsin.example.org."),
+        )
         return
     parts = urlsplit(base_url)
     host = parts.hostname or ""
@@ -385,9 +341,20 @@ def check_reach(base_url: str | None) -> Iterator[HealthFinding]:
         yield note("address.local", _LOCAL(url=base_url), _PUBLIC_REMEDY())
         return
     if parts.scheme != "https":
-        yield HealthFinding("address.not_encrypted", _NOT_ENCRYPTED(url=base_url), _NOT_ENCRYPTED_REMEDY())
+        yield HealthFinding(
+            "address.not_encrypted",
+            _NOT_ENCRYPTED(url=base_url),
+            sentence("Put an HTTPS reverse proxy in front, and set TOCSIN_BASE_URL to its https URL."),
+        )
     if _is_private(host):
-        yield note("address.private", _PRIVATE(host=host), _PUBLIC_REMEDY())
+        yield note(
+            "address.private",
+            sentence(
+                "{host} is a private name or address: senders and phones outside this network cannot reach it.",
+                host=host,
+            ),
+            _PUBLIC_REMEDY(),
+        )
 
 
 def check_address(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[HealthFinding]:
@@ -405,7 +372,11 @@ def check_address(now: datetime, context: ssl.SSLContext | None = None) -> Itera
         if any(finding.is_problem and finding.id != "address.certificate_ends" for finding in findings):
             return
         if not settings.trusted_proxies:
-            yield note("address.no_proxy", _NO_PROXY(), _NO_PROXY_REMEDY())
+            yield note(
+                "address.no_proxy",
+                sentence("TOCSIN_TRUSTED_PROXIES is not set: all requests appear to come from the proxy's address."),
+                sentence("Set it to the proxy's address, such as 127.0.0.1,::1."),
+            )
     yield from _check_response(settings.base_url, context)
 
 
@@ -422,11 +393,13 @@ def _certificate(host: str, port: int, now: datetime, context: ssl.SSLContext) -
         yield HealthFinding(
             "address.certificate",
             _UNTRUSTED(host=host, error=error.verify_message),
-            _UNTRUSTED_REMEDY(),
+            sentence("Install a publicly trusted certificate on the proxy. HaloITSM and phones reject any other."),
         )
         return
     except (OSError, ValueError) as error:
-        yield _unreachable(_NO_TLS(host=host, port=str(port), error=str(error)))
+        yield _unreachable(
+            sentence("{host} does not speak TLS on port {port}: {error}.", host=host, port=str(port), error=str(error))
+        )
         return
     not_before, not_after = (_parse_time(str(certificate[key])) for key in ("notBefore", "notAfter"))
     remaining = not_after - now
@@ -434,7 +407,7 @@ def _certificate(host: str, port: int, now: datetime, context: ssl.SSLContext) -
         yield HealthFinding(
             "address.certificate_ends",
             _EXPIRES(host=host, count=max(0, remaining.days)),
-            _EXPIRES_REMEDY(),
+            sentence("Check why the proxy does not renew it."),
         )
 
 
@@ -452,8 +425,13 @@ def _check_response(base_url: str, context: ssl.SSLContext) -> Iterator[HealthFi
     elif (response.status_code, response.text.strip()) != (200, "ok"):
         yield HealthFinding(
             "address.not_here",
-            _NOT_HERE(url=base_url, status=str(response.status_code)),
-            _NOT_HERE_REMEDY(),
+            sentence(
+                "{url}/healthz returns {status} instead of 200 with “ok”: the URL points to another server, or "
+                "Tocsin is not running.",
+                url=base_url,
+                status=str(response.status_code),
+            ),
+            sentence("Check the proxy's configuration, and whether `tocsin serve` is running."),
         )
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from tocsin.access.roles import Role
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import AlertRef, Person, ReasonType, Term
+from tocsin.core.reasons import AlertRef, Person, Term, Text, sentence
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import EXHAUSTED_RUNS_SQL, Policy
 from tocsin.inbound.models import Integration
@@ -28,32 +28,8 @@ from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import ContactMethod, Membership, User
 from tocsin.resources import visibility
 
-_NO_ADMINISTRATOR = ReasonType(
-    "health.no_administrator",
-    "Tocsin has no administrator: no one is notified of problems or can fix them in the browser.",
-)
-_NO_ADMINISTRATOR_REMEDY = ReasonType(
-    "health.no_administrator_remedy", "Run tocsin user create NAME --email E --role admin"
-)
-_UNREACHABLE = ReasonType(
-    "health.user_unreachable",
-    "{user} is paged by a group, schedule or policy and has no usable contact method.",
-)
-_UNREACHABLE_REMEDY = ReasonType(
-    "health.user_unreachable_remedy", "Add a contact method under Users, or have them add one under Me."
-)
-_PUSH_ONLY = ReasonType(
-    "health.user_push_only",
-    "{user} gets only push notifications at priority {priorities}: they are missed if the phone is "
-    "off, silent or offline.",
-)
-_PUSH_ONLY_REMEDY = ReasonType("health.user_push_only_remedy", "Add a text message or phone call.")
-_OPTED_OUT = ReasonType(
-    "health.user_opted_out", "{user} opted out with STOP: {contact_method} receives no text messages."
-)
-_OPTED_OUT_REMEDY = ReasonType(
-    "health.user_opted_out_remedy", "Ask them to send START to Tocsin's number, or add another contact method."
-)
+_UNREACHABLE = Text("{user} is paged by a group, schedule or policy and has no usable contact method.")
+_UNREACHABLE_REMEDY = Text("Add a contact method under Users, or have them add one under Me.")
 
 
 def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
@@ -61,8 +37,8 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     if not User.objects.filter(role=Role.ADMIN, is_active=True).exists():
         yield HealthFinding(
             "people.no_administrator",
-            _NO_ADMINISTRATOR(),
-            _NO_ADMINISTRATOR_REMEDY(),
+            sentence("Tocsin has no administrator: no one is notified of problems or can fix them in the browser."),
+            sentence("Run tocsin user create NAME --email E --role admin"),
         )
     yield from _unreachable_people(now)
     yield from _opted_out(connection)
@@ -120,10 +96,13 @@ def _push_only(user_ids: set[int]) -> Iterator[HealthFinding]:
         )
         recipient = apply_rules(Recipient(user.pk, user.display_name, methods), user.notification_rules)
         if priorities := responder_readiness.push_only_priorities(recipient):
-            detail = _PUSH_ONLY(
-                user=Person(user.display_name, user.pk), priorities=tuple(Term(priority) for priority in priorities)
+            detail = sentence(
+                "{user} gets only push notifications at priority {priorities}: they are missed if the phone is "
+                "off, silent or offline.",
+                user=Person(user.display_name, user.pk),
+                priorities=tuple(Term(priority) for priority in priorities),
             )
-            yield note("people.push_only", detail, _PUSH_ONLY_REMEDY())
+            yield note("people.push_only", detail, sentence("Add a text message or phone call."))
 
 
 def _opted_out(connection: Connection) -> Iterator[HealthFinding]:
@@ -131,8 +110,12 @@ def _opted_out(connection: Connection) -> Iterator[HealthFinding]:
     for user_id, name, label, _ in delivery_receipts.opted_out(connection):
         yield HealthFinding(
             "people.opted_out",
-            _OPTED_OUT(user=name, contact_method=label),
-            _OPTED_OUT_REMEDY(),
+            sentence(
+                "{user} opted out with STOP: {contact_method} receives no text messages.",
+                user=name,
+                contact_method=label,
+            ),
+            sentence("Ask them to send START to Tocsin's number, or add another contact method."),
             about=name,
             object_id=user_id,
         )
@@ -146,42 +129,19 @@ def _opted_out(connection: Connection) -> Iterator[HealthFinding]:
 _SOON = timedelta(days=1)
 _ALL_GROUPS = "SELECT id AS group_id FROM people_group ORDER BY name"
 
-_GAP_REMEDY = ReasonType(
-    "health.coverage_gap_remedy",
-    "Add a shift for that time. Until then, steps that page this role skip to the next step.",
-)
-_ABSENT_REMEDY = ReasonType(
-    "health.coverage_absent_remedy",
-    "Add a cover to their out of office, or create an override. Until then they are still paged.",
-)
-_DEACTIVATED_REMEDY = ReasonType(
-    "health.coverage_deactivated_remedy", "Remove them from the shift or override, or replace them."
-)
-_HIDDEN_REMEDY = ReasonType("health.coverage_hidden_remedy", "Move it to a higher layer, or delete it.")
-_DOUBLE_ROLE_REMEDY = ReasonType(
-    "health.coverage_double_role_remedy", "Override one of the two roles, or change the order of the users."
-)
-_NO_SHIFT_REMEDY = ReasonType("health.coverage_no_shift_remedy", "Add a shift for that time, unless this is intended.")
-_CALENDAR_REMEDY = ReasonType(
-    "health.calendar_unread_remedy",
-    "Check the calendar URL of the shift, and whether this server can connect to it. The last imported "
-    "calendar stays active.",
-)
-_NOT_LOUD = ReasonType(
-    "health.on_call_not_loud",
-    "{user} is on call in {group} without calls, SMS or push: email and chat may not wake them.",
-)
-_NOT_LOUD_REMEDY = ReasonType(
-    "health.on_call_not_loud_remedy", "Add a phone number or push, and use it in the notification rules."
-)
+_NOT_LOUD = Text("{user} is on call in {group} without calls, SMS or push: email and chat may not wake them.")
 
 REMEDIES = {
-    CoverageFindingKind.GAP: _GAP_REMEDY(),
-    CoverageFindingKind.ABSENT: _ABSENT_REMEDY(),
-    CoverageFindingKind.DEACTIVATED_USER: _DEACTIVATED_REMEDY(),
-    CoverageFindingKind.HIDDEN: _HIDDEN_REMEDY(),
-    CoverageFindingKind.DOUBLE_ROLE: _DOUBLE_ROLE_REMEDY(),
-    CoverageFindingKind.NO_SHIFT: _NO_SHIFT_REMEDY(),
+    CoverageFindingKind.GAP: sentence(
+        "Add a shift for that time. Until then, steps that page this role skip to the next step."
+    ),
+    CoverageFindingKind.ABSENT: sentence(
+        "Add a cover to their out of office, or create an override. Until then they are still paged."
+    ),
+    CoverageFindingKind.DEACTIVATED_USER: sentence("Remove them from the shift or override, or replace them."),
+    CoverageFindingKind.HIDDEN: sentence("Move it to a higher layer, or delete it."),
+    CoverageFindingKind.DOUBLE_ROLE: sentence("Override one of the two roles, or change the order of the users."),
+    CoverageFindingKind.NO_SHIFT: sentence("Add a shift for that time, unless this is intended."),
 }
 
 #: A shift without effect, and a user who is paged twice: the first page is sent all the same.
@@ -220,7 +180,10 @@ def check_on_call(connection: Connection, now: datetime) -> Iterator[HealthFindi
         yield HealthFinding(
             "oncall.calendar",
             calendar.reason,
-            _CALENDAR_REMEDY(),
+            sentence(
+                "Check the calendar URL of the shift, and whether this server can connect to it. The last imported "
+                "calendar stays active."
+            ),
             about=calendar.group,
             object_id=calendar.schedule_id,
         )
@@ -241,7 +204,7 @@ def _not_loud(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
                 yield HealthFinding(
                     "oncall.not_loud",
                     _NOT_LOUD(user=user, group=plan.name),
-                    _NOT_LOUD_REMEDY(),
+                    sentence("Add a phone number or push, and use it in the notification rules."),
                     about=user.name,
                     object_id=group_id,
                     begins_at=one.shift.since,
@@ -255,13 +218,10 @@ def _not_loud(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
 #: The maximum number of alerts named in the finding; it counts the others.
 MAX_NAMED = 20
 
-_UNANSWERED = ReasonType(
-    "health.alert_unanswered",
+_UNANSWERED = Text(
     "{count} alert is unassigned, and its policy is exhausted: {alerts}",
     "{count} alerts are unassigned, and their policies are exhausted: {alerts}",
 )
-_NAMED_ALERT = ReasonType("health.alert_named", "#{alert} {subject}")
-_UNANSWERED_REMEDY = ReasonType("health.alert_unanswered_remedy", "Assign or close each of them, or page someone else.")
 
 # Raw SQL: Home runs it on every request, and Django takes longer to build such a query than PostgreSQL to run it. The
 # partial index of exhausted runs serves it.
@@ -277,12 +237,12 @@ def check_alerts(connection: Connection) -> Iterator[HealthFinding]:
     rows = database.rows(connection, query, visibility.alerts_parameters())
     if not rows:
         return
-    alerts = [_NAMED_ALERT(alert=AlertRef(row["id"]), subject=row["subject"]) for row in rows]
+    alerts = [sentence("#{alert} {subject}", alert=AlertRef(row["id"]), subject=row["subject"]) for row in rows]
     count = rows[0]["number"]
     yield HealthFinding(
         "alert.unanswered",
         _UNANSWERED(count=count, alerts=limited(alerts, MAX_NAMED, count)),
-        _UNANSWERED_REMEDY(),
+        sentence("Assign or close each of them, or page someone else."),
         object_id=rows[0]["id"],
         is_urgent=True,
         is_about_several=count > 1,

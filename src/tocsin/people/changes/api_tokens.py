@@ -20,22 +20,14 @@ from tocsin.access.tokens import NewToken
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person, ReasonType
+from tocsin.core.reasons import Person, Text, sentence
 from tocsin.core.validation.field_errors import raise_all
 from tocsin.core.validation.spec import ListOf, Name, OneOf, Spec
 from tocsin.people import permissions
 from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.people.reasons import NO_SUCH_GROUP
 
-_NOT_A_MEMBER = ReasonType(
-    "token.not_a_member", '{user} is not a member of the group "{group}", so a token of theirs cannot act there.'
-)
-_NOT_A_CLIENT = ReasonType("token.not_a_client", '{user} does not see the client "{client}".')
-_WIDER = ReasonType(
-    "token.wider",
-    "A token cannot create one that may do more: use its scope, groups and clients, or narrower ones, and no later "
-    "expiry.",
-)
+_NOT_A_MEMBER = Text('{user} is not a member of the group "{group}", so a token of theirs cannot act there.')
 
 
 def create_token(
@@ -61,7 +53,14 @@ def create_token(
     with boundary.command():
         created = tokens.create(owner, name, limits=limits, expires_at=expires_at, maker=maker, actor=actor, now=now)
         if maker is not None and not _may_create(maker, created.token):
-            raise Rejected("forbidden", _WIDER())
+            raise Rejected(
+                "forbidden",
+                sentence(
+                    "A token cannot create one that may do more: use its scope, groups and clients, or narrower "
+                    "ones, and no later "
+                    "expiry."
+                ),
+            )
     return created
 
 
@@ -101,7 +100,9 @@ def _client_names(owner: User, names: Sequence[str]) -> list[str]:
     problems = []
     for index, name in enumerate(names):
         if owner.clients and name.casefold() not in seen:
-            reason = _NOT_A_CLIENT(user=Person(owner.display_name, owner.pk), client=name)
+            reason = sentence(
+                '{user} does not see the client "{client}".', user=Person(owner.display_name, owner.pk), client=name
+            )
             problems.append(Rejected("invalid", reason, f"clients[{index}]"))
     raise_all(problems)
     return [name.strip() for name in names]
@@ -114,7 +115,7 @@ def _client_names(owner: User, names: Sequence[str]) -> list[str]:
 # it.
 
 
-_NAME_TAKEN = ReasonType("service_account.name_taken", 'There is already a user or service account "{name}".')
+_NAME_TAKEN = Text('There is already a user or service account "{name}".')
 
 
 class ServiceAccountSpec(Spec):

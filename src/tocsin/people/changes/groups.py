@@ -13,7 +13,7 @@ from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person, ReasonType
+from tocsin.core.reasons import Person, Text
 from tocsin.core.validation.field_errors import raise_all, rejected_at
 from tocsin.people import addresses, permissions
 from tocsin.people.changes.users import GroupSpec
@@ -21,8 +21,8 @@ from tocsin.people.models import Group, GroupContact, Membership, User
 from tocsin.people.permissions import Viewer
 from tocsin.people.reasons import NO_SUCH_USER
 
-_NAME_TAKEN = ReasonType("group.name_taken", 'There is already a group "{name}".')
-_NOT_A_MEMBER = ReasonType("group.not_a_member", "{user} is not a member of {group}.")
+_NAME_TAKEN = Text('There is already a group "{name}".')
+_NOT_A_MEMBER = Text("{user} is not a member of {group}.")
 
 
 def group_spec(group: Group) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from tocsin.access.roles import Role
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.hooks import Hooks
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation import text_sanitizing
 from tocsin.core.validation.field_errors import AT_PATH, DUPLICATE, raise_all, rejected_at
 from tocsin.core.validation.spec import InvalidValue, Line, ListOf, OneOf, Spec, SpecErrors
@@ -37,10 +37,8 @@ type SendInvitation = Callable[[User, User], None]
 
 SENDERS: Hooks[SendInvitation] = Hooks()
 
-_UNKNOWN_COLUMN = ReasonType("invitation.unknown_column", '"{column}" is not a column. The columns are {known}.')
-_NO_EMAIL_COLUMN = ReasonType("invitation.no_email_column", "The first line names no column email.")
-_TOO_MANY = ReasonType("invitation.too_many", "At most {maximum} people can be invited at once; these are {count}.")
-_NONE = ReasonType("invitation.none", "Enter at least one email address.")
+_TOO_MANY = Text("At most {maximum} people can be invited at once; these are {count}.")
+_NONE = Text("Enter at least one email address.")
 
 
 def _phone(text: str) -> str:
@@ -156,9 +154,12 @@ def send(user: User, inviter: User) -> None:
 def _csv_lines(names: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> Iterator[InvitationLine]:
     unknown = next((name for name in names if name not in COLUMNS), None)
     if unknown is not None:
-        raise Rejected("unknown_column", _UNKNOWN_COLUMN(column=unknown, known=COLUMNS))
+        raise Rejected(
+            "unknown_column",
+            sentence('"{column}" is not a column. The columns are {known}.', column=unknown, known=COLUMNS),
+        )
     if "email" not in names:
-        raise Rejected("missing", _NO_EMAIL_COLUMN())
+        raise Rejected("missing", sentence("The first line names no column email."))
     for number, row in rows:
         values: dict[str, object] = {name: cell for name, cell in zip(names, row, strict=False) if cell}
         if isinstance(role := values.get("role"), str):

@@ -15,7 +15,7 @@ from pydantic import Field
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import settings_store
-from tocsin.core.reasons import Person, Reason, ReasonType
+from tocsin.core.reasons import Person, Reason, Text, sentence
 from tocsin.core.validation.field_errors import DUPLICATE, NOT_AFTER_FROM, rejected_at
 from tocsin.core.validation.spec import InvalidValue, Moment, Parsed, Spec, SpecErrors, is_unstorable, write_moment
 from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User, find_group
@@ -25,28 +25,19 @@ from tocsin.people.reasons import ABSENCE_REFERENCE, NO_SUCH_GROUP, NO_SUCH_USER
 MAX_ABSENCES = 200
 
 # Each completes a sentence that begins with the path of the value.
-_ENDED = ReasonType("absence.ended", "must be in the future.")
-_TOO_MANY = ReasonType(
-    "absence.too_many", "a user can have at most {count} absence.", "a user can have at most {count} absences."
-)
-_NOT_COVERS = ReasonType("absence.not_covers", "must map groups to users, such as {example}.")
-_COVER_WITHOUT_USER = ReasonType("absence.cover_without_user", '"{group}" requires a username.')
-_OVERLAP = ReasonType(
-    "absence.overlap", "{user} is already out of office from {start} to {end}. Absences must not overlap."
-)
-_OWN_COVER = ReasonType("absence.own_cover", "{user} cannot cover for themselves.")
-_INACTIVE_COVER = ReasonType("absence.inactive_cover", "the account of {user} is deactivated.")
+_ENDED = Text("must be in the future.")
+_TOO_MANY = Text("a user can have at most {count} absence.", "a user can have at most {count} absences.")
 
 
 def _covers(value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise InvalidValue(_NOT_COVERS(example="{Service Desk: bob}"))
+        raise InvalidValue(sentence("must map groups to users, such as {example}.", example="{Service Desk: bob}"))
     covers: dict[str, str] = {}
     for group, user in value.items():
         if str(group).casefold() in map(str.casefold, covers):
             raise InvalidValue(DUPLICATE(value=str(group)))
         if not isinstance(user, str) or not user.strip() or is_unstorable(user):
-            raise InvalidValue(_COVER_WITHOUT_USER(group=str(group)))
+            raise InvalidValue(sentence('"{group}" requires a username.', group=str(group)))
         covers[str(group)] = user.strip()
     return covers
 
@@ -177,7 +168,12 @@ def _reject_overlaps(
 ) -> None:
     for other in others:
         if other.starts_at < parsed.ends_at and parsed.starts_at < other.ends_at:
-            problem = _OVERLAP(user=Person(user.display_name, user.pk), start=other.starts_at, end=other.ends_at)
+            problem = sentence(
+                "{user} is already out of office from {start} to {end}. Absences must not overlap.",
+                user=Person(user.display_name, user.pk),
+                start=other.starts_at,
+                end=other.ends_at,
+            )
             raise rejected_at(f"{place}from", problem, "overlap")
 
 
@@ -203,7 +199,9 @@ def _user(name: str, path: str, absent_user: User) -> User:
     if user is None:
         raise rejected_at(path, NO_SUCH_USER(name=name), "not_found")
     if user.pk == absent_user.pk:
-        raise rejected_at(path, _OWN_COVER(user=Person(user.display_name, user.pk)))
+        raise rejected_at(
+            path, sentence("{user} cannot cover for themselves.", user=Person(user.display_name, user.pk))
+        )
     return user
 
 
@@ -214,7 +212,7 @@ def _reject_inactive_covers(parsed: AbsenceSpec) -> None:
         inactive_user = User.objects.filter(username__iexact=name, is_active=False).first() if name else None
         if inactive_user is not None:
             cover = Person(inactive_user.display_name, inactive_user.pk)
-            raise rejected_at(key, _INACTIVE_COVER(user=cover))
+            raise rejected_at(key, sentence("the account of {user} is deactivated.", user=cover))
 
 
 def _group(name: str, path: str) -> Group:

@@ -23,7 +23,7 @@ from tocsin.access.roles import Role
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.reasons import Person, ReasonType, as_reason, translatable
+from tocsin.core.reasons import Person, Text, as_reason, sentence, translatable
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import NOT_A_CHOICE, raise_all, rejected_at
 from tocsin.core.validation.spec import (
@@ -53,7 +53,6 @@ from tocsin.people.reasons import NO_SUCH_CONTACT_METHOD
 
 MAX_CLIENTS = 100
 
-_OBSERVERS_ONLY = ReasonType("user.clients_of_observers_only", "are possible with the role observer only.")
 
 LANGUAGES = tuple(code for code, _name in settings.LANGUAGES)
 
@@ -149,7 +148,7 @@ class UserSpec(Spec):
     def check(self, errors: SpecErrors) -> None:
         errors.add_duplicates("contact_methods", (method.label for method in self.contact_methods or ()))
         if self.clients and self.role is not Role.OBSERVER:
-            errors.add("clients", _OBSERVERS_ONLY())
+            errors.add("clients", sentence("are possible with the role observer only."))
 
 
 _MemberRoles = Annotated[
@@ -204,16 +203,12 @@ class GroupSpec(Spec):
 MAX_REMINDERS = 3
 MAX_LEAD_TIME = timedelta(days=30)
 
-_TOO_MANY = ReasonType(
-    "reminder.too_many", "a user can have at most {count} reminder.", "a user can have at most {count} reminders."
-)
-_TWICE = ReasonType("reminder.duplicate", "the same reminder is listed twice.")
-_NEEDS_LEAD_TIME = ReasonType("reminder.needs_lead_time", "must be at least 1m before the shift, such as 1h.")
+_TOO_MANY = Text("a user can have at most {count} reminder.", "a user can have at most {count} reminders.")
 
 
 def _lead_time(duration: timedelta) -> timedelta:
     if duration < timedelta(minutes=1):
-        raise InvalidValue(_NEEDS_LEAD_TIME(), "missing")
+        raise InvalidValue(sentence("must be at least 1m before the shift, such as 1h."), "missing")
     return duration
 
 
@@ -268,7 +263,7 @@ def replace_all(user: User, value: object, *, actor: AuditActor, now: datetime) 
             raise rejected_at("reminders", _TOO_MANY(count=MAX_REMINDERS))
         stored = [rule.written() for rule in sorted(rules, key=lambda rule: -rule.lead_time)]
         if len({(rule.lead_time, rule.contact_label) for rule in rules}) < len(rules):
-            raise rejected_at("reminders", _TWICE())
+            raise rejected_at("reminders", sentence("the same reminder is listed twice."))
         current = User.objects.get(pk=user.pk).reminders
         if current == stored:
             return False
@@ -306,14 +301,7 @@ _SPEC_COLUMNS = (
 #: Actors with the machine's shell, who count as having verified an e-mail address.
 _TRUSTED = ("cli", "yaml")
 
-_DELETED = ReasonType("user.deleted", "This user was deleted.")
-_SETUP_DONE = ReasonType("user.setup_done", "There is already an administrator. Sign in, or ask them for an account.")
-_LABEL_TAKEN = ReasonType("contact_method.label_taken", 'There is already a contact method "{label}".')
-_USERNAME_TAKEN = ReasonType("user.username_taken", 'The username "{username}" is already in use.')
-_EMAIL_TAKEN = ReasonType("user.email_taken", 'The email address "{email}" is already in use.')
-_LAST_ADMINISTRATOR = ReasonType(
-    "user.last_administrator", "{user} is the last administrator. Make another user an administrator first."
-)
+_DELETED = Text("This user was deleted.")
 
 
 def user_spec(user: User) -> dict[str, Any]:
@@ -446,7 +434,9 @@ def create_first_administrator(
     with boundary.command():
         settings_store.lock()
         if has_administrator():
-            raise Rejected("setup_done", _SETUP_DONE())
+            raise Rejected(
+                "setup_done", sentence("There is already an administrator. Sign in, or ask them for an account.")
+            )
         tokens.consume(token)
         actor = AuditActor(None, translatable("set-up link"), "web", address)
         return save_user({**spec, "role": Role.ADMIN, "active": True}, actor=actor, now=now, password=password)
@@ -495,7 +485,9 @@ def save_contact_method(
         parsed = ContactSpec.read(spec)
         others = user.contact_methods.exclude(pk=existing.pk) if existing else user.contact_methods.all()
         if others.filter(label__iexact=parsed.label).exists():
-            raise Rejected("name_taken", _LABEL_TAKEN(label=parsed.label), "label")
+            raise Rejected(
+                "name_taken", sentence('There is already a contact method "{label}".', label=parsed.label), "label"
+            )
         before = user_spec(user)
         last = others.order_by("position").last()
         method = existing or ContactMethod(user=user, position=last.position + 1 if last else 0)
@@ -533,14 +525,25 @@ def _reject_taken_logins(parsed: UserSpec, existing: User | None) -> None:
             Q(username__iexact=value) | Q(email__iexact=value) | Q(low_name=value.lower()) | Q(low_email=value.lower())
         )
         if value and others.annotate(low_name=Lower("username"), low_email=Lower("email")).filter(same).exists():
-            reason = _USERNAME_TAKEN(username=value) if field == "username" else _EMAIL_TAKEN(email=value)
+            reason = (
+                sentence('The username "{username}" is already in use.', username=value)
+                if field == "username"
+                else sentence('The email address "{email}" is already in use.', email=value)
+            )
             problems.append(Rejected("name_taken", reason, field))
     raise_all(problems)
 
 
 def _reject_last_administrator(user: User) -> None:
     if user.role == Role.ADMIN and user.is_active and not has_administrator(except_for=user):
-        raise Rejected("last_administrator", _LAST_ADMINISTRATOR(user=Person(user.username, user.pk)), "role")
+        raise Rejected(
+            "last_administrator",
+            sentence(
+                "{user} is the last administrator. Make another user an administrator first.",
+                user=Person(user.username, user.pk),
+            ),
+            "role",
+        )
 
 
 def _write_user(user: User, parsed: UserSpec, password: str | None) -> None:

@@ -10,14 +10,14 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.catalogue.kinds import IntegrationKind, IntegrationSetting, IntegrationSettingType, load_kinds
 from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
 from tocsin.web.ui.forms import CodeField, DurationField, MomentField, RecipientsForm, set_choices
 
-_NOT_A_PAIR = ReasonType("setting.not_a_pair", "line {line}: use the format from = to")
+_NOT_A_PAIR = Text("line {line}: use the format from = to")
 
 MODES = [
     (IntegrationMode.PAGE, _("Active: open alerts and page")),

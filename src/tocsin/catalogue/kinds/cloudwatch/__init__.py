@@ -15,29 +15,11 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from tocsin.catalogue.hooks import Fetch, Headers, Payload, Sender, SenderReply, decode_object
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, sentence
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-_NOT_FROM_SNS = ReasonType(
-    "sender.not_from_sns",
-    "This is not an Amazon SNS message. If it is, disable raw message delivery in its subscription.",
-)
-_FOREIGN_CERTIFICATE = ReasonType(
-    "sender.foreign_certificate", "The URL of the signing certificate does not belong to Amazon SNS."
-)
-_UNREADABLE_SIGNATURE = ReasonType(
-    "sender.unreadable_signature", "The message has no readable signature or no readable time."
-)
-_CERTIFICATE_EXPIRED = ReasonType(
-    "sender.certificate_expired", "The signing certificate is not valid at the time of the message."
-)
-_WRONG_SIGNATURE = ReasonType("sender.wrong_signature", "The signature (version {version}) is invalid.")
-_CHANGE_TOPIC = ReasonType(
-    "sender.change_topic",
-    "enter the topic's ARN in the integration's settings, or rotate its URL and subscribe again.",
-)
 
 #: Full-match patterns for Amazon SNS URLs: two URL parsers must not disagree about the host.
 _HOST: Final = r"https://sns\.[a-z0-9-]{3,40}\.amazonaws\.com(?:\.cn)?"
@@ -80,27 +62,33 @@ def refusal(payload: Payload, headers: Headers, fetch: Fetch) -> Reason | None:
     """Returns why the SNS signature (version 1 or 2) is not valid, or None if it is."""
     fields = _SIGNED.get(str(payload.get("Type")))
     if fields is None:
-        return _NOT_FROM_SNS()
+        return sentence(
+            "This is not an Amazon SNS message. If it is, disable raw message delivery in its subscription."
+        )
     address = payload.get("SigningCertURL")
     if not isinstance(address, str) or not _CERTIFICATE.fullmatch(address):
-        return _FOREIGN_CERTIFICATE()
+        return sentence("The URL of the signing certificate does not belong to Amazon SNS.")
     certificate = _CERTIFICATES.get(address, fetch)
     try:
         signature = base64.b64decode(str(payload.get("Signature")), validate=True)
         at = datetime.fromisoformat(str(payload.get("Timestamp")))
     except (binascii.Error, ValueError):
-        return _UNREADABLE_SIGNATURE()
+        return sentence("The message has no readable signature or no readable time.")
     if at.tzinfo is None or not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
-        return _CERTIFICATE_EXPIRED()
+        return sentence("The signing certificate is not valid at the time of the message.")
     version = str(payload.get("SignatureVersion"))
     if not _is_signed(certificate, signature, _text(payload, fields), version):
-        return _WRONG_SIGNATURE(version=version[:10])
+        return sentence("The signature (version {version}) is invalid.", version=version[:10])
     return None
 
 
 def sender(payload: Payload, settings: Mapping[str, object]) -> Sender:
     """Returns the topic, which is signed. It must be pinned: any AWS account gets its own topics signed."""
-    return Sender(str(payload.get("TopicArn"))[:300], str(settings.get("topic_arn") or ""), _CHANGE_TOPIC())
+    return Sender(
+        str(payload.get("TopicArn"))[:300],
+        str(settings.get("topic_arn") or ""),
+        sentence("enter the topic's ARN in the integration's settings, or rotate its URL and subscribe again."),
+    )
 
 
 def handshake(payload: Payload, headers: Headers, fetch: Fetch) -> SenderReply | None:

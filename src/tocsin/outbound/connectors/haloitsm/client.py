@@ -21,7 +21,7 @@ from django.utils.translation import gettext_noop
 from tocsin.core.delivery.circuit_breaker import NeedsAttention, Throttled
 from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
 from tocsin.core.net.egress import EgressResponse, OutcomeUnknown
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, Text, joined
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
 
@@ -204,7 +204,7 @@ ENTRY_NAMES: dict[str, str] = {
 }
 
 
-def missing_entry(kind: ReasonType, entry: str, name: object) -> Reason:
+def missing_entry(kind: Text, entry: str, name: object) -> Reason:
     """`ENTRY_MISSING` or `TICKET_FIELD_MISSING` for an entry of one of Halo's lists."""
     return kind(list=Term(ENTRY_NAMES[entry]), name=str(name))
 

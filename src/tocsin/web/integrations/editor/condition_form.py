@@ -19,7 +19,7 @@ from ruamel.yaml.nodes import MappingNode
 
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import ReasonType, as_reason, translatable
+from tocsin.core.reasons import Text, as_reason, sentence, translatable
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.conditions import MAX_DEPTH, Operator
 from tocsin.inbound.fields import text_of
@@ -28,10 +28,8 @@ from tocsin.inbound.fields import text_of
 # Reads and writes parts of a definition as YAML 1.2, with the position of errors.
 
 
-_TOO_LONG = ReasonType("config.text_too_long", "The text has more than {limit} characters.")
-_ALIASES = ReasonType("config.aliases_expand", "The aliases expand to too much text. Remove them.")
-_TOO_DEEP = ReasonType("config.nested_too_deeply", "The text is nested too deeply.")
-_UNREADABLE_VALUE = ReasonType("config.unreadable_value", "The text contains an invalid number, date or binary value.")
+_TOO_LONG = Text("The text has more than {limit} characters.")
+_TOO_DEEP = Text("The text is nested too deeply.")
 
 #: Limits on length, and on nodes after expanding aliases.
 MAX_YAML_CHARS = 200_000
@@ -72,7 +70,9 @@ def read(text: str, field: str) -> Any:
     except RecursionError:
         raise Rejected("invalid", _TOO_DEEP(), field) from None
     except ValueError:
-        raise Rejected("invalid", _UNREADABLE_VALUE(), field) from None
+        raise Rejected(
+            "invalid", sentence("The text contains an invalid number, date or binary value."), field
+        ) from None
     return value
 
 
@@ -95,7 +95,7 @@ def _describe_error(error: YAMLError) -> str:
 def _count(value: object, counter: list[int]) -> None:
     counter[0] += 1
     if counter[0] > MAX_NODES:
-        raise Rejected("invalid", _ALIASES(), None)
+        raise Rejected("invalid", sentence("The aliases expand to too much text. Remove them."), None)
     if isinstance(value, Mapping):
         for part in value.values():
             _count(part, counter)
@@ -104,7 +104,7 @@ def _count(value: object, counter: list[int]) -> None:
             _count(part, counter)
 
 
-_TOO_MANY_ROWS = ReasonType("condition.too_many_rows", "More than {limit} rows: edit the condition as YAML.")
+_TOO_MANY_ROWS = Text("More than {limit} rows: edit the condition as YAML.")
 
 #: Larger conditions are edited as YAML.
 MAX_CONDITION_ROWS = 300
@@ -429,8 +429,8 @@ def _count_conditions(node: ConditionNode) -> int:
 # A definition that a row cannot express (mixed alternatives, conditions) is kept as YAML in its row.
 
 
-_NO_SOURCE = ReasonType("mapping.no_source", "enter a path or choose Default")
-_NOT_A_PAIR = ReasonType("mapping.not_a_pair", "value map, line {line}: use the format from = to")
+_NO_SOURCE = Text("enter a path or choose Default")
+_NOT_A_PAIR = Text("value map, line {line}: use the format from = to")
 
 
 class ValueOrigin(StrEnum):

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text, sentence
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
 from tocsin.inbound.fields import FIELDS, TAGS
@@ -112,9 +112,8 @@ def _capitalized(text: str) -> str:
 # The Mapping tab: alert fields, tags, custom fields and the dedup key template.
 
 
-_DUPLICATE_NAME = ReasonType("mapping.duplicate_row", "duplicate field name")
-_NO_NAME = ReasonType("mapping.row_without_name", "enter a name")
-_NOT_A_MAPPING = ReasonType("mapping.not_an_object", "must map fields to value sources")
+_DUPLICATE_NAME = Text("duplicate field name")
+_NOT_A_MAPPING = Text("must map fields to value sources")
 
 #: Fields shown first: those that identify an alert.
 _PRIMARY_FIELDS = (
@@ -224,7 +223,7 @@ class MappingTab(EditorTab):
                 self.places.rows[f"mapping.{group}.{name}"] = f"{prefix}-{number}"
                 if not name.strip() or name.strip() in entries:
                     field_place = f"mapping.{group}.{name}"
-                    problem = _DUPLICATE_NAME() if name.strip() else _NO_NAME()
+                    problem = _DUPLICATE_NAME() if name.strip() else sentence("enter a name")
                     raise rejected_at(field_place, problem, "invalid_mapping")
                 if entry.origin is not ValueOrigin.DEFAULT:
                     entries[name.strip()] = condition_form.definition_of(entry, f"mapping.{group}.{name}")
@@ -349,10 +348,6 @@ def _mapping(value: Any, place: str) -> Mapping[str, Any]:
 # The Rules tab: the filters for opening an alert, then when a message closes, opens or updates one.
 
 
-_NOT_RULES = ReasonType("rule.not_an_object", "must be an object with {names}")
-_NO_CONDITION = ReasonType("rule.no_condition", "add at least one condition")
-
-
 class RuleMode(StrEnum):
     """How a rule is defined: by the type's default, by rows, or by a constant."""
 
@@ -391,7 +386,11 @@ class RulesTab(EditorTab):
     def load(self, parts: Mapping[str, Any]) -> None:
         rules = parts.get("rules") or {}
         if not isinstance(rules, Mapping):
-            raise rejected_at("rules", _NOT_RULES(names=("open", "close", "update")), "invalid_condition")
+            raise rejected_at(
+                "rules",
+                sentence("must be an object with {names}", names=("open", "close", "update")),
+                "invalid_condition",
+            )
         self.other_rules = {name: rule for name, rule in rules.items() if name not in self.names}
         for name in self.names:
             self._load_rule(name, rules.get(name), is_set=name in rules)
@@ -461,7 +460,7 @@ class RulesTab(EditorTab):
                 rows = self.groups[name]
                 condition = condition_form.condition_of(rows, place, name, self.places, is_final=self.is_final)
                 if condition is None:
-                    raise rejected_at(place, _NO_CONDITION(), "invalid_condition")
+                    raise rejected_at(place, sentence("add at least one condition"), "invalid_condition")
                 return condition
 
     def rows(self) -> list[RuleRow]:

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Text, sentence
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.config.noise_settings import KEYS
 from tocsin.web.integrations.editor import condition_form
@@ -25,7 +25,7 @@ from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorP
 # Converts noise reduction settings (delay, grouping, parent, flapping, flood) to form fields and back. Pure.
 
 
-_NOT_AN_OBJECT = ReasonType("noise.not_an_object", "must be an object with {names}")
+_NOT_AN_OBJECT = Text("must be an object with {names}")
 
 #: The fields of each part. Every part is a mapping, except `parent`, which is a text.
 FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -134,9 +134,8 @@ def _value(name: str, text: str) -> Any:
     return int(text) if name in _NUMBERS and text.isascii() and text.isdigit() and len(text) < 7 else text
 
 
-_NOT_A_LIST = ReasonType("route.not_a_list", "must be a list, each {example}")
-_TOO_MANY_ROWS = ReasonType("route.too_many_rows", "More than {limit} rows: edit the routes as YAML.")
-_UNREADABLE_REST = ReasonType("route.unreadable_rest", "the settings not shown in the form are invalid")
+_NOT_A_LIST = Text("must be a list, each {example}")
+_TOO_MANY_ROWS = Text("More than {limit} rows: edit the routes as YAML.")
 
 #: Longer lists are edited as YAML.
 MAX_ROUTE_ROWS = 100
@@ -329,7 +328,9 @@ def _route(row: RouteRow, place: str, prefix: str, places: ErrorPlaces, *, is_fi
         try:
             more = json.loads(row.other_keys)
         except ValueError:
-            raise rejected_at(place, _UNREADABLE_REST(), "invalid_route") from None
+            raise rejected_at(
+                place, sentence("the settings not shown in the form are invalid"), "invalid_route"
+            ) from None
         route |= more if isinstance(more, dict) else {}
     return route
 
