@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -260,12 +261,20 @@ def _as_tuple(value: Param) -> tuple[Param, ...]:
 
 
 def _template(code: str, count: int, language: str | None) -> str:
-    kind = REASON_TYPES.get(code) or _PLURALS.get(code)
-    # A text's code is its template. So one that is not known, such as a code that a newer version stored, is shown.
-    template, plural = (kind.template, kind.plural) if kind else (code, "")
+    if kind := REASON_TYPES.get(code) or _PLURALS.get(code):
+        template, plural = kind.template, kind.plural
+    else:
+        # A text's code is its template. So one that is not known, such as a code that a newer version stored, is shown.
+        template, plural, *_ = (*_former_codes().get(code, (code,)), "") if _CODE.fullmatch(code) else (code, "")
     if language is None:
         return plural if plural and count != 1 else template
     return translation.ngettext(template, plural, count) if plural else locale_format.translate(template, language)
+
+
+@cache
+def _former_codes() -> dict[str, list[str]]:
+    """The templates of texts that had a code in earlier versions, which is what those have stored."""
+    return msgspec.json.decode((Path(__file__).parent / "former_codes.json").read_bytes(), type=dict[str, list[str]])
 
 
 def _text(value: Param, language: str | None) -> str:

@@ -1,5 +1,6 @@
 """Reasons: rendered in English and for a reader, stored and read back."""
 
+import json
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -21,7 +22,10 @@ from tocsin.core.reasons import (
     Term,
     each_of,
     joined,
+    reason_as_json,
     reason_from,
+    reason_from_json,
+    sentence,
 )
 
 MOMENT = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
@@ -76,6 +80,23 @@ def test_every_code_fits_its_column():
 
 def test_unknown_code_is_rendered_as_the_code():
     assert str(reason_from("gone.plugin", {"x": 1})) == "gone.plugin"
+
+
+def test_code_of_an_earlier_version_is_rendered_as_its_text():
+    stored = reason_from("maintenance.ordinal_nd", {"number": 2})
+    assert str(stored) == "2nd"
+    nested = reason_from_json(
+        {"code": "reason.joined", "data": {"parts": [{"code": "field.required", "data": {}}] * 2, "separator": " "}}
+    )
+    assert str(nested) == "is required. is required."
+    assert nested.localized("de") != str(nested)
+
+
+def test_text_is_stored_by_its_template():
+    reason = sentence("{count} alert", "{count} alerts", count=3)
+    assert reason_from_json(json.loads(json.dumps(reason_as_json(reason)))) == reason
+    assert str(reason) == "3 alerts"
+    assert str(Reason("A text that is gone, of {user}.", (("user", "Ann"),))) == "A text that is gone, of Ann."
 
 
 def test_no_reason_is_false_and_empty():
