@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.model.system import System
 from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
-from tocsin.core.reasons import reason_from
+from tocsin.core.reasons import reason_from_json
 from tocsin.escalation.actions import next_steps
 from tocsin.escalation.actions.forecast import NextAction
 from tocsin.inbound.models import Integration
@@ -56,11 +56,11 @@ def compare(system: System, simulated_message: SimulatedMessage, stored: Message
     system.tasks["escalation"]()
     planned = [str(line.reason) for line in simulated_outcome.timeline[1:] if line.at == system.now]
     results = system.rows(
-        "SELECT reason_code, reason_data FROM alerts_alertevent WHERE alert_id = %s AND at = %s AND kind = ANY(%s) "
+        "SELECT reason FROM alerts_alertevent WHERE alert_id = %s AND at = %s AND kind = ANY(%s) "
         "ORDER BY id",
         stored.alert_id, system.now, list(_STEPS),
     )  # fmt: skip
-    did = [str(reason_from(row["reason_code"], row["reason_data"])) for row in results]
+    did = [str(reason_from_json(row["reason"])) for row in results]
     if did != [line for line in planned if line in did] or (not did and any("pages" in line for line in planned)):
         system.contradictions.append(f"simulated {planned}, and #{stored.alert_id} did {did}")
 

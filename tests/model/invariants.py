@@ -78,9 +78,7 @@ def status_matches_owner(system: System) -> Iterator[str]:
 
 def no_workflow_is_stuck(system: System) -> Iterator[str]:
     """No workflow run is stuck: a failing action is recorded and the run continues."""
-    for row in system.rows(
-        "SELECT id, alert_id, reason_code FROM workflows_run WHERE status = 'stuck' OR failures > 0"
-    ):
+    for row in system.rows("SELECT id, alert_id, reason FROM workflows_run WHERE status = 'stuck' OR failures > 0"):
         yield f"the run {row}"
 
 
@@ -131,9 +129,9 @@ def dry_run_alerts_never_page(system: System) -> Iterator[str]:
 
 def pages_have_reasons(system: System) -> Iterator[str]:
     """Each page has a reason, and so has each cancelled delivery."""
-    for row in system.rows("SELECT id, alert_id FROM notify_notification WHERE purpose = 'page' AND reason_code = ''"):
+    for row in system.rows("SELECT id, alert_id FROM notify_notification WHERE purpose = 'page' AND reason = '{}'"):
         yield f"the notification {row['id']} about #{row['alert_id']}"
-    for row in system.rows("SELECT id, alert_id FROM notify_delivery WHERE status = 'cancelled' AND reason_code = ''"):
+    for row in system.rows("SELECT id, alert_id FROM notify_delivery WHERE status = 'cancelled' AND reason = '{}'"):
         yield f"the delivery {row['id']} about #{row['alert_id']}"
 
 
@@ -141,10 +139,10 @@ def changes_have_timeline_events(system: System) -> Iterator[str]:
     """Each change of an alert is an event on its timeline, with a reason and an actor."""
     events: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     for event in system.rows(
-        "SELECT alert_id, kind, actor_name, reason_code FROM alerts_alertevent WHERE id > %s", system.before.last_event
+        "SELECT alert_id, kind, actor_name, reason FROM alerts_alertevent WHERE id > %s", system.before.last_event
     ):
         events[event["alert_id"]].append(event)
-        if not event["reason_code"] or not event["actor_name"]:
+        if not event["reason"] or not event["actor_name"]:
             yield f"the event {event}"
     known = {row["id"] for row in system.rows("SELECT id FROM people_user")}
     for alert, state in system.states().items():
@@ -200,18 +198,18 @@ def nothing_is_due_when_idle(system: System) -> Iterator[str]:
         yield f"the run of #{row['alert_id']} is due since {row['due_at']}"
     late = system.now - timedelta(seconds=1)
     for row in system.rows(
-        "SELECT id, alert_id, status, due_at, reason_code FROM notify_delivery WHERE status = 'sending' "
+        "SELECT id, alert_id, status, due_at, reason FROM notify_delivery WHERE status = 'sending' "
         "OR status = 'queued' AND due_at < %s AND (purpose <> 'page' OR NOT EXISTS "
         "(SELECT FROM notify_pause p WHERE p.ended_at IS NULL AND p.until > %s))",
         late,
         system.now,
     ):
         yield f"the delivery {row}"
-    for row in system.rows("SELECT id, reason_code FROM inbound_inboundmessage WHERE status = 'Pending'"):
+    for row in system.rows("SELECT id, reason FROM inbound_inboundmessage WHERE status = 'Pending'"):
         yield f"the message {row}"
-    for row in system.rows("SELECT id, alert_id, due_at, cause_code FROM workflows_run WHERE due_at <= %s", system.now):
+    for row in system.rows("SELECT id, alert_id, due_at, cause FROM workflows_run WHERE due_at <= %s", system.now):
         yield f"the workflow's run {row}"
-    for row in system.rows("SELECT id, title_code FROM oncall_pendingnotice WHERE sent_at IS NULL"):
+    for row in system.rows("SELECT id, title FROM oncall_pendingnotice WHERE sent_at IS NULL"):
         yield f"the shift notice {row}"
     for row in system.rows("SELECT * FROM oncall_reminder WHERE done_at IS NULL AND due_at <= %s", system.now):
         yield f"the reminder {row}"
@@ -244,11 +242,11 @@ def outbound_calls_keep_order(system: System) -> Iterator[str]:
 def removed_limits_delay_nothing(system: System) -> Iterator[str]:
     """When the tasks are idle, no page waits for removed quiet hours or a removed limit."""
     waiting = system.rows(
-        "SELECT d.id, d.user_id, d.channel, d.address, n.label, d.due_at, d.reason_code, a.priority, "
-        "(n.data ->> 'held_from')::timestamptz AS held_from FROM notify_delivery d "
+        "SELECT d.id, d.user_id, d.channel, d.address, n.label, d.due_at, d.reason->>'code' AS reason_code, "
+        "a.priority, (n.data ->> 'held_from')::timestamptz AS held_from FROM notify_delivery d "
         "JOIN notify_notification n ON n.id = d.notification_id JOIN alerts_alert a ON a.id = d.alert_id "
-        "WHERE d.status = 'queued' AND d.user_id IS NOT NULL AND (d.reason_code = %s OR (n.data ? 'held_from' "
-        "AND d.attempts = 0 AND d.reason_code IN ('', %s)))",
+        "WHERE d.status = 'queued' AND d.user_id IS NOT NULL AND (d.reason->>'code' = %s OR (n.data ? 'held_from' "
+        "AND d.attempts = 0 AND (d.reason = '{}' OR d.reason->>'code' = %s)))",
         HOURLY_LIMIT_REACHED.code,
         IN_QUIET_HOURS.code,
     )
@@ -304,8 +302,8 @@ def exhaustion_is_reported(system: System) -> Iterator[str]:
     """An exhausted policy hands over or notifies a user, unless its final action is to do nothing."""
     for row in system.rows(
         "SELECT e.alert_id, e.at FROM alerts_alertevent e WHERE e.kind = 'escalation_finished' "
-        "AND e.reason_data::text NOT LIKE '%%escalation.handed_over%%' "
-        "AND e.reason_data::text NOT LIKE '%%escalation.last_step_repeats%%' "
+        "AND e.reason::text NOT LIKE '%%escalation.handed_over%%' "
+        "AND e.reason::text NOT LIKE '%%escalation.last_step_repeats%%' "
         "AND NOT EXISTS (SELECT FROM escalation_run r LEFT JOIN escalation_policyversion v ON v.id = r.version_id "
         "WHERE r.alert_id = e.alert_id AND (r.mode <> 'page' OR v.definition -> 'end' ->> 'then' = 'nothing')) "
         "AND NOT EXISTS (SELECT FROM alerts_alertevent t WHERE t.alert_id = e.alert_id AND t.kind = 'told')"

@@ -96,7 +96,7 @@ def press_link(system: System) -> None:
         return
     button = system.rng.choice(_BUTTONS)
     answered = _browser().post(path, {"command": button}, secure=True)
-    newest = AlertEvent.objects.order_by("-id").values_list("id", "alert_id", "reason_code", "reason_data").first()
+    newest = AlertEvent.objects.order_by("-id").values_list("id", "alert_id", "reason").first()
     system.record(f"{button} is pressed behind a link: {answered.status_code}, the newest event is {newest}")
 
 

@@ -13,7 +13,7 @@ def paged(mails: SmtpDouble) -> set[str]:
 
 
 def logged_jumps(tocsin: Installation) -> int:
-    return len(tocsin.rows("SELECT FROM alerts_alertevent WHERE reason_code = 'escalation.clock_rolled_back'"))
+    return len(tocsin.rows("SELECT FROM alerts_alertevent WHERE reason->>'code' = 'escalation.clock_rolled_back'"))
 
 
 def opened_two_hours_ahead(tocsin: Installation, mails: SmtpDouble) -> None:

@@ -52,7 +52,7 @@ def test_text_interrupted_by_kill_is_resent_with_same_key(tocsin: Installation) 
         until("that is written down", lambda: statuses(tocsin) == {"sent"})
         texts = {(text["To"], text["Body"], text["StatusCallback"]) for text in twilio.messages}
         assert texts == {(text["To"], text["Body"], text["StatusCallback"]) for text in before}
-        reasons = tocsin.rows("SELECT reason_code, attempts FROM notify_delivery WHERE purpose = 'page'")
+        reasons = tocsin.rows("SELECT reason, attempts FROM notify_delivery WHERE purpose = 'page'")
         assert {row["attempts"] for row in reasons} == {2}
         assert not traces(tocsin.logs())
 

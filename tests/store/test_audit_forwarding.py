@@ -111,7 +111,7 @@ def test_a_broken_connection_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> N
         receiver.resets = 1
         forward_all()
         state = AuditForwarding.objects.get()
-        assert (state.cursor, state.problem_code) == (0, "{host} closed the connection: {error}.")
+        assert (state.cursor, state.problem.code) == (0, "{host} closed the connection: {error}.")
         forward_all()
         assert receiver.messages == [], "it waits"
         retry_now()
@@ -136,7 +136,7 @@ def test_a_webhook_is_signed_and_repeated_with_one_id() -> None:
         forward_to(f"{server.url}/audit")
         record(2)
         forward_all()
-        assert AuditForwarding.objects.get().problem_code == "{host} answered with the status {status}."
+        assert AuditForwarding.objects.get().problem.code == "{host} answered with the status {status}."
         server.answering = lambda request: Response(204)
         retry_now()
         forward_all()
@@ -162,7 +162,7 @@ def test_a_private_receiver_needs_permission(monkeypatch: pytest.MonkeyPatch) ->
         forward_to(f"syslog+tcp://10.255.255.1:{receiver.port}")
         record(1)
         forward_all()
-    assert AuditForwarding.objects.get().problem_code != ""
+    assert AuditForwarding.objects.get().problem.code != ""
 
 
 def test_only_one_worker_sends_at_a_time() -> None:

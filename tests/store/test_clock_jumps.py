@@ -20,7 +20,7 @@ from tocsin.alerts.commands import Acknowledge, Hold
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import reason_from_json
+from tocsin.core.reasons import Reason, reason_from_json
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import DelayedAlert, Heartbeat, RateWindow
@@ -244,7 +244,7 @@ def test_quiet_hours_delay_pages_by_the_corrected_clock(post: OutboxHarness, beg
     if not sends:
         assert page.due_at == post.at(165 * 60)
         # One that was tried at that moment waits for its next try.
-        Delivery.objects.update(attempts=1, due_at=post.at(165 * 60 + 30), reason_code="delivery.retried")
+        Delivery.objects.update(attempts=1, due_at=post.at(165 * 60 + 30), reason=Reason("delivery.retried"))
         set_back(post.at(0))
         assert post.deliveries(alert)[0].due_at == post.at(45 * 60 + 30)
 
@@ -362,9 +362,8 @@ def test_administrators_are_notified_of_clock_rollback(desk: EscalationHarness) 
 def test_problem_that_began_in_the_future_is_still_reported(desk: EscalationHarness) -> None:
     ahead = desk.at(BY)
     Problem.objects.create(
-        id="clock_set_back", title_code="x.old", detail_code="x.old", remedy_code="x.old", since=ahead, seen_at=ahead,
-        ended_at=ahead,
-        notified_at=ahead, last_notified_at=ahead,
+        id="clock_set_back", title=Reason("x.old"), detail=Reason("x.old"), remedy=Reason("x.old"), since=ahead,
+        seen_at=ahead, ended_at=ahead, notified_at=ahead, last_notified_at=ahead,
     )  # fmt: skip
     set_back(desk.at(0))
     problem = Problem.objects.get()

@@ -30,7 +30,7 @@ from tocsin.core.config import environment as config
 from tocsin.core.config.last_backup import LastBackup
 from tocsin.core.db import database
 from tocsin.core.db import database as db
-from tocsin.core.reasons import TEXT, Term
+from tocsin.core.reasons import NO_REASON, TEXT, Term
 from tocsin.core.runtime import clock
 from tocsin.core.validation.spec import write_moment
 from tocsin.escalation.commands import save_policy
@@ -318,10 +318,10 @@ def test_coverage_gaps_are_reported_with_their_times(now: datetime) -> None:
     elsewhere = {"name": "Elsewhere", "layer": 2, "calendar": {"url": "https://calendar.example.org/a.ics"}}
     save_schedule({**spec, "shifts": [shift, elsewhere]}, existing=Schedule.objects.get(), actor=ACTOR, now=now)
     assert ids(now, "oncall.calendar") == [], "it was not read yet"
-    CalendarImport.objects.update(error_code=TEXT.code, error_data={"text": "The calendar server returned 404."})
+    CalendarImport.objects.update(error=TEXT(text="The calendar server returned 404."))
     (finding,) = find_problems(now, "oncall.calendar")
     assert str(finding.detail) == "The calendar of shift Elsewhere of Days: The calendar server returned 404."
-    CalendarImport.objects.update(error_code="", error_data={}, unknown=["Zoe", "Yan"])
+    CalendarImport.objects.update(error=NO_REASON, unknown=["Zoe", "Yan"])
     (finding,) = find_problems(now, "oncall.calendar")
     assert str(finding.detail) == (
         "The calendar of shift Elsewhere of Days: No user matches Zoe and Yan: no one is on call for these events."

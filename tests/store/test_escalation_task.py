@@ -464,7 +464,7 @@ def test_pages_delayed_by_hold_leave_on_manual_resume(desk: EscalationHarness) -
     alert = desk.open()
     desk.run_until(0)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(300)), 1)
-    Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason_code=ON_HOLD.code)
+    Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason=ON_HOLD())
     desk.act(alert, Resume(actor=desk.actor("bob")), 4)
     assert Delivery.objects.get(alert=alert, channel="sms").due_at == desk.at(4)
 
@@ -473,7 +473,7 @@ def test_pages_delayed_by_hold_leave_when_it_ends_early(desk: EscalationHarness)
     alert = desk.open()
     desk.run_until(0)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(300)), 1)
-    Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason_code=ON_HOLD.code)
+    Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason=ON_HOLD())
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(20)), 10)
     desk.run_until(20)
     assert desk.alert(alert).status == "open"

@@ -392,7 +392,7 @@ def test_echoed_priority_and_team_trigger_no_pages_or_workflows(both: HaloPair) 
     shown = (row.source_priority, row.team, row.source_status, row.priority)
     assert shown == ("critical", "2nd Line Support", "In Progress", Priority.CRITICAL)
     assert not {"escalation_started", "told"} & set(both.story(alert))
-    changed = AlertEvent.objects.filter(alert=alert, kind="updated").values_list("reason_code", flat=True)
+    changed = AlertEvent.objects.filter(alert=alert, kind="updated").values_list("reason__code", flat=True)
     assert set(changed) == {"alert.source_confirmed"}
     # Of the status only what Alice did here.
     assert [str(run.cause) for run in WorkflowRun.objects.all()] == ["Alice Andersson acknowledged the alert"]

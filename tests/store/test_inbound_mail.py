@@ -332,7 +332,7 @@ def test_mail_too_large_to_read_is_reported(box: ImapDouble, node: InboundServer
     box.receive(b"Subject: Large\r\n\r\n" + b" " * 10 * 1024**2)
     email.poll_all(node.registry)
     (row,) = rows()
-    assert (row.status, row.reason_code) == (
+    assert (row.status, row.reason.code) == (
         "Mapping Failed",
         "The email is over {maximum} MiB: read it in the mailbox.",
     )

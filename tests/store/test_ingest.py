@@ -97,7 +97,7 @@ def test_message_without_status_opens_and_is_reported() -> None:
     integration, ingest = make_integration("Checkmk", "checkmk"), Ingest()
     stored = ingest.send(integration, *[{"host": "db1", "output": "load 12.5"}] * 2)
     assert statuses(stored) == ["Mapped Opened", "Mapped Appended"]
-    assert set(InboundMessage.objects.values_list("reason_code", flat=True)) == {NOT_UNDERSTOOD_CODE}
+    assert set(InboundMessage.objects.values_list("reason__code", flat=True)) == {NOT_UNDERSTOOD_CODE}
     with db.transaction() as connection:
         findings = [finding for finding in check(connection, NOW) if finding.id == "integration.not_understood"]
     assert [(finding.object_id, finding.detail.params) for finding in findings] == [
@@ -185,7 +185,7 @@ def test_message_that_always_fails_is_no_longer_pending(monkeypatch: pytest.Monk
     for _ in range(MAX_FAILURES):
         drain(ingest.registry, ingest.numbers, NOW)
     row = InboundMessage.objects.latest("pk")
-    assert (row.status, row.reason_code) == ("Mapping Failed", "message.undecidable")
+    assert (row.status, row.reason.code) == ("Mapping Failed", "message.undecidable")
     assert "can be replayed" in str(row.reason)
 
 

@@ -73,7 +73,7 @@ class IntegrationHarness:
         """The number of an alert that a replay only recorded."""
         (first,) = self.send(0)
         self.send(1, status="Closed")
-        message = InboundMessage.objects.get(alert_id=first.alert_id or 0, reason_code="message.opened")
+        message = InboundMessage.objects.get(alert_id=first.alert_id or 0, reason__code="message.opened")
         made = replay(message.pk, False, ALICE, self.desk.at(2))
         assert made.status == "Mapped Opened"
         return made.alert_id or 0

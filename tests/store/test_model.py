@@ -117,8 +117,9 @@ def _add_stuck_workflow_run(scenario: Scenario) -> None:
     spec = {"name": "Flow", "trigger": "manual", "actions": [{"do": "notify", "owner": True}]}
     save_workflow(spec, actor=ACTOR, now=scenario.system.now)
     _execute(
-        "INSERT INTO workflows_run (workflow_id, alert_id, status, cause_code, created_at, ended_at) "
-        "SELECT w.id, a.id, 'stuck', 'test.planted', now(), now() FROM workflows_workflow w, alerts_alert a"
+        "INSERT INTO workflows_run (workflow_id, alert_id, status, cause, created_at, ended_at) "
+        'SELECT w.id, a.id, \'stuck\', \'{"code": "test.planted", "data": {}}\', now(), now() '
+        "FROM workflows_workflow w, alerts_alert a"
     )(scenario)
 
 
@@ -129,9 +130,9 @@ def _repeat_outbound_call(scenario: Scenario) -> None:
 def _delay_page_by_removed_limit(scenario: Scenario) -> None:
     with store.transaction() as connection:
         connection.execute(
-            "UPDATE notify_delivery SET status = 'queued', reason_code = %s, due_at = '2030-01-01' WHERE id = "
+            "UPDATE notify_delivery SET status = 'queued', reason = %s, due_at = '2030-01-01' WHERE id = "
             "(SELECT id FROM notify_delivery WHERE purpose = 'page' AND alert_id = %s LIMIT 1)",
-            (HOURLY_LIMIT_REACHED.code, scenario.alert),
+            (HOURLY_LIMIT_REACHED(), scenario.alert),
         )
 
 
@@ -191,7 +192,7 @@ VIOLATIONS: list[tuple[invariants.Invariant, Callable[[Scenario], None]]] = [
     ),
     (invariants.responders_are_not_paged, _page_a_responder),
     (invariants.dry_run_alerts_never_page, _execute("UPDATE alerts_alert SET dry_run = true")),
-    (invariants.pages_have_reasons, _execute("UPDATE notify_notification SET reason_code = ''")),
+    (invariants.pages_have_reasons, _execute("UPDATE notify_notification SET reason = '{}'")),
     (invariants.changes_have_timeline_events, _execute("UPDATE alerts_alert SET priority = 'low'")),
     (invariants.opening_a_link_changes_nothing, _acknowledge_by_opening_link),
     (invariants.forecasts_match_outcomes, _forecast_another_user),

@@ -311,7 +311,7 @@ def test_delayed_alert_joins_a_group_when_it_repeats() -> None:
     desk.send(2)
     desk.wait(3 * MINUTE)
     assert statuses(desk.send(2)) == ["Appended"]
-    assert [row.reason_code for row in InboundMessage.objects.order_by("pk")] == [
+    assert [row.reason.code for row in InboundMessage.objects.order_by("pk")] == [
         "message.opened", "message.waited_then_joined", "message.joined_alert",
     ]  # fmt: skip
 

@@ -89,7 +89,7 @@ def test_override_replaces_user_for_its_window_and_notifies_both(
     again = overrides.save_override(overrides.override_spec(made), existing=made, actor=ACTOR, now=now)
     bob = overrides.save_override({**spec, **window, "user": "bob"}, existing=again, actor=ACTOR, now=now)
     overrides.delete_override(bob, actor=ACTOR, now=now)
-    notices = [(notice.user.username, notice.title_code) for notice in PendingNotice.objects.order_by("id")]
+    notices = [(notice.user.username, notice.title.code) for notice in PendingNotice.objects.order_by("id")]
     assert notices[1:] == [
         ("bob", "{user} is on call in {schedule} from {since} until {until}"),
         ("carol", "{user} is on call in {schedule} from {since} until {until}"),

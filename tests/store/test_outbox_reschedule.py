@@ -156,7 +156,7 @@ def test_reworded_reason_releases_the_same_deliveries(
 ) -> None:
     alice = post.user("alice", LATER)
     post.page(alert := post.alert(), "alice")
-    Delivery.objects.update(reason_code=kind.code, reason_data=dict.fromkeys(kind.names, "x"))
+    Delivery.objects.update(reason=kind(**dict.fromkeys(kind.names, "x")))
     reword(monkeypatch, kind)
     assert str(post.deliveries(alert)[0].reason) == "Reworded."
     release(alert, alice.pk, post.now)
@@ -168,7 +168,7 @@ def test_reworded_hold_still_keeps_its_end_after_clock_rollback(
 ) -> None:
     post.user("alice", LATER)
     post.page(alert := post.alert(), "alice")
-    Delivery.objects.update(reason_code=delivery_reasons.ON_HOLD.code)
+    Delivery.objects.update(reason=delivery_reasons.ON_HOLD())
     reword(monkeypatch, delivery_reasons.ON_HOLD)
     with database.transaction() as connection:
         assert dispatcher.correct_after_rollback(connection, timedelta(minutes=5), post.now) == 0

@@ -25,7 +25,7 @@ from tocsin.alerts.service import FoundAlert, merge_into
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import each_of
+from tocsin.core.reasons import Reason, as_reason, each_of
 from tocsin.core.runtime import clock
 from tocsin.notify import notices
 from tocsin.notify.inbound import delivery_receipts
@@ -642,8 +642,7 @@ def test_provider_health_resets_on_change_or_deletion(scenario: PhoneScenario) -
         failures=3,
         is_open=True,
         retry_at=scenario.post.now,
-        error_code="reason.text",
-        error_data={"text": "It refuses."},
+        error=as_reason("It refuses."),
     )
     broken.save()
     commands.save_provider(spec, existing=row, actor=ACTOR, now=scenario.post.now)
@@ -833,7 +832,7 @@ def test_deleted_users_number_is_removed(scenario: PhoneScenario, now: datetime)
     scenario.hear(ALICE, "stop")
     MailReply.objects.create(
         mail_hash="1", received_at=now, provider_name="Mailbox", sender="alice@private.example", subject="Re: VPN",
-        user=user, reason_code="{sender} is not an address of {user}.",
+        user=user, reason=Reason("{sender} is not an address of {user}."),
     )  # fmt: skip
     scenario.post.act(alert, Close(actor=scenario.post.actor("alice")))
     people.delete_user(user, actor=ACTOR, now=now)

@@ -16,7 +16,7 @@ from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import SYSTEM, NewAlert, NewEvent, PagingConfig, PagingMode
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.db import database
-from tocsin.core.reasons import reason_from
+from tocsin.core.reasons import reason_from_json
 from tocsin.escalation.commands import delete_policy, plan_of, save_policy
 from tocsin.escalation.run import run_store
 from tocsin.escalation.run.target_resolution import TargetContext
@@ -169,21 +169,21 @@ def _due(alert: int) -> datetime | None:
 def _events_until(alert: int, last: datetime) -> list[tuple[datetime, str]]:
     with database.transaction() as connection:
         rows = connection.execute(
-            "SELECT at, reason_code, reason_data FROM alerts_alertevent WHERE alert_id = %s AND at <= %s ORDER BY id",
+            "SELECT at, reason FROM alerts_alertevent WHERE alert_id = %s AND at <= %s ORDER BY id",
             (alert, last),
         ).fetchall()
-    return [(at, str(reason_from(code, data))) for at, code, data in rows]
+    return [(at, str(reason_from_json(reason))) for at, reason in rows]
 
 
 def _sent(alert: int) -> list[tuple[Any, ...]]:
     with database.transaction() as connection:
         results = connection.execute(
-            "SELECT d.due_at, coalesce(d.user_id, 0), d.channel, d.address, n.reason_code, n.reason_data "
+            "SELECT d.due_at, coalesce(d.user_id, 0), d.channel, d.address, n.reason "
             "FROM notify_delivery d "
             "JOIN notify_notification n ON n.id = d.notification_id WHERE d.alert_id = %s AND d.purpose = 'page'",
             (alert,),
         ).fetchall()
-    return sorted((*page, str(reason_from(code, data))) for *page, code, data in results)
+    return sorted((*page, str(reason_from_json(reason))) for *page, reason in results)
 
 
 def _planned(played: SimulatedRun) -> list[tuple[Any, ...]]:

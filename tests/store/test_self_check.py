@@ -96,7 +96,7 @@ def test_failing_first_page_is_late_since_its_first_attempt(desk: EscalationHarn
     desk.open()
     desk.run_until(0)
     Delivery.objects.filter(is_first=True).update(
-        attempts=3, error_code=TEXT.code, error_data={"text": "It is down."}, due_at=desk.at(5), late_since=desk.at(0)
+        attempts=3, error=TEXT(text="It is down."), due_at=desk.at(5), late_since=desk.at(0)
     )
     problem, unreached = audit(desk.at(2))
     assert (problem.id, unreached.id) == ("pages_late", "alerts_unreached")
@@ -110,7 +110,7 @@ def test_retrying_first_page_is_as_late_as_a_waiting_one(desk: EscalationHarness
     Delivery.objects.filter(is_first=True).update(status="sending", attempts=1, lease_until=lease)
     assert ids(desk.at(0.9)) == []
     Delivery.objects.filter(is_first=True).update(
-        attempts=3, due_at=desk.at(1.9), late_since=desk.at(0), error_code=TEXT.code, error_data={"text": "It is down."}
+        attempts=3, due_at=desk.at(1.9), late_since=desk.at(0), error=TEXT(text="It is down.")
     )
     problem, unreached = audit(desk.at(2))
     assert (problem.id, unreached.id) == ("pages_late", "alerts_unreached")
@@ -186,7 +186,7 @@ def test_paused_pages_count_from_the_end_of_the_pause(desk: EscalationHarness) -
 def test_active_alert_without_running_or_explained_run_is_forgotten(desk: EscalationHarness, now: datetime) -> None:
     bare = Alert.objects.create(subject="VPN", opened_at=now, last_message_at=now)
     silent = desk.open()
-    EscalationRun.objects.filter(alert=silent).update(due_at=None, status="stopped", reason_code="")
+    EscalationRun.objects.filter(alert=silent).update(due_at=None, status="stopped", reason=NO_REASON)
     (problem,) = audit(now)
     assert problem.id == "alerts_forgotten"
     assert f"#{bare.pk} and #{silent}" in str(problem.detail)
@@ -206,9 +206,7 @@ def test_an_alert_that_is_over_needs_no_timer(status: str, now: datetime) -> Non
 
 def test_active_alert_with_explained_idle_run_is_not_forgotten(desk: EscalationHarness, now: datetime) -> None:
     alert = desk.open()
-    EscalationRun.objects.filter(alert=alert).update(
-        due_at=None, status="stopped", reason_code=TEXT.code, reason_data={"text": "Alice has it."}
-    )
+    EscalationRun.objects.filter(alert=alert).update(due_at=None, status="stopped", reason=TEXT(text="Alice has it."))
     assert ids(now) == []
 
 

@@ -14,7 +14,7 @@ from tests.support.ingest import Ingest, halo
 from tests.support.people import ACTOR
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.db import database
-from tocsin.core.reasons import AlertRef, Reason, Term, reason_from
+from tocsin.core.reasons import AlertRef, Reason, Term, reason_from_json
 from tocsin.escalation.actions.manual_escalation import ManualAlert
 from tocsin.escalation.tasks import EscalationTask
 from tocsin.inbound.admin.commands import integration_spec, save_integration
@@ -255,10 +255,10 @@ def test_what_was_simulated_is_what_then_happens() -> None:
             (stored.alert_id,),
         ).fetchall()
         notice_lists = connection.execute(
-            "SELECT at, reason_code, reason_data FROM alerts_alertevent WHERE alert_id = %s ORDER BY id",
+            "SELECT at, reason FROM alerts_alertevent WHERE alert_id = %s ORDER BY id",
             (stored.alert_id,),
         ).fetchall()
     assert sorted(sent) == sorted((page.at, page.user_id, page.channel, page.address) for page in outcome.pages)
-    assert [(at, str(reason_from(code, data))) for at, code, data in notice_lists] == [
+    assert [(at, str(reason_from_json(reason))) for at, reason in notice_lists] == [
         (line.at, str(line.reason)) for line in outcome.timeline
     ]

@@ -182,5 +182,5 @@ def test_the_owner_is_told_once_before_the_end(now: datetime) -> None:
         assert not notices.warn_owners(moment)
     last_uses = [each_of(notice.text)[1].code for notice in PendingNotice.objects.order_by("pk")]
     assert last_uses == ["It was last used {at}.", "It was never used."]
-    told = PendingNotice.objects.order_by("pk").values_list("user_id", "title_data__name", "text_code")
+    told = PendingNotice.objects.order_by("pk").values_list("user_id", "title__data__name", "text__code")
     assert [(row[0], row[1]) for row in told] == [(user.pk, "script"), (admin.pk, "pipeline")]

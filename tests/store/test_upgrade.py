@@ -6,29 +6,43 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
 import pytest
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.test import override_settings
+from psycopg.types.json import Jsonb
 
 from tests.doubles.pgbouncer import pgbouncer
 from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.postgres import Postgres, in_use
 from tocsin.cli.main import run
 from tocsin.core.config import environment as config
+from tocsin.core.db import database as connections
 from tocsin.core.db import migrate, start_up
+from tocsin.core.db.partitions import Month, PartitionedTable, create_missing, drop
 from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.ids import first_uuid7
+from tocsin.core.reasons import NO_REASON, TEXT, Person, joined
+from tocsin.inbound.models import InboundMessage
+from tocsin.notify.rules.delivery_reasons import NOT_RESENT
 from tocsin.operate.backup import archive as backup_tables
 from tocsin.operate.backup import writing
 from tocsin.operate.backup.archive import BackupReader
+from tocsin.operate.models import Problem
+from tocsin.workflows.reasons import ENDED_BY
 
 pytestmark = pytest.mark.usefixtures("own_data_dir")
 
 NEXT = "operate.0002_next"
+
+#: The migrations that made one column of the two of each reason.
+MERGE = "_one_column_a_reason"
 
 
 @pytest.fixture
@@ -276,3 +290,39 @@ def test_wrong_addresses_of_the_database_end_in_one_sentence(
     assert 'database "nowhere" does not exist' in refuse(f"postgresql:///nowhere?host={host}&user=tocsin")
     assert "unavailable" in refuse("postgresql://127.0.0.1:1/tocsin")
     assert "unavailable" in refuse("postgresql://nowhere.invalid/tocsin")
+
+
+def test_stored_reasons_read_the_same_after_the_upgrade(empty: str) -> None:
+    cause = TEXT(text="It said “no” \\ 'twice'.")
+    nested = joined(NOT_RESENT(cause=cause), ENDED_BY(actor=Person("Ann", 3)), separator=" ")
+    old, new, other = (first_uuid7(datetime(year, 11, 29, tzinfo=UTC)) for year in (2020, 2026, 2021))
+    with in_use(empty):
+        executor = MigrationExecutor(connection)
+        nodes = executor.loader.graph.nodes
+        executor.migrate([before for name in nodes if name[1].endswith(MERGE) for before in nodes[name].dependencies])
+        with connections.transaction() as stored:
+            table = PartitionedTable("inbound_inboundmessage", "id")
+            create_missing(stored, table, [Month(2026, 11)])
+            for number, (message, reason) in enumerate(((old, nested), (new, cause), (other, NO_REASON))):
+                stored.execute(
+                    "INSERT INTO inbound_inboundmessage (id, integration_id, received_at, status, raw, reason_code, "
+                    "reason_data) VALUES (%s, 1, now(), 'Mapped Ignored', %s, %s, %s)",
+                    (message, bytes([number]), reason.code, Jsonb(reason.data)),
+                )
+            stored.execute(
+                "INSERT INTO operate_problem (id, title_code, title_data, detail_code, detail_data, remedy_code, "
+                "remedy_data, since, seen_at) VALUES ('x', %s, %s, %s, %s, '', '{}', now(), now())",
+                (cause.code, Jsonb(cause.data), nested.code, Jsonb(nested.data)),
+            )
+        assert {name for name in migrate.migrate() if name.endswith(MERGE)}
+        messages = {row.pk: (row.reason, bytes(row.raw)) for row in InboundMessage.objects.all()}
+        assert messages == {old: (nested, b"\0"), new: (cause, b"\1"), other: (NO_REASON, b"\2")}
+        assert str(messages[old][0]) == str(nested)
+        problem = Problem.objects.get()
+        assert (problem.title, problem.detail, problem.remedy) == (cause, nested, NO_REASON)
+        # A month that is made after the upgrade has the same columns.
+        with connections.transaction() as stored:
+            create_missing(stored, table, [Month(2020, 11)])
+            assert drop(stored, table, Month(2026, 11), "true")
+        assert InboundMessage.objects.get(pk=old).reason == nested
+        assert InboundMessage.objects.get(reason__code=cause.code).pk == new

@@ -309,7 +309,7 @@ def test_workflow_deleted_during_message_processing_rejects_nothing(desk: Workfl
             "%s, %s)", (number, desk.start, desk.start),
         )  # fmt: skip
     desk.go(0)
-    assert list(WorkflowRun.objects.values_list("status", "reason_code")) == [("stopped", reasons.DELETED.code)]
+    assert list(WorkflowRun.objects.values_list("status", "reason__code")) == [("stopped", reasons.DELETED.code)]
 
 
 def test_run_of_a_deleted_alert_is_stopped(desk: WorkflowHarness) -> None:
@@ -320,4 +320,4 @@ def test_run_of_a_deleted_alert_is_stopped(desk: WorkflowHarness) -> None:
             "%s, %s)", (flow.pk, desk.start, desk.start),
         )  # fmt: skip
     desk.go(0)
-    assert list(WorkflowRun.objects.values_list("status", "reason_code")) == [("stopped", reasons.ALERT_DELETED.code)]
+    assert list(WorkflowRun.objects.values_list("status", "reason__code")) == [("stopped", reasons.ALERT_DELETED.code)]

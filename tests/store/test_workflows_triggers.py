@@ -255,7 +255,7 @@ def test_waits_end_with_the_alert(desk: WorkflowHarness) -> None:
     desk.go(0)
     desk.act(alert, Close(actor=desk.actor("alice")), 1)
     desk.go(1)
-    assert [(run.workflow.name, run.status, run.reason_code) for run in desk.runs(alert)] == [
+    assert [(run.workflow.name, run.status, run.reason.code) for run in desk.runs(alert)] == [
         ("Opened", "stopped", "workflow.wait_ended"),
         ("Unanswered", "skipped", "escalation.alert_closed"),
         ("Closed", "waiting", "workflow.waits"),

@@ -77,7 +77,7 @@ def run_once(box: CallDispatcher) -> bool:
 
 
 def _call_states() -> list[tuple[object, ...]]:
-    return list(Call.objects.order_by("pk").values_list("status", "attempts", "due_at", "error_code"))
+    return list(Call.objects.order_by("pk").values_list("status", "attempts", "due_at", "error__code"))
 
 
 @contextmanager

@@ -223,8 +223,9 @@ def test_other_code_is_no_reading(code: str) -> None:
         ("SELECT 1 FROM t WHERE last_error ~ 'held'", True),
         ('{% if "held" in delivery.reason %}', True),
         ('{% if run.reason == "held" %}', True),
-        ("SELECT 1 FROM t WHERE reason_code = 'held'", False),
-        ('{% if run.reason_code == "held" %}', False),
+        ("SELECT 1 FROM t WHERE reason->>'code' = 'held'", False),
+        ("SELECT 1 FROM t WHERE reason <> '{}'", False),
+        ('{% if run.reason.code == "held" %}', False),
         ("{% if run.reason != other.reason %}", False),
     ],
 )

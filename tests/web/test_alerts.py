@@ -240,7 +240,7 @@ def test_delayed_and_cancelled_pages_show_their_end_time(
     assert "on its way" not in text.partition("Call → Bob Brown")[2].partition("</li>")[0]
 
     Delivery.objects.filter(pk=later.pk).update(
-        status="cancelled", ended_at=now, reason_code="reason.text", reason_data={"text": "Bob Brown acknowledged it."}
+        status="cancelled", ended_at=now, reason=as_reason("Bob Brown acknowledged it.")
     )
     (entry,) = (one for one in timeline.read(Alert.objects.get(pk=number), now).entries if "cancelled" in one.title)
     assert entry.at == now, "it is no line of the future"
@@ -387,9 +387,7 @@ def test_lists_show_origin_and_state_in_readers_language(
     company: Company, browser_of: BrowserOf, open_alert: Opens
 ) -> None:
     over = open_alert("VPN down")
-    EscalationRun.objects.filter(alert=over).update(
-        status=RunStatus.EXHAUSTED, due_at=None, reason_code=EXHAUSTED_RUN.code
-    )
+    EscalationRun.objects.filter(alert=over).update(status=RunStatus.EXHAUSTED, due_at=None, reason=EXHAUSTED_RUN())
     client = browser_of(company.responder)
     client.post("/alerts/new/", {"subject": "Hot", "priority": "high", "groups": [company.desk.pk], "anyway": "1"})
     Alert.objects.filter(pk=over).update(is_test=True)

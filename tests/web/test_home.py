@@ -23,7 +23,6 @@ from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.config import environment
 from tocsin.core.ids import first_uuid7
-from tocsin.core.models import named_columns
 from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
@@ -159,7 +158,7 @@ def test_unreachable_on_call_users_and_failing_calendars_are_named(company: Comp
     save_schedule(
         {"name": "Office", "group": "Night", "time_zone": "UTC", "shifts": shifts}, actor=COMMAND_LINE, now=now
     )
-    CalendarImport.objects.update(**named_columns("error", as_reason("The calendar server returned 404.")))
+    CalendarImport.objects.update(error=as_reason("The calendar server returned 404."))
     caches["process"].clear()
     body = {trouble.text: trouble for trouble in home.find_warnings(now)}
     lost = body["Eve is paged by a group, schedule or policy and has no usable contact method."]

@@ -15,6 +15,7 @@ from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
+from tocsin.core.reasons import Reason
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.delivery.dispatcher import CallDispatcher
 from tocsin.people.models import User
@@ -163,7 +164,7 @@ def test_log_explains_every_run_and_retries_a_stuck_one(
     acts, skips, stuck = open_alert("One", client="Acme"), open_alert("Two", client="Beta"), open_alert("Three")
     run = WorkflowRun.objects.get(alert=stuck)
     WorkflowRun.objects.filter(pk=run.pk).update(
-        status="stuck", reason_code="workflow.stuck", reason_data={"error": "boom"}, due_at=None
+        status="stuck", reason=Reason("workflow.stuck", (("error", "boom"),)), due_at=None
     )
     while tasks.run_once(clock.now()):
         pass

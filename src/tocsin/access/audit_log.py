@@ -21,9 +21,8 @@ from tocsin.core.config import crypto, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.models import reason_columns
 from tocsin.core.net import egress
-from tocsin.core.reasons import NO_REASON, Reason, Text, reason_from
+from tocsin.core.reasons import Reason, Text, reason_from_json
 from tocsin.core.runtime import clock
 from tocsin.core.validation import text_sanitizing
 from tocsin.core.validation.server_origin import ForwardingTarget, Transport
@@ -473,8 +472,7 @@ SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix
 _STATUS = Text("{host} answered with the status {status}.")
 
 _FORWARDING_STATE: LiteralString = (
-    "SELECT cursor, secret, not_before, failed_since, problem_code, problem_data, sent_at FROM access_auditforwarding "
-    "WHERE id = 1"
+    "SELECT cursor, secret, not_before, failed_since, problem, sent_at FROM access_auditforwarding WHERE id = 1"
 )
 _CREATE = (
     "INSERT INTO access_auditforwarding (id, cursor, secret, not_before) VALUES (1, 0, %s, 'epoch') "
@@ -491,11 +489,11 @@ FROM access_auditentry WHERE sequence > %s ORDER BY sequence LIMIT %s
 """
 _SENT = """
 UPDATE access_auditforwarding SET cursor = %(cursor)s, sent_at = %(now)s, not_before = %(now)s, failed_since = NULL,
-  problem_code = '', problem_data = '{}' WHERE id = 1
+  problem = '{}' WHERE id = 1
 """
 _FAILED = """
 UPDATE access_auditforwarding SET not_before = %(until)s, failed_since = coalesce(failed_since, %(now)s),
-  problem_code = %(code)s, problem_data = %(data)s WHERE id = 1
+  problem = %(problem)s WHERE id = 1
 """
 
 
@@ -534,8 +532,7 @@ def run_once() -> bool:
     try:
         _send(ForwardingTarget.parse(target), batch, crypto.decrypt(secret), clock.now())
     except (Permanent, Temporary) as error:
-        code, data = reason_columns(error.full_reason)
-        values = {"now": now, "until": clock.now() + RETRY_DELAY, "code": code, "data": json.dumps(data)}
+        values = {"now": now, "until": clock.now() + RETRY_DELAY, "problem": error.full_reason}
         with database.transaction() as connection:
             connection.execute(_FAILED, values)
         return False
@@ -557,7 +554,7 @@ def load_state(connection: Connection) -> ForwardingState:
         waiting[0] if waiting else 0,
         row["sent_at"],
         row["failed_since"],
-        reason_from(row["problem_code"], row["problem_data"]) if row["problem_code"] else NO_REASON,
+        reason_from_json(row["problem"]),
         crypto.decrypt(row["secret"]),
     )
 
@@ -565,7 +562,7 @@ def load_state(connection: Connection) -> ForwardingState:
 def failure(connection: Connection) -> tuple[datetime, Reason] | None:
     """Returns since when forwarding has failed, and why; None if it works."""
     row = database.row(connection, f"{_FORWARDING_STATE} AND failed_since IS NOT NULL")
-    return None if row is None else (row["failed_since"], reason_from(row["problem_code"], row["problem_data"]))
+    return None if row is None else (row["failed_since"], reason_from_json(row["problem"]))
 
 
 def sign(secret: str, message_id: str, at: datetime, body: bytes) -> dict[str, str]:

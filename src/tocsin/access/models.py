@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
 from tocsin.access.roles import TokenLimits, TokenScope
-from tocsin.core.models import MAX_CODE_CHARS
+from tocsin.core.models import ReasonField
 
 
 class ApiToken(models.Model):
@@ -117,8 +117,7 @@ class AuditForwarding(models.Model):
     not_before = models.DateTimeField()
     sent_at = models.DateTimeField(null=True)
     failed_since = models.DateTimeField(null=True)
-    problem_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    problem_data = models.JSONField(default=dict, db_default={})
+    problem = ReasonField()
 
 
 class SharedCacheEntry(models.Model):

@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from tocsin.access.boundary import BoundedManager
 from tocsin.alerts.states import ACTIVE, INACTIVE, RESPONSES, AlertStatus, Priority
 from tocsin.core.db.queries import TrigramIndex
-from tocsin.core.models import StoredReason
+from tocsin.core.models import ReasonField
 
 
 class Alert(models.Model):
@@ -124,7 +124,7 @@ class AlertText(models.Model):
         )
 
 
-class AlertEvent(StoredReason):
+class AlertEvent(models.Model):
     """One entry of an alert's timeline. Append-only.
 
     The table's primary key is (alert, id), which a migration sets: entries are only looked up by their alert, and a
@@ -142,6 +142,7 @@ class AlertEvent(StoredReason):
     actor = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     actor_name = models.TextField(default="", db_default="")
     via = models.TextField(default="", db_default="")
+    reason = ReasonField()
     data = models.JSONField(default=dict, db_default={})
 
     objects: ClassVar[models.Manager[AlertEvent]] = BoundedManager()

@@ -29,8 +29,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json, bytes_in_json
 from tocsin.core.db.queries import search_expression
 from tocsin.core.hooks import Hooks
-from tocsin.core.models import reason_columns
-from tocsin.core.reasons import AlertRef, Reason, as_reason
+from tocsin.core.reasons import AlertRef, Reason, as_reason, reason_as_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +246,9 @@ def add_groups(connection: Connection, groups: Sequence[tuple[int, Sequence[int]
 #: The rows keep the order of the list, because a timeline is read by id.
 _INSERT_EVENTS = """
 INSERT INTO alerts_alertevent
-  (alert_id, at, kind, actor_kind, actor_id, actor_name, via, reason_code, reason_data, data)
+  (alert_id, at, kind, actor_kind, actor_id, actor_name, via, reason, data)
 SELECT * FROM json_to_recordset(%s) AS n(alert_id bigint, at timestamptz, kind text, actor_kind text, actor_id bigint,
-     actor_name text, via text, reason_code text, reason_data jsonb, data jsonb)
+     actor_name text, via text, reason jsonb, data jsonb)
 """
 
 
@@ -261,7 +260,6 @@ def insert_events(connection: Connection, events: Sequence[NewEvent]) -> None:
 
 def _event_row(event: NewEvent) -> dict[str, object]:
     actor = event.actor
-    code, data = reason_columns(as_reason(event.reason))
     return {
         "alert_id": event.alert_id,
         "at": event.at,
@@ -270,8 +268,7 @@ def _event_row(event: NewEvent) -> dict[str, object]:
         "actor_id": actor.user_id,
         "actor_name": actor.name,
         "via": event.via,
-        "reason_code": code,
-        "reason_data": data,
+        "reason": reason_as_json(as_reason(event.reason)),
         "data": event.data,
     }
 

@@ -7,8 +7,7 @@ from enum import StrEnum
 from django.db import models
 from django.db.models import Q
 
-from tocsin.core.models import MAX_CODE_CHARS, named_reason
-from tocsin.core.reasons import Reason
+from tocsin.core.models import ReasonField
 
 
 class ImportState(StrEnum):
@@ -32,14 +31,10 @@ class ImportRun(models.Model):
     started_at = models.DateTimeField()
     state = models.TextField()
     #: The current step, and the time of the last sign of life, because the thread may be gone.
-    progress_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    progress_data = models.JSONField(default=dict, db_default={})
-    progress: Reason = named_reason("progress")
+    progress = ReasonField()
     beat_at = models.DateTimeField()
     #: Why it failed.
-    problem_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    problem_data = models.JSONField(default=dict, db_default={})
-    problem: Reason = named_reason("problem")
+    problem = ReasonField()
     #: The encrypted YAML: it contains phone numbers, and possibly senders' keys. Empty once applied.
     configuration = models.TextField(default="", db_default="")
     counts = models.JSONField(default=dict)

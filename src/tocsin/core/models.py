@@ -2,65 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import models
+from django.db.migrations.operations import AlterField, RemoveField, RenameField, RunSQL, SeparateDatabaseAndState
+from django.db.migrations.operations.base import Operation
 
-from tocsin.core.reasons import Reason, reason_from
-
-# ---------- stored reason
-# The two columns of a stored reason, as an abstract model, and what raw SQL writes into them.
-
-
-#: The longest code, or template of a text without a code.
-MAX_CODE_CHARS = 2000
+from tocsin.core.reasons import NO_REASON, Reason, reason_as_json, reason_from_json
 
 
-class StoredReason(models.Model):
-    """Why something happened, as a code and its parameters. Setting `reason` sets both columns."""
+class ReasonField(models.JSONField):
+    """A `Reason`: `{"code": …, "data": …}` in the database, `{}` for `NO_REASON`, which is the default."""
 
-    reason_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    reason_data = models.JSONField(default=dict, db_default={})
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "default": lambda: NO_REASON, "db_default": {}})
 
-    class Meta:
-        abstract = True
+    def deconstruct(self) -> tuple[str, str, Sequence[Any], dict[str, Any]]:
+        name, path, args, options = super().deconstruct()
+        del options["default"], options["db_default"]
+        return name, path, args, options
 
-    @property
-    def reason(self) -> Reason:
-        return reason_from(self.reason_code, self.reason_data)
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        found = super().from_db_value(value, expression, connection)
+        return reason_from_json(found) if isinstance(found, dict) else found  # a look-up, such as `reason__code`
 
-    @reason.setter
-    def reason(self, reason: Reason) -> None:
-        self.reason_code, self.reason_data = reason_columns(reason)
-
-
-def reason_columns(reason: Reason) -> tuple[str, dict[str, Any]]:
-    """Returns what the columns `reason_code` and `reason_data` hold for a reason."""
-    return reason.code, reason.data
+    def get_prep_value(self, value: Any) -> Any:
+        return super().get_prep_value(reason_as_json(value) if isinstance(value, Reason) else value)
 
 
-def named_reason(name: str) -> Any:
-    """Returns a property for the reason in the columns `NAME_code` and `NAME_data`, for a model with several."""
-
-    def read(row: Any) -> Reason:
-        return reason_from(getattr(row, f"{name}_code"), getattr(row, f"{name}_data"))
-
-    def write(row: Any, reason: Reason) -> None:
-        for column, value in named_columns(name, reason).items():
-            setattr(row, column, value)
-
-    return property(read, write)
+# PostgreSQL 18 names these constraints; earlier versions have none.
+_RENAME_NOT_NULL = """DO $$ BEGIN
+  IF EXISTS (SELECT FROM pg_constraint WHERE conrelid = '{table}'::regclass
+             AND conname = '{table}_{name}_data_not_null') THEN
+    ALTER TABLE {table} RENAME CONSTRAINT {table}_{name}_data_not_null TO {table}_{name}_not_null;
+  END IF;
+END $$"""
 
 
-def named_columns(name: str, reason: Reason) -> dict[str, Any]:
-    """Returns what the columns `NAME_code` and `NAME_data` hold for a reason."""
-    return {f"{name}_code": reason.code, f"{name}_data": reason.data}
-
-
-def reason_in(row: Mapping[str, Any], name: str = "reason") -> Reason:
-    """Returns the reason in the columns `NAME_code` and `NAME_data` of a row of raw SQL."""
-    return reason_from(row[f"{name}_code"], row[f"{name}_data"])
+def merge_reason_columns(model: str, table: str, *names: str) -> SeparateDatabaseAndState:
+    """Returns an operation of a migration that makes one column `NAME` of `NAME_code` and `NAME_data`, for all reasons
+    of a table and its partitions in one pass."""
+    merged = [
+        f"ALTER COLUMN {name}_data TYPE jsonb USING CASE WHEN {name}_code = '' THEN '{{}}' "
+        f"ELSE jsonb_build_object('code', {name}_code, 'data', {name}_data) END, "
+        f"ALTER COLUMN {name}_data SET DEFAULT '{{}}'"
+        for name in names
+    ]
+    statements = [
+        f"ALTER TABLE {table} {', '.join(merged)}",
+        *(f"ALTER TABLE {table} RENAME COLUMN {name}_data TO {name}" for name in names),
+        f"ALTER TABLE {table} {', '.join(f'DROP COLUMN {name}_code' for name in names)}",
+        *(_RENAME_NOT_NULL.format(table=table, name=name) for name in names),
+    ]
+    state: list[Operation] = []
+    for name in names:
+        state += [
+            RemoveField(model, f"{name}_code"), RenameField(model, f"{name}_data", name),
+            AlterField(model, name, ReasonField()),
+        ]  # fmt: skip
+    return SeparateDatabaseAndState([RunSQL(";\n".join(statements))], state)
 
 
 class ConfigVersion(models.Model):
@@ -92,10 +93,11 @@ class ClockSeen(models.Model):
     jumped_by = models.DurationField(null=True)
 
 
-class MailboxTrouble(StoredReason):
-    """A mailbox that could not be read at the last poll. See `core.net.imap`."""
+class MailboxTrouble(models.Model):
+    """A mailbox that could not be read at the last poll, and why. See `core.net.imap`."""
 
     pk = models.CompositePrimaryKey("reads", "number")
     reads = models.TextField()
     number = models.BigIntegerField()
     since = models.DateTimeField()
+    reason = ReasonField()

@@ -7,7 +7,7 @@ parameters and never reads the rendered sentence:
     reason = ACKNOWLEDGED(user=Person("Ann", 3))
     str(reason)               # "Ann acknowledged the alert"
     reason.localized("de")    # from the catalogue of translations; the template is the msgid
-    reason.data               # {"user": {"user": 3, "name": "Ann"}}: what is stored beside `reason.code`
+    reason_as_json(reason)    # {"code": "alert.acknowledged", "data": {"user": {"user": 3, "name": "Ann"}}}: stored
 
 What is only shown, such as an error of a form or what a command prints, is a `Text` without a code, or a `sentence`
 where it is said in one place:
@@ -237,12 +237,13 @@ def reason_from(code: str, data: Mapping[str, Any]) -> Reason:
 
 
 def reason_as_json(reason: Reason) -> dict[str, Any]:
-    """Returns a reason as part of a larger JSON document. `reason_from_json` reads it back."""
-    return {"code": reason.code, "data": _params_to_json(reason.params)}
+    """Returns a reason as JSON, of a column or of a part of a larger document; `{}` for `NO_REASON`. `reason_from_json`
+    reads it back."""
+    return {"code": reason.code, "data": _params_to_json(reason.params)} if reason.code else {}
 
 
 def reason_from_json(value: object) -> Reason:
-    """Reads a reason in a JSON document; `NO_REASON` for anything else."""
+    """Reads a reason that `reason_as_json` wrote; `NO_REASON` for anything else."""
     match value:
         case {"code": str(code), "data": dict(data)}:
             return reason_from(code, data)
@@ -395,6 +396,8 @@ def _read_param(value: Any) -> Param:
     match value:
         case {"code": str(code), "data": dict(data)}:
             return reason_from(code, data)
+        case dict() if not value:
+            return NO_REASON
         case {"at": str(text)}:
             return datetime.fromisoformat(text)
         case {"day": str(text)}:

@@ -10,7 +10,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
-from tocsin.core.models import StoredReason
+from tocsin.core.models import ReasonField
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.escalation.run.run_state import RunStatus
 
@@ -60,11 +60,8 @@ EXHAUSTED_RUNS_SQL = (
 )
 
 
-class EscalationRun(StoredReason):
-    """One policy version executing on one alert. `due_at` is its only timer.
-
-    `reason` says why there is no timer, or what the run waits for.
-    """
+class EscalationRun(models.Model):
+    """One policy version executing on one alert. `due_at` is its only timer."""
 
     id = models.BigAutoField(primary_key=True)
     alert = models.ForeignKey(
@@ -80,6 +77,8 @@ class EscalationRun(StoredReason):
     #: `page`, `watch` (dry run) or `record` (log only).
     mode = models.TextField()
     due_at = models.DateTimeField(null=True)
+    #: Why there is no timer, or what the run waits for.
+    reason = ReasonField()
     #: The engine's state: step, pass, who is being paged and until when. See `escalation.run.run_state.RunProgress`.
     progress = models.JSONField(default=dict, db_default={})
     #: Ids of users and groups, and the priority for which the run started.

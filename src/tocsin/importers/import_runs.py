@@ -25,7 +25,6 @@ from tocsin.configure.config_files import ConfigFiles
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.errors import Permanent, Rejected, RejectedAll, Temporary
-from tocsin.core.models import named_columns
 from tocsin.core.reasons import NO_REASON, Reason, joined, reason_as_json, translatable
 from tocsin.core.runtime import clock
 from tocsin.core.validation.field_errors import AT_PATH
@@ -184,7 +183,7 @@ def start(
 def apply(run: ImportRun, *, actor: AuditActor, now: datetime) -> None:
     """Starts applying what was read, all or nothing. Raises Rejected("not_ready") if there is nothing to apply."""
     ready = ImportRun.objects.filter(pk=run.pk, state=ImportState.READY).exclude(configuration="")
-    if not ready.update(state=ImportState.APPLYING, beat_at=now, **named_columns("progress", NO_REASON)):
+    if not ready.update(state=ImportState.APPLYING, beat_at=now, progress=NO_REASON):
         raise Rejected("not_ready", reasons.NOT_READY())
     _in_thread(run.pk, lambda: _apply(run.pk, actor))
 
@@ -309,7 +308,7 @@ def _read_account(
     _change(
         run_id,
         state=ImportState.READY,
-        **named_columns("progress", NO_REASON),
+        progress=NO_REASON,
         configuration=crypto.encrypt(text) if text else "",
         counts=converted.counts(),
         findings=[finding.as_json() for finding in sort_by_severity(converted.findings)],
@@ -325,7 +324,7 @@ def _apply(run_id: int, actor: AuditActor) -> None:
         run_id,
         state=ImportState.APPLIED,
         configuration="",
-        **named_columns("progress", NO_REASON),
+        progress=NO_REASON,
         plan=[str(line) for line in applied.lines],
     )
 
@@ -335,9 +334,7 @@ def _sources(text: str) -> ConfigFiles:
 
 
 def _fail(run_id: int, problem: Reason) -> None:
-    ImportRun.objects.filter(pk=run_id).update(
-        state=ImportState.FAILED, **named_columns("problem", problem), **named_columns("progress", NO_REASON)
-    )
+    ImportRun.objects.filter(pk=run_id).update(state=ImportState.FAILED, problem=problem, progress=NO_REASON)
 
 
 def _change(run_id: int, **fields: object) -> None:
@@ -355,7 +352,7 @@ class _ProgressWriter:
     def __call__(self, progress: Reason, *, is_forced: bool = False) -> None:
         if is_forced or time.monotonic() - self._last_write > _PROGRESS_INTERVAL:
             self._last_write = time.monotonic()
-            _change(self._run_id, **named_columns("progress", progress))
+            _change(self._run_id, progress=progress)
 
     def sleep(self, seconds: float) -> None:
         """Waits while still sending heartbeats."""

@@ -24,14 +24,12 @@ from uuid import UUID
 import msgspec
 import psycopg
 from psycopg import errors
-from psycopg.types.json import Jsonb
 
 from tocsin.core.config import crypto
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import token_hash, uuid7
-from tocsin.core.models import reason_columns
 from tocsin.core.net.asgi import (
     MAX_BODY_BYTES,
     AsgiScope,
@@ -304,11 +302,11 @@ ON CONFLICT (path, address) DO UPDATE SET requests = p.requests + EXCLUDED.reque
 """
 # An integration that was deleted meanwhile is left out.
 _STORE_REFUSED = """
-INSERT INTO inbound_refusedsender AS s (integration_id, address, requests, last_at, reason_code, reason_data)
-SELECT i.id, %(address)s, %(requests)s, %(last_at)s, %(code)s, %(data)s
+INSERT INTO inbound_refusedsender AS s (integration_id, address, requests, last_at, reason)
+SELECT i.id, %(address)s, %(requests)s, %(last_at)s, %(reason)s
 FROM inbound_integration i WHERE i.id = %(integration)s
 ON CONFLICT (integration_id, address) DO UPDATE SET requests = s.requests + EXCLUDED.requests,
-  last_at = EXCLUDED.last_at, reason_code = EXCLUDED.reason_code, reason_data = EXCLUDED.reason_data
+  last_at = EXCLUDED.last_at, reason = EXCLUDED.reason
 """
 _PRUNE = """
 DELETE FROM {table} WHERE last_at < %(before)s OR id NOT IN (
@@ -334,20 +332,17 @@ def _store_unmatched(connection: Connection, counts: Counter[tuple[str, str]], n
 def _store_refused(connection: Connection, refused: dict[tuple[int, str], _Refusals], now: datetime) -> None:
     if not refused:
         return
-    rows = []
     # In one order, as two nodes write the same senders.
-    for (integration_id, address), refusals in sorted(refused.items(), key=lambda item: item[0]):
-        code, data = reason_columns(refusals.reason)
-        rows.append(
-            {
-                "integration": integration_id,
-                "address": address,
-                "requests": refusals.requests,
-                "last_at": refusals.last_at,
-                "code": code,
-                "data": Jsonb(data),
-            }
-        )
+    rows = [
+        {
+            "integration": integration_id,
+            "address": address,
+            "requests": refusals.requests,
+            "last_at": refusals.last_at,
+            "reason": refusals.reason,
+        }
+        for (integration_id, address), refusals in sorted(refused.items(), key=lambda item: item[0])
+    ]
     with connection.cursor() as cursor:
         cursor.executemany(_STORE_REFUSED, rows)
     _prune(connection, "inbound_refusedsender", now)

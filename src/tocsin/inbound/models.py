@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
 from tocsin.core.db.queries import TrigramIndex
-from tocsin.core.models import StoredReason
+from tocsin.core.models import ReasonField
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.inbound.enums import HeartbeatHealth, IntegrationMode, MessageStatus, WindowAction
 
@@ -170,7 +170,7 @@ RARE_OUTCOMES = [str(MessageStatus.UPDATED), str(MessageStatus.CLOSED), str(Mess
 NOT_UNDERSTOOD_CODE = "message.not_understood"
 
 
-class InboundMessage(StoredReason):
+class InboundMessage(models.Model):
     """One received message: raw bytes, time, outcome, reason. No foreign key refers to it."""
 
     #: A UUIDv7, generated before the first attempt to store it.
@@ -180,6 +180,7 @@ class InboundMessage(StoredReason):
     )
     received_at = models.DateTimeField()
     status = models.TextField()
+    reason = ReasonField()
     source_id = models.TextField(default="", db_default="")
     source_status = models.TextField(default="", db_default="")
     subject = models.TextField(default="", db_default="")
@@ -234,7 +235,7 @@ class InboundMessage(StoredReason):
             # Messages that were not understood, which the health check counts.
             models.Index(
                 fields=("integration", "id"),
-                condition=Q(reason_code=NOT_UNDERSTOOD_CODE),
+                condition=Q(reason__code=NOT_UNDERSTOOD_CODE),
                 name="inbound_message_unknown",
             ),
             # The replays of a message, which are very few.
@@ -289,9 +290,9 @@ class DedupKey(models.Model):
     touched_at = models.DateTimeField()
 
 
-class DelayedAlert(StoredReason):
+class DelayedAlert(models.Model):
     """An alert whose opening is delayed: by a delay, a maintenance window, or because it flaps. Its messages are the
-    Mapped Delayed ones with its key. `reason` completes "it opens …"."""
+    Mapped Delayed ones with its key."""
 
     key_hash = models.BinaryField(max_length=32, primary_key=True)
     integration = models.ForeignKey(Integration, on_delete=models.CASCADE, related_name="+")
@@ -299,6 +300,8 @@ class DelayedAlert(StoredReason):
     since = models.DateTimeField()
     #: When it opens, or is dropped if it waits for a count; NULL: when others come.
     due_at = models.DateTimeField(null=True)
+    #: Completes "it opens …".
+    reason = ReasonField()
     #: Arrival times of its opening messages; only the newest if there are many.
     triggered_at = ArrayField(models.DateTimeField(), default=list)
     message_count = models.IntegerField(default=1)
@@ -415,14 +418,16 @@ class UnmatchedPost(models.Model):
         constraints = (models.UniqueConstraint(fields=("path", "address"), name="inbound_unmatchedpost_sender"),)
 
 
-class RefusedSender(StoredReason):
-    """Requests of one address that an integration refused. `reason` is that of the last one."""
+class RefusedSender(models.Model):
+    """Requests of one address that an integration refused."""
 
     id = models.BigAutoField(primary_key=True)
     integration = models.ForeignKey(Integration, on_delete=models.CASCADE, related_name="+", db_index=False)
     address = models.TextField()
     requests = models.IntegerField()
     last_at = models.DateTimeField()
+    #: That of the last request.
+    reason = ReasonField()
 
     objects: ClassVar[models.Manager[RefusedSender]] = BoundedManager()
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from tocsin.alerts.commands import AlertChange, AlertState
 from tocsin.alerts.states import TERMINAL, AlertStatus
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import AlertRef, Person, Reason, Text, sentence
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, Text, sentence
 from tocsin.notify.models import Delivery, LastSent, MailReply, Notification, OptOut, SandboxMessage
 from tocsin.notify.pages import AlertEnded, queue_all_clear
 from tocsin.notify.text import formatting
@@ -125,13 +125,11 @@ def erase_user(user_id: int) -> None:
     deleted. An opt-out is kept while another user has the same contact method.
     """
     notifications = Notification.objects.filter(user=user_id)
-    Delivery.objects.filter(notification__in=notifications.values("pk")).update(
-        address="", error_code="", error_data={}
-    )
+    Delivery.objects.filter(notification__in=notifications.values("pk")).update(address="", error=NO_REASON)
     notifications.update(address="")
     SandboxMessage.objects.filter(user=user_id).delete()
     LastSent.objects.filter(recipient=user_id).delete()
-    MailReply.objects.filter(user=user_id).update(sender="", reason_code="", reason_data={})
+    MailReply.objects.filter(user=user_id).update(sender="", reason=NO_REASON)
     for channel, address in ContactMethod.objects.filter(user=user_id).values_list("channel", "address"):
         if not ContactMethod.objects.filter(channel=channel, address=address).exclude(user=user_id).exists():
             OptOut.objects.filter(channel=channel, address=address).delete()

@@ -13,8 +13,8 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
-from tocsin.core.models import MAX_CODE_CHARS, StoredReason, reason_columns
-from tocsin.core.reasons import Reason, reason_from, reason_from_json
+from tocsin.core.models import ReasonField
+from tocsin.core.reasons import Reason, reason_from_json
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.notify.states import DeliveryStatus, Purpose
 
@@ -44,14 +44,9 @@ class ProviderHealth(models.Model):
     worked_at = models.DateTimeField(null=True)
     failed_at = models.DateTimeField(null=True)
     #: The last error, without secrets or addresses.
-    error_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    error_data = models.JSONField(default=dict, db_default={})
+    error = ReasonField()
     #: The time up to which sent messages use up the rate limit (messages per minute).
     free_at = models.DateTimeField(null=True)
-
-    @property
-    def error(self) -> Reason:
-        return reason_from(self.error_code, self.error_data)
 
 
 class Bundle(models.Model):
@@ -158,11 +153,8 @@ class Provider(models.Model):
         return self.name
 
 
-class Notification(StoredReason):
-    """One message to one user or group contact about one alert. Its outcome is in its deliveries.
-
-    `reason` is why this recipient was notified on this contact method now.
-    """
+class Notification(models.Model):
+    """One message to one user or group contact about one alert. Its outcome is in its deliveries."""
 
     #: A UUIDv7; also the idempotency key sent to providers.
     id = models.UUIDField(primary_key=True)
@@ -183,6 +175,8 @@ class Notification(StoredReason):
     #: The contact method's label at the time.
     label = models.TextField(default="", db_default="")
     address = models.TextField()
+    #: Why this recipient was notified on this contact method now.
+    reason = ReasonField()
     #: What the message needs besides the alert: the step, the pass, the text of a notice.
     data = models.JSONField(default=dict, db_default={})
     created_at = models.DateTimeField()
@@ -208,11 +202,8 @@ class Notification(StoredReason):
         return reason_from_json(self.data.get("title"))
 
 
-class Delivery(StoredReason):
-    """The sending of a notification through one provider, with its retries. Queued rows form the outbox.
-
-    `reason` is why it waits, was cancelled, or was sent as it was.
-    """
+class Delivery(models.Model):
+    """The sending of a notification through one provider, with its retries. Queued rows form the outbox."""
 
     #: A UUIDv7.
     id = models.UUIDField(primary_key=True)
@@ -229,20 +220,20 @@ class Delivery(StoredReason):
     #: Whether it is the first page of its alert. First pages are sent before others.
     is_first = models.BooleanField(default=False, db_default=False)
     status = models.TextField(default=DeliveryStatus.QUEUED, db_default="queued")
+    #: Why it waits, was cancelled, or was sent as it was.
+    reason = ReasonField()
     provider = models.ForeignKey(Provider, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     #: The provider's name at the time; `sandbox` if nothing left the machine; empty if no provider was called.
     provider_name = models.TextField(default="", db_default="")
     attempts = models.SmallIntegerField(default=0, db_default=0)
     #: The last error.
-    error_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    error_data = models.JSONField(default=dict, db_default={})
+    error = ReasonField()
     #: Whether the last attempt was refused: a person must act.
     is_permanent = models.BooleanField(default=False, db_default=False)
     #: Whether it was refused because the address does not exist: the provider is not tried again.
     is_final = models.BooleanField(default=False, db_default=False)
     #: Why it must not be sent again, if it was cancelled while being sent.
-    cancel_requested_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    cancel_requested_data = models.JSONField(default=dict, db_default={})
+    cancel_requested = ReasonField()
     queued_at = models.DateTimeField()
     #: When it is to be sent or retried.
     due_at = models.DateTimeField()
@@ -301,18 +292,6 @@ class Delivery(StoredReason):
             # Lists the deliveries of an alert.
             models.Index(fields=("alert", "id"), name="notify_delivery_alert"),
         )
-
-    @property
-    def error(self) -> Reason:
-        return reason_from(self.error_code, self.error_data)
-
-    @error.setter
-    def error(self, error: Reason) -> None:
-        self.error_code, self.error_data = reason_columns(error)
-
-    @property
-    def cancel_requested(self) -> Reason:
-        return reason_from(self.cancel_requested_code, self.cancel_requested_data)
 
 
 class LastSent(models.Model):
@@ -386,8 +365,7 @@ class PushDevice(models.Model):
     created_at = models.DateTimeField()
     last_sent_at = models.DateTimeField(null=True)
     #: The push service's last rejection and its reason.
-    last_error_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    last_error_data = models.JSONField(default=dict, db_default={})
+    last_error = ReasonField()
     #: When the push service reported that the subscription has ended.
     gone_at = models.DateTimeField(null=True)
 
@@ -401,20 +379,10 @@ class PushDevice(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    @property
-    def last_error(self) -> Reason:
-        return reason_from(self.last_error_code, self.last_error_data)
 
-    @last_error.setter
-    def last_error(self, error: Reason) -> None:
-        self.last_error_code, self.last_error_data = reason_columns(error)
-
-
-class MailReply(StoredReason):
+class MailReply(models.Model):
     """An inbound mail reply and its outcome. Kept so that no mail is processed twice, and to show why it
     was ignored.
-
-    `reason` is the outcome, or why the mail was ignored.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -428,6 +396,8 @@ class MailReply(StoredReason):
     user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     #: `acted`, `refused` or `ignored`.
     outcome = models.TextField(default="", db_default="")
+    #: The outcome, or why the mail was ignored.
+    reason = ReasonField()
 
     objects: ClassVar[models.Manager[MailReply]] = BoundedManager()
 

@@ -22,8 +22,18 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.models import reason_in
-from tocsin.core.reasons import NO_REASON, Person, Reason, Term, Text, as_reason, joined, reason_as_json, sentence
+from tocsin.core.reasons import (
+    NO_REASON,
+    Person,
+    Reason,
+    Term,
+    Text,
+    as_reason,
+    joined,
+    reason_as_json,
+    reason_from_json,
+    sentence,
+)
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.models import Provider
@@ -259,7 +269,7 @@ _CLAIM_NOTICES = """
 UPDATE oncall_pendingnotice SET sent_at = %(now)s
 WHERE id IN (
     SELECT id FROM oncall_pendingnotice WHERE sent_at IS NULL ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
-RETURNING id, user_id, swap_id, title_code, title_data, text_code, text_data, reason_code, reason_data
+RETURNING id, user_id, swap_id, title, text, reason
 """
 
 _DELETE_OLD_NOTICES = "DELETE FROM oncall_pendingnotice WHERE sent_at < %s"
@@ -308,9 +318,9 @@ def queue_pending_notices(now: datetime) -> bool:
         waiting = database.rows(connection, _CLAIM_NOTICES, {"now": now, "most": BATCH})
         for row in sorted(waiting, key=lambda row: row["id"]):
             notice = Notice(
-                title=reason_in(row, "title"),
-                text=reason_in(row, "text"),
-                reason=reason_in(row),
+                title=reason_from_json(row["title"]),
+                text=reason_from_json(row["text"]),
+                reason=reason_from_json(row["reason"]),
                 swap_id=row["swap_id"],
             )
             queue_notice(connection, notice, now, user_ids=[row["user_id"]])

@@ -9,12 +9,9 @@ from itertools import batched
 from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json
-from tocsin.core.models import reason_columns
 from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason, reason_as_json
 from tocsin.notify.models import Provider
 from tocsin.notify.registry import address_problem, quietest_channel
@@ -61,19 +58,17 @@ class NotificationRow:
 
 _NOTIFICATIONS = """
 INSERT INTO notify_notification (id, alert_id, run_id, user_id, group_contact_id, purpose, channel, label, address,
-       reason_code, reason_data, data, created_at)
+       reason, data, created_at)
 SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, alert_id bigint, run_id bigint, user_id bigint,
-     group_contact_id bigint, purpose text, channel text, label text, address text, reason_code text, reason_data jsonb,
-     data jsonb)
+     group_contact_id bigint, purpose text, channel text, label text, address text, reason jsonb, data jsonb)
 """
 _DELIVERIES = """
 INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
-       is_first, status, reason_code, reason_data, is_permanent, due_at, ended_at, provider_id, provider_name,
+       is_first, status, reason, is_permanent, due_at, ended_at, provider_id, provider_name,
        queued_at)
 SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, notification_id uuid, alert_id bigint, user_id bigint,
-     integration_id bigint, channel text, address text, purpose text, is_first boolean, status text, reason_code text,
-     reason_data jsonb, is_permanent boolean, due_at timestamptz, ended_at timestamptz, provider_id bigint,
-     provider_name text)
+     integration_id bigint, channel text, address text, purpose text, is_first boolean, status text, reason jsonb,
+     is_permanent boolean, due_at timestamptz, ended_at timestamptz, provider_id bigint, provider_name text)
 """
 
 
@@ -91,7 +86,6 @@ def write(connection: Connection, rows: Sequence[NotificationRow], now: datetime
 
 def _notification(row: NotificationRow) -> dict[str, object]:
     """In the column order of `_NOTIFICATIONS`."""
-    code, data = reason_columns(row.reason)
     return {
         "id": row.id,
         "alert_id": row.alert_id,
@@ -102,15 +96,13 @@ def _notification(row: NotificationRow) -> dict[str, object]:
         "channel": row.channel,
         "label": row.label,
         "address": row.address,
-        "reason_code": code,
-        "reason_data": data,
+        "reason": reason_as_json(row.reason),
         "data": row.data,
     }
 
 
 def _delivery(row: NotificationRow, integrations: Mapping[int, int | None], now: datetime) -> dict[str, object]:
     """In the column order of `_DELIVERIES`."""
-    code, data = reason_columns(row.problem)
     return {
         "id": ids.uuid7(),
         "notification_id": row.id,
@@ -122,8 +114,7 @@ def _delivery(row: NotificationRow, integrations: Mapping[int, int | None], now:
         "purpose": row.purpose,
         "is_first": row.is_first,
         "status": DeliveryStatus.FAILED if row.problem else DeliveryStatus.QUEUED,
-        "reason_code": code,
-        "reason_data": data,
+        "reason": reason_as_json(row.problem),
         "is_permanent": bool(row.problem),
         "due_at": row.due_at,
         "ended_at": now if row.problem else None,
@@ -395,7 +386,7 @@ ACTIVE_ALERT_PURPOSES = (Purpose.PAGE, Purpose.ACK_REMINDER)
 _CANCELLABLE = """
 SELECT id FROM notify_delivery
 WHERE alert_id = ANY(%(alerts)s) AND purpose = ANY(%(purposes)s)
-  AND (status IN ('queued', 'sending') OR (status = 'sent' AND receipt = '' AND cancel_requested_code = ''))
+  AND (status IN ('queued', 'sending') OR (status = 'sent' AND receipt = '' AND cancel_requested = '{}'))
   AND (%(users)s::bigint[] IS NULL OR user_id = ANY(%(users)s))
   AND (%(queued_since)s::timestamptz IS NULL OR queued_at >= %(queued_since)s)
 ORDER BY id FOR NO KEY UPDATE
@@ -404,12 +395,9 @@ _CANCEL = f"""
 WITH wanted AS ({_CANCELLABLE})
 UPDATE notify_delivery d
 SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
-    reason_code = CASE WHEN d.status <> 'queued' THEN d.reason_code
-                       WHEN d.outcome_unknown_at IS NOT NULL THEN %(not_resent_code)s ELSE %(code)s END,
-    reason_data = CASE WHEN d.status <> 'queued' THEN d.reason_data
-                       WHEN d.outcome_unknown_at IS NOT NULL THEN %(not_resent_data)s ELSE %(data)s END,
-    cancel_requested_code = CASE WHEN d.status = 'queued' THEN d.cancel_requested_code ELSE %(code)s END,
-    cancel_requested_data = CASE WHEN d.status = 'queued' THEN d.cancel_requested_data ELSE %(data)s END,
+    reason = CASE WHEN d.status <> 'queued' THEN d.reason
+                  WHEN d.outcome_unknown_at IS NOT NULL THEN %(not_resent)s ELSE %(reason)s END,
+    cancel_requested = CASE WHEN d.status = 'queued' THEN d.cancel_requested ELSE %(reason)s END,
     ended_at = CASE WHEN d.status = 'queued' THEN %(now)s ELSE d.ended_at END
 FROM wanted w WHERE d.id = w.id AND d.status IN ('queued', 'sending', 'sent')
 RETURNING d.alert_id, d.user_id, d.status
@@ -442,17 +430,13 @@ def cancel_pages(
 
     A delivery that is being sent or was sent cannot be recalled. If it fails, it is not retried, for the same reason.
     """
-    code, data = reason_columns(as_reason(reason))
-    not_resent_code, not_resent_data = reason_columns(delivery_reasons.NOT_RESENT(cause=as_reason(reason)))
     parameters = {
         "alerts": sorted(set(alert_ids)),
         "users": None if user_ids is None else sorted(set(user_ids)),
         "purposes": [str(purpose) for purpose in purposes],
         "queued_since": queued_since,
-        "code": code,
-        "data": Jsonb(data),
-        "not_resent_code": not_resent_code,
-        "not_resent_data": Jsonb(not_resent_data),
+        "reason": as_reason(reason),
+        "not_resent": delivery_reasons.NOT_RESENT(cause=as_reason(reason)),
         "now": now,
     }
     # Locks in a separate statement first: if a failed attempt has just inserted the next provider's row, the second
@@ -469,22 +453,21 @@ def cancel_pages(
 # A delivery that was being sent at the time of the action, and failed later, was cancelled at its failure.
 _RESTORE = """
 WITH undone AS (
-  SELECT * FROM unnest(%(alerts)s::bigint[], %(moments)s::timestamptz[], %(codes)s::text[], %(data)s::jsonb[],
-                       %(after)s::timestamptz[]) AS u(alert_id, at, code, data, due_after)
+  SELECT * FROM unnest(%(alerts)s::bigint[], %(moments)s::timestamptz[], %(reasons)s::jsonb[],
+                       %(after)s::timestamptz[]) AS u(alert_id, at, reason, due_after)
 ), wanted AS (
-  SELECT d.id, u.code, u.data FROM notify_delivery d JOIN undone u ON u.alert_id = d.alert_id
+  SELECT d.id, u.reason FROM notify_delivery d JOIN undone u ON u.alert_id = d.alert_id
   WHERE d.purpose = 'page' AND (
-    (d.status = 'cancelled' AND (d.ended_at = u.at OR (d.cancel_requested_code <> '' AND d.ended_at > u.at))
+    (d.status = 'cancelled' AND (d.ended_at = u.at OR (d.cancel_requested <> '{}' AND d.ended_at > u.at))
      AND (u.due_after IS NULL OR d.due_at > u.due_after))
-    OR (d.status IN ('sending', 'sent') AND d.cancel_requested_code <> ''))
+    OR (d.status IN ('sending', 'sent') AND d.cancel_requested <> '{}'))
   ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d
 SET status = CASE WHEN d.status = 'cancelled' THEN 'queued' ELSE d.status END,
-    reason_code = CASE WHEN d.status = 'cancelled' THEN w.code ELSE d.reason_code END,
-    reason_data = CASE WHEN d.status = 'cancelled' THEN w.data ELSE d.reason_data END,
+    reason = CASE WHEN d.status = 'cancelled' THEN w.reason ELSE d.reason END,
     ended_at = CASE WHEN d.status = 'cancelled' THEN NULL ELSE d.ended_at END,
-    cancel_requested_code = '', cancel_requested_data = '{}'
+    cancel_requested = '{}'
 FROM wanted w WHERE d.id = w.id
 RETURNING d.alert_id, d.user_id, d.due_at, d.status
 """
@@ -507,12 +490,10 @@ def restore_pages(connection: Connection, reversals: Mapping[int, ReversedAction
     """
     if not reversals:
         return {}
-    columns = [reason_columns(as_reason(reversal.reason)) for reversal in reversals.values()]
     parameters = {
         "alerts": list(reversals),
         "moments": [reversal.at for reversal in reversals.values()],
-        "codes": [code for code, _ in columns],
-        "data": [Jsonb(data) for _, data in columns],
+        "reasons": [as_reason(reversal.reason) for reversal in reversals.values()],
         "after": [reversal.due_after for reversal in reversals.values()],
     }
     restored: dict[int, dict[int, datetime]] = {}
@@ -530,7 +511,7 @@ def release_pages(connection: Connection, alert_ids: Iterable[int], now: datetim
     """Sends pages that waited for the end of their alert's hold. Returns how many."""
     released_count = connection.execute(
         "UPDATE notify_delivery SET due_at = %s WHERE id IN (SELECT id FROM notify_delivery "
-        "WHERE alert_id = ANY(%s) AND status = 'queued' AND reason_code = %s ORDER BY id FOR NO KEY UPDATE)",
+        "WHERE alert_id = ANY(%s) AND status = 'queued' AND reason->>'code' = %s ORDER BY id FOR NO KEY UPDATE)",
         (now, sorted(set(alert_ids)), delivery_reasons.ON_HOLD.code),
     ).rowcount
     if released_count:

@@ -119,7 +119,7 @@ WITH waiting AS (
     AS due_at
   FROM notify_delivery d JOIN notify_notification n ON n.id = d.notification_id
   WHERE d.status = 'queued' AND d.user_id = %(user)s AND d.purpose = 'page' AND d.due_at > %(now)s
-    AND (d.reason_code = %(capped)s OR (n.data ? %(held)s AND d.attempts = 0))
+    AND (d.reason->>'code' = %(capped)s OR (n.data ? %(held)s AND d.attempts = 0))
   ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d SET due_at = least(d.due_at, w.due_at) FROM waiting w WHERE d.id = w.id
@@ -128,7 +128,7 @@ UPDATE notify_delivery d SET due_at = least(d.due_at, w.due_at) FROM waiting w W
 _OF_PROVIDERS = """
 UPDATE notify_delivery SET due_at = %(now)s WHERE id IN (
   SELECT id FROM notify_delivery WHERE status = 'queued' AND due_at > %(now)s
-    AND (late_since IS NOT NULL OR reason_code = ANY(%(reasons)s))
+    AND (late_since IS NOT NULL OR reason->>'code' = ANY(%(reasons)s))
   ORDER BY id FOR NO KEY UPDATE)
 """
 

@@ -11,8 +11,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
-from tocsin.core.models import MAX_CODE_CHARS, StoredReason, named_reason
-from tocsin.core.reasons import Reason, reason_from
+from tocsin.core.models import ReasonField
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.oncall.states import FeedKind, SwapState
 from tocsin.people.member_roles import MemberRole
@@ -149,25 +148,21 @@ class SwapRequest(models.Model):
         )
 
 
-class PendingNotice(StoredReason):
+class PendingNotice(models.Model):
     """A notice for a user about their shifts: a swap requested or answered, a shift handed over, a cover.
 
     Written in the same transaction as the change; a periodic task sends it by e-mail, rendered for the recipient.
-    `reason` is why the user gets it.
     """
 
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
     #: The swap that the user is asked to accept or decline, if any.
     swap = models.ForeignKey(SwapRequest, null=True, on_delete=models.CASCADE, related_name="+", db_index=False)
-    title_code = models.CharField(max_length=MAX_CODE_CHARS)
-    title_data = models.JSONField()
-    text_code = models.CharField(max_length=MAX_CODE_CHARS)
-    text_data = models.JSONField()
+    title = ReasonField()
+    text = ReasonField()
+    #: Why the user gets it.
+    reason = ReasonField()
     created_at = models.DateTimeField()
     sent_at = models.DateTimeField(null=True)
-
-    title: Reason = named_reason("title")
-    text: Reason = named_reason("text")
 
     class Meta:
         indexes = (
@@ -212,9 +207,8 @@ class CalendarImport(models.Model):
     #: When it is next imported.
     due_at = models.DateTimeField()
     read_at = models.DateTimeField(null=True)
-    #: See `error`.
-    error_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    error_data = models.JSONField(default=dict, db_default={})
+    #: Why the last import failed, or was incomplete; `NO_REASON` without an error.
+    error = ReasonField()
     #: Names in the calendar that match no user.
     unknown = models.JSONField(default=list)
     #: [user id, from, to], with times in UTC, in order.
@@ -229,11 +223,6 @@ class CalendarImport(models.Model):
             # Imports that are due.
             models.Index(fields=("due_at",), name="oncall_calendarimport_due"),
         )
-
-    @property
-    def error(self) -> Reason:
-        """Why the last import failed, or was incomplete; `NO_REASON` without an error."""
-        return reason_from(self.error_code, self.error_data)
 
 
 class Reminder(models.Model):

@@ -12,7 +12,7 @@ from tocsin.core import ids
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import Reason, Text, joined, reason_from, sentence
+from tocsin.core.reasons import Reason, Text, joined, reason_from_json, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.notices import Notice, queue_notice, was_noticed
@@ -42,12 +42,12 @@ _MAX_NAMES = 5
 _MAX_NAME_CHARS = 60
 
 _UNREAD = """
-SELECT g.id AS group_id, g.name AS "group", s.id AS schedule_id, s.name AS schedule, i.shift, i.error_code,
-       i.error_data, i.unknown, i.read_at
+SELECT g.id AS group_id, g.name AS "group", s.id AS schedule_id, s.name AS schedule, i.shift, i.error,
+       i.unknown, i.read_at
 FROM oncall_calendarimport i
 JOIN oncall_schedule s ON s.id = i.schedule_id
 JOIN people_group g ON g.id = s.group_id
-WHERE i.error_code <> '' OR i.unknown <> '[]'::jsonb
+WHERE i.error <> '{}' OR i.unknown <> '[]'::jsonb
 ORDER BY s.name, i.shift
 """
 
@@ -136,8 +136,7 @@ class UnreadCalendar:
 def unread_calendars(connection: Connection) -> list[UnreadCalendar]:
     """All imported calendars with problems, by schedule."""
     return [
-        UnreadCalendar(error=reason_from(row.pop("error_code"), row.pop("error_data")), **row)
-        for row in database.rows(connection, _UNREAD)
+        UnreadCalendar(error=reason_from_json(row.pop("error")), **row) for row in database.rows(connection, _UNREAD)
     ]
 
 

@@ -6,7 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
-from tocsin.core.models import MAX_CODE_CHARS
+from tocsin.core.models import ReasonField
 
 
 class Node(models.Model):
@@ -35,21 +35,16 @@ class Audit(models.Model):
     node = models.TextField(default="", db_default="")
     #: When `TOCSIN_HEARTBEAT_URL` last accepted a ping, and why the last one failed, if it did.
     heartbeat_at = models.DateTimeField(null=True)
-    heartbeat_problem_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    heartbeat_problem_data = models.JSONField(default=dict, db_default={})
+    heartbeat_problem = ReasonField()
 
 
 class Problem(models.Model):
     """A problem found by a self-check. The row is kept for a while after its end, to limit repeated notices."""
 
     id = models.TextField(primary_key=True)
-    #: Three reasons: `problems` reads and writes them.
-    title_code = models.CharField(max_length=MAX_CODE_CHARS)
-    title_data = models.JSONField(default=dict)
-    detail_code = models.CharField(max_length=MAX_CODE_CHARS)
-    detail_data = models.JSONField(default=dict)
-    remedy_code = models.CharField(max_length=MAX_CODE_CHARS)
-    remedy_data = models.JSONField(default=dict)
+    title = ReasonField()
+    detail = ReasonField()
+    remedy = ReasonField()
     since = models.DateTimeField()
     seen_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)

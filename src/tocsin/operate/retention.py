@@ -80,8 +80,8 @@ DELETE FROM django_session s USING old WHERE s.session_key = old.session_key
 
 # Imported data contains phone numbers, and possibly senders' keys. After this time it is outdated as well.
 _IMPORTS = """
-UPDATE configure_importrun SET configuration = '', state = 'failed', progress_code = '', progress_data = '{}',
-  plan = '[]', problem_code = 'import.expired', problem_data = '{}'
+UPDATE configure_importrun SET configuration = '', state = 'failed', progress = '{}',
+  plan = '[]', problem = '{"code": "import.expired", "data": {}}'
 WHERE beat_at < %(before)s AND configuration <> ''
 """
 

@@ -10,16 +10,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
-from psycopg.types.json import Jsonb
 
 from tocsin.alerts import service
 from tocsin.alerts.states import ACTIVE
 from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.models import reason_columns
 from tocsin.core.net.egress import tls_context
-from tocsin.core.reasons import NO_REASON, Ago, Reason, Text, joined, reason_from, sentence
+from tocsin.core.reasons import NO_REASON, Ago, Reason, Text, joined, reason_from_json, sentence
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EXHAUSTED_RUNS_SQL
 from tocsin.escalation.tasks import STUCK_AFTER
@@ -94,7 +92,7 @@ def load_inputs(connection: Connection, now: datetime) -> SelfCheckInputs:
 
 
 _RUN = """
-SELECT alert_id, due_at AS since, '' AS why_code, '{}'::jsonb AS why_data FROM escalation_run
+SELECT alert_id, due_at AS since, '{}'::jsonb AS why FROM escalation_run
 WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1
 """
 
@@ -102,17 +100,16 @@ WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1
 # lateness counts from the pause's end. An alert about which another page was sent is not waiting for its first one. One
 # branch per partial index.
 _PAGE = """
-SELECT alert_id, since, why_code, why_data FROM (
-  SELECT d.alert_id, CASE WHEN d.late_since IS NULL THEN '' ELSE d.error_code END AS why_code,
-         CASE WHEN d.late_since IS NULL THEN '{}' ELSE d.error_data END AS why_data, greatest(
+SELECT alert_id, since, why FROM (
+  SELECT d.alert_id, CASE WHEN d.late_since IS NULL THEN '{}' ELSE d.error END AS why, greatest(
            coalesce(d.late_since, d.due_at),
            (SELECT max(least(coalesce(p.ended_at, p.until), %(now)s)) FROM notify_pause p WHERE p.started_at <= %(now)s)
          ) AS since
   FROM (
-    SELECT alert_id, error_code, error_data, due_at, late_since FROM notify_delivery
+    SELECT alert_id, error, due_at, late_since FROM notify_delivery
     WHERE status = 'queued' AND is_first AND purpose = 'page'
     UNION ALL
-    SELECT alert_id, error_code, error_data, due_at, late_since FROM notify_delivery
+    SELECT alert_id, error, due_at, late_since FROM notify_delivery
     WHERE status = 'sending' AND is_first AND purpose = 'page'
   ) AS d
   WHERE NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.purpose = 'page'
@@ -160,7 +157,7 @@ SELECT count(*) AS number, coalesce((array_agg(id ORDER BY id))[1:{MAX_EXAMPLES}
 
 # An undecided message, or a delayed alert that is due.
 _MESSAGE = """
-SELECT NULL::bigint AS alert_id, since, '' AS why_code, '{}'::jsonb AS why_data FROM (
+SELECT NULL::bigint AS alert_id, since, '{}'::jsonb AS why FROM (
   (SELECT received_at AS since FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT 1)
   UNION ALL
   (SELECT due_at FROM inbound_delayedalert WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1)
@@ -173,7 +170,7 @@ _FORGOTTEN = f"""
 WITH live AS MATERIALIZED (SELECT id FROM alerts_alert WHERE status IN ({", ".join(f"'{status}'" for status in _LIVE)}))
 SELECT a.id FROM live a WHERE NOT EXISTS (
   SELECT FROM escalation_run r WHERE r.alert_id = a.id AND r.status <> 'ended'
-  AND (r.due_at IS NOT NULL OR (r.reason_code <> '' AND r.status NOT IN ('active', 'paused'))))
+  AND (r.due_at IS NOT NULL OR (r.reason <> '{{}}' AND r.status NOT IN ('active', 'paused'))))
 ORDER BY a.id LIMIT 1000
 """
 
@@ -187,7 +184,7 @@ def _longest_wait(connection: Connection, query: str, parameters: dict[str, Any]
     row = database.row(connection, database.literal(query), parameters)
     if row is None:
         return None
-    return LongestWait(row["alert_id"], row["since"], reason_from(row["why_code"], row["why_data"]))
+    return LongestWait(row["alert_id"], row["since"], reason_from_json(row["why"]))
 
 
 def _page(connection: Connection, now: datetime) -> LongestWait | None:
@@ -329,7 +326,7 @@ def _end_notice(problem: ProblemRecord, now: datetime) -> Notice:
 
 _REASONS = ("title", "detail", "remedy")
 _TIMES = ("since", "seen_at", "ended_at", "notified_at", "last_notified_at")
-_COLUMNS = ("id", *(f"{name}_{part}" for name in _REASONS for part in ("code", "data")), *_TIMES)
+_COLUMNS = ("id", *_REASONS, *_TIMES)
 
 
 def load(connection: Connection, *, only_open: bool = False) -> dict[str, ProblemRecord]:
@@ -340,17 +337,12 @@ def load(connection: Connection, *, only_open: bool = False) -> dict[str, Proble
 
 
 def _from_row(row: Mapping[str, Any]) -> ProblemRecord:
-    title, detail, remedy = (reason_from(row[f"{name}_code"], row[f"{name}_data"]) for name in _REASONS)
+    title, detail, remedy = (reason_from_json(row[name]) for name in _REASONS)
     return ProblemRecord(row["id"], title, detail, remedy, *(row[name] for name in _TIMES))
 
 
 def _to_row(problem: ProblemRecord) -> tuple[object, ...]:
-    reasons = [
-        value
-        for reason in (problem.title, problem.detail, problem.remedy)
-        for value in (reason.code, Jsonb(reason.data))
-    ]
-    return (problem.id, *reasons, *(getattr(problem, name) for name in _TIMES))
+    return tuple(getattr(problem, name) for name in _COLUMNS)
 
 
 _UPSERT = (
@@ -418,12 +410,11 @@ class SelfCheckRunner:
         problem = ping(url)
         if problem:
             log.warning("The external heartbeat failed: %s.", problem)
-        code, data = reason_columns(problem)
         with database.transaction() as connection:
             connection.execute(
-                "UPDATE operate_audit SET heartbeat_problem_code = %(code)s, heartbeat_problem_data = %(data)s, "
+                "UPDATE operate_audit SET heartbeat_problem = %(problem)s, "
                 "heartbeat_at = CASE WHEN %(is_ok)s THEN clock_timestamp() ELSE heartbeat_at END WHERE id = 1",
-                {"code": code, "data": Jsonb(data), "is_ok": not problem},
+                {"problem": problem, "is_ok": not problem},
             )
 
 
@@ -520,13 +511,12 @@ def status_from_problems(connection: Connection) -> HealthStatus:
     row = database.row(
         connection,
         "SELECT clock_timestamp() - checked_at AS age, node, heartbeat_at, "
-        "clock_timestamp() - heartbeat_at AS heartbeat_age, heartbeat_problem_code, "
-        "heartbeat_problem_data FROM operate_audit WHERE id = 1",
+        "clock_timestamp() - heartbeat_at AS heartbeat_age, heartbeat_problem FROM operate_audit WHERE id = 1",
     )
     open_problems = tuple(load(connection, only_open=True).values())
     if row is None:
         return HealthStatus(None, "", open_problems)
-    heartbeat_problem = reason_from(row["heartbeat_problem_code"], row["heartbeat_problem_data"])
+    heartbeat_problem = reason_from_json(row["heartbeat_problem"])
     return HealthStatus(
         row["age"], row["node"], open_problems, row["heartbeat_at"], row["heartbeat_age"], heartbeat_problem
     )

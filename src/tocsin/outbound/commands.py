@@ -26,7 +26,6 @@ from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.db import database
 from tocsin.core.delivery.circuit_breaker import NeedsAttention
 from tocsin.core.errors import Rejected
-from tocsin.core.models import named_columns
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, sentence
 from tocsin.core.validation.field_errors import REQUIRED
@@ -211,7 +210,7 @@ def with_recorded_client[T](
         return operation(active_integration, http_client), http_client
     except NeedsAttention as error:
         IntegrationStatus.objects.filter(pk=integration.pk).update(
-            **named_columns("problem", http_client.mask_reason(error.full_reason)),
+            problem=http_client.mask_reason(error.full_reason),
             problem_at=now,
             blocked_until=now + states.BLOCKED_INTERVAL,
         )
@@ -276,7 +275,7 @@ def _queue_again(calls: QuerySet[Call], now: datetime) -> int:
             row.content = _refresh_content(row)
             row.status, row.attempts, row.result = CallStatus.QUEUED, 0, NO_REASON
             row.due_at, row.queued_at, row.ended_at = now, now, None
-        fields = ["content", "status", "attempts", "result_code", "result_data", "due_at", "queued_at", "ended_at"]
+        fields = ["content", "status", "attempts", "result", "due_at", "queued_at", "ended_at"]
         Call.objects.bulk_update(rows, fields, batch_size=500)
         if rows:
             _wake()
@@ -300,7 +299,7 @@ def drop(call: Call, *, actor: AuditActor, now: datetime) -> None:
         dropped_count = Call.objects.filter(pk=call.pk, status__in=[CallStatus.DEAD, CallStatus.QUEUED]).update(
             status=CallStatus.DROPPED,
             ended_at=now,
-            **named_columns("result", reasons.DROPPED_BY(user=Person(actor.name, actor.user_id))),
+            result=reasons.DROPPED_BY(user=Person(actor.name, actor.user_id)),
         )
         if not dropped_count:
             raise Rejected("not_possible", sentence("It was sent, or is being sent."))
@@ -324,9 +323,9 @@ def integrations_using_group(group_id: int) -> list[Reason]:
 def _retry_waiting_calls(integration_id: int, now: datetime) -> None:
     """Retries blocked and waiting calls immediately, because a person has acted."""
     IntegrationStatus.objects.filter(pk=integration_id).update(
-        **named_columns("problem", NO_REASON), problem_at=None, blocked_until=None, failures=0, open_until=None,
-        not_before=None, **named_columns("last_transient_error", NO_REASON), last_transient_error_at=None,
-        **named_columns("poll_error", NO_REASON), next_poll_at=now,
+        problem=NO_REASON, problem_at=None, blocked_until=None, failures=0, open_until=None,
+        not_before=None, last_transient_error=NO_REASON, last_transient_error_at=None,
+        poll_error=NO_REASON, next_poll_at=now,
     )  # fmt: skip
     Call.objects.filter(integration=integration_id, status=CallStatus.QUEUED, due_at__gt=now).update(due_at=now)
     # After the commit, to see the new settings.

@@ -7,24 +7,23 @@ from dataclasses import dataclass
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.models import reason_in
-from tocsin.core.reasons import NO_REASON, Reason, joined
+from tocsin.core.reasons import NO_REASON, Reason, joined, reason_from_json
 from tocsin.outbound import reasons
 
 #: How long a system is unreachable before that counts as a problem.
 _LONG = "interval '5 minutes'"
 
 _PROBLEMS = database.literal(f"""
-SELECT o.id, o.name, s.problem_code, s.problem_data, s.last_transient_error_code, s.last_transient_error_data,
-       s.poll_error_code, s.poll_error_data, s.webhook_problem_code, s.webhook_problem_data, d.dead,
-       e.error_code, e.error_data,
+SELECT o.id, o.name, s.problem, s.last_transient_error,
+       s.poll_error, s.webhook_problem, d.dead,
+       e.error,
        s.last_transient_error_at < clock_timestamp() - {_LONG} AS is_long,
        (SELECT count(*) FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'queued') AS waiting
 FROM outbound_outboundintegration o JOIN outbound_integrationstatus s ON s.integration_id = o.id
 CROSS JOIN LATERAL (
   SELECT count(*) AS dead FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead') AS d
 LEFT JOIN LATERAL (
-  SELECT c.error_code, c.error_data FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead'
+  SELECT c.error FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead'
   ORDER BY c.id DESC LIMIT 1) AS e ON true
 WHERE o.is_enabled ORDER BY o.name
 """)
@@ -45,7 +44,7 @@ def find_problems(connection: Connection) -> Iterator[IntegrationProblem]:
     """Yields all problems, grouped by integration."""
     for row in database.rows(connection, _PROBLEMS):
         integration_id, name = row["id"], row["name"]
-        problem, transient_error = reason_in(row, "problem"), reason_in(row, "last_transient_error")
+        problem, transient_error = reason_from_json(row["problem"]), reason_from_json(row["last_transient_error"])
         is_unreachable = bool(transient_error and row["is_long"])
         if problem:
             yield IntegrationProblem("needs_you", integration_id, name, _problem_of(name, problem), is_urgent=True)
@@ -54,11 +53,11 @@ def find_problems(connection: Connection) -> Iterator[IntegrationProblem]:
             reason = _problem_of(name, joined(transient_error, waiting, separator=" "))
             yield IntegrationProblem("away", integration_id, name, reason)
         if row["dead"]:
-            reason = reasons.CALLS_FAILED(integration=name, count=row["dead"], error=reason_in(row, "error"))
+            reason = reasons.CALLS_FAILED(integration=name, count=row["dead"], error=reason_from_json(row["error"]))
             yield IntegrationProblem("dead", integration_id, name, reason)
-        if webhook_problem := reason_in(row, "webhook_problem"):
+        if webhook_problem := reason_from_json(row["webhook_problem"]):
             yield IntegrationProblem("webhook", integration_id, name, _problem_of(name, webhook_problem))
-        if (poll_error := reason_in(row, "poll_error")) and not problem and not is_unreachable:
+        if (poll_error := reason_from_json(row["poll_error"])) and not problem and not is_unreachable:
             yield IntegrationProblem("look", integration_id, name, _problem_of(name, poll_error))
 
 

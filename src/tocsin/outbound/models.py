@@ -13,8 +13,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
-from tocsin.core.models import MAX_CODE_CHARS, named_reason
-from tocsin.core.reasons import Reason
+from tocsin.core.models import ReasonField
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.outbound.states import CallStatus
 
@@ -52,15 +51,11 @@ class IntegrationStatus(models.Model):
     failures = models.IntegerField(default=0, db_default=0)
     open_until = models.DateTimeField(null=True)
     #: Why nothing can be sent until a person acts, since when, and when an automatic retry takes place nevertheless.
-    problem_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    problem_data = models.JSONField(default=dict, db_default={})
-    problem: Reason = named_reason("problem")
+    problem = ReasonField()
     problem_at = models.DateTimeField(null=True)
     blocked_until = models.DateTimeField(null=True)
     #: The last temporary failure, and since when failures last.
-    last_transient_error_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    last_transient_error_data = models.JSONField(default=dict, db_default={})
-    last_transient_error: Reason = named_reason("last_transient_error")
+    last_transient_error = ReasonField()
     last_transient_error_at = models.DateTimeField(null=True)
     #: Rate limit: until when requests have been granted (GCRA's theoretical arrival time), how often in a row the
     #: remote system has rate-limited Tocsin, and until when.
@@ -75,14 +70,10 @@ class IntegrationStatus(models.Model):
     poll_lease_until = models.DateTimeField(null=True)
     last_polled_at = models.DateTimeField(null=True)
     polled_until = models.TextField(default="", db_default="")
-    poll_error_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    poll_error_data = models.JSONField(default=dict, db_default={})
-    poll_error: Reason = named_reason("poll_error")
+    poll_error = ReasonField()
     ingested_count = models.IntegerField(default=0, db_default=0)
     #: The last poll's findings about the remote webhook: empty, or why it delivers nothing.
-    webhook_problem_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    webhook_problem_data = models.JSONField(default=dict, db_default={})
-    webhook_problem: Reason = named_reason("webhook_problem")
+    webhook_problem = ReasonField()
     #: State kept between polls: newest note by ticket, tickets missing once, and more.
     poll_state = models.JSONField(default=dict, db_default={})
 
@@ -121,9 +112,7 @@ class Call(models.Model):
     #: The action, for the connector.
     action = models.TextField()
     #: A description of the action, for people.
-    description_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    description_data = models.JSONField(default=dict, db_default={})
-    description: Reason = named_reason("description")
+    description = ReasonField()
     #: The remote ticket, if known.
     ticket = models.TextField(default="", db_default="")
     content = models.JSONField(default=dict, db_default={})
@@ -135,13 +124,9 @@ class Call(models.Model):
     attempts = models.SmallIntegerField(default=0, db_default=0)
     #: Whether an attempt may have succeeded without a confirmation.
     is_uncertain = models.BooleanField(default=False, db_default=False)
-    error_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    error_data = models.JSONField(default=dict, db_default={})
-    error: Reason = named_reason("error")
+    error = ReasonField()
     #: What was done.
-    result_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    result_data = models.JSONField(default=dict, db_default={})
-    result: Reason = named_reason("result")
+    result = ReasonField()
     queued_at = models.DateTimeField()
     due_at = models.DateTimeField()
     lease_until = models.DateTimeField(null=True)

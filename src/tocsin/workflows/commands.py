@@ -12,7 +12,6 @@ from itertools import takewhile
 from typing import Any
 
 from django.db.models import F, Max, Q, QuerySet
-from psycopg.types.json import Jsonb
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
@@ -22,7 +21,6 @@ from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.models import named_columns
 from tocsin.core.reasons import AlertRef, Person, Reason, sentence
 from tocsin.core.validation.spec import SpecErrors
 from tocsin.escalation.models import Policy
@@ -58,7 +56,7 @@ def settle_runs(workflow_id: int, before: WorkflowDefinition, after: WorkflowDef
             status=WorkflowRunStatus.SKIPPED,
             due_at=None,
             ended_at=now,
-            **named_columns("reason", reasons.TRIGGER_CHANGED()),
+            reason=reasons.TRIGGER_CHANGED(),
         )
     elif before.trigger != after.trigger and after.trigger.on in TIMED:
         # SLA targets are looked up again.
@@ -71,7 +69,7 @@ def settle_runs(workflow_id: int, before: WorkflowDefinition, after: WorkflowDef
             status=WorkflowRunStatus.STOPPED,
             due_at=None,
             ended_at=now,
-            **named_columns("reason", reasons.ACTIONS_CHANGED()),
+            reason=reasons.ACTIONS_CHANGED(),
         )
 
 
@@ -265,9 +263,9 @@ def run_manual_workflow(workflow: Workflow, found: VisibleAlert, user: User, via
         if isinstance(decision, FinishRun):
             raise Rejected("not_possible", decision.reason, "alert")
         row = connection.execute(
-            "INSERT INTO workflows_run (workflow_id, alert_id, status, cause_code, cause_data, user_id, user_name, "
-            "via, created_at, due_at) VALUES (%s, %s, 'waiting', %s, %s, %s, %s, %s, %s, %s) RETURNING id",
-            (workflow.pk, found.id, cause.code, Jsonb(cause.data), user.pk, user.display_name, via, now, now),
+            "INSERT INTO workflows_run (workflow_id, alert_id, status, cause, user_id, user_name, "
+            "via, created_at, due_at) VALUES (%s, %s, 'waiting', %s, %s, %s, %s, %s, %s) RETURNING id",
+            (workflow.pk, found.id, cause, user.pk, user.display_name, via, now, now),
         ).fetchone()
         assert row is not None
         # No hint: the run is executed here, and the periodic task picks it up only if this process stops in between.
@@ -292,7 +290,7 @@ def abandon(run: WorkflowRun, *, actor: AuditActor, now: datetime) -> None:
         reason = reasons.ENDED_BY(actor=Person(actor.name, actor.user_id))
         changed = WorkflowRun.objects.filter(
             pk=run.pk, status__in=[WorkflowRunStatus.STUCK, WorkflowRunStatus.WAITING]
-        ).update(status=WorkflowRunStatus.STOPPED, due_at=None, ended_at=now, **named_columns("reason", reason))
+        ).update(status=WorkflowRunStatus.STOPPED, due_at=None, ended_at=now, reason=reason)
         if not changed:
             raise Rejected("not_possible", sentence("The run has already ended."))
         _record_verb(actor, "end", run, now)

@@ -10,7 +10,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
-from tocsin.core.models import MAX_CODE_CHARS, StoredReason, named_reason
+from tocsin.core.models import ReasonField
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.workflows.states import WorkflowRunStatus
 
@@ -56,10 +56,8 @@ class Limit(models.Model):
     objects: ClassVar[models.Manager[Limit]] = BoundedManager()
 
 
-class WorkflowRun(StoredReason):
+class WorkflowRun(models.Model):
     """One execution of a workflow on one alert. `due_at` is its timer.
-
-    `reason` says why it does or did nothing, or what it waits for.
 
     Rows created during ingestion have no foreign keys in the database: deleting a workflow at the same time must not
     make the message fail.
@@ -74,9 +72,9 @@ class WorkflowRun(StoredReason):
     )
     status = models.TextField(default=WorkflowRunStatus.WAITING, db_default="waiting")
     #: What happened.
-    cause_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
-    cause_data = models.JSONField(default=dict, db_default={})
-    cause = named_reason("cause")
+    cause = ReasonField()
+    #: Why it does or did nothing, or what it waits for.
+    reason = ReasonField()
     #: How many workflows in a row led to this run.
     depth = models.SmallIntegerField(default=0, db_default=0)
     #: The user who pressed the button.

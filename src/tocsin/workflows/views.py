@@ -269,7 +269,7 @@ def _summarize_action(step: dict[str, Any], calls: dict[int, Call]) -> ActionSum
 
 _STUCK = """
 SELECT w.id, w.name, count(*) AS runs,
-       (array_agg(jsonb_build_object('code', r.reason_code, 'data', r.reason_data) ORDER BY r.id DESC))[1] AS reason
+       (array_agg(r.reason ORDER BY r.id DESC))[1] AS reason
 FROM workflows_run r JOIN workflows_workflow w ON w.id = r.workflow_id
 WHERE r.status = 'stuck' GROUP BY w.id, w.name ORDER BY w.name
 """

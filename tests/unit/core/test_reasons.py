@@ -9,10 +9,8 @@ from django.utils import timezone, translation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.core.models import MAX_CODE_CHARS
 from tocsin.core.reasons import (
     NO_REASON,
-    REASON_TYPES,
     Ago,
     AlertRef,
     Param,
@@ -72,10 +70,6 @@ def test_code_is_defined_once_and_well_formed():
         ReasonType("testing.nested", "again")
     with pytest.raises(ValueError, match="not a reason code"):
         ReasonType("Nested", "no area")
-
-
-def test_every_code_fits_its_column():
-    assert max(map(len, REASON_TYPES)) <= MAX_CODE_CHARS
 
 
 def test_unknown_code_is_rendered_as_the_code():

@@ -4,7 +4,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("operate", "0001_initial")]
+    dependencies = [("operate", "0003_one_column_a_reason")]
 
     operations = [
         migrations.RunSQL("ALTER TABLE alerts_alert ADD COLUMN next_version text NOT NULL DEFAULT 'upgraded'"),

@@ -20,14 +20,16 @@ from typing import Any, LiteralString, Self
 import msgspec
 import psycopg
 from psycopg import errors
-from psycopg.abc import PQGen, QueryNoTemplate
+from psycopg.abc import Buffer, PQGen, QueryNoTemplate
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow, TupleRow, dict_row
-from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg.types.json import JsonbDumper, set_json_dumps, set_json_loads
 from psycopg.waiting import Ready, Wait
 from psycopg_pool import ConnectionPool
+
+from tocsin.core.reasons import Reason, reason_as_json
 
 # ---------- json text
 # JSON of PostgreSQL: of jsonb columns, and of rows passed in one parameter.
@@ -408,6 +410,16 @@ TIMEOUTS: Mapping[str, int] = {
 # Django has functions of its own. Python's take most of the time of a query that returns a few rows with JSON.
 set_json_loads(from_json)
 set_json_dumps(as_json)
+
+
+class _ReasonDumper(JsonbDumper):
+    """A reason is a parameter of a statement, or part of an array, as it is."""
+
+    def dump(self, obj: Reason) -> Buffer | None:
+        return super().dump(reason_as_json(obj))
+
+
+psycopg.adapters.register_dumper(Reason, _ReasonDumper)
 
 _pool: ConnectionPool[PipelinedConnection] | None = None
 #: When all idle connections of the pool were last replaced, by the monotonic clock.

@@ -16,12 +16,11 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, NoReturn
 
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection, as_json
+from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.models import reason_columns
 from tocsin.core.net import egress
 from tocsin.core.net.egress import DeadlineStream
-from tocsin.core.reasons import Reason, ReasonType, as_reason, reason_from
+from tocsin.core.reasons import Reason, ReasonType, as_reason, reason_from_json
 
 if TYPE_CHECKING:
     from imap_tools import BaseMailBox
@@ -313,12 +312,10 @@ def record_failure(
     connection: Connection, purpose: MailboxReader, owner_id: int, error: Reason | str, now: datetime
 ) -> None:
     """Records that a mailbox cannot be read. `since` keeps the time of the first consecutive failure."""
-    code, data = reason_columns(as_reason(error))
     connection.execute(
-        "INSERT INTO core_mailboxtrouble (reads, number, since, reason_code, reason_data) VALUES (%s, %s, %s, %s, %s) "
-        "ON CONFLICT (reads, number) DO UPDATE SET reason_code = EXCLUDED.reason_code, "
-        "reason_data = EXCLUDED.reason_data",
-        (purpose, owner_id, now, code, as_json(data)),
+        "INSERT INTO core_mailboxtrouble (reads, number, since, reason) VALUES (%s, %s, %s, %s) "
+        "ON CONFLICT (reads, number) DO UPDATE SET reason = EXCLUDED.reason",
+        (purpose, owner_id, now, as_reason(error)),
     )
 
 
@@ -331,11 +328,7 @@ def current_errors(connection: Connection, purpose: MailboxReader) -> list[Mailb
     """Returns the mailboxes that cannot be read, longest-failing first."""
     rows = database.rows(
         connection,
-        "SELECT number, since, reason_code, reason_data FROM core_mailboxtrouble WHERE reads = %s "
-        "ORDER BY since, number",
+        "SELECT number, since, reason FROM core_mailboxtrouble WHERE reads = %s ORDER BY since, number",
         (purpose,),
     )
-    return [
-        MailboxError(purpose, row["number"], row["since"], reason_from(row["reason_code"], row["reason_data"]))
-        for row in rows
-    ]
+    return [MailboxError(purpose, row["number"], row["since"], reason_from_json(row["reason"])) for row in rows]

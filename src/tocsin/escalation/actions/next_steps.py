@@ -14,7 +14,7 @@ import msgspec
 from tocsin.alerts import store
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent
-from tocsin.core.reasons import reason_from
+from tocsin.core.reasons import reason_from_json
 from tocsin.escalation.actions import forecast
 from tocsin.escalation.actions.forecast import NextAction
 from tocsin.escalation.run import pending_pages, run_store
@@ -44,7 +44,7 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
             runs[alert_id] = run_store.run_from_row(row, plans)
         except (Permanent, msgspec.ValidationError) as error:
             log.warning("The run of alert %s cannot be read: %s", alert_id, error, extra={"alert_id": alert_id})
-            upcoming[alert_id] = NextAction(row["due_at"], reason_from(row["reason_code"], row["reason_data"]))
+            upcoming[alert_id] = NextAction(row["due_at"], reason_from_json(row["reason"]))
     runs = pending_pages.users_with_pending_pages(connection, runs, now)
     states = store.load(connection, list(runs))
     context = run_store.load_target_context(connection, runs.values(), now)

@@ -16,7 +16,7 @@ from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Person, Reason, Term, each_of, reason_from
+from tocsin.core.reasons import NO_REASON, Person, Reason, Term, each_of, reason_from_json
 from tocsin.escalation import policy, reasons
 from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy, PolicyStep, references
 from tocsin.escalation.run.run_state import RunStatus
@@ -31,17 +31,13 @@ from tocsin.people.member_roles import MemberRole
 MAX_EVENTS = 2000
 
 _RUN = """
-SELECT r.status, r.mode, r.reason_code, r.reason_data, r.recipient_groups, r.recipient_users, r.started_at, v.definition
+SELECT r.status, r.mode, r.reason, r.recipient_groups, r.recipient_users, r.started_at, v.definition
 FROM escalation_run r LEFT JOIN escalation_policyversion v ON v.id = r.version_id
 WHERE r.alert_id = %s ORDER BY r.id DESC LIMIT 1
 """
-_EVENTS = (
-    "SELECT at, kind, reason_code, reason_data, data FROM alerts_alertevent WHERE alert_id = %s "
-    "ORDER BY id DESC LIMIT %s"
-)
+_EVENTS = "SELECT at, kind, reason, data FROM alerts_alertevent WHERE alert_id = %s ORDER BY id DESC LIMIT %s"
 _PAGES = """
-SELECT n.user_id, n.channel, d.status, d.error_code, d.error_data, d.reason_code, d.reason_data,
-       n.reason_code AS because_code, n.reason_data AS because_data
+SELECT n.user_id, n.channel, d.status, d.error, d.reason, n.reason AS because
 FROM notify_notification n JOIN notify_delivery d ON d.notification_id = n.id
 WHERE n.alert_id = %s AND n.purpose = %s AND n.user_id IS NOT NULL ORDER BY n.id, d.queued_at
 """
@@ -121,7 +117,7 @@ def explain_for_alert(connection: Connection, alert: FoundAlert) -> tuple[Unpage
     if row is None:
         return ()
     events = tuple(
-        {**event, "reason": reason_from(event["reason_code"], event["reason_data"])}
+        {**event, "reason": reason_from_json(event["reason"])}
         for event in database.rows(connection, _EVENTS, (alert.id, MAX_EVENTS))
     )
     facts = _load_facts(connection, row, events)
@@ -146,7 +142,7 @@ def _load_facts(connection: Connection, row: Mapping[str, Any], events: tuple[Ma
         plan=plan,
         status=RunStatus(row["status"]),
         mode=PagingMode(row["mode"]),
-        reason=reason_from(row["reason_code"], row["reason_data"]),
+        reason=reason_from_json(row["reason"]),
         groups=tuple(row["recipient_groups"]),
         users=frozenset(row["recipient_users"]),
         started_at=started_at,
@@ -187,8 +183,7 @@ def _reasons(user: Mapping[str, Any], facts: _RunFacts, pages: Collection[Mappin
 
 def _page_reason(page: Mapping[str, Any]) -> Reason:
     """Why a page failed, waits or was cancelled, else why it was sent."""
-    columns = ((page[f"{name}_code"], page[f"{name}_data"]) for name in ("error", "reason", "because"))
-    return next((reason_from(code, data) for code, data in columns if code), NO_REASON)
+    return reason_from_json(page["error"] or page["reason"] or page["because"])
 
 
 def _recorded(user_id: int, events: Iterable[Mapping[str, Any]]) -> Iterator[Reason]:

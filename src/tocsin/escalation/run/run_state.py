@@ -12,7 +12,16 @@ import msgspec
 
 from tocsin.alerts.commands import AlertState, Command, NewEvent, PagingMode
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, joined, reason_from
+from tocsin.core.reasons import (
+    NO_REASON,
+    AlertRef,
+    Person,
+    Reason,
+    joined,
+    reason_as_json,
+    reason_from,
+    reason_from_json,
+)
 from tocsin.escalation import reasons
 from tocsin.escalation.policy import AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.run.target_resolution import TargetUser
@@ -218,8 +227,7 @@ def to_row(run: RunState) -> dict[str, Any]:
         "status": str(run.status),
         "mode": str(run.mode),
         "due_at": run.due_at,
-        "reason_code": run.reason.code,
-        "reason_data": run.reason.data,
+        "reason": reason_as_json(run.reason),
         "priority": str(run.priority),
         "started_at": run.started_at,
         "progress": msgspec.to_builtins(run.progress, str_keys=True),
@@ -239,7 +247,7 @@ def from_row(row: Mapping[str, Any], plan: CompiledPolicy) -> RunState:
         status=RunStatus(row["status"]),
         started_at=row["started_at"],
         due_at=row["due_at"],
-        reason=reason_from(row["reason_code"], row["reason_data"]),
+        reason=reason_from_json(row["reason"]),
         recipient_users=tuple(row["recipient_users"]),
         recipient_groups=tuple(row["recipient_groups"]),
         priority=Priority(row["priority"]),

@@ -16,7 +16,6 @@ from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.models import reason_columns
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.escalation import reasons
 from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy, references
@@ -107,7 +106,7 @@ _SAVE_AGAIN = ReasonType("policy.save_again", "Save the policy again.")
 
 #: The columns that `run_state.from_row` needs, with the row's id, version and failure count.
 COLUMNS = (
-    "r.id, r.alert_id, r.version_id, r.status, r.mode, r.due_at, r.reason_code, r.reason_data, r.progress, "
+    "r.id, r.alert_id, r.version_id, r.status, r.mode, r.due_at, r.reason, r.progress, "
     "r.recipient_users, r.recipient_groups, r.priority, r.started_at, r.failures"
 )
 
@@ -118,20 +117,20 @@ _CURRENT = database.literal(
 
 _UPDATE = """
 UPDATE escalation_run r SET status = n.status, mode = n.mode, due_at = n.due_at,
-       reason_code = n.reason_code, reason_data = n.reason_data, priority = n.priority, started_at = n.started_at,
-       progress = n.progress, failures = 0, error = ''
-FROM jsonb_to_recordset(%s) AS n(id bigint, status text, mode text, due_at timestamptz, reason_code text,
-     reason_data jsonb, priority text, started_at timestamptz, progress jsonb)
+       reason = n.reason, priority = n.priority, started_at = n.started_at, progress = n.progress, failures = 0,
+       error = ''
+FROM jsonb_to_recordset(%s) AS n(id bigint, status text, mode text, due_at timestamptz, reason jsonb,
+     priority text, started_at timestamptz, progress jsonb)
 WHERE r.id = n.id
 """
 
 _INSERT = """
 INSERT INTO escalation_run (alert_id, integration_id, version_id, recipient_users, recipient_groups, status, mode,
-       due_at, reason_code, reason_data, priority, started_at, progress, failures, error)
+       due_at, reason, priority, started_at, progress, failures, error)
 SELECT u.id, a.integration_id, n.version_id, n.recipient_users, n.recipient_groups, n.status, n.mode, n.due_at,
-       n.reason_code, n.reason_data, n.priority, n.started_at, n.progress, 0, ''
+       n.reason, n.priority, n.started_at, n.progress, 0, ''
 FROM json_to_recordset(%s) AS n(alert_ids bigint[], version_id bigint, recipient_users jsonb, recipient_groups jsonb,
-     status text, mode text, due_at timestamptz, reason_code text, reason_data jsonb, priority text,
+     status text, mode text, due_at timestamptz, reason jsonb, priority text,
      started_at timestamptz, progress jsonb)
 CROSS JOIN LATERAL unnest(n.alert_ids) AS u(id) LEFT JOIN alerts_alert a ON a.id = u.id
 """
@@ -201,11 +200,9 @@ def record_failure(
     connection: Connection, row_id: int, failures: int, error: str, reason: Reason, due_at: datetime
 ) -> None:
     """Postpones a run that failed to advance to `due_at`, and stores its consecutive failure count."""
-    code, data = reason_columns(reason)
     connection.execute(
-        "UPDATE escalation_run SET failures = %s, error = %s, reason_code = %s, reason_data = %s::jsonb, due_at = %s "
-        "WHERE id = %s",
-        (min(failures, 32_000), error[:2000], code, as_json(data), due_at, row_id),
+        "UPDATE escalation_run SET failures = %s, error = %s, reason = %s, due_at = %s WHERE id = %s",
+        (min(failures, 32_000), error[:2000], reason, due_at, row_id),
     )
 
 

@@ -247,7 +247,7 @@ def count_without_alert(integration: Integration, now: datetime) -> int:
     has_reached = messages.filter(status__in=(MessageStatus.CLOSED, MessageStatus.UPDATED)).exists()
     if has_reached or not messages.filter(status=MessageStatus.OPENED).exists():
         return 0
-    count = messages.filter(status=MessageStatus.IGNORED, reason_code__in=_WITHOUT_ALERT).count()
+    count = messages.filter(status=MessageStatus.IGNORED, reason__code__in=_WITHOUT_ALERT).count()
     return count if count >= _MIN_WITHOUT_ALERT else 0
 
 

@@ -28,7 +28,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
-from tocsin.core.reasons import Text, reason_from, sentence
+from tocsin.core.reasons import Text, reason_from_json, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound import heartbeat_schedule, webhook_endpoint
@@ -316,7 +316,7 @@ def request_status(integration: CompiledIntegration, request_id: str) -> dict[st
     with database.transaction() as connection:
         row = database.row(
             connection,
-            "SELECT status, alert_id, source_id, received_at, reason_code, reason_data, raw "
+            "SELECT status, alert_id, source_id, received_at, reason, raw "
             "FROM inbound_inboundmessage WHERE id = %s AND integration_id = %s AND status <> 'Mapping Failed'",
             (message_id, integration.id),
         )
@@ -325,7 +325,7 @@ def request_status(integration: CompiledIntegration, request_id: str) -> dict[st
     verb = _verb(decompress(row["raw"]))
     action, completed_text = COMPLETED_TEXTS[verb]
     is_done = row["alert_id"] is not None
-    rejection = str(reason_from(row["reason_code"], row["reason_data"]))
+    rejection = str(reason_from_json(row["reason"]))
     failure_text = rejection if verb is OpsgenieAction.CREATE else "Alert does not exist"
     return {
         "success": is_done,
@@ -360,16 +360,14 @@ def alert_entries(
     with database.transaction() as connection:
         events = database.rows(
             connection,
-            "SELECT id, at, kind, actor_name, reason_code, reason_data, data FROM alerts_alertevent "
+            "SELECT id, at, kind, actor_name, reason, data FROM alerts_alertevent "
             f"WHERE alert_id = %s {kind} ORDER BY id DESC LIMIT %s",
             (alert["id"], _MAX_ROWS),
         )
     key = "note" if subresource == "notes" else "log"
     return [
         {
-            key: event["data"].get("text", "")
-            if subresource == "notes"
-            else str(reason_from(event["reason_code"], event["reason_data"])),
+            key: event["data"].get("text", "") if subresource == "notes" else str(reason_from_json(event["reason"])),
             "owner": event["actor_name"],
             "createdAt": _moment(event["at"]),
             "offset": str(event["id"]),

@@ -60,7 +60,7 @@ DELETE FROM inbound_delayedalert d WHERE d.key_hash = ANY(%s) AND d.due_at <= %s
 """
 
 _IGNORE_REST = """
-UPDATE inbound_inboundmessage m SET status = 'Mapped Ignored', key_hash = NULL, reason_code = %s, reason_data = '{}'
+UPDATE inbound_inboundmessage m SET status = 'Mapped Ignored', key_hash = NULL, reason = %s
 WHERE m.status = 'Mapped Delayed' AND m.key_hash = ANY(%s)
       AND NOT EXISTS (SELECT 1 FROM inbound_delayedalert d WHERE d.key_hash = m.key_hash)
 """
@@ -137,7 +137,7 @@ def _delete_finished(connection: Connection, keys: Collection[bytes], now: datet
             (list(keys), [advisory_lock_key(key) for key in keys]),
         ).fetchall()
         locked_keys = [bytes(row[0]) for row in locked]
-        connection.execute(_IGNORE_REST, (state.ONE_OF_MANY.code, locked_keys))
+        connection.execute(_IGNORE_REST, (state.ONE_OF_MANY(), locked_keys))
         connection.execute(_DELETE_FINISHED, (locked_keys, now))
 
 
@@ -206,10 +206,9 @@ def _count_failure(connection: Connection, incoming: IncomingMessage) -> int:
     row = connection.execute(
         "UPDATE inbound_inboundmessage SET failures = failures + 1, "
         "status = CASE WHEN failures + 1 > %s THEN 'Mapping Failed' ELSE status END, "
-        "reason_code = CASE WHEN failures + 1 > %s THEN %s ELSE reason_code END, "
-        "reason_data = CASE WHEN failures + 1 > %s THEN '{}'::jsonb ELSE reason_data END "
+        "reason = CASE WHEN failures + 1 > %s THEN %s ELSE reason END "
         "WHERE id = %s RETURNING failures",
-        (MAX_FAILURES, MAX_FAILURES, state.UNDECIDABLE.code, MAX_FAILURES, incoming.id),
+        (MAX_FAILURES, MAX_FAILURES, state.UNDECIDABLE(), incoming.id),
     ).fetchone()
     return row[0] if row is not None else 0
 

@@ -18,7 +18,7 @@ from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json, bytes_in_json
 from tocsin.core.ids import advisory_lock_key
-from tocsin.core.reasons import reason_from
+from tocsin.core.reasons import reason_as_json, reason_from_json
 from tocsin.inbound.deciding.decide import DeliveryKey
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
@@ -45,15 +45,15 @@ from tocsin.inbound.models import decompress
 #: before or after.
 NOISE_ROWS = """
 SELECT d.key_hash, NULL::bigint AS alert_id, NULL::text AS role, d.delay_reason, d.since, d.due_at,
-       d.reason_code, d.reason_data, d.triggered_at, d.message_count, d.priority, d.scope, d.released, d.window_id,
+       d.reason, d.triggered_at, d.message_count, d.priority, d.scope, d.released, d.window_id,
        d.subject, d.source_id
 FROM (SELECT * FROM inbound_delayedalert w WHERE w.key_hash = ANY({hashes})
       FOR NO KEY UPDATE) AS d
 UNION ALL
-SELECT j.key_hash, j.alert_id, j.role, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT j.key_hash, j.alert_id, j.role, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM inbound_groupmember j WHERE j.key_hash = ANY({hashes}) AND j.left_at IS NULL
 UNION ALL
-SELECT m.key_hash, NULL, 'pending', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT m.key_hash, NULL, 'pending', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM inbound_inboundmessage m WHERE m.status = 'Pending' AND m.key_hash = ANY({hashes})
 """
 
@@ -135,7 +135,7 @@ def delayed_of(row: Mapping[str, Any]) -> DelayedAlertState:
         DelayReason(row["delay_reason"]),
         row["since"],
         row["due_at"],
-        reason_from(row["reason_code"], row["reason_data"]),
+        reason_from_json(row["reason"]),
         tuple(row["triggered_at"]),
         row["message_count"],
         Priority(row["priority"]) if row["priority"] else None,
@@ -148,17 +148,16 @@ def delayed_of(row: Mapping[str, Any]) -> DelayedAlertState:
 
 
 _DELAY = """
-INSERT INTO inbound_delayedalert (key_hash, integration_id, delay_reason, since, due_at, reason_code, reason_data,
+INSERT INTO inbound_delayedalert (key_hash, integration_id, delay_reason, since, due_at, reason,
        triggered_at, message_count, priority, scope, released, window_id, subject, source_id)
-SELECT key_hash, integration_id, delay_reason, since, due_at, reason_code, reason_data, triggered_at, message_count,
+SELECT key_hash, integration_id, delay_reason, since, due_at, reason, triggered_at, message_count,
        priority, scope, released, (SELECT w.id FROM inbound_maintenancewindow w WHERE w.id = n.window_id), subject,
        source_id
 FROM json_to_recordset(%s) AS n(key_hash bytea, integration_id bigint, delay_reason text, since timestamptz,
-     due_at timestamptz, reason_code text, reason_data jsonb, triggered_at timestamptz[], message_count int,
+     due_at timestamptz, reason jsonb, triggered_at timestamptz[], message_count int,
      priority text, scope bytea, released boolean, window_id bigint, subject text, source_id text)
 ON CONFLICT (key_hash) DO UPDATE SET integration_id = excluded.integration_id, delay_reason = excluded.delay_reason,
-   since = excluded.since, due_at = excluded.due_at, reason_code = excluded.reason_code,
-   reason_data = excluded.reason_data, triggered_at = excluded.triggered_at,
+   since = excluded.since, due_at = excluded.due_at, reason = excluded.reason, triggered_at = excluded.triggered_at,
    message_count = excluded.message_count, priority = excluded.priority, scope = excluded.scope,
    released = excluded.released, window_id = excluded.window_id, subject = excluded.subject,
    source_id = excluded.source_id
@@ -177,8 +176,7 @@ def write_delayed(connection: Connection, delayed_by_key: Mapping[bytes, tuple[i
             "delay_reason": state.delay_reason,
             "since": state.since,
             "due_at": state.due_at,
-            "reason_code": state.reason.code,
-            "reason_data": state.reason.data,
+            "reason": reason_as_json(state.reason),
             "triggered_at": state.triggered_at,
             "message_count": state.message_count,
             "priority": state.priority,
@@ -202,16 +200,15 @@ def write_wait_outcomes(connection: Connection, outcomes: Mapping[bytes, WaitOut
             {
                 "key": bytes_in_json(key),
                 "status": outcome.status,
-                "reason_code": outcome.reason.code,
-                "reason_data": outcome.reason.data,
+                "reason": reason_as_json(outcome.reason),
                 "alert_id": outcome.alert_id,
             }
             for key, outcome in outcomes.items()
         ]
         connection.execute(
-            "UPDATE inbound_inboundmessage m SET status = n.status, reason_code = n.reason_code, "
-            "reason_data = n.reason_data, alert_id = n.alert_id, key_hash = NULL FROM json_to_recordset(%s) "
-            "AS n(key bytea, status text, reason_code text, reason_data jsonb, alert_id bigint) "
+            "UPDATE inbound_inboundmessage m SET status = n.status, reason = n.reason, alert_id = n.alert_id, "
+            "key_hash = NULL FROM json_to_recordset(%s) "
+            "AS n(key bytea, status text, reason jsonb, alert_id bigint) "
             "WHERE m.status = 'Mapped Delayed' AND m.key_hash = n.key",
             (as_json(rows),),
         )

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tocsin.core.db.database import Connection, GuardedConnection, as_json, bytes_in_json
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason, Text, reason_from, reason_from_json
+from tocsin.core.reasons import NO_REASON, Reason, Text, reason_as_json, reason_from_json
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import state
 from tocsin.inbound.deciding.decide import PreprocessedMessage
@@ -101,14 +101,14 @@ UNDECIDED = (MessageStatus.PENDING, MessageStatus.DELAYED)
 
 #: Bodies are sent as one byte string, of which each row takes its part.
 _INSERT = """
-INSERT INTO inbound_inboundmessage (id, integration_id, received_at, status, reason_code, reason_data, source_id,
+INSERT INTO inbound_inboundmessage (id, integration_id, received_at, status, reason, source_id,
        source_status, subject, alert_id, raw, content_type, headers, version_id, verdict, replay_of, key_hash, test,
        failures)
-SELECT id, integration_id, received_at, status, reason_code, reason_data, source_id, source_status, subject, alert_id,
+SELECT id, integration_id, received_at, status, reason, source_id, source_status, subject, alert_id,
        substring(%(bodies)b::bytea FROM starts FOR size), content_type, headers, version_id, verdict, replay_of,
        key_hash, test, 0
 FROM json_to_recordset(%(rows)s) AS n(id uuid, integration_id bigint, received_at timestamptz, status text,
-     reason_code text, reason_data jsonb, source_id text, source_status text, subject text, alert_id bigint, starts int,
+     reason jsonb, source_id text, source_status text, subject text, alert_id bigint, starts int,
      size int, content_type text, headers jsonb, version_id bigint, verdict jsonb, replay_of uuid, key_hash bytea,
      test boolean)
 """
@@ -145,8 +145,7 @@ def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
                 "integration_id": incoming.integration_id,
                 "received_at": incoming.received_at,
                 "status": result.status,
-                "reason_code": result.reason.code,
-                "reason_data": result.reason.data,
+                "reason": reason_as_json(result.reason),
                 "source_id": row.source_id,
                 "source_status": row.source_status,
                 "subject": row.subject,
@@ -169,22 +168,21 @@ def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
 def find_stored(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, MessageResult]:
     """Returns the results of those messages that are stored, after a COMMIT whose response was lost."""
     rows = connection.execute(
-        "SELECT id, status, reason_code, reason_data, alert_id, verdict ->> 'error' FROM inbound_inboundmessage "
-        "WHERE id = ANY(%s)",
+        "SELECT id, status, reason, alert_id, verdict ->> 'error' FROM inbound_inboundmessage WHERE id = ANY(%s)",
         (list(ids),),
     )
     return {
-        message_id: MessageResult(MessageStatus(status), reason_from(code, data), alert_id, error)
-        for message_id, status, code, data, alert_id, error in rows
+        message_id: MessageResult(MessageStatus(status), reason_from_json(reason), alert_id, error)
+        for message_id, status, reason, alert_id, error in rows
     }
 
 
 _UPDATE_STORED = """
-UPDATE inbound_inboundmessage m SET status = n.status, reason_code = n.reason_code, reason_data = n.reason_data,
+UPDATE inbound_inboundmessage m SET status = n.status, reason = n.reason,
        alert_id = n.alert_id, verdict = n.verdict, key_hash = n.key_hash,
        source_status = coalesce(nullif(n.source_status, ''), m.source_status),
        subject = coalesce(nullif(n.subject, ''), m.subject)
-FROM jsonb_to_recordset(%s) AS n(id uuid, status text, reason_code text, reason_data jsonb, alert_id bigint,
+FROM jsonb_to_recordset(%s) AS n(id uuid, status text, reason jsonb, alert_id bigint,
                                  verdict jsonb, source_status text, subject text, key_hash bytea)
 WHERE m.id = n.id
 """
@@ -206,8 +204,7 @@ def update(connection: Connection, rows: Sequence[MessageRow]) -> None:
         {
             "id": row.incoming.id,
             "status": row.result.status,
-            "reason_code": row.result.reason.code,
-            "reason_data": row.result.reason.data,
+            "reason": reason_as_json(row.result.reason),
             "alert_id": row.result.alert_id,
             "verdict": row.verdict,
             "source_status": row.source_status,

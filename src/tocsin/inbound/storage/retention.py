@@ -52,7 +52,7 @@ _ROW_OVERHEAD_BYTES = 300
 #: The size of a message: its row, its long values as stored, and its index entries.
 _SIZE = (
     "pg_column_size(m.raw) + pg_column_size(m.headers) + pg_column_size(m.verdict) + pg_column_size(m.subject) "
-    f"+ pg_column_size(m.reason_data) + {_ROW_OVERHEAD_BYTES}"
+    f"+ pg_column_size(m.reason) + {_ROW_OVERHEAD_BYTES}"
 )
 
 # Ids are UUIDv7s: the primary key leads to the oldest messages, and the scan stops at the first younger one.

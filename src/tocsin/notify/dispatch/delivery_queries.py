@@ -10,14 +10,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.job_pool import LEASE_SECONDS, FairQueue, LeaseTable
-from tocsin.core.models import reason_columns
-from tocsin.core.reasons import JOINED, Reason, reason_from
+from tocsin.core.reasons import JOINED, Reason, reason_from_json
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.registry import address_problem, quietest_channel
@@ -50,36 +47,21 @@ from tocsin.notify.rules.pre_send_check import key as key_of
 from tocsin.notify.states import Purpose
 
 # ---------- reason sql
-# Reasons in SQL: the arrays of a bulk statement, and expressions that join stored reasons. Pure.
+# Expressions that join stored reasons. Pure.
 
 
-def reason_arrays(reasons: Iterable[Reason]) -> tuple[list[str], list[Jsonb]]:
-    """Returns the columns of these reasons, for `unnest(%s::text[], %s::jsonb[])`."""
-    columns = [reason_columns(reason) for reason in reasons]
-    return [code for code, _ in columns], [Jsonb(data) for _, data in columns]
-
-
-def reason_part(code: str, data: str) -> str:
-    """Returns the expression of one reason; NULL if its code is empty. `code` and `data` are expressions."""
-    return f"CASE WHEN {code} <> '' THEN jsonb_build_object('code', {code}, 'data', {data}) END"
+def built_reason(code: str, data: str) -> str:
+    """Returns the expression of a reason of a code with the expression `data`."""
+    return f"jsonb_build_object('code', '{code}', 'data', {data})"
 
 
 def joined_reason(*parts: str) -> str:
-    """Returns the assignments of `reason_code` and `reason_data` to the parts that are not NULL, as separate sentences
-    in order.
-    """
-    present = f"array_remove(ARRAY[{', '.join(parts)}]::jsonb[], NULL)"
+    """Returns the expression of the reasons that are neither empty nor NULL, as separate sentences in order."""
+    present = f"array_remove(array_remove(ARRAY[{', '.join(parts)}]::jsonb[], NULL), '{{}}')"
     return (
-        f"reason_code = CASE cardinality({present}) WHEN 0 THEN '' WHEN 1 THEN ({present})[1] ->> 'code' "
-        f"ELSE '{JOINED.code}' END, "
-        f"reason_data = CASE cardinality({present}) WHEN 0 THEN '{{}}' WHEN 1 THEN ({present})[1] -> 'data' "
-        f"ELSE jsonb_build_object('parts', to_jsonb({present}), 'separator', ' ') END"
+        f"CASE cardinality({present}) WHEN 0 THEN '{{}}' WHEN 1 THEN ({present})[1] "
+        f"ELSE {built_reason(JOINED.code, f"jsonb_build_object('parts', to_jsonb({present}), 'separator', ' ')")} END"
     )
-
-
-def append_reason(table: str, code: str, data: str) -> str:
-    """Returns the assignments that append a reason to that of `table`. `code` and `data` are expressions."""
-    return joined_reason(reason_part(f"{table}.reason_code", f"{table}.reason_data"), reason_part(code, data))
 
 
 # ---------- fallback
@@ -104,14 +86,14 @@ ORDER BY w.id, m.position, m.id
 """
 _APPLY_FALLBACK = f"""
 WITH found AS (
-  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::jsonb[])
-    AS f(id, label, channel, address, code, data)
+  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::jsonb[])
+    AS f(id, label, channel, address, reason)
 ), turned AS (
   UPDATE notify_delivery d SET channel = f.channel, address = f.address FROM found f WHERE d.id = f.id
-  RETURNING d.notification_id, f.label, f.channel, f.address, f.code, f.data
+  RETURNING d.notification_id, f.label, f.channel, f.address, f.reason
 )
 UPDATE notify_notification n
-SET label = t.label, channel = t.channel, address = t.address, {append_reason("n", "t.code", "t.data")}
+SET label = t.label, channel = t.channel, address = t.address, reason = {joined_reason("n.reason", "t.reason")}
 FROM turned t WHERE n.id = t.notification_id
 """
 
@@ -134,7 +116,6 @@ def apply_fallbacks(connection: Connection, unusable: Sequence[DueDelivery], now
         for due in unusable
         if (method := _choose_fallback(due, methods_by_delivery.get(due.id, ()), recipients, now)) is not None
     ]
-    codes, data = reason_arrays(FELL_BACK(method=method.label, previous=due.label) for due, method in fallbacks)
     connection.execute(
         database.literal(_APPLY_FALLBACK),
         (
@@ -142,8 +123,7 @@ def apply_fallbacks(connection: Connection, unusable: Sequence[DueDelivery], now
             [method.label for _, method in fallbacks],
             [method.channel for _, method in fallbacks],
             [method.address for _, method in fallbacks],
-            codes,
-            data,
+            [FELL_BACK(method=method.label, previous=due.label) for due, method in fallbacks],
         ),
     )
     return [due for due, _ in fallbacks]
@@ -314,8 +294,7 @@ _RESOLVED_ALERT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_
 _FACTS = """
 SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
        n.created_at, d.integration_id,
-       d.provider_name, d.is_first, d.reason_code AS wait_code, d.reason_data AS wait_data, n.label, n.data,
-       n.reason_code AS notification_code, n.reason_data AS notification_data,
+       d.provider_name, d.is_first, d.reason AS wait_reason, n.label, n.data, n.reason AS notification_reason,
        d.outcome_unknown_at IS NOT NULL AS may_have_been_sent, d.late_since, d.is_exhausted, d.own_failures,
        CASE WHEN n.data ? 'held_from' THEN u.notification_rules END AS quiet,
        coalesce(nullif(u.name, ''), u.username, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
@@ -406,7 +385,7 @@ SELECT d.id FROM notify_delivery d WHERE d.id = ANY(%(ids)s) AND EXISTS (
     AND o.address = d.address AND o.user_id IS NOT DISTINCT FROM d.user_id AND o.id <> d.id
     AND (o.status IN ('sent', 'delivered') AND o.sent_at >= d.due_at OR o.status = 'sending'
          OR o.status = 'queued' AND o.late_since IS NULL AND (o.is_first, o.due_at, o.id) > (d.is_first, d.due_at, d.id)
-            AND (o.due_at <= %(now)s OR o.reason_code = %(bundled)s)))
+            AND (o.due_at <= %(now)s OR o.reason->>'code' = %(bundled)s)))
 """
 
 
@@ -437,8 +416,8 @@ def _due(row: dict[str, Any], alert_columns: Sequence[str]) -> DueDelivery:
         facts = AlertFacts(**{**alert, "status": status, "priority": priority, "custom": _mapping(alert["custom"])})
     row["recent_sent_times"] = tuple(row["recent_sent_times"])
     row["quiet"] = quiet_hours(row["quiet"])
-    row["wait_reason"] = reason_from(row.pop("wait_code"), _mapping(row.pop("wait_data")))
-    row["notification_data"] = _mapping(row["notification_data"])
+    for name in ("wait_reason", "notification_reason"):
+        row[name] = reason_from_json(row[name])
     return DueDelivery(**{**row, "purpose": Purpose(row["purpose"]), "data": _mapping(row["data"]), "alert": facts})
 
 
@@ -461,11 +440,11 @@ def _readdress(connection: Connection, moved: Sequence[DueDelivery]) -> None:
 
 def _cancel(connection: Connection, cancelled: Sequence[tuple[DueDelivery, Reason]], now: datetime) -> None:
     if cancelled:
-        codes, data = reason_arrays(_cancellation_reason(due, reason) for due, reason in cancelled)
+        reasons = [_cancellation_reason(due, reason) for due, reason in cancelled]
         connection.execute(
-            "UPDATE notify_delivery d SET status = 'cancelled', reason_code = c.code, reason_data = c.data, "
-            "ended_at = %s FROM unnest(%s::uuid[], %s::text[], %s::jsonb[]) AS c(id, code, data) WHERE d.id = c.id",
-            (now, [due.id for due, _ in cancelled], codes, data),
+            "UPDATE notify_delivery d SET status = 'cancelled', reason = c.reason, ended_at = %s "
+            "FROM unnest(%s::uuid[], %s::jsonb[]) AS c(id, reason) WHERE d.id = c.id",
+            (now, [due.id for due, _ in cancelled], reasons),
         )
 
 
@@ -475,23 +454,20 @@ def _cancellation_reason(due: DueDelivery, reason: Reason) -> Reason:
 
 def defer(connection: Connection, waiting: Sequence[tuple[DueDelivery, Reason, datetime]]) -> None:
     if waiting:
-        codes, data = reason_arrays(reason for _, reason, _ in waiting)
         connection.execute(
-            "UPDATE notify_delivery d SET due_at = w.until, reason_code = w.code, reason_data = w.data "
-            "FROM unnest(%s::uuid[], %s::text[], %s::jsonb[], %s::timestamptz[]) AS w(id, code, data, until) "
-            "WHERE d.id = w.id",
-            ([due.id for due, _, _ in waiting], codes, data, [until for _, _, until in waiting]),
+            "UPDATE notify_delivery d SET due_at = w.until, reason = w.reason "
+            "FROM unnest(%s::uuid[], %s::jsonb[], %s::timestamptz[]) AS w(id, reason, until) WHERE d.id = w.id",
+            [[due.id for due, _, _ in waiting], [reason for _, reason, _ in waiting], [until for *_, until in waiting]],
         )
 
 
 def record_pause_reason(connection: Connection, pause: CurrentPause, now: datetime) -> None:
     """Records the pause as the reason on each due page."""
-    code, data = reason_columns(pause.wait_reason)
     connection.execute(
-        "UPDATE notify_delivery SET reason_code = %(code)s, reason_data = %(data)s WHERE id IN ("
+        "UPDATE notify_delivery SET reason = %(reason)s WHERE id IN ("
         "SELECT id FROM notify_delivery WHERE status = 'queued' AND purpose = 'page' AND due_at <= %(now)s "
-        "AND (reason_code <> %(code)s OR reason_data <> %(data)s) LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)",
-        {"code": code, "data": Jsonb(data), "now": now},
+        "AND reason <> %(reason)s LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)",
+        {"reason": pause.wait_reason, "now": now},
     )
 
 
@@ -523,20 +499,18 @@ def lease(connection: Connection, rows: Sequence[LeaseUpdate], node: str) -> Non
     """
     if not rows:
         return
-    codes, data = reason_arrays(row.reason for row in rows)
     connection.execute(
         "UPDATE notify_delivery d SET status = 'sending', attempts = d.attempts + 1, provider_id = j.provider, "
         "provider_name = j.name, leased_by = %s, "
-        "lease_until = clock_timestamp() + make_interval(secs => %s), reason_code = j.code, reason_data = j.data "
-        "FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::jsonb[]) "
-        "AS j(id, provider, name, code, data) WHERE d.id = j.id",
+        "lease_until = clock_timestamp() + make_interval(secs => %s), reason = j.reason "
+        "FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::jsonb[]) AS j(id, provider, name, reason) "
+        "WHERE d.id = j.id",
         (
             node,
             LEASE_SECONDS,
             [row.id for row in rows],
             [row.provider_id for row in rows],
             [row.provider_name for row in rows],
-            codes,
-            data,
+            [row.reason for row in rows],
         ),
     )

@@ -347,7 +347,7 @@ _DELIVERIES = """
 WITH waiting AS (
   SELECT d.id, d.notification_id, CASE WHEN d.attempts = 0 THEN (n.data ->> %(held)s)::timestamptz END AS held_from
   FROM notify_delivery d JOIN notify_notification n ON n.id = d.notification_id
-  WHERE d.status = 'queued' AND d.due_at > %(now)s AND d.reason_code <> %(on_hold)s
+  WHERE d.status = 'queued' AND d.due_at > %(now)s AND d.reason->>'code' IS DISTINCT FROM %(on_hold)s
   ORDER BY d.id FOR NO KEY UPDATE OF d
 ), held AS (
   UPDATE notify_notification n SET data = n.data || jsonb_build_object(%(held)s::text, w.held_from - %(by)s)

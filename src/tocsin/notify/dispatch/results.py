@@ -10,8 +10,6 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from tocsin.alerts import store as alert_rows
 from tocsin.alerts.commands import SYSTEM, NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind, Priority
@@ -19,11 +17,10 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
-from tocsin.core.models import reason_columns
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined, reason_from, reason_from_json
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined, reason_from_json
 from tocsin.core.runtime import metrics
 from tocsin.notify.dispatch import send
-from tocsin.notify.dispatch.delivery_queries import append_reason, joined_reason, reason_arrays, reason_part
+from tocsin.notify.dispatch.delivery_queries import built_reason, joined_reason
 from tocsin.notify.dispatch.send import Accepted, SendResult, sent_deliveries, status_of
 from tocsin.notify.dispatch.sent_journal import SentDelivery
 from tocsin.notify.notices import Notice, queue_notice, queue_otherwise, was_noticed
@@ -97,9 +94,10 @@ class OverdueReceipt:
     address: str
 
 
-# `NOT_CONFIRMED`, with a duration in seconds.
-_NOT_CONFIRMED = """jsonb_build_object('provider', d.provider_name,
-      'duration', jsonb_build_object('seconds', h.timeout_seconds))"""
+_NOT_CONFIRMED = built_reason(
+    NOT_CONFIRMED.code,
+    "jsonb_build_object('provider', d.provider_name, 'duration', jsonb_build_object('seconds', h.timeout_seconds))",
+)
 _OVERDUE = f"""
 WITH late AS (
   DELETE FROM notify_awaitedreceipt WHERE delivery IN (
@@ -110,7 +108,7 @@ WITH late AS (
   WHERE d.status = 'sent' AND d.receipt = '' ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d
-SET {append_reason("d", f"'{NOT_CONFIRMED.code}'", _NOT_CONFIRMED)}
+SET reason = {joined_reason("d.reason", _NOT_CONFIRMED)}
 FROM held h WHERE d.id = h.id RETURNING d.id, d.provider_name, h.timeout_seconds, d.channel, d.address
 """
 
@@ -162,7 +160,7 @@ WHERE NOT EXISTS (SELECT FROM notify_delivery b WHERE b.alert_id = d.alert_id AN
 ORDER BY d.due_at, d.id
 """
 _START_NOW = """
-UPDATE notify_delivery SET due_at = %(now)s, reason_code = %(code)s, reason_data = %(data)s WHERE id IN (
+UPDATE notify_delivery SET due_at = %(now)s, reason = %(reason)s WHERE id IN (
   SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND status = 'queued'
   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
 """
@@ -175,8 +173,7 @@ def start_next_method(connection: Connection, delivery_ids: Sequence[UUID], caus
     page_ids = _find_next_pages(connection, delivery_ids, now)
     if not page_ids:
         return 0
-    code, data = reason_columns(STARTED_EARLY(cause=cause))
-    parameters = {"ids": page_ids, "now": now, "code": code, "data": Jsonb(data)}
+    parameters = {"ids": page_ids, "now": now, "reason": STARTED_EARLY(cause=cause)}
     started = connection.execute(_START_NOW, parameters).rowcount
     if started:
         database.notify(connection, "outbox")
@@ -394,26 +391,26 @@ def record(
 
 # The reason why it waited, if it was leased until now; how it was sent; and what came too late to stop it.
 _SENT_REASON = joined_reason(
-    "CASE WHEN d.status = 'sending' THEN " + reason_part("d.reason_code", "d.reason_data") + " END",
-    reason_part("s.code", "s.data"),
-    "CASE WHEN d.cancel_requested_code <> '' THEN jsonb_build_object("
-    f"'code', '{delivery_reasons.SENT_BEFORE_STOPPED.code}', 'data', jsonb_build_object('cause', "
-    "jsonb_build_object('code', d.cancel_requested_code, 'data', d.cancel_requested_data))) END",
+    "CASE WHEN d.status = 'sending' THEN d.reason END",
+    "s.reason",
+    "CASE WHEN d.cancel_requested <> '{}' THEN "
+    + built_reason(delivery_reasons.SENT_BEFORE_STOPPED.code, "jsonb_build_object('cause', d.cancel_requested)")
+    + " END",
 )
 _SENT = f"""
 WITH accepted AS (
-  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::jsonb[], %s::timestamptz[])
-    AS a(id, status, external_id, code, data, at)
+  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::jsonb[], %s::timestamptz[])
+    AS a(id, status, external_id, reason, at)
 ), held AS (
   SELECT d.id FROM notify_delivery d JOIN accepted USING (id)
   WHERE d.status NOT IN ('sent', 'delivered') AND d.receipt = '' ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d
 SET status = s.status, sent_at = CASE WHEN s.status = 'sent' THEN s.at END, external_id = s.external_id,
-    error_code = '', error_data = '{{}}', is_permanent = false,
+    error = '{{}}', is_permanent = false,
     lease_until = NULL, leased_by = '', ended_at = CASE WHEN s.status <> 'sent' THEN s.at END,
-    cancel_requested_code = '', cancel_requested_data = '{{}}',
-    {_SENT_REASON}
+    cancel_requested = '{{}}',
+    reason = {_SENT_REASON}
 FROM accepted s JOIN held USING (id) WHERE d.id = s.id
 """
 
@@ -425,15 +422,13 @@ def _record_sent(connection: Connection, pool: ProviderPool, results: Sequence[S
     if not results:
         return
     members = [(due, result) for result in results for due in result.job.bundle.members]
-    codes, data = reason_arrays(_note(due, result) for due, result in members)
     connection.execute(
         database.literal(_SENT),
         (
             [due.id for due, _ in members],
             [status_of(result) for _, result in members],
             [result.outcome.external_id if isinstance(result.outcome, Accepted) else "" for _, result in members],
-            codes,
-            data,
+            [_note(due, result) for due, result in members],
             [result.at for _, result in members],
         ),
     )
@@ -539,7 +534,7 @@ def mark_sent(connection: Connection, sent: Sequence[SentDelivery]) -> None:
 
 
 _LOCK = """
-SELECT d.id, d.cancel_requested_code, d.cancel_requested_data FROM notify_delivery d
+SELECT d.id, d.cancel_requested FROM notify_delivery d
 WHERE d.id = ANY(%s) AND d.status = 'sending' AND d.leased_by = %s ORDER BY d.id FOR NO KEY UPDATE
 """
 _TRIED = """
@@ -549,31 +544,29 @@ FROM notify_delivery WHERE notification_id = ANY(%s) AND provider_name <> '' GRO
 """
 _UPDATE = """
 UPDATE notify_delivery d
-SET status = t.status, due_at = coalesce(t.due_at, d.due_at), error_code = t.error_code, error_data = t.error_data,
-    reason_code = t.reason_code, reason_data = t.reason_data,
-    is_permanent = t.is_permanent, is_final = t.is_final, ended_at = t.ended_at,
+SET status = t.status, due_at = coalesce(t.due_at, d.due_at), error = t.error,
+    reason = t.reason, is_permanent = t.is_permanent, is_final = t.is_final, ended_at = t.ended_at,
     outcome_unknown_at = coalesce(t.outcome_unknown_at, d.outcome_unknown_at),
     late_since = coalesce(d.late_since, least(d.due_at, t.at)), is_exhausted = d.is_exhausted OR t.is_exhausted,
     own_failures = CASE WHEN t.is_own THEN d.own_failures + 1 ELSE 0 END, provider_name = t.provider,
     lease_until = NULL, leased_by = ''
-FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::text[], %s::jsonb[], %s::text[], %s::jsonb[],
+FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::jsonb[], %s::jsonb[],
             %s::boolean[], %s::boolean[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::boolean[],
             %s::boolean[], %s::text[])
-     AS t(id, status, due_at, error_code, error_data, reason_code, reason_data, is_permanent, is_final, ended_at,
+     AS t(id, status, due_at, error, reason, is_permanent, is_final, ended_at,
           outcome_unknown_at, at, is_exhausted, is_own, provider)
 WHERE d.id = t.id
 """
 _NEXT = """
 INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
-                             is_first, status, provider_name, reason_code, reason_data, queued_at, due_at,
-                             late_since, is_exhausted, own_failures, error_code, error_data)
+                             is_first, status, provider_name, reason, queued_at, due_at,
+                             late_since, is_exhausted, own_failures, error)
 SELECT t.id, d.notification_id, d.alert_id, d.user_id, d.integration_id, d.channel, d.address, d.purpose, d.is_first,
-       'queued', t.provider, t.code, t.data, t.at, t.due_at, d.late_since, d.is_exhausted, d.own_failures,
+       'queued', t.provider, t.reason, t.at, t.due_at, d.late_since, d.is_exhausted, d.own_failures,
        -- What waits shows why.
-       CASE WHEN t.due_at > t.at THEN d.error_code ELSE '' END,
-       CASE WHEN t.due_at > t.at THEN d.error_data ELSE '{}' END
-FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::jsonb[], %s::timestamptz[], %s::timestamptz[])
-     AS t(id, previous, provider, code, data, at, due_at)
+       CASE WHEN t.due_at > t.at THEN d.error ELSE '{}' END
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::jsonb[], %s::timestamptz[], %s::timestamptz[])
+     AS t(id, previous, provider, reason, at, due_at)
 JOIN notify_delivery d ON d.id = t.previous
 """
 
@@ -609,7 +602,7 @@ def record_failures(
     if not failures:
         return
     cancel_reasons = {
-        row[0]: reason_from(row[1], row[2])
+        row[0]: reason_from_json(row[1])
         for row in connection.execute(_LOCK, ([t.due.id for t in failures], node)).fetchall()
     }
     failures = [failure for failure in failures if failure.due.id in cancel_reasons]
@@ -747,18 +740,14 @@ def _final_cause(failure: DeliveryFailure, tries: int, names: Sequence[str]) -> 
 def _write(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
     if not outcomes:
         return
-    error_codes, error_data = reason_arrays(outcome.failure.send_failure.error for outcome in outcomes)
-    codes, data = reason_arrays(outcome.reason for outcome in outcomes)
     connection.execute(
         _UPDATE,
         (
             [outcome.failure.due.id for outcome in outcomes],
             [outcome.status for outcome in outcomes],
             [outcome.due_at if outcome.status == "queued" else None for outcome in outcomes],
-            error_codes,
-            error_data,
-            codes,
-            data,
+            [outcome.failure.send_failure.error for outcome in outcomes],
+            [outcome.reason for outcome in outcomes],
             [outcome.failure.send_failure.kind in REFUSALS for outcome in outcomes],
             [outcome.failure.send_failure.kind in FINAL for outcome in outcomes],
             [None if outcome.status == "queued" else outcome.failure.at for outcome in outcomes],
@@ -771,17 +760,16 @@ def _write(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
     )
     with_successor = [outcome for outcome in outcomes if outcome.next_provider]
     if with_successor:
-        codes, data = reason_arrays(
+        reasons = [
             delivery_reasons.PROVIDER_FAILED(provider=outcome.failure.provider or _TOCSIN) for outcome in with_successor
-        )
+        ]
         connection.execute(
             _NEXT,
             (
                 [ids.uuid7() for _ in with_successor],
                 [outcome.failure.due.id for outcome in with_successor],
                 [outcome.next_provider for outcome in with_successor],
-                codes,
-                data,
+                reasons,
                 [outcome.failure.at for outcome in with_successor],
                 [outcome.due_at for outcome in with_successor],
             ),

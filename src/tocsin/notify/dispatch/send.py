@@ -92,7 +92,7 @@ def store(connection: Connection, messages: Sequence[SandboxRecord]) -> None:
 # The newest page of each recipient's address about an active alert. The others stay: one page is enough.
 _REQUEUE = """
 UPDATE notify_delivery SET status = 'queued', due_at = %(now)s, late_since = coalesce(late_since, due_at),
-       provider_name = '', ended_at = NULL, reason_code = '', reason_data = '{}' WHERE id IN (
+       provider_name = '', ended_at = NULL, reason = '{}' WHERE id IN (
   SELECT d.id FROM notify_delivery d JOIN alerts_alert a ON a.id = d.alert_id
   WHERE d.status = 'sandboxed' AND d.purpose = 'page' AND d.channel = ANY(%(channels)s) AND a.status = ANY(%(live)s)
     AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.purpose = 'page' AND o.id > d.id

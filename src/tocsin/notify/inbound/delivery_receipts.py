@@ -9,16 +9,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
-from tocsin.core.models import reason_columns
-from tocsin.core.reasons import NO_REASON, Reason, Text, reason_from
+from tocsin.core.reasons import NO_REASON, Reason, Text, reason_from_json
 from tocsin.notify.dispatch import delivery_queries, results
-from tocsin.notify.dispatch.delivery_queries import append_reason as append_reason_sql
 from tocsin.notify.dispatch.send import redact_address
 from tocsin.notify.interfaces import Receipt, ReceiptState
 from tocsin.notify.providers import health, pool
@@ -146,10 +142,9 @@ WITH lost AS (
 )
 UPDATE notify_delivery d
 SET status = 'delivered', receipt = %(receipt)s, delivered_at = coalesce(d.delivered_at, %(now)s),
-    sent_at = coalesce(d.sent_at, d.outcome_unknown_at, %(now)s), error_code = '', error_data = '{{}}',
+    sent_at = coalesce(d.sent_at, d.outcome_unknown_at, %(now)s), error = '{{}}',
     lease_until = NULL, leased_by = '', ended_at = NULL,
-    reason_code = CASE WHEN held.status IN ('queued', 'failed', 'cancelled') THEN %(code)s ELSE d.reason_code END,
-    reason_data = CASE WHEN held.status IN ('queued', 'failed', 'cancelled') THEN %(data)s ELSE d.reason_data END,
+    reason = CASE WHEN held.status IN ('queued', 'failed', 'cancelled') THEN %(reason)s ELSE d.reason END,
     external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
 FROM held WHERE d.id = held.id
 """
@@ -162,10 +157,8 @@ WITH other AS (
 )
 UPDATE notify_delivery d
 SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
-    reason_code = CASE WHEN d.status = 'queued' THEN %(code)s ELSE d.reason_code END,
-    reason_data = CASE WHEN d.status = 'queued' THEN %(data)s ELSE d.reason_data END,
-    cancel_requested_code = CASE WHEN d.status = 'queued' THEN d.cancel_requested_code ELSE %(code)s END,
-    cancel_requested_data = CASE WHEN d.status = 'queued' THEN d.cancel_requested_data ELSE %(data)s END,
+    reason = CASE WHEN d.status = 'queued' THEN %(reason)s ELSE d.reason END,
+    cancel_requested = CASE WHEN d.status = 'queued' THEN d.cancel_requested ELSE %(reason)s END,
     ended_at = CASE WHEN d.status = 'queued' THEN %(now)s ELSE d.ended_at END
 FROM other WHERE d.id = other.id AND d.status IN ('queued', 'sending')
 """
@@ -174,14 +167,12 @@ FROM other WHERE d.id = other.id AND d.status IN ('queued', 'sending')
 def _delivered(
     connection: Connection, delivery_ids: list[UUID], provider: str, receipt: Receipt, now: datetime
 ) -> None:
-    code, data = reason_columns(delivery_reasons.DELIVERED_AFTER_ALL(provider=provider))
     parameters = {
         "ids": delivery_ids,
         "receipt": str(receipt.state),
         "now": now,
         "external_id": receipt.external_id[:200],
-        "code": code,
-        "data": Jsonb(data),
+        "reason": delivery_reasons.DELIVERED_AFTER_ALL(provider=provider),
     }
     connection.execute(_DELIVERED, parameters)
     connection.execute(_CANCEL_OTHER_SENDS, parameters)
@@ -197,8 +188,8 @@ WITH held AS (
 UPDATE notify_delivery d
 SET status = 'sent', receipt = 'not_reached', delivered_at = NULL,
     sent_at = coalesce(d.sent_at, d.outcome_unknown_at, %(now)s),
-    lease_until = NULL, leased_by = '', ended_at = NULL, error_code = '', error_data = '{{}}',
-    {append_reason_sql("d", "%(code)s::text", "%(data)s::jsonb")},
+    lease_until = NULL, leased_by = '', ended_at = NULL, error = '{{}}',
+    reason = {delivery_queries.joined_reason("d.reason", "%(reason)s")},
     external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
 FROM held WHERE d.id = held.id RETURNING d.id
 """
@@ -220,12 +211,10 @@ def _not_reached(
     connection: Connection, delivery_ids: list[UUID], provider: str, receipt: Receipt, now: datetime
 ) -> None:
     """Records that the provider worked but nobody was reached."""
-    code, data = reason_columns(receipt.reason)
     parameters = {
         "ids": delivery_ids,
         "now": now,
-        "code": code,
-        "data": Jsonb(data),
+        "reason": receipt.reason,
         "external_id": receipt.external_id[:200],
     }
     rows = connection.execute(database.literal(_NOT_REACHED), parameters).fetchall()
@@ -238,13 +227,13 @@ def _not_reached(
 # A message that was sent again has another vendor id. A receipt for the first attempt does not apply to it.
 _FAILED = """
 WITH held AS (
-  SELECT id, status, cancel_requested_code, cancel_requested_data FROM notify_delivery
+  SELECT id, status, cancel_requested FROM notify_delivery
   WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent')
     AND receipt = '' AND (external_id = '' OR %(external_id)s::text IN ('', external_id))
   ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE notify_delivery d SET receipt = 'failed', external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
-FROM held WHERE d.id = held.id RETURNING d.id, held.status, held.cancel_requested_code, held.cancel_requested_data
+FROM held WHERE d.id = held.id RETURNING d.id, held.status, held.cancel_requested
 """
 
 
@@ -254,8 +243,8 @@ def _failed(
     changed: dict[UUID, Reason] = {}
     final_ids: set[UUID] = set()
     parameters = {"ids": delivery_ids, "external_id": receipt.external_id[:200]}
-    for row_id, status, code, data in connection.execute(_FAILED, parameters).fetchall():
-        cancel_requested = reason_from(code, data)
+    for row_id, status, requested in connection.execute(_FAILED, parameters).fetchall():
+        cancel_requested = reason_from_json(requested)
         changed[row_id] = cancel_requested if status == DeliveryStatus.SENDING else NO_REASON
         if is_final or (cancel_requested and status == DeliveryStatus.SENT):
             # Someone has responded since: do not page through another provider.
@@ -320,16 +309,14 @@ def record_bounce(
 
 
 _APPEND = f"""
-UPDATE notify_delivery d SET {append_reason_sql("d", "%(code)s::text", "%(data)s::jsonb")}
+UPDATE notify_delivery d SET reason = {delivery_queries.joined_reason("d.reason", "%(reason)s")}
 WHERE d.id IN (SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE)
 """
 
 
 def append_reason(connection: Connection, delivery_ids: Sequence[UUID], reason: Reason) -> None:
     """Appends a reason to that of these deliveries."""
-    code, data = reason_columns(reason)
-    parameters = {"code": code, "data": Jsonb(data), "ids": list(delivery_ids)}
-    connection.execute(database.literal(_APPEND), parameters)
+    connection.execute(database.literal(_APPEND), {"reason": reason, "ids": list(delivery_ids)})
 
 
 def _uuid(text: str) -> UUID | None:

@@ -18,7 +18,6 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from psycopg.types.json import Jsonb
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
@@ -27,7 +26,6 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.circuit_breaker import NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.models import reason_columns
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
@@ -447,26 +445,24 @@ class PushResult:
 
 _RECORD_RESULTS = """
 UPDATE notify_pushdevice d
-SET last_sent_at = CASE WHEN t.code = '' THEN %(now)s ELSE d.last_sent_at END,
-    last_error_code = t.code, last_error_data = t.data,
+SET last_sent_at = CASE WHEN t.error = '{}' THEN %(now)s ELSE d.last_sent_at END,
+    last_error = t.error,
     gone_at = CASE WHEN t.is_gone THEN %(now)s ELSE d.gone_at END,
     subscription = CASE WHEN t.is_gone THEN '' ELSE d.subscription END
-FROM unnest(%(ids)s::bigint[], %(codes)s::text[], %(data)s::jsonb[], %(gone)s::boolean[]) AS t(id, code, data, is_gone)
+FROM unnest(%(ids)s::bigint[], %(errors)s::jsonb[], %(gone)s::boolean[]) AS t(id, error, is_gone)
 WHERE d.id = t.id
 """
 
 
 def record_results(results: Sequence[PushResult], now: datetime) -> None:
     """Records the results of push services. The row of an unsubscribed device is kept, so that the user sees it."""
-    columns = [reason_columns(result.error) for result in results]
     with database.transaction() as connection:
         connection.execute(
             _RECORD_RESULTS,
             {
                 "now": now,
                 "ids": [result.device_id for result in results],
-                "codes": [code for code, _ in columns],
-                "data": [Jsonb(data) for _, data in columns],
+                "errors": [result.error for result in results],
                 "gone": [result.is_unsubscribed for result in results],
             },
         )

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 import psycopg
-from psycopg.types.json import Jsonb
 
 from tocsin.alerts import service
 from tocsin.alerts.states import CommandChannel, CommandKind
@@ -19,10 +18,19 @@ from tocsin.core.config import crypto, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.models import reason_columns, reason_in
 from tocsin.core.net import imap
 from tocsin.core.net.imap import ImapAccount, ImapMailbox, MailboxReader
-from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, Text, joined, reason_from, sentence
+from tocsin.core.reasons import (
+    NO_REASON,
+    AlertRef,
+    Person,
+    Reason,
+    Text,
+    joined,
+    reason_from,
+    reason_from_json,
+    sentence,
+)
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.inbound import delivery_receipts, responder_actions
@@ -79,15 +87,14 @@ def _process_once(connection: Connection, provider: str, reply: ParsedReply, now
         (reply.hash, now, provider, reply.sender[:254], reply.subject),
     ).rowcount
     if not is_new:
-        query = "SELECT outcome, reason_code, reason_data FROM notify_mailreply WHERE mail_hash = %s"
+        query = "SELECT outcome, reason FROM notify_mailreply WHERE mail_hash = %s"
         (row,) = database.rows(connection, query, (reply.hash,))
-        return ReplyOutcome(ReplyResult(row["outcome"]), reason_in(row))
+        return ReplyOutcome(ReplyResult(row["outcome"]), reason_from_json(row["reason"]))
     outcome = _outcome(connection, reply, now)
-    code, data = reason_columns(outcome.reason)
     connection.execute(
-        "UPDATE notify_mailreply SET outcome = %s, reason_code = %s, reason_data = %s, user_id = %s, "
+        "UPDATE notify_mailreply SET outcome = %s, reason = %s, user_id = %s, "
         "alert_id = (SELECT id FROM alerts_alert WHERE id = %s) WHERE mail_hash = %s",
-        (str(outcome.result), code, Jsonb(data), outcome.user_id, outcome.alert_id, reply.hash),
+        (str(outcome.result), outcome.reason, outcome.user_id, outcome.alert_id, reply.hash),
     )
     if outcome.answer and outcome.user_id is not None:
         _queue_answer(connection, outcome, now)

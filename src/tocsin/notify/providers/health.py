@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection
-from psycopg.types.json import Jsonb
 
 from tocsin.core import ids
 from tocsin.core.db import database
@@ -18,8 +17,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.delivery import circuit_breaker
 from tocsin.core.delivery.circuit_breaker import CircuitBreaker
 from tocsin.core.delivery.rate_limit import RateLimit
-from tocsin.core.models import reason_columns
-from tocsin.core.reasons import Reason, as_reason, reason_from, replace_texts
+from tocsin.core.reasons import Reason, as_reason, reason_from_json, replace_texts
 
 #: The maximum length of a server's text in a stored error.
 MAX_HEALTH_ERROR_CHARS = 300
@@ -47,7 +45,7 @@ UPDATE notify_providerhealth SET failures = %(failures)s, is_open = %(is_open)s,
                            ELSE recovered_at END,
        worked_at = coalesce(%(worked_at)s, worked_at),
        failed_at = coalesce(%(failed_at)s, failed_at),
-       error_code = coalesce(%(error_code)s, error_code), error_data = coalesce(%(error_data)s, error_data)
+       error = coalesce(%(error)s, error)
 WHERE name = %(name)s
 """
 
@@ -93,7 +91,7 @@ def _write(
 ) -> None:
     success_times = [update.at for update in updates if update.error is None]
     failures = [update for update in updates if update.error is not None]
-    error_code, error_data = _error_columns(failures[-1].error or "") if failures else (None, None)
+    last_error = as_reason(failures[-1].error or "") if failures else None
     connection.execute(
         _WRITE,
         {
@@ -107,15 +105,9 @@ def _write(
             "now": now,
             "worked_at": max(success_times, default=None),
             "failed_at": max((update.at for update in failures), default=None),
-            "error_code": error_code,
-            "error_data": error_data,
+            "error": last_error and replace_texts(last_error, lambda text: text[:MAX_HEALTH_ERROR_CHARS]),
         },
     )
-
-
-def _error_columns(error: Reason | str) -> tuple[str, Jsonb]:
-    code, data = reason_columns(replace_texts(as_reason(error), lambda text: text[:MAX_HEALTH_ERROR_CHARS]))
-    return code, Jsonb(data)
 
 
 def open_circuits(connection: Connection) -> frozenset[str]:
@@ -218,13 +210,13 @@ class Rejection:
 
 # Ids are UUIDv7s: the primary key leads to the newest rows, and no other index is needed.
 _REJECTIONS = """
-SELECT provider_name, error_code, error_data, count, last_at, alert_id FROM (
-  SELECT provider_name, error_code, error_data, count(*) AS count, max(coalesce(ended_at, late_since)) AS last_at,
+SELECT provider_name, error, count, last_at, alert_id FROM (
+  SELECT provider_name, error, count(*) AS count, max(coalesce(ended_at, late_since)) AS last_at,
          (array_agg(alert_id ORDER BY id DESC) FILTER (WHERE alert_id IS NOT NULL))[1] AS alert_id,
-         row_number() OVER (PARTITION BY provider_name ORDER BY count(*) DESC, error_code, error_data) AS place
-  FROM notify_delivery WHERE id >= %s AND is_permanent AND provider_name <> '' AND error_code <> ''
+         row_number() OVER (PARTITION BY provider_name ORDER BY count(*) DESC, error) AS place
+  FROM notify_delivery WHERE id >= %s AND is_permanent AND provider_name <> '' AND error <> '{}'
     AND coalesce(ended_at, late_since) > %s
-  GROUP BY provider_name, error_code, error_data
+  GROUP BY provider_name, error
 ) AS ranked WHERE place <= %s ORDER BY provider_name, place
 """
 
@@ -239,8 +231,8 @@ def recent_rejections(now: datetime) -> Mapping[str, tuple[Rejection, ...]]:
         cursor.execute(_REJECTIONS, [ids.first_uuid7(since - timedelta(days=1)), since, MAX_PER_PROVIDER])
         rows = cursor.fetchall()
     rejections: dict[str, tuple[Rejection, ...]] = {}
-    for name, code, data, count, last_at, alert_id in rows:
+    for name, error, count, last_at, alert_id in rows:
         # A raw cursor returns jsonb as text.
-        error = reason_from(code, json.loads(data))
-        rejections[name] = (*rejections.get(name, ()), Rejection(error, count, last_at, alert_id))
+        rejection = Rejection(reason_from_json(json.loads(error)), count, last_at, alert_id)
+        rejections[name] = (*rejections.get(name, ()), rejection)
     return rejections

@@ -96,7 +96,7 @@ UPDATE notify_delivery SET due_at = %(now)s, provider_name = %(name)s WHERE id I
     AND (%(ids)s::uuid[] IS NULL OR d.id = ANY(%(ids)s))
     AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.notification_id = d.notification_id
                     AND o.provider_name = %(name)s AND o.is_final)
-    AND (d.reason_code <> %(unknown)s OR %(ids)s::uuid[] IS NOT NULL OR EXISTS (
+    AND (d.reason->>'code' IS DISTINCT FROM %(unknown)s OR %(ids)s::uuid[] IS NOT NULL OR EXISTS (
          SELECT FROM notify_providerhealth h WHERE h.name = %(name)s AND (h.failures = 0 OR h.is_unresponsive)))
   ORDER BY d.id LIMIT %(most)s FOR NO KEY UPDATE OF d SKIP LOCKED)
 """
@@ -136,7 +136,7 @@ WITH repeated AS (
                 AND o.status = 'queued' AND o.late_since IS NOT NULL AND o.channel = d.channel
                 AND o.address = d.address AND o.user_id IS NOT DISTINCT FROM d.user_id)
 )
-UPDATE notify_delivery d SET status = 'cancelled', ended_at = %(now)s, reason_code = %(code)s, reason_data = '{}'
+UPDATE notify_delivery d SET status = 'cancelled', ended_at = %(now)s, reason = %(reason)s
 FROM repeated r WHERE d.id = r.id
 """
 
@@ -146,7 +146,7 @@ def drop_repeats(connection: Connection, ids: Collection[UUID], now: datetime) -
     address. Otherwise a long outage would pile up as many pages as the policy repeats.
     """
     if ids:
-        connection.execute(_DROP_REPEATS, {"ids": list(ids), "now": now, "code": EARLIER_PAGE_WAITS.code})
+        connection.execute(_DROP_REPEATS, {"ids": list(ids), "now": now, "reason": EARLIER_PAGE_WAITS()})
 
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
-from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, reason_from
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, HOURLY_LIMIT_REACHED
 from tocsin.notify.rules.page_planner import FindAddressProblem, NotificationMethod, QuietWindow, Recipient, quiet_until
@@ -83,9 +83,8 @@ class DueDelivery:
     #: Whether the user's acknowledgement of this alert is in effect.
     has_acknowledged: bool = False
     label: str = ""
-    #: The notification's reason, as stored, and its data.
-    notification_code: str = ""
-    notification_data: Mapping[str, Any] = field(default_factory=dict)
+    #: The notification's reason and its data.
+    notification_reason: Reason = NO_REASON
     data: Mapping[str, Any] = field(default_factory=dict)
     #: The delivery's reason: what it waited for.
     wait_reason: Reason = NO_REASON
@@ -113,11 +112,6 @@ class DueDelivery:
     quiet: tuple[QuietWindow, ...] = ()
     #: Why it cannot be sent at all.
     problem: Reason = NO_REASON
-
-    @property
-    def notification_reason(self) -> Reason:
-        """The notification's reason."""
-        return reason_from(self.notification_code, self.notification_data)
 
     @property
     def has_new_address(self) -> bool:

@@ -65,13 +65,12 @@ FROM people_user WHERE NOT is_service_account
 # Not applied if the URL has changed in the meantime: it is another calendar then.
 _DONE = """
 UPDATE oncall_calendarimport
-SET read_at = %(now)s, due_at = %(due)s, error_code = %(code)s, error_data = %(data)s, unknown = %(unknown)s,
-    spans = %(spans)s
+SET read_at = %(now)s, due_at = %(due)s, error = %(error)s, unknown = %(unknown)s, spans = %(spans)s
 WHERE id = %(id)s AND url = %(url)s
 """
 
 _FAILED = """
-UPDATE oncall_calendarimport SET due_at = %(due)s, error_code = %(code)s, error_data = %(data)s
+UPDATE oncall_calendarimport SET due_at = %(due)s, error = %(error)s
 WHERE id = %(id)s AND url = %(url)s
 """
 
@@ -161,14 +160,12 @@ def _user_ids_by_name(rows: list[dict[str, Any]]) -> dict[str, int]:
 
 def _store_result(row: dict[str, Any], calendar: ParsedCalendar, now: datetime) -> None:
     spans = [[user, write_moment(since), write_moment(until)] for user, since, until in calendar.spans]
-    error = _describe_flaws(calendar.flaws)
     parameters = {
         "id": row["id"],
         "url": row["url"],
         "now": now,
         "due": now + REFRESH_INTERVAL,
-        "code": error.code,
-        "data": Jsonb(error.data),
+        "error": _describe_flaws(calendar.flaws),
         "unknown": Jsonb(list(calendar.unknown)[:50]),
         "spans": Jsonb(spans),
     }
@@ -192,8 +189,7 @@ def _fail(row: dict[str, Any], problem: Reason, now: datetime) -> None:
         "id": row["id"],
         "url": row["url"],
         "due": now + RETRY_INTERVAL,
-        "code": problem.code,
-        "data": Jsonb(problem.data),
+        "error": problem,
     }
     with database.transaction() as connection:
         connection.execute(_FAILED, parameters)

@@ -15,7 +15,7 @@ from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, sentence
+from tocsin.core.reasons import NO_REASON, Reason, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.validation.field_errors import AT_PATH, raise_all
 from tocsin.oncall import loader
@@ -66,8 +66,7 @@ def sync_imports(schedule: Schedule, now: datetime) -> None:
                 "url": specs.seal(urls_by_shift[name]),
                 "due_at": now,
                 "read_at": None,
-                "error_code": "",
-                "error_data": {},
+                "error": NO_REASON,
                 "unknown": [],
                 "spans": [],
             },

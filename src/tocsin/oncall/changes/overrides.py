@@ -17,7 +17,6 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.models import named_columns
 from tocsin.core.reasons import Param, Person, Reason, Term, Text, joined, sentence
 from tocsin.core.validation.field_errors import AT_PATH, raise_all
 from tocsin.core.validation.spec import SpecErrors, write_moment
@@ -48,8 +47,9 @@ def write(
     swap: SwapRequest | None = None,
 ) -> None:
     """Writes one notice for each of the users. With `swap`, it has links to accept and to decline it."""
-    columns = {**named_columns("title", title), **named_columns("text", text), **named_columns("reason", reason)}
-    PendingNotice.objects.bulk_create(PendingNotice(user=user, swap=swap, created_at=now, **columns) for user in users)
+    PendingNotice.objects.bulk_create(
+        PendingNotice(user=user, swap=swap, created_at=now, title=title, text=text, reason=reason) for user in users
+    )
 
 
 def changed_by(actor: AuditActor) -> Reason:

@@ -17,9 +17,8 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent
 from tocsin.core.ids import first_uuid7
-from tocsin.core.models import reason_in
 from tocsin.core.net.imap import MailboxReader
-from tocsin.core.reasons import AlertRef, Reason, Term, Text, as_reason, sentence
+from tocsin.core.reasons import AlertRef, Reason, Term, Text, as_reason, reason_from_json, sentence
 from tocsin.core.runtime.periodic_tasks import run_in_time
 from tocsin.inbound import email
 from tocsin.inbound import maintenance_commands as maintenance_windows
@@ -92,8 +91,7 @@ SELECT path, address, requests FROM (
 # One row an integration: the address of the last request first.
 _REFUSED_SENDERS = """
 SELECT i.id, i.name, sum(s.requests) AS number, array_agg(s.address ORDER BY s.last_at DESC) AS addresses,
-       max(s.last_at) AS last_at, (array_agg(s.reason_code ORDER BY s.last_at DESC))[1] AS reason_code,
-       (array_agg(s.reason_data ORDER BY s.last_at DESC))[1] AS reason_data
+       max(s.last_at) AS last_at, (array_agg(s.reason ORDER BY s.last_at DESC))[1] AS reason
 FROM inbound_refusedsender s JOIN inbound_integration i ON i.id = s.integration_id
 WHERE s.last_at >= %(since)s AND i.mode <> 'disabled' GROUP BY i.id, i.name ORDER BY i.name
 """
@@ -117,7 +115,7 @@ _MESSAGES_NOT_UNDERSTOOD = database.literal(
     f"""
 SELECT integration.id, integration.name, count(*) AS number FROM inbound_inboundmessage message
 JOIN inbound_integration integration ON integration.id = message.integration_id
-WHERE message.reason_code = '{NOT_UNDERSTOOD_CODE}' AND message.id >= %(since)s AND NOT message.test
+WHERE message.reason -> 'code' = '"{NOT_UNDERSTOOD_CODE}"' AND message.id >= %(since)s AND NOT message.test
 GROUP BY integration.id, integration.name ORDER BY number DESC, integration.name LIMIT {_MAX_EXAMINED}
 """
 )
@@ -182,7 +180,7 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
             count=int(row["number"]),
             addresses=limited([address or UNKNOWN_ADDRESS() for address in row["addresses"]], _MAX_REFUSED),
             at=row["last_at"],
-            reason=reason_in(row, "reason"),
+            reason=reason_from_json(row["reason"]),
         )
         yield HealthFinding(
             "integration.refused",
@@ -365,7 +363,7 @@ _MAILBOXES_UNREADABLE_REMEDY = Text(
 
 
 _LAST_POLL = """
-SELECT t.reads, coalesce(i.id, p.id) AS id, coalesce(i.name, p.name) AS name, t.reason_code, t.reason_data
+SELECT t.reads, coalesce(i.id, p.id) AS id, coalesce(i.name, p.name) AS name, t.reason
 FROM core_mailboxtrouble t
 LEFT JOIN inbound_integration i ON t.reads = %(inbound)s AND i.id = t.number AND i.mode <> 'disabled'
 LEFT JOIN notify_provider p ON t.reads = %(replies)s AND p.id = t.number AND p.is_enabled
@@ -377,7 +375,7 @@ def check_last_poll(connection: Connection) -> Iterator[HealthFinding]:
     """Yields the mailboxes that could not be read at their last poll."""
     parameters: dict[str, object] = {"inbound": MailboxReader.INBOUND, "replies": MailboxReader.REPLIES}
     for row in database.rows(connection, _LAST_POLL, parameters):
-        name, number, error = row["name"], row["id"], reason_in(row, "reason")
+        name, number, error = row["name"], row["id"], reason_from_json(row["reason"])
         if row["reads"] == MailboxReader.INBOUND:
             detail = _MAILBOXES_UNREADABLE(integration=name, error=error)
             yield HealthFinding(

@@ -64,7 +64,7 @@ _BLOCKED_UNTIL = ("open_until", "blocked_until", "not_before")
 _CHARGE = "UPDATE outbound_integrationstatus SET granted_to = %s WHERE integration_id = %s"
 
 _LEASE = """
-UPDATE outbound_call SET status = 'sending', leased_by = %(node)s, error_code = '', error_data = '{}',
+UPDATE outbound_call SET status = 'sending', leased_by = %(node)s, error = '{}',
        lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
 WHERE id = ANY(%(ids)s)
 """
@@ -242,7 +242,7 @@ class CallDispatcher:
         now = self._now()
         with database.transaction() as connection:
             if ids := LEASES.take_over(connection, own_call_ids, self.node, limit=200):
-                connection.execute(_LOST, {"ids": ids, "now": now, "error": WORKER_LOST.code})
+                connection.execute(_LOST, {"ids": ids, "now": now, "error": WORKER_LOST()})
             connection.execute(_QUEUED_IN_FUTURE, {"now": now, "ahead": now + _NOT_YET})
 
 
@@ -293,7 +293,7 @@ def _storable(outcome: CallDone | AttemptFailed, http_client: RecordedClient) ->
 
 _LOST = """
 UPDATE outbound_call SET attempts = attempts + 1, is_uncertain = true, lease_until = NULL, due_at = %(now)s,
-       error_code = %(error)s, error_data = '{}',
+       error = %(error)s,
        status = CASE WHEN attempts >= 4 THEN 'dead' ELSE 'queued' END,
        ended_at = CASE WHEN attempts >= 4 THEN %(now)s END
 WHERE id = ANY(%(ids)s)

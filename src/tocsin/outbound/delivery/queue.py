@@ -18,8 +18,7 @@ from tocsin.catalogue.kinds import family
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
 from tocsin.core.errors import Rejected
-from tocsin.core.models import named_columns
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reason
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reason, reason_as_json
 from tocsin.outbound import alert_values, reasons
 from tocsin.outbound.connectors.haloitsm import connector
 from tocsin.outbound.redaction import mask_reason
@@ -52,13 +51,13 @@ class NewCall:
 
 
 _INSERT = """
-INSERT INTO outbound_call (integration_id, alert_id, order_key, action, description_code, description_data, ticket,
+INSERT INTO outbound_call (integration_id, alert_id, order_key, action, description, ticket,
                            content, wrote, queued_at, due_at)
-SELECT n.integration_id, n.alert_id, n.order_key, n.action, n.description_code, n.description_data, n.ticket,
+SELECT n.integration_id, n.alert_id, n.order_key, n.action, n.description, n.ticket,
        n.content, n.wrote, %(now)s, %(now)s
 FROM ROWS FROM (jsonb_to_recordset(%(calls)s) AS (integration_id bigint, alert_id bigint, order_key text, action text,
-                description_code text, description_data jsonb, ticket text, content jsonb, wrote jsonb))
-     WITH ORDINALITY AS n(integration_id, alert_id, order_key, action, description_code, description_data, ticket,
+                description jsonb, ticket text, content jsonb, wrote jsonb))
+     WITH ORDINALITY AS n(integration_id, alert_id, order_key, action, description, ticket,
                           content, wrote, place)
 ORDER BY n.place RETURNING id
 """
@@ -77,7 +76,7 @@ def queue(connection: Connection, calls: Sequence[NewCall], now: datetime) -> li
             "alert_id": call.alert_id,
             "order_key": call.order_key,
             "action": call.action,
-            **named_columns("description", mask_reason(call.description, lambda text: text[:MAX_DESCRIPTION_CHARS])),
+            "description": reason_as_json(mask_reason(call.description, lambda text: text[:MAX_DESCRIPTION_CHARS])),
             "ticket": call.ticket,
             "content": call.content,
             "wrote": call.wrote,
@@ -224,12 +223,11 @@ ORDER BY l.alert_id LIMIT 500
 # whether an earlier one created the ticket.
 _REQUEUE = """
 UPDATE outbound_call c SET status = 'queued', attempts = 0, queued_at = %(now)s, due_at = %(now)s, ended_at = NULL,
-       result_code = '', result_data = '{}', description_code = n.description_code,
-       description_data = n.description_data, content = n.content,
+       result = '{}', description = n.description, content = n.content,
        progress = c.progress || jsonb_build_object('by_itself',
        CASE WHEN %(is_requested)s THEN 0 ELSE coalesce((c.progress ->> 'by_itself')::int, 0) + 1 END)
 FROM jsonb_to_recordset(%(calls)s)
-     AS n(id bigint, description_code text, description_data jsonb, content jsonb)
+     AS n(id bigint, description jsonb, content jsonb)
 WHERE c.id = n.id AND c.status IN ('dead', 'dropped')
 """
 
@@ -292,7 +290,7 @@ def retry_creation(
     requeued = [
         {
             "id": row["id"],
-            **named_columns("description", creations[row["alert_id"]].description),
+            "description": reason_as_json(creations[row["alert_id"]].description),
             "content": creations[row["alert_id"]].content,
         }
         for row in rows

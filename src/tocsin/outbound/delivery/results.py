@@ -21,9 +21,8 @@ from tocsin.core.db.database import Connection, as_json
 from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
 from tocsin.core.delivery.job_pool import LivePool
 from tocsin.core.errors import Permanent
-from tocsin.core.models import named_columns, reason_in
 from tocsin.core.net.egress import HttpClient
-from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.core.reasons import NO_REASON, Reason, reason_from_json
 from tocsin.outbound import reasons, redaction, states
 from tocsin.outbound.connectors.interfaces import (
     CallDone,
@@ -121,15 +120,15 @@ class CallResult:
 
 
 _SENT = """
-UPDATE outbound_call SET status = 'sent', ended_at = %(at)s, attempts = attempts + 1, result_code = %(result_code)s,
-       result_data = %(result_data)s, error_code = '', error_data = '{}', progress = %(progress)s,
+UPDATE outbound_call SET status = 'sent', ended_at = %(at)s, attempts = attempts + 1, result = %(result)s,
+       error = '{}', progress = %(progress)s,
        ticket = CASE WHEN %(ticket)s = '' THEN ticket ELSE %(ticket)s END, lease_until = NULL
 WHERE id = %(id)s AND status = 'sending' AND leased_by = %(node)s
 """
 
 _FAILED = """
 UPDATE outbound_call SET status = %(status)s, due_at = %(due)s, attempts = attempts + %(counts)s,
-       error_code = %(error_code)s, error_data = %(error_data)s, progress = %(progress)s,
+       error = %(error)s, progress = %(progress)s,
        is_uncertain = is_uncertain OR %(uncertain)s, lease_until = NULL,
        ended_at = CASE WHEN %(status)s = 'dead' THEN %(at)s END
 WHERE id = %(id)s AND status = 'sending' AND leased_by = %(node)s
@@ -176,8 +175,8 @@ def mark_ended(connection: Connection, result: CallResult) -> None:
     is_done = isinstance(result.outcome, CallDone)
     connection.execute(
         "UPDATE outbound_call SET status = %s, ended_at = %s, lease_until = NULL, attempts = attempts + 1, "
-        "error_code = %s, error_data = '{}' WHERE id = %s AND status = 'sending'",
-        ("sent" if is_done else "dead", result.at, reasons.RESULT_NOT_STORED.code, result.job.id),
+        "error = %s WHERE id = %s AND status = 'sending'",
+        ("sent" if is_done else "dead", result.at, reasons.RESULT_NOT_STORED(), result.job.id),
     )
 
 
@@ -208,7 +207,7 @@ def store_exchange(connection: Connection, exchanges: Sequence[tuple[int, int | 
 def _write_sent(connection: Connection, result: CallResult, outcome: CallDone, node: str) -> None:
     parameters = {
         "at": result.at,
-        **_columns("result", outcome.result),
+        "result": outcome.result,
         "progress": as_json(result.job.progress),
         "ticket": outcome.ticket,
         "id": result.job.id,
@@ -229,7 +228,7 @@ def _write_failed(connection: Connection, result: CallResult, outcome: AttemptFa
         "status": "dead" if is_final else "queued",
         "due": result.at + delay,
         "counts": 1 if counts_as_attempt else 0,
-        **_columns("error", outcome.error),
+        "error": outcome.error,
         "progress": as_json(job.progress),
         "uncertain": outcome.kind is FailureKind.OUTCOME_UNKNOWN,
         "at": result.at,
@@ -257,6 +256,7 @@ def _update_status(
     )
     if status is None:
         return
+    status |= {name: reason_from_json(status[name]) for name in ("problem", "last_transient_error")}
     was_unavailable = status["open_until"] is not None or status["blocked_until"] is not None
     for outcome, at in outcomes:
         status |= _changed_fields(status, outcome, at)
@@ -268,17 +268,11 @@ def _update_status(
         )
     connection.execute(
         "UPDATE outbound_integrationstatus SET failures = %(failures)s, open_until = %(open_until)s, "
-        "problem_code = %(problem_code)s, problem_data = %(problem_data)s, problem_at = %(problem_at)s, "
-        "blocked_until = %(blocked_until)s, last_transient_error_code = %(last_transient_error_code)s, "
-        "last_transient_error_data = %(last_transient_error_data)s, "
-        "last_transient_error_at = %(last_transient_error_at)s, "
+        "problem = %(problem)s, problem_at = %(problem_at)s, blocked_until = %(blocked_until)s, "
+        "last_transient_error = %(last_transient_error)s, last_transient_error_at = %(last_transient_error_at)s, "
         "granted_to = %(granted_to)s, throttled = %(throttled)s, "
         "not_before = %(not_before)s, succeeded_at = %(succeeded_at)s WHERE integration_id = %(integration_id)s",
-        {
-            **status,
-            **_columns("problem", reason_in(status, "problem")),
-            **_columns("last_transient_error", reason_in(status, "last_transient_error")),
-        },
+        status,
     )
     if was_unavailable and status["failures"] == 0 and status["blocked_until"] is None:
         # Recovered: send waiting calls now, and poll for missed changes.
@@ -293,29 +287,22 @@ def _update_status(
         queue.retry_creation(connection, integration_id, last_at)
     if status["blocked_until"] is not None:
         connection.execute(
-            "UPDATE outbound_call SET status = 'dead', ended_at = %s, error_code = %s, error_data = %s "
+            "UPDATE outbound_call SET status = 'dead', ended_at = %s, error = %s "
             "WHERE integration_id = %s AND status = 'queued' AND queued_at < %s",
             (
                 last_at,
-                status["problem_code"],
-                as_json(status["problem_data"]),
+                status["problem"],
                 integration_id,
                 last_at - states.GIVE_UP_AFTER,
             ),
         )
 
 
-def _columns(name: str, reason: Reason) -> dict[str, str]:
-    """The columns of a reason, as parameters of a statement."""
-    columns = named_columns(name, reason)
-    return {f"{name}_code": columns[f"{name}_code"], f"{name}_data": as_json(columns[f"{name}_data"])}
-
-
 def _changed_fields(status: dict[str, object], outcome: CallDone | AttemptFailed, at: datetime) -> dict[str, object]:
     """The status fields that one outcome changes."""
     healthy_fields: dict[str, object] = {
-        "failures": 0, "open_until": None, **named_columns("problem", NO_REASON), "problem_at": None,
-        "blocked_until": None, **named_columns("last_transient_error", NO_REASON), "last_transient_error_at": None,
+        "failures": 0, "open_until": None, "problem": NO_REASON, "problem_at": None,
+        "blocked_until": None, "last_transient_error": NO_REASON, "last_transient_error_at": None,
         "throttled": 0, "not_before": None,
     }  # fmt: skip
     if isinstance(outcome, CallDone):
@@ -329,13 +316,13 @@ def _changed_fields(status: dict[str, object], outcome: CallDone | AttemptFailed
             return {
                 "throttled": throttle_count, "not_before": at + states.throttle_wait(throttle_count,
                 outcome.retry_after),
-                **named_columns("last_transient_error", outcome.error),
+                "last_transient_error": outcome.error,
                 "last_transient_error_at": status["last_transient_error_at"] or at,
             }  # fmt: skip
         case FailureKind.BLOCKED:
-            since = status["problem_at"] if reason_in(status, "problem") == outcome.error else at
+            since = status["problem_at"] if status["problem"] == outcome.error else at
             return {
-                **named_columns("problem", outcome.error), "problem_at": since,
+                "problem": outcome.error, "problem_at": since,
                 "blocked_until": at + states.BLOCKED_INTERVAL,
             }  # fmt: skip
         case _:
@@ -344,7 +331,7 @@ def _changed_fields(status: dict[str, object], outcome: CallDone | AttemptFailed
             since = status["last_transient_error_at"] or at
             return {
                 "failures": failures, "open_until": at + break_duration if break_duration else None,
-                **named_columns("last_transient_error", outcome.error), "last_transient_error_at": since,
+                "last_transient_error": outcome.error, "last_transient_error_at": since,
             }  # fmt: skip
 
 

@@ -22,7 +22,6 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.circuit_breaker import NeedsAttention
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.models import named_columns
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType
 from tocsin.inbound.admin import secrets
@@ -157,7 +156,7 @@ def set_up_webhook(
         Webhook.objects.update_or_create(
             integration=integration, inbound_integration=inbound_integration, defaults=defaults
         )
-        IntegrationStatus.objects.filter(pk=integration.pk).update(**named_columns("webhook_problem", NO_REASON))
+        IntegrationStatus.objects.filter(pk=integration.pk).update(webhook_problem=NO_REASON)
     after: dict[str, object] = {"integration": inbound_integration.name, "problem": str(result.problem)}
     _audit(actor, "set_up_webhook", integration, after, now)
     return result

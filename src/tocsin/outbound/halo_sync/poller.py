@@ -24,8 +24,7 @@ from tocsin.core.delivery.job_pool import LeaseLost
 from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.ids import key_hash, uuid7
-from tocsin.core.models import reason_columns, reason_in
-from tocsin.core.reasons import NO_REASON, Reason, joined
+from tocsin.core.reasons import NO_REASON, Reason, joined, reason_from_json
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config import registry
@@ -68,8 +67,8 @@ class PollLease:
     @property
     def was_blocked(self) -> bool:
         """Whether the previous poll found that nothing works until a person acts."""
-        problem = reason_in(self.status, "problem")
-        return bool(problem) and problem == reason_in(self.status, "poll_error")
+        problem = reason_from_json(self.status["problem"])
+        return bool(problem) and problem == reason_from_json(self.status["poll_error"])
 
     def renew(self) -> None:
         """Extends the lease. Raises LeaseLost."""
@@ -103,7 +102,7 @@ WHERE s.integration_id = (
     AND (t.not_before IS NULL OR t.not_before <= %(now)s)
   ORDER BY t.next_poll_at LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED)
 RETURNING s.integration_id, s.poll_lease_until, s.polled_until, s.last_polled_at, s.poll_state, s.granted_to,
-          s.problem_code, s.problem_data, s.poll_error_code, s.poll_error_data
+          s.problem, s.poll_error
 """
 
 _RENEW = """
@@ -524,16 +523,14 @@ _WRITE = """
 UPDATE outbound_integrationstatus SET next_poll_at = %(next)s,
        last_polled_at = coalesce(%(last_polled_at)s, last_polled_at), polled_until = %(polled_until)s,
        poll_state = %(poll_state)s,
-       poll_error_code = %(code)s, poll_error_data = %(data)s, ingested_count = ingested_count + %(ingested)s,
-       webhook_problem_code = %(webhook_code)s, webhook_problem_data = %(webhook_data)s, granted_to = %(granted)s
+       poll_error = %(problem)s, ingested_count = ingested_count + %(ingested)s,
+       webhook_problem = %(webhook)s, granted_to = %(granted)s
 WHERE integration_id = %(id)s
 """
 
 _BLOCK = """
-UPDATE outbound_integrationstatus SET
-       problem_code = %(code)s::text, problem_data = %(data)s::jsonb, blocked_until = %(until)s,
-       problem_at = CASE WHEN problem_code = %(code)s::text AND problem_data = %(data)s::jsonb
-                    THEN problem_at ELSE %(now)s END
+UPDATE outbound_integrationstatus SET problem = %(problem)s, blocked_until = %(until)s,
+       problem_at = CASE WHEN problem = %(problem)s THEN problem_at ELSE %(now)s END
 WHERE integration_id = %(id)s
 """
 
@@ -608,8 +605,7 @@ def _write(
     interval = PULL_INTERVAL if run.settings.get("pull") else POLL_INTERVAL
     if isinstance(problem, NeedsAttention):
         interval = BLOCKED_INTERVAL
-    code, data = reason_columns(run.http_client.mask_reason(_reason_of(run, problem)))
-    webhook_code, webhook_data = reason_columns(run.http_client.mask_reason(run.webhook_problem))
+    found = run.http_client.mask_reason(_reason_of(run, problem))
     throttle_count = int(run.poll_state.pop("throttled", 0)) + 1
     if isinstance(problem, Throttled):
         run.poll_state["throttled"] = throttle_count
@@ -625,11 +621,9 @@ def _write(
                 "last_polled_at": run.now if problem is None else None,
                 "polled_until": run.polled_until,
                 "poll_state": as_json(run.poll_state),
-                "code": code,
-                "data": as_json(data),
+                "problem": found,
                 "ingested": run.ingested_count,
-                "webhook_code": webhook_code,
-                "webhook_data": as_json(webhook_data),
+                "webhook": run.http_client.mask_reason(run.webhook_problem),
                 "granted": rate.used_until(lease.status["granted_to"])
                 .charge(run.http_client.requests, run.now)
                 .free_at,
@@ -640,7 +634,7 @@ def _write(
             until = run.now + states.BLOCKED_INTERVAL
             connection.execute(
                 _BLOCK,
-                {"code": code, "data": as_json(data), "until": until, "now": run.now, "id": run.integration_id},
+                {"problem": found, "until": until, "now": run.now, "id": run.integration_id},
             )
         if isinstance(problem, Throttled):
             until = run.now + states.throttle_wait(throttle_count, problem.retry_after)

@@ -417,7 +417,7 @@ def rows_of(alerts: Iterable[Alert], now: datetime) -> list[AlertListRow]:
     targets = next_targets([alert for alert in alerts if alert.status in ACTIVE], people.keys(), now)
     waiting = [alert.pk for alert in alerts if alert.status == AlertStatus.OPEN and alert.pk not in upcoming]
     runs = visibility.about_visible_alerts(EscalationRun, waiting).exclude(status=RunStatus.TERMINATED)
-    reasons = {run.alert_id: run.reason for run in runs.only("alert_id", "reason_code", "reason_data")}
+    reasons = {run.alert_id: run.reason for run in runs.only("alert_id", "reason")}
     return [
         replace(
             _row(alert, people.get(alert.pk, []), upcoming.get(alert.pk), reasons.get(alert.pk, NO_REASON)),

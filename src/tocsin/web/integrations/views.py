@@ -170,7 +170,7 @@ def suppressed_count(integration: Integration, now: datetime) -> dict[str, Any]:
 
 def count_not_understood(integration: Integration, now: datetime) -> int:
     """Return how many messages of the last seven days say too little to know what they want."""
-    rows = InboundMessage.objects.filter(integration=integration, reason_code=NOT_UNDERSTOOD_CODE, test=False)
+    rows = InboundMessage.objects.filter(integration=integration, reason__code=NOT_UNDERSTOOD_CODE, test=False)
     return rows.filter(pk__gte=first_uuid7(now - 7 * DAY)).count()
 
 

@@ -19,6 +19,7 @@ from tocsin.alerts.commands import AlertChange
 from tocsin.alerts.states import ACTIVE
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
+from tocsin.core.reasons import reason_as_json
 from tocsin.workflows.definition import Trigger
 from tocsin.workflows.models import ORDER
 from tocsin.workflows.run import engine
@@ -41,12 +42,12 @@ _ENABLED = database.literal(
 # succession. A run being decided does not count, as it may have read the alert's previous state; one not yet started
 # waits (FOR SHARE) until this update is visible.
 _INSERT = """
-INSERT INTO workflows_run (workflow_id, alert_id, status, cause_code, cause_data, depth, created_at, due_at)
-SELECT n.workflow_id, n.alert_id, 'waiting', n.cause_code, n.cause_data,
+INSERT INTO workflows_run (workflow_id, alert_id, status, cause, depth, created_at, due_at)
+SELECT n.workflow_id, n.alert_id, 'waiting', n.cause,
        greatest(n.depth, o.depth, CASE WHEN n.of_paging THEN o.paging_depth END), %(now)s, n.due_at
-FROM ROWS FROM (jsonb_to_recordset(%(runs)s) AS (workflow_id bigint, alert_id bigint, cause_code text,
-                cause_data jsonb, depth int, due_at timestamptz, once boolean, of_paging boolean)) WITH ORDINALITY
-                AS n(workflow_id, alert_id, cause_code, cause_data, depth, due_at, once, of_paging, place)
+FROM ROWS FROM (jsonb_to_recordset(%(runs)s) AS (workflow_id bigint, alert_id bigint, cause jsonb,
+                depth int, due_at timestamptz, once boolean, of_paging boolean)) WITH ORDINALITY
+                AS n(workflow_id, alert_id, cause, depth, due_at, once, of_paging, place)
 LEFT JOIN workflows_origin o ON o.alert_id = n.alert_id LEFT JOIN workflows_workflow w ON w.id = n.workflow_id
 WHERE (w.group_id IS NULL
        OR NOT EXISTS (SELECT 1 FROM core_setting WHERE name = 'visibility' AND value = '"groups"')
@@ -77,8 +78,7 @@ def handle_changes(connection: Connection, changes: Sequence[AlertChange], now: 
                 runs[workflow_id, change.alert_id] = {
                     "workflow_id": workflow_id,
                     "alert_id": change.alert_id,
-                    "cause_code": cause.code,
-                    "cause_data": cause.data,
+                    "cause": reason_as_json(cause),
                     "depth": _current_depth(),
                     "due_at": engine.due_at(trigger, now),
                     "once": kind is TriggerKind.UPDATED,

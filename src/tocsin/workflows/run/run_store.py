@@ -10,8 +10,7 @@ from typing import Any
 from tocsin.alerts import store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
-from tocsin.core.models import named_columns, reason_columns, reason_in
-from tocsin.core.reasons import NO_REASON, Reason, Term
+from tocsin.core.reasons import NO_REASON, Reason, Term, reason_as_json, reason_from_json
 from tocsin.core.validation import field_errors
 from tocsin.escalation import reasons as escalation_reasons
 from tocsin.notify.notices import Notice, queue_notice, was_noticed
@@ -198,9 +197,9 @@ ORDER BY due_at, id LIMIT %(limit)s
 
 # Every earlier run of the workflow on the alert counts; recurring ones may go on as long as the alert is active.
 _READ = """
-SELECT r.id, r.workflow_id, r.alert_id, r.cause_code, r.cause_data, r.depth, r.created_at,
+SELECT r.id, r.workflow_id, r.alert_id, r.cause, r.depth, r.created_at,
        r.started_at IS NOT NULL AS is_started, r.step, r.steps,
-       r.reason_code, r.reason_data, r.failures, r.user_id, r.user_name, w.name, w.is_enabled, w.definition,
+       r.reason, r.failures, r.user_id, r.user_name, w.name, w.is_enabled, w.definition,
        w.group_id, g.name AS group_name,
        h.lately, h.in_all, h.moments,
        EXISTS (SELECT FROM workflows_run n WHERE n.alert_id = r.alert_id AND n.workflow_id = r.workflow_id
@@ -251,30 +250,31 @@ def read(connection: Connection, ids: Sequence[int], now: datetime) -> list[DueR
 
 def _run(row: Mapping[str, Any]) -> DueRun:
     progress = WorkflowProgress(
-        reason_in(row, "cause"), row["depth"], row["is_started"], row["step"], row["is_superseded"], row["lately"],
-        row["in_all"],
+        reason_from_json(row["cause"]), row["depth"], row["is_started"], row["step"], row["is_superseded"],
+        row["lately"], row["in_all"],
         frozenset(row["moments"] or ()), OwnerGroup(row["group_id"], row["group_name"]) if row["group_id"] else None,
         row["created_at"],
     )  # fmt: skip
     return DueRun(
         row["id"], row["workflow_id"], row["alert_id"], row["name"] or "", bool(row["is_enabled"]), row["definition"],
-        progress, row["user_id"], row["user_name"], list(row["steps"]), reason_in(row), row["failures"],
+        progress, row["user_id"], row["user_name"], list(row["steps"]), reason_from_json(row["reason"]),
+        row["failures"],
     )  # fmt: skip
 
 
 _UPDATE = """
-UPDATE workflows_run r SET status = n.status, reason_code = n.reason_code, reason_data = n.reason_data,
+UPDATE workflows_run r SET status = n.status, reason = n.reason,
        due_at = n.due_at, ended_at = n.ended_at,
        started_at = coalesce(n.started_at, r.started_at), moment = coalesce(n.moment, r.moment), step = n.step,
        steps = n.steps, failures = 0, error = ''
-FROM jsonb_to_recordset(%s) AS n(id bigint, status text, reason_code text, reason_data jsonb, due_at timestamptz,
+FROM jsonb_to_recordset(%s) AS n(id bigint, status text, reason jsonb, due_at timestamptz,
      ended_at timestamptz, started_at timestamptz, moment timestamptz, step smallint, steps jsonb)
 WHERE r.id = n.id
 """
 
 _INSERT_NEXT = """
-INSERT INTO workflows_run (workflow_id, alert_id, status, cause_code, cause_data, depth, created_at, due_at)
-SELECT r.workflow_id, r.alert_id, 'waiting', r.cause_code, r.cause_data, least(r.depth, %(depth)s), %(now)s, n.due_at
+INSERT INTO workflows_run (workflow_id, alert_id, status, cause, depth, created_at, due_at)
+SELECT r.workflow_id, r.alert_id, 'waiting', r.cause, least(r.depth, %(depth)s), %(now)s, n.due_at
 FROM unnest(%(ids)s::bigint[], %(due)s::timestamptz[]) AS n(id, due_at) JOIN workflows_run r ON r.id = n.id
 """
 
@@ -301,13 +301,13 @@ def _columns(run: DueRun, decision: FinishRun | WaitUntil | StartActions, now: d
         "id": run.id,
         "steps": run.steps,
         "step": run.progress.step,
-        **named_columns("reason", decision.reason),
+        "reason": reason_as_json(decision.reason),
     }
     match decision:
         case FinishRun():
             # The reason for acting is more useful than "everything was done".
             reason = run.reason if decision.status is WorkflowRunStatus.DONE and run.reason else decision.reason
-            return {**columns, "status": decision.status, "ended_at": now, **named_columns("reason", reason)}
+            return {**columns, "status": decision.status, "ended_at": now, "reason": reason_as_json(reason)}
         case WaitUntil():
             return {**columns, "status": WorkflowRunStatus.WAITING, "due_at": decision.until, "step": decision.step}
         case StartActions():
@@ -337,11 +337,10 @@ def fail(
     """Postpones a failed run to `due_at`; None: it is stuck until a person retries it."""
     status = WorkflowRunStatus.STUCK if due_at is None else WorkflowRunStatus.WAITING
     ended_at = now if due_at is None else None
-    code, data = reason_columns(reason)
     connection.execute(
-        "UPDATE workflows_run SET failures = %s, error = %s, reason_code = %s, reason_data = %s::jsonb, due_at = %s, "
+        "UPDATE workflows_run SET failures = %s, error = %s, reason = %s, due_at = %s, "
         "status = %s, ended_at = %s WHERE id = %s",
-        (failures, error[:2000], code, as_storable_json(data), due_at, status, ended_at, run_id),
+        (failures, error[:2000], reason, due_at, status, ended_at, run_id),
     )
 
 

@@ -1,0 +1,11 @@
+from django.db import migrations
+
+from tocsin.core.models import merge_reason_columns
+
+
+class Migration(migrations.Migration):
+    dependencies = [("escalation", "0002_longer_reason_keys")]
+
+    operations = [
+        merge_reason_columns("escalationrun", "escalation_run", "reason"),
+    ]
