@@ -6,7 +6,7 @@ Whole bodies are read here, so that a slow client occupies a socket but no threa
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -52,9 +52,6 @@ _SESSION = f"{settings.SESSION_COOKIE_NAME}="
 
 _RETRY = ((b"retry-after", b"5"),)
 _CLOSE = ((b"connection", b"close"),)
-
-#: Members that errors of the REST API also have.
-_FIELDS: Mapping[str, object] = {"fields": {}}
 
 #: Headers that only this router may set for Django.
 _INTERNAL_HEADERS = frozenset({b"x-tocsin-proto", b"x-tocsin-address"})
@@ -107,7 +104,7 @@ class AsgiRouter:
                 await app(scope, receive, send)
             else:
                 detail = "Too many requests from this address are in progress. Try again."
-                await send_error(send, 503, "busy", detail, headers=_RETRY, extra=_FIELDS)
+                await send_error(send, 503, "busy", detail, headers=_RETRY)
 
     async def _to(self, app: AsgiApp | None, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if app is None:
@@ -119,12 +116,12 @@ class AsgiRouter:
         try:
             body = await self._body_reader.read(scope, receive)
         except BodyTooLarge:
-            await send_error(send, 413, "too_large", "A body has at most 5 MiB.", headers=_CLOSE, extra=_FIELDS)
+            await send_error(send, 413, "too_large", "A body has at most 5 MiB.", headers=_CLOSE)
         except OverCapacity:
-            await send_error(send, 503, "busy", "Too much is being received. Try again.", headers=_RETRY, extra=_FIELDS)
+            await send_error(send, 503, "busy", "Too much is being received. Try again.", headers=_RETRY)
         except BodyTimeout:
             detail = "The body did not come whole in time. Send it again."
-            await send_error(send, 408, "too_slow", detail, headers=_CLOSE, extra=_FIELDS)
+            await send_error(send, 408, "too_slow", detail, headers=_CLOSE)
         except ClientDisconnected:
             return
         else:

@@ -50,7 +50,7 @@ def test_ticket_pages_users_in_order_until_acknowledged(tocsin: Installation, ma
     again = tocsin.post(ticket(20817)).json()
     assert (again["status"], again["alert_id"]) == ("Mapped Appended", number)
     assert tocsin.api(f"alerts/{number}")["count"] == 2
-    assert "pages Bob Brown" in tocsin.api(f"alerts/{number}")["next_step"]["summary"]
+    assert "pages Bob Brown" in tocsin.api(f"alerts/{number}")["next_step"]["summary"]["text"]
 
     tocsin.jump(minutes=5)
     until("Bob is mailed", lambda: to(mails, "bob"))

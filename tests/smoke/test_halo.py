@@ -26,7 +26,7 @@ def test_halo_ticket_syncs_both_directions_and_waits_during_outage(tocsin: Insta
         headers = {"Authorization": f"Bearer {tocsin.token}"}
         patched = ask("PATCH", f"{tocsin.url}/api/v1/integrations/HaloITSM", {"outbound": "Halo"}, headers)
         assert patched.status == 200, patched.text
-        assert "Signed in" in tocsin.api("outbound-integrations/Halo/test", {})["detail"]
+        assert "Signed in" in tocsin.api("outbound-integrations/Halo/test", {})["detail"]["text"]
         assert tocsin.api("outbound-integrations/Halo/refresh", {}) == {"problems": []}
         done = tocsin.api("outbound-integrations/Halo/set-up-webhook", {"integration": "HaloITSM"})
         assert done["ok"], done

@@ -252,7 +252,7 @@ def test_backtest_ends_in_time_and_says_what_is_left_out(
     assert (large.message_count, large.budget.left_out) == (1, 10)
     monkeypatch.setattr(messages, "MAX_SECONDS", 0.0)
     found = backtest.as_json(backtest_backtest(integration, {}))
-    assert (found["looked_at"], found["left_out"], found["partial_code"]) == (
+    assert (found["looked_at"], found["left_out"], found["partial"]["code"]) == (
         0,
         11,
         "{count} message was left out: computing ends after {seconds} s, and messages of more than {values} values "

@@ -33,7 +33,7 @@ from tocsin.alerts.commands import (
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.service import VisibleAlert, find_alert
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, CommandKind, EventKind, Priority
-from tocsin.api.errors import ReasonCode, ReasonData, ReasonSchema
+from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
     Moment,
@@ -82,9 +82,7 @@ class NextStepSchema(BaseModel):
     """The next escalation step, and its time."""
 
     at: datetime
-    summary: str
-    summary_code: ReasonCode
-    summary_data: ReasonData
+    summary: ReasonSchema
 
 
 class AlertSummary(BaseModel):
@@ -143,9 +141,7 @@ class AlertEventSchema(BaseModel):
     actor: str
     actor_kind: str
     via: str
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    reason: ReasonSchema
     data: dict[str, Any]
 
 
@@ -271,7 +267,7 @@ def _serialize(alert: Alert, acknowledged_by: list[str], next_action: forecast.N
         "owner": alert.owner.username if alert.owner else alert.owner_name or None,
         "integration": alert.integration.name if alert.integration else None,
         "merged_into": alert.merged_into_id,
-        "next_step": {"at": next_action.at, **show_reason(next_action.summary, "summary")} if next_action else None,
+        "next_step": {"at": next_action.at, "summary": show_reason(next_action.summary)} if next_action else None,
     }
 
 
@@ -292,7 +288,7 @@ def _show_events(events: Sequence[AlertEvent]) -> list[dict[str, Any]]:
             "actor": event.actor_name,
             "actor_kind": event.actor_kind,
             "via": event.via,
-            **show_reason(event.reason),
+            "reason": show_reason(event.reason),
             # The state that an undo restores is internal.
             "data": {name: value for name, value in event.data.items() if name != "before"},
         }
@@ -422,9 +418,7 @@ class MergeBody(CommandBody):
 class CommandResponse(AlertDetail):
     """The alert after the command, and the result of the command."""
 
-    answer: str = Field(description="The result in a sentence.")
-    answer_code: ReasonCode
-    answer_data: ReasonData
+    answer: ReasonSchema = Field(description="The result in a sentence.")
     changed: bool = Field(description="False if the alert was in that state already.")
 
 
@@ -509,7 +503,7 @@ def _act(number: int, command: Command, principal: Principal) -> dict[str, Any]:
     outcome = service.apply_command(require_response(principal, number), command, now=principal.now)
     return {
         **show_detail(find_alert(number).row, principal.now),
-        **show_reason(outcome.answer, "answer"),
+        "answer": show_reason(outcome.answer),
         "changed": outcome.is_change,
     }
 

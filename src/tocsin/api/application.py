@@ -92,8 +92,8 @@ _RESOURCES = (
 _DESCRIPTION = """\
 Send `Authorization: Bearer TOKEN`; a token acts as its user. `{id}` of a named object may be its name, URL-encoded.
 Lists take `limit` (1–500, default 50) and `cursor`, and answer `{"items": […], "next": …}`; a filter is a field's name.
-Errors are `{"error": coarse code, "detail": text, "reason_code": code, "reason_data": {…}, "fields": {…}}`.
-Beside each `reason` are its `reason_code` and `reason_data`; texts are in the language of
+Errors are `{"error": coarse code, "detail": text}`, with `field` if one is wrong, and `fields` if several are.
+A reason is `{"text": …, "code": …, "data": {…}}`, or null; texts are in the language of
 `Accept-Language`, else in English.
 A configured object has an `ETag`; sent back as `If-Match`, it has a change of another state of it refused (412).
 """

@@ -10,7 +10,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonCode, ReasonData
+from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework.auth import AuthorizedRouter, audit_actor_of, caller, require
 from tocsin.core.reasons import show_reason
 from tocsin.inbound.admin import delayed_alerts
@@ -32,9 +32,7 @@ class DelayedAlertSchema(BaseModel):
     subject: str
     source_id: str
     delay_reason: DelayReason
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    reason: ReasonSchema
     since: datetime
     due_at: datetime | None = Field(description="None: it opens when others come.")
     message_count: int
@@ -87,7 +85,7 @@ def _show(info: delayed_alerts.DelayedAlertInfo) -> dict[str, Any]:
         "subject": info.subject,
         "source_id": info.source_id,
         "delay_reason": info.delay_reason,
-        **show_reason(info.reason, "reason"),
+        "reason": show_reason(info.reason),
         "since": info.since,
         "due_at": info.due_at,
         "message_count": info.message_count,

@@ -80,7 +80,7 @@ class Component:
 
 
 # ---------- reasons
-# Reasons in responses: the sentence in the reader's language, with its code and parameters beside it.
+# Reasons in responses: the sentence in the reader's language, its code and its parameters.
 
 
 class _Parameter(BaseModel, extra="forbid"):
@@ -136,19 +136,15 @@ _SINGLE = (
     | NestedReason
 )
 
-#: The two fields beside a reason.
-ReasonCode = Annotated[
-    str, Field(description="The reason's stable code; see the reference of reason codes. Empty if there is no reason.")
-]
-ReasonData = Annotated[dict[str, Any], DATA.annotation, Field(description="The reason's parameters, by name.")]
+ReasonData = Annotated[dict[str, Any], DATA.annotation, Field(description="Its parameters, by name.")]
 
 
 class ReasonSchema(BaseModel):
-    """A reason in a list of reasons."""
+    """Why something is as it is, or what happened: for people, and for programs."""
 
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    text: str = Field(description="The sentence, in the language of Accept-Language, else in English.")
+    code: str = Field(description="Its stable code; see the reference of reason codes.")
+    data: ReasonData
 
 
 def parameter_schemas() -> dict[str, Any]:
@@ -186,19 +182,21 @@ _NOT_AN_OBJECT = Text("must be an object")
 ERROR_SCHEMA = {
     "title": "Error",
     "type": "object",
-    "required": ["error", "detail", "reason_code", "reason_data", "fields"],
+    "required": ["error", "detail"],
     "properties": {
         "error": {"type": "string", "description": "A coarse code, for programs. It decides the HTTP status."},
         "detail": {
             "type": "string",
             "description": "A sentence, for people: in the language of Accept-Language, else in English.",
         },
-        "reason_code": {"type": "string", "description": "The stable code of what `detail` says."},
-        "reason_data": {**DATA.reference, "description": "The parameters of what `detail` says, by name."},
+        "field": {
+            "type": "string",
+            "description": "The field, or the path to it, that `detail` is about: the first if there are several.",
+        },
         "fields": {
             "type": "object",
             "additionalProperties": {"type": "string"},
-            "description": "For each field, or the path to it, what is wrong with it, in the language of `detail`.",
+            "description": "If several fields are wrong: for each what is wrong with it, in the language of `detail`.",
         },
     },
 }
@@ -216,13 +214,11 @@ def http_status(error: Rejected) -> int:
 
 def error_response(status: int, code: str, reason: Reason, fields: Mapping[str, Reason] | None = None) -> HttpResponse:
     """Return an error response. `fields` maps each field's name or path to what is wrong with it."""
-    body = {
-        "error": code,
-        "detail": render(reason),
-        "reason_code": reason.code,
-        "reason_data": reason.data,
-        "fields": {name: render(problem) for name, problem in (fields or {}).items()},
-    }
+    body: dict[str, Any] = {"error": code, "detail": render(reason)}
+    if fields:
+        body["field"] = next(iter(fields))
+        if len(fields) > 1:
+            body["fields"] = {name: render(problem) for name, problem in fields.items()}
     response = HttpResponse(msgspec.json.encode(body), status=status, content_type="application/json; charset=utf-8")
     if status == 401:
         response["WWW-Authenticate"] = 'Bearer realm="Tocsin"'

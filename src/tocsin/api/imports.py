@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from pydantic import BaseModel, ConfigDict
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonCode, ReasonData, ReasonSchema
+from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework.auth import AuthorizedRouter, PaginatedList, audit_actor_of, caller
 from tocsin.configure.models import ImportRun
 from tocsin.core.errors import Rejected
@@ -41,18 +41,10 @@ class ImportFindingSchema(BaseModel):
     """One difference between the original and the imported configuration."""
 
     weight: Literal["left out", "changed", "to do"]
-    object: str
-    object_code: ReasonCode
-    object_data: ReasonData
-    what: str
-    what_code: ReasonCode
-    what_data: ReasonData
-    why: str
-    why_code: ReasonCode
-    why_data: ReasonData
-    remedy: str
-    remedy_code: ReasonCode
-    remedy_data: ReasonData
+    object: ReasonSchema | None
+    what: ReasonSchema | None
+    why: ReasonSchema | None
+    remedy: ReasonSchema | None
 
 
 class ImportSchema(BaseModel):
@@ -63,12 +55,8 @@ class ImportSchema(BaseModel):
     product: str
     source: str
     state: Literal["reading", "ready", "applying", "applied", "failed"]
-    progress: str
-    progress_code: ReasonCode
-    progress_data: ReasonData
-    problem: str
-    problem_code: ReasonCode
-    problem_data: ReasonData
+    progress: ReasonSchema | None
+    problem: ReasonSchema | None
     started_by: str
     started_at: datetime
     counts: dict[str, int]
@@ -155,8 +143,8 @@ def _show(run: ImportRun) -> dict[str, Any]:
     names = ("id", "product", "source", "state", "started_by", "started_at", "counts", "plan")
     return {
         **{name: getattr(run, name) for name in names},
-        **show_reason(run.progress, "progress"),
-        **show_reason(run.problem, "problem"),
+        "progress": show_reason(run.progress),
+        "problem": show_reason(run.problem),
         "findings": [_show_finding(ImportFinding.from_json(stored)) for stored in run.findings],
         "refusals": [show_reason(reason_from_json(stored)) for stored in run.refusals],
     }
@@ -165,8 +153,8 @@ def _show(run: ImportRun) -> dict[str, Any]:
 def _show_finding(finding: ImportFinding) -> dict[str, Any]:
     return {
         "weight": str(finding.severity),
-        **show_reason(finding.object, "object"),
-        **show_reason(finding.difference, "what"),
-        **show_reason(finding.reason, "why"),
-        **show_reason(finding.remedy, "remedy"),
+        "object": show_reason(finding.object),
+        "what": show_reason(finding.difference),
+        "why": show_reason(finding.reason),
+        "remedy": show_reason(finding.remedy),
     }

@@ -15,7 +15,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonCode, ReasonData
+from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
     Moment,
@@ -31,7 +31,7 @@ from tocsin.api.framework.simulation_schemas import TraceSchema
 from tocsin.core.db.queries import SearchableText
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
-from tocsin.core.reasons import NO_REASON, sentence, show_fields, show_reason
+from tocsin.core.reasons import sentence, show_fields, show_reason
 from tocsin.core.runtime import clock
 from tocsin.inbound import heartbeat_schedule, heartbeats
 from tocsin.inbound.enums import HeartbeatHealth, MessageStatus
@@ -57,9 +57,7 @@ class MessageSummary(BaseModel):
     received_at: datetime
     integration: str
     status: MessageStatus
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    reason: ReasonSchema | None
     source_id: str
     source_status: str
     subject: str
@@ -79,9 +77,7 @@ class MessageDetail(MessageSummary):
         description="Values of the mapped fields by name, and the tags and custom fields."
     )
     trace: TraceSchema | None
-    problem: str = Field(description="Why there is no trace; empty: there is one.")
-    problem_code: ReasonCode
-    problem_data: ReasonData
+    problem: ReasonSchema | None = Field(description="Why there is no trace; null: there is one.")
 
 
 class MessageFilters(PaginationQuery):
@@ -184,7 +180,7 @@ def show_detail(message: InboundMessage) -> dict[str, Any]:
         "headers": message.headers,
         "mapped": explanation.mapped,
         "trace": explanation.trace.to_json() if explanation.trace is not None else None,
-        **show_reason(NO_REASON if explanation.trace is not None else explanation.problem or NO_REASON, "problem"),
+        "problem": show_reason(None if explanation.trace is not None else explanation.problem),
     }
 
 

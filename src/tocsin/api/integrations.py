@@ -15,7 +15,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonCode, ReasonData
+from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework.auth import (
     Number,
     PaginatedList,
@@ -28,7 +28,7 @@ from tocsin.api.framework.auth import (
     require,
 )
 from tocsin.api.framework.resources import ApiResource, SpecSchema, register, written_as
-from tocsin.api.framework.simulation_schemas import BacktestDifferenceSchema, BacktestEffectSchema, SimulationResponse
+from tocsin.api.framework.simulation_schemas import BacktestDifferenceSchema, SimulationResponse
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import field_errors
@@ -177,9 +177,7 @@ class SampleResponse(BaseModel):
     source_id: str
     message_id: UUID
     status: str
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    reason: ReasonSchema | None
     alert_id: int | None
     took: int = Field(description="There and back, in milliseconds.")
 
@@ -224,15 +222,13 @@ class BacktestResponse(BaseModel):
     after: BacktestTotalsSchema
     differing: int
     counts: dict[str, int] = Field(description="Messages that differ by `outcome`, `key`, `paging`, `fields`.")
-    effects: list[BacktestEffectSchema] = Field(
+    effects: list[ReasonSchema] = Field(
         description="How the change affects who is paged: a sentence each, with its code and the number of messages."
     )
     differences: list[BacktestDifferenceSchema]
     more: int
     left_out: int = Field(description="Messages that are neither in the totals nor in the differences.")
-    partial: str = Field(description="Why messages were left out; empty: none was.")
-    partial_code: ReasonCode
-    partial_data: ReasonData
+    partial: ReasonSchema | None = Field(description="Why messages were left out; null: none was.")
 
 
 _INTEGRATION_PREVIEW_EMPTY = SampleBody()
@@ -338,7 +334,7 @@ class ObservedStatusSchema(BaseModel):
 class ObservedStatusesResponse(BaseModel):
     statuses: list[ObservedStatusSchema]
     warning: str
-    partial: str = Field(description="Why messages of new tickets were left out; empty: none was.")
+    partial: str = Field(description="Why messages of new tickets were left out; null: none was.")
     in_halo: dict[StatusEffect, list[str]] = Field(
         description="The names of the connected Halo's statuses by what each does; empty if no Halo is connected."
     )

@@ -13,7 +13,7 @@ from ninja import Body
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonCode, ReasonData
+from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework.auth import PaginationQuery, Principal, audit_actor_of, caller, require
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.core.reasons import show_reason
@@ -56,15 +56,11 @@ class AffectedAlertSchema(BaseModel):
 class MaintenancePreviewResponse(BaseModel):
     """An unsaved window: its occurrences, and the alerts of the last day that it matches."""
 
-    sentence: str
-    sentence_code: ReasonCode
-    sentence_data: ReasonData
+    sentence: ReasonSchema
     next: list[OccurrenceSchema]
     opened: int = Field(description="Alerts that opened in the last 24 hours, of its integrations.")
     caught: int = Field(description="Of those, how many the window is about, whatever their hour.")
-    partial: str = Field(description="Why messages were left out; empty: none was.")
-    partial_code: ReasonCode
-    partial_data: ReasonData
+    partial: ReasonSchema | None = Field(description="Why messages were left out; null: none was.")
     alerts: list[AffectedAlertSchema]
 
 
@@ -121,11 +117,11 @@ def preview(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
     row = maintenance_windows.unsaved_window(body)
     suppressed = backtest.suppressed_alerts(maintenance_windows.compile_window(row), now)
     return {
-        **show_reason(maintenance_times.describe_times(row.times), "sentence"),
+        "sentence": show_reason(maintenance_times.describe_times(row.times)),
         "next": _next_occurrences(row, now),
         "opened": suppressed.opened,
         "caught": suppressed.count,
-        **show_reason(suppressed.partial, "partial"),
+        "partial": show_reason(suppressed.partial),
         "alerts": [
             {
                 "message_id": alert.message_id,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
-from tocsin.api.errors import ReasonCode, ReasonData
+from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework import auth
 from tocsin.api.framework.auth import AuthorizedRouter, Number, PaginatedList, PaginationQuery, Principal, caller, page
 from tocsin.core.reasons import show_fields
@@ -43,12 +43,8 @@ class DeliverySchema(BaseModel):
     address: str = Field(description="Masked for users who may not see it.")
     status: DeliveryStatus
     attempts: int
-    error: str
-    error_code: ReasonCode
-    error_data: ReasonData
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    error: ReasonSchema | None
+    reason: ReasonSchema | None
     queued_at: datetime
     due_at: datetime
     sent_at: datetime | None
@@ -126,9 +122,7 @@ class NotificationSchema(BaseModel):
     channel: str
     label: str
     address: str = Field(description="Masked for users who may not see it.")
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    reason: ReasonSchema | None
     created_at: datetime
 
 
@@ -194,9 +188,7 @@ class MailReplySchema(BaseModel):
     alert_id: int | None
     user: str | None
     outcome: ReplyResult
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    reason: ReasonSchema | None
 
 
 class MailReplyFilters(PaginationQuery):

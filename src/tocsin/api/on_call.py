@@ -13,7 +13,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field, model_validator
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonCode, ReasonData, ReasonSchema
+from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
     Number,
@@ -60,9 +60,7 @@ class OnCallSchema(BaseModel):
     user: str
     since: datetime | None
     until: datetime | None
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    reason: ReasonSchema
     reasons: list[ReasonSchema] = Field(
         description="How it came to that: the shift, the override, who covers for whom."
     )
@@ -119,9 +117,7 @@ class CoverageFindingSchema(BaseModel):
 
     kind: CoverageFindingKind
     note: bool
-    text: str
-    text_code: ReasonCode
-    text_data: ReasonData
+    reason: ReasonSchema
     since: datetime | None
     until: datetime | None
     times: int
@@ -247,7 +243,7 @@ def _person(person: OnCall, names: Mapping[int, str]) -> dict[str, Any]:
         "user": names[person.user_id],
         "since": person.since,
         "until": person.until,
-        **show_reason(person.reason),
+        "reason": show_reason(person.reason),
         "reasons": [show_reason(reason) for reason in person.reasons],
         "absent": person.is_absent,
         "schedule": person.schedule or None,
@@ -261,7 +257,7 @@ def _finding(finding: CoverageFinding, names: Mapping[int, str]) -> dict[str, An
     return {
         "kind": finding.kind,
         "note": finding.kind.is_note,
-        **show_reason(finding.reason, "text"),
+        "reason": show_reason(finding.reason),
         "since": finding.since,
         "until": finding.until,
         "times": finding.occurrence_count,
@@ -283,9 +279,7 @@ class ReadinessProblemSchema(BaseModel):
     """What may keep a page from waking the user."""
 
     kind: ReadinessProblem
-    text: str
-    text_code: ReasonCode
-    text_data: ReasonData
+    reason: ReasonSchema
 
 
 class ShiftReadinessSchema(BaseModel):
@@ -354,7 +348,7 @@ def _show(one: ShiftReadiness, group: str, username: str) -> dict[str, Any]:
         "loud_channels": one.loud_channels,
         "verified": one.is_verified,
         "tested_at": one.arrived_at,
-        "problems": [{"kind": kind, **show_reason(reason, "text")} for kind, reason in one.problems.items()],
+        "problems": [{"kind": kind, "reason": show_reason(reason)} for kind, reason in one.problems.items()],
     }
 
 

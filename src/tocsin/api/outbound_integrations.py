@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.service import find_alert
-from tocsin.api.errors import ReasonCode, ReasonData, ReasonSchema
+from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework.auth import (
     Number,
     PaginatedList,
@@ -46,9 +46,7 @@ class OutboundTestResponse(BaseModel):
     """The other side responds and accepts the credentials."""
 
     ok: bool
-    detail: str
-    detail_code: ReasonCode
-    detail_data: ReasonData
+    detail: ReasonSchema
 
 
 class OutboundCallSchema(BaseModel):
@@ -57,18 +55,12 @@ class OutboundCallSchema(BaseModel):
     id: int
     status: CallStatus
     action: str
-    description: str
-    description_code: ReasonCode
-    description_data: ReasonData
+    description: ReasonSchema | None
     alert_id: int | None
     ticket: str
     attempts: int
-    error: str
-    error_code: ReasonCode
-    error_data: ReasonData
-    result: str
-    result_code: ReasonCode
-    result_data: ReasonData
+    error: ReasonSchema | None
+    result: ReasonSchema | None
     queued_at: datetime
     due_at: datetime
     ended_at: datetime | None
@@ -104,15 +96,9 @@ class ResentCallsResponse(BaseModel):
 class PermissionSchema(BaseModel):
     """A permission in Halo, and why it is missing, if it is."""
 
-    what: str
-    what_code: ReasonCode
-    what_data: ReasonData
-    needed_for: str
-    needed_for_code: ReasonCode
-    needed_for_data: ReasonData
-    problem: str
-    problem_code: ReasonCode
-    problem_data: ReasonData
+    what: ReasonSchema
+    needed_for: ReasonSchema | None
+    problem: ReasonSchema | None
 
 
 class HaloListEntrySchema(BaseModel):
@@ -129,9 +115,7 @@ class WebhookSetupResponse(BaseModel):
 
     ok: bool
     steps: list[ReasonSchema]
-    problem: str
-    problem_code: ReasonCode
-    problem_data: ReasonData
+    problem: ReasonSchema | None
     without: list[str] = Field(description="Events that this Halo does not have.")
 
 
@@ -164,13 +148,9 @@ class OutboundFields(BaseModel):
     """What is shown of an outbound integration besides its settings."""
 
     secrets_set: list[str] = Field(description="Names of the stored secrets.")
-    problem: str = Field(description="Why calls wait.")
-    problem_code: ReasonCode
-    problem_data: ReasonData
+    problem: ReasonSchema | None = Field(description="Why calls wait.")
     last_polled_at: datetime | None
-    webhook_problem: str
-    webhook_problem_code: ReasonCode
-    webhook_problem_data: ReasonData
+    webhook_problem: ReasonSchema | None
 
 
 def _show(rows: Sequence[OutboundIntegration], principal: Principal) -> Iterator[dict[str, Any]]:
@@ -185,9 +165,9 @@ def _show(rows: Sequence[OutboundIntegration], principal: Principal) -> Iterator
         yield {
             **spec,
             "secrets_set": sorted(commands.secrets_set(row)),
-            **show_reason(row.status.problem or row.status.last_transient_error, "problem"),
+            "problem": show_reason(row.status.problem or row.status.last_transient_error),
             "last_polled_at": row.status.last_polled_at,
-            **show_reason(row.status.webhook_problem, "webhook_problem"),
+            "webhook_problem": show_reason(row.status.webhook_problem),
         }
 
 
@@ -210,7 +190,7 @@ def test_outbound(request: HttpRequest, id: str) -> dict[str, Any]:
     """A failure is returned as an error: 502, or 503 if a retry may succeed."""
     principal = caller(request)
     found = commands.verify_outbound(_find_authorized(id, principal), principal.now)
-    return {"ok": True, **show_reason(found, "detail")}
+    return {"ok": True, "detail": show_reason(found)}
 
 
 @routes.get(
@@ -311,9 +291,9 @@ def rights(request: HttpRequest, id: str) -> list[dict[str, Any]]:
     checks = halo_commands.check_permissions(_find_authorized(id, principal), principal.now)
     return [
         {
-            **show_reason(check.permission, "what"),
-            **show_reason(check.purpose, "needed_for"),
-            **show_reason(check.problem, "problem"),
+            "what": show_reason(check.permission),
+            "needed_for": show_reason(check.purpose),
+            "problem": show_reason(check.problem),
         }
         for check in checks
     ]
@@ -359,7 +339,7 @@ def set_up_webhook(request: HttpRequest, id: str, body: IntegrationReferenceBody
     return {
         "ok": not result.problem,
         "steps": [show_reason(reason) for reason in result.steps],
-        **show_reason(result.problem, "problem"),
+        "problem": show_reason(result.problem),
         "without": result.missing_events,
     }
 

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonCode, ReasonData
+from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework.auth import PaginationQuery, Principal, caller
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.core.reasons import show_reason
@@ -53,9 +53,7 @@ class ProviderHealthSchema(BaseModel):
     """Whether messages pass through it."""
 
     state: ProviderState
-    error: str
-    error_code: ReasonCode
-    error_data: ReasonData
+    error: ReasonSchema | None
     worked_at: datetime | None
     failed_at: datetime | None
 
@@ -63,9 +61,7 @@ class ProviderHealthSchema(BaseModel):
 class RejectedAddressSchema(BaseModel):
     """An error that the vendor returned for some addresses lately."""
 
-    error: str
-    error_code: ReasonCode
-    error_data: ReasonData
+    error: ReasonSchema | None
     count: int
     last_at: datetime
     alert_id: int | None
@@ -94,13 +90,13 @@ def _show(rows: Sequence[Provider], principal: Principal) -> Iterator[dict[str, 
             "callbacks": {endpoint.name: address for endpoint, address in provider_status.webhook_urls(row)},
             "health": {
                 "state": status.state,
-                **show_reason(status.error, "error"),
+                "error": show_reason(status.error),
                 "worked_at": status.worked_at,
                 "failed_at": status.failed_at,
             },
             "refused": [
                 {
-                    **show_reason(rejection.error, "error"),
+                    "error": show_reason(rejection.error),
                     "count": rejection.count,
                     "last_at": rejection.last_at,
                     "alert_id": rejection.alert_id,

@@ -12,7 +12,7 @@ from ninja import Body, Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonCode, ReasonData, ReasonSchema
+from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework.auth import Number, PaginatedList, PaginationQuery, UtcDatetime, caller, page
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.api.on_call import RangeQuery, TimelineResponse, requested_range, show_timeline
@@ -37,9 +37,7 @@ class CalendarImportSchema(BaseModel):
     shift: str
     read_at: datetime | None
     due_at: datetime
-    error: str
-    error_code: ReasonCode
-    error_data: ReasonData
+    error: ReasonSchema | None
     unknown: list[str] = Field(description="Names in the calendar that are no users.")
     turns: int = Field(description="Number of events.")
 
@@ -62,7 +60,7 @@ def schedule_imports(request: HttpRequest, id: str) -> dict[str, Any]:
                 "shift": row.shift,
                 "read_at": row.read_at,
                 "due_at": row.due_at,
-                **show_reason(row.error, "error"),
+                "error": show_reason(row.error),
                 "unknown": row.unknown,
                 "turns": len(row.spans),
             }
@@ -78,18 +76,17 @@ register(SCHEDULES)
 # Handover notes of a schedule: the facts, and the text that an outgoing user writes above them.
 
 
-class HandoverFactSchema(ReasonSchema):
+class HandoverFactSchema(BaseModel):
     """One fact, and the alert that it is about, if any."""
 
+    reason: ReasonSchema
     alert_id: int | None
 
 
 class HandoverSectionSchema(BaseModel):
     """A heading with the facts below it."""
 
-    title: str
-    title_code: ReasonCode
-    title_data: ReasonData
+    title: ReasonSchema
     facts: list[HandoverFactSchema]
 
 
@@ -199,8 +196,8 @@ def _show(rows: Sequence[HandoverNote]) -> list[dict[str, Any]]:
 
 def _section(section: FactSection) -> dict[str, Any]:
     return {
-        **show_reason(section.title, "title"),
-        "facts": [{**show_reason(line.reason), "alert_id": line.alert_id} for line in section.lines],
+        "title": show_reason(section.title),
+        "facts": [{"reason": show_reason(line.reason), "alert_id": line.alert_id} for line in section.lines],
     }
 
 

@@ -18,7 +18,7 @@ from tocsin.access.audit import change_settings
 from tocsin.access.audit_log import ExportFormat
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonCode, ReasonData, ReasonSchema
+from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework import auth
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
@@ -60,12 +60,8 @@ class HealthFindingSchema(BaseModel):
     """One finding. `about` names its subject if several are possible."""
 
     id: str
-    detail: str
-    detail_code: ReasonCode
-    detail_data: ReasonData
-    remedy: str
-    remedy_code: ReasonCode
-    remedy_data: ReasonData
+    detail: ReasonSchema
+    remedy: ReasonSchema | None
     about: str
 
 
@@ -85,9 +81,7 @@ class PreflightPageSchema(BaseModel):
     label: str
     channel: str
     address: str
-    problem: str
-    problem_code: ReasonCode
-    problem_data: ReasonData
+    problem: ReasonSchema | None
 
 
 class PreflightRouteSchema(BaseModel):
@@ -222,8 +216,8 @@ def _finding(finding: HealthFinding) -> dict[str, Any]:
     return {
         "id": finding.id,
         "about": finding.about,
-        **show_reason(finding.detail, "detail"),
-        **show_reason(finding.remedy, "remedy"),
+        "detail": show_reason(finding.detail),
+        "remedy": show_reason(finding.remedy),
     }
 
 
@@ -248,7 +242,7 @@ def _page(page: SimulatedPage, principal: Principal) -> dict[str, Any]:
         "label": page.label,
         "channel": page.channel,
         "address": principal.viewer.address(page.user_id, page.channel, page.address),
-        **show_reason(page.problem, "problem"),
+        "problem": show_reason(page.problem),
     }
 
 
@@ -361,9 +355,7 @@ class ForwardingResponse(BaseModel):
     waiting: int = Field(description="The number of entries that wait.")
     sent_at: datetime | None
     failed_since: datetime | None
-    reason: str = Field(description="Why the last attempt failed; empty if it did not.")
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    reason: ReasonSchema | None = Field(description="Why the last attempt failed; null if it did not.")
     signing_secret: str = Field(description="Signs the requests of a webhook, as of Standard Webhooks.")
 
 
@@ -380,7 +372,7 @@ def get_forwarding(request: HttpRequest) -> dict[str, Any]:
         "waiting": state.waiting,
         "sent_at": state.sent_at,
         "failed_since": state.failed_since,
-        **show_reason(state.problem),
+        "reason": show_reason(state.problem),
         "signing_secret": state.signing_secret,
     }
 

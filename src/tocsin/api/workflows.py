@@ -14,7 +14,7 @@ from tocsin.access.roles import Permission
 from tocsin.alerts.service import find_alert
 from tocsin.api.alerts import require_response
 from tocsin.api.alerts import routes as routes_alerts
-from tocsin.api.errors import ReasonCode, ReasonData, ReasonSchema
+from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework.auth import (
     Number,
     PaginatedList,
@@ -52,21 +52,15 @@ class WorkflowCallSchema(BaseModel):
 
     id: int
     status: CallStatus
-    result: str
-    result_code: ReasonCode
-    result_data: ReasonData
-    error: str
-    error_code: ReasonCode
-    error_data: ReasonData
+    result: ReasonSchema | None
+    error: ReasonSchema | None
 
 
 class WorkflowStepSchema(BaseModel):
     """An action that was taken."""
 
     at: datetime
-    said: str
-    said_code: ReasonCode
-    said_data: ReasonData
+    said: ReasonSchema | None
     failed: bool
     calls: list[WorkflowCallSchema]
     alert: int | None = Field(description="The alert that it opened.")
@@ -79,12 +73,8 @@ class WorkflowRunSchema(BaseModel):
     workflow: str
     alert_id: int
     status: WorkflowRunStatus
-    cause: str
-    cause_code: ReasonCode
-    cause_data: ReasonData
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    cause: ReasonSchema | None
+    reason: ReasonSchema | None
     user: str | None
     steps: list[WorkflowStepSchema]
     error: str = Field(description="A fault in Tocsin itself, while it is retried.")
@@ -106,9 +96,7 @@ class MoveWorkflowBody(BaseModel):
 class WorkflowDryRunActionSchema(BaseModel):
     """An action that would run: what it does, and the text that it would write or send."""
 
-    does: str
-    does_code: ReasonCode
-    does_data: ReasonData
+    does: ReasonSchema
     text: str
 
 
@@ -116,9 +104,7 @@ class WorkflowDryRunResponse(BaseModel):
     """The outcome of a dry run. Nothing was written or sent."""
 
     would_act: bool
-    verdict: str
-    verdict_code: ReasonCode
-    verdict_data: ReasonData
+    verdict: ReasonSchema
     #: Whether an alert that has ended was evaluated in the state in which it opened.
     as_opened: bool
     at: datetime | None
@@ -128,9 +114,7 @@ class WorkflowDryRunResponse(BaseModel):
 class WorkflowFields(BaseModel):
     """What is shown of a workflow besides its settings."""
 
-    sentence: str = Field(description="What it does.")
-    sentence_code: ReasonCode
-    sentence_data: ReasonData
+    sentence: ReasonSchema = Field(description="What it does.")
     stuck: int = Field(description="Number of runs that are stuck.")
     ran_at: datetime | None
 
@@ -144,7 +128,7 @@ def _show(workflows: Sequence[Workflow], _principal: Principal) -> Iterator[dict
         )
         yield {
             **commands.workflow_spec(row, names),
-            **show_reason(sentence, "sentence"),
+            "sentence": show_reason(sentence),
             "stuck": getattr(row, "stuck", 0),
             "ran_at": getattr(row, "ran_at", None),
         }
@@ -282,7 +266,7 @@ def show_run(summary: RunSummary) -> dict[str, Any]:
     steps = [
         {
             "at": step.at,
-            **show_reason(step.result, "said"),
+            "said": show_reason(step.result),
             "failed": step.has_failed,
             "calls": [show_fields(call, "id", "status", "result", "error") for call in step.calls],
             "alert": step.alert_id,
@@ -302,12 +286,12 @@ def _run(row: Workflow, run_id: int) -> WorkflowRun:
 
 def _show_dry_run(result: DryRunResult) -> dict[str, Any]:
     actions = [
-        {**show_reason(description, "does"), "text": text}
+        {"does": show_reason(description), "text": text}
         for description, text in zip(result.actions, result.texts, strict=True)
     ]
     return {
         "would_act": result.would_act,
-        **show_reason(result.reason, "verdict"),
+        "verdict": show_reason(result.reason),
         "as_opened": result.as_opened,
         "at": result.at,
         "actions": actions,

@@ -61,7 +61,7 @@ class RejectedAll(Rejected):
     def field_reasons(self) -> dict[str, Reason]:
         reasons: dict[str, Reason] = {}
         for problem in self.problems:
-            reasons = {**problem.field_reasons, **reasons}
+            reasons.update({field: reason for field, reason in problem.field_reasons.items() if field not in reasons})
         return reasons
 
 

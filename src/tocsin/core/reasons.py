@@ -432,15 +432,12 @@ def render(reason: Reason) -> str:
     return str(reason) if (get_language() or "en").startswith("en") else reason.localized()
 
 
-def show_reason(reason: Reason, name: str = "reason") -> dict[str, Any]:
-    """Returns `NAME`, `NAME_code` and `NAME_data` of a reason."""
-    return {name: render(reason), f"{name}_code": reason.code, f"{name}_data": reason.data}
+def show_reason(reason: Reason | None) -> dict[str, Any] | None:
+    """Returns the text, code and data of a reason; None if there is none."""
+    return {"text": render(reason), "code": reason.code, "data": reason.data} if reason else None
 
 
 def show_fields(row: object, *names: str) -> dict[str, Any]:
-    """Returns the named attributes of an object, those that are reasons with their codes and parameters."""
-    fields: dict[str, Any] = {}
-    for name in names:
-        value = getattr(row, name)
-        fields |= show_reason(value, name) if isinstance(value, Reason) else {name: value}
-    return fields
+    """Returns the named attributes of an object, those that are reasons as `show_reason` does."""
+    values = {name: getattr(row, name) for name in names}
+    return {name: show_reason(value) if isinstance(value, Reason) else value for name, value in values.items()}

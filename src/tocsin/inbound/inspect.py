@@ -96,16 +96,12 @@ class Trace:
     gate: tuple[RuleTrace, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """Returns the trace as plain dicts, lists and texts: each reason with its code and data."""
+        """Returns the trace as plain dicts, lists and texts: each reason as `show_reason` does."""
         return _object_to_json(self)
 
 
 def _object_to_json(value: object) -> dict[str, object]:
-    plain: dict[str, object] = {}
-    for item in fields(value):  # type: ignore[arg-type]
-        part = getattr(value, item.name)
-        plain |= show_reason(part, item.name) if isinstance(part, Reason) else {item.name: _to_json(part)}
-    return plain
+    return {item.name: _to_json(getattr(value, item.name)) for item in fields(value)}  # type: ignore[arg-type]
 
 
 def _to_json(value: object) -> object:

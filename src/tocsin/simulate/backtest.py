@@ -291,11 +291,11 @@ def as_json(result: Backtest) -> dict[str, Any]:
         "after": _totals(result.after),
         "differing": result.differing_count,
         "counts": {str(kind): count for kind, count in sorted(result.counts.items())},
-        "effects": [show_reason(reason, "says") for reason in result.effect_reasons],
+        "effects": [show_reason(reason) for reason in result.effect_reasons],
         "differences": [_difference(difference) for difference in result.differences],
         "more": result.differing_count - len(result.differences),
         "left_out": result.budget.left_out,
-        **show_reason(result.budget.reason, "partial"),
+        "partial": show_reason(result.budget.reason),
     }
 
 
@@ -314,7 +314,7 @@ def _difference(difference: BacktestDifference) -> dict[str, Any]:
         "received_at": _iso(difference.received_at),
         "subject": difference.subject,
         "source_id": difference.source_id,
-        "changes": [{"kind": str(change.kind), **show_reason(change.reason, "says")} for change in difference.changes],
+        "changes": [{"kind": str(change.kind), "says": show_reason(change.reason)} for change in difference.changes],
         "before": _outcome(difference.before),
         "after": _outcome(difference.after),
     }
@@ -324,11 +324,11 @@ def _outcome(outcome: ReplayOutcome) -> dict[str, Any]:
     paging = outcome.paging
     return {
         "status": str(outcome.status),
-        **show_reason(outcome.reason),
+        "reason": show_reason(outcome.reason),
         "key": outcome.key,
-        **show_reason(outcome.route, "route"),
+        "route": show_reason(outcome.route),
         "mode": str(paging.mode) if paging is not None else None,
-        **show_reason(as_reason(paging.reason) if paging is not None else NO_REASON, "why"),
+        "why": show_reason(as_reason(paging.reason) if paging is not None else NO_REASON),
         "priority": str(outcome.opening.alert.priority) if outcome.opening is not None else None,
     }
 

@@ -279,7 +279,7 @@ def as_json(simulation: Simulation, format_address: AddressFormatter | None = No
         "integration": simulation.integration,
         "at": _iso(simulation.at),
         "messages": [_message(outcome, format_address or _unmasked) for outcome in simulation.outcomes],
-        **show_reason(simulation.partial, "partial"),
+        "partial": show_reason(simulation.partial),
     }
 
 
@@ -310,12 +310,12 @@ def _unmasked(user_id: int | None, channel: str, address: str) -> str:
 def _message(outcome: SimulatedOutcome, format_address: AddressFormatter) -> dict[str, Any]:
     return {
         "status": str(outcome.status),
-        **show_reason(outcome.reason),
+        "reason": show_reason(outcome.reason),
         "alert_id": outcome.alert_id,
         "alert": _alert(outcome),
         "mode": str(outcome.mode) if outcome.mode else None,
-        **show_reason(outcome.route, "route"),
-        **show_reason(outcome.why, "why"),
+        "route": show_reason(outcome.route),
+        "why": show_reason(outcome.why),
         "pages": [_page(page, format_address) for page in outcome.pages],
         "timeline": [_line(line) for line in outcome.timeline],
         "notes": [show_reason(reason) for reason in outcome.notes],
@@ -341,7 +341,7 @@ def _alert(outcome: SimulatedOutcome) -> dict[str, Any] | None:
 
 
 def _line(line: SimulatedEvent) -> dict[str, Any]:
-    return {"at": _iso(line.at), "minutes": _minutes(line.after), **show_reason(line.reason, "text")}
+    return {"at": _iso(line.at), "minutes": _minutes(line.after), "reason": show_reason(line.reason)}
 
 
 def _page(page: SimulatedPage, format_address: AddressFormatter) -> dict[str, Any]:
@@ -353,8 +353,8 @@ def _page(page: SimulatedPage, format_address: AddressFormatter) -> dict[str, An
         "label": page.label,
         "channel": page.channel,
         "address": format_address(page.user_id, page.channel, page.address),
-        **show_reason(page.reason),
-        **show_reason(page.problem, "problem"),
+        "reason": show_reason(page.reason),
+        "problem": show_reason(page.problem),
     }
 
 

@@ -203,8 +203,7 @@ def test_early_api_rejections_use_the_api_error_format(length: bytes, status: in
     requests = {**scope([(b"content-length", length)]), "path": "/api/v1/alerts"}
     asyncio.run(integration(requests, receive, send))
     body = json.loads(sent[1]["body"])
-    assert (sent[0]["status"], body["error"], body["fields"]) == (status, code, {})
-    assert body["detail"]
+    assert (sent[0]["status"], body.keys(), body["error"]) == (status, {"error", "detail"}, code)
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,8 @@ def test_a_trace_is_plain_json() -> None:
     plain = json.loads(json.dumps(trace.to_json()))
     assert plain["intent"] == "open"
     assert {"field", "label", "value", "steps"} <= plain["fields"][0].keys()
-    assert plain["reason"] == 'status "New" contains the word New'
-    assert plain["rules"][-1].keys() >= {"reason", "reason_code", "reason_data"}
+    assert plain["reason"]["text"] == 'status "New" contains the word New'
+    assert plain["rules"][-1]["reason"].keys() == {"text", "code", "data"}
 
 
 def assert_same(reader: Normalizer, body: bytes, content_type: str | None) -> None:

@@ -42,6 +42,11 @@ class ApiResponse:
     body: Any
     headers: dict[str, str]
 
+    @property
+    def fields(self) -> list[str]:
+        """The fields that an error is about."""
+        return list(self.body.get("fields", ())) or [self.body["field"]] * ("field" in self.body)
+
 
 @dataclass(slots=True)
 class Api:

@@ -64,9 +64,9 @@ def test_dry_run_of_an_unusable_configuration_is_rejected(integration: Integrati
     IntegrationVersion.objects.update(definition={"rules": 7})
     settings_store.bump()
     answer = manager.post("integrations/Tool/test", {"id": 7})
-    assert (answer.status, answer.body["reason_code"]) == (
+    assert (answer.status, answer.body["detail"]) == (
         409,
-        "The configuration of {integration} cannot be compiled; save it again.",
+        "The configuration of Tool cannot be compiled; save it again.",
     )
 
 
@@ -78,7 +78,7 @@ def test_backtest_returns_changes_and_names_unsavable_parts(
     answer = manager.post("integrations/Tool/backtest", {"mapping": {"source_id": "title"}, "limit": 2})
     assert answer.status == 200, answer
     assert (answer.body["looked_at"], answer.body["differing"], answer.body["counts"]["key"]) == (2, 2, 2)
-    assert answer.body["differences"][0]["changes"][0]["says"].startswith("another key: Tool /  / Disk full")
+    assert answer.body["differences"][0]["changes"][0]["says"]["text"].startswith("another key: Tool /  / Disk full")
     assert answer.body["after"]["pages"] == 1
     same = manager.post("integrations/Tool/backtest", {})
     assert (same.body["looked_at"], same.body["differing"], same.body["from"] is not None) == (3, 0, True)
@@ -88,7 +88,7 @@ def test_backtest_returns_changes_and_names_unsavable_parts(
     assert manager.post("integrations/Tool/backtest", {"limit": 10**9}).status == 400
     assert observer.post("integrations/Tool/backtest", {}).status == 403
     effect = manager.post("integrations/Tool/backtest", {"filters": False}).body["effects"][0]
-    assert (effect["says_code"], effect["says_data"]) == ("{count} message would no longer open an alert", {"count": 1})
+    assert (effect["code"], effect["data"]) == ("{count} message would no longer open an alert", {"count": 1})
 
 
 def test_several_messages_are_replayed_at_once(integration: Integration, manager: Api) -> None:
@@ -112,7 +112,7 @@ def test_a_dry_run_of_what_cannot_be_read_says_why(integration: Integration, man
         answer = manager.post("integrations/Tool/test", body)
         assert answer.status == 200, answer
         assert answer.body["messages"][0]["status"] == "Mapping Failed"
-        assert answer.body["messages"][0]["reason"]
+        assert answer.body["messages"][0]["reason"]["text"]
 
 
 # --- sample
@@ -137,7 +137,7 @@ def test_sample_uses_the_public_url_and_pages_only_its_sender(
     assert (message["test"], message["alert_id"]) == (True, answer.body["alert_id"])
     alert = manager.get(f"alerts/{answer.body['alert_id']}").body
     assert alert["test"] is True
-    assert "Mia" in alert["next_step"]["summary"]
+    assert "Mia" in alert["next_step"]["summary"]["text"]
 
 
 # --- replay
@@ -210,7 +210,7 @@ def test_policy_forecasts_pages_at_any_moment_and_stores_nothing(company: Compan
     assert (answer["policy"], answer["priority"]) == ("Tried", "low")
     assert {page["user_id"] for page in answer["pages"]} == {company.bob.pk}
     assert [page["minutes"] for page in answer["pages"] if page["label"] == answer["pages"][0]["label"]] == [0, 2]
-    assert any("only for critical alerts" in line["text"] for line in answer["timeline"])
+    assert any("only for critical alerts" in line["reason"]["text"] for line in answer["timeline"])
     refused(admin.post("escalation-policies/Tried/simulate", {"groups": ["Nobody's"]}), 400, "invalid", "groups")
 
 

@@ -72,7 +72,7 @@ def test_only_the_unreadable_object_is_left_out(
     assert listed["items"] == others
     (unreadable,) = listed["unreadable"]
     assert (unreadable["id"], unreadable["name"]) == (newest["id"], newest["name"])
-    assert unreadable["reason_code"] == code
+    assert unreadable["reason"]["code"] == code
 
 
 @pytest.mark.parametrize(("path", "statement", "code"), NEWER, ids=IDS)
@@ -84,7 +84,7 @@ def test_an_unreadable_object_can_be_deleted_not_changed(
     _write(statement, newest["id"])
     one = f"{path}/{newest['id']}"
     for answer in (admin.get(one), admin.patch(one, {"name": "Other"})):
-        assert (answer.status, answer.body["error"], answer.body["reason_code"]) == (409, "unreadable", code)
+        assert (answer.status, answer.body["error"]) == (409, "unreadable")
     is_used = path not in ("workflows", "maintenance-windows", "providers")
     assert admin.delete(one).status == (409 if is_used else 204)
     assert admin.get(one).body["error"] == ("unreadable" if is_used else "not_found")

@@ -56,3 +56,14 @@ def test_every_body_and_answer_has_a_shape() -> None:
     unexplained = {place for place in places if not any(re.fullmatch(known, place) for known in OPEN)}
     assert sorted(unexplained) == []
     assert [known for known in OPEN if not any(re.fullmatch(known, place) for place in places)] == []
+
+
+def test_a_reason_is_one_object_not_fields_side_by_side() -> None:
+    openapi = Api().get("openapi.json").body
+    beside = [
+        (name, field)
+        for name, schema in _schemas(openapi)
+        for field in schema.get("properties", {})
+        if field.endswith("_code") and f"{field.removesuffix('_code')}_data" in schema["properties"]
+    ]
+    assert beside == []

@@ -113,7 +113,7 @@ def test_bad_limits_name_their_field(
 ) -> None:
     answer = caller(company.mia).post("tokens", {"name": "script", **body})
     assert answer.status == 400
-    assert field in answer.body["fields"]
+    assert field in answer.fields
 
 
 def test_an_expired_token_is_told_its_last_day(company: Company) -> None:
@@ -121,8 +121,7 @@ def test_an_expired_token_is_told_its_last_day(company: Company) -> None:
     made = tokens.create(company.bob, "old", limits=UNLIMITED, actor=COMMAND_LINE, now=now)
     ApiToken.objects.filter(pk=made.token.pk).update(expires_at=now - timedelta(days=3))
     answer = Api(made.secret).get("alerts")
-    refused(answer, 401, "token_expired")
-    assert answer.body["reason_code"] == 'The token "{name}" expired on {day}. Create a new one.'
+    assert refused(answer, 401, "token_expired").startswith('The token "old" expired on ')
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 

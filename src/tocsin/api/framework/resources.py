@@ -82,11 +82,12 @@ def written_as(spec_type: type[Spec] | TypeAliasType) -> WithJsonSchema:
     return Component(spec_type.__name__).annotation
 
 
-class UnreadableObjectSchema(ReasonSchema):
+class UnreadableObjectSchema(BaseModel):
     """An object that a newer version has written: it can be deleted, or replaced by PUT."""
 
     id: int
     name: str
+    reason: ReasonSchema
 
 
 class SpecSchema:
@@ -336,7 +337,7 @@ def _register_reads[M: Model](api: ApiResource[M]) -> None:
         def show(page_rows: Sequence[M]) -> list[dict[str, Any]]:
             reasons = {row.pk: reason for row in page_rows if (reason := resource.unreadable(row))}
             unreadable.extend(
-                {"id": row.pk, "name": resource.name(row), **show_reason(reasons[row.pk], "reason")}
+                {"id": row.pk, "name": resource.name(row), "reason": show_reason(reasons[row.pk])}
                 for row in page_rows
                 if row.pk in reasons
             )

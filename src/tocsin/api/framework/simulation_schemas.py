@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 from tocsin.alerts.states import Priority
-from tocsin.api.errors import ReasonCode, ReasonData, ReasonSchema
+from tocsin.api.errors import ReasonSchema
 
 
 class TraceStepSchema(BaseModel):
@@ -16,9 +16,7 @@ class TraceStepSchema(BaseModel):
     place: str = Field(description="Its path in the definition, such as `mapping.source_status[2]`.")
     source: str
     found: str | None
-    outcome: str
-    outcome_code: ReasonCode
-    outcome_data: ReasonData
+    outcome: ReasonSchema | None
 
 
 class FieldTraceSchema(BaseModel):
@@ -35,9 +33,7 @@ class RuleTraceSchema(BaseModel):
 
     name: str
     is_true: bool
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    reason: ReasonSchema | None
     is_deciding: bool = Field(description="Whether evaluation stopped here.")
 
 
@@ -45,22 +41,16 @@ class TraceSchema(BaseModel):
     """How a message was parsed and decided. If it is unreadable, `problem` is set and the rest is empty."""
 
     notes: list[ReasonSchema]
-    problem: str | None
-    problem_code: ReasonCode = ""
-    problem_data: ReasonData = {}
+    problem: ReasonSchema | None
     fields: list[FieldTraceSchema]
     tags: list[FieldTraceSchema]
     custom: list[FieldTraceSchema]
     intent: str = Field(description="What the message requests.")
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    reason: ReasonSchema | None
     rules: list[RuleTraceSchema]
     opening: list[RuleTraceSchema] = Field(description="Vetoes and filters.")
     routes: list[RuleTraceSchema]
-    route: str
-    route_code: ReasonCode
-    route_data: ReasonData
+    route: ReasonSchema | None
     gate: list[RuleTraceSchema] = Field(description="What noise reduction and maintenance decided at the time.")
 
 
@@ -74,12 +64,8 @@ class SimulatedPageSchema(BaseModel):
     label: str
     channel: str
     address: str
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
-    problem: str = Field(description="Why it could not be sent.")
-    problem_code: ReasonCode
-    problem_data: ReasonData
+    reason: ReasonSchema | None
+    problem: ReasonSchema | None = Field(description="Why it could not be sent.")
 
 
 class SimulatedEventSchema(BaseModel):
@@ -87,9 +73,7 @@ class SimulatedEventSchema(BaseModel):
 
     at: datetime
     minutes: int | float = Field(description="Since the alert opened.")
-    text: str
-    text_code: ReasonCode
-    text_data: ReasonData
+    reason: ReasonSchema | None
 
 
 class SimulatedRunResponse(BaseModel):
@@ -136,18 +120,12 @@ class SimulatedOutcomeSchema(SimulatedRunResponse):
     """What would become of one message."""
 
     status: str
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    reason: ReasonSchema | None
     alert_id: int | None = Field(description="The existing alert that it would change.")
     alert: SimulatedAlertSchema | None
     mode: str | None
-    route: str
-    route_code: ReasonCode
-    route_data: ReasonData
-    why: str
-    why_code: ReasonCode
-    why_data: ReasonData
+    route: ReasonSchema | None
+    why: ReasonSchema | None
     trace: TraceSchema | None
 
 
@@ -157,43 +135,25 @@ class SimulationResponse(BaseModel):
     integration: str
     at: datetime
     messages: list[SimulatedOutcomeSchema]
-    partial: str = Field(description="Why some messages have no outcome; empty: all have one.")
-    partial_code: ReasonCode
-    partial_data: ReasonData
+    partial: ReasonSchema | None = Field(description="Why some messages have no outcome; null: all have one.")
 
 
 class BacktestChangeSchema(BaseModel):
     """What differs."""
 
     kind: str
-    says: str
-    says_code: ReasonCode
-    says_data: ReasonData
-
-
-class BacktestEffectSchema(BaseModel):
-    """How the change affects who is paged."""
-
-    says: str
-    says_code: ReasonCode
-    says_data: ReasonData
+    says: ReasonSchema
 
 
 class BacktestOutcomeSchema(BaseModel):
     """What becomes of a message."""
 
     status: str
-    reason: str
-    reason_code: ReasonCode
-    reason_data: ReasonData
+    reason: ReasonSchema | None
     key: str | None
-    route: str
-    route_code: ReasonCode
-    route_data: ReasonData
+    route: ReasonSchema | None
     mode: str | None
-    why: str
-    why_code: ReasonCode
-    why_data: ReasonData
+    why: ReasonSchema | None
     priority: Priority | None
 
 

@@ -207,7 +207,7 @@ class SampleResult:
     def to_json(self) -> dict[str, Any]:
         """Returns the result as plain JSON values."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
-        return {**plain, **show_reason(self.reason)}
+        return {**plain, "reason": show_reason(self.reason)}
 
 
 def send_sample(

@@ -115,8 +115,7 @@ def tocsin_error(request: HttpRequest, error: Permanent | Temporary) -> HttpResp
 
 def _json_error(status: int, code: str, detail: str) -> HttpResponse:
     """Return a JSON error in the API's format for machine paths, for failures before the API or webhook view ran."""
-    body = {"error": code, "detail": detail, "fields": {}}
-    return JsonResponse(body, status=status)
+    return JsonResponse({"error": code, "detail": detail}, status=status)
 
 
 def _error_response(request: HttpRequest, status: int, title: str, text: str) -> HttpResponse:
