@@ -14,8 +14,8 @@ DOCUMENT = ROOT / "docs" / "reference" / "reason-codes.md"
 INTRODUCTION = """\
 # Reason codes
 
-Every reason that Tocsin stores, shows or answers has a stable code and parameters. The API answers them as
-`reason_code` and `reason_data` beside `reason`, and beside `detail` of an error: decide by them, never by the sentence.
+What Tocsin stores or decides by has a stable code and parameters. The API answers them as `code` and `data` of a
+reason, beside its `text`: decide by them, never by the sentence. A text that is only shown has an empty code.
 The names in braces are the parameters; `count` chooses between the two sentences of a code that has two.
 
 A parameter (`ReasonParameter` in the OpenAPI document) is a text, a whole number, a list, or one of these objects:

@@ -143,7 +143,7 @@ class ReasonSchema(BaseModel):
     """Why something is as it is, or what happened: for people, and for programs."""
 
     text: str = Field(description="The sentence, in the language of Accept-Language, else in English.")
-    code: str = Field(description="Its stable code; see the reference of reason codes.")
+    code: str = Field(description="Its stable code; see the reference of reason codes. Empty: it has none.")
     data: ReasonData
 
 

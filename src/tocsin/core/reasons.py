@@ -433,8 +433,10 @@ def render(reason: Reason) -> str:
 
 
 def show_reason(reason: Reason | None) -> dict[str, Any] | None:
-    """Returns the text, code and data of a reason; None if there is none."""
-    return {"text": render(reason), "code": reason.code, "data": reason.data} if reason else None
+    """Returns the text, code and data of a reason, the code empty for a text without one; None if there is none."""
+    if not reason:
+        return None
+    return {"text": render(reason), "code": reason.code if reason.code in REASON_TYPES else "", "data": reason.data}
 
 
 def show_fields(row: object, *names: str) -> dict[str, Any]:
