@@ -1,4 +1,4 @@
-"""A table's name stands in its own room (`docs/explanation/architecture.md`): others read it by what its room offers."""
+"""A table's name stands in its own room: others read it by what its room offers (`people/sql.py`, `alerts/sql.py`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import tocsin
 from django.apps import apps
+
+import tocsin
 
 _ROOT = Path(tocsin.__file__).parent
 

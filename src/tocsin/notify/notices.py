@@ -48,6 +48,7 @@ from tocsin.people import sign_in_rules
 from tocsin.people.changes.users import ReminderSpec, load_rules
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import ContactMethod, GroupContact, User
+from tocsin.people.sql import USERS_WITH_METHODS, join_user, load_reminders, lock_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +85,12 @@ _UNREACHABLE = Text("{recipient}: {problem}")
 
 
 # Without a label: the login address.
-_USERS = """
-SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active,
+_USERS = f"""
+SELECT u.id, u.display_name AS name, u.is_active,
        CASE WHEN %(label)s = '' THEN 'E-mail' ELSE m.label END AS label,
        CASE WHEN %(label)s = '' THEN 'email' ELSE m.channel END AS channel,
        CASE WHEN %(label)s = '' THEN u.email ELSE m.address END AS address
-FROM people_user u
-LEFT JOIN people_contactmethod m ON m.user_id = u.id AND lower(m.label) = lower(%(label)s) AND m.is_enabled
+FROM {USERS_WITH_METHODS} AND lower(m.label) = lower(%(label)s) AND m.is_enabled
      AND NOT m.awaits_code
 WHERE u.id = ANY(%(users)s) ORDER BY array_position(%(users)s::bigint[], u.id)
 """
@@ -154,9 +154,9 @@ def queue_notice(
     return NoticeRecipients(tuple(names), tuple(missed))
 
 
-_OTHER_METHODS = """
+_OTHER_METHODS = f"""
 SELECT m.user_id, m.label, m.channel, m.address FROM people_contactmethod m
-JOIN people_user u ON u.id = m.user_id AND u.is_active
+{join_user("m.user_id")} AND u.is_active
 WHERE m.user_id = ANY(%s) AND m.channel <> 'email' AND m.is_enabled AND NOT m.awaits_code
 ORDER BY m.user_id, m.channel = 'voice', m.position, m.id
 """
@@ -265,10 +265,6 @@ RETURNING id, user_id, swap_id, title_code, title_data, text_code, text_data, re
 _DELETE_OLD_NOTICES = "DELETE FROM oncall_pendingnotice WHERE sent_at < %s"
 _DELETE_OLD_REMINDERS = "DELETE FROM oncall_reminder WHERE shift_at < %s"
 
-_USERS_WITH_REMINDERS = """
-SELECT id, reminders FROM people_user WHERE is_active AND reminders <> '[]'::jsonb
-"""
-
 _PLAN = """
 INSERT INTO oncall_reminder (user_id, group_id, role, shift_at, before, due_at)
 SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[], %s::interval[], %s::timestamptz[])
@@ -287,8 +283,6 @@ RETURNING user_id, group_id, role, shift_at, before, ARRAY(
       AND n.shift_at = oncall_reminder.shift_at AND n.due_at <= %(now)s AND n.due_at > oncall_reminder.due_at
 ) AS later
 """
-
-_USER = "SELECT reminders FROM people_user WHERE id = %s AND is_active"
 
 
 def loops() -> tuple[PeriodicTask, ...]:
@@ -324,7 +318,7 @@ def queue_pending_notices(now: datetime) -> bool:
 def plan_reminders(now: datetime) -> bool:
     """Stores the reminders of upcoming shifts. A reminder that is already stored is left unchanged."""
     with database.transaction() as connection:
-        rules = {row["id"]: load_rules(row["reminders"]) for row in database.rows(connection, _USERS_WITH_REMINDERS)}
+        rules = {user_id: load_rules(reminders) for user_id, reminders in load_reminders(connection).items()}
         max_lead_time = max(
             (rule.lead_time for user_rules in rules.values() for rule in user_rules), default=timedelta()
         )
@@ -393,10 +387,9 @@ def _remind(
     """Sends a reminder. `later` are the other due reminders of the same shift: if the user still wants one of them,
     this earlier one is skipped, since both would say the same.
     """
-    user = database.row(connection, _USER, (assignment.user_id,))
-    if user is None or assignment.since is None:
+    if assignment.since is None:
         return
-    rules = load_rules(user["reminders"])
+    rules = load_rules(load_reminders(connection, assignment.user_id).get(assignment.user_id, []))
     if any(rule.lead_time in later for rule in rules):
         return
     for rule in rules:
@@ -615,7 +608,7 @@ FROM notify_notification WHERE user_id = %(user)s AND id >= %(newest)s AND purpo
 
 def _require_few_tests(connection: Connection, user_id: int, channel: str, now: datetime) -> None:
     """Raises Rejected("too_many"). Locks the user's row, so that concurrent requests are counted one by one."""
-    connection.execute("SELECT 1 FROM people_user WHERE id = %s FOR NO KEY UPDATE", (user_id,))
+    lock_user(connection, user_id)
     day = now - timedelta(days=1)
     # Ids carry the machine's clock and lead to the newest rows; the rows' own time decides.
     parameters = {

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from psycopg.types.json import Jsonb
 
 from tocsin.access.roles import Permission
+from tocsin.alerts.sql import IS_ACTIVE, OPENED_BETWEEN, OWNER_NAME, WITH_OWNER
 from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
 from tocsin.core.config import environment, settings_store
 from tocsin.core.config.night_hours import NightHours
@@ -271,15 +272,14 @@ _OF_GROUP = """
 
 _ACTIVE = f"""
 SELECT a.id, a.subject, a.priority, a.hold_until, a.owner_id,
-       COALESCE(NULLIF(u.name, ''), u.username, a.owner_name) AS owner
-FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id
-WHERE a.status IN ({", ".join(f"'{status}'" for status in sorted(ACTIVE))}) AND {_OF_GROUP}
+       {OWNER_NAME} AS owner
+FROM {WITH_OWNER}
+WHERE {IS_ACTIVE} AND {_OF_GROUP}
 ORDER BY array_position(%(priorities)s::text[], a.priority), a.id
 """
 
 _STATUSES = f"""
-SELECT a.status, count(*)::int AS alerts FROM alerts_alert a
-WHERE a.opened_at >= %(since)s AND a.opened_at < %(until)s AND {_OF_GROUP} GROUP BY a.status
+SELECT a.status, count(*)::int AS alerts FROM {OPENED_BETWEEN} AND {_OF_GROUP} GROUP BY a.status
 """
 
 

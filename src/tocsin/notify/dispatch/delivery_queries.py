@@ -12,6 +12,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from tocsin.alerts.sql import join_alert, resolved_id
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -48,6 +49,7 @@ from tocsin.notify.rules.pre_send_check import (
 )
 from tocsin.notify.rules.pre_send_check import key as key_of
 from tocsin.notify.states import Purpose
+from tocsin.people.sql import join_user
 
 # ---------- reason sql
 # Reasons in SQL: the arrays of a bulk statement, and expressions that join stored reasons. Pure.
@@ -305,12 +307,6 @@ def delete_old_last_sent(connection: Connection) -> None:
     )
 
 
-_ORIGINAL_ALERT = "a.id = d.alert_id"
-
-#: Selects the alert that a merged alert was merged into, else the alert itself.
-_RESOLVED_ALERT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_into_id ELSE m.id END
-                   FROM alerts_alert m WHERE m.id = d.alert_id)"""
-
 _FACTS = """
 SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
        n.created_at, d.integration_id,
@@ -318,7 +314,7 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
        n.reason_code AS notification_code, n.reason_data AS notification_data,
        d.outcome_unknown_at IS NOT NULL AS may_have_been_sent, d.late_since, d.is_exhausted, d.own_failures,
        CASE WHEN n.data ? 'held_from' THEN u.notification_rules END AS quiet,
-       coalesce(nullif(u.name, ''), u.username, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
+       coalesce(u.display_name, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
        coalesce(u.language, '') AS language,
        coalesce((SELECT m.address FROM people_contactmethod m WHERE m.user_id = d.user_id AND m.channel = d.channel
            AND m.is_enabled AND NOT m.awaits_code AND (m.address = d.address OR lower(m.label) = lower(n.label))
@@ -355,8 +351,8 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
        a.merged_into_id AS a_merged_into, a.is_test AS a_is_test
 FROM notify_delivery d
 JOIN notify_notification n ON n.id = d.notification_id
-LEFT JOIN alerts_alert a ON {alert}
-LEFT JOIN people_user u ON u.id = d.user_id
+LEFT {alert}
+LEFT {user}
 WHERE d.id = ANY(%s)
 """
 
@@ -423,7 +419,8 @@ def facts(connection: Connection, ids: Sequence[UUID], *, resolve_merged: bool =
     """Returns the current facts of these deliveries. With `resolve_merged`, a merged alert is replaced by the alert it
     was merged into.
     """
-    query = database.literal(_FACTS.format(alert=_RESOLVED_ALERT if resolve_merged else _ORIGINAL_ALERT))
+    alert = join_alert(resolved_id("d.alert_id") if resolve_merged else "d.alert_id")
+    query = database.literal(_FACTS.format(alert=alert, user=join_user("d.user_id")))
     rows = database.rows(connection, query, (list(ids),))
     alert_columns = [name for name in rows[0] if name.startswith("a_")] if rows else []
     return [_due(row, alert_columns) for row in rows]

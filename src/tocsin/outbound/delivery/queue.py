@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from tocsin.alerts.sql import WITH_INTEGRATION, join_alert, load_alerts
 from tocsin.alerts.states import ACTIVE
 from tocsin.catalogue.kinds import family
 from tocsin.core.db import database
@@ -134,10 +135,9 @@ def call_for_alerts(
     return queue(connection, calls, now)
 
 
-_TICKET = """
+_TICKET = f"""
 SELECT a.source_id, a.is_test, i.kind AS inbound_kind, o.id AS outbound_id, o.name, l.ticket AS linked
-FROM alerts_alert a
-LEFT JOIN inbound_integration i ON i.id = a.integration_id
+FROM {WITH_INTEGRATION}
 LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
 LEFT JOIN outbound_ticketlink l ON l.integration_id = o.id AND l.alert_id = a.id
 WHERE a.id = %s
@@ -183,8 +183,7 @@ def write_on_ticket(
 
 
 def _test_alert_ids(connection: Connection, ids: Sequence[int]) -> set[int]:
-    rows = connection.execute("SELECT id FROM alerts_alert WHERE id = ANY(%s) AND is_test", (list(ids),)).fetchall()
-    return {row[0] for row in rows}
+    return {key for key, row in load_alerts(connection, ids, "is_test").items() if row["is_test"]}
 
 
 # ---------- ticket creation
@@ -206,8 +205,8 @@ ON CONFLICT DO NOTHING RETURNING alert_id
 """
 
 # The last attempt for each alert without a ticket; NULL if its row was pruned.
-_LAST_ATTEMPTS = """
-SELECT l.alert_id, c.id, c.status FROM outbound_ticketlink l JOIN alerts_alert a ON a.id = l.alert_id
+_LAST_ATTEMPTS = f"""
+SELECT l.alert_id, c.id, c.status FROM outbound_ticketlink l {join_alert("l.alert_id")}
 LEFT JOIN LATERAL (
   SELECT e.id, e.status, e.progress FROM outbound_call e
   WHERE e.alert_id = l.alert_id AND e.integration_id = l.integration_id AND e.action = 'create'
