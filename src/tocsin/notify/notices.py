@@ -40,7 +40,7 @@ from tocsin.notify.rules.delivery_reasons import (
     TEST_TITLE,
 )
 from tocsin.notify.states import Purpose
-from tocsin.oncall import loader
+from tocsin.oncall import loader, pending
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.changes import overrides
@@ -255,35 +255,6 @@ SKIP_AFTER = timedelta(minutes=5)
 _TITLE = Text("On call in {duration}: {role} of {group}")
 _TEXT = Text("You are {role} of {group} from {start}: {reason}.")
 
-_CLAIM_NOTICES = """
-UPDATE oncall_pendingnotice SET sent_at = %(now)s
-WHERE id IN (
-    SELECT id FROM oncall_pendingnotice WHERE sent_at IS NULL ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
-RETURNING id, user_id, swap_id, title_code, title_data, text_code, text_data, reason_code, reason_data
-"""
-
-_DELETE_OLD_NOTICES = "DELETE FROM oncall_pendingnotice WHERE sent_at < %s"
-_DELETE_OLD_REMINDERS = "DELETE FROM oncall_reminder WHERE shift_at < %s"
-
-_PLAN = """
-INSERT INTO oncall_reminder (user_id, group_id, role, shift_at, before, due_at)
-SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[], %s::interval[], %s::timestamptz[])
-ON CONFLICT DO NOTHING
-"""
-
-_DUE = """
-UPDATE oncall_reminder SET done_at = %(now)s
-WHERE id IN (
-    SELECT id FROM oncall_reminder WHERE done_at IS NULL AND due_at <= %(now)s ORDER BY due_at LIMIT %(most)s
-    FOR UPDATE SKIP LOCKED
-)
-RETURNING user_id, group_id, role, shift_at, before, ARRAY(
-    SELECT n.before FROM oncall_reminder n WHERE n.user_id = oncall_reminder.user_id
-      AND n.group_id = oncall_reminder.group_id AND n.role = oncall_reminder.role
-      AND n.shift_at = oncall_reminder.shift_at AND n.due_at <= %(now)s AND n.due_at > oncall_reminder.due_at
-) AS later
-"""
-
 
 def loops() -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of a worker."""
@@ -299,8 +270,8 @@ def loops() -> tuple[PeriodicTask, ...]:
 def queue_pending_notices(now: datetime) -> bool:
     """Queues mails for the stored notices. Returns True if there may be more."""
     with database.transaction() as connection:
-        waiting = database.rows(connection, _CLAIM_NOTICES, {"now": now, "most": BATCH})
-        for row in sorted(waiting, key=lambda row: row["id"]):
+        waiting = pending.claim_notices(connection, now, BATCH)
+        for row in waiting:
             notice = Notice(
                 title=reason_in(row, "title"),
                 text=reason_in(row, "text"),
@@ -310,8 +281,6 @@ def queue_pending_notices(now: datetime) -> bool:
             queue_notice(connection, notice, now, user_ids=[row["user_id"]])
         if waiting:
             database.notify(connection, "outbox")
-        else:
-            connection.execute(_DELETE_OLD_NOTICES, (now - timedelta(days=30),))
     return len(waiting) == BATCH
 
 
@@ -335,9 +304,7 @@ def plan_reminders(now: datetime) -> bool:
                     if begin - rule.lead_time > now - SKIP_AFTER
                 ]
     with database.transaction() as connection:
-        if planned:
-            connection.execute(_PLAN, [list(column) for column in zip(*planned, strict=True)])
-        connection.execute(_DELETE_OLD_REMINDERS, (now - timedelta(days=30),))
+        pending.store_reminders(connection, planned, now)
     return False
 
 
@@ -346,7 +313,7 @@ def queue_reminders(now: datetime) -> bool:
     outage, only the last is sent. Returns True if there may be more.
     """
     with database.transaction() as connection:
-        due = database.rows(connection, _DUE, {"now": now, "most": BATCH})
+        due = pending.claim_reminders(connection, now, BATCH)
         plans = loader.plans(connection, {row["group_id"] for row in due}, now)
         for row in due:
             plan = plans.get(row["group_id"])

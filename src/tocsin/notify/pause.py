@@ -14,6 +14,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import CHANNEL, Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Reason, Text, sentence
+from tocsin.core.runtime.clock import Timers
 from tocsin.notify.models import Pause
 from tocsin.notify.rules.delivery_reasons import (
     HOURLY_LIMIT_REACHED,
@@ -51,6 +52,9 @@ class CurrentPause:
             PAUSED_BY(user=Person(self.by, self.user_id), cause=self.reason) if self.by else PAUSED(cause=self.reason)
         )
 
+
+#: A pause ends when it was entered to.
+TIMERS = Timers("notify_pause", ("started_at",), "ended_at IS NULL")
 
 _CURRENT = f"""
 SELECT p.id, p.reason, p.started_at, p.until, p.user_id, coalesce(u.display_name, '') AS by

@@ -20,6 +20,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json, bytes_in_json
 from tocsin.core.ids import advisory_lock_key
 from tocsin.core.reasons import reason_from
+from tocsin.core.runtime.clock import Timers
 from tocsin.inbound.deciding.decide import DeliveryKey
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
@@ -726,3 +727,13 @@ def write_deliveries(connection: Connection, deliveries: Mapping[DeliveryKey, Du
             for (integration_id, delivery_hash), delivery in deliveries.items()
         ]
         connection.execute(_INSERT_DELIVERIES, (as_json(rows),))
+
+
+#: Delays that count from their start. Support hours and maintenance windows end at real times, and an alert that waits
+#: for a count must not be dropped earlier.
+_RELATIVE_DELAYS = ", ".join(f"'{delay}'" for delay in (DelayReason.WAIT, DelayReason.EVERY, DelayReason.FLAPPING))
+
+TIMERS = (
+    Timers("inbound_delayedalert", ("due_at", "since"), f"delay_reason IN ({_RELATIVE_DELAYS})", key="key_hash"),
+    Timers("inbound_ratewindow", ("until", "at"), key="hash", histories=("times",)),
+)

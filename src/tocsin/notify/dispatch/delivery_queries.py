@@ -12,13 +12,16 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from tocsin.alerts.sql import join_alert, resolved_id
+from tocsin.alerts.sql import IS_ACTIVE, is_about, join_alert, resolved_id
 from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.job_pool import LEASE_SECONDS, FairQueue, LeaseTable
+from tocsin.core.hooks import Expiry
 from tocsin.core.models import reason_columns
 from tocsin.core.reasons import JOINED, Reason, reason_from
+from tocsin.core.runtime.clock import Timers
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.registry import address_problem, quietest_channel
@@ -537,3 +540,34 @@ def lease(connection: Connection, rows: Sequence[LeaseUpdate], node: str) -> Non
             data,
         ),
     )
+
+
+# ---------- retention
+
+
+# Ids are UUIDv7: the primary key finds the oldest rows, and limits the scan to them.
+_OLD_NOTIFICATIONS = f"""
+WITH old AS (
+  SELECT n.id FROM notify_notification n WHERE n.id < %(first)s AND n.created_at < %(before)s
+  AND NOT {is_about("n.alert_id", IS_ACTIVE)}
+  AND NOT EXISTS (SELECT FROM notify_delivery d WHERE d.notification_id = n.id AND d.status IN ('queued', 'sending'))
+  ORDER BY n.id LIMIT %(chunk)s
+), deliveries AS (
+  DELETE FROM notify_delivery d USING old WHERE d.notification_id = old.id
+)
+DELETE FROM notify_notification n USING old WHERE n.id = old.id
+"""
+
+_OLD_SANDBOX = """
+DELETE FROM notify_sandboxmessage WHERE id IN (
+  SELECT id FROM (SELECT id, at FROM notify_sandboxmessage ORDER BY id LIMIT %(chunk)s) AS oldest
+  WHERE at < %(before)s)
+"""
+
+EXPIRIES = tuple(Expiry(one, settings_store.DELIVERY_RETENTION_DAYS.name) for one in (_OLD_NOTIFICATIONS, _OLD_SANDBOX))
+
+
+TIMERS = (
+    Timers("notify_providerhealth", ("retry_at", "free_at"), key="name"),
+    Timers("notify_lastsent", ("last_sent_at",), key="recipient, channel, address, purpose"),
+)

@@ -23,6 +23,7 @@ from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
 from tocsin.core.models import reason_columns
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined, reason_from, reason_from_json
 from tocsin.core.runtime import metrics
+from tocsin.core.runtime.clock import Timers
 from tocsin.notify.dispatch import send
 from tocsin.notify.dispatch.delivery_queries import append_reason, joined_reason, reason_arrays, reason_part
 from tocsin.notify.dispatch.send import Accepted, SendResult, sent_deliveries, status_of
@@ -788,3 +789,6 @@ def _write(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
                 [outcome.due_at for outcome in with_successor],
             ),
         )
+
+
+TIMERS = Timers("notify_awaitedreceipt", ("due_at",), key="due_at, delivery")

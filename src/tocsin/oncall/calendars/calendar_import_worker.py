@@ -21,6 +21,7 @@ from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, Text, joined, sentence
 from tocsin.core.runtime import clock
+from tocsin.core.runtime.clock import Timers
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation.spec import write_moment
 from tocsin.oncall.calendars import ical_subprocess
@@ -192,3 +193,6 @@ def _fail(row: dict[str, Any], problem: Reason, now: datetime) -> None:
     }
     with database.transaction() as connection:
         connection.execute(_FAILED, parameters)
+
+
+TIMERS = Timers("oncall_calendarimport", ("due_at",))

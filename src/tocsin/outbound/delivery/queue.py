@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from tocsin.alerts.sql import WITH_INTEGRATION, join_alert, load_alerts
+from tocsin.alerts.sql import IS_ACTIVE, WITH_INTEGRATION, is_about, join_alert, load_alerts
 from tocsin.alerts.states import ACTIVE
 from tocsin.catalogue.kinds import family
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
 from tocsin.core.errors import Rejected
+from tocsin.core.hooks import Expiry
 from tocsin.core.models import named_columns
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reason
+from tocsin.core.runtime.clock import Timers
 from tocsin.outbound import alert_values, reasons
 from tocsin.outbound.connectors.haloitsm import connector
 from tocsin.outbound.redaction import mask_reason
@@ -334,3 +337,35 @@ def creation_call(
             **({"looks_first": True} if check_existing else {}),
         },
     )
+
+
+# ---------- retention
+
+
+# First requests and responses, then ended calls, including dead letters.
+_OLD_EXCHANGES = f"""
+DELETE FROM outbound_exchange WHERE id IN (
+  SELECT e.id FROM outbound_exchange e WHERE e.at < %(before)s AND NOT EXISTS (
+    SELECT FROM outbound_call c WHERE c.id = e.call_id AND {is_about("c.alert_id", IS_ACTIVE)})
+  ORDER BY e.at LIMIT %(chunk)s)
+"""
+
+_OLD_CALLS = f"""
+WITH old AS (
+  SELECT id FROM (SELECT c.id, c.queued_at, c.status FROM outbound_call c
+    WHERE NOT {is_about("c.alert_id", IS_ACTIVE)}
+    ORDER BY c.id LIMIT %(chunk)s) AS oldest
+  WHERE queued_at < %(before)s AND status NOT IN ('queued', 'sending')
+), said AS (
+  DELETE FROM outbound_exchange e USING old WHERE e.call_id = old.id
+)
+DELETE FROM outbound_call c USING old WHERE c.id = old.id
+"""
+
+EXPIRIES = tuple(Expiry(one, settings_store.DELIVERY_RETENTION_DAYS.name) for one in (_OLD_EXCHANGES, _OLD_CALLS))
+
+
+TIMERS = (
+    Timers("outbound_call", ("due_at",), "status = 'queued'"),
+    Timers("outbound_integrationstatus", ("open_until", "blocked_until", "not_before"), key="integration_id"),
+)

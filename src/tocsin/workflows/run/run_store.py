@@ -8,11 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.alerts import store
-from tocsin.alerts.sql import WITH_INTEGRATION
+from tocsin.alerts.sql import IS_ACTIVE, WITH_INTEGRATION, is_about
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
+from tocsin.core.hooks import Expiry
 from tocsin.core.models import named_columns, reason_columns, reason_in
 from tocsin.core.reasons import NO_REASON, Reason, Term
+from tocsin.core.runtime.clock import Timers
 from tocsin.core.validation import field_errors
 from tocsin.escalation import reasons as escalation_reasons
 from tocsin.notify.notices import Notice, queue_notice, was_noticed
@@ -411,3 +414,20 @@ def _managers(connection: Connection, group_id: int | None) -> set[int]:
         (group_id,),
     )
     return {row[0] for row in cursor.fetchall()}
+
+
+# ---------- retention
+
+
+# A workflow's runs on an active alert still count for its limits, and are kept.
+_OLD_RUNS = f"""
+DELETE FROM workflows_run WHERE id IN (
+  SELECT r.id FROM workflows_run r WHERE r.ended_at < %(before)s AND r.status <> 'stuck'
+  AND NOT {is_about("r.alert_id", IS_ACTIVE)}
+  ORDER BY r.ended_at LIMIT %(chunk)s)
+"""
+
+EXPIRIES = (Expiry(_OLD_RUNS, settings_store.DELIVERY_RETENTION_DAYS.name),)
+
+
+TIMERS = (Timers("workflows_run", ("due_at",)), Timers("workflows_limit", ("since",), key="workflow_id"))
