@@ -7,6 +7,7 @@ from uuid import UUID
 from tocsin.access import audit
 from tocsin.access import tasks as access
 from tocsin.alerts import commands, store
+from tocsin.configure import models as import_runs
 from tocsin.core import hooks
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation import commands as policies
@@ -24,7 +25,7 @@ from tocsin.notify import listener, notices, pause
 from tocsin.notify import worker as notify
 from tocsin.notify.channels import chat_addresses as service_addresses
 from tocsin.notify.channels import phone_numbers
-from tocsin.notify.dispatch import claim
+from tocsin.notify.dispatch import claim, delivery_queries
 from tocsin.notify.inbound import delivery_receipts, verification
 from tocsin.notify.interfaces import PHONES
 from tocsin.notify.registry import CHANNELS
@@ -35,6 +36,7 @@ from tocsin.operate import tasks as operate
 from tocsin.outbound import commands as outbound
 from tocsin.outbound import writeback as outbound_listener
 from tocsin.outbound.delivery import dispatcher as outbound_dispatcher
+from tocsin.outbound.delivery import queue as outbound_queue
 from tocsin.outbound.halo_sync import poller
 from tocsin.outbound.halo_sync.job_context import HaloJobHooks
 from tocsin.people import addresses, sign_in_rules
@@ -44,8 +46,8 @@ from tocsin.resources import row_security, visibility
 from tocsin.web.accounts import views
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.run import listener as workflow_listener
+from tocsin.workflows.run import run_store as workflow_runs
 from tocsin.workflows.run import tasks as workflow_tasks
-from tocsin.workflows.run.run_store import load_sla_moments
 
 #: Channels that accept a chat or push service's own address.
 _SERVICE_CHANNELS = ("chat", "push")
@@ -87,6 +89,16 @@ _REFERENCE_FINDERS = (
 )
 
 
+#: What expires, in the order in which it is deleted.
+_EXPIRIES = (
+    *delivery_queries.EXPIRIES,
+    *outbound_queue.EXPIRIES,
+    *workflow_runs.EXPIRIES,
+    *browser_sessions.EXPIRIES,
+    *import_runs.EXPIRIES,
+)
+
+
 def install() -> None:
     """Registers the higher rooms' functions with the lower rooms' hooks. Called once, after all models are loaded."""
     # The order within the transaction: escalation runs first, then notifications about them.
@@ -99,13 +111,15 @@ def install() -> None:
     outbound_dispatcher.register("haloitsm", HaloJobHooks())
     state.register(outbound_listener.load_recent_writes, outbound_listener.mark_echoed)
     store.QUESTION_LOOKUPS.register(escalation.open_questions)
-    claim.SLA_LOOKUPS.register(load_sla_moments)
+    claim.SLA_LOOKUPS.register(workflow_runs.load_sla_moments)
     for kind, find_references in _REFERENCE_FINDERS:
         hooks.REFERENCES.register(find_references, kind)
     policies.POLICY_USES.register(integrations.uses_of_policy)
     audit.CHECKS.register(sign_in_rules.check_settings)
     audit.REACTIONS.register(browser_sessions.apply_lifetime)
     invitations.SENDERS.register(views.send)
+    for expiry in _EXPIRIES:
+        hooks.EXPIRIES.register(expiry)
     hooks.DELETIONS.register(listener.erase_user, "user")
     hooks.CHANGES.register(pause.reschedule_user, "user")
     for name, channel in CHANNELS.items():

@@ -15,11 +15,11 @@ from tocsin.access.roles import UNLIMITED, Permission
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.registry import load_directory
-from tocsin.notify import pages
 from tocsin.people import permissions
 from tocsin.people.changes import groups, users
 from tocsin.people.changes.api_tokens import delete_service_account, save_service_account, service_account_spec
 from tocsin.people.models import Group, Membership, ServiceAccount, User
+from tocsin.people.sql import load_administrators
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -35,7 +35,7 @@ def test_it_is_no_person_anywhere(now: datetime) -> None:
     assert set(User.accounts.all()) == {admin, User.accounts.get(pk=account.pk)}
     assert list(ServiceAccount.objects.all()) == [account]
     with database.transaction() as connection:
-        assert pages.load_administrators(connection) == [admin.pk]
+        assert load_administrators(connection) == [admin.pk]
         assert "deploy-bot" not in load_directory(connection).users
     account.set_password("correct horse battery staple")
     account.save()

@@ -24,12 +24,14 @@ from tocsin.alerts.commands import (
 )
 from tocsin.alerts.models import Alert, AlertText
 from tocsin.alerts.reasons import ALERT_REFERENCE
+from tocsin.alerts.sql import OWNER_NAME, WITH_OWNER
 from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json, bytes_in_json
 from tocsin.core.db.queries import search_expression
 from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import AlertRef, Reason, as_reason, reason_as_json
+from tocsin.people.sql import join_user, load_users
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +98,21 @@ def alerts_with_stale_keys(connection: Connection, limit: int) -> list[int]:
     return [row[0] for row in rows]
 
 
-_LOAD = """
+_LOAD = f"""
 SELECT a.id, a.status, a.priority, a.opened_at, a.owner_id,
-       coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner_name, a.hold_until, a.closed_at, a.is_test,
+       {OWNER_NAME} AS owner_name, a.hold_until, a.closed_at, a.is_test,
        a.merged_into_id, a.holds_key, a.integration_id,
        (SELECT t.id FROM alerts_alert t WHERE t.key_hash = a.key_hash AND t.holds_key AND t.id <> a.id) AS key_taken_by,
        (SELECT array_agg(c.id ORDER BY c.id) FROM alerts_alert c WHERE c.merged_into_id = a.id AND c.status = 'merged')
            AS children,
        (SELECT p.status FROM alerts_alert p WHERE p.id = a.merged_into_id) AS parent_status
-FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id
+FROM {WITH_OWNER}
 WHERE a.id = ANY(%s)
 """
 
-_ACKNOWLEDGED = """
-SELECT k.alert_id, k.user_id, k.at, coalesce(nullif(u.name, ''), u.username) AS name
-FROM alerts_acknowledgement k JOIN people_user u ON u.id = k.user_id WHERE k.alert_id = ANY(%s) ORDER BY k.at, k.id
+_ACKNOWLEDGED = f"""
+SELECT k.alert_id, k.user_id, k.at, u.display_name AS name
+FROM alerts_acknowledgement k {join_user("k.user_id")} WHERE k.alert_id = ANY(%s) ORDER BY k.at, k.id
 """
 
 _LAST = """
@@ -170,11 +172,8 @@ def correct_after_rollback(connection: Connection, ids: Iterable[int], amount: t
 
 def deleted_users(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]:
     """Returns those of these users whose accounts are deleted."""
-    rows = connection.execute(
-        "SELECT w.id FROM unnest(%s::bigint[]) AS w(id) WHERE NOT EXISTS (SELECT FROM people_user u WHERE u.id = w.id)",
-        (list(user_ids),),
-    ).fetchall()
-    return frozenset(row[0] for row in rows)
+    ids = frozenset(user_ids)
+    return ids - load_users(connection, ids).keys()
 
 
 def _last(row: Mapping[str, Any]) -> LastEvent:

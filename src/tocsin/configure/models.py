@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 
 from django.db import models
 from django.db.models import Q
 
+from tocsin.core.hooks import Expiry
 from tocsin.core.models import ReasonField
 
 
@@ -49,3 +51,19 @@ class ImportRun(models.Model):
                 condition=Q(state__in=[str(state) for state in ImportState]), name="import_state_is_known"
             )
         ]
+
+
+# ---------- retention
+
+
+# Imported data contains phone numbers, and possibly senders' keys. After this time it is outdated as well.
+_OLD_IMPORTS = """
+UPDATE configure_importrun SET configuration = '', state = 'failed', progress = '{}',
+  plan = '[]', problem = '{"code": "import.expired", "data": {}}'
+WHERE beat_at < %(before)s AND configuration <> ''
+"""
+
+#: How long an import is kept that was not applied.
+UNAPPLIED_RETENTION = timedelta(days=7)
+
+EXPIRIES = (Expiry(_OLD_IMPORTS, UNAPPLIED_RETENTION),)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, as_reason, joined, sentence
@@ -35,6 +36,23 @@ class Hooks[F]:
             yield
         finally:
             self._functions = before
+
+
+# ---------- retention
+# Each room names its rows that expire; `operate.retention` deletes them.
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """Rows that expire: a statement that deletes `%(chunk)s` of them, those from before `%(before)s`, the oldest first.
+    `%(first)s` is the first UUIDv7 of that time. Nothing unsent or of an active alert expires."""
+
+    statement: str
+    #: How long they are kept, or the setting that says for how many days.
+    kept: timedelta | str
+
+
+EXPIRIES: Hooks[Expiry] = Hooks()
 
 
 # ---------- object hooks

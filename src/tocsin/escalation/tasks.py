@@ -19,6 +19,7 @@ from msgspec.structs import replace as replace_state
 
 from tocsin.alerts import commands, lifecycle, service, store
 from tocsin.alerts.commands import SYSTEM, AlertChange, AlertState, NewEvent, PagingConfig
+from tocsin.alerts.sql import ACTIVE_IDS, is_about, join_alert
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.alerts.store import OpenQuestions
 from tocsin.core.db import database
@@ -138,12 +139,12 @@ _CLAIM = FairQueue(
     "escalation_run",
     "integration_id",
     "q.due_at IS NOT NULL",
-    join="JOIN alerts_alert a ON a.id = q.alert_id",
+    join=join_alert("q.alert_id"),
     locked="a",
 ).claim_query()
 
-_CLAIM_KNOWN = """
-SELECT r.id, coalesce(r.integration_id, 0) FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+_CLAIM_KNOWN = f"""
+SELECT r.id, coalesce(r.integration_id, 0) FROM escalation_run r {join_alert("r.alert_id")}
 WHERE r.due_at <= %s AND r.id = ANY(%s) ORDER BY array_position(%s, r.id) FOR NO KEY UPDATE OF a SKIP LOCKED
 """
 
@@ -298,8 +299,8 @@ def _pause(connection: Connection, now: datetime) -> ActivePause | None:
 def _release(connection: Connection, now: datetime) -> None:
     """After an early end of a pause, everything that waited for its end is due now."""
     connection.execute(
-        "UPDATE escalation_run r SET due_at = %(now)s FROM alerts_alert a "
-        "WHERE a.id = r.alert_id AND a.status = 'open' AND r.status = 'paused' AND r.due_at > %(now)s "
+        "UPDATE escalation_run r SET due_at = %(now)s "
+        f"WHERE {is_about('r.alert_id', "a.status = 'open'")} AND r.status = 'paused' AND r.due_at > %(now)s "
         "AND r.progress ? 'pause_until' AND (r.progress ->> 'pause_until')::timestamptz = r.due_at",
         {"now": now},
     )
@@ -384,10 +385,10 @@ def _shift_past_time(at: datetime, by: timedelta, now: datetime) -> datetime:
     return at - by if at > now else at
 
 
-_WAITING = """
-SELECT a.id FROM alerts_alert a WHERE EXISTS (
+_WAITING = f"""
+{ACTIVE_IDS} AND EXISTS (
   SELECT FROM escalation_run r WHERE r.alert_id = a.id AND r.status <> 'ended' AND r.mode <> 'record')
-AND a.status IN ('open', 'assigned', 'on_hold') ORDER BY a.id FOR NO KEY UPDATE
+ORDER BY a.id FOR NO KEY UPDATE
 """
 
 _CLOCK_ROLLBACK_READ = database.literal(

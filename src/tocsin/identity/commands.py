@@ -27,6 +27,7 @@ from tocsin.core import hooks
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.hooks import Expiry
 from tocsin.core.net import egress
 from tocsin.core.reasons import Reason, Text
 from tocsin.core.validation import field_errors
@@ -526,3 +527,18 @@ def _mapping_spec(mapping: Mapping[str, Any], names: Mapping[int, str]) -> dict[
 def claim_names(provider: IdentityProvider) -> dict[str, str]:
     """Returns the name of each claim of the provider."""
     return PRESETS[provider.preset].claim_names(provider.kind, provider.claims)
+
+
+# ---------- retention
+
+
+_EXPIRED_SESSIONS = """
+WITH old AS (
+  SELECT session_key FROM django_session WHERE expire_date < %(before)s LIMIT %(chunk)s
+), browsers AS (
+  DELETE FROM identity_browsersession b USING old WHERE b.session_key = old.session_key
+)
+DELETE FROM django_session s USING old WHERE s.session_key = old.session_key
+"""
+
+EXPIRIES = (Expiry(_EXPIRED_SESSIONS, timedelta()),)

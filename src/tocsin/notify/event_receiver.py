@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.alerts import service
+from tocsin.alerts.sql import load_alerts
 from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
@@ -179,15 +180,13 @@ class ProviderEventReceiver:
 
     def _list_open_alerts(self, connection: Connection, responder: Responder) -> str:
         numbers = responder_actions.open_for(connection, responder.id, self.now)
-        rows = connection.execute(
-            "SELECT id, subject FROM alerts_alert WHERE id = ANY(%s) ORDER BY id LIMIT 5", (numbers,)
-        ).fetchall()
+        rows = load_alerts(connection, sorted(numbers)[:5], "subject")
         if not rows:
             return localize(command_parser.NONE_OPEN, responder.language)
         omitted_count = len(numbers) - len(rows)
         more = f" {phrase(responder.language, 'And {more} more', more=omitted_count)}." if omitted_count else ""
         # Subjects come from the source and are not translated.
-        return "; ".join(f"#{number} {subject[:60]}" for number, subject in rows) + f".{more}"
+        return "; ".join(f"#{number} {rows[number]['subject'][:60]}" for number in sorted(rows)) + f".{more}"
 
     def _claim(self, connection: Connection, key: str) -> str | None:
         """Returns the stored answer of a repeated text, or None for a new one. Waits for a transaction that is handling

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from tocsin.alerts.commands import AlertChange, AlertState
+from tocsin.alerts.sql import load_alerts
 from tocsin.alerts.states import TERMINAL, AlertStatus
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, Text, sentence
@@ -27,11 +28,8 @@ def all_clear(connection: Connection, changes: Sequence[AlertChange], now: datet
     ended = [(change, outcome) for change in changes if (outcome := _outcome(change)) is not None]
     if not ended:
         return
-    rows = connection.execute(
-        "SELECT id, subject FROM alerts_alert WHERE id = ANY(%s)",
-        ([n for change, _ in ended for n in _all_of(change)],),
-    ).fetchall()
-    subjects = {row[0]: formatting.one_line(row[1], MAX_SUBJECT_CHARS) for row in rows}
+    alerts = load_alerts(connection, [n for change, _ in ended for n in _all_of(change)], "subject")
+    subjects = {key: formatting.one_line(row["subject"], MAX_SUBJECT_CHARS) for key, row in alerts.items()}
     # Later entries overwrite earlier ones, so the last change of an alert decides.
     endings = {
         number: AlertEnded(

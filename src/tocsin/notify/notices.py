@@ -50,7 +50,7 @@ from tocsin.notify.rules.delivery_reasons import (
     TEST_TITLE,
 )
 from tocsin.notify.states import Purpose
-from tocsin.oncall import loader
+from tocsin.oncall import loader, pending
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.changes import overrides
@@ -58,6 +58,7 @@ from tocsin.people import sign_in_rules
 from tocsin.people.changes.users import ReminderSpec, load_rules
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import ContactMethod, GroupContact, User
+from tocsin.people.sql import USERS_WITH_METHODS, join_user, load_reminders, lock_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +95,12 @@ _UNREACHABLE = Text("{recipient}: {problem}")
 
 
 # Without a label: the login address.
-_USERS = """
-SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active,
+_USERS = f"""
+SELECT u.id, u.display_name AS name, u.is_active,
        CASE WHEN %(label)s = '' THEN 'E-mail' ELSE m.label END AS label,
        CASE WHEN %(label)s = '' THEN 'email' ELSE m.channel END AS channel,
        CASE WHEN %(label)s = '' THEN u.email ELSE m.address END AS address
-FROM people_user u
-LEFT JOIN people_contactmethod m ON m.user_id = u.id AND lower(m.label) = lower(%(label)s) AND m.is_enabled
+FROM {USERS_WITH_METHODS} AND lower(m.label) = lower(%(label)s) AND m.is_enabled
      AND NOT m.awaits_code
 WHERE u.id = ANY(%(users)s) ORDER BY array_position(%(users)s::bigint[], u.id)
 """
@@ -164,9 +164,9 @@ def queue_notice(
     return NoticeRecipients(tuple(names), tuple(missed))
 
 
-_OTHER_METHODS = """
+_OTHER_METHODS = f"""
 SELECT m.user_id, m.label, m.channel, m.address FROM people_contactmethod m
-JOIN people_user u ON u.id = m.user_id AND u.is_active
+{join_user("m.user_id")} AND u.is_active
 WHERE m.user_id = ANY(%s) AND m.channel <> 'email' AND m.is_enabled AND NOT m.awaits_code
 ORDER BY m.user_id, m.channel = 'voice', m.position, m.id
 """
@@ -265,41 +265,6 @@ SKIP_AFTER = timedelta(minutes=5)
 _TITLE = Text("On call in {duration}: {role} of {group}")
 _TEXT = Text("You are {role} of {group} from {start}: {reason}.")
 
-_CLAIM_NOTICES = """
-UPDATE oncall_pendingnotice SET sent_at = %(now)s
-WHERE id IN (
-    SELECT id FROM oncall_pendingnotice WHERE sent_at IS NULL ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
-RETURNING id, user_id, swap_id, title, text, reason
-"""
-
-_DELETE_OLD_NOTICES = "DELETE FROM oncall_pendingnotice WHERE sent_at < %s"
-_DELETE_OLD_REMINDERS = "DELETE FROM oncall_reminder WHERE shift_at < %s"
-
-_USERS_WITH_REMINDERS = """
-SELECT id, reminders FROM people_user WHERE is_active AND reminders <> '[]'::jsonb
-"""
-
-_PLAN = """
-INSERT INTO oncall_reminder (user_id, group_id, role, shift_at, before, due_at)
-SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[], %s::interval[], %s::timestamptz[])
-ON CONFLICT DO NOTHING
-"""
-
-_DUE = """
-UPDATE oncall_reminder SET done_at = %(now)s
-WHERE id IN (
-    SELECT id FROM oncall_reminder WHERE done_at IS NULL AND due_at <= %(now)s ORDER BY due_at LIMIT %(most)s
-    FOR UPDATE SKIP LOCKED
-)
-RETURNING user_id, group_id, role, shift_at, before, ARRAY(
-    SELECT n.before FROM oncall_reminder n WHERE n.user_id = oncall_reminder.user_id
-      AND n.group_id = oncall_reminder.group_id AND n.role = oncall_reminder.role
-      AND n.shift_at = oncall_reminder.shift_at AND n.due_at <= %(now)s AND n.due_at > oncall_reminder.due_at
-) AS later
-"""
-
-_USER = "SELECT reminders FROM people_user WHERE id = %s AND is_active"
-
 
 def loops() -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of a worker."""
@@ -315,8 +280,8 @@ def loops() -> tuple[PeriodicTask, ...]:
 def queue_pending_notices(now: datetime) -> bool:
     """Queues mails for the stored notices. Returns True if there may be more."""
     with database.transaction() as connection:
-        waiting = database.rows(connection, _CLAIM_NOTICES, {"now": now, "most": BATCH})
-        for row in sorted(waiting, key=lambda row: row["id"]):
+        waiting = pending.claim_notices(connection, now, BATCH)
+        for row in waiting:
             notice = Notice(
                 title=reason_from_json(row["title"]),
                 text=reason_from_json(row["text"]),
@@ -326,15 +291,13 @@ def queue_pending_notices(now: datetime) -> bool:
             queue_notice(connection, notice, now, user_ids=[row["user_id"]])
         if waiting:
             database.notify(connection, "outbox")
-        else:
-            connection.execute(_DELETE_OLD_NOTICES, (now - timedelta(days=30),))
     return len(waiting) == BATCH
 
 
 def plan_reminders(now: datetime) -> bool:
     """Stores the reminders of upcoming shifts. A reminder that is already stored is left unchanged."""
     with database.transaction() as connection:
-        rules = {row["id"]: load_rules(row["reminders"]) for row in database.rows(connection, _USERS_WITH_REMINDERS)}
+        rules = {user_id: load_rules(reminders) for user_id, reminders in load_reminders(connection).items()}
         max_lead_time = max(
             (rule.lead_time for user_rules in rules.values() for rule in user_rules), default=timedelta()
         )
@@ -351,9 +314,7 @@ def plan_reminders(now: datetime) -> bool:
                     if begin - rule.lead_time > now - SKIP_AFTER
                 ]
     with database.transaction() as connection:
-        if planned:
-            connection.execute(_PLAN, [list(column) for column in zip(*planned, strict=True)])
-        connection.execute(_DELETE_OLD_REMINDERS, (now - timedelta(days=30),))
+        pending.store_reminders(connection, planned, now)
     return False
 
 
@@ -362,7 +323,7 @@ def queue_reminders(now: datetime) -> bool:
     outage, only the last is sent. Returns True if there may be more.
     """
     with database.transaction() as connection:
-        due = database.rows(connection, _DUE, {"now": now, "most": BATCH})
+        due = pending.claim_reminders(connection, now, BATCH)
         plans = loader.plans(connection, {row["group_id"] for row in due}, now)
         for row in due:
             plan = plans.get(row["group_id"])
@@ -403,10 +364,9 @@ def _remind(
     """Sends a reminder. `later` are the other due reminders of the same shift: if the user still wants one of them,
     this earlier one is skipped, since both would say the same.
     """
-    user = database.row(connection, _USER, (assignment.user_id,))
-    if user is None or assignment.since is None:
+    if assignment.since is None:
         return
-    rules = load_rules(user["reminders"])
+    rules = load_rules(load_reminders(connection, assignment.user_id).get(assignment.user_id, []))
     if any(rule.lead_time in later for rule in rules):
         return
     for rule in rules:
@@ -625,7 +585,7 @@ FROM notify_notification WHERE user_id = %(user)s AND id >= %(newest)s AND purpo
 
 def _require_few_tests(connection: Connection, user_id: int, channel: str, now: datetime) -> None:
     """Raises Rejected("too_many"). Locks the user's row, so that concurrent requests are counted one by one."""
-    connection.execute("SELECT 1 FROM people_user WHERE id = %s FOR NO KEY UPDATE", (user_id,))
+    lock_user(connection, user_id)
     day = now - timedelta(days=1)
     # Ids carry the machine's clock and lead to the newest rows; the rows' own time decides.
     parameters = {

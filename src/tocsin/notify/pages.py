@@ -9,6 +9,7 @@ from itertools import batched
 from typing import Any
 from uuid import UUID
 
+from tocsin.alerts.sql import load_alerts, load_responders
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json
@@ -29,6 +30,7 @@ from tocsin.notify.rules.page_planner import (
     apply_rules,
 )
 from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.people.sql import USERS_WITH_METHODS, join_user
 
 #: Rows per statement: the server ends a transaction in which nothing happens while a busy machine prepares more.
 MAX_ROWS = 1000
@@ -126,19 +128,18 @@ def _delivery(row: NotificationRow, integrations: Mapping[int, int | None], now:
 def _integrations(connection: Connection, alert_ids: Collection[int]) -> dict[int, int | None]:
     if not alert_ids:
         return {}
-    rows = connection.execute("SELECT id, integration_id FROM alerts_alert WHERE id = ANY(%s)", (list(alert_ids),))
-    return {row[0]: row[1] for row in rows.fetchall()}
+    return {key: row["integration_id"] for key, row in load_alerts(connection, alert_ids, "integration_id").items()}
 
 
 # ---------- recipients
 # Loads users and group contacts with the contact methods by which they can be paged.
 
 
-_RECIPIENTS = """
-SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active, u.time_zone, u.notification_rules,
+_RECIPIENTS = f"""
+SELECT u.id, u.display_name AS name, u.is_active, u.time_zone, u.notification_rules,
        m.label, m.channel, m.address, m.wait, m.repeat_times, m.repeat_every,
        m.is_enabled AND NOT m.awaits_code AS is_enabled
-FROM people_user u LEFT JOIN people_contactmethod m ON m.user_id = u.id
+FROM {USERS_WITH_METHODS}
 WHERE u.id = ANY(%s) ORDER BY u.id, m.position, m.id
 """
 
@@ -174,14 +175,6 @@ def load_group_contacts(connection: Connection, contact_ids: Collection[int]) ->
         (list(contact_ids),),
     )
     return {row["id"]: NotificationMethod(row["label"], row["channel"], row["address"]) for row in rows}
-
-
-def load_administrators(connection: Connection) -> list[int]:
-    """Returns the ids of the active administrators."""
-    rows = connection.execute(
-        "SELECT id FROM people_user WHERE role = 'admin' AND is_active AND NOT is_service_account ORDER BY id"
-    ).fetchall()
-    return [row[0] for row in rows]
 
 
 # ---------- pages
@@ -313,17 +306,13 @@ class AlertEnded:
     merged_into: int | None = None
 
 
-_PAGED = """
+_PAGED = f"""
 SELECT d.alert_id, d.user_id, d.channel, d.address, n.label, coalesce(d.sent_at, d.outcome_unknown_at) AS sent_at
 FROM notify_delivery d JOIN notify_notification n ON n.id = d.notification_id
-JOIN people_user u ON u.id = d.user_id AND u.is_active
+{join_user("d.user_id")} AND u.is_active
 WHERE d.alert_id = ANY(%(alerts)s) AND d.purpose = 'page'
   AND (d.status IN ('sending', 'sent', 'delivered') OR d.outcome_unknown_at IS NOT NULL)
 ORDER BY d.id
-"""
-_RESPONDERS = """
-SELECT alert_id, user_id FROM alerts_acknowledgement WHERE alert_id = ANY(%(alerts)s)
-UNION SELECT id, owner_id FROM alerts_alert WHERE id = ANY(%(alerts)s) AND owner_id IS NOT NULL
 """
 _LAST_ALL_CLEARS = """
 SELECT alert_id, user_id, max(created_at) FROM notify_notification
@@ -346,7 +335,7 @@ def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: da
     if not paged:
         return []
     responder_ids = {alert_id: set(entry.responder_ids) for alert_id, entry in by_alert.items()}
-    for alert_id, user_id in connection.execute(_RESPONDERS, parameters).fetchall():
+    for alert_id, user_id in load_responders(connection, list(by_alert)):
         responder_ids[alert_id].add(user_id)
     for entry in ended:
         if entry.merged_into is not None:

@@ -14,6 +14,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import CHANNEL, Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Reason, Text, sentence
+from tocsin.core.runtime.clock import Timers
 from tocsin.notify.models import Pause
 from tocsin.notify.rules.delivery_reasons import (
     HOURLY_LIMIT_REACHED,
@@ -24,6 +25,7 @@ from tocsin.notify.rules.delivery_reasons import (
     STARTED_EARLY,
 )
 from tocsin.notify.rules.page_planner import DEFERRED_FROM
+from tocsin.people.sql import join_user
 
 MAX_PAUSE = timedelta(days=7)
 MAX_REASON_CHARS = 500
@@ -51,11 +53,23 @@ class CurrentPause:
         )
 
 
-_CURRENT = """
-SELECT p.id, p.reason, p.started_at, p.until, p.user_id, coalesce(nullif(u.name, ''), u.username, '') AS by
-FROM notify_pause p LEFT JOIN people_user u ON u.id = p.user_id
+#: A pause ends when it was entered to.
+TIMERS = Timers("notify_pause", ("started_at",), "ended_at IS NULL")
+
+_CURRENT = f"""
+SELECT p.id, p.reason, p.started_at, p.until, p.user_id, coalesce(u.display_name, '') AS by
+FROM notify_pause p LEFT {join_user("p.user_id")}
 WHERE p.ended_at IS NULL AND p.started_at <= %(now)s AND p.until > %(now)s ORDER BY p.id DESC LIMIT 1
 """
+
+
+def begin_after_restore(connection: Connection, reason: str, span: timedelta) -> None:
+    """Pauses all paging for `span`. Uses only the oldest columns: the backup's tables are not migrated yet."""
+    connection.execute(
+        "INSERT INTO notify_pause (reason, started_at, until) "
+        "SELECT %(reason)s, clock_timestamp(), clock_timestamp() + %(span)s",
+        {"reason": reason, "span": span},
+    )
 
 
 def current_pause(connection: Connection, now: datetime) -> CurrentPause | None:

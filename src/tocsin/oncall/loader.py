@@ -20,12 +20,13 @@ from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMembe
 from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule, ImportedShifts
 from tocsin.oncall.calculation.weekly_windows import CompiledSupportHours, HolidayDays
 from tocsin.people.member_roles import MemberRole
+from tocsin.people.sql import join_user, load_users
 
 _GROUPS = "SELECT id, name FROM people_group WHERE id = ANY(%s)"
 
-_MEMBERS = """
-SELECT m.group_id, m.user_id, COALESCE(NULLIF(u.name, ''), u.username) AS name, m.roles, m.position, u.is_active
-FROM people_membership m JOIN people_user u ON u.id = m.user_id
+_MEMBERS = f"""
+SELECT m.group_id, m.user_id, u.display_name AS name, m.roles, m.position, u.is_active
+FROM people_membership m {join_user("m.user_id")}
 WHERE m.group_id = ANY(%s) ORDER BY m.group_id, m.position, m.id
 """
 
@@ -66,10 +67,6 @@ FROM people_outofoffice a LEFT JOIN LATERAL (
     SELECT jsonb_object_agg(group_id, user_id) AS covers FROM people_outofofficecover WHERE absence_id = a.id
 ) c ON true
 WHERE a.user_id = ANY(%s) AND a.ends_at > %s ORDER BY a.starts_at, a.id
-"""
-
-_USERS = """
-SELECT id, COALESCE(NULLIF(name, ''), username) AS name, is_active FROM people_user WHERE id = ANY(%s)
 """
 
 
@@ -292,8 +289,7 @@ def _users(
 ) -> dict[int, SnapshotUser]:
     """Returns the users with these ids, by id."""
     users = {m.user_id: SnapshotUser(m.name, m.is_active) for group_members in members.values() for m in group_members}
-    missing = sorted(user_ids - users.keys())
-    if missing:
-        for row in database.rows(connection, _USERS, (missing,)):
-            users[row["id"]] = SnapshotUser(row["name"], row["is_active"])
+    if missing := sorted(user_ids - users.keys()):
+        for user_id, row in load_users(connection, missing, "display_name", "is_active").items():
+            users[user_id] = SnapshotUser(row["display_name"], row["is_active"])
     return users

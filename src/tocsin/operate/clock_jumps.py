@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from psycopg import errors
@@ -16,13 +15,17 @@ from psycopg import errors
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.clock import ClockJump, describe_jump
+from tocsin.core.runtime.clock import ClockJump, Timers, describe_jump
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation import tasks as escalation
 from tocsin.inbound import heartbeats
-from tocsin.inbound.deciding.state import DelayReason
 from tocsin.inbound.storage import dedup_key_store
+from tocsin.notify import pause as pauses
+from tocsin.notify.dispatch import delivery_queries, results
 from tocsin.notify.dispatch import dispatcher as deliveries
+from tocsin.oncall.calendars import calendar_import_worker
+from tocsin.outbound.delivery import queue as outbound_queue
+from tocsin.workflows.run import run_store as workflow_runs
 
 log = logging.getLogger(__name__)
 
@@ -40,42 +43,6 @@ _TRANSIENT_ERRORS = (
 type ClockRepair = Callable[[Connection, timedelta, datetime], object]
 
 
-@dataclass(frozen=True, slots=True)
-class Timers:
-    """Columns of a table with times by the database's clock. Those that lie in the future are moved."""
-
-    table: str
-    columns: tuple[str, ...]
-    #: The rows whose times nobody chose.
-    condition: str = "true"
-    #: The columns by which rows are locked, in order.
-    key: str = "id"
-    #: Columns with arrays of past times.
-    histories: tuple[str, ...] = ()
-
-    def __call__(self, connection: Connection, by: timedelta, now: datetime) -> None:
-        """Moves the times after `now` earlier by `by`."""
-        moved = [f"{column} = {_MOVED.format(time=column)}" for column in self.columns]
-        moved += [
-            f"{column} = ARRAY(SELECT {_MOVED.format(time='t')} FROM unnest({column}) WITH ORDINALITY AS n(t, place) "
-            "ORDER BY place)"
-            for column in self.histories
-        ]
-        ahead = " OR ".join(f"{column} > %(now)s" for column in self.columns)
-        statement = (
-            f"UPDATE {self.table} SET {', '.join(moved)} WHERE ({self.key}) IN (SELECT {self.key} FROM {self.table} "
-            f"WHERE ({ahead}) AND {self.condition} ORDER BY {self.key} FOR NO KEY UPDATE)"
-        )
-        connection.execute(database.literal(statement), {"by": by, "now": now})
-
-
-_MOVED = "CASE WHEN {time} > %(now)s THEN {time} - %(by)s ELSE {time} END"
-
-#: Delays that count from their start. Support hours and maintenance windows end at real times, and an alert that waits
-#: for a count must not be dropped earlier.
-_RELATIVE_DELAYS = ", ".join(f"'{delay}'" for delay in (DelayReason.WAIT, DelayReason.EVERY, DelayReason.FLAPPING))
-
-
 def _forget_nodes(connection: Connection, by: timedelta, now: datetime) -> None:
     """Deletes nodes with a heartbeat in the future: living ones report again."""
     connection.execute("DELETE FROM operate_node WHERE seen_at > clock_timestamp()")
@@ -86,21 +53,17 @@ def _forget_nodes(connection: Connection, by: timedelta, now: datetime) -> None:
 # integrations correct themselves; a workflow run or a delivery that waits for a fixed moment becomes due early, and
 # then waits on.
 _REPAIRS: tuple[ClockRepair, ...] = (
-    Timers("notify_pause", ("started_at",), "ended_at IS NULL"),
+    pauses.TIMERS,
     heartbeats.correct_after_rollback,
     dedup_key_store.lock_all_keys,
-    Timers("inbound_delayedalert", ("due_at", "since"), f"delay_reason IN ({_RELATIVE_DELAYS})", key="key_hash"),
-    Timers("inbound_ratewindow", ("until", "at"), key="hash", histories=("times",)),
-    Timers("workflows_run", ("due_at",)),
-    Timers("workflows_limit", ("since",), key="workflow_id"),
+    *dedup_key_store.TIMERS,
+    *workflow_runs.TIMERS,
     escalation.correct_after_rollback,
-    Timers("notify_awaitedreceipt", ("due_at",), key="due_at, delivery"),
+    results.TIMERS,
     deliveries.correct_after_rollback,
-    Timers("notify_providerhealth", ("retry_at", "free_at"), key="name"),
-    Timers("notify_lastsent", ("last_sent_at",), key="recipient, channel, address, purpose"),
-    Timers("outbound_call", ("due_at",), "status = 'queued'"),
-    Timers("outbound_integrationstatus", ("open_until", "blocked_until", "not_before"), key="integration_id"),
-    Timers("oncall_calendarimport", ("due_at",)),
+    *delivery_queries.TIMERS,
+    *outbound_queue.TIMERS,
+    calendar_import_worker.TIMERS,
     # Otherwise no problem would be confirmed until the clock caught up.
     Timers("operate_problem", ("since", "seen_at", "ended_at", "notified_at", "last_notified_at")),
     _forget_nodes,

@@ -16,7 +16,7 @@ from tocsin.core.reasons import Reason, Text, joined, reason_from_json, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.notices import Notice, queue_notice, was_noticed
-from tocsin.notify.pages import load_administrators, load_recipients
+from tocsin.notify.pages import load_recipients
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules.page_planner import Recipient
 from tocsin.notify.rules.responder_readiness import TEST_VALID_FOR, MethodState, OnCallPerson, ShiftReadiness, readiness
@@ -28,6 +28,7 @@ from tocsin.oncall.calculation.resolver import GroupPlan
 from tocsin.operate.finding import limited
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import accepts_code
+from tocsin.people.sql import load_administrators, load_inactive
 
 # ---------- coverage
 # Coverage problems by group: runs `oncall.calculation.coverage_checks` on data from the database. Reads only.
@@ -247,7 +248,6 @@ _NO_GAP = Text("Others are on call instead of {user} in the next {days} days.")
 
 #: Advisory lock: one node at a time.
 _LOCK = int.from_bytes(b"departed")
-_INACTIVE = "SELECT id FROM people_user WHERE NOT is_active"
 
 
 def deactivation_mail_task() -> PeriodicTask:
@@ -260,7 +260,7 @@ def deactivation_mail_task() -> PeriodicTask:
 def run_once(now: datetime) -> bool:
     """Mails about each deactivated user whom a shift or an override names, once in each group."""
     with database.transaction() as connection:
-        inactive = [row["id"] for row in database.rows(connection, _INACTIVE)]
+        inactive = load_inactive(connection)
         groups = loader.groups_of(connection, inactive) if inactive else frozenset()
         if not groups or not database.rows(connection, "SELECT 1 WHERE pg_try_advisory_xact_lock(%s)", (_LOCK,)):
             return False

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from tocsin.alerts.states import ACTIVE
+from tocsin.alerts.sql import count_active
 from tocsin.core.config.last_backup import load_status
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -54,11 +54,7 @@ def queue_gauges(batch: QueueStatus) -> Iterator[Metric]:
 
 
 def _alerts(connection: Connection, now: datetime) -> Iterator[Metric]:
-    rows = connection.execute(
-        "SELECT status, count(*) FROM alerts_alert WHERE status = ANY(%s) GROUP BY status", (sorted(ACTIVE),)
-    ).fetchall()
-    counts = {str(status): 0 for status in sorted(ACTIVE)} | dict(rows)
-    yield _labelled("tocsin_alerts", "Active alerts by status.", "status", counts.items())
+    yield _labelled("tocsin_alerts", "Active alerts by status.", "status", count_active(connection).items())
     unreached = self_check.unreached(connection, now).count
     yield _gauge(
         "tocsin_alerts_unreached",

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from tocsin.alerts import service
+from tocsin.alerts.sql import ACTIVE_IDS, join_alert
 from tocsin.alerts.states import ACTIVE
 from tocsin.core.config import environment
 from tocsin.core.db import database
@@ -24,7 +25,6 @@ from tocsin.escalation.tasks import STUCK_AFTER
 from tocsin.notify import pause
 from tocsin.notify.dispatch import send
 from tocsin.notify.notices import Notice, queue_notice
-from tocsin.notify.pages import load_administrators
 from tocsin.notify.rules.delivery_reasons import IS_ADMINISTRATOR
 from tocsin.operate import node_heartbeat, readiness
 from tocsin.operate.finding import HealthFinding
@@ -36,6 +36,7 @@ from tocsin.operate.self_check_rules import (
     SelfCheckInputs,
     find_problems,
 )
+from tocsin.people.sql import load_administrators
 
 # ---------- heartbeat
 # The external heartbeat: a ping to a service that raises an alarm when pings stop.
@@ -144,7 +145,7 @@ WITH late AS MATERIALIZED (
     SELECT FROM notify_delivery o WHERE o.alert_id = w.alert_id AND o.purpose = 'page'
     AND o.status IN ('queued', 'sending') AND coalesce(o.late_since, o.due_at) > %(before)s OFFSET 0)
 ), unreached AS (
-  SELECT DISTINCT a.id FROM candidate c JOIN alerts_alert a ON a.id = c.alert_id
+  SELECT DISTINCT a.id FROM candidate c {join_alert("c.alert_id")}
   WHERE a.status = 'open' AND NOT a.dry_run AND NOT a.is_test
     AND NOT EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = a.id)
     AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = a.id AND o.purpose = 'page'
@@ -164,18 +165,16 @@ SELECT NULL::bigint AS alert_id, since, '{}'::jsonb AS why FROM (
 ) AS waiting ORDER BY since LIMIT 1
 """
 
-# Active alerts first, through their own partial index, which matches only these literal values: ordered by id, all
-# alerts ever created would be read.
 _FORGOTTEN = f"""
-WITH live AS MATERIALIZED (SELECT id FROM alerts_alert WHERE status IN ({", ".join(f"'{status}'" for status in _LIVE)}))
+WITH live AS MATERIALIZED ({ACTIVE_IDS})
 SELECT a.id FROM live a WHERE NOT EXISTS (
   SELECT FROM escalation_run r WHERE r.alert_id = a.id AND r.status <> 'ended'
   AND (r.due_at IS NOT NULL OR (r.reason <> '{{}}' AND r.status NOT IN ('active', 'paused'))))
 ORDER BY a.id LIMIT 1000
 """
 
-_STUCK = """
-SELECT a.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+_STUCK = f"""
+SELECT a.id FROM escalation_run r {join_alert("r.alert_id")}
 WHERE r.due_at IS NOT NULL AND r.failures >= %(stuck)s AND a.status = ANY(%(live)s) ORDER BY a.id LIMIT 1000
 """
 

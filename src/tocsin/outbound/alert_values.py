@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tocsin.alerts.sql import OWNER_NAME, WITH_OWNER
 from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 
-_ALERTS = """
+_ALERTS = f"""
 SELECT a.id, a.status, a.priority, a.subject, a.short_text, a.long_text, a.source, a.source_name, a.source_id,
        a.source_url, a.source_status, a.source_priority, a.source_agent, a.client, a.site, a.team, a.requester,
        a.requester_phone, a.tags, a.custom, a.count, a.opened_at, a.closed_at, a.dry_run, a.is_test, a.integration_id,
-       coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner, a.owner_id,
+       {OWNER_NAME} AS owner, a.owner_id,
        coalesce(i.name, '') AS integration
-FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id LEFT JOIN inbound_integration i
-     ON i.id = a.integration_id
+FROM {WITH_OWNER} LEFT JOIN inbound_integration i ON i.id = a.integration_id
 WHERE a.id = ANY(%s)
 """
 

@@ -30,6 +30,7 @@ from tocsin.alerts.commands import (
 )
 from tocsin.alerts.models import Alert
 from tocsin.alerts.service import VisibleAlert
+from tocsin.alerts.sql import WITH_INTEGRATION
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind
 from tocsin.catalogue.kinds import family
 from tocsin.core.db import database
@@ -366,12 +367,11 @@ def create_ticket(alert: VisibleAlert, actor: AuditActor, now: datetime) -> int:
 # Alerts of samples, and of integrations in dry-run mode, are never written about.
 
 
-_ALERTS = """
+_ALERTS = f"""
 SELECT a.id, a.source_id, a.subject, i.kind AS inbound_kind, o.id AS outbound_id, o.settings, l.ticket AS linked,
        c.status AS making,
-       (SELECT value #>> '{}' FROM core_setting WHERE name = 'time_zone') AS time_zone
-FROM alerts_alert a
-JOIN inbound_integration i ON i.id = a.integration_id
+       (SELECT value #>> '{{}}' FROM core_setting WHERE name = 'time_zone') AS time_zone
+FROM {WITH_INTEGRATION}
 JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
 LEFT JOIN outbound_ticketlink l ON l.integration_id = o.id AND l.alert_id = a.id
 LEFT JOIN LATERAL (

@@ -10,8 +10,8 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Model, Q
-from django.db.models.functions import Lower
+from django.db.models import F, Model, Q, Value
+from django.db.models.functions import Coalesce, Lower, NullIf
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils.translation import gettext_lazy as _
 
@@ -66,6 +66,12 @@ class User(AbstractBaseUser):
 
     username = models.CharField(_("username"), max_length=100, validators=[validate_name])
     name = models.CharField(_("name"), max_length=200, blank=True)
+    #: The name, or else the username.
+    display_name: str = models.GeneratedField(  # type: ignore[assignment]
+        expression=Coalesce(NullIf(F("name"), Value("")), F("username")),
+        output_field=models.CharField(max_length=200),
+        db_persist=True,
+    )
     email = models.EmailField(_("e-mail"), max_length=254)
     role = models.CharField(_("role"), max_length=12, choices=Role.choices(), default=Role.RESPONDER)
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
@@ -115,11 +121,6 @@ class User(AbstractBaseUser):
 
     def __str__(self) -> str:
         return self.display_name
-
-    @property
-    def display_name(self) -> str:
-        """The name, or else the username."""
-        return self.name or self.username
 
     def get_full_name(self) -> str:
         return self.display_name

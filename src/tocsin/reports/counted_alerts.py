@@ -14,12 +14,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.access import boundary
+from tocsin.alerts.sql import OPENED_BETWEEN
 from tocsin.alerts.states import RESPONSES, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text
 from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
+from tocsin.people.sql import join_user
 from tocsin.resources import visibility
 
 # ---------- period
@@ -193,7 +195,7 @@ _FIRST_GROUPS = "SELECT recipient_groups FROM escalation_run WHERE alert_id = a.
 
 #: The SQL expression of each key for an alert `a` with `responses` as `r`, and of its label for display.
 _KEYS = {
-    GroupBy.PERSON: ("coalesce(u.username, r.responder_name, '')", "coalesce(nullif(u.name, ''), u.username)"),
+    GroupBy.PERSON: ("coalesce(u.username, r.responder_name, '')", "u.display_name"),
     GroupBy.GROUP: ("coalesce(g.name, '')", "NULL"),
     GroupBy.CLIENT: ("a.client", "NULL"),
     GroupBy.INTEGRATION: ("coalesce(i.name, '')", "NULL"),
@@ -202,7 +204,7 @@ _KEYS = {
     GroupBy.HOUR: ("to_char(a.opened_at AT TIME ZONE %(zone)s, 'HH24')", "NULL"),
 }
 _JOINS = {
-    GroupBy.PERSON: "LEFT JOIN responses r ON r.alert_id = a.id LEFT JOIN people_user u ON u.id = r.responder_id",
+    GroupBy.PERSON: f"LEFT JOIN responses r ON r.alert_id = a.id LEFT {join_user('r.responder_id')}",
     # An alert of two groups counts for both.
     GroupBy.GROUP: f"""
     LEFT JOIN LATERAL ({_FIRST_GROUPS}) f ON true
@@ -233,8 +235,7 @@ def with_counted_alerts(filters: AlertFilter, columns: str = "", *, with_respond
     return f"""
 WITH counted AS MATERIALIZED (
   SELECT a.id, a.source, a.client, a.priority, a.integration_id, a.opened_at, a.status, a.closed_at{columns}
-  FROM alerts_alert a
-  WHERE a.opened_at >= %(since)s AND a.opened_at < %(until)s
+  FROM {OPENED_BETWEEN}
     AND NOT a.is_test AND NOT a.dry_run AND a.merged_into_id IS NULL{filters.conditions()}
 ), bounds AS (
   SELECT min(id) AS first, max(id) AS last FROM counted

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
+from tocsin.alerts.sql import is_about
 from tocsin.core import ids
 from tocsin.core.config.night_hours import NightHours
 from tocsin.core.db import database
@@ -24,6 +25,7 @@ from tocsin.oncall.calculation import coverage_checks, month_calendar, weekly_wi
 from tocsin.oncall.calculation.coverage_checks import OnCallTime, Workload
 from tocsin.oncall.calculation.resolver import GroupPlan
 from tocsin.people.member_roles import MemberRole
+from tocsin.people.sql import join_user, load_users
 from tocsin.reports.counted_alerts import NO_FILTER, AlertFilter, Period
 
 # ---------- interruptions
@@ -56,7 +58,7 @@ _INTERRUPTIONS = """
 WITH paged AS (
   SELECT d.user_id, d.alert_id, d.sent_at AT TIME ZONE u.time_zone AS local,
          d.sent_at AT TIME ZONE u.time_zone - %(start)s::time::interval AS since_start
-  FROM notify_delivery d JOIN people_user u ON u.id = d.user_id
+  FROM notify_delivery d {paged_user}
   WHERE d.id >= %(first)s AND d.sent_at >= %(since)s AND d.sent_at < %(until)s AND d.purpose = '{page}'
     AND d.status IN ('{sent}', '{delivered}') AND d.channel <> 'email' AND d.provider_name <> '{sandbox}'
     AND d.alert_id IS NOT NULL{filters}
@@ -77,9 +79,9 @@ WITH paged AS (
     FROM (SELECT DISTINCT user_id, alert_id, hour FROM timed) d GROUP BY 1, 2, 3
   ) h GROUP BY 1
 )
-SELECT u.username, coalesce(nullif(u.name, ''), u.username) AS name, p.alerts, p.at_night,
+SELECT u.username, u.display_name AS name, p.alerts, p.at_night,
        coalesce(n.nights, 0) AS nights, h.by_hour
-FROM people p JOIN people_user u ON u.id = p.user_id JOIN hours h ON h.user_id = p.user_id
+FROM people p {counted_user} JOIN hours h ON h.user_id = p.user_id
 LEFT JOIN nights n ON n.user_id = p.user_id
 ORDER BY at_night DESC, alerts DESC, u.username
 """
@@ -91,13 +93,13 @@ def load_interruptions(
     """Everybody paged in the period about the filtered alerts, those most often woken first."""
     conditions = filters.conditions()
     statement = _INTERRUPTIONS.format(
+        paged_user=join_user("d.user_id"),
+        counted_user=join_user("p.user_id"),
         page=Purpose.PAGE,
         sent=DeliveryStatus.SENT,
         delivered=DeliveryStatus.DELIVERED,
         sandbox=SANDBOX,
-        filters=f"\n    AND EXISTS (SELECT FROM alerts_alert a WHERE a.id = d.alert_id{conditions})"
-        if conditions
-        else "",
+        filters=f"\n    AND {is_about('d.alert_id', 'true' + conditions)}" if conditions else "",
     )
     values = {
         "first": ids.first_uuid7(period.since - _PLANNED_BEFORE),
@@ -123,8 +125,6 @@ def total_by_hour(people: Sequence[Interruptions]) -> Mapping[tuple[int, int], i
 
 #: The largest number of months in one report.
 MAX_MONTHS = 12
-
-_USERS = "SELECT id, username, time_zone FROM people_user WHERE id = ANY(%s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ def load_fairness(
         group_ids &= {selected.group_id}
     plans = list(loader.plans(connection, group_ids, weekly_windows.midnight(min(months), zone)).values())
     users = {user for plan in plans for user in plan.users}
-    rows = {row["id"]: row for row in database.rows(connection, _USERS, (sorted(users),))}
+    rows = load_users(connection, users, "username", "time_zone")
     return [
         MonthlyLoad(month, _people(connection, plans, _period(month, zone), night, rows, selected)) for month in months
     ]

@@ -9,9 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from psycopg.types.json import Jsonb
-
 from tocsin.access.roles import Permission
+from tocsin.alerts.sql import IS_ACTIVE, OPENED_BETWEEN, OWNER_NAME, WITH_OWNER
 from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
 from tocsin.core.config import environment, settings_store
 from tocsin.core.config.night_hours import NightHours
@@ -36,7 +35,7 @@ from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation.field_errors import AT_PATH, TOO_LONG
 from tocsin.inbound import maintenance_commands as maintenance
 from tocsin.notify.notices import Notice, queue_notice
-from tocsin.oncall import loader
+from tocsin.oncall import loader, pending
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import Handover
 from tocsin.oncall.calculation.resolver import GroupPlan
@@ -271,15 +270,14 @@ _OF_GROUP = """
 
 _ACTIVE = f"""
 SELECT a.id, a.subject, a.priority, a.hold_until, a.owner_id,
-       COALESCE(NULLIF(u.name, ''), u.username, a.owner_name) AS owner
-FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id
-WHERE a.status IN ({", ".join(f"'{status}'" for status in sorted(ACTIVE))}) AND {_OF_GROUP}
+       {OWNER_NAME} AS owner
+FROM {WITH_OWNER}
+WHERE {IS_ACTIVE} AND {_OF_GROUP}
 ORDER BY array_position(%(priorities)s::text[], a.priority), a.id
 """
 
 _STATUSES = f"""
-SELECT a.status, count(*)::int AS alerts FROM alerts_alert a
-WHERE a.opened_at >= %(since)s AND a.opened_at < %(until)s AND {_OF_GROUP} GROUP BY a.status
+SELECT a.status, count(*)::int AS alerts FROM {OPENED_BETWEEN} AND {_OF_GROUP} GROUP BY a.status
 """
 
 
@@ -339,8 +337,6 @@ PLANNING_HORIZON = timedelta(days=1)
 SENDING_INTERVAL = timedelta(seconds=20)
 #: After an outage, a note is dropped if the handover was longer ago.
 SKIP_AFTER = timedelta(hours=12)
-#: How long notes are kept.
-RETENTION = timedelta(days=400)
 BATCH = 20
 MAX_TEXT_CHARS = 5000
 
@@ -350,41 +346,6 @@ _REASON = Text("Your shift of {schedule} ends or begins.")
 _SENT = Text("The handover note has already been sent.")
 
 _SCHEDULES = "SELECT id, group_id, name FROM oncall_schedule WHERE handover_notes"
-
-_PLAN = """
-INSERT INTO oncall_handovernote (schedule_id, at, since, outgoing, incoming)
-VALUES (%(schedule)s, %(at)s, %(since)s, %(outgoing)s, %(incoming)s)
-ON CONFLICT (schedule_id, at) DO UPDATE SET since = excluded.since, outgoing = excluded.outgoing,
-  incoming = excluded.incoming
-WHERE oncall_handovernote.sent_at IS NULL
-  AND (oncall_handovernote.since, oncall_handovernote.outgoing, oncall_handovernote.incoming)
-    IS DISTINCT FROM (excluded.since, excluded.outgoing, excluded.incoming)
-"""
-
-# A note that somebody has written stays, also when the shift no longer changes then.
-_DELETE_OBSOLETE = """
-DELETE FROM oncall_handovernote WHERE sent_at IS NULL AND text = '' AND at > %(now)s
-  AND (schedule_id, at) NOT IN (SELECT * FROM unnest(%(schedules)s::bigint[], %(moments)s::timestamptz[]))
-"""
-
-_DELETE_OLD = "DELETE FROM oncall_handovernote WHERE at < %s"
-
-_CLAIM = """
-UPDATE oncall_handovernote n SET sent_at = %(now)s
-FROM oncall_schedule s
-WHERE s.id = n.schedule_id AND n.id IN (
-  SELECT id FROM oncall_handovernote WHERE sent_at IS NULL AND {condition} ORDER BY at LIMIT %(most)s
-  FOR UPDATE SKIP LOCKED)
-RETURNING n.id, n.at, n.since, n.outgoing, n.incoming, n.text, s.name AS schedule, s.group_id, s.handover_notes
-"""
-_CLAIM_DUE = _CLAIM.format(condition="at <= %(now)s")
-_CLAIM_ONE = _CLAIM.format(condition="id = %(id)s")
-
-_SAVE = """
-UPDATE oncall_handovernote SET since = %(since)s, outgoing = %(outgoing)s, incoming = %(incoming)s, facts = %(facts)s
-WHERE id = %(id)s
-"""
-_DELETE = "DELETE FROM oncall_handovernote WHERE id = %s"
 
 
 def handover_tasks() -> tuple[PeriodicTask, ...]:
@@ -410,18 +371,14 @@ def plan_notes(now: datetime) -> bool:
         if one.at > now
     ]  # fmt: skip
     with database.transaction() as connection:
-        for note in planned:
-            connection.execute(_PLAN, note)
-        pairs = {"schedules": [note["schedule"] for note in planned], "moments": [note["at"] for note in planned]}
-        connection.execute(_DELETE_OBSOLETE, {"now": now, **pairs})
-        connection.execute(_DELETE_OLD, (now - RETENTION,))
+        pending.plan_notes(connection, planned, now)
     return False
 
 
 def send_due_notes(now: datetime) -> bool:
     """Mails the notes whose handover has come. Returns True if there may be more."""
     with database.transaction() as connection:
-        due = database.rows(connection, _CLAIM_DUE, {"now": now, "most": BATCH})
+        due = pending.claim_due_notes(connection, now, BATCH)
         plans = loader.plans(connection, {row["group_id"] for row in due}, now)
         for row in due:
             _send_in_savepoint(connection, row, plans.get(row["group_id"]), now)
@@ -434,7 +391,7 @@ def send_now(note: HandoverNote, viewer: Viewer, now: datetime) -> None:
     """Mails a note before its handover. Raises Rejected: `forbidden`, or `not_possible` if it has been sent."""
     _check_editable(note, viewer)
     with database.transaction() as connection:
-        claimed = database.row(connection, _CLAIM_ONE, {"now": now, "most": 1, "id": note.pk})
+        claimed = pending.claim_note(connection, note.pk, now)
         if claimed is None:
             raise Rejected("not_possible", _SENT())
         plan = loader.plan(connection, claimed["group_id"], now)
@@ -514,7 +471,7 @@ def _send_in_savepoint(connection: Connection, row: Mapping[str, Any], plan: Gro
         with connection.transaction():
             handover = _handover_to_send(row, plan, now)
             if handover is None or plan is None:
-                connection.execute(_DELETE, (row["id"],))
+                pending.delete_note(connection, row["id"])
             else:
                 _mail(connection, row, plan, handover, now)
     except Exception as error:  # one failing note is lost; the others are still sent
@@ -539,11 +496,7 @@ def _planned(row: Mapping[str, Any]) -> Handover:
 
 def _mail(connection: Connection, row: Mapping[str, Any], plan: GroupPlan, handover: Handover, now: datetime) -> None:
     sections = load_facts(connection, plan, row["schedule"], handover, now)
-    connection.execute(
-        _SAVE,
-        {"id": row["id"], "since": handover.since, "outgoing": list(handover.outgoing),
-         "incoming": list(handover.incoming), "facts": Jsonb(to_json(sections))},
-    )  # fmt: skip
+    pending.save_sent_note(connection, row["id"], handover, to_json(sections))
     link = _LINK(url=f"{environment.current().public_url}/on-call/handovers/{row['id']}/")
     text = TEXT(text=row["text"]) if row["text"] else Reason("")
     notice = Notice(

@@ -23,6 +23,7 @@ from tocsin.access.boundary import Boundary, Filter
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.roles import Role
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
+from tocsin.alerts.sql import join_alert
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db.database import Connection
@@ -97,9 +98,9 @@ _IS_PAGED = f"EXISTS (SELECT FROM {OWN_PAGES} WHERE alert_id = %(expressions)s)"
 _MERGED_WITHIN = timedelta(days=30)
 
 
-_OWNED_AND_MERGED = """
+_OWNED_AND_MERGED = f"""
 SELECT (SELECT array_agg(id) FROM inbound_integration WHERE group_id = ANY(%s)),
-       (SELECT array_agg(a.merged_into_id) FROM notify_notification n JOIN alerts_alert a ON a.id = n.alert_id
+       (SELECT array_agg(a.merged_into_id) FROM notify_notification n {join_alert("n.alert_id")}
         WHERE n.user_id = %s AND n.id >= %s AND a.merged_into_id IS NOT NULL),
        -- Names the viewer for OWN_PAGES, until the end of the transaction.
        set_config('tocsin.viewer', %s, true)
@@ -316,7 +317,9 @@ def alerts_sql() -> str:
     if limit is None:
         return ""
     sql, parameters = boundary.render(Alert, limit)
-    return " AND " + sql.replace('"alerts_alert".', "a.") % tuple(f"%(visible_{n})s" for n in range(len(parameters)))
+    return " AND " + sql.replace(f'"{Alert._meta.db_table}".', "a.") % tuple(
+        f"%(visible_{n})s" for n in range(len(parameters))
+    )
 
 
 def alerts_parameters() -> dict[str, Any]:

@@ -39,6 +39,8 @@ from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.notify import notices
 from tocsin.notify.dispatch import send
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
+from tocsin.notify.models import Delivery
+from tocsin.notify.providers.pool import SANDBOX
 from tocsin.oncall import loader
 from tocsin.oncall.changes import overrides, swaps
 from tocsin.oncall.changes.swaps import ShiftRange
@@ -125,11 +127,6 @@ SELECT min(due_at) AS run, (SELECT min(due_at) FROM notify_delivery WHERE status
        (SELECT min(due_at) FROM workflows_run) AS workflow
 FROM escalation_run WHERE due_at IS NOT NULL
 """
-# Reports do not count what went to the sandbox.
-_NAME_PROVIDERS = """
-UPDATE notify_delivery SET provider_name = CASE channel WHEN 'email' THEN 'Mail server' ELSE 'Twilio' END
-WHERE provider_name = 'sandbox'
-"""
 _LAST_PAGED = """
 SELECT user_id FROM notify_delivery WHERE alert_id = %s AND purpose = 'page' AND status IN ('sent', 'delivered')
 AND user_id IS NOT NULL ORDER BY id DESC LIMIT 1
@@ -147,8 +144,10 @@ def write(now: datetime) -> None:
         recorder.plan_incident(incident)
     with _asynchronous_commits(), ids.uuid7_clock(lambda: recorder.now), closing(recorder.outbox):
         recorder.run(now)
-    with database.transaction() as connection:
-        connection.execute(_NAME_PROVIDERS)
+    # Reports do not count what went to the sandbox.
+    sandboxed = Delivery.objects.filter(provider_name=SANDBOX)
+    sandboxed.filter(channel="email").update(provider_name="Mail server")
+    sandboxed.update(provider_name="Twilio")
 
 
 @contextmanager

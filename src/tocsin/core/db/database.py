@@ -10,7 +10,7 @@ import logging
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -603,6 +603,12 @@ def row(
     """Returns the first row of a query as a dict, or None."""
     with psycopg.Cursor(connection, row_factory=dict_row) as cursor:
         return cursor.execute(query, parameters).fetchone()
+
+
+def rows_by_id(connection: Connection, table: str, ids: Iterable[int], columns: Sequence[str]) -> dict[int, DictRow]:
+    """Returns `id` and these columns of the rows with these ids, by id. Only the room that owns the table calls it."""
+    query = literal(f"SELECT {', '.join(('id', *columns))} FROM {table} WHERE id = ANY(%s)")
+    return {row["id"]: row for row in rows(connection, query, (list(ids),))}
 
 
 def notify(connection: Connection, *topics: str) -> None:

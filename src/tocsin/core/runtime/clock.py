@@ -233,3 +233,39 @@ def is_clock_suspect(connection: Connection, now: datetime) -> bool:
         return True
     jump = last_jump(connection)
     return jump is not None and jump.is_suspect(now)
+
+
+# ---------- timers
+# Times by the database's clock in a table, which its room names. `operate.clock_jumps` moves them after a rollback.
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Columns of a table with times by the database's clock. Those that lie in the future are moved."""
+
+    table: str
+    columns: tuple[str, ...]
+    #: The rows whose times nobody chose.
+    condition: str = "true"
+    #: The columns by which rows are locked, in order.
+    key: str = "id"
+    #: Columns with arrays of past times.
+    histories: tuple[str, ...] = ()
+
+    def __call__(self, connection: Connection, by: timedelta, now: datetime) -> None:
+        """Moves the times after `now` earlier by `by`."""
+        moved = [f"{column} = {_MOVED.format(time=column)}" for column in self.columns]
+        moved += [
+            f"{column} = ARRAY(SELECT {_MOVED.format(time='t')} FROM unnest({column}) WITH ORDINALITY AS n(t, place) "
+            "ORDER BY place)"
+            for column in self.histories
+        ]
+        ahead = " OR ".join(f"{column} > %(now)s" for column in self.columns)
+        statement = (
+            f"UPDATE {self.table} SET {', '.join(moved)} WHERE ({self.key}) IN (SELECT {self.key} FROM {self.table} "
+            f"WHERE ({ahead}) AND {self.condition} ORDER BY {self.key} FOR NO KEY UPDATE)"
+        )
+        connection.execute(database.literal(statement), {"by": by, "now": now})
+
+
+_MOVED = "CASE WHEN {time} > %(now)s THEN {time} - %(by)s ELSE {time} END"

@@ -15,6 +15,7 @@ from typing import Any
 from tocsin.alerts import service, store
 from tocsin.alerts.commands import SYSTEM, Command, ExpireAcknowledgement, NewEvent, Unassign
 from tocsin.alerts.service import FoundAlert
+from tocsin.alerts.sql import WITH_OWNER, join_alert
 from tocsin.alerts.states import ACTIVE, CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -24,6 +25,7 @@ from tocsin.escalation import reasons
 from tocsin.escalation.run import run_store
 from tocsin.escalation.run.run_state import bring_forward
 from tocsin.escalation.run.run_store import load_plans
+from tocsin.people.sql import join_user
 
 log = logging.getLogger(__name__)
 
@@ -34,23 +36,23 @@ BATCH = 100
 NOTE = reasons.ACCOUNT_DEACTIVATED()
 
 # Active alerts assigned to a deactivated user (`kind` owner), or unassigned and acknowledged by one.
-_AFFECTED_ALERTS = """
+_AFFECTED_ALERTS = f"""
 SELECT a.id, 'owner' AS kind, u.id AS user_id
-FROM alerts_alert a JOIN people_user u ON u.id = a.owner_id AND NOT u.is_active
-WHERE a.status = ANY(%(live)s) AND (%(only)s::bigint IS NULL OR a.id = %(only)s)
+FROM {WITH_OWNER}
+WHERE NOT u.is_active AND a.status = ANY(%(live)s) AND (%(only)s::bigint IS NULL OR a.id = %(only)s)
 UNION ALL
 SELECT a.id, 'acknowledged', u.id
-FROM alerts_acknowledgement k JOIN people_user u ON u.id = k.user_id AND NOT u.is_active
-JOIN alerts_alert a ON a.id = k.alert_id AND a.owner_id IS NULL AND a.owner_name = ''
+FROM alerts_acknowledgement k {join_user("k.user_id")} AND NOT u.is_active
+{join_alert("k.alert_id")} AND a.owner_id IS NULL AND a.owner_name = ''
 WHERE a.status = ANY(%(live)s) AND (%(only)s::bigint IS NULL OR a.id = %(only)s)
 ORDER BY 1, 2 DESC, 3 LIMIT %(most)s
 """
 
 
 # Runs whose last step paged users, none of whom has an active account any more. A user may be deleted.
-_ABANDONED_RUNS = """
+_ABANDONED_RUNS = f"""
 SELECT r.alert_id
-FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+FROM escalation_run r {join_alert("r.alert_id")}
 WHERE r.status = 'active' AND r.due_at > %(now)s AND a.status = ANY(%(live)s)
     AND (%(only)s::bigint IS NULL OR r.alert_id = %(only)s)
     AND EXISTS (
@@ -59,7 +61,7 @@ WHERE r.status = 'active' AND r.due_at > %(now)s AND a.status = ANY(%(live)s)
     )
     AND NOT EXISTS (
         SELECT 1 FROM jsonb_each_text(r.progress->'paging_until') p
-        JOIN people_user u ON u.id = p.key::bigint AND u.is_active
+        {join_user("p.key::bigint")} AND u.is_active
         WHERE p.value::timestamptz >= (r.progress->>'last_step_at')::timestamptz
     )
 ORDER BY r.alert_id LIMIT %(most)s

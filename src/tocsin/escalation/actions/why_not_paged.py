@@ -26,6 +26,7 @@ from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.calculation.resolver import GroupPlan
 from tocsin.people.member_roles import MemberRole
+from tocsin.people.sql import load_users
 
 #: At most this many timeline events are examined.
 MAX_EVENTS = 2000
@@ -41,9 +42,6 @@ SELECT n.user_id, n.channel, d.status, d.error, d.reason, n.reason AS because
 FROM notify_notification n JOIN notify_delivery d ON d.notification_id = n.id
 WHERE n.alert_id = %s AND n.purpose = %s AND n.user_id IS NOT NULL ORDER BY n.id, d.queued_at
 """
-_USERS = (
-    "SELECT id, username, coalesce(nullif(name, ''), username) AS name, is_active FROM people_user WHERE id = ANY(%s)"
-)
 
 _STEPS = frozenset({EventKind.STEP_FIRED, EventKind.STEP_EMPTY})
 #: Events that end or stop an escalation, in somebody's name.
@@ -124,10 +122,10 @@ def explain_for_alert(connection: Connection, alert: FoundAlert) -> tuple[Unpage
     pages = list(database.rows(connection, _PAGES, (alert.id, str(Purpose.PAGE))))
     paged_ids = {page["user_id"] for page in pages if page["status"] in _PAGED}
     user_ids = _connected_user_ids(facts) | {page["user_id"] for page in pages}
-    users = list(database.rows(connection, _USERS, (sorted(user_ids - paged_ids),)))
+    users = load_users(connection, user_ids - paged_ids, "username", "display_name", "is_active").values()
     return tuple(
-        UnpagedUser(one["id"], one["username"], one["name"], tuple(_reasons(one, facts, pages)))
-        for one in sorted(users, key=lambda one: one["name"].casefold())
+        UnpagedUser(one["id"], one["username"], one["display_name"], tuple(_reasons(one, facts, pages)))
+        for one in sorted(users, key=lambda one: one["display_name"].casefold())
     )
 
 
@@ -164,7 +162,7 @@ def _connected_user_ids(facts: _RunFacts) -> set[int]:
 
 
 def _reasons(user: Mapping[str, Any], facts: _RunFacts, pages: Collection[Mapping[str, Any]]) -> Iterable[Reason]:
-    person = Person(user["name"], user["id"])
+    person = Person(user["display_name"], user["id"])
     found: dict[Reason, None] = {}
     if not user["is_active"]:
         found[reasons.DEACTIVATED_NOT_PAGED(user=person)] = None

@@ -12,6 +12,7 @@ from typing import Any
 
 from tocsin.alerts import store
 from tocsin.alerts.commands import SYSTEM, NewEvent
+from tocsin.alerts.sql import join_alert, load_alerts
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json
@@ -39,7 +40,7 @@ from tocsin.escalation.run.target_resolution import (
     TargetFacts,
 )
 from tocsin.notify.notices import Notice, queue_notice
-from tocsin.notify.pages import cancel_pages, load_administrators, load_recipients, queue_ack_reminder, queue_pages
+from tocsin.notify.pages import cancel_pages, load_recipients, queue_ack_reminder, queue_pages
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules import page_planner as pages
 from tocsin.notify.rules.page_planner import Recipient, Unreachable
@@ -47,6 +48,7 @@ from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.people.member_roles import MemberRole
+from tocsin.people.sql import find_by_names, load_administrators
 
 # ---------- policy cache
 # A process-wide cache of compiled policy versions. Versions are immutable, so entries never go stale.
@@ -124,7 +126,7 @@ FROM jsonb_to_recordset(%s) AS n(id bigint, status text, mode text, due_at times
 WHERE r.id = n.id
 """
 
-_INSERT = """
+_INSERT = f"""
 INSERT INTO escalation_run (alert_id, integration_id, version_id, recipient_users, recipient_groups, status, mode,
        due_at, reason, priority, started_at, progress, failures, error)
 SELECT u.id, a.integration_id, n.version_id, n.recipient_users, n.recipient_groups, n.status, n.mode, n.due_at,
@@ -132,7 +134,7 @@ SELECT u.id, a.integration_id, n.version_id, n.recipient_users, n.recipient_grou
 FROM json_to_recordset(%s) AS n(alert_ids bigint[], version_id bigint, recipient_users jsonb, recipient_groups jsonb,
      status text, mode text, due_at timestamptz, reason jsonb, priority text,
      started_at timestamptz, progress jsonb)
-CROSS JOIN LATERAL unnest(n.alert_ids) AS u(id) LEFT JOIN alerts_alert a ON a.id = u.id
+CROSS JOIN LATERAL unnest(n.alert_ids) AS u(id) LEFT {join_alert("u.id")}
 """
 
 
@@ -220,14 +222,6 @@ _GROUPS_OF_SCHEDULES = "SELECT DISTINCT group_id FROM oncall_schedule WHERE id =
 _SUCCESSORS = """
 SELECT p.id, p.name, v.id AS version_id, v.definition
 FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_version_id WHERE p.id = ANY(%s)
-"""
-_FACTS = "SELECT id, tags, source_agent, owner_id FROM alerts_alert WHERE id = ANY(%s)"
-# E-mail takes precedence over username, and username over name, as for the agent named in a message.
-_AGENTS = """
-SELECT DISTINCT ON (agent) agent, u.id FROM unnest(%s::text[]) AS agent
-JOIN people_user u ON u.is_active AND NOT u.is_service_account
-AND lower(agent) IN (lower(u.email), lower(u.username), lower(u.name))
-ORDER BY agent, lower(agent) = lower(u.email) DESC, lower(agent) = lower(u.username) DESC, u.id
 """
 
 
@@ -366,8 +360,8 @@ def _on_schedules(connection: Connection, schedule_ids: set[int], at: datetime) 
 def _facts(connection: Connection, alert_ids: set[int]) -> dict[int, TargetFacts]:
     if not alert_ids:
         return {}
-    rows = database.rows(connection, _FACTS, (sorted(alert_ids),))
-    agents = _agents(connection, {row["source_agent"] for row in rows if row["source_agent"]})
+    rows = load_alerts(connection, alert_ids, "tags", "source_agent", "owner_id").values()
+    agents = find_by_names(connection, {row["source_agent"] for row in rows if row["source_agent"]})
     return {
         row["id"]: TargetFacts(
             row["tags"] if isinstance(row["tags"], dict) else {},
@@ -380,14 +374,8 @@ def _facts(connection: Connection, alert_ids: set[int]) -> dict[int, TargetFacts
 
 def build_facts(connection: Connection, tags: Mapping[str, str], source_agent: str) -> TargetFacts:
     """The facts of an alert without a row, for the simulator."""
-    agent_ids = _agents(connection, {source_agent}) if source_agent else {}
+    agent_ids = find_by_names(connection, {source_agent} if source_agent else ())
     return TargetFacts(tags, agent_ids.get(source_agent), source_agent)
-
-
-def _agents(connection: Connection, names: set[str]) -> dict[str, int]:
-    if not names:
-        return {}
-    return {row["agent"]: row["id"] for row in database.rows(connection, _AGENTS, (sorted(names),))}
 
 
 def _successors(connection: Connection, policy_ids: set[int]) -> dict[int, HandoverPolicy]:
@@ -532,7 +520,7 @@ def _queue_notices(connection: Connection, pending: Sequence[tuple[int, SendNoti
 
 def _subjects(connection: Connection, alert_ids: Sequence[int]) -> dict[int, str]:
     """How notices name each alert, such as "Acme: VPN down (#42)"."""
-    rows = connection.execute(
-        "SELECT id, client, subject FROM alerts_alert WHERE id = ANY(%s)", (list(alert_ids),)
-    ).fetchall()
-    return {row[0]: f"{f'{row[1]}: ' if row[1] else ''}{row[2]} (#{row[0]})" for row in rows}
+    return {
+        key: f"{f'{row["client"]}: ' if row['client'] else ''}{row['subject']} (#{key})"
+        for key, row in load_alerts(connection, alert_ids, "client", "subject").items()
+    }

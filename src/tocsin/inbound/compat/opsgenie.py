@@ -22,6 +22,7 @@ from uuid import UUID
 import msgspec
 
 from tocsin.alerts.service import FoundAlert
+from tocsin.alerts.sql import WITH_OWNER, key_holder
 from tocsin.alerts.states import ACTIVE, AlertStatus
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -254,7 +255,7 @@ a.id, a.status, a.priority, a.subject, a.long_text, a.source_id, a.opened_at, a.
 a.hold_until, a.owner_name, a.custom, a.tags, u.username AS owner,
 EXISTS (SELECT 1 FROM alerts_acknowledgement k WHERE k.alert_id = a.id) AS acknowledged
 """
-_FROM: Final = "FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id"
+_FROM: Final = f"FROM {WITH_OWNER}"
 
 _PRIORITIES: Final = {"critical": "P1", "high": "P2", "medium": "P3", "low": "P5"}
 
@@ -281,7 +282,7 @@ def _by_alias(connection: Connection, integration: CompiledIntegration, alias: s
     prepared = prepare(integration, Element({"action": "get", "alias": alias}, b"{}"), uuid7())
     sql = f"""
     SELECT {_COLUMNS} {_FROM} WHERE a.integration_id = %s AND a.id = COALESCE(
-      (SELECT id FROM alerts_alert WHERE key_hash = %s AND holds_key),
+      {key_holder("%s")},
       (SELECT last_alert FROM inbound_dedupkey WHERE key_hash = %s))
     """
     return database.row(connection, sql, (integration.id, prepared.key_hash, prepared.key_hash))
@@ -302,7 +303,7 @@ def count(integration: CompiledIntegration, query: Mapping[str, str]) -> dict[st
     """Counts the integration's alerts that match a query."""
     where, values = _where(query)
     with database.transaction() as connection:
-        sql = f"SELECT count(*) AS n FROM alerts_alert a WHERE a.integration_id = %s {where}"
+        sql = f"SELECT count(*) AS n {_FROM} WHERE a.integration_id = %s {where}"
         row = database.row(connection, sql, (integration.id, *values))
     return {"count": row["n"] if row else 0}
 

@@ -34,6 +34,7 @@ from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, 
 from tocsin.inbound.config.rules import RouteReference
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.oncall import loader
+from tocsin.people.sql import load_people
 
 log = logging.getLogger(__name__)
 
@@ -195,16 +196,13 @@ def _load(connection: Connection, version: int) -> _Snapshot:
 def load_directory(connection: Connection) -> ReferenceDirectory:
     """Loads the objects that messages and routes may refer to."""
     policies = database.rows(connection, _POLICIES)
-    users = database.rows(
-        connection,
-        "SELECT id, username, name, email FROM people_user WHERE is_active AND NOT is_service_account ORDER BY id DESC",
-    )
+    users = [user for user in load_people(connection) if user["is_active"]]
     users_by_name: dict[str, tuple[int, str]] = {}
     # E-mail wins over username, username over name: the address tells two users with the same name apart.
     for column in ("name", "username", "email"):
         for user in users:
             if user[column]:
-                users_by_name[user[column].casefold()] = (user["id"], user["name"] or user["username"])
+                users_by_name[user[column].casefold()] = (user["id"], user["display_name"])
     hours = loader.support_hours(connection)
     return ReferenceDirectory(
         policies={

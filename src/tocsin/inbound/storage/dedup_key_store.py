@@ -14,11 +14,13 @@ from psycopg.rows import DictRow, dict_row
 
 from tocsin.alerts import store
 from tocsin.alerts.commands import SOURCE_COLUMNS, Acknowledged, AlertState
+from tocsin.alerts.sql import OWNER_NAME, WITH_OWNER, key_holder
 from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json, bytes_in_json
 from tocsin.core.ids import advisory_lock_key
 from tocsin.core.reasons import reason_as_json, reason_from_json
+from tocsin.core.runtime.clock import Timers
 from tocsin.inbound.deciding.decide import DeliveryKey
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
@@ -33,6 +35,7 @@ from tocsin.inbound.deciding.state import (
     WaitOutcome,
 )
 from tocsin.inbound.models import decompress
+from tocsin.people.sql import join_user
 
 # ---------- noise store
 # Rows of noise reduction: delayed alerts, joined keys and rate windows, read under their keys' locks, written in bulk.
@@ -308,16 +311,16 @@ _HASHES = "ARRAY(SELECT substring(%(hashes)s::bytea FROM i FOR 32) FROM generate
 
 _DEDUP_KEY_STORE_ACTIVE_ALERTS = database.literal(f"""
 SELECT a.id, a.key_hash, a.status, a.priority, a.opened_at, a.owner_id,
-       coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner_name,
+       {OWNER_NAME} AS owner_name,
        a.hold_until, a.merged_into_id, a.dry_run, a.tags, a.custom, {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
        {PAGES} AS pages
-FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id
+FROM {WITH_OWNER}
 WHERE a.key_hash = ANY({_HASHES}) AND a.holds_key ORDER BY a.key_hash FOR NO KEY UPDATE OF a
 """)
 
-_ACKNOWLEDGED = """
-SELECT k.alert_id, k.user_id, k.at, coalesce(nullif(u.name, ''), u.username) AS name
-FROM alerts_acknowledgement k JOIN people_user u ON u.id = k.user_id WHERE k.alert_id = ANY(%s)
+_ACKNOWLEDGED = f"""
+SELECT k.alert_id, k.user_id, k.at, u.display_name AS name
+FROM alerts_acknowledgement k {join_user("k.user_id")} WHERE k.alert_id = ANY(%s)
 """
 
 _MERGED = """
@@ -347,9 +350,9 @@ _STORED_KEYS = database.literal(
 _NOISE_ROWS = database.literal(NOISE_ROWS.format(hashes=_HASHES))
 
 #: Whether a key has an alert, or had one, by position; and the messages that opened the live alerts of integrations.
-_KNOWN_KEYS = """
+_KNOWN_KEYS = f"""
 SELECT i FROM unnest(%s::bytea[]) WITH ORDINALITY AS n(key_hash, i)
-WHERE EXISTS (SELECT 1 FROM alerts_alert a WHERE a.key_hash = n.key_hash AND a.holds_key)
+WHERE EXISTS {key_holder("n.key_hash")}
    OR EXISTS (SELECT 1 FROM inbound_dedupkey k WHERE k.key_hash = n.key_hash AND k.last_alert IS NOT NULL)
    OR EXISTS (SELECT 1 FROM inbound_groupmember g WHERE g.key_hash = n.key_hash AND g.left_at IS NULL)
    OR EXISTS (SELECT 1 FROM inbound_delayedalert d WHERE d.key_hash = n.key_hash)
@@ -721,3 +724,13 @@ def write_deliveries(connection: Connection, deliveries: Mapping[DeliveryKey, Du
             for (integration_id, delivery_hash), delivery in deliveries.items()
         ]
         connection.execute(_INSERT_DELIVERIES, (as_json(rows),))
+
+
+#: Delays that count from their start. Support hours and maintenance windows end at real times, and an alert that waits
+#: for a count must not be dropped earlier.
+_RELATIVE_DELAYS = ", ".join(f"'{delay}'" for delay in (DelayReason.WAIT, DelayReason.EVERY, DelayReason.FLAPPING))
+
+TIMERS = (
+    Timers("inbound_delayedalert", ("due_at", "since"), f"delay_reason IN ({_RELATIVE_DELAYS})", key="key_hash"),
+    Timers("inbound_ratewindow", ("until", "at"), key="hash", histories=("times",)),
+)

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from tocsin.core.db.database import Connection, GuardedConnection, as_json, bytes_in_json
+from tocsin.core.db.database import Connection, GuardedConnection, as_json, as_storable_json, bytes_in_json
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, Text, reason_as_json, reason_from_json
 from tocsin.inbound.config.registry import IntegrationRegistry
@@ -271,6 +271,14 @@ class MessageBudget:
         if not self.left_out:
             return NO_REASON
         return _LEFT_OUT(count=self.left_out, seconds=round(self.seconds), values=MAX_VALUES)
+
+
+def add_to_verdict(connection: Connection, message_id: UUID, fields: Mapping[str, object]) -> None:
+    """Adds what another room found out to a message that is not decided yet."""
+    connection.execute(
+        "UPDATE inbound_inboundmessage SET verdict = verdict || %s WHERE id = %s AND status = 'Pending'",
+        (as_storable_json(fields), message_id),
+    )
 
 
 def has_too_many_values(element: Element | Rejected) -> bool:

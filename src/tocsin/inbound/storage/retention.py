@@ -12,6 +12,7 @@ from typing import LiteralString
 from uuid import UUID
 
 from tocsin.alerts import store
+from tocsin.alerts.sql import IS_ACTIVE, is_about, key_holder
 from tocsin.core.config import settings_store
 from tocsin.core.db import database, partitions
 from tocsin.core.db.database import Connection
@@ -26,9 +27,8 @@ MESSAGES = PartitionedTable("inbound_inboundmessage", "id")
 MESSAGE_TEXTS = PartitionedTable("inbound_messagetext", "message_id")
 
 #: Messages `t` that outlive their month.
-_IS_KEPT: LiteralString = (
-    "t.status IN ('Pending', 'Mapped Delayed') OR EXISTS ("
-    "SELECT FROM alerts_alert a WHERE a.id = t.alert_id AND a.status IN ('open', 'assigned', 'on_hold'))"
+_IS_KEPT: LiteralString = database.literal(
+    f"t.status IN ('Pending', 'Mapped Delayed') OR {is_about('t.alert_id', IS_ACTIVE)}"
 )
 _IS_TEXT_KEPT: LiteralString = "EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message_id)"
 
@@ -59,7 +59,7 @@ _SIZE = (
 _MESSAGES = f"""
 WITH oldest AS MATERIALIZED (SELECT m.id, {_SIZE} AS size FROM inbound_inboundmessage m
 WHERE (%(over)s OR (m.id < %(first)s AND m.received_at < %(before)s)) AND m.status NOT IN ('Pending', 'Mapped Delayed')
-AND NOT EXISTS (SELECT 1 FROM alerts_alert a WHERE a.id = m.alert_id AND a.status IN ('open', 'assigned', 'on_hold'))
+AND NOT {is_about("m.alert_id", IS_ACTIVE)}
 ORDER BY m.id LIMIT %(chunk)s
 ), old AS MATERIALIZED (
   SELECT id, size FROM (SELECT id, size, sum(size) OVER (ORDER BY id) - size AS before FROM oldest) AS o
@@ -74,10 +74,8 @@ _SLICE = "t.ctid >= format('(%%s,0)', %(begin)s::bigint)::tid AND t.ctid < forma
 #: By table, the condition for obsolete rows `t`.
 _SIDE_TABLES: dict[LiteralString, LiteralString] = {
     "inbound_processeddelivery": "NOT EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message)",
-    "inbound_dedupkey": "t.touched_at < %(before)s AND NOT EXISTS ("
-    "SELECT FROM alerts_alert a WHERE a.key_hash = t.key_hash AND a.holds_key)",
-    "inbound_groupmember": "t.joined_at < %(before)s AND NOT EXISTS ("
-    "SELECT FROM alerts_alert a WHERE a.id = t.alert_id AND a.holds_key)",
+    "inbound_dedupkey": f"t.touched_at < %(before)s AND NOT EXISTS {key_holder('t.key_hash')}",
+    "inbound_groupmember": f"t.joined_at < %(before)s AND NOT {is_about('t.alert_id', 'a.holds_key')}",
     "inbound_ratewindow": "t.touched_at < %(before)s AND (t.until IS NULL OR t.until < %(now)s)",
 }
 

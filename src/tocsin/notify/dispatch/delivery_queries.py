@@ -10,11 +10,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from tocsin.alerts.sql import IS_ACTIVE, is_about, join_alert, resolved_id
 from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.job_pool import LEASE_SECONDS, FairQueue, LeaseTable
+from tocsin.core.hooks import Expiry
 from tocsin.core.reasons import JOINED, Reason, reason_from_json
+from tocsin.core.runtime.clock import Timers
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.registry import address_problem, quietest_channel
@@ -45,6 +49,7 @@ from tocsin.notify.rules.pre_send_check import (
 )
 from tocsin.notify.rules.pre_send_check import key as key_of
 from tocsin.notify.states import Purpose
+from tocsin.people.sql import join_user
 
 # ---------- reason sql
 # Expressions that join stored reasons. Pure.
@@ -285,19 +290,13 @@ def delete_old_last_sent(connection: Connection) -> None:
     )
 
 
-_ORIGINAL_ALERT = "a.id = d.alert_id"
-
-#: Selects the alert that a merged alert was merged into, else the alert itself.
-_RESOLVED_ALERT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_into_id ELSE m.id END
-                   FROM alerts_alert m WHERE m.id = d.alert_id)"""
-
 _FACTS = """
 SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
        n.created_at, d.integration_id,
        d.provider_name, d.is_first, d.reason AS wait_reason, n.label, n.data, n.reason AS notification_reason,
        d.outcome_unknown_at IS NOT NULL AS may_have_been_sent, d.late_since, d.is_exhausted, d.own_failures,
        CASE WHEN n.data ? 'held_from' THEN u.notification_rules END AS quiet,
-       coalesce(nullif(u.name, ''), u.username, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
+       coalesce(u.display_name, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
        coalesce(u.language, '') AS language,
        coalesce((SELECT m.address FROM people_contactmethod m WHERE m.user_id = d.user_id AND m.channel = d.channel
            AND m.is_enabled AND NOT m.awaits_code AND (m.address = d.address OR lower(m.label) = lower(n.label))
@@ -334,8 +333,8 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
        a.merged_into_id AS a_merged_into, a.is_test AS a_is_test
 FROM notify_delivery d
 JOIN notify_notification n ON n.id = d.notification_id
-LEFT JOIN alerts_alert a ON {alert}
-LEFT JOIN people_user u ON u.id = d.user_id
+LEFT {alert}
+LEFT {user}
 WHERE d.id = ANY(%s)
 """
 
@@ -402,7 +401,8 @@ def facts(connection: Connection, ids: Sequence[UUID], *, resolve_merged: bool =
     """Returns the current facts of these deliveries. With `resolve_merged`, a merged alert is replaced by the alert it
     was merged into.
     """
-    query = database.literal(_FACTS.format(alert=_RESOLVED_ALERT if resolve_merged else _ORIGINAL_ALERT))
+    alert = join_alert(resolved_id("d.alert_id") if resolve_merged else "d.alert_id")
+    query = database.literal(_FACTS.format(alert=alert, user=join_user("d.user_id")))
     rows = database.rows(connection, query, (list(ids),))
     alert_columns = [name for name in rows[0] if name.startswith("a_")] if rows else []
     return [_due(row, alert_columns) for row in rows]
@@ -514,3 +514,34 @@ def lease(connection: Connection, rows: Sequence[LeaseUpdate], node: str) -> Non
             [row.reason for row in rows],
         ),
     )
+
+
+# ---------- retention
+
+
+# Ids are UUIDv7: the primary key finds the oldest rows, and limits the scan to them.
+_OLD_NOTIFICATIONS = f"""
+WITH old AS (
+  SELECT n.id FROM notify_notification n WHERE n.id < %(first)s AND n.created_at < %(before)s
+  AND NOT {is_about("n.alert_id", IS_ACTIVE)}
+  AND NOT EXISTS (SELECT FROM notify_delivery d WHERE d.notification_id = n.id AND d.status IN ('queued', 'sending'))
+  ORDER BY n.id LIMIT %(chunk)s
+), deliveries AS (
+  DELETE FROM notify_delivery d USING old WHERE d.notification_id = old.id
+)
+DELETE FROM notify_notification n USING old WHERE n.id = old.id
+"""
+
+_OLD_SANDBOX = """
+DELETE FROM notify_sandboxmessage WHERE id IN (
+  SELECT id FROM (SELECT id, at FROM notify_sandboxmessage ORDER BY id LIMIT %(chunk)s) AS oldest
+  WHERE at < %(before)s)
+"""
+
+EXPIRIES = tuple(Expiry(one, settings_store.DELIVERY_RETENTION_DAYS.name) for one in (_OLD_NOTIFICATIONS, _OLD_SANDBOX))
+
+
+TIMERS = (
+    Timers("notify_providerhealth", ("retry_at", "free_at"), key="name"),
+    Timers("notify_lastsent", ("last_sent_at",), key="recipient, channel, address, purpose"),
+)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from tocsin.alerts import store as alert_rows
 from tocsin.alerts.commands import SYSTEM, NewEvent
+from tocsin.alerts.sql import join_alert
 from tocsin.alerts.states import CommandChannel, EventKind, Priority
 from tocsin.core import ids
 from tocsin.core.db import database
@@ -19,12 +20,13 @@ from tocsin.core.db.database import Connection
 from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined, reason_from_json
 from tocsin.core.runtime import metrics
+from tocsin.core.runtime.clock import Timers
 from tocsin.notify.dispatch import send
 from tocsin.notify.dispatch.delivery_queries import built_reason, joined_reason
 from tocsin.notify.dispatch.send import Accepted, SendResult, sent_deliveries, status_of
 from tocsin.notify.dispatch.sent_journal import SentDelivery
 from tocsin.notify.notices import Notice, queue_notice, queue_otherwise, was_noticed
-from tocsin.notify.pages import load_administrators, load_recipients
+from tocsin.notify.pages import load_recipients
 from tocsin.notify.providers import health
 from tocsin.notify.providers import pool as recovery
 from tocsin.notify.providers.pool import SANDBOX, ProviderPool
@@ -45,6 +47,7 @@ from tocsin.notify.rules.retry_policy import (
     next_attempt_after,
 )
 from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.people.sql import load_administrators
 
 # ---------- receipt timeouts
 # Receipt timeouts: if a provider accepts a page but does not report it as delivered in time, the user's next contact
@@ -144,7 +147,7 @@ class UnresponsiveAddresses:
 
 # A contact method that has already started, after its wait or after an earlier failure, is not a next one: its repeats
 # are not brought forward. Pages of the same plan have the same `queued_at`.
-_NOT_STARTED = """
+_NOT_STARTED = f"""
 WITH stuck AS (
   SELECT DISTINCT alert_id, user_id, channel, address FROM notify_delivery
   WHERE id = ANY(%(ids)s) AND purpose = 'page' AND user_id IS NOT NULL AND alert_id IS NOT NULL
@@ -153,7 +156,7 @@ SELECT d.id, d.alert_id, d.user_id, d.channel, d.address, n.label, a.priority FR
 JOIN notify_delivery d ON d.alert_id = s.alert_id AND d.user_id = s.user_id AND d.purpose = 'page'
     AND d.status = 'queued' AND d.provider_name = '' AND d.attempts = 0 AND d.due_at > %(now)s AND d.due_at <= %(soon)s
     AND (d.channel, d.address) <> (s.channel, s.address)
-JOIN notify_notification n ON n.id = d.notification_id JOIN alerts_alert a ON a.id = d.alert_id
+JOIN notify_notification n ON n.id = d.notification_id {join_alert("d.alert_id")}
 WHERE NOT EXISTS (SELECT FROM notify_delivery b WHERE b.alert_id = d.alert_id AND b.user_id = d.user_id
     AND b.purpose = 'page' AND b.channel = d.channel AND b.address = d.address AND b.queued_at = d.queued_at
     AND (b.status NOT IN ('queued', 'cancelled') OR (b.status = 'queued' AND (b.due_at <= %(now)s OR b.attempts > 0))))
@@ -774,3 +777,6 @@ def _write(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
                 [outcome.due_at for outcome in with_successor],
             ),
         )
+
+
+TIMERS = Timers("notify_awaitedreceipt", ("due_at",), key="due_at, delivery")

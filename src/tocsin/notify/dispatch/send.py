@@ -15,6 +15,7 @@ from uuid import UUID
 from django.conf import settings
 from psycopg.types.json import Jsonb
 
+from tocsin.alerts.sql import join_alert
 from tocsin.alerts.states import ACTIVE, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -36,6 +37,7 @@ from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.notify.text.phrases import localize
 from tocsin.notify.text.render import compose
 from tocsin.people import addresses
+from tocsin.people.sql import join_user
 
 # ---------- sandbox
 # Stores messages on channels without a provider instead of sending them. Nothing leaves the machine, and nobody is
@@ -90,10 +92,10 @@ def store(connection: Connection, messages: Sequence[SandboxRecord]) -> None:
 
 
 # The newest page of each recipient's address about an active alert. The others stay: one page is enough.
-_REQUEUE = """
+_REQUEUE = f"""
 UPDATE notify_delivery SET status = 'queued', due_at = %(now)s, late_since = coalesce(late_since, due_at),
-       provider_name = '', ended_at = NULL, reason = '{}' WHERE id IN (
-  SELECT d.id FROM notify_delivery d JOIN alerts_alert a ON a.id = d.alert_id
+       provider_name = '', ended_at = NULL, reason = '{{}}' WHERE id IN (
+  SELECT d.id FROM notify_delivery d {join_alert("d.alert_id")}
   WHERE d.status = 'sandboxed' AND d.purpose = 'page' AND d.channel = ANY(%(channels)s) AND a.status = ANY(%(live)s)
     AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.purpose = 'page' AND o.id > d.id
                     AND o.user_id IS NOT DISTINCT FROM d.user_id AND o.channel = d.channel AND o.address = d.address
@@ -108,19 +110,19 @@ def requeue(connection: Connection, channels: Sequence[str], now: datetime) -> i
     return connection.execute(_REQUEUE, parameters).rowcount if channels else 0
 
 
-_KEPT_FOR = """
-SELECT DISTINCT d.channel, coalesce(nullif(u.name, ''), u.username, nullif(n.label, ''), d.address) AS name
-FROM notify_delivery d JOIN alerts_alert a ON a.id = d.alert_id JOIN notify_notification n ON n.id = d.notification_id
-LEFT JOIN people_user u ON u.id = d.user_id
+_KEPT_FOR = f"""
+SELECT DISTINCT d.channel, coalesce(u.display_name, nullif(n.label, ''), d.address) AS name
+FROM notify_delivery d {join_alert("d.alert_id")} JOIN notify_notification n ON n.id = d.notification_id
+LEFT {join_user("d.user_id")}
 WHERE d.status = 'sandboxed' AND d.purpose = 'page' AND a.status = 'open' AND NOT a.dry_run AND NOT a.is_test
   AND NOT EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = a.id)
   AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.purpose = 'page'
                   AND o.user_id IS NOT DISTINCT FROM d.user_id AND o.status IN ('sent', 'delivered'))
 """
-_MEMBERS = """
-SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, m.channel, m.address
-FROM people_user u JOIN people_contactmethod m ON m.user_id = u.id AND m.is_enabled AND NOT m.awaits_code
-WHERE u.is_active AND EXISTS (SELECT FROM people_membership g WHERE g.user_id = u.id)
+_MEMBERS = f"""
+SELECT u.id, u.display_name AS name, m.channel, m.address
+FROM people_contactmethod m {join_user("m.user_id")} AND u.is_active
+WHERE m.is_enabled AND NOT m.awaits_code AND EXISTS (SELECT FROM people_membership g WHERE g.user_id = u.id)
 """
 
 

@@ -21,6 +21,7 @@ from tocsin.notify.providers import health, pool
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.retry_policy import FAULTS
 from tocsin.notify.states import DeliveryStatus
+from tocsin.people.sql import join_user
 
 # ---------- opt outs
 # Opt-outs (STOP and START) of addresses, as reported by their owners or vendors. Runs inside the caller's transaction.
@@ -54,9 +55,9 @@ def opted_out(connection: Connection) -> list[tuple[int, str, str, datetime]]:
     """
     rows = database.rows(
         connection,
-        "SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, m.label, o.at FROM notify_optout o "
+        "SELECT u.id, u.display_name AS name, m.label, o.at FROM notify_optout o "
         "JOIN people_contactmethod m ON m.channel = o.channel AND m.address = o.address AND m.is_enabled "
-        "JOIN people_user u ON u.id = m.user_id AND u.is_active ORDER BY name, m.label",
+        f"{join_user('m.user_id')} AND u.is_active ORDER BY name, m.label",
     )
     return [(row["id"], row["name"], row["label"], row["at"]) for row in rows]
 

@@ -15,6 +15,7 @@ from tocsin.alerts import lifecycle, service, store
 from tocsin.alerts.commands import COMMAND_CLASSES, Actor, Assign, Command, Reply
 from tocsin.alerts.reasons import IS_MERGED
 from tocsin.alerts.service import FoundAlert
+from tocsin.alerts.sql import WITH_INTEGRATION, is_about, join_alert, resolved_id
 from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel, CommandKind
 from tocsin.core import ids
 from tocsin.core.db import database
@@ -34,6 +35,7 @@ from tocsin.notify.text.message import ContentLevel
 from tocsin.notify.text.phrases import VoicePhrases, localize, words
 from tocsin.notify.text.voice import REPEAT_KEYS
 from tocsin.people.permissions import Viewer, roles_in_groups, viewer_from
+from tocsin.people.sql import join_user, load_with_groups
 
 #: The commands available outside the web interface.
 OFFERED = frozenset(
@@ -75,17 +77,9 @@ class ResponderResult:
     answer: Reason
 
 
-_RESPONDER = """
-SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.language, u.role, u.clients,
-       (SELECT array_agg(m.group_id) FROM people_membership m WHERE m.user_id = u.id) AS groups,
-       (SELECT array_agg(m.role) FROM people_membership m WHERE m.user_id = u.id) AS roles
-FROM people_user u WHERE u.id = %s AND u.is_active
-"""
-
-
 def load_responder(connection: Connection, user_id: int) -> Responder | None:
     """Returns the active user of that id, or None."""
-    row = database.row(connection, _RESPONDER, (user_id,))
+    row = load_with_groups(connection, user_id)
     if row is None:
         return None
     memberships = zip(row["groups"] or (), row["roles"] or (), strict=True)
@@ -94,8 +88,8 @@ def load_responder(connection: Connection, user_id: int) -> Responder | None:
     return Responder(row["id"], row["name"], row["language"], viewer)
 
 
-_USER_BY_ADDRESS = """
-SELECT m.user_id FROM people_contactmethod m JOIN people_user u ON u.id = m.user_id AND u.is_active
+_USER_BY_ADDRESS = f"""
+SELECT m.user_id FROM people_contactmethod m {join_user("m.user_id")} AND u.is_active
 WHERE m.channel = ANY(%(channels)s) AND NOT m.awaits_code
   AND lower(m.address COLLATE "C") = lower(%(address)s COLLATE "C")
 ORDER BY (SELECT n.id FROM notify_notification n WHERE n.user_id = m.user_id AND n.address = m.address
@@ -114,9 +108,9 @@ def user_id_by_address(connection: Connection, channels: Sequence[str], address:
 
 
 # A message that was tried with an unknown outcome may have arrived.
-_OPEN = """
-SELECT DISTINCT a.id FROM notify_notification n JOIN alerts_alert p ON p.id = n.alert_id
-JOIN alerts_alert a ON a.id = CASE WHEN p.status = 'merged' THEN p.merged_into_id ELSE p.id END
+_OPEN = f"""
+SELECT DISTINCT a.id FROM notify_notification n {join_alert("n.alert_id", "p")}
+{join_alert("CASE WHEN p.status = 'merged' THEN p.merged_into_id ELSE p.id END")}
 WHERE n.user_id = %(user)s AND n.id >= %(since)s AND n.purpose IN ('page', 'still_on_it') AND a.status = ANY(%(live)s)
   AND EXISTS (SELECT FROM notify_delivery d WHERE d.notification_id = n.id
               AND (d.status IN ('sending', 'sent', 'delivered') OR (d.attempts > 0 AND NOT d.is_permanent)))
@@ -135,9 +129,9 @@ def open_for(connection: Connection, user_id: int, now: datetime) -> list[int]:
 def was_paged_or_owns(connection: Connection, user_id: int, alert_id: int) -> bool:
     """Returns whether this user was ever paged about the alert or one merged into it, or is assigned to it."""
     row = connection.execute(
-        "SELECT 1 FROM notify_notification n JOIN alerts_alert a ON a.id = n.alert_id WHERE n.user_id = %(user)s "
+        f"SELECT 1 FROM notify_notification n {join_alert('n.alert_id')} WHERE n.user_id = %(user)s "
         "AND (a.id = %(alert)s OR (a.merged_into_id = %(alert)s AND a.status = 'merged')) UNION ALL "
-        "SELECT 1 FROM alerts_alert WHERE id = %(alert)s AND owner_id = %(user)s LIMIT 1",
+        f"SELECT 1 WHERE {is_about('%(alert)s', 'a.owner_id = %(user)s')} LIMIT 1",
         {"alert": alert_id, "user": user_id},
     ).fetchone()
     return row is not None
@@ -145,9 +139,7 @@ def was_paged_or_owns(connection: Connection, user_id: int, alert_id: int) -> bo
 
 def resolve_merged(connection: Connection, alert_id: int) -> int:
     """Returns the alert that the given alert was merged into, else the alert itself."""
-    row = connection.execute(
-        "SELECT merged_into_id FROM alerts_alert WHERE id = %s AND status = 'merged'", (alert_id,)
-    ).fetchone()
+    row = connection.execute(database.literal(f"SELECT {resolved_id('%s')}"), (alert_id,)).fetchone()
     return alert_id if row is None or row[0] is None else row[0]
 
 
@@ -213,8 +205,7 @@ def _apply_to_one(
 def _find_answerable(connection: Connection, viewer: Viewer, alert_id: int) -> FoundAlert | None:
     """Returns the alert if the user sees it and may act on it."""
     row = connection.execute(
-        "SELECT a.group_ids || i.group_id FROM alerts_alert a LEFT JOIN inbound_integration i "
-        "ON i.id = a.integration_id WHERE a.id = %s",
+        f"SELECT a.group_ids || i.group_id FROM {WITH_INTEGRATION} WHERE a.id = %s",
         (alert_id,),
     ).fetchone()
     group_ids = frozenset(row[0]) - {None} if row is not None else frozenset()

@@ -13,6 +13,7 @@ from enum import StrEnum
 import psycopg
 
 from tocsin.alerts import service
+from tocsin.alerts.sql import load_alerts
 from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.db import database
@@ -42,6 +43,7 @@ from tocsin.notify.notices import Notice, queue_notice
 from tocsin.notify.providers import pool
 from tocsin.notify.rules.delivery_reasons import REPLIED_BY_EMAIL
 from tocsin.notify.text import command_parser, signed_links
+from tocsin.people.sql import own_addresses
 
 log = logging.getLogger(__name__)
 
@@ -91,10 +93,11 @@ def _process_once(connection: Connection, provider: str, reply: ParsedReply, now
         (row,) = database.rows(connection, query, (reply.hash,))
         return ReplyOutcome(ReplyResult(row["outcome"]), reason_from_json(row["reason"]))
     outcome = _outcome(connection, reply, now)
+    # The number is the sender's.
+    alert_id = next(iter(load_alerts(connection, () if outcome.alert_id is None else [outcome.alert_id])), None)
     connection.execute(
-        "UPDATE notify_mailreply SET outcome = %s, reason = %s, user_id = %s, "
-        "alert_id = (SELECT id FROM alerts_alert WHERE id = %s) WHERE mail_hash = %s",
-        (str(outcome.result), outcome.reason, outcome.user_id, outcome.alert_id, reply.hash),
+        "UPDATE notify_mailreply SET outcome = %s, reason = %s, user_id = %s, alert_id = %s WHERE mail_hash = %s",
+        (str(outcome.result), outcome.reason, outcome.user_id, alert_id, reply.hash),
     )
     if outcome.answer and outcome.user_id is not None:
         _queue_answer(connection, outcome, now)
@@ -122,7 +125,7 @@ def _outcome(connection: Connection, reply: ParsedReply, now: datetime) -> Reply
     responder = responder_actions.load_responder(connection, user_id)
     if responder is None:
         return ReplyOutcome(ReplyResult.REFUSED, sentence("The user whom the email was for is disabled or deleted."))
-    if reply.sender not in _addresses(connection, user_id):
+    if reply.sender not in own_addresses(connection, user_id):
         reason = sentence(
             "{sender} is not an address of {user}.", sender=reply.sender, user=Person(responder.name, responder.id)
         )
@@ -229,17 +232,6 @@ def _numbers(
         assert mail_command.kind is not None
         return command_parser.ask_which_alert(mail_command.kind, numbers)
     return numbers
-
-
-def _addresses(connection: Connection, user_id: int) -> set[str]:
-    """Returns the user's own addresses in lower case: the login address and the verified e-mail contact methods."""
-    rows = connection.execute(
-        'SELECT lower(email COLLATE "C") FROM people_user WHERE id = %(user)s UNION '
-        'SELECT lower(address COLLATE "C") FROM people_contactmethod '
-        "WHERE user_id = %(user)s AND channel = 'email' AND NOT awaits_code",
-        {"user": user_id},
-    ).fetchall()
-    return {row[0] for row in rows}
 
 
 def _queue_answer(connection: Connection, outcome: ReplyOutcome, now: datetime) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urljoin
@@ -19,11 +21,13 @@ from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, Text, joined, sentence
 from tocsin.core.runtime import clock
+from tocsin.core.runtime.clock import Timers
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation.spec import write_moment
 from tocsin.oncall.calendars import ical_subprocess
 from tocsin.oncall.calendars.ical import ParsedCalendar, UnreadableCalendar
 from tocsin.people import addresses
+from tocsin.people.sql import load_people
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +61,6 @@ RETURNING id, url, schedule_id, shift
 
 _ZONE = "SELECT time_zone, definition FROM oncall_schedule WHERE id = %s"
 
-_PEOPLE = """
-SELECT id, lower(email) AS email, lower(username) AS username, lower(name) AS name
-FROM people_user WHERE NOT is_service_account
-"""
-
 # Not applied if the URL has changed in the meantime: it is another calendar then.
 _DONE = """
 UPDATE oncall_calendarimport
@@ -88,7 +87,7 @@ def run_once(client: HttpClient, now: datetime) -> bool:
         row = database.row(connection, _CLAIM, {"now": now, "later": now + RETRY_INTERVAL})
         if row is None:
             return False
-        user_ids_by_name = _user_ids_by_name(list(database.rows(connection, _PEOPLE)))
+        user_ids_by_name = _user_ids_by_name(load_people(connection))
         zone = _zone(connection, row["schedule_id"], row["shift"])
     if zone is None:
         return True
@@ -147,15 +146,12 @@ def _zone(connection: database.Connection, schedule_id: int, shift: str) -> Zone
     return ZoneInfo(stored[0]["time_zone"] if stored else row["time_zone"])
 
 
-def _user_ids_by_name(rows: list[dict[str, Any]]) -> dict[str, int]:
-    """Returns user ids by e-mail address, username and name. A name that two users share is left out."""
-    user_ids: dict[str, int] = {}
-    names = [row["name"] for row in rows if row["name"]]
-    for row in rows:
-        if row["name"] and names.count(row["name"]) == 1:
-            user_ids[row["name"]] = row["id"]
-    user_ids |= {row["username"]: row["id"] for row in rows}
-    return user_ids | {row["email"]: row["id"] for row in rows if row["email"]}
+def _user_ids_by_name(people: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Returns user ids by e-mail address, username and name, in lower case. A name that two users share is left out."""
+    names = Counter(row["name"].lower() for row in people)
+    user_ids = {row["name"].lower(): row["id"] for row in people if row["name"] and names[row["name"].lower()] == 1}
+    user_ids |= {row["username"].lower(): row["id"] for row in people}
+    return user_ids | {row["email"].lower(): row["id"] for row in people if row["email"]}
 
 
 def _store_result(row: dict[str, Any], calendar: ParsedCalendar, now: datetime) -> None:
@@ -193,3 +189,6 @@ def _fail(row: dict[str, Any], problem: Reason, now: datetime) -> None:
     }
     with database.transaction() as connection:
         connection.execute(_FAILED, parameters)
+
+
+TIMERS = Timers("oncall_calendarimport", ("due_at",))

@@ -19,8 +19,11 @@ from tocsin.core.db.database import Connection, GuardedConnection
 from tocsin.core.db.migrate import MIGRATION_LOCK
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, sentence
+from tocsin.notify import pause
 from tocsin.operate.backup import archive
 from tocsin.operate.backup.archive import BackupReader, Manifest, TableInfo
+from tocsin.people.models import User
+from tocsin.people.sql import end_all_sessions
 
 _RUNNING = Text("Tocsin runs on this database: stop it first, on every machine. Nothing was changed.")
 
@@ -32,27 +35,15 @@ _IGNORED_PREFIXES = ("django_", "auth_", "core_", "operate_", "access_auditentry
 
 #: User-facing names for the most important tables.
 _TABLE_LABELS = {
-    "people_user": Text("{count} user", "{count} users"),
+    User._meta.db_table: Text("{count} user", "{count} users"),
     "inbound_integration": Text("{count} integration", "{count} integrations"),
-    "alerts_alert": Text("{count} alert", "{count} alerts"),
+    Alert._meta.db_table: Text("{count} alert", "{count} alerts"),
     "inbound_inboundmessage": Text("{count} message", "{count} messages"),
 }
 
 
 #: The reason for the pause of all paging.
 PAUSE_REASON = "Restored from a backup"
-
-# Uses only the oldest columns, because the backup's tables are not migrated yet.
-_PAUSE = """
-INSERT INTO notify_pause (reason, started_at, until)
-SELECT %(reason)s, clock_timestamp(), clock_timestamp() + %(span)s
-"""
-
-_HAS_STAMP = """
-SELECT 1 FROM pg_attribute WHERE attrelid = 'people_user'::regclass AND attname = 'session_stamp' AND NOT attisdropped
-"""
-
-_NEW_STAMPS = "UPDATE people_user SET session_stamp = left(replace(gen_random_uuid()::text, '-', ''), 16)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +88,7 @@ def restore(
         _restore_rows(connection, reader)
         _end_access(connection)
         if paused_for is not None:
-            connection.execute(_PAUSE, {"reason": PAUSE_REASON, "span": paused_for})
+            pause.begin_after_restore(connection, PAUSE_REASON, paused_for)
         # Invalidates every process's cached configuration.
         settings_store.bump()
         if new_keys:
@@ -254,8 +245,7 @@ def _end_access(connection: Connection) -> None:
     """
     for name, omitted in archive.OMITTED_ROWS.items():
         connection.execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(name), sql.SQL(omitted)))
-    if connection.execute(_HAS_STAMP).fetchone():
-        connection.execute(_NEW_STAMPS)
+    end_all_sessions(connection)
 
 
 def _restore_table(connection: Connection, reader: BackupReader, table: TableInfo) -> None:

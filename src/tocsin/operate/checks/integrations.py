@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db.models import Count, Exists, OuterRef, Q, Subquery
 
+from tocsin.alerts.sql import newest_of_integration
 from tocsin.core.config import crypto
 from tocsin.core.config.crypto import RESTORE_KEY_OR_ENTER_SECRET
 from tocsin.core.db import database
@@ -37,6 +38,7 @@ from tocsin.notify.registry import CHANNELS
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.operate.finding import FindingLevel, HealthFinding, limited, note, reason_of_future
 from tocsin.outbound import health
+from tocsin.people.sql import join_user
 from tocsin.workflows import views
 
 #: The maximum number of integrations whose messages are examined one by one.
@@ -96,13 +98,13 @@ FROM inbound_refusedsender s JOIN inbound_integration i ON i.id = s.integration_
 WHERE s.last_at >= %(since)s AND i.mode <> 'disabled' GROUP BY i.id, i.name ORDER BY i.name
 """
 # The newest alerts of each integration suffice to see what it would have paged.
+_NEWEST_ALERTS = newest_of_integration("i.id", _MAX_DRY_RUN_ALERTS, "id", "subject", "opened_at", "dry_run", "is_test")
 _DRY_RUNS = f"""
 SELECT i.id, i.name, coalesce(i.mode_since, i.created_at) AS since, n.number, n.alert_id, n.subject, n.opened_at
 FROM inbound_integration i LEFT JOIN LATERAL (
   SELECT count(*) AS number, max(id) AS alert_id, (array_agg(subject ORDER BY id DESC))[1] AS subject,
          max(opened_at) AS opened_at
-  FROM (SELECT id, subject, opened_at, dry_run, is_test FROM alerts_alert WHERE integration_id = i.id
-        ORDER BY id DESC LIMIT {_MAX_DRY_RUN_ALERTS}) AS newest
+  FROM ({_NEWEST_ALERTS}) AS newest
   WHERE dry_run AND NOT is_test AND opened_at >= coalesce(i.mode_since, i.created_at)
 ) AS n ON true
 WHERE i.mode = 'dry_run' AND coalesce(i.mode_since, i.created_at) <= %(before)s ORDER BY i.name
@@ -564,9 +566,9 @@ def check_deliveries(now: datetime) -> Iterator[HealthFinding]:
         yield HealthFinding("provider.failed_over", detail, _FAILING_REMEDY(), about=name)
 
 
-_USED = """
-SELECT m.channel, m.address, m.user_id, coalesce(nullif(u.name, ''), u.username) AS name FROM people_contactmethod m
-JOIN people_user u ON u.id = m.user_id AND u.is_active WHERE m.is_enabled
+_USED = f"""
+SELECT m.channel, m.address, m.user_id, u.display_name AS name FROM people_contactmethod m
+{join_user("m.user_id")} AND u.is_active WHERE m.is_enabled
 UNION ALL SELECT c.channel, c.address, NULL, g.name FROM people_groupcontact c JOIN people_group g ON g.id = c.group_id
 """
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from tocsin.access.roles import Role
+from tocsin.alerts.sql import join_alert
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import AlertRef, Person, Term, Text, sentence
@@ -226,7 +227,7 @@ _UNANSWERED = Text(
 # Raw SQL: Home runs it on every request, and Django takes longer to build such a query than PostgreSQL to run it. The
 # partial index of exhausted runs serves it.
 _UNANSWERED_ALERTS = f"""
-SELECT a.id, a.subject, count(*) OVER () AS number FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+SELECT a.id, a.subject, count(*) OVER () AS number FROM escalation_run r {join_alert("r.alert_id")}
 WHERE ({EXHAUSTED_RUNS_SQL}) AND a.status = 'open'{{visible}} ORDER BY a.id LIMIT {MAX_NAMED}
 """
 

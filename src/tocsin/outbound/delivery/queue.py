@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from tocsin.alerts.sql import IS_ACTIVE, WITH_INTEGRATION, is_about, join_alert, load_alerts
 from tocsin.alerts.states import ACTIVE
 from tocsin.catalogue.kinds import family
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
 from tocsin.core.errors import Rejected
+from tocsin.core.hooks import Expiry
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reason, reason_as_json
+from tocsin.core.runtime.clock import Timers
 from tocsin.outbound import alert_values, reasons
 from tocsin.outbound.connectors.haloitsm import connector
 from tocsin.outbound.redaction import mask_reason
@@ -133,10 +137,9 @@ def call_for_alerts(
     return queue(connection, calls, now)
 
 
-_TICKET = """
+_TICKET = f"""
 SELECT a.source_id, a.is_test, i.kind AS inbound_kind, o.id AS outbound_id, o.name, l.ticket AS linked
-FROM alerts_alert a
-LEFT JOIN inbound_integration i ON i.id = a.integration_id
+FROM {WITH_INTEGRATION}
 LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
 LEFT JOIN outbound_ticketlink l ON l.integration_id = o.id AND l.alert_id = a.id
 WHERE a.id = %s
@@ -182,8 +185,7 @@ def write_on_ticket(
 
 
 def _test_alert_ids(connection: Connection, ids: Sequence[int]) -> set[int]:
-    rows = connection.execute("SELECT id FROM alerts_alert WHERE id = ANY(%s) AND is_test", (list(ids),)).fetchall()
-    return {row[0] for row in rows}
+    return {key for key, row in load_alerts(connection, ids, "is_test").items() if row["is_test"]}
 
 
 # ---------- ticket creation
@@ -205,8 +207,8 @@ ON CONFLICT DO NOTHING RETURNING alert_id
 """
 
 # The last attempt for each alert without a ticket; NULL if its row was pruned.
-_LAST_ATTEMPTS = """
-SELECT l.alert_id, c.id, c.status FROM outbound_ticketlink l JOIN alerts_alert a ON a.id = l.alert_id
+_LAST_ATTEMPTS = f"""
+SELECT l.alert_id, c.id, c.status FROM outbound_ticketlink l {join_alert("l.alert_id")}
 LEFT JOIN LATERAL (
   SELECT e.id, e.status, e.progress FROM outbound_call e
   WHERE e.alert_id = l.alert_id AND e.integration_id = l.integration_id AND e.action = 'create'
@@ -333,3 +335,35 @@ def creation_call(
             **({"looks_first": True} if check_existing else {}),
         },
     )
+
+
+# ---------- retention
+
+
+# First requests and responses, then ended calls, including dead letters.
+_OLD_EXCHANGES = f"""
+DELETE FROM outbound_exchange WHERE id IN (
+  SELECT e.id FROM outbound_exchange e WHERE e.at < %(before)s AND NOT EXISTS (
+    SELECT FROM outbound_call c WHERE c.id = e.call_id AND {is_about("c.alert_id", IS_ACTIVE)})
+  ORDER BY e.at LIMIT %(chunk)s)
+"""
+
+_OLD_CALLS = f"""
+WITH old AS (
+  SELECT id FROM (SELECT c.id, c.queued_at, c.status FROM outbound_call c
+    WHERE NOT {is_about("c.alert_id", IS_ACTIVE)}
+    ORDER BY c.id LIMIT %(chunk)s) AS oldest
+  WHERE queued_at < %(before)s AND status NOT IN ('queued', 'sending')
+), said AS (
+  DELETE FROM outbound_exchange e USING old WHERE e.call_id = old.id
+)
+DELETE FROM outbound_call c USING old WHERE c.id = old.id
+"""
+
+EXPIRIES = tuple(Expiry(one, settings_store.DELIVERY_RETENTION_DAYS.name) for one in (_OLD_EXCHANGES, _OLD_CALLS))
+
+
+TIMERS = (
+    Timers("outbound_call", ("due_at",), "status = 'queued'"),
+    Timers("outbound_integrationstatus", ("open_until", "blocked_until", "not_before"), key="integration_id"),
+)

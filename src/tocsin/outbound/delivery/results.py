@@ -14,6 +14,7 @@ from typing import Any
 
 from tocsin.alerts import service, store
 from tocsin.alerts.commands import SYSTEM, NewEvent, RepeatedMessages
+from tocsin.alerts.sql import lock_custom
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.config import crypto
 from tocsin.core.db import database
@@ -341,9 +342,7 @@ def _write_captured(connection: Connection, results: Sequence[CallResult]) -> No
         outcome, alert_id = result.outcome, result.job.alert_id
         if not isinstance(outcome, CallDone) or not outcome.captured or alert_id is None:
             continue
-        alert = database.row(
-            connection, "SELECT custom, last_message_at FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (alert_id,)
-        )
+        alert = next(iter(lock_custom(connection, [alert_id])), None)
         if alert is None:
             continue
         values = tuple(

@@ -16,6 +16,7 @@ from typing import Any
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.service import NO_SUCH_ALERT, VisibleAlert
+from tocsin.alerts.sql import WITH_INTEGRATION
 from tocsin.catalogue.kinds import family
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
@@ -210,8 +211,7 @@ def make_ticket(integration: OutboundIntegration, alert: VisibleAlert, actor: Au
 def _is_from(connection: Connection, integration: OutboundIntegration, alert_id: int) -> bool:
     """Whether the alert came from a ticket of this Halo."""
     cursor = connection.execute(
-        "SELECT 1 FROM alerts_alert a JOIN inbound_integration i ON i.id = a.integration_id "
-        "WHERE a.id = %s AND i.outbound_id = %s AND i.kind = ANY(%s)",
+        f"SELECT 1 FROM {WITH_INTEGRATION} WHERE a.id = %s AND i.outbound_id = %s AND i.kind = ANY(%s)",
         (alert_id, integration.pk, [*family(KIND)]),
     )
     return cursor.fetchone() is not None

@@ -11,6 +11,7 @@ from typing import Any
 
 from tocsin.alerts import store
 from tocsin.alerts.commands import RepeatedMessages
+from tocsin.alerts.sql import load_alerts, lock_custom
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json
 from tocsin.outbound.connectors.haloitsm import client
@@ -18,6 +19,7 @@ from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceLists, l
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob
 from tocsin.outbound.delivery import queue
 from tocsin.outbound.delivery.results import ActiveIntegration, CallResult
+from tocsin.people.sql import load_users
 
 #: The agent id of Halo's "Unassigned".
 UNASSIGNED_AGENT = "1"
@@ -122,13 +124,8 @@ def _update_alert_agents(connection: Connection, results: Sequence[CallResult]) 
         for result in results
         if result.job.alert_id is not None and result.job.progress.get("fields") and result.job.prepared.get("agent")
     }
-    rows = database.rows(
-        connection,
-        "SELECT id, custom, last_message_at FROM alerts_alert WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE",
-        (sorted(written_agents),),
-    )
     updates = []
-    for row in rows:
+    for row in lock_custom(connection, written_agents):
         agent = written_agents[row["id"]]
         is_unassigned = agent["number"] == UNASSIGNED_AGENT
         custom = {**row["custom"], "agent_id": "" if is_unassigned else agent["number"]}
@@ -156,14 +153,14 @@ def _people(connection: Connection, integration_id: int, jobs: Sequence[CallJob]
     }
     if not ids:
         return {}
-    rows = database.rows(
-        connection,
-        "SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.email, coalesce(m.number, '') AS chosen "
-        "FROM people_user u LEFT JOIN outbound_agentmatch m ON m.user_id = u.id AND m.integration_id = %s "
-        "WHERE u.id = ANY(%s)",
-        (integration_id, sorted(ids)),
+    chosen: dict[int, str] = dict(
+        connection.execute(
+            "SELECT user_id, number FROM outbound_agentmatch WHERE integration_id = %s AND user_id = ANY(%s)",
+            (integration_id, sorted(ids)),
+        ).fetchall()
     )
-    return {row["id"]: HaloUser(row["name"], row["email"], row["chosen"]) for row in rows}
+    users = load_users(connection, ids, "display_name", "email")
+    return {key: HaloUser(row["display_name"], row["email"], chosen.get(key, "")) for key, row in users.items()}
 
 
 def _owners(connection: Connection, jobs: Sequence[CallJob]) -> dict[int, tuple[int | None, str]]:
@@ -171,8 +168,8 @@ def _owners(connection: Connection, jobs: Sequence[CallJob]) -> dict[int, tuple[
     alert_ids = [job.alert_id for job in jobs if job.alert_id is not None and "agent" in job.content]
     if not alert_ids:
         return {}
-    cursor = connection.execute("SELECT id, owner_id, owner_name FROM alerts_alert WHERE id = ANY(%s)", (alert_ids,))
-    return {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
+    alerts = load_alerts(connection, alert_ids, "owner_id", "owner_name")
+    return {key: (row["owner_id"], row["owner_name"]) for key, row in alerts.items()}
 
 
 def _is_reassigned(target: Mapping[str, Any], assignee: tuple[int | None, str] | None) -> bool:

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.core.db import database
-from tocsin.core.db.database import as_storable_json
 from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind, Throttled, failure_of
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.reasons import NO_REASON, Reason, reason_as_json
@@ -22,6 +21,7 @@ from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.registry import UnknownIntegration
 from tocsin.inbound.deciding import state
+from tocsin.inbound.storage.messages import add_to_verdict
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.interfaces import CallDone, RecordedClient
 from tocsin.outbound.delivery import results
@@ -85,10 +85,7 @@ def complete_waiting_messages(pool: IntegrationPool, now: Callable[[], datetime]
             **({state.FETCH_SKIPPED: reason_as_json(lookup.skip_reason)} if lookup.skip_reason else {}),
         }
         with database.transaction() as connection:
-            connection.execute(
-                "UPDATE inbound_inboundmessage SET verdict = verdict || %s WHERE id = %s AND status = 'Pending'",
-                (as_storable_json(fields), row["id"]),
-            )
+            add_to_verdict(connection, row["id"], fields)
             database.notify(connection, "pending")
     return has_progress
 

@@ -15,6 +15,7 @@ from typing import Any
 from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import Actor, BaseCommand, Cancel
 from tocsin.alerts.service import FoundAlert
+from tocsin.alerts.sql import active_source_ids, join_alert
 from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
@@ -316,20 +317,8 @@ class PollRun:
     ) -> dict[str, int]:
         """Active alerts of these integrations by ticket number, oldest first."""
         with database.transaction() as connection:
-            rows = database.rows(
-                connection,
-                "SELECT id, source_id FROM alerts_alert WHERE integration_id = ANY(%s) AND status = ANY(%s) "
-                "AND id > %s AND source_id <> '' AND NOT is_test AND (%s OR source_id = ANY(%s)) ORDER BY id LIMIT %s",
-                (
-                    [integration.id for integration in self.inbound_integrations],
-                    sorted(ACTIVE),
-                    after_id,
-                    ticket_ids is None,
-                    list(ticket_ids or ()),
-                    limit,
-                ),
-            )
-        return {row["source_id"]: row["id"] for row in rows}
+            integration_ids = [integration.id for integration in self.inbound_integrations]
+            return active_source_ids(connection, integration_ids, source_ids=ticket_ids, after_id=after_id, limit=limit)
 
     def _check_individually(self, changed_tickets: Sequence[Mapping[str, Any]]) -> None:
         """Checks a few active alerts' tickets individually: deleted or merged tickets do not show up as changed."""
@@ -464,10 +453,10 @@ def _key(integration: CompiledIntegration, event: NormalizedEvent) -> bytes:
     return key_hash(text) if text is not None else b""
 
 
-_LAST_ALERTS = """
+_LAST_ALERTS = f"""
 SELECT k.key_hash, a.id, a.integration_id, a.status, a.source_status, a.subject, a.client, a.team, a.source_priority,
        coalesce(a.custom ->> 'agent_id', '') AS agent_id
-FROM inbound_dedupkey k JOIN alerts_alert a ON a.id = k.last_alert WHERE k.key_hash = ANY(%s)
+FROM inbound_dedupkey k {join_alert("k.last_alert")} WHERE k.key_hash = ANY(%s)
 """
 
 

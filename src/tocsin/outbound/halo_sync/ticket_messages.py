@@ -35,6 +35,7 @@ from tocsin.outbound.connectors.haloitsm.connector import text_of_note
 from tocsin.outbound.connectors.haloitsm.reference_data import numbered_priority
 from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.halo_sync.reasons import CHANGED_SINCE_CREATION
+from tocsin.people.sql import find_by_id_or_email
 
 RECONCILIATION = "reconciliation"
 
@@ -437,10 +438,10 @@ def _find_user(integration_id: int, agent: str) -> tuple[int, str] | None:
     """The user for an agent, matched by hand or by e-mail."""
     with database.transaction() as connection:
         row = connection.execute(
-            "SELECT u.id, coalesce(nullif(u.name, ''), u.username) FROM people_user u WHERE u.is_active AND (u.id = ("
-            "SELECT user_id FROM outbound_agentmatch WHERE integration_id = %(i)s AND number = %(a)s LIMIT 1) "
-            "OR (u.email <> '' AND lower(u.email) = (SELECT data ->> 'email' FROM outbound_lookup "
-            "WHERE integration_id = %(i)s AND list_name = 'agent' AND number = %(a)s LIMIT 1))) ORDER BY u.id LIMIT 1",
+            "SELECT (SELECT user_id FROM outbound_agentmatch WHERE integration_id = %(i)s AND number = %(a)s LIMIT 1), "
+            "(SELECT data ->> 'email' FROM outbound_lookup "
+            "WHERE integration_id = %(i)s AND list_name = 'agent' AND number = %(a)s LIMIT 1)",
             {"i": integration_id, "a": agent},
         ).fetchone()
-    return (row[0], row[1]) if row else None
+        assert row is not None
+        return find_by_id_or_email(connection, *row)

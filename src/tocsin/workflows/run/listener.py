@@ -16,6 +16,7 @@ from datetime import datetime
 import msgspec
 
 from tocsin.alerts.commands import AlertChange
+from tocsin.alerts.sql import WITH_INTEGRATION
 from tocsin.alerts.states import ACTIVE
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
@@ -41,7 +42,7 @@ _ENABLED = database.literal(
 # While boundaries are on, a group's workflow concerns only alerts of the group. One run handles updates in close
 # succession. A run being decided does not count, as it may have read the alert's previous state; one not yet started
 # waits (FOR SHARE) until this update is visible.
-_INSERT = """
+_INSERT = f"""
 INSERT INTO workflows_run (workflow_id, alert_id, status, cause, depth, created_at, due_at)
 SELECT n.workflow_id, n.alert_id, 'waiting', n.cause,
        greatest(n.depth, o.depth, CASE WHEN n.of_paging THEN o.paging_depth END), %(now)s, n.due_at
@@ -51,7 +52,7 @@ FROM ROWS FROM (jsonb_to_recordset(%(runs)s) AS (workflow_id bigint, alert_id bi
 LEFT JOIN workflows_origin o ON o.alert_id = n.alert_id LEFT JOIN workflows_workflow w ON w.id = n.workflow_id
 WHERE (w.group_id IS NULL
        OR NOT EXISTS (SELECT 1 FROM core_setting WHERE name = 'visibility' AND value = '"groups"')
-       OR EXISTS (SELECT 1 FROM alerts_alert a LEFT JOIN inbound_integration i ON i.id = a.integration_id
+       OR EXISTS (SELECT 1 FROM {WITH_INTEGRATION}
                   WHERE a.id = n.alert_id AND w.group_id = ANY(a.group_ids || i.group_id)))
   AND NOT (n.once AND EXISTS (SELECT 1 FROM workflows_run r WHERE r.alert_id = n.alert_id
            AND r.workflow_id = n.workflow_id AND r.due_at IS NOT NULL AND r.started_at IS NULL FOR SHARE SKIP LOCKED))

@@ -8,17 +8,21 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.alerts import store
+from tocsin.alerts.sql import IS_ACTIVE, WITH_INTEGRATION, is_about
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
+from tocsin.core.hooks import Expiry
 from tocsin.core.reasons import NO_REASON, Reason, Term, reason_as_json, reason_from_json
+from tocsin.core.runtime.clock import Timers
 from tocsin.core.validation import field_errors
 from tocsin.escalation import reasons as escalation_reasons
 from tocsin.notify.notices import Notice, queue_notice, was_noticed
-from tocsin.notify.pages import load_administrators
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.outbound import alert_values
 from tocsin.people.member_roles import MemberRole
+from tocsin.people.sql import display_names, join_user, load_administrators
 from tocsin.workflows import reasons
 from tocsin.workflows.definition import LIMIT_SPAN, WorkflowAction
 from tocsin.workflows.run.engine import (
@@ -46,7 +50,7 @@ _ALERTS = f"""
 SELECT a.id, a.opened_at, a.dry_run, a.tags, a.custom, i.group_id, a.group_ids,
        {TICKET_ZONE} AS zone,
        p.sla, p.recipient_groups
-FROM alerts_alert a LEFT JOIN inbound_integration i ON i.id = a.integration_id
+FROM {WITH_INTEGRATION}
 LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id
 LEFT JOIN LATERAL (
   SELECT v.definition -> 'sla' AS sla, r.recipient_groups FROM escalation_run r
@@ -102,9 +106,9 @@ def _texts(stored: object) -> dict[str, str]:
     return {str(key): str(value) for key, value in stored.items()} if isinstance(stored, Mapping) else {}
 
 
-_MEMBERS = """
+_MEMBERS = f"""
 SELECT m.group_id, m.user_id, g.name FROM people_membership m JOIN people_group g ON g.id = m.group_id
-JOIN people_user u ON u.id = m.user_id AND u.is_active
+{join_user("m.user_id")} AND u.is_active
 WHERE m.group_id = ANY(%s) ORDER BY array_position(%s::bigint[], m.group_id), m.position, m.id
 """
 
@@ -150,16 +154,18 @@ def resolve_recipients(
 def names_of(connection: Connection, ids_by_noun: Mapping[str, Sequence[int]]) -> dict[str, dict[int, Any]]:
     """The names of users, groups, policies and outbound integrations, by noun and id."""
     queries = {
-        "users": "SELECT id, coalesce(nullif(name, ''), username) FROM people_user WHERE id = ANY(%s)",
         "groups": "SELECT id, name FROM people_group WHERE id = ANY(%s)",
         "policies": "SELECT id, name FROM escalation_policy WHERE id = ANY(%s)",
         "outbound": "SELECT id, name FROM outbound_outboundintegration WHERE id = ANY(%s)",
     }
-    return {
+    names: dict[str, dict[int, Any]] = {
         noun: dict(connection.execute(database.literal(query), (list(ids_by_noun[noun]),)).fetchall())
         for noun, query in queries.items()
         if ids_by_noun.get(noun)
     }
+    if ids_by_noun.get("users"):
+        names["users"] = dict(display_names(connection, ids_by_noun["users"]))
+    return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,8 +408,25 @@ def report_limit(connection: Connection, workflow_id: int, name: str, limit: int
 def _managers(connection: Connection, group_id: int | None) -> set[int]:
     """The group's members whose user role is manager."""
     cursor = connection.execute(
-        "SELECT u.id FROM people_user u JOIN people_membership m ON m.user_id = u.id "
+        f"SELECT u.id FROM people_membership m {join_user('m.user_id')} "
         "WHERE m.group_id = %s AND u.is_active AND u.role = 'manager'",
         (group_id,),
     )
     return {row[0] for row in cursor.fetchall()}
+
+
+# ---------- retention
+
+
+# A workflow's runs on an active alert still count for its limits, and are kept.
+_OLD_RUNS = f"""
+DELETE FROM workflows_run WHERE id IN (
+  SELECT r.id FROM workflows_run r WHERE r.ended_at < %(before)s AND r.status <> 'stuck'
+  AND NOT {is_about("r.alert_id", IS_ACTIVE)}
+  ORDER BY r.ended_at LIMIT %(chunk)s)
+"""
+
+EXPIRIES = (Expiry(_OLD_RUNS, settings_store.DELIVERY_RETENTION_DAYS.name),)
+
+
+TIMERS = (Timers("workflows_run", ("due_at",)), Timers("workflows_limit", ("since",), key="workflow_id"))

@@ -24,7 +24,7 @@ from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation.reasons import RECEIVED_AS_ADMINISTRATOR
 from tocsin.notify.notices import Notice, queue_notice, was_noticed
-from tocsin.notify.pages import load_administrators
+from tocsin.people.sql import load_administrators
 from tocsin.workflows import definition, reasons
 from tocsin.workflows.definition import MAX_ACTIONS
 from tocsin.workflows.run import actions, listener, run_store
