@@ -238,7 +238,7 @@ def test_templated_call_is_signed_and_captures_a_response_field(
         digest = hmac.new(b"a signing secret", request.body, hashlib.sha256).hexdigest()
         assert request.headers["x-tocsin-signature"] == f"sha256={digest}"
         assert Alert.objects.get(pk=alert).custom == {"jira_key": "77"}
-        assert AlertEvent.objects.filter(alert=alert, reason_data__icontains="jira key").exists()
+        assert AlertEvent.objects.filter(alert=alert, reason__icontains="jira key").exists()
         assert Call.objects.get().result == reasons.ANSWERED(status=201)
 
 

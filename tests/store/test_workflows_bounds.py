@@ -135,7 +135,7 @@ def test_group_workflow_changes_only_alerts_of_its_group(
     (why,) = (why for name, _status, why in desk.outcomes(foreign) if name == "Close")
     assert why.startswith(f"The alert does not belong to {desk.group.name}. A group's workflow runs only on alerts")
     # Nothing of it is on the alert, and its button is not offered there.
-    assert not AlertEvent.objects.filter(alert=foreign, reason_data__icontains="Close").exists()
+    assert not AlertEvent.objects.filter(alert=foreign, reason__icontains="Close").exists()
     assert views.available_buttons(find_alert(foreign), desk.at(1)) == []
     with pytest.raises(Rejected, match="does not belong to"):
         commands.run_manual_workflow(button, find_alert(foreign), desk.users["alice"], "web", now=desk.at(1))
