@@ -17,11 +17,13 @@ from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.core import hooks
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.models import ConfigVersion
 from tocsin.people import permissions
 from tocsin.people.changes import groups, users
 from tocsin.people.models import ContactMethod, Group, Membership, User
+from tocsin.people.sql import display_names
 from tocsin.web.accounts.signin import find_account
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -122,6 +124,16 @@ def test_a_new_user_is_kept_as_written_and_recorded(now: datetime) -> None:
     assert (entry.action, entry.object_type, entry.object_name, entry.actor_name) == ("create", "user", "alice", "Test")
     assert entry.before is None
     assert entry.after == spec
+
+
+def test_display_name_is_the_name_or_else_the_username(now: datetime) -> None:
+    user = make_user("anna", now)
+    assert user.display_name == "anna"
+    user.name = "Anna A."
+    user.save(update_fields=["name"])
+    assert user.display_name == "Anna A."
+    with database.transaction() as pool:
+        assert display_names(pool, [user.pk, 0]) == {user.pk: "Anna A."}
 
 
 def test_saving_the_same_again_changes_and_records_nothing(now: datetime) -> None:
