@@ -1,6 +1,8 @@
 """The unprivileged system account under which root runs PostgreSQL: finds and creates it, and checks its access.
 
-PostgreSQL refuses to run as root. Never changes permissions of existing files.
+PostgreSQL refuses to run as root. The image, the .deb and the .rpm have a user of their own and need no account; it
+stays for what runs as root: `sudo tocsin service install` of a package from pip or uv, `tocsin serve` as the pages for
+pip and the bundle show it, `make demo`, and every test in a container. Never changes permissions of existing files.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from tocsin.core.errors import Permanent
-from tocsin.core.reasons import Text, sentence
+from tocsin.core.reasons import Reason, Text, sentence
 
 ACCOUNT_NAME = "tocsin-postgres"
 
@@ -74,29 +76,27 @@ def account_by_uid(uid: int) -> SystemAccount:
 
 
 def find_or_make(name: str = ACCOUNT_NAME) -> SystemAccount:
-    """Returns the account, created if missing. Raises Permanent, with each program's message, if that fails."""
-    account = find(name)
-    if account is not None:
+    """Returns the account, created if missing. Raises Permanent, with useradd's message, if that fails."""
+    if (account := find(name)) is not None:
         return account
-    errors: list[str] = []
     with exclusive():
-        for recipe in recipes(name):
-            account = find(name) or make(name, recipe, errors)
-            if account is not None:
-                return account
-    problems = " ".join(errors) or sentence("Neither useradd nor adduser is installed.")
-    raise Permanent(
-        sentence(
-            "Root's PostgreSQL needs the system account {account}, and it could not be made. {problems}",
-            account=name,
-            problems=problems,
-        ),
-        remedy=sentence(
-            "Create it manually (useradd --system {account}), start Tocsin as an ordinary user, or set "
-            "TOCSIN_DATABASE_URL to a PostgreSQL server.",
-            account=name,
-        ),
-    )
+        # Another process may have created it at the same moment, so only its existence counts.
+        problem = "" if find(name) else _create(name)
+        account = find(name)
+    if account is None:
+        raise Permanent(
+            sentence(
+                "Root's PostgreSQL needs the system account {account}, and it could not be made. {problems}",
+                account=name,
+                problems=problem,
+            ),
+            remedy=sentence(
+                "Create it manually (useradd --system {account}), start Tocsin as an ordinary user, or set "
+                "TOCSIN_DATABASE_URL to a PostgreSQL server.",
+                account=name,
+            ),
+        )
+    return account
 
 
 @contextmanager
@@ -114,45 +114,24 @@ def exclusive() -> Iterator[None]:
         os.close(folder)
 
 
-def recipes(name: str) -> tuple[tuple[tuple[str, ...], ...], ...]:
-    """Returns the methods of creating a system account without login, each as a list of commands: shadow-utils,
-    Debian's adduser, BusyBox (https://busybox.net/downloads/BusyBox.html#adduser)."""
-    return (
-        (
-            (
-                "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
-                "--shell", "/usr/sbin/nologin", "--comment", "PostgreSQL of Tocsin", name,
-            ),
-        ),
-        (
-            (
-                "adduser", "--system", "--group", "--no-create-home", "--home", "/nonexistent",
-                "--shell", "/usr/sbin/nologin", name,
-            ),
-        ),
-        (
-            ("addgroup", "-S", name),
-            ("adduser", "-S", "-D", "-H", "-h", "/nonexistent", "-s", "/sbin/nologin", "-G", name, name),
-        ),
+def _create(name: str) -> Reason | str:
+    """Creates the account, without login, by useradd: every system with glibc, which the wheel of PostgreSQL needs, has
+    it. Returns its message if it fails."""
+    program = shutil.which("useradd", path=_SEARCH_PATH)
+    if program is None:
+        return sentence("useradd is not installed.")
+    # A fixed environment, so that the result does not depend on the caller's and messages are not translated.
+    completed = subprocess.run(  # noqa: S603
+        [
+            program, "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
+            "--shell", "/usr/sbin/nologin", "--comment", "PostgreSQL of Tocsin", name,
+        ],
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd="/",
+        env={"PATH": _SEARCH_PATH, "LC_ALL": "C"},
     )  # fmt: skip
-
-
-def make(name: str, recipe: tuple[tuple[str, ...], ...], errors: list[str]) -> SystemAccount | None:
-    """Runs one method's commands. Returns the account, or None after appending the errors to `errors`."""
-    for command in recipe:
-        program = shutil.which(command[0], path=_SEARCH_PATH)
-        if program is None:
-            return None
-        # A fixed environment, so that the result does not depend on the caller's and messages are not translated.
-        completed = subprocess.run(  # noqa: S603
-            [program, *command[1:]],
-            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd="/",
-            env={"PATH": _SEARCH_PATH, "LC_ALL": "C"},
-        )  # fmt: skip
-        if completed.returncode != 0:
-            errors.append(f"{command[0]}: {' '.join(completed.stderr.split()) or f'exit code {completed.returncode}'}.")
-    # Another process may have created it at the same moment, so only its existence counts.
-    return find(name)
+    if completed.returncode == 0:
+        return ""
+    return f"useradd: {' '.join(completed.stderr.split()) or f'exit code {completed.returncode}'}."
 
 
 def can_enter(account: SystemAccount | None, folder: Path) -> bool:
