@@ -318,7 +318,9 @@ def _votes_of(level: dict[str, object], factor: float, *, is_run: bool) -> Itera
             yield from _votes_of_end(name, value, factor, is_run=is_run)
         elif isinstance(value, str):
             place = _PLACES[name]
-            if place:
+            if value == "0" and name in EXIT_CODES:
+                yield _vote(_FLAG, factor, *_OF_CODES[False])
+            elif place:
                 yield from _votes_of_text(name, value, place, factor, level, is_run=is_run)
         elif isinstance(value, int | float):
             yield from _votes_of_number(name, value, factor, is_run=is_run)
@@ -817,7 +819,8 @@ def is_about_same(opened: Identity, over: Identity) -> bool:
         return False
     if not opened.checks.items().isdisjoint(over.checks.items()):
         return True
-    if not opened.bare_ids.isdisjoint(over.bare_ids) and over.said <= opened.everything:
+    is_text = not any((*opened[:4], *over[:4], opened.bare_ids, over.bare_ids)) and len(over.said) > 1
+    if (is_text or not opened.bare_ids.isdisjoint(over.bare_ids)) and over.said <= opened.everything:
         return True
     if not places and opened.services.items().isdisjoint(over.services.items()):
         return False

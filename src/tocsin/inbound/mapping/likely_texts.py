@@ -14,6 +14,7 @@ from tocsin.inbound.mapping.shared_names import (
     ANY_NAME,
     FAULT_NAME,
     FOLDED,
+    FOLDED_STATUSES,
     HEADLINE,
     HOST,
     HOST_ID,
@@ -364,7 +365,7 @@ def _prefix(values: dict[str, Value], names: Iterator[object]) -> bool:
 
 def _named_problems(objects: MessageObjects, values: Mapping[str, Value]) -> Iterator[str]:
     """Yields what is monitored with its status, such as "ap-lobby: AP_DISCONNECTED"."""
-    status = text_of(values.get("source_status"))
+    status = next(texts_of(objects.texts, FOLDED_STATUSES), None) or text_of(values.get("source_status"))
     runs = matching_sorted(objects.levels, RUN_OF) if objects.runs else ()
     everywhere = objects.everywhere
     hosts = chain(find_any(everywhere, FOLDED[HOST]), matching(everywhere, HOST_ID))

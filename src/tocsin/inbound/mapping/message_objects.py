@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from tocsin.inbound.fields import text_of
 from tocsin.inbound.mapping.status_words import meaning_of, words_of
 
 #: Objects that a message is wrapped in, from the outside in, by folded name.
@@ -350,6 +351,11 @@ def _plain_values(level: _Object) -> dict[str, object]:
     for latter, former in _LATTER.items():
         if latter in found and former in found and meaning_of(str(found[latter])) is not None:
             found.setdefault("status", found[latter])
+    if "end" in level and "start" in found:
+        found.setdefault(fold("ended_at"), level["end"] or False)
+    for name in [name for name in found if name.startswith("last") and name.endswith("id")]:
+        if text_of(found.get(current := name.removeprefix("last"))) == "0":
+            found[current] = found[name]  # Over, so that it is no current problem any more.
     _add_without_prefix(found)
     return found
 
@@ -398,7 +404,9 @@ _ANY_FORM: Final = TicketForm("", frozenset(), frozenset())
 #: What a ticket is called, and objects around it, by folded name.
 _TICKET_NAMES: Final = frozenset({
     "ticket", "tickets", "fault", "faults", "incident", "incidents", "servicerequest", "request", "requests", "case",
-    "cases", "issue", "issues",
+    "cases", "issue", "issues", "melding", "meldung", "anfrage", "vorgang", "demande", "richiesta", "segnalazione",
+    "incidencia",
+    "solicitud",
 })  # fmt: skip
 _CONTAINERS: Final = frozenset({
     "object", "objects", "data", "payload", "body", "content", "record", "records", "item", "items", "entity",
@@ -409,7 +417,8 @@ _BRACKETS: Final = re.compile(r"([^\[\].]+)((?:\[[^\[\]]+\])+)")
 #: The fields of which a ticket has one.
 _OF_ANY_TICKET: Final = frozenset({
     "id", "ticketid", "ticketnumber", "number", "faultid", "summary", "subject", "title", "ticketsummary",
-    "ticketsubject", "tickettitle", "ticket", "objectid",
+    "ticketsubject", "tickettitle", "ticket", "objectid", "betreff", "titel", "titre", "objet", "asunto", "oggetto",
+    "titolo", "onderwerp",
 })  # fmt: skip
 _MAX_NESTED: Final = 4
 _MAX_NAMES: Final = 5000

@@ -110,7 +110,8 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "host", "hostname", "host_name", "node", "node_name", "server", "server_name", "instance", "device",
         "device_name", "machine", "hostname_and_port", "vm", "vm_name", "virtual_machine", "pod", "computer",
         "computer_name", "appliance", "gateway", "router", "switch", "printer", "controller", "rechner", "gerät",
-        "geraet", "hôte", "hote", "serveur", "equipo", "servidor", "endpoint", "resource", "resource_name", "component",
+        "geraet", "hôte", "hote", "serveur", "equipo", "dispositivo", "apparato", "appareil", "dispositif", "toestel",
+        "servidor", "endpoint", "resource", "resource_name", "component",
         "entity", "source_host", "target",
     ),
 }  # fmt: skip
@@ -140,7 +141,8 @@ SERVICES: Final = in_order((
 SUBJECTS: Final = in_order((
     *(name for name in MONITORED if name not in WHOLES), "savedsearch", "rule", "exception", "context", "connection",
     "container", "database", "queue", "domain", "network", "metric", "metricname", "door", "zone", "room", "plant",
-    "image", "package",
+    "pool",
+    "peer", "neighbor", "image", "package",
 ))  # fmt: skip
 #: Of these, those that are no text of one failure.
 LASTING_SUBJECTS: Final = in_order(name for name in SUBJECTS if name not in {"exception", "context"})
@@ -250,7 +252,9 @@ RUN_IN: Final = NamePattern(r"branch|headbranch|ref|(environment|env)(name)?")
 _OUTCOMES: Final = (*_STATUSES, "result", "outcome", "conclusion", "health")
 
 #: What a program returns: 0 for success.
-EXIT_CODES: Final = in_order(("exitcode", "exitstatus", "returncode", "rc", "retcode", "exit", "errorlevel"))
+EXIT_CODES: Final = in_order(
+    ("exitcode", "exitstatus", "returncode", "rc", "retcode", "exit", "errorlevel", "errorcode", "faultcode")
+)
 #: A time of these means that it is over; null, that it is not.
 OVER_TIME: Final = NamePattern(r"\w*(resolved?|recover(y|ed)?|cleared?|closed|fixed|dismissed)(at|time|ts|date|on)")
 #: The same of what has a beginning, unless it is a run.
@@ -322,7 +326,7 @@ def fill(values: dict[str, Value], name: str, candidates: Iterator[object]) -> N
     for candidate in candidates:
         if isinstance(candidate, str) and _PLACEHOLDER.match(candidate):
             continue
-        if name == "source_id" and (is_of_delivery(candidate) or text_of(candidate) == delivery_id):
+        if name == "source_id" and (is_of_delivery(candidate) or text_of(candidate) in (delivery_id, "0")):
             continue
         if (value := CLEANERS[field.kind](candidate, field.length)) is not None:
             values[name] = value

@@ -49,7 +49,9 @@ OPENING_WORDS: Final = frozenset({
     "caído", "caida", "caido", "crítica", "crítico", "critico", "critica", "fallido", "fallida", "fallo", "falla",
     "aberto", "aberta", "erro", "falha", "fora_do_ar", "verbroken", "onbereikbaar", "hors_tension", "injoignable",
     "abgelaufen", "awaria", "falhou", "allarme", "aperto", "errore", "fallito", "guasto", "indisponível", "parada",
-    "parado", "fout", "kritiek", "mislukt", "storing", "waarschuwing",
+    "parado", "fout", "kritiek", "mislukt", "storing", "waarschuwing", "abgebrochen", "interrotto",
+    "interrotta", "interrompu", "irraggiungibile", "attivo",
+    "attiva", "activo", "activa", "actif", "degradato",
 })  # fmt: skip
 #: Words in front of how bad it was.
 _OVER_AGAIN: Final = frozenset({"cleared", "recovered", "resolved"})
@@ -67,7 +69,7 @@ _FOREIGN_CLOSING: Final = frozenset({
     "opgelost", "disponível", "goed", "bereikbaar", "beschikbaar", "operativo", "operativa", "operacional",
     "opérationnel", "rientrato", "rientro", "correcto", "normalisiert", "gültig", "zurückgesetzt", "działa", "no_ar",
     "en_línea", "joignable", "entstört", "entstörung", "wiederherstellung", "rétablissement", "retablissement",
-    "retabli",
+    "retabli", "raggiungibile",
 })  # fmt: skip
 CLOSING_WORDS: Final = frozenset({
     "available", "cleared", "clear", "close", "closed", "closing", "complete", "completed", "connected", "done",
@@ -81,7 +83,7 @@ CLOSING_WORDS: Final = frozenset({
     "unfired", "remediated", "repaired", "responding", "resumed", "safe", "stable", "stabilized", "successfully",
     "synced", "in_sync", "online_utility", "onmains", "on_mains", "back_up", "no_problem", "clean", "uncompromised",
     "no_longer_active", "rearmed", "cleaned", "paid", "reconnection", "compliant", "live", "patched", "established",
-    "in_service", "alarm_release", "alarm_released", "alarm_off",
+    "in_service", "alarm_release", "alarm_released", "alarm_off", "gone", "mainsback", "mains_back", "received",
 }) | _FOREIGN_CLOSING | NO_PROBLEM  # fmt: skip
 UPDATING_WORDS: Final = frozenset({
     "ack", "acked", "acknowledge", "acknowledged", "acknowledgement", "annotate", "annotated", "assign", "assigned",
@@ -92,7 +94,7 @@ UPDATING_WORDS: Final = frozenset({
     "flapping_start", "flapping_stop", "flapping_end", "flapping_disabled", "downtime_start", "downtime_end",
     "downtime_cancelled", "downtime_removed", "flappingstart", "flappingstop", "flappingend", "flappingdisabled",
     "downtimestart", "downtimeend", "downtimecancelled", "downtimeremoved", "scaled_up", "scaled_down", "scale_up",
-    "scale_down",
+    "scale_down", "in_bearbeitung", "en_cours", "in_corso", "en_curso", "in_behandeling",
 })  # fmt: skip
 
 #: Opening words that say of anything that it failed; others may say that somebody is active, or a page new.
@@ -104,7 +106,7 @@ FAILURES: Final = frozenset({
     "unsuccessful", "abended", "degraded",
 })  # fmt: skip
 #: Closing words that may say of a failed run that it ended.
-_COMPLETIONS: Final = frozenset({"complete", "completed", "done", "end", "ended", "finished", "stopped"})
+_COMPLETIONS: Final = frozenset({"complete", "completed", "done", "end", "ended", "finished", "received", "stopped"})
 #: What goes on, whatever it is.
 _CONTENTLESS: Final = frozenset({
     "update", "updated", "pending", "in_progress", "ongoing", "running", "queued", "monitoring", "scheduled",
@@ -184,7 +186,8 @@ def notice_of(text: str, *, is_of_notification: bool = False) -> str | None:
 
 #: What happens every day to things that no alert is about, such as "order.created" and "Konfiguration geändert".
 _DAILY: Final = frozenset({
-    "add", "added", "approved", "booked", "change", "changed", "create", "created", "delivered", "deployed", "edited",
+    "add", "added", "approved", "booked", "granted", "change", "changed", "create", "created", "delivered", "deployed",
+    "edited",
     "exported", "import", "imported", "installed", "issued", "launch", "launched", "merged", "modified", "placed",
     "provisioned", "publish", "published", "push", "pushed", "put", "register", "registered", "renamed", "rotated",
     "saved", "scaled", "shipped", "submitted", "tagged", "update", "updated", "upload", "uploaded", "upgraded",
@@ -193,7 +196,8 @@ _DAILY: Final = frozenset({
     "modificada", "creato", "creata", "modificato", "modificata", "aangemaakt", "gewijzigd",
 })  # fmt: skip
 _DAILY_THINGS: Final = frozenset({
-    "account", "address", "appointment", "artifact", "asg", "autoscaling", "booking", "branch", "build", "cart",
+    "access", "paket", "patch", "update", "updates", "account", "address", "appointment", "artifact", "asg",
+    "autoscaling", "booking", "branch", "build", "cart",
     "comment", "commit", "config", "configuration", "contact", "contract", "customer", "deal", "deployment", "document",
     "email", "form", "image", "instance", "invoice", "item", "lead", "member", "object", "order", "package", "page",
     "password", "post", "preferences", "price", "product", "profile", "project", "pull_request", "quote", "release",
@@ -289,7 +293,8 @@ def _meaning_of(status: str) -> StatusMeaning | None:
 
 #: Words that say of some things that all is well, or that something is wrong, and of others nothing.
 UNCLEAR: Final = _COMPLETIONS | WEAK | {
-    "active", "alert", "available", "bad", "clean", "connected", "exception", "good", "identified", "live", "major",
+    "active", "actif", "activa", "activo", "attiva", "attivo", "gone", "alert", "available", "bad", "clean",
+    "connected", "exception", "good", "identified", "live", "major",
     "minor", "on", "ready", "running", "safe", "stable", "starting", "unknown", "valid", "working",
 }  # fmt: skip
 
@@ -618,6 +623,8 @@ _OVER: Final = re.compile(
     r"|wieder (?:da|normal|online|ok|unter|über|im|innerhalb)"
     r"|(?:responds|responding|works|working|runs) again|(?:antwortet|reagiert|funktioniert|läuft) wieder"
     r"|(?:répond|fonctionne) (?:de|à) nouveau|(?:responde|funciona) de nuevo"
+    r"|(?:rebuil\w+|resilver\w*|resync\w*|repair\w*) (?:is |has |was )?(?:complete[ds]?|done|finished)"
+    r"|(?:has|is) returned(?= (?:on|to|at)\b|$)"
     r"|exit(?:ed)? (?:with )?(?:status|code) 0|on (?:line|mains|utility|ac) power"
     r"|(?:completed|finished|ended) (?:successfully|ok)|successfully (?:completed|finished|ended))\b"
 )
@@ -635,7 +642,8 @@ _NOT_WORKING: Final = re.compile(
 _STATE: Final = re.compile(
     r"\b(?:link|interface|port|tunnel|host|node|peer|neighbor) (up)\b|\b(?:check|test|probe) (passed)\b"
     r"|\b(?:incident|alert|alarm|problem|issue)(?: #?\w*\d+)? (closed)\b"
-    r"|\b(?:(succeeded|renewed|healthy|ok|normal|online|reachable))(?= (?:on|for|in|at|after|since|from)\b| ?\()"
+    r"|\b(?:(succeeded|renewed|healthy|ok|normal|online|reachable|fixed|passed))"
+    r"(?= (?:on|for|in|at|after|since|from)\b| ?\()"
 )
 _CAPITALS: Final = re.compile(r"\b[A-Z]{2,}\b")
 #: What a title is about, in front of its status: "gw backup: failed rc=255".
@@ -661,6 +669,7 @@ _VERBS_WITH_UP: Final = frozenset({
 _WAS_DOWN: Final = re.compile(r"(?i)(?:\w+ )?(?:was|were) (?:down|offline|unreachable|unavailable) for\b")
 #: "Changed from OK to CRITICAL", "Up -> Down".
 _CHANGE: Final = re.compile(r"(\w+) ?(?: to | nach | zu | auf | vers | a |->|=>|→) ?(\w+)")
+_FROM_TO: Final = re.compile(r"(?i) (?:from|von|de|da) \w+ (?:to|nach|zu|auf|vers|a) (\w+)")
 #: "(was down for 4m)", which is over.
 _ASIDE: Final = re.compile(r"(?i) ?\((?:was|were|after|war|nach|durée|duration)\b[^)]*\)")
 _CLAUSE_ENDS: Final = re.compile(r"[.!?;:,]\s+|\s[-–—|]\s")
@@ -783,6 +792,7 @@ _ANY_THING: Final = frozenset({
 def without_status(title: str) -> str:
     """Returns a title without the words that say a status: "[RESOLVED] CPU high" and "CPU high: OK" are "cpu high"."""
     title = _ASIDE.sub("", title)
+    title = _FROM_TO.sub(lambda change: " " if meaning_of_word(change[1].casefold()) in ACTING else change[0], title)
     about = _ABOUT.match(title)
     if about is not None and MEANINGS.get(about[2].casefold()) in ACTING and "[" not in title[:2]:
         # "Monitor is DOWN: shop" is about the shop.
