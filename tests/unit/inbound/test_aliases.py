@@ -12,8 +12,8 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.mapping.evidence import identity_of, is_about_same
+from tocsin.inbound.mapping.evidence_table import StatusMeaning
 from tocsin.inbound.mapping.status_words import (
-    StatusMeaning,
     is_completion,
     is_failure,
     is_new_ticket,
