@@ -125,8 +125,8 @@ def read(objects: MessageObjects) -> Verdict | None:
         return None
     # What is new may have any first status.
     is_new = (
-        meaning is table._UPDATE
-        and sums[table._UPDATE] < table.NOTICE
+        meaning is _UPDATE
+        and sums[_UPDATE] < table.NOTICE
         and any(map(is_new_ticket, texts_of(objects.levels, table.ALIASES["event"])))
     )
     if is_new or (meaning is _CLOSE and not closes and (opens or _names_problem(objects))):
@@ -241,7 +241,7 @@ def _votes_of_text(
     folded = value.casefold()
     is_of_notification = "notification" in name
     if place in _HAPPENED and (notice := notice_of(value, is_of_notification=is_of_notification)) is not None:
-        yield _vote(table.NOTICE, 1, table._UPDATE, notice)
+        yield _vote(table.NOTICE, 1, _UPDATE, notice)
     elif (is_true := table.TRUTHS.get(folded)) is not None:
         if folded in table.SWITCHED and (place >= table.EVENT or place == table.HAPPENING) and _is_switched(level):
             switched = table.SWITCHED[folded]
@@ -278,23 +278,19 @@ def _votes_of_status(
     name: str, value: str, meaning: StatusMeaning, place: float, factor: float, *, is_run: bool, is_of_alert: bool
 ) -> Iterator[_Vote]:
     folded = value.casefold()
-    if meaning is table._UPDATE and "cancel" in folded and not is_run:
+    if meaning is _UPDATE and "cancel" in folded and not is_run:
         # An alert that is canceled is over; of anything else, this says nothing.
         if place != table.STATUS:
             return
-        meaning, value = (_CLOSE, "resolved") if is_of_alert else (table._UPDATE, value)
+        meaning, value = (_CLOSE, "resolved") if is_of_alert else (_UPDATE, value)
     if meaning is _CLOSE and table.OF_OTHER.search(name):
         return
     if place == table.SEVERITY and meaning is _CLOSE:
         place = table.STATUS if folded in table.CLEARED_SEVERITIES else table.HAPPENING
-    if meaning is table._UPDATE and place in (table.SEVERITY, table.HAPPENING):
+    if meaning is _UPDATE and place in (table.SEVERITY, table.HAPPENING):
         return
     clearness = 1.0 if is_clear(value) else table.UNCLEAR
-    if (
-        (is_completion(value) and not is_of_alert)
-        or goes_on(value)
-        or (meaning is table._UPDATE and "cancel" in folded)
-    ):
+    if (is_completion(value) and not is_of_alert) or goes_on(value) or (meaning is _UPDATE and "cancel" in folded):
         clearness = table.HOW_IS_UNSAID
     if place in (table.EVENT, table.HAPPENING) and is_kind(value):
         clearness *= table.UNCLEAR
