@@ -435,6 +435,8 @@ def test_id_is_what_is_monitored_and_not_its_state(failure: Any, recovery: Any) 
         ("nagios", {"notification_type": "PROBLEM", "host_name": "lb9", "service_problem_id": "71"},
          {"notification_type": "RECOVERY", "host_name": "lb9", "service_problem_id": "0",
           "last_service_problem_id": "71"}),
+        ("zabbix", {"Subject": "Problem: Platte voll", "Message": "Host: srv9\r\nOriginal-Problem-ID: 771\r\n"},
+         {"Subject": "Gelöst in 31m 2s: Platte voll", "Message": "Host: srv9\r\nOriginal-Problem-ID: 771\r\n"}),
         ("haloitsm", {"data": {"id": "T-9931", "oggetto": "Linea interrotta", "stato": "Nuovo"}},
          {"data": {"id": "T-9931", "oggetto": "Linea interrotta", "stato": "Chiuso"}}),
         ("haloitsm", {"melding": {"id": "9733", "summary": "Wifi", "status_name": "Nieuw"}, "event": "Nieuwe melding"},

@@ -355,11 +355,9 @@ class Normalizer:
     def _refuses_id(self, payload: object) -> bool:
         """Returns whether a value where the kind looks for its id is no id, such as that of another kind of object."""
         slots = self.mapping.extraction.read(payload)
-        # A subject may have an id in it, and need not.
-        looked_at = {a.slot for a in self._alternatives_of("source_id")} - {-1}
-        return any(
-            slots[slot] not in (None, "") for slot in looked_at - {a.slot for a in self._alternatives_of("subject")}
-        )
+        # A text may have an id in it, and need not.
+        looked_at = (slots[a.slot] for a in self._alternatives_of("source_id") if a.slot >= 0)
+        return any(value not in (None, "") and not (isinstance(value, str) and " " in value) for value in looked_at)
 
     def _describe(
         self, action: EventAction, mapped: MappedFields, payload: object, objects: MessageObjects | None

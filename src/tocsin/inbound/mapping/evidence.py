@@ -58,8 +58,6 @@ _ACTING: Final = (_OPEN, _CLOSE)
 #: Where a message says what happened.
 _HAPPENED: Final = (table.STATUS, table.EVENT, table.HAPPENING)
 _WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
-#: From here on, a code is one of HTTP, or names a problem.
-_MAX_CODE: Final = 100
 _OF_CODES: Final = ((_CLOSE, "success"), (_OPEN, "failed"))
 _SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion")
 _RULE: Final = re.compile(r"alert|alarm|rule|threshold|metric")
@@ -318,9 +316,6 @@ def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) ->
     elif name == "results" or (is_run and name == "result"):
         if value:
             yield _vote(table.STATUS, factor, *_OF_CODES[True])
-    elif name == "code":
-        if value < _MAX_CODE:
-            yield _vote(table.COUNT, factor, *_OF_CODES[value != 0])
     elif name in table.COUNTED and (value not in (0, 1) or meaning_of_flag((name,)) is None):
         if meaning_of(name) is _OPEN:
             # No error is not yet a recovery.

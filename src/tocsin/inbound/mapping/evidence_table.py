@@ -436,9 +436,10 @@ ABOUT: Final = re.compile(
 )
 #: What a title is about, in front of its status: "gw backup: failed rc=255".
 STATUS_PART: Final = re.compile(r"(.{3,}?)(?:: | - | – | \| )\W*(\w+)")
-#: "[FIRING:1] CPU", "RECOVERY: Mail queue": a tag in front of a title.
+#: "[FIRING:1] CPU", "RECOVERY: Mail queue", "Resolved in 3m 2s: Load": a tag in front of a title.
 TAG_PHRASE: Final = re.compile(
-    r"\W*(?:\[\s*(\w[^\]]{1,60})\]|([A-Z][A-Z_ -]{1,30}):(?=\s)|(\w{2,20})(?: (?:-|–|\|) |: ))"
+    r"\W*(?:\[\s*(\w[^\]]{1,60})\]|([A-Z][A-Z_ -]{1,30}):(?=\s)"
+    r"|(\w{2,20})(?: (?:in|nach|en|après) \d[\d smhd]*)?(?: (?:-|–|\|) |: ))"
 )
 #: ":red_circle: VPN is down", a sign as chats write it.
 SIGN_CODE: Final = re.compile(
