@@ -54,7 +54,6 @@ from tocsin.inbound.mapping.status_words import (
 
 _MAX_STATUS_CHARS: Final = 60
 _OPEN, _CLOSE, _UPDATE = StatusMeaning
-_ACTING: Final = (_OPEN, _CLOSE)
 #: Where a message says what happened.
 _HAPPENED: Final = (table.STATUS, table.EVENT, table.HAPPENING)
 _WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
@@ -255,7 +254,7 @@ def _votes_of_text(
         yield from _votes_of_sentence(name, value, factor)
     elif place in (table.OTHER, table.SENTENCE):
         if is_bare_status(value):
-            if (bare := meaning_of(value)) is not None and bare in _ACTING:
+            if (bare := meaning_of(value)) is not None and bare in ACTING:
                 yield _vote(table.OTHER, factor, bare, value)
         elif value.count(" ") > 1:
             yield from _votes_of_sentence(name, value, factor)
@@ -302,7 +301,7 @@ def _votes_of_sentence(name: str, text: str, factor: float) -> Iterator[_Vote]:
     line = str(first_line(text))
     tag = status_in_tag(line)
     status = tag or status_in_title(line)
-    if status is not None and (meaning := meaning_of(status)) in _ACTING:
+    if status is not None and (meaning := meaning_of(status)) in ACTING:
         # The words before a colon of an output are those of a program, not a tag: "connect: Connection refused".
         place = table.SENTENCE if tag is None or "output" in name else table.TAG
         yield _vote(place, factor * (table.UNCLEAR if meaning is _OPEN else 1), meaning, status)
@@ -348,7 +347,7 @@ def _votes_of_flag(name: str, is_true: bool, factor: float) -> Iterator[_Vote]:
 def _meaning_of_condition(level: dict[str, object]) -> StatusMeaning | None:
     """Returns what "True" of a condition says: `{"type": "Ready", "status": "False"}`."""
     kinds = (meaning_of(kind) for kind in (level.get("type"), level.get("condition")) if isinstance(kind, str))
-    return next((meaning for meaning in kinds if meaning in _ACTING), None)
+    return next((meaning for meaning in kinds if meaning in ACTING), None)
 
 
 def _is_switched(level: dict[str, object]) -> bool:
