@@ -12,8 +12,8 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.mapping.evidence import identity_of, is_about_same
+from tocsin.inbound.mapping.evidence_table import StatusMeaning
 from tocsin.inbound.mapping.status_words import (
-    StatusMeaning,
     is_completion,
     is_failure,
     is_new_ticket,
@@ -407,6 +407,52 @@ def test_id_is_what_is_monitored_and_not_its_state(failure: Any, recovery: Any) 
     opened, closed = event("api", failure), event("api", recovery)
     assert (opened.action, closed.action) == (EventAction.OPEN, EventAction.CLOSE)
     assert closed.source_id == opened.source_id is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "failure", "recovery"),
+    [
+        ("api", {"camera": "Gate 9", "issue": "Video loss", "start": "2026-11-30T01:00:00Z", "end": None},
+         {"camera": "Gate 9", "issue": "Video loss", "start": "2026-11-30T01:00:00Z", "end": "2026-11-30T02:00:00Z"}),
+        ("api", {"hostname": "hv9", "event": "powerout", "message": "Power failure on UPS hv9."},
+         {"hostname": "hv9", "event": "mainsback", "message": "Power has returned on UPS hv9."}),
+        ("api", {"device": "NAS-9", "severity": "Error", "message": "RAID group 1 degraded. Disk 3 failed."},
+         {"device": "NAS-9", "severity": "Information", "message": "RAID group 1 rebuilding completed."}),
+        ("api", {"inverter": "WR-9", "errorCode": "501", "errorText": "Isolation fault", "status": "Fault"},
+         {"inverter": "WR-9", "errorCode": "0", "errorText": "", "status": "Running"}),
+        ("api", {"apparato": "router-9", "stato": "non raggiungibile"},
+         {"apparato": "router-9", "stato": "raggiungibile"}),
+        ("api", {"text": "mailgw9: load average 48.2 (16 cores) for 10 min"},
+         {"text": "mailgw9: load average back to normal, 3.1"}),
+        ("api", {"host": "esx-9", "event": "PD 252:3 state changed from Online to Failed", "sev": "critical"},
+         {"host": "esx-9", "event": "PD 252:3 state changed from Rebuild to Online", "sev": "info"}),
+        ("api", {"pool": "tank9", "health": "DEGRADED", "errors": "1 device faulted"},
+         {"pool": "tank9", "health": "ONLINE", "errors": "No known data errors"}),
+        ("api", {"project": "web9", "branch": "main", "text": "web9: pipeline failed on main"},
+         {"project": "web9", "branch": "main", "text": "web9: pipeline fixed on main"}),
+        ("api", {"dispositivo": "Pompa 9", "evento": "guasto termico", "attivo": True},
+         {"dispositivo": "Pompa 9", "evento": "guasto termico", "attivo": False}),
+        ("nagios", {"notification_type": "PROBLEM", "host_name": "lb9", "service_problem_id": "71"},
+         {"notification_type": "RECOVERY", "host_name": "lb9", "service_problem_id": "0",
+          "last_service_problem_id": "71"}),
+        ("zabbix", {"Subject": "Problem: Platte voll", "Message": "Host: srv9\r\nOriginal-Problem-ID: 771\r\n"},
+         {"Subject": "Gelöst in 31m 2s: Platte voll", "Message": "Host: srv9\r\nOriginal-Problem-ID: 771\r\n"}),
+        ("haloitsm", {"data": {"id": "T-9931", "oggetto": "Linea interrotta", "stato": "Nuovo"}},
+         {"data": {"id": "T-9931", "oggetto": "Linea interrotta", "stato": "Chiuso"}}),
+        ("haloitsm", {"melding": {"id": "9733", "summary": "Wifi", "status_name": "Nieuw"}, "event": "Nieuwe melding"},
+         {"melding": {"id": "9733", "summary": "Wifi", "status_name": "Gesloten"}, "event": "Bijgewerkt"}),
+    ],
+)  # fmt: skip
+def test_recovery_is_read_in_any_words(kind: str, failure: Any, recovery: Any) -> None:
+    opened, closed = event(kind, failure), event(kind, recovery)
+    assert (opened.action, closed.action) == (EventAction.OPEN, EventAction.CLOSE)
+    is_found = closed.is_ending_unknown and is_about_same(identity_of(failure), identity_of(recovery))
+    assert is_found or closed.source_id == opened.source_id is not None
+
+
+@pytest.mark.parametrize("body", [{"event": "access granted", "door": "Main"}, {"ereignis": "Update installiert"}])
+def test_what_happens_every_day_is_low(body: Any) -> None:
+    assert event("api", body).mapped.text("priority") == "low"
 
 
 def test_same_sentence_about_two_machines_has_two_ids() -> None:

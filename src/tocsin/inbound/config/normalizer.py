@@ -48,11 +48,18 @@ from tocsin.inbound.config.rules import (
     compile_rules,
 )
 from tocsin.inbound.fields import MappedFields, one_line, priority_of, text_of
-from tocsin.inbound.mapping import evidence, likely_texts, shared_names
+from tocsin.inbound.mapping import evidence, likely_texts
+from tocsin.inbound.mapping.evidence_table import ALIASES, StatusMeaning, fold
 from tocsin.inbound.mapping.mapping import Alternative, CompiledMapping, compile_mapping
-from tocsin.inbound.mapping.message_objects import MessageObjects, TicketForm, collect, fold, hoisted, unwrapped
+from tocsin.inbound.mapping.message_objects import (
+    MessageObjects,
+    TicketForm,
+    collect,
+    hoisted,
+    is_of_delivery,
+    unwrapped,
+)
 from tocsin.inbound.mapping.status_words import (
-    StatusMeaning,
     is_clear,
     is_closed_status,
     is_completion,
@@ -283,7 +290,7 @@ class Normalizer:
         # Without a priority of its own it gets that of its status, or of an object in it.
         if "priority" not in mapped.values and (self._priority_of(status) is not None or _holds_objects(payload)):
             return False
-        is_certain = is_clear(status) and not is_completion(status) and not shared_names.is_of_delivery(source_id)
+        is_certain = is_clear(status) and not is_completion(status) and not is_of_delivery(source_id)
         return is_certain and not (mapped.text("severity") or "").isdigit()
 
     def _map_likely(
@@ -296,7 +303,7 @@ class Normalizer:
         own_id = own.text("source_id") if "source_id" in guesses else None
         if own_id is not None and (
             own_id in map(text_of, objects.delivery_ids)
-            or shared_names.is_of_delivery(own_id)
+            or is_of_delivery(own_id)
             or evidence.take_event_from_id(objects, own_id)
         ):
             del values["source_id"]
@@ -348,11 +355,9 @@ class Normalizer:
     def _refuses_id(self, payload: object) -> bool:
         """Returns whether a value where the kind looks for its id is no id, such as that of another kind of object."""
         slots = self.mapping.extraction.read(payload)
-        # A subject may have an id in it, and need not.
-        looked_at = {a.slot for a in self._alternatives_of("source_id")} - {-1}
-        return any(
-            slots[slot] not in (None, "") for slot in looked_at - {a.slot for a in self._alternatives_of("subject")}
-        )
+        # A text may have an id in it, and need not.
+        looked_at = (slots[a.slot] for a in self._alternatives_of("source_id") if a.slot >= 0)
+        return any(value not in (None, "") and not (isinstance(value, str) and " " in value) for value in looked_at)
 
     def _describe(
         self, action: EventAction, mapped: MappedFields, payload: object, objects: MessageObjects | None
@@ -621,7 +626,7 @@ def compile_normalizer(
     rules = {**kind.rules, **definition.rules}
     rule_values = frozenset(_values_in(rules))
     is_aliased = kind.category is Category.API and "source_status" in merged
-    aliased = shared_names.ALIASES.keys() | {"priority", "long_text"} if is_aliased else frozenset[str]()
+    aliased = ALIASES.keys() | {"priority", "long_text"} if is_aliased else frozenset[str]()
     removed = {name for name, entry in definition.mapping.items() if entry is None}
     priorities = settings.get("priorities")
     return Normalizer(

@@ -15,66 +15,21 @@ from typing import Final, NamedTuple
 
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.fields import TAG_LENGTH, MappedFields, clean_line, priority_of, text_of
+from tocsin.inbound.mapping import evidence_table as table
+from tocsin.inbound.mapping.evidence_table import StatusMeaning, fold, words_of
 from tocsin.inbound.mapping.likely_texts import find_parts, find_sites, find_things, find_titles, says
-from tocsin.inbound.mapping.message_objects import FORMER, FieldName, MessageObjects, collect, fold
-from tocsin.inbound.mapping.shared_names import (
-    ACTION_NAME,
-    ANY_NAME,
-    BARE_IDS,
-    COUNTED,
-    DELIVERY_IDS,
-    END_TIME,
-    EXIT_CODES,
-    FAULT_NAME,
-    FOLDED,
-    FOLDED_OUTCOMES,
-    FOLDED_STATUSES,
-    HAPPENING_NAME,
-    HEADLINE,
-    HOST,
-    HOST_ID,
-    HOST_NAME,
-    ID_NAME,
-    INNERMOST_FIRST,
-    LASTING_SUBJECTS,
-    MONITORED,
-    MONITORED_NAME,
-    MONITORED_PARTS,
-    NAMES_OF_ONE,
-    OF_TICKETS,
-    OVER_TEXTS,
-    OVER_TIME,
-    PROPER_IDS,
-    PROPER_TITLES,
-    RUN_IN,
-    RUN_OF,
-    RUN_OF_ID,
-    SENTENCE_NAME,
-    SENTENCES,
-    SEVERITY_NAME,
-    STATUS_NAME,
-    TITLE_NAME,
-    TITLES,
-    TRUTHS,
-    TYPE_NAME,
-    WHOLES,
-    ByName,
-    Names,
+from tocsin.inbound.mapping.message_objects import (
+    MessageObjects,
+    collect,
     fill,
     find_any,
     first_line,
-    in_order,
     matching,
     matching_sorted,
     texts_of,
 )
-from tocsin.inbound.mapping.shared_names import SERVICES as SERVICES_shared_names
 from tocsin.inbound.mapping.status_words import (
     ACTING,
-    MEANINGS,
-    SERVICES,
-    STATES_OF_SERVICES,
-    StatusMeaning,
     goes_on,
     is_bare_status,
     is_clear,
@@ -95,67 +50,16 @@ from tocsin.inbound.mapping.status_words import (
     status_in_title,
     without_status,
     without_time,
-    words_of,
 )
-
-#: What was done with a known alert outweighs the state beside it, which is that of the thing.
-_NOTICE: Final = 500.0
-#: The weight of a clear word by its place. A status, a result or a time of an end says it most directly.
-_STATUS: Final = 100.0
-#: A tag is written to be read first: it outweighs an event, which may name the problem of both messages.
-_TAG: Final = 80.0
-#: A flag says one thing of the message; a status beside it, what it is about.
-_FLAG: Final = 70.0
-#: Events, and names like that of a status: with a flag or a tag they outweigh a status, alone they do not.
-_EVENT: Final = 65.0
-#: A sentence may tell of something else; a failure in one still outweighs a status that only says that something ended.
-_SENTENCE: Final = 40.0
-#: A kind of message, such as `type`: half a sentence, as it names problems more often than it says what became of them.
-_HAPPENING: Final = 20.0
-#: How many failed: just enough to close what has a title.
-_COUNT: Final = 11.0
-#: A bare word of any name: not enough for that.
-_OTHER: Final = 9.0
-#: How bad it is, which a recovery may repeat: decides only where nothing else says anything.
-_SEVERITY: Final = 5.0
-#: What remains of the weight of a word that may say something else too, such as "active", that may name a problem in a
-#: title, or is about an object beside the message: a status with it is less than a sentence that says the opposite.
-_UNCLEAR: Final = 0.35
-#: And of one that says that something ended or goes on, and not how: a status with it is still enough to close.
-_HOW_IS_UNSAID: Final = 0.12
-#: Less than this does not close a message with a title, or without one.
-_MIN_CLOSING_TITLED: Final = 10.0
-_MIN_CLOSING: Final = 5.0
 
 _MAX_STATUS_CHARS: Final = 60
-_OPEN, _CLOSE, _UPDATE = StatusMeaning.OPEN, StatusMeaning.CLOSE, StatusMeaning.UPDATE
-_ACTING: Final = (_OPEN, _CLOSE)
+_OPEN, _CLOSE, _UPDATE = StatusMeaning
 #: Where a message says what happened.
-_HAPPENED: Final = (_STATUS, _EVENT, _HAPPENING)
+_HAPPENED: Final = (table.STATUS, table.EVENT, table.HAPPENING)
 _WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
-#: From here on, a code is one of HTTP, or names a problem.
-_MAX_CODE: Final = 100
 _OF_CODES: Final = ((_CLOSE, "success"), (_OPEN, "failed"))
-_OF_ALERT: Final = re.compile(r"(alert|alarm|incident|problem|event)(id|key|name|uid)")
-#: Names of a status that are about the problem itself, and of a part of a thing otherwise: "battery_status".
-_OF_PROBLEM: Final = re.compile(r"al(ert|arm)|incident|problem|event|issue|trigger|check|service|newst|^(new|curr|to)")
-#: What is named beside an event that says only what was done: `{"action": "push", "repository": …}`.
-_DAILY_OBJECTS: Final = frozenset({"commit", "customer", "invoice", "order", "pullrequest", "repo", "repository"})
-#: A normal priority, and the type of another thing, are no end.
-_OF_OTHER: Final = re.compile(
-    r"priority|^(?!.*(event|alert|alarm|incident|message|notif|hook|stat|trigger)).+(type|kind)$"
-)
-#: Flags that something is well, maybe the delivery.
-_WELL: Final = re.compile(r"ok(ay)?|success(ful)?|succeeded|valid|healthy|running|alive|online|up|error")
-_EDGES: Final = ("to", "tostate", "edge", "contact")
-#: "off" is the end of what a sensor or a rule reports; any other thing that is "off" may be dead.
-_SWITCHED: Final = {"on": _OPEN, "off": _CLOSE}
 _SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion")
 _RULE: Final = re.compile(r"alert|alarm|rule|threshold|metric")
-#: What is over once it is cleared.
-_TROUBLES: Final = frozenset({"alert", "alarm", "condition", "fault", "incident", "issue", "problem"})
-_SUCCESSES: Final = frozenset({"succeeded", "success", "successful", "successfully"})
-_CLEARED_SEVERITIES: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "recovery"})
 #: A time that programs write for none.
 _NO_TIME: Final = re.compile(r"0001-|1970-01-01|[0\s:.TZ-]*$")
 
@@ -176,24 +80,24 @@ class _Vote(NamedTuple):
 
 
 def _place_of(name: str) -> float:
-    if FORMER.search(name):
+    if table.FORMER.search(name):
         return 0
-    if name in FOLDED_OUTCOMES:
-        return _STATUS
-    if name in FOLDED["source_status"] and name not in SENTENCES:
-        return _EVENT
-    if name in FOLDED["severity"] or SEVERITY_NAME[name]:
-        return _SEVERITY
-    if STATUS_NAME[name] or name in _EDGES:
-        return _EVENT
-    if name in TITLES or TITLE_NAME[name] or name in SENTENCES or SENTENCE_NAME[name]:
-        return _SENTENCE
-    if ACTION_NAME[name]:
-        return _EVENT
-    return _HAPPENING if HAPPENING_NAME[name] or name in HEADLINE else _OTHER
+    if name in table.OUTCOMES:
+        return table.STATUS
+    if name in table.ALIASES["source_status"] and name not in table.SENTENCES:
+        return table.EVENT
+    if name in table.ALIASES["severity"] or table.SEVERITY_NAME[name]:
+        return table.SEVERITY
+    if table.STATUS_NAME[name] or name in table.EDGES:
+        return table.EVENT
+    if name in table.TITLES or table.TITLE_NAME[name] or name in table.SENTENCES or table.SENTENCE_NAME[name]:
+        return table.SENTENCE
+    if table.ACTION_NAME[name]:
+        return table.EVENT
+    return table.HAPPENING if table.HAPPENING_NAME[name] or name in table.HEADLINE else table.OTHER
 
 
-_PLACES: Final = ByName(_place_of, _OTHER)
+_PLACES: Final = table.ByName(_place_of, table.OTHER)
 
 
 def read(objects: MessageObjects) -> Verdict | None:
@@ -201,9 +105,9 @@ def read(objects: MessageObjects) -> Verdict | None:
     best: dict[tuple[float, StatusMeaning], _Vote] = {}
     opens = closes = False
     for vote in _votes(objects):
-        if vote.is_direct and vote.place not in (_OTHER, _SEVERITY):
+        if vote.is_direct and vote.place not in (table.OTHER, table.SEVERITY):
             closes |= vote.meaning is _CLOSE
-            opens |= vote.meaning is _OPEN and vote.weight > vote.place * _UNCLEAR
+            opens |= vote.meaning is _OPEN and vote.weight > vote.place * table.UNCLEAR
         key = (vote.place, vote.meaning)
         if key not in best or vote.weight > best[key].weight:
             best[key] = vote
@@ -214,13 +118,13 @@ def read(objects: MessageObjects) -> Verdict | None:
         return Verdict(_OPEN, event)
     if not sums[meaning]:
         return None
-    if meaning is _CLOSE and sums[_CLOSE] < (_MIN_CLOSING_TITLED if _is_titled(objects) else _MIN_CLOSING):
+    if meaning is _CLOSE and sums[_CLOSE] < (table.MIN_CLOSING_TITLED if _is_titled(objects) else table.MIN_CLOSING):
         return None
     # What is new may have any first status.
     is_new = (
         meaning is _UPDATE
-        and sums[_UPDATE] < _NOTICE
-        and any(map(is_new_ticket, texts_of(objects.levels, FOLDED["event"])))
+        and sums[_UPDATE] < table.NOTICE
+        and any(map(is_new_ticket, texts_of(objects.levels, table.ALIASES["event"])))
     )
     if is_new or (meaning is _CLOSE and not closes and (opens or _names_problem(objects))):
         return Verdict(_OPEN, _WORDS[_OPEN])
@@ -234,26 +138,26 @@ def _daily_event(objects: MessageObjects, votes: Collection[_Vote]) -> str | Non
     """Returns the event of a message if it is one of every day and nothing beside it says a status or a problem."""
     texts = [(name, value) for level in objects.texts for name, value in level.items() if isinstance(value, str)]
     happened = [value for name, value in texts if _PLACES[name] in _HAPPENED]
-    things = [name for level in objects.everywhere for name in level if name in _DAILY_OBJECTS]
+    things = [name for level in objects.everywhere for name in level if name in table.DAILY_OBJECTS]
     named = (f"{thing} {value}" for thing in things for value in happened if " " not in value)
     event = next(filter(is_daily_event, (*happened, *named)), None)
     if event is None or any(names_fault(value) for _, value in texts):
         return None
-    others = (vote for vote in votes if vote.status not in event and vote.place not in (_OTHER, _SEVERITY))
-    return None if any(vote.weight > vote.place * _UNCLEAR for vote in others) else event
+    others = (vote for vote in votes if vote.status not in event and vote.place not in (table.OTHER, table.SEVERITY))
+    return None if any(vote.weight > vote.place * table.UNCLEAR for vote in others) else event
 
 
 def unknown_status(objects: MessageObjects) -> str:
     """Returns a status whose words say nothing, for people; empty without one."""
-    found = (*find_any(objects.levels, FOLDED_STATUSES), *matching(objects.levels, STATUS_NAME))
+    found = (*find_any(objects.levels, table.STATUSES), *matching(objects.levels, table.STATUS_NAME))
     return next((text for value in found if (text := text_of(value)) and " " not in text.strip()), "")
 
 
 def has_flag(objects: MessageObjects) -> bool:
     """Returns whether a message says what it does by a flag, an exit code or the time of an end."""
-    is_timed = any(OVER_TIME[name] for level in objects.levels for name in level)
+    is_timed = any(table.OVER_TIME[name] for level in objects.levels for name in level)
     return is_timed or any(
-        vote.place == _FLAG for level in objects.levels for vote in _votes_of(level, 1, is_run=False)
+        vote.place == table.FLAG for level in objects.levels for vote in _votes_of(level, 1, is_run=False)
     )
 
 
@@ -262,10 +166,10 @@ def _names_problem(objects: MessageObjects) -> bool:
     for level in objects.everywhere:
         for name, value in level.items():
             # A check called "Error rate" may be well.
-            if not isinstance(value, str) or "://" in value or name == "name" or name in MONITORED:
+            if not isinstance(value, str) or "://" in value or name == "name" or name in table.MONITORED:
                 continue
-            is_fault = names_fault(value) or (name in HEADLINE and meaning_of(value) is None)
-            if is_fault and _PLACES[name] not in (0, _STATUS, _SEVERITY):
+            is_fault = names_fault(value) or (name in table.HEADLINE and meaning_of(value) is None)
+            if is_fault and _PLACES[name] not in (0, table.STATUS, table.SEVERITY):
                 return True
     return False
 
@@ -273,7 +177,7 @@ def _names_problem(objects: MessageObjects) -> bool:
 def _tells_of_deed(objects: MessageObjects, votes: Collection[_Vote]) -> bool:
     """Returns whether only a sentence says that something is over, a severity does not, and its word may be what the
     alert is about: "Audit log cleared", "Failed logons followed by success"."""
-    if any(vote.place != _SENTENCE for vote in votes if vote.meaning is _CLOSE):
+    if any(vote.place != table.SENTENCE for vote in votes if vote.meaning is _CLOSE):
         return False
     severities = [str(value) for value in _find_severities(objects)]
     if not severities or any(meaning_of(one) is _CLOSE or priority_of(one) == "low" for one in severities):
@@ -285,14 +189,14 @@ def _tells_of_deed(objects: MessageObjects, votes: Collection[_Vote]) -> bool:
 
 
 def _is_deed(status: str, words: list[str]) -> bool:
-    names_problem = names_failure(" ".join(words)) or not _TROUBLES.isdisjoint(words)
+    names_problem = names_failure(" ".join(words)) or not table.TROUBLES.isdisjoint(words)
     if status == "cleared":
         return not names_problem
-    return status in _SUCCESSES and (names_problem or words[-1] != status)
+    return status in table.SUCCESSES and (names_problem or words[-1] != status)
 
 
 def _is_titled(objects: MessageObjects) -> bool:
-    return any(name in FOLDED["subject"] for level in objects.texts for name in level)
+    return any(name in table.ALIASES["subject"] for level in objects.texts for name in level)
 
 
 def _votes(objects: MessageObjects) -> Iterator[_Vote]:
@@ -302,23 +206,27 @@ def _votes(objects: MessageObjects) -> Iterator[_Vote]:
     is_titled = _is_titled(objects)
     for level in objects.things:
         # What is online beside a title may be something else.
-        for vote in _votes_of(level, _UNCLEAR, is_run=is_run):
-            if vote.weight >= vote.place * _UNCLEAR and not (is_titled and vote.meaning is _CLOSE):
-                is_direct = vote.is_direct and (vote.place == _FLAG or any(OVER_TIME[name] for name in level))
+        for vote in _votes_of(level, table.UNCLEAR, is_run=is_run):
+            if vote.weight >= vote.place * table.UNCLEAR and not (is_titled and vote.meaning is _CLOSE):
+                is_direct = vote.is_direct and (
+                    vote.place == table.FLAG or any(table.OVER_TIME[name] for name in level)
+                )
                 yield vote if is_direct else vote._replace(is_direct=False)
     for level in objects.inner:
-        for name in FOLDED_OUTCOMES.keys() & level.keys():
+        for name in table.OUTCOMES.keys() & level.keys():
             if isinstance(value := level[name], str) and is_failure(value):
-                yield _vote(_STATUS, 1, _OPEN, value)
+                yield _vote(table.STATUS, 1, _OPEN, value)
 
 
 def _votes_of(level: dict[str, object], factor: float, *, is_run: bool) -> Iterator[_Vote]:
     for name, value in level.items():
-        if OVER_TIME[name] or END_TIME[name]:
+        if table.OVER_TIME[name] or table.END_TIME[name]:
             yield from _votes_of_end(name, value, factor, is_run=is_run)
         elif isinstance(value, str):
             place = _PLACES[name]
-            if place:
+            if value == "0" and name in table.EXIT_CODES:
+                yield _vote(table.FLAG, factor, *_OF_CODES[False])
+            elif place:
                 yield from _votes_of_text(name, value, place, factor, level, is_run=is_run)
         elif isinstance(value, int | float):
             yield from _votes_of_number(name, value, factor, is_run=is_run)
@@ -330,31 +238,36 @@ def _votes_of_text(
     folded = value.casefold()
     is_of_notification = "notification" in name
     if place in _HAPPENED and (notice := notice_of(value, is_of_notification=is_of_notification)) is not None:
-        yield _vote(_NOTICE, 1, _UPDATE, notice)
-    elif (is_true := TRUTHS.get(folded)) is not None:
-        if folded in _SWITCHED and (place >= _EVENT or place == _HAPPENING) and _is_switched(level):
-            switched = _SWITCHED[folded]
-            yield _vote(_HAPPENING, factor, switched, _WORDS[switched])
-        elif place == _STATUS and (condition := _meaning_of_condition(level)) is not None:
+        yield _vote(table.NOTICE, 1, _UPDATE, notice)
+    elif (is_true := table.TRUTHS.get(folded)) is not None:
+        if folded in table.SWITCHED and (place >= table.EVENT or place == table.HAPPENING) and _is_switched(level):
+            switched = table.SWITCHED[folded]
+            yield _vote(table.HAPPENING, factor, switched, _WORDS[switched])
+        elif place == table.STATUS and (condition := _meaning_of_condition(level)) is not None:
             stated = condition if is_true else _CLOSE if condition is _OPEN else _OPEN
-            yield _vote(_STATUS, factor, stated, _WORDS[stated])
+            yield _vote(table.STATUS, factor, stated, _WORDS[stated])
         else:
             yield from _votes_of_flag(name, is_true, factor)
-    elif name in OVER_TEXTS and len(value) <= _MAX_STATUS_CHARS and "://" not in value:
-        yield _vote(_FLAG, factor, _CLOSE, "resolved")
-    elif len(value) > _MAX_STATUS_CHARS or (place == _SENTENCE and not is_bare_status(value)):
+    elif name in table.OVER_TEXTS and len(value) <= _MAX_STATUS_CHARS and "://" not in value:
+        yield _vote(table.FLAG, factor, _CLOSE, "resolved")
+    elif len(value) > _MAX_STATUS_CHARS or (place == table.SENTENCE and not is_bare_status(value)):
         yield from _votes_of_sentence(name, value, factor)
-    elif place in (_OTHER, _SENTENCE):
+    elif place in (table.OTHER, table.SENTENCE):
         if is_bare_status(value):
-            if (bare := meaning_of(value)) is not None and bare in _ACTING:
-                yield _vote(_OTHER, factor, bare, value)
+            if (bare := meaning_of(value)) is not None and bare in ACTING:
+                yield _vote(table.OTHER, factor, bare, value)
         elif value.count(" ") > 1:
             yield from _votes_of_sentence(name, value, factor)
-    elif place == _STATUS and not is_run and folded in STATES_OF_SERVICES and not SERVICES.isdisjoint(level):
-        state = STATES_OF_SERVICES[folded]
-        yield _vote(_STATUS, factor, state, _WORDS[state])
+    elif (
+        place == table.STATUS
+        and not is_run
+        and folded in table.STATES_OF_SERVICES
+        and not table.RUNNING_THINGS.isdisjoint(level)
+    ):
+        state = table.STATES_OF_SERVICES[folded]
+        yield _vote(table.STATUS, factor, state, _WORDS[state])
     elif (meaning := meaning_of(value)) is not None:
-        is_of_alert = any(map(_OF_ALERT.match, level)) if meaning is not _OPEN else False
+        is_of_alert = any(map(table.OF_ALERT.match, level)) if meaning is not _OPEN else False
         yield from _votes_of_status(name, value, meaning, place, factor, is_run=is_run, is_of_alert=is_of_alert)
 
 
@@ -364,21 +277,23 @@ def _votes_of_status(
     folded = value.casefold()
     if meaning is _UPDATE and "cancel" in folded and not is_run:
         # An alert that is canceled is over; of anything else, this says nothing.
-        if place != _STATUS:
+        if place != table.STATUS:
             return
         meaning, value = (_CLOSE, "resolved") if is_of_alert else (_UPDATE, value)
-    if meaning is _CLOSE and _OF_OTHER.search(name):
+    if meaning is _CLOSE and table.OF_OTHER.search(name):
         return
-    if place == _SEVERITY and meaning is _CLOSE:
-        place = _STATUS if folded in _CLEARED_SEVERITIES else _HAPPENING
-    if meaning is _UPDATE and place in (_SEVERITY, _HAPPENING):
+    if place == table.SEVERITY and meaning is _CLOSE:
+        place = table.STATUS if folded in table.CLEARED_SEVERITIES else table.HAPPENING
+    if meaning is _UPDATE and place in (table.SEVERITY, table.HAPPENING):
         return
-    clearness = 1.0 if is_clear(value) else _UNCLEAR
+    clearness = 1.0 if is_clear(value) else table.UNCLEAR
     if (is_completion(value) and not is_of_alert) or goes_on(value) or (meaning is _UPDATE and "cancel" in folded):
-        clearness = _HOW_IS_UNSAID
-    if place in (_EVENT, _HAPPENING) and is_kind(value):
-        clearness *= _UNCLEAR
-    is_direct = place != _EVENT or name in FOLDED["source_status"] or _OF_PROBLEM.search(name) is not None
+        clearness = table.HOW_IS_UNSAID
+    if place in (table.EVENT, table.HAPPENING) and is_kind(value):
+        clearness *= table.UNCLEAR
+    is_direct = (
+        place != table.EVENT or name in table.ALIASES["source_status"] or table.OF_PROBLEM.search(name) is not None
+    )
     yield _Vote(place, place * factor * clearness, meaning, value, is_direct)
 
 
@@ -386,56 +301,53 @@ def _votes_of_sentence(name: str, text: str, factor: float) -> Iterator[_Vote]:
     line = str(first_line(text))
     tag = status_in_tag(line)
     status = tag or status_in_title(line)
-    if status is not None and (meaning := meaning_of(status)) in _ACTING:
+    if status is not None and (meaning := meaning_of(status)) in ACTING:
         # The words before a colon of an output are those of a program, not a tag: "connect: Connection refused".
-        place = _SENTENCE if tag is None or "output" in name else _TAG
-        yield _vote(place, factor * (_UNCLEAR if meaning is _OPEN else 1), meaning, status)
+        place = table.SENTENCE if tag is None or "output" in name else table.TAG
+        yield _vote(place, factor * (table.UNCLEAR if meaning is _OPEN else 1), meaning, status)
 
 
 def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) -> Iterator[_Vote]:
     if isinstance(value, bool):
         yield from _votes_of_flag(name, value, factor)
-    elif name in EXIT_CODES:
-        yield _vote(_FLAG, factor, *_OF_CODES[value != 0])
+    elif name in table.EXIT_CODES:
+        yield _vote(table.FLAG, factor, *_OF_CODES[value != 0])
     elif name == "results" or (is_run and name == "result"):
         if value:
-            yield _vote(_STATUS, factor, *_OF_CODES[True])
-    elif name == "code":
-        if value < _MAX_CODE:
-            yield _vote(_COUNT, factor, *_OF_CODES[value != 0])
-    elif name in COUNTED and (value not in (0, 1) or meaning_of_flag((name,)) is None):
+            yield _vote(table.STATUS, factor, *_OF_CODES[True])
+    elif name in table.COUNTED and (value not in (0, 1) or meaning_of_flag((name,)) is None):
         if meaning_of(name) is _OPEN:
             # No error is not yet a recovery.
-            yield _vote(_COUNT if value else _OTHER, factor, *_OF_CODES[value != 0])
+            yield _vote(table.COUNT if value else table.OTHER, factor, *_OF_CODES[value != 0])
     elif value in (0, 1):
         yield from _votes_of_flag(name, bool(value), factor)
 
 
 def _votes_of_end(name: str, value: object, factor: float, *, is_run: bool) -> Iterator[_Vote]:
     if not value or (isinstance(value, str) and (_NO_TIME.match(value) or not any(map(str.isdigit, value)))):
-        yield _vote(_HAPPENING, factor, _OPEN, "open")
-    elif OVER_TIME[name]:
-        yield _vote(_STATUS, factor, _CLOSE, "resolved")
+        yield _vote(table.HAPPENING, factor, _OPEN, "open")
+    elif table.OVER_TIME[name]:
+        yield _vote(table.STATUS, factor, _CLOSE, "resolved")
     elif not is_run:
-        yield _vote(_HAPPENING, factor, _CLOSE, "resolved")
+        yield _vote(table.HAPPENING, factor, _CLOSE, "resolved")
 
 
 def _votes_of_flag(name: str, is_true: bool, factor: float) -> Iterator[_Vote]:
-    if FORMER.search(name) or name.startswith("additional"):
+    if table.FORMER.search(name) or name.startswith("additional"):
         return
-    words = name.words if isinstance(name, FieldName) else (name,)
+    words = name.words if isinstance(name, table.FieldName) else (name,)
     meaning = meaning_of_flag(words) if len(name) <= _MAX_STATUS_CHARS and words else None
     if meaning is not None:
         if not is_true:
             meaning = _CLOSE if meaning is _OPEN else _OPEN
-        weight = _FLAG * factor * (1.0 if is_clear(words[-1]) else _UNCLEAR)
-        yield _Vote(_FLAG, weight, meaning, _WORDS[meaning], not _WELL.fullmatch(words[-1]))
+        weight = table.FLAG * factor * (1.0 if is_clear(words[-1]) else table.UNCLEAR)
+        yield _Vote(table.FLAG, weight, meaning, _WORDS[meaning], not table.WELL.fullmatch(words[-1]))
 
 
 def _meaning_of_condition(level: dict[str, object]) -> StatusMeaning | None:
     """Returns what "True" of a condition says: `{"type": "Ready", "status": "False"}`."""
     kinds = (meaning_of(kind) for kind in (level.get("type"), level.get("condition")) if isinstance(kind, str))
-    return next((meaning for meaning in kinds if meaning in _ACTING), None)
+    return next((meaning for meaning in kinds if meaning in ACTING), None)
 
 
 def _is_switched(level: dict[str, object]) -> bool:
@@ -449,32 +361,14 @@ def _vote(place: float, factor: float, meaning: StatusMeaning, status: str) -> _
 
 # ---------- aliases
 # Completes the fields of a message in which a kind's own paths do not find an id, a status, a severity or a link, by
-# the names that tools share (`shared_names`). A kind's own names win. Pure.
+# the names that tools share. A kind's own names win. Pure.
 
 
 #: Statuses that say no more than the message itself.
 UPDATES: Final = frozenset({"update", "updated"})
-#: Why something happened, which a recovery does not say.
-_CAUSES: Final = (
-    "reason", "cause", "error", "errormessage", "lasterror", "detail", "details", "output", "stderr", "stdout", "step",
-    "ursache", "grund", "fehler", "erreur", "causa", "motivo",
-)  # fmt: skip
-#: "High CPU on web", "Disk full: db1".
-_OF_THING: Final = re.compile(r"\d|\w[.-]\w|: | (?:at|auf|bei|de|en|for|from|in|of|on|sur|to|von) ")
 _MAX_TEXT_CHARS: Final = 500
 _DATE: Final = re.compile(r"\d{4}[-./]\d\d[-./]\d\d\b")
-_TEST_FLAGS: Final = ("test", "istest", "testmode")
-_TEST_EVENTS: Final = ("event", "eventtype", "eventname", "hookevent", "action")
-#: Objects whose id is that of the problem.
-_PROBLEMS: Final = frozenset({"alert", "alarm", "incident", "issue", "problem", "event", "notification"})
-#: The names of what happened, and of an id that may be that of what happened.
-_EVENTS: Final = ("event", "eventtype", "type", "activity", "alerttype")
-_IDS_OF_ALERTS: Final = frozenset({"alertid", "eventid"})
-_IDS_OF_EVENTS: Final = INNERMOST_FIRST | _IDS_OF_ALERTS
-#: What aliases find before the rules decide; texts follow for a message that opens.
-_RULES: Final = in_order(
-    ("alertname", "rulename", "monitorname", "checkname", "policyname", "conditionname", "alarmname")
-)
+_IDS_OF_EVENTS: Final = table.INNERMOST_FIRST | table.IDS_OF_ALERTS
 _DECIDING: Final = ("source_status", "event", "severity", "source_url", "source_id")
 
 
@@ -492,7 +386,7 @@ def complete(
     for name in _DECIDING:
         if name not in fields or name in values or (name == "event" and not is_ticket):
             continue
-        names = FOLDED[name] if not is_ticket else OF_TICKETS.get(name, FOLDED[name])
+        names = table.ALIASES[name] if not is_ticket else table.OF_TICKETS.get(name, table.ALIASES[name])
         if name == "severity" and not is_ticket:
             fill(values, name, _find_severities(objects))
         elif name == "source_id" and not is_ticket:
@@ -503,17 +397,19 @@ def complete(
             fill(values, name, _named_statuses(objects.levels, names))
         else:
             verdict = read(objects)
-            found = (verdict.status,) if verdict is not None else find_any(objects.levels, FOLDED_STATUSES)
+            found = (verdict.status,) if verdict is not None else find_any(objects.levels, table.STATUSES)
             fill(values, name, iter(found))
     severity = values.get("severity", None if is_ticket else values.get("source_status"))
     if "priority" in fields and "priority" not in values and isinstance(severity, str):
         values.update({"priority": priority} if (priority := priority_of(severity)) else {})
     tags = mapped.tags
     levels = objects.levels if is_ticket else objects.texts
-    hosts = chain(find_any(levels, FOLDED[HOST]), () if is_ticket else matching(objects.levels, HOST_NAME))
+    hosts = chain(
+        find_any(levels, table.ALIASES[table.HOST]), () if is_ticket else matching(objects.levels, table.HOST_NAME)
+    )
     host = next(filter(None, (clean_line(value, TAG_LENGTH) for value in hosts if not _is_date(value))), None)
-    if host is not None and HOST not in tags and HOST in fields:
-        tags = {**tags, HOST: host}
+    if host is not None and table.HOST not in tags and table.HOST in fields:
+        tags = {**tags, table.HOST: host}
     return MappedFields(values, tags, mapped.custom, mapped.notes)
 
 
@@ -521,8 +417,8 @@ def take_event_from_id(objects: MessageObjects, source_id: str) -> bool:
     """Returns whether an id is the code of what happened to a host, such as "disk_full", which is "disk_ok" when it is
     over; the code is the event from then on."""
     outermost = objects.levels[0]
-    names = [name for name in FOLDED["source_id"] if text_of(outermost.get(name)) == source_id]
-    hosts = chain(find_any(objects.levels, FOLDED[HOST]), matching(objects.levels, HOST_NAME))
+    names = [name for name in table.ALIASES["source_id"] if text_of(outermost.get(name)) == source_id]
+    hosts = chain(find_any(objects.levels, table.ALIASES[table.HOST]), matching(objects.levels, table.HOST_NAME))
     if not names or not is_event_code(source_id) or meaning_of(source_id) not in ACTING or not any(hosts):
         return False
     for name in names:
@@ -540,16 +436,16 @@ def is_test_message(objects: MessageObjects) -> bool:
     """Returns whether a message says that it is a test, or the handshake of a new webhook."""
     for level in objects.texts:
         for name, value in level.items():
-            if value is True and name in _TEST_FLAGS:
+            if value is True and name in table.TEST_FLAGS:
                 return True
-            if isinstance(value, str) and (is_test(value) or (name in _TEST_EVENTS and is_test_event(value))):
+            if isinstance(value, str) and (is_test(value) or (name in table.TEST_EVENTS and is_test_event(value))):
                 return True
     return False
 
 
 def has_subject(objects: MessageObjects) -> bool:
     """Returns whether a message has a text of its own under a name of one."""
-    return any(_has_letters(text) for text in _texts(find_any(objects.texts, FOLDED["subject"])))
+    return any(_has_letters(text) for text in _texts(find_any(objects.texts, table.ALIASES["subject"])))
 
 
 def with_likely_id(
@@ -565,18 +461,18 @@ def with_likely_id(
         is_certain = "source_id" not in guesses or status is None or meaning_of(status) is None
         if is_certain or not _is_id_of_delivery(mapped, objects, status or ""):
             return mapped
-    host = mapped.tags.get(HOST) or next(_texts(matching(objects.texts, HOST_ID)), None) or ""
+    host = mapped.tags.get(table.HOST) or next(_texts(matching(objects.texts, table.HOST_ID)), None) or ""
     if status is not None and status.casefold() in {"test", "testing"}:
         return mapped  # A test is ended by no other message.
     is_unsaid = status is None or (meaning_of(status) is None and not status.isdigit() and not host)
     if is_unsaid and not (guesses and _names_problem_of_thing(objects)):
         return mapped
     own = mapped.text("subject") if "subject" not in guesses else None
-    causes = {level[name] for level in objects.texts for name in _CAUSES if name in level}
+    causes = {level[name] for level in objects.texts for name in table.CAUSES if name in level}
     things = [thing for thing in find_things(objects) if thing not in causes]
     causes = causes if host or things else set()
     candidates = (candidate for candidate in _likely_keys(objects, own, host) if candidate not in causes)
-    names = {*find_any(objects.texts, _RULES)}
+    names = {*find_any(objects.texts, table.RULES)}
     keyed = (
         (candidate.casefold(), candidate)
         if isinstance(candidate, str) and candidate in names
@@ -590,7 +486,7 @@ def with_likely_id(
     if not title and not host:
         # "ether1_status" names what has the status.
         named = (name for level in objects.levels for name, value in level.items() if value == status)
-        title = next((name for name in named if STATUS_NAME[name] and name not in FOLDED_STATUSES), "")
+        title = next((name for name in named if table.STATUS_NAME[name] and name not in table.STATUSES), "")
     key = _placed(title, host, objects)
     return _with_id(mapped, key) if key else mapped
 
@@ -598,44 +494,46 @@ def with_likely_id(
 def _names_problem_of_thing(objects: MessageObjects) -> bool:
     """Returns whether the title names a problem, and of what: another title may say that it is over."""
     title = str(first_line(next(find_titles(objects), "")))
-    return names_failure(title) and _OF_THING.search(title) is not None
+    return names_failure(title) and table.OF_THING.search(title) is not None
 
 
 def _placed(thing: str, host: str, objects: MessageObjects) -> str:
     """Returns the name of a thing with where it is."""
     parts = [thing] if thing else []
-    names = map(without_status, _texts(find_any(objects.levels, NAMES_OF_ONE)))
-    wholes = chain(find_any(objects.levels, WHOLES), matching_sorted(objects.levels, RUN_IN))
-    services = map(without_status, _texts(find_any(objects.texts, SERVICES_shared_names)))
+    names = map(without_status, _texts(find_any(objects.levels, table.NAMES_OF_ONE)))
+    wholes = chain(find_any(objects.levels, table.WHOLES), matching_sorted(objects.levels, table.RUN_IN))
+    services = map(without_status, _texts(find_any(objects.texts, table.SERVICES)))
     for place in chain((host,), _texts(wholes), names, services, find_parts(objects)):
         if (folded := place.casefold()).strip("/:\\") not in " ".join(parts):
             parts.append(folded)
     return " ".join(parts)
 
 
-def _things_of(objects: MessageObjects, names: Names) -> Iterator[object]:
+def _things_of(objects: MessageObjects, names: table.Names) -> Iterator[object]:
     yield from find_any(objects.texts, names)
-    yield from matching_sorted(objects.texts, MONITORED_NAME)
-    yield from matching_sorted(objects.texts, RUN_OF_ID)
-    yield from find_any(objects.everywhere, LASTING_SUBJECTS)
+    yield from matching_sorted(objects.texts, table.MONITORED_NAME)
+    yield from matching_sorted(objects.texts, table.RUN_OF_ID)
+    yield from find_any(objects.everywhere, table.LASTING_SUBJECTS)
 
 
 def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterator[object]:
     """Yields what a failure and its recovery have in common, by likelihood."""
     # Several problems may have a whole in common, and no title.
-    yield from _things_of(objects, MONITORED_PARTS if any(find_any(objects.texts, PROPER_TITLES)) else MONITORED)
-    yield from matching(objects.texts, FAULT_NAME)
+    yield from _things_of(
+        objects, table.MONITORED_PARTS if any(find_any(objects.texts, table.PROPER_TITLES)) else table.MONITORED
+    )
+    yield from matching(objects.texts, table.FAULT_NAME)
     yield own
-    yield from matching_sorted(objects.things, MONITORED_NAME)
+    yield from matching_sorted(objects.things, table.MONITORED_NAME)
     yield from find_any(objects.things, {"metadataname": 0})
-    for code in matching_sorted(objects.levels, TYPE_NAME) if host else ():
+    for code in matching_sorted(objects.levels, table.TYPE_NAME) if host else ():
         # "camera_offline" is about the camera.
         if isinstance(code, str) and (thing := without_status(code)) != code.casefold() and says(thing):
             yield code
     yield from find_titles(objects)
-    yield from find_any(objects.things, TITLES)
-    yield from matching_sorted(objects.texts, ANY_NAME)
-    yield from matching_sorted(objects.texts, TYPE_NAME)
+    yield from find_any(objects.things, table.TITLES)
+    yield from matching_sorted(objects.texts, table.ANY_NAME)
+    yield from matching_sorted(objects.texts, table.TYPE_NAME)
     yield from sorted(find_sites(objects))
     yield from sorted(thing for thing in find_things(objects) if thing != host)
 
@@ -643,7 +541,7 @@ def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterato
 def _key_of(candidate: object, *, needs_words: bool) -> str:
     """Returns a text without its status. `needs_words`: what is left of the code of an event names no thing."""
     text = clean_line(first_line(candidate), 300)
-    if text is None or text.casefold() in TRUTHS or (needs_words and is_event_code(text)):
+    if text is None or text.casefold() in table.TRUTHS or (needs_words and is_event_code(text)):
         return ""
     return without_status(text)
 
@@ -656,13 +554,13 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
         return True
     if "eventid" in outermost and source_id == text_of(outermost["eventid"]):
         return _is_event_of_device(objects)
-    if source_id not in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}:
+    if source_id not in {text_of(outermost.get(name)) for name in table.INNERMOST_FIRST}:
         return False
     folded = status.casefold()
     has_status = [level for level in objects.texts if any(str(value).casefold() == folded for value in level.values())]
     if not has_status:
         return not has_flag(objects)
-    return outermost not in has_status and HOST in mapped.tags and any(find_any(objects.levels, MONITORED))
+    return outermost not in has_status and table.HOST in mapped.tags and any(find_any(objects.levels, table.MONITORED))
 
 
 def _is_event_of_thing(objects: MessageObjects, source_id: str | None) -> bool:
@@ -670,11 +568,11 @@ def _is_event_of_thing(objects: MessageObjects, source_id: str | None) -> bool:
     `device`."""
     for level in objects.levels:
         names = {name for name, value in level.items() if text_of(value) == source_id and name in _IDS_OF_EVENTS}
-        for event in _texts(map(level.get, _EVENTS)) if names else ():
+        for event in _texts(map(level.get, table.EVENTS)) if names else ():
             thing = fold(without_status(event))
-            if thing in _PROBLEMS or thing not in words_of(event):
+            if thing in table.OBJECTS_OF_PROBLEMS or thing not in words_of(event):
                 continue
-            is_apart = f"{thing}id" in level or not names.isdisjoint(_IDS_OF_ALERTS)
+            is_apart = f"{thing}id" in level or not names.isdisjoint(table.IDS_OF_ALERTS)
             others = [other for other in (*objects.levels, *objects.things) if is_apart or other is not level]
             if any(f"{thing}id" in other or f"{thing}name" in other for other in others):
                 return True
@@ -685,9 +583,9 @@ def _is_event_of_device(objects: MessageObjects) -> bool:
     """Returns whether a message only says what happened to a device, which stays the same."""
     return (
         "eventtype" in objects.levels[0]
-        and any(matching(objects.texts, HOST_ID))
-        and not any(find_any(objects.texts, PROPER_TITLES))
-        and not any(matching(objects.texts, SENTENCE_NAME))
+        and any(matching(objects.texts, table.HOST_ID))
+        and not any(find_any(objects.texts, table.PROPER_TITLES))
+        and not any(matching(objects.texts, table.SENTENCE_NAME))
     )
 
 
@@ -697,26 +595,30 @@ def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Colle
     source_id = mapped.text("source_id")
     if "source_id" not in fields or not objects.runs:
         return mapped
-    if source_id is not None and source_id not in {text_of(v) for v in find_any(objects.levels, DELIVERY_IDS)}:
+    if source_id is not None and source_id not in {text_of(v) for v in find_any(objects.levels, table.DELIVERY_IDS)}:
         return mapped
-    if source_id is not None and source_id in {text_of(v) for v in find_any(objects.levels, PROPER_IDS)}:
+    if source_id is not None and source_id in {text_of(v) for v in find_any(objects.levels, table.PROPER_IDS)}:
         return mapped
-    names = chain((run.get("name") for run in objects.runs), matching_sorted(objects.levels, RUN_OF))
+    names = chain((run.get("name") for run in objects.runs), matching_sorted(objects.levels, table.RUN_OF))
     cleaned = (clean_line(without_time(name), 100) for name in _texts(names) if _has_letters(name))
     parts = dict.fromkeys(filter(None, cleaned))
     if not parts:
-        host = mapped.tags.get(HOST) or ""
+        host = mapped.tags.get(table.HOST) or ""
         thing = next(filter(None, (_key_of(name, needs_words=False) for name in _things_of_runs(objects, host))), None)
         return mapped if thing is None else _with_id(mapped, _placed(thing, host, objects))
-    places = (text for place in matching_sorted(objects.levels, RUN_IN) if (text := clean_line(place, 100)))
+    places = (text for place in matching_sorted(objects.levels, table.RUN_IN) if (text := clean_line(place, 100)))
     return _with_id(mapped, " ".join(dict.fromkeys((*parts, *places))).casefold())
 
 
 def _things_of_runs(objects: MessageObjects, host: str) -> Iterator[object]:
     """Yields what a run that has no name may be one of. A title that says a status, or of no host, may be of any."""
-    yield from _things_of(objects, MONITORED)
-    titles = chain(find_any(objects.texts, PROPER_TITLES), matching(objects.texts, TITLE_NAME)) if host else iter(())
-    yield from (title for title in _texts(titles) if MEANINGS.keys().isdisjoint(words_of(title)))
+    yield from _things_of(objects, table.MONITORED)
+    titles = (
+        chain(find_any(objects.texts, table.PROPER_TITLES), matching(objects.texts, table.TITLE_NAME))
+        if host
+        else iter(())
+    )
+    yield from (title for title in _texts(titles) if table.MEANINGS.keys().isdisjoint(words_of(title)))
 
 
 def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
@@ -725,17 +627,17 @@ def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
 
 
 def _find_ids(objects: MessageObjects) -> Iterator[object]:
-    yield from find_any(objects.levels, PROPER_IDS)
-    yield from matching(objects.levels, ID_NAME)
-    yield from find_any(objects.levels, BARE_IDS)
-    yield from find_any(objects.chat, PROPER_IDS)
-    yield from matching(objects.chat, ID_NAME)
+    yield from find_any(objects.levels, table.PROPER_IDS)
+    yield from matching(objects.levels, table.ID_NAME)
+    yield from find_any(objects.levels, table.BARE_IDS)
+    yield from find_any(objects.chat, table.PROPER_IDS)
+    yield from matching(objects.chat, table.ID_NAME)
 
 
 def _find_severities(objects: MessageObjects) -> Iterator[object]:
     for levels in (objects.texts, objects.things):
-        yield from find_any(levels, FOLDED["severity"])
-        yield from matching(levels, SEVERITY_NAME)
+        yield from find_any(levels, table.ALIASES["severity"])
+        yield from matching(levels, table.SEVERITY_NAME)
 
 
 def severity_in_words(objects: MessageObjects) -> str | None:
@@ -755,7 +657,7 @@ def _texts(values: Iterator[object]) -> Iterator[str]:
     return (value for value in values if isinstance(value, str))
 
 
-def _named_statuses(levels: list[dict[str, object]], names: Names) -> Iterator[object]:
+def _named_statuses(levels: list[dict[str, object]], names: table.Names) -> Iterator[object]:
     """Yields the statuses of a ticket: those of a known meaning first."""
     candidates = [(value, meaning_of(value)) for value in texts_of(levels, names)]
     for meanings in ((StatusMeaning.OPEN, StatusMeaning.CLOSE), (StatusMeaning.UPDATE,)):
@@ -763,26 +665,14 @@ def _named_statuses(levels: list[dict[str, object]], names: Names) -> Iterator[o
     yield from find_any(levels, names)
 
 
-#: What says of a host that it can be reached again, and that it could not.
-_REACHED: Final = frozenset({"up", "online", "reachable", "connected", "available", "erreichbar", "joignable"})
-_NOT_REACHED: Final = frozenset({
-    "down", "offline", "unreachable", "disconnected", "lost", "timeout", "unavailable", "unresponsive", "ping", "icmp",
-    "respond", "responding", "erreichbar", "injoignable",
-})  # fmt: skip
 #: Names of an id that may be that of one message, or of the problem.
 _BARE_IDS: Final = ("id", "uid", "uuid", "guid")
-#: Words of a text that say nothing of what it is about.
-_OF_ANYTHING: Final = frozenset({"all", "betrieb", "everything", "message", "now", "operation", "value", "values"})
 _MIN_WORD_CHARS: Final = 3
 #: From this number of letters on, words that begin with the same are forms of one.
 _STEM_CHARS: Final = 5
-#: What has several checks, and does not say which.
-_BROAD: Final = re.compile(
-    r"(service|svc|dienst|servi[zc]io|stack|targetgroup|app|project|site|website|database|cluster|repo)"
-)
 
 
-_OF_TEXTS: Final = (TITLE_NAME, SENTENCE_NAME, TYPE_NAME)
+_OF_TEXTS: Final = (table.TITLE_NAME, table.SENTENCE_NAME, table.TYPE_NAME)
 
 
 class Identity(NamedTuple):
@@ -817,13 +707,14 @@ def is_about_same(opened: Identity, over: Identity) -> bool:
         return False
     if not opened.checks.items().isdisjoint(over.checks.items()):
         return True
-    if not opened.bare_ids.isdisjoint(over.bare_ids) and over.said <= opened.everything:
+    is_text = not any((*opened[:4], *over[:4], opened.bare_ids, over.bare_ids)) and len(over.said) > 1
+    if (is_text or not opened.bare_ids.isdisjoint(over.bare_ids)) and over.said <= opened.everything:
         return True
     if not places and opened.services.items().isdisjoint(over.services.items()):
         return False
     if over.words:
         return _is_said(over.words, opened.everything)
-    is_of_host = _REACHED.isdisjoint(over.everything) or not _NOT_REACHED.isdisjoint(opened.everything)
+    is_of_host = table.REACHED.isdisjoint(over.everything) or not table.NOT_REACHED.isdisjoint(opened.everything)
     return not opened.checks and opened.services.keys() <= over.services.keys() and is_of_host
 
 
@@ -837,21 +728,26 @@ def identity_of(payload: object) -> Identity:
     for level in objects.everywhere:
         for name, value in level.items():
             text = text_of(value)
-            if text is None or isinstance(value, bool | float) or FORMER.search(name):
+            if text is None or isinstance(value, bool | float) or table.FORMER.search(name):
                 continue
-            if text.casefold() in TRUTHS and not text.isdigit():
+            if text.casefold() in table.TRUTHS and not text.isdigit():
                 continue
             found.names.add(name)
             found.everything.update(words_of(text[:_MAX_TEXT_CHARS]))
-            if RUN_IN[name] or HOST_ID[name] or name in PROPER_IDS or ID_NAME[name]:
+            if table.RUN_IN[name] or table.HOST_ID[name] or name in table.PROPER_IDS or table.ID_NAME[name]:
                 group = found.ids
-            elif name in MONITORED or MONITORED_NAME[name] or RUN_OF_ID[name]:
-                group = found.services if _BROAD.match(name) else found.checks
-            elif name in FOLDED[HOST] or HOST_NAME[name]:
+            elif name in table.MONITORED or table.MONITORED_NAME[name] or table.RUN_OF_ID[name]:
+                group = found.services if table.BROAD.match(name) else found.checks
+            elif name in table.ALIASES[table.HOST] or table.HOST_NAME[name]:
                 group = found.places
-            elif name in _CAUSES:
+            elif name in table.CAUSES:
                 continue
-            elif name in TITLES or name in SENTENCES or name in HEADLINE or any(p[name] for p in _OF_TEXTS):
+            elif (
+                name in table.TITLES
+                or name in table.SENTENCES
+                or name in table.HEADLINE
+                or any(p[name] for p in _OF_TEXTS)
+            ):
                 texts.append(text)
                 continue
             elif text in things:
@@ -863,7 +759,7 @@ def identity_of(payload: object) -> Identity:
     found.said.update(word for text in texts for word in words_of(without_status(str(first_line(text)))))
     named = {word for group in found[:3] for value in group.values() for word in words_of(value)}
     for word in (word for text in texts for word in words_of(without_status(str(first_line(text))))):
-        if len(word) >= _MIN_WORD_CHARS and word.isalpha() and says(word) and word not in _OF_ANYTHING | named:
+        if len(word) >= _MIN_WORD_CHARS and word.isalpha() and says(word) and word not in table.OF_ANYTHING | named:
             found.words.add(word)
     return found
 
@@ -876,5 +772,5 @@ def _is_said(words: Collection[str], others: Collection[str], *, every: bool = F
 def is_certain_id(objects: MessageObjects, source_id: str | None) -> bool:
     """Returns whether an id is one of a problem, and not maybe that of a message, or likely only."""
     levels = objects.texts
-    ids = chain(find_any(levels, PROPER_IDS), matching(levels, ID_NAME))
+    ids = chain(find_any(levels, table.PROPER_IDS), matching(levels, table.ID_NAME))
     return source_id is not None and any(text_of(found) == source_id for found in ids)

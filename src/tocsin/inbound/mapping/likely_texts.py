@@ -9,68 +9,28 @@ from itertools import chain
 from typing import Final, TypeGuard
 
 from tocsin.inbound.fields import FIELDS, MappedFields, Value, clean_line, text_of
-from tocsin.inbound.mapping.message_objects import MessageObjects, collect, is_of_other
-from tocsin.inbound.mapping.shared_names import (
-    ANY_NAME,
-    FAULT_NAME,
-    FOLDED,
-    HEADLINE,
-    HOST,
-    HOST_ID,
-    HOST_NAME,
-    ID_NAME,
-    KIND_OF_NAME,
-    MONITORED,
-    MONITORED_NAME,
-    MONITORED_URL,
-    NAMES,
-    OTHER_ROLE,
-    PARTS,
-    PROPER_TITLES,
-    RUN_OF,
-    RUN_OF_ID,
-    SENTENCE_NAME,
-    SENTENCES,
-    SERVICES,
-    SUBJECTS,
-    THING_NAME,
-    TITLE_NAME,
-    TITLES,
-    TRUTHS,
-    TYPE_NAME,
-    WHOLES,
-    NamePattern,
+from tocsin.inbound.mapping import evidence_table as table
+from tocsin.inbound.mapping.evidence_table import words_of
+from tocsin.inbound.mapping.message_objects import (
+    MessageObjects,
+    collect,
     fill,
     find_any,
     first_line,
-    in_order,
+    is_of_other,
     matching,
     matching_sorted,
     texts_of,
 )
-from tocsin.inbound.mapping.status_words import MEANINGS, is_failure, meaning_of, names_failure, words_of
+from tocsin.inbound.mapping.status_words import is_failure, meaning_of, names_failure
 
-#: Names of a sentence that says what happened.
-_HAPPENINGS: Final = in_order((
-    "alertmessage", "statemessage", "serviceoutput", "message", "reason", "msg", "errormessage", "error", "text",
-))  # fmt: skip
 _OF_ALERTS: Final = frozenset({"firing", "alerting", "alarm"})
-#: Words that say of no message what it is about.
-_GENERIC: Final = frozenset({
-    "alert", "alerts", "alarm", "event", "notification", "notify", "incident", "issue", "problem", "status", "state",
-    "change", "changed", "webhook", "message", "monitor", "monitoring", "check", "info", "information", "report",
-    "object", "data", "type", "system", "service", "trigger", "this", "is", "from", "your", "you", "have", "the", "an",
-    "threshold", "metric", "rule", "action", "log", "subscription", "payload", "generic", "custom", "default", "policy",
-    "end", "was", "has", "been", "there", "health", "received", "occurred",
-})  # fmt: skip
 #: An address, an id, a time or a number.
 _NO_TEXT: Final = re.compile(r"\w+://\S+|[\da-fA-F-]{20,}|[\d\s.,:/TZ+-]+|[\w.-]+@[\w.-]+")
-_ANY_TYPE: Final = NamePattern(r"\w+(type|typ)")
 #: A mount point, a device or a drive.
 _PATH: Final = re.compile(r"(?:/[\w-]{1,30}){1,2}/?|[A-Z]:\\?")
-_METRICS: Final = in_order(("metric", "metricname", "measurement", "indicator", "parameter", "counter"))
-_SUMMARY: Final = in_order(("summary",))
-_NAME: Final = in_order(("name",))
+_SUMMARY: Final = table.in_order(("summary",))
+_NAME: Final = table.in_order(("name",))
 _MAX_HAPPENING_CHARS: Final = 150
 _MAX_SAID: Final = 3
 #: From this number of words on, a name is a title.
@@ -112,7 +72,7 @@ def with_texts(
             # The likeliest title of a plain message, and complete.
             fill(values, "subject", map(_headline, filter(says, (own,))))
         if "subject" not in values:
-            _find_subject(values, payload, objects or collect(payload), own, mapped.tags.get(HOST))
+            _find_subject(values, payload, objects or collect(payload), own, mapped.tags.get(table.HOST))
     long_text = values.get("long_text", values.get("details"))
     if "long_text" in fields and (long_text is None or long_text == values.get("subject")):
         values.pop("long_text", None)
@@ -139,31 +99,33 @@ def _find_subject(
 
 def _likely_titles(objects: MessageObjects, values: Mapping[str, Value]) -> Iterator[object]:
     yield from find_titles(objects)
-    yield from filter(_has_words, find_any(objects.things, SENTENCES))
+    yield from filter(_has_words, find_any(objects.things, table.SENTENCES))
     yield from _find_sentences(objects)
     yield from _named_problems(objects, values)
-    yield from find_any(objects.things, TITLES)
-    yield from sorted(matching(objects.texts, TYPE_NAME), key=_has_words, reverse=True)
+    yield from find_any(objects.things, table.TITLES)
+    yield from sorted(matching(objects.texts, table.TYPE_NAME), key=_has_words, reverse=True)
 
 
 def find_titles(objects: MessageObjects) -> Iterator[object]:
     """Yields titles by likelihood: texts of several words before single ones. A sentence beside a commit is the
     commit's."""
-    yield from find_any(objects.texts, PROPER_TITLES)
-    yield from matching(objects.texts, TITLE_NAME)
-    yield from filter(_has_words, find_any(objects.levels, HEADLINE))
+    yield from find_any(objects.texts, table.PROPER_TITLES)
+    yield from matching(objects.texts, table.TITLE_NAME)
+    yield from filter(_has_words, find_any(objects.levels, table.HEADLINE))
     everywhere = objects.everywhere
-    names = [*find_any(everywhere, NAMES), *matching(objects.things, ANY_NAME)]
+    names = [*find_any(everywhere, table.NAMES), *matching(objects.things, table.ANY_NAME)]
     yield from (name for name in names if isinstance(name, str) and len(name.split()) >= _MIN_SENTENCE_WORDS)
-    yield from find_any(objects.texts, NAMES)
-    yield from (name for name in find_any(objects.things, NAMES) if _has_words(name))
+    yield from find_any(objects.texts, table.NAMES)
+    yield from (name for name in find_any(objects.things, table.NAMES) if _has_words(name))
     own_texts = [] if objects.has_commit else objects.texts
-    yield from filter(_has_words, find_any(own_texts, SENTENCES))
-    yield from (text for text in matching(objects.levels, TYPE_NAME) if _is_code(text) and str(text).isupper())
-    yield from filter(_has_words, chain(matching(own_texts, SENTENCE_NAME), matching(objects.texts, TYPE_NAME)))
-    yield from (text for text in matching(objects.levels, TYPE_NAME) if _is_code(text))
-    yield from (text for text in find_any(objects.things, FOLDED["event"]) if _is_code(text))
-    yield from filter(says, matching(objects.texts, FAULT_NAME))
+    yield from filter(_has_words, find_any(own_texts, table.SENTENCES))
+    yield from (text for text in matching(objects.levels, table.TYPE_NAME) if _is_code(text) and str(text).isupper())
+    yield from filter(
+        _has_words, chain(matching(own_texts, table.SENTENCE_NAME), matching(objects.texts, table.TYPE_NAME))
+    )
+    yield from (text for text in matching(objects.levels, table.TYPE_NAME) if _is_code(text))
+    yield from (text for text in find_any(objects.things, table.ALIASES["event"]) if _is_code(text))
+    yield from filter(says, matching(objects.texts, table.FAULT_NAME))
     yield from filter(says, find_any(objects.levels, _PROBLEMS))
 
 
@@ -175,7 +137,13 @@ def _find_sentences(objects: MessageObjects) -> Iterator[str]:
     """Yields texts of several words under any name."""
     for level in objects.texts:
         for name, value in level.items():
-            if not isinstance(value, str) or "://" in value or OTHER_ROLE[name] or _ANY_TYPE[name] or not says(value):
+            if (
+                not isinstance(value, str)
+                or "://" in value
+                or table.OTHER_ROLE[name]
+                or table.ANY_TYPE[name]
+                or not says(value)
+            ):
                 continue
             if sum(map(str.isalpha, value[:_MAX_HAPPENING_CHARS].split())) >= _MIN_SENTENCE_WORDS:
                 yield value
@@ -193,7 +161,7 @@ def says(text: object) -> bool:
     if not isinstance(text, str) or _NO_TEXT.fullmatch(text.strip()) is not None:
         return False
     words = words_of(text[:_MAX_HAPPENING_CHARS].replace(" a ", " "))
-    return any(word not in _GENERIC and word not in MEANINGS for word in words)
+    return any(word not in table.GENERIC and word not in table.MEANINGS for word in words)
 
 
 def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str | None) -> None:
@@ -202,23 +170,23 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
     subject = values.get("subject")
     if not isinstance(subject, str) or objects.has_commit:
         return
-    if " " in subject and subject in _cleaned(find_any(objects.texts, PROPER_TITLES)):
+    if " " in subject and subject in _cleaned(find_any(objects.texts, table.PROPER_TITLES)):
         return
     names = _names_of(objects)
     if " " in subject and subject not in names:
         return
     status, is_short = str(values.get("source_status")), len(subject.split()) < _MIN_SENTENCE_WORDS
     happenings = chain(
-        filter(_has_words, texts_of(objects.texts, _HAPPENINGS)),
-        filter(_has_words, matching(objects.texts, SENTENCE_NAME)),
-        filter(says, matching(objects.texts, FAULT_NAME)),
-        texts_of(objects.texts, _HAPPENINGS),
-        sorted(filter(says, matching(objects.texts, TYPE_NAME)), key=_has_words, reverse=True),
-        matching(objects.texts, FAULT_NAME),
+        filter(_has_words, texts_of(objects.texts, table.HAPPENINGS)),
+        filter(_has_words, matching(objects.texts, table.SENTENCE_NAME)),
+        filter(says, matching(objects.texts, table.FAULT_NAME)),
+        texts_of(objects.texts, table.HAPPENINGS),
+        sorted(filter(says, matching(objects.texts, table.TYPE_NAME)), key=_has_words, reverse=True),
+        matching(objects.texts, table.FAULT_NAME),
         _find_sentences(objects) if is_short else (),
         (status,) if is_failure(status) and status.casefold() not in _OF_ALERTS else (),
-        filter(is_failure, texts_of(objects.texts, FOLDED["event"])),
-        filter(_has_words, matching(objects.texts, _ANY_TYPE)) if is_short else (),
+        filter(is_failure, texts_of(objects.texts, table.ALIASES["event"])),
+        filter(_has_words, matching(objects.texts, table.ANY_TYPE)) if is_short else (),
     )
     for candidate in happenings:
         if (text := clean_line(first_line(candidate), _MAX_HAPPENING_CHARS)) is None or text.endswith("…"):
@@ -228,8 +196,10 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
         is_named = subject.casefold() in text.casefold()
         fill(values, "subject", iter((text if is_named else f"{subject}: {text}",)))
         return
-    if not _prefix(values, iter((host,)) if host is not None else matching(objects.things, MONITORED_NAME)):
-        kinds = (KIND_OF_NAME.fullmatch(name) for level in objects.texts for name in level if level[name] == subject)
+    if not _prefix(values, iter((host,)) if host is not None else matching(objects.things, table.MONITORED_NAME)):
+        kinds = (
+            table.KIND_OF_NAME.fullmatch(name) for level in objects.texts for name in level if level[name] == subject
+        )
         kind = next((kind[1] for kind in kinds if kind is not None and says(kind[1])), None)
         if kind is not None and "source_status" not in values:
             values["subject"] = f"{kind} {subject}"
@@ -237,15 +207,15 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
 
 def _names_of(objects: MessageObjects) -> set[str | None]:
     names = chain(
-        find_any(objects.texts, NAMES),
-        matching(objects.texts, THING_NAME),
-        *(matching(objects.everywhere, pattern) for pattern in (MONITORED_NAME, ANY_NAME)),
+        find_any(objects.texts, table.NAMES),
+        matching(objects.texts, table.THING_NAME),
+        *(matching(objects.everywhere, pattern) for pattern in (table.MONITORED_NAME, table.ANY_NAME)),
     )
     return _cleaned(names)
 
 
 def _titles_of(objects: MessageObjects) -> set[str | None]:
-    titles = chain(find_any(objects.texts, PROPER_TITLES), matching(objects.texts, TITLE_NAME))
+    titles = chain(find_any(objects.texts, table.PROPER_TITLES), matching(objects.texts, table.TITLE_NAME))
     return _cleaned(titles) | _names_of(objects)
 
 
@@ -258,20 +228,20 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
     before it was completed. What a message calls a title names it."""
     everywhere, subject = objects.everywhere, values.get("subject")
     names = chain(
-        find_any(everywhere, SUBJECTS),
-        matching(everywhere, MONITORED_NAME),
-        find_any(objects.levels, WHOLES),
+        find_any(everywhere, table.SUBJECTS),
+        matching(everywhere, table.MONITORED_NAME),
+        find_any(objects.levels, table.WHOLES),
         _names_of_summary(objects, subject),
     )
     is_named = _prefix(values, names)
-    if not any(matching(objects.levels, RUN_OF)):
-        is_named |= _prefix(values, matching_sorted(objects.runs, RUN_OF_ID))
+    if not any(matching(objects.levels, table.RUN_OF)):
+        is_named |= _prefix(values, matching_sorted(objects.runs, table.RUN_OF_ID))
     hosts = [
         *(host,),
-        *matching(everywhere, HOST_NAME),
-        *find_any(everywhere, FOLDED[HOST]),
-        *matching(everywhere, HOST_ID),
-        *(() if " " in str(subject) else find_any(objects.texts, SERVICES)),
+        *matching(everywhere, table.HOST_NAME),
+        *find_any(everywhere, table.ALIASES[table.HOST]),
+        *matching(everywhere, table.HOST_ID),
+        *(() if " " in str(subject) else find_any(objects.texts, table.SERVICES)),
     ]
     part = next((part for part in find_parts(objects) if part.casefold() not in str(subject).casefold()), None)
     if part is not None and "subject" in values:
@@ -279,7 +249,7 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
     # "db1: failed" does not say what failed.
     is_bare = str(subject).endswith(f": {values.get('source_status')}")
     is_named |= _prefix(values, (name for name in hosts if not _is_path(name))) and not is_bare
-    is_named |= _prefix(values, find_any(objects.levels, WHOLES))
+    is_named |= _prefix(values, find_any(objects.levels, table.WHOLES))
     if not is_named:
         is_titled = bare in _titles_of(objects)
         things = [*find_things(objects, beside=bare, is_certain=is_titled), *(() if is_titled else find_sites(objects))]
@@ -288,8 +258,8 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
             _prefix(values, iter(others))
 
 
-_PROBLEMS: Final = in_order(name for name in HEADLINE if name != "event")
-_NO_THINGS: Final = {**SENTENCES, **PROPER_TITLES, **HEADLINE}
+_PROBLEMS: Final = table.in_order(name for name in table.HEADLINE if name != "event")
+_NO_THINGS: Final = {**table.SENTENCES, **table.PROPER_TITLES, **table.HEADLINE}
 
 
 def find_things(objects: MessageObjects, *, beside: object = None, is_certain: bool = False) -> list[str]:
@@ -297,27 +267,27 @@ def find_things(objects: MessageObjects, *, beside: object = None, is_certain: b
     address, id, person or kind; those that look like a name first. `is_certain`: only what hardly names anything else,
     such as "Press 7". `beside`: in the inner object that has this text, too."""
     things: dict[str, bool] = {}
-    named_ids = chain(find_any(objects.levels, FOLDED["source_id"]), matching(objects.levels, ID_NAME))
+    named_ids = chain(find_any(objects.levels, table.ALIASES["source_id"]), matching(objects.levels, table.ID_NAME))
     ids = {*map(text_of, named_ids)} if is_certain else {None}
     inner = [thing for thing in objects.things if beside is not None and beside in thing.values()]
     for level in (*inner, *objects.levels):
         for name, value in level.items():
-            if OTHER_ROLE[name] or SENTENCE_NAME[name] or name in _NO_THINGS or is_of_other(name):
+            if table.OTHER_ROLE[name] or table.SENTENCE_NAME[name] or name in _NO_THINGS or is_of_other(name):
                 continue
-            if not isinstance(value, str) or value.casefold() in TRUTHS or _THING.fullmatch(value) is None:
+            if not isinstance(value, str) or value.casefold() in table.TRUTHS or _THING.fullmatch(value) is None:
                 continue
             if len(value.split()) > _MAX_NAME_WORDS or meaning_of(value) is not None or not says(value):
                 continue
-            if not is_certain or THING_NAME[name] or (_NUMBERED.search(value) is not None and value not in ids):
-                things.setdefault(value, THING_NAME[name])
+            if not is_certain or table.THING_NAME[name] or (_NUMBERED.search(value) is not None and value not in ids):
+                things.setdefault(value, table.THING_NAME[name])
     return sorted(things, key=lambda thing: (not things[thing], _NAMED.search(thing) is None))
 
 
 def find_parts(objects: MessageObjects) -> Iterator[str]:
     """Yields the names of parts of a host."""
-    yield from (part for part in texts_of(objects.levels, PARTS) if any(map(str.isalpha, part)))
+    yield from (part for part in texts_of(objects.levels, table.PARTS) if any(map(str.isalpha, part)))
     for level in objects.levels:
-        yield from (value for name, value in level.items() if _is_path(value) and not OTHER_ROLE[name])
+        yield from (value for name, value in level.items() if _is_path(value) and not table.OTHER_ROLE[name])
 
 
 def _is_path(value: object) -> TypeGuard[str]:
@@ -326,8 +296,8 @@ def _is_path(value: object) -> TypeGuard[str]:
 
 def find_sites(objects: MessageObjects) -> Iterator[str]:
     """Yields the addresses of what is monitored, without `https://`: not those of pages about it."""
-    monitored = ((value, True) for value in matching(objects.everywhere, MONITORED_URL))
-    others = ((value, False) for value in find_any(objects.levels, FOLDED["source_url"]))
+    monitored = ((value, True) for value in matching(objects.everywhere, table.MONITORED_URL))
+    others = ((value, False) for value in find_any(objects.levels, table.ALIASES["source_url"]))
     for value, is_monitored in chain(monitored, others):
         if (
             isinstance(value, str)
@@ -364,13 +334,13 @@ def _prefix(values: dict[str, Value], names: Iterator[object]) -> bool:
 
 def _named_problems(objects: MessageObjects, values: Mapping[str, Value]) -> Iterator[str]:
     """Yields what is monitored with its status, such as "ap-lobby: AP_DISCONNECTED"."""
-    status = text_of(values.get("source_status"))
-    runs = matching_sorted(objects.levels, RUN_OF) if objects.runs else ()
+    status = next(texts_of(objects.texts, table.STATUSES), None) or text_of(values.get("source_status"))
+    runs = matching_sorted(objects.levels, table.RUN_OF) if objects.runs else ()
     everywhere = objects.everywhere
-    hosts = chain(find_any(everywhere, FOLDED[HOST]), matching(everywhere, HOST_ID))
-    for name in chain(find_any(objects.texts, MONITORED), runs, hosts):
+    hosts = chain(find_any(everywhere, table.ALIASES[table.HOST]), matching(everywhere, table.HOST_ID))
+    for name in chain(find_any(objects.texts, table.MONITORED), runs, hosts):
         if isinstance(name, str) and status is not None:
-            metric = next(filter(says, find_any(objects.texts, _METRICS)), name)
+            metric = next(filter(says, find_any(objects.texts, table.METRICS)), name)
             yield f"{name}: {status}" if str(metric) in name else f"{name}: {metric}: {status}"
 
 

@@ -12,11 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
+from operator import itemgetter
 from typing import Final
 
 import msgspec
 
-from tocsin.inbound.mapping.status_words import meaning_of, words_of
+from tocsin.inbound.fields import CLEANERS, FIELDS, Value, text_of
+from tocsin.inbound.mapping import evidence_table as table
+from tocsin.inbound.mapping.evidence_table import fold
+from tocsin.inbound.mapping.status_words import meaning_of
 
 #: Objects that a message is wrapped in, from the outside in, by folded name.
 WRAPPERS: Final = frozenset({
@@ -95,8 +99,6 @@ _OBJECT_STARTS: Final = ("{", _BASE64_OBJECT)
 _TIME: Final = re.compile(r"(?i)(at|time|date|on)$")
 #: Names of how it is, with those of how it was beside them.
 _LATTER: Final = {"current": "previous", "new": "old", "newvalue": "oldvalue"}
-#: Names of how it was.
-FORMER: Final = re.compile(r"old|prev|last|before|from|former")
 
 _MAX_DEPTH: Final = 6
 _MAX_OBJECTS: Final = 60
@@ -109,27 +111,6 @@ _MIN_PREFIXED: Final = 3
 
 type _Object = Mapping[str, object]
 type _Child = tuple[str, _Object, bool]
-
-
-class FieldName(str):
-    """A folded name, with the words of the name as it was spelled: "backtonormal" of "backToNormal"."""
-
-    __slots__ = ("words",)
-
-    words: tuple[str, ...]
-
-
-def fold(name: str) -> FieldName:
-    """Returns a name without case, underscores, hyphens and spaces, and without the `X-Vendor-` of a header."""
-    return _fold(name) if len(name) <= _MAX_CACHED_CHARS else _fold.__wrapped__(name)
-
-
-@lru_cache(maxsize=4096)
-def _fold(name: str) -> FieldName:
-    name = re.sub(r"^[xX]-\w+-", "", name)
-    folded = FieldName(re.sub(r"[\W_]+", "", name).casefold())
-    folded.words = tuple(words_of(name))
-    return folded
 
 
 @dataclass(slots=True)
@@ -270,7 +251,7 @@ def _children(outer: _Object, values: dict[str, object], objects: MessageObjects
             yield name, child, is_chat
         elif name in _CHAT_PARTS or name in _CHOSEN or is_chat:
             yield name, child, True
-        elif not FORMER.search(name):
+        elif not table.FORMER.search(name):
             objects.inner.append(_plain_values(child))
             _collect_things(name, child, objects, depth=3)
 
@@ -288,7 +269,7 @@ def _collect_things(name: str, child: _Object, objects: MessageObjects, *, depth
 
 def is_of_other(name: str) -> bool:
     """Returns whether what has this name is of another thing, or how it was."""
-    return _OF_ANOTHER.fullmatch(name) is not None or FORMER.search(name) is not None
+    return _OF_ANOTHER.fullmatch(name) is not None or table.FORMER.search(name) is not None
 
 
 def _is_wrapper(name: str) -> bool:
@@ -296,7 +277,7 @@ def _is_wrapper(name: str) -> bool:
         return False
     if name in WRAPPERS or name in _RUNS or name.endswith("run"):
         return True
-    return name.endswith(_WRAPPER_ENDINGS) and name not in _NO_WRAPPERS and not FORMER.search(name)
+    return name.endswith(_WRAPPER_ENDINGS) and name not in _NO_WRAPPERS and not table.FORMER.search(name)
 
 
 def _object_in(value: object) -> _Object | None:
@@ -350,6 +331,11 @@ def _plain_values(level: _Object) -> dict[str, object]:
     for latter, former in _LATTER.items():
         if latter in found and former in found and meaning_of(str(found[latter])) is not None:
             found.setdefault("status", found[latter])
+    if "end" in level and "start" in found:
+        found.setdefault(fold("ended_at"), level["end"] or False)
+    for name in [name for name in found if name.startswith("last") and name.endswith("id")]:
+        if text_of(found.get(current := name.removeprefix("last"))) == "0":
+            found[current] = found[name]  # Over, so that it is no current problem any more.
     _add_without_prefix(found)
     return found
 
@@ -358,7 +344,7 @@ def _add_without_prefix(values: dict[str, object]) -> None:
     """Adds the names without the word that all of them begin with: the `SERVICE` of a `MONIT_SERVICE`."""
     if len(values) < _MIN_PREFIXED:
         return
-    names = [name for name in values if isinstance(name, FieldName) and len(name.words) > 1]
+    names = [name for name in values if isinstance(name, table.FieldName) and len(name.words) > 1]
     if len(names) == len(values) and len({name.words[0] for name in names}) == 1:
         for name in names:
             values.setdefault(fold("_".join(name.words[1:])), values[name])
@@ -381,6 +367,79 @@ def _name_in(value: _Object) -> object:
     )
 
 
+# ---------- values by the names that tools share
+
+_PLACE: Final = itemgetter(0, 1)
+#: A template's placeholder that the sender did not fill in.
+_PLACEHOLDER: Final = re.compile(r"\s*(\{+\s*[\w.:$#]+\s*\}+|\$\{?[\w.:]+\}?\$?|%[\w.]+%|<%.*%>|##\w+##)\s*$")
+
+
+_OF_DELIVERY: Final = re.compile(
+    r"(?i)(?:(?:evt|events?|msg|message|dlv|delivery|whk|webhook|notif\w*|req)[-_:]\w|\S+\W1\d{9}(?:\d{3})?\W([a-z]+)$)"
+)
+
+
+def is_of_delivery(value: object) -> bool:
+    """Returns whether an id says that it is one of an event or a message: "evt_1f", or ends with a time and a status,
+    such as "check-7:1326910500:OK"."""
+    found = _OF_DELIVERY.match(value) if isinstance(value, str) else None
+    return found is not None and (found[1] is None or found[1].casefold() in table.MEANINGS)
+
+
+def fill(values: dict[str, Value], name: str, candidates: Iterator[object]) -> None:
+    """Fills a field with the first candidate that has a value when cleaned: no placeholder, and no id of a delivery."""
+    field, delivery_id = FIELDS[name], values.get("delivery_id")
+    for candidate in candidates:
+        if isinstance(candidate, str) and _PLACEHOLDER.match(candidate):
+            continue
+        if name == "source_id" and (is_of_delivery(candidate) or text_of(candidate) in (delivery_id, "0")):
+            continue
+        if (value := CLEANERS[field.kind](candidate, field.length)) is not None:
+            values[name] = value
+            return
+
+
+def find_any(levels: list[dict[str, object]], names: table.Names) -> Iterator[object]:
+    """Yields the values that have one of the names, the likeliest first, except true and false."""
+    found: list[tuple[int, int, object]] = []
+    for depth, level in enumerate(levels):
+        for name in names.keys() & level.keys():
+            if type(value := level[name]) is not bool:
+                found.append((names[name], -depth if name in table.INNERMOST_FIRST else depth, value))  # noqa: PERF401
+    if len(found) > 1:
+        found.sort(key=_PLACE)
+    for _, _, value in found:
+        yield value
+
+
+def matching(levels: list[dict[str, object]], matches: table.NamePattern) -> Iterator[object]:
+    """Yields the values whose names match, except those of how it was."""
+    for level in levels:
+        for name, value in level.items():
+            if matches[name] and type(value) is not bool:
+                yield value
+
+
+def texts_of(levels: list[dict[str, object]], names: table.Names) -> Iterator[str]:
+    return (value for value in find_any(levels, names) if isinstance(value, str))
+
+
+def matching_sorted(levels: list[dict[str, object]], matches: table.NamePattern) -> Iterator[object]:
+    """Yields the values whose names match, by name, so that another order of a message's fields makes no difference."""
+    for level in levels:
+        yield from (level[name] for name in sorted(level) if matches[name])
+
+
+def first_line(value: object) -> object:
+    """Returns the first line of a text that has several, without the marks of a heading."""
+    if not isinstance(value, str) or "\n" not in value:
+        return value.lstrip("# ") if isinstance(value, str) else value
+    return next((line for line in value.splitlines() if any(map(str.isalnum, line))), value).strip("# \r")
+
+
+# ---------- tickets
+
+
 @dataclass(frozen=True, slots=True)
 class TicketForm:
     """The one form of a ticket's messages that a kind's mapping reads.
@@ -398,7 +457,9 @@ _ANY_FORM: Final = TicketForm("", frozenset(), frozenset())
 #: What a ticket is called, and objects around it, by folded name.
 _TICKET_NAMES: Final = frozenset({
     "ticket", "tickets", "fault", "faults", "incident", "incidents", "servicerequest", "request", "requests", "case",
-    "cases", "issue", "issues",
+    "cases", "issue", "issues", "melding", "meldung", "anfrage", "vorgang", "demande", "richiesta", "segnalazione",
+    "incidencia",
+    "solicitud",
 })  # fmt: skip
 _CONTAINERS: Final = frozenset({
     "object", "objects", "data", "payload", "body", "content", "record", "records", "item", "items", "entity",
@@ -409,7 +470,8 @@ _BRACKETS: Final = re.compile(r"([^\[\].]+)((?:\[[^\[\]]+\])+)")
 #: The fields of which a ticket has one.
 _OF_ANY_TICKET: Final = frozenset({
     "id", "ticketid", "ticketnumber", "number", "faultid", "summary", "subject", "title", "ticketsummary",
-    "ticketsubject", "tickettitle", "ticket", "objectid",
+    "ticketsubject", "tickettitle", "ticket", "objectid", "betreff", "titel", "titre", "objet", "asunto", "oggetto",
+    "titolo", "onderwerp",
 })  # fmt: skip
 _MAX_NESTED: Final = 4
 _MAX_NAMES: Final = 5000

@@ -20,7 +20,7 @@ from tocsin.core.validation.payload_paths import MISSING, Path, compile_path, in
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.conditions import MAX_COMPARED_CHARS, compile_pattern
 from tocsin.inbound.fields import Value, text_of
-from tocsin.inbound.mapping.message_objects import fold
+from tocsin.inbound.mapping.evidence_table import fold
 
 # ---------- extraction
 # Extracts all paths of a mapping from a payload in one traversal.
