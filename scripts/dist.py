@@ -17,6 +17,7 @@ from pathlib import Path
 import addresses
 import bring
 import debian
+import translations
 from builders import airgap, checksums, container, kubernetes, linux, python, release, sbom
 
 
@@ -75,6 +76,8 @@ def main() -> None:
         target.parent.mkdir(exist_ok=True)
         target.write_text(release.notes(release.version()))
         return
+    if not given.only and (problems := translations.release_problems()):
+        sys.exit("\n".join(f"dist: {problem}" for problem in problems))
     debian.bring_for_dist()
     status = build_all(release.version(), given.out.absolute(), given.only)
     if lacking := addresses.missing(addresses.read()):
@@ -84,7 +87,7 @@ def main() -> None:
 
 def release_problems() -> list[str]:
     """Why this tree cannot be published."""
-    problems = []
+    problems = translations.release_problems()
     if lacking := addresses.missing(addresses.read()):
         problems.append(f"packaging/addresses.toml has no real {', '.join(lacking)}")
     if not os.environ.get(checksums.KEY_VARIABLE):

@@ -1,7 +1,7 @@
 """`make messages`: brings the catalogues of translations up to date with the texts in code and templates.
 
-With --compile it makes from them what Django reads (.mo). A text that is new has no translation yet; one that no code
-has any more is left out. A test says which are missing, and a language is offered when it is whole.
+With --compile it makes from them what Django reads (.mo). A text that is new has no translation yet, and is shown in
+English; one that no code has any more is left out. `make test` warns of what is missing, a release needs `WHOLE`.
 """
 
 import ast
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
-from babel.messages.catalog import Catalog
+from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
@@ -24,6 +24,9 @@ LOCALE = PACKAGE / "web" / "locale"
 DOMAIN = "django.po"
 PLACEHOLDER = re.compile(r"\{\w+\}")
 MADE_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+#: Languages that a release has whole. Any other is offered with the percentage that is translated.
+WHOLE = ("de",)
 
 KEYWORDS = {
     "_": None,
@@ -48,15 +51,14 @@ def main() -> None:
     if "--compile" in sys.argv[1:]:
         for path in sorted(LOCALE.glob(f"*/LC_MESSAGES/{DOMAIN}")):
             with path.with_suffix(".mo").open("wb") as compiled:
-                write_mo(compiled, read(path))
+                write_mo(compiled, compilable(read(path)))
         return
     texts = list(collect())
     for path in sorted(LOCALE.glob(f"*/LC_MESSAGES/{DOMAIN}")):
         catalog = update(read(path), texts)
         with path.open("wb") as written:
             write_po(written, catalog, width=120, no_location=True, sort_output=True, ignore_obsolete=True)
-        missing = sum(1 for message in catalog if message.id and not is_translated(message.string))
-        print(f"{path.relative_to(ROOT)}: {len(catalog)} texts, {missing} without a translation")
+        print(f"{path.relative_to(ROOT)}: {len(catalog)} texts, {len(untranslated(catalog))} without a translation")
 
 
 def read(path: Path) -> Catalog:
@@ -88,6 +90,32 @@ def update(before: Catalog, texts: list[Text]) -> Catalog:
         flags = known.flags - {"fuzzy"} if known is not None else ()
         after.add(text, string, context=context, flags=flags)
     return after
+
+
+def compilable(catalog: Catalog) -> Catalog:
+    """The translations alone, and in what a choice of languages says of one that is not whole: "Français · 60 %"."""
+    total, missing = len(catalog), untranslated(catalog)
+    for message in missing:
+        catalog.delete(message.id, message.context)
+    if missing:
+        catalog.add("{language}", f"{{language}} · {100 * len(catalog) // total} %")
+    return catalog
+
+
+def untranslated(catalog: Catalog) -> list[Message]:
+    return [message for message in catalog if message.id and not is_translated(message.string)]
+
+
+def release_problems() -> list[str]:
+    """Of each language that a release has whole, how many texts lack a translation."""
+    texts = list(collect())
+    counts = {
+        language: len(untranslated(update(read(LOCALE / language / "LC_MESSAGES" / DOMAIN), texts)))
+        for language in WHOLE
+    }
+    return [
+        f"{count} texts have no translation into {name}: `make messages`" for name, count in counts.items() if count
+    ]
 
 
 def is_translated(string: str | tuple[str, ...] | None) -> bool:

@@ -219,10 +219,9 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = CONFIG.email_from or f"Tocsin <tocsin@{urlsp
 
 LANGUAGE_CODE = "en"
 LOCALE_PATHS = [PACKAGE / "web" / "locale"]
-# Every language with a catalogue is offered. A test keeps each catalogue complete: a half-translated page is worse
-# than none.
+# Every language with a catalogue is offered, by its own name; what is not translated yet is shown in English.
 _CATALOGUES = sorted(to_language(path.parent.name) for path in LOCALE_PATHS[0].glob("*/LC_MESSAGES"))
-LANGUAGES = [("en", "English"), *((code, LANG_INFO[code]["name_local"]) for code in _CATALOGUES)]
+LANGUAGES = [("en", "English"), *((code, LANG_INFO[code]["name_local"].title()) for code in _CATALOGUES)]
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"

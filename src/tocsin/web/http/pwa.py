@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.templatetags.static import static
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from tocsin.web.http import assets
@@ -52,6 +53,11 @@ def service_worker(request: HttpRequest) -> HttpResponse:
         "badge": static("tocsin/icons/badge-96.png"),
         "push": static("tocsin/push-worker.js"),
         "offline": reverse("offline"),
+        "texts": {
+            "details": _("Open Tocsin for details."),
+            "unreachable": _("Tocsin can't be reached. Nothing was changed."),
+            "tap": _("Tap to open the alert and respond there."),
+        },
     }
     text = f"const tocsin = {json.dumps(config)};\n{_SCRIPT.read_text()}"
     return HttpResponse(text, content_type="text/javascript; charset=utf-8", headers={"Cache-Control": "no-cache"})

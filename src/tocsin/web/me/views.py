@@ -33,6 +33,7 @@ from tocsin.access.roles import DEFAULT_LIFETIME, WARN_BEFORE, Permission, Role,
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import translate
 from tocsin.core.validation import field_errors
 from tocsin.notify.models import Notification
 from tocsin.notify.pages import load_recipients
@@ -79,7 +80,11 @@ class PreferencesForm(forms.Form):
     time_zone = ZoneField()
     language = forms.ChoiceField(
         label=_("Language"),
-        choices=[("", _("Browser default")), *settings.LANGUAGES],
+        choices=lambda: [
+            ("", _("Browser default")),
+            # A catalogue that is not whole says how much of it there is: see scripts/translations.py.
+            *((code, translate("{language}", code).format(language=name)) for code, name in settings.LANGUAGES),
+        ],
         required=False,
     )
     theme = forms.ChoiceField(

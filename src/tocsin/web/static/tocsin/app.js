@@ -3,16 +3,12 @@
 "use strict";
 (() => {
   const clockMeta = document.querySelector('meta[name="tocsin-now"]');
+  const words = clockMeta.dataset;
   // The server's clock is the one that decides; this machine's may be off.
-  const offset = clockMeta ? Date.parse(clockMeta.content) - Date.now() : 0;
+  const offset = Date.parse(clockMeta.content) - Date.now();
   const now = () => Date.now() + offset;
 
   /* ---- moments and countdowns: the same words as the server's ---- */
-  const language = document.documentElement.lang || "en";
-  const words = language.startsWith("de")
-    ? { just: "gerade eben", soon: "gleich", ago: "vor %s", in: "in %s", d: "T", h: "Std.", min: "Min.", now: "jetzt", days: "%s Tage" }
-    : { just: "just now", soon: "in a moment", ago: "%s ago", in: "in %s", d: "d", h: "h", min: "min", now: "now", days: "%s days" };
-
   function formatMoment(at) {
     const seconds = Math.trunc((now() - at) / 1000);
     const size = Math.abs(seconds);
@@ -20,7 +16,7 @@
     for (const [length, name] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
       const amount = Math.round(size / length);
       if (amount >= 1 && size >= length * 0.75) {
-        return (seconds > 0 ? words.ago : words.in).replace("%s", `${amount} ${words[name]}`);
+        return (seconds > 0 ? words.ago : words.in).replace("{}", `${amount} ${words[name]}`);
       }
     }
     return words.just;
@@ -30,7 +26,7 @@
     const seconds = Math.trunc((at - now()) / 1000);
     if (seconds <= 0) return words.now;
     const hours = Math.trunc(seconds / 3600);
-    if (hours >= 48) return words.days.replace("%s", Math.trunc(hours / 24));
+    if (hours >= 48) return words.days.replace("{}", Math.trunc(hours / 24));
     const two = (number) => String(number).padStart(2, "0");
     const minutes = Math.trunc((seconds % 3600) / 60);
     return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;

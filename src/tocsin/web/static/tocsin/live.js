@@ -5,6 +5,9 @@
 "use strict";
 (() => {
   const script = document.currentScript;
+  const clockMeta = document.querySelector('meta[name="tocsin-now"]');
+  const words = clockMeta.dataset;
+  const since = Date.parse(clockMeta.content);
   const waiting = new Map(); // element id → prepared replacement
   const loading = new Set();
   const refetchNext = new Set();
@@ -154,8 +157,7 @@
       current.prepend(pill);
       pill.firstChild.addEventListener("click", () => { const next = waiting.get(current.id); if (next) swap(current, next); });
     }
-    const german = document.documentElement.lang.startsWith("de");
-    pill.firstChild.textContent = added ? (german ? `${added} neu` : `${added} new`) : (german ? "Geändert: anzeigen" : "Changed: show");
+    pill.firstChild.textContent = added ? words.added.replace("{count}", added) : words.changed;
   }
 
   function hidePill(current) {
@@ -210,12 +212,9 @@
     if (!box) return;
     box.hidden = !staleTimes.length;
     if (!staleTimes.length) return;
-    const time = new Date(Math.min(...staleTimes)).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-    const german = document.documentElement.lang.startsWith("de");
-    box.textContent = box.dataset.text.replace("{since}", `${german ? "seit" : "since"} ${time}`);
+    const time = new Date(Math.min(...staleTimes)).toLocaleTimeString(words.locale, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+    box.textContent = box.dataset.text.replace("{time}", time);
   }
-
-  const since = Date.parse(document.querySelector('meta[name="tocsin-now"]').content);
 
   function connectWorker() {
     const worker = new SharedWorker(script.dataset.worker, "tocsin-live");

@@ -2,7 +2,8 @@
 "use strict";
 (() => {
   const box = document.getElementById("offline");
-  const formatTime = (moment) => new Date(moment).toLocaleString(document.documentElement.lang, { weekday: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  const { locale } = document.querySelector('meta[name="tocsin-now"]').dataset;
+  const formatTime = (moment) => new Date(moment).toLocaleString(locale, { weekday: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
   for (const name of ["since", "reached"]) {
     const moment = Number(box.dataset[name]);
     const line = box.querySelector(`[data-line=${name}]`);

@@ -2,11 +2,6 @@
    this script the selects do the same. */
 "use strict";
 (() => {
-  const isGerman = document.documentElement.lang.startsWith("de");
-  const words = isGerman 
-    ? { up: "Nach oben", down: "Nach unten", replaced: "Jetzt die Mitglieder von %s.", undo: "Rückgängig" }
-    : { up: "Move up", down: "Move down", replaced: "Now the members of %s.", undo: "Undo" };
-
   function fireChange(element) { element.dispatchEvent(new Event("change", { bubbles: true })); }
 
   function addMoveButtons(list) {
@@ -14,7 +9,7 @@
       if (item.querySelector(".moves")) return;
       const moves = document.createElement("span");
       moves.className = "moves";
-      for (const [sign, direction, label] of [["↑", -1, words.up], ["↓", 1, words.down]]) {
+      for (const [sign, direction, label] of [["↑", -1, list.dataset.up], ["↓", 1, list.dataset.down]]) {
         const button = document.createElement("button");
         button.type = "button";
         button.textContent = sign;
@@ -74,11 +69,11 @@
     const note = document.createElement("p");
     note.className = "people-note";
     note.setAttribute("role", "status");
-    note.append(words.replaced.replace("%s", group.selectedOptions[0].text), " ");
+    note.append(list.dataset.replaced.replace("{group}", group.selectedOptions[0].text), " ");
     const undo = document.createElement("button");
     undo.type = "button";
     undo.className = "link-button";
-    undo.textContent = words.undo;
+    undo.textContent = list.dataset.undo;
     undo.addEventListener("click", () => { note.remove(); setPeople(list, chosen); fireChange(list.querySelector("select")); });
     note.append(undo);
     list.after(note);

@@ -63,7 +63,7 @@
   }
 
   function formatTime(at, track) {
-    return new Intl.DateTimeFormat(document.documentElement.lang === "de" ? "de" : "en-GB", {
+    return new Intl.DateTimeFormat(document.querySelector('meta[name="tocsin-now"]').dataset.locale, {
       weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZone: timelineOf(track).dataset.zone,
     }).format(at);
   }

@@ -13,7 +13,7 @@
   function show(payload) {
     const maxActions = self.Notification?.maxActions ?? 2;
     return self.registration.showNotification(payload.title || "Tocsin", {
-      body: payload.text || "Open Tocsin for details.",
+      body: payload.text || tocsin.texts.details,
       tag: payload.tag || payload.id,
       renotify: Boolean(payload.tag || payload.id),
       requireInteraction: Boolean(payload.is_urgent),
@@ -41,8 +41,8 @@
       });
       text = (await response.json()).text;
     } catch { /* said below */ }
-    await self.registration.showNotification(text || "Tocsin can't be reached. Nothing was changed.", {
-      body: text ? data.title || "" : "Tap to open the alert and respond there.",
+    await self.registration.showNotification(text || tocsin.texts.unreachable, {
+      body: text ? data.title || "" : tocsin.texts.tap,
       tag: data.tag,
       silent: Boolean(text),
       icon: tocsin.icon,
