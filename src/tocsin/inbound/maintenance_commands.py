@@ -16,7 +16,6 @@ from pydantic import Field
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -159,21 +158,6 @@ def end_now(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> M
                 sentence("{window} has only just started. Delete it, or end it in a minute.", window=window.name),
             )
         return save_window(spec, existing=window, actor=actor, now=now)
-
-
-def windows_using_group(group_id: int) -> list[Reason]:
-    """Lists the windows that refer to or belong to the group and so prevent its deletion."""
-    return [
-        hooks.MAINTENANCE_WINDOW(name=window.name)
-        for window in MaintenanceWindow.objects.all()
-        if window.group_id == group_id or group_id in window.groups
-    ]
-
-
-def windows_using_integration(integration_id: int) -> list[Reason]:
-    """Lists the windows that refer to the integration: without it, they would apply to every integration."""
-    windows = MaintenanceWindow.objects.filter(integrations__contains=[integration_id])
-    return [hooks.MAINTENANCE_WINDOW(name=window.name) for window in windows]
 
 
 def groups_newly_affected(window: MaintenanceWindow, previous: Sequence[int] | None) -> set[int | None]:

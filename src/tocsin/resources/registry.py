@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,7 +42,7 @@ from tocsin.people.changes.api_tokens import ServiceAccountSpec
 from tocsin.people.changes.users import GroupSpec, UserSpec
 from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.people.reasons import ABSENCE_REFERENCE
-from tocsin.resources.resource import EVERY_KEY, DeferredField, Resource, ResourceViews
+from tocsin.resources.resource import EVERY_KEY, DeferredField, References, Resource, ResourceViews
 from tocsin.workflows import commands as workflows
 from tocsin.workflows import views
 from tocsin.workflows.models import Workflow
@@ -185,21 +185,27 @@ PROVIDER = {"name": "Phones", "kind": "ntfy", "api_base": "https://ntfy.sh", "or
 # What objects of each kind refer to: the ids by model.
 #
 # Who may change an object reads and keeps these references, also those to objects of other groups: see
-# `boundary.refer_to`.
-
-
-type References = Mapping[type[Model], Iterable[int | None]]
+# `boundary.refer_to`. What an object refers to, or is owned by, cannot be deleted: see `REFERENCE_FINDERS`.
 
 
 def of_schedule(schedule: Schedule) -> References:
-    """The users of its shifts and overrides, and its holiday calendars."""
-    users = [user for override in schedule.overrides.all() for user in of_override(override)[User]]
-    return {User: (*oncall.users_of(schedule), *users), HolidayCalendar: schedule.holiday_calendars}
+    """The users of its shifts, and its holiday calendars."""
+    return {User: oncall.users_of(schedule), HolidayCalendar: schedule.holiday_calendars}
+
+
+def of_overrides(schedule: Schedule) -> References:
+    """The users of its overrides."""
+    return {User: [user for override in schedule.overrides.all() for user in of_override(override)[User]]}
 
 
 def of_override(override: Override) -> References:
     """The replacing and the replaced user."""
     return {User: (override.user_id, override.instead_of_id)}
+
+
+def of_identity_provider(provider: IdentityProvider) -> References:
+    """The groups of which it grants a membership."""
+    return {Group: [grant["group"] for mapping in provider.roles for grant in mapping["groups"]]}
 
 
 def of_support_hours(hours: SupportHours) -> References:
@@ -380,7 +386,9 @@ IDENTITY_PROVIDERS = Resource[IdentityProvider](
     change_permission=Permission.ADMINISTER,
     see_permission=Permission.ADMINISTER,
     owner="",
+    references=of_identity_provider,
     example=IDENTITY_PROVIDER,
+    reference=identity_providers.IDENTITY_PROVIDER,
     views=ResourceViews("identity_providers", "identity_provider", "identity_provider"),
 )
 
@@ -413,6 +421,7 @@ SCHEDULES = Resource[Schedule](
     save=oncall.save_schedule,
     change_permission=Permission.MANAGE_TEAMS,
     references=of_schedule,
+    mentions=of_overrides,
     example=SCHEDULE,
     reference=hooks.SCHEDULE,
     views=ResourceViews("on_call", "schedule", "edit_schedule"),
@@ -430,7 +439,7 @@ OVERRIDES = Resource[Override](
     delete_command=overrides.delete_override,
     change_permission=Permission.MANAGE_TEAMS,
     owner="schedule.group_id",
-    references=of_override,
+    mentions=of_override,
     example=OVERRIDE,
     views=ResourceViews("on_call", "override", "override"),
 )
@@ -499,7 +508,7 @@ OUTBOUND_INTEGRATIONS = Resource[OutboundIntegration](
     secret_keys=frozenset({EVERY_KEY}),
     save=outbound.save_outbound,
     change_permission=Permission.MANAGE_ROUTING,
-    references=of_outbound,
+    mentions=of_outbound,
     unreadable=_unknown_kind(lambda: CONNECTORS),
     example=OUTBOUND_INTEGRATION,
     reference=hooks.OUTBOUND_INTEGRATION,
@@ -606,3 +615,21 @@ RESOURCES: tuple[Resource[Any], ...] = (
     WORKFLOWS,
     PROVIDERS,
 )
+
+
+def _find_referring(model: type[Model], number: int) -> Iterator[Reason]:
+    """Yields what refers to an object or is owned by it."""
+    for resource in RESOURCES:
+        is_owned = model is Group and resource.group_lookup is not None
+        if resource.reference is None or not (is_owned or resource.references):
+            continue
+        for row in resource.rows():
+            referred = resource.references(row).get(model, ()) if resource.references else ()
+            if number in referred or (is_owned and resource.owner_group_id(row) == number):
+                yield resource.reference(name=resource.name(row))
+
+
+#: By object type, a function that finds what prevents an object's deletion by its id.
+REFERENCE_FINDERS: Mapping[str, Callable[[int], Iterator[Reason]]] = {
+    resource.object_type: partial(_find_referring, resource.rows().model) for resource in RESOURCES
+}

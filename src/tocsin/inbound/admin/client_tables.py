@@ -13,10 +13,9 @@ from pydantic import BeforeValidator, Field
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, sentence
+from tocsin.core.reasons import sentence
 from tocsin.core.validation import text_sanitizing
 from tocsin.core.validation.field_errors import raise_all
 from tocsin.core.validation.spec import OwnedSpec, Spec, SpecErrors, id_of, to_tuple
@@ -103,24 +102,6 @@ def save_client_table(
         table.save()
         audit.record_config_audit("client_table", table, before, client_table_spec(table), actor=actor, now=now)
     return table
-
-
-def tables_using_group(group_id: int) -> list[Reason]:
-    """Lists the tables that refer to or belong to the group and so prevent its deletion."""
-    return [
-        hooks.CLIENT_TABLE(name=table.name)
-        for table in ClientTable.objects.all()
-        if table.group_id == group_id or any(row.get("group") == group_id for row in table.clients)
-    ]
-
-
-def tables_using_policy(policy_id: int) -> list[Reason]:
-    """Lists the tables that refer to the policy and so prevent its deletion."""
-    return [
-        hooks.CLIENT_TABLE(name=table.name)
-        for table in ClientTable.objects.all()
-        if any(row.get("policy") == policy_id for row in table.clients)
-    ]
 
 
 def from_csv(text: str) -> list[dict[str, str]]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -71,10 +70,6 @@ def sync_imports(schedule: Schedule, now: datetime) -> None:
                 "spans": [],
             },
         )
-
-
-#: What may use a holiday calendar.
-_CALENDAR_USERS = ((hooks.SCHEDULE, Schedule), (hooks.SUPPORT_HOURS, SupportHours))
 
 
 def schedule_spec(
@@ -273,32 +268,11 @@ def shifts_of(schedule: Schedule) -> tuple[Shift, ...]:
     return schedules.load(schedule.name, schedule.time_zone, schedule.definition, imported=imported).shifts
 
 
-def schedules_using_user(user_id: int) -> list[Reason]:
-    """Returns this user's shifts, overrides and covers, which prevent the user's deletion."""
+def stand_ins_by_user(user_id: int) -> list[Reason]:
+    """Returns this user's current and future overrides and covers, which prevent the user's deletion."""
     return [
-        *(hooks.SCHEDULE(name=schedule.name) for schedule in Schedule.objects.all() if user_id in users_of(schedule)),
         *overrides.overrides_using_user(user_id, clock.now()),
         *out_of_office.absences_using_user(user_id, clock.now()),
-    ]
-
-
-def schedules_using_group(group_id: int) -> list[Reason]:
-    """Returns the schedules and other objects here that this group owns, which prevent the group's deletion."""
-    return [
-        reference(name=name)
-        for reference, model in (*_CALENDAR_USERS, (hooks.HOLIDAY_CALENDAR, HolidayCalendar))
-        for name in model._default_manager.filter(group=group_id).values_list("name", flat=True)
-    ]
-
-
-def schedules_using_calendar(calendar_id: int) -> list[Reason]:
-    """Returns the schedules and support hours that use this holiday calendar, which prevent its deletion."""
-    return [
-        reference(name=name)
-        for reference, model in _CALENDAR_USERS
-        for name in model._default_manager.filter(holiday_calendars__contains=[calendar_id]).values_list(
-            "name", flat=True
-        )
     ]
 
 
