@@ -104,7 +104,7 @@ def test_support_hours_are_saved_loaded_and_deleted_with_audit_entries(desk_grou
         "group": "Desk",
     }
     hours = commands.save_support_hours(spec, actor=ACTOR, now=now)
-    assert commands.support_hours_spec(hours) == spec
+    assert commands.SUPPORT_HOURS.spec(hours) == spec
     with database.transaction() as connection:
         loaded = loader.support_hours(connection)[hours.pk]
     assert loaded.is_open(datetime(2026, 1, 5, 8, tzinfo=UTC))

@@ -208,11 +208,6 @@ def of_identity_provider(provider: IdentityProvider) -> References:
     return {Group: [grant["group"] for mapping in provider.roles for grant in mapping["groups"]]}
 
 
-def of_support_hours(hours: SupportHours) -> References:
-    """Their holiday calendars."""
-    return {HolidayCalendar: hours.holiday_calendars}
-
-
 def of_policy(policy: Policy) -> References:
     """What its current version refers to."""
     used = policies.references(policy)
@@ -223,11 +218,6 @@ def of_policy(policy: Policy) -> References:
         SupportHours: used.support_hours,
         Policy: used.policies,
     }
-
-
-def of_client_table(table: ClientTable) -> References:
-    """The group and the policy of each client."""
-    return {key: [row.get(name) for row in table.clients] for key, name in ((Group, "group"), (Policy, "policy"))}
 
 
 def of_outbound(integration: OutboundIntegration) -> References:
@@ -258,11 +248,6 @@ def of_integration(integration: Integration) -> References:
     for kind, number in references.ids_in_definition(version.definition) if version else ():
         ids.setdefault(_IN_DEFINITION[kind], []).append(number)
     return ids
-
-
-def of_window(window: MaintenanceWindow) -> References:
-    """The integrations and groups to which it is limited."""
-    return {Integration: window.integrations, Group: window.groups}
 
 
 def of_workflow(workflow: Workflow) -> References:
@@ -397,9 +382,9 @@ HOLIDAY_CALENDARS = Resource[HolidayCalendar](
     label=_("holiday calendar"),
     plural=_("Holiday calendars"),
     rows=lambda: HolidayCalendar.objects.select_related("group"),
-    spec=oncall.holiday_calendar_spec,
+    spec=oncall.HOLIDAY_CALENDARS.spec,
     spec_type=HolidayCalendarSpec,
-    save=oncall.save_holiday_calendar,
+    save=oncall.HOLIDAY_CALENDARS.save,
     change_permission=Permission.MANAGE_TEAMS,
     example=HOLIDAY_CALENDAR,
     reference=hooks.HOLIDAY_CALENDAR,
@@ -449,12 +434,12 @@ SUPPORT_HOURS = Resource[SupportHours](
     label=_("support hours"),
     plural=_("Support hours"),
     rows=lambda: SupportHours.objects.select_related("group"),
-    spec=oncall.support_hours_spec,
+    spec=oncall.SUPPORT_HOURS.spec,
     spec_type=SupportHoursSpec,
-    load_names=lambda rows: oncall.calendar_names(),
-    save=oncall.save_support_hours,
+    load_names=oncall.SUPPORT_HOURS.names,
+    save=oncall.SUPPORT_HOURS.save,
     change_permission=Permission.MANAGE_TEAMS,
-    references=of_support_hours,
+    references=oncall.SUPPORT_HOURS.references,
     example=SUPPORT_HOURS_EXAMPLE,
     reference=hooks.SUPPORT_HOURS,
     views=ResourceViews("support_hours", "edit_support_hours", "edit_support_hours"),
@@ -484,12 +469,12 @@ CLIENT_TABLES = Resource[ClientTable](
     label=_("client table"),
     plural=_("Client tables"),
     rows=lambda: ClientTable.objects.select_related("group"),
-    spec=client_tables.client_table_spec,
+    spec=client_tables.CLIENT_TABLES.spec,
     spec_type=client_tables.ClientTableSpec,
-    load_names=lambda rows: client_tables.table_names(),
-    save=client_tables.save_client_table,
+    load_names=client_tables.CLIENT_TABLES.names,
+    save=client_tables.CLIENT_TABLES.save,
     change_permission=Permission.MANAGE_ROUTING,
-    references=of_client_table,
+    references=client_tables.CLIENT_TABLES.references,
     example=CLIENT_TABLE,
     reference=hooks.CLIENT_TABLE,
     views=ResourceViews("client_tables", "edit_client_table", "edit_client_table"),
@@ -548,11 +533,11 @@ MAINTENANCE_WINDOWS = Resource[MaintenanceWindow](
     rows=lambda: MaintenanceWindow.objects.select_related("group"),
     spec=maintenance_windows.window_spec,
     spec_type=maintenance_windows.MaintenanceWindowSpec,
-    load_names=lambda rows: maintenance_windows.window_names(),
+    load_names=maintenance_windows.WINDOWS.names,
     save=maintenance_windows.save_window,
     delete_command=maintenance_windows.delete_window,
     change_permission=Permission.MANAGE_ROUTING,
-    references=of_window,
+    references=maintenance_windows.WINDOWS.references,
     unreadable=maintenance_windows.unreadable,
     example=MAINTENANCE_WINDOW,
     reference=hooks.MAINTENANCE_WINDOW,
