@@ -15,9 +15,7 @@ from tocsin.escalation import listener as escalation_listener
 from tocsin.escalation import tasks as escalation
 from tocsin.escalation.actions import deactivated_users
 from tocsin.identity import commands as browser_sessions
-from tocsin.inbound import maintenance_commands as maintenance_windows
 from tocsin.inbound import tasks
-from tocsin.inbound.admin import client_tables
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import state
@@ -33,7 +31,6 @@ from tocsin.oncall.calendars import calendar_import_worker
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.changes import overrides, swaps
 from tocsin.operate import tasks as operate
-from tocsin.outbound import commands as outbound
 from tocsin.outbound import writeback as outbound_listener
 from tocsin.outbound.delivery import dispatcher as outbound_dispatcher
 from tocsin.outbound.delivery import queue as outbound_queue
@@ -42,9 +39,8 @@ from tocsin.outbound.halo_sync.job_context import HaloJobHooks
 from tocsin.people import addresses, sign_in_rules
 from tocsin.people.changes import invitations
 from tocsin.reports import handover as handover_notes
-from tocsin.resources import row_security, visibility
+from tocsin.resources import registry, row_security, visibility
 from tocsin.web.accounts import views
-from tocsin.workflows import commands as workflows
 from tocsin.workflows.run import listener as workflow_listener
 from tocsin.workflows.run import run_store as workflow_runs
 from tocsin.workflows.run import tasks as workflow_tasks
@@ -56,35 +52,12 @@ _SERVICE_CHANNELS = ("chat", "push")
 #: texts only of modules that it has imported.
 _MODULES_WITH_NOTICES = (notices, overrides, delivery_receipts, swaps, verification)
 
-#: Functions by which rooms report references to an object of a lower room, so that it is not deleted while in use.
+#: What prevents an object's deletion besides the configuration that refers to it, which `resources` finds.
 _REFERENCE_FINDERS = (
     ("user", store.alerts_using_user),
-    ("user", oncall.schedules_using_user),
-    ("user", policies.policies_using_user),
-    ("user", integrations.integrations_using_user),
-    ("group", oncall.schedules_using_group),
-    ("group", policies.policies_using_group),
-    ("group", integrations.integrations_using_group),
-    ("group", outbound.integrations_using_group),
+    ("user", oncall.stand_ins_by_user),
     ("group", policies.runs_using_group),
     ("schedule", policies.runs_using_schedule),
-    ("escalation_policy", policies.policies_using_policy),
-    ("escalation_policy", integrations.integrations_using_policy),
-    ("group", browser_sessions.providers_using_group),
-    ("group", client_tables.tables_using_group),
-    ("escalation_policy", client_tables.tables_using_policy),
-    ("group", maintenance_windows.windows_using_group),
-    ("integration", maintenance_windows.windows_using_integration),
-    ("client_table", integrations.integrations_using_client_table),
-    ("schedule", policies.policies_using_schedule),
-    ("support_hours", policies.policies_using_support_hours),
-    ("support_hours", integrations.integrations_using_support_hours),
-    ("holiday_calendar", oncall.schedules_using_calendar),
-    ("user", workflows.workflows_using("users")),
-    ("group", workflows.workflows_using("groups")),
-    ("escalation_policy", workflows.workflows_using("policies")),
-    ("outbound_integration", integrations.integrations_using_outbound),
-    ("outbound_integration", workflows.workflows_using("outbound")),
     ("integration", integrations.alerts_of_integration),
 )
 
@@ -112,7 +85,7 @@ def install() -> None:
     state.register(outbound_listener.load_recent_writes, outbound_listener.mark_echoed)
     store.QUESTION_LOOKUPS.register(escalation.open_questions)
     claim.SLA_LOOKUPS.register(workflow_runs.load_sla_moments)
-    for kind, find_references in _REFERENCE_FINDERS:
+    for kind, find_references in (*_REFERENCE_FINDERS, *registry.REFERENCE_FINDERS.items()):
         hooks.REFERENCES.register(find_references, kind)
     policies.POLICY_USES.register(integrations.uses_of_policy)
     audit.CHECKS.register(sign_in_rules.check_settings)

@@ -103,7 +103,7 @@ def test_client_table_and_its_references_are_protected_from_deletion(now: dateti
         with pytest.raises(Rejected) as refused:
             delete()
         assert refused.value.code == "in_use"
-    assert client_tables.tables_using_policy(Policy.objects.get(name="Gold").pk) == [
+    assert hooks.references_to("escalation_policy", Policy.objects.get(name="Gold").pk) == [
         hooks.CLIENT_TABLE(name="Customers")
     ]
     spec = {**integrations.integration_spec(Integration.objects.get()), "routes": []}

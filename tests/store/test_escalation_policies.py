@@ -16,9 +16,6 @@ from tocsin.core.models import ConfigVersion
 from tocsin.escalation.commands import (
     delete_policy,
     plan_of,
-    policies_using_group,
-    policies_using_policy,
-    policies_using_user,
     policy_spec,
     reference_names,
     save_policy,
@@ -120,12 +117,12 @@ def test_users_and_groups_know_the_policies_that_need_them(now: datetime) -> Non
     names = reference_names([policy])
     (alice,), (desk,) = names["users"], names["groups"]
     assert (
-        policies_using_user(alice)
-        == policies_using_group(desk)
-        == policies_using_group(owned.pk)
+        hooks.references_to("user", alice)
+        == hooks.references_to("group", desk)
+        == hooks.references_to("group", owned.pk)
         == [hooks.POLICY(name="Standard")]
     )
-    assert policies_using_user(alice + 1) == []
+    assert hooks.references_to("user", alice + 1) == []
 
 
 def test_policies_that_hand_over_in_a_circle_are_refused(now: datetime) -> None:
@@ -138,7 +135,7 @@ def test_policies_that_hand_over_in_a_circle_are_refused(now: datetime) -> None:
         with pytest.raises(Rejected, match=method) as refused:
             save_policy({**STANDARD, "name": policy.name, "end": _to(to)}, existing=policy, actor=ACTOR, now=now)
         assert (refused.value.code, refused.value.field) == ("circular", "end.policy")
-    assert policies_using_policy(first.pk) == [hooks.POLICY(name="Second")]
+    assert hooks.references_to("escalation_policy", first.pk) == [hooks.POLICY(name="Second")]
 
 
 def _to(name: str) -> dict[str, str]:

@@ -388,14 +388,14 @@ def test_what_an_integration_needs_is_known_to_be_needed(now: datetime) -> None:
     )
     needed = [hooks.INTEGRATION(name="HaloITSM")]
     alice, bob = (User.objects.get(username=name) for name in ("alice", "bob"))
-    assert commands.integrations_using_user(alice.pk) == commands.integrations_using_user(bob.pk) == needed
+    assert hooks.references_to("user", alice.pk) == hooks.references_to("user", bob.pk) == needed
     assert integration.group_id is not None
     assert integration.policy_id is not None
-    assert commands.integrations_using_group(integration.group_id) == needed
-    assert set(commands.integrations_using_policy(integration.policy_id)) == set(needed)
+    assert hooks.references_to("group", integration.group_id) == needed
+    assert set(hooks.references_to("escalation_policy", integration.policy_id)) == set(needed)
     (hours,) = oncall.SupportHours.objects.all()
-    assert commands.integrations_using_support_hours(hours.pk) == needed
-    assert commands.integrations_using_user(10**9) == []
+    assert hooks.references_to("support_hours", hours.pk) == needed
+    assert hooks.references_to("user", 10**9) == []
 
 
 def test_integration_with_delayed_alerts_is_not_deleted(now: datetime) -> None:

@@ -104,12 +104,12 @@ def test_support_hours_are_saved_loaded_and_deleted_with_audit_entries(desk_grou
         "group": "Desk",
     }
     hours = commands.save_support_hours(spec, actor=ACTOR, now=now)
-    assert commands.support_hours_spec(hours) == spec
+    assert commands.SUPPORT_HOURS.spec(hours) == spec
     with database.transaction() as connection:
         loaded = loader.support_hours(connection)[hours.pk]
     assert loaded.is_open(datetime(2026, 1, 5, 8, tzinfo=UTC))
     assert not loaded.is_open(datetime(2026, 1, 5, 18, tzinfo=UTC))
-    assert commands.schedules_using_group(desk_group.pk) == [hooks.SUPPORT_HOURS(name="Office hours")]
+    assert hooks.references_to("group", desk_group.pk) == [hooks.SUPPORT_HOURS(name="Office hours")]
     registry.SUPPORT_HOURS.delete(hours, actor=ACTOR, now=now)
     actions = AuditEntry.objects.filter(object_type="support_hours").order_by("id").values_list("action", flat=True)
     assert list(actions) == ["create", "delete"]
@@ -118,5 +118,5 @@ def test_support_hours_are_saved_loaded_and_deleted_with_audit_entries(desk_grou
 def test_a_user_with_shifts_is_known_to_be_needed(desk_group: Group, now: datetime) -> None:
     commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
     carol = User.objects.get(username="carol")
-    assert commands.schedules_using_user(carol.pk) == [hooks.SCHEDULE(name="Desk 24x7")]
-    assert commands.schedules_using_group(desk_group.pk) == [hooks.SCHEDULE(name="Desk 24x7")]
+    assert hooks.references_to("user", carol.pk) == [hooks.SCHEDULE(name="Desk 24x7")]
+    assert hooks.references_to("group", desk_group.pk) == [hooks.SCHEDULE(name="Desk 24x7")]

@@ -83,7 +83,7 @@ def test_override_replaces_user_for_its_window_and_notifies_both(
     assert primary(desk_group, datetime(2026, 12, 24, 15, 59, tzinfo=UTC))[0] == "Alice"
     assert primary(desk_group, datetime(2026, 12, 25, 11, tzinfo=UTC))[0] == "Alice"
     assert [notice.user.username for notice in PendingNotice.objects.all()] == ["carol"]
-    assert commands.schedules_using_user(user("carol").pk)[0].code == hooks.OVERRIDE.code
+    assert commands.stand_ins_by_user(user("carol").pk)[0].code == hooks.OVERRIDE.code
     with pytest.raises(Rejected, match="it is used by"):
         users.delete_user(user("carol"), actor=ACTOR, now=now)
     again = overrides.save_override(overrides.override_spec(made), existing=made, actor=ACTOR, now=now)

@@ -466,7 +466,7 @@ def import_csv(request: HttpRequest, response: HttpResponse, id: str, body: CsvB
     principal, clients = caller(request), client_tables.from_csv(body.csv)
     with settings_store.exclusive():
         table = CLIENT_TABLES.find_for_change(request, id)
-        spec = {**client_tables.client_table_spec(table), "clients": clients}
+        spec = {**client_tables.CLIENT_TABLES.spec(table), "clients": clients}
         saved = client_tables.save_client_table(
             spec, existing=table, actor=audit_actor_of(principal), now=principal.now
         )

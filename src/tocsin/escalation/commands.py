@@ -278,39 +278,6 @@ def delete_policy(policy: Policy, *, actor: AuditActor, now: datetime) -> None:
         PolicyVersion.objects.filter(pk__in=versions).exclude(pk__in=used).delete()
 
 
-def policies_using_user(user_id: int) -> list[Reason]:
-    """The policies with a step for that user, which block the user's deletion."""
-    return _policies_using(lambda policy, names: user_id in names.users)
-
-
-def policies_using_group(group_id: int) -> list[Reason]:
-    """The policies that have a step for that group or are owned by it, which block the group's deletion."""
-    return _policies_using(lambda policy, names: policy.group_id == group_id or group_id in names.groups)
-
-
-def policies_using_schedule(schedule_id: int) -> list[Reason]:
-    """The policies with a step for that schedule, which block its deletion."""
-    return _policies_using(lambda policy, names: schedule_id in names.schedules)
-
-
-def policies_using_support_hours(hours_id: int) -> list[Reason]:
-    """The policies with a step during or outside those support hours, which block their deletion."""
-    return _policies_using(lambda policy, names: hours_id in names.support_hours)
-
-
-def policies_using_policy(policy_id: int) -> list[Reason]:
-    """The policies that hand over to that policy, which block its deletion."""
-    return _policies_using(lambda policy, names: policy_id in names.policies)
-
-
-def _policies_using(is_using: Callable[[Policy, PolicyReferences], bool]) -> list[Reason]:
-    return [
-        hooks.POLICY(name=policy.name)
-        for policy in Policy.objects.select_related("current_version")
-        if is_using(policy, references(policy))
-    ]
-
-
 def references(policy: Policy) -> PolicyReferences:
     """What the current version of the policy refers to; empty if it cannot be read."""
     plan = readable(policy)

@@ -24,10 +24,10 @@ from tocsin.core.validation.spec import (
     OneOf,
     OwnedSpec,
     Parsed,
+    Reference,
     Spec,
     SpecErrors,
     TimeZone,
-    ids_of,
     is_unstorable,
     list_of,
     list_of_choices,
@@ -330,15 +330,15 @@ class NotifySpec(Spec):
     roles: Annotated[tuple[MemberRole, ...], list_of_choices(MemberRole)] = Field(
         default=(), description="Roles: all users on call in one of them."
     )
-    user_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("users", NO_SUCH_USER)] = Field(
+    user_ids: Annotated[tuple[int, ...], list_of(str, {}), Reference("users", NO_SUCH_USER)] = Field(
         default=(), alias="users", description="Usernames."
     )
-    group_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("groups", NO_SUCH_GROUP)] = Field(
+    group_ids: Annotated[tuple[int, ...], list_of(str, {}), Reference("groups", NO_SUCH_GROUP)] = Field(
         default=(), alias="groups", description="Names of the groups of the roles. Default: the recipient groups."
     )
     group_contacts: Names = Field(default=(), description="Labels of contacts of these groups.")
     everybody: bool = Field(default=False, description="Whether all members of these groups are notified.")
-    schedule_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("schedules", NO_SUCH_SCHEDULE)] = Field(
+    schedule_ids: Annotated[tuple[int, ...], list_of(str, {}), Reference("schedules", NO_SUCH_SCHEDULE)] = Field(
         default=(), alias="schedules", description="Names of schedules: all users on call in them, in any role."
     )
     assignee: bool = Field(default=False, description="Whether the assignee of the source's ticket is notified.")

@@ -8,7 +8,7 @@ permissions.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.hooks import Expiry
 from tocsin.core.net import egress
-from tocsin.core.reasons import Reason, Text
+from tocsin.core.reasons import Text
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import NAME_IN_USE, REQUIRED
 from tocsin.core.validation.server_origin import is_different_origin
@@ -443,13 +443,6 @@ def _has_other_sign_in(user: User, link: LinkedIdentity) -> bool:
 def slug_of(name: str) -> str:
     """Returns the part of the redirect URI that follows from a name."""
     return slugify(name)[:60] or "sso"
-
-
-def providers_using_group(group_id: int) -> Iterable[Reason]:
-    """The providers that grant a membership of the group: it cannot be deleted while they do."""
-    for provider in IdentityProvider.objects.all():
-        if any(grant["group"] == group_id for mapping in provider.roles for grant in mapping["groups"]):
-            yield IDENTITY_PROVIDER(name=provider.name)
 
 
 def _saml_provider(parsed: IdentityProviderSpec, now: datetime) -> SamlProvider:

@@ -6,7 +6,7 @@ A spec is the document form used by YAML and the API. Callers check permissions 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -16,13 +16,12 @@ from pydantic import Field
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation.field_errors import rejected_at
-from tocsin.core.validation.spec import InvalidValue, OneOf, OwnedSpec, Parsed, ids_of, list_of
+from tocsin.core.validation.spec import InvalidValue, OneOf, OwnedSpec, Parsed, Reference, list_of
 from tocsin.inbound import maintenance as maintenance_times
 from tocsin.inbound.conditions import OptionalCondition, compile_condition
 from tocsin.inbound.enums import WindowAction
@@ -36,7 +35,7 @@ from tocsin.inbound.maintenance import (
     WindowTimesSpec,
 )
 from tocsin.inbound.models import Integration, MaintenanceWindow
-from tocsin.people.models import Group, find_group, names_check
+from tocsin.people.changes.flat_objects import FlatObject
 from tocsin.people.reasons import NO_SUCH_GROUP
 
 log = logging.getLogger(__name__)
@@ -48,67 +47,6 @@ _LONG = Text(
 )
 _UNKNOWN_INTEGRATION = Text('unknown integration "{name}".')
 _TOO_MANY_TAGS = Text("must be at most {maximum}.")
-
-
-@dataclass(frozen=True, slots=True)
-class WindowNames:
-    """The names of integrations and groups by id."""
-
-    integrations: Mapping[int, str]
-    groups: Mapping[int, str]
-
-
-def window_names() -> WindowNames:
-    """Loads all names, for callers that render several windows."""
-    return WindowNames(
-        dict(Integration.objects.values_list("pk", "name")), dict(Group.objects.values_list("pk", "name"))
-    )
-
-
-def window_spec(window: MaintenanceWindow, names: WindowNames | None = None) -> dict[str, Any]:
-    """Returns the window as a spec."""
-    all_names = names or window_names()
-    spec: dict[str, Any] = {"name": window.name}
-    if window.group_id is not None:
-        spec["group"] = all_names.groups.get(window.group_id, "")
-    spec |= window.times
-    if window.integrations:
-        spec["integrations"] = [
-            all_names.integrations[object_id]
-            for object_id in window.integrations
-            if object_id in all_names.integrations
-        ]
-    if window.groups:
-        spec["groups"] = [all_names.groups[object_id] for object_id in window.groups if object_id in all_names.groups]
-    if window.tags:
-        spec["tags"] = window.tags
-    if window.condition is not None:
-        spec["when"] = window.condition
-    spec["action"] = str(window.action)
-    return spec
-
-
-def save_window(
-    spec: Mapping[str, object], *, existing: MaintenanceWindow | None = None, actor: AuditActor, now: datetime
-) -> MaintenanceWindow:
-    """Creates a window, or updates `existing` to match the spec. Raises Rejected with the field of each problem.
-
-    Raises Rejected("long_window") for a window that covers more than MAX_USUAL_COVER of the coming weeks, unless the
-    spec has `anyway: true`. Alerts that are delayed until the window's end are delayed until its new end.
-    """
-    with boundary.command():
-        settings_store.lock()
-        parsed = _read(spec, existing)
-        window = existing or MaintenanceWindow(created_at=now)
-        before = window_spec(existing) if existing else None
-        window.name = parsed.name
-        _fill(window, parsed)
-        if not parsed.allow_long and before != window_spec(window):
-            _require_usual_cover(window, now)
-        window.save()
-        _reschedule_delayed_alerts(window, now)
-        audit.record_config_audit("maintenance_window", window, before, window_spec(window), actor=actor, now=now)
-    return window
 
 
 def _require_usual_cover(window: MaintenanceWindow, now: datetime) -> None:
@@ -159,21 +97,6 @@ def end_now(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> M
                 sentence("{window} has only just started. Delete it, or end it in a minute.", window=window.name),
             )
         return save_window(spec, existing=window, actor=actor, now=now)
-
-
-def windows_using_group(group_id: int) -> list[Reason]:
-    """Lists the windows that refer to or belong to the group and so prevent its deletion."""
-    return [
-        hooks.MAINTENANCE_WINDOW(name=window.name)
-        for window in MaintenanceWindow.objects.all()
-        if window.group_id == group_id or group_id in window.groups
-    ]
-
-
-def windows_using_integration(integration_id: int) -> list[Reason]:
-    """Lists the windows that refer to the integration: without it, they would apply to every integration."""
-    windows = MaintenanceWindow.objects.filter(integrations__contains=[integration_id])
-    return [hooks.MAINTENANCE_WINDOW(name=window.name) for window in windows]
 
 
 def groups_newly_affected(window: MaintenanceWindow, previous: Sequence[int] | None) -> set[int | None]:
@@ -296,8 +219,9 @@ def compile_window(window: MaintenanceWindow) -> CompiledWindow:
 def unsaved_window(spec: Mapping[str, object]) -> MaintenanceWindow:
     """Returns an unsaved window for a spec. Raises Rejected as saving does, except about its name."""
     filled = {key: value for key, value in spec.items() if value not in (None, "")}
-    window = MaintenanceWindow(name="draft")
-    _fill(window, _read({**filled, "name": window.name}, None))
+    read = WINDOWS.read({**filled, "name": "draft"})
+    window = MaintenanceWindow(times=read.times())
+    WINDOWS.fill(window, read)
     return window
 
 
@@ -313,15 +237,15 @@ def _tags(value: object) -> dict[str, str]:
 
 
 class MaintenanceWindowSpec(WindowTimesSpec, OwnedSpec):
-    """A maintenance window. Its context has the ids of `integrations` and `groups` by name."""
+    """A maintenance window."""
 
     action: Annotated[WindowAction, OneOf()] = Field(
         default=WindowAction.SUPPRESS, description="What happens to alerts in the window."
     )
-    integrations: Annotated[tuple[int, ...], list_of(str, {}), ids_of("integrations", _UNKNOWN_INTEGRATION)] = Field(
-        default=(), description="Names of the integrations. Default: all."
-    )
-    groups: Annotated[tuple[int, ...], list_of(str, {}), ids_of("groups", NO_SUCH_GROUP)] = Field(
+    integrations: Annotated[
+        tuple[int, ...], list_of(str, {}), Reference("inbound.Integration", _UNKNOWN_INTEGRATION)
+    ] = Field(default=(), description="Names of the integrations. Default: all.")
+    groups: Annotated[tuple[int, ...], list_of(str, {}), Reference("people.Group", NO_SUCH_GROUP)] = Field(
         default=(), description="Names of the recipient groups. Default: all."
     )
     tags: Annotated[
@@ -336,21 +260,28 @@ class MaintenanceWindowSpec(WindowTimesSpec, OwnedSpec):
     )
 
 
-def _read(spec: Mapping[str, object], existing: MaintenanceWindow | None) -> MaintenanceWindowSpec:
-    with boundary.as_viewer():
-        names = window_names()
-    return MaintenanceWindowSpec.read(
-        spec,
-        check=names_check(MaintenanceWindow, existing),
-        integrations={name.lower(): number for number, name in names.integrations.items()},
-        groups={name.lower(): number for number, name in names.groups.items()},
-    )
+def _save_window(
+    read: MaintenanceWindowSpec, window: MaintenanceWindow, /, *, before: Mapping[str, Any] | None, now: datetime
+) -> Iterator[None]:
+    """Raises Rejected("long_window") for a window that covers more than MAX_USUAL_COVER of the coming weeks, unless the
+    spec has `anyway: true`. Alerts that are delayed until the window's end are delayed until its new end."""
+    window.times = read.times()
+    if before is None:
+        window.created_at = now
+    if not read.allow_long and before != window_spec(window):
+        _require_usual_cover(window, now)
+    yield
+    _reschedule_delayed_alerts(window, now)
 
 
-def _fill(window: MaintenanceWindow, parsed: MaintenanceWindowSpec) -> None:
-    window.group, window.times, window.action = find_group(parsed.group), parsed.times(), parsed.action
-    window.integrations, window.groups = list(parsed.integrations), list(parsed.groups)
-    window.tags, window.condition = parsed.tags, parsed.condition
+WINDOWS = FlatObject(
+    "maintenance_window",
+    MaintenanceWindow,
+    MaintenanceWindowSpec,
+    own_step=_save_window,
+    further_keys=lambda window: window.times,
+)
+save_window, window_spec = WINDOWS.save, WINDOWS.spec
 
 
 def _reschedule_delayed_alerts(window: MaintenanceWindow, now: datetime) -> None:

@@ -20,7 +20,6 @@ from django.utils import timezone
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.service import VisibleAlert
-from tocsin.core import hooks
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.db import database
@@ -312,12 +311,6 @@ def _audit_call_command(actor: AuditActor, action: str, call: Call, now: datetim
         actor, action, now=now, object_type="outbound_call", object_id=call.pk, object_name=str(call.description),
         group_id=call.integration.group_id,
     )  # fmt: skip
-
-
-def integrations_using_group(group_id: int) -> list[Reason]:
-    """The outbound integrations that the group owns, which block its deletion."""
-    names = OutboundIntegration.objects.filter(group=group_id).values_list("name", flat=True)
-    return [hooks.OUTBOUND_INTEGRATION(name=name) for name in names]
 
 
 def _retry_waiting_calls(integration_id: int, now: datetime) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,7 +42,7 @@ from tocsin.people.changes.api_tokens import ServiceAccountSpec
 from tocsin.people.changes.users import GroupSpec, UserSpec
 from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.people.reasons import ABSENCE_REFERENCE
-from tocsin.resources.resource import EVERY_KEY, DeferredField, Resource, ResourceViews
+from tocsin.resources.resource import EVERY_KEY, DeferredField, References, Resource, ResourceViews
 from tocsin.workflows import commands as workflows
 from tocsin.workflows import views
 from tocsin.workflows.models import Workflow
@@ -185,16 +185,17 @@ PROVIDER = {"name": "Phones", "kind": "ntfy", "api_base": "https://ntfy.sh", "or
 # What objects of each kind refer to: the ids by model.
 #
 # Who may change an object reads and keeps these references, also those to objects of other groups: see
-# `boundary.refer_to`.
-
-
-type References = Mapping[type[Model], Iterable[int | None]]
+# `boundary.refer_to`. What an object refers to, or is owned by, cannot be deleted: see `REFERENCE_FINDERS`.
 
 
 def of_schedule(schedule: Schedule) -> References:
-    """The users of its shifts and overrides, and its holiday calendars."""
-    users = [user for override in schedule.overrides.all() for user in of_override(override)[User]]
-    return {User: (*oncall.users_of(schedule), *users), HolidayCalendar: schedule.holiday_calendars}
+    """The users of its shifts, and its holiday calendars."""
+    return {User: oncall.users_of(schedule), HolidayCalendar: schedule.holiday_calendars}
+
+
+def of_overrides(schedule: Schedule) -> References:
+    """The users of its overrides."""
+    return {User: [user for override in schedule.overrides.all() for user in of_override(override)[User]]}
 
 
 def of_override(override: Override) -> References:
@@ -202,9 +203,9 @@ def of_override(override: Override) -> References:
     return {User: (override.user_id, override.instead_of_id)}
 
 
-def of_support_hours(hours: SupportHours) -> References:
-    """Their holiday calendars."""
-    return {HolidayCalendar: hours.holiday_calendars}
+def of_identity_provider(provider: IdentityProvider) -> References:
+    """The groups of which it grants a membership."""
+    return {Group: [grant["group"] for mapping in provider.roles for grant in mapping["groups"]]}
 
 
 def of_policy(policy: Policy) -> References:
@@ -217,11 +218,6 @@ def of_policy(policy: Policy) -> References:
         SupportHours: used.support_hours,
         Policy: used.policies,
     }
-
-
-def of_client_table(table: ClientTable) -> References:
-    """The group and the policy of each client."""
-    return {key: [row.get(name) for row in table.clients] for key, name in ((Group, "group"), (Policy, "policy"))}
 
 
 def of_outbound(integration: OutboundIntegration) -> References:
@@ -252,11 +248,6 @@ def of_integration(integration: Integration) -> References:
     for kind, number in references.ids_in_definition(version.definition) if version else ():
         ids.setdefault(_IN_DEFINITION[kind], []).append(number)
     return ids
-
-
-def of_window(window: MaintenanceWindow) -> References:
-    """The integrations and groups to which it is limited."""
-    return {Integration: window.integrations, Group: window.groups}
 
 
 def of_workflow(workflow: Workflow) -> References:
@@ -380,7 +371,9 @@ IDENTITY_PROVIDERS = Resource[IdentityProvider](
     change_permission=Permission.ADMINISTER,
     see_permission=Permission.ADMINISTER,
     owner="",
+    references=of_identity_provider,
     example=IDENTITY_PROVIDER,
+    reference=identity_providers.IDENTITY_PROVIDER,
     views=ResourceViews("identity_providers", "identity_provider", "identity_provider"),
 )
 
@@ -389,9 +382,9 @@ HOLIDAY_CALENDARS = Resource[HolidayCalendar](
     label=_("holiday calendar"),
     plural=_("Holiday calendars"),
     rows=lambda: HolidayCalendar.objects.select_related("group"),
-    spec=oncall.holiday_calendar_spec,
+    spec=oncall.HOLIDAY_CALENDARS.spec,
     spec_type=HolidayCalendarSpec,
-    save=oncall.save_holiday_calendar,
+    save=oncall.HOLIDAY_CALENDARS.save,
     change_permission=Permission.MANAGE_TEAMS,
     example=HOLIDAY_CALENDAR,
     reference=hooks.HOLIDAY_CALENDAR,
@@ -413,6 +406,7 @@ SCHEDULES = Resource[Schedule](
     save=oncall.save_schedule,
     change_permission=Permission.MANAGE_TEAMS,
     references=of_schedule,
+    mentions=of_overrides,
     example=SCHEDULE,
     reference=hooks.SCHEDULE,
     views=ResourceViews("on_call", "schedule", "edit_schedule"),
@@ -430,7 +424,7 @@ OVERRIDES = Resource[Override](
     delete_command=overrides.delete_override,
     change_permission=Permission.MANAGE_TEAMS,
     owner="schedule.group_id",
-    references=of_override,
+    mentions=of_override,
     example=OVERRIDE,
     views=ResourceViews("on_call", "override", "override"),
 )
@@ -440,12 +434,12 @@ SUPPORT_HOURS = Resource[SupportHours](
     label=_("support hours"),
     plural=_("Support hours"),
     rows=lambda: SupportHours.objects.select_related("group"),
-    spec=oncall.support_hours_spec,
+    spec=oncall.SUPPORT_HOURS.spec,
     spec_type=SupportHoursSpec,
-    load_names=lambda rows: oncall.calendar_names(),
-    save=oncall.save_support_hours,
+    load_names=oncall.SUPPORT_HOURS.names,
+    save=oncall.SUPPORT_HOURS.save,
     change_permission=Permission.MANAGE_TEAMS,
-    references=of_support_hours,
+    references=oncall.SUPPORT_HOURS.references,
     example=SUPPORT_HOURS_EXAMPLE,
     reference=hooks.SUPPORT_HOURS,
     views=ResourceViews("support_hours", "edit_support_hours", "edit_support_hours"),
@@ -475,12 +469,12 @@ CLIENT_TABLES = Resource[ClientTable](
     label=_("client table"),
     plural=_("Client tables"),
     rows=lambda: ClientTable.objects.select_related("group"),
-    spec=client_tables.client_table_spec,
+    spec=client_tables.CLIENT_TABLES.spec,
     spec_type=client_tables.ClientTableSpec,
-    load_names=lambda rows: client_tables.table_names(),
-    save=client_tables.save_client_table,
+    load_names=client_tables.CLIENT_TABLES.names,
+    save=client_tables.CLIENT_TABLES.save,
     change_permission=Permission.MANAGE_ROUTING,
-    references=of_client_table,
+    references=client_tables.CLIENT_TABLES.references,
     example=CLIENT_TABLE,
     reference=hooks.CLIENT_TABLE,
     views=ResourceViews("client_tables", "edit_client_table", "edit_client_table"),
@@ -499,7 +493,7 @@ OUTBOUND_INTEGRATIONS = Resource[OutboundIntegration](
     secret_keys=frozenset({EVERY_KEY}),
     save=outbound.save_outbound,
     change_permission=Permission.MANAGE_ROUTING,
-    references=of_outbound,
+    mentions=of_outbound,
     unreadable=_unknown_kind(lambda: CONNECTORS),
     example=OUTBOUND_INTEGRATION,
     reference=hooks.OUTBOUND_INTEGRATION,
@@ -539,11 +533,11 @@ MAINTENANCE_WINDOWS = Resource[MaintenanceWindow](
     rows=lambda: MaintenanceWindow.objects.select_related("group"),
     spec=maintenance_windows.window_spec,
     spec_type=maintenance_windows.MaintenanceWindowSpec,
-    load_names=lambda rows: maintenance_windows.window_names(),
+    load_names=maintenance_windows.WINDOWS.names,
     save=maintenance_windows.save_window,
     delete_command=maintenance_windows.delete_window,
     change_permission=Permission.MANAGE_ROUTING,
-    references=of_window,
+    references=maintenance_windows.WINDOWS.references,
     unreadable=maintenance_windows.unreadable,
     example=MAINTENANCE_WINDOW,
     reference=hooks.MAINTENANCE_WINDOW,
@@ -606,3 +600,21 @@ RESOURCES: tuple[Resource[Any], ...] = (
     WORKFLOWS,
     PROVIDERS,
 )
+
+
+def _find_referring(model: type[Model], number: int) -> Iterator[Reason]:
+    """Yields what refers to an object or is owned by it."""
+    for resource in RESOURCES:
+        is_owned = model is Group and resource.group_lookup is not None
+        if resource.reference is None or not (is_owned or resource.references):
+            continue
+        for row in resource.rows():
+            referred = resource.references(row).get(model, ()) if resource.references else ()
+            if number in referred or (is_owned and resource.owner_group_id(row) == number):
+                yield resource.reference(name=resource.name(row))
+
+
+#: By object type, a function that finds what prevents an object's deletion by its id.
+REFERENCE_FINDERS: Mapping[str, Callable[[int], Iterator[Reason]]] = {
+    resource.object_type: partial(_find_referring, resource.rows().model) for resource in RESOURCES
+}

@@ -83,6 +83,9 @@ def _number(text: str) -> int | None:
 
 type ResourceSpec = Mapping[str, object]
 
+#: Ids by model.
+type References = Mapping[type[Model], Iterable[int | None]]
+
 #: Means that every key may contain secrets.
 EVERY_KEY = "*"
 
@@ -171,8 +174,10 @@ class Resource[M: Model]:
     deferred_fields: Mapping[str, DeferredField[M]] = field(default_factory=dict)
     #: The names of objects of the same kind that a spec refers to; those are saved first.
     depends_on: Callable[[Mapping[str, Any]], Iterable[str]] = lambda spec: ()
-    #: The ids of what an object refers to, by model.
-    references: Callable[[M], Mapping[type[Model], Iterable[int | None]]] = lambda row: {}
+    #: The ids of what an object needs, by model: those objects cannot be deleted while it refers to them.
+    references: Callable[[M], References] | None = None
+    #: The ids of what it names besides, which may be deleted.
+    mentions: Callable[[M], References] | None = None
     #: Why this version cannot read an object, which a newer one has written; None for every other. Its spec is then for
     #: the audit log only.
     unreadable: Callable[[M], Reason | None] = lambda row: None
@@ -214,8 +219,9 @@ class Resource[M: Model]:
         """Lets the viewer of the objects read what they refer to, and returns them with that."""
         if boundary.current() is None:
             return rows
-        for row in rows:
-            boundary.refer_to(self.references(row))
+        for find_ids in filter(None, (self.references, self.mentions)):
+            for row in rows:
+                boundary.refer_to(find_ids(row))
         # The database left out what the viewer could not read.
         complete = {row.pk: row for row in self.rows().filter(pk__in=[row.pk for row in rows])}
         return [complete.get(row.pk, row) for row in rows]

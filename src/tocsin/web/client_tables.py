@@ -138,5 +138,5 @@ def _show_errors(form: ClientTableForm, rejected: Rejected, clients: Sequence[Ma
 def _initial(row: ClientTable | None) -> dict[str, object]:
     if row is None:
         return {"clients": "client, group, policy\n"}
-    spec = commands.client_table_spec(row)
-    return {"name": row.name, "group": row.group, "clients": commands.to_csv(spec["clients"])}
+    clients = commands.CLIENT_TABLES.spec(row).get("clients", ())
+    return {"name": row.name, "group": row.group, "clients": commands.to_csv(clients)}

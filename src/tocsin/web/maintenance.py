@@ -26,6 +26,7 @@ from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.maintenance import Repeat, TimeSpan, describe_times
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.oncall.calculation.weekly_windows import Weekday
+from tocsin.people.changes.flat_objects import NamesById
 from tocsin.people.models import Group
 from tocsin.resources.registry import MAINTENANCE_WINDOWS
 from tocsin.simulate import backtest
@@ -317,9 +318,9 @@ def window_list(request: SignedInRequest) -> HttpResponse:
     """Render every window: active ones first, then by next occurrence."""
     tab = request.GET.get("tab", "")
     rows = MAINTENANCE_WINDOWS.with_references(list(_LIST.matching(request)))
-    window_names = maintenance_windows.window_names()
+    names = maintenance_windows.WINDOWS.names()
     waiting = maintenance_windows.count_delayed_alerts(rows)
-    listed = [_listed(row, request.now, waiting.get(row.pk, 0), window_names) for row in rows]
+    listed = [_listed(row, request.now, waiting.get(row.pk, 0), names) for row in rows]
     upcoming = sorted(
         (list_row for list_row in listed if list_row.span),
         key=lambda list_row: (not list_row.is_now, list_row.span or ()),
@@ -410,14 +411,14 @@ def _preview(spec: dict[str, Any], now: datetime) -> dict[str, Any]:
     }
 
 
-def _listed(
-    row: MaintenanceWindow, now: datetime, waiting: int, window_names: maintenance_windows.WindowNames
-) -> WindowListRow:
+def _listed(row: MaintenanceWindow, now: datetime, waiting: int, names: NamesById) -> WindowListRow:
     spans = maintenance_windows.next_times(row, now, 1)
     span = spans[0] if spans else None
     is_now = span is not None and span[0] <= now
-    scope = [window_names.integrations.get(object_id, "?") for object_id in row.integrations] or [_("all integrations")]
-    scope += [window_names.groups.get(object_id, "?") for object_id in row.groups]
+    scope = [names["inbound.Integration"].get(object_id, "?") for object_id in row.integrations] or [
+        _("all integrations")
+    ]
+    scope += [names["people.Group"].get(object_id, "?") for object_id in row.groups]
     scope += [f"{name} {value}" for name, value in row.tags.items()]
     scope += [_("condition")] if row.condition is not None else []
     return WindowListRow(row, describe_times(row.times).localized(), is_now, span, waiting, ", ".join(scope))

@@ -6,7 +6,7 @@ checks permissions beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Any
@@ -17,7 +17,6 @@ from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
 from tocsin.alerts.service import NO_SUCH_ALERT, VisibleAlert
-from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -301,22 +300,6 @@ def _record_verb(actor: AuditActor, verb: str, run: WorkflowRun, now: datetime) 
         actor, verb, now=now, object_type="workflow_run", object_id=run.pk,
         object_name=f"{run.workflow.name}, alert {run.alert_id}", group_id=run.workflow.group_id,
     )  # fmt: skip
-
-
-def workflows_using(noun: str) -> Callable[[int], Sequence[Reason]]:
-    """Returns a function that lists the workflows that refer to an object of `noun` or are owned by it.
-
-    `noun` is `users`, `groups`, `policies` or `outbound`; the result blocks the object's deletion.
-    """
-
-    def list_workflows(number: int) -> list[Reason]:
-        return [
-            hooks.WORKFLOW(name=row.name)
-            for row in Workflow.objects.all()
-            if number in getattr(references(row), noun) or (noun == "groups" and row.group_id == number)
-        ]
-
-    return list_workflows
 
 
 def _context() -> dict[str, Any]:

@@ -23,11 +23,10 @@ from tocsin.core.validation.spec import (
     OneOf,
     OwnedSpec,
     Parsed,
+    Reference,
     Spec,
     SpecErrors,
     at_most,
-    id_of,
-    ids_of,
     is_unstorable,
     list_of,
     list_of_choices,
@@ -138,11 +137,11 @@ class WorkflowActionSpec(Spec):
     """One action. Its other keys depend on `do`."""
 
     do: Annotated[ActionKind, OneOf()] = Field(description="Kind of action.")
-    users: Annotated[tuple[int, ...], list_of(str, {}), ids_of("users", NO_SUCH_USER)] = Field(
+    users: Annotated[tuple[int, ...], list_of(str, {}), Reference("users", NO_SUCH_USER)] = Field(
         default=(), description="Usernames of those who are notified or paged, for `notify`, `add_responders` and "
         "`open_alert`."
     )  # fmt: skip
-    groups: Annotated[tuple[int, ...], list_of(str, {}), ids_of("groups", NO_SUCH_GROUP)] = Field(
+    groups: Annotated[tuple[int, ...], list_of(str, {}), Reference("groups", NO_SUCH_GROUP)] = Field(
         default=(), description="Names of groups whose members are, for `notify` and `add_responders`."
     )
     roles: Annotated[tuple[MemberRole, ...], list_of_choices(MemberRole)] = Field(
@@ -169,10 +168,10 @@ class WorkflowActionSpec(Spec):
         max_length=10_000,
         description="Text, for `notify`, `close`, `reply`, which requires it, `halo` and `open_alert`.",
     )
-    policy: Annotated[_Name, id_of("policies", NO_SUCH_POLICY)] | None = Field(
+    policy: Annotated[_Name, Reference("policies", NO_SUCH_POLICY)] | None = Field(
         default=None, description="Escalation policy, for `start_policy`, which requires it, and `open_alert`."
     )
-    outbound: Annotated[_Name, id_of("outbound", _UNKNOWN_INTEGRATION)] | None = Field(
+    outbound: Annotated[_Name, Reference("outbound", _UNKNOWN_INTEGRATION)] | None = Field(
         default=None, description="Outbound integration. Required for `call`."
     )
     priority: Annotated[Priority, OneOf()] | None = Field(

@@ -99,11 +99,11 @@ REJECTIONS: list[tuple[str, str, Any, str]] = [
     "from {since} to {until}."),
     ("POST", "holiday-calendars", {"name": "x", "country": "VA", "region": "Rome"}, '"{region}" is not a region of '
     '{country} with its own holidays; the country has none.'),
-    ("POST", "holiday-calendars", {"name": "{calendar_name}", "country": "CH"}, 'There is already a holiday '
-    'calendar "{name}".'),
+    ("POST", "holiday-calendars", {"name": "{calendar_name}", "country": "CH"}, 'the name "{name}" is already '
+    'in use.'),
     ("PATCH", "support-hours/{hours}", {"holiday_calendars": ["None"]}, 'no holiday calendar named "{name}".'),
     ("POST", "support-hours", {"name": "{hours_name}", "windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}]},
-     'There are already support hours "{name}".'),
+     'the name "{name}" is already in use.'),
     ("PATCH", "settings", {"phone_region": "C1"}, '"{value}" is not a two-letter country code such as CH.'),
     ("POST", "users", {"username": "eva", "email": "e@example.org", "role": "manager", "clients": ["Acme"]},
      "are possible with the role observer only."),

@@ -203,6 +203,10 @@ class Spec(BaseModel):
         """Returns the object as users write it, without defaults."""
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
+    def to_column(self) -> dict[str, Any]:
+        """Returns the object as a column of JSON stores it: by the names of its fields, without defaults."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
         """Returns the JSON schema of what users write, with the schemas of nested objects below `$defs`."""
@@ -498,36 +502,34 @@ def list_of(parse: Callable[[str], Any], schema: Mapping[str, Any], max_length: 
     return Parsed(read, {"type": "array", "items": items, "maxItems": MAX_ITEMS, "uniqueItems": True})
 
 
-def id_of(kind: str, unknown: Text) -> AfterValidator:
-    """Annotates an optional name: looks it up as `ids_of` does; an empty one is None."""
+# Compared by identity, as `Parsed`.
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Annotates an optional name, or a list of names, of other objects: looks each up, in lower case, among the ids in
+    `context[kind]`, or rejects it with the reason `unknown`. An empty name is None.
 
-    def resolve(name: str, info: ValidationInfo) -> int | None:
-        if not name:
-            return None
-        try:
-            return int(reading_context(info)[kind][name.lower()])
-        except KeyError:
-            raise InvalidValue(unknown(name=name), "not_found") from None
+    In a flat object (`people.changes.flat_objects`) `kind` is the label of a model, such as `people.Group`.
+    """
 
-    return AfterValidator(resolve)
+    kind: str
+    unknown: Text
 
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        as_ids = core_schema.plain_serializer_function_ser_schema(lambda ids: ids)
+        return core_schema.with_info_after_validator_function(self._resolve, handler(source), serialization=as_ids)
 
-def ids_of(kind: str, unknown: Text) -> AfterValidator:
-    """Annotates a list of names: looks each up, in lower case, among the ids in `context[kind]`, or rejects it with the
-    reason `unknown`."""
-
-    def resolve(names: tuple[str, ...], info: ValidationInfo) -> tuple[int, ...]:
-        ids, errors, found = reading_context(info)[kind], SpecErrors(), list[int]()
-        for index, name in enumerate(names):
-            try:
+    def _resolve(self, names: str | tuple[str, ...] | None, info: ValidationInfo) -> int | tuple[int, ...] | None:
+        if not names:
+            return () if isinstance(names, tuple) else None
+        ids, errors, found = reading_context(info)[self.kind], SpecErrors(), list[int]()
+        for index, name in enumerate((names,) if isinstance(names, str) else names):
+            if name.lower() in ids:
                 found.append(ids[name.lower()])
-            except KeyError:
-                errors.add(f"[{index}]", unknown(name=name), "not_found")
+            else:
+                errors.add("" if isinstance(names, str) else f"[{index}]", self.unknown(name=name), "not_found")
         if errors:
             raise InvalidValue(errors)
-        return tuple(dict.fromkeys(found))
-
-    return AfterValidator(resolve)
+        return found[0] if isinstance(names, str) else tuple(dict.fromkeys(found))
 
 
 def list_of_choices(choices: Iterable[str]) -> Parsed:

@@ -25,7 +25,7 @@ from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy
 from tocsin.inbound import heartbeat_schedule, heartbeats
 from tocsin.inbound.admin import references, secrets, source_conflicts, specs
-from tocsin.inbound.admin.references import GROUP, HOURS, POLICY, TABLE, USER, ReferenceNames
+from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.admin.specs import ParsedIntegration
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
@@ -135,26 +135,6 @@ def delete_integration(integration: Integration, *, actor: AuditActor, now: date
         Integration.objects.get(pk=integration.pk).delete()
 
 
-def integrations_using_user(user_id: int) -> list[Reason]:
-    """Lists the integrations whose recipient the user is and so prevent the user's deletion."""
-    integrations = Integration.objects.filter(recipient_users=user_id)
-    return [*_integration_labels(integrations), *_labels_of_routing_integrations(USER, user_id)]
-
-
-def integrations_using_group(group_id: int) -> list[Reason]:
-    """Lists the integrations that the group owns or is a recipient of."""
-    integrations = Integration.objects.filter(recipient_groups=group_id) | Integration.objects.filter(group=group_id)
-    return [*_integration_labels(integrations), *_labels_of_routing_integrations(GROUP, group_id)]
-
-
-def integrations_using_policy(policy_id: int) -> list[Reason]:
-    """Lists the integrations that use the policy."""
-    return [
-        *_integration_labels(Integration.objects.filter(policy=policy_id)),
-        *_labels_of_routing_integrations(POLICY, policy_id),
-    ]
-
-
 def uses_of_policy(policy_id: int) -> Iterator[policies.PolicyUse]:
     """Yields the recipients for which integrations in mode page use the policy directly."""
     with boundary.as_viewer():
@@ -168,39 +148,11 @@ def uses_of_policy(policy_id: int) -> Iterator[policies.PolicyUse]:
             )
 
 
-def integrations_using_outbound(outbound_id: int) -> list[Reason]:
-    """Lists the integrations that write back by the outbound integration."""
-    return _integration_labels(Integration.objects.filter(outbound=outbound_id))
-
-
 def alerts_of_integration(integration_id: int) -> list[Reason]:
     """Counts the active alerts, which nothing else could close, and the delayed ones, which would never open."""
     active = Alert.objects.filter(integration_id=integration_id, status__in=sorted(ACTIVE)).count()
     delayed = DelayedAlert.objects.filter(integration_id=integration_id).count()
     return [ACTIVE_ALERTS(count=active)] * bool(active) + [DELAYED_ALERTS(count=delayed)] * bool(delayed)
-
-
-def integrations_using_client_table(table_id: int) -> list[Reason]:
-    """Lists the integrations with a route that uses the client table."""
-    return _labels_of_routing_integrations(TABLE, table_id)
-
-
-def integrations_using_support_hours(hours_id: int) -> list[Reason]:
-    """Lists the integrations with a route that uses the support hours."""
-    return _labels_of_routing_integrations(HOURS, hours_id)
-
-
-def _integration_labels(integrations: Any) -> list[Reason]:
-    return [hooks.INTEGRATION(name=name) for name in dict.fromkeys(integrations.values_list("name", flat=True))]
-
-
-def _labels_of_routing_integrations(resource_type: str, object_id: int) -> list[Reason]:
-    return [
-        hooks.INTEGRATION(name=integration.name)
-        for integration in Integration.objects.select_related("current_version")
-        if integration.current_version is not None
-        and (resource_type, object_id) in set(references.ids_in_definition(integration.current_version.definition))
-    ]
 
 
 def _recipients_spec(integration: Integration) -> dict[str, Any]:

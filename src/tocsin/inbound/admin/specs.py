@@ -31,10 +31,9 @@ from tocsin.core.validation.spec import (
     OneOf,
     OwnedSpec,
     Parsed,
+    Reference,
     Spec,
     SpecErrors,
-    id_of,
-    ids_of,
     list_of,
 )
 from tocsin.escalation.models import Policy
@@ -125,10 +124,10 @@ class DefinitionSpec(NoiseSpec):
 class RecipientsSpec(Spec):
     """Users and groups."""
 
-    user_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of(USER, UNKNOWN_REFERENCES[USER])] = Field(
+    user_ids: Annotated[tuple[int, ...], list_of(str, {}), Reference(USER, UNKNOWN_REFERENCES[USER])] = Field(
         default=(), alias="users", description="Usernames."
     )
-    group_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of(GROUP, UNKNOWN_REFERENCES[GROUP])] = Field(
+    group_ids: Annotated[tuple[int, ...], list_of(str, {}), Reference(GROUP, UNKNOWN_REFERENCES[GROUP])] = Field(
         default=(), alias="groups", description="Names of groups."
     )
 
@@ -149,12 +148,12 @@ class IntegrationSpec(OwnedSpec, DefinitionSpec):
     mode: Annotated[IntegrationMode, OneOf()] = Field(
         default=IntegrationMode.PAGE, description="Whether it pages, only decides who would be paged, or is disabled."
     )
-    policy_id: Annotated[_Name, id_of(POLICY, UNKNOWN_REFERENCES[POLICY])] | None = Field(
+    policy_id: Annotated[_Name, Reference(POLICY, UNKNOWN_REFERENCES[POLICY])] | None = Field(
         default=None,
         alias="escalation_policy",
         description="Name of the escalation policy. Default: recipients are paged at once.",
     )
-    outbound_id: Annotated[_Name, id_of(OUTBOUND, UNKNOWN_REFERENCES[OUTBOUND])] | None = Field(
+    outbound_id: Annotated[_Name, Reference(OUTBOUND, UNKNOWN_REFERENCES[OUTBOUND])] | None = Field(
         default=None, alias="outbound", description="Name of the outbound integration that writes changes back."
     )
     recipients: RecipientsSpec = Field(default=RecipientsSpec(), description="Who is notified.")

@@ -5,13 +5,12 @@ Overrides are changed by `oncall.changes.overrides`, or with a schedule whose sp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -23,10 +22,11 @@ from tocsin.oncall.calculation import schedules
 from tocsin.oncall.calculation.resolver import GroupPlan
 from tocsin.oncall.calculation.schedules import Shift
 from tocsin.oncall.changes import overrides, specs
-from tocsin.oncall.changes.specs import HolidayCalendarSpec, ScheduleSpec, SupportHoursSpec, stored_windows
+from tocsin.oncall.changes.specs import HolidayCalendarSpec, ScheduleSpec, SupportHoursSpec
 from tocsin.oncall.models import CalendarImport, HolidayCalendar, Schedule, SupportHours
 from tocsin.people import addresses
 from tocsin.people.changes import out_of_office
+from tocsin.people.changes.flat_objects import FlatObject
 from tocsin.people.models import Group, User, find_group
 from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
@@ -71,10 +71,6 @@ def sync_imports(schedule: Schedule, now: datetime) -> None:
                 "spans": [],
             },
         )
-
-
-#: What may use a holiday calendar.
-_CALENDAR_USERS = ((hooks.SCHEDULE, Schedule), (hooks.SUPPORT_HOURS, SupportHours))
 
 
 def schedule_spec(
@@ -198,73 +194,18 @@ def _validate(spec: Mapping[str, object], existing: Schedule | None) -> tuple[Sc
     )
 
 
-def support_hours_spec(hours: SupportHours, calendars: Mapping[int, str] | None = None) -> dict[str, Any]:
-    """Returns the support hours in the form of YAML and the API; `calendars` as for `schedule_spec`."""
-    spec: dict[str, Any] = {"name": hours.name, "time_zone": hours.time_zone, "windows": hours.windows}
-    if hours.holiday_calendars:
-        spec["holiday_calendars"] = _names_of(hours.holiday_calendars, calendars)
-    if hours.group:
-        spec["group"] = hours.group.name
-    return spec
+def _save_support_hours(
+    read: SupportHoursSpec, hours: SupportHours, /, *, before: Mapping[str, Any] | None, now: datetime
+) -> Iterator[None]:
+    hours.time_zone = read.time_zone or settings_store.get(settings_store.TIME_ZONE)
+    yield
 
 
-def save_support_hours(
-    spec: Mapping[str, object], *, existing: SupportHours | None = None, actor: AuditActor, now: datetime
-) -> SupportHours:
-    """Creates support hours, or changes `existing` to match the spec. Raises Rejected, naming the field."""
-    with boundary.command():
-        settings_store.lock()
-        read = SupportHoursSpec.read(spec)
-        others = SupportHours.objects.exclude(pk=existing.pk) if existing else SupportHours.objects.all()
-        if others.filter(name__iexact=read.name).exists():
-            raise Rejected("name_taken", sentence('There are already support hours "{name}".', name=read.name), "name")
-        before = support_hours_spec(existing) if existing else None
-        hours = existing or SupportHours()
-        hours.name, hours.group = read.name, _find_group(read.group)
-        hours.time_zone = read.time_zone or settings_store.get(settings_store.TIME_ZONE)
-        hours.windows = stored_windows(read.windows)
-        hours.holiday_calendars = _calendar_ids(read.holiday_calendars)
-        hours.save()
-        audit.record_config_audit("support_hours", hours, before, support_hours_spec(hours), actor=actor, now=now)
-    return hours
+SUPPORT_HOURS = FlatObject("support_hours", SupportHours, SupportHoursSpec, own_step=_save_support_hours)
+save_support_hours = SUPPORT_HOURS.save
 
-
-def holiday_calendar_spec(calendar: HolidayCalendar) -> dict[str, Any]:
-    """Returns the holiday calendar in the form of YAML and the API."""
-    spec: dict[str, Any] = {"name": calendar.name}
-    if calendar.country:
-        spec["country"] = calendar.country
-    if calendar.region:
-        spec["region"] = calendar.region
-    if calendar.days:
-        spec["days"] = [{"date": day["date"], "name": day["name"]} for day in calendar.days]
-    if calendar.group:
-        spec["group"] = calendar.group.name
-    return spec
-
-
-def save_holiday_calendar(
-    spec: Mapping[str, object], *, existing: HolidayCalendar | None = None, actor: AuditActor, now: datetime
-) -> HolidayCalendar:
-    """Creates a holiday calendar, or changes `existing` to match the spec. Raises Rejected, naming the field."""
-    with boundary.command():
-        settings_store.lock()
-        read = HolidayCalendarSpec.read(spec)
-        others = HolidayCalendar.objects.exclude(pk=existing.pk) if existing else HolidayCalendar.objects.all()
-        if others.filter(name__iexact=read.name).exists():
-            raise Rejected(
-                "name_taken", sentence('There is already a holiday calendar "{name}".', name=read.name), "name"
-            )
-        before = holiday_calendar_spec(existing) if existing else None
-        calendar = existing or HolidayCalendar()
-        calendar.name, calendar.group = read.name, _find_group(read.group)
-        calendar.country, calendar.region = read.country, read.region
-        calendar.days = [day.written() for day in read.days]
-        calendar.save()
-        audit.record_config_audit(
-            "holiday_calendar", calendar, before, holiday_calendar_spec(calendar), actor=actor, now=now
-        )
-    return calendar
+HOLIDAY_CALENDARS = FlatObject("holiday_calendar", HolidayCalendar, HolidayCalendarSpec)
+save_holiday_calendar = HOLIDAY_CALENDARS.save
 
 
 def shifts_of(schedule: Schedule) -> tuple[Shift, ...]:
@@ -273,32 +214,11 @@ def shifts_of(schedule: Schedule) -> tuple[Shift, ...]:
     return schedules.load(schedule.name, schedule.time_zone, schedule.definition, imported=imported).shifts
 
 
-def schedules_using_user(user_id: int) -> list[Reason]:
-    """Returns this user's shifts, overrides and covers, which prevent the user's deletion."""
+def stand_ins_by_user(user_id: int) -> list[Reason]:
+    """Returns this user's current and future overrides and covers, which prevent the user's deletion."""
     return [
-        *(hooks.SCHEDULE(name=schedule.name) for schedule in Schedule.objects.all() if user_id in users_of(schedule)),
         *overrides.overrides_using_user(user_id, clock.now()),
         *out_of_office.absences_using_user(user_id, clock.now()),
-    ]
-
-
-def schedules_using_group(group_id: int) -> list[Reason]:
-    """Returns the schedules and other objects here that this group owns, which prevent the group's deletion."""
-    return [
-        reference(name=name)
-        for reference, model in (*_CALENDAR_USERS, (hooks.HOLIDAY_CALENDAR, HolidayCalendar))
-        for name in model._default_manager.filter(group=group_id).values_list("name", flat=True)
-    ]
-
-
-def schedules_using_calendar(calendar_id: int) -> list[Reason]:
-    """Returns the schedules and support hours that use this holiday calendar, which prevent its deletion."""
-    return [
-        reference(name=name)
-        for reference, model in _CALENDAR_USERS
-        for name in model._default_manager.filter(holiday_calendars__contains=[calendar_id]).values_list(
-            "name", flat=True
-        )
     ]
 
 
@@ -317,9 +237,7 @@ def _calendar_ids(names: Iterable[str]) -> list[int]:
         ids_by_name = {name.casefold(): number for number, name in HolidayCalendar.objects.values_list("pk", "name")}
     requested_names = list(names)
     raise_all(
-        Rejected(
-            "not_found", AT_PATH(path=path, problem=sentence('no holiday calendar named "{name}".', name=name)), path
-        )
+        Rejected("not_found", AT_PATH(path=path, problem=specs.UNKNOWN_CALENDAR(name=name)), path)
         for path, name in ((f"holiday_calendars[{number}]", name) for number, name in enumerate(requested_names))
         if name.casefold() not in ids_by_name
     )

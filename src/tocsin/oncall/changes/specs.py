@@ -29,6 +29,7 @@ from tocsin.core.validation.spec import (
     OneOf,
     OwnedSpec,
     Parsed,
+    Reference,
     Spec,
     SpecErrors,
     TimeZone,
@@ -226,6 +227,9 @@ class WindowSpec(Spec):
         has_letter = any(character.isalpha() for character in self.start + self.end)
         return has_letter and "days" not in self.given_keys
 
+    def to_column(self) -> dict[str, Any]:
+        return weekly_windows.write([self.window])[0]
+
     def check(self, errors: SpecErrors) -> None:
         is_continuous = self._is_continuous
         if not self.days and not is_continuous:
@@ -244,11 +248,6 @@ class WindowSpec(Spec):
             errors.add("from", sentence("must be before 24:00; write 00:00 on the next day."))
         elif self.window.start == self.window.end:
             errors.add("to", sentence("is the same as from; a whole day is 00:00 to 24:00."))
-
-
-def stored_windows(windows: Iterable[WindowSpec]) -> list[dict[str, Any]]:
-    """Returns weekly windows in their stored form."""
-    return weekly_windows.write([window.window for window in windows])
 
 
 class RotateSpec(Spec):
@@ -308,7 +307,7 @@ class RotateSpec(Spec):
         if self.move != 1:
             stored["move"] = self.move
         if self.windows is not None:
-            stored["windows"] = stored_windows(self.windows)
+            stored["windows"] = [window.to_column() for window in self.windows]
         return stored | {"roles": _stored_roles(self.roles)}
 
 
@@ -356,7 +355,8 @@ class FixedSpec(Spec):
     def stored(self) -> dict[str, Any]:
         """Returns the stored form, without the users."""
         stored: dict[str, Any] = {} if self.every is None else {"every": field_errors.write(self.every)}
-        stored |= {"from": self.start, "to": self.end} if self.is_period else {"windows": stored_windows(self.windows)}
+        windows = [window.to_column() for window in self.windows]
+        stored |= {"from": self.start, "to": self.end} if self.is_period else {"windows": windows}
         return stored | {"roles": _stored_roles(self.roles)}
 
 
@@ -463,6 +463,10 @@ def _last_moment(end: str) -> datetime:
     end_at = datetime.fromisoformat(end)
     return end_at + timedelta(days=1) if len(end) == len("2026-01-05") else end_at
 
+
+UNKNOWN_CALENDAR = Text('no holiday calendar named "{name}".')
+#: The model of holiday calendars, as a kind of `Reference`.
+CALENDAR = "oncall.HolidayCalendar"
 
 _GroupName = Annotated[str, Field(max_length=200)]
 
@@ -596,7 +600,7 @@ class SupportHoursSpec(OwnedSpec):
 
     time_zone: TimeZone | None = Field(default=None, description="Time zone. Default: that of the settings.")
     windows: ListOf[WindowSpec] = Field(default=(), description="Weekly windows.")
-    holiday_calendars: Names = Field(
+    holiday_calendars: Annotated[tuple[int, ...], list_of(str, {}), Reference(CALENDAR, UNKNOWN_CALENDAR)] = Field(
         default=(), description="Names of holiday calendars, on whose days there are no support hours."
     )
 

@@ -5,7 +5,7 @@ The owner of a token may have any role: what the token may do is the intersectio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -22,8 +22,9 @@ from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Text, sentence
 from tocsin.core.validation.field_errors import raise_all
-from tocsin.core.validation.spec import ListOf, Name, OneOf, Spec
+from tocsin.core.validation.spec import ListOf, Name, OneOf, Reference, Spec, SpecErrors
 from tocsin.people import permissions
+from tocsin.people.changes.flat_objects import FlatObject
 from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.people.reasons import NO_SUCH_GROUP
 
@@ -121,48 +122,41 @@ _NAME_TAKEN = Text('There is already a user or service account "{name}".')
 class ServiceAccountSpec(Spec):
     """An account for scripts, which owns API tokens. It cannot sign in, and is never on call."""
 
-    name: Name = Field(description="Unique name, also among users.")
+    username: Name = Field(alias="name", description="Unique name, also among users.")
     role: Annotated[Role, OneOf()] = Field(
         default=Role.OBSERVER, description="Role, which decides what its tokens may do at most."
     )
-    groups: ListOf[Name] = Field(
-        default=(), description="Groups for which it acts, by name. It is no member of them, and never paged."
+    service_groups: Annotated[ListOf[Name], Reference("people.Group", NO_SUCH_GROUP)] = Field(
+        default=(),
+        alias="groups",
+        description="Groups for which it acts, by name. It is no member of them, and never paged.",
     )
     is_active: bool = Field(default=True, alias="active", description="Whether its tokens are accepted.")
 
 
-def service_account_spec(account: ServiceAccount) -> dict[str, Any]:
-    """Returns the service account in the form of YAML and the API."""
-    spec: dict[str, Any] = {"name": account.username, "role": account.role}
-    if groups := sorted(group.name for group in account.service_groups.all()):
-        spec["groups"] = groups
-    if not account.is_active:
-        spec["active"] = False
-    return spec
-
-
-def save_service_account(
-    spec: Mapping[str, object], *, existing: ServiceAccount | None = None, actor: AuditActor, now: datetime
-) -> ServiceAccount:
-    """Creates a service account, or changes `existing` to match the spec. Raises Rejected, naming the field."""
-    with boundary.command():
-        settings_store.lock()
-        parsed = ServiceAccountSpec.read(spec)
-        groups = _groups(parsed)
+def _check_name(existing: ServiceAccount | None) -> Callable[[ServiceAccountSpec, SpecErrors], None]:
+    def check(read: ServiceAccountSpec, errors: SpecErrors) -> None:
         others = User.accounts.exclude(pk=existing.pk) if existing else User.accounts.all()
-        if others.filter(Q(username__iexact=parsed.name) | Q(email__iexact=parsed.name)).exists():
-            raise Rejected("name_taken", _NAME_TAKEN(name=parsed.name), "name")
-        before = service_account_spec(existing) if existing else None
-        account = existing or ServiceAccount(is_service_account=True)
-        account.username = account.name = parsed.name
-        account.role, account.is_active = parsed.role, parsed.is_active
-        if existing is None:
-            account.set_unusable_password()
-        account.save()
-        account.service_groups.set(groups)
-        after = service_account_spec(ServiceAccount.objects.get(pk=account.pk))
-        audit.record_config_audit("service_account", account, before, after, actor=actor, now=now)
-    return account
+        if others.filter(Q(username__iexact=read.username) | Q(email__iexact=read.username)).exists():
+            errors.add("name", _NAME_TAKEN(name=read.username), "name_taken")
+
+    return check
+
+
+def _save_account(
+    read: ServiceAccountSpec, account: ServiceAccount, /, *, before: Mapping[str, Any] | None, now: datetime
+) -> Iterator[None]:
+    account.name = read.username
+    if before is None:
+        account.is_service_account = True
+        account.set_unusable_password()
+    yield
+
+
+SERVICE_ACCOUNTS = FlatObject(
+    "service_account", ServiceAccount, ServiceAccountSpec, check=_check_name, own_step=_save_account
+)
+save_service_account, service_account_spec = SERVICE_ACCOUNTS.save, SERVICE_ACCOUNTS.spec
 
 
 def delete_service_account(account: ServiceAccount, *, actor: AuditActor, now: datetime) -> None:
@@ -177,16 +171,3 @@ def delete_service_account(account: ServiceAccount, *, actor: AuditActor, now: d
         hooks.reject_if_referenced("user", account.pk, account.username)
         audit.record_config_audit("service_account", account, before, None, actor=actor, now=now)
         account.delete()
-
-
-def _groups(parsed: ServiceAccountSpec) -> list[Group]:
-    """Returns the groups of the spec. Raises Rejected for unknown names."""
-    groups = [Group.objects.filter(name__iexact=name).first() for name in parsed.groups]
-    raise_all(
-        [
-            Rejected("not_found", NO_SUCH_GROUP(name=name), f"groups[{index}]")
-            for index, (name, group) in enumerate(zip(parsed.groups, groups, strict=True))
-            if group is None
-        ]
-    )
-    return [group for group in groups if group is not None]
