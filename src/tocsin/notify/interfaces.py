@@ -7,12 +7,14 @@ carries one or more channels: it declares its settings and hands a rendered mess
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
+from urllib.parse import parse_qsl
 from uuid import UUID
 
 from tocsin.alerts.states import CommandChannel, Priority
@@ -425,6 +427,19 @@ class Callback:
     query: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     at: datetime
+
+    def fields(self) -> dict[str, str]:
+        """Returns the fields of a vendor that sends the same in a query, a form or a flat JSON object, and signs them.
+        Empty for an unreadable body.
+        """
+        text = self.body.decode("utf-8", "replace")
+        if not text.lstrip().startswith("{"):
+            return {**self.query, **dict(parse_qsl(text, keep_blank_values=True))}
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            return {}
+        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in document.items()}
 
 
 @dataclass(frozen=True, slots=True)
