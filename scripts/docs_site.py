@@ -11,6 +11,8 @@ from builders import release
 
 CONFIGURATION = bring.ROOT / "zensical.toml"
 SITE = bring.ROOT / "build" / "site"
+#: The menu has every page of this folder.
+PROVIDERS = "how-to/providers"
 
 #: What a browser loads by itself: scripts, styles, images, frames.
 _LOADED = re.compile(
@@ -29,6 +31,8 @@ def main() -> None:
     text = CONFIGURATION.read_text()
     named = text.replace('site_name = "Tocsin"', f'site_name = "Tocsin {release.version()}"')
     assert named != text
+    guides = sorted(page.name for page in (bring.ROOT / "docs" / PROVIDERS).glob("*.md"))
+    named = named.replace(f'"{PROVIDERS}/README.md"', ", ".join(f'"{PROVIDERS}/{name}"' for name in guides))
     command = [bring.PYTHON, "-m", "zensical", "build", "--clean", "--strict", "--config-file", configuration]
     environ = {**os.environ, "PYTHONPATH": str(folder)}
     try:

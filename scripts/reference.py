@@ -7,6 +7,7 @@ import corpus_reference
 import doctor_reference
 import metrics_reference
 import monitoring
+import provider_list
 import reason_codes
 import variables_reference
 import yaml_reference
@@ -18,6 +19,7 @@ PAGES = (
     doctor_reference,
     metrics_reference,
     monitoring,
+    provider_list,
     reason_codes,
     variables_reference,
     yaml_reference,

@@ -52,11 +52,11 @@ def document() -> str:
 
 def _specs() -> dict[str, tuple[Any, Any, Any]]:
     """By top key: the spec, those of its kinds, and the keys that are saved on their own."""
-    from tocsin.core.config.settings_store import SettingsSpec
+    from tocsin.core.config.settings_store import settings_spec
     from tocsin.resources.registry import RESOURCES
 
     return {
-        "settings": (SettingsSpec, (), {}),
+        "settings": (settings_spec(), (), {}),
         **{resource.key: (resource.spec_type, resource.kind_specs, resource.deferred_fields) for resource in RESOURCES},
     }
 

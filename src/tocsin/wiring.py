@@ -21,11 +21,8 @@ from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import state
 from tocsin.notify import listener, notices, pause
 from tocsin.notify import worker as notify
-from tocsin.notify.channels import chat_addresses as service_addresses
-from tocsin.notify.channels import phone_numbers
 from tocsin.notify.dispatch import claim, delivery_queries
 from tocsin.notify.inbound import delivery_receipts, verification
-from tocsin.notify.interfaces import PHONES
 from tocsin.notify.registry import CHANNELS
 from tocsin.oncall.calendars import calendar_import_worker
 from tocsin.oncall.changes import commands as oncall
@@ -44,9 +41,6 @@ from tocsin.web.accounts import views
 from tocsin.workflows.run import listener as workflow_listener
 from tocsin.workflows.run import run_store as workflow_runs
 from tocsin.workflows.run import tasks as workflow_tasks
-
-#: Channels that accept a chat or push service's own address.
-_SERVICE_CHANNELS = ("chat", "push")
 
 #: Only pages and the API call these modules, in a process of their own. The worker sends what they queue, and knows the
 #: texts only of modules that it has imported.
@@ -95,9 +89,8 @@ def install() -> None:
         hooks.EXPIRIES.register(expiry)
     hooks.DELETIONS.register(listener.erase_user, "user")
     hooks.CHANGES.register(pause.reschedule_user, "user")
-    for name, channel in CHANNELS.items():
-        check = phone_numbers.parse_entered(channel) if name in PHONES else channel.normalize_address
-        addresses.register(name, check, service_addresses.own_server if name in _SERVICE_CHANNELS else None)
+    for channel in CHANNELS.values():
+        addresses.register(channel)
 
 
 def worker_tasks(registry: IntegrationRegistry, node_id: UUID, role: str) -> tuple[PeriodicTask, ...]:

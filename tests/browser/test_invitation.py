@@ -71,7 +71,7 @@ def test_invited_responder_can_be_woken_after_five_steps(
         page.get_by_role("link", name="Skip").click()
 
         nora.check("the test")
-        page.get_by_role("button", name=f"Call {SHOWN}").click()
+        page.get_by_role("button", name=f"Call: {SHOWN}").click()
         expect(page.get_by_text("Kept in the sandbox")).to_be_visible()
         nora.check("the call")
         call = Delivery.objects.get(channel="voice", purpose="test")

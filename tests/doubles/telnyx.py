@@ -41,6 +41,10 @@ class TelnyxDouble:
             "api_base": self.http.url,
         }
 
+    @property
+    def secrets(self) -> dict[str, str]:
+        return {"api_key": self.key}
+
     def answer(self, request: Request) -> Response:
         if request.headers.get("authorization") != f"Bearer {self.key}":
             return refusal(401, "10009", "Authentication failed")
@@ -64,10 +68,12 @@ class TelnyxDouble:
         payload = {"id": message["id"], "to": [{"phone_number": message["to"], "status": status}], "errors": errors}
         return self.post(message["webhook_url"], "message.finalized", payload, at)
 
-    def received(self, url: str, sender: str, text: str, at: float, number: str = "in-1") -> int:
+    def received(
+        self, url: str, sender: str, text: str, at: float, number: str = "in-1", *, forged: bool = False
+    ) -> int:
         """Somebody sends a text to the number."""
-        payload = {"id": number, "from": {"phone_number": sender}, "to": [{"phone_number": NUMBER}], "text": text}
-        return self.post(url, "message.received", payload, at)
+        payload = {"id": "in-1", "from": {"phone_number": sender}, "to": [{"phone_number": NUMBER}], "text": text}
+        return self.post(url, "message.received", payload, at, signature=bytes(64) if forged else None)
 
     def post(self, url: str, event: str, payload: Mapping[str, Any], at: float, signature: bytes | None = None) -> int:
         body = json.dumps({"data": {"event_type": event, "id": "e1", "payload": payload}}).encode()

@@ -6,8 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -17,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twilio.request_validator import RequestValidator
 
 from tests.support.people import make_user
+from tests.support.provider_servers import SIGNINGS
+from tests.support.provider_servers.interface import Signing
 from tocsin.core.errors import Rejected
 from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.integrations.telegram import secret_of
@@ -27,18 +28,6 @@ AT = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 STAMP = str(int(AT.timestamp()))
 KEY = Ed25519PrivateKey.generate()
 PUBLIC = KEY.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-
-
-@dataclass(frozen=True, slots=True)
-class Signing:
-    """An account of a vendor, how the vendor signs a body, and what it calls."""
-
-    account: ProviderAccount
-    headers: Callable[[Callback], Mapping[str, str]]
-    what: tuple[str, ...]
-    #: What a right body looks like: its places are filled with odd values.
-    shapes: tuple[Any, ...]
-    is_form: bool = False
 
 
 def _account(settings: Mapping[str, Any], **secrets: str) -> ProviderAccount:
@@ -70,7 +59,7 @@ _MESSAGE = {
     "reply_markup": {"inline_keyboard": [[{"callback_data": "assign:1"}]]},
 }
 
-VENDORS = {
+VENDORS: dict[str, Signing] = SIGNINGS | {
     "telegram": Signing(
         _account({}, bot_token="1:a"),
         lambda _callback: {"x-telegram-bot-api-secret-token": secret_of("1:a")},
@@ -155,7 +144,8 @@ def handle_signed(kind: str, what: str, query: dict[str, str], body: bytes) -> N
     vendor, listener = VENDORS[kind], KINDS[kind]
     assert isinstance(listener, WebhookProvider)
     form = "application/x-www-form-urlencoded"
-    bare = Callback(what, "POST", "https://tocsin.example.org/hooks/vendor/x", {"content-type": form}, query, body, AT)
+    url = "https://tocsin.example.org/hooks/vendor/x"
+    bare = Callback(what, "POST", url, {"content-type": form}, query, vendor.signed_body(body), AT)
     headers = {**bare.headers, **vendor.headers(bare)}
     signed = Callback(bare.endpoint, bare.method, bare.url, headers, bare.query, bare.body, bare.at)
     try:

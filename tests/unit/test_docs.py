@@ -177,7 +177,9 @@ def test_backups_without_passphrase_are_said_to_be_in_clear() -> None:
 def test_every_page_is_in_the_menu_once() -> None:
     named = re.findall(r'"([^"]+\.md)"', (ROOT / "zensical.toml").read_text())
     docs = ROOT / "docs"
-    assert sorted(named) == sorted(path.relative_to(docs).as_posix() for path in docs.rglob("*.md"))
+    # `make docs` adds the guides of the providers.
+    guides = {path.relative_to(docs).as_posix() for path in docs.glob("how-to/providers/[a-z]*.md")}
+    assert sorted(named) == sorted({path.relative_to(docs).as_posix() for path in docs.rglob("*.md")} - guides)
 
 
 def test_number_of_types_is_said_once_and_is_true() -> None:

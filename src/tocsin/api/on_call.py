@@ -293,7 +293,7 @@ class ShiftReadinessSchema(BaseModel):
     schedule: str | None
     shift: str | None
     ready: bool = Field(description="Whether there are no problems.")
-    loud_channels: list[str] = Field(description="Those that pages of high priority use: voice, sms, push, ntfy.")
+    loud_channels: list[str] = Field(description="Those that pages of high priority use and that make a phone ring.")
     verified: bool = Field(description="Whether a contact method of a loud channel is verified.")
     tested_at: datetime | None = Field(description="When a message last arrived there, within 90 days.")
     problems: list[ReadinessProblemSchema]

@@ -253,7 +253,7 @@ def _page(page: SimulatedPage, principal: Principal) -> dict[str, Any]:
 settings_routes = AuthorizedRouter("settings")
 
 
-_SCHEMA = SpecSchema(settings_store.SettingsSpec, has_id=False)
+_SCHEMA = SpecSchema(settings_store.settings_spec(), has_id=False)
 
 
 @settings_routes.get("", Permission.ADMINISTER, answers=_SCHEMA.whole, summary="All settings by name", tagged=True)

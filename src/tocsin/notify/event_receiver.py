@@ -17,25 +17,13 @@ from tocsin.core.reasons import AlertRef, Reason, joined
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.inbound import delivery_receipts, responder_actions
 from tocsin.notify.inbound.responder_actions import NOT_PAGED, Responder
-from tocsin.notify.interfaces import PHONES, ButtonResult, CallPrompt, CallState, InboundText, Receipt
+from tocsin.notify.interfaces import CHANNELS, ButtonResult, CallPrompt, CallState, InboundText, Receipt
 from tocsin.notify.mail_replies import process
 from tocsin.notify.text import command_parser, render
 from tocsin.notify.text.command_parser import ParsedCommand, Word
 from tocsin.notify.text.phrases import localize, phrase
 from tocsin.notify.text.sms import for_phones
-
-#: The alert command channel that a reply on each notification channel is recorded under.
-_COMMAND_CHANNELS = {
-    "sms": CommandChannel.SMS,
-    "voice": CommandChannel.VOICE,
-    "email": CommandChannel.EMAIL,
-    "push": CommandChannel.PUSH,
-    "ntfy": CommandChannel.PUSH,
-    "chat": CommandChannel.CHAT,
-}
-
-#: A phone number that receives texts can also be called, and the reverse.
-_EQUIVALENT_CHANNELS = {"sms": ("sms", "voice"), "voice": ("voice", "sms")}
+from tocsin.people import addresses
 
 #: How long processed callbacks are kept for deduplication. Vendors retry for a few hours at most.
 _RETENTION = timedelta(days=2)
@@ -88,7 +76,7 @@ class ProviderEventReceiver:
         if message.external_id and (stored_answer := self._claim(connection, key)) is not None:
             return stored_answer
         answer = self._answer(connection, responder, message)
-        if message.channel == "sms":
+        if CHANNELS[message.channel].is_text:
             # Characters outside of the GSM 7-bit alphabet more than double the price.
             answer = for_phones(answer)
         connection.execute("UPDATE notify_processedcallback SET answer = %s WHERE key = %s", (answer, key))
@@ -108,13 +96,14 @@ class ProviderEventReceiver:
                 if has_opted_in:
                     return localize(delivery_receipts.OPTED_IN(), responder.language)
                 # START changed nothing: "yes" is then an ordinary word.
-        via = _COMMAND_CHANNELS.get(message.channel, CommandChannel.CHAT)
-        if message.channel == "sms" and settings_store.load(connection)[settings_store.SMS_REPLY_CODES.name]:
+        channel = CHANNELS[message.channel]
+        via = channel.command_channel
+        if channel.is_text and settings_store.load(connection)[settings_store.SMS_REPLY_CODES.name]:
             return self._reply_with_code_check(connection, responder, message.text, via)
         return self._reply(connection, responder, command, via)
 
     def _find_sender(self, connection: Connection, message: InboundText) -> Responder | None:
-        channels = _EQUIVALENT_CHANNELS.get(message.channel, (message.channel,))
+        channels = addresses.same_address(message.channel)
         user_id = responder_actions.user_id_by_address(connection, channels, message.sender, self.now)
         if user_id is None or self.authenticated_user_id not in (None, user_id):
             return None
@@ -224,4 +213,4 @@ def _parse_opt_out(message: InboundText, command: ParsedCommand) -> bool | None:
         return message.opt_out
     if command.action is Word.START:
         return False
-    return True if command.action is Word.STOP and message.channel in PHONES else None
+    return True if command.action is Word.STOP and CHANNELS[message.channel].is_phone else None

@@ -7,15 +7,17 @@ carries one or more channels: it declares its settings and hands a rendered mess
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
+from urllib.parse import parse_qsl
 from uuid import UUID
 
-from tocsin.alerts.states import Priority
+from tocsin.alerts.states import CommandChannel, Priority
 from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
@@ -158,28 +160,80 @@ class Rendered:
         }
 
 
-class Channel(Protocol):
-    """A notification channel, such as e-mail or SMS."""
+class Channel(ABC):
+    """A notification channel, such as e-mail or SMS: a module under `notify/channels`, and all that is known of it.
+
+    Its setting `content_NAME`, forms, API, YAML, the sandbox and the conformance test follow from its attributes.
+    """
 
     #: The identifier in contact methods, such as `email`.
     name: str
-    #: The display name, such as "E-mail".
+    #: The display name, such as "Email".
     label: str
+    #: One message and several in the middle of a sentence, such as ("call", "calls").
+    nouns: tuple[str, str]
+    #: The name of a Tabler icon that `scripts/icons.txt` lists.
+    icon: str = "bell-ringing"
+    #: What its addresses are, after the label and a colon.
+    address_help: str
+    #: An address, for the conformance test.
+    example: str
     #: 0 is the quietest. An all-clear uses the quietest channel on which the user was paged.
     quietness: int
     #: The maximum number of alerts that one message names.
     bundle_limit: int
     #: Whether a message counts the alerts that it does not name ("and 12 more"); if not, they are sent in another
     #: message.
-    counts_omitted: bool
+    counts_omitted: bool = True
+    #: Rings only if the phone's settings allow it.
+    is_push: bool = False
+    #: Addresses are phone numbers: messages cost money, and a sender can be forged.
+    is_phone: bool = False
+    #: Messages are read to the recipient, who presses keys.
+    is_call: bool = False
+    #: What an answer on it is recorded as.
+    command_channel: CommandChannel
+    #: How the sandbox draws its messages: `email`, `sms`, `voice`, `push` or `chat`.
+    layout: str = "push"
 
+    @property
+    def is_loud(self) -> bool:
+        """Whether it makes a phone ring. An email or a chat message wakes nobody."""
+        return self.is_push or self.is_phone
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its messages are texts to a phone number."""
+        return self.is_phone and not self.is_call
+
+    @abstractmethod
     def render(self, message: Message) -> Rendered:
         """Returns the message rendered for this channel. Never raises, whatever the texts contain."""
-        ...
 
+    @abstractmethod
     def normalize_address(self, text: str) -> str:
         """Returns the address in canonical form. Raises Rejected("invalid_address") with the reason."""
-        ...
+
+    def parse_address(self, text: str) -> str:
+        """Returns an address that a user enters in canonical form. Raises as `normalize_address` does."""
+        return self.normalize_address(text)
+
+    def accepts_code(self, address: str) -> bool:
+        """Returns whether a code sent there can prove that the address belongs to a user: who reads it can answer."""
+        return False
+
+    def custom_host(self, address: str) -> str:
+        """Returns the host that an address names if no well-known vendor runs it, else an empty string."""
+        return ""
+
+
+#: Every channel by name, from the quietest on. `registry` fills it: modules that decide read it without importing any.
+CHANNELS: dict[str, Channel] = {}
+
+
+def phones() -> frozenset[str]:
+    """Returns the channels whose addresses are phone numbers."""
+    return frozenset(name for name, channel in CHANNELS.items() if channel.is_phone)
 
 
 class ProviderSettingType(StrEnum):
@@ -258,12 +312,12 @@ class ProviderSender(Protocol):
         ...
 
 
-class ProviderKind(Protocol):
-    """A kind of provider, such as `smtp` or `ntfy`: a self-describing folder or module under `notify/integrations`.
+class ProviderKind(ABC):
+    """A kind of provider, such as `smtp` or `ntfy`: a self-describing module under `notify/integrations`.
 
-    Forms, validation, YAML, the API and the conformance test are generated from its attributes; its guide is
-    `docs/how-to/providers/<name>.md`. Kinds inherit from this class for the defaults. A kind whose vendor sends
-    webhooks also inherits from `webhooks.WebhookProvider`.
+    Forms, validation, YAML, the API, the list in the documentation and the conformance test are generated from its
+    attributes; its guide is `docs/how-to/providers/<name>.md`. A kind whose vendor sends webhooks also inherits from
+    `WebhookProvider`.
     """
 
     name: str
@@ -282,6 +336,8 @@ class ProviderKind(Protocol):
     receipt_channels: frozenset[str] = frozenset()
     #: The maximum number of concurrent sends to one provider.
     max_concurrent_sends: int
+    #: Always available, without an account or configuration. Each accepts only addresses of its own format.
+    is_built_in: bool = False
     #: Whether each address has its own server, so that the failure of one says nothing about the others.
     has_many_servers: bool = False
 
@@ -299,9 +355,6 @@ class ProviderKind(Protocol):
 # ---------- provider settings
 # The settings that providers have in addition to those of their kind, depending on the channels. Pure.
 
-
-#: The channels whose addresses are phone numbers.
-PHONES = frozenset({"sms", "voice"})
 
 _NOT_A_COUNTRY_CODE = ReasonType("provider.not_a_country_code", '"{value}" is not a country code such as +41.')
 
@@ -334,7 +387,7 @@ RECEIPT_TIMEOUT = ProviderSetting(
 def settings_of(kind: ProviderKind) -> tuple[ProviderSetting, ...]:
     """Returns all settings of a provider of this kind, the kind's own first."""
     common_settings = [RATE]
-    if PHONES & set(kind.channels):
+    if phones().intersection(kind.channels):
         common_settings.append(PREFIXES)
     if kind.receipt_channels:
         common_settings.append(RECEIPT_TIMEOUT)
@@ -374,6 +427,19 @@ class Callback:
     query: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     at: datetime
+
+    def fields(self) -> dict[str, str]:
+        """Returns the fields of a vendor that sends the same in a query, a form or a flat JSON object, and signs them.
+        Empty for an unreadable body.
+        """
+        text = self.body.decode("utf-8", "replace")
+        if not text.lstrip().startswith("{"):
+            return {**self.query, **dict(parse_qsl(text, keep_blank_values=True))}
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            return {}
+        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in document.items()}
 
 
 @dataclass(frozen=True, slots=True)

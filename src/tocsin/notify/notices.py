@@ -36,6 +36,7 @@ from tocsin.core.reasons import (
 )
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.notify.interfaces import phones
 from tocsin.notify.models import Provider
 from tocsin.notify.pages import NotificationRow, write
 from tocsin.notify.providers import health, pool
@@ -168,7 +169,7 @@ _OTHER_METHODS = f"""
 SELECT m.user_id, m.label, m.channel, m.address FROM people_contactmethod m
 {join_user("m.user_id")} AND u.is_active
 WHERE m.user_id = ANY(%s) AND m.channel <> 'email' AND m.is_enabled AND NOT m.awaits_code
-ORDER BY m.user_id, m.channel = 'voice', m.position, m.id
+ORDER BY m.user_id, m.channel = ANY(%s), m.position, m.id
 """
 
 
@@ -180,8 +181,9 @@ def queue_otherwise(connection: Connection, notice: Notice, user_ids: Collection
     about = f"{notice.about or notice.title.code}:otherwise"
     otherwise = replace(notice, about=about, is_urgent=False)
     rows: dict[int, list[NotificationRow]] = {}
-    for row in database.rows(connection, _OTHER_METHODS, (list(user_ids),)):
-        has_other = bool(rows.get(row["user_id"])) and row["channel"] == "voice"
+    calls = [channel.name for channel in CHANNELS.values() if channel.is_call]
+    for row in database.rows(connection, _OTHER_METHODS, (list(user_ids), calls)):
+        has_other = bool(rows.get(row["user_id"])) and row["channel"] in calls
         if not has_other and has_provider(row["channel"], row["address"]):
             rows.setdefault(row["user_id"], []).append(_row(otherwise, row, now, user_id=row["user_id"]))
     fresh = (user for user in rows if not was_noticed(connection, [user], about, now, _OTHERWISE_INTERVAL))
@@ -513,7 +515,6 @@ MAX_TESTS = 10
 TEST_WINDOW = timedelta(minutes=10)
 #: The maximum number of texts and calls among them within a day.
 MAX_PAID_TESTS = 20
-_PAID = ("sms", "voice")
 
 METHOD_NOT_FOUND = Text("Contact method not found.")
 _NOT_VERIFIED = Text("Verify this address first with the code sent to it.")
@@ -590,12 +591,12 @@ def _require_few_tests(connection: Connection, user_id: int, channel: str, now: 
     # Ids carry the machine's clock and lead to the newest rows; the rows' own time decides.
     parameters = {
         "user": user_id, "newest": ids.first_uuid7(day - timedelta(days=1)), "day": day, "lately": now - TEST_WINDOW,
-        "paid": list(_PAID),
+        "paid": list(phones()),
     }  # fmt: skip
     counts = database.row(connection, _TESTS, parameters)
     if counts is not None and counts["lately"] >= MAX_TESTS:
         raise Rejected("too_many", _TOO_MANY(count=MAX_TESTS, window=TEST_WINDOW))
-    if counts is not None and channel in _PAID and counts["paid"] >= MAX_PAID_TESTS:
+    if counts is not None and channel in phones() and counts["paid"] >= MAX_PAID_TESTS:
         raise Rejected(
             "too_many",
             sentence(

@@ -1,49 +1,47 @@
-"""The registry of all channels and provider kinds. A new one is a module under `channels/` or `integrations/` and a
-line here.
-"""
+"""The registry of all channels and provider kinds. A new one is a module under `channels/` or `integrations/`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from inspect import getmembers, isabstract, isclass
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Any
 
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text
-from tocsin.notify.channels.chat import ChatChannel
-from tocsin.notify.channels.email import EmailChannel
-from tocsin.notify.channels.ntfy import NtfyChannel
-from tocsin.notify.channels.push import PushChannel
-from tocsin.notify.channels.sms import SmsChannel
-from tocsin.notify.channels.voice import VoiceChannel
-from tocsin.notify.integrations.apprise import ChatServicesKind
-from tocsin.notify.integrations.http_gateway import HttpGatewayKind
-from tocsin.notify.integrations.mail_replies import MailRepliesKind
-from tocsin.notify.integrations.ntfy import NtfyKind
-from tocsin.notify.integrations.slack import SlackKind
-from tocsin.notify.integrations.smtp import SmtpKind
-from tocsin.notify.integrations.telegram import TelegramKind
-from tocsin.notify.integrations.telnyx import TelnyxKind
-from tocsin.notify.integrations.twilio import TwilioKind
-from tocsin.notify.integrations.web_push import WebPushKind
-from tocsin.notify.interfaces import Channel, ProviderKind
+from tocsin.notify import channels, integrations
+from tocsin.notify.interfaces import CHANNELS, Channel, ProviderKind
 
-_ALL: tuple[Channel, ...] = (EmailChannel(), PushChannel(), NtfyChannel(), ChatChannel(), SmsChannel(), VoiceChannel())
-_KINDS: tuple[ProviderKind, ...] = (
-    SmtpKind(),
-    NtfyKind(),
-    SlackKind(),
-    TelegramKind(),
-    TwilioKind(),
-    TelnyxKind(),
-    HttpGatewayKind(),
-    MailRepliesKind(),
-)
+__all__ = ["BUILT_IN", "CHANNELS", "KINDS", "address_problem", "channel", "quietest_channel"]
 
-#: Always available: they need no account or configuration. Each accepts only addresses of its own format.
-BUILT_IN: tuple[ProviderKind, ...] = (WebPushKind(), ChatServicesKind())
 
-#: By name, from the quietest to the loudest.
-CHANNELS: Mapping[str, Channel] = {channel.name: channel for channel in _ALL}
-KINDS: Mapping[str, ProviderKind] = {kind.name: kind for kind in _KINDS}
+def _find(package: ModuleType, parent: type) -> Iterator[Any]:
+    """Yields an object of each class in the package that inherits from `parent`."""
+    for entry in iter_modules(package.__path__):
+        module = import_module(f"{package.__name__}.{entry.name}")
+        for _name, found in getmembers(module, isclass):
+            if issubclass(found, parent) and found.__module__ == module.__name__ and not isabstract(found):
+                yield found()
+
+
+def _quietness(kind: ProviderKind) -> tuple[int, str]:
+    return min((CHANNELS[name].quietness for name in kind.channels), default=99), kind.label.lower()
+
+
+for _channel in sorted(_find(channels, Channel), key=lambda one: (one.quietness, one.name)):
+    CHANNELS[_channel.name] = _channel
+    settings_store.declare_content(_channel.name, _channel.label)
+
+_ALL_KINDS = sorted(_find(integrations, ProviderKind), key=_quietness)
+
+#: Always available.
+BUILT_IN: tuple[ProviderKind, ...] = tuple(kind for kind in _ALL_KINDS if kind.is_built_in)
+
+#: By name, those of the quietest channel first.
+KINDS: Mapping[str, ProviderKind] = {kind.name: kind for kind in _ALL_KINDS if not kind.is_built_in}
 
 
 _UNKNOWN_CHANNEL = Text('Unknown channel "{name}". Choose one of: {channels}.')

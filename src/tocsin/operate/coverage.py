@@ -26,8 +26,8 @@ from tocsin.oncall.calculation import coverage_checks, final_schedule
 from tocsin.oncall.calculation.coverage_checks import COVERAGE_HORIZON, CoverageFinding, CoverageFindingKind
 from tocsin.oncall.calculation.resolver import GroupPlan
 from tocsin.operate.finding import limited
+from tocsin.people import addresses
 from tocsin.people.member_roles import MemberRole
-from tocsin.people.models import accepts_code
 from tocsin.people.sql import load_administrators, load_inactive
 
 # ---------- coverage
@@ -183,7 +183,7 @@ def load_responders(connection: Connection, user_ids: Collection[int], now: date
     states: dict[int, dict[str, MethodState]] = {}
     parameters = {"users": sorted(user_ids), "oldest": ids.first_uuid7(now - TEST_VALID_FOR)}
     for row in database.rows(connection, _RESPONDERS_METHODS, parameters):
-        is_verified = row["has_code"] or not accepts_code(row["channel"], row["address"])
+        is_verified = row["has_code"] or not addresses.accepts_code(row["channel"], row["address"])
         states.setdefault(row["user_id"], {})[row["label"]] = MethodState(is_verified, row["arrived_at"])
     return {
         user_id: OnCallPerson(_with_valid_addresses(recipient), states.get(user_id, {}))

@@ -6,7 +6,7 @@ Knows no channel itself: `wiring` registers the validation of each.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
@@ -95,8 +95,24 @@ def is_masked(text: str) -> bool:
     return _MASKED.fullmatch(text) is not None
 
 
-#: Takes an address as entered and returns it as stored. Raises ValueError with a sentence, or Rejected.
-type AddressCheck = Callable[[str], str]
+class AddressChannel(Protocol):
+    """What this room needs of a notification channel, which a higher room registers."""
+
+    name: str
+    is_phone: bool
+
+    def parse_address(self, text: str) -> str:
+        """Takes an address as entered and returns it as stored. Raises ValueError with a sentence, or Rejected."""
+        ...
+
+    def accepts_code(self, address: str) -> bool:
+        """Returns whether a code sent there can prove that the address belongs to the user."""
+        ...
+
+    def custom_host(self, address: str) -> str:
+        """Returns the host of an address if it belongs to no well-known vendor, else an empty string."""
+        ...
+
 
 MAX_ADDRESS_CHARS = 500
 
@@ -107,25 +123,38 @@ _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 #: Country codes. Those with neither one nor two digits have three. ITU-T E.164, "List of assigned country codes".
 _COUNTRY = re.compile(r"[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}")
 
-_checks: dict[str, AddressCheck] = {}
-_custom_hosts: dict[str, Callable[[str], str]] = {}
+_channels: dict[str, AddressChannel] = {}
 
 
-def register(channel: str, check: AddressCheck, find_custom_host: Callable[[str], str] | None = None) -> None:
-    """Adds a channel, or replaces its validation. `find_custom_host` implements this module's function of that name."""
-    _checks[channel] = check
-    if find_custom_host is not None:
-        _custom_hosts[channel] = find_custom_host
+def register(channel: AddressChannel) -> None:
+    """Adds a channel, or replaces it."""
+    _channels[channel.name] = channel
 
 
 def custom_host(channel: str, address: str) -> str:
     """Returns the host of a validated address if it belongs to no well-known vendor, else an empty string."""
-    return _custom_hosts[channel](address) if channel in _custom_hosts else ""
+    return _channels[channel].custom_host(address) if channel in _channels else ""
+
+
+def accepts_code(channel: str, address: str) -> bool:
+    """Returns whether a code sent there can prove that the address belongs to the user."""
+    return channel in _channels and _channels[channel].accepts_code(address)
 
 
 def channels() -> tuple[str, ...]:
     """Returns the channels that a contact method can have."""
-    return tuple(_checks)
+    return tuple(_channels)
+
+
+def phone_channels() -> tuple[str, ...]:
+    """Returns the channels of a phone number, the quietest first."""
+    return tuple(name for name, channel in _channels.items() if channel.is_phone)
+
+
+def same_address(channel: str) -> tuple[str, ...]:
+    """Returns the channels that reach the same person at the same address: a phone number serves texts and calls."""
+    phones = phone_channels()
+    return (channel, *(name for name in phones if name != channel)) if channel in phones else (channel,)
 
 
 def unknown_channel(channel: str) -> Reason:
@@ -136,8 +165,7 @@ def unknown_channel(channel: str) -> Reason:
 def validate_address(channel: str, address: str) -> str:
     """Validates an address and returns it as stored. Raises `Rejected("unknown_channel")` or
     `Rejected("invalid_address")`, without a field."""
-    check = _checks.get(channel)
-    if check is None:
+    if channel not in _channels:
         raise Rejected("unknown_channel", unknown_channel(channel))
     if len(address) > MAX_ADDRESS_CHARS or any(ord(character) < 32 for character in address):
         raise Rejected(
@@ -145,7 +173,7 @@ def validate_address(channel: str, address: str) -> str:
             sentence("must have at most {maximum} characters and no line breaks.", maximum=MAX_ADDRESS_CHARS),
         )
     try:
-        return check(address.strip())
+        return _channels[channel].parse_address(address.strip())
     except ValueError as error:
         raise Rejected("invalid_address", as_reason(str(error))) from None
 

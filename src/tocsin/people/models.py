@@ -146,19 +146,6 @@ class ServiceAccount(User):
         proxy = True
 
 
-#: Channels on which a code can prove that an address belongs to the user.
-_CODE_CHANNELS = ("email", "sms", "voice")
-
-
-def accepts_code(channel: str, address: str) -> bool:
-    """Returns whether a code sent there can prove that the address belongs to the user.
-
-    In a chat, that is possible where users can answer: at a provider, for an address such as `slack:U012AB3CD`. The
-    address of a chat service itself is sealed, and cannot be used to answer.
-    """
-    return channel in _CODE_CHANNELS or (channel == "chat" and not addresses.is_encrypted(address))
-
-
 class ContactMethod(models.Model):
     """A labelled address of a user: channel, delay after the step, and repeats."""
 
@@ -187,7 +174,7 @@ class ContactMethod(models.Model):
     @property
     def can_confirm(self) -> bool:
         """Whether a code sent to it can verify it."""
-        return accepts_code(self.channel, self.address)
+        return addresses.accepts_code(self.channel, self.address)
 
 
 class UsedCode(models.Model):

@@ -32,7 +32,7 @@ from tocsin.resources.registry import PROVIDERS
 from tocsin.web.http.request import SignedInRequest, actor, find_object, render_view, requires
 from tocsin.web.ui import object_list
 from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import CodeField, set_choices, show_rejection
+from tocsin.web.ui.forms import CodeField, channel_name, set_choices, show_rejection
 from tocsin.web.ui.object_list import ObjectList
 
 # ---------- forms
@@ -96,7 +96,7 @@ class ProviderTestForm(forms.Form):
 
 
 def _channel_choices(channels: Iterable[str]) -> list[tuple[str, str]]:
-    return [(name, local_term(CHANNELS[name].label) if name in CHANNELS else name) for name in channels]
+    return [(name, channel_name(name)) for name in channels]
 
 
 def initial_of(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -306,7 +306,7 @@ def test_environment(request: SignedInRequest) -> HttpResponse:
 
 
 def _channel_names(row: Provider) -> str:
-    return ", ".join(local_term(CHANNELS[name].label) if name in CHANNELS else name for name in row.channels)
+    return ", ".join(map(channel_name, row.channels))
 
 
 def _opted_out() -> list[tuple[int, str, str, datetime]]:

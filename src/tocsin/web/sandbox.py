@@ -17,7 +17,7 @@ from django.views.decorators.csp import csp_override
 from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Role
-from tocsin.alerts.states import CommandChannel, CommandKind
+from tocsin.alerts.states import CommandKind
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
 from tocsin.notify.event_receiver import ProviderEventReceiver
@@ -25,6 +25,7 @@ from tocsin.notify.inbound import responder_actions
 from tocsin.notify.interfaces import CallPrompt, CallState, InboundText
 from tocsin.notify.models import Delivery, SandboxMessage
 from tocsin.notify.providers.pool import SANDBOX
+from tocsin.notify.registry import CHANNELS
 from tocsin.notify.text import signed_links
 from tocsin.people import addresses
 from tocsin.web.http.request import SignedInRequest, find_row, render_view
@@ -35,8 +36,6 @@ from tocsin.web.ui.richtext import safe_html
 # ---------- render
 # Renders a sandbox message as its channel would show it, with working buttons and keys. It never acts.
 
-
-LAYOUTS = ("email", "sms", "voice", "push", "chat")
 
 #: The keys of a phone in rows. A key with a word works if the call offers it.
 KEYPAD = (
@@ -56,13 +55,14 @@ def message_context(row: SandboxMessage) -> dict[str, Any]:
     """Return the template context of one message."""
     content = row.content
     link = content.get("link") or ""
-    layout = "push" if row.channel == "ntfy" else row.channel if row.channel in LAYOUTS else "push"
+    channel = CHANNELS[row.channel]
     script = content.get("script") or {}
     return {
         "row": row,
         "channel": channel_name(row.channel),
+        "icon": channel.icon,
         "address": addresses.display_form(row.address),
-        "layout": layout,
+        "layout": channel.layout,
         "subject": content.get("subject", ""),
         "text": content.get("text", ""),
         "body": safe_html(content.get("text", "")),
@@ -71,7 +71,7 @@ def message_context(row: SandboxMessage) -> dict[str, Any]:
         "headers": content.get("headers") or {},
         "links": [(b["label"], b["url"], local_path(b["url"])) for b in content.get("buttons") or []],
         "link": local_path(link),
-        "buttons": BUTTONS if layout in ("push", "chat") and signed_links.token_of(link) else (),
+        "buttons": BUTTONS if channel.layout in ("push", "chat") and signed_links.token_of(link) else (),
         "spoken": [
             part
             for part in (script.get("greeting"), script.get("message"), script.get("message"), script.get("menu"))
@@ -79,7 +79,7 @@ def message_context(row: SandboxMessage) -> dict[str, Any]:
         ]
         or [content.get("text", "")],
         "language": script.get("language", "en-GB"),
-        "keypad": keypad(script.get("keys", "")) if layout == "voice" else (),
+        "keypad": keypad(script.get("keys", "")) if channel.is_call else (),
     }
 
 
@@ -104,11 +104,6 @@ def local_path(url: str) -> str:
 #
 # Actions are taken as the message's recipient. Only administrators see, and act on, messages to other users.
 
-
-CHANNELS = ("email", "sms", "voice", "push", "ntfy", "chat")
-
-#: Command channel by the shape of the message.
-_VIA = {"push": CommandChannel.PUSH, "chat": CommandChannel.CHAT}
 
 #: A rendered e-mail may contain inline styles only: no scripts, images or forms.
 _MAIL_CSP = {
@@ -145,7 +140,7 @@ def mail(request: SignedInRequest, number: int) -> HttpResponse:
     """Serve the HTML of an e-mail, for a separate frame."""
     row = find_row(visible(request), number, "sandbox message")
     html = str(row.content.get("html", ""))
-    if row.channel != "email" or not html:
+    if not html:
         raise Http404(_("This message has no HTML."))
     # Links open outside the frame.
     return HttpResponse(html.replace("<head>", '<head><base target="_top">', 1))
@@ -159,7 +154,7 @@ def act(request: SignedInRequest, number: int) -> HttpResponse:
         alert_id, user_id = signed_links.verify(signed_links.token_of(str(row.content.get("link", ""))), request.now)
     except Rejected as rejected:
         return _respond(request, row, rejected.reason.localized())
-    via = _VIA.get(row.channel if row.channel in LAYOUTS else "push", CommandChannel.PUSH)
+    via = CHANNELS[row.channel].command_channel
     receiver = ProviderEventReceiver(SANDBOX, request.now)
     return _respond(
         request, row, receiver.handle_button(user_id, alert_id, request.POST.get("command", ""), via).localized_sentence
@@ -170,12 +165,12 @@ def act(request: SignedInRequest, number: int) -> HttpResponse:
 def text(request: SignedInRequest, number: int) -> HttpResponse:
     """Reply to a text message."""
     row = find_row(visible(request), number, "sandbox message")
-    if row.channel != "sms":
+    if not CHANNELS[row.channel].is_text:
         raise Http404(_("Only text messages can be answered this way."))
     reply_text = request.POST.get("text", "")[:2000]
     # The address may be shared with another user, so the reply counts only as the recipient's.
     response_text = ProviderEventReceiver(SANDBOX, request.now, authenticated_user_id=row.user_id).handle_text(
-        InboundText("sms", row.address, reply_text)
+        InboundText(row.channel, row.address, reply_text)
     )
     return _respond(request, row, response_text or _("Tocsin would not reply to this."))
 
@@ -185,7 +180,7 @@ def key(request: SignedInRequest, number: int) -> HttpResponse:
     """Press a key during a call; without a key, answer the call."""
     row = find_row(visible(request), number, "sandbox message")
     delivery = Delivery.objects.filter(pk=row.delivery).first()
-    if row.channel != "voice" or delivery is None:
+    if not CHANNELS[row.channel].is_call or delivery is None:
         raise Http404(_("Call not found."))
     digit, expected_digit = request.POST.get("digit", "")[:1], request.POST.get("expected_digit", "")[:1]
     call_state = CallState(
@@ -237,5 +232,5 @@ def _sandbox_url(request: SignedInRequest) -> str:
 
 def visible(request: SignedInRequest) -> QuerySet[SandboxMessage]:
     """Return the user's own messages, or all messages for an administrator."""
-    rows = SandboxMessage.objects.select_related("user", "alert")
+    rows = SandboxMessage.objects.filter(channel__in=CHANNELS).select_related("user", "alert")
     return rows if request.user.role == Role.ADMIN else rows.filter(user=request.user)

@@ -30,6 +30,7 @@ from tocsin.core.reasons import Reason, joined
 from tocsin.inbound import maintenance_commands as maintenance_windows
 from tocsin.inbound.config import registry
 from tocsin.inbound.enums import IntegrationMode
+from tocsin.notify.registry import CHANNELS
 from tocsin.operate import doctor, node_heartbeat, self_check
 from tocsin.operate.node_heartbeat import NodeStatus
 from tocsin.operate.self_check import HealthStatus
@@ -213,8 +214,9 @@ _CHAT_SERVERS = [
 ]
 
 
-def _content(label: Any) -> forms.ChoiceField:
+def _content(channel: str) -> forms.ChoiceField:
     """Return a field for how much of an alert a channel may disclose."""
+    label = _("Message content: %(channel)s") % {"channel": channel_name(channel)}
     return forms.TypedChoiceField(label=label, choices=_CONTENTS, required=False, empty_value="full")
 
 
@@ -272,12 +274,6 @@ class SystemSettingsForm(forms.Form):
         widget=forms.CheckboxSelectMultiple,
         help_text=gettext_lazy("When they next sign in with a password, users of these roles must add one."),
     )
-    content_email = _content(gettext_lazy("Email content"))
-    content_push = _content(gettext_lazy("Push notification content"))
-    content_ntfy = _content(gettext_lazy("ntfy message content"))
-    content_chat = _content(gettext_lazy("Chat message content"))
-    content_sms = _content(gettext_lazy("Text message content"))
-    content_voice = _content(gettext_lazy("Call content"))
     night_hours = forms.CharField(
         label=gettext_lazy("Night hours"),
         max_length=20,
@@ -313,6 +309,10 @@ class SystemSettingsForm(forms.Form):
         ),
     )
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields |= {settings_store.content_name(name): _content(name) for name in CHANNELS}
+
     def sections(self) -> list[tuple[Any, list[forms.BoundField]]]:
         """Return the fields under their headings."""
         return [(heading, [self[name] for name in names]) for heading, names in SECTIONS]
@@ -330,12 +330,7 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
         (
             "bundle_pages",
             "sms_reply_codes",
-            "content_email",
-            "content_push",
-            "content_ntfy",
-            "content_chat",
-            "content_sms",
-            "content_voice",
+            *map(settings_store.content_name, CHANNELS),
             "mail_listen",
         ),
     ),

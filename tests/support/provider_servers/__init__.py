@@ -1,25 +1,25 @@
-"""Every kind of provider with a server behind it, for the conformance test: one module a kind, and a line here."""
+"""Every kind of provider with a server behind it, for the conformance test: a module named after the kind, with the
+function `KIND_server`; with `SIGNING` if the vendor calls back, and `sms_double` if it takes answers to texts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
 
-from tests.support.provider_servers.http_gateway import http_gateway_server
-from tests.support.provider_servers.interface import ProviderServer
-from tests.support.provider_servers.ntfy import ntfy_server
-from tests.support.provider_servers.slack import slack_server
-from tests.support.provider_servers.smtp import smtp_server
-from tests.support.provider_servers.telegram import telegram_server
-from tests.support.provider_servers.telnyx import telnyx_server
-from tests.support.provider_servers.twilio import twilio_server
+from tests.support.provider_servers.interface import ProviderServer, Signing, SmsDouble
 
-PROVIDER_SERVERS: dict[str, Callable[[], AbstractContextManager[ProviderServer]]] = {
-    "smtp": smtp_server,
-    "ntfy": ntfy_server,
-    "slack": slack_server,
-    "telegram": telegram_server,
-    "twilio": twilio_server,
-    "telnyx": telnyx_server,
-    "http_gateway": http_gateway_server,
-}
+
+def _found(name: str) -> dict[str, Any]:
+    """What the modules have under a name, by the kind of provider."""
+    modules = {entry.name: import_module(f"{__name__}.{entry.name}") for entry in iter_modules(__path__)}
+    named = {kind: getattr(module, name.format(kind=kind), None) for kind, module in modules.items()}
+    return {kind: found for kind, found in named.items() if found is not None}
+
+
+PROVIDER_SERVERS: dict[str, Callable[[], AbstractContextManager[ProviderServer]]] = _found("{kind}_server")
+SIGNINGS: dict[str, Signing] = _found("SIGNING")
+SMS_DOUBLES: dict[str, Callable[[], AbstractContextManager[SmsDouble]]] = _found("sms_double")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, Protocol
 
 from tests.doubles.http import Response
-from tocsin.notify.interfaces import ProviderAccount
+from tocsin.notify.interfaces import Callback, ProviderAccount
 
 SECRET = "s3cret-Of-The-Provider"
 
@@ -36,3 +37,38 @@ class ProviderServer:
 def refusals[T](give: Callable[[T], None], answers: Mapping[str, T]) -> dict[str, Callable[[], None]]:
     """For `ProviderServer.refuse`: `give` answers the next message."""
     return {why: partial(give, answer) for why, answer in answers.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """An account of a vendor, how the vendor signs a callback, and what it calls."""
+
+    account: ProviderAccount
+    #: Returns the signature's headers.
+    headers: Callable[[Callback], Mapping[str, str]]
+    what: tuple[str, ...]
+    #: What a right body looks like: its places are filled with odd values.
+    shapes: tuple[Any, ...]
+    is_form: bool = False
+    #: Returns the body with its signature, for a vendor that signs there.
+    signed_body: Callable[[bytes], bytes] = bytes
+
+
+class SmsDouble(Protocol):
+    """A vendor of texts on loopback that calls back to `server`."""
+
+    server: str
+    settings: Mapping[str, Any]
+    secrets: Mapping[str, str]
+    #: Each with `to`, and `text` or `body`.
+    messages: list[dict[str, Any]]
+
+    def received(
+        self, url: str, sender: str, text: str, at: float, number: str = "in-1", *, forged: bool = False
+    ) -> int:
+        """Somebody sends a text. Returns the HTTP status that the server answers."""
+        ...
+
+    def finalized(self, message: Mapping[str, Any], status: str, at: float) -> int:
+        """Sends the receipt of a message."""
+        ...

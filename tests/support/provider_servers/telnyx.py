@@ -40,3 +40,6 @@ def telnyx_server() -> Iterator[ProviderServer]:
             account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.answers.append,
             refuse=refusals(double.answers.append, answers),
         )  # fmt: skip
+
+
+sms_double = telnyx_double

@@ -18,7 +18,7 @@ from tests.doubles.http import Response
 from tests.support.notification_messages import EXTREME, bundle, every_purpose, page
 from tests.support.provider_servers import PROVIDER_SERVERS
 from tests.support.provider_servers.interface import SECRET, ProviderServer
-from tocsin.core.config import environment
+from tocsin.core.config import environment, settings_store
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import OutcomeUnknown
@@ -29,11 +29,6 @@ from tocsin.notify.registry import CHANNELS, KINDS
 ICONS = Path(__file__).parents[3] / "scripts"
 
 KEY = "0192f0c1-0000-7000-8000-000000000042"
-
-GOOD = {
-    "email": "alice@example.org", "sms": "+41790000001", "voice": "+41790000001", "push": "alice-topic",
-    "ntfy": "alice-topic", "chat": "slack:C012AB3CD",
-}  # fmt: skip
 
 
 @pytest.fixture(params=sorted(CHANNELS))
@@ -116,7 +111,7 @@ def test_a_group_contact_gets_no_word_of_a_personal_link(channel: Channel) -> No
 
 
 def test_address_has_one_normal_form_and_bad_ones_are_rejected(channel: Channel) -> None:
-    normal = channel.normalize_address(GOOD[channel.name])
+    normal = channel.normalize_address(channel.example)
     assert channel.normalize_address(normal) == normal
     for bad in ("", " ", "x\r\nBcc: y", "\x00", "a" * 2000):
         with pytest.raises(Rejected) as caught:
@@ -125,10 +120,18 @@ def test_address_has_one_normal_form_and_bad_ones_are_rejected(channel: Channel)
         assert len(str(caught.value)) < 300
 
 
-def test_every_channel_has_a_unique_quietness_rank() -> None:
-    names = sorted(CHANNELS, key=lambda name: CHANNELS[name].quietness)
-    assert [name for name in names if name != "ntfy"] == ["email", "push", "chat", "sms", "voice"]
-    assert CHANNELS["ntfy"].quietness == CHANNELS["push"].quietness
+def test_every_channel_says_what_lists_need(channel: Channel) -> None:
+    assert channel.label
+    assert channel.address_help
+    assert len(channel.nouns) == 2
+    assert channel.icon in (ICONS / "icons.txt").read_text().split()
+    assert channel.layout in ("email", "sms", "voice", "push", "chat")
+    assert settings_store.content_name(channel.name) in settings_store.settings_spec().model_fields
+
+
+def test_channels_are_ordered_from_the_quietest_on() -> None:
+    assert next(iter(CHANNELS)) == "email"
+    assert list(CHANNELS)[-3:] == ["chat", "sms", "voice"]
 
 
 # Kinds of provider

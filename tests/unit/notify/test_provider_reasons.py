@@ -109,7 +109,7 @@ def test_text_with_an_unknown_error_names_its_code() -> None:
 def test_telnyx_error_without_a_known_code_keeps_its_text() -> None:
     errors = [{"code": "99999", "title": "Carrier closed", "detail": ""}]
     receipt = telnyx._receipt(KEY, {"id": "1", "to": [{"status": "delivery_failed"}], "errors": errors})
-    assert cast(Reason, receipt.reason).code == "provider.telnyx_error"
+    assert cast(Reason, receipt.reason).code == "provider.vendor_error"
     assert "Carrier closed" in str(receipt.reason)
 
 
@@ -121,7 +121,7 @@ def test_telnyx_without_balance_and_callbacks_says_both(monkeypatch: pytest.Monk
         verified = sender.verify()
         sender.close()
     assert [part["code"] for part in verified.data["parts"]] == [
-        "provider.telnyx_signed_in", "provider.telnyx_no_callbacks",
+        "provider.signed_in", "provider.no_callbacks",
     ]  # fmt: skip
 
 

@@ -115,7 +115,7 @@ def test_a_place_that_nothing_fills_is_named() -> None:
         (403, "20100", Permanent, "has no balance left"),
         (403, "10010", Permanent, "rejected the credentials (403: The title (10010))."),
         (429, "40318", Temporary, "accepts no more messages for now"),
-        (400, "40318", Temporary, "queue of this number is full"),
+        (400, "40318", Temporary, "queue of the From number is full"),
     ],
 )
 def test_telnyx_rejection_is_classified_by_code_before_status(

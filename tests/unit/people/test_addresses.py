@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tocsin.core.errors import Rejected
+from tocsin.notify.channels.ntfy import NtfyChannel
 from tocsin.people import addresses
 
 
@@ -59,21 +60,20 @@ def test_a_masked_address_hides_its_telling_part(channel: str, address: str, sho
     assert addresses.mask(channel, address) == shown
 
 
-def test_a_channel_from_elsewhere_brings_its_own_check() -> None:
-    def check(text: str) -> str:
-        if not text.startswith("#"):
-            raise ValueError("A room begins with #.")
-        return text.lower()
+def test_a_channel_from_elsewhere_brings_its_own_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    class RoomChannel(NtfyChannel):
+        name = "room"
 
-    before = dict(addresses._checks)
-    try:
-        addresses.register("room", check)
-        assert addresses.validate_address("room", "#Ops") == "#ops"
-        with pytest.raises(Rejected, match="begins with #"):
-            addresses.validate_address("room", "ops")
-    finally:
-        addresses._checks.clear()
-        addresses._checks.update(before)
+        def normalize_address(self, text: str) -> str:
+            if not text.startswith("#"):
+                raise ValueError("A room begins with #.")
+            return text.lower()
+
+    monkeypatch.setattr(addresses, "_channels", dict(addresses._channels))
+    addresses.register(RoomChannel())
+    assert addresses.validate_address("room", "#Ops") == "#ops"
+    with pytest.raises(Rejected, match="begins with #"):
+        addresses.validate_address("room", "ops")
 
 
 def test_address_that_is_too_long_to_encrypt_is_rejected() -> None:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any, overload
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import connection as django_connection
 from django.db import transaction
 from django.db.models import Model
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, create_model
 
 from tocsin.core.config.night_hours import NightHours
 from tocsin.core.db import database
@@ -151,6 +152,8 @@ _Content = Annotated[str, OneOf(CONTENTS)]
 class SettingsSpec(Spec):
     """The settings of the installation. A setting that is omitted stays unchanged."""
 
+    # `settings_spec` adds those of the channels.
+
     organisation_name: Annotated[Line, Field(max_length=100)] = Field(
         default="", description="Name shown beside the logo and in emails."
     )
@@ -222,28 +225,19 @@ class SettingsSpec(Spec):
         description="Who sees what: everyone sees everything; with `groups`, users other than administrators see only "
         "what belongs to their groups, what they were paged about, and what they own.",
     )
-    content_email: _Content = Field(
-        default="full",
-        description="Content of emails: everything, client and subject, or only the number of the ticket.",
-    )
-    content_push: _Content = Field(default="full", description="Content of push notifications, as for emails.")
-    content_ntfy: _Content = Field(default="full", description="Content of messages by ntfy, as for emails.")
-    content_chat: _Content = Field(default="full", description="Content of chat messages, as for emails.")
-    content_sms: _Content = Field(default="full", description="Content of text messages, as for emails.")
-    content_voice: _Content = Field(default="full", description="Content of calls, as for emails.")
 
 
 # Without slots: before Python 3.12.3 a generic class with frozen slots cannot be called by its parameters.
 @dataclass(frozen=True)
 class SettingDefinition[T: (str, int, bool, list[str])]:
-    """One setting: a field of `SettingsSpec`."""
+    """One setting: a field of `settings_spec`."""
 
     name: str
 
     @property
     def default(self) -> T:
         """The default."""
-        default: T = SettingsSpec.model_fields[self.name].default
+        default: T = settings_spec().model_fields[self.name].default
         return default
 
 
@@ -277,6 +271,23 @@ type AnySetting = (
 )
 
 SETTINGS: dict[str, AnySetting] = {name: SettingDefinition(name) for name in SettingsSpec.model_fields}
+
+_contents: dict[str, Any] = {}
+
+
+def declare_content(channel: str, label: str) -> None:
+    """Adds the setting for the content of a channel's messages: a higher room knows the channels."""
+    name = content_name(channel)
+    description = f"Content of messages by {label}: everything, client and subject, or only the number of the ticket."
+    _contents[name] = (_Content, Field(default="full", description=description))
+    SETTINGS[name] = SettingDefinition[str](name)
+    settings_spec.cache_clear()
+
+
+@cache
+def settings_spec() -> type[SettingsSpec]:
+    """Returns the spec with every setting, those of the channels included."""
+    return create_model("SettingsSpec", __base__=SettingsSpec, __doc__=SettingsSpec.__doc__, **_contents)
 
 
 @overload
@@ -315,7 +326,7 @@ def set(setting: str | AnySetting, value: object) -> None:
 
 def validated(values: object) -> dict[str, Any]:
     """Validates `values` by name. Raises Rejected, naming the setting, for an unknown name or an invalid value."""
-    settings = SettingsSpec.read(values)
+    settings = settings_spec().read(values)
     return {name: getattr(settings, name) for name in SETTINGS if name in settings.model_fields_set}
 
 

@@ -36,7 +36,6 @@ from tocsin.people.changes import users
 from tocsin.people.models import User
 
 _PHONE_LABEL = "SMS-Official"
-_PHONE_CHANNELS = ("sms", "voice")
 _LANGUAGES = frozenset(code for code, _name in settings.LANGUAGES)
 
 
@@ -445,7 +444,7 @@ def _move_contact_methods(user: User, old_email: str, request: ScimRequest) -> N
 def _add_phone(user: User, document: Mapping[str, Any], request: ScimRequest) -> None:
     """Gives a user without a phone that of the directory. The user verifies it with a code before it is used."""
     methods = list(user.contact_methods.all())
-    is_taken = any(method.channel in _PHONE_CHANNELS or method.label == _PHONE_LABEL for method in methods)
+    is_taken = any(method.channel in addresses.phone_channels() or method.label == _PHONE_LABEL for method in methods)
     number = None if is_taken else _phone(document.get("phoneNumbers", ()))
     if number is not None:
         spec = {"label": _PHONE_LABEL, "channel": "sms", "address": number}

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from tocsin.alerts.states import CommandKind
+from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Text
+from tocsin.core.reasons import Text, translatable
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.channels import chat_addresses as services
-from tocsin.notify.interfaces import Message, MessageButton, Rendered
+from tocsin.notify.interfaces import Channel, Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, signed_links
 from tocsin.notify.text.phrases import alert_count, phrase
+from tocsin.people import addresses
 
 # ---------- chat buttons
 # The buttons under a chat message, and the buttons that remain after one was pressed. Pure.
@@ -169,12 +170,19 @@ _FORMS = Text(
 )
 
 
-class ChatChannel:
+class ChatChannel(Channel):
     name = "chat"
     label = "Chat"
+    nouns = (translatable("chat message"), "chat messages")
+    icon = "messages"
+    address_help = translatable(
+        "slack:U012AB3CD, telegram:123456789, or the URL of a chat service, which is kept secret"
+    )
+    example = "slack:C012AB3CD"
     quietness = 2
     bundle_limit = 30
-    counts_omitted = True
+    command_channel = CommandChannel.CHAT
+    layout = "chat"
 
     def render(self, message: Message) -> Rendered:
         return render(message, max_chars=3500, max_details_chars=1000)
@@ -189,3 +197,10 @@ class ChatChannel:
         if not _OF_PROVIDERS.fullmatch(normalized):
             raise Rejected("invalid_address", _FORMS())
         return normalized
+
+    def accepts_code(self, address: str) -> bool:
+        """A member can answer at a provider; the sealed address of a chat service cannot be used to answer."""
+        return not addresses.is_encrypted(address)
+
+    def custom_host(self, address: str) -> str:
+        return services.own_server(address)

@@ -16,11 +16,11 @@ from django.template import Context, Engine, Template
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_noop
 
-from tocsin.alerts.states import Priority
+from tocsin.alerts.states import CommandChannel, Priority
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import sentence
+from tocsin.core.reasons import sentence, translatable
 from tocsin.core.validation.text_sanitizing import sanitize
-from tocsin.notify.interfaces import AlertContent, Message, MessageButton, Rendered
+from tocsin.notify.interfaces import AlertContent, Channel, Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, signed_links
 from tocsin.notify.text.phrases import available_language, format_date, phrase
@@ -46,12 +46,21 @@ _ADDRESS = re.compile(
 )
 
 
-class EmailChannel:
+class EmailChannel(Channel):
     name = "email"
     label = "Email"
+    nouns = (translatable("email"), "emails")
+    icon = "mail"
+    address_help = translatable("an email address")
+    example = "alice@example.org"
     quietness = 0
     bundle_limit = 300
     counts_omitted = False
+    command_channel = CommandChannel.EMAIL
+    layout = "email"
+
+    def accepts_code(self, address: str) -> bool:
+        return True
 
     def render(self, message: Message) -> Rendered:
         subject = sanitize(formatting.subject(message))

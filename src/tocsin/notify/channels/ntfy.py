@@ -5,22 +5,27 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
-from tocsin.core.reasons import sentence
+from tocsin.core.reasons import sentence, translatable
 from tocsin.notify.channels import chat
-from tocsin.notify.interfaces import Message, Rendered
+from tocsin.notify.interfaces import Channel, Message, Rendered
 
 #: The server's own rule for topics.
 TOPIC = re.compile(r"[-_A-Za-z0-9]{1,64}")
 
 
-class NtfyChannel:
+class NtfyChannel(Channel):
     name = "ntfy"
     label = "ntfy"
+    nouns = (translatable("ntfy message"), "ntfy messages")
+    address_help = translatable("a topic, or its full address")
+    example = "alice-topic"
     quietness = 1
     bundle_limit = 20
-    counts_omitted = True
+    is_push = True
+    command_channel = CommandChannel.PUSH
 
     def render(self, message: Message) -> Rendered:
         return chat.render(message, max_chars=1000, max_details_chars=400)

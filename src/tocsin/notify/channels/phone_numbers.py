@@ -7,12 +7,11 @@ every page.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
 
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Text
+from tocsin.core.reasons import Text, translatable
 from tocsin.notify.interfaces import Channel
 
 _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -82,18 +81,25 @@ def _refused(text: str) -> Rejected:
     return Rejected("invalid_address", _NOT_A_NUMBER(number=text[:50]))
 
 
-# ---------- phone entry
-# Validates phone numbers as users enter them. Without a country code, the installation's own country applies. Stored
-# numbers do not need this.
+# ---------- phone channels
 
 
-def parse_entered(channel: Channel) -> Callable[[str], str]:
-    """Returns the validator for an address entered on a phone channel."""
+class PhoneChannel(Channel):
+    """A channel whose addresses are phone numbers."""
 
-    def check(text: str) -> str:
+    address_help = translatable("a phone number with country code")
+    example = "+41790000001"
+    is_phone = True
+
+    def normalize_address(self, text: str) -> str:
+        return phone_number(text)
+
+    def parse_address(self, text: str) -> str:
+        """Without a country code, the installation's own country applies."""
         entered = text.strip()
         has_code = entered.startswith(("+", "00"))
         region = "" if has_code else settings_store.get(settings_store.PHONE_REGION)
-        return channel.normalize_address(format_for_entry(entered, region))
+        return self.normalize_address(format_for_entry(entered, region))
 
-    return check
+    def accepts_code(self, address: str) -> bool:
+        return True

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import sentence
+from tocsin.core.reasons import sentence, translatable
 from tocsin.notify.channels import chat
 from tocsin.notify.channels import chat_addresses as services
-from tocsin.notify.interfaces import Message, Rendered
+from tocsin.notify.interfaces import Channel, Message, Rendered
 
 
-class PushChannel:
+class PushChannel(Channel):
     name = "push"
     label = "Push"
+    nouns = (translatable("push message"), "push messages")
+    address_help = translatable("the URL of a push service, which is kept secret")
+    example = "alice-topic"
     quietness = 1
     bundle_limit = 20
-    counts_omitted = True
+    is_push = True
+    command_channel = CommandChannel.PUSH
 
     def render(self, message: Message) -> Rendered:
         return chat.render(message, max_chars=1500, max_details_chars=300)
@@ -31,3 +36,6 @@ class PushChannel:
         if not entered or len(entered) > 500 or not entered.isprintable():
             raise Rejected("invalid_address", sentence("A push address is one line of at most 500 characters."))
         return entered
+
+    def custom_host(self, address: str) -> str:
+        return services.own_server(address)

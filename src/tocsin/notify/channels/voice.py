@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tocsin.alerts.states import CommandChannel
+from tocsin.core.reasons import translatable
 from tocsin.core.validation.text_sanitizing import sanitize
-from tocsin.notify.channels.phone_numbers import phone_number
+from tocsin.notify.channels.phone_numbers import PhoneChannel
 from tocsin.notify.interfaces import CallScript, Message, Rendered
 from tocsin.notify.text import voice
 
 
-class VoiceChannel:
+class VoiceChannel(PhoneChannel):
     name = "voice"
-    label = "Phone call"
+    label = "Call"
+    nouns = (translatable("call"), "calls")
+    icon = "phone"
     quietness = 4
     bundle_limit = 5
-    counts_omitted = True
+    is_call = True
+    command_channel = CommandChannel.VOICE
+    layout = "voice"
 
     def render(self, message: Message) -> Rendered:
         first = message.alerts[0] if message.alerts else None
@@ -25,9 +31,6 @@ class VoiceChannel:
             script=_storable(voice.script(message)),
             priority=first.priority if first else None,
         )
-
-    def normalize_address(self, text: str) -> str:
-        return phone_number(text)
 
 
 def _storable(script: CallScript) -> CallScript:

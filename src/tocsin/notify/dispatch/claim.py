@@ -289,7 +289,7 @@ class _ProviderCapacity:
             provider,
             content_level=self._pool.content_level(due.channel),
             reply_address=reply_address,
-            has_reply_codes=due.channel == "sms" and self._pool.requires_reply_codes,
+            has_reply_codes=CHANNELS[due.channel].is_text and self._pool.requires_reply_codes,
             has_substitute=provider is not None
             and not due.data.get("provider")
             and any(self._pool.is_substitute(other, provider) for other in providers),

@@ -202,6 +202,7 @@ class ChatServicesKind(ProviderKind):
         "Gotify, Pushover, Teams, Discord, Mattermost, Matrix, Google Chat and about 100 more, by service URL."
     )
     icon = "messages"
+    is_built_in = True
     channels: tuple[str, ...] = ("chat", "push")
     max_concurrent_sends = 20
     has_many_servers = True

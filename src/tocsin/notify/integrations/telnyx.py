@@ -6,7 +6,6 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
@@ -14,7 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tocsin.core.delivery.circuit_breaker import FailureKind
-from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.notify.channels.phone_numbers import is_phone_number, sender
@@ -46,62 +45,44 @@ from tocsin.notify.interfaces import (
 _ADDRESS, _NO_SUCH = FailureKind.ADDRESS_REJECTED, FailureKind.NO_SUCH_ADDRESS
 _VENDOR = "Telnyx"
 
-_API_KEY = ReasonType("provider.telnyx_api_key", "Telnyx rejected the API key. Enter it again")
-_NO_BALANCE = ReasonType("provider.telnyx_no_balance", "The Telnyx account has no balance left. Top it up")
 _SPAM_PERMANENTLY = ReasonType(
     "provider.telnyx_spam_permanently",
     "The carrier blocked the text as spam permanently. Register the From number's use with Telnyx",
 )
-_REJECTED_BY_CARRIER = ReasonType("provider.telnyx_rejected_by_carrier", "The recipient's carrier rejected the text")
-_EXPIRED = ReasonType("provider.telnyx_expired", "The text was not delivered in time")
-_CARRIER_DOWN = ReasonType("provider.telnyx_carrier_down", "The recipient's carrier is unavailable")
-_CHARACTERS = ReasonType(
-    "provider.telnyx_characters", "The text contains characters that the recipient's carrier does not accept"
-)
-_CARRIER_BUSY = ReasonType("provider.telnyx_carrier_busy", "The carrier accepts no more texts from this number for now")
 _NUMBER_TYPE = ReasonType("provider.telnyx_number_type", "Texts to this type of number are not supported")
 _FROM_NOT_IN_PROFILE = ReasonType(
     "provider.telnyx_from_not_in_profile",
     "The From number does not belong to this messaging profile. Add it at Telnyx",
 )
-_SENDER_NAME = ReasonType(
-    "provider.telnyx_sender_name", "The sender name is not allowed. Register it with Telnyx, or use a number"
-)
 _PROFILE_DISABLED = ReasonType("provider.telnyx_profile_disabled", "The messaging profile is disabled at Telnyx")
-_QUEUE_FULL = ReasonType("provider.telnyx_queue_full", "Telnyx's queue of this number is full")
-_CONTENT = ReasonType("provider.telnyx_content", "The text contains words or links that Telnyx does not carry")
-_COUNTRY = ReasonType(
-    "provider.telnyx_country",
-    "Texts to this country are disabled. Allow it in the messaging profile at Telnyx",
-)
 _SPENDING_LIMIT = ReasonType(
     "provider.telnyx_spending_limit", "The messaging profile has reached its spending limit. Raise it at Telnyx"
 )
 
 ERRORS: Mapping[str, VendorError] = {
     "10002": VendorError(vendor_http.NOT_A_NUMBER(), _NO_SUCH),
-    "10009": VendorError(_API_KEY()),
-    "20100": VendorError(_NO_BALANCE()),
+    "10009": VendorError(vendor_http.CREDENTIALS(vendor=_VENDOR)),
+    "20100": VendorError(vendor_http.NO_BALANCE(vendor=_VENDOR)),
     "40001": VendorError(vendor_http.LANDLINE(), _ADDRESS),
     "40002": VendorError(vendor_http.SPAM(vendor=_VENDOR)),
     "40003": VendorError(_SPAM_PERMANENTLY()),
-    "40004": VendorError(_REJECTED_BY_CARRIER(), _ADDRESS),
-    "40005": VendorError(_EXPIRED()),
-    "40006": VendorError(_CARRIER_DOWN(), FailureKind.TEMPORARY),
+    "40004": VendorError(vendor_http.REJECTED_BY_CARRIER(), _ADDRESS),
+    "40005": VendorError(vendor_http.EXPIRED()),
+    "40006": VendorError(vendor_http.CARRIER_DOWN(), FailureKind.TEMPORARY),
     "40008": VendorError(vendor_http.CARRIER_GAVE_NO_REASON()),
-    "40009": VendorError(_CHARACTERS(), _ADDRESS),
+    "40009": VendorError(vendor_http.CHARACTERS(), _ADDRESS),
     "40010": VendorError(vendor_http.NOT_REGISTERED_US(vendor=_VENDOR)),
-    "40011": VendorError(_CARRIER_BUSY(), FailureKind.TEMPORARY),
+    "40011": VendorError(vendor_http.CARRIER_BUSY(), FailureKind.TEMPORARY),
     "40012": VendorError(_NUMBER_TYPE(), _ADDRESS),
     "40300": VendorError(vendor_http.OPTED_OUT(), _ADDRESS),
     "40305": VendorError(_FROM_NOT_IN_PROFILE()),
-    "40306": VendorError(_SENDER_NAME()),
+    "40306": VendorError(vendor_http.SENDER_NAME(vendor=_VENDOR)),
     "40310": VendorError(vendor_http.NOT_A_NUMBER(), _NO_SUCH),
     "40311": VendorError(vendor_http.FROM_CANNOT_TEXT()),
     "40312": VendorError(_PROFILE_DISABLED()),
-    "40318": VendorError(_QUEUE_FULL(), FailureKind.TEMPORARY),
-    "40322": VendorError(_CONTENT()),
-    "40331": VendorError(_COUNTRY(), _ADDRESS),
+    "40318": VendorError(vendor_http.QUEUE_FULL(vendor=_VENDOR), FailureKind.TEMPORARY),
+    "40322": VendorError(vendor_http.CONTENT(vendor=_VENDOR)),
+    "40331": VendorError(vendor_http.TEXTS_TO_COUNTRY(vendor=_VENDOR), _ADDRESS),
     "40333": VendorError(_SPENDING_LIMIT()),
 }
 
@@ -118,17 +99,6 @@ def find_error(code: str) -> VendorError | None:
 
 API = "https://api.telnyx.com"
 
-#: An older signed request is a replay.
-MAX_SIGNATURE_AGE = timedelta(minutes=5)
-
-_NOT_AN_EVENT = ReasonType("provider.telnyx_not_an_event", "This is not a Telnyx messaging event.")
-_ANSWER_FAILED = ReasonType("provider.telnyx_answer_failed", "The reply could not be sent: {error}")
-_SIGNED_IN = ReasonType("provider.telnyx_signed_in", "Signed in to Telnyx.")
-_BALANCE = ReasonType("provider.telnyx_signed_in_balance", "Signed in to Telnyx, balance {balance}.")
-_NO_CALLBACKS = ReasonType(
-    "provider.telnyx_no_callbacks", "Set TOCSIN_BASE_URL to receive replies and delivery receipts."
-)
-_VENDOR_ERROR = ReasonType("provider.telnyx_error", "Telnyx reports: {error}.")
 
 _STATES = {
     "delivered": ReceiptState.DELIVERED,
@@ -189,7 +159,7 @@ class TelnyxKind(ProviderKind, WebhookProvider):
             event = {}
         payload = child(event, "payload")
         if not payload or not isinstance(event.get("event_type"), str):
-            raise Rejected("invalid", _NOT_AN_EVENT())
+            raise Rejected("invalid", vendor_http.NOT_AN_EVENT(vendor=_VENDOR))
         match event["event_type"]:
             case "message.received":
                 _handle_text(account, payload, receiver)
@@ -234,8 +204,13 @@ class TelnyxSender:
         data = vendor_http.body(response).get("data")
         balance = data if isinstance(data, dict) else {}
         balance_text = " ".join(vendor_http.line(balance.get(name, ""), 20) for name in ("balance", "currency")).strip()
-        no_callbacks = NO_REASON if self._account.callback_base_url else _NO_CALLBACKS()
-        return joined(_BALANCE(balance=balance_text) if balance_text else _SIGNED_IN(), no_callbacks, separator=" ")
+        signed_in = (
+            vendor_http.SIGNED_IN_BALANCE(vendor=_VENDOR, balance=balance_text)
+            if balance_text
+            else vendor_http.SIGNED_IN(vendor=_VENDOR)
+        )
+        no_callbacks = NO_REASON if self._account.callback_base_url else vendor_http.NO_CALLBACKS()
+        return joined(signed_in, no_callbacks, separator=" ")
 
     def close(self) -> None:
         self._client.close()
@@ -249,9 +224,7 @@ def _verify_signature(account: ProviderAccount, callback: Callback) -> None:
     (https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks).
     """
     timestamp = callback.headers.get("telnyx-timestamp", "")
-    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 12):
-        raise InvalidWebhookSignature
-    if abs(callback.at.timestamp() - int(timestamp)) > MAX_SIGNATURE_AGE.total_seconds():
+    if not vendor_http.is_recent(timestamp, callback.at):
         raise InvalidWebhookSignature
     try:
         key = Ed25519PublicKey.from_public_bytes(
@@ -267,39 +240,21 @@ def _handle_text(account: ProviderAccount, payload: dict[str, Any], receiver: Ev
     """Handles an inbound text. Telnyx accepts no reply in the response, so the reply is sent as a separate message."""
     sender_number, external_id = text(child(payload, "from").get("phone_number")), text(payload.get("id"))
     if not sender_number or not external_id:
-        raise Rejected("invalid", _NOT_AN_EVENT())
-    reply = receiver.handle_text(InboundText("sms", sender_number, text(payload.get("text")), external_id))
-    if not reply:
-        return
-    reply_sender = TelnyxSender(account)
-    try:
-        reply_sender.send(Rendered("", reply), "sms", sender_number, f"answer-{external_id}")
-    except (Permanent, Temporary) as error:
-        # The command has been carried out; only its confirmation failed.
-        raise Rejected("invalid", _ANSWER_FAILED(error=error.reason)) from None
-    finally:
-        reply_sender.close()
+        raise Rejected("invalid", vendor_http.NOT_AN_EVENT(vendor=_VENDOR))
+    message = InboundText("sms", sender_number, text(payload.get("text")), external_id)
+    vendor_http.reply_separately(TelnyxSender(account), receiver, message)
 
 
 def _receipt(key: str, payload: dict[str, Any]) -> Receipt:
     first = next(iter(items(payload.get("to"))), None)
     if not isinstance(first, dict):
-        raise Rejected("invalid", _NOT_AN_EVENT())
+        raise Rejected("invalid", vendor_http.NOT_AN_EVENT(vendor=_VENDOR))
     state = _STATES.get(text(first.get("status")), ReceiptState.IN_TRANSIT)
     external_id = text(payload.get("id"))
     if state is not ReceiptState.FAILED:
         return Receipt(state, key, external_id)
-    code, message, vendor_error = _first_error(payload.get("errors"))
-    if vendor_error is not None:
-        return Receipt(
-            state,
-            key,
-            external_id,
-            vendor_http.with_code(vendor_error.reason, "Telnyx", code),
-            vendor_error.failure,
-        )
-    reason = _VENDOR_ERROR(error=message) if message else vendor_http.NOT_DELIVERED()
-    return Receipt(state, key, external_id, reason)
+    code, message, error = _first_error(payload.get("errors"))
+    return vendor_http.failed_receipt(_VENDOR, code, error, key=key, external_id=external_id, message=message)
 
 
 def _first_error(errors: object) -> tuple[str, str, VendorError | None]:
@@ -311,12 +266,5 @@ def _first_error(errors: object) -> tuple[str, str, VendorError | None]:
 
 
 def _fail(response: EgressResponse) -> NoReturn:
-    code, message, vendor_error = _first_error(vendor_http.body(response).get("errors"))
-    if (
-        vendor_error is not None
-        and 400 <= response.status < 500
-        and response.status not in vendor_http.RETRYABLE_STATUSES
-    ):
-        reason = vendor_http.with_code(vendor_error.reason, "Telnyx", code)
-        vendor_error.throw(reason, response.retry_after)
-    vendor_http.raise_for_status(response, "Telnyx", message)
+    code, message, error = _first_error(vendor_http.body(response).get("errors"))
+    vendor_http.raise_for_error(response, _VENDOR, code, error, message)

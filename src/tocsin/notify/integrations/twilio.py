@@ -45,9 +45,6 @@ from tocsin.notify.rules.delivery_reasons import MACHINE_ANSWERED
 _ADDRESS, _NO_SUCH = FailureKind.ADDRESS_REJECTED, FailureKind.NO_SUCH_ADDRESS
 _VENDOR = "Twilio"
 
-_CREDENTIALS = ReasonType(
-    "provider.twilio_credentials", "Twilio rejected the account SID and auth token. Enter them again"
-)
 _TEST_CREDENTIALS = ReasonType(
     "provider.twilio_test_credentials",
     "These are Twilio's test credentials, which send nothing. Enter the live credentials",
@@ -59,24 +56,11 @@ _FROM_NOT_VERIFIED = ReasonType(
     "provider.twilio_from_not_verified",
     "The From number is not verified for calls. Buy it from Twilio, or verify it there",
 )
-_FROM_NOT_OWNED = ReasonType("provider.twilio_from_not_owned", "The From number does not belong to this Twilio account")
 _CALLS_TO_COUNTRY = ReasonType(
     "provider.twilio_calls_to_country",
     "Calls to this country are disabled. Allow them at Twilio under Voice, Geo permissions",
 )
-_TEXTS_TO_COUNTRY = ReasonType(
-    "provider.twilio_texts_to_country",
-    "Texts to this country are disabled. Allow them at Twilio under Messaging, Geo permissions",
-)
 _NOT_CALLED = ReasonType("provider.twilio_not_called", "Twilio does not call this number")
-_TRIAL_CALLS = ReasonType(
-    "provider.twilio_trial_calls",
-    "A trial account calls verified numbers only. Verify this one at Twilio, or upgrade the account",
-)
-_TRIAL_TEXTS = ReasonType(
-    "provider.twilio_trial_texts",
-    "A trial account texts verified numbers only. Verify this one at Twilio, or upgrade the account",
-)
 _TRIAL_LENGTH = ReasonType(
     "provider.twilio_trial_length", "A trial account sends short texts only. Upgrade the account"
 )
@@ -84,14 +68,9 @@ _TO_ITSELF = ReasonType("provider.twilio_to_itself", "The recipient's number is 
 _CHOOSE_FROM = ReasonType(
     "provider.twilio_choose_from", "The From number cannot send texts. Choose a number with SMS at Twilio"
 )
-_FROM_QUEUE_FULL = ReasonType("provider.twilio_from_queue_full", "Twilio's queue of the From number is full")
-_NO_ROUTE = ReasonType("provider.twilio_no_route", "Twilio has no route from the From number to this recipient")
 _NOT_MOBILE = ReasonType("provider.twilio_not_mobile", "The recipient's number is not a mobile phone")
-_TEXT_TOO_LONG = ReasonType("provider.twilio_text_too_long", "The text is too long for Twilio")
 _FROM_OF_OTHERS = ReasonType("provider.twilio_from_of_others", "The From number belongs to another Twilio account")
 _ACCOUNT_QUEUE_FULL = ReasonType("provider.twilio_account_queue_full", "Twilio's queue of this account is full")
-_SUSPENDED = ReasonType("provider.twilio_suspended", "The Twilio account is suspended. Check Twilio's console")
-_BLOCKED = ReasonType("provider.twilio_blocked", "The recipient, or their carrier, blocks these texts")
 _TOO_EXPENSIVE = ReasonType("provider.twilio_too_expensive", "The text costs more than the account's limit")
 _CAMPAIGN_LIMIT = ReasonType(
     "provider.twilio_campaign_limit",
@@ -107,31 +86,31 @@ _BLOCKED_CALLS = ReasonType("provider.twilio_blocked_calls", "Twilio blocks call
 _NOT_A_NUMBER = VendorError(vendor_http.NOT_A_NUMBER(), _NO_SUCH)
 
 ERRORS: Mapping[int, VendorError] = {
-    20003: VendorError(_CREDENTIALS()),
+    20003: VendorError(vendor_http.CREDENTIALS(vendor=_VENDOR)),
     20008: VendorError(_TEST_CREDENTIALS()),
     20404: VendorError(_UNKNOWN_ACCOUNT()),
     21210: VendorError(_FROM_NOT_VERIFIED()),
     21211: _NOT_A_NUMBER,
-    21212: VendorError(_FROM_NOT_OWNED()),
+    21212: VendorError(vendor_http.FROM_NOT_OWNED(vendor=_VENDOR)),
     21215: VendorError(_CALLS_TO_COUNTRY(), _ADDRESS),
     21216: VendorError(_NOT_CALLED(), _ADDRESS),
     21217: _NOT_A_NUMBER,
-    21219: VendorError(_TRIAL_CALLS(), _ADDRESS),
+    21219: VendorError(vendor_http.TRIAL(vendor=_VENDOR), _ADDRESS),
     21266: VendorError(_TO_ITSELF(), _ADDRESS),
-    21408: VendorError(_TEXTS_TO_COUNTRY(), _ADDRESS),
+    21408: VendorError(vendor_http.TEXTS_TO_COUNTRY(vendor=_VENDOR), _ADDRESS),
     21606: VendorError(_CHOOSE_FROM()),
-    21608: VendorError(_TRIAL_TEXTS(), _ADDRESS),
+    21608: VendorError(vendor_http.TRIAL(vendor=_VENDOR), _ADDRESS),
     21610: VendorError(vendor_http.OPTED_OUT(), _ADDRESS),
-    21611: VendorError(_FROM_QUEUE_FULL(), FailureKind.TEMPORARY),
-    21612: VendorError(_NO_ROUTE(), _ADDRESS),
+    21611: VendorError(vendor_http.QUEUE_FULL(vendor=_VENDOR), FailureKind.TEMPORARY),
+    21612: VendorError(vendor_http.NO_ROUTE(vendor=_VENDOR), _ADDRESS),
     21614: VendorError(_NOT_MOBILE(), _NO_SUCH),
-    21617: VendorError(_TEXT_TOO_LONG()),
-    21659: VendorError(_FROM_NOT_OWNED()),
+    21617: VendorError(vendor_http.TEXT_TOO_LONG(vendor=_VENDOR)),
+    21659: VendorError(vendor_http.FROM_NOT_OWNED(vendor=_VENDOR)),
     21660: VendorError(_FROM_OF_OTHERS()),
     30001: VendorError(_ACCOUNT_QUEUE_FULL(), FailureKind.TEMPORARY),
-    30002: VendorError(_SUSPENDED()),
+    30002: VendorError(vendor_http.SUSPENDED(vendor=_VENDOR)),
     30003: VendorError(vendor_http.UNREACHABLE_PHONE(), _ADDRESS),
-    30004: VendorError(_BLOCKED(), _ADDRESS),
+    30004: VendorError(vendor_http.BLOCKED(), _ADDRESS),
     30005: VendorError(vendor_http.NOT_IN_SERVICE(), _ADDRESS),
     30006: VendorError(vendor_http.LANDLINE(), _ADDRESS),
     30007: VendorError(vendor_http.SPAM(vendor=_VENDOR)),
@@ -323,15 +302,9 @@ class TwilioSender:
 
 def _fail(response: EgressResponse) -> NoReturn:
     error = vendor_http.body(response)
-    vendor_error = find_error(error.get("code"))
-    if (
-        vendor_error is not None
-        and 400 <= response.status < 500
-        and response.status not in vendor_http.RETRYABLE_STATUSES
-    ):
-        reason = vendor_http.with_code(vendor_error.reason, "Twilio", str(error["code"]))
-        vendor_error.throw(reason, response.retry_after)
-    vendor_http.raise_for_status(response, "Twilio", vendor_http.line(error.get("message", "")))
+    code = error.get("code")
+    message = vendor_http.line(error.get("message", ""))
+    vendor_http.raise_for_error(response, _VENDOR, str(code or ""), find_error(code), message)
 
 
 # ---------- provider
@@ -507,12 +480,9 @@ def _receipt(key: str, fields: dict[str, str]) -> Receipt:
     state = _SMS_STATES.get(fields.get("MessageStatus", fields.get("SmsStatus", "")), ReceiptState.IN_TRANSIT)
     if state is not ReceiptState.FAILED:
         return Receipt(state, key, fields.get("MessageSid", ""))
-    code = fields.get("ErrorCode", "")
-    vendor_error = find_error(code)
-    problem = vendor_error.reason if vendor_error else vendor_http.NOT_DELIVERED_CODE()
-    reason = vendor_http.with_code(problem, "Twilio", code[:10]) if code else vendor_http.NOT_DELIVERED()
-    failure = vendor_error.failure if vendor_error else FailureKind.PERMANENT
-    return Receipt(state, key, fields.get("MessageSid", ""), reason, failure)
+    code = fields.get("ErrorCode", "")[:10]
+    external_id = fields.get("MessageSid", "")
+    return vendor_http.failed_receipt(_VENDOR, code, find_error(code), key=key, external_id=external_id)
 
 
 def _failed_call(key: str, fields: dict[str, str]) -> Receipt:

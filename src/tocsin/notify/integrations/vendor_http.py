@@ -1,4 +1,4 @@
-"""What providers report, for several kinds: failures of their servers, and rejections of a recipient's number."""
+"""What several kinds of provider share: reasons, errors by code and status, callbacks, and tolerant JSON."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NoReturn
 
 from tocsin.core.delivery.circuit_breaker import ENTER_CREDENTIALS, AddressRejected, FailureKind, NoSuchAddress
-from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, ReasonType, Text
+from tocsin.notify.interfaces import EventReceiver, InboundText, ProviderSender, Receipt, ReceiptState, Rendered
 
 #: `answer` is the status, and the vendor's own message if there is one: "403: not allowed".
 CREDENTIALS_REJECTED = ReasonType("provider.credentials_rejected", "{server} rejected the credentials ({answer}).")
@@ -33,7 +34,39 @@ WITH_VENDOR_CODE = ReasonType("provider.with_vendor_code", "{problem} ({vendor} 
 NOT_DELIVERED = ReasonType("provider.text_not_delivered", "The text was not delivered.")
 NOT_DELIVERED_CODE = ReasonType("provider.text_not_delivered_code", "The text was not delivered")
 
-#: Two vendors report these. Without a full stop: the code follows.
+SIGNED_IN = ReasonType("provider.signed_in", "Signed in to {vendor}.")
+SIGNED_IN_BALANCE = ReasonType("provider.signed_in_balance", "Signed in to {vendor}, balance {balance}.")
+NO_CALLBACKS = ReasonType("provider.no_callbacks", "Set TOCSIN_BASE_URL to receive replies and delivery receipts.")
+VENDOR_ERROR = ReasonType("provider.vendor_error", "{vendor} reports: {error}.")
+NOT_AN_EVENT = Text("This is no event of {vendor}'s.")
+ANSWER_FAILED = Text("The reply could not be sent: {error}")
+
+#: What vendors of texts report. Without a full stop: the code follows.
+CREDENTIALS = ReasonType("provider.vendor_credentials", "{vendor} rejected the credentials. Enter them again")
+REJECTED_TEXT = ReasonType("provider.rejected_text", "{vendor} rejected the text: {error}")
+NO_BALANCE = ReasonType("provider.no_balance", "The {vendor} account has no balance left. Top it up")
+SUSPENDED = ReasonType("provider.account_suspended", "The {vendor} account is suspended. Check {vendor}'s console")
+TRIAL = ReasonType(
+    "provider.trial_account",
+    "A trial account reaches verified numbers only. Verify this one at {vendor}, or upgrade the account",
+)
+QUEUE_FULL = ReasonType("provider.queue_full", "{vendor}'s queue of the From number is full")
+FROM_NOT_OWNED = ReasonType("provider.from_not_owned", "The From number does not belong to this {vendor} account")
+SENDER_NAME = ReasonType(
+    "provider.sender_name", "The sender name is not allowed. Register it with {vendor}, or use a number"
+)
+TEXTS_TO_COUNTRY = ReasonType("provider.texts_to_country", "Texts to this country are disabled. Allow them at {vendor}")
+NO_ROUTE = ReasonType("provider.no_route", "{vendor} has no route from the From number to this recipient")
+TEXT_TOO_LONG = ReasonType("provider.text_too_long", "The text is too long for {vendor}")
+CONTENT = ReasonType("provider.text_content", "The text contains words or links that {vendor} does not carry")
+CHARACTERS = ReasonType(
+    "provider.text_characters", "The text contains characters that the recipient's carrier does not accept"
+)
+EXPIRED = ReasonType("provider.text_expired", "The text was not delivered in time")
+BLOCKED = ReasonType("provider.texts_blocked", "The recipient, or their carrier, blocks these texts")
+REJECTED_BY_CARRIER = ReasonType("provider.rejected_by_carrier", "The recipient's carrier rejected the text")
+CARRIER_DOWN = ReasonType("provider.carrier_down", "The recipient's carrier is unavailable")
+CARRIER_BUSY = ReasonType("provider.carrier_busy", "The carrier accepts no more texts from this number for now")
 NOT_A_NUMBER = ReasonType("provider.not_a_phone_number", "The recipient's number is not a phone number")
 LANDLINE = ReasonType("provider.landline", "The number is a landline, which receives no texts")
 OPTED_OUT = ReasonType(
@@ -85,6 +118,58 @@ class VendorError:
                 raise NoSuchAddress(reason)
             case _:
                 raise Permanent(reason)
+
+
+def raise_for_error(
+    response: EgressResponse, vendor: str, code: str, error: VendorError | None, message: str = ""
+) -> NoReturn:
+    """Raises the error that an unsuccessful response means: by the vendor's code if it is known, else by the status."""
+    if error is not None and 400 <= response.status < 500 and response.status not in RETRYABLE_STATUSES:
+        error.throw(with_code(error.reason, vendor, code), response.retry_after)
+    raise_for_status(response, vendor, message)
+
+
+def failed_receipt(
+    vendor: str, code: str, error: VendorError | None, *, key: str, external_id: str, message: str = ""
+) -> Receipt:
+    """Returns the receipt of a text that was not delivered. `message` is the vendor's text, for an unknown code."""
+    failure = FailureKind.PERMANENT if error is None else error.failure
+    if error is not None:
+        reason = with_code(error.reason, vendor, code)
+    elif message:
+        reason = VENDOR_ERROR(vendor=vendor, error=message)
+    else:
+        reason = with_code(NOT_DELIVERED_CODE(), vendor, code) if code else NOT_DELIVERED()
+    return Receipt(ReceiptState.FAILED, key, external_id, reason, failure)
+
+
+# ---------- callbacks
+# What vendors' callbacks have in common.
+
+
+#: An older signed request is a replay.
+MAX_SIGNATURE_AGE = timedelta(minutes=5)
+
+
+def is_recent(timestamp: str, at: datetime) -> bool:
+    """Returns whether `timestamp`, in seconds since 1970 as vendors sign it, is close enough to `at`."""
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 12):
+        return False
+    return abs(at.timestamp() - int(timestamp)) <= MAX_SIGNATURE_AGE.total_seconds()
+
+
+def reply_separately(sender: ProviderSender, receiver: EventReceiver, message: InboundText) -> None:
+    """Handles an inbound text of a vendor that takes no reply in the response: the reply is a message of its own.
+    Closes the sender.
+    """
+    try:
+        if reply := receiver.handle_text(message):
+            sender.send(Rendered("", reply), message.channel, message.sender, f"answer-{message.external_id}")
+    except (Permanent, Temporary) as error:
+        # The command has been carried out; only its confirmation failed.
+        raise Rejected("invalid", ANSWER_FAILED(error=error.reason)) from None
+    finally:
+        sender.close()
 
 
 # ---------- http status

@@ -547,6 +547,7 @@ class WebPushKind(ProviderKind):
     label = "Web Push"
     description = "Push notifications to users' browsers and phones, without any external account."
     icon = "device-mobile"
+    is_built_in = True
     channels: tuple[str, ...] = ("push",)
     reply_channels: frozenset[str] = frozenset({"push"})
     max_concurrent_sends = 40

@@ -29,7 +29,6 @@ from tocsin.notify import interfaces
 from tocsin.notify.integrations.mail_replies import parse_reply_address
 from tocsin.notify.integrations.smtp import account_of_url
 from tocsin.notify.interfaces import (
-    PHONES,
     ProviderAccount,
     ProviderKind,
     ProviderSender,
@@ -223,9 +222,8 @@ def carries_country(settings: Mapping[str, Any], channel: str, address: str) -> 
     addresses.
     """
     prefixes_text = str(settings.get(interfaces.PREFIXES.name) or "")
-    return (
-        channel not in interfaces.PHONES or not prefixes_text or address.startswith(interfaces.prefixes(prefixes_text))
-    )
+    is_restricted = prefixes_text and channel in interfaces.phones()
+    return not is_restricted or address.startswith(interfaces.prefixes(prefixes_text))
 
 
 class ProviderPool(LivePool[str, ActiveProvider]):
@@ -556,7 +554,7 @@ def sender_numbers() -> list[str]:
     numbers = [
         str(provider.settings.get("from_number") or "")
         for provider in Provider.objects.filter(is_enabled=True)
-        if PHONES & set(provider.channels)
+        if interfaces.phones().intersection(provider.channels)
     ]
     return list(dict.fromkeys(number for number in numbers if number.lstrip("+").replace(" ", "").isdigit()))
 

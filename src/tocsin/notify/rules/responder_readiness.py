@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term
 from tocsin.core.validation.field_errors import is_zone
+from tocsin.notify.interfaces import CHANNELS
 from tocsin.notify.rules import page_planner
 from tocsin.notify.rules.page_planner import USER_RULES, NotificationMethod, Recipient
 from tocsin.oncall.calculation.coverage_checks import DoubleRole, double_roles
@@ -22,9 +23,6 @@ from tocsin.people.member_roles import MemberRole
 # ---------- push only check
 # Finds users who would be paged by push alone. A phone that is off, silent or offline then reaches nobody. Pure.
 
-
-#: Channels that ring only if the phone's settings allow it.
-PUSHES = frozenset({"push", "ntfy"})
 
 #: The priorities for which push alone is not enough.
 URGENT_PRIORITIES = (Priority.CRITICAL, Priority.HIGH)
@@ -39,11 +37,13 @@ def push_only_priorities(recipient: Recipient) -> tuple[Priority, ...]:
 
 def _is_push_only(recipient: Recipient, priority: Priority) -> bool:
     methods, _note = page_planner.select_methods(recipient, USER_RULES, priority)
-    return bool(methods) and all(method.channel in PUSHES for method in methods)
+    return bool(methods) and all(method.channel in CHANNELS and CHANNELS[method.channel].is_push for method in methods)
 
 
-#: Channels that make a phone ring. An email or a chat message wakes nobody.
-LOUD_CHANNELS = PUSHES | {"sms", "voice"}
+def is_loud(channel: str) -> bool:
+    """Returns whether messages on a channel make a phone ring."""
+    return channel in CHANNELS and CHANNELS[channel].is_loud
+
 
 #: A contact method counts as tested for this long after a message arrived.
 TEST_VALID_FOR = timedelta(days=90)
@@ -168,7 +168,7 @@ def _assess(
 
 def _loud_methods(recipient: Recipient, priority: Priority) -> tuple[NotificationMethod, ...]:
     methods, _note = page_planner.select_methods(recipient, USER_RULES, priority)
-    return tuple(method for method in methods if method.channel in LOUD_CHANNELS)
+    return tuple(method for method in methods if is_loud(method.channel))
 
 
 def _silence(recipient: Recipient) -> Reason:
@@ -178,7 +178,7 @@ def _silence(recipient: Recipient) -> Reason:
     silent_priorities = [priority for priority in URGENT_PRIORITIES if not _loud_methods(recipient, priority)]
     if not silent_priorities:
         return NO_REASON
-    if all(method.channel not in LOUD_CHANNELS for method in recipient.usable):
+    if not any(is_loud(method.channel) for method in recipient.usable):
         return _NOT_LOUD()
     return _NOT_LOUD_AT(priority=Term(silent_priorities[0]))
 

@@ -167,6 +167,6 @@ def _with_decrypted_code(bundle: DeliveryBundle, channel: Channel) -> DueDeliver
     lead = bundle.lead
     code = crypto.decrypt(str(lead.data["sealed"]))
     # A voice would read the code as one large number; with commas it reads the digits one by one.
-    code_text = ", ".join(code) if channel.name == "voice" else code
+    code_text = ", ".join(code) if channel.is_call else code
     text = replace_texts(reason_from_json(lead.data["text"]), lambda text: text.replace("{code}", code_text))
     return replace(lead, data={**lead.data, "text": reason_as_json(text)})

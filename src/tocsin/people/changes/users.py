@@ -43,7 +43,7 @@ from tocsin.core.validation.spec import (
 from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.people import addresses, notification_rules, permissions, sign_in_rules
 from tocsin.people.member_roles import MemberRole
-from tocsin.people.models import ContactMethod, User, accepts_code
+from tocsin.people.models import ContactMethod, User
 from tocsin.people.notification_rules import NotificationRules, RepeatSpec, RuleDelay
 from tocsin.people.reasons import NO_SUCH_CONTACT_METHOD
 
@@ -96,7 +96,7 @@ class ContactSpec(Spec):
     """One contact method."""
 
     label: ContactLabel = Field(description="Name of the contact method, unique for its user.")
-    channel: Channel = Field(description="Channel: `email`, `sms`, `voice`, `push`, `ntfy`, or a chat service.")
+    channel: Channel = Field(description="Channel, such as `email` or `sms`.")
     address: Address = Field(
         description="Address in the form of the channel, such as a phone number with country code."
     )
@@ -588,7 +588,7 @@ def _write_contact_methods(
 
 def _in_use(method: ContactMethod, channel: str, address: str) -> QuerySet[ContactMethod]:
     """Returns the user's other contact methods in use with that address. A phone number serves texts and calls."""
-    channels = ("sms", "voice") if channel in ("sms", "voice") else (channel,)
+    channels = addresses.same_address(channel)
     others = ContactMethod.objects.filter(user=method.user, channel__in=channels, address__iexact=address)
     return others.filter(awaits_code=False).exclude(pk=method.pk)
 
@@ -605,7 +605,7 @@ def _write_contact_method(
         is_login = channel == "email" and address.lower() == method.user.email.lower()
         in_use = _in_use(method, channel, address)
         method.verified_at = in_use.aggregate(at=Max("verified_at"))["at"]
-        is_pending = needs_code and not is_trusted and accepts_code(channel, address)
+        is_pending = needs_code and not is_trusted and addresses.accepts_code(channel, address)
         method.awaits_code = is_pending and not is_login and not in_use.exists()
     elif is_trusted:
         method.awaits_code = False

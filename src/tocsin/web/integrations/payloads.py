@@ -15,9 +15,10 @@ from django.utils.translation import pgettext
 
 from tocsin.catalogue.kinds import IntegrationKind, Sample
 from tocsin.core.locale_format import local_duration, local_term
-from tocsin.core.reasons import Reason, translatable
+from tocsin.core.reasons import Reason
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.notify.registry import CHANNELS
 from tocsin.simulate.chain import SimulatedOutcome
 from tocsin.simulate.escalation import SimulatedPage
 from tocsin.web.inbound import readable
@@ -155,14 +156,6 @@ def _message_label(message: InboundMessage) -> str:
 #: Maximum number of paging times shown; the API returns all of them.
 MAX_MOMENTS = 12
 
-#: The channels as they are called in the middle of a sentence.
-_CHANNELS = {
-    "email": translatable("email"),
-    "sms": translatable("SMS"),
-    "voice": translatable("call"),
-    "push": translatable("push"),
-}
-
 
 @dataclass(slots=True)
 class SimulatedPaging:
@@ -218,7 +211,7 @@ def pages_by_delay(pages: Iterable[SimulatedPage]) -> list[SimulatedPaging]:
     for page in pages:
         if not page.problem:
             channels = by_delay.setdefault(page.after, SimulatedPaging(page.after)).people.setdefault(page.name, [])
-            channel = local_term(_CHANNELS.get(page.channel, page.channel))
+            channel = local_term(CHANNELS[page.channel].nouns[0]) if page.channel in CHANNELS else page.channel
             if channel not in channels:
                 channels.append(channel)
     return list(by_delay.values())

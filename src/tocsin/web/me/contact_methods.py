@@ -24,8 +24,9 @@ from tocsin.notify.models import Notification, Provider
 from tocsin.notify.providers.pool import provider_lookup
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules.delivery_reasons import KEY_PRESSED
-from tocsin.notify.rules.responder_readiness import LOUD_CHANNELS
+from tocsin.notify.rules.responder_readiness import is_loud
 from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.people import addresses
 from tocsin.people.changes import users
 from tocsin.people.models import ContactMethod, User
 from tocsin.web.http.request import SignedInRequest, actor, find_row, render_view
@@ -75,6 +76,7 @@ def result_context(user: User, notification_id: UUID) -> dict[str, Any]:
         "notification": notification,
         "delivery": delivery,
         "is_done": is_done,
+        "is_call": CHANNELS[notification.channel].is_call,
         "pressed_key": pressed["key"] if pressed else "",
     }
 
@@ -137,11 +139,6 @@ def send(request: SignedInRequest, method: ContactMethod) -> None:
 # skipped, and uses what Me has.
 
 
-#: The channels of a phone number, the first of which a provider carries takes the code.
-_PHONE_CHANNELS = ("sms", "voice")
-_PHONE_LABELS = {"sms": "SMS", "voice": "Call"}
-
-
 class PhoneForm(forms.Form):
     """A phone number."""
 
@@ -202,7 +199,7 @@ def send_onboarding_test(request: SignedInRequest, notification_id: UUID | None 
         return redirect("onboarding_test") if test_id is None else redirect("onboarding_test_result", test_id)
     methods = sorted(_usable(request.user), key=lambda method: -CHANNELS[method.channel].quietness)
     context = {
-        "methods": [(method, channel_name(method.channel)) for method in methods],
+        "methods": [(method, CHANNELS[method.channel], channel_name(method.channel)) for method in methods],
         **(result_context(request.user, notification_id) if notification_id else {}),
     }
     return render_view(request, "me/onboarding_test.html", context, partials=("result",))
@@ -212,8 +209,8 @@ def send_onboarding_test(request: SignedInRequest, notification_id: UUID | None 
 def done(request: SignedInRequest) -> HttpResponse:
     """Render how the user can be reached now."""
     methods = [(method, channel_name(method.channel)) for method in request.user.contact_methods.all()]
-    is_loud = any(method.channel in LOUD_CHANNELS for method in _usable(request.user))
-    return render_view(request, "me/onboarding_done.html", {"methods": methods, "is_loud": is_loud})
+    can_ring = any(is_loud(method.channel) for method in _usable(request.user))
+    return render_view(request, "me/onboarding_done.html", {"methods": methods, "is_loud": can_ring})
 
 
 def _usable(user: User) -> QuerySet[ContactMethod]:
@@ -221,7 +218,7 @@ def _usable(user: User) -> QuerySet[ContactMethod]:
 
 
 def _phones(user: User) -> list[ContactMethod]:
-    return list(user.contact_methods.filter(channel__in=_PHONE_CHANNELS))
+    return list(user.contact_methods.filter(channel__in=addresses.phone_channels()))
 
 
 def _unverified_phone(user: User) -> ContactMethod | None:
@@ -232,9 +229,12 @@ def _unverified_phone(user: User) -> ContactMethod | None:
 
 
 def _channels() -> list[str]:
-    """Return the phone channels that a provider carries; without any, all of them, for the sandbox."""
+    """Return the phone channels that a provider carries; without any, all of them, for the sandbox. The first takes the
+    code.
+    """
     carried = {channel for row in Provider.objects.filter(is_enabled=True) for channel in row.channels}
-    return [channel for channel in _PHONE_CHANNELS if channel in carried] or list(_PHONE_CHANNELS)
+    channels = addresses.phone_channels()
+    return [channel for channel in channels if channel in carried] or list(channels)
 
 
 def _save_phone(request: SignedInRequest, method: ContactMethod | None, form: PhoneForm) -> ContactMethod | None:
@@ -270,7 +270,7 @@ def _confirm(request: SignedInRequest, method: ContactMethod, form: CodeForm) ->
 def _new_phone(user: User, channel: str, address: str) -> dict[str, str]:
     """Return a new contact method with a label that the user does not have yet."""
     taken = {label.casefold() for label in user.contact_methods.values_list("label", flat=True)}
-    name = _PHONE_LABELS[channel]
+    name = CHANNELS[channel].label
     labels = (name if number == 1 else f"{name} {number}" for number in range(1, len(taken) + 2))
     label = next(one for one in labels if one.casefold() not in taken)
     return {"label": label, "channel": channel, "address": address}

@@ -21,6 +21,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.functional import lazy
 from django.utils.translation import gettext as gettext
 from django.utils.translation import gettext_lazy
 from django.utils.translation import gettext_lazy as _
@@ -33,10 +34,11 @@ from tocsin.access.roles import DEFAULT_LIFETIME, WARN_BEFORE, Permission, Role,
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import translate
+from tocsin.core.locale_format import local_term, translate
 from tocsin.core.validation import field_errors
 from tocsin.notify.models import Notification
 from tocsin.notify.pages import load_recipients
+from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules.page_planner import USER_RULES, plan_pages
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.people import addresses, permissions
@@ -99,6 +101,14 @@ class PreferencesForm(forms.Form):
             del self.fields["language"]
 
 
+def _address_help() -> str:
+    """Return what the addresses of each channel are; channels with the same are named together."""
+    labels: dict[str, list[str]] = {}
+    for name, channel in CHANNELS.items():
+        labels.setdefault(local_term(channel.address_help), []).append(channel_name(name))
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in labels.items()) + "."
+
+
 class ContactMethodForm(forms.Form):
     """One contact method."""
 
@@ -107,10 +117,7 @@ class ContactMethodForm(forms.Form):
     address = forms.CharField(
         label=_("Address"),
         max_length=500,
-        help_text=_(
-            "A phone number with country code, an email address, an ntfy topic, or the URL of a chat "
-            "or push service. Service URLs are kept secret."
-        ),
+        help_text=lazy(_address_help, str)(),
     )
     wait = DurationField(
         label=_("Delay"),

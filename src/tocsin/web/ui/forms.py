@@ -44,15 +44,7 @@ PRIORITIES = [
 
 def channel_name(channel: str) -> str:
     """Return the translated display name of a channel."""
-    names = {
-        "email": gettext("Email"),
-        "sms": gettext("SMS"),
-        "voice": gettext("Call"),
-        "push": gettext("Push"),
-        "ntfy": "ntfy",
-        "chat": gettext("Chat"),
-    }
-    return names.get(channel, channel)
+    return local_term(CHANNELS[channel].label) if channel in CHANNELS else channel
 
 
 def trace_label(name: str) -> str:
@@ -77,7 +69,7 @@ def trace_label(name: str) -> str:
 
 def channel_choices() -> list[tuple[str, str]]:
     """Return (channel, label) for every channel that a contact method can use."""
-    return [(name, local_term(CHANNELS[name].label) if name in CHANNELS else name) for name in addresses.channels()]
+    return [(name, channel_name(name)) for name in addresses.channels()]
 
 
 ROLES = [

@@ -31,6 +31,7 @@ from tocsin.core.validation.spec import (
     is_unstorable,
     list_of,
 )
+from tocsin.notify.registry import CHANNELS
 from tocsin.notify.text.formatting import plain
 from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.connectors.haloitsm.client import (
@@ -120,24 +121,12 @@ def clock_text(at: datetime, zone: str) -> str:
     return f"{local:%H:%M}{' UTC' if zone == 'UTC' else ''}"
 
 
-#: The words for one page and several pages, by channel.
-_CHANNEL_WORDS = {
-    "voice": ("call", "calls"),
-    "sms": ("SMS", "SMS"),
-    "email": ("email", "emails"),
-    "push": ("push message", "push messages"),
-    "chat": ("chat message", "chat messages"),
-}
-
-
 def after_text(pages: Mapping[str, int]) -> str:
-    """Text such as " after 1 call and 2 SMS", grouped by channel; "" when nobody was paged."""
+    """Text such as " after 1 call and 2 SMS", the loudest channel first; "" when nobody was paged."""
     parts = []
-    for channel, count in sorted(
-        pages.items(), key=lambda pair: list(_CHANNEL_WORDS).index(pair[0]) if pair[0] in _CHANNEL_WORDS else 9
-    ):
-        singular, plural = _CHANNEL_WORDS.get(channel, ("page", "pages"))
-        parts.append(f"{count} {singular if count == 1 else plural}")
+    for name in sorted(pages, key=lambda name: CHANNELS[name].quietness if name in CHANNELS else -1, reverse=True):
+        singular, plural = CHANNELS[name].nouns if name in CHANNELS else ("page", "pages")
+        parts.append(f"{pages[name]} {singular if pages[name] == 1 else plural}")
     if not parts:
         return ""
     return f" after {parts[0]}" if len(parts) == 1 else f" after {', '.join(parts[:-1])} and {parts[-1]}"
