@@ -523,9 +523,9 @@ class Reference:
             return () if isinstance(names, tuple) else None
         ids, errors, found = reading_context(info)[self.kind], SpecErrors(), list[int]()
         for index, name in enumerate((names,) if isinstance(names, str) else names):
-            if name.lower() in ids:
+            try:
                 found.append(ids[name.lower()])
-            else:
+            except KeyError:
                 errors.add("" if isinstance(names, str) else f"[{index}]", self.unknown(name=name), "not_found")
         if errors:
             raise InvalidValue(errors)
