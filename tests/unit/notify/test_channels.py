@@ -148,7 +148,6 @@ def test_every_kind_describes_its_settings(kind: ProviderKind) -> None:
     assert len(names) == len(set(names))
     assert not {"name", "kind", "channels", "order", "enabled"} & set(names)
     assert all(setting.label and (setting.help or setting.is_required) for setting in settings_of(kind))
-    assert any(setting.is_secret for setting in kind.settings)
 
 
 def test_a_message_is_handed_over_once_with_its_key(sender: ProviderSender, bench: ProviderServer) -> None:
@@ -245,6 +244,8 @@ def test_a_server_that_does_not_answer_is_temporary(kind: ProviderKind, bench: P
 def test_a_wrong_secret_is_permanent_and_never_shown(
     kind: ProviderKind, bench: ProviderServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    if not bench.account.secrets:
+        pytest.skip("its addresses are the secrets")
     caplog.set_level(logging.DEBUG)
     wrong = ProviderAccount("Wrong", bench.account.settings, dict.fromkeys(bench.account.secrets, "wr0ng-secret"))
     sender = kind.open(wrong)

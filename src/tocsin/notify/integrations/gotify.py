@@ -1,0 +1,109 @@
+"""The Gotify provider kind: publishes messages to a Gotify server (https://gotify.net/docs/pushmsg)."""
+
+from __future__ import annotations
+
+import json
+from typing import NoReturn
+
+from tocsin.alerts.states import Priority
+from tocsin.core.delivery.circuit_breaker import NoSuchAddress
+from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.reasons import Reason, sentence
+from tocsin.notify.integrations import vendor_http
+from tocsin.notify.interfaces import (
+    ProviderAccount,
+    ProviderKind,
+    ProviderSender,
+    ProviderSetting,
+    ProviderSettingType,
+    Rendered,
+    SendReceipt,
+)
+from tocsin.people import addresses
+
+#: The apps sound from 4 on, and Android shows those from 8 on over other apps.
+_PRIORITIES = {Priority.CRITICAL: 10, Priority.HIGH: 8, Priority.MEDIUM: 5, Priority.LOW: 4}
+_QUIET, _DEFAULT = 2, 5
+
+
+class GotifyKind(ProviderKind):
+    name = "gotify"
+    label = "Gotify server"
+    description = "Push notifications through your own Gotify server."
+    icon = "bell-ringing"
+    channels: tuple[str, ...] = ("gotify",)
+    max_concurrent_sends = 20
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting(
+            "api_base", "Server", ProviderSettingType.URL, is_required=True, help="URL of the Gotify server."
+        ),
+    )
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return addresses.scheme_of(address) == "gotify"
+
+    def open(self, account: ProviderAccount) -> ProviderSender:
+        return GotifySender(account)
+
+
+class GotifySender:
+    """Publishes to one server."""
+
+    def __init__(self, account: ProviderAccount) -> None:
+        self._server = str(account.settings.get("api_base") or "").rstrip("/")
+        self._client = HttpClient(trusted=account.is_trusted)
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+        headers = {
+            "Content-Type": "application/json",
+            "X-Gotify-Key": addresses.decrypt_address(address),
+            "Idempotency-Key": idempotency_key,
+        }
+        url = f"{self._server}/message"
+        response = self._client.request("POST", url, headers=headers, content=_build_body(rendered))
+        if response.status != 200:
+            _fail(response)
+        if not (message_id := vendor_http.text(vendor_http.body(response).get("id"))):
+            raise vendor_http.no_answer("Gotify")
+        return SendReceipt(message_id[:100])
+
+    def verify(self) -> Reason:
+        response = self._client.request("GET", f"{self._server}/health")
+        if response.status != 200:
+            vendor_http.raise_for_status(response, "Gotify")
+        return sentence("{server} is healthy.", server=self._server)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _build_body(rendered: Rendered) -> bytes:
+    # As plain text: Markdown of a source could load images, and so tell a stranger who reads it. The apps make
+    # links of URLs (https://gotify.net/docs/msgextras).
+    links = [f"{button.label}: {button.url}" for button in rendered.buttons]
+    payload = {
+        "title": rendered.subject,
+        "message": "\n".join([rendered.text, *links]),
+        "priority": _priority(rendered),
+        "extras": {
+            "client::display": {"contentType": "text/plain"},
+            **({"client::notification": {"click": {"url": rendered.link}}} if rendered.link else {}),
+        },
+    }
+    return json.dumps(payload).encode()
+
+
+def _priority(rendered: Rendered) -> int:
+    """Returns the alert's priority for a message that asks for a response; a quiet one for any other."""
+    if rendered.priority is None:
+        return _DEFAULT
+    return _PRIORITIES[rendered.priority] if rendered.buttons else _QUIET
+
+
+def _fail(response: EgressResponse) -> NoReturn:
+    error = vendor_http.body(response)
+    message = vendor_http.line(error.get("errorDescription", ""))
+    # Gotify's own 401, not that of a proxy before it: the application was deleted, or its token is another.
+    if response.status == 401 and error.get("errorCode") == 401:
+        raise NoSuchAddress(vendor_http.MESSAGE_REJECTED(server="Gotify", answer=message))
+    vendor_http.raise_for_status(response, "Gotify", message)
