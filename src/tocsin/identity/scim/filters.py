@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -30,9 +31,18 @@ MAX_DEPTH = 20
 _TOKEN = re.compile(r'\s*(?:(?P<text>"(?:[^"\\]|\\.)*")|(?P<mark>[()\[\]])|(?P<word>[^\s()\[\]"]+))')
 #: No column contains these, and PostgreSQL refuses them in a query.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_TEXT_OPERATORS = frozenset({"co", "sw", "ew"})
-_ORDER_OPERATORS = frozenset({"gt", "ge", "lt", "le"})
-_OPERATORS = frozenset({"eq", "ne"}) | _TEXT_OPERATORS | _ORDER_OPERATORS
+_TEXT_OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "co": operator.contains,
+    "sw": str.startswith,
+    "ew": str.endswith,
+}
+_ORDERED: Mapping[str, Callable[[Any, Any], bool]] = {
+    **_TEXT_OPERATORS,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "lt": operator.lt,
+    "le": operator.le,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +93,10 @@ class Combination:
 type Filter = AttributeComparison | ValueFilter | Negation | Combination
 
 
-def parse(text: str, schema: ResourceSchema) -> Filter:
-    """Parses a filter on resources of that kind. Raises `Rejected("invalid_filter")`."""
-    parser = _Parser(text, schema, None)
-    parsed = parser.expression(0)
-    parser.expect_end()
-    return parsed
-
-
-def parse_values(text: str, schema: ResourceSchema, attribute: Attribute) -> Filter:
-    """Parses the filter in the brackets of a path, on values of `attribute`. Raises `Rejected("invalid_filter")`."""
+def parse(text: str, schema: ResourceSchema, attribute: Attribute | None = None) -> Filter:
+    """Parses a filter on resources of that kind; with `attribute`, one in the brackets of a path, on its values. Raises
+    `Rejected("invalid_filter")`.
+    """
     parser = _Parser(text, schema, attribute)
     parsed = parser.expression(0)
     parser.expect_end()
@@ -172,8 +176,8 @@ def _compares(condition: AttributeComparison, document: Mapping[str, Any]) -> bo
         return not _has_equal(condition, values)
     if condition.operator == "eq":
         return _has_equal(condition, values)
-    leaf = target.leaf
-    return leaf is not None and any(_is_ordered(condition.operator, leaf, one, condition.value) for one in values)
+    leaf, holds = target.leaf, _ORDERED[condition.operator]
+    return leaf is not None and any(holds(_comparable(leaf, one), _comparable(leaf, condition.value)) for one in values)
 
 
 def _has_equal(condition: AttributeComparison, values: list[Any]) -> bool:
@@ -183,25 +187,6 @@ def _has_equal(condition: AttributeComparison, values: list[Any]) -> bool:
     if leaf is None:
         return False
     return any(_comparable(leaf, one) == _comparable(leaf, value) for one in values)
-
-
-def _is_ordered(operator: str, leaf: Attribute, one: Any, value: Any) -> bool:
-    first, second = _comparable(leaf, one), _comparable(leaf, value)
-    match operator:
-        case "co":
-            return second in first
-        case "sw":
-            return bool(first.startswith(second))
-        case "ew":
-            return bool(first.endswith(second))
-        case "gt":
-            return bool(first > second)
-        case "ge":
-            return bool(first >= second)
-        case "lt":
-            return bool(first < second)
-        case _:
-            return bool(first <= second)
 
 
 def _comparable(leaf: Attribute, value: Any) -> Any:
@@ -271,12 +256,12 @@ class _Parser:
             self._expect("]")
             return ValueFilter(target.attribute, inner)
         position = self._position()
-        operator = self._word().lower()
-        if operator == "pr":
-            return AttributeComparison(target, operator)
-        if operator not in _OPERATORS:
+        compared = self._word().lower()
+        if compared == "pr":
+            return AttributeComparison(target, compared)
+        if compared not in ("eq", "ne", *_ORDERED):
             raise _unreadable(position)
-        return AttributeComparison(target, operator, self._value(name, target, operator))
+        return AttributeComparison(target, compared, self._value(name, target, compared))
 
     def _target(self, name: str) -> Target:
         if self._attribute is not None:
@@ -453,7 +438,7 @@ def _read_path(schema: ResourceSchema, text: str) -> _Path:
             return _Path(text, None)
         if sub is None:
             raise Rejected("invalid_path", reasons.UNKNOWN_ATTRIBUTE(name=text[:100], resource=schema.name))
-    return _Path(text, attribute, parse_values(parts["filter"], schema, attribute), sub)
+    return _Path(text, attribute, parse(parts["filter"], schema, attribute), sub)
 
 
 def _apply_at(schema: ResourceSchema, document: dict[str, Any], kind: str, path: _Path, value: object) -> None:
@@ -473,15 +458,11 @@ def _apply_at(schema: ResourceSchema, document: dict[str, Any], kind: str, path:
     elif kind == "add" and attribute.is_multi:
         _add_values(document, attribute, read_value(attribute, value, attribute.name) or [])
     elif attribute.sub and not attribute.is_multi:
-        _set_complex(document, attribute, path, value, is_add=kind == "add")
+        given = read_value(attribute, value, attribute.name) or {}
+        # Both leave the sub-attributes that the operation does not name (sections 3.5.2.1 and 3.5.2.3).
+        assign(document, attribute, {**document.get(attribute.name, {}), **given})
     else:
         assign(document, attribute, read_value(attribute, value, attribute.name))
-
-
-def _set_complex(document: dict[str, Any], attribute: Attribute, path: _Path, value: object, *, is_add: bool) -> None:
-    given = read_value(attribute, value, attribute.name) or {}
-    # Both leave the sub-attributes that the operation does not name (sections 3.5.2.1 and 3.5.2.3).
-    assign(document, attribute, {**document.get(attribute.name, {}), **given})
 
 
 def _remove(document: dict[str, Any], attribute: Attribute, path: _Path, value: object) -> None:

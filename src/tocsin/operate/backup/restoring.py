@@ -171,7 +171,8 @@ def _refuse_not_empty(connection: Connection, table_names: Sequence[str]) -> Non
     non_empty = [
         name
         for name in table_names
-        if not name.startswith(_IGNORED_PREFIXES) and connection.execute(_any_row(name)).fetchone()
+        if not name.startswith(_IGNORED_PREFIXES)
+        and connection.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(name))).fetchone()
     ]
     if non_empty:
         counts = [
@@ -184,10 +185,6 @@ def _refuse_not_empty(connection: Connection, table_names: Sequence[str]) -> Non
                 objects=tuple(counts) or non_empty[0],
             ),
         )
-
-
-def _any_row(name: str) -> sql.Composed:
-    return sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(name))
 
 
 def _describe_count(connection: Connection, name: str, label: Text) -> Reason:
