@@ -639,7 +639,7 @@ SERVICES: Final = _names("service servicename svc namespace pod container databa
 #: Names that say in a title what it is about; several problems may have one.
 SUBJECTS: Final = in_order((*MONITORED_PARTS, *_names("""
     savedsearch rule exception context connection container database queue domain network metric metricname door zone
-    room plant pool peer neighbor image package
+    room plant pool peer image package
 """)))  # fmt: skip
 #: Of these, those that are no text of one failure.
 LASTING_SUBJECTS: Final = in_order(name for name in SUBJECTS if name not in {"exception", "context"})
