@@ -45,7 +45,7 @@ class ApiResponse:
     @property
     def fields(self) -> list[str]:
         """The fields that an error is about."""
-        return list(self.body.get("fields", ())) or [self.body["field"]] * ("field" in self.body)
+        return list(self.body.get("fields") or filter(None, [self.body.get("field")]))
 
 
 @dataclass(slots=True)

@@ -152,7 +152,8 @@ class SpecSchema:
             changes = [Component(f"{name}Changes").reference for name, _type in self._types]
             components[self.changes.name] = {"anyOf": changes}
         components[self.listed.name] = _list_of(self.whole.reference)
-        unreadable = UnreadableObjectSchema.model_json_schema(mode="serialization")
+        unreadable = _localized(UnreadableObjectSchema.model_json_schema(mode="serialization"))
+        components |= unreadable.pop("$defs")
         components[UnreadableObjectSchema.__name__] = unreadable
         return components
 
