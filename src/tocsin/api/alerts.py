@@ -141,7 +141,7 @@ class AlertEventSchema(BaseModel):
     actor: str
     actor_kind: str
     via: str
-    reason: ReasonSchema
+    reason: ReasonSchema | None
     data: dict[str, Any]
 
 

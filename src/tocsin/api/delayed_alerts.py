@@ -32,7 +32,7 @@ class DelayedAlertSchema(BaseModel):
     subject: str
     source_id: str
     delay_reason: DelayReason
-    reason: ReasonSchema
+    reason: ReasonSchema | None
     since: datetime
     due_at: datetime | None = Field(description="None: it opens when others come.")
     message_count: int
