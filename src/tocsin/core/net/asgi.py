@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -305,12 +305,9 @@ async def send_error(
     detail: str,
     *,
     headers: Iterable[tuple[bytes, bytes]] = (),
-    extra: Mapping[str, object] | None = None,
 ) -> None:
-    """Sends an error response in the common shape; `extra` adds further members to it."""
-    await send_response(
-        send, status, msgspec.json.encode({"error": code, "detail": detail, **(extra or {})}), headers=headers
-    )
+    """Sends an error response in the common shape."""
+    await send_response(send, status, msgspec.json.encode({"error": code, "detail": detail}), headers=headers)
 
 
 def _is_in(address: str, networks: Iterable[environment.Network]) -> bool:
