@@ -47,6 +47,7 @@ WRITERS = {
     "importers/import_runs.py": {"configure_importrun.configuration"},
     "inbound/admin/secrets.py": {"inbound_integration.token", "inbound_integration.credentials"},
     "notify/channels/chat_addresses.py": {"people_contactmethod.address", "people_groupcontact.address"},
+    "notify/channels/gotify.py": {"people_contactmethod.address", "people_groupcontact.address"},
     "notify/integrations/web_push.py": {"notify_pushdevice.subscription", "notify_pushkey.private"},
     "notify/providers/commands.py": {"notify_provider.secrets"},
     "oncall/changes/specs.py": {"oncall_schedule.definition", "oncall_calendarimport.url"},

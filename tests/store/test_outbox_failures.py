@@ -567,7 +567,7 @@ def test_uncovered_address_falls_back_to_next_contact_method(post: OutboxHarness
     ]  # fmt: skip
     text, call, _ = post.deliveries(alert)
     assert str(text.error) == "No SMS provider delivers to this address."
-    assert str(call.error) == "No Phone call provider delivers to this address. Broken cannot be used."
+    assert str(call.error) == "No Call provider delivers to this address. Broken cannot be used."
     assert AlertEvent.objects.filter(alert=alert, kind="page_failed").count() == 2
     assert not SandboxMessage.objects.exists()
 

@@ -64,7 +64,7 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
     assert refused in client.get("/providers/").content.decode()
     assert refused in client.get(f"/providers/{two.pk}/").content.decode()
     (received,) = client.get("/api/v1/providers/Third").json()["refused"]
-    assert (received["error"][:37], received["count"]) == (refused, 1)
+    assert (received["error"]["text"][:37], received["count"]) == (refused, 1)
     assert "last send failed" in client.get("/providers/").content.decode()
     with database.transaction() as connection:
         for _ in range(2):

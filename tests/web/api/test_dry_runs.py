@@ -88,7 +88,7 @@ def test_backtest_returns_changes_and_names_unsavable_parts(
     assert manager.post("integrations/Tool/backtest", {"limit": 10**9}).status == 400
     assert observer.post("integrations/Tool/backtest", {}).status == 403
     effect = manager.post("integrations/Tool/backtest", {"filters": False}).body["effects"][0]
-    assert (effect["code"], effect["data"]) == ("{count} message would no longer open an alert", {"count": 1})
+    assert (effect["text"], effect["data"]) == ("1 message would no longer open an alert", {"count": 1})
 
 
 def test_several_messages_are_replayed_at_once(integration: Integration, manager: Api) -> None:

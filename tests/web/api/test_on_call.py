@@ -241,7 +241,7 @@ def test_handover_note_is_written_and_sent_over_the_api(
     assert (written["text"], written["edited_by"]) == ("The backup fails.", "bob")
     refused(bob.put(path, {"text": "It works.", "edited_at": None}), 412, "changed_meanwhile")
     assert bob.put(path, {"text": "It fails.", "edited_at": written["edited_at"]}).status == 200
-    assert [section["title"]["code"] for section in written["sections"]] == [
+    assert [section["title"]["text"] for section in written["sections"]] == [
         "No open alerts",
         "No alerts in the shift",
     ]
