@@ -113,7 +113,7 @@ def test_before_its_time_nothing_is_claimed(desk: EscalationHarness) -> None:
 
 
 def test_runs_are_decided_in_batches(desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(escalation_loop, "MAX_PAGES", 3)
+    monkeypatch.setattr(escalation_loop, "MAX_PAGES", 4)
     alerts = [desk.open() for _ in range(10)]
     assert desk.keeper.run_once(desk.at(0))
     assert sum(bool(desk.pages(alert)) for alert in alerts) == 2, "Alice has two contact methods"
@@ -156,7 +156,7 @@ def test_storm_of_one_integration_never_delays_anothers_first_page(desk: Escalat
 def test_integrations_take_turns_where_a_batch_ends_early(
     desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(escalation_loop, "MAX_PAGES", 3)
+    monkeypatch.setattr(escalation_loop, "MAX_PAGES", 4)
     *storms, other = make_integrations(desk, "Storm 1", "Storm 2", "Storm 3", "Other")
     for storm in storms:
         for _ in range(5):

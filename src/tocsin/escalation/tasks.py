@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 BATCH = 100
 #: Runs per transaction after full batches: the shared queries for groups and users then serve more runs.
 BACKLOG_BATCH = 500
-#: Pages per transaction, which the last run may exceed. The alerts of other integrations wait for as long: with a tenth
-#: of a core, two seconds.
+#: Pages per transaction, which only a run by itself may exceed. The alerts of other integrations wait for as long: with
+#: a tenth of a core, two seconds.
 MAX_PAGES = 200
 
 #: Consecutive failures after which a run counts as stuck.
@@ -188,15 +188,15 @@ def _decide(
     decisions: list[tuple[int, RunDecision]] = []
     page_count = 0
     for row_id, run in runs.items():
-        if page_count >= MAX_PAGES:
-            break
         try:
             decision = advance(run, states[run.alert_id], context, now, pause)
         except Exception as problem:  # noqa: BLE001 - one bad row must not stop the others
             failed.append((row_id, problem))
         else:
-            decisions.append((row_id, decision))
             page_count += _count_pages(decision, context)
+            if decisions and page_count > MAX_PAGES:
+                break
+            decisions.append((row_id, decision))
     batch.keys = [row_id for row_id, _ in [*failed, *decisions]]
     _write(connection, decisions, states, now)
     for row_id, error in failed:

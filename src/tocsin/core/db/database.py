@@ -675,11 +675,16 @@ class Batch[K]:
     keys: Sequence[K] = ()
 
 
+#: A batch may always claim so many rows, so that each of some lanes has its turn.
+_MIN_SIZE = 16
+
+
 class BatchRunner[K]:
     """Runs the batches of one task and remembers how many rows a batch may have.
 
-    The number doubles with each full batch, up to `most`, and is halved after any failure: what looks like an outage of
-    the database may be a session that the server ended, because the batch was too large for a busy machine.
+    The number doubles with each full batch, up to `most`, follows batches that end early, and is halved after any
+    failure: what looks like an outage of the database may be a session that the server ended, because the batch was too
+    large for a busy machine.
     """
 
     def __init__(
@@ -725,8 +730,8 @@ class BatchRunner[K]:
     def _next_size(self, count: int) -> int:
         if 2 * count > self.size:
             return min(self._most, 2 * self.size)
-        # The transaction ended with fewer rows than it might have had.
-        return min(self.size, max(self._start, self.size // 2))
+        # The transaction ended with fewer rows than it had claimed: the others were locked and read in vain.
+        return max(2 * count, min(self.size, self._start, _MIN_SIZE))
 
     def _is_to_split(self, keys: Sequence[K], error: Exception) -> bool:
         if not keys or not isinstance(error, self._caught):
