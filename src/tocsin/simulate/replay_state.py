@@ -18,8 +18,7 @@ from msgspec.structs import replace as replace_state
 from tocsin.alerts.commands import AlertCreation, PagingConfig, PagingMode
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Param, Reason, Term, as_reason, reason_from_json
-from tocsin.inbound.admin.references import ReferenceNames
-from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceDirectory
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceDirectory, ReferenceNames
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.deciding.decide import DeliveryKey, PreprocessedMessage, decide, prepare
 from tocsin.inbound.deciding.state import (
