@@ -18,7 +18,7 @@ from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.importers import reasons
 from tocsin.importers.config_builder import ConfigBuilder, ExistingUser, FindingSeverity
 from tocsin.inbound.maintenance import MAX_USUAL_COVER
-from tocsin.notify.channels import phone_numbers
+from tocsin.notify.channels import phone
 from tocsin.people import addresses
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import User
@@ -147,7 +147,7 @@ def normalize_phone(text: str) -> str:
     if not _PHONE_CHARACTERS.fullmatch(text):
         raise Rejected("invalid_address", reasons.NOT_A_PHONE_NUMBER(), "address")
     digits = "".join(character for character in text if character.isascii() and character.isdigit())
-    return phone_numbers.format_for_entry(f"+{digits.removeprefix('00')}", "")
+    return phone.format_for_entry(f"+{digits.removeprefix('00')}", "")
 
 
 def _methods(builder: ConfigBuilder, user: ImportedUser, username: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
