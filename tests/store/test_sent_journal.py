@@ -23,6 +23,8 @@ pytestmark = pytest.mark.usefixtures("database")
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
+import django
+django.setup()
 from tocsin.notify.dispatch.send import SentDelivery, SentJournal
 SentJournal(Path(sys.argv[1])).note([SentDelivery.from_line(line) for line in sys.argv[2:]])
 os.kill(os.getpid(), signal.SIGKILL)
