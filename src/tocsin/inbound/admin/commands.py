@@ -24,9 +24,9 @@ from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy
 from tocsin.inbound import heartbeats
 from tocsin.inbound.admin import secrets, specs
-from tocsin.inbound.admin.specs import ParsedIntegration, ReferenceNames
+from tocsin.inbound.admin.specs import ParsedIntegration
 from tocsin.inbound.config import registry
-from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceNames
 from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
 from tocsin.inbound.config.registry import UnknownIntegration
 from tocsin.inbound.config.rules import UNKNOWN_KIND, RouteAction, RouteReference
