@@ -14,8 +14,9 @@ from django.db.models import Max, Q, QuerySet
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.commands import PagingMode
-from tocsin.alerts.reasons import ALERT_REFERENCE
+from tocsin.alerts.states import ALERT_REFERENCE
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
@@ -40,7 +41,6 @@ from tocsin.escalation.run.target_resolution import (
 from tocsin.notify.rules.page_planner import NotificationMethod, Recipient
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.models import Schedule, SupportHours
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User, find_group, names_check
 
 

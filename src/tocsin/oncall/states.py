@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tocsin.core.stored_enum import StoredEnum
+from tocsin.access.roles import StoredEnum
 
 
 class SwapState(StoredEnum):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.commands import PagingMode
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import EventKind
@@ -25,7 +26,6 @@ from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.calculation.resolver import GroupPlan
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.sql import load_users
 
 #: At most this many timeline events are examined.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts import store
 from tocsin.alerts.commands import SYSTEM, NewEvent
 from tocsin.alerts.sql import join_alert, load_alerts
@@ -47,7 +48,6 @@ from tocsin.notify.rules.page_planner import Recipient, Unreachable
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.sql import find_by_names, load_administrators
 
 # ---------- policy cache

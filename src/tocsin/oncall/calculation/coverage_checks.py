@@ -13,13 +13,13 @@ from enum import StrEnum
 from itertools import combinations
 from zoneinfo import ZoneInfo
 
-from tocsin.core.config.night_hours import NightHours
+from tocsin.access.roles import MemberRole
 from tocsin.core.reasons import Person, Reason, Term
+from tocsin.core.validation.field_errors import NightHours
 from tocsin.oncall import reasons
 from tocsin.oncall.calculation import final_schedule, weekly_windows
 from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
 from tocsin.oncall.calculation.resolver import GroupPlan, OnCallResolver
-from tocsin.people.member_roles import MemberRole
 
 #: How far ahead coverage is checked.
 COVERAGE_HORIZON = timedelta(days=60)

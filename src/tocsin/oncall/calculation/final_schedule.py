@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from tocsin.access.roles import MemberRole
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.oncall.calculation.resolver import Assignment, GroupPlan, LayeredAssignment, OnCallResolver
 from tocsin.oncall.calculation.schedules import CompiledSchedule, Shift
-from tocsin.people.member_roles import MemberRole
 
 #: How far the start or end of a period is searched. Beyond that, it counts as unbounded.
 HORIZONS = (timedelta(days=3), timedelta(days=32), timedelta(days=400))

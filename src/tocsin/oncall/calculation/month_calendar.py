@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from tocsin.access.roles import MemberRole
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import sentence
 from tocsin.core.validation.field_errors import AT_PATH
@@ -19,7 +20,6 @@ from tocsin.oncall.calculation import coverage_checks, final_schedule, weekly_wi
 from tocsin.oncall.calculation.coverage_checks import DoubleRole
 from tocsin.oncall.calculation.final_schedule import Timeline
 from tocsin.oncall.calculation.resolver import GroupPlan
-from tocsin.people.member_roles import MemberRole
 
 _DAY = timedelta(days=1)
 #: Months that can be shown, with a margin to the limits of date arithmetic on both sides.

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
+from tocsin.access.roles import MemberRole
 from tocsin.core.reasons import NO_REASON, Person, Reason, Term
 from tocsin.oncall import reasons
 from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule, Shift
-from tocsin.people.member_roles import MemberRole
 
 # ---------- group snapshot
 # The data that decides who is on call in a group: members, schedules, absences, and the names of all users. Pure.
