@@ -46,9 +46,6 @@ class SystemAccount:
     uid: int
     gid: int
 
-    def run_as(self) -> RunAs:
-        return RunAs(user=self.uid, group=self.gid, extra_groups=[])
-
 
 def find(name: str = ACCOUNT_NAME) -> SystemAccount | None:
     """Returns the account with this name, or None."""
