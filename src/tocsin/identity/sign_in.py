@@ -294,15 +294,8 @@ def record_failure(provider: IdentityProvider, rejected: Rejected, *, address: s
 def _record_refusal(
     provider: IdentityProvider, actor: AuditActor, reason: Reason, now: datetime, claims: dict[str, Any]
 ) -> None:
-    audit.record(
-        actor,
-        "sign_in_refused",
-        now=now,
-        object_type="identity_provider",
-        object_id=provider.pk,
-        object_name=provider.name,
-        after={"reason": reason_as_json(reason), **claims},
-    )
+    after, about = {"reason": reason_as_json(reason), **claims}, audit.about("identity_provider", provider)
+    audit.record(actor, "sign_in_refused", now=now, after=after, **about)
 
 
 def deciding_claims(claims: Claims) -> dict[str, Any]:
@@ -482,21 +475,5 @@ def _granted(request: SignInRequest, decision: SignInDecision) -> dict[str, Any]
     return {"role": str(decision.role), "claim": decision.role_claim, "provider": request.provider.name}
 
 
-def _record(
-    request: SignInRequest,
-    action: str,
-    user: User,
-    *,
-    before: dict[str, Any] | None = None,
-    after: dict[str, Any] | None = None,
-) -> None:
-    audit.record(
-        request.actor,
-        action,
-        now=request.now,
-        object_type="user",
-        object_id=user.pk,
-        object_name=user.username,
-        before=before,
-        after=after,
-    )
+def _record(request: SignInRequest, action: str, user: User, **states: Any) -> None:
+    audit.record(request.actor, action, now=request.now, **states, **audit.about("user", user))

@@ -394,8 +394,8 @@ _HEADER_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection:
 
 
 class DeadlineProtocol(LingeringProtocol):
-    """uvicorn's protocol, registered in a connection table that closes idle connections to make room, with deadlines for
-    the request header and for a client that does not read its response."""
+    """uvicorn's protocol, registered in a connection table that closes idle connections to make room, with deadlines
+    for the request header and for a client that does not read its response."""
 
     _entry: Entry | None = None
     _is_proxy = False

@@ -354,12 +354,4 @@ def verify_token(secret: str) -> IdentityProvider | None:
 def _record(
     provider: IdentityProvider, action: str, actor: AuditActor, now: datetime, after: dict[str, object] | None
 ) -> None:
-    audit.record(
-        actor,
-        action,
-        now=now,
-        object_type="identity_provider",
-        object_id=provider.pk,
-        object_name=provider.name,
-        after=after,
-    )
+    audit.record(actor, action, now=now, after=after, **audit.about("identity_provider", provider))

@@ -182,15 +182,8 @@ def adopt(links: Iterable[ScimUser], request: ScimRequest) -> None:
         if link._state.adding:
             link.attributes = {}
             link.save()
-            audit.record(
-                request.actor,
-                "link_scim",
-                now=request.now,
-                object_type="user",
-                object_id=link.user.pk,
-                object_name=link.user.username,
-                after={"identity_provider": request.provider.name},
-            )
+            after = {"identity_provider": request.provider.name}
+            audit.record(request.actor, "link_scim", now=request.now, after=after, **audit.about("user", link.user))
 
 
 def to_document(link: ScimUser, request: ScimRequest) -> dict[str, Any]:
@@ -373,15 +366,8 @@ def _recorded(request: ScimRequest) -> Iterator[None]:
         yield
     except Refused as refused:
         if audit.is_recordable(f"scim {request.provider.pk}"):
-            audit.record(
-                request.actor,
-                "provisioning_refused",
-                now=request.now,
-                object_type="user",
-                object_id=refused.user.pk,
-                object_name=refused.user.username,
-                after={"reason": reason_as_json(refused.reason)},
-            )
+            after, user = {"reason": reason_as_json(refused.reason)}, audit.about("user", refused.user)
+            audit.record(request.actor, "provisioning_refused", now=request.now, after=after, **user)
         raise
 
 

@@ -81,16 +81,8 @@ def show_addresses(group: Group, user: User, *, actor: AuditActor, now: datetime
             return
         membership.shows_addresses = True
         membership.save(update_fields=["shows_addresses"])
-        audit.record(
-            actor,
-            "show_addresses",
-            now=now,
-            object_type="group",
-            object_id=group.pk,
-            object_name=group.name,
-            group_id=group.pk,
-            after={"user": user.username},
-        )
+        after = {"user": user.username}
+        audit.record(actor, "show_addresses", now=now, after=after, group_id=group.pk, **audit.about("group", group))
 
 
 def _users(parsed: GroupSpec) -> dict[str, User]:

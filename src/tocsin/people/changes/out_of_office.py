@@ -149,15 +149,8 @@ def replace_all(user: User, specs: object, *, actor: AuditActor, now: datetime) 
         # All rows are rewritten, then compared, so that an unchanged list adds no audit entry.
         if before == after:
             return False
-        audit.record_change(
-            actor,
-            now=now,
-            object_type="out_of_office",
-            object_id=user.pk,
-            object_name=user.username,
-            before={"out_of_office": before},
-            after={"out_of_office": after},
-        )
+        states = {"before": {"out_of_office": before}, "after": {"out_of_office": after}}
+        audit.record_change(actor, now=now, **states, **audit.about("out_of_office", user))
         settings_store.bump()
     return True
 
