@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from django.core.cache import cache
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.core.reasons import NO_REASON, Reason, sentence
 from tocsin.core.validation.spec import InvalidValue
 from tocsin.identity import reasons
 from tocsin.identity.models import IdentityProvider, redirect_uri, saml_entity_id
@@ -309,7 +309,7 @@ def signed_assertion(xml: bytes, certificates: Sequence[str]) -> bytes:
     root = _parse_response(xml)
     assertions = list(root.iter(f"{SAML}Assertion"))
     if root.tag != f"{SAMLP}Response" or len(assertions) != 1 or assertions[0].getparent() is not root:
-        raise _invalid(reasons.NOT_ONE_ASSERTION())
+        raise _invalid(sentence("The provider's answer must have exactly one assertion, directly in the response."))
     assertion = assertions[0]
     ids = [element.get(name) for element in root.iter(etree.Element) for name in _IDS if name in element.attrib]
     if len(ids) != len(set(ids)):
@@ -317,7 +317,7 @@ def signed_assertion(xml: bytes, certificates: Sequence[str]) -> bytes:
     signatures = list(root.iter(f"{DS}Signature"))
     parents = [signature.getparent() for signature in signatures]
     if not signatures:
-        raise _invalid(reasons.UNSIGNED())
+        raise _invalid(sentence("The provider's answer is not signed."))
     if len(set(parents)) != len(parents) or not {root, assertion}.issuperset(parents):
         raise _invalid(reasons.BAD_SIGNATURE())
     for signature in signatures:
@@ -416,16 +416,16 @@ def read_metadata(xml: str | bytes, entity_id: str, now: datetime) -> SamlProvid
         found = ", ".join(list(described)[:3])[:300]
         raise InvalidValue(reasons.OTHER_METADATA(found=found, expected=entity_id))
     if not entity_id and len(described) > 1:
-        raise InvalidValue(reasons.SEVERAL_PROVIDERS())
+        raise InvalidValue(sentence("name several identity providers: enter the issuer."))
     name = entity_id or next(iter(described))
     valid_until = moment_of(root.get("validUntil"))
     if valid_until is not None and valid_until <= now:
-        raise InvalidValue(reasons.METADATA_EXPIRED(at=valid_until))
+        raise InvalidValue(sentence("expired {at}.", at=valid_until))
     role = described[name]
     services = role.iterfind(f"{METADATA}SingleSignOnService")
     url = next((one.get("Location", "") for one in services if one.get("Binding") == REDIRECT), "")
     if not url:
-        raise InvalidValue(reasons.NO_REDIRECT_BINDING())
+        raise InvalidValue(sentence("name no address for single sign-on with the HTTP-Redirect binding."))
     return SamlProvider(name, url, _certificates_of(role))
 
 

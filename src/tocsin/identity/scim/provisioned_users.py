@@ -16,7 +16,7 @@ from tocsin.access import audit, boundary
 from tocsin.access.roles import Role
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person, Text, reason_as_json
+from tocsin.core.reasons import Person, Text, reason_as_json, sentence
 from tocsin.core.validation.field_errors import REQUIRED, is_zone
 from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.identity.grants import LEAST_ROLE, granted_roles
@@ -379,7 +379,7 @@ def _require_changeable(user: User) -> None:
 def _require_allowed_email(provider: IdentityProvider, email: str) -> None:
     domain = fold_login(email.rpartition("@")[2])
     if provider.allowed_domains and domain not in provider.allowed_domains:
-        raise invalid("emails", schema.EMAIL_DOMAIN())
+        raise invalid("emails", sentence("the domain is not among the allowed domains of the provider."))
 
 
 def _has_login(login: str) -> Q:

@@ -31,7 +31,6 @@ from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User, fin
 MAX_ABSENCES = 200
 
 # Each completes a sentence that begins with the path of the value.
-_ENDED = Text("must be in the future.")
 _TOO_MANY = Text("a user can have at most {count} absence.", "a user can have at most {count} absences.")
 
 
@@ -106,7 +105,7 @@ def save_absence(
         settings_store.lock()
         parsed = AbsenceSpec.read(spec, zone=user.time_zone)
         if parsed.ends_at <= now:
-            raise rejected_at("to", _ENDED())
+            raise rejected_at("to", sentence("must be in the future."))
         others = [other for other in current(user, now) if existing is None or other.pk != existing.pk]
         _reject_overlaps(user, others, parsed)
         before = absence_spec(existing) if existing else None

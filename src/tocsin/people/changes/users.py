@@ -292,8 +292,6 @@ _SPEC_COLUMNS = (
 #: Actors with the machine's shell, who count as having verified an e-mail address.
 _TRUSTED = ("cli", "yaml")
 
-_DELETED = Text("This user was deleted.")
-
 
 def user_spec(user: User) -> dict[str, Any]:
     """Returns the user in the form of YAML and the API."""
@@ -384,7 +382,7 @@ def change_own(
         settings_store.lock()
         current = User.objects.filter(pk=user.pk).first()
         if current is None:
-            raise Rejected("not_found", _DELETED())
+            raise Rejected("not_found", sentence("This user was deleted."))
         spec = {key: value for key, value in user_spec(current).items() if key != "contact_methods"}
         return save_user({**spec, **changes}, existing=current, actor=actor, now=now, password=password)
 
