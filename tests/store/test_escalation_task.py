@@ -42,9 +42,8 @@ from tocsin.core.db.database import BatchRunner
 from tocsin.core.reasons import AlertRef, reason_from_json
 from tocsin.escalation import commands, reasons
 from tocsin.escalation import tasks as escalation_loop
-from tocsin.escalation.actions import deactivated_users
-from tocsin.escalation.actions.next_steps import next_steps
 from tocsin.escalation.commands import delete_policy, save_policy
+from tocsin.escalation.explain import next_steps
 from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
 from tocsin.escalation.run import run_store
 from tocsin.inbound.models import Integration
@@ -377,7 +376,7 @@ def test_alert_of_disabled_owner_is_unassigned_and_pages_again(desk: EscalationH
         desk.act(alert, order, 1)
     desk.act(alerts[1], Hold(actor=desk.actor("alice"), until=desk.at(60)), 2)
     User.objects.filter(username="alice").update(is_active=False)
-    assert deactivated_users.run_once(desk.at(3)) is False
+    assert escalation_loop.run_once(desk.at(3)) is False
     assert [(desk.alert(alert).status, desk.alert(alert).owner_id) for alert in alerts] == [
         ("open", None),
         ("on_hold", None),
@@ -397,8 +396,8 @@ def test_acknowledgement_of_disabled_user_expires_and_pages_again(
         desk.act(alert, Acknowledge(actor=desk.actor(name)), 1)
     desk.act(held, Hold(actor=desk.actor("alice"), until=desk.at(60)), 1)
     User.objects.filter(username="alice").update(is_active=False)
-    assert deactivated_users.run_once(desk.at(2)) is False
-    assert deactivated_users.run_once(desk.at(2)) is False
+    assert escalation_loop.run_once(desk.at(2)) is False
+    assert escalation_loop.run_once(desk.at(2)) is False
     text = "The acknowledgement of Alice expired: the account was deactivated"
     assert text in desk.timeline(alone)
     desk.run_until(2)
@@ -413,15 +412,15 @@ def test_deactivation_of_the_only_paged_user_moves_the_page_on(desk: EscalationH
     alert = desk.open()
     desk.run_until(0)
     users.change_own(desk.users["alice"], {"active": False}, actor=ACTOR, now=desk.at(1))
-    assert deactivated_users.run_once(desk.at(1)) is False
-    assert deactivated_users.run_once(desk.at(1)) is False
+    assert escalation_loop.run_once(desk.at(1)) is False
+    assert escalation_loop.run_once(desk.at(1)) is False
     assert desk.alert(alert).events.filter(kind=EventKind.ESCALATION_CONTINUED).count() == 1
     desk.run_until(1)
     assert desk.pages(alert)[-1] == ("bob", "email", 1, "queued")
     assert desk.run(alert).due_at == desk.at(11)
     # Nobody is left: the end comes at once too.
     users.change_own(desk.users["bob"], {"active": False}, actor=ACTOR, now=desk.at(2))
-    deactivated_users.run_once(desk.at(2))
+    escalation_loop.run_once(desk.at(2))
     desk.run_until(2)
     assert desk.pages(alert)[-1][0] == "bob"
     assert desk.run(alert).progress["step"] == 3
@@ -432,10 +431,10 @@ def test_deactivation_waits_while_another_paged_user_is_active(desk: EscalationH
     alert = desk.open()
     desk.run_until(0)
     users.change_own(desk.users["alice"], {"active": False}, actor=ACTOR, now=desk.at(1))
-    assert deactivated_users.run_once(desk.at(1)) is False
+    assert escalation_loop.run_once(desk.at(1)) is False
     assert desk.run(alert).due_at == desk.at(10)
     User.objects.filter(username="bob").delete()
-    deactivated_users.run_once(desk.at(2))
+    escalation_loop.run_once(desk.at(2))
     assert desk.run(alert).due_at == desk.at(2)
 
 

@@ -15,7 +15,7 @@ from tests.support.people import ACTOR
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.db import database
 from tocsin.core.reasons import AlertRef, Reason, Term, reason_from_json
-from tocsin.escalation.actions.manual_escalation import ManualAlert
+from tocsin.escalation.commands import ManualAlert
 from tocsin.escalation.tasks import EscalationTask
 from tocsin.inbound.admin.commands import integration_spec, save_integration
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration

@@ -11,7 +11,6 @@ from tocsin.alerts.lifecycle import apply
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core.reasons import as_reason
 from tocsin.escalation.policy import CompiledPolicy, PolicyNames, parse
-from tocsin.escalation.run.alert_transitions import apply_transition
 from tocsin.escalation.run.engine import advance
 from tocsin.escalation.run.run_state import (
     ActivePause,
@@ -20,6 +19,7 @@ from tocsin.escalation.run.run_state import (
     RunState,
     RunStatus,
     SendNotice,
+    apply_transition,
     begin_run,
     from_row,
     to_row,

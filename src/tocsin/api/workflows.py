@@ -34,9 +34,8 @@ from tocsin.outbound.states import CallStatus
 from tocsin.resources import registry
 from tocsin.resources.resource import find
 from tocsin.workflows import commands, definition, views
-from tocsin.workflows.definition import load
+from tocsin.workflows.definition import TriggerKind, WorkflowRunStatus, load
 from tocsin.workflows.models import Workflow, WorkflowRun
-from tocsin.workflows.states import TriggerKind, WorkflowRunStatus
 from tocsin.workflows.views import DryRunResult, RunSummary
 
 _NO_SUCH_RUN = Text("{workflow} has no run {run}.")

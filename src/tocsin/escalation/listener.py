@@ -20,9 +20,18 @@ from tocsin.core.db.database import Connection
 from tocsin.core.reasons import as_reason
 from tocsin.escalation.policy import RECIPIENTS_ONLY, AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.run import run_store
-from tocsin.escalation.run.alert_transitions import apply_transition as apply_run_transition
-from tocsin.escalation.run.alert_transitions import raise_priority, reroute, resume_run
-from tocsin.escalation.run.run_state import RunDecision, RunState, begin_run, from_row, has_required_acks, with_progress
+from tocsin.escalation.run.run_state import (
+    RunDecision,
+    RunState,
+    begin_run,
+    from_row,
+    has_required_acks,
+    raise_priority,
+    reroute,
+    resume_run,
+    with_progress,
+)
+from tocsin.escalation.run.run_state import apply_transition as apply_run_transition
 from tocsin.escalation.run.run_store import NewRun, load_plans
 from tocsin.notify.pages import ReversedAction, release_pages, restore_pages
 

@@ -15,8 +15,7 @@ from tocsin.access import boundary
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.oncall.calculation import final_schedule, schedules, weekly_windows
-from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMember, SnapshotUser
+from tocsin.oncall.calculation.final_schedule import Absence, GroupPlan, OnCall, SnapshotMember, SnapshotUser
 from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule, ImportedShifts
 from tocsin.oncall.calculation.weekly_windows import CompiledSupportHours, HolidayDays
 from tocsin.people.member_roles import MemberRole

@@ -12,9 +12,32 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
 from tocsin.core.models import ReasonField
+from tocsin.core.stored_enum import StoredEnum
 from tocsin.core.validation.name_validator import validate_name
-from tocsin.oncall.states import FeedKind, SwapState
 from tocsin.people.member_roles import MemberRole
+
+# ---------- states
+# States and kinds of swaps and calendar feeds, as the database stores them.
+
+
+class SwapState(StoredEnum):
+    """The state of a swap request."""
+
+    PENDING = "asked"
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+    WITHDRAWN = "withdrawn"
+
+
+class FeedKind(StoredEnum):
+    """Whose shifts a calendar feed contains."""
+
+    #: The shifts of its owner.
+    PERSON = "person"
+    GROUP = "group"
+    SCHEDULE = "schedule"
+    #: Every group.
+    ALL = "all"
 
 
 class HolidayCalendar(models.Model):

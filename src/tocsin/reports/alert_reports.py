@@ -6,7 +6,7 @@ assigned.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,11 +15,12 @@ from typing import Any
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import translatable
 from tocsin.core.validation import field_errors
 from tocsin.reports import counted_alerts
 from tocsin.reports.counted_alerts import NO_FILTER, AlertFilter, Bucket, GroupBy, GroupedReport, Measure, Period
+from tocsin.workflows.definition import SlaMoment
 from tocsin.workflows.run.run_store import TICKET_ZONE
-from tocsin.workflows.states import SlaMoment
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,3 +387,40 @@ ORDER BY s.alerts DESC, s.key, s.integration_id
 
 def _source(row: Mapping[str, Any]) -> NoisySource:
     return NoisySource(**{key: value for key, value in row.items() if key != "all_alerts"})
+
+
+# ---------- public timeline
+# An alert's timeline for people outside of the organisation: what happened when, without names, texts and reasons.
+# Pure.
+
+
+#: The events that outsiders see, and the words for them. Everything else is internal.
+PUBLIC_EVENTS: dict[str, str] = {
+    EventKind.OPENED: translatable("Opened"),
+    EventKind.REOPENED: translatable("Reopened"),
+    EventKind.ACKNOWLEDGED: translatable("Acknowledged"),
+    EventKind.ASSIGNED: translatable("Assigned"),
+    EventKind.PUT_ON_HOLD: translatable("Snoozed"),
+    EventKind.RESUMED: translatable("Resumed"),
+    EventKind.CLOSED: translatable("Closed"),
+    EventKind.CANCELLED: translatable("Cancelled"),
+    EventKind.MERGED: translatable("Merged"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PublicEvent:
+    """One line: when, and which of PUBLIC_EVENTS."""
+
+    at: datetime
+    kind: str
+    label: str
+
+
+def public_timeline(events: Iterable[tuple[datetime, str]]) -> list[PublicEvent]:
+    """Returns the public ones of the events (time, kind), in their order. The same kind again at once is left out."""
+    shown: list[PublicEvent] = []
+    for at, kind in events:
+        if kind in PUBLIC_EVENTS and not (shown and shown[-1].kind == kind):
+            shown.append(PublicEvent(at, kind, PUBLIC_EVENTS[kind]))
+    return shown

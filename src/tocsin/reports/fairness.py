@@ -23,7 +23,7 @@ from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, month_calendar, weekly_windows
 from tocsin.oncall.calculation.coverage_checks import OnCallTime, Workload
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.sql import join_user, load_users
 from tocsin.reports.counted_alerts import NO_FILTER, AlertFilter, Period

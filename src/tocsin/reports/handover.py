@@ -37,8 +37,7 @@ from tocsin.inbound import maintenance_commands as maintenance
 from tocsin.notify.notices import Notice, queue_notice
 from tocsin.oncall import loader, pending
 from tocsin.oncall.calculation import final_schedule
-from tocsin.oncall.calculation.final_schedule import Handover
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan, Handover
 from tocsin.oncall.models import HandoverNote
 from tocsin.people.models import User
 from tocsin.people.permissions import Viewer

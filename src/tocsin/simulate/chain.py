@@ -24,8 +24,7 @@ from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Term, as_reason, re
 from tocsin.core.validation import field_errors
 from tocsin.escalation.policy import RECIPIENTS_ONLY
 from tocsin.escalation.run import run_store
-from tocsin.escalation.run.alert_transitions import apply_transition
-from tocsin.escalation.run.run_state import RunState, begin_run
+from tocsin.escalation.run.run_state import RunState, apply_transition, begin_run
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration

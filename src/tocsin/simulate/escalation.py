@@ -14,9 +14,8 @@ from tocsin.alerts.states import AlertStatus, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import NO_REASON, Person, Reason, Term, as_reason
-from tocsin.escalation import commands
-from tocsin.escalation.actions import forecast
-from tocsin.escalation.actions.manual_escalation import ManualAlert
+from tocsin.escalation import commands, explain
+from tocsin.escalation.commands import ManualAlert
 from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy
 from tocsin.escalation.reasons import GROUP_CONTACT
 from tocsin.escalation.run import run_store
@@ -101,7 +100,7 @@ def play(connection: Connection, run: RunState, alert: AlertState, facts: Target
     """Simulates `run` from its start. `opening` is the first entry of the timeline."""
     at = run.started_at
 
-    run_forecast = forecast.forecast_run(
+    run_forecast = explain.forecast_run(
         run, alert, _TargetContexts(connection, facts).at, max_decisions=MAX_STEPS_SHOWN
     )
     timeline = [SimulatedEvent(at, timedelta(), opening)]

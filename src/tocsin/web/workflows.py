@@ -61,13 +61,17 @@ from tocsin.workflows.definition import (
     LIMIT,
     MAX_ACTIONS,
     MAX_LIMIT,
+    SLA,
     SPANS,
+    ActionKind,
+    SlaMoment,
+    TriggerKind,
+    WorkflowRunStatus,
     WorkflowTemplate,
     workflow_templates,
 )
 from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run.engine import LABELS
-from tocsin.workflows.states import SLA, ActionKind, SlaMoment, TriggerKind, WorkflowRunStatus
 from tocsin.workflows.views import DryRunResult
 
 # ---------- conditions

@@ -29,12 +29,18 @@ from tocsin.people.models import Group, User, find_group, names_check
 from tocsin.people.permissions import Viewer
 from tocsin.workflows import definition as definitions
 from tocsin.workflows import reasons
-from tocsin.workflows.definition import WorkflowDefinition, WorkflowReferences
+from tocsin.workflows.definition import (
+    SLA,
+    TIMED,
+    TriggerKind,
+    WorkflowDefinition,
+    WorkflowReferences,
+    WorkflowRunStatus,
+)
 from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run import listener, run_store, tasks
 from tocsin.workflows.run.engine import FinishRun, OwnerGroup, WorkflowProgress, decide
 from tocsin.workflows.specs import WorkflowDefinitionSpec, WorkflowSpec
-from tocsin.workflows.states import SLA, TIMED, TriggerKind, WorkflowRunStatus
 
 # ---------- definition changes
 # Handles waiting and stuck runs when their workflow is edited, in the same transaction.

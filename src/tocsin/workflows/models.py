@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.access.boundary import BoundedManager
 from tocsin.core.models import ReasonField
 from tocsin.core.validation.name_validator import validate_name
-from tocsin.workflows.states import WorkflowRunStatus
+from tocsin.workflows.definition import WorkflowRunStatus
 
 #: Display and execution order; workflows at the same position are ordered by name.
 ORDER = ("position", "name")

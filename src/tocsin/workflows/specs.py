@@ -42,12 +42,15 @@ from tocsin.workflows.definition import (
     MAX_LIMIT,
     MAX_SPAN,
     MIN_SPAN,
+    SLA,
     SPANS,
+    ActionKind,
+    SlaMoment,
     Trigger,
+    TriggerKind,
     WorkflowAction,
     WorkflowDefinition,
 )
-from tocsin.workflows.states import SLA, ActionKind, SlaMoment, TriggerKind
 
 _DURATION_REQUIRED = Text("is required, such as {example}.")
 _UNKNOWN_INTEGRATION = Text('no outbound integration named "{name}".')

@@ -20,11 +20,19 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, reason_from_json
 from tocsin.outbound.models import Call
 from tocsin.workflows import commands, definition, reasons
-from tocsin.workflows.definition import WorkflowAction, WorkflowDefinition, load
+from tocsin.workflows.definition import (
+    ON_TERMINAL_ALERTS,
+    SLA,
+    ActionKind,
+    TriggerKind,
+    WorkflowAction,
+    WorkflowDefinition,
+    WorkflowRunStatus,
+    load,
+)
 from tocsin.workflows.models import Workflow, WorkflowRun
-from tocsin.workflows.run import actions, run_store
 from tocsin.workflows.run import engine as alert_context
-from tocsin.workflows.run.actions import build_action_context
+from tocsin.workflows.run import run_store, tasks
 from tocsin.workflows.run.engine import (
     FinishRun,
     OwnerGroup,
@@ -36,7 +44,7 @@ from tocsin.workflows.run.engine import (
     decide,
 )
 from tocsin.workflows.run.run_store import DueRun
-from tocsin.workflows.states import ON_TERMINAL_ALERTS, SLA, ActionKind, TriggerKind, WorkflowRunStatus
+from tocsin.workflows.run.tasks import build_action_context
 
 # ---------- dry run
 # Dry run of a workflow against an existing alert: whether and why it would act, and what it would do.
@@ -147,10 +155,10 @@ def _describe_action(connection: Connection, action: WorkflowAction, alert: Work
     )
 
 
-def _text(context: actions.ActionContext, action: WorkflowAction) -> str:
+def _text(context: tasks.ActionContext, action: WorkflowAction) -> str:
     if action.do is ActionKind.NOTIFY:
-        subject = context.text(action.subject or actions.SUBJECT)
-        return f"{subject}\n\n{context.text(action.text or actions.TEXT)}"
+        subject = context.text(action.subject or tasks.SUBJECT)
+        return f"{subject}\n\n{context.text(action.text or tasks.TEXT)}"
     if action.do is ActionKind.OPEN_ALERT:
         return "\n\n".join(text for text in (context.text(action.subject), context.text(action.text)) if text)
     return context.text(action.text)

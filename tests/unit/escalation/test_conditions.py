@@ -10,8 +10,7 @@ import pytest
 from tests.support.escalation_run import BOB, DESK, NAMES, EscalationRun, plan, roster
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.reasons import NO_REASON
-from tocsin.escalation.policy import PolicyNames, StepConditionSpec, parse, unmet_condition
-from tocsin.escalation.policy_templates import policy_templates
+from tocsin.escalation.policy import PolicyNames, StepConditionSpec, parse, policy_templates, unmet_condition
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import CompiledSupportHours
 

@@ -23,7 +23,7 @@ from tests.support.escalation_run import (
 from tocsin.alerts.commands import PagingMode
 from tocsin.alerts.states import EventKind
 from tocsin.escalation import reasons
-from tocsin.escalation.actions.forecast import forecast_next_action, forecast_run
+from tocsin.escalation.explain import forecast_next_action, forecast_run
 from tocsin.escalation.run.run_state import ActivePause, NoticeReason, RunStatus
 
 STANDARD = (("primary", 0), ("secondary", 5), ("primary secondary", 10))

@@ -25,7 +25,7 @@ from tests.support.schedule_strategies import (
     schedule,
 )
 from tocsin.oncall.calculation import final_schedule
-from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMember
+from tocsin.oncall.calculation.final_schedule import Absence, GroupPlan, SnapshotMember
 from tocsin.oncall.calculation.schedules import CompiledOverride, ImportedShifts
 from tocsin.oncall.calculation.weekly_windows import CustomHoliday, HolidayDays, load_holiday_calendar
 from tocsin.people.member_roles import MemberRole

@@ -9,14 +9,16 @@ from tocsin.core.reasons import Reason
 from tocsin.people.member_roles import MemberRole
 from tocsin.workflows.definition import (
     ACTION_NAMES,
+    ActionKind,
+    SlaMoment,
     Trigger,
+    TriggerKind,
     WorkflowAction,
     WorkflowDefinition,
     describe_action,
     describe_trigger,
     describe_workflow,
 )
-from tocsin.workflows.states import ActionKind, SlaMoment, TriggerKind
 
 
 def name_of(kind: str, number: int) -> str:

@@ -1,7 +1,7 @@
 """The escalation engine: advance(run, alert, roster, now) → decision. Pure.
 
 A run's progress holds its timers; status and `due_at` are derived from progress and alert in
-`escalation.run.run_state`. The effect of alert commands on a run is in `escalation.run.alert_transitions`.
+`escalation.run.run_state`. The effect of alert commands on a run is in `escalation.run.run_state`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
 from tocsin.core.reasons import NO_REASON, Ago, Person, Reason, ReasonType, joined
 from tocsin.escalation import policy, reasons
 from tocsin.escalation.policy import IfEmpty, OnExhausted, PolicyStep
-from tocsin.escalation.run.pending_pages import ON_TIME_TOLERANCE
 from tocsin.escalation.run.run_state import (
     ACK_REMINDER_TIMEOUT,
+    ON_TIME_TOLERANCE,
     ActivePause,
     NoticeReason,
     PageContact,

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.alerts import store
-from tocsin.alerts.commands import SYSTEM, NewEvent
+from tocsin.alerts.commands import SYSTEM, NewEvent, PagingMode
 from tocsin.alerts.sql import join_alert, load_alerts
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
@@ -22,6 +22,7 @@ from tocsin.escalation import reasons
 from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy, references
 from tocsin.escalation.policy import load as load_policy
 from tocsin.escalation.run.run_state import (
+    ON_TIME_TOLERANCE,
     CancelPages,
     NoticeReason,
     PageUser,
@@ -30,6 +31,7 @@ from tocsin.escalation.run.run_state import (
     SendNotice,
     from_row,
     to_row,
+    with_progress,
 )
 from tocsin.escalation.run.target_resolution import (
     ContactTarget,
@@ -524,3 +526,48 @@ def _subjects(connection: Connection, alert_ids: Sequence[int]) -> dict[int, str
         key: f"{f'{row["client"]}: ' if row['client'] else ''}{row['subject']} (#{key})"
         for key, row in load_alerts(connection, alert_ids, "client", "subject").items()
     }
+
+
+# ---------- pending pages
+# Corrects which users of a run really have pages pending. Reads only.
+#
+# A run stores until when each user's contact methods are planned to be tried. After a failure the remaining methods
+# are used at once, so a user may have been paged by all of them sooner than planned; after all nodes stood still,
+# later.
+
+
+# A page that was sent after a late run fell due is the one that the run would send.
+_PENDING_PAGES = """
+SELECT DISTINCT d.alert_id, d.user_id
+FROM unnest(%s::bigint[], %s::timestamptz[]) AS r(alert_id, late_since) JOIN notify_delivery d USING (alert_id)
+WHERE d.purpose = 'page' AND d.user_id IS NOT NULL AND (d.status IN ('queued', 'sending') OR d.sent_at >= r.late_since)
+"""
+
+
+def users_with_pending_pages[Key](
+    connection: Connection, runs: Mapping[Key, RunState], now: datetime
+) -> dict[Key, RunState]:
+    """The runs, with only those busy users who have pages pending. Dry runs have no pages and stay unchanged."""
+    corrected = dict(runs)
+    paging_runs = {
+        key: run
+        for key, run in runs.items()
+        if run.mode is PagingMode.PAGE
+        and (_is_late(run, now) or any(until > now for until in run.progress.paging_until.values()))
+    }
+    if not paging_runs:
+        return corrected
+    late_since = {run.alert_id: run.due_at if _is_late(run, now) else None for run in paging_runs.values()}
+    pending = set(connection.execute(_PENDING_PAGES, (list(late_since), list(late_since.values()))).fetchall())
+    for key, run in paging_runs.items():
+        still_pending = {
+            user: max(until, now) if late_since[run.alert_id] and (run.alert_id, user) in pending else until
+            for user, until in run.progress.paging_until.items()
+            if until <= now or (run.alert_id, user) in pending
+        }  # fmt: skip
+        corrected[key] = with_progress(run, paging_until=still_pending)
+    return corrected
+
+
+def _is_late(run: RunState, now: datetime) -> bool:
+    return run.due_at is not None and run.due_at < now - ON_TIME_TOLERANCE and bool(run.progress.paging_until)

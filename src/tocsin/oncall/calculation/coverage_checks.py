@@ -17,8 +17,7 @@ from tocsin.core.config.night_hours import NightHours
 from tocsin.core.reasons import Person, Reason, Term
 from tocsin.oncall import reasons
 from tocsin.oncall.calculation import final_schedule, weekly_windows
-from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
-from tocsin.oncall.calculation.resolver import GroupPlan, OnCallResolver
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall, OnCallResolver, Timeline
 from tocsin.people.member_roles import MemberRole
 
 #: How far ahead coverage is checked.

@@ -11,14 +11,382 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
 
-from tocsin.core.reasons import NO_REASON, Reason
-from tocsin.oncall.calculation.resolver import Assignment, GroupPlan, LayeredAssignment, OnCallResolver
-from tocsin.oncall.calculation.schedules import CompiledSchedule, Shift
+from tocsin.core.reasons import NO_REASON, Person, Reason, Term
+from tocsin.oncall import reasons
+from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule, Shift
 from tocsin.people.member_roles import MemberRole
+
+# ---------- resolver
+# Decides who has which role in a group at one moment, and which source took precedence. Pure.
+#
+# `final_schedule` states the rules, and calculates how long a decision applies.
+
+
+# ---------- group snapshot
+# The data that decides who is on call in a group: members, schedules, absences, and the names of all users. Pure.
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotMember:
+    """A member of a group: user, roles and position (lower is paged earlier)."""
+
+    user_id: int
+    #: The display name.
+    name: str
+    roles: frozenset[MemberRole]
+    position: int = 0
+    #: A deactivated user is never paged.
+    is_active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotUser:
+    """A user named in a schedule, an override or an absence. A deactivated user is never paged."""
+
+    name: str
+    is_active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """The absence of a user, and who covers: by group id in `covers`, and `cover` in all other groups."""
+
+    user_id: int
+    starts_at: datetime
+    ends_at: datetime
+    cover_id: int | None = None
+    cover_ids_by_group: Mapping[int, int] = field(default_factory=dict)
+
+    def cover_ids_in(self, group_id: int) -> tuple[int, ...]:
+        """Returns who covers in that group, by precedence. The first active user applies."""
+        return tuple(cover for cover in (self.cover_ids_by_group.get(group_id), self.cover_id) if cover is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """All data that decides who is on call in one group. Loaded by `oncall.loader.plans`."""
+
+    id: int
+    name: str
+    members: tuple[SnapshotMember, ...] = ()
+    #: By name.
+    schedules: tuple[CompiledSchedule, ...] = ()
+    #: Every user named in this data, by id. A missing user is deleted.
+    users: Mapping[int, SnapshotUser] = field(default_factory=dict)
+    absences: tuple[Absence, ...] = ()
+
+    def is_active_user(self, user_id: int) -> bool:
+        """Returns whether the user exists and is active."""
+        person = self.users.get(user_id)
+        return person is not None and person.is_active
+
+    def cover_of(self, absence: Absence) -> int | None:
+        """Returns the user who covers for this absence here, or None."""
+        return next((cover for cover in absence.cover_ids_in(self.id) if self.is_active_user(cover)), None)
+
+    def name_of(self, user_id: int) -> str:
+        """Returns the user's name, or a phrase for a deleted user."""
+        person = self.users.get(user_id)
+        return person.name if person else "a deleted user"
+
+    def holiday_on(self, day: date) -> str:
+        """Returns the name of a holiday on that day that any of the schedules observes, or ""."""
+        calendars = {c.name: c for schedule in self.schedules for shift in schedule.shifts for c in shift.calendars}
+        return next((name for calendar in calendars.values() if (name := calendar.holiday_on(day))), "")
+
+    def person(self, user_id: int) -> Person:
+        """Returns the user, for a reason."""
+        return Person(self.name_of(user_id), user_id)
+
+
+#: Iterating over an enumeration is slow.
+_ROLES = tuple(MemberRole)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The assignment of a role to a user at a moment. As long as its key stays the same, it is one period."""
+
+    role: MemberRole
+    user_id: int
+    reasons: tuple[Reason, ...]
+    reason: Reason
+    #: Where it comes from. Together with role and user, it is the identity.
+    source: tuple[object, ...]
+    #: Bounds outside which it never applies.
+    since: datetime | None = None
+    until: datetime | None = None
+    schedule: str = ""
+    shift: str = ""
+    layer: int | None = None
+    override_id: int | None = None
+    is_absent: bool = False
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        return (self.role, self.user_id, self.source, self.is_absent)
+
+    def within(self, since: datetime, until: datetime) -> Assignment:
+        """Returns the assignment with its bounds narrowed to `since` and `until`."""
+        return replace(
+            self,
+            since=since if self.since is None else max(since, self.since),
+            until=until if self.until is None else min(until, self.until),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LayeredAssignment:
+    """A shift's assignment before anything else is applied, and the source that takes precedence over it, if any."""
+
+    assignment: Assignment
+    hidden_by: Reason
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        return (self.assignment.key, self.hidden_by)
+
+
+@dataclass(slots=True)
+class RoleAssignment:
+    assignments: list[Assignment]
+    layered_assignments: list[LayeredAssignment]
+
+
+class OnCallResolver:
+    """Decides who has each role in a group at a moment. Each moment is decided once and cached."""
+
+    def __init__(self, plan: GroupPlan) -> None:
+        self.plan = plan
+        self._cache: dict[datetime, dict[MemberRole, RoleAssignment]] = {}
+        self._member_roles = {
+            member.user_id: tuple(role for role in MemberRole if role in member.roles) for member in plan.members
+        }
+        #: The roles that each schedule's shifts assign at any time.
+        self.roles = {
+            schedule.name: tuple(self._roles_of(shift) for shift in schedule.shifts) for schedule in plan.schedules
+        }
+        self.scheduled = frozenset(
+            role for shift_roles in self.roles.values() for roles in shift_roles for role in roles
+        )
+        self._by_order = {role: list(_in_group_order(plan, role, self.scheduled)) for role in MemberRole}
+
+    def at(self, at: datetime) -> dict[MemberRole, RoleAssignment]:
+        """Returns the decision on each role at `at`."""
+        by_role = self._cache.get(at)
+        if by_role is None:
+            by_role = self._cache[at] = self._decide(at)
+        return by_role
+
+    def is_assigned_at(self, assignment: Assignment, at: datetime) -> bool:
+        """Returns whether the same assignment applies at `at`."""
+        return any(assignment.key == other.key for other in self.at(at)[assignment.role].assignments)
+
+    def member_roles(self, user_id: int) -> tuple[MemberRole, ...]:
+        """Returns a user's roles in the group; primary if they have none."""
+        return self._member_roles.get(user_id) or (MemberRole.PRIMARY,)
+
+    def _roles_of(self, shift: Shift) -> frozenset[MemberRole]:
+        return frozenset(shift.roles or (role for user in shift.users for role in self.member_roles(user)))
+
+    def _decide(self, at: datetime) -> dict[MemberRole, RoleAssignment]:
+        plan = self.plan
+        by_role = {role: RoleAssignment([], []) for role in _ROLES}
+        replacing: dict[str, list[CompiledOverride]] = {}
+        for schedule in plan.schedules:
+            current = [o for o in schedule.overrides if o.is_active_at(at) and plan.is_active_user(o.user_id)]
+            replacing[schedule.name] = [override for override in current if override.instead_of is not None]
+            assignments = list(self._shift_assignments(schedule, current, at))
+            for role, role_assignment in by_role.items():
+                role_claims = [assignment for assignment in assignments if assignment.role is role]
+                if role_claims or current:
+                    _apply_schedule(
+                        plan, schedule, current, self.roles[schedule.name], role_claims, role, role_assignment
+                    )
+        for role, role_assignment in by_role.items():
+            if not role_assignment.assignments:
+                role_assignment.assignments = self._by_order[role]
+            # Each user once per role, by the first assignment that names them.
+            by_user: dict[int, Assignment] = {}
+            for assignment in role_assignment.assignments:
+                covered = (
+                    _apply_absences(plan, assignment, replacing.get(assignment.schedule, ()), at)
+                    if plan.absences
+                    else assignment
+                )
+                by_user.setdefault(covered.user_id, covered)
+            role_assignment.assignments = list(by_user.values())
+        return by_role
+
+    def _shift_assignments(
+        self, schedule: CompiledSchedule, current: list[CompiledOverride], at: datetime
+    ) -> Iterator[Assignment]:
+        """Yields the assignments of shifts, with the overrides of single shifts applied."""
+        for occurrence in schedule.occurrences(at):
+            reason = reasons.SHIFT(shift=occurrence.shift, schedule=schedule.name)
+            for role in self.member_roles(occurrence.user_id) if occurrence.role is None else (occurrence.role,):
+                assignment = Assignment(
+                    role,
+                    occurrence.user_id,
+                    (reason,),
+                    reason,
+                    (schedule.name, occurrence.shift, occurrence.since, occurrence.until),
+                    occurrence.since,
+                    occurrence.until,
+                    schedule.name,
+                    occurrence.shift,
+                    occurrence.layer,
+                )
+                for override in current:
+                    if override.shift == occurrence.shift and override.role in (None, role):
+                        assignment = _apply_override(self.plan, assignment, override)
+                yield assignment
+
+
+def _apply_schedule(
+    plan: GroupPlan,
+    schedule: CompiledSchedule,
+    current: list[CompiledOverride],
+    roles: Sequence[frozenset[MemberRole]],
+    assignments: list[Assignment],
+    role: MemberRole,
+    role_assignment: RoleAssignment,
+) -> None:
+    """Adds this schedule's decision on the role: layers first, then overrides of roles and of the schedule."""
+    available = [assignment for assignment in assignments if plan.is_active_user(assignment.user_id)]
+    top_layer = max((assignment.layer or 0 for assignment in available), default=0)
+    winners = [assignment for assignment in available if assignment.layer == top_layer]
+    winning_reason = winners[0].reason if winners else NO_REASON
+    override_reason = NO_REASON
+    for override in current:
+        if override.shift or override.role not in (None, role):
+            continue
+        if override.instead_of is not None:
+            winners = [_apply_override(plan, assignment, override) for assignment in winners]
+        elif override.role is role or any(role in shift_roles for shift_roles in roles):
+            winners, override_reason = [_override_assignment(plan, schedule, override, role)], _override_label(override)
+    role_assignment.assignments += winners
+    for assignment in assignments:
+        if not plan.is_active_user(assignment.user_id):
+            hidden_by = reasons.USER_DEACTIVATED(user=plan.person(assignment.user_id))
+        else:
+            hidden_by = override_reason or (winning_reason if assignment.layer != top_layer else NO_REASON)
+        role_assignment.layered_assignments.append(LayeredAssignment(assignment, hidden_by))
+
+
+def _apply_override(plan: GroupPlan, assignment: Assignment, override: CompiledOverride) -> Assignment:
+    """Returns the assignment after the override is applied."""
+    if override.user_id == assignment.user_id or override.instead_of not in (None, assignment.user_id):
+        return assignment
+    reason = _override_label(override)
+    replacement = (
+        reasons.BY_USER(source=assignment.reason, user=plan.person(assignment.user_id)),
+        reasons.REPLACED_BY(source=reason, user=plan.person(override.user_id)),
+    )
+    return replace(
+        assignment.within(override.starts_at, override.ends_at),
+        user_id=override.user_id,
+        reasons=(*assignment.reasons[:-1], *replacement),
+        reason=reason,
+        source=(*assignment.source, override.id),
+        override_id=override.id,
+    )
+
+
+def _override_assignment(
+    plan: GroupPlan, schedule: CompiledSchedule, override: CompiledOverride, role: MemberRole
+) -> Assignment:
+    """Returns the override's own assignment, which replaces all others in the role."""
+    reason = _override_label(override)
+    user = plan.person(override.user_id)
+    if override.role:
+        detail = reasons.OVERRIDE_OF_ROLE(source=reason, user=user, role=Term(override.role), schedule=schedule.name)
+    else:
+        detail = reasons.OVERRIDE_OF_SCHEDULE(source=reason, user=user, schedule=schedule.name)
+    return Assignment(
+        role,
+        override.user_id,
+        (detail,),
+        reason,
+        (schedule.name, override.id),
+        override.starts_at,
+        override.ends_at,
+        schedule.name,
+        override_id=override.id,
+    )
+
+
+def _override_label(override: CompiledOverride) -> Reason:
+    return reasons.NAMED_OVERRIDE(name=override.name) if override.name else reasons.OVERRIDE()
+
+
+def _in_group_order(plan: GroupPlan, role: MemberRole, scheduled: Collection[MemberRole]) -> Iterator[Assignment]:
+    """Yields the members with the role, in the group's order."""
+    if not plan.schedules:
+        reason_type = reasons.ORDER_WITHOUT_SCHEDULE
+    else:
+        reason_type = reasons.ORDER_WITHOUT_SHIFT if role in scheduled else reasons.ORDER_OF_OTHER_ROLE
+    reason = reason_type(role=Term(role), group=plan.name)
+    for member in sorted(plan.members, key=lambda member: member.position):
+        if member.is_active and role in member.roles:
+            yield Assignment(role, member.user_id, (reason,), reason, ())
+
+
+def _apply_absences(
+    plan: GroupPlan, assignment: Assignment, replacing: Iterable[CompiledOverride], at: datetime
+) -> Assignment:
+    """Applies absences: returns the assignment of the covering user, or of an override that replaces them. If the user
+    is absent and nobody covers, the assignment is marked."""
+    absent_ids = {assignment.user_id}
+    while absence := _absence(plan, assignment.user_id, at):
+        absent = plan.person(assignment.user_id)
+        cover = plan.cover_of(absence)
+        assignment = assignment.within(absence.starts_at, absence.ends_at)
+        if cover is None or cover in absent_ids:
+            reason = reasons.ABSENT_WITHOUT_COVER(source=assignment.reason)
+            return replace(assignment, reason=reason, reasons=(*assignment.reasons, reason), is_absent=True)
+        absent_ids.add(cover)
+        assignment = replace(
+            assignment,
+            user_id=cover,
+            reason=reasons.COVERS(user=absent),
+            reasons=(
+                *assignment.reasons[:-1],
+                _with_user(assignment.reasons[-1], absent),
+                reasons.COVERED_BY(cover=plan.person(cover), user=absent),
+            ),
+            source=(*assignment.source, absence.user_id, absence.starts_at),
+        )
+        for override in replacing:
+            is_applicable = override.role in (None, assignment.role) and override.shift in ("", assignment.shift)
+            if is_applicable and override.user_id not in absent_ids:
+                assignment = _apply_override_of_cover(plan, assignment, override)
+        absent_ids.add(assignment.user_id)
+    return assignment
+
+
+def _with_user(source: Reason, user: Person) -> Reason:
+    """The source with the user, if it does not name them already."""
+    if source.code == reasons.BY_USER.code and source["user"] == user:
+        return source
+    return reasons.BY_USER(source=source, user=user)
+
+
+def _apply_override_of_cover(plan: GroupPlan, assignment: Assignment, override: CompiledOverride) -> Assignment:
+    """Returns a covering user's assignment after the override is applied."""
+    replaced = _apply_override(plan, assignment, override)
+    return (
+        replaced if replaced is assignment else replace(replaced, reasons=(*assignment.reasons, replaced.reasons[-1]))
+    )
+
+
+def _absence(plan: GroupPlan, user_id: int, at: datetime) -> Absence | None:
+    return next((a for a in plan.absences if a.user_id == user_id and a.starts_at <= at < a.ends_at), None)
+
 
 #: How far the start or end of a period is searched. Beyond that, it counts as unbounded.
 HORIZONS = (timedelta(days=3), timedelta(days=32), timedelta(days=400))

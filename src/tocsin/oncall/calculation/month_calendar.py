@@ -17,8 +17,7 @@ from tocsin.core.reasons import sentence
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.oncall.calculation import coverage_checks, final_schedule, weekly_windows
 from tocsin.oncall.calculation.coverage_checks import DoubleRole
-from tocsin.oncall.calculation.final_schedule import Timeline
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan, Timeline
 from tocsin.people.member_roles import MemberRole
 
 _DAY = timedelta(days=1)

@@ -24,7 +24,7 @@ from tocsin.core.runtime import clock
 from tocsin.core.runtime.clock import Timers
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation.spec import write_moment
-from tocsin.oncall.calendars import ical_subprocess
+from tocsin.oncall.calendars import ical
 from tocsin.oncall.calendars.ical import ParsedCalendar, UnreadableCalendar
 from tocsin.people import addresses
 from tocsin.people.sql import load_people
@@ -92,7 +92,7 @@ def run_once(client: HttpClient, now: datetime) -> bool:
     if zone is None:
         return True
     try:
-        calendar = ical_subprocess.read(
+        calendar = ical.read_in_subprocess(
             _fetch(client, addresses.decrypt_address(row["url"])),
             user_ids_by_name,
             zone,

@@ -16,8 +16,7 @@ from tocsin.core import ids
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import sentence
-from tocsin.oncall.models import CalendarFeed, Schedule
-from tocsin.oncall.states import FeedKind
+from tocsin.oncall.models import CalendarFeed, FeedKind, Schedule
 from tocsin.people.models import Group, User
 
 

@@ -19,7 +19,7 @@ from tocsin.core.runtime import clock
 from tocsin.core.validation.field_errors import AT_PATH, raise_all
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import schedules
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan
 from tocsin.oncall.calculation.schedules import Shift
 from tocsin.oncall.changes import overrides, specs
 from tocsin.oncall.changes.specs import HolidayCalendarSpec, ScheduleSpec, SupportHoursSpec

@@ -21,11 +21,9 @@ from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
 from tocsin.core.validation.spec import write_moment
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule, schedules
-from tocsin.oncall.calculation.final_schedule import Timeline
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan, Timeline
 from tocsin.oncall.changes import overrides
-from tocsin.oncall.models import Override, Schedule, SwapRequest
-from tocsin.oncall.states import SwapState
+from tocsin.oncall.models import Override, Schedule, SwapRequest, SwapState
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Membership, User
 

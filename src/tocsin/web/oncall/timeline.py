@@ -19,13 +19,11 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule, month_calendar, weekly_windows
-from tocsin.oncall.calculation.final_schedule import CoverageGap, LayerSegment, OnCall, Timeline
+from tocsin.oncall.calculation.final_schedule import Absence, CoverageGap, GroupPlan, LayerSegment, OnCall, Timeline
 from tocsin.oncall.calculation.month_calendar import CalendarDay
-from tocsin.oncall.calculation.resolver import Absence, GroupPlan
 from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.oncall.changes import commands, overrides
-from tocsin.oncall.models import CalendarFeed, Schedule
-from tocsin.oncall.states import FeedKind
+from tocsin.oncall.models import CalendarFeed, FeedKind, Schedule
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group
 from tocsin.resources.registry import GROUPS

@@ -19,8 +19,20 @@ from tocsin.escalation.run.run_state import describe_end
 from tocsin.inbound.conditions import RuleMatch
 from tocsin.inbound.fields import MappedFields
 from tocsin.workflows import reasons
-from tocsin.workflows.definition import MOMENTS, Trigger, WorkflowAction, WorkflowDefinition, changes_alerts, compiled
-from tocsin.workflows.states import SLA, TIMED, ActionKind, SlaMoment, TriggerKind, WorkflowRunStatus
+from tocsin.workflows.definition import (
+    MOMENTS,
+    SLA,
+    TIMED,
+    ActionKind,
+    SlaMoment,
+    Trigger,
+    TriggerKind,
+    WorkflowAction,
+    WorkflowDefinition,
+    WorkflowRunStatus,
+    changes_alerts,
+    compiled,
+)
 
 # ---------- triggers
 # Maps an alert change to the triggers it fires, each with a reason. Pure.

@@ -21,10 +21,9 @@ from tocsin.alerts.states import ACTIVE
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
 from tocsin.core.reasons import reason_as_json
-from tocsin.workflows.definition import Trigger
+from tocsin.workflows.definition import OF_PAGING, Trigger, TriggerKind
 from tocsin.workflows.models import ORDER
 from tocsin.workflows.run import engine
-from tocsin.workflows.states import OF_PAGING, TriggerKind
 
 log = logging.getLogger(__name__)
 

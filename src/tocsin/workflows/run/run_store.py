@@ -24,7 +24,7 @@ from tocsin.outbound import alert_values
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.sql import display_names, join_user, load_administrators
 from tocsin.workflows import reasons
-from tocsin.workflows.definition import LIMIT_SPAN, WorkflowAction
+from tocsin.workflows.definition import LIMIT_SPAN, SlaMoment, WorkflowAction, WorkflowRunStatus
 from tocsin.workflows.run.engine import (
     MAX_DEPTH,
     FinishRun,
@@ -35,7 +35,6 @@ from tocsin.workflows.run.engine import (
     WorkflowProgress,
     moment_of,
 )
-from tocsin.workflows.states import SlaMoment, WorkflowRunStatus
 
 # ---------- loader
 # Loads the facts about alerts that runs need, in bulk.

@@ -9,28 +9,315 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any, assert_never
 
 from tocsin.alerts import service, store
-from tocsin.alerts.commands import NewEvent
-from tocsin.alerts.states import CommandChannel, EventKind
+from tocsin.alerts.commands import (
+    Actor,
+    AlertCreation,
+    AlertState,
+    Close,
+    Command,
+    Escalate,
+    Hold,
+    NewAlert,
+    NewEvent,
+    PagingConfig,
+    PagingMode,
+    Reply,
+)
+from tocsin.alerts.service import NO_SUCH_ALERT, FoundAlert
+from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Batch, BatchRunner, Connection
 from tocsin.core.delivery.circuit_breaker import Backoff, doubling
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.reasons import AlertRef, Person, Reason, Term, as_reason, reason_as_json
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType, Term, as_reason, joined, reason_as_json
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.core.validation import payload_paths
+from tocsin.escalation import commands
+from tocsin.escalation.commands import POLICY_DELETED
+from tocsin.escalation.policy import load as load_policy
 from tocsin.escalation.reasons import RECEIVED_AS_ADMINISTRATOR
 from tocsin.notify.notices import Notice, queue_notice, was_noticed
+from tocsin.outbound.delivery import queue
 from tocsin.people.sql import load_administrators
 from tocsin.workflows import definition, reasons
-from tocsin.workflows.definition import MAX_ACTIONS
-from tocsin.workflows.run import actions, listener, run_store
+from tocsin.workflows.definition import MAX_ACTIONS, OUTWARD, ActionKind, WorkflowAction, WorkflowRunStatus, listed
+from tocsin.workflows.run import engine as alert_context
+from tocsin.workflows.run import listener, run_store
 from tocsin.workflows.run.engine import EngineStep, FinishRun, RunAction, StartActions, WaitUntil, WorkflowFacts, decide
 from tocsin.workflows.run.run_store import DueRun
-from tocsin.workflows.states import OUTWARD, WorkflowRunStatus
+
+# ---------- actions
+# Executes one action of a run, in the transaction that records it. Sends nothing: messages are queued in the
+# outboxes.
+
+
+#: The default subject and text of a notification.
+SUBJECT = "<workflow>: <subject>"
+TEXT = "<what>\n\n<subject>\nClient: <client>\nState: <status>, priority <priority>\nWith: <owner>\n<url>"
+
+_NOBODY_HAS_ROLE = ReasonType("workflow.nobody_has_role", "No one has this role now.")
+_NOBODY_TO_NOTIFY = ReasonType("workflow.nobody_to_notify", "No one to notify.")
+_INTEGRATION_DISABLED = ReasonType("workflow.integration_disabled", "{integration} is disabled.")
+
+#: The source name of an alert created by a workflow.
+SOURCE = "workflow"
+
+
+@dataclass(frozen=True, slots=True)
+class ActionResult:
+    """The result of an action, and what it created."""
+
+    reason: Reason
+    #: Ids of queued calls.
+    call_ids: tuple[int, ...] = ()
+    #: Id of a created alert.
+    alert_id: int | None = None
+    #: Whether the alert's timeline already contains it.
+    is_logged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActionContext:
+    """The context in which an action is executed."""
+
+    connection: Connection
+    run: DueRun
+    facts: WorkflowFacts
+    now: datetime
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def alert_id(self) -> int:
+        return self.run.alert_id
+
+    @property
+    def alert(self) -> FoundAlert:
+        """The alert of the run. Whoever pressed a button has found it."""
+        return FoundAlert.by_tocsin(self.run.alert_id)
+
+    @property
+    def actor(self) -> Actor:
+        """The acting user who pressed the button, or the workflow."""
+        if self.run.user_id is not None:
+            return Actor(ActorKind.USER, self.run.user_name, self.run.user_id)
+        return Actor(ActorKind.SYSTEM, f"Workflow {self.run.name}")
+
+    @property
+    def note(self) -> Reason:
+        """The note on commands from a manual workflow."""
+        return reasons.BUTTON_NOTE(workflow=self.run.name) if self.run.user_id is not None else NO_REASON
+
+    def lock_alert(self) -> AlertState:
+        """The alert's current state, locked until the transaction ends."""
+        store.lock(self.connection, [self.alert_id])
+        alert = store.load(self.connection, [self.alert_id]).get(self.alert_id)
+        if alert is None:
+            raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(self.alert_id)))
+        return alert
+
+    def text(self, template: str) -> str:
+        """Renders a template with the alert's values."""
+        return payload_paths.render(template, self.values).strip()
+
+
+def build_action_context(connection: Connection, run: DueRun, facts: WorkflowFacts, now: datetime) -> ActionContext:
+    """The context for a run's actions."""
+    values = {
+        **alert_context.payload(facts, run.progress.cause, now),
+        "workflow": run.name,
+        "who": run.user_name or facts.responder_names,
+        "acknowledged_by": listed(one.name for one in facts.state.acknowledged.values())
+        if facts.responder_names
+        else "",
+        "owner": facts.state.owner_name or "nobody",
+    }
+    return ActionContext(connection, run, facts, now, values)
+
+
+def perform(context: ActionContext, action: WorkflowAction) -> ActionResult:
+    """Executes an action. Raises Rejected with the reason if that fails; the caller must then roll back."""
+    connection, now, actor = context.connection, context.now, context.actor
+    match action.do:
+        case ActionKind.NOTIFY:
+            return _notify(context, action)
+        case ActionKind.START_POLICY:
+            _record_paging_cause(context)
+            result = commands.start_policy(
+                connection, context.lock_alert(), action.policy or 0, actor, CommandChannel.WORKFLOW, now
+            )
+            return ActionResult(result, is_logged=True)
+        case ActionKind.ADD_RESPONDERS:
+            recipients = run_store.resolve_recipients(connection, action, context.facts, now, first_only=True)
+            if not recipients:
+                raise Rejected("not_possible", _NOBODY_HAS_ROLE())
+            result = commands.add_responders(
+                connection, context.lock_alert(), list(recipients), recipients, actor, CommandChannel.WORKFLOW, now
+            )
+            return ActionResult(result, is_logged=True)
+        case ActionKind.ESCALATE:
+            _record_paging_cause(context)
+            return _command(context, Escalate(actor=actor, via=CommandChannel.WORKFLOW, note=context.note))
+        case ActionKind.SET_PRIORITY:
+            _record_paging_cause(context)
+            priority = action.priority or Priority.HIGH
+            answer = service.set_priority_within(
+                connection, context.alert, priority, actor, CommandChannel.WORKFLOW, now
+            )
+            return ActionResult(answer, is_logged=True)
+        case ActionKind.SET_TAGS:
+            tags = {name: context.text(text)[:200] for name, text in action.tags.items()}
+            answer = service.set_tags_within(
+                connection, context.alert, tags, action.remove, actor, CommandChannel.WORKFLOW, now
+            )
+            return ActionResult(answer, is_logged=True)
+        case ActionKind.HOLD:
+            until = now + timedelta(seconds=action.span)
+            return _command(context, Hold(actor=actor, via=CommandChannel.WORKFLOW, until=until, note=context.note))
+        case ActionKind.CLOSE:
+            note = context.text(action.text)[:2000] or context.note
+            return _command(context, Close(actor=actor, via=CommandChannel.WORKFLOW, note=note))
+        case ActionKind.REPLY:
+            return _command(
+                context,
+                Reply(actor=actor, via=CommandChannel.WORKFLOW, text=context.text(action.text), note=context.note),
+            )
+        case ActionKind.CALL:
+            return _call(context, action)
+        case ActionKind.HALO:
+            # The lock preserves the order of writes about one alert.
+            store.lock(connection, [context.alert_id])
+            number = queue.write_on_ticket(
+                connection, context.alert_id, now, note=context.text(action.text), status=action.status,
+                is_public=action.public, user_id=context.run.user_id,
+            )  # fmt: skip
+            return ActionResult(reasons.NOTE_QUEUED(), call_ids=(number,))
+        case ActionKind.OPEN_ALERT:
+            return _open(context, action)
+        case ActionKind.WAIT:
+            raise ValueError("The engine itself waits: `decide` returns WaitUntil.")
+        case _:
+            assert_never(action.do)
+
+
+def _command(context: ActionContext, command: Command) -> ActionResult:
+    outcome = service.apply_command_within(context.connection, context.alert, command, context.now)
+    return ActionResult(outcome.answer, is_logged=True)
+
+
+def _notify(context: ActionContext, action: WorkflowAction) -> ActionResult:
+    recipients = run_store.resolve_recipients(context.connection, action, context.facts, context.now)
+    subject = context.text(action.subject or SUBJECT) or context.run.name
+    notice = Notice(
+        as_reason(" ".join(subject.split())[:300]),
+        as_reason(context.text(action.text or TEXT)),
+        about=f"workflow:{context.run.workflow_id}:{context.alert_id}",
+        reason=reasons.NOTICE_RECEIVED(workflow=context.run.name),
+        alert_id=context.alert_id,
+    )
+    contacts = action.groups if action.contacts else ()
+    result = queue_notice(
+        context.connection, notice, context.now, user_ids=list(recipients), label=action.by, contacts_of=contacts
+    )
+    missed = NO_REASON
+    if result.missed:
+        missed = reasons.NOT_NOTIFIED(missed=joined(*map(as_reason, result.missed)))
+    if not result.names:
+        raise Rejected("not_possible", missed or _NOBODY_TO_NOTIFY())
+    if action.by:
+        notified = reasons.NOTIFIED_BY(recipients=tuple(result.names), method=action.by)
+    else:
+        notified = reasons.NOTIFIED(recipients=tuple(result.names))
+    return ActionResult(joined(notified, missed, separator=" "))
+
+
+def _call(context: ActionContext, action: WorkflowAction) -> ActionResult:
+    extra_values = {"workflow": context.run.name, "what": str(context.run.progress.cause), "who": context.values["who"]}
+    integration = database.row(
+        context.connection,
+        "SELECT name, is_enabled FROM outbound_outboundintegration WHERE id = %s",
+        (action.outbound,),
+    )
+    if integration is not None and not integration["is_enabled"]:
+        raise Rejected("not_possible", _INTEGRATION_DISABLED(integration=integration["name"]))
+    store.lock(context.connection, [context.alert_id])
+    numbers = queue.call_for_alerts(
+        context.connection,
+        action.outbound or 0,
+        [context.alert_id],
+        context.now,
+        reason=reasons.CALL_FOR_ALERT(workflow=context.run.name, alert=AlertRef(context.alert_id)),
+        extra_values=extra_values,
+    )
+    name = integration["name"] if integration is not None else f"#{action.outbound}"
+    return ActionResult(reasons.CALL_QUEUED(integration=name), call_ids=tuple(numbers))
+
+
+_POLICY = """
+SELECT p.name, v.id, v.definition
+FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_version_id
+WHERE p.id = %s
+"""
+
+
+def _open(context: ActionContext, action: WorkflowAction) -> ActionResult:
+    """Creates another alert for the same client that pages by a policy, pages users, or pages nobody."""
+    connection, now = context.connection, context.now
+    (number,) = store.new_ids(connection, 1)
+    version, priority = None, action.priority
+    reason = (reasons.CREATED_FOR_USERS if action.users else reasons.CREATED)(workflow=context.run.name)
+    if action.policy is not None:
+        policy = database.row(connection, _POLICY, (action.policy,))
+        if policy is None:
+            raise Rejected("not_found", POLICY_DELETED())
+        version = policy["id"]
+        reason = reasons.CREATED_FOR_POLICY(workflow=context.run.name, policy=policy["name"])
+        priority = priority or load_policy(policy["definition"]).default_priority
+    is_paging = version is not None or bool(action.users)
+    paging = PagingConfig(PagingMode.PAGE if is_paging else PagingMode.LOG_ONLY, version, action.users, (), reason)
+    values = context.facts.values
+    alert = NewAlert(
+        id=number,
+        priority=priority or context.facts.state.priority,
+        subject=" ".join(context.text(action.subject).split())[:300] or context.run.name,
+        opened_at=now,
+        source=SOURCE,
+        source_name=context.run.name,
+        columns={
+            "long_text": context.text(action.text),
+            **{name: str(values.get(name) or "") for name in ("client", "site", "team", "requester")},
+        },
+        tags=context.facts.tags,
+        custom={"because_of_alert": str(context.alert_id)},
+    )
+    opened = joined(reason, reasons.BECAUSE_OF(alert=AlertRef(context.alert_id)), separator=" ")
+    event = NewEvent(
+        number, EventKind.OPENED, now, context.actor, opened, CommandChannel.WORKFLOW, {"alert": context.alert_id}
+    )
+    connection.execute(
+        "INSERT INTO workflows_origin (alert_id, depth, paging_depth) VALUES (%s, %s, 0)",
+        (number, context.run.progress.depth + 1),
+    )
+    service.create_alerts(connection, [AlertCreation(alert, paging, event)], now)
+    service.publish_alert_changes(connection, [number])
+    created = reasons.ALERT_CREATED(alert=AlertRef(number), subject=alert.subject)
+    return ActionResult(created, alert_id=number)
+
+
+def _record_paging_cause(context: ActionContext) -> None:
+    """Records that the alert's further escalation may be caused by this workflow."""
+    context.connection.execute(
+        "INSERT INTO workflows_origin (alert_id, depth, paging_depth) VALUES (%(alert)s, 0, %(depth)s) "
+        "ON CONFLICT (alert_id) DO UPDATE SET paging_depth = greatest(workflows_origin.paging_depth, %(depth)s)",
+        {"alert": context.alert_id, "depth": context.run.progress.depth + 1},
+    )
+
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +436,7 @@ def _execute_next(run_id: int, now: datetime) -> bool:
 
 
 def _execute(connection: Connection, run: DueRun, decision: RunAction, facts: WorkflowFacts, now: datetime) -> None:
-    context = actions.build_action_context(connection, run, facts, now)
+    context = build_action_context(connection, run, facts, now)
     step: dict[str, object] = {"at": now, "do": decision.action.do}
     limit = definition.load(run.definition).limit
     if decision.action.do in OUTWARD and not run_store.consume(connection, run.workflow_id, limit, now):
@@ -161,7 +448,7 @@ def _execute(connection: Connection, run: DueRun, decision: RunAction, facts: Wo
         return
     try:
         with connection.transaction(), listener.at_workflow_depth(run.progress.depth + 1):
-            result = actions.perform(context, decision.action)
+            result = perform(context, decision.action)
     except (Rejected, Permanent, Temporary) as problem:
         step |= {"result": reason_as_json(problem.reason), "failed": True}
         action = Term(definition.ACTION_NAMES[decision.action.do])
@@ -186,7 +473,7 @@ def _with_actor(run: DueRun, result: Reason) -> Reason:
     return reasons.RESULT(workflow=run.name, result=result)
 
 
-def _log_on_timeline(connection: Connection, context: actions.ActionContext, reason: Reason, now: datetime) -> None:
+def _log_on_timeline(connection: Connection, context: ActionContext, reason: Reason, now: datetime) -> None:
     event = NewEvent(
         context.alert_id,
         EventKind.WORKFLOW,
