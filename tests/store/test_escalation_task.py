@@ -40,7 +40,7 @@ from tocsin.core import ids
 from tocsin.core.db import database as tocsin_database
 from tocsin.core.db.database import BatchRunner
 from tocsin.core.reasons import AlertRef, reason_from_json
-from tocsin.escalation import commands, reasons
+from tocsin.escalation import commands, explain, reasons
 from tocsin.escalation import tasks as escalation_loop
 from tocsin.escalation.commands import delete_policy, save_policy
 from tocsin.escalation.explain import next_steps
@@ -236,7 +236,7 @@ def test_next_step_pages_user_again_after_advanced_fallback(desk: EscalationHarn
     # Her mail came back: the text message that was to wait for 3 minutes left at once, and nothing of hers is to come.
     Delivery.objects.filter(alert=alert).update(status="sent", due_at=desk.at(0), sent_at=desk.at(0))
     with tocsin_database.transaction() as connection:
-        assert next_steps(connection, [alert], desk.at(1))[alert].summary.code == reasons.WILL_PAGE.code
+        assert next_steps(connection, [alert], desk.at(1))[alert].summary.code == explain.WILL_PAGE.code
     desk.run_until(2)
     assert [who for who, _by, minute, _status in desk.pages(alert) if minute >= 2] == ["alice", "alice"]
     assert "still being paged" not in " ".join(desk.timeline(alert))

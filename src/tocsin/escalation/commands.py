@@ -88,8 +88,8 @@ def problem_in_use(policy_id: int | None, plan: CompiledPolicy, at: datetime) ->
         for use in find_uses(policy_id or 0):
             if (problem := reachability_problem(plan, use.users, use.groups, at)) is not None:
                 if use.name is None:
-                    return reasons.HIDDEN_USE_REACHES_NOBODY()
-                return reasons.USE_REACHES_NOBODY(use=use.name, problem=problem)
+                    return sentence("For an integration of another group, it would reach no one.")
+                return sentence("For {use}: {problem}", use=use.name, problem=problem)
     return None
 
 

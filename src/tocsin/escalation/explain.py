@@ -20,7 +20,7 @@ from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import NO_REASON, Person, Reason, Term, as_reason, each_of, reason_from_json
+from tocsin.core.reasons import NO_REASON, Person, Reason, Term, Text, as_reason, each_of, reason_from_json, sentence
 from tocsin.escalation import policy, reasons
 from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy, PolicyStep, references
 from tocsin.escalation.run import run_store
@@ -34,6 +34,12 @@ from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.sql import load_users
+
+# They follow a time: "in 5 minutes: pages Bob (secondary, Desk)".
+WILL_PAGE = Text("pages {targets}")
+WILL_WAIT = Text("step {step} of {steps} waits until someone is on call")
+_WILL_NOTIFY_UNPAGED = Text("notifies {users} that no one can be paged")
+_WILL_NOTIFY_UNANSWERED = Text("notifies {users} that no one responded")
 
 #: Limits of a forecast: firings of a last step that repeats, and once-a-minute rechecks of a step that waits.
 _MAX_LAST_STEP_FIRINGS = 3
@@ -69,10 +75,12 @@ def forecast_next_action(
         and decision.run.progress.is_waiting
         and not (decision.ack_reminders or decision.notices or is_paused)
     ):
-        waits = reasons.WILL_WAIT(step=run.progress.step + 1, steps=len(run.plan.steps))
+        waits = WILL_WAIT(step=run.progress.step + 1, steps=len(run.plan.steps))
         return NextAction(at, waits, is_recheck=True)
     summary = _summarize(decision, context)
-    return NextAction(at, reasons.AFTER_PAUSE(action=summary) if is_paused else summary)
+    return NextAction(
+        at, sentence("paging is paused until then; then {action}", action=summary) if is_paused else summary
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +118,37 @@ def forecast_run(
         last_step_firings += run.progress.is_repeating_last_step
         condition_checks += run.progress.is_waiting
         if last_step_firings > _MAX_LAST_STEP_FIRINGS:
-            return RunForecast(tuple(decisions), reasons.REPEATS_LIKE_THIS())
+            return RunForecast(tuple(decisions), sentence("The last step repeats until someone responds."))
         if condition_checks > _MAX_CONDITION_CHECKS:
-            return RunForecast(tuple(decisions), reasons.WAITS_FOR_HOURS())
-    truncation_reason = reasons.TRUNCATED(count=max_decisions) if run.due_at is not None else NO_REASON
+            return RunForecast(tuple(decisions), sentence("No one is on call for hours: the step keeps waiting."))
+    truncation_reason = (
+        sentence(
+            "Only the first action of the policy is shown.",
+            "Only the first {count} actions of the policy are shown.",
+            count=max_decisions,
+        )
+        if run.due_at is not None
+        else NO_REASON
+    )
     return RunForecast(tuple(decisions), truncation_reason)
 
 
 def _summarize(decision: RunDecision, context: TargetContext) -> Reason:
-    actions = [reasons.WILL_ASK(user=context.person(reminder.user_id)) for reminder in decision.ack_reminders]
+    actions = [
+        sentence("sends an acknowledgement reminder to {user}", user=context.person(reminder.user_id))
+        for reminder in decision.ack_reminders
+    ]
     if decision.pages or decision.contact_pages:
         contacts = tuple(contact.label for contact in decision.contact_pages)
-        actions.append(reasons.WILL_PAGE(targets=(*_paged_users(decision.pages), *contacts)))
+        actions.append(WILL_PAGE(targets=(*_paged_users(decision.pages), *contacts)))
     if decision.dry_run_pages:
-        actions.append(reasons.WOULD_PAGE(targets=_paged_users(decision.dry_run_pages)))
+        actions.append(sentence("would page {targets}", targets=_paged_users(decision.dry_run_pages)))
     for notice in decision.notices:
         users = tuple(context.person(user_id) for user_id in notice.user_ids)
         is_unpaged = notice.notice_reason is NoticeReason.NOBODY_TO_PAGE
-        actions.append((reasons.WILL_NOTIFY_UNPAGED if is_unpaged else reasons.WILL_NOTIFY_UNANSWERED)(users=users))
+        actions.append((_WILL_NOTIFY_UNPAGED if is_unpaged else _WILL_NOTIFY_UNANSWERED)(users=users))
     if actions:
-        return actions[0] if len(actions) == 1 else reasons.WILL(actions=tuple(actions))
+        return actions[0] if len(actions) == 1 else sentence("{actions}", actions=tuple(actions))
     # Every other change has a timeline entry of its own, so its sentence serves as the summary.
     return as_reason(decision.events[-1].reason) if decision.events else decision.run.reason
 
@@ -324,7 +343,7 @@ def _reasons(user: Mapping[str, Any], facts: _RunFacts, pages: Collection[Mappin
     person = Person(user["display_name"], user["id"])
     found: dict[Reason, None] = {}
     if not user["is_active"]:
-        found[reasons.DEACTIVATED_NOT_PAGED(user=person)] = None
+        found[sentence("{user} is deactivated and is not paged.", user=person)] = None
     if facts.mode is PagingMode.DRY_RUN:
         found[reasons.DRY_RUN()] = None
     elif facts.mode is PagingMode.LOG_ONLY:
@@ -335,7 +354,7 @@ def _reasons(user: Mapping[str, Any], facts: _RunFacts, pages: Collection[Mappin
             found[_page_reason(page)] = None
     found |= dict.fromkeys(_recorded(user["id"], facts.events))
     found |= dict.fromkeys(_by_step(person, user["id"], facts))
-    return found or (reasons.NOT_IN_POLICY(user=person),)
+    return found or (sentence("No step of the policy pages {user}.", user=person),)
 
 
 def _page_reason(page: Mapping[str, Any]) -> Reason:
@@ -350,7 +369,7 @@ def _recorded(user_id: int, events: Iterable[Mapping[str, Any]]) -> Iterator[Rea
         if event["kind"] == EventKind.PAGE_FAILED and data.get("user_id") == user_id:
             yield event["reason"]
         elif event["kind"] in _STEPS and (note := _note_about(user_id, event["reason"])) is not None:
-            yield reasons.SENTENCE(note=note)
+            yield sentence("{note}.", note=note)
 
 
 def _note_about(user_id: int, reason: Reason) -> Reason | None:
@@ -402,9 +421,20 @@ def _by_step(person: Person, user_id: int, facts: _RunFacts) -> Iterator[Reason]
         ):
             why = facts.stop_reason
             if why:
-                yield reasons.NOT_REACHED(step=step_number, steps=step_count, user=person, why=why)
+                yield sentence(
+                    "Step {step} of {steps} would have paged {user}, but was not reached: {why}",
+                    step=step_number,
+                    steps=step_count,
+                    user=person,
+                    why=why,
+                )
             else:
-                yield reasons.NOT_YET(step=step_number, steps=step_count, user=person)
+                yield sentence(
+                    "Step {step} of {steps} pages {user} unless someone responds first.",
+                    step=step_number,
+                    steps=step_count,
+                    user=person,
+                )
     yield from other_reasons
 
 
@@ -413,13 +443,15 @@ def _other_holder(
 ) -> Reason:
     """Who had the role instead of the user, or before them."""
     if not holders:
-        return reasons.ROLE_WAS_EMPTY(role=Term(role), group=group)
+        return sentence("{group} had no {role} on call.", role=Term(role), group=group)
     first = holders[0]
     other = Person(first.name, first.user_id)
     if is_holder:
-        return reasons.COMES_AFTER(other=other, user=person, role=Term(role), group=group)
-    why = first.reason if first.schedule else reasons.BY_GROUP_ORDER()
-    return reasons.OTHER_HAD_ROLE(other=other, role=Term(role), group=group, why=why)
+        return sentence(
+            "{other} is ahead of {user} as {role} of {group}.", other=other, user=person, role=Term(role), group=group
+        )
+    why = first.reason if first.schedule else sentence("by the group's order")
+    return sentence("{other} was {role} of {group}: {why}.", other=other, role=Term(role), group=group, why=why)
 
 
 def _is_explained(user_id: int, step_number: int, events: Iterable[Mapping[str, Any]]) -> bool:

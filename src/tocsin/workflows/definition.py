@@ -14,11 +14,13 @@ import msgspec
 from tocsin.alerts import reasons as alert_reasons
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, Term, Text, translatable
+from tocsin.core.reasons import Reason, Term, Text, sentence, translatable
 from tocsin.core.validation import field_errors
 from tocsin.inbound.conditions import CompiledCondition, compile_condition
 from tocsin.people.member_roles import MemberRole
 from tocsin.workflows import reasons
+
+_NOBODY = Text("no one")
 
 # ---------- states
 # The triggers, actions and run states of workflows. Pure.
@@ -310,22 +312,22 @@ def _compiled(condition: bytes) -> CompiledCondition:
 
 
 _EVENTS: Mapping[TriggerKind, Text] = {
-    TriggerKind.OPENED: reasons.WHEN_OPENED,
-    TriggerKind.UPDATED: reasons.WHEN_UPDATED,
-    TriggerKind.STATUS_CHANGED: reasons.WHEN_STATUS_CHANGED,
-    TriggerKind.ACKNOWLEDGED: reasons.WHEN_ACKNOWLEDGED,
-    TriggerKind.ASSIGNED: reasons.WHEN_ASSIGNED,
-    TriggerKind.ESCALATED: reasons.WHEN_ESCALATED,
-    TriggerKind.EXHAUSTED: reasons.WHEN_EXHAUSTED,
-    TriggerKind.REPLY: reasons.WHEN_REPLIED,
-    TriggerKind.CLOSED: reasons.WHEN_CLOSED,
-    TriggerKind.MANUAL: reasons.WHEN_PRESSED,
+    TriggerKind.OPENED: Text("When an alert is created"),
+    TriggerKind.UPDATED: Text("When an alert is updated"),
+    TriggerKind.STATUS_CHANGED: Text("When the status of an alert or its ticket changes"),
+    TriggerKind.ACKNOWLEDGED: Text("When an alert is acknowledged"),
+    TriggerKind.ASSIGNED: Text("When an alert is assigned"),
+    TriggerKind.ESCALATED: Text("When the next escalation step fires"),
+    TriggerKind.EXHAUSTED: Text("When escalation is exhausted"),
+    TriggerKind.REPLY: Text("When a note is added"),
+    TriggerKind.CLOSED: Text("When an alert is closed"),
+    TriggerKind.MANUAL: Text("When the button is pressed"),
 }
 
 MOMENTS: Mapping[SlaMoment, Text] = {
-    SlaMoment.RESPOND_BY: reasons.RESPOND_BY,
-    SlaMoment.FIX_BY: reasons.FIX_BY,
-    SlaMoment.OPENING: reasons.TIME_LIMIT,
+    SlaMoment.RESPOND_BY: Text("the respond-by time"),
+    SlaMoment.FIX_BY: Text("the fix-by time"),
+    SlaMoment.OPENING: Text("the time limit"),
 }
 
 #: The actions' names, in the editor and where one failed.
@@ -349,7 +351,7 @@ ACTION_NAMES: Mapping[ActionKind, str] = {
 def describe_workflow(plan: WorkflowDefinition, name_of: NameLookup) -> Reason:
     """The workflow without its conditions: "When an alert is created: notify Carol by email and close the alert." """
     actions = tuple(describe_action(action, name_of) for action in plan.actions)
-    return reasons.WORKFLOW(trigger=describe_trigger(plan.trigger), actions=actions)
+    return sentence("{trigger}: {actions}.", trigger=describe_trigger(plan.trigger), actions=actions)
 
 
 def describe_trigger(trigger: Trigger) -> Reason:
@@ -357,24 +359,24 @@ def describe_trigger(trigger: Trigger) -> Reason:
     span = timedelta(seconds=trigger.span)
     match trigger.on:
         case TriggerKind.UNACKNOWLEDGED:
-            return reasons.WHEN_UNACKNOWLEDGED(duration=span)
+            return sentence("When an alert is unacknowledged for {duration}", duration=span)
         case TriggerKind.UNASSIGNED:
-            return reasons.WHEN_UNASSIGNED(duration=span)
+            return sentence("When an alert is unassigned for {duration}", duration=span)
         case TriggerKind.BEFORE_SLA:
-            return reasons.BEFORE_MOMENT(duration=span, moment=_moment(trigger))
+            return sentence("{duration} before {moment}", duration=span, moment=_moment(trigger))
         case TriggerKind.AFTER_SLA if trigger.span:
-            return reasons.AFTER_MOMENT(duration=span, moment=_moment(trigger))
+            return sentence("{duration} after {moment}", duration=span, moment=_moment(trigger))
         case TriggerKind.AFTER_SLA:
-            return reasons.AT_MOMENT(moment=_moment(trigger))
+            return sentence("At {moment}", moment=_moment(trigger))
         case TriggerKind.EVERY:
-            return reasons.EVERY(interval=span)
+            return sentence("Every {interval} while the alert is active", interval=span)
         case _:
             return _EVENTS[trigger.on]()
 
 
 def _moment(trigger: Trigger) -> Reason:
     if trigger.moment is SlaMoment.OPENING:
-        return reasons.AFTER_CREATION(duration=timedelta(seconds=trigger.within))
+        return sentence("{duration} after the alert's creation", duration=timedelta(seconds=trigger.within))
     return MOMENTS[trigger.moment]()
 
 
@@ -385,44 +387,48 @@ def describe_action(action: WorkflowAction, name_of: NameLookup) -> Reason:
         case ActionKind.NOTIFY:
             return describe_notify(action, _recipients(action, name_of))
         case ActionKind.START_POLICY:
-            return reasons.START_POLICY(policy=name_of("policies", action.policy or 0))
+            return sentence("start policy {policy}", policy=name_of("policies", action.policy or 0))
         case ActionKind.ADD_RESPONDERS:
             return describe_add_responders(_recipients(action, name_of))
         case ActionKind.ESCALATE:
-            return reasons.ESCALATE()
+            return sentence("escalate to the next step")
         case ActionKind.SET_PRIORITY:
-            return reasons.SET_PRIORITY(priority=Term(action.priority or ""))
+            return sentence("set the priority to {priority}", priority=Term(action.priority or ""))
         case ActionKind.SET_TAGS:
             changes = [alert_reasons.TAG_VALUE(name=name, value=value) for name, value in action.tags.items()]
             changes += [alert_reasons.TAG_REMOVED(name=name) for name in action.remove]
-            return reasons.SET_TAGS(changes=tuple(changes))
+            return sentence("set tags: {changes}", changes=tuple(changes))
         case ActionKind.HOLD:
-            return reasons.HOLD(duration=span)
+            return sentence("snooze the alert for {duration}", duration=span)
         case ActionKind.CLOSE:
-            return reasons.CLOSE()
+            return sentence("close the alert")
         case ActionKind.REPLY:
-            return reasons.REPLY()
+            return sentence("add a note")
         case ActionKind.CALL:
-            return reasons.CALL(integration=name_of("outbound", action.outbound or 0))
+            return sentence("call {integration}", integration=name_of("outbound", action.outbound or 0))
         case ActionKind.HALO:
-            return reasons.WRITE_STATUS(status=action.status) if action.status else reasons.WRITE_ON_TICKET()
+            return (
+                sentence("update the ticket, status {status}", status=action.status)
+                if action.status
+                else sentence("update the ticket")
+            )
         case ActionKind.OPEN_ALERT:
-            return reasons.OPEN_ALERT()
+            return sentence("create another alert")
         case ActionKind.WAIT:
-            return reasons.WAIT(duration=span)
+            return sentence("wait {duration}", duration=span)
 
 
 def describe_notify(action: WorkflowAction, recipients: tuple[Reason | str, ...]) -> Reason:
     """Describes an action that notifies these recipients."""
-    listed_recipients = recipients or (reasons.NOBODY(),)
+    listed_recipients = recipients or (_NOBODY(),)
     if action.by:
-        return reasons.NOTIFY_BY(recipients=listed_recipients, method=action.by)
-    return reasons.NOTIFY_BY_EMAIL(recipients=listed_recipients)
+        return sentence("notify {recipients} by {method}", recipients=listed_recipients, method=action.by)
+    return sentence("notify {recipients} by email", recipients=listed_recipients)
 
 
 def describe_add_responders(recipients: tuple[Reason | str, ...]) -> Reason:
     """Describes an action that pages these recipients."""
-    return reasons.ADD_RESPONDERS(recipients=recipients or (reasons.NOBODY(),))
+    return sentence("also page {recipients}", recipients=recipients or (_NOBODY(),))
 
 
 def _recipients(action: WorkflowAction, name_of: NameLookup) -> tuple[Reason | str, ...]:
@@ -430,11 +436,11 @@ def _recipients(action: WorkflowAction, name_of: NameLookup) -> tuple[Reason | s
     recipients: list[Reason | str] = [name_of("users", number) for number in action.users]
     for number in action.groups:
         group = name_of("groups", number)
-        recipients.append(reasons.GROUP_ROLES(group=group, roles=roles) if roles else group)
-    recipients += [reasons.GROUP_CONTACTS()] if action.contacts else []
-    recipients += [reasons.GROUP_MANAGERS()] if action.managers else []
-    recipients += [reasons.THE_ASSIGNEE()] if action.owner else []
-    recipients += [reasons.EVERYBODY_PAGED()] if action.paged else []
+        recipients.append(sentence("{group} ({roles})", group=group, roles=roles) if roles else group)
+    recipients += [sentence("their contacts")] if action.contacts else []
+    recipients += [sentence("the managers of the alert's groups")] if action.managers else []
+    recipients += [sentence("the assignee")] if action.owner else []
+    recipients += [sentence("everyone paged")] if action.paged else []
     return tuple(recipients)
 
 

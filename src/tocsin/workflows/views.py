@@ -17,9 +17,9 @@ from tocsin.alerts.states import ACTIVE, AlertStatus
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, reason_from_json
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, reason_from_json, sentence
 from tocsin.outbound.models import Call
-from tocsin.workflows import commands, definition, reasons
+from tocsin.workflows import commands, definition
 from tocsin.workflows.definition import (
     ON_TERMINAL_ALERTS,
     SLA,
@@ -53,7 +53,7 @@ from tocsin.workflows.run.tasks import build_action_context
 
 
 #: The cause shown in a dry run.
-CAUSE = reasons.TRIED()
+CAUSE = sentence("Dry run.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def _describe_action(connection: Connection, action: WorkflowAction, alert: Work
         recipient_names = tuple(str(names[number]) for number in recipients if number in names)
         if action.do is ActionKind.ADD_RESPONDERS:
             return definition.describe_add_responders(recipient_names)
-        contacts = (reasons.THE_GROUP_CONTACTS(),) if action.contacts else ()
+        contacts = (sentence("the groups' contacts"),) if action.contacts else ()
         return definition.describe_notify(action, (*recipient_names, *contacts))
     names_by_noun = run_store.names_of(connection, ids_by_noun)
     return definition.describe_action(
@@ -323,11 +323,24 @@ def find_problems(connection: Connection) -> Iterator[WorkflowProblem]:
         try:
             definition.load(row["definition"])
         except Rejected as problem:
-            reason = reasons.DOES_NOTHING(workflow=row["name"], why=problem.reason)
+            reason = sentence("Workflow {workflow} does not run: {why}", workflow=row["name"], why=problem.reason)
             yield WorkflowProblem(row["id"], row["name"], "unreadable", reason)
     for row in database.rows(connection, _STUCK):
-        reason = reasons.STUCK_RUNS(count=row["runs"], workflow=row["name"], why=reason_from_json(row["reason"]))
+        reason = sentence(
+            "Workflow {workflow}: 1 run is stuck. {why}",
+            "Workflow {workflow}: {count} runs are stuck. {why}",
+            count=row["runs"],
+            workflow=row["name"],
+            why=reason_from_json(row["reason"]),
+        )
         yield WorkflowProblem(row["id"], row["name"], "stuck", reason)
     for row in database.rows(connection, _LIMITED):
-        reason = reasons.LIMITED(count=row["refused"], workflow=row["name"])
+        reason = sentence(
+            "Workflow {workflow} reached its limit, and 1 action was skipped. It may be in a loop with another "
+            "system. Check its log.",
+            "Workflow {workflow} reached its limit, and {count} actions were skipped. It may be in a loop with "
+            "another system. Check its log.",
+            count=row["refused"],
+            workflow=row["name"],
+        )
         yield WorkflowProblem(row["id"], row["name"], "limited", reason)

@@ -19,7 +19,7 @@ from tests.support.escalation_run import (
 )
 from tocsin.alerts.commands import Acknowledge, Assign, Escalate
 from tocsin.alerts.states import EventKind
-from tocsin.escalation import explain, reasons
+from tocsin.escalation import explain
 from tocsin.escalation.run.run_state import NoticeReason, RunStatus
 from tocsin.escalation.run.target_resolution import HandoverPolicy, ScheduleOnCall, TargetContext, TargetFacts
 
@@ -107,7 +107,7 @@ def test_empty_step_can_wait_for_an_on_call_user() -> None:
     assert len(world.sentences(EventKind.STEP_EMPTY)) == 1
     coming = explain.forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
-    assert (coming.summary, coming.is_recheck) == (reasons.WILL_WAIT(step=1, steps=2), True)
+    assert (coming.summary, coming.is_recheck) == (explain.WILL_WAIT(step=1, steps=2), True)
     world.roster = roster()
     assert world.to(30).paged == [(21, ALICE), (26, CAROL)]
 

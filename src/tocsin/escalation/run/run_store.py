@@ -17,7 +17,7 @@ from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.escalation import reasons
 from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy, references
 from tocsin.escalation.policy import load as load_policy
@@ -51,6 +51,9 @@ from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.sql import find_by_names, load_administrators
+
+_RECEIVED_AS_MANAGER = Text("You receive this because you manage a recipient group, or administer Tocsin.")
+_RECEIVED_AS_RESPONDER = Text("You receive this because you are responsible for this alert.")
 
 # ---------- policy cache
 # A process-wide cache of compiled policy versions. Versions are immutable, so entries never go stale.
@@ -103,11 +106,6 @@ def _load(connection: Connection, database_url: str, missing_ids: list[int | Non
     return plans
 
 
-_UNREADABLE_VERSION = ReasonType(
-    "policy.version_unreadable", "Version {version} of the escalation policy cannot be read."
-)
-_SAVE_AGAIN = ReasonType("policy.save_again", "Save the policy again.")
-
 #: The columns that `run_state.from_row` needs, with the row's id, version and failure count.
 COLUMNS = (
     "r.id, r.alert_id, r.version_id, r.status, r.mode, r.due_at, r.reason, r.progress, "
@@ -155,7 +153,10 @@ def run_from_row(row: Mapping[str, Any], plans: Mapping[int | None, CompiledPoli
     """
     plan = plans.get(row["version_id"])
     if plan is None:
-        raise Permanent(_UNREADABLE_VERSION(version=str(row["version_id"])), _SAVE_AGAIN())
+        raise Permanent(
+            sentence("Version {version} of the escalation policy cannot be read.", version=str(row["version_id"])),
+            sentence("Save the policy again."),
+        )
     return from_row(row, plan)
 
 
@@ -399,17 +400,17 @@ def _successors(connection: Connection, policy_ids: set[int]) -> dict[int, Hando
 
 
 #: The title of a notice with the alert, and the heading under which several are bundled.
-_TITLES: dict[NoticeReason, tuple[ReasonType, ReasonType]] = {
-    NoticeReason.NOBODY_ANSWERED: (reasons.TITLE_NOBODY_ANSWERED, reasons.HEADING_NOBODY_ANSWERED),
-    NoticeReason.NOBODY_TO_PAGE: (reasons.TITLE_NOBODY_PAGED, reasons.HEADING_NOBODY_PAGED),
-    NoticeReason.PRIORITY_ROSE: (reasons.TITLE_PRIORITY_ROSE, reasons.HEADING_PRIORITY_ROSE),
-    NoticeReason.MOVED: (reasons.TITLE_MOVED, reasons.HEADING_MOVED),
+_TITLES: dict[NoticeReason, tuple[Text, Text]] = {
+    NoticeReason.NOBODY_ANSWERED: (Text("No response: {alert}"), reasons.HEADING_NOBODY_ANSWERED),
+    NoticeReason.NOBODY_TO_PAGE: (Text("No one could be paged: {alert}"), Text("No one could be paged")),
+    NoticeReason.PRIORITY_ROSE: (Text("The priority rose: {alert}"), Text("The priority rose")),
+    NoticeReason.MOVED: (Text("The alert moved to another team: {alert}"), Text("The alert moved to another team")),
 }
-_RECEIVED_AS: dict[NoticeReason, ReasonType] = {
-    NoticeReason.NOBODY_ANSWERED: reasons.RECEIVED_AS_MANAGER,
-    NoticeReason.NOBODY_TO_PAGE: reasons.RECEIVED_AS_MANAGER,
-    NoticeReason.PRIORITY_ROSE: reasons.RECEIVED_AS_RESPONDER,
-    NoticeReason.MOVED: reasons.RECEIVED_AS_RESPONDER,
+_RECEIVED_AS: dict[NoticeReason, Text] = {
+    NoticeReason.NOBODY_ANSWERED: _RECEIVED_AS_MANAGER,
+    NoticeReason.NOBODY_TO_PAGE: _RECEIVED_AS_MANAGER,
+    NoticeReason.PRIORITY_ROSE: _RECEIVED_AS_RESPONDER,
+    NoticeReason.MOVED: _RECEIVED_AS_RESPONDER,
 }
 
 
@@ -430,7 +431,7 @@ def notify_administrators(connection: Connection, alert_id: int, why: Reason, no
     """E-mails the administrators that an alert's escalation is stuck, and adds it to the timeline."""
     alert = _subjects(connection, [alert_id]).get(alert_id, f"alert #{alert_id}")
     notice = Notice(
-        reasons.TITLE_STUCK(alert=alert),
+        sentence("Escalation is stuck: {alert}", alert=alert),
         why,
         f"escalation:stuck:{alert_id}",
         reasons.RECEIVED_AS_ADMINISTRATOR(),

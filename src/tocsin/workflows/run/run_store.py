@@ -13,7 +13,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
 from tocsin.core.hooks import Expiry
-from tocsin.core.reasons import NO_REASON, Reason, Term, reason_as_json, reason_from_json
+from tocsin.core.reasons import NO_REASON, Reason, Term, reason_as_json, reason_from_json, sentence
 from tocsin.core.runtime.clock import Timers
 from tocsin.core.validation import field_errors
 from tocsin.escalation import reasons as escalation_reasons
@@ -124,7 +124,7 @@ def resolve_recipients(
     Users, group members or holders of a role in a group now (all, or the first of each role), the managers of the
     alert's groups, the assignee, and everybody paged.
     """
-    capacities = dict.fromkeys(action.users, reasons.NAMED())
+    capacities = dict.fromkeys(action.users, sentence("listed in the workflow"))
     roles_by_group = {group: [*action.roles] for group in action.groups if action.roles}
     for group in alert.recipient_groups if action.managers else ():
         roles_by_group.setdefault(group, []).append(MemberRole.MANAGER)
@@ -143,10 +143,10 @@ def resolve_recipients(
         for _group, user, name in connection.execute(_MEMBERS, (groups, groups)).fetchall():
             capacities.setdefault(user, escalation_reasons.GROUP_MEMBER(group=name))
     if action.owner and alert.state.owner_id is not None:
-        capacities.setdefault(alert.state.owner_id, reasons.ASSIGNEE())
+        capacities.setdefault(alert.state.owner_id, sentence("assignee"))
     if action.paged:
         for (user,) in connection.execute(_PAGED, (alert.state.id,)).fetchall():
-            capacities.setdefault(user, reasons.WAS_PAGED())
+            capacities.setdefault(user, sentence("paged about the alert"))
     return capacities
 
 
@@ -396,10 +396,15 @@ def report_limit(connection: Connection, workflow_id: int, name: str, limit: int
     if not user_ids or was_noticed(connection, sorted(user_ids), about, now, NOTICE_INTERVAL):
         return
     notice = Notice(
-        reasons.TITLE_LIMITED(workflow=name),
-        reasons.TEXT_LIMITED(workflow=name, why=describe_limit(limit)),
+        sentence("Workflow {workflow} reached its limit", workflow=name),
+        sentence(
+            "{workflow}: {why}\n\nFurther actions were skipped, and each alert says so. See its log under Workflows: "
+            "if it runs in circles, narrow its conditions; if that many are intended, raise its limit.",
+            workflow=name,
+            why=describe_limit(limit),
+        ),
         about,
-        reasons.RECEIVED_AS_MANAGER(),
+        sentence("You receive this because you manage this workflow."),
     )
     queue_notice(connection, notice, now, user_ids=sorted(user_ids))
 

@@ -35,7 +35,18 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Batch, BatchRunner, Connection
 from tocsin.core.delivery.circuit_breaker import Backoff, doubling
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType, Term, as_reason, joined, reason_as_json
+from tocsin.core.reasons import (
+    NO_REASON,
+    AlertRef,
+    Person,
+    Reason,
+    ReasonType,
+    Term,
+    as_reason,
+    joined,
+    reason_as_json,
+    sentence,
+)
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation import payload_paths
@@ -218,7 +229,7 @@ def _notify(context: ActionContext, action: WorkflowAction) -> ActionResult:
         as_reason(" ".join(subject.split())[:300]),
         as_reason(context.text(action.text or TEXT)),
         about=f"workflow:{context.run.workflow_id}:{context.alert_id}",
-        reason=reasons.NOTICE_RECEIVED(workflow=context.run.name),
+        reason=sentence("You receive this from the workflow {workflow}.", workflow=context.run.name),
         alert_id=context.alert_id,
     )
     contacts = action.groups if action.contacts else ()
@@ -511,8 +522,13 @@ def _fail(connection: Connection, run_id: int, error: Exception, now: datetime) 
     about = f"workflow:stuck:{row['workflow_id']}"
     if admins and not was_noticed(connection, admins, about, now, STUCK_NOTICE_INTERVAL):
         notice = Notice(
-            reasons.TITLE_STUCK(workflow=row["name"]),
-            reasons.TEXT_STUCK(alert=AlertRef(row["alert_id"]), error=problem),
+            sentence("Workflow {workflow} is stuck", workflow=row["name"]),
+            sentence(
+                "It could not continue for alert {alert}: {error}\n\nPaging continues without it. Fix it under "
+                "Workflows, and press Try again in its log.",
+                alert=AlertRef(row["alert_id"]),
+                error=problem,
+            ),
             about,
             RECEIVED_AS_ADMINISTRATOR(),
         )
