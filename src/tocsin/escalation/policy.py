@@ -344,8 +344,7 @@ class NotifySpec(Spec):
     )
     assignee: bool = Field(default=False, description="Whether the assignee of the source's ticket is notified.")
     previous_on_call: bool = Field(
-        default=False,
-        description="Whether the previous holders of the roles (default: `primary`) are notified.",
+        default=False, description="Whether the previous holders of the roles (default: `primary`) are notified."
     )
 
     def check(self, errors: SpecErrors) -> None:
@@ -379,8 +378,7 @@ class StepSpec(Spec):
         default=False, description="Whether the step is skipped, and its pages cancelled, after an acknowledgement."
     )
     if_empty: Annotated[IfEmpty, OneOf()] = Field(
-        default=IfEmpty.SKIP,
-        description="Whether the next step follows at once if this step has no one to page.",
+        default=IfEmpty.SKIP, description="Whether the next step follows at once if this step has no one to page."
     )
     notify: NotifySpec = Field(description="Whom the step notifies.")
 
@@ -647,8 +645,7 @@ class PolicyDefinition(Spec):
         default=DEFAULT_END_AFTER, description="Delay of the final action after the start of the last step."
     )
     groups_sequential: PositiveDuration | None = Field(
-        default=None,
-        description="Interval at which one recipient group after another is paged. Default: none.",
+        default=None, description="Interval at which one recipient group after another is paged. Default: none."
     )
 
     page_assignee: bool = Field(
@@ -822,10 +819,7 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
             "sequential",
             _("One at a time"),
             _("Pages every primary, then every secondary, one every 5 minutes, until someone responds."),
-            {
-                "repeat": {"times": 2, "every": "5m"},
-                "steps": [{**_roles("primary", "secondary"), "sequential": "5m"}],
-            },
+            {"repeat": {"times": 2, "every": "5m"}, "steps": [{**_roles("primary", "secondary"), "sequential": "5m"}]},
         ),
         PolicyTemplate(
             "all-hands",

@@ -72,8 +72,7 @@ NEXT_USER_IN = ReasonType("policy.next_user_in", "The next user is paged in {del
 NEXT_STEP_NOW = ReasonType("policy.next_step_now", "The next step fires immediately.")
 NEXT_ACTION_IN = ReasonType("policy.next_action_in", "The next action follows in {delay}.")
 NOBODY_LEFT = ReasonType(
-    "policy.nobody_left",
-    "No one left to page: everyone in the policy is already responding or being paged.",
+    "policy.nobody_left", "No one left to page: everyone in the policy is already responding or being paged."
 )
 
 # Conditions of steps that do not hold.
@@ -184,8 +183,7 @@ PAGING_NOT_NEEDED = ReasonType("escalation.paging_not_needed", "{why}. No one is
 
 NOBODY_ANSWERED = ReasonType("escalation.nobody_answered", "No one responded, and escalation is exhausted.")
 ONLY_ACKNOWLEDGED = ReasonType(
-    "escalation.only_acknowledged",
-    "{users} acknowledged the alert, but it is unassigned, and escalation is exhausted.",
+    "escalation.only_acknowledged", "{users} acknowledged the alert, but it is unassigned, and escalation is exhausted."
 )
 LAST_STEP_REPEATS = ReasonType(
     "escalation.last_step_repeats", "The last step repeats every {interval} until someone responds."

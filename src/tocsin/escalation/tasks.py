@@ -154,11 +154,7 @@ def open_questions(connection: Connection, alert_ids: Sequence[int]) -> Mapping[
 
 # No integration's first page waits behind another's thousandth.
 _CLAIM = FairQueue(
-    "escalation_run",
-    "integration_id",
-    "q.due_at IS NOT NULL",
-    join=join_alert("q.alert_id"),
-    locked="a",
+    "escalation_run", "integration_id", "q.due_at IS NOT NULL", join=join_alert("q.alert_id"), locked="a"
 ).claim_query()
 
 _CLAIM_KNOWN = f"""

@@ -341,11 +341,7 @@ class NoiseReport:
     sources: Sequence[NoisySource]
 
 
-_KEYS = {
-    NoiseBy.SUBJECT: "pattern",
-    NoiseBy.CLIENT: "client",
-    NoiseBy.INTEGRATION: "''",
-}
+_KEYS = {NoiseBy.SUBJECT: "pattern", NoiseBy.CLIENT: "client", NoiseBy.INTEGRATION: "''"}
 
 _NOISE_COLUMNS = f", regexp_replace(left(a.subject, {_MAX_SUBJECT}), '[0-9]+', '#', 'g') AS pattern, a.subject"
 

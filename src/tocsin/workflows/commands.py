@@ -57,12 +57,7 @@ def settle_runs(workflow_id: int, before: WorkflowDefinition, after: WorkflowDef
     open_runs = WorkflowRun.objects.filter(is_waiting | Q(status=WorkflowRunStatus.STUCK), workflow=workflow_id)
     undecided, executing = open_runs.filter(started_at__isnull=True), open_runs.filter(started_at__isnull=False)
     if before.trigger.on is not after.trigger.on:
-        undecided.update(
-            status=WorkflowRunStatus.SKIPPED,
-            due_at=None,
-            ended_at=now,
-            reason=reasons.TRIGGER_CHANGED(),
-        )
+        undecided.update(status=WorkflowRunStatus.SKIPPED, due_at=None, ended_at=now, reason=reasons.TRIGGER_CHANGED())
     elif before.trigger != after.trigger and after.trigger.on in TIMED:
         # SLA targets are looked up again.
         span = timedelta(seconds=after.trigger.span)
@@ -71,10 +66,7 @@ def settle_runs(workflow_id: int, before: WorkflowDefinition, after: WorkflowDef
     unchanged_count = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     if unchanged_count < len(before.actions):
         executing.filter(step__gt=unchanged_count).update(
-            status=WorkflowRunStatus.STOPPED,
-            due_at=None,
-            ended_at=now,
-            reason=reasons.ACTIONS_CHANGED(),
+            status=WorkflowRunStatus.STOPPED, due_at=None, ended_at=now, reason=reasons.ACTIONS_CHANGED()
         )
 
 
@@ -151,11 +143,7 @@ def read_definition(spec: object) -> WorkflowDefinition:
 
 
 def save_workflow(
-    spec: Mapping[str, object],
-    *,
-    existing: Workflow | None = None,
-    actor: AuditActor,
-    now: datetime,
+    spec: Mapping[str, object], *, existing: Workflow | None = None, actor: AuditActor, now: datetime
 ) -> Workflow:
     """Creates a workflow, or updates `existing` to the spec.
 

@@ -51,8 +51,7 @@ CONDITIONS_FAIL_NOW = ReasonType(
 )
 TRIGGER_CHANGED = ReasonType("workflow.trigger_changed", "The workflow was changed and now has another trigger.")
 ACTIONS_CHANGED = ReasonType(
-    "workflow.actions_changed",
-    "The workflow was changed while the run was waiting. Its remaining actions are skipped.",
+    "workflow.actions_changed", "The workflow was changed while the run was waiting. Its remaining actions are skipped."
 )
 ENDED_BY = ReasonType("workflow.ended_by", "{actor} ended the run.")
 RETRIED = ReasonType("workflow.retried", "Failed ({failures} of {limit}), will be retried: {error}")

@@ -89,11 +89,7 @@ class DecisionBuilder:
             reason = reasons.RUN_HANDED_OVER(policy=self.successor[1].name)
             run = replace(run, status=RunStatus.TERMINATED, due_at=None, reason=reason)
         outcome = RunDecision(
-            run,
-            commands=tuple(self.commands),
-            events=tuple(self.events),
-            successor=new,
-            successor_version=version,
+            run, commands=tuple(self.commands), events=tuple(self.events), successor=new, successor_version=version
         )
         pages = tuple(self.pages)
         if run.mode is PagingMode.DRY_RUN:
@@ -271,11 +267,7 @@ class _Advance(DecisionBuilder):
             return
         paused_since = self.run.progress.paused_since or self.now
         self.run = with_progress(self.run, pause_until=pause.until, paused_since=paused_since)
-        self.log(
-            EventKind.ESCALATION_PAUSED,
-            reasons.WAITS_FOR_PAUSE(why=pause.reason),
-            until=pause.until.isoformat(),
-        )
+        self.log(EventKind.ESCALATION_PAUSED, reasons.WAITS_FOR_PAUSE(why=pause.reason), until=pause.until.isoformat())
 
     def _resume_after_pause(self) -> None:
         if self.run.progress.paused_since is not None:

@@ -663,13 +663,7 @@ def _notify_responders(
     else:
         reason = reasons.RESPONDERS_NOTIFIED(why=cause, users=users, count=len(users))
     event = NewEvent(
-        alert.id,
-        EventKind.NOTICE_SENT,
-        now,
-        SYSTEM,
-        reason,
-        CommandChannel.POLICY,
-        {"people": list(user_ids)},
+        alert.id, EventKind.NOTICE_SENT, now, SYSTEM, reason, CommandChannel.POLICY, {"people": list(user_ids)}
     )
     notices = (SendNotice(user_ids, notice_reason, cause),) if user_ids and not is_dry_run else ()
     return RunDecision(old, notices=notices, events=(event,), successor=new)

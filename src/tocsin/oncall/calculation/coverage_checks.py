@@ -76,11 +76,7 @@ class DoubleRole:
 
 
 def findings(
-    plan: GroupPlan,
-    reachable: Collection[int],
-    since: datetime,
-    until: datetime,
-    timeline: Timeline | None = None,
+    plan: GroupPlan, reachable: Collection[int], since: datetime, until: datetime, timeline: Timeline | None = None
 ) -> tuple[CoverageFinding, ...]:
     """Returns the problems from `since` to `until`, the most severe first.
 

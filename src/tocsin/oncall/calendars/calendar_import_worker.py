@@ -181,12 +181,7 @@ def _describe_flaws(flaws: tuple[Reason, ...]) -> Reason:
 
 
 def _fail(row: dict[str, Any], problem: Reason, now: datetime) -> None:
-    parameters = {
-        "id": row["id"],
-        "url": row["url"],
-        "due": now + RETRY_INTERVAL,
-        "error": problem,
-    }
+    parameters = {"id": row["id"], "url": row["url"], "due": now + RETRY_INTERVAL, "error": problem}
     with database.transaction() as connection:
         connection.execute(_FAILED, parameters)
 

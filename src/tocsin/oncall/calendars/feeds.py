@@ -112,11 +112,4 @@ def _url(secret: str) -> str:
 
 
 def _record(feed: CalendarFeed, action: str, actor: AuditActor, now: datetime) -> None:
-    audit.record(
-        actor,
-        action,
-        now=now,
-        object_type="calendar_feed",
-        object_id=feed.pk,
-        object_name=name_of(feed),
-    )
+    audit.record(actor, action, now=now, object_type="calendar_feed", object_id=feed.pk, object_name=name_of(feed))

@@ -114,11 +114,7 @@ def spec_without_overrides(
     """Returns the spec without the overrides, which are separate objects."""
     if names is None:
         names = user_names([schedule])
-    spec: dict[str, Any] = {
-        "name": schedule.name,
-        "group": schedule.group.name,
-        "time_zone": schedule.time_zone,
-    }
+    spec: dict[str, Any] = {"name": schedule.name, "group": schedule.group.name, "time_zone": schedule.time_zone}
     if schedule.holiday_calendars:
         spec["holiday_calendars"] = _names_of(schedule.holiday_calendars, calendars)
     if not schedule.handover_notes:

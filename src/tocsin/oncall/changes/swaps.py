@@ -37,10 +37,7 @@ _ALREADY_ANSWERED = {
 }
 #: The title and the first sentence of the notice about an answer.
 _ANSWERED = {
-    SwapState.ACCEPTED: (
-        Text("Swap of {schedule} accepted"),
-        Text("{user} takes the shift."),
-    ),
+    SwapState.ACCEPTED: (Text("Swap of {schedule} accepted"), Text("{user} takes the shift.")),
     SwapState.DECLINED: (
         Text("Swap of {schedule} declined"),
         Text("{user} cannot take over the shift. It stays yours."),
