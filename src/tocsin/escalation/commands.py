@@ -1,16 +1,14 @@
-"""Checks whether a policy with its recipients can reach anybody at any time, with the current configuration.
-
-Called while configuration is saved, over Django's connection, so that it sees changes of the same transaction.
-"""
+"""Changes escalation policies, after checking that they can reach somebody; creates alerts by hand, and intervenes in
+an alert's escalation: starts another policy, or pages additional responders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Max, Q, QuerySet
+from django.db.models import Max, Q
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
@@ -25,8 +23,8 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.hooks import Hooks
-from tocsin.core.reasons import AlertRef, Person, Reason, ReasonType, Text, as_reason, joined, sentence
-from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.core.reasons import AlertRef, Person, Reason, ReasonType, as_reason, joined, sentence
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.escalation import policy as definitions
 from tocsin.escalation import reasons
 from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
@@ -34,12 +32,10 @@ from tocsin.escalation.policy import (
     POLICY_UNREADABLE,
     RECIPIENTS_ONLY,
     CompiledPolicy,
-    PolicyNames,
     PolicyReferences,
     PolicySpec,
     PolicyStep,
 )
-from tocsin.escalation.policy import references as references_policy
 from tocsin.escalation.run import run_store
 from tocsin.escalation.run.run_state import (
     CancelPages,
@@ -64,6 +60,11 @@ from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User, find_group, names_check
+
+# ---------- reach
+# Checks whether a policy with its recipients can reach anybody at any time, with the current configuration.
+#
+# Called while configuration is saved, over Django's connection, so that it sees changes of the same transaction.
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def reachability_problem(
     users, groups = tuple(recipient_users), tuple(recipient_groups)
     if any(step.assignee for step in plan.steps):
         return None  # the assignee comes from the ticket and is not known yet
-    refs = references_policy(plan)
+    refs = definitions.references(plan)
     return problem_with_reach(plan, _load_context(refs.groups | set(groups), refs.schedules), users, groups, at)
 
 
@@ -119,17 +120,16 @@ def _load_context(group_ids: Iterable[int], schedule_ids: Iterable[int]) -> Targ
         user.pk: Recipient(user.pk, user.display_name, tuple(methods.get(user.pk, ())))
         for user in User.objects.filter(is_active=True)
     }
-    deactivated_names = {user.pk: user.display_name for user in User.objects.filter(is_active=False)}
-    groups = {group.pk: _group_on_call(group) for group in Group.objects.filter(pk__in=group_ids)}
-    schedules = {schedule.pk: _on_schedule(schedule) for schedule in Schedule.objects.filter(pk__in=schedule_ids)}
+    schedules = Schedule.objects.filter(pk__in=schedule_ids)
     return TargetContext(
-        groups=groups, active_users=active_users, schedules=schedules, deactivated_names=deactivated_names
+        groups={group.pk: _group_on_call(group) for group in Group.objects.filter(pk__in=group_ids)},
+        active_users=active_users,
+        schedules={
+            one.pk: ScheduleOnCall(one.name, tuple(user for shift in oncall.shifts_of(one) for user in shift.users))
+            for one in schedules
+        },
+        deactivated_names=dict(User.objects.filter(is_active=False).values_list("pk", "display_name")),
     )
-
-
-def _on_schedule(schedule: Schedule) -> ScheduleOnCall:
-    users = dict.fromkeys(user for shift in oncall.shifts_of(schedule) for user in shift.users)
-    return ScheduleOnCall(schedule.name, tuple(users))
 
 
 def _group_on_call(group: Group) -> GroupOnCall:
@@ -160,12 +160,12 @@ _MAX_LISTED = 10
 
 def runs_using_group(group_id: int) -> list[Reason]:
     """The alerts whose escalation still looks up roles or users in that group, oldest first."""
-    return _alerts(lambda names: group_id in names.groups, Q(recipient_groups__contains=[group_id]))
+    return _alerts(lambda refs: group_id in refs.groups, Q(recipient_groups__contains=[group_id]))
 
 
 def runs_using_schedule(schedule_id: int) -> list[Reason]:
     """The alerts whose escalation still has a step for that schedule, oldest first."""
-    return _alerts(lambda names: schedule_id in names.schedules, Q())
+    return _alerts(lambda refs: schedule_id in refs.schedules, Q(pk__in=()))
 
 
 def _alerts(is_using: Callable[[PolicyReferences], bool], recipients: Q) -> list[Reason]:
@@ -174,12 +174,11 @@ def _alerts(is_using: Callable[[PolicyReferences], bool], recipients: Q) -> list
         plans = load_plans(
             connection, active_runs.exclude(version=None).values_list("version_id", flat=True).distinct()
         )
-    version_ids = [version for version, plan in plans.items() if is_using(references_policy(plan))]
-    if not version_ids and not recipients:
-        return []
-    matches = active_runs.filter(recipients | Q(version__in=version_ids) if recipients else Q(version__in=version_ids))
-    numbers = matches.order_by("alert_id").values_list("alert_id", flat=True)[:_MAX_LISTED]
-    return [ALERT_REFERENCE(alert=AlertRef(number)) for number in numbers]
+    version_ids = [version for version, plan in plans.items() if is_using(definitions.references(plan))]
+    matches = active_runs.filter(recipients | Q(version__in=version_ids)).order_by("alert_id")
+    return [
+        ALERT_REFERENCE(alert=AlertRef(number)) for number in matches.values_list("alert_id", flat=True)[:_MAX_LISTED]
+    ]
 
 
 # ---------- commands
@@ -188,13 +187,39 @@ def _alerts(is_using: Callable[[PolicyReferences], bool], recipients: Q) -> list
 # A spec has the shape of YAML and the API. The caller checks permissions beforehand.
 
 
-_CIRCULAR = Text("the policies hand over in a loop: {policies}.")
-
 type NamesById = Mapping[str, Mapping[int, str]]
+
+#: Kinds of objects that others refer to: the model, and the column of the name.
+type ReferredObjects = Mapping[str, tuple[Any, str]]
+
+_OBJECTS: ReferredObjects = {
+    "users": (User, "username"),
+    "groups": (Group, "name"),
+    "schedules": (Schedule, "name"),
+    "support_hours": (SupportHours, "name"),
+    "policies": (Policy, "name"),
+}
+
+
+def visible_ids(objects: ReferredObjects) -> dict[str, dict[str, int]]:
+    """The ids of the objects that the viewer sees, by kind and lower-case name, as the context of a spec."""
+    with boundary.as_viewer():
+        return {
+            kind: {name.lower(): number for number, name in model.objects.values_list("pk", column)}
+            for kind, (model, column) in objects.items()
+        }
+
+
+def names_by_id(objects: ReferredObjects, ids: Mapping[str, Set[int]]) -> dict[str, dict[int, str]]:
+    """The names of the objects with these ids, by kind and id, in a query for each kind that has any."""
+    return {
+        kind: dict(model.objects.filter(pk__in=ids[kind]).values_list("pk", column)) if ids[kind] else {}
+        for kind, (model, column) in objects.items()
+    }
 
 
 def policy_spec(policy: Policy, names: NamesById | None = None) -> dict[str, Any]:
-    """The policy's spec as in YAML and the API. To format many policies, pass `names` from `names_of`."""
+    """The policy's spec as in YAML and the API. To format many policies, pass `names` from `reference_names`."""
     names_by_kind = names if names is not None else reference_names([policy])
     spec: dict[str, Any] = {"name": policy.name}
     if policy.group is not None:
@@ -208,17 +233,7 @@ def policy_spec(policy: Policy, names: NamesById | None = None) -> dict[str, Any
 def reference_names(policies: Iterable[Policy]) -> dict[str, dict[int, str]]:
     """The names of everything that `policies` refer to, by kind and id, in a fixed number of queries."""
     refs = [references(policy) for policy in policies]
-    return {
-        "users": _names_by_id(User.objects.all(), {n for names in refs for n in names.users}, "username"),
-        "groups": _names_by_id(Group.objects.all(), {n for names in refs for n in names.groups}),
-        "schedules": _names_by_id(Schedule.objects.all(), {n for names in refs for n in names.schedules}),
-        "support_hours": _names_by_id(SupportHours.objects.all(), {n for names in refs for n in names.support_hours}),
-        "policies": _names_by_id(Policy.objects.all(), {n for names in refs for n in names.policies}),
-    }
-
-
-def _names_by_id(rows: QuerySet[Any], ids: set[int], by: str = "name") -> dict[int, str]:
-    return dict(rows.filter(pk__in=ids).values_list("pk", by)) if ids else {}
+    return names_by_id(_OBJECTS, {kind: {number for one in refs for number in getattr(one, kind)} for kind in _OBJECTS})
 
 
 def plan_of(policy: Policy) -> CompiledPolicy:
@@ -232,16 +247,15 @@ def plan_of(policy: Policy) -> CompiledPolicy:
 
 def readable(policy: Policy) -> CompiledPolicy | None:
     """The compiled current version of the policy, or None if this release cannot read it."""
-    return None if unreadable(policy) else plan_of(policy)
+    try:
+        return plan_of(policy)
+    except Rejected:
+        return None
 
 
 def unreadable(policy: Policy) -> Reason | None:
     """Why this release cannot read the current version, or None if it can."""
-    try:
-        plan_of(policy)
-    except Rejected as rejected:
-        return rejected.reason
-    return None
+    return None if readable(policy) else definitions.POLICY_UNREADABLE(policy=policy.name)
 
 
 def save_policy(
@@ -275,9 +289,8 @@ def check_policy(spec: Mapping[str, object], *, existing: Policy | None = None) 
 def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Group | None, CompiledPolicy, bool]:
     """Parses the spec into name, owning group, compiled policy, and whether it may reach nobody
     (`allows_unreachable`)."""
-    names, check = _names(), names_check(Policy, existing)
-    parsed = PolicySpec.read(spec, check=check, **names.context)
-    plan = parsed.compiled(names)
+    parsed = PolicySpec.read(spec, check=names_check(Policy, existing), **visible_ids(_OBJECTS))
+    plan = parsed.compiled()
     _refuse_circular_handover(plan, existing)
     return parsed.name, find_group(parsed.group), plan, parsed.allows_unreachable
 
@@ -306,20 +319,6 @@ def references(policy: Policy) -> PolicyReferences:
     return definitions.references(plan) if plan is not None else PolicyReferences()
 
 
-def _names() -> PolicyNames:
-    def ids(rows: QuerySet[Any], by: str = "name") -> dict[str, int]:
-        return {name.lower(): number for number, name in rows.values_list("pk", by)}
-
-    with boundary.as_viewer():
-        return PolicyNames(
-            users=ids(User.objects.all(), "username"),
-            groups=ids(Group.objects.all()),
-            schedules=ids(Schedule.objects.all()),
-            support_hours=ids(SupportHours.objects.all()),
-            policies=ids(Policy.objects.all()),
-        )
-
-
 def _refuse_circular_handover(plan: CompiledPolicy, existing: Policy | None) -> None:
     """Rejects policies that hand over to each other in a circle: their escalation would never end."""
     names: list[str] = []
@@ -327,8 +326,8 @@ def _refuse_circular_handover(plan: CompiledPolicy, existing: Policy | None) -> 
     while next_policy_id is not None:
         if existing is not None and next_policy_id == existing.pk:
             path = " → ".join([existing.name, *names, existing.name])
-            problem = AT_PATH(path="end.policy", problem=_CIRCULAR(policies=path))
-            raise Rejected("circular", problem, "end.policy")
+            problem = sentence("the policies hand over in a loop: {policies}.", policies=path)
+            raise rejected_at("end.policy", problem, "circular")
         next_policy = Policy.objects.select_related("current_version").get(pk=next_policy_id)
         with boundary.as_viewer():
             is_visible = Policy.objects.filter(pk=next_policy_id).exists()
@@ -342,15 +341,8 @@ def _refuse_unreachable(plan: CompiledPolicy, existing: Policy | None, actor: Au
         return  # the same import may change what uses the policy; reachability is checked there
     problem = problem_in_use(existing.pk if existing else None, plan, now)
     if problem is not None:
-        reason = AT_PATH(
-            path="steps",
-            problem=joined(
-                problem,
-                sentence("Add a user who can be notified, or save anyway (anyway: true in YAML and the API)."),
-                separator=" ",
-            ),
-        )
-        raise Rejected("reaches_nobody", reason, "steps")
+        remedy = sentence("Add a user who can be notified, or save anyway (anyway: true in YAML and the API).")
+        raise rejected_at("steps", joined(problem, remedy, separator=" "), "reaches_nobody")
 
 
 def _write_version(policy: Policy, plan: CompiledPolicy, now: datetime) -> None:

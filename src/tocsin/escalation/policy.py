@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, ValidationInfo
@@ -76,6 +76,9 @@ class StepCondition:
     between: DailyWindow | None = None
     #: Pairs of tag name and required value; values are compared case-insensitively.
     tags: tuple[tuple[str, str], ...] = ()
+
+
+NO_SUCH_POLICY = Text('unknown escalation policy "{name}".')
 
 
 def unmet_condition(
@@ -212,13 +215,12 @@ class StepConditionSpec(Spec):
         return StepCondition(self.priority, hours, is_outside, between, self.tags)
 
 
-def write(condition: StepCondition, hours_name: Callable[[int], str]) -> dict[str, Any]:
-    """Formats a condition so that `StepConditionSpec` reads it back."""
+def _written_condition(condition: StepCondition, name_of: NameOf) -> dict[str, Any]:
     written: dict[str, Any] = {}
     if condition.priorities:
         written["priority"] = [str(priority) for priority in condition.priorities]
     if condition.hours is not None:
-        name = hours_name(condition.hours)
+        name = name_of("support_hours", condition.hours)
         written["during"] = {"not": name} if condition.is_outside else name
     if condition.between is not None:
         (window,) = weekly_windows.write([condition.between.window])
@@ -241,7 +243,11 @@ MAX_STEP_RETRIES = 50
 MAX_CONTACT_METHODS = 20
 
 
-#: Returns an object's name from its key in `PolicyNames` and its id.
+#: The ids of the objects that a policy can refer to, by kind ("users", "groups", "schedules", "support_hours",
+#: "policies") and lower-case name: the context of its specs.
+type IdsByName = Mapping[str, Mapping[str, int]]
+
+#: Returns an object's name from its kind and id.
 type NameOf = Callable[[str, int], str]
 
 
@@ -279,22 +285,6 @@ class PolicyStep:
     #: Skip the step, and cancel its pages, once anybody has acknowledged.
     only_until_acknowledged: bool = False
     if_empty: IfEmpty = IfEmpty.SKIP
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyNames:
-    """Ids of the objects a policy can refer to, by lower-case name."""
-
-    users: Mapping[str, int]
-    groups: Mapping[str, int]
-    schedules: Mapping[str, int] = field(default_factory=dict)
-    support_hours: Mapping[str, int] = field(default_factory=dict)
-    policies: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def context(self) -> Mapping[str, Any]:
-        """The ids by kind, for the specs of policies."""
-        return {kind: getattr(self, kind) for kind in self.__slots__}
 
 
 class RetriesSpec(Spec):
@@ -413,51 +403,32 @@ class StepSpec(Spec):
 
 def write_steps(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
     """Formats a step so that `StepSpec` reads it back; defaults are omitted."""
-    written: dict[str, Any] = {"notify": _written_notify(step, name_of), "after": field_errors.write(step.after)}
-    if step.name:
-        written["name"] = step.name
-    if step.sequential_interval is not None:
-        written["sequential"] = field_errors.write(step.sequential_interval)
-    if step.delivery_override.retries:
-        written["retries"] = {
-            "times": step.delivery_override.retries,
-            "every": field_errors.write(step.delivery_override.retry_every),
-        }
-    if step.delivery_override.methods:
-        written["methods"] = [_written_method_rule(rule) for rule in step.delivery_override.methods]
-    if step.when is not None:
-        written["when"] = write(step.when, lambda number: name_of("support_hours", number))
-    if step.only_until_acknowledged:
-        written["only_until_acknowledged"] = True
-    if step.if_empty is not IfEmpty.SKIP:
-        written["if_empty"] = str(step.if_empty)
-    return written
-
-
-def _written_method_rule(rule: ContactMethodRule) -> dict[str, Any]:
-    written: dict[str, Any] = {"label": rule.label} if rule.label else {"channel": rule.channel}
-    if rule.wait:
-        written["wait"] = field_errors.write(rule.wait)
-    return written | notification_rules.repeat_data(rule.repeat_times, rule.repeat_every)
+    override = step.delivery_override
+    return _given(
+        notify=_written_notify(step, name_of),
+        after=step.after,
+        name=step.name or None,
+        sequential=step.sequential_interval,
+        retries=_given(times=override.retries, every=override.retry_every) if override.retries else None,
+        methods=[
+            _given(label=rule.label or None, channel=None if rule.label else rule.channel, wait=rule.wait or None)
+            | notification_rules.repeat_data(rule.repeat_times, rule.repeat_every)
+            for rule in override.methods
+        ]
+        or None,
+        when=_written_condition(step.when, name_of) if step.when is not None else None,
+        only_until_acknowledged=step.only_until_acknowledged or None,
+        if_empty=str(step.if_empty) if step.if_empty is not IfEmpty.SKIP else None,
+    )
 
 
 def _written_notify(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
-    notify: dict[str, Any] = {}
-    if step.roles:
-        notify["roles"] = [str(role) for role in step.roles]
-    for key, numbers in (("users", step.user_ids), ("groups", step.group_ids), ("schedules", step.schedule_ids)):
-        if numbers:
-            notify[key] = [name_of(key, number) for number in numbers]
-    if step.group_contacts:
-        notify["group_contacts"] = list(step.group_contacts)
-    for key, is_given in (
-        ("everybody", step.everybody),
-        ("assignee", step.assignee),
-        ("previous_on_call", step.previous_on_call),
-    ):
-        if is_given:
-            notify[key] = True
-    return notify
+    ids_by_kind = {"users": step.user_ids, "groups": step.group_ids, "schedules": step.schedule_ids}
+    notify: dict[str, Any] = {"roles": [str(role) for role in step.roles]}
+    notify |= {kind: [name_of(kind, number) for number in ids] for kind, ids in ids_by_kind.items()}
+    notify["group_contacts"] = list(step.group_contacts)
+    notify |= {key: getattr(step, key) for key in ("everybody", "assignee", "previous_on_call")}
+    return {key: value for key, value in notify.items() if value}
 
 
 # ---------- policy
@@ -475,7 +446,6 @@ DEFAULT_ACKNOWLEDGE_TIMEOUT = timedelta(minutes=30)
 DEFAULT_END_AFTER = timedelta(minutes=5)
 
 POLICY_UNREADABLE = Text("Policy {policy} cannot be read. Save it again.")
-NO_SUCH_POLICY = Text('unknown escalation policy "{name}".')
 
 
 class AcknowledgeEffect(StrEnum):
@@ -595,8 +565,8 @@ class EndSpec(Spec):
     every: PositiveDuration | None = Field(
         default=None, description="Interval at which the last step repeats. Required for `keep_last_step`, only there."
     )
-    policy: str = Field(
-        default="", max_length=200, description="Policy that takes over. Required for `hand_over`, only there."
+    policy: Annotated[str, Field(max_length=200), Reference("policies", NO_SUCH_POLICY)] | None = Field(
+        default=None, description="Policy that takes over. Required for `hand_over`, only there."
     )
 
     def check(self, errors: SpecErrors) -> None:
@@ -608,17 +578,8 @@ class EndSpec(Spec):
             errors.add("every", sentence("is required: the interval at which the last step repeats."), "missing")
         elif keeps_last_step and self.every is not None and self.every < MIN_LAST_STEP_INTERVAL:
             errors.add("every", DURATION_TOO_SHORT(minimum=MIN_LAST_STEP_INTERVAL))
-        if hands_over and not self.policy:
+        if hands_over and self.policy is None:
             errors.add("policy", REQUIRED(), "missing")
-        elif hands_over and self.policy_id(errors.context) is None:
-            errors.add("policy", NO_SUCH_POLICY(name=self.policy), "not_found")
-
-    def policy_id(self, context: Mapping[str, Any]) -> int | None:
-        """The id of the policy that takes over, or None."""
-        try:
-            return int(context["policies"][self.policy.lower()]) if self.policy else None
-        except KeyError:
-            return None
 
 
 class TargetTimesSpec(Spec):
@@ -629,7 +590,7 @@ class TargetTimesSpec(Spec):
 
 
 class PolicyDefinition(Spec):
-    """What a policy does. Its context is `PolicyNames.context`."""
+    """What a policy does. Its context is `IdsByName`."""
 
     acknowledge: AcknowledgeSpec = Field(default=AcknowledgeSpec(), description="Effect of an acknowledgement.")
     repeat: RoundsSpec = Field(default=RoundsSpec(), description="Repetition of all steps.")
@@ -670,7 +631,7 @@ class PolicyDefinition(Spec):
                     f"steps[{index}].after", sentence("is required: the delay after the previous step."), "missing"
                 )
 
-    def compiled(self, names: PolicyNames) -> CompiledPolicy:
+    def compiled(self) -> CompiledPolicy:
         """The policy with ids."""
         return CompiledPolicy(
             steps=tuple(step.compiled() for step in self.steps),
@@ -686,7 +647,7 @@ class PolicyDefinition(Spec):
             groups_sequential_interval=self.groups_sequential,
             on_exhausted=self.end.then,
             last_step_interval=self.end.every or timedelta(),
-            handover_policy_id=self.end.policy_id(names.context),
+            handover_policy_id=cast("int | None", self.end.policy),
             respond_by=self.sla.respond_by,
             fix_by=self.sla.fix_by,
         )
@@ -700,43 +661,46 @@ class PolicySpec(PolicyDefinition, OwnedSpec):
     )
 
 
-def parse(definition: object, names: PolicyNames) -> CompiledPolicy:
+def parse(definition: object, ids: IdsByName) -> CompiledPolicy:
     """Compiles a definition. Raises Rejected or RejectedAll, each problem with its field."""
-    return PolicyDefinition.read(definition, **names.context).compiled(names)
+    return PolicyDefinition.read(definition, **ids).compiled()
 
 
 def write_policy(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
     """Formats a policy as the definition that `parse` reads, with names from `name_of`."""
-    acknowledge: dict[str, Any] = {"effect": str(plan.effect), "timeout": field_errors.write(plan.acknowledge_timeout)}
-    if plan.effect is AcknowledgeEffect.PAUSE:
-        acknowledge["pause"] = field_errors.write(plan.pause)
-    if plan.required_acks != 1:
-        acknowledge["people"] = plan.required_acks
-    written: dict[str, Any] = {"default_priority": str(plan.default_priority), "acknowledge": acknowledge}
-    if not plan.pages_assignee:
-        written["page_assignee"] = False
-    if plan.repeat_times:
-        written["repeat"] = {"times": plan.repeat_times, "every": field_errors.write(plan.repeat_every)}
-    if plan.groups_sequential_interval is not None:
-        written["groups_sequential"] = field_errors.write(plan.groups_sequential_interval)
-    if plan.final_action_after != DEFAULT_END_AFTER:
-        written["end_after"] = field_errors.write(plan.final_action_after)
-    if plan.on_exhausted is not OnExhausted.NOTIFY_MANAGERS:
-        written["end"] = _written_end(plan, name_of)
-    sla_targets = {"respond_by": plan.respond_by, "fix_by": plan.fix_by}
-    if sla := {key: field_errors.write(span) for key, span in sla_targets.items() if span is not None}:
-        written["sla"] = sla
-    written["steps"] = [write_steps(step, name_of) for step in plan.steps]
-    return written
+    end = plan.on_exhausted
+    successor = plan.handover_policy_id if end is OnExhausted.HAND_OVER else None
+    return _given(
+        default_priority=str(plan.default_priority),
+        acknowledge=_given(
+            effect=str(plan.effect),
+            timeout=plan.acknowledge_timeout,
+            pause=plan.pause if plan.effect is AcknowledgeEffect.PAUSE else None,
+            people=plan.required_acks if plan.required_acks != 1 else None,
+        ),
+        page_assignee=None if plan.pages_assignee else False,
+        repeat=_given(times=plan.repeat_times, every=plan.repeat_every) if plan.repeat_times else None,
+        groups_sequential=plan.groups_sequential_interval,
+        end_after=plan.final_action_after if plan.final_action_after != DEFAULT_END_AFTER else None,
+        end=_given(
+            then=str(end),
+            every=plan.last_step_interval if end is OnExhausted.REPEAT_LAST_STEP else None,
+            policy=name_of("policies", successor) if successor is not None else None,
+        )
+        if end is not OnExhausted.NOTIFY_MANAGERS
+        else None,
+        sla=_given(respond_by=plan.respond_by, fix_by=plan.fix_by) or None,
+        steps=[write_steps(step, name_of) for step in plan.steps],
+    )
 
 
-def _written_end(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
-    written = {"then": str(plan.on_exhausted)}
-    if plan.on_exhausted is OnExhausted.REPEAT_LAST_STEP:
-        written["every"] = field_errors.write(plan.last_step_interval)
-    if plan.on_exhausted is OnExhausted.HAND_OVER and plan.handover_policy_id is not None:
-        written["policy"] = name_of("policies", plan.handover_policy_id)
-    return written
+def _given(**values: object) -> dict[str, Any]:
+    """The values that are not None, durations as users write them."""
+    return {
+        key: field_errors.write(value) if isinstance(value, timedelta) else value
+        for key, value in values.items()
+        if value is not None
+    }
 
 
 def store(plan: CompiledPolicy) -> dict[str, Any]:
@@ -746,7 +710,7 @@ def store(plan: CompiledPolicy) -> dict[str, Any]:
 
 def load(stored: object) -> CompiledPolicy:
     """Parses the output of `store`, from this or an earlier release. Raises Rejected for anything else."""
-    return parse(stored, PolicyNames(_NumericIds(), _NumericIds(), _NumericIds(), _NumericIds(), _NumericIds()))
+    return parse(stored, dict.fromkeys(("users", "groups", "schedules", "support_hours", "policies"), _NumericIds()))
 
 
 def references(plan: CompiledPolicy) -> PolicyReferences:

@@ -18,9 +18,8 @@ from tocsin.alerts.sql import OPENED_BETWEEN
 from tocsin.alerts.states import RESPONSES, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text
-from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
+from tocsin.core.validation.field_errors import NOT_AFTER_FROM, rejected_at
 from tocsin.people.sql import join_user
 from tocsin.resources import visibility
 
@@ -59,9 +58,9 @@ class Period:
     def between(cls, since: datetime, until: datetime, zone: ZoneInfo) -> Period:
         """Creates a period. Raises Rejected with the field if it ends before it begins or is longer than a year."""
         if until <= since:
-            raise Rejected("invalid", AT_PATH(path="to", problem=NOT_AFTER_FROM()), "to")
+            raise rejected_at("to", NOT_AFTER_FROM())
         if until.astimezone(UTC) - since.astimezone(UTC) > MAX_PERIOD:
-            raise Rejected("invalid", AT_PATH(path="to", problem=_TOO_LONG(maximum=MAX_PERIOD)), "to")
+            raise rejected_at("to", _TOO_LONG(maximum=MAX_PERIOD))
         return cls(since, until, zone)
 
     @classmethod

@@ -32,7 +32,7 @@ from tocsin.core.reasons import (
 )
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.validation.field_errors import AT_PATH, TOO_LONG
+from tocsin.core.validation.field_errors import TOO_LONG, rejected_at
 from tocsin.inbound import maintenance_commands as maintenance
 from tocsin.notify.notices import Notice, queue_notice
 from tocsin.oncall import loader, pending
@@ -416,7 +416,7 @@ def save_text(note: HandoverNote, text: str, viewer: Viewer, now: datetime, seen
     text = text.strip()
     if len(text) > MAX_TEXT_CHARS:
         problem = TOO_LONG(maximum=MAX_TEXT_CHARS, length=len(text))
-        raise Rejected("invalid", AT_PATH(path="text", problem=problem), "text")
+        raise rejected_at("text", problem)
     unsent = HandoverNote.objects.filter(pk=note.pk, sent_at=None)
     as_seen = unsent if seen is None else unsent.filter(edited_at=seen.edited_at)
     is_saved = as_seen.update(text=text, edited_by_id=viewer.user_id, edited_at=now)

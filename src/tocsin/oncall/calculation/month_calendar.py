@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from tocsin.core.errors import Rejected
 from tocsin.core.reasons import sentence
-from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.oncall.calculation import coverage_checks, final_schedule, weekly_windows
 from tocsin.oncall.calculation.coverage_checks import DoubleRole
 from tocsin.oncall.calculation.final_schedule import GroupPlan, Timeline
@@ -74,11 +73,7 @@ def parse_month(text: str, field: str = "month") -> date:
     except ValueError:
         month = date.min
     if len(text) != len("2026-12") or not _FIRST <= month <= _LAST:
-        raise Rejected(
-            "invalid",
-            AT_PATH(path=field, problem=sentence('"{value}" is not a month; write it like 2026-12.', value=text)),
-            field,
-        )
+        raise rejected_at(field, sentence('"{value}" is not a month; write it like 2026-12.', value=text))
     return month
 
 

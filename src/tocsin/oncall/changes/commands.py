@@ -16,7 +16,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, sentence
 from tocsin.core.runtime import clock
-from tocsin.core.validation.field_errors import AT_PATH, raise_all
+from tocsin.core.validation.field_errors import AT_PATH, raise_all, rejected_at
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import schedules
 from tocsin.oncall.calculation.final_schedule import GroupPlan
@@ -233,7 +233,7 @@ def _calendar_ids(names: Iterable[str]) -> list[int]:
         ids_by_name = {name.casefold(): number for number, name in HolidayCalendar.objects.values_list("pk", "name")}
     requested_names = list(names)
     raise_all(
-        Rejected("not_found", AT_PATH(path=path, problem=specs.UNKNOWN_CALENDAR(name=name)), path)
+        rejected_at(path, specs.UNKNOWN_CALENDAR(name=name), "not_found")
         for path, name in ((f"holiday_calendars[{number}]", name) for number, name in enumerate(requested_names))
         if name.casefold() not in ids_by_name
     )
@@ -265,7 +265,7 @@ def _written_shift(stored: Mapping[str, Any], names: Mapping[int, str], with_sec
 def _find_group(name: str) -> Group | None:
     row = find_group(name)
     if row is None and name:
-        raise Rejected("not_found", AT_PATH(path="group", problem=NO_SUCH_GROUP(name=name)), "group")
+        raise rejected_at("group", NO_SUCH_GROUP(name=name), "not_found")
     return row
 
 
@@ -273,7 +273,7 @@ def _shifts_with_ids(read: ScheduleSpec) -> list[dict[str, Any]]:
     with boundary.as_viewer():
         ids = {username.lower(): number for number, username in User.objects.values_list("pk", "username")}
     raise_all(
-        Rejected("not_found", AT_PATH(path=path, problem=NO_SUCH_USER(name=user)), path)
+        rejected_at(path, NO_SUCH_USER(name=user), "not_found")
         for path, user in (
             (f"shifts[{index}].{shift.kind}.users[{number}]", user)
             for index, shift in enumerate(read.shifts)

@@ -16,9 +16,8 @@ from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
-from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Param, Person, Reason, Term, Text, joined, sentence
-from tocsin.core.validation.field_errors import AT_PATH, raise_all
+from tocsin.core.validation.field_errors import raise_all, rejected_at
 from tocsin.core.validation.spec import SpecErrors, write_moment
 from tocsin.oncall.changes.specs import OverrideSpec, ScheduleOverrideSpec
 from tocsin.oncall.models import Override, PendingNotice, Schedule, SwapRequest
@@ -110,7 +109,7 @@ def save_override(
         settings_store.lock()
         schedule, read = _read(spec)
         if read.ends_at <= now:
-            raise Rejected("invalid", AT_PATH(path="to", problem=OVER()), "to")
+            raise rejected_at("to", OVER())
         override = existing or Override(created_at=now, created_by_id=actor.user_id)
         before = override_spec(existing) if existing else None
         users_before = _affected_users(existing) if existing else []
@@ -203,11 +202,9 @@ def add_override(
     """
     person = _person(user)
     if user.pk == instead_of.pk:
-        raise Rejected(
-            "invalid", AT_PATH(path="user", problem=sentence("{user} is already on call.", user=person)), "user"
-        )
+        raise rejected_at("user", sentence("{user} is already on call.", user=person))
     if not user.is_active:
-        raise Rejected("invalid", AT_PATH(path="user", problem=USER_DEACTIVATED(user=person)), "user")
+        raise rejected_at("user", USER_DEACTIVATED(user=person))
     with boundary.command():
         settings_store.lock()
         override = Override.objects.create(
@@ -271,7 +268,7 @@ def _users(override_specs: Mapping[str, OverrideSpec]) -> dict[str, User]:
             user.username.lower(): user for user in User.objects.all() if user.username.lower() in usernames
         }
     raise_all(
-        Rejected("not_found", AT_PATH(path=path, problem=NO_SUCH_USER(name=name)), path)
+        rejected_at(path, NO_SUCH_USER(name=name), "not_found")
         for name, path in named_fields
         if name.lower() not in users_by_name
     )

@@ -17,7 +17,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Person, Reason, Term, Text, as_reason, joined, sentence
-from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
+from tocsin.core.validation.field_errors import NOT_AFTER_FROM, rejected_at
 from tocsin.core.validation.spec import write_moment
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule, schedules
@@ -101,15 +101,13 @@ def fill_gap(schedule: Schedule, shift_range: ShiftRange, *, user: User, actor: 
     Raises Rejected without a role, if the period is over, or if somebody has the role at any time in it.
     """
     if shift_range.role is None:
-        raise Rejected(
-            "missing", AT_PATH(path="role", problem=sentence("is required: the role without anyone on call.")), "role"
-        )
+        raise rejected_at("role", sentence("is required: the role without anyone on call."), "missing")
     remaining = _future_part(shift_range, now)
     for segment in _load_timeline(schedule, remaining).segments:
         if segment.role is remaining.role:
             holder = Person(segment.name, segment.user_id)
             problem = _NO_GAP(user=holder, role=Term(segment.role), group=schedule.group.name)
-            raise Rejected("invalid", AT_PATH(path="from", problem=problem), "from")
+            raise rejected_at("from", problem)
     spec = {
         "schedule": schedule.name,
         "user": user.username,
@@ -143,13 +141,13 @@ def request_swap(
     The requested user gets a notice. Raises Rejected if either user is not on call then, or the period is over.
     """
     if requested_user.pk == requester.pk:
-        raise Rejected("invalid", AT_PATH(path="user", problem=sentence("must be a different user.")), "user")
+        raise rejected_at("user", sentence("must be a different user."))
     if not requested_user.is_active:
         problem = overrides.USER_DEACTIVATED(user=_person(requested_user))
-        raise Rejected("invalid", AT_PATH(path="user", problem=problem), "user")
+        raise rejected_at("user", problem)
     if not is_involved(schedule, requested_user):
         problem = NOT_IN_GROUP(user=_person(requested_user), group=schedule.group.name)
-        raise Rejected("invalid", AT_PATH(path="user", problem=problem), "user")
+        raise rejected_at("user", problem)
     refuse_unless_on_call(schedule, requester, _future_part(shift_range, now))
     if in_return is not None:
         refuse_unless_on_call(schedule, requested_user, _future_part(in_return, now, "return_to"))
@@ -267,9 +265,9 @@ def refuse_unless_on_call(schedule: Schedule, user: User, shift_range: ShiftRang
 def _load_timeline(schedule: Schedule, shift_range: ShiftRange) -> Timeline:
     """Returns the group's timeline for the period. Raises Rejected if it is empty or too long."""
     if shift_range.ends_at <= shift_range.starts_at:
-        raise Rejected("invalid", AT_PATH(path="to", problem=NOT_AFTER_FROM()), "to")
+        raise rejected_at("to", NOT_AFTER_FROM())
     if shift_range.ends_at - shift_range.starts_at > MAX_SWAP_RANGE:
-        raise Rejected("invalid", AT_PATH(path="to", problem=_RANGE_TOO_LONG(limit=MAX_SWAP_RANGE)), "to")
+        raise rejected_at("to", _RANGE_TOO_LONG(limit=MAX_SWAP_RANGE))
     with database.transaction() as connection:
         plan = loader.plan(connection, schedule.group_id, shift_range.starts_at)
     return final_schedule.timeline(plan or GroupPlan(schedule.group_id, ""), shift_range.starts_at, shift_range.ends_at)
@@ -295,7 +293,7 @@ def _ranges(swap: SwapRequest) -> list[tuple[ShiftRange, User]]:
 def _future_part(shift_range: ShiftRange, now: datetime, field: str = "to") -> ShiftRange:
     """Returns the future part of the period; the past stays as it was. Raises Rejected if all of it is over."""
     if shift_range.ends_at <= now:
-        raise Rejected("invalid", AT_PATH(path=field, problem=overrides.OVER()), field)
+        raise rejected_at(field, overrides.OVER())
     return replace(shift_range, starts_at=max(shift_range.starts_at, now.replace(microsecond=0)))
 
 
