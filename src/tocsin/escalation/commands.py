@@ -63,7 +63,6 @@ from tocsin.people.models import ContactMethod, Group, GroupContact, Membership,
 
 # ---------- reach
 # Checks whether a policy with its recipients can reach anybody at any time, with the current configuration.
-#
 # Called while configuration is saved, over Django's connection, so that it sees changes of the same transaction.
 
 
@@ -151,7 +150,6 @@ def _group_on_call(group: Group) -> GroupOnCall:
 
 
 # ---------- deletion guards
-# Finds the alerts that page through a group or schedule right now, which block its deletion.
 
 
 _ACTIVE_STATUSES = (RunStatus.ACTIVE, RunStatus.PAUSED)
@@ -183,7 +181,6 @@ def _alerts(is_using: Callable[[PolicyReferences], bool], recipients: Q) -> list
 
 # ---------- commands
 # Creates, changes and deletes escalation policies, with validation, versions, audit log and config version.
-#
 # A spec has the shape of YAML and the API. The caller checks permissions beforehand.
 
 
@@ -358,12 +355,10 @@ def _write_version(policy: Policy, plan: CompiledPolicy, now: datetime) -> None:
 
 # ---------- manual escalation
 # Manual interventions in an alert's escalation: start another policy, or page additional responders.
-#
 # Everything runs in the caller's transaction, which holds the alert's lock.
 
 
 # ---------- manual alerts
-# Creates alerts by hand, from the API or the web: whom they page, and their first timeline entry.
 
 
 #: The source name of a manually created alert.

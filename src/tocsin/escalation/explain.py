@@ -159,7 +159,6 @@ def _paged_users(pages: tuple[PageUser, ...]) -> tuple[Reason, ...]:
 
 # ---------- next steps
 # The next action of many alerts, for the web and the API.
-#
 # Reads runs, alerts and users and passes them to `forecast`; never writes.
 
 
@@ -201,7 +200,6 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
 
 # ---------- why not paged
 # Explains why a user was not paged about an alert. Reads only.
-#
 # Reasons recorded at the time are quoted as they are; role holders are recalculated from the schedules as they are
 # now.
 
@@ -275,13 +273,11 @@ class _RunFacts:
         return final_schedule.by_role(final_schedule.on_call(self.group_plans[group], self.started_at)).get(role, ())
 
     def group_roles(self, step: PolicyStep) -> Iterator[tuple[int, MemberRole]]:
-        """The groups and roles that the step looks up."""
         for group in step.group_ids or self.groups:
             if group in self.group_plans:
                 yield from ((group, role) for role in step.roles)
 
     def members(self, step: PolicyStep) -> frozenset[int]:
-        """Every member of the step's groups."""
         groups = [self.group_plans[group] for group in step.group_ids or self.groups if group in self.group_plans]
         return frozenset(member.user_id for group in groups for member in group.members)
 

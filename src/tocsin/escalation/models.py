@@ -34,8 +34,6 @@ class Policy(models.Model):
 
 
 class PolicyVersion(models.Model):
-    """One immutable version of a policy."""
-
     #: NULL once the policy is deleted: active runs keep their version.
     policy = models.ForeignKey(Policy, null=True, on_delete=models.SET_NULL, related_name="versions")
     number = models.PositiveIntegerField()

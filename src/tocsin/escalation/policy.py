@@ -46,7 +46,6 @@ from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
 # ---------- conditions
 # Conditions of a policy step on priority, time of day, support hours and tags, and why one does not hold.
-#
 # Pure.
 
 
@@ -189,7 +188,6 @@ class BetweenSpec(Spec):
     is_outside: bool = Field(default=False, alias="outside", description="Whether the time outside is meant.")
 
     def compiled(self) -> DailyWindow:
-        """The window with its time zone."""
         days = frozenset(self.days or range(len(Weekday)))
         return DailyWindow(WeeklyWindow(days, self.start, self.end), self.time_zone, self.is_outside)
 
@@ -209,7 +207,6 @@ class StepConditionSpec(Spec):
             errors.add("priority", sentence("set at least one of priority, during, between and tags."), "missing")
 
     def compiled(self) -> StepCondition:
-        """The condition with ids."""
         hours, is_outside = self.during or (None, False)
         between = self.between.compiled() if self.between else None
         return StepCondition(self.priority, hours, is_outside, between, self.tags)
@@ -234,9 +231,6 @@ def _written_condition(condition: StepCondition, name_of: NameOf) -> dict[str, A
 
 
 # ---------- steps
-# One step of a policy: whom it notifies, when, how, and under which conditions.
-#
-# Parses and formats a step. Pure.
 
 
 MAX_STEP_RETRIES = 50
@@ -311,7 +305,6 @@ class MethodRuleSpec(Spec):
             errors.add("label", sentence("enter either a contact method's label or a channel."), "missing")
 
     def compiled(self) -> ContactMethodRule:
-        """The rule."""
         return ContactMethodRule(self.label, self.channel, self.wait, self.repeat.times, self.repeat.interval)
 
 
@@ -386,7 +379,6 @@ class StepSpec(Spec):
             )
 
     def compiled(self) -> PolicyStep:
-        """The step with ids."""
         methods = tuple(method.compiled() for method in self.methods)
         retries = self.retries
         return PolicyStep(
@@ -433,7 +425,6 @@ def _written_notify(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
 
 # ---------- policy
 # The definition of a policy: parses, validates and compiles it into an immutable form. Pure.
-#
 # A definition refers to users, groups and other objects by name; the compiled policy and its stored JSON by id.
 
 
@@ -632,7 +623,6 @@ class PolicyDefinition(Spec):
                 )
 
     def compiled(self) -> CompiledPolicy:
-        """The policy with ids."""
         return CompiledPolicy(
             steps=tuple(step.compiled() for step in self.steps),
             default_priority=self.default_priority,
@@ -714,7 +704,6 @@ def load(stored: object) -> CompiledPolicy:
 
 
 def references(plan: CompiledPolicy) -> PolicyReferences:
-    """The ids of all objects that a policy refers to."""
     return PolicyReferences(
         users=frozenset(user for step in plan.steps for user in step.user_ids),
         groups=frozenset(group for step in plan.steps for group in step.group_ids),
@@ -736,9 +725,6 @@ class _NumericIds(dict[str, int]):
 
 
 # ---------- policy templates
-# Ready-made escalation policies for common setups, to be used as they are or adapted.
-#
-# Pure data in the shape of a spec.
 
 
 _MAIL = [{"channel": "email"}]

@@ -79,7 +79,6 @@ INTERVAL = timedelta(milliseconds=500)
 
 
 def escalation_task() -> PeriodicTask:
-    """The worker's periodic task."""
     task = EscalationTask()
     return PeriodicTask("escalation", lambda: task.run_once(clock.now()), INTERVAL, frozenset({"runs", "clock"}))
 
@@ -221,7 +220,6 @@ def _decide(
 
 
 def _count_pages(decision: RunDecision, context: TargetContext) -> int:
-    """How many messages a decision queues."""
     users = sum(
         count_pages(recipient, page.delivery_override, page.priority)
         for page in decision.pages
@@ -337,7 +335,6 @@ def _fail(connection: Connection, row_id: int, error: Exception, now: datetime) 
 
 # ---------- clock rollback
 # Adjusts runs after a rollback of the database's clock, so that their timers fire as soon as they would have.
-#
 # The decision is pure. A step with a delay of ten minutes is due relative to the clock at which the delay began. Times
 # set by people stay: the end of a hold, and the end of a pause of all paging.
 
@@ -467,7 +464,6 @@ def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime,
 # ---------- deactivated users
 # Unassigns alerts from deactivated users and expires their acknowledgements, so that escalation starts again. Where
 # only deactivated users were paged, the next step fires at once.
-#
 # This runs as a periodic task in a worker, so it works no matter how the account was deactivated.
 
 
@@ -511,7 +507,6 @@ ORDER BY r.alert_id LIMIT %(most)s
 
 
 def deactivated_users_task() -> PeriodicTask:
-    """The worker's periodic task."""
     return PeriodicTask(
         "departed owners", lambda: run_once(clock.now()), DEACTIVATED_USERS_INTERVAL, frozenset({"config"})
     )

@@ -17,12 +17,9 @@ from tocsin.core.validation.name_validator import validate_name
 from tocsin.people.member_roles import MemberRole
 
 # ---------- states
-# States and kinds of swaps and calendar feeds, as the database stores them.
 
 
 class SwapState(StoredEnum):
-    """The state of a swap request."""
-
     PENDING = "asked"
     ACCEPTED = "accepted"
     DECLINED = "declined"

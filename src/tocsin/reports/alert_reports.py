@@ -34,8 +34,6 @@ class DurationStats:
 
 @dataclass(frozen=True, slots=True)
 class ResponseStats:
-    """How quickly alerts were answered."""
-
     acknowledged: DurationStats = DurationStats()
     assigned: DurationStats = DurationStats()
     closed: DurationStats = DurationStats()
@@ -78,13 +76,11 @@ _MEASURE = Measure(_MEASURED, _TIMES, _STATISTICS, _read, ResponseStats())
 def load_response_times(
     connection: Connection, period: Period, by: GroupBy, bucket: Bucket, filters: AlertFilter = NO_FILTER
 ) -> ResponseReport:
-    """The report of the alerts opened in a period; see `grouped_report.load`."""
     return counted_alerts.load(connection, _MEASURE, period, by, bucket, filters)
 
 
 # ---------- sla
 # Reports which alerts kept their SLA: until when somebody had to respond, and until when it had to be resolved.
-#
 # The due times are those of the alert list (`workflows.run.run_store.load_sla_moments`): the ticket's dates, or
 # else the targets of the escalation policy. A response is the first acknowledgement or assignment; an alert that ends
 # before needs none.
@@ -107,8 +103,6 @@ class SlaCounts:
 
 @dataclass(frozen=True, slots=True)
 class SlaStats:
-    """The outcomes of alerts that have an SLA."""
-
     response: SlaCounts = SlaCounts()
     resolution: SlaCounts = SlaCounts()
 
@@ -129,7 +123,6 @@ class SlaBreach:
 
     @property
     def late_by(self) -> timedelta | None:
-        """How late it was met."""
         return None if self.met_at is None else self.met_at - self.due_at
 
 
@@ -286,7 +279,6 @@ def _read_sla(row: Mapping[str, Any]) -> SlaStats:
 
 # ---------- noise
 # Reports the sources of most alerts, and how many of them nobody had to answer.
-#
 # Alerts of one integration whose subjects differ in numbers alone come from one source.
 
 
@@ -301,8 +293,6 @@ _MAX_SUBJECT = 150
 
 
 class NoiseBy(StrEnum):
-    """What counts as one source."""
-
     SUBJECT = "subject"
     CLIENT = "client"
     INTEGRATION = "integration"
@@ -334,8 +324,6 @@ class NoisySource:
 
 @dataclass(frozen=True, slots=True)
 class NoiseReport:
-    """The noisiest sources of a period."""
-
     #: All alerts of the period.
     alerts: int
     sources: Sequence[NoisySource]

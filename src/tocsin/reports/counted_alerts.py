@@ -24,7 +24,6 @@ from tocsin.people.sql import join_user
 from tocsin.resources import visibility
 
 # ---------- period
-# The period covered by a report, and the buckets of its trend.
 
 
 _TOO_LONG = Text("a report covers at most {maximum}.")
@@ -90,7 +89,6 @@ class Period:
 
     @property
     def first_day(self) -> date:
-        """The day on which it begins in `zone`."""
         return self.since.astimezone(self.zone).date()
 
     @property
@@ -105,7 +103,6 @@ class Period:
         return Bucket.DAY if length <= _MAX_BY_DAY else Bucket.WEEK if length <= _MAX_BY_WEEK else Bucket.MONTH
 
     def midnight(self, day: date) -> datetime:
-        """The beginning of a day in `zone`."""
         return _midnight(day, self.zone)
 
     def bucket_starts(self, bucket: Bucket) -> list[date]:
@@ -176,7 +173,6 @@ class AlertFilter:
         return "".join(f" AND {condition}" for value, condition in conditions if value) + visibility.alerts_sql()
 
     def parameters(self) -> dict[str, object]:
-        """The parameters of the conditions."""
         return {
             "group_id": self.group_id,
             "client": self.client,
@@ -259,7 +255,6 @@ BUCKET_NUMBER = "width_bucket(a.opened_at, %(bucket_starts)s::timestamptz[])"
 
 
 def parameters(period: Period, filters: AlertFilter) -> dict[str, Any]:
-    """Returns the parameters of `with_counted_alerts` and `keyed`."""
     return {"since": period.since, "until": period.until, "zone": period.zone.key, **filters.parameters()}
 
 
@@ -275,7 +270,6 @@ def complete_keys(by: GroupBy) -> Sequence[str] | None:
 
 
 # ---------- grouped report
-# Loads a report: its statistics in total, of the period before, by bucket, and by key.
 
 
 #: The maximum number of rows, the most frequent first; a sender may have thousands of clients.

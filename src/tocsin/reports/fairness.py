@@ -30,7 +30,6 @@ from tocsin.reports.counted_alerts import NO_FILTER, AlertFilter, Period
 
 # ---------- interruptions
 # Reports when each user was paged: by weekday and hour, and how often at night, to reveal an uneven load.
-#
 # Hours are those of the user's time zone, and the setting `night_hours` says when it is night there. E-mails and
 # sandbox messages interrupt nobody and do not count.
 

@@ -47,7 +47,6 @@ from tocsin.reports.fairness import Interruptions
 
 # ---------- facts
 # The facts of a handover note: open and snoozed alerts, what happened in the shift, and what is coming. Pure.
-#
 # Facts are sections of reasons. They are rendered for each reader, and stored as JSON once they are mailed.
 
 
@@ -98,8 +97,6 @@ class HandoverAlert:
 
 @dataclass(frozen=True, slots=True)
 class ComingWindow:
-    """The next occurrence of a maintenance window."""
-
     name: str
     since: datetime
     until: datetime
@@ -181,7 +178,6 @@ def coming_overrides(plan: GroupPlan, schedule: str, at: datetime) -> Iterator[R
 
 
 def as_text(sections: Iterable[FactSection]) -> Reason:
-    """Returns the sections as one reason, for a mail."""
     blocks = [
         joined(section.title, *(_LINE(fact=line.reason) for line in section.lines), separator="\n")
         for section in sections
@@ -190,7 +186,6 @@ def as_text(sections: Iterable[FactSection]) -> Reason:
 
 
 def to_json(sections: Iterable[FactSection]) -> list[dict[str, Any]]:
-    """Returns the sections in their stored form."""
     return [
         {
             "title": reason_as_json(section.title),
@@ -201,7 +196,6 @@ def to_json(sections: Iterable[FactSection]) -> list[dict[str, Any]]:
 
 
 def from_json(stored: Iterable[Mapping[str, Any]]) -> tuple[FactSection, ...]:
-    """Reads the stored form."""
     return tuple(
         FactSection(
             reason_from_json(section["title"]),
@@ -258,7 +252,6 @@ def _limited(lines: Sequence[FactLine]) -> tuple[FactLine, ...]:
 
 
 # ---------- facts loader
-# Loads the facts of a handover note from the database. Reads only.
 
 
 # An alert belongs to a group if one of its escalation runs has the group as a recipient.
@@ -322,7 +315,6 @@ def _coming(connection: Connection, group_id: int, at: datetime) -> Iterator[Com
 
 # ---------- notes
 # Plans, edits and mails handover notes.
-#
 # A note is planned a day before the handover, so that the outgoing user can edit it. Sending marks it as sent and
 # queues the mails in one transaction: each note is mailed once, whichever node sends it, also when somebody sends it
 # early.
@@ -348,7 +340,6 @@ _SCHEDULES = "SELECT id, group_id, name FROM oncall_schedule WHERE handover_note
 
 
 def handover_tasks() -> tuple[PeriodicTask, ...]:
-    """Returns the periodic tasks of a worker."""
     return (
         PeriodicTask("handovers", lambda: plan_notes(clock.now()), PLANNING_INTERVAL, frozenset({"config"})),
         PeriodicTask("handover notes", lambda: send_due_notes(clock.now()), SENDING_INTERVAL),

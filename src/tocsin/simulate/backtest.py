@@ -51,7 +51,6 @@ from tocsin.simulate import reasons
 
 # ---------- replay state
 # Decides messages in order against an imagined state in which nothing was open at the start. Pure.
-#
 # Uses the same `prepare` and `decide` as the live path; two such states side by side show an edit's effect.
 
 
@@ -80,7 +79,6 @@ class ReplayOutcome:
 
     @property
     def paging(self) -> PagingConfig | None:
-        """How the opened alert pages."""
         return self.opening.paging if self.opening is not None else None
 
 
@@ -119,7 +117,6 @@ class ReplayState:
         return outcomes
 
     def delayed_alerts(self) -> list[DelayedAlertState]:
-        """The currently delayed alerts."""
         return [state.delayed for state in self._batch_view.states.values() if state.delayed is not None]
 
     def _process(
@@ -195,12 +192,9 @@ class ReplayState:
 
 
 # ---------- backtest diff
-# Describes how a message's outcome differs between two versions, and totals of a run. Pure.
 
 
 class DifferenceKind(StrEnum):
-    """What differs."""
-
     OUTCOME = "outcome"  # opened instead of ignored
     KEY = "key"  # belongs to another alert
     PAGING = "paging"  # pages somebody else, or with another priority
@@ -230,8 +224,6 @@ _EFFECT_REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class DecisionDifference:
-    """One difference: its kind, and a description."""
-
     kind: DifferenceKind
     reason: Reason
 
@@ -275,7 +267,6 @@ class ReferenceLabels:
         return cls(names, {entry.version_id: entry.name for entry in policies})
 
     def policy(self, paging: PagingConfig) -> Reason:
-        """The policy's name."""
         if not paging.version_id:
             return reasons.NO_POLICY()
         return as_reason(self.policies[paging.version_id])
@@ -430,7 +421,6 @@ class Backtest:
 
     @property
     def effect_reasons(self) -> tuple[Reason, ...]:
-        """A sentence for each way in which who is paged would change."""
         return describe_effects(self.effects)
 
 
@@ -612,7 +602,6 @@ def _load_chunks(
 
 
 # ---------- backtest report
-# Formats a backtest as JSON for scripts. Pure.
 
 
 def as_json(result: Backtest) -> dict[str, Any]:
@@ -674,7 +663,6 @@ def _iso(moment: datetime | None) -> str | None:
 
 # ---------- maintenance preview
 # Previews a maintenance window: which alerts of the last day it would have suppressed.
-#
 # Replays stored messages with the live code. The window's times are ignored; its integrations, groups, tags and
 # condition are tested. Sends and stores nothing.
 
@@ -689,8 +677,6 @@ MAX_ALERTS_LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class AffectedAlert:
-    """One alert the window applies to."""
-
     message_id: UUID
     received_at: datetime
     integration: str

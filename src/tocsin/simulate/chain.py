@@ -51,8 +51,6 @@ from tocsin.simulate.escalation import NEW_ALERT, SimulatedEvent, SimulatedPage,
 
 @dataclass(frozen=True, slots=True)
 class SimulatedOutcome:
-    """What one message would do."""
-
     status: MessageStatus
     reason: Reason
     trace: Trace | None
@@ -263,7 +261,6 @@ def _begin(
 
 
 # ---------- report
-# Formats a simulation as JSON for scripts, or as text for people. Pure.
 
 
 #: Returns how an address may be displayed, given the user's id (None: a group contact), channel and address.
@@ -292,7 +289,6 @@ def run_as_json(run: SimulatedRun, format_address: AddressFormatter | None = Non
 
 
 def as_text(simulation: Simulation, zone: tzinfo) -> str:
-    """The simulation as text, with times in `zone`."""
     moment = simulation.at.astimezone(zone).strftime("%a %Y-%m-%d %H:%M %Z")
     lines = [f"{simulation.integration}, at {moment}. Nothing is sent or stored."]
     for number, outcome in enumerate(simulation.outcomes, start=1):

@@ -64,8 +64,6 @@ class SimulatedPage:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedEvent:
-    """One entry of the alert's timeline."""
-
     at: datetime
     after: timedelta
     reason: Reason
@@ -88,8 +86,6 @@ class SimulatedStep:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedRun:
-    """The complete simulation from the alert's creation."""
-
     pages: tuple[SimulatedPage, ...]
     timeline: tuple[SimulatedEvent, ...]
     notes: tuple[Reason, ...]
@@ -228,7 +224,6 @@ def _exceeds_hourly_limit(times: Sequence[datetime], limit: int) -> bool:
 
 # ---------- policy
 # Simulates a policy for an alert created at a given time if nobody responds, for the web and the API.
-#
 # Sends and stores nothing.
 
 
@@ -263,7 +258,6 @@ def simulate(policy: CompiledPolicy, hypothetical: HypotheticalAlert, at: dateti
 
 
 # ---------- manual alert
-# Previews whom a manually created alert would page. Sends and stores nothing.
 
 
 def preview(manual_alert: ManualAlert, at: datetime) -> SimulatedRun:
@@ -280,7 +274,6 @@ def preview(manual_alert: ManualAlert, at: datetime) -> SimulatedRun:
 
 # ---------- preflight
 # Lists whom a critical alert would page at a given time if nobody responds, for each integration and route.
-#
 # Uses the engine, schedules and page planner of the live path. Sends and stores nothing.
 
 
@@ -316,8 +309,6 @@ class PreflightRoute:
 
 @dataclass(frozen=True, slots=True)
 class PreflightResult:
-    """One integration at that time."""
-
     id: int
     name: str
     #: Whether it pages, or is in dry run.

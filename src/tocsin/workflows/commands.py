@@ -44,7 +44,6 @@ from tocsin.workflows.specs import WorkflowDefinitionSpec, WorkflowSpec
 
 # ---------- definition changes
 # Handles waiting and stuck runs when their workflow is edited, in the same transaction.
-#
 # Runs that still fit continue with the new definition; the others end with a reason.
 
 
@@ -92,7 +91,6 @@ def workflow_spec(workflow: Workflow, names: WorkflowNamesById | None = None) ->
 
 
 def owner_of(group: Group | None) -> OwnerGroup | None:
-    """A workflow's owner group in the form used by decisions."""
     return None if group is None else OwnerGroup(group.pk, group.name)
 
 
@@ -132,7 +130,6 @@ def _names_by_id(rows: QuerySet[Any], ids: set[int]) -> dict[int, str]:
 
 
 def references(workflow: Workflow) -> WorkflowReferences:
-    """Everything the workflow refers to; empty if it cannot be read."""
     definition = readable(workflow)
     return definitions.references(definition) if definition is not None else WorkflowReferences()
 
@@ -297,8 +294,6 @@ def _record_verb(actor: AuditActor, verb: str, run: WorkflowRun, now: datetime) 
 
 
 def _context() -> dict[str, Any]:
-    """The context of the specs."""
-
     def ids(rows: QuerySet[Any], by: str = "name") -> dict[str, int]:
         return {name.lower(): number for number, name in rows.values_list("pk", by)}
 

@@ -23,7 +23,6 @@ from tocsin.workflows import reasons
 _NOBODY = Text("no one")
 
 # ---------- states
-# The triggers, actions and run states of workflows. Pure.
 
 
 class TriggerKind(StrEnum):
@@ -96,8 +95,6 @@ OUTWARD = frozenset({ActionKind.CALL, ActionKind.HALO, ActionKind.OPEN_ALERT})
 
 
 class WorkflowRunStatus(StrEnum):
-    """The status of a run."""
-
     #: Due at its time.
     WAITING = "waiting"
     #: Every action was attempted.
@@ -112,7 +109,6 @@ class WorkflowRunStatus(StrEnum):
 
 # ---------- definition
 # The definition of a workflow: trigger, conditions and actions. Pure.
-#
 # Stored with ids, edited with names: `specs` parses them, `write` formats them.
 
 
@@ -126,8 +122,6 @@ MAX_SPAN = timedelta(days=90)
 
 
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What starts a workflow."""
-
     on: TriggerKind
     #: In seconds: how long unacknowledged, how long before or after the moment, or the interval.
     span: int = 0
@@ -169,8 +163,6 @@ class WorkflowAction(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WorkflowDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A complete workflow."""
-
     trigger: Trigger
     start: Any = None
     stop: Any = None
@@ -231,12 +223,10 @@ def load(stored: Mapping[str, Any]) -> WorkflowDefinition:
 
 
 def to_stored(definition: WorkflowDefinition) -> dict[str, Any]:
-    """The definition as plain JSON for its row."""
     return dict(msgspec.to_builtins(definition))
 
 
 def changes_alerts(plan: WorkflowDefinition) -> bool:
-    """Whether any action changes the alert, its paging or its ticket."""
     return any(action.do in CHANGES for action in plan.actions)
 
 
@@ -287,7 +277,6 @@ def _written_action(action: WorkflowAction, name_of: NameLookup) -> dict[str, An
 
 
 def references(definition: WorkflowDefinition) -> WorkflowReferences:
-    """The ids of everything it refers to."""
     actions = definition.actions
     return WorkflowReferences(
         frozenset(number for action in actions for number in action.users),
@@ -308,7 +297,6 @@ def _compiled(condition: bytes) -> CompiledCondition:
 
 
 # ---------- descriptions
-# Describes workflows, triggers and actions in words. Pure.
 
 
 _EVENTS: Mapping[TriggerKind, Text] = {
@@ -355,7 +343,6 @@ def describe_workflow(plan: WorkflowDefinition, name_of: NameLookup) -> Reason:
 
 
 def describe_trigger(trigger: Trigger) -> Reason:
-    """Describes the trigger."""
     span = timedelta(seconds=trigger.span)
     match trigger.on:
         case TriggerKind.UNACKNOWLEDGED:
@@ -381,7 +368,6 @@ def _moment(trigger: Trigger) -> Reason:
 
 
 def describe_action(action: WorkflowAction, name_of: NameLookup) -> Reason:
-    """Describes an action."""
     span = timedelta(seconds=action.span)
     match action.do:
         case ActionKind.NOTIFY:
@@ -419,7 +405,6 @@ def describe_action(action: WorkflowAction, name_of: NameLookup) -> Reason:
 
 
 def describe_notify(action: WorkflowAction, recipients: tuple[Reason | str, ...]) -> Reason:
-    """Describes an action that notifies these recipients."""
     listed_recipients = recipients or (_NOBODY(),)
     if action.by:
         return sentence("notify {recipients} by {method}", recipients=listed_recipients, method=action.by)
@@ -427,7 +412,6 @@ def describe_notify(action: WorkflowAction, recipients: tuple[Reason | str, ...]
 
 
 def describe_add_responders(recipients: tuple[Reason | str, ...]) -> Reason:
-    """Describes an action that pages these recipients."""
     return sentence("also page {recipients}", recipients=recipients or (_NOBODY(),))
 
 
@@ -451,13 +435,10 @@ def listed(names: Iterable[str]) -> str:
 
 
 # ---------- templates
-# Ready-made workflows for common needs. Pure: specs that refer only to existing objects.
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowTemplate:
-    """A workflow template."""
-
     key: str
     name: str
     about: str

@@ -132,7 +132,6 @@ class TriggerSpec(Spec):
         return spans.get(SPANS.get(self.on, ""))
 
     def compiled(self) -> Trigger:
-        """The trigger as stored."""
         return Trigger(self.on, _seconds(self.span), self.moment, _seconds(self.within), self.confirm)
 
 
@@ -228,7 +227,6 @@ class WorkflowActionSpec(Spec):
                 errors.add("subject", REQUIRED(), "missing")
 
     def compiled(self) -> WorkflowAction:
-        """The action as stored."""
         names = [name for name in KEYS[self.do] if name != "for"]
         return WorkflowAction(self.do, span=_seconds(self.lasting), **{name: getattr(self, name) for name in names})
 
@@ -262,7 +260,6 @@ class WorkflowDefinitionSpec(Spec):
             errors.add("actions", sentence("has at most {limit} actions.", limit=MAX_ACTIONS))
 
     def compiled(self) -> WorkflowDefinition:
-        """The definition as stored."""
         actions = tuple(action.compiled() for action in self.actions)
         return WorkflowDefinition(self.trigger.compiled(), self.start, self.stop, actions, self.limit)
 

@@ -47,9 +47,6 @@ from tocsin.workflows.run.run_store import DueRun
 from tocsin.workflows.run.tasks import build_action_context
 
 # ---------- dry run
-# Dry run of a workflow against an existing alert: whether and why it would act, and what it would do.
-#
-# Uses the same decision code; nothing is written or sent.
 
 
 #: The cause shown in a dry run.
@@ -58,8 +55,6 @@ CAUSE = sentence("Dry run.")
 
 @dataclass(frozen=True, slots=True)
 class DryRunResult:
-    """The result of a dry run."""
-
     would_act: bool
     #: Why it would or would not act.
     reason: Reason
@@ -76,7 +71,6 @@ class DryRunResult:
 
     @property
     def steps(self) -> list[tuple[Reason, str]]:
-        """The actions with their texts."""
         return list(zip(self.actions, self.texts, strict=True))
 
 
@@ -165,7 +159,6 @@ def _text(context: tasks.ActionContext, action: WorkflowAction) -> str:
 
 
 # ---------- buttons
-# Manual workflows offered on an alert, and its workflow runs, for the web and the API.
 
 
 #: The maximum number of runs shown per alert.
@@ -185,8 +178,6 @@ class WorkflowButton:
 
 @dataclass(frozen=True, slots=True)
 class ActionSummary:
-    """One executed action of a run."""
-
     at: str
     result: Reason
     has_failed: bool
@@ -197,14 +188,11 @@ class ActionSummary:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run with its executed actions."""
-
     run: WorkflowRun
     steps: tuple[ActionSummary, ...]
 
     @property
     def has_failed(self) -> bool:
-        """Whether any action or call failed."""
         return any(step.has_failed or any(call.status == "dead" for call in step.calls) for step in self.steps)
 
 
@@ -272,7 +260,6 @@ def _summarize_action(step: dict[str, Any], calls: dict[int, Call]) -> ActionSum
 
 
 # ---------- health
-# Problems of workflows: unreadable ones, stuck runs and reached limits, for Home and doctor.
 
 
 _STUCK = """
@@ -316,7 +303,6 @@ def with_runs(rows: QuerySet[Workflow]) -> QuerySet[Workflow]:
 
 
 def find_problems(connection: Connection) -> Iterator[WorkflowProblem]:
-    """Yields the current problems."""
     for row in database.rows(
         connection, "SELECT id, name, definition FROM workflows_workflow WHERE is_enabled ORDER BY name"
     ):

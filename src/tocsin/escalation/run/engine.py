@@ -103,7 +103,6 @@ class DecisionBuilder:
         )
 
     def log(self, kind: EventKind, reason: Reason, **data: object) -> None:
-        """Adds an event to the alert's timeline."""
         self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY, data))
 
 
@@ -207,7 +206,6 @@ class _Advance(DecisionBuilder):
     """One `advance` call: holds, requested escalation and due timers."""
 
     def end_hold(self) -> None:
-        """Ends a hold that has expired."""
         alert = self.alert
         if alert.status is not AlertStatus.ON_HOLD or alert.hold_until is None or alert.hold_until > self.now:
             return
@@ -232,7 +230,6 @@ class _Advance(DecisionBuilder):
         self.log(EventKind.STEP_EMPTY, reasons.NOBODY_LEFT())
 
     def fire_due_timers(self, pause: ActivePause | None) -> None:
-        """Handles every timer that is due."""
         if self.run.mode is PagingMode.LOG_ONLY:
             return
         accept_by = self.run.progress.accept_by
@@ -424,7 +421,6 @@ class _Advance(DecisionBuilder):
             self._notify_managers(NoticeReason.NOBODY_TO_PAGE, reasons.NOBODY_PAGED())
 
     def _users_to_skip(self, requested_by: int | None) -> dict[int, ReasonType]:
-        """The users who are skipped, by id, with the reason."""
         skip_reasons = dict.fromkeys(self.alert.acknowledged, reasons.HAS_ACKNOWLEDGED)
         if self.alert.owner_id is not None:
             skip_reasons[self.alert.owner_id] = reasons.IS_ASSIGNED

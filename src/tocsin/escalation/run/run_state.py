@@ -31,8 +31,6 @@ from tocsin.notify.rules.page_planner import USER_RULES, DeliveryOverride
 
 
 class RunStatus(StrEnum):
-    """The status of a run."""
-
     #: Steps fire when due.
     ACTIVE = "active"
     #: Steps wait: the alert is on hold, all paging is paused, or an acknowledgement paused escalation.
@@ -124,8 +122,6 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class ActivePause:
-    """The pause of all paging that is in force."""
-
     until: datetime
     #: As a person wrote it.
     reason: str
@@ -151,8 +147,6 @@ class PageUser:
 
 @dataclass(frozen=True, slots=True)
 class PageContact:
-    """Notify this group contact now."""
-
     contact_id: int
     group_id: int
     label: str
@@ -173,8 +167,6 @@ class SendAckReminder:
 
 
 class NoticeReason(StrEnum):
-    """The reason for a notice."""
-
     NOBODY_ANSWERED = "nobody_answered"
     NOBODY_TO_PAGE = "nobody_to_page"
     PRIORITY_ROSE = "priority_rose"
@@ -183,8 +175,6 @@ class NoticeReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SendNotice:
-    """A notice to these users."""
-
     user_ids: tuple[int, ...]
     notice_reason: NoticeReason
     why: Reason
@@ -258,13 +248,11 @@ def from_row(row: Mapping[str, Any], plan: CompiledPolicy) -> RunState:
 
 
 def with_progress(run: RunState, **changes: Any) -> RunState:
-    """`run` with changed progress fields."""
     return replace(run, progress=msgspec.structs.replace(run.progress, **changes))
 
 
 # ---------- run status
 # Derives a run's status, its timer and their reason from its progress and the alert. Pure.
-#
 # This is the only place that derives them, so undoing a command restores exactly the timer that was due.
 
 
@@ -275,8 +263,6 @@ ACK_REMINDER_TIMEOUT = timedelta(minutes=5)
 
 
 class TimerKind(Enum):
-    """The purpose of a timer."""
-
     STEP = auto()
     EXHAUSTION = auto()
     ACK_REMINDER = auto()
@@ -322,7 +308,6 @@ def begin_run(
 
 
 def policy_reason_columns(reason: Reason) -> dict[str, Any]:
-    """Returns the fields of `RunProgress` that hold the reason."""
     return {"policy_reason_code": reason.code, "policy_reason_data": reason.data}
 
 
@@ -387,7 +372,6 @@ def _derive_status_and_timer(
 
 
 def describe_end(alert: AlertState) -> Reason:
-    """How an alert that is not active ended."""
     if alert.status is AlertStatus.MERGED:
         return reasons.ALERT_MERGED(alert=AlertRef(alert.merged_into or 0))
     return reasons.ALERT_CLOSED() if alert.status is AlertStatus.CLOSED else reasons.ALERT_CANCELLED()
@@ -398,7 +382,6 @@ def _log_only_reason(policy_reason: Reason) -> Reason:
 
 
 def acknowledgers(alert: AlertState) -> tuple[Person, ...]:
-    """The users who have acknowledged the alert."""
     return tuple(Person(entry.name, user_id) for user_id, entry in alert.acknowledged.items())
 
 
@@ -483,7 +466,6 @@ def continue_run(run: RunState, alert: AlertState, now: datetime) -> RunState:
 
 # ---------- alert transitions
 # Applies alert commands to a run: assign, acknowledge, hold, escalate, raised priority. Pure.
-#
 # Compares the alert before and after a command, so that an undo is handled like any other change.
 
 

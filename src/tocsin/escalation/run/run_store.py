@@ -192,7 +192,6 @@ def insert(connection: Connection, runs: Sequence[NewRun]) -> None:
 
 
 def _columns(run: RunState, version_id: int | None) -> dict[str, Any]:
-    """All columns except the alert's."""
     return {
         "version_id": version_id,
         "recipient_users": run.recipient_users,
@@ -213,7 +212,6 @@ def record_failure(
 
 # ---------- target loader
 # Loads the data for finding a step's targets, for many runs at once.
-#
 # That is: who is on call, who can be reached, and the objects in the policies' conditions and final actions. The
 # number of statements is fixed, however many runs there are.
 
@@ -395,7 +393,6 @@ def _successors(connection: Connection, policy_ids: set[int]) -> dict[int, Hando
 
 # ---------- effects
 # Turns run decisions into outbox rows: new pages, cancelled pages, acknowledgement reminders and notices.
-#
 # Works in bulk inside the caller's transaction and sends nothing itself.
 
 
@@ -531,7 +528,6 @@ def _subjects(connection: Connection, alert_ids: Sequence[int]) -> dict[int, str
 
 # ---------- pending pages
 # Corrects which users of a run really have pages pending. Reads only.
-#
 # A run stores until when each user's contact methods are planned to be tried. After a failure the remaining methods
 # are used at once, so a user may have been paged by all of them sooner than planned; after all nodes stood still,
 # later.

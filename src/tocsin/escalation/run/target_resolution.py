@@ -20,8 +20,6 @@ from tocsin.people.member_roles import MemberRole
 
 @dataclass(frozen=True, slots=True)
 class ContactTarget:
-    """A group contact, such as a chat channel."""
-
     id: int
     label: str
 
@@ -87,11 +85,9 @@ class TargetContext:
     deactivated_names: Mapping[int, str] = field(default_factory=dict)
 
     def person(self, user_id: int) -> Person:
-        """The user, for a reason."""
         return Person(self.display_name(user_id), user_id)
 
     def display_name(self, user_id: int) -> str:
-        """The user's display name."""
         person = self.active_users.get(user_id)
         return person.name if person else self.deactivated_names.get(user_id, f"user {user_id}")
 
@@ -113,8 +109,6 @@ class TargetUser:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedTargets:
-    """The resolved targets of a step."""
-
     users: tuple[TargetUser, ...] = ()
     contacts: tuple[tuple[GroupOnCall, ContactTarget], ...] = ()
     #: Why somebody or nobody was chosen: parts of a sentence. Those about one user have the parameter `user`.
@@ -179,8 +173,6 @@ def resolve_targets(
 
 
 class _TargetCollector:
-    """Collects the targets of one step."""
-
     def __init__(
         self,
         step: PolicyStep,
@@ -206,7 +198,6 @@ class _TargetCollector:
         self._chosen_by_group: dict[int, set[int]] = {}
 
     def add_roles(self, groups: tuple[int, ...]) -> None:
-        """Adds the holders of the step's roles in each group."""
         for role in self.step.roles:
             if not groups:
                 self.notes.append(reasons.NO_GROUP_FOR_ROLE(role=Term(role)))
@@ -251,7 +242,6 @@ class _TargetCollector:
         self.notes.append(reasons.GROUP_DELETED())
 
     def add_previous_on_call(self, groups: tuple[int, ...]) -> None:
-        """Adds the previous holders of the roles."""
         for group_id in groups:
             group = self.context.groups.get(group_id)
             if group is None:
@@ -266,7 +256,6 @@ class _TargetCollector:
                     self.add_user(user_id, capacity, role, group_id)
 
     def add_schedule(self, schedule_id: int) -> None:
-        """Adds the users on call on the schedule."""
         on_call = self.context.schedules.get(schedule_id)
         if on_call is None:
             self.notes.append(reasons.SCHEDULE_DELETED())
@@ -277,7 +266,6 @@ class _TargetCollector:
             self.add_user(user_id, reasons.ON_SCHEDULE(schedule=on_call.name))
 
     def add_members(self, groups: tuple[int, ...]) -> None:
-        """Adds every member of the groups."""
         for group_id in groups:
             group = self.context.groups.get(group_id)
             if group is None:
@@ -291,7 +279,6 @@ class _TargetCollector:
             self.notes.append(reasons.NO_GROUP())
 
     def add_assignee(self, facts: TargetFacts) -> None:
-        """Adds the assignee of the ticket."""
         if facts.assignee_id is not None:
             self.add_user(facts.assignee_id, reasons.TICKET_ASSIGNEE())
         elif facts.assignee:
@@ -302,7 +289,6 @@ class _TargetCollector:
     def add_user(
         self, user_id: int, capacity: Reason, role: MemberRole | None = None, group_id: int | None = None
     ) -> None:
-        """Adds one user."""
         if user_id not in self._added_ids and self._can_page(user_id):
             self._add(user_id, capacity, role, group_id)
 

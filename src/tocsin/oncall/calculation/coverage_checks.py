@@ -25,8 +25,6 @@ COVERAGE_HORIZON = timedelta(days=60)
 
 
 class CoverageFindingKind(StrEnum):
-    """The kind of a problem."""
-
     #: Nobody has a role that some shift assigns.
     GAP = "gap"
     #: A user on call is absent, and nobody covers.
@@ -283,7 +281,6 @@ def first_of_each(candidates: Iterable[CoverageFinding]) -> tuple[CoverageFindin
 
 # ---------- workload
 # How much each user is on call, and how far that is from an even share within each group. Pure.
-#
 # The time is what the calendar of the month shows: roles that a schedule assigns in the period, including the members
 # who are on call by the group's own order while no shift is on. Time in several roles of a group counts once; time in
 # several groups counts once for each group. Nights and weekends are those of the user's time zone.

@@ -21,19 +21,13 @@ from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedu
 from tocsin.people.member_roles import MemberRole
 
 # ---------- resolver
-# Decides who has which role in a group at one moment, and which source took precedence. Pure.
-#
-# `final_schedule` states the rules, and calculates how long a decision applies.
 
 
 # ---------- group snapshot
-# The data that decides who is on call in a group: members, schedules, absences, and the names of all users. Pure.
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotMember:
-    """A member of a group: user, roles and position (lower is paged earlier)."""
-
     user_id: int
     #: The display name.
     name: str
@@ -80,12 +74,10 @@ class GroupPlan:
     absences: tuple[Absence, ...] = ()
 
     def is_active_user(self, user_id: int) -> bool:
-        """Returns whether the user exists and is active."""
         person = self.users.get(user_id)
         return person is not None and person.is_active
 
     def cover_of(self, absence: Absence) -> int | None:
-        """Returns the user who covers for this absence here, or None."""
         return next((cover for cover in absence.cover_ids_in(self.id) if self.is_active_user(cover)), None)
 
     def name_of(self, user_id: int) -> str:
@@ -99,7 +91,6 @@ class GroupPlan:
         return next((name for calendar in calendars.values() if (name := calendar.holiday_on(day))), "")
 
     def person(self, user_id: int) -> Person:
-        """Returns the user, for a reason."""
         return Person(self.name_of(user_id), user_id)
 
 
@@ -131,7 +122,6 @@ class Assignment:
         return (self.role, self.user_id, self.source, self.is_absent)
 
     def within(self, since: datetime, until: datetime) -> Assignment:
-        """Returns the assignment with its bounds narrowed to `since` and `until`."""
         return replace(
             self,
             since=since if self.since is None else max(since, self.since),
@@ -176,14 +166,12 @@ class OnCallResolver:
         self._by_order = {role: list(_in_group_order(plan, role, self.scheduled)) for role in MemberRole}
 
     def at(self, at: datetime) -> dict[MemberRole, RoleAssignment]:
-        """Returns the decision on each role at `at`."""
         by_role = self._cache.get(at)
         if by_role is None:
             by_role = self._cache[at] = self._decide(at)
         return by_role
 
     def is_assigned_at(self, assignment: Assignment, at: datetime) -> bool:
-        """Returns whether the same assignment applies at `at`."""
         return any(assignment.key == other.key for other in self.at(at)[assignment.role].assignments)
 
     def member_roles(self, user_id: int) -> tuple[MemberRole, ...]:
@@ -279,7 +267,6 @@ def _apply_schedule(
 
 
 def _apply_override(plan: GroupPlan, assignment: Assignment, override: CompiledOverride) -> Assignment:
-    """Returns the assignment after the override is applied."""
     if override.user_id == assignment.user_id or override.instead_of not in (None, assignment.user_id):
         return assignment
     reason = _override_label(override)
@@ -377,7 +364,6 @@ def _with_user(source: Reason, user: Person) -> Reason:
 
 
 def _apply_override_of_cover(plan: GroupPlan, assignment: Assignment, override: CompiledOverride) -> Assignment:
-    """Returns a covering user's assignment after the override is applied."""
     replaced = _apply_override(plan, assignment, override)
     return (
         replaced if replaced is assignment else replace(replaced, reasons=(*assignment.reasons, replaced.reasons[-1]))
@@ -652,7 +638,6 @@ class _SegmentMerger[T]:
 
 
 # ---------- handovers
-# When the shifts of a schedule change hands: from whom to whom. Pure.
 
 
 #: The longest gap between two shifts after which the first still hands over to the second.

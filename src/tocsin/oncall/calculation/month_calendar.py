@@ -62,7 +62,6 @@ class CalendarDay:
 
 
 def next_month(day: date) -> date:
-    """Returns the first day of the month after that of `day`."""
     return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 

@@ -76,7 +76,6 @@ def parse_time(text: str) -> int:
 
 
 def format_time(number: int) -> str:
-    """Formats minutes since midnight as `HH:MM`."""
     return f"{number // 60:02}:{number % 60:02}"
 
 
@@ -142,7 +141,6 @@ def day_of(at: datetime, zone: ZoneInfo) -> date:
 
 
 def load(stored: Sequence[Mapping[str, object]]) -> tuple[WeeklyWindow, ...]:
-    """Returns windows from their stored form."""
     return tuple(_load(entry) for entry in stored)
 
 
@@ -206,7 +204,6 @@ class MergedWeek:
 
     @property
     def is_always(self) -> bool:
-        """Whether it is always open."""
         return self.every == 1 and any(length >= MINUTES_A_WEEK for _, length in self.spans)
 
     def current(self, zone: ZoneInfo, at: datetime) -> tuple[datetime, datetime] | None:
@@ -284,7 +281,6 @@ TimeOfDay = Annotated[int, ParsedText(lambda text, _info: parse_time(text), {"pa
 
 
 # ---------- holiday calendars
-# Holidays: the public ones of a country or region, and custom days. Pure.
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,8 +295,6 @@ class CustomHoliday:
 
 @dataclass(frozen=True, slots=True)
 class HolidayDays:
-    """A holiday calendar."""
-
     name: str
     country: str = ""
     region: str = ""
@@ -308,7 +302,6 @@ class HolidayDays:
     _years: dict[int, Mapping[date, str]] = field(default_factory=dict, compare=False, repr=False)
 
     def holiday_on(self, day: date) -> str | None:
-        """Returns the name of the holiday on `day`, or None."""
         year = self._years.get(day.year)
         if year is None:
             year = self._years[day.year] = self._in_year(day.year)
@@ -326,7 +319,6 @@ class HolidayDays:
 
 
 def load_holiday_calendar(name: str, country: str, region: str, days: Sequence[Mapping[str, str]]) -> HolidayDays:
-    """Returns the calendar from its stored form."""
     return HolidayDays(name, country, region, tuple(parse_custom_day(entry["date"], entry["name"]) for entry in days))
 
 
@@ -399,7 +391,6 @@ def find_problem(country: str, region: str) -> tuple[str, Reason] | None:
 
 
 # ---------- support hours
-# Support hours: whether a moment is within them. Pure.
 
 
 #: How many days ahead an opening is searched.
@@ -416,7 +407,6 @@ class CompiledSupportHours:
     calendars: tuple[HolidayDays, ...] = ()
 
     def is_open(self, now: datetime) -> bool:
-        """Returns whether `now` is within the support hours, and no holiday."""
         return is_open(self.windows, self.zone, now) and self.holiday(now) is None
 
     def opens_at(self, now: datetime) -> datetime | None:
@@ -435,7 +425,6 @@ class CompiledSupportHours:
         return None
 
     def holiday(self, now: datetime) -> str | None:
-        """Returns the name of the holiday at `now`, or None."""
         if not self.calendars:
             return None
         today = day_of(now, self.zone)
@@ -443,5 +432,4 @@ class CompiledSupportHours:
 
 
 def is_open(windows: Iterable[WeeklyWindow], zone: ZoneInfo, now: datetime) -> bool:
-    """Returns whether any of the windows, in local time of `zone`, is open at `now`. Their ends are exclusive."""
     return current(windows, zone, now) is not None

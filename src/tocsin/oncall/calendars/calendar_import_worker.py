@@ -75,7 +75,6 @@ WHERE id = %(id)s AND url = %(url)s
 
 
 def calendar_import_task() -> PeriodicTask:
-    """Returns the periodic task."""
     client = HttpClient()
     return PeriodicTask("calendar imports", lambda: run_once(client, clock.now()), INTERVAL, frozenset({"config"}))
 

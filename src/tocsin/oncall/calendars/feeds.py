@@ -65,7 +65,6 @@ def rotate(feed: CalendarFeed, *, actor: AuditActor, now: datetime) -> NewFeed:
 
 
 def delete(feed: CalendarFeed, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes the feed. Its URL stops working."""
     with boundary.command():
         _record(feed, "delete", actor, now)
         feed.delete()
@@ -83,7 +82,6 @@ def verify(secret: str, now: datetime) -> CalendarFeed | None:
 
 
 def name_of(feed: CalendarFeed) -> str:
-    """Returns the calendar's name as shown in calendar programs."""
     match FeedKind(feed.kind):
         case FeedKind.PERSON:
             return f"On call: {feed.owner.display_name}"
@@ -96,7 +94,6 @@ def name_of(feed: CalendarFeed) -> str:
 
 
 def feed_spec(feed: CalendarFeed) -> dict[str, Any]:
-    """Returns the feed in the form of the API, without its URL."""
     return {
         "user": feed.owner.username,
         "kind": feed.kind,

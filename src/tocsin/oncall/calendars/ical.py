@@ -48,8 +48,6 @@ _PARSE_ERRORS = (ValueError, KeyError, IndexError, AttributeError, TypeError, Ov
 
 
 class UnreadableCalendar(Exception):
-    """The data is not a calendar that can be imported."""
-
     def __init__(self, reason: Reason) -> None:
         super().__init__(str(reason))
         self.reason = reason
@@ -57,8 +55,6 @@ class UnreadableCalendar(Exception):
 
 @dataclass(frozen=True, slots=True)
 class GroupShift:
-    """A user on call in a group."""
-
     group: str
     person: OnCall
 
@@ -372,7 +368,6 @@ def _uid(*parts: str) -> str:
 
 # ---------- ical subprocess
 # Reads a calendar in a separate process. Run as a module, it is that process.
-#
 # A calendar with an endless recurrence, or one that would take all memory, ends only that process, and delays no page.
 
 
@@ -425,7 +420,6 @@ def _stored(reason: Reason) -> dict[str, object]:
 
 
 def main() -> None:
-    """Reads the request from standard input, and writes the result to standard output."""
     child_process.limit_resources()
     request = json.loads(sys.stdin.buffer.readline())
     since, until = datetime.fromisoformat(request["since"]), datetime.fromisoformat(request["until"])

@@ -32,7 +32,6 @@ from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
 # ---------- calendar imports
 # Keeps one row for each shift that is imported from an external iCal calendar.
-#
 # `oncall.calendars.calendar_import_worker` imports them. The last import stays in force while a calendar cannot be
 # read.
 
@@ -100,7 +99,6 @@ def schedule_state(schedule: Schedule) -> dict[str, Any]:
 
 
 def state_without_overrides(schedule: Schedule) -> dict[str, Any]:
-    """Returns the state without the overrides."""
     return spec_without_overrides(schedule, with_secrets=True)
 
 
@@ -135,7 +133,6 @@ def display_names(rows: Iterable[Schedule]) -> dict[int, str]:
 
 
 def calendar_names() -> dict[int, str]:
-    """Returns the names of all holiday calendars, by id."""
     return dict(HolidayCalendar.objects.values_list("pk", "name"))
 
 
@@ -219,7 +216,6 @@ def stand_ins_by_user(user_id: int) -> list[Reason]:
 
 
 def users_of(schedule: Schedule) -> frozenset[int]:
-    """Returns the ids of the users of its shifts."""
     return frozenset(user for shift in schedule.definition["shifts"] for user in schedules.users_of(shift))
 
 
@@ -286,7 +282,6 @@ def _shifts_with_ids(read: ScheduleSpec) -> list[dict[str, Any]]:
 
 # ---------- schedule preview
 # Previews a schedule before it is saved: validates its spec as saving does, and adds it to its group's plan.
-#
 # Writes nothing.
 
 

@@ -29,7 +29,6 @@ from tocsin.people.reasons import NO_SUCH_USER
 
 # ---------- notices
 # Writes notices for users about their shifts, in the Django transaction of the change itself.
-#
 # `notify.notices` sends them by e-mail.
 
 
@@ -77,7 +76,6 @@ def prefetched() -> Prefetch[str]:
 
 
 def override_spec(override: Override) -> dict[str, Any]:
-    """Returns the override in the form of the API."""
     return {"schedule": override.schedule.name, **nested_spec(override)}
 
 
@@ -225,7 +223,6 @@ def add_override(
 
 
 def shift_names(schedule: Schedule) -> list[str]:
-    """Returns the names of the schedule's shifts."""
     return [shift["name"] for shift in schedule.definition["shifts"]]
 
 
@@ -294,7 +291,6 @@ def _read(spec: Mapping[str, object]) -> tuple[Schedule, OverrideSpec]:
 
 
 def _affected_users(override: Override) -> list[User]:
-    """Returns the replacing and the replaced user."""
     return [user for user in (override.user, override.instead_of) if user is not None]
 
 
@@ -373,7 +369,6 @@ def _record(
 
 # ---------- cover notices
 # Notifies users who cover for an absence when it is created, changed or deleted.
-#
 # `people.changes.out_of_office` validates and stores absences; callers check permissions.
 
 

@@ -62,7 +62,6 @@ class ShiftRange:
 
 
 def rows() -> QuerySet[SwapRequest]:
-    """Returns all swaps, with their users and schedules."""
     return SwapRequest.objects.select_related("schedule__group", "requester", "requested_user")
 
 
@@ -217,7 +216,6 @@ def withdraw(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequ
 
 
 def swap_spec(swap: SwapRequest) -> dict[str, Any]:
-    """Returns the swap in the form of the API."""
     return {
         "schedule": swap.schedule.name,
         "asked_by": swap.requester.username,

@@ -178,12 +178,10 @@ class WorkflowFacts:
 
     @property
     def has_responder(self) -> bool:
-        """Whether the alert is acknowledged or assigned."""
         return is_acknowledged(self.state)
 
     @property
     def responder_names(self) -> str:
-        """The names of the assignee or the acknowledgers."""
         return self.state.owner_name or " and ".join(one.name for one in self.state.acknowledged.values())
 
 
@@ -243,16 +241,12 @@ _NO_MAPPING = MappedFields({}, {}, {})
 
 @dataclass(frozen=True, slots=True)
 class OwnerGroup:
-    """The group that owns a workflow."""
-
     id: int
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowProgress:
-    """The progress of a run."""
-
     cause: Reason
     depth: int = 0
     is_started: bool = False
@@ -272,8 +266,6 @@ class WorkflowProgress:
 
 @dataclass(frozen=True, slots=True)
 class FinishRun:
-    """The run ends."""
-
     status: WorkflowRunStatus
     reason: Reason
 
@@ -300,8 +292,6 @@ class StartActions:
 
 @dataclass(frozen=True, slots=True)
 class RunAction:
-    """Execute this action, then continue with the next."""
-
     action: WorkflowAction
     step: int
 
@@ -312,7 +302,6 @@ type EngineStep = FinishRun | WaitUntil | StartActions | RunAction
 def decide(
     run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime, *, is_enabled: bool = True
 ) -> EngineStep:
-    """The next step of a due run."""
     end_status = WorkflowRunStatus.STOPPED if run.is_started else WorkflowRunStatus.SKIPPED
     if not is_enabled:
         return FinishRun(end_status, reasons.DISABLED())

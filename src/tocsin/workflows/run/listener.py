@@ -67,7 +67,6 @@ UPDATE workflows_run SET due_at = %(now)s WHERE id IN (
 
 
 def handle_changes(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
-    """The change handler."""
     triggers_by_kind = _triggers.current(connection)
     if not triggers_by_kind:
         return

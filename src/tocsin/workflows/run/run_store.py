@@ -37,7 +37,6 @@ from tocsin.workflows.run.engine import (
 )
 
 # ---------- loader
-# Loads the facts about alerts that runs need, in bulk.
 
 
 #: The SQL of the zone of a ticket's dates without an offset: that configured for its Halo, the outbound integration
@@ -241,13 +240,11 @@ def claim_started(connection: Connection, run_id: int, now: datetime) -> DueRun 
 
 
 def due(connection: Connection, now: datetime, limit: int, *, is_started: bool) -> list[int]:
-    """Ids of due runs, without locks."""
     parameters = {"now": now, "limit": limit, "is_started": is_started}
     return [row[0] for row in connection.execute(_DUE, parameters).fetchall()]
 
 
 def read(connection: Connection, ids: Sequence[int], now: datetime) -> list[DueRun]:
-    """Reads the runs with these ids, in due order."""
     if not ids:
         return []
     return [_run(row) for row in database.rows(connection, _READ, {"ids": list(ids), "now": now})]
@@ -323,7 +320,6 @@ def _columns(run: DueRun, decision: FinishRun | WaitUntil | StartActions, now: d
 
 
 def write_step(connection: Connection, run: DueRun, step: Mapping[str, object]) -> None:
-    """Records the result of the run's next action."""
     connection.execute(
         "UPDATE workflows_run SET step = %s, steps = steps || %s::jsonb, failures = 0, error = '' WHERE id = %s",
         (run.progress.step + 1, as_storable_json([step]), run.id),
@@ -351,7 +347,6 @@ def fail(
 
 # ---------- limits
 # Limits how much a workflow may cause in other systems within a period.
-#
 # A call may make another system open an alert, which triggers the workflow again. No depth is counted through another
 # system, so this limit ends such loops.
 
@@ -384,7 +379,6 @@ def consume(connection: Connection, workflow_id: int, limit: int, now: datetime)
 
 
 def describe_limit(limit: int) -> Reason:
-    """Why an action was skipped."""
     return reasons.LIMIT_REACHED(limit=limit, period=LIMIT_SPAN)
 
 

@@ -96,8 +96,6 @@ class ActionResult:
 
 @dataclass(frozen=True, slots=True)
 class ActionContext:
-    """The context in which an action is executed."""
-
     connection: Connection
     run: DueRun
     facts: WorkflowFacts
@@ -134,12 +132,10 @@ class ActionContext:
         return alert
 
     def text(self, template: str) -> str:
-        """Renders a template with the alert's values."""
         return payload_paths.render(template, self.values).strip()
 
 
 def build_action_context(connection: Connection, run: DueRun, facts: WorkflowFacts, now: datetime) -> ActionContext:
-    """The context for a run's actions."""
     values = {
         **alert_context.payload(facts, run.progress.cause, now),
         "workflow": run.name,
@@ -349,7 +345,6 @@ CHANGED = "workflow-runs"
 
 
 def workflow_task() -> PeriodicTask:
-    """The worker's periodic task."""
     return PeriodicTask("workflows", lambda: run_once(clock.now()), INTERVAL, frozenset({listener.TOPIC, "clock"}))
 
 
