@@ -121,10 +121,7 @@ class WorkflowFields(BaseModel):
 def _show(workflows: Sequence[Workflow], _principal: Principal) -> Iterator[dict[str, Any]]:
     names = commands.names_of(workflows)
     for row in workflows:
-        sentence = definition.describe_workflow(
-            load(row.definition),
-            lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}"),
-        )
+        sentence = definition.describe_workflow(load(row.definition), commands.naming(names))
         yield {
             **commands.workflow_spec(row, names),
             "sentence": show_reason(sentence),

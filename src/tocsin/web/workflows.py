@@ -470,14 +470,10 @@ def _describe(row: Workflow, names: commands.WorkflowNamesById) -> tuple[Reason,
     plan = commands.readable(row)
     if plan is None:
         return NO_REASON, []
-    name_of = _naming(names)
+    name_of = commands.naming(names)
     return definition.describe_trigger(plan.trigger), [
         definition.describe_action(action, name_of) for action in plan.actions
     ]
-
-
-def _naming(names: commands.WorkflowNamesById) -> Any:
-    return lambda noun, number: names[noun].get(number, f"#{number}")
 
 
 @require_safe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -16,11 +16,10 @@ from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Term, Text, sentence, translatable
 from tocsin.core.validation import field_errors
+from tocsin.escalation.policy import NameOf
 from tocsin.inbound.conditions import CompiledCondition, compile_condition
 from tocsin.people.member_roles import MemberRole
 from tocsin.workflows import reasons
-
-_NOBODY = Text("no one")
 
 # ---------- states
 
@@ -171,18 +170,6 @@ class WorkflowDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
     limit: int = LIMIT
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowReferences:
-    """The ids of everything that a definition refers to."""
-
-    users: frozenset[int] = frozenset()
-    groups: frozenset[int] = frozenset()
-    policies: frozenset[int] = frozenset()
-    outbound: frozenset[int] = frozenset()
-
-
-type NameLookup = Callable[[str, int], str]
-
 #: The keys of each action, besides `do`.
 KEYS: Mapping[ActionKind, tuple[str, ...]] = {
     ActionKind.NOTIFY: ("users", "groups", "roles", "contacts", "managers", "owner", "paged", "by", "subject", "text"),
@@ -216,7 +203,7 @@ def load(stored: Mapping[str, Any]) -> WorkflowDefinition:
         definition = msgspec.convert(stored, WorkflowDefinition)
         for condition in (definition.start, definition.stop):
             if condition is not None:
-                compiled(condition)
+                compiled(msgspec.json.encode(condition))
     except (msgspec.ValidationError, Rejected) as problem:
         raise Rejected("unreadable", reasons.UNREADABLE(error=str(problem))) from problem
     return definition
@@ -230,7 +217,7 @@ def changes_alerts(plan: WorkflowDefinition) -> bool:
     return any(action.do in CHANGES for action in plan.actions)
 
 
-def write(definition: WorkflowDefinition, name_of: NameLookup) -> dict[str, Any]:
+def write(definition: WorkflowDefinition, name_of: NameOf) -> dict[str, Any]:
     """Formats the definition with names, so that `WorkflowDefinitionSpec` reads it back."""
     written: dict[str, Any] = {"trigger": _written_trigger(definition.trigger)}
     conditions = {"start": definition.start, "stop": definition.stop}
@@ -252,47 +239,36 @@ def _written_trigger(trigger: Trigger) -> dict[str, Any] | str:
     return written if len(written) > 1 else str(trigger.on)
 
 
-def _written_action(action: WorkflowAction, name_of: NameLookup) -> dict[str, Any]:
+def _written_action(action: WorkflowAction, name_of: NameOf) -> dict[str, Any]:
     written: dict[str, Any] = {"do": str(action.do)}
     for key in KEYS[action.do]:
         value: Any = getattr(action, "span" if key == "for" else key)
-        if not value:
-            continue
         match key:
             case "users" | "groups":
-                written[key] = [name_of(key, number) for number in value]
-            case "policy":
-                written[key] = name_of("policies", value)
-            case "outbound":
-                written[key] = name_of("outbound", value)
+                value = [name_of(key, number) for number in value]
+            case "policy" | "outbound" if value:
+                value = name_of("policies" if key == "policy" else key, value)
             case "for":
-                written[key] = field_errors.write(timedelta(seconds=value))
-            case "roles" | "remove":
-                written[key] = [str(one) for one in value]
-            case "priority":
-                written[key] = str(value)
-            case _:
-                written[key] = value
+                value = field_errors.write(timedelta(seconds=value))
+        if value:
+            written[key] = msgspec.to_builtins(value)
     return written
 
 
-def references(definition: WorkflowDefinition) -> WorkflowReferences:
+def references(definition: WorkflowDefinition) -> dict[str, frozenset[int]]:
+    """The ids of everything that a definition refers to, by kind."""
     actions = definition.actions
-    return WorkflowReferences(
-        frozenset(number for action in actions for number in action.users),
-        frozenset(number for action in actions for number in action.groups),
-        frozenset(action.policy for action in actions if action.policy is not None),
-        frozenset(action.outbound for action in actions if action.outbound is not None),
-    )
-
-
-def compiled(condition: object) -> CompiledCondition:
-    """A compiled condition on an alert's facts. Cached, because many runs share it."""
-    return _compiled(msgspec.json.encode(condition))
+    return {
+        "users": frozenset(number for action in actions for number in action.users),
+        "groups": frozenset(number for action in actions for number in action.groups),
+        "policies": frozenset(action.policy for action in actions if action.policy is not None),
+        "outbound": frozenset(action.outbound for action in actions if action.outbound is not None),
+    }
 
 
 @lru_cache(maxsize=500)
-def _compiled(condition: bytes) -> CompiledCondition:
+def compiled(condition: bytes) -> CompiledCondition:
+    """A compiled condition on an alert's facts, from its JSON. Cached, because many runs share it."""
     return compile_condition(msgspec.json.decode(condition), "condition")
 
 
@@ -336,7 +312,7 @@ ACTION_NAMES: Mapping[ActionKind, str] = {
 }
 
 
-def describe_workflow(plan: WorkflowDefinition, name_of: NameLookup) -> Reason:
+def describe_workflow(plan: WorkflowDefinition, name_of: NameOf) -> Reason:
     """The workflow without its conditions: "When an alert is created: notify Carol by email and close the alert." """
     actions = tuple(describe_action(action, name_of) for action in plan.actions)
     return sentence("{trigger}: {actions}.", trigger=describe_trigger(plan.trigger), actions=actions)
@@ -367,15 +343,13 @@ def _moment(trigger: Trigger) -> Reason:
     return MOMENTS[trigger.moment]()
 
 
-def describe_action(action: WorkflowAction, name_of: NameLookup) -> Reason:
+def describe_action(action: WorkflowAction, name_of: NameOf) -> Reason:
     span = timedelta(seconds=action.span)
     match action.do:
-        case ActionKind.NOTIFY:
-            return describe_notify(action, _recipients(action, name_of))
+        case ActionKind.NOTIFY | ActionKind.ADD_RESPONDERS:
+            return describe_with_recipients(action, _recipients(action, name_of))
         case ActionKind.START_POLICY:
             return sentence("start policy {policy}", policy=name_of("policies", action.policy or 0))
-        case ActionKind.ADD_RESPONDERS:
-            return describe_add_responders(_recipients(action, name_of))
         case ActionKind.ESCALATE:
             return sentence("escalate to the next step")
         case ActionKind.SET_PRIORITY:
@@ -392,30 +366,27 @@ def describe_action(action: WorkflowAction, name_of: NameLookup) -> Reason:
             return sentence("add a note")
         case ActionKind.CALL:
             return sentence("call {integration}", integration=name_of("outbound", action.outbound or 0))
+        case ActionKind.HALO if action.status:
+            return sentence("update the ticket, status {status}", status=action.status)
         case ActionKind.HALO:
-            return (
-                sentence("update the ticket, status {status}", status=action.status)
-                if action.status
-                else sentence("update the ticket")
-            )
+            return sentence("update the ticket")
         case ActionKind.OPEN_ALERT:
             return sentence("create another alert")
         case ActionKind.WAIT:
             return sentence("wait {duration}", duration=span)
 
 
-def describe_notify(action: WorkflowAction, recipients: tuple[Reason | str, ...]) -> Reason:
-    listed_recipients = recipients or (_NOBODY(),)
+def describe_with_recipients(action: WorkflowAction, recipients: tuple[Reason | str, ...]) -> Reason:
+    """Describes an action that notifies or pages these recipients."""
+    recipients = recipients or (sentence("no one"),)
+    if action.do is ActionKind.ADD_RESPONDERS:
+        return sentence("also page {recipients}", recipients=recipients)
     if action.by:
-        return sentence("notify {recipients} by {method}", recipients=listed_recipients, method=action.by)
-    return sentence("notify {recipients} by email", recipients=listed_recipients)
+        return sentence("notify {recipients} by {method}", recipients=recipients, method=action.by)
+    return sentence("notify {recipients} by email", recipients=recipients)
 
 
-def describe_add_responders(recipients: tuple[Reason | str, ...]) -> Reason:
-    return sentence("also page {recipients}", recipients=recipients or (_NOBODY(),))
-
-
-def _recipients(action: WorkflowAction, name_of: NameLookup) -> tuple[Reason | str, ...]:
+def _recipients(action: WorkflowAction, name_of: NameOf) -> tuple[Reason | str, ...]:
     roles = tuple(Term(role) for role in action.roles)
     recipients: list[Reason | str] = [name_of("users", number) for number in action.users]
     for number in action.groups:
@@ -426,12 +397,6 @@ def _recipients(action: WorkflowAction, name_of: NameLookup) -> tuple[Reason | s
     recipients += [sentence("the assignee")] if action.owner else []
     recipients += [sentence("everyone paged")] if action.paged else []
     return tuple(recipients)
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names as in a sentence: "Alice, Bob and Carol"."""
-    *first, last = list(names) or ["nobody"]
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 # ---------- templates

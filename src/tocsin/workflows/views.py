@@ -44,7 +44,7 @@ from tocsin.workflows.run.engine import (
     decide,
 )
 from tocsin.workflows.run.run_store import DueRun
-from tocsin.workflows.run.tasks import build_action_context
+from tocsin.workflows.run.tasks import ActionContext
 
 # ---------- dry run
 
@@ -98,7 +98,7 @@ def dry_run_definition(
             at = step.until
             step = decide(progress, plan, alert, at)
         run = DueRun(0, 0, found.id, name, True, None, progress)
-        context = build_action_context(connection, run, alert, now)
+        context = ActionContext(connection, run, alert, now)
         action_texts = tuple(_describe_action(connection, action, alert, at) for action in plan.actions)
         texts = tuple(_text(context, action) for action in plan.actions)
         values = alert_context.payload(alert, CAUSE, now)
@@ -139,14 +139,9 @@ def _describe_action(connection: Connection, action: WorkflowAction, alert: Work
         )
         names = run_store.names_of(connection, {"users": list(recipients)}).get("users", {})
         recipient_names = tuple(str(names[number]) for number in recipients if number in names)
-        if action.do is ActionKind.ADD_RESPONDERS:
-            return definition.describe_add_responders(recipient_names)
         contacts = (sentence("the groups' contacts"),) if action.contacts else ()
-        return definition.describe_notify(action, (*recipient_names, *contacts))
-    names_by_noun = run_store.names_of(connection, ids_by_noun)
-    return definition.describe_action(
-        action, lambda noun, number: str(names_by_noun.get(noun, {}).get(number, f"#{number}"))
-    )
+        return definition.describe_with_recipients(action, (*recipient_names, *contacts))
+    return definition.describe_action(action, commands.naming(run_store.names_of(connection, ids_by_noun)))
 
 
 def _text(context: tasks.ActionContext, action: WorkflowAction) -> str:
@@ -205,7 +200,7 @@ def available_buttons(found: VisibleAlert, now: datetime) -> list[WorkflowButton
         alert = run_store.facts(connection, [found.id]).get(found.id)
     if alert is None:
         return []
-    names = commands.names_of(rows, use_display_names=True)
+    name_of = commands.naming(commands.names_of(rows, use_display_names=True))
     buttons = []
     for row in rows:
         try:
@@ -216,10 +211,7 @@ def available_buttons(found: VisibleAlert, now: datetime) -> list[WorkflowButton
         except Rejected:
             continue
         if is_offered:
-            action_texts = tuple(
-                definition.describe_action(action, lambda noun, number: names[noun].get(number, f"#{number}"))
-                for action in plan.actions
-            )
+            action_texts = tuple(definition.describe_action(action, name_of) for action in plan.actions)
             buttons.append(WorkflowButton(row, plan.trigger.confirm, action_texts))
     return buttons
 

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from tocsin.alerts.commands import AlertChange, AlertState, NewEvent
 from tocsin.alerts.states import ACTIVE, AlertStatus, EventKind
 from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason, translatable
@@ -402,7 +404,7 @@ def _begin(run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts
 
 
 def _evaluate(condition: object, run: WorkflowProgress, alert: WorkflowFacts, now: datetime) -> RuleMatch:
-    return compiled(condition).evaluate(payload(alert, run.cause, now), _NO_MAPPING)
+    return compiled(msgspec.json.encode(condition)).evaluate(payload(alert, run.cause, now), _NO_MAPPING)
 
 
 def _responders(alert: WorkflowFacts) -> tuple[Person, ...]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, assert_never
 
 from tocsin.alerts import service, store
@@ -55,10 +55,11 @@ from tocsin.escalation.commands import POLICY_DELETED
 from tocsin.escalation.policy import load as load_policy
 from tocsin.escalation.reasons import RECEIVED_AS_ADMINISTRATOR
 from tocsin.notify.notices import Notice, queue_notice, was_noticed
+from tocsin.notify.text.formatting import listed
 from tocsin.outbound.delivery import queue
 from tocsin.people.sql import load_administrators
 from tocsin.workflows import definition, reasons
-from tocsin.workflows.definition import MAX_ACTIONS, OUTWARD, ActionKind, WorkflowAction, WorkflowRunStatus, listed
+from tocsin.workflows.definition import MAX_ACTIONS, OUTWARD, ActionKind, WorkflowAction, WorkflowRunStatus
 from tocsin.workflows.run import engine as alert_context
 from tocsin.workflows.run import listener, run_store
 from tocsin.workflows.run.engine import EngineStep, FinishRun, RunAction, StartActions, WaitUntil, WorkflowFacts, decide
@@ -94,13 +95,24 @@ class ActionResult:
     is_logged: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ActionContext:
     connection: Connection
     run: DueRun
     facts: WorkflowFacts
     now: datetime
-    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """The values of the texts' fields by name."""
+        acknowledged, responders = self.facts.state.acknowledged.values(), self.facts.responder_names
+        return {
+            **alert_context.payload(self.facts, self.run.progress.cause, self.now),
+            "workflow": self.run.name,
+            "who": self.run.user_name or responders,
+            "acknowledged_by": listed([one.name for one in acknowledged] or ["nobody"]) if responders else "",
+            "owner": self.facts.state.owner_name or "nobody",
+        }
 
     @property
     def alert_id(self) -> int:
@@ -135,68 +147,26 @@ class ActionContext:
         return payload_paths.render(template, self.values).strip()
 
 
-def build_action_context(connection: Connection, run: DueRun, facts: WorkflowFacts, now: datetime) -> ActionContext:
-    values = {
-        **alert_context.payload(facts, run.progress.cause, now),
-        "workflow": run.name,
-        "who": run.user_name or facts.responder_names,
-        "acknowledged_by": listed(one.name for one in facts.state.acknowledged.values())
-        if facts.responder_names
-        else "",
-        "owner": facts.state.owner_name or "nobody",
-    }
-    return ActionContext(connection, run, facts, now, values)
+#: Actions after which the alert's escalation may go on because of the workflow.
+_PAGING = frozenset({ActionKind.START_POLICY, ActionKind.ESCALATE, ActionKind.SET_PRIORITY})
 
 
 def perform(context: ActionContext, action: WorkflowAction) -> ActionResult:
     """Executes an action. Raises Rejected with the reason if that fails; the caller must then roll back."""
-    connection, now, actor = context.connection, context.now, context.actor
+    connection, now, actor, via = context.connection, context.now, context.actor, CommandChannel.WORKFLOW
+    if action.do in _PAGING:
+        connection.execute(
+            "INSERT INTO workflows_origin (alert_id, depth, paging_depth) VALUES (%(alert)s, 0, %(depth)s) "
+            "ON CONFLICT (alert_id) DO UPDATE SET paging_depth = greatest(workflows_origin.paging_depth, %(depth)s)",
+            {"alert": context.alert_id, "depth": context.run.progress.depth + 1},
+        )
     match action.do:
         case ActionKind.NOTIFY:
             return _notify(context, action)
-        case ActionKind.START_POLICY:
-            _record_paging_cause(context)
-            result = commands.start_policy(
-                connection, context.lock_alert(), action.policy or 0, actor, CommandChannel.WORKFLOW, now
-            )
-            return ActionResult(result, is_logged=True)
-        case ActionKind.ADD_RESPONDERS:
-            recipients = run_store.resolve_recipients(connection, action, context.facts, now, first_only=True)
-            if not recipients:
-                raise Rejected("not_possible", _NOBODY_HAS_ROLE())
-            result = commands.add_responders(
-                connection, context.lock_alert(), list(recipients), recipients, actor, CommandChannel.WORKFLOW, now
-            )
-            return ActionResult(result, is_logged=True)
-        case ActionKind.ESCALATE:
-            _record_paging_cause(context)
-            return _command(context, Escalate(actor=actor, via=CommandChannel.WORKFLOW, note=context.note))
-        case ActionKind.SET_PRIORITY:
-            _record_paging_cause(context)
-            priority = action.priority or Priority.HIGH
-            answer = service.set_priority_within(
-                connection, context.alert, priority, actor, CommandChannel.WORKFLOW, now
-            )
-            return ActionResult(answer, is_logged=True)
-        case ActionKind.SET_TAGS:
-            tags = {name: context.text(text)[:200] for name, text in action.tags.items()}
-            answer = service.set_tags_within(
-                connection, context.alert, tags, action.remove, actor, CommandChannel.WORKFLOW, now
-            )
-            return ActionResult(answer, is_logged=True)
-        case ActionKind.HOLD:
-            until = now + timedelta(seconds=action.span)
-            return _command(context, Hold(actor=actor, via=CommandChannel.WORKFLOW, until=until, note=context.note))
-        case ActionKind.CLOSE:
-            note = context.text(action.text)[:2000] or context.note
-            return _command(context, Close(actor=actor, via=CommandChannel.WORKFLOW, note=note))
-        case ActionKind.REPLY:
-            return _command(
-                context,
-                Reply(actor=actor, via=CommandChannel.WORKFLOW, text=context.text(action.text), note=context.note),
-            )
         case ActionKind.CALL:
             return _call(context, action)
+        case ActionKind.OPEN_ALERT:
+            return _open(context, action)
         case ActionKind.HALO:
             # The lock preserves the order of writes about one alert.
             store.lock(connection, [context.alert_id])
@@ -205,17 +175,40 @@ def perform(context: ActionContext, action: WorkflowAction) -> ActionResult:
                 is_public=action.public, user_id=context.run.user_id,
             )  # fmt: skip
             return ActionResult(reasons.NOTE_QUEUED(), call_ids=(number,))
-        case ActionKind.OPEN_ALERT:
-            return _open(context, action)
+        case ActionKind.START_POLICY:
+            answer = commands.start_policy(connection, context.lock_alert(), action.policy or 0, actor, via, now)
+        case ActionKind.ADD_RESPONDERS:
+            recipients = run_store.resolve_recipients(connection, action, context.facts, now, first_only=True)
+            if not recipients:
+                raise Rejected("not_possible", _NOBODY_HAS_ROLE())
+            answer = commands.add_responders(
+                connection, context.lock_alert(), list(recipients), recipients, actor, via, now
+            )
+        case ActionKind.ESCALATE:
+            answer = _command(context, Escalate(actor=actor, via=via, note=context.note))
+        case ActionKind.SET_PRIORITY:
+            priority = action.priority or Priority.HIGH
+            answer = service.set_priority_within(connection, context.alert, priority, actor, via, now)
+        case ActionKind.SET_TAGS:
+            tags = {name: context.text(text)[:200] for name, text in action.tags.items()}
+            answer = service.set_tags_within(connection, context.alert, tags, action.remove, actor, via, now)
+        case ActionKind.HOLD:
+            until = now + timedelta(seconds=action.span)
+            answer = _command(context, Hold(actor=actor, via=via, until=until, note=context.note))
+        case ActionKind.CLOSE:
+            note = context.text(action.text)[:2000] or context.note
+            answer = _command(context, Close(actor=actor, via=via, note=note))
+        case ActionKind.REPLY:
+            answer = _command(context, Reply(actor=actor, via=via, text=context.text(action.text), note=context.note))
         case ActionKind.WAIT:
             raise ValueError("The engine itself waits: `decide` returns WaitUntil.")
         case _:
             assert_never(action.do)
+    return ActionResult(answer, is_logged=True)
 
 
-def _command(context: ActionContext, command: Command) -> ActionResult:
-    outcome = service.apply_command_within(context.connection, context.alert, command, context.now)
-    return ActionResult(outcome.answer, is_logged=True)
+def _command(context: ActionContext, command: Command) -> Reason:
+    return service.apply_command_within(context.connection, context.alert, command, context.now).answer
 
 
 def _notify(context: ActionContext, action: WorkflowAction) -> ActionResult:
@@ -232,15 +225,13 @@ def _notify(context: ActionContext, action: WorkflowAction) -> ActionResult:
     result = queue_notice(
         context.connection, notice, context.now, user_ids=list(recipients), label=action.by, contacts_of=contacts
     )
-    missed = NO_REASON
-    if result.missed:
-        missed = reasons.NOT_NOTIFIED(missed=joined(*map(as_reason, result.missed)))
+    missed = reasons.NOT_NOTIFIED(missed=joined(*map(as_reason, result.missed))) if result.missed else NO_REASON
     if not result.names:
         raise Rejected("not_possible", missed or _NOBODY_TO_NOTIFY())
-    if action.by:
-        notified = reasons.NOTIFIED_BY(recipients=tuple(result.names), method=action.by)
-    else:
-        notified = reasons.NOTIFIED(recipients=tuple(result.names))
+    names = tuple(result.names)
+    notified = (
+        reasons.NOTIFIED_BY(recipients=names, method=action.by) if action.by else reasons.NOTIFIED(recipients=names)
+    )
     return ActionResult(joined(notified, missed, separator=" "))
 
 
@@ -315,15 +306,6 @@ def _open(context: ActionContext, action: WorkflowAction) -> ActionResult:
     service.publish_alert_changes(connection, [number])
     created = reasons.ALERT_CREATED(alert=AlertRef(number), subject=alert.subject)
     return ActionResult(created, alert_id=number)
-
-
-def _record_paging_cause(context: ActionContext) -> None:
-    """Records that the alert's further escalation may be caused by this workflow."""
-    context.connection.execute(
-        "INSERT INTO workflows_origin (alert_id, depth, paging_depth) VALUES (%(alert)s, 0, %(depth)s) "
-        "ON CONFLICT (alert_id) DO UPDATE SET paging_depth = greatest(workflows_origin.paging_depth, %(depth)s)",
-        {"alert": context.alert_id, "depth": context.run.progress.depth + 1},
-    )
 
 
 log = logging.getLogger(__name__)
@@ -442,12 +424,12 @@ def _execute_next(run_id: int, now: datetime) -> bool:
 
 
 def _execute(connection: Connection, run: DueRun, decision: RunAction, facts: WorkflowFacts, now: datetime) -> None:
-    context = build_action_context(connection, run, facts, now)
+    context = ActionContext(connection, run, facts, now)
     step: dict[str, object] = {"at": now, "do": decision.action.do}
     limit = definition.load(run.definition).limit
     if decision.action.do in OUTWARD and not run_store.consume(connection, run.workflow_id, limit, now):
         why = run_store.describe_limit(limit)
-        _log_on_timeline(connection, context, reasons.ACTION_SKIPPED(workflow=run.name, why=why), now)
+        _log_on_timeline(context, reasons.ACTION_SKIPPED(workflow=run.name, why=why))
         run_store.write_step(connection, run, step | {"result": reason_as_json(why), "failed": True})
         run_store.report_limit(connection, run.workflow_id, run.name, limit, now)
         service.publish_alert_changes(connection, [run.alert_id])
@@ -459,7 +441,7 @@ def _execute(connection: Connection, run: DueRun, decision: RunAction, facts: Wo
         step |= {"result": reason_as_json(problem.reason), "failed": True}
         action = Term(definition.ACTION_NAMES[decision.action.do])
         reason = reasons.ACTION_FAILED(workflow=run.name, action=action, why=problem.reason)
-        _log_on_timeline(connection, context, reason, now)
+        _log_on_timeline(context, reason)
     else:
         step["result"] = reason_as_json(result.reason)
         if result.call_ids:
@@ -467,7 +449,7 @@ def _execute(connection: Connection, run: DueRun, decision: RunAction, facts: Wo
         if result.alert_id is not None:
             step["alert"] = result.alert_id
         if not result.is_logged:
-            _log_on_timeline(connection, context, _with_actor(run, result.reason), now)
+            _log_on_timeline(context, _with_actor(run, result.reason))
     run_store.write_step(connection, run, step)
     service.publish_alert_changes(connection, [run.alert_id])
 
@@ -479,17 +461,12 @@ def _with_actor(run: DueRun, result: Reason) -> Reason:
     return reasons.RESULT(workflow=run.name, result=result)
 
 
-def _log_on_timeline(connection: Connection, context: ActionContext, reason: Reason, now: datetime) -> None:
+def _log_on_timeline(context: ActionContext, reason: Reason) -> None:
+    data = {"workflow": context.run.workflow_id}
     event = NewEvent(
-        context.alert_id,
-        EventKind.WORKFLOW,
-        now,
-        context.actor,
-        reason,
-        CommandChannel.WORKFLOW,
-        {"workflow": context.run.workflow_id},
+        context.alert_id, EventKind.WORKFLOW, context.now, context.actor, reason, CommandChannel.WORKFLOW, data
     )
-    store.insert_events(connection, [event])
+    store.insert_events(context.connection, [event])
 
 
 def _fail(connection: Connection, run_id: int, error: Exception, now: datetime) -> None:
