@@ -18,7 +18,7 @@ import typer
 from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import FILE_TOO_LARGE, FILE_UNREADABLE, FILE_UNWRITABLE, Rejected
 from tocsin.core.reasons import Term, Text, sentence
-from tocsin.simulate.reasons import NOT_COMPILED
+from tocsin.simulate.chain import NOT_COMPILED
 
 if TYPE_CHECKING:
     from tocsin.configure.plan import ConfigPlan

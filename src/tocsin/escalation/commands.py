@@ -4,7 +4,7 @@ an alert's escalation: starts another policy, or pages additional responders."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -43,8 +43,9 @@ from tocsin.escalation.run.run_state import (
     RunStatus,
     begin_run,
     derive_status,
+    end_run,
     from_row,
-    with_progress,
+    with_reminders_of,
 )
 from tocsin.escalation.run.run_store import load_plans
 from tocsin.escalation.run.target_resolution import (
@@ -476,12 +477,8 @@ def start_policy(
         store.insert_events(connection, [event])
     else:
         old = from_row(current_row, plans.get(current_row["version_id"], RECIPIENTS_ONLY))
-        new = with_progress(
-            new, ack_reminder_sent_at=old.progress.ack_reminder_sent_at, ack_confirmed_at=old.progress.ack_confirmed_at
-        )
-        new = derive_status(new, alert, now)
-        replaced = joined(started, reasons.RUN_REPLACED(), separator=" ")
-        ended = replace(old, status=RunStatus.TERMINATED, due_at=None, reason=replaced)
+        new = derive_status(with_reminders_of(old, new), alert, now)
+        ended = end_run(old, joined(started, reasons.RUN_REPLACED(), separator=" "))
         run_store.update(connection, {current_row["id"]: ended})
         run_store.insert(connection, [run_store.NewRun(alert.id, new, version)])
         store.insert_events(connection, [event])

@@ -25,7 +25,18 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
-from tocsin.core.reasons import NO_REASON, Param, Reason, Term, as_reason, reason_from_json, show_reason
+from tocsin.core.reasons import (
+    NO_REASON,
+    Param,
+    Reason,
+    Term,
+    Text,
+    as_reason,
+    reason_from_json,
+    sentence,
+    show_fields,
+    show_reason,
+)
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import commands, specs
 from tocsin.inbound.admin.references import ReferenceNames
@@ -47,7 +58,8 @@ from tocsin.inbound.maintenance import CompiledWindow
 from tocsin.inbound.models import Integration, decompress
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.storage.messages import MessageBudget, element_of
-from tocsin.simulate import reasons
+
+_OWN_KEY = Text("own")
 
 # ---------- replay state
 # Decides messages in order against an imagined state in which nothing was open at the start. Pure.
@@ -213,12 +225,20 @@ class PagingEffect(StrEnum):
 
 
 _EFFECT_REASONS = {
-    PagingEffect.NO_LONGER_OPENS: reasons.NO_LONGER_OPEN,
-    PagingEffect.OPENS: reasons.NEWLY_OPEN,
-    PagingEffect.DELAYS: reasons.NEWLY_DELAYED,
-    PagingEffect.NO_LONGER_PAGES: reasons.NO_LONGER_PAGES,
-    PagingEffect.PAGES_OTHERS: reasons.PAGES_OTHERS,
-    PagingEffect.OTHER: reasons.OTHER_EFFECT,
+    PagingEffect.NO_LONGER_OPENS: Text(
+        "{count} message would no longer open an alert", "{count} messages would no longer open an alert"
+    ),
+    PagingEffect.OPENS: Text("{count} more message would open an alert", "{count} more messages would open an alert"),
+    PagingEffect.DELAYS: Text(
+        "{count} message would open its alert after a delay", "{count} messages would open their alerts after a delay"
+    ),
+    PagingEffect.NO_LONGER_PAGES: Text(
+        "{count} alert would no longer page anyone", "{count} alerts would no longer page anyone"
+    ),
+    PagingEffect.PAGES_OTHERS: Text("{count} alert would page differently", "{count} alerts would page differently"),
+    PagingEffect.OTHER: Text(
+        "{count} message would have another outcome", "{count} messages would have another outcome"
+    ),
 }
 
 
@@ -268,30 +288,39 @@ class ReferenceLabels:
 
     def policy(self, paging: PagingConfig) -> Reason:
         if not paging.version_id:
-            return reasons.NO_POLICY()
+            return sentence("no policy")
         return as_reason(self.policies[paging.version_id])
 
     def recipients(self, paging: PagingConfig) -> Param:
         """The recipients who are paged, or in whose groups roles are looked up."""
         groups = [self.names.groups.get(object_id, f"group {object_id}") for object_id in paging.recipient_groups]
         users = [self.names.users.get(object_id, f"user {object_id}") for object_id in paging.recipient_users]
-        return (*groups, *users) or reasons.NOBODY()
+        return (*groups, *users) or sentence("no one")
 
 
 def changes(before: ReplayOutcome, after: ReplayOutcome, labels: ReferenceLabels) -> tuple[DecisionDifference, ...]:
     """All differences between two outcomes, the most important first."""
     differences: list[DecisionDifference] = []
     if before.status is not after.status:
-        outcome = reasons.OTHER_OUTCOME(after=Term(after.status), before=Term(before.status), reason=after.reason)
+        outcome = sentence(
+            "{after} instead of {before}: {reason}",
+            after=Term(after.status),
+            before=Term(before.status),
+            reason=after.reason,
+        )
         differences.append(DecisionDifference(DifferenceKind.OUTCOME, outcome))
     if before.key != after.key:
-        key = reasons.OTHER_KEY(after=after.key or reasons.OWN_KEY(), before=before.key or reasons.OWN_KEY())
+        key = sentence(
+            "another key: {after} instead of {before}", after=after.key or _OWN_KEY(), before=before.key or _OWN_KEY()
+        )
         differences.append(DecisionDifference(DifferenceKind.KEY, key))
     if before.opening is not None and after.opening is not None:
         differences += [DecisionDifference(DifferenceKind.PAGING, reason) for reason in _paging(before, after, labels)]
     if names := _fields(before.mapped, after.mapped):
         fields = tuple(Term(name) for name in names)
-        differences.append(DecisionDifference(DifferenceKind.FIELDS, reasons.OTHER_FIELDS(fields=fields)))
+        differences.append(
+            DecisionDifference(DifferenceKind.FIELDS, sentence("different fields: {fields}", fields=fields))
+        )
     return tuple(differences)
 
 
@@ -332,30 +361,34 @@ def _paging(before: ReplayOutcome, after: ReplayOutcome, labels: ReferenceLabels
     old_paging, new_paging = before.opening.paging, after.opening.paging
     differences = []
     if old_paging.mode is not new_paging.mode:
-        differences.append(reasons.OTHER_MODE(after=_mode(new_paging), before=_mode(old_paging)))
+        differences.append(sentence("{after} instead of {before}", after=_mode(new_paging), before=_mode(old_paging)))
     is_paging = new_paging.mode is not PagingMode.LOG_ONLY
     if is_paging and old_paging.version_id != new_paging.version_id:
-        differences.append(reasons.OTHER_POLICY(after=labels.policy(new_paging), before=labels.policy(old_paging)))
+        differences.append(
+            sentence(
+                "by {after} instead of {before}", after=labels.policy(new_paging), before=labels.policy(old_paging)
+            )
+        )
     if is_paging and (old_paging.recipient_groups, old_paging.recipient_users) != (
         new_paging.recipient_groups,
         new_paging.recipient_users,
     ):
         after_names, before_names = labels.recipients(new_paging), labels.recipients(old_paging)
-        differences.append(reasons.OTHER_RECIPIENTS(after=after_names, before=before_names))
+        differences.append(sentence("pages {after} instead of {before}", after=after_names, before=before_names))
     new_priority, old_priority = after.opening.alert.priority, before.opening.alert.priority
     if old_priority is not new_priority:
-        differences.append(reasons.OTHER_PRIORITY(after=Term(new_priority), before=Term(old_priority)))
+        differences.append(sentence("{after} instead of {before}", after=Term(new_priority), before=Term(old_priority)))
     return differences
 
 
 def _mode(paging: PagingConfig) -> Reason:
     match paging.mode:
         case PagingMode.PAGE:
-            return reasons.PAGES()
+            return sentence("pages")
         case PagingMode.DRY_RUN:
-            return reasons.DRY_RUN_MODE()
+            return sentence("would page, but is a dry run")
         case PagingMode.LOG_ONLY:
-            return reasons.LOG_ONLY()
+            return sentence("log only")
 
 
 def _fields(before: MappedFields | None, after: MappedFields | None) -> list[str]:
@@ -624,20 +657,15 @@ def as_json(result: Backtest) -> dict[str, Any]:
 
 
 def _totals(totals: BacktestTotals) -> dict[str, Any]:
-    return {
-        "statuses": {str(status): count for status, count in sorted(totals.statuses.items())},
-        "opened": totals.opened,
-        "pages": totals.pages,
-        "at_night": totals.at_night,
-    }
+    statuses = {str(status): count for status, count in sorted(totals.statuses.items())}
+    return {"statuses": statuses, **show_fields(totals, "opened", "pages", "at_night")}
 
 
 def _difference(difference: BacktestDifference) -> dict[str, Any]:
     return {
         "message_id": str(difference.message_id),
         "received_at": _iso(difference.received_at),
-        "subject": difference.subject,
-        "source_id": difference.source_id,
+        **show_fields(difference, "subject", "source_id"),
         "changes": [{"kind": str(change.kind), "says": show_reason(change.reason)} for change in difference.changes],
         "before": _outcome(difference.before),
         "after": _outcome(difference.after),
@@ -648,9 +676,7 @@ def _outcome(outcome: ReplayOutcome) -> dict[str, Any]:
     paging = outcome.paging
     return {
         "status": str(outcome.status),
-        "reason": show_reason(outcome.reason),
-        "key": outcome.key,
-        "route": show_reason(outcome.route),
+        **show_fields(outcome, "reason", "key", "route"),
         "mode": str(paging.mode) if paging is not None else None,
         "why": show_reason(as_reason(paging.reason) if paging is not None else NO_REASON),
         "priority": str(outcome.opening.alert.priority) if outcome.opening is not None else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
@@ -469,32 +469,6 @@ def continue_run(run: RunState, alert: AlertState, now: datetime) -> RunState:
 # Compares the alert before and after a command, so that an undo is handled like any other change.
 
 
-@dataclass(slots=True)
-class _TransitionState:
-    """Mutable state while one change is applied to a run."""
-
-    run: RunState
-    alert: AlertState
-    now: datetime
-    cancels: list[CancelPages] = field(default_factory=list)
-    events: list[NewEvent] = field(default_factory=list)
-
-    def cancel(
-        self, reason: Reason, users: frozenset[int] | None = None, *, queued_since: datetime | None = None
-    ) -> None:
-        """Cancels unsent pages; affected users are no longer busy, unless older pages remain."""
-        self.cancels.append(CancelPages(users, reason, queued_since))
-        if queued_since is not None:
-            return
-        paging_until = (
-            {} if users is None else {u: until for u, until in self.run.progress.paging_until.items() if u not in users}
-        )
-        self.run = with_progress(self.run, paging_until=paging_until)
-
-    def log(self, kind: EventKind, reason: Reason) -> None:
-        self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY))
-
-
 def apply_transition(
     run: RunState, before: AlertState, after: AlertState, events: Iterable[NewEvent], now: datetime
 ) -> RunDecision:
@@ -502,30 +476,174 @@ def apply_transition(
 
     Needs no on-call data: a change that must page somebody makes the run due now.
     """
-    events_by_kind = {event.kind: event for event in events if event.alert_id == after.id}
-    state = _TransitionState(run, after, now)
-    reason = next((as_reason(event.reason) for event in events_by_kind.values()), NO_REASON)
-    if after.status not in ACTIVE:
-        if before.status in ACTIVE:
-            state.cancel(reason)
-        return RunDecision(derive_status(state.run, after, now), cancellations=tuple(state.cancels))
-    if before.status not in ACTIVE:
-        _apply_reactivation(state, events_by_kind)
-    elif before.is_owned != after.is_owned:
-        _apply_owner_change(state, events_by_kind, reason)
-        _request_acceptance(state, before, events_by_kind, reason)
-    elif (before.owner_id, before.owner_name) != (after.owner_id, after.owner_name):
-        # Reassigning cancelled pages; an undo restores them, so nothing is cancelled here.
-        if EventKind.UNDONE not in events_by_kind:
-            state.cancel(reason)
-        _request_acceptance(state, before, events_by_kind, reason)
-    elif before.acknowledged != after.acknowledged:
-        _apply_acknowledgement_change(state, before, events_by_kind, reason)
-    _apply_hold_change(state, before)
-    _record_responses(state, events_by_kind)
+    transition = _Transition(run, before, after, events, now)
+    if after.status in ACTIVE:
+        transition.apply()
+    elif before.status in ACTIVE:
+        transition.cancel()
     return RunDecision(
-        derive_status(state.run, after, now), cancellations=tuple(state.cancels), events=tuple(state.events)
+        derive_status(transition.run, after, now),
+        cancellations=tuple(transition.cancels),
+        events=tuple(transition.logged),
     )
+
+
+class _Transition:
+    """A change of an alert while it is applied to its run."""
+
+    def __init__(
+        self, run: RunState, before: AlertState, alert: AlertState, events: Iterable[NewEvent], now: datetime
+    ) -> None:
+        self.run, self.before, self.alert, self.now = run, before, alert, now
+        self.events = {event.kind: event for event in events if event.alert_id == alert.id}
+        self.reason = next((as_reason(event.reason) for event in self.events.values()), NO_REASON)
+        self.cancels: list[CancelPages] = []
+        self.logged: list[NewEvent] = []
+
+    def apply(self) -> None:
+        """Applies the change of an alert that is active now."""
+        before, alert = self.before, self.alert
+        if before.status not in ACTIVE:
+            # Reopened, it restarts; undone, it continues where it was.
+            if EventKind.REOPENED in self.events:
+                self._set(paging_until={})
+                self._restart()
+            else:
+                self._continue()
+        elif before.is_owned != alert.is_owned:
+            self._change_owner()
+            self._request_acceptance()
+        elif (before.owner_id, before.owner_name) != (alert.owner_id, alert.owner_name):
+            # Reassigning cancelled pages; an undo restores them, so nothing is cancelled here.
+            if EventKind.UNDONE not in self.events:
+                self.cancel()
+            self._request_acceptance()
+        elif before.acknowledged != alert.acknowledged:
+            self._change_acknowledgements()
+        was_on_hold, is_on_hold = (one.status is AlertStatus.ON_HOLD for one in (before, alert))
+        if is_on_hold and not was_on_hold:
+            # Reminders are repeated after the hold: nobody can be expected to answer meanwhile.
+            self._set(paused_since=self.run.progress.paused_since or self.now, ack_reminder_sent_at={})
+        elif was_on_hold and not is_on_hold:
+            self._continue()
+        self._record_responses()
+
+    def cancel(
+        self, reason: Reason = NO_REASON, users: frozenset[int] | None = None, queued_since: datetime | None = None
+    ) -> None:
+        """Cancels unsent pages; affected users are no longer busy, unless older pages remain."""
+        self.cancels.append(CancelPages(users, reason or self.reason, queued_since))
+        if queued_since is None:
+            paging_until = self.run.progress.paging_until
+            self._set(paging_until={} if users is None else _without(paging_until, users))
+
+    def _log(self, kind: EventKind, reason: Reason) -> None:
+        self.logged.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY))
+
+    def _set(self, **changes: Any) -> None:
+        self.run = with_progress(self.run, **changes)
+
+    def _continue(self) -> None:
+        self.run = continue_run(self.run, self.alert, self.now)
+
+    def _restart(self) -> None:
+        self.run = restart_run(self.run, self.now)
+        if self.run.mode is not PagingMode.LOG_ONLY:
+            self._log(EventKind.ESCALATION_STARTED, reasons.RESTARTED())
+
+    def _change_owner(self) -> None:
+        if self.alert.is_owned:
+            self.cancel()
+            self._set(ack_reminder_sent_at={}, ack_confirmed_at={})
+        elif EventKind.UNASSIGNED in self.events:
+            self._restart()
+        else:
+            self._continue()
+
+    def _request_acceptance(self) -> None:
+        """Has the assignee paged if somebody else assigned the alert to them in Tocsin; a source notifies its own
+        agents. Otherwise, an acceptance that is still awaited ends with the assignment."""
+        run, before, owner_id, event = self.run, self.before, self.alert.owner_id, self.events.get(EventKind.ASSIGNED)
+        if run.progress.accept_by is not None and before.owner_id is not None and event is None:
+            # An undo has just restored the pages from before the assignment, maybe to the same user.
+            assigned_at = before.last_event.at if EventKind.UNDONE in self.events and before.last_event else None
+            self.cancel(users=frozenset({before.owner_id}), queued_since=assigned_at)
+        is_asked = (
+            event is not None
+            and owner_id is not None
+            and event.actor.user_id != owner_id
+            and event.via is not CommandChannel.INBOUND
+            and run.plan.pages_assignee
+            and not self.alert.is_test
+        )
+        must_accept = is_asked and run.mode is PagingMode.PAGE
+        self._set(
+            assignee_page_at=self.now if is_asked else None,
+            accept_by=self.now + run.plan.acknowledge_timeout if must_accept else None,
+        )
+
+    def _change_acknowledgements(self) -> None:
+        plan, progress, previous, current = (
+            self.run.plan, self.run.progress, self.before.acknowledged, self.alert.acknowledged,
+        )  # fmt: skip
+        changed = frozenset(user for user in {*previous, *current} if previous.get(user) != current.get(user))
+        self._set(
+            ack_reminder_sent_at=_without(progress.ack_reminder_sent_at, changed),
+            ack_confirmed_at=_without(progress.ack_confirmed_at, changed),
+        )
+        added = changed & current.keys()
+        was_satisfied, is_satisfied = has_required_acks(plan, self.before), has_required_acks(plan, self.alert)
+        if added:
+            stops_paging = is_satisfied and plan.effect is not AcknowledgeEffect.CONTINUE
+            self.cancel(users=None if stops_paging else added | frozenset(progress.cancel_on_ack_users))
+            self._set(cancel_on_ack_users=())
+            is_news = not previous or (is_satisfied and not was_satisfied)
+            if is_news and self.run.status in (RunStatus.ACTIVE, RunStatus.PAUSED):
+                if is_satisfied:
+                    self._log(EventKind.ESCALATION_STOPPED, _effect(plan))
+                else:
+                    missing = reasons.MISSING_ACKS(acknowledged=len(current), required=plan.required_acks)
+                    self._log(EventKind.ESCALATION_CONTINUED, missing)
+        elif not current and EventKind.ACKNOWLEDGEMENT_EXPIRED in self.events:
+            self._restart()
+        elif not current or (was_satisfied and not is_satisfied):
+            self._continue()
+            if derive_status(self.run, self.alert, self.now).status is RunStatus.ACTIVE:
+                self._log(EventKind.ESCALATION_CONTINUED, reasons.CONTINUED())
+
+    def _record_responses(self) -> None:
+        """Escalate makes the run due now; any command by the assignee shows that they know; and any command by a user
+        who got an acknowledgement reminder answers it."""
+        escalated, owner_id, progress = self.events.get(EventKind.ESCALATED), self.alert.owner_id, self.run.progress
+        if escalated is not None:
+            self._set(escalate_requested_at=self.now, escalate_requested_by=escalated.actor.user_id)
+        if owner_id is not None and (progress.accept_by is not None or progress.assignee_page_at is not None):
+            answer = next((event for event in self.events.values() if event.actor.user_id == owner_id), None)
+            if answer is not None:
+                self.cancel(as_reason(answer.reason), frozenset({owner_id}))
+                self._set(assignee_page_at=None, accept_by=None)
+        for event in self.events.values():
+            user, progress = event.actor.user_id, self.run.progress
+            if user is not None and user in progress.ack_reminder_sent_at:
+                self._set(
+                    ack_confirmed_at={**progress.ack_confirmed_at, user: self.now},
+                    ack_reminder_sent_at=_without(progress.ack_reminder_sent_at, {user}),
+                )
+
+
+def _without(by_user: Mapping[int, datetime], users: Set[int]) -> dict[int, datetime]:
+    return {user: at for user, at in by_user.items() if user not in users}
+
+
+def _effect(plan: CompiledPolicy) -> Reason:
+    match plan.effect:
+        case AcknowledgeEffect.STOP:
+            effect = reasons.STOPS()
+        case AcknowledgeEffect.PAUSE:
+            effect = reasons.PAUSES(pause=plan.pause)
+        case AcknowledgeEffect.CONTINUE:
+            effect = reasons.CONTINUES_UNTIL_ASSIGNED()
+    return joined(effect, reasons.ACK_REMINDER_FOLLOWS(timeout=plan.acknowledge_timeout), separator=" ")
 
 
 def raise_priority(run: RunState, alert: AlertState, routed_run: RunState | None, now: datetime) -> RunDecision:
@@ -539,10 +657,21 @@ def raise_priority(run: RunState, alert: AlertState, routed_run: RunState | None
     if alert.status not in ACTIVE or not alert.priority.is_above(run.priority):
         return RunDecision(run)
     is_dropped = routed_run is not None and run.mode is PagingMode.PAGE and routed_run.mode is not PagingMode.PAGE
-    new = replace(_fresh_run(run, now) if routed_run is None or is_dropped else routed_run, priority=alert.priority)
-    if new.mode is PagingMode.LOG_ONLY and run.mode is PagingMode.LOG_ONLY:
+    if routed_run is None or is_dropped:
+        routed_run = begin_run(
+            run.alert_id,
+            run.plan,
+            run.mode,
+            run.priority,
+            now,
+            recipient_users=run.recipient_users,
+            recipient_groups=run.recipient_groups,
+            policy_reason=run.progress.policy_reason,
+        )
+    if routed_run.mode is PagingMode.LOG_ONLY and run.mode is PagingMode.LOG_ONLY:
         return RunDecision(replace(run, priority=alert.priority))
     reason = reasons.PRIORITY_ROSE(before=Term(run.priority), after=Term(alert.priority))
+    new = replace(routed_run, priority=alert.priority)
     return _replace_run(run, new, alert, reason, NoticeReason.PRIORITY_ROSE, now)
 
 
@@ -552,11 +681,14 @@ def reroute(run: RunState, alert: AlertState, routed_run: RunState, move_reason:
     The same policy for the same people leaves the run alone, and so does a dry run or what only records: who is being
     paged is never silently dropped. If somebody has the alert, they are told, and nobody else is paged.
     """
-    is_same = routed_run.plan == run.plan and _recipients(routed_run) == _recipients(run)
+    is_same = all(
+        getattr(run, name) == getattr(routed_run, name)
+        for name in ("plan", "recipient_users", "recipient_groups", "mode")
+    )
     is_dropped = routed_run.mode is PagingMode.LOG_ONLY or (
         run.mode is PagingMode.PAGE and routed_run.mode is not PagingMode.PAGE
     )
-    if alert.status not in ACTIVE or is_dropped or (is_same and routed_run.mode is run.mode):
+    if alert.status not in ACTIVE or is_dropped or is_same:
         return RunDecision(run)
     return _replace_run(run, routed_run, alert, reasons.MOVED(why=move_reason), NoticeReason.MOVED, now)
 
@@ -572,17 +704,7 @@ def resume_run(
     if alert.status not in ACTIVE or run.mode is PagingMode.PAGE or routed_run.mode is not PagingMode.PAGE:
         return RunDecision(run)
     why = as_reason(paging_start.reason)
-    reason = reasons.PAGING_STARTED_RUN(why=why)
-    old = replace(run, status=RunStatus.TERMINATED, due_at=None, reason=reason)
-    new = derive_status(
-        with_progress(
-            routed_run,
-            ack_reminder_sent_at=run.progress.ack_reminder_sent_at,
-            ack_confirmed_at=run.progress.ack_confirmed_at,
-        ),
-        alert,
-        now,
-    )
+    new = derive_status(with_reminders_of(run, routed_run), alert, now)
     started = reasons.PAGING_STARTS(why=why)
     if alert.is_owned or has_required_acks(routed_run.plan, alert):
         started = reasons.PAGING_NOT_NEEDED(why=why, status=new.reason)
@@ -591,11 +713,20 @@ def resume_run(
     elif paging_start.time_text:
         started = reasons.PAGING_STARTS_AT(why=why, when=as_reason(paging_start.time_text))
     event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, started, CommandChannel.POLICY)
-    return RunDecision(old, events=(event,), successor=new)
+    return RunDecision(end_run(run, reasons.PAGING_STARTED_RUN(why=why)), events=(event,), successor=new)
 
 
-def _recipients(run: RunState) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return run.recipient_users, run.recipient_groups
+def end_run(run: RunState, reason: Reason) -> RunState:
+    """The run after a newer one has replaced it."""
+    return replace(run, status=RunStatus.TERMINATED, due_at=None, reason=reason)
+
+
+def with_reminders_of(old: RunState, new: RunState) -> RunState:
+    """`new` with the acknowledgement reminders of the run that it replaces."""
+    progress = old.progress
+    return with_progress(
+        new, ack_reminder_sent_at=progress.ack_reminder_sent_at, ack_confirmed_at=progress.ack_confirmed_at
+    )
 
 
 def _replace_run(
@@ -603,39 +734,14 @@ def _replace_run(
 ) -> RunDecision:
     """Replaces a run. Escalation starts again, unless somebody is responsible for the alert: they are notified
     instead."""
-    replaced = joined(cause, reasons.RUN_REPLACED(), separator=" ")
-    old = replace(run, status=RunStatus.TERMINATED, due_at=None, reason=replaced)
-    if alert.is_owned or has_required_acks(run.plan, alert):
-        new = with_progress(
-            new, ack_reminder_sent_at=run.progress.ack_reminder_sent_at, ack_confirmed_at=run.progress.ack_confirmed_at
-        )
-        return _notify_responders(old, derive_status(new, alert, now), alert, cause, notice_reason, now)
-    reason = joined(cause, reasons.RESTARTED_AT_STEP_1(), separator=" ")
-    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, reason, CommandChannel.POLICY)
-    return RunDecision(
-        old, cancellations=(CancelPages(None, reason),), events=(event,), successor=derive_status(new, alert, now)
-    )
-
-
-def _fresh_run(run: RunState, now: datetime) -> RunState:
-    return begin_run(
-        run.alert_id,
-        run.plan,
-        run.mode,
-        run.priority,
-        now,
-        recipient_users=run.recipient_users,
-        recipient_groups=run.recipient_groups,
-        policy_reason=run.progress.policy_reason,
-    )
-
-
-def _notify_responders(
-    old: RunState, new: RunState, alert: AlertState, cause: Reason, notice_reason: NoticeReason, now: datetime
-) -> RunDecision:
-    users = acknowledgers(alert)
-    if alert.is_owned:
-        users = (alert.owner,)
+    old = end_run(run, joined(cause, reasons.RUN_REPLACED(), separator=" "))
+    if not alert.is_owned and not has_required_acks(run.plan, alert):
+        reason = joined(cause, reasons.RESTARTED_AT_STEP_1(), separator=" ")
+        event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, reason, CommandChannel.POLICY)
+        new = derive_status(new, alert, now)
+        return RunDecision(old, cancellations=(CancelPages(None, reason),), events=(event,), successor=new)
+    new = derive_status(with_reminders_of(run, new), alert, now)
+    users = (alert.owner,) if alert.is_owned else acknowledgers(alert)
     user_ids = tuple(user.user_id for user in users if user.user_id is not None)
     is_dry_run = new.mode is PagingMode.DRY_RUN
     if not user_ids:
@@ -644,152 +750,7 @@ def _notify_responders(
         reason = reasons.RESPONDERS_WOULD_BE_NOTIFIED(why=cause, users=users)
     else:
         reason = reasons.RESPONDERS_NOTIFIED(why=cause, users=users, count=len(users))
-    event = NewEvent(
-        alert.id, EventKind.NOTICE_SENT, now, SYSTEM, reason, CommandChannel.POLICY, {"people": list(user_ids)}
-    )
+    data = {"people": list(user_ids)}
+    event = NewEvent(alert.id, EventKind.NOTICE_SENT, now, SYSTEM, reason, CommandChannel.POLICY, data)
     notices = (SendNotice(user_ids, notice_reason, cause),) if user_ids and not is_dry_run else ()
     return RunDecision(old, notices=notices, events=(event,), successor=new)
-
-
-def _apply_reactivation(state: _TransitionState, events_by_kind: dict[EventKind, NewEvent]) -> None:
-    """A closed, cancelled or merged alert is active again: reopened, it restarts; undone, it continues where it was."""
-    if EventKind.REOPENED in events_by_kind:
-        state.run = with_progress(state.run, paging_until={})
-        _restart(state)
-    else:
-        state.run = continue_run(state.run, state.alert, state.now)
-
-
-def _apply_owner_change(state: _TransitionState, events_by_kind: dict[EventKind, NewEvent], reason: Reason) -> None:
-    if state.alert.is_owned:
-        state.cancel(reason)
-        state.run = with_progress(state.run, ack_reminder_sent_at={}, ack_confirmed_at={})
-    elif EventKind.UNASSIGNED in events_by_kind:
-        _restart(state)
-    else:
-        state.run = continue_run(state.run, state.alert, state.now)
-
-
-def _request_acceptance(
-    state: _TransitionState, before: AlertState, events_by_kind: dict[EventKind, NewEvent], reason: Reason
-) -> None:
-    """Has the assignee paged if somebody else assigned the alert to them in Tocsin; a source notifies its own agents.
-
-    Otherwise, an acceptance that is still awaited ends with the assignment.
-    """
-    run, owner_id, event = state.run, state.alert.owner_id, events_by_kind.get(EventKind.ASSIGNED)
-    if run.progress.accept_by is not None and before.owner_id is not None and EventKind.ASSIGNED not in events_by_kind:
-        # An undo has just restored the pages from before the assignment, maybe to the same user.
-        assigned_at = before.last_event.at if EventKind.UNDONE in events_by_kind and before.last_event else None
-        state.cancel(reason, frozenset({before.owner_id}), queued_since=assigned_at)
-    is_asked = (
-        event is not None
-        and owner_id is not None
-        and event.actor.user_id != owner_id
-        and event.via is not CommandChannel.INBOUND
-        and run.plan.pages_assignee
-        and not state.alert.is_test
-    )
-    must_accept = is_asked and run.mode is PagingMode.PAGE
-    state.run = with_progress(
-        state.run,
-        assignee_page_at=state.now if is_asked else None,
-        accept_by=state.now + run.plan.acknowledge_timeout if must_accept else None,
-    )
-
-
-def _restart(state: _TransitionState) -> None:
-    state.run = restart_run(state.run, state.now)
-    if state.run.mode is not PagingMode.LOG_ONLY:
-        state.log(EventKind.ESCALATION_STARTED, reasons.RESTARTED())
-
-
-def _apply_acknowledgement_change(
-    state: _TransitionState, before: AlertState, events_by_kind: dict[EventKind, NewEvent], reason: Reason
-) -> None:
-    previous_acks, current_acks = before.acknowledged, state.alert.acknowledged
-    changed = frozenset(
-        user for user in {*previous_acks, *current_acks} if previous_acks.get(user) != current_acks.get(user)
-    )
-    progress = state.run.progress
-    state.run = with_progress(
-        state.run,
-        ack_reminder_sent_at={user: at for user, at in progress.ack_reminder_sent_at.items() if user not in changed},
-        ack_confirmed_at={user: at for user, at in progress.ack_confirmed_at.items() if user not in changed},
-    )
-    added = frozenset(user for user in changed if user in current_acks)
-    was_satisfied, is_satisfied = (
-        len(previous_acks) >= state.run.plan.required_acks,
-        has_required_acks(state.run.plan, state.alert),
-    )
-    if added:
-        stops_paging = is_satisfied and state.run.plan.effect is not AcknowledgeEffect.CONTINUE
-        state.cancel(reason, None if stops_paging else added | frozenset(progress.cancel_on_ack_users))
-        state.run = with_progress(state.run, cancel_on_ack_users=())
-        is_news = not previous_acks or (is_satisfied and not was_satisfied)
-        if is_news and state.run.status in (RunStatus.ACTIVE, RunStatus.PAUSED):
-            if is_satisfied:
-                state.log(EventKind.ESCALATION_STOPPED, _effect(state.run.plan))
-            else:
-                missing = reasons.MISSING_ACKS(acknowledged=len(current_acks), required=state.run.plan.required_acks)
-                state.log(EventKind.ESCALATION_CONTINUED, missing)
-    elif not current_acks and EventKind.ACKNOWLEDGEMENT_EXPIRED in events_by_kind:
-        _restart(state)
-    elif not current_acks or (was_satisfied and not is_satisfied):
-        state.run = continue_run(state.run, state.alert, state.now)
-        if derive_status(state.run, state.alert, state.now).status is RunStatus.ACTIVE:
-            state.log(EventKind.ESCALATION_CONTINUED, reasons.CONTINUED())
-
-
-def _effect(plan: CompiledPolicy) -> Reason:
-    match plan.effect:
-        case AcknowledgeEffect.STOP:
-            effect = reasons.STOPS()
-        case AcknowledgeEffect.PAUSE:
-            effect = reasons.PAUSES(pause=plan.pause)
-        case AcknowledgeEffect.CONTINUE:
-            effect = reasons.CONTINUES_UNTIL_ASSIGNED()
-    return joined(effect, reasons.ACK_REMINDER_FOLLOWS(timeout=plan.acknowledge_timeout), separator=" ")
-
-
-def _apply_hold_change(state: _TransitionState, before: AlertState) -> None:
-    was_on_hold, is_on_hold = before.status is AlertStatus.ON_HOLD, state.alert.status is AlertStatus.ON_HOLD
-    if is_on_hold and not was_on_hold:
-        # Reminders are repeated after the hold: nobody can be expected to answer meanwhile.
-        state.run = with_progress(
-            state.run, paused_since=state.run.progress.paused_since or state.now, ack_reminder_sent_at={}
-        )
-    elif was_on_hold and not is_on_hold:
-        state.run = continue_run(state.run, state.alert, state.now)
-
-
-def _record_responses(state: _TransitionState, events_by_kind: dict[EventKind, NewEvent]) -> None:
-    """Escalate makes the run due now; any command by a user who got an acknowledgement reminder answers it."""
-    escalated = events_by_kind.get(EventKind.ESCALATED)
-    if escalated is not None:
-        state.run = with_progress(
-            state.run, escalate_requested_at=state.now, escalate_requested_by=escalated.actor.user_id
-        )
-    _record_acceptance(state, events_by_kind)
-    for event in events_by_kind.values():
-        user = event.actor.user_id
-        if user is not None and user in state.run.progress.ack_reminder_sent_at:
-            progress = state.run.progress
-            state.run = with_progress(
-                state.run,
-                ack_confirmed_at={**progress.ack_confirmed_at, user: state.now},
-                ack_reminder_sent_at={
-                    other: at for other, at in progress.ack_reminder_sent_at.items() if other != user
-                },
-            )
-
-
-def _record_acceptance(state: _TransitionState, events_by_kind: dict[EventKind, NewEvent]) -> None:
-    """Any command by the assignee shows that they know: they are neither paged nor waited for any longer."""
-    owner_id, progress = state.alert.owner_id, state.run.progress
-    if owner_id is None or (progress.accept_by is None and progress.assignee_page_at is None):
-        return
-    answer = next((event for event in events_by_kind.values() if event.actor.user_id == owner_id), None)
-    if answer is not None:
-        state.cancel(as_reason(answer.reason), frozenset({owner_id}))
-        state.run = with_progress(state.run, assignee_page_at=None, accept_by=None)

@@ -414,7 +414,7 @@ _RECEIVED_AS: dict[NoticeReason, Text] = {
 def apply_effects(connection: Connection, decisions: Sequence[tuple[int | None, RunDecision]], now: datetime) -> None:
     """Writes the effects of all decisions, each with its run's row id (None: a run that is not stored yet)."""
     _cancel(connection, [decision for _row, decision in decisions], now)
-    requests = [request for row, decision in decisions for request in _page_requests(row, decision)]
+    requests = [request for row, decision in decisions for request in page_requests(row, decision)]
     unreachable = list(queue_pages(connection, requests, now).unreachable)
     ack_reminders = [
         (decision.run.alert_id, reminder.user_id) for _row, decision in decisions for reminder in decision.ack_reminders
@@ -451,7 +451,7 @@ def _cancel(connection: Connection, decisions: Iterable[RunDecision], now: datet
         cancel_pages(connection, alert_ids, cancel.user_ids, cancel.reason, now, queued_since=cancel.queued_since)
 
 
-def _page_requests(row: int | None, decision: RunDecision) -> list[pages.PageRequest]:
+def page_requests(row: int | None, decision: RunDecision) -> list[pages.PageRequest]:
     alert_id = decision.run.alert_id
     requests = [
         pages.PageRequest(

@@ -16,7 +16,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Person, Reason, Term, Text, as_reason, joined, sentence
+from tocsin.core.reasons import NO_REASON, Param, Person, Reason, Term, Text, as_reason, joined, sentence
 from tocsin.core.validation.field_errors import NOT_AFTER_FROM, rejected_at
 from tocsin.core.validation.spec import write_moment
 from tocsin.oncall import loader
@@ -67,8 +67,8 @@ def rows() -> QuerySet[SwapRequest]:
 
 def is_involved(schedule: Schedule, user: User) -> bool:
     """Returns whether the user belongs to the schedule: as a member of its group, or in a shift."""
-    return Membership.objects.filter(group=schedule.group_id, user=user).exists() or user.pk in _scheduled_user_ids(
-        schedule
+    return Membership.objects.filter(group=schedule.group_id, user=user).exists() or any(
+        user.pk in schedules.users_of(shift) for shift in schedule.definition["shifts"]
     )
 
 
@@ -196,23 +196,21 @@ def accept(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapReques
                 locked.schedule, new_user, current_user, shift_range.starts_at, shift_range.ends_at,
                 role=shift_range.role, swap=locked, actor=actor, now=now,
             )  # fmt: skip
-        return _end(locked, SwapState.ACCEPTED, locked.requested_user, locked.requester, actor, now)
+        return _end(locked, SwapState.ACCEPTED, actor, now)
 
 
 def decline(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
     """Declines a swap. The requester gets a notice. Raises `Rejected("already_answered")`."""
     with boundary.command():
         settings_store.lock()
-        locked = _lock_pending(swap)
-        return _end(locked, SwapState.DECLINED, locked.requested_user, locked.requester, actor, now)
+        return _end(_lock_pending(swap), SwapState.DECLINED, actor, now)
 
 
 def withdraw(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
     """Withdraws a swap request. The requested user gets a notice. Raises `Rejected("already_answered")`."""
     with boundary.command():
         settings_store.lock()
-        locked = _lock_pending(swap)
-        return _end(locked, SwapState.WITHDRAWN, locked.requester, locked.requested_user, actor, now)
+        return _end(_lock_pending(swap), SwapState.WITHDRAWN, actor, now)
 
 
 def swap_spec(swap: SwapRequest) -> dict[str, Any]:
@@ -240,22 +238,15 @@ def refuse_unless_on_call(schedule: Schedule, user: User, shift_range: ShiftRang
         segment.user_id == user.pk and segment.schedule == schedule.name and shift_range.role in (None, segment.role)
         for segment in timeline.segments
     ):
-        span = {"since": shift_range.starts_at, "until": shift_range.ends_at}
+        params: dict[str, Param] = {
+            "user": _person(user), "schedule": schedule.name, "since": shift_range.starts_at,
+            "until": shift_range.ends_at,
+        }  # fmt: skip
+        reason = sentence("{user} is not on call in {schedule} from {since} to {until}.", **params)
         if shift_range.role:
             role = Term(shift_range.role)
             reason = sentence(
-                "{user} is not on call as {role} in {schedule} from {since} to {until}.",
-                user=_person(user),
-                role=role,
-                schedule=schedule.name,
-                **span,
-            )
-        else:
-            reason = sentence(
-                "{user} is not on call in {schedule} from {since} to {until}.",
-                user=_person(user),
-                schedule=schedule.name,
-                **span,
+                "{user} is not on call as {role} in {schedule} from {since} to {until}.", role=role, **params
             )
         raise Rejected("invalid", reason, "from")
 
@@ -273,10 +264,6 @@ def _load_timeline(schedule: Schedule, shift_range: ShiftRange) -> Timeline:
 
 def _person(user: User) -> Person:
     return Person(user.display_name, user.pk)
-
-
-def _scheduled_user_ids(schedule: Schedule) -> set[int]:
-    return {user for shift in schedule.definition["shifts"] for user in schedules.users_of(shift)}
 
 
 def _ranges(swap: SwapRequest) -> list[tuple[ShiftRange, User]]:
@@ -303,10 +290,11 @@ def _lock_pending(swap: SwapRequest) -> SwapRequest:
     return locked
 
 
-def _end(
-    swap: SwapRequest, state: SwapState, decided_by: User, recipient: User, actor: AuditActor, now: datetime
-) -> SwapRequest:
+def _end(swap: SwapRequest, state: SwapState, actor: AuditActor, now: datetime) -> SwapRequest:
     title, text = _ANSWERED[state]
+    decided_by, recipient = swap.requested_user, swap.requester
+    if state is SwapState.WITHDRAWN:
+        decided_by, recipient = recipient, decided_by
     before = swap_spec(swap)
     swap.state, swap.answered_at = str(state), now
     swap.save(update_fields=["state", "answered_at"])
@@ -339,8 +327,10 @@ def _describe_swap(swap: SwapRequest) -> Reason:
 
 
 def _record(swap: SwapRequest, before: dict[str, Any] | None, actor: AuditActor, now: datetime) -> None:
-    after = {key: str(value) if isinstance(value, datetime) else value for key, value in swap_spec(swap).items()}
-    before_texts = before and {key: str(v) if isinstance(v, datetime) else v for key, v in before.items()}
+    before_texts, after = (
+        spec and {key: str(value) if isinstance(value, datetime) else value for key, value in spec.items()}
+        for spec in (before, swap_spec(swap))
+    )
     audit.record_change(
         actor,
         now=now,
