@@ -703,15 +703,17 @@ def load(stored: object) -> CompiledPolicy:
     return parse(stored, dict.fromkeys(("users", "groups", "schedules", "support_hours", "policies"), _NumericIds()))
 
 
-def references(plan: CompiledPolicy) -> PolicyReferences:
+def references(*plans: CompiledPolicy) -> PolicyReferences:
+    """The ids of all objects that the policies refer to."""
+    steps = [step for plan in plans for step in plan.steps]
     return PolicyReferences(
-        users=frozenset(user for step in plan.steps for user in step.user_ids),
-        groups=frozenset(group for step in plan.steps for group in step.group_ids),
-        schedules=frozenset(schedule for step in plan.steps for schedule in step.schedule_ids),
+        users=frozenset(user for step in steps for user in step.user_ids),
+        groups=frozenset(group for step in steps for group in step.group_ids),
+        schedules=frozenset(schedule for step in steps for schedule in step.schedule_ids),
         support_hours=frozenset(
-            step.when.hours for step in plan.steps if step.when is not None and step.when.hours is not None
+            step.when.hours for step in steps if step.when is not None and step.when.hours is not None
         ),
-        policies=frozenset(() if plan.handover_policy_id is None else (plan.handover_policy_id,)),
+        policies=frozenset(plan.handover_policy_id for plan in plans if plan.handover_policy_id is not None),
     )
 
 

@@ -7,10 +7,11 @@ home page, the schedule's page and the weekly e-mail.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import combinations
+from operator import add, sub
 from zoneinfo import ZoneInfo
 
 from tocsin.core.config.night_hours import NightHours
@@ -301,23 +302,13 @@ class OnCallTime:
     holiday: timedelta = _NOTHING
 
     def __add__(self, other: OnCallTime) -> OnCallTime:
-        return OnCallTime(
-            self.total + other.total,
-            self.night + other.night,
-            self.weekend + other.weekend,
-            self.holiday + other.holiday,
-        )
+        return OnCallTime(*map(add, astuple(self), astuple(other)))
 
     def __sub__(self, other: OnCallTime) -> OnCallTime:
-        return OnCallTime(
-            self.total - other.total,
-            self.night - other.night,
-            self.weekend - other.weekend,
-            self.holiday - other.holiday,
-        )
+        return OnCallTime(*map(sub, astuple(self), astuple(other)))
 
     def __truediv__(self, count: int) -> OnCallTime:
-        return OnCallTime(self.total / count, self.night / count, self.weekend / count, self.holiday / count)
+        return OnCallTime(*(part / count for part in astuple(self)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,6 @@ from tocsin.oncall import reasons
 from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule, Shift
 from tocsin.people.member_roles import MemberRole
 
-# ---------- resolver
-
-
 # ---------- group snapshot
 
 
@@ -99,29 +96,36 @@ _ROLES = tuple(MemberRole)
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
-    """The assignment of a role to a user at a moment. As long as its key stays the same, it is one period."""
+class OnCall:
+    """One user on call: role, from when until when (None: no known bound), and why."""
 
     role: MemberRole
     user_id: int
-    reasons: tuple[Reason, ...]
+    #: Empty while the resolver decides.
+    name: str
     reason: Reason
-    #: Where it comes from. Together with role and user, it is the identity.
-    source: tuple[object, ...]
-    #: Bounds outside which it never applies.
+    #: While the resolver decides, the bounds outside which it never applies.
     since: datetime | None = None
     until: datetime | None = None
+    #: How it was decided: the shift, the override, the cover. The last one decides.
+    reasons: tuple[Reason, ...] = ()
+    #: Absent in this period without cover: still paged, and shown in red.
+    is_absent: bool = False
+    #: The schedule and shift that decide; empty if the group's own order does.
     schedule: str = ""
     shift: str = ""
+    #: The shift's layer; None for overrides and the group's own order.
     layer: int | None = None
     override_id: int | None = None
-    is_absent: bool = False
+    #: Where it comes from. Together with role and user, it is the identity.
+    source: tuple[object, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def key(self) -> tuple[object, ...]:
+        """As long as it stays the same, it is one period."""
         return (self.role, self.user_id, self.source, self.is_absent)
 
-    def within(self, since: datetime, until: datetime) -> Assignment:
+    def within(self, since: datetime, until: datetime) -> OnCall:
         return replace(
             self,
             since=since if self.since is None else max(since, self.since),
@@ -133,7 +137,7 @@ class Assignment:
 class LayeredAssignment:
     """A shift's assignment before anything else is applied, and the source that takes precedence over it, if any."""
 
-    assignment: Assignment
+    assignment: OnCall
     hidden_by: Reason
 
     @property
@@ -143,7 +147,7 @@ class LayeredAssignment:
 
 @dataclass(slots=True)
 class RoleAssignment:
-    assignments: list[Assignment]
+    assignments: list[OnCall]
     layered_assignments: list[LayeredAssignment]
 
 
@@ -171,7 +175,7 @@ class OnCallResolver:
             by_role = self._cache[at] = self._decide(at)
         return by_role
 
-    def is_assigned_at(self, assignment: Assignment, at: datetime) -> bool:
+    def is_assigned_at(self, assignment: OnCall, at: datetime) -> bool:
         return any(assignment.key == other.key for other in self.at(at)[assignment.role].assignments)
 
     def member_roles(self, user_id: int) -> tuple[MemberRole, ...]:
@@ -199,7 +203,7 @@ class OnCallResolver:
             if not role_assignment.assignments:
                 role_assignment.assignments = self._by_order[role]
             # Each user once per role, by the first assignment that names them.
-            by_user: dict[int, Assignment] = {}
+            by_user: dict[int, OnCall] = {}
             for assignment in role_assignment.assignments:
                 covered = (
                     _apply_absences(plan, assignment, replacing.get(assignment.schedule, ()), at)
@@ -212,22 +216,23 @@ class OnCallResolver:
 
     def _shift_assignments(
         self, schedule: CompiledSchedule, current: list[CompiledOverride], at: datetime
-    ) -> Iterator[Assignment]:
+    ) -> Iterator[OnCall]:
         """Yields the assignments of shifts, with the overrides of single shifts applied."""
         for occurrence in schedule.occurrences(at):
             reason = reasons.SHIFT(shift=occurrence.shift, schedule=schedule.name)
             for role in self.member_roles(occurrence.user_id) if occurrence.role is None else (occurrence.role,):
-                assignment = Assignment(
+                assignment = OnCall(
                     role,
                     occurrence.user_id,
-                    (reason,),
+                    "",
                     reason,
-                    (schedule.name, occurrence.shift, occurrence.since, occurrence.until),
                     occurrence.since,
                     occurrence.until,
-                    schedule.name,
-                    occurrence.shift,
-                    occurrence.layer,
+                    (reason,),
+                    schedule=schedule.name,
+                    shift=occurrence.shift,
+                    layer=occurrence.layer,
+                    source=(schedule.name, occurrence.shift, occurrence.since, occurrence.until),
                 )
                 for override in current:
                     if override.shift == occurrence.shift and override.role in (None, role):
@@ -240,7 +245,7 @@ def _apply_schedule(
     schedule: CompiledSchedule,
     current: list[CompiledOverride],
     roles: Sequence[frozenset[MemberRole]],
-    assignments: list[Assignment],
+    assignments: list[OnCall],
     role: MemberRole,
     role_assignment: RoleAssignment,
 ) -> None:
@@ -266,7 +271,7 @@ def _apply_schedule(
         role_assignment.layered_assignments.append(LayeredAssignment(assignment, hidden_by))
 
 
-def _apply_override(plan: GroupPlan, assignment: Assignment, override: CompiledOverride) -> Assignment:
+def _apply_override(plan: GroupPlan, assignment: OnCall, override: CompiledOverride) -> OnCall:
     if override.user_id == assignment.user_id or override.instead_of not in (None, assignment.user_id):
         return assignment
     reason = _override_label(override)
@@ -286,7 +291,7 @@ def _apply_override(plan: GroupPlan, assignment: Assignment, override: CompiledO
 
 def _override_assignment(
     plan: GroupPlan, schedule: CompiledSchedule, override: CompiledOverride, role: MemberRole
-) -> Assignment:
+) -> OnCall:
     """Returns the override's own assignment, which replaces all others in the role."""
     reason = _override_label(override)
     user = plan.person(override.user_id)
@@ -294,16 +299,17 @@ def _override_assignment(
         detail = reasons.OVERRIDE_OF_ROLE(source=reason, user=user, role=Term(override.role), schedule=schedule.name)
     else:
         detail = reasons.OVERRIDE_OF_SCHEDULE(source=reason, user=user, schedule=schedule.name)
-    return Assignment(
+    return OnCall(
         role,
         override.user_id,
-        (detail,),
+        "",
         reason,
-        (schedule.name, override.id),
         override.starts_at,
         override.ends_at,
-        schedule.name,
+        (detail,),
+        schedule=schedule.name,
         override_id=override.id,
+        source=(schedule.name, override.id),
     )
 
 
@@ -311,7 +317,7 @@ def _override_label(override: CompiledOverride) -> Reason:
     return reasons.NAMED_OVERRIDE(name=override.name) if override.name else reasons.OVERRIDE()
 
 
-def _in_group_order(plan: GroupPlan, role: MemberRole, scheduled: Collection[MemberRole]) -> Iterator[Assignment]:
+def _in_group_order(plan: GroupPlan, role: MemberRole, scheduled: Collection[MemberRole]) -> Iterator[OnCall]:
     """Yields the members with the role, in the group's order."""
     if not plan.schedules:
         reason_type = reasons.ORDER_WITHOUT_SCHEDULE
@@ -320,12 +326,10 @@ def _in_group_order(plan: GroupPlan, role: MemberRole, scheduled: Collection[Mem
     reason = reason_type(role=Term(role), group=plan.name)
     for member in sorted(plan.members, key=lambda member: member.position):
         if member.is_active and role in member.roles:
-            yield Assignment(role, member.user_id, (reason,), reason, ())
+            yield OnCall(role, member.user_id, "", reason, reasons=(reason,))
 
 
-def _apply_absences(
-    plan: GroupPlan, assignment: Assignment, replacing: Iterable[CompiledOverride], at: datetime
-) -> Assignment:
+def _apply_absences(plan: GroupPlan, assignment: OnCall, replacing: Iterable[CompiledOverride], at: datetime) -> OnCall:
     """Applies absences: returns the assignment of the covering user, or of an override that replaces them. If the user
     is absent and nobody covers, the assignment is marked."""
     absent_ids = {assignment.user_id}
@@ -363,7 +367,7 @@ def _with_user(source: Reason, user: Person) -> Reason:
     return reasons.BY_USER(source=source, user=user)
 
 
-def _apply_override_of_cover(plan: GroupPlan, assignment: Assignment, override: CompiledOverride) -> Assignment:
+def _apply_override_of_cover(plan: GroupPlan, assignment: OnCall, override: CompiledOverride) -> OnCall:
     replaced = _apply_override(plan, assignment, override)
     return (
         replaced if replaced is assignment else replace(replaced, reasons=(*assignment.reasons, replaced.reasons[-1]))
@@ -377,28 +381,6 @@ def _absence(plan: GroupPlan, user_id: int, at: datetime) -> Absence | None:
 #: How far the start or end of a period is searched. Beyond that, it counts as unbounded.
 HORIZONS = (timedelta(days=3), timedelta(days=32), timedelta(days=400))
 _TICK = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class OnCall:
-    """One user on call: role, from when until when (None: no known bound), and why."""
-
-    role: MemberRole
-    user_id: int
-    name: str
-    reason: Reason
-    since: datetime | None = None
-    until: datetime | None = None
-    #: How it was decided: the shift, the override, the cover. The last one decides.
-    reasons: tuple[Reason, ...] = ()
-    #: Absent in this period without cover: still paged, and shown in red.
-    is_absent: bool = False
-    #: The schedule and shift that decide; empty if the group's own order does.
-    schedule: str = ""
-    shift: str = ""
-    #: The shift's layer; None for overrides and the group's own order.
-    layer: int | None = None
-    override_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,7 +437,7 @@ def on_call(plan: GroupPlan, at: datetime) -> tuple[OnCall, ...]:
     """
     resolver = OnCallResolver(plan)
     return tuple(
-        _to_on_call(resolver, assignment, _since(resolver, assignment, at), _until(resolver, assignment, at))
+        _named(plan, assignment, _since(resolver, assignment, at), _until(resolver, assignment, at))
         for role, role_assignment in resolver.at(at).items()
         for assignment in role_assignment.assignments
     )
@@ -471,7 +453,7 @@ def timeline(plan: GroupPlan, since: datetime, until: datetime) -> Timeline:
     moments = [since, *sorted(set(_all_transitions(plan, since, until)))]
     segments: list[OnCall] = []
     layers = _SegmentMerger[LayeredAssignment]()
-    assignments = _SegmentMerger[Assignment]()
+    assignments = _SegmentMerger[OnCall]()
     gaps = _SegmentMerger[MemberRole]()
     for moment in moments:
         decided = resolver.at(moment)
@@ -495,7 +477,7 @@ def timeline(plan: GroupPlan, since: datetime, until: datetime) -> Timeline:
     for assignment, begin, end in assignments.all():
         first = _since(resolver, assignment, since) if begin == since else begin
         last = _until(resolver, assignment, moments[-1]) if end is None else end
-        segments.append(_to_on_call(resolver, assignment, first, last))
+        segments.append(_named(plan, assignment, first, last))
     order = list(MemberRole)
     segments.sort(key=lambda s: (order.index(s.role), s.since or since, s.until or until))
     return Timeline(
@@ -520,7 +502,7 @@ def by_role(people: Iterable[OnCall]) -> Mapping[MemberRole, tuple[OnCall, ...]]
     return {role: tuple(entries) for role, entries in grouped.items()}
 
 
-def _since(resolver: OnCallResolver, assignment: Assignment, at: datetime) -> datetime | None:
+def _since(resolver: OnCallResolver, assignment: OnCall, at: datetime) -> datetime | None:
     """Returns when the period of this assignment, which applies at `at`, began."""
     later = at
     for begin in [assignment.since] if assignment.since else [at - span for span in HORIZONS]:
@@ -532,7 +514,7 @@ def _since(resolver: OnCallResolver, assignment: Assignment, at: datetime) -> da
     return assignment.since
 
 
-def _until(resolver: OnCallResolver, assignment: Assignment, at: datetime) -> datetime | None:
+def _until(resolver: OnCallResolver, assignment: OnCall, at: datetime) -> datetime | None:
     """Returns when it ends."""
     earlier = at
     for end in [assignment.until] if assignment.until else [at + span for span in HORIZONS]:
@@ -544,7 +526,7 @@ def _until(resolver: OnCallResolver, assignment: Assignment, at: datetime) -> da
 
 
 def _transitions_of(
-    resolver: OnCallResolver, assignment: Assignment, since: datetime, until: datetime
+    resolver: OnCallResolver, assignment: OnCall, since: datetime, until: datetime
 ) -> Iterator[datetime]:
     """Yields the moments between `since` and `until` at which this assignment may begin or end."""
     for schedule in resolver.plan.schedules:
@@ -554,7 +536,7 @@ def _transitions_of(
     yield from _override_and_absence_transitions(resolver.plan, since, until)
 
 
-def _may_affect(plan: GroupPlan, assignment: Assignment, schedule: CompiledSchedule, shift: Shift) -> bool:
+def _may_affect(plan: GroupPlan, assignment: OnCall, schedule: CompiledSchedule, shift: Shift) -> bool:
     """Returns whether the shift can begin or end the assignment: by going before it, or by assigning the same user."""
     if not assignment.schedule:
         return True
@@ -582,23 +564,8 @@ def _override_and_absence_transitions(plan: GroupPlan, since: datetime, until: d
         yield from (transition for transition in (absence.starts_at, absence.ends_at) if since < transition < until)
 
 
-def _to_on_call(
-    resolver: OnCallResolver, assignment: Assignment, since: datetime | None, until: datetime | None
-) -> OnCall:
-    return OnCall(
-        role=assignment.role,
-        user_id=assignment.user_id,
-        name=resolver.plan.name_of(assignment.user_id),
-        reason=assignment.reason,
-        since=since,
-        until=until,
-        reasons=assignment.reasons,
-        is_absent=assignment.is_absent,
-        schedule=assignment.schedule,
-        shift=assignment.shift,
-        layer=assignment.layer,
-        override_id=assignment.override_id,
-    )
+def _named(plan: GroupPlan, assignment: OnCall, since: datetime | None, until: datetime | None) -> OnCall:
+    return replace(assignment, name=plan.name_of(assignment.user_id), since=since, until=until)
 
 
 def _to_layer_segment(plan: GroupPlan, layered: LayeredAssignment, since: datetime, until: datetime) -> LayerSegment:
