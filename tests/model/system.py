@@ -154,7 +154,7 @@ class System:
         self.tasks: dict[str, Callable[[], bool]] = {
             "inbound drain": lambda: drain.drain(self.registry, AlertIdAllocator(), self.now),
             "delayed alerts": lambda: drain.open_due(self.registry, AlertIdAllocator(), self.now),
-            "deactivated users": lambda: tasks.run_once(self.now),
+            "deactivated users": lambda: tasks.release_deactivated_users(self.now),
             "workflows": lambda: workflows.run_once(self.now),
             "shift notices": lambda: notices.queue_pending_notices(self.now),
             "reminder plans": lambda: notices.plan_reminders(self.now),

@@ -376,7 +376,7 @@ def test_alert_of_disabled_owner_is_unassigned_and_pages_again(desk: EscalationH
         desk.act(alert, order, 1)
     desk.act(alerts[1], Hold(actor=desk.actor("alice"), until=desk.at(60)), 2)
     User.objects.filter(username="alice").update(is_active=False)
-    assert escalation_loop.run_once(desk.at(3)) is False
+    assert escalation_loop.release_deactivated_users(desk.at(3)) is False
     assert [(desk.alert(alert).status, desk.alert(alert).owner_id) for alert in alerts] == [
         ("open", None),
         ("on_hold", None),
@@ -396,8 +396,8 @@ def test_acknowledgement_of_disabled_user_expires_and_pages_again(
         desk.act(alert, Acknowledge(actor=desk.actor(name)), 1)
     desk.act(held, Hold(actor=desk.actor("alice"), until=desk.at(60)), 1)
     User.objects.filter(username="alice").update(is_active=False)
-    assert escalation_loop.run_once(desk.at(2)) is False
-    assert escalation_loop.run_once(desk.at(2)) is False
+    assert escalation_loop.release_deactivated_users(desk.at(2)) is False
+    assert escalation_loop.release_deactivated_users(desk.at(2)) is False
     text = "The acknowledgement of Alice expired: the account was deactivated"
     assert text in desk.timeline(alone)
     desk.run_until(2)
@@ -412,15 +412,15 @@ def test_deactivation_of_the_only_paged_user_moves_the_page_on(desk: EscalationH
     alert = desk.open()
     desk.run_until(0)
     users.change_own(desk.users["alice"], {"active": False}, actor=ACTOR, now=desk.at(1))
-    assert escalation_loop.run_once(desk.at(1)) is False
-    assert escalation_loop.run_once(desk.at(1)) is False
+    assert escalation_loop.release_deactivated_users(desk.at(1)) is False
+    assert escalation_loop.release_deactivated_users(desk.at(1)) is False
     assert desk.alert(alert).events.filter(kind=EventKind.ESCALATION_CONTINUED).count() == 1
     desk.run_until(1)
     assert desk.pages(alert)[-1] == ("bob", "email", 1, "queued")
     assert desk.run(alert).due_at == desk.at(11)
     # Nobody is left: the end comes at once too.
     users.change_own(desk.users["bob"], {"active": False}, actor=ACTOR, now=desk.at(2))
-    escalation_loop.run_once(desk.at(2))
+    escalation_loop.release_deactivated_users(desk.at(2))
     desk.run_until(2)
     assert desk.pages(alert)[-1][0] == "bob"
     assert desk.run(alert).progress["step"] == 3
@@ -431,10 +431,10 @@ def test_deactivation_waits_while_another_paged_user_is_active(desk: EscalationH
     alert = desk.open()
     desk.run_until(0)
     users.change_own(desk.users["alice"], {"active": False}, actor=ACTOR, now=desk.at(1))
-    assert escalation_loop.run_once(desk.at(1)) is False
+    assert escalation_loop.release_deactivated_users(desk.at(1)) is False
     assert desk.run(alert).due_at == desk.at(10)
     User.objects.filter(username="bob").delete()
-    escalation_loop.run_once(desk.at(2))
+    escalation_loop.release_deactivated_users(desk.at(2))
     assert desk.run(alert).due_at == desk.at(2)
 
 

@@ -27,7 +27,6 @@ from tocsin.escalation.run import run_store
 from tocsin.escalation.run.engine import advance
 from tocsin.escalation.run.run_state import ActivePause, NoticeReason, PageUser, RunDecision, RunState, RunStatus
 from tocsin.escalation.run.target_resolution import TargetContext
-from tocsin.notify import pause as pauses
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
@@ -189,8 +188,7 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
     runs = run_store.users_with_pending_pages(connection, runs, now)
     states = store.load(connection, list(runs))
     context = run_store.load_target_context(connection, runs.values(), now)
-    current_pause = pauses.current_pause(connection, now)
-    pause = ActivePause(current_pause.until, current_pause.reason) if current_pause else None
+    pause = run_store.load_pause(connection, now)
     for alert_id, run in runs.items():
         step = forecast_next_action(run, states[alert_id], context, now, pause) if alert_id in states else None
         if step is not None:

@@ -54,7 +54,6 @@ from tocsin.escalation.run.run_state import (
 )
 from tocsin.escalation.run.run_store import NewRun, load_plans
 from tocsin.escalation.run.target_resolution import TargetContext
-from tocsin.notify import pause as pauses
 from tocsin.notify.rules.page_planner import count_pages
 from tocsin.people.sql import join_user
 
@@ -104,16 +103,13 @@ class EscalationTask:
         may be due."""
         decisions: Sequence[tuple[int, RunDecision]] = ()
         with database.transaction() as connection:
-            pause = _pause(connection, now)
+            pause = run_store.load_pause(connection, now)
             if pause is None and self.was_paused:
                 _release(connection, now)
-            lanes, is_full = (
-                (_claim_known(connection, now, batch.keys), False)
-                if batch.keys
-                else self._claim(connection, now, batch.limit)
-            )
+            lanes, is_full = self._claim(connection, now, batch)
             batch.keys = list(lanes)
-            claimed = _read(connection, batch.keys, now)
+            # The claim may have seen an older state than the lock: another worker may just have handled the run.
+            claimed = database.rows(connection, _READ, (batch.keys, now, batch.keys)) if batch.keys else []
             if claimed:
                 decisions = _decide(connection, claimed, batch, pause, now)
                 self.last_lane = lanes[batch.keys[-1]]
@@ -122,12 +118,15 @@ class EscalationTask:
             _export_spans(tracing.exporter, decisions, now)
         return is_full or len(batch.keys) < len(claimed)
 
-    def _claim(self, connection: Connection, now: datetime, limit: int) -> tuple[dict[int, int], bool]:
-        """The ids of due runs with their lanes, with their alerts locked, and whether an integration used up its share.
+    def _claim(self, connection: Connection, now: datetime, batch: Batch[int]) -> tuple[dict[int, int], bool]:
+        """The ids of due runs, those of the batch if it has any, with their lanes, with their alerts locked, and
+        whether an integration used up its share.
 
         The lanes take turns, from the one after the last that was served: a batch may end before all have their turn.
         """
-        rows = connection.execute(_CLAIM, {"now": now, "free": limit}).fetchall()
+        if batch.keys:
+            return dict(connection.execute(_CLAIM_KNOWN, (now, batch.keys, batch.keys)).fetchall()), False
+        rows = connection.execute(_CLAIM, {"now": now, "free": batch.limit}).fetchall()
         counts = Counter[int]()
         turns: list[tuple[tuple[int, bool, int], int]] = []
         for row_id, lane, _ in rows:
@@ -161,20 +160,10 @@ SELECT r.id, coalesce(r.integration_id, 0) FROM escalation_run r {join_alert("r.
 WHERE r.due_at <= %s AND r.id = ANY(%s) ORDER BY array_position(%s, r.id) FOR NO KEY UPDATE OF a SKIP LOCKED
 """
 
-# The claim may have seen an older state than the lock: another worker may just have handled the run.
 _READ = database.literal(
     f"SELECT {run_store.COLUMNS} FROM escalation_run r WHERE r.id = ANY(%s) AND r.due_at <= %s "
     "ORDER BY array_position(%s, r.id)"
 )
-
-
-def _claim_known(connection: Connection, now: datetime, ids: Sequence[int]) -> dict[int, int]:
-    """Those of these runs that are still due and nobody else works on, with their lanes."""
-    return dict(connection.execute(_CLAIM_KNOWN, (now, list(ids), list(ids))).fetchall())
-
-
-def _read(connection: Connection, ids: Sequence[int], now: datetime) -> list[dict[str, Any]]:
-    return database.rows(connection, _READ, (list(ids), now, list(ids))) if ids else []
 
 
 def _fail_alone(now: datetime, row_id: int, error: Exception) -> None:
@@ -250,31 +239,22 @@ def _write(
     service.write(connection, _changes(decisions, states, now), now)
     store.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
     run_store.update(connection, {row_id: decision.run for row_id, decision in decisions})
-    successors = [decision for _row, decision in decisions if decision.successor is not None]
-    run_store.insert(
-        connection,
-        [
-            NewRun(handover.run.alert_id, handover.successor, handover.successor_version)
-            for handover in successors
-            if handover.successor
-        ],
-    )
+    successors = [
+        NewRun(one.run.alert_id, one.successor, one.successor_version)
+        for _row, one in decisions
+        if one.successor is not None
+    ]
+    run_store.insert(connection, successors)
     if successors:
         database.notify(connection, "runs")
     run_store.apply_effects(connection, decisions, now)
-    _notify_handlers(connection, decisions, states, now)
-    changed = [decision.run.alert_id for _row, decision in decisions if decision.events or decision.commands]
-    if changed:
-        service.publish_alert_changes(connection, changed)
-
-
-def _notify_handlers(
-    connection: Connection, decisions: list[tuple[int, RunDecision]], states: Mapping[int, AlertState], now: datetime
-) -> None:
-    """Passes the escalation's events (a fired step, the end) to the alert change handlers."""
+    # The escalation's events: a fired step, the end.
     decided = [(states[decision.run.alert_id], decision) for _row, decision in decisions if decision.events]
     changes = [AlertChange(state, state, one.events, paging=_handover_paging(one)) for state, one in decided]
     commands.call_handlers(connection, changes, now)
+    changed = [decision.run.alert_id for _row, decision in decisions if decision.events or decision.commands]
+    if changed:
+        service.publish_alert_changes(connection, changed)
 
 
 def _handover_paging(decision: RunDecision) -> PagingConfig | None:
@@ -301,11 +281,6 @@ def _changes(
                 changes.append(AlertChange(before, transition.state, transition.events, command))
             before = transition.state
     return changes
-
-
-def _pause(connection: Connection, now: datetime) -> ActivePause | None:
-    pause = pauses.current_pause(connection, now)
-    return ActivePause(pause.until, pause.reason) if pause else None
 
 
 def _release(connection: Connection, now: datetime) -> None:
@@ -356,8 +331,7 @@ def shift_earlier(
     confirmed_at = {user: _shift_past_time(at, by, now) for user, at in progress.ack_confirmed_at.items()}
     reminded_at = {}
     for user, at in progress.ack_reminder_sent_at.items():
-        moved_to = _shift_past_time(at, by, now)
-        since = _last_confirmed_at(user, after, confirmed_at)
+        moved_to, since = _shift_past_time(at, by, now), _last_confirmed_at(user, after, confirmed_at)
         # The order is preserved: an unanswered reminder stays unanswered, and an answered one stays answered.
         if since is None or at >= (_last_confirmed_at(user, alert, progress.ack_confirmed_at) or at):
             reminded_at[user] = moved_to if since is None else max(moved_to, since)
@@ -416,8 +390,7 @@ def correct_after_rollback(connection: Connection, by: timedelta, now: datetime)
     A rollback of a minute or more is noted on each alert's timeline.
     """
     ids = [row[0] for row in connection.execute(_WAITING).fetchall()]
-    current_pause = pauses.current_pause(connection, now)
-    pause = ActivePause(current_pause.until, current_pause.reason) if current_pause else None
+    pause = run_store.load_pause(connection, now)
     moved = sum(_chunk(connection, ids[first : first + CHUNK], by, now, pause) for first in range(0, len(ids), CHUNK))
     if moved:
         database.notify(connection, "runs")
@@ -451,11 +424,8 @@ def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime,
     store.correct_after_rollback(connection, ids, by, now)
     if noted_ids and by >= MIN_REPORTED_ROLLBACK:
         reason = reasons.CLOCK_ROLLED_BACK(offset=round_jump(by))
-        events = [
-            NewEvent(alert, EventKind.ESCALATION_CONTINUED, now, SYSTEM, reason, CommandChannel.POLICY, {})
-            for alert in noted_ids
-        ]
-        store.insert_events(connection, events)
+        kind, via = EventKind.ESCALATION_CONTINUED, CommandChannel.POLICY
+        store.insert_events(connection, [NewEvent(alert, kind, now, SYSTEM, reason, via) for alert in noted_ids])
     if noted_ids:
         service.publish_alert_changes(connection, noted_ids)
     return len(noted_ids)
@@ -470,8 +440,6 @@ def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime,
 #: A changed account wakes the task; without a hint it checks at this interval.
 DEACTIVATED_USERS_INTERVAL = timedelta(minutes=1)
 
-
-NOTE = reasons.ACCOUNT_DEACTIVATED()
 
 # Active alerts assigned to a deactivated user (`kind` owner), or unassigned and acknowledged by one.
 _AFFECTED_ALERTS = f"""
@@ -507,18 +475,19 @@ ORDER BY r.alert_id LIMIT %(most)s
 
 
 def deactivated_users_task() -> PeriodicTask:
+    interval = DEACTIVATED_USERS_INTERVAL
     return PeriodicTask(
-        "departed owners", lambda: run_once(clock.now()), DEACTIVATED_USERS_INTERVAL, frozenset({"config"})
+        "departed owners", lambda: release_deactivated_users(clock.now()), interval, frozenset({"config"})
     )
 
 
-def run_once(now: datetime) -> bool:
+def release_deactivated_users(now: datetime) -> bool:
     """Releases one batch of alerts, and continues one batch of runs. Returns whether there may be more."""
     with database.transaction() as connection:
         affected = _load_affected(connection)
         abandoned = _load_abandoned(connection, now)
     released = _each(
-        dict.fromkeys(alert_id for alert_id, _ in affected), lambda alert_id: _release_deactivated_users(alert_id, now)
+        dict.fromkeys(alert_id for alert_id, _ in affected), lambda alert_id: _release_alert(alert_id, now)
     )
     continued = _each(abandoned, lambda alert_id: _continue_escalation(alert_id, now))
     return (len(affected) == BATCH and released > 0) or (len(abandoned) == BATCH and continued > 0)
@@ -533,13 +502,12 @@ def _each(alert_ids: Iterable[int], change: Callable[[int], bool]) -> int:
         except Exception as error:  # one alert's failure must not stop the others
             if database.is_unavailable(error):
                 raise
-            log.exception(
-                "Alert %s could not be taken from a deactivated user.", alert_id, extra={"alert_id": alert_id}
-            )
+            ids = {"alert_id": alert_id}
+            log.exception("Alert %s could not be taken from a deactivated user.", alert_id, extra=ids)
     return changed
 
 
-def _release_deactivated_users(alert_id: int, now: datetime) -> bool:
+def _release_alert(alert_id: int, now: datetime) -> bool:
     with database.transaction() as connection:
         store.lock(connection, [alert_id])
         # Another user may have been assigned, or the alert closed, before this transaction got the lock.
@@ -575,11 +543,11 @@ def _load_abandoned(connection: Connection, now: datetime, only_alert_id: int | 
 def _load_affected(connection: Connection, only_alert_id: int | None = None) -> list[tuple[int, Command]]:
     """The active alerts assigned to or acknowledged by a deactivated user, each with the command that ends it."""
     parameters: dict[str, object] = {"live": sorted(ACTIVE), "only": only_alert_id, "most": BATCH}
-    return [(row["id"], _ending_command(row)) for row in database.rows(connection, _AFFECTED_ALERTS, parameters)]
-
-
-def _ending_command(row: dict[str, Any]) -> Command:
     # Not through CommandChannel.POLICY: the run must react to this as it reacts to a person's command.
-    if row["kind"] == "owner":
-        return Unassign(actor=SYSTEM, via=CommandChannel.API, note=NOTE)
-    return ExpireAcknowledgement(actor=SYSTEM, via=CommandChannel.API, note=NOTE, user_id=row["user_id"])
+    origin: dict[str, Any] = {"actor": SYSTEM, "via": CommandChannel.API, "note": reasons.ACCOUNT_DEACTIVATED()}
+    return [
+        (row["id"], Unassign(**origin))
+        if row["kind"] == "owner"
+        else (row["id"], ExpireAcknowledgement(**origin, user_id=row["user_id"]))
+        for row in database.rows(connection, _AFFECTED_ALERTS, parameters)
+    ]

@@ -23,6 +23,7 @@ from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy, PolicyStep
 from tocsin.escalation.policy import load as load_policy
 from tocsin.escalation.run.run_state import (
     ON_TIME_TOLERANCE,
+    ActivePause,
     CancelPages,
     NoticeReason,
     PageUser,
@@ -41,6 +42,7 @@ from tocsin.escalation.run.target_resolution import (
     TargetContext,
     TargetFacts,
 )
+from tocsin.notify import pause as pauses
 from tocsin.notify.notices import Notice, queue_notice
 from tocsin.notify.pages import cancel_pages, load_recipients, queue_ack_reminder, queue_pages
 from tocsin.notify.registry import address_problem
@@ -203,6 +205,12 @@ def record_failure(
         "UPDATE escalation_run SET failures = %s, error = %s, reason = %s, due_at = %s WHERE id = %s",
         (min(failures, 32_000), error[:2000], reason, due_at, row_id),
     )
+
+
+def load_pause(connection: Connection, now: datetime) -> ActivePause | None:
+    """The pause of all paging in force at `now`."""
+    pause = pauses.current_pause(connection, now)
+    return ActivePause(pause.until, pause.reason) if pause else None
 
 
 # ---------- target loader
