@@ -19,10 +19,10 @@ from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.errors import Permanent
 from tocsin.core.reasons import NO_REASON, Person, Reason, Term, Text, as_reason, each_of, reason_from_json, sentence
-from tocsin.escalation import policy, reasons
-from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy, PolicyStep, references
+from tocsin.escalation import reasons
+from tocsin.escalation.policy import PolicyStep, references
 from tocsin.escalation.run import run_store
 from tocsin.escalation.run.engine import advance
 from tocsin.escalation.run.run_state import ActivePause, NoticeReason, PageUser, RunDecision, RunState, RunStatus
@@ -205,6 +205,8 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
 #: At most this many timeline events are examined.
 MAX_EVENTS = 2000
 
+_EVENTS = 2000
+
 _RUN = """
 SELECT r.status, r.mode, r.reason, r.recipient_groups, r.recipient_users, r.started_at, v.definition
 FROM escalation_run r LEFT JOIN escalation_policyversion v ON v.id = r.version_id
@@ -247,13 +249,7 @@ class UnpagedUser:
 class _RunFacts:
     """The newest run of the alert, with the on-call data of its start."""
 
-    plan: CompiledPolicy
-    status: RunStatus
-    mode: PagingMode
-    reason: Reason
-    groups: tuple[int, ...]
-    users: frozenset[int]
-    started_at: datetime
+    run: RunState
     events: tuple[Mapping[str, Any], ...]
     group_plans: Mapping[int, GroupPlan]
     on_schedules: Mapping[int, tuple[str, tuple[OnCall, ...]]]
@@ -261,36 +257,48 @@ class _RunFacts:
     @property
     def stop_reason(self) -> Reason:
         """Why no further step fires; `NO_REASON` while one may."""
-        if self.status not in _INACTIVE:
+        if self.run.status not in _INACTIVE:
             return NO_REASON
-        stops = (event for event in self.events if event["kind"] in _STOPS and event["at"] >= self.started_at)
-        return next((event["reason"] for event in stops), self.reason)
+        stops = (event for event in self.events if event["kind"] in _STOPS and event["at"] >= self.run.started_at)
+        return next((event["reason"] for event in stops), self.run.reason)
 
     def role_holders(self, group: int, role: MemberRole) -> tuple[OnCall, ...]:
         """The holders of a role in a group when the run began, in the order in which they are paged."""
-        return final_schedule.by_role(final_schedule.on_call(self.group_plans[group], self.started_at)).get(role, ())
+        return final_schedule.by_role(final_schedule.on_call(self.group_plans[group], self.run.started_at)).get(
+            role, ()
+        )
 
     def group_roles(self, step: PolicyStep) -> Iterator[tuple[int, MemberRole]]:
-        for group in step.group_ids or self.groups:
+        for group in step.group_ids or self.run.recipient_groups:
             if group in self.group_plans:
                 yield from ((group, role) for role in step.roles)
 
     def members(self, step: PolicyStep) -> frozenset[int]:
-        groups = [self.group_plans[group] for group in step.group_ids or self.groups if group in self.group_plans]
+        groups = [
+            self.group_plans[group]
+            for group in step.group_ids or self.run.recipient_groups
+            if group in self.group_plans
+        ]
         return frozenset(member.user_id for group in groups for member in group.members)
 
 
 def explain_for_alert(connection: Connection, alert: FoundAlert) -> tuple[UnpagedUser, ...]:
     """The users known to the alert's groups and policy who were not paged about it, sorted by name, each with
     reasons."""
-    row = database.row(connection, _RUN, (alert.id,))
+    row = run_store.current_rows(connection, [alert.id]).get(alert.id)
     if row is None:
         return ()
-    events = tuple(
-        {**event, "reason": reason_from_json(event["reason"])}
-        for event in database.rows(connection, _EVENTS, (alert.id, MAX_EVENTS))
+    run = run_store.readable_run(row, run_store.load_plans(connection, {row["version_id"]}))
+    refs = references(run.plan)
+    facts = _RunFacts(
+        run,
+        tuple(
+            {**event, "reason": reason_from_json(event["reason"])}
+            for event in database.rows(connection, _EVENTS, (alert.id, MAX_EVENTS))
+        ),
+        loader.plans(connection, {*run.recipient_groups, *refs.groups}, run.started_at),
+        loader.on_schedules(connection, refs.schedules, run.started_at),
     )
-    facts = _load_facts(connection, row, events)
     pages = list(database.rows(connection, _PAGES, (alert.id, str(Purpose.PAGE))))
     paged_ids = {page["user_id"] for page in pages if page["status"] in _PAGED}
     user_ids = _connected_user_ids(facts) | {page["user_id"] for page in pages}
@@ -301,33 +309,12 @@ def explain_for_alert(connection: Connection, alert: FoundAlert) -> tuple[Unpage
     )
 
 
-def _load_facts(connection: Connection, row: Mapping[str, Any], events: tuple[Mapping[str, Any], ...]) -> _RunFacts:
-    try:
-        plan = policy.load(row["definition"]) if row["definition"] else RECIPIENTS_ONLY
-    except Rejected:
-        plan = RECIPIENTS_ONLY  # even if the version can no longer be read, the reasons recorded at the time are valid
-    refs = references(plan)
-    started_at = row["started_at"]
-    return _RunFacts(
-        plan=plan,
-        status=RunStatus(row["status"]),
-        mode=PagingMode(row["mode"]),
-        reason=reason_from_json(row["reason"]),
-        groups=tuple(row["recipient_groups"]),
-        users=frozenset(row["recipient_users"]),
-        started_at=started_at,
-        events=events,
-        group_plans=loader.plans(connection, {*row["recipient_groups"], *refs.groups}, started_at),
-        on_schedules=loader.on_schedules(connection, refs.schedules, started_at),
-    )
-
-
 def _connected_user_ids(facts: _RunFacts) -> set[int]:
     """The ids of group members, of users named in the policy, and of users on call."""
-    user_ids = {*facts.users, *references(facts.plan).users}
+    user_ids = {*facts.run.recipient_users, *references(facts.run.plan).users}
     for group in facts.group_plans.values():
         user_ids |= {member.user_id for member in group.members}
-        user_ids |= {person.user_id for person in final_schedule.on_call(group, facts.started_at)}
+        user_ids |= {person.user_id for person in final_schedule.on_call(group, facts.run.started_at)}
     for _, on_call in facts.on_schedules.values():
         user_ids |= {person.user_id for person in on_call}
     return user_ids
@@ -338,9 +325,9 @@ def _reasons(user: Mapping[str, Any], facts: _RunFacts, pages: Collection[Mappin
     found: dict[Reason, None] = {}
     if not user["is_active"]:
         found[sentence("{user} is deactivated and is not paged.", user=person)] = None
-    if facts.mode is PagingMode.DRY_RUN:
+    if facts.run.mode is PagingMode.DRY_RUN:
         found[reasons.DRY_RUN()] = None
-    elif facts.mode is PagingMode.LOG_ONLY:
+    elif facts.run.mode is PagingMode.LOG_ONLY:
         found[reasons.LOG_ONLY()] = None
     for page in pages:
         if page["user_id"] == user["id"]:
@@ -379,8 +366,8 @@ def _note_about(user_id: int, reason: Reason) -> Reason | None:
 
 def _by_step(person: Person, user_id: int, facts: _RunFacts) -> Iterator[Reason]:
     """What each step meant for the user: it would page them, another user came first, or others had its roles."""
-    step_count = len(facts.plan.steps)
-    step_events = [event for event in facts.events if event["kind"] in _STEPS and event["at"] >= facts.started_at]
+    step_count = len(facts.run.plan.steps)
+    step_events = [event for event in facts.events if event["kind"] in _STEPS and event["at"] >= facts.run.started_at]
     fired = {(event["data"] or {}).get("step") for event in step_events}
     skipped_steps = {
         event["data"]["step"]: each_of(event["reason"])[0]
@@ -389,8 +376,8 @@ def _by_step(person: Person, user_id: int, facts: _RunFacts) -> Iterator[Reason]
     }
     members = {group: {member.user_id for member in plan.members} for group, plan in facts.group_plans.items()}
     other_reasons: dict[Reason, None] = {}
-    for step_number, step in enumerate(facts.plan.steps, start=1):
-        would_page = user_id in step.user_ids or (step_number == 1 and user_id in facts.users)
+    for step_number, step in enumerate(facts.run.plan.steps, start=1):
+        would_page = user_id in step.user_ids or (step_number == 1 and user_id in facts.run.recipient_users)
         would_page |= step.everybody and user_id in facts.members(step)
         would_page |= any(
             person.user_id == user_id

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from tocsin.alerts import store
 from tocsin.alerts.commands import AlertChange, PagingConfig, PagingMode
 from tocsin.alerts.states import AlertStatus, CommandChannel, EventKind, Priority
@@ -24,7 +22,6 @@ from tocsin.escalation.run.run_state import (
     RunDecision,
     RunState,
     begin_run,
-    from_row,
     has_required_acks,
     raise_priority,
     reroute,
@@ -107,7 +104,7 @@ def _apply_changes(connection: Connection, changes: Sequence[AlertChange], now: 
     version_ids = {row["version_id"] for row in rows.values()}
     version_ids |= {change.paging.version_id for change in changes if change.paging is not None}
     plans = load_plans(connection, version_ids)
-    runs = {alert_id: _load_run(row, plans) for alert_id, row in rows.items()}
+    runs = {alert_id: run_store.readable_run(row, plans) for alert_id, row in rows.items()}
     for alert_id, users in restore_pages(connection, _reversed_actions(changes, runs, now)).items():
         # They have pages pending again.
         runs[alert_id] = with_progress(runs[alert_id], paging_until={**runs[alert_id].progress.paging_until, **users})
@@ -180,15 +177,6 @@ def _has_resumed(change: AlertChange) -> bool:
         and change.before.status is AlertStatus.ON_HOLD
         and change.after.status in (AlertStatus.OPEN, AlertStatus.ASSIGNED)
     )
-
-
-def _load_run(row: dict[str, Any], plans: Mapping[int | None, CompiledPolicy]) -> RunState:
-    """The run of a row. An unreadable run is treated as new: nothing may block people from working on an alert."""
-    plan = plans.get(row["version_id"], RECIPIENTS_ONLY)
-    try:
-        return from_row(row, plan)
-    except (msgspec.ValidationError, ValueError, TypeError):
-        return from_row({**row, "progress": {}}, plan)
 
 
 def _decide(

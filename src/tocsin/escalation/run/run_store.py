@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from tocsin.alerts import store
 from tocsin.alerts.commands import SYSTEM, NewEvent, PagingMode
 from tocsin.alerts.sql import join_alert, load_alerts
@@ -160,6 +162,15 @@ def run_from_row(row: Mapping[str, Any], plans: Mapping[int | None, CompiledPoli
             sentence("Save the policy again."),
         )
     return from_row(row, plan)
+
+
+def readable_run(row: Mapping[str, Any], plans: Mapping[int | None, CompiledPolicy]) -> RunState:
+    """The run of a row. An unreadable run is treated as new: nothing may block people from working on an alert."""
+    plan = plans.get(row["version_id"], RECIPIENTS_ONLY)
+    try:
+        return from_row(row, plan)
+    except (msgspec.ValidationError, ValueError, TypeError):
+        return from_row({**row, "progress": {}}, plan)
 
 
 def update(connection: Connection, runs: Mapping[int, RunState]) -> None:
