@@ -199,7 +199,7 @@ _OBJECTS: ReferredObjects = {
 }
 
 
-def visible_ids(objects: ReferredObjects) -> dict[str, dict[str, int]]:
+def visible_ids(objects: ReferredObjects) -> dict[str, Any]:
     """The ids of the objects that the viewer sees, by kind and lower-case name, as the context of a spec."""
     with boundary.as_viewer():
         return {

@@ -205,13 +205,6 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
 #: At most this many timeline events are examined.
 MAX_EVENTS = 2000
 
-_EVENTS = 2000
-
-_RUN = """
-SELECT r.status, r.mode, r.reason, r.recipient_groups, r.recipient_users, r.started_at, v.definition
-FROM escalation_run r LEFT JOIN escalation_policyversion v ON v.id = r.version_id
-WHERE r.alert_id = %s ORDER BY r.id DESC LIMIT 1
-"""
 _EVENTS = "SELECT at, kind, reason, data FROM alerts_alertevent WHERE alert_id = %s ORDER BY id DESC LIMIT %s"
 _PAGES = """
 SELECT n.user_id, n.channel, d.status, d.error, d.reason, n.reason AS because

@@ -239,7 +239,7 @@ MAX_CONTACT_METHODS = 20
 
 #: The ids of the objects that a policy can refer to, by kind ("users", "groups", "schedules", "support_hours",
 #: "policies") and lower-case name: the context of its specs.
-type IdsByName = Mapping[str, Mapping[str, int]]
+type IdsByName = Mapping[str, Any]
 
 #: Returns an object's name from its kind and id.
 type NameOf = Callable[[str, int], str]

@@ -102,19 +102,13 @@ class Period:
         length = self.until.astimezone(UTC) - self.since.astimezone(UTC)
         return Bucket.DAY if length <= _MAX_BY_DAY else Bucket.WEEK if length <= _MAX_BY_WEEK else Bucket.MONTH
 
-    def midnight(self, day: date) -> datetime:
-        return _midnight(day, self.zone)
-
     def bucket_starts(self, bucket: Bucket) -> list[date]:
         """The first day of every bucket that overlaps the period, in order. The first may begin before the period."""
         day = self.first_day
-        match bucket:
-            case Bucket.DAY:
-                pass
-            case Bucket.WEEK:
-                day -= day.weekday() * _DAY
-            case Bucket.MONTH:
-                day = day.replace(day=1)
+        if bucket is Bucket.WEEK:
+            day -= day.weekday() * _DAY
+        elif bucket is Bucket.MONTH:
+            day = day.replace(day=1)
         starts = []
         while day <= self.last_day:
             starts.append(day)
@@ -258,15 +252,11 @@ def parameters(period: Period, filters: AlertFilter) -> dict[str, Any]:
     return {"since": period.since, "until": period.until, "zone": period.zone.key, **filters.parameters()}
 
 
-def complete_keys(by: GroupBy) -> Sequence[str] | None:
-    """Returns all keys in order, where all are shown even without alerts; None for names."""
-    match by:
-        case GroupBy.HOUR:
-            return [f"{hour:02}" for hour in range(24)]
-        case GroupBy.PRIORITY:
-            return [str(priority) for priority in Priority]
-        case _:
-            return None
+#: The keys, in order, of groupings that show all even without alerts.
+_COMPLETE_KEYS = {
+    GroupBy.HOUR: [f"{hour:02}" for hour in range(24)],
+    GroupBy.PRIORITY: [str(priority) for priority in Priority],
+}
 
 
 # ---------- grouped report
@@ -351,7 +341,7 @@ UNION ALL
     parts: dict[str, list[Grouped[S]]] = {"total": [], "trend": [], "row": []}
     listed: Sequence[Mapping[str, Any]] = ()
     days = period.bucket_starts(bucket)
-    values |= parameters(period, filters) | {"bucket_starts": [period.midnight(day) for day in days]}
+    values |= parameters(period, filters) | {"bucket_starts": [_midnight(day, period.zone) for day in days]}
     for row in database.rows(connection, database.literal(statement), values):
         if row["part"] == "trend":
             row["key"] = days[int(row["key"]) - 1].isoformat()
@@ -366,7 +356,7 @@ UNION ALL
         total=parts["total"][0],
         before=_grouped(measure, before),
         trend=complete([day.isoformat() for day in days], parts["trend"]),
-        rows=complete(complete_keys(by), parts["row"]),
+        rows=complete(_COMPLETE_KEYS.get(by), parts["row"]),
         listing=listed,
     )
 

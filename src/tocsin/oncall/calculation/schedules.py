@@ -192,9 +192,12 @@ class FixedSpan:
     every: timedelta | None = None
 
     def occupants_at(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
-        for since, until in self._around(zone, at):
-            if since <= at < until:
-                return [Occupancy(since, until, self.users)]
+        number = self._number(zone, at)
+        for near in (number - 1, number, number + 1):
+            if near == 0 or (near > 0 and self.every is not None):
+                since, until = self._occurrence(near, zone)
+                if since <= at < until:
+                    return [Occupancy(since, until, self.users)]
         return []
 
     def transitions(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
@@ -205,12 +208,6 @@ class FixedSpan:
             number += 1
             if self.every is None or span[0] >= until:
                 return
-
-    def _around(self, zone: ZoneInfo, at: datetime) -> Iterator[tuple[datetime, datetime]]:
-        number = self._number(zone, at)
-        for near in (number - 1, number, number + 1):
-            if near == 0 or (near > 0 and self.every is not None):
-                yield self._occurrence(near, zone)
 
     def _number(self, zone: ZoneInfo, at: datetime) -> int:
         if self.every is None:
@@ -302,7 +299,7 @@ class Shift:
 
     def _active_period(self, occupancy: Occupancy, at: datetime) -> tuple[datetime | None, datetime | None] | None:
         """Returns the period of `occupancy` around `at`, cut by the shift's bounds and holidays; None if it is off."""
-        since, until = _later(occupancy.since, self.start), _sooner(occupancy.until, self.end)
+        since, until = later(occupancy.since, self.start), sooner(occupancy.until, self.end)
         if self.on_holidays is OnHolidays.RUN:
             return since, until
         today = weekly_windows.day_of(at, self.zone)
@@ -314,11 +311,11 @@ class Shift:
         after = (weekly_windows.day_of(until, self.zone) - today).days + 1 if until else _MAX_STEPS
         for days in range(1, min(before, _MAX_STEPS)):
             if self._is_holiday(today - days * _DAY) is not is_holiday_expected:
-                since = _later(since, weekly_windows.midnight(today - (days - 1) * _DAY, self.zone))
+                since = later(since, weekly_windows.midnight(today - (days - 1) * _DAY, self.zone))
                 break
         for days in range(1, min(after, _MAX_STEPS)):
             if self._is_holiday(today + days * _DAY) is not is_holiday_expected:
-                until = _sooner(until, weekly_windows.midnight(today + days * _DAY, self.zone))
+                until = sooner(until, weekly_windows.midnight(today + days * _DAY, self.zone))
                 break
         return since, until
 
@@ -352,12 +349,14 @@ def parse_utc(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-def _later(one: datetime | None, other: datetime | None) -> datetime | None:
-    return other if one is None else one if other is None else max(one, other)
+def later(*moments: datetime | None) -> datetime | None:
+    """The last of the bounds that are given."""
+    return max((moment for moment in moments if moment is not None), default=None)
 
 
-def _sooner(one: datetime | None, other: datetime | None) -> datetime | None:
-    return other if one is None else one if other is None else min(one, other)
+def sooner(*moments: datetime | None) -> datetime | None:
+    """The first of the bounds that are given."""
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 #: A value of a shift's roles: each user has their own roles in the group.

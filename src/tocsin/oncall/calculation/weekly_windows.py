@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation.spec import ParsedText, list_of
 
 NOT_A_DAY = Text('"{value}" is not a day; write {choices}.')
+_NO_COUNTRY = Text('"{country}" is not a country with known holidays; write two letters, such as CH, or list days.')
+_NO_REGIONS = Text('"{region}" is not a region of {country} with its own holidays; the country has none.')
+_NO_REGION = Text('"{region}" is not a region of {country} with its own holidays; known: {regions}.')
 
 MINUTES_A_DAY = 24 * 60
 MINUTES_A_WEEK = 7 * MINUTES_A_DAY
@@ -140,19 +143,16 @@ def day_of(at: datetime, zone: ZoneInfo) -> date:
     return tomorrow if midnight(tomorrow, zone) <= at else today
 
 
-def load(stored: Sequence[Mapping[str, object]]) -> tuple[WeeklyWindow, ...]:
-    return tuple(_load(entry) for entry in stored)
-
-
-def _load(entry: Mapping[str, object]) -> WeeklyWindow:
-    if "days" not in entry:
-        return parse_multi_day_window(str(entry["from"]), str(entry["to"]))
-    days = entry["days"]
-    assert isinstance(days, list)
-    return WeeklyWindow(
-        days=frozenset(parse_weekday(text).number for text in days),
-        start=parse_time(str(entry["from"])),
-        end=parse_time(str(entry["to"])),
+def load(stored: Sequence[Mapping[str, Any]]) -> tuple[WeeklyWindow, ...]:
+    return tuple(
+        WeeklyWindow(
+            frozenset(parse_weekday(text).number for text in entry["days"]),
+            parse_time(entry["from"]),
+            parse_time(entry["to"]),
+        )
+        if "days" in entry
+        else parse_multi_day_window(entry["from"], entry["to"])
+        for entry in stored
     )
 
 
@@ -229,15 +229,10 @@ class MergedWeek:
         monday = today - timedelta(days=today.weekday(), weeks=1)
         last = until.astimezone(zone).date() + timedelta(weeks=1)
         while monday <= last:
-            for span in self._in_week(monday, zone):
+            for start, length in self.spans:
+                span = self._span(monday, start, length, zone) or ()
                 yield from (transition for transition in span if since < transition < until)
             monday += timedelta(weeks=1)
-
-    def _in_week(self, monday: date, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
-        for start, length in self.spans:
-            span = self._span(monday, start, length, zone)
-            if span is not None:
-                yield span
 
     def _span(self, monday: date, start: int, length: int, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
         """Returns a period in the week of that Monday, in UTC; None in weeks that are skipped."""
@@ -369,24 +364,12 @@ def find_problem(country: str, region: str) -> tuple[str, Reason] | None:
 
     regions_by_country = holidays.list_supported_countries()
     if country not in regions_by_country:
-        return "country", sentence(
-            '"{country}" is not a country with known holidays; write two letters, such as CH, or list days.',
-            country=country,
-        )
-    if region and region not in regions_by_country[country]:
-        regions = tuple(regions_by_country[country])
-        if not regions:
-            return "region", sentence(
-                '"{region}" is not a region of {country} with its own holidays; the country has none.',
-                region=region,
-                country=country,
-            )
-        return "region", sentence(
-            '"{region}" is not a region of {country} with its own holidays; known: {regions}.',
-            region=region,
-            country=country,
-            regions=regions,
-        )
+        return "country", _NO_COUNTRY(country=country)
+    known = tuple(regions_by_country[country])
+    if region and region not in known:
+        if not known:
+            return "region", _NO_REGIONS(region=region, country=country)
+        return "region", _NO_REGION(region=region, country=country, regions=known)
     return None
 
 
