@@ -57,6 +57,15 @@ _UNKNOWN_INTEGRATION = Text('no outbound integration named "{name}".')
 
 _MAX_TAG_VALUE = 200
 
+#: The key that an action requires.
+_REQUIRED = {
+    ActionKind.START_POLICY: "policy",
+    ActionKind.CALL: "outbound",
+    ActionKind.SET_PRIORITY: "priority",
+    ActionKind.REPLY: "text",
+    ActionKind.OPEN_ALERT: "subject",
+}
+
 _Span = Annotated[Duration, at_most(MAX_SPAN)]
 _Name = Annotated[str, Field(max_length=200)]
 
@@ -194,6 +203,9 @@ class WorkflowActionSpec(Spec):
         if errors.has("do"):
             return
         self.reject_other_keys({"do", *KEYS[self.do]}, errors)
+        required = _REQUIRED.get(self.do)
+        if required and not getattr(self, required):
+            errors.add(required, REQUIRED(), "missing")
         match self.do:
             case ActionKind.NOTIFY if not (self.users or self.groups or self.managers or self.owner or self.paged):
                 if not errors.has("groups", "managers", "owner", "paged"):
@@ -207,24 +219,14 @@ class WorkflowActionSpec(Spec):
             case ActionKind.ADD_RESPONDERS if not (self.users or self.groups or self.managers):
                 if not errors.has("groups", "managers"):
                     errors.add("users", sentence("users, groups or managers to page are required."), "missing")
-            case ActionKind.START_POLICY if self.policy is None:
-                errors.add("policy", REQUIRED(), "missing")
-            case ActionKind.CALL if self.outbound is None:
-                errors.add("outbound", REQUIRED(), "missing")
-            case ActionKind.CALL if errors.context["outbound_kinds"].get(self.outbound) != "http":
+            case ActionKind.CALL if self.outbound and errors.context["outbound_kinds"].get(self.outbound) != "http":
                 errors.add("outbound", sentence("is not an HTTP call; for HaloITSM use `do: halo`."))
-            case ActionKind.SET_PRIORITY if self.priority is None:
-                errors.add("priority", REQUIRED(), "missing")
             case ActionKind.SET_TAGS if not (self.tags or self.remove or errors.has("remove")):
                 errors.add("tags", sentence("tags to set or names to remove are required."), "missing")
             case ActionKind.HOLD | ActionKind.WAIT if not self.lasting:
                 errors.add("for", _DURATION_REQUIRED(example="10m"), "missing")
-            case ActionKind.REPLY if not self.text:
-                errors.add("text", REQUIRED(), "missing")
             case ActionKind.HALO if not (self.text or self.status or errors.has("status")):
                 errors.add("text", sentence("a note or a status is required."), "missing")
-            case ActionKind.OPEN_ALERT if not self.subject:
-                errors.add("subject", REQUIRED(), "missing")
 
     def compiled(self) -> WorkflowAction:
         names = [name for name in KEYS[self.do] if name != "for"]

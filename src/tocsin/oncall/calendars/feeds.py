@@ -82,15 +82,9 @@ def verify(secret: str, now: datetime) -> CalendarFeed | None:
 
 
 def name_of(feed: CalendarFeed) -> str:
-    match FeedKind(feed.kind):
-        case FeedKind.PERSON:
-            return f"On call: {feed.owner.display_name}"
-        case FeedKind.GROUP:
-            return f"On call: {feed.group.name}" if feed.group else "On call"
-        case FeedKind.SCHEDULE:
-            return f"On call: {feed.schedule.name}" if feed.schedule else "On call"
-        case FeedKind.ALL:
-            return "On call"
+    subject = feed.group or feed.schedule
+    name = feed.owner.display_name if feed.kind == FeedKind.PERSON else subject.name if subject else ""
+    return f"On call: {name}" if name else "On call"
 
 
 def feed_spec(feed: CalendarFeed) -> dict[str, Any]:

@@ -417,7 +417,7 @@ def group_schedule(request: SignedInRequest, number: int) -> HttpResponse:
     plan, warnings = _plan(group, date_range.since, request.now)
     layout = draw(plan, final_schedule.timeline(plan, date_range.since, date_range.until), date_range, request.now)
     schedules = list(Schedule.objects.filter(group=group).prefetch_related("imports", overrides.prefetched()))
-    names = commands.display_names(schedules)
+    names = commands.user_names(schedules, "display_name")
     context = {
         "group": group,
         "layout": layout,

@@ -116,15 +116,11 @@ class _Triggers:
     def current(self, connection: Connection) -> Mapping[TriggerKind, Sequence[tuple[int, Trigger]]]:
         """The ids and triggers of enabled workflows, by kind."""
         at, url = time.monotonic(), database.url()
-        if url != self.url or at - self.read_at >= CACHE_SECONDS:
-            rows = connection.execute(_ENABLED).fetchall()
-            self.url, self.read_at, self.by_kind = url, at, self._group_by_kind(rows)
-            self.order = [row[0] for row in rows]
-        return self.by_kind
-
-    def _group_by_kind(self, rows: Sequence[tuple[int, object]]) -> dict[TriggerKind, list[tuple[int, Trigger]]]:
+        if url == self.url and at - self.read_at < CACHE_SECONDS:
+            return self.by_kind
         by_kind: dict[TriggerKind, list[tuple[int, Trigger]]] = {}
         unreadable = set()
+        rows = connection.execute(_ENABLED).fetchall()
         for number, stored in rows:
             try:
                 trigger = msgspec.convert(stored, Trigger)
@@ -135,7 +131,8 @@ class _Triggers:
                     log.error("Workflow %s cannot be read: %s", number, problem)
             else:
                 by_kind.setdefault(trigger.on, []).append((number, trigger))
-        self.unreadable = frozenset(unreadable)
+        self.url, self.read_at, self.by_kind, self.unreadable = url, at, by_kind, frozenset(unreadable)
+        self.order = [row[0] for row in rows]
         return by_kind
 
 

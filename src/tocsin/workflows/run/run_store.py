@@ -299,24 +299,19 @@ def write(
 
 
 def _columns(run: DueRun, decision: FinishRun | WaitUntil | StartActions, now: datetime) -> dict[str, object]:
-    columns: dict[str, object] = {
-        "id": run.id,
-        "steps": run.steps,
-        "step": run.progress.step,
-        "reason": reason_as_json(decision.reason),
-    }
+    columns: dict[str, object] = {"id": run.id, "steps": run.steps, "step": run.progress.step}
+    reason = decision.reason
     match decision:
-        case FinishRun():
-            # The reason for acting is more useful than "everything was done".
-            reason = run.reason if decision.status is WorkflowRunStatus.DONE and run.reason else decision.reason
-            return {**columns, "status": decision.status, "ended_at": now, "reason": reason_as_json(reason)}
+        case FinishRun(status=status):
+            columns |= {"status": status, "ended_at": now}
+            if status is WorkflowRunStatus.DONE and run.reason:
+                reason = run.reason  # why it acted is more useful than "everything was done"
         case WaitUntil():
-            return {**columns, "status": WorkflowRunStatus.WAITING, "due_at": decision.until, "step": decision.step}
+            columns |= {"status": WorkflowRunStatus.WAITING, "due_at": decision.until, "step": decision.step}
         case StartActions():
-            return {
-                **columns, "status": WorkflowRunStatus.WAITING, "due_at": now, "started_at": now,
-                "moment": decision.moment,
-            }  # fmt: skip
+            columns |= {"status": WorkflowRunStatus.WAITING, "due_at": now, "started_at": now}
+            columns |= {"moment": decision.moment}
+    return columns | {"reason": reason_as_json(reason)}
 
 
 def write_step(connection: Connection, run: DueRun, step: Mapping[str, object]) -> None:
@@ -368,6 +363,12 @@ WHERE workflow_id = %(workflow)s
 """
 
 
+_MANAGERS = f"""
+SELECT u.id FROM workflows_workflow w JOIN people_membership m ON m.group_id = w.group_id {join_user("m.user_id")}
+WHERE w.id = %s AND u.is_active AND u.role = 'manager'
+"""
+
+
 def consume(connection: Connection, workflow_id: int, limit: int, now: datetime) -> bool:
     """Consumes one unit of the workflow's limit. Returns False if nothing is left, and counts the refusal."""
     parameters = {"workflow": workflow_id, "now": now, "begin": now - LIMIT_SPAN, "limit": limit}
@@ -384,9 +385,9 @@ def describe_limit(limit: int) -> Reason:
 
 def report_limit(connection: Connection, workflow_id: int, name: str, limit: int, now: datetime) -> None:
     """Notifies administrators and the managers of the workflow's group, at most once per interval."""
-    row = database.row(connection, "SELECT group_id FROM workflows_workflow WHERE id = %s", (workflow_id,))
     about = f"workflow:limit:{workflow_id}"
-    user_ids = set(load_administrators(connection)) | _managers(connection, row["group_id"] if row else None)
+    managers = connection.execute(_MANAGERS, (workflow_id,)).fetchall()
+    user_ids = {*load_administrators(connection), *(row[0] for row in managers)}
     if not user_ids or was_noticed(connection, sorted(user_ids), about, now, NOTICE_INTERVAL):
         return
     notice = Notice(
@@ -401,16 +402,6 @@ def report_limit(connection: Connection, workflow_id: int, name: str, limit: int
         sentence("You receive this because you manage this workflow."),
     )
     queue_notice(connection, notice, now, user_ids=sorted(user_ids))
-
-
-def _managers(connection: Connection, group_id: int | None) -> set[int]:
-    """The group's members whose user role is manager."""
-    cursor = connection.execute(
-        f"SELECT u.id FROM people_membership m {join_user('m.user_id')} "
-        "WHERE m.group_id = %s AND u.is_active AND u.role = 'manager'",
-        (group_id,),
-    )
-    return {row[0] for row in cursor.fetchall()}
 
 
 # ---------- retention

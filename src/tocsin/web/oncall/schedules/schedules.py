@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.contrib import messages
@@ -187,7 +188,7 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
     rows = Override.objects.filter(schedule=row).select_related("user", "instead_of", "created_by")
     context = {
         "schedule": row,
-        "lines": shift_forms.lines(row.definition, commands.display_names([row])),
+        "lines": shift_forms.lines(row.definition, commands.user_names([row], "display_name")),
         "imports": list(row.imports.all()),
         "overrides": overrides.current(row, request.now),
         "past": rows.filter(ends_at__lte=request.now).order_by("-ends_at")[:MAX_PAST_OVERRIDES],
@@ -209,7 +210,9 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     row = find_editable(request, SCHEDULES, number) if number is not None else None
     form, shifts = _forms(request, row)
     offer_own_groups(request, form.fields["group"])
-    snapshot = FormSnapshot.of(request, SCHEDULES, row, state=commands.state_without_overrides)
+    snapshot = FormSnapshot.of(
+        request, SCHEDULES, row, state=partial(commands.spec_without_overrides, with_secrets=True)
+    )
     if form.is_bound and form.is_valid() and shifts.is_valid():
         saved = _save(request, row, form, shifts, snapshot)
         if saved is not None:
