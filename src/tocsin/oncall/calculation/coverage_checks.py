@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import chain, combinations
 from operator import add, sub
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.core.config.night_hours import NightHours
@@ -131,7 +132,7 @@ def _departed(plan: GroupPlan, since: datetime) -> Iterator[CoverageFinding]:
         for shift in schedule.shifts:
             if shift.end is not None and shift.end <= since:
                 continue
-            place = {"schedule": schedule.name, "shift": shift.name}
+            place: dict[str, Any] = {"schedule": schedule.name, "shift": shift.name}
             for user_id in shift.users:
                 if not plan.is_active_user(user_id):
                     reason = reasons.SHIFT_OF_DEACTIVATED(user=plan.person(user_id), **place)
