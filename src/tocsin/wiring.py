@@ -20,7 +20,7 @@ from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import state
 from tocsin.notify import listener, notices, pause
 from tocsin.notify import worker as notify
-from tocsin.notify.dispatch import claim, delivery_queries
+from tocsin.notify.dispatch import claim
 from tocsin.notify.inbound import delivery_receipts, verification
 from tocsin.notify.registry import CHANNELS
 from tocsin.oncall.calendars import calendar_import_worker
@@ -57,7 +57,7 @@ _REFERENCE_FINDERS = (
 
 #: What expires, in the order in which it is deleted.
 _EXPIRIES = (
-    *delivery_queries.EXPIRIES,
+    *claim.EXPIRIES,
     *outbound_queue.EXPIRIES,
     *workflow_runs.EXPIRIES,
     *browser_sessions.EXPIRIES,

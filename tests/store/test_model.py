@@ -30,7 +30,7 @@ from tocsin.escalation.explain import NextAction
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.storage.messages import MessageResult
-from tocsin.notify.dispatch import delivery_queries
+from tocsin.notify.dispatch import claim
 from tocsin.notify.rules.delivery_reasons import HOURLY_LIMIT_REACHED
 from tocsin.notify.rules.pre_send_check import SendNow
 from tocsin.simulate import chain
@@ -84,7 +84,7 @@ def _log_internal_error(scenario: Scenario) -> None:
 def _page_a_responder(scenario: Scenario) -> None:
     scenario.acknowledge()
     _execute("UPDATE notify_delivery SET status = 'queued', ended_at = NULL WHERE purpose = 'page'")(scenario)
-    scenario.patch.setattr(delivery_queries, "pre_send_check", lambda *_: SendNow())
+    scenario.patch.setattr(claim, "pre_send_check", lambda *_: SendNow())
     scenario.system.run_for(timedelta(minutes=5))
 
 

@@ -29,8 +29,8 @@ from tocsin.core.runtime import clock
 from tocsin.escalation.commands import save_policy
 from tocsin.identity.commands import save_provider as save_identity_provider
 from tocsin.identity.models import BrowserSession, LinkedIdentity
-from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
+from tocsin.inbound.admin.specs import save_client_table
 from tocsin.inbound.maintenance_commands import save_window
 from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
 from tocsin.notify.inbound import verification

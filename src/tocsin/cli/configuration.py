@@ -153,7 +153,7 @@ def new(
 
 
 if TYPE_CHECKING:
-    from tocsin.importers.import_runs import Product, ProductDocuments
+    from tocsin.importers.config_builder import Product, ProductDocuments
 
 _NOT_UTF8 = Text("it is not UTF-8")
 
@@ -271,12 +271,12 @@ def _import(
     with open_database(data_dir):
         from tocsin.configure import plan as yaml
         from tocsin.core.runtime import clock
-        from tocsin.importers import people
         from tocsin.importers.config_builder import as_text, describe_count
+        from tocsin.importers.import_runs import existing_users
 
         now = clock.now()
         documents = _documents(product, key, api_base, export, now)
-        converted = product.convert(documents, now, people.users(now), with_keys=with_keys)
+        converted = product.convert(documents, now, existing_users(now), with_keys=with_keys)
     text = yaml.write(dict(converted.configuration))
     report_text = as_text(converted)
     if output is None:

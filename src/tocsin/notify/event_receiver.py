@@ -15,14 +15,13 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import AlertRef, Reason, joined
 from tocsin.core.validation.text_sanitizing import sanitize
-from tocsin.notify.inbound import delivery_receipts, responder_actions
+from tocsin.notify.channels.phone import for_phones
+from tocsin.notify.inbound import delivery_receipts, mail_replies, responder_actions
 from tocsin.notify.inbound.responder_actions import NOT_PAGED, Responder
 from tocsin.notify.interfaces import CHANNELS, ButtonResult, CallPrompt, CallState, InboundText, Receipt
-from tocsin.notify.mail_replies import process
 from tocsin.notify.text import command_parser, render
 from tocsin.notify.text.command_parser import ParsedCommand, Word
-from tocsin.notify.text.phrases import localize, phrase
-from tocsin.notify.text.sms import for_phones
+from tocsin.notify.text.formatting import localize, phrase
 from tocsin.people import addresses
 
 #: How long processed callbacks are kept for deduplication. Vendors retry for a few hours at most.
@@ -49,7 +48,7 @@ class ProviderEventReceiver:
         return service.run_in_transaction(lambda connection: self._answer_once(connection, message))
 
     def handle_mail(self, raw: bytes) -> str:
-        return str(process.process_mail(self.provider, raw, self.now).reason)
+        return str(mail_replies.process_mail(self.provider, raw, self.now).reason)
 
     def handle_call(self, call_state: CallState) -> CallPrompt:
         return responder_actions.continue_call(self.provider, _storable(call_state), self.now)

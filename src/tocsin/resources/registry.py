@@ -21,8 +21,8 @@ from tocsin.identity import commands as identity_providers
 from tocsin.identity.commands import IdentityProviderSpec
 from tocsin.identity.models import IdentityProvider
 from tocsin.inbound import maintenance_commands as maintenance_windows
-from tocsin.inbound.admin import client_tables, references, specs
 from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.admin import specs
 from tocsin.inbound.models import ClientTable, Integration, MaintenanceWindow
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands as providers
@@ -227,12 +227,12 @@ def of_outbound(integration: OutboundIntegration) -> References:
 
 #: The models of the references in a definition.
 _IN_DEFINITION: Mapping[str, type[Model]] = {
-    references.POLICY: Policy,
-    references.USER: User,
-    references.GROUP: Group,
-    references.HOURS: SupportHours,
-    references.OUTBOUND: OutboundIntegration,
-    references.TABLE: ClientTable,
+    specs.POLICY: Policy,
+    specs.USER: User,
+    specs.GROUP: Group,
+    specs.HOURS: SupportHours,
+    specs.OUTBOUND: OutboundIntegration,
+    specs.TABLE: ClientTable,
 }
 
 
@@ -245,7 +245,7 @@ def of_integration(integration: Integration) -> References:
         User: [user.pk for user in integration.recipient_users.all()],
         Group: [group.pk for group in integration.recipient_groups.all()],
     }
-    for kind, number in references.ids_in_definition(version.definition) if version else ():
+    for kind, number in specs.ids_in_definition(version.definition) if version else ():
         ids.setdefault(_IN_DEFINITION[kind], []).append(number)
     return ids
 
@@ -469,12 +469,12 @@ CLIENT_TABLES = Resource[ClientTable](
     label=_("client table"),
     plural=_("Client tables"),
     rows=lambda: ClientTable.objects.select_related("group"),
-    spec=client_tables.CLIENT_TABLES.spec,
-    spec_type=client_tables.ClientTableSpec,
-    load_names=client_tables.CLIENT_TABLES.names,
-    save=client_tables.CLIENT_TABLES.save,
+    spec=specs.CLIENT_TABLES.spec,
+    spec_type=specs.ClientTableSpec,
+    load_names=specs.CLIENT_TABLES.names,
+    save=specs.CLIENT_TABLES.save,
     change_permission=Permission.MANAGE_ROUTING,
-    references=client_tables.CLIENT_TABLES.references,
+    references=specs.CLIENT_TABLES.references,
     example=CLIENT_TABLE,
     reference=hooks.CLIENT_TABLE,
     views=ResourceViews("client_tables", "edit_client_table", "edit_client_table"),

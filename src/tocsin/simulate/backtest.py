@@ -39,8 +39,7 @@ from tocsin.core.reasons import (
 )
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import commands, specs
-from tocsin.inbound.admin.references import ReferenceNames
-from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceDirectory
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceDirectory, ReferenceNames
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.deciding.decide import DeliveryKey, PreprocessedMessage, decide, prepare
 from tocsin.inbound.deciding.state import (

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from tocsin.access.roles import Permission
 from tocsin.core import hooks
 from tocsin.core.errors import Rejected
-from tocsin.inbound.admin import client_tables as commands
+from tocsin.inbound.admin import specs as commands
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
 from tocsin.resources.registry import CLIENT_TABLES

@@ -22,8 +22,8 @@ from tocsin.core.locale_format import local_term
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.notify import notices
 from tocsin.notify.inbound import delivery_receipts
+from tocsin.notify.inbound.mail_replies import ReplyResult
 from tocsin.notify.interfaces import ProviderKind, ProviderSetting, ProviderSettingType, settings_of
-from tocsin.notify.mail_replies.process import ReplyResult
 from tocsin.notify.models import MailReply, Provider
 from tocsin.notify.providers import commands, health, pool
 from tocsin.notify.providers.pool import ENVIRONMENT, ProviderStatus

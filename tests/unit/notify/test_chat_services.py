@@ -18,9 +18,8 @@ from tocsin.core.delivery.circuit_breaker import AddressRejected
 from tocsin.core.errors import Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
-from tocsin.notify.channels import chat_addresses
-from tocsin.notify.channels.chat import ChatChannel
-from tocsin.notify.channels.push import PushChannel
+from tocsin.notify.channels import chat
+from tocsin.notify.channels.chat import ChatChannel, PushChannel
 from tocsin.notify.integrations import apprise
 from tocsin.notify.integrations.apprise import ChatServicesSender, fit_text, through_client
 from tocsin.people import addresses
@@ -63,7 +62,7 @@ def send(address: str, **changes: Any) -> None:
     ],
 )
 def test_the_services_people_use_are_known_by_their_address(url: str, label: str) -> None:
-    assert chat_addresses.service(url).label.startswith(label)
+    assert chat.service(url).label.startswith(label)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +148,7 @@ def test_ticket_text_is_escaped_and_mentions_no_user(url: str) -> None:
             return EgressResponse(200, {}, b"ok")
 
     with through_client(Recording(), KEY) as request_log:
-        apprise._notify(chat_addresses.open_plugin(url), rendered, request_log, "Service")
+        apprise._notify(chat.open_plugin(url), rendered, request_log, "Service")
     text = html.unescape(str(json.loads(sent[-1])))
     for word in ("db01>", "script>", "alert", "everyone", "ann@all.example", "Open the ticket"):
         assert word in text, word

@@ -23,7 +23,7 @@ from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import AlertContent, Channel, Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, signed_links
-from tocsin.notify.text.phrases import available_language, format_date, phrase
+from tocsin.notify.text.formatting import available_language, format_date, phrase
 
 _COLOURS = {
     Priority.CRITICAL: "#b81414",

@@ -24,13 +24,11 @@ from tocsin.core.delivery.job_pool import Deadline, JobPool, LeaseKeeper
 from tocsin.core.delivery.rate_limit import Latencies
 from tocsin.core.runtime import clock
 from tocsin.notify import pause
-from tocsin.notify.dispatch import delivery_queries, results, send
-from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, Lane, claim, lane_of
-from tocsin.notify.dispatch.delivery_queries import LEASES
+from tocsin.notify.dispatch import claim, results, send
+from tocsin.notify.dispatch.claim import LEASES, ClaimedBatch, DeliveryJob, Lane, lane_of
 from tocsin.notify.dispatch.results import DeliveryFailure, mark_sent, record, record_failures
-from tocsin.notify.dispatch.send import SendResult, sent_deliveries
+from tocsin.notify.dispatch.send import SendResult, SentDelivery, SentJournal, sent_deliveries
 from tocsin.notify.dispatch.send import send as send_send
-from tocsin.notify.dispatch.sent_journal import SentDelivery, SentJournal
 from tocsin.notify.providers import health, pool
 from tocsin.notify.providers.pool import ProviderPool
 from tocsin.notify.registry import CHANNELS
@@ -170,7 +168,7 @@ class DeliveryDispatcher:
         with database.transaction() as connection:
             self.provider_pool.refresh(connection)
             self.leases.renew(connection, in_progress_ids)
-            delivery_queries.delete_old_last_sent(connection)
+            claim.delete_old_last_sent(connection)
         database.retry_once(lambda: self._reclaim_expired_leases(in_progress_ids))
         database.retry_once(self._check_receipt_timeouts)
         database.retry_once(self._requeue_sandboxed)
@@ -233,7 +231,7 @@ class DeliveryDispatcher:
             released = self._release(connection, now)
             suspects = self._local_failures.suspects()
             worked_at = health.worked_at(connection, suspects) if suspects else {}
-            claimed = claim(
+            claimed = claim.claim(
                 connection,
                 self.provider_pool,
                 sends_by_provider,
@@ -323,7 +321,7 @@ class DeliveryDispatcher:
         now, failure = self._now(), AttemptFailed(FailureKind.WORKER_LOST, WORKER_LOST())
         with database.transaction() as connection:
             if ids := LEASES.take_over(connection, in_progress_ids, self.node, limit=MAX_LEASES_PER_RUN):
-                lost = delivery_queries.facts(connection, ids)
+                lost = claim.facts(connection, ids)
                 failures = [DeliveryFailure(due, due.provider_name, failure, now) for due in lost]
                 record_failures(connection, self.provider_pool, failures, self.node, self._jitter)
 

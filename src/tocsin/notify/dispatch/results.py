@@ -22,9 +22,8 @@ from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined,
 from tocsin.core.runtime import metrics
 from tocsin.core.runtime.clock import Timers
 from tocsin.notify.dispatch import send
-from tocsin.notify.dispatch.delivery_queries import built_reason, joined_reason
-from tocsin.notify.dispatch.send import Accepted, SendResult, sent_deliveries, status_of
-from tocsin.notify.dispatch.sent_journal import SentDelivery
+from tocsin.notify.dispatch.claim import built_reason, joined_reason
+from tocsin.notify.dispatch.send import Accepted, SendResult, SentDelivery, sent_deliveries, status_of
 from tocsin.notify.notices import Notice, queue_notice, queue_otherwise, was_noticed
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.providers import health
@@ -34,13 +33,13 @@ from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.delivery_reasons import NO_RECEIPT, NOT_CONFIRMED, STARTED_EARLY
 from tocsin.notify.rules.page_planner import NOTICE_HORIZON, NotificationMethod, is_quiet
-from tocsin.notify.rules.pre_send_check import DueDelivery
-from tocsin.notify.rules.retry_policy import (
+from tocsin.notify.rules.pre_send_check import (
     FAULTS,
     FINAL,
     INTERNAL_FAILURES,
     REFUSALS,
     UNCERTAIN,
+    DueDelivery,
     GiveUp,
     ProviderAttempts,
     Retry,

@@ -23,7 +23,8 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Text, joined
-from tocsin.notify.dispatch import delivery_queries
+from tocsin.notify.channels.phone import REPEAT_KEYS
+from tocsin.notify.dispatch import claim
 from tocsin.notify.inbound import delivery_receipts
 from tocsin.notify.interfaces import CallPrompt, CallScript, CallState, Receipt, ReceiptState
 from tocsin.notify.registry import channel
@@ -31,9 +32,8 @@ from tocsin.notify.rules.delivery_reasons import KEY_PRESSED, MACHINE_ANSWERED
 from tocsin.notify.rules.pre_send_check import DeliveryBundle, DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import command_parser, render
-from tocsin.notify.text.message import ContentLevel
-from tocsin.notify.text.phrases import VoicePhrases, localize, words
-from tocsin.notify.text.voice import REPEAT_KEYS
+from tocsin.notify.text.formatting import VoicePhrases, localize, words
+from tocsin.notify.text.render import ContentLevel
 from tocsin.people.permissions import Viewer, roles_in_groups, viewer_from
 from tocsin.people.sql import join_user, load_with_groups
 
@@ -246,7 +246,7 @@ def continue_call(provider: str, call_state: CallState, now: datetime) -> CallPr
 def _continue(connection: Connection, provider: str, call_state: CallState, now: datetime) -> CallPrompt:
     delivery_ids = _deliveries(connection, provider, call_state, now)
     # An alert merged in the meantime is announced, and acted on, as the alert it was merged into.
-    deliveries = delivery_queries.facts(connection, delivery_ids, resolve_merged=True)
+    deliveries = claim.facts(connection, delivery_ids, resolve_merged=True)
     if call_state.is_machine and not call_state.digits:
         _record_receipt(connection, provider, call_state, deliveries, ReceiptState.NOT_REACHED, now)
         return CallPrompt()

@@ -18,7 +18,7 @@ from tocsin.core.delivery.circuit_breaker import AddressRejected
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import DEADLINE, EgressResponse, HttpClient, OutcomeUnknown
 from tocsin.core.reasons import Reason, ReasonType, replace_texts
-from tocsin.notify.channels import chat_addresses
+from tocsin.notify.channels import chat
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.interfaces import OutcomeUnknown as OutcomeUnknown_interfaces
 from tocsin.notify.interfaces import (
@@ -224,7 +224,7 @@ class ChatServicesSender:
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         url = addresses.decrypt_address(address)
         try:
-            plugin = chat_addresses.open_plugin(url)
+            plugin = chat.open_plugin(url)
         except Rejected as rejected:
             raise AddressRejected(rejected.reason, _ENTER_ADDRESS()) from None
         service = str(plugin.service_name)

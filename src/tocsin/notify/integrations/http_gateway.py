@@ -12,7 +12,7 @@ from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.core.validation import payload_paths
 from tocsin.core.validation.payload_paths import read_path
-from tocsin.notify.channels.phone_numbers import is_phone_number
+from tocsin.notify.channels.phone import is_phone_number
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.interfaces import (
     ProviderAccount,

@@ -33,7 +33,7 @@ from tocsin.notify.interfaces import (
     WebhookProvider,
 )
 from tocsin.notify.text import formatting
-from tocsin.notify.text.phrases import phrase
+from tocsin.notify.text.formatting import phrase
 
 # ---------- blocks
 # Lays out a message for Slack (Block Kit, https://api.slack.com/reference/block-kit). Pure.

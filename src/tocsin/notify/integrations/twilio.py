@@ -12,7 +12,7 @@ from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
-from tocsin.notify.channels.phone_numbers import is_phone_number, sender
+from tocsin.notify.channels.phone import is_phone_number, sender
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.integrations.vendor_http import VendorError
 from tocsin.notify.interfaces import (

@@ -13,7 +13,7 @@ from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, joined
-from tocsin.notify.channels.phone_numbers import is_phone_number, sender
+from tocsin.notify.channels.phone import is_gsm, is_phone_number, sender
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.integrations.vendor_http import VendorError, items, text
 from tocsin.notify.interfaces import (
@@ -34,7 +34,6 @@ from tocsin.notify.interfaces import (
     WebhookEndpoint,
     WebhookProvider,
 )
-from tocsin.notify.text.sms import is_gsm
 
 API = "https://rest.nexmo.com"
 #: A longer callback URL is refused; the account's own is then used.

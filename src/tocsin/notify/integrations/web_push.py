@@ -30,7 +30,7 @@ from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.core.runtime import clock
-from tocsin.notify.channels import chat, chat_addresses
+from tocsin.notify.channels import chat
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.interfaces import (
     OutcomeUnknown,
@@ -418,7 +418,7 @@ def replace(device: PushDevice, value: object, *, actor: AuditActor, now: dateti
 
 def contact_method(user: User) -> ContactMethod | None:
     """Returns the user's push contact method, or None."""
-    methods = ContactMethod.objects.filter(user=user, channel=CHANNEL, address__startswith=chat_addresses.PREFIX)
+    methods = ContactMethod.objects.filter(user=user, channel=CHANNEL, address__startswith=chat.PREFIX)
     return methods.order_by("pk").first()
 
 
@@ -479,7 +479,7 @@ def require_devices(address: str) -> list[Device]:
 def _new_contact_method(user: User, actor: AuditActor, now: datetime) -> ContactMethod:
     labels = {label.lower() for label in user.contact_methods.values_list("label", flat=True)}
     label = next(name for name in (LABEL, *(f"{LABEL} {n}" for n in range(2, 100))) if name.lower() not in labels)
-    spec = {"label": label, "channel": CHANNEL, "address": chat_addresses.new_address(secrets.token_bytes(13))}
+    spec = {"label": label, "channel": CHANNEL, "address": chat.new_address(secrets.token_bytes(13))}
     method = people.save_contact_method(user, spec, actor=actor, now=now)
     # The browser asked the user for permission, so no verification code is needed.
     ContactMethod.objects.filter(pk=method.pk).update(verified_at=now)
@@ -554,7 +554,7 @@ class WebPushKind(ProviderKind):
     settings: tuple[ProviderSetting, ...] = ()
 
     def accepts(self, channel: str, address: str) -> bool:
-        return chat_addresses.is_devices(address)
+        return chat.is_devices(address)
 
     def open(self, account: ProviderAccount) -> ProviderSender:
         return WebPushSender()

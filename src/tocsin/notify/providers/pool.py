@@ -39,7 +39,7 @@ from tocsin.notify.models import Provider, ProviderHealth
 from tocsin.notify.providers import health
 from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
 from tocsin.notify.rules.delivery_reasons import EARLIER_PAGE_WAITS, RETRIED_UNKNOWN
-from tocsin.notify.text.message import ContentLevel
+from tocsin.notify.text.render import ContentLevel
 from tocsin.notify.text.signed_links import ReplyAddress
 
 # ---------- recovery

@@ -15,9 +15,9 @@ from django.views.decorators.http import require_http_methods
 
 from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
-from tocsin.inbound.admin import commands, presets, specs
-from tocsin.inbound.admin.presets import PresetKind, RoutingPreset
-from tocsin.inbound.admin.references import ReferenceNames
+from tocsin.inbound.admin import commands, simple_rules, specs
+from tocsin.inbound.admin.simple_rules import PresetKind, RoutingPreset
+from tocsin.inbound.config.compiled_integration import ReferenceNames
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.models import Integration
@@ -62,7 +62,7 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
         return render_view(request, "integrations/unknown.html", frame(request, row, kind, "routing"))
     names = specs.load_reference_names()
     parts = commands.parts_of(row, names)
-    stored_preset = presets.preset_of(parts.get("routes"))
+    stored_preset = simple_rules.preset_of(parts.get("routes"))
     preset, problem, review = stored_preset or RoutingPreset(), "", None
     snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=(ROUTES,))
     if request.method == "POST":
@@ -132,12 +132,12 @@ def _save(
             else _("Select at least one type or client.")
         ), None
     try:
-        routes = presets.routes_with_preset(parts.get(ROUTES), preset)
+        routes = simple_rules.routes_with_preset(parts.get(ROUTES), preset)
         if (review := review_change(request, row, {ROUTES: routes})) is not None:
             return "", review
         with snapshot.unchanged():
             spec = commands.integration_spec(row)
-            spec[ROUTES] = presets.routes_with_preset(spec.get(ROUTES), preset)
+            spec[ROUTES] = simple_rules.routes_with_preset(spec.get(ROUTES), preset)
             commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
         return rejected.reason.localized(), None
@@ -173,7 +173,9 @@ def _options(
     complete = [candidate for candidate in candidates if candidate.is_complete and counts]
     try:
         compiled_candidates = [
-            commands.compile_draft(row, {"routes": presets.routes_with_preset(parts.get("routes"), candidate)}, names)
+            commands.compile_draft(
+                row, {"routes": simple_rules.routes_with_preset(parts.get("routes"), candidate)}, names
+            )
             for candidate in complete
         ]
     except Rejected:

@@ -25,11 +25,10 @@ from tocsin.core.locale_format import local_term
 from tocsin.core.net.etag import make_etag
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.escalation.models import Policy
-from tocsin.inbound import heartbeat_schedule, heartbeats
+from tocsin.inbound import heartbeats
 from tocsin.inbound import maintenance_commands as maintenance_windows
-from tocsin.inbound.admin import commands, delayed_alerts, observed_statuses, presets, secrets
-from tocsin.inbound.admin.observed_statuses import StatusEffect
-from tocsin.inbound.admin.presets import PresetKind
+from tocsin.inbound.admin import commands, delayed_alerts, secrets, simple_rules
+from tocsin.inbound.admin.simple_rules import PresetKind, StatusEffect
 from tocsin.inbound.enums import HeartbeatHealth as Beat
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, DelayedAlert, InboundMessage, Integration, MaintenanceWindow
@@ -125,7 +124,7 @@ def would_page(integration: Integration, message: InboundMessage) -> str:
 def describe_preset(integration: Integration) -> str:
     """Summarize the "Which tickets page?" setting in a few words."""
     routes = integration.current_version.definition.get("routes") if integration.current_version else None
-    preset = presets.preset_of(
+    preset = simple_rules.preset_of(
         commands.describe_version(integration.current_version).get("routes")
         if routes and integration.current_version
         else None
@@ -255,7 +254,7 @@ def integration_list(request: SignedInRequest) -> HttpResponse:
 def _with_health(rows: Sequence[Integration], now: datetime) -> Iterator[tuple[Any, ...]]:
     today = object_list.messages_today(now, [row.pk for row in rows])
     active_before = object_list.integrations_with_messages([row.pk for row in rows if row.pk not in today])
-    beats = heartbeats.heartbeat_statuses([row for row in rows if row.kind == heartbeat_schedule.KIND])
+    beats = heartbeats.heartbeat_statuses([row for row in rows if row.kind == heartbeats.KIND])
     for row in rows:
         health = integration_health(row, today.get(row.pk), row.pk in active_before, beats.get(row.pk))
         yield row, kind_of(row), health, today.get(row.pk)
@@ -320,7 +319,7 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
     today = object_list.messages_today(request.now, [row.pk]).get(row.pk)
     may_see = may(request, Permission.MANAGE_ROUTING, row.group_id)
     url = secrets.masked_url(row) if may_see else ""
-    beat = heartbeats.heartbeat_statuses([row])[row.pk] if row.kind == heartbeat_schedule.KIND else None
+    beat = heartbeats.heartbeat_statuses([row])[row.pk] if row.kind == heartbeats.KIND else None
     by_effect = statuses_by_effect(row)
     context = {
         **frame(request, row, kind, "overview"),
@@ -330,7 +329,7 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
         "latest": latest,
         "health": integration_health(row, today, bool(latest), beat),
         "outcomes": object_list.outcomes(request.now, row.pk),
-        "observed": observed_statuses.load_observed_statuses(row, request.now) if latest else None,
+        "observed": simple_rules.load_observed_statuses(row, request.now) if latest else None,
         "effects": [(does, label) for does, label in _STATUS_EFFECTS],
         "in_halo": [(effect, label, by_effect[effect]) for effect, label in _STATUS_EFFECTS] if by_effect else [],
         "would_page": would_page(row, latest[0]) if latest and request.headers.get(PARTIAL_HEADER) == "first" else "",
@@ -339,7 +338,7 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
         "dry_run_totals": dry_run_totals(row, request.now),
         "unusable": problem_of(row),
         "not_understood": count_not_understood(row, request.now),
-        "without_alert": observed_statuses.count_without_alert(row, request.now) if latest else 0,
+        "without_alert": simple_rules.count_without_alert(row, request.now) if latest else 0,
         **suppressed_count(row, request.now),
         "may_try": may(request, Permission.TEST_INTEGRATIONS, row.group_id),
     }
@@ -365,10 +364,10 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
     except ValueError:
         raise Http404(_("A status can open, update or close an alert.")) from None
     try:
-        rules = observed_statuses.rules_with_status(row, status, effect)
+        rules = simple_rules.rules_with_status(row, status, effect)
         if (review := review_change(request, row, {"rules": rules})) is not None:
             return render_review(request, review, frame(request, row, kind, "overview"), "integration")
-        observed_statuses.set_status(row, status, effect, actor=actor(request), now=request.now)
+        simple_rules.set_status(row, status, effect, actor=actor(request), now=request.now)
     except Rejected as rejected:
         messages.error(request, rejected.reason.localized())
     else:

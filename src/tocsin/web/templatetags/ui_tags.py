@@ -24,7 +24,7 @@ from tocsin.core.reasons import Reason, as_reason
 from tocsin.core.runtime import clock
 from tocsin.escalation import commands
 from tocsin.inbound.enums import MessageStatus
-from tocsin.notify.channels import phone_numbers
+from tocsin.notify.channels import phone
 from tocsin.people import addresses
 from tocsin.people import sign_in_rules as factors
 from tocsin.people.models import User
@@ -356,7 +356,7 @@ def query(context: template.Context, **changes: Any) -> str:
 @register.filter
 def display_address(address: str) -> str:
     """Format a contact method's address for its owner; an address that is itself a secret is masked."""
-    return phone_numbers.format_for_display(addresses.display_form(address))
+    return phone.format_for_display(addresses.display_form(address))
 
 
 @register.filter

@@ -18,7 +18,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import Text, sentence
 from tocsin.core.validation.field_errors import rejected_at
-from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
+from tocsin.inbound.config.rules import KEYS as NOISE_KEYS
 from tocsin.inbound.fields import FIELDS, TAGS
 from tocsin.web.integrations.editor import condition_form, route_form
 from tocsin.web.integrations.editor.condition_form import (

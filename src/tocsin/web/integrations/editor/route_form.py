@@ -17,7 +17,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import Text, sentence
 from tocsin.core.validation.field_errors import rejected_at
-from tocsin.inbound.config.noise_settings import KEYS
+from tocsin.inbound.config.rules import KEYS
 from tocsin.web.integrations.editor import condition_form
 from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
 

@@ -34,11 +34,10 @@ from tocsin.core.reasons import (
 )
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.notify.inbound import delivery_receipts, responder_actions
+from tocsin.notify.inbound import delivery_receipts, mail_parser, responder_actions
+from tocsin.notify.inbound.mail_parser import Bounce, MailCommand, ParsedReply
 from tocsin.notify.inbound.responder_actions import NOT_PAGED, Responder
 from tocsin.notify.integrations.mail_replies import MailRepliesKind, mailbox_of
-from tocsin.notify.mail_replies import parse, parse_subprocess
-from tocsin.notify.mail_replies.parse import Bounce, MailCommand, ParsedReply
 from tocsin.notify.notices import Notice, queue_notice
 from tocsin.notify.providers import pool
 from tocsin.notify.rules.delivery_reasons import REPLIED_BY_EMAIL
@@ -72,7 +71,7 @@ class ReplyOutcome:
 
 def process_mail(provider: str, raw: bytes, now: datetime) -> ReplyOutcome:
     """Processes a mail in one transaction. Returns the stored outcome if that was done before."""
-    reply = parse_subprocess.parse_reply(raw)
+    reply = mail_parser.parse_in_subprocess(raw)
     return service.run_in_transaction(lambda connection: _process_once(connection, provider, reply, now))
 
 
@@ -163,7 +162,7 @@ def _verified(reply: ParsedReply, now: datetime) -> tuple[int, int]:
 def _execute(
     connection: Connection, responder: Responder, alert_id: int, reply: ParsedReply, now: datetime
 ) -> ReplyOutcome:
-    mail_command = parse.parse_command(reply.text)
+    mail_command = mail_parser.parse_command(reply.text)
     if mail_command.kind is None:
         return ReplyOutcome(
             ReplyResult.ACTED, sentence("It requested help."), command_parser.HELP, responder.id, alert_id

@@ -6,8 +6,10 @@ Detects automatic mails: out-of-office replies, bounces, mailing lists. Never ra
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,8 +23,11 @@ from types import FrameType
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from tocsin.alerts.states import CommandKind
 from tocsin.core.reasons import NO_REASON, Reason, Text, sentence
+from tocsin.core.runtime import child_process
 from tocsin.core.validation.text_sanitizing import fold_login, sanitize
 from tocsin.notify.text import command_parser, formatting
 from tocsin.notify.text.command_parser import NUMBERS, ParsedCommand, Word
@@ -320,3 +325,46 @@ def _reply(parsed: ParsedCommand, text: str) -> MailCommand:
     """Parses "reply 42 The line is back", including the lines below."""
     lines_below = text.split("\n", 1)[1:]
     return MailCommand(CommandKind.REPLY, parsed.number, text="\n".join([parsed.text, *lines_below]).strip())
+
+
+# ---------- parse subprocess
+# Parses all but the smallest mails in a sandboxed child process. Python's parser and the quotation library can fail or
+# take minutes for some mails, and would block every thread meanwhile. Run as a module, this is the child process.
+
+
+log = logging.getLogger(__name__)
+
+#: In bytes. A mail of this size takes a few tenths of a second at worst.
+_SMALL = 500
+#: The child process's time limit.
+_SECONDS = 8
+
+
+def parse_in_subprocess(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
+    """Like `parse.read`. A mail that cannot be parsed within `seconds` is returned as automatic, with the reason."""
+    try:
+        if len(raw) <= _SMALL:
+            return parse_reply(raw)
+        return msgspec.json.decode(child_process.run(__name__, raw, seconds=seconds), type=ParsedReply)
+    except child_process.ResourceLimitExceeded:
+        pass
+    except (RuntimeError, OSError, msgspec.MsgspecError) as error:
+        log.warning("A mail cannot be read as an answer: %s", error)
+    return ParsedReply(
+        hash=hashlib.sha256(raw).hexdigest(),
+        sender="",
+        subject="",
+        references=(),
+        text="",
+        automatic=automatic_columns(UNREADABLE()),
+    )
+
+
+def main() -> None:
+    """Parses a mail from standard input and writes the result to standard output as JSON."""
+    child_process.limit_resources()
+    sys.stdout.buffer.write(msgspec.json.encode(parse_reply(sys.stdin.buffer.read())))
+
+
+if __name__ == "__main__":
+    main()
