@@ -471,20 +471,17 @@ def start_policy(
         policy_reason=started,
     )
     event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, actor, started, via)
-    if current_row is None or current_row["status"] == RunStatus.TERMINATED:
-        new = derive_status(new, alert, now)
-        run_store.insert(connection, [run_store.NewRun(alert.id, new, version)])
-        store.insert_events(connection, [event])
-    else:
+    replaced: list[tuple[int | None, RunDecision]] = []
+    if current_row is not None and current_row["status"] != RunStatus.TERMINATED:
         old = from_row(current_row, plans.get(current_row["version_id"], RECIPIENTS_ONLY))
-        new = derive_status(with_reminders_of(old, new), alert, now)
+        new = with_reminders_of(old, new)
         ended = end_run(old, joined(started, reasons.RUN_REPLACED(), separator=" "))
         run_store.update(connection, {current_row["id"]: ended})
-        run_store.insert(connection, [run_store.NewRun(alert.id, new, version)])
-        store.insert_events(connection, [event])
-        run_store.apply_effects(
-            connection, [(current_row["id"], RunDecision(ended, cancellations=(CancelPages(None, started),)))], now
-        )
+        replaced = [(current_row["id"], RunDecision(ended, cancellations=(CancelPages(None, started),)))]
+    new = derive_status(new, alert, now)
+    run_store.insert(connection, [run_store.NewRun(alert.id, new, version)])
+    store.insert_events(connection, [event])
+    run_store.apply_effects(connection, replaced, now)
     paging = PagingConfig(new.mode, version, new.recipient_users, new.recipient_groups, started)
     commands.call_handlers(connection, [AlertChange(alert, alert, (event,), paging=paging)], now)
     database.notify(connection, "runs")
@@ -517,19 +514,14 @@ def add_responders(
     if not active:
         raise Rejected("not_possible", _NOBODY_TO_PAGE())
     run_row = run_store.current_rows(connection, [alert.id]).get(alert.id)
-    person = actor.person
-    requests = [
-        PageRequest(
-            alert.id,
-            now,
-            reasons.RESPONDER_ADDED(actor=person, capacity=capacities.get(user, reasons.NAMED_BY_STEP())),
-            user_id=user,
-            run_id=run_row["id"] if run_row else None,
-            data={"as": str(capacities.get(user, reasons.NAMED_BY_STEP())), "wake": True},
-            priority=alert.priority,
+    person, requests = actor.person, []
+    for user in active:
+        capacity = capacities.get(user, reasons.NAMED_BY_STEP())
+        reason = reasons.RESPONDER_ADDED(actor=person, capacity=capacity)
+        run_id, data = run_row["id"] if run_row else None, {"as": str(capacity), "wake": True}
+        requests.append(
+            PageRequest(alert.id, now, reason, user_id=user, run_id=run_id, data=data, priority=alert.priority)
         )
-        for user in active
-    ]
     queued = queue_pages(connection, requests, now)
     names = {user: recipients[user].name for user in active}
     unreachable_ids = {one.request.user_id for one in queued.unreachable}

@@ -33,9 +33,8 @@ from tocsin.core.reasons import (
     show_reason,
 )
 from tocsin.core.validation import field_errors
-from tocsin.escalation.policy import RECIPIENTS_ONLY
 from tocsin.escalation.run import run_store
-from tocsin.escalation.run.run_state import RunState, apply_transition, begin_run
+from tocsin.escalation.run.run_state import RunState, apply_transition
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
@@ -258,19 +257,9 @@ def _begin(
     connection: Connection, opening: AlertCreation, decision: Decision, at: datetime
 ) -> tuple[RunState, AlertState]:
     """The new run, after the changes made by the opening message itself, such as an already assigned ticket."""
-    paging = opening.paging
-    plans = run_store.load_plans(connection, {paging.version_id})
-    run = begin_run(
-        NEW_ALERT,
-        plans.get(paging.version_id, RECIPIENTS_ONLY),
-        paging.mode,
-        opening.alert.priority,
-        at,
-        recipient_users=paging.recipient_users,
-        recipient_groups=paging.recipient_groups,
-        policy_reason=as_reason(paging.reason),
-    )
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, opening.alert.priority, at)
+    plans = run_store.load_plans(connection, {opening.paging.version_id})
+    run = run_store.begin(alert, opening.paging, plans, at)
     for change in decision.changes:
         if change.before is not None:
             run = apply_transition(run, change.before, change.after, change.events, at).run

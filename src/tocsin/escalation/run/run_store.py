@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 
 from tocsin.alerts import store
-from tocsin.alerts.commands import SYSTEM, NewEvent, PagingMode
+from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent, PagingConfig, PagingMode
 from tocsin.alerts.sql import join_alert, load_alerts
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import Reason, Text, sentence
+from tocsin.core.reasons import Reason, Text, as_reason, sentence
 from tocsin.escalation import reasons
 from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy, PolicyStep, references
 from tocsin.escalation.policy import load as load_policy
@@ -32,6 +32,7 @@ from tocsin.escalation.run.run_state import (
     RunDecision,
     RunState,
     SendNotice,
+    begin_run,
     from_row,
     to_row,
     with_progress,
@@ -162,6 +163,23 @@ def run_from_row(row: Mapping[str, Any], plans: Mapping[int | None, CompiledPoli
             sentence("Save the policy again."),
         )
     return from_row(row, plan)
+
+
+def begin(
+    alert: AlertState, paging: PagingConfig, plans: Mapping[int | None, CompiledPolicy], now: datetime
+) -> RunState:
+    """The new run of an alert. If its policy version cannot be read, it is due at once, and the periodic task reports
+    the error."""
+    return begin_run(
+        alert.id,
+        plans.get(paging.version_id, RECIPIENTS_ONLY),
+        paging.mode,
+        alert.priority,
+        now,
+        recipient_users=paging.recipient_users,
+        recipient_groups=paging.recipient_groups,
+        policy_reason=as_reason(paging.reason),
+    )
 
 
 def readable_run(row: Mapping[str, Any], plans: Mapping[int | None, CompiledPolicy]) -> RunState:

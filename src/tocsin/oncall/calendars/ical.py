@@ -13,7 +13,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from tocsin.core.reasons import Reason, Term, Text, reason_from, sentence
+from tocsin.core.reasons import Reason, Term, Text, reason_as_json, reason_from_json, sentence
 from tocsin.core.runtime import child_process
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.final_schedule import OnCall
@@ -404,19 +404,11 @@ def read_in_subprocess(
     except child_process.ResourceLimitExceeded:
         raise UnreadableCalendar(_TOO_LARGE()) from None
     if problem := response.get("problem"):
-        raise UnreadableCalendar(_reason(problem))
+        raise UnreadableCalendar(reason_from_json(problem))
     spans = tuple(
         (user, datetime.fromisoformat(begin), datetime.fromisoformat(end)) for user, begin, end in response["spans"]
     )
-    return ParsedCalendar(spans, tuple(response["unknown"]), tuple(map(_reason, response["flaws"])))
-
-
-def _reason(stored: Mapping[str, Any]) -> Reason:
-    return reason_from(stored["code"], stored["data"])
-
-
-def _stored(reason: Reason) -> dict[str, object]:
-    return {"code": reason.code, "data": reason.data}
+    return ParsedCalendar(spans, tuple(response["unknown"]), tuple(map(reason_from_json, response["flaws"])))
 
 
 def main() -> None:
@@ -428,12 +420,12 @@ def main() -> None:
     try:
         calendar = read(sys.stdin.buffer.read(), request["people"], ZoneInfo(request["zone"]), since, until, now=now)
     except UnreadableCalendar as error:
-        response = {"problem": _stored(error.reason)}
+        response = {"problem": reason_as_json(error.reason)}
     except MemoryError:
-        response = {"problem": _stored(_TOO_LARGE())}
+        response = {"problem": reason_as_json(_TOO_LARGE())}
     else:
         spans = [[user, begin.isoformat(), end.isoformat()] for user, begin, end in calendar.spans]
-        response = {"spans": spans, "unknown": calendar.unknown, "flaws": list(map(_stored, calendar.flaws))}
+        response = {"spans": spans, "unknown": calendar.unknown, "flaws": list(map(reason_as_json, calendar.flaws))}
     json.dump(response, sys.stdout)
 
 
