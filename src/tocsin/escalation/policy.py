@@ -734,7 +734,7 @@ _OFFICE = {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyTemplate:
+class SpecTemplate:
     """A template: its key, name, one-sentence description, and a spec without a name."""
 
     key: str
@@ -743,109 +743,92 @@ class PolicyTemplate:
     spec: dict[str, Any]
 
 
-def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
+def policy_templates(time_zone: str) -> tuple[SpecTemplate, ...]:
     """All templates, the most common first. `time_zone` applies to day and night windows."""
+    office = {**_OFFICE, "time_zone": time_zone}
+    everybody = {"notify": {"everybody": True}, "after": "0m"}
     return (
-        PolicyTemplate(
+        _template(
             "every-5-minutes",
             _("Primary, secondary, manager"),
             _("Pages the primary immediately, the secondary after 5 minutes and the manager after 10. Repeats once."),
-            {
-                "repeat": {"times": 1, "every": "10m"},
-                "steps": [_roles("primary"), _roles("secondary", after="5m"), _roles("manager", after="5m")],
-            },
+            [_roles("primary"), _roles("secondary", after="5m"), _roles("manager", after="5m")],
+            repeat={"times": 1, "every": "10m"},
         ),
-        PolicyTemplate(
+        _template(
             "five-tries",
             _("Five retries each"),
             _("Pages each role up to six times, every 5 minutes. The next role is paged after 30 minutes."),
-            {
-                "steps": [
-                    {**_roles("primary"), "retries": {"times": 5, "every": "5m"}},
-                    {**_roles("secondary", after="30m"), "retries": {"times": 5, "every": "5m"}},
-                    {**_roles("manager", after="30m"), "retries": {"times": 5, "every": "5m"}},
-                ]
-            },
+            [
+                {**_roles(role, after=after), "retries": {"times": 5, "every": "5m"}}
+                for role, after in (("primary", "0m"), ("secondary", "30m"), ("manager", "30m"))
+            ],
         ),
-        PolicyTemplate(
+        _template(
             "sequential",
             _("One at a time"),
             _("Pages every primary, then every secondary, one every 5 minutes, until someone responds."),
-            {"repeat": {"times": 2, "every": "5m"}, "steps": [{**_roles("primary", "secondary"), "sequential": "5m"}]},
+            [{**_roles("primary", "secondary"), "sequential": "5m"}],
+            repeat={"times": 2, "every": "5m"},
         ),
-        PolicyTemplate(
+        _template(
             "all-hands",
             _("All hands"),
             _("Pages every group member immediately, and again after 10 minutes."),
-            {
-                "default_priority": "critical",
-                "repeat": {"times": 1, "every": "10m"},
-                "steps": [{"notify": {"everybody": True}, "after": "0m"}],
-            },
+            [everybody],
+            default_priority="critical",
+            repeat={"times": 1, "every": "10m"},
         ),
-        PolicyTemplate(
+        _template(
             "mail-only",
             _("Email only"),
             _("Emails every group member. No calls or text messages."),
-            {
-                "default_priority": "low",
-                "end": {"then": "nothing"},
-                "steps": [{"notify": {"everybody": True}, "after": "0m", "methods": _MAIL}],
-            },
+            [{**everybody, "methods": _MAIL}],
+            default_priority="low",
+            end={"then": "nothing"},
         ),
-        PolicyTemplate(
+        _template(
             "mail-the-manager",
             _("Email the manager"),
             _("Emails the groups' managers. No calls or text messages."),
-            {
-                "default_priority": "medium",
-                "end": {"then": "nothing"},
-                "steps": [{**_roles("manager"), "methods": _MAIL}],
-            },
+            [{**_roles("manager"), "methods": _MAIL}],
+            default_priority="medium",
+            end={"then": "nothing"},
         ),
-        PolicyTemplate(
+        _template(
             "mail-by-day",
             _("Email by day, page at night"),
             _(
                 "Emails the primary on weekdays from 08:00 to 18:00. At other times, their own "
                 "notification rules apply. The secondary follows after 10 minutes."
             ),
-            {
-                "repeat": {"times": 1, "every": "15m"},
-                "steps": [
-                    {
-                        **_roles("primary"),
-                        "name": "by day",
-                        "methods": _MAIL,
-                        "when": {"between": {**_OFFICE, "time_zone": time_zone}},
-                    },
-                    {
-                        **_roles("primary"),
-                        "name": "at night",
-                        "when": {"between": {**_OFFICE, "time_zone": time_zone, "outside": True}},
-                    },
-                    _roles("secondary", after="10m"),
-                ],
-            },
+            [
+                {**_roles("primary"), "name": "by day", "methods": _MAIL, "when": {"between": office}},
+                {**_roles("primary"), "name": "at night", "when": {"between": {**office, "outside": True}}},
+                _roles("secondary", after="10m"),
+            ],
+            repeat={"times": 1, "every": "15m"},
         ),
-        PolicyTemplate(
+        _template(
             "until-taken",
             _("Until assigned"),
             _(
                 "Acknowledging does not stop escalation. It continues until the alert is assigned, and "
                 "the last step repeats."
             ),
-            {
-                "acknowledge": {"effect": "continue", "timeout": "30m"},
-                "end": {"then": "keep_last_step", "every": "15m"},
-                "steps": [
-                    _roles("primary"),
-                    _roles("secondary", after="5m"),
-                    _roles("primary", "secondary", "manager", after="10m"),
-                ],
-            },
+            [
+                _roles("primary"),
+                _roles("secondary", after="5m"),
+                _roles("primary", "secondary", "manager", after="10m"),
+            ],
+            acknowledge={"effect": "continue", "timeout": "30m"},
+            end={"then": "keep_last_step", "every": "15m"},
         ),
     )
+
+
+def _template(key: str, name: str, about: str, steps: list[dict[str, Any]], **settings: Any) -> SpecTemplate:
+    return SpecTemplate(key, name, about, {**settings, "steps": steps})
 
 
 def _roles(*roles: str, after: str = "0m") -> dict[str, Any]:

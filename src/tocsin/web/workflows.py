@@ -22,6 +22,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import NO_REASON, Reason, as_reason, reason_from_json
 from tocsin.escalation.models import Policy
+from tocsin.escalation.policy import SpecTemplate
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import ContactMethod, Group, User
 from tocsin.resources.registry import WORKFLOWS
@@ -67,7 +68,6 @@ from tocsin.workflows.definition import (
     SlaMoment,
     TriggerKind,
     WorkflowRunStatus,
-    WorkflowTemplate,
     workflow_templates,
 )
 from tocsin.workflows.models import Workflow, WorkflowRun
@@ -627,7 +627,7 @@ def _translate_texts(part: Mapping[str, Any]) -> dict[str, Any]:
     return {key: local_term(value) if key in ("confirm", "subject", "text") else value for key, value in part.items()}
 
 
-def _templates() -> list[WorkflowTemplate]:
+def _templates() -> list[SpecTemplate]:
     policy = Policy.objects.order_by("name").first()
     call = OutboundIntegration.objects.filter(kind="http").order_by("name").first()
     has_halo = OutboundIntegration.objects.filter(kind="haloitsm").exists()

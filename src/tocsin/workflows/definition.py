@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -16,7 +15,7 @@ from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Term, Text, sentence, translatable
 from tocsin.core.validation import field_errors
-from tocsin.escalation.policy import NameOf
+from tocsin.escalation.policy import NameOf, SpecTemplate
 from tocsin.inbound.conditions import CompiledCondition, compile_condition
 from tocsin.people.member_roles import MemberRole
 from tocsin.workflows import reasons
@@ -402,20 +401,12 @@ def _recipients(action: WorkflowAction, name_of: NameOf) -> tuple[Reason | str, 
 # ---------- templates
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowTemplate:
-    key: str
-    name: str
-    about: str
-    spec: Mapping[str, Any]
-
-
-def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = False) -> list[WorkflowTemplate]:
+def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = False) -> list[SpecTemplate]:
     """All templates; `call` and `policy` name an existing HTTP call and policy, or are ""."""
     on_ticket = {"do": "halo", "text": translatable("Not acknowledged for 5 minutes. The manager has been notified.")}
     live = {"field": "status", "operator": "one of", "value": ["closed", "cancelled", "merged"], "not": True}
     return [
-        WorkflowTemplate(
+        SpecTemplate(
             "unacknowledged",
             translatable("Not acknowledged in 5 minutes"),
             translatable("Notifies the managers of the alert's groups and adds a note to the ticket."),
@@ -432,7 +423,7 @@ def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = Fal
                 ],
             },
         ),
-        WorkflowTemplate(
+        SpecTemplate(
             "status",
             translatable("Notify everyone paged when the status changes"),
             translatable("Notifies everyone who was paged of each alert or ticket status change."),
@@ -443,7 +434,7 @@ def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = Fal
                 ],
             },
         ),
-        WorkflowTemplate(
+        SpecTemplate(
             "sla",
             translatable("1 hour before the SLA deadline"),
             translatable("Notifies the assignee and the managers one hour before the ticket's fix-by time."),
@@ -462,7 +453,7 @@ def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = Fal
                 ],
             },
         ),
-        WorkflowTemplate(
+        SpecTemplate(
             "respond",
             translatable("Unassigned at the respond-by time"),
             translatable("Raises the priority and pages again if a ticket is unassigned at its respond-by time."),
@@ -472,7 +463,7 @@ def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = Fal
                 "actions": [{"do": "set_priority", "priority": "critical"}, {"do": "escalate"}],
             },
         ),
-        WorkflowTemplate(
+        SpecTemplate(
             "remind",
             translatable("Remind the assignee every 2 hours"),
             translatable("While a high or critical alert is active."),
@@ -487,7 +478,7 @@ def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = Fal
                 "actions": [{"do": "notify", "owner": True, "subject": translatable("Still open: <subject>")}],
             },
         ),
-        WorkflowTemplate(
+        SpecTemplate(
             "vip",
             translatable("Make VIP tickets critical"),
             translatable("Sets alerts reported by a VIP to critical."),
@@ -497,13 +488,13 @@ def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = Fal
                 "actions": [{"do": "set_priority", "priority": "critical"}, {"do": "set_tags", "tags": {"vip": "yes"}}],
             },
         ),
-        WorkflowTemplate(
+        SpecTemplate(
             "exhausted",
             translatable("Escalation exhausted: start another policy"),
             translatable("Starts another policy when the first is exhausted."),
             {"trigger": "exhausted", "actions": [{"do": "start_policy", **({"policy": policy} if policy else {})}]},
         ),
-        WorkflowTemplate(
+        SpecTemplate(
             "button",
             translatable("Button that calls another system"),
             translatable("On every active alert: asks for confirmation, sends an HTTP request and shows the result."),

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
@@ -437,7 +437,12 @@ def on_call(plan: GroupPlan, at: datetime) -> tuple[OnCall, ...]:
     """
     resolver = OnCallResolver(plan)
     return tuple(
-        _named(plan, assignment, _since(resolver, assignment, at), _until(resolver, assignment, at))
+        replace(
+            assignment,
+            name=plan.name_of(assignment.user_id),
+            since=_since(resolver, assignment, at),
+            until=_until(resolver, assignment, at),
+        )
         for role, role_assignment in resolver.at(at).items()
         for assignment in role_assignment.assignments
     )
@@ -451,41 +456,33 @@ def timeline(plan: GroupPlan, since: datetime, until: datetime) -> Timeline:
     """
     resolver = OnCallResolver(plan)
     moments = [since, *sorted(set(_all_transitions(plan, since, until)))]
-    segments: list[OnCall] = []
-    layers = _SegmentMerger[LayeredAssignment]()
-    assignments = _SegmentMerger[OnCall]()
-    gaps = _SegmentMerger[MemberRole]()
-    for moment in moments:
-        decided = resolver.at(moment)
-        assignments.step(
-            moment,
-            {
-                assignment.key: assignment
-                for role_assignment in decided.values()
-                for assignment in role_assignment.assignments
-            },
+
+    def assigned(at: datetime) -> dict[object, OnCall]:
+        return {one.key: one for decided in resolver.at(at).values() for one in decided.assignments}
+
+    def layered(at: datetime) -> dict[object, LayeredAssignment]:
+        return {one.key: one for decided in resolver.at(at).values() for one in decided.layered_assignments}
+
+    def unassigned(at: datetime) -> dict[object, MemberRole]:
+        return {role: role for role in resolver.scheduled if not resolver.at(at)[role].assignments}
+
+    segments = [
+        replace(
+            assignment,
+            name=plan.name_of(assignment.user_id),
+            since=_since(resolver, assignment, since) if begin == since else begin,
+            until=_until(resolver, assignment, moments[-1]) if end is None else end,
         )
-        layers.step(
-            moment,
-            {
-                layered.key: layered
-                for role_assignment in decided.values()
-                for layered in role_assignment.layered_assignments
-            },
-        )
-        gaps.step(moment, {role: role for role in resolver.scheduled if not decided[role].assignments})
-    for assignment, begin, end in assignments.all():
-        first = _since(resolver, assignment, since) if begin == since else begin
-        last = _until(resolver, assignment, moments[-1]) if end is None else end
-        segments.append(_named(plan, assignment, first, last))
+        for assignment, begin, end in _periods(moments, assigned)
+    ]
     order = list(MemberRole)
     segments.sort(key=lambda s: (order.index(s.role), s.since or since, s.until or until))
     return Timeline(
         since,
         until,
         tuple(segments),
-        tuple(_to_layer_segment(plan, layered, begin, end or until) for layered, begin, end in layers.all()),
-        tuple(CoverageGap(role, begin, end or until) for role, begin, end in gaps.all()),
+        tuple(_to_layer_segment(plan, one, begin, end or until) for layered, begin, end in _periods(moments, layered)),
+        tuple(CoverageGap(role, begin, end or until) for role, begin, end in _periods(moments, unassigned)),
     )
 
 
@@ -564,10 +561,6 @@ def _override_and_absence_transitions(plan: GroupPlan, since: datetime, until: d
         yield from (transition for transition in (absence.starts_at, absence.ends_at) if since < transition < until)
 
 
-def _named(plan: GroupPlan, assignment: OnCall, since: datetime | None, until: datetime | None) -> OnCall:
-    return replace(assignment, name=plan.name_of(assignment.user_id), since=since, until=until)
-
-
 def _to_layer_segment(plan: GroupPlan, layered: LayeredAssignment, since: datetime, until: datetime) -> LayerSegment:
     assignment = layered.assignment
     return LayerSegment(
@@ -583,25 +576,19 @@ def _to_layer_segment(plan: GroupPlan, layered: LayeredAssignment, since: dateti
     )
 
 
-class _SegmentMerger[T]:
-    """Joins values at successive moments into periods, as long as their key stays the same."""
-
-    def __init__(self) -> None:
-        self._open: dict[object, tuple[T, datetime]] = {}
-        self._closed: list[tuple[T, datetime, datetime | None]] = []
-
-    def step(self, at: datetime, current: Mapping[object, T]) -> None:
-        """Records the values, by key, that apply from `at` on."""
-        for key in [key for key in self._open if key not in current]:
-            value, begin = self._open.pop(key)
-            self._closed.append((value, begin, at))
-        for key, value in current.items():
-            self._open.setdefault(key, (value, at))
-
-    def all(self) -> list[tuple[T, datetime, datetime | None]]:
-        """Returns every period with its start and end, by start; an end of None means that it has not ended."""
-        open_periods = [(value, begin, None) for value, begin in self._open.values()]
-        return sorted([*self._closed, *open_periods], key=lambda period: period[1])
+def _periods[T](
+    moments: Iterable[datetime], values_at: Callable[[datetime], Mapping[object, T]]
+) -> list[tuple[T, datetime, datetime | None]]:
+    """Joins values at successive moments into periods, as long as their key stays the same. Returns each with its start
+    and end, by start; an end of None means that it has not ended."""
+    current: dict[object, tuple[T, datetime]] = {}
+    ended: list[tuple[T, datetime, datetime | None]] = []
+    for moment in moments:
+        values = values_at(moment)
+        ended += [(*current.pop(key), moment) for key in [key for key in current if key not in values]]
+        for key, value in values.items():
+            current.setdefault(key, (value, moment))
+    return sorted([*ended, *((*one, None) for one in current.values())], key=lambda period: period[1])
 
 
 # ---------- handovers
