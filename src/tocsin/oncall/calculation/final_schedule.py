@@ -481,7 +481,7 @@ def timeline(plan: GroupPlan, since: datetime, until: datetime) -> Timeline:
         since,
         until,
         tuple(segments),
-        tuple(_to_layer_segment(plan, one, begin, end or until) for layered, begin, end in _periods(moments, layered)),
+        tuple(_to_layer_segment(plan, one, begin, end or until) for one, begin, end in _periods(moments, layered)),
         tuple(CoverageGap(role, begin, end or until) for role, begin, end in _periods(moments, unassigned)),
     )
 
