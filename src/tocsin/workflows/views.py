@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery
@@ -19,11 +19,13 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, reason_from_json, sentence
 from tocsin.outbound.models import Call
+from tocsin.people.sql import display_names
 from tocsin.workflows import commands, definition
 from tocsin.workflows.definition import (
     ON_TERMINAL_ALERTS,
     SLA,
     ActionKind,
+    Trigger,
     TriggerKind,
     WorkflowAction,
     WorkflowDefinition,
@@ -91,7 +93,9 @@ def dry_run_definition(
         as_opened = alert.state.status not in ACTIVE and plan.trigger.on not in ON_TERMINAL_ALERTS
         if as_opened:
             alert = _as_opened(alert)
-        at = _due(plan, alert, now)
+        # A dry run does not wait.
+        moment = alert_context.sla_moment(plan.trigger, alert) if plan.trigger.on in SLA else None
+        at = alert_context.due_by(plan.trigger, moment) if moment is not None else now
         progress = WorkflowProgress(CAUSE, owner=owner)
         step = decide(progress, plan, alert, at)
         if isinstance(step, WaitUntil):
@@ -115,33 +119,17 @@ def _as_opened(alert: WorkflowFacts) -> WorkflowFacts:
     return replace(alert, state=state, values={**alert.values, "status": "open", "owner": "", "closed_at": ""})
 
 
-def _due(plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime) -> datetime:
-    """When the run would be due; a dry run does not wait."""
-    trigger = plan.trigger
-    moment = alert_context.sla_moment(trigger, alert) if trigger.on in SLA else None
-    if moment is not None:
-        span = timedelta(seconds=trigger.span)
-        return moment - span if trigger.on is TriggerKind.BEFORE_SLA else moment + span
-    return now
-
-
 def _describe_action(connection: Connection, action: WorkflowAction, alert: WorkflowFacts, now: datetime) -> Reason:
     """Describes an action with the names of the users it would reach now."""
-    ids_by_noun = {
-        "users": action.users,
-        "groups": action.groups,
-        "policies": (action.policy,) if action.policy else (),
-        "outbound": (action.outbound,) if action.outbound else (),
-    }
     if action.do in (ActionKind.NOTIFY, ActionKind.ADD_RESPONDERS):
-        recipients = run_store.resolve_recipients(
-            connection, action, alert, now, first_only=action.do is ActionKind.ADD_RESPONDERS
-        )
-        names = run_store.names_of(connection, {"users": list(recipients)}).get("users", {})
-        recipient_names = tuple(str(names[number]) for number in recipients if number in names)
+        is_paging = action.do is ActionKind.ADD_RESPONDERS
+        recipients = run_store.resolve_recipients(connection, action, alert, now, first_only=is_paging)
+        names = display_names(connection, list(recipients))
+        recipient_names = tuple(names[number] for number in recipients if number in names)
         contacts = (sentence("the groups' contacts"),) if action.contacts else ()
         return definition.describe_with_recipients(action, (*recipient_names, *contacts))
-    return definition.describe_action(action, commands.naming(run_store.names_of(connection, ids_by_noun)))
+    refs = definition.references(WorkflowDefinition(Trigger(TriggerKind.MANUAL), actions=(action,)))
+    return definition.describe_action(action, commands.naming(run_store.names_of(connection, refs)))
 
 
 def _text(context: tasks.ActionContext, action: WorkflowAction) -> str:

@@ -380,12 +380,16 @@ def _check_sla_moment(
         return FinishRun(WorkflowRunStatus.SKIPPED, reasons.NO_MOMENT(moment=name))
     if moment in run.moments:
         return FinishRun(WorkflowRunStatus.SKIPPED, reasons.MOMENT_HANDLED(moment=name, at=moment))
-    span = timedelta(seconds=trigger.span)
-    is_before = trigger.on is TriggerKind.BEFORE_SLA
-    if is_before and moment <= now:
+    if trigger.on is TriggerKind.BEFORE_SLA and moment <= now:
         return FinishRun(WorkflowRunStatus.SKIPPED, reasons.MOMENT_PAST(moment=name, at=moment))
-    due = moment - span if is_before else moment + span
+    due = due_by(trigger, moment)
     return WaitUntil(due, reasons.WAITS_FOR_MOMENT(moment=name, at=moment), 0) if due > now else None
+
+
+def due_by(trigger: Trigger, moment: datetime) -> datetime:
+    """When a run of this trigger is due for an SLA moment."""
+    span = timedelta(seconds=trigger.span)
+    return moment - span if trigger.on is TriggerKind.BEFORE_SLA else moment + span
 
 
 def _begin(run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime) -> EngineStep:

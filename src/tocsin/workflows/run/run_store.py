@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.outbound import alert_values
 from tocsin.people.member_roles import MemberRole
-from tocsin.people.sql import display_names, join_user, load_administrators
+from tocsin.people.sql import join_user, load_administrators
 from tocsin.workflows import reasons
 from tocsin.workflows.definition import LIMIT_SPAN, SlaMoment, WorkflowAction, WorkflowRunStatus
 from tocsin.workflows.run.engine import (
@@ -149,21 +149,22 @@ def resolve_recipients(
     return capacities
 
 
-def names_of(connection: Connection, ids_by_noun: Mapping[str, Sequence[int]]) -> dict[str, dict[int, Any]]:
-    """The names of users, groups, policies and outbound integrations, by noun and id."""
-    queries = {
-        "groups": "SELECT id, name FROM people_group WHERE id = ANY(%s)",
-        "policies": "SELECT id, name FROM escalation_policy WHERE id = ANY(%s)",
-        "outbound": "SELECT id, name FROM outbound_outboundintegration WHERE id = ANY(%s)",
+_NAMED_TABLES = {
+    "groups": "people_group", "policies": "escalation_policy", "outbound": "outbound_outboundintegration",
+}  # fmt: skip
+
+
+def names_of(connection: Connection, ids: Mapping[str, Iterable[int]]) -> dict[str, dict[int, str]]:
+    """The names of groups, policies and outbound integrations, by kind and id."""
+    return {
+        kind: dict(
+            connection.execute(
+                database.literal(f"SELECT id, name FROM {table} WHERE id = ANY(%s)"), (sorted(ids[kind]),)
+            ).fetchall()
+        )
+        for kind, table in _NAMED_TABLES.items()
+        if ids.get(kind)
     }
-    names: dict[str, dict[int, Any]] = {
-        noun: dict(connection.execute(database.literal(query), (list(ids_by_noun[noun]),)).fetchall())
-        for noun, query in queries.items()
-        if ids_by_noun.get(noun)
-    }
-    if ids_by_noun.get("users"):
-        names["users"] = dict(display_names(connection, ids_by_noun["users"]))
-    return names
 
 
 @dataclass(frozen=True, slots=True)
