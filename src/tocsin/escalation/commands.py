@@ -362,7 +362,6 @@ def _write_version(policy: Policy, plan: CompiledPolicy, now: datetime) -> None:
 # ---------- manual alerts
 
 
-#: The source name of a manually created alert.
 SOURCE = "manual"
 
 

@@ -202,7 +202,6 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
 # now.
 
 
-#: At most this many timeline events are examined.
 MAX_EVENTS = 2000
 
 _EVENTS = "SELECT at, kind, reason, data FROM alerts_alertevent WHERE alert_id = %s ORDER BY id DESC LIMIT %s"

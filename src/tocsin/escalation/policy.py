@@ -264,9 +264,7 @@ class PolicyStep:
     #: Labels of group contacts in the same groups.
     group_contacts: tuple[str, ...] = ()
     name: str = ""
-    #: Whether to page every member of the same groups.
     everybody: bool = False
-    #: Everybody on call on these schedules, in any role.
     schedule_ids: tuple[int, ...] = ()
     #: Whether to page the current or last assignee of the source's ticket.
     assignee: bool = False
@@ -431,7 +429,6 @@ def _written_notify(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
 MAX_STEPS = 50
 MAX_POLICY_REPEATS = 100
 MAX_REQUIRED_ACKS = 20
-#: The shortest interval at which a kept last step may fire.
 MIN_LAST_STEP_INTERVAL = timedelta(minutes=1)
 DEFAULT_ACKNOWLEDGE_TIMEOUT = timedelta(minutes=30)
 DEFAULT_END_AFTER = timedelta(minutes=5)
@@ -474,14 +471,11 @@ class CompiledPolicy:
     repeat_every: timedelta = timedelta()
     #: The delay before the final action, from the start of the last pass's last step.
     final_action_after: timedelta = DEFAULT_END_AFTER
-    #: The number of acknowledgements required for the effect.
     required_acks: int = 1
     #: The interval at which recipient groups are paged one after another; None: all at the same time.
     groups_sequential_interval: timedelta | None = None
     on_exhausted: OnExhausted = OnExhausted.NOTIFY_MANAGERS
-    #: The interval at which the kept last step fires again.
     last_step_interval: timedelta = timedelta()
-    #: Id of the policy that takes over.
     handover_policy_id: int | None = None
     #: The policy's own SLA targets, counted from the alert's creation and used where the ticket has none; for
     #: workflows.

@@ -67,7 +67,6 @@ BACKLOG_BATCH = 500
 #: a tenth of a core, two seconds.
 MAX_PAGES = 200
 
-#: Consecutive failures after which a run counts as stuck.
 STUCK_AFTER = 5
 
 #: A failed run is retried soon, a stuck one every hour.
@@ -314,7 +313,6 @@ def _fail(connection: Connection, row_id: int, error: Exception, now: datetime) 
 # set by people stay: the end of a hold, and the end of a pause of all paging.
 
 
-#: Alerts that are read and written per batch.
 CHUNK = 500
 
 

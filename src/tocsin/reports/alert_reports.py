@@ -115,7 +115,6 @@ class SlaBreach:
     subject: str
     client: str
     priority: str
-    #: `respond_by` or `fix_by`.
     moment: SlaMoment
     due_at: datetime
     #: When it was met, too late; None if it still is not.
@@ -288,7 +287,6 @@ MAX_SOURCES = 50
 #: An alert that its source closes within this time, before anybody responds, closed by itself.
 AUTO_CLOSE_WINDOW = timedelta(minutes=5)
 
-#: The length at which subjects are compared.
 _MAX_SUBJECT = 150
 
 
@@ -324,7 +322,6 @@ class NoisySource:
 
 @dataclass(frozen=True, slots=True)
 class NoiseReport:
-    #: All alerts of the period.
     alerts: int
     sources: Sequence[NoisySource]
 

@@ -262,7 +262,6 @@ _COMPLETE_KEYS = {
 # ---------- grouped report
 
 
-#: The maximum number of rows, the most frequent first; a sender may have thousands of clients.
 MAX_ROWS = 200
 
 

@@ -49,7 +49,6 @@ SLA = frozenset({TriggerKind.BEFORE_SLA, TriggerKind.AFTER_SLA})
 TIMED = frozenset({TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASSIGNED, TriggerKind.EVERY}) | SLA
 
 
-#: Triggers that also apply to terminal alerts.
 ON_TERMINAL_ALERTS = frozenset({TriggerKind.CLOSED, TriggerKind.STATUS_CHANGED, TriggerKind.REPLY, TriggerKind.MANUAL})
 
 #: Escalation events that a workflow may have caused.
@@ -93,13 +92,9 @@ OUTWARD = frozenset({ActionKind.CALL, ActionKind.HALO, ActionKind.OPEN_ALERT})
 
 
 class WorkflowRunStatus(StrEnum):
-    #: Due at its time.
     WAITING = "waiting"
-    #: Every action was attempted.
     DONE = "done"
-    #: Did nothing, with a reason.
     SKIPPED = "skipped"
-    #: Ended before its last action.
     STOPPED = "stopped"
     #: Failed too often; administrators were notified.
     STUCK = "stuck"
@@ -126,7 +121,6 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     moment: SlaMoment = SlaMoment.FIX_BY
     #: In seconds from the alert's creation, for `moment: opening`.
     within: int = 0
-    #: The confirmation text of a manual workflow.
     confirm: str = ""
 
 
@@ -139,9 +133,7 @@ class WorkflowAction(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Only members of the groups who hold one of these roles now; empty: everybody.
     roles: tuple[MemberRole, ...] = ()
     owner: bool = False
-    #: The managers of the groups that the alert pages.
     managers: bool = False
-    #: Everybody who was paged about the alert.
     paged: bool = False
     #: Also the groups' own contacts, such as chat channels.
     contacts: bool = False
@@ -169,7 +161,6 @@ class WorkflowDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
     limit: int = LIMIT
 
 
-#: The keys of each action, besides `do`.
 KEYS: Mapping[ActionKind, tuple[str, ...]] = {
     ActionKind.NOTIFY: ("users", "groups", "roles", "contacts", "managers", "owner", "paged", "by", "subject", "text"),
     ActionKind.START_POLICY: ("policy",),
@@ -186,7 +177,6 @@ KEYS: Mapping[ActionKind, tuple[str, ...]] = {
     ActionKind.WAIT: ("for",),
 }
 
-#: The key of a trigger's duration.
 SPANS: Mapping[TriggerKind, str] = {
     TriggerKind.UNACKNOWLEDGED: "for",
     TriggerKind.UNASSIGNED: "for",

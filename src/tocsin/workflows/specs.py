@@ -266,7 +266,6 @@ class WorkflowDefinitionSpec(Spec):
         return WorkflowDefinition(self.trigger.compiled(), self.start, self.stop, actions, self.limit)
 
 
-#: The highest position a workflow can have.
 MAX_POSITION = 10_000
 
 

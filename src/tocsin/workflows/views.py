@@ -51,20 +51,17 @@ from tocsin.workflows.run.tasks import ActionContext
 # ---------- dry run
 
 
-#: The cause shown in a dry run.
 CAUSE = sentence("Dry run.")
 
 
 @dataclass(frozen=True, slots=True)
 class DryRunResult:
     would_act: bool
-    #: Why it would or would not act.
     reason: Reason
     #: Whether a terminal alert was evaluated as if just created: active and unassigned.
     as_opened: bool
     #: When the run would be due, for delayed triggers.
     at: datetime | None
-    #: Descriptions of the actions, with the users they would reach now.
     actions: tuple[Reason, ...]
     #: The texts it would send, parallel to `actions`; "" if there is none.
     texts: tuple[str, ...]
@@ -144,7 +141,6 @@ def _text(context: tasks.ActionContext, action: WorkflowAction) -> str:
 # ---------- buttons
 
 
-#: The maximum number of runs shown per alert.
 MAX_RUNS_SHOWN = 30
 
 
@@ -153,9 +149,7 @@ class WorkflowButton:
     """A manual workflow that can be run on an alert now."""
 
     workflow: Workflow
-    #: The confirmation text.
     confirm: str
-    #: Descriptions of its actions.
     action_texts: tuple[Reason, ...]
 
 
@@ -250,7 +244,6 @@ WHERE r.status = 'stuck' GROUP BY w.id, w.name ORDER BY w.name
 """
 
 
-#: How long a reached limit is reported.
 _REPORTED_FOR = "interval '1 day'"
 
 _LIMITED = database.literal(f"""

@@ -31,7 +31,6 @@ from tocsin.notify.rules.page_planner import USER_RULES, DeliveryOverride
 
 
 class RunStatus(StrEnum):
-    #: Steps fire when due.
     ACTIVE = "active"
     #: Steps wait: the alert is on hold, all paging is paused, or an acknowledgement paused escalation.
     PAUSED = "paused"
@@ -46,7 +45,6 @@ class RunStatus(StrEnum):
 class RunProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     """The position of a run: the `progress` column. A new run stores `{}`, which means "step 1 at `due_at`"."""
 
-    #: The number of completed passes.
     loop_count: int = 0
     #: The index of the step to fire next; after the last one, the next pass or the end follows.
     step: int = 0
@@ -59,7 +57,6 @@ class RunProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     ack_reminder_sent_at: dict[int, datetime] = {}
     #: When each acknowledger answered a reminder by a command other than acknowledging again, by user id.
     ack_confirmed_at: dict[int, datetime] = {}
-    #: Whether anybody was paged yet.
     any_notified: bool = False
     #: Whether managers were notified that nobody could be paged.
     managers_notified: bool = False
@@ -78,11 +75,8 @@ class RunProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Why this policy was chosen, or why nobody is paged: see `policy_reason`.
     policy_reason_code: str = ""
     policy_reason_data: dict[str, Any] = {}
-    #: The index of the current recipient group, when groups are paged one by one.
     group: int = 0
-    #: The users already paged by the current one-by-one step.
     already_notified: tuple[int, ...] = ()
-    #: Whether anybody was paged in this pass for this group.
     any_notified_in_loop: bool = False
     #: Whether the step waits until somebody is on call, and the timeline says so.
     is_waiting: bool = False
@@ -115,7 +109,6 @@ class RunState:
     reason: Reason = NO_REASON
     recipient_users: tuple[int, ...] = ()
     recipient_groups: tuple[int, ...] = ()
-    #: The priority for which the run was started.
     priority: Priority = Priority.HIGH
     progress: RunProgress = field(default_factory=RunProgress)
 

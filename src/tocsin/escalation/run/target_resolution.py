@@ -77,11 +77,8 @@ class TargetContext:
     admin_ids: tuple[int, ...] = ()
     schedules: Mapping[int, ScheduleOnCall] = field(default_factory=dict)
     support_hours: Mapping[int, CompiledSupportHours] = field(default_factory=dict)
-    #: By alert id.
     facts: Mapping[int, TargetFacts] = field(default_factory=dict)
-    #: By policy id.
     handover_policies: Mapping[int, HandoverPolicy] = field(default_factory=dict)
-    #: The names of deactivated users, by id.
     deactivated_names: Mapping[int, str] = field(default_factory=dict)
 
     def person(self, user_id: int) -> Person:
@@ -113,7 +110,6 @@ class ResolvedTargets:
     contacts: tuple[tuple[GroupOnCall, ContactTarget], ...] = ()
     #: Why somebody or nobody was chosen: parts of a sentence. Those about one user have the parameter `user`.
     notes: tuple[Reason, ...] = ()
-    #: Whether a user of this step is still being paged by an earlier one.
     has_pending_pages: bool = False
     #: For one-by-one steps: whether another user follows.
     has_more: bool = False

@@ -24,7 +24,6 @@ from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall, OnCallRe
 from tocsin.oncall.calculation.schedules import later, sooner
 from tocsin.people.member_roles import MemberRole
 
-#: How far ahead coverage is checked.
 COVERAGE_HORIZON = timedelta(days=60)
 
 

@@ -26,7 +26,6 @@ from tocsin.people.member_roles import MemberRole
 @dataclass(frozen=True, slots=True)
 class SnapshotMember:
     user_id: int
-    #: The display name.
     name: str
     roles: frozenset[MemberRole]
     position: int = 0

@@ -376,7 +376,6 @@ def find_problem(country: str, region: str) -> tuple[str, Reason] | None:
 # ---------- support hours
 
 
-#: How many days ahead an opening is searched.
 _MAX_DAYS_AHEAD = 183
 
 

@@ -43,9 +43,7 @@ FUTURE_WINDOW = timedelta(days=400)
 #: Maximum seconds for one calendar, including redirects. Each run imports one, so that slow servers do not block the
 #: task.
 FETCH_TIMEOUT = 20.0
-#: Maximum invalid events that are named in the error.
 MAX_NAMED_EVENTS = 5
-#: Maximum size of a calendar, in bytes.
 MAX_CALENDAR_BYTES = 5 * 1024 * 1024
 MAX_REDIRECTS = 3
 _ACCEPT = {"Accept": "text/calendar, */*;q=0.1"}

@@ -371,7 +371,6 @@ def _uid(*parts: str) -> str:
 # A calendar with an endless recurrence, or one that would take all memory, ends only that process, and delays no page.
 
 
-#: Maximum CPU seconds.
 CPU_SECONDS = 20
 _TOO_LARGE = Text(
     "The calendar takes too long or too much memory to read. It is very large, or an event repeats every few seconds."

@@ -48,7 +48,6 @@ _ANSWERED = {
     ),
 }
 
-#: Maximum length of a period that is taken, handed over or swapped.
 MAX_SWAP_RANGE = timedelta(days=400)
 
 

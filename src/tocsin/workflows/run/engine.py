@@ -166,7 +166,6 @@ class WorkflowFacts:
     #: As returned by `outbound.alert_values.of_alerts`.
     values: Mapping[str, Any]
     dry_run: bool = False
-    #: Values of custom fields.
     custom: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     #: The time zone of dates without an offset.
@@ -258,11 +257,9 @@ class WorkflowProgress:
     #: Runs of this workflow on this alert that started in the last minute, and in total.
     runs_last_minute: int = 0
     run_count: int = 0
-    #: The SLA moments for which it has already acted.
     moments: frozenset[datetime] = frozenset()
     #: The owning group; None: administrators own it, and it may change every alert.
     owner: OwnerGroup | None = None
-    #: When its trigger fired.
     created_at: datetime | None = None
 
 
@@ -286,7 +283,6 @@ class StartActions:
     """The conditions hold: actions are executed from now on."""
 
     reason: Reason
-    #: The SLA moment that it is for.
     moment: datetime | None = None
     #: When the next run is due, for a recurring workflow.
     again_at: datetime | None = None

@@ -108,7 +108,6 @@ class _Triggers:
     url: str = ""
     read_at: float = float("-inf")
     by_kind: Mapping[TriggerKind, Sequence[tuple[int, Trigger]]] = field(default_factory=dict)
-    #: Workflow ids in execution order.
     order: Sequence[int] = ()
     #: Ids of unreadable workflows, so that each is logged once.
     unreadable: frozenset[int] = frozenset()

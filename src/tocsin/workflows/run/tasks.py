@@ -70,7 +70,6 @@ from tocsin.workflows.run.run_store import DueRun
 # outboxes.
 
 
-#: The default subject and text of a notification.
 SUBJECT = "<workflow>: <subject>"
 TEXT = "<what>\n\n<subject>\nClient: <client>\nState: <status>, priority <priority>\nWith: <owner>\n<url>"
 
@@ -78,7 +77,6 @@ _NOBODY_HAS_ROLE = ReasonType("workflow.nobody_has_role", "No one has this role 
 _NOBODY_TO_NOTIFY = ReasonType("workflow.nobody_to_notify", "No one to notify.")
 _INTEGRATION_DISABLED = ReasonType("workflow.integration_disabled", "{integration} is disabled.")
 
-#: The source name of an alert created by a workflow.
 SOURCE = "workflow"
 
 
@@ -87,9 +85,7 @@ class ActionResult:
     """The result of an action, and what it created."""
 
     reason: Reason
-    #: Ids of queued calls.
     call_ids: tuple[int, ...] = ()
-    #: Id of a created alert.
     alert_id: int | None = None
     #: Whether the alert's timeline already contains it.
     is_logged: bool = False
@@ -313,7 +309,6 @@ log = logging.getLogger(__name__)
 #: Runs decided per transaction, and runs executed per iteration.
 MAX_DECIDED, MAX_EXECUTED = 200, 50
 
-#: Consecutive failures after which a run is stuck.
 STUCK_AFTER = 5
 _RETRIES = Backoff(doubling(timedelta(seconds=5), timedelta(seconds=40)))
 
