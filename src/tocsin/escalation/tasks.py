@@ -107,8 +107,7 @@ class EscalationTask:
                 _release(connection, now)
             lanes, is_full = self._claim(connection, now, batch)
             batch.keys = list(lanes)
-            # The claim may have seen an older state than the lock: another worker may just have handled the run.
-            claimed = database.rows(connection, _READ, (batch.keys, now, batch.keys)) if batch.keys else []
+            claimed = _read(connection, batch.keys, now)
             if claimed:
                 decisions = _decide(connection, claimed, batch, pause, now)
                 self.last_lane = lanes[batch.keys[-1]]
@@ -159,10 +158,15 @@ SELECT r.id, coalesce(r.integration_id, 0) FROM escalation_run r {join_alert("r.
 WHERE r.due_at <= %s AND r.id = ANY(%s) ORDER BY array_position(%s, r.id) FOR NO KEY UPDATE OF a SKIP LOCKED
 """
 
+# The claim may have seen an older state than the lock: another worker may just have handled the run.
 _READ = database.literal(
     f"SELECT {run_store.COLUMNS} FROM escalation_run r WHERE r.id = ANY(%s) AND r.due_at <= %s "
     "ORDER BY array_position(%s, r.id)"
 )
+
+
+def _read(connection: Connection, ids: Sequence[int], now: datetime) -> list[dict[str, Any]]:
+    return database.rows(connection, _READ, (list(ids), now, list(ids))) if ids else []
 
 
 def _fail_alone(now: datetime, row_id: int, error: Exception) -> None:
