@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from tocsin.access import audit
-from tocsin.access import tasks as access
+from tocsin.access import audit_log as access
 from tocsin.alerts import commands, store
 from tocsin.configure import models as import_runs
 from tocsin.core import hooks

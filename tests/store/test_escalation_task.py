@@ -33,9 +33,8 @@ from tocsin.alerts.commands import (
     Unassign,
     Undo,
 )
-from tocsin.alerts.reasons import ALERT_REFERENCE
 from tocsin.alerts.service import create_alerts, write
-from tocsin.alerts.states import EventKind, Priority
+from tocsin.alerts.states import ALERT_REFERENCE, EventKind, Priority
 from tocsin.core import ids
 from tocsin.core.db import database as tocsin_database
 from tocsin.core.db.database import BatchRunner

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.commands import Actor, AlertState, Command, LastEvent, NewEvent, PagingMode, Transition
 from tocsin.alerts.lifecycle import apply
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
@@ -26,7 +27,6 @@ from tocsin.escalation.run.run_state import (
 )
 from tocsin.escalation.run.target_resolution import ContactTarget, GroupOnCall, TargetContext
 from tocsin.notify.rules.page_planner import NotificationMethod, Recipient
-from tocsin.people.member_roles import MemberRole
 
 T0 = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 PRIMARY, SECONDARY, MANAGER = MemberRole

@@ -9,7 +9,18 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from tocsin.core.reasons import translatable
-from tocsin.core.stored_enum import StoredEnum
+
+# ---------- stored enum
+# Enumerations whose values a column stores. Pure.
+
+
+class StoredEnum(StrEnum):
+    """The values of a column."""
+
+    @classmethod
+    def choices(cls) -> list[tuple[str, str]]:
+        """Returns value and label pairs for Django's fields."""
+        return [(member.value, member.value) for member in cls]
 
 
 class Role(StoredEnum):
@@ -228,3 +239,13 @@ def _common(owners: frozenset[str] | None, tokens: frozenset[str]) -> frozenset[
 
 def _folded(names: frozenset[str]) -> frozenset[str]:
     return frozenset(name.casefold() for name in names)
+
+
+# ---------- member roles
+# The roles of a member in a group, in the order in which they are paged.
+
+
+class MemberRole(StoredEnum):
+    PRIMARY = translatable("primary")
+    SECONDARY = translatable("secondary")
+    MANAGER = translatable("manager")

@@ -28,12 +28,12 @@ from tocsin.identity.models import (
     BrowserSession,
     IdentityProvider,
     LinkedIdentity,
+    ProviderProtocol,
     redirect_uri,
     saml_entity_id,
     scim_uri,
 )
-from tocsin.identity.presets import ProviderProtocol
-from tocsin.identity.scim import tokens
+from tocsin.identity.scim import documents
 from tocsin.resources import registry
 from tocsin.resources.registry import IDENTITY_PROVIDERS
 from tocsin.resources.resource import find
@@ -91,7 +91,10 @@ class ScimTokenResponse(BaseModel):
 )
 def create_scim_token(request: HttpRequest, id: str) -> dict[str, Any]:
     principal, provider = caller(request), IDENTITY_PROVIDERS_API.find(id)
-    return {"url": scim_uri(), "token": tokens.rotate(provider, actor=audit_actor_of(principal), now=principal.now)}
+    return {
+        "url": scim_uri(),
+        "token": documents.rotate_token(provider, actor=audit_actor_of(principal), now=principal.now),
+    }
 
 
 @scim_tokens_routes.delete(
@@ -103,7 +106,7 @@ def create_scim_token(request: HttpRequest, id: str) -> dict[str, Any]:
 )
 def revoke_scim_token(request: HttpRequest, id: str) -> None:
     principal, provider = caller(request), IDENTITY_PROVIDERS_API.find(id)
-    tokens.turn_off(provider, actor=audit_actor_of(principal), now=principal.now)
+    documents.turn_off(provider, actor=audit_actor_of(principal), now=principal.now)
 
 
 # ---------- linked identities

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import BaseModel, Field, model_validator
 
-from tocsin.access.roles import Permission
+from tocsin.access.roles import MemberRole, Permission
 from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
@@ -40,7 +40,6 @@ from tocsin.oncall.calendars import feeds
 from tocsin.oncall.calendars.feeds import NewFeed
 from tocsin.oncall.models import CalendarFeed, FeedKind
 from tocsin.operate import coverage
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
 from tocsin.resources import registry
 from tocsin.resources.resource import find

@@ -18,7 +18,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import TEXT, Reason
 from tocsin.core.runtime import clock
 from tocsin.identity.models import scim_uri
-from tocsin.identity.scim import documents, filters, provisioned_groups, provisioned_users, schema, tokens
+from tocsin.identity.scim import documents, filters, provisioned_groups, provisioned_users, schema
 from tocsin.identity.scim.documents import ListQuery, Projection, ScimRequest, list_query, projection
 from tocsin.identity.scim.schema import GROUP, USER, ResourceSchema
 
@@ -139,7 +139,7 @@ _NOT_SUPPORTED = frozenset({"Bulk", "Me", ".search"})
 def scim(request: HttpRequest, address: str = "") -> HttpResponse:
     """Handles every request below /scim/v2/."""
     try:
-        provider = tokens.verify(_bearer_token(request))
+        provider = documents.verify_token(_bearer_token(request))
         if provider is None:
             response = unauthorized()
         else:

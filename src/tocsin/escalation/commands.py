@@ -12,11 +12,11 @@ from django.db.models import Max, Q
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
+from tocsin.access.roles import MemberRole
 from tocsin.alerts import commands, lifecycle, store
 from tocsin.alerts.commands import Actor, AlertChange, AlertState, NewAlert, NewEvent, PagingConfig, PagingMode
-from tocsin.alerts.reasons import ALERT_REFERENCE
 from tocsin.alerts.service import create_manual_alert
-from tocsin.alerts.states import ACTIVE, CommandChannel, EventKind, Priority
+from tocsin.alerts.states import ACTIVE, ALERT_REFERENCE, CommandChannel, EventKind, Priority
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
@@ -59,7 +59,6 @@ from tocsin.notify.pages import load_recipients, queue_pages
 from tocsin.notify.rules.page_planner import NotificationMethod, PageRequest, Recipient
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.models import Schedule, SupportHours
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User, find_group, names_check
 
 # ---------- reach

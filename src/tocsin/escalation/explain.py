@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts import lifecycle, store
 from tocsin.alerts.commands import AlertState, PagingMode
 from tocsin.alerts.service import FoundAlert
@@ -31,7 +32,6 @@ from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.sql import load_users
 
 # They follow a time: "in 5 minutes: pages Bob (secondary, Desk)".

@@ -11,11 +11,12 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, Reason, Term, Text, sentence
 from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, REQUIRED
+from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, NO_SUCH_GROUP, NO_SUCH_USER, REQUIRED
 from tocsin.core.validation.spec import (
     Duration,
     InvalidValue,
@@ -40,9 +41,7 @@ from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import CompiledSupportHours, Weekday, WeeklyWindow
 from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
 from tocsin.people import notification_rules
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.notification_rules import RepeatSpec, RuleDelay
-from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
 # ---------- conditions
 # Conditions of a policy step on priority, time of day, support hours and tags, and why one does not hold.

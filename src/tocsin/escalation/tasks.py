@@ -37,10 +37,10 @@ from tocsin.core.db.database import Batch, BatchRunner, Connection
 from tocsin.core.delivery.circuit_breaker import Backoff, doubling
 from tocsin.core.delivery.job_pool import FairQueue
 from tocsin.core.reasons import as_reason, joined
-from tocsin.core.runtime import clock, tracing
+from tocsin.core.runtime import clock, telemetry
 from tocsin.core.runtime.clock import MIN_REPORTED_ROLLBACK, round_jump
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.runtime.tracing import Span, SpanExporter, SpanKind
+from tocsin.core.runtime.telemetry import Span, SpanExporter, SpanKind
 from tocsin.escalation import reasons
 from tocsin.escalation.run import run_store
 from tocsin.escalation.run.engine import advance
@@ -112,8 +112,8 @@ class EscalationTask:
                 decisions = _decide(connection, claimed, batch, pause, now)
                 self.last_lane = lanes[batch.keys[-1]]
         self.was_paused = pause is not None
-        if tracing.exporter is not None:
-            _export_spans(tracing.exporter, decisions, now)
+        if telemetry.exporter is not None:
+            _export_spans(telemetry.exporter, decisions, now)
         return is_full or len(batch.keys) < len(claimed)
 
     def _claim(self, connection: Connection, now: datetime, batch: Batch[int]) -> tuple[dict[int, int], bool]:
@@ -232,7 +232,7 @@ def _export_spans(exporter: SpanExporter, decisions: Sequence[tuple[int, RunDeci
                 "tocsin.pages": len(decision.pages) + len(decision.contact_pages),
                 "tocsin.reason_code": as_reason(decision.events[0].reason).code,
             }
-            trace = tracing.trace_of_alert(alert_id)
+            trace = telemetry.trace_of_alert(alert_id)
             exporter.export(Span("escalate", SpanKind.INTERNAL, trace, now, committed_at, attributes))
 
 

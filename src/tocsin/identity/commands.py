@@ -22,17 +22,16 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.access.roles import Role
+from tocsin.access.roles import MemberRole, Role
 from tocsin.core import hooks
 from tocsin.core.config import crypto, settings_store
-from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
+from tocsin.core.config.crypto import ENTER_SECRET_AGAIN, is_different_origin
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.hooks import Expiry
 from tocsin.core.net import egress
 from tocsin.core.reasons import Text
 from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import NAME_IN_USE, REQUIRED
-from tocsin.core.validation.server_origin import is_different_origin
+from tocsin.core.validation.field_errors import NAME_IN_USE, NO_SUCH_GROUP, REQUIRED
 from tocsin.core.validation.spec import (
     InvalidValue,
     Line,
@@ -46,16 +45,13 @@ from tocsin.core.validation.spec import (
     list_of_choices,
 )
 from tocsin.identity import reasons, saml
-from tocsin.identity.models import BrowserSession, IdentityProvider, LinkedIdentity
-from tocsin.identity.presets import PRESETS, ProviderProtocol
+from tocsin.identity.models import PRESETS, BrowserSession, IdentityProvider, LinkedIdentity, ProviderProtocol
 from tocsin.identity.saml import MAX_CHARS, SamlProvider, normalize_certificate, read_metadata, usable_certificates
-from tocsin.identity.scim import tokens
+from tocsin.identity.scim import documents
 from tocsin.identity.scim.provisioned_groups import apply_directory_groups
 from tocsin.people.changes import users
 from tocsin.people.changes.users import GroupRole
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, Membership, User, find_group
-from tocsin.people.reasons import NO_SUCH_GROUP
 from tocsin.people.sign_in_rules import list_second_factors, may_use_password
 
 # ---------- browser sessions
@@ -361,7 +357,7 @@ def save_provider(
         provider.is_enabled = parsed.is_enabled
         provider.save()
         if parsed.scim is not None:
-            tokens.set_enabled(provider, is_on=parsed.scim, actor=actor, now=now)
+            documents.set_enabled(provider, is_on=parsed.scim, actor=actor, now=now)
         changed = ["client_secret"] if secret != old_secret else []
         audit.record_config_audit(
             "identity_provider", provider, before, provider_spec(provider), actor=actor, now=now, secrets=changed

@@ -20,7 +20,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.errors import Rejected
 from tocsin.identity import commands, reasons
 from tocsin.identity.commands import claim_names, stored_secret
-from tocsin.identity.models import BrowserSession, IdentityProvider
+from tocsin.identity.models import PRESETS, BrowserSession, IdentityProvider
 from tocsin.identity.oidc_tokens import (
     MAX_AGE,
     MAX_LOGOUT_AGE,
@@ -31,7 +31,6 @@ from tocsin.identity.oidc_tokens import (
     verify_id_token,
     verify_logout_token,
 )
-from tocsin.identity.presets import PRESETS
 from tocsin.identity.role_mapping import VerifiedAnswer, read_claims
 from tocsin.identity.sign_in import VIA
 

@@ -23,8 +23,7 @@ from tocsin.core.reasons import NO_REASON, Person, Reason, Term, reason_as_json
 from tocsin.identity import reasons
 from tocsin.identity.commands import claim_names
 from tocsin.identity.grants import existing_memberships, write_memberships
-from tocsin.identity.models import IdentityProvider, LinkedIdentity
-from tocsin.identity.presets import PRESETS, ProviderProtocol
+from tocsin.identity.models import PRESETS, IdentityProvider, LinkedIdentity, ProviderProtocol
 from tocsin.identity.role_mapping import (
     MAX_SHOWN,
     NO_CHANGES,

@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from tocsin.access.roles import MemberRole
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, sentence, translatable
@@ -36,7 +37,6 @@ from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import Weekday, WeeklyWindow
 from tocsin.oncall.changes.specs import MAX_LAYERS
 from tocsin.people import addresses
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.notification_rules import MAX_RULE_REPEATS
 
 # ---------- reasons

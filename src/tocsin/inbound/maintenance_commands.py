@@ -20,7 +20,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, sentence
-from tocsin.core.validation.field_errors import rejected_at
+from tocsin.core.validation.field_errors import NO_SUCH_GROUP, rejected_at
 from tocsin.core.validation.spec import InvalidValue, OneOf, OwnedSpec, Parsed, Reference, list_of
 from tocsin.inbound import maintenance as maintenance_times
 from tocsin.inbound.conditions import OptionalCondition, compile_condition
@@ -36,7 +36,6 @@ from tocsin.inbound.maintenance import (
 )
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.people.changes.flat_objects import FlatObject
-from tocsin.people.reasons import NO_SUCH_GROUP
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from django.db.models import F
 from tocsin.access import boundary
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import ApiToken
-from tocsin.access.roles import WARN_BEFORE, Role
+from tocsin.access.roles import WARN_BEFORE, MemberRole, Role
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -57,7 +57,6 @@ from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.changes import overrides
 from tocsin.people import sign_in_rules
 from tocsin.people.changes.users import ReminderSpec, load_rules
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import ContactMethod, GroupContact, User
 from tocsin.people.sql import USERS_WITH_METHODS, join_user, load_reminders, lock_user
 

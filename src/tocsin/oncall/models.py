@@ -11,10 +11,9 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
+from tocsin.access.roles import MemberRole, StoredEnum
 from tocsin.core.models import ReasonField
-from tocsin.core.stored_enum import StoredEnum
 from tocsin.core.validation.name_validator import validate_name
-from tocsin.people.member_roles import MemberRole
 
 # ---------- states
 

@@ -8,6 +8,7 @@ from datetime import datetime, time, timedelta
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from tocsin.access.roles import MemberRole
 from tocsin.core import ids
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
@@ -27,7 +28,6 @@ from tocsin.oncall.calculation.coverage_checks import COVERAGE_HORIZON, Coverage
 from tocsin.oncall.calculation.final_schedule import GroupPlan
 from tocsin.operate.finding import limited
 from tocsin.people import addresses
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.sql import load_administrators, load_inactive
 
 # ---------- coverage

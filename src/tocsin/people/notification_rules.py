@@ -15,9 +15,8 @@ from pydantic import AfterValidator, Field
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text, sentence
 from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import TOO_MANY_ENTRIES
+from tocsin.core.validation.field_errors import NO_SUCH_CONTACT_METHOD, TOO_MANY_ENTRIES
 from tocsin.core.validation.spec import Duration, InvalidValue, ListOf, Names, OneOf, Spec, SpecErrors, at_most, list_of
-from tocsin.people.reasons import NO_SUCH_CONTACT_METHOD
 
 #: The values of `alerts.states.Priority`. This room may not import `alerts`, which is above it.
 PRIORITIES = ("critical", "high", "medium", "low")

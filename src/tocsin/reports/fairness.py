@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.sql import is_about
 from tocsin.core import ids
-from tocsin.core.config.night_hours import NightHours
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.validation.field_errors import NightHours
 from tocsin.notify.providers.pool import SANDBOX
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, month_calendar, weekly_windows
 from tocsin.oncall.calculation.coverage_checks import OnCallTime
 from tocsin.oncall.calculation.final_schedule import GroupPlan
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.sql import join_user, load_users
 from tocsin.reports.counted_alerts import NO_FILTER, AlertFilter, Period
 

@@ -14,6 +14,7 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import hooks
 from tocsin.core.reasons import Reason, sentence
 from tocsin.core.runtime import clock
+from tocsin.core.validation.field_errors import ABSENCE_REFERENCE
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import PolicySpec
@@ -41,7 +42,6 @@ from tocsin.people.changes import api_tokens, groups, out_of_office, users
 from tocsin.people.changes.api_tokens import ServiceAccountSpec
 from tocsin.people.changes.users import GroupSpec, UserSpec
 from tocsin.people.models import Group, ServiceAccount, User
-from tocsin.people.reasons import ABSENCE_REFERENCE
 from tocsin.resources.resource import EVERY_KEY, DeferredField, References, Resource, ResourceViews
 from tocsin.workflows import commands as workflows
 from tocsin.workflows import views

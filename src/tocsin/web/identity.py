@@ -17,13 +17,12 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Permission, Role
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_term
+from tocsin.core.reasons import local_term
 from tocsin.identity import commands, models, saml
 from tocsin.identity.commands import REFUSE
-from tocsin.identity.models import IdentityProvider, LinkedIdentity, scim_uri
-from tocsin.identity.presets import CLAIMS, PRESETS, Preset, ProviderProtocol
+from tocsin.identity.models import CLAIMS, PRESETS, IdentityProvider, LinkedIdentity, Preset, ProviderProtocol, scim_uri
 from tocsin.identity.saml import MAX_CHARS
-from tocsin.identity.scim import tokens
+from tocsin.identity.scim import documents
 from tocsin.people.models import Group
 from tocsin.resources.registry import IDENTITY_PROVIDERS
 from tocsin.web.http.request import SignedInRequest, actor, find_object, find_row, may, render_view, requires
@@ -331,10 +330,10 @@ def provisioning(request: SignedInRequest, number: int) -> HttpResponse:
     secret = ""  # nosec B105 # none yet
     if request.method == "POST":
         if "revoke" in request.POST:
-            tokens.turn_off(provider, actor=actor(request), now=request.now)
+            documents.turn_off(provider, actor=actor(request), now=request.now)
             messages.success(request, _("%(name)s no longer provisions users.") % {"name": provider.name})
             return redirect("provisioning", provider.pk)
-        secret = tokens.rotate(provider, actor=actor(request), now=request.now)
+        secret = documents.rotate_token(provider, actor=actor(request), now=request.now)
     linked = provider.identities.filter(awaits_approval=False)
     context = {
         "provider": provider,

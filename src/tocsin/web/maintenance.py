@@ -18,8 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from tocsin.access import boundary
 from tocsin.access.roles import Permission, Role
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import as_reason
+from tocsin.core.reasons import as_reason, local_term
 from tocsin.inbound import maintenance_commands as maintenance_windows
 from tocsin.inbound.conditions import Operator
 from tocsin.inbound.enums import WindowAction

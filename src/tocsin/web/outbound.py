@@ -19,7 +19,7 @@ from tocsin.access.roles import Permission
 from tocsin.catalogue.kinds import family
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.locale_format import local_term
+from tocsin.core.reasons import local_term
 from tocsin.inbound.admin import commands as inbound
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration

@@ -21,8 +21,7 @@ from tocsin.alerts.states import Priority
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, local_term
 from tocsin.core.validation import field_errors
 from tocsin.escalation import commands
 from tocsin.escalation.models import Policy

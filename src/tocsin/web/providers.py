@@ -18,8 +18,8 @@ from tocsin.access.roles import Permission
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.locale_format import local_term
 from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.reasons import local_term
 from tocsin.notify import notices
 from tocsin.notify.inbound import delivery_receipts
 from tocsin.notify.inbound.mail_replies import ReplyResult

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
-from tocsin.identity.presets import ProviderProtocol
+from tocsin.identity.models import ProviderProtocol
 from tocsin.resources import registry
 from tocsin.web import (
     audit,

@@ -19,8 +19,7 @@ from tocsin.access.roles import Permission
 from tocsin.alerts.service import VisibleAlert, find_alert
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import NO_REASON, Reason, as_reason, reason_from_json
+from tocsin.core.reasons import NO_REASON, Reason, as_reason, local_term, reason_from_json
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import SpecTemplate
 from tocsin.outbound.models import OutboundIntegration

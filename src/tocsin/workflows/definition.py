@@ -10,14 +10,14 @@ from typing import Any
 
 import msgspec
 
-from tocsin.alerts import reasons as alert_reasons
+from tocsin.access.roles import MemberRole
+from tocsin.alerts import states as alert_reasons
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Term, Text, sentence, translatable
 from tocsin.core.validation import field_errors
 from tocsin.escalation.policy import NameOf, SpecTemplate
 from tocsin.inbound.conditions import CompiledCondition, compile_condition
-from tocsin.people.member_roles import MemberRole
 from tocsin.workflows import reasons
 
 # ---------- states

@@ -12,9 +12,18 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import Text, sentence
-from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, NOT_TEXT, REQUIRED, TOO_LONG, UNSTORABLE_CHARACTER
+from tocsin.core.validation.field_errors import (
+    DURATION_TOO_SHORT,
+    NO_SUCH_GROUP,
+    NO_SUCH_USER,
+    NOT_TEXT,
+    REQUIRED,
+    TOO_LONG,
+    UNSTORABLE_CHARACTER,
+)
 from tocsin.core.validation.spec import (
     Duration,
     InvalidValue,
@@ -33,8 +42,6 @@ from tocsin.core.validation.spec import (
 )
 from tocsin.escalation.policy import NO_SUCH_POLICY
 from tocsin.inbound.conditions import OptionalCondition
-from tocsin.people.member_roles import MemberRole
-from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 from tocsin.workflows.definition import (
     KEYS,
     LIMIT,

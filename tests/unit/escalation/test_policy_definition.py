@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.escalation.policy import (
@@ -29,7 +30,6 @@ from tocsin.escalation.policy import (
 )
 from tocsin.notify.rules.page_planner import USER_RULES, ContactMethodRule, DeliveryOverride
 from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
-from tocsin.people.member_roles import MemberRole
 
 NAMES = {
     "users": {"alice": 1, "bob": 2},

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import Reason
-from tocsin.people.member_roles import MemberRole
 from tocsin.workflows.definition import (
     ACTION_NAMES,
     ActionKind,

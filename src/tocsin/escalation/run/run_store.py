@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts import store
 from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent, PagingConfig, PagingMode
 from tocsin.alerts.sql import join_alert, load_alerts
@@ -54,7 +55,6 @@ from tocsin.notify.rules.page_planner import Recipient
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.sql import find_by_names, load_administrators
 
 _RECEIVED_AS_MANAGER = Text("You receive this because you manage a recipient group, or administer Tocsin.")

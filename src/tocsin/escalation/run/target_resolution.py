@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import Person, Reason, ReasonType, Term, joined
 from tocsin.escalation import reasons
 from tocsin.escalation.policy import CompiledPolicy, PolicyStep
 from tocsin.notify.rules.page_planner import Recipient, count_pages
 from tocsin.oncall.calculation.weekly_windows import CompiledSupportHours
-from tocsin.people.member_roles import MemberRole
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from tocsin.core.reasons import Text, sentence
 from tocsin.core.validation import text_sanitizing
 from tocsin.core.validation.field_errors import (
     AT_PATH,
+    NO_SUCH_GROUP,
+    NO_SUCH_USER,
     NOT_A_CHOICE,
     NOT_AN_OBJECT,
     NOT_BOOLEAN,
@@ -55,7 +57,6 @@ from tocsin.inbound.models import ClientTable, Integration
 from tocsin.oncall.models import SupportHours
 from tocsin.people.changes.flat_objects import FlatObject
 from tocsin.people.models import Group, User, names_check
-from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
 # ---------- references
 # References in definitions are names in specs, and ids in the database: renaming an object changes no route. The nouns

@@ -19,7 +19,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined, reason_from_json
-from tocsin.core.runtime import metrics
+from tocsin.core.runtime import telemetry
 from tocsin.core.runtime.clock import Timers
 from tocsin.notify.dispatch import send
 from tocsin.notify.dispatch.claim import built_reason, joined_reason
@@ -381,7 +381,7 @@ def record(
     ]
     record_failures(connection, pool, failures, node, jitter)
     for result in results:
-        metrics.count_delivery(result.job.bundle.lead.channel, status_of(result), len(result.job.ids))
+        telemetry.count_delivery(result.job.bundle.lead.channel, status_of(result), len(result.job.ids))
     failed = [result for result in results if isinstance(result.outcome, AttemptFailed)]
     recovered = health.recovered(connection) if failed else {}
     _note_health(connection, pool, [result for result in results if not _is_stale(result, recovered)])

@@ -30,8 +30,8 @@ from tocsin.core.delivery.job_pool import LeaseLost
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.core.reasons import as_reason, replace_texts
-from tocsin.core.runtime import tracing
-from tocsin.core.runtime.tracing import Span, SpanExporter, SpanKind
+from tocsin.core.runtime import telemetry
+from tocsin.core.runtime.telemetry import Span, SpanExporter, SpanKind
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.dispatch.claim import DeliveryJob
 from tocsin.notify.interfaces import AlertContent, Message, Rendered
@@ -348,8 +348,8 @@ def send(job: DeliveryJob, now: Callable[[], datetime], check_lease: Callable[[]
     began_at = now()
     result = SendResult(job, _outcome(job, began_at, check_lease), now(), began_at)
     _log(result)
-    if tracing.exporter is not None:
-        _export_spans(tracing.exporter, result, began_at)
+    if telemetry.exporter is not None:
+        _export_spans(telemetry.exporter, result, began_at)
     return result
 
 
@@ -383,7 +383,7 @@ def _export_spans(exporter: SpanExporter, result: SendResult, began_at: datetime
             "tocsin.attempt": due.attempts + 1,
         }
         error = outcome.kind.value if isinstance(outcome, AttemptFailed) else ""
-        trace = tracing.trace_of_alert(due.alert.id)
+        trace = telemetry.trace_of_alert(due.alert.id)
         name = f"send {due.channel}"
         exporter.export(Span(name, SpanKind.CLIENT, trace, began_at, result.at, attributes, error=error))
 

@@ -13,10 +13,9 @@ from tocsin.access.boundary import Boundary
 from tocsin.access.roles import Role
 from tocsin.alerts import lifecycle, service, store
 from tocsin.alerts.commands import COMMAND_CLASSES, Actor, Assign, Command, Reply
-from tocsin.alerts.reasons import IS_MERGED
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.sql import WITH_INTEGRATION, is_about, join_alert, resolved_id
-from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel, CommandKind
+from tocsin.alerts.states import ACTIVE, IS_MERGED, ActorKind, CommandChannel, CommandKind
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection

@@ -19,12 +19,11 @@ from pydantic import AfterValidator, Field, create_model
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import crypto, settings_store
-from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
+from tocsin.core.config.crypto import ENTER_SECRET_AGAIN, has_different_origin
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
 from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation.field_errors import NAME_IN_USE, REQUIRED
-from tocsin.core.validation.server_origin import has_different_origin
 from tocsin.core.validation.spec import InvalidValue, Line, Name, OneOf, Secret, Spec, SpecErrors, list_of_choices
 from tocsin.notify import interfaces, pause
 from tocsin.notify.interfaces import ProviderSetting, ProviderSettingType, settings_of

@@ -18,8 +18,7 @@ from django.utils.translation import ngettext, pgettext
 from django.utils.translation.trans_real import get_languages
 
 from tocsin.alerts.states import Priority
-from tocsin.core.locale_format import in_locale, local_duration, translate
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, in_locale, local_duration, translate
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.states import Purpose

@@ -16,13 +16,13 @@ from operator import add, sub
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin.core.config.night_hours import NightHours
+from tocsin.access.roles import MemberRole
 from tocsin.core.reasons import Param, Person, Reason, Term
+from tocsin.core.validation.field_errors import NightHours
 from tocsin.oncall import reasons
 from tocsin.oncall.calculation import final_schedule, weekly_windows
 from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall, OnCallResolver, Timeline
 from tocsin.oncall.calculation.schedules import later, sooner
-from tocsin.people.member_roles import MemberRole
 
 COVERAGE_HORIZON = timedelta(days=60)
 

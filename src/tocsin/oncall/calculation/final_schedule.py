@@ -15,10 +15,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
+from tocsin.access.roles import MemberRole
 from tocsin.core.reasons import NO_REASON, Person, Reason, Term
 from tocsin.oncall import reasons
 from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule, Shift
-from tocsin.people.member_roles import MemberRole
 
 # ---------- group snapshot
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from tocsin.access.roles import MemberRole
 from tocsin.core.reasons import sentence
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.oncall.calculation import coverage_checks, final_schedule, weekly_windows
 from tocsin.oncall.calculation.coverage_checks import DoubleRole
 from tocsin.oncall.calculation.final_schedule import GroupPlan, Timeline
-from tocsin.people.member_roles import MemberRole
 
 _DAY = timedelta(days=1)
 #: Months that can be shown, with a margin to the limits of date arithmetic on both sides.

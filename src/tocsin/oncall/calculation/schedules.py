@@ -14,10 +14,10 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tocsin.access.roles import MemberRole
 from tocsin.core.validation import field_errors
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import HolidayDays, MergedWeek
-from tocsin.people.member_roles import MemberRole
 
 # ---------- shifts
 # Shifts: who is on call in one at a moment, from when until when, and the moments at which that may change. Pure.

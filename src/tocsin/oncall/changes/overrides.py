@@ -13,18 +13,17 @@ from django.db.models import Prefetch
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
+from tocsin.access.roles import MemberRole
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.reasons import NO_REASON, Param, Person, Reason, Term, Text, joined, sentence
-from tocsin.core.validation.field_errors import raise_all, rejected_at
+from tocsin.core.validation.field_errors import NO_SUCH_USER, raise_all, rejected_at
 from tocsin.core.validation.spec import SpecErrors, write_moment
 from tocsin.oncall.changes.specs import OverrideSpec, ScheduleOverrideSpec
 from tocsin.oncall.models import Override, PendingNotice, Schedule, SwapRequest
 from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
 from tocsin.people.changes import out_of_office
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import OutOfOffice, User
-from tocsin.people.reasons import NO_SUCH_USER
 
 # ---------- notices
 # Writes notices for users about their shifts, in the Django transaction of the change itself.

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from tocsin.access.roles import MemberRole
 from tocsin.core.config import crypto
 from tocsin.core.errors import Permanent
 from tocsin.core.net import egress
@@ -42,7 +43,6 @@ from tocsin.oncall.calculation import schedules, weekly_windows
 from tocsin.oncall.calculation.schedules import MonthInterval, OnHolidays
 from tocsin.oncall.calculation.weekly_windows import InvalidTime, WeeklyWindow
 from tocsin.people import addresses
-from tocsin.people.member_roles import MemberRole
 
 # ---------- calendar urls
 # The URLs of external calendars. A URL gives access, so it is stored sealed, and only its host is shown.

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
+from tocsin.access.roles import MemberRole
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -24,7 +25,6 @@ from tocsin.oncall.calculation import final_schedule, schedules
 from tocsin.oncall.calculation.final_schedule import GroupPlan, Timeline
 from tocsin.oncall.changes import overrides
 from tocsin.oncall.models import Override, Schedule, SwapRequest, SwapState
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Membership, User
 
 _NO_GAP = Text("{user} is {role} of {group} in this period. Replace them, or select a shorter period.")

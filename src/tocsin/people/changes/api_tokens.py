@@ -21,12 +21,11 @@ from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Text, sentence
-from tocsin.core.validation.field_errors import raise_all
+from tocsin.core.validation.field_errors import NO_SUCH_GROUP, raise_all
 from tocsin.core.validation.spec import ListOf, Name, OneOf, Reference, Spec, SpecErrors
 from tocsin.people import permissions
 from tocsin.people.changes.flat_objects import FlatObject
 from tocsin.people.models import Group, ServiceAccount, User
-from tocsin.people.reasons import NO_SUCH_GROUP
 
 _NOT_A_MEMBER = Text('{user} is not a member of the group "{group}", so a token of theirs cannot act there.')
 

@@ -14,12 +14,11 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Text
-from tocsin.core.validation.field_errors import raise_all, rejected_at
+from tocsin.core.validation.field_errors import NO_SUCH_USER, raise_all, rejected_at
 from tocsin.people import addresses, permissions
 from tocsin.people.changes.users import GroupSpec
 from tocsin.people.models import Group, GroupContact, Membership, User
 from tocsin.people.permissions import Viewer
-from tocsin.people.reasons import NO_SUCH_USER
 
 _NAME_TAKEN = Text('There is already a group "{name}".')
 _NOT_A_MEMBER = Text("{user} is not a member of {group}.")

@@ -18,13 +18,12 @@ from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation import text_sanitizing
-from tocsin.core.validation.field_errors import AT_PATH, DUPLICATE, raise_all, rejected_at
+from tocsin.core.validation.field_errors import AT_PATH, DUPLICATE, NO_SUCH_GROUP, raise_all, rejected_at
 from tocsin.core.validation.spec import InvalidValue, Line, ListOf, OneOf, Spec, SpecErrors
 from tocsin.people import addresses
 from tocsin.people.changes import groups, users
 from tocsin.people.changes.users import Email
 from tocsin.people.models import Group, User
-from tocsin.people.reasons import NO_SUCH_GROUP
 
 COLUMNS = ("email", "name", "phone", "role", "groups", "username")
 MAX_INVITATIONS = 500

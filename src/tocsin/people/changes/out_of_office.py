@@ -16,10 +16,16 @@ from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import settings_store
 from tocsin.core.reasons import Person, Reason, Text, sentence
-from tocsin.core.validation.field_errors import DUPLICATE, NOT_AFTER_FROM, rejected_at
+from tocsin.core.validation.field_errors import (
+    ABSENCE_REFERENCE,
+    DUPLICATE,
+    NO_SUCH_GROUP,
+    NO_SUCH_USER,
+    NOT_AFTER_FROM,
+    rejected_at,
+)
 from tocsin.core.validation.spec import InvalidValue, Moment, Parsed, Spec, SpecErrors, is_unstorable, write_moment
 from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User, find_group
-from tocsin.people.reasons import ABSENCE_REFERENCE, NO_SUCH_GROUP, NO_SUCH_USER
 
 #: Maximum current and future absences of a user.
 MAX_ABSENCES = 200

@@ -19,13 +19,13 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from tocsin.access import audit, boundary, tokens
 from tocsin.access.audit import AuditActor
-from tocsin.access.roles import Role
+from tocsin.access.roles import MemberRole, Role
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Person, Text, as_reason, sentence, translatable
 from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import NOT_A_CHOICE, raise_all, rejected_at
+from tocsin.core.validation.field_errors import NO_SUCH_CONTACT_METHOD, NOT_A_CHOICE, raise_all, rejected_at
 from tocsin.core.validation.spec import (
     Duration,
     InvalidValue,
@@ -42,10 +42,8 @@ from tocsin.core.validation.spec import (
 )
 from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.people import addresses, notification_rules, permissions, sign_in_rules
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import ContactMethod, User
 from tocsin.people.notification_rules import NotificationRules, RepeatSpec, RuleDelay
-from tocsin.people.reasons import NO_SUCH_CONTACT_METHOD
 
 # ---------- specs
 # Users, contact methods and groups as YAML, the API and forms write them. The commands resolve names.

@@ -30,8 +30,7 @@ from tocsin.alerts.service import VisibleAlert, find_alerts
 from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, AlertStatus, CommandChannel, CommandKind, EventKind
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_moment
-from tocsin.core.reasons import as_reason
+from tocsin.core.reasons import as_reason, local_moment
 from tocsin.core.validation import field_errors, text_sanitizing
 from tocsin.escalation import explain
 from tocsin.escalation.models import EscalationRun

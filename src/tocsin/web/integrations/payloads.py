@@ -14,8 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
 from tocsin.catalogue.kinds import IntegrationKind, Sample
-from tocsin.core.locale_format import local_duration, local_term
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, local_duration, local_term
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify.registry import CHANNELS

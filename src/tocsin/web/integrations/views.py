@@ -19,11 +19,10 @@ from tocsin.access.roles import Permission, Role
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import Category, IntegrationKind, load_kinds
 from tocsin.core.config import environment
+from tocsin.core.config.settings_store import make_etag
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
-from tocsin.core.locale_format import local_term
-from tocsin.core.net.etag import make_etag
-from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.core.reasons import NO_REASON, Reason, local_term
 from tocsin.escalation.models import Policy
 from tocsin.inbound import heartbeats
 from tocsin.inbound import maintenance_commands as maintenance_windows

@@ -21,7 +21,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from tocsin.access.roles import Permission
+from tocsin.access.roles import MemberRole, Permission
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import as_reason
@@ -34,7 +34,6 @@ from tocsin.oncall.changes.overrides import shift_names
 from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import Schedule
 from tocsin.people import permissions
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
 from tocsin.resources.registry import GROUPS
 from tocsin.web.http.request import SignedInRequest, actor, find_object, may, render_view

@@ -13,7 +13,7 @@ from django.http import HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from tocsin.access.roles import Permission
+from tocsin.access.roles import MemberRole, Permission
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
@@ -24,7 +24,6 @@ from tocsin.oncall.calculation.month_calendar import CalendarDay
 from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import CalendarFeed, FeedKind, Schedule
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group
 from tocsin.resources.registry import GROUPS
 from tocsin.web.http.request import SignedInRequest, find_object, may, render_view

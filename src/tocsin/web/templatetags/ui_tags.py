@@ -19,8 +19,7 @@ from django.utils.translation import ngettext
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.catalogue.kinds import Category, load_kinds
-from tocsin.core.locale_format import local_duration, local_term
-from tocsin.core.reasons import Reason, as_reason
+from tocsin.core.reasons import Reason, as_reason, local_duration, local_term
 from tocsin.core.runtime import clock
 from tocsin.escalation import commands
 from tocsin.inbound.enums import MessageStatus

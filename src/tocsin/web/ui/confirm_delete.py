@@ -23,8 +23,8 @@ from django.views.decorators.http import require_http_methods
 from tocsin.access import audit
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
+from tocsin.core.config.settings_store import make_etag
 from tocsin.core.errors import Rejected
-from tocsin.core.net.etag import make_etag
 from tocsin.core.reasons import AlertRef, Reason, as_reason
 from tocsin.inbound.admin.commands import ACTIVE_ALERTS, DELAYED_ALERTS
 from tocsin.resources import registry

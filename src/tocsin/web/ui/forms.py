@@ -17,16 +17,15 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, local_term
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.escalation.models import Policy
 from tocsin.notify.registry import CHANNELS
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.people import addresses
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
 from tocsin.people.notification_rules import MAX_RULES
 

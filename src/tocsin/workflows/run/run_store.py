@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts import store
 from tocsin.alerts.sql import IS_ACTIVE, WITH_INTEGRATION, is_about
 from tocsin.core.config import settings_store
@@ -21,7 +22,6 @@ from tocsin.notify.notices import Notice, queue_notice, was_noticed
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.outbound import alert_values
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.sql import join_user, load_administrators
 from tocsin.workflows import reasons
 from tocsin.workflows.definition import LIMIT_SPAN, SlaMoment, WorkflowAction, WorkflowRunStatus

@@ -15,8 +15,7 @@ from django.utils.translation import gettext as _
 
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import Text, sentence
+from tocsin.core.reasons import Text, local_term, sentence
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.config.rules import KEYS as NOISE_KEYS
 from tocsin.inbound.fields import FIELDS, TAGS

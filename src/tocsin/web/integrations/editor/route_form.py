@@ -14,8 +14,7 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import Text, sentence
+from tocsin.core.reasons import Text, local_term, sentence
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.config.rules import KEYS
 from tocsin.web.integrations.editor import condition_form

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Permission, Role
+from tocsin.access.roles import MemberRole, Permission, Role
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -29,7 +29,6 @@ from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import CalendarFeed, HandoverNote, HolidayCalendar, Override, Schedule
 from tocsin.operate import coverage
 from tocsin.people import permissions
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group
 from tocsin.resources.registry import SCHEDULES
 from tocsin.web.http.request import (

@@ -16,14 +16,14 @@ from django.utils.translation import gettext, ngettext, pgettext, pgettext_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as gettext_lazy
 
+from tocsin.access.roles import MemberRole
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_duration
+from tocsin.core.reasons import local_duration
 from tocsin.core.validation import field_errors
 from tocsin.oncall.calculation import schedules, weekly_windows
 from tocsin.oncall.calculation.schedules import MonthInterval, OnHolidays
 from tocsin.oncall.changes.specs import MAX_LAYERS, MAX_WEEKS
 from tocsin.oncall.models import HolidayCalendar
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, Membership, User
 from tocsin.web.policies import DAYS as DAY_NAMES
 from tocsin.web.ui.forms import (
