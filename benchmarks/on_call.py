@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from benchmarks.harness import SECONDS, report
 from tocsin.access.roles import MemberRole
 from tocsin.oncall.calculation import final_schedule, schedules
-from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMember, SnapshotUser
+from tocsin.oncall.calculation.final_schedule import Absence, GroupPlan, SnapshotMember, SnapshotUser
 from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.oncall.calculation.weekly_windows import HolidayDays
 

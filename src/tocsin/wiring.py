@@ -13,7 +13,6 @@ from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation import commands as policies
 from tocsin.escalation import listener as escalation_listener
 from tocsin.escalation import tasks as escalation
-from tocsin.escalation.actions import deactivated_users
 from tocsin.identity import commands as browser_sessions
 from tocsin.inbound import tasks
 from tocsin.inbound.admin import commands as integrations
@@ -98,7 +97,7 @@ def worker_tasks(registry: IntegrationRegistry, node_id: UUID, role: str) -> tup
     return (
         *tasks.worker_tasks(registry),
         escalation.escalation_task(),
-        deactivated_users.deactivated_users_task(),
+        escalation.deactivated_users_task(),
         *notify.loops(),
         *notices.loops(),
         notices.token_expiry_task(),

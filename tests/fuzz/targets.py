@@ -33,7 +33,7 @@ from tocsin.notify.inbound.mail_parser import parse_reply
 from tocsin.notify.text.command_parser import parse_command
 from tocsin.notify.text.formatting import plain, safe_html
 from tocsin.oncall.calendars import ical
-from tocsin.simulate.replay_state import ReplayedMessage, ReplayState
+from tocsin.simulate.backtest import ReplayedMessage, ReplayState
 
 AT = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 CORPUS = Path(__file__).with_name("corpus")

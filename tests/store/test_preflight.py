@@ -18,8 +18,7 @@ from tocsin.inbound.admin.commands import integration_spec, save_integration
 from tocsin.inbound.models import Integration, IntegrationVersion
 from tocsin.people.changes import groups
 from tocsin.people.models import ContactMethod
-from tocsin.simulate.escalation import PreflightResult, next_at, preflight
-from tocsin.simulate.reasons import CLIENT_ROUTES_OMITTED
+from tocsin.simulate.escalation import CLIENT_ROUTES_OMITTED, PreflightResult, next_at, preflight
 
 __all__ = ["example"]
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.access.roles import MemberRole
 from tocsin.oncall.calculation import final_schedule, schedules
-from tocsin.oncall.calculation.resolver import GroupPlan, OnCallResolver, SnapshotUser
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCallResolver, SnapshotUser
 from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.oncall.changes import specs
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tocsin.access.roles import MemberRole
 from tocsin.oncall.calculation import schedules
-from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMember, SnapshotUser
+from tocsin.oncall.calculation.final_schedule import Absence, GroupPlan, SnapshotMember, SnapshotUser
 from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule, ImportedShifts
 from tocsin.oncall.calculation.weekly_windows import CustomHoliday, HolidayDays
 

@@ -48,7 +48,7 @@ from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.resources import registry
 from tocsin.resources.resource import ResourceSpec
-from tocsin.simulate import backtest, chain, reasons
+from tocsin.simulate import backtest, chain
 
 
 class IntegrationFields(BaseModel):
@@ -251,7 +251,7 @@ def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] 
             integration, request.body, content_type, at or principal.now, config_registry.shared_registry()
         )
     except UnknownIntegration:
-        raise Rejected("not_possible", reasons.NOT_COMPILED(integration=integration.name)) from None
+        raise Rejected("not_possible", chain.NOT_COMPILED(integration=integration.name)) from None
     return chain.as_json(simulation, principal.viewer.address)
 
 

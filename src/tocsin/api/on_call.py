@@ -34,13 +34,11 @@ from tocsin.notify.rules.responder_readiness import ReadinessProblem, ShiftReadi
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule, month_calendar, weekly_windows
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
-from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall
 from tocsin.oncall.calculation.month_calendar import CalendarDay
-from tocsin.oncall.calculation.resolver import GroupPlan
 from tocsin.oncall.calendars import feeds
 from tocsin.oncall.calendars.feeds import NewFeed
-from tocsin.oncall.models import CalendarFeed
-from tocsin.oncall.states import FeedKind
+from tocsin.oncall.models import CalendarFeed, FeedKind
 from tocsin.operate import coverage
 from tocsin.people.models import Group, User
 from tocsin.resources import registry

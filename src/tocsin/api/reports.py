@@ -26,7 +26,7 @@ from tocsin.reports.alert_reports import DurationStats, NoiseBy, ResponseStats, 
 from tocsin.reports.counted_alerts import PUBLIC_GROUPINGS, AlertFilter, Bucket, GroupBy, Grouped, GroupedReport, Period
 from tocsin.reports.fairness import MAX_MONTHS, FairnessFilter, Interruptions, PersonalLoad
 from tocsin.resources import registry
-from tocsin.workflows.states import SlaMoment
+from tocsin.workflows.definition import SlaMoment
 
 routes = AuthorizedRouter("reports")
 

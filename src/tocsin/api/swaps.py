@@ -32,8 +32,7 @@ from tocsin.core.reasons import Reason, sentence
 from tocsin.oncall.changes import overrides as commands
 from tocsin.oncall.changes import swaps
 from tocsin.oncall.changes.swaps import NOT_IN_GROUP, ShiftRange
-from tocsin.oncall.models import Override, Schedule, SwapRequest
-from tocsin.oncall.states import SwapState
+from tocsin.oncall.models import Override, Schedule, SwapRequest, SwapState
 from tocsin.people.models import User
 from tocsin.resources import registry
 from tocsin.resources.resource import find, find_named

@@ -25,7 +25,7 @@ from tocsin.notify.text.formatting import one_line
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule
 from tocsin.oncall.calculation.coverage_checks import COVERAGE_HORIZON, CoverageFinding, CoverageFindingKind
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan
 from tocsin.operate.finding import limited
 from tocsin.people import addresses
 from tocsin.people.sql import load_administrators, load_inactive

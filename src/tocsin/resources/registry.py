@@ -252,8 +252,8 @@ def of_integration(integration: Integration) -> References:
 
 def of_workflow(workflow: Workflow) -> References:
     """What its definition refers to."""
-    used = workflows.references(workflow)
-    return {User: used.users, Group: used.groups, Policy: used.policies, OutboundIntegration: used.outbound}
+    models = {"users": User, "groups": Group, "policies": Policy, "outbound": OutboundIntegration}
+    return {models[kind]: ids for kind, ids in workflows.references(workflow).items()}
 
 
 def _decrypt_addresses(spec: dict[str, Any], key: str) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calendars import feeds, ical
 from tocsin.oncall.calendars.ical import GroupShift
-from tocsin.oncall.models import CalendarFeed
-from tocsin.oncall.states import FeedKind
+from tocsin.oncall.models import CalendarFeed, FeedKind
 from tocsin.resources import visibility
 from tocsin.web.http.request import SignedInRequest
 

@@ -21,8 +21,8 @@ from tocsin.core.db.row_security import viewer_transaction
 from tocsin.core.errors import Rejected
 from tocsin.people import permissions
 from tocsin.reports import alert_reports
+from tocsin.reports.alert_reports import PUBLIC_EVENTS, public_timeline
 from tocsin.reports.counted_alerts import NO_FILTER, GroupBy, Period
-from tocsin.reports.public_timeline import PUBLIC_EVENTS, public_timeline
 from tocsin.resources import visibility
 from tocsin.web.http.middleware import zone
 from tocsin.web.http.request import SignedInRequest, find_row, moment_of, render_view

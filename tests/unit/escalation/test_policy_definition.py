@@ -20,7 +20,6 @@ from tocsin.escalation.policy import (
     DailyWindow,
     IfEmpty,
     OnExhausted,
-    PolicyNames,
     PolicyStep,
     StepCondition,
     load,
@@ -32,13 +31,13 @@ from tocsin.escalation.policy import (
 from tocsin.notify.rules.page_planner import USER_RULES, ContactMethodRule, DeliveryOverride
 from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 
-NAMES = PolicyNames(
-    users={"alice": 1, "bob": 2},
-    groups={"service desk": 10, "network": 11},
-    schedules={"nights": 20},
-    support_hours={"office": 30},
-    policies={"other": 40},
-)
+NAMES = {
+    "users": {"alice": 1, "bob": 2},
+    "groups": {"service desk": 10, "network": 11},
+    "schedules": {"nights": 20},
+    "support_hours": {"office": 30},
+    "policies": {"other": 40},
+}
 PRIMARY = {"notify": {"roles": ["primary"]}, "after": "0m"}
 STANDARD: dict[str, Any] = {
     "default_priority": "high",

@@ -46,7 +46,6 @@ from tocsin.people import addresses
 
 # ---------- calendar urls
 # The URLs of external calendars. A URL gives access, so it is stored sealed, and only its host is shown.
-#
 # Equal URLs are stored as equal texts, until the secret key changes.
 
 
@@ -57,7 +56,6 @@ UNREADABLE = f"https://{crypto.MASK_SUFFIX}"
 
 
 def seal(url: str) -> str:
-    """Returns the URL as it is stored."""
     return addresses.encrypt_address(urlsplit(url).scheme.lower(), url, max_bytes=4 * MAX_URL_LENGTH)
 
 
@@ -297,7 +295,6 @@ class RotateSpec(Spec):
             )
 
     def stored(self) -> dict[str, Any]:
-        """Returns the stored form, without the users."""
         stored: dict[str, Any] = {
             "every": _months(self.every) if isinstance(self.every, MonthInterval) else field_errors.write(self.every),
             "at": weekly_windows.format_time(self.at),
@@ -353,7 +350,6 @@ class FixedSpec(Spec):
                 errors.add("every", sentence("must not be shorter than the period."))
 
     def stored(self) -> dict[str, Any]:
-        """Returns the stored form, without the users."""
         stored: dict[str, Any] = {} if self.every is None else {"every": field_errors.write(self.every)}
         windows = [window.to_column() for window in self.windows]
         stored |= {"from": self.start, "to": self.end} if self.is_period else {"windows": windows}
@@ -374,7 +370,6 @@ class CalendarSpec(Spec):
         _check_roles(self.roles, errors)
 
     def stored(self) -> dict[str, Any]:
-        """Returns the stored form."""
         return {"url": seal(self.url), "roles": _stored_roles(self.roles)}
 
 
@@ -418,12 +413,10 @@ class ShiftSpec(Spec):
 
     @property
     def kind(self) -> str:
-        """The kind: `rotate`, `fixed` or `calendar`."""
         return next(kind for kind in schedules.KINDS if getattr(self, kind) is not None)
 
     @property
     def users(self) -> tuple[str, ...]:
-        """The usernames."""
         return self.rotate.users if self.rotate else self.fixed.users if self.fixed else ()
 
     def check(self, errors: SpecErrors) -> None:
@@ -446,7 +439,6 @@ class ShiftSpec(Spec):
             errors.add("end", sentence("must not be before start."))
 
     def stored(self, user_ids: Iterable[int]) -> dict[str, Any]:
-        """Returns the stored form, with the ids of the users in their order."""
         stored: dict[str, Any] = {"name": self.name}
         if self.layer != 1:
             stored["layer"] = self.layer

@@ -32,7 +32,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import as_reason, local_moment
 from tocsin.core.validation import field_errors, text_sanitizing
-from tocsin.escalation.actions import why_not_paged
+from tocsin.escalation import explain
 from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.policy import references
 from tocsin.escalation.run import run_store
@@ -61,7 +61,7 @@ from tocsin.web.http.request import (
 )
 from tocsin.web.ui.richtext import is_long, safe_html
 from tocsin.workflows import views
-from tocsin.workflows.states import SlaMoment
+from tocsin.workflows.definition import SlaMoment
 
 # ---------- assignees
 # The people to whom an alert can be assigned: who is on call first, then their groups, then everybody else.
@@ -481,5 +481,5 @@ def why_not_notified(request: SignedInRequest, number: int) -> HttpResponse:
     """Render every user of the alert's groups and policy who was not paged, with the reason."""
     alert = find_visible_alert(number)
     with database.transaction() as connection:
-        people = why_not_paged.explain_for_alert(connection, alert)
+        people = explain.explain_for_alert(connection, alert)
     return render_view(request, "alerts/why_not_notified.html", {"alert": alert.row, "people": people})

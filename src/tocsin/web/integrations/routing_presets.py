@@ -24,7 +24,7 @@ from tocsin.inbound.models import Integration
 from tocsin.inbound.storage.messages import MAX_SECONDS, MessageBudget
 from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate import backtest
-from tocsin.simulate.replay_state import BacktestTotals
+from tocsin.simulate.backtest import BacktestTotals
 from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, actor, render_view, require
 from tocsin.web.integrations.views import SaveReview, find, frame, review_change
 from tocsin.web.ui.confirm_delete import FormSnapshot

@@ -37,10 +37,9 @@ from tocsin.outbound.connectors.haloitsm.reference_data import statuses_by_effec
 from tocsin.people.models import Group
 from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate import backtest
-from tocsin.simulate.backtest import Backtest
+from tocsin.simulate.backtest import Backtest, BacktestTotals
 from tocsin.simulate.backtest import backtest as backtest_backtest
 from tocsin.simulate.chain import simulate_integration
-from tocsin.simulate.replay_state import BacktestTotals
 from tocsin.web.http.request import (
     PARTIAL_HEADER,
     SignedInRequest,

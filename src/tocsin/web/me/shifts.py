@@ -27,8 +27,7 @@ from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.changes import overrides
-from tocsin.oncall.models import CalendarFeed, HandoverNote
-from tocsin.oncall.states import FeedKind
+from tocsin.oncall.models import CalendarFeed, FeedKind, HandoverNote
 from tocsin.people.changes import out_of_office, users
 from tocsin.people.models import Group, OutOfOffice, User
 from tocsin.web.http.request import SignedInRequest, actor, find_row, render_view, requested_user

@@ -19,8 +19,7 @@ from tocsin.notify.rules import responder_readiness
 from tocsin.notify.rules.responder_readiness import ReadinessProblem, ShiftReadiness
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
-from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.oncall.calculation.resolver import GroupPlan, OnCallResolver
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall, OnCallResolver
 from tocsin.operate import coverage
 from tocsin.people import permissions
 from tocsin.people.models import Group

@@ -11,8 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from tocsin.core.errors import Rejected
 from tocsin.oncall.calendars import feeds as commands
 from tocsin.oncall.calendars.feeds import NewFeed
-from tocsin.oncall.models import CalendarFeed
-from tocsin.oncall.states import FeedKind
+from tocsin.oncall.models import CalendarFeed, FeedKind
 from tocsin.resources.registry import GROUPS, SCHEDULES
 from tocsin.web.http.request import SignedInRequest, actor, find_object, find_row, render_view
 from tocsin.web.ui.times import format_moment

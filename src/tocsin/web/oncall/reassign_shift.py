@@ -28,8 +28,7 @@ from tocsin.core.reasons import as_reason
 from tocsin.core.validation.spec import write_moment
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule, weekly_windows
-from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall
 from tocsin.oncall.changes import overrides, swaps
 from tocsin.oncall.changes.overrides import shift_names
 from tocsin.oncall.changes.swaps import ShiftRange

@@ -27,8 +27,7 @@ from tocsin.notify.text import signed_links
 from tocsin.notify.text.signed_links import LinkSubject
 from tocsin.oncall.changes import overrides
 from tocsin.oncall.changes import swaps as commands
-from tocsin.oncall.models import SwapRequest
-from tocsin.oncall.states import SwapState
+from tocsin.oncall.models import SwapRequest, SwapState
 from tocsin.people.models import User
 from tocsin.resources.registry import OVERRIDES
 from tocsin.web.http.middleware import zone

@@ -21,7 +21,7 @@ from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.catalogue.kinds import Category, load_kinds
 from tocsin.core.reasons import Reason, as_reason, local_duration, local_term
 from tocsin.core.runtime import clock
-from tocsin.escalation.actions import manual_escalation
+from tocsin.escalation import commands
 from tocsin.inbound.enums import MessageStatus
 from tocsin.notify.channels import phone
 from tocsin.people import addresses
@@ -31,7 +31,7 @@ from tocsin.web.alerts.queries import AlertListRow, SlaTarget
 from tocsin.web.ui import object_list
 from tocsin.web.ui.forms import PRIORITIES, trace_label
 from tocsin.web.ui.times import format_date, format_day, format_exact, format_moment, format_short, format_time_left
-from tocsin.workflows.run import actions
+from tocsin.workflows.run import tasks
 
 register = template.Library()
 
@@ -162,9 +162,9 @@ def alert_origin(alert: Alert) -> SafeString | str:
     if alert.integration is not None:
         return format_html("{} <bdi>{}</bdi>", tile(alert.integration.kind, "small"), alert.integration.name)
     match alert.source:
-        case manual_escalation.SOURCE:
+        case commands.SOURCE:
             return _("created manually")
-        case actions.SOURCE:
+        case tasks.SOURCE:
             return _("opened by a workflow")
         case other:
             return other

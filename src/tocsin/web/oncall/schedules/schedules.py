@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.contrib import messages
@@ -23,8 +24,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.oncall.calculation import coverage_checks, final_schedule
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding
-from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall
 from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import CalendarFeed, HandoverNote, HolidayCalendar, Override, Schedule
 from tocsin.operate import coverage
@@ -187,7 +187,7 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
     rows = Override.objects.filter(schedule=row).select_related("user", "instead_of", "created_by")
     context = {
         "schedule": row,
-        "lines": shift_forms.lines(row.definition, commands.display_names([row])),
+        "lines": shift_forms.lines(row.definition, commands.user_names([row], "display_name")),
         "imports": list(row.imports.all()),
         "overrides": overrides.current(row, request.now),
         "past": rows.filter(ends_at__lte=request.now).order_by("-ends_at")[:MAX_PAST_OVERRIDES],
@@ -209,7 +209,9 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     row = find_editable(request, SCHEDULES, number) if number is not None else None
     form, shifts = _forms(request, row)
     offer_own_groups(request, form.fields["group"])
-    snapshot = FormSnapshot.of(request, SCHEDULES, row, state=commands.state_without_overrides)
+    snapshot = FormSnapshot.of(
+        request, SCHEDULES, row, state=partial(commands.spec_without_overrides, with_secrets=True)
+    )
     if form.is_bound and form.is_valid() and shifts.is_valid():
         saved = _save(request, row, form, shifts, snapshot)
         if saved is not None:
