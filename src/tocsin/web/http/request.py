@@ -109,13 +109,18 @@ def requires(action: Permission) -> Callable[[View], View]:
     def decorator(view: View) -> View:
         @wraps(view)
         def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            if not may_somewhere(cast(SignedInRequest, request), action):
-                raise PermissionDenied(_PERMISSION_MESSAGES.get(action, ""))
+            require_somewhere(cast(SignedInRequest, request), action)
             return view(request, *args, **kwargs)
 
         return wrapper
 
     return decorator
+
+
+def require_somewhere(request: SignedInRequest, action: Permission) -> None:
+    """Raise PermissionDenied if the user may not take `action` on any object."""
+    if not may_somewhere(request, action):
+        raise PermissionDenied(_PERMISSION_MESSAGES.get(action, ""))
 
 
 def require(request: SignedInRequest, action: Permission, group: Group | int | None) -> None:
