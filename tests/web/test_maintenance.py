@@ -14,6 +14,8 @@ from django.utils import translation
 from tests.web.conftest import Company
 from tests.web.test_rule_editor import Bench
 from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.models import AuditEntry
+from tocsin.configure import plan
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands
 from tocsin.inbound.maintenance import describe_times
@@ -159,6 +161,17 @@ def test_a_window_comes_back_into_its_form_as_it_is(company: Company, browser_of
     text = client.get(f"/maintenance/{row.pk}/").content.decode()
     for value in ("2nd tue, last day", "22:00", "8h", "environment = test", "Acme, Globex"):
         assert value in text
+
+
+def test_a_field_of_model_and_spec_is_everywhere(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.admin)
+    assert client.post("/maintenance/new/", form(company, ticket_reference=" CHG0031234 ")).status_code == 302
+    row = MaintenanceWindow.objects.get()
+    assert 'name="ticket_reference" value="CHG0031234"' in client.get(f"/maintenance/{row.pk}/").content.decode()
+    assert client.get(f"/api/v1/maintenance-windows/{row.pk}").json()["ticket_reference"] == "CHG0031234"
+    assert "ticket_reference: CHG0031234" in plan.write(plan.export_configuration(with_secrets=False))
+    entry = AuditEntry.objects.get(object_type="maintenance_window")
+    assert entry.after["ticket_reference"] == "CHG0031234"
 
 
 def test_condition_of_a_newer_version_is_named(company: Company, browser_of: BrowserOf) -> None:

@@ -22,7 +22,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.reasons import translatable as _
 from tocsin.core.validation.field_errors import NO_SUCH_GROUP, rejected_at
-from tocsin.core.validation.spec import InForm, InvalidValue, OneOf, OwnedSpec, Parsed, Reference, list_of
+from tocsin.core.validation.spec import InForm, InvalidValue, Line, OneOf, OwnedSpec, Parsed, Reference, list_of
 from tocsin.inbound import maintenance as maintenance_times
 from tocsin.inbound.conditions import OptionalCondition, compile_condition
 from tocsin.inbound.enums import WindowAction
@@ -269,6 +269,9 @@ class MaintenanceWindowSpec(WindowTimesSpec, OwnedSpec):
     ] = Field(default={}, description="Tags of the alert by name, with the required value of each.")
     condition: OptionalCondition = Field(
         default=None, alias="when", description="Condition on the message, as in rules."
+    )
+    ticket_reference: Annotated[Line, InForm(_("Ticket reference"), _("The change or ticket, such as CHG0031234."))] = (
+        Field(default="", max_length=100, description="Change or ticket to which it belongs, such as `CHG0031234`.")
     )
 
 
