@@ -23,7 +23,7 @@ from tocsin.identity.models import PRESETS, IdentityProvider, LinkedIdentity, Pr
 from tocsin.identity.scim import documents
 from tocsin.people.models import Group
 from tocsin.resources.registry import IDENTITY_PROVIDERS
-from tocsin.web.http.request import SignedInRequest, actor, find_object, find_row, may, render_view, requires
+from tocsin.web.http.request import SignedInRequest, actor, find_object, find_row, may, render_view, reporting, requires
 from tocsin.web.ui.confirm_delete import ObjectPage
 from tocsin.web.ui.forms import ROLES, CodeField, SpecForm, field_error_text, problems_of, show_rejection
 from tocsin.web.ui.object_list import ObjectList
@@ -177,11 +177,8 @@ def remove_link(request: SignedInRequest, number: int) -> HttpResponse:
         rows = rows.filter(user=request.user)
     link = find_row(rows, number, "linked identity")
     is_own = link.user_id == request.user.pk
-    try:
+    with reporting(request):
         commands.remove_link(link, is_own=is_own, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-    else:
         messages.success(request, _("Link to %(provider)s removed.") % {"provider": link.provider.name})
     return redirect("me") if is_own else redirect("user", link.user_id)
 

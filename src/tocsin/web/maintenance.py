@@ -34,6 +34,7 @@ from tocsin.web.http.request import (
     SignedInRequest,
     actor,
     find_editable,
+    reporting,
     require,
     requires,
 )
@@ -270,11 +271,8 @@ edit = WindowPage(_LIST)
 def end(request: SignedInRequest, number: int) -> HttpResponse:
     """End a one-time window that is active. The alerts that it delays open now."""
     row = find_editable(request, MAINTENANCE_WINDOWS, number)
-    try:
+    with reporting(request):
         maintenance_windows.end_now(row, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-    else:
         messages.success(request, _("%(name)s ended.") % {"name": row.name})
     return redirect("maintenance")
 

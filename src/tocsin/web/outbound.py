@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from tocsin.access.roles import Permission
 from tocsin.catalogue.kinds import family
 from tocsin.core.config import settings_store
-from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.errors import Rejected
 from tocsin.core.reasons import local_term
 from tocsin.inbound.admin import commands as inbound
 from tocsin.inbound.admin import secrets
@@ -40,6 +40,7 @@ from tocsin.web.http.request import (
     find_visible_alert,
     may,
     render_view,
+    reporting,
     require,
     require_response,
     requires,
@@ -168,25 +169,15 @@ def outbound(request: SignedInRequest, number: int) -> HttpResponse:
 def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Test the address and credentials; for Halo, also report missing permissions."""
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
-    try:
+    with reporting(request, row.name):
         report = commands.verify_outbound(row, request.now)
-        missing = (
-            [right for right in halo_commands.check_permissions(row, request.now) if right.problem]
-            if row.kind == "haloitsm"
-            else []
-        )
-    except (Temporary, Permanent) as error:
-        messages.error(request, f"{row.name}: {error.full_reason.localized()}")
-        return redirect("outbound", number)
-    messages.success(request, f"{row.name}: {report.localized()}")
-    for right in missing:
-        text = _("Missing permission: %(what)s, required for %(why)s. %(problem)s")
-        words = {
-            "what": right.permission.localized(),
-            "why": right.purpose.localized(),
-            "problem": right.problem.localized(),
-        }
-        messages.warning(request, text % words)
+        rights = halo_commands.check_permissions(row, request.now) if row.kind == "haloitsm" else ()
+        messages.success(request, f"{row.name}: {report.localized()}")
+        for right in rights:
+            if right.problem:
+                text = _("Missing permission: %(what)s, required for %(why)s. %(problem)s")
+                words = {"what": right.permission, "why": right.purpose, "problem": right.problem}
+                messages.warning(request, text % {name: reason.localized() for name, reason in words.items()})
     return redirect("outbound", number)
 
 
@@ -195,11 +186,8 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 def refresh(request: SignedInRequest, number: int) -> HttpResponse:
     """Reload the reference lists from Halo."""
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
-    try:
+    with reporting(request, row.name):
         problems = halo_commands.refresh(row, actor(request), request.now)
-    except (Temporary, Permanent, Rejected) as error:
-        messages.error(request, f"{row.name}: {error.full_reason.localized()}")
-    else:
         count = LookUp.objects.filter(integration=row).count()
         messages.success(request, _("Lists refreshed: %(count)s entries.") % {"count": count})
         for problem in problems:
@@ -215,13 +203,10 @@ def connect(request: SignedInRequest, number: int) -> HttpResponse:
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     integration = _inbound_integration(request)
     is_connecting = request.POST.get("do") != "disconnect"
-    try:
+    with reporting(request):
         with settings_store.exclusive(integration):
             spec = {**inbound.integration_spec(integration), "outbound": row.name if is_connecting else None}
             inbound.save_integration(spec, existing=integration, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-    else:
         halo_commands.poll_now(row, request.now)
         text = _("%(door)s connected to %(name)s.") if is_connecting else _("%(door)s disconnected.")
         messages.success(request, text % {"door": integration.name, "name": row.name})
@@ -234,19 +219,16 @@ def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
     """Create the webhook in Halo. A failure is rolled back and reported."""
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     integration = _inbound_integration(request)
-    try:
-        result = halo_commands.set_up_webhook(row, integration, actor(request), request.now)
-    except (Temporary, Permanent, Rejected) as error:
-        messages.error(request, error.full_reason.localized())
-        return redirect("outbound", number)
-    context = {
-        **frame(request, row, "overview"),
-        "inbound": integration,
-        "result": result,
-        "url": secrets.url_of(integration),
-        "guide": reverse("integration_guide", args=[integration.pk]),
-    }
-    return render_view(request, "outbound/webhook.html", context)
+    with reporting(request):
+        context = {
+            **frame(request, row, "overview"),
+            "inbound": integration,
+            "result": halo_commands.set_up_webhook(row, integration, actor(request), request.now),
+            "url": secrets.url_of(integration),
+            "guide": reverse("integration_guide", args=[integration.pk]),
+        }
+        return render_view(request, "outbound/webhook.html", context)
+    return redirect("outbound", number)
 
 
 #: Labels of the events.
@@ -497,15 +479,10 @@ def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpR
     """Send a failed call again, or drop a call."""
     find_editable(request, OUTBOUND_INTEGRATIONS, number)
     outbound_call = _call(number, call_id)
-    try:
-        if verb == "send-again":
-            commands.send_again(outbound_call, actor=actor(request), now=request.now)
-            messages.success(request, _("Call resent."))
-        else:
-            commands.drop(outbound_call, actor=actor(request), now=request.now)
-            messages.success(request, _("Call discarded."))
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
+    with reporting(request):
+        is_resent = verb == "send-again"
+        (commands.send_again if is_resent else commands.drop)(outbound_call, actor=actor(request), now=request.now)
+        messages.success(request, _("Call resent.") if is_resent else _("Call discarded."))
     return redirect("outbound_log", number)
 
 
@@ -629,10 +606,7 @@ def tickets(request: SignedInRequest, number: int) -> HttpResponse:
 def create_ticket(request: SignedInRequest, number: int) -> HttpResponse:
     """Create a ticket for an alert."""
     alert = require_response(request.viewer, find_visible_alert(number))
-    try:
+    with reporting(request):
         writeback.create_ticket(alert, actor(request), request.now)
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-    else:
         messages.success(request, _("Creating ticket."))
     return redirect("alert", number)

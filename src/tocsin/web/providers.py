@@ -17,8 +17,6 @@ from django.views.decorators.http import require_POST, require_safe
 from tocsin.access.roles import Permission
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
-from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import local_term
 from tocsin.notify import notices
 from tocsin.notify.inbound import delivery_receipts
@@ -28,7 +26,7 @@ from tocsin.notify.providers import commands, health, pool
 from tocsin.notify.providers.pool import ENVIRONMENT, ProviderStatus
 from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
 from tocsin.resources.registry import PROVIDERS
-from tocsin.web.http.request import SignedInRequest, find_object, render_view, requires
+from tocsin.web.http.request import SignedInRequest, find_object, render_view, reporting, requires
 from tocsin.web.ui import object_list
 from tocsin.web.ui.confirm_delete import ObjectPage
 from tocsin.web.ui.forms import SpecForm, channel_name, set_choices
@@ -162,16 +160,13 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
     """Send a test message through this provider only, and show its result."""
     row = find_object(PROVIDERS, number)
     form = ProviderTestForm(request.POST, channels=row.channels)
-    if form.is_valid():
-        channel, address = form.cleaned_data["channel"], form.cleaned_data["address"]
-        try:
-            test_id = notices.send_test(row, channel, address, user=request.user, now=request.now)
-        except Rejected as rejected:
-            messages.error(request, rejected.reason.localized())
-        else:
-            return redirect("test_result", test_id)
-    else:
+    if not form.is_valid():
         messages.error(request, _("Choose a channel and enter an address."))
+        return redirect("provider", number)
+    with reporting(request):
+        data = form.cleaned_data
+        test_id = notices.send_test(row, data["channel"], data["address"], user=request.user, now=request.now)
+        return redirect("test_result", test_id)
     return redirect("provider", number)
 
 
@@ -190,12 +185,8 @@ def contact_card(request: SignedInRequest) -> HttpResponse:
 def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Test the address and credentials without sending anything."""
     row = find_object(PROVIDERS, number)
-    try:
-        report = commands.test_provider(row)
-    except (Temporary, Permanent, OutcomeUnknown) as error:
-        messages.error(request, f"{row.name}: {error.full_reason.localized()}")
-    else:
-        messages.success(request, f"{row.name}: {report.localized()}")
+    with reporting(request, row.name):
+        messages.success(request, f"{row.name}: {commands.test_provider(row).localized()}")
     return redirect("provider", number)
 
 
@@ -203,12 +194,8 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.ADMINISTER)
 def test_environment(request: SignedInRequest) -> HttpResponse:
     """Test the mail server that the environment configures."""
-    try:
-        report = commands.test_environment()
-    except (Rejected, Temporary, Permanent, OutcomeUnknown) as error:
-        messages.error(request, f"{ENVIRONMENT}: {error.full_reason.localized()}")
-    else:
-        messages.success(request, f"{ENVIRONMENT}: {report.localized()}")
+    with reporting(request, ENVIRONMENT):
+        messages.success(request, f"{ENVIRONMENT}: {commands.test_environment().localized()}")
     return redirect("providers")
 
 
