@@ -164,8 +164,9 @@ def _initial_mappings(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
 def approve_link(request: SignedInRequest, number: int) -> HttpResponse:
     """Link the user to the identity that asked for it."""
     link = find_row(LinkedIdentity.objects.select_related("user", "provider"), number, "linked identity")
-    commands.approve_link(link, actor=actor(request), now=request.now)
-    messages.success(request, _("Link to %(provider)s approved.") % {"provider": link.provider.name})
+    with reporting(request):
+        commands.approve_link(link, actor=actor(request), now=request.now)
+        messages.success(request, _("Link to %(provider)s approved.") % {"provider": link.provider.name})
     return redirect("user", link.user_id)
 
 

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from tocsin.access.roles import Permission
 from tocsin.catalogue.kinds import family
 from tocsin.core.config import settings_store
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reasons import local_term
 from tocsin.inbound.admin import commands as inbound
 from tocsin.inbound.admin import secrets
@@ -219,16 +219,19 @@ def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
     """Create the webhook in Halo. A failure is rolled back and reported."""
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     integration = _inbound_integration(request)
-    with reporting(request):
-        context = {
-            **frame(request, row, "overview"),
-            "inbound": integration,
-            "result": halo_commands.set_up_webhook(row, integration, actor(request), request.now),
-            "url": secrets.url_of(integration),
-            "guide": reverse("integration_guide", args=[integration.pk]),
-        }
-        return render_view(request, "outbound/webhook.html", context)
-    return redirect("outbound", number)
+    try:
+        result = halo_commands.set_up_webhook(row, integration, actor(request), request.now)
+    except (Temporary, Permanent, Rejected) as error:
+        messages.error(request, error.full_reason.localized())
+        return redirect("outbound", number)
+    context = {
+        **frame(request, row, "overview"),
+        "inbound": integration,
+        "result": result,
+        "url": secrets.url_of(integration),
+        "guide": reverse("integration_guide", args=[integration.pk]),
+    }
+    return render_view(request, "outbound/webhook.html", context)
 
 
 #: Labels of the events.

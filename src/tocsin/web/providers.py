@@ -163,11 +163,10 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
     if not form.is_valid():
         messages.error(request, _("Choose a channel and enter an address."))
         return redirect("provider", number)
+    data, test_id = form.cleaned_data, None
     with reporting(request):
-        data = form.cleaned_data
         test_id = notices.send_test(row, data["channel"], data["address"], user=request.user, now=request.now)
-        return redirect("test_result", test_id)
-    return redirect("provider", number)
+    return redirect("test_result", test_id) if test_id else redirect("provider", number)
 
 
 @require_safe
