@@ -37,7 +37,13 @@ from tocsin.core.validation.spec import (
     list_of_choices,
 )
 from tocsin.notify import interfaces, pause
-from tocsin.notify.interfaces import ProviderSetting, ProviderSettingType, settings_of
+from tocsin.notify.interfaces import (
+    ProviderAccount,
+    ProviderKind,
+    ProviderSetting,
+    ProviderSettingType,
+    settings_of,
+)
 from tocsin.notify.models import Provider, ProviderHealth
 from tocsin.notify.providers.pool import ENVIRONMENT, SANDBOX, UNKNOWN_KIND, account_of, environment_account, slug
 from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
@@ -240,9 +246,7 @@ def save_provider(
         parsed = read_spec(spec, check=_check(existing))
         before = provider_spec(existing) if existing else None
         is_same_kind = existing is not None and existing.kind == parsed.kind
-        stored_secrets = (
-            crypto.decrypt_bundle_or_empty(existing.secrets) if existing is not None and is_same_kind else {}
-        )
+        stored_secrets = crypto.decrypt_bundle_or_empty(existing.secrets) if existing and is_same_kind else {}
         secrets = {name: text for name, text in {**stored_secrets, **parsed.secrets()}.items() if text}
         provider = existing or Provider()
         provider.name, provider.kind = parsed.name, parsed.kind
@@ -285,11 +289,7 @@ def test_provider(provider: Provider) -> Reason:
     if kind is None:
         raise Permanent(UNKNOWN_KIND(kind=provider.kind))
     secrets = crypto.decrypt_bundle(provider.secrets)
-    sender = kind.open(account_of(provider.name, provider.pk, kind, provider.settings, secrets))
-    try:
-        return sender.verify()
-    finally:
-        sender.close()
+    return _verify(kind, account_of(provider.name, provider.pk, kind, provider.settings, secrets))
 
 
 def test_environment() -> Reason:
@@ -297,7 +297,11 @@ def test_environment() -> Reason:
     account = environment_account()
     if account is None:
         raise Rejected("not_found", sentence("TOCSIN_SMTP_URL is not set."))
-    sender = KINDS["smtp"].open(account)
+    return _verify(KINDS["smtp"], account)
+
+
+def _verify(kind: ProviderKind, account: ProviderAccount) -> Reason:
+    sender = kind.open(account)
     try:
         return sender.verify()
     finally:
