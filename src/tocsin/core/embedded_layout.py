@@ -364,8 +364,7 @@ def reject_shared_folder(data_dir: Path) -> None:
             ),
             remedy=sentence(
                 "Give it to the user that runs Tocsin (chown -R {user} {folder}), run Tocsin as {owner}, or choose "
-                "another with "
-                "--data-dir.",
+                "another with --data-dir.",
                 user=str(os.geteuid()),
                 folder=str(data_dir),
                 owner=_name(status.st_uid),
@@ -594,8 +593,7 @@ def _check_version(data_dir: Path, location: Path, ours: str) -> None:
             ),
             remedy=sentence(
                 "With the Tocsin that made it, run `tocsin backup FILE`. Then move that folder away and, with this "
-                "one, run "
-                "`tocsin restore FILE`."
+                "one, run `tocsin restore FILE`."
             ),
         )
 

@@ -57,9 +57,8 @@ def create_token(
             raise Rejected(
                 "forbidden",
                 sentence(
-                    "A token cannot create one that may do more: use its scope, groups and clients, or narrower "
-                    "ones, and no later "
-                    "expiry."
+                    "A token cannot create one that may do more: use its scope, groups and clients, or narrower ones, "
+                    "and no later expiry."
                 ),
             )
     return created
