@@ -228,7 +228,6 @@ def record_sign_in(
 
 
 def record_sign_out(user: AuditUser, *, via: str = "web", address: str | None, now: datetime) -> None:
-    """Records that `user` signed out."""
     actor = AuditActor.from_user(user, via, address, limits=None)
     record(actor, "sign_out", now=now, object_type="user", object_id=user.pk)
 

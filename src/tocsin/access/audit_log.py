@@ -118,11 +118,6 @@ def find_damage(
     return None
 
 
-def read_erasures(states: Iterable[Mapping[str, Mapping[str, str]]]) -> dict[int, str]:
-    """Returns the digest of each erased entry by its id, from the `after` of all entries `erase`, oldest first."""
-    return {int(number): digest for state in states for number, digest in state.get("entries", {}).items()}
-
-
 def _hash(entry: ChainEntry, sequence: int, previous_hash: bytes, content_hash: bytes) -> bytes:
     at = entry.at.astimezone(UTC).isoformat(timespec="microseconds")
     values = (
@@ -263,7 +258,8 @@ def _verify(connection: Connection, limit: int, chunk: int) -> tuple[BrokenLink 
     if head - sequence > limit and sequence < verified < head:
         sequence, previous_hash = verified, verified_hash
     end = sequence + limit
-    erased = read_erasures(row[0] or {} for row in connection.execute(_ERASURES).fetchall())
+    erasures = [row[0] or {} for row in connection.execute(_ERASURES).fetchall()]
+    erased = {int(number): digest for state in erasures for number, digest in state.get("entries", {}).items()}
     for entry, link in _linked(connection, sequence, chunk):
         # Later ones were linked since the state was read.
         if sequence == min(head, end):
@@ -603,7 +599,6 @@ def _ensure_state(connection: Connection) -> None:
 
 
 def access_tasks() -> tuple[PeriodicTask, ...]:
-    """The tasks of a worker."""
     return (
         PeriodicTask("audit chain", link_new, LINK_INTERVAL),
         PeriodicTask("audit verification", verify_next, VERIFY_INTERVAL),

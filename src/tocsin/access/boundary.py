@@ -111,12 +111,10 @@ def command() -> Iterator[None]:
 
 
 def register(filters: Mapping[type[Model], Filter]) -> None:
-    """Registers the filters of models."""
     _filters.update(filters)
 
 
 def filters() -> Mapping[type[Model], Filter]:
-    """Returns the filter of each bounded model."""
     return _filters
 
 

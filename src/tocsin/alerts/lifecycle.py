@@ -667,7 +667,6 @@ class TicketAgent:
 
     @property
     def display_name(self) -> str:
-        """The name to show."""
         return self.user_name or self.text
 
     @property

@@ -48,7 +48,6 @@ class SystemAccount:
 
 
 def find(name: str = ACCOUNT_NAME) -> SystemAccount | None:
-    """Returns the account with this name, or None."""
     try:
         return _account(pwd.getpwnam(name))
     except KeyError:
@@ -56,7 +55,6 @@ def find(name: str = ACCOUNT_NAME) -> SystemAccount | None:
 
 
 def has_name(uid: int) -> bool:
-    """Returns whether the system has a name for this uid."""
     try:
         pwd.getpwuid(uid)
     except KeyError:

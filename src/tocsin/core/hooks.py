@@ -95,12 +95,6 @@ VIEWERS: Hooks[Callable[[], AbstractContextManager[None]]] = Hooks()
 _MAX_LISTED_REFERENCES = 5
 
 
-def run_deletion_hooks(kind: str, object_id: int) -> None:
-    """Deletes the data that other rooms keep about an object that is about to be deleted."""
-    for on_delete in DELETIONS.of(kind):
-        on_delete(object_id)
-
-
 def run_change_hooks(kind: str, object_id: int, now: datetime) -> None:
     """Calls the hooks that other rooms registered for a change of this object."""
     for on_change in CHANGES.of(kind):

@@ -60,7 +60,6 @@ def apply_grants(
 
 
 def existing_memberships(user: User) -> tuple[ExistingMembership, ...]:
-    """Returns the memberships of `user` as they are."""
     return tuple(
         ExistingMembership(one.group_id, one.role, tuple(one.roles), one.source)
         for one in Membership.objects.filter(user=user)

@@ -238,11 +238,6 @@ def reencrypt(text: str) -> Reencrypted:
     return Reencrypted(_VALUE.sub(replace, text), old, unreadable)
 
 
-def has_encrypted_values(text: str) -> bool:
-    """Returns whether `text` contains anything that looks encrypted."""
-    return _VALUE.search(text) is not None
-
-
 def mask_encrypted(text: str, mask: str) -> str:
     """Returns `text` with every encrypted value replaced by `mask`, and a sealed address by its scheme and `mask`."""
     return _VALUE.sub(lambda match: f"{match['scheme']}://{mask}" if match["scheme"] else mask, text)

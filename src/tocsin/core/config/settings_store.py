@@ -236,7 +236,6 @@ class SettingDefinition[T: (str, int, bool, list[str])]:
 
     @property
     def default(self) -> T:
-        """The default."""
         default: T = settings_spec().model_fields[self.name].default
         return default
 

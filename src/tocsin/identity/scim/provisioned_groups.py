@@ -19,6 +19,7 @@ from tocsin.identity.scim import filters, schema
 from tocsin.identity.scim.documents import (
     ListQuery,
     ScimRequest,
+    narrowed,
     not_found,
     require_version,
     select_documents,
@@ -60,7 +61,9 @@ def find_all(request: ScimRequest, query: ListQuery) -> tuple[list[dict[str, Any
         documents = [_to_document(group, request, has_members=request.has_members) for group in chosen]
         return documents, groups.count()
     if query.condition is not None:
-        groups = _narrowed(groups, query.condition)
+        groups = narrowed(groups, query.condition, {"displayName": "name__iexact", "externalId": "external_id"})
+        for one in filters.equal_values(query.condition, ("id", "id")):
+            groups = groups.filter(pk=_number(one))
     return select_documents(query, [_to_document(group, request) for group in groups])
 
 
@@ -157,17 +160,6 @@ def _is_mapped(provider: IdentityProvider, name: str) -> bool:
 
 def _groups(provider: IdentityProvider) -> QuerySet[ScimGroup]:
     return provider.scim_groups.annotate(member_count=Count("members")).order_by("pk")
-
-
-def _narrowed(groups: QuerySet[ScimGroup], condition: filters.Filter) -> QuerySet[ScimGroup]:
-    """Returns the rows that can match, for the filters that providers send all the time."""
-    for name in filters.equal_values(condition, ("displayName", "displayName")):
-        groups = groups.filter(name__iexact=name)
-    for external_id in filters.equal_values(condition, ("externalId", "externalId")):
-        groups = groups.filter(external_id=external_id)
-    for scim_id in filters.equal_values(condition, ("id", "id")):
-        groups = groups.filter(pk=_number(scim_id))
-    return groups
 
 
 def _number(scim_id: str) -> int:

@@ -25,6 +25,7 @@ from tocsin.identity.scim import filters, schema
 from tocsin.identity.scim.documents import (
     ListQuery,
     ScimRequest,
+    narrowed,
     not_found,
     require_version,
     select_documents,
@@ -36,6 +37,7 @@ from tocsin.people.changes import users
 from tocsin.people.models import User
 
 _PHONE_LABEL = "SMS-Official"
+_LOOKUPS = {"userName": "user__username__login", "externalId": "external_id", "id": "scim_id"}
 _LANGUAGES = frozenset(code for code, _name in settings.LANGUAGES)
 
 
@@ -106,7 +108,7 @@ def find_all(request: ScimRequest, query: ListQuery) -> tuple[list[dict[str, Any
     if query.condition is not None:
         usernames = filters.equal_values(query.condition, ("userName", "userName"))
         emails = filters.equal_values(query.condition, ("emails", "value"))
-        links = _narrowed(links, query.condition, usernames)
+        links = narrowed(links, query.condition, _LOOKUPS)
         candidates = _candidates(request, usernames, emails)
     return select_documents(query, [to_document(link, request) for link in (*links, *candidates)])
 
@@ -234,17 +236,6 @@ def _current_attributes(link: ScimUser) -> dict[str, Any]:
 
 def _links(provider: IdentityProvider) -> QuerySet[ScimUser]:
     return provider.scim_users.select_related("user").prefetch_related("scim_groups").order_by("pk")
-
-
-def _narrowed(links: QuerySet[ScimUser], condition: filters.Filter, usernames: Sequence[str]) -> QuerySet[ScimUser]:
-    """Returns the rows that can match, for the filters that providers send all the time."""
-    for username in usernames:
-        links = links.filter(user__username__login=username)
-    for external_id in filters.equal_values(condition, ("externalId", "externalId")):
-        links = links.filter(external_id=external_id)
-    for scim_id in filters.equal_values(condition, ("id", "id")):
-        links = links.filter(scim_id=scim_id)
-    return links
 
 
 def _find(request: ScimRequest, scim_id: str) -> ScimUser:

@@ -446,7 +446,8 @@ def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
         _reject_last_administrator(user)
         sign_in_rules.reject_last_break_glass(user)
         before, user_id, email = user_spec(user), user.pk, user.email
-        hooks.run_deletion_hooks("user", user_id)
+        for on_delete in hooks.DELETIONS.of("user"):
+            on_delete(user_id)
         # The last of the locks. A concurrent assignment of an alert to this user waits for this transaction and is then
         # rejected. Otherwise the alert would belong to a missing user and page nobody.
         list(User.objects.select_for_update().filter(pk=user_id))
@@ -489,7 +490,6 @@ def save_contact_method(
 
 
 def delete_contact_method(method: ContactMethod, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a contact method."""
     with boundary.command():
         settings_store.lock()
         user = method.user
