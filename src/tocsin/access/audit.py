@@ -383,8 +383,7 @@ def change_settings(values: Mapping[str, object], *, actor: AuditActor, now: dat
     Raises Rejected, naming the setting, for an unknown name or an invalid value.
     """
     validated = settings_store.validated(values)
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         for check in CHECKS.of():
             check(validated)
         before = {name: settings_store.get(name) for name in validated}

@@ -19,6 +19,8 @@ from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import models, transaction
 from django.db.models import Expression, F, Model, Q, QuerySet
 
+from tocsin.core.config import settings_store
+
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
@@ -107,6 +109,15 @@ def limited_by_hand[M: Model](rows: QuerySet[M]) -> QuerySet[M]:
 def command() -> Iterator[None]:
     """A transaction of Django's connection for a command, which changes rows regardless of who may see them."""
     with unbounded(), transaction.atomic():
+        yield
+
+
+@contextmanager
+def config_command() -> Iterator[None]:
+    """A `command` that changes configuration: it excludes all others, so that what it validates still holds when it
+    commits."""
+    with command():
+        settings_store.lock()
         yield
 
 

@@ -46,8 +46,7 @@ def apply_grants(
 
     Break-glass and service accounts are never changed. Raises `Rejected("last_administrator")`.
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         current = User.accounts.get(pk=user.pk)
         if current.is_break_glass or current.is_service_account:
             return

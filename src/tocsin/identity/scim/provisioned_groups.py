@@ -10,7 +10,6 @@ from django.db.models import Count, QuerySet
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.field_errors import REQUIRED
 from tocsin.identity import grants
@@ -41,8 +40,7 @@ def read_document(body: object, _before: Mapping[str, Any] = NO_DOCUMENT) -> dic
 
 def create(request: ScimRequest, document: Mapping[str, Any]) -> dict[str, Any]:
     """Creates a group. Raises Rejected: "uniqueness" if the provider has one of that name."""
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         group = ScimGroup(provider=request.provider, created_at=request.now)
         _write(group, document, request)
         return get(request, str(group.pk))
@@ -75,8 +73,7 @@ def change(
     Raises Rejected: "not_found", "changed_meanwhile", "uniqueness", "invalid_value" for an unknown member,
     "last_administrator".
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         group = _find(request, scim_id)
         before = _to_document(group, request)
         require_version(request, before)
@@ -88,8 +85,7 @@ def change(
 
 def delete(request: ScimRequest, scim_id: str) -> None:
     """Deletes a group, and takes back what it gave. Raises Rejected: "not_found", "last_administrator"."""
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         group = _find(request, scim_id)
         require_version(request, _to_document(group, request, has_members=False))
         members = list(group.members.select_related("user"))

@@ -14,7 +14,6 @@ from django.db.models import Q, QuerySet
 
 from tocsin.access import audit, boundary
 from tocsin.access.roles import Role
-from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Text, reason_as_json, sentence
 from tocsin.core.validation.field_errors import REQUIRED, is_zone
@@ -65,8 +64,7 @@ def read_document(body: object, before: Mapping[str, Any] = NO_DOCUMENT) -> dict
 
 def create(request: ScimRequest, document: dict[str, Any]) -> dict[str, Any]:
     """Creates a user with the provider's default role. Raises Rejected: "uniqueness" if there is such a user."""
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         email = _login_email(document)
         _require_allowed_email(request.provider, email)
         username = document["userName"]
@@ -121,8 +119,7 @@ def change(
     Raises Rejected: "not_found", "changed_meanwhile", "mutability" for what a provider may not change, "uniqueness",
     "last_administrator".
     """
-    with _recorded(request), boundary.command():
-        settings_store.lock()
+    with _recorded(request), boundary.config_command():
         link = _find(request, scim_id)
         before = to_document(link, request)
         require_version(request, before)
@@ -142,8 +139,7 @@ def delete(request: ScimRequest, scim_id: str) -> None:
     Rejected: "not_found", "changed_meanwhile", "mutability", "last_administrator".
     """
     refused: Rejected | None = None
-    with _recorded(request), boundary.command():
-        settings_store.lock()
+    with _recorded(request), boundary.config_command():
         link = _links(request.provider).filter(scim_id=scim_id).first()
         if link is None:
             raise not_found(USER, scim_id)
