@@ -88,12 +88,6 @@ class BrokenLink:
     damage: Damage
 
 
-def link_entry(entry: ChainEntry, sequence: int, previous_hash: bytes, salt: bytes) -> Link:
-    """Returns the link of an entry that follows `previous_hash`."""
-    content_hash = hashlib.sha256(salt + _content(entry)).digest()
-    return Link(sequence, _hash(entry, sequence, previous_hash, content_hash), content_hash, salt)
-
-
 def erased_digest(entry: ChainEntry) -> str:
     """Returns the hash, in hex, of what an erasure left of an entry's content."""
     return hashlib.sha256(_content(entry)).hexdigest()
@@ -205,9 +199,10 @@ def link_new() -> bool:
         connection.execute(_PURPOSE, ("link",))
         links = []
         for row in rows:
-            link = link_entry(ChainEntry(*row), head + 1, head_hash, secrets.token_bytes(SALT_BYTES))
-            links.append((link.sequence, link.hash, link.content_hash, link.salt, row[0]))
-            head, head_hash = link.sequence, link.hash
+            entry, salt, head = ChainEntry(*row), secrets.token_bytes(SALT_BYTES), head + 1
+            content_hash = hashlib.sha256(salt + _content(entry)).digest()
+            head_hash = _hash(entry, head, head_hash, content_hash)
+            links.append((head, head_hash, content_hash, salt, entry.id))
         with connection.cursor() as cursor:
             cursor.executemany(_LINK, links)
         connection.execute("UPDATE access_auditchain SET head = %s, head_hash = %s WHERE id = 1", (head, head_hash))

@@ -116,12 +116,10 @@ class BaseCommand:
     seen_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledge(BaseCommand):
     """The actor acknowledges the alert."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Unacknowledge(BaseCommand):
     """The actor withdraws their acknowledgement."""
 
@@ -142,12 +140,10 @@ class Assign(BaseCommand):
     user_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Unassign(BaseCommand):
     """Makes the alert unassigned."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Escalate(BaseCommand):
     """Pages the next step now."""
 
@@ -166,17 +162,14 @@ class Hold(BaseCommand):
     until: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Resume(BaseCommand):
     """Ends the hold now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Close(BaseCommand):
     """The problem is solved."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel(BaseCommand):
     """There was no problem."""
 
@@ -188,12 +181,10 @@ class Merge(BaseCommand):
     into: AlertState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Reopen(BaseCommand):
     """Makes a closed or cancelled alert active again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Undo(BaseCommand):
     """Reverses the actor's own last command."""
 
