@@ -6,7 +6,6 @@ A document that does not help, such as keys without the one that signed, can be 
 from __future__ import annotations
 
 import hmac
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ _MAX_DOCUMENT_BYTES = 1024 * 1024
 
 #: By address: when it was loaded, and what was made of it.
 DOCUMENTS: dict[str, tuple[datetime, Any]] = {}
-_cache_lock = threading.Lock()
 
 
 class DocumentClient:
@@ -58,8 +56,7 @@ class DocumentClient:
         Raises Rejected, with `field`, if there is none.
         """
         key = f"{self._allow_private} {url}"
-        with _cache_lock:
-            cached = DOCUMENTS.get(key)
+        cached = DOCUMENTS.get(key)
         if cached is not None and timedelta() <= self._now - cached[0] < max_age:
             found: T = cached[1]
             return found
@@ -67,8 +64,7 @@ class DocumentClient:
         document = parse(response.body) if response.status == 200 else None
         if document is None:
             raise self.unusable(url, response, field)
-        with _cache_lock:
-            DOCUMENTS[key] = (self._now, document)
+        DOCUMENTS[key] = (self._now, document)
         return document
 
     def request(
