@@ -1,4 +1,4 @@
-"""The unprivileged system account under which root runs PostgreSQL: finds and creates it, and checks its access.
+"""The embedded PostgreSQL on disk: the account under which root runs it, its directories, programs, preconditions.
 
 PostgreSQL refuses to run as root. The image, the .deb and the .rpm have a user of their own and need no account; it
 stays for what runs as root: `sudo tocsin service install` of a package from pip or uv, `tocsin serve` as the pages for

@@ -1,4 +1,4 @@
-"""Encrypts secrets at rest: Fernet with several keys, newest first. Never logs a key."""
+"""Encrypts secrets at rest, with several keys, newest first, and keeps them from other servers. Never logs a key."""
 
 from __future__ import annotations
 
