@@ -46,6 +46,9 @@ class SystemAccount:
     uid: int
     gid: int
 
+    def run_as(self) -> RunAs:
+        return RunAs(user=self.uid, group=self.gid, extra_groups=[])
+
 
 def find(name: str = ACCOUNT_NAME) -> SystemAccount | None:
     try:
