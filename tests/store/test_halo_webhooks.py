@@ -35,9 +35,8 @@ def test_failed_webhook_setup_keeps_the_existing_webhook(both: HaloPair) -> None
         return attempt < 3
 
     def set_up() -> webhook_setup.WebhookSetupResult:
-        return webhook_setup.set_up(
-            client.HaloClient(account), line, both.now, webhook_setup.DesiredWebhook(url), wait=waits
-        )
+        halo = client.HaloClient(account).session(line, both.now)
+        return webhook_setup.set_up(halo, webhook_setup.DesiredWebhook(url), wait=waits)
 
     assert set_up().problem == NO_REASON
     # What arrived before says nothing of this test.

@@ -11,12 +11,10 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.errors import ReasonSchema
-from tocsin.api.framework.auth import AuthorizedRouter, audit_actor_of, caller, require
-from tocsin.core.reasons import show_reason
+from tocsin.api.framework.auth import AuthorizedRouter, audit_actor_of, caller, narrowed, require, shaped
 from tocsin.inbound.admin import delayed_alerts
 from tocsin.inbound.deciding.state import DelayReason
 from tocsin.inbound.models import DelayedAlert
-from tocsin.resources import registry
 
 routes = AuthorizedRouter("delayed-alerts")
 
@@ -53,13 +51,8 @@ class DelayedAlertFilters(Schema):
 )
 def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> list[dict[str, Any]]:
     """Returns at most 500 alerts."""
-    rows = DelayedAlert.objects.all()
-    if query.integration is not None:
-        integration = registry.INTEGRATIONS.resolve(query.integration, "integration")
-        rows = rows.filter(integration=integration)
-    if query.delay_reason:
-        rows = rows.filter(delay_reason__in=query.delay_reason)
-    return [_show(info) for info in delayed_alerts.list_delayed(rows, _MAX_ROWS)]
+    rows = narrowed(DelayedAlert.objects.all(), query, "integration", delay_reason="delay_reason__in")
+    return [shaped(DelayedAlertSchema, info) for info in delayed_alerts.list_delayed(rows, _MAX_ROWS)]
 
 
 @routes.post("/{id}/open", Permission.TEST_INTEGRATIONS, status=204, answers=None, summary="Have it open now instead")
@@ -76,17 +69,3 @@ def drop(request: HttpRequest, id: str) -> None:
     principal, row = caller(request), delayed_alerts.find(id)
     require(principal, Permission.TEST_INTEGRATIONS, row.integration.group_id)
     delayed_alerts.drop(row, actor=audit_actor_of(principal), now=principal.now)
-
-
-def _show(info: delayed_alerts.DelayedAlertInfo) -> dict[str, Any]:
-    return {
-        "id": info.id,
-        "integration": info.integration,
-        "subject": info.subject,
-        "source_id": info.source_id,
-        "delay_reason": info.delay_reason,
-        "reason": show_reason(info.reason),
-        "since": info.since,
-        "due_at": info.due_at,
-        "message_count": info.message_count,
-    }

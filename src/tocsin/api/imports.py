@@ -12,13 +12,12 @@ from pydantic import BaseModel, ConfigDict
 
 from tocsin.access.roles import Permission
 from tocsin.api.errors import ReasonSchema
-from tocsin.api.framework.auth import AuthorizedRouter, PaginatedList, audit_actor_of, caller
+from tocsin.api.framework.auth import AuthorizedRouter, PaginatedList, audit_actor_of, caller, shaped
 from tocsin.configure.models import ImportRun
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Term, reason_from_json, sentence, show_reason
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.importers import import_runs
-from tocsin.importers.config_builder import ImportFinding
 from tocsin.resources.resource import NO_SUCH_OBJECT
 
 routes = AuthorizedRouter("imports")
@@ -140,21 +139,14 @@ def _find(request: HttpRequest, import_id: int) -> ImportRun:
 
 
 def _show(run: ImportRun) -> dict[str, Any]:
-    names = ("id", "product", "source", "state", "started_by", "started_at", "counts", "plan")
-    return {
-        **{name: getattr(run, name) for name in names},
-        "progress": show_reason(run.progress),
-        "problem": show_reason(run.problem),
-        "findings": [_show_finding(ImportFinding.from_json(stored)) for stored in run.findings],
-        "refusals": [show_reason(reason_from_json(stored)) for stored in run.refusals],
-    }
+    return shaped(
+        ImportSchema,
+        run,
+        findings=[{name: _read(value) for name, value in stored.items()} for stored in run.findings],
+        refusals=[_read(stored) for stored in run.refusals],
+    )
 
 
-def _show_finding(finding: ImportFinding) -> dict[str, Any]:
-    return {
-        "weight": str(finding.severity),
-        "object": show_reason(finding.object),
-        "what": show_reason(finding.difference),
-        "why": show_reason(finding.reason),
-        "remedy": show_reason(finding.remedy),
-    }
+def _read(stored: Any) -> Any:
+    """A stored reason as the API shows it; a text as it is."""
+    return stored if isinstance(stored, str) else show_reason(reason_from_json(stored))

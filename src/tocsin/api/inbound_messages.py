@@ -24,21 +24,22 @@ from tocsin.api.framework.auth import (
     PaginationQuery,
     audit_actor_of,
     caller,
+    narrowed,
     page,
     require,
+    shaped,
 )
 from tocsin.api.framework.simulation_schemas import TraceSchema
 from tocsin.core.db.queries import SearchableText
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
-from tocsin.core.reasons import sentence, show_fields, show_reason
+from tocsin.core.reasons import sentence, show_reason
 from tocsin.core.runtime import clock
 from tocsin.inbound import heartbeats
 from tocsin.inbound.enums import HeartbeatHealth, MessageStatus
 from tocsin.inbound.inspect import MAX_REPLAYED_MESSAGES, explain_message, replay, replay_many
 from tocsin.inbound.models import Heartbeat, InboundMessage, Integration
 from tocsin.inbound.storage import retention
-from tocsin.resources import registry
 from tocsin.resources.resource import find, find_by_uuid
 
 routes = AuthorizedRouter("inbound-messages")
@@ -101,11 +102,8 @@ def list_messages(request: HttpRequest, query: Query[MessageFilters]) -> dict[st
 def _filtered(query: MessageFilters) -> list[QuerySet[InboundMessage]]:
     """Return the requested messages, as the parts of a `core.db.queries.QueryUnion`."""
     rows = InboundMessage.objects.defer(*_LARGE).select_related("integration")
-    for name in ("alert_id", "source_status", "replay_of", "test"):
-        if (value := getattr(query, name)) is not None:
-            rows = rows.filter(**{name: value})
-    if query.status:
-        rows = rows.filter(status__in=query.status)
+    equal = ("alert_id", "source_status", "replay_of", "test", "integration")
+    rows = narrowed(rows, query, *equal, status="status__in")
     # Ids are ordered by time, so these conditions let the primary key narrow the scan.
     if query.received_after is not None:
         rows = rows.filter(
@@ -115,9 +113,6 @@ def _filtered(query: MessageFilters) -> list[QuerySet[InboundMessage]]:
         rows = rows.filter(
             received_at__lt=query.received_before, pk__lt=_first_id(query.received_before, _max_clock_difference())
         )
-    if query.integration is not None:
-        integration = registry.INTEGRATIONS.resolve(query.integration, "integration")
-        rows = rows.filter(integration=integration)
     filters, indexed_filters = Q(), Q()
     if query.source_id is not None:
         filters &= Q(source_id=query.source_id)
@@ -151,11 +146,7 @@ def get_message(request: HttpRequest, id: str) -> dict[str, Any]:
 
 
 def show(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
-    names = (
-        "id", "received_at", "status", "source_id", "source_status", "subject", "alert_id", "replay_of",
-        "test",
-    )  # fmt: skip
-    return [{**show_fields(message, *names, "reason"), "integration": message.integration.name} for message in messages]
+    return [shaped(MessageSummary, message, integration=message.integration.name) for message in messages]
 
 
 def find_message(text: str) -> InboundMessage:
@@ -271,9 +262,7 @@ class HeartbeatFilters(PaginationQuery):
 
 @heartbeats_routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[HeartbeatSchema], summary="Monitored senders")
 def list_heartbeats(request: HttpRequest, query: Query[HeartbeatFilters]) -> dict[str, Any]:
-    rows = _rows()
-    if query.name is not None:
-        rows = rows.filter(name__iexact=query.name)
+    rows = narrowed(_rows(), query, name="name__iexact")
     if query.health:
         with_health = Heartbeat.objects.filter(health__in=query.health).values("integration_id")
         without_health = Heartbeat.objects.exclude(health__in=query.health).values("integration_id")

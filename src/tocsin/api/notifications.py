@@ -16,13 +16,21 @@ from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
 from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework import auth
-from tocsin.api.framework.auth import AuthorizedRouter, Number, PaginatedList, PaginationQuery, Principal, caller, page
-from tocsin.core.reasons import show_fields
+from tocsin.api.framework.auth import (
+    AuthorizedRouter,
+    Number,
+    PaginatedList,
+    PaginationQuery,
+    Principal,
+    caller,
+    narrowed,
+    page,
+    shaped,
+)
 from tocsin.notify.inbound.mail_replies import ReplyResult
 from tocsin.notify.models import Delivery, MailReply, Notification, SandboxMessage
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.people.changes.users import Channel
-from tocsin.resources import registry
 from tocsin.resources.resource import find, find_by_uuid
 
 routes = AuthorizedRouter("deliveries")
@@ -65,15 +73,8 @@ class DeliveryFilters(PaginationQuery):
 @routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[DeliverySchema], summary="Deliveries, newest first")
 def list_deliveries(request: HttpRequest, query: Query[DeliveryFilters]) -> dict[str, Any]:
     rows = Delivery.objects.select_related(*_RELATED)
-    for name in ("alert_id", "notification_id", "purpose", "channel"):
-        if (value := getattr(query, name)) is not None:
-            rows = rows.filter(**{name: value})
-    if query.provider is not None:
-        rows = rows.filter(provider_name__iexact=query.provider)
-    if query.status:
-        rows = rows.filter(status__in=query.status)
-    if query.user is not None:
-        rows = rows.filter(user=registry.USERS.resolve(query.user, "user"))
+    equal = ("alert_id", "notification_id", "purpose", "channel", "user")
+    rows = narrowed(rows, query, *equal, provider="provider_name__iexact", status="status__in")
     return page(rows, query, _serializer_for(request), newest_first=True)
 
 
@@ -85,23 +86,17 @@ def get_delivery(request: HttpRequest, id: str) -> dict[str, Any]:
 
 def _serializer_for(request: HttpRequest) -> Callable[[Sequence[Delivery]], list[dict[str, Any]]]:
     viewer = caller(request).viewer
-    names = (
-        "id", "notification_id", "alert_id", "purpose", "channel", "status", "attempts", "queued_at", "due_at",
-        "sent_at", "delivered_at", "receipt",
-    )  # fmt: skip
 
-    def show(rows: Sequence[Delivery]) -> list[dict[str, Any]]:
-        return [
-            {
-                **show_fields(row, *names, "error", "reason"),
-                "user": row.user.username if row.user else None,
-                "provider": row.provider_name or None,
-                "address": auth.address(viewer, row.channel, row.address, row.user_id, row.notification.group_contact),
-            }
-            for row in rows
-        ]
+    def show(row: Delivery) -> dict[str, Any]:
+        address = auth.address(viewer, row.channel, row.address, row.user_id, row.notification.group_contact)
+        provider = row.provider_name or None
+        return shaped(DeliverySchema, row, user=_username(row), provider=provider, address=address)
 
-    return show
+    return lambda rows: [show(row) for row in rows]
+
+
+def _username(row: Delivery | Notification | MailReply | SandboxMessage) -> str | None:
+    return row.user.username if row.user else None
 
 
 # ---------- notifications
@@ -138,11 +133,7 @@ class NotificationFilters(PaginationQuery):
 )
 def list_notifications(request: HttpRequest, query: Query[NotificationFilters]) -> dict[str, Any]:
     rows = Notification.objects.select_related("user", "group_contact")
-    for name in ("alert_id", "purpose", "channel"):
-        if (value := getattr(query, name)) is not None:
-            rows = rows.filter(**{name: value})
-    if query.user is not None:
-        rows = rows.filter(user=registry.USERS.resolve(query.user, "user"))
+    rows = narrowed(rows, query, "alert_id", "user", "purpose", "channel")
     return page(rows, query, _serializer_for_notifications(request), newest_first=True)
 
 
@@ -154,20 +145,13 @@ def get_notification(request: HttpRequest, id: str) -> dict[str, Any]:
 
 def _serializer_for_notifications(request: HttpRequest) -> Callable[[Sequence[Notification]], list[dict[str, Any]]]:
     viewer = caller(request).viewer
-    names = ("id", "alert_id", "purpose", "channel", "label", "created_at")
 
-    def show(rows: Sequence[Notification]) -> list[dict[str, Any]]:
-        return [
-            {
-                **show_fields(row, *names, "reason"),
-                "user": row.user.username if row.user else None,
-                "group_contact": row.group_contact.label if row.group_contact else None,
-                "address": auth.address(viewer, row.channel, row.address, row.user_id, row.group_contact),
-            }
-            for row in rows
-        ]
+    def show(row: Notification) -> dict[str, Any]:
+        address = auth.address(viewer, row.channel, row.address, row.user_id, row.group_contact)
+        contact = row.group_contact.label if row.group_contact else None
+        return shaped(NotificationSchema, row, user=_username(row), group_contact=contact, address=address)
 
-    return show
+    return lambda rows: [show(row) for row in rows]
 
 
 # ---------- mail replies
@@ -201,12 +185,7 @@ class MailReplyFilters(PaginationQuery):
     "", Permission.ADMINISTER, answers=PaginatedList[MailReplySchema], summary="Answers by mail, newest first"
 )
 def list_mail_replies(request: HttpRequest, query: Query[MailReplyFilters]) -> dict[str, Any]:
-    rows = MailReply.objects.select_related("user")
-    for name in ("outcome", "alert_id"):
-        if (value := getattr(query, name)) is not None:
-            rows = rows.filter(**{name: value})
-    if query.sender is not None:
-        rows = rows.filter(sender__iexact=query.sender)
+    rows = narrowed(MailReply.objects.select_related("user"), query, "outcome", "alert_id", sender="sender__iexact")
     return page(rows, query, _show, newest_first=True)
 
 
@@ -216,15 +195,7 @@ def get_mail_reply(request: HttpRequest, id: Number) -> dict[str, Any]:
 
 
 def _show(rows: Sequence[MailReply]) -> list[dict[str, Any]]:
-    names = ("id", "received_at", "sender", "subject", "alert_id", "outcome")
-    return [
-        {
-            **show_fields(row, *names, "reason"),
-            "provider": row.provider_name,
-            "user": row.user.username if row.user else None,
-        }
-        for row in rows
-    ]
+    return [shaped(MailReplySchema, row, provider=row.provider_name, user=_username(row)) for row in rows]
 
 
 # ---------- sandbox messages
@@ -293,12 +264,7 @@ class SandboxMessageFilters(PaginationQuery):
 )
 def list_messages(request: HttpRequest, query: Query[SandboxMessageFilters]) -> dict[str, Any]:
     """Returns your own messages; administrators get all of them."""
-    rows = _visible(caller(request))
-    for name in ("alert_id", "channel"):
-        if (value := getattr(query, name)) is not None:
-            rows = rows.filter(**{name: value})
-    if query.user is not None:
-        rows = rows.filter(user=registry.USERS.resolve(query.user, "user"))
+    rows = narrowed(_visible(caller(request)), query, "alert_id", "user", "channel")
     return page(rows, query, _show_sandbox_messages, newest_first=True)
 
 
@@ -313,16 +279,4 @@ def _visible(principal: Principal) -> QuerySet[SandboxMessage]:
 
 
 def _show_sandbox_messages(rows: Sequence[SandboxMessage]) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": row.pk,
-            "at": row.at,
-            "delivery_id": row.delivery,
-            "alert_id": row.alert_id,
-            "user": row.user.username if row.user else None,
-            "channel": row.channel,
-            "address": row.address,
-            "content": row.content,
-        }
-        for row in rows
-    ]
+    return [shaped(SandboxMessageSchema, row, delivery_id=row.delivery, user=_username(row)) for row in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Self
 
 from django.http import HttpRequest
@@ -10,7 +10,7 @@ from ninja import Schema
 from pydantic import BaseModel, Field, model_validator
 
 from tocsin.access.roles import Permission
-from tocsin.api.framework.auth import AuthorizedRouter, UtcDatetime, audit_actor_of, caller
+from tocsin.api.framework.auth import AuthorizedRouter, UtcDatetime, audit_actor_of, caller, shaped
 from tocsin.core.db import database
 from tocsin.core.validation import field_errors
 from tocsin.notify import pause
@@ -58,11 +58,11 @@ def get_pause(request: HttpRequest) -> dict[str, Any]:
     Permission.ADMINISTER,
     answers=PauseSchema,
     summary="Pause all paging: alerts open as usual, pages wait until the end",
-    extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
+    example=EXAMPLE,
 )
 def put_pause(request: HttpRequest, body: PauseBody) -> dict[str, Any]:
     principal = caller(request)
-    until = body.until or principal.now + _span(body)
+    until = body.until or principal.now + field_errors.parse(body.span, "for")
     pause.start(body.reason, until, audit_actor_of(principal), principal.now)
     return _show(principal.now)
 
@@ -74,20 +74,10 @@ def delete_pause(request: HttpRequest) -> dict[str, Any]:
     return _show(principal.now)
 
 
-def _span(body: PauseBody) -> timedelta:
-    return field_errors.parse(body.span, "for")
-
-
 def _show(now: datetime) -> dict[str, Any]:
     with database.transaction() as connection:
         current = pause.current_pause(connection, now)
     if current is None:
-        return {"paused": False, "reason": None, "started_at": None, "until": None, "user": None}
+        return dict.fromkeys(PauseSchema.model_fields) | {"paused": False}
     user = User.objects.filter(pk=current.user_id).first() if current.user_id else None
-    return {
-        "paused": True,
-        "reason": current.reason,
-        "started_at": current.started_at,
-        "until": current.until,
-        "user": user.username if user else None,
-    }
+    return shaped(PauseSchema, current, paused=True, user=user.username if user else None)

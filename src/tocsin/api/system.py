@@ -30,17 +30,18 @@ from tocsin.api.framework.auth import (
     UtcDatetime,
     audit_actor_of,
     caller,
+    narrowed,
     page,
     require,
+    shaped,
 )
 from tocsin.api.framework.resources import AuditEntrySchema, SpecSchema, show_entries
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.models import Setting
-from tocsin.core.reasons import show_fields, show_reason
+from tocsin.core.reasons import show_reason
 from tocsin.inbound.config import registry
 from tocsin.operate import doctor, node_heartbeat
-from tocsin.operate.finding import HealthFinding
 from tocsin.people import permissions
 from tocsin.resources.resource import find
 from tocsin.simulate import escalation
@@ -146,8 +147,8 @@ class LastBackupResponse(BaseModel):
 def get_doctor(request: HttpRequest) -> dict[str, Any]:
     """Runs the checks of `tocsin doctor`. Takes seconds, because providers and the public address are contacted."""
     findings = doctor.examine(caller(request).now)
-    problems = [_finding(finding) for finding in findings if finding.is_problem]
-    notes = [_finding(finding) for finding in findings if not finding.is_problem]
+    problems = [shaped(HealthFindingSchema, finding) for finding in findings if finding.is_problem]
+    notes = [shaped(HealthFindingSchema, finding) for finding in findings if not finding.is_problem]
     return {"ok": not problems, "problems": problems, "notes": notes}
 
 
@@ -172,14 +173,7 @@ def list_nodes(request: HttpRequest) -> dict[str, Any]:
     now = caller(request).now
     with database.transaction() as connection:
         nodes = node_heartbeat.load_nodes(connection)
-    items = [
-        {
-            **show_fields(node, "id", "name", "role", "version", "started_at", "stuck_senders"),
-            "seen_at": now - node.age,
-            "alive": node.is_alive,
-        }
-        for node in nodes
-    ]
+    items = [shaped(NodeSchema, node, seen_at=now - node.age, alive=node.is_alive) for node in nodes]
     return {"items": items, "next": None}
 
 
@@ -212,15 +206,6 @@ def _show_backup(status: settings_store.BackupStatus) -> dict[str, Any]:
     }
 
 
-def _finding(finding: HealthFinding) -> dict[str, Any]:
-    return {
-        "id": finding.id,
-        "about": finding.about,
-        "detail": show_reason(finding.detail),
-        "remedy": show_reason(finding.remedy),
-    }
-
-
 def _show_result(result: escalation.PreflightResult, principal: Principal) -> dict[str, Any]:
     paths = [
         {
@@ -236,14 +221,8 @@ def _show_result(result: escalation.PreflightResult, principal: Principal) -> di
 
 
 def _page(page: SimulatedPage, principal: Principal) -> dict[str, Any]:
-    return {
-        "at": page.at,
-        "to": page.name,
-        "label": page.label,
-        "channel": page.channel,
-        "address": principal.viewer.address(page.user_id, page.channel, page.address),
-        "problem": show_reason(page.problem),
-    }
+    address = principal.viewer.address(page.user_id, page.channel, page.address)
+    return shaped(PreflightPageSchema, page, to=page.name, address=address)
 
 
 # ---------- settings
@@ -268,7 +247,7 @@ def get_settings(request: HttpRequest, response: HttpResponse) -> dict[str, Any]
     body=_SCHEMA.changes,
     summary="Change the named settings; the others stay",
     tagged=True,
-    extra={"requestBody": {"content": {"application/json": {"example": {"message_retention_days": 30}}}}},
+    example={"message_retention_days": 30},
 )
 def patch_settings(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
     principal = caller(request)
@@ -366,15 +345,7 @@ def get_forwarding(request: HttpRequest) -> dict[str, Any]:
     with database.transaction() as connection:
         state = audit_export.load_state(connection)
         target = settings_store.load(connection)[settings_store.AUDIT_FORWARDING.name]
-    return {
-        "target": target,
-        "cursor": state.cursor,
-        "waiting": state.waiting,
-        "sent_at": state.sent_at,
-        "failed_since": state.failed_since,
-        "reason": show_reason(state.problem),
-        "signing_secret": state.signing_secret,
-    }
+    return shaped(ForwardingResponse, state, target=target, reason=show_reason(state.problem))
 
 
 @audit_log_routes.get("/{int:id}", Permission.READ_AUDIT_LOG, answers=AuditEntrySchema, summary="One entry")
@@ -386,16 +357,12 @@ def get_entry(request: HttpRequest, id: int) -> dict[str, Any]:
 
 
 def _filtered(principal: Principal, query: AuditFilters) -> QuerySet[AuditEntry]:
-    rows = permissions.visible_audit_entries(principal.viewer)
-    for name in ("action", "object_type", "object_id", "via"):
-        if (text := getattr(query, name)) is not None:
-            rows = rows.filter(**{name: text})
-    if query.actor is not None:
-        rows = rows.filter(actor_name__iexact=query.actor)
-    if query.object_name is not None:
-        rows = rows.filter(object_name__iexact=query.object_name)
-    if query.at_after is not None:
-        rows = rows.filter(at__gte=query.at_after)
-    if query.at_before is not None:
-        rows = rows.filter(at__lt=query.at_before)
-    return rows
+    return narrowed(
+        permissions.visible_audit_entries(principal.viewer),
+        query,
+        *("action", "object_type", "object_id", "via"),
+        actor="actor_name__iexact",
+        object_name="object_name__iexact",
+        at_after="at__gte",
+        at_before="at__lt",
+    )

@@ -9,7 +9,7 @@ Example::
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -75,21 +75,19 @@ def queue(connection: Connection, calls: Sequence[NewCall], now: datetime) -> li
     if not calls:
         return []
     rows = [
-        {
-            "integration_id": call.integration_id,
-            "alert_id": call.alert_id,
-            "order_key": call.order_key,
-            "action": call.action,
-            "description": reason_as_json(mask_reason(call.description, lambda text: text[:MAX_DESCRIPTION_CHARS])),
-            "ticket": call.ticket,
-            "content": call.content,
-            "wrote": call.wrote,
-        }
-        for call in calls
+        {**_fields_of(call), "description": reason_as_json(mask_reason(call.description, _shorten))} for call in calls
     ]
     inserted = connection.execute(_INSERT, {"calls": as_storable_json(rows), "now": now}).fetchall()
     database.notify(connection, TOPIC)
     return [row[0] for row in inserted]
+
+
+def _fields_of(call: NewCall) -> dict[str, object]:
+    return {item.name: getattr(call, item.name) for item in fields(call)}
+
+
+def _shorten(text: str) -> str:
+    return text[:MAX_DESCRIPTION_CHARS]
 
 
 # ---------- calls
@@ -121,7 +119,7 @@ def call_for_alerts(
     if integration is None or integration["kind"] != "http":
         raise Rejected("not_found", _NO_SUCH_CALL())
     values = alert_values.load_alert_values(connection, alert_ids)
-    test_alert_ids = _test_alert_ids(connection, alert_ids)
+    test_alerts = load_alerts(connection, alert_ids, "is_test")
     calls = [
         NewCall(
             integration_id,
@@ -132,7 +130,7 @@ def call_for_alerts(
             content={"values": {**values[alert_id], **(extra_values or {})}},
         )
         for alert_id in alert_ids
-        if alert_id in values and alert_id not in test_alert_ids
+        if alert_id in values and not test_alerts[alert_id]["is_test"]
     ]
     return queue(connection, calls, now)
 
@@ -182,10 +180,6 @@ def write_on_ticket(
         content=content,
     )
     return queue(connection, [call], now)[0]
-
-
-def _test_alert_ids(connection: Connection, ids: Sequence[int]) -> set[int]:
-    return {key for key, row in load_alerts(connection, ids, "is_test").items() if row["is_test"]}
 
 
 # ---------- ticket creation
@@ -286,32 +280,26 @@ def retry_creation(
         return []
     values_by_alert = alert_values.load_alert_values(connection, [row["alert_id"] for row in last_attempts])
     rows = [row for row in last_attempts if row["alert_id"] in values_by_alert]
-    creations = {
-        row["alert_id"]: creation_call(integration_id, settings[0], values_by_alert[row["alert_id"]]) for row in rows
-    }
-    requeued = [
-        {
-            "id": row["id"],
-            "description": reason_as_json(creations[row["alert_id"]].description),
-            "content": creations[row["alert_id"]].content,
-        }
-        for row in rows
-        if row["id"] is not None
-    ]
+    requeued: list[dict[str, Any]] = []
+    new_calls: list[NewCall] = []
+    for row in rows:
+        # Without the row of the earlier attempt it is unknown whether that created a ticket.
+        is_gone = row["id"] is None
+        values = values_by_alert[row["alert_id"]]
+        call = creation_call(integration_id, settings[0], values, check_existing=is_gone)
+        if is_gone:
+            new_calls.append(call)
+        else:
+            description = reason_as_json(call.description)
+            requeued.append({"id": row["id"], "description": description, "content": call.content})
     if requeued:
         calls = as_storable_json(requeued)
         connection.execute(_REQUEUE, {"calls": calls, "now": now, "is_requested": is_requested})
-    # The row of the earlier attempt is gone, so it is unknown whether it created a ticket.
-    new_calls = [
-        creation_call(integration_id, settings[0], values_by_alert[row["alert_id"]], check_existing=True)
-        for row in rows
-        if row["id"] is None
-    ]
     call_ids = queue(connection, new_calls, now)
     requeued_alert_ids = [row["alert_id"] for row in rows if row["id"] is not None]
     connection.execute(_REQUEUE_WRITES, {"integration": integration_id, "alerts": requeued_alert_ids, "now": now})
     database.notify(connection, TOPIC)
-    return [*(row["id"] for row in rows if row["id"] is not None), *call_ids]
+    return [*(item["id"] for item in requeued), *call_ids]
 
 
 def creation_call(

@@ -30,7 +30,7 @@ from tocsin.inbound.models import Integration
 from tocsin.outbound import alert_values
 from tocsin.outbound.commands import with_recorded_client
 from tocsin.outbound.connectors.haloitsm import client as operations
-from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloClient
+from tocsin.outbound.connectors.haloitsm.client import HaloSession
 from tocsin.outbound.connectors.haloitsm.connector import KIND, HaloSender
 from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.delivery import queue
@@ -67,30 +67,21 @@ def check_permissions(
     """Checks each permission. Raises Temporary or NeedsAttention if nothing works at all."""
 
     def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> list[PermissionCheck]:
-        halo = _client(active_integration)
-        halo.forget_token()
-        agent = halo.current_agent(http_client, now)
-        name = str(agent["name"]) if agent.get("name") else operations.UNNAMED_AGENT()
-        checks = [PermissionCheck(reasons.SIGN_IN_AS(agent=name), reasons.FOR_EVERYTHING())]
-        single_row = {"pageinate": True, "page_no": 1, "page_size": 1}
-        checks.append(
-            _check_permission(
-                reasons.READ_TICKETS(),
-                reasons.FOR_POLLING(),
-                lambda: halo.get(http_client, "Tickets", now, operations.READ_TICKETS(), query=single_row),
-            )
-        )
-        checks += [
-            _check_permission(
-                reasons.READ_LIST(list=operations.reference_list_name(list_name)),
-                _LIST_PURPOSES[list_name](),
-                partial(halo.list_entries, http_client, list_name, now),
-            )
-            for list_name in LISTS
+        halo = _session(active_integration, http_client, now)
+        halo.client.forget_token()
+        name = operations.agent_name(halo.current_agent())
+        tickets = partial(halo.get, "Tickets", operations.READ_TICKETS(), query=operations.ONE_ROW)
+        webhooks = partial(halo.get, "Webhook", operations.LIST_WEBHOOKS(), query={"type": 0})
+        lists = [
+            (reasons.READ_LIST(list=operations.reference_list_name(one)), purpose(), partial(halo.list_entries, one))
+            for one, purpose in _LIST_PURPOSES.items()
         ]
-        webhooks = partial(halo.get, http_client, "Webhook", now, operations.LIST_WEBHOOKS(), query={"type": 0})
-        checks.append(_check_permission(reasons.SEE_WEBHOOKS(), reasons.FOR_WEBHOOK(), webhooks))
-        return checks
+        return [
+            PermissionCheck(reasons.SIGN_IN_AS(agent=name), reasons.FOR_EVERYTHING()),
+            _check_permission(reasons.READ_TICKETS(), reasons.FOR_POLLING(), tickets),
+            *(_check_permission(permission, purpose, request) for permission, purpose, request in lists),
+            _check_permission(reasons.SEE_WEBHOOKS(), reasons.FOR_WEBHOOK(), webhooks),
+        ]
 
     return with_recorded_client(_halo(integration), work, now, client)[0]
 
@@ -108,9 +99,8 @@ def refresh(
     status, _ = IntegrationStatus.objects.get_or_create(integration=_halo(integration), defaults={"next_poll_at": now})
 
     def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> list[Reason]:
-        return poller.refresh_lists(
-            integration.pk, _client(active_integration), http_client, dict(status.poll_state), now
-        )
+        halo = _session(active_integration, http_client, now)
+        return poller.refresh_lists(integration.pk, halo, dict(status.poll_state))
 
     problems = with_recorded_client(integration, work, now, client)[0]
     _audit(actor, "refresh", integration, {"problems": [str(problem) for problem in problems]}, now)
@@ -149,7 +139,7 @@ def set_up_webhook(
     def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> WebhookSetupResult:
         if basic_auth:
             http_client.mask_secret(basic_auth[1])
-        return webhook_setup.set_up(_client(active_integration), http_client, now, desired, wait=wait)
+        return webhook_setup.set_up(_session(active_integration, http_client, now), desired, wait=wait)
 
     result = with_recorded_client(_halo(integration), work, now, client)[0]
     if result.webhook_id:
@@ -308,9 +298,9 @@ def _halo(integration: OutboundIntegration) -> OutboundIntegration:
     return integration
 
 
-def _client(integration: ActiveIntegration) -> HaloClient:
+def _session(integration: ActiveIntegration, http_client: RecordedClient, now: datetime) -> HaloSession:
     assert isinstance(integration.sender, HaloSender)
-    return integration.sender.client
+    return integration.sender.client.session(http_client, now)
 
 
 def _audit(

@@ -113,7 +113,7 @@ def _fetch_ticket(
         return skipped
     http_client = RecordedClient(pool.client, now, integration.secrets)
     try:
-        ticket, _at = integration.sender.client.get_ticket(http_client, key[1], started_at)
+        ticket, _at = integration.sender.client.session(http_client, started_at).get_ticket(key[1])
     except (Temporary, Permanent) as error:
         log.info("Ticket %s could not be read before deciding: %s", key[1], error)
         outcome = failure_of(error)
@@ -146,13 +146,13 @@ def _skip_reason(integration: ActiveIntegration, now: datetime) -> TicketLookup 
     if row is None:
         return None
     status: Mapping[str, datetime | None] = row
-    for name, reason in (
-        ("blocked_until", reasons.LOOKUP_BLOCKED),
-        ("open_until", reasons.LOOKUP_UNREACHABLE),
-        ("not_before", reasons.LOOKUP_RATE_LIMITED),
-    ):
-        until = status[name]
-        if until is not None and until > now:
+    causes = {
+        "blocked_until": reasons.LOOKUP_BLOCKED,
+        "open_until": reasons.LOOKUP_UNREACHABLE,
+        "not_before": reasons.LOOKUP_RATE_LIMITED,
+    }
+    for name, reason in causes.items():
+        if (until := status[name]) is not None and until > now:
             return TicketLookup(skip_reason=reason(), retry_at=until if name == "not_before" else None)
     return None
 
@@ -168,7 +168,7 @@ def _record_outcome(
     if isinstance(outcome, AttemptFailed):
         outcome = replace(outcome, error=http_client.mask_reason(outcome.error))
     with database.transaction() as connection:
-        results.record_outcome(connection, pool, integration.account.id, outcome, http_client.requests, now)
+        results.update_status(connection, pool, integration.account.id, [(outcome, now)], http_client.requests)
         if isinstance(outcome, AttemptFailed):
             results.store_exchange(
                 connection, [(integration.account.id, None, exchange) for exchange in http_client.exchanges]

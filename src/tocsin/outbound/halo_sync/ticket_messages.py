@@ -30,10 +30,9 @@ from tocsin.inbound.deciding.alert_creation import columns_of
 from tocsin.inbound.deciding.state import CREATED_BY_FETCH, without_status
 from tocsin.inbound.models import decompress
 from tocsin.inbound.parsing.decode import Element
-from tocsin.outbound.connectors.haloitsm.client import HaloClient, TicketNotFound, id_text
+from tocsin.outbound.connectors.haloitsm.client import HaloSession, TicketNotFound, id_text
 from tocsin.outbound.connectors.haloitsm.connector import text_of_note
 from tocsin.outbound.connectors.haloitsm.reference_data import numbered_priority
-from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.halo_sync.reasons import CHANGED_SINCE_CREATION
 from tocsin.people.sql import find_by_id_or_email
 
@@ -179,9 +178,7 @@ class TicketNote:
     text: str
 
 
-def ticket_notes(
-    actions: Sequence[Mapping[str, Any]], own_agent_id: str, application: str, text_of: Any
-) -> list[TicketNote]:
+def ticket_notes(actions: Sequence[Mapping[str, Any]], own_agent_id: str, application: str) -> list[TicketNote]:
     """The agents' notes among a ticket's actions, oldest first, without Tocsin's own.
 
     Tocsin's notes are recognized by its agent id or by the name of its application in Halo.
@@ -195,7 +192,7 @@ def ticket_notes(
         )
         if is_from_tocsin or not action_id.isdecimal() or not agent.isdecimal() or int(agent) < 2:
             continue
-        text = str(text_of(action)).strip()
+        text = text_of_note(action).strip()
         if text:
             agent_notes.append(TicketNote(int(action_id), agent, str(action.get("who") or f"Agent {agent}"), text))
     return sorted(agent_notes, key=lambda note: note.id)
@@ -234,10 +231,7 @@ def is_new(ticket: Mapping[str, Any], poll_state: Mapping[str, Any], polled_unti
         return False
     if highest := poll_state.get(HIGHEST):
         return int(ticket_id) > int(highest)
-    created, last_poll_at = (
-        parse_date(ticket.get("dateoccurred")),
-        parse_date(polled_until),
-    )
+    created, last_poll_at = parse_date(ticket.get("dateoccurred")), parse_date(polled_until)
     return created is not None and last_poll_at is not None and created >= last_poll_at
 
 
@@ -256,10 +250,7 @@ def remember(poll_state: dict[str, Any], tickets: Sequence[Mapping[str, Any]], *
 def mark_ingested(poll_state: dict[str, Any], ticket_ids: Sequence[str]) -> None:
     """Records that these new tickets were ingested, until a poll has read all pages."""
     if ticket_ids:
-        poll_state[_INGESTED] = [
-            *poll_state.get(_INGESTED, ()),
-            *(ticket_id for ticket_id in ticket_ids if ticket_id not in poll_state.get(_INGESTED, ())),
-        ]
+        poll_state[_INGESTED] = list(dict.fromkeys([*poll_state.get(_INGESTED, ()), *ticket_ids]))
 
 
 def messages(
@@ -290,10 +281,7 @@ def messages(
 
 def _has_changed(ticket: Mapping[str, Any]) -> bool:
     """Whether a ticket changed since its creation, as far as its dates show."""
-    created, changed = (
-        parse_date(ticket.get("dateoccurred")),
-        parse_date(ticket.get("last_update")),
-    )
+    created, changed = parse_date(ticket.get("dateoccurred")), parse_date(ticket.get("last_update"))
     return created is None or changed is None or abs(changed - created) > _SAME_CREATION
 
 
@@ -368,8 +356,7 @@ class NotesPoll(Protocol):
     """The poll during which notes are read."""
 
     integration_id: int
-    client: HaloClient
-    http_client: RecordedClient
+    halo: HaloSession
     settings: Mapping[str, Any]
     poll_state: dict[str, Any]
     now: datetime
@@ -384,7 +371,7 @@ def import_notes_as_replies(poll: NotesPoll, active_alerts: Mapping[str, int]) -
     problem = NO_REASON
     for ticket, alert_id in list(active_alerts.items())[:MAX_TICKETS_PER_POLL]:
         try:
-            actions = poll.client.list_actions(poll.http_client, ticket, poll.now)
+            actions = poll.halo.list_actions(ticket)
         except NeedsAttention:
             raise
         except TicketNotFound:
@@ -394,7 +381,7 @@ def import_notes_as_replies(poll: NotesPoll, active_alerts: Mapping[str, int]) -
             problem = problem or error.full_reason
             continue
         own_agent, application = poll.poll_state.get("me", ""), str(poll.settings.get("application", ""))
-        notes = ticket_notes(actions, own_agent, application, text_of_note)
+        notes = ticket_notes(actions, own_agent, application)
         new_notes = (
             [note for note in notes if note.id > last_note_ids[ticket]]
             if ticket in last_note_ids
