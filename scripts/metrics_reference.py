@@ -21,7 +21,7 @@ INTRODUCTION = """\
 This page is written by `make reference`.
 """
 
-GAUGES = PACKAGE / "operate" / "gauges.py"
+GAUGES = PACKAGE / "operate" / "http.py"
 
 #: The functions of that module whose gauges each node has for itself.
 OF_NODES = ("pool_gauges", "queue_gauges")

@@ -36,9 +36,11 @@ from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import sentence, show_reason
 from tocsin.core.runtime import clock
 from tocsin.inbound import heartbeats
+from tocsin.inbound.admin import delayed_alerts
+from tocsin.inbound.deciding.state import DelayReason
 from tocsin.inbound.enums import HeartbeatHealth, MessageStatus
 from tocsin.inbound.inspect import MAX_REPLAYED_MESSAGES, explain_message, replay, replay_many
-from tocsin.inbound.models import Heartbeat, InboundMessage, Integration
+from tocsin.inbound.models import DelayedAlert, Heartbeat, InboundMessage, Integration
 from tocsin.inbound.storage import retention
 from tocsin.resources.resource import find, find_by_uuid
 
@@ -295,3 +297,64 @@ def show_heartbeats(integrations: Sequence[Integration]) -> list[dict[str, Any]]
 
 def _rows() -> QuerySet[Integration]:
     return Integration.objects.filter(kind=heartbeats.KIND)
+
+
+# ---------- delayed alerts
+# Alerts whose opening is delayed: by a delay, a maintenance window, or flapping detection.
+
+
+delayed_alerts_routes = AuthorizedRouter("delayed-alerts")
+
+#: Maximum number of alerts listed.
+_MAX_ROWS = 500
+
+
+class DelayedAlertSchema(BaseModel):
+    """An alert whose opening is delayed. `reason` completes the sentence "it opens …"."""
+
+    id: str
+    integration: str
+    subject: str
+    source_id: str
+    delay_reason: DelayReason
+    reason: ReasonSchema | None
+    since: datetime
+    due_at: datetime | None = Field(description="None: it opens when others come.")
+    message_count: int
+
+
+class DelayedAlertFilters(Schema):
+    model_config = {"extra": "forbid"}
+
+    integration: str | None = None
+    delay_reason: list[DelayReason] = []
+
+
+@delayed_alerts_routes.get(
+    "",
+    Permission.VIEW_ALERTS,
+    answers=list[DelayedAlertSchema],
+    summary="Alerts that wait to open, the next that is due first",
+)
+def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> list[dict[str, Any]]:
+    """Returns at most 500 alerts."""
+    rows = narrowed(DelayedAlert.objects.all(), query, "integration", delay_reason="delay_reason__in")
+    return [shaped(DelayedAlertSchema, info) for info in delayed_alerts.list_delayed(rows, _MAX_ROWS)]
+
+
+@delayed_alerts_routes.post(
+    "/{id}/open", Permission.TEST_INTEGRATIONS, status=204, answers=None, summary="Have it open now instead"
+)
+def open_now(request: HttpRequest, id: str) -> None:
+    principal, row = caller(request), delayed_alerts.find(id)
+    require(principal, Permission.TEST_INTEGRATIONS, row.integration.group_id)
+    delayed_alerts.open_now(row, actor=audit_actor_of(principal), now=principal.now)
+
+
+@delayed_alerts_routes.delete(
+    "/{id}", Permission.TEST_INTEGRATIONS, status=204, answers=None, summary="Let it go: no alert opens for what came"
+)
+def drop(request: HttpRequest, id: str) -> None:
+    principal, row = caller(request), delayed_alerts.find(id)
+    require(principal, Permission.TEST_INTEGRATIONS, row.integration.group_id)
+    delayed_alerts.drop(row, actor=audit_actor_of(principal), now=principal.now)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from ninja import Query
-from pydantic import BaseModel, Field
+from ninja import Query, Schema
+from pydantic import BaseModel, Field, model_validator
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
@@ -22,15 +22,21 @@ from tocsin.api.framework.auth import (
     PaginatedList,
     PaginationQuery,
     Principal,
+    UtcDatetime,
+    audit_actor_of,
     caller,
     narrowed,
     page,
     shaped,
 )
+from tocsin.core.db import database
+from tocsin.core.validation import field_errors
+from tocsin.notify import pause
 from tocsin.notify.inbound.mail_replies import ReplyResult
 from tocsin.notify.models import Delivery, MailReply, Notification, SandboxMessage
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.people.changes.users import Channel
+from tocsin.people.models import User
 from tocsin.resources.resource import find, find_by_uuid
 
 routes = AuthorizedRouter("deliveries")
@@ -280,3 +286,74 @@ def _visible(principal: Principal) -> QuerySet[SandboxMessage]:
 
 def _show_sandbox_messages(rows: Sequence[SandboxMessage]) -> list[dict[str, Any]]:
     return [shaped(SandboxMessageSchema, row, delivery_id=row.delivery, user=_username(row)) for row in rows]
+
+
+# ---------- pause
+# The pause of all paging. Every user can see it; administrators start and end it.
+
+
+pause_routes = AuthorizedRouter("pause")
+
+
+class PauseSchema(BaseModel):
+    """Whether all paging is paused. The other fields are null while it is not."""
+
+    paused: bool
+    reason: str | None
+    started_at: datetime | None
+    until: datetime | None
+    user: str | None
+
+
+class PauseBody(Schema):
+    """Pause until a moment, or for a duration such as `2h`; seven days at most."""
+
+    model_config = {"extra": "forbid"}
+
+    reason: str = Field(max_length=2000, description="Why; everyone reads it.")
+    until: UtcDatetime | None = None
+    span: str | None = Field(default=None, alias="for", max_length=20, examples=["2h"])
+
+    @model_validator(mode="after")
+    def _require_one_of(self) -> Self:
+        if (self.until is None) == (self.span is None):
+            raise ValueError("give either until or for")
+        return self
+
+
+EXAMPLE = {"reason": "Moving the data centre", "for": "2h"}
+
+
+@pause_routes.get("", Permission.VIEW_ALERTS, answers=PauseSchema, summary="Whether all paging is paused")
+def get_pause(request: HttpRequest) -> dict[str, Any]:
+    return _show_pause(caller(request).now)
+
+
+@pause_routes.put(
+    "",
+    Permission.ADMINISTER,
+    answers=PauseSchema,
+    summary="Pause all paging: alerts open as usual, pages wait until the end",
+    example=EXAMPLE,
+)
+def put_pause(request: HttpRequest, body: PauseBody) -> dict[str, Any]:
+    principal = caller(request)
+    until = body.until or principal.now + field_errors.parse(body.span, "for")
+    pause.start(body.reason, until, audit_actor_of(principal), principal.now)
+    return _show_pause(principal.now)
+
+
+@pause_routes.delete("", Permission.ADMINISTER, answers=PauseSchema, summary="End the pause now. Held pages are sent")
+def delete_pause(request: HttpRequest) -> dict[str, Any]:
+    principal = caller(request)
+    pause.end(audit_actor_of(principal), principal.now)
+    return _show_pause(principal.now)
+
+
+def _show_pause(now: datetime) -> dict[str, Any]:
+    with database.transaction() as connection:
+        current = pause.current_pause(connection, now)
+    if current is None:
+        return dict.fromkeys(PauseSchema.model_fields) | {"paused": False}
+    user = User.objects.filter(pk=current.user_id).first() if current.user_id else None
+    return shaped(PauseSchema, current, paused=True, user=user.username if user else None)

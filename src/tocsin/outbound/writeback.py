@@ -38,7 +38,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Term, as_reason, sentence
 from tocsin.inbound.deciding.state import RecentWrites
-from tocsin.outbound import alert_values, reasons
+from tocsin.outbound import reasons
 from tocsin.outbound.connectors.haloitsm import connector
 from tocsin.outbound.connectors.haloitsm.connector import KIND
 from tocsin.outbound.delivery import queue
@@ -443,7 +443,7 @@ def _ticket_creations(
     ]
     if not rows:
         return {}
-    values = alert_values.load_alert_values(connection, [row["id"] for row in rows])
+    values = queue.load_alert_values(connection, [row["id"] for row in rows])
     requests = {row["id"]: (row["outbound_id"], row["settings"]) for row in rows}
     return queue.first_creation_calls(connection, requests, values)
 

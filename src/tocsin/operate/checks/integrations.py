@@ -37,7 +37,7 @@ from tocsin.notify.providers.pool import ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.operate.finding import FindingLevel, HealthFinding, limited, note, reason_of_future
-from tocsin.outbound import health
+from tocsin.outbound import reasons
 from tocsin.people.sql import join_user
 from tocsin.workflows import views
 
@@ -418,7 +418,7 @@ REMEDIES: Mapping[str, Reason] = {
 
 def check_outbound(connection: Connection) -> Iterator[HealthFinding]:
     """Yields the problems from the last known status."""
-    for problem in health.find_problems(connection):
+    for problem in reasons.find_problems(connection):
         yield HealthFinding(
             f"outbound.{problem.kind}",
             problem.reason,

@@ -25,6 +25,8 @@ from tocsin.core.errors import Permanent
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, reason_from_json
 from tocsin.outbound import reasons, redaction, states
+from tocsin.outbound.connectors.haloitsm.connector import HALOITSM
+from tocsin.outbound.connectors.http import HTTP
 from tocsin.outbound.connectors.interfaces import (
     CallDone,
     CallJob,
@@ -33,9 +35,15 @@ from tocsin.outbound.connectors.interfaces import (
     IntegrationSender,
     RecordedExchange,
 )
-from tocsin.outbound.connectors.registry import KINDS
 from tocsin.outbound.delivery import queue
 from tocsin.outbound.reasons import UNKNOWN_KIND
+
+# ---------- registry
+# The registry of outbound connectors.
+
+
+KINDS: Mapping[str, ConnectorKind] = {kind.name: kind for kind in (HALOITSM, HTTP)}
+
 
 # ---------- integration pool
 # The open outbound integrations of a process, reloaded when the configuration changes.

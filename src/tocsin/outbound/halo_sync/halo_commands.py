@@ -27,7 +27,6 @@ from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
-from tocsin.outbound import alert_values
 from tocsin.outbound.commands import with_recorded_client
 from tocsin.outbound.connectors.haloitsm import client as operations
 from tocsin.outbound.connectors.haloitsm.client import HaloSession
@@ -36,7 +35,7 @@ from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.delivery import queue
 from tocsin.outbound.delivery.queue import queue as queue_queue
 from tocsin.outbound.delivery.results import ActiveIntegration
-from tocsin.outbound.halo_sync import poller, reasons, webhook_setup
+from tocsin.outbound.halo_sync import poller, ticket_messages, webhook_setup
 from tocsin.outbound.halo_sync.webhook_setup import DesiredWebhook, WebhookSetupResult, is_previous_url, url_hash
 from tocsin.outbound.models import IntegrationStatus, LookUp, OutboundIntegration, Webhook
 from tocsin.outbound.reasons import TICKET_EXISTS
@@ -73,22 +72,27 @@ def check_permissions(
         tickets = partial(halo.get, "Tickets", operations.READ_TICKETS(), query=operations.ONE_ROW)
         webhooks = partial(halo.get, "Webhook", operations.LIST_WEBHOOKS(), query={"type": 0})
         lists = [
-            (reasons.READ_LIST(list=operations.reference_list_name(one)), purpose(), partial(halo.list_entries, one))
+            (
+                ticket_messages.READ_LIST(list=operations.reference_list_name(one)),
+                purpose(),
+                partial(halo.list_entries, one),
+            )
             for one, purpose in _LIST_PURPOSES.items()
         ]
         return [
-            PermissionCheck(reasons.SIGN_IN_AS(agent=name), reasons.FOR_EVERYTHING()),
-            _check_permission(reasons.READ_TICKETS(), reasons.FOR_POLLING(), tickets),
+            PermissionCheck(ticket_messages.SIGN_IN_AS(agent=name), ticket_messages.FOR_EVERYTHING()),
+            _check_permission(ticket_messages.READ_TICKETS(), ticket_messages.FOR_POLLING(), tickets),
             *(_check_permission(permission, purpose, request) for permission, purpose, request in lists),
-            _check_permission(reasons.SEE_WEBHOOKS(), reasons.FOR_WEBHOOK(), webhooks),
+            _check_permission(ticket_messages.SEE_WEBHOOKS(), ticket_messages.FOR_WEBHOOK(), webhooks),
         ]
 
     return with_recorded_client(_halo(integration), work, now, client)[0]
 
 
 _LIST_PURPOSES = {
-    "status": reasons.FOR_STATUS, "team": reasons.FOR_TEAM, "agent": reasons.FOR_AGENT,
-    "priority": reasons.FOR_PRIORITY, "ticket_type": reasons.FOR_TICKET_TYPE, "outcome": reasons.FOR_OUTCOME,
+    "status": ticket_messages.FOR_STATUS, "team": ticket_messages.FOR_TEAM, "agent": ticket_messages.FOR_AGENT,
+    "priority": ticket_messages.FOR_PRIORITY, "ticket_type": ticket_messages.FOR_TICKET_TYPE,
+    "outcome": ticket_messages.FOR_OUTCOME,
 }  # fmt: skip
 
 
@@ -181,7 +185,7 @@ def make_ticket(integration: OutboundIntegration, alert: VisibleAlert, actor: Au
     """
     settings = _halo(integration).settings
     with database.transaction() as connection:
-        values_by_alert = alert_values.load_alert_values(connection, [alert.id])
+        values_by_alert = queue.load_alert_values(connection, [alert.id])
         if alert.id not in values_by_alert:
             raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert.id)), "alert")
         if values_by_alert[alert.id]["source_id"] and _is_from(connection, integration, alert.id):
@@ -230,14 +234,14 @@ def import_people(
     for agent in agents.order_by("name"):
         email = agent.data.get("email", "")
         if not email:
-            problems.append(reasons.NO_EMAIL(agent=agent.name))
+            problems.append(ticket_messages.NO_EMAIL(agent=agent.name))
             continue
         user = User.objects.filter(email__iexact=email).first()
         if user is None:
             try:
                 user = people.save_user(_user_spec(agent.name, email), actor=actor, now=now)
             except Rejected as rejected:
-                problems.append(reasons.NOT_IMPORTED(name=agent.name, problem=rejected.reason))
+                problems.append(ticket_messages.NOT_IMPORTED(name=agent.name, problem=rejected.reason))
                 continue
             users.append(user.username)
         for team in agent.data.get("teams", ()):
@@ -260,7 +264,7 @@ def _groups(members: dict[str, list[str]], problems: list[Reason], actor: AuditA
             with settings_store.exclusive():
                 is_changed = _add_members(team, usernames, actor, now)
         except Rejected as rejected:
-            problems.append(reasons.NOT_IMPORTED(name=team, problem=rejected.reason))
+            problems.append(ticket_messages.NOT_IMPORTED(name=team, problem=rejected.reason))
         else:
             changed_groups += [team] if is_changed else []
     return changed_groups

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ from tocsin.core.delivery.job_pool import LeaseLost
 from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.ids import key_hash, uuid7
-from tocsin.core.reasons import NO_REASON, Reason, joined, reason_from_json
+from tocsin.core.reasons import Reason, joined, reason_from_json
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config import registry
@@ -43,8 +43,8 @@ from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.interfaces import CallDone, RecordedClient
 from tocsin.outbound.delivery import queue, results
 from tocsin.outbound.delivery.results import IntegrationPool
-from tocsin.outbound.halo_sync import lookup_before_decide, reasons, ticket_messages, webhook_setup
-from tocsin.outbound.halo_sync.ticket_messages import KnownTicket
+from tocsin.outbound.halo_sync import ticket_messages, webhook_setup
+from tocsin.outbound.halo_sync.ticket_messages import KnownTicket, Poll
 from tocsin.outbound.models import OutboundIntegration
 
 # ---------- poll lease
@@ -144,26 +144,8 @@ _MAX_NAMED = 10
 type Candidate = tuple[CompiledIntegration, NormalizedEvent]
 
 
-@dataclass(slots=True)
-class PollRun:
+class PollRun(Poll):
     """One poll of one Halo."""
-
-    integration_id: int
-    halo: HaloSession
-    settings: Mapping[str, Any]
-    polled_until: str
-    poll_state: dict[str, Any]
-    inbound_integrations: Sequence[CompiledIntegration]
-    now: datetime
-    last_polled_at: datetime | None = None
-    ingested_count: int = 0
-    #: The same, by inbound integration id.
-    ingested_by_integration: dict[int, int] = field(default_factory=dict)
-    webhook_problem: Reason = NO_REASON
-    next_page: int = 0
-    #: Tickets created since the last poll and ingested as new.
-    new_ticket_ids: list[str] = field(default_factory=list)
-    remarks: list[Reason] = field(default_factory=list)
 
     def run(self) -> None:
         """Runs all parts of the poll in order. Raises Temporary or Permanent; completed parts remain done."""
@@ -375,7 +357,7 @@ class PollRun:
             return
         missing_counts.pop(ticket)
         integration = self.inbound_integrations[0]
-        note = reasons.TICKET_DELETED(ticket=ticket)
+        note = ticket_messages.TICKET_DELETED(ticket=ticket)
         self._apply(alert_id, Cancel(actor=_actor(integration), via=CommandChannel.HALO, note=note))
 
     def _sees_others(self, ticket: str, kind: list[str]) -> bool:
@@ -394,11 +376,13 @@ class PollRun:
         self.poll_state["gone"] = {ticket: count for ticket, count in missing_counts.items() if ticket in active}
         hidden = [ticket for ticket, count in self.poll_state["gone"].items() if count > 1]
         if hidden:
-            self.remarks.append(reasons.TICKETS_NOT_VISIBLE(count=len(hidden), tickets=tuple(hidden[:_MAX_NAMED])))
+            self.remarks.append(
+                ticket_messages.TICKETS_NOT_VISIBLE(count=len(hidden), tickets=tuple(hidden[:_MAX_NAMED]))
+            )
 
     def _merge(self, alert_id: int, ticket: str, parent: str) -> None:
         integration = self.inbound_integrations[0]
-        note = reasons.TICKET_MERGED(ticket=ticket, parent=parent)
+        note = ticket_messages.TICKET_MERGED(ticket=ticket, parent=parent)
         command = BaseCommand(actor=_actor(integration), via=CommandChannel.HALO, note=note)
         parent_alert_id = self._active_alerts([parent]).get(parent)
         if parent_alert_id is not None and parent_alert_id != alert_id:
@@ -553,7 +537,7 @@ def poll(pool: IntegrationPool, now: Callable[[], datetime]) -> bool:
         if database.is_unavailable(error):
             raise
         log.exception("The tickets of outbound integration %s cannot be read.", run.integration_id)
-        problem = Permanent(reasons.NOT_UNDERSTOOD())
+        problem = Permanent(ticket_messages.NOT_UNDERSTOOD())
     try:
         _write(run, pool, integration.sender.rate, lease, problem)
     except LeaseLost:
@@ -631,5 +615,5 @@ def polling_tasks(pool: IntegrationPool) -> tuple[PeriodicTask, ...]:
         PeriodicTask(
             "outbound look", lambda: poll(pool, clock.now), timedelta(seconds=5), frozenset({"clock", "config"})
         ),
-        lookup_before_decide.lookup_task(pool),
+        ticket_messages.lookup_task(pool),
     )

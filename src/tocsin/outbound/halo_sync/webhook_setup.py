@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.delivery.circuit_breaker import NeedsAttention
@@ -23,7 +23,8 @@ from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm import client as operations
 from tocsin.outbound.connectors.haloitsm.client import HaloSession, ObjectNotFound, extract_rows, id_text
-from tocsin.outbound.halo_sync import reasons, ticket_messages
+from tocsin.outbound.halo_sync import ticket_messages
+from tocsin.outbound.halo_sync.ticket_messages import Poll
 from tocsin.outbound.models import Webhook
 
 #: The events Tocsin subscribes to, in their "All" variant: "Assigned" never fires for a webhook.
@@ -101,9 +102,9 @@ def set_up(
                 step()
             except (Temporary, Permanent) as undo_error:
                 is_undone = False
-                result.steps.append(reasons.UNDO_FAILED(problem=undo_error.full_reason))
+                result.steps.append(ticket_messages.UNDO_FAILED(problem=undo_error.full_reason))
         if is_undone:
-            result.steps.append(reasons.UNDONE())
+            result.steps.append(ticket_messages.UNDONE())
         result.webhook_id = ""
     return result
 
@@ -122,7 +123,7 @@ class _Setup:
         """Raises Temporary or Permanent at the first step that fails."""
         halo, result, url, basic_auth = self.halo, self.result, self.desired.url, self.desired.basic_auth
         if len(url) > _MAX_URL_CHARS:
-            raise Permanent(reasons.URL_TOO_LONG(count=_MAX_URL_CHARS), reasons.SHORTEN_BASE_URL())
+            raise Permanent(ticket_messages.URL_TOO_LONG(count=_MAX_URL_CHARS), ticket_messages.SHORTEN_BASE_URL())
         hooks = extract_rows(halo.get("Webhook", operations.LIST_WEBHOOKS_BY_SCOPE(), query={"type": 0}))
         existing = self.desired.find_existing(hooks)
         event_numbers = self._load_event_numbers()
@@ -135,28 +136,28 @@ class _Setup:
         created = halo.post("Webhook", body, operations.CREATE_WEBHOOK())
         result.webhook_id = webhook_id = str(created.get("id") or "")
         if not webhook_id:
-            raise Permanent(reasons.NO_WEBHOOK_ID())
+            raise Permanent(ticket_messages.NO_WEBHOOK_ID())
         if existing is None:
-            result.steps.append(reasons.WEBHOOK_CREATED())
+            result.steps.append(ticket_messages.WEBHOOK_CREATED())
             self.undo_steps.append(partial(halo.delete, f"Webhook/{webhook_id}", operations.DELETE_WEBHOOK()))
         else:
             is_same = existing.get("url") == url
-            result.steps.append(reasons.WEBHOOK_FOUND() if is_same else reasons.WEBHOOK_URL_CHANGED())
+            result.steps.append(ticket_messages.WEBHOOK_FOUND() if is_same else ticket_messages.WEBHOOK_URL_CHANGED())
             # Including whether it was enabled.
             previous = {name: existing[name] for name in (*body, "basic_username") if name in existing}
             self.undo_steps.append(partial(halo.post, "Webhook", previous, operations.RESTORE_WEBHOOK()))
         result.steps += [
-            reasons.OTHER_WEBHOOK(webhook=str(hook.get("name") or hook.get("id")))
+            ticket_messages.OTHER_WEBHOOK(webhook=str(hook.get("name") or hook.get("id")))
             for hook in hooks
             if str(hook.get("id")) != webhook_id and self.desired.matches_url(hook)
         ]
         self._subscribe(event_numbers)
         stored = halo.get(f"Webhook/{webhook_id}", operations.READ_WEBHOOK(), query={"includedetails": True})
         if stored.get("url") != url:
-            raise Permanent(reasons.URL_NOT_STORED())
-        result.steps.append(reasons.WEBHOOK_READ_BACK())
+            raise Permanent(ticket_messages.URL_NOT_STORED())
+        result.steps.append(ticket_messages.WEBHOOK_READ_BACK())
         halo.post("Webhook", {"id": webhook_id, "active": True}, operations.ENABLE_WEBHOOK())
-        result.steps.append(reasons.WEBHOOK_ENABLED())
+        result.steps.append(ticket_messages.WEBHOOK_ENABLED())
         self._test()
 
     def _load_event_numbers(self) -> dict[str, int]:
@@ -198,30 +199,34 @@ class _Setup:
             created = self.halo.post("Notification", notification, operations.SUBSCRIBE(event=name))
             if row := id_text(created.get("id")):
                 self.undo_steps.append(partial(self.halo.delete, f"Notification/{row}", operations.UNSUBSCRIBE()))
-        self.result.steps.append(reasons.WEBHOOK_SUBSCRIBED(events=tuple(subscribed_names)))
+        self.result.steps.append(ticket_messages.WEBHOOK_SUBSCRIBED(events=tuple(subscribed_names)))
         if self.result.missing_events:
-            self.result.steps.append(reasons.EVENTS_MISSING(events=tuple(self.result.missing_events)))
+            self.result.steps.append(ticket_messages.EVENTS_MISSING(events=tuple(self.result.missing_events)))
 
     def _test(self) -> None:
         """Makes Halo send its own test and checks the delivery log, ignoring earlier entries."""
         earlier = [_delivery(row) for row in self._deliveries()]
         self.halo.post("Webhook", {"id": self.result.webhook_id, "_test": True}, operations.SEND_TEST())
-        self.result.steps.append(reasons.TEST_REQUESTED())
+        self.result.steps.append(ticket_messages.TEST_REQUESTED())
         attempt = 0
         while not (rows := [row for row in self._deliveries() if _delivery(row) not in earlier]):
             attempt += 1
             if not self.wait(attempt):
-                self.result.steps.append(reasons.TEST_NOT_LOGGED())
+                self.result.steps.append(ticket_messages.TEST_NOT_LOGGED())
                 return
         entry = rows[-1]
         status = id_text(entry.get("responsestatus"))
         if status.startswith("2"):
-            self.result.steps.append(reasons.TEST_ARRIVED(status=status))
+            self.result.steps.append(ticket_messages.TEST_ARRIVED(status=status))
             return
         # Halo logs 0 where no response came.
-        answer = reasons.TEST_ANSWERED(status=status) if status not in ("", "0") else reasons.TEST_UNANSWERED()
+        answer = (
+            ticket_messages.TEST_ANSWERED(status=status)
+            if status not in ("", "0")
+            else ticket_messages.TEST_UNANSWERED()
+        )
         problem = str(entry["error"]) if entry.get("error") else answer
-        raise Permanent(reasons.TEST_FAILED(problem=problem), reasons.ALLOW_HALO())
+        raise Permanent(ticket_messages.TEST_FAILED(problem=problem), ticket_messages.ALLOW_HALO())
 
     def _deliveries(self) -> list[dict[str, Any]]:
         query = {"webhook_id": self.result.webhook_id, "pageinate": True, "page_size": 50, "page_no": 1}
@@ -243,17 +248,6 @@ _MAX_MISSED_POLLS = 2
 _MAX_SEARCHED_MESSAGES = 50
 
 
-class WebhookPoll(Protocol):
-    """The poll during which webhooks are checked."""
-
-    integration_id: int
-    halo: HaloSession
-    poll_state: dict[str, Any]
-    inbound_integrations: Sequence[CompiledIntegration]
-    now: datetime
-    ingested_by_integration: dict[int, int]
-
-
 def url_hash(url: str) -> bytes:
     """The stored form of a URL, which is secret."""
     return hashlib.sha256(url.encode()).digest()
@@ -265,7 +259,7 @@ def is_previous_url(integration: Integration, url: str) -> bool:
     return bool(integration.old_token_hash and token and bytes(integration.old_token_hash) == token_hash(token))
 
 
-def find_webhook_problems(poll: WebhookPoll) -> Reason:
+def find_webhook_problems(poll: Poll) -> Reason:
     """Why webhooks deliver nothing, if so. With several integrations, each reason names its own."""
     rows = Webhook.objects.filter(integration=poll.integration_id).select_related("inbound_integration").order_by("pk")
     webhooks = {row.inbound_integration_id: row for row in rows}
@@ -279,15 +273,15 @@ def find_webhook_problems(poll: WebhookPoll) -> Reason:
         row = webhooks.get(integration.id)
         problem = _check_webhook(poll, row) if row is not None else NO_REASON
         if not problem and state.get("times", 0) >= _MAX_MISSED_POLLS:
-            problem = reasons.WEBHOOK_SILENT()
+            problem = ticket_messages.WEBHOOK_SILENT()
         if problem and len(poll.inbound_integrations) > 1:
-            problem = reasons.WEBHOOK_OF(integration=integration.name, problem=problem)
+            problem = ticket_messages.WEBHOOK_OF(integration=integration.name, problem=problem)
         problems.append(problem)
     poll.poll_state["missed"] = missed_counts
     return joined(*problems, separator=" ")
 
 
-def _count_missed(poll: WebhookPoll, integration: CompiledIntegration, previous: Mapping[str, Any]) -> dict[str, Any]:
+def _count_missed(poll: Poll, integration: CompiledIntegration, previous: Mapping[str, Any]) -> dict[str, Any]:
     """Consecutive polls with changes that no webhook reported, and since when; a message by webhook resets the
     count."""
     count, since = int(previous.get("times", 0)), previous.get("since")
@@ -309,14 +303,14 @@ def _has_webhook_message(integration_id: int, since: datetime) -> bool:
     return bool(row and row[0])
 
 
-def _check_webhook(poll: WebhookPoll, row: Webhook) -> Reason:
+def _check_webhook(poll: Poll, row: Webhook) -> Reason:
     """What is wrong with one webhook, after updating its URL if needed."""
     try:
         hook = poll.halo.get(f"Webhook/{row.number}", operations.CHECK_WEBHOOK())
     except NeedsAttention:
         raise
     except ObjectNotFound:
-        return reasons.WEBHOOK_DELETED()
+        return ticket_messages.WEBHOOK_DELETED()
     except Permanent:
         # Without permission to read the webhook, its deliveries still show whether it works.
         return NO_REASON
@@ -331,13 +325,15 @@ def _check_webhook(poll: WebhookPoll, row: Webhook) -> Reason:
         except NeedsAttention:
             raise
         except Permanent as error:
-            return reasons.WEBHOOK_OUTDATED(problem=error.full_reason)
+            return ticket_messages.WEBHOOK_OUTDATED(problem=error.full_reason)
         _store_url_hash(row, url)
     if not hook.get("active", True):
         last_status = id_text(hook.get("last_status"))
         is_failed = last_status and last_status != "200"
-        last_delivery = reasons.LAST_DELIVERY(status=last_status) if is_failed else NO_REASON
-        return joined(reasons.WEBHOOK_DISABLED(), last_delivery, reasons.ENABLE_WEBHOOK(), separator=" ")
+        last_delivery = ticket_messages.LAST_DELIVERY(status=last_status) if is_failed else NO_REASON
+        return joined(
+            ticket_messages.WEBHOOK_DISABLED(), last_delivery, ticket_messages.ENABLE_WEBHOOK(), separator=" "
+        )
     return NO_REASON
 
 
