@@ -18,9 +18,13 @@ from tocsin.core.config import environment
 from tocsin.core.config.environment import ConfigError
 from tocsin.core.errors import FILE_UNREADABLE, Rejected, TocsinError
 from tocsin.core.reasons import Text, as_reason, sentence
+from tocsin.core.runtime import clock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tocsin.operate.backup.restoring import RestoreResult
+    from tocsin.operate.finding import HealthFinding
 
 
 PassphraseFile = Annotated[
@@ -56,7 +60,6 @@ def backup(
     passphrase = None if no_passphrase else _read_passphrase(passphrase_file, confirm=True)
     with open_database(data_dir, migrate=False) as session:
         from tocsin.core.config import crypto
-        from tocsin.core.runtime import clock
         from tocsin.operate.backup import archive, writing
 
         _measure_clock(session)
@@ -111,7 +114,6 @@ def _measure_clock(session: DatabaseSession) -> None:
     """Measure the offset of the database's clock, and report the location of the embedded PostgreSQL if it is outside
     the data directory."""
     from tocsin.core.db import database
-    from tocsin.core.runtime import clock
 
     with database.connect(name="tocsin backup") as connection:
         clock.measure(connection)
@@ -137,7 +139,6 @@ def _record(file: Path, now: datetime) -> None:
 
 def _pause(session: DatabaseSession) -> None:
     from tocsin.access.audit import COMMAND_LINE
-    from tocsin.core.runtime import clock
     from tocsin.notify import pause
     from tocsin.operate.backup.restoring import PAUSE_REASON
 
@@ -227,7 +228,6 @@ def rotate(data_dir: DataDir = None) -> None:
     with open_database(data_dir):
         from tocsin.access import audit
         from tocsin.core.db import database
-        from tocsin.core.runtime import clock
         from tocsin.operate import encryption
 
         if encryption.begin_rotation():
@@ -295,22 +295,12 @@ def _wait_for_nodes() -> None:
         if not outdated_nodes:
             return
         if time.monotonic() >= deadline:
-            raise Rejected(
-                "node_without_key",
-                _NODE_WITHOUT_KEY(nodes=tuple(outdated_nodes)),
-            )
+            raise Rejected("node_without_key", _NODE_WITHOUT_KEY(nodes=tuple(outdated_nodes)))
         time.sleep(1)
 
 
 # ---------- doctor
 # `tocsin doctor`: reports problems, each with its remedy. Changes nothing.
-
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tocsin.operate.finding import HealthFinding
 
 
 def doctor(
@@ -322,20 +312,23 @@ def doctor(
     Checks the database, durability, clock, disk, configuration, public URL, providers, and who can be reached. Each
     problem has an id and a remedy. The exit status is 1 if there is a problem; notes do not count.
     """
-    has_problem = False
+    findings = []
+    for finding in _find(data_dir):
+        findings.append(finding)
+        if not as_json:
+            # Each is printed at once: under load, the next check may take long.
+            remedy = f"\n{'':8} → {finding.remedy}" if finding.remedy else ""
+            typer.echo(f"{finding.level:8} {finding.id}: {finding.detail}{remedy}")
+    problems = [_as_dict(finding) for finding in findings if finding.is_problem]
     if as_json:
-        findings = list(_find(data_dir))
-        typer.echo(_as_json(findings))
-        has_problem = any(finding.is_problem for finding in findings)
+        notes = [_as_dict(finding) for finding in findings if not finding.is_problem]
+        report = {"ok": not problems, "problems": problems, "notes": notes}
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
-        count = 0
-        # Each is printed at once: under load, the next check may take long.
-        for finding in _find(data_dir):
-            typer.echo(_as_text(finding))
-            count += finding.is_problem
-        typer.echo(f"{count} {'problem' if count == 1 else 'problems'}." if count else "No problems.")
-        has_problem = count > 0
-    if has_problem:
+        typer.echo(
+            f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}." if problems else "No problems."
+        )
+    if problems:
         raise typer.Exit(1)
 
 
@@ -345,11 +338,8 @@ def _find(data_dir: Path | None) -> Iterator[HealthFinding]:
     try:
         configure(data_dir)
     except ConfigError as error:
-        yield HealthFinding(
-            "configuration.variable",
-            as_reason(str(error)),
-            sentence("Correct that variable; nothing else was checked."),
-        )
+        remedy = sentence("Correct that variable; nothing else was checked.")
+        yield HealthFinding("configuration.variable", as_reason(str(error)), remedy)
         return
     from django.db import OperationalError
 
@@ -357,7 +347,6 @@ def _find(data_dir: Path | None) -> Iterator[HealthFinding]:
         # A diagnosis must not change anything, so the tables are not migrated.
         with open_database(data_dir, migrate=False):
             from tocsin.core.db import database
-            from tocsin.core.runtime import clock
             from tocsin.operate import doctor as examination
 
             # A direct connection reports the actual error; the pool would only report a timeout.
@@ -380,22 +369,5 @@ def _find_without_database(problem: str) -> Iterator[HealthFinding]:
     yield from examination.find_without_database(mask_tokens(problem), datetime.now(UTC), sqlstate=sqlstate)
 
 
-def _as_json(findings: list[HealthFinding]) -> str:
-    problems = [_as_dict(finding) for finding in findings if finding.is_problem]
-    notes = [_as_dict(finding) for finding in findings if not finding.is_problem]
-    return json.dumps({"ok": not problems, "problems": problems, "notes": notes}, indent=2, ensure_ascii=False)
-
-
 def _as_dict(finding: HealthFinding) -> dict[str, str]:
-    return {
-        "id": finding.id,
-        "detail": str(finding.detail),
-        "remedy": str(finding.remedy),
-        "about": finding.about,
-        "level": finding.level,
-    }
-
-
-def _as_text(finding: HealthFinding) -> str:
-    text = f"{finding.level:8} {finding.id}: {finding.detail}"
-    return f"{text}\n{'':8} → {finding.remedy}" if finding.remedy else text
+    return {name: str(getattr(finding, name)) for name in ("id", "detail", "remedy", "about", "level")}
