@@ -33,7 +33,7 @@ from tocsin.alerts.commands import (
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.service import VisibleAlert, find_alert
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, CommandKind, EventKind, Priority
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
     Moment,
@@ -47,7 +47,6 @@ from tocsin.api.framework.auth import (
     forbidden,
     narrowed,
     page,
-    shaped,
     via_of,
 )
 from tocsin.api.framework.simulation_schemas import SimulatedRunResponse
@@ -174,7 +173,7 @@ class EventFilters(PaginationQuery):
 def list_alerts(request: HttpRequest, query: Query[AlertFilters]) -> dict[str, Any]:
     rows = filtered(Alert.objects.defer(*_LONG).select_related("owner", "integration"), query)
     now = caller(request).now
-    return page(rows, query, lambda alerts: show(alerts, now), newest_first=True)
+    return page(rows, query, lambda alerts: _summaries(alerts, now), newest_first=True)
 
 
 @routes.get("/{int:id}", Permission.VIEW_ALERTS, answers=AlertDetail, summary="One alert")
@@ -229,7 +228,7 @@ def require_response(principal: Principal, number: int) -> VisibleAlert:
     return alert
 
 
-def show(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
+def _summaries(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
     """Return alerts as in lists, with a constant number of SQL statements."""
     alert_ids = [alert.pk for alert in alerts]
     acknowledged = _acknowledged(alert_ids)
@@ -238,7 +237,7 @@ def show(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
         questions = store.open_questions(connection, alert_ids)
     awaiting = {alert_id for alert_id, question in questions.items() if question.awaits_acceptance}
     return [
-        shaped(
+        show(
             AlertSummary,
             alert,
             test=alert.is_test,
@@ -248,7 +247,7 @@ def show(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
             owner=alert.owner.username if alert.owner else alert.owner_name or None,
             integration=alert.integration.name if alert.integration else None,
             merged_into=alert.merged_into_id,
-            next_step=shaped(NextStepSchema, next_actions[alert.pk]) if next_actions.get(alert.pk) else None,
+            next_step=show(NextStepSchema, next_actions[alert.pk]) if next_actions.get(alert.pk) else None,
         )
         for alert in alerts
     ]
@@ -256,8 +255,8 @@ def show(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
 
 def show_detail(alert: Alert, now: datetime) -> dict[str, Any]:
     """Return one alert with all its texts."""
-    (summary,) = show([alert], now)
-    return shaped(AlertDetail, alert, **summary, previous_alert=alert.previous_alert_id)
+    (summary,) = _summaries([alert], now)
+    return show(AlertDetail, alert, **summary, previous_alert=alert.previous_alert_id)
 
 
 def _acknowledged(alert_ids: Sequence[int]) -> dict[int, list[str]]:
@@ -271,7 +270,7 @@ def _acknowledged(alert_ids: Sequence[int]) -> dict[int, list[str]]:
 def _show_event(event: AlertEvent) -> dict[str, Any]:
     # The state that an undo restores is internal.
     data = {name: value for name, value in event.data.items() if name != "before"}
-    return shaped(AlertEventSchema, event, actor=event.actor_name, data=data)
+    return show(AlertEventSchema, event, actor=event.actor_name, data=data)
 
 
 def filtered(rows: QuerySet[Alert], query: AlertFilters) -> list[QuerySet[Alert]]:
@@ -626,7 +625,7 @@ class ClientAlertFilters(PaginationQuery):
 )
 def list_client_alerts(request: HttpRequest, query: Query[ClientAlertFilters]) -> dict[str, Any]:
     rows = Alert.objects.filter(status__in=sorted(INACTIVE if query.closed else ACTIVE))
-    return page(rows, query, lambda alerts: [shaped(ClientAlertSchema, alert) for alert in alerts], newest_first=True)
+    return page(rows, query, lambda alerts: [show(ClientAlertSchema, alert) for alert in alerts], newest_first=True)
 
 
 @client_alerts_routes.get(
@@ -640,4 +639,4 @@ def show_client_alert(request: HttpRequest, id: Number) -> dict[str, Any]:
     alert = find_alert(id).row
     events = AlertEvent.objects.filter(alert=alert, kind__in=list(PUBLIC_EVENTS)).order_by("at", "pk")
     timeline = public_timeline(events.values_list("at", "kind"))
-    return shaped(ClientAlertDetail, alert, timeline=[shaped(PublicEventSchema, event) for event in timeline])
+    return show(ClientAlertDetail, alert, timeline=[show(PublicEventSchema, event) for event in timeline])

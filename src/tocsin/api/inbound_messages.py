@@ -15,7 +15,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
     Moment,
@@ -27,7 +27,6 @@ from tocsin.api.framework.auth import (
     narrowed,
     page,
     require,
-    shaped,
 )
 from tocsin.api.framework.simulation_schemas import TraceSchema
 from tocsin.core.db.queries import SearchableText
@@ -98,7 +97,7 @@ class MessageFilters(PaginationQuery):
 
 @routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[MessageSummary], summary="The Inbound Log, newest first")
 def list_messages(request: HttpRequest, query: Query[MessageFilters]) -> dict[str, Any]:
-    return page(_filtered(query), query, show, newest_first=True)
+    return page(_filtered(query), query, _summaries, newest_first=True)
 
 
 def _filtered(query: MessageFilters) -> list[QuerySet[InboundMessage]]:
@@ -147,8 +146,8 @@ def get_message(request: HttpRequest, id: str) -> dict[str, Any]:
     return show_detail(find_message(id))
 
 
-def show(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
-    return [shaped(MessageSummary, message, integration=message.integration.name) for message in messages]
+def _summaries(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
+    return [show(MessageSummary, message, integration=message.integration.name) for message in messages]
 
 
 def find_message(text: str) -> InboundMessage:
@@ -166,7 +165,7 @@ def show_detail(message: InboundMessage) -> dict[str, Any]:
     except UnicodeDecodeError:
         text, encoded = raw.decode("utf-8", "replace"), base64.b64encode(raw).decode()
     return {
-        **show([message])[0],
+        **_summaries([message])[0],
         "raw": text,
         "raw_base64": encoded,
         "content_type": message.content_type,
@@ -339,7 +338,7 @@ class DelayedAlertFilters(Schema):
 def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> list[dict[str, Any]]:
     """Returns at most 500 alerts."""
     rows = narrowed(DelayedAlert.objects.all(), query, "integration", delay_reason="delay_reason__in")
-    return [shaped(DelayedAlertSchema, info) for info in delayed_alerts.list_delayed(rows, _MAX_ROWS)]
+    return [show(DelayedAlertSchema, info) for info in delayed_alerts.list_delayed(rows, _MAX_ROWS)]
 
 
 @delayed_alerts_routes.post(

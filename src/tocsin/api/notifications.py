@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework import auth
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
@@ -27,7 +27,6 @@ from tocsin.api.framework.auth import (
     caller,
     narrowed,
     page,
-    shaped,
 )
 from tocsin.core.db import database
 from tocsin.core.validation import field_errors
@@ -93,12 +92,12 @@ def get_delivery(request: HttpRequest, id: str) -> dict[str, Any]:
 def _serializer_for(request: HttpRequest) -> Callable[[Sequence[Delivery]], list[dict[str, Any]]]:
     viewer = caller(request).viewer
 
-    def show(row: Delivery) -> dict[str, Any]:
+    def show_row(row: Delivery) -> dict[str, Any]:
         address = auth.address(viewer, row.channel, row.address, row.user_id, row.notification.group_contact)
         provider = row.provider_name or None
-        return shaped(DeliverySchema, row, user=_username(row), provider=provider, address=address)
+        return show(DeliverySchema, row, user=_username(row), provider=provider, address=address)
 
-    return lambda rows: [show(row) for row in rows]
+    return lambda rows: [show_row(row) for row in rows]
 
 
 def _username(row: Delivery | Notification | MailReply | SandboxMessage) -> str | None:
@@ -152,12 +151,12 @@ def get_notification(request: HttpRequest, id: str) -> dict[str, Any]:
 def _serializer_for_notifications(request: HttpRequest) -> Callable[[Sequence[Notification]], list[dict[str, Any]]]:
     viewer = caller(request).viewer
 
-    def show(row: Notification) -> dict[str, Any]:
+    def show_row(row: Notification) -> dict[str, Any]:
         address = auth.address(viewer, row.channel, row.address, row.user_id, row.group_contact)
         contact = row.group_contact.label if row.group_contact else None
-        return shaped(NotificationSchema, row, user=_username(row), group_contact=contact, address=address)
+        return show(NotificationSchema, row, user=_username(row), group_contact=contact, address=address)
 
-    return lambda rows: [show(row) for row in rows]
+    return lambda rows: [show_row(row) for row in rows]
 
 
 # ---------- mail replies
@@ -201,7 +200,7 @@ def get_mail_reply(request: HttpRequest, id: Number) -> dict[str, Any]:
 
 
 def _show(rows: Sequence[MailReply]) -> list[dict[str, Any]]:
-    return [shaped(MailReplySchema, row, provider=row.provider_name, user=_username(row)) for row in rows]
+    return [show(MailReplySchema, row, provider=row.provider_name, user=_username(row)) for row in rows]
 
 
 # ---------- sandbox messages
@@ -285,7 +284,7 @@ def _visible(principal: Principal) -> QuerySet[SandboxMessage]:
 
 
 def _show_sandbox_messages(rows: Sequence[SandboxMessage]) -> list[dict[str, Any]]:
-    return [shaped(SandboxMessageSchema, row, delivery_id=row.delivery, user=_username(row)) for row in rows]
+    return [show(SandboxMessageSchema, row, delivery_id=row.delivery, user=_username(row)) for row in rows]
 
 
 # ---------- pause
@@ -356,4 +355,4 @@ def _show_pause(now: datetime) -> dict[str, Any]:
     if current is None:
         return dict.fromkeys(PauseSchema.model_fields) | {"paused": False}
     user = User.objects.filter(pk=current.user_id).first() if current.user_id else None
-    return shaped(PauseSchema, current, paused=True, user=user.username if user else None)
+    return show(PauseSchema, current, paused=True, user=user.username if user else None)

@@ -13,7 +13,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field, model_validator
 
 from tocsin.access.roles import MemberRole, Permission
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
     Number,
@@ -24,7 +24,6 @@ from tocsin.api.framework.auth import (
     audit_actor_of,
     caller,
     page,
-    shaped,
 )
 from tocsin.api.users import GROUPS, groups_routes
 from tocsin.core.db import database
@@ -180,10 +179,10 @@ def show_timeline(plan: GroupPlan, begin: datetime, end: datetime) -> dict[str, 
         "until": end,
         "segments": [_person(person, names) for person in final_timeline.segments],
         "shifts": [
-            shaped(ShiftSchema, bar, user=names.get(bar.user_id, bar.name), hidden_by=str(bar.hidden_by) or None)
+            show(ShiftSchema, bar, user=names.get(bar.user_id, bar.name), hidden_by=str(bar.hidden_by) or None)
             for bar in bars
         ],
-        "gaps": [shaped(CoverageGapSchema, gap) for gap in final_timeline.gaps],
+        "gaps": [show(CoverageGapSchema, gap) for gap in final_timeline.gaps],
     }
 
 
@@ -226,7 +225,7 @@ def _usernames(users: Iterable[int]) -> dict[int, str]:
 
 
 def _person(person: OnCall, names: Mapping[int, str]) -> dict[str, Any]:
-    return shaped(
+    return show(
         OnCallSchema,
         person,
         user=names[person.user_id],
@@ -238,7 +237,7 @@ def _person(person: OnCall, names: Mapping[int, str]) -> dict[str, Any]:
 
 
 def _finding(finding: CoverageFinding, names: Mapping[int, str]) -> dict[str, Any]:
-    return shaped(
+    return show(
         CoverageFindingSchema,
         finding,
         note=finding.kind.is_note,
@@ -315,7 +314,7 @@ def list_readiness(request: HttpRequest, query: Query[ReadinessQuery]) -> dict[s
 
 
 def _show(one: ShiftReadiness, group: str, username: str) -> dict[str, Any]:
-    return shaped(
+    return show(
         ShiftReadinessSchema,
         one.shift,
         group=group,
@@ -395,7 +394,7 @@ def calendar(request: HttpRequest, query: Query[CalendarQuery]) -> dict[str, Any
 
 def _day(day: CalendarDay, names: dict[int, str]) -> dict[str, Any]:
     entries = [
-        shaped(
+        show(
             CalendarEntrySchema,
             entry,
             group=role.group,
@@ -406,7 +405,7 @@ def _day(day: CalendarDay, names: dict[int, str]) -> dict[str, Any]:
         for role in day.roles
         for entry in role.entries
     ]
-    return shaped(CalendarDaySchema, day, on_call=entries)
+    return show(CalendarDaySchema, day, on_call=entries)
 
 
 # ---------- calendar feeds

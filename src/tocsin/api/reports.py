@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field
 from tocsin.access import boundary
 from tocsin.access.roles import MemberRole, Permission
 from tocsin.alerts.states import Priority
-from tocsin.api.framework.auth import AuthorizedRouter, ScheduleMoment, caller, shaped
+from tocsin.api.errors import show
+from tocsin.api.framework.auth import AuthorizedRouter, ScheduleMoment, caller
 from tocsin.api.users import GROUPS
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
@@ -219,7 +220,7 @@ def report_sla_breaches(request: HttpRequest, query: Query[SlaBreachFilters]) ->
     period, filters = _period(request, query), _filters(query)
     with viewer_transaction() as connection:
         breaches = alert_reports.load_breaches(connection, period, filters, now=caller(request).now, limit=query.limit)
-    items = [shaped(SlaBreachSchema, one, alert=one.alert_id, target=one.moment) for one in breaches]
+    items = [show(SlaBreachSchema, one, alert=one.alert_id, target=one.moment) for one in breaches]
     return {"since": period.since, "until": period.until, "items": items}
 
 
@@ -233,7 +234,7 @@ def report_noise(request: HttpRequest, query: Query[NoiseFilters]) -> dict[str, 
     period = _period(request, query)
     with viewer_transaction() as connection:
         report = alert_reports.load_noise(connection, period, query.by, _filters(query))
-    sources = [shaped(NoisySourceSchema, one, integration=one.integration or None) for one in report.sources]
+    sources = [show(NoisySourceSchema, one, integration=one.integration or None) for one in report.sources]
     return {"since": period.since, "until": period.until, "alerts": report.alerts, "sources": sources}
 
 
@@ -269,9 +270,11 @@ def _filters(query: ReportFilters) -> AlertFilter:
     return AlertFilter(group, query.client or "", integration, query.priority)
 
 
-def _show_grouped[S](period: Period, report: GroupedReport[S], show: Callable[[S], dict[str, Any]]) -> dict[str, Any]:
+def _show_grouped[S](
+    period: Period, report: GroupedReport[S], show_stats: Callable[[S], dict[str, Any]]
+) -> dict[str, Any]:
     def row(grouped: Grouped[S]) -> dict[str, Any]:
-        return {"key": grouped.key, "alerts": grouped.alerts, **show(grouped.stats)}
+        return {"key": grouped.key, "alerts": grouped.alerts, **show_stats(grouped.stats)}
 
     return {
         "since": period.since,
@@ -291,7 +294,7 @@ def _show_times(stats: ResponseStats) -> dict[str, Any]:
 
 
 def _show_sla(stats: SlaStats) -> dict[str, Any]:
-    return {name: shaped(SlaCountsSchema, getattr(stats, name)) for name in ("response", "resolution")}
+    return {name: show(SlaCountsSchema, getattr(stats, name)) for name in ("response", "resolution")}
 
 
 def _show_person(person: Interruptions) -> dict[str, Any]:
@@ -299,7 +302,7 @@ def _show_person(person: Interruptions) -> dict[str, Any]:
         {"weekday": weekday + 1, "hour": hour, "alerts": number}
         for (weekday, hour), number in sorted(person.by_hour.items())
     ]
-    return shaped(InterruptionsSchema, person, user=person.username, hours=hours)
+    return show(InterruptionsSchema, person, user=person.username, hours=hours)
 
 
 def _seconds(span: timedelta | None) -> float | None:
@@ -378,7 +381,7 @@ def report_fairness(request: HttpRequest, query: Query[FairnessParameters]) -> d
 
 
 def _person(person: PersonalLoad) -> dict[str, Any]:
-    return shaped(
+    return show(
         PersonalLoadSchema,
         person,
         user=person.username,

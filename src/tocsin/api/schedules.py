@@ -12,8 +12,8 @@ from ninja import Body, Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonSchema
-from tocsin.api.framework.auth import Number, PaginatedList, PaginationQuery, UtcDatetime, caller, page, shaped
+from tocsin.api.errors import ReasonSchema, show
+from tocsin.api.framework.auth import Number, PaginatedList, PaginationQuery, UtcDatetime, caller, page
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.api.on_call import RangeQuery, TimelineResponse, requested_range, show_timeline
 from tocsin.api.users import GROUPS, groups_routes
@@ -54,7 +54,7 @@ class CalendarImportsResponse(BaseModel):
 )
 def schedule_imports(request: HttpRequest, id: str) -> dict[str, Any]:
     rows = SCHEDULES.find(id).imports.all()
-    return {"items": [shaped(CalendarImportSchema, row, turns=len(row.spans)) for row in rows]}
+    return {"items": [show(CalendarImportSchema, row, turns=len(row.spans)) for row in rows]}
 
 
 register(SCHEDULES)
@@ -167,7 +167,7 @@ def _show_note(note: HandoverNote, now: datetime) -> dict[str, Any]:
 def _show(rows: Sequence[HandoverNote]) -> list[dict[str, Any]]:
     people = handover.people_of(rows)
     return [
-        shaped(
+        show(
             HandoverSummarySchema,
             note,
             outgoing=[people[user_id].username for user_id in note.outgoing if user_id in people],
@@ -179,7 +179,7 @@ def _show(rows: Sequence[HandoverNote]) -> list[dict[str, Any]]:
 
 
 def _section(section: FactSection) -> dict[str, Any]:
-    facts = [shaped(HandoverFactSchema, line) for line in section.lines]
+    facts = [show(HandoverFactSchema, line) for line in section.lines]
     return {"title": show_reason(section.title), "facts": facts}
 
 

@@ -20,7 +20,7 @@ from tocsin.access.audit import change_settings
 from tocsin.access.audit_log import ExportFormat
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework import auth
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
@@ -35,7 +35,6 @@ from tocsin.api.framework.auth import (
     narrowed,
     page,
     require,
-    shaped,
 )
 from tocsin.api.framework.resources import AuditEntrySchema, SpecSchema, show_entries
 from tocsin.configure.models import ImportRun
@@ -153,8 +152,8 @@ class LastBackupResponse(BaseModel):
 def get_doctor(request: HttpRequest) -> dict[str, Any]:
     """Runs the checks of `tocsin doctor`. Takes seconds, because providers and the public address are contacted."""
     findings = doctor.examine(caller(request).now)
-    problems = [shaped(HealthFindingSchema, finding) for finding in findings if finding.is_problem]
-    notes = [shaped(HealthFindingSchema, finding) for finding in findings if not finding.is_problem]
+    problems = [show(HealthFindingSchema, finding) for finding in findings if finding.is_problem]
+    notes = [show(HealthFindingSchema, finding) for finding in findings if not finding.is_problem]
     return {"ok": not problems, "problems": problems, "notes": notes}
 
 
@@ -179,7 +178,7 @@ def list_nodes(request: HttpRequest) -> dict[str, Any]:
     now = caller(request).now
     with database.transaction() as connection:
         nodes = node_heartbeat.load_nodes(connection)
-    items = [shaped(NodeSchema, node, seen_at=now - node.age, alive=node.is_alive) for node in nodes]
+    items = [show(NodeSchema, node, seen_at=now - node.age, alive=node.is_alive) for node in nodes]
     return {"items": items, "next": None}
 
 
@@ -228,7 +227,7 @@ def _show_result(result: escalation.PreflightResult, principal: Principal) -> di
 
 def _page(page: SimulatedPage, principal: Principal) -> dict[str, Any]:
     address = principal.viewer.address(page.user_id, page.channel, page.address)
-    return shaped(PreflightPageSchema, page, to=page.name, address=address)
+    return show(PreflightPageSchema, page, to=page.name, address=address)
 
 
 # ---------- settings
@@ -312,10 +311,10 @@ class AuditExportQuery(AuditFilters):
 def list_entries(request: HttpRequest, query: Query[AuditListQuery]) -> dict[str, Any]:
     principal = caller(request)
 
-    def show(entries: Sequence[AuditEntry]) -> list[dict[str, Any]]:
+    def show_page(entries: Sequence[AuditEntry]) -> list[dict[str, Any]]:
         return show_entries(entries, with_address=principal.sees_addresses_of_actors)
 
-    return page(_filtered(principal, query), query, show, newest_first=True)
+    return page(_filtered(principal, query), query, show_page, newest_first=True)
 
 
 @audit_log_routes.get(
@@ -351,7 +350,7 @@ def get_forwarding(request: HttpRequest) -> dict[str, Any]:
     with database.transaction() as connection:
         state = audit_export.load_state(connection)
         target = settings_store.load(connection)[settings_store.AUDIT_FORWARDING.name]
-    return shaped(ForwardingResponse, state, target=target, reason=show_reason(state.problem))
+    return show(ForwardingResponse, state, target=target, reason=show_reason(state.problem))
 
 
 @audit_log_routes.get("/{int:id}", Permission.READ_AUDIT_LOG, answers=AuditEntrySchema, summary="One entry")
@@ -499,7 +498,7 @@ def _find(request: HttpRequest, import_id: int) -> ImportRun:
 
 
 def _show(run: ImportRun) -> dict[str, Any]:
-    return shaped(
+    return show(
         ImportSchema,
         run,
         findings=[{name: _read(value) for name, value in stored.items()} for stored in run.findings],

@@ -14,7 +14,7 @@ from tocsin.access.roles import Permission
 from tocsin.alerts.service import find_alert
 from tocsin.api.alerts import require_response
 from tocsin.api.alerts import routes as routes_alerts
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import (
     Number,
     PaginatedList,
@@ -25,7 +25,6 @@ from tocsin.api.framework.auth import (
     narrowed,
     page,
     require,
-    shaped,
     via_of,
 )
 from tocsin.api.framework.resources import ApiResource, register
@@ -250,12 +249,12 @@ def show_run(summary: RunSummary) -> dict[str, Any]:
             "at": step.at,
             "said": show_reason(step.result),
             "failed": step.has_failed,
-            "calls": [shaped(WorkflowCallSchema, call) for call in step.calls],
+            "calls": [show(WorkflowCallSchema, call) for call in step.calls],
             "alert": step.alert_id,
         }
         for step in summary.steps
     ]
-    return shaped(WorkflowRunSchema, run, workflow=run.workflow.name, user=run.user_name or None, steps=steps)
+    return show(WorkflowRunSchema, run, workflow=run.workflow.name, user=run.user_name or None, steps=steps)
 
 
 def _run(row: Workflow, run_id: int) -> WorkflowRun:
@@ -270,7 +269,7 @@ def _show_dry_run(result: DryRunResult) -> dict[str, Any]:
         {"does": show_reason(description), "text": text}
         for description, text in zip(result.actions, result.texts, strict=True)
     ]
-    return shaped(WorkflowDryRunResponse, result, verdict=show_reason(result.reason), actions=actions)
+    return show(WorkflowDryRunResponse, result, verdict=show_reason(result.reason), actions=actions)
 
 
 #: Keys of a body that do not affect the workflow's behaviour.

@@ -41,7 +41,7 @@ from tocsin.api.errors import Component
 from tocsin.core.config.settings_store import make_etag
 from tocsin.core.db.queries import QueryUnion, first, narrow
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person, Reason, Term, Text, joined, sentence, show_fields
+from tocsin.core.reasons import Person, Reason, Term, Text, joined, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.people import permissions
@@ -192,11 +192,6 @@ def narrowed[M: Model](rows: QuerySet[M], query: BaseModel, *names: str, **looku
             value = _REFERENCES[name].resolve(value, name) if name in _REFERENCES else value
             rows = rows.filter(**{lookup: value})
     return rows
-
-
-def shaped(schema: type[BaseModel], row: object, **given: Any) -> dict[str, Any]:
-    """Return an object in the shape of a schema: what is given, and its attributes of the other names."""
-    return {**show_fields(row, *(name for name in schema.model_fields if name not in given)), **given}
 
 
 def page[M: Model, Item](
