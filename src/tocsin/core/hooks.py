@@ -39,7 +39,7 @@ class Hooks[F]:
 
 
 # ---------- retention
-# Each room names its rows that expire; `operate.retention` deletes them.
+# Each room names its rows that expire; `operate.tasks` deletes them.
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,7 +235,7 @@ def is_clock_suspect(connection: Connection, now: datetime) -> bool:
 
 
 # ---------- timers
-# Times by the database's clock in a table, which its room names. `operate.clock_jumps` moves them after a rollback.
+# Times by the database's clock in a table, which its room names. `operate.tasks` moves them after a rollback.
 
 
 @dataclass(frozen=True, slots=True)
