@@ -34,7 +34,7 @@ from tocsin.outbound.halo_sync import poller
 from tocsin.people import addresses, sign_in_rules
 from tocsin.people.changes import invitations
 from tocsin.reports import handover as handover_notes
-from tocsin.resources import registry, row_security, visibility
+from tocsin.resources import registry, visibility
 from tocsin.web.accounts import views
 from tocsin.workflows.run import listener as workflow_listener
 from tocsin.workflows.run import run_store as workflow_runs
@@ -68,7 +68,7 @@ def install() -> None:
     """Registers the higher rooms' functions with the lower rooms' hooks. Called once, after all models are loaded."""
     # The order within the transaction: escalation runs first, then notifications about them.
     visibility.install()
-    row_security.install()
+    visibility.install_row_security()
     commands.HANDLERS.register(escalation_listener.handle_changes)
     commands.HANDLERS.register(listener.all_clear)
     commands.HANDLERS.register(outbound_listener.follow)

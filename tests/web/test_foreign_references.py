@@ -14,7 +14,7 @@ from tests.support import form_data
 from tests.support.walls import Side, build_side, enforce_boundaries
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
-from tocsin.resources import registry, row_security
+from tocsin.resources import registry, visibility
 from tocsin.resources.resource import Resource
 
 OURS, THEIRS = "qaoursq", "qbtheirsq"
@@ -78,7 +78,7 @@ def sides(database: str) -> tuple[Side, Side]:
     now = clock.now()
     both = build_side(OURS, now), build_side(THEIRS, now)
     enforce_boundaries()
-    row_security.enable()
+    visibility.enable()
     return both
 
 

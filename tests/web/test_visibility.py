@@ -53,7 +53,7 @@ from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.models import Call, OutboundIntegration
 from tocsin.people.changes import users as people
 from tocsin.people.models import Group, Membership, User
-from tocsin.resources import registry, row_security, visibility
+from tocsin.resources import registry, visibility
 from tocsin.web import sse
 from tocsin.workflows.models import Workflow
 
@@ -715,12 +715,12 @@ def test_every_model_is_bounded_or_says_why_not() -> None:
 
 def test_the_database_itself_hides_the_other_side(sides: tuple[Side, Side]) -> None:
     ours, _theirs = sides
-    assert row_security.enable()
+    assert visibility.enable()
     # Whose feed, pages and swap request are there.
     limit = visibility.boundary_of_user(ours.responder)
     assert limit is not None
     with boundary.limited_to(limit), connection.cursor() as cursor:
-        for table in row_security.policies():
+        for table in visibility.policies():
             cursor.execute(f"SELECT count(*), coalesce(string_agg(t::text, ''), '') FROM {table} t")
             count, text = cursor.fetchone()
             with boundary.unbounded():
@@ -760,17 +760,17 @@ def test_the_database_itself_hides_the_other_side(sides: tuple[Side, Side]) -> N
 
 def test_a_migration_may_change_what_policies_depend_on(database: str) -> None:
     enforce_boundaries()
-    assert row_security.enable()
+    assert visibility.enable()
     with transaction.atomic(), connection.cursor() as cursor:
-        row_security.disable()
+        visibility.disable()
         cursor.execute("ALTER TABLE alerts_alert ALTER COLUMN client TYPE varchar(200)")
         cursor.execute("ALTER TABLE notify_delivery DROP COLUMN user_id")
         transaction.set_rollback(True)
     with database_module.connect(name="test") as pool_connection:
         assert not list(check_row_security(pool_connection))
-        row_security.disable()
+        visibility.disable()
         assert list(check_row_security(pool_connection))
-        row_security.enable()
+        visibility.enable()
 
 
 def test_doctor_says_where_the_database_enforces_no_boundaries(sides: tuple[Side, Side]) -> None:
@@ -779,7 +779,7 @@ def test_doctor_says_where_the_database_enforces_no_boundaries(sides: tuple[Side
     with database_module.connect(name="test") as pool_connection:
         found = [finding.id for finding in check_row_security(pool_connection)]
         assert found == ["database.row_security"]
-        assert row_security.enable()
+        assert visibility.enable()
         assert not list(check_row_security(pool_connection))
 
 

@@ -37,7 +37,7 @@ class Boundary:
     clients: tuple[str, ...] = ()
     #: What the objects of this request refer to, also that of other groups, as table:id. See `refer_to`.
     referenced: frozenset[str] = frozenset()
-    #: Whether the values are expressions that PostgreSQL evaluates for its viewer: see `resources.row_security`.
+    #: Whether the values are expressions that PostgreSQL evaluates for its viewer: see `resources.visibility`.
     is_in_database: bool = False
 
 

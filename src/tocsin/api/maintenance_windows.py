@@ -1,4 +1,6 @@
-"""Maintenance windows: when alerts do not open or open only afterwards; and a preview of the alerts affected."""
+"""What holds alerts and pages back: maintenance windows, with a preview of the alerts affected, delayed alerts, and the
+pause of all paging.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.errors import ReasonSchema, show
-from tocsin.api.framework.auth import PaginationQuery, Principal, audit_actor_of, caller, require
+from tocsin.api.framework.auth import (
+    PaginationQuery,
+    Principal,
+    audit_actor_of,
+    caller,
+    require,
+)
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.core.reasons import show_reason
 from tocsin.inbound import maintenance as maintenance_times

@@ -10,7 +10,6 @@ from tocsin.resources import registry
 from tocsin.web import (
     audit,
     calendar,
-    client_tables,
     clients,
     groups,
     home,
@@ -251,9 +250,9 @@ _status_page = [
 ]
 
 _client_tables = [
-    path("", client_tables.client_table_list, name="client_tables"),
-    path("new/", client_tables.edit, name="new_client_table"),
-    path("<int:number>/", client_tables.edit, name="edit_client_table"),
+    path("", clients.client_table_list, name="client_tables"),
+    path("new/", clients.edit_client_table, name="new_client_table"),
+    path("<int:number>/", clients.edit_client_table, name="edit_client_table"),
     path("<int:number>/delete/", delete_view(registry.CLIENT_TABLES), name="delete_client_table"),
 ]
 

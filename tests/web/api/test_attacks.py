@@ -54,7 +54,7 @@ from tocsin.outbound.models import Call, OutboundIntegration
 from tocsin.people.changes import users as people
 from tocsin.people.changes.api_tokens import save_service_account
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, OutOfOffice, User
-from tocsin.resources import row_security, visibility
+from tocsin.resources import visibility
 from tocsin.workflows.models import Workflow, WorkflowRun
 
 OURS, THEIRS, NOBODY = "qaoursq", "qbtheirsq", "qnobodyq"
@@ -412,7 +412,7 @@ def _attack(
     ntfy: NtfyDouble,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    row_security.enable()
+    visibility.enable()
     caplog.set_level(logging.DEBUG, logger="tocsin")
     attackers = {kind: Attack(_asker(kind, walls.company), walls, caplog, ntfy.url) for kind in kinds}
     before = _state_of(walls.theirs)

@@ -1,6 +1,6 @@
 """Row-level security as a second belt: which viewer the queries of a connection are for.
 
-`resources.row_security` makes the role and the policies. A viewer with a boundary reads as that role, in transactions
+`resources.visibility` makes the role and the policies. A viewer with a boundary reads as that role, in transactions
 that name the viewer; everything else reads as the owner of the tables, to whom no policy applies. Transactions, and not
 sessions, carry the role: a connection pooler may give a session to another client.
 """

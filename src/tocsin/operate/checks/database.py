@@ -15,7 +15,7 @@ from tocsin.core.reasons import NO_REASON, Text, joined, sentence
 from tocsin.core.runtime import clock
 from tocsin.operate import node_heartbeat, readiness
 from tocsin.operate.finding import HealthFinding, note
-from tocsin.resources import row_security
+from tocsin.resources import visibility
 
 MIN_POSTGRES_VERSION = 15
 
@@ -118,7 +118,7 @@ def check_row_security(connection: Connection) -> Iterator[HealthFinding]:
         connection,
         "SELECT current_user::text AS name, to_regclass('core_setting') IS NOT NULL AS has_settings",
     )
-    if row is None or not row["has_settings"] or row_security.is_enabled(connection):
+    if row is None or not row["has_settings"] or visibility.is_enabled(connection):
         return
     if settings_store.load(connection)[settings_store.VISIBILITY.name] == "groups":
         role = row["name"] + ROLE_SUFFIX

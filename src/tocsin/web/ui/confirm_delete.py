@@ -203,19 +203,15 @@ class FormSnapshot:
         names = dict.fromkeys(
             _("You") if entry.actor_id == self._request.user.pk else entry.actor_name for entry in entries
         )
-        placeholders = {
-            "who": ", ".join([*names][:_MAX_NAMED]),
-            "when": format_short(timezone.localtime(entries[0].at)),
-        }
-        return (self._deletion_warning() if self._is_deleting else self._save_warning()) % placeholders
-
-    def _deletion_warning(self) -> str:
-        return _("%(who)s changed this in the meantime (%(when)s). Review it in another tab before deleting.")
-
-    def _save_warning(self) -> str:
-        return _(
-            "%(who)s changed this in the meantime (%(when)s). Review it in another tab: saving again overwrites it."
+        text = (
+            _("%(who)s changed this in the meantime (%(when)s). Review it in another tab before deleting.")
+            if self._is_deleting
+            else _(
+                "%(who)s changed this in the meantime (%(when)s). Review it in another tab: saving again overwrites it."
+            )
         )
+        when = format_short(timezone.localtime(entries[0].at))
+        return text % {"who": ", ".join([*names][:_MAX_NAMED]), "when": when}
 
 
 # ---------- form pages
