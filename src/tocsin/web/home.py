@@ -1,9 +1,9 @@
-"""The start view: alerts, problems, who is on call and the setup checklist."""
+"""The start view and the wall board: alerts, problems, who is on call and the setup checklist."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
@@ -42,6 +42,10 @@ from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall import board, swaps
 from tocsin.web.ui import object_list
 from tocsin.workflows.models import Workflow
+
+# ---------- home
+# The start view: alerts, problems, who is on call and the setup checklist.
+
 
 # ---------- first steps
 # Setup checklist: the remaining steps, in order, until the required ones are done. Reads only.
@@ -376,3 +380,34 @@ def home(request: SignedInRequest) -> HttpResponse:
     return render_view(
         request, "home/home.html", context, partials=("alerts", "incoming", "health", "oncall", "readiness")
     )
+
+
+# ---------- wall
+# The wall board for an unattended screen.
+
+
+# ---------- views
+# The wall board for a large unattended screen: alerts that need an answer, and who is on call. Reads only.
+
+
+#: Number of rows that fit such a screen.
+WALL_MAX_ROWS = 12
+
+
+@require_safe
+def wall(request: SignedInRequest) -> HttpResponse:
+    """Render the unanswered alerts first, most urgent on top, then acknowledged and assigned ones."""
+    rows: list[Alert] = queries.most_urgent(queries.newest_needing_answer(), WALL_MAX_ROWS)
+    for tab in ("acknowledged", "assigned"):
+        rows += queries.alerts_in_tab(tab).order_by("-pk")[: max(0, WALL_MAX_ROWS - len(rows))]
+    counts = queries.active_counts()
+    context = {
+        "tabs": [
+            replace(tab, count=counts.needing_answer) if tab.key == "open" else tab
+            for tab in queries.tabs("", counts)
+            if tab.count is not None
+        ],
+        "rows": queries.rows_of(rows, request.now),
+        "groups": groups.duties_on_call_now(request.now),
+    }
+    return render_view(request, "wall/wall.html", context, partials=("board", "oncall", "paused"))

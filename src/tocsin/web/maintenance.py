@@ -39,7 +39,7 @@ from tocsin.web.http.request import (
     require,
     requires,
 )
-from tocsin.web.integrations.editor import condition_form
+from tocsin.web.integrations import condition_form
 from tocsin.web.ui.confirm_delete import FormSnapshot
 from tocsin.web.ui.forms import CodeField, ZoneField, offer_own_zone, show_rejection
 from tocsin.web.ui.object_list import ObjectList

@@ -39,9 +39,8 @@ from tocsin.reports.alert_reports import DurationStats, NoiseBy, ResponseStats, 
 from tocsin.reports.counted_alerts import PUBLIC_GROUPINGS, AlertFilter, Bucket, GroupBy, Grouped, GroupedReport, Period
 from tocsin.reports.fairness import FairnessFilter, Interruptions, MonthlyLoad, PersonalLoad
 from tocsin.web.http.request import SignedInRequest, may_somewhere, render_view
-from tocsin.web.templatetags.reports import alerts_text, short_span
-from tocsin.web.ui import charts
-from tocsin.web.ui.charts import Axes, Series
+from tocsin.web.templatetags import reports
+from tocsin.web.templatetags.reports import Axes, Series, alerts_text, short_span
 from tocsin.web.ui.forms import PRIORITIES, DayField, show_rejection
 
 # ---------- query
@@ -211,9 +210,9 @@ def alerts_chart(trend: Sequence[Grouped[ResponseStats]], bucket: Bucket) -> Saf
     """Draw the number of alerts in each bucket."""
     values = [row.alerts for row in trend]
     tooltips = [f"{bucket_label(row.key, bucket)}: {alerts_text(row.alerts)}" for row in trend]
-    scale = charts.number_scale(max(values, default=0))
+    scale = reports.number_scale(max(values, default=0))
     axes = Axes(_("Alerts"), _labels(trend, bucket), tooltips, scale, _number)
-    return charts.columns(axes, [Series(_("Alerts"), values)])
+    return reports.columns(axes, [Series(_("Alerts"), values)])
 
 
 def times_chart(
@@ -227,9 +226,9 @@ def times_chart(
         + (f"p50 {short_span(one.p50)}, p90 {short_span(one.p90)}, {alerts_text(one.count)}" if one.count else "–")
         for row, one in zip(trend, stats, strict=True)
     ]
-    scale = charts.duration_scale(max((value for value in p90 if value is not None), default=0))
+    scale = reports.duration_scale(max((value for value in p90 if value is not None), default=0))
     axes = Axes(title, _labels(trend, bucket), tooltips, scale, _duration)
-    return charts.lines(axes, [Series("p50", p50), Series("p90", p90)])
+    return reports.lines(axes, [Series("p50", p50), Series("p90", p90)])
 
 
 def sla_chart(
@@ -242,10 +241,10 @@ def sla_chart(
         + _("%(kept)s kept, %(breached)s breached") % {"kept": one.kept, "breached": one.breached}
         for row, one in zip(trend, counts, strict=True)
     ]
-    scale = charts.number_scale(max((one.kept + one.breached for one in counts), default=0))
+    scale = reports.number_scale(max((one.kept + one.breached for one in counts), default=0))
     axes = Axes(title, _labels(trend, bucket), tooltips, scale, _number)
     series = [Series(_("Kept"), [one.kept for one in counts]), Series(_("Breached"), [one.breached for one in counts])]
-    return charts.columns(axes, series)
+    return reports.columns(axes, series)
 
 
 def week_chart(title: str, by_hour: Mapping[tuple[int, int], int], night: NightHours) -> SafeString:
@@ -256,7 +255,7 @@ def week_chart(title: str, by_hour: Mapping[tuple[int, int], int], night: NightH
 
     hours = [f"{hour:02}" if hour % 3 == 0 else "" for hour in range(24)]
     is_night = [night.includes_time(time(hour)) for hour in range(24)]
-    return charts.heat_map(title, weekdays(), hours, by_hour, tooltip, is_night)
+    return reports.heat_map(title, weekdays(), hours, by_hour, tooltip, is_night)
 
 
 def weekdays() -> list[str]:

@@ -30,8 +30,8 @@ from tocsin.notify.text import signed_links
 from tocsin.people import addresses
 from tocsin.web.http.request import SignedInRequest, find_row, render_view
 from tocsin.web.ui import object_list
+from tocsin.web.ui.formatting import safe_html
 from tocsin.web.ui.forms import channel_name
-from tocsin.web.ui.richtext import safe_html
 
 # ---------- render
 # Renders a sandbox message as its channel would show it, with working buttons and keys. It never acts.

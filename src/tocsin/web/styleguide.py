@@ -14,7 +14,7 @@ from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.escalation.policy_templates import policy_templates
 from tocsin.inbound.enums import MessageStatus
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.ui import richtext
+from tocsin.web.ui import formatting
 from tocsin.web.ui.forms import CodeField, DurationField, ZoneField, rule_formset
 
 # ---------- views
@@ -82,7 +82,7 @@ def styleguide(request: SignedInRequest) -> HttpResponse:
         "reason": _SENTENCE,
         "form": ExampleForm(),
         "bad": bad,
-        "guide": richtext.render_html(_GUIDE),
+        "guide": formatting.render_html(_GUIDE),
         "rules": rule_formset(
             None, [{"method": "sms", "wait": "2m", "times": 1, "every": "5m"}], "ways", _CONTACT_METHODS
         ),

@@ -28,8 +28,7 @@ from tocsin.people.changes import groups as group_commands
 from tocsin.people.changes.invitations import InvitationLine, InvitationSpec
 from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.resources.registry import SERVICE_ACCOUNTS, USERS
-from tocsin.web import account_mail
-from tocsin.web.accounts import views
+from tocsin.web.accounts import adapter, views
 from tocsin.web.http.request import SignedInRequest, actor, find_object, render_view, requires
 from tocsin.web.me.views import active_tokens
 from tocsin.web.ui.confirm_delete import FormSnapshot
@@ -149,7 +148,7 @@ def send(request: SignedInRequest, user: User, *, quietly: bool = False) -> None
         return
     if quietly:
         return
-    if account_mail.is_sent_outside():
+    if adapter.is_sent_outside():
         messages.success(request, gettext("Invitation sent to %(email)s.") % {"email": user.email})
     else:
         messages.warning(
@@ -371,7 +370,7 @@ def user(request: SignedInRequest, number: int) -> HttpResponse:
         "is_invited": is_invited,
         # Without an e-mail provider the administrator has to pass the link on.
         "link": views.link(row) if is_invited and row.is_active else "",
-        "is_mail_sent": account_mail.is_sent_outside(),
+        "is_mail_sent": adapter.is_sent_outside(),
         "factors": [name for kind, name in _FACTORS.items() if kind in factors],
         "links": row.identities.select_related("provider"),
         "tokens": active_tokens(row, request.now),

@@ -39,8 +39,8 @@ from tocsin.web.http.request import (
     require_response,
     requires,
 )
-from tocsin.web.integrations.editor import condition_form
-from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
+from tocsin.web.integrations import condition_form
+from tocsin.web.integrations.condition_form import ConditionGroup, ErrorPlaces
 from tocsin.web.ui.confirm_delete import FormSnapshot
 from tocsin.web.ui.forms import (
     PRIORITIES,

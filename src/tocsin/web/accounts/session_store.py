@@ -11,6 +11,8 @@ from typing import Any
 from allauth.mfa.models import Authenticator
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.contrib.sessions.backends import db
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.contrib.sessions.models import Session
@@ -28,7 +30,7 @@ from tocsin.identity import commands
 from tocsin.identity.models import BrowserSession
 from tocsin.people import sign_in_rules
 from tocsin.people.models import User
-from tocsin.people.sign_in_rules import end_all
+from tocsin.people.sign_in_rules import end_all, may_use_password
 from tocsin.web.http.middleware import MACHINE_PATHS
 from tocsin.web.http.request import SignedInRequest, address_of, moment_of, render_view
 from tocsin.web.push import device_name
@@ -200,6 +202,17 @@ def note_use(request: HttpRequest) -> None:
         request.session[_SEEN_AT] = now.isoformat()
         key = stored_key(request.session.session_key or "")
         BrowserSession.objects.filter(pk=key).update(seen_at=now, address=address_of(request))
+
+
+class ResetTokenGenerator(PasswordResetTokenGenerator):
+    """Django's token, which a new password or e-mail address invalidates. A new session stamp invalidates it too."""
+
+    def check_token(self, user: AbstractBaseUser | None, token: str | None) -> bool:
+        """Return whether the token is valid, and its user may have a password."""
+        return isinstance(user, User) and may_use_password(user) and super().check_token(user, token)
+
+    def _make_hash_value(self, user: User, timestamp: int) -> str:
+        return f"{super()._make_hash_value(user, timestamp)}{user.session_stamp}"
 
 
 # ---------- session middleware

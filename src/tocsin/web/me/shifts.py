@@ -10,15 +10,17 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.contrib.auth.decorators import login_not_required
 from django.db.models import Q, QuerySet
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from tocsin.access import boundary
 from tocsin.access.roles import Role
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -26,14 +28,21 @@ from tocsin.core.validation.spec import write_moment
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.calendars import feeds as commands
+from tocsin.oncall.calendars import ical
+from tocsin.oncall.calendars.feeds import NewFeed
+from tocsin.oncall.calendars.ical import GroupShift
 from tocsin.oncall.changes import overrides
 from tocsin.oncall.models import CalendarFeed, HandoverNote
 from tocsin.oncall.states import FeedKind
 from tocsin.people.changes import out_of_office, users
 from tocsin.people.models import Group, OutOfOffice, User
-from tocsin.web.http.request import SignedInRequest, actor, find_row, render_view, requested_user
-from tocsin.web.oncall import handovers, swaps
+from tocsin.resources import visibility
+from tocsin.resources.registry import GROUPS, SCHEDULES
+from tocsin.web.http.request import SignedInRequest, actor, find_object, find_row, render_view, requested_user
+from tocsin.web.oncall import schedules, swaps
 from tocsin.web.ui.confirm_delete import FormSnapshot
+from tocsin.web.ui.formatting import format_moment
 from tocsin.web.ui.forms import (
     DurationField,
     MomentField,
@@ -91,7 +100,7 @@ def my_shifts(request: SignedInRequest) -> HttpResponse:
         "absences": out_of_office.current(user, request.now),
         "swap_requests": swaps.requests_received(user, request.now),
         "sent_swap_requests": swaps.requests_sent(user, request.now),
-        "handovers": handovers.named_notes(_handovers(user, request.now)),
+        "handovers": schedules.named_notes(_handovers(user, request.now)),
         "reminders": rows,
         "problems": problems,
         "feed": next((feed for feed in feeds if feed.kind == FeedKind.PERSON), None),
@@ -274,3 +283,137 @@ def _find(request: SignedInRequest, number: int) -> OutOfOffice:
 
 def _back(request: SignedInRequest, away: User) -> HttpResponse:
     return redirect("my_shifts") if away == request.user else redirect("user", away.pk)
+
+
+# ---------- feeds
+# Calendar feeds: create, rotate and delete. The feed URL is shown once, in the response that creates it.
+
+
+@require_POST
+def create_feed(request: SignedInRequest) -> HttpResponse:
+    """Create a feed of the user's own shifts, of a group, or of a schedule."""
+    kind_name, number = request.POST.get("kind", ""), request.POST.get("number", "")
+    if kind_name not in list(FeedKind):
+        raise Http404(_("Unknown calendar feed type."))
+    kind = FeedKind(kind_name)
+    object_id = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0
+    group = find_object(GROUPS, object_id) if kind is FeedKind.GROUP else None
+    schedule = find_object(SCHEDULES, object_id) if kind is FeedKind.SCHEDULE else None
+    try:
+        created = commands.create_feed(
+            request.user, kind, group=group, schedule=schedule, actor=actor(request), now=request.now
+        )
+    except Rejected as rejected:
+        messages.error(request, rejected.reason.localized())
+        return redirect("my_shifts")
+    return _render_feed(request, created)
+
+
+@require_POST
+def rotate_feed(request: SignedInRequest, number: int) -> HttpResponse:
+    """Replace the feed's URL. The old URL stops working at once."""
+    return _render_feed(request, commands.rotate(_find_feed(request, number), actor=actor(request), now=request.now))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def delete_feed(request: SignedInRequest, number: int) -> HttpResponse:
+    """Ask for confirmation, showing when the feed was last read; then delete the feed."""
+    feed = _find_feed(request, number)
+    if request.method != "POST":
+        used = format_moment(feed.used_at, request.now) if feed.used_at else _("never")
+        about = _("Subscribed calendar apps stop receiving updates. Last read: %(when)s.") % {"when": used}
+        context = {"object_name": commands.name_of(feed), "consequences": about, "back": ("my_shifts",)}
+        return render_view(request, "parts/delete.html", context)
+    commands.delete(feed, actor=actor(request), now=request.now)
+    messages.success(request, _("Calendar feed deleted."))
+    return redirect("my_shifts")
+
+
+def _render_feed(request: SignedInRequest, created: NewFeed) -> HttpResponse:
+    response = render_view(request, "oncall/feed.html", {"name": commands.name_of(created.feed), "url": created.url})
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _find_feed(request: SignedInRequest, number: int) -> CalendarFeed:
+    rows = CalendarFeed.objects.select_related("group", "schedule").filter(owner=request.user)
+    return find_row(rows, number, "calendar feed")
+
+
+# ---------- calendar
+# iCalendar feeds of shifts.
+
+
+# ---------- views
+# `/calendar/TOKEN.ics`: the shifts of a user, a group, a schedule or every group as an iCalendar feed, authenticated
+# by its token.
+
+
+#: The period that a feed covers, before and after now.
+FEED_PAST_PERIOD = timedelta(days=31)
+FEED_FUTURE_PERIOD = timedelta(days=180)
+
+
+@login_not_required
+@require_safe
+def feed(request: SignedInRequest, token: str) -> HttpResponse:
+    """Serve the feed of the token; 404 for an unknown one."""
+    calendar_feed = commands.verify(token, request.now)
+    if calendar_feed is None:
+        raise Http404("There is no such calendar.")
+    boundary.enter(visibility.boundary_of_user(calendar_feed.owner))
+    if not _is_visible(calendar_feed):
+        raise Http404("There is no such calendar.")
+    since, until = request.now - FEED_PAST_PERIOD, request.now + FEED_FUTURE_PERIOD
+    body = ical.write(
+        commands.name_of(calendar_feed),
+        _shifts(calendar_feed, since, until),
+        since,
+        until,
+        request.now,
+        include_names=calendar_feed.kind != FeedKind.PERSON,
+    )
+    response = HttpResponse(body, content_type="text/calendar; charset=utf-8")
+    response["Cache-Control"] = "private, max-age=300"
+    response["Content-Disposition"] = 'inline; filename="on-call.ics"'
+    return response
+
+
+def _is_visible(calendar_feed: CalendarFeed) -> bool:
+    """Return whether the owner still sees the group of the feed."""
+    limit = boundary.current()
+    group_id = calendar_feed.schedule.group_id if calendar_feed.schedule else calendar_feed.group_id
+    return limit is None or group_id is None or group_id in limit.groups
+
+
+def _shifts(calendar_feed: CalendarFeed, since: datetime, until: datetime) -> list[GroupShift]:
+    """Return the shifts of the feed, including bounded periods in which the group's member order applies."""
+    with database.transaction() as connection:
+        match FeedKind(calendar_feed.kind):
+            case FeedKind.PERSON:
+                group_ids = loader.groups_of(connection, [calendar_feed.owner_id])
+            case FeedKind.GROUP:
+                group_ids = frozenset({calendar_feed.group_id} if calendar_feed.group_id else ())
+            case FeedKind.SCHEDULE:
+                group_ids = frozenset({calendar_feed.schedule.group_id} if calendar_feed.schedule else ())
+            case FeedKind.ALL:
+                group_ids = loader.groups_with_schedule(connection)
+        plans = loader.plans(connection, group_ids, since)
+    return [
+        GroupShift(plan.name, person)
+        for plan in plans.values()
+        for person in final_schedule.timeline(plan, since, until).segments
+        if _belongs(calendar_feed, person) and (person.schedule or (person.since and person.until))
+    ]
+
+
+def _belongs(calendar_feed: CalendarFeed, person: final_schedule.OnCall) -> bool:
+    match FeedKind(calendar_feed.kind):
+        case FeedKind.PERSON:
+            return person.user_id == calendar_feed.owner_id
+        case FeedKind.GROUP:
+            return True
+        case FeedKind.SCHEDULE:
+            return calendar_feed.schedule is not None and person.schedule == calendar_feed.schedule.name
+        case FeedKind.ALL:
+            return bool(person.schedule)

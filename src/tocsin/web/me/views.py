@@ -52,6 +52,7 @@ from tocsin.web.policies import DAYS
 from tocsin.web.push import is_push_only
 from tocsin.web.ui import object_list
 from tocsin.web.ui.confirm_delete import FormSnapshot
+from tocsin.web.ui.formatting import format_moment
 from tocsin.web.ui.forms import (
     PRIORITIES,
     DayField,
@@ -69,7 +70,6 @@ from tocsin.web.ui.forms import (
     show_rejection,
     user_zone,
 )
-from tocsin.web.ui.times import format_moment
 
 # ---------- forms
 # Forms of the user's own profile: preferences and contact methods.

@@ -26,8 +26,7 @@ from tocsin.people import permissions
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group
 from tocsin.web.http.request import SignedInRequest, may_somewhere, render_view
-from tocsin.web.oncall import swaps
-from tocsin.web.oncall.schedules import schedules
+from tocsin.web.oncall import schedules, swaps
 from tocsin.web.ui.forms import channel_name
 
 # ---------- readiness

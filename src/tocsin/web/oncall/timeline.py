@@ -30,8 +30,7 @@ from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group
 from tocsin.resources.registry import GROUPS
 from tocsin.web.http.request import SignedInRequest, find_object, may, render_view
-from tocsin.web.oncall import board, swaps
-from tocsin.web.oncall.schedules import schedules, shift_forms
+from tocsin.web.oncall import board, schedules, shift_forms, swaps
 from tocsin.web.ui.forms import user_zone
 
 # ---------- timeline layout

@@ -30,8 +30,15 @@ from tocsin.people import sign_in_rules as factors
 from tocsin.people.models import User
 from tocsin.web.alerts.queries import AlertListRow, SlaTarget
 from tocsin.web.ui import object_list
+from tocsin.web.ui.formatting import (
+    format_date,
+    format_day,
+    format_exact,
+    format_moment,
+    format_short,
+    format_time_left,
+)
 from tocsin.web.ui.forms import PRIORITIES, trace_label
-from tocsin.web.ui.times import format_date, format_day, format_exact, format_moment, format_short, format_time_left
 from tocsin.workflows.run import actions
 
 register = template.Library()

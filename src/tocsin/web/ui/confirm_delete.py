@@ -31,7 +31,7 @@ from tocsin.resources import registry
 from tocsin.resources.registry import RESOURCES, SCHEDULES
 from tocsin.resources.resource import Resource
 from tocsin.web.http.request import SignedInRequest, View, actor, find_editable, render_view, requires
-from tocsin.web.ui.times import format_short
+from tocsin.web.ui.formatting import format_short
 
 # ---------- references
 # Lists the objects that refer to an object about to be deleted, each with the view that removes the reference. Reads

@@ -47,12 +47,10 @@ from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate.backtest import Backtest, backtest
 from tocsin.simulate.chain import SimulatedOutcome, simulate_integration
 from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, actor, render_view, require
-from tocsin.web.integrations import payloads
-from tocsin.web.integrations.editor import condition_form
-from tocsin.web.integrations.editor.condition_form import ComparisonRow, ConditionGroup, ConditionNode, ErrorPlaces
-from tocsin.web.integrations.editor.editor_tab import EditorTab, MappingTab, RoutingTab, RuleMode, RulesTab
-from tocsin.web.integrations.payloads import SamplePayload
-from tocsin.web.integrations.views import SaveReview, find, frame, review_change
+from tocsin.web.integrations import condition_form, views
+from tocsin.web.integrations.condition_form import ComparisonRow, ConditionGroup, ConditionNode, ErrorPlaces
+from tocsin.web.integrations.editor_tab import EditorTab, MappingTab, RoutingTab, RuleMode, RulesTab
+from tocsin.web.integrations.views import SamplePayload, SaveReview, find, frame, review_change
 from tocsin.web.ui import confirm_delete
 from tocsin.web.ui.confirm_delete import FormSnapshot
 
@@ -308,8 +306,8 @@ def editor(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
         "snapshot": snapshot,
         "editor_tab": draft.tab,
         "chosen": draft.payload.key,
-        "payloads": payloads.groups(row, kind),
-        "outcome_views": payloads.outcome_views([draft.outcome] if draft.outcome else []),
+        "payloads": views.groups(row, kind),
+        "outcome_views": views.outcome_views([draft.outcome] if draft.outcome else []),
         "tab_template": f"integrations/tab_{tab}.html",
         "oob": bool(request.headers.get(PARTIAL_HEADER)) and request.headers.get(PARTIAL_HEADER) == "preview",
         "fields": _fields(kind, draft),
@@ -367,12 +365,12 @@ def _draft(
 ) -> EditorDraft:
     post = request.POST
     if request.method != "POST":
-        draft = EditorDraft(editor_tab, payloads.message_payload_or_default(row, kind, request.GET.get("message", "")))
+        draft = EditorDraft(editor_tab, views.message_payload_or_default(row, kind, request.GET.get("message", "")))
         _load_element(draft)
         editor_tab.load(commands.parts_of(row, names))
         draft.is_prefilled = editor_tab.prefill(request.GET)
     else:
-        draft = EditorDraft(editor_tab, payloads.NO_PAYLOAD)
+        draft = EditorDraft(editor_tab, views.NO_PAYLOAD)
         _load_payload(request, row, kind, draft)
         _load_element(draft)
         draft.yaml = str(post.get("yaml", "")).replace("\r\n", "\n")
@@ -468,9 +466,9 @@ def _simulate(request: SignedInRequest, row: Integration, names: ReferenceNames,
 
 def _load_payload(request: SignedInRequest, row: Integration, kind: IntegrationKind, draft: EditorDraft) -> None:
     pasted = str(request.POST.get("payload", ""))
-    draft.payload = payloads.find_payload(row, kind, str(request.POST.get("chosen", "")), pasted)
-    if draft.payload.key == payloads.PASTED and len(draft.payload.body) > MAX_PASTED_CHARS:
-        draft.payload = SamplePayload(payloads.PASTED, draft.payload.label, b"")
+    draft.payload = views.find_payload(row, kind, str(request.POST.get("chosen", "")), pasted)
+    if draft.payload.key == views.PASTED and len(draft.payload.body) > MAX_PASTED_CHARS:
+        draft.payload = SamplePayload(views.PASTED, draft.payload.label, b"")
         draft.payload_problem = _(
             "Larger than %(size)d kB. Use the Test tab, or post it and select it from the log."
         ) % {"size": MAX_PASTED_CHARS // 1000}

@@ -36,8 +36,8 @@ from tocsin.web.http.request import (
     require,
     requires,
 )
-from tocsin.web.oncall.schedules import shift_forms
-from tocsin.web.oncall.schedules.shift_forms import WeeklyWindowsField
+from tocsin.web.oncall import shift_forms
+from tocsin.web.oncall.shift_forms import WeeklyWindowsField
 from tocsin.web.ui.confirm_delete import FormSnapshot
 from tocsin.web.ui.forms import ZoneField, field_error_text, offer_own_zone, problems_of, show_rejection, user_zone
 from tocsin.web.ui.object_list import ObjectList

@@ -1,12 +1,11 @@
-"""Interface of the editor tabs: converts parts of an integration's definition to form rows and back, with errors per
-row.
-"""
+"""The tabs of the editor: convert parts of an integration's definition to form rows and back, with errors per row."""
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -18,17 +17,368 @@ from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import Text, sentence
 from tocsin.core.validation.field_errors import rejected_at
-from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
+from tocsin.inbound.config.noise_settings import KEYS
 from tocsin.inbound.fields import FIELDS, TAGS
-from tocsin.web.integrations.editor import condition_form, route_form
-from tocsin.web.integrations.editor.condition_form import (
-    ComparisonRow,
-    ConditionGroup,
-    ErrorPlaces,
-    FieldEntry,
-    ValueOrigin,
-)
+from tocsin.web.integrations import condition_form
+from tocsin.web.integrations.condition_form import ComparisonRow, ConditionGroup, ErrorPlaces, FieldEntry, ValueOrigin
 from tocsin.web.ui.forms import field_error_text, problems_of, trace_label
+
+# ---------- route form
+# Converts routes to ordered form rows and back: condition, support hours and where the alert goes. Pure.
+#
+# Keys that no row shows are preserved.
+
+
+# ---------- suppression form
+# Converts noise reduction settings (delay, grouping, parent, flapping, flood) to form fields and back. Pure.
+
+
+_NOT_AN_OBJECT = Text("must be an object with {names}")
+
+#: The fields of each part. Every part is a mapping, except `parent`, which is a text.
+NOISE_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "delay": ("kind", "wait", "alerts", "within", "every", "until", "per"),
+    "grouping": ("by", "within"),
+    "parent": ("by",),
+    "flapping": ("alerts", "within", "stable"),
+    "flood": ("burst", "every"),
+}
+
+#: Delay of a route that never waits, whatever the integration's delay.
+NO_DELAY = "none"
+
+_NUMBERS = frozenset({"delay.alerts", "flapping.alerts", "flood.burst"})
+
+#: Fields of each kind of delay.
+_DELAY_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "wait": ("wait",),
+    "alerts": ("alerts", "within", "per"),
+    "every": ("every", "per"),
+    "until": ("until",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionFields:
+    """The texts of all fields, keyed `part.field`."""
+
+    texts: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        """Return the text of one field."""
+        return self.texts.get(name, "")
+
+    @property
+    def fields(self) -> dict[str, dict[str, str]]:
+        """Return {part: {field: text}}, for templates."""
+        return {part: {name: self.text(f"{part}.{name}") for name in names} for part, names in NOISE_FIELDS.items()}
+
+
+def rows_of(parts: Mapping[str, Any]) -> SuppressionFields:
+    """Return the fields of the definition's parts. Raises Rejected if a part has the wrong shape."""
+    texts: dict[str, str] = {}
+    for part in KEYS:
+        value = parts.get(part)
+        if value in (None, "", {}, "none"):
+            continue
+        if part == "parent":
+            value = {"by": value}
+        if not isinstance(value, Mapping) or not set(value) <= set(NOISE_FIELDS[part]):
+            raise rejected_at(part, _NOT_AN_OBJECT(names=tuple(NOISE_FIELDS[part])), "invalid_shaping")
+        texts |= {f"{part}.{name}": str(setting) for name, setting in value.items() if setting is not None}
+        if part == "delay":
+            texts["delay.kind"] = next((kind for kind in _DELAY_FIELDS if kind in value), "")
+    return SuppressionFields(texts)
+
+
+def read(post: QueryDict) -> SuppressionFields:
+    """Return the posted fields."""
+    names = (f"{part}.{name}" for part, names in NOISE_FIELDS.items() for name in names)
+    return SuppressionFields({name: str(post.get(f"suppression.{name}", "")).strip() for name in names})
+
+
+def texts_of_delay(delay: object) -> dict[str, str]:
+    """Return the field texts of a delay. Empty if it is absent or of a form that the fields cannot show."""
+    if delay == NO_DELAY:
+        return {"kind": NO_DELAY}
+    kind = (
+        next((name_of_kind for name_of_kind in _DELAY_FIELDS if name_of_kind in delay), "")
+        if isinstance(delay, Mapping)
+        else ""
+    )
+    if not isinstance(delay, Mapping) or not kind or not set(delay) <= set(_DELAY_FIELDS[kind]):
+        return {}
+    return {"kind": kind, **{str(name): str(setting) for name, setting in delay.items() if setting is not None}}
+
+
+def delay_of(texts: Mapping[str, str]) -> dict[str, Any] | str | None:
+    """Return the delay of the field texts, or None if none is chosen. Fields of other kinds of delay are ignored."""
+    kind = texts.get("kind", "")
+    if kind == NO_DELAY:
+        return NO_DELAY
+    if kind not in _DELAY_FIELDS:
+        return None
+    delay = _part(
+        SuppressionFields({f"delay.{name}": text for name, text in texts.items()}), "delay", _DELAY_FIELDS[kind]
+    )
+    # A kind without its duration: the command rejects it by name, instead of silently dropping it here.
+    return delay or {kind: ""}
+
+
+def parts_of(suppression: SuppressionFields) -> dict[str, Any]:
+    """Return the parts; None for each that is not set."""
+    parts: dict[str, Any] = {
+        "delay": delay_of({name: suppression.text(f"delay.{name}") for name in NOISE_FIELDS["delay"]})
+    }
+    for part in ("grouping", "flapping", "flood"):
+        parts[part] = _part(suppression, part, NOISE_FIELDS[part])
+    return {**parts, "parent": suppression.text("parent.by") or None}
+
+
+def _part(suppression: SuppressionFields, part: str, names: tuple[str, ...]) -> dict[str, Any] | None:
+    values = {name: _value(f"{part}.{name}", text) for name in names if (text := suppression.text(f"{part}.{name}"))}
+    return values if values.keys() - {"per"} else None
+
+
+def _value(name: str, text: str) -> Any:
+    return int(text) if name in _NUMBERS and text.isascii() and text.isdigit() and len(text) < 7 else text
+
+
+_NOT_A_LIST = Text("must be a list, each {example}")
+_TOO_MANY_ROWS = Text("More than {limit} rows: edit the routes as YAML.")
+
+#: Longer lists are edited as YAML.
+MAX_ROUTE_ROWS = 100
+
+#: Value of "no users" or "no groups" in the form. A name has no slash.
+NO_ONE = "/"
+
+_FORM_KEYS = frozenset(
+    {"name", "when", "during", "escalation_policy", "recipients", "client_table", "priority", "action"}
+)
+
+#: Keys of a route → the form field that shows their errors.
+_PLACES = {
+    "during": "during",
+    "escalation_policy": "policy",
+    "recipients.users": "users",
+    "recipients.groups": "groups",
+    "client_table": "client_table",
+    "priority": "priority",
+    "delay": "delay",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRow:
+    """One route. An empty text means the integration's own setting."""
+
+    name: str = ""
+    when: ConditionGroup = field(default_factory=ConditionGroup)
+    #: "in:NAME", "out:NAME" or "".
+    during: str = ""
+    policy: str = ""
+    #: None means the integration's own users or groups.
+    users: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    client_table: str = ""
+    priority: str = ""
+    is_log_only: bool = False
+    #: Texts of the delay fields with its `kind`; empty for the integration's own delay.
+    delay: Mapping[str, str] = field(default_factory=dict)
+    #: Other keys, as JSON.
+    other_keys: str = ""
+
+
+def route_rows(routes: object) -> tuple[RouteRow, ...]:
+    """Return the rows of an integration's routes. Raises Rejected if `routes` is not a list of routes."""
+    if routes in (None, {}, ""):
+        return ()
+    if not isinstance(routes, Sequence) or isinstance(routes, str) or not all(isinstance(r, Mapping) for r in routes):
+        raise rejected_at("routes", _NOT_A_LIST(example="{when, during, escalation_policy, …}"), "invalid_route")
+    return tuple(_row(route) for route in routes)
+
+
+def routes_of(rows: Sequence[RouteRow], places: ErrorPlaces, *, is_final: bool = True) -> list[dict[str, Any]]:
+    """Return the routes of the form rows. Raises Rejected for invalid YAML in a row.
+
+    Unless `is_final`, routes with an empty condition are skipped.
+    """
+    complete_rows = [
+        (f"routes.{n}", row) for n, row in enumerate(rows) if is_final or not condition_form.is_incomplete(row.when)
+    ]
+    return [_route(row, f"routes[{n}]", name, places, is_final=is_final) for n, (name, row) in enumerate(complete_rows)]
+
+
+def read_routes(post: QueryDict) -> tuple[RouteRow, ...]:
+    """Return the posted rows. Raises Rejected for more than MAX_ROUTE_ROWS rows."""
+    rows: list[RouteRow] = []
+    while f"routes.{len(rows)}.row" in post:
+        rows.append(_read(post, f"routes.{len(rows)}"))
+        if len(rows) > MAX_ROUTE_ROWS:
+            raise Rejected("invalid_route", _TOO_MANY_ROWS(limit=MAX_ROUTE_ROWS), "routes")
+    return tuple(rows)
+
+
+def change(rows: tuple[RouteRow, ...], number: int, action: str) -> tuple[RouteRow, ...]:
+    """Apply a button to the rows: `add`, or `up`, `down`, `remove` and `to-N` for row `number`."""
+    if action == "add":
+        return (
+            (*rows, RouteRow(when=ConditionGroup((condition_form.ComparisonRow(),))))
+            if len(rows) < MAX_ROUTE_ROWS
+            else rows
+        )
+    if number >= len(rows):
+        return rows
+    other_rows = rows[:number] + rows[number + 1 :]
+    if action == "remove":
+        return other_rows
+    targets = {"up": number - 1, "down": number + 1}
+    target = targets.get(action, int(action[3:]) if action.startswith("to-") and action[3:].isdecimal() else number)
+    target = min(max(target, 0), len(other_rows))
+    return (*other_rows[:target], rows[number], *other_rows[target:])
+
+
+def with_when(rows: tuple[RouteRow, ...], number: int, when: ConditionGroup) -> tuple[RouteRow, ...]:
+    """Return the rows with the condition of row `number` replaced."""
+    return (*rows[:number], replace(rows[number], when=when), *rows[number + 1 :]) if number < len(rows) else rows
+
+
+def describe_route(row: RouteRow, labels: Mapping[str, str]) -> str:
+    """Describe a route in a sentence, such as "When client equals Globex, outside Office hours: only record"."""
+    when = condition_form.describe_rows(row.when, labels)
+    parts = [_("Always") if when == "always" else _("When %(condition)s") % {"condition": when}]
+    if row.during:
+        relation, _colon, name = row.during.partition(":")
+        parts.append((_("during %(hours)s") if relation == "in" else _("outside %(hours)s")) % {"hours": name})
+    effects = [_("%(priority)s priority") % {"priority": local_term(row.priority)}] if row.priority else []
+    if row.is_log_only:
+        effects.append(_("log only"))
+    else:
+        policy_text = _("page using %(policy)s") % {"policy": row.policy}
+        effects.append(policy_text if row.policy else _("page using the integration's policy"))
+        if row.client_table:
+            effects.append(_("by client table %(table)s") % {"table": row.client_table})
+        if names := (*(row.groups or ()), *(row.users or ())):
+            effects.append(_("to %(names)s") % {"names": ", ".join(names)})
+        elif row.groups == row.users == ():
+            effects.append(_("to no one"))
+    if row.delay.get("kind"):
+        effects.append(_describe_delay(row.delay))
+    return f"{', '.join(parts)}: {', '.join(effects)}."
+
+
+def _row(route: Mapping[str, Any]) -> RouteRow:
+    recipients = route.get("recipients")
+    recipient_names = recipients if isinstance(recipients, Mapping) else {}
+    during = route.get("during")
+    delay = texts_of_delay(route.get("delay"))
+    more = {key: value for key, value in route.items() if key not in _FORM_KEYS and not (key == "delay" and delay)}
+    return RouteRow(
+        name=str(route.get("name") or ""),
+        when=condition_form.rows_of(route.get("when")),
+        during=f"out:{during.get('not')}" if isinstance(during, Mapping) else f"in:{during}" if during else "",
+        policy=str(route.get("escalation_policy") or ""),
+        users=_names(recipient_names.get("users")),
+        groups=_names(recipient_names.get("groups")),
+        client_table=str(route.get("client_table") or ""),
+        priority=str(route.get("priority") or ""),
+        is_log_only=route.get("action") == "record",
+        delay=delay,
+        other_keys=json.dumps(more, ensure_ascii=False, default=str) if more else "",
+    )
+
+
+def _describe_delay(delay: Mapping[str, str]) -> str:
+    values = {name: delay.get(name) or "…" for name in ("wait", "alerts", "within", "every", "until")}
+    is_shared = delay.get("per") == "integration"
+    match delay["kind"]:
+        case "wait":
+            template = _("after %(wait)s, unless it closes first")
+        case "alerts" if delay.get("within"):
+            shared_template = _("after %(alerts)s alerts of the integration within %(within)s")
+            template = shared_template if is_shared else _("after %(alerts)s alerts within %(within)s")
+        case "alerts":
+            shared_template = _("after %(alerts)s alerts of the integration")
+            template = shared_template if is_shared else _("after %(alerts)s alerts")
+        case "every":
+            shared_template = _("at most once every %(every)s per integration")
+            template = shared_template if is_shared else _("at most once every %(every)s")
+        case "until":
+            template = _("when support hours %(until)s begin")
+        case _:
+            template = _("immediately")
+    return template % values
+
+
+def _route(row: RouteRow, place: str, prefix: str, places: ErrorPlaces, *, is_final: bool) -> dict[str, Any]:
+    places.rows[place] = prefix
+    places.rows |= {f"{place}.{key}": f"{prefix}.{name}" for key, name in _PLACES.items()}
+    route: dict[str, Any] = {"name": row.name} if row.name else {}
+    when = condition_form.condition_of(row.when, f"{place}.when", f"{prefix}.when", places, is_final=is_final)
+    if when is not None:
+        route["when"] = when
+    kind, _colon, name = row.during.partition(":")
+    if name:
+        route["during"] = {"not": name} if kind == "out" else name
+    if row.policy:
+        route["escalation_policy"] = row.policy
+    own_recipients = (("users", row.users), ("groups", row.groups))
+    if recipients := {key: list(names) for key, names in own_recipients if names is not None}:
+        route["recipients"] = recipients
+    if row.client_table:
+        route["client_table"] = row.client_table
+    if row.priority:
+        route["priority"] = row.priority
+    if row.is_log_only:
+        route["action"] = "record"
+    if (delay := delay_of(row.delay)) is not None:
+        route["delay"] = delay
+    if row.other_keys:
+        try:
+            more = json.loads(row.other_keys)
+        except ValueError:
+            raise rejected_at(
+                place, sentence("the settings not shown in the form are invalid"), "invalid_route"
+            ) from None
+        route |= more if isinstance(more, dict) else {}
+    return route
+
+
+def _read(post: QueryDict, prefix: str) -> RouteRow:
+    return RouteRow(
+        name=str(post.get(f"{prefix}.name", "")).strip(),
+        when=condition_form.read_conditions(post.dict(), f"{prefix}.when"),
+        during=str(post.get(f"{prefix}.during", "")),
+        policy=str(post.get(f"{prefix}.policy", "")),
+        users=_read_names(post, f"{prefix}.users"),
+        groups=_read_names(post, f"{prefix}.groups"),
+        client_table=str(post.get(f"{prefix}.client_table", "")),
+        priority=str(post.get(f"{prefix}.priority", "")),
+        is_log_only=post.get(f"{prefix}.action", "") == "record",
+        delay={
+            name: text
+            for name in NOISE_FIELDS["delay"]
+            if (text := str(post.get(f"{prefix}.delay.{name}", "")).strip())
+        },
+        other_keys=str(post.get(f"{prefix}.more", "")),
+    )
+
+
+def _names(names: object) -> tuple[str, ...] | None:
+    return tuple(map(str, names)) if isinstance(names, list | tuple) else None
+
+
+def _read_names(post: QueryDict, field_name: str) -> tuple[str, ...] | None:
+    """Return the posted names: those of the chips, and the one that was picked last."""
+    posted = dict.fromkeys(name for name in map(str, post.getlist(field_name)) if name)
+    names = tuple(name for name in posted if name != NO_ONE)
+    return names if names or NO_ONE in posted else None
+
+
+# ---------- editor tab
+# Interface of the editor tabs: converts parts of an integration's definition to form rows and back, with errors per
+# row.
 
 
 class EditorTab(ABC):
@@ -420,14 +770,14 @@ class RulesTab(EditorTab):
     def apply_action(self, action: Sequence[str]) -> str:
         match action:
             case ["cond", row, row_action]:
-                name, path = _row(row)
+                name, path = _row_editor_tab(row)
                 if name in self.groups:
                     self.groups[name] = condition_form.change(self.groups[name], path, row_action)
                     return _("Condition removed") if row_action == "remove" else ""
         return ""
 
     def pick(self, path: str, comparison: ComparisonRow) -> str:
-        name, row_path = _row(self.target)
+        name, row_path = _row_editor_tab(self.target)
         if name not in self.groups:
             self.target = name = self.shown_names[0]
         if self.modes[name] is not RuleMode.WHEN:
@@ -495,7 +845,7 @@ def field_labels() -> dict[str, str]:
     return {name: local_term(FIELDS[name].label) for name in FIELDS}
 
 
-def _row(row: str) -> tuple[str, tuple[int, ...]]:
+def _row_editor_tab(row: str) -> tuple[str, tuple[int, ...]]:
     """Split a row path: "open.0.1" → ("open", (0, 1))."""
     name, *path = row.split(".")
     return name, tuple(int(step) for step in path if step.isdecimal() and len(step) < 5)
@@ -515,50 +865,50 @@ _GROUPING_WINDOW = "30m"
 class RoutingTab(EditorTab):
     """The ordered routes, and the delay, grouping and limits that apply to all of them."""
 
-    keys = ("routes", *NOISE_KEYS)
+    keys = ("routes", *KEYS)
 
     def __init__(self, kind: IntegrationKind) -> None:
         super().__init__(kind)
-        self.routes: tuple[route_form.RouteRow, ...] = ()
-        self.suppression = route_form.SuppressionFields({})
+        self.routes: tuple[RouteRow, ...] = ()
+        self.suppression = SuppressionFields({})
 
     def load(self, parts: Mapping[str, Any]) -> None:
-        self.routes = route_form.route_rows(parts.get("routes"))
-        self.suppression = route_form.rows_of(parts)
+        self.routes = route_rows(parts.get("routes"))
+        self.suppression = rows_of(parts)
 
     def read(self, post: QueryDict) -> None:
-        self.routes = route_form.read_routes(post)
-        self.suppression = route_form.read(post)
+        self.routes = read_routes(post)
+        self.suppression = read(post)
 
     def prefill(self, query: QueryDict) -> bool:
         group_by = query.get("group_by", "").replace("\x00", "")[:500]
         if not group_by:
             return False
         grouping = {"grouping.within": _GROUPING_WINDOW, **self.suppression.texts, "grouping.by": group_by}
-        self.suppression = route_form.SuppressionFields(grouping)
+        self.suppression = SuppressionFields(grouping)
         return True
 
     def apply_action(self, action: Sequence[str]) -> str:
         match action:
             case ["route", number, row_action] if number.isdecimal() and len(number) < 5:
-                self.routes = route_form.change(self.routes, int(number), row_action)
+                self.routes = change(self.routes, int(number), row_action)
                 return _("Route removed") if row_action == "remove" else ""
             case ["cond", row, row_action]:
                 route_number, path = self._condition_row(row)
                 if route_number is not None:
                     when = condition_form.change(self.routes[route_number].when, path, row_action)
-                    self.routes = route_form.with_when(self.routes, route_number, when)
+                    self.routes = with_when(self.routes, route_number, when)
                     return _("Condition removed") if row_action == "remove" else ""
         return ""
 
     def pick(self, path: str, comparison: ComparisonRow) -> str:
         number, row_path = self._condition_row(self.target)
         if number is None:
-            self.routes = route_form.change(self.routes, 0, "add")
+            self.routes = change(self.routes, 0, "add")
             number = len(self.routes) - 1
             self.target = f"routes.{number}"
         when = condition_form.with_comparison(self.routes[number].when, row_path, comparison)
-        self.routes = route_form.with_when(self.routes, number, when)
+        self.routes = with_when(self.routes, number, when)
         condition = condition_form.describe_rows(ConditionGroup((comparison,)), field_labels())
         return f"{self._label(number)}: {condition}"
 
@@ -576,7 +926,7 @@ class RoutingTab(EditorTab):
                 return int(number), tuple(int(step) for step in path if step.isdecimal() and len(step) < 5)
         return None, ()
 
-    def numbered(self) -> list[tuple[int, str, route_form.RouteRow]]:
+    def numbered(self) -> list[tuple[int, str, RouteRow]]:
         """Return (number from 0, row path, route) of every route."""
         return [(number, f"routes.{number}", route) for number, route in enumerate(self.routes)]
 
@@ -585,12 +935,12 @@ class RoutingTab(EditorTab):
         groups = ((f"{row}.when", route.when) for _, row, route in self.numbered())
         return [path for row, when in groups for path in condition_form.comparison_paths(when, row)]
 
-    def sentences(self) -> list[tuple[str, route_form.RouteRow]]:
+    def sentences(self) -> list[tuple[str, RouteRow]]:
         """Return (row path, route) of every route, for its sentence."""
         return [(row, route) for _, row, route in self.numbered()]
 
     def _parts(self) -> dict[str, Any]:
-        for part in NOISE_KEYS:
+        for part in KEYS:
             self.places.rows[part] = f"suppression.{part}"
-        routes = route_form.routes_of(self.routes, self.places, is_final=self.is_final)
-        return {"routes": routes, **route_form.parts_of(self.suppression)}
+        routes = routes_of(self.routes, self.places, is_final=self.is_final)
+        return {"routes": routes, **parts_of(self.suppression)}
