@@ -28,10 +28,6 @@ from tocsin.web.http.request import SignedInRequest, render_view, requires
 from tocsin.web.ui import object_list
 from tocsin.web.ui.forms import DayField, user_zone
 
-# ---------- views
-# The audit log: configuration changes with old and new values, and sign-ins. Managers see what their groups own.
-
-
 #: The nouns of the objects in the log.
 _NOUNS = {
     "absence": _("absence"),

@@ -43,13 +43,7 @@ from tocsin.web.oncall import board, swaps
 from tocsin.web.ui import object_list
 from tocsin.workflows.models import Workflow
 
-# ---------- home
-# The start view: alerts, problems, who is on call and the setup checklist.
-
-
 # ---------- first steps
-# Setup checklist: the remaining steps, in order, until the required ones are done. Reads only.
-
 
 _COMPLETED = """
     SELECT
@@ -169,7 +163,6 @@ def _completed_steps(user: User) -> dict[str, bool]:
 # ---------- health warnings
 # Current problems for Home: what the cheap health checks find, each with the view that resolves it. Reads only.
 
-
 #: Coverage gaps that begin later than this are only shown with the schedule, and by `tocsin doctor`.
 _AHEAD = timedelta(days=14)
 
@@ -269,8 +262,6 @@ def _url(finding: HealthFinding) -> str:
 
 
 # ---------- overview
-# Summaries for Home, each in one or two SQL statements. Reads only.
-
 
 #: Events that count as an answer to a page.
 _RESPONSE_KINDS = [
@@ -336,11 +327,6 @@ def last_night(viewer: User, now: datetime) -> NightSummary:
     )
 
 
-# ---------- views
-# Home: the user's alerts, the most urgent alerts, who is on call and can be woken, message outcomes, problems and
-# setup steps.
-
-
 MAX_ROWS = 8
 
 
@@ -380,14 +366,6 @@ def home(request: SignedInRequest) -> HttpResponse:
     return render_view(
         request, "home/home.html", context, partials=("alerts", "incoming", "health", "oncall", "readiness")
     )
-
-
-# ---------- wall
-# The wall board for an unattended screen.
-
-
-# ---------- views
-# The wall board for a large unattended screen: alerts that need an answer, and who is on call. Reads only.
 
 
 #: Number of rows that fit such a screen.

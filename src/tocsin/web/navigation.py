@@ -30,10 +30,6 @@ from tocsin.resources.resource import Resource
 from tocsin.web.alerts import queries
 from tocsin.web.http.request import SignedInRequest, may_somewhere, render_view
 
-# ---------- navigation
-# Context processor for the application shell: side bar, command palette, number of open alerts, paging pause, clock
-# jump warning.
-
 
 @dataclass(frozen=True, slots=True)
 class NavigationEntry:
@@ -205,13 +201,8 @@ def _pause(request: HttpRequest) -> Pause | None:
     return Pause.objects.filter(ended_at=None, until__gt=now).select_related("user").order_by("-id").first()
 
 
-# ---------- search
-# The search in the side bar.
-
-
 # ---------- queries
 # Full search across alerts and everything configured. Reads only.
-
 
 _ICONS = {
     "users": "user",

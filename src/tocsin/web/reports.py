@@ -38,14 +38,13 @@ from tocsin.reports import alert_reports, counted_alerts, fairness
 from tocsin.reports.alert_reports import DurationStats, NoiseBy, ResponseStats, SlaCounts, SlaStats
 from tocsin.reports.counted_alerts import PUBLIC_GROUPINGS, AlertFilter, Bucket, GroupBy, Grouped, GroupedReport, Period
 from tocsin.reports.fairness import FairnessFilter, Interruptions, MonthlyLoad, PersonalLoad
-from tocsin.web.http.request import SignedInRequest, may_somewhere, render_view
+from tocsin.web.http.request import SignedInRequest, download, may_somewhere, render_view
 from tocsin.web.templatetags import reports
 from tocsin.web.templatetags.reports import Axes, Series, alerts_text, short_span
-from tocsin.web.ui.forms import PRIORITIES, DayField, show_rejection
+from tocsin.web.ui.forms import PRIORITIES, DayField, rejections_shown
 
 # ---------- query
 # The query string of the reports: period, filters and grouping, which every report and its files share.
-
 
 #: Selectable periods in days, including today; then those that are not counted in days.
 _DAYS = {"7d": 7, "30d": 30, "90d": 90, "365d": 365}
@@ -184,17 +183,11 @@ def _period(form: ReportForm, request: SignedInRequest) -> Period:
     if choice == _CUSTOM and isinstance(since, date) and isinstance(until, date) and until < since:
         form.add_error("until", _("The last day must not be before the first."))
     elif choice == _CUSTOM and isinstance(since, date) and isinstance(until, date):
-        try:
+        with rejections_shown(form, {"to": "until"}):
             return Period.days(since, until, zone)
-        except Rejected as rejected:
-            show_rejection(form, rejected, {"to": "until"})
     elif choice == _CUSTOM and not form.errors:
         form.add_error("since" if since is None else "until", _("Choose the first and the last day."))
     return Period.last_days(_DAYS.get(choice or "", _DAYS[_DEFAULT]), request.now, zone)
-
-
-# ---------- report charts
-# The charts of the reports.
 
 
 def bucket_label(key: str, bucket: Bucket) -> str:
@@ -280,10 +273,6 @@ def _duration(seconds: float) -> str:
 
 def _seconds(span: timedelta | None) -> float | None:
     return None if span is None else max(0.0, span.total_seconds())
-
-
-# ---------- views
-# The reports: response times, SLA, noisy sources and interruptions, each with filters, charts and tables.
 
 
 #: The newest breaches on the page; the file has more.
@@ -406,8 +395,6 @@ def _label(row: counted_alerts.Grouped[Any], by: GroupBy) -> str:
 
 
 # ---------- files
-# The tables of the reports as CSV. Columns are named as in the API, and times are in seconds.
-
 
 _FILES_MAX_BREACHES = 10_000
 
@@ -526,9 +513,8 @@ def report_file(request: SignedInRequest, name: str) -> HttpResponse:
     with viewer_transaction() as connection:
         table, header, lines = _TABLES[name](connection, request)
     period = parse_query(request).file_suffix
-    response = HttpResponse(text_sanitizing.write([header, *lines]), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="tocsin-{name}-{table}-{period}.csv"'
-    return response
+    text = text_sanitizing.write([header, *lines])
+    return download(text, f"tocsin-{name}-{table}-{period}.csv", "text/csv")
 
 
 def _seconds_files(span: timedelta | None) -> int | None:
@@ -536,8 +522,6 @@ def _seconds_files(span: timedelta | None) -> int | None:
 
 
 # ---------- fairness
-# On-call fairness: how much each user is on call and paged, by month, with the difference from an even share.
-
 
 #: Selectable numbers of months, the last of which is the selected one.
 MONTH_COUNTS = (1, 3, 6, 12)
@@ -593,10 +577,8 @@ def report_csv(request: SignedInRequest) -> HttpResponse:
     """Download the load by user and month as CSV, in hours."""
     query = _parse_query(request)
     lines = [_line(month.month, person) for month in _load(request, query) for person in month.people]
-    response = HttpResponse(text_sanitizing.write([_COLUMNS, *lines]), content_type="text/csv; charset=utf-8")
     name = f"tocsin-fairness-{query.month:%Y-%m}-{query.count}-months.csv"
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response
+    return download(text_sanitizing.write([_COLUMNS, *lines]), name, "text/csv")
 
 
 def _load(request: SignedInRequest, query: FairnessQuery) -> list[MonthlyLoad]:

@@ -36,7 +36,6 @@ from tocsin.web.ui.forms import channel_name
 # ---------- render
 # Renders a sandbox message as its channel would show it, with working buttons and keys. It never acts.
 
-
 #: The keys of a phone in rows. A key with a word works if the call offers it.
 KEYPAD = (
     (("1", gettext_lazy("repeat")), ("2", ""), ("3", "")),
@@ -103,7 +102,6 @@ def local_path(url: str) -> str:
 # The sandbox: messages that were not sent, rendered as on their channel, with working buttons, keys and replies.
 #
 # Actions are taken as the message's recipient. Only administrators see, and act on, messages to other users.
-
 
 #: A rendered e-mail may contain inline styles only: no scripts, images or forms.
 _MAIL_CSP = {

@@ -17,10 +17,6 @@ from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui import formatting
 from tocsin.web.ui.forms import CodeField, DurationField, ZoneField, rule_formset
 
-# ---------- views
-# Style guide for developers: every interface component in one view. Only with TOCSIN_DEBUG.
-
-
 _SENTENCE = "Paged Alice Andersson: primary of Service Desk until Mon 09:00, by the schedule Weekly primary."
 
 _CONTACT_METHODS = (("email", "Email-Official"), ("sms", "SMS-Official"))

@@ -25,7 +25,6 @@ from tocsin.access.roles import Permission, Role
 from tocsin.core.config import environment, settings_store
 from tocsin.core.config.last_backup import BackupStatus, load_status
 from tocsin.core.db import database
-from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, joined
 from tocsin.inbound import maintenance_commands as maintenance_windows
 from tocsin.inbound.config import registry
@@ -40,14 +39,9 @@ from tocsin.simulate import escalation
 from tocsin.simulate.escalation import SimulatedPage
 from tocsin.web.http.request import SignedInRequest, actor, render_view, requires
 from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import MomentField, ZoneField, channel_name, show_rejection
-
-# ---------- system
-# The installation's health, pre-flight check and settings.
-
+from tocsin.web.ui.forms import MomentField, ZoneField, channel_name, rejections_shown
 
 # ---------- health
-# The installation's health and key facts. Reads only.
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +76,6 @@ def read(now: datetime) -> SystemHealth:
 
 
 # ---------- preflight
-# Prepares the pre-flight check for the System view: per integration and route, who would be paged and when.
-
 
 #: The hour of the default check, in the middle of the night.
 NIGHT_HOUR = 3
@@ -189,10 +181,6 @@ def _moments(pages: Sequence[SimulatedPage]) -> Iterator[tuple[str, datetime, Re
         channels = dict.fromkeys(channel_name(page.channel) for page in minute_pages)
         problems = dict.fromkeys(page.problem for page in minute_pages if page.problem)
         yield ", ".join(channels), minute, joined(*problems, separator=" ")
-
-
-# ---------- views
-# System: the installation's health and settings. For administrators.
 
 
 _CONTENTS = [
@@ -381,12 +369,8 @@ def settings(request: SignedInRequest) -> HttpResponse:
     form = SystemSettingsForm(request.POST or None, initial=_stored())
     snapshot = FormSnapshot(request, "settings", "", _stored, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():
-        try:
-            with snapshot.unchanged():
-                audit.change_settings(form.cleaned_data, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            show_rejection(form, rejected)
-        else:
+        with rejections_shown(form), snapshot.unchanged():
+            audit.change_settings(form.cleaned_data, actor=actor(request), now=request.now)
             messages.success(request, _("Saved."))
             return redirect("settings")
     context = {"form": form, "snapshot": snapshot}
@@ -395,14 +379,6 @@ def settings(request: SignedInRequest) -> HttpResponse:
 
 def _stored() -> dict[str, Any]:
     return {name: settings_store.get(name) for name in settings_store.SETTINGS}
-
-
-# ---------- pause
-# Pausing all paging.
-
-
-# ---------- views
-# Pausing all paging: reason, end, and ending it early. For administrators.
 
 
 class PauseForm(forms.Form):
@@ -426,11 +402,8 @@ def pause(request: SignedInRequest) -> HttpResponse:
     begin: dict[str, Any] = {"until": timezone.localtime(request.now + timedelta(hours=2))}
     form = PauseForm(request.POST or None, initial=begin)
     if request.method == "POST" and form.is_valid():
-        try:
+        with rejections_shown(form):
             pauses.start(form.cleaned_data["reason"], form.cleaned_data["until"], actor(request), request.now)
-        except Rejected as rejected:
-            show_rejection(form, rejected)
-        else:
             messages.success(request, _("All paging is paused. Alerts are still created; their pages are held."))
             return redirect("pause")
     current = Pause.objects.filter(ended_at=None, until__gt=request.now).select_related("user").first()

@@ -13,13 +13,13 @@ from django.db.models import Count, Max, Q
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as gettext
-from django.utils.translation import gettext_lazy, ngettext
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Permission, Role
 from tocsin.core.config import settings_store
-from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.notify.notices import remove_second_factors
 from tocsin.people import sign_in_rules
@@ -32,12 +32,16 @@ from tocsin.web.accounts import adapter, views
 from tocsin.web.http.request import SignedInRequest, actor, find_object, render_view, requires
 from tocsin.web.me.views import active_tokens
 from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import ROLES, ZoneField, channel_name, offer_own_zone, problem_text, show_rejection
+from tocsin.web.ui.forms import (
+    ROLES,
+    ZoneField,
+    channel_name,
+    checkboxes,
+    offer_own_zone,
+    problem_text,
+    rejections_shown,
+)
 from tocsin.web.ui.object_list import ObjectList
-
-# ---------- forms
-# Forms of users for administrators: invite one or several, edit.
-
 
 USER_ROLES = [
     (Role.OBSERVER, _("Observer: can view alerts, the log and who is on call")),
@@ -93,9 +97,7 @@ class InviteForm(UserForm):
     """A new user, who receives an invitation link."""
 
     group = forms.ModelChoiceField(Group.objects.all(), label=_("Add to group"), required=False, empty_label=_("None"))
-    roles = forms.MultipleChoiceField(
-        label=_("Role in the group"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple
-    )
+    roles = checkboxes(_("Role in the group"), ROLES)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -128,8 +130,6 @@ class InviteManyForm(forms.Form):
 
 
 # ---------- invitation mails
-# Mails invitations, and says what became of it.
-
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +159,6 @@ def send(request: SignedInRequest, user: User, *, quietly: bool = False) -> None
 # ---------- invite many
 # Invites several users at once: pasted addresses or CSV, checked and shown before anybody is invited.
 
-
 #: The maximum number of problems that are listed.
 MAX_PROBLEMS = 50
 
@@ -171,7 +170,7 @@ def invite_many(request: SignedInRequest) -> HttpResponse:
     form = InviteManyForm(request.POST or None)
     preview: list[dict[str, Any]] = []
     if request.method == "POST" and form.is_valid():
-        try:
+        with rejections_shown(form, {"": "text"}):
             lines = invitations.read_lines(form.cleaned_data["text"])
             if problems := _problems(lines):
                 for text in problems:
@@ -180,8 +179,6 @@ def invite_many(request: SignedInRequest) -> HttpResponse:
                 return _invite(request, form, lines)
             elif "edit" not in request.POST:
                 preview = [_preview(line) for line in lines]
-        except Rejected as rejected:
-            show_rejection(form, rejected, {"": "text"})
     context = {"form": form, "preview": preview}
     return render_view(request, "users/invite_many.html", context, status=422 if form.errors else 200)
 
@@ -199,19 +196,11 @@ def _invite(request: SignedInRequest, form: InviteManyForm, lines: Sequence[Invi
 
 def _problems(lines: Sequence[InvitationLine]) -> list[str]:
     """Return every problem with its line, such as "Line 7, phone: …"."""
+    in_column, in_line = gettext("Line %(number)s, %(column)s: %(problem)s"), gettext("Line %(number)s: %(problem)s")
     sentences = []
     for one in invitations.find_problems([line.values for line in lines]):
-        values = {
-            "number": lines[one.index].number,
-            "column": one.field,
-            "problem": problem_text(one.rejection),
-        }
-        text = (
-            gettext("Line %(number)s, %(column)s: %(problem)s")
-            if one.field
-            else gettext("Line %(number)s: %(problem)s")
-        )
-        sentences.append(text % values)
+        values = {"number": lines[one.index].number, "column": one.field, "problem": problem_text(one.rejection)}
+        sentences.append((in_column if one.field else in_line) % values)
     more = len(sentences) - MAX_PROBLEMS
     return sentences[:MAX_PROBLEMS] + ([gettext("And %(count)s more problems.") % {"count": more}] if more > 0 else [])
 
@@ -222,32 +211,23 @@ def _preview(line: InvitationLine) -> dict[str, Any]:
 
 
 # ---------- service accounts
-# Service accounts: list, creation, editing, their tokens. For administrators.
 
 
 class ServiceAccountForm(forms.Form):
     """A service account: what its tokens may do at most, and where."""
 
     name = forms.CharField(
-        label=gettext_lazy("Name"),
+        label=_("Name"),
         max_length=100,
         widget=forms.TextInput(attrs={"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}),
     )
-    role = forms.ChoiceField(
-        label=gettext_lazy("Role"), choices=USER_ROLES, widget=forms.RadioSelect, initial=Role.OBSERVER
-    )
-    groups = forms.ModelMultipleChoiceField(
-        Group.objects.all(),
-        label=gettext_lazy("Acts for groups"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=gettext_lazy("It is never paged with them."),
-    )
+    role = forms.ChoiceField(label=_("Role"), choices=USER_ROLES, widget=forms.RadioSelect, initial=Role.OBSERVER)
+    groups = checkboxes(_("Acts for groups"), Group.objects.all(), help_text=_("It is never paged with them."))
     active = forms.BooleanField(
-        label=gettext_lazy("Active"),
+        label=_("Active"),
         required=False,
         initial=True,
-        help_text=gettext_lazy("Tokens of an inactive account are rejected."),
+        help_text=_("Tokens of an inactive account are rejected."),
     )
 
     def spec(self) -> dict[str, Any]:
@@ -258,13 +238,13 @@ class ServiceAccountForm(forms.Form):
 _LIST = ObjectList(
     SERVICE_ACCOUNTS,
     rows_template="users/service_account_rows.html",
-    empty_title=gettext_lazy("No service accounts"),
-    empty_text=gettext_lazy(
+    empty_title=_("No service accounts"),
+    empty_text=_(
         "A service account owns the tokens of a script or pipeline, so that they outlive people. It cannot sign in."
     ),
     icon="id-badge",
     add_view="new_service_account",
-    add_label=gettext_lazy("New service account"),
+    add_label=_("New service account"),
     template="users/service_accounts.html",
 )
 
@@ -288,14 +268,8 @@ def account(request: SignedInRequest, number: int | None = None) -> HttpResponse
     form = ServiceAccountForm(request.POST or None, initial=_initial(row) if row else None)
     snapshot = FormSnapshot.of(request, SERVICE_ACCOUNTS, row)
     if request.method == "POST" and form.is_valid():
-        try:
-            with snapshot.unchanged():
-                saved = api_tokens.save_service_account(
-                    form.spec(), existing=row, actor=actor(request), now=request.now
-                )
-        except Rejected as rejected:
-            show_rejection(form, rejected)
-        else:
+        with rejections_shown(form), snapshot.unchanged():
+            saved = api_tokens.save_service_account(form.spec(), existing=row, actor=actor(request), now=request.now)
             messages.success(request, gettext("Saved."))
             return redirect("service_account", saved.pk)
     context = {
@@ -309,10 +283,6 @@ def account(request: SignedInRequest, number: int | None = None) -> HttpResponse
 
 def _initial(row: ServiceAccount) -> dict[str, Any]:
     return {"name": row.name, "role": row.role, "groups": row.service_groups.all(), "active": row.is_active}
-
-
-# ---------- views
-# Users: list, invitation of one, editing, deletion. For administrators.
 
 
 _VIEWS_LIST = ObjectList(USERS, rows_template="users/rows.html", template="users/list.html")
@@ -333,11 +303,8 @@ def invite(request: SignedInRequest) -> HttpResponse:
     form = InviteForm(request.POST or None, initial={"time_zone": request.user.time_zone})
     offer_own_zone(form)
     if request.method == "POST" and form.is_valid():
-        try:
+        with rejections_shown(form):
             user = _create(request, form)
-        except Rejected as rejected:
-            show_rejection(form, rejected)
-        else:
             send(request, user)
             return redirect("user", user.pk)
     return render_view(request, "users/invite.html", {"form": form}, status=422 if form.errors else 200)
@@ -352,13 +319,9 @@ def user(request: SignedInRequest, number: int) -> HttpResponse:
     form = EditUserForm(request.POST or None, initial=initial)
     snapshot = FormSnapshot.of(request, USERS, row, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():
-        try:
-            with snapshot.unchanged():
-                spec = {**form.spec(), **({"language": row.language} if row.language else {})}
-                users.save_user(spec, existing=row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            show_rejection(form, rejected)
-        else:
+        with rejections_shown(form), snapshot.unchanged():
+            spec = {**form.spec(), **({"language": row.language} if row.language else {})}
+            users.save_user(spec, existing=row, actor=actor(request), now=request.now)
             messages.success(request, gettext("Saved."))
             return redirect("user", number)
     is_invited = not row.has_usable_password()
@@ -387,9 +350,9 @@ def _user_state(row: User) -> dict[str, Any]:
 
 
 _FACTORS = {
-    "totp": gettext_lazy("Authenticator app"),
-    "webauthn": gettext_lazy("Passkeys and security keys"),
-    "recovery_codes": gettext_lazy("Recovery codes"),
+    "totp": _("Authenticator app"),
+    "webauthn": _("Passkeys and security keys"),
+    "recovery_codes": _("Recovery codes"),
 }
 
 

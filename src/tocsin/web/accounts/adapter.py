@@ -43,10 +43,6 @@ from tocsin.web.accounts.session_store import begin_session
 from tocsin.web.accounts.signin import device_of, find_account, remember, typed_name
 from tocsin.web.http.request import address_of, moment_of
 
-# ---------- adapter
-# django-allauth adapters: no self-registration, links with the public address, sign-ins in the audit log.
-
-
 log = logging.getLogger(__name__)
 
 _REAUTHENTICATION_LABELS = {
@@ -235,7 +231,6 @@ def public_url(path: str) -> str:
 # Sends account e-mail (invitations, password resets) through the first e-mail provider that accepts it.
 #
 # Without an e-mail provider the message goes to the sandbox.
-
 
 CHANNEL = "email"
 

@@ -116,7 +116,6 @@ def _with_hashed_key(row: AbstractBaseSession) -> AbstractBaseSession:
 # ---------- sign in session
 # How a session began: by which provider, until when it lasts, and what "Signed-in devices" shows of it.
 
-
 _SOURCE = "sign_in_source"
 _NEEDS_FACTOR = "needs_second_factor"
 _SEEN_AT = "seen_at"
@@ -218,7 +217,6 @@ class ResetTokenGenerator(PasswordResetTokenGenerator):
 # ---------- session middleware
 # Notes when a session was last used, and leads users who need a second factor to the page where they add one.
 
-
 #: What can be done before a second factor is added: adding one, and signing out.
 _ALLOWED = ("/account/", "/service-worker.js", "/offline/")
 
@@ -244,7 +242,6 @@ class SignedInMiddleware:
 
 
 # ---------- browser sessions
-# The page "Signed-in devices": the user's sessions, with sign-out of each and of all others.
 
 
 @require_safe

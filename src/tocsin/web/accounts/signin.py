@@ -44,7 +44,6 @@ from tocsin.web.ui.forms import ZoneField, problems_of, show_rejection
 # out. The cookie does not sign anybody in. See
 # https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies
 
-
 COOKIE = "tocsin_device"
 MAX_AGE = timedelta(days=365)
 
@@ -85,7 +84,6 @@ def _read_cookie(request: HttpRequest) -> dict[int, str]:
 # ---------- attempts
 # Rate limits for wrong passwords and codes: by client address and account, by account, and by known device alone. The
 # counters are shared by all nodes.
-
 
 #: Rate limits for wrong passwords and codes. The account limit stops guessing from many addresses; a single address
 #: reaches its own limit first, so that it locks nobody else out. Known devices have a limit of their own.
@@ -148,10 +146,6 @@ class PasswordBackend(AuthenticationBackend):
         user = find_account(typed_name(credentials))
         checked: AbstractBaseUser | None = self._check_password(user, str(credentials.get("password") or ""))
         return checked
-
-
-# ---------- forms
-# Forms for the first administrator and for invited users.
 
 
 _USER_FIELDS = ("name", "email", "username", "time_zone")

@@ -70,10 +70,6 @@ from tocsin.web.ui.forms import channel_name
 from tocsin.workflows import views
 from tocsin.workflows.states import SlaMoment
 
-# ---------- timeline
-# An alert's timeline: its events, notifications and their results, and repeated messages that were only counted.
-
-
 #: Number of newest events, notifications and messages shown initially, and after "show all".
 INITIAL_ENTRIES = 300
 MAX_ENTRIES = 2000
@@ -359,13 +355,7 @@ def _purpose(purpose: Purpose) -> str:
             return _("test")
 
 
-# ---------- detail
-# The alert detail view and its buttons. Every button is a POST; a GET never changes anything.
-
-
 # ---------- assignees
-# The people to whom an alert can be assigned: who is on call first, then their groups, then everybody else.
-
 
 _RESPONDERS = [role for role in Role if permission_scope(role, Permission.RESPOND) is not PermissionScope.NONE]
 
@@ -671,7 +661,6 @@ def _undo_until(alert: Alert, user: User, now: datetime) -> datetime | None:
 #
 # A GET never changes anything, so link scanners are harmless. A POST acts as the user for whom the link was signed.
 
-
 #: Commands available through the link. All others require signing in.
 LINK_COMMANDS = (
     CommandKind.ACKNOWLEDGE,
@@ -768,10 +757,6 @@ def _act(request: SignedInRequest, alert: VisibleAlert, user: User) -> None:
         messages.warning(request, rejection_text(request, rejected))
     else:
         messages.success(request, outcome.answer.localized())
-
-
-# ---------- why not notified
-# Shows who was not paged about an alert, and why.
 
 
 @require_safe

@@ -31,7 +31,6 @@ from tocsin.workflows.run import run_store
 from tocsin.workflows.states import SlaMoment
 
 # ---------- next action
-# Describes the next action on one alert, with its time. Reads only.
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,6 @@ def _describe_stop(run: EscalationRun) -> str:
 
 
 # ---------- sla
-# The SLA of active alerts: until when somebody must respond, and until when the problem must be fixed.
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,6 @@ from tocsin.web.integrations import views
 from tocsin.web.ui import object_list
 from tocsin.web.ui.forms import PRIORITIES, RecipientsForm
 
-# ---------- forms
-# Forms for alerts: list filters, command fields, manual alerts.
-
 
 class AlertFilterForm(forms.Form):
     """Parses the filters of the alert list. Unusable values are ignored, so that old links keep working.
@@ -208,10 +205,6 @@ def _command(request: SignedInRequest, kind: str) -> Command | None:
             return Undo(actor=actor, via=CommandChannel.WEB)
         case _:
             return None
-
-
-# ---------- create
-# Form that opens an alert manually.
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

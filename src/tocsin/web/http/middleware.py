@@ -43,12 +43,10 @@ from tocsin.web.http.request import HTMX_HEADER, PARTIAL_HEADER, address_of, mom
 # ---------- machine paths
 # URL prefixes for programs. These paths authenticate without a session and respond in their own formats.
 
-
 MACHINE_PATHS = ("/api/", "/hooks/", "/in/", "/scim/", "/v2/", "/healthz", "/readyz", "/metrics")
 
 
 # ---------- errors
-# Error responses: what happened, what to do next, and a request id to quote. They never show a stack trace.
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:

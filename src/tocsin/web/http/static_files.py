@@ -63,7 +63,6 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):
 #
 # Both are stored on the device, so neither contains data about a user or an alert.
 
-
 #: Files that every view loads. The service worker precaches them, so the first view after installation needs only HTML.
 PRECACHED_FILES = (
     "vendor/inter/inter.css",

@@ -25,8 +25,6 @@ from tocsin.inbound.conditions import MAX_DEPTH, Operator
 from tocsin.inbound.fields import text_of
 
 # ---------- yaml text
-# Reads and writes parts of a definition as YAML 1.2, with the position of errors.
-
 
 _TOO_LONG = Text("The text has more than {limit} characters.")
 _TOO_DEEP = Text("The text is nested too deeply.")
@@ -427,7 +425,6 @@ def _count_conditions(node: ConditionNode) -> int:
 # Converts mapped fields to form rows and back: value origin, text and value map. Pure.
 #
 # A definition that a row cannot express (mixed alternatives, conditions) is kept as YAML in its row.
-
 
 _NO_SOURCE = Text("enter a path or choose Default")
 _NOT_A_PAIR = Text("value map, line {line}: use the format from = to")

@@ -23,15 +23,9 @@ from tocsin.web.integrations import condition_form
 from tocsin.web.integrations.condition_form import ComparisonRow, ConditionGroup, ErrorPlaces, FieldEntry, ValueOrigin
 from tocsin.web.ui.forms import field_error_text, problems_of, trace_label
 
-# ---------- route form
-# Converts routes to ordered form rows and back: condition, support hours and where the alert goes. Pure.
-#
-# Keys that no row shows are preserved.
-
-
-# ---------- suppression form
-# Converts noise reduction settings (delay, grouping, parent, flapping, flood) to form fields and back. Pure.
-
+# ---------- noise reduction
+# Converts noise reduction settings (delay, grouping, parent, flapping, flood) to form fields and back: {part: {field:
+# text}}. Pure.
 
 _NOT_AN_OBJECT = Text("must be an object with {names}")
 
@@ -58,25 +52,9 @@ _DELAY_FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SuppressionFields:
-    """The texts of all fields, keyed `part.field`."""
-
-    texts: Mapping[str, str]
-
-    def text(self, name: str) -> str:
-        """Return the text of one field."""
-        return self.texts.get(name, "")
-
-    @property
-    def fields(self) -> dict[str, dict[str, str]]:
-        """Return {part: {field: text}}, for templates."""
-        return {part: {name: self.text(f"{part}.{name}") for name in names} for part, names in NOISE_FIELDS.items()}
-
-
-def rows_of(parts: Mapping[str, Any]) -> SuppressionFields:
+def rows_of(parts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Return the fields of the definition's parts. Raises Rejected if a part has the wrong shape."""
-    texts: dict[str, str] = {}
+    noise: dict[str, dict[str, str]] = {}
     for part in KEYS:
         value = parts.get(part)
         if value in (None, "", {}, "none"):
@@ -85,30 +63,30 @@ def rows_of(parts: Mapping[str, Any]) -> SuppressionFields:
             value = {"by": value}
         if not isinstance(value, Mapping) or not set(value) <= set(NOISE_FIELDS[part]):
             raise rejected_at(part, _NOT_AN_OBJECT(names=tuple(NOISE_FIELDS[part])), "invalid_shaping")
-        texts |= {f"{part}.{name}": str(setting) for name, setting in value.items() if setting is not None}
+        noise[part] = _texts(value)
         if part == "delay":
-            texts["delay.kind"] = next((kind for kind in _DELAY_FIELDS if kind in value), "")
-    return SuppressionFields(texts)
+            noise[part]["kind"] = next((kind for kind in _DELAY_FIELDS if kind in value), "")
+    return noise
 
 
-def read(post: QueryDict) -> SuppressionFields:
-    """Return the posted fields."""
-    names = (f"{part}.{name}" for part, names in NOISE_FIELDS.items() for name in names)
-    return SuppressionFields({name: str(post.get(f"suppression.{name}", "")).strip() for name in names})
+def _texts(settings: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name): str(setting) for name, setting in settings.items() if setting is not None}
+
+
+def _read_fields(post: QueryDict, prefix: str, names: Sequence[str]) -> dict[str, str]:
+    """Return the posted fields that are not empty."""
+    return {name: text for name in names if (text := str(post.get(f"{prefix}.{name}", "")).strip())}
 
 
 def texts_of_delay(delay: object) -> dict[str, str]:
     """Return the field texts of a delay. Empty if it is absent or of a form that the fields cannot show."""
     if delay == NO_DELAY:
         return {"kind": NO_DELAY}
-    kind = (
-        next((name_of_kind for name_of_kind in _DELAY_FIELDS if name_of_kind in delay), "")
-        if isinstance(delay, Mapping)
-        else ""
-    )
-    if not isinstance(delay, Mapping) or not kind or not set(delay) <= set(_DELAY_FIELDS[kind]):
-        return {}
-    return {"kind": kind, **{str(name): str(setting) for name, setting in delay.items() if setting is not None}}
+    if isinstance(delay, Mapping):
+        for kind, names in _DELAY_FIELDS.items():
+            if kind in delay:
+                return {"kind": kind, **_texts(delay)} if set(delay) <= set(names) else {}
+    return {}
 
 
 def delay_of(texts: Mapping[str, str]) -> dict[str, Any] | str | None:
@@ -118,31 +96,29 @@ def delay_of(texts: Mapping[str, str]) -> dict[str, Any] | str | None:
         return NO_DELAY
     if kind not in _DELAY_FIELDS:
         return None
-    delay = _part(
-        SuppressionFields({f"delay.{name}": text for name, text in texts.items()}), "delay", _DELAY_FIELDS[kind]
-    )
     # A kind without its duration: the command rejects it by name, instead of silently dropping it here.
-    return delay or {kind: ""}
+    return _part("delay", texts, _DELAY_FIELDS[kind]) or {kind: ""}
 
 
-def parts_of(suppression: SuppressionFields) -> dict[str, Any]:
+def parts_of(noise: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Return the parts; None for each that is not set."""
-    parts: dict[str, Any] = {
-        "delay": delay_of({name: suppression.text(f"delay.{name}") for name in NOISE_FIELDS["delay"]})
-    }
-    for part in ("grouping", "flapping", "flood"):
-        parts[part] = _part(suppression, part, NOISE_FIELDS[part])
-    return {**parts, "parent": suppression.text("parent.by") or None}
+    parts = {part: _part(part, noise.get(part, {}), NOISE_FIELDS[part]) for part in ("grouping", "flapping", "flood")}
+    return {"delay": delay_of(noise.get("delay", {})), **parts, "parent": noise.get("parent", {}).get("by") or None}
 
 
-def _part(suppression: SuppressionFields, part: str, names: tuple[str, ...]) -> dict[str, Any] | None:
-    values = {name: _value(f"{part}.{name}", text) for name in names if (text := suppression.text(f"{part}.{name}"))}
+def _part(part: str, texts: Mapping[str, str], names: Sequence[str]) -> dict[str, Any] | None:
+    values = {name: _value(f"{part}.{name}", texts[name]) for name in names if texts.get(name)}
     return values if values.keys() - {"per"} else None
 
 
 def _value(name: str, text: str) -> Any:
     return int(text) if name in _NUMBERS and text.isascii() and text.isdigit() and len(text) < 7 else text
 
+
+# ---------- routes
+# Converts routes to ordered form rows and back: condition, support hours and where the alert goes. Pure.
+#
+# Keys that no row shows are preserved.
 
 _NOT_A_LIST = Text("must be a list, each {example}")
 _TOO_MANY_ROWS = Text("More than {limit} rows: edit the routes as YAML.")
@@ -153,9 +129,10 @@ MAX_ROUTE_ROWS = 100
 #: Value of "no users" or "no groups" in the form. A name has no slash.
 NO_ONE = "/"
 
-_FORM_KEYS = frozenset(
-    {"name", "when", "during", "escalation_policy", "recipients", "client_table", "priority", "action"}
-)
+#: Field of a row that is a text → its key in a route.
+_TEXTS = {"name": "name", "policy": "escalation_policy", "client_table": "client_table", "priority": "priority"}
+
+_FORM_KEYS = frozenset({*_TEXTS.values(), "when", "during", "recipients", "action"})
 
 #: Keys of a route → the form field that shows their errors.
 _PLACES = {
@@ -314,22 +291,16 @@ def _describe_delay(delay: Mapping[str, str]) -> str:
 def _route(row: RouteRow, place: str, prefix: str, places: ErrorPlaces, *, is_final: bool) -> dict[str, Any]:
     places.rows[place] = prefix
     places.rows |= {f"{place}.{key}": f"{prefix}.{name}" for key, name in _PLACES.items()}
-    route: dict[str, Any] = {"name": row.name} if row.name else {}
+    route: dict[str, Any] = {key: text for name, key in _TEXTS.items() if (text := getattr(row, name))}
     when = condition_form.condition_of(row.when, f"{place}.when", f"{prefix}.when", places, is_final=is_final)
     if when is not None:
         route["when"] = when
     kind, _colon, name = row.during.partition(":")
     if name:
         route["during"] = {"not": name} if kind == "out" else name
-    if row.policy:
-        route["escalation_policy"] = row.policy
     own_recipients = (("users", row.users), ("groups", row.groups))
     if recipients := {key: list(names) for key, names in own_recipients if names is not None}:
         route["recipients"] = recipients
-    if row.client_table:
-        route["client_table"] = row.client_table
-    if row.priority:
-        route["priority"] = row.priority
     if row.is_log_only:
         route["action"] = "record"
     if (delay := delay_of(row.delay)) is not None:
@@ -356,11 +327,7 @@ def _read(post: QueryDict, prefix: str) -> RouteRow:
         client_table=str(post.get(f"{prefix}.client_table", "")),
         priority=str(post.get(f"{prefix}.priority", "")),
         is_log_only=post.get(f"{prefix}.action", "") == "record",
-        delay={
-            name: text
-            for name in NOISE_FIELDS["delay"]
-            if (text := str(post.get(f"{prefix}.delay.{name}", "")).strip())
-        },
+        delay=_read_fields(post, f"{prefix}.delay", NOISE_FIELDS["delay"]),
         other_keys=str(post.get(f"{prefix}.more", "")),
     )
 
@@ -374,11 +341,6 @@ def _read_names(post: QueryDict, field_name: str) -> tuple[str, ...] | None:
     posted = dict.fromkeys(name for name in map(str, post.getlist(field_name)) if name)
     names = tuple(name for name in posted if name != NO_ONE)
     return names if names or NO_ONE in posted else None
-
-
-# ---------- editor tab
-# Interface of the editor tabs: converts parts of an integration's definition to form rows and back, with errors per
-# row.
 
 
 class EditorTab(ABC):
@@ -445,21 +407,10 @@ class EditorTab(ABC):
         """Record each problem beside its row."""
         for problem in problems_of(rejected):
             place = problem.field or ""
-            row = self.row_of(place)
-            text = field_error_text(problem) if row else _capitalized(problem.reason.localized())
+            row = self.places.row(place)
+            sentence_text = problem.reason.localized()
+            text = field_error_text(problem) if row else sentence_text[:1].upper() + sentence_text[1:]
             (self.errors.setdefault(row, []) if row else self.problems).append(text)
-
-    def row_of(self, place: str) -> str | None:
-        """Return the row of a path in the definition, or None."""
-        return self.places.row(place)
-
-
-def _capitalized(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-# ---------- mapping tab
-# The Mapping tab: alert fields, tags, custom fields and the dedup key template.
 
 
 _DUPLICATE_NAME = Text("duplicate field name")
@@ -476,6 +427,10 @@ _PRIMARY_FIELDS = (
     "client",
     "long_text",
 )
+
+
+#: Prefix of the rows that have a name → their part of the mapping.
+_NAMED = {"t": "tags", "c": "custom"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -502,8 +457,8 @@ class MappingTab(EditorTab):
     def __init__(self, kind: IntegrationKind) -> None:
         super().__init__(kind)
         self.entries: dict[str, FieldEntry] = {}
-        self.tags: list[tuple[str, FieldEntry]] = []
-        self.custom: list[tuple[str, FieldEntry]] = []
+        #: The tags ("t") and custom fields ("c") by the prefix of their rows.
+        self.named: dict[str, list[tuple[str, FieldEntry]]] = {}
         self.key = ""
 
     def load(self, parts: Mapping[str, Any]) -> None:
@@ -512,25 +467,23 @@ class MappingTab(EditorTab):
             name: condition_form.entry_of(mapping.get(name), is_set=name in mapping) for name in (*FIELDS, *mapping)
             if name not in ("tags", "custom")
         }  # fmt: skip
-        tags, custom = (_mapping(mapping.get(name), f"mapping.{name}") for name in ("tags", "custom"))
-        self.tags = [(str(name), condition_form.entry_of(entry)) for name, entry in tags.items()]
-        self.custom = [(str(name), condition_form.entry_of(entry)) for name, entry in custom.items()]
+        for prefix, group in _NAMED.items():
+            entries = _mapping(mapping.get(group), f"mapping.{group}")
+            self.named[prefix] = [(str(name), condition_form.entry_of(entry)) for name, entry in entries.items()]
         self.key = str(parts.get("dedup_key") or "")
 
     def read(self, post: QueryDict) -> None:
         self.entries = {name: _entry(post, f"f-{name}") for name in FIELDS}
-        self.tags, self.custom = _named(post, "t"), _named(post, "c")
+        self.named = {prefix: _named(post, prefix) for prefix in _NAMED}
         self.key = str(post.get("key", "")).replace("\r\n", "\n")
 
     def apply_action(self, action: Sequence[str]) -> str:
         match action:
-            case ["add", "tag"]:
-                free = next((name for name in TAGS if name not in dict(self.tags)), "")
-                self.tags.append((free, FieldEntry(ValueOrigin.PATHS)))
-                self.target = f"t-{len(self.tags) - 1}"
-            case ["add", "custom"]:
-                self.custom.append(("", FieldEntry(ValueOrigin.PATHS)))
-                self.target = f"c-{len(self.custom) - 1}"
+            case ["add", "tag" | "custom" as kind]:
+                prefix = kind[0]
+                free = next((name for name in TAGS if name not in dict(self.named["t"])), "") if prefix == "t" else ""
+                self.named[prefix].append((free, FieldEntry(ValueOrigin.PATHS)))
+                self.target = f"{prefix}-{len(self.named[prefix]) - 1}"
             case ["remove", row]:
                 rows, number = self._named_row(row)
                 if rows:
@@ -553,7 +506,7 @@ class MappingTab(EditorTab):
     def _named_row(self, row: str) -> tuple[list[tuple[str, FieldEntry]], int]:
         """Return the tags or custom fields with the index of a row such as "c-0"; an empty list if there is none."""
         prefix, _dash, number = row.partition("-")
-        rows = {"t": self.tags, "c": self.custom}.get(prefix, [])
+        rows = self.named.get(prefix, [])
         return (rows, int(number)) if number.isdecimal() and int(number) < len(rows) else ([], 0)
 
     def _parts(self) -> dict[str, Any]:
@@ -565,9 +518,9 @@ class MappingTab(EditorTab):
                 mapping[name] = condition_form.with_table(self.kind.mapping.get(name), entry, f"mapping.{name}")
             elif entry.origin is not ValueOrigin.DEFAULT and (self.is_final or not entry.is_incomplete):
                 mapping[name] = condition_form.definition_of(entry, f"mapping.{name}")
-        for group, prefix, rows in (("tags", "t", self.tags), ("custom", "c", self.custom)):
+        for prefix, group in _NAMED.items():
             entries: dict[str, Any] = {}
-            for number, (name, entry) in enumerate(rows):
+            for number, (name, entry) in enumerate(self.named.get(prefix, [])):
                 if entry.is_incomplete and not (name.strip() and self.is_final):
                     continue
                 self.places.rows[f"mapping.{group}.{name}"] = f"{prefix}-{number}"
@@ -592,11 +545,15 @@ class MappingTab(EditorTab):
 
     def tag_rows(self) -> list[FieldRow]:
         """Return the tags that the integration defines."""
-        return [FieldRow(f"t-{n}", name, name, entry) for n, (name, entry) in enumerate(self.tags)]
+        return self._named_rows("t")
 
     def custom_rows(self) -> list[FieldRow]:
         """Return the custom fields that the integration defines."""
-        return [FieldRow(f"c-{n}", name, name, entry) for n, (name, entry) in enumerate(self.custom)]
+        return self._named_rows("c")
+
+    def _named_rows(self, prefix: str) -> list[FieldRow]:
+        rows = enumerate(self.named.get(prefix, []))
+        return [FieldRow(f"{prefix}-{number}", name, name, entry) for number, (name, entry) in rows]
 
     def every_row(self) -> list[FieldRow]:
         """Return all rows, with the dedup key."""
@@ -627,25 +584,17 @@ class MappingTab(EditorTab):
         ]
 
     def default_tags(self) -> list[tuple[str, str]]:
-        """Return the type's default tags that the integration does not override."""
-        return [
-            (name, description) for name, description in self.default_entries("tags") if name not in dict(self.tags)
-        ]
+        """Return (name, description) of the type's default tags that the integration does not override."""
+        return self._default_entries("t")
 
     def default_custom(self) -> list[tuple[str, str]]:
-        """Return the type's default custom fields that the integration does not override."""
-        return [
-            (name, description) for name, description in self.default_entries("custom") if name not in dict(self.custom)
-        ]
+        """Return the same of its default custom fields."""
+        return self._default_entries("c")
 
-    def default_entries(self, group: str) -> list[tuple[str, str]]:
-        """Return (name, description) of the type's default tags or custom fields."""
-        defaults = self.kind.mapping.get(group)
-        return (
-            [(name, condition_form.describe_mapping(definition)) for name, definition in defaults.items()]
-            if isinstance(defaults, Mapping)
-            else []
-        )
+    def _default_entries(self, prefix: str) -> list[tuple[str, str]]:
+        defaults, own = self.kind.mapping.get(_NAMED[prefix]), dict(self.named.get(prefix, []))
+        defaults = defaults if isinstance(defaults, Mapping) else {}
+        return [(name, condition_form.describe_mapping(entry)) for name, entry in defaults.items() if name not in own]
 
     def _row(self, name: str) -> FieldRow:
         default = condition_form.describe_mapping(self.kind.mapping[name]) if name in self.kind.mapping else ""
@@ -692,10 +641,6 @@ def _mapping(value: Any, place: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise rejected_at(place, _NOT_A_MAPPING(), "invalid_mapping")
     return value
-
-
-# ---------- rules tab
-# The Rules tab: the filters for opening an alert, then when a message closes, opens or updates one.
 
 
 class RuleMode(StrEnum):
@@ -851,10 +796,6 @@ def _row_editor_tab(row: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(step) for step in path if step.isdecimal() and len(step) < 5)
 
 
-# ---------- routing tab
-# The Routing tab: the ordered routes, and the integration's noise reduction.
-
-
 #: The target of a click that adds a route.
 NEW_ROUTE = "new"
 
@@ -870,22 +811,21 @@ class RoutingTab(EditorTab):
     def __init__(self, kind: IntegrationKind) -> None:
         super().__init__(kind)
         self.routes: tuple[RouteRow, ...] = ()
-        self.suppression = SuppressionFields({})
+        self.noise: dict[str, dict[str, str]] = {}
 
     def load(self, parts: Mapping[str, Any]) -> None:
         self.routes = route_rows(parts.get("routes"))
-        self.suppression = rows_of(parts)
+        self.noise = rows_of(parts)
 
     def read(self, post: QueryDict) -> None:
         self.routes = read_routes(post)
-        self.suppression = read(post)
+        self.noise = {part: _read_fields(post, f"suppression.{part}", names) for part, names in NOISE_FIELDS.items()}
 
     def prefill(self, query: QueryDict) -> bool:
         group_by = query.get("group_by", "").replace("\x00", "")[:500]
         if not group_by:
             return False
-        grouping = {"grouping.within": _GROUPING_WINDOW, **self.suppression.texts, "grouping.by": group_by}
-        self.suppression = SuppressionFields(grouping)
+        self.noise["grouping"] = {"within": _GROUPING_WINDOW, **self.noise.get("grouping", {}), "by": group_by}
         return True
 
     def apply_action(self, action: Sequence[str]) -> str:
@@ -943,4 +883,4 @@ class RoutingTab(EditorTab):
         for part in KEYS:
             self.places.rows[part] = f"suppression.{part}"
         routes = routes_of(self.routes, self.places, is_final=self.is_final)
-        return {"routes": routes, **parts_of(self.suppression)}
+        return {"routes": routes, **parts_of(self.noise)}

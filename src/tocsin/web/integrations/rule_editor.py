@@ -59,7 +59,6 @@ from tocsin.web.ui.confirm_delete import FormSnapshot
 #
 # Large payloads are cut. Values beyond the cut can still be mapped by writing their path.
 
-
 #: Limits: lines, nesting depth, and characters of one value.
 MAX_TREE_LINES, MAX_TREE_DEPTH, MAX_VALUE_CHARS = 400, 12, 80
 
@@ -127,7 +126,6 @@ def _format_value(value: object) -> str:
 # ---------- match preview
 # Previews each row against the payload: field values, comparison results and pattern matches. Pure.
 
-
 #: Maximum number of characters shown around a pattern match.
 _MAX_VALUE_CHARS = 200
 
@@ -175,8 +173,8 @@ def _values(preview: MatchPreview, outcome: SimulatedOutcome | None, tab: Mappin
     tags, custom = (
         {field_trace.field: field_trace.value for field_trace in group} for group in (trace.tags, trace.custom)
     )
-    preview.values |= {f"t-{n}": tags.get(name) for n, (name, _entry) in enumerate(tab.tags)}
-    preview.values |= {f"c-{n}": custom.get(name) for n, (name, _entry) in enumerate(tab.custom)}
+    for values, rows in ((tags, tab.tag_rows()), (custom, tab.custom_rows())):
+        preview.values |= {row.prefix: values.get(row.name) for row in rows}
     preview.values["key"] = next(
         (field_trace.value for field_trace in trace.fields if field_trace.field == "dedup_key"), None
     )

@@ -55,11 +55,7 @@ from tocsin.web.integrations.forms import (
 from tocsin.web.integrations.views import HIDDEN_URL, SaveReview, find, frame, render_review, review_change
 from tocsin.web.ui import formatting
 from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import show_rejection
-
-# ---------- tabs
-# An integration's Settings, Security and Guide tabs, and its deletion.
-
+from tocsin.web.ui.forms import rejections_shown, show_rejection
 
 #: The part of the integration that the Security tab changes.
 CREDENTIALS = "credentials"
@@ -140,42 +136,36 @@ def guide(request: SignedInRequest, number: int) -> HttpResponse:
 def _rotate(request: SignedInRequest, row: Any, form: RotateUrlForm) -> bool:
     if not form.is_valid():
         return False
-    try:
+    with rejections_shown(form):
         overlap = field_errors.parse(form.cleaned_data["overlap"], "overlap")
         secrets.rotate_token(row, overlap=overlap, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        show_rejection(form, rejected)
-        return False
-    if halo_commands.schedule_webhook_update(row, request.now):
-        messages.success(request, _("URL rotated. The webhook in Halo is updated within a minute."))
-    else:
-        messages.success(request, _("URL rotated. Update the sender before the previous URL expires."))
-    return True
+        if halo_commands.schedule_webhook_update(row, request.now):
+            messages.success(request, _("URL rotated. The webhook in Halo is updated within a minute."))
+        else:
+            messages.success(request, _("URL rotated. Update the sender before the previous URL expires."))
+        return True
+    return False
 
 
 def _save_credentials(request: SignedInRequest, row: Any, form: CredentialsForm, snapshot: FormSnapshot) -> bool:
     if not form.is_valid():
         return False
-    try:
-        with snapshot.unchanged():
-            spec = {**commands.integration_spec(row), CREDENTIALS: form.spec()}
-            commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        show_rejection(form, rejected, form.places())
-        return False
-    messages.success(request, _("Saved. Applies to all new requests."))
-    return True
+    with rejections_shown(form, form.places()), snapshot.unchanged():
+        spec = {**commands.integration_spec(row), CREDENTIALS: form.spec()}
+        commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
+        messages.success(request, _("Saved. Applies to all new requests."))
+        return True
+    return False
 
 
 # ---------- delayed
-# Actions on a delayed alert: open it now, or drop it.
 
 
 @require_POST
 @requires(Permission.TEST_INTEGRATIONS)
 def act(request: SignedInRequest, key: str, verb: str) -> HttpResponse:
     """Run the action and redirect to the integration."""
-    try:
+    with rejections_shown(request):
         row = delayed_alerts.find(key)
         require(request, Permission.TEST_INTEGRATIONS, row.integration.group_id)
         if verb == "open":
@@ -184,15 +174,11 @@ def act(request: SignedInRequest, key: str, verb: str) -> HttpResponse:
         else:
             delayed_alerts.drop(row, actor=actor(request), now=request.now)
             messages.success(request, _("Delayed alert dropped."))
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-        return redirect("inbound_log")
-    return redirect("integration", row.integration_id)
+        return redirect("integration", row.integration_id)
+    return redirect("inbound_log")
 
 
 # ---------- versions
-# An integration's versions: who saved them and when, the differences between two, and restoring one.
-
 
 _MAX_VERSIONS = 100
 
@@ -207,15 +193,12 @@ def versions(request: SignedInRequest, number: int) -> HttpResponse:
     if request.method == "POST":
         require(request, Permission.MANAGE_ROUTING, row.group_id)
         restored_number = _number(request.POST.get("number"))
-        try:
+        with rejections_shown(request):
             version = commands.find_version(row, restored_number)
             parts = {**dict.fromkeys(specs.DEFINITION_KEYS), **commands.describe_version(version)}
             if (review := review_change(request, row, parts)) is not None:
                 return render_review(request, review, frame(request, row, kind, "versions"), "integration_versions")
             commands.restore_version(row, restored_number, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            messages.error(request, rejected.reason.localized())
-        else:
             messages.success(request, _("Version restored. Applies to new messages."))
         return redirect("integration_versions", number)
     rows = list(row.versions.select_related("created_by").order_by("-number")[: _MAX_VERSIONS + 1])
@@ -258,8 +241,6 @@ def _lines(change: DefinitionChange) -> list[tuple[str, str]]:
 
 
 # ---------- test tab
-# The Test tab: simulates a payload with the production code, and sends real samples.
-
 
 #: Maximum number of messages shown for a payload that is an array.
 MAX_MESSAGES_SHOWN = 20
@@ -346,8 +327,6 @@ def sample(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 # ---------- routing presets
-# The "Which tickets page?" presets, each with the number of pages it would have caused in the last seven days.
-
 
 WEEK = timedelta(days=7)
 

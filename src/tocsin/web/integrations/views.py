@@ -62,12 +62,11 @@ from tocsin.web.http.request import (
 from tocsin.web.inbound import readable
 from tocsin.web.integrations.forms import AddIntegrationForm, places_of
 from tocsin.web.ui import formatting, object_list
-from tocsin.web.ui.forms import show_rejection
+from tocsin.web.ui.forms import rejections_shown, show_rejection
 from tocsin.web.ui.object_list import DAY, MAX_COUNTED_MESSAGES, ObjectList, counted
 
 # ---------- payloads
 # Selects the payload to try: a logged message, a sample of the integration type, or a pasted one. Reads only.
-
 
 PASTED = "pasted"
 _LOG, _SAMPLE = "log:", "sample:"
@@ -198,7 +197,6 @@ def _message_label(message: InboundMessage) -> str:
 # ---------- simulation view
 # Prepares a simulated outcome for display: the result, and who would be paged minute by minute. Pure.
 
-
 #: Maximum number of paging times shown; the API returns all of them.
 MAX_MOMENTS = 12
 
@@ -281,13 +279,7 @@ def _verb(status: MessageStatus) -> tuple[str, str]:
             return _("Delayed"), "wait"
 
 
-# ---------- views
-# Inbound integrations: the list, the catalogue, adding one, and its overview, which waits for the first message.
-
-
 # ---------- overview
-# An integration's health, its pending alerts and how its messages ended. Reads only.
-
 
 #: Maximum number of delayed alerts shown.
 _MAX_DELAYED_ALERTS = 20
@@ -412,7 +404,6 @@ def problem_of(integration: Integration) -> Reason:
 # The review before a save that changes who is paged: what would have been different for the last messages.
 #
 # The first save shows it and saves nothing. A second one with the same change saves.
-
 
 #: Name of the hidden field that contains the stamp of the change that was shown.
 FIELD = "reviewed"
@@ -592,14 +583,11 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
         effect = StatusEffect(request.POST.get("does", ""))
     except ValueError:
         raise Http404(_("A status can open, update or close an alert.")) from None
-    try:
+    with rejections_shown(request):
         rules = observed_statuses.rules_with_status(row, status, effect)
         if (review := review_change(request, row, {"rules": rules})) is not None:
             return render_review(request, review, frame(request, row, kind, "overview"), "integration")
         observed_statuses.set_status(row, status, effect, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-    else:
         effect_labels = dict(_STATUS_EFFECTS)
         messages.success(
             request, _("Status “%(status)s” now %(does)s alerts.") % {"status": status, "does": effect_labels[effect]}

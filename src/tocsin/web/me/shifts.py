@@ -48,8 +48,8 @@ from tocsin.web.ui.forms import (
     MomentField,
     field_error_text,
     problems_of,
+    rejections_shown,
     set_choices,
-    show_rejection,
     user_zone,
 )
 
@@ -177,7 +177,6 @@ def _show_error(problem: Rejected, rows: Sequence[ReminderForm]) -> str:
 
 
 # ---------- absences
-# Out of office: a user's absences and covers. Administrators can edit those of other users.
 
 
 class AbsenceForm(forms.Form):
@@ -228,12 +227,8 @@ def absence(request: SignedInRequest, number: int | None = None) -> HttpResponse
     state = None if row is None else partial(out_of_office.absence_spec, row)
     snapshot = FormSnapshot(request, "out_of_office", row.pk if row else "", state, row=row)
     if request.method == "POST" and form.is_valid():
-        try:
-            with snapshot.unchanged():
-                overrides.save_absence(away, form.spec(), existing=row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            show_rejection(form, rejected, {"from": "begins", "to": "ends", "covers": "cover"})
-        else:
+        with rejections_shown(form, {"from": "begins", "to": "ends", "covers": "cover"}), snapshot.unchanged():
+            overrides.save_absence(away, form.spec(), existing=row, actor=actor(request), now=request.now)
             messages.success(request, _("Saved."))
             return _back(request, away)
     begin, end = (row.starts_at, row.ends_at) if row else (None, None)
@@ -286,7 +281,6 @@ def _back(request: SignedInRequest, away: User) -> HttpResponse:
 
 
 # ---------- feeds
-# Calendar feeds: create, rotate and delete. The feed URL is shown once, in the response that creates it.
 
 
 @require_POST
@@ -299,14 +293,12 @@ def create_feed(request: SignedInRequest) -> HttpResponse:
     object_id = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0
     group = find_object(GROUPS, object_id) if kind is FeedKind.GROUP else None
     schedule = find_object(SCHEDULES, object_id) if kind is FeedKind.SCHEDULE else None
-    try:
+    with rejections_shown(request):
         created = commands.create_feed(
             request.user, kind, group=group, schedule=schedule, actor=actor(request), now=request.now
         )
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-        return redirect("my_shifts")
-    return _render_feed(request, created)
+        return _render_feed(request, created)
+    return redirect("my_shifts")
 
 
 @require_POST
@@ -340,14 +332,9 @@ def _find_feed(request: SignedInRequest, number: int) -> CalendarFeed:
     return find_row(rows, number, "calendar feed")
 
 
-# ---------- calendar
-# iCalendar feeds of shifts.
-
-
 # ---------- views
 # `/calendar/TOKEN.ics`: the shifts of a user, a group, a schedule or every group as an iCalendar feed, authenticated
 # by its token.
-
 
 #: The period that a feed covers, before and after now.
 FEED_PAST_PERIOD = timedelta(days=31)

@@ -30,8 +30,6 @@ from tocsin.web.oncall import schedules, swaps
 from tocsin.web.ui.forms import channel_name
 
 # ---------- readiness
-# Readiness of the users on call: on Home now and next over all groups, on a group's schedule as a matrix.
-
 
 #: Cache lifetime on Home in seconds: a test that has arrived shows after a minute.
 _CACHE_SECONDS = 60

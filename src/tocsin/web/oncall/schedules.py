@@ -55,8 +55,6 @@ from tocsin.web.ui.confirm_delete import FormSnapshot
 from tocsin.web.ui.forms import field_error_text, offer_own_zone, problems_of, show_rejection, user_zone
 
 # ---------- handovers
-# Handover notes: those of a schedule, and one note with its text, its facts and "Send now".
-
 
 #: Maximum number of notes in the list.
 MAX_NOTES = 100
@@ -162,14 +160,9 @@ def _names(user_ids: Iterable[int], people: Mapping[int, User]) -> list[str]:
     return [people[user_id].display_name for user_id in user_ids if user_id in people]
 
 
-# ---------- schedules
-# Schedules: detail view, editor with a preview, and deletion.
-
-
 # ---------- coverage warnings
 # Coverage warnings per group, cached until the configuration changes or a few minutes pass; and their sentences in the
 # user's language and time zone.
-
 
 #: Cache lifetime in seconds while the configuration does not change.
 CACHE_SECONDS = 300
@@ -218,8 +211,6 @@ def describe_finding(finding: CoverageFinding, now: datetime) -> str:
 
 
 # ---------- preview
-# Previews an unsaved schedule: the next handoffs with names, and coverage warnings.
-
 
 #: Horizon of the preview, and maximum number of handoffs shown per role.
 HORIZON = timedelta(days=92)

@@ -42,7 +42,6 @@ from tocsin.web.ui.forms import (
 # ---------- describe shift
 # Describes stored shifts in sentences. Pure except for the user's language.
 
-
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 #: The weekly windows in spec form that leave nothing out.
 ALWAYS = [{"days": [*DAYS], "from": "00:00", "to": "24:00"}]
@@ -234,7 +233,6 @@ def _moment_or(at: datetime | None, missing: str) -> str:
 
 # ---------- widgets
 # Fields for ordered lists and weekly windows: plain selects and inputs, which a script enhances.
-
 
 #: Maximum number of items in one field.
 MAX_FIELD_ITEMS = 200

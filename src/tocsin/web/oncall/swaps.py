@@ -59,10 +59,7 @@ from tocsin.web.http.request import (
 )
 from tocsin.web.oncall.shift_forms import day, role_name
 from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import ROLES, MomentField, set_choices, show_rejection, user_zone
-
-# ---------- swaps
-# Swap requests: those awaiting an answer, and accepting, declining or withdrawing one.
+from tocsin.web.ui.forms import ROLES, MomentField, rejections_shown, set_choices, user_zone
 
 
 def requests_received(user: User, now: datetime) -> list[SwapRequest]:
@@ -82,11 +79,8 @@ def answer_swap(request: SignedInRequest, number: int, verb: str) -> HttpRespons
     permitted_user, act, success_text = _verb(verb, swap)
     if permitted_user != request.user:
         raise PermissionDenied(_("Only %(name)s may do this.") % {"name": permitted_user.display_name})
-    try:
+    with rejections_shown(request):
         act(swap, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-    else:
         messages.success(request, success_text)
     return redirect(next_url(request, "my_shifts"))
 
@@ -123,7 +117,6 @@ def _waiting(now: datetime) -> QuerySet[SwapRequest]:
 #
 # A GET never changes anything, so link scanners are harmless. A POST acts as the user for whom the link was signed,
 # once: an answered request stays as it is.
-
 
 _ANSWERS = {"accept": commands.accept, "decline": commands.decline}
 
@@ -172,8 +165,6 @@ def _invalid(request: HttpRequest, reason: str) -> HttpResponse:
 
 
 # ---------- overrides
-# One override: its creator, period and effect. Managers can edit and delete it; both users of a swap or cover can
-# delete it.
 
 
 class OverrideForm(forms.Form):
@@ -230,13 +221,9 @@ def override(request: SignedInRequest, number: int) -> HttpResponse:
     if request.method == "POST":
         require(request, Permission.MANAGE_TEAMS, group)
         if form.is_valid():
-            try:
-                with snapshot.unchanged():
-                    spec = form.spec(row.schedule.name)
-                    overrides.save_override(spec, existing=row, actor=actor(request), now=request.now)
-            except Rejected as rejected:
-                show_rejection(form, rejected, {"from": "begins", "to": "ends"})
-            else:
+            with rejections_shown(form, {"from": "begins", "to": "ends"}), snapshot.unchanged():
+                spec = form.spec(row.schedule.name)
+                overrides.save_override(spec, existing=row, actor=actor(request), now=request.now)
                 messages.success(request, _("Saved."))
                 return redirect("group_schedule", group.pk)
     context = {
@@ -276,10 +263,6 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
 # Reassigns a period of on-call duty: take a shift, hand one over, ask for a swap, or add an override.
 #
 # One view covers all of these and shows who is on call in the period and why; the timeline opens it in a dialog.
-
-
-# ---------- reassign shift forms
-# The form that reassigns a period of on-call duty.
 
 
 #: Maximum number of colleagues' shifts offered in return.
@@ -579,16 +562,14 @@ def _reassign_posted(request: SignedInRequest, group: Group, form: ReassignForm)
     to_user = User.objects.get(pk=data["user"])
     shift_range = ShiftRange(data["begins"], data["ends"], MemberRole(data["role"]) if data["role"] else None)
     kind, _sign, target = data["instead_of"].partition("-")
-    try:
+    with rejections_shown(form, _PLACES):
         if kind != "user":
             return _override(request, group, schedule, to_user, shift_range, target if kind == "shift" else None, kind)
         from_user = User.objects.get(pk=int(target))
         if "ask" in form.data:
             return _request_swap(request, schedule, from_user, to_user, shift_range, form)
         return _reassign_directly(request, group, schedule, from_user, to_user, shift_range)
-    except Rejected as rejected:
-        show_rejection(form, rejected, _PLACES)
-        return ""
+    return ""
 
 
 def _reassign_directly(

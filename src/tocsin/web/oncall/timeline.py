@@ -38,7 +38,6 @@ from tocsin.web.ui.forms import user_zone
 #
 # Decides nothing: `oncall.calculation.final_schedule` determines who is on call and why.
 
-
 #: Rounding tolerance in percent: segments that overlap by less share a lane.
 _LANE_TOLERANCE = 0.001
 

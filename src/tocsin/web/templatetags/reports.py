@@ -25,7 +25,6 @@ from tocsin.reports.alert_reports import DurationStats, SlaCounts
 # a chart is as wide as its place while its texts keep their size. A screen reader hears the title; every page has a
 # table with the same figures beneath. A pointer shows each point's tooltip.
 
-
 #: At most this many labels below a chart; more would touch each other on a phone.
 _MAX_LABELS = 6
 #: Lines between zero and the top of the scale, about.
@@ -207,10 +206,6 @@ def _percent(value: float) -> str:
     return f"{round(value, 2):g}%"
 
 
-# ---------- reports
-# Template tags of the reports: durations, summary tiles with the change since the period before, table cells.
-
-
 register = template.Library()
 
 _NOBODY = SafeString('<span class="soft">–</span>')
@@ -346,10 +341,6 @@ def _percent_reports(value: float) -> str:
 def _signed(value: float) -> str:
     number = round(value)
     return f"−{-number}" if number < 0 else f"+{number}" if number else "±0"
-
-
-# ---------- fairness
-# Template filters of the fairness report: hours, and differences with their sign.
 
 
 _FAIRNESS_HOUR = timedelta(hours=1)

@@ -24,7 +24,6 @@ from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.runtime import clock
 
 # ---------- times
-# Formats moments and durations in the user's time zone and language.
 
 
 def format_moment(at: datetime, now: datetime) -> str:
@@ -99,7 +98,6 @@ def format_day(local: datetime) -> str:
 
 # ---------- richtext
 # Makes external text safe to display: HTML is sanitized with an allow-list, everything else is escaped.
-
 
 #: Tags allowed in a ticket's text. Images are excluded: loading one tells its sender who reads the ticket and when.
 TAGS = {
