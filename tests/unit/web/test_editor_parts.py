@@ -67,7 +67,7 @@ def too_many_routes() -> Any:
             "routes[0]",
         ),
         (
-            lambda: forms.read_map("a = b\nc", "settings.severities"),
+            lambda: condition_form.read_table("a = b\nc", "settings.severities", forms.NOT_A_PAIR),
             "line {line}: use the format from = to",
             "settings.severities",
         ),

@@ -200,11 +200,8 @@ def read_routes(post: QueryDict) -> tuple[RouteRow, ...]:
 def change(rows: tuple[RouteRow, ...], number: int, action: str) -> tuple[RouteRow, ...]:
     """Apply a button to the rows: `add`, or `up`, `down`, `remove` and `to-N` for row `number`."""
     if action == "add":
-        return (
-            (*rows, RouteRow(when=ConditionGroup((condition_form.ComparisonRow(),))))
-            if len(rows) < MAX_ROUTE_ROWS
-            else rows
-        )
+        new = RouteRow(when=ConditionGroup((ComparisonRow(),)))
+        return (*rows, new) if len(rows) < MAX_ROUTE_ROWS else rows
     if number >= len(rows):
         return rows
     other_rows = rows[:number] + rows[number + 1 :]
@@ -772,7 +769,7 @@ class RulesTab(EditorTab):
 
     def every_comparison(self) -> list[str]:
         """Return the paths of all comparison rows."""
-        return [row for name, group in self.groups.items() for row in condition_form.comparison_paths(group, name)]
+        return [row for name, group in self.groups.items() for row, _node in condition_form.comparisons(group, name)]
 
     def sentences(self) -> list[tuple[str, RuleRow]]:
         """Return (row path, rule) of every rule, for its sentence."""
@@ -872,8 +869,8 @@ class RoutingTab(EditorTab):
 
     def every_comparison(self) -> list[str]:
         """Return the paths of all comparison rows."""
-        groups = ((f"{row}.when", route.when) for _, row, route in self.numbered())
-        return [path for row, when in groups for path in condition_form.comparison_paths(when, row)]
+        groups = ((f"{row}.when", route.when) for _number, row, route in self.numbered())
+        return [path for row, when in groups for path, _node in condition_form.comparisons(when, row)]
 
     def sentences(self) -> list[tuple[str, RouteRow]]:
         """Return (row path, route) of every route, for its sentence."""

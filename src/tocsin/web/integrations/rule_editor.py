@@ -48,7 +48,7 @@ from tocsin.simulate.backtest import Backtest, backtest
 from tocsin.simulate.chain import SimulatedOutcome, simulate_integration
 from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, actor, render_view, require
 from tocsin.web.integrations import condition_form, views
-from tocsin.web.integrations.condition_form import ComparisonRow, ConditionGroup, ConditionNode, ErrorPlaces
+from tocsin.web.integrations.condition_form import ComparisonRow, ConditionGroup, ErrorPlaces
 from tocsin.web.integrations.editor_tab import EditorTab, MappingTab, RoutingTab, RuleMode, RulesTab
 from tocsin.web.integrations.views import SamplePayload, SaveReview, find, frame, review_change
 from tocsin.web.ui import confirm_delete
@@ -158,10 +158,11 @@ def preview_matches(
     if isinstance(tab, MappingTab):
         _values(preview, outcome, tab)
     for prefix, group in _groups(tab):
-        for row, comparison in _comparisons(group, prefix):
-            result = _evaluate(comparison, element.payload, mapped, integration.normalizer.mapping.names)
-            if result is not None:
-                preview.results[row] = result
+        for row, comparison in condition_form.comparisons(group, prefix):
+            if isinstance(comparison, ComparisonRow):
+                result = _evaluate(comparison, element.payload, mapped, integration.normalizer.mapping.names)
+                if result is not None:
+                    preview.results[row] = result
     return preview
 
 
@@ -170,14 +171,10 @@ def _values(preview: MatchPreview, outcome: SimulatedOutcome | None, tab: Mappin
     if trace is None:
         return
     preview.values |= {f"f-{field_trace.field}": field_trace.value for field_trace in trace.fields}
-    tags, custom = (
-        {field_trace.field: field_trace.value for field_trace in group} for group in (trace.tags, trace.custom)
-    )
-    for values, rows in ((tags, tab.tag_rows()), (custom, tab.custom_rows())):
+    for traces, rows in ((trace.tags, tab.tag_rows()), (trace.custom, tab.custom_rows())):
+        values = {field_trace.field: field_trace.value for field_trace in traces}
         preview.values |= {row.prefix: values.get(row.name) for row in rows}
-    preview.values["key"] = next(
-        (field_trace.value for field_trace in trace.fields if field_trace.field == "dedup_key"), None
-    )
+    preview.values["key"] = preview.values.get("f-dedup_key")
 
 
 def _groups(tab: EditorTab) -> Iterator[tuple[str, ConditionGroup]]:
@@ -185,14 +182,6 @@ def _groups(tab: EditorTab) -> Iterator[tuple[str, ConditionGroup]]:
         yield from ((name, group) for name, group in tab.groups.items() if tab.modes[name] is RuleMode.WHEN)
     elif isinstance(tab, RoutingTab):
         yield from ((f"routes.{number}.when", route.when) for number, route in enumerate(tab.routes))
-
-
-def _comparisons(node: ConditionNode, row: str) -> Iterator[tuple[str, ComparisonRow]]:
-    if isinstance(node, ComparisonRow):
-        yield row, node
-    elif isinstance(node, ConditionGroup):
-        for number, part in enumerate(node.parts):
-            yield from _comparisons(part, f"{row}.{number}")
 
 
 def _evaluate(
@@ -204,12 +193,8 @@ def _evaluate(
     except Rejected:
         return None
     result = compiled.evaluate(payload, mapped)
-    pieces = (
-        _pieces(comparison, _texts(comparison.field.strip(), payload, mapped, names))
-        if "matches" in comparison.operator
-        else ()
-    )
-    return ComparisonResult(result.is_true, result.reason, pieces)
+    texts = _texts(comparison.field.strip(), payload, mapped, names) if "matches" in comparison.operator else ()
+    return ComparisonResult(result.is_true, result.reason, _pieces(comparison, texts))
 
 
 def _texts(name: str, payload: object, mapped: MappedFields, names: frozenset[str]) -> tuple[str, ...]:
@@ -377,7 +362,8 @@ def _draft(
     if not draft.yaml_problem:
         draft.parts = editor_tab.parts()
     if draft.parts is not None and not draft.is_yaml_edited:
-        draft.yaml = condition_form.write(_without_empty(draft.parts))
+        set_parts = {key: part for key, part in draft.parts.items() if part not in (None, {}, [], "")}
+        draft.yaml = condition_form.write(set_parts)
     _simulate(request, row, names, draft)
     return draft
 
@@ -504,17 +490,18 @@ def _save(request: SignedInRequest, row: Integration, draft: EditorDraft, snapsh
 
 def _fields(kind: IntegrationKind, draft: EditorDraft) -> list[tuple[str, str]]:
     """Return (name, label) of the fields that a condition can use."""
-    field_names = (
-        draft.compiled.normalizer.mapping.names
-        if draft.compiled is not None
-        else frozenset(kind.mapping) & FIELDS.keys()
-    )
+    compiled = draft.compiled
+    field_names = compiled.normalizer.mapping.names if compiled else frozenset(kind.mapping) & FIELDS.keys()
     labelled = [(name, local_term(FIELDS[name].label)) for name in FIELDS if name in field_names]
     return [*labelled, *((name, name) for name in sorted(field_names - FIELDS.keys()))]
 
 
 def _routing_choices(row: Integration, names: ReferenceNames) -> dict[str, Any]:
     """Return what a route can select, and the integration's own recipients."""
+
+    def by_name(users: Iterable[User]) -> list[User]:
+        return sorted(users, key=lambda user: user.display_name.casefold())
+
     hours = sorted(names.hours.values(), key=str.casefold)
     return {
         "priorities": PRIORITIES,
@@ -529,19 +516,11 @@ def _routing_choices(row: Integration, names: ReferenceNames) -> dict[str, Any]:
             )
         ],
         "tables": sorted(names.tables.values(), key=str.casefold),
-        "user_labels": {user.username: user.display_name for user in _by_name(User.objects.filter(is_active=True))},
+        "user_labels": {user.username: user.display_name for user in by_name(User.objects.filter(is_active=True))},
         "group_labels": {name: name for name in sorted(names.groups.values(), key=str.casefold)},
-        "own_users": ", ".join(user.display_name for user in _by_name(row.recipient_users.all())),
+        "own_users": ", ".join(user.display_name for user in by_name(row.recipient_users.all())),
         "own_groups": ", ".join(sorted((group.name for group in row.recipient_groups.all()), key=str.casefold)),
     }
-
-
-def _by_name(users: Iterable[User]) -> list[User]:
-    return sorted(users, key=lambda user: user.display_name.casefold())
-
-
-def _without_empty(parts: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in parts.items() if value not in (None, {}, [], "")}
 
 
 def _digest(text: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -38,6 +38,7 @@ from tocsin.web.http.request import (
     PARTIAL_HEADER,
     SignedInRequest,
     actor,
+    number_of,
     offer_own_groups,
     render_view,
     require,
@@ -52,10 +53,10 @@ from tocsin.web.integrations.forms import (
     initial_of,
     places_of,
 )
-from tocsin.web.integrations.views import HIDDEN_URL, SaveReview, find, frame, render_review, review_change
+from tocsin.web.integrations.views import HIDDEN_URL, find, frame, render_review, review_change
 from tocsin.web.ui import formatting
 from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import rejections_shown, show_rejection
+from tocsin.web.ui.forms import rejections_shown
 
 #: The part of the integration that the Security tab changes.
 CREDENTIALS = "credentials"
@@ -73,15 +74,9 @@ def settings(request: SignedInRequest, number: int) -> HttpResponse:
     offer_own_groups(request, form.fields["group"])
     snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=form.KEYS)
     if request.method == "POST" and form.is_valid():
-        try:
-            with snapshot.unchanged():
-                spec = form.change(commands.integration_spec(row))
-                commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            if rejected.code == "reaches_nobody":
-                form.show_confirmation()
-            show_rejection(form, rejected, places_of(kind))
-        else:
+        with rejections_shown(form, places_of(kind)), snapshot.unchanged():
+            spec = form.change(commands.integration_spec(row))
+            commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
             messages.success(request, _("Saved."))
             return redirect("integration_settings", number)
     context = {**frame(request, row, kind, "settings"), "form": form, "snapshot": snapshot}
@@ -192,7 +187,9 @@ def versions(request: SignedInRequest, number: int) -> HttpResponse:
     row, kind = find(number)
     if request.method == "POST":
         require(request, Permission.MANAGE_ROUTING, row.group_id)
-        restored_number = _number(request.POST.get("number"))
+        restored_number = number_of(request.POST.get("number"))
+        if restored_number is None or restored_number >= 10**9:
+            raise Http404
         with rejections_shown(request):
             version = commands.find_version(row, restored_number)
             parts = {**dict.fromkeys(specs.DEFINITION_KEYS), **commands.describe_version(version)}
@@ -219,12 +216,6 @@ def _find_version(
     rows: list[IntegrationVersion], requested_number: Any, default: IntegrationVersion | None
 ) -> IntegrationVersion | None:
     return next((version for version in rows if str(version.number) == requested_number), default)
-
-
-def _number(text: Any) -> int:
-    if not isinstance(text, str) or not text.isdecimal() or len(text) > 9:
-        raise Http404
-    return int(text)
 
 
 def _changes(old: IntegrationVersion, new: IntegrationVersion) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -343,16 +334,6 @@ _MAX_IMMEDIATE_MESSAGES = 200
 _MAX_CHOICES = 12
 
 
-@dataclass(frozen=True, slots=True)
-class PresetOption:
-    """One preset as shown in the form."""
-
-    preset: RoutingPreset
-    label: str
-    totals: BacktestTotals | None
-    is_selected: bool
-
-
 @require_http_methods(["GET", "HEAD", "POST"])
 def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the presets with last week's counts, or save one as the first route."""
@@ -361,32 +342,69 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
         return render_view(request, "integrations/unknown.html", frame(request, row, kind, "routing"))
     names = specs.load_reference_names()
     parts = commands.parts_of(row, names)
-    stored_preset = presets.preset_of(parts.get("routes"))
+    stored_preset = presets.preset_of(parts.get(ROUTES))
     preset, problem, review = stored_preset or RoutingPreset(), "", None
     snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=(ROUTES,))
     if request.method == "POST":
         require(request, Permission.MANAGE_ROUTING, row.group_id)
-        preset = _posted_preset(request)
-        if request.POST.get("do") == "save":
-            problem, review = _save(request, row, parts, preset, snapshot)
-            if not problem and review is None:
-                messages.success(request, _("Saved. Applies to new messages."))
-                return redirect("integration", number)
+        post = request.POST
+        name = str(post.get("which", ""))
+        preset = RoutingPreset(
+            PresetKind(name) if name in set(PresetKind) else PresetKind.ALL,
+            str(post.get("hours", "")),
+            tuple(map(str, post.getlist("types"))),
+            tuple(map(str, post.getlist("clients"))),
+        )
+        if post.get("do") == "save" and not preset.is_complete:
+            needs_hours = preset.kind is PresetKind.OUTSIDE_SUPPORT_HOURS
+            problem = _("Choose the support hours.") if needs_hours else _("Select at least one type or client.")
+        elif post.get("do") == "save":
+            try:
+                routes = presets.routes_with_preset(parts.get(ROUTES), preset)
+                review = review_change(request, row, {ROUTES: routes})
+                if review is None:
+                    with snapshot.unchanged():
+                        spec = commands.integration_spec(row)
+                        spec[ROUTES] = presets.routes_with_preset(spec.get(ROUTES), preset)
+                        commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
+                    messages.success(request, _("Saved. Applies to new messages."))
+                    return redirect("integration", number)
+            except Rejected as rejected:
+                problem = rejected.reason.localized()
     hours = sorted(names.hours.values(), key=str.casefold)
     # Render at once; with many messages the counts are loaded by a second request.
-    is_deferred = request.headers.get(PARTIAL_HEADER) == "counts"
-    counts = (
-        is_deferred
+    is_counted = (
+        request.headers.get(PARTIAL_HEADER) == "counts"
         or request.method == "POST"
         or not backtest.has_more_than(_MAX_IMMEDIATE_MESSAGES, row, request.now - WEEK)
     )
     # Half of the time for the choices, half for the totals.
     budgets = MessageBudget(MAX_SECONDS / 2), MessageBudget(MAX_SECONDS / 2)
-    types, clients = _observed_values(row, request, budgets[0]) if counts else (Counter(), Counter())
+    types, clients = _observed_values(row, request, budgets[0]) if is_counted else (Counter(), Counter())
+    candidates = {
+        PresetKind.ALL: (_("All new tickets"), replace(preset, kind=PresetKind.ALL)),
+        PresetKind.URGENT: (_("Critical and high priority"), replace(preset, kind=PresetKind.URGENT)),
+        PresetKind.OUTSIDE_SUPPORT_HOURS: (
+            _("Outside support hours"),
+            replace(preset, kind=PresetKind.OUTSIDE_SUPPORT_HOURS, hours=preset.hours or (*hours, "")[0]),
+        ),
+        PresetKind.SELECTED: (_("Selected types or clients"), replace(preset, kind=PresetKind.SELECTED)),
+    }
+    drafts = [candidate for _label, candidate in candidates.values() if candidate.is_complete and is_counted]
+    totals = _count_totals(row, parts, drafts, names, request.now - WEEK, budgets[1])
+    has_selection = stored_preset is not None or request.method == "POST"
     context = {
-        "counts": counts,
+        "counts": is_counted,
         **frame(request, row, kind, "routing"),
-        "options": _options(row, parts, preset, stored_preset, hours, names, request, budgets[1], counts=counts),
+        "options": [
+            {
+                "preset": candidate,
+                "label": label,
+                "totals": totals.get(kind_of_preset),
+                "is_selected": has_selection and kind_of_preset is preset.kind,
+            }
+            for kind_of_preset, (label, candidate) in candidates.items()
+        ],
         "partial": budgets[1].reason or budgets[0].reason,
         "preset": preset,
         "hours": hours,
@@ -396,101 +414,30 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
         "review": review,
         "snapshot": snapshot,
     }
-    return render_view(
-        request,
-        "integrations/paging_presets.html",
-        context,
-        partials=("counts",),
-        status=422 if problem else 200,
-    )
+    status = 422 if problem else 200
+    return render_view(request, "integrations/paging_presets.html", context, partials=("counts",), status=status)
 
 
-def _posted_preset(request: SignedInRequest) -> RoutingPreset:
-    post = request.POST
-    preset_name = str(post.get("which", ""))
-    return RoutingPreset(
-        PresetKind(preset_name) if preset_name in set(PresetKind) else PresetKind.ALL,
-        str(post.get("hours", "")),
-        tuple(map(str, post.getlist("types"))),
-        tuple(map(str, post.getlist("clients"))),
-    )
-
-
-def _save(
-    request: SignedInRequest,
+def _count_totals(
     row: Integration,
     parts: dict[str, Any],
-    preset: RoutingPreset,
-    snapshot: FormSnapshot,
-) -> tuple[str, SaveReview | None]:
-    """Save the preset. Return the problem in words, or "" with the change to be confirmed first, if any."""
-    if not preset.is_complete:
-        return (
-            _("Choose the support hours.")
-            if preset.kind is PresetKind.OUTSIDE_SUPPORT_HOURS
-            else _("Select at least one type or client.")
-        ), None
-    try:
-        routes = presets.routes_with_preset(parts.get(ROUTES), preset)
-        if (review := review_change(request, row, {ROUTES: routes})) is not None:
-            return "", review
-        with snapshot.unchanged():
-            spec = commands.integration_spec(row)
-            spec[ROUTES] = presets.routes_with_preset(spec.get(ROUTES), preset)
-            commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        return rejected.reason.localized(), None
-    return "", None
-
-
-def _options(
-    row: Integration,
-    parts: dict[str, Any],
-    preset: RoutingPreset,
-    stored_preset: RoutingPreset | None,
-    hours: list[str],
+    candidates: list[RoutingPreset],
     names: ReferenceNames,
-    request: SignedInRequest,
+    since: datetime,
     budget: MessageBudget,
-    *,
-    counts: bool,
-) -> list[PresetOption]:
-    labels = {
-        PresetKind.ALL: _("All new tickets"),
-        PresetKind.URGENT: _("Critical and high priority"),
-        PresetKind.OUTSIDE_SUPPORT_HOURS: _("Outside support hours"),
-        PresetKind.SELECTED: _("Selected types or clients"),
-    }
-    candidates = [replace(preset, kind=candidate) for candidate in PresetKind]
-    candidates = [
-        replace(candidate, hours=candidate.hours or hours[0])
-        if candidate.kind is PresetKind.OUTSIDE_SUPPORT_HOURS and hours
-        else candidate
-        for candidate in candidates
-    ]
-    totals_by_kind: dict[PresetKind, BacktestTotals] = {}
-    complete = [candidate for candidate in candidates if candidate.is_complete and counts]
+) -> dict[PresetKind, BacktestTotals]:
+    """Return how often each preset would have paged; nothing if one cannot be saved."""
     try:
-        compiled_candidates = [
-            commands.compile_draft(row, {"routes": presets.routes_with_preset(parts.get("routes"), candidate)}, names)
-            for candidate in complete
+        drafts = [
+            commands.compile_draft(row, {ROUTES: presets.routes_with_preset(parts.get(ROUTES), candidate)}, names)
+            for candidate in candidates
         ]
     except Rejected:
-        compiled_candidates = []
-    if compiled_candidates:
-        since = request.now - WEEK
-        totals_list = backtest.count_totals(row, compiled_candidates, since, budget, limit=_MAX_COUNTED_MESSAGES)
-        totals_by_kind = {candidate.kind: totals for candidate, totals in zip(complete, totals_list, strict=True)}
-    has_selection = stored_preset is not None or request.method == "POST"
-    return [
-        PresetOption(
-            candidate,
-            labels[candidate.kind],
-            totals_by_kind.get(candidate.kind),
-            has_selection and candidate.kind is preset.kind,
-        )
-        for candidate in candidates
-    ]
+        return {}
+    if not drafts:
+        return {}
+    totals = backtest.count_totals(row, drafts, since, budget, limit=_MAX_COUNTED_MESSAGES)
+    return {candidate.kind: total for candidate, total in zip(candidates, totals, strict=True)}
 
 
 def _observed_values(
@@ -511,8 +458,5 @@ def _observed_values(
 
 
 def _choices(counts: Counter[str], selected: tuple[str, ...]) -> list[tuple[str, int, bool]]:
-    frequent = [(name, count, name in selected) for name, count in counts.most_common(_MAX_CHOICES)]
-    return [
-        *frequent,
-        *((name, counts[name], True) for name in selected if name not in dict(counts.most_common(_MAX_CHOICES))),
-    ]
+    names = dict.fromkeys([*(name for name, _count in counts.most_common(_MAX_CHOICES)), *selected])
+    return [(name, counts[name], name in selected) for name in names]

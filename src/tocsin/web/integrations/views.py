@@ -32,7 +32,7 @@ from tocsin.inbound import heartbeat_schedule, heartbeats
 from tocsin.inbound import maintenance_commands as maintenance_windows
 from tocsin.inbound.admin import commands, delayed_alerts, observed_statuses, presets, secrets
 from tocsin.inbound.admin.observed_statuses import StatusEffect
-from tocsin.inbound.admin.presets import PresetKind
+from tocsin.inbound.admin.presets import PresetKind, RoutingPreset
 from tocsin.inbound.enums import HeartbeatHealth as Beat
 from tocsin.inbound.enums import IntegrationMode, MessageStatus
 from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, DelayedAlert, InboundMessage, Integration, MaintenanceWindow
@@ -115,30 +115,23 @@ def choices(integration: Integration, kind: IntegrationKind) -> list[tuple[str, 
 
 def find_payload(integration: Integration, kind: IntegrationKind, key: str, pasted: str) -> SamplePayload:
     """Return the payload of a form key. An unknown key gives the pasted text."""
-    if key.startswith(_LOG):
-        message = _message(integration, key.removeprefix(_LOG))
-        if message is not None:
-            return payload_of_message(message)
-    if key.startswith(_SAMPLE):
-        name = key.removeprefix(_SAMPLE)
-        for sample in kind.samples:
-            if sample.name == name:
-                return payload_of_sample(sample)
+    if key.startswith(_LOG) and (message := _message(integration, key.removeprefix(_LOG))) is not None:
+        return payload_of_message(message)
+    for sample in kind.samples:
+        if key == f"{_SAMPLE}{sample.name}":
+            return payload_of_sample(sample)
     return SamplePayload(PASTED, _("pasted"), pasted.encode("utf-8", "surrogatepass"))
 
 
-def message_payload_or_default(integration: Integration, kind: IntegrationKind, message: str) -> SamplePayload:
-    """Return the message with that id, else the default payload."""
-    logged_message = _message(integration, message) if message else None
-    return payload_of_message(logged_message) if logged_message is not None else first(integration, kind)
-
-
-def first(integration: Integration, kind: IntegrationKind) -> SamplePayload:
-    """Return the default payload: the newest message that opened an alert, else the newest readable message, else the
-    type's default sample."""
-    recent = list(_latest(integration)[:_MAX_LISTED])
-    opened = next((candidate for candidate in recent if candidate.status == MessageStatus.OPENED), None)
-    message = opened or next((candidate for candidate in recent if candidate.status != MessageStatus.FAILED), None)
+def message_payload_or_default(integration: Integration, kind: IntegrationKind, message_id: str) -> SamplePayload:
+    """Return the message with that id, else the newest message that opened an alert, else the newest readable one, else
+    the type's default sample."""
+    message = _message(integration, message_id)
+    if message is None:
+        recent = list(_latest(integration)[:_MAX_LISTED])
+        opened = (candidate for candidate in recent if candidate.status == MessageStatus.OPENED)
+        readable_ones = (candidate for candidate in recent if candidate.status != MessageStatus.FAILED)
+        message = next(opened, None) or next(readable_ones, None)
     if message is not None:
         return payload_of_message(message)
     sample = default_sample(kind)
@@ -172,11 +165,8 @@ def default_sample(kind: IntegrationKind) -> Sample | None:
 
 
 def _latest(integration: Integration) -> Any:
-    return (
-        InboundMessage.objects.filter(integration=integration, replay_of=None)
-        .defer("headers", "verdict")
-        .order_by("-pk")
-    )
+    rows = InboundMessage.objects.filter(integration=integration, replay_of=None)
+    return rows.defer("headers", "verdict").order_by("-pk")
 
 
 def _message(integration: Integration, text: str) -> InboundMessage | None:
@@ -210,7 +200,6 @@ class SimulatedPaging:
 
     @property
     def delay_text(self) -> str:
-        """The delay in words: "at once" or "+5 minutes"."""
         return f"+{local_duration(self.delay)}" if self.delay else _("immediately")
 
 
@@ -229,7 +218,13 @@ class OutcomeView:
 
 def outcome_views(outcomes: Iterable[SimulatedOutcome]) -> list[OutcomeView]:
     """Return the outcomes of one request body for display."""
-    return [_outcome_view(outcome) for outcome in outcomes]
+    views = []
+    for outcome in outcomes:
+        moments = pages_by_delay(outcome.pages)
+        problems = tuple(dict.fromkeys(page.problem for page in outcome.pages if page.problem))
+        has_more = len(moments) > MAX_MOMENTS
+        views.append(OutcomeView(outcome, *_verb(outcome.status), tuple(moments[:MAX_MOMENTS]), has_more, problems))
+    return views
 
 
 def would_page(outcome: SimulatedOutcome) -> str:
@@ -240,13 +235,6 @@ def would_page(outcome: SimulatedOutcome) -> str:
     names = list(moments[0].people)
     names_text = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {_('and')} {names[-1]}"
     return f"{names_text}, {moments[0].delay_text if moments[0].delay else _('now')}"
-
-
-def _outcome_view(outcome: SimulatedOutcome) -> OutcomeView:
-    verb, tone = _verb(outcome.status)
-    moments = pages_by_delay(outcome.pages)
-    problems = tuple(dict.fromkeys(page.problem for page in outcome.pages if page.problem))
-    return OutcomeView(outcome, verb, tone, tuple(moments[:MAX_MOMENTS]), len(moments) > MAX_MOMENTS, problems)
 
 
 def pages_by_delay(pages: Iterable[SimulatedPage]) -> list[SimulatedPaging]:
@@ -307,27 +295,18 @@ def integration_health(
     """Return the integration's health badge; for a heartbeat integration, the heartbeat's state."""
     if integration.mode == IntegrationMode.DISABLED:
         return IntegrationHealth(_("disabled"), "quiet")
-    match beat.health if beat is not None else None:
-        case Beat.LATE:
-            return IntegrationHealth(_("overdue"), "now")
-        case Beat.FAILED:
-            return IntegrationHealth(_("failed"), "now")
-        case Beat.UP:
-            return IntegrationHealth(_("up"), "ok")
-        case Beat.RUNNING:
-            return IntegrationHealth(_("job running"), "ok")
-        case Beat.NEW:
-            return IntegrationHealth(_("waiting for the first ping"), "wait")
-        case None:
-            pass
+    if beat is not None:
+        badges = {
+            Beat.LATE: (_("overdue"), "now"), Beat.FAILED: (_("failed"), "now"), Beat.UP: (_("up"), "ok"),
+            Beat.RUNNING: (_("job running"), "ok"), Beat.NEW: (_("waiting for the first ping"), "wait"),
+        }  # fmt: skip
+        return IntegrationHealth(*badges[beat.health])
     if today is None:
         return IntegrationHealth(_("no messages today") if has_messages else _("waiting for the first message"), "wait")
     text = _("receiving, %(count)s today") % {"count": counted(today[0], MAX_COUNTED_MESSAGES)}
-    return (
-        IntegrationHealth(text, "ok")
-        if integration.mode == IntegrationMode.PAGE
-        else IntegrationHealth(f"{text}, {_('dry run')}", "wait")
-    )
+    if integration.mode == IntegrationMode.PAGE:
+        return IntegrationHealth(text, "ok")
+    return IntegrationHealth(f"{text}, {_('dry run')}", "wait")
 
 
 def would_page_views(integration: Integration, message: InboundMessage) -> str:
@@ -342,22 +321,19 @@ def would_page_views(integration: Integration, message: InboundMessage) -> str:
 
 def describe_preset(integration: Integration) -> str:
     """Summarize the "Which tickets page?" setting in a few words."""
-    routes = integration.current_version.definition.get("routes") if integration.current_version else None
-    preset = presets.preset_of(
-        commands.describe_version(integration.current_version).get("routes")
-        if routes and integration.current_version
-        else None
-    )
-    match preset.kind if preset is not None else None:
-        case PresetKind.ALL:
-            return _("none") if not routes else _("custom routes")
-        case PresetKind.URGENT:
+    version = integration.current_version
+    routes = version.definition.get("routes") if version else None
+    preset = presets.preset_of(commands.describe_version(version).get("routes") if version and routes else None)
+    match preset:
+        case RoutingPreset(kind=PresetKind.URGENT):
             return _("critical and high")
-        case PresetKind.OUTSIDE_SUPPORT_HOURS:
-            return _("outside %(hours)s") % {"hours": preset.hours if preset else ""}
-        case PresetKind.SELECTED:
-            return ", ".join((*preset.types, *preset.clients)) if preset else ""
-        case None:
+        case RoutingPreset(kind=PresetKind.OUTSIDE_SUPPORT_HOURS):
+            return _("outside %(hours)s") % {"hours": preset.hours}
+        case RoutingPreset(kind=PresetKind.SELECTED):
+            return ", ".join((*preset.types, *preset.clients))
+        case RoutingPreset(kind=PresetKind.ALL) if not routes:
+            return _("none")
+        case _:
             return _("custom routes")
 
 
@@ -387,8 +363,10 @@ def suppressed_count(integration: Integration, now: datetime) -> dict[str, Any]:
 
 def count_not_understood(integration: Integration, now: datetime) -> int:
     """Return how many messages of the last seven days say too little to know what they want."""
-    rows = InboundMessage.objects.filter(integration=integration, reason__code=NOT_UNDERSTOOD_CODE, test=False)
-    return rows.filter(pk__gte=first_uuid7(now - 7 * DAY)).count()
+    since = first_uuid7(now - 7 * DAY)
+    return InboundMessage.objects.filter(
+        integration=integration, reason__code=NOT_UNDERSTOOD_CODE, test=False, pk__gte=since
+    ).count()
 
 
 def problem_of(integration: Integration) -> Reason:
@@ -514,8 +492,6 @@ def add(request: SignedInRequest, kind_name: str) -> HttpResponse:
         try:
             saved = commands.save_integration(form.spec(), actor=actor(request), now=request.now)
         except Rejected as rejected:
-            if rejected.code == "reaches_nobody":
-                form.show_confirmation()
             if rejected.code == "shared_source":
                 form.show_source()
             show_rejection(form, rejected, places_of(kind))
@@ -624,9 +600,7 @@ def _address_findings(row: Integration) -> list[HealthFinding]:
 def _matches(kind: IntegrationKind, text: str, category: str) -> bool:
     texts = (kind.title, kind.description, local_term(kind.title), local_term(kind.description), kind.name)
     searchable = " ".join(texts).casefold()
-    return all(word in searchable for word in text.casefold().split()) and (
-        not category or str(kind.category) == category
-    )
+    return category in ("", str(kind.category)) and all(word in searchable for word in text.casefold().split())
 
 
 def _initial(request: SignedInRequest, kind: IntegrationKind) -> dict[str, Any]:
