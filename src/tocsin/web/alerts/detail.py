@@ -32,7 +32,7 @@ from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, AlertStatus, CommandC
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_moment
-from tocsin.core.reasons import Reason, as_reason
+from tocsin.core.reasons import as_reason
 from tocsin.core.validation import field_errors, text_sanitizing
 from tocsin.escalation.actions import why_not_paged
 from tocsin.escalation.models import EscalationRun
@@ -61,6 +61,7 @@ from tocsin.web.http.request import (
     alert_actor,
     find_visible_alert,
     may_respond,
+    number_of,
     render_view,
     require_response,
     requires,
@@ -196,32 +197,23 @@ def _event_entry(event: AlertEvent) -> TimelineEntry:
         CommandChannel.CHAT: _("in the chat"),
         CommandChannel.HALO: _("in Halo"),
     }.get(CommandChannel(event.via) if event.via in set(CommandChannel) else CommandChannel.WEB, "")
-    first, more = _lines(event.reason)
+    first, _separator, more = event.reason.localized().partition("\n")
+    kind = EventKind(event.kind) if event.kind in set(EventKind) else EventKind.UPDATED
     # The step's condition did not match, or its users are already being paged: neither is a problem.
     is_informational = bool(data.get("left_out") or data.get("busy"))
     return TimelineEntry(
         event.at,
-        "" if is_informational else _TONES.get(_kind(event), ""),
+        "" if is_informational else _TONES.get(kind, ""),
         add_direction_marks(first) or event.kind,
         more or via,
         quote,
     )
 
 
-def _lines(reason: Reason) -> tuple[str, str]:
-    """Return the first line of a reason and the rest, in the reader's language."""
-    first, _separator, more = reason.localized().partition("\n")
-    return first, more
-
-
 def add_direction_marks(text: str) -> str:
     """Add left-to-right marks around arrows and semicolons if the sentence contains right-to-left text, so that the old
     value remains in front of the new one."""
     return _SEPARATORS.sub("\u200e\\g<0>\u200e", text) if _RIGHT_TO_LEFT.search(text) else text
-
-
-def _kind(event: AlertEvent) -> EventKind:
-    return EventKind(event.kind) if event.kind in set(EventKind) else EventKind.UPDATED
 
 
 def _message_entry(alert: Alert, message: InboundMessage) -> TimelineEntry:
@@ -239,43 +231,28 @@ def _notification_entries(notification: Notification, now: datetime) -> Iterable
 
 
 def _delivery_entry(notification: Notification, delivery: Delivery, heading: str, now: datetime) -> TimelineEntry:
-    purpose_suffix = "" if delivery.purpose == Purpose.PAGE else f" ({_purpose(Purpose(delivery.purpose))})"
+    suffix = "" if delivery.purpose == Purpose.PAGE else f" ({_purpose(Purpose(delivery.purpose))})"
     reason = (delivery.reason or notification.reason).localized()
+    at, tone, detail = delivery.ended_at or delivery.due_at, "now", reason
     match DeliveryStatus(delivery.status):
         case DeliveryStatus.SENT | DeliveryStatus.DELIVERED:
             at = delivery.sent_at or delivery.queued_at
             tone = "wait" if delivery.receipt == ReceiptState.NOT_REACHED else "ok"
-            return TimelineEntry(
-                at, tone, f"{heading}: {_result_text(delivery)}{purpose_suffix}", _provider(delivery, notification)
-            )
+            text, detail = _result_text(delivery), _provider(delivery, notification)
         case DeliveryStatus.FAILED:
-            at = delivery.ended_at or delivery.due_at
             parts = [delivery.provider_name, delivery.error.localized(), reason]
-            return TimelineEntry(
-                at, "now", f"{heading}: {_('not sent')}{purpose_suffix}", " · ".join(part for part in parts if part)
-            )
+            text, detail = _("not sent"), " · ".join(part for part in parts if part)
         case DeliveryStatus.SANDBOXED:
-            at = delivery.ended_at or delivery.due_at
-            return TimelineEntry(at, "now", f"{heading}: {_('no provider')}{purpose_suffix}", reason)
+            text = _("no provider")
         case DeliveryStatus.CANCELLED:
-            at = delivery.ended_at or delivery.due_at
-            return TimelineEntry(at, "", f"{heading}: {_('cancelled')}{purpose_suffix}", reason)
-        case DeliveryStatus.QUEUED if delivery.due_at > now:
-            until = timezone.localtime(delivery.due_at)
-            status_text = _("waits until %(time)s") % {"time": f"{until:%H:%M:%S}"}
-            return TimelineEntry(
-                delivery.queued_at,
-                "wait",
-                f"{heading}: {status_text}{purpose_suffix}",
-                delivery.error.localized() or reason,
-            )
+            tone, text = "", _("cancelled")
         case DeliveryStatus.QUEUED | DeliveryStatus.SENDING:
-            return TimelineEntry(
-                delivery.queued_at,
-                "accent",
-                f"{heading}: {_('on its way')}{purpose_suffix}",
-                delivery.error.localized() or reason,
-            )
+            at, detail = delivery.queued_at, delivery.error.localized() or reason
+            tone, text = "accent", _("on its way")
+            if delivery.status == DeliveryStatus.QUEUED and delivery.due_at > now:
+                time_text = f"{timezone.localtime(delivery.due_at):%H:%M:%S}"
+                tone, text = "wait", _("waits until %(time)s") % {"time": time_text}
+    return TimelineEntry(at, tone, f"{heading}: {text}{suffix}", detail)
 
 
 def _result_text(delivery: Delivery) -> str:
@@ -429,10 +406,7 @@ def _people_of_alert(alert_id: int, now: datetime) -> tuple[list[int], set[int],
     return list(dict.fromkeys(on_call)), set(members), group_ids
 
 
-#: Custom fields with a fixed position, in this order; all other fields follow.
-_KNOWN_CUSTOM = ("ticket_type", "category", "respond_by", "fix_by")
-
-#: Labels of the custom fields that built-in integration types map.
+#: Labels of the custom fields that built-in integration types map, in their order; all other fields follow.
 _CUSTOM_LABELS = {
     "ticket_type": gettext_lazy("Ticket type"),
     "category": gettext_lazy("Category"),
@@ -441,17 +415,9 @@ _CUSTOM_LABELS = {
 }
 
 _CAN_BE_UNDONE = frozenset(
-    {
-        EventKind.ACKNOWLEDGED,
-        EventKind.ASSIGNED,
-        EventKind.UNASSIGNED,
-        EventKind.PUT_ON_HOLD,
-        EventKind.RESUMED,
-        EventKind.CLOSED,
-        EventKind.CANCELLED,
-        EventKind.MERGED,
-    }
-)
+    (EventKind.ACKNOWLEDGED, EventKind.ASSIGNED, EventKind.UNASSIGNED, EventKind.PUT_ON_HOLD,
+     EventKind.RESUMED, EventKind.CLOSED, EventKind.CANCELLED, EventKind.MERGED)
+)  # fmt: skip
 
 
 @require_safe
@@ -499,10 +465,10 @@ def read_command(request: SignedInRequest, kind: CommandKind, actor: Actor, via:
         case CommandKind.REPLY:
             return Reply(**common, text=_typed(request, "text", 20_000))
         case CommandKind.MERGE:
-            into = form.get("into", "").strip().removeprefix("#")
-            if not (into.isascii() and into.isdigit() and len(into) < 19):
+            into = number_of(form.get("into", "").strip().removeprefix("#"))
+            if into is None:
                 raise Rejected("invalid", as_reason(_("Enter the number of the alert to merge into.")), "into")
-            return service.merge_into(service.find_alert(int(into), "into"), BaseCommand(**common))
+            return service.merge_into(service.find_alert(into, "into"), BaseCommand(**common))
         case _:
             return COMMAND_CLASSES[kind](**common)  # type: ignore[return-value] # the remaining commands have no fields
 
@@ -528,20 +494,18 @@ def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assig
         return Assign(**common, name=name.strip())
     if not user:
         return Assign(**common, name=actor.name, user_id=actor.user_id)
-    assignee = User.objects.filter(pk=user, is_active=True).first() if user.isascii() and user.isdigit() else None
+    assignee = User.objects.filter(pk=number_of(user), is_active=True).first()
     if assignee is None:
         raise Rejected("invalid", as_reason(_("Choose a user.")), "user")
     return Assign(**common, name=assignee.display_name, user_id=assignee.pk)
 
 
 def _until(request: SignedInRequest) -> datetime:
-    text = request.POST.get("until", "")
-    if text:
-        moment = _moment(text)
-        if moment is None:
-            raise Rejected("invalid", as_reason(_("Enter an end date and time.")), "until")
-        return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
-    return request.now + field_errors.parse(request.POST.get("for", ""), "for")
+    if not (text := request.POST.get("until", "")):
+        return request.now + field_errors.parse(request.POST.get("for", ""), "for")
+    if (moment := _moment(text)) is None:
+        raise Rejected("invalid", as_reason(_("Enter an end date and time.")), "until")
+    return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
 
 
 def _moment(text: str) -> datetime | None:
@@ -634,16 +598,12 @@ def _facts(alert: Alert, custom: dict[str, Any], sla_moments: queries.SlaMoments
         # A date that is no moment of the SLA is Halo's "not set", or no date at all.
         if moment in sla_moments or _moment(str(custom.get(moment, ""))) is not None:
             custom[moment] = local_moment(sla_moments[moment]) if moment in sla_moments else ""
-    fixed_fields = [(name, custom.pop(name, "")) for name in _KNOWN_CUSTOM]
-    custom_fields = [*fixed_fields, *sorted(custom.items())]
-    facts += [(_field_label(name), str(value)) for name, value in custom_fields]
-    facts += [(_field_label(name), str(value)) for name, value in sorted(alert.tags.items())]
+    known_fields = [(name, custom.pop(name, "")) for name in _CUSTOM_LABELS]
+    fields = [*known_fields, *sorted(custom.items()), *sorted(alert.tags.items())]
+    # A name of the user's own as words.
+    labels = (str(_CUSTOM_LABELS.get(name) or name.replace("_", " ").capitalize()) for name, _value in fields)
+    facts += zip(labels, (str(value) for _name, value in fields), strict=True)
     return [(label, value) for label, value in facts if value]
-
-
-def _field_label(name: str) -> str:
-    """Return the label of a custom field or tag; a name of the user's own as words."""
-    return str(_CUSTOM_LABELS.get(name) or name.replace("_", " ").capitalize())
 
 
 def _undo_until(alert: Alert, user: User, now: datetime) -> datetime | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -43,6 +43,7 @@ from tocsin.web.http.request import (
     find_object,
     find_row,
     may,
+    number_of,
     offer_own_groups,
     render_view,
     require,
@@ -250,14 +251,12 @@ def preview_of_plan(plan: GroupPlan, schedule: str, now: datetime) -> SchedulePr
     """Return the preview of a group plan that contains the schedule."""
     timeline = final_schedule.timeline(plan, now, now + HORIZON)
     segments = [segment for segment in timeline.segments if segment.schedule == schedule]
-    assignments = [
-        (role, [segment for segment in segments if segment.role is role][:MAX_HANDOFFS]) for role in MemberRole
-    ]
+    by_role = [(role, [segment for segment in segments if segment.role is role][:MAX_HANDOFFS]) for role in MemberRole]
     with database.transaction() as connection:
         reachable = coverage.reachable_user_ids(connection)
     findings = coverage_checks.findings(plan, reachable, now, now + HORIZON, timeline)
     return SchedulePreview(
-        assignments=[(role, role_segments) for role, role_segments in assignments if role_segments],
+        assignments=[(role, role_segments) for role, role_segments in by_role if role_segments],
         warnings=sentences(coverage_checks.first_of_each(coverage_checks.problems(findings)), now),
     )
 
@@ -313,8 +312,14 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     offer_own_groups(request, form.fields["group"])
     snapshot = FormSnapshot.of(request, SCHEDULES, row, state=commands.state_without_overrides)
     if form.is_bound and form.is_valid() and shifts.is_valid():
-        saved = _save(request, row, form, shifts, snapshot)
-        if saved is not None:
+        require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])
+        try:
+            with snapshot.unchanged():
+                spec = {**form.spec(), "shifts": [shift.spec() for shift in shifts.forms]}
+                saved = commands.save_schedule(spec, existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            show_problems(rejected, form, shifts.forms)
+        else:
             messages.success(request, _("Saved."))
             return redirect("group_schedule", saved.group_id)
     failed = bool(form.errors) or shifts.total_error_count() > 0
@@ -354,55 +359,31 @@ def preview_schedule(request: SignedInRequest, number: int | None = None) -> Htt
 
 def _forms(request: SignedInRequest, row: Schedule | None) -> tuple[ScheduleForm, ShiftFormSet]:
     data = request.POST if request.method == "POST" else None
-    rotation = {"every": 1, "unit": "w", "weekday": "mon", "at": "09:00", "start_day": _monday(request).isoformat()}
+    # A new rotation starts with the current week, so at once.
+    today = request.now.astimezone(user_zone()).date()
+    monday = (today - timedelta(days=today.weekday())).isoformat()
+    rotation = {"every": 1, "unit": "w", "weekday": "mon", "at": "09:00", "start_day": monday}
     if row is not None:
         spec = commands.spec_without_overrides(row)
         begin = {**spec, "group": row.group_id, "holiday_calendars": row.holiday_calendars}
-        return ScheduleForm(data, initial=begin), shifts_formset(
-            data, [initial_shift(stored_shift) for stored_shift in spec["shifts"]], rotation
-        )
-    group = _first_group(request)
+        shifts = shifts_formset(data, [initial_shift(stored_shift) for stored_shift in spec["shifts"]], rotation)
+        return ScheduleForm(data, initial=begin), shifts
+    # The group named in the URL, else the user's first own group.
+    own_group_ids = permissions.own_groups(request.user)
+    groups = Group.objects.all()
+    if request.user.role != Role.ADMIN:
+        groups = groups.filter(pk__in=own_group_ids)
+    group = (
+        groups.filter(pk=number_of(request.GET.get("group")) or 0).first()
+        or groups.filter(pk__in=own_group_ids).first()
+        or groups.first()
+    )
     new_values: dict[str, Any] = {"time_zone": request.user.time_zone}
+    members: list[str] = []
     if group:
         new_values = {"group": group.pk, "time_zone": group.time_zone, "name": ""}
-    members = list(group.memberships.order_by("position").values_list("user__username", flat=True)) if group else []
+        members = list(group.memberships.order_by("position").values_list("user__username", flat=True))
     shift = {**rotation, "name": _("Weekly"), "users": members, "roles": ["primary"]}
     form = ScheduleForm(data, initial=new_values)
     offer_own_zone(form)
     return form, shifts_formset(data, [shift], rotation)
-
-
-def _monday(request: SignedInRequest) -> date:
-    """Return the Monday of the current week, so that a new rotation starts at once."""
-    today = request.now.astimezone(user_zone()).date()
-    return today - timedelta(days=today.weekday())
-
-
-def _first_group(request: SignedInRequest) -> Group | None:
-    """Return the group named in the URL, else the user's first own group."""
-    group_id = request.GET.get("group", "")
-    rows = Group.objects.all()
-    if request.user.role != Role.ADMIN:
-        rows = rows.filter(pk__in=permissions.own_groups(request.user))
-    requested_group = (
-        rows.filter(pk=int(group_id)).first()
-        if group_id.isascii() and group_id.isdigit() and len(group_id) < 10
-        else None
-    )
-    return requested_group or rows.filter(pk__in=permissions.own_groups(request.user)).first() or rows.first()
-
-
-def _spec(form: ScheduleForm, shifts: ShiftFormSet) -> dict[str, Any]:
-    return {**form.spec(), "shifts": [shift_form.spec() for shift_form in shifts.forms]}
-
-
-def _save(
-    request: SignedInRequest, row: Schedule | None, form: ScheduleForm, shifts: ShiftFormSet, snapshot: FormSnapshot
-) -> Schedule | None:
-    require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])
-    try:
-        with snapshot.unchanged():
-            return commands.save_schedule(_spec(form, shifts), existing=row, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        show_problems(rejected, form, shifts.forms)
-        return None

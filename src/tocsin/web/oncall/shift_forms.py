@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -23,7 +22,6 @@ from tocsin.oncall.calculation import schedules, weekly_windows
 from tocsin.oncall.calculation.schedules import MonthInterval, OnHolidays
 from tocsin.oncall.changes.specs import MAX_LAYERS, MAX_WEEKS
 from tocsin.oncall.models import HolidayCalendar
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, Membership, User
 from tocsin.web.policies import DAYS as DAY_NAMES
 from tocsin.web.ui.forms import (
@@ -31,10 +29,9 @@ from tocsin.web.ui.forms import (
     FilledFormSet,
     ZoneField,
     ZoneSelect,
-    field_error_text,
+    checkboxes,
     formset_class,
     picker_time,
-    problems_of,
     show_rejection,
     zones,
 )
@@ -72,13 +69,8 @@ def describe(stored: Mapping[str, Any], names: Mapping[int, str]) -> str:
     kind = schedules.kind_of(stored)
     details = stored[kind]
     users = [names.get(user, "?") for user in details.get("users", ())]
-    match kind:
-        case "rotate":
-            parts = [_rotation(details, users)]
-        case "fixed":
-            parts = [_fixed(details, users)]
-        case _:
-            parts = [_("From an iCal calendar.")]
+    describe_kind = {"rotate": _rotation, "fixed": _fixed}.get(kind)
+    parts = [describe_kind(details, users) if describe_kind else _("From an iCal calendar.")]
     parts.append(_roles(details["roles"], is_sequence=kind == "rotate"))
     if "time_zone" in stored:
         parts.append(_("In %(zone)s.") % {"zone": stored["time_zone"]})
@@ -95,12 +87,7 @@ def describe(stored: Mapping[str, Any], names: Mapping[int, str]) -> str:
 
 def role_name(role: str) -> str:
     """Return the translated name of a group role."""
-    words = {
-        MemberRole.PRIMARY: _("primary"),
-        MemberRole.SECONDARY: _("secondary"),
-        MemberRole.MANAGER: _("manager"),
-    }
-    return words.get(MemberRole(role), role) if role in list(MemberRole) else role
+    return str(dict[str, Any](ROLES).get(role, role))
 
 
 def _rotation(details: Mapping[str, Any], users: list[str]) -> str:
@@ -381,13 +368,13 @@ HOLIDAYS = [
 ]
 
 #: Path in a shift's spec → the field that shows its problems.
-_PLACES = (
-    ("rotate.every", "every"), ("rotate.at", "at"), ("rotate.on", "weekday"), ("rotate.move", "move"),
-    ("rotate.users", "users"), ("rotate.roles", "roles"), ("rotate.windows", "windows"), ("fixed.every", "weeks"),
-    ("fixed.users", "users"), ("fixed.roles", "roles"), ("fixed.windows", "windows"), ("fixed.from", "begins"),
-    ("fixed.to", "ends"), ("calendar.url", "url"), ("calendar.roles", "roles"), ("start", "start_day"),
-    ("end", "end_day"), ("layer", "layer"), ("name", "name"), ("time_zone", "time_zone"), ("holidays", "holidays"),
-)  # fmt: skip
+_PLACES = {
+    "rotate.every": "every", "rotate.at": "at", "rotate.on": "weekday", "rotate.move": "move",
+    "rotate.users": "users", "rotate.roles": "roles", "rotate.windows": "windows",
+    "fixed.every": "weeks", "fixed.users": "users", "fixed.roles": "roles", "fixed.windows": "windows",
+    "fixed.from": "begins", "fixed.to": "ends", "calendar.url": "url", "calendar.roles": "roles",
+    "start": "start_day", "end": "end_day",
+}  # fmt: skip
 
 
 class GroupSelect(forms.Select):
@@ -416,11 +403,9 @@ class ScheduleForm(forms.Form):
         Group.objects.all(), label=gettext_lazy("Group"), empty_label=None, widget=GroupSelect
     )
     time_zone = ZoneField()
-    holiday_calendars = forms.ModelMultipleChoiceField(
+    holiday_calendars = checkboxes(
+        gettext_lazy("Holidays"),
         HolidayCalendar.objects.all(),
-        label=gettext_lazy("Holidays"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
         help_text=gettext_lazy("Used by shifts that skip holidays or run only on holidays."),
     )
 
@@ -568,11 +553,6 @@ class ShiftForm(forms.Form):
         weeks = self.cleaned_data["weeks"]
         return {"every": f"{weeks}w"} if weeks else {}
 
-    def add_problem(self, path: str, text: str) -> None:
-        """Show a problem of the shift's spec beside the field for its path."""
-        field = next((name for beginning, name in _PLACES if re.match(rf"{re.escape(beginning)}\b", path)), None)
-        self.add_error(field, text)
-
 
 class ShiftFormSet(FilledFormSet[ShiftForm]):
     """The shifts in the order of the schedule."""
@@ -627,13 +607,7 @@ def initial_shift(shift: Mapping[str, Any]) -> dict[str, Any]:
 
 def show_problems(rejected: Rejected, form: ScheduleForm, shifts: Sequence[ShiftForm]) -> None:
     """Show problems of a shift beside its fields, all others beside the schedule's fields."""
-    for problem in problems_of(rejected):
-        path = problem.field or ""
-        match = re.fullmatch(r"shifts\[(\d+)\]\.?(.*)", path)
-        if match and int(match[1]) < len(shifts):
-            shifts[int(match[1])].add_problem(match[2], field_error_text(problem))
-        else:
-            show_rejection(form, problem)
+    show_rejection(form, rejected, rows={"shifts": shifts}, row_places=_PLACES)
 
 
 def _initial_every(text: str) -> dict[str, Any]:

@@ -54,12 +54,13 @@ from tocsin.web.http.request import (
     may,
     moment_of,
     next_url,
+    number_of,
     render_view,
     require,
 )
 from tocsin.web.oncall.shift_forms import day, role_name
 from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import ROLES, MomentField, rejections_shown, set_choices, user_zone
+from tocsin.web.ui.forms import ROLES, MomentField, active_users, rejections_shown, set_choices, user_zone
 
 
 def requests_received(user: User, now: datetime) -> list[SwapRequest]:
@@ -173,7 +174,7 @@ class OverrideForm(forms.Form):
     begins = MomentField(label=gettext_lazy("From"))
     ends = MomentField(label=gettext_lazy("To"))
     user = forms.ModelChoiceField(
-        User.objects.filter(is_active=True).order_by("name", "username"),
+        active_users(),
         label=gettext_lazy("Covered by"),
         empty_label="–",
     )
@@ -285,21 +286,16 @@ class ReassignChoices:
     is_gap: bool = False
 
 
-def _segment_key(segment: OnCall, since: datetime, until: datetime) -> str:
-    return f"{segment.user_id}|{segment.role}|{since:%Y%m%dT%H%M}|{until:%Y%m%dT%H%M}"
-
-
 def return_options(segments: Iterable[OnCall]) -> dict[str, OnCall]:
     """Return the shifts that can be taken in return by option value, earliest first."""
-    all_segments = list(segments)
     bounded = sorted(
-        (segment.since, segment.until, number)
-        for number, segment in enumerate(all_segments)
+        (segment.since, segment.until, number, segment)
+        for number, segment in enumerate(segments)
         if segment.since and segment.until
     )
     return {
-        _segment_key(all_segments[number], since, until): all_segments[number]
-        for since, until, number in bounded[:MAX_RETURN_SHIFTS]
+        f"{segment.user_id}|{segment.role}|{since:%Y%m%dT%H%M}|{until:%Y%m%dT%H%M}": segment
+        for since, until, _number, segment in bounded[:MAX_RETURN_SHIFTS]
     }
 
 
@@ -449,16 +445,14 @@ def _requested_range(request: SignedInRequest, schedules: list[Schedule], plan: 
     query = request.GET
     since, until = _moment(query.get("from", "")), _moment(query.get("to", ""))
     role = MemberRole(query["role"]) if query.get("role") in list(MemberRole) else None
-    user = query.get("user", "")
-    user_id = int(user) if user.isdecimal() and user.isascii() and len(user) < 18 else None
-    schedule = next((candidate for candidate in schedules if candidate.name == query.get("schedule")), None)
+    user_id = number_of(query.get("user"))
+    by_name = {schedule.name: schedule for schedule in schedules}
+    schedule = by_name.get(query.get("schedule", ""))
     if since is None and until is None:
         current = next(iter(final_schedule.on_call(plan, request.now)), None)
         if current is not None:
             role, user_id, until = role or current.role, user_id or current.user_id, current.until
-            schedule = schedule or next(
-                (candidate for candidate in schedules if candidate.name == current.schedule), None
-            )
+            schedule = schedule or by_name.get(current.schedule)
     since = since or request.now.replace(second=0, microsecond=0)
     if until is None or until <= since:
         until = since + _DEFAULT_RANGE
@@ -508,7 +502,9 @@ def _form(
         schedules=schedules,
         holders=everybody if is_sent else {number: plan.name_of(number) for number in ids},
         team=everybody,
-        other_users=_users_outside(everybody) if is_manager else {},
+        other_users=(
+            {user.pk: user.display_name for user in active_users().exclude(pk__in=everybody)} if is_manager else {}
+        ),
         returns=return_options(
             [
                 segment
@@ -548,11 +544,6 @@ def _initial_instead_of(requested: ReassignRequest, occupants: list[OnCall], is_
     if is_manager or not people:
         return "role" if requested.role or not is_manager else "schedule"
     return f"user-{people[0]}"
-
-
-def _users_outside(team: dict[int, str]) -> dict[int, str]:
-    rows = User.objects.filter(is_active=True).exclude(pk__in=team).order_by("name", "username")
-    return {user.pk: user.display_name for user in rows}
 
 
 def _reassign_posted(request: SignedInRequest, group: Group, form: ReassignForm) -> str:
