@@ -260,11 +260,5 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
                 messages.warning(request, gettext("Saved without members: no user is paged through this group."))
             return redirect("group", saved.pk)
     failed = form.errors or any(row_form.errors for row_form in [*members.forms, *contacts.forms])
-    context = {
-        "group": row,
-        "form": form,
-        "members": members,
-        "contacts": contacts,
-        "snapshot": snapshot,
-    }
+    context = {"group": row, "form": form, "members": members, "contacts": contacts, "snapshot": snapshot}
     return render_view(request, "groups/edit.html", context, status=422 if failed else 200)

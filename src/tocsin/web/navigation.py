@@ -147,10 +147,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
             "identity_providers": providers,
             "is_sso_only": SimpleLazyObject(requires_single_sign_on),
         }
-    common = {
-        "clock_jump": clock.test_offset(),
-        "is_side_collapsed": request.COOKIES.get("tocsin_side") == "collapsed",
-    }
+    common = {"clock_jump": clock.test_offset(), "is_side_collapsed": request.COOKIES.get("tocsin_side") == "collapsed"}
     if request.user.clients:
         navigation = SimpleLazyObject(lambda: list(_permitted(request, CLIENT_NAVIGATION)))
         return {**common, "is_client": True, "navigation": navigation}

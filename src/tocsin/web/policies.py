@@ -81,10 +81,7 @@ DAYS = [
     ("mon", _("Mon")), ("tue", _("Tue")), ("wed", _("Wed")), ("thu", _("Thu")), ("fri", _("Fri")),
     ("sat", _("Sat")), ("sun", _("Sun")),
 ]  # fmt: skip
-IF_EMPTY = [
-    (IfEmpty.SKIP, _("Run the next step immediately")),
-    (IfEmpty.WAIT, _("Wait until someone is on call")),
-]
+IF_EMPTY = [(IfEmpty.SKIP, _("Run the next step immediately")), (IfEmpty.WAIT, _("Wait until someone is on call"))]
 
 
 class StepForm(forms.Form):
@@ -341,10 +338,7 @@ class PolicyForm(forms.Form):
     group = owner_field()
     default_priority = forms.ChoiceField(label=_("Default priority"), choices=PRIORITIES, initial="high")
     effect = forms.ChoiceField(
-        label=_("On acknowledgement"),
-        choices=EFFECTS,
-        widget=forms.RadioSelect,
-        initial=AcknowledgeEffect.STOP,
+        label=_("On acknowledgement"), choices=EFFECTS, widget=forms.RadioSelect, initial=AcknowledgeEffect.STOP
     )
     pause = DurationField(
         label=_("Pause for"), required=False, help_text=_("Only for “Pause escalation”. Example: 15m")

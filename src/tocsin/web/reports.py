@@ -62,11 +62,7 @@ GROUPINGS = {
     GroupBy.HOUR: gettext_lazy("Hour"),
 }
 
-BUCKETS = {
-    Bucket.DAY: gettext_lazy("Day"),
-    Bucket.WEEK: gettext_lazy("Week"),
-    Bucket.MONTH: gettext_lazy("Month"),
-}
+BUCKETS = {Bucket.DAY: gettext_lazy("Day"), Bucket.WEEK: gettext_lazy("Week"), Bucket.MONTH: gettext_lazy("Month")}
 
 
 class ReportForm(forms.Form):

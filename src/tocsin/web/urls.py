@@ -342,11 +342,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/", include("allauth.urls")),
     path("accounts/oidc/<slug:slug>/login/", sso.begin, name="oidc_login"),
     path("accounts/oidc/<slug:slug>/login/callback/", sso.callback, name="oidc_callback"),
-    path(
-        "accounts/oidc/<slug:slug>/backchannel-logout/",
-        sso.backchannel_logout,
-        name="oidc_backchannel_logout",
-    ),
+    path("accounts/oidc/<slug:slug>/backchannel-logout/", sso.backchannel_logout, name="oidc_backchannel_logout"),
     path("accounts/saml/<slug:slug>/login/", sso.begin_saml, name="saml_login"),
     path("accounts/saml/<slug:slug>/acs/", sso.acs, name="saml_acs"),
     path("accounts/saml/<slug:slug>/metadata/", sso.metadata, name="saml_metadata"),

@@ -224,10 +224,7 @@ class ServiceAccountForm(forms.Form):
     role = forms.ChoiceField(label=_("Role"), choices=USER_ROLES, widget=forms.RadioSelect, initial=Role.OBSERVER)
     groups = checkboxes(_("Acts for groups"), Group.objects.all(), help_text=_("It is never paged with them."))
     active = forms.BooleanField(
-        label=_("Active"),
-        required=False,
-        initial=True,
-        help_text=_("Tokens of an inactive account are rejected."),
+        label=_("Active"), required=False, initial=True, help_text=_("Tokens of an inactive account are rejected.")
     )
 
     def spec(self) -> dict[str, Any]:

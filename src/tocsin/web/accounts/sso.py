@@ -81,11 +81,7 @@ def callback(request: HttpRequest, slug: str) -> HttpResponseBase:
     pending = PendingSignIn(state["nonce"], state["code_verifier"])
     try:
         answer = oidc.receive(
-            provider,
-            request.GET.dict(),
-            pending,
-            redirect_uri=redirect_uri(provider),
-            now=moment_of(request),
+            provider, request.GET.dict(), pending, redirect_uri=redirect_uri(provider), now=moment_of(request)
         )
     except Rejected as rejected:
         return failed(request, provider, rejected, is_test=state["test"], next_url=state["next"])

@@ -107,11 +107,7 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         with rejections_shown(form):
             user = users.create_first_administrator(
-                token,
-                form.spec(),
-                password=form.cleaned_data["password"],
-                now=clock.now(),
-                address=address_of(request),
+                token, form.spec(), password=form.cleaned_data["password"], now=clock.now(), address=address_of(request)
             )
             return _sign_in(request, user)
     return render(request, "account/setup.html", {"form": form}, status=422 if form.errors else 200)

@@ -494,7 +494,7 @@ def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assig
         return Assign(**common, name=name.strip())
     if not user:
         return Assign(**common, name=actor.name, user_id=actor.user_id)
-    assignee = User.objects.filter(pk=number_of(user), is_active=True).first()
+    assignee = User.objects.filter(pk=number_of(user) or 0, is_active=True).first()
     if assignee is None:
         raise Rejected("invalid", as_reason(_("Choose a user.")), "user")
     return Assign(**common, name=assignee.display_name, user_id=assignee.pk)

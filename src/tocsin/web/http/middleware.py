@@ -103,10 +103,7 @@ def tocsin_error(request: HttpRequest, error: Permanent | Temporary) -> HttpResp
     """Return 503 for a Temporary and 500 for a Permanent error, with the error's own sentence."""
     if isinstance(error, Temporary):
         return _error_response(
-            request,
-            503,
-            _("Temporarily unavailable"),
-            f"{error.full_reason.localized()} {_('Try again in a moment.')}",
+            request, 503, _("Temporarily unavailable"), f"{error.full_reason.localized()} {_('Try again in a moment.')}"
         )
     return _error_response(request, 500, _("Administrator required"), error.full_reason.localized())
 

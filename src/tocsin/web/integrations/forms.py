@@ -28,12 +28,7 @@ MODES = [
 MAX_PAYLOAD_CHARS = 5 * 1024 * 1024
 
 #: Path of a problem in the spec → form field that shows it.
-PLACES = {
-    "escalation_policy": "policy",
-    "recipients.users": "users",
-    "recipients.groups": "groups",
-    "group": "group",
-}
+PLACES = {"escalation_policy": "policy", "recipients.users": "users", "recipients.groups": "groups", "group": "group"}
 
 
 class AddIntegrationForm(RecipientsForm):
@@ -193,11 +188,7 @@ class IntegrationTestForm(forms.Form):
 
     chosen = forms.ChoiceField(label=_("Message"), required=False)
     payload = CodeField(label=_("Payload"), required=False, rows=18, max_length=MAX_PAYLOAD_CHARS)
-    at = MomentField(
-        label=_("Time"),
-        required=False,
-        help_text=_("Simulates who is on call at this time. Empty: now."),
-    )
+    at = MomentField(label=_("Time"), required=False, help_text=_("Simulates who is on call at this time. Empty: now."))
 
     def __init__(self, *args: Any, choices: list[tuple[str, Any]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -108,11 +108,7 @@ class ContactMethodForm(forms.Form):
 
     label = forms.CharField(label=_("Label"), max_length=100, help_text=_("For example, Work phone."))
     channel = forms.ChoiceField(label=_("Channel"), choices=channel_choices)
-    address = forms.CharField(
-        label=_("Address"),
-        max_length=500,
-        help_text=lazy(_address_help, str)(),
-    )
+    address = forms.CharField(label=_("Address"), max_length=500, help_text=lazy(_address_help, str)())
     wait = DurationField(
         label=_("Delay"),
         required=False,

@@ -12,8 +12,7 @@ from django import forms
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext, ngettext, pgettext, pgettext_lazy
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as gettext_lazy
+from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_duration
@@ -70,18 +69,18 @@ def describe(stored: Mapping[str, Any], names: Mapping[int, str]) -> str:
     details = stored[kind]
     users = [names.get(user, "?") for user in details.get("users", ())]
     describe_kind = {"rotate": _rotation, "fixed": _fixed}.get(kind)
-    parts = [describe_kind(details, users) if describe_kind else _("From an iCal calendar.")]
+    parts = [describe_kind(details, users) if describe_kind else gettext("From an iCal calendar.")]
     parts.append(_roles(details["roles"], is_sequence=kind == "rotate"))
     if "time_zone" in stored:
-        parts.append(_("In %(zone)s.") % {"zone": stored["time_zone"]})
+        parts.append(gettext("In %(zone)s.") % {"zone": stored["time_zone"]})
     if stored.get("holidays") == OnHolidays.SKIP:
-        parts.append(_("Not on holidays."))
+        parts.append(gettext("Not on holidays."))
     elif stored.get("holidays") == OnHolidays.ONLY:
-        parts.append(_("Only on holidays."))
+        parts.append(gettext("Only on holidays."))
     if "start" in stored:
-        parts.append(_("From %(day)s.") % {"day": _day(stored["start"])})
+        parts.append(gettext("From %(day)s.") % {"day": _day(stored["start"])})
     if "end" in stored:
-        parts.append(_("Until %(day)s.") % {"day": _day(stored["end"])})
+        parts.append(gettext("Until %(day)s.") % {"day": _day(stored["end"])})
     return " ".join(parts)
 
 
@@ -91,13 +90,13 @@ def role_name(role: str) -> str:
 
 
 def _rotation(details: Mapping[str, Any], users: list[str]) -> str:
-    names = _(", then ").join(users) or _("No one")
+    names = gettext(", then ").join(users) or gettext("No one")
     timing = _every(details)
     move = details.get("move", 1)
     if move != 1:
         timing = f"{timing}, " + ngettext("rotation step %(count)d", "rotation step %(count)d", move) % {"count": move}
     if "windows" in details:
-        timing = f"{timing}; " + _("only %(windows)s") % {"windows": describe_windows(details["windows"])}
+        timing = f"{timing}; " + gettext("only %(windows)s") % {"windows": describe_windows(details["windows"])}
     return f"{names}: {timing}."
 
 
@@ -106,25 +105,25 @@ def _every(details: Mapping[str, Any]) -> str:
     if isinstance(every, MonthInterval):
         interval = ngettext("every month", "every %(count)d months", every.count) % {"count": every.count}
         if isinstance(on, str):
-            interval = _("%(often)s on the first %(day)s") % {"often": interval, "day": _long_day(on)}
+            interval = gettext("%(often)s on the first %(day)s") % {"often": interval, "day": _long_day(on)}
         elif on:
-            interval = _("%(often)s on day %(day)s") % {"often": interval, "day": on}
+            interval = gettext("%(often)s on day %(day)s") % {"often": interval, "day": on}
     elif every % timedelta(weeks=1) == timedelta():
         count = every // timedelta(weeks=1)
         interval = ngettext("every week", "every %(count)d weeks", count) % {"count": count}
         if on:
-            interval = _("%(often)s on %(day)s") % {"often": interval, "day": _long_day(on)}
+            interval = gettext("%(often)s on %(day)s") % {"often": interval, "day": _long_day(on)}
     elif every == timedelta(days=1):
-        interval = _("every day")
+        interval = gettext("every day")
     elif every == timedelta(hours=1):
-        interval = _("every hour")
+        interval = gettext("every hour")
     else:
-        interval = _("every %(span)s") % {"span": local_duration(every)}
-    return _("%(often)s at %(time)s") % {"often": interval, "time": at}
+        interval = gettext("every %(span)s") % {"span": local_duration(every)}
+    return gettext("%(often)s at %(time)s") % {"often": interval, "time": at}
 
 
 def _fixed(details: Mapping[str, Any], users: list[str]) -> str:
-    names = ", ".join(users) or _("No one")
+    names = ", ".join(users) or gettext("No one")
     if "windows" in details:
         timing = describe_windows(details["windows"])
     else:
@@ -138,7 +137,7 @@ def _fixed(details: Mapping[str, Any], users: list[str]) -> str:
 def describe_windows(stored: Iterable[Mapping[str, Any]]) -> str:
     """Describe weekly windows in spec form, such as "Mon–Fri 08:00–18:00, Sat 09:00–12:00"."""
     windows = list(stored)
-    return _("24/7") if windows == ALWAYS else ", ".join(map(_window, windows))
+    return gettext("24/7") if windows == ALWAYS else ", ".join(map(_window, windows))
 
 
 def _window(window: Mapping[str, Any]) -> str:
@@ -155,7 +154,7 @@ def _days(days: list[str]) -> str:
     range."""
     numbers = [DAYS.index(day) for day in days]
     if len(numbers) == len(DAYS):
-        return _("every day")
+        return gettext("every day")
     runs: list[list[int]] = []
     for number in numbers:
         if runs and runs[-1][-1] == number - 1:
@@ -173,9 +172,9 @@ def _days(days: list[str]) -> str:
 
 def _roles(roles: list[str], *, is_sequence: bool) -> str:
     if roles == [schedules.OWN_ROLES]:
-        return _("Everyone in their own role.")
+        return gettext("Everyone in their own role.")
     names = [role_name(role) for role in roles]
-    text = _(", then ").join(names) if is_sequence else ", ".join(names)
+    text = gettext(", then ").join(names) if is_sequence else ", ".join(names)
     return f"{text[:1].upper()}{text[1:]}."
 
 
@@ -208,7 +207,7 @@ def day(at: date) -> str:
 
 def format_period(since: datetime | None, until: datetime | None) -> str:
     """Format a period, such as "Mon 30 Nov 09:00 – Mon 7 Dec 09:00", in the user's zone. An open end is written out."""
-    return f"{_moment_or(since, _('no start date'))} – {_moment_or(until, _('no end date'))}"
+    return f"{_moment_or(since, gettext('no start date'))} – {_moment_or(until, gettext('no end date'))}"
 
 
 def _moment_or(at: datetime | None, missing: str) -> str:
@@ -320,10 +319,10 @@ class WeeklyWindowsField(forms.Field):
     def _window(self, row: Mapping[str, Any]) -> dict[str, Any]:
         days, begins, until, ends = row["days"], row["begins"], row["until"], row["ends"]
         if not days:
-            raise forms.ValidationError(_("Choose at least one day."))
+            raise forms.ValidationError(gettext("Choose at least one day."))
         if until:
             if len(days) > 1:
-                raise forms.ValidationError(_("A window that ends on another day must start on a single day."))
+                raise forms.ValidationError(gettext("A window that ends on another day must start on a single day."))
             return {"from": f"{days[0]} {begins or '00:00'}", "to": f"{until} {ends or '00:00'}"}
         return {"days": days, "from": begins or "00:00", "to": "24:00" if ends in ("", "00:00") else ends}
 
@@ -348,23 +347,17 @@ def _list(data: Any, name: str) -> list[str]:
 MAX_SHIFTS = 50
 
 KINDS = [
-    ("rotate", gettext_lazy("Rotating: people take turns on call")),
-    ("fixed", gettext_lazy("Fixed: the same people every week")),
-    ("once", gettext_lazy("Continuous: from one date and time to another")),
-    ("calendar", gettext_lazy("Import from an iCal calendar")),
+    ("rotate", _("Rotating: people take turns on call")),
+    ("fixed", _("Fixed: the same people every week")),
+    ("once", _("Continuous: from one date and time to another")),
+    ("calendar", _("Import from an iCal calendar")),
 ]
-UNITS = [
-    ("h", gettext_lazy("hours")),
-    ("d", gettext_lazy("days")),
-    ("w", gettext_lazy("weeks")),
-    ("months", gettext_lazy("months")),
-    ("m", gettext_lazy("minutes")),
-]
+UNITS = [("h", _("hours")), ("d", _("days")), ("w", _("weeks")), ("months", _("months")), ("m", _("minutes"))]
 _SPANS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 HOLIDAYS = [
-    (OnHolidays.RUN, gettext_lazy("Run as usual")),
-    (OnHolidays.SKIP, gettext_lazy("Skip the shift")),
-    (OnHolidays.ONLY, gettext_lazy("Run only on holidays")),
+    (OnHolidays.RUN, _("Run as usual")),
+    (OnHolidays.SKIP, _("Skip the shift")),
+    (OnHolidays.ONLY, _("Run only on holidays")),
 ]
 
 #: Path in a shift's spec → the field that shows its problems.
@@ -398,22 +391,20 @@ class GroupSelect(forms.Select):
 class ScheduleForm(forms.Form):
     """A schedule without its shifts."""
 
-    name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
-    group = forms.ModelChoiceField(
-        Group.objects.all(), label=gettext_lazy("Group"), empty_label=None, widget=GroupSelect
-    )
+    name = forms.CharField(label=_("Name"), max_length=100)
+    group = forms.ModelChoiceField(Group.objects.all(), label=_("Group"), empty_label=None, widget=GroupSelect)
     time_zone = ZoneField()
     holiday_calendars = checkboxes(
-        gettext_lazy("Holidays"),
+        _("Holidays"),
         HolidayCalendar.objects.all(),
-        help_text=gettext_lazy("Used by shifts that skip holidays or run only on holidays."),
+        help_text=_("Used by shifts that skip holidays or run only on holidays."),
     )
 
     handover_notes = forms.BooleanField(
-        label=gettext_lazy("Handover notes"),
+        label=_("Handover notes"),
         required=False,
         initial=True,
-        help_text=gettext_lazy("Email a handover note to the outgoing and the incoming user when the shift changes."),
+        help_text=_("Email a handover note to the outgoing and the incoming user when the shift changes."),
     )
 
     def spec(self) -> dict[str, Any]:
@@ -430,66 +421,54 @@ class ScheduleForm(forms.Form):
 class ShiftForm(forms.Form):
     """One shift. Its kind determines which fields apply."""
 
-    name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
+    name = forms.CharField(label=_("Name"), max_length=100)
     layer = forms.IntegerField(
-        label=gettext_lazy("Layer"),
+        label=_("Layer"),
         min_value=1,
         max_value=MAX_LAYERS,
         initial=1,
-        help_text=gettext_lazy("Higher layers override lower ones."),
+        help_text=_("Higher layers override lower ones."),
     )
-    kind = forms.ChoiceField(label=gettext_lazy("Kind"), choices=KINDS, initial="rotate", widget=forms.RadioSelect)
-    users = OrderedField(label=gettext_lazy("People, in order"), min_rows=2, required=False)
-    roles = OrderedField(label=gettext_lazy("Roles"), required=False)
+    kind = forms.ChoiceField(label=_("Kind"), choices=KINDS, initial="rotate", widget=forms.RadioSelect)
+    users = OrderedField(label=_("People, in order"), min_rows=2, required=False)
+    roles = OrderedField(label=_("Roles"), required=False)
     every = forms.IntegerField(
-        label=gettext_lazy("Rotates every (handoff)"), min_value=1, max_value=10000, initial=1, required=False
+        label=_("Rotates every (handoff)"), min_value=1, max_value=10000, initial=1, required=False
     )
-    unit = forms.ChoiceField(label=gettext_lazy("Unit"), choices=UNITS, initial="w", required=False)
-    weekday = forms.ChoiceField(label=gettext_lazy("on"), choices=[("", "–"), *DAY_NAMES], required=False)
-    month_day = forms.IntegerField(label=gettext_lazy("on day of month"), min_value=1, max_value=31, required=False)
+    unit = forms.ChoiceField(label=_("Unit"), choices=UNITS, initial="w", required=False)
+    weekday = forms.ChoiceField(label=_("on"), choices=[("", "–"), *DAY_NAMES], required=False)
+    month_day = forms.IntegerField(label=_("on day of month"), min_value=1, max_value=31, required=False)
     at = forms.TimeField(
         label=pgettext_lazy("time of day", "at"),
         initial="09:00",
         required=False,
         widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
     )
-    move = forms.IntegerField(
-        label=gettext_lazy("Rotation step"), min_value=1, max_value=1000, initial=1, required=False
-    )
-    always = forms.BooleanField(label=gettext_lazy("Always (24/7)"), initial=True, required=False)
-    windows = WeeklyWindowsField(label=gettext_lazy("Hours"), required=False)
+    move = forms.IntegerField(label=_("Rotation step"), min_value=1, max_value=1000, initial=1, required=False)
+    always = forms.BooleanField(label=_("Always (24/7)"), initial=True, required=False)
+    windows = WeeklyWindowsField(label=_("Hours"), required=False)
     begins = forms.CharField(
-        label=gettext_lazy("From"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
+        label=_("From"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
     )
-    ends = forms.CharField(
-        label=gettext_lazy("To"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
-    )
-    weeks = forms.IntegerField(
-        label=gettext_lazy("Repeats every (weeks)"), min_value=1, max_value=MAX_WEEKS, required=False
-    )
+    ends = forms.CharField(label=_("To"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
+    weeks = forms.IntegerField(label=_("Repeats every (weeks)"), min_value=1, max_value=MAX_WEEKS, required=False)
     url = forms.CharField(
-        label=gettext_lazy("Calendar URL"),
+        label=_("Calendar URL"),
         max_length=2000,
         required=False,
-        help_text=gettext_lazy("After saving, only the host is shown. Leave it unchanged to keep the URL."),
+        help_text=_("After saving, only the host is shown. Leave it unchanged to keep the URL."),
     )
-    start_day = forms.CharField(
-        label=gettext_lazy("Starts on"), required=False, widget=forms.DateInput(attrs={"type": "date"})
-    )
-    start_time = forms.CharField(
-        label=gettext_lazy("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"})
-    )
-    end_day = forms.CharField(
-        label=gettext_lazy("Ends on"), required=False, widget=forms.DateInput(attrs={"type": "date"})
-    )
-    end_time = forms.CharField(label=gettext_lazy("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
+    start_day = forms.CharField(label=_("Starts on"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    start_time = forms.CharField(label=_("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
+    end_day = forms.CharField(label=_("Ends on"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    end_time = forms.CharField(label=_("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
     time_zone = forms.ChoiceField(
-        label=gettext_lazy("Time zone"),
+        label=_("Time zone"),
         required=False,
         choices=lambda: [("", ""), *zones()],
-        widget=ZoneSelect(unset=gettext_lazy("Same as the schedule")),
+        widget=ZoneSelect(unset=_("Same as the schedule")),
     )
-    holidays = forms.ChoiceField(label=gettext_lazy("On holidays"), choices=HOLIDAYS, required=False)
+    holidays = forms.ChoiceField(label=_("On holidays"), choices=HOLIDAYS, required=False)
 
     def __init__(self, *args: Any, people: Sequence[tuple[str, str]] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

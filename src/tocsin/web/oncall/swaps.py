@@ -173,11 +173,7 @@ class OverrideForm(forms.Form):
 
     begins = MomentField(label=gettext_lazy("From"))
     ends = MomentField(label=gettext_lazy("To"))
-    user = forms.ModelChoiceField(
-        active_users(),
-        label=gettext_lazy("Covered by"),
-        empty_label="–",
-    )
+    user = forms.ModelChoiceField(active_users(), label=gettext_lazy("Covered by"), empty_label="–")
     instead_of = forms.ModelChoiceField(
         User.objects.order_by("name", "username"),
         label=gettext_lazy("Instead of"),

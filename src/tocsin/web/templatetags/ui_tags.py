@@ -46,10 +46,7 @@ register = template.Library()
 #: The number of `.tile-N` colours in the style sheet.
 _TILE_COLOURS = 11
 #: Types of these categories belong to no product.
-_TILE_ICONS = {
-    Category.EMAIL: "mail",
-    Category.HEARTBEAT: "heartbeat",
-}
+_TILE_ICONS = {Category.EMAIL: "mail", Category.HEARTBEAT: "heartbeat"}
 
 _PRIORITIES = dict(PRIORITIES)
 _PRIORITY_ICONS = {
