@@ -163,7 +163,6 @@ def _forwarding() -> dict[str, Any] | None:
 @require_safe
 @requires(Permission.READ_AUDIT_LOG)
 def export(request: SignedInRequest, suffix: str) -> HttpResponseBase:
-    """Download the filtered log."""
     rows = _filtered(request, AuditFilterForm(request.GET)).order_by("-pk").iterator(chunk_size=500)
     file_format = ExportFormat(suffix)
     lines = audit_export.export(rows, file_format, with_address=request.user.role == Role.ADMIN)

@@ -61,8 +61,6 @@ GROUP_ROLES = [("", _("As everywhere")), (Role.RESPONDER, _("Responder")), (Role
 
 
 class GroupForm(forms.Form):
-    """Name, description and time zone."""
-
     name = forms.CharField(label=_("Name"), max_length=100)
     description = forms.CharField(
         label=_("Description"), max_length=2000, required=False, widget=forms.Textarea(attrs={"rows": 2})
@@ -71,8 +69,6 @@ class GroupForm(forms.Form):
 
 
 class MemberForm(forms.Form):
-    """One member with roles and position."""
-
     user = forms.ModelChoiceField(active_users(), label=_("User"), required=False, empty_label="–")
     role = forms.ChoiceField(label=_("Role in group"), choices=GROUP_ROLES, required=False)
     roles = checkboxes(_("On-call roles"), ROLES)
@@ -80,8 +76,6 @@ class MemberForm(forms.Form):
 
 
 class ContactForm(forms.Form):
-    """One contact of the whole group."""
-
     label = forms.CharField(label=_("Label"), max_length=100, required=False)
     channel = forms.ChoiceField(label=_("Channel"), choices=channel_choices, required=False)
     address = forms.CharField(label=_("Address"), max_length=500, required=False)
@@ -101,7 +95,6 @@ def _filled(rows: Any, *names: str) -> list[Any]:
 
 
 def spec(form: GroupForm, members: Sequence[MemberForm], contacts: Sequence[ContactForm]) -> dict[str, Any]:
-    """Return the group in spec form."""
     names = ("label", "channel", "address")
     contact_specs = [{name: contact.cleaned_data[name] for name in names} for contact in contacts]
     member_specs = [
@@ -170,7 +163,6 @@ def group_list(request: SignedInRequest) -> HttpResponse:
 
 @require_safe
 def group(request: SignedInRequest, number: int) -> HttpResponse:
-    """Render one group."""
     row = find_object(GROUPS, number)
     viewer = request.viewer
     memberships = list(row.memberships.select_related("user").prefetch_related("user__contact_methods"))
@@ -222,7 +214,6 @@ def test_contact(request: SignedInRequest, number: int, contact: int) -> HttpRes
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Permission.MANAGE_TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """Create or edit a group."""
     row = find_object(GROUPS, number) if number is not None else None
     require(request, Permission.MANAGE_TEAMS, row)
     stored: dict[str, Any] = commands.group_spec(row) if row else {"time_zone": request.user.time_zone}

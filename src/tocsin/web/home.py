@@ -305,7 +305,6 @@ MAX_ROWS = 8
 
 @require_safe
 def home(request: SignedInRequest) -> HttpResponse:
-    """Render the start view."""
     own_alerts = list(alerts_of(request.user, MAX_ROWS))
     newest = queries.newest_needing_answer()
     rows = queries.rows_of([*own_alerts, *queries.most_urgent(newest, MAX_ROWS)], request.now)

@@ -26,8 +26,6 @@ _NO_AUTOFILL = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": 
 
 
 class ImportForm(forms.Form):
-    """The product, and its API key or an exported file."""
-
     product = forms.ChoiceField(
         label=_("From"),
         choices=[(product.name, product.title) for product in PRODUCTS.values()],
@@ -89,7 +87,6 @@ def imports(request: SignedInRequest) -> HttpResponse:
 @require_safe
 @requires(Permission.ADMINISTER)
 def configuration(request: SignedInRequest, number: int) -> HttpResponse:
-    """Download the resulting configuration as YAML."""
     text = import_runs.decrypted_yaml(_find(request, number))
     if not text:
         raise Http404
@@ -99,7 +96,6 @@ def configuration(request: SignedInRequest, number: int) -> HttpResponse:
 @require_safe
 @requires(Permission.ADMINISTER)
 def report(request: SignedInRequest, number: int) -> HttpResponse:
-    """Download the report as text."""
     findings = [ImportFinding.from_json(stored) for stored in _find(request, number).findings]
     return _file("".join(f"{finding}\n" for finding in findings), "tocsin-import-report.txt", "text/plain")
 
@@ -107,7 +103,6 @@ def report(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @requires(Permission.ADMINISTER)
 def apply(request: SignedInRequest, number: int) -> HttpResponse:
-    """Apply the imported configuration."""
     with rejections_shown(request):
         import_runs.apply(_find(request, number), actor=actor(request), now=request.now)
     return redirect("imports")
@@ -116,7 +111,6 @@ def apply(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @requires(Permission.ADMINISTER)
 def discard(request: SignedInRequest, number: int) -> HttpResponse:
-    """Discard the import."""
     import_runs.discard(_find(request, number))
     messages.success(request, gettext("Import discarded. Nothing was changed."))
     return redirect("imports")

@@ -104,8 +104,6 @@ TABS: tuple[tuple[str, Any, MessageStatus | None], ...] = (
 
 
 class MessageFilterForm(forms.Form):
-    """The log's filters."""
-
     integration = forms.ModelChoiceField(Integration.objects.all(), required=False)
     alert = forms.IntegerField(min_value=1, max_value=2**63 - 1, required=False)
     q = forms.CharField(max_length=200, required=False)

@@ -33,8 +33,6 @@ from tocsin.web.http.request import SignedInRequest, may_somewhere, render_view
 
 @dataclass(frozen=True, slots=True)
 class NavigationEntry:
-    """One entry of the side bar."""
-
     label: Any
     icon: str
     view: str
@@ -233,8 +231,6 @@ class SearchHit:
 
 @dataclass(frozen=True, slots=True)
 class HitGroup:
-    """The hits of one object type."""
-
     title: Any
     icon: str
     hits: Sequence[SearchHit]
@@ -242,8 +238,6 @@ class HitGroup:
 
 @dataclass(frozen=True, slots=True)
 class SearchResults:
-    """All hits."""
-
     #: Active alerts first, then the newest closed ones.
     alerts: Sequence[queries.AlertListRow]
     alerts_url: str

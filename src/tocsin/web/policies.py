@@ -228,10 +228,7 @@ _HOURS_MODES = (("", _("only during")), ("not-", _("only outside")))
 
 
 class StepFormSet(FormSet[StepForm]):
-    """The steps in order."""
-
     def filled_steps(self) -> list[StepForm]:
-        """Return the steps that are not empty."""
         return [form for form in self.forms if not form.is_empty()]
 
     def start_offsets(self) -> list[str]:
@@ -256,7 +253,6 @@ def contact_method_choices() -> ChoiceList:
 
 
 def initial_steps(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the initial values of the steps."""
     numbers = {
         key: dict(model.objects.values_list(name, "pk"))
         for key, model, name in (
@@ -332,8 +328,6 @@ EXHAUSTED_ACTIONS = [
 
 
 class PolicyForm(forms.Form):
-    """All settings except the steps."""
-
     name = forms.CharField(label=_("Name"), max_length=100)
     group = owner_field()
     default_priority = forms.ChoiceField(label=_("Default priority"), choices=PRIORITIES, initial="high")

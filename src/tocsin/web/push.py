@@ -100,7 +100,6 @@ def is_push_only(user: User) -> bool:
 
 @require_POST
 def rename(request: SignedInRequest, number: int) -> HttpResponse:
-    """Rename one of the user's devices."""
     with rejections_shown(request):
         rows.rename(_find(request, number), request.POST.get("name", ""), actor=actor(request), now=request.now)
     return redirect("devices")
@@ -108,7 +107,6 @@ def rename(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_POST
 def remove(request: SignedInRequest, number: int) -> HttpResponse:
-    """Remove one of the user's devices."""
     device = _find(request, number)
     rows.remove(device, actor=actor(request), now=request.now)
     messages.success(request, _("%(name)s no longer receives push notifications.") % {"name": device.name})

@@ -104,8 +104,6 @@ class ReportForm(forms.Form):
 
 @dataclass(frozen=True, slots=True)
 class ReportQuery:
-    """What a report is about."""
-
     form: ReportForm
     period: Period
     filters: AlertFilter
@@ -196,7 +194,6 @@ def bucket_label(key: str, bucket: Bucket) -> str:
 
 
 def alerts_chart(trend: Sequence[Grouped[ResponseStats]], bucket: Bucket) -> SafeString:
-    """Draw the number of alerts in each bucket."""
     values = [row.alerts for row in trend]
     tooltips = [f"{bucket_label(row.key, bucket)}: {alerts_text(row.alerts)}" for row in trend]
     scale = reports.number_scale(max(values, default=0))
@@ -358,7 +355,6 @@ def interruption_report(request: SignedInRequest) -> HttpResponse:
 
 
 def _frame(request: SignedInRequest, query: ReportQuery) -> dict[str, Any]:
-    """Return the variables of `reports/frame.html`."""
     kept = request.GET.copy()
     for name in ("by", "per", "person"):
         kept.pop(name, None)
@@ -531,8 +527,6 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class FairnessQuery:
-    """The query string of the report."""
-
     month: date
     count: int
     role: MemberRole | None

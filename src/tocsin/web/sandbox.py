@@ -51,7 +51,6 @@ BUTTONS = (
 
 
 def message_context(row: SandboxMessage) -> dict[str, Any]:
-    """Return the template context of one message."""
     content = row.content
     link = content.get("link") or ""
     channel = CHANNELS[row.channel]
@@ -88,7 +87,6 @@ def keypad(keys: str) -> list[list[dict[str, Any]]]:
 
 
 def parse_sender() -> str:
-    """Return the sender of e-mails."""
     return environment.current().email_from or f"Tocsin <tocsin@{urlsplit(environment.current().public_url).hostname}>"
 
 
@@ -115,7 +113,6 @@ _MAIL_CSP = {
 
 @require_safe
 def sandbox(request: SignedInRequest) -> HttpResponse:
-    """Render the messages, newest first."""
     rows = visible(request)
     channel = request.GET.get("channel", "")
     if channel in CHANNELS:
@@ -161,7 +158,6 @@ def act(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_POST
 def text(request: SignedInRequest, number: int) -> HttpResponse:
-    """Reply to a text message."""
     row = find_row(visible(request), number, "sandbox message")
     if not CHANNELS[row.channel].is_text:
         raise Http404(_("Only text messages can be answered this way."))

@@ -135,7 +135,6 @@ class Broadcaster:
         return stream
 
     def close(self, stream: EventStream) -> None:
-        """Remove a stream that ended."""
         with self._lock:
             self._streams.discard(stream)
 

@@ -35,8 +35,6 @@ _GUIDE = """## A guide
 
 
 class ExampleForm(forms.Form):
-    """One field of each type."""
-
     name = forms.CharField(label="A line of text", max_length=40, help_text="What it is for, in one line.")
     optional = forms.CharField(label="A line that may stay empty", required=False)
     number = forms.IntegerField(label="A number", min_value=1)
@@ -59,7 +57,6 @@ class ExampleForm(forms.Form):
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def styleguide(request: SignedInRequest) -> HttpResponse:
-    """Render the components, and a form with example errors."""
     if not settings.DEBUG:
         raise Http404
     bad = ExampleForm(

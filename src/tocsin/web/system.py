@@ -100,7 +100,6 @@ class MomentForm(forms.Form):
 
 
 def read_preflight(request: SignedInRequest) -> dict[str, Any]:
-    """Return the template context of the pre-flight check."""
     default_at = escalation.next_at(NIGHT_HOUR, timezone.localtime(request.now))
     form = MomentForm(request.GET if "at" in request.GET else None, initial={"at": default_at})
     requested_at = form.cleaned_data["at"] if form.is_bound and form.is_valid() else None
@@ -169,8 +168,6 @@ def _content(channel: str) -> forms.ChoiceField:
 
 
 class SystemSettingsForm(forms.Form):
-    """Settings of the whole installation."""
-
     organisation_name = forms.CharField(
         label=_("Organisation"), max_length=100, required=False, help_text=_("Shown in emails.")
     )
@@ -257,7 +254,6 @@ class SystemSettingsForm(forms.Form):
         self.fields |= {settings_store.content_name(name): _content(name) for name in CHANNELS}
 
     def sections(self) -> list[tuple[Any, list[forms.BoundField]]]:
-        """Return the fields under their headings."""
         return [(heading, [self[name] for name in names]) for heading, names in SECTIONS]
 
 
@@ -300,7 +296,6 @@ def examination(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Permission.ADMINISTER)
 def settings(request: SignedInRequest) -> HttpResponse:
-    """Edit the installation's settings."""
     form = SystemSettingsForm(request.POST or None, initial=_stored())
     snapshot = FormSnapshot(request, "settings", "", _stored, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():
@@ -352,7 +347,6 @@ def banners(request: SignedInRequest) -> HttpResponse:
 @require_POST
 @requires(Permission.ADMINISTER)
 def end(request: SignedInRequest) -> HttpResponse:
-    """End the pause now."""
     if pauses.end(actor(request), request.now):
         messages.success(request, gettext("Paging resumed. Held pages are sent now."))
     return redirect("pause")

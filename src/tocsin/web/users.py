@@ -76,7 +76,6 @@ class UserForm(forms.Form):
         return [line.strip() for line in lines if line.strip()]
 
     def spec(self) -> dict[str, Any]:
-        """Return the user in spec form."""
         return dict(self.cleaned_data)
 
 
@@ -228,7 +227,6 @@ class ServiceAccountForm(forms.Form):
     )
 
     def spec(self) -> dict[str, Any]:
-        """Return the service account in spec form."""
         return {**self.cleaned_data, "groups": [group.name for group in self.cleaned_data["groups"]]}
 
 
@@ -260,7 +258,6 @@ def account_list(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Permission.ADMINISTER)
 def account(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """Create or edit a service account; show its tokens."""
     row = find_object(SERVICE_ACCOUNTS, number) if number is not None else None
     form = ServiceAccountForm(request.POST or None, initial=_initial(row) if row else None)
     snapshot = FormSnapshot.of(request, SERVICE_ACCOUNTS, row)
@@ -296,7 +293,6 @@ def user_list(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Permission.ADMINISTER)
 def invite(request: SignedInRequest) -> HttpResponse:
-    """Create a user and e-mail the invitation link."""
     form = InviteForm(request.POST or None, initial={"time_zone": request.user.time_zone})
     offer_own_zone(form)
     if request.method == "POST" and form.is_valid():
@@ -374,7 +370,6 @@ def reset_second_factor(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @requires(Permission.ADMINISTER)
 def send_invitation(request: SignedInRequest, number: int) -> HttpResponse:
-    """E-mail the invitation link again."""
     send(request, find_object(USERS, number))
     return redirect("user", number)
 

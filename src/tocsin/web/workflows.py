@@ -84,7 +84,6 @@ NAMES = ("start", "stop")
 
 
 def fields() -> list[tuple[str, str]]:
-    """Return (name, label) of the available fields."""
     return [(name, local_term(label)) for name, label in LABELS.items()]
 
 
@@ -99,7 +98,6 @@ class WorkflowConditions:
 
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> WorkflowConditions:
-        """Return the conditions of a spec."""
         return cls({name: condition_form.rows_of(spec.get(name)) for name in NAMES})
 
     @classmethod
@@ -133,7 +131,6 @@ class WorkflowConditions:
 
     @property
     def context(self) -> dict[str, Any]:
-        """The template context of the rows."""
         return {
             "start": self.rows["start"],
             "stop": self.rows["stop"],
@@ -223,7 +220,6 @@ class WorkflowForm(forms.Form):
     enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
 
     def spec(self) -> dict[str, Any]:
-        """Return name and trigger in spec form."""
         data = self.cleaned_data
         kind = TriggerKind(data["on"])
         trigger: dict[str, Any] = {"on": str(kind)}
@@ -330,7 +326,6 @@ class ActionForm(forms.Form):
         return [(self[name], _CLASSES[name]) for name in self.fields if name != "do"]
 
     def spec(self) -> dict[str, Any]:
-        """Return the action in spec form."""
         data = self.cleaned_data
         action: dict[str, Any] = {"do": data["do"]}
         for key in KEYS[ActionKind(data["do"])]:
@@ -369,7 +364,6 @@ def _action_formset(post: Any = None, *, initial: Sequence[Mapping[str, Any]]) -
 
 
 def initial_actions(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the initial values of the actions."""
     users = dict(User.objects.values_list("username", "pk"))
     groups = dict(Group.objects.values_list("name", "pk"))
     policies = dict(Policy.objects.values_list("name", "pk"))
@@ -567,7 +561,6 @@ def _templates() -> list[WorkflowTemplate]:
 @require_POST
 @requires(Permission.MANAGE_ROUTING)
 def move(request: SignedInRequest, number: int) -> HttpResponse:
-    """Move a workflow up or down by one position."""
     row = find_editable(request, WORKFLOWS, number)
     commands.move(row, -1 if request.POST.get("by") == "up" else 1, actor=actor(request), now=request.now)
     return redirect("workflows")

@@ -56,8 +56,6 @@ _MISMATCH = _("Incorrect username, email or password. After several failed attem
 
 
 class AccountAdapter(DefaultAccountAdapter):
-    """Sign-in, sign-out and passwords."""
-
     error_messages = {
         **DefaultAccountAdapter.error_messages,
         "username_password_mismatch": _MISMATCH,
@@ -182,8 +180,6 @@ class AccountAdapter(DefaultAccountAdapter):
 
 
 class SecondFactorAdapter(DefaultMFAAdapter):
-    """Authenticator apps and passkeys."""
-
     def encrypt(self, text: str) -> str:
         return crypto.encrypt(text)
 
@@ -191,7 +187,6 @@ class SecondFactorAdapter(DefaultMFAAdapter):
         return crypto.decrypt(encrypted_text)
 
     def generate_authenticator_name(self, user: AbstractBaseUser, type: Authenticator.Type) -> str:
-        """Return the default name of a new passkey."""
         number = 1 + Authenticator.objects.filter(user_id=user.pk, type=type).count()
         return gettext("Key %(number)s") % {"number": number}
 

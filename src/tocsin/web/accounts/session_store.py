@@ -257,7 +257,6 @@ def browser_sessions(request: SignedInRequest) -> HttpResponse:
 
 @require_POST
 def end_session(request: SignedInRequest) -> HttpResponse:
-    """Sign one of the user's browsers out."""
     rows = commands.active_sessions(request.user, request.now).filter(pk=request.POST.get("session", ""))
     if commands.end(rows):
         _record(request, 1)

@@ -164,8 +164,6 @@ def _new_password(label: Any) -> forms.CharField:
 
 
 class SetupForm(forms.Form):
-    """The first administrator."""
-
     name = forms.CharField(label=_("Your name"), max_length=200, widget=forms.TextInput(attrs={"autocomplete": "name"}))
     email = forms.EmailField(label=_("Email"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "email"}))
     username = forms.CharField(
@@ -178,7 +176,6 @@ class SetupForm(forms.Form):
     time_zone = ZoneField()
 
     def spec(self) -> dict[str, Any]:
-        """Return the user in spec form."""
         return {name: self.cleaned_data[name] for name in _USER_FIELDS if name in self.cleaned_data}
 
     def clean(self) -> dict[str, Any]:
@@ -193,8 +190,6 @@ class SetupForm(forms.Form):
 
 
 class WelcomeForm(forms.Form):
-    """An invited user's password."""
-
     password = _new_password(_("Choose a password"))
     time_zone = ZoneField()
 
@@ -208,8 +203,6 @@ _LABELS = {
 
 
 class SignInForm(LoginForm):
-    """Username or e-mail address, and password."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         login, password = self.fields["login"], self.fields["password"]
@@ -226,8 +219,6 @@ class SignInForm(LoginForm):
 
 
 class PasswordResetRequestForm(ResetPasswordForm):
-    """Requests a password reset link."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["email"].label = _("Email")
@@ -332,8 +323,6 @@ def _validate_no_control_characters(text: str) -> None:
 
 
 class AddSecurityKeyForm(AddWebAuthnForm):
-    """Adds a passkey or security key."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["name"].label = _("Name")
@@ -347,8 +336,6 @@ class AddSecurityKeyForm(AddWebAuthnForm):
 
 
 class RenameSecurityKeyForm(EditWebAuthnForm):
-    """Renames a passkey or security key."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["name"].label = _("Name")

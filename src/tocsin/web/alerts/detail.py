@@ -83,8 +83,6 @@ _SEPARATORS = re.compile(" → |; ")
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """One line of the timeline."""
-
     at: datetime
     #: Colour of the line's marker: `now`, `ok`, `wait`, `accent` or empty.
     tone: str
@@ -98,8 +96,6 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class AlertTimeline:
-    """The timeline of one alert."""
-
     #: Newest first. The entries go back to a moment after which nothing is missing.
     entries: Sequence[TimelineEntry]
     paged: Sequence[NotifiedPerson]
@@ -347,8 +343,6 @@ class Assignee:
 
 @dataclass(frozen=True, slots=True)
 class AssigneeGroup:
-    """A heading of the list."""
-
     label: str
     people: tuple[Assignee, ...]
 

@@ -136,8 +136,6 @@ def _describe_stop(run: EscalationRun) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SlaTarget:
-    """The next target of an alert."""
-
     label: str
     at: datetime
     is_breached: bool
@@ -255,8 +253,6 @@ class AlertTab:
 
 @dataclass(frozen=True, slots=True)
 class AlertListRow:
-    """One row of the alert list."""
-
     alert: Alert
     #: Users who acknowledged, oldest first.
     acknowledged_by: Sequence[User]

@@ -49,8 +49,6 @@ class AlertFilterForm(forms.Form):
 
 
 class NewAlertForm(RecipientsForm):
-    """An alert that a user opens manually."""
-
     field_order = ("subject", "priority", "client", "long_text")
 
     subject = forms.CharField(label=_("Title"), max_length=500)

@@ -81,7 +81,6 @@ def number_of(text: str | None) -> int | None:
 
 
 def download(text: str, name: str, content_type: str) -> HttpResponse:
-    """Return a text as a file."""
     response = HttpResponse(text, content_type=f"{content_type}; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
@@ -177,7 +176,6 @@ def offer_own_groups(request: SignedInRequest, field: forms.Field) -> None:
 
 
 def alert_actor(user: User) -> Actor:
-    """Return the user as the actor of an alert command."""
     return Actor(ActorKind.USER, user.display_name, user.pk)
 
 

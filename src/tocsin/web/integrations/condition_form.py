@@ -185,7 +185,6 @@ class ErrorPlaces:
 
 
 def operator_choices() -> list[tuple[str, str]]:
-    """Return (form key, label) of every comparison."""
     return [(key, local_term(label)) for key, (_operator, _inverted, label) in OPERATOR_LABELS.items()]
 
 

@@ -74,7 +74,6 @@ def _texts(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _read_fields(post: QueryDict, prefix: str, names: Sequence[str]) -> dict[str, str]:
-    """Return the posted fields that are not empty."""
     return {name: text for name in names if (text := str(post.get(f"{prefix}.{name}", "")).strip())}
 
 
@@ -447,8 +446,6 @@ class FieldRow:
 
 
 class MappingTab(EditorTab):
-    """Alert fields, tags, custom fields and the dedup key template."""
-
     keys = ("mapping", "dedup_key")
 
     def __init__(self, kind: IntegrationKind) -> None:
@@ -537,15 +534,12 @@ class MappingTab(EditorTab):
         return [self._row(name) for name in _PRIMARY_FIELDS]
 
     def other_rows(self) -> list[FieldRow]:
-        """Return all other fields."""
         return [self._row(name) for name in FIELDS if name not in _PRIMARY_FIELDS and name != "dedup_key"]
 
     def tag_rows(self) -> list[FieldRow]:
-        """Return the tags that the integration defines."""
         return self._named_rows("t")
 
     def custom_rows(self) -> list[FieldRow]:
-        """Return the custom fields that the integration defines."""
         return self._named_rows("c")
 
     def _named_rows(self, prefix: str) -> list[FieldRow]:
@@ -553,11 +547,9 @@ class MappingTab(EditorTab):
         return [FieldRow(f"{prefix}-{number}", name, name, entry) for number, (name, entry) in rows]
 
     def every_row(self) -> list[FieldRow]:
-        """Return all rows, with the dedup key."""
         return [*self.rows(), *self.other_rows(), *self.tag_rows(), *self.custom_rows(), self.key_row()]
 
     def key_row(self) -> FieldRow:
-        """Return the dedup key template as a row."""
         return FieldRow("key", "dedup_key", _("dedup key"), FieldEntry(ValueOrigin.TEMPLATE, self.key))
 
     def targets(self) -> list[tuple[str, str]]:
@@ -768,7 +760,6 @@ class RulesTab(EditorTab):
         return trace_label(name)
 
     def every_comparison(self) -> list[str]:
-        """Return the paths of all comparison rows."""
         return [row for name, group in self.groups.items() for row, _node in condition_form.comparisons(group, name)]
 
     def sentences(self) -> list[tuple[str, RuleRow]]:
@@ -783,7 +774,6 @@ class RulesTab(EditorTab):
 
 
 def field_labels() -> dict[str, str]:
-    """Return the label of each alert field."""
     return {name: local_term(FIELDS[name].label) for name in FIELDS}
 
 
@@ -868,7 +858,6 @@ class RoutingTab(EditorTab):
         return [(number, f"routes.{number}", route) for number, route in enumerate(self.routes)]
 
     def every_comparison(self) -> list[str]:
-        """Return the paths of all comparison rows."""
         groups = ((f"{row}.when", route.when) for _number, row, route in self.numbered())
         return [path for row, when in groups for path, _node in condition_form.comparisons(when, row)]
 

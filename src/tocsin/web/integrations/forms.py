@@ -60,7 +60,6 @@ class AddIntegrationForm(RecipientsForm):
         self.fields["source"].widget = forms.TextInput()
 
     def spec(self) -> dict[str, Any]:
-        """Return the integration's spec."""
         data = self.cleaned_data
         settings = {setting.name: data[_field_name(setting)] for setting in self.primary_settings}
         return {
@@ -142,7 +141,6 @@ def routing_spec(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def initial_of(integration: Integration, kind: IntegrationKind) -> dict[str, Any]:
-    """Return the initial values of the settings form."""
     settings = {**kind.default_settings, **integration.settings}
     setting_values = {
         _field_name(setting): write_table(settings.get(setting.name) or {})
@@ -288,7 +286,6 @@ class CredentialsForm(forms.Form):
         return credentials
 
     def places(self) -> dict[str, str]:
-        """Return the form field of each path in the spec."""
         return {
             **{f"credentials.{kind}.{part}": f"{kind}_{part}" for kind, parts in self.PARTS.items() for part in parts},
             "credentials.hmac.timestamp_header": "hmac_timestamp_header",
@@ -301,5 +298,4 @@ def _field_name(setting: IntegrationSetting) -> str:
 
 
 def places_of(kind: IntegrationKind) -> dict[str, str]:
-    """Return PLACES with the paths of the type's settings."""
     return {**PLACES, **{f"settings.{setting.name}": _field_name(setting) for setting in kind.settings}}

@@ -87,7 +87,6 @@ class PayloadTree:
 
 
 def tree_of(payload: object) -> PayloadTree:
-    """Return the tree of a payload."""
     lines = list(islice(_lines(payload, "", (), 0), MAX_TREE_LINES + 1))
     return PayloadTree(tuple(lines[:MAX_TREE_LINES]), len(lines) > MAX_TREE_LINES)
 
@@ -489,7 +488,6 @@ def _save(request: SignedInRequest, row: Integration, draft: EditorDraft, snapsh
 
 
 def _fields(kind: IntegrationKind, draft: EditorDraft) -> list[tuple[str, str]]:
-    """Return (name, label) of the fields that a condition can use."""
     compiled = draft.compiled
     field_names = compiled.normalizer.mapping.names if compiled else frozenset(kind.mapping) & FIELDS.keys()
     labelled = [(name, local_term(FIELDS[name].label)) for name in FIELDS if name in field_names]

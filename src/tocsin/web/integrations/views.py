@@ -87,7 +87,6 @@ class SamplePayload:
 
     @property
     def text(self) -> str:
-        """The body as text for display."""
         return readable(self.body)
 
 
@@ -108,7 +107,6 @@ def groups(integration: Integration, kind: IntegrationKind) -> list[tuple[str, l
 
 
 def choices(integration: Integration, kind: IntegrationKind) -> list[tuple[str, Any]]:
-    """Return the same choices for a select."""
     pasted, *other_groups = groups(integration, kind)
     return [*pasted[1], *other_groups]
 
@@ -139,14 +137,12 @@ def message_payload_or_default(integration: Integration, kind: IntegrationKind, 
 
 
 def payload_of_message(message: InboundMessage) -> SamplePayload:
-    """Return the payload of a logged message."""
     time_text = timezone.localtime(message.received_at).strftime("%H:%M:%S")
     label = _("%(time)s, from the log") % {"time": time_text}
     return SamplePayload(f"{_LOG}{message.pk}", label, bytes(message.raw), message.content_type, message.received_at)
 
 
 def payload_of_sample(sample: Sample) -> SamplePayload:
-    """Return the payload of a sample."""
     return SamplePayload(f"{_SAMPLE}{sample.name}", _("sample: %(title)s") % {"title": _(sample.title)}, sample.body,
                    sample.content_type)  # fmt: skip
 
@@ -217,7 +213,6 @@ class OutcomeView:
 
 
 def outcome_views(outcomes: Iterable[SimulatedOutcome]) -> list[OutcomeView]:
-    """Return the outcomes of one request body for display."""
     views = []
     for outcome in outcomes:
         moments = pages_by_delay(outcome.pages)

@@ -44,7 +44,6 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_safe
 def test_result(request: SignedInRequest, notification_id: UUID) -> HttpResponse:
-    """Render the result of a test."""
     context = result_context(request.user, notification_id)
     return render_view(request, "me/test_result.html", context, partials=("result",))
 
@@ -83,8 +82,6 @@ def result_context(user: User, notification_id: UUID) -> dict[str, Any]:
 
 
 class CodeForm(forms.Form):
-    """The six-digit code."""
-
     code = forms.CharField(
         label=gettext_lazy("Code"),
         max_length=12,
@@ -95,7 +92,6 @@ class CodeForm(forms.Form):
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def confirm(request: SignedInRequest, number: int) -> HttpResponse:
-    """Send a code, or verify the entered one."""
     methods = ContactMethod.objects.select_related("user").filter(user=request.user)
     method = find_row(methods, number, "contact method")
     if request.method == "POST" and "send" in request.POST:
@@ -134,8 +130,6 @@ def send(request: SignedInRequest, method: ContactMethod) -> None:
 
 
 class PhoneForm(forms.Form):
-    """A phone number."""
-
     address = forms.CharField(
         label=gettext_lazy("Mobile phone"),
         max_length=50,

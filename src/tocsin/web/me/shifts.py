@@ -186,11 +186,9 @@ class AbsenceForm(forms.Form):
 
     @property
     def single(self) -> list[Any]:
-        """The cover fields of single groups."""
         return [self[f"cover-{group.pk}"] for group in self.groups]
 
     def spec(self) -> dict[str, Any]:
-        """Return the absence in spec form."""
         data = self.cleaned_data
         covers = {group.name: user.username for group in self.groups if (user := data[f"cover-{group.pk}"])}
         spec: dict[str, Any] = {"from": write_moment(data["begins"]), "to": write_moment(data["ends"])}
@@ -201,7 +199,6 @@ class AbsenceForm(forms.Form):
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def absence(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """Create or edit an absence."""
     row = _find(request, number) if number is not None else None
     away = row.user if row else requested_user(request)
     form = _form(request, row, away)

@@ -70,8 +70,6 @@ from tocsin.web.ui.forms import (
 
 
 class PreferencesForm(forms.Form):
-    """Name, time zone, language and theme."""
-
     name = forms.CharField(label=_("Name"), max_length=200, required=False)
     time_zone = ZoneField()
     language = forms.ChoiceField(
@@ -104,8 +102,6 @@ def _address_help() -> str:
 
 
 class ContactMethodForm(forms.Form):
-    """One contact method."""
-
     label = forms.CharField(label=_("Label"), max_length=100, help_text=_("For example, Work phone."))
     channel = forms.ChoiceField(label=_("Channel"), choices=channel_choices)
     address = forms.CharField(label=_("Address"), max_length=500, help_text=lazy(_address_help, str)())
@@ -119,7 +115,6 @@ class ContactMethodForm(forms.Form):
     enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
 
     def spec(self) -> dict[str, Any]:
-        """Return the contact method in spec form."""
         data = self.cleaned_data
         spec: dict[str, Any] = {name: data[name] for name in ("label", "channel", "address", "enabled")}
         if data["wait"]:
@@ -130,7 +125,6 @@ class ContactMethodForm(forms.Form):
 
 
 def initial_of(method: ContactMethod) -> dict[str, Any]:
-    """Return the initial values of a contact method's form."""
     return {
         "label": method.label,
         "channel": method.channel,
@@ -149,8 +143,6 @@ RULES = "notification_rules"
 
 
 class MessageLimitForm(forms.Form):
-    """Maximum number of messages per hour."""
-
     most_per_hour = forms.IntegerField(
         label=_("Maximum messages per hour and address"),
         min_value=0,
@@ -453,7 +445,6 @@ _SHIFT_HORIZON = timedelta(days=21)
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def me(request: SignedInRequest) -> HttpResponse:
-    """Render the profile; save the preferences."""
     user = request.user
     form = PreferencesForm(request.POST or None, initial=users.preferences_spec(user))
     if request.method == "POST" and form.is_valid():
@@ -529,7 +520,6 @@ def delete_contact_method(request: SignedInRequest, number: int) -> HttpResponse
 
 
 def _deletion_consequences(user: User, method: ContactMethod) -> Iterator[str]:
-    """Yield the consequences of deleting the contact method."""
     other_methods = user.contact_methods.filter(is_enabled=True).exclude(pk=method.pk)
     if method.is_enabled and not other_methods.exists():
         if user.push_devices.filter(gone_at=None).exists():

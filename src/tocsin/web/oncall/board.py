@@ -56,7 +56,6 @@ class ReadinessRow:
 
     @property
     def channels(self) -> str:
-        """The names of the loud channels."""
         return ", ".join(channel_name(channel) for channel in self.first.loud_channels)
 
     @property
@@ -180,7 +179,6 @@ class GroupNow:
 
 @require_safe
 def board(request: SignedInRequest) -> HttpResponse:
-    """Render who is on call now and next."""
     own_group_ids = permissions.own_groups(request.user)
     groups = sorted(Group.objects.all(), key=lambda group: (group.pk not in own_group_ids, group.name.casefold()))
     now = request.now

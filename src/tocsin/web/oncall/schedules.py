@@ -129,7 +129,6 @@ def handover(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_POST
 def send(request: SignedInRequest, number: int) -> HttpResponse:
-    """Mail a note before its handover."""
     note = _find(number)
     try:
         notes.send_now(note, request.viewer, request.now)
@@ -142,7 +141,6 @@ def send(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def named_notes(rows: Iterable[HandoverNote]) -> list[HandoverRow]:
-    """Return the notes with the names of their users."""
     loaded = list(rows)
     people = notes.people_of(loaded)
     return [HandoverRow(note, _names(note.outgoing, people), _names(note.incoming, people)) for note in loaded]
@@ -306,7 +304,6 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Permission.MANAGE_TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """Create or edit a schedule."""
     row = find_editable(request, SCHEDULES, number) if number is not None else None
     form, shifts = _forms(request, row)
     offer_own_groups(request, form.fields["group"])

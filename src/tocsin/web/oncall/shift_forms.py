@@ -45,8 +45,6 @@ ALWAYS = [{"days": [*DAYS], "from": "00:00", "to": "24:00"}]
 
 @dataclass(frozen=True, slots=True)
 class ShiftLine:
-    """A shift in a list."""
-
     name: str
     #: None if all shifts are in one layer.
     layer: int | None
@@ -85,7 +83,6 @@ def describe(stored: Mapping[str, Any], names: Mapping[int, str]) -> str:
 
 
 def role_name(role: str) -> str:
-    """Return the translated name of a group role."""
     return str(dict[str, Any](ROLES).get(role, role))
 
 
@@ -247,7 +244,6 @@ class OrderedSelect(forms.Widget):
         return f"{id_}_0" if id_ else id_
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
-        """Return the template context."""
         context = super().get_context(name, value, attrs)
         selected = list(value or ())
         option_keys = {key for key, _label in self.options}
@@ -258,8 +254,6 @@ class OrderedSelect(forms.Widget):
 
 
 class OrderedField(forms.Field):
-    """An ordered list of keys."""
-
     widget: OrderedSelect
 
     def __init__(self, *, min_rows: int = 1, add: Any = "", **options: Any) -> None:
@@ -296,7 +290,6 @@ class WeeklyWindowsWidget(forms.Widget):
         return False
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
-        """Return the template context."""
         context = super().get_context(name, value, attrs)
         blank = {"days": [], "begins": "", "until": "", "ends": ""}
         return context | {"rows": [*(value or ()), blank], "days": DAY_NAMES}
@@ -328,7 +321,6 @@ class WeeklyWindowsField(forms.Field):
 
 
 def _row(window: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of a window in spec form."""
     if "days" in window:
         return {
             "days": list(window["days"]), "begins": window["from"], "until": "", "ends": picker_time(window["to"]),
@@ -375,7 +367,6 @@ class GroupSelect(forms.Select):
     when another group is chosen."""
 
     def optgroups(self, name: str, value: Any, attrs: Any = None) -> Any:
-        """Return the options."""
         rows = Membership.objects.filter(user__is_active=True).order_by("position", "pk")
         members: dict[int, list[str]] = {}
         for group_id, username in rows.values_list("group_id", "user__username"):
@@ -389,8 +380,6 @@ class GroupSelect(forms.Select):
 
 
 class ScheduleForm(forms.Form):
-    """A schedule without its shifts."""
-
     name = forms.CharField(label=_("Name"), max_length=100)
     group = forms.ModelChoiceField(Group.objects.all(), label=_("Group"), empty_label=None, widget=GroupSelect)
     time_zone = ZoneField()
@@ -408,7 +397,6 @@ class ScheduleForm(forms.Form):
     )
 
     def spec(self) -> dict[str, Any]:
-        """Return the settings in spec form."""
         data = self.cleaned_data
         spec = {"name": data["name"], "group": data["group"].name, "time_zone": data["time_zone"]}
         if not data["handover_notes"]:
@@ -490,7 +478,6 @@ class ShiftForm(forms.Form):
         return data
 
     def spec(self) -> dict[str, Any]:
-        """Return the shift in spec form."""
         data = self.cleaned_data
         spec: dict[str, Any] = {"name": data["name"], "layer": data["layer"]}
         people = {"users": data["users"], "roles": data["roles"] or ["primary"]}
@@ -534,8 +521,6 @@ class ShiftForm(forms.Form):
 
 
 class ShiftFormSet(FilledFormSet[ShiftForm]):
-    """The shifts in the order of the schedule."""
-
     #: The initial values of a shift that the user adds.
     new_shift: Mapping[str, Any] = {}
 
@@ -554,7 +539,6 @@ def shifts_formset(data: Any, initial: Iterable[Mapping[str, Any]], new_shift: M
 
 
 def initial_shift(shift: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the initial values of a shift's form from its spec."""
     kind = schedules.kind_of(shift)
     details = shift[kind]
     windows = details.get("windows", [])

@@ -75,7 +75,6 @@ def requests_sent(user: User, now: datetime) -> list[SwapRequest]:
 
 @require_POST
 def answer_swap(request: SignedInRequest, number: int, verb: str) -> HttpResponse:
-    """Accept, decline or withdraw a swap request."""
     swap = find_row(commands.rows(), number, "swap")
     permitted_user, act, success_text = _verb(verb, swap)
     if permitted_user != request.user:
@@ -169,8 +168,6 @@ def _invalid(request: HttpRequest, reason: str) -> HttpResponse:
 
 
 class OverrideForm(forms.Form):
-    """All fields of an override."""
-
     begins = MomentField(label=gettext_lazy("From"))
     ends = MomentField(label=gettext_lazy("To"))
     user = forms.ModelChoiceField(active_users(), label=gettext_lazy("Covered by"), empty_label="–")
@@ -191,7 +188,6 @@ class OverrideForm(forms.Form):
         set_choices(self, "shift", [("", _("All shifts")), *((n, n) for n in shifts)])
 
     def spec(self, schedule: str) -> dict[str, Any]:
-        """Return the override in spec form."""
         data = self.cleaned_data
         spec: dict[str, Any] = {
             "schedule": schedule,

@@ -70,8 +70,6 @@ class RowKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DateRange:
-    """A range of days between two local midnights."""
-
     span: TimelineSpan
     first: date
     #: The day after the last one.
@@ -130,8 +128,6 @@ class TimelineSegment:
 
 @dataclass(frozen=True, slots=True)
 class TimelineRow:
-    """One row of the timeline."""
-
     kind: RowKind
     label: str
     #: Text beside the label: the schedule's name.
@@ -471,7 +467,6 @@ def _first_week(date_range: DateRange) -> list[date]:
 
 
 def _colours(days: Iterable[CalendarDay]) -> dict[int, str]:
-    """Return the CSS class of each user who is on call in the month."""
     user_ids = {
         entry.user_id for day in days for role in day.roles for entry in role.entries if entry.user_id is not None
     }

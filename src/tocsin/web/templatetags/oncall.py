@@ -94,7 +94,6 @@ def segment_url(row: TimelineRow | None, segment: TimelineSegment, group_id: int
 
 @register.filter
 def role_name(role: str) -> str:
-    """Return the translated name of a group role."""
     return shift_forms.role_name(role)
 
 

@@ -228,7 +228,6 @@ def short_span(value: timedelta | None) -> str:
 
 @register.filter
 def whole_number(value: int) -> str:
-    """Format a number with the thousands separator of the language."""
     return local_count(value)
 
 

@@ -24,7 +24,6 @@ def lookup(mapping: Mapping[str, object], row: str) -> object:
 
 @register.filter
 def has_row(mapping: Mapping[str, object], row: str) -> bool:
-    """Return whether there is a value for a row path."""
     return row in mapping
 
 

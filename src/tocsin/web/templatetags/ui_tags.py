@@ -203,7 +203,6 @@ def initials(name: str) -> str:
 
 @register.filter
 def second_factors(user: User) -> list[str]:
-    """Return the user's second factors."""
     return factors.list_second_factors(user)
 
 
@@ -365,7 +364,6 @@ def display_address(address: str) -> str:
 
 @register.filter
 def split(text: str) -> list[str]:
-    """Split a text into words, for a template loop."""
     return text.split()
 
 
