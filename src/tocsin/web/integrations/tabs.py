@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -334,6 +334,16 @@ _MAX_IMMEDIATE_MESSAGES = 200
 _MAX_CHOICES = 12
 
 
+@dataclass(frozen=True, slots=True)
+class PresetOption:
+    """One preset as shown in the form."""
+
+    preset: RoutingPreset
+    label: str
+    totals: BacktestTotals | None
+    is_selected: bool
+
+
 @require_http_methods(["GET", "HEAD", "POST"])
 def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the presets with last week's counts, or save one as the first route."""
@@ -397,13 +407,8 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
         "counts": is_counted,
         **frame(request, row, kind, "routing"),
         "options": [
-            {
-                "preset": candidate,
-                "label": label,
-                "totals": totals.get(kind_of_preset),
-                "is_selected": has_selection and kind_of_preset is preset.kind,
-            }
-            for kind_of_preset, (label, candidate) in candidates.items()
+            PresetOption(candidate, label, totals.get(one), has_selection and one is preset.kind)
+            for one, (label, candidate) in candidates.items()
         ],
         "partial": budgets[1].reason or budgets[0].reason,
         "preset": preset,
