@@ -11,11 +11,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from benchmarks.harness import SECONDS, report
+from tocsin.access.roles import MemberRole
 from tocsin.oncall.calculation import final_schedule, schedules
-from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMember, SnapshotUser
+from tocsin.oncall.calculation.final_schedule import Absence, GroupPlan, SnapshotMember, SnapshotUser
 from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.oncall.calculation.weekly_windows import HolidayDays
-from tocsin.people.member_roles import MemberRole
 
 #: A second of `make test-all` is enough for a tenth of the groups.
 GROUPS = 1000 if SECONDS > 1 else 50

@@ -38,8 +38,10 @@ KEYWORDS = {
     "pgettext": ((1, "c"), 2),
     "pgettext_lazy": ((1, "c"), 2),
     "npgettext": ((1, "c"), 2, 3),
-    # `notify.text.phrases`: the language, and the text.
+    # `notify.text.formatting`: the language, and the text.
     "phrase": (2,),
+    # In it too: the context, and the text.
+    "spoken_phrase": ((1, "c"), 2),
     # `core.reasons`: a text that is shown elsewhere.
     "translatable": None,
 }

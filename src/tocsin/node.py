@@ -21,7 +21,7 @@ from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.errors import TocsinError
 from tocsin.core.ids import uuid7
 from tocsin.core.net.asgi import BodyReader
-from tocsin.core.runtime import clock, tracing
+from tocsin.core.runtime import clock, telemetry
 from tocsin.core.runtime.periodic_tasks import Worker
 from tocsin.inbound import tasks
 from tocsin.inbound.app import InboundApp
@@ -108,7 +108,7 @@ class NodeProcess:
             database.close()
             self._web_process.fork()
             self._web_process.start()
-        tracing.set_up(str(self.id))
+        telemetry.set_up_traces(str(self.id))
         wait_for_database(self._load, revive=self._restart_embedded_postgres)
         if self.committer is not None:
             self.committer.start()
@@ -150,7 +150,7 @@ class NodeProcess:
         finishing.join(_seconds_until(end) + RECORD_TIMEOUT)
         if self._listener.is_alive():
             self._listener.join(POLL_SECONDS * 2)
-        tracing.shut_down()
+        telemetry.shut_down_traces()
 
     def _task_runs(self) -> list[TaskRun]:
         ages = {task: self.worker.since_run(task.name) for task in self.worker.tasks}

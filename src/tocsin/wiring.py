@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from tocsin.access import audit
-from tocsin.access import tasks as access
+from tocsin.access import audit_log as access
 from tocsin.alerts import commands, store
 from tocsin.configure import models as import_runs
 from tocsin.core import hooks
@@ -13,7 +13,6 @@ from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation import commands as policies
 from tocsin.escalation import listener as escalation_listener
 from tocsin.escalation import tasks as escalation
-from tocsin.escalation.actions import deactivated_users
 from tocsin.identity import commands as browser_sessions
 from tocsin.inbound import tasks
 from tocsin.inbound.admin import commands as integrations
@@ -21,7 +20,7 @@ from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import state
 from tocsin.notify import listener, notices, pause
 from tocsin.notify import worker as notify
-from tocsin.notify.dispatch import claim, delivery_queries
+from tocsin.notify.dispatch import claim
 from tocsin.notify.inbound import delivery_receipts, verification
 from tocsin.notify.registry import CHANNELS
 from tocsin.oncall.calendars import calendar_import_worker
@@ -58,7 +57,7 @@ _REFERENCE_FINDERS = (
 
 #: What expires, in the order in which it is deleted.
 _EXPIRIES = (
-    *delivery_queries.EXPIRIES,
+    *claim.EXPIRIES,
     *outbound_queue.EXPIRIES,
     *workflow_runs.EXPIRIES,
     *browser_sessions.EXPIRIES,
@@ -98,7 +97,7 @@ def worker_tasks(registry: IntegrationRegistry, node_id: UUID, role: str) -> tup
     return (
         *tasks.worker_tasks(registry),
         escalation.escalation_task(),
-        deactivated_users.deactivated_users_task(),
+        escalation.deactivated_users_task(),
         *notify.loops(),
         *notices.loops(),
         notices.token_expiry_task(),

@@ -22,19 +22,18 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.configure import yaml_loader
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.spec import InvalidValue
-from tocsin.identity.saml import Addressee, check_response, read_assertion, read_metadata
-from tocsin.identity.saml_signature import signed_assertion
+from tocsin.identity.saml import Addressee, check_response, read_assertion, read_metadata, signed_assertion
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, Credentials, ReferenceDirectory
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.inspect import explain
 from tocsin.inbound.parsing import mime_parser
 from tocsin.inbound.parsing.decode import Element, elements_of
-from tocsin.notify.mail_replies.parse import parse_reply
+from tocsin.notify.inbound.mail_parser import parse_reply
 from tocsin.notify.text.command_parser import parse_command
 from tocsin.notify.text.formatting import plain, safe_html
 from tocsin.oncall.calendars import ical
-from tocsin.simulate.replay_state import ReplayedMessage, ReplayState
+from tocsin.simulate.backtest import ReplayedMessage, ReplayState
 
 AT = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 CORPUS = Path(__file__).with_name("corpus")

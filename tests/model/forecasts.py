@@ -9,8 +9,8 @@ from tests.model.system import System
 from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
 from tocsin.core.reasons import reason_from_json
-from tocsin.escalation.actions import next_steps
-from tocsin.escalation.actions.forecast import NextAction
+from tocsin.escalation import explain
+from tocsin.escalation.explain import NextAction
 from tocsin.inbound.models import Integration
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 from tocsin.notify import pause
@@ -68,7 +68,7 @@ def compare(system: System, simulated_message: SimulatedMessage, stored: Message
 def compare_next_steps(system: System) -> None:
     """Forecasts the due actions of all active alerts, runs the escalation and compares."""
     with database.transaction() as connection:
-        steps = next_steps.next_steps(connection, system.alerts(active=True), system.now)
+        steps = explain.next_steps(connection, system.alerts(active=True), system.now)
         if pause.current_pause(connection, system.now) is not None:
             return
     due = {alert: step for alert, step in steps.items() if step.at <= system.now}

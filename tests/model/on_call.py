@@ -8,13 +8,13 @@ from tests.model import people
 from tests.model.system import System
 from tests.support.people import ACTOR
 from tocsin.access.audit import AuditActor
+from tocsin.access.roles import MemberRole
 from tocsin.core.db import database
 from tocsin.oncall import loader
 from tocsin.oncall.changes import commands, overrides, swaps
 from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import Override, Schedule, SupportHours, SwapRequest
 from tocsin.people.changes import out_of_office, users
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import OutOfOffice, User
 from tocsin.resources import registry
 

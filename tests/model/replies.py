@@ -14,9 +14,8 @@ from tests.model.gateways import SentMessage
 from tests.model.system import System
 from tocsin.alerts.models import AlertEvent
 from tocsin.notify.event_receiver import ProviderEventReceiver
-from tocsin.notify.inbound import responder_actions
+from tocsin.notify.inbound import mail_replies, responder_actions
 from tocsin.notify.interfaces import CallState, InboundText
-from tocsin.notify.mail_replies import process
 from tocsin.people.models import User
 
 #: Reply texts, keys and buttons.
@@ -46,7 +45,7 @@ def reply_by_mail(system: System) -> None:
     mail["Message-ID"] = f"<{UUID(int=system.rng.getrandbits(128))}@example.org>"
     mail.set_content(word)
     for _ in range(system.rng.choice([1, 1, 1, 2])):
-        outcome = process.process_mail("Answers", mail.as_bytes(), system.now)
+        outcome = mail_replies.process_mail("Answers", mail.as_bytes(), system.now)
         system.record(f"{sender} answers a mail of {message.at:%H:%M:%S}, {word!r}: {outcome}")
 
 

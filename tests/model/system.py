@@ -19,7 +19,7 @@ from tocsin.alerts.states import ACTIVE
 from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
-from tocsin.escalation.actions import deactivated_users
+from tocsin.escalation import tasks
 from tocsin.escalation.tasks import EscalationTask
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.processing import drain
@@ -154,7 +154,7 @@ class System:
         self.tasks: dict[str, Callable[[], bool]] = {
             "inbound drain": lambda: drain.drain(self.registry, AlertIdAllocator(), self.now),
             "delayed alerts": lambda: drain.open_due(self.registry, AlertIdAllocator(), self.now),
-            "deactivated users": lambda: deactivated_users.run_once(self.now),
+            "deactivated users": lambda: tasks.release_deactivated_users(self.now),
             "workflows": lambda: workflows.run_once(self.now),
             "shift notices": lambda: notices.queue_pending_notices(self.now),
             "reminder plans": lambda: notices.plan_reminders(self.now),

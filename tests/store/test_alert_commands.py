@@ -35,8 +35,7 @@ from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.escalation.actions.manual_escalation import add_responders, start_policy
-from tocsin.escalation.commands import save_policy
+from tocsin.escalation.commands import add_responders, save_policy, start_policy
 from tocsin.escalation.models import EscalationRun, PolicyVersion
 from tocsin.inbound.models import Integration
 from tocsin.notify.inbound.responder_actions import press_button

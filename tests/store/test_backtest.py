@@ -29,9 +29,8 @@ from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersio
 from tocsin.inbound.storage import messages
 from tocsin.inbound.storage.messages import MessageBudget
 from tocsin.simulate import backtest
+from tocsin.simulate.backtest import DifferenceKind, PagingEffect, count_totals
 from tocsin.simulate.backtest import backtest as backtest_backtest
-from tocsin.simulate.backtest import count_totals
-from tocsin.simulate.replay_state import DifferenceKind, PagingEffect
 
 ACTOR = AuditActor(None, "Alice", "web", "127.0.0.1")
 URGENT = {"field": "priority", "operator": "one of", "value": ["critical", "high"]}

@@ -38,7 +38,7 @@ from tocsin.access.roles import UNLIMITED
 from tocsin.alerts.models import Alert
 from tocsin.cli.main import run
 from tocsin.core import ids
-from tocsin.core.config import crypto, last_backup
+from tocsin.core.config import crypto, settings_store
 from tocsin.core.config import environment as config
 from tocsin.core.db import database, migrate
 from tocsin.core.db.migrate import MIGRATION_LOCK
@@ -750,7 +750,7 @@ def test_backup_is_recorded_for_system_doctor_and_metrics(
         assert run(["backup", str(file), "--no-passphrase"]) == 0
         now = clock.now()
         with database.transaction() as connection:
-            status = last_backup.load_status(connection, now)
+            status = settings_store.load_backup_status(connection, now)
             gauges_now = gauges.database_gauges(connection, now)
             metrics = {metric.name: metric.samples[0].value for metric in gauges_now if metric.samples}
     assert status.last is not None

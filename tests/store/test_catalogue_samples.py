@@ -361,7 +361,7 @@ def test_responder_is_notified_of_a_move_to_another_team(desk: EscalationHarness
     desk.through(2)
     notice = Notification.objects.get(alert=ticket.alert.pk, purpose="notice")
     assert (notice.data["title"]["code"], notice.data["heading"]["code"]) == (
-        "notice.alert_moved", "notice.alert_moved_heading",
+        "The alert moved to another team: {alert}", "The alert moved to another team",
     )  # fmt: skip
 
 

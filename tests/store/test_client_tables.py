@@ -16,8 +16,8 @@ from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core import hooks
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
-from tocsin.inbound.admin import client_tables
 from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.admin import specs
 from tocsin.inbound.models import ClientTable, Integration
 from tocsin.people.models import Group
 from tocsin.resources import registry
@@ -84,15 +84,15 @@ def test_csv_parses_with_or_without_heading_and_bad_rows_named(now: datetime) ->
         {"client": "Acme", "group": "Gold team", "escalation_policy": "Gold"},
         {"client": "Initech", "group": "Desk"},
     ]
-    assert client_tables.from_csv("Client;Group;Policy\nAcme;Gold team;Gold\n\nInitech;Desk\n") == rows
-    assert client_tables.from_csv(client_tables.to_csv(rows)) == rows
+    assert specs.from_csv("Client;Group;Policy\nAcme;Gold team;Gold\n\nInitech;Desk\n") == rows
+    assert specs.from_csv(specs.to_csv(rows)) == rows
     table = ClientTable.objects.get()
     bad = [{"client": "Acme", "group": "Nobody's"}, {"client": "acme", "group": "Desk"}, {"client": "Umbrella"}]
     with pytest.raises(Rejected) as refused:
-        client_tables.save_client_table({"name": "Customers", "clients": bad}, existing=table, actor=ACTOR, now=now)
+        specs.save_client_table({"name": "Customers", "clients": bad}, existing=table, actor=ACTOR, now=now)
     assert set(refused.value.fields) == {"clients[0].group", "clients[1].client", "clients[2].group"}
     with pytest.raises(Rejected, match="Row 2 has more than"):
-        client_tables.from_csv("Acme,Desk\nInitech,Desk,Gold,more\n")
+        specs.from_csv("Acme,Desk\nInitech,Desk,Gold,more\n")
 
 
 def test_client_table_and_its_references_are_protected_from_deletion(now: datetime) -> None:

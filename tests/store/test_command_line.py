@@ -20,7 +20,7 @@ from tocsin.core.config import environment as config
 from tocsin.core.reasons import each_of
 from tocsin.core.runtime import clock
 from tocsin.identity.models import IdentityProvider
-from tocsin.identity.scim import tokens as scim_tokens
+from tocsin.identity.scim import documents as scim_tokens
 from tocsin.oncall.models import PendingNotice
 from tocsin.people.models import User
 
@@ -153,10 +153,10 @@ def test_a_scim_token_is_made_and_revoked(capsys: pytest.CaptureFixture[str]) ->
     IdentityProvider.objects.create(name="Entra", slug="entra", kind="oidc", issuer="i")
     status, out, err = answer(capsys, "scim", "create-token", "ENTRA")
     assert (status, err) == (0, "")
-    assert scim_tokens.verify(out.removesuffix("\n")) is not None
+    assert scim_tokens.verify_token(out.removesuffix("\n")) is not None
     assert answer(capsys, "scim", "revoke-token", "Entra") == (0, "", "Entra no longer provisions users.\n")
     assert answer(capsys, "scim", "revoke-token", "Entra") == (0, "", "Entra has no SCIM token.\n")
-    assert scim_tokens.verify(out.removesuffix("\n")) is None
+    assert scim_tokens.verify_token(out.removesuffix("\n")) is None
 
 
 def test_payload_file_is_simulated_as_text_or_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

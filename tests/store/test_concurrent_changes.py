@@ -15,7 +15,7 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.config import settings_store
 from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.admin.commands import integration_spec, save_integration
-from tocsin.inbound.admin.observed_statuses import StatusEffect, set_status
+from tocsin.inbound.admin.simple_rules import StatusEffect, set_status
 from tocsin.inbound.maintenance_commands import end_now, save_window
 from tocsin.inbound.models import Integration, MaintenanceWindow
 

@@ -25,9 +25,9 @@ from tests.support.people import ACTOR, make_group, make_user
 from tests.support.postgres import in_use
 from tests.support.replication import set_standbys
 from tocsin.cli.main import run
-from tocsin.core.config import crypto, last_backup
+from tocsin.core.config import crypto, settings_store
 from tocsin.core.config import environment as config
-from tocsin.core.config.last_backup import LastBackup
+from tocsin.core.config.settings_store import LastBackup
 from tocsin.core.db import database
 from tocsin.core.db import database as db
 from tocsin.core.reasons import NO_REASON, TEXT, Term
@@ -368,7 +368,7 @@ def test_missing_backup_becomes_a_problem_after_a_week(now: datetime) -> None:
     assert backups(now + timedelta(days=7)) == [("backup.none", False)]
     assert backups(now + timedelta(days=7, seconds=1)) == [("backup.none", True)]
     with database.transaction() as connection:
-        last_backup.record(connection, LastBackup(now + timedelta(days=8), "host:/backup/tocsin", 123_456))
+        settings_store.record_backup(connection, LastBackup(now + timedelta(days=8), "host:/backup/tocsin", 123_456))
     assert backups(now + timedelta(days=15)) == []
     assert backups(now + timedelta(days=16)) == [("backup.old", True)]
     (finding,) = find_problems(now + timedelta(days=16), "backup.")

@@ -33,18 +33,16 @@ from tocsin.alerts.commands import (
     Unassign,
     Undo,
 )
-from tocsin.alerts.reasons import ALERT_REFERENCE
 from tocsin.alerts.service import create_alerts, write
-from tocsin.alerts.states import EventKind, Priority
+from tocsin.alerts.states import ALERT_REFERENCE, EventKind, Priority
 from tocsin.core import ids
 from tocsin.core.db import database as tocsin_database
 from tocsin.core.db.database import BatchRunner
 from tocsin.core.reasons import AlertRef, reason_from_json
-from tocsin.escalation import commands, reasons
+from tocsin.escalation import commands, explain, reasons
 from tocsin.escalation import tasks as escalation_loop
-from tocsin.escalation.actions import deactivated_users
-from tocsin.escalation.actions.next_steps import next_steps
 from tocsin.escalation.commands import delete_policy, save_policy
+from tocsin.escalation.explain import next_steps
 from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
 from tocsin.escalation.run import run_store
 from tocsin.inbound.models import Integration
@@ -113,7 +111,7 @@ def test_before_its_time_nothing_is_claimed(desk: EscalationHarness) -> None:
 
 
 def test_runs_are_decided_in_batches(desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(escalation_loop, "MAX_PAGES", 3)
+    monkeypatch.setattr(escalation_loop, "MAX_PAGES", 4)
     alerts = [desk.open() for _ in range(10)]
     assert desk.keeper.run_once(desk.at(0))
     assert sum(bool(desk.pages(alert)) for alert in alerts) == 2, "Alice has two contact methods"
@@ -156,7 +154,7 @@ def test_storm_of_one_integration_never_delays_anothers_first_page(desk: Escalat
 def test_integrations_take_turns_where_a_batch_ends_early(
     desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(escalation_loop, "MAX_PAGES", 3)
+    monkeypatch.setattr(escalation_loop, "MAX_PAGES", 4)
     *storms, other = make_integrations(desk, "Storm 1", "Storm 2", "Storm 3", "Other")
     for storm in storms:
         for _ in range(5):
@@ -237,7 +235,7 @@ def test_next_step_pages_user_again_after_advanced_fallback(desk: EscalationHarn
     # Her mail came back: the text message that was to wait for 3 minutes left at once, and nothing of hers is to come.
     Delivery.objects.filter(alert=alert).update(status="sent", due_at=desk.at(0), sent_at=desk.at(0))
     with tocsin_database.transaction() as connection:
-        assert next_steps(connection, [alert], desk.at(1))[alert].summary.code == reasons.WILL_PAGE.code
+        assert next_steps(connection, [alert], desk.at(1))[alert].summary.code == explain.WILL_PAGE.code
     desk.run_until(2)
     assert [who for who, _by, minute, _status in desk.pages(alert) if minute >= 2] == ["alice", "alice"]
     assert "still being paged" not in " ".join(desk.timeline(alert))
@@ -377,7 +375,7 @@ def test_alert_of_disabled_owner_is_unassigned_and_pages_again(desk: EscalationH
         desk.act(alert, order, 1)
     desk.act(alerts[1], Hold(actor=desk.actor("alice"), until=desk.at(60)), 2)
     User.objects.filter(username="alice").update(is_active=False)
-    assert deactivated_users.run_once(desk.at(3)) is False
+    assert escalation_loop.release_deactivated_users(desk.at(3)) is False
     assert [(desk.alert(alert).status, desk.alert(alert).owner_id) for alert in alerts] == [
         ("open", None),
         ("on_hold", None),
@@ -397,8 +395,8 @@ def test_acknowledgement_of_disabled_user_expires_and_pages_again(
         desk.act(alert, Acknowledge(actor=desk.actor(name)), 1)
     desk.act(held, Hold(actor=desk.actor("alice"), until=desk.at(60)), 1)
     User.objects.filter(username="alice").update(is_active=False)
-    assert deactivated_users.run_once(desk.at(2)) is False
-    assert deactivated_users.run_once(desk.at(2)) is False
+    assert escalation_loop.release_deactivated_users(desk.at(2)) is False
+    assert escalation_loop.release_deactivated_users(desk.at(2)) is False
     text = "The acknowledgement of Alice expired: the account was deactivated"
     assert text in desk.timeline(alone)
     desk.run_until(2)
@@ -413,15 +411,15 @@ def test_deactivation_of_the_only_paged_user_moves_the_page_on(desk: EscalationH
     alert = desk.open()
     desk.run_until(0)
     users.change_own(desk.users["alice"], {"active": False}, actor=ACTOR, now=desk.at(1))
-    assert deactivated_users.run_once(desk.at(1)) is False
-    assert deactivated_users.run_once(desk.at(1)) is False
+    assert escalation_loop.release_deactivated_users(desk.at(1)) is False
+    assert escalation_loop.release_deactivated_users(desk.at(1)) is False
     assert desk.alert(alert).events.filter(kind=EventKind.ESCALATION_CONTINUED).count() == 1
     desk.run_until(1)
     assert desk.pages(alert)[-1] == ("bob", "email", 1, "queued")
     assert desk.run(alert).due_at == desk.at(11)
     # Nobody is left: the end comes at once too.
     users.change_own(desk.users["bob"], {"active": False}, actor=ACTOR, now=desk.at(2))
-    deactivated_users.run_once(desk.at(2))
+    escalation_loop.release_deactivated_users(desk.at(2))
     desk.run_until(2)
     assert desk.pages(alert)[-1][0] == "bob"
     assert desk.run(alert).progress["step"] == 3
@@ -432,10 +430,10 @@ def test_deactivation_waits_while_another_paged_user_is_active(desk: EscalationH
     alert = desk.open()
     desk.run_until(0)
     users.change_own(desk.users["alice"], {"active": False}, actor=ACTOR, now=desk.at(1))
-    assert deactivated_users.run_once(desk.at(1)) is False
+    assert escalation_loop.release_deactivated_users(desk.at(1)) is False
     assert desk.run(alert).due_at == desk.at(10)
     User.objects.filter(username="bob").delete()
-    deactivated_users.run_once(desk.at(2))
+    escalation_loop.release_deactivated_users(desk.at(2))
     assert desk.run(alert).due_at == desk.at(2)
 
 

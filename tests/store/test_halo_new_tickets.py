@@ -16,7 +16,7 @@ from tests.support.people import ACTOR
 from tocsin.alerts.models import AlertEvent
 from tocsin.core.reasons import reason_from_json
 from tocsin.inbound.admin import commands as integrations
-from tocsin.inbound.admin.observed_statuses import load_observed_statuses
+from tocsin.inbound.admin.simple_rules import load_observed_statuses
 from tocsin.inbound.models import Integration, decompress
 from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.halo_sync import poller

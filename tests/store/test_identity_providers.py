@@ -15,7 +15,7 @@ from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.identity import commands, sign_in
 from tocsin.identity.models import IdentityProvider
 from tocsin.identity.role_mapping import MembershipChanges
-from tocsin.identity.scim import tokens
+from tocsin.identity.scim import documents
 from tocsin.operate.checks import machine
 from tocsin.people.changes import groups, users
 from tocsin.people.models import Group, Membership, User
@@ -70,12 +70,12 @@ def test_the_redirect_uri_survives_renaming_and_groups_follow_theirs(desk_group:
 def test_scim_is_turned_on_and_off_and_otherwise_unchanged(desk_group: None, now: datetime) -> None:
     provider = save(now, scim=True)
     assert commands.provider_spec(provider)["scim"] is True
-    secret = tokens.rotate(provider, actor=COMMAND_LINE, now=now)
+    secret = documents.rotate_token(provider, actor=COMMAND_LINE, now=now)
     for scim in (None, True):
         assert commands.provider_spec(save(now, provider, scim=scim))["scim"] is True
-        assert tokens.verify(secret) == provider
+        assert documents.verify_token(secret) == provider
     assert "scim" not in commands.provider_spec(save(now, provider, scim=False))
-    assert tokens.verify(secret) is None
+    assert documents.verify_token(secret) is None
 
 
 BAD: dict[str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database as db
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin.commands import compile_stored
-from tocsin.inbound.admin.observed_statuses import load_observed_statuses
+from tocsin.inbound.admin.simple_rules import load_observed_statuses
 from tocsin.inbound.inspect import replay
 from tocsin.inbound.models import COMPRESSED_PREFIX, InboundMessage, Integration
 from tocsin.inbound.processing.drain import drain

@@ -21,8 +21,8 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.db import database
 from tocsin.core.reasons import each_of
 from tocsin.core.runtime import clock
-from tocsin.notify.mail_replies import parse_subprocess, process
-from tocsin.notify.mail_replies.process import ReplyPoller
+from tocsin.notify.inbound import mail_parser, mail_replies
+from tocsin.notify.inbound.mail_replies import ReplyPoller
 from tocsin.notify.models import MailReply
 from tocsin.notify.rules.delivery_reasons import BOUNCED, STARTED_EARLY
 from tocsin.operate.checks import integrations
@@ -68,7 +68,7 @@ class ReplyScenario:
 def scenario(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplyScenario]:
     allow_loopback(monkeypatch, base_url=BASE)
     # A child process for each mail takes longer than the rest of a test, and yields the same.
-    monkeypatch.setattr(parse_subprocess, "_SMALL", 1_000_000)
+    monkeypatch.setattr(mail_parser, "_SMALL", 1_000_000)
     with outbox_harness(now) as post, smtp_double() as smtp, imap_double() as imap:
         monkeypatch.setattr(clock, "now", lambda: post.now)
         provider("Mail", "smtp", ["email"], host="127.0.0.1", port=smtp.port, sender="Tocsin <t@example.org>")
@@ -93,7 +93,7 @@ def test_reply_word_acts_as_recipient_and_result_is_mailed(
     scenario: ReplyScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # This one is parsed by a child process.
-    monkeypatch.setattr(parse_subprocess, "_SMALL", 0)
+    monkeypatch.setattr(mail_parser, "_SMALL", 0)
     alert = paged(scenario, "alice")
     page = scenario.smtp.mails[0]
     assert page.message["Reply-To"] == "alerts@example.org"
@@ -382,14 +382,14 @@ def test_mail_that_raises_blocks_no_reply(scenario: ReplyScenario, monkeypatch: 
     alert = paged(scenario, "alice")
     scenario.imap.receive(b"Subject: breaks\r\n\r\nit")
     scenario.answer("ack")
-    whole = process.process_mail
+    whole = mail_replies.process_mail
 
     def failing(provider: str, raw: bytes, now: datetime) -> object:
         if b"breaks" in raw:
             raise KeyError("whatever it is")
         return whole(provider, raw, now)
 
-    monkeypatch.setattr(process, "process_mail", failing)
+    monkeypatch.setattr(mail_replies, "process_mail", failing)
     scenario.reader.poll()
     assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
 
@@ -404,7 +404,7 @@ def test_mail_that_times_out_is_processed_by_next_poll(
         def time_out(*_: object) -> None:
             raise errors.QueryCanceled
 
-        failing.setattr(process, "process_mail", time_out)
+        failing.setattr(mail_replies, "process_mail", time_out)
         scenario.reader.poll()
     assert not held.is_read
     scenario.reader.poll()
@@ -424,7 +424,7 @@ def test_reply_of_a_killed_parser_is_processed_again(scenario: ReplyScenario, mo
         def die(*_: object) -> None:
             raise Killed
 
-        killing.setattr(process, "_outcome", die)
+        killing.setattr(mail_replies, "_outcome", die)
         with pytest.raises(Killed):
             scenario.reader.poll()
     assert (mail.is_read, later.is_read) == (False, False)

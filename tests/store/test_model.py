@@ -25,12 +25,12 @@ from tocsin.alerts.commands import Acknowledge, Close
 from tocsin.alerts.service import FoundAlert
 from tocsin.core.db import database as store
 from tocsin.core.reasons import as_reason
-from tocsin.escalation.actions import next_steps
-from tocsin.escalation.actions.forecast import NextAction
+from tocsin.escalation import explain
+from tocsin.escalation.explain import NextAction
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.storage.messages import MessageResult
-from tocsin.notify.dispatch import delivery_queries
+from tocsin.notify.dispatch import claim
 from tocsin.notify.rules.delivery_reasons import HOURLY_LIMIT_REACHED
 from tocsin.notify.rules.pre_send_check import SendNow
 from tocsin.simulate import chain
@@ -84,7 +84,7 @@ def _log_internal_error(scenario: Scenario) -> None:
 def _page_a_responder(scenario: Scenario) -> None:
     scenario.acknowledge()
     _execute("UPDATE notify_delivery SET status = 'queued', ended_at = NULL WHERE purpose = 'page'")(scenario)
-    scenario.patch.setattr(delivery_queries, "pre_send_check", lambda *_: SendNow())
+    scenario.patch.setattr(claim, "pre_send_check", lambda *_: SendNow())
     scenario.system.run_for(timedelta(minutes=5))
 
 
@@ -152,7 +152,7 @@ def _keep_expired_acknowledgement(scenario: Scenario) -> None:
 def _forecast_another_user(scenario: Scenario) -> None:
     scenario.system.advance(timedelta(minutes=6))
     step = NextAction(scenario.system.now, as_reason("pages Zed (primary, Desk)"))
-    scenario.patch.setattr(next_steps, "next_steps", lambda *_: {scenario.alert: step})
+    scenario.patch.setattr(explain, "next_steps", lambda *_: {scenario.alert: step})
     forecasts.compare_next_steps(scenario.system)
 
 

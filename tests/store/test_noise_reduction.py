@@ -37,7 +37,7 @@ from tocsin.inbound.processing import batch, drain
 from tocsin.inbound.processing.batch import AlertIdAllocator
 from tocsin.inbound.storage.messages import MessageResult
 from tocsin.people.models import Group
-from tocsin.simulate import backtest, chain, reasons
+from tocsin.simulate import backtest, chain
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -811,7 +811,7 @@ def test_simulation_shows_delay_and_following_steps() -> None:
     assert outcome.status.value == "Mapped Delayed"
     assert outcome.alert is not None
     assert outcome.alert.opened_at == desk.now + 5 * MINUTE
-    assert outcome.notes[0] == reasons.DELAYED(duration=timedelta(minutes=5))
+    assert outcome.notes[0] == chain.DELAYED(duration=timedelta(minutes=5))
     assert not DelayedAlert.objects.exists()
     desk.send(1)
     desk.wait(5 * MINUTE)

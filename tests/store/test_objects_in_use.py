@@ -13,8 +13,8 @@ from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.escalation.commands import save_policy
 from tocsin.identity.commands import save_provider
-from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
+from tocsin.inbound.admin.specs import save_client_table
 from tocsin.inbound.maintenance_commands import save_window
 from tocsin.oncall.changes.commands import save_holiday_calendar
 from tocsin.outbound.commands import save_outbound

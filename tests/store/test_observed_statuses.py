@@ -13,7 +13,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import NO_REASON
-from tocsin.inbound.admin.observed_statuses import ObservedStatus, StatusEffect, load_observed_statuses, set_status
+from tocsin.inbound.admin.simple_rules import ObservedStatus, StatusEffect, load_observed_statuses, set_status
 from tocsin.inbound.inspect import replay
 from tocsin.inbound.models import InboundMessage, Integration
 

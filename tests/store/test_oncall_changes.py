@@ -31,8 +31,7 @@ from tocsin.oncall import loader
 from tocsin.oncall.calendars import calendar_import_worker, feeds
 from tocsin.oncall.changes import commands, overrides, swaps
 from tocsin.oncall.changes.swaps import ShiftRange
-from tocsin.oncall.models import CalendarImport, Override, PendingNotice, Reminder, Schedule
-from tocsin.oncall.states import FeedKind
+from tocsin.oncall.models import CalendarImport, FeedKind, Override, PendingNotice, Reminder, Schedule
 from tocsin.operate import coverage
 from tocsin.people.changes import out_of_office, users
 from tocsin.people.models import Group, User

@@ -409,7 +409,7 @@ def test_only_one_of_two_nodes_sends_the_first_message(now: datetime) -> None:
     from datetime import timedelta
 
     from tocsin.core.db import database
-    from tocsin.notify.dispatch.delivery_queries import apply_limits
+    from tocsin.notify.dispatch.claim import apply_limits
     from tocsin.notify.rules.pre_send_check import BundleKey
 
     alice, bob = BundleKey(1, "email", "a@example.org", "page"), BundleKey(2, "email", "b@example.org", "page")

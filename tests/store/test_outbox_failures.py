@@ -28,7 +28,7 @@ from tocsin.notify import notices
 from tocsin.notify.dispatch import results
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.dispatch.results import DeliveryFailure, mark_sent, record
-from tocsin.notify.dispatch.sent_journal import SentDelivery
+from tocsin.notify.dispatch.send import SentDelivery
 from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
 from tocsin.notify.notices import Notice, queue_notice
 from tocsin.notify.pages import AlertEnded, cancel_pages, queue_all_clear

@@ -28,12 +28,13 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, as_reason, each_of
 from tocsin.core.runtime import clock
 from tocsin.notify import notices
+from tocsin.notify.channels import phone
 from tocsin.notify.inbound import delivery_receipts
 from tocsin.notify.models import Delivery, MailReply, OptOut, Provider, ProviderHealth
 from tocsin.notify.pages import cancel_pages
 from tocsin.notify.providers import commands
 from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.text import command_parser, render, sms
+from tocsin.notify.text import command_parser, render
 from tocsin.operate.checks import people as checks
 from tocsin.operate.checks.integrations import check_deliveries
 from tocsin.people import addresses
@@ -229,8 +230,8 @@ def test_text_reply_uses_the_users_language_in_gsm_letters(scenario: PhoneScenar
     hints = scenario.hear(ALICE, "help") or ""
     assert hints.startswith("ACK: ")
     assert hints != str(command_parser.HELP)
-    assert sms.ONE_ALERT.allows(hints)
-    assert sms.is_gsm(hints)
+    assert phone.ONE_ALERT.allows(hints)
+    assert phone.is_gsm(hints)
     assert scenario.hear(ALICE, "STOP") in (None, "")
     assert scenario.hear(ALICE, "START") == "Sie erhalten wieder SMS von Tocsin."
 
@@ -982,7 +983,7 @@ def test_codes_cannot_be_guessed(with_codes: PhoneScenario) -> None:
     for number in range(1, render.MAX_WRONG + 1):
         with_codes.hear(ALICE, f"ack {alert} {(int(code) + number) % 10_000:04}")
     assert with_codes.hear(ALICE, f"ack {alert} {code}") == str(render.TOO_MANY_WRONG)
-    assert with_codes.hear(ALICE, "help") == sms.for_phones(str(command_parser.HELP))
+    assert with_codes.hear(ALICE, "help") == phone.for_phones(str(command_parser.HELP))
 
 
 def test_several_alerts_share_the_code_of_the_first(with_codes: PhoneScenario) -> None:

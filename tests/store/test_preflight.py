@@ -13,13 +13,12 @@ from tests.support.people import ACTOR
 from tocsin.core.config import settings_store
 from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import Policy
-from tocsin.inbound.admin import client_tables
+from tocsin.inbound.admin import specs
 from tocsin.inbound.admin.commands import integration_spec, save_integration
 from tocsin.inbound.models import Integration, IntegrationVersion
 from tocsin.people.changes import groups
 from tocsin.people.models import ContactMethod
-from tocsin.simulate.escalation import PreflightResult, next_at, preflight
-from tocsin.simulate.reasons import CLIENT_ROUTES_OMITTED
+from tocsin.simulate.escalation import CLIENT_ROUTES_OMITTED, PreflightResult, next_at, preflight
 
 __all__ = ["example"]
 
@@ -42,7 +41,7 @@ def changed() -> PreflightResult:
 
 def route_by_client(clients: list[dict[str, str]], now: datetime) -> None:
     """Has the integration choose groups and policies by a table of these clients."""
-    client_tables.save_client_table({"name": "Customers", "clients": clients}, actor=ACTOR, now=now)
+    specs.save_client_table({"name": "Customers", "clients": clients}, actor=ACTOR, now=now)
     integration = Integration.objects.get()
     save_integration(
         {**integration_spec(integration), "routes": [{"name": "Clients", "client_table": "Customers"}], "anyway": True},

@@ -31,7 +31,7 @@ from tocsin.access.roles import UNLIMITED
 from tocsin.core.db import database, migrate
 from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.net.asgi import AsgiMessage, AsgiScope
-from tocsin.core.runtime import clock, logs, metrics
+from tocsin.core.runtime import clock, telemetry
 from tocsin.core.runtime.periodic_tasks import PeriodicTask, Worker
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.processing.committer import Committer, IngestRequest, NotStored
@@ -93,7 +93,7 @@ def made(worker: Worker | None = None, committer: Committer | None = None, *, li
 @pytest.fixture(autouse=True)
 def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forgets what earlier tests of this process rejected."""
-    monkeypatch.setattr(metrics, "_rejected_at", float("-inf"))
+    monkeypatch.setattr(telemetry, "_rejected_at", float("-inf"))
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def test_node_storing_messages_is_ready_without_a_free_connection(
     _store(committer, message(integration, halo(1)))
     database.close()
     with _no_new_connections(postgres, name):
-        monkeypatch.setattr(metrics, "_committed_at", float("-inf"))
+        monkeypatch.setattr(telemetry, "_committed_at", float("-inf"))
         refused = ask(made(committer=committer), "/readyz")
         assert (refused.status, refused.text) == (503, "The database is unavailable.")
         _store(committer, message(integration, halo(2)))
@@ -289,7 +289,7 @@ def test_node_rejecting_messages_is_not_ready(registry: IntegrationRegistry, mon
             assert isinstance(_put(committer, message(integration, halo(1))), NotStored)
             assert ask(probes, "/readyz").text == "The last message could not be stored."
             # The node may be tried again, even if the database still cannot be used.
-            monkeypatch.setattr(metrics, "_rejected_at", time.monotonic() - REJECTED_WITHIN)
+            monkeypatch.setattr(telemetry, "_rejected_at", time.monotonic() - REJECTED_WITHIN)
             assert ask(probes, "/readyz").status == 200
             assert isinstance(_put(committer, message(integration, halo(1))), NotStored)
         assert ask(probes, "/readyz").status == 503
@@ -319,7 +319,7 @@ def _put(committer: Committer, incoming: IncomingMessage) -> list[MessageResult]
 
 
 def test_node_with_failing_writes_is_not_ready(committer: Committer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_committed_at", float("-inf"))
+    monkeypatch.setattr(telemetry, "_committed_at", float("-inf"))
     worker = _last_ran(HEARTBEAT_TASK, 31, monkeypatch)
     answer = ask(made(worker), "/readyz")
     assert (answer.status, answer.text) == (503, "The database has taken no write of this node for a while.")
@@ -405,7 +405,7 @@ def test_the_metrics_tell_what_the_database_and_this_process_know(
 
 @pytest.mark.usefixtures("database")
 def test_metrics_tell_providers_risks_and_errors() -> None:
-    handler = logs.CountingHandler(io.StringIO())
+    handler = telemetry.CountingHandler(io.StringIO())
     with database.transaction() as connection:
         connection.execute("INSERT INTO notify_providerhealth (name, is_open) VALUES ('twilio', true), ('smtp', false)")
     before = _value(ask(made(), "/metrics").text, "tocsin_errors_total")

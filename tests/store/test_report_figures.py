@@ -25,8 +25,8 @@ from tocsin.people.models import Group, User
 from tocsin.reports import alert_reports
 from tocsin.reports.alert_reports import DurationStats, NoiseBy, NoisySource, SlaCounts
 from tocsin.reports.counted_alerts import AlertFilter, Bucket, GroupBy, Period
+from tocsin.workflows.definition import SlaMoment
 from tocsin.workflows.run import run_store
-from tocsin.workflows.states import SlaMoment
 
 ZONE = ZoneInfo("Europe/Zurich")
 _CLIENTS = ("Acme", "Globex", "")

@@ -13,10 +13,10 @@ from tests.support.people import make_group, make_user
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import AlertStatus, EventKind, Priority
-from tocsin.core.config.night_hours import NightHours
 from tocsin.core.db import database as store
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import as_reason
+from tocsin.core.validation.field_errors import NightHours
 from tocsin.escalation.models import EscalationRun
 from tocsin.notify.models import Delivery, Notification
 from tocsin.oncall.changes.commands import save_schedule

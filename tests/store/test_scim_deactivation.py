@@ -13,7 +13,7 @@ from tests.support.people import ACTOR
 from tests.support.scim import scim_client
 from tocsin.core.db.database import CHANNEL
 from tocsin.core.reasons import reason_from_json
-from tocsin.escalation.actions import deactivated_users
+from tocsin.escalation import tasks
 from tocsin.notify.models import Notification
 from tocsin.oncall.changes import commands as oncall
 from tocsin.operate import coverage
@@ -39,9 +39,9 @@ def test_a_page_moves_on_within_five_seconds(desk: EscalationHarness, database: 
         answer = client.patch(f"/Users/{alice['id']}", {"op": "Replace", "path": "active", "value": "False"})
         assert (answer.status, answer.body["active"]) == (200, False)
         hints = {hint.payload for hint in listening.notifies(timeout=5, stop_after=1)}
-    woken = (deactivated_users.deactivated_users_task(), coverage.deactivation_mail_task())
+    woken = (tasks.deactivated_users_task(), coverage.deactivation_mail_task())
     assert all(hints & task.topics for task in woken), "both run at once, and not after their interval"
-    deactivated_users.run_once(desk.at(0.05))
+    tasks.release_deactivated_users(desk.at(0.05))
     desk.run_until(0.05)
     assert desk.pages(alert)[-1][:3] == ("bob", "email", 0.05)
     coverage.run_once(desk.at(0.05))

@@ -16,7 +16,7 @@ from tests.support.ingest import Ingest, halo, make_integration
 from tests.support.people import ACTOR, make_user
 from tocsin.alerts.commands import Acknowledge, Assign
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.alerts.reasons import STALE_KEY_RELEASED
+from tocsin.alerts.states import STALE_KEY_RELEASED
 from tocsin.core.db import database
 from tocsin.core.ids import uuid7
 from tocsin.core.reasons import NO_REASON, TEXT, reason_from_json

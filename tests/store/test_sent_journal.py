@@ -13,8 +13,8 @@ import pytest
 from tests.doubles.smtp import SmtpDouble
 from tests.support.outbox_harness import OutboxHarness
 from tocsin.core import ids
-from tocsin.notify.dispatch import sent_journal
-from tocsin.notify.dispatch.sent_journal import SentDelivery, SentJournal
+from tocsin.notify.dispatch import send
+from tocsin.notify.dispatch.send import SentDelivery, SentJournal
 from tocsin.notify.models import AwaitedReceipt, Delivery
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -23,7 +23,9 @@ pytestmark = pytest.mark.usefixtures("database")
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tocsin.notify.dispatch.sent_journal import SentDelivery, SentJournal
+import django
+django.setup()
+from tocsin.notify.dispatch.send import SentDelivery, SentJournal
 SentJournal(Path(sys.argv[1])).note([SentDelivery.from_line(line) for line in sys.argv[2:]])
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -131,7 +133,7 @@ def test_file_that_cannot_be_opened_stops_no_lease(post: OutboxHarness, mail: Sm
 
 
 def test_large_file_keeps_what_is_unrecorded(tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sent_journal, "MAX_BYTES", 500)
+    monkeypatch.setattr(send, "MAX_BYTES", 500)
     journal = SentJournal(tmp_path)
     first, *others = [_delivery(now) for _ in range(20)]
     journal.note([first, *others])

@@ -11,8 +11,8 @@ from tests.support.ingest import Ingest
 from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.audit import AuditActor
 from tocsin.core.errors import Rejected
-from tocsin.inbound.admin import commands, observed_statuses
-from tocsin.inbound.admin.observed_statuses import StatusEffect
+from tocsin.inbound.admin import commands, simple_rules
+from tocsin.inbound.admin.simple_rules import StatusEffect
 from tocsin.inbound.models import Integration
 from tocsin.people.models import User
 
@@ -96,9 +96,7 @@ def test_shared_source_allows_only_harmless_changes_without_rights(now: datetime
     with pytest.raises(Rejected, match="which you can't edit"):
         commands.restore_version(Integration.objects.get(pk=own.pk), 1, actor=ben, now=now)
     with pytest.raises(Rejected, match="which you can't edit"):
-        observed_statuses.set_status(
-            Integration.objects.get(pk=own.pk), "Solved", StatusEffect.CLOSE, actor=ben, now=now
-        )
+        simple_rules.set_status(Integration.objects.get(pk=own.pk), "Solved", StatusEffect.CLOSE, actor=ben, now=now)
     save(None, now, own.name, "Storage", Integration.objects.get(pk=own.pk), **shared, dedup_key="<id>")
 
 

@@ -15,7 +15,7 @@ from tests.support.people import ACTOR
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.db import database
 from tocsin.core.reasons import AlertRef, Reason, Term, reason_from_json
-from tocsin.escalation.actions.manual_escalation import ManualAlert
+from tocsin.escalation.commands import ManualAlert
 from tocsin.escalation.tasks import EscalationTask
 from tocsin.inbound.admin.commands import integration_spec, save_integration
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
@@ -23,7 +23,7 @@ from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.maintenance_commands import save_window
 from tocsin.inbound.models import Integration
 from tocsin.people.models import ContactMethod
-from tocsin.simulate import chain, escalation, reasons
+from tocsin.simulate import chain, escalation
 from tocsin.simulate.chain import SimulatedOutcome, Simulation, simulate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tocsin.yaml"
@@ -149,7 +149,7 @@ def test_active_alerts_ticket_is_counted_and_new_one_is_shown() -> None:
     assert outcome.status is MessageStatus.APPENDED
     assert outcome.alert_id == stored.alert_id
     assert outcome.pages
-    assert reasons.ALERT_OPEN(alert=AlertRef(stored.alert_id or 0)) in outcome.notes
+    assert chain.ALERT_OPEN(alert=AlertRef(stored.alert_id or 0)) in outcome.notes
     assert one(halo(status="Closed")).status is MessageStatus.CLOSED
 
 
@@ -157,7 +157,7 @@ def test_paging_that_starts_for_an_open_alert_is_shown() -> None:
     Integration.objects.update(mode="dry_run")
     (stored,) = Ingest().send(Integration.objects.get(), halo(), now=NIGHT)
     Integration.objects.update(mode="page")
-    assert reasons.ALERT_STARTS_PAGING(alert=AlertRef(stored.alert_id or 0)) in one(halo()).notes
+    assert chain.ALERT_STARTS_PAGING(alert=AlertRef(stored.alert_id or 0)) in one(halo()).notes
 
 
 def save(**changes: Any) -> None:
@@ -170,8 +170,8 @@ def save(**changes: Any) -> None:
 @pytest.mark.parametrize(
     ("delay", "note", "has_pages"),
     [
-        ({"wait": "5m"}, reasons.DELAYED(duration=timedelta(minutes=5)), True),
-        ({"alerts": 3}, reasons.OPENS_WITH_OTHERS(), False),
+        ({"wait": "5m"}, chain.DELAYED(duration=timedelta(minutes=5)), True),
+        ({"alerts": 3}, chain.OPENS_WITH_OTHERS(), False),
     ],
 )
 def test_delayed_alert_is_simulated_for_when_it_opens(delay: dict[str, Any], note: Reason, has_pages: bool) -> None:
@@ -198,7 +198,7 @@ def test_suppressing_maintenance_window_is_in_the_trace() -> None:
 
 def test_manual_alert_without_recipients_pages_nobody() -> None:
     simulated = escalation.preview(ManualAlert("Disk full"), NIGHT)
-    assert (simulated.pages, simulated.notes) == ((), (reasons.NO_RECIPIENTS(),))
+    assert (simulated.pages, simulated.notes) == ((), (escalation.NO_RECIPIENTS(),))
 
 
 def test_the_messages_of_an_array_follow_on_one_another() -> None:

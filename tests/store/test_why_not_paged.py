@@ -13,7 +13,7 @@ from tocsin.alerts.commands import Acknowledge, PagingMode
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.db import database as db
-from tocsin.escalation.actions import why_not_paged
+from tocsin.escalation import explain
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus
 from tocsin.people.changes import groups
@@ -31,7 +31,7 @@ def why(alert: int) -> dict[str, tuple[str, ...]]:
     with db.transaction() as connection:
         return {
             one.username: tuple(map(str, one.reasons))
-            for one in why_not_paged.explain_for_alert(connection, FoundAlert.by_tocsin(alert))
+            for one in explain.explain_for_alert(connection, FoundAlert.by_tocsin(alert))
         }
 
 

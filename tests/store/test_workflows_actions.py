@@ -20,7 +20,7 @@ from tocsin.outbound.models import Call
 from tocsin.people.changes import groups
 from tocsin.resources import registry
 from tocsin.workflows import commands, reasons
-from tocsin.workflows.states import WorkflowRunStatus
+from tocsin.workflows.definition import WorkflowRunStatus
 
 
 @pytest.fixture

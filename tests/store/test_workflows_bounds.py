@@ -28,8 +28,8 @@ from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import Call
 from tocsin.workflows import commands, reasons, views
 from tocsin.workflows.models import Limit, Workflow, WorkflowRun
-from tocsin.workflows.run import actions, run_store, tasks
 from tocsin.workflows.run import listener as workflow_reactor
+from tocsin.workflows.run import run_store, tasks
 from tocsin.workflows.run.engine import MAX_DEPTH, MAX_RUNS_PER_MINUTE
 
 
@@ -218,14 +218,14 @@ def test_failing_action_is_retried_and_then_needs_attention(
 ) -> None:
     desk.workflow("Bad", {"do": "reply", "text": "First"}, {"do": "notify", "users": ["carol"]})
     desk.workflow("Good", {"do": "reply", "text": "Good"})
-    real = actions.perform
+    real = tasks.perform
 
     def failing(work: Any, action: Any) -> Any:
         if action.do == "notify":
             raise RuntimeError("boom")
         return real(work, action)
 
-    monkeypatch.setattr(actions, "perform", failing)
+    monkeypatch.setattr(tasks, "perform", failing)
     alert = desk.open()
     desk.go(0)
     assert len(desk.did(alert)) == 2
@@ -235,7 +235,7 @@ def test_failing_action_is_retried_and_then_needs_attention(
         desk.go(minute)
     bad.refresh_from_db()
     assert (bad.status, bad.failures, str(bad.reason)) == ("stuck", 5, "Stuck: RuntimeError: boom")
-    monkeypatch.setattr(actions, "perform", real)
+    monkeypatch.setattr(tasks, "perform", real)
     commands.try_again(bad, actor=ACTOR, now=desk.at(6))
     desk.go(6)
     assert desk.noticed_users(alert) == ["carol"]

@@ -30,9 +30,9 @@ from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
 from tocsin.escalation.commands import save_policy
 from tocsin.workflows import commands, reasons
+from tocsin.workflows.definition import WorkflowRunStatus
 from tocsin.workflows.models import Workflow, WorkflowRun
-from tocsin.workflows.run import actions
-from tocsin.workflows.states import WorkflowRunStatus
+from tocsin.workflows.run import tasks
 
 
 @pytest.fixture
@@ -298,19 +298,19 @@ def test_stuck_run_resumes_after_repair_or_ends_when_moved(
         {"do": "reply", "text": "Last"},
     )  # fmt: skip
     mended, moved = desk.workflow("Mended", first, second, bad, last), desk.workflow("Moved", first, second, bad, last)
-    real = actions.perform
+    real = tasks.perform
 
     def failing(work: Any, action: Any) -> Any:
         if action.do == "notify":
             raise RuntimeError("boom")
         return real(work, action)
 
-    monkeypatch.setattr(actions, "perform", failing)
+    monkeypatch.setattr(tasks, "perform", failing)
     alert = desk.open()
     for minute in range(6):
         desk.go(minute)
     assert [run.status for run in desk.runs(alert)] == ["stuck", "stuck"]
-    monkeypatch.setattr(actions, "perform", real)
+    monkeypatch.setattr(tasks, "perform", real)
 
     def change(flow: Workflow, *actions: dict[str, Any]) -> None:
         whole = commands.workflow_spec(flow) | {"actions": [*actions]}

@@ -29,8 +29,8 @@ from tocsin.core.runtime import clock
 from tocsin.escalation.commands import save_policy
 from tocsin.identity.commands import save_provider as save_identity_provider
 from tocsin.identity.models import BrowserSession, LinkedIdentity
-from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
+from tocsin.inbound.admin.specs import save_client_table
 from tocsin.inbound.maintenance_commands import save_window
 from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
 from tocsin.notify.inbound import verification
@@ -41,8 +41,7 @@ from tocsin.oncall.calendars import feeds
 from tocsin.oncall.changes.commands import save_holiday_calendar, save_schedule, save_support_hours
 from tocsin.oncall.changes.overrides import save_override
 from tocsin.oncall.changes.swaps import ShiftRange, request_swap
-from tocsin.oncall.models import CalendarFeed, HandoverNote, Override, Schedule, SwapRequest
-from tocsin.oncall.states import FeedKind
+from tocsin.oncall.models import CalendarFeed, FeedKind, HandoverNote, Override, Schedule, SwapRequest
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.models import Call
 from tocsin.people.changes.api_tokens import save_service_account

@@ -17,8 +17,8 @@ from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import EscalationRun, Policy
 from tocsin.identity.commands import save_provider as save_identity_provider
 from tocsin.identity.models import BrowserSession, LinkedIdentity
-from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
+from tocsin.inbound.admin.specs import save_client_table
 from tocsin.inbound.maintenance_commands import save_window
 from tocsin.inbound.models import Heartbeat, InboundMessage, Integration
 from tocsin.notify.models import Delivery, Notification, SandboxMessage

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.commands import Actor, AlertState, Command, LastEvent, NewEvent, PagingMode, Transition
 from tocsin.alerts.lifecycle import apply
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core.reasons import as_reason
-from tocsin.escalation.policy import CompiledPolicy, PolicyNames, parse
-from tocsin.escalation.run.alert_transitions import apply_transition
+from tocsin.escalation.policy import CompiledPolicy, parse
 from tocsin.escalation.run.engine import advance
 from tocsin.escalation.run.run_state import (
     ActivePause,
@@ -20,13 +20,13 @@ from tocsin.escalation.run.run_state import (
     RunState,
     RunStatus,
     SendNotice,
+    apply_transition,
     begin_run,
     from_row,
     to_row,
 )
 from tocsin.escalation.run.target_resolution import ContactTarget, GroupOnCall, TargetContext
 from tocsin.notify.rules.page_planner import NotificationMethod, Recipient
-from tocsin.people.member_roles import MemberRole
 
 T0 = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 PRIMARY, SECONDARY, MANAGER = MemberRole
@@ -50,13 +50,13 @@ def plan(*steps: object, **rest: object) -> CompiledPolicy:
     for targets, after, *more in steps:  # type: ignore[misc]
         notify = targets if isinstance(targets, dict) else {"roles": str(targets).split()}
         written.append({"notify": notify, "after": f"{int(after * 60)}s", **(more[0] if more else {})})
-    names = PolicyNames(
-        {name.lower(): number for number, name in NAMES.items()},
-        {"desk": DESK, "network": NETWORK},
-        {"nights": 20},
-        {"office": 30},
-        {"other": 40},
-    )
+    names = {
+        "users": {name.lower(): number for number, name in NAMES.items()},
+        "groups": {"desk": DESK, "network": NETWORK},
+        "schedules": {"nights": 20},
+        "support_hours": {"office": 30},
+        "policies": {"other": 40},
+    }
     return parse({"steps": written, **rest}, names)
 
 

@@ -8,11 +8,11 @@ from itertools import count
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tocsin.access.roles import MemberRole
 from tocsin.oncall.calculation import final_schedule, schedules
-from tocsin.oncall.calculation.resolver import GroupPlan, OnCallResolver, SnapshotUser
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCallResolver, SnapshotUser
 from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.oncall.changes import specs
-from tocsin.people.member_roles import MemberRole
 
 type Names = frozenset[str]
 

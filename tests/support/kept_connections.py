@@ -15,8 +15,7 @@ from typing import Any
 import psycopg as psycopg_module
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from tocsin.core.db.database import MAX_SILENCE
-from tocsin.core.db.database import GuardedConnection as GuardedConnection_database
+from tocsin.core.db.database import MAX_SILENCE, GuardedConnection
 
 #: As many of a kind are kept.
 _MAX_ALIKE = 2
@@ -33,7 +32,7 @@ _NUMBER = re.compile(r"&application_name=test\d+")
 _connect = psycopg_module.Connection.connect.__func__  # type: ignore[attr-defined]
 _close = psycopg_module.Connection.close
 
-_kept: dict[Hashable, list[GuardedConnection_database]] = {}
+_kept: dict[Hashable, list[GuardedConnection]] = {}
 _is_keeping = False
 
 
@@ -63,7 +62,7 @@ def close(database: str) -> None:
 
 def _connect_or_take(cls: type[Any], conninfo: str = "", **settings: Any) -> Any:
     """Takes the place of psycopg's method."""
-    if not issubclass(cls, GuardedConnection_database):
+    if not issubclass(cls, GuardedConnection):
         return _connect(cls, conninfo, **settings)
     kind = (cls, _NUMBER.sub("", conninfo), frozenset(settings.items()))
     alike = _kept.get(kind, [])
@@ -78,7 +77,7 @@ def _connect_or_take(cls: type[Any], conninfo: str = "", **settings: Any) -> Any
     return connection
 
 
-def _close_or_keep(connection: GuardedConnection_database) -> None:
+def _close_or_keep(connection: GuardedConnection) -> None:
     """Takes the place of psycopg's method."""
     kind = vars(connection).get("kind")
     if _is_keeping and kind and len(_kept.get(kind, [])) < _MAX_ALIKE and _reset(connection):
@@ -87,7 +86,7 @@ def _close_or_keep(connection: GuardedConnection_database) -> None:
         _close(connection)
 
 
-def _reset(connection: GuardedConnection_database) -> bool:
+def _reset(connection: GuardedConnection) -> bool:
     """Whether the connection is as if it was new."""
     if (
         connection.closed
@@ -103,7 +102,7 @@ def _reset(connection: GuardedConnection_database) -> bool:
     return connection.pgconn.exec_(_RESET).status == ExecStatus.TUPLES_OK
 
 
-def _is_alive(connection: GuardedConnection_database) -> bool:
+def _is_alive(connection: GuardedConnection) -> bool:
     """Whether its server has not ended it, of which it would say so."""
     poller = select.poll()
     poller.register(connection.pgconn.socket, select.POLLIN)
@@ -111,4 +110,4 @@ def _is_alive(connection: GuardedConnection_database) -> bool:
 
 
 psycopg_module.Connection.connect = classmethod(_connect_or_take)  # type: ignore[assignment]
-GuardedConnection_database.close = _close_or_keep  # type: ignore[method-assign]
+GuardedConnection.close = _close_or_keep  # type: ignore[method-assign]

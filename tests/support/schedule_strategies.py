@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
+from tocsin.access.roles import MemberRole
 from tocsin.oncall.calculation import schedules
-from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMember, SnapshotUser
+from tocsin.oncall.calculation.final_schedule import Absence, GroupPlan, SnapshotMember, SnapshotUser
 from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule, ImportedShifts
 from tocsin.oncall.calculation.weekly_windows import CustomHoliday, HolidayDays
-from tocsin.people.member_roles import MemberRole
 
 ALICE, BOB, CAROL, DAVE = 1, 2, 3, 4
 NAMES = {ALICE: "Alice", BOB: "Bob", CAROL: "Carol", DAVE: "Dave"}

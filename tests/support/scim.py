@@ -11,7 +11,7 @@ from django.test import Client
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
 from tocsin.identity.models import IdentityProvider
-from tocsin.identity.scim import tokens
+from tocsin.identity.scim import documents
 
 PATCH_URN = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 
@@ -84,7 +84,7 @@ class ScimClient:
 def scim_client(name: str = "Directory", **columns: Any) -> ScimClient:
     """A provider with a SCIM token."""
     provider = IdentityProvider.objects.create(name=name, slug=name.lower(), kind="oidc", issuer=name, **columns)
-    return ScimClient(provider, tokens.rotate(provider, actor=COMMAND_LINE, now=clock.now()))
+    return ScimClient(provider, documents.rotate_token(provider, actor=COMMAND_LINE, now=clock.now()))
 
 
 def user_body(username: str, **attributes: Any) -> dict[str, Any]:

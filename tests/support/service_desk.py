@@ -16,7 +16,7 @@ from django.contrib.auth.hashers import make_password
 from tests.support.server_process import PATIENCE
 from tocsin.access import audit, tokens
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.access.roles import UNLIMITED
+from tocsin.access.roles import UNLIMITED, MemberRole
 from tocsin.core.runtime import clock
 from tocsin.core.validation.spec import write_moment
 from tocsin.escalation import commands as policies
@@ -29,7 +29,6 @@ from tocsin.oncall.models import HandoverNote
 from tocsin.outbound import commands as outbound
 from tocsin.people.changes import groups, out_of_office
 from tocsin.people.changes import users as people
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import User
 from tocsin.workflows import commands as workflows
 

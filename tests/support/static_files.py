@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from whitenoise.middleware import WhiteNoiseMiddleware as WhiteNoiseMiddleware_middleware
+from whitenoise.middleware import WhiteNoiseMiddleware as WhiteNoiseMiddleware
 
-_find = WhiteNoiseMiddleware_middleware.add_files_from_finders
+_find = WhiteNoiseMiddleware.add_files_from_finders
 _found: dict[str, Any] = {}
 
 
-def _add_found(middleware: WhiteNoiseMiddleware_middleware) -> None:
+def _add_found(middleware: WhiteNoiseMiddleware) -> None:
     """Takes the place of WhiteNoise's method."""
     if not _found:
         _find(middleware)
@@ -18,4 +18,4 @@ def _add_found(middleware: WhiteNoiseMiddleware_middleware) -> None:
     middleware.files.update(_found)
 
 
-WhiteNoiseMiddleware_middleware.add_files_from_finders = _add_found
+WhiteNoiseMiddleware.add_files_from_finders = _add_found

@@ -20,8 +20,8 @@ from tocsin.core.config import settings_store
 from tocsin.core.ids import uuid7
 from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import EscalationRun
-from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
+from tocsin.inbound.admin.specs import save_client_table
 from tocsin.inbound.maintenance_commands import save_window
 from tocsin.inbound.models import DelayedAlert, Heartbeat, InboundMessage, Integration
 from tocsin.notify.models import Delivery, MailReply, Notification, PushDevice, SandboxMessage

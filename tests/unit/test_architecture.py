@@ -117,7 +117,7 @@ MAY_TAKE_NUMBERS = {
     "tocsin.notify.text.signed_links.sign": "of rows that were found",
     "tocsin.notify.inbound.responder_actions.resolve_merged": "of a signed link, whose view then finds the alert",
     "tocsin.alerts.store.open_questions": "of rows that were listed",
-    "tocsin.escalation.actions.next_steps.next_steps": "of rows that were listed",
+    "tocsin.escalation.explain.next_steps": "of rows that were listed",
     "tocsin.escalation.run.run_store.load_plans": "of the run of an alert that was found",
     "tocsin.notify.pages.load_recipients": "of the viewer",
     "tocsin.notify.providers.pool.account_of": "of a provider, for its own webhook",

@@ -14,8 +14,8 @@ from tests.support.form_data import filled
 from tests.support.variants import first
 from tests.web.conftest import Company, make_user
 from tocsin.access.audit import COMMAND_LINE, AuditActor
-from tocsin.inbound.admin import client_tables
 from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.admin import specs
 from tocsin.inbound.maintenance_commands import save_window
 from tocsin.inbound.models import Integration
 from tocsin.notify.models import Provider
@@ -99,7 +99,7 @@ def _shared(kind: str, company: Company) -> Shared:
             return _named(f"/on-call/holidays/{row.pk}/", "calendar-form")
         case "client table":
             spec = {"name": "Clients", "clients": [{"client": "Acme", "group": "Night"}]}
-            return _named(f"/client-tables/{client_tables.save_client_table(spec, **made).pk}/")
+            return _named(f"/client-tables/{specs.save_client_table(spec, **made).pk}/")
         case "maintenance window":
             spec = {
                 "name": "Patch day", "starts": "2030-12-01 22:00", "ends": "2030-12-02 02:00", "action": "suppress",

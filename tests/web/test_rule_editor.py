@@ -15,7 +15,7 @@ from tests.support.form_data import filled
 from tests.web.conftest import Company
 from tests.web.test_integrations import arrived
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.inbound.admin import client_tables
+from tocsin.inbound.admin import specs
 from tocsin.inbound.models import InboundMessage, IntegrationVersion
 from tocsin.people.changes import groups
 from tocsin.people.models import User
@@ -286,7 +286,7 @@ def test_any_payload_may_be_viewed_but_changes_require_permission(
 
 def test_picked_group_and_client_table_need_no_second_click(company: Company, bench: Callable[[str], Bench]) -> None:
     spec = {"name": "Customers", "clients": [{"client": "Acme", "group": "Night"}]}
-    table = client_tables.save_client_table(spec, actor=COMMAND_LINE, now=company.now)
+    table = specs.save_client_table(spec, actor=COMMAND_LINE, now=company.now)
     page = bench("routing")
     page.press("route:0:add")
     client = {"routes.0.when.0.field": "client", "routes.0.when.0.op": "exists"}

@@ -12,14 +12,14 @@ from scim2_tester import Status, check_server
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.config import environment
 from tocsin.identity.models import IdentityProvider
-from tocsin.identity.scim import tokens
+from tocsin.identity.scim import documents
 
 pytestmark = pytest.mark.usefixtures("company")
 
 
 def test_scim_tester_finds_no_failure(now: datetime) -> None:
     provider = IdentityProvider.objects.create(name="Directory", slug="directory", kind="oidc", issuer="i")
-    secret = tokens.rotate(provider, actor=COMMAND_LINE, now=now)
+    secret = documents.rotate_token(provider, actor=COMMAND_LINE, now=now)
     client = WSGISCIMClient(
         get_wsgi_application(),
         base_url=f"{environment.current().public_url}/scim/v2",

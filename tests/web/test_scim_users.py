@@ -18,7 +18,7 @@ from tocsin.access.models import AuditEntry
 from tocsin.access.roles import UNLIMITED
 from tocsin.core.runtime import clock
 from tocsin.identity.models import ScimUser
-from tocsin.identity.scim import tokens
+from tocsin.identity.scim import documents
 from tocsin.oncall.changes import commands as oncall
 from tocsin.people.changes import groups
 from tocsin.people.models import User
@@ -53,12 +53,12 @@ def test_token_of_a_user_opens_nothing(client: ScimClient, company: Company) -> 
 
 
 def test_rotation_ends_the_earlier_token(client: ScimClient) -> None:
-    secret = tokens.rotate(client.provider, actor=COMMAND_LINE, now=clock.now())
+    secret = documents.rotate_token(client.provider, actor=COMMAND_LINE, now=clock.now())
     assert client.get("/Users").status == 401
     rotated = ScimClient(client.provider, secret)
     assert rotated.get("/Users").status == 200
-    assert tokens.turn_off(client.provider, actor=COMMAND_LINE, now=clock.now())
-    assert not tokens.turn_off(client.provider, actor=COMMAND_LINE, now=clock.now())
+    assert documents.turn_off(client.provider, actor=COMMAND_LINE, now=clock.now())
+    assert not documents.turn_off(client.provider, actor=COMMAND_LINE, now=clock.now())
     assert rotated.get("/Users").status == 401
     actions = list(AuditEntry.objects.filter(object_type="identity_provider").values_list("action", flat=True))
     assert actions == ["create_scim_token", "rotate_scim_token", "revoke_scim_token"]

@@ -8,8 +8,8 @@ from datetime import timedelta
 from django.test import Client
 
 from tests.web.conftest import Company
-from tocsin.core.config import last_backup
-from tocsin.core.config.last_backup import LastBackup
+from tocsin.core.config import settings_store
+from tocsin.core.config.settings_store import LastBackup
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
 from tocsin.people.models import User
@@ -28,7 +28,7 @@ def test_system_shows_the_last_backup_and_warns_after_a_week(
     assert "none yet" in fact(client)
     for age, is_overdue in ((timedelta(days=2), False), (timedelta(days=8), True)):
         with database.transaction() as connection:
-            last_backup.record(connection, LastBackup(clock.now() - age, "db1:/backup/tocsin", 12_000_000))
+            settings_store.record_backup(connection, LastBackup(clock.now() - age, "db1:/backup/tocsin", 12_000_000))
         for part in (f"{age.days} d ago", "11.4\xa0MB", "db1:/backup/tocsin"):
             assert part in fact(client)
         assert ("wait-text" in fact(client)) == is_overdue

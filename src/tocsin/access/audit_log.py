@@ -18,14 +18,15 @@ from django.db import connection as django_connection
 
 from tocsin.access.models import AuditEntry
 from tocsin.core.config import crypto, settings_store
+from tocsin.core.config.crypto import ForwardingTarget, Transport
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
 from tocsin.core.reasons import Reason, Text, reason_from_json
 from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation import text_sanitizing
-from tocsin.core.validation.server_origin import ForwardingTarget, Transport
 
 # ---------- chain
 # The hash chain of the audit log: each entry's hash covers its values and the previous hash. Pure.
@@ -595,3 +596,16 @@ def _ensure_state(connection: Connection) -> None:
     if connection.execute("SELECT 1 FROM access_auditforwarding").fetchone() is None:
         secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
         connection.execute(_CREATE, (crypto.encrypt(secret),))
+
+
+# ---------- tasks
+# The periodic tasks of this package.
+
+
+def access_tasks() -> tuple[PeriodicTask, ...]:
+    """The tasks of a worker."""
+    return (
+        PeriodicTask("audit chain", link_new, LINK_INTERVAL),
+        PeriodicTask("audit verification", verify_next, VERIFY_INTERVAL),
+        PeriodicTask("audit forwarding", run_once, FORWARD_INTERVAL),
+    )

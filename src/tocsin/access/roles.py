@@ -9,7 +9,18 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from tocsin.core.reasons import translatable
-from tocsin.core.stored_enum import StoredEnum
+
+# ---------- stored enum
+# Enumerations whose values a column stores. Pure.
+
+
+class StoredEnum(StrEnum):
+    """The values of a column."""
+
+    @classmethod
+    def choices(cls) -> list[tuple[str, str]]:
+        """Returns value and label pairs for Django's fields."""
+        return [(member.value, member.value) for member in cls]
 
 
 class Role(StoredEnum):
@@ -19,6 +30,15 @@ class Role(StoredEnum):
     RESPONDER = translatable("responder")
     MANAGER = translatable("manager")
     ADMIN = translatable("admin")
+
+
+#: What each role may do, for those who give it.
+ROLE_DESCRIPTIONS = {
+    Role.OBSERVER: translatable("Observer: can view alerts, the log and who is on call"),
+    Role.RESPONDER: translatable("Responder: can also respond to alerts"),
+    Role.MANAGER: translatable("Manager: can also edit resources their groups own"),
+    Role.ADMIN: translatable("Administrator: full access"),
+}
 
 
 class Permission(StrEnum):
@@ -228,3 +248,13 @@ def _common(owners: frozenset[str] | None, tokens: frozenset[str]) -> frozenset[
 
 def _folded(names: frozenset[str]) -> frozenset[str]:
     return frozenset(name.casefold() for name in names)
+
+
+# ---------- member roles
+# The roles of a member in a group, in the order in which they are paged.
+
+
+class MemberRole(StoredEnum):
+    PRIMARY = translatable("primary")
+    SECONDARY = translatable("secondary")
+    MANAGER = translatable("manager")

@@ -12,7 +12,7 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from tocsin.alerts import reasons
+from tocsin.alerts import states
 from tocsin.alerts.commands import (
     SYSTEM,
     Acknowledge,
@@ -50,15 +50,15 @@ from tocsin.core.reasons import NO_REASON, Ago, AlertRef, Person, Reason, Reason
 UNDO_WINDOW = timedelta(minutes=1)
 
 _UNDOABLE = {
-    EventKind.ACKNOWLEDGED: reasons.ACKNOWLEDGEMENT,
-    EventKind.UNACKNOWLEDGED: reasons.UNACKNOWLEDGEMENT,
-    EventKind.ASSIGNED: reasons.ASSIGNMENT,
-    EventKind.UNASSIGNED: reasons.UNASSIGNMENT,
-    EventKind.PUT_ON_HOLD: reasons.SNOOZE,
-    EventKind.RESUMED: reasons.SNOOZE_END,
-    EventKind.CLOSED: reasons.CLOSE,
-    EventKind.CANCELLED: reasons.CANCEL,
-    EventKind.MERGED: reasons.MERGE,
+    EventKind.ACKNOWLEDGED: states.ACKNOWLEDGEMENT,
+    EventKind.UNACKNOWLEDGED: states.UNACKNOWLEDGEMENT,
+    EventKind.ASSIGNED: states.ASSIGNMENT,
+    EventKind.UNASSIGNED: states.UNASSIGNMENT,
+    EventKind.PUT_ON_HOLD: states.SNOOZE,
+    EventKind.RESUMED: states.SNOOZE_END,
+    EventKind.CLOSED: states.CLOSE,
+    EventKind.CANCELLED: states.CANCEL,
+    EventKind.MERGED: states.MERGE,
 }
 
 #: Commands with an effect outside Tocsin cannot be undone.
@@ -117,7 +117,7 @@ def undo(state: AlertState, command: UndoCommand, now: datetime) -> Transition:
     before = replace(before, holds_key=holds_key)
     undone = _UNDOABLE[last.kind]()
     data = {"undone": str(last.kind), **({"note": str(command.note)} if command.note else {})}
-    reason = reasons.UNDONE(actor=actor, command=undone)
+    reason = states.UNDONE(actor=actor, command=undone)
     event = NewEvent(state.id, EventKind.UNDONE, now, command.actor, reason, command.via, data)
     child_ids = last.data.get("moved") if last.kind is EventKind.MERGED else None
     moves = tuple((int(child), state.id) for child in child_ids) if isinstance(child_ids, list) else ()
@@ -125,7 +125,7 @@ def undo(state: AlertState, command: UndoCommand, now: datetime) -> Transition:
     if last.kind is EventKind.MERGED and state.merged_into is not None:
         merge_events = _merge_undone_events(state, state.merged_into, command, [child for child, _ in moves], now)
     children = tuple(child for child, _parent in moves) or before.children
-    answer = reasons.COMMAND_UNDONE(command=undone, alert=alert)
+    answer = states.COMMAND_UNDONE(command=undone, alert=alert)
     return Transition(replace(before, children=children), answer, (event, *merge_events), moves)
 
 
@@ -134,8 +134,8 @@ def _merge_undone_events(
 ) -> tuple[NewEvent, ...]:
     """The entries of an undone merge on the parent, and on the alerts that had moved to it."""
     actor, alert = command.actor.person, AlertRef(state.id)
-    parent_reason = reasons.MERGE_UNDONE(actor=actor, alert=alert)
-    child_reason = reasons.MERGE_ALONG_UNDONE(actor=actor, alert=alert, into=AlertRef(into))
+    parent_reason = states.MERGE_UNDONE(actor=actor, alert=alert)
+    child_reason = states.MERGE_ALONG_UNDONE(actor=actor, alert=alert, into=AlertRef(into))
     entries = [(into, parent_reason), *((child, child_reason) for child in child_ids)]
     return tuple(
         NewEvent(alert_id, EventKind.UPDATED, now, command.actor, reason, command.via, {"undone": "merged"})
@@ -253,7 +253,7 @@ def apply(state: AlertState, command: Command, now: datetime) -> Transition:
             return _unassign(state, command, now)
         case Escalate():
             _require_active(state, now)
-            event, answer = reasons.ESCALATED(actor=command.actor.person), reasons.ESCALATING(alert=AlertRef(state.id))
+            event, answer = states.ESCALATED(actor=command.actor.person), states.ESCALATING(alert=AlertRef(state.id))
             return _user_transition(state, state, command, now, EventKind.ESCALATED, event, answer)
         case Reply():
             return _reply(state, command, now)
@@ -282,16 +282,16 @@ def describe_state(state: AlertState, now: datetime) -> Reason:
         case AlertStatus.CLOSED | AlertStatus.CANCELLED:
             return _describe_end(state, now)
         case AlertStatus.MERGED:
-            return reasons.WAS_MERGED(alert=alert, into=AlertRef(state.merged_into or 0))
+            return states.WAS_MERGED(alert=alert, into=AlertRef(state.merged_into or 0))
         case AlertStatus.ON_HOLD:
             remaining = (state.hold_until or now) - now
             if state.is_owned:
-                return reasons.STATE_SNOOZED_ASSIGNED(alert=alert, duration=remaining, user=state.owner)
-            return reasons.STATE_SNOOZED(alert=alert, duration=remaining)
+                return states.STATE_SNOOZED_ASSIGNED(alert=alert, duration=remaining, user=state.owner)
+            return states.STATE_SNOOZED(alert=alert, duration=remaining)
         case AlertStatus.ASSIGNED:
-            return reasons.STATE_ASSIGNED(alert=alert, user=state.owner)
+            return states.STATE_ASSIGNED(alert=alert, user=state.owner)
         case AlertStatus.OPEN:
-            return reasons.STATE_OPEN(alert=alert)
+            return states.STATE_OPEN(alert=alert)
         case _:
             assert_never(state.status)
 
@@ -301,30 +301,30 @@ def _describe_end(state: AlertState, now: datetime) -> Reason:
     ago = Ago(now - (state.closed_at or (last.at if last else now)))
     is_closed = state.status is AlertStatus.CLOSED
     if last is not None and last.kind in (EventKind.CLOSED, EventKind.CANCELLED):
-        kind = reasons.WAS_CLOSED_BY if is_closed else reasons.WAS_CANCELLED_BY
+        kind = states.WAS_CLOSED_BY if is_closed else states.WAS_CANCELLED_BY
         return kind(alert=alert, actor=Person(last.actor_name, last.actor_id), ago=ago)
-    return (reasons.WAS_CLOSED if is_closed else reasons.WAS_CANCELLED)(alert=alert, ago=ago)
+    return (states.WAS_CLOSED if is_closed else states.WAS_CANCELLED)(alert=alert, ago=ago)
 
 
 def on_parent_ended(child: AlertState, now: datetime) -> Transition:
     """Frees the dedup key of a merged alert whose parent was closed or cancelled, for a new alert."""
     if not child.holds_key:
-        return Transition(child, reasons.KEY_IS_FREE())
-    reason = reasons.KEY_RELEASED(parent=AlertRef(child.merged_into or 0))
+        return Transition(child, states.KEY_IS_FREE())
+    reason = states.KEY_RELEASED(parent=AlertRef(child.merged_into or 0))
     return _system_transition(child, replace(child, holds_key=False), now, EventKind.KEY_RELEASED, reason)
 
 
 def release_stale_key(state: AlertState, now: datetime) -> Transition:
     """Frees a dedup key that an alert still owns in error: it is over, or merged into one that is not active."""
     after = replace(state, holds_key=False)
-    return _system_transition(state, after, now, EventKind.KEY_RELEASED, reasons.STALE_KEY_RELEASED())
+    return _system_transition(state, after, now, EventKind.KEY_RELEASED, states.STALE_KEY_RELEASED())
 
 
 def on_parent_reopened(child: AlertState, now: datetime) -> Transition:
     """Gives a merged alert its dedup key back, because its parent is active again, unless a newer alert holds it."""
     if child.holds_key or child.key_owner_id is not None:
-        return Transition(child, reasons.KEY_UNCHANGED())
-    reason = reasons.KEY_RESTORED(parent=AlertRef(child.merged_into or 0))
+        return Transition(child, states.KEY_UNCHANGED())
+    reason = states.KEY_RESTORED(parent=AlertRef(child.merged_into or 0))
     return _system_transition(child, replace(child, holds_key=True), now, EventKind.KEY_RESTORED, reason)
 
 
@@ -340,7 +340,7 @@ def _acknowledge(state: AlertState, command: Acknowledge, now: datetime) -> Tran
     is_confirmation = user_id in state.reminded_user_ids
     alert = AlertRef(state.id)
     if previous is not None and not is_confirmation:
-        return Transition(state, reasons.YOU_ACKNOWLEDGED_ALREADY(alert=alert, ago=Ago(now - previous.at)))
+        return Transition(state, states.YOU_ACKNOWLEDGED_ALREADY(alert=alert, ago=Ago(now - previous.at)))
     after = replace(
         state,
         acknowledged={**state.acknowledged, user_id: Acknowledged(now, command.actor.name)},
@@ -348,9 +348,9 @@ def _acknowledge(state: AlertState, command: Acknowledge, now: datetime) -> Tran
         awaits_acceptance=state.awaits_acceptance and user_id != state.owner_id,
     )
     event, answer = (
-        (reasons.ACKNOWLEDGEMENT_CONFIRMED, reasons.YOU_CONFIRMED)
+        (states.ACKNOWLEDGEMENT_CONFIRMED, states.YOU_CONFIRMED)
         if is_confirmation
-        else (reasons.ACKNOWLEDGED, reasons.YOU_ACKNOWLEDGED)
+        else (states.ACKNOWLEDGED, states.YOU_ACKNOWLEDGED)
     )
     return _user_transition(
         state,
@@ -369,21 +369,21 @@ def _unacknowledge(state: AlertState, command: Unacknowledge, now: datetime) -> 
     _require_active(state, now)
     alert = AlertRef(state.id)
     if user_id not in state.acknowledged:
-        return Transition(state, reasons.YOU_DID_NOT_ACKNOWLEDGE(alert=alert))
+        return Transition(state, states.YOU_DID_NOT_ACKNOWLEDGE(alert=alert))
     after = _without_acknowledgement(state, user_id)
-    event, answer = reasons.UNACKNOWLEDGED(actor=command.actor.person), reasons.YOU_UNACKNOWLEDGED(alert=alert)
+    event, answer = states.UNACKNOWLEDGED(actor=command.actor.person), states.YOU_UNACKNOWLEDGED(alert=alert)
     return _user_transition(state, after, command, now, EventKind.UNACKNOWLEDGED, event, answer)
 
 
 def _expire(state: AlertState, command: ExpireAcknowledgement, now: datetime) -> Transition:
     acknowledgement = state.acknowledged.get(command.user_id)
     if acknowledgement is None or state.status not in ACTIVE:
-        return Transition(state, reasons.NO_SUCH_ACKNOWLEDGEMENT())
+        return Transition(state, states.NO_SUCH_ACKNOWLEDGEMENT())
     after = _without_acknowledgement(state, command.user_id)
     user = Person(acknowledgement.name, command.user_id)
-    reason = reasons.ACKNOWLEDGEMENT_EXPIRED(user=user, ago=Ago(now - acknowledgement.at))
+    reason = states.ACKNOWLEDGEMENT_EXPIRED(user=user, ago=Ago(now - acknowledgement.at))
     if command.note:
-        reason = reasons.ACKNOWLEDGEMENT_ENDED(user=user, reason=as_reason(command.note))
+        reason = states.ACKNOWLEDGEMENT_ENDED(user=user, reason=as_reason(command.note))
     return _system_transition(
         state, after, now, EventKind.ACKNOWLEDGEMENT_EXPIRED, reason, command, {"user_id": command.user_id}
     )
@@ -406,23 +406,23 @@ def _assign(state: AlertState, command: Assign, now: datetime) -> Transition:
     ):
         if to_self and state.awaits_acceptance:
             after = replace(state, awaits_acceptance=False)
-            event, answer = reasons.ACCEPTED(actor=actor), reasons.YOU_ACCEPTED(alert=alert)
+            event, answer = states.ACCEPTED(actor=actor), states.YOU_ACCEPTED(alert=alert)
             return _user_transition(state, after, command, now, EventKind.ACCEPTED, event, answer)
         if to_self:
-            return Transition(state, reasons.ASSIGNED_TO_YOU_ALREADY(alert=alert))
-        return Transition(state, reasons.ASSIGNED_TO_ALREADY(alert=alert, user=user))
+            return Transition(state, states.ASSIGNED_TO_YOU_ALREADY(alert=alert))
+        return Transition(state, states.ASSIGNED_TO_ALREADY(alert=alert, user=user))
     _reject_concurrent_assignment(state, command, now)
     after = replace(state, owner_id=command.user_id, owner_name=name, awaits_acceptance=False)
     if state.status is not AlertStatus.ON_HOLD:
         after = replace(after, status=AlertStatus.ASSIGNED)
     match to_self, state.is_owned:
         case True, True:
-            event = reasons.REASSIGNED_TO_SELF(actor=actor, previous=state.owner)
+            event = states.REASSIGNED_TO_SELF(actor=actor, previous=state.owner)
         case True, False:
-            event = reasons.ASSIGNED_TO_SELF(actor=actor)
+            event = states.ASSIGNED_TO_SELF(actor=actor)
         case _:
             event = describe_assignment(state, actor, user)
-    answer = reasons.ASSIGNED_TO_YOU(alert=alert) if to_self else reasons.ASSIGNED_TO(alert=alert, user=user)
+    answer = states.ASSIGNED_TO_YOU(alert=alert) if to_self else states.ASSIGNED_TO(alert=alert, user=user)
     data: dict[str, object] = {"user_id": command.user_id, "name": name}
     return _user_transition(state, after, command, now, EventKind.ASSIGNED, event, answer, data)
 
@@ -430,8 +430,8 @@ def _assign(state: AlertState, command: Assign, now: datetime) -> Transition:
 def describe_assignment(before: AlertState, actor: Person, user: Person) -> Reason:
     """Returns the event of an assignment to somebody other than the actor."""
     if before.is_owned:
-        return reasons.REASSIGNED(actor=actor, previous=before.owner, user=user)
-    return reasons.ASSIGNED(actor=actor, user=user)
+        return states.REASSIGNED(actor=actor, previous=before.owner, user=user)
+    return states.ASSIGNED(actor=actor, user=user)
 
 
 def _reject_concurrent_assignment(state: AlertState, command: Assign, now: datetime) -> None:
@@ -453,22 +453,22 @@ def _unassign(state: AlertState, command: Unassign, now: datetime) -> Transition
     _require_active(state, now)
     alert, actor = AlertRef(state.id), command.actor.person
     if not state.is_owned:
-        return Transition(state, reasons.IS_UNASSIGNED_ALREADY(alert=alert))
+        return Transition(state, states.IS_UNASSIGNED_ALREADY(alert=alert))
     # Everybody who acknowledged stopped working on it when it was assigned, so escalation starts again for all.
     after = replace(state, owner_id=None, owner_name="", acknowledged={}, reminded_user_ids=frozenset())
     after = replace(after, awaits_acceptance=False)
     if state.status is not AlertStatus.ON_HOLD:
         after = replace(after, status=AlertStatus.OPEN)
     is_own = state.owner_id is not None and state.owner_id == command.actor.user_id
-    event = reasons.UNASSIGNED_SELF(actor=actor) if is_own else reasons.UNASSIGNED(actor=actor, user=state.owner)
-    return _user_transition(state, after, command, now, EventKind.UNASSIGNED, event, reasons.IS_UNASSIGNED(alert=alert))
+    event = states.UNASSIGNED_SELF(actor=actor) if is_own else states.UNASSIGNED(actor=actor, user=state.owner)
+    return _user_transition(state, after, command, now, EventKind.UNASSIGNED, event, states.IS_UNASSIGNED(alert=alert))
 
 
 def _reply(state: AlertState, command: Reply, now: datetime) -> Transition:
     text = command.text.strip()
     if not text:
         raise Rejected("invalid", _NEEDS_TEXT(), "text")
-    event, answer = reasons.NOTE_ADDED(actor=command.actor.person), reasons.NOTE_WAS_ADDED(alert=AlertRef(state.id))
+    event, answer = states.NOTE_ADDED(actor=command.actor.person), states.NOTE_WAS_ADDED(alert=AlertRef(state.id))
     return _user_transition(state, state, command, now, EventKind.REPLIED, event, answer, {"text": text})
 
 
@@ -483,8 +483,8 @@ def _hold(state: AlertState, command: Hold, now: datetime) -> Transition:
         return Transition(state, describe_state(state, now))
     after = replace(state, status=AlertStatus.ON_HOLD, hold_until=command.until, reminded_user_ids=frozenset())
     duration = command.until - now
-    event = (reasons.SNOOZE_CHANGED if is_on_hold else reasons.SNOOZED)(actor=command.actor.person, duration=duration)
-    answer = reasons.IS_SNOOZED(alert=AlertRef(state.id), duration=duration)
+    event = (states.SNOOZE_CHANGED if is_on_hold else states.SNOOZED)(actor=command.actor.person, duration=duration)
+    answer = states.IS_SNOOZED(alert=AlertRef(state.id), duration=duration)
     data: dict[str, object] = {"until": command.until.isoformat()}
     return _user_transition(state, after, command, now, EventKind.PUT_ON_HOLD, event, answer, data)
 
@@ -493,19 +493,19 @@ def _resume(state: AlertState, command: Resume, now: datetime) -> Transition:
     _require_active(state, now)
     alert = AlertRef(state.id)
     if state.status is not AlertStatus.ON_HOLD:
-        return Transition(state, reasons.IS_NOT_SNOOZED(alert=alert))
+        return Transition(state, states.IS_NOT_SNOOZED(alert=alert))
     after = replace(state, status=initial_state(state), hold_until=None)
     if command.actor.user_id is None and state.hold_until is not None and state.hold_until <= now:
-        return _system_transition(state, after, now, EventKind.RESUMED, reasons.SNOOZE_ENDED(), command)
-    event, answer = reasons.SNOOZE_CANCELLED(actor=command.actor.person), reasons.SNOOZE_HAS_ENDED(alert=alert)
+        return _system_transition(state, after, now, EventKind.RESUMED, states.SNOOZE_ENDED(), command)
+    event, answer = states.SNOOZE_CANCELLED(actor=command.actor.person), states.SNOOZE_HAS_ENDED(alert=alert)
     return _user_transition(state, after, command, now, EventKind.RESUMED, event, answer)
 
 
 def _end(state: AlertState, command: Close | Cancel, now: datetime, status: AlertStatus) -> Transition:
     event, kind, answer, already = (
-        (reasons.CLOSED, EventKind.CLOSED, reasons.IS_CLOSED, reasons.IS_CLOSED_ALREADY)
+        (states.CLOSED, EventKind.CLOSED, states.IS_CLOSED, states.IS_CLOSED_ALREADY)
         if status is AlertStatus.CLOSED
-        else (reasons.CANCELLED, EventKind.CANCELLED, reasons.IS_CANCELLED, reasons.IS_CANCELLED_ALREADY)
+        else (states.CANCELLED, EventKind.CANCELLED, states.IS_CANCELLED, states.IS_CANCELLED_ALREADY)
     )
     alert = AlertRef(state.id)
     if state.status in TERMINAL:
@@ -532,7 +532,7 @@ def _merge(state: AlertState, command: Merge, now: datetime) -> Transition:
     if into.id == state.id:
         raise Rejected("invalid", _MERGED_INTO_ITSELF(), "into")
     if state.status is AlertStatus.MERGED and state.merged_into == into.id:
-        return Transition(state, reasons.IS_MERGED_ALREADY(alert=alert, into=parent))
+        return Transition(state, states.IS_MERGED_ALREADY(alert=alert, into=parent))
     _require_active(state, now)
     if into.status not in ACTIVE:
         raise Rejected("not_possible", describe_state(into, now), "into")
@@ -548,13 +548,13 @@ def _merge(state: AlertState, command: Merge, now: datetime) -> Transition:
     data: dict[str, object] = {"into": into.id}
     if state.children:
         data["moved"] = list(state.children)
-    event, answer = reasons.MERGED(actor=actor.person, into=parent), reasons.IS_MERGED(alert=alert, into=parent)
+    event, answer = states.MERGED(actor=actor.person, into=parent), states.IS_MERGED(alert=alert, into=parent)
     transition = _user_transition(state, after, command, now, EventKind.MERGED, event, answer, data)
-    parent_reason = reasons.MERGED_INTO_THIS(actor=actor.person, alert=alert)
+    parent_reason = states.MERGED_INTO_THIS(actor=actor.person, alert=alert)
     parent_event = NewEvent(
         into.id, EventKind.MERGED_INTO_THIS, now, actor, parent_reason, command.via, {"alert_id": state.id}
     )
-    child_reason = reasons.MERGED_ALONG(actor=actor.person, alert=alert, into=parent)
+    child_reason = states.MERGED_ALONG(actor=actor.person, alert=alert, into=parent)
     child_events = tuple(
         NewEvent(child, EventKind.UPDATED, now, actor, child_reason, command.via, {"into": into.id})
         for child in state.children
@@ -583,7 +583,7 @@ def _reopen(state: AlertState, command: Reopen, now: datetime) -> Transition:
         holds_key=True,
         merged_into=None,
     )
-    event, answer = reasons.REOPENED(actor=command.actor.person), reasons.IS_REOPENED(alert=alert)
+    event, answer = states.REOPENED(actor=command.actor.person), states.IS_REOPENED(alert=alert)
     return _user_transition(state, after, command, now, EventKind.REOPENED, event, answer)
 
 
@@ -591,7 +591,7 @@ def _require_active(state: AlertState, now: datetime, *, with_advice: bool = Fal
     if state.status in ACTIVE:
         return
     code = "merged" if state.status is AlertStatus.MERGED else f"already_{state.status}"
-    advice = reasons.NOTHING_TO_DO() if with_advice and state.status in TERMINAL else NO_REASON
+    advice = states.NOTHING_TO_DO() if with_advice and state.status in TERMINAL else NO_REASON
     raise Rejected(code, joined(describe_state(state, now), advice, separator=" "))
 
 
@@ -613,7 +613,7 @@ def _user_transition(
 ) -> Transition:
     """Returns the transition with its single event, which stores the values that an undo restores."""
     note = command.note if isinstance(command.note, Reason) else command.note.strip()
-    reason = reasons.WITH_NOTE(event=event, note=note) if note else event
+    reason = states.WITH_NOTE(event=event, note=note) if note else event
     event_data = {**(data or {}), **({"note": str(note)} if note else {}), **undo_data(before, after)}
     return Transition(after, answer, (NewEvent(before.id, kind, now, command.actor, reason, command.via, event_data),))
 
@@ -713,7 +713,7 @@ def compare_fields(
     if not field_changes:
         return SourceUpdate(changes)
     echoed = [name for name in data if _paired_column(name.rpartition(".")[2]) in written_fields]
-    kind = reasons.SOURCE_CONFIRMED if len(echoed) == len(data) else reasons.SOURCE_CHANGED
+    kind = states.SOURCE_CONFIRMED if len(echoed) == len(data) else states.SOURCE_CHANGED
     reason = kind(actor=actor.person, changes=joined(*field_changes))
     event_data: dict[str, object] = {"changes": data, **({"own": echoed} if echoed else {})}
     return SourceUpdate(
@@ -734,15 +734,15 @@ def apply_agent_change(
     the source unassigns its own. The source is newer than any click, so nothing is rejected.
     """
     if state.status not in ACTIVE or before.text == after.text:
-        return Transition(state, reasons.AGENT_UNCHANGED())
+        return Transition(state, states.AGENT_UNCHANGED())
     if after.text:
         return _assign_agent(state, after, actor, now)
     if not state.is_owned:
-        return Transition(state, reasons.NOT_ASSIGNED())
+        return Transition(state, states.NOT_ASSIGNED())
     was_owner = state.owner_id == before.user_id if before.user_id is not None else state.owner_name == before.text
     if not was_owner:
-        return Transition(state, reasons.ASSIGNED_IN_TOCSIN(user=state.owner))
-    reason = reasons.UNASSIGNED_AT_SOURCE(actor=actor.person, user=before.person)
+        return Transition(state, states.ASSIGNED_IN_TOCSIN(user=state.owner))
+    reason = states.UNASSIGNED_AT_SOURCE(actor=actor.person, user=before.person)
     unassigned = replace(state, owner_id=None, owner_name="", acknowledged={}, reminded_user_ids=frozenset())
     if state.status is not AlertStatus.ON_HOLD:
         unassigned = replace(unassigned, status=AlertStatus.OPEN)
@@ -754,7 +754,7 @@ def apply_agent_change(
 def _assign_agent(state: AlertState, agent: TicketAgent, actor: Actor, now: datetime) -> Transition:
     is_same = state.owner_id == agent.user_id if agent.user_id is not None else state.owner_name == agent.text
     if state.is_owned and is_same:
-        return Transition(state, reasons.AGENT_ASSIGNED_ALREADY(user=agent.person))
+        return Transition(state, states.AGENT_ASSIGNED_ALREADY(user=agent.person))
     assigned = replace(state, owner_id=agent.user_id, owner_name=agent.display_name)
     if state.status is not AlertStatus.ON_HOLD:
         assigned = replace(assigned, status=AlertStatus.ASSIGNED)
@@ -777,19 +777,19 @@ def _differences(old: object, merged: Mapping[str, object]) -> dict[str, tuple[o
 
 def _field_change(name: str, old: object, new: object) -> Reason:
     words = name.removeprefix("source_").replace("_", " ")
-    field = reasons.FIELD_TERMS.get(words, words)
+    field = states.FIELD_TERMS.get(words, words)
     if name in _LONG:
-        return reasons.LONG_FIELD_CHANGED(field=field)
+        return states.LONG_FIELD_CHANGED(field=field)
     if new in ("", [], {}):
-        return reasons.FIELD_REMOVED(field=field)
+        return states.FIELD_REMOVED(field=field)
     if old in (None, ""):
-        return reasons.FIELD_SET(field=field, new=_shown(name, new))
-    return reasons.FIELD_CHANGED(field=field, old=_shown(name, old), new=_shown(name, new))
+        return states.FIELD_SET(field=field, new=_shown(name, new))
+    return states.FIELD_CHANGED(field=field, old=_shown(name, old), new=_shown(name, new))
 
 
 def _shown(name: str, value: object) -> Term | str:
     text = _cut(value)
-    return reasons.PRIORITY_TERMS[Priority(text)] if name == "priority" and text in set(Priority) else text
+    return states.PRIORITY_TERMS[Priority(text)] if name == "priority" and text in set(Priority) else text
 
 
 def _cut(value: object) -> str:

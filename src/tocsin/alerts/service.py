@@ -17,7 +17,7 @@ from psycopg.errors import ForeignKeyViolation
 
 from tocsin.access import boundary
 from tocsin.access.boundary import Boundary
-from tocsin.alerts import lifecycle, reasons, store
+from tocsin.alerts import lifecycle, states, store
 from tocsin.alerts.commands import (
     Actor,
     AlertChange,
@@ -297,14 +297,14 @@ def set_priority_within(
     store.lock(connection, [alert.id])
     state = _load_active(connection, alert.id, now)
     if state.priority is priority:
-        return reasons.PRIORITY_IS_ALREADY(priority=reasons.PRIORITY_TERMS[priority])
-    old, new = reasons.PRIORITY_TERMS[state.priority], reasons.PRIORITY_TERMS[priority]
-    reason = reasons.PRIORITY_CHANGED(actor=actor.person, old=old, new=new)
+        return states.PRIORITY_IS_ALREADY(priority=states.PRIORITY_TERMS[priority])
+    old, new = states.PRIORITY_TERMS[state.priority], states.PRIORITY_TERMS[priority]
+    reason = states.PRIORITY_CHANGED(actor=actor.person, old=old, new=new)
     data = {"changes": {"priority": [str(state.priority), str(priority)]}}
     event = NewEvent(alert.id, EventKind.UPDATED, now, actor, reason, via, data)
     write(connection, [AlertChange(state, replace(state, priority=priority), (event,))], now)
     publish_alert_changes(connection, [alert.id])
-    return reasons.PRIORITY_IS(new=new, old=old)
+    return states.PRIORITY_IS(new=new, old=old)
 
 
 def set_tags_within(
@@ -324,21 +324,21 @@ def set_tags_within(
     after = {name: text for name, text in {**before, **tags}.items() if name not in remove and text}
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if not names:
-        return reasons.TAGS_ARE_ALREADY()
+        return states.TAGS_ARE_ALREADY()
     if len(after) > MAX_ALERT_TAGS:
         raise Rejected("invalid", _TOO_MANY_TAGS(count=MAX_ALERT_TAGS), "tags")
     tag_changes = tuple(
-        reasons.TAG_VALUE(name=name, value=after[name]) if name in after else reasons.TAG_REMOVED(name=name)
+        states.TAG_VALUE(name=name, value=after[name]) if name in after else states.TAG_REMOVED(name=name)
         for name in names
     )
-    reason = reasons.TAGS_SET(actor=actor.person, changes=tag_changes)
+    reason = states.TAGS_SET(actor=actor.person, changes=tag_changes)
     data = {"changes": {f"tags.{name}": [before.get(name), after.get(name)] for name in names}}
     event = NewEvent(alert.id, EventKind.UPDATED, now, actor, reason, via, data)
     store.write_tags(connection, alert.id, after)
     store.refresh(connection, [alert.id])
     write(connection, [AlertChange(state, state, (event,))], now)
     publish_alert_changes(connection, [alert.id])
-    return reasons.TAGS_ARE(changes=tag_changes)
+    return states.TAGS_ARE(changes=tag_changes)
 
 
 def _load_active(connection: Connection, alert_id: int, now: datetime) -> AlertState:

@@ -23,9 +23,8 @@ from tocsin.alerts.commands import (
     RepeatedMessages,
 )
 from tocsin.alerts.models import Alert, AlertText
-from tocsin.alerts.reasons import ALERT_REFERENCE
 from tocsin.alerts.sql import OWNER_NAME, WITH_OWNER
-from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, ActorKind, AlertStatus, EventKind, Priority
+from tocsin.alerts.states import ACTIVE, ALERT_REFERENCE, LIFECYCLE_EVENTS, ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json, bytes_in_json
 from tocsin.core.db.queries import search_expression

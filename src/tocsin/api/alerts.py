@@ -54,13 +54,13 @@ from tocsin.core.db.queries import SearchableText
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import show_reason
 from tocsin.core.validation import field_errors
-from tocsin.escalation.actions import forecast, why_not_paged
-from tocsin.escalation.actions.manual_escalation import ManualAlert, open_alert
-from tocsin.escalation.actions.next_steps import next_steps
+from tocsin.escalation import explain
+from tocsin.escalation.commands import ManualAlert, open_alert
+from tocsin.escalation.explain import next_steps
 from tocsin.escalation.models import Policy
 from tocsin.inbound.fields import CUSTOM_LENGTH, FIELDS, MAX_CUSTOM, MAX_TAGS, TAG_LENGTH
 from tocsin.people.models import User
-from tocsin.reports.public_timeline import PUBLIC_EVENTS, public_timeline
+from tocsin.reports.alert_reports import PUBLIC_EVENTS, public_timeline
 from tocsin.resources import registry, visibility
 from tocsin.resources.resource import find_named
 from tocsin.simulate import chain
@@ -214,7 +214,7 @@ class NotCalledResponse(BaseModel):
 def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
     alert = find_alert(id)
     with database.transaction() as connection:
-        people = why_not_paged.explain_for_alert(connection, alert)
+        people = explain.explain_for_alert(connection, alert)
     return {
         "items": [
             {"user": person.username, "name": person.name, "why": [show_reason(reason) for reason in person.reasons]}
@@ -254,7 +254,7 @@ def show_detail(alert: Alert, now: datetime) -> dict[str, Any]:
     return {**show([alert], now)[0], **texts, "previous_alert": alert.previous_alert_id}
 
 
-def _serialize(alert: Alert, acknowledged_by: list[str], next_action: forecast.NextAction | None) -> dict[str, Any]:
+def _serialize(alert: Alert, acknowledged_by: list[str], next_action: explain.NextAction | None) -> dict[str, Any]:
     columns = (
         "id", "status", "priority", "subject", "source", "source_name", "source_id", "source_url", "source_status",
         "client", "count", "opened_at", "last_message_at", "closed_at", "hold_until", "tags", "custom", "dry_run",

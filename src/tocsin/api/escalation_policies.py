@@ -17,7 +17,7 @@ from tocsin.api.framework.simulation_schemas import PolicySimulationResponse
 from tocsin.core.config import settings_store
 from tocsin.escalation import commands
 from tocsin.escalation.models import Policy
-from tocsin.escalation.policy_templates import policy_templates
+from tocsin.escalation.policy import policy_templates
 from tocsin.resources import registry
 from tocsin.simulate import chain
 from tocsin.simulate.escalation import HypotheticalAlert, simulate

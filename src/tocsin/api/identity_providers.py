@@ -12,6 +12,7 @@ from ninja import Query
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
+from tocsin.api.errors import show
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
     Number,
@@ -28,12 +29,12 @@ from tocsin.identity.models import (
     BrowserSession,
     IdentityProvider,
     LinkedIdentity,
+    ProviderProtocol,
     redirect_uri,
     saml_entity_id,
     scim_uri,
 )
-from tocsin.identity.presets import ProviderProtocol
-from tocsin.identity.scim import tokens
+from tocsin.identity.scim import documents
 from tocsin.resources import registry
 from tocsin.resources.registry import IDENTITY_PROVIDERS
 from tocsin.resources.resource import find
@@ -91,7 +92,10 @@ class ScimTokenResponse(BaseModel):
 )
 def create_scim_token(request: HttpRequest, id: str) -> dict[str, Any]:
     principal, provider = caller(request), IDENTITY_PROVIDERS_API.find(id)
-    return {"url": scim_uri(), "token": tokens.rotate(provider, actor=audit_actor_of(principal), now=principal.now)}
+    return {
+        "url": scim_uri(),
+        "token": documents.rotate_token(provider, actor=audit_actor_of(principal), now=principal.now),
+    }
 
 
 @scim_tokens_routes.delete(
@@ -103,7 +107,7 @@ def create_scim_token(request: HttpRequest, id: str) -> dict[str, Any]:
 )
 def revoke_scim_token(request: HttpRequest, id: str) -> None:
     principal, provider = caller(request), IDENTITY_PROVIDERS_API.find(id)
-    tokens.turn_off(provider, actor=audit_actor_of(principal), now=principal.now)
+    documents.turn_off(provider, actor=audit_actor_of(principal), now=principal.now)
 
 
 # ---------- linked identities
@@ -191,19 +195,7 @@ def _find(principal: Principal, link_id: int) -> LinkedIdentity:
 
 
 def _show_linked_identities(rows: Sequence[LinkedIdentity]) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": row.pk,
-            "user": row.user.username,
-            "provider": row.provider.name,
-            "issuer": row.issuer,
-            "subject": row.subject,
-            "created_at": row.created_at,
-            "signed_in_at": row.signed_in_at,
-            "awaits_approval": row.awaits_approval,
-        }
-        for row in rows
-    ]
+    return [show(LinkedIdentitySchema, row, user=row.user.username, provider=row.provider.name) for row in rows]
 
 
 # ---------- signed in devices
@@ -268,14 +260,12 @@ def _find_signed_in_devices(principal: Principal, key: str) -> BrowserSession:
 
 def _show_signed_in_devices(rows: Sequence[BrowserSession]) -> list[dict[str, Any]]:
     return [
-        {
-            "id": row.pk,
-            "user": row.user.username,
-            "provider": row.provider.name if row.provider else None,
-            "address": row.address,
-            "user_agent": row.user_agent,
-            "created_at": row.created_at,
-            "seen_at": row.seen_at,
-        }
+        show(
+            SignedInDeviceSchema,
+            row,
+            id=row.pk,
+            user=row.user.username,
+            provider=row.provider.name if row.provider else None,
+        )
         for row in rows
     ]

@@ -33,7 +33,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import sentence, show_fields, show_reason
 from tocsin.core.runtime import clock
-from tocsin.inbound import heartbeat_schedule, heartbeats
+from tocsin.inbound import heartbeats
 from tocsin.inbound.enums import HeartbeatHealth, MessageStatus
 from tocsin.inbound.inspect import MAX_REPLAYED_MESSAGES, explain_message, replay, replay_many
 from tocsin.inbound.models import Heartbeat, InboundMessage, Integration
@@ -305,4 +305,4 @@ def show_heartbeats(integrations: Sequence[Integration]) -> list[dict[str, Any]]
 
 
 def _rows() -> QuerySet[Integration]:
-    return Integration.objects.filter(kind=heartbeat_schedule.KIND)
+    return Integration.objects.filter(kind=heartbeats.KIND)

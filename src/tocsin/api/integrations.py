@@ -33,14 +33,13 @@ from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import field_errors
 from tocsin.inbound import email
-from tocsin.inbound.admin import client_tables, commands, observed_statuses, sample, secrets, specs
-from tocsin.inbound.admin.observed_statuses import StatusEffect
+from tocsin.inbound.admin import commands, sample, secrets, simple_rules, specs
+from tocsin.inbound.admin.simple_rules import StatusEffect
 from tocsin.inbound.admin.specs import DefinitionSpec
 from tocsin.inbound.conditions import ConditionSpec
 from tocsin.inbound.config import registry as config_registry
-from tocsin.inbound.config.noise_settings import AlertRateLimitSpec, DelaySpec, FlappingSpec, GroupingSpec
 from tocsin.inbound.config.registry import UnknownIntegration
-from tocsin.inbound.config.rules import RouteSpec, RulesSpec
+from tocsin.inbound.config.rules import AlertRateLimitSpec, DelaySpec, FlappingSpec, GroupingSpec, RouteSpec, RulesSpec
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.mapping.mapping import MappingSpec
 from tocsin.inbound.models import Integration, IntegrationVersion
@@ -49,7 +48,7 @@ from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.resources import registry
 from tocsin.resources.resource import ResourceSpec
-from tocsin.simulate import backtest, chain, reasons
+from tocsin.simulate import backtest, chain
 
 
 class IntegrationFields(BaseModel):
@@ -252,7 +251,7 @@ def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] 
             integration, request.body, content_type, at or principal.now, config_registry.shared_registry()
         )
     except UnknownIntegration:
-        raise Rejected("not_possible", reasons.NOT_COMPILED(integration=integration.name)) from None
+        raise Rejected("not_possible", chain.NOT_COMPILED(integration=integration.name)) from None
     return chain.as_json(simulation, principal.viewer.address)
 
 
@@ -410,14 +409,14 @@ def list_statuses(request: HttpRequest, id: str) -> dict[str, Any]:
 def set_status(request: HttpRequest, id: str, body: StatusBody) -> dict[str, Any]:
     principal = caller(request)
     integration = INTEGRATIONS.find_authorized(id, principal, Permission.MANAGE_ROUTING)
-    saved = observed_statuses.set_status(
+    saved = simple_rules.set_status(
         integration, body.status, body.does, actor=audit_actor_of(principal), now=principal.now
     )
     return _statuses(INTEGRATIONS.find(str(saved.pk)), principal.now)
 
 
 def _statuses(integration: Integration, now: datetime) -> dict[str, Any]:
-    observed = observed_statuses.load_observed_statuses(integration, now)
+    observed = simple_rules.load_observed_statuses(integration, now)
     names = ("name", "count", "count_week", "last_at", "does", "opened_nothing")
     return {
         "statuses": [{name: getattr(status, name) for name in names} for status in observed.statuses],
@@ -463,13 +462,11 @@ class CsvBody(Schema):
     tagged=True,
 )
 def import_csv(request: HttpRequest, response: HttpResponse, id: str, body: CsvBody) -> dict[str, Any]:
-    principal, clients = caller(request), client_tables.from_csv(body.csv)
+    principal, clients = caller(request), specs.from_csv(body.csv)
     with settings_store.exclusive():
         table = CLIENT_TABLES.find_for_change(request, id)
-        spec = {**client_tables.CLIENT_TABLES.spec(table), "clients": clients}
-        saved = client_tables.save_client_table(
-            spec, existing=table, actor=audit_actor_of(principal), now=principal.now
-        )
+        spec = {**specs.CLIENT_TABLES.spec(table), "clients": clients}
+        saved = specs.save_client_table(spec, existing=table, actor=audit_actor_of(principal), now=principal.now)
         return CLIENT_TABLES.show_tagged(saved, principal, response)
 
 

@@ -18,7 +18,7 @@ from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework import auth
 from tocsin.api.framework.auth import AuthorizedRouter, Number, PaginatedList, PaginationQuery, Principal, caller, page
 from tocsin.core.reasons import show_fields
-from tocsin.notify.mail_replies.process import ReplyResult
+from tocsin.notify.inbound.mail_replies import ReplyResult
 from tocsin.notify.models import Delivery, MailReply, Notification, SandboxMessage
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.people.changes.users import Channel

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import BaseModel, Field, model_validator
 
-from tocsin.access.roles import Permission
+from tocsin.access.roles import MemberRole, Permission
 from tocsin.api.errors import ReasonSchema
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
@@ -34,15 +34,12 @@ from tocsin.notify.rules.responder_readiness import ReadinessProblem, ShiftReadi
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule, month_calendar, weekly_windows
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
-from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall
 from tocsin.oncall.calculation.month_calendar import CalendarDay
-from tocsin.oncall.calculation.resolver import GroupPlan
 from tocsin.oncall.calendars import feeds
 from tocsin.oncall.calendars.feeds import NewFeed
-from tocsin.oncall.models import CalendarFeed
-from tocsin.oncall.states import FeedKind
+from tocsin.oncall.models import CalendarFeed, FeedKind
 from tocsin.operate import coverage
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
 from tocsin.resources import registry
 from tocsin.resources.resource import find

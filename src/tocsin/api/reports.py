@@ -12,7 +12,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access import boundary
-from tocsin.access.roles import Permission
+from tocsin.access.roles import MemberRole, Permission
 from tocsin.alerts.states import Priority
 from tocsin.api.framework.auth import AuthorizedRouter, ScheduleMoment, caller
 from tocsin.api.users import GROUPS
@@ -21,13 +21,12 @@ from tocsin.core.db import database
 from tocsin.core.db.row_security import viewer_transaction
 from tocsin.oncall.calculation import month_calendar
 from tocsin.oncall.calculation.coverage_checks import OnCallTime
-from tocsin.people.member_roles import MemberRole
 from tocsin.reports import alert_reports, fairness
 from tocsin.reports.alert_reports import DurationStats, NoiseBy, ResponseStats, SlaCounts, SlaStats
 from tocsin.reports.counted_alerts import PUBLIC_GROUPINGS, AlertFilter, Bucket, GroupBy, Grouped, GroupedReport, Period
 from tocsin.reports.fairness import MAX_MONTHS, FairnessFilter, Interruptions, PersonalLoad
 from tocsin.resources import registry
-from tocsin.workflows.states import SlaMoment
+from tocsin.workflows.definition import SlaMoment
 
 routes = AuthorizedRouter("reports")
 

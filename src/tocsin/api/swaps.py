@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import BaseModel, Field, model_validator
 
-from tocsin.access.roles import Permission
+from tocsin.access.roles import MemberRole, Permission
 from tocsin.api import schedules
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
@@ -32,9 +32,7 @@ from tocsin.core.reasons import Reason, sentence
 from tocsin.oncall.changes import overrides as commands
 from tocsin.oncall.changes import swaps
 from tocsin.oncall.changes.swaps import NOT_IN_GROUP, ShiftRange
-from tocsin.oncall.models import Override, Schedule, SwapRequest
-from tocsin.oncall.states import SwapState
-from tocsin.people.member_roles import MemberRole
+from tocsin.oncall.models import Override, Schedule, SwapRequest, SwapState
 from tocsin.people.models import User
 from tocsin.resources import registry
 from tocsin.resources.resource import find, find_named

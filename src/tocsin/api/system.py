@@ -34,7 +34,7 @@ from tocsin.api.framework.auth import (
     require,
 )
 from tocsin.api.framework.resources import AuditEntrySchema, SpecSchema, show_entries
-from tocsin.core.config import last_backup, settings_store
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.models import Setting
 from tocsin.core.reasons import show_fields, show_reason
@@ -187,7 +187,7 @@ def list_nodes(request: HttpRequest) -> dict[str, Any]:
 def get_last_backup(request: HttpRequest) -> dict[str, Any]:
     """`overdue` is true without a backup for a week."""
     with database.transaction() as connection:
-        return _show_backup(last_backup.load_status(connection, caller(request).now))
+        return _show_backup(settings_store.load_backup_status(connection, caller(request).now))
 
 
 @routes.put(
@@ -198,11 +198,11 @@ def put_last_backup(request: HttpRequest, body: Body[LastBackupBody]) -> dict[st
     now = caller(request).now
     with database.transaction() as connection:
         at = min(body.at or now, now)
-        last_backup.record(connection, last_backup.LastBackup(at, body.location, body.size_bytes))
-        return _show_backup(last_backup.load_status(connection, now))
+        settings_store.record_backup(connection, settings_store.LastBackup(at, body.location, body.size_bytes))
+        return _show_backup(settings_store.load_backup_status(connection, now))
 
 
-def _show_backup(status: last_backup.BackupStatus) -> dict[str, Any]:
+def _show_backup(status: settings_store.BackupStatus) -> dict[str, Any]:
     last = status.last
     return {
         "at": last.at if last else None,

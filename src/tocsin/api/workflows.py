@@ -34,9 +34,8 @@ from tocsin.outbound.states import CallStatus
 from tocsin.resources import registry
 from tocsin.resources.resource import find
 from tocsin.workflows import commands, definition, views
-from tocsin.workflows.definition import load
+from tocsin.workflows.definition import TriggerKind, WorkflowRunStatus, load
 from tocsin.workflows.models import Workflow, WorkflowRun
-from tocsin.workflows.states import TriggerKind, WorkflowRunStatus
 from tocsin.workflows.views import DryRunResult, RunSummary
 
 _NO_SUCH_RUN = Text("{workflow} has no run {run}.")
@@ -122,10 +121,7 @@ class WorkflowFields(BaseModel):
 def _show(workflows: Sequence[Workflow], _principal: Principal) -> Iterator[dict[str, Any]]:
     names = commands.names_of(workflows)
     for row in workflows:
-        sentence = definition.describe_workflow(
-            load(row.definition),
-            lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}"),
-        )
+        sentence = definition.describe_workflow(load(row.definition), commands.naming(names))
         yield {
             **commands.workflow_spec(row, names),
             "sentence": show_reason(sentence),

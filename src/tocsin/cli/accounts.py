@@ -37,9 +37,9 @@ def create_token(provider: _Provider, data_dir: DataDir = None) -> None:
     with open_database(data_dir):
         from tocsin.access.audit import COMMAND_LINE
         from tocsin.core.runtime import clock
-        from tocsin.identity.scim import tokens
+        from tocsin.identity.scim import documents
 
-        secret = tokens.rotate(_find(provider), actor=COMMAND_LINE, now=clock.now())
+        secret = documents.rotate_token(_find(provider), actor=COMMAND_LINE, now=clock.now())
     typer.echo(secret)
 
 
@@ -49,9 +49,9 @@ def revoke_token(provider: _Provider, data_dir: DataDir = None) -> None:
     with open_database(data_dir):
         from tocsin.access.audit import COMMAND_LINE
         from tocsin.core.runtime import clock
-        from tocsin.identity.scim import tokens
+        from tocsin.identity.scim import documents
 
-        was_on = tokens.turn_off(_find(provider), actor=COMMAND_LINE, now=clock.now())
+        was_on = documents.turn_off(_find(provider), actor=COMMAND_LINE, now=clock.now())
     typer.echo(f"{provider} no longer provisions users." if was_on else f"{provider} has no SCIM token.", err=True)
 
 

@@ -122,13 +122,13 @@ def _measure_clock(session: DatabaseSession) -> None:
 
 def _record(file: Path, now: datetime) -> None:
     """Record the backup for System, doctor and metrics. A database that only reads keeps none."""
-    from tocsin.core.config import last_backup
+    from tocsin.core.config import settings_store
     from tocsin.core.db import database
 
     location = f"{socket.gethostname()}:{file}"
     try:
         with database.connect(name="tocsin backup") as connection:
-            last_backup.record(connection, last_backup.LastBackup(now, location, file.stat().st_size))
+            settings_store.record_backup(connection, settings_store.LastBackup(now, location, file.stat().st_size))
     except psycopg.Error as error:
         _echo(f"The backup is complete, but could not be recorded as the last one: {error}")
 

@@ -18,7 +18,6 @@ import typer
 from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import FILE_TOO_LARGE, FILE_UNREADABLE, FILE_UNWRITABLE, Rejected
 from tocsin.core.reasons import Term, Text, sentence
-from tocsin.simulate.reasons import NOT_COMPILED
 
 if TYPE_CHECKING:
     from tocsin.configure.plan import ConfigPlan
@@ -153,7 +152,7 @@ def new(
 
 
 if TYPE_CHECKING:
-    from tocsin.importers.import_runs import Product, ProductDocuments
+    from tocsin.importers.config_builder import Product, ProductDocuments
 
 _NOT_UTF8 = Text("it is not UTF-8")
 
@@ -271,12 +270,12 @@ def _import(
     with open_database(data_dir):
         from tocsin.configure import plan as yaml
         from tocsin.core.runtime import clock
-        from tocsin.importers import people
         from tocsin.importers.config_builder import as_text, describe_count
+        from tocsin.importers.import_runs import existing_users
 
         now = clock.now()
         documents = _documents(product, key, api_base, export, now)
-        converted = product.convert(documents, now, people.users(now), with_keys=with_keys)
+        converted = product.convert(documents, now, existing_users(now), with_keys=with_keys)
     text = yaml.write(dict(converted.configuration))
     report_text = as_text(converted)
     if output is None:
@@ -398,7 +397,6 @@ def simulate(
         from tocsin.inbound.models import Integration
         from tocsin.resources.resource import NO_SUCH_OBJECT
         from tocsin.simulate import chain
-        from tocsin.simulate import chain as report
 
         zone = ZoneInfo(settings_store.get(settings_store.TIME_ZONE))
         row = Integration.objects.filter(name__iexact=integration).first()
@@ -407,11 +405,11 @@ def simulate(
         try:
             simulation = chain.simulate(row, body, "application/json", _parse_time(at, zone) or clock.now())
         except UnknownIntegration:
-            raise Rejected("not_compiled", NOT_COMPILED(integration=row.name)) from None
+            raise Rejected("not_compiled", chain.NOT_COMPILED(integration=row.name)) from None
     if as_json:
-        typer.echo(json.dumps(report.as_json(simulation), ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(chain.as_json(simulation), ensure_ascii=False, indent=2))
     else:
-        typer.echo(report.as_text(simulation, zone), nl=False)
+        typer.echo(chain.as_text(simulation, zone), nl=False)
 
 
 def _read_simulate(payload: Path) -> bytes:

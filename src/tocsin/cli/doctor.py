@@ -79,7 +79,7 @@ def _find(data_dir: Path | None) -> Iterator[HealthFinding]:
 def _find_without_database(problem: str) -> Iterator[HealthFinding]:
     from tocsin.cli.session import set_up_django
     from tocsin.core.db import database, start_up
-    from tocsin.core.runtime.logs import mask_tokens
+    from tocsin.core.runtime.telemetry import mask_tokens
 
     set_up_django()
     from tocsin.operate import doctor as examination

@@ -31,7 +31,7 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import http_server
 from tocsin.core.net.http_server import listen, make_server
 from tocsin.core.reasons import Text, sentence
-from tocsin.core.runtime import logs
+from tocsin.core.runtime import telemetry
 from tocsin.operate import service
 from tocsin.operate.service import UnitLocation
 
@@ -57,7 +57,7 @@ def serve(
     """Start Tocsin. Prints `ready URL` once it accepts requests."""
     if role not in ROLES:
         raise typer.BadParameter(f"{role!r} is none of {', '.join(ROLES)}.", param_hint="--role")
-    logs.set_up(configure(data_dir).log_format)
+    telemetry.set_up_logs(configure(data_dir).log_format)
     signal.signal(signal.SIGTERM, _exit)
     with open_database(data_dir, startup_timeout=start_up.MAX_WAIT) as session:
         start_up.wait_for_database(_warn_of_pooler)

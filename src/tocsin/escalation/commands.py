@@ -1,34 +1,52 @@
-"""Checks whether a policy with its recipients can reach anybody at any time, with the current configuration.
-
-Called while configuration is saved, over Django's connection, so that it sees changes of the same transaction.
-"""
+"""Changes escalation policies, after checking that they can reach somebody; creates alerts by hand, and intervenes in
+an alert's escalation: starts another policy, or pages additional responders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Max, Q, QuerySet
+from django.db.models import Max, Q
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.alerts.commands import PagingMode
-from tocsin.alerts.reasons import ALERT_REFERENCE
+from tocsin.access.roles import MemberRole
+from tocsin.alerts import commands, lifecycle, store
+from tocsin.alerts.commands import Actor, AlertChange, AlertState, NewAlert, NewEvent, PagingConfig, PagingMode
+from tocsin.alerts.service import create_manual_alert
+from tocsin.alerts.states import ACTIVE, ALERT_REFERENCE, CommandChannel, EventKind, Priority
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
+from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.hooks import Hooks
-from tocsin.core.reasons import AlertRef, Reason, Text, joined, sentence
-from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.core.reasons import AlertRef, Person, Reason, ReasonType, as_reason, joined, sentence
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.escalation import policy as definitions
 from tocsin.escalation import reasons
 from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
-from tocsin.escalation.policy import CompiledPolicy, PolicyNames, PolicyReferences, PolicySpec, PolicyStep
-from tocsin.escalation.policy import references as references_policy
-from tocsin.escalation.run.run_state import RunStatus
+from tocsin.escalation.policy import (
+    POLICY_UNREADABLE,
+    RECIPIENTS_ONLY,
+    CompiledPolicy,
+    PolicyReferences,
+    PolicySpec,
+    PolicyStep,
+)
+from tocsin.escalation.run import run_store
+from tocsin.escalation.run.run_state import (
+    CancelPages,
+    RunDecision,
+    RunStatus,
+    begin_run,
+    derive_status,
+    end_run,
+    from_row,
+    with_reminders_of,
+)
 from tocsin.escalation.run.run_store import load_plans
 from tocsin.escalation.run.target_resolution import (
     ContactTarget,
@@ -37,11 +55,15 @@ from tocsin.escalation.run.target_resolution import (
     TargetContext,
     problem_with_reach,
 )
-from tocsin.notify.rules.page_planner import NotificationMethod, Recipient
+from tocsin.notify.pages import load_recipients, queue_pages
+from tocsin.notify.rules.page_planner import NotificationMethod, PageRequest, Recipient
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.models import Schedule, SupportHours
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User, find_group, names_check
+
+# ---------- reach
+# Checks whether a policy with its recipients can reach anybody at any time, with the current configuration.
+# Called while configuration is saved, over Django's connection, so that it sees changes of the same transaction.
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +88,8 @@ def problem_in_use(policy_id: int | None, plan: CompiledPolicy, at: datetime) ->
         for use in find_uses(policy_id or 0):
             if (problem := reachability_problem(plan, use.users, use.groups, at)) is not None:
                 if use.name is None:
-                    return reasons.HIDDEN_USE_REACHES_NOBODY()
-                return reasons.USE_REACHES_NOBODY(use=use.name, problem=problem)
+                    return sentence("For an integration of another group, it would reach no one.")
+                return sentence("For {use}: {problem}", use=use.name, problem=problem)
     return None
 
 
@@ -85,7 +107,7 @@ def reachability_problem(
     users, groups = tuple(recipient_users), tuple(recipient_groups)
     if any(step.assignee for step in plan.steps):
         return None  # the assignee comes from the ticket and is not known yet
-    refs = references_policy(plan)
+    refs = definitions.references(plan)
     return problem_with_reach(plan, _load_context(refs.groups | set(groups), refs.schedules), users, groups, at)
 
 
@@ -97,17 +119,16 @@ def _load_context(group_ids: Iterable[int], schedule_ids: Iterable[int]) -> Targ
         user.pk: Recipient(user.pk, user.display_name, tuple(methods.get(user.pk, ())))
         for user in User.objects.filter(is_active=True)
     }
-    deactivated_names = {user.pk: user.display_name for user in User.objects.filter(is_active=False)}
-    groups = {group.pk: _group_on_call(group) for group in Group.objects.filter(pk__in=group_ids)}
-    schedules = {schedule.pk: _on_schedule(schedule) for schedule in Schedule.objects.filter(pk__in=schedule_ids)}
+    schedules = Schedule.objects.filter(pk__in=schedule_ids)
     return TargetContext(
-        groups=groups, active_users=active_users, schedules=schedules, deactivated_names=deactivated_names
+        groups={group.pk: _group_on_call(group) for group in Group.objects.filter(pk__in=group_ids)},
+        active_users=active_users,
+        schedules={
+            one.pk: ScheduleOnCall(one.name, tuple(user for shift in oncall.shifts_of(one) for user in shift.users))
+            for one in schedules
+        },
+        deactivated_names=dict(User.objects.filter(is_active=False).values_list("pk", "display_name")),
     )
-
-
-def _on_schedule(schedule: Schedule) -> ScheduleOnCall:
-    users = dict.fromkeys(user for shift in oncall.shifts_of(schedule) for user in shift.users)
-    return ScheduleOnCall(schedule.name, tuple(users))
 
 
 def _group_on_call(group: Group) -> GroupOnCall:
@@ -129,7 +150,6 @@ def _group_on_call(group: Group) -> GroupOnCall:
 
 
 # ---------- deletion guards
-# Finds the alerts that page through a group or schedule right now, which block its deletion.
 
 
 _ACTIVE_STATUSES = (RunStatus.ACTIVE, RunStatus.PAUSED)
@@ -138,12 +158,12 @@ _MAX_LISTED = 10
 
 def runs_using_group(group_id: int) -> list[Reason]:
     """The alerts whose escalation still looks up roles or users in that group, oldest first."""
-    return _alerts(lambda names: group_id in names.groups, Q(recipient_groups__contains=[group_id]))
+    return _alerts(lambda refs: group_id in refs.groups, Q(recipient_groups__contains=[group_id]))
 
 
 def runs_using_schedule(schedule_id: int) -> list[Reason]:
     """The alerts whose escalation still has a step for that schedule, oldest first."""
-    return _alerts(lambda names: schedule_id in names.schedules, Q())
+    return _alerts(lambda refs: schedule_id in refs.schedules, Q(pk__in=()))
 
 
 def _alerts(is_using: Callable[[PolicyReferences], bool], recipients: Q) -> list[Reason]:
@@ -152,27 +172,51 @@ def _alerts(is_using: Callable[[PolicyReferences], bool], recipients: Q) -> list
         plans = load_plans(
             connection, active_runs.exclude(version=None).values_list("version_id", flat=True).distinct()
         )
-    version_ids = [version for version, plan in plans.items() if is_using(references_policy(plan))]
-    if not version_ids and not recipients:
-        return []
-    matches = active_runs.filter(recipients | Q(version__in=version_ids) if recipients else Q(version__in=version_ids))
-    numbers = matches.order_by("alert_id").values_list("alert_id", flat=True)[:_MAX_LISTED]
-    return [ALERT_REFERENCE(alert=AlertRef(number)) for number in numbers]
+    version_ids = [version for version, plan in plans.items() if is_using(definitions.references(plan))]
+    matches = active_runs.filter(recipients | Q(version__in=version_ids)).order_by("alert_id")
+    return [
+        ALERT_REFERENCE(alert=AlertRef(number)) for number in matches.values_list("alert_id", flat=True)[:_MAX_LISTED]
+    ]
 
 
 # ---------- commands
 # Creates, changes and deletes escalation policies, with validation, versions, audit log and config version.
-#
 # A spec has the shape of YAML and the API. The caller checks permissions beforehand.
 
 
-_CIRCULAR = Text("the policies hand over in a loop: {policies}.")
-
 type NamesById = Mapping[str, Mapping[int, str]]
+
+#: Kinds of objects that others refer to: the model, and the column of the name.
+type ReferredObjects = Mapping[str, tuple[Any, str]]
+
+_OBJECTS: ReferredObjects = {
+    "users": (User, "username"),
+    "groups": (Group, "name"),
+    "schedules": (Schedule, "name"),
+    "support_hours": (SupportHours, "name"),
+    "policies": (Policy, "name"),
+}
+
+
+def visible_ids(objects: ReferredObjects) -> dict[str, Any]:
+    """The ids of the objects that the viewer sees, by kind and lower-case name, as the context of a spec."""
+    with boundary.as_viewer():
+        return {
+            kind: {name.lower(): number for number, name in model.objects.values_list("pk", column)}
+            for kind, (model, column) in objects.items()
+        }
+
+
+def names_by_id(objects: ReferredObjects, ids: Mapping[str, Set[int]]) -> dict[str, dict[int, str]]:
+    """The names of the objects with these ids, by kind and id, in a query for each kind that has any."""
+    return {
+        kind: dict(model.objects.filter(pk__in=ids[kind]).values_list("pk", column)) if ids[kind] else {}
+        for kind, (model, column) in objects.items()
+    }
 
 
 def policy_spec(policy: Policy, names: NamesById | None = None) -> dict[str, Any]:
-    """The policy's spec as in YAML and the API. To format many policies, pass `names` from `names_of`."""
+    """The policy's spec as in YAML and the API. To format many policies, pass `names` from `reference_names`."""
     names_by_kind = names if names is not None else reference_names([policy])
     spec: dict[str, Any] = {"name": policy.name}
     if policy.group is not None:
@@ -186,17 +230,7 @@ def policy_spec(policy: Policy, names: NamesById | None = None) -> dict[str, Any
 def reference_names(policies: Iterable[Policy]) -> dict[str, dict[int, str]]:
     """The names of everything that `policies` refer to, by kind and id, in a fixed number of queries."""
     refs = [references(policy) for policy in policies]
-    return {
-        "users": _names_by_id(User.objects.all(), {n for names in refs for n in names.users}, "username"),
-        "groups": _names_by_id(Group.objects.all(), {n for names in refs for n in names.groups}),
-        "schedules": _names_by_id(Schedule.objects.all(), {n for names in refs for n in names.schedules}),
-        "support_hours": _names_by_id(SupportHours.objects.all(), {n for names in refs for n in names.support_hours}),
-        "policies": _names_by_id(Policy.objects.all(), {n for names in refs for n in names.policies}),
-    }
-
-
-def _names_by_id(rows: QuerySet[Any], ids: set[int], by: str = "name") -> dict[int, str]:
-    return dict(rows.filter(pk__in=ids).values_list("pk", by)) if ids else {}
+    return names_by_id(_OBJECTS, {kind: {number for one in refs for number in getattr(one, kind)} for kind in _OBJECTS})
 
 
 def plan_of(policy: Policy) -> CompiledPolicy:
@@ -210,16 +244,15 @@ def plan_of(policy: Policy) -> CompiledPolicy:
 
 def readable(policy: Policy) -> CompiledPolicy | None:
     """The compiled current version of the policy, or None if this release cannot read it."""
-    return None if unreadable(policy) else plan_of(policy)
+    try:
+        return plan_of(policy)
+    except Rejected:
+        return None
 
 
 def unreadable(policy: Policy) -> Reason | None:
     """Why this release cannot read the current version, or None if it can."""
-    try:
-        plan_of(policy)
-    except Rejected as rejected:
-        return rejected.reason
-    return None
+    return None if readable(policy) else definitions.POLICY_UNREADABLE(policy=policy.name)
 
 
 def save_policy(
@@ -253,9 +286,8 @@ def check_policy(spec: Mapping[str, object], *, existing: Policy | None = None) 
 def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Group | None, CompiledPolicy, bool]:
     """Parses the spec into name, owning group, compiled policy, and whether it may reach nobody
     (`allows_unreachable`)."""
-    names, check = _names(), names_check(Policy, existing)
-    parsed = PolicySpec.read(spec, check=check, **names.context)
-    plan = parsed.compiled(names)
+    parsed = PolicySpec.read(spec, check=names_check(Policy, existing), **visible_ids(_OBJECTS))
+    plan = parsed.compiled()
     _refuse_circular_handover(plan, existing)
     return parsed.name, find_group(parsed.group), plan, parsed.allows_unreachable
 
@@ -284,20 +316,6 @@ def references(policy: Policy) -> PolicyReferences:
     return definitions.references(plan) if plan is not None else PolicyReferences()
 
 
-def _names() -> PolicyNames:
-    def ids(rows: QuerySet[Any], by: str = "name") -> dict[str, int]:
-        return {name.lower(): number for number, name in rows.values_list("pk", by)}
-
-    with boundary.as_viewer():
-        return PolicyNames(
-            users=ids(User.objects.all(), "username"),
-            groups=ids(Group.objects.all()),
-            schedules=ids(Schedule.objects.all()),
-            support_hours=ids(SupportHours.objects.all()),
-            policies=ids(Policy.objects.all()),
-        )
-
-
 def _refuse_circular_handover(plan: CompiledPolicy, existing: Policy | None) -> None:
     """Rejects policies that hand over to each other in a circle: their escalation would never end."""
     names: list[str] = []
@@ -305,8 +323,8 @@ def _refuse_circular_handover(plan: CompiledPolicy, existing: Policy | None) -> 
     while next_policy_id is not None:
         if existing is not None and next_policy_id == existing.pk:
             path = " → ".join([existing.name, *names, existing.name])
-            problem = AT_PATH(path="end.policy", problem=_CIRCULAR(policies=path))
-            raise Rejected("circular", problem, "end.policy")
+            problem = sentence("the policies hand over in a loop: {policies}.", policies=path)
+            raise rejected_at("end.policy", problem, "circular")
         next_policy = Policy.objects.select_related("current_version").get(pk=next_policy_id)
         with boundary.as_viewer():
             is_visible = Policy.objects.filter(pk=next_policy_id).exists()
@@ -320,15 +338,8 @@ def _refuse_unreachable(plan: CompiledPolicy, existing: Policy | None, actor: Au
         return  # the same import may change what uses the policy; reachability is checked there
     problem = problem_in_use(existing.pk if existing else None, plan, now)
     if problem is not None:
-        reason = AT_PATH(
-            path="steps",
-            problem=joined(
-                problem,
-                sentence("Add a user who can be notified, or save anyway (anyway: true in YAML and the API)."),
-                separator=" ",
-            ),
-        )
-        raise Rejected("reaches_nobody", reason, "steps")
+        remedy = sentence("Add a user who can be notified, or save anyway (anyway: true in YAML and the API).")
+        raise rejected_at("steps", joined(problem, remedy, separator=" "), "reaches_nobody")
 
 
 def _write_version(policy: Policy, plan: CompiledPolicy, now: datetime) -> None:
@@ -340,3 +351,192 @@ def _write_version(policy: Policy, plan: CompiledPolicy, now: datetime) -> None:
         policy=policy, number=last + 1, definition=stored, created_at=now
     )
     policy.save(update_fields=["current_version"])
+
+
+# ---------- manual escalation
+# Manual interventions in an alert's escalation: start another policy, or page additional responders.
+# Everything runs in the caller's transaction, which holds the alert's lock.
+
+
+# ---------- manual alerts
+
+
+SOURCE = "manual"
+
+
+@dataclass(frozen=True, slots=True)
+class ManualAlert:
+    """A problem as a user describes it, and whom to notify."""
+
+    subject: str
+    #: None: the policy's default priority, or high without a policy.
+    priority: Priority | None = None
+    policy: Policy | None = None
+    user_ids: tuple[int, ...] = ()
+    group_ids: tuple[int, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    custom: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+def open_alert(new: ManualAlert, *, actor: Actor, username: str, via: CommandChannel, now: datetime) -> int:
+    """Creates the alert, starts paging as requested, and returns the alert's id.
+
+    Without a policy and recipient users the alert pages nobody.
+    """
+    paging = _paging(new)
+    alert = NewAlert(
+        id=0,
+        priority=new.priority or _default_priority(new.policy),
+        subject=new.subject,
+        opened_at=now,
+        source=SOURCE,
+        source_name=username,
+        columns=new.columns,
+        tags=new.tags,
+        custom=new.custom,
+        group_ids=_owners(new),
+    )
+    user = actor.person
+    if new.note:
+        reason = reasons.CREATED_WITH_NOTE(actor=user, note=new.note.rstrip("."))
+    else:
+        reason = reasons.CREATED_BY(actor=user)
+    if paging.mode is PagingMode.LOG_ONLY:
+        reason = joined(reason, as_reason(paging.reason), separator=" ")
+    data = {"note": new.note} if new.note else {}
+    event = NewEvent(0, EventKind.OPENED, now, actor, reason, via, data)
+    return create_manual_alert(alert, paging, event, now=now)
+
+
+def _owners(new: ManualAlert) -> tuple[int, ...]:
+    """Returns the groups to which the alert belongs, besides those that it notifies."""
+    if new.policy is not None and new.policy.group_id is not None:
+        return (new.policy.group_id,)
+    limit = boundary.current()
+    # Whoever opens an alert must see it.
+    return tuple(sorted(limit.groups)) if limit is not None and not new.group_ids else ()
+
+
+def _paging(new: ManualAlert) -> PagingConfig:
+    if new.policy is None and not new.user_ids:
+        reason = reasons.MANUAL_WITHOUT_RECIPIENTS()
+        return PagingConfig(PagingMode.LOG_ONLY, None, new.user_ids, new.group_ids, reason)
+    reason = reasons.MANUAL_BY_POLICY(policy=new.policy.name) if new.policy else reasons.MANUAL_BY_RECIPIENTS()
+    version = new.policy.current_version_id if new.policy else None
+    return PagingConfig(PagingMode.PAGE, version, new.user_ids, new.group_ids, reason)
+
+
+def _default_priority(policy: Policy | None) -> Priority:
+    if policy is None or policy.current_version is None:
+        return Priority.HIGH
+    return definitions.load(policy.current_version.definition).default_priority
+
+
+POLICY_DELETED = ReasonType("policy.deleted", "That escalation policy no longer exists.")
+_ALL_ACKNOWLEDGED = ReasonType("alert.acknowledged_by_all", "All of these users have already acknowledged the alert.")
+_NOBODY_TO_PAGE = ReasonType("alert.nobody_to_page", "No one to page.")
+
+
+def start_policy(
+    connection: Connection, alert: AlertState, policy_id: int, actor: Actor, via: CommandChannel, now: datetime
+) -> Reason:
+    """Starts another policy on an active alert at its first step, and ends the current run. Returns the result.
+
+    Roles are looked up in the same recipient groups as before. Raises Rejected("not_found"), Rejected("not_possible")
+    for a policy version that cannot be read, or Rejected("already_…") when the alert is not active.
+    """
+    _require_active(alert, now)
+    policy = database.row(
+        connection, "SELECT name, current_version_id FROM escalation_policy WHERE id = %s", (policy_id,)
+    )
+    if policy is None:
+        raise Rejected("not_found", POLICY_DELETED())
+    current_row = run_store.current_rows(connection, [alert.id]).get(alert.id)
+    version = policy["current_version_id"]
+    plans = load_plans(connection, {version, *([current_row["version_id"]] if current_row else ())})
+    if version not in plans:
+        raise Rejected("not_possible", POLICY_UNREADABLE(policy=policy["name"]))
+    started = reasons.POLICY_STARTED_BY(actor=actor.person, policy=policy["name"])
+    new = begin_run(
+        alert.id,
+        plans[version],
+        PagingMode.PAGE,
+        alert.priority,
+        now,
+        recipient_groups=tuple(current_row["recipient_groups"]) if current_row else (),
+        policy_reason=started,
+    )
+    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, actor, started, via)
+    replaced: list[tuple[int | None, RunDecision]] = []
+    if current_row is not None and current_row["status"] != RunStatus.TERMINATED:
+        old = from_row(current_row, plans.get(current_row["version_id"], RECIPIENTS_ONLY))
+        new = with_reminders_of(old, new)
+        ended = end_run(old, joined(started, reasons.RUN_REPLACED(), separator=" "))
+        run_store.update(connection, {current_row["id"]: ended})
+        replaced = [(current_row["id"], RunDecision(ended, cancellations=(CancelPages(None, started),)))]
+    new = derive_status(new, alert, now)
+    run_store.insert(connection, [run_store.NewRun(alert.id, new, version)])
+    store.insert_events(connection, [event])
+    run_store.apply_effects(connection, replaced, now)
+    paging = PagingConfig(new.mode, version, new.recipient_users, new.recipient_groups, started)
+    commands.call_handlers(connection, [AlertChange(alert, alert, (event,), paging=paging)], now)
+    database.notify(connection, "runs")
+    if new.status is RunStatus.ACTIVE:
+        return reasons.POLICY_STARTED(policy=policy["name"])
+    return reasons.POLICY_WAITS(policy=policy["name"], why=new.reason)
+
+
+def add_responders(
+    connection: Connection,
+    alert: AlertState,
+    user_ids: Sequence[int],
+    capacities: Mapping[int, Reason],
+    actor: Actor,
+    via: CommandChannel,
+    now: datetime,
+) -> Reason:
+    """Pages additional users about an active alert at once, by their own notification rules. Returns the result.
+
+    It does not matter whom the alert is assigned to. `capacities` says in which capacity each user is paged. A user who
+    acknowledged the alert or is assigned to it is skipped. Raises Rejected when the alert is not active or nobody can
+    be paged.
+    """
+    _require_active(alert, now)
+    requested_ids = [user for user in user_ids if user not in alert.acknowledged and user != alert.owner_id]
+    if user_ids and not requested_ids:
+        raise Rejected("not_possible", _ALL_ACKNOWLEDGED())
+    recipients = load_recipients(connection, requested_ids)
+    active = [user for user in requested_ids if user in recipients and recipients[user].is_active]
+    if not active:
+        raise Rejected("not_possible", _NOBODY_TO_PAGE())
+    run_row = run_store.current_rows(connection, [alert.id]).get(alert.id)
+    person, requests = actor.person, []
+    for user in active:
+        capacity = capacities.get(user, reasons.NAMED_BY_STEP())
+        reason = reasons.RESPONDER_ADDED(actor=person, capacity=capacity)
+        run_id, data = run_row["id"] if run_row else None, {"as": str(capacity), "wake": True}
+        requests.append(
+            PageRequest(alert.id, now, reason, user_id=user, run_id=run_id, data=data, priority=alert.priority)
+        )
+    queued = queue_pages(connection, requests, now)
+    names = {user: recipients[user].name for user in active}
+    unreachable_ids = {one.request.user_id for one in queued.unreachable}
+    paged = tuple(Person(name, user) for user, name in names.items() if user not in unreachable_ids)
+    events = [
+        NewEvent(alert.id, EventKind.PAGE_FAILED, now, actor, one.reason, via, {"user_id": one.request.user_id})
+        for one in queued.unreachable
+    ]
+    if paged:
+        added = reasons.RESPONDERS_ADDED(actor=person, users=paged)
+        events.append(NewEvent(alert.id, EventKind.STEP_FIRED, now, actor, added, via, {"people": sorted(names)}))
+    store.insert_events(connection, events)
+    if not paged:
+        raise Rejected("not_possible", joined(*(as_reason(one.reason) for one in queued.unreachable), separator=" "))
+    return reasons.RESPONDERS_PAGED(users=paged)
+
+
+def _require_active(alert: AlertState, now: datetime) -> None:
+    if alert.status not in ACTIVE:
+        raise Rejected(f"already_{alert.status}", lifecycle.describe_state(alert, now))

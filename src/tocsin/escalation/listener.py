@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
-
-import msgspec
 
 from tocsin.alerts import store
 from tocsin.alerts.commands import AlertChange, PagingConfig, PagingMode
@@ -18,12 +15,19 @@ from tocsin.alerts.states import AlertStatus, CommandChannel, EventKind, Priorit
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import as_reason
-from tocsin.escalation.policy import RECIPIENTS_ONLY, AcknowledgeEffect, CompiledPolicy
+from tocsin.escalation.policy import AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.run import run_store
-from tocsin.escalation.run.alert_transitions import apply_transition as apply_run_transition
-from tocsin.escalation.run.alert_transitions import raise_priority, reroute, resume_run
-from tocsin.escalation.run.run_state import RunDecision, RunState, begin_run, from_row, has_required_acks, with_progress
-from tocsin.escalation.run.run_store import NewRun, load_plans
+from tocsin.escalation.run.run_state import (
+    RunDecision,
+    RunState,
+    has_required_acks,
+    raise_priority,
+    reroute,
+    resume_run,
+    with_progress,
+)
+from tocsin.escalation.run.run_state import apply_transition as apply_run_transition
+from tocsin.escalation.run.run_store import NewRun, begin, load_plans
 from tocsin.notify.pages import ReversedAction, release_pages, restore_pages
 
 #: Events that affect a run although the alert's state stays the same.
@@ -69,27 +73,11 @@ def _start_runs(connection: Connection, created: Sequence[AlertChange], now: dat
     for change, paging in zip(created, configs, strict=True):
         run = runs_by_config.get((paging, change.after.priority))
         if run is None:
-            run = runs_by_config[paging, change.after.priority] = _begin_run(change, paging, plans, now)
+            run = runs_by_config[paging, change.after.priority] = begin(change.after, paging, plans, now)
         runs.append(NewRun(change.alert_id, run, paging.version_id))
     run_store.insert(connection, runs)
     if any(run.due_at is not None and run.due_at <= now for run in runs_by_config.values()):
         database.notify(connection, "runs")
-
-
-def _begin_run(
-    change: AlertChange, paging: PagingConfig, plans: Mapping[int | None, CompiledPolicy], now: datetime
-) -> RunState:
-    return begin_run(
-        change.alert_id,
-        # A version that cannot be read: the run is due at once, and the periodic task reports the error.
-        plans.get(paging.version_id, RECIPIENTS_ONLY),
-        paging.mode,
-        change.after.priority,
-        now,
-        recipient_users=paging.recipient_users,
-        recipient_groups=paging.recipient_groups,
-        policy_reason=as_reason(paging.reason),
-    )
 
 
 def _apply_changes(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
@@ -98,7 +86,7 @@ def _apply_changes(connection: Connection, changes: Sequence[AlertChange], now: 
     version_ids = {row["version_id"] for row in rows.values()}
     version_ids |= {change.paging.version_id for change in changes if change.paging is not None}
     plans = load_plans(connection, version_ids)
-    runs = {alert_id: _load_run(row, plans) for alert_id, row in rows.items()}
+    runs = {alert_id: run_store.readable_run(row, plans) for alert_id, row in rows.items()}
     for alert_id, users in restore_pages(connection, _reversed_actions(changes, runs, now)).items():
         # They have pages pending again.
         runs[alert_id] = with_progress(runs[alert_id], paging_until={**runs[alert_id].progress.paging_until, **users})
@@ -126,15 +114,12 @@ def _apply_changes(connection: Connection, changes: Sequence[AlertChange], now: 
         runs[change.alert_id] = run
     run_store.update(connection, written)
     run_store.insert(connection, [NewRun(alert_id, *new) for alert_id, new in successors.items()])
-    store.end_dry_run(connection, [alert for alert, new in successors.items() if _ends_dry_run(rows[alert], new)])
+    were_dry_runs = [alert for alert in successors if rows[alert]["mode"] == PagingMode.DRY_RUN]
+    store.end_dry_run(connection, [alert for alert in were_dry_runs if successors[alert][0].mode is PagingMode.PAGE])
     store.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
     run_store.apply_effects(connection, decisions, now)
     if any(run.due_at is not None and run.due_at <= now for run in runs.values()):
         database.notify(connection, "runs")
-
-
-def _ends_dry_run(row: Mapping[str, Any], successor: tuple[RunState, int | None]) -> bool:
-    return row["mode"] == PagingMode.DRY_RUN and successor[0].mode is PagingMode.PAGE
 
 
 def _reversed_actions(
@@ -150,19 +135,12 @@ def _reversed_actions(
             acknowledgement = before.acknowledged.get(event.actor.user_id or 0)
             if event.kind is EventKind.UNDONE and before.last_event is not None:
                 actions[change.alert_id] = ReversedAction(before.last_event.at, event.reason)
-            elif (
-                event.kind is EventKind.UNACKNOWLEDGED
-                and acknowledgement is not None
-                and not _has_stopping_acknowledgements(run, change)
-            ):
+            elif event.kind is EventKind.UNACKNOWLEDGED and acknowledgement is not None:
+                if run.plan.effect is not AcknowledgeEffect.CONTINUE and has_required_acks(run.plan, change.after):
+                    continue  # the remaining acknowledgements still stop everybody's pages
                 # The acknowledgement may be old: pages due in the meantime are not sent late.
                 actions[change.alert_id] = ReversedAction(acknowledgement.at, event.reason, due_after=now)
     return actions
-
-
-def _has_stopping_acknowledgements(run: RunState, change: AlertChange) -> bool:
-    """Whether the remaining acknowledgements still stop everybody's pages."""
-    return run.plan.effect is not AcknowledgeEffect.CONTINUE and has_required_acks(run.plan, change.after)
 
 
 def _has_resumed(change: AlertChange) -> bool:
@@ -173,15 +151,6 @@ def _has_resumed(change: AlertChange) -> bool:
     )
 
 
-def _load_run(row: dict[str, Any], plans: Mapping[int | None, CompiledPolicy]) -> RunState:
-    """The run of a row. An unreadable run is treated as new: nothing may block people from working on an alert."""
-    plan = plans.get(row["version_id"], RECIPIENTS_ONLY)
-    try:
-        return from_row(row, plan)
-    except (msgspec.ValidationError, ValueError, TypeError):
-        return from_row({**row, "progress": {}}, plan)
-
-
 def _decide(
     change: AlertChange, run: RunState, plans: dict[int | None, CompiledPolicy], now: datetime
 ) -> list[RunDecision]:
@@ -190,20 +159,12 @@ def _decide(
     run = decisions[0].run
     has_risen = change.after.priority.is_above(change.before.priority) and not change.is_echoed_priority
     if has_risen and change.after.priority.is_above(run.priority):
-        paging = change.paging
-        routed_run = _begin_run(change, paging, plans, now) if paging is not None else None
+        routed_run = begin(change.after, change.paging, plans, now) if change.paging is not None else None
         decisions.append(raise_priority(run, change.after, routed_run, now))
     elif change.reassignment_reason and change.paging is not None:
-        decisions.append(
-            reroute(
-                run,
-                change.after,
-                _begin_run(change, change.paging, plans, now),
-                as_reason(change.reassignment_reason),
-                now,
-            )
-        )
+        routed_run = begin(change.after, change.paging, plans, now)
+        decisions.append(reroute(run, change.after, routed_run, as_reason(change.reassignment_reason), now))
     elif change.paging_start is not None and change.paging is not None:
-        routed_run = _begin_run(change, change.paging, plans, change.paging_start.at or now)
+        routed_run = begin(change.after, change.paging, plans, change.paging_start.at or now)
         decisions.append(resume_run(run, change.after, routed_run, change.paging_start, now))
     return decisions

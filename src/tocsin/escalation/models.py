@@ -19,7 +19,6 @@ class Policy(models.Model):
     """Whom to notify, in which order, after what delay, and when to stop. The current version holds the steps."""
 
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
-    #: The owning group.
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     current_version = models.ForeignKey("PolicyVersion", null=True, on_delete=models.PROTECT, related_name="+")
 
@@ -34,8 +33,6 @@ class Policy(models.Model):
 
 
 class PolicyVersion(models.Model):
-    """One immutable version of a policy."""
-
     #: NULL once the policy is deleted: active runs keep their version.
     policy = models.ForeignKey(Policy, null=True, on_delete=models.SET_NULL, related_name="versions")
     number = models.PositiveIntegerField()
@@ -53,7 +50,6 @@ class PolicyVersion(models.Model):
 EXHAUSTED_RUNS = Q(status=RunStatus.EXHAUSTED) | Q(
     status=RunStatus.ACTIVE, due_at__isnull=False, progress__is_repeating_last_step=True
 )
-#: The same condition in SQL, for a run `r`.
 EXHAUSTED_RUNS_SQL = (
     f"r.status = '{RunStatus.EXHAUSTED}' OR (r.status = '{RunStatus.ACTIVE}' AND r.due_at IS NOT NULL "
     "AND r.progress -> 'is_repeating_last_step' = 'true')"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, Reason, Term, Text, sentence
+from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, REQUIRED
+from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, NO_SUCH_GROUP, NO_SUCH_USER, REQUIRED
 from tocsin.core.validation.spec import (
     Duration,
     InvalidValue,
@@ -39,13 +41,10 @@ from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import CompiledSupportHours, Weekday, WeeklyWindow
 from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
 from tocsin.people import notification_rules
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.notification_rules import RepeatSpec, RuleDelay
-from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
 # ---------- conditions
 # Conditions of a policy step on priority, time of day, support hours and tags, and why one does not hold.
-#
 # Pure.
 
 
@@ -75,6 +74,9 @@ class StepCondition:
     between: DailyWindow | None = None
     #: Pairs of tag name and required value; values are compared case-insensitively.
     tags: tuple[tuple[str, str], ...] = ()
+
+
+NO_SUCH_POLICY = Text('unknown escalation policy "{name}".')
 
 
 def unmet_condition(
@@ -185,7 +187,6 @@ class BetweenSpec(Spec):
     is_outside: bool = Field(default=False, alias="outside", description="Whether the time outside is meant.")
 
     def compiled(self) -> DailyWindow:
-        """The window with its time zone."""
         days = frozenset(self.days or range(len(Weekday)))
         return DailyWindow(WeeklyWindow(days, self.start, self.end), self.time_zone, self.is_outside)
 
@@ -205,19 +206,17 @@ class StepConditionSpec(Spec):
             errors.add("priority", sentence("set at least one of priority, during, between and tags."), "missing")
 
     def compiled(self) -> StepCondition:
-        """The condition with ids."""
         hours, is_outside = self.during or (None, False)
         between = self.between.compiled() if self.between else None
         return StepCondition(self.priority, hours, is_outside, between, self.tags)
 
 
-def write(condition: StepCondition, hours_name: Callable[[int], str]) -> dict[str, Any]:
-    """Formats a condition so that `StepConditionSpec` reads it back."""
+def _written_condition(condition: StepCondition, name_of: NameOf) -> dict[str, Any]:
     written: dict[str, Any] = {}
     if condition.priorities:
         written["priority"] = [str(priority) for priority in condition.priorities]
     if condition.hours is not None:
-        name = hours_name(condition.hours)
+        name = name_of("support_hours", condition.hours)
         written["during"] = {"not": name} if condition.is_outside else name
     if condition.between is not None:
         (window,) = weekly_windows.write([condition.between.window])
@@ -231,16 +230,17 @@ def write(condition: StepCondition, hours_name: Callable[[int], str]) -> dict[st
 
 
 # ---------- steps
-# One step of a policy: whom it notifies, when, how, and under which conditions.
-#
-# Parses and formats a step. Pure.
 
 
 MAX_STEP_RETRIES = 50
 MAX_CONTACT_METHODS = 20
 
 
-#: Returns an object's name from its key in `PolicyNames` and its id.
+#: The ids of the objects that a policy can refer to, by kind ("users", "groups", "schedules", "support_hours",
+#: "policies") and lower-case name: the context of its specs.
+type IdsByName = Mapping[str, Any]
+
+#: Returns an object's name from its kind and id.
 type NameOf = Callable[[str, int], str]
 
 
@@ -263,9 +263,7 @@ class PolicyStep:
     #: Labels of group contacts in the same groups.
     group_contacts: tuple[str, ...] = ()
     name: str = ""
-    #: Whether to page every member of the same groups.
     everybody: bool = False
-    #: Everybody on call on these schedules, in any role.
     schedule_ids: tuple[int, ...] = ()
     #: Whether to page the current or last assignee of the source's ticket.
     assignee: bool = False
@@ -278,22 +276,6 @@ class PolicyStep:
     #: Skip the step, and cancel its pages, once anybody has acknowledged.
     only_until_acknowledged: bool = False
     if_empty: IfEmpty = IfEmpty.SKIP
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyNames:
-    """Ids of the objects a policy can refer to, by lower-case name."""
-
-    users: Mapping[str, int]
-    groups: Mapping[str, int]
-    schedules: Mapping[str, int] = field(default_factory=dict)
-    support_hours: Mapping[str, int] = field(default_factory=dict)
-    policies: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def context(self) -> Mapping[str, Any]:
-        """The ids by kind, for the specs of policies."""
-        return {kind: getattr(self, kind) for kind in self.__slots__}
 
 
 class RetriesSpec(Spec):
@@ -320,7 +302,6 @@ class MethodRuleSpec(Spec):
             errors.add("label", sentence("enter either a contact method's label or a channel."), "missing")
 
     def compiled(self) -> ContactMethodRule:
-        """The rule."""
         return ContactMethodRule(self.label, self.channel, self.wait, self.repeat.times, self.repeat.interval)
 
 
@@ -343,8 +324,7 @@ class NotifySpec(Spec):
     )
     assignee: bool = Field(default=False, description="Whether the assignee of the source's ticket is notified.")
     previous_on_call: bool = Field(
-        default=False,
-        description="Whether the previous holders of the roles (default: `primary`) are notified.",
+        default=False, description="Whether the previous holders of the roles (default: `primary`) are notified."
     )
 
     def check(self, errors: SpecErrors) -> None:
@@ -378,8 +358,7 @@ class StepSpec(Spec):
         default=False, description="Whether the step is skipped, and its pages cancelled, after an acknowledgement."
     )
     if_empty: Annotated[IfEmpty, OneOf()] = Field(
-        default=IfEmpty.SKIP,
-        description="Whether the next step follows at once if this step has no one to page.",
+        default=IfEmpty.SKIP, description="Whether the next step follows at once if this step has no one to page."
     )
     notify: NotifySpec = Field(description="Whom the step notifies.")
 
@@ -397,7 +376,6 @@ class StepSpec(Spec):
             )
 
     def compiled(self) -> PolicyStep:
-        """The step with ids."""
         methods = tuple(method.compiled() for method in self.methods)
         retries = self.retries
         return PolicyStep(
@@ -414,69 +392,47 @@ class StepSpec(Spec):
 
 def write_steps(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
     """Formats a step so that `StepSpec` reads it back; defaults are omitted."""
-    written: dict[str, Any] = {"notify": _written_notify(step, name_of), "after": field_errors.write(step.after)}
-    if step.name:
-        written["name"] = step.name
-    if step.sequential_interval is not None:
-        written["sequential"] = field_errors.write(step.sequential_interval)
-    if step.delivery_override.retries:
-        written["retries"] = {
-            "times": step.delivery_override.retries,
-            "every": field_errors.write(step.delivery_override.retry_every),
-        }
-    if step.delivery_override.methods:
-        written["methods"] = [_written_method_rule(rule) for rule in step.delivery_override.methods]
-    if step.when is not None:
-        written["when"] = write(step.when, lambda number: name_of("support_hours", number))
-    if step.only_until_acknowledged:
-        written["only_until_acknowledged"] = True
-    if step.if_empty is not IfEmpty.SKIP:
-        written["if_empty"] = str(step.if_empty)
-    return written
-
-
-def _written_method_rule(rule: ContactMethodRule) -> dict[str, Any]:
-    written: dict[str, Any] = {"label": rule.label} if rule.label else {"channel": rule.channel}
-    if rule.wait:
-        written["wait"] = field_errors.write(rule.wait)
-    return written | notification_rules.repeat_data(rule.repeat_times, rule.repeat_every)
+    override = step.delivery_override
+    return _given(
+        notify=_written_notify(step, name_of),
+        after=step.after,
+        name=step.name or None,
+        sequential=step.sequential_interval,
+        retries=_given(times=override.retries, every=override.retry_every) if override.retries else None,
+        methods=[
+            _given(label=rule.label or None, channel=None if rule.label else rule.channel, wait=rule.wait or None)
+            | notification_rules.repeat_data(rule.repeat_times, rule.repeat_every)
+            for rule in override.methods
+        ]
+        or None,
+        when=_written_condition(step.when, name_of) if step.when is not None else None,
+        only_until_acknowledged=step.only_until_acknowledged or None,
+        if_empty=str(step.if_empty) if step.if_empty is not IfEmpty.SKIP else None,
+    )
 
 
 def _written_notify(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
-    notify: dict[str, Any] = {}
-    if step.roles:
-        notify["roles"] = [str(role) for role in step.roles]
-    for key, numbers in (("users", step.user_ids), ("groups", step.group_ids), ("schedules", step.schedule_ids)):
-        if numbers:
-            notify[key] = [name_of(key, number) for number in numbers]
-    if step.group_contacts:
-        notify["group_contacts"] = list(step.group_contacts)
-    for key, is_given in (
-        ("everybody", step.everybody),
-        ("assignee", step.assignee),
-        ("previous_on_call", step.previous_on_call),
-    ):
-        if is_given:
-            notify[key] = True
-    return notify
+    ids_by_kind = {"users": step.user_ids, "groups": step.group_ids, "schedules": step.schedule_ids}
+    notify: dict[str, Any] = {"roles": [str(role) for role in step.roles]}
+    notify |= {kind: [name_of(kind, number) for number in ids] for kind, ids in ids_by_kind.items()}
+    notify["group_contacts"] = list(step.group_contacts)
+    notify |= {key: getattr(step, key) for key in ("everybody", "assignee", "previous_on_call")}
+    return {key: value for key, value in notify.items() if value}
 
 
 # ---------- policy
 # The definition of a policy: parses, validates and compiles it into an immutable form. Pure.
-#
 # A definition refers to users, groups and other objects by name; the compiled policy and its stored JSON by id.
 
 
 MAX_STEPS = 50
 MAX_POLICY_REPEATS = 100
 MAX_REQUIRED_ACKS = 20
-#: The shortest interval at which a kept last step may fire.
 MIN_LAST_STEP_INTERVAL = timedelta(minutes=1)
 DEFAULT_ACKNOWLEDGE_TIMEOUT = timedelta(minutes=30)
 DEFAULT_END_AFTER = timedelta(minutes=5)
 
 POLICY_UNREADABLE = Text("Policy {policy} cannot be read. Save it again.")
-NO_SUCH_POLICY = Text('unknown escalation policy "{name}".')
 
 
 class AcknowledgeEffect(StrEnum):
@@ -514,14 +470,11 @@ class CompiledPolicy:
     repeat_every: timedelta = timedelta()
     #: The delay before the final action, from the start of the last pass's last step.
     final_action_after: timedelta = DEFAULT_END_AFTER
-    #: The number of acknowledgements required for the effect.
     required_acks: int = 1
     #: The interval at which recipient groups are paged one after another; None: all at the same time.
     groups_sequential_interval: timedelta | None = None
     on_exhausted: OnExhausted = OnExhausted.NOTIFY_MANAGERS
-    #: The interval at which the kept last step fires again.
     last_step_interval: timedelta = timedelta()
-    #: Id of the policy that takes over.
     handover_policy_id: int | None = None
     #: The policy's own SLA targets, counted from the alert's creation and used where the ticket has none; for
     #: workflows.
@@ -596,8 +549,8 @@ class EndSpec(Spec):
     every: PositiveDuration | None = Field(
         default=None, description="Interval at which the last step repeats. Required for `keep_last_step`, only there."
     )
-    policy: str = Field(
-        default="", max_length=200, description="Policy that takes over. Required for `hand_over`, only there."
+    policy: Annotated[str, Field(max_length=200), Reference("policies", NO_SUCH_POLICY)] | None = Field(
+        default=None, description="Policy that takes over. Required for `hand_over`, only there."
     )
 
     def check(self, errors: SpecErrors) -> None:
@@ -609,17 +562,8 @@ class EndSpec(Spec):
             errors.add("every", sentence("is required: the interval at which the last step repeats."), "missing")
         elif keeps_last_step and self.every is not None and self.every < MIN_LAST_STEP_INTERVAL:
             errors.add("every", DURATION_TOO_SHORT(minimum=MIN_LAST_STEP_INTERVAL))
-        if hands_over and not self.policy:
+        if hands_over and self.policy is None:
             errors.add("policy", REQUIRED(), "missing")
-        elif hands_over and self.policy_id(errors.context) is None:
-            errors.add("policy", NO_SUCH_POLICY(name=self.policy), "not_found")
-
-    def policy_id(self, context: Mapping[str, Any]) -> int | None:
-        """The id of the policy that takes over, or None."""
-        try:
-            return int(context["policies"][self.policy.lower()]) if self.policy else None
-        except KeyError:
-            return None
 
 
 class TargetTimesSpec(Spec):
@@ -630,7 +574,7 @@ class TargetTimesSpec(Spec):
 
 
 class PolicyDefinition(Spec):
-    """What a policy does. Its context is `PolicyNames.context`."""
+    """What a policy does. Its context is `IdsByName`."""
 
     acknowledge: AcknowledgeSpec = Field(default=AcknowledgeSpec(), description="Effect of an acknowledgement.")
     repeat: RoundsSpec = Field(default=RoundsSpec(), description="Repetition of all steps.")
@@ -646,8 +590,7 @@ class PolicyDefinition(Spec):
         default=DEFAULT_END_AFTER, description="Delay of the final action after the start of the last step."
     )
     groups_sequential: PositiveDuration | None = Field(
-        default=None,
-        description="Interval at which one recipient group after another is paged. Default: none.",
+        default=None, description="Interval at which one recipient group after another is paged. Default: none."
     )
 
     page_assignee: bool = Field(
@@ -672,8 +615,7 @@ class PolicyDefinition(Spec):
                     f"steps[{index}].after", sentence("is required: the delay after the previous step."), "missing"
                 )
 
-    def compiled(self, names: PolicyNames) -> CompiledPolicy:
-        """The policy with ids."""
+    def compiled(self) -> CompiledPolicy:
         return CompiledPolicy(
             steps=tuple(step.compiled() for step in self.steps),
             default_priority=self.default_priority,
@@ -688,7 +630,7 @@ class PolicyDefinition(Spec):
             groups_sequential_interval=self.groups_sequential,
             on_exhausted=self.end.then,
             last_step_interval=self.end.every or timedelta(),
-            handover_policy_id=self.end.policy_id(names.context),
+            handover_policy_id=cast("int | None", self.end.policy),
             respond_by=self.sla.respond_by,
             fix_by=self.sla.fix_by,
         )
@@ -702,43 +644,46 @@ class PolicySpec(PolicyDefinition, OwnedSpec):
     )
 
 
-def parse(definition: object, names: PolicyNames) -> CompiledPolicy:
+def parse(definition: object, ids: IdsByName) -> CompiledPolicy:
     """Compiles a definition. Raises Rejected or RejectedAll, each problem with its field."""
-    return PolicyDefinition.read(definition, **names.context).compiled(names)
+    return PolicyDefinition.read(definition, **ids).compiled()
 
 
 def write_policy(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
     """Formats a policy as the definition that `parse` reads, with names from `name_of`."""
-    acknowledge: dict[str, Any] = {"effect": str(plan.effect), "timeout": field_errors.write(plan.acknowledge_timeout)}
-    if plan.effect is AcknowledgeEffect.PAUSE:
-        acknowledge["pause"] = field_errors.write(plan.pause)
-    if plan.required_acks != 1:
-        acknowledge["people"] = plan.required_acks
-    written: dict[str, Any] = {"default_priority": str(plan.default_priority), "acknowledge": acknowledge}
-    if not plan.pages_assignee:
-        written["page_assignee"] = False
-    if plan.repeat_times:
-        written["repeat"] = {"times": plan.repeat_times, "every": field_errors.write(plan.repeat_every)}
-    if plan.groups_sequential_interval is not None:
-        written["groups_sequential"] = field_errors.write(plan.groups_sequential_interval)
-    if plan.final_action_after != DEFAULT_END_AFTER:
-        written["end_after"] = field_errors.write(plan.final_action_after)
-    if plan.on_exhausted is not OnExhausted.NOTIFY_MANAGERS:
-        written["end"] = _written_end(plan, name_of)
-    sla_targets = {"respond_by": plan.respond_by, "fix_by": plan.fix_by}
-    if sla := {key: field_errors.write(span) for key, span in sla_targets.items() if span is not None}:
-        written["sla"] = sla
-    written["steps"] = [write_steps(step, name_of) for step in plan.steps]
-    return written
+    end = plan.on_exhausted
+    successor = plan.handover_policy_id if end is OnExhausted.HAND_OVER else None
+    return _given(
+        default_priority=str(plan.default_priority),
+        acknowledge=_given(
+            effect=str(plan.effect),
+            timeout=plan.acknowledge_timeout,
+            pause=plan.pause if plan.effect is AcknowledgeEffect.PAUSE else None,
+            people=plan.required_acks if plan.required_acks != 1 else None,
+        ),
+        page_assignee=None if plan.pages_assignee else False,
+        repeat=_given(times=plan.repeat_times, every=plan.repeat_every) if plan.repeat_times else None,
+        groups_sequential=plan.groups_sequential_interval,
+        end_after=plan.final_action_after if plan.final_action_after != DEFAULT_END_AFTER else None,
+        end=_given(
+            then=str(end),
+            every=plan.last_step_interval if end is OnExhausted.REPEAT_LAST_STEP else None,
+            policy=name_of("policies", successor) if successor is not None else None,
+        )
+        if end is not OnExhausted.NOTIFY_MANAGERS
+        else None,
+        sla=_given(respond_by=plan.respond_by, fix_by=plan.fix_by) or None,
+        steps=[write_steps(step, name_of) for step in plan.steps],
+    )
 
 
-def _written_end(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
-    written = {"then": str(plan.on_exhausted)}
-    if plan.on_exhausted is OnExhausted.REPEAT_LAST_STEP:
-        written["every"] = field_errors.write(plan.last_step_interval)
-    if plan.on_exhausted is OnExhausted.HAND_OVER and plan.handover_policy_id is not None:
-        written["policy"] = name_of("policies", plan.handover_policy_id)
-    return written
+def _given(**values: object) -> dict[str, Any]:
+    """The values that are not None, durations as users write them."""
+    return {
+        key: field_errors.write(value) if isinstance(value, timedelta) else value
+        for key, value in values.items()
+        if value is not None
+    }
 
 
 def store(plan: CompiledPolicy) -> dict[str, Any]:
@@ -748,19 +693,20 @@ def store(plan: CompiledPolicy) -> dict[str, Any]:
 
 def load(stored: object) -> CompiledPolicy:
     """Parses the output of `store`, from this or an earlier release. Raises Rejected for anything else."""
-    return parse(stored, PolicyNames(_NumericIds(), _NumericIds(), _NumericIds(), _NumericIds(), _NumericIds()))
+    return parse(stored, dict.fromkeys(("users", "groups", "schedules", "support_hours", "policies"), _NumericIds()))
 
 
-def references(plan: CompiledPolicy) -> PolicyReferences:
-    """The ids of all objects that a policy refers to."""
+def references(*plans: CompiledPolicy) -> PolicyReferences:
+    """The ids of all objects that the policies refer to."""
+    steps = [step for plan in plans for step in plan.steps]
     return PolicyReferences(
-        users=frozenset(user for step in plan.steps for user in step.user_ids),
-        groups=frozenset(group for step in plan.steps for group in step.group_ids),
-        schedules=frozenset(schedule for step in plan.steps for schedule in step.schedule_ids),
+        users=frozenset(user for step in steps for user in step.user_ids),
+        groups=frozenset(group for step in steps for group in step.group_ids),
+        schedules=frozenset(schedule for step in steps for schedule in step.schedule_ids),
         support_hours=frozenset(
-            step.when.hours for step in plan.steps if step.when is not None and step.when.hours is not None
+            step.when.hours for step in steps if step.when is not None and step.when.hours is not None
         ),
-        policies=frozenset(() if plan.handover_policy_id is None else (plan.handover_policy_id,)),
+        policies=frozenset(plan.handover_policy_id for plan in plans if plan.handover_policy_id is not None),
     )
 
 
@@ -771,3 +717,112 @@ class _NumericIds(dict[str, int]):
         if key.startswith("#") and key[1:].isdecimal():
             return int(key[1:])
         raise KeyError(key)
+
+
+# ---------- policy templates
+
+
+_MAIL = [{"channel": "email"}]
+_OFFICE = {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}
+
+
+@dataclass(frozen=True, slots=True)
+class SpecTemplate:
+    """A template: its key, name, one-sentence description, and a spec without a name."""
+
+    key: str
+    name: str
+    about: str
+    spec: dict[str, Any]
+
+
+def policy_templates(time_zone: str) -> tuple[SpecTemplate, ...]:
+    """All templates, the most common first. `time_zone` applies to day and night windows."""
+    office = {**_OFFICE, "time_zone": time_zone}
+    everybody = {"notify": {"everybody": True}, "after": "0m"}
+    return (
+        _template(
+            "every-5-minutes",
+            _("Primary, secondary, manager"),
+            _("Pages the primary immediately, the secondary after 5 minutes and the manager after 10. Repeats once."),
+            [_roles("primary"), _roles("secondary", after="5m"), _roles("manager", after="5m")],
+            repeat={"times": 1, "every": "10m"},
+        ),
+        _template(
+            "five-tries",
+            _("Five retries each"),
+            _("Pages each role up to six times, every 5 minutes. The next role is paged after 30 minutes."),
+            [
+                {**_roles(role, after=after), "retries": {"times": 5, "every": "5m"}}
+                for role, after in (("primary", "0m"), ("secondary", "30m"), ("manager", "30m"))
+            ],
+        ),
+        _template(
+            "sequential",
+            _("One at a time"),
+            _("Pages every primary, then every secondary, one every 5 minutes, until someone responds."),
+            [{**_roles("primary", "secondary"), "sequential": "5m"}],
+            repeat={"times": 2, "every": "5m"},
+        ),
+        _template(
+            "all-hands",
+            _("All hands"),
+            _("Pages every group member immediately, and again after 10 minutes."),
+            [everybody],
+            default_priority="critical",
+            repeat={"times": 1, "every": "10m"},
+        ),
+        _template(
+            "mail-only",
+            _("Email only"),
+            _("Emails every group member. No calls or text messages."),
+            [{**everybody, "methods": _MAIL}],
+            default_priority="low",
+            end={"then": "nothing"},
+        ),
+        _template(
+            "mail-the-manager",
+            _("Email the manager"),
+            _("Emails the groups' managers. No calls or text messages."),
+            [{**_roles("manager"), "methods": _MAIL}],
+            default_priority="medium",
+            end={"then": "nothing"},
+        ),
+        _template(
+            "mail-by-day",
+            _("Email by day, page at night"),
+            _(
+                "Emails the primary on weekdays from 08:00 to 18:00. At other times, their own "
+                "notification rules apply. The secondary follows after 10 minutes."
+            ),
+            [
+                {**_roles("primary"), "name": "by day", "methods": _MAIL, "when": {"between": office}},
+                {**_roles("primary"), "name": "at night", "when": {"between": {**office, "outside": True}}},
+                _roles("secondary", after="10m"),
+            ],
+            repeat={"times": 1, "every": "15m"},
+        ),
+        _template(
+            "until-taken",
+            _("Until assigned"),
+            _(
+                "Acknowledging does not stop escalation. It continues until the alert is assigned, and "
+                "the last step repeats."
+            ),
+            [
+                _roles("primary"),
+                _roles("secondary", after="5m"),
+                _roles("primary", "secondary", "manager", after="10m"),
+            ],
+            acknowledge={"effect": "continue", "timeout": "30m"},
+            end={"then": "keep_last_step", "every": "15m"},
+        ),
+    )
+
+
+def _template(key: str, name: str, about: str, steps: list[dict[str, Any]], **settings: Any) -> SpecTemplate:
+    return SpecTemplate(key, name, about, {**settings, "steps": steps})
+
+
+def _roles(*roles: str, after: str = "0m") -> dict[str, Any]:
+    return {"notify": {"roles": list(roles)}, "after": after}

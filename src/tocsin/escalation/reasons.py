@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import ReasonType, Text
 
 # A step of a policy, with its position. These parts are joined by ", ".
 
@@ -54,11 +54,7 @@ STILL_BEING_PAGED = ReasonType("target.still_being_paged", "{user} is still bein
 HAS_ACKNOWLEDGED = ReasonType("target.has_acknowledged", "{user} has acknowledged the alert")
 IS_ASSIGNED = ReasonType("target.is_assigned", "{user} is assigned to the alert")
 REQUESTED_ESCALATION = ReasonType("target.requested_escalation", "{user} requested the escalation")
-REACHES_NOBODY = ReasonType("policy.reaches_nobody", "No one would be notified: {notes}.")
-USE_REACHES_NOBODY = ReasonType("policy.use_reaches_nobody", "For {use}: {problem}")
-HIDDEN_USE_REACHES_NOBODY = ReasonType(
-    "policy.hidden_use_reaches_nobody", "For an integration of another group, it would reach no one."
-)
+REACHES_NOBODY = Text("No one would be notified: {notes}.")
 
 # Fired, empty, waiting and skipped steps.
 
@@ -76,8 +72,7 @@ NEXT_USER_IN = ReasonType("policy.next_user_in", "The next user is paged in {del
 NEXT_STEP_NOW = ReasonType("policy.next_step_now", "The next step fires immediately.")
 NEXT_ACTION_IN = ReasonType("policy.next_action_in", "The next action follows in {delay}.")
 NOBODY_LEFT = ReasonType(
-    "policy.nobody_left",
-    "No one left to page: everyone in the policy is already responding or being paged.",
+    "policy.nobody_left", "No one left to page: everyone in the policy is already responding or being paged."
 )
 
 # Conditions of steps that do not hold.
@@ -188,8 +183,7 @@ PAGING_NOT_NEEDED = ReasonType("escalation.paging_not_needed", "{why}. No one is
 
 NOBODY_ANSWERED = ReasonType("escalation.nobody_answered", "No one responded, and escalation is exhausted.")
 ONLY_ACKNOWLEDGED = ReasonType(
-    "escalation.only_acknowledged",
-    "{users} acknowledged the alert, but it is unassigned, and escalation is exhausted.",
+    "escalation.only_acknowledged", "{users} acknowledged the alert, but it is unassigned, and escalation is exhausted."
 )
 LAST_STEP_REPEATS = ReasonType(
     "escalation.last_step_repeats", "The last step repeats every {interval} until someone responds."
@@ -225,24 +219,8 @@ ACK_REMINDER_WOULD_BE_SENT = ReasonType(
     "escalation.reminder_sent_in_dry_run",
     "An acknowledgement reminder would be sent to {user}. Without an answer within {timeout}, escalation restarts.",
 )
-TITLE_NOBODY_ANSWERED = ReasonType("notice.nobody_answered", "No response: {alert}")
-TITLE_NOBODY_PAGED = ReasonType("notice.nobody_paged", "No one could be paged: {alert}")
-TITLE_PRIORITY_ROSE = ReasonType("notice.priority_rose", "The priority rose: {alert}")
-TITLE_MOVED = ReasonType("notice.alert_moved", "The alert moved to another team: {alert}")
-TITLE_STUCK = ReasonType("notice.escalation_stuck", "Escalation is stuck: {alert}")
-HEADING_NOBODY_ANSWERED = ReasonType("notice.nobody_answered_heading", "No response")
-HEADING_NOBODY_PAGED = ReasonType("notice.nobody_paged_heading", "No one could be paged")
-HEADING_PRIORITY_ROSE = ReasonType("notice.priority_rose_heading", "The priority rose")
-HEADING_MOVED = ReasonType("notice.alert_moved_heading", "The alert moved to another team")
-RECEIVED_AS_MANAGER = ReasonType(
-    "notice.received_as_manager", "You receive this because you manage a recipient group, or administer Tocsin."
-)
-RECEIVED_AS_RESPONDER = ReasonType(
-    "notice.received_as_responder", "You receive this because you are responsible for this alert."
-)
-RECEIVED_AS_ADMINISTRATOR = ReasonType(
-    "notice.received_as_administrator", "You receive this because you administer Tocsin."
-)
+HEADING_NOBODY_ANSWERED = Text("No response")
+RECEIVED_AS_ADMINISTRATOR = Text("You receive this because you administer Tocsin.")
 
 # Manual escalation.
 
@@ -258,35 +236,3 @@ RESPONDERS_DEACTIVATED = ReasonType(
     "None of the paged users has an active account any more: escalation continues at once.",
 )
 ACCOUNT_DEACTIVATED = ReasonType("user.account_deactivated", "the account was deactivated")
-
-# Forecasts. They follow a time: "in 5 minutes: pages Bob (secondary, Desk)".
-
-WILL = ReasonType("forecast.actions", "{actions}")
-WILL_ASK = ReasonType("forecast.asks", "sends an acknowledgement reminder to {user}")
-WILL_PAGE = ReasonType("forecast.pages", "pages {targets}")
-WOULD_PAGE = ReasonType("forecast.would_page", "would page {targets}")
-WILL_NOTIFY_UNPAGED = ReasonType("forecast.notifies_nobody_paged", "notifies {users} that no one can be paged")
-WILL_NOTIFY_UNANSWERED = ReasonType("forecast.notifies_nobody_answered", "notifies {users} that no one responded")
-WILL_WAIT = ReasonType("forecast.waits", "step {step} of {steps} waits until someone is on call")
-AFTER_PAUSE = ReasonType("forecast.after_pause", "paging is paused until then; then {action}")
-REPEATS_LIKE_THIS = ReasonType("forecast.repeats", "The last step repeats until someone responds.")
-WAITS_FOR_HOURS = ReasonType("forecast.waits_for_hours", "No one is on call for hours: the step keeps waiting.")
-TRUNCATED = ReasonType(
-    "forecast.truncated",
-    "Only the first action of the policy is shown.",
-    "Only the first {count} actions of the policy are shown.",
-)
-
-# Why a user was not paged.
-
-DEACTIVATED_NOT_PAGED = ReasonType("unpaged.deactivated", "{user} is deactivated and is not paged.")
-NOT_IN_POLICY = ReasonType("unpaged.not_in_policy", "No step of the policy pages {user}.")
-SENTENCE = ReasonType("unpaged.note", "{note}.")
-COMES_AFTER = ReasonType("unpaged.comes_after", "{other} is ahead of {user} as {role} of {group}.")
-OTHER_HAD_ROLE = ReasonType("unpaged.other_had_role", "{other} was {role} of {group}: {why}.")
-BY_GROUP_ORDER = ReasonType("unpaged.by_group_order", "by the group's order")
-ROLE_WAS_EMPTY = ReasonType("unpaged.role_was_empty", "{group} had no {role} on call.")
-NOT_REACHED = ReasonType(
-    "unpaged.not_reached", "Step {step} of {steps} would have paged {user}, but was not reached: {why}"
-)
-NOT_YET = ReasonType("unpaged.not_yet", "Step {step} of {steps} pages {user} unless someone responds first.")

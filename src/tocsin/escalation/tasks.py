@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,27 +18,44 @@ from typing import Any
 from msgspec.structs import replace as replace_state
 
 from tocsin.alerts import commands, lifecycle, service, store
-from tocsin.alerts.commands import SYSTEM, AlertChange, AlertState, NewEvent, PagingConfig
-from tocsin.alerts.sql import ACTIVE_IDS, is_about, join_alert
-from tocsin.alerts.states import CommandChannel, EventKind
+from tocsin.alerts.commands import (
+    SYSTEM,
+    AlertChange,
+    AlertState,
+    Command,
+    ExpireAcknowledgement,
+    NewEvent,
+    PagingConfig,
+    Unassign,
+)
+from tocsin.alerts.service import FoundAlert
+from tocsin.alerts.sql import ACTIVE_IDS, WITH_OWNER, is_about, join_alert
+from tocsin.alerts.states import ACTIVE, CommandChannel, EventKind
 from tocsin.alerts.store import OpenQuestions
 from tocsin.core.db import database
 from tocsin.core.db.database import Batch, BatchRunner, Connection
 from tocsin.core.delivery.circuit_breaker import Backoff, doubling
 from tocsin.core.delivery.job_pool import FairQueue
 from tocsin.core.reasons import as_reason, joined
-from tocsin.core.runtime import clock, tracing
+from tocsin.core.runtime import clock, telemetry
 from tocsin.core.runtime.clock import MIN_REPORTED_ROLLBACK, round_jump
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.runtime.tracing import Span, SpanExporter, SpanKind
+from tocsin.core.runtime.telemetry import Span, SpanExporter, SpanKind
 from tocsin.escalation import reasons
-from tocsin.escalation.run import pending_pages, run_store
+from tocsin.escalation.run import run_store
 from tocsin.escalation.run.engine import advance
-from tocsin.escalation.run.run_state import ActivePause, RunDecision, RunState, derive_status, with_progress
+from tocsin.escalation.run.run_state import (
+    ActivePause,
+    RunDecision,
+    RunState,
+    bring_forward,
+    derive_status,
+    with_progress,
+)
 from tocsin.escalation.run.run_store import NewRun, load_plans
 from tocsin.escalation.run.target_resolution import TargetContext
-from tocsin.notify import pause as pauses
 from tocsin.notify.rules.page_planner import count_pages
+from tocsin.people.sql import join_user
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +63,10 @@ log = logging.getLogger(__name__)
 BATCH = 100
 #: Runs per transaction after full batches: the shared queries for groups and users then serve more runs.
 BACKLOG_BATCH = 500
-#: Pages per transaction, which the last run may exceed. The alerts of other integrations wait for as long: with a tenth
-#: of a core, two seconds.
+#: Pages per transaction, which only a run by itself may exceed. The alerts of other integrations wait for as long: with
+#: a tenth of a core, two seconds.
 MAX_PAGES = 200
 
-#: Consecutive failures after which a run counts as stuck.
 STUCK_AFTER = 5
 
 #: A failed run is retried soon, a stuck one every hour.
@@ -61,7 +77,6 @@ INTERVAL = timedelta(milliseconds=500)
 
 
 def escalation_task() -> PeriodicTask:
-    """The worker's periodic task."""
     task = EscalationTask()
     return PeriodicTask("escalation", lambda: task.run_once(clock.now()), INTERVAL, frozenset({"runs", "clock"}))
 
@@ -87,30 +102,29 @@ class EscalationTask:
         may be due."""
         decisions: Sequence[tuple[int, RunDecision]] = ()
         with database.transaction() as connection:
-            pause = _pause(connection, now)
+            pause = run_store.load_pause(connection, now)
             if pause is None and self.was_paused:
                 _release(connection, now)
-            lanes, is_full = (
-                (_claim_known(connection, now, batch.keys), False)
-                if batch.keys
-                else self._claim(connection, now, batch.limit)
-            )
+            lanes, is_full = self._claim(connection, now, batch)
             batch.keys = list(lanes)
             claimed = _read(connection, batch.keys, now)
             if claimed:
                 decisions = _decide(connection, claimed, batch, pause, now)
                 self.last_lane = lanes[batch.keys[-1]]
         self.was_paused = pause is not None
-        if tracing.exporter is not None:
-            _export_spans(tracing.exporter, decisions, now)
+        if telemetry.exporter is not None:
+            _export_spans(telemetry.exporter, decisions, now)
         return is_full or len(batch.keys) < len(claimed)
 
-    def _claim(self, connection: Connection, now: datetime, limit: int) -> tuple[dict[int, int], bool]:
-        """The ids of due runs with their lanes, with their alerts locked, and whether an integration used up its share.
+    def _claim(self, connection: Connection, now: datetime, batch: Batch[int]) -> tuple[dict[int, int], bool]:
+        """The ids of due runs, those of the batch if it has any, with their lanes, with their alerts locked, and
+        whether an integration used up its share.
 
         The lanes take turns, from the one after the last that was served: a batch may end before all have their turn.
         """
-        rows = connection.execute(_CLAIM, {"now": now, "free": limit}).fetchall()
+        if batch.keys:
+            return dict(connection.execute(_CLAIM_KNOWN, (now, batch.keys, batch.keys)).fetchall()), False
+        rows = connection.execute(_CLAIM, {"now": now, "free": batch.limit}).fetchall()
         counts = Counter[int]()
         turns: list[tuple[tuple[int, bool, int], int]] = []
         for row_id, lane, _ in rows:
@@ -136,11 +150,7 @@ def open_questions(connection: Connection, alert_ids: Sequence[int]) -> Mapping[
 
 # No integration's first page waits behind another's thousandth.
 _CLAIM = FairQueue(
-    "escalation_run",
-    "integration_id",
-    "q.due_at IS NOT NULL",
-    join=join_alert("q.alert_id"),
-    locked="a",
+    "escalation_run", "integration_id", "q.due_at IS NOT NULL", join=join_alert("q.alert_id"), locked="a"
 ).claim_query()
 
 _CLAIM_KNOWN = f"""
@@ -153,11 +163,6 @@ _READ = database.literal(
     f"SELECT {run_store.COLUMNS} FROM escalation_run r WHERE r.id = ANY(%s) AND r.due_at <= %s "
     "ORDER BY array_position(%s, r.id)"
 )
-
-
-def _claim_known(connection: Connection, now: datetime, ids: Sequence[int]) -> dict[int, int]:
-    """Those of these runs that are still due and nobody else works on, with their lanes."""
-    return dict(connection.execute(_CLAIM_KNOWN, (now, list(ids), list(ids))).fetchall())
 
 
 def _read(connection: Connection, ids: Sequence[int], now: datetime) -> list[dict[str, Any]]:
@@ -182,21 +187,21 @@ def _decide(
             runs[row["id"]] = run_store.run_from_row(row, plans)
         except Exception as problem:  # noqa: BLE001 - one unreadable row must not stop the others
             failed.append((row["id"], problem))
-    runs = pending_pages.users_with_pending_pages(connection, runs, now)
+    runs = run_store.users_with_pending_pages(connection, runs, now)
     states = store.load(connection, [run.alert_id for run in runs.values()])
     context = run_store.load_target_context(connection, runs.values(), now)
     decisions: list[tuple[int, RunDecision]] = []
     page_count = 0
     for row_id, run in runs.items():
-        if page_count >= MAX_PAGES:
-            break
         try:
             decision = advance(run, states[run.alert_id], context, now, pause)
         except Exception as problem:  # noqa: BLE001 - one bad row must not stop the others
             failed.append((row_id, problem))
         else:
-            decisions.append((row_id, decision))
             page_count += _count_pages(decision, context)
+            if decisions and page_count > MAX_PAGES:
+                break
+            decisions.append((row_id, decision))
     batch.keys = [row_id for row_id, _ in [*failed, *decisions]]
     _write(connection, decisions, states, now)
     for row_id, error in failed:
@@ -207,7 +212,6 @@ def _decide(
 
 
 def _count_pages(decision: RunDecision, context: TargetContext) -> int:
-    """How many messages a decision queues."""
     users = sum(
         count_pages(recipient, page.delivery_override, page.priority)
         for page in decision.pages
@@ -228,7 +232,7 @@ def _export_spans(exporter: SpanExporter, decisions: Sequence[tuple[int, RunDeci
                 "tocsin.pages": len(decision.pages) + len(decision.contact_pages),
                 "tocsin.reason_code": as_reason(decision.events[0].reason).code,
             }
-            trace = tracing.trace_of_alert(alert_id)
+            trace = telemetry.trace_of_alert(alert_id)
             exporter.export(Span("escalate", SpanKind.INTERNAL, trace, now, committed_at, attributes))
 
 
@@ -238,31 +242,22 @@ def _write(
     service.write(connection, _changes(decisions, states, now), now)
     store.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
     run_store.update(connection, {row_id: decision.run for row_id, decision in decisions})
-    successors = [decision for _row, decision in decisions if decision.successor is not None]
-    run_store.insert(
-        connection,
-        [
-            NewRun(handover.run.alert_id, handover.successor, handover.successor_version)
-            for handover in successors
-            if handover.successor
-        ],
-    )
+    successors = [
+        NewRun(one.run.alert_id, one.successor, one.successor_version)
+        for _row, one in decisions
+        if one.successor is not None
+    ]
+    run_store.insert(connection, successors)
     if successors:
         database.notify(connection, "runs")
     run_store.apply_effects(connection, decisions, now)
-    _notify_handlers(connection, decisions, states, now)
-    changed = [decision.run.alert_id for _row, decision in decisions if decision.events or decision.commands]
-    if changed:
-        service.publish_alert_changes(connection, changed)
-
-
-def _notify_handlers(
-    connection: Connection, decisions: list[tuple[int, RunDecision]], states: Mapping[int, AlertState], now: datetime
-) -> None:
-    """Passes the escalation's events (a fired step, the end) to the alert change handlers."""
+    # The escalation's events: a fired step, the end.
     decided = [(states[decision.run.alert_id], decision) for _row, decision in decisions if decision.events]
     changes = [AlertChange(state, state, one.events, paging=_handover_paging(one)) for state, one in decided]
     commands.call_handlers(connection, changes, now)
+    changed = [decision.run.alert_id for _row, decision in decisions if decision.events or decision.commands]
+    if changed:
+        service.publish_alert_changes(connection, changed)
 
 
 def _handover_paging(decision: RunDecision) -> PagingConfig | None:
@@ -289,11 +284,6 @@ def _changes(
                 changes.append(AlertChange(before, transition.state, transition.events, command))
             before = transition.state
     return changes
-
-
-def _pause(connection: Connection, now: datetime) -> ActivePause | None:
-    pause = pauses.current_pause(connection, now)
-    return ActivePause(pause.until, pause.reason) if pause else None
 
 
 def _release(connection: Connection, now: datetime) -> None:
@@ -323,12 +313,10 @@ def _fail(connection: Connection, row_id: int, error: Exception, now: datetime) 
 
 # ---------- clock rollback
 # Adjusts runs after a rollback of the database's clock, so that their timers fire as soon as they would have.
-#
 # The decision is pure. A step with a delay of ten minutes is due relative to the clock at which the delay began. Times
 # set by people stay: the end of a hold, and the end of a pause of all paging.
 
 
-#: Alerts that are read and written per batch.
 CHUNK = 500
 
 
@@ -345,8 +333,7 @@ def shift_earlier(
     confirmed_at = {user: _shift_past_time(at, by, now) for user, at in progress.ack_confirmed_at.items()}
     reminded_at = {}
     for user, at in progress.ack_reminder_sent_at.items():
-        moved_to = _shift_past_time(at, by, now)
-        since = _last_confirmed_at(user, after, confirmed_at)
+        moved_to, since = _shift_past_time(at, by, now), _last_confirmed_at(user, after, confirmed_at)
         # The order is preserved: an unanswered reminder stays unanswered, and an answered one stays answered.
         if since is None or at >= (_last_confirmed_at(user, alert, progress.ack_confirmed_at) or at):
             reminded_at[user] = moved_to if since is None else max(moved_to, since)
@@ -405,8 +392,7 @@ def correct_after_rollback(connection: Connection, by: timedelta, now: datetime)
     A rollback of a minute or more is noted on each alert's timeline.
     """
     ids = [row[0] for row in connection.execute(_WAITING).fetchall()]
-    current_pause = pauses.current_pause(connection, now)
-    pause = ActivePause(current_pause.until, current_pause.reason) if current_pause else None
+    pause = run_store.load_pause(connection, now)
     moved = sum(_chunk(connection, ids[first : first + CHUNK], by, now, pause) for first in range(0, len(ids), CHUNK))
     if moved:
         database.notify(connection, "runs")
@@ -440,11 +426,130 @@ def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime,
     store.correct_after_rollback(connection, ids, by, now)
     if noted_ids and by >= MIN_REPORTED_ROLLBACK:
         reason = reasons.CLOCK_ROLLED_BACK(offset=round_jump(by))
-        events = [
-            NewEvent(alert, EventKind.ESCALATION_CONTINUED, now, SYSTEM, reason, CommandChannel.POLICY, {})
-            for alert in noted_ids
-        ]
-        store.insert_events(connection, events)
+        kind, via = EventKind.ESCALATION_CONTINUED, CommandChannel.POLICY
+        store.insert_events(connection, [NewEvent(alert, kind, now, SYSTEM, reason, via) for alert in noted_ids])
     if noted_ids:
         service.publish_alert_changes(connection, noted_ids)
     return len(noted_ids)
+
+
+# ---------- deactivated users
+# Unassigns alerts from deactivated users and expires their acknowledgements, so that escalation starts again. Where
+# only deactivated users were paged, the next step fires at once.
+# This runs as a periodic task in a worker, so it works no matter how the account was deactivated.
+
+
+#: A changed account wakes the task; without a hint it checks at this interval.
+DEACTIVATED_USERS_INTERVAL = timedelta(minutes=1)
+
+
+# Active alerts assigned to a deactivated user (`kind` owner), or unassigned and acknowledged by one.
+_AFFECTED_ALERTS = f"""
+SELECT a.id, 'owner' AS kind, u.id AS user_id
+FROM {WITH_OWNER}
+WHERE NOT u.is_active AND a.status = ANY(%(live)s) AND (%(only)s::bigint IS NULL OR a.id = %(only)s)
+UNION ALL
+SELECT a.id, 'acknowledged', u.id
+FROM alerts_acknowledgement k {join_user("k.user_id")} AND NOT u.is_active
+{join_alert("k.alert_id")} AND a.owner_id IS NULL AND a.owner_name = ''
+WHERE a.status = ANY(%(live)s) AND (%(only)s::bigint IS NULL OR a.id = %(only)s)
+ORDER BY 1, 2 DESC, 3 LIMIT %(most)s
+"""
+
+
+# Runs whose last step paged users, none of whom has an active account any more. A user may be deleted.
+_ABANDONED_RUNS = f"""
+SELECT r.alert_id
+FROM escalation_run r {join_alert("r.alert_id")}
+WHERE r.status = 'active' AND r.due_at > %(now)s AND a.status = ANY(%(live)s)
+    AND (%(only)s::bigint IS NULL OR r.alert_id = %(only)s)
+    AND EXISTS (
+        SELECT 1 FROM jsonb_each_text(r.progress->'paging_until') p
+        WHERE p.value::timestamptz >= (r.progress->>'last_step_at')::timestamptz
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM jsonb_each_text(r.progress->'paging_until') p
+        {join_user("p.key::bigint")} AND u.is_active
+        WHERE p.value::timestamptz >= (r.progress->>'last_step_at')::timestamptz
+    )
+ORDER BY r.alert_id LIMIT %(most)s
+"""
+
+
+def deactivated_users_task() -> PeriodicTask:
+    interval = DEACTIVATED_USERS_INTERVAL
+    return PeriodicTask(
+        "departed owners", lambda: release_deactivated_users(clock.now()), interval, frozenset({"config"})
+    )
+
+
+def release_deactivated_users(now: datetime) -> bool:
+    """Releases one batch of alerts, and continues one batch of runs. Returns whether there may be more."""
+    with database.transaction() as connection:
+        affected = _load_affected(connection)
+        abandoned = _load_abandoned(connection, now)
+    released = _each(
+        dict.fromkeys(alert_id for alert_id, _ in affected), lambda alert_id: _release_alert(alert_id, now)
+    )
+    continued = _each(abandoned, lambda alert_id: _continue_escalation(alert_id, now))
+    return (len(affected) == BATCH and released > 0) or (len(abandoned) == BATCH and continued > 0)
+
+
+def _each(alert_ids: Iterable[int], change: Callable[[int], bool]) -> int:
+    """Changes each alert in a transaction of its own. Returns how many were changed."""
+    changed = 0
+    for alert_id in alert_ids:
+        try:
+            changed += database.retry_once(partial(change, alert_id))
+        except Exception as error:  # one alert's failure must not stop the others
+            if database.is_unavailable(error):
+                raise
+            ids = {"alert_id": alert_id}
+            log.exception("Alert %s could not be taken from a deactivated user.", alert_id, extra=ids)
+    return changed
+
+
+def _release_alert(alert_id: int, now: datetime) -> bool:
+    with database.transaction() as connection:
+        store.lock(connection, [alert_id])
+        # Another user may have been assigned, or the alert closed, before this transaction got the lock.
+        affected = _load_affected(connection, alert_id)
+        for _, command in affected:
+            service.apply_command_within(connection, FoundAlert.by_tocsin(alert_id), command, now)
+        return bool(affected)
+
+
+def _continue_escalation(alert_id: int, now: datetime) -> bool:
+    with database.transaction() as connection:
+        store.lock(connection, [alert_id])
+        if not _load_abandoned(connection, now, alert_id):
+            return False
+        row = run_store.current_rows(connection, [alert_id])[alert_id]
+        run = run_store.run_from_row(row, load_plans(connection, {row["version_id"]}))
+        continued = bring_forward(run, store.load(connection, [alert_id])[alert_id], now)
+        if continued is run:
+            return False
+        run_store.update(connection, {row["id"]: continued})
+        event = NewEvent(alert_id, EventKind.ESCALATION_CONTINUED, now, SYSTEM, reasons.RESPONDERS_DEACTIVATED())
+        store.insert_events(connection, [event])
+        database.notify(connection, "runs")
+        return True
+
+
+def _load_abandoned(connection: Connection, now: datetime, only_alert_id: int | None = None) -> list[int]:
+    """The active alerts whose last step paged nobody who has an active account."""
+    parameters = {"now": now, "live": sorted(ACTIVE), "only": only_alert_id, "most": BATCH}
+    return [row["alert_id"] for row in database.rows(connection, _ABANDONED_RUNS, parameters)]
+
+
+def _load_affected(connection: Connection, only_alert_id: int | None = None) -> list[tuple[int, Command]]:
+    """The active alerts assigned to or acknowledged by a deactivated user, each with the command that ends it."""
+    parameters: dict[str, object] = {"live": sorted(ACTIVE), "only": only_alert_id, "most": BATCH}
+    # Not through CommandChannel.POLICY: the run must react to this as it reacts to a person's command.
+    origin: dict[str, Any] = {"actor": SYSTEM, "via": CommandChannel.API, "note": reasons.ACCOUNT_DEACTIVATED()}
+    return [
+        (row["id"], Unassign(**origin))
+        if row["kind"] == "owner"
+        else (row["id"], ExpireAcknowledgement(**origin, user_id=row["user_id"]))
+        for row in database.rows(connection, _AFFECTED_ALERTS, parameters)
+    ]

@@ -22,18 +22,19 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.access.roles import Role
+from tocsin.access.roles import MemberRole, Role
 from tocsin.core import hooks
 from tocsin.core.config import crypto, settings_store
-from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
+from tocsin.core.config.crypto import ENTER_SECRET_AGAIN, is_different_origin
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.hooks import Expiry
 from tocsin.core.net import egress
-from tocsin.core.reasons import Text
+from tocsin.core.reasons import Text, sentence
+from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import NAME_IN_USE, REQUIRED
-from tocsin.core.validation.server_origin import is_different_origin
+from tocsin.core.validation.field_errors import NAME_IN_USE, NO_SUCH_GROUP, REQUIRED
 from tocsin.core.validation.spec import (
+    InForm,
     InvalidValue,
     Line,
     ListOf,
@@ -46,16 +47,13 @@ from tocsin.core.validation.spec import (
     list_of_choices,
 )
 from tocsin.identity import reasons, saml
-from tocsin.identity.models import BrowserSession, IdentityProvider, LinkedIdentity
-from tocsin.identity.presets import PRESETS, ProviderProtocol
+from tocsin.identity.models import PRESETS, BrowserSession, IdentityProvider, LinkedIdentity, ProviderProtocol
 from tocsin.identity.saml import MAX_CHARS, SamlProvider, normalize_certificate, read_metadata, usable_certificates
-from tocsin.identity.scim import tokens
+from tocsin.identity.scim import documents
 from tocsin.identity.scim.provisioned_groups import apply_directory_groups
 from tocsin.people.changes import users
 from tocsin.people.changes.users import GroupRole
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, Membership, User, find_group
-from tocsin.people.reasons import NO_SUCH_GROUP
 from tocsin.people.sign_in_rules import list_second_factors, may_use_password
 
 # ---------- browser sessions
@@ -127,7 +125,7 @@ _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 def _domain(text: str) -> str:
     domain = text.removeprefix("@").lower()
     if not _DOMAIN.fullmatch(domain):
-        raise InvalidValue(reasons.NOT_A_DOMAIN(value=text[:100]))
+        raise InvalidValue(sentence('"{value}" is not a domain such as example.org.', value=text[:100]))
     return domain
 
 
@@ -155,13 +153,13 @@ def _issuer(text: str, info: ValidationInfo) -> str:
 
 def _scope(text: str) -> str:
     if not _SCOPE.fullmatch(text):
-        raise InvalidValue(reasons.NOT_A_SCOPE(value=text[:100]))
+        raise InvalidValue(sentence('"{value}" is not a scope.', value=text[:100]))
     return text
 
 
 #: The keys that only one kind of provider has.
-_OF_OIDC = frozenset({"client_id", "client_secret", "scopes"})
-_OF_SAML = frozenset({"metadata_url", "metadata", "sso_url", "certificates", "idp_initiated"})
+OF_OIDC = frozenset({"client_id", "client_secret", "scopes"})
+OF_SAML = frozenset({"metadata_url", "metadata", "sso_url", "certificates", "idp_initiated"})
 
 _ClaimName = Annotated[Line, Field(max_length=200)]
 
@@ -169,10 +167,18 @@ _ClaimName = Annotated[Line, Field(max_length=200)]
 class ClaimsSpec(Spec):
     """Names of the claims. An empty one is the preset's. A dot leads into an object."""
 
-    username: _ClaimName = Field(default="", description="Claim with the username of a new user.")
-    email: _ClaimName = Field(default="", description="Claim with the email address.")
-    name: _ClaimName = Field(default="", description="Claim with the full name of a new user.")
-    groups: _ClaimName = Field(default="", description="Claim with the groups, which `roles` maps.")
+    username: Annotated[_ClaimName, InForm(_("Claim of the username"), widget="plain", section="advanced")] = Field(
+        default="", description="Claim with the username of a new user."
+    )
+    email: Annotated[_ClaimName, InForm(_("Claim of the email address"), widget="plain", section="advanced")] = Field(
+        default="", description="Claim with the email address."
+    )
+    name: Annotated[_ClaimName, InForm(_("Claim of the name"), widget="plain", section="advanced")] = Field(
+        default="", description="Claim with the full name of a new user."
+    )
+    groups: Annotated[_ClaimName, InForm(_("Claim of the groups"), widget="plain", section="advanced")] = Field(
+        default="", description="Claim with the groups, which `roles` maps."
+    )
 
 
 class GrantSpec(Spec):
@@ -199,57 +205,105 @@ class RoleMappingSpec(Spec):
 class IdentityProviderSpec(Spec):
     """An identity provider, by which users sign in."""
 
-    name: Name = Field(description="Unique name, shown on the sign-in page. The redirect URI follows from the first.")
+    name: Annotated[Name, InForm(_("Name"), _("Shown on the sign-in page."))] = Field(
+        description="Unique name, shown on the sign-in page. The redirect URI follows from the first."
+    )
     kind: Annotated[str, OneOf(tuple(ProviderProtocol))] = Field(
         default=str(ProviderProtocol.OIDC), description="Protocol: OpenID Connect, or SAML 2.0."
     )
     preset: Annotated[str, OneOf(tuple(PRESETS))] = Field(
         default="generic", description="Vendor, whose claims and scopes are the defaults."
     )
-    allow_private: bool = Field(
-        default=False, description="Whether the provider may be at a private address, and be reached by http."
-    )
-    issuer: Annotated[Line, Field(max_length=500), AfterValidator(_issuer)] = Field(
+    allow_private: Annotated[
+        bool,
+        InForm(_("Provider in a private network"), _("Tocsin may connect to a private address, and by http.")),
+    ] = Field(default=False, description="Whether the provider may be at a private address, and be reached by http.")
+    issuer: Annotated[
+        Line, Field(max_length=500), AfterValidator(_issuer), InForm(_("Issuer"), widget="url", is_required=True)
+    ] = Field(
         default="",
         description="Issuer, exactly as the provider names it. SAML: its entity ID, by default that of the metadata.",
     )
-    client_id: Annotated[Line, Field(max_length=300)] = Field(default="", description="OIDC: client ID.")
-    client_secret: Secret = Field(
+    client_id: Annotated[Line, Field(max_length=300), InForm(_("Client ID"), widget="plain", is_required=True)] = Field(
+        default="", description="OIDC: client ID."
+    )
+    client_secret: Annotated[Secret, InForm(_("Client secret"))] = Field(
         default="", description="OIDC: client secret. Without one, Tocsin is a public client with PKCE."
     )
-    scopes: Annotated[tuple[str, ...], list_of(_scope, {})] = Field(
-        default=(), description="OIDC: scopes that are requested. Default: the preset's."
-    )
-    metadata_url: Annotated[Line, Field(max_length=1000), AfterValidator(_url)] = Field(
-        default="", description="SAML: URL of the provider's metadata, which are loaded again every hour."
-    )
-    metadata: Annotated[str, Field(max_length=MAX_CHARS, json_schema_extra={"writeOnly": True})] = Field(
+    scopes: Annotated[
+        tuple[str, ...], list_of(_scope, {}), InForm(_("Scopes"), widget="spaced words", section="advanced")
+    ] = Field(default=(), description="OIDC: scopes that are requested. Default: the preset's.")
+    metadata_url: Annotated[
+        Line,
+        Field(max_length=1000),
+        AfterValidator(_url),
+        InForm(_("Metadata URL"), _("Loaded every hour, so that new certificates are followed."), widget="url"),
+    ] = Field(default="", description="SAML: URL of the provider's metadata, which are loaded again every hour.")
+    metadata: Annotated[
+        str,
+        Field(max_length=MAX_CHARS, json_schema_extra={"writeOnly": True}),
+        InForm(
+            _("Metadata XML"),
+            _("Instead of the URL. Fills in the address, the issuer and the certificates."),
+            widget="code",
+        ),
+    ] = Field(
         default="", description="SAML: the provider's metadata, which replace issuer, `sso_url` and `certificates`."
     )
-    sso_url: Annotated[Line, Field(max_length=1000), AfterValidator(_url)] = Field(
+    sso_url: Annotated[
+        Line,
+        Field(max_length=1000),
+        AfterValidator(_url),
+        InForm(_("Address for single sign-on"), widget="url", section="advanced"),
+    ] = Field(
         default="", description="SAML: the provider's address for single sign-on, with the HTTP-Redirect binding."
     )
-    certificates: Annotated[tuple[str, ...], list_of(normalize_certificate, {}, max_length=20_000)] = Field(
+    certificates: Annotated[
+        tuple[str, ...],
+        list_of(normalize_certificate, {}, max_length=20_000),
+        InForm(
+            _("Certificates"),
+            _("In PEM form. Enter the next one below while the provider changes its own."),
+            section="advanced",
+        ),
+    ] = Field(
         default=(), description="SAML: certificates that sign, in PEM form. Two while the provider changes its own."
     )
-    idp_initiated: bool = Field(default=False, description="SAML: whether a sign-in may begin at the provider.")
+    idp_initiated: Annotated[
+        bool,
+        InForm(
+            _("Allow sign-in that begins at the provider"),
+            _("From a page of the provider that lists applications. Less safe."),
+            section="advanced",
+        ),
+    ] = Field(default=False, description="SAML: whether a sign-in may begin at the provider.")
     claims: ClaimsSpec = Field(default=ClaimsSpec(), description="Names of the claims. Default: the preset's.")
-    sign_up: bool = Field(
-        default=False, description="Whether the first sign-in of someone without an account creates one."
-    )
-    allowed_domains: Annotated[tuple[str, ...], list_of(_domain, {}, max_length=254)] = Field(
-        default=(), description="Domains of email addresses that may sign up or be linked. Default: any."
-    )
-    default_role: Annotated[str, OneOf((REFUSE, *Role))] = Field(
-        default=REFUSE, description="Role where no mapping fits. Default: the sign-in is refused."
-    )
+    sign_up: Annotated[
+        bool,
+        InForm(
+            _("Create users at their first sign-in"),
+            _("Otherwise only users with the same verified email address can sign in."),
+        ),
+    ] = Field(default=False, description="Whether the first sign-in of someone without an account creates one.")
+    allowed_domains: Annotated[
+        tuple[str, ...],
+        list_of(_domain, {}, max_length=254),
+        InForm(_("Allowed email domains"), _("Such as example.org, separated by commas. Empty: any."), widget="words"),
+    ] = Field(default=(), description="Domains of email addresses that may sign up or be linked. Default: any.")
+    default_role: Annotated[
+        str,
+        OneOf((REFUSE, *Role)),
+        InForm(_("Role without a matching group"), choices={REFUSE: _("refuse the sign-in")}),
+    ] = Field(default=REFUSE, description="Role where no mapping fits. Default: the sign-in is refused.")
     roles: ListOf[RoleMappingSpec] = Field(default=(), description="What the values of the groups claim grant.")
     scim: bool | None = Field(
         default=None,
         description="Whether it provisions users by SCIM, with a token from `tocsin scim`, its page or the API. "
         "Default: unchanged.",
     )
-    is_enabled: bool = Field(default=True, alias="enabled", description="Whether users can sign in by it.")
+    is_enabled: Annotated[bool, InForm(_("Enabled"), is_last=True)] = Field(
+        default=True, alias="enabled", description="Whether users can sign in by it."
+    )
 
     def check(self, errors: SpecErrors) -> None:
         errors.add_duplicates("roles", (mapping.claim for mapping in self.roles), "claim")
@@ -257,7 +311,7 @@ class IdentityProviderSpec(Spec):
         if (is_saml or not PRESETS[self.preset].says_email_verified) and not self.allowed_domains:
             errors.add("allowed_domains", reasons.DOMAINS_NEEDED(), "missing")
         all_keys = {field.alias or name for name, field in type(self).model_fields.items()}
-        self.reject_other_keys(all_keys - (_OF_OIDC if is_saml else _OF_SAML), errors)
+        self.reject_other_keys(all_keys - (OF_OIDC if is_saml else OF_SAML), errors)
         if is_saml and not saml.is_installed():
             errors.add("kind", reasons.SAML_NOT_INSTALLED(), "not_installed")
         required: tuple[str, ...] = ("issuer", "client_id")
@@ -270,7 +324,7 @@ class IdentityProviderSpec(Spec):
         if self.metadata_url:
             for key in ("sso_url", "metadata"):
                 if getattr(self, key):
-                    errors.add(key, reasons.METADATA_OR_URL())
+                    errors.add(key, sentence("is not needed: the metadata at metadata_url have it."))
 
 
 IDENTITY_PROVIDER = Text("identity provider {name}")
@@ -361,7 +415,7 @@ def save_provider(
         provider.is_enabled = parsed.is_enabled
         provider.save()
         if parsed.scim is not None:
-            tokens.set_enabled(provider, is_on=parsed.scim, actor=actor, now=now)
+            documents.set_enabled(provider, is_on=parsed.scim, actor=actor, now=now)
         changed = ["client_secret"] if secret != old_secret else []
         audit.record_config_audit(
             "identity_provider", provider, before, provider_spec(provider), actor=actor, now=now, secrets=changed
@@ -392,7 +446,7 @@ def approve_link(link: LinkedIdentity, *, actor: AuditActor, now: datetime) -> N
         settings_store.lock()
         found = LinkedIdentity.objects.select_for_update(of=("self",)).filter(pk=link.pk).first()
         if found is None:
-            raise Rejected("not_found", reasons.ASKED_AGAIN())
+            raise Rejected("not_found", sentence("Another identity has asked for this link since. Look at it first."))
         if not found.awaits_approval:
             return
         found.awaits_approval, found.created_at = False, now
@@ -465,7 +519,7 @@ def _check(existing: IdentityProvider | None, now: datetime) -> Any:
             elif existing is None and (similar := others.filter(slug=slug_of(parsed.name)).first()):
                 errors.add("name", reasons.SIMILAR_NAME(name=similar.name), "name_taken")
         if existing and existing.kind != parsed.kind:
-            errors.add("kind", reasons.KIND_FIXED())
+            errors.add("kind", sentence("never changes. Add another provider instead."))
         # A stored secret is never sent to another server.
         if (
             existing

@@ -20,7 +20,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.errors import Rejected
 from tocsin.identity import commands, reasons
 from tocsin.identity.commands import claim_names, stored_secret
-from tocsin.identity.models import BrowserSession, IdentityProvider
+from tocsin.identity.models import PRESETS, BrowserSession, IdentityProvider
 from tocsin.identity.oidc_tokens import (
     MAX_AGE,
     MAX_LOGOUT_AGE,
@@ -31,7 +31,6 @@ from tocsin.identity.oidc_tokens import (
     verify_id_token,
     verify_logout_token,
 )
-from tocsin.identity.presets import PRESETS
 from tocsin.identity.role_mapping import VerifiedAnswer, read_claims
 from tocsin.identity.sign_in import VIA
 
@@ -277,13 +276,6 @@ def receive_logout(provider: IdentityProvider, token: str, *, now: datetime) -> 
         raise Rejected("replayed", reasons.REPLAYED())
     named = {name: claims[claim] for name, claim in (("sid", "sid"), ("subject", "sub")) if claims.get(claim)}
     ended = commands.end(BrowserSession.objects.filter(provider=provider, **named))
-    audit.record(
-        AuditActor(None, provider.name, VIA),
-        "backchannel_logout",
-        now=now,
-        object_type="identity_provider",
-        object_id=provider.pk,
-        object_name=provider.name,
-        after={"subject": named.get("subject", ""), "sessions": ended},
-    )
+    after, about = {"subject": named.get("subject", ""), "sessions": ended}, audit.about("identity_provider", provider)
+    audit.record(AuditActor(None, provider.name, VIA), "backchannel_logout", now=now, after=after, **about)
     return ended

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tocsin.access import roles
-from tocsin.access.roles import Role
+from tocsin.access.roles import MemberRole, Role
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.text_sanitizing import fold_login, sanitize
 from tocsin.identity import reasons
-from tocsin.people.member_roles import MemberRole
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from tocsin.access.roles import MemberRole
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, Text, sentence
+from tocsin.core.reasons import Reason, Text, sentence, translatable
 from tocsin.core.validation import field_errors
 from tocsin.escalation.policy import MAX_STEP_RETRIES
 from tocsin.importers import people, reasons
-from tocsin.importers.api_reader import (
-    MAX_LIST_PAGES,
-    AccessDenied,
-    ApiReader,
-    ProgressCallback,
-    validate_base_url,
-    validate_key,
-)
+from tocsin.importers.api_reader import MAX_LIST_PAGES, ApiReader
 from tocsin.importers.config_builder import (
     ConfigBuilder,
-    ConvertedConfig,
-    ExistingUser,
     FindingSeverity,
     JsonObject,
+    Product,
+    clean_name,
+    converter,
     int_of,
     object_of,
     objects_of,
     text_of,
+    unique_name,
 )
 from tocsin.importers.config_builder import zone as known_zone
 from tocsin.importers.people import ImportedContactMethod, ImportedUser
@@ -41,7 +37,6 @@ from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import Weekday, WeeklyWindow
 from tocsin.oncall.changes.specs import MAX_LAYERS
 from tocsin.people import addresses
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.notification_rules import MAX_RULE_REPEATS
 
 # ---------- reasons
@@ -60,41 +55,23 @@ USE_KNOWN_ROLE = Text("Use one of those.")
 GROUP_CONTACT = Text("group {group}: contact {contact}")
 DISABLED_THERE = Text("It is disabled in AlertOps.")
 ARE_NOT_IMPORTED = Text("They are not imported.")
-NOBODY_IMPORTED = Text("No imported user has it.")
 
 
 # ---------- client
 # Reads an AlertOps account through its API v2: documents as in the API, with shifts nested in their group.
 
 
-BASE = "https://api.alertops.com"
-_API = "/api/v2"
 _PAGE = 100
-
-
-def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
-    """The API reader for that key. Raises Permanent for an invalid address or key."""
-    address = validate_base_url(base, BASE)
-    return ApiReader(
-        "AlertOps",
-        address if address.endswith(_API) else f"{address}{_API}",
-        {"api-key": validate_key(key), "Accept": "application/json"},
-        key_help=CREATE_KEY(),
-        progress=progress,
-    )
+#: The label of a contact method.
+_LABEL = "contact_method_name"
 
 
 def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
     """All documents that are converted. Users and groups must be readable."""
     del now  # shifts are always read completely
-    unreadable: list[JsonObject] = []
 
     def read_optional(path: str) -> list[JsonObject]:
-        try:
-            return list(_all(source, path))
-        except AccessDenied as problem:
-            unreadable.append({"path": path, "why": problem.reason})
-            return []
+        return source.optional(path, _all(source, path))
 
     groups = list(_all(source, "groups"))
     return {
@@ -103,7 +80,6 @@ def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
         "escalation_policies": read_optional("escalation_policies"),
         "integrations": read_optional("integrations/inbound"),
         "workflows": read_optional("workflows"),
-        "not_shown": unreadable,
     }
 
 
@@ -121,6 +97,10 @@ def _all(source: ApiReader, path: str) -> Iterator[JsonObject]:
             return
 
 
+def _in_sequence(document: JsonObject, name: str) -> list[JsonObject]:
+    return sorted(objects_of(document.get(name)), key=lambda item: int_of(item, "sequence"))
+
+
 def _id(group: JsonObject) -> str:
     return quote(text_of(group, "group_id", "id", "group_name"), safe="")
 
@@ -132,38 +112,25 @@ def _id(group: JsonObject) -> str:
 _ROLES = {"owner": "admin", "app admin": "admin", "group admin": "manager", "integrations admin": "manager"}
 
 
-def convert_users(builder: ConfigBuilder, documents: list[JsonObject]) -> dict[str, str]:
-    """Adds every user with an e-mail address. Returns the new usernames by lower-case AlertOps username."""
-    names: dict[str, str] = {}
-    for user in documents:
-        email = _email(user)
-        if email:
-            names[text_of(user, "user_name").casefold()] = builder.claim_username(email)
-        else:
-            builder.report_omitted(
-                reasons.USER(user=text_of(user, "user_name")), reasons.NOT_IMPORTED(), reasons.NO_EMAIL()
-            )
-    for user in documents:
-        if (username := names.get(text_of(user, "user_name").casefold())) is not None:
-            people.add(builder, _person(builder, user, username), username)
-    return names
+def convert_users(builder: ConfigBuilder) -> None:
+    """Adds every user with an e-mail address, by lower-case AlertOps username."""
+    people.add_all(
+        builder,
+        builder.documents("users"),
+        "user_name",
+        keys=lambda user: [_key(user, "user_name")],
+        email_of=_email,
+        person=lambda user, username: _person(builder, user, username),
+    )
 
 
-def convert_groups(builder: ConfigBuilder, documents: list[JsonObject], usernames: dict[str, str]) -> dict[str, str]:
-    """Adds the groups. Returns the new names by lower-case AlertOps name."""
-    names = {}
-    for group in documents:
+def convert_groups(builder: ConfigBuilder) -> None:
+    """Adds the groups, by lower-case AlertOps name."""
+    for group in builder.documents("groups"):
         source_name = text_of(group, "group_name", "name")
-        names[source_name.casefold()] = name = builder.claim_name("groups", source_name)
-        builder.add(
-            "groups",
-            {
-                "name": name,
-                "members": _members(builder, group, usernames, name),
-                "contacts": _contacts(builder, group, name),
-            },
-        )
-    return names
+        builder.groups[source_name.casefold()] = name = builder.claim_name("groups", source_name)
+        members, contacts = _members(builder, group, name), _contacts(builder, group, name)
+        builder.add("groups", {"name": name, "members": members, "contacts": contacts})
 
 
 def convert_roles(builder: ConfigBuilder, raw_roles: object, subject: Reason) -> list[str]:
@@ -174,18 +141,13 @@ def convert_roles(builder: ConfigBuilder, raw_roles: object, subject: Reason) ->
         if role in list(MemberRole):
             roles.append(role)
         elif role:
-            builder.report_omitted(
-                subject,
-                NO_ROLE(role=role[:40]),
-                KNOWN_ROLES(),
-                USE_KNOWN_ROLE(),
-            )
+            builder.report_omitted(subject, NO_ROLE(role=role[:40]), KNOWN_ROLES(), USE_KNOWN_ROLE())
     return list(dict.fromkeys(roles))
 
 
 def _email(user: JsonObject) -> str:
     for method in objects_of(user.get("contact_methods")):
-        if str(method.get("contact_method_name")).startswith("Email-Official"):
+        if str(method.get(_LABEL)).startswith("Email-Official"):
             address = text_of(object_of(method.get("email")), "email_address")
             if "@" in address:
                 return address
@@ -200,7 +162,7 @@ def _person(builder: ConfigBuilder, user: JsonObject, username: str) -> Imported
     role = next((item for item in ("admin", "manager") if item in matched_roles), "responder")
     if text_of(user, "type").lower().startswith("stakeholder"):
         role = "observer"
-    methods = sorted(objects_of(user.get("contact_methods")), key=lambda item: int_of(item, "sequence"))
+    methods = _in_sequence(user, "contact_methods")
     contact_methods = [
         contact_method for item in methods if (contact_method := _contact_method(builder, item, username)) is not None
     ]
@@ -215,7 +177,7 @@ def _person(builder: ConfigBuilder, user: JsonObject, username: str) -> Imported
 
 
 def _contact_method(builder: ConfigBuilder, method: JsonObject, username: str) -> ImportedContactMethod | None:
-    label = text_of(method, "contact_method_name")
+    label = text_of(method, _LABEL)
     email = text_of(object_of(method.get("email")), "email_address")
     if email and "Gateway" not in label:
         contact_method = ImportedContactMethod("email", email, label)
@@ -255,11 +217,11 @@ def _phone_number(phone: JsonObject) -> str:
     return number if not number or number.startswith("+") else f"{text_of(phone, 'country_code')}{number}"
 
 
-def _members(builder: ConfigBuilder, group: JsonObject, usernames: dict[str, str], name: str) -> list[dict[str, Any]]:
+def _members(builder: ConfigBuilder, group: JsonObject, name: str) -> list[dict[str, Any]]:
     members: list[dict[str, Any]] = []
-    for member in sorted(objects_of(group.get("members")), key=lambda item: int_of(item, "sequence")):
+    for member in _in_sequence(group, "members"):
         source_name = text_of(member, "member", "user_name")
-        username = usernames.get(source_name.casefold())
+        username = builder.users.get(source_name.casefold())
         if str(member.get("member_type") or "User").lower() != "user" or username is None:
             builder.report_omitted(
                 GROUP(group=name),
@@ -275,8 +237,9 @@ def _members(builder: ConfigBuilder, group: JsonObject, usernames: dict[str, str
 
 def _contacts(builder: ConfigBuilder, group: JsonObject, name: str) -> list[dict[str, Any]]:
     contacts: list[dict[str, Any]] = []
-    for method in sorted(objects_of(group.get("contact_methods")), key=lambda item: int_of(item, "sequence")):
-        label = text_of(method, "contact_method_name")[:90] or "Contact"
+    labels: set[str] = set()
+    for method in _in_sequence(group, "contact_methods"):
+        label = text_of(method, _LABEL)[:90] or "Contact"
         email, number = text_of(method, "email_address"), _phone_number(method)
         channel = "email" if email else "sms" if label.lower().startswith("sms") else "voice"
         try:
@@ -289,9 +252,7 @@ def _contacts(builder: ConfigBuilder, group: JsonObject, name: str) -> list[dict
                 sentence("Connect chats under Providers, and add the channel to the group."),
             )
             continue
-        used_labels = {item["label"].casefold() for item in contacts}
-        unique = label if label.casefold() not in used_labels else f"{label} {len(contacts) + 1}"
-        contacts.append({"label": unique, "channel": channel, "address": address})
+        contacts.append({"label": unique_name(label, labels, " {}"), "channel": channel, "address": address})
     return contacts
 
 
@@ -304,10 +265,9 @@ def _contacts(builder: ConfigBuilder, group: JsonObject, name: str) -> list[dict
 _PRIORITIES = ("critical", "high", "medium", "low")
 
 
-def policies(builder: ConfigBuilder, documents: list[JsonObject]) -> dict[str, str]:
-    """Adds every policy that notifies a role. Returns the new names by lower-case AlertOps name."""
-    names = {}
-    for document in documents:
+def policies(builder: ConfigBuilder) -> None:
+    """Adds every policy that notifies a role, by lower-case AlertOps name."""
+    for document in builder.documents("escalation_policies"):
         source_name = text_of(document, "escalation_policy_name", "policy_name", "name")
         subject = reasons.POLICY(policy=source_name)
         if document.get("enabled") is False:
@@ -318,15 +278,10 @@ def policies(builder: ConfigBuilder, documents: list[JsonObject]) -> dict[str, s
             for member_role in objects_of(document.get("member_roles"))
             if (step := _step(builder, member_role, subject))
         ]
-        if not steps:
-            builder.report_omitted(
-                subject,
-                reasons.NOT_IMPORTED(),
-                sentence("None of its roles exists in Tocsin."),
-                reasons.CREATE_POLICY(),
-            )
+        name = builder.claim_policy(source_name, subject, steps, sentence("None of its roles exists in Tocsin."))
+        if name is None:
             continue
-        name = names[source_name.casefold()] = builder.claim_name("escalation_policies", source_name)
+        builder.policies[source_name.casefold()] = name
         entry: dict[str, Any] = {"name": name, "acknowledge": {"effect": "continue"}}
         priority = text_of(document, "priority").lower()
         if priority in _PRIORITIES:
@@ -336,31 +291,18 @@ def policies(builder: ConfigBuilder, documents: list[JsonObject]) -> dict[str, s
         builder.add("escalation_policies", entry | {"steps": steps})
         for key, label in (("workflows", "workflows"), ("outbound_integrations", "outbound integrations")):
             if objects_of(document.get(key)):
-                builder.report_omitted(
-                    subject,
-                    sentence("starts no {kind}", kind=label),
-                    ARE_NOT_IMPORTED(),
-                    CREATE_THEM(),
-                )
+                starts_none = sentence("starts no {kind}", kind=label)
+                builder.report_omitted(subject, starts_none, ARE_NOT_IMPORTED(), CREATE_THEM())
         if objects_of(document.get("group_contact_notifications")) or objects_of(document.get("group_contacts")):
-            builder.report_omitted(
-                subject,
-                sentence("does not notify group contacts"),
-                ARE_NOT_IMPORTED(),
-                sentence("Add them to the policy's steps."),
-            )
-    return names
+            difference, remedy = sentence("does not notify group contacts"), sentence("Add them to the policy's steps.")
+            builder.report_omitted(subject, difference, ARE_NOT_IMPORTED(), remedy)
 
 
 def _step(builder: ConfigBuilder, member_role: JsonObject, subject: Reason) -> dict[str, Any]:
     role = text_of(member_role, "member_role_type", "role").lower()
     if role not in list(MemberRole):
-        builder.report_omitted(
-            subject,
-            sentence("notifies no {role}", role=role or "role"),
-            KNOWN_ROLES(),
-            USE_KNOWN_ROLE(),
-        )
+        notifies_none = sentence("notifies no {role}", role=role or "role")
+        builder.report_omitted(subject, notifies_none, KNOWN_ROLES(), USE_KNOWN_ROLE())
         return {}
     step: dict[str, Any] = {
         "notify": {"roles": [role]},
@@ -368,31 +310,20 @@ def _step(builder: ConfigBuilder, member_role: JsonObject, subject: Reason) -> d
     }
     if member_interval := int_of(member_role, "wait_time_between_members_in_mins"):
         step["sequential"] = _minutes(member_interval)
-    retries, interval = (
-        min(int_of(member_role, "no_of_retries"), MAX_STEP_RETRIES),
-        int_of(member_role, "retry_interval"),
-    )
+    retries, interval = int_of(member_role, "no_of_retries"), int_of(member_role, "retry_interval")
     if retries and interval:
-        step["retries"] = {"times": retries, "every": _minutes(interval)}
-    source_methods = sorted(
-        objects_of(member_role.get("contact_methods")), key=lambda source_method: int_of(source_method, "sequence")
-    )
-    methods = [
-        _method(source_method) for source_method in source_methods if text_of(source_method, "contact_method_name")
-    ]
+        step["retries"] = {"times": min(retries, MAX_STEP_RETRIES), "every": _minutes(interval)}
+    methods = [_method(item) for item in _in_sequence(member_role, "contact_methods") if text_of(item, _LABEL)]
     return step | ({"methods": methods[:20]} if methods else {})
 
 
 def _method(source_method: JsonObject) -> dict[str, Any]:
-    method: dict[str, Any] = {"label": text_of(source_method, "contact_method_name")[:100]}
+    method: dict[str, Any] = {"label": text_of(source_method, _LABEL)[:100]}
     if delay := int_of(source_method, "wait_time_in_mins"):
         method["wait"] = _minutes(delay)
-    times, interval = (
-        min(int_of(source_method, "repeat_times"), MAX_RULE_REPEATS),
-        int_of(source_method, "repeat_minutes"),
-    )
+    times, interval = int_of(source_method, "repeat_times"), int_of(source_method, "repeat_minutes")
     if source_method.get("repeat") and times and interval:
-        method["repeat"] = {"times": times, "every": _minutes(interval)}
+        method["repeat"] = {"times": min(times, MAX_RULE_REPEATS), "every": _minutes(interval)}
     return method
 
 
@@ -408,22 +339,19 @@ def _minutes(minutes: int) -> str:
 
 _DAYS = tuple(day.short for day in Weekday)
 _ALL = frozenset(range(len(Weekday)))
+_ALWAYS = weekly_windows.write((WeeklyWindow(_ALL, 0, weekly_windows.MINUTES_A_DAY),))
 
 
-def schedules(
-    builder: ConfigBuilder, documents: list[JsonObject], groups: dict[str, str], usernames: dict[str, str]
-) -> None:
+def schedules(builder: ConfigBuilder) -> None:
     """Adds one schedule for each group that has shifts."""
-    for group in documents:
+    for group in builder.documents("groups"):
         shifts = [item for item in objects_of(group.get("schedules")) if item.get("enabled") is not False]
-        name = groups.get(text_of(group, "group_name", "name").casefold())
+        name = builder.groups.get(text_of(group, "group_name", "name").casefold())
         if name and shifts:
-            _schedule(builder, name, group, shifts, usernames)
+            _schedule(builder, name, group, shifts)
 
 
-def _schedule(
-    builder: ConfigBuilder, group: str, document: JsonObject, shifts: list[JsonObject], usernames: dict[str, str]
-) -> None:
+def _schedule(builder: ConfigBuilder, group: str, document: JsonObject, shifts: list[JsonObject]) -> None:
     zone = next((zone_name for item in shifts if (zone_name := known_zone(text_of(item, "time_zone")))), "UTC")
     layers = _layers(shifts)
     entries: list[dict[str, Any]] = []
@@ -432,20 +360,13 @@ def _schedule(
         subject = sentence("group {group}: shift {shift}", group=group, shift=text_of(shift, "schedule_name", "name"))
         shift_zone = builder.resolve_zone(shift.get("time_zone"), subject, zone)
         try:
-            converted = _shifts(builder, shift, document, usernames, subject)
+            converted = _shifts(builder, shift, document, subject)
         except (UnsupportedRotation, ValueError) as problem:
-            reason = why_unsupported(problem)
-            builder.report_omitted(subject, reasons.NOT_IN_SCHEDULE(), reason, reasons.ADD_SHIFT())
+            builder.report_omitted(subject, reasons.NOT_IN_SCHEDULE(), why_unsupported(problem), reasons.ADD_SHIFT())
             continue
-        for item in converted:
-            name, suffix = item["name"], 1
-            while name.casefold() in used_names:
-                suffix += 1
-                name = f"{item['name'][:90]} ({suffix})"
-            used_names.add(name.casefold())
-            entry: dict[str, Any] = {"name": name} | ({"layer": layer} if layer != 1 else {})
-            entry |= {"time_zone": shift_zone} if shift_zone != zone else {}
-            entries.append(entry | {key: value for key, value in item.items() if key != "name"})
+        placed: dict[str, Any] = {"layer": layer} if layer != 1 else {}
+        placed |= {"time_zone": shift_zone} if shift_zone != zone else {}
+        entries += [{"name": unique_name(item.pop("name"), used_names), **placed, **item} for item in converted]
         if shift.get("is_holiday_notify") is False:
             builder.report_changed(
                 subject,
@@ -475,44 +396,38 @@ def _layers(shifts: list[JsonObject]) -> list[int]:
     return [min(order.index(duration_key(shift)) + 1, MAX_LAYERS) for shift in shifts]
 
 
-def _shifts(
-    builder: ConfigBuilder, shift: JsonObject, group: JsonObject, usernames: dict[str, str], subject: Reason
-) -> list[dict[str, Any]]:
+def _shifts(builder: ConfigBuilder, shift: JsonObject, group: JsonObject, subject: Reason) -> list[dict[str, Any]]:
     end = _date(shift, "end_date")
     if end is not None and end < builder.now.date() - timedelta(days=1):
         return []
-    name = " ".join(text_of(shift, "schedule_name", "name").replace("\0", "").split())[:80] or "Shift"
+    name = clean_name(text_of(shift, "schedule_name", "name"), "Shift")
     start = _date(shift, "start_date") or builder.now.date()
     bounds = {"start": start.isoformat()} | ({"end": end.isoformat()} if end is not None else {})
     windows = weekly_windows.write(_windows(shift))
     if text_of(shift, "schedule_type").lower().startswith("rotat"):
-        rotations = _rotations(builder, shift, usernames, windows, subject)
-        rotation_names = (
-            [name] if len(rotations) == 1 else [f"{name}, {number}" for number in range(1, len(rotations) + 1)]
-        )
+        rotations = _rotations(builder, shift, windows, subject)
         return [
-            {"name": item, "rotate": rotate, **bounds} for item, rotate in zip(rotation_names, rotations, strict=True)
+            {"name": name if len(rotations) == 1 else f"{name}, {number}", "rotate": rotate, **bounds}
+            for number, rotate in enumerate(rotations, 1)
         ]
     interval = int_of(object_of(shift.get("repeat_schedule")), "every_x_weeks", 1)
     pattern: dict[str, Any] = {"windows": windows} | ({"every": f"{interval}w"} if 1 < interval <= 52 else {})
     if shift.get("include_all_users_in_group"):
-        users = [
-            usernames[key] for item in objects_of(group.get("members")) if (key := _key(item, "member")) in usernames
-        ]
-        return [
-            {"name": name, "fixed": {**pattern, "users": _unique_usernames(users, subject), "roles": ["own"]}, **bounds}
-        ]
-    by_role: dict[str, list[str]] = {}
-    for item in objects_of(shift.get("users")):
-        if (key := _key(item, "user")) in usernames:
-            for role in convert_roles(builder, item.get("role") or "primary", subject):
-                by_role.setdefault(role, []).append(usernames[key])
+        keys = [_key(item, "member") for item in objects_of(group.get("members"))]
+        users = [builder.users[key] for key in keys if key in builder.users]
+        by_role = {"own": users} if users else {}
+    else:
+        by_role = {}
+        for item in objects_of(shift.get("users")):
+            if (key := _key(item, "user")) in builder.users:
+                for role in convert_roles(builder, item.get("role") or "primary", subject):
+                    by_role.setdefault(role, []).append(builder.users[key])
     if not by_role:
-        raise UnsupportedRotation(NOBODY_IMPORTED())
+        raise UnsupportedRotation(sentence("No imported user has it."))
     return [
         {
             "name": name if len(by_role) == 1 else f"{name}, {role}",
-            "fixed": {**pattern, "users": _unique_usernames(users, subject), "roles": [role]},
+            "fixed": {**pattern, "users": list(dict.fromkeys(users)), "roles": [role]},
             **bounds,
         }
         for role, users in by_role.items()
@@ -520,23 +435,16 @@ def _shifts(
 
 
 def _rotations(
-    builder: ConfigBuilder,
-    shift: JsonObject,
-    usernames: dict[str, str],
-    windows: list[dict[str, object]],
-    subject: Reason,
+    builder: ConfigBuilder, shift: JsonObject, windows: list[dict[str, object]], subject: Reason
 ) -> list[dict[str, Any]]:
     """Converts a rotation through places, each with a fixed role.
 
     In Tocsin a rotation's places must have different roles, so if roles repeat, each place becomes a rotation of its
     own that starts with the user who is first in it.
     """
-    assignments = [assignment for assignment in objects_of(shift.get("users")) if _key(assignment, "user") in usernames]
-    users = [usernames[_key(assignment, "user")] for assignment in assignments]
-    roles = [
-        (convert_roles(builder, assignment.get("role") or "primary", subject) or ["primary"])[0]
-        for assignment in assignments
-    ]
+    assignments = [item for item in objects_of(shift.get("users")) if _key(item, "user") in builder.users]
+    users = [builder.users[_key(item, "user")] for item in assignments]
+    roles = [(convert_roles(builder, item.get("role") or "primary", subject) or ["primary"])[0] for item in assignments]
     if len(set(users)) < len(users):
         raise UnsupportedRotation(sentence("A user is in its order twice."))
     frequency = text_of(shift, "rotate_frequency").lower()
@@ -554,7 +462,7 @@ def _rotations(
         rotate["on"] = str(weekly_windows.parse_weekday(day[:3] if len(day) > 3 else day))
     step = int_of(rule, "rotate_x_users", 1) or 1
     rotate |= {"move": step} if step != 1 else {}
-    rotate |= {"windows": windows} if windows != _always() else {}
+    rotate |= {"windows": windows} if windows != _ALWAYS else {}
     if len(set(roles)) == len(roles):
         return [rotate | {"users": users, "roles": roles}]
     return [rotate | {"users": [*users[index:], *users[:index]], "roles": [role]} for index, role in enumerate(roles)]
@@ -579,10 +487,6 @@ def _windows(shift: JsonObject) -> tuple[WeeklyWindow, ...]:
     return combine([window(day, start, minutes) for day in sorted(days)])
 
 
-def _always() -> list[dict[str, object]]:
-    return weekly_windows.write((WeeklyWindow(_ALL, 0, weekly_windows.MINUTES_A_DAY),))
-
-
 def _minute(time_of_day: JsonObject) -> int:
     minutes = int_of(time_of_day, "hour") * 60 + int_of(time_of_day, "minute")
     if minutes > weekly_windows.MINUTES_A_DAY:
@@ -600,12 +504,6 @@ def _date(shift: JsonObject, key: str) -> date | None:
 
 def _key(document: JsonObject, name: str) -> str:
     return text_of(document, name, "user_name").casefold()
-
-
-def _unique_usernames(users: list[str], subject: Reason) -> list[str]:
-    if not users:
-        raise UnsupportedRotation(NOBODY_IMPORTED())
-    return list(dict.fromkeys(users))
 
 
 # ---------- integrations
@@ -662,15 +560,9 @@ _MAX_INTERVAL_MINUTES = 60 * 24 * 365
 _OPERATORS = {str(operator): str(operator) for operator in Operator} | {"regex": "matches", "is": "equals"}
 
 
-def integrations(
-    builder: ConfigBuilder,
-    documents: list[JsonObject],
-    groups: dict[str, str],
-    users: dict[str, str],
-    policies: dict[str, str],
-) -> None:
+def integrations(builder: ConfigBuilder) -> None:
     """Adds every inbound integration."""
-    for document in documents:
+    for document in builder.documents("integrations"):
         source_name = text_of(document, "inbound_integration_name", "integration_name", "name")
         name = builder.claim_name("integrations", source_name)
         source_type = text_of(document, "type").lower() or "api"
@@ -679,16 +571,13 @@ def integrations(
         entry: dict[str, Any] = {"name": name, "kind": kind}
         if document.get("enabled") is False:
             entry["mode"] = "disabled"
+        subject = reasons.INTEGRATION(integration=name)
         recipients = {
-            "groups": _recipient_names(
-                builder, document.get("recipient_groups"), groups, reasons.INTEGRATION(integration=name)
-            ),
-            "users": _recipient_names(
-                builder, document.get("recipient_users"), users, reasons.INTEGRATION(integration=name)
-            ),
+            "groups": _recipient_names(builder, document.get("recipient_groups"), builder.groups, subject),
+            "users": _recipient_names(builder, document.get("recipient_users"), builder.users, subject),
         }
         entry["recipients"] = {key: names for key, names in recipients.items() if names}
-        policy = policies.get(text_of(document, "escalation_policy", "escalation_policy_name").casefold())
+        policy = builder.policies.get(text_of(document, "escalation_policy", "escalation_policy_name").casefold())
         # A policy with roles reaches nobody without a group.
         entry |= {"escalation_policy": policy} if policy else {}
         if policy is None or not recipients["groups"]:
@@ -701,16 +590,10 @@ def integrations(
                 sentence("Their policy or recipients could not be imported."),
                 sentence("Choose them on the Settings tab."),
             )
-        entry |= _kind_settings(builder, kind, document, reasons.INTEGRATION(integration=name))
+        entry |= _kind_settings(builder, kind, document, subject)
         builder.add("integrations", entry)
-        builder.report_grouped(
-            FindingSeverity.TO_DO,
-            "integrations",
-            name,
-            reasons.WAIT_FOR_SENDERS(),
-            STILL_SEND(),
-            sentence("Change their URL to the one on the integration's Overview tab."),
-        )
+        remedy = sentence("Change their URL to the one on the integration's Overview tab.")
+        builder.report_senders(name, reasons.WAIT_FOR_SENDERS(), STILL_SEND(), remedy)
 
 
 def _kind_settings(builder: ConfigBuilder, kind: str, document: JsonObject, subject: Reason) -> dict[str, Any]:
@@ -868,40 +751,36 @@ def _recipient_names(builder: ConfigBuilder, recipients: object, names: dict[str
     return list(dict.fromkeys(names[item.casefold()] for item in source_names if item.casefold() in names))
 
 
-# ---------- converter
-# Converts the documents of an AlertOps account to a configuration and a report. Pure: `now` decides what is over.
+# ---------- product
 
 
-def convert(
-    documents: Mapping[str, list[JsonObject]],
-    now: datetime,
-    existing_users: Mapping[str, ExistingUser] | None = None,
-    *,
-    with_keys: bool = False,
-) -> ConvertedConfig:
-    """The configuration for `apply`, and the differences.
-
-    AlertOps has one key for all integrations, so none is used as a token.
-    """
-    del with_keys
-    builder = ConfigBuilder("AlertOps", now, existing_users)
-
-    def documents_of(kind: str) -> list[JsonObject]:
-        return list(documents.get(kind, []))
-
-    users = convert_users(builder, documents_of("users"))
-    groups = convert_groups(builder, documents_of("groups"), users)
-    schedules(builder, documents_of("groups"), groups, users)
-    policy_names = policies(builder, documents_of("escalation_policies"))
-    integrations(builder, documents_of("integrations"), groups, users, policy_names)
-    builder.report_kind_omitted(
-        "workflows", documents_of("workflows"), sentence("Workflows are not imported."), CREATE_THEM()
-    )
+def _convert(builder: ConfigBuilder) -> None:
+    convert_users(builder)
+    convert_groups(builder)
+    schedules(builder)
+    policies(builder)
+    integrations(builder)
+    builder.report_kind_omitted("workflows", "workflows", sentence("Workflows are not imported."), CREATE_THEM())
     builder.report_to_do(
         sentence("out of office"),
         reasons.NOT_READ(),
         sentence("Its format in the API is not documented."),
         sentence("Enter who is away, and who covers."),
     )
-    builder.report_unreadable(documents_of("not_shown"))
-    return builder.build()
+
+
+#: AlertOps has one key for all integrations, so none is used as a token.
+convert = converter("AlertOps", ConfigBuilder, _convert)
+
+PRODUCT = Product(
+    name="alertops",
+    title="AlertOps",
+    base="https://api.alertops.com",
+    api_path="/api/v2",
+    key_variable="ALERTOPS_API_KEY",
+    key_location=translatable("Administration → Subscription Settings, or your profile"),
+    key_help=CREATE_KEY(),
+    headers=lambda key: {"api-key": key},
+    fetch=fetch,
+    convert=convert,
+)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -48,6 +48,8 @@ class ApiReader:
     progress: ProgressCallback = lambda text: None
     sleep: Callable[[float], None] = time.sleep
     _client: HttpClient = field(default_factory=HttpClient, repr=False)
+    #: What the key may not read: `path` and `why`.
+    unreadable: list[dict[str, Any]] = field(default_factory=list)
     _requests: int = 0
 
     def get(self, path: str, **query: object) -> Any:
@@ -75,6 +77,14 @@ class ApiReader:
             return self.get(path, **query)
         except AccessDenied:
             return None
+
+    def optional[T](self, path: str, objects: Iterable[T]) -> list[T]:
+        """The objects that are read there; none if the key may not read them, which `unreadable` notes."""
+        try:
+            return list(objects)
+        except AccessDenied as problem:
+            self.unreadable.append({"path": path, "why": problem.reason})
+            return []
 
     def close(self) -> None:
         """Closes the connection."""
@@ -104,14 +114,11 @@ class ApiReader:
                 continue
             if response.status == 429 or response.status >= 500:
                 if attempt == MAX_ATTEMPTS:
-                    raise Temporary(
-                        reasons.STILL_FAILING(
-                            product=self.product, status=response.status, path=_url_path(url), attempts=MAX_ATTEMPTS
-                        )
-                    )
-                self._pause(
-                    attempt, response.retry_after or _reset_after(response), reasons.PRODUCT_BUSY(product=self.product)
-                )
+                    path, status = _url_path(url), response.status
+                    failing = reasons.STILL_FAILING(product=self.product, status=status, path=path, attempts=attempt)
+                    raise Temporary(failing)
+                wait = response.retry_after or _reset_after(response)
+                self._pause(attempt, wait, reasons.PRODUCT_BUSY(product=self.product))
                 continue
             self._check(response, url)
             return response
@@ -138,11 +145,9 @@ class ApiReader:
             case status if 300 <= status < 400:
                 raise Permanent(reasons.REDIRECTED(product=self.product, path=path), reasons.SET_API_ADDRESS())
             case status:
-                raise Permanent(
-                    reasons.ANSWERED_ERROR(
-                        product=self.product, status=status, path=path, message=_error_message(response)
-                    )
-                )
+                message = _error_message(response)
+                answered = reasons.ANSWERED_ERROR(product=self.product, status=status, path=path, message=message)
+                raise Permanent(answered)
 
 
 class InvalidKey(Permanent):

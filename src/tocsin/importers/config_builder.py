@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from django.utils.translation import gettext_noop
 
+from tocsin.core.errors import Permanent
 from tocsin.core.reasons import NO_REASON, Param, Reason, Term, as_reason, reason_as_json, reason_from_json
 from tocsin.core.validation.field_errors import MAX_LENGTH, is_zone, name_problem
+from tocsin.core.validation.spec import write_moment
 from tocsin.core.validation.text_sanitizing import fold_login
+from tocsin.escalation.policy import MAX_STEPS
 from tocsin.importers import reasons
-from tocsin.importers.reasons import MORE_NAMES
+from tocsin.importers.api_reader import ApiReader, ProgressCallback, validate_base_url, validate_key
 
 # ---------- json access
-# Reads values from another product's documents, whatever their type. Pure.
+# Reads values from another product's documents, whatever their type.
 
 
 type JsonObject = dict[str, Any]
+#: All documents of an account, by kind.
+type ProductDocuments = Mapping[str, list[JsonObject]]
 
 _FIRST_YEAR, _LAST_YEAR = 1971, 2200
 
@@ -29,15 +34,6 @@ _FIRST_YEAR, _LAST_YEAR = 1971, 2200
 def objects_of(value: object) -> list[JsonObject]:
     """The objects in a list; other values are ignored."""
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
-def without_duplicates(documents: Iterable[JsonObject]) -> list[JsonObject]:
-    """The documents without duplicate ids: objects added during pagination push others onto the next page."""
-    unique: dict[object, JsonObject] = {}
-    for index, document in enumerate(documents):
-        identity = document.get("id")
-        unique.setdefault(identity if isinstance(identity, str | int) and identity != "" else (index,), document)
-    return list(unique.values())
 
 
 def object_of(value: object) -> JsonObject:
@@ -52,6 +48,11 @@ def text_of(document: JsonObject, *names: str) -> str:
         if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
             return str(value).strip()
     return ""
+
+
+def id_of(document: object) -> str:
+    """The id of a document or of a reference to one."""
+    return str(object_of(document).get("id") or "")
 
 
 def int_of(document: JsonObject, name: str, default: int = 0) -> int:
@@ -85,7 +86,7 @@ def parse_local_time(value: object) -> datetime | None:
 
 
 # ---------- report
-# The report of an import: findings with object, reason and remedy. Pure; never contains secrets.
+# Findings with object, reason and remedy; never with secrets.
 
 
 #: Names listed per line; the rest is only counted.
@@ -137,14 +138,13 @@ class ImportFinding:
 
 @dataclass(frozen=True, slots=True)
 class ConvertedConfig:
-    """A configuration for `apply` by top-level key, and the report."""
+    """A configuration for `apply` by top-level key, and the report, missing objects first."""
 
     configuration: Mapping[str, list[dict[str, Any]]] = field(repr=False)
     findings: tuple[ImportFinding, ...] = ()
 
     def counts(self) -> dict[str, int]:
-        """The number of objects by top-level key."""
-        # In the order of the file.
+        """The number of objects by top-level key, in the order of the file."""
         return {key: len(entries) for key, entries in self.configuration.items() if entries}
 
 
@@ -161,128 +161,97 @@ def list_names(names: Iterable[str]) -> Param:
     unique = tuple(dict.fromkeys(names))
     if len(unique) <= _MAX_NAMES:
         return unique
-    return MORE_NAMES(names=", ".join(unique[:_MAX_NAMES]), count=len(unique) - _MAX_NAMES)
-
-
-def sort_by_severity(findings: Iterable[ImportFinding]) -> list[ImportFinding]:
-    """The findings sorted by importance: missing objects first."""
-    order = list(FindingSeverity)
-    return sorted(findings, key=lambda finding: order.index(finding.severity))
+    return reasons.MORE_NAMES(names=", ".join(unique[:_MAX_NAMES]), count=len(unique) - _MAX_NAMES)
 
 
 def as_text(converted: ConvertedConfig) -> str:
     """The report as lines of text."""
-    return "".join(f"{line}\n" for line in sort_by_severity(converted.findings))
+    return "".join(f"{line}\n" for line in converted.findings)
 
 
 # ---------- zones
-# Time zones by the names of other products: those of Windows and of Ruby on Rails. Pure.
+# Time zones by the names of other products: those of Windows and of Ruby on Rails.
 
 
 #: The offset before a name: "(UTC-06:00) Central Time (US & Canada)", "(GMT+01:00) Bern".
 _OFFSET = re.compile(r"\s*\((?:UTC|GMT)[^)]*\)\s*")
 
-_ZONES: Final = {
-    "hawaii": "Pacific/Honolulu",
-    "alaska": "America/Anchorage",
-    "pacific time (us & canada)": "America/Los_Angeles",
-    "arizona": "America/Phoenix",
-    "mountain time (us & canada)": "America/Denver",
-    "central time (us & canada)": "America/Chicago",
-    "saskatchewan": "America/Regina",
-    "eastern time (us & canada)": "America/New_York",
-    "indiana (east)": "America/Indiana/Indianapolis",
-    "atlantic time (canada)": "America/Halifax",
-    "newfoundland": "America/St_Johns",
-    "mexico city": "America/Mexico_City",
-    "guadalajara, mexico city, monterrey": "America/Mexico_City",
-    "bogota": "America/Bogota",
-    "bogota, lima, quito, rio branco": "America/Bogota",
-    "lima": "America/Lima",
-    "caracas": "America/Caracas",
-    "santiago": "America/Santiago",
-    "brasilia": "America/Sao_Paulo",
-    "buenos aires": "America/Argentina/Buenos_Aires",
-    "city of buenos aires": "America/Argentina/Buenos_Aires",
-    "azores": "Atlantic/Azores",
-    "coordinated universal time": "UTC",
-    "dublin": "Europe/Dublin",
-    "edinburgh": "Europe/London",
-    "lisbon": "Europe/Lisbon",
-    "london": "Europe/London",
-    "dublin, edinburgh, lisbon, london": "Europe/London",
-    "casablanca": "Africa/Casablanca",
-    "amsterdam": "Europe/Amsterdam",
-    "berlin": "Europe/Berlin",
-    "bern": "Europe/Zurich",
-    "amsterdam, berlin, bern, rome, stockholm, vienna": "Europe/Berlin",
-    "belgrade, bratislava, budapest, ljubljana, prague": "Europe/Budapest",
-    "brussels": "Europe/Brussels",
-    "brussels, copenhagen, madrid, paris": "Europe/Paris",
-    "budapest": "Europe/Budapest",
-    "copenhagen": "Europe/Copenhagen",
-    "madrid": "Europe/Madrid",
-    "paris": "Europe/Paris",
-    "prague": "Europe/Prague",
-    "rome": "Europe/Rome",
-    "sarajevo, skopje, warsaw, zagreb": "Europe/Warsaw",
-    "stockholm": "Europe/Stockholm",
-    "vienna": "Europe/Vienna",
-    "warsaw": "Europe/Warsaw",
-    "zurich": "Europe/Zurich",
-    "athens": "Europe/Athens",
-    "athens, bucharest": "Europe/Bucharest",
-    "bucharest": "Europe/Bucharest",
-    "cairo": "Africa/Cairo",
-    "harare, pretoria": "Africa/Johannesburg",
-    "pretoria": "Africa/Johannesburg",
-    "helsinki": "Europe/Helsinki",
-    "helsinki, kyiv, riga, sofia, tallinn, vilnius": "Europe/Helsinki",
-    "kyiv": "Europe/Kyiv",
-    "jerusalem": "Asia/Jerusalem",
-    "istanbul": "Europe/Istanbul",
-    "nairobi": "Africa/Nairobi",
-    "riyadh": "Asia/Riyadh",
-    "kuwait, riyadh": "Asia/Riyadh",
-    "moscow": "Europe/Moscow",
-    "moscow, st. petersburg": "Europe/Moscow",
-    "tehran": "Asia/Tehran",
-    "abu dhabi": "Asia/Dubai",
-    "abu dhabi, muscat": "Asia/Dubai",
-    "karachi": "Asia/Karachi",
-    "islamabad, karachi": "Asia/Karachi",
-    "chennai": "Asia/Kolkata",
-    "chennai, kolkata, mumbai, new delhi": "Asia/Kolkata",
-    "kolkata": "Asia/Kolkata",
-    "mumbai": "Asia/Kolkata",
-    "new delhi": "Asia/Kolkata",
-    "kathmandu": "Asia/Kathmandu",
-    "dhaka": "Asia/Dhaka",
-    "bangkok": "Asia/Bangkok",
-    "bangkok, hanoi, jakarta": "Asia/Bangkok",
-    "jakarta": "Asia/Jakarta",
-    "beijing": "Asia/Shanghai",
-    "beijing, chongqing, hong kong, urumqi": "Asia/Shanghai",
-    "hong kong": "Asia/Hong_Kong",
-    "kuala lumpur": "Asia/Kuala_Lumpur",
-    "kuala lumpur, singapore": "Asia/Singapore",
-    "singapore": "Asia/Singapore",
-    "taipei": "Asia/Taipei",
-    "perth": "Australia/Perth",
-    "osaka, sapporo, tokyo": "Asia/Tokyo",
-    "tokyo": "Asia/Tokyo",
-    "seoul": "Asia/Seoul",
-    "adelaide": "Australia/Adelaide",
-    "darwin": "Australia/Darwin",
-    "brisbane": "Australia/Brisbane",
-    "canberra, melbourne, sydney": "Australia/Sydney",
-    "melbourne": "Australia/Melbourne",
-    "sydney": "Australia/Sydney",
-    "hobart": "Australia/Hobart",
-    "auckland": "Pacific/Auckland",
-    "auckland, wellington": "Pacific/Auckland",
-    "fiji": "Pacific/Fiji",
+#: Their names without the offset, by zone.
+_NAMES: Final = {
+    "Pacific/Honolulu": "hawaii",
+    "America/Anchorage": "alaska",
+    "America/Los_Angeles": "pacific time (us & canada)",
+    "America/Phoenix": "arizona",
+    "America/Denver": "mountain time (us & canada)",
+    "America/Chicago": "central time (us & canada)",
+    "America/Regina": "saskatchewan",
+    "America/New_York": "eastern time (us & canada)",
+    "America/Indiana/Indianapolis": "indiana (east)",
+    "America/Halifax": "atlantic time (canada)",
+    "America/St_Johns": "newfoundland",
+    "America/Mexico_City": "mexico city; guadalajara, mexico city, monterrey",
+    "America/Bogota": "bogota; bogota, lima, quito, rio branco",
+    "America/Lima": "lima",
+    "America/Caracas": "caracas",
+    "America/Santiago": "santiago",
+    "America/Sao_Paulo": "brasilia",
+    "America/Argentina/Buenos_Aires": "buenos aires; city of buenos aires",
+    "Atlantic/Azores": "azores",
+    "UTC": "coordinated universal time",
+    "Europe/Dublin": "dublin",
+    "Europe/London": "edinburgh; london; dublin, edinburgh, lisbon, london",
+    "Europe/Lisbon": "lisbon",
+    "Africa/Casablanca": "casablanca",
+    "Europe/Amsterdam": "amsterdam",
+    "Europe/Berlin": "berlin; amsterdam, berlin, bern, rome, stockholm, vienna",
+    "Europe/Zurich": "bern; zurich",
+    "Europe/Budapest": "belgrade, bratislava, budapest, ljubljana, prague; budapest",
+    "Europe/Brussels": "brussels",
+    "Europe/Paris": "brussels, copenhagen, madrid, paris; paris",
+    "Europe/Copenhagen": "copenhagen",
+    "Europe/Madrid": "madrid",
+    "Europe/Prague": "prague",
+    "Europe/Rome": "rome",
+    "Europe/Warsaw": "sarajevo, skopje, warsaw, zagreb; warsaw",
+    "Europe/Stockholm": "stockholm",
+    "Europe/Vienna": "vienna",
+    "Europe/Athens": "athens",
+    "Europe/Bucharest": "athens, bucharest; bucharest",
+    "Africa/Cairo": "cairo",
+    "Africa/Johannesburg": "harare, pretoria; pretoria",
+    "Europe/Helsinki": "helsinki; helsinki, kyiv, riga, sofia, tallinn, vilnius",
+    "Europe/Kyiv": "kyiv",
+    "Asia/Jerusalem": "jerusalem",
+    "Europe/Istanbul": "istanbul",
+    "Africa/Nairobi": "nairobi",
+    "Asia/Riyadh": "riyadh; kuwait, riyadh",
+    "Europe/Moscow": "moscow; moscow, st. petersburg",
+    "Asia/Tehran": "tehran",
+    "Asia/Dubai": "abu dhabi; abu dhabi, muscat",
+    "Asia/Karachi": "karachi; islamabad, karachi",
+    "Asia/Kolkata": "chennai; chennai, kolkata, mumbai, new delhi; kolkata; mumbai; new delhi",
+    "Asia/Kathmandu": "kathmandu",
+    "Asia/Dhaka": "dhaka",
+    "Asia/Bangkok": "bangkok; bangkok, hanoi, jakarta",
+    "Asia/Jakarta": "jakarta",
+    "Asia/Shanghai": "beijing; beijing, chongqing, hong kong, urumqi",
+    "Asia/Hong_Kong": "hong kong",
+    "Asia/Kuala_Lumpur": "kuala lumpur",
+    "Asia/Singapore": "kuala lumpur, singapore; singapore",
+    "Asia/Taipei": "taipei",
+    "Australia/Perth": "perth",
+    "Asia/Tokyo": "osaka, sapporo, tokyo; tokyo",
+    "Asia/Seoul": "seoul",
+    "Australia/Adelaide": "adelaide",
+    "Australia/Darwin": "darwin",
+    "Australia/Brisbane": "brisbane",
+    "Australia/Sydney": "canberra, melbourne, sydney; sydney",
+    "Australia/Melbourne": "melbourne",
+    "Australia/Hobart": "hobart",
+    "Pacific/Auckland": "auckland; auckland, wellington",
+    "Pacific/Fiji": "fiji",
 }
+_ZONES: Final = {name: zone for zone, names in _NAMES.items() for name in names.split("; ")}
 
 
 def zone(text: str) -> str | None:
@@ -330,43 +299,56 @@ class ExistingUser:
 
 
 class ConfigBuilder:
-    """Collects the results of a conversion.
+    """Collects the results of a conversion; `now` decides what is over.
 
     `existing_users` are the existing users by lower-case e-mail address; they stay unchanged, except for their
-    absences.
+    absences. `with_keys`: readable keys of senders become tokens.
     """
 
-    def __init__(self, product: str, now: datetime, existing_users: Mapping[str, ExistingUser] | None = None) -> None:
-        self.product = product
-        self.now = now
+    def __init__(
+        self,
+        product: str,
+        documents: ProductDocuments,
+        now: datetime,
+        existing_users: Mapping[str, ExistingUser] | None = None,
+        *,
+        with_keys: bool = False,
+    ) -> None:
+        self.product, self._documents, self.now, self.with_keys = product, documents, now, with_keys
         self.existing_users = dict(existing_users or {})
+        # New names, by what the product refers to them by.
+        self.users: dict[str, str] = {}
+        self.groups: dict[str, str] = {}
+        self.schedules: dict[str, str] = {}
+        self.policies: dict[str, str] = {}
         self._entries: dict[str, list[dict[str, Any]]] = {key: [] for key in KEYS}
         self._used_names: dict[str, set[str]] = {key: set() for key in KEYS}
         #: Usernames of imported users, by lower-case e-mail address.
         self._usernames: dict[str, str] = {}
-        self._added_usernames: set[str] = set()
+        self.added_users: set[str] = set()
         self._findings: list[ImportFinding] = []
         self._grouped_findings: dict[tuple[FindingSeverity, str, Reason, Reason, Reason], list[str]] = {}
         # An imported user must not take an existing user's name.
         self._used_names["users"] |= {user.username.casefold() for user in self.existing_users.values()}
         self._used_names["users"] |= self.existing_users.keys()
 
+    def documents(self, kind: str) -> list[JsonObject]:
+        """The documents without duplicate ids: objects added during pagination push others onto the next page."""
+        unique: dict[object, JsonObject] = {}
+        for index, document in enumerate(self._documents.get(kind, [])):
+            identity = document.get("id")
+            unique.setdefault(identity if isinstance(identity, str | int) and identity != "" else (index,), document)
+        return list(unique.values())
+
     def add(self, key: str, entry: dict[str, Any]) -> None:
         """Adds an object to a top-level key, without its empty values."""
-        if key == "users":
-            self._added_usernames.add(entry["username"])
         self._entries[key].append({name: value for name, value in entry.items() if value not in (None, "", [], {})})
-
-    def has_user(self, username: str) -> bool:
-        """Whether a user with that username was added."""
-        return username in self._added_usernames
 
     def claim_name(self, key: str, requested: object) -> str:
         """A valid name, unique below this top-level key and as close to `requested` as possible; changes are
         reported."""
         cleaned = str(requested or "").strip()
-        name = _unique_name(_valid_name(cleaned, _LABELS[key]), self._used_names[key])
-        self._used_names[key].add(name.casefold())
+        name = unique_name(_valid_name(cleaned, _LABELS[key]), self._used_names[key])
         if name != cleaned:
             kind, problem = Term(_LABELS[key]), name_problem(cleaned)
             reason = as_reason(problem) if problem else reasons.NAME_TAKEN(kind=kind)
@@ -385,24 +367,49 @@ class ConfigBuilder:
         if (assigned := self._usernames.get(email.casefold())) is not None:
             return assigned
         local_part = email.partition("@")[0].strip()
-        name = (
-            local_part
-            if name_problem(local_part) is None and local_part.casefold() not in self._used_names["users"]
-            else email
-        )
-        name = _unique_name(_valid_name(name, "user"), self._used_names["users"])
-        self._used_names["users"] |= {name.casefold(), email.casefold()}
+        is_free = name_problem(local_part) is None and local_part.casefold() not in self._used_names["users"]
+        name = unique_name(_valid_name(local_part if is_free else email, "user"), self._used_names["users"])
+        self._used_names["users"].add(email.casefold())
         self._usernames[email.casefold()] = name
         return name
 
-    def add_schedule_group(self, requested: str, schedule: str, users: Iterable[str]) -> str:
-        """A new group for a schedule without a team, with everybody in the schedule as a member."""
-        group = self.claim_name("groups", requested)
-        self.add("groups", {"name": group, "members": [{"user": user, "roles": []} for user in dict.fromkeys(users)]})
-        self.report_changed(
-            reasons.SCHEDULE(schedule=schedule), reasons.BELONGS_TO_GROUP(group=group), reasons.SCHEDULES_HAVE_GROUPS()
-        )
-        return group
+    def claim_policy(self, requested: str, subject: Reason, steps: list[Any], nobody: Reason) -> str | None:
+        """A name for a policy; None if it has no steps, which is reported. Steps beyond MAX_STEPS are cut off."""
+        if not steps:
+            self.report_omitted(subject, reasons.NOT_IMPORTED(), nobody, reasons.CREATE_POLICY())
+            return None
+        if len(steps) > MAX_STEPS:
+            self.report_omitted(subject, reasons.TOO_MANY_STEPS(count=MAX_STEPS), reasons.STEP_LIMIT())
+            del steps[MAX_STEPS:]
+        return self.claim_name("escalation_policies", requested)
+
+    def add_schedule(
+        self, requested: str, group: str | None, users: Iterable[str], nobody: Reason, entry: dict[str, Any]
+    ) -> tuple[str, str] | None:
+        """Adds a schedule; returns its name and group. None if it has no shifts, which is reported.
+
+        One without a group gets its own, with everybody in the schedule as a member.
+        """
+        if not entry["shifts"]:
+            subject = reasons.SCHEDULE(schedule=requested)
+            self.report_omitted(subject, reasons.NOT_IMPORTED(), nobody, reasons.CREATE_SCHEDULE())
+            return None
+        name = self.claim_name("schedules", requested)
+        if group is None:
+            group = self.claim_name("groups", requested)
+            members = [{"user": user, "roles": []} for user in dict.fromkeys(users)]
+            self.add("groups", {"name": group, "members": members})
+            belongs = reasons.BELONGS_TO_GROUP(group=group)
+            self.report_changed(reasons.SCHEDULE(schedule=name), belongs, reasons.SCHEDULES_HAVE_GROUPS())
+        self.add("schedules", {"name": name, "group": group, **entry})
+        return name, group
+
+    def upcoming(self, start: object, end: object) -> dict[str, str] | None:
+        """A span as in YAML; None if it is over or cannot be read."""
+        since, until = parse_time(start), parse_time(end)
+        if since is None or until is None or until <= self.now or until <= since:
+            return None
+        return {"from": write_moment(since), "to": write_moment(until)}
 
     def resolve_zone(self, requested: object, subject: Reason, default: str = "UTC") -> str:
         """The time zone if it exists, or else `default`, which is reported."""
@@ -410,12 +417,8 @@ class ConfigBuilder:
         if (zone_name := zone(name)) is not None:
             return zone_name
         if name:
-            self.report_changed(
-                subject,
-                reasons.OTHER_ZONE(zone=default),
-                reasons.UNKNOWN_ZONE(zone=name[:64]),
-                reasons.SET_ZONE(),
-            )
+            unknown = reasons.UNKNOWN_ZONE(zone=name[:64])
+            self.report_changed(subject, reasons.OTHER_ZONE(zone=default), unknown, reasons.SET_ZONE())
         return default
 
     def report_omitted(self, subject: Reason, difference: Reason, reason: Reason, remedy: Reason = NO_REASON) -> None:
@@ -430,21 +433,15 @@ class ConfigBuilder:
         """Reports something that people have to do themselves."""
         self._findings.append(ImportFinding(FindingSeverity.TO_DO, subject, difference, reason, remedy))
 
-    def report_kind_omitted(self, kind: str, documents: Iterable[JsonObject], reason: Reason, remedy: Reason) -> None:
+    def report_kind_omitted(self, source_kind: str, kind: str, reason: Reason, remedy: Reason) -> None:
         """Reports that all objects of a kind are missing."""
         names = [
             str(document.get("name") or document.get("description") or document.get("id") or "")
-            for document in documents
+            for document in self.documents(source_kind)
         ]
         if names:
             subject = reasons.OBJECTS(kind=Term(kind), names=list_names(name for name in names if name))
             self.report_omitted(subject, reasons.NOT_IMPORTED(), reason, remedy)
-
-    def report_unreadable(self, documents: Iterable[JsonObject]) -> None:
-        """Reports what the key may not read: each with `path` and `why`."""
-        for document in documents:
-            path = reasons.PATH(path=str(document["path"]))
-            self.report_omitted(path, reasons.NOT_READ(), document["why"], reasons.USE_OTHER_KEY())
 
     def report_grouped(
         self,
@@ -460,24 +457,29 @@ class ConfigBuilder:
 
     def report_ack_timeout(self, kind: str, name: str) -> None:
         """Reports that policies repeat acknowledgement reminders, which the other product never does."""
-        self.report_grouped(
-            FindingSeverity.CHANGED,
-            kind,
-            name,
-            reasons.ACK_TIMEOUT(),
-            reasons.ACK_NEVER_ENDS(product=self.product),
-            reasons.EXTEND_TIMEOUT(),
-        )
+        never = reasons.ACK_NEVER_ENDS(product=self.product)
+        self.report_grouped(FindingSeverity.CHANGED, kind, name, reasons.ACK_TIMEOUT(), never, reasons.EXTEND_TIMEOUT())
+
+    def report_no_policy(self, name: str, reason: Reason) -> None:
+        """Reports that an integration pages nobody."""
+        remedy = reasons.CHOOSE_POLICY_AND_RECIPIENTS()
+        self.report_grouped(FindingSeverity.TO_DO, "integrations", name, reasons.HAVE_NO_POLICY(), reason, remedy)
+
+    def report_senders(self, name: str, difference: Reason, reason: Reason, remedy: Reason) -> None:
+        """Reports that the senders of an integration have to be changed."""
+        self.report_grouped(FindingSeverity.TO_DO, "integrations", name, difference, reason, remedy)
 
     def build(self) -> ConvertedConfig:
         """The result."""
+        for document in self.documents("not_shown"):
+            path = reasons.PATH(path=str(document["path"]))
+            self.report_omitted(path, reasons.NOT_READ(), document["why"], reasons.USE_OTHER_KEY())
         findings = list(self._findings)
         for (severity, kind, difference, reason, remedy), names in self._grouped_findings.items():
-            findings.append(
-                ImportFinding(
-                    severity, reasons.OBJECTS(kind=Term(kind), names=list_names(names)), difference, reason, remedy
-                )
-            )
+            subject = reasons.OBJECTS(kind=Term(kind), names=list_names(names))
+            findings.append(ImportFinding(severity, subject, difference, reason, remedy))
+        order = list(FindingSeverity)
+        findings.sort(key=lambda finding: order.index(finding.severity))
         entries = {key: objects for key, objects in self._entries.items() if objects}
         return ConvertedConfig(entries, tuple(dict.fromkeys(findings)))
 
@@ -492,10 +494,82 @@ def _valid_name(text: str, label: str) -> str:
     return name if len(name) <= MAX_LENGTH else f"{name[: MAX_LENGTH - 1].rstrip()}…"
 
 
-def _unique_name(name: str, used_names: set[str]) -> str:
-    """The name, with a number appended if it is taken."""
+def unique_name(name: str, used_names: set[str], pattern: str = " ({})", max_length: int = MAX_LENGTH) -> str:
+    """The name, with a number appended if it is taken; it is taken from now on. Upper and lower case are the same."""
     candidate, suffix = name, 1
     while candidate.casefold() in used_names:
         suffix += 1
-        candidate = f"{name[: MAX_LENGTH - 6].rstrip()} ({suffix})"
+        candidate = f"{name[: max_length - 6].rstrip()}{pattern.format(suffix)}"
+    used_names.add(candidate.casefold())
     return candidate
+
+
+def clean_name(text: object, default: str) -> str:
+    """A name that need not be unique or announced: of a shift."""
+    return " ".join(str(text or default).replace("\0", "").split())[:80] or default
+
+
+# ---------- products
+
+
+class Converter(Protocol):
+    """Converts documents to a configuration and a report."""
+
+    def __call__(
+        self,
+        documents: ProductDocuments,
+        now: datetime,
+        existing_users: Mapping[str, ExistingUser] | None = None,
+        *,
+        with_keys: bool = False,
+    ) -> ConvertedConfig: ...
+
+
+def converter[B: ConfigBuilder](title: str, builder_type: type[B], fill: Callable[[B], None]) -> Converter:
+    """The converter of a product, of a function that fills a builder."""
+
+    def convert(
+        documents: ProductDocuments,
+        now: datetime,
+        existing_users: Mapping[str, ExistingUser] | None = None,
+        *,
+        with_keys: bool = False,
+    ) -> ConvertedConfig:
+        builder = builder_type(title, documents, now, existing_users, with_keys=with_keys)
+        fill(builder)
+        return builder.build()
+
+    return convert
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A product that can be imported."""
+
+    name: str
+    title: str
+    #: The usual URL of its API; "": each installation has its own.
+    base: str
+    #: The environment variable with the key for the command line.
+    key_variable: str
+    #: Where the key is created, in one line, and as the remedy for a wrong key.
+    key_location: str
+    key_help: Reason
+    #: The headers with a key in them.
+    headers: Callable[[str], dict[str, str]]
+    #: Reads all documents that are converted. Raises Permanent or Temporary with a message for users.
+    fetch: Callable[[ApiReader, datetime], ProductDocuments]
+    convert: Converter
+    #: The end of every URL of its API.
+    api_path: str = ""
+    #: The reader of an export; None: there is none.
+    read_export: Callable[[bytes], ProductDocuments] | None = None
+
+    def reader(self, key: str, base: str, progress: ProgressCallback) -> ApiReader:
+        """The API reader for that key. Raises Permanent for an invalid address or key."""
+        if not (base.strip() or self.base):
+            raise Permanent(reasons.OWN_ADDRESS(product=self.title), reasons.SET_OWN_ADDRESS())
+        address = validate_base_url(base, self.base)
+        address = address if address.endswith(self.api_path) else f"{address}{self.api_path}"
+        headers = {"Accept": "application/json", **self.headers(validate_key(key))}
+        return ApiReader(self.title, address, headers, key_help=self.key_help, progress=progress)

@@ -5,34 +5,27 @@ converted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin.core.errors import Permanent
-from tocsin.core.reasons import NO_REASON, Reason, Text, sentence
+from tocsin.core.reasons import NO_REASON, Reason, Text, sentence, translatable
 from tocsin.core.validation import field_errors
-from tocsin.escalation.policy import MAX_STEPS
 from tocsin.importers import people, reasons, rotation_converter
-from tocsin.importers.api_reader import (
-    MAX_LIST_PAGES,
-    AccessDenied,
-    ApiReader,
-    ProgressCallback,
-    validate_base_url,
-    validate_key,
-)
+from tocsin.importers.api_reader import MAX_LIST_PAGES, ApiReader
 from tocsin.importers.config_builder import (
     ConfigBuilder,
-    ConvertedConfig,
-    ExistingUser,
     FindingSeverity,
     JsonObject,
+    Product,
+    clean_name,
+    converter,
+    id_of,
     object_of,
     objects_of,
     parse_local_time,
-    without_duplicates,
+    unique_name,
 )
 from tocsin.importers.people import ImportedContactMethod, ImportedUser
 from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation, why_unsupported
@@ -57,41 +50,16 @@ ROUND_ROBIN_THERE = Text("OnCall takes the next in turn for each alert; a step i
 # Reads a Grafana OnCall instance through its HTTP API: documents as in the API.
 
 
-_API = "/api/v1"
 #: Required and optional lists, by their names in the API.
 _REQUIRED = ("users", "schedules", "on_call_shifts", "escalation_chains", "escalation_policies")
 _OPTIONAL = ("teams", "integrations", "routes", "personal_notification_rules", "webhooks")
-
-
-def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
-    """The API reader for that address. Raises Permanent for an invalid address or key."""
-    if not base.strip():
-        raise Permanent(
-            sentence("Each Grafana OnCall has its own address."),
-            sentence("Set it with --api-base: it is shown under Settings, such as https://oncall.example.org."),
-        )
-    address = validate_base_url(base, "")
-    return ApiReader(
-        "Grafana OnCall",
-        address if address.endswith(_API) else f"{address}{_API}",
-        {"Authorization": validate_key(key), "Accept": "application/json"},
-        key_help=CREATE_KEY(),
-        progress=progress,
-    )
 
 
 def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
     """All documents that are converted."""
     del now  # shifts are always read completely
     documents: dict[str, list[JsonObject]] = {kind: list(_all(source, kind)) for kind in _REQUIRED}
-    unreadable: list[JsonObject] = []
-    for kind in _OPTIONAL:
-        try:
-            documents[kind] = list(_all(source, kind))
-        except AccessDenied as problem:
-            documents[kind] = []
-            unreadable.append({"path": kind, "why": problem.reason})
-    return documents | {"not_shown": unreadable}
+    return documents | {kind: source.optional(kind, _all(source, kind)) for kind in _OPTIONAL}
 
 
 def _all(source: ApiReader, kind: str) -> Iterator[JsonObject]:
@@ -107,33 +75,23 @@ def _all(source: ApiReader, kind: str) -> Iterator[JsonObject]:
             return
 
 
-# ---------- id map
-# Maps OnCall's ids to names in the new configuration. Pure.
+# ---------- references
 
 
-@dataclass(slots=True)
-class GrafanaIdMap:
-    """New names by OnCall id."""
-
-    builder: ConfigBuilder
-    users: dict[str, str] = field(default_factory=dict)
-    groups: dict[str, str] = field(default_factory=dict)
-    schedules: dict[str, str] = field(default_factory=dict)
-    policies: dict[str, str] = field(default_factory=dict)
-
-    def known_usernames(self, ids: object) -> list[str]:
-        """The usernames for a list of ids, without duplicates and unknown users."""
-        items = ids if isinstance(ids, list) else []
-        return list(dict.fromkeys(self.users[item] for item in items if isinstance(item, str) and item in self.users))
-
-    def group(self, document: JsonObject) -> str | None:
-        """The group for an object's team."""
-        return self.groups.get(str(document.get("team_id") or ""))
+def known_usernames(builder: ConfigBuilder, ids: object) -> list[str]:
+    """The usernames for a list of ids, without duplicates and unknown users."""
+    items = [item for item in ids if isinstance(item, str)] if isinstance(ids, list) else []
+    return list(dict.fromkeys(builder.users[item] for item in items if item in builder.users))
 
 
-def id_of(document: JsonObject) -> str:
-    """The id of a document."""
-    return str(document.get("id") or "")
+def team_group(builder: ConfigBuilder, document: JsonObject) -> str | None:
+    """The group for an object's team."""
+    return builder.groups.get(str(document.get("team_id") or ""))
+
+
+def _number(document: JsonObject, name: str) -> int:
+    value = document.get(name)
+    return int(value) if isinstance(value, int | float) and 0 <= value < 10**8 else 0
 
 
 # ---------- shifts
@@ -380,55 +338,51 @@ def _format_time(at: datetime) -> str:
 _ROLES = {"admin": "admin", "viewer": "observer"}
 
 
-def users(id_map: GrafanaIdMap, documents: list[JsonObject], rules: list[JsonObject]) -> None:
+def users(builder: ConfigBuilder) -> None:
     """Adds every user with an e-mail address."""
-    for user in documents:
-        email = str(user.get("email") or "").strip()
-        if "@" in email:
-            id_map.users[id_of(user)] = id_map.builder.claim_username(email)
-        else:
-            id_map.builder.report_omitted(
-                reasons.USER(user=str(user.get("username"))), reasons.NOT_IMPORTED(), reasons.NO_EMAIL()
-            )
-    for user in documents:
-        if (username := id_map.users.get(id_of(user))) is not None:
-            user_rules = [rule for rule in rules if rule.get("user_id") == user.get("id") and not rule.get("important")]
-            people.add(id_map.builder, _person(id_map, user, user_rules, username), username)
+    rules = [rule for rule in builder.documents("personal_notification_rules") if not rule.get("important")]
+    people.add_all(
+        builder,
+        builder.documents("users"),
+        "username",
+        keys=lambda user: [id_of(user)],
+        email_of=_email,
+        person=lambda user, username: _person(
+            builder, user, [rule for rule in rules if rule.get("user_id") == user.get("id")], username
+        ),
+    )
 
 
-def groups(id_map: GrafanaIdMap, documents: list[JsonObject], users: list[JsonObject]) -> None:
+def _email(user: JsonObject) -> str:
+    return str(user.get("email") or "").strip()
+
+
+def groups(builder: ConfigBuilder, documents: list[JsonObject], users: list[JsonObject]) -> None:
     """Adds the teams with their members, as listed in the users' documents."""
     for team in documents:
-        name = id_map.builder.claim_name("groups", team.get("name"))
-        id_map.groups[id_of(team)] = name
-        members = [
-            username for user in users if (username := id_map.users.get(id_of(user))) and id_of(team) in _teams(user)
+        name = builder.claim_name("groups", team.get("name"))
+        builder.groups[id_of(team)] = name
+        member_ids = [
+            id_of(user) for user in users if isinstance(user.get("teams"), list) and id_of(team) in user["teams"]
         ]
-        # Users who share an address have become one.
-        member_entries = [{"user": username, "roles": []} for username in dict.fromkeys(members)]
-        id_map.builder.add("groups", {"name": name, "members": member_entries})
+        members = [{"user": username, "roles": []} for username in known_usernames(builder, member_ids)]
+        builder.add("groups", {"name": name, "members": members})
 
 
-def _teams(user: JsonObject) -> list[object]:
-    teams = user.get("teams")
-    return teams if isinstance(teams, list) else []
-
-
-def _person(id_map: GrafanaIdMap, user: JsonObject, rules: list[JsonObject], username: str) -> ImportedUser:
-    email = str(user["email"]).strip()
-    contact_method = ImportedContactMethod("email", email)
+def _person(builder: ConfigBuilder, user: JsonObject, rules: list[JsonObject], username: str) -> ImportedUser:
+    contact_method = ImportedContactMethod("email", _email(user))
     delay = timedelta()
     unsupported = set()
-    for rule in sorted(rules, key=lambda item: _non_negative_int(item.get("position"))):
+    for rule in sorted(rules, key=lambda item: _number(item, "position")):
         kind = str(rule.get("type") or "")
         if kind == "wait":
-            delay += timedelta(seconds=_non_negative_int(rule.get("duration")))
+            delay += timedelta(seconds=_number(rule, "duration"))
         elif kind == "notify_by_email":
             contact_method.delays.append(delay)
         else:
             unsupported.add(kind)
     if unsupported:
-        id_map.builder.report_grouped(
+        builder.report_grouped(
             FindingSeverity.TO_DO,
             "users",
             username,
@@ -437,17 +391,13 @@ def _person(id_map: GrafanaIdMap, user: JsonObject, rules: list[JsonObject], use
             sentence("Each user adds their number and chats under Me, and enables push under Me → Devices."),
         )
     return ImportedUser(
-        email=email,
+        email=_email(user),
         name=str(user.get("name") or user.get("username") or ""),
         role=_ROLES.get(str(user.get("role") or "").lower(), "responder"),
         time_zone=str(user.get("timezone") or ""),
         contact_methods=[contact_method],
         has_rules=bool(contact_method.delays),
     )
-
-
-def _non_negative_int(value: object) -> int:
-    return value if isinstance(value, int) and 0 <= value < 10**8 else 0
 
 
 # ---------- policies
@@ -483,30 +433,28 @@ _UNSUPPORTED: Mapping[str, tuple[Reason, Reason]] = {
 }
 
 
-def policies(id_map: GrafanaIdMap, chains: list[JsonObject], source_steps: list[JsonObject]) -> None:
+def policies(builder: ConfigBuilder, chains: list[JsonObject], source_steps: list[JsonObject]) -> None:
     """Adds every chain that notifies somebody."""
     for chain in chains:
         chain_steps = [item for item in source_steps if item.get("escalation_chain_id") == chain.get("id")]
-        _policy(id_map, chain, sorted(chain_steps, key=lambda item: _non_negative_int_policies(item.get("position"))))
+        _policy(builder, chain, sorted(chain_steps, key=lambda item: _number(item, "position")))
 
 
-def _policy(id_map: GrafanaIdMap, chain: JsonObject, source_steps: list[JsonObject]) -> None:
-    builder, chain_name = id_map.builder, str(chain.get("name") or "")
+def _policy(builder: ConfigBuilder, chain: JsonObject, source_steps: list[JsonObject]) -> None:
+    chain_name = str(chain.get("name") or "")
     steps: list[dict[str, Any]] = []
     elapsed = previous = timedelta()
     first_delay: timedelta | None = None
     repeat_delay: timedelta | None = None
     for position, source_step in enumerate(source_steps, 1):
-        kind, subject = (
-            str(source_step.get("type") or ""),
-            sentence("chain {chain}: step {step}", chain=chain_name, step=position),
-        )
+        kind = str(source_step.get("type") or "")
+        subject = sentence("chain {chain}: step {step}", chain=chain_name, step=position)
         if kind == "wait":
-            elapsed += timedelta(seconds=_non_negative_int_policies(source_step.get("duration")))
+            elapsed += timedelta(seconds=_number(source_step, "duration"))
         elif kind == "repeat_escalation":
             repeat_delay = elapsed
             break
-        elif notify := _notify_targets(id_map, source_step, kind, subject):
+        elif notify := _notify_targets(builder, source_step, kind, subject):
             steps.append({"notify": notify, "after": field_errors.write(elapsed - previous)})
             previous, first_delay = elapsed, elapsed if first_delay is None else first_delay
             if source_step.get("important"):
@@ -518,69 +466,45 @@ def _policy(id_map: GrafanaIdMap, chain: JsonObject, source_steps: list[JsonObje
                     sentence("Their steps are important in OnCall, and use each user's important rules."),
                     sentence("Set contact methods on the steps, or notification rules by priority."),
                 )
-    if not steps:
-        builder.report_omitted(
-            CHAIN(chain=chain_name),
-            reasons.NOT_IMPORTED(),
-            sentence("None of its steps notifies an imported user."),
-            reasons.CREATE_POLICY(),
-        )
+    nobody = sentence("None of its steps notifies an imported user.")
+    name = builder.claim_policy(chain_name, CHAIN(chain=chain_name), steps, nobody)
+    if name is None:
         return
-    if len(steps) > MAX_STEPS:
-        builder.report_omitted(CHAIN(chain=chain_name), reasons.TOO_MANY_STEPS(count=MAX_STEPS), reasons.STEP_LIMIT())
-    entry: dict[str, Any] = {
-        "name": builder.claim_name("escalation_policies", chain_name),
-        "group": id_map.group(chain),
-    }
+    entry: dict[str, Any] = {"name": name, "group": team_group(builder, chain)}
     if repeat_delay is not None:
         interval = max(_MINUTE, repeat_delay - previous + (first_delay or timedelta()))
         entry["repeat"] = {"times": _REPEATS, "every": field_errors.write(interval)}
     builder.report_ack_timeout("chains", chain_name)
-    builder.add("escalation_policies", entry | {"steps": steps[:MAX_STEPS]})
-    id_map.policies[id_of(chain)] = entry["name"]
+    builder.add("escalation_policies", entry | {"steps": steps})
+    builder.policies[id_of(chain)] = name
 
 
-def _notify_targets(id_map: GrafanaIdMap, source_step: JsonObject, kind: str, subject: Reason) -> dict[str, Any]:
-    builder = id_map.builder
+def _notify_targets(builder: ConfigBuilder, source_step: JsonObject, kind: str, subject: Reason) -> dict[str, Any]:
+    users: list[str] = []
     match kind:
         case "notify_persons":
-            users = id_map.known_usernames(source_step.get("persons_to_notify"))
+            users = known_usernames(builder, source_step.get("persons_to_notify"))
         case "notify_person_next_each_time":
-            users = id_map.known_usernames(source_step.get("persons_to_notify_next_each_time"))
-            builder.report_changed(
-                subject,
-                sentence("notifies all of them at once"),
-                ROUND_ROBIN_THERE(),
-                reasons.USE_ROTATION(),
-            )
+            users = known_usernames(builder, source_step.get("persons_to_notify_next_each_time"))
+            together = sentence("notifies all of them at once")
+            builder.report_changed(subject, together, ROUND_ROBIN_THERE(), reasons.USE_ROTATION())
         case "notify_on_call_from_schedule":
-            schedule = id_map.schedules.get(str(source_step.get("notify_on_call_from_schedule") or ""))
+            schedule = builder.schedules.get(str(source_step.get("notify_on_call_from_schedule") or ""))
             if schedule is not None:
                 return {"schedules": [schedule]}
-            users = []
         case "notify_team_members":
-            group = id_map.groups.get(
-                str(source_step.get("notify_to_team_members") or source_step.get("team_to_notify") or "")
-            )
-            if group is not None:
+            team = source_step.get("notify_to_team_members") or source_step.get("team_to_notify") or ""
+            if (group := builder.groups.get(str(team))) is not None:
                 return {"groups": [group], "everybody": True}
-            users = []
         case _:
-            reason, remedy = _UNSUPPORTED.get(
-                kind, (sentence("Tocsin has no equivalent of {kind}.", kind=kind[:60] or "it"), NO_REASON)
-            )
-            builder.report_omitted(subject, NOT_IN_POLICY(), reason, remedy)
+            unknown = sentence("Tocsin has no equivalent of {kind}.", kind=kind[:60] or "it")
+            builder.report_omitted(subject, NOT_IN_POLICY(), *_UNSUPPORTED.get(kind, (unknown, NO_REASON)))
             return {}
     if users:
         return {"users": users}
-    builder.report_omitted(
-        subject, NOT_IN_POLICY(), sentence("Its targets were not imported."), sentence("Add the users to the policy.")
-    )
+    missing, remedy = sentence("Its targets were not imported."), sentence("Add the users to the policy.")
+    builder.report_omitted(subject, NOT_IN_POLICY(), missing, remedy)
     return {}
-
-
-def _non_negative_int_policies(value: object) -> int:
-    return int(value) if isinstance(value, int | float) and 0 <= value < 10**8 else 0
 
 
 # ---------- schedules
@@ -590,18 +514,17 @@ def _non_negative_int_policies(value: object) -> int:
 _MAX_LEVEL = MAX_LAYERS - 2
 
 
-def schedules(id_map: GrafanaIdMap, documents: list[JsonObject], all_shifts: list[JsonObject]) -> None:
+def schedules(builder: ConfigBuilder, documents: list[JsonObject], all_shifts: list[JsonObject]) -> None:
     """Adds every schedule with at least one user."""
     shifts_by_id = {id_of(shift): shift for shift in all_shifts}
     for document in documents:
-        shift_ids = document.get("shifts")
-        valid_ids = [item for item in (shift_ids if isinstance(shift_ids, list) else []) if isinstance(item, str)]
-        own_shifts = [shifts_by_id[item] for item in valid_ids if item in shifts_by_id]
-        _schedule(id_map, document, own_shifts)
+        ids = document.get("shifts")
+        ids = [item for item in ids if isinstance(item, str)] if isinstance(ids, list) else []
+        _schedule(builder, document, [shifts_by_id[item] for item in ids if item in shifts_by_id])
 
 
-def _schedule(id_map: GrafanaIdMap, document: JsonObject, source_shifts: list[JsonObject]) -> None:
-    builder, source_name = id_map.builder, str(document.get("name") or "")
+def _schedule(builder: ConfigBuilder, document: JsonObject, source_shifts: list[JsonObject]) -> None:
+    source_name = str(document.get("name") or "")
     zone = builder.resolve_zone(document.get("time_zone"), reasons.SCHEDULE(schedule=source_name))
     entries: list[dict[str, Any]] = []
     users: list[str] = []
@@ -610,34 +533,26 @@ def _schedule(id_map: GrafanaIdMap, document: JsonObject, source_shifts: list[Js
         subject = sentence(
             "schedule {schedule}: shift {shift}", schedule=source_name, shift=str(shift.get("name") or id_of(shift))
         )
-        rotation = _rotation_members(id_map, shift, subject)
+        rotation = _rotation_members(builder, shift, subject)
         shift_zone = builder.resolve_zone(shift.get("time_zone"), subject, zone)
         layer = _layer(shift)
         try:
-            event = read(shift, _shift_name(shift, names), layer, rotation)
+            event = read(shift, unique_name(clean_name(shift.get("name"), "Shift"), names), layer, rotation)
             converted = shifts(event, builder.now.astimezone(ZoneInfo(shift_zone)).replace(tzinfo=None))
         except (UnsupportedRotation, ValueError, TypeError) as problem:
-            reason = why_unsupported(problem)
-            builder.report_omitted(subject, reasons.NOT_IN_SCHEDULE(), reason, reasons.ADD_SHIFT())
+            builder.report_omitted(subject, reasons.NOT_IN_SCHEDULE(), why_unsupported(problem), reasons.ADD_SHIFT())
             continue
-        entries += [_in_zone(entry, shift_zone, zone) for entry in converted]
+        own_zone = {"time_zone": shift_zone} if shift_zone != zone else {}
+        entries += [entry | own_zone for entry in converted]
         users += [user for members in rotation for user in members if user not in users]
     entries += _calendars(document, names)
-    if not entries:
-        builder.report_omitted(
-            reasons.SCHEDULE(schedule=source_name),
-            reasons.NOT_IMPORTED(),
-            sentence("None of its shifts has users, or they are over."),
-            reasons.CREATE_SCHEDULE(),
-        )
-        return
-    name = builder.claim_name("schedules", source_name)
-    group = id_map.group(document) or builder.add_schedule_group(source_name, name, users)
-    builder.add("schedules", {"name": name, "group": group, "time_zone": zone, "shifts": entries})
-    id_map.schedules[id_of(document)] = name
+    nobody = sentence("None of its shifts has users, or they are over.")
+    entry = {"time_zone": zone, "shifts": entries}
+    if added := builder.add_schedule(source_name, team_group(builder, document), users, nobody, entry):
+        builder.schedules[id_of(document)] = added[0]
 
 
-def _rotation_members(id_map: GrafanaIdMap, shift: JsonObject, subject: Reason) -> tuple[tuple[str, ...], ...]:
+def _rotation_members(builder: ConfigBuilder, shift: JsonObject, subject: Reason) -> tuple[tuple[str, ...], ...]:
     """The users who take turns, several per turn, starting with the first."""
     rolling_users = shift.get("rolling_users")
     if not isinstance(rolling_users, list) or not rolling_users:
@@ -646,9 +561,9 @@ def _rotation_members(id_map: GrafanaIdMap, shift: JsonObject, subject: Reason) 
     start_index = start_index % len(rolling_users) if isinstance(start_index, int) else 0
     rotation = []
     for source_ids in rolling_users[start_index:] + rolling_users[:start_index]:
-        usernames = id_map.known_usernames(source_ids)
+        usernames = known_usernames(builder, source_ids)
         if isinstance(source_ids, list) and len(usernames) < len(set(map(str, source_ids))):
-            id_map.builder.report_omitted(
+            builder.report_omitted(
                 subject,
                 sentence("has fewer users in a turn"),
                 sentence("Someone in it is not a user in Tocsin."),
@@ -666,33 +581,16 @@ def _layer(shift: JsonObject) -> int:
     return min(level, _MAX_LEVEL) + 1 if isinstance(level, int) and level >= 0 else 1
 
 
-def _in_zone(shift: dict[str, Any], shift_zone: str, schedule_zone: str) -> dict[str, Any]:
-    return shift if shift_zone == schedule_zone else {**shift, "time_zone": shift_zone}
-
-
 def _calendars(document: JsonObject, names: set[str]) -> list[dict[str, Any]]:
     """Calendars that OnCall imports: Tocsin imports them too, and matches users by name or e-mail address."""
     entries = []
     for key, label, layer in (("ical_url_primary", "Calendar", 1), ("ical_url_overrides", "Overrides", MAX_LAYERS)):
         url = document.get(key)
         if isinstance(url, str) and url.startswith(("http://", "https://", "webcal://")) and len(url) <= 2000:
-            shift: dict[str, Any] = {"name": _unique_name(label, names)}
+            shift: dict[str, Any] = {"name": unique_name(label, names)}
             shift |= {"layer": layer} if layer != 1 else {}
             entries.append({**shift, "calendar": {"url": url, "roles": ["primary"]}})
     return entries
-
-
-def _shift_name(shift: JsonObject, names: set[str]) -> str:
-    return _unique_name(" ".join(str(shift.get("name") or "Shift").replace("\0", "").split())[:80] or "Shift", names)
-
-
-def _unique_name(base_name: str, names: set[str]) -> str:
-    name, suffix = base_name, 1
-    while name.casefold() in names:
-        suffix += 1
-        name = f"{base_name} ({suffix})"
-    names.add(name.casefold())
-    return name
 
 
 # ---------- integrations
@@ -713,42 +611,36 @@ _KINDS = {
 _MANUAL_TYPES = frozenset({"direct_paging", "manual", "maintenance"})
 
 
-def integrations(id_map: GrafanaIdMap, documents: list[JsonObject], routes: list[JsonObject]) -> None:
+def integrations(builder: ConfigBuilder, documents: list[JsonObject], routes: list[JsonObject]) -> None:
     """Adds every integration that receives alerts."""
     for document in documents:
         source_type = str(document.get("type") or "webhook").lower()
         if source_type not in _MANUAL_TYPES:
             own_routes = [route for route in routes if route.get("integration_id") == document.get("id")]
-            _integration(id_map, document, source_type, own_routes)
+            _integration(builder, document, source_type, own_routes)
 
 
-def _integration(id_map: GrafanaIdMap, document: JsonObject, source_type: str, routes: list[JsonObject]) -> None:
-    builder = id_map.builder
+def _integration(builder: ConfigBuilder, document: JsonObject, source_type: str, routes: list[JsonObject]) -> None:
     name = builder.claim_name("integrations", document.get("name"))
     kind = _KINDS.get(source_type, "api")
-    group = id_map.group(document)
+    group = team_group(builder, document)
     entry: dict[str, Any] = {"name": name, "kind": kind, "group": group}
     entry["recipients"] = {"groups": [group]} if group else {}
     last_route = next((route for route in routes if route.get("is_the_last_route")), {})
     chain = object_of(document.get("default_route")).get("escalation_chain_id") or last_route.get("escalation_chain_id")
-    policy = id_map.policies.get(str(chain or ""))
+    policy = builder.policies.get(str(chain or ""))
     if policy is not None:
         entry["escalation_policy"] = policy
     else:
         entry["anyway"] = True
-        builder.report_grouped(
-            FindingSeverity.TO_DO,
-            "integrations",
-            name,
-            reasons.HAVE_NO_POLICY(),
-            sentence("Their default route in OnCall has no chain, or one that could not be imported."),
-            reasons.CHOOSE_POLICY_AND_RECIPIENTS(),
+        builder.report_no_policy(
+            name, sentence("Their default route in OnCall has no chain, or one that could not be imported.")
         )
     builder.add("integrations", entry)
     for route in routes:
         if not route.get("is_the_last_route") and id_of(route) != id_of(object_of(document.get("default_route"))):
             pattern = " ".join(str(route.get("routing_regex") or "").split())[:200]
-            target = id_map.policies.get(str(route.get("escalation_chain_id") or ""), "no policy")
+            target = builder.policies.get(str(route.get("escalation_chain_id") or ""), "no policy")
             builder.report_omitted(
                 sentence("integration {integration}: route to {target}", integration=name, target=target),
                 sentence("not imported ({pattern})", pattern=pattern),
@@ -757,59 +649,51 @@ def _integration(id_map: GrafanaIdMap, document: JsonObject, source_type: str, r
                 ),
                 reasons.ADD_ROUTE(),
             )
-    _report_senders(id_map, name, kind, source_type)
+    _report_senders(builder, name, kind, source_type)
 
 
-def _report_senders(id_map: GrafanaIdMap, name: str, kind: str, source_type: str) -> None:
+def _report_senders(builder: ConfigBuilder, name: str, kind: str, source_type: str) -> None:
     match kind:
         case "email":
-            difference, remedy = reasons.WAIT_FOR_EMAILS(), reasons.CHANGE_TO_GUIDE_ADDRESS()
-            reason = STILL_WRITE()
+            remedy = reasons.CHANGE_TO_GUIDE_ADDRESS()
+            builder.report_senders(name, reasons.WAIT_FOR_EMAILS(), STILL_WRITE(), remedy)
         case "api":
-            difference, remedy = (
+            builder.report_senders(
+                name,
                 reasons.GENERIC_KIND(kind=source_type[:60]),
+                sentence("OnCall reads this format by its own template."),
                 sentence("Set its URL in the senders, and map the first message."),
             )
-            reason = sentence("OnCall reads this format by its own template.")
         case _:
-            difference, remedy = (
-                reasons.WAIT_FOR_SENDERS(),
-                sentence("Change their URL to the integration's webhook URL."),
-            )
-            reason = STILL_SEND()
-    id_map.builder.report_grouped(FindingSeverity.TO_DO, "integrations", name, difference, reason, remedy)
+            remedy = sentence("Change their URL to the integration's webhook URL.")
+            builder.report_senders(name, reasons.WAIT_FOR_SENDERS(), STILL_SEND(), remedy)
 
 
-# ---------- converter
-# Converts the documents of a Grafana OnCall instance to a configuration and a report. Pure: `now` decides what is
-# over.
+# ---------- product
 
 
-def convert(
-    documents: Mapping[str, list[JsonObject]],
-    now: datetime,
-    existing_users: Mapping[str, ExistingUser] | None = None,
-    *,
-    with_keys: bool = False,
-) -> ConvertedConfig:
-    """The configuration for `apply`, and the differences. OnCall's keys are too short to be used as tokens."""
-    del with_keys
-    builder = ConfigBuilder("Grafana OnCall", now, existing_users)
-    id_map = GrafanaIdMap(builder)
+def _convert(builder: ConfigBuilder) -> None:
+    users(builder)
+    groups(builder, builder.documents("teams"), builder.documents("users"))
+    schedules(builder, builder.documents("schedules"), builder.documents("on_call_shifts"))
+    policies(builder, builder.documents("escalation_chains"), builder.documents("escalation_policies"))
+    integrations(builder, builder.documents("integrations"), builder.documents("routes"))
+    reason, remedy = sentence("They call other systems."), sentence("Create outbound integrations.")
+    builder.report_kind_omitted("webhooks", "webhooks", reason, remedy)
 
-    def documents_of(kind: str) -> list[JsonObject]:
-        return without_duplicates(documents.get(kind, []))
 
-    users(id_map, documents_of("users"), documents_of("personal_notification_rules"))
-    groups(id_map, documents_of("teams"), documents_of("users"))
-    schedules(id_map, documents_of("schedules"), documents_of("on_call_shifts"))
-    policies(id_map, documents_of("escalation_chains"), documents_of("escalation_policies"))
-    integrations(id_map, documents_of("integrations"), documents_of("routes"))
-    builder.report_kind_omitted(
-        "webhooks",
-        documents_of("webhooks"),
-        sentence("They call other systems."),
-        sentence("Create outbound integrations."),
-    )
-    builder.report_unreadable(documents_of("not_shown"))
-    return builder.build()
+#: OnCall's keys are too short to be used as tokens.
+convert = converter("Grafana OnCall", ConfigBuilder, _convert)
+
+PRODUCT = Product(
+    name="grafana-oncall",
+    title="Grafana OnCall",
+    base="",
+    api_path="/api/v1",
+    key_variable="GRAFANA_ONCALL_API_KEY",
+    key_location=translatable("Settings → API tokens"),
+    key_help=CREATE_KEY(),
+    headers=lambda key: {"Authorization": key},
+    fetch=fetch,
+    convert=convert,
+)

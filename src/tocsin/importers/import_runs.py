@@ -10,11 +10,10 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from django.db import DatabaseError, connection, transaction
 
@@ -25,110 +24,51 @@ from tocsin.configure.config_files import ConfigFiles
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.errors import Permanent, Rejected, RejectedAll, Temporary
-from tocsin.core.reasons import NO_REASON, Reason, joined, reason_as_json, translatable
+from tocsin.core.reasons import NO_REASON, Reason, joined, reason_as_json
 from tocsin.core.runtime import clock
 from tocsin.core.validation.field_errors import AT_PATH
-from tocsin.importers import alertops as alertops_client
-from tocsin.importers import grafana_oncall as oncall_client
-from tocsin.importers import opsgenie, people, reasons
-from tocsin.importers import opsgenie_reader as opsgenie_client
-from tocsin.importers import pagerduty as pagerduty_client
-from tocsin.importers.api_reader import ApiReader, InvalidKey, ProgressCallback
-from tocsin.importers.config_builder import ConvertedConfig, ExistingUser, sort_by_severity
-
-# ---------- products
-# The products that can be imported: name, API address, client and converter.
-
-
-#: All documents of an account, by kind.
-type ProductDocuments = Mapping[str, list[dict[str, Any]]]
-
-
-class Converter(Protocol):
-    """Converts documents to a configuration and a report."""
-
-    def __call__(
-        self,
-        documents: ProductDocuments,
-        now: datetime,
-        existing_users: Mapping[str, ExistingUser] | None = None,
-        *,
-        with_keys: bool = False,
-    ) -> ConvertedConfig: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """One product."""
-
-    name: str
-    title: str
-    #: The usual URL of its API; "": each installation has its own.
-    base: str
-    #: The environment variable with the key for the command line.
-    key_variable: str
-    #: Where the key is created, in one line.
-    key_location: str
-    reader: Callable[[str, str, ProgressCallback], ApiReader]
-    fetch: Callable[[ApiReader, datetime], ProductDocuments]
-    convert: Converter
-    #: The reader of an export; None: there is none.
-    read_export: Callable[[bytes], ProductDocuments] | None = None
-
+from tocsin.core.validation.text_sanitizing import fold_login
+from tocsin.importers import alertops, grafana_oncall, opsgenie, pagerduty, reasons
+from tocsin.importers.api_reader import InvalidKey, ProgressCallback
+from tocsin.importers.config_builder import ExistingUser, Product, ProductDocuments
+from tocsin.people.changes import out_of_office
+from tocsin.people.models import User
 
 PRODUCTS: Final[Mapping[str, Product]] = {
-    product.name: product
-    for product in (
-        Product(
-            name="opsgenie",
-            title="Opsgenie",
-            base=opsgenie_client.BASE,
-            key_variable="OPSGENIE_API_KEY",
-            key_location=translatable("Settings → API key management, with Read and Configuration access"),
-            reader=opsgenie_client.reader,
-            fetch=opsgenie_client.fetch,
-            convert=opsgenie.convert,
-            read_export=opsgenie_client.read,
-        ),
-        Product(
-            name="pagerduty",
-            title="PagerDuty",
-            base=pagerduty_client.BASE,
-            key_variable="PAGERDUTY_API_KEY",
-            key_location=translatable("Integrations → API Access Keys, read-only"),
-            reader=pagerduty_client.reader,
-            fetch=pagerduty_client.fetch,
-            convert=pagerduty_client.convert,
-        ),
-        Product(
-            name="grafana-oncall",
-            title="Grafana OnCall",
-            base="",
-            key_variable="GRAFANA_ONCALL_API_KEY",
-            key_location=translatable("Settings → API tokens"),
-            reader=oncall_client.reader,
-            fetch=oncall_client.fetch,
-            convert=oncall_client.convert,
-        ),
-        Product(
-            name="alertops",
-            title="AlertOps",
-            base=alertops_client.BASE,
-            key_variable="ALERTOPS_API_KEY",
-            key_location=translatable("Administration → Subscription Settings, or your profile"),
-            reader=alertops_client.reader,
-            fetch=alertops_client.fetch,
-            convert=alertops_client.convert,
-        ),
-    )
+    product.name: product for product in (opsgenie.PRODUCT, pagerduty.PRODUCT, grafana_oncall.PRODUCT, alertops.PRODUCT)
 }
 
 
-def fetch(product: Product, key: str, base: str, now: datetime, progress: ProgressCallback) -> ProductDocuments:
-    """Reads all documents of an account. Raises Permanent or Temporary with a message for users."""
+def existing_users(now: datetime) -> dict[str, ExistingUser]:
+    """Existing users by lower-case e-mail address, so that an import neither duplicates nor changes them."""
+    absences: dict[int, list[dict[str, Any]]] = {}
+    for absence in out_of_office.rows().filter(ends_at__gt=now):
+        absences.setdefault(absence.user_id, []).append(out_of_office.nested_spec(absence))
+    return {
+        fold_login(user.email): ExistingUser(
+            user.username, user.role, user.name, user.time_zone, user.is_active, tuple(absences.get(user.pk, ()))
+        )
+        for user in User.objects.all()
+        if user.email
+    }
+
+
+def fetch(
+    product: Product,
+    key: str,
+    base: str,
+    now: datetime,
+    progress: ProgressCallback,
+    sleep: Callable[[float], None] | None = None,
+) -> ProductDocuments:
+    """Reads all documents of an account; `not_shown` is what the key may not read.
+
+    Raises Permanent or Temporary with a message for users.
+    """
     reader = product.reader(key, base, progress)
+    reader.sleep = sleep or reader.sleep
     try:
-        return product.fetch(reader, now)
+        return {**product.fetch(reader, now), "not_shown": reader.unreadable}
     finally:
         reader.close()
 
@@ -171,12 +111,13 @@ def start(
             no_export = reasons.NO_EXPORT(product=importer.title)
             raise Rejected("invalid", AT_PATH(path="file", problem=no_export), "file")
         documents = importer.read_export(export_content)
-        source, fetch = file_name or "an export", lambda run: documents
+        source, read = file_name or "an export", lambda run: documents
     else:
         source = _check(importer, key, base)
-        fetch = lambda run: _fetch(importer, key, base, run, now)  # noqa: E731 - the key stays in this thread
+        # The key stays in this thread.
+        read = lambda run: fetch(importer, key, base, now, run, run.sleep)  # noqa: E731
     run = _create_run(importer, source, actor, now)
-    _in_thread(run.pk, lambda: _read_account(run.pk, importer, fetch, with_keys))
+    _in_thread(run.pk, lambda: _read_account(run.pk, importer, read, with_keys))
     return run
 
 
@@ -232,14 +173,8 @@ def _create_run(product: Product, source: str, actor: AuditActor, now: datetime)
             state=ImportState.READING,
             beat_at=now,
         )
-        audit.record(
-            actor,
-            "begin_import",
-            now=now,
-            object_type="import",
-            object_id=run.pk,
-            object_name=f"{product.title}: {source[:150]}",
-        )
+        name = f"{product.title}: {source[:150]}"
+        audit.record(actor, "begin_import", now=now, object_type="import", object_id=run.pk, object_name=name)
     return run
 
 
@@ -251,7 +186,7 @@ def _in_thread(run_id: int, task: Callable[[], None]) -> None:
         except _RunDiscarded:
             pass
         except RejectedAll as problem:
-            _fail(run_id, joined(*(single_problem.reason for single_problem in problem.problems[:5]), separator=" "))
+            _fail(run_id, joined(*(item.reason for item in problem.problems[:5]), separator=" "))
         except (Rejected, Temporary, Permanent) as problem:
             _fail(run_id, problem.full_reason)
         except Exception:
@@ -287,13 +222,13 @@ def _heartbeats(run_id: int) -> Iterator[None]:
 
 
 def _read_account(
-    run_id: int, product: Product, fetch: Callable[[_ProgressWriter], ProductDocuments], with_keys: bool
+    run_id: int, product: Product, read: Callable[[_ProgressWriter], ProductDocuments], with_keys: bool
 ) -> None:
     progress = _ProgressWriter(run_id)
-    documents = fetch(progress)
+    documents = read(progress)
     progress(reasons.CONVERTING(), is_forced=True)
     now = clock.now()
-    converted = product.convert(documents, now, people.users(now), with_keys=with_keys)
+    converted = product.convert(documents, now, existing_users(now), with_keys=with_keys)
     text = plan.write(dict(converted.configuration))
     progress(reasons.COMPARING(), is_forced=True)
     lines: list[str] = []
@@ -301,17 +236,15 @@ def _read_account(
     try:
         lines = [str(line) for line in plan.preview(_sources(text), prune=False, now=now).lines]
     except Rejected as problem:
-        refusals = [
-            reason_as_json(single_problem.reason)
-            for single_problem in (problem.problems if isinstance(problem, RejectedAll) else (problem,))
-        ]
+        problems = problem.problems if isinstance(problem, RejectedAll) else (problem,)
+        refusals = [reason_as_json(item.reason) for item in problems]
     _change(
         run_id,
         state=ImportState.READY,
         progress=NO_REASON,
         configuration=crypto.encrypt(text) if text else "",
         counts=converted.counts(),
-        findings=[finding.as_json() for finding in sort_by_severity(converted.findings)],
+        findings=[finding.as_json() for finding in converted.findings],
         plan=lines,
         refusals=refusals,
     )
@@ -320,13 +253,8 @@ def _read_account(
 def _apply(run_id: int, actor: AuditActor) -> None:
     run = ImportRun.objects.get(pk=run_id)
     applied = plan.apply(_sources(decrypted_yaml(run)), prune=False, now=clock.now(), actor=actor)
-    _change(
-        run_id,
-        state=ImportState.APPLIED,
-        configuration="",
-        progress=NO_REASON,
-        plan=[str(line) for line in applied.lines],
-    )
+    lines = [str(line) for line in applied.lines]
+    _change(run_id, state=ImportState.APPLIED, configuration="", progress=NO_REASON, plan=lines)
 
 
 def _sources(text: str) -> ConfigFiles:
@@ -360,14 +288,3 @@ class _ProgressWriter:
         while (remaining := end - time.monotonic()) > 0:
             time.sleep(min(remaining, 10.0))
             _change(self._run_id)
-
-
-def _fetch(product: Product, key: str, base: str, progress: _ProgressWriter, now: datetime) -> ProductDocuments:
-    reader = product.reader(key, base, progress)
-    reader.sleep = progress.sleep
-    try:
-        return product.fetch(reader, now)
-    except Temporary as error:
-        raise Permanent(error.reason) from None
-    finally:
-        reader.close()

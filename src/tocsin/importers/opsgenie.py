@@ -1,137 +1,272 @@
-"""Opsgenie: read through its REST API (https://docs.opsgenie.com/docs/api-overview) or from its configuration backup,
-and converted.
+"""Opsgenie: documents of its REST API (https://docs.opsgenie.com/docs/api-overview) or of its configuration backup,
+converted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin.core.reasons import Reason
-from tocsin.core.validation.spec import write_moment
-from tocsin.importers import opsgenie_integrations as product_reasons
-from tocsin.importers import people, reasons, rotation_converter
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, Text, sentence, translatable
+from tocsin.core.validation import field_errors
+from tocsin.escalation.policy import MAX_POLICY_REPEATS
+from tocsin.importers import opsgenie_reader, people, reasons, rotation_converter
 from tocsin.importers.config_builder import (
     ConfigBuilder,
-    ConvertedConfig,
-    ExistingUser,
     FindingSeverity,
     JsonObject,
+    Product,
+    clean_name,
+    converter,
     object_of,
     objects_of,
     parse_time,
     text_of,
-    without_duplicates,
-)
-from tocsin.importers.opsgenie_integrations import (
-    OpsgenieIdMap,
-    keys,
-    open_windows,
-    parse_duration,
-    resolve,
-    sort_by_order,
+    unique_name,
 )
 from tocsin.importers.people import ImportedContactMethod, ImportedUser
 from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation, why_unsupported
+from tocsin.inbound.conditions import compile_condition
+from tocsin.inbound.fields import FIELDS
+from tocsin.oncall.calculation import weekly_windows
+from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
+
+CREATE_KEY = Text(
+    "Create one under Settings → API key management, with Read and Configuration access. An account in the EU is at https://api.eu.opsgenie.com."
+)
+GLOBAL_RULES = Text(
+    "Rules in Opsgenie change, delay or close alerts of every integration; in Tocsin each integration has its own."
+)
+SET_ON_INTEGRATIONS = Text("Set filters, routes and mapping on the integrations that need them.")
+NO_INCIDENTS = Text("Incidents and services are not part of Tocsin.")
+USE_TAGS = Text("Tags and routes may replace them.")
+CHANGE_URL_AND_KEY = Text("Change the senders' URL to Tocsin's, and their API key to the integration's token.")
+OWN_FORMAT = Text("{kind} sends in its own format, to its own address in Opsgenie.")
+SUPPORT_HOURS = Text("support hours {support_hours}")
+STILL_SEND = Text("Those still send to Opsgenie.")
+STILL_WRITE = Text("Their senders still write to Opsgenie's address.")
+INTEGRATIONS_ONLY = Text("applies to its integrations only")
+SWITCHES_POLICIES = Text("It enables or disables policies in Opsgenie too.")
+IS_RESPONDER = Text("is a responder")
+ROLE_UNKNOWN = Text("Tocsin does not know Opsgenie's custom role {role}.")
+SET_ROLE = Text("Set their role.")
+ONE_SET_OF_RULES = Text("have one set of rules for every alert")
+RULES_THERE = Text("Their rules in Opsgenie repeat, or differ by conditions or time of day.")
+SET_RULES_BY_PRIORITY = Text("They set rules by priority, and quiet hours, under Me → Notification rules.")
+ABSENCES_OVERLAP = Text("It overlaps another absence of the user.")
+NO_APP = Text("are no longer reached by Opsgenie's app")
+NOTIFIES_GROUP = Text("notifies everyone in {group}")
+SCHEDULE_ROTATION = Text("schedule {schedule}: rotation {rotation}")
+DISABLED_THERE = Text("It is disabled in Opsgenie.")
+NO_ROTATION_WITH_USERS = Text("None of its rotations has users, or they are over.")
+LOCAL_HANDOFFS = Text("hands off at the same local time all year")
+NOT_WHOLE_DAYS = Text("Its turns are not whole days, and may move by an hour when clocks change.")
+OVERRIDE_FOR_NOBODY = Text("It has no user, or one who is not a user in Tocsin.")
+OVERRIDE_WITHIN_ROTATION = Text("from {start} to {end} applies while its rotation is on call")
+OVERRIDE_OF_RESTRICTED = Text(
+    "It is for a rotation with restrictions: in Opsgenie it applies all the time, in Tocsin it replaces the user on "
+    "call."
+)
+OVERRIDE_SCHEDULE = Text("Override the whole schedule if {user} should be on call in between too.")
+ROTATION_UNREADABLE = Text("Its type, length or start cannot be read.")
+SHIFT_HAS_USERS = Text("A shift in Tocsin has users, no team and no escalation.")
+EMPTY_TURN_OF_KIND = Text("the rotation of {kind} {name} has no user")
+NAMED_OVERRIDE = Text("schedule {schedule}: override {override}")
+
+
+# ---------- references
+# Opsgenie's ids and names, durations and time restrictions.
+
+
+_SECONDS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800}
+
+
+class OpsgenieBuilder(ConfigBuilder):
+    """New names by Opsgenie id and by Opsgenie name, without upper case."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        #: Policies for single schedules, created for routes that refer to one.
+        self.policy_by_schedule: dict[str, str] = {}
+        self.teams: dict[str, JsonObject] = {}
+        #: The group of a schedule, by the schedule's new name.
+        self.group_by_schedule: dict[str, str] = {}
+        #: Schedules disabled in Opsgenie.
+        self.disabled_schedules: set[str] = set()
+        self.escalations: dict[str, JsonObject] = {}
+        self.integrations: dict[str, str] = {}
+        #: Support hours created for routing rules.
+        self.support_hours: dict[str, str] = {}
+
+    def find_user(self, reference: object) -> str | None:
+        """The username for a reference."""
+        document = object_of(reference)
+        return _lookup(self.users, document.get("id"), document.get("username"), document.get("name"))
+
+    def find_group(self, reference: object) -> str | None:
+        """The group for a reference to a team."""
+        return resolve(self.groups, reference)
+
+
+def keys(document: JsonObject, *names: str) -> Iterable[str]:
+    """The keys by which a document can be referenced."""
+    return [str(document[name]).casefold() for name in ("id", *names) if document.get(name)]
+
+
+def sort_by_order(documents: Iterable[JsonObject]) -> list[JsonObject]:
+    """Sorted by `order`."""
+    return sorted(documents, key=lambda item: item["order"] if isinstance(item.get("order"), int) else 0)
+
+
+def resolve[T](names: dict[str, T], reference: object) -> T | None:
+    """Resolves a reference by id or name."""
+    document = object_of(reference)
+    return _lookup(names, document.get("id"), document.get("name"))
+
+
+def parse_duration(value: object) -> timedelta:
+    """Parses `{"timeAmount": 5, "timeUnit": "minutes"}`; the default unit is minutes."""
+    document = object_of(value)
+    amount = document.get("timeAmount", 0)
+    if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < 1_000_000:
+        return timedelta()
+    return timedelta(seconds=round(amount * _SECONDS.get(str(document.get("timeUnit", "minutes")).lower(), 60)))
+
+
+def open_windows(restriction: object) -> tuple[WeeklyWindow, ...]:
+    """The windows of a `timeRestriction`; empty if there is none. Raises ValueError if it is invalid.
+
+    `time-of-day` applies to every day; `weekday-and-time-of-day` is one span from the start day's time to the end
+    day's.
+    """
+    document = object_of(restriction)
+    restrictions = objects_of(document.get("restrictions")) or [object_of(document.get("restriction"))]
+    restrictions = [item for item in restrictions if item]
+    if not restrictions:
+        return ()
+    if str(document.get("type")) == "time-of-day":
+        windows: list[WeeklyWindow] = []
+        for item in restrictions:
+            start, end = _minute(item, "start"), _minute(item, "end")
+            daily_windows = rotation_converter.daily(
+                start % weekly_windows.MINUTES_A_DAY,
+                (end - start) % weekly_windows.MINUTES_A_DAY or weekly_windows.MINUTES_A_DAY,
+            )
+            if not daily_windows:
+                return ()
+            windows += daily_windows
+        return rotation_converter.combine(windows)
+    return rotation_converter.combine([_weekday_window(item) for item in restrictions])
+
+
+def _weekday_window(restriction: JsonObject) -> WeeklyWindow:
+    start_day, end_day = (
+        weekly_windows.parse_weekday(str(restriction.get(key))).number for key in ("startDay", "endDay")
+    )
+    start, end = _minute(restriction, "start"), _minute(restriction, "end")
+    length = ((end_day - start_day) * weekly_windows.MINUTES_A_DAY + end - start) % weekly_windows.MINUTES_A_WEEK
+    return rotation_converter.window(start_day, start, length or weekly_windows.MINUTES_A_WEEK)
+
+
+def _minute(restriction: JsonObject, prefix: str) -> int:
+    try:
+        hour, minute = int(restriction.get(f"{prefix}Hour") or 0), int(restriction.get(f"{prefix}Min") or 0)
+    except (TypeError, OverflowError):
+        raise ValueError("has a time that is none") from None
+    if not (0 <= hour <= 24 and 0 <= minute < 60):
+        raise ValueError("has a time that is none")
+    return hour * 60 + minute
+
+
+def _lookup[T](names: dict[str, T], *references: object) -> T | None:
+    for candidate in references:
+        if candidate and str(candidate).casefold() in names:
+            return names[str(candidate).casefold()]
+    return None
+
 
 # ---------- people
 # Converts Opsgenie's users with contacts, notification rules and forwardings, and its teams as groups. Pure.
 
 
 _ROLES = {"owner": "admin", "admin": "admin", "user": "responder", "stakeholder": "observer", "observer": "observer"}
-_CHANNELS = {"email": "email", "sms": "sms", "voice": "voice"}
+_CHANNELS = ("email", "sms", "voice")
 
 
-def users(id_map: OpsgenieIdMap, documents: list[JsonObject], forwardings: list[JsonObject]) -> None:
+def users(builder: OpsgenieBuilder) -> None:
     """Adds every user whose username is an e-mail address; others cannot be converted."""
-    for user in documents:
-        email = str(user.get("username") or "").strip()
-        if "@" not in email:
-            id_map.builder.report_omitted(
-                reasons.USER(user=str(email or user.get("id"))), reasons.NOT_IMPORTED(), reasons.NO_EMAIL()
-            )
-            continue
-        name = id_map.builder.claim_username(email)
-        for key in keys(user, "username"):
-            id_map.users[key] = name
-    for user in documents:
-        username = id_map.find_user(user)
-        if username:
-            people.add(id_map.builder, _person(id_map, user, username, forwardings), username)
+    people.add_all(
+        builder,
+        builder.documents("users"),
+        "username",
+        keys=lambda user: keys(user, "username"),
+        email_of=_email,
+        person=lambda user, username: _person(builder, user, username),
+    )
 
 
-def groups(id_map: OpsgenieIdMap, documents: list[JsonObject]) -> None:
+def _email(user: JsonObject) -> str:
+    return str(user.get("username") or "").strip()
+
+
+def groups(builder: OpsgenieBuilder, documents: list[JsonObject]) -> None:
     """Adds the teams; their administrators become managers. Primary on-call users come from the schedules."""
     for team in documents:
-        name = id_map.builder.claim_name("groups", team.get("name"))
+        name = builder.claim_name("groups", team.get("name"))
         for key in keys(team, "name"):
-            id_map.groups[key], id_map.teams[key] = name, team
+            builder.groups[key], builder.teams[key] = name, team
     for team in documents:
         members: list[dict[str, Any]] = []
         for member in objects_of(team.get("members")):
-            username = id_map.find_user(member.get("user"))
+            username = builder.find_user(member.get("user"))
             if username and username not in [item["user"] for item in members]:
                 roles = ["manager"] if str(member.get("role")).lower() == "admin" else []
                 members.append({"user": username, "roles": roles})
-        id_map.builder.add(
-            "groups",
-            {
-                "name": id_map.find_group(team),
-                "description": str(team.get("description") or "")[:2000].replace("\0", ""),
-                "members": members,
-            },
-        )
+        description = str(team.get("description") or "")[:2000].replace("\0", "")
+        builder.add("groups", {"name": builder.find_group(team), "description": description, "members": members})
 
 
-def _person(id_map: OpsgenieIdMap, user: JsonObject, username: str, forwardings: list[JsonObject]) -> ImportedUser:
+def _person(builder: OpsgenieBuilder, user: JsonObject, username: str) -> ImportedUser:
     role = str(object_of(user.get("role")).get("name") or object_of(user.get("role")).get("id") or "User")
     mapped_role = _ROLES.get(role.lower())
     if mapped_role is None:
-        id_map.builder.report_changed(
-            reasons.USER(user=username),
-            product_reasons.IS_RESPONDER(),
-            product_reasons.ROLE_UNKNOWN(role=role[:60]),
-            product_reasons.SET_ROLE(),
-        )
+        unknown = ROLE_UNKNOWN(role=role[:60])
+        builder.report_changed(reasons.USER(user=username), IS_RESPONDER(), unknown, SET_ROLE())
     rules = objects_of(user.get("notification_rules"))
-    contact_methods = _contact_methods(id_map, user, username)
-    has_rules = _apply_rules(id_map, rules, contact_methods, username)
+    contact_methods = _contact_methods(builder, user, username)
+    has_rules = _apply_rules(builder, rules, contact_methods, username)
     return ImportedUser(
-        email=str(user["username"]).strip(),
+        email=_email(user),
         name=str(user.get("fullName") or ""),
         role=mapped_role or "responder",
         time_zone=str(user.get("timeZone") or user.get("timezone") or ""),
         contact_methods=contact_methods,
         has_rules=has_rules,
         is_active=not user.get("blocked"),
-        out_of_office=_absences(id_map, user, forwardings),
+        out_of_office=_absences(builder, username),
     )
 
 
-def _contact_methods(id_map: OpsgenieIdMap, user: JsonObject, username: str) -> list[ImportedContactMethod]:
+def _contact_methods(builder: OpsgenieBuilder, user: JsonObject, username: str) -> list[ImportedContactMethod]:
     contact_methods: list[ImportedContactMethod] = []
     for contact in objects_of(user.get("contacts")):
         method = str(contact.get("method") or contact.get("contactMethod") or "").lower()
         address = str(contact.get("to") or "")
         if method in _CHANNELS:
             enabled = object_of(contact.get("status")).get("enabled", contact.get("enabled", True))
-            contact_methods.append(ImportedContactMethod(_CHANNELS[method], address, is_enabled=enabled is not False))
+            contact_methods.append(ImportedContactMethod(method, address, is_enabled=enabled is not False))
         elif method:
-            id_map.builder.report_grouped(
-                FindingSeverity.TO_DO,
-                "users",
-                username,
-                product_reasons.NO_APP(),
-                reasons.PUSH_NEEDS_DEVICE(),
-                reasons.ENABLE_PUSH(),
-            )
+            people.report_push(builder, username, NO_APP())
     return contact_methods
 
 
 def _apply_rules(
-    id_map: OpsgenieIdMap, rules: list[JsonObject], contact_methods: list[ImportedContactMethod], username: str
+    builder: OpsgenieBuilder, rules: list[JsonObject], contact_methods: list[ImportedContactMethod], username: str
 ) -> bool:
     """Adds to the contact methods when the rule for new alerts uses them. Returns False if there is no such rule."""
     creation_rules = sort_by_order(r for r in rules if r.get("actionType") == "create-alert" and r.get("enabled", True))
@@ -145,25 +280,14 @@ def _apply_rules(
     for step in steps:
         contact = object_of(step.get("contact"))
         method, to = str(contact.get("method") or "").lower(), str(contact.get("to") or "")
-        contact_method = next(
-            (
-                item
-                for item in contact_methods
-                if item.channel == _CHANNELS.get(method) and _is_same_address(item.address, to)
-            ),
-            None,
-        )
-        if contact_method is not None:
-            contact_method.delays.append(parse_duration(step.get("sendAfter")))
+        for item in contact_methods:
+            if item.channel == method and _is_same_address(item.address, to):
+                item.delays.append(parse_duration(step.get("sendAfter")))
+                break
     other_count = len(creation_rules) - 1
     if other_count or not _matches_all(rule) or object_of(rule.get("repeat")).get("enabled"):
-        id_map.builder.report_grouped(
-            FindingSeverity.CHANGED,
-            "users",
-            username,
-            product_reasons.ONE_SET_OF_RULES(),
-            product_reasons.RULES_THERE(),
-            product_reasons.SET_RULES_BY_PRIORITY(),
+        builder.report_grouped(
+            FindingSeverity.CHANGED, "users", username, ONE_SET_OF_RULES(), RULES_THERE(), SET_RULES_BY_PRIORITY()
         )
     return True
 
@@ -179,36 +303,16 @@ def _is_same_address(address: str, other_address: str) -> bool:
     return [c for c in address if c.isdigit()] == [c for c in other_address if c.isdigit()]
 
 
-def _absences(id_map: OpsgenieIdMap, user: JsonObject, forwardings: list[JsonObject]) -> list[dict[str, Any]]:
+def _absences(builder: OpsgenieBuilder, username: str) -> list[dict[str, Any]]:
     """Current and future forwardings of this user's alerts, as absences with cover."""
     absences = []
-    username = id_map.find_user(user)
-    for rule in forwardings:
-        since, until = parse_time(rule.get("startDate")), parse_time(rule.get("endDate"))
-        cover = id_map.find_user(rule.get("toUser"))
-        if id_map.find_user(rule.get("fromUser")) != username or username is None:
-            continue
-        if since is None or until is None or until <= id_map.builder.now or until <= since or cover in (None, username):
-            continue
-        bounds = {"from": write_moment(since), "to": write_moment(until)}
-        absences.append({**bounds, "cover": cover, "note": people.forwarded(id_map.builder)})
-    return _without_overlaps(id_map, str(username), sorted(absences, key=lambda entry: str(entry["from"])))
-
-
-def _without_overlaps(id_map: OpsgenieIdMap, username: str, absences: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that do not overlap an earlier one."""
-    accepted: list[dict[str, Any]] = []
-    for entry in absences:
-        if accepted and entry["from"] < accepted[-1]["to"]:
-            id_map.builder.report_omitted(
-                reasons.USER(user=username),
-                reasons.NO_COVER(start=entry["from"], end=entry["to"], cover=entry["cover"]),
-                product_reasons.ABSENCES_OVERLAP(),
-                reasons.ENTER_ABSENCE(),
-            )
-        else:
-            accepted.append(entry)
-    return accepted
+    for rule in builder.documents("forwardings"):
+        span = builder.upcoming(rule.get("startDate"), rule.get("endDate"))
+        cover = builder.find_user(rule.get("toUser"))
+        if span and cover not in (None, username) and builder.find_user(rule.get("fromUser")) == username:
+            absences.append({**span, "cover": cover, "note": people.forwarded(builder)})
+    absences.sort(key=lambda entry: str(entry["from"]))
+    return people.without_overlaps(builder, username, [], absences, ABSENCES_OVERLAP())
 
 
 # ---------- schedules
@@ -221,52 +325,31 @@ def _without_overlaps(id_map: OpsgenieIdMap, username: str, absences: list[dict[
 _UNITS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1), "weekly": timedelta(weeks=1)}
 
 
-def schedules(id_map: OpsgenieIdMap, documents: list[JsonObject]) -> None:
-    """Adds every schedule with at least one user; one without a team gets its own group."""
-    for document in documents:
-        _schedule(id_map, document)
-
-
-def _schedule(id_map: OpsgenieIdMap, document: JsonObject) -> None:
-    builder, source_name = id_map.builder, str(document.get("name") or "")
-    references = list(keys(document, "name"))
-    id_map.schedules |= dict.fromkeys(references, None)
+def _schedule(builder: OpsgenieBuilder, document: JsonObject) -> None:
+    """Adds a schedule with at least one user."""
+    source_name, references = str(document.get("name") or ""), keys(document, "name")
     if document.get("enabled") is False:
-        id_map.disabled_schedules.update(references)
-        builder.report_omitted(
-            reasons.SCHEDULE(schedule=source_name), reasons.NOT_IMPORTED(), product_reasons.DISABLED_THERE()
-        )
+        builder.disabled_schedules.update(references)
+        subject = reasons.SCHEDULE(schedule=source_name)
+        builder.report_omitted(subject, reasons.NOT_IMPORTED(), DISABLED_THERE())
         return
     zone_name = builder.resolve_zone(document.get("timezone"), reasons.SCHEDULE(schedule=source_name))
-    rotations = _Rotations(id_map, source_name, ZoneInfo(zone_name))
+    rotations = _Rotations(builder, source_name, ZoneInfo(zone_name))
     for rotation in objects_of(document.get("rotations")):
         rotations.add(rotation)
-    if not rotations.shifts:
-        builder.report_omitted(
-            reasons.SCHEDULE(schedule=source_name),
-            reasons.NOT_IMPORTED(),
-            product_reasons.NO_ROTATION_WITH_USERS(),
-            reasons.CREATE_SCHEDULE(),
-        )
-        return
-    name = builder.claim_name("schedules", source_name)
-    group = resolve(id_map.groups, document.get("ownerTeam")) or builder.add_schedule_group(
-        source_name, name, rotations.users
-    )
     overrides = [entry for item in objects_of(document.get("overrides")) for entry in rotations.override(item)]
-    builder.add(
-        "schedules",
-        {"name": name, "group": group, "time_zone": zone_name, "shifts": rotations.shifts, "overrides": overrides},
-    )
-    id_map.schedules |= dict.fromkeys(references, name)
-    id_map.group_by_schedule[name] = group
+    group = resolve(builder.groups, document.get("ownerTeam"))
+    entry = {"time_zone": zone_name, "shifts": rotations.shifts, "overrides": overrides}
+    if added := builder.add_schedule(source_name, group, rotations.users, NO_ROTATION_WITH_USERS(), entry):
+        name, builder.group_by_schedule[added[0]] = added
+        builder.schedules |= dict.fromkeys(references, name)
 
 
 class _Rotations:
     """The rotations of one schedule during its conversion."""
 
-    def __init__(self, id_map: OpsgenieIdMap, schedule: str, zone: ZoneInfo) -> None:
-        self.id_map, self.builder, self.schedule, self.zone = id_map, id_map.builder, schedule, zone
+    def __init__(self, builder: OpsgenieBuilder, schedule: str, zone: ZoneInfo) -> None:
+        self.builder, self.schedule, self.zone = builder, schedule, zone
         self.shifts: list[dict[str, Any]] = []
         self.users: list[str] = []
         self._names: set[str] = set()
@@ -278,27 +361,18 @@ class _Rotations:
 
     def add(self, rotation: JsonObject) -> None:
         """Adds a rotation's shifts."""
-        subject = product_reasons.SCHEDULE_ROTATION(
-            schedule=self.schedule, rotation=str(rotation.get("name") or self._count + 1)
-        )
         self._count += 1
+        subject = SCHEDULE_ROTATION(schedule=self.schedule, rotation=str(rotation.get("name") or self._count))
         try:
             converted = self._convert_rotation(rotation, subject)
             shifts = rotation_converter.shifts(converted, self.builder.now.astimezone(self.zone).replace(tzinfo=None))
         except (UnsupportedRotation, ValueError) as problem:
             self.builder.report_omitted(
-                subject,
-                reasons.NOT_IN_SCHEDULE(),
-                why_unsupported(problem),
-                reasons.ADD_SHIFT(),
+                subject, reasons.NOT_IN_SCHEDULE(), why_unsupported(problem), reasons.ADD_SHIFT()
             )
             return
         if shifts and converted.interval % timedelta(days=1):
-            self.builder.report_changed(
-                subject,
-                product_reasons.LOCAL_HANDOFFS(),
-                product_reasons.NOT_WHOLE_DAYS(),
-            )
+            self.builder.report_changed(subject, LOCAL_HANDOFFS(), NOT_WHOLE_DAYS())
         self.shifts += shifts
         self.users += [user for user in converted.slots if user and user not in self.users]
         for key in keys(rotation, "name"):
@@ -308,35 +382,25 @@ class _Rotations:
 
     def override(self, document: JsonObject) -> list[dict[str, Any]]:
         """A current or future override: one for the whole schedule, or one per shift of its rotations."""
-        since, until = parse_time(document.get("startDate")), parse_time(document.get("endDate"))
-        if since is None or until is None or until <= self.builder.now or until <= since:
+        span = self.builder.upcoming(document.get("startDate"), document.get("endDate"))
+        if span is None:
             return []
-        user = self.id_map.find_user(document.get("user"))
+        user = self.builder.find_user(document.get("user"))
         alias = str(document.get("alias") or "")
         subject = reasons.SCHEDULE_OVERRIDE(schedule=self.schedule)
         if alias:
-            subject = product_reasons.NAMED_OVERRIDE(schedule=self.schedule, override=alias)
+            subject = NAMED_OVERRIDE(schedule=self.schedule, override=alias)
         if user is None:
-            self.builder.report_omitted(
-                subject,
-                reasons.OVERRIDE_NOT_IMPORTED(start=write_moment(since), end=write_moment(until)),
-                product_reasons.OVERRIDE_FOR_NOBODY(),
-                reasons.ENTER_OVERRIDE(),
-            )
+            difference = reasons.OVERRIDE_NOT_IMPORTED(start=span["from"], end=span["to"])
+            self.builder.report_omitted(subject, difference, OVERRIDE_FOR_NOBODY(), reasons.ENTER_OVERRIDE())
             return []
-        if user not in self.users:
-            self.users.append(user)
-        entry = {"user": user, "from": write_moment(since), "to": write_moment(until)}
+        entry = {"user": user, **span}
         rotation_references = objects_of(document.get("rotations"))
         if not rotation_references or len(rotation_references) >= self._count:
             return [entry]
         if any(key in self._with_gaps for item in rotation_references for key in keys(item, "name")):
-            self.builder.report_changed(
-                subject,
-                product_reasons.OVERRIDE_WITHIN_ROTATION(start=write_moment(since), end=write_moment(until)),
-                product_reasons.OVERRIDE_OF_RESTRICTED(),
-                product_reasons.OVERRIDE_SCHEDULE(user=user),
-            )
+            difference = OVERRIDE_WITHIN_ROTATION(start=span["from"], end=span["to"])
+            self.builder.report_changed(subject, difference, OVERRIDE_OF_RESTRICTED(), OVERRIDE_SCHEDULE(user=user))
         shifts = [name for item in rotation_references for name in resolve(self._shift_names_by_key, item) or []]
         return [{**entry, "shift": name} for name in dict.fromkeys(shifts)]
 
@@ -345,10 +409,10 @@ class _Rotations:
         start = parse_time(rotation.get("startDate"))
         length = rotation.get("length") or 1
         if unit is None or start is None or not isinstance(length, int) or not 0 < length < 10_000:
-            raise UnsupportedRotation(product_reasons.ROTATION_UNREADABLE())
+            raise UnsupportedRotation(ROTATION_UNREADABLE())
         end = parse_time(rotation.get("endDate"))
         return ConvertedRotation(
-            name=self._unique_shift_name(str(rotation.get("name") or f"Rotation {self._count}")),
+            name=unique_name(clean_name(rotation.get("name"), f"Rotation {self._count}"), self._names),
             slots=tuple(self._slot(participant, subject) for participant in objects_of(rotation.get("participants"))),
             first_handoff=self._local(start),
             interval=unit * length,
@@ -360,26 +424,481 @@ class _Rotations:
         kind = str(participant.get("type") or "user").lower()
         if kind == "none":
             return None
-        user = self.id_map.find_user(participant) if kind == "user" else None
+        user = self.builder.find_user(participant) if kind == "user" else None
         if user is None:
             label = participant.get("username") or participant.get("name") or participant.get("id")
-            reason = reasons.NOT_A_USER() if kind == "user" else product_reasons.SHIFT_HAS_USERS()
+            reason = reasons.NOT_A_USER() if kind == "user" else SHIFT_HAS_USERS()
             self.builder.report_omitted(
-                subject, product_reasons.EMPTY_TURN_OF_KIND(kind=kind, name=str(label)), reason, reasons.EDIT_SHIFT()
+                subject, EMPTY_TURN_OF_KIND(kind=kind, name=str(label)), reason, reasons.EDIT_SHIFT()
             )
         return user
 
     def _local(self, at: datetime) -> datetime:
         return at.astimezone(self.zone).replace(tzinfo=None, second=0, microsecond=0)
 
-    def _unique_shift_name(self, requested: str) -> str:
-        name = " ".join(requested.replace("\0", "").split())[:80] or f"Rotation {self._count}"
-        unique, suffix = name, 1
-        while unique.casefold() in self._names:
-            suffix += 1
-            unique = f"{name} ({suffix})"
-        self._names.add(unique.casefold())
-        return unique
+
+# ---------- policies
+# Converts Opsgenie's escalations. Its delays count from the alert's creation, Tocsin's from the previous step. Pure.
+#
+# See https://docs.opsgenie.com/docs/escalation-api: a rule fires after its delay if the alert is not acknowledged, or
+# not closed, by then; `repeat` starts over this many minutes after the last rule.
+
+
+_NOT_CLOSED = "if-not-closed"
+
+
+def by_schedule(builder: OpsgenieBuilder, schedule: str) -> str:
+    """The policy that pages the on-call users of a schedule; created on first use."""
+    if schedule not in builder.policy_by_schedule:
+        name = builder.claim_name("escalation_policies", f"On call by {schedule}")
+        builder.policy_by_schedule[schedule] = name
+        steps = [{"notify": {"schedules": [schedule]}, "after": "0m"}]
+        group = builder.group_by_schedule.get(schedule)
+        builder.add("escalation_policies", {"name": name, "group": group, "steps": steps})
+    return builder.policy_by_schedule[schedule]
+
+
+def _policy(builder: OpsgenieBuilder, document: JsonObject) -> None:
+    source_name = str(document.get("name") or "")
+    subject = sentence("escalation {escalation}", escalation=source_name)
+    rules = sorted(objects_of(document.get("rules")), key=lambda rule: parse_duration(rule.get("delay")))
+    has_unclosed = any(rule.get("condition") == _NOT_CLOSED for rule in rules)
+    steps: list[dict[str, Any]] = []
+    previous = timedelta()
+    for position, rule in enumerate(rules, 1):
+        notify = _notify_targets(builder, rule, sentence("{policy}: rule {rule}", policy=subject, rule=position))
+        if notify is None:
+            continue
+        at = parse_duration(rule.get("delay"))
+        step: dict[str, Any] = {"notify": notify, "after": field_errors.write(at - previous)}
+        if has_unclosed and rule.get("condition") != _NOT_CLOSED:
+            step["only_until_acknowledged"] = True
+        steps.append(step)
+        previous = at
+    nobody = sentence("None of its rules notifies an imported user.")
+    name = builder.claim_policy(source_name, subject, steps, nobody)
+    if name is None:
+        return
+    entry: dict[str, Any] = {"name": name, "group": resolve(builder.groups, document.get("ownerTeam"))}
+    if has_unclosed:
+        entry["acknowledge"] = {"effect": "continue"}
+    else:
+        builder.report_ack_timeout("escalations", source_name)
+    repeat = _repeat(builder, document, subject, parse_duration(rules[0].get("delay")))
+    builder.add("escalation_policies", entry | {"repeat": repeat, "steps": steps})
+    builder.policies |= dict.fromkeys(keys(document, "name"), name)
+
+
+def _repeat(builder: OpsgenieBuilder, document: JsonObject, subject: Reason, first_delay: timedelta) -> dict[str, Any]:
+    repeat = object_of(document.get("repeat"))
+    count, wait_minutes = repeat.get("count"), repeat.get("waitInterval")
+    if repeat.get("closeAlertAfterAll"):
+        builder.report_changed(
+            subject,
+            sentence("leaves the alert open when it is exhausted"),
+            sentence("Opsgenie closes it after all repeats; Tocsin never closes an unanswered alert automatically."),
+        )
+    if (
+        not isinstance(count, int)
+        or not isinstance(wait_minutes, int)
+        or not 0 < count < 10_000
+        or not 0 < wait_minutes < 100_000
+    ):
+        return {}
+    # In each repetition the first rule's delay applies again, while Tocsin's passes begin with their first step.
+    interval = timedelta(minutes=wait_minutes) + first_delay
+    return {"times": min(count, MAX_POLICY_REPEATS), "every": field_errors.write(interval)}
+
+
+def _notify_targets(builder: OpsgenieBuilder, rule: JsonObject, subject: Reason) -> JsonObject | None:
+    recipient = object_of(rule.get("recipient"))
+    kind, notify_type = str(recipient.get("type") or "").lower(), str(rule.get("notifyType") or "default").lower()
+    match kind:
+        case "user":
+            user = builder.find_user(recipient)
+            if user is not None:
+                return {"users": [user]}
+        case "schedule":
+            return _by_schedule(builder, recipient, notify_type, subject)
+        case "team":
+            team = resolve(builder.teams, recipient)
+            if team is not None:
+                return _by_team(builder, team, notify_type, subject)
+    recipient_name = recipient.get("name") or recipient.get("username") or recipient.get("id") or "nobody"
+    builder.report_omitted(
+        subject, reasons.DOES_NOT_NOTIFY_KIND(kind=kind or "somebody", target=recipient_name), reasons.UNKNOWN_HERE()
+    )
+    return None
+
+
+def _by_schedule(
+    builder: OpsgenieBuilder, recipient: JsonObject, notify_type: str, subject: Reason
+) -> JsonObject | None:
+    references = list(keys(recipient, "name"))
+    if any(key in builder.disabled_schedules for key in references):
+        builder.report_omitted(
+            subject,
+            reasons.DOES_NOT_NOTIFY(target=str(recipient.get("name"))),
+            sentence("The schedule is disabled in Opsgenie."),
+        )
+        return None
+    name = resolve(builder.schedules, recipient)
+    if name is None:
+        builder.report_omitted(
+            subject,
+            reasons.DOES_NOT_NOTIFY(target=str(recipient.get("name") or "a schedule")),
+            sentence("The schedule could not be imported."),
+            sentence("Create the schedule, and add it to the policy."),
+        )
+        return None
+    if notify_type == "previous":
+        return {"previous_on_call": True, "groups": [builder.group_by_schedule[name]]}
+    if notify_type == "next":
+        builder.report_changed(
+            subject,
+            sentence("notifies who is on call in {schedule}, not who is next", schedule=name),
+            sentence("A step in Tocsin knows who is and was on call, not who is next."),
+            sentence("Choose a second schedule or a user instead."),
+        )
+    if notify_type == "all":
+        return {"groups": [builder.group_by_schedule[name]], "everybody": True}
+    return {"schedules": [name]}
+
+
+def _by_team(builder: OpsgenieBuilder, team: JsonObject, notify_type: str, subject: Reason) -> JsonObject:
+    group = builder.find_group(team)
+    everybody: JsonObject = {"groups": [group], "everybody": True}
+    members = objects_of(team.get("members"))
+    match notify_type:
+        case "admins" if any(str(member.get("role")).lower() == "admin" for member in members):
+            return {"groups": [group], "roles": ["manager"]}
+        case "users":
+            regular_members = [member for member in members if str(member.get("role")).lower() != "admin"]
+            users = [name for member in regular_members if (name := builder.find_user(member.get("user")))]
+            if users:
+                return {"users": list(dict.fromkeys(users))}
+        case "random":
+            builder.report_changed(
+                subject, NOTIFIES_GROUP(group=str(group)), sentence("A step in Tocsin does not choose at random.")
+            )
+            return everybody
+        case "all":
+            return everybody
+        case _:
+            schedule = _first_schedule(builder, default_notify(team))
+            if schedule is not None:
+                builder.report_changed(
+                    subject,
+                    sentence("notifies who is on call in {schedule}", schedule=schedule),
+                    sentence(
+                        "Opsgenie notifies the team {group} by its own routing rules; a step in Tocsin is one step.",
+                        group=str(group),
+                    ),
+                    sentence("Add the team's further steps if you want them in Tocsin too."),
+                )
+                return {"schedules": [schedule]}
+    builder.report_changed(subject, NOTIFIES_GROUP(group=str(group)), sentence("Nothing narrower could be imported."))
+    return everybody
+
+
+def default_notify(team: JsonObject) -> JsonObject:
+    """The target of the team's default routing rule; an empty object if there is none."""
+    rules = objects_of(team.get("routing_rules"))
+    rule = next((item for item in rules if item.get("isDefault")), rules[-1] if rules else {})
+    return object_of(rule.get("notify"))
+
+
+def _first_schedule(builder: OpsgenieBuilder, notify: JsonObject) -> str | None:
+    """The schedule that a routing rule notifies, directly or first in its escalation."""
+    if notify.get("type") == "schedule":
+        return resolve(builder.schedules, notify)
+    escalation = resolve(builder.escalations, notify) if notify.get("type") == "escalation" else None
+    for rule in objects_of(object_of(escalation).get("rules")):
+        recipient = object_of(rule.get("recipient"))
+        if recipient.get("type") == "schedule" and (name := resolve(builder.schedules, recipient)):
+            return name
+    return None
+
+
+# ---------- integrations
+# Converts Opsgenie's integrations and heartbeats, with their team's routing rules as routes. Pure.
+
+
+#: Senders that use Opsgenie's Alert API directly, so that only the URL changes.
+_OPSGENIE_SENDERS = frozenset({"api", "prometheus", "grafana", "alertmanager", "oec", "marid", "terraform", "thanos"})
+#: Integrations to which Opsgenie only sends.
+_OUTGOING = frozenset(
+    {
+        *("slack", "slackapp", "microsoftteams", "msteams", "msteamsv2", "mattermost", "flowdock", "hipchat"),
+        *("campfire", "zoom", "googlechat", "ringcentralglip", "xmpp", "twilio", "webhook", "statuspage", "jira"),
+        *("jiracloud", "jiraservicedesk", "servicenow", "servicenowv3", "zendesk"),
+    }
+)
+#: Opsgenie's fields as named in the kind `opsgenie`.
+_FIELDS = {
+    "message": "subject",
+    "alias": "source_id",
+    "description": "long_text",
+    "source": "sent_by",
+    "entity": "component_name",
+    "tags": "labels",
+    "priority": "severity",
+    "teams": "recipient_groups",
+    "recipients": "recipient_groups",
+    "responders": "recipient_groups",
+    "actions": "^actions",
+}
+_OPERATORS = {
+    "contains": "contains",
+    "starts-with": "starts with",
+    "ends-with": "ends with",
+    "equals": "equals",
+    "equals-ignore-whitespace": "equals",
+    "greater-than": "greater than",
+    "less-than": "less than",
+}
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
+_INTERVAL_UNITS = {"minutes": "m", "hours": "h", "days": "d", "weeks": "w"}
+
+
+def heartbeats(builder: OpsgenieBuilder, documents: list[JsonObject]) -> None:
+    """Adds every heartbeat under its own name: senders also ping /v2/heartbeats/NAME/ping here."""
+    for heartbeat in documents:
+        name = builder.claim_name("integrations", heartbeat.get("name"))
+        unit = _INTERVAL_UNITS.get(str(heartbeat.get("intervalUnit") or "minutes").lower(), "m")
+        interval = heartbeat.get("interval")
+        entry: dict[str, Any] = {"name": name, "kind": "heartbeat"}
+        if isinstance(interval, int) and 0 < interval < 100_000:
+            entry["settings"] = {"interval": f"{interval}{unit}"}
+        if heartbeat.get("enabled") is False:
+            entry["mode"] = "disabled"
+        builder.add("integrations", entry | _recipients(builder, object_of(heartbeat.get("ownerTeam")), name))
+        builder.report_grouped(
+            FindingSeverity.TO_DO,
+            "heartbeats",
+            name,
+            sentence("wait for their first ping"),
+            sentence("Their senders still ping Opsgenie."),
+            sentence("Change their URL to Tocsin's, and their key to the heartbeat's token."),
+        )
+
+
+def integrations(builder: OpsgenieBuilder, documents: list[JsonObject]) -> None:
+    """Adds every integration that receives alerts; its key becomes the token if known and requested."""
+    for document in documents:
+        source_name, source_type = str(document.get("name") or ""), str(document.get("type") or "API")
+        normalized_type = re.sub(r"[^a-z0-9]", "", source_type.lower())
+        if normalized_type in _OUTGOING:
+            builder.report_grouped(
+                FindingSeverity.OMITTED,
+                "integrations",
+                f"{source_name} ({source_type})",
+                reasons.NOT_IMPORTED(),
+                sentence("They send from Opsgenie to another system."),
+                sentence("Connect that system under Outbound integrations, Providers or Chat."),
+            )
+            continue
+        name = builder.claim_name("integrations", source_name)
+        builder.integrations |= dict.fromkeys(keys(document, "name"), name)
+        kind = "email" if normalized_type.endswith("email") else "api"
+        kind = "opsgenie" if normalized_type in _OPSGENIE_SENDERS else kind
+        entry: dict[str, Any] = {"name": name, "kind": kind}
+        if document.get("enabled") is False:
+            entry["mode"] = "disabled"
+        key = document.get("apiKey")
+        if builder.with_keys and isinstance(key, str) and _TOKEN.fullmatch(key):
+            entry["token"] = key
+        team = _owner(builder, document, name)
+        builder.add("integrations", entry | _recipients(builder, team, name) | _routes(builder, team, kind, name))
+        _report_senders(builder, name, kind, source_type)
+
+
+def _report_senders(builder: OpsgenieBuilder, name: str, kind: str, source_type: str) -> None:
+    match kind:
+        case "opsgenie":
+            builder.report_senders(name, reasons.WAIT_FOR_SENDERS(), STILL_SEND(), CHANGE_URL_AND_KEY())
+        case "email":
+            remedy = reasons.CHANGE_TO_GUIDE_ADDRESS()
+            builder.report_senders(name, reasons.WAIT_FOR_EMAILS(), STILL_WRITE(), remedy)
+        case _:
+            general, own = reasons.GENERIC_KIND(kind=source_type), OWN_FORMAT(kind=source_type)
+            builder.report_senders(name, general, own, reasons.SET_URL_OR_CHOOSE_KIND())
+
+
+def _owner(builder: OpsgenieBuilder, document: JsonObject, name: str) -> JsonObject:
+    """The team an integration belongs to."""
+    owner = object_of(document.get("ownerTeam")) or {"id": document.get("teamId")}
+    team = resolve(builder.teams, owner)
+    if team is not None:
+        return team
+    responders = objects_of(document.get("responders")) or objects_of(document.get("recipients"))
+    for responder in responders:
+        if str(responder.get("type")).lower() == "team" and (team := resolve(builder.teams, responder)):
+            return team
+    if responders:
+        builder.report_changed(
+            reasons.INTEGRATION(integration=name),
+            sentence("notifies no one yet"),
+            sentence("Its responders in Opsgenie are not a team."),
+            reasons.CHOOSE_POLICY_AND_RECIPIENTS(),
+        )
+    return {}
+
+
+def _recipients(builder: OpsgenieBuilder, owner: JsonObject, name: str) -> dict[str, Any]:
+    """The policy and recipients of that team's integrations."""
+    team = resolve(builder.teams, owner)
+    group = builder.find_group(owner)
+    policy = _policy_of(builder, default_notify(team)) if team else None
+    if group is None or policy is None:
+        builder.report_no_policy(
+            name, sentence("No team owns them in Opsgenie, or the team's default rule notifies no one.")
+        )
+        return {"group": group, "anyway": True, "recipients": {"groups": [group]} if group else {}}
+    return {"group": group, "escalation_policy": policy, "recipients": {"groups": [group]}}
+
+
+def _policy_of(builder: OpsgenieBuilder, notify: JsonObject) -> str | None:
+    match notify.get("type"):
+        case "escalation":
+            return resolve(builder.policies, notify)
+        case "schedule":
+            schedule = resolve(builder.schedules, notify)
+            return by_schedule(builder, schedule) if schedule else None
+    return None
+
+
+def _routes(builder: OpsgenieBuilder, team: JsonObject, kind: str, name: str) -> dict[str, Any]:
+    """The team's routing rules in order, without the default rule."""
+    rules = sort_by_order(rule for rule in objects_of(team.get("routing_rules")) if not rule.get("isDefault"))
+    routes = []
+    for rule in rules:
+        subject = sentence(
+            "integration {integration}: routing rule {rule}",
+            integration=name,
+            rule=str(rule.get("name") or rule.get("id")),
+        )
+        try:
+            routes.append(_route(builder, team, rule, kind))
+        except _NotConvertible as problem:
+            builder.report_omitted(subject, reasons.NOT_IMPORTED(), problem.reason, reasons.ADD_ROUTE())
+    return {"routes": routes}
+
+
+class _NotConvertible(Exception):
+    """The rule has no equivalent; `reason` says why."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def _route(builder: OpsgenieBuilder, team: JsonObject, rule: JsonObject, kind: str) -> dict[str, Any]:
+    route: dict[str, Any] = {"name": str(rule.get("name") or "Routing rule").replace("\0", "")[:100]}
+    condition = _condition(object_of(rule.get("criteria")), kind)
+    if condition:
+        route["when"] = condition
+    if rule.get("timeRestriction"):
+        route["during"] = _support_hours(builder, team, rule)
+    notify = object_of(rule.get("notify"))
+    if str(notify.get("type") or "none") == "none":
+        return route | {"action": "record"}
+    policy = _policy_of(builder, notify)
+    if policy is None:
+        raise _NotConvertible(sentence("Its target could not be imported."))
+    return route | {"escalation_policy": policy}
+
+
+def _support_hours(builder: OpsgenieBuilder, team: JsonObject, rule: JsonObject) -> str:
+    try:
+        windows = open_windows(rule.get("timeRestriction"))
+    except ValueError:
+        raise _NotConvertible(sentence("Its time restriction cannot be read.")) from None
+    if not windows:
+        windows = (weekly_windows.WeeklyWindow(frozenset(range(7)), 0, weekly_windows.MINUTES_A_DAY),)
+    group = builder.find_group(team)
+    requested_name = f"{group}: {rule.get('name') or 'routing rule'}"
+    windows_spec = weekly_windows.write(windows)
+    key = f"{team.get('id')} {rule.get('id') or rule.get('name')}"
+    if key not in builder.support_hours:
+        builder.support_hours[key] = builder.claim_name("support_hours", requested_name)
+        zone = builder.resolve_zone(rule.get("timezone"), SUPPORT_HOURS(support_hours=builder.support_hours[key]))
+        builder.add(
+            "support_hours",
+            {"name": builder.support_hours[key], "group": group, "time_zone": zone, "windows": windows_spec},
+        )
+    return builder.support_hours[key]
+
+
+def _condition(criteria: JsonObject, kind: str) -> dict[str, Any]:
+    match_type = str(criteria.get("type") or "match-all")
+    if match_type == "match-all":
+        return {}
+    leaves = [_leaf(item, kind) for item in objects_of(criteria.get("conditions"))]
+    if not leaves:
+        return {}
+    condition = {"any" if match_type == "match-any-condition" else "all": leaves}
+    try:
+        compile_condition(condition, "when", _known_fields(kind))
+    except Rejected as problem:
+        raise _NotConvertible(
+            sentence("Its condition cannot be used in Tocsin: {problem}", problem=problem.reason)
+        ) from None
+    return condition
+
+
+def _known_fields(kind: str) -> set[str]:
+    mapping = load_kinds()[kind].mapping
+    tags = mapping.get("tags")
+    return {*FIELDS, *mapping, *(tags if isinstance(tags, dict) else ())}
+
+
+def _leaf(condition: JsonObject, kind: str) -> dict[str, Any]:
+    source_field, operation = str(condition.get("field") or ""), str(condition.get("operation") or "")
+    value = condition.get("expectedValue")
+    if source_field in ("details", "extra-properties", "extraProperties"):
+        key = str(condition.get("key") or (value if operation == "contains-key" else "") or "")
+        if kind != "opsgenie":
+            raise _NotConvertible(
+                sentence("It checks extra properties, which messages of this integration do not have.")
+            )
+        if not key:
+            raise _NotConvertible(sentence("It checks extra properties without naming one."))
+        field = f"^details^{key.replace('^', '^^')}"
+    elif source_field in _FIELDS:
+        field = _FIELDS[source_field]
+    else:
+        raise _NotConvertible(
+            sentence("It checks {field}, which messages in Tocsin do not have.", field=source_field[:60] or "nothing")
+        )
+    if kind != "opsgenie" and (field.startswith("^") or field not in _known_fields(kind)):
+        raise _NotConvertible(
+            sentence("It checks {field}, which messages of this integration do not have.", field=source_field[:60])
+        )
+    if source_field == "priority" and operation in ("greater-than", "less-than"):
+        raise _NotConvertible(sentence("It compares priorities."))
+    leaf: dict[str, Any] = {"field": field}
+    match operation:
+        case "contains-key":
+            leaf["operator"] = "exists"
+        case "is-empty":
+            leaf |= {"operator": "exists", "not": not condition.get("not")}
+        case "matches":
+            leaf |= {"operator": "matches", "value": f"^(?:{value})$"}
+        case _ if operation in _OPERATORS:
+            leaf |= {"operator": _OPERATORS[operation], "value": value}
+        case _:
+            raise _NotConvertible(
+                sentence(
+                    "It uses the operation {operation}, which Tocsin does not have.",
+                    operation=operation[:60] or "nothing",
+                )
+            )
+    if condition.get("not") and operation != "is-empty":
+        leaf["not"] = True
+    if leaf.get("not") is False:
+        del leaf["not"]
+    return leaf
 
 
 # ---------- maintenance
@@ -388,7 +907,7 @@ class _Rotations:
 # See https://docs.opsgenie.com/docs/maintenance-api.
 
 
-def windows(id_map: OpsgenieIdMap, documents: list[JsonObject]) -> None:
+def windows(builder: OpsgenieBuilder, documents: list[JsonObject]) -> None:
     """Adds upcoming maintenances; those that enable or disable policies have no equivalent."""
     for document in documents:
         if str(document.get("status")).lower() in ("past", "cancelled"):
@@ -401,60 +920,56 @@ def windows(id_map: OpsgenieIdMap, documents: list[JsonObject]) -> None:
             entity = object_of(rule.get("entity"))
             if str(entity.get("type")).lower() != "integration":
                 policy_count += 1
-            elif (name := resolve(id_map.integrations, entity)) is not None:
+            elif (name := resolve(builder.integrations, entity)) is not None:
                 integration_names.append(name)
         if policy_count and integration_names:
-            id_map.builder.report_changed(
-                reasons.MAINTENANCE(window=window_name),
-                product_reasons.INTEGRATIONS_ONLY(),
-                product_reasons.SWITCHES_POLICIES(),
-            )
-        people.window(
-            id_map.builder,
-            window_name,
-            parse_time(time.get("startDate")),
-            parse_time(time.get("endDate")),
-            integration_names,
-        )
+            subject = reasons.MAINTENANCE(window=window_name)
+            builder.report_changed(subject, INTEGRATIONS_ONLY(), SWITCHES_POLICIES())
+        people.window(builder, window_name, time.get("startDate"), time.get("endDate"), integration_names)
 
 
-# ---------- converter
-# Converts the documents of an Opsgenie account to a configuration and a report. Pure: `now` decides what is over.
+# ---------- product
 
 
 _OMITTED_KINDS = {
     "alert_policies": (
         "alert and notification policies",
-        product_reasons.GLOBAL_RULES(),
-        product_reasons.SET_ON_INTEGRATIONS(),
+        GLOBAL_RULES(),
+        SET_ON_INTEGRATIONS(),
     ),
-    "services": ("services", product_reasons.NO_INCIDENTS(), product_reasons.USE_TAGS()),
+    "services": ("services", NO_INCIDENTS(), USE_TAGS()),
 }
 
 
-def convert(
-    documents: Mapping[str, list[dict[str, Any]]],
-    now: datetime,
-    existing_users: Mapping[str, ExistingUser] | None = None,
-    *,
-    with_keys: bool = False,
-) -> ConvertedConfig:
-    """The configuration for `apply`, and the differences. `with_keys`: API keys in the documents become tokens."""
-    builder = ConfigBuilder("Opsgenie", now, existing_users)
-    id_map = OpsgenieIdMap(builder)
-
-    def documents_of(kind: str) -> list[dict[str, Any]]:
-        return without_duplicates(documents.get(kind, []))
-
-    users(id_map, documents_of("users"), documents_of("forwardings"))
-    groups(id_map, documents_of("teams"))
-    schedules(id_map, documents_of("schedules"))
-    product_reasons.policies(id_map, documents_of("escalations"))
+def _convert(builder: OpsgenieBuilder) -> None:
+    users(builder)
+    groups(builder, builder.documents("teams"))
+    for document in builder.documents("schedules"):
+        _schedule(builder, document)
+    escalations = builder.documents("escalations")
+    for document in escalations:
+        builder.escalations |= dict.fromkeys(keys(document, "name"), document)
+    for document in escalations:
+        _policy(builder, document)
     # Heartbeats first: their names are part of senders' URLs and must not change.
-    product_reasons.heartbeats(id_map, documents_of("heartbeats"))
-    product_reasons.integrations(id_map, documents_of("integrations"), with_keys=with_keys)
-    windows(id_map, documents_of("maintenances"))
+    heartbeats(builder, builder.documents("heartbeats"))
+    integrations(builder, builder.documents("integrations"))
+    windows(builder, builder.documents("maintenances"))
     for kind, (label, reason, remedy) in _OMITTED_KINDS.items():
-        builder.report_kind_omitted(label, documents_of(kind), reason, remedy)
-    builder.report_unreadable(documents_of("not_shown"))
-    return builder.build()
+        builder.report_kind_omitted(kind, label, reason, remedy)
+
+
+convert = converter("Opsgenie", OpsgenieBuilder, _convert)
+
+PRODUCT = Product(
+    name="opsgenie",
+    title="Opsgenie",
+    base="https://api.opsgenie.com",
+    key_variable="OPSGENIE_API_KEY",
+    key_location=translatable("Settings → API key management, with Read and Configuration access"),
+    key_help=CREATE_KEY(),
+    headers=lambda key: {"Authorization": f"GenieKey {key}"},
+    fetch=opsgenie_reader.fetch,
+    convert=convert,
+    read_export=opsgenie_reader.read,
+)

@@ -6,27 +6,32 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason
-from tocsin.importers import opsgenie_integrations as product_reasons
+from tocsin.core.reasons import Reason, Text
 from tocsin.importers import reasons
-from tocsin.importers.api_reader import (
-    MAX_LIST_PAGES,
-    AccessDenied,
-    ApiReader,
-    ProgressCallback,
-    validate_base_url,
-    validate_key,
-)
+from tocsin.importers.api_reader import MAX_LIST_PAGES, ApiReader
 from tocsin.importers.config_builder import object_of, objects_of
 
-BASE = "https://api.opsgenie.com"
+EXPORT_UNREADABLE = Text("This export cannot be read: {problem}")
+EXPORT_EMPTY = Text(
+    "it has no users, teams or schedules. Provide a ZIP of the folder OpsGenieBackups, or JSON with the keys users, "
+    "teams and schedules."
+)
+TOO_MANY_FILES = Text("it contains more than {limit} files.")
+NOT_AN_OBJECT = Text("it is JSON, but not an object with users, teams and schedules.")
+ZIP_UNREADABLE = Text("it is a ZIP file that cannot be opened.")
+EXPORT_TOO_LARGE = Text("it contains more than {size} MiB.")
+FILE_NOT_UTF8 = Text("{file}: is not UTF-8.")
+FILE_TOO_DEEP = Text("{file}: is nested too deeply.")
+FILE_NOT_JSON = Text("{file}: is not JSON: {problem}.")
+FILE_NOT_UNPACKED = Text("{file}: cannot be unpacked.")
+
 _PAGE = 100
 
 #: Objects that are read only to report that they cannot be converted.
@@ -36,31 +41,15 @@ _REPORT_ONLY = {
 }
 
 
-def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
-    """The API reader for that key. Raises Permanent for an invalid address or key."""
-    return ApiReader(
-        "Opsgenie",
-        validate_base_url(base, BASE),
-        {"Authorization": f"GenieKey {validate_key(key)}", "Accept": "application/json"},
-        key_help=(product_reasons.CREATE_KEY()),
-        progress=progress,
-    )
-
-
 def fetch(source: ApiReader, now: datetime) -> dict[str, list[dict[str, Any]]]:
-    """All documents that are converted. Users, teams and schedules must be readable.
-
-    `unreadable` lists what else the key may not read.
-    """
+    """All documents that are converted. Users, teams and schedules must be readable."""
     del now  # overrides are always read completely
-    unreadable: list[dict[str, Any]] = []
 
     def read_optional(path: str) -> list[dict[str, Any]]:
-        try:
-            return list(_all(source, path))
-        except AccessDenied as problem:
-            unreadable.append({"path": path, "why": problem.reason})
-            return []
+        return source.optional(path, _all(source, path))
+
+    def with_details(path: str, label: str, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**item, **_object(source, f"{path}/{_id(item)}")} for item in _with_progress(source, label, items)]
 
     users = list(_all(source, "v2/users"))
     documents: dict[str, list[dict[str, Any]]] = {
@@ -73,22 +62,18 @@ def fetch(source: ApiReader, now: datetime) -> dict[str, list[dict[str, Any]]]:
             for schedule in _with_progress(source, "schedules", _all(source, "v2/schedules?expand=rotation"))
         ],
         "escalations": read_optional("v2/escalations"),
-        "integrations": [
-            {**item, **object_of(object_of(source.get_or_none(f"v2/integrations/{_id(item)}")).get("data"))}
-            for item in _with_progress(source, "integrations", iter(read_optional("v2/integrations")))
-        ],
+        "integrations": with_details("v2/integrations", "integrations", read_optional("v2/integrations")),
         "heartbeats": read_optional("v2/heartbeats"),
         "forwardings": read_optional("v2/forwarding-rules"),
         # Without past ones; the affected entities are in the object itself.
-        "maintenances": [
-            {**item, **object_of(object_of(source.get_or_none(f"v1/maintenance/{_id(item)}")).get("data"))}
-            for item in _with_progress(source, "maintenances", iter(_data(source, "v1/maintenance?type=non-expired")))
-        ],
+        "maintenances": with_details(
+            "v1/maintenance", "maintenances", _data(source, "v1/maintenance?type=non-expired")
+        ),
     }
     for name, path in _REPORT_ONLY.items():
         # Reported only if there are any; no finding if the key may not read them.
-        documents[name] = objects_of(object_of(source.get_or_none(path)).get("data"))
-    return documents | {"not_shown": unreadable}
+        documents[name] = _data(source, path)
+    return documents
 
 
 def _user(source: ApiReader, user: dict[str, Any], progress: Reason) -> dict[str, Any]:
@@ -98,8 +83,7 @@ def _user(source: ApiReader, user: dict[str, Any], progress: Reason) -> dict[str
         **user,
         "contacts": _data(source, f"v2/users/{_id(user)}/contacts"),
         "notification_rules": [
-            object_of(object_of(source.get_or_none(f"v2/users/{_id(user)}/notification-rules/{_id(rule)}")).get("data"))
-            or rule
+            _object(source, f"v2/users/{_id(user)}/notification-rules/{_id(rule)}") or rule
             for rule in rules
             if rule.get("actionType") == "create-alert" and rule.get("enabled", True)
         ],
@@ -114,6 +98,11 @@ def _team(source: ApiReader, team: dict[str, Any]) -> dict[str, Any]:
 def _data(source: ApiReader, path: str) -> list[dict[str, Any]]:
     """The list at a path; empty if the key may not read it."""
     return objects_of(object_of(source.get_or_none(path)).get("data"))
+
+
+def _object(source: ApiReader, path: str) -> dict[str, Any]:
+    """The object at a path; empty if the key may not read it."""
+    return object_of(object_of(source.get_or_none(path)).get("data"))
 
 
 def _all(source: ApiReader, path: str) -> Iterator[dict[str, Any]]:
@@ -131,10 +120,9 @@ def _all(source: ApiReader, path: str) -> Iterator[dict[str, Any]]:
         page = object_of(source.get(next_url))
 
 
-def _with_progress(source: ApiReader, label: str, items: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    report: Callable[[Reason], None] = source.progress
+def _with_progress(source: ApiReader, label: str, items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for count, item in enumerate(items, 1):
-        report(reasons.READ_OBJECTS(total=count, kind=label))
+        source.progress(reasons.READ_OBJECTS(total=count, kind=label))
         yield item
 
 
@@ -177,7 +165,7 @@ def read(content: bytes) -> dict[str, list[dict[str, Any]]]:
     for kind, document in _in_zip(content) if content[:2] == b"PK" else _in_json(content):
         documents.setdefault(kind, []).append(_unwrap(kind, document))
     if not documents.get("users") and not documents.get("teams") and not documents.get("schedules"):
-        raise _refused(product_reasons.EXPORT_EMPTY())
+        raise _refused(EXPORT_EMPTY())
     return documents
 
 
@@ -185,10 +173,10 @@ def _in_zip(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        raise _refused(product_reasons.ZIP_UNREADABLE()) from None
+        raise _refused(ZIP_UNREADABLE()) from None
     entries = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".json")]
     if len(entries) > MAX_FILES:
-        raise _refused(product_reasons.TOO_MANY_FILES(limit=MAX_FILES))
+        raise _refused(TOO_MANY_FILES(limit=MAX_FILES))
     remaining_bytes = MAX_UNPACKED_BYTES
     for entry in entries:
         path = PurePosixPath(entry.filename)
@@ -200,10 +188,10 @@ def _in_zip(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
                 # The declared size may be wrong, so the read itself is limited.
                 text = file.read(remaining_bytes + 1)
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError, zlib.error):
-            raise _refused(product_reasons.FILE_NOT_UNPACKED(file=path.name)) from None
+            raise _refused(FILE_NOT_UNPACKED(file=path.name)) from None
         remaining_bytes -= len(text)
         if remaining_bytes < 0:
-            raise _refused(product_reasons.EXPORT_TOO_LARGE(size=MAX_UNPACKED_BYTES // 1024 // 1024))
+            raise _refused(EXPORT_TOO_LARGE(size=MAX_UNPACKED_BYTES // 1024 // 1024))
         value = _parsed(text, path.name)
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, dict):
@@ -213,7 +201,7 @@ def _in_zip(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
 def _in_json(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
     value = _parsed(content, "the file")
     if not isinstance(value, dict):
-        raise _refused(product_reasons.NOT_AN_OBJECT())
+        raise _refused(NOT_AN_OBJECT())
     for key, section in value.items():
         kind = _KINDS.get(str(key).lower())
         if kind is not None:
@@ -245,12 +233,12 @@ def _parsed(text: bytes, name: str) -> Any:
     try:
         return json.loads(text.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise _refused(product_reasons.FILE_NOT_UTF8(file=name)) from None
+        raise _refused(FILE_NOT_UTF8(file=name)) from None
     except RecursionError:
-        raise _refused(product_reasons.FILE_TOO_DEEP(file=name)) from None
+        raise _refused(FILE_TOO_DEEP(file=name)) from None
     except ValueError as error:
-        raise _refused(product_reasons.FILE_NOT_JSON(file=name, problem=str(error))) from None
+        raise _refused(FILE_NOT_JSON(file=name, problem=str(error))) from None
 
 
 def _refused(problem: Reason) -> Rejected:
-    return Rejected("invalid_export", product_reasons.EXPORT_UNREADABLE(problem=problem), "file")
+    return Rejected("invalid_export", EXPORT_UNREADABLE(problem=problem), "file")

@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
-from tocsin.core.reasons import Reason, Text, sentence
+from tocsin.core.reasons import Reason, Text, sentence, translatable
 from tocsin.core.validation import field_errors
-from tocsin.core.validation.spec import write_moment
-from tocsin.escalation.policy import MAX_POLICY_REPEATS, MAX_STEPS
+from tocsin.escalation.policy import MAX_POLICY_REPEATS
 from tocsin.importers import people, reasons, rotation_converter
-from tocsin.importers.api_reader import (
-    MAX_LIST_PAGES,
-    AccessDenied,
-    ApiReader,
-    ProgressCallback,
-    validate_base_url,
-    validate_key,
-)
+from tocsin.importers.api_reader import MAX_LIST_PAGES, ApiReader
 from tocsin.importers.config_builder import (
     ConfigBuilder,
-    ConvertedConfig,
-    ExistingUser,
     FindingSeverity,
     JsonObject,
+    Product,
+    converter,
+    id_of,
     object_of,
     objects_of,
     parse_time,
     text_of,
-    without_duplicates,
 )
 from tocsin.importers.people import ImportedContactMethod, ImportedUser
 from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation, why_unsupported
@@ -61,7 +52,6 @@ STILL_WRITE = Text("Their senders still write to PagerDuty's address.")
 # Reads a PagerDuty account through its REST API v2: documents as in the API, with nested objects.
 
 
-BASE = "https://api.pagerduty.com"
 _PAGE = 100
 #: How far ahead overrides are read, in ranges that the API answers completely.
 _AHEAD = timedelta(days=360)
@@ -75,31 +65,12 @@ _REPORT_ONLY = {
 }
 
 
-def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
-    """The API reader for that key. Raises Permanent for an invalid address or key."""
-    return ApiReader(
-        "PagerDuty",
-        validate_base_url(base, BASE),
-        {
-            "Authorization": f"Token token={validate_key(key)}",
-            "Accept": "application/vnd.pagerduty+json;version=2",
-        },
-        key_help=(CREATE_KEY()),
-        progress=progress,
-    )
-
-
 def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
     """All documents that are converted. Users, schedules and policies must be readable."""
     users = list(_all(source, "users", [("include[]", "contact_methods"), ("include[]", "notification_rules")]))
-    unreadable: list[JsonObject] = []
 
     def read_optional(path: str, query: list[tuple[str, str]] | None = None) -> list[JsonObject]:
-        try:
-            return list(_all(source, path, query))
-        except AccessDenied as problem:
-            unreadable.append({"path": path, "why": problem.reason})
-            return []
+        return source.optional(path, _all(source, path, query))
 
     documents: dict[str, list[JsonObject]] = {
         "users": users,
@@ -113,7 +84,7 @@ def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
     for name, path in _REPORT_ONLY.items():
         page = object_of(source.get_or_none(path))
         documents[name] = next((objects_of(value) for value in page.values() if isinstance(value, list)), [])
-    return documents | {"not_shown": unreadable}
+    return documents
 
 
 def _schedule(source: ApiReader, schedule: JsonObject, now: datetime) -> JsonObject:
@@ -149,27 +120,7 @@ def _id(document: JsonObject) -> str:
     return quote(str(document.get("id", "")), safe="")
 
 
-# ---------- id map
-# Maps PagerDuty's ids to names in the new configuration. Pure.
-
-
-@dataclass(slots=True)
-class PagerdutyIdMap:
-    """New names by PagerDuty id."""
-
-    builder: ConfigBuilder
-    users: dict[str, str] = field(default_factory=dict)
-    groups: dict[str, str] = field(default_factory=dict)
-    schedules: dict[str, str] = field(default_factory=dict)
-    policies: dict[str, str] = field(default_factory=dict)
-    #: The integrations of a service.
-    services: dict[str, list[str]] = field(default_factory=dict)
-
-
-def resolve(names: dict[str, str], reference: object) -> str | None:
-    """Resolves a reference."""
-    document_id = object_of(reference).get("id")
-    return names.get(document_id) if isinstance(document_id, str) else None
+# ---------- references
 
 
 def reference_label(reference: object) -> str:
@@ -178,15 +129,10 @@ def reference_label(reference: object) -> str:
     return str(document.get("summary") or document.get("name") or document.get("id") or "somebody")[:100]
 
 
-def id_of(document: JsonObject) -> str:
-    """The id of a document."""
-    return str(document.get("id") or "")
-
-
-def owner_group(id_map: PagerdutyIdMap, document: JsonObject) -> str | None:
+def owner_group(builder: ConfigBuilder, document: JsonObject) -> str | None:
     """The group of the first known team that owns an object."""
     teams = objects_of(document.get("teams"))
-    return next((name for team in teams if (name := resolve(id_map.groups, team))), None)
+    return next((name for team in teams if (name := builder.groups.get(id_of(team)))), None)
 
 
 # ---------- people
@@ -207,39 +153,33 @@ _CHANNELS = {"email_contact_method": "email", "phone_contact_method": "voice", "
 _PUSH = "push_notification_contact_method"
 
 
-def users(id_map: PagerdutyIdMap, documents: list[JsonObject]) -> None:
+def users(builder: ConfigBuilder) -> None:
     """Adds every user with an e-mail address."""
-    for user in documents:
-        email = str(user.get("email") or "").strip()
-        if "@" in email:
-            id_map.users[id_of(user)] = id_map.builder.claim_username(email)
-        else:
-            id_map.builder.report_omitted(
-                reasons.USER(user=str(user.get("name"))), reasons.NOT_IMPORTED(), reasons.NO_EMAIL()
-            )
-    for user in documents:
-        username = resolve(id_map.users, user)
-        if username is not None:
-            people.add(id_map.builder, _person(id_map, user, username), username)
+    people.add_all(
+        builder,
+        builder.documents("users"),
+        "name",
+        keys=lambda user: [id_of(user)],
+        email_of=lambda user: text_of(user, "email"),
+        person=lambda user, username: _person(builder, user, username),
+    )
 
 
-def groups(id_map: PagerdutyIdMap, documents: list[JsonObject]) -> None:
+def groups(builder: ConfigBuilder, documents: list[JsonObject]) -> None:
     """Adds the teams; a team's observers are not members, because nobody should page them."""
     for team in documents:
-        id_map.groups[id_of(team)] = id_map.builder.claim_name("groups", team.get("name"))
+        builder.groups[id_of(team)] = builder.claim_name("groups", team.get("name"))
     for team in documents:
         members: list[dict[str, Any]] = []
         for member in objects_of(team.get("members")):
-            username, role = resolve(id_map.users, member.get("user")), str(member.get("role") or "")
+            username, role = builder.users.get(id_of(member.get("user"))), str(member.get("role") or "")
             if username and role != "observer" and username not in [item["user"] for item in members]:
                 members.append({"user": username, "roles": ["manager"] if role == "manager" else []})
         description = str(team.get("description") or "")[:2000].replace("\0", "")
-        id_map.builder.add(
-            "groups", {"name": id_map.groups[id_of(team)], "description": description, "members": members}
-        )
+        builder.add("groups", {"name": builder.groups[id_of(team)], "description": description, "members": members})
 
 
-def _person(id_map: PagerdutyIdMap, user: JsonObject, username: str) -> ImportedUser:
+def _person(builder: ConfigBuilder, user: JsonObject, username: str) -> ImportedUser:
     role = str(user.get("role") or "")
     methods_by_id: dict[str, ImportedContactMethod] = {}
     for method in objects_of(user.get("contact_methods")):
@@ -249,32 +189,21 @@ def _person(id_map: PagerdutyIdMap, user: JsonObject, username: str) -> Imported
             country = "" if "email" in kind or address.startswith("+") else str(method.get("country_code") or "")
             # PagerDuty blacklists a method after repeated delivery failures.
             is_enabled = not method.get("blacklisted") and method.get("enabled") is not False
-            methods_by_id[id_of(method)] = ImportedContactMethod(
-                _CHANNELS[kind], f"{country}{address}", is_enabled=is_enabled
-            )
+            imported = ImportedContactMethod(_CHANNELS[kind], f"{country}{address}", is_enabled=is_enabled)
+            methods_by_id[id_of(method)] = imported
         elif kind == _PUSH:
-            id_map.builder.report_grouped(
-                FindingSeverity.TO_DO,
-                "users",
-                username,
-                NO_APP(),
-                reasons.PUSH_NEEDS_DEVICE(),
-                reasons.ENABLE_PUSH(),
-            )
+            people.report_push(builder, username, NO_APP())
     has_rules = False
     for rule in objects_of(user.get("notification_rules")):
         if rule.get("type") not in (None, "assignment_notification_rule", "assignment_notification_rule_reference"):
             continue
-        contact_method = methods_by_id.get(id_of(object_of(rule.get("contact_method"))))
         has_rules = True
-        if contact_method is not None:
-            minutes = rule.get("start_delay_in_minutes")
-            delay = timedelta(minutes=minutes if isinstance(minutes, int) and 0 <= minutes < 100_000 else 0)
-            (contact_method.low_priority_delays if rule.get("urgency") == "low" else contact_method.delays).append(
-                delay
-            )
+        if (contact_method := methods_by_id.get(id_of(rule.get("contact_method")))) is not None:
+            is_low = rule.get("urgency") == "low"
+            delays = contact_method.low_priority_delays if is_low else contact_method.delays
+            delays.append(_minutes(rule.get("start_delay_in_minutes")))
     return ImportedUser(
-        email=str(user["email"]).strip(),
+        email=text_of(user, "email"),
         name=str(user.get("name") or ""),
         role=_ROLES.get(role, "responder"),
         time_zone=str(user.get("time_zone") or ""),
@@ -290,18 +219,14 @@ def _person(id_map: PagerdutyIdMap, user: JsonObject, username: str) -> Imported
 # `num_loops` times.
 
 
-def policies(id_map: PagerdutyIdMap, documents: list[JsonObject], services: list[JsonObject]) -> None:
+def policies(builder: ConfigBuilder, documents: list[JsonObject], services: list[JsonObject]) -> None:
     """Adds every policy that notifies somebody. The acknowledgement timeout comes from the services that use it."""
     for document in documents:
-        using_services = [
-            service
-            for service in services
-            if object_of(service.get("escalation_policy")).get("id") == document.get("id")
-        ]
-        _policy(id_map, document, using_services)
+        using = [item for item in services if id_of(item.get("escalation_policy")) == id_of(document)]
+        _policy(builder, document, using)
 
 
-def _policy(id_map: PagerdutyIdMap, document: JsonObject, services: list[JsonObject]) -> None:
+def _policy(builder: ConfigBuilder, document: JsonObject, services: list[JsonObject]) -> None:
     source_name = str(document.get("name") or "")
     subject = reasons.POLICY(policy=source_name)
     steps: list[dict[str, Any]] = []
@@ -310,28 +235,21 @@ def _policy(id_map: PagerdutyIdMap, document: JsonObject, services: list[JsonObj
     for position, rule in enumerate(objects_of(document.get("escalation_rules")), 1):
         elapsed += delay
         delay = _minutes(rule.get("escalation_delay_in_minutes"))
-        notify = _notify_targets(id_map, rule, sentence("{policy}: level {level}", policy=subject, level=position))
+        notify = _notify_targets(builder, rule, sentence("{policy}: level {level}", policy=subject, level=position))
         if notify:
             steps.append({"notify": notify, "after": field_errors.write(elapsed - previous)})
             previous = elapsed
             first_delay = elapsed if first_delay is None else first_delay
-    if not steps:
-        id_map.builder.report_omitted(
-            subject,
-            reasons.NOT_IMPORTED(),
-            sentence("None of its levels notifies an imported user."),
-            reasons.CREATE_POLICY(),
-        )
+    nobody = sentence("None of its levels notifies an imported user.")
+    name = builder.claim_policy(source_name, subject, steps, nobody)
+    if name is None:
         return
-    if len(steps) > MAX_STEPS:
-        id_map.builder.report_omitted(subject, reasons.TOO_MANY_STEPS(count=MAX_STEPS), reasons.STEP_LIMIT())
-    name = id_map.builder.claim_name("escalation_policies", source_name)
     # Skipped levels at the end still add to the delay after the last step.
     end = elapsed + delay - previous or timedelta(minutes=5)
     entry: dict[str, Any] = {
         "name": name,
-        "group": owner_group(id_map, document),
-        "acknowledge": _acknowledge(id_map, services, subject),
+        "group": owner_group(builder, document),
+        "acknowledge": _acknowledge(builder, services, subject),
         "end_after": field_errors.write(end),
     }
     loops = document.get("num_loops")
@@ -340,18 +258,18 @@ def _policy(id_map: PagerdutyIdMap, document: JsonObject, services: list[JsonObj
             "times": min(loops, MAX_POLICY_REPEATS),
             "every": field_errors.write(end + (first_delay or timedelta())),
         }
-    id_map.builder.add("escalation_policies", entry | {"steps": steps[:MAX_STEPS]})
-    id_map.policies[id_of(document)] = name
+    builder.add("escalation_policies", entry | {"steps": steps})
+    builder.policies[id_of(document)] = name
 
 
-def _notify_targets(id_map: PagerdutyIdMap, rule: JsonObject, subject: Reason) -> dict[str, list[str]]:
+def _notify_targets(builder: ConfigBuilder, rule: JsonObject, subject: Reason) -> dict[str, list[str]]:
     notify: dict[str, list[str]] = {}
     for target in objects_of(rule.get("targets")):
         kind = str(target.get("type") or "").removesuffix("_reference")
-        key, names = ("schedules", id_map.schedules) if kind == "schedule" else ("users", id_map.users)
-        name = resolve(names, target)
+        key, names = ("schedules", builder.schedules) if kind == "schedule" else ("users", builder.users)
+        name = names.get(id_of(target))
         if name is None:
-            id_map.builder.report_omitted(
+            builder.report_omitted(
                 subject,
                 reasons.DOES_NOT_NOTIFY_KIND(kind=kind or "somebody", target=reference_label(target)),
                 reasons.UNKNOWN_HERE(),
@@ -361,28 +279,25 @@ def _notify_targets(id_map: PagerdutyIdMap, rule: JsonObject, subject: Reason) -
             notify.setdefault(key, []).append(name)
     strategy = object_of(rule.get("escalation_rule_assignment_strategy")).get("type")
     if strategy == "round_robin" and sum(map(len, notify.values())) > 1:
-        id_map.builder.report_changed(
-            subject,
-            sentence("notifies everyone at once"),
-            ROUND_ROBIN_THERE(),
-            reasons.USE_ROTATION(),
+        builder.report_changed(
+            subject, sentence("notifies everyone at once"), ROUND_ROBIN_THERE(), reasons.USE_ROTATION()
         )
     return notify
 
 
-def _acknowledge(id_map: PagerdutyIdMap, services: Iterable[JsonObject], subject: Reason) -> dict[str, str]:
+def _acknowledge(builder: ConfigBuilder, services: Iterable[JsonObject], subject: Reason) -> dict[str, str]:
     """The shortest acknowledgement timeout of the services; empty if they have none, which means 30 minutes."""
     timeouts = [service.get("acknowledgement_timeout") for service in services]
     valid_timeouts = {seconds for seconds in timeouts if isinstance(seconds, int) and 0 < seconds < 10**8}
     if None in timeouts and timeouts:
-        id_map.builder.report_changed(
+        builder.report_changed(
             subject,
             sentence("asks again after an acknowledgement"),
             sentence("Some of its services have no acknowledgement timeout; in Tocsin every acknowledgement has one."),
             reasons.EXTEND_TIMEOUT(),
         )
     if len(valid_timeouts) > 1:
-        id_map.builder.report_changed(
+        builder.report_changed(
             subject,
             sentence("has the shortest acknowledgement timeout of its services"),
             sentence("In Tocsin the policy has it."),
@@ -401,14 +316,8 @@ def _minutes(value: object) -> timedelta:
 # count from `rotation_virtual_start`; it is active from `start` to `end` and within its restrictions.
 
 
-def schedules(id_map: PagerdutyIdMap, documents: list[JsonObject]) -> None:
-    """Adds every schedule with at least one user."""
-    for document in documents:
-        _schedule_schedules(id_map, document)
-
-
-def _schedule_schedules(id_map: PagerdutyIdMap, document: JsonObject) -> None:
-    builder, source_name = id_map.builder, str(document.get("name") or "")
+def _add_schedule(builder: ConfigBuilder, document: JsonObject) -> None:
+    source_name = str(document.get("name") or "")
     zone_name = builder.resolve_zone(document.get("time_zone"), reasons.SCHEDULE(schedule=source_name))
     zone = ZoneInfo(zone_name)
     layers = objects_of(document.get("schedule_layers"))
@@ -421,36 +330,23 @@ def _schedule_schedules(id_map: PagerdutyIdMap, document: JsonObject) -> None:
             layer=str(layer.get("name") or f"layer {layer_number}"),
         )
         try:
-            rotation = _convert_layer(id_map, layer, layer_number, zone, subject)
+            rotation = _convert_layer(builder, layer, layer_number, zone, subject)
             shifts += rotation_converter.shifts(rotation, builder.now.astimezone(zone).replace(tzinfo=None))
         except (UnsupportedRotation, ValueError) as problem:
-            reason = why_unsupported(problem)
-            builder.report_omitted(subject, reasons.NOT_IN_SCHEDULE(), reason, reasons.ADD_SHIFT())
+            builder.report_omitted(subject, reasons.NOT_IN_SCHEDULE(), why_unsupported(problem), reasons.ADD_SHIFT())
             continue
         users += [user for user in rotation.slots if user and user not in users]
-    if not shifts:
-        builder.report_omitted(
-            reasons.SCHEDULE(schedule=source_name),
-            reasons.NOT_IMPORTED(),
-            sentence("None of its layers has users, or they are over."),
-            reasons.CREATE_SCHEDULE(),
-        )
-        return
-    name = builder.claim_name("schedules", source_name)
-    group = owner_group(id_map, document) or builder.add_schedule_group(source_name, name, users)
     overrides = [
-        entry
-        for override in objects_of(document.get("overrides"))
-        for entry in _override(id_map, override, source_name)
+        entry for item in objects_of(document.get("overrides")) for entry in _override(builder, item, source_name)
     ]
-    builder.add(
-        "schedules", {"name": name, "group": group, "time_zone": zone_name, "shifts": shifts, "overrides": overrides}
-    )
-    id_map.schedules[id_of(document)] = name
+    nobody = sentence("None of its layers has users, or they are over.")
+    entry = {"time_zone": zone_name, "shifts": shifts, "overrides": overrides}
+    if added := builder.add_schedule(source_name, owner_group(builder, document), users, nobody, entry):
+        builder.schedules[id_of(document)] = added[0]
 
 
 def _convert_layer(
-    id_map: PagerdutyIdMap, layer: JsonObject, layer_number: int, zone: ZoneInfo, subject: Reason
+    builder: ConfigBuilder, layer: JsonObject, layer_number: int, zone: ZoneInfo, subject: Reason
 ) -> ConvertedRotation:
     rotation_start, length = parse_time(layer.get("rotation_virtual_start")), layer.get("rotation_turn_length_seconds")
     start, end = parse_time(layer.get("start")), parse_time(layer.get("end"))
@@ -461,9 +357,9 @@ def _convert_layer(
     slots = []
     for entry in objects_of(layer.get("users")):
         reference = entry.get("user", entry)
-        user = resolve(id_map.users, reference)
+        user = builder.users.get(id_of(reference))
         if user is None:
-            id_map.builder.report_omitted(
+            builder.report_omitted(
                 subject,
                 sentence("the rotation of {name} has no user", name=reference_label(reference)),
                 reasons.NOT_A_USER(),
@@ -502,20 +398,17 @@ def _windows(layer: JsonObject) -> tuple[WeeklyWindow, ...]:
     return rotation_converter.combine(windows)
 
 
-def _override(id_map: PagerdutyIdMap, document: JsonObject, schedule_name: str) -> list[dict[str, Any]]:
-    since, until = parse_time(document.get("start")), parse_time(document.get("end"))
-    if since is None or until is None or until <= id_map.builder.now or until <= since:
-        return []
-    user = resolve(id_map.users, document.get("user"))
-    if user is None:
-        id_map.builder.report_omitted(
+def _override(builder: ConfigBuilder, document: JsonObject, schedule_name: str) -> list[dict[str, Any]]:
+    span = builder.upcoming(document.get("start"), document.get("end"))
+    user = builder.users.get(id_of(document.get("user")))
+    if span is not None and user is None:
+        builder.report_omitted(
             reasons.SCHEDULE_OVERRIDE(schedule=schedule_name),
-            reasons.OVERRIDE_NOT_IMPORTED(start=write_moment(since), end=write_moment(until)),
+            reasons.OVERRIDE_NOT_IMPORTED(start=span["from"], end=span["to"]),
             sentence("{user} is not a user in Tocsin.", user=reference_label(document.get("user"))),
             reasons.ENTER_OVERRIDE(),
         )
-        return []
-    return [{"user": user, "from": write_moment(since), "to": write_moment(until)}]
+    return [{"user": user, **span}] if span is not None and user is not None else []
 
 
 def _local(at: datetime, zone: ZoneInfo) -> datetime:
@@ -536,61 +429,37 @@ _CONSTANT_URGENCY = {
 }
 
 
-def services(id_map: PagerdutyIdMap, documents: list[JsonObject], *, with_keys: bool) -> None:
-    """Adds every service; integration keys become tokens if requested."""
-    for document in documents:
-        _service(id_map, document, with_keys=with_keys)
-
-
-def windows(id_map: PagerdutyIdMap, documents: list[JsonObject]) -> None:
-    """Adds upcoming maintenance windows, during which their services open no incidents."""
-    for document in documents:
-        integration_names = [
-            name for service in objects_of(document.get("services")) for name in id_map.services.get(id_of(service), [])
-        ]
-        window_name = text_of(document, "description", "summary", "id") or "Maintenance"
-        people.window(
-            id_map.builder,
-            window_name,
-            parse_time(document.get("start_time")),
-            parse_time(document.get("end_time")),
-            integration_names,
-        )
-
-
-def _service(id_map: PagerdutyIdMap, document: JsonObject, *, with_keys: bool) -> None:
+def _service(builder: ConfigBuilder, document: JsonObject) -> list[str]:
+    """Adds a service; returns the names of its integrations."""
     source_name = str(document.get("name") or document.get("summary") or "")
-    source_integrations = [
-        source_integration
-        for source_integration in objects_of(document.get("integrations"))
-        if source_integration.get("type") or source_integration.get("id")
-    ]
-    shared_entry = _common(id_map, document, source_name)
-    for source_integration in source_integrations or [{}]:
+    documents = [item for item in objects_of(document.get("integrations")) if item.get("type") or item.get("id")]
+    shared_entry = _common(builder, document, source_name)
+    names = []
+    for source_integration in documents or [{}]:
         label = str(source_integration.get("name") or source_integration.get("summary") or "").strip()
-        name = id_map.builder.claim_name(
-            "integrations", f"{source_name}: {label}" if len(source_integrations) > 1 and label else source_name
-        )
-        id_map.services.setdefault(id_of(document), []).append(name)
+        requested = f"{source_name}: {label}" if len(documents) > 1 and label else source_name
+        name = builder.claim_name("integrations", requested)
+        names.append(name)
         kind = _kind(source_integration)
         entry: dict[str, Any] = {"name": name, "kind": kind, **shared_entry}
         if kind == "pagerduty":
-            entry |= _urgency(id_map, document, name)
+            entry |= _urgency(builder, document, name)
         key = source_integration.get("integration_key")
-        if with_keys and kind == "pagerduty" and isinstance(key, str) and _TOKEN.fullmatch(key):
+        if builder.with_keys and kind == "pagerduty" and isinstance(key, str) and _TOKEN.fullmatch(key):
             entry["token"] = key
-        id_map.builder.add("integrations", entry)
-        _report_senders(id_map, name, kind, label or kind)
+        builder.add("integrations", entry)
+        _report_senders(builder, name, kind, label or kind)
+    return names
 
 
-def _common(id_map: PagerdutyIdMap, document: JsonObject, source_name: str) -> dict[str, Any]:
+def _common(builder: ConfigBuilder, document: JsonObject, source_name: str) -> dict[str, Any]:
     """The policy and recipients of the service."""
-    group, policy = owner_group(id_map, document), resolve(id_map.policies, document.get("escalation_policy"))
+    group, policy = owner_group(builder, document), builder.policies.get(id_of(document.get("escalation_policy")))
     entry: dict[str, Any] = {"group": group, "recipients": {"groups": [group]} if group else {}}
     if document.get("status") == "disabled":
         entry["mode"] = "disabled"
     if isinstance(document.get("auto_resolve_timeout"), int):
-        id_map.builder.report_grouped(
+        builder.report_grouped(
             FindingSeverity.CHANGED,
             "services",
             source_name,
@@ -600,7 +469,7 @@ def _common(id_map: PagerdutyIdMap, document: JsonObject, source_name: str) -> d
             ),
         )
     if policy is None:
-        id_map.builder.report_to_do(
+        builder.report_to_do(
             SERVICE(service=source_name),
             sentence("has no policy that pages anybody"),
             sentence("Its policy could not be imported."),
@@ -620,12 +489,12 @@ def _kind(source_integration: JsonObject) -> str:
     return "api"
 
 
-def _urgency(id_map: PagerdutyIdMap, document: JsonObject, name: str) -> dict[str, Any]:
+def _urgency(builder: ConfigBuilder, document: JsonObject, name: str) -> dict[str, Any]:
     """Converts urgency to priorities: by severity, or one priority for a constant urgency."""
     rule = object_of(document.get("incident_urgency_rule"))
     urgency = str(rule.get("urgency") or "")
     if rule.get("type") == "use_support_hours":
-        id_map.builder.report_changed(
+        builder.report_changed(
             reasons.INTEGRATION(integration=name),
             sentence("has priorities by severity at all hours"),
             sentence("Its urgency in PagerDuty differs within and outside of support hours."),
@@ -635,23 +504,19 @@ def _urgency(id_map: PagerdutyIdMap, document: JsonObject, name: str) -> dict[st
     return {"settings": {"priorities": _CONSTANT_URGENCY[urgency]}} if urgency in _CONSTANT_URGENCY else {}
 
 
-def _report_senders(id_map: PagerdutyIdMap, name: str, kind: str, source_type: str) -> None:
+def _report_senders(builder: ConfigBuilder, name: str, kind: str, source_type: str) -> None:
     match kind:
         case "pagerduty":
-            difference, reason = reasons.WAIT_FOR_SENDERS(), STILL_SEND()
-            remedy = CHANGE_URL_AND_KEY()
+            builder.report_senders(name, reasons.WAIT_FOR_SENDERS(), STILL_SEND(), CHANGE_URL_AND_KEY())
         case "email":
-            difference, reason = reasons.WAIT_FOR_EMAILS(), STILL_WRITE()
             remedy = reasons.CHANGE_TO_GUIDE_ADDRESS()
+            builder.report_senders(name, reasons.WAIT_FOR_EMAILS(), STILL_WRITE(), remedy)
         case _:
-            difference = reasons.GENERIC_KIND(kind=source_type[:60])
-            reason = OWN_FORMAT()
-            remedy = reasons.SET_URL_OR_CHOOSE_KIND()
-    id_map.builder.report_grouped(FindingSeverity.TO_DO, "integrations", name, difference, reason, remedy)
+            general = reasons.GENERIC_KIND(kind=source_type[:60])
+            builder.report_senders(name, general, OWN_FORMAT(), reasons.SET_URL_OR_CHOOSE_KIND())
 
 
-# ---------- converter
-# Converts the documents of a PagerDuty account to a configuration and a report. Pure: `now` decides what is over.
+# ---------- product
 
 
 _OMITTED_KINDS = {
@@ -672,27 +537,35 @@ _OMITTED_KINDS = {
 }
 
 
-def convert(
-    documents: Mapping[str, list[JsonObject]],
-    now: datetime,
-    existing_users: Mapping[str, ExistingUser] | None = None,
-    *,
-    with_keys: bool = False,
-) -> ConvertedConfig:
-    """The configuration for `apply`, and the differences. `with_keys`: integration keys become tokens."""
-    builder = ConfigBuilder("PagerDuty", now, existing_users)
-    id_map = PagerdutyIdMap(builder)
-
-    def documents_of(kind: str) -> list[JsonObject]:
-        return without_duplicates(documents.get(kind, []))
-
-    users(id_map, documents_of("users"))
-    groups(id_map, documents_of("teams"))
-    schedules(id_map, documents_of("schedules"))
-    policies(id_map, documents_of("escalation_policies"), documents_of("services"))
-    services(id_map, documents_of("services"), with_keys=with_keys)
-    windows(id_map, documents_of("maintenance_windows"))
+def _convert(builder: ConfigBuilder) -> None:
+    users(builder)
+    groups(builder, builder.documents("teams"))
+    for document in builder.documents("schedules"):
+        _add_schedule(builder, document)
+    policies(builder, builder.documents("escalation_policies"), builder.documents("services"))
+    names = {id_of(document): _service(builder, document) for document in builder.documents("services")}
+    # Upcoming maintenance windows, during which their services open no incidents.
+    for document in builder.documents("maintenance_windows"):
+        affected = [name for item in objects_of(document.get("services")) for name in names.get(id_of(item), [])]
+        window_name = text_of(document, "description", "summary", "id") or "Maintenance"
+        people.window(builder, window_name, document.get("start_time"), document.get("end_time"), affected)
     for kind, (label, reason, remedy) in _OMITTED_KINDS.items():
-        builder.report_kind_omitted(label, documents_of(kind), reason, remedy)
-    builder.report_unreadable(documents_of("not_shown"))
-    return builder.build()
+        builder.report_kind_omitted(kind, label, reason, remedy)
+
+
+convert = converter("PagerDuty", ConfigBuilder, _convert)
+
+PRODUCT = Product(
+    name="pagerduty",
+    title="PagerDuty",
+    base="https://api.pagerduty.com",
+    key_variable="PAGERDUTY_API_KEY",
+    key_location=translatable("Integrations → API Access Keys, read-only"),
+    key_help=CREATE_KEY(),
+    headers=lambda key: {
+        "Authorization": f"Token token={key}",
+        "Accept": "application/vnd.pagerduty+json;version=2",
+    },
+    fetch=fetch,
+    convert=convert,
+)

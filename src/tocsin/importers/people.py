@@ -8,39 +8,26 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.importers import reasons
-from tocsin.importers.config_builder import ConfigBuilder, ExistingUser, FindingSeverity
+from tocsin.importers.config_builder import (
+    ConfigBuilder,
+    FindingSeverity,
+    JsonObject,
+    parse_time,
+    unique_name,
+)
 from tocsin.inbound.maintenance import MAX_USUAL_COVER
-from tocsin.notify.channels import phone_numbers
+from tocsin.notify.channels import phone
 from tocsin.people import addresses
-from tocsin.people.changes import out_of_office
-from tocsin.people.models import User
 from tocsin.people.notification_rules import MAX_RULE_DELAY, MAX_RULE_REPEATS, PRIORITIES
-
-# ---------- existing users
-# Loads the existing users, so that an import neither duplicates nor changes them.
-
-
-def users(now: datetime) -> dict[str, ExistingUser]:
-    """Existing users by lower-case e-mail address."""
-    absences: dict[int, list[dict[str, Any]]] = {}
-    for absence in out_of_office.rows().filter(ends_at__gt=now):
-        absences.setdefault(absence.user_id, []).append(out_of_office.nested_spec(absence))
-    return {
-        fold_login(user.email): ExistingUser(
-            user.username, user.role, user.name, user.time_zone, user.is_active, tuple(absences.get(user.pk, ()))
-        )
-        for user in User.objects.all()
-        if user.email
-    }
-
 
 _PHONE_CHARACTERS = re.compile(r"[0-9\s+()./-]*")
 _LABELS = {"email": "Email-Official", "sms": "SMS-Official", "voice": "Phone-Official-Mobile"}
@@ -73,31 +60,47 @@ class ImportedUser:
     out_of_office: Sequence[dict[str, Any]] = ()
 
 
-def add(builder: ConfigBuilder, user: ImportedUser, username: str) -> None:
+def add_all(
+    builder: ConfigBuilder,
+    documents: Iterable[JsonObject],
+    label: str,
+    *,
+    keys: Callable[[JsonObject], Iterable[str]],
+    email_of: Callable[[JsonObject], str],
+    person: Callable[[JsonObject, str], ImportedUser],
+) -> None:
+    """Adds every user with an e-mail address, whom other documents refer to by `keys`; the others are reported."""
+    users = []
+    for document in documents:
+        email = email_of(document)
+        if "@" not in email:
+            subject = reasons.USER(user=str(document.get(label) or document.get("id") or ""))
+            builder.report_omitted(subject, reasons.NOT_IMPORTED(), reasons.NO_EMAIL())
+            continue
+        username = builder.claim_username(email)
+        builder.users |= dict.fromkeys(keys(document), username)
+        users.append((document, username))
+    # Afterwards, because absences name other users.
+    for document, username in users:
+        _add(builder, person(document, username), username)
+
+
+def _add(builder: ConfigBuilder, user: ImportedUser, username: str) -> None:
     """Adds the user. An existing user stays unchanged; only absences are imported."""
-    if builder.has_user(username):
-        reason = reasons.SHARED_EMAIL()
-        builder.report_omitted(
-            reasons.USER(user=user.name), reasons.IS_USER(user=username), reason, reasons.CREATE_USER()
-        )
+    if username in builder.added_users:
+        subject, difference = reasons.USER(user=user.name), reasons.IS_USER(user=username)
+        builder.report_omitted(subject, difference, reasons.SHARED_EMAIL(), reasons.CREATE_USER())
         return
+    builder.added_users.add(username)
     entry: dict[str, Any] = {"username": username, "email": user.email}
     existing = builder.existing_users.get(fold_login(user.email))
     if existing is not None:
         # Repeated explicitly: a key omitted from a user's entry means its default, which would enable the user again.
         entry |= {"name": existing.name, "role": existing.role, "time_zone": existing.time_zone}
-        is_active, absences = (
-            existing.is_active,
-            _merge_absences(builder, username, existing.absences, user.out_of_office),
-        )
-        builder.report_grouped(
-            FindingSeverity.CHANGED,
-            "users",
-            username,
-            reasons.KEEP_THEIR_DATA(),
-            reasons.USERS_ALREADY(),
-            reasons.ADD_UNDER_USERS(),
-        )
+        is_active = existing.is_active
+        absences = _merge_absences(builder, username, existing.absences, user.out_of_office)
+        keep, already = reasons.KEEP_THEIR_DATA(), reasons.USERS_ALREADY()
+        builder.report_grouped(FindingSeverity.CHANGED, "users", username, keep, already, reasons.ADD_UNDER_USERS())
     else:
         entry["name"] = user.name[:200] if user.name != username else ""
         entry |= {"role": user.role, "time_zone": builder.resolve_zone(user.time_zone, reasons.USER(user=username))}
@@ -109,34 +112,38 @@ def add(builder: ConfigBuilder, user: ImportedUser, username: str) -> None:
     builder.add("users", entry | {"out_of_office": absences})
 
 
+def report_push(builder: ConfigBuilder, username: str, difference: Reason) -> None:
+    """Reports that another product's app no longer reaches the user."""
+    reason, remedy = reasons.PUSH_NEEDS_DEVICE(), reasons.ENABLE_PUSH()
+    builder.report_grouped(FindingSeverity.TO_DO, "users", username, difference, reason, remedy)
+
+
 def forwarded(builder: ConfigBuilder) -> str:
     """The note of imported absences, by which a later import recognizes them."""
     return f"Forwarded in {builder.product}"
 
 
+def without_overlaps[A: Mapping[str, Any]](
+    builder: ConfigBuilder, username: str, accepted: Sequence[A], absences: Iterable[A], reason: Reason
+) -> list[A]:
+    """The accepted absences, and those that do not overlap an earlier or accepted one; all in UTC."""
+    merged = list(accepted)
+    for absence in absences:
+        if any(absence["from"] < other["to"] and other["from"] < absence["to"] for other in merged):
+            difference = reasons.NO_COVER(start=absence["from"], end=absence["to"], cover=absence["cover"])
+            builder.report_omitted(reasons.USER(user=username), difference, reason, reasons.ENTER_ABSENCE())
+        else:
+            merged.append(absence)
+    return merged
+
+
 def _merge_absences(
     builder: ConfigBuilder, username: str, existing: Sequence[Mapping[str, Any]], imported: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """The absences entered here, and the imported ones that do not overlap them, all in UTC.
-
-    If none are imported, the existing ones are left alone.
-    """
+    """The absences entered here, and the imported ones. If none are imported, the existing ones are left alone."""
     manual = [absence for absence in existing if absence.get("note") != forwarded(builder)]
-    merged = list(manual)
-    for absence in imported:
-        if not any(
-            absence["from"] < manual_absence["to"] and manual_absence["from"] < absence["to"]
-            for manual_absence in manual
-        ):
-            merged.append(absence)
-            continue
-        builder.report_omitted(
-            reasons.USER(user=username),
-            reasons.NO_COVER(start=absence["from"], end=absence["to"], cover=absence["cover"]),
-            reasons.OVERLAPS_OWN_ABSENCE(),
-            reasons.ENTER_ABSENCE(),
-        )
-    return merged if imported else []
+    overlaps = reasons.OVERLAPS_OWN_ABSENCE()
+    return without_overlaps(builder, username, manual, imported, overlaps) if imported else []
 
 
 def normalize_phone(text: str) -> str:
@@ -147,46 +154,38 @@ def normalize_phone(text: str) -> str:
     if not _PHONE_CHARACTERS.fullmatch(text):
         raise Rejected("invalid_address", reasons.NOT_A_PHONE_NUMBER(), "address")
     digits = "".join(character for character in text if character.isascii() and character.isdigit())
-    return phone_numbers.format_for_entry(f"+{digits.removeprefix('00')}", "")
+    return phone.format_for_entry(f"+{digits.removeprefix('00')}", "")
 
 
 def _methods(builder: ConfigBuilder, user: ImportedUser, username: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The contact methods, and rules if the methods' own delays are not sufficient."""
-    usable_methods = [
-        contact_method for contact_method in user.contact_methods if _is_usable(builder, contact_method, username)
-    ]
-    if not any(contact_method.channel == "email" for contact_method in usable_methods):
+    usable_methods = [item for item in user.contact_methods if _is_usable(builder, item, username)]
+    if not any(item.channel == "email" for item in usable_methods):
         usable_methods.append(ImportedContactMethod("email", user.email))
-    usable_methods.sort(
-        key=lambda contact_method: (not contact_method.delays, min(contact_method.delays, default=timedelta()))
-    )
+    usable_methods.sort(key=lambda item: (not item.delays, min(item.delays, default=timedelta())))
     methods: list[dict[str, Any]] = []
     labels: set[str] = set()
     has_simple_delays = True
-    for contact_method in usable_methods:
-        contact_method.label = _label(contact_method, labels)
-        method: dict[str, Any] = {
-            "label": contact_method.label,
-            "channel": contact_method.channel,
-            "address": contact_method.address,
-        }
-        delays = _capped_delays(contact_method.delays)
+    for item in usable_methods:
+        label = (item.label or _LABELS.get(item.channel, item.channel))[:90]
+        item.label = unique_name(label, labels, " {}")
+        method: dict[str, Any] = {"label": item.label, "channel": item.channel, "address": item.address}
+        delays = _capped_delays(item.delays)
         repeat = _repeat(delays)
         if delays and repeat is not None:
             method |= _wait(delays[0]) | repeat
-        has_simple_delays = (
-            has_simple_delays and repeat is not None and (bool(delays) or not contact_method.low_priority_delays)
-        )
-        if not contact_method.is_enabled or (user.has_rules and not delays and not contact_method.low_priority_delays):
+        has_simple_delays &= repeat is not None and (bool(delays) or not item.low_priority_delays)
+        if not item.is_enabled or (user.has_rules and not delays and not item.low_priority_delays):
             method["enabled"] = False
         methods.append(method)
-    if user.has_rules and not any("enabled" not in method for method in methods):
-        _enable_email(builder, methods, username)
+    if user.has_rules and all("enabled" in method for method in methods):
+        # The rules refer to nothing that was converted: e-mail is better than nothing.
+        del next(method for method in methods if method["channel"] == "email")["enabled"]
+        difference, reason = reasons.REACHED_BY_EMAIL(), reasons.NO_USABLE_RULES(product=builder.product)
+        builder.report_grouped(FindingSeverity.CHANGED, "users", username, difference, reason, reasons.ADD_METHOD())
         return methods, {}
-    high, low = (
-        _rules(usable_methods, lambda contact_method: contact_method.delays),
-        _rules(usable_methods, lambda contact_method: contact_method.low_priority_delays),
-    )
+    high = _rules(usable_methods, lambda item: item.delays)
+    low = _rules(usable_methods, lambda item: item.low_priority_delays)
     by_priority: dict[str, Any] = {}
     for priority in PRIORITIES:
         if priority in ("medium", "low") and low and low != high:
@@ -194,20 +193,6 @@ def _methods(builder: ConfigBuilder, user: ImportedUser, username: str) -> tuple
         elif not has_simple_delays and high:
             by_priority[priority] = list(high)
     return methods, {"by_priority": by_priority} if by_priority else {}
-
-
-def _enable_email(builder: ConfigBuilder, methods: list[dict[str, Any]], username: str) -> None:
-    """The user's rules refer to nothing that was converted: e-mail is better than nothing."""
-    email_method = next(method for method in methods if method["channel"] == "email")
-    del email_method["enabled"]
-    builder.report_grouped(
-        FindingSeverity.CHANGED,
-        "users",
-        username,
-        reasons.REACHED_BY_EMAIL(),
-        reasons.NO_USABLE_RULES(product=builder.product),
-        reasons.ADD_METHOD(),
-    )
 
 
 def _rules(
@@ -230,35 +215,19 @@ def _capped_delays(delays: Iterable[timedelta]) -> list[timedelta]:
 
 
 def _is_usable(builder: ConfigBuilder, contact_method: ImportedContactMethod, username: str) -> bool:
-    if contact_method.channel == "email":
-        try:
-            contact_method.address = addresses.email(contact_method.address.strip())
-        except Rejected:
-            builder.report_omitted(reasons.USER(user=username), reasons.ONE_EMAIL_LESS(), reasons.NOT_AN_EMAIL())
-            return False
-        return True
+    """Whether the address is valid, which is then as stored."""
+    channel, address = contact_method.channel, contact_method.address
     try:
-        contact_method.address = normalize_phone(contact_method.address)
+        contact_method.address = addresses.email(address.strip()) if channel == "email" else normalize_phone(address)
     except Rejected:
-        masked = addresses.mask(contact_method.channel, contact_method.address)
-        builder.report_omitted(
-            reasons.USER(user=username),
-            reasons.ONE_NUMBER_LESS(channel=contact_method.channel, number=masked),
-            reasons.INVALID_NUMBER(),
-            reasons.CORRECT_NUMBER(),
-        )
+        subject = reasons.USER(user=username)
+        if channel == "email":
+            builder.report_omitted(subject, reasons.ONE_EMAIL_LESS(), reasons.NOT_AN_EMAIL())
+        else:
+            less = reasons.ONE_NUMBER_LESS(channel=channel, number=addresses.mask(channel, address))
+            builder.report_omitted(subject, less, reasons.INVALID_NUMBER(), reasons.CORRECT_NUMBER())
         return False
     return True
-
-
-def _label(contact_method: ImportedContactMethod, used_labels: set[str]) -> str:
-    base_label = (contact_method.label or _LABELS.get(contact_method.channel, contact_method.channel))[:90]
-    label, suffix = base_label, 1
-    while label.casefold() in used_labels:
-        suffix += 1
-        label = f"{base_label} {suffix}"
-    used_labels.add(label.casefold())
-    return label
 
 
 def _wait(delay: timedelta) -> dict[str, Any]:
@@ -280,30 +249,30 @@ def _repeat(delays: Sequence[timedelta]) -> dict[str, Any] | None:
 
 
 _CLOCK = "%Y-%m-%d %H:%M"
-_REMEDY = reasons.ENTER_MAINTENANCE()
 
 
 def window(
     builder: ConfigBuilder,
     requested_name: str,
-    starts: datetime | None,
-    ends: datetime | None,
+    start: object,
+    end: object,
     integrations: Iterable[str],
 ) -> None:
     """Adds a window that suppresses alerts of these integrations (by their new names).
 
     Past windows are skipped silently; windows that cannot be converted are reported.
     """
+    starts, ends = parse_time(start), parse_time(end)
     if ends is not None and ends <= builder.now:
         return
     subject, integration_names = reasons.MAINTENANCE(window=requested_name), list(dict.fromkeys(integrations))
     if starts is None or ends is None or starts >= ends:
-        reason = reasons.NO_END()
-        builder.report_omitted(subject, reasons.NOT_IMPORTED(), reason, reasons.DISABLE_OR_ENTER())
+        builder.report_omitted(subject, reasons.NOT_IMPORTED(), reasons.NO_END(), reasons.DISABLE_OR_ENTER())
         return
     if not integration_names:
         # A window without integrations would apply to all of them.
-        builder.report_omitted(subject, reasons.NOT_IMPORTED(), reasons.NOTHING_AFFECTED(), _REMEDY)
+        nothing = reasons.NOTHING_AFFECTED()
+        builder.report_omitted(subject, reasons.NOT_IMPORTED(), nothing, reasons.ENTER_MAINTENANCE())
         return
     name = builder.claim_name("maintenance_windows", requested_name)
     builder.add(

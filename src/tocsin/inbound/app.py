@@ -9,7 +9,7 @@ from __future__ import annotations
 from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, BodyReader, ClientDisconnected, Receive, Send, send_error
 from tocsin.core.runtime import clock
-from tocsin.inbound import heartbeat_schedule, ingest_service, webhook_endpoint
+from tocsin.inbound import heartbeats, ingest_service, webhook_endpoint
 from tocsin.inbound.compat import alertmanager, opsgenie, pagerduty
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.registry import IntegrationRegistry
@@ -81,7 +81,7 @@ class InboundApp:
                 if method == "POST"
                 else HttpError(405, "method_not_allowed", ingest_service.POST_NEEDED(), _ALLOW)
             ) from None
-        if integration.normalizer.kind.name == heartbeat_schedule.KIND and not suffix.startswith(_TEST_PREFIX):
+        if integration.normalizer.kind.name == heartbeats.KIND and not suffix.startswith(_TEST_PREFIX):
             await webhook_endpoint.handle_heartbeat(
                 self.service, integration, suffix if separator else "beat", scope, receive, send
             )

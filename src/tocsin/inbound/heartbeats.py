@@ -1,12 +1,14 @@
-"""Heartbeats: schedules of monitored senders, and the detection of missed pings."""
+"""Heartbeats: when a sender is expected, how pings change that, and the detection of missed ones."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, assert_never
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -15,18 +17,224 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, Text
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.inbound import heartbeat_schedule as schedule
+from tocsin.core.validation import field_errors
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.enums import HeartbeatHealth, IntegrationMode, MessageStatus
-from tocsin.inbound.heartbeat_schedule import HeartbeatMonitor, PingKind
 from tocsin.inbound.models import Heartbeat, Integration
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.processing import drain
 from tocsin.inbound.storage.messages import IncomingMessage
+
+# ---------- heartbeat schedule
+# Heartbeat schedules: when a sender is expected, and how pings change that. Pure.
+#
+# A sender that has never pinged raises no alert, so that a monitor that is not set up yet pages nobody.
+
+
+#: The integration kind whose senders are monitored.
+KIND: Final = "heartbeat"
+
+
+_UTC: Final = ZoneInfo("UTC")
+
+_EVERY: Final = Text("every {interval}")
+_AT: Final = Text("at {cron} ({zone})")
+
+#: Intervals of one unit.
+_EVERY_UNIT: Final = {
+    timedelta(minutes=1): Text("every minute"),
+    timedelta(hours=1): Text("every hour"),
+    timedelta(days=1): Text("every day"),
+}
+
+#: How far a sender's clock may be ahead.
+CLOCK_TOLERANCE: Final = timedelta(seconds=10)
+
+#: How soon a silence that opened nothing is reported again, if it lasts.
+REPEAT_INTERVAL: Final = timedelta(minutes=10)
+
+
+class PingKind(StrEnum):
+    """The kinds of ping, by the last segment of the URL."""
+
+    BEAT = "beat"
+    START = "start"
+    FINISH = "finish"
+    FAIL = "fail"
+
+
+class SilenceState(StrEnum):
+    """How an expected ping was missed."""
+
+    MISSED = "missed"
+    OVERRUN = "overrun"
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatSchedule:
+    """When a sender is expected: every `interval`, or at `cron` in its zone; in both cases plus `grace`."""
+
+    interval: timedelta
+    grace: timedelta
+    cron: str = ""
+    zone: ZoneInfo = _UTC
+    #: Maximum time from start to finish; None: unlimited.
+    max_run_time: timedelta | None = None
+
+    @property
+    def description(self) -> Reason:
+        """The schedule in words."""
+        if self.cron:
+            return _AT(cron=self.cron, zone=self.zone.key)
+        every_unit = _EVERY_UNIT.get(self.interval)
+        return every_unit() if every_unit is not None else _EVERY(interval=self.interval)
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatMonitor:
+    """The state of a sender. `due_at`: when an alert opens unless it pings; None while nothing is expected."""
+
+    health: HeartbeatHealth = HeartbeatHealth.NEW
+    last_at: datetime | None = None
+    started_at: datetime | None = None
+    due_at: datetime | None = None
+
+
+def parse_schedule(settings: Mapping[str, object]) -> HeartbeatSchedule:
+    """Returns the schedule in an integration's settings. Raises Rejected or KeyError for unvalidated settings."""
+    max_run_time = settings.get("longest_run")
+    return HeartbeatSchedule(
+        interval=field_errors.parse(settings.get("interval", "1h")),
+        grace=field_errors.parse(settings.get("grace", "5m")),
+        cron=str(settings.get("cron") or ""),
+        zone=ZoneInfo(str(settings.get("time_zone") or "UTC")),
+        max_run_time=field_errors.parse(max_run_time) if max_run_time else None,
+    )
+
+
+def expected_after(schedule: HeartbeatSchedule, at: datetime) -> datetime:
+    """Returns when the ping after one at `at` is expected, without grace. A ping slightly before a cron time counts as
+    the one for that time."""
+    if not schedule.cron:
+        return at + schedule.interval
+    from cronsim import CronSim
+
+    return next(CronSim(schedule.cron, (at + CLOCK_TOLERANCE).astimezone(schedule.zone))).astimezone(UTC)
+
+
+def after_ping(
+    monitor: HeartbeatMonitor, schedule: HeartbeatSchedule, ping: PingKind, now: datetime
+) -> HeartbeatMonitor:
+    """Returns the state after a ping."""
+    match ping:
+        case PingKind.BEAT | PingKind.FINISH:
+            return HeartbeatMonitor(HeartbeatHealth.UP, now, None, expected_after(schedule, now) + schedule.grace)
+        case PingKind.FAIL:
+            return HeartbeatMonitor(HeartbeatHealth.FAILED, now, None, expected_after(schedule, now) + schedule.grace)
+        case PingKind.START:
+            due = now + schedule.max_run_time if schedule.max_run_time is not None else monitor.due_at
+            if due is None:
+                due = expected_after(schedule, now) + schedule.grace
+            if monitor.health is HeartbeatHealth.RUNNING and monitor.due_at is not None:
+                # The previous run never finished: repeated starts must not extend its deadline.
+                return HeartbeatMonitor(HeartbeatHealth.RUNNING, now, monitor.started_at, min(due, monitor.due_at))
+            return HeartbeatMonitor(HeartbeatHealth.RUNNING, now, now, due)
+        case _:
+            assert_never(ping)
+
+
+def after_silence(
+    monitor: HeartbeatMonitor, schedule: HeartbeatSchedule, now: datetime
+) -> tuple[SilenceState, HeartbeatMonitor] | None:
+    """Returns how a due sender missed its ping, and the state afterwards: one alert until it pings again; else None."""
+    if monitor.due_at is None or monitor.due_at > now:
+        return None
+    is_overrun = monitor.health is HeartbeatHealth.RUNNING and schedule.max_run_time is not None
+    after = replace(monitor, health=HeartbeatHealth.LATE, due_at=None)
+    return (SilenceState.OVERRUN if is_overrun else SilenceState.MISSED), after
+
+
+def unreported(monitor: HeartbeatMonitor, silence: SilenceState, now: datetime) -> HeartbeatMonitor:
+    """Returns the state after a silence that opened nothing, for example due to maintenance: it is checked again."""
+    if silence is SilenceState.OVERRUN:
+        return replace(monitor, due_at=now + REPEAT_INTERVAL)
+    return replace(monitor, health=HeartbeatHealth.LATE, due_at=now + REPEAT_INTERVAL)
+
+
+def reschedule(monitor: HeartbeatMonitor, schedule: HeartbeatSchedule, now: datetime) -> HeartbeatMonitor:
+    """Returns the state as if the last ping had come under the new schedule, but never due in the past."""
+    if monitor.due_at is None or monitor.last_at is None:
+        return monitor
+    if (
+        monitor.health is HeartbeatHealth.RUNNING
+        and monitor.started_at is not None
+        and schedule.max_run_time is not None
+    ):
+        return replace(monitor, due_at=max(monitor.started_at + schedule.max_run_time, now + schedule.grace))
+    due = expected_after(schedule, monitor.last_at) + schedule.grace
+    return replace(monitor, due_at=max(due, now + schedule.grace))
+
+
+def after_rollback(
+    monitor: HeartbeatMonitor, schedule: HeartbeatSchedule, by: timedelta, now: datetime
+) -> HeartbeatMonitor:
+    """Returns the state after a clock rollback by `by`: times in the future are moved back, and what is expected is
+    recomputed from them. Times recorded with a correct clock stay."""
+    last_at, started_at = (
+        at - by if at is not None and at > now else at for at in (monitor.last_at, monitor.started_at)
+    )
+    corrected = replace(monitor, last_at=last_at, started_at=started_at)
+    if corrected == monitor or monitor.due_at is None:
+        return corrected
+    due_at = reschedule(corrected, schedule, now).due_at
+    return replace(corrected, due_at=min(monitor.due_at, due_at or monitor.due_at))
+
+
+def message(
+    integration_id: int,
+    name: str,
+    ping: PingKind | SilenceState,
+    schedule: HeartbeatSchedule,
+    monitor: HeartbeatMonitor,
+    report: object,
+) -> dict[str, object]:
+    """Returns the message payload of a ping or a missed one. `report`: what the sender posted, or None."""
+    payload: dict[str, object] = {"heartbeat": ping.value, "monitor": integration_id}
+    match ping:
+        case PingKind.FAIL:
+            payload["subject"] = f"{name} says that it failed"
+        case SilenceState.MISSED:
+            last = f"; the last came {_format_time(monitor.last_at)}" if monitor.last_at else ""
+            payload["subject"] = f"{name} is silent"
+            payload["text"] = (
+                f"A heartbeat is expected {schedule.description}, with "
+                f"{field_errors.describe(schedule.grace)} of grace{last}. None came."
+            )
+        case SilenceState.OVERRUN:
+            started_text = f" {_format_time(monitor.started_at)}" if monitor.started_at else ""
+            limit = field_errors.describe(schedule.max_run_time) if schedule.max_run_time else ""
+            payload["subject"] = f"{name} does not end"
+            payload["text"] = f"It began{started_text} and has not said that it finished within {limit}."
+        case PingKind.BEAT | PingKind.START | PingKind.FINISH:
+            pass
+        case _:
+            assert_never(ping)
+    if report is not None:
+        payload["said"] = report
+    return payload
+
+
+def _format_time(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+# ---------- heartbeats
+# Heartbeats: schedules of monitored senders, and the detection of missed pings.
+
 
 # ---------- monitor
 # Stores heartbeats: each ping is written before its message is decided, and a periodic task detects missed ones.
@@ -58,7 +266,7 @@ SELECT integration_id FROM inbound_heartbeat WHERE due_at <= %s ORDER BY due_at,
 
 def record(integration: CompiledIntegration, ping: PingKind, report: object, now: datetime) -> dict[str, object]:
     """Records a ping and returns its message's payload."""
-    heartbeat_schedule = schedule.parse_schedule(integration.settings)
+    heartbeat_schedule = parse_schedule(integration.settings)
     with database.transaction() as connection:
         connection.execute(
             "INSERT INTO inbound_heartbeat (integration_id, health) VALUES (%s, 'new') ON CONFLICT DO NOTHING",
@@ -66,8 +274,8 @@ def record(integration: CompiledIntegration, ping: PingKind, report: object, now
         )
         previous = _monitor(connection, integration.id)
         assert previous is not None
-        _write(connection, integration.id, schedule.after_ping(previous, heartbeat_schedule, ping, now))
-    return schedule.message(integration.id, integration.name, ping, heartbeat_schedule, previous, report)
+        _write(connection, integration.id, after_ping(previous, heartbeat_schedule, ping, now))
+    return message(integration.id, integration.name, ping, heartbeat_schedule, previous, report)
 
 
 def heartbeat_monitor_task(
@@ -141,18 +349,18 @@ def _process_due(integration: CompiledIntegration | None, integration_id: int, n
 
 def _report_one_missed(integration: CompiledIntegration, now: datetime) -> None:
     try:
-        heartbeat_schedule = schedule.parse_schedule(integration.settings)
+        heartbeat_schedule = parse_schedule(integration.settings)
     except (Rejected, ValueError, KeyError):
         log.exception("The heartbeat of %s has no plan that can be used.", integration.name)
         _postpone(integration.id, None)
         return
     with database.transaction() as connection:
         monitor = _monitor(connection, integration.id)
-        missed = schedule.after_silence(monitor, heartbeat_schedule, now) if monitor is not None else None
+        missed = after_silence(monitor, heartbeat_schedule, now) if monitor is not None else None
         if monitor is None or missed is None:
             return
         silence, after = missed
-        payload = schedule.message(integration.id, integration.name, silence, heartbeat_schedule, monitor, None)
+        payload = message(integration.id, integration.name, silence, heartbeat_schedule, monitor, None)
         # The same delivery id, should this transaction fail after the message was stored.
         payload["delivery"] = f"{silence} {monitor.due_at.isoformat() if monitor.due_at else ''}"
         raw = msgspec.json.encode(payload)
@@ -160,7 +368,7 @@ def _report_one_missed(integration: CompiledIntegration, now: datetime) -> None:
         (result,) = drain.process_now([incoming], now)
         if result.status is MessageStatus.IGNORED and result.alert_id is None:
             # It opened nothing, for example due to maintenance. The silence may outlast that.
-            after = schedule.unreported(monitor, silence, now)
+            after = unreported(monitor, silence, now)
         _write(connection, integration.id, after)
 
 
@@ -178,7 +386,7 @@ def update_due_time(integration_id: int, settings: Mapping[str, object], now: da
     if row is None:
         return
     monitor = HeartbeatMonitor(HeartbeatHealth(row.health), row.last_at, row.started_at, row.due_at)
-    row.due_at = schedule.reschedule(monitor, schedule.parse_schedule(settings), now).due_at
+    row.due_at = reschedule(monitor, parse_schedule(settings), now).due_at
     row.save(update_fields=["due_at"])
 
 
@@ -197,17 +405,17 @@ WHERE h.last_at > %(now)s OR h.started_at > %(now)s ORDER BY h.integration_id FO
 
 def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
     """Repairs the heartbeats whose times lie in the future after a clock rollback. Returns how many."""
-    defaults = load_kinds()[schedule.KIND].default_settings
+    defaults = load_kinds()[KIND].default_settings
     rows = database.rows(connection, _AHEAD, {"now": now})
     for row in rows:
         monitor = HeartbeatMonitor(HeartbeatHealth(row["health"]), row["last_at"], row["started_at"], row["due_at"])
         try:
-            heartbeat_schedule = schedule.parse_schedule({**defaults, **row["settings"]})
+            heartbeat_schedule = parse_schedule({**defaults, **row["settings"]})
         except (Rejected, ValueError, KeyError):
             # Without a schedule nothing is expected of it; the other heartbeats must still be repaired.
             log.exception("The heartbeat of integration %s has no plan that can be used.", row["integration_id"])
             continue
-        _write(connection, row["integration_id"], schedule.correct_after_rollback(monitor, heartbeat_schedule, by, now))
+        _write(connection, row["integration_id"], after_rollback(monitor, heartbeat_schedule, by, now))
     return len(rows)
 
 
@@ -228,11 +436,11 @@ def heartbeat_statuses(integrations: Collection[Integration]) -> dict[int, Heart
         row.pk: row
         for row in Heartbeat.objects.filter(integration__in=[integration.pk for integration in integrations])
     }
-    defaults = load_kinds()[schedule.KIND].default_settings
+    defaults = load_kinds()[KIND].default_settings
     statuses: dict[int, HeartbeatStatus] = {}
     for integration in integrations:
         expected, row = (
-            schedule.parse_schedule({**defaults, **integration.settings}).description,
+            parse_schedule({**defaults, **integration.settings}).description,
             rows.get(integration.pk),
         )
         if row is None:

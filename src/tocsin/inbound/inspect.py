@@ -19,10 +19,18 @@ from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.core.reasons import NO_REASON, Reason, Term, Text, joined, reason_from_json, sentence, show_reason
 from tocsin.inbound.config import registry
-from tocsin.inbound.config.noise_settings import HOURS_DO_NOT_MATCH, HOURS_MATCH, UNKNOWN_KIND
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
 from tocsin.inbound.config.registry import UnknownIntegration
-from tocsin.inbound.config.rules import ORDER, CompiledRules, RouteReference, choose, matches_route
+from tocsin.inbound.config.rules import (
+    HOURS_DO_NOT_MATCH,
+    HOURS_MATCH,
+    ORDER,
+    UNKNOWN_KIND,
+    CompiledRules,
+    RouteReference,
+    choose,
+    matches_route,
+)
 from tocsin.inbound.deciding.noise_reduction import NOISE_TRACE_KEY
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.fields import FIELDS, MappedFields, Value, one_line, text_of

@@ -33,7 +33,7 @@ from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound import heartbeats, ingest_service
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, stored_headers
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
-from tocsin.inbound.heartbeat_schedule import PingKind
+from tocsin.inbound.heartbeats import PingKind
 from tocsin.inbound.ingest_service import (
     RETRY,
     HttpError,

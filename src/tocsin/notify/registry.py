@@ -1,4 +1,4 @@
-"""The registry of all channels and provider kinds. A new one is a module under `channels/` or `integrations/`."""
+"""The registry of all channels and provider kinds. A new one is a class in a module of `channels` or `integrations`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from inspect import getmembers, isabstract, isclass
 from pkgutil import iter_modules
-from types import ModuleType
 from typing import Any
 
 from tocsin.core.config import settings_store
@@ -18,24 +17,25 @@ from tocsin.notify.interfaces import CHANNELS, Channel, ProviderKind
 __all__ = ["BUILT_IN", "CHANNELS", "KINDS", "address_problem", "channel", "quietest_channel"]
 
 
-def _find(package: ModuleType, parent: type) -> Iterator[Any]:
-    """Yields an object of each class in the package that inherits from `parent`."""
-    for entry in iter_modules(package.__path__):
-        module = import_module(f"{package.__name__}.{entry.name}")
-        for _name, found in getmembers(module, isclass):
-            if issubclass(found, parent) and found.__module__ == module.__name__ and not isabstract(found):
-                yield found()
+def _find(parent: type) -> Iterator[Any]:
+    """Yields an object of each class in these two folders that inherits from `parent`."""
+    for package in (channels, integrations):
+        for entry in iter_modules(package.__path__):
+            module = import_module(f"{package.__name__}.{entry.name}")
+            for _name, found in getmembers(module, isclass):
+                if issubclass(found, parent) and found.__module__ == module.__name__ and not isabstract(found):
+                    yield found()
 
 
 def _quietness(kind: ProviderKind) -> tuple[int, str]:
     return min((CHANNELS[name].quietness for name in kind.channels), default=99), kind.label.lower()
 
 
-for _channel in sorted(_find(channels, Channel), key=lambda one: (one.quietness, one.name)):
+for _channel in sorted(_find(Channel), key=lambda one: (one.quietness, one.name)):
     CHANNELS[_channel.name] = _channel
     settings_store.declare_content(_channel.name, _channel.label)
 
-_ALL_KINDS = sorted(_find(integrations, ProviderKind), key=_quietness)
+_ALL_KINDS = sorted(_find(ProviderKind), key=_quietness)
 
 #: Always available.
 BUILT_IN: tuple[ProviderKind, ...] = tuple(kind for kind in _ALL_KINDS if kind.is_built_in)

@@ -8,8 +8,8 @@ from datetime import timedelta
 from tocsin.core.config import environment
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
-from tocsin.notify.dispatch.sent_journal import FOLDER, SentJournal
-from tocsin.notify.mail_replies import process as mail_replies
+from tocsin.notify.dispatch.send import FOLDER, SentJournal
+from tocsin.notify.inbound import mail_replies
 
 
 def loops(outbox: DeliveryDispatcher | None = None) -> tuple[PeriodicTask, ...]:

@@ -12,14 +12,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.access import boundary
+from tocsin.access.roles import MemberRole
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.oncall.calculation import final_schedule, schedules, weekly_windows
-from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMember, SnapshotUser
+from tocsin.oncall.calculation.final_schedule import Absence, GroupPlan, OnCall, SnapshotMember, SnapshotUser
 from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule, ImportedShifts
 from tocsin.oncall.calculation.weekly_windows import CompiledSupportHours, HolidayDays
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.sql import join_user, load_users
 
 _GROUPS = "SELECT id, name FROM people_group WHERE id = ANY(%s)"

@@ -11,17 +11,33 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
+from tocsin.access.roles import MemberRole, StoredEnum
 from tocsin.core.models import ReasonField
 from tocsin.core.validation.name_validator import validate_name
-from tocsin.oncall.states import FeedKind, SwapState
-from tocsin.people.member_roles import MemberRole
+
+# ---------- states
+
+
+class SwapState(StoredEnum):
+    PENDING = "asked"
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+    WITHDRAWN = "withdrawn"
+
+
+class FeedKind(StoredEnum):
+    """Whose shifts a calendar feed contains."""
+
+    PERSON = "person"
+    GROUP = "group"
+    SCHEDULE = "schedule"
+    ALL = "all"
 
 
 class HolidayCalendar(models.Model):
     """The public holidays of a country or region, custom days, or both."""
 
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
-    #: The group that owns it.
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     #: ISO 3166-1 code, such as CH, or empty.
     country = models.CharField(_("country"), max_length=2, blank=True)
@@ -48,7 +64,6 @@ class Schedule(models.Model):
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
     #: `shifts` as users write them, with users by id. See `oncall.calculation.schedules`.
     definition = models.JSONField(default=dict)
-    #: Ids of the holiday calendars of its shifts.
     holiday_calendars = ArrayField(models.BigIntegerField(), default=list, db_default=[])
     #: Whether a note is mailed at each handover.
     handover_notes = models.BooleanField(_("handover notes"), default=True, db_default=True)
@@ -67,7 +82,6 @@ class SupportHours(models.Model):
     """A named set of weekly windows."""
 
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
-    #: The group that owns it.
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
     #: As users write them: days, from, to. See `oncall.calculation.weekly_windows`.
@@ -95,12 +109,10 @@ class Override(models.Model):
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
     #: Only this user is replaced; None replaces every user on call.
     instead_of = models.ForeignKey("people.User", null=True, blank=True, on_delete=models.CASCADE, related_name="+")
-    #: The name of a shift of the schedule, or empty.
     shift = models.CharField(_("shift"), max_length=100, blank=True)
     role = models.CharField(_("role"), max_length=20, blank=True, choices=MemberRole.choices())
     starts_at = models.DateTimeField(_("from"))
     ends_at = models.DateTimeField(_("to"))
-    #: The swap that created it, if any.
     swap = models.ForeignKey("SwapRequest", null=True, on_delete=models.CASCADE, related_name="overrides")
     created_by = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField()
@@ -200,11 +212,9 @@ class CalendarImport(models.Model):
     """The last import of an external iCal calendar for a shift, and its errors."""
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="imports")
-    #: The shift's name.
     shift = models.CharField(max_length=100)
     #: Sealed: see `oncall.changes.specs`.
     url = models.TextField()
-    #: When it is next imported.
     due_at = models.DateTimeField()
     read_at = models.DateTimeField(null=True)
     #: Why the last import failed, or was incomplete; `NO_REASON` without an error.
@@ -231,9 +241,7 @@ class Reminder(models.Model):
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
     group = models.ForeignKey("people.Group", on_delete=models.CASCADE, related_name="+")
     role = models.CharField(max_length=20, choices=MemberRole.choices())
-    #: When the shift begins.
     shift_at = models.DateTimeField()
-    #: How long before the shift.
     before = models.DurationField()
     due_at = models.DateTimeField()
     #: When it was sent, or turned out to be no longer needed.
@@ -255,7 +263,6 @@ class HandoverNote(models.Model):
     """The note of one handover of a schedule: planned a day ahead, editable, and mailed once when it happens."""
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="+")
-    #: When the shift changes.
     at = models.DateTimeField()
     #: When the shift that ends then began.
     since = models.DateTimeField()

@@ -33,12 +33,10 @@ SHIFT_OF_DEACTIVATED = ReasonType(
     "Shift {shift} of {schedule} includes {user}, who is deactivated and is not paged.",
 )
 OVERRIDE_OF_DEACTIVATED = ReasonType(
-    "coverage.override_of_deactivated_user",
-    "An override of {schedule} has no effect: {user} is deactivated.",
+    "coverage.override_of_deactivated_user", "An override of {schedule} has no effect: {user} is deactivated."
 )
 NAMED_OVERRIDE_OF_DEACTIVATED = ReasonType(
-    "coverage.named_override_of_deactivated_user",
-    "Override {name} of {schedule} has no effect: {user} is deactivated.",
+    "coverage.named_override_of_deactivated_user", "Override {name} of {schedule} has no effect: {user} is deactivated."
 )
 HIDDEN = ReasonType("coverage.hidden", "Shift {shift} of {schedule} never has an effect: {other} takes precedence.")
 DOUBLE_ROLE = ReasonType("coverage.double_role", "{user} is both {first} and {second} of {group}.")

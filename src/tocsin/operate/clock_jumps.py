@@ -21,7 +21,7 @@ from tocsin.escalation import tasks as escalation
 from tocsin.inbound import heartbeats
 from tocsin.inbound.storage import dedup_key_store
 from tocsin.notify import pause as pauses
-from tocsin.notify.dispatch import delivery_queries, results
+from tocsin.notify.dispatch import claim, results
 from tocsin.notify.dispatch import dispatcher as deliveries
 from tocsin.oncall.calendars import calendar_import_worker
 from tocsin.outbound.delivery import queue as outbound_queue
@@ -61,7 +61,7 @@ _REPAIRS: tuple[ClockRepair, ...] = (
     escalation.correct_after_rollback,
     results.TIMERS,
     deliveries.correct_after_rollback,
-    *delivery_queries.TIMERS,
+    *claim.TIMERS,
     *outbound_queue.TIMERS,
     calendar_import_worker.TIMERS,
     # Otherwise no problem would be confirmed until the clock caught up.

@@ -8,6 +8,7 @@ from datetime import datetime, time, timedelta
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from tocsin.access.roles import MemberRole
 from tocsin.core import ids
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
@@ -24,10 +25,9 @@ from tocsin.notify.text.formatting import one_line
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule
 from tocsin.oncall.calculation.coverage_checks import COVERAGE_HORIZON, CoverageFinding, CoverageFindingKind
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan
 from tocsin.operate.finding import limited
 from tocsin.people import addresses
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.sql import load_administrators, load_inactive
 
 # ---------- coverage

@@ -11,7 +11,7 @@ from datetime import datetime
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from tocsin.alerts.sql import count_active
-from tocsin.core.config.last_backup import load_status
+from tocsin.core.config.settings_store import load_backup_status
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.escalation.tasks import STUCK_AFTER
@@ -164,7 +164,7 @@ def _durability(connection: Connection) -> Iterator[Metric]:
 
 
 def _backup(connection: Connection, now: datetime) -> Iterator[Metric]:
-    last = load_status(connection, now).last
+    last = load_backup_status(connection, now).last
     if last is None:
         return
     yield _gauge("tocsin_backup_age_seconds", "Time since the last backup.", _age(last.at, now))

@@ -29,9 +29,9 @@ from tocsin.core.net.asgi import (
     send_error,
     send_response,
 )
-from tocsin.core.runtime import clock, metrics
-from tocsin.core.runtime.metrics import REGISTRY
+from tocsin.core.runtime import clock, telemetry
 from tocsin.core.runtime.periodic_tasks import Worker
+from tocsin.core.runtime.telemetry import REGISTRY
 from tocsin.inbound.processing.committer import MAX_WAIT_SECONDS, Committer
 from tocsin.operate import gauges, readiness
 from tocsin.operate.readiness import SingleFlight
@@ -214,11 +214,11 @@ class ProbesApp:
     def _problem_with_writing(self) -> str | None:
         if self._committer is not None and self._committer.queue_status().oldest_age_seconds > MAX_WAIT_SECONDS:
             return "Messages have waited too long to be stored."
-        rejecting = metrics.seconds_rejecting()
+        rejecting = telemetry.seconds_rejecting()
         if rejecting is not None and rejecting < REJECTED_WITHIN:
             return "The last message could not be stored."
         since_write = self._worker.since_run(HEARTBEAT_TASK)
-        has_stored = metrics.seconds_since_commit() < NO_WRITES.total_seconds()
+        has_stored = telemetry.seconds_since_commit() < NO_WRITES.total_seconds()
         if since_write is not None and since_write > NO_WRITES and not has_stored:
             return "The database has taken no write of this node for a while."
         return None

@@ -23,7 +23,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.reasons import Reason, Text, sentence
-from tocsin.core.runtime import clock, metrics
+from tocsin.core.runtime import clock, telemetry
 from tocsin.operate.finding import HealthFinding
 
 # ---------- single flight
@@ -234,7 +234,7 @@ def problem() -> Reason | None:
     except psycopg.Error as error:
         log.warning("The database does not answer the probe: %s", " ".join(str(error).split()))
         # Other clients may occupy all of the server's connections except the committer's.
-        return None if metrics.seconds_since_commit() < COMMITTED_WITHIN else _UNUSABLE()
+        return None if telemetry.seconds_since_commit() < COMMITTED_WITHIN else _UNUSABLE()
     if weaknesses:
         return weaknesses[0].detail
     if missing:

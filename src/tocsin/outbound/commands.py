@@ -21,14 +21,13 @@ from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.service import VisibleAlert
 from tocsin.core.config import crypto, settings_store
-from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
+from tocsin.core.config.crypto import ENTER_SECRET_AGAIN, has_different_origin, is_different_origin
 from tocsin.core.db import database
 from tocsin.core.delivery.circuit_breaker import NeedsAttention
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, sentence
-from tocsin.core.validation.field_errors import REQUIRED
-from tocsin.core.validation.server_origin import has_different_origin, is_different_origin
+from tocsin.core.validation.field_errors import NO_SUCH_USER, REQUIRED
 from tocsin.core.validation.spec import SpecErrors
 from tocsin.outbound import reasons, redaction, states
 from tocsin.outbound.connectors.haloitsm import connector
@@ -39,7 +38,6 @@ from tocsin.outbound.delivery.queue import TOPIC
 from tocsin.outbound.models import AgentMatch, Call, IntegrationStatus, OutboundIntegration
 from tocsin.outbound.states import ENDED, CallStatus, OutboundEvent
 from tocsin.people.models import User, find_group, names_check
-from tocsin.people.reasons import NO_SUCH_USER
 
 
 def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = False) -> dict[str, Any]:

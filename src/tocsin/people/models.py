@@ -18,14 +18,12 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.access import boundary
 from tocsin.access.boundary import BoundedManager
-from tocsin.access.roles import Role
-from tocsin.core.validation.field_errors import NAME_IN_USE
+from tocsin.access.roles import MemberRole, Role
+from tocsin.core.validation.field_errors import NAME_IN_USE, NO_SUCH_GROUP
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.core.validation.spec import OwnedSpec, SpecErrors
 from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.people import addresses
-from tocsin.people.member_roles import MemberRole
-from tocsin.people.reasons import NO_SUCH_GROUP
 
 
 @models.CharField.register_lookup

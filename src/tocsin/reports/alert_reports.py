@@ -6,7 +6,7 @@ assigned.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,11 +15,12 @@ from typing import Any
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import translatable
 from tocsin.core.validation import field_errors
 from tocsin.reports import counted_alerts
 from tocsin.reports.counted_alerts import NO_FILTER, AlertFilter, Bucket, GroupBy, GroupedReport, Measure, Period
+from tocsin.workflows.definition import SlaMoment
 from tocsin.workflows.run.run_store import TICKET_ZONE
-from tocsin.workflows.states import SlaMoment
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,6 @@ class DurationStats:
 
 @dataclass(frozen=True, slots=True)
 class ResponseStats:
-    """How quickly alerts were answered."""
-
     acknowledged: DurationStats = DurationStats()
     assigned: DurationStats = DurationStats()
     closed: DurationStats = DurationStats()
@@ -77,13 +76,11 @@ _MEASURE = Measure(_MEASURED, _TIMES, _STATISTICS, _read, ResponseStats())
 def load_response_times(
     connection: Connection, period: Period, by: GroupBy, bucket: Bucket, filters: AlertFilter = NO_FILTER
 ) -> ResponseReport:
-    """The report of the alerts opened in a period; see `grouped_report.load`."""
     return counted_alerts.load(connection, _MEASURE, period, by, bucket, filters)
 
 
 # ---------- sla
 # Reports which alerts kept their SLA: until when somebody had to respond, and until when it had to be resolved.
-#
 # The due times are those of the alert list (`workflows.run.run_store.load_sla_moments`): the ticket's dates, or
 # else the targets of the escalation policy. A response is the first acknowledgement or assignment; an alert that ends
 # before needs none.
@@ -106,8 +103,6 @@ class SlaCounts:
 
 @dataclass(frozen=True, slots=True)
 class SlaStats:
-    """The outcomes of alerts that have an SLA."""
-
     response: SlaCounts = SlaCounts()
     resolution: SlaCounts = SlaCounts()
 
@@ -120,7 +115,6 @@ class SlaBreach:
     subject: str
     client: str
     priority: str
-    #: `respond_by` or `fix_by`.
     moment: SlaMoment
     due_at: datetime
     #: When it was met, too late; None if it still is not.
@@ -128,7 +122,6 @@ class SlaBreach:
 
     @property
     def late_by(self) -> timedelta | None:
-        """How late it was met."""
         return None if self.met_at is None else self.met_at - self.due_at
 
 
@@ -285,7 +278,6 @@ def _read_sla(row: Mapping[str, Any]) -> SlaStats:
 
 # ---------- noise
 # Reports the sources of most alerts, and how many of them nobody had to answer.
-#
 # Alerts of one integration whose subjects differ in numbers alone come from one source.
 
 
@@ -295,13 +287,10 @@ MAX_SOURCES = 50
 #: An alert that its source closes within this time, before anybody responds, closed by itself.
 AUTO_CLOSE_WINDOW = timedelta(minutes=5)
 
-#: The length at which subjects are compared.
 _MAX_SUBJECT = 150
 
 
 class NoiseBy(StrEnum):
-    """What counts as one source."""
-
     SUBJECT = "subject"
     CLIENT = "client"
     INTEGRATION = "integration"
@@ -333,18 +322,11 @@ class NoisySource:
 
 @dataclass(frozen=True, slots=True)
 class NoiseReport:
-    """The noisiest sources of a period."""
-
-    #: All alerts of the period.
     alerts: int
     sources: Sequence[NoisySource]
 
 
-_KEYS = {
-    NoiseBy.SUBJECT: "pattern",
-    NoiseBy.CLIENT: "client",
-    NoiseBy.INTEGRATION: "''",
-}
+_KEYS = {NoiseBy.SUBJECT: "pattern", NoiseBy.CLIENT: "client", NoiseBy.INTEGRATION: "''"}
 
 _NOISE_COLUMNS = f", regexp_replace(left(a.subject, {_MAX_SUBJECT}), '[0-9]+', '#', 'g') AS pattern, a.subject"
 
@@ -386,3 +368,40 @@ ORDER BY s.alerts DESC, s.key, s.integration_id
 
 def _source(row: Mapping[str, Any]) -> NoisySource:
     return NoisySource(**{key: value for key, value in row.items() if key != "all_alerts"})
+
+
+# ---------- public timeline
+# An alert's timeline for people outside of the organisation: what happened when, without names, texts and reasons.
+# Pure.
+
+
+#: The events that outsiders see, and the words for them. Everything else is internal.
+PUBLIC_EVENTS: dict[str, str] = {
+    EventKind.OPENED: translatable("Opened"),
+    EventKind.REOPENED: translatable("Reopened"),
+    EventKind.ACKNOWLEDGED: translatable("Acknowledged"),
+    EventKind.ASSIGNED: translatable("Assigned"),
+    EventKind.PUT_ON_HOLD: translatable("Snoozed"),
+    EventKind.RESUMED: translatable("Resumed"),
+    EventKind.CLOSED: translatable("Closed"),
+    EventKind.CANCELLED: translatable("Cancelled"),
+    EventKind.MERGED: translatable("Merged"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PublicEvent:
+    """One line: when, and which of PUBLIC_EVENTS."""
+
+    at: datetime
+    kind: str
+    label: str
+
+
+def public_timeline(events: Iterable[tuple[datetime, str]]) -> list[PublicEvent]:
+    """Returns the public ones of the events (time, kind), in their order. The same kind again at once is left out."""
+    shown: list[PublicEvent] = []
+    for at, kind in events:
+        if kind in PUBLIC_EVENTS and not (shown and shown[-1].kind == kind):
+            shown.append(PublicEvent(at, kind, PUBLIC_EVENTS[kind]))
+    return shown

@@ -18,14 +18,12 @@ from tocsin.alerts.sql import OPENED_BETWEEN
 from tocsin.alerts.states import RESPONSES, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text
-from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
+from tocsin.core.validation.field_errors import NOT_AFTER_FROM, rejected_at
 from tocsin.people.sql import join_user
 from tocsin.resources import visibility
 
 # ---------- period
-# The period covered by a report, and the buckets of its trend.
 
 
 _TOO_LONG = Text("a report covers at most {maximum}.")
@@ -59,9 +57,9 @@ class Period:
     def between(cls, since: datetime, until: datetime, zone: ZoneInfo) -> Period:
         """Creates a period. Raises Rejected with the field if it ends before it begins or is longer than a year."""
         if until <= since:
-            raise Rejected("invalid", AT_PATH(path="to", problem=NOT_AFTER_FROM()), "to")
+            raise rejected_at("to", NOT_AFTER_FROM())
         if until.astimezone(UTC) - since.astimezone(UTC) > MAX_PERIOD:
-            raise Rejected("invalid", AT_PATH(path="to", problem=_TOO_LONG(maximum=MAX_PERIOD)), "to")
+            raise rejected_at("to", _TOO_LONG(maximum=MAX_PERIOD))
         return cls(since, until, zone)
 
     @classmethod
@@ -91,7 +89,6 @@ class Period:
 
     @property
     def first_day(self) -> date:
-        """The day on which it begins in `zone`."""
         return self.since.astimezone(self.zone).date()
 
     @property
@@ -105,20 +102,13 @@ class Period:
         length = self.until.astimezone(UTC) - self.since.astimezone(UTC)
         return Bucket.DAY if length <= _MAX_BY_DAY else Bucket.WEEK if length <= _MAX_BY_WEEK else Bucket.MONTH
 
-    def midnight(self, day: date) -> datetime:
-        """The beginning of a day in `zone`."""
-        return _midnight(day, self.zone)
-
     def bucket_starts(self, bucket: Bucket) -> list[date]:
         """The first day of every bucket that overlaps the period, in order. The first may begin before the period."""
         day = self.first_day
-        match bucket:
-            case Bucket.DAY:
-                pass
-            case Bucket.WEEK:
-                day -= day.weekday() * _DAY
-            case Bucket.MONTH:
-                day = day.replace(day=1)
+        if bucket is Bucket.WEEK:
+            day -= day.weekday() * _DAY
+        elif bucket is Bucket.MONTH:
+            day = day.replace(day=1)
         starts = []
         while day <= self.last_day:
             starts.append(day)
@@ -177,7 +167,6 @@ class AlertFilter:
         return "".join(f" AND {condition}" for value, condition in conditions if value) + visibility.alerts_sql()
 
     def parameters(self) -> dict[str, object]:
-        """The parameters of the conditions."""
         return {
             "group_id": self.group_id,
             "client": self.client,
@@ -260,26 +249,19 @@ BUCKET_NUMBER = "width_bucket(a.opened_at, %(bucket_starts)s::timestamptz[])"
 
 
 def parameters(period: Period, filters: AlertFilter) -> dict[str, Any]:
-    """Returns the parameters of `with_counted_alerts` and `keyed`."""
     return {"since": period.since, "until": period.until, "zone": period.zone.key, **filters.parameters()}
 
 
-def complete_keys(by: GroupBy) -> Sequence[str] | None:
-    """Returns all keys in order, where all are shown even without alerts; None for names."""
-    match by:
-        case GroupBy.HOUR:
-            return [f"{hour:02}" for hour in range(24)]
-        case GroupBy.PRIORITY:
-            return [str(priority) for priority in Priority]
-        case _:
-            return None
+#: The keys, in order, of groupings that show all even without alerts.
+_COMPLETE_KEYS = {
+    GroupBy.HOUR: [f"{hour:02}" for hour in range(24)],
+    GroupBy.PRIORITY: [str(priority) for priority in Priority],
+}
 
 
 # ---------- grouped report
-# Loads a report: its statistics in total, of the period before, by bucket, and by key.
 
 
-#: The maximum number of rows, the most frequent first; a sender may have thousands of clients.
 MAX_ROWS = 200
 
 
@@ -358,7 +340,7 @@ UNION ALL
     parts: dict[str, list[Grouped[S]]] = {"total": [], "trend": [], "row": []}
     listed: Sequence[Mapping[str, Any]] = ()
     days = period.bucket_starts(bucket)
-    values |= parameters(period, filters) | {"bucket_starts": [period.midnight(day) for day in days]}
+    values |= parameters(period, filters) | {"bucket_starts": [_midnight(day, period.zone) for day in days]}
     for row in database.rows(connection, database.literal(statement), values):
         if row["part"] == "trend":
             row["key"] = days[int(row["key"]) - 1].isoformat()
@@ -373,7 +355,7 @@ UNION ALL
         total=parts["total"][0],
         before=_grouped(measure, before),
         trend=complete([day.isoformat() for day in days], parts["trend"]),
-        rows=complete(complete_keys(by), parts["row"]),
+        rows=complete(_COMPLETE_KEYS.get(by), parts["row"]),
         listing=listed,
     )
 

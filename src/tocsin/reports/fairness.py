@@ -13,24 +13,23 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.sql import is_about
 from tocsin.core import ids
-from tocsin.core.config.night_hours import NightHours
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.validation.field_errors import NightHours
 from tocsin.notify.providers.pool import SANDBOX
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, month_calendar, weekly_windows
-from tocsin.oncall.calculation.coverage_checks import OnCallTime, Workload
-from tocsin.oncall.calculation.resolver import GroupPlan
-from tocsin.people.member_roles import MemberRole
+from tocsin.oncall.calculation.coverage_checks import OnCallTime
+from tocsin.oncall.calculation.final_schedule import GroupPlan
 from tocsin.people.sql import join_user, load_users
 from tocsin.reports.counted_alerts import NO_FILTER, AlertFilter, Period
 
 # ---------- interruptions
 # Reports when each user was paged: by weekday and hour, and how often at night, to reveal an uneven load.
-#
 # Hours are those of the user's time zone, and the setting `night_hours` says when it is night there. E-mails and
 # sandbox messages interrupt nobody and do not count.
 
@@ -234,20 +233,14 @@ def _people(
         if load.user_id in users
     ]
     alerts = AlertFilter(group_id=selected.group_id)
-    paged = {one.username: one for one in load_interruptions(connection, period, night, alerts)}
-    pages = [_pages(paged, users[load.user_id]["username"]) for load in loads]
+    paged = {one.username: (one.alerts, one.at_night) for one in load_interruptions(connection, period, night, alerts)}
+    pages = [paged.get(users[load.user_id]["username"], (0, 0)) for load in loads]
     sharing = [load for load in loads if load.even_share.total]
     even_pages = sum(count for count, _at_night in pages) / len(sharing) if sharing else 0.0
     return [
-        _personal_load(load, users[load.user_id]["username"], count, at_night, even_pages if load in sharing else 0.0)
+        PersonalLoad(
+            users[load.user_id]["username"], load.name, load.time, load.even_share, count, at_night,
+            even_pages if load in sharing else 0.0,
+        )
         for load, (count, at_night) in zip(loads, pages, strict=True)
-    ]
-
-
-def _pages(paged: Mapping[str, Interruptions], username: str) -> tuple[int, int]:
-    one = paged.get(username)
-    return (one.alerts, one.at_night) if one else (0, 0)
-
-
-def _personal_load(load: Workload, username: str, pages: int, night_pages: int, even_pages: float) -> PersonalLoad:
-    return PersonalLoad(username, load.name, load.time, load.even_share, pages, night_pages, even_pages)
+    ]  # fmt: skip

@@ -13,18 +13,18 @@ from tocsin.access.roles import Permission
 from tocsin.alerts.sql import IS_ACTIVE, OPENED_BETWEEN, OWNER_NAME, WITH_OWNER
 from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
 from tocsin.core.config import environment, settings_store
-from tocsin.core.config.night_hours import NightHours
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import (
     MORE,
-    TEXT,
     AlertRef,
+    Param,
     Person,
     Reason,
     Term,
     Text,
+    as_reason,
     joined,
     reason_as_json,
     reason_from_json,
@@ -32,13 +32,12 @@ from tocsin.core.reasons import (
 )
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.validation.field_errors import AT_PATH, TOO_LONG
+from tocsin.core.validation.field_errors import TOO_LONG, NightHours, rejected_at
 from tocsin.inbound import maintenance_commands as maintenance
 from tocsin.notify.notices import Notice, queue_notice
 from tocsin.oncall import loader, pending
 from tocsin.oncall.calculation import final_schedule
-from tocsin.oncall.calculation.final_schedule import Handover
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan, Handover
 from tocsin.oncall.models import HandoverNote
 from tocsin.people.models import User
 from tocsin.people.permissions import Viewer
@@ -48,7 +47,6 @@ from tocsin.reports.fairness import Interruptions
 
 # ---------- facts
 # The facts of a handover note: open and snoozed alerts, what happened in the shift, and what is coming. Pure.
-#
 # Facts are sections of reasons. They are rendered for each reader, and stored as JSON once they are mailed.
 
 
@@ -64,8 +62,7 @@ _CLOSED = Text("{count} closed", "{count} closed")
 _FALSE_ALARMS = Text("{count} false alarm", "{count} false alarms")
 _MERGED = Text("{count} merged into another alert", "{count} merged into other alerts")
 _STILL_ACTIVE = Text("{count} still active", "{count} still active")
-_PAGES = Text("Pages in the shift")
-_OVERRIDES = Text("Overrides in the next {days} days")
+_PAGED = Text("{user}: {count} alert, {night} at night", "{user}: {count} alerts, {night} at night")
 _WINDOW = Text("{window}, {since} to {until}")
 _LINE = Text("- {fact}")
 
@@ -99,8 +96,6 @@ class HandoverAlert:
 
 @dataclass(frozen=True, slots=True)
 class ComingWindow:
-    """The next occurrence of a maintenance window."""
-
     name: str
     since: datetime
     until: datetime
@@ -120,44 +115,25 @@ def build(
     """
     snoozed = [alert for alert in active if alert.hold_until is not None]
     unsnoozed = [alert for alert in active if alert.hold_until is None]
-    opened = sum(statuses.values())
+    opened, days = sum(statuses.values()), FACTS_HORIZON.days
+    open_title = _OPEN(count=len(unsnoozed)) if unsnoozed else sentence("No open alerts")
+    snoozed_title = sentence("{count} snoozed alert", "{count} snoozed alerts", count=len(snoozed))
+    shift_title = sentence("No alerts in the shift")
+    if opened:
+        shift_title = sentence("{count} alert in the shift", "{count} alerts in the shift", count=opened)
     sections = [
-        FactSection(_OPEN(count=len(unsnoozed)) if unsnoozed else sentence("No open alerts"), _alert_lines(unsnoozed)),
-        FactSection(
-            sentence("{count} alert in the shift", "{count} alerts in the shift", count=opened)
-            if opened
-            else sentence("No alerts in the shift"),
-            tuple(_outcomes(statuses)),
-        ),
+        FactSection(open_title, _alert_lines(unsnoozed)),
+        *([FactSection(snoozed_title, _alert_lines(snoozed))] if snoozed else ()),
+        FactSection(shift_title, tuple(FactLine(text(count=count)) for text, count in _outcomes(statuses) if count)),
     ]
-    if snoozed:
-        sections.insert(
-            1,
-            FactSection(
-                sentence("{count} snoozed alert", "{count} snoozed alerts", count=len(snoozed)), _alert_lines(snoozed)
-            ),
-        )
-    optional = (
-        (
-            _PAGES(),
-            [
-                sentence(
-                    "{user}: {count} alert, {night} at night",
-                    "{user}: {count} alerts, {night} at night",
-                    user=Person(one.name),
-                    count=one.alerts,
-                    night=one.at_night,
-                )
-                for one in pages
-            ],
-        ),
-        (_OVERRIDES(days=FACTS_HORIZON.days), list(coming)),
-        (
-            sentence("Maintenance in the next {days} days", days=FACTS_HORIZON.days),
-            [_WINDOW(window=one.name, since=one.since, until=one.until) for one in windows],
-        ),
-    )
-    sections += [FactSection(title, _limited([FactLine(one) for one in lines])) for title, lines in optional if lines]
+    paged = [_PAGED(user=Person(one.name), count=one.alerts, night=one.at_night) for one in pages]
+    maintained = [_WINDOW(window=one.name, since=one.since, until=one.until) for one in windows]
+    optional = {
+        sentence("Pages in the shift"): paged,
+        sentence("Overrides in the next {days} days", days=days): list(coming),
+        sentence("Maintenance in the next {days} days", days=days): maintained,
+    }
+    sections += [FactSection(title, _limited(map(FactLine, lines))) for title, lines in optional.items() if lines]
     return tuple(sections)
 
 
@@ -167,22 +143,17 @@ def coming_overrides(plan: GroupPlan, schedule: str, at: datetime) -> Iterator[R
     for override in sorted(overrides, key=lambda one: (one.starts_at, one.id)):
         if override.ends_at <= at or override.starts_at >= at + FACTS_HORIZON:
             continue
-        user = plan.person(override.user_id)
+        params: dict[str, Param] = {
+            "user": plan.person(override.user_id), "since": override.starts_at, "until": override.ends_at,
+        }  # fmt: skip
         if override.instead_of is None:
-            yield sentence("{user}, {since} to {until}", user=user, since=override.starts_at, until=override.ends_at)
+            yield sentence("{user}, {since} to {until}", **params)
         else:
             replaced = plan.person(override.instead_of)
-            yield sentence(
-                "{user} instead of {replaced}, {since} to {until}",
-                user=user,
-                replaced=replaced,
-                since=override.starts_at,
-                until=override.ends_at,
-            )
+            yield sentence("{user} instead of {replaced}, {since} to {until}", replaced=replaced, **params)
 
 
 def as_text(sections: Iterable[FactSection]) -> Reason:
-    """Returns the sections as one reason, for a mail."""
     blocks = [
         joined(section.title, *(_LINE(fact=line.reason) for line in section.lines), separator="\n")
         for section in sections
@@ -191,7 +162,6 @@ def as_text(sections: Iterable[FactSection]) -> Reason:
 
 
 def to_json(sections: Iterable[FactSection]) -> list[dict[str, Any]]:
-    """Returns the sections in their stored form."""
     return [
         {
             "title": reason_as_json(section.title),
@@ -202,7 +172,6 @@ def to_json(sections: Iterable[FactSection]) -> list[dict[str, Any]]:
 
 
 def from_json(stored: Iterable[Mapping[str, Any]]) -> tuple[FactSection, ...]:
-    """Reads the stored form."""
     return tuple(
         FactSection(
             reason_from_json(section["title"]),
@@ -216,20 +185,12 @@ def from_json(stored: Iterable[Mapping[str, Any]]) -> tuple[FactSection, ...]:
 
 
 def _alert_lines(alerts: Iterable[HandoverAlert]) -> tuple[FactLine, ...]:
-    return _limited(
-        [
-            FactLine(
-                _ALERT(
-                    alert=AlertRef(alert.alert_id),
-                    subject=alert.subject,
-                    priority=Term(alert.priority),
-                    state=_state(alert),
-                ),
-                alert.alert_id,
-            )
-            for alert in alerts
-        ]
-    )
+    lines = []
+    for one in alerts:
+        alert, priority = AlertRef(one.alert_id), Term(one.priority)
+        reason = _ALERT(alert=alert, subject=one.subject, priority=priority, state=_state(one))
+        lines.append(FactLine(reason, one.alert_id))
+    return _limited(lines)
 
 
 def _state(alert: HandoverAlert) -> Reason:
@@ -240,26 +201,22 @@ def _state(alert: HandoverAlert) -> Reason:
     return sentence("unassigned") if alert.owner is None else _ASSIGNED(user=alert.owner)
 
 
-def _outcomes(statuses: Mapping[AlertStatus, int]) -> Iterator[FactLine]:
-    counts = (
+def _outcomes(statuses: Mapping[AlertStatus, int]) -> tuple[tuple[Text, int], ...]:
+    return (
         (_CLOSED, statuses.get(AlertStatus.CLOSED, 0)),
         (_FALSE_ALARMS, statuses.get(AlertStatus.CANCELLED, 0)),
         (_MERGED, statuses.get(AlertStatus.MERGED, 0)),
         (_STILL_ACTIVE, sum(statuses.get(status, 0) for status in ACTIVE)),
     )
-    for reason_type, count in counts:
-        if count:
-            yield FactLine(reason_type(count=count))
 
 
-def _limited(lines: Sequence[FactLine]) -> tuple[FactLine, ...]:
-    if len(lines) <= MAX_LINES:
-        return tuple(lines)
-    return (*lines[:MAX_LINES], FactLine(MORE(count=len(lines) - MAX_LINES)))
+def _limited(lines: Iterable[FactLine]) -> tuple[FactLine, ...]:
+    shown = tuple(lines)
+    more = len(shown) - MAX_LINES
+    return shown if more <= 0 else (*shown[:MAX_LINES], FactLine(MORE(count=more)))
 
 
 # ---------- facts loader
-# Loads the facts of a handover note from the database. Reads only.
 
 
 # An alert belongs to a group if one of its escalation runs has the group as a recipient.
@@ -308,22 +265,19 @@ def load_facts(
 
 
 def _windows(connection: Connection, group_id: int, at: datetime) -> Sequence[ComingWindow]:
-    return sorted(_coming(connection, group_id, at), key=lambda window: window.since)
-
-
-def _coming(connection: Connection, group_id: int, at: datetime) -> Iterator[ComingWindow]:
-    """Yields the next occurrence of each maintenance window that may concern the group."""
-    for window in maintenance.load_windows(connection):
-        if window.groups and group_id not in window.groups:
-            continue
-        for since, until in window.clock.recurrence.next_occurrences(at, 1):
-            if since < at + FACTS_HORIZON:
-                yield ComingWindow(window.name, since, until)
+    """Returns the next occurrence of each maintenance window that may concern the group, by start."""
+    coming = [
+        ComingWindow(window.name, since, until)
+        for window in maintenance.load_windows(connection)
+        if not window.groups or group_id in window.groups
+        for since, until in window.clock.recurrence.next_occurrences(at, 1)
+        if since < at + FACTS_HORIZON
+    ]
+    return sorted(coming, key=lambda window: window.since)
 
 
 # ---------- notes
 # Plans, edits and mails handover notes.
-#
 # A note is planned a day before the handover, so that the outgoing user can edit it. Sending marks it as sent and
 # queues the mails in one transaction: each note is mailed once, whichever node sends it, also when somebody sends it
 # early.
@@ -341,15 +295,12 @@ BATCH = 20
 MAX_TEXT_CHARS = 5000
 
 _TITLE = Text("Handover of {schedule}: {outgoing} to {incoming}")
-_LINK = Text("The note: {url}")
-_REASON = Text("Your shift of {schedule} ends or begins.")
 _SENT = Text("The handover note has already been sent.")
 
 _SCHEDULES = "SELECT id, group_id, name FROM oncall_schedule WHERE handover_notes"
 
 
 def handover_tasks() -> tuple[PeriodicTask, ...]:
-    """Returns the periodic tasks of a worker."""
     return (
         PeriodicTask("handovers", lambda: plan_notes(clock.now()), PLANNING_INTERVAL, frozenset({"config"})),
         PeriodicTask("handover notes", lambda: send_due_notes(clock.now()), SENDING_INTERVAL),
@@ -417,7 +368,7 @@ def save_text(note: HandoverNote, text: str, viewer: Viewer, now: datetime, seen
     text = text.strip()
     if len(text) > MAX_TEXT_CHARS:
         problem = TOO_LONG(maximum=MAX_TEXT_CHARS, length=len(text))
-        raise Rejected("invalid", AT_PATH(path="text", problem=problem), "text")
+        raise rejected_at("text", problem)
     unsent = HandoverNote.objects.filter(pk=note.pk, sent_at=None)
     as_seen = unsent if seen is None else unsent.filter(edited_at=seen.edited_at)
     is_saved = as_seen.update(text=text, edited_by_id=viewer.user_id, edited_at=now)
@@ -426,15 +377,9 @@ def save_text(note: HandoverNote, text: str, viewer: Viewer, now: datetime, seen
         raise Rejected("not_possible", _SENT())
     # A second press of the same button changes nothing.
     if not is_saved and note.text != text:
-        user = note.edited_by.display_name if note.edited_by else "?"
-        raise Rejected(
-            "changed_meanwhile",
-            sentence(
-                "{user} edited this note in the meantime ({at}).",
-                user=Person(user, note.edited_by_id),
-                at=note.edited_at or now,
-            ),
-        )
+        user = Person(note.edited_by.display_name if note.edited_by else "?", note.edited_by_id)
+        reason = sentence("{user} edited this note in the meantime ({at}).", user=user, at=note.edited_at or now)
+        raise Rejected("changed_meanwhile", reason)
 
 
 def may_edit(note: HandoverNote, viewer: Viewer) -> bool:
@@ -497,20 +442,12 @@ def _planned(row: Mapping[str, Any]) -> Handover:
 def _mail(connection: Connection, row: Mapping[str, Any], plan: GroupPlan, handover: Handover, now: datetime) -> None:
     sections = load_facts(connection, plan, row["schedule"], handover, now)
     pending.save_sent_note(connection, row["id"], handover, to_json(sections))
-    link = _LINK(url=f"{environment.current().public_url}/on-call/handovers/{row['id']}/")
-    text = TEXT(text=row["text"]) if row["text"] else Reason("")
+    link = sentence("The note: {url}", url=f"{environment.current().public_url}/on-call/handovers/{row['id']}/")
+    outgoing, incoming = (tuple(map(plan.person, users)) for users in (handover.outgoing, handover.incoming))
     notice = Notice(
-        title=_TITLE(
-            schedule=row["schedule"],
-            outgoing=_people(plan, handover.outgoing),
-            incoming=_people(plan, handover.incoming),
-        ),
-        text=joined(text, as_text(sections), link, separator="\n\n"),
+        title=_TITLE(schedule=row["schedule"], outgoing=outgoing, incoming=incoming),
+        text=joined(as_reason(row["text"]), as_text(sections), link, separator="\n\n"),
         about=f"handover:{row['id']}",
-        reason=_REASON(schedule=row["schedule"]),
+        reason=sentence("Your shift of {schedule} ends or begins.", schedule=row["schedule"]),
     )
     queue_notice(connection, notice, now, user_ids={*handover.outgoing, *handover.incoming})
-
-
-def _people(plan: GroupPlan, user_ids: Iterable[int]) -> tuple[Person, ...]:
-    return tuple(plan.person(user_id) for user_id in user_ids)

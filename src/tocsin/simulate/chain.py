@@ -20,12 +20,21 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Term, as_reason, reason_from_json, show_reason
+from tocsin.core.reasons import (
+    NO_REASON,
+    AlertRef,
+    Reason,
+    Term,
+    Text,
+    as_reason,
+    reason_from_json,
+    sentence,
+    show_fields,
+    show_reason,
+)
 from tocsin.core.validation import field_errors
-from tocsin.escalation.policy import RECIPIENTS_ONLY
 from tocsin.escalation.run import run_store
-from tocsin.escalation.run.alert_transitions import apply_transition
-from tocsin.escalation.run.run_state import RunState, begin_run
+from tocsin.escalation.run.run_state import RunState, apply_transition
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
@@ -46,14 +55,19 @@ from tocsin.inbound.models import Integration
 from tocsin.inbound.parsing.decode import Element, elements_of
 from tocsin.inbound.storage import dedup_key_store
 from tocsin.inbound.storage.messages import MessageBudget
-from tocsin.simulate import reasons
-from tocsin.simulate.escalation import NEW_ALERT, SimulatedEvent, SimulatedPage, SimulatedRun, play
+from tocsin.simulate.escalation import NEW_ALERT, SimulatedPage, SimulatedRun, SimulatedStep, play
+
+NOT_COMPILED = Text("The configuration of {integration} cannot be compiled; save it again.")
+OPENS_WITH_OTHERS = Text("It opens when others arrive: the Overview shows how many are delayed already.")
+DELAYED = Text("It is delayed for {duration}. The following is as of then, if it does not close before.")
+ALERT_OPEN = Text(
+    "Alert {alert} is already open, so no one would be paged again. The steps below assume that it is closed."
+)
+ALERT_STARTS_PAGING = Text("Alert {alert} is open, but no one has been paged about it yet. Its escalation would start.")
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedOutcome:
-    """What one message would do."""
-
     status: MessageStatus
     reason: Reason
     trace: Trace | None
@@ -66,7 +80,7 @@ class SimulatedOutcome:
     #: Why it pages these users, or nobody.
     why: Reason = NO_REASON
     pages: tuple[SimulatedPage, ...] = ()
-    timeline: tuple[SimulatedEvent, ...] = ()
+    timeline: tuple[SimulatedStep, ...] = ()
     notes: tuple[Reason, ...] = ()
 
 
@@ -161,7 +175,7 @@ def _decide(
     if standalone_decision.creation is None:
         return outcome
     is_paging_started = any(change.paging_start is not None for change in decision.changes)
-    note_type = reasons.ALERT_STARTS_PAGING if is_paging_started else reasons.ALERT_OPEN
+    note_type = ALERT_STARTS_PAGING if is_paging_started else ALERT_OPEN
     return replace(
         _outcome(standalone_decision, trace, at),
         status=decision.status,
@@ -180,7 +194,7 @@ def _when_due(
 ) -> SimulatedOutcome:
     """The outcome of a delayed alert, with what follows if no other message arrives until it is due."""
     if delayed.due_at is None:
-        return replace(outcome, notes=(reasons.OPENS_WITH_OTHERS(),))
+        return replace(outcome, notes=(OPENS_WITH_OTHERS(),))
     at = delayed.due_at
     span = at - context.received_at
     noise_state = batch_view.get_noise_state(context.scopes)
@@ -189,9 +203,14 @@ def _when_due(
     )
     if due_decision.creation is None:
         status = Term(due_decision.status)
-        note = reasons.IF_NOTHING_ELSE(duration=span, status=status, reason=due_decision.reason)
+        note = sentence(
+            "If nothing else arrives for {duration}: {status}, {reason}.",
+            duration=span,
+            status=status,
+            reason=due_decision.reason,
+        )
         return replace(outcome, notes=(note,))
-    note = reasons.DELAYED(duration=span)
+    note = DELAYED(duration=span)
     due_outcome = _outcome(due_decision, outcome.trace, at)
     return replace(due_outcome, status=outcome.status, reason=outcome.reason, notes=(note, *_notes_of(context)))
 
@@ -217,8 +236,11 @@ def _outcome(decision: Decision, trace: Trace | None, at: datetime) -> Simulated
     opening = decision.creation
     if opening is None:
         return outcome
+    agent = str(opening.alert.columns.get("source_agent", ""))
     with database.transaction() as connection:
-        simulated = _escalation(connection, opening, decision, at)
+        run, alert = _begin(connection, opening, decision, at)
+        facts = run_store.build_facts(connection, opening.alert.tags, agent)
+        simulated = play(connection, run, alert, facts, as_reason(opening.event.reason))
     return replace(
         outcome,
         alert=opening.alert,
@@ -231,31 +253,13 @@ def _outcome(decision: Decision, trace: Trace | None, at: datetime) -> Simulated
     )
 
 
-def _escalation(connection: Connection, opening: AlertCreation, decision: Decision, at: datetime) -> SimulatedRun:
-    """The pages, timeline and notes of a new alert if nobody responds."""
-    run, alert = _begin(connection, opening, decision, at)
-    agent = str(opening.alert.columns.get("source_agent", ""))
-    facts = run_store.build_facts(connection, opening.alert.tags, agent)
-    return play(connection, run, alert, facts, as_reason(opening.event.reason))
-
-
 def _begin(
     connection: Connection, opening: AlertCreation, decision: Decision, at: datetime
 ) -> tuple[RunState, AlertState]:
     """The new run, after the changes made by the opening message itself, such as an already assigned ticket."""
-    paging = opening.paging
-    plans = run_store.load_plans(connection, {paging.version_id})
-    run = begin_run(
-        NEW_ALERT,
-        plans.get(paging.version_id, RECIPIENTS_ONLY),
-        paging.mode,
-        opening.alert.priority,
-        at,
-        recipient_users=paging.recipient_users,
-        recipient_groups=paging.recipient_groups,
-        policy_reason=as_reason(paging.reason),
-    )
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, opening.alert.priority, at)
+    plans = run_store.load_plans(connection, {opening.paging.version_id})
+    run = run_store.begin(alert, opening.paging, plans, at)
     for change in decision.changes:
         if change.before is not None:
             run = apply_transition(run, change.before, change.after, change.events, at).run
@@ -264,7 +268,6 @@ def _begin(
 
 
 # ---------- report
-# Formats a simulation as JSON for scripts, or as text for people. Pure.
 
 
 #: Returns how an address may be displayed, given the user's id (None: a group contact), channel and address.
@@ -273,27 +276,42 @@ type AddressFormatter = Callable[[int | None, str, str], str]
 _SHORT = 70
 
 
-def as_json(simulation: Simulation, format_address: AddressFormatter | None = None) -> dict[str, Any]:
+def _unmasked(_user_id: int | None, _channel: str, address: str) -> str:
+    return address
+
+
+def as_json(simulation: Simulation, format_address: AddressFormatter = _unmasked) -> dict[str, Any]:
     """The simulation as plain values; `format_address` masks addresses the reader may not see."""
     return {
         "integration": simulation.integration,
         "at": _iso(simulation.at),
-        "messages": [_message(outcome, format_address or _unmasked) for outcome in simulation.outcomes],
+        "messages": [_message(outcome, format_address) for outcome in simulation.outcomes],
         "partial": show_reason(simulation.partial),
     }
 
 
-def run_as_json(run: SimulatedRun, format_address: AddressFormatter | None = None) -> dict[str, Any]:
-    """A policy simulation as plain values; `format_address` masks addresses."""
+def run_as_json(run: SimulatedRun | SimulatedOutcome, format_address: AddressFormatter = _unmasked) -> dict[str, Any]:
+    """What a run does as plain values; `format_address` masks addresses."""
     return {
-        "pages": [_page(page, format_address or _unmasked) for page in run.pages],
-        "timeline": [_line(line) for line in run.timeline],
+        "pages": [
+            {
+                "at": _iso(page.at),
+                "minutes": _minutes(page.after),
+                "to": page.name,
+                **show_fields(page, "user_id", "label", "channel", "reason", "problem"),
+                "address": format_address(page.user_id, page.channel, page.address),
+            }
+            for page in run.pages
+        ],
+        "timeline": [
+            {"at": _iso(line.at), "minutes": _minutes(line.after), "reason": show_reason(line.reason)}
+            for line in run.timeline
+        ],
         "notes": [show_reason(reason) for reason in run.notes],
     }
 
 
 def as_text(simulation: Simulation, zone: tzinfo) -> str:
-    """The simulation as text, with times in `zone`."""
     moment = simulation.at.astimezone(zone).strftime("%a %Y-%m-%d %H:%M %Z")
     lines = [f"{simulation.integration}, at {moment}. Nothing is sent or stored."]
     for number, outcome in enumerate(simulation.outcomes, start=1):
@@ -303,58 +321,22 @@ def as_text(simulation: Simulation, zone: tzinfo) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _unmasked(user_id: int | None, channel: str, address: str) -> str:
-    return address
-
-
 def _message(outcome: SimulatedOutcome, format_address: AddressFormatter) -> dict[str, Any]:
-    return {
-        "status": str(outcome.status),
-        "reason": show_reason(outcome.reason),
-        "alert_id": outcome.alert_id,
-        "alert": _alert(outcome),
-        "mode": str(outcome.mode) if outcome.mode else None,
-        "route": show_reason(outcome.route),
-        "why": show_reason(outcome.why),
-        "pages": [_page(page, format_address) for page in outcome.pages],
-        "timeline": [_line(line) for line in outcome.timeline],
-        "notes": [show_reason(reason) for reason in outcome.notes],
-        "trace": outcome.trace.to_json() if outcome.trace else None,
-    }
-
-
-def _alert(outcome: SimulatedOutcome) -> dict[str, Any] | None:
     alert = outcome.alert
-    if alert is None:
-        return None
-    return {
-        "subject": alert.subject,
+    shown_alert = alert and {
+        **show_fields(alert, "subject", "source", "source_name", "source_id", "dry_run"),
         "priority": str(alert.priority),
-        "source": alert.source,
-        "source_name": alert.source_name,
-        "source_id": alert.source_id,
-        **dict(alert.columns),
+        **alert.columns,
         "tags": dict(alert.tags),
         "custom": dict(alert.custom),
-        "dry_run": alert.dry_run,
     }
-
-
-def _line(line: SimulatedEvent) -> dict[str, Any]:
-    return {"at": _iso(line.at), "minutes": _minutes(line.after), "reason": show_reason(line.reason)}
-
-
-def _page(page: SimulatedPage, format_address: AddressFormatter) -> dict[str, Any]:
     return {
-        "at": _iso(page.at),
-        "minutes": _minutes(page.after),
-        "to": page.name,
-        "user_id": page.user_id,
-        "label": page.label,
-        "channel": page.channel,
-        "address": format_address(page.user_id, page.channel, page.address),
-        "reason": show_reason(page.reason),
-        "problem": show_reason(page.problem),
+        "status": str(outcome.status),
+        **show_fields(outcome, "reason", "alert_id", "route", "why"),
+        "alert": shown_alert,
+        "mode": str(outcome.mode) if outcome.mode else None,
+        **run_as_json(outcome, format_address),
+        "trace": outcome.trace.to_json() if outcome.trace else None,
     }
 
 
@@ -375,17 +357,11 @@ def _describe_outcome(outcome: SimulatedOutcome, zone: tzinfo) -> Iterable[str]:
         groups = (*outcome.trace.fields, *outcome.trace.tags, *outcome.trace.custom)
         mapped_fields = [field for field in groups if field.value is not None]
         yield from (f"    {field.field} = {_truncate(field.value or '')}" for field in mapped_fields)
-        for name, rule_traces in (
-            ("rules", outcome.trace.rules),
-            ("filters", outcome.trace.opening),
-            ("routes", outcome.trace.routes),
-        ):
-            if rule_traces:
+        rules = {"rules": outcome.trace.rules, "filters": outcome.trace.opening, "routes": outcome.trace.routes}
+        for name, traces in rules.items():
+            if traces:
                 yield f"  {name}:"
-                yield from (
-                    f"    {rule_trace.name}: {'yes' if rule_trace.is_true else 'no'}, {rule_trace.reason}"
-                    for rule_trace in rule_traces
-                )
+                yield from (f"    {one.name}: {'yes' if one.is_true else 'no'}, {one.reason}" for one in traces)
     if outcome.alert is not None:
         yield from _escalation_report(outcome, zone)
 

@@ -5,7 +5,7 @@ Uses the engine and page planner of the live path. Sends and stores nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -13,10 +13,10 @@ from tocsin.alerts.commands import AlertState, NewEvent, PagingMode
 from tocsin.alerts.states import AlertStatus, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import NO_REASON, Person, Reason, Term, as_reason
+from tocsin.core.reasons import NO_REASON, Person, Reason, Term, Text, as_reason, sentence
 from tocsin.escalation import commands
-from tocsin.escalation.actions import forecast
-from tocsin.escalation.actions.manual_escalation import ManualAlert
+from tocsin.escalation.commands import ManualAlert
+from tocsin.escalation.explain import forecast_run
 from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy
 from tocsin.escalation.reasons import GROUP_CONTACT
 from tocsin.escalation.run import run_store
@@ -29,13 +29,11 @@ from tocsin.inbound.config.compiled_integration import (
     route_for_client,
 )
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.config.rules import Route, RouteAction, RouteChoice
+from tocsin.inbound.config.rules import RouteAction, RouteChoice
 from tocsin.inbound.deciding.alert_creation import groups_of, policy_for, users_of
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.notify import pause
 from tocsin.notify.pages import load_recipients, plan_pages
-from tocsin.notify.rules.page_planner import PageRequest
-from tocsin.simulate import reasons
 
 #: The maximum number of decisions shown; a longer simulation is truncated with a note.
 MAX_STEPS_SHOWN = 200
@@ -45,6 +43,13 @@ _MAX_CACHE_AGE = timedelta(days=1)
 
 #: A placeholder for the id of a new alert.
 NEW_ALERT = 0
+
+
+NO_RECIPIENTS = Text("It pages no one: it has neither an escalation policy nor recipient users.")
+CLIENT_ROUTES_OMITTED = Text(
+    "{count} more route of client table {table} was not checked.",
+    "{count} more routes of client table {table} were not checked.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +69,8 @@ class SimulatedPage:
 
 
 @dataclass(frozen=True, slots=True)
-class SimulatedEvent:
-    """One entry of the alert's timeline."""
-
-    at: datetime
-    after: timedelta
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
 class SimulatedStep:
-    """One firing of a step, or another event (then `step` is 0), with its timeline entry and pages."""
+    """An entry of the alert's timeline; for the firing of a step (`step` is not 0), with its pages."""
 
     at: datetime
     after: timedelta
@@ -89,54 +85,47 @@ class SimulatedStep:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedRun:
-    """The complete simulation from the alert's creation."""
-
     pages: tuple[SimulatedPage, ...]
-    timeline: tuple[SimulatedEvent, ...]
+    timeline: tuple[SimulatedStep, ...]
     notes: tuple[Reason, ...]
+    #: The entries of the timeline that are events of the escalation.
     steps: tuple[SimulatedStep, ...] = ()
 
 
 def play(connection: Connection, run: RunState, alert: AlertState, facts: TargetFacts, opening: Reason) -> SimulatedRun:
     """Simulates `run` from its start. `opening` is the first entry of the timeline."""
     at = run.started_at
-
-    run_forecast = forecast.forecast_run(
-        run, alert, _TargetContexts(connection, facts).at, max_decisions=MAX_STEPS_SHOWN
-    )
-    timeline = [SimulatedEvent(at, timedelta(), opening)]
+    run_forecast = forecast_run(run, alert, _contexts(connection, facts), max_decisions=MAX_STEPS_SHOWN)
+    timeline = [SimulatedStep(at, timedelta(), opening)]
     stages: list[SimulatedStep] = []
     for moment, decision in run_forecast.decisions:
         planned, unreachable = _pages(connection, decision, at)
-        stages += [_stage(event, decision, planned, at) for event in decision.events]
-        timeline += [SimulatedEvent(moment, moment - at, as_reason(event.reason)) for event in decision.events]
-        timeline += [SimulatedEvent(moment, moment - at, reason) for reason in unreachable]
+        fired = [_stage(event, decision, planned, at) for event in decision.events]
+        stages += fired
+        timeline += [*fired, *(SimulatedStep(moment, moment - at, reason) for reason in unreachable)]
     pages = sorted((page for stage in stages for page in stage.pages), key=lambda page: page.at)
     notes = [*_notes(connection, run, run_forecast.truncation_reason, at), *_rate_limit_notes(connection, pages)]
     return SimulatedRun(tuple(pages), tuple(timeline), tuple(notes), tuple(stages))
 
 
-class _TargetContexts:
-    """The on-call data at simulated times.
+def _contexts(connection: Connection, facts: TargetFacts) -> Callable[[RunState, datetime], TargetContext]:
+    """Returns what loads the on-call data for a run at a moment; moments must be ascending.
 
     A waiting step rechecks every minute; its data is loaded once for as long as nobody's shift starts or ends.
     """
+    cached: tuple[CompiledPolicy, datetime, TargetContext] | None = None
 
-    def __init__(self, connection: Connection, facts: TargetFacts) -> None:
-        self._connection, self._facts = connection, facts
-        self._cached: tuple[CompiledPolicy, datetime, TargetContext] | None = None
+    def load(run: RunState, moment: datetime) -> TargetContext:
+        nonlocal cached
+        is_waiting = run.progress.is_waiting
+        if is_waiting and cached is not None and cached[0] is run.plan and moment < cached[1]:
+            return cached[2]
+        context = run_store.load_target_context(connection, [run], moment, {NEW_ALERT: facts})
+        if is_waiting:
+            cached = run.plan, run_store.valid_until(connection, run, moment, _MAX_CACHE_AGE), context
+        return context
 
-    def at(self, run: RunState, moment: datetime) -> TargetContext:
-        """The on-call data for a run at a moment; moments must be ascending."""
-        if not run.progress.is_waiting:
-            return self._load(run, moment)
-        if self._cached is None or self._cached[0] is not run.plan or moment >= self._cached[1]:
-            same_until = run_store.valid_until(self._connection, run, moment, _MAX_CACHE_AGE)
-            self._cached = (run.plan, same_until, self._load(run, moment))
-        return self._cached[2]
-
-    def _load(self, run: RunState, moment: datetime) -> TargetContext:
-        return run_store.load_target_context(self._connection, [run], moment, {NEW_ALERT: self._facts})
+    return load
 
 
 def _stage(
@@ -161,29 +150,14 @@ def _pages(
 ) -> tuple[dict[tuple[int, int], list[SimulatedPage]], list[Reason]]:
     """The pages of a decision by step and pass; in dry run, those it would have sent."""
     people = (*decision.pages, *decision.dry_run_pages)
-    starts = [
-        PageRequest(
-            NEW_ALERT, s.at, s.reason, user_id=s.target.user_id, priority=s.priority,
-            delivery_override=s.delivery_override,
-            data={"step": s.step, "pass": s.loop_number},
-        )
-        for s in people
-    ]  # fmt: skip
-    starts += [
-        PageRequest(
-            NEW_ALERT, c.at, c.reason, group_contact_id=c.contact_id, delivery_override=c.delivery_override,
-            data={"step": c.step, "pass": c.loop_number},
-        )
-        for c in decision.contact_pages
-    ]  # fmt: skip
-    planned = plan_pages(connection, starts)
+    planned = plan_pages(connection, run_store.page_requests(None, replace(decision, pages=people)))
     names = {s.target.user_id: s.target.name for s in people}
     labels = {c.contact_id: c.label for c in decision.contact_pages}
     pages_by_step: dict[tuple[int, int], list[SimulatedPage]] = {}
     for page in planned.pages:
         request = page.request
         name = names.get(request.user_id or 0) or labels.get(request.group_contact_id or 0, page.label)
-        pages_by_step.setdefault((request.data["step"], request.data["pass"]), []).append(
+        pages_by_step.setdefault((request.data.get("step", 0), request.data.get("pass", 0)), []).append(
             SimulatedPage(
                 at=page.due_at,
                 after=page.due_at - at,
@@ -201,7 +175,9 @@ def _pages(
 
 def _notes(connection: Connection, run: RunState, cut: Reason, at: datetime) -> Iterable[Reason]:
     if run.mode is PagingMode.DRY_RUN:
-        yield reasons.DRY_RUN()
+        yield sentence(
+            "The integration is in dry-run mode, so no one would be paged. Otherwise, it would send these pages."
+        )
     if cut:
         yield cut
     active_pause = pause.current_pause(connection, at)
@@ -217,19 +193,24 @@ def _rate_limit_notes(connection: Connection, pages: Sequence[SimulatedPage]) ->
         for page in pages:
             if page.user_id == person.id and not page.problem:
                 by_address.setdefault(page.address, []).append(page.at)
-        if person.most_per_hour and any(
-            _exceeds_hourly_limit(times, person.most_per_hour) for times in by_address.values()
+        limit = person.most_per_hour
+        if limit and any(
+            later - first < timedelta(hours=1)
+            for times in by_address.values()
+            for first, later in zip(times, times[limit:], strict=False)
         ):
-            yield reasons.RATE_LIMIT(user=Person(person.name, person.id), count=person.most_per_hour)
-
-
-def _exceeds_hourly_limit(times: Sequence[datetime], limit: int) -> bool:
-    return any(later - first < timedelta(hours=1) for first, later in zip(times, times[limit:], strict=False))
+            yield sentence(
+                "{user} wants at most {count} message an hour at one address: those beyond are sent together, as one, "
+                "when that hour is over. Critical alerts are never held back by it.",
+                "{user} wants at most {count} messages an hour at one address: those beyond are sent together, as one, "
+                "when that hour is over. Critical alerts are never held back by it.",
+                user=Person(person.name, person.id),
+                count=limit,
+            )
 
 
 # ---------- policy
 # Simulates a policy for an alert created at a given time if nobody responds, for the web and the API.
-#
 # Sends and stores nothing.
 
 
@@ -260,17 +241,16 @@ def simulate(policy: CompiledPolicy, hypothetical: HypotheticalAlert, at: dateti
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, priority, at)
     with database.transaction() as connection:
         facts = run_store.build_facts(connection, hypothetical.tags, hypothetical.source_agent)
-        return play(connection, run, alert, facts, reasons.ALERT_CREATED(priority=Term(priority)))
+        return play(connection, run, alert, facts, sentence("An alert opens, {priority}.", priority=Term(priority)))
 
 
 # ---------- manual alert
-# Previews whom a manually created alert would page. Sends and stores nothing.
 
 
 def preview(manual_alert: ManualAlert, at: datetime) -> SimulatedRun:
     """The pages and timeline if it were created at `at` and nobody responded."""
     if manual_alert.policy is None and not manual_alert.user_ids:
-        return SimulatedRun((), (), (reasons.NO_RECIPIENTS(),))
+        return SimulatedRun((), (), (NO_RECIPIENTS(),))
     policy = commands.plan_of(manual_alert.policy) if manual_alert.policy is not None else RECIPIENTS_ONLY
     return simulate(
         policy,
@@ -281,7 +261,6 @@ def preview(manual_alert: ManualAlert, at: datetime) -> SimulatedRun:
 
 # ---------- preflight
 # Lists whom a critical alert would page at a given time if nobody responds, for each integration and route.
-#
 # Uses the engine, schedules and page planner of the live path. Sends and stores nothing.
 
 
@@ -317,8 +296,6 @@ class PreflightRoute:
 
 @dataclass(frozen=True, slots=True)
 class PreflightResult:
-    """One integration at that time."""
-
     id: int
     name: str
     #: Whether it pages, or is in dry run.
@@ -338,21 +315,13 @@ def preflight(at: datetime, registry: IntegrationRegistry | None = None) -> list
     """Simulates a critical alert at `at` for every enabled integration, sorted by name."""
     loaded_registry = registry or IntegrationRegistry()
     loaded_registry.refresh()
-    integrations = sorted(loaded_registry.get_all().values(), key=lambda integration: integration.name.casefold())
     results = []
-    for integration in integrations:
-        if integration.mode is IntegrationMode.DISABLED:
-            continue
-        # One transaction each, so that none is long, however many integrations there are.
-        with database.transaction() as connection:
-            results.append(
-                PreflightResult(
-                    integration.id,
-                    integration.name,
-                    integration.mode,
-                    tuple(_simulate_routes(connection, integration, at)),
-                )
-            )
+    for one in sorted(loaded_registry.get_all().values(), key=lambda integration: integration.name.casefold()):
+        if one.mode is not IntegrationMode.DISABLED:
+            # One transaction each, so that none is long, however many integrations there are.
+            with database.transaction() as connection:
+                routes = tuple(_simulate_routes(connection, one, at))
+            results.append(PreflightResult(one.id, one.name, one.mode, routes))
     return results
 
 
@@ -360,18 +329,18 @@ def _simulate_routes(
     connection: Connection, integration: CompiledIntegration, at: datetime
 ) -> Iterator[PreflightRoute]:
     if integration.problem is not None:
-        problem = reasons.CONFIGURATION_UNUSABLE(problem=integration.problem.reason)
+        problem = sentence("Its configuration cannot be used: {problem}", problem=integration.problem.reason)
         yield PreflightRoute("", "", (), (problem,))
         return
     for route in integration.normalizer.routes:
-        if _is_active(integration, route, at):
-            yield from _simulate_client_table(connection, integration, _route_choice(route), at)
+        # Its conditions on the message cannot be known.
+        if route.during is None or integration.in_hours(route.during.hours, at) is not route.during.is_outside:
+            choice = RouteChoice(
+                None, route.name, as_reason(route.name), route.policy, route.users, route.groups, route.priority,
+                route.action, route.client_table,
+            )  # fmt: skip
+            yield from _simulate_client_table(connection, integration, choice, at)
     yield _simulate_route(connection, integration, _INTEGRATION_DEFAULT, at)
-
-
-def _is_active(integration: CompiledIntegration, route: Route, at: datetime) -> bool:
-    """Whether the route can be taken at `at`; its conditions on the message cannot be known."""
-    return route.during is None or integration.in_hours(route.during.hours, at) is not route.during.is_outside
 
 
 def _simulate_client_table(
@@ -394,23 +363,10 @@ def _simulate_client_table(
         clients_by_route.setdefault(key, []).extend(entry.client for entry in entries)
     for simulated_route, clients in clients_by_route.items():
         yield replace(simulated_route, clients=tuple(clients))
-    omitted_count = len(entries_by_target) - MAX_CLIENT_ROUTES
-    omitted_note = (reasons.CLIENT_ROUTES_OMITTED(count=omitted_count, table=table.name),) if omitted_count > 0 else ()
-    yield replace(default_route, clients=(), notes=(*default_route.notes, *omitted_note))
-
-
-def _route_choice(route: Route) -> RouteChoice:
-    return RouteChoice(
-        None,
-        route.name,
-        as_reason(route.name),
-        route.policy,
-        route.users,
-        route.groups,
-        route.priority,
-        route.action,
-        route.client_table,
-    )
+    notes, omitted_count = default_route.notes, len(entries_by_target) - MAX_CLIENT_ROUTES
+    if omitted_count > 0:
+        notes = (*notes, CLIENT_ROUTES_OMITTED(count=omitted_count, table=table.name))
+    yield replace(default_route, clients=(), notes=notes)
 
 
 def _simulate_route(
@@ -419,31 +375,22 @@ def _simulate_route(
     policy = policy_for(integration, choice)
     name = policy.name if policy is not None else ""
     if choice.action is RouteAction.LOG_ONLY:
-        return PreflightRoute(choice.name, name, (), (reasons.LOG_ONLY_ROUTE(),), is_log_only=True)
+        note = sentence("The route is log only: no one is paged.")
+        return PreflightRoute(choice.name, name, (), (note,), is_log_only=True)
     users, groups = users_of(integration, choice), groups_of(integration, choice)
     if policy is None and not users:
-        return PreflightRoute(choice.name, "", (), (reasons.NOBODY_CONFIGURED(),))
+        note = sentence("No one is paged: no policy or recipient user is configured.")
+        return PreflightRoute(choice.name, "", (), (note,))
     mode = PagingMode.DRY_RUN if integration.mode is IntegrationMode.DRY_RUN else PagingMode.PAGE
     version = policy.version_id if policy is not None else None
-    simulated = _simulate_run(connection, mode, version, users, groups, at)
-    notes = simulated.notes or (() if simulated.pages else (reasons.NOBODY_REACHED(),))
-    if simulated.pages and simulated.pages[0].after > LATE_AFTER:
-        notes = (reasons.PAGED_LATE(duration=simulated.pages[0].after), *notes)
-    return PreflightRoute(choice.name, name, simulated.pages, tuple(notes))
-
-
-def _simulate_run(
-    connection: Connection,
-    mode: PagingMode,
-    version: int | None,
-    users: tuple[int, ...],
-    groups: tuple[int, ...],
-    at: datetime,
-) -> SimulatedRun:
-    policy = run_store.load_plans(connection, {version}).get(version, RECIPIENTS_ONLY)
-    run = begin_run(NEW_ALERT, policy, mode, Priority.CRITICAL, at, recipient_users=users, recipient_groups=groups)
+    plan = run_store.load_plans(connection, {version}).get(version, RECIPIENTS_ONLY)
+    run = begin_run(NEW_ALERT, plan, mode, Priority.CRITICAL, at, recipient_users=users, recipient_groups=groups)
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, Priority.CRITICAL, at)
-    return play(connection, run, alert, TargetFacts(), NO_REASON)
+    simulated = play(connection, run, alert, TargetFacts(), NO_REASON)
+    notes = simulated.notes or (() if simulated.pages else (sentence("No one would be reached."),))
+    if simulated.pages and simulated.pages[0].after > LATE_AFTER:
+        notes = (sentence("No one is paged for {duration}.", duration=simulated.pages[0].after), *notes)
+    return PreflightRoute(choice.name, name, simulated.pages, tuple(notes))
 
 
 def next_at(hour: int, now: datetime) -> datetime:

@@ -20,8 +20,8 @@ from tocsin.access.audit_log import ExportFormat
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission, Role
 from tocsin.core.config import settings_store
+from tocsin.core.config.crypto import ForwardingTarget, Transport
 from tocsin.core.db import database
-from tocsin.core.validation.server_origin import ForwardingTarget, Transport
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.people import permissions
 from tocsin.web.http.request import SignedInRequest, render_view, requires

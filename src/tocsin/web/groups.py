@@ -17,7 +17,7 @@ from django.utils.translation import gettext as gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Permission, Role
+from tocsin.access.roles import MemberRole, Permission, Role
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
@@ -26,7 +26,6 @@ from tocsin.oncall import loader
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.people import addresses
 from tocsin.people.changes import groups as commands
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
 from tocsin.resources.registry import GROUPS
 from tocsin.web.http.request import (

@@ -21,13 +21,18 @@ from tocsin.alerts.states import Priority
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, local_term
 from tocsin.core.validation import field_errors
 from tocsin.escalation import commands
 from tocsin.escalation.models import Policy
-from tocsin.escalation.policy import DEFAULT_END_AFTER, MAX_STEPS, AcknowledgeEffect, IfEmpty, OnExhausted
-from tocsin.escalation.policy_templates import policy_templates
+from tocsin.escalation.policy import (
+    DEFAULT_END_AFTER,
+    MAX_STEPS,
+    AcknowledgeEffect,
+    IfEmpty,
+    OnExhausted,
+    policy_templates,
+)
 from tocsin.inbound.models import Integration
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import ContactMethod, Group, GroupContact, User

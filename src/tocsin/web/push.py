@@ -25,7 +25,7 @@ from tocsin.notify.models import PushDevice
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.rules import responder_readiness
 from tocsin.notify.text import signed_links
-from tocsin.notify.text.phrases import localize
+from tocsin.notify.text.formatting import localize
 from tocsin.people.models import User
 from tocsin.web.http.request import SignedInRequest, actor, find_row, next_url, render_view
 from tocsin.web.ui.forms import rejections_shown

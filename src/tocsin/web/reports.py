@@ -19,20 +19,19 @@ from django.utils.translation import gettext_lazy, pgettext
 from django.views.decorators.http import require_safe
 
 from tocsin.access import boundary
-from tocsin.access.roles import Permission
+from tocsin.access.roles import MemberRole, Permission
 from tocsin.alerts.states import Priority
 from tocsin.core.config import settings_store
-from tocsin.core.config.night_hours import NightHours
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.row_security import viewer_transaction
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_date
+from tocsin.core.reasons import local_date
 from tocsin.core.validation import text_sanitizing
+from tocsin.core.validation.field_errors import NightHours
 from tocsin.inbound.models import Integration
 from tocsin.oncall.calculation import month_calendar
 from tocsin.oncall.calculation.coverage_checks import OnCallTime
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group
 from tocsin.reports import alert_reports, counted_alerts, fairness
 from tocsin.reports.alert_reports import DurationStats, NoiseBy, ResponseStats, SlaCounts, SlaStats

@@ -11,7 +11,7 @@ from django.http import Http404, HttpResponse
 from django.views.decorators.http import require_http_methods
 
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.escalation.policy_templates import policy_templates
+from tocsin.escalation.policy import policy_templates
 from tocsin.inbound.enums import MessageStatus
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui import formatting

@@ -23,7 +23,7 @@ from tocsin import __version__
 from tocsin.access import audit
 from tocsin.access.roles import Permission, Role
 from tocsin.core.config import environment, settings_store
-from tocsin.core.config.last_backup import load_status
+from tocsin.core.config.settings_store import load_backup_status
 from tocsin.core.db import database
 from tocsin.core.reasons import Reason, joined
 from tocsin.inbound import maintenance_commands as maintenance_windows
@@ -48,7 +48,7 @@ def read(now: datetime) -> dict[str, Any]:
         row = connection.execute(
             "SELECT current_setting('server_version'), pg_size_pretty(pg_database_size(current_database()))"
         ).fetchone()
-        backup = load_status(connection, now)
+        backup = load_backup_status(connection, now)
         status, nodes = self_check.status_from_problems(connection), node_heartbeat.load_nodes(connection)
     assert row is not None
     facts = [

@@ -19,9 +19,9 @@ from tocsin.access.roles import Permission
 from tocsin.alerts.service import VisibleAlert, find_alert
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import NO_REASON, Reason, as_reason, reason_from_json
+from tocsin.core.reasons import NO_REASON, Reason, as_reason, local_term, reason_from_json
 from tocsin.escalation.models import Policy
+from tocsin.escalation.policy import SpecTemplate
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import ContactMethod, Group, User
 from tocsin.resources.registry import WORKFLOWS
@@ -68,13 +68,16 @@ from tocsin.workflows.definition import (
     LIMIT,
     MAX_ACTIONS,
     MAX_LIMIT,
+    SLA,
     SPANS,
-    WorkflowTemplate,
+    ActionKind,
+    SlaMoment,
+    TriggerKind,
+    WorkflowRunStatus,
     workflow_templates,
 )
 from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run.engine import LABELS
-from tocsin.workflows.states import SLA, ActionKind, SlaMoment, TriggerKind, WorkflowRunStatus
 from tocsin.workflows.views import DryRunResult
 
 # ---------- conditions
@@ -418,10 +421,7 @@ def _describe(row: Workflow, names: commands.WorkflowNamesById) -> tuple[Reason,
     plan = commands.readable(row)
     if plan is None:
         return NO_REASON, []
-
-    def name_of(noun: str, number: int) -> str:
-        return names[noun].get(number, f"#{number}")
-
+    name_of = commands.naming(names)
     return definition.describe_trigger(plan.trigger), [
         definition.describe_action(action, name_of) for action in plan.actions
     ]
@@ -550,7 +550,7 @@ def _translate_texts(part: Mapping[str, Any]) -> dict[str, Any]:
     return {key: local_term(value) if key in ("confirm", "subject", "text") else value for key, value in part.items()}
 
 
-def _templates() -> list[WorkflowTemplate]:
+def _templates() -> list[SpecTemplate]:
     policy = Policy.objects.order_by("name").first()
     call = OutboundIntegration.objects.filter(kind="http").order_by("name").first()
     has_halo = OutboundIntegration.objects.filter(kind="haloitsm").exists()

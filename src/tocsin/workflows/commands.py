@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Any
 
-from django.db.models import F, Max, Q, QuerySet
+from django.db.models import F, Max, Q
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
@@ -22,23 +22,29 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import AlertRef, Person, Reason, sentence
 from tocsin.core.validation.spec import SpecErrors
+from tocsin.escalation.commands import ReferredObjects, names_by_id, visible_ids
 from tocsin.escalation.models import Policy
+from tocsin.escalation.policy import NameOf
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people import permissions
 from tocsin.people.models import Group, User, find_group, names_check
 from tocsin.people.permissions import Viewer
 from tocsin.workflows import definition as definitions
 from tocsin.workflows import reasons
-from tocsin.workflows.definition import WorkflowDefinition, WorkflowReferences
+from tocsin.workflows.definition import (
+    SLA,
+    TIMED,
+    TriggerKind,
+    WorkflowDefinition,
+    WorkflowRunStatus,
+)
 from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run import listener, run_store, tasks
 from tocsin.workflows.run.engine import FinishRun, OwnerGroup, WorkflowProgress, decide
 from tocsin.workflows.specs import WorkflowDefinitionSpec, WorkflowSpec
-from tocsin.workflows.states import SLA, TIMED, TriggerKind, WorkflowRunStatus
 
 # ---------- definition changes
 # Handles waiting and stuck runs when their workflow is edited, in the same transaction.
-#
 # Runs that still fit continue with the new definition; the others end with a reason.
 
 
@@ -51,12 +57,7 @@ def settle_runs(workflow_id: int, before: WorkflowDefinition, after: WorkflowDef
     open_runs = WorkflowRun.objects.filter(is_waiting | Q(status=WorkflowRunStatus.STUCK), workflow=workflow_id)
     undecided, executing = open_runs.filter(started_at__isnull=True), open_runs.filter(started_at__isnull=False)
     if before.trigger.on is not after.trigger.on:
-        undecided.update(
-            status=WorkflowRunStatus.SKIPPED,
-            due_at=None,
-            ended_at=now,
-            reason=reasons.TRIGGER_CHANGED(),
-        )
+        undecided.update(status=WorkflowRunStatus.SKIPPED, due_at=None, ended_at=now, reason=reasons.TRIGGER_CHANGED())
     elif before.trigger != after.trigger and after.trigger.on in TIMED:
         # SLA targets are looked up again.
         span = timedelta(seconds=after.trigger.span)
@@ -65,14 +66,18 @@ def settle_runs(workflow_id: int, before: WorkflowDefinition, after: WorkflowDef
     unchanged_count = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     if unchanged_count < len(before.actions):
         executing.filter(step__gt=unchanged_count).update(
-            status=WorkflowRunStatus.STOPPED,
-            due_at=None,
-            ended_at=now,
-            reason=reasons.ACTIONS_CHANGED(),
+            status=WorkflowRunStatus.STOPPED, due_at=None, ended_at=now, reason=reasons.ACTIONS_CHANGED()
         )
 
 
 type WorkflowNamesById = Mapping[str, Mapping[int, str]]
+
+_OBJECTS: ReferredObjects = {
+    "users": (User, "username"),
+    "groups": (Group, "name"),
+    "policies": (Policy, "name"),
+    "outbound": (OutboundIntegration, "name"),
+}
 
 
 def workflow_spec(workflow: Workflow, names: WorkflowNamesById | None = None) -> dict[str, Any]:
@@ -89,18 +94,24 @@ def workflow_spec(workflow: Workflow, names: WorkflowNamesById | None = None) ->
     definition = readable(workflow)
     if definition is None:
         return spec | (workflow.definition if isinstance(workflow.definition, dict) else {})
-    resolved_names = names if names is not None else names_of([workflow])
-    return spec | definitions.write(definition, lambda noun, number: resolved_names[noun].get(number, f"#{number}"))
+    return spec | definitions.write(definition, naming(names_of([workflow]) if names is None else names))
+
+
+def naming(names: WorkflowNamesById) -> NameOf:
+    """The names of objects by their kind and id; `#` and the id for one that is missing."""
+    return lambda kind, number: str(names.get(kind, {}).get(number, f"#{number}"))
 
 
 def owner_of(group: Group | None) -> OwnerGroup | None:
-    """A workflow's owner group in the form used by decisions."""
     return None if group is None else OwnerGroup(group.pk, group.name)
 
 
 def readable(workflow: Workflow) -> WorkflowDefinition | None:
     """Its definition, or None if this release cannot read it."""
-    return None if unreadable(workflow) else definitions.load(workflow.definition)
+    try:
+        return definitions.load(workflow.definition)
+    except Rejected:
+        return None
 
 
 def unreadable(workflow: Workflow) -> Reason | None:
@@ -118,25 +129,14 @@ def names_of(workflows: Iterable[Workflow], *, use_display_names: bool = False) 
     Users appear by username, or by display name with `use_display_names`.
     """
     refs = [references(workflow) for workflow in workflows]
-    users = User.objects.filter(pk__in={number for one in refs for number in one.users})
-    return {
-        "users": {user.pk: user.display_name if use_display_names else user.username for user in users},
-        "groups": _names_by_id(Group.objects.all(), {number for one in refs for number in one.groups}),
-        "policies": _names_by_id(Policy.objects.all(), {number for one in refs for number in one.policies}),
-        "outbound": _names_by_id(
-            OutboundIntegration.objects.all(), {number for one in refs for number in one.outbound}
-        ),
-    }
+    objects = {**_OBJECTS, "users": (User, "display_name")} if use_display_names else _OBJECTS
+    return names_by_id(objects, {kind: {number for one in refs for number in one.get(kind, ())} for kind in objects})
 
 
-def _names_by_id(rows: QuerySet[Any], ids: set[int]) -> dict[int, str]:
-    return dict(rows.filter(pk__in=ids).values_list("pk", "name")) if ids else {}
-
-
-def references(workflow: Workflow) -> WorkflowReferences:
-    """Everything the workflow refers to; empty if it cannot be read."""
+def references(workflow: Workflow) -> Mapping[str, frozenset[int]]:
+    """The ids of everything it refers to, by kind; empty if it cannot be read."""
     definition = readable(workflow)
-    return definitions.references(definition) if definition is not None else WorkflowReferences()
+    return definitions.references(definition) if definition is not None else {}
 
 
 def read_definition(spec: object) -> WorkflowDefinition:
@@ -145,11 +145,7 @@ def read_definition(spec: object) -> WorkflowDefinition:
 
 
 def save_workflow(
-    spec: Mapping[str, object],
-    *,
-    existing: Workflow | None = None,
-    actor: AuditActor,
-    now: datetime,
+    spec: Mapping[str, object], *, existing: Workflow | None = None, actor: AuditActor, now: datetime
 ) -> Workflow:
     """Creates a workflow, or updates `existing` to the spec.
 
@@ -178,7 +174,7 @@ def save_workflow(
 
 def _read(value: Mapping[str, object], existing: Workflow | None, viewer: Viewer | None) -> WorkflowSpec:
     names_are_valid = names_check(Workflow, existing)
-    previous = references(existing).outbound if existing else frozenset()
+    previous = references(existing).get("outbound", frozenset()) if existing else frozenset()
 
     def check(spec: WorkflowSpec, errors: SpecErrors) -> None:
         names_are_valid(spec, errors)
@@ -303,16 +299,6 @@ def _record_verb(actor: AuditActor, verb: str, run: WorkflowRun, now: datetime) 
 
 
 def _context() -> dict[str, Any]:
-    """The context of the specs."""
-
-    def ids(rows: QuerySet[Any], by: str = "name") -> dict[str, int]:
-        return {name.lower(): number for number, name in rows.values_list("pk", by)}
-
     with boundary.as_viewer():
-        return {
-            "users": ids(User.objects.all(), "username"),
-            "groups": ids(Group.objects.all()),
-            "policies": ids(Policy.objects.all()),
-            "outbound": ids(OutboundIntegration.objects.all()),
-            "outbound_kinds": dict(OutboundIntegration.objects.values_list("pk", "kind")),
-        }
+        kinds = dict(OutboundIntegration.objects.values_list("pk", "kind"))
+    return {**visible_ids(_OBJECTS), "outbound_kinds": kinds}

@@ -2,27 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import timedelta
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from tocsin.alerts import reasons as alert_reasons
+from tocsin.access.roles import MemberRole
+from tocsin.alerts import states as alert_reasons
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, Term, Text, translatable
+from tocsin.core.reasons import Reason, Term, Text, sentence, translatable
 from tocsin.core.validation import field_errors
+from tocsin.escalation.policy import NameOf, SpecTemplate
 from tocsin.inbound.conditions import CompiledCondition, compile_condition
-from tocsin.people.member_roles import MemberRole
 from tocsin.workflows import reasons
-from tocsin.workflows.states import CHANGES, SLA, ActionKind, SlaMoment, TriggerKind
+
+# ---------- states
+
+
+class TriggerKind(StrEnum):
+    """The triggers. The values are those of the YAML."""
+
+    OPENED = "opened"
+    UPDATED = "updated"
+    STATUS_CHANGED = "status_changed"
+    ACKNOWLEDGED = "acknowledged"
+    ASSIGNED = "assigned"
+    ESCALATED = "escalated"
+    EXHAUSTED = "exhausted"
+    REPLY = "reply"
+    CLOSED = "closed"
+    UNACKNOWLEDGED = "unacknowledged"
+    UNASSIGNED = "unassigned"
+    BEFORE_SLA = "before_sla"
+    AFTER_SLA = "after_sla"
+    EVERY = "every"
+    MANUAL = "manual"
+
+
+SLA = frozenset({TriggerKind.BEFORE_SLA, TriggerKind.AFTER_SLA})
+
+#: Triggers that fire with a delay, and only while the alert is active. Only a workflow's newest run counts.
+TIMED = frozenset({TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASSIGNED, TriggerKind.EVERY}) | SLA
+
+
+ON_TERMINAL_ALERTS = frozenset({TriggerKind.CLOSED, TriggerKind.STATUS_CHANGED, TriggerKind.REPLY, TriggerKind.MANUAL})
+
+#: Escalation events that a workflow may have caused.
+OF_PAGING = frozenset({TriggerKind.ESCALATED, TriggerKind.EXHAUSTED})
+
+
+class SlaMoment(StrEnum):
+    """The source of an SLA moment: the ticket, or a duration from the alert's creation."""
+
+    RESPOND_BY = "respond_by"
+    FIX_BY = "fix_by"
+    OPENING = "opening"
+
+
+class ActionKind(StrEnum):
+    """The actions. The values are those of the YAML."""
+
+    NOTIFY = "notify"
+    START_POLICY = "start_policy"
+    ADD_RESPONDERS = "add_responders"
+    ESCALATE = "escalate"
+    SET_PRIORITY = "set_priority"
+    SET_TAGS = "set_tags"
+    HOLD = "hold"
+    CLOSE = "close"
+    REPLY = "reply"
+    CALL = "call"
+    HALO = "halo"
+    OPEN_ALERT = "open_alert"
+    WAIT = "wait"
+
+
+#: Actions that change the alert, its paging or its ticket.
+CHANGES = frozenset({
+    ActionKind.START_POLICY, ActionKind.ADD_RESPONDERS, ActionKind.ESCALATE, ActionKind.SET_PRIORITY,
+    ActionKind.SET_TAGS, ActionKind.HOLD, ActionKind.CLOSE, ActionKind.REPLY, ActionKind.HALO,
+})  # fmt: skip
+
+#: Actions with effects elsewhere, which may come back as a new alert.
+OUTWARD = frozenset({ActionKind.CALL, ActionKind.HALO, ActionKind.OPEN_ALERT})
+
+
+class WorkflowRunStatus(StrEnum):
+    WAITING = "waiting"
+    DONE = "done"
+    SKIPPED = "skipped"
+    STOPPED = "stopped"
+    #: Failed too often; administrators were notified.
+    STUCK = "stuck"
+
 
 # ---------- definition
 # The definition of a workflow: trigger, conditions and actions. Pure.
-#
 # Stored with ids, edited with names: `specs` parses them, `write` formats them.
 
 
@@ -36,15 +115,12 @@ MAX_SPAN = timedelta(days=90)
 
 
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What starts a workflow."""
-
     on: TriggerKind
     #: In seconds: how long unacknowledged, how long before or after the moment, or the interval.
     span: int = 0
     moment: SlaMoment = SlaMoment.FIX_BY
     #: In seconds from the alert's creation, for `moment: opening`.
     within: int = 0
-    #: The confirmation text of a manual workflow.
     confirm: str = ""
 
 
@@ -57,9 +133,7 @@ class WorkflowAction(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Only members of the groups who hold one of these roles now; empty: everybody.
     roles: tuple[MemberRole, ...] = ()
     owner: bool = False
-    #: The managers of the groups that the alert pages.
     managers: bool = False
-    #: Everybody who was paged about the alert.
     paged: bool = False
     #: Also the groups' own contacts, such as chat channels.
     contacts: bool = False
@@ -79,8 +153,6 @@ class WorkflowAction(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WorkflowDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A complete workflow."""
-
     trigger: Trigger
     start: Any = None
     stop: Any = None
@@ -89,19 +161,6 @@ class WorkflowDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
     limit: int = LIMIT
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowReferences:
-    """The ids of everything that a definition refers to."""
-
-    users: frozenset[int] = frozenset()
-    groups: frozenset[int] = frozenset()
-    policies: frozenset[int] = frozenset()
-    outbound: frozenset[int] = frozenset()
-
-
-type NameLookup = Callable[[str, int], str]
-
-#: The keys of each action, besides `do`.
 KEYS: Mapping[ActionKind, tuple[str, ...]] = {
     ActionKind.NOTIFY: ("users", "groups", "roles", "contacts", "managers", "owner", "paged", "by", "subject", "text"),
     ActionKind.START_POLICY: ("policy",),
@@ -118,7 +177,6 @@ KEYS: Mapping[ActionKind, tuple[str, ...]] = {
     ActionKind.WAIT: ("for",),
 }
 
-#: The key of a trigger's duration.
 SPANS: Mapping[TriggerKind, str] = {
     TriggerKind.UNACKNOWLEDGED: "for",
     TriggerKind.UNASSIGNED: "for",
@@ -134,23 +192,21 @@ def load(stored: Mapping[str, Any]) -> WorkflowDefinition:
         definition = msgspec.convert(stored, WorkflowDefinition)
         for condition in (definition.start, definition.stop):
             if condition is not None:
-                compiled(condition)
+                compiled(msgspec.json.encode(condition))
     except (msgspec.ValidationError, Rejected) as problem:
         raise Rejected("unreadable", reasons.UNREADABLE(error=str(problem))) from problem
     return definition
 
 
 def to_stored(definition: WorkflowDefinition) -> dict[str, Any]:
-    """The definition as plain JSON for its row."""
     return dict(msgspec.to_builtins(definition))
 
 
 def changes_alerts(plan: WorkflowDefinition) -> bool:
-    """Whether any action changes the alert, its paging or its ticket."""
     return any(action.do in CHANGES for action in plan.actions)
 
 
-def write(definition: WorkflowDefinition, name_of: NameLookup) -> dict[str, Any]:
+def write(definition: WorkflowDefinition, name_of: NameOf) -> dict[str, Any]:
     """Formats the definition with names, so that `WorkflowDefinitionSpec` reads it back."""
     written: dict[str, Any] = {"trigger": _written_trigger(definition.trigger)}
     conditions = {"start": definition.start, "stop": definition.stop}
@@ -172,72 +228,59 @@ def _written_trigger(trigger: Trigger) -> dict[str, Any] | str:
     return written if len(written) > 1 else str(trigger.on)
 
 
-def _written_action(action: WorkflowAction, name_of: NameLookup) -> dict[str, Any]:
+def _written_action(action: WorkflowAction, name_of: NameOf) -> dict[str, Any]:
     written: dict[str, Any] = {"do": str(action.do)}
     for key in KEYS[action.do]:
         value: Any = getattr(action, "span" if key == "for" else key)
-        if not value:
-            continue
         match key:
             case "users" | "groups":
-                written[key] = [name_of(key, number) for number in value]
-            case "policy":
-                written[key] = name_of("policies", value)
-            case "outbound":
-                written[key] = name_of("outbound", value)
+                value = [name_of(key, number) for number in value]
+            case "policy" | "outbound" if value:
+                value = name_of("policies" if key == "policy" else key, value)
             case "for":
-                written[key] = field_errors.write(timedelta(seconds=value))
-            case "roles" | "remove":
-                written[key] = [str(one) for one in value]
-            case "priority":
-                written[key] = str(value)
-            case _:
-                written[key] = value
+                value = field_errors.write(timedelta(seconds=value))
+        if value:
+            written[key] = msgspec.to_builtins(value)
     return written
 
 
-def references(definition: WorkflowDefinition) -> WorkflowReferences:
-    """The ids of everything it refers to."""
+def references(definition: WorkflowDefinition) -> dict[str, frozenset[int]]:
+    """The ids of everything that a definition refers to, by kind."""
     actions = definition.actions
-    return WorkflowReferences(
-        frozenset(number for action in actions for number in action.users),
-        frozenset(number for action in actions for number in action.groups),
-        frozenset(action.policy for action in actions if action.policy is not None),
-        frozenset(action.outbound for action in actions if action.outbound is not None),
-    )
-
-
-def compiled(condition: object) -> CompiledCondition:
-    """A compiled condition on an alert's facts. Cached, because many runs share it."""
-    return _compiled(msgspec.json.encode(condition))
+    return {
+        "users": frozenset(number for action in actions for number in action.users),
+        "groups": frozenset(number for action in actions for number in action.groups),
+        "policies": frozenset(action.policy for action in actions if action.policy is not None),
+        "outbound": frozenset(action.outbound for action in actions if action.outbound is not None),
+    }
 
 
 @lru_cache(maxsize=500)
-def _compiled(condition: bytes) -> CompiledCondition:
+def compiled(condition: bytes) -> CompiledCondition:
+    """A compiled condition on an alert's facts, from its JSON. Cached, because many runs share it."""
     return compile_condition(msgspec.json.decode(condition), "condition")
 
 
 # ---------- descriptions
-# Describes workflows, triggers and actions in words. Pure.
 
 
 _EVENTS: Mapping[TriggerKind, Text] = {
-    TriggerKind.OPENED: reasons.WHEN_OPENED,
-    TriggerKind.UPDATED: reasons.WHEN_UPDATED,
-    TriggerKind.STATUS_CHANGED: reasons.WHEN_STATUS_CHANGED,
-    TriggerKind.ACKNOWLEDGED: reasons.WHEN_ACKNOWLEDGED,
-    TriggerKind.ASSIGNED: reasons.WHEN_ASSIGNED,
-    TriggerKind.ESCALATED: reasons.WHEN_ESCALATED,
-    TriggerKind.EXHAUSTED: reasons.WHEN_EXHAUSTED,
-    TriggerKind.REPLY: reasons.WHEN_REPLIED,
-    TriggerKind.CLOSED: reasons.WHEN_CLOSED,
-    TriggerKind.MANUAL: reasons.WHEN_PRESSED,
+    TriggerKind.OPENED: Text("When an alert is created"),
+    TriggerKind.UPDATED: Text("When an alert is updated"),
+    TriggerKind.STATUS_CHANGED: Text("When the status of an alert or its ticket changes"),
+    TriggerKind.ACKNOWLEDGED: Text("When an alert is acknowledged"),
+    TriggerKind.ASSIGNED: Text("When an alert is assigned"),
+    TriggerKind.ESCALATED: Text("When the next escalation step fires"),
+    TriggerKind.EXHAUSTED: Text("When escalation is exhausted"),
+    TriggerKind.REPLY: Text("When a note is added"),
+    TriggerKind.CLOSED: Text("When an alert is closed"),
+    TriggerKind.MANUAL: Text("When the button is pressed"),
 }
 
 MOMENTS: Mapping[SlaMoment, Text] = {
-    SlaMoment.RESPOND_BY: reasons.RESPOND_BY,
-    SlaMoment.FIX_BY: reasons.FIX_BY,
-    SlaMoment.OPENING: reasons.TIME_LIMIT,
+    SlaMoment.RESPOND_BY: Text("the respond-by time"),
+    SlaMoment.FIX_BY: Text("the fix-by time"),
+    SlaMoment.OPENING: Text("the time limit"),
 }
 
 #: The actions' names, in the editor and where one failed.
@@ -258,124 +301,102 @@ ACTION_NAMES: Mapping[ActionKind, str] = {
 }
 
 
-def describe_workflow(plan: WorkflowDefinition, name_of: NameLookup) -> Reason:
+def describe_workflow(plan: WorkflowDefinition, name_of: NameOf) -> Reason:
     """The workflow without its conditions: "When an alert is created: notify Carol by email and close the alert." """
     actions = tuple(describe_action(action, name_of) for action in plan.actions)
-    return reasons.WORKFLOW(trigger=describe_trigger(plan.trigger), actions=actions)
+    return sentence("{trigger}: {actions}.", trigger=describe_trigger(plan.trigger), actions=actions)
 
 
 def describe_trigger(trigger: Trigger) -> Reason:
-    """Describes the trigger."""
     span = timedelta(seconds=trigger.span)
     match trigger.on:
         case TriggerKind.UNACKNOWLEDGED:
-            return reasons.WHEN_UNACKNOWLEDGED(duration=span)
+            return sentence("When an alert is unacknowledged for {duration}", duration=span)
         case TriggerKind.UNASSIGNED:
-            return reasons.WHEN_UNASSIGNED(duration=span)
+            return sentence("When an alert is unassigned for {duration}", duration=span)
         case TriggerKind.BEFORE_SLA:
-            return reasons.BEFORE_MOMENT(duration=span, moment=_moment(trigger))
+            return sentence("{duration} before {moment}", duration=span, moment=_moment(trigger))
         case TriggerKind.AFTER_SLA if trigger.span:
-            return reasons.AFTER_MOMENT(duration=span, moment=_moment(trigger))
+            return sentence("{duration} after {moment}", duration=span, moment=_moment(trigger))
         case TriggerKind.AFTER_SLA:
-            return reasons.AT_MOMENT(moment=_moment(trigger))
+            return sentence("At {moment}", moment=_moment(trigger))
         case TriggerKind.EVERY:
-            return reasons.EVERY(interval=span)
+            return sentence("Every {interval} while the alert is active", interval=span)
         case _:
             return _EVENTS[trigger.on]()
 
 
 def _moment(trigger: Trigger) -> Reason:
     if trigger.moment is SlaMoment.OPENING:
-        return reasons.AFTER_CREATION(duration=timedelta(seconds=trigger.within))
+        return sentence("{duration} after the alert's creation", duration=timedelta(seconds=trigger.within))
     return MOMENTS[trigger.moment]()
 
 
-def describe_action(action: WorkflowAction, name_of: NameLookup) -> Reason:
-    """Describes an action."""
+def describe_action(action: WorkflowAction, name_of: NameOf) -> Reason:
     span = timedelta(seconds=action.span)
     match action.do:
-        case ActionKind.NOTIFY:
-            return describe_notify(action, _recipients(action, name_of))
+        case ActionKind.NOTIFY | ActionKind.ADD_RESPONDERS:
+            return describe_with_recipients(action, _recipients(action, name_of))
         case ActionKind.START_POLICY:
-            return reasons.START_POLICY(policy=name_of("policies", action.policy or 0))
-        case ActionKind.ADD_RESPONDERS:
-            return describe_add_responders(_recipients(action, name_of))
+            return sentence("start policy {policy}", policy=name_of("policies", action.policy or 0))
         case ActionKind.ESCALATE:
-            return reasons.ESCALATE()
+            return sentence("escalate to the next step")
         case ActionKind.SET_PRIORITY:
-            return reasons.SET_PRIORITY(priority=Term(action.priority or ""))
+            return sentence("set the priority to {priority}", priority=Term(action.priority or ""))
         case ActionKind.SET_TAGS:
             changes = [alert_reasons.TAG_VALUE(name=name, value=value) for name, value in action.tags.items()]
             changes += [alert_reasons.TAG_REMOVED(name=name) for name in action.remove]
-            return reasons.SET_TAGS(changes=tuple(changes))
+            return sentence("set tags: {changes}", changes=tuple(changes))
         case ActionKind.HOLD:
-            return reasons.HOLD(duration=span)
+            return sentence("snooze the alert for {duration}", duration=span)
         case ActionKind.CLOSE:
-            return reasons.CLOSE()
+            return sentence("close the alert")
         case ActionKind.REPLY:
-            return reasons.REPLY()
+            return sentence("add a note")
         case ActionKind.CALL:
-            return reasons.CALL(integration=name_of("outbound", action.outbound or 0))
+            return sentence("call {integration}", integration=name_of("outbound", action.outbound or 0))
+        case ActionKind.HALO if action.status:
+            return sentence("update the ticket, status {status}", status=action.status)
         case ActionKind.HALO:
-            return reasons.WRITE_STATUS(status=action.status) if action.status else reasons.WRITE_ON_TICKET()
+            return sentence("update the ticket")
         case ActionKind.OPEN_ALERT:
-            return reasons.OPEN_ALERT()
+            return sentence("create another alert")
         case ActionKind.WAIT:
-            return reasons.WAIT(duration=span)
+            return sentence("wait {duration}", duration=span)
 
 
-def describe_notify(action: WorkflowAction, recipients: tuple[Reason | str, ...]) -> Reason:
-    """Describes an action that notifies these recipients."""
-    listed_recipients = recipients or (reasons.NOBODY(),)
+def describe_with_recipients(action: WorkflowAction, recipients: tuple[Reason | str, ...]) -> Reason:
+    """Describes an action that notifies or pages these recipients."""
+    recipients = recipients or (sentence("no one"),)
+    if action.do is ActionKind.ADD_RESPONDERS:
+        return sentence("also page {recipients}", recipients=recipients)
     if action.by:
-        return reasons.NOTIFY_BY(recipients=listed_recipients, method=action.by)
-    return reasons.NOTIFY_BY_EMAIL(recipients=listed_recipients)
+        return sentence("notify {recipients} by {method}", recipients=recipients, method=action.by)
+    return sentence("notify {recipients} by email", recipients=recipients)
 
 
-def describe_add_responders(recipients: tuple[Reason | str, ...]) -> Reason:
-    """Describes an action that pages these recipients."""
-    return reasons.ADD_RESPONDERS(recipients=recipients or (reasons.NOBODY(),))
-
-
-def _recipients(action: WorkflowAction, name_of: NameLookup) -> tuple[Reason | str, ...]:
+def _recipients(action: WorkflowAction, name_of: NameOf) -> tuple[Reason | str, ...]:
     roles = tuple(Term(role) for role in action.roles)
     recipients: list[Reason | str] = [name_of("users", number) for number in action.users]
     for number in action.groups:
         group = name_of("groups", number)
-        recipients.append(reasons.GROUP_ROLES(group=group, roles=roles) if roles else group)
-    recipients += [reasons.GROUP_CONTACTS()] if action.contacts else []
-    recipients += [reasons.GROUP_MANAGERS()] if action.managers else []
-    recipients += [reasons.THE_ASSIGNEE()] if action.owner else []
-    recipients += [reasons.EVERYBODY_PAGED()] if action.paged else []
+        recipients.append(sentence("{group} ({roles})", group=group, roles=roles) if roles else group)
+    recipients += [sentence("their contacts")] if action.contacts else []
+    recipients += [sentence("the managers of the alert's groups")] if action.managers else []
+    recipients += [sentence("the assignee")] if action.owner else []
+    recipients += [sentence("everyone paged")] if action.paged else []
     return tuple(recipients)
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names as in a sentence: "Alice, Bob and Carol"."""
-    *first, last = list(names) or ["nobody"]
-    return f"{', '.join(first)} and {last}" if first else last
-
-
 # ---------- templates
-# Ready-made workflows for common needs. Pure: specs that refer only to existing objects.
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowTemplate:
-    """A workflow template."""
-
-    key: str
-    name: str
-    about: str
-    spec: Mapping[str, Any]
-
-
-def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = False) -> list[WorkflowTemplate]:
+def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = False) -> list[SpecTemplate]:
     """All templates; `call` and `policy` name an existing HTTP call and policy, or are ""."""
     on_ticket = {"do": "halo", "text": translatable("Not acknowledged for 5 minutes. The manager has been notified.")}
     live = {"field": "status", "operator": "one of", "value": ["closed", "cancelled", "merged"], "not": True}
     return [
-        WorkflowTemplate(
+        SpecTemplate(
             "unacknowledged",
             translatable("Not acknowledged in 5 minutes"),
             translatable("Notifies the managers of the alert's groups and adds a note to the ticket."),
@@ -392,7 +413,7 @@ def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = Fal
                 ],
             },
         ),
-        WorkflowTemplate(
+        SpecTemplate(
             "status",
             translatable("Notify everyone paged when the status changes"),
             translatable("Notifies everyone who was paged of each alert or ticket status change."),
@@ -403,7 +424,7 @@ def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = Fal
                 ],
             },
         ),
-        WorkflowTemplate(
+        SpecTemplate(
             "sla",
             translatable("1 hour before the SLA deadline"),
             translatable("Notifies the assignee and the managers one hour before the ticket's fix-by time."),
@@ -422,7 +443,7 @@ def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = Fal
                 ],
             },
         ),
-        WorkflowTemplate(
+        SpecTemplate(
             "respond",
             translatable("Unassigned at the respond-by time"),
             translatable("Raises the priority and pages again if a ticket is unassigned at its respond-by time."),
@@ -432,7 +453,7 @@ def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = Fal
                 "actions": [{"do": "set_priority", "priority": "critical"}, {"do": "escalate"}],
             },
         ),
-        WorkflowTemplate(
+        SpecTemplate(
             "remind",
             translatable("Remind the assignee every 2 hours"),
             translatable("While a high or critical alert is active."),
@@ -447,7 +468,7 @@ def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = Fal
                 "actions": [{"do": "notify", "owner": True, "subject": translatable("Still open: <subject>")}],
             },
         ),
-        WorkflowTemplate(
+        SpecTemplate(
             "vip",
             translatable("Make VIP tickets critical"),
             translatable("Sets alerts reported by a VIP to critical."),
@@ -457,13 +478,13 @@ def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = Fal
                 "actions": [{"do": "set_priority", "priority": "critical"}, {"do": "set_tags", "tags": {"vip": "yes"}}],
             },
         ),
-        WorkflowTemplate(
+        SpecTemplate(
             "exhausted",
             translatable("Escalation exhausted: start another policy"),
             translatable("Starts another policy when the first is exhausted."),
             {"trigger": "exhausted", "actions": [{"do": "start_policy", **({"policy": policy} if policy else {})}]},
         ),
-        WorkflowTemplate(
+        SpecTemplate(
             "button",
             translatable("Button that calls another system"),
             translatable("On every active alert: asks for confirmation, sends an HTTP request and shows the result."),

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.access.boundary import BoundedManager
 from tocsin.core.models import ReasonField
 from tocsin.core.validation.name_validator import validate_name
-from tocsin.workflows.states import WorkflowRunStatus
+from tocsin.workflows.definition import WorkflowRunStatus
 
 #: Display and execution order; workflows at the same position are ordered by name.
 ORDER = ("position", "name")
@@ -46,7 +46,6 @@ class Limit(models.Model):
     """A workflow's recent outward actions. A separate row, because every such action updates it."""
 
     workflow = models.OneToOneField(Workflow, primary_key=True, on_delete=models.CASCADE, related_name="+")
-    #: The start of the counting period.
     since = models.DateTimeField()
     used = models.IntegerField(default=0, db_default=0)
     #: Actions skipped because of the limit, and when the last one was.
@@ -77,18 +76,15 @@ class WorkflowRun(models.Model):
     reason = ReasonField()
     #: How many workflows in a row led to this run.
     depth = models.SmallIntegerField(default=0, db_default=0)
-    #: The user who pressed the button.
     user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     user_name = models.TextField(default="", db_default="")
     via = models.TextField(default="", db_default="")
     #: Since when its actions are executed; its conditions held then.
     started_at = models.DateTimeField(null=True)
-    #: The index of the next action.
     step = models.SmallIntegerField(default=0, db_default=0)
     #: The executed actions in order: `{at, do, result}` with the result as a reason, and where applicable `failed`,
     #: `calls` and `alert`.
     steps = models.JSONField(default=list, db_default=[])
-    #: The SLA moment that the run is for.
     moment = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
     due_at = models.DateTimeField(null=True)

@@ -12,9 +12,18 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import Text, sentence
-from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, NOT_TEXT, REQUIRED, TOO_LONG, UNSTORABLE_CHARACTER
+from tocsin.core.validation.field_errors import (
+    DURATION_TOO_SHORT,
+    NO_SUCH_GROUP,
+    NO_SUCH_USER,
+    NOT_TEXT,
+    REQUIRED,
+    TOO_LONG,
+    UNSTORABLE_CHARACTER,
+)
 from tocsin.core.validation.spec import (
     Duration,
     InvalidValue,
@@ -33,8 +42,6 @@ from tocsin.core.validation.spec import (
 )
 from tocsin.escalation.policy import NO_SUCH_POLICY
 from tocsin.inbound.conditions import OptionalCondition
-from tocsin.people.member_roles import MemberRole
-from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 from tocsin.workflows.definition import (
     KEYS,
     LIMIT,
@@ -42,17 +49,29 @@ from tocsin.workflows.definition import (
     MAX_LIMIT,
     MAX_SPAN,
     MIN_SPAN,
+    SLA,
     SPANS,
+    ActionKind,
+    SlaMoment,
     Trigger,
+    TriggerKind,
     WorkflowAction,
     WorkflowDefinition,
 )
-from tocsin.workflows.states import SLA, ActionKind, SlaMoment, TriggerKind
 
 _DURATION_REQUIRED = Text("is required, such as {example}.")
 _UNKNOWN_INTEGRATION = Text('no outbound integration named "{name}".')
 
 _MAX_TAG_VALUE = 200
+
+#: The key that an action requires.
+_REQUIRED = {
+    ActionKind.START_POLICY: "policy",
+    ActionKind.CALL: "outbound",
+    ActionKind.SET_PRIORITY: "priority",
+    ActionKind.REPLY: "text",
+    ActionKind.OPEN_ALERT: "subject",
+}
 
 _Span = Annotated[Duration, at_most(MAX_SPAN)]
 _Name = Annotated[str, Field(max_length=200)]
@@ -129,7 +148,6 @@ class TriggerSpec(Spec):
         return spans.get(SPANS.get(self.on, ""))
 
     def compiled(self) -> Trigger:
-        """The trigger as stored."""
         return Trigger(self.on, _seconds(self.span), self.moment, _seconds(self.within), self.confirm)
 
 
@@ -192,6 +210,9 @@ class WorkflowActionSpec(Spec):
         if errors.has("do"):
             return
         self.reject_other_keys({"do", *KEYS[self.do]}, errors)
+        required = _REQUIRED.get(self.do)
+        if required and not getattr(self, required):
+            errors.add(required, REQUIRED(), "missing")
         match self.do:
             case ActionKind.NOTIFY if not (self.users or self.groups or self.managers or self.owner or self.paged):
                 if not errors.has("groups", "managers", "owner", "paged"):
@@ -205,27 +226,16 @@ class WorkflowActionSpec(Spec):
             case ActionKind.ADD_RESPONDERS if not (self.users or self.groups or self.managers):
                 if not errors.has("groups", "managers"):
                     errors.add("users", sentence("users, groups or managers to page are required."), "missing")
-            case ActionKind.START_POLICY if self.policy is None:
-                errors.add("policy", REQUIRED(), "missing")
-            case ActionKind.CALL if self.outbound is None:
-                errors.add("outbound", REQUIRED(), "missing")
-            case ActionKind.CALL if errors.context["outbound_kinds"].get(self.outbound) != "http":
+            case ActionKind.CALL if self.outbound and errors.context["outbound_kinds"].get(self.outbound) != "http":
                 errors.add("outbound", sentence("is not an HTTP call; for HaloITSM use `do: halo`."))
-            case ActionKind.SET_PRIORITY if self.priority is None:
-                errors.add("priority", REQUIRED(), "missing")
             case ActionKind.SET_TAGS if not (self.tags or self.remove or errors.has("remove")):
                 errors.add("tags", sentence("tags to set or names to remove are required."), "missing")
             case ActionKind.HOLD | ActionKind.WAIT if not self.lasting:
                 errors.add("for", _DURATION_REQUIRED(example="10m"), "missing")
-            case ActionKind.REPLY if not self.text:
-                errors.add("text", REQUIRED(), "missing")
             case ActionKind.HALO if not (self.text or self.status or errors.has("status")):
                 errors.add("text", sentence("a note or a status is required."), "missing")
-            case ActionKind.OPEN_ALERT if not self.subject:
-                errors.add("subject", REQUIRED(), "missing")
 
     def compiled(self) -> WorkflowAction:
-        """The action as stored."""
         names = [name for name in KEYS[self.do] if name != "for"]
         return WorkflowAction(self.do, span=_seconds(self.lasting), **{name: getattr(self, name) for name in names})
 
@@ -259,12 +269,10 @@ class WorkflowDefinitionSpec(Spec):
             errors.add("actions", sentence("has at most {limit} actions.", limit=MAX_ACTIONS))
 
     def compiled(self) -> WorkflowDefinition:
-        """The definition as stored."""
         actions = tuple(action.compiled() for action in self.actions)
         return WorkflowDefinition(self.trigger.compiled(), self.start, self.stop, actions, self.limit)
 
 
-#: The highest position a workflow can have.
 MAX_POSITION = 10_000
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery
@@ -17,14 +17,24 @@ from tocsin.alerts.states import ACTIVE, AlertStatus
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, reason_from_json
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, reason_from_json, sentence
 from tocsin.outbound.models import Call
-from tocsin.workflows import commands, definition, reasons
-from tocsin.workflows.definition import WorkflowAction, WorkflowDefinition, load
+from tocsin.people.sql import display_names
+from tocsin.workflows import commands, definition
+from tocsin.workflows.definition import (
+    ON_TERMINAL_ALERTS,
+    SLA,
+    ActionKind,
+    Trigger,
+    TriggerKind,
+    WorkflowAction,
+    WorkflowDefinition,
+    WorkflowRunStatus,
+    load,
+)
 from tocsin.workflows.models import Workflow, WorkflowRun
-from tocsin.workflows.run import actions, run_store
 from tocsin.workflows.run import engine as alert_context
-from tocsin.workflows.run.actions import build_action_context
+from tocsin.workflows.run import run_store, tasks
 from tocsin.workflows.run.engine import (
     FinishRun,
     OwnerGroup,
@@ -36,30 +46,22 @@ from tocsin.workflows.run.engine import (
     decide,
 )
 from tocsin.workflows.run.run_store import DueRun
-from tocsin.workflows.states import ON_TERMINAL_ALERTS, SLA, ActionKind, TriggerKind, WorkflowRunStatus
+from tocsin.workflows.run.tasks import ActionContext
 
 # ---------- dry run
-# Dry run of a workflow against an existing alert: whether and why it would act, and what it would do.
-#
-# Uses the same decision code; nothing is written or sent.
 
 
-#: The cause shown in a dry run.
-CAUSE = reasons.TRIED()
+CAUSE = sentence("Dry run.")
 
 
 @dataclass(frozen=True, slots=True)
 class DryRunResult:
-    """The result of a dry run."""
-
     would_act: bool
-    #: Why it would or would not act.
     reason: Reason
     #: Whether a terminal alert was evaluated as if just created: active and unassigned.
     as_opened: bool
     #: When the run would be due, for delayed triggers.
     at: datetime | None
-    #: Descriptions of the actions, with the users they would reach now.
     actions: tuple[Reason, ...]
     #: The texts it would send, parallel to `actions`; "" if there is none.
     texts: tuple[str, ...]
@@ -68,7 +70,6 @@ class DryRunResult:
 
     @property
     def steps(self) -> list[tuple[Reason, str]]:
-        """The actions with their texts."""
         return list(zip(self.actions, self.texts, strict=True))
 
 
@@ -89,14 +90,16 @@ def dry_run_definition(
         as_opened = alert.state.status not in ACTIVE and plan.trigger.on not in ON_TERMINAL_ALERTS
         if as_opened:
             alert = _as_opened(alert)
-        at = _due(plan, alert, now)
+        # A dry run does not wait.
+        moment = alert_context.sla_moment(plan.trigger, alert) if plan.trigger.on in SLA else None
+        at = alert_context.due_by(plan.trigger, moment) if moment is not None else now
         progress = WorkflowProgress(CAUSE, owner=owner)
         step = decide(progress, plan, alert, at)
         if isinstance(step, WaitUntil):
             at = step.until
             step = decide(progress, plan, alert, at)
         run = DueRun(0, 0, found.id, name, True, None, progress)
-        context = build_action_context(connection, run, alert, now)
+        context = ActionContext(connection, run, alert, now)
         action_texts = tuple(_describe_action(connection, action, alert, at) for action in plan.actions)
         texts = tuple(_text(context, action) for action in plan.actions)
         values = alert_context.payload(alert, CAUSE, now)
@@ -113,54 +116,31 @@ def _as_opened(alert: WorkflowFacts) -> WorkflowFacts:
     return replace(alert, state=state, values={**alert.values, "status": "open", "owner": "", "closed_at": ""})
 
 
-def _due(plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime) -> datetime:
-    """When the run would be due; a dry run does not wait."""
-    trigger = plan.trigger
-    moment = alert_context.sla_moment(trigger, alert) if trigger.on in SLA else None
-    if moment is not None:
-        span = timedelta(seconds=trigger.span)
-        return moment - span if trigger.on is TriggerKind.BEFORE_SLA else moment + span
-    return now
-
-
 def _describe_action(connection: Connection, action: WorkflowAction, alert: WorkflowFacts, now: datetime) -> Reason:
     """Describes an action with the names of the users it would reach now."""
-    ids_by_noun = {
-        "users": action.users,
-        "groups": action.groups,
-        "policies": (action.policy,) if action.policy else (),
-        "outbound": (action.outbound,) if action.outbound else (),
-    }
     if action.do in (ActionKind.NOTIFY, ActionKind.ADD_RESPONDERS):
-        recipients = run_store.resolve_recipients(
-            connection, action, alert, now, first_only=action.do is ActionKind.ADD_RESPONDERS
-        )
-        names = run_store.names_of(connection, {"users": list(recipients)}).get("users", {})
-        recipient_names = tuple(str(names[number]) for number in recipients if number in names)
-        if action.do is ActionKind.ADD_RESPONDERS:
-            return definition.describe_add_responders(recipient_names)
-        contacts = (reasons.THE_GROUP_CONTACTS(),) if action.contacts else ()
-        return definition.describe_notify(action, (*recipient_names, *contacts))
-    names_by_noun = run_store.names_of(connection, ids_by_noun)
-    return definition.describe_action(
-        action, lambda noun, number: str(names_by_noun.get(noun, {}).get(number, f"#{number}"))
-    )
+        is_paging = action.do is ActionKind.ADD_RESPONDERS
+        recipients = run_store.resolve_recipients(connection, action, alert, now, first_only=is_paging)
+        names = display_names(connection, list(recipients))
+        recipient_names = tuple(names[number] for number in recipients if number in names)
+        contacts = (sentence("the groups' contacts"),) if action.contacts else ()
+        return definition.describe_with_recipients(action, (*recipient_names, *contacts))
+    refs = definition.references(WorkflowDefinition(Trigger(TriggerKind.MANUAL), actions=(action,)))
+    return definition.describe_action(action, commands.naming(run_store.names_of(connection, refs)))
 
 
-def _text(context: actions.ActionContext, action: WorkflowAction) -> str:
+def _text(context: tasks.ActionContext, action: WorkflowAction) -> str:
     if action.do is ActionKind.NOTIFY:
-        subject = context.text(action.subject or actions.SUBJECT)
-        return f"{subject}\n\n{context.text(action.text or actions.TEXT)}"
+        subject = context.text(action.subject or tasks.SUBJECT)
+        return f"{subject}\n\n{context.text(action.text or tasks.TEXT)}"
     if action.do is ActionKind.OPEN_ALERT:
         return "\n\n".join(text for text in (context.text(action.subject), context.text(action.text)) if text)
     return context.text(action.text)
 
 
 # ---------- buttons
-# Manual workflows offered on an alert, and its workflow runs, for the web and the API.
 
 
-#: The maximum number of runs shown per alert.
 MAX_RUNS_SHOWN = 30
 
 
@@ -169,16 +149,12 @@ class WorkflowButton:
     """A manual workflow that can be run on an alert now."""
 
     workflow: Workflow
-    #: The confirmation text.
     confirm: str
-    #: Descriptions of its actions.
     action_texts: tuple[Reason, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ActionSummary:
-    """One executed action of a run."""
-
     at: str
     result: Reason
     has_failed: bool
@@ -189,14 +165,11 @@ class ActionSummary:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run with its executed actions."""
-
     run: WorkflowRun
     steps: tuple[ActionSummary, ...]
 
     @property
     def has_failed(self) -> bool:
-        """Whether any action or call failed."""
         return any(step.has_failed or any(call.status == "dead" for call in step.calls) for step in self.steps)
 
 
@@ -209,7 +182,7 @@ def available_buttons(found: VisibleAlert, now: datetime) -> list[WorkflowButton
         alert = run_store.facts(connection, [found.id]).get(found.id)
     if alert is None:
         return []
-    names = commands.names_of(rows, use_display_names=True)
+    name_of = commands.naming(commands.names_of(rows, use_display_names=True))
     buttons = []
     for row in rows:
         try:
@@ -220,10 +193,7 @@ def available_buttons(found: VisibleAlert, now: datetime) -> list[WorkflowButton
         except Rejected:
             continue
         if is_offered:
-            action_texts = tuple(
-                definition.describe_action(action, lambda noun, number: names[noun].get(number, f"#{number}"))
-                for action in plan.actions
-            )
+            action_texts = tuple(definition.describe_action(action, name_of) for action in plan.actions)
             buttons.append(WorkflowButton(row, plan.trigger.confirm, action_texts))
     return buttons
 
@@ -264,7 +234,6 @@ def _summarize_action(step: dict[str, Any], calls: dict[int, Call]) -> ActionSum
 
 
 # ---------- health
-# Problems of workflows: unreadable ones, stuck runs and reached limits, for Home and doctor.
 
 
 _STUCK = """
@@ -275,7 +244,6 @@ WHERE r.status = 'stuck' GROUP BY w.id, w.name ORDER BY w.name
 """
 
 
-#: How long a reached limit is reported.
 _REPORTED_FOR = "interval '1 day'"
 
 _LIMITED = database.literal(f"""
@@ -308,18 +276,30 @@ def with_runs(rows: QuerySet[Workflow]) -> QuerySet[Workflow]:
 
 
 def find_problems(connection: Connection) -> Iterator[WorkflowProblem]:
-    """Yields the current problems."""
     for row in database.rows(
         connection, "SELECT id, name, definition FROM workflows_workflow WHERE is_enabled ORDER BY name"
     ):
         try:
             definition.load(row["definition"])
         except Rejected as problem:
-            reason = reasons.DOES_NOTHING(workflow=row["name"], why=problem.reason)
+            reason = sentence("Workflow {workflow} does not run: {why}", workflow=row["name"], why=problem.reason)
             yield WorkflowProblem(row["id"], row["name"], "unreadable", reason)
     for row in database.rows(connection, _STUCK):
-        reason = reasons.STUCK_RUNS(count=row["runs"], workflow=row["name"], why=reason_from_json(row["reason"]))
+        reason = sentence(
+            "Workflow {workflow}: 1 run is stuck. {why}",
+            "Workflow {workflow}: {count} runs are stuck. {why}",
+            count=row["runs"],
+            workflow=row["name"],
+            why=reason_from_json(row["reason"]),
+        )
         yield WorkflowProblem(row["id"], row["name"], "stuck", reason)
     for row in database.rows(connection, _LIMITED):
-        reason = reasons.LIMITED(count=row["refused"], workflow=row["name"])
+        reason = sentence(
+            "Workflow {workflow} reached its limit, and 1 action was skipped. It may be in a loop with another "
+            "system. Check its log.",
+            "Workflow {workflow} reached its limit, and {count} actions were skipped. It may be in a loop with "
+            "another system. Check its log.",
+            count=row["refused"],
+            workflow=row["name"],
+        )
         yield WorkflowProblem(row["id"], row["name"], "limited", reason)

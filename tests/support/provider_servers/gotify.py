@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.doubles.http import Request, Response, http_double
 from tests.support.provider_servers.interface import NO_SUCH_ADDRESS, ProviderServer, refusals
-from tocsin.notify.channels.gotify import GotifyChannel
+from tocsin.notify.integrations.gotify import GotifyChannel
 from tocsin.notify.interfaces import ProviderAccount
 
 TOKEN = GotifyChannel.example

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from tocsin.alerts import reasons
+from tocsin.alerts import states
 from tocsin.alerts.commands import (
     SYSTEM,
     Acknowledge,
@@ -80,7 +80,7 @@ def test_acknowledging_is_recorded_for_that_person() -> None:
     assert both.state.status is AlertStatus.OPEN
     (event,) = one.events
     assert (event.kind, event.actor, event.via) == (EventKind.ACKNOWLEDGED, ALICE, CommandChannel.SMS)
-    assert event.reason == reasons.ACKNOWLEDGED(actor=Person("Alice Andersson", 1))
+    assert event.reason == states.ACKNOWLEDGED(actor=Person("Alice Andersson", 1))
     assert str(event.reason) == "Alice Andersson acknowledged the alert"
 
 
@@ -89,7 +89,7 @@ def test_acknowledging_twice_changes_nothing_and_says_since_when() -> None:
     again = apply(once.state, Acknowledge(actor=ALICE), NOW + minutes(3))
     assert not again.is_change
     assert again.state == once.state
-    assert again.answer == reasons.YOU_ACKNOWLEDGED_ALREADY(alert=A42, ago=Ago(minutes(3)))
+    assert again.answer == states.YOU_ACKNOWLEDGED_ALREADY(alert=A42, ago=Ago(minutes(3)))
     assert str(again.answer) == "You already acknowledged alert 42 3 minutes ago."
 
 
@@ -98,7 +98,7 @@ def test_acknowledging_again_answers_the_acknowledgement_reminder() -> None:
     again = apply(replace(once, reminded_user_ids=frozenset({1})), Acknowledge(actor=ALICE), NOW + minutes(31))
     assert again.state.acknowledged[1].at == NOW + minutes(31)
     assert again.state.reminded_user_ids == frozenset()
-    assert again.events[0].reason == reasons.ACKNOWLEDGEMENT_CONFIRMED(actor=ALICE.person)
+    assert again.events[0].reason == states.ACKNOWLEDGEMENT_CONFIRMED(actor=ALICE.person)
 
 
 def test_acknowledging_closed_alert_reports_who_closed_it() -> None:
@@ -127,7 +127,7 @@ def test_expired_acknowledgement_names_its_user() -> None:
     (event,) = transition.events
     assert event.kind is EventKind.ACKNOWLEDGEMENT_EXPIRED
     assert event.actor == SYSTEM
-    assert event.reason == reasons.ACKNOWLEDGEMENT_EXPIRED(user=ALICE.person, ago=Ago(minutes(35)))
+    assert event.reason == states.ACKNOWLEDGEMENT_EXPIRED(user=ALICE.person, ago=Ago(minutes(35)))
     late = apply(transition.state, ExpireAcknowledgement(actor=SYSTEM, user_id=1), NOW)
     assert not late.is_change
 
@@ -138,22 +138,22 @@ def test_expired_acknowledgement_names_its_user() -> None:
 def test_taking_makes_the_person_the_owner() -> None:
     transition = apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson", via=CommandChannel.VOICE), NOW)
     assert (transition.state.status, transition.state.owner_id) == (AlertStatus.ASSIGNED, 1)
-    assert transition.events[0].reason == reasons.ASSIGNED_TO_SELF(actor=ALICE.person)
-    assert transition.answer == reasons.ASSIGNED_TO_YOU(alert=A42)
+    assert transition.events[0].reason == states.ASSIGNED_TO_SELF(actor=ALICE.person)
+    assert transition.answer == states.ASSIGNED_TO_YOU(alert=A42)
     from_bob = replace(alert(AlertStatus.ASSIGNED), owner_id=2, owner_name="Bob Brown")
     again = apply(from_bob, Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW)
-    assert again.events[0].reason == reasons.REASSIGNED_TO_SELF(actor=ALICE.person, previous=BOB.person)
+    assert again.events[0].reason == states.REASSIGNED_TO_SELF(actor=ALICE.person, previous=BOB.person)
 
 
 def test_alert_is_assigned_to_user_or_external_name() -> None:
     to_bob = apply(alert(), Assign(actor=ALICE, user_id=2, name="Bob Brown", note="knows the VPN"), NOW)
-    assigned = reasons.ASSIGNED(actor=ALICE.person, user=BOB.person)
-    assert to_bob.events[0].reason == reasons.WITH_NOTE(event=assigned, note="knows the VPN")
+    assigned = states.ASSIGNED(actor=ALICE.person, user=BOB.person)
+    assert to_bob.events[0].reason == states.WITH_NOTE(event=assigned, note="knows the VPN")
     assert str(to_bob.events[0].reason) == "Alice Andersson assigned the alert to Bob Brown: knows the VPN"
     outside = apply(to_bob.state, Assign(actor=ALICE, name="Vendor hotline"), NOW + minutes(1))
     assert (outside.state.owner_id, outside.state.owner_name) == (None, "Vendor hotline")
     assert outside.state.status is AlertStatus.ASSIGNED
-    assert outside.events[0].reason == reasons.REASSIGNED(
+    assert outside.events[0].reason == states.REASSIGNED(
         actor=ALICE.person, previous=BOB.person, user=Person("Vendor hotline")
     )
 
@@ -162,9 +162,9 @@ def test_assigning_to_the_owner_changes_nothing() -> None:
     taken_alert = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
     again = apply(taken_alert, Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW)
     assert not again.is_change
-    assert again.answer == reasons.ASSIGNED_TO_YOU_ALREADY(alert=A42)
+    assert again.answer == states.ASSIGNED_TO_YOU_ALREADY(alert=A42)
     named = apply(taken_alert, Assign(actor=BOB, user_id=1, name="Alice Andersson"), NOW)
-    assert named.answer == reasons.ASSIGNED_TO_ALREADY(alert=A42, user=ALICE.person)
+    assert named.answer == states.ASSIGNED_TO_ALREADY(alert=A42, user=ALICE.person)
 
 
 def test_assigning_without_owner_is_rejected() -> None:
@@ -200,10 +200,10 @@ def test_unassigning_reopens_alert_without_counted_responders() -> None:
     assert given_back.state.status is AlertStatus.OPEN
     assert not given_back.state.is_owned
     assert given_back.state.acknowledged == {}
-    assert given_back.events[0].reason == reasons.UNASSIGNED_SELF(actor=ALICE.person)
-    assert given_back.answer == reasons.IS_UNASSIGNED(alert=A42)
+    assert given_back.events[0].reason == states.UNASSIGNED_SELF(actor=ALICE.person)
+    assert given_back.answer == states.IS_UNASSIGNED(alert=A42)
     by_bob = apply(state, Unassign(actor=BOB), NOW + minutes(9))
-    assert by_bob.events[0].reason == reasons.UNASSIGNED(actor=BOB.person, user=ALICE.person)
+    assert by_bob.events[0].reason == states.UNASSIGNED(actor=BOB.person, user=ALICE.person)
 
 
 def test_unassigning_an_unassigned_alert_changes_nothing() -> None:
@@ -216,8 +216,8 @@ def test_unassigning_an_unassigned_alert_changes_nothing() -> None:
 def test_a_hold_ends_where_it_began_open_or_assigned() -> None:
     transition = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW)
     assert (transition.state.status, transition.state.hold_until) == (AlertStatus.ON_HOLD, NOW + minutes(30))
-    assert transition.events[0].reason == reasons.SNOOZED(actor=ALICE.person, duration=minutes(30))
-    assert transition.answer == reasons.IS_SNOOZED(alert=A42, duration=minutes(30))
+    assert transition.events[0].reason == states.SNOOZED(actor=ALICE.person, duration=minutes(30))
+    assert transition.answer == states.IS_SNOOZED(alert=A42, duration=minutes(30))
     assert apply(transition.state, Resume(actor=ALICE), NOW).state.status is AlertStatus.OPEN
     owned = apply(transition.state, Assign(actor=BOB, user_id=2, name="Bob Brown"), NOW).state
     assert owned.status is AlertStatus.ON_HOLD, "taking it does not end the hold"
@@ -234,13 +234,13 @@ def test_hold_can_be_moved_and_same_end_changes_nothing() -> None:
     assert not apply(held_alert, Hold(actor=BOB, until=NOW + minutes(30)), NOW).is_change
     moved = apply(held_alert, Hold(actor=BOB, until=NOW + minutes(60)), NOW)
     assert moved.state.hold_until == NOW + minutes(60)
-    assert moved.events[0].reason == reasons.SNOOZE_CHANGED(actor=BOB.person, duration=minutes(60))
+    assert moved.events[0].reason == states.SNOOZE_CHANGED(actor=BOB.person, duration=minutes(60))
 
 
 def test_the_end_of_a_hold_is_tocsins_own_act() -> None:
     held_alert = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW).state
     over = apply(held_alert, Resume(actor=SYSTEM, via=CommandChannel.POLICY), NOW + minutes(30))
-    assert over.events[0].reason == reasons.SNOOZE_ENDED()
+    assert over.events[0].reason == states.SNOOZE_ENDED()
     assert over.events[0].actor == SYSTEM
 
 
@@ -258,26 +258,24 @@ def test_alert_closes_from_every_active_state(status: AlertStatus) -> None:
     )
     assert (done.state.status, done.state.closed_at) == (AlertStatus.CLOSED, NOW)
     assert not done.state.holds_key
-    assert done.events[0].reason == reasons.CLOSED(actor=HALO.person)
+    assert done.events[0].reason == states.CLOSED(actor=HALO.person)
 
 
 def test_cancelling_says_that_nothing_was_wrong() -> None:
     done = apply(alert(), Cancel(actor=HALO, note="deleted in Halo"), NOW)
     assert done.state.status is AlertStatus.CANCELLED
-    assert done.events[0].reason == reasons.WITH_NOTE(
-        event=reasons.CANCELLED(actor=HALO.person), note="deleted in Halo"
-    )
+    assert done.events[0].reason == states.WITH_NOTE(event=states.CANCELLED(actor=HALO.person), note="deleted in Halo")
     assert done.events[0].data["note"] == "deleted in Halo"
 
 
 def test_closing_twice_names_the_first_closer() -> None:
     again = apply(closed_by_bob(), Close(actor=BOB), NOW + minutes(1))
     assert not again.is_change
-    assert again.answer == reasons.IS_CLOSED_ALREADY(alert=A42)
+    assert again.answer == states.IS_CLOSED_ALREADY(alert=A42)
     assert refused(closed_by_bob(), Close(actor=ALICE)).detail == "Alert 42 was already closed by Bob Brown just now."
     assert refused(closed_by_bob(), Cancel(actor=BOB)).code == "already_closed"
     cancelled = then(apply(alert(), Cancel(actor=BOB), NOW))
-    assert apply(cancelled, Cancel(actor=BOB), NOW).answer == reasons.IS_CANCELLED_ALREADY(alert=A42)
+    assert apply(cancelled, Cancel(actor=BOB), NOW).answer == states.IS_CANCELLED_ALREADY(alert=A42)
 
 
 @pytest.mark.parametrize(
@@ -368,12 +366,12 @@ def test_the_alerts_merged_into_it_move_along() -> None:
     merged = apply(alert(children=(8, 9)), Merge(actor=ALICE, into=parent), NOW)
     assert merged.child_moves == ((8, 7), (9, 7))
     assert [(event.alert_id, event.reason) for event in merged.events][2:] == [
-        (child, reasons.MERGED_ALONG(actor=ALICE.person, alert=A42, into=AlertRef(7))) for child in (8, 9)
+        (child, states.MERGED_ALONG(actor=ALICE.person, alert=A42, into=AlertRef(7))) for child in (8, 9)
     ]
     back = apply(then(merged), Undo(actor=ALICE), NOW)
     assert back.child_moves == ((8, 42), (9, 42))
     assert [event.alert_id for event in back.events][2:] == [8, 9]
-    assert back.events[2].reason == reasons.MERGE_ALONG_UNDONE(actor=ALICE.person, alert=A42, into=AlertRef(7))
+    assert back.events[2].reason == states.MERGE_ALONG_UNDONE(actor=ALICE.person, alert=A42, into=AlertRef(7))
     assert back.state == replace(alert(children=(8, 9)), last_event=then(merged).last_event)
 
 
@@ -419,21 +417,19 @@ def test_every_state_is_described_in_a_sentence() -> None:
 
 def test_expiry_names_the_reason_of_its_command() -> None:
     state = apply(alert(), Acknowledge(actor=ALICE), NOW).state
-    transition = apply(state, ExpireAcknowledgement(actor=SYSTEM, user_id=1, note=reasons.SNOOZE_ENDED()), NOW)
-    assert transition.events[0].reason == reasons.ACKNOWLEDGEMENT_ENDED(
-        user=ALICE.person, reason=reasons.SNOOZE_ENDED()
-    )
+    transition = apply(state, ExpireAcknowledgement(actor=SYSTEM, user_id=1, note=states.SNOOZE_ENDED()), NOW)
+    assert transition.events[0].reason == states.ACKNOWLEDGEMENT_ENDED(user=ALICE.person, reason=states.SNOOZE_ENDED())
 
 
 def test_note_of_a_user_is_only_a_parameter() -> None:
     done = apply(alert(), Close(actor=ALICE, note="{actor} closed the alert"), NOW)
-    assert done.events[0].reason == reasons.WITH_NOTE(
-        event=reasons.CLOSED(actor=ALICE.person), note="{actor} closed the alert"
+    assert done.events[0].reason == states.WITH_NOTE(
+        event=states.CLOSED(actor=ALICE.person), note="{actor} closed the alert"
     )
     assert str(done.events[0].reason) == "Alice Andersson closed the alert: {actor} closed the alert"
 
 
 def test_command_on_closed_alert_says_nothing_is_to_do() -> None:
-    closed_by = reasons.WAS_CLOSED_BY(alert=A42, actor=BOB.person, ago=Ago(minutes(2)))
+    closed_by = states.WAS_CLOSED_BY(alert=A42, actor=BOB.person, ago=Ago(minutes(2)))
     rejected = refused(closed_by_bob(), Acknowledge(actor=ALICE), NOW + minutes(2))
-    assert rejected.reason == joined(closed_by, reasons.NOTHING_TO_DO(), separator=" ")
+    assert rejected.reason == joined(closed_by, states.NOTHING_TO_DO(), separator=" ")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
-from tocsin.alerts import reasons
+from tocsin.alerts import states
 from tocsin.alerts.commands import Acknowledged, Actor, AlertState
 from tocsin.alerts.lifecycle import TicketAgent, apply_agent_change, compare_fields
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
@@ -29,9 +29,9 @@ def test_changes_of_one_message_are_one_listed_event() -> None:
     )
     assert got.changes == {"priority": "critical", "source_status": "In Progress"}
     assert got.event is not None
-    priority = reasons.FIELD_CHANGED(field=Term("priority"), old=Term("high"), new=Term("critical"))
-    status = reasons.FIELD_CHANGED(field=Term("status"), old="New", new="In Progress")
-    assert got.event.reason == reasons.SOURCE_CHANGED(actor=HALO.person, changes=joined(priority, status))
+    priority = states.FIELD_CHANGED(field=Term("priority"), old=Term("high"), new=Term("critical"))
+    status = states.FIELD_CHANGED(field=Term("status"), old="New", new="In Progress")
+    assert got.event.reason == states.SOURCE_CHANGED(actor=HALO.person, changes=joined(priority, status))
     assert str(got.event.reason) == "HaloITSM updated the alert: priority high → critical; status New → In Progress"
     assert got.event.data == {"changes": {"priority": ["high", "critical"], "source_status": ["New", "In Progress"]}}
 
@@ -70,7 +70,7 @@ def test_long_text_changes_are_named_and_values_truncated() -> None:
 def test_change_from_unassigned_to_known_user_is_an_assignment() -> None:
     got = apply_agent_change(OPEN, NOBODY, ALICE, HALO, NOW)
     assert (got.state.status, got.state.owner_id, got.state.owner_name) == ("assigned", 1, "Alice Andersson")
-    assert got.events[0].reason == reasons.ASSIGNED(actor=HALO.person, user=ALICE.person)
+    assert got.events[0].reason == states.ASSIGNED(actor=HALO.person, user=ALICE.person)
 
 
 def test_unassigning_an_unassigned_alert_changes_nothing() -> None:
@@ -90,7 +90,7 @@ def test_change_to_unassigned_reopens_without_counted_responders() -> None:
     got = apply_agent_change(owned, ALICE, NOBODY, HALO, NOW)
     assert got.state == OPEN
     assert got.events[0].kind is EventKind.UNASSIGNED
-    assert got.events[0].reason == reasons.UNASSIGNED_AT_SOURCE(actor=HALO.person, user=ALICE.person)
+    assert got.events[0].reason == states.UNASSIGNED_AT_SOURCE(actor=HALO.person, user=ALICE.person)
     outside = apply_agent_change(OPEN, NOBODY, VENDOR, HALO, NOW).state
     assert apply_agent_change(outside, VENDOR, NOBODY, HALO, NOW).state == OPEN
 
@@ -99,7 +99,7 @@ def test_from_one_to_another_hands_it_over() -> None:
     owned = apply_agent_change(OPEN, NOBODY, ALICE, HALO, NOW).state
     got = apply_agent_change(owned, ALICE, BOB, HALO, NOW)
     assert got.state.owner_id == 2
-    assert got.events[0].reason == reasons.REASSIGNED(actor=HALO.person, previous=ALICE.person, user=BOB.person)
+    assert got.events[0].reason == states.REASSIGNED(actor=HALO.person, previous=ALICE.person, user=BOB.person)
 
 
 def test_owner_set_in_tocsin_survives_unassignment_by_source() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tocsin.alerts import reasons
+from tocsin.alerts import states
 from tocsin.alerts.commands import (
     Acknowledge,
     Acknowledged,
@@ -178,4 +178,4 @@ def test_every_command_is_an_order() -> None:
 def test_undone_false_alarm_is_named() -> None:
     cancelled = then(apply(OPEN, Cancel(actor=ALICE), NOW))
     (event,) = apply(cancelled, Undo(actor=ALICE), NOW).events
-    assert event.reason == reasons.UNDONE(actor=ALICE.person, command=reasons.CANCEL())
+    assert event.reason == states.UNDONE(actor=ALICE.person, command=states.CANCEL())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.core.validation.server_origin import ForwardingTarget, Transport
+from tocsin.core.config.crypto import ForwardingTarget, Transport
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from uuid import UUID
 import pytest
 
 from tocsin.core.config.environment import LogFormat
-from tocsin.core.runtime import tracing
-from tocsin.core.runtime.logs import SECRET_PATHS, CountingHandler, formatter_for, mask_tokens
+from tocsin.core.runtime import telemetry
+from tocsin.core.runtime.telemetry import SECRET_PATHS, CountingHandler, formatter_for, mask_tokens
 
 ROOT = Path(__file__).parents[3]
 MESSAGE_ID = UUID("0198d2c0-0000-7000-8000-000000000001")
@@ -81,6 +81,6 @@ def test_test_token_is_masked_with_its_url_token() -> None:
 def test_json_records_have_ids_and_the_trace() -> None:
     record = json_record("sent", alert_id=7, delivery_id=MESSAGE_ID)
     assert (record["alert_id"], record["delivery_id"]) == (7, str(MESSAGE_ID))
-    assert record["trace_id"] == f"{tracing.trace_of_alert(7).trace_id:032x}"
+    assert record["trace_id"] == f"{telemetry.trace_of_alert(7).trace_id:032x}"
     assert json_record("read", message_id=MESSAGE_ID)["trace_id"] == MESSAGE_ID.hex
     assert json_record("none", alert_id=None).keys() == {"at", "level", "logger", "message"}

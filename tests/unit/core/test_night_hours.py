@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tocsin.core.config.night_hours import NightHours
 from tocsin.core.config.settings_store import validated
 from tocsin.core.errors import Rejected
+from tocsin.core.validation.field_errors import NightHours
 
 ZURICH = ZoneInfo("Europe/Zurich")
 

@@ -53,6 +53,20 @@ def test_full_batches_grow_and_the_last_ends_that() -> None:
     assert rows.batches.size == 4
 
 
+def test_next_batch_has_room_for_twice_what_fitted() -> None:
+    batches = BatchRunner[int]("A batch of rows", 100, 500)
+    claimed: list[int] = []
+
+    def work(batch: Batch[int]) -> bool:
+        claimed.append(batch.limit)
+        batch.keys = [1, 2] if len(claimed) < 3 else list(range(batch.limit))
+        return True
+
+    for _batch in range(4):
+        batches.run(work, lambda row, error: None)
+    assert claimed == [100, 16, 16, 32]
+
+
 def test_only_the_bad_rows_of_a_batch_fail() -> None:
     rows = Rows(4, 2, 4)
     assert not rows.run(), "what failed is not tried again at once"

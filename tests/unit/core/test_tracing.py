@@ -9,19 +9,19 @@ from uuid import UUID
 
 import pytest
 
-from tocsin.core.runtime import tracing
+from tocsin.core.runtime import telemetry
 
 
 @pytest.fixture(autouse=True)
 def _without_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in tracing.ENDPOINTS:
+    for name in telemetry.ENDPOINTS:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(tracing, "exporter", None)
+    monkeypatch.setattr(telemetry, "exporter", None)
 
 
 def test_without_a_receiver_nothing_is_exported() -> None:
-    tracing.set_up("node")
-    assert tracing.exporter is None
+    telemetry.set_up_traces("node")
+    assert telemetry.exporter is None
 
 
 def test_missing_packages_are_named_and_stop_nothing(
@@ -31,8 +31,8 @@ def test_missing_packages_are_named_and_stop_nothing(
     monkeypatch.delitem(sys.modules, "tocsin.core.runtime.otlp", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with caplog.at_level(logging.WARNING):
-        tracing.set_up("node")
-    assert tracing.exporter is None
+        telemetry.set_up_traces("node")
+    assert telemetry.exporter is None
     assert "tocsin[otel]" in caplog.text
 
 
@@ -46,8 +46,8 @@ def test_serving_imports_no_opentelemetry_while_traces_are_off() -> None:
 
 
 def test_each_alert_and_message_has_its_own_trace() -> None:
-    alerts = [tracing.trace_of_alert(number) for number in range(1, 100)]
+    alerts = [telemetry.trace_of_alert(number) for number in range(1, 100)]
     assert len({one.trace_id for one in alerts} | {one.root_id for one in alerts}) == 198
-    assert tracing.trace_of_alert(7) == tracing.trace_of_alert(7)
+    assert telemetry.trace_of_alert(7) == telemetry.trace_of_alert(7)
     message_id = UUID("0198d2c0-0000-7000-8000-000000000001")
-    assert f"{tracing.trace_of_message(message_id).trace_id:032x}" == message_id.hex
+    assert f"{telemetry.trace_of_message(message_id).trace_id:032x}" == message_id.hex

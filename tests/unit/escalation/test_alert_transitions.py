@@ -42,9 +42,17 @@ from tocsin.alerts.lifecycle import TicketAgent, apply, apply_agent_change
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core.reasons import Person, Term, as_reason
 from tocsin.escalation import reasons
-from tocsin.escalation.actions.forecast import forecast_next_action
-from tocsin.escalation.run.alert_transitions import apply_transition, raise_priority, reroute
-from tocsin.escalation.run.run_state import ActivePause, NoticeReason, RunDecision, RunStatus, begin_run
+from tocsin.escalation.explain import forecast_next_action
+from tocsin.escalation.run.run_state import (
+    ActivePause,
+    NoticeReason,
+    RunDecision,
+    RunStatus,
+    apply_transition,
+    begin_run,
+    raise_priority,
+    reroute,
+)
 
 STANDARD = (("primary", 0), ("secondary", 5), ("primary secondary", 10))
 STOP = {"acknowledge": {"effect": "stop"}}

@@ -10,8 +10,7 @@ import pytest
 from tests.support.escalation_run import BOB, DESK, NAMES, EscalationRun, plan, roster
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.reasons import NO_REASON
-from tocsin.escalation.policy import PolicyNames, StepConditionSpec, parse, unmet_condition
-from tocsin.escalation.policy_templates import policy_templates
+from tocsin.escalation.policy import StepConditionSpec, parse, policy_templates, unmet_condition
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import CompiledSupportHours
 
@@ -68,7 +67,7 @@ def test_skipped_step_costs_no_time_before_first_page() -> None:
 
 @pytest.mark.parametrize("one", policy_templates("Europe/Zurich"), ids=lambda one: one.key)
 def test_each_policy_template_pages_users_and_ends_or_repeats(one: object) -> None:
-    made = parse(one.spec, PolicyNames({}, {}))  # type: ignore[attr-defined]
+    made = parse(one.spec, {})  # type: ignore[attr-defined]
     people = roster()
     duty = people.groups[DESK]
     object.__setattr__(duty, "members", (1, 2, 3))

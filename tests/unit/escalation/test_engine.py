@@ -23,7 +23,7 @@ from tests.support.escalation_run import (
 from tocsin.alerts.commands import PagingMode
 from tocsin.alerts.states import EventKind
 from tocsin.escalation import reasons
-from tocsin.escalation.actions.forecast import forecast_next_action, forecast_run
+from tocsin.escalation.explain import forecast_next_action, forecast_run
 from tocsin.escalation.run.run_state import ActivePause, NoticeReason, RunStatus
 
 STANDARD = (("primary", 0), ("secondary", 5), ("primary secondary", 10))
@@ -317,13 +317,16 @@ def test_a_whole_run_is_played_through_without_anybody_acting() -> None:
 def test_forecast_of_too_many_decisions_is_truncated() -> None:
     world = EscalationRun(plan(*STANDARD))
     forecast = forecast_run(world.run, world.alert, lambda _run, _at: world.roster, max_decisions=1)
-    assert (len(forecast.decisions), forecast.truncation_reason.code) == (1, "forecast.truncated")
+    assert (len(forecast.decisions), forecast.truncation_reason.code) == (
+        1,
+        "Only the first action of the policy is shown.",
+    )
 
 
 def test_forecast_of_a_waiting_step_is_cut_off() -> None:
     world = EscalationRun(plan(("primary", 0, {"if_empty": "wait"})), roster(primary=()))
     forecast = forecast_run(world.run, world.alert, lambda _run, _at: world.roster, max_decisions=5)
-    assert forecast.truncation_reason.code == "forecast.waits_for_hours"
+    assert forecast.truncation_reason.code == "No one is on call for hours: the step keeps waiting."
 
 
 def test_dry_run_alert_forecasts_would_be_targets() -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.escalation.policy import (
@@ -19,7 +20,6 @@ from tocsin.escalation.policy import (
     DailyWindow,
     IfEmpty,
     OnExhausted,
-    PolicyNames,
     PolicyStep,
     StepCondition,
     load,
@@ -30,15 +30,14 @@ from tocsin.escalation.policy import (
 )
 from tocsin.notify.rules.page_planner import USER_RULES, ContactMethodRule, DeliveryOverride
 from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
-from tocsin.people.member_roles import MemberRole
 
-NAMES = PolicyNames(
-    users={"alice": 1, "bob": 2},
-    groups={"service desk": 10, "network": 11},
-    schedules={"nights": 20},
-    support_hours={"office": 30},
-    policies={"other": 40},
-)
+NAMES = {
+    "users": {"alice": 1, "bob": 2},
+    "groups": {"service desk": 10, "network": 11},
+    "schedules": {"nights": 20},
+    "support_hours": {"office": 30},
+    "policies": {"other": 40},
+}
 PRIMARY = {"notify": {"roles": ["primary"]}, "after": "0m"}
 STANDARD: dict[str, Any] = {
     "default_priority": "high",

@@ -10,7 +10,7 @@ from tests.support.escalation_run import ALICE, BOB, DESK, NETWORK, T0, Escalati
 from tocsin.alerts.commands import Acknowledge, PagingMode
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.reasons import Reason
-from tocsin.escalation.run.alert_transitions import raise_priority
+from tocsin.escalation.run.run_state import raise_priority
 from tocsin.escalation.run.target_resolution import TargetFacts, problem_with_reach
 
 

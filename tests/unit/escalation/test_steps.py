@@ -19,8 +19,7 @@ from tests.support.escalation_run import (
 )
 from tocsin.alerts.commands import Acknowledge, Assign, Escalate
 from tocsin.alerts.states import EventKind
-from tocsin.escalation import reasons
-from tocsin.escalation.actions import forecast
+from tocsin.escalation import explain
 from tocsin.escalation.run.run_state import NoticeReason, RunStatus
 from tocsin.escalation.run.target_resolution import HandoverPolicy, ScheduleOnCall, TargetContext, TargetFacts
 
@@ -106,9 +105,9 @@ def test_empty_step_can_wait_for_an_on_call_user() -> None:
     assert world.paged == []
     assert [send_notice.notice_reason for _minute, send_notice in world.told] == [NoticeReason.NOBODY_TO_PAGE]
     assert len(world.sentences(EventKind.STEP_EMPTY)) == 1
-    coming = forecast.forecast_next_action(world.run, world.alert, world.roster, world.now)
+    coming = explain.forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
-    assert (coming.summary, coming.is_recheck) == (reasons.WILL_WAIT(step=1, steps=2), True)
+    assert (coming.summary, coming.is_recheck) == (explain.WILL_WAIT(step=1, steps=2), True)
     world.roster = roster()
     assert world.to(30).paged == [(21, ALICE), (26, CAROL)]
 

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from tests.support.hypothesis_profiles import examples
 from tocsin.inbound.enums import HeartbeatHealth
-from tocsin.inbound.heartbeat_schedule import (
+from tocsin.inbound.heartbeats import (
     HeartbeatMonitor,
     HeartbeatSchedule,
     PingKind,
     SilenceState,
     after_ping,
+    after_rollback,
     after_silence,
-    correct_after_rollback,
     expected_after,
     parse_schedule,
     reschedule,
@@ -143,7 +143,7 @@ def test_clock_rollback_moves_heartbeats_to_no_later_time(
         now += timedelta(seconds=wait)
         monitor = after_ping(monitor, plan, ping, now)
     by = timedelta(seconds=seconds)
-    right = correct_after_rollback(monitor, plan, by, now - by)
+    right = after_rollback(monitor, plan, by, now - by)
     assert monitor.last_at is not None
     assert monitor.due_at is not None
     assert right.last_at == now - by
@@ -151,11 +151,11 @@ def test_clock_rollback_moves_heartbeats_to_no_later_time(
     assert right.due_at <= monitor.due_at
     # What was overdue before the rollback is overdue after it.
     assert right.due_at > now - by or monitor.due_at <= now
-    assert correct_after_rollback(right, plan, by, now - by) == right
+    assert after_rollback(right, plan, by, now - by) == right
 
 
 def test_heartbeat_from_advanced_clock_is_expected_after_its_interval() -> None:
     ahead = after_ping(HeartbeatMonitor(), HOURLY, PingKind.BEAT, after(120))
-    assert correct_after_rollback(ahead, HOURLY, timedelta(minutes=120), NOW) == after_ping(
+    assert after_rollback(ahead, HOURLY, timedelta(minutes=120), NOW) == after_ping(
         HeartbeatMonitor(), HOURLY, PingKind.BEAT, NOW
     )

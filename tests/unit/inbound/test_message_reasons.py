@@ -12,9 +12,8 @@ from tocsin.core.net.egress import EgressResponse
 from tocsin.inbound import ingest_service, inspect, webhook_endpoint
 from tocsin.inbound.compat import pagerduty
 from tocsin.inbound.config.compiled_integration import ADDRESS, ClientMap, CredentialStatus, apply_client_table
-from tocsin.inbound.config.noise_settings import NO_ROUTES
-from tocsin.inbound.config.rules import RouteChoice
-from tocsin.inbound.deciding import grouping
+from tocsin.inbound.config.rules import NO_ROUTES, RouteChoice
+from tocsin.inbound.deciding import noise_reduction
 from tocsin.inbound.storage.messages import element_of
 
 
@@ -71,7 +70,7 @@ def test_route_by_a_client_table_says_why_it_stays(tables: dict[int, ClientMap],
 
 def test_message_without_subject_and_id_is_a_message() -> None:
     event = Stub(source_id="", mapped=Stub(text=lambda field: ""))
-    assert grouping.describe_message(cast(Any, event)).code == "message.untitled"
+    assert noise_reduction.describe_message(cast(Any, event)).code == "message.untitled"
 
 
 def test_stored_message_of_several_objects_is_none() -> None:

@@ -21,7 +21,7 @@ from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_norm
 from tocsin.inbound.enums import IntegrationMode, MessageStatus, WindowAction
 from tocsin.inbound.maintenance import CompiledWindow, Recurrence, Repeat, WindowClock
 from tocsin.inbound.parsing.decode import Element
-from tocsin.simulate.replay_state import ReplayedMessage, ReplayOutcome, ReplayState
+from tocsin.simulate.backtest import ReplayedMessage, ReplayOutcome, ReplayState
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tocsin.inbound.admin.presets import NAME, PresetKind, RoutingPreset, preset_of, routes_with_preset
+from tocsin.inbound.admin.simple_rules import NAME, PresetKind, RoutingPreset, preset_of, routes_with_preset
 from tocsin.inbound.config.rules import RouteAction, choose, compile_routes
 from tocsin.inbound.fields import MappedFields
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.noise_settings import NO_ROUTE_MATCHES, NO_ROUTES
-from tocsin.inbound.config.rules import RouteAction, RouteChoice, RouteReference, choose, compile_routes
+from tocsin.inbound.config.rules import (
+    NO_ROUTE_MATCHES,
+    NO_ROUTES,
+    RouteAction,
+    RouteChoice,
+    RouteReference,
+    choose,
+    compile_routes,
+)
 from tocsin.inbound.mapping.mapping import compile_mapping
 
 MAPPING = compile_mapping({"client": "client", "priority": "priority"})

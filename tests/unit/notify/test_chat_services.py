@@ -18,11 +18,11 @@ from tocsin.core.delivery.circuit_breaker import AddressRejected
 from tocsin.core.errors import Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
-from tocsin.notify.channels import chat_addresses
-from tocsin.notify.channels.chat import ChatChannel
-from tocsin.notify.channels.push import PushChannel
+from tocsin.notify.channels import chat
+from tocsin.notify.channels.chat import ChatChannel, PushChannel
 from tocsin.notify.integrations import apprise
 from tocsin.notify.integrations.apprise import ChatServicesSender, fit_text, through_client
+from tocsin.notify.interfaces import ProviderAccount
 from tocsin.people import addresses
 
 TOKEN = "AbcdefghijKLMNO"
@@ -42,7 +42,7 @@ def gotify(server: HttpDouble) -> str:
 
 
 def send(address: str, **changes: Any) -> None:
-    sender = ChatServicesSender()
+    sender = ChatServicesSender(ProviderAccount(""))
     try:
         sender.send(ChatChannel().render(replace(page(), **changes)), "chat", address, KEY)
     finally:
@@ -63,7 +63,7 @@ def send(address: str, **changes: Any) -> None:
     ],
 )
 def test_the_services_people_use_are_known_by_their_address(url: str, label: str) -> None:
-    assert chat_addresses.service(url).label.startswith(label)
+    assert chat.service(url).label.startswith(label)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_page_leaves_through_tocsins_own_connections_with_its_link(server: Htt
 
 
 def test_every_message_is_accepted_regardless_of_content(server: HttpDouble) -> None:
-    address, sender = gotify(server), ChatServicesSender()
+    address, sender = gotify(server), ChatServicesSender(ProviderAccount(""))
     messages = [message for text in EXTREME.values() for message in every_purpose(text)]
     for message in messages:
         sender.send(ChatChannel().render(message), "chat", address, KEY)
@@ -149,7 +149,7 @@ def test_ticket_text_is_escaped_and_mentions_no_user(url: str) -> None:
             return EgressResponse(200, {}, b"ok")
 
     with through_client(Recording(), KEY) as request_log:
-        apprise._notify(chat_addresses.open_plugin(url), rendered, request_log, "Service")
+        apprise._notify(chat.open_plugin(url), rendered, request_log, "Service")
     text = html.unescape(str(json.loads(sent[-1])))
     for word in ("db01>", "script>", "alert", "everyone", "ann@all.example", "Open the ticket"):
         assert word in text, word

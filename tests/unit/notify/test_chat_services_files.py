@@ -22,11 +22,11 @@ from tests.support.hypothesis_profiles import examples
 from tests.support.notification_messages import page
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
-from tocsin.notify.channels import chat_addresses
-from tocsin.notify.channels.chat import ChatChannel
-from tocsin.notify.channels.chat_addresses import SCHEMAS
+from tocsin.notify.channels import chat
+from tocsin.notify.channels.chat import SCHEMAS, ChatChannel
 from tocsin.notify.integrations import apprise
 from tocsin.notify.integrations.apprise import ChatServicesSender, RequestLog, through_client
+from tocsin.notify.interfaces import ProviderAccount
 
 SENTINEL = Path(tempfile.mkdtemp(prefix="sentinel")) / "template.json"
 SENTINEL.write_text('{"type": "message", "attachments": [{"content": {}}], "text": "secret"}')
@@ -100,7 +100,7 @@ class Accepting(HttpClient):
 
 def _send(url: str) -> None:
     try:
-        plugin = chat_addresses.open_plugin(url)
+        plugin = chat.open_plugin(url)
     except Rejected:
         return
     plugin.request_rate_per_sec = 0
@@ -120,13 +120,13 @@ def test_the_sentinel_is_noticed_when_it_is_opened() -> None:
 def test_an_address_that_names_a_template_is_refused(end: str) -> None:
     _opened.clear()
     with pytest.raises(Rejected, match="files on this server"):
-        chat_addresses.open_plugin(f"workflows://host.example/aaaa/bbbb{end.format(SENTINEL)}")
+        chat.open_plugin(f"workflows://host.example/aaaa/bbbb{end.format(SENTINEL)}")
     assert _opened == []
 
 
 def test_template_before_the_at_sign_is_refused_too() -> None:
     with pytest.raises(Rejected) as raised:
-        chat_addresses.open_plugin("whatsapp://template:abcdefghijklmnopqrstuvwx@123456789012/+14155550100")
+        chat.open_plugin("whatsapp://template:abcdefghijklmnopqrstuvwx@123456789012/+14155550100")
     assert raised.value.reason.code == "This address is not allowed: it would read files on this server."
 
 
@@ -184,7 +184,7 @@ def test_sign_out_of_a_service_passes_the_egress_checks(
 ) -> None:
     past_checks: list[str] = []
     monkeypatch.setattr(HTTPConnectionPool, "urlopen", lambda pool, *_, **__: past_checks.append(pool.host))
-    sender = ChatServicesSender()
+    sender = ChatServicesSender(ProviderAccount(""))
     sender._client = client = SignedIn()
     sender.send(ChatChannel().render(page()), "chat", ChatChannel().normalize_address(url), "key")
     gc.collect()
@@ -253,7 +253,7 @@ def test_every_reviewed_service_speaks_http_only() -> None:
 
 
 def test_no_icon_of_this_machine_is_sent_along() -> None:
-    plugin = chat_addresses.open_plugin("tgram://123456789:abcdefg_hijklmnop/12315544/?image=yes")
+    plugin = chat.open_plugin("tgram://123456789:abcdefg_hijklmnop/12315544/?image=yes")
     from apprise import NotifyType
 
     assert plugin.image_path(NotifyType.INFO) is None
@@ -273,4 +273,4 @@ def test_no_icon_of_this_machine_is_sent_along() -> None:
     ],
 )
 def test_address_reveals_the_host_it_names(url: str, host: str) -> None:
-    assert chat_addresses.service(url).own_host == host
+    assert chat.service(url).own_host == host

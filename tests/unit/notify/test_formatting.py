@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from tests.support.notification_messages import ALERT, EXTREME, NOW, bundle, page
 from tocsin.alerts.states import Priority
-from tocsin.notify.channels import chat
+from tocsin.notify.channels import chat, phone
 from tocsin.notify.channels.email import EmailChannel
+from tocsin.notify.channels.phone import ONE_ALERT, SEVERAL_ALERTS
 from tocsin.notify.states import Purpose
-from tocsin.notify.text import formatting, sms, voice
-from tocsin.notify.text.sms import ONE_ALERT, SEVERAL_ALERTS
+from tocsin.notify.text import formatting
 
 LINK = ALERT.link
 
@@ -50,16 +50,16 @@ def test_subject_keeps_marker_and_is_one_bounded_line(text: str) -> None:
 
 def test_a_text_message_says_what_where_and_how_to_answer() -> None:
     expected = f"P1 CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, TAKE 42. {LINK}"
-    assert sms.text_message(page()) == expected
+    assert phone.text_message(page()) == expected
 
 
 def test_where_replies_cannot_work_there_is_the_link_only() -> None:
-    made = sms.text_message(replace(page(), can_reply=False))
+    made = phone.text_message(replace(page(), can_reply=False))
     assert made == f"P1 CRITICAL Acme: VPN down, 40 users. Halo 20817. {LINK}"
 
 
 def test_a_text_message_without_a_short_text_says_the_subject() -> None:
-    assert sms.text_message(page(short_text="")).startswith("P1 CRITICAL Acme: VPN down. Halo 20817.")
+    assert phone.text_message(page(short_text="")).startswith("P1 CRITICAL Acme: VPN down. Halo 20817.")
 
 
 @pytest.mark.parametrize(
@@ -73,22 +73,22 @@ def test_a_text_message_without_a_short_text_says_the_subject() -> None:
 )
 def test_emoji_variation_selectors_never_shorten_a_text(text: str, message: str) -> None:
     """One character outside of the 7-bit alphabet leaves a segment 70 of its 160."""
-    assert sms.for_phones(text) == message
+    assert phone.for_phones(text) == message
 
 
 def test_text_has_no_emoji_and_fits_160_gsm_characters() -> None:
-    made = sms.text_message(page(short_text="🔥 “Łódź” – server’s café…"))
+    made = phone.text_message(page(short_text="🔥 “Łódź” – server’s café…"))
     assert made.startswith('P1 CRITICAL Acme: "Lodz" - server\'s café... Halo 20817.')
-    assert sms.is_gsm(made)
+    assert phone.is_gsm(made)
 
 
 def test_other_alphabets_stay_as_they_are() -> None:
-    made = sms.text_message(page(short_text="Сервер не отвечает"))
+    made = phone.text_message(page(short_text="Сервер не отвечает"))
     assert "Сервер не отвечает" in made
 
 
 def test_long_text_is_truncated_but_keeps_number_replies_and_link() -> None:
-    made = sms.text_message(page(short_text="very long " * 200))
+    made = phone.text_message(page(short_text="very long " * 200))
     assert made.endswith(f"Halo 20817. Reply ACK 42, TAKE 42. {LINK}")
     assert "... Halo 20817. Reply" in made
     assert ONE_ALERT.allows(made)
@@ -96,7 +96,7 @@ def test_long_text_is_truncated_but_keeps_number_replies_and_link() -> None:
 
 @given(st.text(), st.text(), st.text())
 def test_a_text_message_always_fits_and_ends_with_its_link(short: str, client: str, number: str) -> None:
-    made = sms.text_message(page(short_text=short, subject="", client=client, source_id=number))
+    made = phone.text_message(page(short_text=short, subject="", client=client, source_id=number))
     assert ONE_ALERT.allows(made)
     assert made.endswith(LINK)
     assert "\n" not in made
@@ -104,13 +104,13 @@ def test_a_text_message_always_fits_and_ends_with_its_link(short: str, client: s
 
 @given(st.integers(2, 10), st.text())
 def test_a_bundled_text_message_fits_and_has_every_number(number: int, subject: str) -> None:
-    made = sms.text_message(bundle(number, subject=subject, client="Acme"))
+    made = phone.text_message(bundle(number, subject=subject, client="Acme"))
     assert SEVERAL_ALERTS.allows(made)
     assert all(f"#{42 + index}" in made for index in range(number))
 
 
 def test_bundled_text_explains_replying_to_all_or_one() -> None:
-    made = sms.text_message(bundle(3))
+    made = phone.text_message(bundle(3))
     assert made == (
         "P1 CRITICAL 3 alerts: #42 Acme: VPN down; #43 Acme: VPN down; #44 Acme: VPN down. "
         "Reply ACK ALL, or ACK 42 for one. https://tocsin.example.org/alerts"
@@ -118,7 +118,7 @@ def test_bundled_text_explains_replying_to_all_or_one() -> None:
 
 
 def test_acknowledgement_reminder_names_user_alert_and_consequence() -> None:
-    made = sms.text_message(replace(page(), purpose=Purpose.ACK_REMINDER))
+    made = phone.text_message(replace(page(), purpose=Purpose.ACK_REMINDER))
     assert made == (
         f"Still on it, Alice? Acme: VPN down (#42). Reply ACK 42 within 5 minutes, or others are paged. {LINK}"
     )
@@ -127,27 +127,27 @@ def test_acknowledgement_reminder_names_user_alert_and_consequence() -> None:
 def test_an_all_clear_is_its_sentence_alone() -> None:
     news = "Taken by Alice: VPN down (#42). Nothing to do."
     made = replace(page(all_clear_text=news), purpose=Purpose.ALL_CLEAR)
-    assert sms.text_message(made) == news
-    assert voice.spoken(made) == "Tocsin. Taken by Alice: VPN down. Nothing to do."
+    assert phone.text_message(made) == news
+    assert phone.spoken(made) == "Tocsin. Taken by Alice: VPN down. Nothing to do."
 
 
 def test_call_names_user_problem_and_keys() -> None:
-    assert voice.spoken(page()) == (
+    assert phone.spoken(page()) == (
         "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Press 7 to acknowledge, 8 to assign to "
         "yourself, 6 to escalate, 9 to close, 1 to repeat."
     )
 
 
 def test_a_call_about_several_alerts_tells_each() -> None:
-    made = voice.spoken(bundle(2))
+    made = phone.spoken(bundle(2))
     assert made.startswith("Tocsin. 2 alerts for Alice. Critical: Acme: VPN down. Critical: Acme: VPN down. Press 7")
 
 
 def test_a_test_alert_says_that_it_is_one() -> None:
     message = page(is_test=True)
     assert formatting.subject(message).startswith("[TEST] [P1 Critical]")
-    assert sms.text_message(message).startswith("TEST P1 CRITICAL")
-    assert "Critical test alert" in voice.spoken(message)
+    assert phone.text_message(message).startswith("TEST P1 CRITICAL")
+    assert "Critical test alert" in phone.spoken(message)
 
 
 @given(st.text(), st.integers(1, 300))

@@ -10,8 +10,7 @@ from tests.support.notification_messages import page
 from tests.support.outbox_harness import allow_loopback
 from tests.support.provider_servers.gotify import TOKEN, gotify_server
 from tocsin.core.errors import Rejected
-from tocsin.notify.channels.gotify import GotifyChannel
-from tocsin.notify.integrations.gotify import GotifyKind
+from tocsin.notify.integrations.gotify import GotifyChannel, GotifyKind
 from tocsin.people import addresses
 
 

@@ -15,8 +15,8 @@ from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules.delivery_reasons import AFTER_STEP
 from tocsin.notify.rules.pre_send_check import DeliveryBundle, DueDelivery
 from tocsin.notify.states import Purpose
-from tocsin.notify.text.message import message
-from tocsin.notify.text.phrases import format_date, in_language, phrase
+from tocsin.notify.text.formatting import format_date, in_language, phrase
+from tocsin.notify.text.render import message
 
 BEGINS = ReasonType("testing.begins", "{start}")
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests.support.hypothesis_profiles import examples
 from tocsin.alerts.states import CommandKind
-from tocsin.notify.mail_replies import parse, parse_subprocess
-from tocsin.notify.mail_replies.parse import MailCommand
+from tocsin.notify.inbound import mail_parser
 from tocsin.notify.text import signed_links
+from tocsin.notify.text.command_parser import ParsedCommand, Word
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
 ID = UUID("019ab000-0000-7000-8000-000000000042")
@@ -57,7 +57,7 @@ def mail(text: str, **headers: str) -> bytes:
 
 @pytest.mark.parametrize("tail", ["", QUOTED, OUTLOOK, GERMAN, PHONE], ids=["plain", "gmail", "outlook", "de", "phone"])
 def test_new_text_is_separated_from_quotes(tail: str) -> None:
-    parsed_reply = parse.parse_reply(mail(f"ack{tail}"))
+    parsed_reply = mail_parser.parse_reply(mail(f"ack{tail}"))
     assert parsed_reply.text == "ack"
     assert parsed_reply.sender == "alice@example.org"
     assert parsed_reply.automatic is None
@@ -82,11 +82,11 @@ def test_new_text_is_separated_from_quotes(tail: str) -> None:
     ],
 )
 def test_automatic_answers_are_known(headers: dict[str, str]) -> None:
-    assert parse.parse_reply(mail("ack", **headers)).automatic
+    assert mail_parser.parse_reply(mail("ack", **headers)).automatic
 
 
 def test_explicit_non_automatic_header_is_trusted() -> None:
-    assert parse.parse_reply(mail("ack", **{"Auto-Submitted": "no"})).automatic is None
+    assert mail_parser.parse_reply(mail("ack", **{"Auto-Submitted": "no"})).automatic is None
 
 
 def test_reference_survives_rewritten_ids_and_address_case() -> None:
@@ -94,7 +94,7 @@ def test_reference_survives_rewritten_ids_and_address_case() -> None:
     assert address.startswith("alerts+")
     assert len(address.partition("@")[0]) <= 64
     headers = {"In-Reply-To": "<other@server>", "References": "", "To": address.upper()}
-    parsed_reply = parse.parse_reply(mail("ack", **headers))
+    parsed_reply = mail_parser.parse_reply(mail("ack", **headers))
     assert [signed_links.verify_reference(reference.token, NOW) for reference in parsed_reply.references] == [(42, 7)]
     assert signed_links.reply_to("alerts@example.org", "https://tocsin.example.org/alerts/42") == "alerts@example.org"
     assert signed_links.message_id(ID, "https://tocsin.example.org/alerts/42", 1, "x") == f"<{ID}@x>"
@@ -106,7 +106,7 @@ def test_reference_survives_rewritten_ids_and_address_case() -> None:
 def test_slow_parsing_mail_blocks_no_other(hostile: str) -> None:
     """Two thousand letters were enough for half a minute, in which no other thread of the node did anything."""
     started_at = time.process_time()
-    text = parse.new_part(f"ack\n{hostile}x\n> close\nclose", seconds=0.3)
+    text = mail_parser.new_part(f"ack\n{hostile}x\n> close\nclose", seconds=0.3)
     assert text.startswith("ack\n")
     assert "close" not in text
     assert time.process_time() - started_at < 1
@@ -115,8 +115,8 @@ def test_slow_parsing_mail_blocks_no_other(hostile: str) -> None:
 def test_subprocess_parses_mail_like_this_process() -> None:
     raw = mail("I look.\n" + QUOTED + "> \n" * 100, Subject="Re: Zürich")
     assert len(raw) > 500
-    assert parse_subprocess.parse_reply(raw) == parse.parse_reply(raw)
-    assert parse_subprocess.parse_reply(raw).text == "I look."
+    assert mail_parser.parse_in_subprocess(raw) == mail_parser.parse_reply(raw)
+    assert mail_parser.parse_in_subprocess(raw).text == "I look."
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_subprocess_parses_mail_like_this_process() -> None:
 def test_unreadable_mail_is_no_reply_and_is_not_retried(header: str, automatic: object) -> None:
     raw = f"{header}\nMessage-ID: <x@y>\n\nack".encode()
     started_at = time.process_time()
-    parsed_reply = parse_subprocess.parse_reply(raw, seconds=1)
+    parsed_reply = mail_parser.parse_in_subprocess(raw, seconds=1)
     assert not parsed_reply.sender
     assert parsed_reply.automatic == automatic
     assert parsed_reply.hash
@@ -144,39 +144,39 @@ def test_of_a_html_mail_the_text_is_read() -> None:
     raw = mail(
         "<div>take&nbsp;</div><br><blockquote>close</blockquote>", **{"Content-Type": "text/html; charset=utf-8"}
     )
-    assert parse.parse_reply(raw).text.split("\n")[0].strip() == "take"
+    assert mail_parser.parse_reply(raw).text.split("\n")[0].strip() == "take"
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("ack", MailCommand(CommandKind.ACKNOWLEDGE)),
-        ("Ack.", MailCommand(CommandKind.ACKNOWLEDGE)),
-        ("TAKE 43", MailCommand(CommandKind.ASSIGN, 43)),
-        ("ack 42 43", MailCommand(CommandKind.ACKNOWLEDGE, 42, (43,))),
-        ("assign", MailCommand(CommandKind.ASSIGN)),
-        ("close #42\nThe line is back.", MailCommand(CommandKind.CLOSE, 42)),
-        ("escalate", MailCommand(CommandKind.ESCALATE)),
-        ("ack all", MailCommand(CommandKind.ACKNOWLEDGE, is_all=True)),
-        ("7", MailCommand(CommandKind.ACKNOWLEDGE)),
-        ("help", MailCommand(None)),
-        ("reply 43 On it\nsee you", MailCommand(CommandKind.REPLY, 43, text="On it\nsee you")),
-        ("Close the window in room 7", MailCommand(CommandKind.REPLY, text="Close the window in room 7")),
-        ("Take care!", MailCommand(CommandKind.REPLY, text="Take care!")),
-        ("I am on it.\nack", MailCommand(CommandKind.REPLY, text="I am on it.\nack")),
-        ("stop", MailCommand(CommandKind.REPLY, text="stop")),
-        ("", MailCommand(CommandKind.REPLY)),
+        ("ack", ParsedCommand(CommandKind.ACKNOWLEDGE)),
+        ("Ack.", ParsedCommand(CommandKind.ACKNOWLEDGE)),
+        ("TAKE 43", ParsedCommand(CommandKind.ASSIGN, 43)),
+        ("ack 42 43", ParsedCommand(CommandKind.ACKNOWLEDGE, 42, (43,))),
+        ("assign", ParsedCommand(CommandKind.ASSIGN)),
+        ("close #42\nThe line is back.", ParsedCommand(CommandKind.CLOSE, 42)),
+        ("escalate", ParsedCommand(CommandKind.ESCALATE)),
+        ("ack all", ParsedCommand(CommandKind.ACKNOWLEDGE, is_all=True)),
+        ("7", ParsedCommand(CommandKind.ACKNOWLEDGE)),
+        ("help", ParsedCommand(Word.HELP)),
+        ("reply 43 On it\nsee you", ParsedCommand(CommandKind.REPLY, 43, text="On it\nsee you")),
+        ("Close the window in room 7", ParsedCommand(CommandKind.REPLY, text="Close the window in room 7")),
+        ("Take care!", ParsedCommand(CommandKind.REPLY, text="Take care!")),
+        ("I am on it.\nack", ParsedCommand(CommandKind.REPLY, text="I am on it.\nack")),
+        ("stop", ParsedCommand(CommandKind.REPLY, text="stop")),
+        ("", ParsedCommand(CommandKind.REPLY)),
     ],
 )
-def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, expected: MailCommand) -> None:
-    assert parse.parse_command(text) == expected
+def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, expected: ParsedCommand) -> None:
+    assert mail_parser.parse_command(text) == expected
 
 
 @pytest.mark.parametrize("filling", [" ", ".", "1 ", "a", " and", "#"])
 def test_long_first_line_is_parsed_in_linear_time(filling: str) -> None:
-    text = f"ack 1{filling * (parse.MAX_TEXT_CHARS // len(filling))}x"
+    text = f"ack 1{filling * (mail_parser.MAX_TEXT_CHARS // len(filling))}x"
     started_at = time.process_time()
-    assert parse.parse_command(text).kind is CommandKind.REPLY
+    assert mail_parser.parse_command(text).action is CommandKind.REPLY
     assert time.process_time() - started_at < 0.5
 
 
@@ -184,6 +184,6 @@ def test_long_first_line_is_parsed_in_linear_time(filling: str) -> None:
 @given(st.binary(max_size=300))
 def test_no_bytes_stop_the_reader(raw: bytes) -> None:
     for whole in (raw, mail("x") + raw, b"Content-Type: " + raw + b"\r\n\r\nx", b"From: " + raw + b"\r\n\r\nack"):
-        parsed_reply = parse.parse_reply(whole)
+        parsed_reply = mail_parser.parse_reply(whole)
         assert "\x00" not in f"{parsed_reply.text}{parsed_reply.subject}"
         parsed_reply.text.encode(), parsed_reply.subject.encode()

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
+from tocsin.access.roles import MemberRole
 from tocsin.core.reasons import as_reason
 from tocsin.notify import notices
-from tocsin.people.member_roles import MemberRole
 
 NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
 

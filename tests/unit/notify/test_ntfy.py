@@ -13,8 +13,7 @@ from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.support.notification_messages import ALERT, page
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify.channels.ntfy import NtfyChannel, split
-from tocsin.notify.integrations.ntfy import NtfySender
+from tocsin.notify.integrations.ntfy import NtfyChannel, NtfySender, split
 from tocsin.notify.interfaces import Message, ProviderAccount
 from tocsin.notify.states import Purpose
 

@@ -18,7 +18,7 @@ from tocsin.core.net import egress
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.dispatch.send import preload
 from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.text.phrases import localize
+from tocsin.notify.text.formatting import localize
 if {is_preloaded}:
     preload(datetime.now(UTC))
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

@@ -19,7 +19,7 @@ from tocsin.core.delivery.circuit_breaker import AddressRejected, FailureKind
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import Reason
-from tocsin.notify.channels import chat_addresses
+from tocsin.notify.channels import chat
 from tocsin.notify.channels.chat import ChatChannel
 from tocsin.notify.integrations import apprise as apprise_provider
 from tocsin.notify.integrations import telnyx, twilio
@@ -165,15 +165,15 @@ def test_chat_service_that_took_no_message_is_named(responses: list[EgressRespon
 
 def test_chat_address_no_longer_allowed_must_be_entered_again(monkeypatch: pytest.MonkeyPatch) -> None:
     address = ChatChannel().normalize_address("gotify://push.example.org/AbcdefghijKLMNO")
-    monkeypatch.setattr(chat_addresses, "SCHEMAS", frozenset())
+    monkeypatch.setattr(chat, "SCHEMAS", frozenset())
     with pytest.raises(AddressRejected) as raised:
-        ChatServicesSender().send(ChatChannel().render(page()), "chat", address, KEY)
+        ChatServicesSender(ProviderAccount("")).send(ChatChannel().render(page()), "chat", address, KEY)
     assert raised.value.remedy_reason.code == "provider.chat_enter_address"
     assert addresses.is_encrypted(address)
 
 
 def test_chat_service_that_does_not_speak_http_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_addresses, "SCHEMAS", frozenset({"mailto"}))
+    monkeypatch.setattr(chat, "SCHEMAS", frozenset({"mailto"}))
     with pytest.raises(Rejected) as rejected:
         ChatChannel().normalize_address("mailto://user:secret@example.org")
     assert (

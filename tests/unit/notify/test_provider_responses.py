@@ -27,7 +27,7 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import as_reason
 from tocsin.notify import interfaces
-from tocsin.notify.channels import phone_numbers
+from tocsin.notify.channels import phone
 from tocsin.notify.integrations import telnyx, twilio, vendor_http
 from tocsin.notify.integrations.http_gateway import (
     BodyFormat,
@@ -46,7 +46,7 @@ from tocsin.notify.registry import CHANNELS, KINDS
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import command_parser
 from tocsin.notify.text.command_parser import ParsedCommand, Word
-from tocsin.notify.text.message import ContentLevel, redact
+from tocsin.notify.text.render import ContentLevel, redact
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -82,9 +82,7 @@ def test_every_code_of_a_vendor_is_a_sentence() -> None:
         assert not sentence.endswith(".")
         assert sentence[0].isupper()
     assert twilio.find_error("21610") == twilio.ERRORS[21610]
-    assert (
-        twilio.find_error(None) is twilio.find_error("x") is twilio.find_error("99999") is telnyx.find_error("") is None
-    )
+    assert twilio.find_error(None) is twilio.find_error("x") is twilio.find_error("99999") is None
 
 
 BAD = st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
@@ -364,14 +362,14 @@ def test_no_answer_asks_for_a_word_that_opts_out() -> None:
 
 
 def test_keys_mean_what_the_menu_says() -> None:
-    assert command_parser.interpret_key("", "", "16789") == command_parser.RepeatPrompt()
-    assert command_parser.interpret_key("1", "9", "16789") == command_parser.RepeatPrompt()
-    assert command_parser.interpret_key("9", "", "16789") == command_parser.ConfirmKey("9")
-    assert command_parser.interpret_key("9", "9", "16789") == command_parser.RunCommand(CommandKind.CLOSE)
-    assert command_parser.interpret_key("7", "9", "16789") == command_parser.RunCommand(CommandKind.ACKNOWLEDGE)
+    assert command_parser.interpret_key("", "", "16789") == command_parser.Key.REPEAT
+    assert command_parser.interpret_key("1", "9", "16789") == command_parser.Key.REPEAT
+    assert command_parser.interpret_key("9", "", "16789") == command_parser.Key.CONFIRM
+    assert command_parser.interpret_key("9", "9", "16789") == CommandKind.CLOSE
+    assert command_parser.interpret_key("7", "9", "16789") == CommandKind.ACKNOWLEDGE
     for wrong in ("0", "2", "*", "#", "77"):
-        assert command_parser.interpret_key(wrong, "", "16789") == command_parser.InvalidDigit()
-    assert command_parser.interpret_key("6", "", "178") == command_parser.InvalidDigit()
+        assert command_parser.interpret_key(wrong, "", "16789") == command_parser.Key.INVALID
+    assert command_parser.interpret_key("6", "", "178") == command_parser.Key.INVALID
 
 
 def test_country_codes_are_checked() -> None:
@@ -382,14 +380,14 @@ def test_country_codes_are_checked() -> None:
 
 
 def test_phone_numbers_are_parsed_by_country_and_formatted() -> None:
-    assert phone_numbers.phone_number("+41 (0)79 000 00 01") == "+41790000001"
-    assert phone_numbers.format_for_entry("079 000 00 01", "CH") == "+41790000001"
-    assert phone_numbers.format_for_entry("0044 20 7946 0000", "") == "+442079460000"
-    assert phone_numbers.format_for_display("+41790000001") == "+41 79 000 00 01"
-    assert phone_numbers.format_for_display("alice@example.org") == "alice@example.org"
+    assert phone.phone_number("+41 (0)79 000 00 01") == "+41790000001"
+    assert phone.format_for_entry("079 000 00 01", "CH") == "+41790000001"
+    assert phone.format_for_entry("0044 20 7946 0000", "") == "+442079460000"
+    assert phone.format_for_display("+41790000001") == "+41 79 000 00 01"
+    assert phone.format_for_display("alice@example.org") == "alice@example.org"
     for bad in ("079 000 00 01", "+41 79", "12", "+41 79 000 00 01 ext. 5", "+999123456789012345"):
         with pytest.raises(Rejected):
-            phone_numbers.format_for_entry(bad, "")
+            phone.format_for_entry(bad, "")
 
 
 @pytest.mark.parametrize("channel", sorted(CHANNELS))

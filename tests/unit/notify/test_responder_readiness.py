@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.support.schedule_strategies import ALICE, BOB, PRIMARY, SECONDARY, local
+from tocsin.access.roles import MemberRole
 from tocsin.core.reasons import NO_REASON, Term
 from tocsin.notify.rules.page_planner import NotificationMethod, Recipient, apply_rules
 from tocsin.notify.rules.responder_readiness import (
@@ -19,7 +20,6 @@ from tocsin.notify.rules.responder_readiness import (
     readiness,
 )
 from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
-from tocsin.people.member_roles import MemberRole
 
 NOW = local("2026-03-02T12:00")
 HOUR = timedelta(hours=1)

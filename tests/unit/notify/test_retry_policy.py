@@ -8,14 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.delivery.circuit_breaker import FailureKind
-from tocsin.notify.rules.retry_policy import (
-    BACKOFF,
-    MAX_TRIES,
-    GiveUp,
-    ProviderAttempts,
-    Retry,
-    next_attempt_after,
-)
+from tocsin.notify.rules.pre_send_check import BACKOFF, MAX_TRIES, GiveUp, ProviderAttempts, Retry, next_attempt_after
 
 
 def _seconds(*numbers: float) -> list[timedelta]:

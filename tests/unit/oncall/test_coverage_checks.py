@@ -22,7 +22,7 @@ from tocsin.core.reasons import Term
 from tocsin.oncall import reasons
 from tocsin.oncall.calculation import coverage_checks, final_schedule
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
-from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMember
+from tocsin.oncall.calculation.final_schedule import Absence, GroupPlan, SnapshotMember
 from tocsin.oncall.calculation.schedules import CompiledOverride
 
 MONDAY = local("2026-03-02T00:00")

@@ -24,11 +24,11 @@ from tests.support.schedule_strategies import (
     rotate,
     schedule,
 )
+from tocsin.access.roles import MemberRole
 from tocsin.oncall.calculation import final_schedule
-from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMember
+from tocsin.oncall.calculation.final_schedule import Absence, GroupPlan, SnapshotMember
 from tocsin.oncall.calculation.schedules import CompiledOverride, ImportedShifts
 from tocsin.oncall.calculation.weekly_windows import CustomHoliday, HolidayDays, load_holiday_calendar
-from tocsin.people.member_roles import MemberRole
 
 ALL_WEEK = (["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "00:00", "24:00")
 MEMBERS = (

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from tests.support.hypothesis_profiles import examples
 from tests.support.schedule_strategies import some_plan
 from tocsin.oncall.calculation import final_schedule
-from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
-from tocsin.oncall.calculation.resolver import GroupPlan, OnCallResolver
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall, OnCallResolver, Timeline
 
 #: Days around which clocks change somewhere, one that a zone skipped, the end of a February, and one of no note.
 AROUND = [

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from tests.support.hypothesis_profiles import examples
 from tests.support.schedule_strategies import ALICE, BOB, CAROL, fixed, local, plan, rotate, schedule, some_plan
 from tocsin.oncall.calculation import final_schedule
-from tocsin.oncall.calculation.final_schedule import Handover, handovers
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan, Handover, handovers
 from tocsin.oncall.calculation.schedules import CompiledOverride
 
 CASES = st.sampled_from([date(2026, 3, 29), date(2026, 10, 25), date(2026, 7, 1)]).flatmap(

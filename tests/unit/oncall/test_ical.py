@@ -14,7 +14,7 @@ from tocsin.core.errors import Permanent
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import as_reason
 from tocsin.oncall.calculation import final_schedule
-from tocsin.oncall.calendars import calendar_import_worker, ical, ical_subprocess
+from tocsin.oncall.calendars import calendar_import_worker, ical
 from tocsin.oncall.calendars.ical import GroupShift, UnreadableCalendar
 
 ZURICH = ZoneInfo("Europe/Zurich")
@@ -118,11 +118,11 @@ def test_invalid_event_is_named_and_others_are_imported() -> None:
 def test_endlessly_recurring_calendar_is_stopped_in_its_subprocess() -> None:
     again = "DTSTART:01000101T000000Z\r\nDURATION:PT1S\r\nRRULE:FREQ=HOURLY\r\nSUMMARY:Bob"
     with pytest.raises(UnreadableCalendar, match="too long"):
-        ical_subprocess.read(calendar(again), PEOPLE, ZURICH, SINCE, UNTIL, seconds=1)
+        ical.read_in_subprocess(calendar(again), PEOPLE, ZURICH, SINCE, UNTIL, seconds=1)
     with pytest.raises(UnreadableCalendar, match="starts with"):
-        ical_subprocess.read(b"<html>", PEOPLE, ZURICH, SINCE, UNTIL)
+        ical.read_in_subprocess(b"<html>", PEOPLE, ZURICH, SINCE, UNTIL)
     fine = ("DTSTART:20260401T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Bob", "DTSTART:20260401T080000Z\r\nSUMMARY:Mallory")
-    assert ical_subprocess.read(calendar(*fine), PEOPLE, ZURICH, SINCE, UNTIL) == read(*fine)
+    assert ical.read_in_subprocess(calendar(*fine), PEOPLE, ZURICH, SINCE, UNTIL) == read(*fine)
 
 
 def test_shifts_written_as_a_calendar_can_be_read_again() -> None:
@@ -158,7 +158,7 @@ def test_event_declined_by_all_is_unassigned_and_dated() -> None:
 @pytest.mark.parametrize(("now", "told"), [("2026-04-01T10:59", True), ("2026-04-01T11:00", False)])
 def test_past_event_problems_are_not_reported(now: str, told: bool) -> None:
     body = calendar(f"{HOUR}\r\nATTENDEE;PARTSTAT=DECLINED:mailto:bob\r\nSUMMARY:Early", f"{HOUR}\r\nSUMMARY:Mallory")
-    for event in (ical.read, ical_subprocess.read):
+    for event in (ical.read, ical.read_in_subprocess):
         parsed_calendar = event(body, PEOPLE, ZURICH, SINCE, UNTIL, now=local(now))
         assert (bool(parsed_calendar.flaws), bool(parsed_calendar.unknown)) == (told, told)
 

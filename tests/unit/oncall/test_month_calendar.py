@@ -29,8 +29,8 @@ from tests.support.schedule_strategies import (
 )
 from tocsin.core.errors import Rejected
 from tocsin.oncall.calculation import final_schedule, month_calendar
+from tocsin.oncall.calculation.final_schedule import Absence, GroupPlan, SnapshotMember
 from tocsin.oncall.calculation.month_calendar import CalendarDay, days_of_month
-from tocsin.oncall.calculation.resolver import Absence, GroupPlan, SnapshotMember
 from tocsin.oncall.calculation.weekly_windows import CustomHoliday, HolidayDays
 
 ZURICH = ZoneInfo("Europe/Zurich")

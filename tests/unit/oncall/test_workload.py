@@ -26,10 +26,10 @@ from tests.support.schedule_strategies import (
     schedule,
     some_plan,
 )
-from tocsin.core.config.night_hours import NightHours
+from tocsin.core.validation.field_errors import NightHours
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.coverage_checks import OnCallTime, Workload, workloads
-from tocsin.oncall.calculation.resolver import GroupPlan, SnapshotMember
+from tocsin.oncall.calculation.final_schedule import GroupPlan, SnapshotMember
 from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.oncall.calculation.weekly_windows import CustomHoliday, HolidayDays
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tocsin.core.errors import Rejected
-from tocsin.notify.channels.ntfy import NtfyChannel
+from tocsin.notify.integrations.ntfy import NtfyChannel
 from tocsin.people import addresses
 
 

@@ -11,7 +11,6 @@ from django.http import QueryDict
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.web import outbound_forms
 from tocsin.web.integrations import condition_form, editor_tab, forms
 from tocsin.web.integrations.condition_form import ErrorPlaces
 from tocsin.web.integrations.editor_tab import MappingTab, RuleMode, RulesTab
@@ -70,11 +69,6 @@ def too_many_routes() -> Any:
             lambda: condition_form.read_table("a = b\nc", "settings.severities", forms.NOT_A_PAIR),
             "line {line}: use the format from = to",
             "settings.severities",
-        ),
-        (
-            lambda: outbound_forms._pairs("a: b\n: c", ":", "headers"),
-            "line {line}: use the format name{sign} value",
-            "headers",
         ),
         (
             lambda: condition_form.read("x" * (condition_form.MAX_YAML_CHARS + 1), "rules"),

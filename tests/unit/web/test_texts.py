@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.admin.observed_statuses import StatusEffect, action_of_status, with_status_action
+from tocsin.inbound.admin.simple_rules import StatusEffect, action_of_status, with_status_action
 from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
 from tocsin.web.integrations import condition_form
 from tocsin.web.templatetags.ui_tags import code_spans, initials

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.hypothesis_profiles import examples
+from tocsin.access.roles import MemberRole
 from tocsin.oncall.calculation import final_schedule, schedules
-from tocsin.oncall.calculation.resolver import GroupPlan, SnapshotMember, SnapshotUser
-from tocsin.people.member_roles import MemberRole
+from tocsin.oncall.calculation.final_schedule import GroupPlan, SnapshotMember, SnapshotUser
 from tocsin.web.oncall import timeline
 from tocsin.web.oncall.timeline import RowKind, TimelineSpan
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import Reason
-from tocsin.people.member_roles import MemberRole
 from tocsin.workflows.definition import (
     ACTION_NAMES,
+    ActionKind,
+    SlaMoment,
     Trigger,
+    TriggerKind,
     WorkflowAction,
     WorkflowDefinition,
     describe_action,
     describe_trigger,
     describe_workflow,
 )
-from tocsin.workflows.states import ActionKind, SlaMoment, TriggerKind
 
 
 def name_of(kind: str, number: int) -> str:
@@ -40,17 +42,17 @@ def test_every_trigger_and_action_has_its_own_code() -> None:
 @pytest.mark.parametrize(
     ("trigger", "code", "moment"),
     [
-        (Trigger(on=TriggerKind.AFTER_SLA), "trigger.at_moment", "workflow.fix_by"),
-        (Trigger(on=TriggerKind.AFTER_SLA, span=60), "trigger.after_moment", "workflow.fix_by"),
+        (Trigger(on=TriggerKind.AFTER_SLA), "At {moment}", "the fix-by time"),
+        (Trigger(on=TriggerKind.AFTER_SLA, span=60), "{duration} after {moment}", "the fix-by time"),
         (
             Trigger(on=TriggerKind.BEFORE_SLA, span=60, moment=SlaMoment.RESPOND_BY),
-            "trigger.before_moment",
-            "workflow.respond_by",
+            "{duration} before {moment}",
+            "the respond-by time",
         ),
         (
             Trigger(on=TriggerKind.BEFORE_SLA, span=60, moment=SlaMoment.OPENING, within=900),
-            "trigger.before_moment",
-            "workflow.after_creation",
+            "{duration} before {moment}",
+            "{duration} after the alert's creation",
         ),
     ],
 )
@@ -72,20 +74,20 @@ def test_every_kind_of_recipient_is_described() -> None:
     )
     assert recipients(everybody) == [
         "users 1",
-        "action.group_roles",
-        "action.group_contacts",
-        "action.group_managers",
-        "action.assignee",
-        "action.everybody_paged",
+        "{group} ({roles})",
+        "their contacts",
+        "the managers of the alert's groups",
+        "the assignee",
+        "everyone paged",
     ]
-    assert recipients(WorkflowAction(do=ActionKind.ADD_RESPONDERS)) == ["action.nobody"]
+    assert recipients(WorkflowAction(do=ActionKind.ADD_RESPONDERS)) == ["no one"]
 
 
 @pytest.mark.parametrize(
     ("action", "code"),
     [
-        (WorkflowAction(do=ActionKind.NOTIFY, by="SMS-Official"), "action.notify_by"),
-        (WorkflowAction(do=ActionKind.HALO, status="Closed"), "action.write_status"),
+        (WorkflowAction(do=ActionKind.NOTIFY, by="SMS-Official"), "notify {recipients} by {method}"),
+        (WorkflowAction(do=ActionKind.HALO, status="Closed"), "update the ticket, status {status}"),
     ],
 )
 def test_action_with_more_detail_says_it(action: WorkflowAction, code: str) -> None:
@@ -95,5 +97,5 @@ def test_action_with_more_detail_says_it(action: WorkflowAction, code: str) -> N
 def test_workflow_is_its_trigger_and_actions() -> None:
     action = WorkflowAction(do=ActionKind.SET_TAGS, tags={"team": "web"}, remove=("old",))
     described = describe_workflow(WorkflowDefinition(Trigger(on=TriggerKind.OPENED), actions=(action,)), name_of)
-    assert (described.code, described["trigger"].code) == ("workflow.description", "trigger.opened")
+    assert (described.code, described["trigger"].code) == ("{trigger}: {actions}.", "When an alert is created")
     assert [change.code for change in described["actions"][0]["changes"]] == ["alert.tag_value", "alert.tag_removed"]

@@ -16,7 +16,17 @@ from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.reasons import NO_REASON, as_reason
 from tocsin.escalation.reasons import ALERT_CLOSED
 from tocsin.workflows import reasons
-from tocsin.workflows.definition import Trigger, WorkflowAction, WorkflowDefinition
+from tocsin.workflows.definition import (
+    ON_TERMINAL_ALERTS,
+    TIMED,
+    ActionKind,
+    SlaMoment,
+    Trigger,
+    TriggerKind,
+    WorkflowAction,
+    WorkflowDefinition,
+    WorkflowRunStatus,
+)
 from tocsin.workflows.run.engine import (
     MAX_DEPTH,
     FinishRun,
@@ -28,7 +38,6 @@ from tocsin.workflows.run.engine import (
     decide,
     moment_of,
 )
-from tocsin.workflows.states import ON_TERMINAL_ALERTS, TIMED, ActionKind, SlaMoment, TriggerKind, WorkflowRunStatus
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 

@@ -38,9 +38,9 @@ from tocsin.access.roles import (
 from tocsin.alerts.commands import Actor
 from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.api.errors import Component
+from tocsin.core.config.settings_store import make_etag
 from tocsin.core.db.queries import QueryUnion, first, narrow
 from tocsin.core.errors import Rejected
-from tocsin.core.net.etag import make_etag
 from tocsin.core.reasons import Person, Reason, Term, Text, joined, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.validation.field_errors import AT_PATH

@@ -18,7 +18,7 @@ from tocsin.core.config import environment
 from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import sentence
-from tocsin.core.runtime import logs
+from tocsin.core.runtime import telemetry
 from tocsin.fake_halo import server as fake_halo_demo
 
 #: Variables that the demo ignores, because they would let it reach real recipients or another database.
@@ -74,7 +74,7 @@ def demo(
     # The fake Halo listens on this machine.
     os.environ["TOCSIN_ALLOW_TARGETS"] = "127.0.0.0/8"
     settings = configure(data_dir or demo_data_dir())
-    logs.set_up(settings.log_format)
+    telemetry.set_up_logs(settings.log_format)
     password = _password(settings.data_dir)
     # The links in the history lead to this server too.
     listening, url = serve.open_socket(host, port)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Annotated, Any, overload
 
@@ -13,17 +14,18 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import connection as django_connection
 from django.db import transaction
 from django.db.models import Model
+from django.utils.crypto import salted_hmac
+from psycopg.types.json import Jsonb
 from pydantic import AfterValidator, Field, create_model
 
-from tocsin.core.config.night_hours import NightHours
+from tocsin.core.config.crypto import ForwardingTarget
 from tocsin.core.db import database
 from tocsin.core.db.database import CHANNEL, Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
-from tocsin.core.reasons import Text, sentence
+from tocsin.core.reasons import sentence
 from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import DURATION_TOO_SHORT
-from tocsin.core.validation.server_origin import ForwardingTarget
+from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, NightHours
 from tocsin.core.validation.spec import InvalidValue, Line, OneOf, Spec, TimeZone, list_of_choices, parse_duration
 
 # ---------- config version
@@ -35,8 +37,6 @@ _BUMP = (
     "ON CONFLICT (id) DO UPDATE SET version = core_configversion.version + 1"
 )
 
-
-_DELETED = Text("This was deleted in the meantime.")
 
 #: Taken by every transaction that changes configuration, so that its validation still holds when it commits.
 _CHANGE_LOCK = int.from_bytes(b"config")
@@ -60,7 +60,7 @@ def exclusive(row: Model | None = None) -> Iterator[None]:
             if row is not None:
                 row.refresh_from_db()
         except ObjectDoesNotExist:
-            raise Rejected("not_found", _DELETED()) from None
+            raise Rejected("not_found", sentence("This was deleted in the meantime.")) from None
         yield
 
 
@@ -338,3 +338,71 @@ def write(values: dict[str, Any]) -> None:
         else:
             Setting.objects.update_or_create(name=name, defaults={"value": value})
     bump()
+
+
+# ---------- last backup
+# When the last backup was made, its size and place. `tocsin backup` records it; other ways report it to the API.
+
+
+#: Without a backup for so long, System and doctor warn.
+MAX_BACKUP_AGE = timedelta(days=7)
+
+_SAVE_BACKUP = (
+    "INSERT INTO core_setting (name, value) VALUES ('last_backup', %s) "
+    "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
+_LOAD_BACKUP = """
+SELECT (SELECT value FROM core_setting WHERE name = 'last_backup') AS value,
+       (SELECT min(applied) FROM django_migrations) AS installed_at
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LastBackup:
+    """One backup. `location` is as its maker names it, such as "host:/backup/tocsin-2026-11-25"."""
+
+    at: datetime
+    location: str
+    #: None: not reported.
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackupStatus:
+    """The last backup, if any, and how long the installation has been without one."""
+
+    last: LastBackup | None
+    unsaved_for: timedelta
+
+    @property
+    def is_overdue(self) -> bool:
+        return self.unsaved_for > MAX_BACKUP_AGE
+
+
+def record_backup(connection: Connection, backup: LastBackup) -> None:
+    """Stores the backup as the last one."""
+    value = {"at": backup.at.isoformat(), "location": backup.location, "size_bytes": backup.size_bytes}
+    connection.execute(_SAVE_BACKUP, (Jsonb(value),))
+
+
+def load_backup_status(connection: Connection, now: datetime) -> BackupStatus:
+    """Returns the status at `now`. Without a backup, the installation's age counts."""
+    row = database.row(connection, _LOAD_BACKUP)
+    assert row is not None
+    stored = row["value"]
+    if stored is None:
+        return BackupStatus(None, now - row["installed_at"])
+    last = LastBackup(datetime.fromisoformat(stored["at"]), stored["location"], stored["size_bytes"])
+    return BackupStatus(last, now - last.at)
+
+
+# ---------- etag
+# A fingerprint of an object's state: two states have the same stamp if no relevant value differs.
+#
+# It is keyed, so that a secret or a number in the state cannot be found by trial.
+
+
+def make_etag(state: Mapping[str, object]) -> str:
+    """Returns 32 hex digits for a state of JSON values and datetimes. The order of its keys does not matter."""
+    text = json.dumps(state, sort_keys=True, default=str)
+    return salted_hmac("tocsin.stamp", text, algorithm="sha256").hexdigest()[:32]

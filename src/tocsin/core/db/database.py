@@ -277,11 +277,11 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
     def _check_server(self, silence: float) -> None:
         """Closes the connection and raises OperationalError if its server will never respond."""
         is_overdue = self.max_silence is not None and silence > self.max_silence
-        probe = _probe_server(self)
-        if probe.is_alive and not (is_overdue and probe.can_time_out):
+        is_alive, can_time_out = _probe_server(self)
+        if is_alive and not (is_overdue and can_time_out):
             return
         log.warning("PostgreSQL has not answered a statement for %.0f seconds: the connection is closed.", silence)
-        if not probe.is_alive:
+        if not is_alive:
             self.mark_outdated()
         self.close()
         raise psycopg.OperationalError(f"PostgreSQL has not answered for {silence:.0f} seconds")
@@ -291,14 +291,6 @@ def _set_config(settings: Mapping[str, str], *, is_local: bool) -> bytes:
     """Returns one statement that sets the settings for the session, or only for the transaction."""
     calls = (f"set_config('{name}', '{value}', {is_local})" for name, value in settings.items())
     return f"SELECT {', '.join(calls)}".encode()
-
-
-class _ProbeResult:
-    """The result of a probe: whether the session is alive, and whether the statement timeout can end its statement."""
-
-    def __init__(self, *, is_alive: bool, can_time_out: bool = True) -> None:
-        self.is_alive = is_alive
-        self.can_time_out = can_time_out
 
 
 class _Probe(psycopg.Connection[TupleRow]):
@@ -323,8 +315,9 @@ class _Probe(psycopg.Connection[TupleRow]):
         return super().wait(gen, interval, PROBE_TIMEOUT)
 
 
-def _probe_server(connection: psycopg.Connection[TupleRow]) -> _ProbeResult:
-    """Probes the server. Only a missing response proves a frozen server: one that rejects connections is alive."""
+def _probe_server(connection: psycopg.Connection[TupleRow]) -> tuple[bool, bool]:
+    """Returns whether the session is alive, and whether the statement timeout can end its statement. Only a missing
+    response proves a frozen server: one that rejects connections is alive."""
     pid = connection.info.backend_pid
     try:
         with _Probe.connect_to(connection) as probe:
@@ -336,14 +329,12 @@ def _probe_server(connection: psycopg.Connection[TupleRow]) -> _ProbeResult:
             # A connection pooler reports process ids of its own.
             is_direct = row[0] == probe.info.backend_pid
     except (errors.ConnectionTimeout, errors._WaitTimeout):
-        return _ProbeResult(is_alive=False)
+        return False, True
     except psycopg.Error:
-        return _ProbeResult(is_alive=True)
-    if is_direct and row[1] is None:
-        # The address now leads to another server, or the session ended without a notification.
-        return _ProbeResult(is_alive=False)
-    # No timeout ends a commit that waits for a synchronous standby, and a retry would wait just as long.
-    return _ProbeResult(is_alive=True, can_time_out=row[1] != "SyncRep")
+        return True, True
+    # Without a row, the address now leads to another server, or the session ended without a notification. No timeout
+    # ends a commit that waits for a synchronous standby, and a retry would wait just as long.
+    return not is_direct or row[1] is not None, row[1] != "SyncRep"
 
 
 # ---------- pipelined connection
@@ -611,6 +602,11 @@ def rows_by_id(connection: Connection, table: str, ids: Iterable[int], columns: 
     return {row["id"]: row for row in rows(connection, query, (list(ids),))}
 
 
+def columns(table: Iterable[Sequence[object]]) -> list[list[object]]:
+    """Returns the columns of a table of at least one row, as `unnest` takes them."""
+    return [list(column) for column in zip(*table, strict=True)]
+
+
 def notify(connection: Connection, *topics: str) -> None:
     """Sends a hint, when the transaction commits, that `topics` changed. Delivery is not guaranteed."""
     connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, " ".join(sorted(set(topics)))))
@@ -621,7 +617,7 @@ def django_settings(address: str) -> dict[str, object]:
     parts = conninfo_to_dict(address)
     user = parts.pop("user", "")
     return {
-        "ENGINE": "tocsin.core.db.django_postgresql",
+        "ENGINE": "tocsin.core.db",
         "NAME": parts.pop("dbname", "") or user or "tocsin",
         "HOST": parts.pop("host", ""),
         "USER": user,
@@ -675,11 +671,16 @@ class Batch[K]:
     keys: Sequence[K] = ()
 
 
+#: A batch may always claim so many rows, so that each of some lanes has its turn.
+_MIN_SIZE = 16
+
+
 class BatchRunner[K]:
     """Runs the batches of one task and remembers how many rows a batch may have.
 
-    The number doubles with each full batch, up to `most`, and is halved after any failure: what looks like an outage of
-    the database may be a session that the server ended, because the batch was too large for a busy machine.
+    The number doubles with each full batch, up to `most`, follows batches that end early, and is halved after any
+    failure: what looks like an outage of the database may be a session that the server ended, because the batch was too
+    large for a busy machine.
     """
 
     def __init__(
@@ -725,8 +726,8 @@ class BatchRunner[K]:
     def _next_size(self, count: int) -> int:
         if 2 * count > self.size:
             return min(self._most, 2 * self.size)
-        # The transaction ended with fewer rows than it might have had.
-        return min(self.size, max(self._start, self.size // 2))
+        # The transaction ended with fewer rows than it had claimed: the others were locked and read in vain.
+        return max(2 * count, min(self.size, self._start, _MIN_SIZE))
 
     def _is_to_split(self, keys: Sequence[K], error: Exception) -> bool:
         if not keys or not isinstance(error, self._caught):

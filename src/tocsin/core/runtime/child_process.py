@@ -33,7 +33,7 @@ import msgspec
 
 from tocsin.core.config import environment
 from tocsin.core.db import database
-from tocsin.core.runtime import logs
+from tocsin.core.runtime import telemetry
 
 log = logging.getLogger(__name__)
 
@@ -306,7 +306,7 @@ def child_setup() -> ChildConfig:
         # The parent exited before it could send the configuration, so there is nothing to do.
         os._exit(0)
     config = msgspec.json.decode(line, type=ChildConfig)
-    logs.set_up(environment.current().log_format)
+    telemetry.set_up_logs(environment.current().log_format)
     environment.listen_address(config.listen_url)
     database.use(config.database_url)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tocsin.settings")

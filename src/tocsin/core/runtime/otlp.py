@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 import tocsin
-from tocsin.core.runtime.tracing import Span
+from tocsin.core.runtime.telemetry import Span
 
 #: Seconds for what is left at the end.
 CLOSE_TIMEOUT = 2.0

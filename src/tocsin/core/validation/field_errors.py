@@ -9,11 +9,12 @@ import math
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta, tzinfo
 from difflib import get_close_matches
 from zoneinfo import ZoneInfo
 
-from tocsin.core import locale_format
+from tocsin.core import reasons
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason, Text, sentence
 
@@ -74,7 +75,7 @@ PATTERN = r"^\s*(0|" + r"\s*".join(rf"([0-9]{{1,9}}\s*{unit})?" for unit in _UNI
 
 
 #: Formats a duration for a sentence, in English.
-describe = locale_format.english_duration
+describe = reasons.english_duration
 
 
 def parse(text: object, path: str | None = None) -> timedelta:
@@ -112,7 +113,7 @@ def write(duration: timedelta) -> str:
         return "0m"
     if seconds % 604_800 == 0:
         return f"{seconds // 604_800}w"
-    return "".join(f"{amount}{unit}" for amount, unit in locale_format.split_seconds(seconds))
+    return "".join(f"{amount}{unit}" for amount, unit in reasons.split_seconds(seconds))
 
 
 #: A problem of the value at a path in a document, such as `members[0].user`.
@@ -126,7 +127,6 @@ TOO_LONG = Text("must have at most {maximum} characters, but has {length}.")
 CONTROL_CHARACTER = Text("must not contain a line break or control character.")
 NOT_BOOLEAN = Text("must be true or false.")
 NOT_A_WHOLE_NUMBER = Text("must be a whole number.")
-NOT_IN_RANGE = Text("must be a whole number from {minimum} to {maximum}.")
 DURATION_TOO_LONG = Text("must be at most {maximum}.")
 DURATION_TOO_SHORT = Text("must be at least {minimum}.")
 NOT_AFTER_FROM = Text("must be after from.")
@@ -208,3 +208,57 @@ def _storable(value: object, path: str, depth: int) -> None:
 def rejected_at(path: str, problem: Reason, code: str = "invalid") -> Rejected:
     """Returns the rejection of the value at `path`. `problem` completes a sentence that begins with it."""
     return Rejected(code, AT_PATH(path=path[:200], problem=problem), path)
+
+
+# ---------- reasons
+# Why a change of users, groups and absences is rejected, where several modules say so.
+
+
+# Each completes a sentence that begins with the path of the value.
+NO_SUCH_USER = Text('no user named "{name}".')
+NO_SUCH_GROUP = Text('no group named "{name}".')
+NO_SUCH_CONTACT_METHOD = Text('no contact method named "{label}".')
+NOT_AN_EMAIL_ADDRESS = Text('"{address}" is not an email address.')
+
+#: An absence that refers to a user or group.
+ABSENCE_REFERENCE = Text("the absence of {username}")
+
+
+# ---------- night hours
+# The night hours, by local time: what counts as a page at night, in reports, backtests and on Home. Pure.
+
+
+_FORMAT = re.compile(r"(([01]\d|2[0-3]):[0-5]\d)-(([01]\d|2[0-3]):[0-5]\d)")
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class NightHours:
+    """From `start` to `end`, which is on the next day unless it is later. Written 22:00-07:00."""
+
+    start: time
+    end: time
+
+    @classmethod
+    def parse(cls, text: str) -> NightHours:
+        """Parses `HH:MM-HH:MM`. Raises ValueError for another format, and for hours without a length."""
+        match = _FORMAT.fullmatch(text)
+        if match is None or match[1] == match[3]:
+            raise ValueError(text)
+        return cls(time.fromisoformat(match[1]), time.fromisoformat(match[3]))
+
+    def last_night(self, now: datetime) -> tuple[datetime, datetime]:
+        """Start and end, by local time in the zone of `now`, of the night that ends on its day."""
+        ends_at = datetime.combine(now, self.end, now.tzinfo)
+        starts_at = datetime.combine(now, self.start, now.tzinfo)
+        return (starts_at if starts_at < ends_at else starts_at - _DAY), ends_at
+
+    def includes(self, at: datetime, zone: tzinfo) -> bool:
+        """Whether it is night at that moment in that time zone."""
+        return self.includes_time(at.astimezone(zone).time())
+
+    def includes_time(self, local: time) -> bool:
+        """Whether it is night at that time of day."""
+        if self.start < self.end:
+            return self.start <= local < self.end
+        return local >= self.start or local < self.end

@@ -1,7 +1,7 @@
 """The escalation engine: advance(run, alert, roster, now) → decision. Pure.
 
 A run's progress holds its timers; status and `due_at` are derived from progress and alert in
-`escalation.run.run_state`. The effect of alert commands on a run is in `escalation.run.alert_transitions`.
+`escalation.run.run_state`. The effect of alert commands on a run is in `escalation.run.run_state`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
 from tocsin.core.reasons import NO_REASON, Ago, Person, Reason, ReasonType, joined
 from tocsin.escalation import policy, reasons
 from tocsin.escalation.policy import IfEmpty, OnExhausted, PolicyStep
-from tocsin.escalation.run.pending_pages import ON_TIME_TOLERANCE
 from tocsin.escalation.run.run_state import (
     ACK_REMINDER_TIMEOUT,
+    ON_TIME_TOLERANCE,
     ActivePause,
     NoticeReason,
     PageContact,
@@ -89,11 +89,7 @@ class DecisionBuilder:
             reason = reasons.RUN_HANDED_OVER(policy=self.successor[1].name)
             run = replace(run, status=RunStatus.TERMINATED, due_at=None, reason=reason)
         outcome = RunDecision(
-            run,
-            commands=tuple(self.commands),
-            events=tuple(self.events),
-            successor=new,
-            successor_version=version,
+            run, commands=tuple(self.commands), events=tuple(self.events), successor=new, successor_version=version
         )
         pages = tuple(self.pages)
         if run.mode is PagingMode.DRY_RUN:
@@ -107,7 +103,6 @@ class DecisionBuilder:
         )
 
     def log(self, kind: EventKind, reason: Reason, **data: object) -> None:
-        """Adds an event to the alert's timeline."""
         self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY, data))
 
 
@@ -211,7 +206,6 @@ class _Advance(DecisionBuilder):
     """One `advance` call: holds, requested escalation and due timers."""
 
     def end_hold(self) -> None:
-        """Ends a hold that has expired."""
         alert = self.alert
         if alert.status is not AlertStatus.ON_HOLD or alert.hold_until is None or alert.hold_until > self.now:
             return
@@ -236,7 +230,6 @@ class _Advance(DecisionBuilder):
         self.log(EventKind.STEP_EMPTY, reasons.NOBODY_LEFT())
 
     def fire_due_timers(self, pause: ActivePause | None) -> None:
-        """Handles every timer that is due."""
         if self.run.mode is PagingMode.LOG_ONLY:
             return
         accept_by = self.run.progress.accept_by
@@ -271,11 +264,7 @@ class _Advance(DecisionBuilder):
             return
         paused_since = self.run.progress.paused_since or self.now
         self.run = with_progress(self.run, pause_until=pause.until, paused_since=paused_since)
-        self.log(
-            EventKind.ESCALATION_PAUSED,
-            reasons.WAITS_FOR_PAUSE(why=pause.reason),
-            until=pause.until.isoformat(),
-        )
+        self.log(EventKind.ESCALATION_PAUSED, reasons.WAITS_FOR_PAUSE(why=pause.reason), until=pause.until.isoformat())
 
     def _resume_after_pause(self) -> None:
         if self.run.progress.paused_since is not None:
@@ -432,7 +421,6 @@ class _Advance(DecisionBuilder):
             self._notify_managers(NoticeReason.NOBODY_TO_PAGE, reasons.NOBODY_PAGED())
 
     def _users_to_skip(self, requested_by: int | None) -> dict[int, ReasonType]:
-        """The users who are skipped, by id, with the reason."""
         skip_reasons = dict.fromkeys(self.alert.acknowledged, reasons.HAS_ACKNOWLEDGED)
         if self.alert.owner_id is not None:
             skip_reasons[self.alert.owner_id] = reasons.IS_ASSIGNED

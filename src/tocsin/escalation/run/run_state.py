@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
@@ -10,13 +10,15 @@ from typing import Any
 
 import msgspec
 
-from tocsin.alerts.commands import AlertState, Command, NewEvent, PagingMode
-from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.alerts.commands import SYSTEM, AlertState, Command, NewEvent, PagingMode, PagingStart
+from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.reasons import (
     NO_REASON,
     AlertRef,
     Person,
     Reason,
+    Term,
+    as_reason,
     joined,
     reason_as_json,
     reason_from,
@@ -29,9 +31,6 @@ from tocsin.notify.rules.page_planner import USER_RULES, DeliveryOverride
 
 
 class RunStatus(StrEnum):
-    """The status of a run."""
-
-    #: Steps fire when due.
     ACTIVE = "active"
     #: Steps wait: the alert is on hold, all paging is paused, or an acknowledgement paused escalation.
     PAUSED = "paused"
@@ -46,7 +45,6 @@ class RunStatus(StrEnum):
 class RunProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     """The position of a run: the `progress` column. A new run stores `{}`, which means "step 1 at `due_at`"."""
 
-    #: The number of completed passes.
     loop_count: int = 0
     #: The index of the step to fire next; after the last one, the next pass or the end follows.
     step: int = 0
@@ -59,7 +57,6 @@ class RunProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     ack_reminder_sent_at: dict[int, datetime] = {}
     #: When each acknowledger answered a reminder by a command other than acknowledging again, by user id.
     ack_confirmed_at: dict[int, datetime] = {}
-    #: Whether anybody was paged yet.
     any_notified: bool = False
     #: Whether managers were notified that nobody could be paged.
     managers_notified: bool = False
@@ -78,11 +75,8 @@ class RunProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Why this policy was chosen, or why nobody is paged: see `policy_reason`.
     policy_reason_code: str = ""
     policy_reason_data: dict[str, Any] = {}
-    #: The index of the current recipient group, when groups are paged one by one.
     group: int = 0
-    #: The users already paged by the current one-by-one step.
     already_notified: tuple[int, ...] = ()
-    #: Whether anybody was paged in this pass for this group.
     any_notified_in_loop: bool = False
     #: Whether the step waits until somebody is on call, and the timeline says so.
     is_waiting: bool = False
@@ -115,15 +109,12 @@ class RunState:
     reason: Reason = NO_REASON
     recipient_users: tuple[int, ...] = ()
     recipient_groups: tuple[int, ...] = ()
-    #: The priority for which the run was started.
     priority: Priority = Priority.HIGH
     progress: RunProgress = field(default_factory=RunProgress)
 
 
 @dataclass(frozen=True, slots=True)
 class ActivePause:
-    """The pause of all paging that is in force."""
-
     until: datetime
     #: As a person wrote it.
     reason: str
@@ -149,8 +140,6 @@ class PageUser:
 
 @dataclass(frozen=True, slots=True)
 class PageContact:
-    """Notify this group contact now."""
-
     contact_id: int
     group_id: int
     label: str
@@ -171,8 +160,6 @@ class SendAckReminder:
 
 
 class NoticeReason(StrEnum):
-    """The reason for a notice."""
-
     NOBODY_ANSWERED = "nobody_answered"
     NOBODY_TO_PAGE = "nobody_to_page"
     PRIORITY_ROSE = "priority_rose"
@@ -181,8 +168,6 @@ class NoticeReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SendNotice:
-    """A notice to these users."""
-
     user_ids: tuple[int, ...]
     notice_reason: NoticeReason
     why: Reason
@@ -256,23 +241,21 @@ def from_row(row: Mapping[str, Any], plan: CompiledPolicy) -> RunState:
 
 
 def with_progress(run: RunState, **changes: Any) -> RunState:
-    """`run` with changed progress fields."""
     return replace(run, progress=msgspec.structs.replace(run.progress, **changes))
 
 
 # ---------- run status
 # Derives a run's status, its timer and their reason from its progress and the alert. Pure.
-#
 # This is the only place that derives them, so undoing a command restores exactly the timer that was due.
 
 
+#: A timer handled within this delay counts as on time, so that intervals do not drift; later ones count from now.
+ON_TIME_TOLERANCE = timedelta(seconds=5)
 #: An acknowledgement reminder without an answer within this time counts as unanswered.
 ACK_REMINDER_TIMEOUT = timedelta(minutes=5)
 
 
 class TimerKind(Enum):
-    """The purpose of a timer."""
-
     STEP = auto()
     EXHAUSTION = auto()
     ACK_REMINDER = auto()
@@ -318,7 +301,6 @@ def begin_run(
 
 
 def policy_reason_columns(reason: Reason) -> dict[str, Any]:
-    """Returns the fields of `RunProgress` that hold the reason."""
     return {"policy_reason_code": reason.code, "policy_reason_data": reason.data}
 
 
@@ -383,7 +365,6 @@ def _derive_status_and_timer(
 
 
 def describe_end(alert: AlertState) -> Reason:
-    """How an alert that is not active ended."""
     if alert.status is AlertStatus.MERGED:
         return reasons.ALERT_MERGED(alert=AlertRef(alert.merged_into or 0))
     return reasons.ALERT_CLOSED() if alert.status is AlertStatus.CLOSED else reasons.ALERT_CANCELLED()
@@ -394,7 +375,6 @@ def _log_only_reason(policy_reason: Reason) -> Reason:
 
 
 def acknowledgers(alert: AlertState) -> tuple[Person, ...]:
-    """The users who have acknowledged the alert."""
     return tuple(Person(entry.name, user_id) for user_id, entry in alert.acknowledged.items())
 
 
@@ -475,3 +455,295 @@ def continue_run(run: RunState, alert: AlertState, now: datetime) -> RunState:
     if accept_by is not None and paused_since is not None:
         accept_by += max(now - paused_since, timedelta())
     return with_progress(run, paging_until=paging_until, accept_by=accept_by, paused_since=None, pause_until=None)
+
+
+# ---------- alert transitions
+# Applies alert commands to a run: assign, acknowledge, hold, escalate, raised priority. Pure.
+# Compares the alert before and after a command, so that an undo is handled like any other change.
+
+
+def apply_transition(
+    run: RunState, before: AlertState, after: AlertState, events: Iterable[NewEvent], now: datetime
+) -> RunDecision:
+    """Returns the run after a command turned `before` into `after` with `events`.
+
+    Needs no on-call data: a change that must page somebody makes the run due now.
+    """
+    transition = _Transition(run, before, after, events, now)
+    if after.status in ACTIVE:
+        transition.apply()
+    elif before.status in ACTIVE:
+        transition.cancel()
+    return RunDecision(
+        derive_status(transition.run, after, now),
+        cancellations=tuple(transition.cancels),
+        events=tuple(transition.logged),
+    )
+
+
+class _Transition:
+    """A change of an alert while it is applied to its run."""
+
+    def __init__(
+        self, run: RunState, before: AlertState, alert: AlertState, events: Iterable[NewEvent], now: datetime
+    ) -> None:
+        self.run, self.before, self.alert, self.now = run, before, alert, now
+        self.events = {event.kind: event for event in events if event.alert_id == alert.id}
+        self.reason = next((as_reason(event.reason) for event in self.events.values()), NO_REASON)
+        self.cancels: list[CancelPages] = []
+        self.logged: list[NewEvent] = []
+
+    def apply(self) -> None:
+        """Applies the change of an alert that is active now."""
+        before, alert = self.before, self.alert
+        if before.status not in ACTIVE:
+            # Reopened, it restarts; undone, it continues where it was.
+            if EventKind.REOPENED in self.events:
+                self._set(paging_until={})
+                self._restart()
+            else:
+                self._continue()
+        elif before.is_owned != alert.is_owned:
+            self._change_owner()
+            self._request_acceptance()
+        elif (before.owner_id, before.owner_name) != (alert.owner_id, alert.owner_name):
+            # Reassigning cancelled pages; an undo restores them, so nothing is cancelled here.
+            if EventKind.UNDONE not in self.events:
+                self.cancel()
+            self._request_acceptance()
+        elif before.acknowledged != alert.acknowledged:
+            self._change_acknowledgements()
+        was_on_hold, is_on_hold = (one.status is AlertStatus.ON_HOLD for one in (before, alert))
+        if is_on_hold and not was_on_hold:
+            # Reminders are repeated after the hold: nobody can be expected to answer meanwhile.
+            self._set(paused_since=self.run.progress.paused_since or self.now, ack_reminder_sent_at={})
+        elif was_on_hold and not is_on_hold:
+            self._continue()
+        self._record_responses()
+
+    def cancel(
+        self, reason: Reason = NO_REASON, users: frozenset[int] | None = None, queued_since: datetime | None = None
+    ) -> None:
+        """Cancels unsent pages; affected users are no longer busy, unless older pages remain."""
+        self.cancels.append(CancelPages(users, reason or self.reason, queued_since))
+        if queued_since is None:
+            paging_until = self.run.progress.paging_until
+            self._set(paging_until={} if users is None else _without(paging_until, users))
+
+    def _log(self, kind: EventKind, reason: Reason) -> None:
+        self.logged.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY))
+
+    def _set(self, **changes: Any) -> None:
+        self.run = with_progress(self.run, **changes)
+
+    def _continue(self) -> None:
+        self.run = continue_run(self.run, self.alert, self.now)
+
+    def _restart(self) -> None:
+        self.run = restart_run(self.run, self.now)
+        if self.run.mode is not PagingMode.LOG_ONLY:
+            self._log(EventKind.ESCALATION_STARTED, reasons.RESTARTED())
+
+    def _change_owner(self) -> None:
+        if self.alert.is_owned:
+            self.cancel()
+            self._set(ack_reminder_sent_at={}, ack_confirmed_at={})
+        elif EventKind.UNASSIGNED in self.events:
+            self._restart()
+        else:
+            self._continue()
+
+    def _request_acceptance(self) -> None:
+        """Has the assignee paged if somebody else assigned the alert to them in Tocsin; a source notifies its own
+        agents. Otherwise, an acceptance that is still awaited ends with the assignment."""
+        run, before, owner_id, event = self.run, self.before, self.alert.owner_id, self.events.get(EventKind.ASSIGNED)
+        if run.progress.accept_by is not None and before.owner_id is not None and event is None:
+            # An undo has just restored the pages from before the assignment, maybe to the same user.
+            assigned_at = before.last_event.at if EventKind.UNDONE in self.events and before.last_event else None
+            self.cancel(users=frozenset({before.owner_id}), queued_since=assigned_at)
+        is_asked = (
+            event is not None
+            and owner_id is not None
+            and event.actor.user_id != owner_id
+            and event.via is not CommandChannel.INBOUND
+            and run.plan.pages_assignee
+            and not self.alert.is_test
+        )
+        must_accept = is_asked and run.mode is PagingMode.PAGE
+        self._set(
+            assignee_page_at=self.now if is_asked else None,
+            accept_by=self.now + run.plan.acknowledge_timeout if must_accept else None,
+        )
+
+    def _change_acknowledgements(self) -> None:
+        plan, progress, previous, current = (
+            self.run.plan, self.run.progress, self.before.acknowledged, self.alert.acknowledged,
+        )  # fmt: skip
+        changed = frozenset(user for user in {*previous, *current} if previous.get(user) != current.get(user))
+        self._set(
+            ack_reminder_sent_at=_without(progress.ack_reminder_sent_at, changed),
+            ack_confirmed_at=_without(progress.ack_confirmed_at, changed),
+        )
+        added = changed & current.keys()
+        was_satisfied, is_satisfied = has_required_acks(plan, self.before), has_required_acks(plan, self.alert)
+        if added:
+            stops_paging = is_satisfied and plan.effect is not AcknowledgeEffect.CONTINUE
+            self.cancel(users=None if stops_paging else added | frozenset(progress.cancel_on_ack_users))
+            self._set(cancel_on_ack_users=())
+            is_news = not previous or (is_satisfied and not was_satisfied)
+            if is_news and self.run.status in (RunStatus.ACTIVE, RunStatus.PAUSED):
+                if is_satisfied:
+                    self._log(EventKind.ESCALATION_STOPPED, _effect(plan))
+                else:
+                    missing = reasons.MISSING_ACKS(acknowledged=len(current), required=plan.required_acks)
+                    self._log(EventKind.ESCALATION_CONTINUED, missing)
+        elif not current and EventKind.ACKNOWLEDGEMENT_EXPIRED in self.events:
+            self._restart()
+        elif not current or (was_satisfied and not is_satisfied):
+            self._continue()
+            if derive_status(self.run, self.alert, self.now).status is RunStatus.ACTIVE:
+                self._log(EventKind.ESCALATION_CONTINUED, reasons.CONTINUED())
+
+    def _record_responses(self) -> None:
+        """Escalate makes the run due now; any command by the assignee shows that they know; and any command by a user
+        who got an acknowledgement reminder answers it."""
+        escalated, owner_id, progress = self.events.get(EventKind.ESCALATED), self.alert.owner_id, self.run.progress
+        if escalated is not None:
+            self._set(escalate_requested_at=self.now, escalate_requested_by=escalated.actor.user_id)
+        if owner_id is not None and (progress.accept_by is not None or progress.assignee_page_at is not None):
+            answer = next((event for event in self.events.values() if event.actor.user_id == owner_id), None)
+            if answer is not None:
+                self.cancel(as_reason(answer.reason), frozenset({owner_id}))
+                self._set(assignee_page_at=None, accept_by=None)
+        for event in self.events.values():
+            user, progress = event.actor.user_id, self.run.progress
+            if user is not None and user in progress.ack_reminder_sent_at:
+                self._set(
+                    ack_confirmed_at={**progress.ack_confirmed_at, user: self.now},
+                    ack_reminder_sent_at=_without(progress.ack_reminder_sent_at, {user}),
+                )
+
+
+def _without(by_user: Mapping[int, datetime], users: Set[int]) -> dict[int, datetime]:
+    return {user: at for user, at in by_user.items() if user not in users}
+
+
+def _effect(plan: CompiledPolicy) -> Reason:
+    match plan.effect:
+        case AcknowledgeEffect.STOP:
+            effect = reasons.STOPS()
+        case AcknowledgeEffect.PAUSE:
+            effect = reasons.PAUSES(pause=plan.pause)
+        case AcknowledgeEffect.CONTINUE:
+            effect = reasons.CONTINUES_UNTIL_ASSIGNED()
+    return joined(effect, reasons.ACK_REMINDER_FOLLOWS(timeout=plan.acknowledge_timeout), separator=" ")
+
+
+def raise_priority(run: RunState, alert: AlertState, routed_run: RunState | None, now: datetime) -> RunDecision:
+    """Restarts escalation when the priority rose above the one for which `run` started; otherwise returns it unchanged.
+
+    `routed_run` is the run that the routes would start now, as `begin` makes it; None keeps policy and recipients.
+    Policy and recipients are also kept where `routed_run` would page nobody but `run` pages: recipients are never
+    dropped silently. The new run replaces the old one. Escalation starts again, once, if nobody is assigned or
+    acknowledged; otherwise the responders are notified.
+    """
+    if alert.status not in ACTIVE or not alert.priority.is_above(run.priority):
+        return RunDecision(run)
+    is_dropped = routed_run is not None and run.mode is PagingMode.PAGE and routed_run.mode is not PagingMode.PAGE
+    if routed_run is None or is_dropped:
+        routed_run = begin_run(
+            run.alert_id,
+            run.plan,
+            run.mode,
+            run.priority,
+            now,
+            recipient_users=run.recipient_users,
+            recipient_groups=run.recipient_groups,
+            policy_reason=run.progress.policy_reason,
+        )
+    if routed_run.mode is PagingMode.LOG_ONLY and run.mode is PagingMode.LOG_ONLY:
+        return RunDecision(replace(run, priority=alert.priority))
+    reason = reasons.PRIORITY_ROSE(before=Term(run.priority), after=Term(alert.priority))
+    new = replace(routed_run, priority=alert.priority)
+    return _replace_run(run, new, alert, reason, NoticeReason.PRIORITY_ROSE, now)
+
+
+def reroute(run: RunState, alert: AlertState, routed_run: RunState, move_reason: Reason, now: datetime) -> RunDecision:
+    """Replaces a run by `routed_run` after its alert moved to where routes name other recipients.
+
+    The same policy for the same people leaves the run alone, and so does a dry run or what only records: who is being
+    paged is never silently dropped. If somebody has the alert, they are told, and nobody else is paged.
+    """
+    is_same = all(
+        getattr(run, name) == getattr(routed_run, name)
+        for name in ("plan", "recipient_users", "recipient_groups", "mode")
+    )
+    is_dropped = routed_run.mode is PagingMode.LOG_ONLY or (
+        run.mode is PagingMode.PAGE and routed_run.mode is not PagingMode.PAGE
+    )
+    if alert.status not in ACTIVE or is_dropped or is_same:
+        return RunDecision(run)
+    return _replace_run(run, routed_run, alert, reasons.MOVED(why=move_reason), NoticeReason.MOVED, now)
+
+
+def resume_run(
+    run: RunState, alert: AlertState, routed_run: RunState, paging_start: PagingStart, now: datetime
+) -> RunDecision:
+    """Replaces a log-only or dry-run run by `routed_run` when a message would open its alert and page.
+
+    Responders who are assigned or have acknowledged already know and are not notified; paging starts once that no
+    longer applies. A run that already pages is left alone.
+    """
+    if alert.status not in ACTIVE or run.mode is PagingMode.PAGE or routed_run.mode is not PagingMode.PAGE:
+        return RunDecision(run)
+    why = as_reason(paging_start.reason)
+    new = derive_status(with_reminders_of(run, routed_run), alert, now)
+    started = reasons.PAGING_STARTS(why=why)
+    if alert.is_owned or has_required_acks(routed_run.plan, alert):
+        started = reasons.PAGING_NOT_NEEDED(why=why, status=new.reason)
+    elif alert.status is AlertStatus.ON_HOLD:
+        started = reasons.PAGING_STARTS_AFTER_HOLD(why=why)
+    elif paging_start.time_text:
+        started = reasons.PAGING_STARTS_AT(why=why, when=as_reason(paging_start.time_text))
+    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, started, CommandChannel.POLICY)
+    return RunDecision(end_run(run, reasons.PAGING_STARTED_RUN(why=why)), events=(event,), successor=new)
+
+
+def end_run(run: RunState, reason: Reason) -> RunState:
+    """The run after a newer one has replaced it."""
+    return replace(run, status=RunStatus.TERMINATED, due_at=None, reason=reason)
+
+
+def with_reminders_of(old: RunState, new: RunState) -> RunState:
+    """`new` with the acknowledgement reminders of the run that it replaces."""
+    progress = old.progress
+    return with_progress(
+        new, ack_reminder_sent_at=progress.ack_reminder_sent_at, ack_confirmed_at=progress.ack_confirmed_at
+    )
+
+
+def _replace_run(
+    run: RunState, new: RunState, alert: AlertState, cause: Reason, notice_reason: NoticeReason, now: datetime
+) -> RunDecision:
+    """Replaces a run. Escalation starts again, unless somebody is responsible for the alert: they are notified
+    instead."""
+    old = end_run(run, joined(cause, reasons.RUN_REPLACED(), separator=" "))
+    if not alert.is_owned and not has_required_acks(run.plan, alert):
+        reason = joined(cause, reasons.RESTARTED_AT_STEP_1(), separator=" ")
+        event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, reason, CommandChannel.POLICY)
+        new = derive_status(new, alert, now)
+        return RunDecision(old, cancellations=(CancelPages(None, reason),), events=(event,), successor=new)
+    new = derive_status(with_reminders_of(run, new), alert, now)
+    users = (alert.owner,) if alert.is_owned else acknowledgers(alert)
+    user_ids = tuple(user.user_id for user in users if user.user_id is not None)
+    is_dry_run = new.mode is PagingMode.DRY_RUN
+    if not user_ids:
+        reason = reasons.RESPONDER_UNREACHABLE(why=cause, user=Person(alert.owner_name))
+    elif is_dry_run:
+        reason = reasons.RESPONDERS_WOULD_BE_NOTIFIED(why=cause, users=users)
+    else:
+        reason = reasons.RESPONDERS_NOTIFIED(why=cause, users=users, count=len(users))
+    data = {"people": list(user_ids)}
+    event = NewEvent(alert.id, EventKind.NOTICE_SENT, now, SYSTEM, reason, CommandChannel.POLICY, data)
+    notices = (SendNotice(user_ids, notice_reason, cause),) if user_ids and not is_dry_run else ()
+    return RunDecision(old, notices=notices, events=(event,), successor=new)

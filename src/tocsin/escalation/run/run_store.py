@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
+from tocsin.access.roles import MemberRole
 from tocsin.alerts import store
-from tocsin.alerts.commands import SYSTEM, NewEvent
+from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent, PagingConfig, PagingMode
 from tocsin.alerts.sql import join_alert, load_alerts
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, Text, as_reason, sentence
 from tocsin.escalation import reasons
-from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy, references
+from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy, PolicyStep, references
 from tocsin.escalation.policy import load as load_policy
 from tocsin.escalation.run.run_state import (
+    ON_TIME_TOLERANCE,
+    ActivePause,
     CancelPages,
     NoticeReason,
     PageUser,
     RunDecision,
     RunState,
     SendNotice,
+    begin_run,
     from_row,
     to_row,
+    with_progress,
 )
 from tocsin.escalation.run.target_resolution import (
     ContactTarget,
@@ -39,16 +46,19 @@ from tocsin.escalation.run.target_resolution import (
     TargetContext,
     TargetFacts,
 )
+from tocsin.notify import pause as pauses
 from tocsin.notify.notices import Notice, queue_notice
 from tocsin.notify.pages import cancel_pages, load_recipients, queue_ack_reminder, queue_pages
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules import page_planner as pages
-from tocsin.notify.rules.page_planner import Recipient, Unreachable
+from tocsin.notify.rules.page_planner import Recipient
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.sql import find_by_names, load_administrators
+
+_RECEIVED_AS_MANAGER = Text("You receive this because you manage a recipient group, or administer Tocsin.")
+_RECEIVED_AS_RESPONDER = Text("You receive this because you are responsible for this alert.")
 
 # ---------- policy cache
 # A process-wide cache of compiled policy versions. Versions are immutable, so entries never go stale.
@@ -101,11 +111,6 @@ def _load(connection: Connection, database_url: str, missing_ids: list[int | Non
     return plans
 
 
-_UNREADABLE_VERSION = ReasonType(
-    "policy.version_unreadable", "Version {version} of the escalation policy cannot be read."
-)
-_SAVE_AGAIN = ReasonType("policy.save_again", "Save the policy again.")
-
 #: The columns that `run_state.from_row` needs, with the row's id, version and failure count.
 COLUMNS = (
     "r.id, r.alert_id, r.version_id, r.status, r.mode, r.due_at, r.reason, r.progress, "
@@ -153,8 +158,37 @@ def run_from_row(row: Mapping[str, Any], plans: Mapping[int | None, CompiledPoli
     """
     plan = plans.get(row["version_id"])
     if plan is None:
-        raise Permanent(_UNREADABLE_VERSION(version=str(row["version_id"])), _SAVE_AGAIN())
+        raise Permanent(
+            sentence("Version {version} of the escalation policy cannot be read.", version=str(row["version_id"])),
+            sentence("Save the policy again."),
+        )
     return from_row(row, plan)
+
+
+def begin(
+    alert: AlertState, paging: PagingConfig, plans: Mapping[int | None, CompiledPolicy], now: datetime
+) -> RunState:
+    """The new run of an alert. If its policy version cannot be read, it is due at once, and the periodic task reports
+    the error."""
+    return begin_run(
+        alert.id,
+        plans.get(paging.version_id, RECIPIENTS_ONLY),
+        paging.mode,
+        alert.priority,
+        now,
+        recipient_users=paging.recipient_users,
+        recipient_groups=paging.recipient_groups,
+        policy_reason=as_reason(paging.reason),
+    )
+
+
+def readable_run(row: Mapping[str, Any], plans: Mapping[int | None, CompiledPolicy]) -> RunState:
+    """The run of a row. An unreadable run is treated as new: nothing may block people from working on an alert."""
+    plan = plans.get(row["version_id"], RECIPIENTS_ONLY)
+    try:
+        return from_row(row, plan)
+    except (msgspec.ValidationError, ValueError, TypeError):
+        return from_row({**row, "progress": {}}, plan)
 
 
 def update(connection: Connection, runs: Mapping[int, RunState]) -> None:
@@ -177,25 +211,19 @@ def insert(connection: Connection, runs: Sequence[NewRun]) -> None:
     """Inserts runs in one statement that contains each shared run once."""
     if not runs:
         return
-    rows_by_key: dict[tuple[int, int | None], dict[str, Any]] = {}
-    alert_ids_by_key: dict[tuple[int, int | None], list[int]] = {}
+    rows: dict[tuple[int, int | None], dict[str, Any]] = {}
     for new in runs:
         key = (id(new.run), new.version_id)
-        if key not in rows_by_key:
-            alert_ids_by_key[key] = []
-            rows_by_key[key] = {"alert_ids": alert_ids_by_key[key], **_columns(new.run, new.version_id)}
-        alert_ids_by_key[key].append(new.alert_id)
-    connection.execute(_INSERT, (as_json(list(rows_by_key.values())),))
-
-
-def _columns(run: RunState, version_id: int | None) -> dict[str, Any]:
-    """All columns except the alert's."""
-    return {
-        "version_id": version_id,
-        "recipient_users": run.recipient_users,
-        "recipient_groups": run.recipient_groups,
-        **to_row(run),
-    }
+        if key not in rows:
+            rows[key] = {
+                "alert_ids": [],
+                "version_id": new.version_id,
+                "recipient_users": new.run.recipient_users,
+                "recipient_groups": new.run.recipient_groups,
+                **to_row(new.run),
+            }
+        rows[key]["alert_ids"].append(new.alert_id)
+    connection.execute(_INSERT, (as_json(list(rows.values())),))
 
 
 def record_failure(
@@ -208,9 +236,14 @@ def record_failure(
     )
 
 
+def load_pause(connection: Connection, now: datetime) -> ActivePause | None:
+    """The pause of all paging in force at `now`."""
+    pause = pauses.current_pause(connection, now)
+    return ActivePause(pause.until, pause.reason) if pause else None
+
+
 # ---------- target loader
 # Loads the data for finding a step's targets, for many runs at once.
-#
 # That is: who is on call, who can be reached, and the objects in the policies' conditions and final actions. The
 # number of statements is fixed, however many runs there are.
 
@@ -229,21 +262,39 @@ def load_target_context(
     connection: Connection, runs: Iterable[RunState], at: datetime, facts: Mapping[int, TargetFacts] | None = None
 ) -> TargetContext:
     """The targets that these runs may page or notify at `at`. `facts` overrides the data of the alerts' rows."""
-    groups: set[int] = set()
-    users: set[int] = set()
-    alert_ids: set[int] = set()
-    plans: list[CompiledPolicy] = []
-    for run in runs:
-        refs = references(run.plan)
-        groups |= {*run.recipient_groups, *refs.groups}
-        users |= {*run.recipient_users, *refs.users}
-        plans.append(run.plan)
-        if run.progress.assignee_page_at is not None or any(
-            step.assignee or (step.when is not None and step.when.tags) for step in run.plan.steps
-        ):
-            alert_ids.add(run.alert_id)
-    alert_facts = facts if facts is not None else _facts(connection, alert_ids)
-    return load(connection, groups, users, at, plans=plans, facts=alert_facts)
+    current = list(runs)
+    refs = references(*(run.plan for run in current))
+    if facts is None:
+        facts = _facts(connection, {run.alert_id for run in current if _needs_facts(run)})
+    group_ids = sorted(refs.groups.union(*(run.recipient_groups for run in current)))
+    groups = _groups_on_call(connection, group_ids, [step for run in current for step in run.plan.steps], at)
+    schedules = {
+        number: ScheduleOnCall(name, tuple(dict.fromkeys(person.user_id for person in on_call)))
+        for number, (name, on_call) in loader.on_schedules(connection, refs.schedules, at).items()
+    }
+    user_ids = set(refs.users).union(*(run.recipient_users for run in current))
+    for group in groups.values():
+        user_ids.update(group.members, *group.roles.values(), *group.previous.values())
+    user_ids.update(*(schedule.user_ids for schedule in schedules.values()))
+    user_ids |= {fact.assignee_id for fact in facts.values() if fact.assignee_id is not None}
+    admins = load_administrators(connection)
+    recipients = load_recipients(connection, {*user_ids, *admins})
+    return TargetContext(
+        groups=groups,
+        active_users={person.id: _with_usable_methods(person) for person in recipients.values() if person.is_active},
+        admin_ids=tuple(admins),
+        schedules=schedules,
+        support_hours=loader.support_hours(connection) if refs.support_hours else {},
+        facts=facts,
+        handover_policies=_successors(connection, refs.policies),
+        deactivated_names={person.id: person.name for person in recipients.values() if not person.is_active},
+    )
+
+
+def _needs_facts(run: RunState) -> bool:
+    return run.progress.assignee_page_at is not None or any(
+        step.assignee or (step.when is not None and step.when.tags) for step in run.plan.steps
+    )
 
 
 def valid_until(connection: Connection, run: RunState, at: datetime, max_duration: timedelta) -> datetime:
@@ -255,42 +306,6 @@ def valid_until(connection: Connection, run: RunState, at: datetime, max_duratio
     return min((final_schedule.next_change(plan, at, at + max_duration) for plan in plans), default=at + max_duration)
 
 
-def load(
-    connection: Connection,
-    groups: Iterable[int],
-    users: Iterable[int],
-    at: datetime,
-    *,
-    plans: Collection[CompiledPolicy] = (),
-    facts: Mapping[int, TargetFacts] | None = None,
-) -> TargetContext:
-    """The target data for these groups and users, for administrators, and for everything else that `plans` refer to."""
-    group_ids = sorted(set(groups))
-    policy_refs = [references(plan) for plan in plans]
-    on_call = loader.on_call(connection, group_ids, at)
-    groups_on_call = _groups_on_call(connection, group_ids, on_call, plans)
-    if any(step.previous_on_call for plan in plans for step in plan.steps):
-        groups_on_call = _with_previous_on_call(connection, groups_on_call, on_call)
-    schedules_on_call = _on_schedules(connection, {number for names in policy_refs for number in names.schedules}, at)
-    user_ids = {person.user_id for recipients in on_call.values() for person in recipients}
-    for group_on_call in groups_on_call.values():
-        user_ids |= {*group_on_call.members, *(user for users in group_on_call.previous.values() for user in users)}
-    user_ids |= {user for schedule in schedules_on_call.values() for user in schedule.user_ids}
-    user_ids |= {fact.assignee_id for fact in (facts or {}).values() if fact.assignee_id is not None}
-    admins = load_administrators(connection)
-    recipients = load_recipients(connection, {*users, *user_ids, *admins})
-    return TargetContext(
-        groups=groups_on_call,
-        active_users={person.id: _with_usable_methods(person) for person in recipients.values() if person.is_active},
-        admin_ids=tuple(admins),
-        schedules=schedules_on_call,
-        support_hours=loader.support_hours(connection) if any(names.support_hours for names in policy_refs) else {},
-        facts=facts or {},
-        handover_policies=_successors(connection, {number for names in policy_refs for number in names.policies}),
-        deactivated_names={person.id: person.name for person in recipients.values() if not person.is_active},
-    )
-
-
 def _with_usable_methods(person: Recipient) -> Recipient:
     """The user with only the contact methods that can be used."""
     usable = tuple(method for method in person.usable if address_problem(method.channel, method.address) is None)
@@ -298,29 +313,29 @@ def _with_usable_methods(person: Recipient) -> Recipient:
 
 
 def _groups_on_call(
-    connection: Connection,
-    groups: list[int],
-    on_call: Mapping[int, tuple[OnCall, ...]],
-    plans: Iterable[CompiledPolicy],
+    connection: Connection, group_ids: list[int], steps: Sequence[PolicyStep], at: datetime
 ) -> dict[int, GroupOnCall]:
-    if not groups:
+    if not group_ids:
         return {}
-    contacts: dict[int, list[ContactTarget]] = {}
-    for row in database.rows(connection, _CONTACTS, (groups,)):
-        contacts.setdefault(row["group_id"], []).append(ContactTarget(row["id"], row["label"]))
-    members: dict[int, list[int]] = {}
-    if any(step.everybody for plan in plans for step in plan.steps):
-        for row in database.rows(connection, _MEMBERS, (groups,)):
-            members.setdefault(row["group_id"], []).append(row["user_id"])
+    on_call = loader.on_call(connection, group_ids, at)
+    contacts: defaultdict[int, list[ContactTarget]] = defaultdict(list)
+    for row in database.rows(connection, _CONTACTS, (group_ids,)):
+        contacts[row["group_id"]].append(ContactTarget(row["id"], row["label"]))
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    if any(step.everybody for step in steps):
+        for row in database.rows(connection, _MEMBERS, (group_ids,)):
+            members[row["group_id"]].append(row["user_id"])
+    has_previous = any(step.previous_on_call for step in steps)
     return {
-        row["id"]: GroupOnCall(
-            row["id"],
-            row["name"],
-            _roles(on_call.get(row["id"], ())),
-            tuple(contacts.get(row["id"], ())),
-            tuple(members.get(row["id"], ())),
+        number: GroupOnCall(
+            number,
+            name,
+            _roles(on_call.get(number, ())),
+            tuple(contacts[number]),
+            tuple(members[number]),
+            _previous_roles(connection, number, on_call.get(number, ())) if has_previous else {},
         )
-        for row in database.rows(connection, _GROUPS, (groups,))
+        for number, name in connection.execute(_GROUPS, (group_ids,)).fetchall()
     }
 
 
@@ -330,31 +345,18 @@ def _roles(on_call: Iterable[OnCall]) -> dict[MemberRole, tuple[int, ...]]:
     }
 
 
-def _with_previous_on_call(
-    connection: Connection, groups_on_call: Mapping[int, GroupOnCall], on_call: Mapping[int, tuple[OnCall, ...]]
-) -> dict[int, GroupOnCall]:
-    """The groups, each with the users who held every role just before its current holders."""
-    result = dict(groups_on_call)
-    for group_id, group_on_call in groups_on_call.items():
-        previous_roles: dict[MemberRole, tuple[int, ...]] = {}
-        for role, holders in final_schedule.by_role(on_call.get(group_id, ())).items():
-            started_at = max((person.since for person in holders if person.since is not None), default=None)
-            if started_at is None:
-                continue
-            previous_on_call = loader.on_call(connection, [group_id], started_at - timedelta(seconds=1))
+def _previous_roles(
+    connection: Connection, group_id: int, on_call: Iterable[OnCall]
+) -> dict[MemberRole, tuple[int, ...]]:
+    """The users who held each role just before its current holders."""
+    previous: dict[MemberRole, tuple[int, ...]] = {}
+    for role, holders in final_schedule.by_role(on_call).items():
+        started_at = max((person.since for person in holders if person.since is not None), default=None)
+        if started_at is not None:
+            earlier = loader.on_call(connection, [group_id], started_at - timedelta(seconds=1)).get(group_id, ())
             current_ids = {person.user_id for person in holders}
-            previous_roles[role] = tuple(
-                user for user in _roles(previous_on_call.get(group_id, ())).get(role, ()) if user not in current_ids
-            )
-        result[group_id] = replace(group_on_call, previous=previous_roles)
-    return result
-
-
-def _on_schedules(connection: Connection, schedule_ids: set[int], at: datetime) -> dict[int, ScheduleOnCall]:
-    return {
-        number: ScheduleOnCall(name, tuple(dict.fromkeys(person.user_id for person in on_call)))
-        for number, (name, on_call) in loader.on_schedules(connection, schedule_ids, at).items()
-    }
+            previous[role] = tuple(user for user in _roles(earlier).get(role, ()) if user not in current_ids)
+    return previous
 
 
 def _facts(connection: Connection, alert_ids: set[int]) -> dict[int, TargetFacts]:
@@ -378,7 +380,7 @@ def build_facts(connection: Connection, tags: Mapping[str, str], source_agent: s
     return TargetFacts(tags, agent_ids.get(source_agent), source_agent)
 
 
-def _successors(connection: Connection, policy_ids: set[int]) -> dict[int, HandoverPolicy]:
+def _successors(connection: Connection, policy_ids: Set[int]) -> dict[int, HandoverPolicy]:
     if not policy_ids:
         return {}
     policies = {}
@@ -392,35 +394,43 @@ def _successors(connection: Connection, policy_ids: set[int]) -> dict[int, Hando
 
 # ---------- effects
 # Turns run decisions into outbox rows: new pages, cancelled pages, acknowledgement reminders and notices.
-#
 # Works in bulk inside the caller's transaction and sends nothing itself.
 
 
 #: The title of a notice with the alert, and the heading under which several are bundled.
-_TITLES: dict[NoticeReason, tuple[ReasonType, ReasonType]] = {
-    NoticeReason.NOBODY_ANSWERED: (reasons.TITLE_NOBODY_ANSWERED, reasons.HEADING_NOBODY_ANSWERED),
-    NoticeReason.NOBODY_TO_PAGE: (reasons.TITLE_NOBODY_PAGED, reasons.HEADING_NOBODY_PAGED),
-    NoticeReason.PRIORITY_ROSE: (reasons.TITLE_PRIORITY_ROSE, reasons.HEADING_PRIORITY_ROSE),
-    NoticeReason.MOVED: (reasons.TITLE_MOVED, reasons.HEADING_MOVED),
+_TITLES: dict[NoticeReason, tuple[Text, Text]] = {
+    NoticeReason.NOBODY_ANSWERED: (Text("No response: {alert}"), reasons.HEADING_NOBODY_ANSWERED),
+    NoticeReason.NOBODY_TO_PAGE: (Text("No one could be paged: {alert}"), Text("No one could be paged")),
+    NoticeReason.PRIORITY_ROSE: (Text("The priority rose: {alert}"), Text("The priority rose")),
+    NoticeReason.MOVED: (Text("The alert moved to another team: {alert}"), Text("The alert moved to another team")),
 }
-_RECEIVED_AS: dict[NoticeReason, ReasonType] = {
-    NoticeReason.NOBODY_ANSWERED: reasons.RECEIVED_AS_MANAGER,
-    NoticeReason.NOBODY_TO_PAGE: reasons.RECEIVED_AS_MANAGER,
-    NoticeReason.PRIORITY_ROSE: reasons.RECEIVED_AS_RESPONDER,
-    NoticeReason.MOVED: reasons.RECEIVED_AS_RESPONDER,
+_RECEIVED_AS: dict[NoticeReason, Text] = {
+    NoticeReason.NOBODY_ANSWERED: _RECEIVED_AS_MANAGER,
+    NoticeReason.NOBODY_TO_PAGE: _RECEIVED_AS_MANAGER,
+    NoticeReason.PRIORITY_ROSE: _RECEIVED_AS_RESPONDER,
+    NoticeReason.MOVED: _RECEIVED_AS_RESPONDER,
 }
 
 
 def apply_effects(connection: Connection, decisions: Sequence[tuple[int | None, RunDecision]], now: datetime) -> None:
     """Writes the effects of all decisions, each with its run's row id (None: a run that is not stored yet)."""
     _cancel(connection, [decision for _row, decision in decisions], now)
-    requests = [request for row, decision in decisions for request in _page_requests(row, decision)]
+    requests = [request for row, decision in decisions for request in page_requests(row, decision)]
     unreachable = list(queue_pages(connection, requests, now).unreachable)
     ack_reminders = [
         (decision.run.alert_id, reminder.user_id) for _row, decision in decisions for reminder in decision.ack_reminders
     ]
     unreachable += queue_ack_reminder(connection, ack_reminders, now)
-    store.insert_events(connection, [_page_failed_event(failure, now) for failure in unreachable])
+    store.insert_events(
+        connection,
+        [
+            NewEvent(
+                one.request.alert_id, EventKind.PAGE_FAILED, now, SYSTEM, one.reason, CommandChannel.POLICY,
+                {} if one.request.user_id is None else {"user_id": one.request.user_id},
+            )
+            for one in unreachable
+        ],
+    )  # fmt: skip
     _queue_notices(connection, [(d.run.alert_id, notice) for _row, d in decisions for notice in d.notices], now)
 
 
@@ -428,7 +438,7 @@ def notify_administrators(connection: Connection, alert_id: int, why: Reason, no
     """E-mails the administrators that an alert's escalation is stuck, and adds it to the timeline."""
     alert = _subjects(connection, [alert_id]).get(alert_id, f"alert #{alert_id}")
     notice = Notice(
-        reasons.TITLE_STUCK(alert=alert),
+        sentence("Escalation is stuck: {alert}", alert=alert),
         why,
         f"escalation:stuck:{alert_id}",
         reasons.RECEIVED_AS_ADMINISTRATOR(),
@@ -451,7 +461,7 @@ def _cancel(connection: Connection, decisions: Iterable[RunDecision], now: datet
         cancel_pages(connection, alert_ids, cancel.user_ids, cancel.reason, now, queued_since=cancel.queued_since)
 
 
-def _page_requests(row: int | None, decision: RunDecision) -> list[pages.PageRequest]:
+def page_requests(row: int | None, decision: RunDecision) -> list[pages.PageRequest]:
     alert_id = decision.run.alert_id
     requests = [
         pages.PageRequest(
@@ -488,19 +498,6 @@ def _page_data(page: PageUser) -> dict[str, object]:
     return {"step": page.step, "pass": page.loop_number, **data}
 
 
-def _page_failed_event(unreachable: Unreachable, now: datetime) -> NewEvent:
-    data = {} if unreachable.request.user_id is None else {"user_id": unreachable.request.user_id}
-    return NewEvent(
-        unreachable.request.alert_id,
-        EventKind.PAGE_FAILED,
-        now,
-        SYSTEM,
-        unreachable.reason,
-        CommandChannel.POLICY,
-        data,
-    )
-
-
 def _queue_notices(connection: Connection, pending: Sequence[tuple[int, SendNotice]], now: datetime) -> None:
     if not pending:
         return
@@ -524,3 +521,47 @@ def _subjects(connection: Connection, alert_ids: Sequence[int]) -> dict[int, str
         key: f"{f'{row["client"]}: ' if row['client'] else ''}{row['subject']} (#{key})"
         for key, row in load_alerts(connection, alert_ids, "client", "subject").items()
     }
+
+
+# ---------- pending pages
+# Corrects which users of a run really have pages pending. Reads only.
+# A run stores until when each user's contact methods are planned to be tried. After a failure the remaining methods
+# are used at once, so a user may have been paged by all of them sooner than planned; after all nodes stood still,
+# later.
+
+
+# A page that was sent after a late run fell due is the one that the run would send.
+_PENDING_PAGES = """
+SELECT DISTINCT d.alert_id, d.user_id
+FROM unnest(%s::bigint[], %s::timestamptz[]) AS r(alert_id, late_since) JOIN notify_delivery d USING (alert_id)
+WHERE d.purpose = 'page' AND d.user_id IS NOT NULL AND (d.status IN ('queued', 'sending') OR d.sent_at >= r.late_since)
+"""
+
+
+def users_with_pending_pages[Key](
+    connection: Connection, runs: Mapping[Key, RunState], now: datetime
+) -> dict[Key, RunState]:
+    """The runs, with only those busy users who have pages pending. Dry runs have no pages and stay unchanged."""
+    corrected = dict(runs)
+    paging_runs = {
+        key: run
+        for key, run in runs.items()
+        if run.mode is PagingMode.PAGE
+        and (_is_late(run, now) or any(until > now for until in run.progress.paging_until.values()))
+    }
+    if not paging_runs:
+        return corrected
+    late_since = {run.alert_id: run.due_at if _is_late(run, now) else None for run in paging_runs.values()}
+    pending = set(connection.execute(_PENDING_PAGES, (list(late_since), list(late_since.values()))).fetchall())
+    for key, run in paging_runs.items():
+        still_pending = {
+            user: max(until, now) if late_since[run.alert_id] and (run.alert_id, user) in pending else until
+            for user, until in run.progress.paging_until.items()
+            if until <= now or (run.alert_id, user) in pending
+        }  # fmt: skip
+        corrected[key] = with_progress(run, paging_until=still_pending)
+    return corrected
+
+
+def _is_late(run: RunState, now: datetime) -> bool:
+    return run.due_at is not None and run.due_at < now - ON_TIME_TOLERANCE and bool(run.progress.paging_until)

@@ -5,23 +5,21 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import Person, Reason, ReasonType, Term, joined
 from tocsin.escalation import reasons
 from tocsin.escalation.policy import CompiledPolicy, PolicyStep
 from tocsin.notify.rules.page_planner import Recipient, count_pages
 from tocsin.oncall.calculation.weekly_windows import CompiledSupportHours
-from tocsin.people.member_roles import MemberRole
 
 
 @dataclass(frozen=True, slots=True)
 class ContactTarget:
-    """A group contact, such as a chat channel."""
-
     id: int
     label: str
 
@@ -79,19 +77,14 @@ class TargetContext:
     admin_ids: tuple[int, ...] = ()
     schedules: Mapping[int, ScheduleOnCall] = field(default_factory=dict)
     support_hours: Mapping[int, CompiledSupportHours] = field(default_factory=dict)
-    #: By alert id.
     facts: Mapping[int, TargetFacts] = field(default_factory=dict)
-    #: By policy id.
     handover_policies: Mapping[int, HandoverPolicy] = field(default_factory=dict)
-    #: The names of deactivated users, by id.
     deactivated_names: Mapping[int, str] = field(default_factory=dict)
 
     def person(self, user_id: int) -> Person:
-        """The user, for a reason."""
         return Person(self.display_name(user_id), user_id)
 
     def display_name(self, user_id: int) -> str:
-        """The user's display name."""
         person = self.active_users.get(user_id)
         return person.name if person else self.deactivated_names.get(user_id, f"user {user_id}")
 
@@ -113,13 +106,10 @@ class TargetUser:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedTargets:
-    """The resolved targets of a step."""
-
     users: tuple[TargetUser, ...] = ()
     contacts: tuple[tuple[GroupOnCall, ContactTarget], ...] = ()
     #: Why somebody or nobody was chosen: parts of a sentence. Those about one user have the parameter `user`.
     notes: tuple[Reason, ...] = ()
-    #: Whether a user of this step is still being paged by an earlier one.
     has_pending_pages: bool = False
     #: For one-by-one steps: whether another user follows.
     has_more: bool = False
@@ -179,8 +169,6 @@ def resolve_targets(
 
 
 class _TargetCollector:
-    """Collects the targets of one step."""
-
     def __init__(
         self,
         step: PolicyStep,
@@ -191,49 +179,41 @@ class _TargetCollector:
         priority: Priority,
         already_notified: frozenset[int],
     ) -> None:
-        self.step, self.context, self.skip_reasons, self.paging_until, self.at = (
-            step,
-            context,
-            skip_reasons,
-            paging_until,
-            at,
-        )
-        self.priority, self.already_notified = priority, already_notified
+        self.step, self.context, self.skip_reasons = step, context, skip_reasons
+        self.paging_until, self.at, self.priority = paging_until, at, priority
+        self.already_notified = already_notified
         self.users: list[TargetUser] = []
         self.notes: list[Reason] = []
         self.has_pending_pages = self.has_more = False
         self._added_ids: set[int] = set()
         self._chosen_by_group: dict[int, set[int]] = {}
 
-    def add_roles(self, groups: tuple[int, ...]) -> None:
-        """Adds the holders of the step's roles in each group."""
+    def _groups(self, group_ids: tuple[int, ...]) -> Iterator[GroupOnCall]:
+        for group_id in group_ids:
+            group = self.context.groups.get(group_id)
+            if group is None:
+                self.notes.append(reasons.GROUP_DELETED())
+            else:
+                yield group
+
+    def add_roles(self, group_ids: tuple[int, ...]) -> None:
         for role in self.step.roles:
-            if not groups:
+            if not group_ids:
                 self.notes.append(reasons.NO_GROUP_FOR_ROLE(role=Term(role)))
-            for group_id in groups:
-                group = self.context.groups.get(group_id)
+            for group in self._groups(group_ids):
                 if self.step.sequential_interval is None:
-                    self._add_first_holder(role, group, group_id)
-                else:
-                    self._add_all_holders(role, group, group_id)
+                    self._add_first_holder(role, group)
+                    continue
+                for user_id in group.roles.get(role, ()):
+                    capacity = reasons.ROLE_IN_GROUP(role=Term(role), group=group.name)
+                    self.add_user(user_id, capacity, role, group.group_id)
+                if not group.roles.get(role):
+                    self.notes.append(reasons.NOBODY_HAS_ROLE(role=Term(role), group=group.name))
 
-    def _add_all_holders(self, role: MemberRole, group: GroupOnCall | None, group_id: int) -> None:
-        if group is None:
-            self._note_deleted_group()
-            return
-        holders = group.roles.get(role, ())
-        for user_id in holders:
-            self.add_user(user_id, reasons.ROLE_IN_GROUP(role=Term(role), group=group.name), role, group_id)
-        if not holders:
-            self.notes.append(reasons.NOBODY_HAS_ROLE(role=Term(role), group=group.name))
-
-    def _add_first_holder(self, role: MemberRole, group: GroupOnCall | None, group_id: int) -> None:
+    def _add_first_holder(self, role: MemberRole, group: GroupOnCall) -> None:
         """Adds the first holder of the role who can be paged."""
-        if group is None:
-            self._note_deleted_group()
-            return
         holders = group.roles.get(role, ())
-        chosen = self._chosen_by_group.setdefault(group_id, set())
+        chosen = self._chosen_by_group.setdefault(group.group_id, set())
         for user_id in holders:
             if user_id in chosen:
                 continue  # already chosen for another role of this group: this role needs a second user
@@ -242,31 +222,21 @@ class _TargetCollector:
                 return  # already chosen for another group: one page covers both
             if self._can_page(user_id):
                 chosen.add(user_id)
-                self._add(user_id, reasons.ROLE_IN_GROUP(role=Term(role), group=group.name), role, group_id)
+                self._add(user_id, reasons.ROLE_IN_GROUP(role=Term(role), group=group.name), role, group.group_id)
                 return
         note = reasons.NOBODY_ELSE_HAS_ROLE if holders else reasons.NOBODY_HAS_ROLE
         self.notes.append(note(role=Term(role), group=group.name))
 
-    def _note_deleted_group(self) -> None:
-        self.notes.append(reasons.GROUP_DELETED())
-
-    def add_previous_on_call(self, groups: tuple[int, ...]) -> None:
-        """Adds the previous holders of the roles."""
-        for group_id in groups:
-            group = self.context.groups.get(group_id)
-            if group is None:
-                self._note_deleted_group()
-                continue
+    def add_previous_on_call(self, group_ids: tuple[int, ...]) -> None:
+        for group in self._groups(group_ids):
             for role in self.step.roles or (MemberRole.PRIMARY,):
-                previous_holders = group.previous.get(role, ())
-                if not previous_holders:
+                if not group.previous.get(role):
                     self.notes.append(reasons.NOBODY_HAD_ROLE(role=Term(role), group=group.name))
-                for user_id in previous_holders:
+                for user_id in group.previous.get(role, ()):
                     capacity = reasons.PREVIOUS_ROLE_IN_GROUP(role=Term(role), group=group.name)
-                    self.add_user(user_id, capacity, role, group_id)
+                    self.add_user(user_id, capacity, role, group.group_id)
 
     def add_schedule(self, schedule_id: int) -> None:
-        """Adds the users on call on the schedule."""
         on_call = self.context.schedules.get(schedule_id)
         if on_call is None:
             self.notes.append(reasons.SCHEDULE_DELETED())
@@ -276,22 +246,16 @@ class _TargetCollector:
         for user_id in on_call.user_ids:
             self.add_user(user_id, reasons.ON_SCHEDULE(schedule=on_call.name))
 
-    def add_members(self, groups: tuple[int, ...]) -> None:
-        """Adds every member of the groups."""
-        for group_id in groups:
-            group = self.context.groups.get(group_id)
-            if group is None:
-                self._note_deleted_group()
-                continue
+    def add_members(self, group_ids: tuple[int, ...]) -> None:
+        for group in self._groups(group_ids):
             if not group.members:
                 self.notes.append(reasons.GROUP_EMPTY(group=group.name))
             for user_id in group.members:
                 self.add_user(user_id, reasons.GROUP_MEMBER(group=group.name))
-        if not groups:
+        if not group_ids:
             self.notes.append(reasons.NO_GROUP())
 
     def add_assignee(self, facts: TargetFacts) -> None:
-        """Adds the assignee of the ticket."""
         if facts.assignee_id is not None:
             self.add_user(facts.assignee_id, reasons.TICKET_ASSIGNEE())
         elif facts.assignee:
@@ -302,7 +266,6 @@ class _TargetCollector:
     def add_user(
         self, user_id: int, capacity: Reason, role: MemberRole | None = None, group_id: int | None = None
     ) -> None:
-        """Adds one user."""
         if user_id not in self._added_ids and self._can_page(user_id):
             self._add(user_id, capacity, role, group_id)
 

@@ -1,7 +1,4 @@
-"""Creates, changes and deletes inbound integrations: compiles them as a check, audits them, and notifies every node.
-
-The definition that decides about messages is versioned. A version is immutable.
-"""
+"""Creates, changes and deletes inbound integrations: compiles them as a check, audits them, and notifies every node."""
 
 from __future__ import annotations
 
@@ -9,33 +6,154 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import ACTIVE
-from tocsin.catalogue.kinds import IntegrationKind, load_kinds
+from tocsin.catalogue.kinds import IntegrationKind, IntegrationSettingType, load_kinds
 from tocsin.core import hooks, ids
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, sentence
-from tocsin.core.validation.field_errors import rejected_at
+from tocsin.core.validation.field_errors import AT_PATH, rejected_at
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy
-from tocsin.inbound import heartbeat_schedule, heartbeats
-from tocsin.inbound.admin import references, secrets, source_conflicts, specs
-from tocsin.inbound.admin.references import ReferenceNames
+from tocsin.inbound import heartbeats
+from tocsin.inbound.admin import secrets, specs
 from tocsin.inbound.admin.specs import ParsedIntegration
 from tocsin.inbound.config import registry
-from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.config.noise_settings import UNKNOWN_KIND
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceNames
 from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
 from tocsin.inbound.config.registry import UnknownIntegration
-from tocsin.inbound.config.rules import RouteAction, RouteReference
+from tocsin.inbound.config.rules import UNKNOWN_KIND, RouteAction, RouteReference
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import ClientTable, DelayedAlert, Integration, IntegrationVersion
+from tocsin.people import permissions
 from tocsin.people.models import find_group
+
+# ---------- source conflicts
+# Refuses integrations that must not share a Source, and with it their alerts.
+#
+# Several integrations of one ticket system installation may share a Source. Two installations may not: both count
+# tickets from 1, so a ticket of one would be taken for one of the other, page nobody, and close its alert. Nor may a
+# user share the Source of an integration that they may not change, because that would let them close its alerts.
+
+
+#: The keys of a spec that decide which alerts its messages belong to, and whether they close one.
+_DECIDES = ("kind", "source", "group", "mode", "settings", "mapping", "rules", "dedup_key")
+
+
+def refuse_two_systems(integration: Integration) -> None:
+    """Raises Rejected("shared_source") if another integration with the same Source belongs to another installation.
+
+    Integrations without a configured address are not compared.
+    """
+    kind = load_kinds()[integration.kind]
+    hosts = _hosts(integration, kind)
+    if not kind.assigns_source_agent or not hosts:
+        return
+    source = integration.source or kind.source
+    for other in Integration.objects.exclude(pk=integration.pk).select_related("outbound").order_by("pk"):
+        other_kind = load_kinds().get(other.kind)
+        if other_kind is None or not other_kind.assigns_source_agent or (other.source or other_kind.source) != source:
+            continue
+        other_hosts = _hosts(other, other_kind)
+        if other_hosts and not {*other_hosts} & {*hosts}:
+            problem = sentence(
+                '"{source}" is also the Source of {other}, which receives tickets from {other_host}, not {host}. '
+                "Tickets with the same number would share an alert. Use a different Source, such as {source} "
+                "{host}.",
+                source=source or "",
+                other=other.name,
+                other_host=other_hosts[0],
+                host=hosts[0],
+            )
+            raise _conflict(other, source or "", problem)
+
+
+def refuse_without_rights(
+    integration: Integration,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any],
+    *,
+    key_source_before: str | None,
+    actor: AuditActor,
+) -> None:
+    """Raises Rejected("shared_source") if `integration` now shares its Source with an integration that the actor may
+    not change. `before` and `after` are its specs: a change that does not affect alerts is allowed if the Source
+    was shared before."""
+    key_source = key_source_of(integration)
+    is_same = before is not None and all(before.get(key) == after.get(key) for key in _DECIDES)
+    if is_same and key_source == key_source_before:
+        return
+    viewer = permissions.viewer_of(actor)
+    if viewer is None:
+        return
+    for other in _sharing(integration, key_source):
+        if not viewer.may(Permission.MANAGE_ROUTING, other.group_id):
+            raise _conflict(
+                other,
+                key_source,
+                sentence(
+                    '"{source}" is also the Source of {other}, which you can\'t edit. This integration could close its '
+                    "alerts. Use a different Source, or ask an administrator.",
+                    source=key_source,
+                    other=other.name,
+                ),
+            )
+
+
+def _conflict(other: Integration, source: str, problem: Reason) -> Rejected:
+    """Returns the rejection, which names the other integration only to those who see it."""
+    with boundary.as_viewer():
+        is_visible = Integration.objects.filter(pk=other.pk).exists()
+    shown = (
+        problem
+        if is_visible
+        else sentence(
+            '"{source}" is also the Source of an integration that you can\'t see. Use a different Source, or ask an '
+            "administrator.",
+            source=source,
+        )
+    )
+    return Rejected("shared_source", AT_PATH(path="source", problem=shown), "source")
+
+
+def key_source_of(integration: Integration) -> str:
+    """Returns the first part of the integration's dedup keys. Integrations with the same value share alerts."""
+    kind = load_kinds().get(integration.kind)
+    source = integration.source or (kind.source if kind is not None else "")
+    return source or integration.dedup_namespace or integration.name
+
+
+def _sharing(integration: Integration, key_source: str) -> Iterator[Integration]:
+    """Returns the other integrations with that Source, now or when alerts opened that are still active."""
+    alerts = Alert.objects.filter(source=key_source, status__in=sorted(ACTIVE))
+    integration_ids = set(alerts.values_list("integration_id", flat=True).distinct())
+    others = Integration.objects.exclude(pk=integration.pk).order_by("pk")
+    return (other for other in others if other.pk in integration_ids or key_source_of(other) == key_source)
+
+
+def _hosts(integration: Integration, kind: IntegrationKind) -> list[str]:
+    """Returns the hosts of the ticket system: those in the settings, and that of the outbound integration."""
+    addresses = [
+        integration.settings.get(setting.name)
+        for setting in kind.settings
+        if setting.kind is IntegrationSettingType.ADDRESS
+    ]
+    outbound = integration.outbound.settings.get("base_url") if integration.outbound is not None else ""
+    return [host for address in (*addresses, outbound) if (host := urlsplit(str(address or "")).hostname)]
+
+
+# ---------- commands
+# Creates, changes and deletes inbound integrations: compiles them as a check, audits them, and notifies every node.
+#
+# The definition that decides about messages is versioned. A version is immutable.
+
 
 #: What keeps an integration from being deleted.
 ACTIVE_ALERTS = Text("{count} active alert", "{count} active alerts")
@@ -67,12 +185,8 @@ def integration_spec(
         spec["settings"] = settings
     if integration.settings.get(specs.ALLOW_UNREACHABLE):
         spec["anyway"] = True
-    definition = dict(integration.current_version.definition) if integration.current_version else {}
-    if "mapping" in definition:
-        definition["mapping"] = specs.nest_custom_fields(definition["mapping"])
-    if references.has_names(definition):
-        definition = references.definition_with_names(definition, names or specs.load_reference_names())
-    spec |= {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}
+    if integration.current_version:
+        spec |= describe_version(integration.current_version, names)
     # An export with secrets must be complete; without secrets, undecryptable credentials must not fail the request.
     credentials = secrets.credentials_of(integration) if with_secrets else secrets.readable_credentials(integration)
     if with_secrets:
@@ -107,13 +221,13 @@ def save_integration(
         settings_store.lock()
         parsed = specs.read(spec, existing)
         before = integration_state(existing) if existing else None
-        key_source = source_conflicts.key_source_of(existing) if existing else None
+        key_source = key_source_of(existing) if existing else None
         integration = existing or Integration(created_at=now)
         _write_integration(integration, parsed, now)
-        source_conflicts.refuse_two_systems(integration)
+        refuse_two_systems(integration)
         _write_version(integration, parsed.definition, actor, now)
         after = integration_state(Integration.objects.get(pk=integration.pk))
-        source_conflicts.refuse_without_rights(integration, before, after, key_source_before=key_source, actor=actor)
+        refuse_without_rights(integration, before, after, key_source_before=key_source, actor=actor)
         if before != after:
             _require_reachable(integration, parsed, now)
         audit.record_config_audit("integration", integration, before, after, actor=actor, now=now)
@@ -177,7 +291,7 @@ def _write_integration(integration: Integration, parsed: ParsedIntegration, now:
     integration.save()
     integration.recipient_users.set(spec.recipients.user_ids)
     integration.recipient_groups.set(spec.recipients.group_ids)
-    if spec.kind == heartbeat_schedule.KIND:
+    if spec.kind == heartbeats.KIND:
         heartbeats.update_due_time(integration.pk, {**parsed.kind.default_settings, **parsed.settings}, now)
         if is_leaving_dry_run:
             heartbeats.repeat_notice(integration.pk, now)
@@ -376,8 +490,8 @@ def describe_version(version: IntegrationVersion, names: ReferenceNames | None =
     definition: dict[str, Any] = dict(version.definition)
     if "mapping" in definition:
         definition["mapping"] = specs.nest_custom_fields(definition["mapping"])
-    if references.has_names(definition):
-        definition = references.definition_with_names(definition, names or specs.load_reference_names())
+    if specs.has_references(definition):
+        definition = specs.definition_with_names(definition, names or specs.load_reference_names())
     return {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}
 
 

@@ -15,11 +15,10 @@ from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.core.config import crypto, environment, settings_store
-from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
+from tocsin.core.config.crypto import ENTER_SECRET_AGAIN, is_different_origin
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.reasons import Text, as_reason, sentence
 from tocsin.core.validation.field_errors import REQUIRED, rejected_at
-from tocsin.core.validation.server_origin import is_different_origin
 from tocsin.core.validation.spec import InvalidValue, Secret, Spec, SpecErrors, list_of
 from tocsin.inbound.config import compiled_integration
 from tocsin.inbound.models import Integration, PinnedSender

@@ -1,21 +1,26 @@
-"""Reads an integration's spec: validates it by compiling everything, and resolves names. Writes nothing."""
+"""The specs of integrations and client tables: what they may refer to, and how they are checked. Writes nothing."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from django.apps import apps
-from pydantic import AfterValidator, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from tocsin.access import boundary
 from tocsin.catalogue.kinds import IntegrationKind, clean_settings, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import sentence
+from tocsin.core.reasons import Text, sentence
+from tocsin.core.reasons import translatable as _
+from tocsin.core.validation import text_sanitizing
 from tocsin.core.validation.field_errors import (
+    AT_PATH,
+    NO_SUCH_GROUP,
+    NO_SUCH_USER,
     NOT_A_CHOICE,
     NOT_AN_OBJECT,
     NOT_BOOLEAN,
@@ -25,6 +30,7 @@ from tocsin.core.validation.field_errors import (
     require_storable,
 )
 from tocsin.core.validation.spec import (
+    InForm,
     InvalidValue,
     Line,
     ListOf,
@@ -35,32 +41,223 @@ from tocsin.core.validation.spec import (
     Spec,
     SpecErrors,
     list_of,
+    to_tuple,
 )
 from tocsin.escalation.models import Policy
-from tocsin.inbound.admin import references, secrets
-from tocsin.inbound.admin.references import (
-    GROUP,
-    OUTBOUND,
-    POLICY,
-    UNKNOWN_REFERENCES,
-    USER,
-    ReferenceNames,
-    ReferenceResolver,
-)
+from tocsin.escalation.policy import NO_SUCH_POLICY, NO_SUCH_SUPPORT_HOURS
+from tocsin.inbound.admin import secrets
 from tocsin.inbound.conditions import ConditionSpec
-from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
-from tocsin.inbound.config.noise_settings import NoiseSpec
+from tocsin.inbound.config.compiled_integration import ReferenceNames
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
-from tocsin.inbound.config.rules import RouteSpec, RulesSpec
+from tocsin.inbound.config.rules import KEYS as NOISE_KEYS
+from tocsin.inbound.config.rules import NoiseSpec, RouteSpec, RulesSpec
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.fields import FIELDS
 from tocsin.inbound.mapping.mapping import MappingSpec
 from tocsin.inbound.mapping.templates import MAX_TEMPLATE
 from tocsin.inbound.models import ClientTable, Integration
 from tocsin.oncall.models import SupportHours
+from tocsin.people.changes.flat_objects import FlatObject
 from tocsin.people.models import Group, User, names_check
 
+# ---------- references
+# References in definitions are names in specs, and ids in the database: renaming an object changes no route. The nouns
+# are the fields of `ReferenceNames`.
+
+POLICY, USER, GROUP, HOURS, OUTBOUND, TABLE = _NOUNS = ("policies", "users", "groups", "hours", "outbound", "tables")
+
+#: Why a reference by name is rejected.
+UNKNOWN_REFERENCES = {
+    POLICY: NO_SUCH_POLICY,
+    USER: NO_SUCH_USER,
+    GROUP: NO_SUCH_GROUP,
+    HOURS: NO_SUCH_SUPPORT_HOURS,
+    OUTBOUND: Text('unknown outbound integration "{name}".'),
+    TABLE: Text('unknown client table "{name}".'),
+}
+
+#: Returns what takes the place of a reference, given its noun, value and field path; None to leave out a recipient.
+type _ReplaceReference = Callable[[str, Any, str], object]
+
+
+class ReferenceResolver:
+    """Finds ids by name, ignoring case, and collects unknown names as problems."""
+
+    def __init__(self, names: ReferenceNames) -> None:
+        #: By noun, the ids by name in lower case.
+        self.ids = {noun: {name.lower(): key for key, name in getattr(names, noun).items()} for noun in _NOUNS}
+        self._problems: list[Rejected] = []
+
+    def find(self, noun: str, name: object, field_path: str) -> int | None:
+        """Returns the id of `name`; None, with a problem noted under `field_path`, if it is unknown."""
+        object_id = self.ids[noun].get(name.lower()) if isinstance(name, str) else None
+        if object_id is None:
+            problem = UNKNOWN_REFERENCES[noun](name=str(name)[:200])
+            self._problems.append(Rejected("not_found", AT_PATH(path=field_path, problem=problem), field_path))
+        return object_id
+
+    def check(self) -> None:
+        """Raises Rejected or RejectedAll for all names that were not found."""
+        raise_all(self._problems)
+
+
+def definition_with_names(definition: Mapping[str, Any], names: ReferenceNames) -> dict[str, Any]:
+    """Returns a stored definition as in a spec, with names instead of ids. Deleted recipients are omitted; other
+    deleted references keep their id."""
+
+    def name_of(noun: str, value: object, _path: str) -> object:
+        if not isinstance(value, int):
+            return value
+        return getattr(names, noun).get(value, None if noun in (USER, GROUP) else value)
+
+    return _replace_references(definition, name_of)
+
+
+def ids_in_definition(definition: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Returns the noun and id of each object that a stored definition refers to."""
+    found: list[tuple[str, int]] = []
+
+    def note(noun: str, value: object, _path: str) -> object:
+        if isinstance(value, int):
+            found.append((noun, value))
+        return value
+
+    _replace_references(definition, note)
+    return found
+
+
+def has_references(definition: Mapping[str, Any]) -> bool:
+    """Returns whether the definition has parts that may refer to other objects."""
+    return "routes" in definition or "delay" in definition
+
+
+def _replace_references(definition: Mapping[str, Any], replace: _ReplaceReference) -> dict[str, Any]:
+    """Returns a well-formed definition with other references in its routes and in its delay."""
+    replaced = dict(definition)
+    if "routes" in definition:
+        routes = enumerate(definition["routes"] or [])
+        replaced["routes"] = [_replace_in_route(route, f"routes[{index}]", replace) for index, route in routes]
+    if "delay" in definition:
+        replaced["delay"] = _replace_in_delay(definition["delay"], "delay", replace)
+    return replaced
+
+
+def _replace_in_route(route: Mapping[str, Any], field_path: str, replace: _ReplaceReference) -> dict[str, Any]:
+    replaced = {key: value for key, value in route.items() if value is not None}
+    for key, noun in (("escalation_policy", POLICY), ("client_table", TABLE)):
+        if replaced.get(key, "") != "":
+            replaced[key] = replace(noun, replaced[key], f"{field_path}.{key}")
+    if recipients := replaced.get("recipients"):
+        replaced["recipients"] = {
+            key: list(
+                dict.fromkeys(
+                    found
+                    for index, value in enumerate(recipients[key])
+                    if (found := replace(key, value, f"{field_path}.recipients.{key}[{index}]")) is not None
+                )
+            )
+            for key in (USER, GROUP)
+            if recipients.get(key) is not None
+        }
+    if "delay" in replaced:
+        replaced["delay"] = _replace_in_delay(replaced["delay"], f"{field_path}.delay", replace)
+    during = replaced.get("during", "")
+    if isinstance(during, Mapping):
+        if during.get("not") is not None:
+            replaced["during"] = {"not": replace(HOURS, during["not"], f"{field_path}.during.not")}
+    elif during != "":
+        replaced["during"] = replace(HOURS, during, f"{field_path}.during")
+    return replaced
+
+
+def _replace_in_delay(delay: object, field_path: str, replace: _ReplaceReference) -> object:
+    """Returns a delay with other support hours; `none` stays."""
+    if not isinstance(delay, Mapping):
+        return delay
+    replaced = {key: value for key, value in delay.items() if value is not None}
+    if "until" in replaced:
+        replaced["until"] = replace(HOURS, replaced["until"], f"{field_path}.until")
+    return replaced
+
+
+# ---------- client tables
+
+MAX_CLIENTS = 5_000
+
+
 _Name = Annotated[str, Field(max_length=200)]
+
+
+class ClientSpec(Spec):
+    """A client."""
+
+    client: str = Field(min_length=1, max_length=200, description="Name or id of the client, as the sender writes it.")
+    group: Annotated[_Name | None, Reference("people.Group", UNKNOWN_REFERENCES[GROUP])] = Field(
+        default=None, description="Name of the recipient group."
+    )
+    policy: Annotated[_Name | None, Reference("escalation.Policy", UNKNOWN_REFERENCES[POLICY])] = Field(
+        default=None, alias="escalation_policy", description="Name of the escalation policy."
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        if not errors and self.group is None and self.policy is None:
+            errors.add("group", sentence("name a group or a policy for this client."), "missing")
+
+
+class ClientTableSpec(OwnedSpec):
+    """A client table: recipients by client."""
+
+    clients: Annotated[
+        tuple[ClientSpec, ...],
+        BeforeValidator(lambda clients: to_tuple(clients, MAX_CLIENTS)),
+        Field(json_schema_extra={"maxItems": MAX_CLIENTS}),
+        InForm(_("Clients"), _("One per row: client, group, policy. The policy is optional.")),
+    ] = Field(default=(), description="Clients with a group, a policy or both.")
+
+    def check(self, errors: SpecErrors) -> None:
+        errors.add_duplicates("clients", (client.client for client in self.clients), "client")
+
+
+CLIENT_TABLES = FlatObject("client_table", ClientTable, ClientTableSpec)
+save_client_table = CLIENT_TABLES.save
+
+
+def from_csv(text: str) -> list[dict[str, str]]:
+    """Parses the clients of a CSV: client, group, policy, separated by commas, semicolons or tabs; skips a header row.
+
+    Raises Rejected that names the row.
+    """
+    clients: list[dict[str, str]] = []
+    problems: list[Rejected] = []
+    for row_number, cells in enumerate(text_sanitizing.read(text), start=1):
+        if not any(cells) or (
+            row_number == 1 and cells[0].casefold() in ("client", "client name", "client_id", "name")
+        ):
+            continue
+        if len(cells) > 3 and any(cells[3:]):
+            problems.append(
+                Rejected(
+                    "invalid", sentence("Row {row} has more than client, group and policy.", row=row_number), "clients"
+                )
+            )
+            continue
+        entry = dict(zip(("client", "group", "escalation_policy"), cells, strict=False))
+        clients.append({key: value for key, value in entry.items() if value})
+    raise_all(problems)
+    return clients
+
+
+def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
+    """Returns the clients as CSV, in the form that `from_csv` parses."""
+    rows = [[client["client"], client.get("group", ""), client.get("escalation_policy", "")] for client in clients]
+    return text_sanitizing.write([["client", "group", "policy"], *rows])
+
+
+# ---------- specs
+# Reads an integration's spec: validates it by compiling everything, and resolves names. Writes nothing.
+
+
+_SpecsName = Annotated[str, Field(max_length=200)]
 
 #: The keys of a version's definition; the kind's defaults fill the rest.
 DEFINITION_KEYS = ("mapping", "rules", "filters", "routes", "dedup_key", *NOISE_KEYS)
@@ -99,7 +296,7 @@ _SETTINGS = {
 
 
 def _as_written(kind: Any) -> PlainValidator:
-    """Annotates a part of a definition, which is kept as written: `validate_definition` compiles all parts together."""
+    """Annotates a part of a definition, which is kept as written: `read` compiles all parts together."""
     return PlainValidator(lambda value: value, json_schema_input_type=kind)
 
 
@@ -148,12 +345,12 @@ class IntegrationSpec(OwnedSpec, DefinitionSpec):
     mode: Annotated[IntegrationMode, OneOf()] = Field(
         default=IntegrationMode.PAGE, description="Whether it pages, only decides who would be paged, or is disabled."
     )
-    policy_id: Annotated[_Name, Reference(POLICY, UNKNOWN_REFERENCES[POLICY])] | None = Field(
+    policy_id: Annotated[_SpecsName, Reference(POLICY, UNKNOWN_REFERENCES[POLICY])] | None = Field(
         default=None,
         alias="escalation_policy",
         description="Name of the escalation policy. Default: recipients are paged at once.",
     )
-    outbound_id: Annotated[_Name, Reference(OUTBOUND, UNKNOWN_REFERENCES[OUTBOUND])] | None = Field(
+    outbound_id: Annotated[_SpecsName, Reference(OUTBOUND, UNKNOWN_REFERENCES[OUTBOUND])] | None = Field(
         default=None, alias="outbound", description="Name of the outbound integration that writes changes back."
     )
     recipients: RecipientsSpec = Field(default=RecipientsSpec(), description="Who is notified.")
@@ -212,25 +409,36 @@ def read(value: Mapping[str, object], existing: Integration | None) -> ParsedInt
         kind = load_kinds()[spec.kind]
         try:
             settings = _settings(kind, spec.settings)
-            validate_definition(kind, definition, settings)
-            stored = references.definition_with_ids(definition, resolver)
-            resolver.check()
+            stored = _as_stored_definition(kind, definition, settings, resolver)
         except Rejected as problem:
             errors.add_rejection(problem, "")
             return
         if spec.allow_unreachable:
             settings[ALLOW_UNREACHABLE] = True
-        parsed.append(ParsedIntegration(spec, kind, settings, as_stored(stored)))
+        parsed.append(ParsedIntegration(spec, kind, settings, stored))
 
     ids: dict[str, Any] = resolver.ids
     IntegrationSpec.read(given, check=check, **ids)
     return parsed[0]
 
 
-def validate_definition(kind: IntegrationKind, definition: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Compiles an integration's own definition together with its kind's defaults, to validate it.
+def stored_definition(
+    kind: IntegrationKind, parts: Mapping[str, Any], settings: Mapping[str, Any], names: ReferenceNames
+) -> dict[str, Any]:
+    """Returns a definition as stored from its `parts` as in a spec; empty parts are omitted and left to the kind.
 
-    Raises Rejected with the field of an unusable path, regular expression, operator or key.
+    Raises Rejected or RejectedAll, as `read` does for the same parts.
+    """
+    definition = {key: parts[key] for key in DEFINITION_KEYS if not _is_empty(parts.get(key))}
+    return _as_stored_definition(kind, definition, settings, ReferenceResolver(names))
+
+
+def _as_stored_definition(
+    kind: IntegrationKind, definition: Mapping[str, Any], settings: Mapping[str, Any], resolver: ReferenceResolver
+) -> dict[str, Any]:
+    """Compiles a definition together with its kind's defaults, to validate it, and returns it as stored.
+
+    Raises Rejected with the field of an unusable path, regular expression, operator, key or reference.
     """
     for key, value in definition.items():
         require_storable(value, key)
@@ -242,21 +450,9 @@ def validate_definition(kind: IntegrationKind, definition: Mapping[str, Any], se
     if not isinstance(definition.get("dedup_key", ""), str):
         raise rejected_at("dedup_key", NOT_TEXT())
     build_normalizer(kind, definition, settings)
-
-
-def stored_definition(
-    kind: IntegrationKind, parts: Mapping[str, Any], settings: Mapping[str, Any], reference_names: ReferenceNames
-) -> dict[str, Any]:
-    """Returns a definition as stored from its `parts` as in a spec; empty parts are omitted and left to the kind.
-
-    Raises Rejected or RejectedAll, as `read` does for the same parts.
-    """
-    definition = {key: parts[key] for key in DEFINITION_KEYS if not _is_empty(parts.get(key))}
-    validate_definition(kind, definition, settings)
-    resolver = ReferenceResolver(reference_names)
-    definition = references.definition_with_ids(definition, resolver)
+    stored = _replace_references(definition, resolver.find)
     resolver.check()
-    return as_stored(definition)
+    return _as_stored(stored)
 
 
 def _is_empty(part: object) -> bool:
@@ -265,7 +461,7 @@ def _is_empty(part: object) -> bool:
 
 
 def build_normalizer(kind: IntegrationKind, definition: Mapping[str, Any], settings: Mapping[str, Any]) -> Normalizer:
-    """Compiles an integration's definition to a normalizer. Raises Rejected as `validate_definition`."""
+    """Compiles an integration's definition to a normalizer. Raises Rejected as `read`."""
     return compile_normalizer(kind, IntegrationDefinition(**{"settings": settings, **definition}))
 
 
@@ -302,7 +498,7 @@ def _refuse_unknown_fields(kind: IntegrationKind, mapping: Mapping[str, Any]) ->
     raise_all(problems)
 
 
-def as_stored(value: dict[str, Any]) -> dict[str, Any]:
+def _as_stored(value: dict[str, Any]) -> dict[str, Any]:
     """Returns the value as JSON in the database returns it, so that two can be compared."""
     stored: dict[str, Any] = json.loads(json.dumps(value))
     return stored
@@ -317,4 +513,4 @@ def _settings(kind: IntegrationKind, settings: Mapping[str, Any]) -> dict[str, A
         if not isinstance(fail_open, bool):
             raise rejected_at(f"settings.{FAIL_OPEN}", NOT_BOOLEAN(), "invalid_setting")
         cleaned[FAIL_OPEN] = fail_open
-    return as_stored(cleaned)
+    return _as_stored(cleaned)

@@ -32,14 +32,14 @@ from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
 from tocsin.core.reasons import Text, reason_from_json, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.validation.text_sanitizing import sanitize
-from tocsin.inbound import heartbeat_schedule, webhook_endpoint
+from tocsin.inbound import heartbeats, webhook_endpoint
 from tocsin.inbound import ingest_service as reasons
 from tocsin.inbound.compat import alert_commands
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, stored_headers
 from tocsin.inbound.deciding.decide import prepare
 from tocsin.inbound.enums import HeartbeatHealth, IntegrationMode, MessageStatus
 from tocsin.inbound.fields import parse_moment, text_of
-from tocsin.inbound.heartbeat_schedule import PingKind
+from tocsin.inbound.heartbeats import PingKind
 from tocsin.inbound.ingest_service import RETRY, HttpError, IngestService, headers_of
 from tocsin.inbound.models import decompress
 from tocsin.inbound.parsing.decode import LARGE, Element, decode
@@ -495,7 +495,7 @@ def _moment(at: datetime) -> str:
 
 def show_heartbeat(integration: CompiledIntegration) -> dict[str, object]:
     """Returns a heartbeat integration as Opsgenie's API shows a heartbeat."""
-    planned = heartbeat_schedule.parse_schedule(integration.settings)
+    planned = heartbeats.parse_schedule(integration.settings)
     with database.transaction() as connection:
         row = database.row(
             connection, "SELECT health FROM inbound_heartbeat WHERE integration_id = %s", (integration.id,)
@@ -741,7 +741,7 @@ def _heartbeat(
     ingest_service: IngestService, integration: CompiledIntegration, name: str
 ) -> CompiledIntegration | None:
     """Returns the heartbeat integration with that name, or the one that the token belongs to."""
-    if integration.normalizer.kind.name == heartbeat_schedule.KIND:
+    if integration.normalizer.kind.name == heartbeats.KIND:
         return integration
     if integration.normalizer.kind.name != KIND:
         raise HttpError(401, "unauthenticated", _UNAUTHENTICATED())
@@ -749,7 +749,7 @@ def _heartbeat(
     matching = (
         candidate
         for candidate in integrations
-        if candidate.normalizer.kind.name == heartbeat_schedule.KIND and candidate.name.casefold() == name.casefold()
+        if candidate.normalizer.kind.name == heartbeats.KIND and candidate.name.casefold() == name.casefold()
     )
     return next(matching, None) if integration.settings.get("pings", True) else None
 

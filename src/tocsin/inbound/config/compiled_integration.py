@@ -21,9 +21,15 @@ from tocsin.alerts.states import ActorKind, Priority
 from tocsin.core.config.environment import Network
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, Text, joined, sentence
-from tocsin.inbound.config.noise_settings import CLIENT_IN_TABLE, CLIENT_NOT_IN_TABLE, CLIENT_TABLE_DELETED, NO_CLIENT
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
-from tocsin.inbound.config.rules import RouteChoice, RouteReference
+from tocsin.inbound.config.rules import (
+    CLIENT_IN_TABLE,
+    CLIENT_NOT_IN_TABLE,
+    CLIENT_TABLE_DELETED,
+    NO_CLIENT,
+    RouteChoice,
+    RouteReference,
+)
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.maintenance import IntegrationWindow
 
@@ -294,6 +300,18 @@ class ClientMap:
 
     name: str
     clients: Mapping[str, ClientEntry] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceNames:
+    """The names of all objects that a definition may refer to, by id."""
+
+    policies: Mapping[int, str] = field(default_factory=dict)
+    users: Mapping[int, str] = field(default_factory=dict)
+    groups: Mapping[int, str] = field(default_factory=dict)
+    hours: Mapping[int, str] = field(default_factory=dict)
+    outbound: Mapping[int, str] = field(default_factory=dict)
+    tables: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

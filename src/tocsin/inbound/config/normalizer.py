@@ -22,7 +22,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Term, sentence
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.conditions import CompiledCondition, RuleMatch, compile_condition
-from tocsin.inbound.config.noise_settings import (
+from tocsin.inbound.config.rules import (
     CLOSED_DESPITE,
     CLOSING_EVENT,
     DAILY_EVENT,
@@ -33,20 +33,18 @@ from tocsin.inbound.config.noise_settings import (
     STATUS_MISSING,
     STATUS_UNKNOWN,
     UNKNOWN_TICKET,
-    NoiseSettings,
-    compile_noise_settings,
-)
-from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
-from tocsin.inbound.config.rules import (
     CompiledRules,
     EventAction,
+    NoiseSettings,
     Route,
     RouteChoice,
     RouteReference,
     choose,
+    compile_noise_settings,
     compile_routes,
     compile_rules,
 )
+from tocsin.inbound.config.rules import KEYS as NOISE_KEYS
 from tocsin.inbound.fields import MappedFields, one_line, priority_of, text_of
 from tocsin.inbound.mapping import evidence, likely_texts
 from tocsin.inbound.mapping.evidence_table import ALIASES, StatusMeaning, fold
@@ -97,7 +95,7 @@ class IntegrationDefinition:
     routes: object = None
     dedup_key: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
-    #: Noise reduction; `inbound.config.noise_settings` describes the format of each.
+    #: Noise reduction; `inbound.config.rules` describes the format of each.
     parent: object = None
     grouping: object = None
     flapping: object = None

@@ -29,9 +29,8 @@ from tocsin.inbound.config.compiled_integration import (
     PolicyEntry,
     ReferenceDirectory,
 )
-from tocsin.inbound.config.noise_settings import UNKNOWN_KIND
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
-from tocsin.inbound.config.rules import RouteReference
+from tocsin.inbound.config.rules import UNKNOWN_KIND, RouteReference
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.oncall import loader
 from tocsin.people.sql import load_people

@@ -34,10 +34,9 @@ from tocsin.core.ids import key_hash
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, as_reason, reason_as_json
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry
-from tocsin.inbound.config.noise_settings import RateScope, scope_hash
 from tocsin.inbound.config.normalizer import NormalizedEvent
-from tocsin.inbound.config.rules import EventAction
-from tocsin.inbound.deciding import grouping, noise_reduction
+from tocsin.inbound.config.rules import EventAction, RateScope, scope_hash
+from tocsin.inbound.deciding import noise_reduction
 from tocsin.inbound.deciding import state as reasons
 from tocsin.inbound.deciding.alert_creation import (
     build_paging_config,
@@ -48,13 +47,14 @@ from tocsin.inbound.deciding.alert_creation import (
     describe_policy,
     priority_of,
 )
-from tocsin.inbound.deciding.grouping import PagingChange, start_paging
 from tocsin.inbound.deciding.noise_reduction import (
     NOISE_TRACE_KEY,
     OPEN_NOW,
     NoiseDecision,
     OpeningAlert,
+    PagingChange,
     reduce_noise,
+    start_paging,
     trace_entries,
 )
 from tocsin.inbound.deciding.state import (
@@ -291,7 +291,7 @@ def update_alert(
     """Counts the message on the active alert; changed values are written and recorded on the timeline."""
     integration, key_state, recent_writes = context.integration, context.key_state, context.recent_writes
     if key_state.role in (KeyRole.MEMBER, KeyRole.CHILD):
-        return grouping.count(context, event, active_alert, status)
+        return noise_reduction.count(context, event, active_alert, status)
     mapped = _mapped_fields(context, event, active_alert)
     if not context.may_page:
         mapped = _without_paging_fields(mapped)
@@ -350,7 +350,7 @@ def update_alert(
     noise_changes = None
     if key_state.parent is not None:
         raised_priority = new_state.priority if is_raised else None
-        parent_update = grouping.propagate_to_parent(
+        parent_update = noise_reduction.propagate_to_parent(
             context, event, key_state.parent, active_alert, status, raised_priority
         )
         changes.extend(parent_update.changes)
@@ -529,7 +529,7 @@ def open_alert(context: MessageContext, event: NormalizedEvent) -> Decision:
         noise_changes = NoiseChanges(rate_windows=noise_decision.rate_windows) if noise_decision.rate_windows else None
         return replace(delayed_decision(context, event, delayed), verdict=verdict, noise_changes=noise_changes)
     if noise_decision.joined_alert is not None:
-        return replace(grouping.join(opening, noise_decision, noise_decision.joined_alert), verdict=verdict)
+        return replace(noise_reduction.join(opening, noise_decision, noise_decision.joined_alert), verdict=verdict)
     return _create(opening, noise_decision, verdict)
 
 
@@ -550,9 +550,9 @@ def _create(opening: OpeningAlert, noise_decision: NoiseDecision, verdict: dict[
     if noise_decision is OPEN_NOW and delayed is None:
         creation = create_alert(context, event, opening.paging, opening.route)
     else:
-        remarks = grouping.opening_remarks(noise_decision, delayed, context.now)
+        remarks = noise_reduction.opening_remarks(noise_decision, delayed, context.now)
         creation = create_alert(context, event, opening.paging, opening.route, remarks)
-        creation = grouping.adapt_creation(creation, noise_decision, delayed, context)
+        creation = noise_reduction.adapt_creation(creation, noise_decision, delayed, context)
     alert = creation.alert
     state = AlertState(alert_id, AlertStatus.OPEN, alert.priority, alert.opened_at)
     changes: tuple[AlertChange, ...] = ()
@@ -574,7 +574,9 @@ def _create(opening: OpeningAlert, noise_decision: NoiseDecision, verdict: dict[
     new_key_state = replace(key_state, active_alert=active_alert, last_alert_id=alert_id, delayed=None)
     noise_changes = None
     if noise_decision.is_shareable or noise_decision.rate_windows or key_state.delayed is not None:
-        new_key_state, noise_changes = grouping.apply_opening(new_key_state, opening, noise_decision, active_alert)
+        new_key_state, noise_changes = noise_reduction.apply_opening(
+            new_key_state, opening, noise_decision, active_alert
+        )
     return Decision(
         MessageStatus.OPENED,
         reasons.OPENED(why=event.rule_match.reason),
@@ -626,8 +628,8 @@ def decide(context: MessageContext) -> Decision:
 def _decide_by_action(context: MessageContext, event: NormalizedEvent) -> Decision:
     key_state, due_delay, recent_writes = context.key_state, context.due_delay, context.recent_writes
     active_alert = key_state.active_alert
-    if due_delay is not None and active_alert is None and grouping.is_below_threshold(due_delay):
-        return grouping.decide_below_threshold(context, due_delay)
+    if due_delay is not None and active_alert is None and noise_reduction.is_below_threshold(due_delay):
+        return noise_reduction.decide_below_threshold(context, due_delay)
     if recent_writes is not None and (echoed_ids := recent_writes.echoed_status_writes(event)) is not None:
         # Tocsin wrote this status itself, so the message is nobody's action: it only refreshes the alert's fields.
         if active_alert is None:
@@ -674,7 +676,7 @@ def _active_alert_id(key_state: DedupKeyState) -> int | None:
 def _end_early(context: MessageContext, event: NormalizedEvent) -> Decision:
     """Decides a close without an active alert. It still advances the newest source time, and ends a delay."""
     why = event.rule_match.reason
-    noise_changes = grouping.decide_ended_early(context)
+    noise_changes = noise_reduction.decide_ended_early(context)
     if noise_changes is not None:
         reason = reasons.ENDED_BEFORE_OPENING(why=why, effect=reasons.CLOSED_TOO_EARLY())
     else:
@@ -692,7 +694,7 @@ def _end_alert(context: MessageContext, event: NormalizedEvent, active_alert: Ac
     """Closes or cancels the key's alert, or only leaves one that continues for other keys."""
     integration, key_state, why = context.integration, context.key_state, event.rule_match.reason
     if key_state.role is not None:
-        leave_decision = grouping.leave_group(context, event, active_alert)
+        leave_decision = noise_reduction.leave_group(context, event, active_alert)
         if leave_decision is not None:
             return leave_decision
     is_cancel = event.action is EventAction.CANCEL

@@ -1,11 +1,4 @@
-"""Noise reduction: decides whether an alert that would open opens now. Pure.
-
-A list of steps in fixed order: maintenance, parent, group, flapping, delay, rate limit. Each takes the opening alert
-and the decision so far, and returns the decision; the first that suppresses, delays or joins the alert ends the list.
-
-Applied only if the key has no active alert, so that messages for active alerts never wait. Tests bypass it; replays,
-which a user wants now, are neither delayed nor counted as flapping.
-"""
+"""Noise reduction: decides whether an alert that would open opens now, is delayed, or joins another. Pure."""
 
 from __future__ import annotations
 
@@ -16,24 +9,50 @@ from typing import Final
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from tocsin.alerts.commands import PagingConfig
-from tocsin.alerts.states import Priority
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, joined, reason_as_json
-from tocsin.inbound.config.noise_settings import AlertRateLimitSpec, CountScope, Delay, DelayKind
+from tocsin.alerts.commands import (
+    AlertChange,
+    AlertCreation,
+    AlertState,
+    NewEvent,
+    PagingConfig,
+    PagingMode,
+    PagingStart,
+    RepeatedMessages,
+)
+from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind, Priority
+from tocsin.core.ids import key_hash
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Term, Text, as_reason, joined, reason_as_json
 from tocsin.inbound.config.normalizer import NormalizedEvent
-from tocsin.inbound.config.rules import RouteChoice
+from tocsin.inbound.config.rules import AlertRateLimitSpec, CountScope, Delay, DelayKind, RouteChoice
 from tocsin.inbound.deciding import state
-from tocsin.inbound.deciding.alert_creation import default_priority, priority_of
+from tocsin.inbound.deciding import state as reasons
+from tocsin.inbound.deciding.alert_creation import build_paging_config, default_priority, priority_of
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
+    Decision,
+    DedupKeyState,
     DelayedAlertState,
     DelayReason,
+    GroupJoin,
     KeyRole,
     MessageContext,
+    NoiseChanges,
     RateWindowState,
+    WaitOutcome,
 )
-from tocsin.inbound.enums import WindowAction
+from tocsin.inbound.enums import MessageStatus, WindowAction
 from tocsin.inbound.maintenance import matching_window
+
+# ---------- noise reduction
+# Noise reduction: decides whether an alert that would open opens now. Pure.
+#
+# A list of steps in fixed order: maintenance, parent, group, flapping, delay, rate limit. Each takes the opening alert
+# and the decision so far, and returns the decision; the first that suppresses, delays or joins the alert ends the
+# list.
+#
+# Applied only if the key has no active alert, so that messages for active alerts never wait. Tests bypass it; replays,
+# which a user wants now, are neither delayed nor counted as flapping.
+
 
 #: The key in a message's verdict that holds what the steps decided.
 NOISE_TRACE_KEY = "gate"
@@ -439,3 +458,456 @@ def _mechanism(delayed: DelayedAlertState) -> str:
 
 def _trace_entry(name: str, is_opening: bool, reason: Reason) -> Mapping[str, object]:
     return {"name": name, "opens": is_opening, "reason": reason_as_json(reason)}
+
+
+# ---------- grouping
+# Alerts shared by several dedup keys, and the outcome of delayed alerts. Pure.
+#
+# A key joins an active alert instead of opening its own, and its messages count there from then on. A group's alert
+# closes when the last of its keys is over. A child joins and leaves its parent's alert, but never closes it.
+
+
+# ---------- start paging
+# Decides whether an active alert that has paged nobody starts paging when another opening message arrives. Pure.
+#
+# An alert that was only recorded or a dry run holds its key. Were messages merely counted on it, nobody would hear of
+# its problem any more, whatever the rules have come to say since.
+
+
+class PagingChange(Struct, frozen=True):
+    """The remark on the message, and the paging configuration to start with; without `paging_start`, nobody is
+    paged."""
+
+    remark: Reason
+    paging: PagingConfig | None = None
+    paging_start: PagingStart | None = None
+
+
+class _PagingRestriction(Struct, frozen=True):
+    """What holds back paging for an already active alert: for good (`suppression_reason`), or until a time."""
+
+    suppression_reason: Reason = NO_REASON
+    until: datetime | None = None
+    #: When it pages, as the end of a sentence.
+    reason: Reason = NO_REASON
+
+
+_UNRESTRICTED = _PagingRestriction()
+
+
+def start_paging(context: MessageContext, event: NormalizedEvent, active_alert: ActiveAlert) -> PagingChange | None:
+    """Applies the current rules as if this message opened the alert. A delay with an end counts from the alert's
+    opening; one that waits for other alerts does not apply.
+
+    Returns None if the alert pages already, or if this message would open nothing that pages.
+    """
+    if active_alert.is_paging or not context.may_page or active_alert.state.status is AlertStatus.MERGED:
+        return None
+    filter_match = event.check_filters()
+    if not filter_match.is_true:
+        return PagingChange(reasons.COUNTED_ONLY(why=reasons.FILTERED(why=filter_match.reason)))
+    paging, route = build_paging_config(context, event)
+    if paging.mode is not PagingMode.PAGE:
+        return None
+    restriction = _find_restriction(context, event, route, paging, active_alert.state.opened_at)
+    if restriction.suppression_reason:
+        return PagingChange(reasons.COUNTED_ONLY(why=restriction.suppression_reason))
+    source = context.integration.display_source
+    start_reason = reasons.PAGING_STARTED(source=source, paging=as_reason(paging.reason))
+    remark = reasons.STARTS_PAGING(when=restriction.reason or reasons.FROM_NOW_ON())
+    return PagingChange(remark, paging, PagingStart(start_reason, restriction.until, restriction.reason))
+
+
+def _find_restriction(
+    context: MessageContext, event: NormalizedEvent, route: RouteChoice, paging: PagingConfig, since: datetime
+) -> _PagingRestriction:
+    """Returns whether an alert that is active since `since`, and has paged nobody, may start paging.
+
+    Delays that count alerts, and rate limits, do not apply: they decide how many alerts exist, and this one does.
+    """
+    integration, now = context.integration, context.now
+    if not integration.has_noise_reduction:
+        return _UNRESTRICTED
+    groups = paging.recipient_groups
+    window_match = matching_window(integration.windows, event.payload, event.mapped, groups, now)
+    if window_match is not None:
+        name, (_, end) = window_match.window.name, window_match.span
+        if window_match.window.action is WindowAction.SUPPRESS:
+            return _PagingRestriction(suppression_reason=reasons.IN_MAINTENANCE(window=name, until=end))
+        return _PagingRestriction(until=end, reason=reasons.AFTER_MAINTENANCE(window=name))
+    noise_settings = integration.normalizer.noise_settings
+    delay = None if noise_settings is None else route.delay if route.has_delay else noise_settings.delay
+    if delay is None or context.replay_of is not None:
+        return _UNRESTRICTED
+    until = None
+    if delay.kind is DelayKind.WAIT:
+        until = since + delay.duration
+    elif delay.kind is DelayKind.HOURS and delay.hours is not None:
+        until = integration.next_hours(delay.hours, now)
+    return (
+        _PagingRestriction(until=until, reason=delay.describe()) if until is not None and until > now else _UNRESTRICTED
+    )
+
+
+# ---------- merge propagation
+# Propagates a message of a merged alert to its parent, beyond counting it there. Pure.
+
+
+class ParentUpdate(Struct, frozen=True):
+    """The parent after the message, and the changes to it."""
+
+    parent: ActiveAlert
+    changes: tuple[AlertChange, ...] = ()
+    #: The effect of an opening message on a parent that has paged nobody so far.
+    paging_change: PagingChange | None = None
+
+
+def propagate_to_parent(
+    context: MessageContext,
+    event: NormalizedEvent,
+    parent: ActiveAlert,
+    child: ActiveAlert,
+    status: MessageStatus,
+    new_priority: Priority | None,
+) -> ParentUpdate:
+    """Raises the parent's priority if the child's rises above it, which pages by the parent's policy; and makes a
+    parent that has paged nobody so far start paging for an opening message. `new_priority` is the child's new priority,
+    if it rose."""
+    state = parent.state
+    if state.status not in ACTIVE:
+        return ParentUpdate(parent)
+    paging_change = start_paging(context, event, parent) if status is MessageStatus.APPENDED else None
+    paging_start = paging_change.paging_start if paging_change is not None else None
+    events: tuple[NewEvent, ...] = ()
+    new_state = state
+    if new_priority is not None and new_priority.is_above(state.priority):
+        new_state = replace(state, priority=new_priority)
+        reason = reasons.CHILD_PRIORITY_RAISED(
+            child=AlertRef(child.state.id), priority=Term(new_priority), previous=Term(state.priority)
+        )
+        data = {"changes": {"priority": [str(state.priority), str(new_priority)]}}
+        actor, via = context.integration.actor, CommandChannel.INBOUND
+        events = (NewEvent(state.id, EventKind.UPDATED, context.now, actor, reason, via, data),)
+    if not events and paging_start is None:
+        return ParentUpdate(parent, paging_change=paging_change)
+    paging = paging_change.paging if paging_change is not None else None
+    change = AlertChange(
+        state, new_state, events, paging=paging, paging_start=paging_start, was_dry_run=parent.is_dry_run
+    )
+    return ParentUpdate(
+        replace(parent, state=new_state, is_paging=parent.is_paging or paging is not None), (change,), paging_change
+    )
+
+
+def join(opening: OpeningAlert, noise_decision: NoiseDecision, active_alert: ActiveAlert) -> Decision:
+    """Counts the message on the alert that it joins, and on that alert's parent if it is merged. A more urgent message
+    raises the alert's priority."""
+    context, event = opening.context, opening.event
+    key_state, now = context.key_state, context.now
+    parent = context.noise_state.active_alerts.get(active_alert.parent_id or 0)
+    alert_id, description = active_alert.state.id, describe_message(event)
+    timeline_event = NewEvent(
+        alert_id,
+        EventKind.GROUP_JOINED,
+        now,
+        context.integration.actor,
+        reasons.MESSAGE_JOINED(message=description, cause=noise_decision.reason),
+        CommandChannel.INBOUND,
+        {"message_id": str(context.message_id), "source_id": event.source_id or ""},
+    )
+    new_priority = priority_of(event) if context.may_page else None
+    change, state = _raise_priority(active_alert, new_priority, opening.paging, timeline_event)
+    paging_change = start_paging(context, event, active_alert)
+    change = _with_paging_start(change, active_alert, paging_change)
+    # A new ticket is news for the parent, even if the merged alert was as urgent before.
+    parent_update = (
+        propagate_to_parent(context, event, parent, active_alert, MessageStatus.APPENDED, new_priority)
+        if parent is not None
+        else None
+    )
+    paging_change = parent_update.paging_change if parent_update is not None else paging_change
+    counted_alert_id = parent_update.parent.state.id if parent_update is not None else alert_id
+    member_count = active_alert.member_count + (noise_decision.role is not KeyRole.CHILD)
+    updated_alert = replace(
+        active_alert,
+        state=state,
+        member_count=member_count,
+        is_paging=active_alert.is_paging or change.paging_start is not None,
+    )
+    wait_outcome = _wait_outcome(key_state, alert_id, reasons.WAITED_THEN_JOINED)
+    effects = joined(
+        noise_decision.reason, _describe_merge(counted_alert_id, alert_id), _describe_paging_change(paging_change)
+    )
+    return Decision(
+        MessageStatus.APPENDED,
+        reasons.JOINED_ALERT(why=event.rule_match.reason, alert=AlertRef(alert_id), effects=effects),
+        replace(
+            key_state,
+            active_alert=updated_alert,
+            shared_alert_id=alert_id,
+            role=noise_decision.role,
+            last_alert_id=alert_id,
+            delayed=None,
+        ),
+        counted_alert_id,
+        changes=(change, *(parent_update.changes if parent_update is not None else ())),
+        repeated_messages=RepeatedMessages(
+            counted_alert_id, 1 + _delayed_message_count(key_state), context.received_at
+        ),
+        updates_key=True,
+        noise_changes=NoiseChanges(
+            rate_windows=noise_decision.rate_windows,
+            wait_outcome=wait_outcome,
+            group_join=GroupJoin(alert_id, noise_decision.role, _subject(event), event.source_id or ""),
+            active_alerts={alert_id: updated_alert}
+            if parent_update is None
+            else {alert_id: updated_alert, counted_alert_id: parent_update.parent},
+            released_scopes=noise_decision.released_scopes,
+        ),
+    )
+
+
+def apply_opening(
+    new_state: DedupKeyState, opening: OpeningAlert, noise_decision: NoiseDecision, active_alert: ActiveAlert
+) -> tuple[DedupKeyState, NoiseChanges]:
+    """Returns the key's state after its alert opened, and further changes: others may join, delays go on."""
+    alert_id, event = active_alert.state.id, opening.event
+    rate_windows = dict(noise_decision.rate_windows)
+    for scope in noise_decision.linked_scopes:
+        rate_windows[scope] = replace(rate_windows[scope], alert_id=alert_id)
+    wait_outcome = _wait_outcome(opening.context.key_state, alert_id, reasons.WAITED_THEN_COUNTED)
+    group_join = None
+    if noise_decision.is_shareable:
+        # The alert about a flood describes none of its members.
+        role = KeyRole.FIRST if noise_decision.flood is None else KeyRole.MEMBER
+        new_state = replace(new_state, shared_alert_id=alert_id, role=role)
+        group_join = GroupJoin(alert_id, role, _subject(event), event.source_id or "")
+    active_alerts = {alert_id: active_alert} if noise_decision.is_shareable else {}
+    return new_state, NoiseChanges(
+        rate_windows=rate_windows,
+        wait_outcome=wait_outcome,
+        group_join=group_join,
+        active_alerts=active_alerts,
+        released_scopes=noise_decision.released_scopes,
+    )
+
+
+def opening_remarks(noise_decision: NoiseDecision, delay: DelayedAlertState | None, now: datetime) -> Reason:
+    """Returns what noise reduction adds to the reason of an opening."""
+    waited = reasons.WAITED(duration=now - delay.since, when=delay.reason) if delay is not None else NO_REASON
+    flood = (
+        reasons.FLOOD(cause=_describe_flood(noise_decision.flood)) if noise_decision.flood is not None else NO_REASON
+    )
+    return joined(waited, noise_decision.reason, flood)
+
+
+def adapt_creation(
+    creation: AlertCreation, noise_decision: NoiseDecision, delay: DelayedAlertState | None, context: MessageContext
+) -> AlertCreation:
+    """Applies noise reduction to an alert that opens. An alert that others may join gets a key of its own."""
+    alert = creation.alert
+    if delay is not None and context.due_delay is None:
+        alert = replace(alert, count=alert.count + delay.message_count)
+    if noise_decision.is_shareable:
+        alert = replace(alert, key_hash=key_hash(f"\x1fshared\x1f{context.message_id}"))
+    if noise_decision.flood is not None:
+        columns = {
+            "subject": f"Flood of alerts: {alert.subject}",
+            "long_text": f"There are {_describe_flood(noise_decision.flood)}. This alert represents those beyond; it "
+            "closes when the last of them does.",
+        }
+        # It belongs to no ticket: actions on it must not be written back to the first alert's ticket.
+        alert = replace(alert, subject=columns["subject"], columns=columns, source_id="", custom={})
+    return replace(creation, alert=alert)
+
+
+def _describe_flood(limit: AlertRateLimitSpec) -> Reason:
+    return reasons.OVER_RATE(cause=reasons.OVER_BURST(count=limit.burst), every=limit.every)
+
+
+def count(
+    context: MessageContext, event: NormalizedEvent, active_alert: ActiveAlert, status: MessageStatus
+) -> Decision:
+    """Counts another message of a key that joined: on the parent if the alert is merged and the message opens. The
+    alert's values remain those of its first key."""
+    alert_id, state, key_state = active_alert.state.id, active_alert.state, context.key_state
+    changes: tuple[AlertChange, ...] = ()
+    paging_change = start_paging(context, event, active_alert) if status is MessageStatus.APPENDED else None
+    new_priority = priority_of(event) if context.may_page else None
+    if new_priority is not None and new_priority.is_above(state.priority):
+        paging, _ = build_paging_config(context, event)
+        actor, via = context.integration.actor, CommandChannel.INBOUND
+        reason = reasons.MEMBER_PRIORITY_RAISED(message=describe_message(event), priority=Term(new_priority))
+        timeline_event = NewEvent(alert_id, EventKind.UPDATED, context.now, actor, reason, via)
+        change, state = _raise_priority(active_alert, new_priority, paging, timeline_event)
+        changes = (_with_paging_start(change, active_alert, paging_change),)
+    elif paging_change is not None and paging_change.paging_start is not None:
+        changes = (_with_paging_start(AlertChange(state, state, ()), active_alert, paging_change),)
+    is_paging = active_alert.is_paging or any(change.paging_start is not None for change in changes)
+    raised_priority = state.priority if state.priority.is_above(active_alert.state.priority) else None
+    parent = key_state.parent
+    parent_update = (
+        propagate_to_parent(context, event, parent, active_alert, status, raised_priority)
+        if parent is not None
+        else None
+    )
+    paging_change = parent_update.paging_change if parent_update is not None else paging_change
+    counted_alert_id = (
+        parent_update.parent.state.id if parent_update is not None and status is MessageStatus.APPENDED else alert_id
+    )
+    effects = joined(
+        reasons.COUNTED_ON_ALERT(alert=AlertRef(alert_id)),
+        _describe_merge(counted_alert_id, alert_id),
+        _describe_paging_change(paging_change),
+    )
+    return Decision(
+        status,
+        reasons.COUNTED_ON_JOINED(why=event.rule_match.reason, effects=effects),
+        replace(key_state, active_alert=replace(active_alert, state=state, is_paging=is_paging)),
+        counted_alert_id,
+        changes=(*changes, *(parent_update.changes if parent_update is not None else ())),
+        repeated_messages=RepeatedMessages(counted_alert_id, 1, context.received_at),
+        updates_key=True,
+        noise_changes=NoiseChanges(active_alerts={parent_update.parent.state.id: parent_update.parent})
+        if parent_update is not None
+        else None,
+    )
+
+
+def _describe_merge(counted_alert_id: int, alert_id: int) -> Reason:
+    return reasons.MERGED_INTO(alert=AlertRef(counted_alert_id)) if counted_alert_id != alert_id else NO_REASON
+
+
+def leave_group(context: MessageContext, event: NormalizedEvent, active_alert: ActiveAlert) -> Decision | None:
+    """Ends the key's part in a shared alert; None if it is the last key, which closes the alert."""
+    key_state = context.key_state
+    is_child = key_state.role is KeyRole.CHILD
+    remaining = active_alert.member_count - (not is_child)
+    if remaining <= 0 and not is_child:
+        return None
+    alert_id = active_alert.state.id
+    alert_ref, why, message = AlertRef(alert_id), event.rule_match.reason, describe_message(event)
+    if is_child:
+        reason = reasons.CHILD_ENDED(why=why, alert=alert_ref)
+        event_reason = reasons.ALERT_CHILD_ENDED(why=why, message=message)
+    else:
+        reason = reasons.MEMBER_ENDED(why=why, alert=alert_ref, count=remaining)
+        event_reason = reasons.ALERT_MEMBER_ENDED(why=why, message=message, count=remaining)
+    timeline_event = NewEvent(
+        alert_id,
+        EventKind.GROUP_MEMBER_ENDED,
+        context.now,
+        context.integration.actor,
+        event_reason,
+        CommandChannel.INBOUND,
+        {"source_id": event.source_id or ""},
+    )
+    updated_alert = replace(active_alert, member_count=remaining)
+    return Decision(
+        MessageStatus.UPDATED,
+        reason,
+        replace(key_state, active_alert=None, shared_alert_id=None, role=None),
+        alert_id,
+        changes=(AlertChange(active_alert.state, active_alert.state, (timeline_event,)),),
+        repeated_messages=RepeatedMessages(alert_id, 1, context.received_at),
+        updates_key=True,
+        noise_changes=NoiseChanges(group_join=GroupJoin(alert_id, None), active_alerts={alert_id: updated_alert}),
+    )
+
+
+# --- Delayed alerts ------------------------------------------------------------------------------------------------
+
+
+def decide_ended_early(context: MessageContext) -> NoiseChanges | None:
+    """Returns the outcome of a delayed alert that is closed before it opens; None if none is delayed."""
+    delayed = context.key_state.delayed
+    if delayed is None:
+        return None
+    reason = reasons.OVER_BEFORE_OPENING(duration=context.now - delayed.since, when=delayed.reason)
+    return NoiseChanges(wait_outcome=WaitOutcome(MessageStatus.IGNORED, reason))
+
+
+def is_below_threshold(due_delay: DelayedAlertState) -> bool:
+    """Returns whether a due alert waited for a number of messages that was not reached."""
+    return due_delay.delay_reason is DelayReason.COUNT and not due_delay.is_released
+
+
+def decide_below_threshold(context: MessageContext, due_delay: DelayedAlertState) -> Decision:
+    """Ends the delay of the oldest of too few messages; newer messages of the key keep waiting."""
+    key_state = context.key_state
+    oldest = due_delay.triggered_at[0] if due_delay.triggered_at else context.received_at
+    span = (due_delay.due_at or context.now) - oldest
+    if due_delay.scope is None and context.received_at > oldest:
+        remaining = tuple(at for at in due_delay.triggered_at if at > oldest)
+        if remaining:
+            delay = replace(
+                due_delay,
+                triggered_at=remaining,
+                since=remaining[0],
+                due_at=remaining[0] + span,
+                message_count=max(1, due_delay.message_count - 1),
+            )
+            return Decision(
+                MessageStatus.DELAYED,
+                reasons.STILL_DELAYED(when=due_delay.reason),
+                replace(key_state, delayed=delay),
+            )
+    reason = reasons.BELOW_THRESHOLD(duration=span, when=due_delay.reason)
+    return Decision(MessageStatus.IGNORED, reason, key_state)
+
+
+def _wait_outcome(key_state: DedupKeyState, alert_id: int, reason_type: Text) -> WaitOutcome | None:
+    if key_state.delayed is None:
+        return None
+    return WaitOutcome(MessageStatus.APPENDED, reason_type(alert=AlertRef(alert_id)), alert_id)
+
+
+def _delayed_message_count(key_state: DedupKeyState) -> int:
+    return key_state.delayed.message_count if key_state.delayed is not None else 0
+
+
+def _raise_priority(
+    active_alert: ActiveAlert, priority: Priority | None, paging: PagingConfig, timeline_event: NewEvent
+) -> tuple[AlertChange, AlertState]:
+    state = active_alert.state
+    if priority is None or not priority.is_above(state.priority):
+        return AlertChange(state, state, (timeline_event,)), state
+    raised_state = replace(state, priority=priority)
+    if state.status is AlertStatus.MERGED:
+        # A merged alert pages nobody: its parent does.
+        return AlertChange(state, raised_state, (timeline_event,)), raised_state
+    return AlertChange(
+        state, raised_state, (timeline_event,), paging=paging, was_dry_run=active_alert.is_dry_run
+    ), raised_state
+
+
+def _with_paging_start(
+    change: AlertChange, active_alert: ActiveAlert, paging_change: PagingChange | None
+) -> AlertChange:
+    """Returns the change, extended so that the alert starts paging if it has paged nobody so far."""
+    if paging_change is None or paging_change.paging_start is None:
+        return change
+    return replace(
+        change,
+        paging=paging_change.paging,
+        paging_start=paging_change.paging_start,
+        was_dry_run=active_alert.is_dry_run,
+    )
+
+
+def _describe_paging_change(paging_change: PagingChange | None) -> Reason:
+    return paging_change.remark if paging_change is not None else NO_REASON
+
+
+def describe_message(event: NormalizedEvent) -> Reason:
+    """Returns what the message is about, as the start of a sentence."""
+    subject, source_id = _subject(event), event.source_id
+    if subject and source_id:
+        return reasons.SUBJECT_AND_ID(subject=subject, source_id=source_id)
+    if source_id:
+        return reasons.ID_ONLY(source_id=source_id)
+    return as_reason(subject) or reasons.UNTITLED()
+
+
+def _subject(event: NormalizedEvent) -> str:
+    return (event.mapped.text("subject") or "")[:120]

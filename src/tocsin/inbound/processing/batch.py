@@ -21,8 +21,8 @@ from tocsin.alerts.commands import AlertChange, AlertCreation, RepeatedMessages
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, GuardedConnection
 from tocsin.core.errors import Rejected
-from tocsin.core.runtime import clock, tracing
-from tocsin.core.runtime.tracing import Span, SpanExporter, SpanKind
+from tocsin.core.runtime import clock, telemetry
+from tocsin.core.runtime.telemetry import Span, SpanExporter, SpanKind
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.registry import IntegrationRegistry
@@ -234,7 +234,7 @@ def _span(item: BatchItem, result: MessageResult, committed_at: datetime) -> Spa
     return Span(
         f"process {item.integration.name}",
         SpanKind.CONSUMER,
-        tracing.trace_of_message(incoming.id) if alert_id is None else tracing.trace_of_alert(alert_id),
+        telemetry.trace_of_message(incoming.id) if alert_id is None else telemetry.trace_of_alert(alert_id),
         min(incoming.received_at, committed_at),
         committed_at,
         attributes,
@@ -423,8 +423,8 @@ def process(
             commit_result = connection.execute("COMMIT")
         _check_commit(commit_result)
     alert_ids.mark_committed()
-    if tracing.exporter is not None:
-        export_spans(tracing.exporter, zip(items, results, strict=True), clock.now())
+    if telemetry.exporter is not None:
+        export_spans(telemetry.exporter, zip(items, results, strict=True), clock.now())
     return results
 
 

@@ -19,7 +19,7 @@ from psycopg import errors
 from tocsin.core.db import database
 from tocsin.core.db.database import PipelinedConnection
 from tocsin.core.errors import Rejected
-from tocsin.core.runtime import clock, metrics
+from tocsin.core.runtime import clock, telemetry
 from tocsin.core.runtime.periodic_tasks import SharedCpu
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.enums import MessageStatus
@@ -171,9 +171,9 @@ class CommitterThread:
         incoming = [item for request in requests for item in request.incoming]
         started_at = time.monotonic()
         results = self._decide(incoming)
-        metrics.count_rejected(sum(isinstance(item, NotStored) for item in results))
+        telemetry.count_rejected(sum(isinstance(item, NotStored) for item in results))
         statuses = (item.status for item in results if isinstance(item, MessageResult))
-        metrics.count_batch(statuses, time.monotonic() - started_at)
+        telemetry.count_batch(statuses, time.monotonic() - started_at)
         start = 0
         answers: list[tuple[IngestRequest, list[MessageResult] | Exception]] = []
         for request in requests:
@@ -392,7 +392,7 @@ class Committer:
             # An empty queue accepts any request, however large.
             is_full = (has_too_many_messages or has_too_many_bytes) and bool(queue.message_count or queue.size_bytes)
             if self._is_stopping or is_full or queue.oldest_age_seconds > self._max_wait:
-                metrics.count_rejected(len(request.incoming))
+                telemetry.count_rejected(len(request.incoming))
                 return False
             request.queued_at = now
             self._thread.add(request)

@@ -4,12 +4,17 @@ database connection.
 
 from __future__ import annotations
 
+import fcntl
+import json
 import logging
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 from uuid import UUID
 
 from django.conf import settings
@@ -17,6 +22,7 @@ from psycopg.types.json import Jsonb
 
 from tocsin.alerts.sql import join_alert
 from tocsin.alerts.states import ACTIVE, Priority
+from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind, failure_of
@@ -24,20 +30,149 @@ from tocsin.core.delivery.job_pool import LeaseLost
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.core.reasons import as_reason, replace_texts
-from tocsin.core.runtime import tracing
-from tocsin.core.runtime.tracing import Span, SpanExporter, SpanKind
+from tocsin.core.runtime import telemetry
+from tocsin.core.runtime.telemetry import Span, SpanExporter, SpanKind
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.dispatch.claim import DeliveryJob
-from tocsin.notify.dispatch.sent_journal import SentDelivery
-from tocsin.notify.interfaces import AlertContent, Message, Rendered
+from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.providers.pool import provider_lookup
 from tocsin.notify.registry import CHANNELS, channel
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.states import DeliveryStatus, Purpose
-from tocsin.notify.text.phrases import localize
+from tocsin.notify.text.formatting import localize
 from tocsin.notify.text.render import compose
 from tocsin.people import addresses
 from tocsin.people.sql import join_user
+
+# ---------- sent journal
+# A file of the messages that providers have accepted, until the database has recorded them.
+#
+# If a process is killed between a provider's answer and the commit, the message stays recorded as unsent, and is sent
+# twice. So each process appends what was accepted to a file of its own, on which it holds a lock. Once the lock is
+# free, the process has ended, and another one on this machine records what the file says. The file is not flushed to
+# disk, which would delay every page: after a failure of the machine these messages are sent again.
+
+
+log = logging.getLogger(__name__)
+
+#: In the data directory.
+FOLDER = "sent"
+#: A file that grew beyond this is written anew, without what has been recorded since.
+MAX_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SentDelivery:
+    """A delivery that a provider, or the sandbox, has accepted."""
+
+    id: UUID
+    external_id: str
+    at: datetime
+    #: Within how many seconds the provider must report that it was delivered; None for never.
+    receipt_timeout: int | None = None
+
+    @classmethod
+    def from_line(cls, line: str) -> Self:
+        """Raises ValueError for a line that was not written to its end."""
+        match json.loads(line):
+            case [str(id_), str(external_id), str(at), int() | None as receipt_timeout]:
+                return cls(UUID(id_), external_id, datetime.fromisoformat(at), receipt_timeout)
+        raise ValueError(line)
+
+    def line(self) -> str:
+        return json.dumps([str(self.id), self.external_id, self.at.isoformat(), self.receipt_timeout])
+
+
+class SentJournal:
+    """The file of one process. Used by many threads. A file that cannot be written is logged, and no send fails."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._unrecorded: dict[UUID, SentDelivery] = {}
+        self._file: int | None = None
+        self._path = folder / f"{ids.uuid7()}.jsonl"
+        #: Files of other processes that cannot be opened.
+        self._unusable: set[Path] = set()
+
+    def note(self, sent: Sequence[SentDelivery]) -> None:
+        """Appends deliveries. Called as soon as the provider has answered."""
+        with self._lock:
+            self._unrecorded |= {one.id: one for one in sent}
+            self._append(sent)
+
+    def forget(self, delivery_ids: Iterable[UUID]) -> None:
+        """Drops deliveries whose results the database has recorded."""
+        with self._lock:
+            for delivery_id in delivery_ids:
+                self._unrecorded.pop(delivery_id, None)
+            if self._file is None:
+                return
+            size = os.fstat(self._file).st_size
+            if (size and not self._unrecorded) or size > MAX_BYTES:
+                os.ftruncate(self._file, 0)
+                self._append(self._unrecorded.values())
+
+    def recover(self, record: Callable[[Sequence[SentDelivery]], None]) -> None:
+        """Hands what ended processes left unrecorded to `record`, and then removes their files."""
+        for path in self._folder.glob("*.jsonl"):
+            if path == self._path or path in self._unusable:
+                continue
+            try:
+                descriptor = os.open(path, os.O_RDWR)
+            except FileNotFoundError:  # another process was quicker
+                continue
+            except OSError:
+                self._unusable.add(path)
+                log.warning("%s cannot be opened: what it says may be sent twice.", path, exc_info=True)
+                continue
+            # After a failure of the machine, a file may hold anything.
+            with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:  # its process lives
+                    continue
+                if sent := _read(file):
+                    record(sent)
+                    log.info("%d deliveries that an ended process had sent are recorded.", len(sent))
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Closes the file, and removes it if everything in it is recorded."""
+        with self._lock:
+            if self._file is None:
+                return
+            if not self._unrecorded:
+                self._path.unlink(missing_ok=True)
+            os.close(self._file)
+            self._file = None
+
+    def _append(self, sent: Collection[SentDelivery]) -> None:
+        if not sent:
+            return
+        try:
+            if self._file is None:
+                self._file = self._open()
+            os.write(self._file, "".join(f"{one.line()}\n" for one in sent).encode())
+        except OSError:
+            log.warning("%s cannot be written.", self._path, exc_info=True)
+
+    def _open(self) -> int:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return file
+
+
+def _read(lines: Iterable[str]) -> list[SentDelivery]:
+    sent = []
+    for line in lines:
+        try:
+            sent.append(SentDelivery.from_line(line))
+        except ValueError:
+            log.warning("A line of a journal of sent messages cannot be read: %.200s", line)
+    return sent
+
 
 # ---------- sandbox
 # Stores messages on channels without a provider instead of sending them. Nothing leaves the machine, and nobody is
@@ -48,47 +183,33 @@ from tocsin.people.sql import join_user
 counts_as_sent = False
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxRecord:
-    """One rendered message to be stored."""
-
-    delivery_id: UUID
-    alert_id: int | None
-    user_id: int | None
-    channel: str
-    address: str
-    content: Mapping[str, Any]
-    at: datetime
-
-
-def content(rendered: Rendered) -> dict[str, Any]:
-    """Returns the stored form of a rendered message, without characters that PostgreSQL cannot store."""
-    return dict(_storable(rendered.content()))
-
-
-def store(connection: Connection, messages: Sequence[SandboxRecord]) -> None:
-    """Stores the messages. One that is already stored, because its first write seemed to fail, stays unchanged."""
-    if not messages:
-        return
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO notify_sandboxmessage (delivery, alert_id, user_id, channel, address, content, at) "
-            "SELECT %s, %s, %s, %s, %s, %s, %s WHERE EXISTS (SELECT FROM notify_delivery WHERE id = %s) "
-            "ON CONFLICT (delivery) DO NOTHING",
-            [
-                (
-                    m.delivery_id,
-                    m.alert_id,
-                    m.user_id,
-                    m.channel,
-                    m.address,
-                    Jsonb(dict(m.content)),
-                    m.at,
-                    m.delivery_id,
-                )
-                for m in messages
-            ],
+def store(connection: Connection, results: Iterable[SendResult]) -> None:
+    """Stores the messages that the sandbox keeps. One that is already stored, because its first write seemed to fail,
+    stays unchanged.
+    """
+    rows = [
+        (
+            lead.id,
+            lead.alert.id if lead.alert else None,
+            lead.user_id,
+            lead.channel,
+            lead.address,
+            Jsonb(result.outcome.content),
+            result.at,
+            lead.id,
         )
+        for result in results
+        if isinstance(result.outcome, Accepted) and result.outcome.content is not None
+        for lead in (result.job.bundle.lead,)
+    ]
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO notify_sandboxmessage (delivery, alert_id, user_id, channel, address, content, at) "
+                "SELECT %s, %s, %s, %s, %s, %s, %s WHERE EXISTS (SELECT FROM notify_delivery WHERE id = %s) "
+                "ON CONFLICT (delivery) DO NOTHING",
+                rows,
+            )
 
 
 # The newest page of each recipient's address about an active alert. The others stay: one page is enough.
@@ -156,8 +277,6 @@ def _storable(value: Any) -> Any:
     return value
 
 
-log = logging.getLogger(__name__)
-
 MAX_SEND_ERROR_CHARS = 500
 
 #: A shorter address, such as the topic "a", would match in the middle of words.
@@ -215,8 +334,8 @@ def send(job: DeliveryJob, now: Callable[[], datetime], check_lease: Callable[[]
     began_at = now()
     result = SendResult(job, _outcome(job, began_at, check_lease), now(), began_at)
     _log(result)
-    if tracing.exporter is not None:
-        _export_spans(tracing.exporter, result, began_at)
+    if telemetry.exporter is not None:
+        _export_spans(telemetry.exporter, result, began_at)
     return result
 
 
@@ -250,7 +369,7 @@ def _export_spans(exporter: SpanExporter, result: SendResult, began_at: datetime
             "tocsin.attempt": due.attempts + 1,
         }
         error = outcome.kind.value if isinstance(outcome, AttemptFailed) else ""
-        trace = tracing.trace_of_alert(due.alert.id)
+        trace = telemetry.trace_of_alert(due.alert.id)
         name = f"send {due.channel}"
         exporter.export(Span(name, SpanKind.CLIENT, trace, began_at, result.at, attributes, error=error))
 
@@ -272,12 +391,14 @@ def _send(job: DeliveryJob, now: datetime, check_lease: Callable[[], None]) -> A
     if job.problem:
         raise Permanent(job.problem)
     lead = job.bundle.lead
-    message_channel = channel(lead.channel)
-    can_reply = job.reply_address is not None if lead.channel == "email" else _can_reply(job)
-    # The sandbox shows the message as a provider with replies would send it.
+    if lead.channel == "email":
+        can_reply = job.reply_address is not None
+    else:
+        # The sandbox shows the message as a provider with replies would send it.
+        can_reply = job.active_provider is None or lead.channel in job.active_provider.reply_channels
     rendered = compose(
         job.bundle,
-        message_channel,
+        channel(lead.channel),
         now,
         can_reply=can_reply,
         content_level=job.content_level,
@@ -286,18 +407,8 @@ def _send(job: DeliveryJob, now: datetime, check_lease: Callable[[], None]) -> A
     if job.reply_address is not None:
         rendered = replace(rendered, headers={**rendered.headers, **job.reply_address.headers(rendered.link)})
     if job.active_provider is None:
-        return Accepted(content=content(rendered))
+        return Accepted(content=_storable(rendered.content()))
     check_lease()
-    return _hand_over(job, rendered)
-
-
-def _can_reply(job: DeliveryJob) -> bool:
-    return job.bundle.lead.channel in job.active_provider.reply_channels if job.active_provider else True
-
-
-def _hand_over(job: DeliveryJob, rendered: Rendered) -> Accepted:
-    assert job.active_provider is not None
-    lead = job.bundle.lead
     receipt = job.active_provider.sender.send(rendered, lead.channel, lead.address, str(lead.notification_id))
     return Accepted(sanitize(receipt.external_id)[:200])
 

@@ -14,12 +14,12 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
 from tocsin.core.reasons import NO_REASON, Reason, Text, reason_from_json
-from tocsin.notify.dispatch import delivery_queries, results
+from tocsin.notify.dispatch import claim, results
 from tocsin.notify.dispatch.send import redact_address
 from tocsin.notify.interfaces import Receipt, ReceiptState
 from tocsin.notify.providers import health, pool
 from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.rules.retry_policy import FAULTS
+from tocsin.notify.rules.pre_send_check import FAULTS
 from tocsin.notify.states import DeliveryStatus
 from tocsin.people.sql import join_user
 
@@ -190,7 +190,7 @@ UPDATE notify_delivery d
 SET status = 'sent', receipt = 'not_reached', delivered_at = NULL,
     sent_at = coalesce(d.sent_at, d.outcome_unknown_at, %(now)s),
     lease_until = NULL, leased_by = '', ended_at = NULL, error = '{{}}',
-    reason = {delivery_queries.joined_reason("d.reason", "%(reason)s")},
+    reason = {claim.joined_reason("d.reason", "%(reason)s")},
     external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
 FROM held WHERE d.id = held.id RETURNING d.id
 """
@@ -212,12 +212,7 @@ def _not_reached(
     connection: Connection, delivery_ids: list[UUID], provider: str, receipt: Receipt, now: datetime
 ) -> None:
     """Records that the provider worked but nobody was reached."""
-    parameters = {
-        "ids": delivery_ids,
-        "now": now,
-        "reason": receipt.reason,
-        "external_id": receipt.external_id[:200],
-    }
+    parameters = {"ids": delivery_ids, "now": now, "reason": receipt.reason, "external_id": receipt.external_id[:200]}
     rows = connection.execute(database.literal(_NOT_REACHED), parameters).fetchall()
     changed = [row[0] for row in rows]
     results.end(connection, delivery_ids)
@@ -256,7 +251,7 @@ def _failed(
     send_failure = AttemptFailed(receipt.failure, receipt.reason)
     failed_deliveries = [
         replace(due, problem=send_failure.error) if due.id in final_ids else due
-        for due in delivery_queries.facts(connection, sorted(changed))
+        for due in claim.facts(connection, sorted(changed))
     ]
     attempts = results.attempts_by_provider(connection, {due.notification_id for due in failed_deliveries})
     outcomes = [
@@ -310,7 +305,7 @@ def record_bounce(
 
 
 _APPEND = f"""
-UPDATE notify_delivery d SET reason = {delivery_queries.joined_reason("d.reason", "%(reason)s")}
+UPDATE notify_delivery d SET reason = {claim.joined_reason("d.reason", "%(reason)s")}
 WHERE d.id IN (SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE)
 """
 

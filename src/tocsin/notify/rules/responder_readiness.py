@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term
 from tocsin.core.validation.field_errors import is_zone
@@ -18,7 +19,6 @@ from tocsin.notify.rules import page_planner
 from tocsin.notify.rules.page_planner import USER_RULES, NotificationMethod, Recipient
 from tocsin.oncall.calculation.coverage_checks import DoubleRole, double_roles
 from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
-from tocsin.people.member_roles import MemberRole
 
 # ---------- push only check
 # Finds users who would be paged by push alone. A phone that is off, silent or offline then reaches nobody. Pure.

@@ -6,28 +6,28 @@ home page, the schedule's page and the weekly e-mail.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import combinations
+from itertools import chain, combinations
+from operator import add, sub
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin.core.config.night_hours import NightHours
-from tocsin.core.reasons import Person, Reason, Term
+from tocsin.access.roles import MemberRole
+from tocsin.core.reasons import Param, Person, Reason, Term
+from tocsin.core.validation.field_errors import NightHours
 from tocsin.oncall import reasons
 from tocsin.oncall.calculation import final_schedule, weekly_windows
-from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
-from tocsin.oncall.calculation.resolver import GroupPlan, OnCallResolver
-from tocsin.people.member_roles import MemberRole
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall, OnCallResolver, Timeline
+from tocsin.oncall.calculation.schedules import later, sooner
 
-#: How far ahead coverage is checked.
 COVERAGE_HORIZON = timedelta(days=60)
 
 
 class CoverageFindingKind(StrEnum):
-    """The kind of a problem."""
-
     #: Nobody has a role that some shift assigns.
     GAP = "gap"
     #: A user on call is absent, and nobody covers.
@@ -77,11 +77,7 @@ class DoubleRole:
 
 
 def findings(
-    plan: GroupPlan,
-    reachable: Collection[int],
-    since: datetime,
-    until: datetime,
-    timeline: Timeline | None = None,
+    plan: GroupPlan, reachable: Collection[int], since: datetime, until: datetime, timeline: Timeline | None = None
 ) -> tuple[CoverageFinding, ...]:
     """Returns the problems from `since` to `until`, the most severe first.
 
@@ -116,13 +112,13 @@ def _absent_and_unreachable(
     plan: GroupPlan, timeline: Timeline, reachable: Collection[int]
 ) -> Iterator[CoverageFinding]:
     absent = [segment for segment in timeline.segments if segment.is_absent]
-    for user_id, role in dict.fromkeys((segment.user_id, segment.role) for segment in absent):
-        user_segments = [segment for segment in absent if (segment.user_id, segment.role) == (user_id, role)]
-        reason = reasons.ABSENT(user=_person(user_segments[0]), role=Term(role), group=plan.name)
-        yield from (
-            replace(_finding_of(CoverageFindingKind.ABSENT, reason, [segment]), occurrence_count=len(user_segments))
-            for segment in user_segments
-        )
+    counts = Counter((segment.user_id, segment.role) for segment in absent)
+    for user_id, role in counts:
+        for segment in absent:
+            if (segment.user_id, segment.role) == (user_id, role):
+                reason = reasons.ABSENT(user=_person(segment), role=Term(role), group=plan.name)
+                found = _finding_of(CoverageFindingKind.ABSENT, reason, [segment])
+                yield replace(found, occurrence_count=counts[user_id, role])
     for user_id in dict.fromkeys(segment.user_id for segment in timeline.segments):
         if user_id not in reachable:
             user_segments = [segment for segment in timeline.segments if segment.user_id == user_id]
@@ -135,17 +131,11 @@ def _departed(plan: GroupPlan, since: datetime) -> Iterator[CoverageFinding]:
         for shift in schedule.shifts:
             if shift.end is not None and shift.end <= since:
                 continue
+            place: dict[str, Any] = {"schedule": schedule.name, "shift": shift.name}
             for user_id in shift.users:
                 if not plan.is_active_user(user_id):
-                    yield CoverageFinding(
-                        CoverageFindingKind.DEACTIVATED_USER,
-                        reasons.SHIFT_OF_DEACTIVATED(
-                            shift=shift.name, schedule=schedule.name, user=plan.person(user_id)
-                        ),
-                        user_id=user_id,
-                        schedule=schedule.name,
-                        shift=shift.name,
-                    )
+                    reason = reasons.SHIFT_OF_DEACTIVATED(user=plan.person(user_id), **place)
+                    yield CoverageFinding(CoverageFindingKind.DEACTIVATED_USER, reason, user_id=user_id, **place)
 
 
 def _ineffective_overrides(plan: GroupPlan, since: datetime, until: datetime) -> Iterator[CoverageFinding]:
@@ -153,56 +143,37 @@ def _ineffective_overrides(plan: GroupPlan, since: datetime, until: datetime) ->
     for schedule in plan.schedules:
         for override in schedule.overrides:
             if override.ends_at > since and override.starts_at < until and not plan.is_active_user(override.user_id):
-                user = plan.person(override.user_id)
-                reason = reasons.OVERRIDE_OF_DEACTIVATED(schedule=schedule.name, user=user)
+                params: dict[str, Param] = {"schedule": schedule.name, "user": plan.person(override.user_id)}
+                reason = reasons.OVERRIDE_OF_DEACTIVATED(**params)
                 if override.name:
-                    reason = reasons.NAMED_OVERRIDE_OF_DEACTIVATED(
-                        name=override.name, schedule=schedule.name, user=user
-                    )
+                    reason = reasons.NAMED_OVERRIDE_OF_DEACTIVATED(name=override.name, **params)
                 yield CoverageFinding(
-                    CoverageFindingKind.DEACTIVATED_USER,
-                    reason,
-                    override.starts_at,
-                    override.ends_at,
-                    role=override.role,
-                    user_id=override.user_id,
-                    schedule=schedule.name,
-                    shift=override.shift,
-                )
+                    CoverageFindingKind.DEACTIVATED_USER, reason, override.starts_at, override.ends_at, 1,
+                    override.role, override.user_id, schedule.name, override.shift,
+                )  # fmt: skip
 
 
 def _hidden(timeline: Timeline) -> Iterator[CoverageFinding]:
     for key in dict.fromkeys((segment.schedule, segment.shift) for segment in timeline.layer_segments):
         segments = [segment for segment in timeline.layer_segments if (segment.schedule, segment.shift) == key]
         if all(segment.hidden_by.code == reasons.SHIFT.code for segment in segments):
-            schedule, shift = key
+            (schedule, shift), first = key, segments[0]
+            reason = reasons.HIDDEN(shift=shift, schedule=schedule, other=first.hidden_by)
             yield CoverageFinding(
-                CoverageFindingKind.HIDDEN,
-                reasons.HIDDEN(shift=shift, schedule=schedule, other=segments[0].hidden_by),
-                segments[0].since,
-                segments[-1].until,
-                len(segments),
-                segments[0].role,
-                schedule=schedule,
-                shift=shift,
-            )
+                CoverageFindingKind.HIDDEN, reason, first.since, segments[-1].until, len(segments), first.role,
+                schedule=schedule, shift=shift,
+            )  # fmt: skip
 
 
 def _double_roles(plan: GroupPlan, timeline: Timeline) -> Iterator[CoverageFinding]:
     doubles = double_roles(timeline)
     for first, second in combinations(MemberRole, 2):
-        both = [double for double in doubles if double.roles == (first, second)]
-        if both:
-            user = Person(both[0].name, both[0].user_id)
+        if both := [double for double in doubles if double.roles == (first, second)]:
+            one = both[0]
+            user = Person(one.name, one.user_id)
             reason = reasons.DOUBLE_ROLE(user=user, first=Term(first), second=Term(second), group=plan.name)
             yield CoverageFinding(
-                CoverageFindingKind.DOUBLE_ROLE,
-                reason,
-                both[0].since,
-                both[0].until,
-                len(both),
-                second,
-                user_id=user.user_id,
+                CoverageFindingKind.DOUBLE_ROLE, reason, one.since, one.until, len(both), second, one.user_id
             )
 
 
@@ -213,28 +184,30 @@ def double_roles(timeline: Timeline) -> tuple[DoubleRole, ...]:
     first_by_order: list[OnCall] = []
     for segment in timeline.segments:
         if not segment.schedule:
-            if segment.role is MemberRole.MANAGER or any(_meet(segment, one) for one in first_by_order):
+            is_first = not any(segment.role is one.role and _overlap_in_time(segment, one) for one in first_by_order)
+            if segment.role is MemberRole.MANAGER or not is_first:
                 continue
             first_by_order.append(segment)
         scheduled.setdefault(segment.user_id, []).append(segment)
     order = list(MemberRole)
     doubles = [
         DoubleRole(
-            one.user_id, one.name, (one.role, other.role), _latest(one.since, other.since),
-            _earliest(one.until, other.until),
+            one.user_id, one.name, (one.role, other.role), later(one.since, other.since),
+            sooner(one.until, other.until),
         )
         for segments in scheduled.values()
         for one in segments
         for other in segments
-        if order.index(one.role) < order.index(other.role)
-        and _is_before(one.since, other.until)
-        and _is_before(other.since, one.until)
+        if order.index(one.role) < order.index(other.role) and _overlap_in_time(one, other)
     ]  # fmt: skip
     return tuple(sorted(doubles, key=lambda double: double.since or timeline.since))
 
 
-def _meet(one: OnCall, other: OnCall) -> bool:
-    return one.role is other.role and _is_before(one.since, other.until) and _is_before(other.since, one.until)
+def _overlap_in_time(one: OnCall, other: OnCall) -> bool:
+    return all(
+        since is None or until is None or since < until
+        for since, until in ((one.since, other.until), (other.since, one.until))
+    )
 
 
 def _no_shift(plan: GroupPlan, timeline: Timeline) -> Iterator[CoverageFinding]:
@@ -259,18 +232,6 @@ def _finding_of(kind: CoverageFindingKind, reason: Reason, segments: Sequence[On
     )
 
 
-def _is_before(one: datetime | None, other: datetime | None) -> bool:
-    return one is None or other is None or one < other
-
-
-def _latest(*moments: datetime | None) -> datetime | None:
-    return max((moment for moment in moments if moment is not None), default=None)
-
-
-def _earliest(*moments: datetime | None) -> datetime | None:
-    return min((moment for moment in moments if moment is not None), default=None)
-
-
 def problems(candidates: Iterable[CoverageFinding]) -> tuple[CoverageFinding, ...]:
     """Returns only those that are unlikely to be intended."""
     return tuple(finding for finding in candidates if not finding.kind.is_note)
@@ -288,7 +249,6 @@ def first_of_each(candidates: Iterable[CoverageFinding]) -> tuple[CoverageFindin
 
 # ---------- workload
 # How much each user is on call, and how far that is from an even share within each group. Pure.
-#
 # The time is what the calendar of the month shows: roles that a schedule assigns in the period, including the members
 # who are on call by the group's own order while no shift is on. Time in several roles of a group counts once; time in
 # several groups counts once for each group. Nights and weekends are those of the user's time zone.
@@ -309,23 +269,13 @@ class OnCallTime:
     holiday: timedelta = _NOTHING
 
     def __add__(self, other: OnCallTime) -> OnCallTime:
-        return OnCallTime(
-            self.total + other.total,
-            self.night + other.night,
-            self.weekend + other.weekend,
-            self.holiday + other.holiday,
-        )
+        return OnCallTime(*map(add, astuple(self), astuple(other)))
 
     def __sub__(self, other: OnCallTime) -> OnCallTime:
-        return OnCallTime(
-            self.total - other.total,
-            self.night - other.night,
-            self.weekend - other.weekend,
-            self.holiday - other.holiday,
-        )
+        return OnCallTime(*map(sub, astuple(self), astuple(other)))
 
     def __truediv__(self, count: int) -> OnCallTime:
-        return OnCallTime(self.total / count, self.night / count, self.weekend / count, self.holiday / count)
+        return OnCallTime(*(part / count for part in astuple(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,11 +363,8 @@ def _shift_users(plan: GroupPlan, since: datetime, until: datetime, role: Member
 def _time(
     plan: GroupPlan, periods: Iterable[tuple[datetime, datetime]], night: NightHours, zone: ZoneInfo | None
 ) -> OnCallTime:
-    time = OnCallTime()
-    for begin, end in periods:
-        for part in _daily_parts(plan, begin, end, night, zone or ZoneInfo("UTC")):
-            time += part
-    return time
+    parts = (_daily_parts(plan, begin, end, night, zone or ZoneInfo("UTC")) for begin, end in periods)
+    return sum(chain.from_iterable(parts), OnCallTime())
 
 
 def _daily_parts(
@@ -433,14 +380,10 @@ def _daily_parts(
         if midnight < next_midnight:
             total = _overlap(begin, end, midnight, next_midnight)
             night_end = datetime.combine(day if night.start < night.end else tomorrow, night.end)
+            night_start = weekly_windows.instant(datetime.combine(day, night.start), zone)
             yield OnCallTime(
                 total,
-                _overlap(
-                    begin,
-                    end,
-                    weekly_windows.instant(datetime.combine(day, night.start), zone),
-                    weekly_windows.instant(night_end, zone),
-                ),
+                _overlap(begin, end, night_start, weekly_windows.instant(night_end, zone)),
                 total if day.weekday() >= _SATURDAY else _NOTHING,
                 total if plan.holiday_on(day) else _NOTHING,
             )

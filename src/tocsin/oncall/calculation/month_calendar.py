@@ -12,14 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from tocsin.core.errors import Rejected
+from tocsin.access.roles import MemberRole
 from tocsin.core.reasons import sentence
-from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.oncall.calculation import coverage_checks, final_schedule, weekly_windows
 from tocsin.oncall.calculation.coverage_checks import DoubleRole
-from tocsin.oncall.calculation.final_schedule import Timeline
-from tocsin.oncall.calculation.resolver import GroupPlan
-from tocsin.people.member_roles import MemberRole
+from tocsin.oncall.calculation.final_schedule import GroupPlan, Timeline
 
 _DAY = timedelta(days=1)
 #: Months that can be shown, with a margin to the limits of date arithmetic on both sides.
@@ -64,7 +62,6 @@ class CalendarDay:
 
 
 def next_month(day: date) -> date:
-    """Returns the first day of the month after that of `day`."""
     return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
@@ -75,11 +72,7 @@ def parse_month(text: str, field: str = "month") -> date:
     except ValueError:
         month = date.min
     if len(text) != len("2026-12") or not _FIRST <= month <= _LAST:
-        raise Rejected(
-            "invalid",
-            AT_PATH(path=field, problem=sentence('"{value}" is not a month; write it like 2026-12.', value=text)),
-            field,
-        )
+        raise rejected_at(field, sentence('"{value}" is not a month; write it like 2026-12.', value=text))
     return month
 
 

@@ -14,14 +14,13 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tocsin.access.roles import MemberRole
 from tocsin.core.validation import field_errors
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import HolidayDays, MergedWeek
-from tocsin.people.member_roles import MemberRole
 
 # ---------- shifts
 # Shifts: who is on call in one at a moment, from when until when, and the moments at which that may change. Pure.
-#
 # All calculations use local time in the shift's zone (see `weekly_windows`), so a rotation hands over at the same
 # local time all year, and never drifts. A handoff at a time that a clock change skips happens that much later, but
 # never after the next one. At a time that occurs twice, only the first counts.
@@ -78,7 +77,6 @@ class MonthInterval:
         return datetime.combine(self.in_month(first.year + years, month + 1), first.time())
 
     def in_month(self, year: int, month: int) -> date:
-        """Returns the day in that month."""
         if self.weekday is not None:
             begin = date(year, month, 1)
             return begin + timedelta(days=(self.weekday - begin.weekday()) % 7)
@@ -171,20 +169,16 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class Weekly:
-    """The same users in the same windows."""
-
     users: tuple[int, ...]
     week: MergedWeek
 
     def occupants_at(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
-        """Returns all users if a window is open at `at`, else nothing."""
         if self.week.is_always:
             return [Occupancy(None, None, self.users)]
         span = self.week.current(zone, at)
         return [Occupancy(*span, self.users)] if span else []
 
     def transitions(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
-        """Yields every moment after `since` and before `until` at which a window begins or ends."""
         return self.week.transitions(zone, since, until)
 
 
@@ -198,14 +192,15 @@ class FixedSpan:
     every: timedelta | None = None
 
     def occupants_at(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
-        """Returns all users if `at` is within the period, else nothing."""
-        for since, until in self._around(zone, at):
-            if since <= at < until:
-                return [Occupancy(since, until, self.users)]
+        number = self._number(zone, at)
+        for near in (number - 1, number, number + 1):
+            if near == 0 or (near > 0 and self.every is not None):
+                since, until = self._occurrence(near, zone)
+                if since <= at < until:
+                    return [Occupancy(since, until, self.users)]
         return []
 
     def transitions(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
-        """Yields every moment after `since` and before `until` at which the period begins or ends."""
         number = max(0, self._number(zone, since) - 1)
         while True:
             span = self._occurrence(number, zone)
@@ -213,12 +208,6 @@ class FixedSpan:
             number += 1
             if self.every is None or span[0] >= until:
                 return
-
-    def _around(self, zone: ZoneInfo, at: datetime) -> Iterator[tuple[datetime, datetime]]:
-        number = self._number(zone, at)
-        for near in (number - 1, number, number + 1):
-            if near == 0 or (near > 0 and self.every is not None):
-                yield self._occurrence(near, zone)
 
     def _number(self, zone: ZoneInfo, at: datetime) -> int:
         if self.every is None:
@@ -247,12 +236,10 @@ class ImportedShifts:
         return tuple(dict.fromkeys(user for user, _, _ in self.spans))
 
     def occupants_at(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
-        """Returns the users on call at `at`, in the order of their starts."""
         del zone
         return [Occupancy(since, until, (user,)) for user, since, until in self.spans if since <= at < until]
 
     def transitions(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
-        """Yields every moment after `since` and before `until` at which a period begins or ends."""
         del zone
         begin = bisect_right(self.spans, since - self._max_length - _DAY, key=lambda span: span[1])
         for _, *span in self.spans[begin:]:
@@ -282,7 +269,6 @@ class Shift:
 
     @property
     def users(self) -> tuple[int, ...]:
-        """Every user who is on call in it at some time."""
         return self.pattern.users
 
     def occurrences(self, at: datetime) -> list[ShiftOccurrence]:
@@ -297,7 +283,6 @@ class Shift:
         ]
 
     def transitions(self, since: datetime, until: datetime) -> Iterator[datetime]:
-        """Yields the moments between `since` and `until` at which the result of `turns` may change, unordered."""
         begin, end = max(since, self.start or since), min(until, self.end or until)
         if begin >= end:
             return
@@ -314,7 +299,7 @@ class Shift:
 
     def _active_period(self, occupancy: Occupancy, at: datetime) -> tuple[datetime | None, datetime | None] | None:
         """Returns the period of `occupancy` around `at`, cut by the shift's bounds and holidays; None if it is off."""
-        since, until = _later(occupancy.since, self.start), _sooner(occupancy.until, self.end)
+        since, until = later(occupancy.since, self.start), sooner(occupancy.until, self.end)
         if self.on_holidays is OnHolidays.RUN:
             return since, until
         today = weekly_windows.day_of(at, self.zone)
@@ -326,11 +311,11 @@ class Shift:
         after = (weekly_windows.day_of(until, self.zone) - today).days + 1 if until else _MAX_STEPS
         for days in range(1, min(before, _MAX_STEPS)):
             if self._is_holiday(today - days * _DAY) is not is_holiday_expected:
-                since = _later(since, weekly_windows.midnight(today - (days - 1) * _DAY, self.zone))
+                since = later(since, weekly_windows.midnight(today - (days - 1) * _DAY, self.zone))
                 break
         for days in range(1, min(after, _MAX_STEPS)):
             if self._is_holiday(today + days * _DAY) is not is_holiday_expected:
-                until = _sooner(until, weekly_windows.midnight(today + days * _DAY, self.zone))
+                until = sooner(until, weekly_windows.midnight(today + days * _DAY, self.zone))
                 break
         return since, until
 
@@ -361,16 +346,17 @@ def first_monthly_handoff(start: date, at: int, months: MonthInterval) -> dateti
 
 
 def parse_utc(text: str) -> datetime:
-    """Parses a stored time and returns it in UTC."""
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-def _later(one: datetime | None, other: datetime | None) -> datetime | None:
-    return other if one is None else one if other is None else max(one, other)
+def later(*moments: datetime | None) -> datetime | None:
+    """The last of the bounds that are given."""
+    return max((moment for moment in moments if moment is not None), default=None)
 
 
-def _sooner(one: datetime | None, other: datetime | None) -> datetime | None:
-    return other if one is None else one if other is None else min(one, other)
+def sooner(*moments: datetime | None) -> datetime | None:
+    """The first of the bounds that are given."""
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 #: A value of a shift's roles: each user has their own roles in the group.
@@ -395,7 +381,6 @@ class CompiledOverride:
     instead_of: int | None = None
 
     def is_active_at(self, at: datetime) -> bool:
-        """Returns whether `at` is within it. Its end is exclusive."""
         return self.starts_at <= at < self.ends_at
 
 
@@ -417,7 +402,6 @@ class CompiledSchedule:
 
     @property
     def users(self) -> frozenset[int]:
-        """Every user named by a shift or an override, at any time."""
         return frozenset(user for shift in self.shifts for user in shift.users) | {o.user_id for o in self.overrides}
 
     def occurrences(self, at: datetime) -> list[ShiftOccurrence]:
@@ -447,7 +431,6 @@ def kind_of(stored: Mapping[str, Any]) -> str:
 
 
 def users_of(stored: Mapping[str, Any]) -> list[int]:
-    """Returns the ids of the users named in a stored shift."""
     return list(stored[kind_of(stored)].get("users", ()))
 
 

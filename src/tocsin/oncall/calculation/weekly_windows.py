@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation.spec import ParsedText, list_of
 
 NOT_A_DAY = Text('"{value}" is not a day; write {choices}.')
+_NO_COUNTRY = Text('"{country}" is not a country with known holidays; write two letters, such as CH, or list days.')
+_NO_REGIONS = Text('"{region}" is not a region of {country} with its own holidays; the country has none.')
+_NO_REGION = Text('"{region}" is not a region of {country} with its own holidays; known: {regions}.')
 
 MINUTES_A_DAY = 24 * 60
 MINUTES_A_WEEK = 7 * MINUTES_A_DAY
@@ -76,7 +79,6 @@ def parse_time(text: str) -> int:
 
 
 def format_time(number: int) -> str:
-    """Formats minutes since midnight as `HH:MM`."""
     return f"{number // 60:02}:{number % 60:02}"
 
 
@@ -141,20 +143,16 @@ def day_of(at: datetime, zone: ZoneInfo) -> date:
     return tomorrow if midnight(tomorrow, zone) <= at else today
 
 
-def load(stored: Sequence[Mapping[str, object]]) -> tuple[WeeklyWindow, ...]:
-    """Returns windows from their stored form."""
-    return tuple(_load(entry) for entry in stored)
-
-
-def _load(entry: Mapping[str, object]) -> WeeklyWindow:
-    if "days" not in entry:
-        return parse_multi_day_window(str(entry["from"]), str(entry["to"]))
-    days = entry["days"]
-    assert isinstance(days, list)
-    return WeeklyWindow(
-        days=frozenset(parse_weekday(text).number for text in days),
-        start=parse_time(str(entry["from"])),
-        end=parse_time(str(entry["to"])),
+def load(stored: Sequence[Mapping[str, Any]]) -> tuple[WeeklyWindow, ...]:
+    return tuple(
+        WeeklyWindow(
+            frozenset(parse_weekday(text).number for text in entry["days"]),
+            parse_time(entry["from"]),
+            parse_time(entry["to"]),
+        )
+        if "days" in entry
+        else parse_multi_day_window(entry["from"], entry["to"])
+        for entry in stored
     )
 
 
@@ -206,7 +204,6 @@ class MergedWeek:
 
     @property
     def is_always(self) -> bool:
-        """Whether it is always open."""
         return self.every == 1 and any(length >= MINUTES_A_WEEK for _, length in self.spans)
 
     def current(self, zone: ZoneInfo, at: datetime) -> tuple[datetime, datetime] | None:
@@ -232,15 +229,10 @@ class MergedWeek:
         monday = today - timedelta(days=today.weekday(), weeks=1)
         last = until.astimezone(zone).date() + timedelta(weeks=1)
         while monday <= last:
-            for span in self._in_week(monday, zone):
+            for start, length in self.spans:
+                span = self._span(monday, start, length, zone) or ()
                 yield from (transition for transition in span if since < transition < until)
             monday += timedelta(weeks=1)
-
-    def _in_week(self, monday: date, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
-        for start, length in self.spans:
-            span = self._span(monday, start, length, zone)
-            if span is not None:
-                yield span
 
     def _span(self, monday: date, start: int, length: int, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
         """Returns a period in the week of that Monday, in UTC; None in weeks that are skipped."""
@@ -284,7 +276,6 @@ TimeOfDay = Annotated[int, ParsedText(lambda text, _info: parse_time(text), {"pa
 
 
 # ---------- holiday calendars
-# Holidays: the public ones of a country or region, and custom days. Pure.
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,8 +290,6 @@ class CustomHoliday:
 
 @dataclass(frozen=True, slots=True)
 class HolidayDays:
-    """A holiday calendar."""
-
     name: str
     country: str = ""
     region: str = ""
@@ -308,7 +297,6 @@ class HolidayDays:
     _years: dict[int, Mapping[date, str]] = field(default_factory=dict, compare=False, repr=False)
 
     def holiday_on(self, day: date) -> str | None:
-        """Returns the name of the holiday on `day`, or None."""
         year = self._years.get(day.year)
         if year is None:
             year = self._years[day.year] = self._in_year(day.year)
@@ -326,7 +314,6 @@ class HolidayDays:
 
 
 def load_holiday_calendar(name: str, country: str, region: str, days: Sequence[Mapping[str, str]]) -> HolidayDays:
-    """Returns the calendar from its stored form."""
     return HolidayDays(name, country, region, tuple(parse_custom_day(entry["date"], entry["name"]) for entry in days))
 
 
@@ -377,32 +364,18 @@ def find_problem(country: str, region: str) -> tuple[str, Reason] | None:
 
     regions_by_country = holidays.list_supported_countries()
     if country not in regions_by_country:
-        return "country", sentence(
-            '"{country}" is not a country with known holidays; write two letters, such as CH, or list days.',
-            country=country,
-        )
-    if region and region not in regions_by_country[country]:
-        regions = tuple(regions_by_country[country])
-        if not regions:
-            return "region", sentence(
-                '"{region}" is not a region of {country} with its own holidays; the country has none.',
-                region=region,
-                country=country,
-            )
-        return "region", sentence(
-            '"{region}" is not a region of {country} with its own holidays; known: {regions}.',
-            region=region,
-            country=country,
-            regions=regions,
-        )
+        return "country", _NO_COUNTRY(country=country)
+    known = tuple(regions_by_country[country])
+    if region and region not in known:
+        if not known:
+            return "region", _NO_REGIONS(region=region, country=country)
+        return "region", _NO_REGION(region=region, country=country, regions=known)
     return None
 
 
 # ---------- support hours
-# Support hours: whether a moment is within them. Pure.
 
 
-#: How many days ahead an opening is searched.
 _MAX_DAYS_AHEAD = 183
 
 
@@ -416,7 +389,6 @@ class CompiledSupportHours:
     calendars: tuple[HolidayDays, ...] = ()
 
     def is_open(self, now: datetime) -> bool:
-        """Returns whether `now` is within the support hours, and no holiday."""
         return is_open(self.windows, self.zone, now) and self.holiday(now) is None
 
     def opens_at(self, now: datetime) -> datetime | None:
@@ -435,7 +407,6 @@ class CompiledSupportHours:
         return None
 
     def holiday(self, now: datetime) -> str | None:
-        """Returns the name of the holiday at `now`, or None."""
         if not self.calendars:
             return None
         today = day_of(now, self.zone)
@@ -443,5 +414,4 @@ class CompiledSupportHours:
 
 
 def is_open(windows: Iterable[WeeklyWindow], zone: ZoneInfo, now: datetime) -> bool:
-    """Returns whether any of the windows, in local time of `zone`, is open at `now`. Their ends are exclusive."""
     return current(windows, zone, now) is not None

@@ -24,14 +24,13 @@ from tocsin.core.runtime import clock
 from tocsin.core.runtime.clock import Timers
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation.spec import write_moment
-from tocsin.oncall.calendars import ical_subprocess
-from tocsin.oncall.calendars.ical import ParsedCalendar, UnreadableCalendar
+from tocsin.oncall.calendars import ical
+from tocsin.oncall.calendars.ical import UnreadableCalendar
 from tocsin.people import addresses
 from tocsin.people.sql import load_people
 
 log = logging.getLogger(__name__)
 
-_NOT_UNDERSTOOD = Text("The calendar could not be imported. The log has the details.")
 _MORE = Text("and {count} more", "and {count} more")
 
 INTERVAL = timedelta(minutes=1)
@@ -44,9 +43,7 @@ FUTURE_WINDOW = timedelta(days=400)
 #: Maximum seconds for one calendar, including redirects. Each run imports one, so that slow servers do not block the
 #: task.
 FETCH_TIMEOUT = 20.0
-#: Maximum invalid events that are named in the error.
 MAX_NAMED_EVENTS = 5
-#: Maximum size of a calendar, in bytes.
 MAX_CALENDAR_BYTES = 5 * 1024 * 1024
 MAX_REDIRECTS = 3
 _ACCEPT = {"Accept": "text/calendar, */*;q=0.1"}
@@ -61,21 +58,8 @@ RETURNING id, url, schedule_id, shift
 
 _ZONE = "SELECT time_zone, definition FROM oncall_schedule WHERE id = %s"
 
-# Not applied if the URL has changed in the meantime: it is another calendar then.
-_DONE = """
-UPDATE oncall_calendarimport
-SET read_at = %(now)s, due_at = %(due)s, error = %(error)s, unknown = %(unknown)s, spans = %(spans)s
-WHERE id = %(id)s AND url = %(url)s
-"""
-
-_FAILED = """
-UPDATE oncall_calendarimport SET due_at = %(due)s, error = %(error)s
-WHERE id = %(id)s AND url = %(url)s
-"""
-
 
 def calendar_import_task() -> PeriodicTask:
-    """Returns the periodic task."""
     client = HttpClient()
     return PeriodicTask("calendar imports", lambda: run_once(client, clock.now()), INTERVAL, frozenset({"config"}))
 
@@ -92,26 +76,29 @@ def run_once(client: HttpClient, now: datetime) -> bool:
     if zone is None:
         return True
     try:
-        calendar = ical_subprocess.read(
-            _fetch(client, addresses.decrypt_address(row["url"])),
-            user_ids_by_name,
-            zone,
-            now - PAST_WINDOW,
-            now + FUTURE_WINDOW,
-            now=now,
+        body = _fetch(client, addresses.decrypt_address(row["url"]))
+        calendar = ical.read_in_subprocess(
+            body, user_ids_by_name, zone, now - PAST_WINDOW, now + FUTURE_WINDOW, now=now
         )
-        _store_result(row, calendar, now)
-    except UnreadableCalendar as error:
-        _fail(row, error.reason, now)
-    except Temporary as error:
-        _fail(row, error.reason, now)
+        _store(
+            row,
+            read_at=now,
+            due_at=now + REFRESH_INTERVAL,
+            error=_describe_flaws(calendar.flaws),
+            unknown=Jsonb(list(calendar.unknown)[:50]),
+            spans=Jsonb([[user, write_moment(since), write_moment(until)] for user, since, until in calendar.spans]),
+        )
+    except (UnreadableCalendar, Temporary) as error:
+        _store(row, due_at=now + RETRY_INTERVAL, error=error.reason)
     except Permanent as error:
-        _fail(row, joined(error.reason, error.remedy_reason, separator=" "), now)
+        problem = joined(error.reason, error.remedy_reason, separator=" ")
+        _store(row, due_at=now + RETRY_INTERVAL, error=problem)
     except Exception as error:  # one calendar's failure must not affect the others
         if database.is_unavailable(error):
             raise
         log.exception("The calendar import %s failed.", row["id"])
-        _fail(row, _NOT_UNDERSTOOD(), now)
+        problem = sentence("The calendar could not be imported. The log has the details.")
+        _store(row, due_at=now + RETRY_INTERVAL, error=problem)
     return True
 
 
@@ -138,12 +125,8 @@ def _zone(connection: database.Connection, schedule_id: int, shift: str) -> Zone
     row = database.row(connection, _ZONE, (schedule_id,))
     if row is None:
         return None
-    stored = [
-        candidate
-        for candidate in row["definition"]["shifts"]
-        if candidate["name"] == shift and "time_zone" in candidate
-    ]
-    return ZoneInfo(stored[0]["time_zone"] if stored else row["time_zone"])
+    own_zones = (one["time_zone"] for one in row["definition"]["shifts"] if one["name"] == shift and "time_zone" in one)
+    return ZoneInfo(next(own_zones, row["time_zone"]))
 
 
 def _user_ids_by_name(people: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -154,19 +137,12 @@ def _user_ids_by_name(people: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return user_ids | {row["email"].lower(): row["id"] for row in people if row["email"]}
 
 
-def _store_result(row: dict[str, Any], calendar: ParsedCalendar, now: datetime) -> None:
-    spans = [[user, write_moment(since), write_moment(until)] for user, since, until in calendar.spans]
-    parameters = {
-        "id": row["id"],
-        "url": row["url"],
-        "now": now,
-        "due": now + REFRESH_INTERVAL,
-        "error": _describe_flaws(calendar.flaws),
-        "unknown": Jsonb(list(calendar.unknown)[:50]),
-        "spans": Jsonb(spans),
-    }
+def _store(row: Mapping[str, Any], **columns: object) -> None:
+    """Stores what became of an import, unless its URL has changed in the meantime: it is another calendar then."""
+    changes = ", ".join(f"{name} = %({name})s" for name in columns)
+    statement = f"UPDATE oncall_calendarimport SET {changes} WHERE id = %(id)s AND url = %(url)s"
     with database.transaction() as connection:
-        connection.execute(_DONE, parameters)
+        connection.execute(database.literal(statement), {**columns, "id": row["id"], "url": row["url"]})
 
 
 def _describe_flaws(flaws: tuple[Reason, ...]) -> Reason:
@@ -178,17 +154,6 @@ def _describe_flaws(flaws: tuple[Reason, ...]) -> Reason:
         "Skipped, or imported only in part: {flaws}.",
         flaws=joined(*flaws[:MAX_NAMED_EVENTS], _MORE(count=others) if others > 0 else NO_REASON),
     )
-
-
-def _fail(row: dict[str, Any], problem: Reason, now: datetime) -> None:
-    parameters = {
-        "id": row["id"],
-        "url": row["url"],
-        "due": now + RETRY_INTERVAL,
-        "error": problem,
-    }
-    with database.transaction() as connection:
-        connection.execute(_FAILED, parameters)
 
 
 TIMERS = Timers("oncall_calendarimport", ("due_at",))

@@ -16,8 +16,7 @@ from tocsin.core import ids
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import sentence
-from tocsin.oncall.models import CalendarFeed, Schedule
-from tocsin.oncall.states import FeedKind
+from tocsin.oncall.models import CalendarFeed, FeedKind, Schedule
 from tocsin.people.models import Group, User
 
 
@@ -66,7 +65,6 @@ def rotate(feed: CalendarFeed, *, actor: AuditActor, now: datetime) -> NewFeed:
 
 
 def delete(feed: CalendarFeed, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes the feed. Its URL stops working."""
     with boundary.command():
         _record(feed, "delete", actor, now)
         feed.delete()
@@ -84,20 +82,12 @@ def verify(secret: str, now: datetime) -> CalendarFeed | None:
 
 
 def name_of(feed: CalendarFeed) -> str:
-    """Returns the calendar's name as shown in calendar programs."""
-    match FeedKind(feed.kind):
-        case FeedKind.PERSON:
-            return f"On call: {feed.owner.display_name}"
-        case FeedKind.GROUP:
-            return f"On call: {feed.group.name}" if feed.group else "On call"
-        case FeedKind.SCHEDULE:
-            return f"On call: {feed.schedule.name}" if feed.schedule else "On call"
-        case FeedKind.ALL:
-            return "On call"
+    subject = feed.group or feed.schedule
+    name = feed.owner.display_name if feed.kind == FeedKind.PERSON else subject.name if subject else ""
+    return f"On call: {name}" if name else "On call"
 
 
 def feed_spec(feed: CalendarFeed) -> dict[str, Any]:
-    """Returns the feed in the form of the API, without its URL."""
     return {
         "user": feed.owner.username,
         "kind": feed.kind,
@@ -113,11 +103,4 @@ def _url(secret: str) -> str:
 
 
 def _record(feed: CalendarFeed, action: str, actor: AuditActor, now: datetime) -> None:
-    audit.record(
-        actor,
-        action,
-        now=now,
-        object_type="calendar_feed",
-        object_id=feed.pk,
-        object_name=name_of(feed),
-    )
+    audit.record(actor, action, now=now, object_type="calendar_feed", object_id=feed.pk, object_name=name_of(feed))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -11,7 +13,8 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from tocsin.core.reasons import Reason, Term, Text, sentence
+from tocsin.core.reasons import Reason, Term, Text, reason_as_json, reason_from_json, sentence
+from tocsin.core.runtime import child_process
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.final_schedule import OnCall
 
@@ -45,8 +48,6 @@ _PARSE_ERRORS = (ValueError, KeyError, IndexError, AttributeError, TypeError, Ov
 
 
 class UnreadableCalendar(Exception):
-    """The data is not a calendar that can be imported."""
-
     def __init__(self, reason: Reason) -> None:
         super().__init__(str(reason))
         self.reason = reason
@@ -54,8 +55,6 @@ class UnreadableCalendar(Exception):
 
 @dataclass(frozen=True, slots=True)
 class GroupShift:
-    """A user on call in a group."""
-
     group: str
     person: OnCall
 
@@ -365,3 +364,69 @@ def _moment(value: date | datetime, zone: ZoneInfo) -> datetime:
 
 def _uid(*parts: str) -> str:
     return f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}@tocsin"
+
+
+# ---------- ical subprocess
+# Reads a calendar in a separate process. Run as a module, it is that process.
+# A calendar with an endless recurrence, or one that would take all memory, ends only that process, and delays no page.
+
+
+CPU_SECONDS = 20
+_TOO_LARGE = Text(
+    "The calendar takes too long or too much memory to read. It is very large, or an event repeats every few seconds."
+)
+
+
+def read_in_subprocess(
+    body: bytes,
+    user_ids_by_name: Mapping[str, int],
+    zone: ZoneInfo,
+    since: datetime,
+    until: datetime,
+    *,
+    now: datetime | None = None,
+    seconds: int = CPU_SECONDS,
+) -> ParsedCalendar:
+    """Reads a calendar as `ical.read` does, in a separate process with at most `seconds` of CPU time.
+
+    Raises UnreadableCalendar, and RuntimeError if the process fails.
+    """
+    request = {
+        "people": dict(user_ids_by_name),
+        "zone": zone.key,
+        "since": since.isoformat(),
+        "until": until.isoformat(),
+        "now": now and now.isoformat(),
+    }
+    try:
+        response = json.loads(child_process.run(__name__, json.dumps(request).encode() + b"\n" + body, seconds=seconds))
+    except child_process.ResourceLimitExceeded:
+        raise UnreadableCalendar(_TOO_LARGE()) from None
+    if problem := response.get("problem"):
+        raise UnreadableCalendar(reason_from_json(problem))
+    spans = tuple(
+        (user, datetime.fromisoformat(begin), datetime.fromisoformat(end)) for user, begin, end in response["spans"]
+    )
+    return ParsedCalendar(spans, tuple(response["unknown"]), tuple(map(reason_from_json, response["flaws"])))
+
+
+def main() -> None:
+    child_process.limit_resources()
+    request = json.loads(sys.stdin.buffer.readline())
+    since, until = datetime.fromisoformat(request["since"]), datetime.fromisoformat(request["until"])
+    now = datetime.fromisoformat(request["now"]) if request["now"] else None
+    response: dict[str, object]
+    try:
+        calendar = read(sys.stdin.buffer.read(), request["people"], ZoneInfo(request["zone"]), since, until, now=now)
+    except UnreadableCalendar as error:
+        response = {"problem": reason_as_json(error.reason)}
+    except MemoryError:
+        response = {"problem": reason_as_json(_TOO_LARGE())}
+    else:
+        spans = [[user, begin.isoformat(), end.isoformat()] for user, begin, end in calendar.spans]
+        response = {"spans": spans, "unknown": calendar.unknown, "flaws": list(map(reason_as_json, calendar.flaws))}
+    json.dump(response, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,17 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from django.db.models import QuerySet
+
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason, sentence
+from tocsin.core.reasons import NO_REASON, Reason, Text, sentence
 from tocsin.core.runtime import clock
-from tocsin.core.validation.field_errors import AT_PATH, raise_all
+from tocsin.core.validation.field_errors import NO_SUCH_GROUP, NO_SUCH_USER, raise_all, rejected_at
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import schedules
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan
 from tocsin.oncall.calculation.schedules import Shift
 from tocsin.oncall.changes import overrides, specs
 from tocsin.oncall.changes.specs import HolidayCalendarSpec, ScheduleSpec, SupportHoursSpec
@@ -28,11 +30,9 @@ from tocsin.people import addresses
 from tocsin.people.changes import out_of_office
 from tocsin.people.changes.flat_objects import FlatObject
 from tocsin.people.models import Group, User, find_group
-from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
 # ---------- calendar imports
 # Keeps one row for each shift that is imported from an external iCal calendar.
-#
 # `oncall.calendars.calendar_import_worker` imports them. The last import stays in force while a calendar cannot be
 # read.
 
@@ -99,11 +99,6 @@ def schedule_state(schedule: Schedule) -> dict[str, Any]:
     return schedule_spec(schedule, with_secrets=True)
 
 
-def state_without_overrides(schedule: Schedule) -> dict[str, Any]:
-    """Returns the state without the overrides."""
-    return spec_without_overrides(schedule, with_secrets=True)
-
-
 def spec_without_overrides(
     schedule: Schedule,
     names: Mapping[int, str] | None = None,
@@ -114,32 +109,22 @@ def spec_without_overrides(
     """Returns the spec without the overrides, which are separate objects."""
     if names is None:
         names = user_names([schedule])
-    spec: dict[str, Any] = {
-        "name": schedule.name,
-        "group": schedule.group.name,
-        "time_zone": schedule.time_zone,
-    }
+    spec: dict[str, Any] = {"name": schedule.name, "group": schedule.group.name, "time_zone": schedule.time_zone}
     if schedule.holiday_calendars:
-        spec["holiday_calendars"] = _names_of(schedule.holiday_calendars, calendars)
+        known = calendar_names() if calendars is None else calendars
+        spec["holiday_calendars"] = [known[number] for number in schedule.holiday_calendars if number in known]
     if not schedule.handover_notes:
         spec["handover_notes"] = False
     return spec | {"shifts": [_written_shift(shift, names, with_secrets) for shift in schedule.definition["shifts"]]}
 
 
-def user_names(rows: Iterable[Schedule]) -> dict[int, str]:
-    """Returns the usernames of all users with shifts in these schedules, by id, in one query."""
+def user_names(rows: Iterable[Schedule], column: str = "username") -> dict[int, str]:
+    """Returns the names of all users with shifts in these schedules, by id, in one query."""
     users = frozenset[int]().union(*(users_of(schedule) for schedule in rows))
-    return dict(User.objects.filter(pk__in=users).values_list("pk", "username"))
-
-
-def display_names(rows: Iterable[Schedule]) -> dict[int, str]:
-    """Returns the display names of all users with shifts in these schedules, by id, in one query."""
-    users = frozenset[int]().union(*(users_of(schedule) for schedule in rows))
-    return {user.pk: user.display_name for user in User.objects.filter(pk__in=users)}
+    return dict(User.objects.filter(pk__in=users).values_list("pk", column))
 
 
 def calendar_names() -> dict[int, str]:
-    """Returns the names of all holiday calendars, by id."""
     return dict(HolidayCalendar.objects.values_list("pk", "name"))
 
 
@@ -182,14 +167,23 @@ def _validate(spec: Mapping[str, object], existing: Schedule | None) -> tuple[Sc
     others = Schedule.objects.exclude(pk=existing.pk) if existing else Schedule.objects.all()
     if others.filter(name__iexact=read.name).exists():
         raise Rejected("name_taken", sentence('There is already a schedule "{name}".', name=read.name), "name")
-    group = _find_group(read.group)
-    assert group is not None
+    group = find_group(read.group)
+    if group is None:
+        raise rejected_at("group", NO_SUCH_GROUP(name=read.group), "not_found")
+    users = {
+        f"shifts[{index}].{shift.kind}.users[{number}]": user
+        for index, shift in enumerate(read.shifts)
+        for number, user in enumerate(shift.users)
+    }
+    calendars = {f"holiday_calendars[{index}]": name for index, name in enumerate(read.holiday_calendars)}
+    user_ids = _visible_ids(User.objects.all(), "username", users, NO_SUCH_USER)
+    calendar_ids = _visible_ids(HolidayCalendar.objects.all(), "name", calendars, specs.UNKNOWN_CALENDAR)
     return read, Schedule(
         name=read.name,
         group=group,
         time_zone=read.time_zone or group.time_zone,
-        definition={"shifts": _shifts_with_ids(read)},
-        holiday_calendars=_calendar_ids(read.holiday_calendars),
+        definition={"shifts": [shift.stored(user_ids[user.lower()] for user in shift.users) for shift in read.shifts]},
+        holiday_calendars=[calendar_ids[name.lower()] for name in read.holiday_calendars],
         handover_notes=read.handover_notes,
     )
 
@@ -223,25 +217,7 @@ def stand_ins_by_user(user_id: int) -> list[Reason]:
 
 
 def users_of(schedule: Schedule) -> frozenset[int]:
-    """Returns the ids of the users of its shifts."""
     return frozenset(user for shift in schedule.definition["shifts"] for user in schedules.users_of(shift))
-
-
-def _names_of(ids: Iterable[int], calendars: Mapping[int, str] | None) -> list[str]:
-    names_by_id = calendar_names() if calendars is None else calendars
-    return [names_by_id[number] for number in ids if number in names_by_id]
-
-
-def _calendar_ids(names: Iterable[str]) -> list[int]:
-    with boundary.as_viewer():
-        ids_by_name = {name.casefold(): number for number, name in HolidayCalendar.objects.values_list("pk", "name")}
-    requested_names = list(names)
-    raise_all(
-        Rejected("not_found", AT_PATH(path=path, problem=specs.UNKNOWN_CALENDAR(name=name)), path)
-        for path, name in ((f"holiday_calendars[{number}]", name) for number, name in enumerate(requested_names))
-        if name.casefold() not in ids_by_name
-    )
-    return [ids_by_name[name.casefold()] for name in requested_names]
 
 
 def _zone_of(group: str) -> str:
@@ -266,31 +242,18 @@ def _written_shift(stored: Mapping[str, Any], names: Mapping[int, str], with_sec
     return shift | {key: stored[key] for key in ("start", "end", "holidays") if key in stored}
 
 
-def _find_group(name: str) -> Group | None:
-    row = find_group(name)
-    if row is None and name:
-        raise Rejected("not_found", AT_PATH(path="group", problem=NO_SUCH_GROUP(name=name)), "group")
-    return row
-
-
-def _shifts_with_ids(read: ScheduleSpec) -> list[dict[str, Any]]:
+def _visible_ids(rows: QuerySet[Any], column: str, named: Mapping[str, str], unknown: Text) -> dict[str, int]:
+    """Returns the ids of objects by lower-case name. Raises Rejected for the names that none has, by their paths."""
     with boundary.as_viewer():
-        ids = {username.lower(): number for number, username in User.objects.values_list("pk", "username")}
+        ids = {name.lower(): number for number, name in rows.values_list("pk", column)}
     raise_all(
-        Rejected("not_found", AT_PATH(path=path, problem=NO_SUCH_USER(name=user)), path)
-        for path, user in (
-            (f"shifts[{index}].{shift.kind}.users[{number}]", user)
-            for index, shift in enumerate(read.shifts)
-            for number, user in enumerate(shift.users)
-        )
-        if user.lower() not in ids
+        rejected_at(path, unknown(name=name), "not_found") for path, name in named.items() if name.lower() not in ids
     )
-    return [shift.stored(ids[user.lower()] for user in shift.users) for shift in read.shifts]
+    return ids
 
 
 # ---------- schedule preview
 # Previews a schedule before it is saved: validates its spec as saving does, and adds it to its group's plan.
-#
 # Writes nothing.
 
 
@@ -303,8 +266,7 @@ def plan_with(spec: Mapping[str, object], *, existing: Schedule | None, now: dat
     with database.transaction() as connection:
         group_plan = loader.plan(connection, draft.group.pk, now)
         if group_plan is None:
-            problem = AT_PATH(path="group", problem=NO_SUCH_GROUP(name=draft.group.name))
-            raise Rejected("not_found", problem, "group")
+            raise rejected_at("group", NO_SUCH_GROUP(name=draft.group.name), "not_found")
         number = existing.pk if existing else None
         # A schedule that moves to another group keeps its overrides, which are not in that group's plan.
         previous = next((one for one in group_plan.schedules if one.id == number), None)

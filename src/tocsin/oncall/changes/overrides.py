@@ -6,7 +6,6 @@ Taking and handing over a shift create overrides too: one user replaces another 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,27 +13,21 @@ from django.db.models import Prefetch
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
+from tocsin.access.roles import MemberRole
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
-from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Param, Person, Reason, Term, Text, joined, sentence
-from tocsin.core.validation.field_errors import AT_PATH, raise_all
+from tocsin.core.reasons import NO_REASON, Param, Person, Reason, Term, Text, joined, sentence
+from tocsin.core.validation.field_errors import NO_SUCH_USER, raise_all, rejected_at
 from tocsin.core.validation.spec import SpecErrors, write_moment
 from tocsin.oncall.changes.specs import OverrideSpec, ScheduleOverrideSpec
 from tocsin.oncall.models import Override, PendingNotice, Schedule, SwapRequest
 from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
 from tocsin.people.changes import out_of_office
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import OutOfOffice, User
-from tocsin.people.reasons import NO_SUCH_USER
 
 # ---------- notices
 # Writes notices for users about their shifts, in the Django transaction of the change itself.
-#
 # `notify.notices` sends them by e-mail.
-
-
-_CHANGED_BY = Text("{actor} made this change.")
 
 
 def write(
@@ -45,22 +38,22 @@ def write(
     reason: Reason,
     now: datetime,
     swap: SwapRequest | None = None,
+    changed_by: AuditActor | None = None,
 ) -> None:
-    """Writes one notice for each of the users. With `swap`, it has links to accept and to decline it."""
+    """Writes one notice for each of the users. With `swap`, it has links to accept and to decline it. With
+    `changed_by`, it names who made the change, and that user gets none."""
+    if changed_by is not None:
+        actor = Person(changed_by.name, changed_by.user_id)
+        text = joined(text, sentence("{actor} made this change.", actor=actor), separator="\n\n")
+        users = [user for user in users if user.pk != changed_by.user_id]
     PendingNotice.objects.bulk_create(
         PendingNotice(user=user, swap=swap, created_at=now, title=title, text=text, reason=reason) for user in users
     )
 
 
-def changed_by(actor: AuditActor) -> Reason:
-    """Returns the last line of a notice: who made the change."""
-    return _CHANGED_BY(actor=Person(actor.name, actor.user_id))
-
-
 OVER = Text("is in the past.")
 USER_DEACTIVATED = Text("{user} is deactivated.")
 
-_NOTICE = Text("{user} is on call in {schedule} from {since} until {until}.")
 _DELETED = Text("{user} was to be on call in {schedule} from {since} until {until}, but no longer is.")
 
 
@@ -78,7 +71,6 @@ def prefetched() -> Prefetch[str]:
 
 
 def override_spec(override: Override) -> dict[str, Any]:
-    """Returns the override in the form of the API."""
     return {"schedule": override.schedule.name, **nested_spec(override)}
 
 
@@ -110,11 +102,12 @@ def save_override(
         settings_store.lock()
         schedule, read = _read(spec)
         if read.ends_at <= now:
-            raise Rejected("invalid", AT_PATH(path="to", problem=OVER()), "to")
+            raise rejected_at("to", OVER())
         override = existing or Override(created_at=now, created_by_id=actor.user_id)
         before = override_spec(existing) if existing else None
         users_before = _affected_users(existing) if existing else []
-        _write(override, schedule, read, _users({"": read}))
+        _fill(override, schedule, read, _users({"": read}))
+        override.save()
         after = override_spec(override)
         _record(override, before, after, actor, now)
         if before is None or {**before, "name": ""} != {**after, "name": ""}:
@@ -203,11 +196,9 @@ def add_override(
     """
     person = _person(user)
     if user.pk == instead_of.pk:
-        raise Rejected(
-            "invalid", AT_PATH(path="user", problem=sentence("{user} is already on call.", user=person)), "user"
-        )
+        raise rejected_at("user", sentence("{user} is already on call.", user=person))
     if not user.is_active:
-        raise Rejected("invalid", AT_PATH(path="user", problem=USER_DEACTIVATED(user=person)), "user")
+        raise rejected_at("user", USER_DEACTIVATED(user=person))
     with boundary.command():
         settings_store.lock()
         override = Override.objects.create(
@@ -228,7 +219,6 @@ def add_override(
 
 
 def shift_names(schedule: Schedule) -> list[str]:
-    """Returns the names of the schedule's shifts."""
     return [shift["name"] for shift in schedule.definition["shifts"]]
 
 
@@ -241,11 +231,6 @@ def overrides_using_user(user_id: int, now: datetime) -> list[Reason]:
 def _current_and_future(schedule: Schedule, now: datetime) -> list[Override]:
     """Reads the overrides from the database, because the given schedule may hold outdated prefetched ones."""
     return list(Override.objects.filter(schedule=schedule, ends_at__gt=now).select_related("user", "instead_of"))
-
-
-def _write(override: Override, schedule: Schedule, read: OverrideSpec, users: Mapping[str, User]) -> None:
-    _fill(override, schedule, read, users)
-    override.save()
 
 
 def _fill(override: Override, schedule: Schedule, read: OverrideSpec, users: Mapping[str, User]) -> None:
@@ -271,7 +256,7 @@ def _users(override_specs: Mapping[str, OverrideSpec]) -> dict[str, User]:
             user.username.lower(): user for user in User.objects.all() if user.username.lower() in usernames
         }
     raise_all(
-        Rejected("not_found", AT_PATH(path=path, problem=NO_SUCH_USER(name=name)), path)
+        rejected_at(path, NO_SUCH_USER(name=name), "not_found")
         for name, path in named_fields
         if name.lower() not in users_by_name
     )
@@ -297,7 +282,6 @@ def _read(spec: Mapping[str, object]) -> tuple[Schedule, OverrideSpec]:
 
 
 def _affected_users(override: Override) -> list[User]:
-    """Returns the replacing and the replaced user."""
     return [user for user in (override.user, override.instead_of) if user is not None]
 
 
@@ -305,43 +289,37 @@ def _notify_users(override: Override, actor: AuditActor, now: datetime, also_not
     """Notifies the replacing and the replaced user, except for the actor."""
     users_by_id = {user.pk: user for user in (*_affected_users(override), *also_notify)}
     params = _notice_params(override)
-    role = MemberRole(override.role) if override.role else None
-    duty = (
-        _NOTICE(**params)
-        if role is None
-        else sentence("{user} is {role} of {schedule} from {since} until {until}.", **params, role=Term(role))
-    )
+    duty = sentence("{user} is on call in {schedule} from {since} until {until}.", **params)
+    if override.role:
+        role = Term(MemberRole(override.role))
+        duty = sentence("{user} is {role} of {schedule} from {since} until {until}.", **params, role=role)
+    replaces = NO_REASON
     if override.instead_of:
-        duty = joined(
-            duty,
-            sentence("{user} replaces {replaced}.", user=params["user"], replaced=_person(override.instead_of)),
-            separator=" ",
-        )
-    text = joined(duty, changed_by(actor), separator="\n\n")
+        replaced = _person(override.instead_of)
+        replaces = sentence("{user} replaces {replaced}.", user=params["user"], replaced=replaced)
     write(
-        [user for user in users_by_id.values() if user.pk != actor.user_id],
+        users_by_id.values(),
         title=sentence("{user} is on call in {schedule} from {since} until {until}", **params),
-        text=text,
+        text=joined(duty, replaces, separator=" "),
         reason=sentence("It is your shift, or was."),
         now=now,
+        changed_by=actor,
     )
 
 
 def _notify_deleted(override: Override, actor: AuditActor, now: datetime) -> None:
     """Notifies the users of a deleted override, except for the actor."""
     params = _notice_params(override)
-    consequence = (
-        sentence("{user} has the shift again.", user=_person(override.instead_of))
-        if override.instead_of
-        else sentence("The schedule applies again.")
-    )
-    text = joined(joined(_DELETED(**params), consequence, separator=" "), changed_by(actor), separator="\n\n")
+    consequence = sentence("The schedule applies again.")
+    if override.instead_of:
+        consequence = sentence("{user} has the shift again.", user=_person(override.instead_of))
     write(
-        [user for user in _affected_users(override) if user.pk != actor.user_id],
+        _affected_users(override),
         title=sentence("{user} is no longer on call in {schedule} from {since} until {until}", **params),
-        text=text,
+        text=joined(_DELETED(**params), consequence, separator=" "),
         reason=sentence("It was your shift, or is again."),
         now=now,
+        changed_by=actor,
     )
 
 
@@ -376,7 +354,6 @@ def _record(
 
 # ---------- cover notices
 # Notifies users who cover for an absence when it is created, changed or deleted.
-#
 # `people.changes.out_of_office` validates and stores absences; callers check permissions.
 
 
@@ -384,18 +361,9 @@ _TITLE = Text("{cover} covers for {user} from {since} until {until}")
 _IN_GROUPS = Text("{cover} covers for {user} from {since} until {until}, in {groups}.")
 _IN_OTHER_GROUPS = Text("{cover} covers for {user} from {since} until {until}, in every other group.")
 _IN_EVERY_GROUP = Text("{cover} covers for {user} from {since} until {until}, in every group.")
+_ENDED_TITLE = Text("{cover} no longer covers for {user} from {since} until {until}")
 _ENDED = Text("{cover} no longer covers for {user} from {since} until {until}.")
 _REASON = Text("You cover for this user, or were expected to.")
-
-
-@dataclass(frozen=True, slots=True)
-class _Cover:
-    """When and where a user covers: `kind` is the sentence, `groups` the parameter of one that names them."""
-
-    starts_at: datetime
-    ends_at: datetime
-    kind: Text
-    groups: tuple[str, ...] = ()
 
 
 def save_absence(
@@ -405,12 +373,7 @@ def save_absence(
     with boundary.command():
         before = _covering(existing) if existing else {}
         saved = out_of_office.save_absence(user, spec, existing=existing, actor=actor, now=now)
-        after = _covering(out_of_office.rows().get(pk=saved.pk))
-        for cover, cover_period in after.items():
-            if before.get(cover) != cover_period:
-                _notify_cover(cover, user, cover_period, actor, now)
-        for cover in before.keys() - after.keys():
-            _notify_cover_ended(cover, user, before[cover], actor, now)
+        _notify_covers(before, _covering(out_of_office.rows().get(pk=saved.pk)), actor, now)
     return saved
 
 
@@ -419,48 +382,34 @@ def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) ->
     with boundary.command():
         before = _covering(absence) if absence.ends_at > now else {}
         out_of_office.delete_absence(absence, actor=actor, now=now)
-        for cover, cover_period in before.items():
-            _notify_cover_ended(cover, absence.user, cover_period, actor, now)
+        _notify_covers(before, {}, actor, now)
 
 
-def _covering(absence: OutOfOffice) -> dict[User, _Cover]:
+def _covering(absence: OutOfOffice) -> dict[User, Reason]:
+    """Returns when and where each user covers."""
     groups_by_user: dict[User, list[str]] = {}
     for one in absence.covers.all():
         groups_by_user.setdefault(one.user, []).append(one.group.name)
-    starts_at, ends_at = absence.starts_at, absence.ends_at
-    periods = {
-        user: _Cover(starts_at, ends_at, _IN_GROUPS, tuple(sorted(groups))) for user, groups in groups_by_user.items()
+    period: dict[str, Param] = {
+        "user": _person(absence.user), "since": absence.starts_at, "until": absence.ends_at,
+    }  # fmt: skip
+    covers = {
+        cover: _IN_GROUPS(cover=_person(cover), groups=tuple(sorted(groups)), **period)
+        for cover, groups in groups_by_user.items()
     }
     if absence.cover is not None:
-        has_other_covers = groups_by_user.keys() - {absence.cover}
-        periods[absence.cover] = _Cover(starts_at, ends_at, _IN_OTHER_GROUPS if has_other_covers else _IN_EVERY_GROUP)
-    return periods
+        text = _IN_OTHER_GROUPS if groups_by_user.keys() - {absence.cover} else _IN_EVERY_GROUP
+        covers[absence.cover] = text(cover=_person(absence.cover), **period)
+    return covers
 
 
-def _notify_cover(cover: User, absent_user: User, period: _Cover, actor: AuditActor, now: datetime) -> None:
-    params = _params(cover, absent_user, period)
-    text = period.kind(**params, groups=period.groups) if period.groups else period.kind(**params)
-    _write_cover_notice(cover, _TITLE(**params), text, actor, now)
-
-
-def _notify_cover_ended(cover: User, absent_user: User, period: _Cover, actor: AuditActor, now: datetime) -> None:
-    params = _params(cover, absent_user, period)
-    _write_cover_notice(
-        cover,
-        sentence("{cover} no longer covers for {user} from {since} until {until}", **params),
-        _ENDED(**params),
-        actor,
-        now,
-    )
-
-
-def _params(cover: User, absent_user: User, period: _Cover) -> dict[str, Param]:
-    cover_person, user = (Person(one.display_name, one.pk) for one in (cover, absent_user))
-    return {"cover": cover_person, "user": user, "since": period.starts_at, "until": period.ends_at}
-
-
-def _write_cover_notice(cover: User, title: Reason, text: Reason, actor: AuditActor, now: datetime) -> None:
-    if cover.pk == actor.user_id:
-        return
-    text = joined(text, changed_by(actor), separator="\n\n")
-    write([cover], title=title, text=text, reason=_REASON(), now=now)
+def _notify_covers(
+    before: Mapping[User, Reason], after: Mapping[User, Reason], actor: AuditActor, now: datetime
+) -> None:
+    for cover in {**after, **before}:
+        text = after.get(cover)
+        if text == before.get(cover):
+            continue
+        params = {name: value for name, value in (text or before[cover]).params if name != "groups"}
+        title = _TITLE(**params) if text else _ENDED_TITLE(**params)
+        write([cover], title=title, text=text or _ENDED(**params), reason=_REASON(), now=now, changed_by=actor)

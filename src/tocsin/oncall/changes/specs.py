@@ -12,14 +12,17 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from tocsin.access.roles import MemberRole
 from tocsin.core.config import crypto
 from tocsin.core.errors import Permanent
 from tocsin.core.net import egress
 from tocsin.core.reasons import Text, joined, sentence
+from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import NOT_A_CHOICE, NOT_TEXT, REQUIRED
 from tocsin.core.validation.spec import (
     Duration,
+    InForm,
     InvalidValue,
     Line,
     ListOf,
@@ -42,11 +45,9 @@ from tocsin.oncall.calculation import schedules, weekly_windows
 from tocsin.oncall.calculation.schedules import MonthInterval, OnHolidays
 from tocsin.oncall.calculation.weekly_windows import InvalidTime, WeeklyWindow
 from tocsin.people import addresses
-from tocsin.people.member_roles import MemberRole
 
 # ---------- calendar urls
 # The URLs of external calendars. A URL gives access, so it is stored sealed, and only its host is shown.
-#
 # Equal URLs are stored as equal texts, until the secret key changes.
 
 
@@ -57,7 +58,6 @@ UNREADABLE = f"https://{crypto.MASK_SUFFIX}"
 
 
 def seal(url: str) -> str:
-    """Returns the URL as it is stored."""
     return addresses.encrypt_address(urlsplit(url).scheme.lower(), url, max_bytes=4 * MAX_URL_LENGTH)
 
 
@@ -297,7 +297,6 @@ class RotateSpec(Spec):
             )
 
     def stored(self) -> dict[str, Any]:
-        """Returns the stored form, without the users."""
         stored: dict[str, Any] = {
             "every": _months(self.every) if isinstance(self.every, MonthInterval) else field_errors.write(self.every),
             "at": weekly_windows.format_time(self.at),
@@ -353,7 +352,6 @@ class FixedSpec(Spec):
                 errors.add("every", sentence("must not be shorter than the period."))
 
     def stored(self) -> dict[str, Any]:
-        """Returns the stored form, without the users."""
         stored: dict[str, Any] = {} if self.every is None else {"every": field_errors.write(self.every)}
         windows = [window.to_column() for window in self.windows]
         stored |= {"from": self.start, "to": self.end} if self.is_period else {"windows": windows}
@@ -374,7 +372,6 @@ class CalendarSpec(Spec):
         _check_roles(self.roles, errors)
 
     def stored(self) -> dict[str, Any]:
-        """Returns the stored form."""
         return {"url": seal(self.url), "roles": _stored_roles(self.roles)}
 
 
@@ -418,12 +415,10 @@ class ShiftSpec(Spec):
 
     @property
     def kind(self) -> str:
-        """The kind: `rotate`, `fixed` or `calendar`."""
         return next(kind for kind in schedules.KINDS if getattr(self, kind) is not None)
 
     @property
     def users(self) -> tuple[str, ...]:
-        """The usernames."""
         return self.rotate.users if self.rotate else self.fixed.users if self.fixed else ()
 
     def check(self, errors: SpecErrors) -> None:
@@ -446,7 +441,6 @@ class ShiftSpec(Spec):
             errors.add("end", sentence("must not be before start."))
 
     def stored(self, user_ids: Iterable[int]) -> dict[str, Any]:
-        """Returns the stored form, with the ids of the users in their order."""
         stored: dict[str, Any] = {"name": self.name}
         if self.layer != 1:
             stored["layer"] = self.layer
@@ -579,10 +573,12 @@ class HolidaySpec(Spec):
 class HolidayCalendarSpec(OwnedSpec):
     """A holiday calendar: the public holidays of a country or region, and further days."""
 
-    country: Annotated[str, Field(max_length=2), AfterValidator(str.upper)] = Field(
+    country: Annotated[str, Field(max_length=2), AfterValidator(str.upper), InForm(_("Country"))] = Field(
         default="", description="Country by its ISO 3166-1 code, such as `CH`."
     )
-    region: str = Field(default="", max_length=10, description="Region by its ISO 3166-2 code, such as `ZH`.")
+    region: Annotated[str, InForm(_("Region"), _("ISO 3166-2 code without the country, such as ZH, BY or CA."))] = (
+        Field(default="", max_length=10, description="Region by its ISO 3166-2 code, such as `ZH`.")
+    )
     days: ListOf[HolidaySpec] = Field(default=(), description="Further days.")
 
     def check(self, errors: SpecErrors) -> None:
@@ -598,11 +594,19 @@ class HolidayCalendarSpec(OwnedSpec):
 class SupportHoursSpec(OwnedSpec):
     """Support hours."""
 
-    time_zone: TimeZone | None = Field(default=None, description="Time zone. Default: that of the settings.")
-    windows: ListOf[WindowSpec] = Field(default=(), description="Weekly windows.")
-    holiday_calendars: Annotated[tuple[int, ...], list_of(str, {}), Reference(CALENDAR, UNKNOWN_CALENDAR)] = Field(
-        default=(), description="Names of holiday calendars, on whose days there are no support hours."
+    time_zone: Annotated[TimeZone | None, InForm(_("Time zone"), widget="zone", is_required=True)] = Field(
+        default=None, description="Time zone. Default: that of the settings."
     )
+    windows: Annotated[
+        ListOf[WindowSpec],
+        InForm(_("Open"), _("An end time before the start is on the next day."), is_required=True),
+    ] = Field(default=(), description="Weekly windows.")
+    holiday_calendars: Annotated[
+        tuple[int, ...],
+        list_of(str, {}),
+        Reference(CALENDAR, UNKNOWN_CALENDAR),
+        InForm(_("Closed on holidays of"), widget="checkboxes"),
+    ] = Field(default=(), description="Names of holiday calendars, on whose days there are no support hours.")
 
     def check(self, errors: SpecErrors) -> None:
         if not self.windows:

@@ -13,20 +13,18 @@ from django.db.models import QuerySet
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
+from tocsin.access.roles import MemberRole
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Person, Reason, Term, Text, as_reason, joined, sentence
-from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
+from tocsin.core.reasons import NO_REASON, Param, Person, Reason, Term, Text, as_reason, joined, sentence
+from tocsin.core.validation.field_errors import NOT_AFTER_FROM, rejected_at
 from tocsin.core.validation.spec import write_moment
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule, schedules
-from tocsin.oncall.calculation.final_schedule import Timeline
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan, Timeline
 from tocsin.oncall.changes import overrides
-from tocsin.oncall.models import Override, Schedule, SwapRequest
-from tocsin.oncall.states import SwapState
-from tocsin.people.member_roles import MemberRole
+from tocsin.oncall.models import Override, Schedule, SwapRequest, SwapState
 from tocsin.people.models import Membership, User
 
 _NO_GAP = Text("{user} is {role} of {group} in this period. Replace them, or select a shorter period.")
@@ -39,10 +37,7 @@ _ALREADY_ANSWERED = {
 }
 #: The title and the first sentence of the notice about an answer.
 _ANSWERED = {
-    SwapState.ACCEPTED: (
-        Text("Swap of {schedule} accepted"),
-        Text("{user} takes the shift."),
-    ),
+    SwapState.ACCEPTED: (Text("Swap of {schedule} accepted"), Text("{user} takes the shift.")),
     SwapState.DECLINED: (
         Text("Swap of {schedule} declined"),
         Text("{user} cannot take over the shift. It stays yours."),
@@ -53,7 +48,6 @@ _ANSWERED = {
     ),
 }
 
-#: Maximum length of a period that is taken, handed over or swapped.
 MAX_SWAP_RANGE = timedelta(days=400)
 
 
@@ -67,14 +61,13 @@ class ShiftRange:
 
 
 def rows() -> QuerySet[SwapRequest]:
-    """Returns all swaps, with their users and schedules."""
     return SwapRequest.objects.select_related("schedule__group", "requester", "requested_user")
 
 
 def is_involved(schedule: Schedule, user: User) -> bool:
     """Returns whether the user belongs to the schedule: as a member of its group, or in a shift."""
-    return Membership.objects.filter(group=schedule.group_id, user=user).exists() or user.pk in _scheduled_user_ids(
-        schedule
+    return Membership.objects.filter(group=schedule.group_id, user=user).exists() or any(
+        user.pk in schedules.users_of(shift) for shift in schedule.definition["shifts"]
     )
 
 
@@ -106,15 +99,13 @@ def fill_gap(schedule: Schedule, shift_range: ShiftRange, *, user: User, actor: 
     Raises Rejected without a role, if the period is over, or if somebody has the role at any time in it.
     """
     if shift_range.role is None:
-        raise Rejected(
-            "missing", AT_PATH(path="role", problem=sentence("is required: the role without anyone on call.")), "role"
-        )
+        raise rejected_at("role", sentence("is required: the role without anyone on call."), "missing")
     remaining = _future_part(shift_range, now)
     for segment in _load_timeline(schedule, remaining).segments:
         if segment.role is remaining.role:
             holder = Person(segment.name, segment.user_id)
             problem = _NO_GAP(user=holder, role=Term(segment.role), group=schedule.group.name)
-            raise Rejected("invalid", AT_PATH(path="from", problem=problem), "from")
+            raise rejected_at("from", problem)
     spec = {
         "schedule": schedule.name,
         "user": user.username,
@@ -148,13 +139,13 @@ def request_swap(
     The requested user gets a notice. Raises Rejected if either user is not on call then, or the period is over.
     """
     if requested_user.pk == requester.pk:
-        raise Rejected("invalid", AT_PATH(path="user", problem=sentence("must be a different user.")), "user")
+        raise rejected_at("user", sentence("must be a different user."))
     if not requested_user.is_active:
         problem = overrides.USER_DEACTIVATED(user=_person(requested_user))
-        raise Rejected("invalid", AT_PATH(path="user", problem=problem), "user")
+        raise rejected_at("user", problem)
     if not is_involved(schedule, requested_user):
         problem = NOT_IN_GROUP(user=_person(requested_user), group=schedule.group.name)
-        raise Rejected("invalid", AT_PATH(path="user", problem=problem), "user")
+        raise rejected_at("user", problem)
     refuse_unless_on_call(schedule, requester, _future_part(shift_range, now))
     if in_return is not None:
         refuse_unless_on_call(schedule, requested_user, _future_part(in_return, now, "return_to"))
@@ -204,27 +195,24 @@ def accept(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapReques
                 locked.schedule, new_user, current_user, shift_range.starts_at, shift_range.ends_at,
                 role=shift_range.role, swap=locked, actor=actor, now=now,
             )  # fmt: skip
-        return _end(locked, SwapState.ACCEPTED, locked.requested_user, locked.requester, actor, now)
+        return _end(locked, SwapState.ACCEPTED, actor, now)
 
 
 def decline(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
     """Declines a swap. The requester gets a notice. Raises `Rejected("already_answered")`."""
     with boundary.command():
         settings_store.lock()
-        locked = _lock_pending(swap)
-        return _end(locked, SwapState.DECLINED, locked.requested_user, locked.requester, actor, now)
+        return _end(_lock_pending(swap), SwapState.DECLINED, actor, now)
 
 
 def withdraw(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
     """Withdraws a swap request. The requested user gets a notice. Raises `Rejected("already_answered")`."""
     with boundary.command():
         settings_store.lock()
-        locked = _lock_pending(swap)
-        return _end(locked, SwapState.WITHDRAWN, locked.requester, locked.requested_user, actor, now)
+        return _end(_lock_pending(swap), SwapState.WITHDRAWN, actor, now)
 
 
 def swap_spec(swap: SwapRequest) -> dict[str, Any]:
-    """Returns the swap in the form of the API."""
     return {
         "schedule": swap.schedule.name,
         "asked_by": swap.requester.username,
@@ -249,22 +237,15 @@ def refuse_unless_on_call(schedule: Schedule, user: User, shift_range: ShiftRang
         segment.user_id == user.pk and segment.schedule == schedule.name and shift_range.role in (None, segment.role)
         for segment in timeline.segments
     ):
-        span = {"since": shift_range.starts_at, "until": shift_range.ends_at}
+        params: dict[str, Param] = {
+            "user": _person(user), "schedule": schedule.name, "since": shift_range.starts_at,
+            "until": shift_range.ends_at,
+        }  # fmt: skip
+        reason = sentence("{user} is not on call in {schedule} from {since} to {until}.", **params)
         if shift_range.role:
             role = Term(shift_range.role)
             reason = sentence(
-                "{user} is not on call as {role} in {schedule} from {since} to {until}.",
-                user=_person(user),
-                role=role,
-                schedule=schedule.name,
-                **span,
-            )
-        else:
-            reason = sentence(
-                "{user} is not on call in {schedule} from {since} to {until}.",
-                user=_person(user),
-                schedule=schedule.name,
-                **span,
+                "{user} is not on call as {role} in {schedule} from {since} to {until}.", role=role, **params
             )
         raise Rejected("invalid", reason, "from")
 
@@ -272,9 +253,9 @@ def refuse_unless_on_call(schedule: Schedule, user: User, shift_range: ShiftRang
 def _load_timeline(schedule: Schedule, shift_range: ShiftRange) -> Timeline:
     """Returns the group's timeline for the period. Raises Rejected if it is empty or too long."""
     if shift_range.ends_at <= shift_range.starts_at:
-        raise Rejected("invalid", AT_PATH(path="to", problem=NOT_AFTER_FROM()), "to")
+        raise rejected_at("to", NOT_AFTER_FROM())
     if shift_range.ends_at - shift_range.starts_at > MAX_SWAP_RANGE:
-        raise Rejected("invalid", AT_PATH(path="to", problem=_RANGE_TOO_LONG(limit=MAX_SWAP_RANGE)), "to")
+        raise rejected_at("to", _RANGE_TOO_LONG(limit=MAX_SWAP_RANGE))
     with database.transaction() as connection:
         plan = loader.plan(connection, schedule.group_id, shift_range.starts_at)
     return final_schedule.timeline(plan or GroupPlan(schedule.group_id, ""), shift_range.starts_at, shift_range.ends_at)
@@ -282,10 +263,6 @@ def _load_timeline(schedule: Schedule, shift_range: ShiftRange) -> Timeline:
 
 def _person(user: User) -> Person:
     return Person(user.display_name, user.pk)
-
-
-def _scheduled_user_ids(schedule: Schedule) -> set[int]:
-    return {user for shift in schedule.definition["shifts"] for user in schedules.users_of(shift)}
 
 
 def _ranges(swap: SwapRequest) -> list[tuple[ShiftRange, User]]:
@@ -300,7 +277,7 @@ def _ranges(swap: SwapRequest) -> list[tuple[ShiftRange, User]]:
 def _future_part(shift_range: ShiftRange, now: datetime, field: str = "to") -> ShiftRange:
     """Returns the future part of the period; the past stays as it was. Raises Rejected if all of it is over."""
     if shift_range.ends_at <= now:
-        raise Rejected("invalid", AT_PATH(path=field, problem=overrides.OVER()), field)
+        raise rejected_at(field, overrides.OVER())
     return replace(shift_range, starts_at=max(shift_range.starts_at, now.replace(microsecond=0)))
 
 
@@ -312,10 +289,11 @@ def _lock_pending(swap: SwapRequest) -> SwapRequest:
     return locked
 
 
-def _end(
-    swap: SwapRequest, state: SwapState, decided_by: User, recipient: User, actor: AuditActor, now: datetime
-) -> SwapRequest:
+def _end(swap: SwapRequest, state: SwapState, actor: AuditActor, now: datetime) -> SwapRequest:
     title, text = _ANSWERED[state]
+    decided_by, recipient = swap.requested_user, swap.requester
+    if state is SwapState.WITHDRAWN:
+        decided_by, recipient = recipient, decided_by
     before = swap_spec(swap)
     swap.state, swap.answered_at = str(state), now
     swap.save(update_fields=["state", "answered_at"])
@@ -348,8 +326,10 @@ def _describe_swap(swap: SwapRequest) -> Reason:
 
 
 def _record(swap: SwapRequest, before: dict[str, Any] | None, actor: AuditActor, now: datetime) -> None:
-    after = {key: str(value) if isinstance(value, datetime) else value for key, value in swap_spec(swap).items()}
-    before_texts = before and {key: str(v) if isinstance(v, datetime) else v for key, v in before.items()}
+    before_texts, after = (
+        spec and {key: str(value) if isinstance(value, datetime) else value for key, value in spec.items()}
+        for spec in (before, swap_spec(swap))
+    )
     audit.record_change(
         actor,
         now=now,

@@ -23,7 +23,7 @@ from tocsin.core.reasons import AlertRef, Reason, Term, Text, as_reason, reason_
 from tocsin.core.runtime.periodic_tasks import run_in_time
 from tocsin.inbound import email
 from tocsin.inbound import maintenance_commands as maintenance_windows
-from tocsin.inbound.admin import observed_statuses, secrets
+from tocsin.inbound.admin import secrets, simple_rules
 from tocsin.inbound.admin.commands import reachability_problem
 from tocsin.inbound.admin.specs import ALLOW_UNREACHABLE
 from tocsin.inbound.config import registry
@@ -291,7 +291,7 @@ def check_messages(now: datetime) -> Iterator[HealthFinding]:
                 object_id=integration.pk,
             )
     for examined in in_use[:_MAX_EXAMINED]:
-        if count := observed_statuses.count_without_alert(examined, now):
+        if count := simple_rules.count_without_alert(examined, now):
             yield HealthFinding(
                 "integration.ends_nothing",
                 sentence(
@@ -312,7 +312,7 @@ def check_messages(now: datetime) -> Iterator[HealthFinding]:
                 object_id=examined.pk,
             )
     for paging in in_use.filter(mode=IntegrationMode.PAGE)[:_MAX_EXAMINED]:
-        if warning := observed_statuses.load_observed_statuses(paging, now).warning:
+        if warning := simple_rules.load_observed_statuses(paging, now).warning:
             yield HealthFinding(
                 "integration.opens_nothing",
                 sentence("{integration}: {problem}", integration=paging.name, problem=warning),

@@ -15,14 +15,13 @@ import httpx
 from tocsin.access import audit_log
 from tocsin.access.audit_log import Damage
 from tocsin.core.config import crypto, environment
-from tocsin.core.config.last_backup import load_status
+from tocsin.core.config.settings_store import load_backup_status
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress, http_server
 from tocsin.core.net.egress import REDIRECTS, REDIRECTS_SOMEWHERE, SET_FINAL_URL
 from tocsin.core.reasons import Ago, Reason, Text, sentence
-from tocsin.identity.models import IdentityProvider
-from tocsin.identity.presets import ProviderProtocol
+from tocsin.identity.models import IdentityProvider, ProviderProtocol
 from tocsin.identity.saml import last_expiry
 from tocsin.operate import encryption, node_heartbeat, self_check
 from tocsin.operate.finding import HealthFinding, note
@@ -102,7 +101,7 @@ _REMEDY = Text(
 
 def check_backups(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     """A problem without a backup for a week; before that, a note that there is none yet."""
-    status = load_status(connection, now)
+    status = load_backup_status(connection, now)
     if status.is_overdue:
         if status.last is None:
             yield HealthFinding("backup.none", _NONE(), _REMEDY())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from tocsin.access.roles import Role
+from tocsin.access.roles import MemberRole, Role
 from tocsin.alerts.sql import join_alert
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -25,7 +25,6 @@ from tocsin.oncall.models import CalendarImport, Override, Schedule
 from tocsin.operate import coverage
 from tocsin.operate.finding import FindingLevel, HealthFinding, limited, note
 from tocsin.people.changes import out_of_office
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import ContactMethod, Membership, User
 from tocsin.resources import visibility
 

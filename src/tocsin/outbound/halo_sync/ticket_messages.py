@@ -22,7 +22,7 @@ from tocsin.core.delivery.circuit_breaker import NeedsAttention
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import NO_REASON, Reason
-from tocsin.inbound.admin.observed_statuses import StatusEffect, action_of_status, reports_new_status
+from tocsin.inbound.admin.simple_rules import StatusEffect, action_of_status, reports_new_status
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction

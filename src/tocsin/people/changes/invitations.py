@@ -18,13 +18,12 @@ from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation import text_sanitizing
-from tocsin.core.validation.field_errors import AT_PATH, DUPLICATE, raise_all, rejected_at
+from tocsin.core.validation.field_errors import AT_PATH, DUPLICATE, NO_SUCH_GROUP, raise_all, rejected_at
 from tocsin.core.validation.spec import InvalidValue, Line, ListOf, OneOf, Spec, SpecErrors
 from tocsin.people import addresses
 from tocsin.people.changes import groups, users
 from tocsin.people.changes.users import Email
 from tocsin.people.models import Group, User
-from tocsin.people.reasons import NO_SUCH_GROUP
 
 COLUMNS = ("email", "name", "phone", "role", "groups", "username")
 MAX_INVITATIONS = 500
@@ -38,7 +37,6 @@ type SendInvitation = Callable[[User, User], None]
 SENDERS: Hooks[SendInvitation] = Hooks()
 
 _TOO_MANY = Text("At most {maximum} people can be invited at once; these are {count}.")
-_NONE = Text("Enter at least one email address.")
 
 
 def _phone(text: str) -> str:
@@ -103,7 +101,7 @@ def read_lines(text: str) -> list[InvitationLine]:
     is_csv = bool(names) and not any("@" in name for name in names)
     lines = list(_csv_lines(names, rows[1:]) if is_csv else _pasted_lines(rows))
     if not lines:
-        raise Rejected("missing", _NONE())
+        raise Rejected("missing", sentence("Enter at least one email address."))
     if len(lines) > MAX_INVITATIONS:
         raise Rejected("too_many", _TOO_MANY(maximum=MAX_INVITATIONS, count=len(lines)))
     return lines

@@ -19,13 +19,13 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from tocsin.access import audit, boundary, tokens
 from tocsin.access.audit import AuditActor
-from tocsin.access.roles import Role
+from tocsin.access.roles import MemberRole, Role
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Person, Text, as_reason, sentence, translatable
 from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import NOT_A_CHOICE, raise_all, rejected_at
+from tocsin.core.validation.field_errors import NO_SUCH_CONTACT_METHOD, NOT_A_CHOICE, raise_all, rejected_at
 from tocsin.core.validation.spec import (
     Duration,
     InvalidValue,
@@ -42,10 +42,8 @@ from tocsin.core.validation.spec import (
 )
 from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.people import addresses, notification_rules, permissions, sign_in_rules
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import ContactMethod, User
 from tocsin.people.notification_rules import NotificationRules, RepeatSpec, RuleDelay
-from tocsin.people.reasons import NO_SUCH_CONTACT_METHOD
 
 # ---------- specs
 # Users, contact methods and groups as YAML, the API and forms write them. The commands resolve names.
@@ -268,15 +266,8 @@ def replace_all(user: User, value: object, *, actor: AuditActor, now: datetime) 
         if current == stored:
             return False
         User.objects.filter(pk=user.pk).update(reminders=stored)
-        audit.record_change(
-            actor,
-            now=now,
-            object_type="user",
-            object_id=user.pk,
-            object_name=user.username,
-            before={"reminders": current},
-            after={"reminders": stored},
-        )
+        before, after = {"reminders": current}, {"reminders": stored}
+        audit.record_change(actor, now=now, before=before, after=after, **audit.about("user", user))
         settings_store.bump()
     return True
 
@@ -300,8 +291,6 @@ _SPEC_COLUMNS = (
 
 #: Actors with the machine's shell, who count as having verified an e-mail address.
 _TRUSTED = ("cli", "yaml")
-
-_DELETED = Text("This user was deleted.")
 
 
 def user_spec(user: User) -> dict[str, Any]:
@@ -372,9 +361,7 @@ def save_user(
             tokens.revoke_all()
         _record(user, before, actor, now)
         if password is not None and existing:
-            audit.record(
-                actor, "set_password", now=now, object_type="user", object_id=user.pk, object_name=user.username
-            )
+            audit.record(actor, "set_password", now=now, **audit.about("user", user))
     return user
 
 
@@ -395,7 +382,7 @@ def change_own(
         settings_store.lock()
         current = User.objects.filter(pk=user.pk).first()
         if current is None:
-            raise Rejected("not_found", _DELETED())
+            raise Rejected("not_found", sentence("This user was deleted."))
         spec = {key: value for key, value in user_spec(current).items() if key != "contact_methods"}
         return save_user({**spec, **changes}, existing=current, actor=actor, now=now, password=password)
 
@@ -676,9 +663,7 @@ def _write_email(user: User, *, is_verified: bool) -> None:
 def _record(user: User, before: dict[str, Any] | None, actor: AuditActor, now: datetime) -> None:
     # Reads the user again, because relations prefetched on this object may be outdated.
     after = user_spec(User.objects.get(pk=user.pk))
-    if audit.record_change(
-        actor, now=now, object_type="user", object_id=user.pk, object_name=user.username, before=before, after=after
-    ):
+    if audit.record_change(actor, now=now, before=before, after=after, **audit.about("user", user)):
         settings_store.bump()
         hooks.run_change_hooks("user", user.pk, now)
 

@@ -30,10 +30,11 @@ from tocsin.access.roles import Role
 from tocsin.core import ids
 from tocsin.core.config import crypto, environment
 from tocsin.core.db import database
-from tocsin.core.errors import Temporary, TocsinError
+from tocsin.core.errors import Permanent, Temporary, TocsinError
+from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.runtime import clock
 from tocsin.identity.models import IdentityProvider
-from tocsin.notify.interfaces import OutcomeUnknown, Permanent, Rendered
+from tocsin.notify.interfaces import Rendered
 from tocsin.notify.models import SandboxMessage
 from tocsin.notify.providers.pool import ActiveProvider, ProviderPool
 from tocsin.people.models import User

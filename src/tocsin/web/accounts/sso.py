@@ -28,9 +28,8 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import reason_as_json, reason_from_json
 from tocsin.identity import oidc, reasons, saml, sign_in
 from tocsin.identity.commands import claim_names
-from tocsin.identity.models import IdentityProvider, redirect_uri, saml_entity_id
+from tocsin.identity.models import IdentityProvider, ProviderProtocol, redirect_uri, saml_entity_id
 from tocsin.identity.oidc import PendingSignIn
-from tocsin.identity.presets import ProviderProtocol
 from tocsin.identity.role_mapping import VerifiedAnswer, read_claims, shown
 from tocsin.identity.saml import own_metadata
 from tocsin.identity.sign_in import SignInRequest

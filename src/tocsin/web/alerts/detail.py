@@ -31,10 +31,9 @@ from tocsin.alerts.service import VisibleAlert, find_alerts
 from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, AlertStatus, CommandChannel, CommandKind, EventKind
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_moment
-from tocsin.core.reasons import as_reason
+from tocsin.core.reasons import as_reason, local_moment
 from tocsin.core.validation import field_errors, text_sanitizing
-from tocsin.escalation.actions import why_not_paged
+from tocsin.escalation import explain
 from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.policy import references
 from tocsin.escalation.run import run_store
@@ -69,7 +68,7 @@ from tocsin.web.http.request import (
 from tocsin.web.ui.formatting import is_long, safe_html
 from tocsin.web.ui.forms import channel_name
 from tocsin.workflows import views
-from tocsin.workflows.states import SlaMoment
+from tocsin.workflows.definition import SlaMoment
 
 #: Number of newest events, notifications and messages shown initially, and after "show all".
 INITIAL_ENTRIES = 300
@@ -718,5 +717,5 @@ def why_not_notified(request: SignedInRequest, number: int) -> HttpResponse:
     """Render every user of the alert's groups and policy who was not paged, with the reason."""
     alert = find_visible_alert(number)
     with database.transaction() as connection:
-        people = why_not_paged.explain_for_alert(connection, alert)
+        people = explain.explain_for_alert(connection, alert)
     return render_view(request, "alerts/why_not_notified.html", {"alert": alert.row, "people": people})

@@ -18,8 +18,8 @@ from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.core.db.queries import SearchableText
 from tocsin.core.reasons import NO_REASON, Reason
-from tocsin.escalation.actions import next_steps
-from tocsin.escalation.actions.forecast import NextAction
+from tocsin.escalation import explain
+from tocsin.escalation.explain import NextAction
 from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.policy import AcknowledgeEffect
 from tocsin.escalation.run.run_state import RunStatus
@@ -28,8 +28,8 @@ from tocsin.people.models import User
 from tocsin.resources import visibility
 from tocsin.web.http.request import number_of
 from tocsin.web.ui import object_list
+from tocsin.workflows.definition import SlaMoment
 from tocsin.workflows.run import run_store
-from tocsin.workflows.states import SlaMoment
 
 # ---------- next action
 
@@ -84,7 +84,7 @@ def steps_of(alert_ids: list[int], now: datetime) -> dict[int, NextAction]:
     if not alert_ids:
         return {}
     with database.transaction() as connection:
-        return next_steps.next_steps(connection, alert_ids, now)
+        return explain.next_steps(connection, alert_ids, now)
 
 
 def capitalised(summary: Reason) -> str:

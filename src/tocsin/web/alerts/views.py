@@ -22,7 +22,7 @@ from tocsin.alerts.service import apply_command_to_many, find_alerts
 from tocsin.alerts.states import CommandChannel, CommandKind, Priority
 from tocsin.core.db import queries
 from tocsin.core.errors import Rejected
-from tocsin.escalation.actions.manual_escalation import ManualAlert, open_alert
+from tocsin.escalation.commands import ManualAlert, open_alert
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group

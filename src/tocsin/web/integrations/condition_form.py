@@ -18,8 +18,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
 
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import Text, as_reason, sentence, translatable
+from tocsin.core.reasons import Text, as_reason, local_term, sentence, translatable
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.conditions import MAX_DEPTH, Operator
 from tocsin.inbound.fields import text_of

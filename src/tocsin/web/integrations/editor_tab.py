@@ -14,10 +14,9 @@ from django.utils.translation import gettext as _
 
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import Text, sentence
+from tocsin.core.reasons import Text, local_term, sentence
 from tocsin.core.validation.field_errors import rejected_at
-from tocsin.inbound.config.noise_settings import KEYS
+from tocsin.inbound.config.rules import KEYS
 from tocsin.inbound.fields import FIELDS, TAGS
 from tocsin.web.integrations import condition_form
 from tocsin.web.integrations.condition_form import ComparisonRow, ConditionGroup, ErrorPlaces, FieldEntry, ValueOrigin

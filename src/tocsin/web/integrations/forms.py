@@ -9,8 +9,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.catalogue.kinds import IntegrationKind, IntegrationSetting, IntegrationSettingType, load_kinds
-from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import Text
+from tocsin.core.reasons import Text, local_term
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration
 from tocsin.web.integrations.condition_form import read_table, write_table

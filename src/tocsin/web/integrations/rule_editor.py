@@ -29,14 +29,12 @@ from django.views.decorators.http import require_http_methods, require_POST
 from tocsin.access.roles import Permission
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import Reason, as_reason
+from tocsin.core.reasons import Reason, as_reason, local_term
 from tocsin.core.validation.payload_paths import compile_path, join_path, read_path
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.admin import commands, specs
-from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.conditions import compile_condition, texts_of
-from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceNames
 from tocsin.inbound.fields import FIELDS, PRIORITIES, TAGS, MappedFields, text_of
 from tocsin.inbound.inspect import explain
 from tocsin.inbound.models import Integration

@@ -20,11 +20,11 @@ from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.validation import field_errors
 from tocsin.inbound import email
-from tocsin.inbound.admin import commands, delayed_alerts, presets, secrets, specs
+from tocsin.inbound.admin import commands, delayed_alerts, secrets, simple_rules, specs
 from tocsin.inbound.admin import sample as samples
 from tocsin.inbound.admin.commands import DefinitionChange, compile_stored
-from tocsin.inbound.admin.presets import PresetKind, RoutingPreset
-from tocsin.inbound.admin.references import ReferenceNames
+from tocsin.inbound.admin.simple_rules import PresetKind, RoutingPreset
+from tocsin.inbound.config.compiled_integration import ReferenceNames
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.models import Integration, IntegrationVersion
@@ -32,8 +32,8 @@ from tocsin.inbound.storage.messages import MAX_SECONDS, MessageBudget
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate import backtest
+from tocsin.simulate.backtest import BacktestTotals
 from tocsin.simulate.chain import simulate_integration
-from tocsin.simulate.replay_state import BacktestTotals
 from tocsin.web.http.request import (
     PARTIAL_HEADER,
     SignedInRequest,
@@ -352,7 +352,7 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
         return render_view(request, "integrations/unknown.html", frame(request, row, kind, "routing"))
     names = specs.load_reference_names()
     parts = commands.parts_of(row, names)
-    stored_preset = presets.preset_of(parts.get(ROUTES))
+    stored_preset = simple_rules.preset_of(parts.get(ROUTES))
     preset, problem, review = stored_preset or RoutingPreset(), "", None
     snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=(ROUTES,))
     if request.method == "POST":
@@ -370,12 +370,12 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
             problem = _("Choose the support hours.") if needs_hours else _("Select at least one type or client.")
         elif post.get("do") == "save":
             try:
-                routes = presets.routes_with_preset(parts.get(ROUTES), preset)
+                routes = simple_rules.routes_with_preset(parts.get(ROUTES), preset)
                 review = review_change(request, row, {ROUTES: routes})
                 if review is None:
                     with snapshot.unchanged():
                         spec = commands.integration_spec(row)
-                        spec[ROUTES] = presets.routes_with_preset(spec.get(ROUTES), preset)
+                        spec[ROUTES] = simple_rules.routes_with_preset(spec.get(ROUTES), preset)
                         commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
                     messages.success(request, _("Saved. Applies to new messages."))
                     return redirect("integration", number)
@@ -434,7 +434,7 @@ def _count_totals(
     """Return how often each preset would have paged; nothing if one cannot be saved."""
     try:
         drafts = [
-            commands.compile_draft(row, {ROUTES: presets.routes_with_preset(parts.get(ROUTES), candidate)}, names)
+            commands.compile_draft(row, {ROUTES: simple_rules.routes_with_preset(parts.get(ROUTES), candidate)}, names)
             for candidate in candidates
         ]
     except Rejected:

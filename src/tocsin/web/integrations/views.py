@@ -22,17 +22,15 @@ from tocsin.access.roles import Permission, Role
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import Category, IntegrationKind, Sample, load_kinds
 from tocsin.core.config import environment
+from tocsin.core.config.settings_store import make_etag
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
-from tocsin.core.locale_format import local_duration, local_term
-from tocsin.core.net.etag import make_etag
-from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.core.reasons import NO_REASON, Reason, local_duration, local_term
 from tocsin.escalation.models import Policy
-from tocsin.inbound import heartbeat_schedule, heartbeats
+from tocsin.inbound import heartbeats
 from tocsin.inbound import maintenance_commands as maintenance_windows
-from tocsin.inbound.admin import commands, delayed_alerts, observed_statuses, presets, secrets
-from tocsin.inbound.admin.observed_statuses import StatusEffect
-from tocsin.inbound.admin.presets import PresetKind, RoutingPreset
+from tocsin.inbound.admin import commands, delayed_alerts, secrets, simple_rules
+from tocsin.inbound.admin.simple_rules import PresetKind, RoutingPreset, StatusEffect
 from tocsin.inbound.enums import HeartbeatHealth as Beat
 from tocsin.inbound.enums import IntegrationMode, MessageStatus
 from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, DelayedAlert, InboundMessage, Integration, MaintenanceWindow
@@ -43,11 +41,10 @@ from tocsin.outbound.connectors.haloitsm.reference_data import statuses_by_effec
 from tocsin.people.models import Group
 from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate import backtest
-from tocsin.simulate.backtest import Backtest
+from tocsin.simulate.backtest import Backtest, BacktestTotals
 from tocsin.simulate.backtest import backtest as backtest_backtest
 from tocsin.simulate.chain import SimulatedOutcome, simulate_integration
 from tocsin.simulate.escalation import SimulatedPage
-from tocsin.simulate.replay_state import BacktestTotals
 from tocsin.web.http.request import (
     PARTIAL_HEADER,
     SignedInRequest,
@@ -318,7 +315,7 @@ def describe_preset(integration: Integration) -> str:
     """Summarize the "Which tickets page?" setting in a few words."""
     version = integration.current_version
     routes = version.definition.get("routes") if version else None
-    preset = presets.preset_of(commands.describe_version(version).get("routes") if version and routes else None)
+    preset = simple_rules.preset_of(commands.describe_version(version).get("routes") if version and routes else None)
     match preset:
         case RoutingPreset(kind=PresetKind.URGENT):
             return _("critical and high")
@@ -445,7 +442,7 @@ def integration_list(request: SignedInRequest) -> HttpResponse:
 def _with_health(rows: Sequence[Integration], now: datetime) -> Iterator[tuple[Any, ...]]:
     today = object_list.messages_today(now, [row.pk for row in rows])
     active_before = object_list.integrations_with_messages([row.pk for row in rows if row.pk not in today])
-    beats = heartbeats.heartbeat_statuses([row for row in rows if row.kind == heartbeat_schedule.KIND])
+    beats = heartbeats.heartbeat_statuses([row for row in rows if row.kind == heartbeats.KIND])
     for row in rows:
         health = integration_health(row, today.get(row.pk), row.pk in active_before, beats.get(row.pk))
         yield row, kind_of(row), health, today.get(row.pk)
@@ -508,7 +505,7 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
     today = object_list.messages_today(request.now, [row.pk]).get(row.pk)
     may_see = may(request, Permission.MANAGE_ROUTING, row.group_id)
     url = secrets.masked_url(row) if may_see else ""
-    beat = heartbeats.heartbeat_statuses([row])[row.pk] if row.kind == heartbeat_schedule.KIND else None
+    beat = heartbeats.heartbeat_statuses([row])[row.pk] if row.kind == heartbeats.KIND else None
     by_effect = statuses_by_effect(row)
     context = {
         **frame(request, row, kind, "overview"),
@@ -518,7 +515,7 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
         "latest": latest,
         "health": integration_health(row, today, bool(latest), beat),
         "outcomes": object_list.outcomes(request.now, row.pk),
-        "observed": observed_statuses.load_observed_statuses(row, request.now) if latest else None,
+        "observed": simple_rules.load_observed_statuses(row, request.now) if latest else None,
         "effects": [(does, label) for does, label in _STATUS_EFFECTS],
         "in_halo": [(effect, label, by_effect[effect]) for effect, label in _STATUS_EFFECTS] if by_effect else [],
         "would_page": would_page_views(row, latest[0])
@@ -529,7 +526,7 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
         "dry_run_totals": dry_run_totals(row, request.now),
         "unusable": problem_of(row),
         "not_understood": count_not_understood(row, request.now),
-        "without_alert": observed_statuses.count_without_alert(row, request.now) if latest else 0,
+        "without_alert": simple_rules.count_without_alert(row, request.now) if latest else 0,
         **suppressed_count(row, request.now),
         "may_try": may(request, Permission.TEST_INTEGRATIONS, row.group_id),
     }
@@ -555,10 +552,10 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
     except ValueError:
         raise Http404(_("A status can open, update or close an alert.")) from None
     with rejections_shown(request):
-        rules = observed_statuses.rules_with_status(row, status, effect)
+        rules = simple_rules.rules_with_status(row, status, effect)
         if (review := review_change(request, row, {"rules": rules})) is not None:
             return render_review(request, review, frame(request, row, kind, "overview"), "integration")
-        observed_statuses.set_status(row, status, effect, actor=actor(request), now=request.now)
+        simple_rules.set_status(row, status, effect, actor=actor(request), now=request.now)
         effect_labels = dict(_STATUS_EFFECTS)
         messages.success(
             request, _("Status “%(status)s” now %(does)s alerts.") % {"status": status, "does": effect_labels[effect]}

@@ -33,8 +33,7 @@ from tocsin.oncall.calendars import ical
 from tocsin.oncall.calendars.feeds import NewFeed
 from tocsin.oncall.calendars.ical import GroupShift
 from tocsin.oncall.changes import overrides
-from tocsin.oncall.models import CalendarFeed, HandoverNote
-from tocsin.oncall.states import FeedKind
+from tocsin.oncall.models import CalendarFeed, FeedKind, HandoverNote
 from tocsin.people.changes import out_of_office, users
 from tocsin.people.models import Group, OutOfOffice, User
 from tocsin.resources import visibility

@@ -32,7 +32,7 @@ from tocsin.access.roles import DEFAULT_LIFETIME, WARN_BEFORE, Permission, Role,
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_term, translate
+from tocsin.core.reasons import local_term, translate
 from tocsin.core.validation import field_errors
 from tocsin.notify.models import Notification
 from tocsin.notify.pages import load_recipients

@@ -12,18 +12,16 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from tocsin.access import boundary
-from tocsin.access.roles import Permission
+from tocsin.access.roles import MemberRole, Permission
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.notify.rules import responder_readiness
 from tocsin.notify.rules.responder_readiness import ReadinessProblem, ShiftReadiness
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
-from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.oncall.calculation.resolver import GroupPlan, OnCallResolver
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall, OnCallResolver
 from tocsin.operate import coverage
 from tocsin.people import permissions
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group
 from tocsin.web.http.request import SignedInRequest, may_somewhere, render_view
 from tocsin.web.oncall import schedules, swaps

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -18,20 +19,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Permission, Role
+from tocsin.access.roles import MemberRole, Permission, Role
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.oncall.calculation import coverage_checks, final_schedule
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding
-from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall
 from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import CalendarFeed, HandoverNote, HolidayCalendar, Override, Schedule
 from tocsin.operate import coverage
 from tocsin.people import permissions
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
 from tocsin.reports import handover as notes
 from tocsin.reports.handover import MAX_TEXT_CHARS, SeenNote
@@ -286,7 +285,7 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
     rows = Override.objects.filter(schedule=row).select_related("user", "instead_of", "created_by")
     context = {
         "schedule": row,
-        "lines": shift_forms.lines(row.definition, commands.display_names([row])),
+        "lines": shift_forms.lines(row.definition, commands.user_names([row], "display_name")),
         "imports": list(row.imports.all()),
         "overrides": overrides.current(row, request.now),
         "past": rows.filter(ends_at__lte=request.now).order_by("-ends_at")[:MAX_PAST_OVERRIDES],
@@ -307,7 +306,9 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     row = find_editable(request, SCHEDULES, number) if number is not None else None
     form, shifts = _forms(request, row)
     offer_own_groups(request, form.fields["group"])
-    snapshot = FormSnapshot.of(request, SCHEDULES, row, state=commands.state_without_overrides)
+    snapshot = FormSnapshot.of(
+        request, SCHEDULES, row, state=partial(commands.spec_without_overrides, with_secrets=True)
+    )
     if form.is_bound and form.is_valid() and shifts.is_valid():
         require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])
         try:

@@ -15,7 +15,7 @@ from django.utils.translation import gettext, ngettext, pgettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected
-from tocsin.core.locale_format import local_duration
+from tocsin.core.reasons import local_duration
 from tocsin.core.validation import field_errors
 from tocsin.oncall.calculation import schedules, weekly_windows
 from tocsin.oncall.calculation.schedules import MonthInterval, OnHolidays

@@ -23,7 +23,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.audit import AuditActor
-from tocsin.access.roles import Permission
+from tocsin.access.roles import MemberRole, Permission
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import as_reason
@@ -32,16 +32,13 @@ from tocsin.notify.text import signed_links
 from tocsin.notify.text.signed_links import LinkSubject
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule, weekly_windows
-from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.oncall.calculation.resolver import GroupPlan
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall
 from tocsin.oncall.changes import overrides
 from tocsin.oncall.changes import swaps as commands
 from tocsin.oncall.changes.overrides import shift_names
 from tocsin.oncall.changes.swaps import ShiftRange
-from tocsin.oncall.models import Schedule, SwapRequest
-from tocsin.oncall.states import SwapState
+from tocsin.oncall.models import Schedule, SwapRequest, SwapState
 from tocsin.people import permissions
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
 from tocsin.resources.registry import GROUPS, OVERRIDES
 from tocsin.web.http.middleware import zone

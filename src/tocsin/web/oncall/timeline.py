@@ -14,20 +14,17 @@ from django.http import HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from tocsin.access.roles import Permission
+from tocsin.access.roles import MemberRole, Permission
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule, month_calendar, weekly_windows
-from tocsin.oncall.calculation.final_schedule import Timeline
+from tocsin.oncall.calculation.final_schedule import GroupPlan, Timeline
 from tocsin.oncall.calculation.month_calendar import CalendarDay
-from tocsin.oncall.calculation.resolver import GroupPlan
 from tocsin.oncall.calculation.schedules import CompiledSchedule
 from tocsin.oncall.changes import commands, overrides
-from tocsin.oncall.models import CalendarFeed, Schedule
-from tocsin.oncall.states import FeedKind
-from tocsin.people.member_roles import MemberRole
+from tocsin.oncall.models import CalendarFeed, FeedKind, Schedule
 from tocsin.people.models import Group
 from tocsin.resources.registry import GROUPS
 from tocsin.web.http.request import SignedInRequest, find_object, may, render_view
@@ -373,7 +370,7 @@ def group_schedule(request: SignedInRequest, number: int) -> HttpResponse:
     plan, warnings = _plan(group, date_range.since, request.now)
     layout = draw(plan, final_schedule.timeline(plan, date_range.since, date_range.until), date_range, request.now)
     schedules = list(Schedule.objects.filter(group=group).prefetch_related("imports", overrides.prefetched()))
-    names = commands.display_names(schedules)
+    names = commands.user_names(schedules, "display_name")
     context = {
         "group": group,
         "layout": layout,

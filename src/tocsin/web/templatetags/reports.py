@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from tocsin.core.locale_format import local_count
+from tocsin.core.reasons import local_count
 from tocsin.reports.alert_reports import DurationStats, SlaCounts
 
 # ---------- charts

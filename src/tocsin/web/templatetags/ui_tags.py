@@ -19,12 +19,11 @@ from django.utils.translation import ngettext
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.catalogue.kinds import Category, load_kinds
-from tocsin.core.locale_format import local_duration, local_term
-from tocsin.core.reasons import Reason, as_reason
+from tocsin.core.reasons import Reason, as_reason, local_duration, local_term
 from tocsin.core.runtime import clock
-from tocsin.escalation.actions import manual_escalation
+from tocsin.escalation import commands
 from tocsin.inbound.enums import MessageStatus
-from tocsin.notify.channels import phone_numbers
+from tocsin.notify.channels import phone
 from tocsin.people import addresses
 from tocsin.people import sign_in_rules as factors
 from tocsin.people.models import User
@@ -39,7 +38,7 @@ from tocsin.web.ui.formatting import (
     format_time_left,
 )
 from tocsin.web.ui.forms import PRIORITIES, trace_label
-from tocsin.workflows.run import actions
+from tocsin.workflows.run import tasks
 
 register = template.Library()
 
@@ -167,9 +166,9 @@ def alert_origin(alert: Alert) -> SafeString | str:
     if alert.integration is not None:
         return format_html("{} <bdi>{}</bdi>", tile(alert.integration.kind, "small"), alert.integration.name)
     match alert.source:
-        case manual_escalation.SOURCE:
+        case commands.SOURCE:
             return _("created manually")
-        case actions.SOURCE:
+        case tasks.SOURCE:
             return _("opened by a workflow")
         case other:
             return other
@@ -359,7 +358,7 @@ def query(context: template.Context, **changes: Any) -> str:
 @register.filter
 def display_address(address: str) -> str:
     """Format a contact method's address for its owner; an address that is itself a secret is masked."""
-    return phone_numbers.format_for_display(addresses.display_form(address))
+    return phone.format_for_display(addresses.display_form(address))
 
 
 @register.filter

@@ -1,7 +1,7 @@
 import django.db.models.deletion
 import django.db.models.functions.text
 import tocsin.core.validation.name_validator
-import tocsin.workflows.states
+import tocsin.workflows.definition
 from django.conf import settings
 from django.db import migrations, models
 
@@ -91,7 +91,7 @@ class Migration(migrations.Migration):
                 (
                     "status",
                     models.TextField(
-                        db_default="waiting", default=tocsin.workflows.states.WorkflowRunStatus["WAITING"]
+                        db_default="waiting", default=tocsin.workflows.definition.WorkflowRunStatus["WAITING"]
                     ),
                 ),
                 ("cause_code", models.CharField(db_default="", default="", max_length=80)),

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from tocsin.alerts.commands import AlertChange, AlertState, NewEvent
 from tocsin.alerts.states import ACTIVE, AlertStatus, EventKind
 from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason, translatable
@@ -19,8 +21,20 @@ from tocsin.escalation.run.run_state import describe_end
 from tocsin.inbound.conditions import RuleMatch
 from tocsin.inbound.fields import MappedFields
 from tocsin.workflows import reasons
-from tocsin.workflows.definition import MOMENTS, Trigger, WorkflowAction, WorkflowDefinition, changes_alerts, compiled
-from tocsin.workflows.states import SLA, TIMED, ActionKind, SlaMoment, TriggerKind, WorkflowRunStatus
+from tocsin.workflows.definition import (
+    MOMENTS,
+    SLA,
+    TIMED,
+    ActionKind,
+    SlaMoment,
+    Trigger,
+    TriggerKind,
+    WorkflowAction,
+    WorkflowDefinition,
+    WorkflowRunStatus,
+    changes_alerts,
+    compiled,
+)
 
 # ---------- triggers
 # Maps an alert change to the triggers it fires, each with a reason. Pure.
@@ -152,7 +166,6 @@ class WorkflowFacts:
     #: As returned by `outbound.alert_values.of_alerts`.
     values: Mapping[str, Any]
     dry_run: bool = False
-    #: Values of custom fields.
     custom: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     #: The time zone of dates without an offset.
@@ -166,12 +179,10 @@ class WorkflowFacts:
 
     @property
     def has_responder(self) -> bool:
-        """Whether the alert is acknowledged or assigned."""
         return is_acknowledged(self.state)
 
     @property
     def responder_names(self) -> str:
-        """The names of the assignee or the acknowledgers."""
         return self.state.owner_name or " and ".join(one.name for one in self.state.acknowledged.values())
 
 
@@ -231,16 +242,12 @@ _NO_MAPPING = MappedFields({}, {}, {})
 
 @dataclass(frozen=True, slots=True)
 class OwnerGroup:
-    """The group that owns a workflow."""
-
     id: int
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowProgress:
-    """The progress of a run."""
-
     cause: Reason
     depth: int = 0
     is_started: bool = False
@@ -250,18 +257,14 @@ class WorkflowProgress:
     #: Runs of this workflow on this alert that started in the last minute, and in total.
     runs_last_minute: int = 0
     run_count: int = 0
-    #: The SLA moments for which it has already acted.
     moments: frozenset[datetime] = frozenset()
     #: The owning group; None: administrators own it, and it may change every alert.
     owner: OwnerGroup | None = None
-    #: When its trigger fired.
     created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FinishRun:
-    """The run ends."""
-
     status: WorkflowRunStatus
     reason: Reason
 
@@ -280,7 +283,6 @@ class StartActions:
     """The conditions hold: actions are executed from now on."""
 
     reason: Reason
-    #: The SLA moment that it is for.
     moment: datetime | None = None
     #: When the next run is due, for a recurring workflow.
     again_at: datetime | None = None
@@ -288,8 +290,6 @@ class StartActions:
 
 @dataclass(frozen=True, slots=True)
 class RunAction:
-    """Execute this action, then continue with the next."""
-
     action: WorkflowAction
     step: int
 
@@ -300,7 +300,6 @@ type EngineStep = FinishRun | WaitUntil | StartActions | RunAction
 def decide(
     run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime, *, is_enabled: bool = True
 ) -> EngineStep:
-    """The next step of a due run."""
     end_status = WorkflowRunStatus.STOPPED if run.is_started else WorkflowRunStatus.SKIPPED
     if not is_enabled:
         return FinishRun(end_status, reasons.DISABLED())
@@ -377,12 +376,16 @@ def _check_sla_moment(
         return FinishRun(WorkflowRunStatus.SKIPPED, reasons.NO_MOMENT(moment=name))
     if moment in run.moments:
         return FinishRun(WorkflowRunStatus.SKIPPED, reasons.MOMENT_HANDLED(moment=name, at=moment))
-    span = timedelta(seconds=trigger.span)
-    is_before = trigger.on is TriggerKind.BEFORE_SLA
-    if is_before and moment <= now:
+    if trigger.on is TriggerKind.BEFORE_SLA and moment <= now:
         return FinishRun(WorkflowRunStatus.SKIPPED, reasons.MOMENT_PAST(moment=name, at=moment))
-    due = moment - span if is_before else moment + span
+    due = due_by(trigger, moment)
     return WaitUntil(due, reasons.WAITS_FOR_MOMENT(moment=name, at=moment), 0) if due > now else None
+
+
+def due_by(trigger: Trigger, moment: datetime) -> datetime:
+    """When a run of this trigger is due for an SLA moment."""
+    span = timedelta(seconds=trigger.span)
+    return moment - span if trigger.on is TriggerKind.BEFORE_SLA else moment + span
 
 
 def _begin(run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime) -> EngineStep:
@@ -401,7 +404,7 @@ def _begin(run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts
 
 
 def _evaluate(condition: object, run: WorkflowProgress, alert: WorkflowFacts, now: datetime) -> RuleMatch:
-    return compiled(condition).evaluate(payload(alert, run.cause, now), _NO_MAPPING)
+    return compiled(msgspec.json.encode(condition)).evaluate(payload(alert, run.cause, now), _NO_MAPPING)
 
 
 def _responders(alert: WorkflowFacts) -> tuple[Person, ...]:

@@ -21,10 +21,9 @@ from tocsin.alerts.states import ACTIVE
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
 from tocsin.core.reasons import reason_as_json
-from tocsin.workflows.definition import Trigger
+from tocsin.workflows.definition import OF_PAGING, Trigger, TriggerKind
 from tocsin.workflows.models import ORDER
 from tocsin.workflows.run import engine
-from tocsin.workflows.states import OF_PAGING, TriggerKind
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +67,6 @@ UPDATE workflows_run SET due_at = %(now)s WHERE id IN (
 
 
 def handle_changes(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
-    """The change handler."""
     triggers_by_kind = _triggers.current(connection)
     if not triggers_by_kind:
         return
@@ -110,7 +108,6 @@ class _Triggers:
     url: str = ""
     read_at: float = float("-inf")
     by_kind: Mapping[TriggerKind, Sequence[tuple[int, Trigger]]] = field(default_factory=dict)
-    #: Workflow ids in execution order.
     order: Sequence[int] = ()
     #: Ids of unreadable workflows, so that each is logged once.
     unreadable: frozenset[int] = frozenset()
@@ -118,15 +115,11 @@ class _Triggers:
     def current(self, connection: Connection) -> Mapping[TriggerKind, Sequence[tuple[int, Trigger]]]:
         """The ids and triggers of enabled workflows, by kind."""
         at, url = time.monotonic(), database.url()
-        if url != self.url or at - self.read_at >= CACHE_SECONDS:
-            rows = connection.execute(_ENABLED).fetchall()
-            self.url, self.read_at, self.by_kind = url, at, self._group_by_kind(rows)
-            self.order = [row[0] for row in rows]
-        return self.by_kind
-
-    def _group_by_kind(self, rows: Sequence[tuple[int, object]]) -> dict[TriggerKind, list[tuple[int, Trigger]]]:
+        if url == self.url and at - self.read_at < CACHE_SECONDS:
+            return self.by_kind
         by_kind: dict[TriggerKind, list[tuple[int, Trigger]]] = {}
         unreadable = set()
+        rows = connection.execute(_ENABLED).fetchall()
         for number, stored in rows:
             try:
                 trigger = msgspec.convert(stored, Trigger)
@@ -137,7 +130,8 @@ class _Triggers:
                     log.error("Workflow %s cannot be read: %s", number, problem)
             else:
                 by_kind.setdefault(trigger.on, []).append((number, trigger))
-        self.unreadable = frozenset(unreadable)
+        self.url, self.read_at, self.by_kind, self.unreadable = url, at, by_kind, frozenset(unreadable)
+        self.order = [row[0] for row in rows]
         return by_kind
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from tocsin.access.roles import MemberRole
 from tocsin.alerts import store
 from tocsin.alerts.sql import IS_ACTIVE, WITH_INTEGRATION, is_about
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
 from tocsin.core.hooks import Expiry
-from tocsin.core.reasons import NO_REASON, Reason, Term, reason_as_json, reason_from_json
+from tocsin.core.reasons import NO_REASON, Reason, Term, reason_as_json, reason_from_json, sentence
 from tocsin.core.runtime.clock import Timers
 from tocsin.core.validation import field_errors
 from tocsin.escalation import reasons as escalation_reasons
@@ -21,10 +22,9 @@ from tocsin.notify.notices import Notice, queue_notice, was_noticed
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.outbound import alert_values
-from tocsin.people.member_roles import MemberRole
-from tocsin.people.sql import display_names, join_user, load_administrators
+from tocsin.people.sql import join_user, load_administrators
 from tocsin.workflows import reasons
-from tocsin.workflows.definition import LIMIT_SPAN, WorkflowAction
+from tocsin.workflows.definition import LIMIT_SPAN, SlaMoment, WorkflowAction, WorkflowRunStatus
 from tocsin.workflows.run.engine import (
     MAX_DEPTH,
     FinishRun,
@@ -35,10 +35,8 @@ from tocsin.workflows.run.engine import (
     WorkflowProgress,
     moment_of,
 )
-from tocsin.workflows.states import SlaMoment, WorkflowRunStatus
 
 # ---------- loader
-# Loads the facts about alerts that runs need, in bulk.
 
 
 #: The SQL of the zone of a ticket's dates without an offset: that configured for its Halo, the outbound integration
@@ -125,7 +123,7 @@ def resolve_recipients(
     Users, group members or holders of a role in a group now (all, or the first of each role), the managers of the
     alert's groups, the assignee, and everybody paged.
     """
-    capacities = dict.fromkeys(action.users, reasons.NAMED())
+    capacities = dict.fromkeys(action.users, sentence("listed in the workflow"))
     roles_by_group = {group: [*action.roles] for group in action.groups if action.roles}
     for group in alert.recipient_groups if action.managers else ():
         roles_by_group.setdefault(group, []).append(MemberRole.MANAGER)
@@ -144,28 +142,29 @@ def resolve_recipients(
         for _group, user, name in connection.execute(_MEMBERS, (groups, groups)).fetchall():
             capacities.setdefault(user, escalation_reasons.GROUP_MEMBER(group=name))
     if action.owner and alert.state.owner_id is not None:
-        capacities.setdefault(alert.state.owner_id, reasons.ASSIGNEE())
+        capacities.setdefault(alert.state.owner_id, sentence("assignee"))
     if action.paged:
         for (user,) in connection.execute(_PAGED, (alert.state.id,)).fetchall():
-            capacities.setdefault(user, reasons.WAS_PAGED())
+            capacities.setdefault(user, sentence("paged about the alert"))
     return capacities
 
 
-def names_of(connection: Connection, ids_by_noun: Mapping[str, Sequence[int]]) -> dict[str, dict[int, Any]]:
-    """The names of users, groups, policies and outbound integrations, by noun and id."""
-    queries = {
-        "groups": "SELECT id, name FROM people_group WHERE id = ANY(%s)",
-        "policies": "SELECT id, name FROM escalation_policy WHERE id = ANY(%s)",
-        "outbound": "SELECT id, name FROM outbound_outboundintegration WHERE id = ANY(%s)",
+_NAMED_TABLES = {
+    "groups": "people_group", "policies": "escalation_policy", "outbound": "outbound_outboundintegration",
+}  # fmt: skip
+
+
+def names_of(connection: Connection, ids: Mapping[str, Iterable[int]]) -> dict[str, dict[int, str]]:
+    """The names of groups, policies and outbound integrations, by kind and id."""
+    return {
+        kind: dict(
+            connection.execute(
+                database.literal(f"SELECT id, name FROM {table} WHERE id = ANY(%s)"), (sorted(ids[kind]),)
+            ).fetchall()
+        )
+        for kind, table in _NAMED_TABLES.items()
+        if ids.get(kind)
     }
-    names: dict[str, dict[int, Any]] = {
-        noun: dict(connection.execute(database.literal(query), (list(ids_by_noun[noun]),)).fetchall())
-        for noun, query in queries.items()
-        if ids_by_noun.get(noun)
-    }
-    if ids_by_noun.get("users"):
-        names["users"] = dict(display_names(connection, ids_by_noun["users"]))
-    return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +241,11 @@ def claim_started(connection: Connection, run_id: int, now: datetime) -> DueRun 
 
 
 def due(connection: Connection, now: datetime, limit: int, *, is_started: bool) -> list[int]:
-    """Ids of due runs, without locks."""
     parameters = {"now": now, "limit": limit, "is_started": is_started}
     return [row[0] for row in connection.execute(_DUE, parameters).fetchall()]
 
 
 def read(connection: Connection, ids: Sequence[int], now: datetime) -> list[DueRun]:
-    """Reads the runs with these ids, in due order."""
     if not ids:
         return []
     return [_run(row) for row in database.rows(connection, _READ, {"ids": list(ids), "now": now})]
@@ -303,28 +300,22 @@ def write(
 
 
 def _columns(run: DueRun, decision: FinishRun | WaitUntil | StartActions, now: datetime) -> dict[str, object]:
-    columns: dict[str, object] = {
-        "id": run.id,
-        "steps": run.steps,
-        "step": run.progress.step,
-        "reason": reason_as_json(decision.reason),
-    }
+    columns: dict[str, object] = {"id": run.id, "steps": run.steps, "step": run.progress.step}
+    reason = decision.reason
     match decision:
-        case FinishRun():
-            # The reason for acting is more useful than "everything was done".
-            reason = run.reason if decision.status is WorkflowRunStatus.DONE and run.reason else decision.reason
-            return {**columns, "status": decision.status, "ended_at": now, "reason": reason_as_json(reason)}
+        case FinishRun(status=status):
+            columns |= {"status": status, "ended_at": now}
+            if status is WorkflowRunStatus.DONE and run.reason:
+                reason = run.reason  # why it acted is more useful than "everything was done"
         case WaitUntil():
-            return {**columns, "status": WorkflowRunStatus.WAITING, "due_at": decision.until, "step": decision.step}
+            columns |= {"status": WorkflowRunStatus.WAITING, "due_at": decision.until, "step": decision.step}
         case StartActions():
-            return {
-                **columns, "status": WorkflowRunStatus.WAITING, "due_at": now, "started_at": now,
-                "moment": decision.moment,
-            }  # fmt: skip
+            columns |= {"status": WorkflowRunStatus.WAITING, "due_at": now, "started_at": now}
+            columns |= {"moment": decision.moment}
+    return columns | {"reason": reason_as_json(reason)}
 
 
 def write_step(connection: Connection, run: DueRun, step: Mapping[str, object]) -> None:
-    """Records the result of the run's next action."""
     connection.execute(
         "UPDATE workflows_run SET step = %s, steps = steps || %s::jsonb, failures = 0, error = '' WHERE id = %s",
         (run.progress.step + 1, as_storable_json([step]), run.id),
@@ -352,7 +343,6 @@ def fail(
 
 # ---------- limits
 # Limits how much a workflow may cause in other systems within a period.
-#
 # A call may make another system open an alert, which triggers the workflow again. No depth is counted through another
 # system, so this limit ends such loops.
 
@@ -374,6 +364,12 @@ WHERE workflow_id = %(workflow)s
 """
 
 
+_MANAGERS = f"""
+SELECT u.id FROM workflows_workflow w JOIN people_membership m ON m.group_id = w.group_id {join_user("m.user_id")}
+WHERE w.id = %s AND u.is_active AND u.role = 'manager'
+"""
+
+
 def consume(connection: Connection, workflow_id: int, limit: int, now: datetime) -> bool:
     """Consumes one unit of the workflow's limit. Returns False if nothing is left, and counts the refusal."""
     parameters = {"workflow": workflow_id, "now": now, "begin": now - LIMIT_SPAN, "limit": limit}
@@ -385,34 +381,28 @@ def consume(connection: Connection, workflow_id: int, limit: int, now: datetime)
 
 
 def describe_limit(limit: int) -> Reason:
-    """Why an action was skipped."""
     return reasons.LIMIT_REACHED(limit=limit, period=LIMIT_SPAN)
 
 
 def report_limit(connection: Connection, workflow_id: int, name: str, limit: int, now: datetime) -> None:
     """Notifies administrators and the managers of the workflow's group, at most once per interval."""
-    row = database.row(connection, "SELECT group_id FROM workflows_workflow WHERE id = %s", (workflow_id,))
     about = f"workflow:limit:{workflow_id}"
-    user_ids = set(load_administrators(connection)) | _managers(connection, row["group_id"] if row else None)
+    managers = connection.execute(_MANAGERS, (workflow_id,)).fetchall()
+    user_ids = {*load_administrators(connection), *(row[0] for row in managers)}
     if not user_ids or was_noticed(connection, sorted(user_ids), about, now, NOTICE_INTERVAL):
         return
     notice = Notice(
-        reasons.TITLE_LIMITED(workflow=name),
-        reasons.TEXT_LIMITED(workflow=name, why=describe_limit(limit)),
+        sentence("Workflow {workflow} reached its limit", workflow=name),
+        sentence(
+            "{workflow}: {why}\n\nFurther actions were skipped, and each alert says so. See its log under Workflows: "
+            "if it runs in circles, narrow its conditions; if that many are intended, raise its limit.",
+            workflow=name,
+            why=describe_limit(limit),
+        ),
         about,
-        reasons.RECEIVED_AS_MANAGER(),
+        sentence("You receive this because you manage this workflow."),
     )
     queue_notice(connection, notice, now, user_ids=sorted(user_ids))
-
-
-def _managers(connection: Connection, group_id: int | None) -> set[int]:
-    """The group's members whose user role is manager."""
-    cursor = connection.execute(
-        f"SELECT u.id FROM people_membership m {join_user('m.user_id')} "
-        "WHERE m.group_id = %s AND u.is_active AND u.role = 'manager'",
-        (group_id,),
-    )
-    return {row[0] for row in cursor.fetchall()}
 
 
 # ---------- retention

@@ -19,7 +19,7 @@ from tocsin.core.delivery.circuit_breaker import NeedsAttention
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.reasons import Reason
 from tocsin.inbound.admin import commands as inbound
-from tocsin.inbound.admin.observed_statuses import StatusEffect, action_of_status
+from tocsin.inbound.admin.simple_rules import StatusEffect, action_of_status
 from tocsin.inbound.inspect import normalizer_of_version
 from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloClient, id_text

@@ -1,1 +1,0 @@
-"""Actions on escalations: manual alerts and escalation, forecasts, and explanations."""
