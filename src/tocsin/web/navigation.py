@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 from urllib.parse import urlencode
 
-from django.db.models import Model, Q
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
@@ -229,65 +229,42 @@ class SearchHit:
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class HitGroup:
-    title: Any
-    icon: str
-    hits: Sequence[SearchHit]
+def search_everything(text: str, viewer: Viewer, now: datetime) -> dict[str, Any]:
+    """Return everything that matches `text`: active alerts first, then the newest closed ones; and the other objects.
 
-
-@dataclass(frozen=True, slots=True)
-class SearchResults:
-    #: Active alerts first, then the newest closed ones.
-    alerts: Sequence[queries.AlertListRow]
-    alerts_url: str
-    kinds: Sequence[HitGroup]
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.alerts and not self.kinds
-
-    @property
-    def linked(self) -> list[HitGroup]:
-        """The hits that the user can open."""
-        linked = (replace(kind, hits=[hit for hit in kind.hits if hit.url]) for kind in self.kinds)
-        return [kind for kind in linked if kind.hits]
-
-
-def search_everything(text: str, viewer: Viewer, now: datetime) -> SearchResults:
-    """Return everything that matches `text`. A user who may not see addresses cannot find users by them either."""
+    A user who may not see addresses cannot find users by them either.
+    """
     active, inactive = queries.search(text)
     alerts = db_queries.first(active, MAX_HITS)
     if len(alerts) < MAX_HITS:
         alerts += db_queries.first(inactive, MAX_HITS - len(alerts))
-    kinds = [kind for kind in _kinds(text, viewer) if kind.hits]
-    return SearchResults(queries.rows_of(alerts, now), f"{reverse('alerts')}?{urlencode({'q': text})}", kinds)
-
-
-def _kinds(text: str, viewer: Viewer) -> Iterator[HitGroup]:
+    kinds: list[dict[str, Any]] = []
     for resource in RESOURCES:
-        if not viewer.may_somewhere(resource.see_permission):
-            continue
-        if resource is USERS:
-            hits = list(_people(text, viewer))
-        else:
-            rows = resource.rows().prefetch_related(None).filter(resource.search(text)).order_by("name")[:MAX_HITS]
-            hits = [SearchHit(str(row), _subtitle(row), _url(resource, row, viewer)) for row in rows]
-        yield HitGroup(gettext(resource.plural), _ICONS[resource.key], hits)
+        hits = list(_hits(resource, text, viewer)) if viewer.may_somewhere(resource.see_permission) else []
+        if hits:
+            kinds.append({"title": gettext(resource.plural), "icon": _ICONS[resource.key], "hits": hits})
+    linked = [{**kind, "hits": [hit for hit in kind["hits"] if hit.url]} for kind in kinds]
+    return {
+        "alerts": queries.rows_of(alerts, now),
+        "alerts_url": f"{reverse('alerts')}?{urlencode({'q': text})}",
+        "kinds": kinds,
+        # What the user can open.
+        "linked": [kind for kind in linked if kind["hits"]],
+        "is_empty": not alerts and not kinds,
+    }
 
 
-def _subtitle(row: Any) -> str:
-    """Return the kind of an integration or provider, else the owning group."""
-    return getattr(row, "kind", "") or str(getattr(row, "group", None) or "")
-
-
-def _url(resource: Resource[Any], row: Model, viewer: Viewer) -> str:
-    if resource.views.detail == resource.views.edit:
-        # Its only view is the one that edits it.
-        group_id = resource.owner_group_id(row)
-        if not viewer.may(resource.change_permission, group_id):
-            return ""
-    return reverse(resource.views.detail, args=[row.pk])
+def _hits(resource: Resource[Any], text: str, viewer: Viewer) -> Iterator[SearchHit]:
+    if resource is USERS:
+        yield from _people(text, viewer)
+        return
+    views = resource.views
+    for row in resource.rows().prefetch_related(None).filter(resource.search(text)).order_by("name")[:MAX_HITS]:
+        # The kind of an integration or provider, else the owning group.
+        subtitle = getattr(row, "kind", "") or str(getattr(row, "group", None) or "")
+        # Where the only view is the one that edits it, whoever may not change it can open nothing.
+        may_open = views.detail != views.edit or viewer.may(resource.change_permission, resource.owner_group_id(row))
+        yield SearchHit(str(row), subtitle, reverse(views.detail, args=[row.pk]) if may_open else "")
 
 
 def _people(text: str, viewer: Viewer) -> Iterator[SearchHit]:
