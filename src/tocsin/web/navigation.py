@@ -135,6 +135,12 @@ OTHER_VIEWS: tuple[NavigationEntry, ...] = (
 )
 
 
+PALETTE: Sections = (
+    (_("Actions"), ACTIONS),
+    (_("Go to"), (*(entry for _heading, entries in NAVIGATION for entry in entries), *OTHER_VIEWS)),
+)
+
+
 def shell(request: HttpRequest) -> dict[str, Any]:
     """Return the template variables of the shell. The costly ones are lazy and evaluated only if the template uses
     them."""
@@ -152,43 +158,28 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     return {
         **common,
         "navigation": SimpleLazyObject(lambda: list(_permitted(request, NAVIGATION))),
-        "palette": SimpleLazyObject(lambda: list(_permitted(request, _palette()))),
+        "palette": SimpleLazyObject(lambda: list(_permitted(request, PALETTE))),
         "open_count": SimpleLazyObject(queries.open_count),
         "pause": SimpleLazyObject(lambda: _pause(request)),
-        "own_tokens": SimpleLazyObject(lambda: _own_tokens(request)),
+        "own_tokens": SimpleLazyObject(ApiToken.objects.filter(user=request.user.pk, revoked_at=None).count),
         "may_act": SimpleLazyObject(lambda: may_somewhere(cast(SignedInRequest, request), Permission.RESPOND)),
         "is_admin": request.user.role == Role.ADMIN,
     }
 
 
-def _palette() -> Sections:
-    views = [entry for _heading, entries in NAVIGATION for entry in entries]
-    return ((_("Actions"), ACTIONS), (_("Go to"), (*views, *OTHER_VIEWS)))
-
-
 def _permitted(request: HttpRequest, sections: Sections) -> Iterator[tuple[Any, list[NavigationItem]]]:
-    viewer = cast(SignedInRequest, request).viewer
+    viewer, path = cast(SignedInRequest, request).viewer, request.path
     for heading, entries in sections:
-        items = [_navigation_item(entry, request) for entry in entries if _is_offered(entry, viewer)]
+        items = []
+        for entry in entries:
+            scope = permission_scope(viewer.role, entry.permission)
+            if scope is PermissionScope.NONE and not viewer.may_somewhere(entry.permission):
+                continue
+            url = reverse(entry.view)
+            is_current = path == url if url == "/" else path.startswith(url)
+            items.append(NavigationItem(entry.label, entry.icon, url, is_current, entry.view, entry.key))
         if items:
             yield heading, items
-
-
-def _is_offered(entry: NavigationEntry, viewer: Viewer) -> bool:
-    scope = permission_scope(viewer.role, entry.permission)
-    return scope is not PermissionScope.NONE or viewer.may_somewhere(entry.permission)
-
-
-def _navigation_item(entry: NavigationEntry, request: HttpRequest) -> NavigationItem:
-    url = reverse(entry.view)
-    path = request.path
-    return NavigationItem(
-        entry.label, entry.icon, url, path == url if url == "/" else path.startswith(url), entry.view, entry.key
-    )
-
-
-def _own_tokens(request: HttpRequest) -> int:
-    return ApiToken.objects.filter(user=request.user.pk, revoked_at=None).count()
 
 
 def _pause(request: HttpRequest) -> Pause | None:
