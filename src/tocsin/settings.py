@@ -170,7 +170,7 @@ ACCOUNT_FORMS = {
     "change_password": "tocsin.web.accounts.signin.NewPasswordForm",  # nosec B105 # a class
     "reauthenticate": "tocsin.web.accounts.signin.ReauthenticatePasswordForm",
 }
-ACCOUNT_PASSWORD_RESET_TOKEN_GENERATOR = "tocsin.web.accounts.reset_token.ResetTokenGenerator"  # noqa: S105
+ACCOUNT_PASSWORD_RESET_TOKEN_GENERATOR = "tocsin.web.accounts.session_store.ResetTokenGenerator"  # noqa: S105
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
@@ -214,7 +214,7 @@ MESSAGE_TAGS = {
     message_levels.WARNING: "wait",
     message_levels.ERROR: "now",
 }
-MAILERS = {"default": {"BACKEND": "tocsin.web.account_mail.AccountMailBackend"}}
+MAILERS = {"default": {"BACKEND": "tocsin.web.accounts.adapter.AccountMailBackend"}}
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = CONFIG.email_from or f"Tocsin <tocsin@{urlsplit(CONFIG.public_url).hostname}>"
 
 LANGUAGE_CODE = "en"

@@ -54,8 +54,7 @@ from tocsin.operate.backup.archive import ArchiveKeys, BackupReader
 from tocsin.operate.node_heartbeat import NodeHeartbeat
 from tocsin.people.models import User
 from tocsin.web.accounts import views
-from tocsin.web.accounts.reset_token import ResetTokenGenerator
-from tocsin.web.accounts.session_store import SessionStore
+from tocsin.web.accounts.session_store import ResetTokenGenerator, SessionStore
 
 AWKWARD = bytes(range(256)) + b'\\N \\. "\n\r\n\t' + "naïve 🔔 \u2028".encode()
 

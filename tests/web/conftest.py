@@ -34,7 +34,7 @@ def quick_passwords(settings: Settings) -> None:
 @pytest.fixture(autouse=True)
 def own_mail(settings: Settings) -> None:
     """Mail goes Tocsin's own way, where pytest-django would keep it in a list."""
-    settings.MAILERS = {"default": {"BACKEND": "tocsin.web.account_mail.AccountMailBackend"}}
+    settings.MAILERS = {"default": {"BACKEND": "tocsin.web.accounts.adapter.AccountMailBackend"}}
 
 
 @pytest.fixture(autouse=True)

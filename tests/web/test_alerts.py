@@ -27,7 +27,7 @@ from tocsin.escalation.reasons import EXHAUSTED_RUN
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.notify.models import Delivery, Notification
 from tocsin.people.models import ContactMethod, OutOfOffice, User
-from tocsin.web.alerts import timeline
+from tocsin.web.alerts import detail
 from tocsin.web.alerts.detail import assignees_of
 from tocsin.web.alerts.queries import next_targets
 from tocsin.web.ui import object_list
@@ -76,13 +76,13 @@ def test_truncated_timeline_links_to_its_beginning(company: Company, browser_of:
     beginning = str(AlertEvent.objects.filter(alert_id=number).earliest("pk").reason)
     changes = [
         AlertEvent(alert_id=number, kind="updated", at=clock.now(), reason=as_reason(f"site {one}."), via="web")
-        for one in range(timeline.INITIAL_ENTRIES + 1)
+        for one in range(detail.INITIAL_ENTRIES + 1)
     ]
     client = browser_of(company.responder)
     assert "are not shown" not in text_of(client, f"/alerts/{number}/")
     AlertEvent.objects.bulk_create(changes)
     text = text_of(client, f"/alerts/{number}/")
-    assert f"site {timeline.INITIAL_ENTRIES}." in text
+    assert f"site {detail.INITIAL_ENTRIES}." in text
     assert beginning not in text
     assert "Earlier entries are not shown." in text
     assert 'href="?all"' in text
@@ -92,10 +92,10 @@ def test_truncated_timeline_links_to_its_beginning(company: Company, browser_of:
 
 
 def test_old_value_precedes_new_value_in_right_to_left_text() -> None:
-    assert timeline.add_direction_marks("it: subject الشبكة 1 → الشبكة 2; team a") == (
+    assert detail.add_direction_marks("it: subject الشبكة 1 → الشبكة 2; team a") == (
         "it: subject الشبكة 1\u200e → \u200eالشبكة 2\u200e; \u200eteam a"
     )
-    assert timeline.add_direction_marks("it: team 1 → 2; site a") == "it: team 1 → 2; site a"
+    assert detail.add_direction_marks("it: team 1 → 2; site a") == "it: team 1 → 2; site a"
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_delayed_and_cancelled_pages_show_their_end_time(
     Delivery.objects.filter(pk=later.pk).update(
         status="cancelled", ended_at=now, reason=as_reason("Bob Brown acknowledged it.")
     )
-    (entry,) = (one for one in timeline.read(Alert.objects.get(pk=number), now).entries if "cancelled" in one.title)
+    (entry,) = (one for one in detail.read(Alert.objects.get(pk=number), now).entries if "cancelled" in one.title)
     assert entry.at == now, "it is no line of the future"
 
 

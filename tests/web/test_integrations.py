@@ -24,7 +24,7 @@ from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedAlert, Heartbeat, InboundMessage, Integration, IntegrationVersion
 from tocsin.outbound.models import LookUp, OutboundIntegration
 from tocsin.people.models import User
-from tocsin.web.integrations import routing_presets
+from tocsin.web.integrations import tabs
 
 type BrowserOf = Callable[[User], Client]
 
@@ -384,7 +384,7 @@ def test_a_message_is_replayed_by_the_rules_of_now(company: Company, browser_of:
 def test_paging_question_shows_weekly_counts_and_becomes_first_route(
     company: Company, browser_of: BrowserOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routing_presets, "MAX_SECONDS", 60.0)
+    monkeypatch.setattr(tabs, "MAX_SECONDS", 60.0)
     for number, priority in enumerate(("Critical", "Low", "Low"), start=1):
         ticket = {"id": number, "status": {"name": "New"}, "priority": {"name": priority}, "client_name": "Acme"}
         arrived(company, raw=json.dumps({"object_id": number, "ticket": ticket}).encode())

@@ -31,8 +31,7 @@ from tocsin.oncall.models import (
 )
 from tocsin.people.changes import groups, out_of_office
 from tocsin.people.models import OutOfOffice, User
-from tocsin.web.oncall import board
-from tocsin.web.oncall.schedules import shift_forms
+from tocsin.web.oncall import board, shift_forms
 
 type BrowserOf = Callable[[User], Client]
 

@@ -14,8 +14,7 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.validation import text_sanitizing
 from tocsin.oncall.changes.commands import save_schedule
 from tocsin.people.models import User
-from tocsin.web.templatetags.fairness import difference
-from tocsin.web.templatetags.reports import short_span
+from tocsin.web.templatetags.reports import difference, short_span
 
 REPORTS = ("", "sla/", "noise/", "interruptions/")
 

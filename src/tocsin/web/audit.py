@@ -22,51 +22,29 @@ from tocsin.access.roles import Permission, Role
 from tocsin.core.config import settings_store
 from tocsin.core.config.crypto import ForwardingTarget, Transport
 from tocsin.core.db import database
+from tocsin.core.reasons import local_term, translatable
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.people import permissions
 from tocsin.web.http.request import SignedInRequest, render_view, requires
 from tocsin.web.ui import object_list
 from tocsin.web.ui.forms import DayField, user_zone
 
-# ---------- views
-# The audit log: configuration changes with old and new values, and sign-ins. Managers see what their groups own.
-
-
 #: The nouns of the objects in the log.
 _NOUNS = {
-    "absence": _("absence"),
-    "calendar_feed": _("calendar feed"),
-    "client_table": _("client table"),
-    "contact_method": _("contact method"),
-    "delayed_alert": _("delayed alert"),
-    "escalation_policy": _("escalation policy"),
-    "group": _("group"),
-    "identity_provider": _("identity provider"),
-    "holiday_calendar": _("holiday calendar"),
-    "import": _("import"),
-    "inbound_message": _("inbound message"),
-    "integration": _("integration"),
-    "maintenance_window": _("maintenance window"),
-    "notification_rules": _("notification rules"),
-    "out_of_office": _("absence"),
-    "outbound_call": _("outbound call"),
-    "outbound_integration": _("outbound integration"),
-    "override": _("override"),
-    "policy": _("escalation policy"),
-    "provider": _("provider"),
-    "push_device": _("push device"),
-    "request": _("request"),
-    "schedule": _("schedule"),
-    "secret_key": _("secret key"),
-    "service_account": _("service account"),
-    "settings": _("settings"),
-    "support_hours": _("support hours"),
-    "swap": _("swap"),
-    "token": _("token"),
-    "user": _("user"),
-    "workflow": _("workflow"),
-    "workflow_run": _("workflow run"),
-}
+    noun.replace(" ", "_"): noun
+    for noun in (
+        translatable("absence"), translatable("calendar feed"), translatable("client table"),
+        translatable("contact method"), translatable("delayed alert"), translatable("escalation policy"),
+        translatable("group"), translatable("identity provider"), translatable("holiday calendar"),
+        translatable("import"), translatable("inbound message"), translatable("integration"),
+        translatable("maintenance window"), translatable("notification rules"), translatable("outbound call"),
+        translatable("outbound integration"), translatable("override"), translatable("provider"),
+        translatable("push device"), translatable("request"), translatable("schedule"), translatable("secret key"),
+        translatable("service account"), translatable("settings"), translatable("support hours"),
+        translatable("swap"), translatable("token"), translatable("user"), translatable("workflow"),
+        translatable("workflow run"),
+    )
+} | {"out_of_office": "absence", "policy": "escalation policy"}  # fmt: skip
 
 #: The actions in the past tense.
 _VERBS = {
@@ -167,7 +145,6 @@ def _forwarding() -> dict[str, Any] | None:
 @require_safe
 @requires(Permission.READ_AUDIT_LOG)
 def export(request: SignedInRequest, suffix: str) -> HttpResponseBase:
-    """Download the filtered log."""
     rows = _filtered(request, AuditFilterForm(request.GET)).order_by("-pk").iterator(chunk_size=500)
     file_format = ExportFormat(suffix)
     lines = audit_export.export(rows, file_format, with_address=request.user.role == Role.ADMIN)
@@ -200,7 +177,7 @@ def _row(entry: AuditEntry) -> AuditRow:
     after: dict[str, Any] = entry.after or {}
     keys = [*before, *(key for key in after if key not in before)]
     changes = tuple((key, _display_value(before.get(key)), _display_value(after.get(key))) for key in keys)
-    return AuditRow(entry, changes, _words(_VERBS, entry.action), _words(_NOUNS, entry.object_type))
+    return AuditRow(entry, changes, _words(_VERBS, entry.action), local_term(_words(_NOUNS, entry.object_type)))
 
 
 def _words(words: Mapping[str, Any], name: str) -> str:

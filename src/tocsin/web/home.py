@@ -1,9 +1,9 @@
-"""The start view: alerts, problems, who is on call and the setup checklist."""
+"""The start view and the wall board: alerts, problems, who is on call and the setup checklist."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
@@ -44,8 +44,6 @@ from tocsin.web.ui import object_list
 from tocsin.workflows.models import Workflow
 
 # ---------- first steps
-# Setup checklist: the remaining steps, in order, until the required ones are done. Reads only.
-
 
 _COMPLETED = """
     SELECT
@@ -66,89 +64,62 @@ class FirstStep:
 
     title: Any
     reason: Any
-    url: str
+    view: str
     is_done: bool
     #: Paging works without it, so the checklist may end without it.
     is_optional: bool = False
     #: Why the step matters now, in red: what fails without it.
     problem: str = ""
 
+    @property
+    def url(self) -> str:
+        return reverse(self.view)
+
 
 def setup_steps(user: User) -> list[FirstStep]:
     """Return all steps in order, or none once the required ones are done."""
-    completed = _completed_steps(user)
-    address_problem = next(iter(machine.check_reach(environment.current().base_url)), None)
+    is_done = _completed_steps(user)
+    config = environment.current()
+    address_problem = next(iter(machine.check_reach(config.base_url)), None)
+    invite_reason = _("Paste their addresses, or a CSV with phones. Each verifies their own contact methods.")
+    methods_reason = _("Add an email address, phone or device, and send yourself a test.")
+    schedule_reason = _(
+        "Who is on call when: weekly, at night or in office hours. Without a schedule, the group's order always "
+        "applies."
+    )
+    url_reason = address_problem.remedy.localized() if address_problem else config.public_url
+    url_problem = address_problem.detail.localized() if address_problem else ""
+    heartbeat_reason = _("Set TOCSIN_HEARTBEAT_URL so that an external service notices when this server is down.")
+    has_provider = config.smtp_url is not None or is_done["provider"]
     steps = [
         FirstStep(
-            _("Connect a notification provider"),
-            _("Until then, all messages stay in the sandbox."),
-            reverse("providers"),
-            environment.current().smtp_url is not None or completed["provider"],
+            _("Connect a notification provider"), _("Until then, all messages stay in the sandbox."), "providers",
+            has_provider,
+        ),
+        FirstStep(_("Add your contact methods"), methods_reason, "me", is_done["has_reached_user"]),
+        FirstStep(_("Invite your team"), invite_reason, "invite_many", is_done["other_users"], is_optional=True),
+        FirstStep(
+            _("Create an on-call group"), _("Who is paged first, and who next."), "groups", is_done["on_call"]
+        ),
+        FirstStep(_("Create a schedule"), schedule_reason, "new_schedule", is_done["schedule"], is_optional=True),
+        FirstStep(
+            _("Create an escalation policy"), _("How long to wait before the next person is paged."), "policies",
+            is_done["policy"],
+        ),
+        # Optional, because a trial on one machine needs no public URL.
+        FirstStep(_("Set the public URL"), url_reason, "system", not address_problem, True, url_problem),
+        FirstStep(
+            _("Add your first integration"), _("A webhook URL for HaloITSM or any other tool."), "integrations",
+            is_done["integration"],
         ),
         FirstStep(
-            _("Add your contact methods"),
-            _("Add an email address, phone or device, and send yourself a test."),
-            reverse("me"),
-            completed["has_reached_user"],
+            _("Trigger your first alert"), _("Send a sample and acknowledge it."), "integrations", is_done["alert"]
         ),
         FirstStep(
-            _("Invite your team"),
-            _("Paste their addresses, or a CSV with phones. Each verifies their own contact methods."),
-            reverse("invite_many"),
-            completed["other_users"],
+            _("External heartbeat (dead man's switch)"), heartbeat_reason, "system", config.heartbeat_url is not None,
             is_optional=True,
         ),
-        FirstStep(
-            _("Create an on-call group"),
-            _("Who is paged first, and who next."),
-            reverse("groups"),
-            completed["on_call"],
-        ),
-        FirstStep(
-            _("Create a schedule"),
-            _(
-                "Who is on call when: weekly, at night or in office hours. Without a schedule, the "
-                "group's order always applies."
-            ),
-            reverse("new_schedule"),
-            completed["schedule"],
-            is_optional=True,
-        ),
-        FirstStep(
-            _("Create an escalation policy"),
-            _("How long to wait before the next person is paged."),
-            reverse("policies"),
-            completed["policy"],
-        ),
-        FirstStep(
-            _("Set the public URL"),
-            address_problem.remedy.localized() if address_problem else environment.current().public_url,
-            reverse("system"),
-            address_problem is None,
-            # Enough for a trial on one machine.
-            is_optional=True,
-            problem=address_problem.detail.localized() if address_problem else "",
-        ),
-        FirstStep(
-            _("Add your first integration"),
-            _("A webhook URL for HaloITSM or any other tool."),
-            reverse("integrations"),
-            completed["integration"],
-        ),
-        FirstStep(
-            _("Trigger your first alert"),
-            _("Send a sample and acknowledge it."),
-            reverse("integrations"),
-            completed["alert"],
-        ),
-        FirstStep(
-            _("External heartbeat (dead man's switch)"),
-            _("Set TOCSIN_HEARTBEAT_URL so that an external service notices when this server is down."),
-            reverse("system"),
-            environment.current().heartbeat_url is not None,
-            is_optional=True,
-        ),
-    ]
+    ]  # fmt: skip
     return steps if not all(step.is_done or step.is_optional for step in steps) else []
 
 
@@ -164,7 +135,6 @@ def _completed_steps(user: User) -> dict[str, bool]:
 
 # ---------- health warnings
 # Current problems for Home: what the cheap health checks find, each with the view that resolves it. Reads only.
-
 
 #: Coverage gaps that begin later than this are only shown with the schedule, and by `tocsin doctor`.
 _AHEAD = timedelta(days=14)
@@ -265,8 +235,6 @@ def _url(finding: HealthFinding) -> str:
 
 
 # ---------- overview
-# Summaries for Home, each in one or two SQL statements. Reads only.
-
 
 #: Events that count as an answer to a page.
 _RESPONSE_KINDS = [
@@ -332,17 +300,11 @@ def last_night(viewer: User, now: datetime) -> NightSummary:
     )
 
 
-# ---------- views
-# Home: the user's alerts, the most urgent alerts, who is on call and can be woken, message outcomes, problems and
-# setup steps.
-
-
 MAX_ROWS = 8
 
 
 @require_safe
 def home(request: SignedInRequest) -> HttpResponse:
-    """Render the start view."""
     own_alerts = list(alerts_of(request.user, MAX_ROWS))
     newest = queries.newest_needing_answer()
     rows = queries.rows_of([*own_alerts, *queries.most_urgent(newest, MAX_ROWS)], request.now)
@@ -376,3 +338,26 @@ def home(request: SignedInRequest) -> HttpResponse:
     return render_view(
         request, "home/home.html", context, partials=("alerts", "incoming", "health", "oncall", "readiness")
     )
+
+
+#: Number of rows that fit such a screen.
+WALL_MAX_ROWS = 12
+
+
+@require_safe
+def wall(request: SignedInRequest) -> HttpResponse:
+    """Render the unanswered alerts first, most urgent on top, then acknowledged and assigned ones."""
+    rows: list[Alert] = queries.most_urgent(queries.newest_needing_answer(), WALL_MAX_ROWS)
+    for tab in ("acknowledged", "assigned"):
+        rows += queries.alerts_in_tab(tab).order_by("-pk")[: max(0, WALL_MAX_ROWS - len(rows))]
+    counts = queries.active_counts()
+    context = {
+        "tabs": [
+            replace(tab, count=counts.needing_answer) if tab.key == "open" else tab
+            for tab in queries.tabs("", counts)
+            if tab.count is not None
+        ],
+        "rows": queries.rows_of(rows, request.now),
+        "groups": groups.duties_on_call_now(request.now),
+    }
+    return render_view(request, "wall/wall.html", context, partials=("board", "oncall", "paused"))

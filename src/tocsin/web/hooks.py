@@ -33,7 +33,6 @@ from tocsin.notify.registry import KINDS
 @never_cache
 @require_http_methods(["GET", "POST"])
 def hook(request: HttpRequest, provider: str, endpoint: str) -> HttpResponse:
-    """Handle one callback of a provider."""
     now = clock.now()
     row, name = _find(provider, now)
     kind = KINDS.get(row.kind) if row else None

@@ -15,24 +15,17 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Permission
 from tocsin.configure.models import ImportRun, ImportState
-from tocsin.core.errors import Rejected
 from tocsin.core.reasons import reason_from_json
 from tocsin.importers import import_runs
 from tocsin.importers.config_builder import ImportFinding
 from tocsin.importers.import_runs import PRODUCTS
-from tocsin.web.http.request import SignedInRequest, actor, render_view, requires
-from tocsin.web.ui.forms import show_rejection
-
-# ---------- forms
-# The form that starts an import from another product.
-
+from tocsin.web.http.request import SignedInRequest, actor, download, render_view, requires
+from tocsin.web.ui.forms import rejections_shown
 
 _NO_AUTOFILL = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "none"}
 
 
 class ImportForm(forms.Form):
-    """The product, and its API key or an exported file."""
-
     product = forms.ChoiceField(
         label=_("From"),
         choices=[(product.name, product.title) for product in PRODUCTS.values()],
@@ -67,10 +60,6 @@ class ImportForm(forms.Form):
     )
 
 
-# ---------- views
-# Import from another product: progress, report and plan. For administrators.
-
-
 _RUNNING = (ImportState.READING, ImportState.APPLYING)
 
 
@@ -98,7 +87,6 @@ def imports(request: SignedInRequest) -> HttpResponse:
 @require_safe
 @requires(Permission.ADMINISTER)
 def configuration(request: SignedInRequest, number: int) -> HttpResponse:
-    """Download the resulting configuration as YAML."""
     text = import_runs.decrypted_yaml(_find(request, number))
     if not text:
         raise Http404
@@ -108,7 +96,6 @@ def configuration(request: SignedInRequest, number: int) -> HttpResponse:
 @require_safe
 @requires(Permission.ADMINISTER)
 def report(request: SignedInRequest, number: int) -> HttpResponse:
-    """Download the report as text."""
     findings = [ImportFinding.from_json(stored) for stored in _find(request, number).findings]
     return _file("".join(f"{finding}\n" for finding in findings), "tocsin-import-report.txt", "text/plain")
 
@@ -116,18 +103,14 @@ def report(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @requires(Permission.ADMINISTER)
 def apply(request: SignedInRequest, number: int) -> HttpResponse:
-    """Apply the imported configuration."""
-    try:
+    with rejections_shown(request):
         import_runs.apply(_find(request, number), actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
     return redirect("imports")
 
 
 @require_POST
 @requires(Permission.ADMINISTER)
 def discard(request: SignedInRequest, number: int) -> HttpResponse:
-    """Discard the import."""
     import_runs.discard(_find(request, number))
     messages.success(request, gettext("Import discarded. Nothing was changed."))
     return redirect("imports")
@@ -149,7 +132,7 @@ def _counts(counts: dict[str, int]) -> list[str]:
 
 def _start_import(request: SignedInRequest, form: ImportForm) -> bool:
     data, file = form.cleaned_data, form.cleaned_data["file"]
-    try:
+    with rejections_shown(form):
         import_runs.start(
             data["product"],
             key=data["key"],
@@ -160,10 +143,8 @@ def _start_import(request: SignedInRequest, form: ImportForm) -> bool:
             actor=actor(request),
             now=request.now,
         )
-    except Rejected as rejected:
-        show_rejection(form, rejected)
-        return False
-    return True
+        return True
+    return False
 
 
 def _find(request: SignedInRequest, number: int) -> ImportRun:
@@ -174,7 +155,6 @@ def _find(request: SignedInRequest, number: int) -> ImportRun:
 
 
 def _file(text: str, name: str, content_type: str) -> HttpResponse:
-    response = HttpResponse(text, content_type=f"{content_type}; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    response = download(text, name, content_type)
     response["Cache-Control"] = "no-store"
     return response

@@ -33,15 +33,14 @@ from tocsin.inbound.parsing import mime_parser as mail
 from tocsin.inbound.storage import retention
 from tocsin.web.http.request import SignedInRequest, actor, may, may_somewhere, render_view, require, requires
 from tocsin.web.ui import object_list
+from tocsin.web.ui.forms import rejections_shown
 from tocsin.web.ui.object_list import DAY
 
 # ---------- attachments
-# Downloads an attachment of an inbound e-mail, extracted from the stored message.
-
 
 #: Media types that are safe to declare, because browsers never execute them. Everything else is sent as octet-stream.
 _HARMLESS = frozenset(
-    {
+    [
         "image/png",
         "image/jpeg",
         "image/gif",
@@ -50,7 +49,7 @@ _HARMLESS = frozenset(
         "text/plain",
         "text/csv",
         "application/zip",
-    }
+    ]
 )
 
 
@@ -76,10 +75,6 @@ def attachment(request: SignedInRequest, message_id: UUID, number: int) -> HttpR
     return response
 
 
-# ---------- body
-# Formats a message body for display. Pure.
-
-
 #: Longer bodies are cut; the API serves the complete body.
 MAX_BODY_CHARS = 200_000
 
@@ -93,10 +88,6 @@ def readable(raw: bytes) -> str:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
         return text
-
-
-# ---------- views
-# The Inbound Log: every message with outcome and reason, and the details of one message.
 
 
 #: (key in the URL, label, status)
@@ -113,8 +104,6 @@ TABS: tuple[tuple[str, Any, MessageStatus | None], ...] = (
 
 
 class MessageFilterForm(forms.Form):
-    """The log's filters."""
-
     integration = forms.ModelChoiceField(Integration.objects.all(), required=False)
     alert = forms.IntegerField(min_value=1, max_value=2**63 - 1, required=False)
     q = forms.CharField(max_length=200, required=False)
@@ -221,7 +210,6 @@ def _filtered(filters: dict[str, Any], status: MessageStatus | None) -> list[Que
 
 
 # ---------- replay
-# Replays one message or several from the log. Several are replayed only after a confirmation with their number.
 
 
 @require_POST
@@ -253,21 +241,16 @@ def replay_many(request: SignedInRequest) -> HttpResponse:
     if "sure" not in request.POST:
         return render_view(request, "inbound/replay.html", _confirmation_context(rows, request))
     page_choice = request.POST.get("page")
-    try:
+    with rejections_shown(request):
         counted = replays.replay_many(
             [row.pk for row in rows], {"yes": True, "no": False}.get(str(page_choice)), actor(request), request.now
         )
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-        return redirect("inbound_log")
-    summary = ", ".join(f"{number} {status}" for status, number in counted.items())
-    skipped = len(rows) - counted.total()
-    messages.success(request, _("Replayed with the current rules: %(said)s.") % {"said": summary or _("none")})
-    if skipped:
-        messages.warning(
-            request,
-            _("%(number)d could not be replayed: the integration's configuration is invalid.") % {"number": skipped},
-        )
+        summary = ", ".join(f"{number} {status}" for status, number in counted.items())
+        skipped = len(rows) - counted.total()
+        messages.success(request, _("Replayed with the current rules: %(said)s.") % {"said": summary or _("none")})
+        if skipped:
+            text = _("%(number)d could not be replayed: the integration's configuration is invalid.")
+            messages.warning(request, text % {"number": skipped})
     return redirect("inbound_log")
 
 

@@ -38,7 +38,7 @@ from tocsin.web.http.request import (
     require,
     requires,
 )
-from tocsin.web.integrations.editor import condition_form
+from tocsin.web.integrations import condition_form
 from tocsin.web.ui.confirm_delete import FormSnapshot, ObjectPage
 from tocsin.web.ui.forms import CodeField, PairsField, SpecForm, show_rejection
 from tocsin.web.ui.object_list import ObjectList

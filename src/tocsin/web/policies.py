@@ -41,6 +41,7 @@ from tocsin.simulate.escalation import HypotheticalAlert, SimulatedStep, simulat
 from tocsin.web.http.request import (
     SignedInRequest,
     actor,
+    find_editable,
     find_object,
     may,
     offer_own_groups,
@@ -59,24 +60,22 @@ from tocsin.web.ui.forms import (
     MomentField,
     NotificationRuleFormSet,
     ZoneField,
+    active_users,
     channel_choices,
     channel_name,
-    field_error_text,
+    checkboxes,
     formset_class,
     initial_rule,
     offer_own_zone,
+    owner_field,
     picker_time,
-    problems_of,
     rule_formset,
     set_choices,
     show_rejection,
     valid_values,
+    values_at,
 )
 from tocsin.web.ui.object_list import ObjectList
-
-# ---------- step forms
-# Forms of an escalation policy's steps: targets, delays, contact methods and conditions.
-
 
 OTHER_TARGETS = [
     ("everybody", _("Every group member")),
@@ -87,14 +86,7 @@ DAYS = [
     ("mon", _("Mon")), ("tue", _("Tue")), ("wed", _("Wed")), ("thu", _("Thu")), ("fri", _("Fri")),
     ("sat", _("Sat")), ("sun", _("Sun")),
 ]  # fmt: skip
-IF_EMPTY = [
-    (IfEmpty.SKIP, _("Run the next step immediately")),
-    (IfEmpty.WAIT, _("Wait until someone is on call")),
-]
-
-
-def _checkboxes(label: Any, **options: Any) -> forms.MultipleChoiceField:
-    return forms.MultipleChoiceField(label=label, required=False, widget=forms.CheckboxSelectMultiple, **options)
+IF_EMPTY = [(IfEmpty.SKIP, _("Run the next step immediately")), (IfEmpty.WAIT, _("Wait until someone is on call"))]
 
 
 class StepForm(forms.Form):
@@ -104,28 +96,14 @@ class StepForm(forms.Form):
         label=_("Wait"), required=False, help_text=_("After the previous step. Example: 5m; 0 means immediately.")
     )
     name = forms.CharField(label=_("Name"), required=False, max_length=100)
-    roles = _checkboxes(_("On-call role"), choices=ROLES)
-    groups = forms.ModelMultipleChoiceField(
-        Group.objects.all(),
-        label=_("Groups"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=_("Leave empty to use the alert's recipient groups."),
+    roles = checkboxes(_("On-call role"), ROLES)
+    groups = checkboxes(
+        _("Groups"), Group.objects.all(), help_text=_("Leave empty to use the alert's recipient groups.")
     )
-    others = _checkboxes(_("Other recipients"), choices=OTHER_TARGETS)
-    users = forms.ModelMultipleChoiceField(
-        User.objects.filter(is_active=True).order_by("name", "username"),
-        label=_("Users"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-    )
-    schedules = forms.ModelMultipleChoiceField(
-        Schedule.objects.all(),
-        label=_("On-call schedules"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-    )
-    contacts = _checkboxes(_("Group contacts"))
+    others = checkboxes(_("Other recipients"), OTHER_TARGETS)
+    users = checkboxes(_("Users"), active_users())
+    schedules = checkboxes(_("On-call schedules"), Schedule.objects.all())
+    contacts = checkboxes(_("Group contacts"))
     sequential = DurationField(
         label=_("Page one at a time, every"),
         required=False,
@@ -135,7 +113,7 @@ class StepForm(forms.Form):
     retry_every = DurationField(label=_("Retry every"), required=False, help_text=_("Example: 5m"))
     if_empty = forms.ChoiceField(label=_("If no one is found"), choices=IF_EMPTY, required=False)
     only_until_acknowledged = forms.BooleanField(label=_("Skip once acknowledged"), required=False)
-    priority = _checkboxes(_("Only for priorities"), choices=PRIORITIES)
+    priority = checkboxes(_("Only for priorities"), PRIORITIES)
     hours = forms.ChoiceField(label=_("Support hours"), required=False)
     between = forms.ChoiceField(
         label=_("Time of day"),
@@ -144,7 +122,7 @@ class StepForm(forms.Form):
     )
     begins = forms.CharField(label=_("From"), required=False, max_length=5)
     ends = forms.CharField(label=_("To"), required=False, max_length=5)
-    days = _checkboxes(_("Days"), choices=DAYS)
+    days = checkboxes(_("Days"), DAYS)
     zone = ZoneField(required=False)
     tags = forms.CharField(
         label=_("Tags"),
@@ -162,13 +140,13 @@ class StepForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         labels = GroupContact.objects.order_by("label").values_list("label", flat=True).distinct()
-        self._set_choices("contacts", [(label, label) for label in labels])
+        set_choices(self, "contacts", [(label, label) for label in labels])
         hours = [
             (f"{mode_prefix}{support_hours.pk}", f"{mode_label} {support_hours}")
             for support_hours in SupportHours.objects.all()
             for mode_prefix, mode_label in _HOURS_MODES
         ]
-        self._set_choices("hours", [("", _("Any time")), *hours])
+        set_choices(self, "hours", [("", _("Any time")), *hours])
         for name in ("begins", "ends"):
             self.fields[name].widget.input_type = "time"
         for name in ("groups", "contacts", "schedules"):
@@ -183,26 +161,14 @@ class StepForm(forms.Form):
             self.data if self.is_bound else None, rows, f"{self.prefix}-methods", contact_method_choices()
         )
 
-    def _set_choices(self, name: str, choices: list[tuple[Any, Any]]) -> None:
-        set_choices(self, name, choices)
-
     def is_valid(self) -> bool:
         return super().is_valid() and self.methods.is_valid()
 
     @property
     def opens_details(self) -> bool:
         """Whether a rarely used field is set or has an error, so that the section opens."""
-        names = (
-            "sequential",
-            "retry_times",
-            "only_until_acknowledged",
-            "priority",
-            "hours",
-            "between",
-            "tags",
-            "methods",
-        )
-        values = [self[name].value() for name in names if name != "methods"]
+        names = ("sequential", "retry_times", "only_until_acknowledged", "priority", "hours", "between", "tags")
+        values = [self[name].value() for name in names]
         return any(values) or self["if_empty"].value() == IfEmpty.WAIT or bool(self.methods.forms) or bool(self.errors)
 
     def is_empty(self) -> bool:
@@ -267,10 +233,7 @@ _HOURS_MODES = (("", _("only during")), ("not-", _("only outside")))
 
 
 class StepFormSet(FormSet[StepForm]):
-    """The steps in order."""
-
     def filled_steps(self) -> list[StepForm]:
-        """Return the steps that are not empty."""
         return [form for form in self.forms if not form.is_empty()]
 
     def start_offsets(self) -> list[str]:
@@ -285,11 +248,6 @@ class StepFormSet(FormSet[StepForm]):
         return offsets
 
 
-def steps_formset() -> type[StepFormSet]:
-    """Return the formset class."""
-    return formset_class(StepForm, StepFormSet, max_num=MAX_STEPS, absolute_max=MAX_STEPS + 5)
-
-
 def contact_method_choices() -> ChoiceList:
     """Return the choices for contact methods: every channel, and every label in use."""
     labels = ContactMethod.objects.order_by("label").values_list("label", flat=True).distinct()
@@ -300,46 +258,36 @@ def contact_method_choices() -> ChoiceList:
 
 
 def initial_steps(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the initial values of the steps."""
-    users = dict(User.objects.values_list("username", "pk"))
-    groups = dict(Group.objects.values_list("name", "pk"))
-    schedules = dict(Schedule.objects.values_list("name", "pk"))
-    hours = dict(SupportHours.objects.values_list("name", "pk"))
-    return [_initial(step, users, groups, schedules, hours) for step in spec["steps"]]
+    numbers = {
+        key: dict(model.objects.values_list(name, "pk"))
+        for key, model, name in (
+            ("users", User, "username"), ("groups", Group, "name"), ("schedules", Schedule, "name"),
+            ("hours", SupportHours, "name"),
+        )
+    }  # fmt: skip
+    return [_initial(step, numbers) for step in spec["steps"]]
 
 
-def _initial(
-    step: Mapping[str, Any],
-    users: Mapping[str, int],
-    groups: Mapping[str, int],
-    schedules: Mapping[str, int],
-    hours: Mapping[str, int],
-) -> dict[str, Any]:
+def _initial(step: Mapping[str, Any], numbers: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """`numbers` has the ids of the objects that a step names, by key and name."""
     notify, condition = step["notify"], step.get("when", {})
     between, during = condition.get("between", {}), condition.get("during")
     outside = during["not"] if isinstance(during, Mapping) else None
-    retries = step.get("retries", {})
+    hours = numbers["hours"]
     return {
-        "after": step.get("after", ""),
-        "name": step.get("name", ""),
+        "zone": "UTC",
+        "if_empty": IfEmpty.SKIP,
+        **values_at(step, _STEP_PLACES),
         "roles": notify.get("roles", []),
-        "groups": [groups[name] for name in notify.get("groups", []) if name in groups],
-        "users": [users[name] for name in notify.get("users", []) if name in users],
-        "schedules": [schedules[name] for name in notify.get("schedules", []) if name in schedules],
+        **{
+            key: [numbers[key][name] for name in notify.get(key, []) if name in numbers[key]]
+            for key in ("users", "groups", "schedules")
+        },
         "contacts": notify.get("group_contacts", []),
         "others": [name for name, _label in OTHER_TARGETS if notify.get(name)],
-        "sequential": step.get("sequential", ""),
-        "retry_times": retries.get("times"),
-        "retry_every": retries.get("every", ""),
-        "if_empty": step.get("if_empty", IfEmpty.SKIP),
-        "only_until_acknowledged": step.get("only_until_acknowledged", False),
-        "priority": condition.get("priority", []),
         "hours": f"not-{hours.get(outside, '')}" if outside else hours.get(during, "") if during else "",
         "between": ("out" if between.get("outside") else "in") if between else "",
-        "begins": between.get("from", ""),
         "ends": picker_time(between.get("to", "")),
-        "days": between.get("days", []),
-        "zone": between.get("time_zone", "UTC"),
         "tags": ", ".join(f"{name}={value}" for name, value in condition.get("tags", {}).items()),
         "methods": [
             initial_rule(f"label:{rule['label']}" if "label" in rule else f"channel:{rule['channel']}", rule)
@@ -348,8 +296,25 @@ def _initial(
     }
 
 
-# ---------- forms
-# The form of an escalation policy, without its steps.
+#: Path in a step's spec → the field that shows it, and its problems.
+_STEP_PLACES = {
+    "after": "after",
+    "name": "name",
+    "sequential": "sequential",
+    "retries.every": "retry_every",
+    "retries.times": "retry_times",
+    "retries": "retry_times",
+    "only_until_acknowledged": "only_until_acknowledged",
+    "if_empty": "if_empty",
+    "when.priority": "priority",
+    "when.between.from": "begins",
+    "when.between.to": "ends",
+    "when.between.days": "days",
+    "when.between.time_zone": "zone",
+    "when.between": "between",
+    "when.tags": "tags",
+    "when.during": "hours",
+}
 
 
 EFFECTS = [
@@ -368,18 +333,11 @@ EXHAUSTED_ACTIONS = [
 
 
 class PolicyForm(forms.Form):
-    """All settings except the steps."""
-
     name = forms.CharField(label=_("Name"), max_length=100)
-    group = forms.ModelChoiceField(
-        Group.objects.all(), label=_("Owned by"), required=False, empty_label=_("Administrators only")
-    )
+    group = owner_field()
     default_priority = forms.ChoiceField(label=_("Default priority"), choices=PRIORITIES, initial="high")
     effect = forms.ChoiceField(
-        label=_("On acknowledgement"),
-        choices=EFFECTS,
-        widget=forms.RadioSelect,
-        initial=AcknowledgeEffect.STOP,
+        label=_("On acknowledgement"), choices=EFFECTS, widget=forms.RadioSelect, initial=AcknowledgeEffect.STOP
     )
     pause = DurationField(
         label=_("Pause for"), required=False, help_text=_("Only for “Pause escalation”. Example: 15m")
@@ -428,7 +386,7 @@ class PolicyForm(forms.Form):
     end_after = DurationField(
         label=_("Exhausted after"),
         required=False,
-        initial="5m",
+        initial=field_errors.write(DEFAULT_END_AFTER),
         help_text=_("Counted from the start of the last step."),
     )
     then = forms.ChoiceField(
@@ -475,10 +433,6 @@ class PolicyForm(forms.Form):
         """Return whether such a setting has an error, so that the section opens."""
         return any(field.errors for field in self.advanced)
 
-    def show_confirmation(self) -> None:
-        """Offer to save the policy although it can reach nobody."""
-        self.fields["anyway"].widget = forms.CheckboxInput()
-
     def spec(self) -> dict[str, Any]:
         """Return the settings in spec form. Fields with an error count as empty."""
         data = valid_values(self)
@@ -518,44 +472,32 @@ def _text(value: object) -> str:
 
 
 def initial_policy(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the initial values of the settings."""
-    acknowledge, repeat, end = spec.get("acknowledge", {}), spec.get("repeat", {}), spec.get("end", {})
+    """Return the initial values of the settings; the form has the defaults of those that the spec leaves out."""
     return {
+        **values_at(spec, _PLACES),
         "name": spec["name"],
         "group": Group.objects.filter(name=spec.get("group", "")).first(),
-        "default_priority": spec.get("default_priority", "high"),
-        "effect": acknowledge.get("effect", AcknowledgeEffect.STOP),
-        "pause": acknowledge.get("pause", ""),
-        "timeout": acknowledge.get("timeout", "30m"),
-        "page_assignee": spec.get("page_assignee", True),
-        "repeat_times": repeat.get("times", 0),
-        "repeat_every": repeat.get("every", ""),
-        "people": acknowledge.get("people", 1),
-        **{key: spec.get("sla", {}).get(key, "") for key in ("respond_by", "fix_by")},
-        "groups_sequential": spec.get("groups_sequential", ""),
-        "end_after": spec.get("end_after", field_errors.write(DEFAULT_END_AFTER)),
-        "then": end.get("then", OnExhausted.NOTIFY_MANAGERS),
-        "keep_every": end.get("every", ""),
-        "hand_over": Policy.objects.filter(name=end.get("policy", "")).first(),
+        "hand_over": Policy.objects.filter(name=spec.get("end", {}).get("policy", "")).first(),
     }
 
 
-# ---------- views
-# Escalation policies: list, detail view with a preview, form and deletion.
-
-
+#: Path in a policy's spec → the field that shows it, and its problems.
 _PLACES = {
+    "default_priority": "default_priority",
     "acknowledge.effect": "effect",
     "acknowledge.pause": "pause",
     "acknowledge.timeout": "timeout",
+    "acknowledge.people": "people",
+    "page_assignee": "page_assignee",
     "repeat.times": "repeat_times",
     "repeat.every": "repeat_every",
-    "acknowledge.people": "people",
+    "groups_sequential": "groups_sequential",
+    "end_after": "end_after",
     "end.every": "keep_every",
-    "sla.respond_by": "respond_by",
-    "sla.fix_by": "fix_by",
     "end.policy": "hand_over",
     "end.then": "then",
+    "sla.respond_by": "respond_by",
+    "sla.fix_by": "fix_by",
     "steps": "name",
 }
 
@@ -620,24 +562,31 @@ def policy(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create a policy, or a new version of one."""
-    row = find_object(POLICIES, number) if number is not None else None
-    require_existing(request, row)
+    row = find_editable(request, POLICIES, number) if number is not None else None
     spec = commands.policy_spec(row) if row else _initial_spec(request)
     if row is not None and commands.readable(row) is None:
         messages.warning(request, gettext("This policy is not valid. Saving replaces it."))
         spec = _initial_spec(request) | {"name": row.name}
     form = PolicyForm(request.POST or None, initial=initial_policy(spec), existing=row)
-    steps = steps_formset()(request.POST or None, initial=initial_steps(spec), prefix="steps")
+    formset = formset_class(StepForm, StepFormSet, max_num=MAX_STEPS, absolute_max=MAX_STEPS + 5)
+    steps = formset(request.POST or None, initial=initial_steps(spec), prefix="steps")
     offer_own_groups(request, form.fields["group"])
     snapshot = FormSnapshot.of(request, POLICIES, row)
-    # Validate both, so that all problems are shown at once.
-    if form.is_bound and not all([form.is_valid(), steps.is_valid()]):
-        _show_command_errors(row, form, steps)
-    elif form.is_bound:
-        saved = _save(request, row, form, steps, snapshot)
-        if saved is not None:
-            messages.success(request, gettext("Saved. Running escalations keep their version."))
-            return redirect("policy", saved.pk)
+    if form.is_bound:
+        is_valid = all([form.is_valid(), steps.is_valid()])
+        filled_steps = steps.filled_steps()
+        posted = {**form.spec(), "steps": [step.spec() for step in filled_steps]}
+        try:
+            if is_valid:
+                require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])
+                with snapshot.unchanged():
+                    saved = commands.save_policy(posted, existing=row, actor=actor(request), now=request.now)
+                messages.success(request, gettext("Saved. Running escalations keep their version."))
+                return redirect("policy", saved.pk)
+            # Shows the problems that only the command finds as well.
+            commands.check_policy(posted, existing=row)
+        except Rejected as rejected:
+            show_rejection(form, rejected, _PLACES, rows={"steps": filled_steps}, row_places=_STEP_PLACES)
     failed = form.errors or any(step.errors or step.methods.total_error_count() for step in steps.forms)
     context = {
         "policy": row,
@@ -651,33 +600,6 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     return render_view(request, "policies/edit.html", context, status=422 if failed else 200)
 
 
-def _save(
-    request: SignedInRequest, row: Policy | None, form: PolicyForm, steps: StepFormSet, snapshot: FormSnapshot
-) -> Policy | None:
-    spec, filled_steps = _posted_spec(form, steps), steps.filled_steps()
-    try:
-        require_new_group(request, form.cleaned_data["group"])
-        with snapshot.unchanged():
-            return commands.save_policy(spec, existing=row, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        if rejected.code == "reaches_nobody":
-            form.show_confirmation()
-        _show_errors(rejected, form, filled_steps)
-        return None
-
-
-def _posted_spec(form: PolicyForm, steps: StepFormSet) -> dict[str, Any]:
-    return {**form.spec(), "steps": [step.spec() for step in steps.filled_steps()]}
-
-
-def _show_command_errors(row: Policy | None, form: PolicyForm, steps: StepFormSet) -> None:
-    """Add the problems that only the command's validation finds."""
-    try:
-        commands.check_policy(_posted_spec(form, steps), existing=row)
-    except Rejected as rejected:
-        _show_errors(rejected, form, steps.filled_steps())
-
-
 def _initial_spec(request: SignedInRequest) -> dict[str, Any]:
     """Return the spec of a new policy: the template named in the URL, else the default one."""
     templates = policy_templates(_zone())
@@ -687,17 +609,6 @@ def _initial_spec(request: SignedInRequest) -> dict[str, Any]:
 
 def _zone() -> str:
     return str(settings_store.get(settings_store.TIME_ZONE))
-
-
-def require_existing(request: SignedInRequest, row: Policy | None) -> None:
-    """Require permission for an existing policy. For a new one the check waits until its group is known."""
-    if row is not None:
-        require(request, Permission.MANAGE_TEAMS, row.group_id)
-
-
-def require_new_group(request: SignedInRequest, group: Group | None) -> None:
-    """Require permission for the group that the object is assigned to."""
-    require(request, Permission.MANAGE_TEAMS, group)
 
 
 def _moment(text: str) -> datetime | None:
@@ -711,11 +622,7 @@ def _moment(text: str) -> datetime | None:
 def _people(stage: SimulatedStep) -> list[tuple[str, Reason, list[tuple[str, str, datetime]]]]:
     """Return (name, capacity, [(channel, label, time)]) of every recipient of a step."""
     return [
-        (
-            name,
-            label,
-            [(channel_name(page.channel), page.label, page.at) for page in stage.pages if page.name == name],
-        )
+        (name, label, [(channel_name(page.channel), page.label, page.at) for page in stage.pages if page.name == name])
         for name, label in stage.people
     ]
 
@@ -733,41 +640,3 @@ def _preview_recipients(
         if option in ("", f"group-{group.pk}"):
             return f"group-{group.pk}", (group.pk,), ()
     return "", (), ()
-
-
-def _show_errors(rejected: Rejected, form: PolicyForm, steps: list[Any]) -> None:
-    """Show problems of a step beside that step, all others beside their field, unless the field already has an
-    error."""
-    fields_with_errors = {bound_form: set(bound_form.errors) for bound_form in (form, *steps)}
-    for problem in problems_of(rejected):
-        path = problem.field or ""
-        if path.startswith("steps["):
-            index, _end, step_path = path.removeprefix("steps[").partition("]")
-            if index.isdecimal() and int(index) < len(steps):
-                step, field = steps[int(index)], _step_field(step_path.lstrip("."))
-                if field not in fields_with_errors[step]:
-                    step.add_error(field, field_error_text(problem))
-                continue
-        show_rejection(form, problem, _PLACES, fields_with_errors=fields_with_errors[form])
-
-
-def _step_field(path: str) -> str | None:
-    """Return the step field for a path in a step's spec, or None for the step itself."""
-    for beginning, field in _STEP_PLACES.items():
-        if path.startswith(beginning):
-            return field
-    return None
-
-
-_STEP_PLACES = {
-    "after": "after",
-    "sequential": "sequential",
-    "retries.every": "retry_every",
-    "retries": "retry_times",
-    "when.between.from": "begins",
-    "when.between.to": "ends",
-    "when.between": "between",
-    "when.tags": "tags",
-    "when.during": "hours",
-    "name": "name",
-}

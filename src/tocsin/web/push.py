@@ -28,10 +28,10 @@ from tocsin.notify.text import signed_links
 from tocsin.notify.text.formatting import localize
 from tocsin.people.models import User
 from tocsin.web.http.request import SignedInRequest, actor, find_row, next_url, render_view
+from tocsin.web.ui.forms import rejections_shown
 
 # ---------- browsers
 # Derives a default name for a push device from the User-Agent. Pure; the user can rename the device.
-
 
 #: Order matters: most browsers also contain the names of others.
 _BROWSERS = (
@@ -71,7 +71,6 @@ def device_name(user_agent: str) -> str:
 # The service worker has no session. A button is authenticated by the signed token of its notification, and only by
 # POST.
 
-
 _COMMANDS = frozenset(BUTTONS)
 
 
@@ -101,17 +100,13 @@ def is_push_only(user: User) -> bool:
 
 @require_POST
 def rename(request: SignedInRequest, number: int) -> HttpResponse:
-    """Rename one of the user's devices."""
-    try:
+    with rejections_shown(request):
         rows.rename(_find(request, number), request.POST.get("name", ""), actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
     return redirect("devices")
 
 
 @require_POST
 def remove(request: SignedInRequest, number: int) -> HttpResponse:
-    """Remove one of the user's devices."""
     device = _find(request, number)
     rows.remove(device, actor=actor(request), now=request.now)
     messages.success(request, _("%(name)s no longer receives push notifications.") % {"name": device.name})
@@ -159,13 +154,10 @@ def _subscribe(request: SignedInRequest) -> HttpResponse:
         subscription = json.loads(request.POST.get("subscription", ""))
     except ValueError:
         subscription = None
-    try:
+    with rejections_shown(request):
         device = rows.subscribe(
             request.user, subscription, request.POST.get("name", ""), actor=actor(request), now=request.now
         )
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-    else:
         messages.success(request, _("%(name)s now receives your pages. Send a test.") % {"name": device.name})
     return redirect(next_url(request, "devices"))
 

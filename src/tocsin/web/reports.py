@@ -37,15 +37,13 @@ from tocsin.reports import alert_reports, counted_alerts, fairness
 from tocsin.reports.alert_reports import DurationStats, NoiseBy, ResponseStats, SlaCounts, SlaStats
 from tocsin.reports.counted_alerts import PUBLIC_GROUPINGS, AlertFilter, Bucket, GroupBy, Grouped, GroupedReport, Period
 from tocsin.reports.fairness import FairnessFilter, Interruptions, MonthlyLoad, PersonalLoad
-from tocsin.web.http.request import SignedInRequest, may_somewhere, render_view
-from tocsin.web.templatetags.reports import alerts_text, short_span
-from tocsin.web.ui import charts
-from tocsin.web.ui.charts import Axes, Series
-from tocsin.web.ui.forms import PRIORITIES, DayField, show_rejection
+from tocsin.web.http.request import SignedInRequest, download, may_somewhere, render_view
+from tocsin.web.templatetags import reports
+from tocsin.web.templatetags.reports import Axes, Series, alerts_text, short_span
+from tocsin.web.ui.forms import PRIORITIES, DayField, rejections_shown
 
 # ---------- query
 # The query string of the reports: period, filters and grouping, which every report and its files share.
-
 
 #: Selectable periods in days, including today; then those that are not counted in days.
 _DAYS = {"7d": 7, "30d": 30, "90d": 90, "365d": 365}
@@ -63,11 +61,7 @@ GROUPINGS = {
     GroupBy.HOUR: gettext_lazy("Hour"),
 }
 
-BUCKETS = {
-    Bucket.DAY: gettext_lazy("Day"),
-    Bucket.WEEK: gettext_lazy("Week"),
-    Bucket.MONTH: gettext_lazy("Month"),
-}
+BUCKETS = {Bucket.DAY: gettext_lazy("Day"), Bucket.WEEK: gettext_lazy("Week"), Bucket.MONTH: gettext_lazy("Month")}
 
 
 class ReportForm(forms.Form):
@@ -109,8 +103,6 @@ class ReportForm(forms.Form):
 
 @dataclass(frozen=True, slots=True)
 class ReportQuery:
-    """What a report is about."""
-
     form: ReportForm
     period: Period
     filters: AlertFilter
@@ -184,17 +176,11 @@ def _period(form: ReportForm, request: SignedInRequest) -> Period:
     if choice == _CUSTOM and isinstance(since, date) and isinstance(until, date) and until < since:
         form.add_error("until", _("The last day must not be before the first."))
     elif choice == _CUSTOM and isinstance(since, date) and isinstance(until, date):
-        try:
+        with rejections_shown(form, {"to": "until"}):
             return Period.days(since, until, zone)
-        except Rejected as rejected:
-            show_rejection(form, rejected, {"to": "until"})
     elif choice == _CUSTOM and not form.errors:
         form.add_error("since" if since is None else "until", _("Choose the first and the last day."))
     return Period.last_days(_DAYS.get(choice or "", _DAYS[_DEFAULT]), request.now, zone)
-
-
-# ---------- report charts
-# The charts of the reports.
 
 
 def bucket_label(key: str, bucket: Bucket) -> str:
@@ -207,12 +193,11 @@ def bucket_label(key: str, bucket: Bucket) -> str:
 
 
 def alerts_chart(trend: Sequence[Grouped[ResponseStats]], bucket: Bucket) -> SafeString:
-    """Draw the number of alerts in each bucket."""
     values = [row.alerts for row in trend]
     tooltips = [f"{bucket_label(row.key, bucket)}: {alerts_text(row.alerts)}" for row in trend]
-    scale = charts.number_scale(max(values, default=0))
+    scale = reports.number_scale(max(values, default=0))
     axes = Axes(_("Alerts"), _labels(trend, bucket), tooltips, scale, _number)
-    return charts.columns(axes, [Series(_("Alerts"), values)])
+    return reports.columns(axes, [Series(_("Alerts"), values)])
 
 
 def times_chart(
@@ -226,9 +211,9 @@ def times_chart(
         + (f"p50 {short_span(one.p50)}, p90 {short_span(one.p90)}, {alerts_text(one.count)}" if one.count else "–")
         for row, one in zip(trend, stats, strict=True)
     ]
-    scale = charts.duration_scale(max((value for value in p90 if value is not None), default=0))
+    scale = reports.duration_scale(max((value for value in p90 if value is not None), default=0))
     axes = Axes(title, _labels(trend, bucket), tooltips, scale, _duration)
-    return charts.lines(axes, [Series("p50", p50), Series("p90", p90)])
+    return reports.lines(axes, [Series("p50", p50), Series("p90", p90)])
 
 
 def sla_chart(
@@ -241,10 +226,10 @@ def sla_chart(
         + _("%(kept)s kept, %(breached)s breached") % {"kept": one.kept, "breached": one.breached}
         for row, one in zip(trend, counts, strict=True)
     ]
-    scale = charts.number_scale(max((one.kept + one.breached for one in counts), default=0))
+    scale = reports.number_scale(max((one.kept + one.breached for one in counts), default=0))
     axes = Axes(title, _labels(trend, bucket), tooltips, scale, _number)
     series = [Series(_("Kept"), [one.kept for one in counts]), Series(_("Breached"), [one.breached for one in counts])]
-    return charts.columns(axes, series)
+    return reports.columns(axes, series)
 
 
 def week_chart(title: str, by_hour: Mapping[tuple[int, int], int], night: NightHours) -> SafeString:
@@ -255,7 +240,7 @@ def week_chart(title: str, by_hour: Mapping[tuple[int, int], int], night: NightH
 
     hours = [f"{hour:02}" if hour % 3 == 0 else "" for hour in range(24)]
     is_night = [night.includes_time(time(hour)) for hour in range(24)]
-    return charts.heat_map(title, weekdays(), hours, by_hour, tooltip, is_night)
+    return reports.heat_map(title, weekdays(), hours, by_hour, tooltip, is_night)
 
 
 def weekdays() -> list[str]:
@@ -280,10 +265,6 @@ def _duration(seconds: float) -> str:
 
 def _seconds(span: timedelta | None) -> float | None:
     return None if span is None else max(0.0, span.total_seconds())
-
-
-# ---------- views
-# The reports: response times, SLA, noisy sources and interruptions, each with filters, charts and tables.
 
 
 #: The newest breaches on the page; the file has more.
@@ -373,7 +354,6 @@ def interruption_report(request: SignedInRequest) -> HttpResponse:
 
 
 def _frame(request: SignedInRequest, query: ReportQuery) -> dict[str, Any]:
-    """Return the variables of `reports/frame.html`."""
     kept = request.GET.copy()
     for name in ("by", "per", "person"):
         kept.pop(name, None)
@@ -406,8 +386,6 @@ def _label(row: counted_alerts.Grouped[Any], by: GroupBy) -> str:
 
 
 # ---------- files
-# The tables of the reports as CSV. Columns are named as in the API, and times are in seconds.
-
 
 _FILES_MAX_BREACHES = 10_000
 
@@ -526,9 +504,8 @@ def report_file(request: SignedInRequest, name: str) -> HttpResponse:
     with viewer_transaction() as connection:
         table, header, lines = _TABLES[name](connection, request)
     period = parse_query(request).file_suffix
-    response = HttpResponse(text_sanitizing.write([header, *lines]), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="tocsin-{name}-{table}-{period}.csv"'
-    return response
+    text = text_sanitizing.write([header, *lines])
+    return download(text, f"tocsin-{name}-{table}-{period}.csv", "text/csv")
 
 
 def _seconds_files(span: timedelta | None) -> int | None:
@@ -536,8 +513,6 @@ def _seconds_files(span: timedelta | None) -> int | None:
 
 
 # ---------- fairness
-# On-call fairness: how much each user is on call and paged, by month, with the difference from an even share.
-
 
 #: Selectable numbers of months, the last of which is the selected one.
 MONTH_COUNTS = (1, 3, 6, 12)
@@ -551,8 +526,6 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class FairnessQuery:
-    """The query string of the report."""
-
     month: date
     count: int
     role: MemberRole | None
@@ -593,10 +566,8 @@ def report_csv(request: SignedInRequest) -> HttpResponse:
     """Download the load by user and month as CSV, in hours."""
     query = _parse_query(request)
     lines = [_line(month.month, person) for month in _load(request, query) for person in month.people]
-    response = HttpResponse(text_sanitizing.write([_COLUMNS, *lines]), content_type="text/csv; charset=utf-8")
     name = f"tocsin-fairness-{query.month:%Y-%m}-{query.count}-months.csv"
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response
+    return download(text_sanitizing.write([_COLUMNS, *lines]), name, "text/csv")
 
 
 def _load(request: SignedInRequest, query: FairnessQuery) -> list[MonthlyLoad]:

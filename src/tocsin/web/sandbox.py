@@ -30,12 +30,11 @@ from tocsin.notify.text import signed_links
 from tocsin.people import addresses
 from tocsin.web.http.request import SignedInRequest, find_row, render_view
 from tocsin.web.ui import object_list
+from tocsin.web.ui.formatting import safe_html
 from tocsin.web.ui.forms import channel_name
-from tocsin.web.ui.richtext import safe_html
 
 # ---------- render
 # Renders a sandbox message as its channel would show it, with working buttons and keys. It never acts.
-
 
 #: The keys of a phone in rows. A key with a word works if the call offers it.
 KEYPAD = (
@@ -52,7 +51,6 @@ BUTTONS = (
 
 
 def message_context(row: SandboxMessage) -> dict[str, Any]:
-    """Return the template context of one message."""
     content = row.content
     link = content.get("link") or ""
     channel = CHANNELS[row.channel]
@@ -89,7 +87,6 @@ def keypad(keys: str) -> list[list[dict[str, Any]]]:
 
 
 def parse_sender() -> str:
-    """Return the sender of e-mails."""
     return environment.current().email_from or f"Tocsin <tocsin@{urlsplit(environment.current().public_url).hostname}>"
 
 
@@ -104,7 +101,6 @@ def local_path(url: str) -> str:
 #
 # Actions are taken as the message's recipient. Only administrators see, and act on, messages to other users.
 
-
 #: A rendered e-mail may contain inline styles only: no scripts, images or forms.
 _MAIL_CSP = {
     "default-src": [CSP.NONE],
@@ -117,7 +113,6 @@ _MAIL_CSP = {
 
 @require_safe
 def sandbox(request: SignedInRequest) -> HttpResponse:
-    """Render the messages, newest first."""
     rows = visible(request)
     channel = request.GET.get("channel", "")
     if channel in CHANNELS:
@@ -163,7 +158,6 @@ def act(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_POST
 def text(request: SignedInRequest, number: int) -> HttpResponse:
-    """Reply to a text message."""
     row = find_row(visible(request), number, "sandbox message")
     if not CHANNELS[row.channel].is_text:
         raise Http404(_("Only text messages can be answered this way."))

@@ -42,7 +42,6 @@ from tocsin.workflows.models import WorkflowRun
 #
 # Thread-safe: a listener thread publishes, streams wait on their event loops. It never accesses the database.
 
-
 #: How long hints are kept for streams that open or reconnect shortly afterwards.
 HINT_RETENTION = timedelta(minutes=2)
 
@@ -136,7 +135,6 @@ class Broadcaster:
         return stream
 
     def close(self, stream: EventStream) -> None:
-        """Remove a stream that ended."""
         with self._lock:
             self._streams.discard(stream)
 
@@ -173,7 +171,6 @@ def publish(topics: Iterable[str]) -> None:
 #
 # Events: `hint` (changed topics), `all` (anything may have changed), `tick` (keep-alive), `ended` (signed out). The
 # event id is the server time in milliseconds, so that a reconnecting browser receives the hints that it missed.
-
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,8 @@ from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.escalation.policy import policy_templates
 from tocsin.inbound.enums import MessageStatus
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.ui import richtext
+from tocsin.web.ui import formatting
 from tocsin.web.ui.forms import CodeField, DurationField, ZoneField, rule_formset
-
-# ---------- views
-# Style guide for developers: every interface component in one view. Only with TOCSIN_DEBUG.
-
 
 _SENTENCE = "Paged Alice Andersson: primary of Service Desk until Mon 09:00, by the schedule Weekly primary."
 
@@ -39,8 +35,6 @@ _GUIDE = """## A guide
 
 
 class ExampleForm(forms.Form):
-    """One field of each type."""
-
     name = forms.CharField(label="A line of text", max_length=40, help_text="What it is for, in one line.")
     optional = forms.CharField(label="A line that may stay empty", required=False)
     number = forms.IntegerField(label="A number", min_value=1)
@@ -63,7 +57,6 @@ class ExampleForm(forms.Form):
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def styleguide(request: SignedInRequest) -> HttpResponse:
-    """Render the components, and a form with example errors."""
     if not settings.DEBUG:
         raise Http404
     bad = ExampleForm(
@@ -82,7 +75,7 @@ def styleguide(request: SignedInRequest) -> HttpResponse:
         "reason": _SENTENCE,
         "form": ExampleForm(),
         "bad": bad,
-        "guide": richtext.render_html(_GUIDE),
+        "guide": formatting.render_html(_GUIDE),
         "rules": rule_formset(
             None, [{"method": "sms", "wait": "2m", "times": 1, "every": "5m"}], "ways", _CONTACT_METHODS
         ),

@@ -1,4 +1,4 @@
-"""The installation's health, pre-flight check and settings."""
+"""The installation's health and settings, and pausing all paging."""
 
 from __future__ import annotations
 
@@ -15,69 +15,54 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as gettext_lazy
-from django.views.decorators.http import require_http_methods, require_safe
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin import __version__
 from tocsin.access import audit
 from tocsin.access.roles import Permission, Role
 from tocsin.core.config import environment, settings_store
-from tocsin.core.config.settings_store import BackupStatus, load_backup_status
+from tocsin.core.config.settings_store import load_backup_status
 from tocsin.core.db import database
-from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, joined
 from tocsin.inbound import maintenance_commands as maintenance_windows
 from tocsin.inbound.config import registry
 from tocsin.inbound.enums import IntegrationMode
+from tocsin.notify import pause as pauses
+from tocsin.notify.models import Pause
 from tocsin.notify.registry import CHANNELS
 from tocsin.operate import doctor, node_heartbeat, self_check
-from tocsin.operate.node_heartbeat import NodeStatus
-from tocsin.operate.self_check import HealthStatus
 from tocsin.simulate import escalation
 from tocsin.simulate.escalation import SimulatedPage
 from tocsin.web.http.request import SignedInRequest, actor, render_view, requires
 from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import MomentField, ZoneField, channel_name, show_rejection
+from tocsin.web.ui.forms import MomentField, ZoneField, channel_name, rejections_shown
 
 # ---------- health
-# The installation's health and key facts. Reads only.
 
 
-@dataclass(frozen=True, slots=True)
-class SystemHealth:
-    """Everything that the System view shows."""
-
-    status: HealthStatus
-    nodes: list[NodeStatus]
-    #: (label, value)
-    facts: list[tuple[Any, Any]]
-    backup: BackupStatus
-
-
-def read(now: datetime) -> SystemHealth:
-    """Read the health in one transaction."""
+def read(now: datetime) -> dict[str, Any]:
+    """Read the status, the nodes, the facts as (label, value) and the backup, in one transaction."""
     with database.transaction() as connection:
         row = connection.execute(
             "SELECT current_setting('server_version'), pg_size_pretty(pg_database_size(current_database()))"
         ).fetchone()
         backup = load_backup_status(connection, now)
-        status_and_nodes = self_check.status_from_problems(connection), node_heartbeat.load_nodes(connection)
+        status, nodes = self_check.status_from_problems(connection), node_heartbeat.load_nodes(connection)
     assert row is not None
     facts = [
         ("Tocsin", __version__),
-        (_("Public URL"), environment.current().public_url),
+        (gettext("Public URL"), environment.current().public_url),
         ("PostgreSQL", row[0]),
-        (_("Database size"), row[1]),
+        (gettext("Database size"), row[1]),
         ("Python", platform.python_version()),
         ("Django", django.get_version()),
     ]
-    return SystemHealth(*status_and_nodes, facts, backup)
+    return {"status": status, "nodes": nodes, "facts": facts, "backup": backup}
 
 
 # ---------- preflight
-# Prepares the pre-flight check for the System view: per integration and route, who would be paged and when.
-
 
 #: The hour of the default check, in the middle of the night.
 NIGHT_HOUR = 3
@@ -90,23 +75,14 @@ MAX_CLIENTS_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True)
-class PreflightPerson:
-    """One recipient with the pages: (channels, time, problem)."""
-
-    name: str
-    moments: Sequence[tuple[str, datetime, Reason]]
-
-
-@dataclass(frozen=True, slots=True)
 class PreflightPath:
     """The result of one route, or of the integration without a route."""
 
-    route: str
-    policy: str
-    people: Sequence[PreflightPerson]
+    route: escalation.PreflightRoute
+    #: (recipient, [(channels, time, problem)])
+    people: Sequence[tuple[str, Sequence[tuple[str, datetime, Reason]]]]
     #: Number of pages beyond those shown.
     more_pages: int
-    notes: Sequence[Reason]
     #: Whether nobody would be reached although the integration should page.
     reaches_nobody: bool
     #: Whether somebody would be reached, but late.
@@ -117,25 +93,13 @@ class PreflightPath:
     more_clients: int
 
 
-@dataclass(frozen=True, slots=True)
-class PreflightRow:
-    """The result of one integration."""
-
-    number: int
-    name: str
-    is_dry_run: bool
-    is_fine: bool
-    paths: Sequence[PreflightPath]
-
-
 class MomentForm(forms.Form):
     """The time of the pre-flight check, in the user's time zone."""
 
-    at = MomentField(label=gettext_lazy("Simulate a critical alert at"), required=False)
+    at = MomentField(label=_("Simulate a critical alert at"), required=False)
 
 
 def read_preflight(request: SignedInRequest) -> dict[str, Any]:
-    """Return the template context of the pre-flight check."""
     default_at = escalation.next_at(NIGHT_HOUR, timezone.localtime(request.now))
     form = MomentForm(request.GET if "at" in request.GET else None, initial={"at": default_at})
     requested_at = form.cleaned_data["at"] if form.is_bound and form.is_valid() else None
@@ -143,36 +107,27 @@ def read_preflight(request: SignedInRequest) -> dict[str, Any]:
     return {
         "moment_form": form,
         "at": at,
-        "rows": [_row(result) for result in escalation.preflight(at, registry.shared_registry())],
+        "rows": [
+            (result, is_dry_run, [_path(route, is_dry_run) for route in result.routes])
+            for result in escalation.preflight(at, registry.shared_registry())
+            for is_dry_run in [result.mode is IntegrationMode.DRY_RUN]
+        ],
     }
 
 
-def _row(result: escalation.PreflightResult) -> PreflightRow:
-    is_dry_run = result.mode is IntegrationMode.DRY_RUN
-    return PreflightRow(
-        result.id, result.name, is_dry_run, result.is_fine, [_path(route, is_dry_run) for route in result.routes]
-    )
-
-
 def _path(route: escalation.PreflightRoute, is_dry_run: bool) -> PreflightPath:
-    reaches_nobody = not (route.reaches_anybody or route.is_log_only or is_dry_run)
     first = route.pages[0].after if route.pages else timedelta()
     horizon = max(escalation.LATE_AFTER, first + timedelta(minutes=1))
     shown_pages = [page for page in route.pages if page.after <= horizon][:MAX_PAGES_SHOWN]
-    people = [
-        PreflightPerson(name, list(_moments(pages)))
-        for name, pages in escalation.pages_by_recipient(shown_pages).items()
-    ]
+    people = escalation.pages_by_recipient(shown_pages).items()
     return PreflightPath(
-        route.route,
-        route.policy,
-        people,
-        len(route.pages) - len(shown_pages),
-        route.notes,
-        reaches_nobody,
-        first > escalation.LATE_AFTER,
-        None if route.clients is None else route.clients[:MAX_CLIENTS_SHOWN],
-        max(0, len(route.clients or ()) - MAX_CLIENTS_SHOWN),
+        route,
+        people=[(name, list(_moments(pages))) for name, pages in people],
+        more_pages=len(route.pages) - len(shown_pages),
+        reaches_nobody=not (route.reaches_anybody or route.is_log_only or is_dry_run),
+        is_late=first > escalation.LATE_AFTER,
+        clients=None if route.clients is None else route.clients[:MAX_CLIENTS_SHOWN],
+        more_clients=max(0, len(route.clients or ()) - MAX_CLIENTS_SHOWN),
     )
 
 
@@ -185,125 +140,110 @@ def _moments(pages: Sequence[SimulatedPage]) -> Iterator[tuple[str, datetime, Re
         yield ", ".join(channels), minute, joined(*problems, separator=" ")
 
 
-# ---------- views
-# System: the installation's health and settings. For administrators.
-
-
-_CONTENTS = [
-    ("full", gettext_lazy("Full details")),
-    ("subject", gettext_lazy("Client and subject")),
-    ("number", gettext_lazy("Ticket number only")),
-]
+_CONTENTS = [("full", _("Full details")), ("subject", _("Client and subject")), ("number", _("Ticket number only"))]
 
 _SIGN_IN = [
-    ("all", gettext_lazy("Passwords and single sign-on")),
-    (settings_store.SSO_ONLY, gettext_lazy("Single sign-on only, except for break-glass accounts")),
+    ("all", _("Passwords and single sign-on")),
+    (settings_store.SSO_ONLY, _("Single sign-on only, except for break-glass accounts")),
 ]
 
 _ROLES = [
-    (Role.OBSERVER, gettext_lazy("observer")),
-    (Role.RESPONDER, gettext_lazy("responder")),
-    (Role.MANAGER, gettext_lazy("manager")),
-    (Role.ADMIN, gettext_lazy("admin")),
+    (Role.OBSERVER, _("observer")),
+    (Role.RESPONDER, _("responder")),
+    (Role.MANAGER, _("manager")),
+    (Role.ADMIN, _("admin")),
 ]
 
 _CHAT_SERVERS = [
-    ("managers", gettext_lazy("Administrators, and managers for their own groups")),
-    ("admins", gettext_lazy("Administrators only")),
-    ("everybody", gettext_lazy("All users, for themselves")),
+    ("managers", _("Administrators, and managers for their own groups")),
+    ("admins", _("Administrators only")),
+    ("everybody", _("All users, for themselves")),
 ]
 
 
 def _content(channel: str) -> forms.ChoiceField:
     """Return a field for how much of an alert a channel may disclose."""
-    label = _("Message content: %(channel)s") % {"channel": channel_name(channel)}
+    label = gettext("Message content: %(channel)s") % {"channel": channel_name(channel)}
     return forms.TypedChoiceField(label=label, choices=_CONTENTS, required=False, empty_value="full")
 
 
 class SystemSettingsForm(forms.Form):
-    """Settings of the whole installation."""
-
     organisation_name = forms.CharField(
-        label=gettext_lazy("Organisation"), max_length=100, required=False, help_text=gettext_lazy("Shown in emails.")
+        label=_("Organisation"), max_length=100, required=False, help_text=_("Shown in emails.")
     )
-    time_zone = ZoneField(label=gettext_lazy("Default time zone for new users and groups"))
+    time_zone = ZoneField(label=_("Default time zone for new users and groups"))
     bundle_pages = forms.BooleanField(
-        label=gettext_lazy("Bundle pages sent in quick succession"),
+        label=_("Bundle pages sent in quick succession"),
         required=False,
-        help_text=gettext_lazy("The first is sent immediately; later ones are bundled, delayed by at most 10 seconds."),
+        help_text=_("The first is sent immediately; later ones are bundled, delayed by at most 10 seconds."),
     )
     sms_reply_codes = forms.BooleanField(
-        label=gettext_lazy("Require a code in SMS replies"),
+        label=_("Require a code in SMS replies"),
         required=False,
-        help_text=gettext_lazy("Text messages then say “Reply ACK 42 7391”. Protects against forged sender numbers."),
+        help_text=_("Text messages then say “Reply ACK 42 7391”. Protects against forged sender numbers."),
     )
     phone_region = forms.CharField(
-        label=gettext_lazy("Default country"),
+        label=_("Default country"),
         max_length=2,
         required=False,
-        help_text=gettext_lazy(
+        help_text=_(
             "Two letters, such as CH, for phone numbers without a country code. Empty: a code such as +41 is required."
         ),
     )
     chat_servers_by = forms.TypedChoiceField(
-        label=gettext_lazy("Who can add chat addresses on self-hosted servers"),
+        label=_("Who can add chat addresses on self-hosted servers"),
         choices=_CHAT_SERVERS,
         required=False,
         empty_value="managers",
     )
     visibility = forms.TypedChoiceField(
-        label=gettext_lazy("Visibility"),
-        choices=[
-            ("everyone", gettext_lazy("Everyone sees everything")),
-            ("groups", gettext_lazy("Users see what belongs to their groups")),
-        ],
+        label=_("Visibility"),
+        choices=[("everyone", _("Everyone sees everything")), ("groups", _("Users see what belongs to their groups"))],
         required=False,
         empty_value="everyone",
-        help_text=gettext_lazy("Users also see what they were paged about. Administrators see everything."),
+        help_text=_("Users also see what they were paged about. Administrators see everything."),
     )
-    sign_in = forms.TypedChoiceField(label=gettext_lazy("Sign-in"), choices=_SIGN_IN, required=False, empty_value="all")
+    sign_in = forms.TypedChoiceField(label=_("Sign-in"), choices=_SIGN_IN, required=False, empty_value="all")
     session_lifetime = forms.CharField(
-        label=gettext_lazy("Session lifetime"),
+        label=_("Session lifetime"),
         max_length=20,
-        help_text=gettext_lazy("After this time users must sign in again. For example 12h or 30d."),
+        help_text=_("After this time users must sign in again. For example 12h or 30d."),
     )
     require_mfa = forms.MultipleChoiceField(
-        label=gettext_lazy("Second factor required for"),
+        label=_("Second factor required for"),
         choices=_ROLES,
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text=gettext_lazy("When they next sign in with a password, users of these roles must add one."),
+        help_text=_("When they next sign in with a password, users of these roles must add one."),
     )
     night_hours = forms.CharField(
-        label=gettext_lazy("Night hours"),
+        label=_("Night hours"),
         max_length=20,
         required=False,
-        help_text=gettext_lazy("Local time, such as 22:00-07:00. Used by reports and Home."),
+        help_text=_("Local time, such as 22:00-07:00. Used by reports and Home."),
     )
     weekly_coverage_mail = forms.BooleanField(
-        label=gettext_lazy("Email managers a weekly on-call coverage report"),
+        label=_("Email managers a weekly on-call coverage report"),
         required=False,
-        help_text=gettext_lazy(
+        help_text=_(
             "Sent on Mondays: coverage gaps, absences without cover and unreachable people in the next 60 days."
         ),
     )
     mail_listen = forms.CharField(
-        label=gettext_lazy("Inbound SMTP listener"),
+        label=_("Inbound SMTP listener"),
         max_length=100,
         required=False,
-        help_text=gettext_lazy(
-            "Host and port for emails to email integrations, such as 0.0.0.0:2525. Empty: disabled."
-        ),
+        help_text=_("Host and port for emails to email integrations, such as 0.0.0.0:2525. Empty: disabled."),
     )
-    message_retention_days = forms.IntegerField(label=gettext_lazy("Inbound message retention (days)"), min_value=1)
-    message_size_cap_mb = forms.IntegerField(label=gettext_lazy("Inbound message storage limit (MB)"), min_value=10)
-    delivery_retention_days = forms.IntegerField(label=gettext_lazy("Notification retention (days)"), min_value=1)
-    audit_retention_days = forms.IntegerField(label=gettext_lazy("Audit log retention (days)"), min_value=1)
+    message_retention_days = forms.IntegerField(label=_("Inbound message retention (days)"), min_value=1)
+    message_size_cap_mb = forms.IntegerField(label=_("Inbound message storage limit (MB)"), min_value=10)
+    delivery_retention_days = forms.IntegerField(label=_("Notification retention (days)"), min_value=1)
+    audit_retention_days = forms.IntegerField(label=_("Audit log retention (days)"), min_value=1)
     audit_forwarding = forms.CharField(
-        label=gettext_lazy("Forward the audit log to"),
+        label=_("Forward the audit log to"),
         max_length=500,
         required=False,
-        help_text=gettext_lazy(
+        help_text=_(
             "syslog+tls://siem.example.org:6514, syslog+tcp:// or syslog+udp://, or the https URL of a webhook. "
             "Empty: nowhere."
         ),
@@ -314,31 +254,16 @@ class SystemSettingsForm(forms.Form):
         self.fields |= {settings_store.content_name(name): _content(name) for name in CHANNELS}
 
     def sections(self) -> list[tuple[Any, list[forms.BoundField]]]:
-        """Return the fields under their headings."""
         return [(heading, [self[name] for name in names]) for heading, names in SECTIONS]
 
 
 #: The fields of the form under each heading.
 SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
-    (
-        gettext_lazy("General"),
-        ("organisation_name", "time_zone", "phone_region", "night_hours", "weekly_coverage_mail"),
-    ),
-    (gettext_lazy("Access"), ("visibility", "sign_in", "session_lifetime", "require_mfa", "chat_servers_by")),
-    (
-        gettext_lazy("Messages"),
-        (
-            "bundle_pages",
-            "sms_reply_codes",
-            *map(settings_store.content_name, CHANNELS),
-            "mail_listen",
-        ),
-    ),
-    (
-        gettext_lazy("Retention"),
-        ("message_retention_days", "message_size_cap_mb", "delivery_retention_days"),
-    ),
-    (gettext_lazy("Audit log"), ("audit_retention_days", "audit_forwarding")),
+    (_("General"), ("organisation_name", "time_zone", "phone_region", "night_hours", "weekly_coverage_mail")),
+    (_("Access"), ("visibility", "sign_in", "session_lifetime", "require_mfa", "chat_servers_by")),
+    (_("Messages"), ("bundle_pages", "sms_reply_codes", *map(settings_store.content_name, CHANNELS), "mail_listen")),
+    (_("Retention"), ("message_retention_days", "message_size_cap_mb", "delivery_retention_days")),
+    (_("Audit log"), ("audit_retention_days", "audit_forwarding")),
 )
 
 
@@ -350,7 +275,7 @@ def system(request: SignedInRequest) -> HttpResponse:
     active_windows = maintenance_windows.active_windows(request.now)
     context = {
         "health": system_health,
-        "status": system_health.status,
+        "status": system_health["status"],
         "active_windows": active_windows,
         **read_preflight(request),
     }
@@ -371,17 +296,12 @@ def examination(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Permission.ADMINISTER)
 def settings(request: SignedInRequest) -> HttpResponse:
-    """Edit the installation's settings."""
     form = SystemSettingsForm(request.POST or None, initial=_stored())
     snapshot = FormSnapshot(request, "settings", "", _stored, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():
-        try:
-            with snapshot.unchanged():
-                audit.change_settings(form.cleaned_data, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            show_rejection(form, rejected)
-        else:
-            messages.success(request, _("Saved."))
+        with rejections_shown(form), snapshot.unchanged():
+            audit.change_settings(form.cleaned_data, actor=actor(request), now=request.now)
+            messages.success(request, gettext("Saved."))
             return redirect("settings")
     context = {"form": form, "snapshot": snapshot}
     return render_view(request, "system/settings.html", context, status=422 if form.errors else 200)
@@ -389,3 +309,44 @@ def settings(request: SignedInRequest) -> HttpResponse:
 
 def _stored() -> dict[str, Any]:
     return {name: settings_store.get(name) for name in settings_store.SETTINGS}
+
+
+class PauseForm(forms.Form):
+    """The reason, and when the pause ends automatically."""
+
+    reason = forms.CharField(label=_("Reason"), max_length=500, help_text=_("Shown to everyone on every page."))
+    until = MomentField(
+        label=_("Until"),
+        help_text=_("In your time zone, at most seven days ahead. Escalation then resumes with the due step."),
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.ADMINISTER)
+def pause(request: SignedInRequest) -> HttpResponse:
+    """Show whether paging is paused; pause it."""
+    begin: dict[str, Any] = {"until": timezone.localtime(request.now + timedelta(hours=2))}
+    form = PauseForm(request.POST or None, initial=begin)
+    if request.method == "POST" and form.is_valid():
+        with rejections_shown(form):
+            pauses.start(form.cleaned_data["reason"], form.cleaned_data["until"], actor(request), request.now)
+            messages.success(request, gettext("All paging is paused. Alerts are still created; their pages are held."))
+            return redirect("pause")
+    current = Pause.objects.filter(ended_at=None, until__gt=request.now).select_related("user").first()
+    ended = Pause.objects.exclude(ended_at=None, until__gt=request.now).select_related("user").order_by("-pk")[:10]
+    context = {"form": form, "current_pause": current, "past": ended}
+    return render_view(request, "pause/pause.html", context, status=422 if form.errors else 200)
+
+
+@require_safe
+def banners(request: SignedInRequest) -> HttpResponse:
+    """Render the banners shown above every view. Open views reload them when a pause starts or ends."""
+    return render_view(request, "parts/banners.html", {})
+
+
+@require_POST
+@requires(Permission.ADMINISTER)
+def end(request: SignedInRequest) -> HttpResponse:
+    if pauses.end(actor(request), request.now):
+        messages.success(request, gettext("Paging resumed. Held pages are sent now."))
+    return redirect("pause")

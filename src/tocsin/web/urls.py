@@ -9,7 +9,6 @@ from tocsin.identity.models import ProviderProtocol
 from tocsin.resources import registry
 from tocsin.web import (
     audit,
-    calendar,
     clients,
     groups,
     home,
@@ -18,32 +17,27 @@ from tocsin.web import (
     imports,
     inbound,
     maintenance,
-    pause,
+    navigation,
     policies,
     providers,
     push,
     reports,
     sandbox,
-    search,
     styleguide,
     system,
     users,
-    wall,
 )
 from tocsin.web import outbound as outbound_calls
 from tocsin.web import workflows as workflow_runs
 from tocsin.web.accounts import session_store, sso
 from tocsin.web.accounts import views as accounts
 from tocsin.web.alerts import detail, views
-from tocsin.web.http import pwa
-from tocsin.web.integrations import routing_presets, tabs
+from tocsin.web.http import static_files
+from tocsin.web.integrations import rule_editor, tabs
 from tocsin.web.integrations import views as integrations
-from tocsin.web.integrations.editor import rule_editor
-from tocsin.web.me import contact_methods
-from tocsin.web.me import shifts as my_absences
+from tocsin.web.me import contact_methods, shifts
 from tocsin.web.me import views as notification_rules
-from tocsin.web.oncall import board, feeds, handovers, reassign_shift, swaps, timeline
-from tocsin.web.oncall.schedules import schedules, support_hours
+from tocsin.web.oncall import board, schedules, support_hours, swaps, timeline
 from tocsin.web.ui.confirm_delete import delete_view
 
 handler400 = "tocsin.web.http.middleware.bad_request"
@@ -83,7 +77,7 @@ _integrations = [
     ),
     path("<int:number>/<slug:tab>/backtest", rule_editor.stream_backtest, name="integration_backtest"),
     path("<int:number>/versions/", tabs.versions, name="integration_versions"),
-    path("<int:number>/paging-preset/", routing_presets.paging_preset, name="integration_paging_preset"),
+    path("<int:number>/paging-preset/", tabs.paging_preset, name="integration_paging_preset"),
     path("<int:number>/settings/", tabs.settings, name="integration_settings"),
     path("<int:number>/test/", tabs.test, name="integration_test"),
     path("<int:number>/send-sample", tabs.sample, name="send_sample"),
@@ -144,10 +138,10 @@ _me = [
     path("contact-methods/<int:number>/confirm/", contact_methods.confirm, name="confirm_contact_method"),
     path("contact-methods/<int:number>/move", notification_rules.move_contact_method, name="move_contact_method"),
     path("notification-rules/", notification_rules.notification_rules, name="notification_rules"),
-    path("shifts/", my_absences.my_shifts, name="my_shifts"),
-    path("absences/new/", my_absences.absence, name="new_absence"),
-    path("absences/<int:number>/", my_absences.absence, name="absence"),
-    path("absences/<int:number>/delete/", my_absences.delete, name="delete_absence"),
+    path("shifts/", shifts.my_shifts, name="my_shifts"),
+    path("absences/new/", shifts.absence, name="new_absence"),
+    path("absences/<int:number>/", shifts.absence, name="absence"),
+    path("absences/<int:number>/delete/", shifts.delete, name="delete_absence"),
     path("tests/<uuid:notification_id>/", contact_methods.test_result, name="test_result"),
     path("welcome/phone/", contact_methods.phone, name="onboarding_phone"),
     path("welcome/push/", contact_methods.push, name="onboarding_push"),
@@ -165,8 +159,8 @@ _oncall = [
     path("", board.board, name="on_call"),
     path("calendar/", timeline.calendar, name="month_calendar"),
     path("groups/<int:number>/", timeline.group_schedule, name="group_schedule"),
-    path("groups/<int:number>/reassign/", reassign_shift.reassign, name="reassign"),
-    path("override/", reassign_shift.choose_group, name="override_shift"),
+    path("groups/<int:number>/reassign/", swaps.reassign, name="reassign"),
+    path("override/", swaps.choose_group, name="override_shift"),
     path("swaps/<int:number>/<slug:verb>", swaps.answer_swap, name="answer_swap"),
     path("overrides/<int:number>/", swaps.override, name="override"),
     path("overrides/<int:number>/delete/", swaps.delete, name="delete_override"),
@@ -176,9 +170,9 @@ _oncall = [
     path("schedules/<int:number>/edit/", schedules.edit, name="edit_schedule"),
     path("schedules/<int:number>/preview", schedules.preview_schedule, name="preview_schedule"),
     path("schedules/<int:number>/delete/", delete_view(registry.SCHEDULES), name="delete_schedule"),
-    path("schedules/<int:number>/handovers/", handovers.schedule_handovers, name="schedule_handovers"),
-    path("handovers/<int:number>/", handovers.handover, name="handover"),
-    path("handovers/<int:number>/send", handovers.send, name="send_handover"),
+    path("schedules/<int:number>/handovers/", schedules.schedule_handovers, name="schedule_handovers"),
+    path("handovers/<int:number>/", schedules.handover, name="handover"),
+    path("handovers/<int:number>/send", schedules.send, name="send_handover"),
     path("holidays/", support_hours.holiday_list, name="holiday_calendars"),
     path("holidays/new/", support_hours.edit_holidays, name="new_holiday_calendar"),
     path("holidays/preview", support_hours.preview_holidays, name="preview_holiday_calendar"),
@@ -188,9 +182,9 @@ _oncall = [
     path("support-hours/new/", support_hours.edit, name="new_support_hours"),
     path("support-hours/<int:number>/", support_hours.edit, name="edit_support_hours"),
     path("support-hours/<int:number>/delete/", delete_view(registry.SUPPORT_HOURS), name="delete_support_hours"),
-    path("feeds/new", feeds.create, name="create_feed"),
-    path("feeds/<int:number>/rotate", feeds.rotate, name="rotate_feed"),
-    path("feeds/<int:number>/delete/", feeds.delete, name="delete_feed"),
+    path("feeds/new", shifts.create_feed, name="create_feed"),
+    path("feeds/<int:number>/rotate", shifts.rotate_feed, name="rotate_feed"),
+    path("feeds/<int:number>/delete/", shifts.delete_feed, name="delete_feed"),
 ]
 
 _providers = [
@@ -293,10 +287,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("providers/", include(_providers)),
     path("outbound/", include(_outbound)),
     path("workflows/", include(_workflows)),
-    path("wall/", wall.wall, name="wall"),
+    path("wall/", home.wall, name="wall"),
     path("reports/", include(_reports)),
     path("styleguide/", styleguide.styleguide, name="styleguide"),
-    path("search/", search.search, name="search"),
+    path("search/", navigation.search, name="search"),
     path("sandbox/", sandbox.sandbox, name="sandbox"),
     path("sandbox/<int:number>/mail", sandbox.mail, name="sandbox_mail"),
     path("sandbox/<int:number>/act", sandbox.act, name="sandbox_act"),
@@ -330,16 +324,16 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("import/<int:number>/report.txt", imports.report, name="import_report"),
     path("import/<int:number>/apply", imports.apply, name="apply_import"),
     path("import/<int:number>/discard", imports.discard, name="discard_import"),
-    path("pause/", pause.pause, name="pause"),
-    path("pause/end", pause.end, name="end_pause"),
-    path("pause/banners", pause.banners, name="banners"),
-    path("service-worker.js", pwa.service_worker, name="service_worker"),
-    path("offline/", pwa.offline, name="offline"),
+    path("pause/", system.pause, name="pause"),
+    path("pause/end", system.end, name="end_pause"),
+    path("pause/banners", system.banners, name="banners"),
+    path("service-worker.js", static_files.service_worker, name="service_worker"),
+    path("offline/", static_files.offline, name="offline"),
     path("push/act", push.act, name="push_act"),
     path("push/changed", push.changed, name="push_changed"),
     path("a/<str:token>", detail.signed_link, name="signed_link"),
     path("swap/<str:token>", swaps.swap_link, name="swap_link"),
-    path("calendar/<str:token>.ics", calendar.feed, name="calendar_feed"),
+    path("calendar/<str:token>.ics", shifts.feed, name="calendar_feed"),
     path("setup/<str:token>", accounts.setup, name="setup"),
     path("welcome/<str:token>", accounts.welcome, name="welcome"),
     # Each user has exactly one account e-mail address, which is edited on the user's profile.
@@ -347,11 +341,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/", include("allauth.urls")),
     path("accounts/oidc/<slug:slug>/login/", sso.begin, name="oidc_login"),
     path("accounts/oidc/<slug:slug>/login/callback/", sso.callback, name="oidc_callback"),
-    path(
-        "accounts/oidc/<slug:slug>/backchannel-logout/",
-        sso.backchannel_logout,
-        name="oidc_backchannel_logout",
-    ),
+    path("accounts/oidc/<slug:slug>/backchannel-logout/", sso.backchannel_logout, name="oidc_backchannel_logout"),
     path("accounts/saml/<slug:slug>/login/", sso.begin_saml, name="saml_login"),
     path("accounts/saml/<slug:slug>/acs/", sso.acs, name="saml_acs"),
     path("accounts/saml/<slug:slug>/metadata/", sso.metadata, name="saml_metadata"),

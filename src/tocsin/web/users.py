@@ -13,13 +13,13 @@ from django.db.models import Count, Max, Q
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as gettext
-from django.utils.translation import gettext_lazy, ngettext
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import ROLE_DESCRIPTIONS, Permission, Role
 from tocsin.core.config import settings_store
-from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.notify.notices import remove_second_factors
 from tocsin.people import sign_in_rules
@@ -28,8 +28,7 @@ from tocsin.people.changes import invitations, out_of_office, users
 from tocsin.people.changes.invitations import InvitationLine, InvitationSpec
 from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.resources.registry import SERVICE_ACCOUNTS, USERS
-from tocsin.web import account_mail
-from tocsin.web.accounts import views
+from tocsin.web.accounts import adapter, views
 from tocsin.web.http.request import SignedInRequest, actor, find_object, render_view, requires
 from tocsin.web.me.views import active_tokens
 from tocsin.web.ui.confirm_delete import FormSnapshot, ObjectPage
@@ -38,15 +37,12 @@ from tocsin.web.ui.forms import (
     SpecForm,
     ZoneField,
     channel_name,
+    checkboxes,
     offer_own_zone,
     problem_text,
-    show_rejection,
+    rejections_shown,
 )
 from tocsin.web.ui.object_list import ObjectList
-
-# ---------- forms
-# Forms of users for administrators: invite one or several, edit.
-
 
 USER_ROLES = [(role, _(label)) for role, label in ROLE_DESCRIPTIONS.items()]
 
@@ -76,7 +72,6 @@ class UserForm(forms.Form):
         return [line.strip() for line in lines if line.strip()]
 
     def spec(self) -> dict[str, Any]:
-        """Return the user in spec form."""
         return dict(self.cleaned_data)
 
 
@@ -97,9 +92,7 @@ class InviteForm(UserForm):
     """A new user, who receives an invitation link."""
 
     group = forms.ModelChoiceField(Group.objects.all(), label=_("Add to group"), required=False, empty_label=_("None"))
-    roles = forms.MultipleChoiceField(
-        label=_("Role in the group"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple
-    )
+    roles = checkboxes(_("Role in the group"), ROLES)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -132,8 +125,6 @@ class InviteManyForm(forms.Form):
 
 
 # ---------- invitation mails
-# Mails invitations, and says what became of it.
-
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +143,7 @@ def send(request: SignedInRequest, user: User, *, quietly: bool = False) -> None
         return
     if quietly:
         return
-    if account_mail.is_sent_outside():
+    if adapter.is_sent_outside():
         messages.success(request, gettext("Invitation sent to %(email)s.") % {"email": user.email})
     else:
         messages.warning(
@@ -162,7 +153,6 @@ def send(request: SignedInRequest, user: User, *, quietly: bool = False) -> None
 
 # ---------- invite many
 # Invites several users at once: pasted addresses or CSV, checked and shown before anybody is invited.
-
 
 #: The maximum number of problems that are listed.
 MAX_PROBLEMS = 50
@@ -175,7 +165,7 @@ def invite_many(request: SignedInRequest) -> HttpResponse:
     form = InviteManyForm(request.POST or None)
     preview: list[dict[str, Any]] = []
     if request.method == "POST" and form.is_valid():
-        try:
+        with rejections_shown(form, {"": "text"}):
             lines = invitations.read_lines(form.cleaned_data["text"])
             if problems := _problems(lines):
                 for text in problems:
@@ -184,8 +174,6 @@ def invite_many(request: SignedInRequest) -> HttpResponse:
                 return _invite(request, form, lines)
             elif "edit" not in request.POST:
                 preview = [_preview(line) for line in lines]
-        except Rejected as rejected:
-            show_rejection(form, rejected, {"": "text"})
     context = {"form": form, "preview": preview}
     return render_view(request, "users/invite_many.html", context, status=422 if form.errors else 200)
 
@@ -203,19 +191,11 @@ def _invite(request: SignedInRequest, form: InviteManyForm, lines: Sequence[Invi
 
 def _problems(lines: Sequence[InvitationLine]) -> list[str]:
     """Return every problem with its line, such as "Line 7, phone: …"."""
+    in_column, in_line = gettext("Line %(number)s, %(column)s: %(problem)s"), gettext("Line %(number)s: %(problem)s")
     sentences = []
     for one in invitations.find_problems([line.values for line in lines]):
-        values = {
-            "number": lines[one.index].number,
-            "column": one.field,
-            "problem": problem_text(one.rejection),
-        }
-        text = (
-            gettext("Line %(number)s, %(column)s: %(problem)s")
-            if one.field
-            else gettext("Line %(number)s: %(problem)s")
-        )
-        sentences.append(text % values)
+        values = {"number": lines[one.index].number, "column": one.field, "problem": problem_text(one.rejection)}
+        sentences.append((in_column if one.field else in_line) % values)
     more = len(sentences) - MAX_PROBLEMS
     return sentences[:MAX_PROBLEMS] + ([gettext("And %(count)s more problems.") % {"count": more}] if more > 0 else [])
 
@@ -226,19 +206,18 @@ def _preview(line: InvitationLine) -> dict[str, Any]:
 
 
 # ---------- service accounts
-# Service accounts: list, creation, editing, their tokens. For administrators.
 
 
 _LIST = ObjectList(
     SERVICE_ACCOUNTS,
     rows_template="users/service_account_rows.html",
-    empty_title=gettext_lazy("No service accounts"),
-    empty_text=gettext_lazy(
+    empty_title=_("No service accounts"),
+    empty_text=_(
         "A service account owns the tokens of a script or pipeline, so that they outlive people. It cannot sign in."
     ),
     icon="id-badge",
     add_view="new_service_account",
-    add_label=gettext_lazy("New service account"),
+    add_label=_("New service account"),
     template="users/service_accounts.html",
 )
 
@@ -258,7 +237,7 @@ class ServiceAccountPage(ObjectPage[ServiceAccount]):
     """The form, and the account's tokens."""
 
     template = "users/service_account.html"
-    new_title = gettext_lazy("New service account")
+    new_title = _("New service account")
     shows_saved = True
 
     def context(self, request: SignedInRequest, row: ServiceAccount | None, form: SpecForm) -> dict[str, Any]:
@@ -266,10 +245,6 @@ class ServiceAccountPage(ObjectPage[ServiceAccount]):
 
 
 account = ServiceAccountPage(_LIST)
-
-
-# ---------- views
-# Users: list, invitation of one, editing, deletion. For administrators.
 
 
 _VIEWS_LIST = ObjectList(USERS, rows_template="users/rows.html", template="users/list.html")
@@ -286,15 +261,11 @@ def user_list(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Permission.ADMINISTER)
 def invite(request: SignedInRequest) -> HttpResponse:
-    """Create a user and e-mail the invitation link."""
     form = InviteForm(request.POST or None, initial={"time_zone": request.user.time_zone})
     offer_own_zone(form)
     if request.method == "POST" and form.is_valid():
-        try:
+        with rejections_shown(form):
             user = _create(request, form)
-        except Rejected as rejected:
-            show_rejection(form, rejected)
-        else:
             send(request, user)
             return redirect("user", user.pk)
     return render_view(request, "users/invite.html", {"form": form}, status=422 if form.errors else 200)
@@ -309,13 +280,9 @@ def user(request: SignedInRequest, number: int) -> HttpResponse:
     form = EditUserForm(request.POST or None, initial=initial)
     snapshot = FormSnapshot.of(request, USERS, row, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():
-        try:
-            with snapshot.unchanged():
-                spec = {**form.spec(), **({"language": row.language} if row.language else {})}
-                users.save_user(spec, existing=row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            show_rejection(form, rejected)
-        else:
+        with rejections_shown(form), snapshot.unchanged():
+            spec = {**form.spec(), **({"language": row.language} if row.language else {})}
+            users.save_user(spec, existing=row, actor=actor(request), now=request.now)
             messages.success(request, gettext("Saved."))
             return redirect("user", number)
     is_invited = not row.has_usable_password()
@@ -327,7 +294,7 @@ def user(request: SignedInRequest, number: int) -> HttpResponse:
         "is_invited": is_invited,
         # Without an e-mail provider the administrator has to pass the link on.
         "link": views.link(row) if is_invited and row.is_active else "",
-        "is_mail_sent": account_mail.is_sent_outside(),
+        "is_mail_sent": adapter.is_sent_outside(),
         "factors": [name for kind, name in _FACTORS.items() if kind in factors],
         "links": row.identities.select_related("provider"),
         "tokens": active_tokens(row, request.now),
@@ -344,9 +311,9 @@ def _user_state(row: User) -> dict[str, Any]:
 
 
 _FACTORS = {
-    "totp": gettext_lazy("Authenticator app"),
-    "webauthn": gettext_lazy("Passkeys and security keys"),
-    "recovery_codes": gettext_lazy("Recovery codes"),
+    "totp": _("Authenticator app"),
+    "webauthn": _("Passkeys and security keys"),
+    "recovery_codes": _("Recovery codes"),
 }
 
 
@@ -371,7 +338,6 @@ def reset_second_factor(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @requires(Permission.ADMINISTER)
 def send_invitation(request: SignedInRequest, number: int) -> HttpResponse:
-    """E-mail the invitation link again."""
     send(request, find_object(USERS, number))
     return redirect("user", number)
 

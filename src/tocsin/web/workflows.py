@@ -33,25 +33,32 @@ from tocsin.web.http.request import (
     find_row,
     find_visible_alert,
     may,
+    number_of,
     offer_own_groups,
     render_view,
     require,
     require_response,
     requires,
 )
-from tocsin.web.integrations.editor import condition_form
-from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
+from tocsin.web.integrations import condition_form
+from tocsin.web.integrations.condition_form import ConditionGroup, ErrorPlaces
 from tocsin.web.ui.confirm_delete import FormSnapshot
 from tocsin.web.ui.forms import (
     PRIORITIES,
     ROLES,
     DurationField,
     FilledFormSet,
+    active_users,
+    checkboxes,
     field_error_text,
     formset_class,
+    owner_field,
     problems_of,
+    rejections_shown,
+    set_choices,
     show_rejection,
     typed,
+    values_at,
 )
 from tocsin.web.ui.object_list import ObjectList, paginate_by_number
 from tocsin.workflows import commands, definition, views
@@ -76,12 +83,10 @@ from tocsin.workflows.views import DryRunResult
 # ---------- conditions
 # The start and stop conditions in a workflow's form, as rows.
 
-
 NAMES = ("start", "stop")
 
 
 def fields() -> list[tuple[str, str]]:
-    """Return (name, label) of the available fields."""
     return [(name, local_term(label)) for name, label in LABELS.items()]
 
 
@@ -96,7 +101,6 @@ class WorkflowConditions:
 
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> WorkflowConditions:
-        """Return the conditions of a spec."""
         return cls({name: condition_form.rows_of(spec.get(name)) for name in NAMES})
 
     @classmethod
@@ -130,7 +134,6 @@ class WorkflowConditions:
 
     @property
     def context(self) -> dict[str, Any]:
-        """The template context of the rows."""
         return {
             "start": self.rows["start"],
             "stop": self.rows["stop"],
@@ -144,7 +147,6 @@ class WorkflowConditions:
 # Forms of a workflow: its trigger and its ordered actions. They build the spec that the command validates.
 #
 # Each form contains all fields; CSS shows those that apply to the selection.
-
 
 TRIGGERS = [
     (_("Events"), [
@@ -200,7 +202,7 @@ class WorkflowForm(forms.Form):
 
     on = forms.ChoiceField(label=_("Event"), choices=TRIGGERS)
     span = DurationField(label=_("Duration"), required=False, help_text=_("Example: 5m, 1h or 2h30m"))
-    moment = forms.ChoiceField(label=_("SLA deadline"), choices=MOMENTS, required=False)
+    moment = forms.ChoiceField(label=_("SLA deadline"), choices=MOMENTS, initial=SlaMoment.FIX_BY, required=False)
     within = DurationField(label=_("Time after creation"), required=False, help_text=_("Example: 4h for your own SLA"))
     confirm = forms.CharField(
         label=_("Confirmation question"),
@@ -209,13 +211,7 @@ class WorkflowForm(forms.Form):
         help_text=_("Shown before the workflow runs. Leave empty to run it immediately."),
     )
     name = forms.CharField(label=_("Name"), max_length=100)
-    group = forms.ModelChoiceField(
-        Group.objects.all(),
-        label=_("Owned by"),
-        required=False,
-        empty_label=_("Administrators only"),
-        help_text=_("Managers of this group can edit it. It runs only on the group's alerts."),
-    )
+    group = owner_field(_("Managers of this group can edit it. It runs only on the group's alerts."))
     limit = forms.IntegerField(
         label=_("Limit"),
         min_value=1,
@@ -227,7 +223,6 @@ class WorkflowForm(forms.Form):
     enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
 
     def spec(self) -> dict[str, Any]:
-        """Return name and trigger in spec form."""
         data = self.cleaned_data
         kind = TriggerKind(data["on"])
         trigger: dict[str, Any] = {"on": str(kind)}
@@ -247,54 +242,36 @@ class WorkflowForm(forms.Form):
             "trigger": trigger,
         }
 
-    #: Path of a problem in the spec → form field.
+    #: Path in the spec → the field that shows it, and its problems.
     PLACES: Mapping[str, str] = {
         **{f"trigger.{key}": "span" for key in SPANS.values()},
         "trigger.within": "within",
         "trigger.moment": "moment",
         "trigger.confirm": "confirm",
+        "trigger.on": "on",
         "trigger": "on",
     }
 
 
 def initial_workflow(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the initial values of a workflow's form."""
-    trigger = spec.get("trigger", {"on": "opened"})
-    trigger = trigger if isinstance(trigger, Mapping) else {"on": trigger}
-    span = next((trigger[key] for key in SPANS.values() if key in trigger), "")
-    return {
-        "name": spec.get("name", ""),
-        "group": Group.objects.filter(name=spec.get("group", "")).first(),
-        "enabled": spec.get("enabled", True),
-        "limit": spec.get("limit", LIMIT),
-        "on": trigger.get("on", "opened"),
-        "span": span,
-        "moment": trigger.get("moment", SlaMoment.FIX_BY),
-        "within": trigger.get("within", ""),
-        "confirm": trigger.get("confirm", ""),
-    }
+    """Return the initial values of a workflow's form; the form has the defaults of those that the spec leaves out."""
+    trigger = spec.get("trigger", "opened")
+    spec = spec if isinstance(trigger, Mapping) else {**spec, "trigger": {"on": trigger}}
+    settings = {key: spec[key] for key in ("name", "enabled", "limit") if key in spec}
+    return (
+        values_at(spec, WorkflowForm.PLACES)
+        | settings
+        | {"group": Group.objects.filter(name=spec.get("group", "")).first()}
+    )
 
 
 class ActionForm(forms.Form):
     """One action. Its type determines which fields apply."""
 
     do = forms.ChoiceField(label=_("Action"), choices=ACTIONS)
-    groups = forms.ModelMultipleChoiceField(
-        Group.objects.all(), label=_("Groups"), required=False, widget=forms.CheckboxSelectMultiple
-    )
-    roles = forms.MultipleChoiceField(
-        label=_("On-call role"),
-        choices=ROLES,
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=_("Leave empty to include every member."),
-    )
-    users = forms.ModelMultipleChoiceField(
-        User.objects.filter(is_active=True).order_by("name", "username"),
-        label=_("Users"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-    )
+    groups = checkboxes(_("Groups"), Group.objects.all())
+    roles = checkboxes(_("On-call role"), ROLES, help_text=_("Leave empty to include every member."))
+    users = checkboxes(_("Users"), active_users())
     managers = forms.BooleanField(label=_("Managers of the alert's groups"), required=False)
     owner = forms.BooleanField(label=_("Assignee"), required=False)
     paged = forms.BooleanField(label=_("Everyone paged for this alert"), required=False)
@@ -342,9 +319,9 @@ class ActionForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        by_field = self.fields["by"]
-        assert isinstance(by_field, forms.ChoiceField)
-        by_field.choices = [("", _("Email to their own address")), *_labels()]
+        labels = ContactMethod.objects.order_by("label").values_list("label", flat=True).distinct()
+        choices = [(label, label) for label in dict.fromkeys(labels)]
+        set_choices(self, "by", [("", _("Email to their own address")), *choices])
 
     @property
     def parts(self) -> list[tuple[forms.BoundField, str]]:
@@ -352,7 +329,6 @@ class ActionForm(forms.Form):
         return [(self[name], _CLASSES[name]) for name in self.fields if name != "do"]
 
     def spec(self) -> dict[str, Any]:
-        """Return the action in spec form."""
         data = self.cleaned_data
         action: dict[str, Any] = {"do": data["do"]}
         for key in KEYS[ActionKind(data["do"])]:
@@ -375,12 +351,6 @@ class ActionForm(forms.Form):
                     action[key] = value
         return action
 
-    def add_problem(self, path: str, text: str) -> None:
-        """Show a problem of the action's spec beside its field."""
-        key = path.split(".")[0].split("[")[0]
-        field = _FORM_FIELDS.get(key, key)
-        self.add_error(field if field in self.fields else None, text)
-
 
 def _classes(field: str) -> str:
     keys = {field, *(key for key, name in _FORM_FIELDS.items() if name == field)}
@@ -391,26 +361,12 @@ def _classes(field: str) -> str:
 _CLASSES: Mapping[str, str] = {name: _classes(name) for name in ActionForm.base_fields}
 
 
-def _labels() -> list[tuple[str, str]]:
-    labels = ContactMethod.objects.order_by("label").values_list("label", flat=True).distinct()
-    return [(label, label) for label in dict.fromkeys(labels)]
-
-
-class ActionFormSet(FilledFormSet[ActionForm]):
-    """The actions in order."""
-
-    def typed_values(self) -> list[dict[str, Any]]:
-        """Return the typed values, to render the forms again before they are complete."""
-        return [typed(form) for form in self.forms]
-
-
-def actions_formset() -> type[ActionFormSet]:
-    """Return the formset class."""
-    return formset_class(ActionForm, ActionFormSet, max_num=MAX_ACTIONS, absolute_max=MAX_ACTIONS + 5)
+def _action_formset(post: Any = None, *, initial: Sequence[Mapping[str, Any]]) -> FilledFormSet[ActionForm]:
+    made = formset_class(ActionForm, FilledFormSet[ActionForm], max_num=MAX_ACTIONS, absolute_max=MAX_ACTIONS + 5)
+    return made(post, initial=initial, prefix="actions")
 
 
 def initial_actions(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the initial values of the actions."""
     users = dict(User.objects.values_list("username", "pk"))
     groups = dict(Group.objects.values_list("name", "pk"))
     policies = dict(Policy.objects.values_list("name", "pk"))
@@ -427,10 +383,6 @@ def initial_actions(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for action in spec.get("actions", [])
     ]
-
-
-# ---------- views
-# Workflows: list in order, detail view with runs, form, and dry run against an alert.
 
 
 _LIST = ObjectList(
@@ -482,7 +434,12 @@ def workflow(request: SignedInRequest, number: int) -> HttpResponse:
     plan = commands.readable(row)
     trigger, actions = _describe(row, commands.names_of([row], use_display_names=True))
     alert_number = request.GET.get("alert", "").strip().lstrip("#")
-    result, problem = _dry_run_result(row, alert_number, request) if alert_number else (None, "")
+    result, problem = None, ""
+    if alert_number:
+        try:
+            result = views.dry_run(row, _alert(alert_number), request.now)
+        except Rejected as rejected:
+            problem = rejected.reason.localized()
     runs = WorkflowRun.objects.filter(workflow=row).select_related("workflow", "alert")
     labels = dict(fields())
     context = {
@@ -502,17 +459,10 @@ def workflow(request: SignedInRequest, number: int) -> HttpResponse:
     return render_view(request, "workflows/workflow.html", context, partials=("runs",))
 
 
-def _dry_run_result(row: Workflow, alert_number: str, request: SignedInRequest) -> tuple[DryRunResult | None, str]:
-    try:
-        return views.dry_run(row, _alert(alert_number), request.now), ""
-    except Rejected as rejected:
-        return None, rejected.reason.localized()
-
-
 def _alert(text: str) -> VisibleAlert:
-    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+    if (number := number_of(text.strip().lstrip("#"))) is None:
         raise Rejected("invalid", as_reason(gettext("Enter an alert number, such as 42.")), "alert")
-    return find_alert(int(text), "alert")
+    return find_alert(number, "alert")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -526,27 +476,38 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         messages.warning(request, gettext("This workflow is not valid. Saving replaces it."))
         spec = {"name": row.name}
     form = WorkflowForm(post, initial=initial_workflow(spec))
-    actions = actions_formset()(post, initial=initial_actions(spec) or [{}], prefix="actions")
+    actions = _action_formset(post, initial=initial_actions(spec) or [{}])
     conditions = WorkflowConditions.posted(post) if post is not None else WorkflowConditions.of(spec)
+    # Without the position, which is changed in the list and not in the form.
+    snapshot = FormSnapshot.of(
+        request, WORKFLOWS, row, state=lambda row: {**commands.workflow_spec(row), "order": None}
+    )
+    button = str(post.get("do", "")) if post is not None else ""
+    is_condition_button = conditions.apply_button(button)
+    if is_condition_button:
+        # The forms with what was typed, and without errors.
+        form, actions = (
+            WorkflowForm(initial=typed(form)),
+            _action_formset(initial=[typed(one) for one in actions.forms]),
+        )
     offer_own_groups(request, form.fields["group"])
     result: DryRunResult | None = None
-    snapshot = FormSnapshot.of(request, WORKFLOWS, row, state=_without_order)
-    button = str(post.get("do", "")) if post is not None else ""
-    if post is not None and conditions.apply_button(button):
-        form, actions = _typed(request, form, actions)
-    elif post is not None and form.is_valid() and actions.is_valid():
+    if post is not None and not is_condition_button and form.is_valid() and actions.is_valid():
         try:
-            posted_spec = {
-                **form.spec(),
-                **conditions.spec(),
-                "actions": [action_form.spec() for action_form in actions.forms],
-            }
+            posted = {**form.spec(), **conditions.spec(), "actions": [one.spec() for one in actions.forms]}
+            group = Group.objects.filter(name=posted["group"]).first() if posted["group"] else None
             if button == "try":
-                result = _dry_run_draft(posted_spec, request)
+                result = _dry_run_draft(posted, group, request)
             else:
-                return _save(request, row, posted_spec, snapshot)
+                require(request, Permission.MANAGE_ROUTING, group)
+                with snapshot.unchanged():
+                    saved = commands.save_workflow(posted, existing=row, actor=actor(request), now=request.now)
+                messages.success(request, gettext("%(name)s saved.") % {"name": saved.name})
+                return redirect("workflow", saved.pk)
         except Rejected as rejected:
-            _show_errors(rejected, form, actions, conditions)
+            for problem in problems_of(rejected):
+                if not conditions.add_problem(problem):
+                    show_rejection(form, problem, form.PLACES, rows={"actions": actions.forms}, row_places=_FORM_FIELDS)
     failed = bool(form.errors or conditions.errors or any(action_form.errors for action_form in actions.forms))
     context = {
         "workflow": row,
@@ -564,47 +525,10 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     return render_view(request, "workflows/edit.html", context, status=422 if failed else 200)
 
 
-def _without_order(row: Workflow) -> dict[str, Any]:
-    """Return the spec without the position, which is changed in the list and not in the form."""
-    return {key: value for key, value in commands.workflow_spec(row).items() if key != "order"}
-
-
-def _typed(request: SignedInRequest, form: WorkflowForm, actions: ActionFormSet) -> tuple[WorkflowForm, ActionFormSet]:
-    """Return both forms with the typed values and without errors."""
-    fresh_form = WorkflowForm(initial=typed(form))
-    offer_own_groups(request, fresh_form.fields["group"])
-    return fresh_form, actions_formset()(initial=actions.typed_values(), prefix="actions")
-
-
-def _save(request: SignedInRequest, row: Workflow | None, spec: dict[str, Any], snapshot: FormSnapshot) -> HttpResponse:
-    group = Group.objects.filter(name=spec["group"]).first() if spec["group"] else None
-    require(request, Permission.MANAGE_ROUTING, group)
-    with snapshot.unchanged():
-        saved = commands.save_workflow(spec, existing=row, actor=actor(request), now=request.now)
-    messages.success(request, gettext("%(name)s saved.") % {"name": saved.name})
-    return redirect("workflow", saved.pk)
-
-
-def _dry_run_draft(spec: dict[str, Any], request: SignedInRequest) -> DryRunResult:
+def _dry_run_draft(spec: dict[str, Any], group: Group | None, request: SignedInRequest) -> DryRunResult:
     plan = commands.read_definition({key: spec[key] for key in ("trigger", "start", "stop", "actions", "limit")})
-    alert = _alert(request.POST.get("alert", "").strip().lstrip("#"))
-    owner = Group.objects.filter(name=spec["group"]).first() if spec["group"] else None
-    return views.dry_run_definition(plan, spec["name"], alert, request.now, owner=commands.owner_of(owner))
-
-
-def _show_errors(
-    rejected: Rejected, form: WorkflowForm, actions: ActionFormSet, conditions: WorkflowConditions
-) -> None:
-    """Show problems of an action beside that action, of a condition beside its row, all others beside their field."""
-    for problem in problems_of(rejected):
-        path = problem.field or ""
-        if path.startswith("actions["):
-            index, _end, action_path = path.removeprefix("actions[").partition("]")
-            if index.isdecimal() and int(index) < len(actions.forms):
-                actions.forms[int(index)].add_problem(action_path.lstrip("."), field_error_text(problem))
-                continue
-        if not conditions.add_problem(problem):
-            show_rejection(form, problem, form.PLACES)
+    alert = _alert(request.POST.get("alert", ""))
+    return views.dry_run_definition(plan, spec["name"], alert, request.now, owner=commands.owner_of(group))
 
 
 def _initial_spec(request: SignedInRequest) -> dict[str, Any]:
@@ -637,7 +561,6 @@ def _templates() -> list[SpecTemplate]:
 @require_POST
 @requires(Permission.MANAGE_ROUTING)
 def move(request: SignedInRequest, number: int) -> HttpResponse:
-    """Move a workflow up or down by one position."""
     row = find_editable(request, WORKFLOWS, number)
     commands.move(row, -1 if request.POST.get("by") == "up" else 1, actor=actor(request), now=request.now)
     return redirect("workflows")
@@ -655,8 +578,6 @@ def switch(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 # ---------- runs
-# A workflow's run log, with the reason for each action or skip; and its manual button on alerts.
-
 
 #: Tab of the log → run statuses.
 _STATUSES_BY_TAB = {
@@ -677,7 +598,7 @@ def log(request: SignedInRequest, number: int) -> HttpResponse:
         rows = rows.filter(status__in=_STATUSES_BY_TAB[tab])
     text = request.GET.get("q", "").strip().lstrip("#")
     if text:
-        rows = rows.filter(alert=int(text)) if text.isdecimal() and len(text) < 19 else rows.none()
+        rows = rows.filter(alert=number_of(text) or 0)
     result = paginate_by_number(rows, request.GET.get("cursor", ""))
     context = {
         "workflow": row,
@@ -703,15 +624,13 @@ def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpRe
     run = find_row(WorkflowRun.objects.filter(workflow=row).select_related("workflow"), run_id, "workflow run")
     if verb not in ("try-again", "end"):
         raise Http404
-    try:
+    with rejections_shown(request):
         if verb == "try-again":
             commands.try_again(run, actor=actor(request), now=request.now)
             messages.success(request, gettext("The run will be retried."))
         else:
             commands.abandon(run, actor=actor(request), now=request.now)
             messages.success(request, gettext("Run ended."))
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
     return redirect("workflow_log", number)
 
 

@@ -12,8 +12,8 @@ from tests.support.hypothesis_profiles import examples
 from tocsin.core.errors import Rejected
 from tocsin.inbound.conditions import Operator, compile_condition
 from tocsin.inbound.fields import MappedFields
-from tocsin.web.integrations.editor import condition_form
-from tocsin.web.integrations.editor.condition_form import (
+from tocsin.web.integrations import condition_form
+from tocsin.web.integrations.condition_form import (
     ComparisonRow,
     ConditionGroup,
     ErrorPlaces,

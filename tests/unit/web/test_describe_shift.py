@@ -8,7 +8,7 @@ import pytest
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
-from tocsin.web.oncall.schedules import shift_forms
+from tocsin.web.oncall import shift_forms
 from tocsin.web.templatetags.oncall import weekday
 
 

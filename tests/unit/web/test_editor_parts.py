@@ -11,10 +11,9 @@ from django.http import QueryDict
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.web.integrations import forms
-from tocsin.web.integrations.editor import condition_form, route_form
-from tocsin.web.integrations.editor.condition_form import ErrorPlaces
-from tocsin.web.integrations.editor.editor_tab import MappingTab, RuleMode, RulesTab
+from tocsin.web.integrations import condition_form, editor_tab, forms
+from tocsin.web.integrations.condition_form import ErrorPlaces
+from tocsin.web.integrations.editor_tab import MappingTab, RuleMode, RulesTab
 
 API = load_kinds()["api"]
 
@@ -46,8 +45,8 @@ def rules_without_condition() -> Any:
 
 def too_many_routes() -> Any:
     post = QueryDict(mutable=True)
-    post.update({f"routes.{number}.row": "1" for number in range(route_form.MAX_ROUTE_ROWS + 1)})
-    return route_form.read_routes(post)
+    post.update({f"routes.{number}.row": "1" for number in range(editor_tab.MAX_ROUTE_ROWS + 1)})
+    return editor_tab.read_routes(post)
 
 
 @pytest.mark.parametrize(
@@ -58,16 +57,16 @@ def too_many_routes() -> Any:
         (lambda: mapping(""), "enter a name", "mapping.custom."),
         (lambda: RulesTab(API).load({"rules": [1]}), "must be an object with {names}", "rules"),
         (rules_without_condition, "add at least one condition", "rules.close"),
-        (lambda: route_form.rows_of({"flapping": 7}), "must be an object with {names}", "flapping"),
-        (lambda: route_form.route_rows("x"), "must be a list, each {example}", "routes"),
+        (lambda: editor_tab.rows_of({"flapping": 7}), "must be an object with {names}", "flapping"),
+        (lambda: editor_tab.route_rows("x"), "must be a list, each {example}", "routes"),
         (too_many_routes, "More than {limit} rows: edit the routes as YAML.", "routes"),
         (
-            lambda: route_form.routes_of([route_form.RouteRow(other_keys="{")], ErrorPlaces()),
+            lambda: editor_tab.routes_of([editor_tab.RouteRow(other_keys="{")], ErrorPlaces()),
             "the settings not shown in the form are invalid",
             "routes[0]",
         ),
         (
-            lambda: forms.read_map("a = b\nc", "settings.severities"),
+            lambda: condition_form.read_table("a = b\nc", "settings.severities", forms.NOT_A_PAIR),
             "line {line}: use the format from = to",
             "settings.severities",
         ),

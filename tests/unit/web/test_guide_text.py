@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tocsin.web.ui.richtext import render_html
+from tocsin.web.ui.formatting import render_html
 
 
 def test_copyable_text_has_a_copy_button_reachable_by_keyboard() -> None:

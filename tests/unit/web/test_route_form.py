@@ -9,8 +9,8 @@ from django.http import QueryDict
 from django.utils import translation
 
 from tocsin.inbound.config.rules import compile_routes
-from tocsin.web.integrations.editor import route_form
-from tocsin.web.integrations.editor.condition_form import ErrorPlaces
+from tocsin.web.integrations import editor_tab
+from tocsin.web.integrations.condition_form import ErrorPlaces
 
 DELAYS: list[tuple[Any, str]] = [
     ({"wait": "5m"}, "after 5m, unless it closes first"),
@@ -23,7 +23,7 @@ DELAYS: list[tuple[Any, str]] = [
 ]
 
 
-def _posted(row: route_form.RouteRow) -> QueryDict:
+def _posted(row: editor_tab.RouteRow) -> QueryDict:
     post = QueryDict(mutable=True)
     post["routes.0.row"] = "1"
     post["routes.0.name"] = row.name
@@ -35,10 +35,10 @@ def _posted(row: route_form.RouteRow) -> QueryDict:
 
 @pytest.mark.parametrize(("delay", "message"), DELAYS)
 def test_each_delay_type_round_trips_through_form_fields(delay: Any, message: str) -> None:
-    (row,) = route_form.route_rows([{"name": "Night", "delay": delay}])
+    (row,) = editor_tab.route_rows([{"name": "Night", "delay": delay}])
     assert row.other_keys == ""
-    assert route_form.describe_route(row, {}).endswith(f"{message}.")
-    (back,) = route_form.routes_of(route_form.read_routes(_posted(row)), ErrorPlaces())
+    assert editor_tab.describe_route(row, {}).endswith(f"{message}.")
+    (back,) = editor_tab.routes_of(editor_tab.read_routes(_posted(row)), ErrorPlaces())
     assert back == {"name": "Night", "delay": delay}
     if delay != {"until": "Office hours"}:
         compile_routes([back], frozenset())
@@ -52,9 +52,9 @@ def test_route_is_described_in_the_readers_language() -> None:
         "priority": "low",
         "delay": {"wait": "5m"},
     }
-    (row,) = route_form.route_rows([route])
+    (row,) = editor_tab.route_rows([route])
     with translation.override("de"):
-        text = route_form.describe_route(row, {"client": "Kunde"})
+        text = editor_tab.describe_route(row, {"client": "Kunde"})
     assert text == (
         "Wenn Kunde ist gleich Globex, außerhalb von Bürozeit: Priorität niedrig, nach der Richtlinie der "
         "Integration benachrichtigen, an Netz, nach 5m, außer er schließt vorher."
@@ -62,16 +62,16 @@ def test_route_is_described_in_the_readers_language() -> None:
 
 
 def test_fields_of_other_types_are_ignored_and_empty_ones_rejected() -> None:
-    row = route_form.RouteRow(delay={"kind": "every", "every": "30m", "wait": "5m", "until": "Office hours"})
-    assert route_form.routes_of([row], ErrorPlaces())[0]["delay"] == {"every": "30m"}
-    assert route_form.routes_of([route_form.RouteRow(delay={"kind": "wait"})], ErrorPlaces())[0]["delay"] == {
+    row = editor_tab.RouteRow(delay={"kind": "every", "every": "30m", "wait": "5m", "until": "Office hours"})
+    assert editor_tab.routes_of([row], ErrorPlaces())[0]["delay"] == {"every": "30m"}
+    assert editor_tab.routes_of([editor_tab.RouteRow(delay={"kind": "wait"})], ErrorPlaces())[0]["delay"] == {
         "wait": ""
     }
-    assert "delay" not in route_form.routes_of([route_form.RouteRow(delay={"wait": "5m"})], ErrorPlaces())[0]
+    assert "delay" not in editor_tab.routes_of([editor_tab.RouteRow(delay={"wait": "5m"})], ErrorPlaces())[0]
 
 
 def test_unsupported_delay_definition_is_preserved() -> None:
     odd = {"wait": "5m", "alerts": 3}
-    (row,) = route_form.route_rows([{"delay": odd}])
+    (row,) = editor_tab.route_rows([{"delay": odd}])
     assert not row.delay
-    assert route_form.routes_of([row], ErrorPlaces()) == [{"delay": odd}]
+    assert editor_tab.routes_of([row], ErrorPlaces()) == [{"delay": odd}]

@@ -13,10 +13,9 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin.simple_rules import StatusEffect, action_of_status, with_status_action
 from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
-from tocsin.web.integrations.editor import condition_form
+from tocsin.web.integrations import condition_form
 from tocsin.web.templatetags.ui_tags import code_spans, initials
-from tocsin.web.ui.richtext import is_long, safe_html
-from tocsin.web.ui.times import format_moment, format_time_left
+from tocsin.web.ui.formatting import format_moment, format_time_left, is_long, safe_html
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 

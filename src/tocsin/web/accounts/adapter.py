@@ -1,9 +1,10 @@
-"""django-allauth adapters: no self-registration, links with the public address, sign-ins in the audit log."""
+"""django-allauth adapters: no self-registration, links with the public address, audited sign-ins, account mail."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ from allauth.mfa.models import Authenticator
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import AnonymousUser
+from django.core.mail import EmailMessage, EmailMultiAlternatives
+from django.core.mail.backends.base import BaseEmailBackend
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -24,9 +27,16 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.access import audit
 from tocsin.access.roles import Role
+from tocsin.core import ids
 from tocsin.core.config import crypto, environment
-from tocsin.core.errors import TocsinError
+from tocsin.core.db import database
+from tocsin.core.errors import Permanent, Temporary, TocsinError
+from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.runtime import clock
 from tocsin.identity.models import IdentityProvider
+from tocsin.notify.interfaces import Rendered
+from tocsin.notify.models import SandboxMessage
+from tocsin.notify.providers.pool import ActiveProvider, ProviderPool
 from tocsin.people.models import User
 from tocsin.people.sign_in_rules import requires_single_sign_on
 from tocsin.web.accounts import signin
@@ -47,8 +57,6 @@ _MISMATCH = _("Incorrect username, email or password. After several failed attem
 
 
 class AccountAdapter(DefaultAccountAdapter):
-    """Sign-in, sign-out and passwords."""
-
     error_messages = {
         **DefaultAccountAdapter.error_messages,
         "username_password_mismatch": _MISMATCH,
@@ -173,8 +181,6 @@ class AccountAdapter(DefaultAccountAdapter):
 
 
 class SecondFactorAdapter(DefaultMFAAdapter):
-    """Authenticator apps and passkeys."""
-
     def encrypt(self, text: str) -> str:
         return crypto.encrypt(text)
 
@@ -182,7 +188,6 @@ class SecondFactorAdapter(DefaultMFAAdapter):
         return crypto.decrypt(encrypted_text)
 
     def generate_authenticator_name(self, user: AbstractBaseUser, type: Authenticator.Type) -> str:
-        """Return the default name of a new passkey."""
         number = 1 + Authenticator.objects.filter(user_id=user.pk, type=type).count()
         return gettext("Key %(number)s") % {"number": number}
 
@@ -216,3 +221,70 @@ def _method(request: HttpRequest, user: User) -> dict[str, object]:
 def public_url(path: str) -> str:
     """Return the absolute URL of a path on the public address."""
     return environment.current().public_url + path
+
+
+# ---------- account mail
+# Sends account e-mail (invitations, password resets) through the first e-mail provider that accepts it.
+#
+# Without an e-mail provider the message goes to the sandbox.
+
+CHANNEL = "email"
+
+_providers = ProviderPool()
+
+
+def is_sent_outside() -> bool:
+    """Return whether an e-mail provider is configured, so that account mail is sent to a real server."""
+    _refresh()
+    return _providers.has_provider(CHANNEL)
+
+
+class AccountMailBackend(BaseEmailBackend):
+    """Django e-mail backend that sends through Tocsin's e-mail providers."""
+
+    def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
+        """Send each message to each recipient and return the number of messages sent.
+
+        If every provider fails, raises the last provider's Temporary, Permanent or OutcomeUnknown.
+        """
+        _refresh()
+        for message in email_messages:
+            for address in message.recipients():
+                _send(message, address)
+        return len(email_messages)
+
+
+def _send(message: EmailMessage, address: str) -> None:
+    rendered = Rendered(str(message.subject), str(message.body), _html(message))
+    providers = _providers.providers_for(CHANNEL, address)
+    if not providers:
+        SandboxMessage.objects.create(
+            delivery=ids.uuid7(), channel=CHANNEL, address=address, content=rendered.content(), at=clock.now()
+        )
+        return
+    _send_with_failover(rendered, address, providers)
+
+
+def _send_with_failover(rendered: Rendered, address: str, providers: Sequence[ActiveProvider]) -> None:
+    key = str(ids.uuid7())
+    failure: Exception | None = None
+    for provider in providers:
+        try:
+            provider.sender.send(rendered, CHANNEL, address, key)
+        except (Temporary, Permanent, OutcomeUnknown) as error:
+            failure = error
+        else:
+            return
+    assert failure is not None
+    raise failure
+
+
+def _html(message: EmailMessage) -> str:
+    if not isinstance(message, EmailMultiAlternatives):
+        return ""
+    return next((str(content) for content, kind in message.alternatives if kind == "text/html"), "")
+
+
+def _refresh() -> None:
+    with database.transaction() as connection:
+        _providers.refresh(connection)

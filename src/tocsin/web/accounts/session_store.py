@@ -11,6 +11,8 @@ from typing import Any
 from allauth.mfa.models import Authenticator
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.contrib.sessions.backends import db
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.contrib.sessions.models import Session
@@ -28,7 +30,7 @@ from tocsin.identity import commands
 from tocsin.identity.models import BrowserSession
 from tocsin.people import sign_in_rules
 from tocsin.people.models import User
-from tocsin.people.sign_in_rules import end_all
+from tocsin.people.sign_in_rules import end_all, may_use_password
 from tocsin.web.http.middleware import MACHINE_PATHS
 from tocsin.web.http.request import SignedInRequest, address_of, moment_of, render_view
 from tocsin.web.push import device_name
@@ -113,7 +115,6 @@ def _with_hashed_key(row: AbstractBaseSession) -> AbstractBaseSession:
 
 # ---------- sign in session
 # How a session began: by which provider, until when it lasts, and what "Signed-in devices" shows of it.
-
 
 _SOURCE = "sign_in_source"
 _NEEDS_FACTOR = "needs_second_factor"
@@ -202,9 +203,19 @@ def note_use(request: HttpRequest) -> None:
         BrowserSession.objects.filter(pk=key).update(seen_at=now, address=address_of(request))
 
 
+class ResetTokenGenerator(PasswordResetTokenGenerator):
+    """Django's token, which a new password or e-mail address invalidates. A new session stamp invalidates it too."""
+
+    def check_token(self, user: AbstractBaseUser | None, token: str | None) -> bool:
+        """Return whether the token is valid, and its user may have a password."""
+        return isinstance(user, User) and may_use_password(user) and super().check_token(user, token)
+
+    def _make_hash_value(self, user: User, timestamp: int) -> str:
+        return f"{super()._make_hash_value(user, timestamp)}{user.session_stamp}"
+
+
 # ---------- session middleware
 # Notes when a session was last used, and leads users who need a second factor to the page where they add one.
-
 
 #: What can be done before a second factor is added: adding one, and signing out.
 _ALLOWED = ("/account/", "/service-worker.js", "/offline/")
@@ -231,7 +242,6 @@ class SignedInMiddleware:
 
 
 # ---------- browser sessions
-# The page "Signed-in devices": the user's sessions, with sign-out of each and of all others.
 
 
 @require_safe
@@ -247,7 +257,6 @@ def browser_sessions(request: SignedInRequest) -> HttpResponse:
 
 @require_POST
 def end_session(request: SignedInRequest) -> HttpResponse:
-    """Sign one of the user's browsers out."""
     rows = commands.active_sessions(request.user, request.now).filter(pk=request.POST.get("session", ""))
     if commands.end(rows):
         _record(request, 1)

@@ -44,7 +44,6 @@ from tocsin.web.ui.forms import ZoneField, problems_of, show_rejection
 # out. The cookie does not sign anybody in. See
 # https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies
 
-
 COOKIE = "tocsin_device"
 MAX_AGE = timedelta(days=365)
 
@@ -85,7 +84,6 @@ def _read_cookie(request: HttpRequest) -> dict[int, str]:
 # ---------- attempts
 # Rate limits for wrong passwords and codes: by client address and account, by account, and by known device alone. The
 # counters are shared by all nodes.
-
 
 #: Rate limits for wrong passwords and codes. The account limit stops guessing from many addresses; a single address
 #: reaches its own limit first, so that it locks nobody else out. Known devices have a limit of their own.
@@ -150,10 +148,6 @@ class PasswordBackend(AuthenticationBackend):
         return checked
 
 
-# ---------- forms
-# Forms for the first administrator and for invited users.
-
-
 _USER_FIELDS = ("name", "email", "username", "time_zone")
 
 PASSWORD_HELP = _("At least ten characters. A few random words are easy to remember.")
@@ -170,8 +164,6 @@ def _new_password(label: Any) -> forms.CharField:
 
 
 class SetupForm(forms.Form):
-    """The first administrator."""
-
     name = forms.CharField(label=_("Your name"), max_length=200, widget=forms.TextInput(attrs={"autocomplete": "name"}))
     email = forms.EmailField(label=_("Email"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "email"}))
     username = forms.CharField(
@@ -184,7 +176,6 @@ class SetupForm(forms.Form):
     time_zone = ZoneField()
 
     def spec(self) -> dict[str, Any]:
-        """Return the user in spec form."""
         return {name: self.cleaned_data[name] for name in _USER_FIELDS if name in self.cleaned_data}
 
     def clean(self) -> dict[str, Any]:
@@ -199,8 +190,6 @@ class SetupForm(forms.Form):
 
 
 class WelcomeForm(forms.Form):
-    """An invited user's password."""
-
     password = _new_password(_("Choose a password"))
     time_zone = ZoneField()
 
@@ -214,8 +203,6 @@ _LABELS = {
 
 
 class SignInForm(LoginForm):
-    """Username or e-mail address, and password."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         login, password = self.fields["login"], self.fields["password"]
@@ -232,8 +219,6 @@ class SignInForm(LoginForm):
 
 
 class PasswordResetRequestForm(ResetPasswordForm):
-    """Requests a password reset link."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["email"].label = _("Email")
@@ -338,8 +323,6 @@ def _validate_no_control_characters(text: str) -> None:
 
 
 class AddSecurityKeyForm(AddWebAuthnForm):
-    """Adds a passkey or security key."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["name"].label = _("Name")
@@ -353,8 +336,6 @@ class AddSecurityKeyForm(AddWebAuthnForm):
 
 
 class RenameSecurityKeyForm(EditWebAuthnForm):
-    """Renames a passkey or security key."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["name"].label = _("Name")

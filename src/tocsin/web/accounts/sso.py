@@ -44,7 +44,6 @@ from tocsin.web.http.request import address_of, local_url, moment_of, render_vie
 # The state of a sign-in, PKCE and the stages that follow, such as a second factor, are django-allauth's. Its
 # `openid_connect` is not used: it checks neither signature nor nonce of a token that it fetched itself.
 
-
 #: How long the session of a browser that has not signed in remembers a sign-in; longer than its state is valid.
 _PENDING = timedelta(minutes=15)
 
@@ -81,11 +80,7 @@ def callback(request: HttpRequest, slug: str) -> HttpResponseBase:
     pending = PendingSignIn(state["nonce"], state["code_verifier"])
     try:
         answer = oidc.receive(
-            provider,
-            request.GET.dict(),
-            pending,
-            redirect_uri=redirect_uri(provider),
-            now=moment_of(request),
+            provider, request.GET.dict(), pending, redirect_uri=redirect_uri(provider), now=moment_of(request)
         )
     except Rejected as rejected:
         return failed(request, provider, rejected, is_test=state["test"], next_url=state["next"])
@@ -204,7 +199,6 @@ def _require_administrator(request: HttpRequest) -> None:
 # A response is a POST from another site, with which browsers send no session cookie (`SameSite=Lax`). So it is
 # checked, kept for a minute under a random ticket, and the browser is redirected here with the ticket: that request
 # has the cookie, and with it the request that the response must answer.
-
 
 _TICKET_LIFETIME = timedelta(minutes=1)
 

@@ -30,11 +30,10 @@ from tocsin.people.sign_in_rules import may_use_password
 from tocsin.web.accounts.adapter import AccountAdapter, public_url
 from tocsin.web.accounts.signin import SetupForm, WelcomeForm, remember
 from tocsin.web.http.request import address_of
-from tocsin.web.ui.forms import offer_own_zone, show_rejection
+from tocsin.web.ui.forms import offer_own_zone, rejections_shown, show_rejection
 
 # ---------- invitation
 # The invitation link with which a new user chooses a password: signed, valid for seven days, and usable once.
-
 
 VALIDITY = timedelta(days=7)
 
@@ -106,17 +105,10 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
     form = SetupForm(request.POST or None)
     offer_own_zone(form)
     if request.method == "POST" and form.is_valid():
-        try:
+        with rejections_shown(form):
             user = users.create_first_administrator(
-                token,
-                form.spec(),
-                password=form.cleaned_data["password"],
-                now=clock.now(),
-                address=address_of(request),
+                token, form.spec(), password=form.cleaned_data["password"], now=clock.now(), address=address_of(request)
             )
-        except Rejected as rejected:
-            show_rejection(form, rejected)
-        else:
             return _sign_in(request, user)
     return render(request, "account/setup.html", {"form": form}, status=422 if form.errors else 200)
 

@@ -1,8 +1,9 @@
-"""The alert detail view and its buttons. Every button is a POST; a GET never changes anything."""
+"""The alert detail view with its timeline and its buttons. Every button is a POST; a GET never changes anything."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q
+from django.db.models import Model, Q, QuerySet
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -36,8 +37,12 @@ from tocsin.escalation import explain
 from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.policy import references
 from tocsin.escalation.run import run_store
-from tocsin.inbound.models import GroupMember
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.models import GroupMember, InboundMessage
 from tocsin.notify.inbound import responder_actions
+from tocsin.notify.interfaces import ReceiptState
+from tocsin.notify.models import Delivery, Notification
+from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.notify.text import signed_links
 from tocsin.notify.text.signed_links import LinkSubject
 from tocsin.oncall import loader
@@ -47,7 +52,7 @@ from tocsin.people.models import ContactMethod, Membership, OutOfOffice, User
 from tocsin.people.permissions import Viewer
 from tocsin.resources import visibility
 from tocsin.web import outbound
-from tocsin.web.alerts import queries, timeline
+from tocsin.web.alerts import queries
 from tocsin.web.alerts.views import done_text
 from tocsin.web.http.middleware import zone
 from tocsin.web.http.request import (
@@ -55,17 +60,274 @@ from tocsin.web.http.request import (
     alert_actor,
     find_visible_alert,
     may_respond,
+    number_of,
     render_view,
     require_response,
     requires,
 )
-from tocsin.web.ui.richtext import is_long, safe_html
+from tocsin.web.ui.formatting import is_long, safe_html
+from tocsin.web.ui.forms import channel_name
 from tocsin.workflows import views
 from tocsin.workflows.definition import SlaMoment
 
-# ---------- assignees
-# The people to whom an alert can be assigned: who is on call first, then their groups, then everybody else.
+#: Number of newest events, notifications and messages shown initially, and after "show all".
+INITIAL_ENTRIES = 300
+MAX_ENTRIES = 2000
 
+
+# Hebrew, Arabic and related scripts, with their presentation forms.
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+_SEPARATORS = re.compile(" → |; ")
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    at: datetime
+    #: Colour of the line's marker: `now`, `ok`, `wait`, `accent` or empty.
+    tone: str
+    title: str
+    detail: str = ""
+    #: Text that a user wrote.
+    quote: str = ""
+    #: The inbound message behind the line.
+    message: InboundMessage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertTimeline:
+    #: Newest first. The entries go back to a moment after which nothing is missing.
+    entries: Sequence[TimelineEntry]
+    paged: Sequence[NotifiedPerson]
+    #: Newest first.
+    messages: Sequence[InboundMessage]
+    more_messages: bool
+    #: Whether there are older entries.
+    is_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NotifiedPerson:
+    """A user or group contact who was paged about the alert, with channels and result."""
+
+    name: str
+    channels: str
+    result: str
+    #: `ok`, `now` or empty.
+    tone: str
+
+
+_TONES = {
+    EventKind.OPENED: "now",
+    EventKind.REOPENED: "now",
+    EventKind.ACKNOWLEDGED: "ok",
+    EventKind.ASSIGNED: "ok",
+    EventKind.CLOSED: "ok",
+    EventKind.CANCELLED: "ok",
+    EventKind.STEP_FIRED: "accent",
+    EventKind.ESCALATION_STARTED: "accent",
+    EventKind.ACK_REMINDER_SENT: "accent",
+    EventKind.NOTICE_SENT: "accent",
+    EventKind.REPLIED: "accent",
+    EventKind.WORKFLOW: "accent",
+    EventKind.ESCALATED: "accent",
+    EventKind.ESCALATION_EXHAUSTED: "now",
+    EventKind.STEP_EMPTY: "now",
+    EventKind.PAGE_FAILED: "now",
+    EventKind.ACKNOWLEDGEMENT_EXPIRED: "wait",
+    EventKind.PUT_ON_HOLD: "wait",
+    EventKind.GROUP_JOINED: "wait",
+    EventKind.GROUP_MEMBER_ENDED: "ok",
+    EventKind.UNASSIGNED: "wait",
+    EventKind.UNACKNOWLEDGED: "wait",
+    EventKind.UPDATED: "",
+}
+
+
+def read(alert: Alert, now: datetime, limit: int = INITIAL_ENTRIES) -> AlertTimeline:
+    """Return the timeline, the recipients and the newest messages, at most `limit` of each kind, in three SQL
+    statements."""
+    events, more_events = _newest(AlertEvent.objects.filter(alert=alert), limit)
+    pages = Notification.objects.filter(alert=alert).select_related("user", "group_contact")
+    notifications, more_notifications = _newest(pages.prefetch_related("deliveries"), limit)
+    messages, more_messages = _newest(InboundMessage.objects.filter(alert=alert).defer("raw", "headers"), limit)
+    # If one kind of entry is only complete from some moment on, all kinds are cut there, so that no period is
+    # misleading.
+    cutoffs = [
+        *([events[-1].at] if more_events else []),
+        *([notifications[-1].created_at] if more_notifications else []),
+        *([messages[-1].received_at] if more_messages else []),
+    ]
+    # A message that was added to the alert already has a line for its event.
+    linked_message_ids = {event.data.get("message_id") for event in events if event.data}
+    entries = [
+        *(_event_entry(event) for event in events),
+        *(entry for notification in notifications for entry in _notification_entries(notification, now)),
+        *(
+            _message_entry(alert, message)
+            for message in messages
+            if message.status == MessageStatus.APPENDED and str(message.pk) not in linked_message_ids
+        ),
+    ]
+    # A stable sort: among entries of the same moment the later one in this order stays on top.
+    entries.sort(key=lambda entry: entry.at, reverse=True)
+    complete_entries = [entry for entry in entries if not cutoffs or entry.at >= max(cutoffs)]
+    return AlertTimeline(complete_entries, _paged(notifications), messages, more_messages, bool(cutoffs))
+
+
+def _newest[Row: Model](rows: QuerySet[Row], limit: int) -> tuple[list[Row], bool]:
+    """Return the newest rows, and whether there are more."""
+    newest_rows = list(rows.order_by("-pk")[: limit + 1])
+    return newest_rows[:limit], len(newest_rows) > limit
+
+
+def _event_entry(event: AlertEvent) -> TimelineEntry:
+    data = event.data or {}
+    quote = str(data.get("text") or "")
+    via = {
+        CommandChannel.EMAIL: _("by email"),
+        CommandChannel.API: _("through the API"),
+        CommandChannel.SMS: _("by SMS"),
+        CommandChannel.VOICE: _("on the phone"),
+        CommandChannel.PUSH: _("by push"),
+        CommandChannel.CHAT: _("in the chat"),
+        CommandChannel.HALO: _("in Halo"),
+    }.get(CommandChannel(event.via) if event.via in set(CommandChannel) else CommandChannel.WEB, "")
+    first, _separator, more = event.reason.localized().partition("\n")
+    kind = EventKind(event.kind) if event.kind in set(EventKind) else EventKind.UPDATED
+    # The step's condition did not match, or its users are already being paged: neither is a problem.
+    is_informational = bool(data.get("left_out") or data.get("busy"))
+    return TimelineEntry(
+        event.at,
+        "" if is_informational else _TONES.get(kind, ""),
+        add_direction_marks(first) or event.kind,
+        more or via,
+        quote,
+    )
+
+
+def add_direction_marks(text: str) -> str:
+    """Add left-to-right marks around arrows and semicolons if the sentence contains right-to-left text, so that the old
+    value remains in front of the new one."""
+    return _SEPARATORS.sub("\u200e\\g<0>\u200e", text) if _RIGHT_TO_LEFT.search(text) else text
+
+
+def _message_entry(alert: Alert, message: InboundMessage) -> TimelineEntry:
+    title = _("%(source)s sent it again; counted, no page") % {"source": alert.source or _("The source")}
+    return TimelineEntry(
+        message.received_at, "wait", title, f"{message.status}: {message.reason.localized()}", message=message
+    )
+
+
+def _notification_entries(notification: Notification, now: datetime) -> Iterable[TimelineEntry]:
+    channel = channel_name(notification.channel)
+    recipient_name = recipient(notification)
+    for delivery in notification.deliveries.all():
+        yield _delivery_entry(notification, delivery, f"{channel} → {recipient_name}", now)
+
+
+def _delivery_entry(notification: Notification, delivery: Delivery, heading: str, now: datetime) -> TimelineEntry:
+    suffix = "" if delivery.purpose == Purpose.PAGE else f" ({_purpose(Purpose(delivery.purpose))})"
+    reason = (delivery.reason or notification.reason).localized()
+    at, tone, detail = delivery.ended_at or delivery.due_at, "now", reason
+    match DeliveryStatus(delivery.status):
+        case DeliveryStatus.SENT | DeliveryStatus.DELIVERED:
+            at = delivery.sent_at or delivery.queued_at
+            tone = "wait" if delivery.receipt == ReceiptState.NOT_REACHED else "ok"
+            text, detail = _result_text(delivery), _provider(delivery, notification)
+        case DeliveryStatus.FAILED:
+            parts = [delivery.provider_name, delivery.error.localized(), reason]
+            text, detail = _("not sent"), " · ".join(part for part in parts if part)
+        case DeliveryStatus.SANDBOXED:
+            text = _("no provider")
+        case DeliveryStatus.CANCELLED:
+            tone, text = "", _("cancelled")
+        case DeliveryStatus.QUEUED | DeliveryStatus.SENDING:
+            at, detail = delivery.queued_at, delivery.error.localized() or reason
+            tone, text = "accent", _("on its way")
+            if delivery.status == DeliveryStatus.QUEUED and delivery.due_at > now:
+                time_text = f"{timezone.localtime(delivery.due_at):%H:%M:%S}"
+                tone, text = "wait", _("waits until %(time)s") % {"time": time_text}
+    return TimelineEntry(at, tone, f"{heading}: {text}{suffix}", detail)
+
+
+def _result_text(delivery: Delivery) -> str:
+    match delivery.receipt:
+        case ReceiptState.ANSWERED:
+            return _("answered")
+        case ReceiptState.NOT_REACHED:
+            return _("no one reached")
+        case _:
+            return _("delivered") if delivery.status == DeliveryStatus.DELIVERED else _("sent")
+
+
+def _provider(delivery: Delivery, notification: Notification) -> str:
+    if delivery.provider_name == "sandbox":
+        return _("Kept in the sandbox; not sent")
+    parts = [delivery.provider_name]
+    if delivery.sent_at:
+        seconds = (delivery.sent_at - delivery.due_at).total_seconds()
+        parts.append(_("%(seconds).1f s late") % {"seconds": max(0.0, seconds)})
+    parts += [delivery.reason.localized(), notification.reason.localized()]
+    return " · ".join(part for part in parts if part)
+
+
+def _paged(notifications: Sequence[Notification]) -> list[NotifiedPerson]:
+    """Return each recipient once, in the order in which they were first paged."""
+    by_recipient: dict[str, list[Notification]] = {}
+    for notification in reversed(notifications):
+        if notification.purpose == Purpose.PAGE:
+            by_recipient.setdefault(recipient(notification), []).append(notification)
+    return [_notified_person(name, recipient_notifications) for name, recipient_notifications in by_recipient.items()]
+
+
+def _notified_person(name: str, notifications: Sequence[Notification]) -> NotifiedPerson:
+    channels = ", ".join(dict.fromkeys(channel_name(n.channel) for n in notifications))
+    deliveries = [delivery for n in notifications for delivery in n.deliveries.all()]
+    states = {delivery.status for delivery in deliveries}
+    receipts = {d.receipt for d in deliveries if d.status in (DeliveryStatus.SENT, DeliveryStatus.DELIVERED)}
+    if ReceiptState.ANSWERED in receipts:
+        result, tone = _("answered"), "ok"
+    elif DeliveryStatus.DELIVERED in states:
+        result, tone = _("delivered"), "ok"
+    elif receipts == {ReceiptState.NOT_REACHED}:
+        result, tone = _("no one reached"), "wait"
+    elif DeliveryStatus.SENT in states:
+        result, tone = _("sent"), "ok"
+    elif states & {DeliveryStatus.QUEUED, DeliveryStatus.SENDING}:
+        result, tone = _("waiting"), ""
+    elif DeliveryStatus.FAILED in states:
+        result, tone = _("failed"), "now"
+    elif DeliveryStatus.SANDBOXED in states:
+        result, tone = _("no provider"), "now"
+    else:
+        result, tone = _("cancelled"), ""
+    return NotifiedPerson(name, channels, result, tone)
+
+
+def recipient(notification: Notification) -> str:
+    """Return the recipient's display name."""
+    if notification.user is not None:
+        return notification.user.display_name
+    if notification.group_contact is not None:
+        return notification.group_contact.label
+    return notification.label or _("a deleted user")
+
+
+def _purpose(purpose: Purpose) -> str:
+    match purpose:
+        case Purpose.PAGE:
+            return _("page")
+        case Purpose.ALL_CLEAR:
+            return _("all clear")
+        case Purpose.ACK_REMINDER:
+            return _("acknowledgement reminder")
+        case Purpose.NOTICE:
+            return _("notice")
+        case Purpose.TEST:
+            return _("test")
+
+
+# ---------- assignees
 
 _RESPONDERS = [role for role in Role if permission_scope(role, Permission.RESPOND) is not PermissionScope.NONE]
 
@@ -80,8 +342,6 @@ class Assignee:
 
 @dataclass(frozen=True, slots=True)
 class AssigneeGroup:
-    """A heading of the list."""
-
     label: str
     people: tuple[Assignee, ...]
 
@@ -139,10 +399,7 @@ def _people_of_alert(alert_id: int, now: datetime) -> tuple[list[int], set[int],
     return list(dict.fromkeys(on_call)), set(members), group_ids
 
 
-#: Custom fields with a fixed position, in this order; all other fields follow.
-_KNOWN_CUSTOM = ("ticket_type", "category", "respond_by", "fix_by")
-
-#: Labels of the custom fields that built-in integration types map.
+#: Labels of the custom fields that built-in integration types map, in their order; all other fields follow.
 _CUSTOM_LABELS = {
     "ticket_type": gettext_lazy("Ticket type"),
     "category": gettext_lazy("Category"),
@@ -151,17 +408,9 @@ _CUSTOM_LABELS = {
 }
 
 _CAN_BE_UNDONE = frozenset(
-    {
-        EventKind.ACKNOWLEDGED,
-        EventKind.ASSIGNED,
-        EventKind.UNASSIGNED,
-        EventKind.PUT_ON_HOLD,
-        EventKind.RESUMED,
-        EventKind.CLOSED,
-        EventKind.CANCELLED,
-        EventKind.MERGED,
-    }
-)
+    (EventKind.ACKNOWLEDGED, EventKind.ASSIGNED, EventKind.UNASSIGNED, EventKind.PUT_ON_HOLD,
+     EventKind.RESUMED, EventKind.CLOSED, EventKind.CANCELLED, EventKind.MERGED)
+)  # fmt: skip
 
 
 @require_safe
@@ -209,10 +458,10 @@ def read_command(request: SignedInRequest, kind: CommandKind, actor: Actor, via:
         case CommandKind.REPLY:
             return Reply(**common, text=_typed(request, "text", 20_000))
         case CommandKind.MERGE:
-            into = form.get("into", "").strip().removeprefix("#")
-            if not (into.isascii() and into.isdigit() and len(into) < 19):
+            into = number_of(form.get("into", "").strip().removeprefix("#"))
+            if into is None:
                 raise Rejected("invalid", as_reason(_("Enter the number of the alert to merge into.")), "into")
-            return service.merge_into(service.find_alert(int(into), "into"), BaseCommand(**common))
+            return service.merge_into(service.find_alert(into, "into"), BaseCommand(**common))
         case _:
             return COMMAND_CLASSES[kind](**common)  # type: ignore[return-value] # the remaining commands have no fields
 
@@ -238,20 +487,18 @@ def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assig
         return Assign(**common, name=name.strip())
     if not user:
         return Assign(**common, name=actor.name, user_id=actor.user_id)
-    assignee = User.objects.filter(pk=user, is_active=True).first() if user.isascii() and user.isdigit() else None
+    assignee = User.objects.filter(pk=number_of(user) or 0, is_active=True).first()
     if assignee is None:
         raise Rejected("invalid", as_reason(_("Choose a user.")), "user")
     return Assign(**common, name=assignee.display_name, user_id=assignee.pk)
 
 
 def _until(request: SignedInRequest) -> datetime:
-    text = request.POST.get("until", "")
-    if text:
-        moment = _moment(text)
-        if moment is None:
-            raise Rejected("invalid", as_reason(_("Enter an end date and time.")), "until")
-        return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
-    return request.now + field_errors.parse(request.POST.get("for", ""), "for")
+    if not (text := request.POST.get("until", "")):
+        return request.now + field_errors.parse(request.POST.get("for", ""), "for")
+    if (moment := _moment(text)) is None:
+        raise Rejected("invalid", as_reason(_("Enter an end date and time.")), "until")
+    return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
 
 
 def _moment(text: str) -> datetime | None:
@@ -266,9 +513,7 @@ def alert_context(request: SignedInRequest, number: int, user: User, viewer: Vie
     """Return the context of the alert view and of the signed e-mail link, as `user` may see it. Raises Http404."""
     found = find_visible_alert(number)
     alert = found.row
-    alert_timeline = timeline.read(
-        alert, request.now, timeline.MAX_ENTRIES if "all" in request.GET else timeline.INITIAL_ENTRIES
-    )
+    alert_timeline = read(alert, request.now, MAX_ENTRIES if "all" in request.GET else INITIAL_ENTRIES)
     acknowledgements = list(Acknowledgement.objects.filter(alert=alert).select_related("user").order_by("at"))
     sla_moments = queries.load_moments([alert]).get(alert.pk, {})
     text = alert.long_text or alert.short_text
@@ -346,16 +591,12 @@ def _facts(alert: Alert, custom: dict[str, Any], sla_moments: queries.SlaMoments
         # A date that is no moment of the SLA is Halo's "not set", or no date at all.
         if moment in sla_moments or _moment(str(custom.get(moment, ""))) is not None:
             custom[moment] = local_moment(sla_moments[moment]) if moment in sla_moments else ""
-    fixed_fields = [(name, custom.pop(name, "")) for name in _KNOWN_CUSTOM]
-    custom_fields = [*fixed_fields, *sorted(custom.items())]
-    facts += [(_field_label(name), str(value)) for name, value in custom_fields]
-    facts += [(_field_label(name), str(value)) for name, value in sorted(alert.tags.items())]
+    known_fields = [(name, custom.pop(name, "")) for name in _CUSTOM_LABELS]
+    fields = [*known_fields, *sorted(custom.items()), *sorted(alert.tags.items())]
+    # A name of the user's own as words.
+    labels = (str(_CUSTOM_LABELS.get(name) or name.replace("_", " ").capitalize()) for name, _value in fields)
+    facts += zip(labels, (str(value) for _name, value in fields), strict=True)
     return [(label, value) for label, value in facts if value]
-
-
-def _field_label(name: str) -> str:
-    """Return the label of a custom field or tag; a name of the user's own as words."""
-    return str(_CUSTOM_LABELS.get(name) or name.replace("_", " ").capitalize())
 
 
 def _undo_until(alert: Alert, user: User, now: datetime) -> datetime | None:
@@ -372,7 +613,6 @@ def _undo_until(alert: Alert, user: User, now: datetime) -> datetime | None:
 # The signed links in messages: an alert with one button per action, or all alerts that paged the user. No sign-in.
 #
 # A GET never changes anything, so link scanners are harmless. A POST acts as the user for whom the link was signed.
-
 
 #: Commands available through the link. All others require signing in.
 LINK_COMMANDS = (
@@ -470,10 +710,6 @@ def _act(request: SignedInRequest, alert: VisibleAlert, user: User) -> None:
         messages.warning(request, rejection_text(request, rejected))
     else:
         messages.success(request, outcome.answer.localized())
-
-
-# ---------- why not notified
-# Shows who was not paged about an alert, and why.
 
 
 @require_safe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -26,12 +26,12 @@ from tocsin.escalation.run.run_state import RunStatus
 from tocsin.inbound.models import Integration
 from tocsin.people.models import User
 from tocsin.resources import visibility
+from tocsin.web.http.request import number_of
 from tocsin.web.ui import object_list
 from tocsin.workflows.definition import SlaMoment
 from tocsin.workflows.run import run_store
 
 # ---------- next action
-# Describes the next action on one alert, with its time. Reads only.
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +132,10 @@ def _describe_stop(run: EscalationRun) -> str:
 
 
 # ---------- sla
-# The SLA of active alerts: until when somebody must respond, and until when the problem must be fixed.
 
 
 @dataclass(frozen=True, slots=True)
 class SlaTarget:
-    """The next target of an alert."""
-
     label: str
     at: datetime
     is_breached: bool
@@ -256,8 +253,6 @@ class AlertTab:
 
 @dataclass(frozen=True, slots=True)
 class AlertListRow:
-    """One row of the alert list."""
-
     alert: Alert
     #: Users who acknowledged, oldest first.
     acknowledged_by: Sequence[User]
@@ -331,22 +326,18 @@ def newest_needing_answer() -> list[tuple[int, str]]:
 
 def most_urgent(newest: Iterable[tuple[int, str]], limit: int) -> list[Alert]:
     """Return the most urgent of the `newest_needing_answer`; equal priorities newest first."""
-    urgent = sorted(newest, key=_urgency)[:limit]
-    alerts_by_id = all_alerts().in_bulk([number for number, _priority in urgent])
-    return [alerts_by_id[number] for number, _priority in urgent if number in alerts_by_id]
+    return _in_order(sorted(newest, key=lambda row: (Priority(row[1]).rank, -row[0]))[:limit])
 
 
 def by_priority(parts: Sequence[QuerySet[Alert]]) -> list[Alert]:
     """Return the most urgent of the newest active alerts of a list, equal priorities oldest first."""
-    newest = [row for part in parts for row in part.order_by("-pk").values_list("pk", "priority")[:_MAX_ALERTS_SCANNED]]
-    urgent = sorted(set(newest), key=lambda row: (Priority(row[1]).rank, row[0]))[:_MAX_BY_PRIORITY]
-    alerts_by_id = all_alerts().in_bulk([number for number, _priority in urgent])
-    return [alerts_by_id[number] for number, _priority in urgent if number in alerts_by_id]
+    newest = {row for part in parts for row in part.order_by("-pk").values_list("pk", "priority")[:_MAX_ALERTS_SCANNED]}
+    return _in_order(sorted(newest, key=lambda row: (Priority(row[1]).rank, row[0]))[:_MAX_BY_PRIORITY])
 
 
-def _urgency(row: tuple[int, str]) -> tuple[int, int]:
-    number, priority = row
-    return Priority(priority).rank, -number
+def _in_order(rows: Sequence[tuple[int, str]]) -> list[Alert]:
+    alerts_by_id = all_alerts().in_bulk([number for number, _priority in rows])
+    return [alerts_by_id[number] for number, _priority in rows if number in alerts_by_id]
 
 
 def all_alerts() -> QuerySet[Alert]:
@@ -395,7 +386,7 @@ def filtered(tab: str, filters: dict[str, Any], text: str) -> list[QuerySet[Aler
     if tab != "closed":
         return [store.filter_active(rows, condition) if condition else rows]
     parts = store.filter_inactive(rows, condition, indexed_condition)
-    number = _number(text) if text else None
+    number = number_of(text.removeprefix("#")) if text else None
     return parts if number is None else [*parts, rows.filter(condition, pk=number)]
 
 
@@ -418,21 +409,17 @@ def rows_of(alerts: Iterable[Alert], now: datetime) -> list[AlertListRow]:
     waiting = [alert.pk for alert in alerts if alert.status == AlertStatus.OPEN and alert.pk not in upcoming]
     runs = visibility.about_visible_alerts(EscalationRun, waiting).exclude(status=RunStatus.TERMINATED)
     reasons = {run.alert_id: run.reason for run in runs.only("alert_id", "reason")}
-    return [
-        replace(
-            _row(alert, people.get(alert.pk, []), upcoming.get(alert.pk), reasons.get(alert.pk, NO_REASON)),
-            sla=targets.get(alert.pk),
-        )
-        for alert in alerts
-    ]
-
-
-def _row(alert: Alert, people: list[User], step: NextAction | None, reason: Reason) -> AlertListRow:
-    if alert.status == AlertStatus.ON_HOLD:
-        return AlertListRow(alert, people, alert.hold_until, "")
-    if step is None:
-        return AlertListRow(alert, people, None, reason.localized())
-    return AlertListRow(alert, people, None if step.is_recheck else step.at, capitalised(step.summary))
+    rows = []
+    for alert in alerts:
+        step = upcoming.get(alert.pk)
+        if alert.status == AlertStatus.ON_HOLD:
+            at, text = alert.hold_until, ""
+        elif step is None:
+            at, text = None, reasons.get(alert.pk, NO_REASON).localized()
+        else:
+            at, text = None if step.is_recheck else step.at, capitalised(step.summary)
+        rows.append(AlertListRow(alert, people.get(alert.pk, []), at, text, targets.get(alert.pk)))
+    return rows
 
 
 def _tag_condition(text: str) -> Q:
@@ -456,7 +443,7 @@ def _indexed_tag_condition(text: str) -> Q:
 
 def _search_condition(text: str) -> Q:
     condition = Q(subject__icontains=text) | Q(source_id__iexact=text.removeprefix("#")) | Q(client__icontains=text)
-    number = _number(text)
+    number = number_of(text.removeprefix("#"))
     return condition if number is None else condition | Q(pk=number)
 
 
@@ -465,8 +452,3 @@ def _indexed_search_condition(text: str) -> Q:
     searchable = SearchableText(text)
     matches_source_id = Q(texts__source_id=SearchableText(text.removeprefix("#")))
     return Q(texts__subject__contains=searchable) | matches_source_id | Q(texts__client__contains=searchable)
-
-
-def _number(text: str) -> int | None:
-    number = text.removeprefix("#")
-    return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else None

@@ -29,12 +29,9 @@ from tocsin.people.models import Group
 from tocsin.simulate.escalation import preview
 from tocsin.web.alerts import queries as alerts_queries
 from tocsin.web.http.request import SignedInRequest, alert_actor, may_respond, next_url, render_view, requires
-from tocsin.web.integrations import payloads
+from tocsin.web.integrations import views
 from tocsin.web.ui import object_list
 from tocsin.web.ui.forms import PRIORITIES, RecipientsForm
-
-# ---------- forms
-# Forms for alerts: list filters, command fields, manual alerts.
 
 
 class AlertFilterForm(forms.Form):
@@ -52,8 +49,6 @@ class AlertFilterForm(forms.Form):
 
 
 class NewAlertForm(RecipientsForm):
-    """An alert that a user opens manually."""
-
     field_order = ("subject", "priority", "client", "long_text")
 
     subject = forms.CharField(label=_("Title"), max_length=500)
@@ -210,10 +205,6 @@ def _command(request: SignedInRequest, kind: str) -> Command | None:
             return None
 
 
-# ---------- create
-# Form that opens an alert manually.
-
-
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Permission.RESPOND)
 def new_alert(request: SignedInRequest) -> HttpResponse:
@@ -232,11 +223,11 @@ def new_alert(request: SignedInRequest) -> HttpResponse:
             # A user who opens an alert expects a page to go out, so an alert that would page nobody needs a
             # confirmation.
             context["needs_confirmation"], status = True, 422
-        paged = payloads.pages_by_delay(simulation.pages)
+        paged = views.pages_by_delay(simulation.pages)
         context |= {
             "simulation": simulation,
-            "paged": paged[: payloads.MAX_MOMENTS],
-            "has_more": len(paged) > payloads.MAX_MOMENTS,
+            "paged": paged[: views.MAX_MOMENTS],
+            "has_more": len(paged) > views.MAX_MOMENTS,
             "problems": dict.fromkeys(page.problem for page in simulation.pages if page.problem),
         }
     return render_view(request, "alerts/new.html", context, status=status)

@@ -43,12 +43,10 @@ from tocsin.web.http.request import HTMX_HEADER, PARTIAL_HEADER, address_of, mom
 # ---------- machine paths
 # URL prefixes for programs. These paths authenticate without a session and respond in their own formats.
 
-
 MACHINE_PATHS = ("/api/", "/hooks/", "/in/", "/scim/", "/v2/", "/healthz", "/readyz", "/metrics")
 
 
 # ---------- errors
-# Error responses: what happened, what to do next, and a request id to quote. They never show a stack trace.
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
@@ -105,10 +103,7 @@ def tocsin_error(request: HttpRequest, error: Permanent | Temporary) -> HttpResp
     """Return 503 for a Temporary and 500 for a Permanent error, with the error's own sentence."""
     if isinstance(error, Temporary):
         return _error_response(
-            request,
-            503,
-            _("Temporarily unavailable"),
-            f"{error.full_reason.localized()} {_('Try again in a moment.')}",
+            request, 503, _("Temporarily unavailable"), f"{error.full_reason.localized()} {_('Try again in a moment.')}"
         )
     return _error_response(request, 500, _("Administrator required"), error.full_reason.localized())
 

@@ -78,6 +78,17 @@ def next_url(request: HttpRequest, default: str) -> str:
     return local_url(request.POST.get("next", ""), default)
 
 
+def number_of(text: str | None) -> int | None:
+    """Return the number that a URL or form names, or None if it is none that a database column can have."""
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
+def download(text: str, name: str, content_type: str) -> HttpResponse:
+    response = HttpResponse(text, content_type=f"{content_type}; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
 def local_url(target: str, default: str) -> str:
     """Return `target` if it is a path of this installation, else `default`: no link leads elsewhere after a sign-in."""
     is_local = url_has_allowed_host_and_scheme(target, allowed_hosts=None)
@@ -101,8 +112,6 @@ def moment_of(request: HttpRequest) -> datetime:
 
 
 # ---------- authorization
-# Authorization of views: by role for a whole view, by an object's group within it.
-
 
 type View = Callable[..., HttpResponseBase]
 
@@ -185,7 +194,6 @@ def offer_own_groups(request: SignedInRequest, field: forms.Field) -> None:
 
 
 def alert_actor(user: User) -> Actor:
-    """Return the user as the actor of an alert command."""
     return Actor(ActorKind.USER, user.display_name, user.pk)
 
 
@@ -232,5 +240,4 @@ def requested_user(request: SignedInRequest) -> User:
     if not requested_id or requested_id == str(request.user.pk):
         return request.user
     require(request, Permission.ADMINISTER, None)
-    user_id = int(requested_id) if requested_id.isascii() and requested_id.isdigit() and len(requested_id) < 10 else 0
-    return find_object(USERS, user_id)
+    return find_object(USERS, number_of(requested_id) or 0)

@@ -10,13 +10,12 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.catalogue.kinds import IntegrationKind, IntegrationSetting, IntegrationSettingType, load_kinds
 from tocsin.core.reasons import Text, local_term
-from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration
-from tocsin.people.models import Group
-from tocsin.web.ui.forms import CodeField, DurationField, MomentField, RecipientsForm, set_choices
+from tocsin.web.integrations.condition_form import read_table, write_table
+from tocsin.web.ui.forms import CodeField, DurationField, MomentField, RecipientsForm, owner_field, set_choices
 
-_NOT_A_PAIR = Text("line {line}: use the format from = to")
+NOT_A_PAIR = Text("line {line}: use the format from = to")
 
 MODES = [
     (IntegrationMode.PAGE, _("Active: open alerts and page")),
@@ -28,12 +27,7 @@ MODES = [
 MAX_PAYLOAD_CHARS = 5 * 1024 * 1024
 
 #: Path of a problem in the spec → form field that shows it.
-PLACES = {
-    "escalation_policy": "policy",
-    "recipients.users": "users",
-    "recipients.groups": "groups",
-    "group": "group",
-}
+PLACES = {"escalation_policy": "policy", "recipients.users": "users", "recipients.groups": "groups", "group": "group"}
 
 
 class AddIntegrationForm(RecipientsForm):
@@ -42,13 +36,7 @@ class AddIntegrationForm(RecipientsForm):
     field_order = ("name",)
 
     name = forms.CharField(label=_("Name"), max_length=100)
-    group = forms.ModelChoiceField(
-        Group.objects.all(),
-        label=_("Owned by"),
-        required=False,
-        empty_label=_("Administrators only"),
-        help_text=_("Managers of this group can edit it."),
-    )
+    group = owner_field(_("Managers of this group can edit it."))
     source = forms.CharField(label=_("Source"), max_length=100, required=False, widget=forms.HiddenInput)
     anyway = forms.BooleanField(label=_("Save anyway (no one would be notified)"), required=False)
 
@@ -59,19 +47,11 @@ class AddIntegrationForm(RecipientsForm):
             self.show_source()
         self.primary_settings = [setting for setting in kind.settings if setting.is_on_create_form]
         for setting in self.primary_settings:
-            self.fields[_field_name(setting)] = setting_field(setting)
+            self.fields[_field_name(setting)] = _setting_field(setting)
         if not self.fields["groups"].queryset.exists():  # type: ignore[attr-defined]
             del self.fields["groups"]
         if "anyway" not in self.data:
-            self.hide_confirmation()
-
-    def hide_confirmation(self) -> None:
-        """Hide the confirmation until it is required."""
-        self.fields["anyway"].widget = forms.HiddenInput()
-
-    def show_confirmation(self) -> None:
-        """Show the confirmation after the command reported that nobody could be reached."""
-        self.fields["anyway"].widget = forms.CheckboxInput()
+            self.fields["anyway"].widget = forms.HiddenInput()
 
     def show_source(self) -> None:
         """Show the source field after the command reported that another ticket system uses the type's default
@@ -79,7 +59,6 @@ class AddIntegrationForm(RecipientsForm):
         self.fields["source"].widget = forms.TextInput()
 
     def spec(self) -> dict[str, Any]:
-        """Return the integration's spec."""
         data = self.cleaned_data
         settings = {setting.name: data[_field_name(setting)] for setting in self.primary_settings}
         return {
@@ -111,9 +90,9 @@ class IntegrationSettingsForm(AddIntegrationForm):
 
     def __init__(self, *args: Any, kind: IntegrationKind, **kwargs: Any) -> None:
         super().__init__(*args, kind=kind, **kwargs)
-        self.other_settings = [setting for setting in kind.settings if not setting.is_on_create_form]
-        for setting in self.other_settings:
-            self.fields[_field_name(setting)] = setting_field(setting)
+        for setting in kind.settings:
+            if not setting.is_on_create_form:
+                self.fields[_field_name(setting)] = _setting_field(setting)
         self.order_fields(["name", "mode", "policy", "groups", "users", "anyway"])
 
     def settings(self) -> dict[str, Any]:
@@ -122,7 +101,7 @@ class IntegrationSettingsForm(AddIntegrationForm):
         for setting in self.kind.settings:
             value = self.cleaned_data[_field_name(setting)]
             if setting.kind is IntegrationSettingType.MAP:
-                value = read_map(value, f"settings.{setting.name}")
+                value = read_table(value, f"settings.{setting.name}", NOT_A_PAIR, "invalid_setting")
                 if value == (setting.default or {}):
                     continue
             if value not in ("", None, {}):
@@ -137,11 +116,8 @@ class IntegrationSettingsForm(AddIntegrationForm):
     def change(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """Return `spec` with the form's values. Raises Rejected."""
         data = self.cleaned_data
-        unchanged = {
-            key: value for key, value in spec.items() if key not in ("escalation_policy", "recipients", "group")
-        }
         return {
-            **unchanged,
+            **{key: value for key, value in spec.items() if key not in ("escalation_policy", "recipients", "group")},
             "name": data["name"],
             "mode": data["mode"],
             "source": data["source"],
@@ -164,10 +140,9 @@ def routing_spec(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def initial_of(integration: Integration, kind: IntegrationKind) -> dict[str, Any]:
-    """Return the initial values of the settings form."""
     settings = {**kind.default_settings, **integration.settings}
     setting_values = {
-        _field_name(setting): write_map(settings.get(setting.name))
+        _field_name(setting): write_table(settings.get(setting.name) or {})
         if setting.kind is IntegrationSettingType.MAP
         else settings.get(setting.name)
         for setting in kind.settings
@@ -186,56 +161,21 @@ def initial_of(integration: Integration, kind: IntegrationKind) -> dict[str, Any
     }
 
 
-def setting_field(setting: IntegrationSetting) -> forms.Field:
-    """Return the form field of one of the type's settings."""
+def _setting_field(setting: IntegrationSetting) -> forms.Field:
+    options: dict[str, Any] = {
+        "label": local_term(setting.title), "help_text": local_term(setting.help), "required": False,
+    }  # fmt: skip
     match setting.kind:
         case IntegrationSettingType.FLAG:
-            return forms.BooleanField(
-                label=local_term(setting.title), help_text=local_term(setting.help), required=False
-            )
+            return forms.BooleanField(**options)
         case IntegrationSettingType.MAP:
-            return CodeField(
-                label=local_term(setting.title),
-                help_text=f"{local_term(setting.help)} {_('One per line: from = to.')}",
-                required=False,
-                max_length=20_000,
-                rows=5,
-            )
+            options["help_text"] = f"{options['help_text']} {_('One per line: from = to.')}"
+            return CodeField(**options, max_length=20_000, rows=5)
         case IntegrationSettingType.ADDRESS:
-            return forms.CharField(
-                label=local_term(setting.title),
-                help_text=local_term(setting.help),
-                required=False,
-                max_length=500,
-                widget=forms.TextInput(attrs={"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}),
-            )
-        case (
-            IntegrationSettingType.TEXT
-            | IntegrationSettingType.DURATION
-            | IntegrationSettingType.CRON
-            | IntegrationSettingType.ZONE
-        ):
-            return forms.CharField(
-                label=local_term(setting.title), help_text=local_term(setting.help), required=False, max_length=1000
-            )
-
-
-def write_map(value: object) -> str:
-    """Format a value map as `from = to` lines."""
-    return "\n".join(f"{key} = {to}" for key, to in value.items()) if isinstance(value, Mapping) else ""
-
-
-def read_map(text: str, place: str) -> dict[str, str]:
-    """Parse `from = to` lines. Raises Rejected with the line number."""
-    mapping: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        key, separator, value = line.partition("=")
-        if not separator or not key.strip() or not value.strip():
-            raise rejected_at(place, _NOT_A_PAIR(line=number), "invalid_setting")
-        mapping[key.strip()] = value.strip()
-    return mapping
+            attributes = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}
+            return forms.CharField(**options, max_length=500, widget=forms.TextInput(attrs=attributes))
+        case _:
+            return forms.CharField(**options, max_length=1000)
 
 
 class IntegrationTestForm(forms.Form):
@@ -245,11 +185,7 @@ class IntegrationTestForm(forms.Form):
 
     chosen = forms.ChoiceField(label=_("Message"), required=False)
     payload = CodeField(label=_("Payload"), required=False, rows=18, max_length=MAX_PAYLOAD_CHARS)
-    at = MomentField(
-        label=_("Time"),
-        required=False,
-        help_text=_("Simulates who is on call at this time. Empty: now."),
-    )
+    at = MomentField(label=_("Time"), required=False, help_text=_("Simulates who is on call at this time. Empty: now."))
 
     def __init__(self, *args: Any, choices: list[tuple[str, Any]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -270,30 +206,20 @@ class RotateUrlForm(forms.Form):
 EMAIL = "email"
 
 
+def _secret(label: Any) -> forms.CharField:
+    widget = forms.PasswordInput(attrs={"autocomplete": "off"})
+    return forms.CharField(label=label, max_length=1000, required=False, widget=widget)
+
+
 class CredentialsForm(forms.Form):
     """Credentials required from senders besides the URL. Secrets can be written, but are never shown."""
 
     basic_username = forms.CharField(label=_("Basic auth: username"), max_length=200, required=False)
-    basic_password = forms.CharField(
-        label=_("Basic auth: password"),
-        max_length=1000,
-        required=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
-    )
+    basic_password = _secret(_("Basic auth: password"))
     header_name = forms.CharField(label=_("Secret header: name"), max_length=100, required=False)
-    header_value = forms.CharField(
-        label=_("Secret header: value"),
-        max_length=1000,
-        required=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
-    )
+    header_value = _secret(_("Secret header: value"))
     hmac_header = forms.CharField(label=_("HMAC-SHA256: signature header"), max_length=100, required=False)
-    hmac_secret = forms.CharField(
-        label=_("HMAC-SHA256: secret"),
-        max_length=1000,
-        required=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
-    )
+    hmac_secret = _secret(_("HMAC-SHA256: secret"))
     hmac_timestamp_header = forms.CharField(
         label=_("HMAC-SHA256: timestamp header"),
         help_text=_(
@@ -318,12 +244,7 @@ class CredentialsForm(forms.Form):
         max_length=200,
         required=False,
     )
-    imap_password = forms.CharField(
-        label=_("Mailbox password"),
-        max_length=1000,
-        required=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
-    )
+    imap_password = _secret(_("Mailbox password"))
 
     #: Credential type → (visible field, secret field).
     PARTS = {
@@ -364,7 +285,6 @@ class CredentialsForm(forms.Form):
         return credentials
 
     def places(self) -> dict[str, str]:
-        """Return the form field of each path in the spec."""
         return {
             **{f"credentials.{kind}.{part}": f"{kind}_{part}" for kind, parts in self.PARTS.items() for part in parts},
             "credentials.hmac.timestamp_header": "hmac_timestamp_header",
@@ -377,5 +297,4 @@ def _field_name(setting: IntegrationSetting) -> str:
 
 
 def places_of(kind: IntegrationKind) -> dict[str, str]:
-    """Return PLACES with the paths of the type's settings."""
     return {**PLACES, **{f"settings.{setting.name}": _field_name(setting) for setting in kind.settings}}

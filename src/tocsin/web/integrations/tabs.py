@@ -1,9 +1,12 @@
-"""An integration's Settings, Security and Guide tabs, and its deletion."""
+"""An integration's tabs: Settings, Security, Guide, Versions, Test, and "Which tickets page?"."""
 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -17,16 +20,31 @@ from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.validation import field_errors
 from tocsin.inbound import email
-from tocsin.inbound.admin import commands, delayed_alerts, secrets, specs
+from tocsin.inbound.admin import commands, delayed_alerts, secrets, simple_rules, specs
 from tocsin.inbound.admin import sample as samples
 from tocsin.inbound.admin.commands import DefinitionChange, compile_stored
-from tocsin.inbound.models import IntegrationVersion
+from tocsin.inbound.admin.simple_rules import PresetKind, RoutingPreset
+from tocsin.inbound.config.compiled_integration import ReferenceNames
+from tocsin.inbound.config.normalizer import NormalizedEvent
+from tocsin.inbound.config.rules import EventAction
+from tocsin.inbound.models import Integration, IntegrationVersion
+from tocsin.inbound.storage.messages import MAX_SECONDS, MessageBudget
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.resources.registry import INTEGRATIONS
+from tocsin.simulate import backtest
+from tocsin.simulate.backtest import BacktestTotals
 from tocsin.simulate.chain import simulate_integration
-from tocsin.web.http.request import SignedInRequest, actor, offer_own_groups, render_view, require, requires
-from tocsin.web.integrations import payloads
-from tocsin.web.integrations.editor import condition_form
+from tocsin.web.http.request import (
+    PARTIAL_HEADER,
+    SignedInRequest,
+    actor,
+    number_of,
+    offer_own_groups,
+    render_view,
+    require,
+    requires,
+)
+from tocsin.web.integrations import condition_form, views
 from tocsin.web.integrations.forms import (
     CredentialsForm,
     IntegrationSettingsForm,
@@ -36,9 +54,9 @@ from tocsin.web.integrations.forms import (
     places_of,
 )
 from tocsin.web.integrations.views import HIDDEN_URL, find, frame, render_review, review_change
-from tocsin.web.ui import richtext
+from tocsin.web.ui import formatting
 from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import show_rejection
+from tocsin.web.ui.forms import rejections_shown
 
 #: The part of the integration that the Security tab changes.
 CREDENTIALS = "credentials"
@@ -56,15 +74,9 @@ def settings(request: SignedInRequest, number: int) -> HttpResponse:
     offer_own_groups(request, form.fields["group"])
     snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=form.KEYS)
     if request.method == "POST" and form.is_valid():
-        try:
-            with snapshot.unchanged():
-                spec = form.change(commands.integration_spec(row))
-                commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            if rejected.code == "reaches_nobody":
-                form.show_confirmation()
-            show_rejection(form, rejected, places_of(kind))
-        else:
+        with rejections_shown(form, places_of(kind)), snapshot.unchanged():
+            spec = form.change(commands.integration_spec(row))
+            commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
             messages.success(request, _("Saved."))
             return redirect("integration_settings", number)
     context = {**frame(request, row, kind, "settings"), "form": form, "snapshot": snapshot}
@@ -112,49 +124,43 @@ def guide(request: SignedInRequest, number: int) -> HttpResponse:
     row, kind = find(number)
     context = frame(request, row, kind, "guide")
     url = secrets.masked_url(row) if context["may_change"] else ""
-    text = richtext.kind_guide(kind, url or HIDDEN_URL, row.settings) if kind else ""
+    text = formatting.kind_guide(kind, url or HIDDEN_URL, row.settings) if kind else ""
     return render_view(request, "integrations/guide.html", {**context, "guide": text, "url": url})
 
 
 def _rotate(request: SignedInRequest, row: Any, form: RotateUrlForm) -> bool:
     if not form.is_valid():
         return False
-    try:
+    with rejections_shown(form):
         overlap = field_errors.parse(form.cleaned_data["overlap"], "overlap")
         secrets.rotate_token(row, overlap=overlap, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        show_rejection(form, rejected)
-        return False
-    if halo_commands.schedule_webhook_update(row, request.now):
-        messages.success(request, _("URL rotated. The webhook in Halo is updated within a minute."))
-    else:
-        messages.success(request, _("URL rotated. Update the sender before the previous URL expires."))
-    return True
+        if halo_commands.schedule_webhook_update(row, request.now):
+            messages.success(request, _("URL rotated. The webhook in Halo is updated within a minute."))
+        else:
+            messages.success(request, _("URL rotated. Update the sender before the previous URL expires."))
+        return True
+    return False
 
 
 def _save_credentials(request: SignedInRequest, row: Any, form: CredentialsForm, snapshot: FormSnapshot) -> bool:
     if not form.is_valid():
         return False
-    try:
-        with snapshot.unchanged():
-            spec = {**commands.integration_spec(row), CREDENTIALS: form.spec()}
-            commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        show_rejection(form, rejected, form.places())
-        return False
-    messages.success(request, _("Saved. Applies to all new requests."))
-    return True
+    with rejections_shown(form, form.places()), snapshot.unchanged():
+        spec = {**commands.integration_spec(row), CREDENTIALS: form.spec()}
+        commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
+        messages.success(request, _("Saved. Applies to all new requests."))
+        return True
+    return False
 
 
 # ---------- delayed
-# Actions on a delayed alert: open it now, or drop it.
 
 
 @require_POST
 @requires(Permission.TEST_INTEGRATIONS)
 def act(request: SignedInRequest, key: str, verb: str) -> HttpResponse:
     """Run the action and redirect to the integration."""
-    try:
+    with rejections_shown(request):
         row = delayed_alerts.find(key)
         require(request, Permission.TEST_INTEGRATIONS, row.integration.group_id)
         if verb == "open":
@@ -163,15 +169,11 @@ def act(request: SignedInRequest, key: str, verb: str) -> HttpResponse:
         else:
             delayed_alerts.drop(row, actor=actor(request), now=request.now)
             messages.success(request, _("Delayed alert dropped."))
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-        return redirect("inbound_log")
-    return redirect("integration", row.integration_id)
+        return redirect("integration", row.integration_id)
+    return redirect("inbound_log")
 
 
 # ---------- versions
-# An integration's versions: who saved them and when, the differences between two, and restoring one.
-
 
 _MAX_VERSIONS = 100
 
@@ -185,16 +187,15 @@ def versions(request: SignedInRequest, number: int) -> HttpResponse:
     row, kind = find(number)
     if request.method == "POST":
         require(request, Permission.MANAGE_ROUTING, row.group_id)
-        restored_number = _number(request.POST.get("number"))
-        try:
+        restored_number = number_of(request.POST.get("number"))
+        if restored_number is None or restored_number >= 10**9:
+            raise Http404
+        with rejections_shown(request):
             version = commands.find_version(row, restored_number)
             parts = {**dict.fromkeys(specs.DEFINITION_KEYS), **commands.describe_version(version)}
             if (review := review_change(request, row, parts)) is not None:
                 return render_review(request, review, frame(request, row, kind, "versions"), "integration_versions")
             commands.restore_version(row, restored_number, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            messages.error(request, rejected.reason.localized())
-        else:
             messages.success(request, _("Version restored. Applies to new messages."))
         return redirect("integration_versions", number)
     rows = list(row.versions.select_related("created_by").order_by("-number")[: _MAX_VERSIONS + 1])
@@ -217,12 +218,6 @@ def _find_version(
     return next((version for version in rows if str(version.number) == requested_number), default)
 
 
-def _number(text: Any) -> int:
-    if not isinstance(text, str) or not text.isdecimal() or len(text) > 9:
-        raise Http404
-    return int(text)
-
-
 def _changes(old: IntegrationVersion, new: IntegrationVersion) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return (part, lines with CSS class) for each part that differs."""
     names = specs.load_reference_names()
@@ -237,8 +232,6 @@ def _lines(change: DefinitionChange) -> list[tuple[str, str]]:
 
 
 # ---------- test tab
-# The Test tab: simulates a payload with the production code, and sends real samples.
-
 
 #: Maximum number of messages shown for a payload that is an array.
 MAX_MESSAGES_SHOWN = 20
@@ -252,16 +245,16 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
     require(request, Permission.TEST_INTEGRATIONS, row.group_id)
     if kind is None:
         return render_view(request, "integrations/unknown.html", frame(request, row, kind, "test"))
-    payload = payloads.message_payload_or_default(row, kind, request.GET.get("message", ""))
-    choices = payloads.choices(row, kind)
+    payload = views.message_payload_or_default(row, kind, request.GET.get("message", ""))
+    choices = views.choices(row, kind)
     form = IntegrationTestForm(
         request.POST or None, choices=choices, initial={"chosen": payload.key, "payload": payload.text}
     )
     context: dict[str, Any] = {**frame(request, row, kind, "test"), "outcome_views": [], "problem": ""}
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data
-        payload = payloads.find_payload(row, kind, data["chosen"], data["payload"])
-        if payload.key != payloads.PASTED:
+        payload = views.find_payload(row, kind, data["chosen"], data["payload"])
+        if payload.key != views.PASTED:
             # Show the payload that is actually simulated.
             form = IntegrationTestForm({**request.POST.dict(), "payload": payload.text}, choices=choices)
             form.is_valid()
@@ -277,7 +270,7 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
             context["problem"] = rejected.reason.localized()
         else:
             context |= {
-                "outcome_views": payloads.outcome_views(simulation.outcomes),
+                "outcome_views": views.outcome_views(simulation.outcomes),
                 "at": data["at"],
                 "problem": simulation.partial.localized() if simulation.partial else "",
             }
@@ -322,3 +315,153 @@ def sample(request: SignedInRequest, number: int) -> HttpResponse:
     }
     messages.success(request, text % values)
     return redirect("alert", sent.alert_id) if sent.alert_id else redirect("message", sent.message_id)
+
+
+# ---------- routing presets
+
+WEEK = timedelta(days=7)
+
+#: The part of the spec that the preset changes.
+ROUTES = "routes"
+
+#: Maximum number of the week's newest messages evaluated.
+_MAX_COUNTED_MESSAGES = 5_000
+
+#: Up to this many messages are counted within the first response.
+_MAX_IMMEDIATE_MESSAGES = 200
+
+#: Number of most frequent types and clients offered.
+_MAX_CHOICES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class PresetOption:
+    """One preset as shown in the form."""
+
+    preset: RoutingPreset
+    label: str
+    totals: BacktestTotals | None
+    is_selected: bool
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
+    """Render the presets with last week's counts, or save one as the first route."""
+    row, kind = find(number)
+    if kind is None:
+        return render_view(request, "integrations/unknown.html", frame(request, row, kind, "routing"))
+    names = specs.load_reference_names()
+    parts = commands.parts_of(row, names)
+    stored_preset = simple_rules.preset_of(parts.get(ROUTES))
+    preset, problem, review = stored_preset or RoutingPreset(), "", None
+    snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=(ROUTES,))
+    if request.method == "POST":
+        require(request, Permission.MANAGE_ROUTING, row.group_id)
+        post = request.POST
+        name = str(post.get("which", ""))
+        preset = RoutingPreset(
+            PresetKind(name) if name in set(PresetKind) else PresetKind.ALL,
+            str(post.get("hours", "")),
+            tuple(map(str, post.getlist("types"))),
+            tuple(map(str, post.getlist("clients"))),
+        )
+        if post.get("do") == "save" and not preset.is_complete:
+            needs_hours = preset.kind is PresetKind.OUTSIDE_SUPPORT_HOURS
+            problem = _("Choose the support hours.") if needs_hours else _("Select at least one type or client.")
+        elif post.get("do") == "save":
+            try:
+                routes = simple_rules.routes_with_preset(parts.get(ROUTES), preset)
+                review = review_change(request, row, {ROUTES: routes})
+                if review is None:
+                    with snapshot.unchanged():
+                        spec = commands.integration_spec(row)
+                        spec[ROUTES] = simple_rules.routes_with_preset(spec.get(ROUTES), preset)
+                        commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
+                    messages.success(request, _("Saved. Applies to new messages."))
+                    return redirect("integration", number)
+            except Rejected as rejected:
+                problem = rejected.reason.localized()
+    hours = sorted(names.hours.values(), key=str.casefold)
+    # Render at once; with many messages the counts are loaded by a second request.
+    is_counted = (
+        request.headers.get(PARTIAL_HEADER) == "counts"
+        or request.method == "POST"
+        or not backtest.has_more_than(_MAX_IMMEDIATE_MESSAGES, row, request.now - WEEK)
+    )
+    # Half of the time for the choices, half for the totals.
+    budgets = MessageBudget(MAX_SECONDS / 2), MessageBudget(MAX_SECONDS / 2)
+    types, clients = _observed_values(row, request, budgets[0]) if is_counted else (Counter(), Counter())
+    candidates = {
+        PresetKind.ALL: (_("All new tickets"), replace(preset, kind=PresetKind.ALL)),
+        PresetKind.URGENT: (_("Critical and high priority"), replace(preset, kind=PresetKind.URGENT)),
+        PresetKind.OUTSIDE_SUPPORT_HOURS: (
+            _("Outside support hours"),
+            replace(preset, kind=PresetKind.OUTSIDE_SUPPORT_HOURS, hours=preset.hours or (*hours, "")[0]),
+        ),
+        PresetKind.SELECTED: (_("Selected types or clients"), replace(preset, kind=PresetKind.SELECTED)),
+    }
+    drafts = [candidate for _label, candidate in candidates.values() if candidate.is_complete and is_counted]
+    totals = _count_totals(row, parts, drafts, names, request.now - WEEK, budgets[1])
+    has_selection = stored_preset is not None or request.method == "POST"
+    context = {
+        "counts": is_counted,
+        **frame(request, row, kind, "routing"),
+        "options": [
+            PresetOption(candidate, label, totals.get(one), has_selection and one is preset.kind)
+            for one, (label, candidate) in candidates.items()
+        ],
+        "partial": budgets[1].reason or budgets[0].reason,
+        "preset": preset,
+        "hours": hours,
+        "types": _choices(types, preset.types),
+        "clients": _choices(clients, preset.clients),
+        "problem": problem,
+        "review": review,
+        "snapshot": snapshot,
+    }
+    status = 422 if problem else 200
+    return render_view(request, "integrations/paging_presets.html", context, partials=("counts",), status=status)
+
+
+def _count_totals(
+    row: Integration,
+    parts: dict[str, Any],
+    candidates: list[RoutingPreset],
+    names: ReferenceNames,
+    since: datetime,
+    budget: MessageBudget,
+) -> dict[PresetKind, BacktestTotals]:
+    """Return how often each preset would have paged; nothing if one cannot be saved."""
+    try:
+        drafts = [
+            commands.compile_draft(row, {ROUTES: simple_rules.routes_with_preset(parts.get(ROUTES), candidate)}, names)
+            for candidate in candidates
+        ]
+    except Rejected:
+        return {}
+    if not drafts:
+        return {}
+    totals = backtest.count_totals(row, drafts, since, budget, limit=_MAX_COUNTED_MESSAGES)
+    return {candidate.kind: total for candidate, total in zip(candidates, totals, strict=True)}
+
+
+def _observed_values(
+    row: Integration, request: SignedInRequest, budget: MessageBudget
+) -> tuple[Counter[str], Counter[str]]:
+    """Return how often each type and client occurred on tickets that open an alert."""
+    types: Counter[str] = Counter()
+    clients: Counter[str] = Counter()
+    compiled = commands.compile_stored(row)
+    since = request.now - WEEK
+    for message in backtest.load_messages(row, compiled, since, budget, limit=_MAX_COUNTED_MESSAGES // 2):
+        event = None if isinstance(message.element, Rejected) else compiled.normalizer.normalize(message.element)
+        if isinstance(event, NormalizedEvent) and event.action is EventAction.OPEN:
+            for counter, field in ((types, "ticket_type"), (clients, "client")):
+                if name := event.mapped.text(field):
+                    counter[name] += 1
+    return types, clients
+
+
+def _choices(counts: Counter[str], selected: tuple[str, ...]) -> list[tuple[str, int, bool]]:
+    names = dict.fromkeys([*(name for name, _count in counts.most_common(_MAX_CHOICES)), *selected])
+    return [(name, counts[name], name in selected) for name in names]

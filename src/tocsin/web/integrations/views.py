@@ -1,36 +1,40 @@
-"""Inbound integrations: the list, the catalogue, adding one, and its overview, which waits for the first message."""
+"""Inbound integrations: the list, the catalogue, adding one, its overview, and the payloads to try on it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.contrib import messages
 from django.db.models import Q
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Permission, Role
 from tocsin.alerts.models import Alert
-from tocsin.catalogue.kinds import Category, IntegrationKind, load_kinds
+from tocsin.catalogue.kinds import Category, IntegrationKind, Sample, load_kinds
 from tocsin.core.config import environment
 from tocsin.core.config.settings_store import make_etag
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
-from tocsin.core.reasons import NO_REASON, Reason, local_term
+from tocsin.core.reasons import NO_REASON, Reason, local_duration, local_term
 from tocsin.escalation.models import Policy
 from tocsin.inbound import heartbeats
 from tocsin.inbound import maintenance_commands as maintenance_windows
 from tocsin.inbound.admin import commands, delayed_alerts, secrets, simple_rules
-from tocsin.inbound.admin.simple_rules import PresetKind, StatusEffect
+from tocsin.inbound.admin.simple_rules import PresetKind, RoutingPreset, StatusEffect
 from tocsin.inbound.enums import HeartbeatHealth as Beat
-from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.enums import IntegrationMode, MessageStatus
 from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, DelayedAlert, InboundMessage, Integration, MaintenanceWindow
+from tocsin.notify.registry import CHANNELS
 from tocsin.operate.checks import machine
 from tocsin.operate.finding import HealthFinding
 from tocsin.outbound.connectors.haloitsm.reference_data import statuses_by_effect
@@ -39,7 +43,8 @@ from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate import backtest
 from tocsin.simulate.backtest import Backtest, BacktestTotals
 from tocsin.simulate.backtest import backtest as backtest_backtest
-from tocsin.simulate.chain import simulate_integration
+from tocsin.simulate.chain import SimulatedOutcome, simulate_integration
+from tocsin.simulate.escalation import SimulatedPage
 from tocsin.web.http.request import (
     PARTIAL_HEADER,
     SignedInRequest,
@@ -51,15 +56,210 @@ from tocsin.web.http.request import (
     require,
     requires,
 )
-from tocsin.web.integrations import payloads
+from tocsin.web.inbound import readable
 from tocsin.web.integrations.forms import AddIntegrationForm, places_of
-from tocsin.web.ui import object_list, richtext
-from tocsin.web.ui.forms import show_rejection
+from tocsin.web.ui import formatting, object_list
+from tocsin.web.ui.forms import rejections_shown, show_rejection
 from tocsin.web.ui.object_list import DAY, MAX_COUNTED_MESSAGES, ObjectList, counted
 
-# ---------- overview
-# An integration's health, its pending alerts and how its messages ended. Reads only.
+# ---------- payloads
+# Selects the payload to try: a logged message, a sample of the integration type, or a pasted one. Reads only.
 
+PASTED = "pasted"
+_LOG, _SAMPLE = "log:", "sample:"
+
+#: Number of newest messages offered.
+_MAX_LISTED = 25
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePayload:
+    """A payload with its form key, label and bytes."""
+
+    key: str
+    label: str
+    body: bytes
+    content_type: str = ""
+    received_at: datetime | None = None
+
+    @property
+    def text(self) -> str:
+        return readable(self.body)
+
+
+#: No payload.
+NO_PAYLOAD = SamplePayload(PASTED, "", b"")
+
+
+def groups(integration: Integration, kind: IntegrationKind) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return (heading, [(key, label)]) of the available payloads."""
+    messages = [(f"{_LOG}{item.pk}", _message_label(item)) for item in _latest(integration)[:_MAX_LISTED]]
+    samples = [(f"{_SAMPLE}{item.name}", _(item.title)) for item in kind.samples]
+    option_groups = [
+        ("", [(PASTED, _("Paste your own below"))]),
+        (_("From the log"), messages),
+        (_("Samples"), samples),
+    ]
+    return [(heading, options) for heading, options in option_groups if options]
+
+
+def choices(integration: Integration, kind: IntegrationKind) -> list[tuple[str, Any]]:
+    pasted, *other_groups = groups(integration, kind)
+    return [*pasted[1], *other_groups]
+
+
+def find_payload(integration: Integration, kind: IntegrationKind, key: str, pasted: str) -> SamplePayload:
+    """Return the payload of a form key. An unknown key gives the pasted text."""
+    if key.startswith(_LOG) and (message := _message(integration, key.removeprefix(_LOG))) is not None:
+        return payload_of_message(message)
+    for sample in kind.samples:
+        if key == f"{_SAMPLE}{sample.name}":
+            return payload_of_sample(sample)
+    return SamplePayload(PASTED, _("pasted"), pasted.encode("utf-8", "surrogatepass"))
+
+
+def message_payload_or_default(integration: Integration, kind: IntegrationKind, message_id: str) -> SamplePayload:
+    """Return the message with that id, else the newest message that opened an alert, else the newest readable one, else
+    the type's default sample."""
+    message = _message(integration, message_id)
+    if message is None:
+        recent = list(_latest(integration)[:_MAX_LISTED])
+        opened = (candidate for candidate in recent if candidate.status == MessageStatus.OPENED)
+        readable_ones = (candidate for candidate in recent if candidate.status != MessageStatus.FAILED)
+        message = next(opened, None) or next(readable_ones, None)
+    if message is not None:
+        return payload_of_message(message)
+    sample = default_sample(kind)
+    return payload_of_sample(sample) if sample is not None else SamplePayload(PASTED, _("pasted"), b"")
+
+
+def payload_of_message(message: InboundMessage) -> SamplePayload:
+    time_text = timezone.localtime(message.received_at).strftime("%H:%M:%S")
+    label = _("%(time)s, from the log") % {"time": time_text}
+    return SamplePayload(f"{_LOG}{message.pk}", label, bytes(message.raw), message.content_type, message.received_at)
+
+
+def payload_of_sample(sample: Sample) -> SamplePayload:
+    return SamplePayload(f"{_SAMPLE}{sample.name}", _("sample: %(title)s") % {"title": _(sample.title)}, sample.body,
+                   sample.content_type)  # fmt: skip
+
+
+def default_sample(kind: IntegrationKind) -> Sample | None:
+    """Return the type's designated default sample, else the simplest one that opens an alert by itself."""
+    if kind.first_sample:
+        return next((candidate for candidate in kind.samples if candidate.name == kind.first_sample), None)
+    opening = [
+        candidate
+        for candidate in kind.samples
+        if not candidate.before and candidate.expect[0].status == MessageStatus.OPENED
+    ]
+    plain = sorted(opening, key=lambda candidate: (len(candidate.expect), len(candidate.name)))
+    return plain[0] if plain else next(iter(kind.samples), None)
+
+
+def _latest(integration: Integration) -> Any:
+    rows = InboundMessage.objects.filter(integration=integration, replay_of=None)
+    return rows.defer("headers", "verdict").order_by("-pk")
+
+
+def _message(integration: Integration, text: str) -> InboundMessage | None:
+    try:
+        message_id = UUID(text)
+    except ValueError:
+        return None
+    return InboundMessage.objects.filter(integration=integration, pk=message_id).first()
+
+
+def _message_label(message: InboundMessage) -> str:
+    at = timezone.localtime(message.received_at)
+    time_text = f"{date_format(at, pgettext('date format', 'j M'))} {at:%H:%M:%S}"
+    subject = message.subject or (_("(unreadable)") if message.status == MessageStatus.FAILED else "")
+    return " ".join(part for part in (time_text, message.source_status, subject[:60]) if part)
+
+
+# ---------- simulation view
+# Prepares a simulated outcome for display: the result, and who would be paged minute by minute. Pure.
+
+#: Maximum number of paging times shown; the API returns all of them.
+MAX_MOMENTS = 12
+
+
+@dataclass(slots=True)
+class SimulatedPaging:
+    """The users paged at one time, each with the channels."""
+
+    delay: timedelta
+    people: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def delay_text(self) -> str:
+        return f"+{local_duration(self.delay)}" if self.delay else _("immediately")
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeView:
+    """One message's outcome with its wording and colour."""
+
+    outcome: SimulatedOutcome
+    verb: str
+    tone: str
+    pagings: tuple[SimulatedPaging, ...]
+    has_more: bool
+    #: Sentences about recipients that could not be reached.
+    problems: tuple[Reason, ...]
+
+
+def outcome_views(outcomes: Iterable[SimulatedOutcome]) -> list[OutcomeView]:
+    views = []
+    for outcome in outcomes:
+        moments = pages_by_delay(outcome.pages)
+        problems = tuple(dict.fromkeys(page.problem for page in outcome.pages if page.problem))
+        has_more = len(moments) > MAX_MOMENTS
+        views.append(OutcomeView(outcome, *_verb(outcome.status), tuple(moments[:MAX_MOMENTS]), has_more, problems))
+    return views
+
+
+def would_page(outcome: SimulatedOutcome) -> str:
+    """Return who would be paged first, such as "Alice Andersson, at once"; "" for nobody."""
+    moments = pages_by_delay(outcome.pages)
+    if not moments:
+        return ""
+    names = list(moments[0].people)
+    names_text = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {_('and')} {names[-1]}"
+    return f"{names_text}, {moments[0].delay_text if moments[0].delay else _('now')}"
+
+
+def pages_by_delay(pages: Iterable[SimulatedPage]) -> list[SimulatedPaging]:
+    """Group simulated pages by time."""
+    by_delay: dict[timedelta, SimulatedPaging] = {}
+    for page in pages:
+        if not page.problem:
+            channels = by_delay.setdefault(page.after, SimulatedPaging(page.after)).people.setdefault(page.name, [])
+            channel = local_term(CHANNELS[page.channel].nouns[0]) if page.channel in CHANNELS else page.channel
+            if channel not in channels:
+                channels.append(channel)
+    return list(by_delay.values())
+
+
+def _verb(status: MessageStatus) -> tuple[str, str]:
+    match status:
+        case MessageStatus.OPENED:
+            return _("Opens an alert"), "now"
+        case MessageStatus.APPENDED:
+            return _("Adds to its alert"), ""
+        case MessageStatus.UPDATED:
+            return _("Updates its alert"), ""
+        case MessageStatus.CLOSED:
+            return _("Closes its alert"), "ok"
+        case MessageStatus.FAILED:
+            return _("Fails"), "now"
+        case MessageStatus.IGNORED:
+            return _("Ignored"), "quiet"
+        case MessageStatus.PENDING | MessageStatus.DELAYED:
+            return _("Delayed"), "wait"
+
+
+# ---------- overview
 
 #: Maximum number of delayed alerts shown.
 _MAX_DELAYED_ALERTS = 20
@@ -87,57 +287,45 @@ def integration_health(
     """Return the integration's health badge; for a heartbeat integration, the heartbeat's state."""
     if integration.mode == IntegrationMode.DISABLED:
         return IntegrationHealth(_("disabled"), "quiet")
-    match beat.health if beat is not None else None:
-        case Beat.LATE:
-            return IntegrationHealth(_("overdue"), "now")
-        case Beat.FAILED:
-            return IntegrationHealth(_("failed"), "now")
-        case Beat.UP:
-            return IntegrationHealth(_("up"), "ok")
-        case Beat.RUNNING:
-            return IntegrationHealth(_("job running"), "ok")
-        case Beat.NEW:
-            return IntegrationHealth(_("waiting for the first ping"), "wait")
-        case None:
-            pass
+    if beat is not None:
+        badges = {
+            Beat.LATE: (_("overdue"), "now"), Beat.FAILED: (_("failed"), "now"), Beat.UP: (_("up"), "ok"),
+            Beat.RUNNING: (_("job running"), "ok"), Beat.NEW: (_("waiting for the first ping"), "wait"),
+        }  # fmt: skip
+        return IntegrationHealth(*badges[beat.health])
     if today is None:
         return IntegrationHealth(_("no messages today") if has_messages else _("waiting for the first message"), "wait")
     text = _("receiving, %(count)s today") % {"count": counted(today[0], MAX_COUNTED_MESSAGES)}
-    return (
-        IntegrationHealth(text, "ok")
-        if integration.mode == IntegrationMode.PAGE
-        else IntegrationHealth(f"{text}, {_('dry run')}", "wait")
-    )
+    if integration.mode == IntegrationMode.PAGE:
+        return IntegrationHealth(text, "ok")
+    return IntegrationHealth(f"{text}, {_('dry run')}", "wait")
 
 
-def would_page(integration: Integration, message: InboundMessage) -> str:
+def would_page_views(integration: Integration, message: InboundMessage) -> str:
     """Return whom the message would page first, evaluated at its arrival: "Alice Andersson, now"; "" for nobody."""
     try:
         compiled = commands.compile_stored(integration)
     except Rejected:
         return ""
     simulation = simulate_integration(compiled, bytes(message.raw), message.content_type, message.received_at, limit=1)
-    return payloads.would_page(simulation.outcomes[0]) if simulation.outcomes else ""
+    return would_page(simulation.outcomes[0]) if simulation.outcomes else ""
 
 
 def describe_preset(integration: Integration) -> str:
     """Summarize the "Which tickets page?" setting in a few words."""
-    routes = integration.current_version.definition.get("routes") if integration.current_version else None
-    preset = simple_rules.preset_of(
-        commands.describe_version(integration.current_version).get("routes")
-        if routes and integration.current_version
-        else None
-    )
-    match preset.kind if preset is not None else None:
-        case PresetKind.ALL:
-            return _("none") if not routes else _("custom routes")
-        case PresetKind.URGENT:
+    version = integration.current_version
+    routes = version.definition.get("routes") if version else None
+    preset = simple_rules.preset_of(commands.describe_version(version).get("routes") if version and routes else None)
+    match preset:
+        case RoutingPreset(kind=PresetKind.URGENT):
             return _("critical and high")
-        case PresetKind.OUTSIDE_SUPPORT_HOURS:
-            return _("outside %(hours)s") % {"hours": preset.hours if preset else ""}
-        case PresetKind.SELECTED:
-            return ", ".join((*preset.types, *preset.clients)) if preset else ""
-        case None:
+        case RoutingPreset(kind=PresetKind.OUTSIDE_SUPPORT_HOURS):
+            return _("outside %(hours)s") % {"hours": preset.hours}
+        case RoutingPreset(kind=PresetKind.SELECTED):
+            return ", ".join((*preset.types, *preset.clients))
+        case RoutingPreset(kind=PresetKind.ALL) if not routes:
+            return _("none")
+        case _:
             return _("custom routes")
 
 
@@ -167,8 +355,10 @@ def suppressed_count(integration: Integration, now: datetime) -> dict[str, Any]:
 
 def count_not_understood(integration: Integration, now: datetime) -> int:
     """Return how many messages of the last seven days say too little to know what they want."""
-    rows = InboundMessage.objects.filter(integration=integration, reason__code=NOT_UNDERSTOOD_CODE, test=False)
-    return rows.filter(pk__gte=first_uuid7(now - 7 * DAY)).count()
+    since = first_uuid7(now - 7 * DAY)
+    return InboundMessage.objects.filter(
+        integration=integration, reason__code=NOT_UNDERSTOOD_CODE, test=False, pk__gte=since
+    ).count()
 
 
 def problem_of(integration: Integration) -> Reason:
@@ -184,7 +374,6 @@ def problem_of(integration: Integration) -> Reason:
 # The review before a save that changes who is paged: what would have been different for the last messages.
 #
 # The first save shows it and saves nothing. A second one with the same change saves.
-
 
 #: Name of the hidden field that contains the stamp of the change that was shown.
 FIELD = "reviewed"
@@ -295,8 +484,6 @@ def add(request: SignedInRequest, kind_name: str) -> HttpResponse:
         try:
             saved = commands.save_integration(form.spec(), actor=actor(request), now=request.now)
         except Rejected as rejected:
-            if rejected.code == "reaches_nobody":
-                form.show_confirmation()
             if rejected.code == "shared_source":
                 form.show_source()
             show_rejection(form, rejected, places_of(kind))
@@ -324,14 +511,16 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
         **frame(request, row, kind, "overview"),
         "url": url,
         "is_url_unreadable": may_see and not url,
-        "guide": richtext.kind_guide(kind, url or HIDDEN_URL, row.settings) if kind and not latest else "",
+        "guide": formatting.kind_guide(kind, url or HIDDEN_URL, row.settings) if kind and not latest else "",
         "latest": latest,
         "health": integration_health(row, today, bool(latest), beat),
         "outcomes": object_list.outcomes(request.now, row.pk),
         "observed": simple_rules.load_observed_statuses(row, request.now) if latest else None,
         "effects": [(does, label) for does, label in _STATUS_EFFECTS],
         "in_halo": [(effect, label, by_effect[effect]) for effect, label in _STATUS_EFFECTS] if by_effect else [],
-        "would_page": would_page(row, latest[0]) if latest and request.headers.get(PARTIAL_HEADER) == "first" else "",
+        "would_page": would_page_views(row, latest[0])
+        if latest and request.headers.get(PARTIAL_HEADER) == "first"
+        else "",
         "paging_preset": describe_preset(row),
         "beat": beat,
         "dry_run_totals": dry_run_totals(row, request.now),
@@ -362,14 +551,11 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
         effect = StatusEffect(request.POST.get("does", ""))
     except ValueError:
         raise Http404(_("A status can open, update or close an alert.")) from None
-    try:
+    with rejections_shown(request):
         rules = simple_rules.rules_with_status(row, status, effect)
         if (review := review_change(request, row, {"rules": rules})) is not None:
             return render_review(request, review, frame(request, row, kind, "overview"), "integration")
         simple_rules.set_status(row, status, effect, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-    else:
         effect_labels = dict(_STATUS_EFFECTS)
         messages.success(
             request, _("Status “%(status)s” now %(does)s alerts.") % {"status": status, "does": effect_labels[effect]}
@@ -406,9 +592,7 @@ def _address_findings(row: Integration) -> list[HealthFinding]:
 def _matches(kind: IntegrationKind, text: str, category: str) -> bool:
     texts = (kind.title, kind.description, local_term(kind.title), local_term(kind.description), kind.name)
     searchable = " ".join(texts).casefold()
-    return all(word in searchable for word in text.casefold().split()) and (
-        not category or str(kind.category) == category
-    )
+    return category in ("", str(kind.category)) and all(word in searchable for word in text.casefold().split())
 
 
 def _initial(request: SignedInRequest, kind: IntegrationKind) -> dict[str, Any]:

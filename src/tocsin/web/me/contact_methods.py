@@ -31,7 +31,7 @@ from tocsin.people.changes import users
 from tocsin.people.models import ContactMethod, User
 from tocsin.web.http.request import SignedInRequest, actor, find_row, render_view
 from tocsin.web.push import device_name
-from tocsin.web.ui.forms import channel_name, show_rejection
+from tocsin.web.ui.forms import channel_name, rejections_shown
 
 
 @require_POST
@@ -44,21 +44,18 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_safe
 def test_result(request: SignedInRequest, notification_id: UUID) -> HttpResponse:
-    """Render the result of a test."""
     context = result_context(request.user, notification_id)
     return render_view(request, "me/test_result.html", context, partials=("result",))
 
 
 def queue(request: SignedInRequest, method: ContactMethod) -> UUID | None:
     """Queue a test and return its id; None if it was rejected, which a message says."""
-    try:
+    with rejections_shown(request):
         with database.transaction() as connection:
             test_id = notices.queue_test(connection, method, request.now)
             database.notify(connection, "outbox")
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-        return None
-    return test_id
+        return test_id
+    return None
 
 
 def result_context(user: User, notification_id: UUID) -> dict[str, Any]:
@@ -82,12 +79,9 @@ def result_context(user: User, notification_id: UUID) -> dict[str, Any]:
 
 
 # ---------- verify contact
-# Verifies a contact method: a code is sent to it and entered here.
 
 
 class CodeForm(forms.Form):
-    """The six-digit code."""
-
     code = forms.CharField(
         label=gettext_lazy("Code"),
         max_length=12,
@@ -98,7 +92,6 @@ class CodeForm(forms.Form):
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def confirm(request: SignedInRequest, number: int) -> HttpResponse:
-    """Send a code, or verify the entered one."""
     methods = ContactMethod.objects.select_related("user").filter(user=request.user)
     method = find_row(methods, number, "contact method")
     if request.method == "POST" and "send" in request.POST:
@@ -106,11 +99,8 @@ def confirm(request: SignedInRequest, number: int) -> HttpResponse:
         return redirect("confirm_contact_method", number)
     form = CodeForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        try:
+        with rejections_shown(form):
             verification.confirm(method, form.cleaned_data["code"], actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            show_rejection(form, rejected)
-        else:
             messages.success(request, _("%(label)s verified.") % {"label": method.label})
             return redirect("me")
     context = {"form": form, "method": method, "is_sent": verification.is_waiting(method, request.now)}
@@ -140,8 +130,6 @@ def send(request: SignedInRequest, method: ContactMethod) -> None:
 
 
 class PhoneForm(forms.Form):
-    """A phone number."""
-
     address = forms.CharField(
         label=gettext_lazy("Mobile phone"),
         max_length=50,
@@ -244,27 +232,23 @@ def _save_phone(request: SignedInRequest, method: ContactMethod | None, form: Ph
         if method is not None
         else _new_phone(request.user, _channels()[0], address)
     )
-    try:
+    with rejections_shown(form):
         return users.save_contact_method(request.user, spec, existing=method, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        show_rejection(form, rejected)
-        return None
+    return None
 
 
 def _confirm(request: SignedInRequest, method: ContactMethod, form: CodeForm) -> bool:
     """Verify the phone, and use it on the other channels of a phone too."""
-    try:
+    with rejections_shown(form):
         verification.confirm(method, form.cleaned_data["code"], actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        show_rejection(form, rejected)
-        return False
-    used = {one.channel for one in _phones(request.user)}
-    for channel in _channels():
-        if channel not in used:
-            spec = _new_phone(request.user, channel, method.address)
-            users.save_contact_method(request.user, spec, actor=actor(request), now=request.now)
-    messages.success(request, _("%(label)s verified.") % {"label": method.address})
-    return True
+        used = {one.channel for one in _phones(request.user)}
+        for channel in _channels():
+            if channel not in used:
+                spec = _new_phone(request.user, channel, method.address)
+                users.save_contact_method(request.user, spec, actor=actor(request), now=request.now)
+        messages.success(request, _("%(label)s verified.") % {"label": method.address})
+        return True
+    return False
 
 
 def _new_phone(user: User, channel: str, address: str) -> dict[str, str]:

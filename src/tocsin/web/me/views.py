@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from functools import partial
@@ -23,7 +22,6 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.functional import lazy
 from django.utils.translation import gettext as gettext
-from django.utils.translation import gettext_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -52,32 +50,26 @@ from tocsin.web.policies import DAYS
 from tocsin.web.push import is_push_only
 from tocsin.web.ui import object_list
 from tocsin.web.ui.confirm_delete import FormSnapshot
+from tocsin.web.ui.formatting import format_moment
 from tocsin.web.ui.forms import (
     PRIORITIES,
     DayField,
     DurationField,
-    NotificationRuleFormSet,
     ZoneField,
     channel_choices,
     channel_name,
-    field_error_text,
+    checkboxes,
     initial_rule,
     picker_time,
-    problems_of,
+    rejections_shown,
     rule_formset,
     set_choices,
     show_rejection,
     user_zone,
 )
-from tocsin.web.ui.times import format_moment
-
-# ---------- forms
-# Forms of the user's own profile: preferences and contact methods.
 
 
 class PreferencesForm(forms.Form):
-    """Name, time zone, language and theme."""
-
     name = forms.CharField(label=_("Name"), max_length=200, required=False)
     time_zone = ZoneField()
     language = forms.ChoiceField(
@@ -110,15 +102,9 @@ def _address_help() -> str:
 
 
 class ContactMethodForm(forms.Form):
-    """One contact method."""
-
     label = forms.CharField(label=_("Label"), max_length=100, help_text=_("For example, Work phone."))
     channel = forms.ChoiceField(label=_("Channel"), choices=channel_choices)
-    address = forms.CharField(
-        label=_("Address"),
-        max_length=500,
-        help_text=lazy(_address_help, str)(),
-    )
+    address = forms.CharField(label=_("Address"), max_length=500, help_text=lazy(_address_help, str)())
     wait = DurationField(
         label=_("Delay"),
         required=False,
@@ -129,7 +115,6 @@ class ContactMethodForm(forms.Form):
     enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
 
     def spec(self) -> dict[str, Any]:
-        """Return the contact method in spec form."""
         data = self.cleaned_data
         spec: dict[str, Any] = {name: data[name] for name in ("label", "channel", "address", "enabled")}
         if data["wait"]:
@@ -140,7 +125,6 @@ class ContactMethodForm(forms.Form):
 
 
 def initial_of(method: ContactMethod) -> dict[str, Any]:
-    """Return the initial values of a contact method's form."""
     return {
         "label": method.label,
         "channel": method.channel,
@@ -153,23 +137,18 @@ def initial_of(method: ContactMethod) -> dict[str, Any]:
 
 
 # ---------- notification rules
-# The user's notification rules: contact methods per priority, quiet hours, hourly limit, and a preview of their
-# effect.
-
 
 #: The part of the user's spec that the form changes.
 RULES = "notification_rules"
 
 
 class MessageLimitForm(forms.Form):
-    """Maximum number of messages per hour."""
-
     most_per_hour = forms.IntegerField(
-        label=gettext_lazy("Maximum messages per hour and address"),
+        label=_("Maximum messages per hour and address"),
         min_value=0,
         max_value=MAX_MESSAGES_PER_HOUR,
         required=False,
-        help_text=gettext_lazy(
+        help_text=_(
             "Leave empty for no limit. Messages over the limit are combined into one at the end of the "
             "hour. Critical alerts are always sent immediately."
         ),
@@ -179,28 +158,17 @@ class MessageLimitForm(forms.Form):
 class QuietHoursForm(forms.Form):
     """One row of quiet hours. An empty row is ignored."""
 
-    begins = forms.CharField(label=gettext_lazy("From"), max_length=5, required=False)
-    ends = forms.CharField(label=gettext_lazy("To"), max_length=5, required=False)
+    begins = forms.CharField(label=_("From"), max_length=5, required=False)
+    ends = forms.CharField(label=_("To"), max_length=5, required=False)
     let_through = forms.ChoiceField(
-        label=gettext_lazy("Overrides quiet hours"),
-        choices=[(Priority.CRITICAL, gettext_lazy("critical")), (Priority.HIGH, gettext_lazy("high and above")),
-                 (Priority.MEDIUM, gettext_lazy("medium and above"))],
+        label=_("Overrides quiet hours"),
+        choices=[(Priority.CRITICAL, _("critical")), (Priority.HIGH, _("high and above")),
+                 (Priority.MEDIUM, _("medium and above"))],
         initial=Priority.HIGH,
         required=False,
     )  # fmt: skip
-    days = forms.MultipleChoiceField(
-        label=gettext_lazy("Days"),
-        choices=DAYS,
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=gettext_lazy("Select none for every day."),
-    )
-    methods = forms.MultipleChoiceField(
-        label=gettext_lazy("Contact methods"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=gettext_lazy("Select none for all contact methods."),
-    )
+    days = checkboxes(_("Days"), DAYS, help_text=_("Select none for every day."))
+    methods = checkboxes(_("Contact methods"), help_text=_("Select none for all contact methods."))
 
     def __init__(self, *args: Any, labels: list[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -266,12 +234,23 @@ def notification_rules(request: SignedInRequest) -> HttpResponse:
     stored_rules = request.user.notification_rules
     labels = list(request.user.contact_methods.values_list("label", flat=True))
     data = request.POST if request.method == "POST" else None
+    by_priority = stored_rules.get("by_priority", {})
     rows = {
-        priority: _rule_formset(data, priority, stored_rules.get("by_priority", {}), labels) for priority in Priority
+        priority: rule_formset(
+            data,
+            [initial_rule(rule["method"], rule) for rule in by_priority.get(priority, [])],
+            str(priority),
+            [(label, label) for label in labels],
+        )
+        for priority in Priority
     }
     quiet = _quiet(data, stored_rules.get("quiet_hours", []), labels)
     limit = MessageLimitForm(data, initial={"most_per_hour": stored_rules.get("most_per_hour")})
-    snapshot = FormSnapshot(request, "user", request.user.pk, lambda: _stored_spec(request.user), keys=(RULES,))
+
+    def stored_spec() -> dict[str, Any]:
+        return {RULES: User.objects.get(pk=request.user.pk).notification_rules}
+
+    snapshot = FormSnapshot(request, "user", request.user.pk, stored_spec, keys=(RULES,))
     # Validate all, so that all problems are shown at once.
     if data is not None and all(part.is_valid() for part in (limit, quiet, *rows.values())):
         spec = {
@@ -283,11 +262,21 @@ def notification_rules(request: SignedInRequest) -> HttpResponse:
             "quiet_hours": [quiet_spec for row in quiet.forms if (quiet_spec := row.spec()) is not None],
             "most_per_hour": limit.cleaned_data["most_per_hour"] or 0,
         }
-        rejected = _save(request, spec, snapshot)
-        if rejected is None:
+        try:
+            with snapshot.unchanged():
+                users.save_notification_rules(request.user, spec, actor=actor(request), now=request.now)
             messages.success(request, gettext("Saved."))
             return redirect("me")
-        _show_errors(rejected, rows, quiet.forms, limit)
+        except Rejected as rejected:
+            rule_rows = {
+                f"{RULES}.by_priority.{priority}": [row for _method, row in formset.filled_rows()]
+                for priority, formset in rows.items()
+            }
+            hours = [row for row in quiet.forms if row.spec() is not None]
+            show_rejection(
+                limit, rejected, {f"{RULES}.most_per_hour": "most_per_hour"},
+                rows={**rule_rows, f"{RULES}.quiet_hours": hours}, row_places=_ROW_PLACES,
+            )  # fmt: skip
     context = {
         "lists": [(priority, label, rows[priority]) for priority, label in PRIORITIES],
         "quiet": quiet,
@@ -299,59 +288,8 @@ def notification_rules(request: SignedInRequest) -> HttpResponse:
     return render_view(request, "me/rules.html", context, status=200 if data is None else 422)
 
 
-def _stored_spec(user: User) -> dict[str, Any]:
-    return {RULES: User.objects.get(pk=user.pk).notification_rules}
-
-
-def _save(request: SignedInRequest, rules: Mapping[str, Any], snapshot: FormSnapshot) -> Rejected | None:
-    """Save the rules. Return the rejection, or None on success."""
-    try:
-        with snapshot.unchanged():
-            users.save_notification_rules(request.user, rules, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        return rejected
-    return None
-
-
-#: Path of a problem in a rule → form field of its row.
-_FIELDS = {
-    "method": "method",
-    "wait": "wait",
-    "repeat.times": "times",
-    "repeat": "every",
-    "from": "begins",
-    "to": "ends",
-}
-
-
-def _show_errors(
-    rejected: Rejected,
-    rows: Mapping[Priority, NotificationRuleFormSet],
-    quiet: Sequence[QuietHoursForm],
-    limit: MessageLimitForm,
-) -> None:
-    """Show each problem at its row and field; a problem without a row appears above the form."""
-    hours = [row for row in quiet if row.spec() is not None]
-    lists = {
-        f"by_priority.{priority}": [row for _method, row in formset.filled_rows()] for priority, formset in rows.items()
-    }
-    for problem in problems_of(rejected):
-        match = re.fullmatch(r"notification_rules\.([a-z_.]+)\[(\d+)\]\.?(.*)", problem.field or "")
-        target_forms: Sequence[forms.Form] = hours if match and match[1] == "quiet_hours" else ()
-        target_forms = lists.get(match[1], target_forms) if match else ()
-        if match is None or int(match[2]) >= len(target_forms):
-            show_rejection(limit, problem, {"notification_rules.most_per_hour": "most_per_hour"})
-            continue
-        row = target_forms[int(match[2])]
-        field = next((name for path, name in _FIELDS.items() if match[3].startswith(path)), match[3].partition("[")[0])
-        row.add_error(field if field in row.fields else None, field_error_text(problem))
-
-
-def _rule_formset(
-    data: Any, priority: Priority, stored_rules: Mapping[str, Any], labels: list[str]
-) -> NotificationRuleFormSet:
-    begin = [initial_rule(rule["method"], rule) for rule in stored_rules.get(priority, [])]
-    return rule_formset(data, begin, str(priority), [(label, label) for label in labels])
+#: Path in a rule → the field of its row.
+_ROW_PLACES = {"repeat.times": "times", "repeat": "every", "from": "begins", "to": "ends"}
 
 
 def _quiet(data: Any, stored_hours: list[dict[str, Any]], labels: list[str]) -> Any:
@@ -365,17 +303,15 @@ def _quiet(data: Any, stored_hours: list[dict[str, Any]], labels: list[str]) -> 
 
 
 # ---------- tokens
-# API tokens in the web interface: of the user, and for administrators those of others and of service accounts.
-
 
 #: A sign-in this recent needs no confirmation.
 _RECENT_SIGN_IN = timedelta(minutes=10)
 
 _SCOPES = [
-    (TokenScope.READ, gettext_lazy("Read: alerts, schedules, configuration")),
-    (TokenScope.RESPOND, gettext_lazy("Respond: also act on alerts")),
-    (TokenScope.CONFIGURE, gettext_lazy("Configure: also change configuration, and see phone numbers")),
-    (TokenScope.ADMIN, gettext_lazy("Admin: everything that the owner may do")),
+    (TokenScope.READ, _("Read: alerts, schedules, configuration")),
+    (TokenScope.RESPOND, _("Respond: also act on alerts")),
+    (TokenScope.CONFIGURE, _("Configure: also change configuration, and see phone numbers")),
+    (TokenScope.ADMIN, _("Admin: everything that the owner may do")),
 ]
 
 
@@ -383,37 +319,33 @@ class TokenForm(forms.Form):
     """A new token: what it is for, what it may do, and until when."""
 
     name = forms.CharField(
-        label=gettext_lazy("Token name"),
+        label=_("Token name"),
         max_length=tokens.MAX_NAME_CHARS,
-        help_text=gettext_lazy("What it is for, such as the script that uses it."),
+        help_text=_("What it is for, such as the script that uses it."),
     )
     scope = forms.ChoiceField(
-        label=gettext_lazy("Token scope"), choices=_SCOPES, widget=forms.RadioSelect, initial=TokenScope.READ
+        label=_("Token scope"), choices=_SCOPES, widget=forms.RadioSelect, initial=TokenScope.READ
     )
-    expires_on = DayField(label=gettext_lazy("Expires on"))
-    groups = forms.ModelMultipleChoiceField(
-        Group.objects.none(),
-        label=gettext_lazy("Only these groups"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=gettext_lazy("None selected: everything that the owner may do."),
+    expires_on = DayField(label=_("Expires on"))
+    groups = checkboxes(
+        _("Only these groups"), Group.objects.none(), help_text=_("None selected: everything that the owner may do.")
     )
     clients = forms.CharField(
-        label=gettext_lazy("Only these clients"),
+        label=_("Only these clients"),
         required=False,
         max_length=20_000,
         widget=forms.Textarea(attrs={"rows": 2, "class": "form-control"}),
-        help_text=gettext_lazy("One name per line. The token sees their alerts and reports, and changes nothing."),
+        help_text=_("One name per line. The token sees their alerts and reports, and changes nothing."),
     )
 
     def __init__(self, *args: Any, owner: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        groups = self.fields["groups"]
-        assert isinstance(groups, forms.ModelMultipleChoiceField)
-        all_groups = Group.objects.all()
-        is_admin = owner.role == Role.ADMIN
-        groups.queryset = all_groups if is_admin else all_groups.filter(pk__in=permissions.group_roles(owner))
-        if not groups.queryset.exists():
+        groups = Group.objects.all()
+        if owner.role != Role.ADMIN:
+            groups = groups.filter(pk__in=permissions.group_roles(owner))
+        if groups.exists():
+            self.fields["groups"].queryset = groups  # type: ignore[attr-defined]
+        else:
             del self.fields["groups"]
 
     def limits(self) -> dict[str, Any]:
@@ -437,18 +369,18 @@ def new_token(request: SignedInRequest, number: int | None = None) -> HttpRespon
     Asks for the password or a second factor again, because a token outlives the session.
     """
     _require_recent_sign_in(request)
-    owner = request.user if number is None else _find_service_account(request, number)
+    owner = request.user
+    if number is not None:
+        require(request, Permission.ADMINISTER, None)
+        owner = find_row(User.accounts.filter(is_service_account=True), number, "service account")
     last_day = timezone.localdate(request.now) + DEFAULT_LIFETIME
     form = TokenForm(request.POST or None, owner=owner, initial={"expires_on": last_day})
     context = {"form": form, "owner": owner, "is_own": owner == request.user}
     if request.method == "POST" and form.is_valid():
-        try:
+        with rejections_shown(form, {"expires_at": "expires_on"}):
             created = api_tokens.create_token(
                 owner, form.cleaned_data["name"], **form.limits(), actor=actor(request), now=request.now
             )
-        except Rejected as rejected:
-            show_rejection(form, rejected, {"expires_at": "expires_on"})
-        else:
             context |= {"token": created.token, "secret": created.secret}
             if created.token.clients or owner.clients:
                 context["status_page"] = request.build_absolute_uri(reverse("status_page", args=[created.secret]))
@@ -507,23 +439,19 @@ def _page_of(request: SignedInRequest, token: ApiToken) -> tuple[Any, ...]:
     return ("service_account" if token.user.is_service_account else "user", token.user_id)
 
 
-def _find_service_account(request: SignedInRequest, number: int) -> User:
-    require(request, Permission.ADMINISTER, None)
-    return find_row(User.accounts.filter(is_service_account=True), number, "service account")
-
-
 #: How far ahead shifts are shown on the profile.
 _SHIFT_HORIZON = timedelta(days=21)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def me(request: SignedInRequest) -> HttpResponse:
-    """Render the profile; save the preferences."""
     user = request.user
     form = PreferencesForm(request.POST or None, initial=users.preferences_spec(user))
-    if request.method == "POST" and form.is_valid() and _save_preferences(request, form):
-        messages.success(request, gettext("Saved."))
-        return redirect("me")
+    if request.method == "POST" and form.is_valid():
+        with rejections_shown(form):
+            users.change(user, form.cleaned_data, actor=actor(request), now=request.now)
+            messages.success(request, gettext("Saved."))
+            return redirect("me")
     context = {
         "form": form,
         "methods": [(method, channel_name(method.channel)) for method in user.contact_methods.all()],
@@ -557,20 +485,19 @@ def contact_method(request: SignedInRequest, number: int | None = None) -> HttpR
     state = partial(users.contact_method_spec, method) if method else None
     snapshot = FormSnapshot(request, "user", owner.pk, state, row=method)
     if request.method == "POST" and form.is_valid():
-        try:
-            with snapshot.unchanged():
-                saved = users.save_contact_method(
-                    owner, form.spec(), existing=method, actor=actor(request), now=request.now
-                )
-        except Rejected as rejected:
-            show_rejection(form, rejected, {"repeat.every": "repeat_every", "repeat.times": "repeat_times"})
-        else:
-            if owner != request.user:
-                messages.success(request, _saved_for_other(saved))
-                return _back(request, owner)
-            if saved.awaits_code:
-                contact_methods.send(request, saved)
-                return redirect("confirm_contact_method", saved.pk)
+        saved: ContactMethod | None = None
+        places = {"repeat.every": "repeat_every", "repeat.times": "repeat_times"}
+        with rejections_shown(form, places), snapshot.unchanged():
+            saved = users.save_contact_method(
+                owner, form.spec(), existing=method, actor=actor(request), now=request.now
+            )
+        if saved is not None and owner != request.user:
+            messages.success(request, _saved_for_other(saved))
+            return _back(request, owner)
+        if saved is not None and saved.awaits_code:
+            contact_methods.send(request, saved)
+            return redirect("confirm_contact_method", saved.pk)
+        if saved is not None:
             messages.success(request, gettext("Saved. Use “Send test” to check it."))
             return redirect("me")
     context = {"form": form, "method": method, "owner": owner, "snapshot": snapshot}
@@ -593,7 +520,6 @@ def delete_contact_method(request: SignedInRequest, number: int) -> HttpResponse
 
 
 def _deletion_consequences(user: User, method: ContactMethod) -> Iterator[str]:
-    """Yield the consequences of deleting the contact method."""
     other_methods = user.contact_methods.filter(is_enabled=True).exclude(pk=method.pk)
     if method.is_enabled and not other_methods.exists():
         if user.push_devices.filter(gone_at=None).exists():
@@ -617,15 +543,6 @@ def move_contact_method(request: SignedInRequest, number: int) -> HttpResponse:
     method = _find(request, number)
     users.move_contact_method(method, places, actor=actor(request), now=request.now)
     return _back(request, method.user)
-
-
-def _save_preferences(request: SignedInRequest, form: PreferencesForm) -> bool:
-    try:
-        users.change(request.user, form.cleaned_data, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        show_rejection(form, rejected)
-        return False
-    return True
 
 
 def _pages(user: User) -> QuerySet[Notification]:

@@ -24,13 +24,10 @@ from tocsin.operate import coverage
 from tocsin.people import permissions
 from tocsin.people.models import Group
 from tocsin.web.http.request import SignedInRequest, may_somewhere, render_view
-from tocsin.web.oncall import swaps
-from tocsin.web.oncall.schedules import schedules
+from tocsin.web.oncall import schedules, swaps
 from tocsin.web.ui.forms import channel_name
 
 # ---------- readiness
-# Readiness of the users on call: on Home now and next over all groups, on a group's schedule as a matrix.
-
 
 #: Cache lifetime on Home in seconds: a test that has arrived shows after a minute.
 _CACHE_SECONDS = 60
@@ -57,7 +54,6 @@ class ReadinessRow:
 
     @property
     def channels(self) -> str:
-        """The names of the loud channels."""
         return ", ".join(channel_name(channel) for channel in self.first.loud_channels)
 
     @property
@@ -181,7 +177,6 @@ class GroupNow:
 
 @require_safe
 def board(request: SignedInRequest) -> HttpResponse:
-    """Render who is on call now and next."""
     own_group_ids = permissions.own_groups(request.user)
     groups = sorted(Group.objects.all(), key=lambda group: (group.pk not in own_group_ids, group.name.casefold()))
     now = request.now

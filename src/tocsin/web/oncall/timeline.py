@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
+from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -19,23 +20,21 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule, month_calendar, weekly_windows
-from tocsin.oncall.calculation.final_schedule import Absence, CoverageGap, GroupPlan, LayerSegment, OnCall, Timeline
+from tocsin.oncall.calculation.final_schedule import GroupPlan, Timeline
 from tocsin.oncall.calculation.month_calendar import CalendarDay
-from tocsin.oncall.calculation.schedules import CompiledOverride
+from tocsin.oncall.calculation.schedules import CompiledSchedule
 from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import CalendarFeed, FeedKind, Schedule
 from tocsin.people.models import Group
 from tocsin.resources.registry import GROUPS
 from tocsin.web.http.request import SignedInRequest, find_object, may, render_view
-from tocsin.web.oncall import board, swaps
-from tocsin.web.oncall.schedules import schedules, shift_forms
+from tocsin.web.oncall import board, schedules, shift_forms, swaps
 from tocsin.web.ui.forms import user_zone
 
 # ---------- timeline layout
 # Lays out a group's timeline as rows of positioned segments, and as a list of days. Pure.
 #
 # Decides nothing: `oncall.calculation.final_schedule` determines who is on call and why.
-
 
 #: Rounding tolerance in percent: segments that overlap by less share a lane.
 _LANE_TOLERANCE = 0.001
@@ -68,8 +67,6 @@ class RowKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DateRange:
-    """A range of days between two local midnights."""
-
     span: TimelineSpan
     first: date
     #: The day after the last one.
@@ -128,8 +125,6 @@ class TimelineSegment:
 
 @dataclass(frozen=True, slots=True)
 class TimelineRow:
-    """One row of the timeline."""
-
     kind: RowKind
     label: str
     #: Text beside the label: the schedule's name.
@@ -192,18 +187,18 @@ def range_of(span: TimelineSpan, day: date, zone: ZoneInfo) -> DateRange:
 
 def draw(plan: GroupPlan, timeline: Timeline, date_range: DateRange, now: datetime) -> TimelineDrawing:
     """Lay out a group's timeline. `timeline` must cover the range `date_range`."""
-    colours = _ColourAssigner(plan)
-    winners = {role: _winners(timeline, role, date_range, colours) for role in MemberRole}
-    rows = [row for role in MemberRole for row in _role(timeline, role, winners[role], date_range, colours)]
-    rows += [row for schedule in plan.schedules if (row := _overrides(plan, schedule.name, date_range, colours))]
-    absences = _absences(plan, date_range)
-    rows += [absences] if absences else []
     today = weekly_windows.day_of(now, date_range.zone)
     holidays = {day: plan.holiday_on(day) for day in date_range.days}
+    layout = _Layout(plan, timeline, date_range)
+    winners = {role: layout.winners(role) for role in MemberRole}
     segments = [segment for role in MemberRole for segment in winners[role]]
     return TimelineDrawing(
         date_range,
-        rows,
+        [
+            *(row for role in MemberRole for row in layout.role_rows(role, winners[role])),
+            *(row for schedule in plan.schedules for row in layout.override_rows(schedule)),
+            *layout.absence_rows(),
+        ],
         list(_ticks(date_range, today, holidays)),
         [
             DaySummary(day, holidays[day], list(_segments_of_day(segments, day, date_range.zone)), day == today)
@@ -228,58 +223,99 @@ def colour_class(number: int) -> str:
     return f"user-{number % COLOURS}"
 
 
-class _ColourAssigner:
-    """Assigns each user the same colour in every range."""
+class _Layout:
+    """Makes the rows of one group and range. A user has the same colour in every range."""
 
-    def __init__(self, plan: GroupPlan) -> None:
-        self._indexes = {user_id: index for index, user_id in enumerate(sorted(plan.users))}
+    def __init__(self, plan: GroupPlan, timeline: Timeline, date_range: DateRange) -> None:
+        self._plan, self._timeline, self._range = plan, timeline, date_range
+        self._colours = {user_id: colour_class(index) for index, user_id in enumerate(sorted(plan.users))}
 
-    def colour_of(self, user_id: int) -> str:
-        return colour_class(self._indexes.get(user_id, 0))
+    def winners(self, role: MemberRole) -> list[TimelineSegment]:
+        """Return who is on call in a role, and its gaps."""
+        return [
+            *(
+                self._segment(
+                    one.since, one.until, one.name, "away" if one.is_absent else self._colour(one.user_id),
+                    reasons=one.reasons or (one.reason,), role=str(one.role), user_id=one.user_id,
+                    schedule=one.schedule, override_id=one.override_id, is_absent=one.is_absent,
+                )
+                for one in self._timeline.segments
+                if one.role is role
+            ),
+            *(
+                self._segment(gap.since, gap.until, "", "gap", role=str(gap.role))
+                for gap in self._timeline.gaps
+                if gap.role is role
+            ),
+        ]  # fmt: skip
+
+    def role_rows(self, role: MemberRole, winners: Sequence[TimelineSegment]) -> Iterator[TimelineRow]:
+        """Yield the row of the final schedule of a role, then one row per shift, highest layer first."""
+        bars = [bar for bar in self._timeline.layer_segments if bar.role is role]
+        if not winners and not bars:
+            return
+        schedule = next((bar.schedule for bar in bars), "")
+        yield _row(RowKind.FINAL, str(role), winners, role=str(role), schedule=schedule)
+        by_shift: dict[tuple[int, str, str], list[TimelineSegment]] = {}
+        for bar in bars:
+            tone = f"{self._colour(bar.user_id)}{' hidden' if bar.hidden_by else ''}"
+            by_shift.setdefault((-bar.layer, bar.schedule, bar.shift), []).append(
+                self._segment(
+                    bar.since, bar.until, bar.name, tone, reasons=(bar.hidden_by,) if bar.hidden_by else (),
+                    role=str(bar.role), user_id=bar.user_id, schedule=bar.schedule,
+                )
+            )  # fmt: skip
+        for (layer, schedule, shift), segments in sorted(by_shift.items(), key=lambda item: item[0]):
+            if len(segments) <= _MAX_SHIFTS_PER_ROW:
+                values = {"subtitle": schedule, "role": str(role), "schedule": schedule}
+                yield _row(RowKind.SHIFT, shift, segments, layer=-layer, **values)
+
+    def override_rows(self, schedule: CompiledSchedule) -> Iterator[TimelineRow]:
+        """Yield the row of a schedule's overrides, if it has any in the range."""
+        name_of = self._plan.name_of
+        segments = [
+            self._segment(
+                one.starts_at, one.ends_at, name_of(one.user_id), self._colour(one.user_id),
+                role=str(one.role or one.shift or ""), user_id=one.user_id, schedule=schedule.name,
+                override_id=one.id, other_person=name_of(one.instead_of) if one.instead_of else "",
+            )
+            for one in schedule.overrides
+            if one.starts_at < self._range.until and one.ends_at > self._range.since
+        ]  # fmt: skip
+        if segments:
+            yield _row(RowKind.OVERRIDES, "", segments, subtitle=schedule.name, schedule=schedule.name)
+
+    def absence_rows(self) -> Iterator[TimelineRow]:
+        """Yield the row of the absences, if there are any in the range."""
+        name_of, segments = self._plan.name_of, []
+        for one in self._plan.absences:
+            if one.starts_at < self._range.until and one.ends_at > self._range.since:
+                cover = self._plan.cover_of(one)
+                segments.append(
+                    self._segment(
+                        one.starts_at, one.ends_at, name_of(one.user_id), "away" if cover is None else "covered",
+                        user_id=one.user_id, is_absent=cover is None,
+                        other_person=name_of(cover) if cover is not None else "",
+                    )
+                )  # fmt: skip
+        if segments:
+            yield _row(RowKind.ABSENCES, "", segments)
+
+    def _colour(self, user_id: int) -> str:
+        return self._colours.get(user_id, colour_class(0))
+
+    def _segment(
+        self, since: datetime | None, until: datetime | None, text: str, tone: str, **details: Any
+    ) -> TimelineSegment:
+        begin = self._range.position(since) if since else 0.0
+        width = (self._range.position(until) if until else 100.0) - begin
+        return TimelineSegment(round(begin, 4), round(width, 4), 0, text, tone, since, until, **details)
 
 
-def _role(
-    timeline: Timeline,
-    role: MemberRole,
-    winners: Sequence[TimelineSegment],
-    date_range: DateRange,
-    colours: _ColourAssigner,
-) -> Iterator[TimelineRow]:
-    """Yield the row of the final schedule of a role, then one row per shift, highest layer first."""
-    bars = [bar for bar in timeline.layer_segments if bar.role is role]
-    if not winners and not bars:
-        return
-    schedule = next((bar.schedule for bar in bars), "")
-    yield _row(RowKind.FINAL, str(role), winners, role=str(role), schedule=schedule)
-    keys = sorted({(-bar.layer, bar.schedule, bar.shift) for bar in bars})
-    for layer, schedule, shift in keys:
-        shift_bars = [bar for bar in bars if (-bar.layer, bar.schedule, bar.shift) == (layer, schedule, shift)]
-        if len(shift_bars) > _MAX_SHIFTS_PER_ROW:
-            continue
-        yield _row(
-            RowKind.SHIFT,
-            shift,
-            [_shift(bar, date_range, colours) for bar in shift_bars],
-            subtitle=schedule,
-            layer=-layer,
-            role=str(role),
-            schedule=schedule,
-        )
-
-
-def _row(
-    kind: RowKind,
-    label: str,
-    segments: Sequence[TimelineSegment],
-    *,
-    subtitle: str = "",
-    role: str = "",
-    schedule: str = "",
-    layer: int = 0,
-) -> TimelineRow:
+def _row(kind: RowKind, label: str, segments: Sequence[TimelineSegment], **details: Any) -> TimelineRow:
     laned = list(_assign_lanes(segments))
     lanes = max((segment.lane for segment in laned), default=0) + 1
-    return TimelineRow(kind, label, subtitle, role, schedule, laned, lanes, layer)
+    return TimelineRow(kind, label, segments=laned, lanes=lanes, **details)
 
 
 def _assign_lanes(segments: Sequence[TimelineSegment]) -> Iterator[TimelineSegment]:
@@ -290,88 +326,6 @@ def _assign_lanes(segments: Sequence[TimelineSegment]) -> Iterator[TimelineSegme
         lane = next((number for number, end in enumerate(ends) if end <= segment.x + _LANE_TOLERANCE), len(ends))
         ends[lane : lane + 1] = [segment.x + segment.width]
         yield replace(segment, lane=lane)
-
-
-def _winners(
-    timeline: Timeline, role: MemberRole, date_range: DateRange, colours: _ColourAssigner
-) -> list[TimelineSegment]:
-    occupied = [_segment(on_call, date_range, colours) for on_call in timeline.segments if on_call.role is role]
-    return [*occupied, *(_gap(gap, date_range) for gap in timeline.gaps if gap.role is role)]
-
-
-def _segment(on_call: OnCall, date_range: DateRange, colours: _ColourAssigner) -> TimelineSegment:
-    x, width = _position_and_width(date_range, on_call.since, on_call.until)
-    tone = "away" if on_call.is_absent else colours.colour_of(on_call.user_id)
-    return TimelineSegment(
-        x, width, 0, on_call.name, tone, on_call.since, on_call.until, on_call.reasons or (on_call.reason,),
-        str(on_call.role), on_call.user_id, on_call.schedule, on_call.override_id, on_call.is_absent,
-    )  # fmt: skip
-
-
-def _gap(gap: CoverageGap, date_range: DateRange) -> TimelineSegment:
-    x, width = _position_and_width(date_range, gap.since, gap.until)
-    return TimelineSegment(x, width, 0, "", "gap", gap.since, gap.until, role=str(gap.role))
-
-
-def _shift(bar: LayerSegment, date_range: DateRange, colours: _ColourAssigner) -> TimelineSegment:
-    x, width = _position_and_width(date_range, bar.since, bar.until)
-    tone = f"{colours.colour_of(bar.user_id)}{' hidden' if bar.hidden_by else ''}"
-    reasons = (bar.hidden_by,) if bar.hidden_by else ()
-    return TimelineSegment(
-        x, width, 0, bar.name, tone, bar.since, bar.until, reasons, str(bar.role), bar.user_id, bar.schedule
-    )  # fmt: skip
-
-
-def _overrides(plan: GroupPlan, schedule: str, date_range: DateRange, colours: _ColourAssigner) -> TimelineRow | None:
-    overrides = next(override for override in plan.schedules if override.name == schedule).overrides
-    segments = [
-        _override(plan, override, date_range, colours, schedule)
-        for override in overrides
-        if _overlaps(override.starts_at, override.ends_at, date_range)
-    ]
-    return _row(RowKind.OVERRIDES, "", segments, subtitle=schedule, schedule=schedule) if segments else None
-
-
-def _override(
-    plan: GroupPlan, override: CompiledOverride, date_range: DateRange, colours: _ColourAssigner, schedule: str
-) -> TimelineSegment:
-    x, width = _position_and_width(date_range, override.starts_at, override.ends_at)
-    replaced_name = plan.name_of(override.instead_of) if override.instead_of else ""
-    return TimelineSegment(
-        x, width, 0, plan.name_of(override.user_id), colours.colour_of(override.user_id), override.starts_at,
-        override.ends_at,
-        role=str(override.role or override.shift or ""), user_id=override.user_id, schedule=schedule,
-        override_id=override.id, other_person=replaced_name,
-    )  # fmt: skip
-
-
-def _absences(plan: GroupPlan, date_range: DateRange) -> TimelineRow | None:
-    segments = [
-        _absence(plan, absence, date_range)
-        for absence in plan.absences
-        if _overlaps(absence.starts_at, absence.ends_at, date_range)
-    ]
-    return _row(RowKind.ABSENCES, "", segments) if segments else None
-
-
-def _absence(plan: GroupPlan, absence: Absence, date_range: DateRange) -> TimelineSegment:
-    x, width = _position_and_width(date_range, absence.starts_at, absence.ends_at)
-    cover = plan.cover_of(absence)
-    tone = "away" if cover is None else "covered"
-    cover_name = plan.name_of(cover) if cover is not None else ""
-    return TimelineSegment(
-        x, width, 0, plan.name_of(absence.user_id), tone, absence.starts_at, absence.ends_at,
-        user_id=absence.user_id, is_absent=cover is None, other_person=cover_name,
-    )  # fmt: skip
-
-
-def _position_and_width(date_range: DateRange, since: datetime | None, until: datetime | None) -> tuple[float, float]:
-    begin = date_range.position(since) if since else 0.0
-    return round(begin, 4), round((date_range.position(until) if until else 100.0) - begin, 4)
-
-
-def _overlaps(since: datetime, until: datetime, date_range: DateRange) -> bool:
-    return since < date_range.until and until > date_range.since
 
 
 def _ticks(date_range: DateRange, today: date, holidays: dict[date, str]) -> Iterator[Tick]:
@@ -442,14 +396,10 @@ def segment_url(segment: TimelineSegment, group_id: int, date_range: DateRange) 
         "role": segment.role,
         "user": segment.user_id,
         "schedule": segment.schedule,
-        "from": _within(segment.since, date_range.since).isoformat(),
-        "to": _within(segment.until, date_range.until).isoformat(),
+        "from": (segment.since or date_range.since).isoformat(),
+        "to": (segment.until or date_range.until).isoformat(),
     }
     return f"{reverse('reassign', args=[group_id])}?{urlencode({k: v for k, v in fields.items() if v})}"
-
-
-def _within(at: datetime | None, bound: datetime) -> datetime:
-    return at or bound
 
 
 def _plan(group: Group, since: datetime, now: datetime) -> tuple[GroupPlan, Sequence[str]]:
@@ -514,7 +464,6 @@ def _first_week(date_range: DateRange) -> list[date]:
 
 
 def _colours(days: Iterable[CalendarDay]) -> dict[int, str]:
-    """Return the CSS class of each user who is on call in the month."""
     user_ids = {
         entry.user_id for day in days for role in day.roles for entry in role.entries if entry.user_id is not None
     }

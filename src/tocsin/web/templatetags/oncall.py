@@ -14,8 +14,7 @@ from django.utils.translation import pgettext
 
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.month_calendar import CalendarEntry
-from tocsin.web.oncall import timeline
-from tocsin.web.oncall.schedules import shift_forms
+from tocsin.web.oncall import shift_forms, timeline
 from tocsin.web.oncall.timeline import DateRange, RowKind, TimelineDrawing, TimelineRow, TimelineSegment, TimelineSpan
 from tocsin.web.ui.forms import user_zone
 
@@ -95,7 +94,6 @@ def segment_url(row: TimelineRow | None, segment: TimelineSegment, group_id: int
 
 @register.filter
 def role_name(role: str) -> str:
-    """Return the translated name of a group role."""
     return shift_forms.role_name(role)
 
 

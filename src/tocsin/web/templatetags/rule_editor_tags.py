@@ -9,9 +9,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from tocsin.web.integrations.editor import condition_form, route_form
-from tocsin.web.integrations.editor.condition_form import ComparisonRow, ConditionGroup, ConditionNode
-from tocsin.web.integrations.editor.editor_tab import RuleMode, RuleRow
+from tocsin.web.integrations import condition_form, editor_tab
+from tocsin.web.integrations.condition_form import ComparisonRow, ConditionGroup, ConditionNode
+from tocsin.web.integrations.editor_tab import RuleMode, RuleRow
 
 register = template.Library()
 
@@ -24,7 +24,6 @@ def lookup(mapping: Mapping[str, object], row: str) -> object:
 
 @register.filter
 def has_row(mapping: Mapping[str, object], row: str) -> bool:
-    """Return whether there is a value for a row path."""
     return row in mapping
 
 
@@ -80,11 +79,11 @@ def row_errors(errors: Mapping[str, list[str]], row: str, name: str) -> SafeStri
 
 
 @register.filter
-def sentence(row: RuleRow | route_form.RouteRow, fields: Iterable[tuple[str, str]]) -> str:
+def sentence(row: RuleRow | editor_tab.RouteRow, fields: Iterable[tuple[str, str]]) -> str:
     """Describe a rule or route in a sentence, such as "Open an alert when status contains New"."""
     labels = dict(fields)
-    if isinstance(row, route_form.RouteRow):
-        return route_form.describe_route(row, labels)
+    if isinstance(row, editor_tab.RouteRow):
+        return editor_tab.describe_route(row, labels)
     match row.mode:
         case RuleMode.DEFAULT:
             when = row.default

@@ -29,8 +29,15 @@ from tocsin.people import sign_in_rules as factors
 from tocsin.people.models import User
 from tocsin.web.alerts.queries import AlertListRow, SlaTarget
 from tocsin.web.ui import object_list
+from tocsin.web.ui.formatting import (
+    format_date,
+    format_day,
+    format_exact,
+    format_moment,
+    format_short,
+    format_time_left,
+)
 from tocsin.web.ui.forms import PRIORITIES, trace_label
-from tocsin.web.ui.times import format_date, format_day, format_exact, format_moment, format_short, format_time_left
 from tocsin.workflows.run import tasks
 
 register = template.Library()
@@ -38,10 +45,7 @@ register = template.Library()
 #: The number of `.tile-N` colours in the style sheet.
 _TILE_COLOURS = 11
 #: Types of these categories belong to no product.
-_TILE_ICONS = {
-    Category.EMAIL: "mail",
-    Category.HEARTBEAT: "heartbeat",
-}
+_TILE_ICONS = {Category.EMAIL: "mail", Category.HEARTBEAT: "heartbeat"}
 
 _PRIORITIES = dict(PRIORITIES)
 _PRIORITY_ICONS = {
@@ -198,7 +202,6 @@ def initials(name: str) -> str:
 
 @register.filter
 def second_factors(user: User) -> list[str]:
-    """Return the user's second factors."""
     return factors.list_second_factors(user)
 
 
@@ -360,7 +363,6 @@ def display_address(address: str) -> str:
 
 @register.filter
 def split(text: str) -> list[str]:
-    """Split a text into words, for a template loop."""
     return text.split()
 
 

@@ -45,9 +45,9 @@ from tocsin.web.http.request import (
     require_somewhere,
     requires,
 )
+from tocsin.web.ui.formatting import format_short
 from tocsin.web.ui.forms import SpecForm, offer_own_zone
 from tocsin.web.ui.object_list import ObjectList
-from tocsin.web.ui.times import format_short
 
 # ---------- references
 # Lists the objects that refer to an object about to be deleted, each with the view that removes the reference. Reads

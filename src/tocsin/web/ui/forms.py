@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.apps import apps
+from django.contrib import messages
 from django.db.models import Model, QuerySet
 from django.forms.renderers import TemplatesSetting
 from django.forms.utils import flatatt
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import escape
 from django.utils.safestring import SafeString
@@ -87,24 +90,54 @@ def show_rejection(
     rejected: Rejected,
     places: Mapping[str, str] | None = None,
     *,
-    fields_with_errors: Collection[str] = (),
+    rows: Mapping[str, Sequence[forms.BaseForm]] | None = None,
+    row_places: Mapping[str, str] | None = None,
 ) -> None:
     """Add each problem of a rejection to the form, at the field that the problem's path names.
 
-    `places` maps path prefixes to form fields with another name. Fields in `fields_with_errors` already have an error
-    and get no second.
+    `places` maps path prefixes to form fields with another name. A problem of a list, such as `steps[1].after`, is
+    added to the form of that row: `rows` has the forms of each list, and `row_places` their fields. A field that had
+    an error before gets no second.
     """
+    if rejected.code == "reaches_nobody" and "anyway" in form.fields:
+        form.fields["anyway"].widget = forms.CheckboxInput()
+    shown_forms = [form, *(row for list_of_rows in (rows or {}).values() for row in list_of_rows)]
+    fields_with_errors = {shown_form: set(shown_form.errors) for shown_form in shown_forms}
     for problem in problems_of(rejected):
-        path = problem.field or ""
-        field = _field(form, path, places or {})
-        if field in fields_with_errors:
+        path, target, target_places = problem.field or "", form, places or {}
+        match = re.fullmatch(r"([\w.]+)\[(\d+)\]\.?(.*)", path)
+        list_of_rows = (rows or {}).get(match[1], ()) if match else ()
+        is_row = match is not None and int(match[2]) < len(list_of_rows)
+        if match is not None and is_row:
+            path, target, target_places = match[3], list_of_rows[int(match[2])], row_places or {}
+        field = _field(target, path, target_places)
+        if field in fields_with_errors[target]:
             continue
-        text = field_error_text(problem) if field else problem.reason.localized()
+        text = field_error_text(problem) if field or is_row else problem.reason.localized()
         inner_path = path.removeprefix(field or "").lstrip(".")
-        if inner_path and field and isinstance(form.fields[field], CodeField):
+        if inner_path and field and isinstance(target.fields[field], CodeField):
             # The field contains a whole document, so the error names the path inside it.
             text = f"{inner_path}: {text}"
-        form.add_error(field, text)
+        target.add_error(field, text)
+
+
+class rejections_shown:  # a context manager, used as a function
+    """Ends the block at a rejection, and shows that at the fields of a form, or to the user as a message."""
+
+    def __init__(self, where: forms.BaseForm | HttpRequest, places: Mapping[str, str] | None = None) -> None:
+        self._where, self._places = where, places
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if not isinstance(error, Rejected):
+            return False
+        if isinstance(self._where, HttpRequest):
+            messages.error(self._where, error.reason.localized())
+        else:
+            show_rejection(self._where, error, self._places)
+        return True
 
 
 def field_error_text(problem: Rejected) -> str:
@@ -141,6 +174,43 @@ def typed(form: forms.BaseForm) -> dict[str, Any]:
 def valid_values(form: forms.BaseForm) -> dict[str, Any]:
     """Return a bound form's values. A field with an error counts as empty."""
     return {name: form.cleaned_data.get(name, field.to_python(None)) for name, field in form.fields.items()}
+
+
+def values_at(spec: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values of a spec by form field, from the paths in `places`. Those that it does not have are left
+    out."""
+    values: dict[str, Any] = {}
+    for path, field in places.items():
+        value: Any = spec
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None:
+            values.setdefault(field, value)
+    return values
+
+
+def active_users() -> QuerySet[User]:
+    """Return the users whom a form offers."""
+    return User.objects.filter(is_active=True).order_by("name", "username")
+
+
+def checkboxes(label: Any, source: Any = (), **options: Any) -> Any:
+    """Return a field of check boxes, which may all be empty: of choices, or of the rows of a query."""
+    options = {"label": label, "required": False, "widget": forms.CheckboxSelectMultiple, **options}
+    if isinstance(source, QuerySet):
+        return forms.ModelMultipleChoiceField(source, **options)
+    return forms.MultipleChoiceField(choices=source, **options)
+
+
+def owner_field(help_text: Any = "") -> forms.ModelChoiceField[Group]:
+    """Return the field of the group that owns an object."""
+    return forms.ModelChoiceField(
+        Group.objects.all(),
+        label=_("Owned by"),
+        required=False,
+        empty_label=_("Administrators only"),
+        help_text=help_text,
+    )
 
 
 @cache
@@ -267,20 +337,10 @@ class RecipientsForm(forms.Form):
         required=False,
         empty_label=_("None: page the users below immediately"),
     )
-    groups = forms.ModelMultipleChoiceField(
-        Group.objects.all(),
-        label=_("Groups"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=_("The policy's on-call roles are resolved in these groups."),
+    groups = checkboxes(
+        _("Groups"), Group.objects.all(), help_text=_("The policy's on-call roles are resolved in these groups.")
     )
-    users = forms.ModelMultipleChoiceField(
-        User.objects.filter(is_active=True).order_by("name", "username"),
-        label=_("Users"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=_("Paged when the first step fires."),
-    )
+    users = checkboxes(_("Users"), active_users(), help_text=_("Paged when the first step fires."))
 
 
 if TYPE_CHECKING:

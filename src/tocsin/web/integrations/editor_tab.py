@@ -1,12 +1,11 @@
-"""Interface of the editor tabs: converts parts of an integration's definition to form rows and back, with errors per
-row.
-"""
+"""The tabs of the editor: convert parts of an integration's definition to form rows and back, with errors per row."""
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -17,17 +16,326 @@ from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text, local_term, sentence
 from tocsin.core.validation.field_errors import rejected_at
-from tocsin.inbound.config.rules import KEYS as NOISE_KEYS
+from tocsin.inbound.config.rules import KEYS
 from tocsin.inbound.fields import FIELDS, TAGS
-from tocsin.web.integrations.editor import condition_form, route_form
-from tocsin.web.integrations.editor.condition_form import (
-    ComparisonRow,
-    ConditionGroup,
-    ErrorPlaces,
-    FieldEntry,
-    ValueOrigin,
-)
+from tocsin.web.integrations import condition_form
+from tocsin.web.integrations.condition_form import ComparisonRow, ConditionGroup, ErrorPlaces, FieldEntry, ValueOrigin
 from tocsin.web.ui.forms import field_error_text, problems_of, trace_label
+
+# ---------- noise reduction
+# Converts noise reduction settings (delay, grouping, parent, flapping, flood) to form fields and back: {part: {field:
+# text}}. Pure.
+
+_NOT_AN_OBJECT = Text("must be an object with {names}")
+
+#: The fields of each part. Every part is a mapping, except `parent`, which is a text.
+NOISE_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "delay": ("kind", "wait", "alerts", "within", "every", "until", "per"),
+    "grouping": ("by", "within"),
+    "parent": ("by",),
+    "flapping": ("alerts", "within", "stable"),
+    "flood": ("burst", "every"),
+}
+
+#: Delay of a route that never waits, whatever the integration's delay.
+NO_DELAY = "none"
+
+_NUMBERS = frozenset({"delay.alerts", "flapping.alerts", "flood.burst"})
+
+#: Fields of each kind of delay.
+_DELAY_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "wait": ("wait",),
+    "alerts": ("alerts", "within", "per"),
+    "every": ("every", "per"),
+    "until": ("until",),
+}
+
+
+def rows_of(parts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the fields of the definition's parts. Raises Rejected if a part has the wrong shape."""
+    noise: dict[str, dict[str, str]] = {}
+    for part in KEYS:
+        value = parts.get(part)
+        if value in (None, "", {}, "none"):
+            continue
+        if part == "parent":
+            value = {"by": value}
+        if not isinstance(value, Mapping) or not set(value) <= set(NOISE_FIELDS[part]):
+            raise rejected_at(part, _NOT_AN_OBJECT(names=tuple(NOISE_FIELDS[part])), "invalid_shaping")
+        noise[part] = _texts(value)
+        if part == "delay":
+            noise[part]["kind"] = next((kind for kind in _DELAY_FIELDS if kind in value), "")
+    return noise
+
+
+def _texts(settings: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name): str(setting) for name, setting in settings.items() if setting is not None}
+
+
+def _read_fields(post: QueryDict, prefix: str, names: Sequence[str]) -> dict[str, str]:
+    return {name: text for name in names if (text := str(post.get(f"{prefix}.{name}", "")).strip())}
+
+
+def texts_of_delay(delay: object) -> dict[str, str]:
+    """Return the field texts of a delay. Empty if it is absent or of a form that the fields cannot show."""
+    if delay == NO_DELAY:
+        return {"kind": NO_DELAY}
+    if isinstance(delay, Mapping):
+        for kind, names in _DELAY_FIELDS.items():
+            if kind in delay:
+                return {"kind": kind, **_texts(delay)} if set(delay) <= set(names) else {}
+    return {}
+
+
+def delay_of(texts: Mapping[str, str]) -> dict[str, Any] | str | None:
+    """Return the delay of the field texts, or None if none is chosen. Fields of other kinds of delay are ignored."""
+    kind = texts.get("kind", "")
+    if kind == NO_DELAY:
+        return NO_DELAY
+    if kind not in _DELAY_FIELDS:
+        return None
+    # A kind without its duration: the command rejects it by name, instead of silently dropping it here.
+    return _part("delay", texts, _DELAY_FIELDS[kind]) or {kind: ""}
+
+
+def parts_of(noise: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return the parts; None for each that is not set."""
+    parts = {part: _part(part, noise.get(part, {}), NOISE_FIELDS[part]) for part in ("grouping", "flapping", "flood")}
+    return {"delay": delay_of(noise.get("delay", {})), **parts, "parent": noise.get("parent", {}).get("by") or None}
+
+
+def _part(part: str, texts: Mapping[str, str], names: Sequence[str]) -> dict[str, Any] | None:
+    values = {name: _value(f"{part}.{name}", texts[name]) for name in names if texts.get(name)}
+    return values if values.keys() - {"per"} else None
+
+
+def _value(name: str, text: str) -> Any:
+    return int(text) if name in _NUMBERS and text.isascii() and text.isdigit() and len(text) < 7 else text
+
+
+# ---------- routes
+# Converts routes to ordered form rows and back: condition, support hours and where the alert goes. Pure.
+#
+# Keys that no row shows are preserved.
+
+_NOT_A_LIST = Text("must be a list, each {example}")
+_TOO_MANY_ROWS = Text("More than {limit} rows: edit the routes as YAML.")
+
+#: Longer lists are edited as YAML.
+MAX_ROUTE_ROWS = 100
+
+#: Value of "no users" or "no groups" in the form. A name has no slash.
+NO_ONE = "/"
+
+#: Field of a row that is a text → its key in a route.
+_TEXTS = {"name": "name", "policy": "escalation_policy", "client_table": "client_table", "priority": "priority"}
+
+_FORM_KEYS = frozenset({*_TEXTS.values(), "when", "during", "recipients", "action"})
+
+#: Keys of a route → the form field that shows their errors.
+_PLACES = {
+    "during": "during",
+    "escalation_policy": "policy",
+    "recipients.users": "users",
+    "recipients.groups": "groups",
+    "client_table": "client_table",
+    "priority": "priority",
+    "delay": "delay",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRow:
+    """One route. An empty text means the integration's own setting."""
+
+    name: str = ""
+    when: ConditionGroup = field(default_factory=ConditionGroup)
+    #: "in:NAME", "out:NAME" or "".
+    during: str = ""
+    policy: str = ""
+    #: None means the integration's own users or groups.
+    users: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    client_table: str = ""
+    priority: str = ""
+    is_log_only: bool = False
+    #: Texts of the delay fields with its `kind`; empty for the integration's own delay.
+    delay: Mapping[str, str] = field(default_factory=dict)
+    #: Other keys, as JSON.
+    other_keys: str = ""
+
+
+def route_rows(routes: object) -> tuple[RouteRow, ...]:
+    """Return the rows of an integration's routes. Raises Rejected if `routes` is not a list of routes."""
+    if routes in (None, {}, ""):
+        return ()
+    if not isinstance(routes, Sequence) or isinstance(routes, str) or not all(isinstance(r, Mapping) for r in routes):
+        raise rejected_at("routes", _NOT_A_LIST(example="{when, during, escalation_policy, …}"), "invalid_route")
+    return tuple(_row(route) for route in routes)
+
+
+def routes_of(rows: Sequence[RouteRow], places: ErrorPlaces, *, is_final: bool = True) -> list[dict[str, Any]]:
+    """Return the routes of the form rows. Raises Rejected for invalid YAML in a row.
+
+    Unless `is_final`, routes with an empty condition are skipped.
+    """
+    complete_rows = [
+        (f"routes.{n}", row) for n, row in enumerate(rows) if is_final or not condition_form.is_incomplete(row.when)
+    ]
+    return [_route(row, f"routes[{n}]", name, places, is_final=is_final) for n, (name, row) in enumerate(complete_rows)]
+
+
+def read_routes(post: QueryDict) -> tuple[RouteRow, ...]:
+    """Return the posted rows. Raises Rejected for more than MAX_ROUTE_ROWS rows."""
+    rows: list[RouteRow] = []
+    while f"routes.{len(rows)}.row" in post:
+        rows.append(_read(post, f"routes.{len(rows)}"))
+        if len(rows) > MAX_ROUTE_ROWS:
+            raise Rejected("invalid_route", _TOO_MANY_ROWS(limit=MAX_ROUTE_ROWS), "routes")
+    return tuple(rows)
+
+
+def change(rows: tuple[RouteRow, ...], number: int, action: str) -> tuple[RouteRow, ...]:
+    """Apply a button to the rows: `add`, or `up`, `down`, `remove` and `to-N` for row `number`."""
+    if action == "add":
+        new = RouteRow(when=ConditionGroup((ComparisonRow(),)))
+        return (*rows, new) if len(rows) < MAX_ROUTE_ROWS else rows
+    if number >= len(rows):
+        return rows
+    other_rows = rows[:number] + rows[number + 1 :]
+    if action == "remove":
+        return other_rows
+    targets = {"up": number - 1, "down": number + 1}
+    target = targets.get(action, int(action[3:]) if action.startswith("to-") and action[3:].isdecimal() else number)
+    target = min(max(target, 0), len(other_rows))
+    return (*other_rows[:target], rows[number], *other_rows[target:])
+
+
+def with_when(rows: tuple[RouteRow, ...], number: int, when: ConditionGroup) -> tuple[RouteRow, ...]:
+    """Return the rows with the condition of row `number` replaced."""
+    return (*rows[:number], replace(rows[number], when=when), *rows[number + 1 :]) if number < len(rows) else rows
+
+
+def describe_route(row: RouteRow, labels: Mapping[str, str]) -> str:
+    """Describe a route in a sentence, such as "When client equals Globex, outside Office hours: only record"."""
+    when = condition_form.describe_rows(row.when, labels)
+    parts = [_("Always") if when == "always" else _("When %(condition)s") % {"condition": when}]
+    if row.during:
+        relation, _colon, name = row.during.partition(":")
+        parts.append((_("during %(hours)s") if relation == "in" else _("outside %(hours)s")) % {"hours": name})
+    effects = [_("%(priority)s priority") % {"priority": local_term(row.priority)}] if row.priority else []
+    if row.is_log_only:
+        effects.append(_("log only"))
+    else:
+        policy_text = _("page using %(policy)s") % {"policy": row.policy}
+        effects.append(policy_text if row.policy else _("page using the integration's policy"))
+        if row.client_table:
+            effects.append(_("by client table %(table)s") % {"table": row.client_table})
+        if names := (*(row.groups or ()), *(row.users or ())):
+            effects.append(_("to %(names)s") % {"names": ", ".join(names)})
+        elif row.groups == row.users == ():
+            effects.append(_("to no one"))
+    if row.delay.get("kind"):
+        effects.append(_describe_delay(row.delay))
+    return f"{', '.join(parts)}: {', '.join(effects)}."
+
+
+def _row(route: Mapping[str, Any]) -> RouteRow:
+    recipients = route.get("recipients")
+    recipient_names = recipients if isinstance(recipients, Mapping) else {}
+    during = route.get("during")
+    delay = texts_of_delay(route.get("delay"))
+    more = {key: value for key, value in route.items() if key not in _FORM_KEYS and not (key == "delay" and delay)}
+    return RouteRow(
+        name=str(route.get("name") or ""),
+        when=condition_form.rows_of(route.get("when")),
+        during=f"out:{during.get('not')}" if isinstance(during, Mapping) else f"in:{during}" if during else "",
+        policy=str(route.get("escalation_policy") or ""),
+        users=_names(recipient_names.get("users")),
+        groups=_names(recipient_names.get("groups")),
+        client_table=str(route.get("client_table") or ""),
+        priority=str(route.get("priority") or ""),
+        is_log_only=route.get("action") == "record",
+        delay=delay,
+        other_keys=json.dumps(more, ensure_ascii=False, default=str) if more else "",
+    )
+
+
+def _describe_delay(delay: Mapping[str, str]) -> str:
+    values = {name: delay.get(name) or "…" for name in ("wait", "alerts", "within", "every", "until")}
+    is_shared = delay.get("per") == "integration"
+    match delay["kind"]:
+        case "wait":
+            template = _("after %(wait)s, unless it closes first")
+        case "alerts" if delay.get("within"):
+            shared_template = _("after %(alerts)s alerts of the integration within %(within)s")
+            template = shared_template if is_shared else _("after %(alerts)s alerts within %(within)s")
+        case "alerts":
+            shared_template = _("after %(alerts)s alerts of the integration")
+            template = shared_template if is_shared else _("after %(alerts)s alerts")
+        case "every":
+            shared_template = _("at most once every %(every)s per integration")
+            template = shared_template if is_shared else _("at most once every %(every)s")
+        case "until":
+            template = _("when support hours %(until)s begin")
+        case _:
+            template = _("immediately")
+    return template % values
+
+
+def _route(row: RouteRow, place: str, prefix: str, places: ErrorPlaces, *, is_final: bool) -> dict[str, Any]:
+    places.rows[place] = prefix
+    places.rows |= {f"{place}.{key}": f"{prefix}.{name}" for key, name in _PLACES.items()}
+    route: dict[str, Any] = {key: text for name, key in _TEXTS.items() if (text := getattr(row, name))}
+    when = condition_form.condition_of(row.when, f"{place}.when", f"{prefix}.when", places, is_final=is_final)
+    if when is not None:
+        route["when"] = when
+    kind, _colon, name = row.during.partition(":")
+    if name:
+        route["during"] = {"not": name} if kind == "out" else name
+    own_recipients = (("users", row.users), ("groups", row.groups))
+    if recipients := {key: list(names) for key, names in own_recipients if names is not None}:
+        route["recipients"] = recipients
+    if row.is_log_only:
+        route["action"] = "record"
+    if (delay := delay_of(row.delay)) is not None:
+        route["delay"] = delay
+    if row.other_keys:
+        try:
+            more = json.loads(row.other_keys)
+        except ValueError:
+            raise rejected_at(
+                place, sentence("the settings not shown in the form are invalid"), "invalid_route"
+            ) from None
+        route |= more if isinstance(more, dict) else {}
+    return route
+
+
+def _read(post: QueryDict, prefix: str) -> RouteRow:
+    return RouteRow(
+        name=str(post.get(f"{prefix}.name", "")).strip(),
+        when=condition_form.read_conditions(post.dict(), f"{prefix}.when"),
+        during=str(post.get(f"{prefix}.during", "")),
+        policy=str(post.get(f"{prefix}.policy", "")),
+        users=_read_names(post, f"{prefix}.users"),
+        groups=_read_names(post, f"{prefix}.groups"),
+        client_table=str(post.get(f"{prefix}.client_table", "")),
+        priority=str(post.get(f"{prefix}.priority", "")),
+        is_log_only=post.get(f"{prefix}.action", "") == "record",
+        delay=_read_fields(post, f"{prefix}.delay", NOISE_FIELDS["delay"]),
+        other_keys=str(post.get(f"{prefix}.more", "")),
+    )
+
+
+def _names(names: object) -> tuple[str, ...] | None:
+    return tuple(map(str, names)) if isinstance(names, list | tuple) else None
+
+
+def _read_names(post: QueryDict, field_name: str) -> tuple[str, ...] | None:
+    """Return the posted names: those of the chips, and the one that was picked last."""
+    posted = dict.fromkeys(name for name in map(str, post.getlist(field_name)) if name)
+    names = tuple(name for name in posted if name != NO_ONE)
+    return names if names or NO_ONE in posted else None
 
 
 class EditorTab(ABC):
@@ -94,21 +402,10 @@ class EditorTab(ABC):
         """Record each problem beside its row."""
         for problem in problems_of(rejected):
             place = problem.field or ""
-            row = self.row_of(place)
-            text = field_error_text(problem) if row else _capitalized(problem.reason.localized())
+            row = self.places.row(place)
+            sentence_text = problem.reason.localized()
+            text = field_error_text(problem) if row else sentence_text[:1].upper() + sentence_text[1:]
             (self.errors.setdefault(row, []) if row else self.problems).append(text)
-
-    def row_of(self, place: str) -> str | None:
-        """Return the row of a path in the definition, or None."""
-        return self.places.row(place)
-
-
-def _capitalized(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-# ---------- mapping tab
-# The Mapping tab: alert fields, tags, custom fields and the dedup key template.
 
 
 _DUPLICATE_NAME = Text("duplicate field name")
@@ -125,6 +422,10 @@ _PRIMARY_FIELDS = (
     "client",
     "long_text",
 )
+
+
+#: Prefix of the rows that have a name → their part of the mapping.
+_NAMED = {"t": "tags", "c": "custom"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +445,13 @@ class FieldRow:
 
 
 class MappingTab(EditorTab):
-    """Alert fields, tags, custom fields and the dedup key template."""
-
     keys = ("mapping", "dedup_key")
 
     def __init__(self, kind: IntegrationKind) -> None:
         super().__init__(kind)
         self.entries: dict[str, FieldEntry] = {}
-        self.tags: list[tuple[str, FieldEntry]] = []
-        self.custom: list[tuple[str, FieldEntry]] = []
+        #: The tags ("t") and custom fields ("c") by the prefix of their rows.
+        self.named: dict[str, list[tuple[str, FieldEntry]]] = {}
         self.key = ""
 
     def load(self, parts: Mapping[str, Any]) -> None:
@@ -161,25 +460,23 @@ class MappingTab(EditorTab):
             name: condition_form.entry_of(mapping.get(name), is_set=name in mapping) for name in (*FIELDS, *mapping)
             if name not in ("tags", "custom")
         }  # fmt: skip
-        tags, custom = (_mapping(mapping.get(name), f"mapping.{name}") for name in ("tags", "custom"))
-        self.tags = [(str(name), condition_form.entry_of(entry)) for name, entry in tags.items()]
-        self.custom = [(str(name), condition_form.entry_of(entry)) for name, entry in custom.items()]
+        for prefix, group in _NAMED.items():
+            entries = _mapping(mapping.get(group), f"mapping.{group}")
+            self.named[prefix] = [(str(name), condition_form.entry_of(entry)) for name, entry in entries.items()]
         self.key = str(parts.get("dedup_key") or "")
 
     def read(self, post: QueryDict) -> None:
         self.entries = {name: _entry(post, f"f-{name}") for name in FIELDS}
-        self.tags, self.custom = _named(post, "t"), _named(post, "c")
+        self.named = {prefix: _named(post, prefix) for prefix in _NAMED}
         self.key = str(post.get("key", "")).replace("\r\n", "\n")
 
     def apply_action(self, action: Sequence[str]) -> str:
         match action:
-            case ["add", "tag"]:
-                free = next((name for name in TAGS if name not in dict(self.tags)), "")
-                self.tags.append((free, FieldEntry(ValueOrigin.PATHS)))
-                self.target = f"t-{len(self.tags) - 1}"
-            case ["add", "custom"]:
-                self.custom.append(("", FieldEntry(ValueOrigin.PATHS)))
-                self.target = f"c-{len(self.custom) - 1}"
+            case ["add", "tag" | "custom" as kind]:
+                prefix = kind[0]
+                free = next((name for name in TAGS if name not in dict(self.named["t"])), "") if prefix == "t" else ""
+                self.named[prefix].append((free, FieldEntry(ValueOrigin.PATHS)))
+                self.target = f"{prefix}-{len(self.named[prefix]) - 1}"
             case ["remove", row]:
                 rows, number = self._named_row(row)
                 if rows:
@@ -202,7 +499,7 @@ class MappingTab(EditorTab):
     def _named_row(self, row: str) -> tuple[list[tuple[str, FieldEntry]], int]:
         """Return the tags or custom fields with the index of a row such as "c-0"; an empty list if there is none."""
         prefix, _dash, number = row.partition("-")
-        rows = {"t": self.tags, "c": self.custom}.get(prefix, [])
+        rows = self.named.get(prefix, [])
         return (rows, int(number)) if number.isdecimal() and int(number) < len(rows) else ([], 0)
 
     def _parts(self) -> dict[str, Any]:
@@ -214,9 +511,9 @@ class MappingTab(EditorTab):
                 mapping[name] = condition_form.with_table(self.kind.mapping.get(name), entry, f"mapping.{name}")
             elif entry.origin is not ValueOrigin.DEFAULT and (self.is_final or not entry.is_incomplete):
                 mapping[name] = condition_form.definition_of(entry, f"mapping.{name}")
-        for group, prefix, rows in (("tags", "t", self.tags), ("custom", "c", self.custom)):
+        for prefix, group in _NAMED.items():
             entries: dict[str, Any] = {}
-            for number, (name, entry) in enumerate(rows):
+            for number, (name, entry) in enumerate(self.named.get(prefix, [])):
                 if entry.is_incomplete and not (name.strip() and self.is_final):
                     continue
                 self.places.rows[f"mapping.{group}.{name}"] = f"{prefix}-{number}"
@@ -236,23 +533,22 @@ class MappingTab(EditorTab):
         return [self._row(name) for name in _PRIMARY_FIELDS]
 
     def other_rows(self) -> list[FieldRow]:
-        """Return all other fields."""
         return [self._row(name) for name in FIELDS if name not in _PRIMARY_FIELDS and name != "dedup_key"]
 
     def tag_rows(self) -> list[FieldRow]:
-        """Return the tags that the integration defines."""
-        return [FieldRow(f"t-{n}", name, name, entry) for n, (name, entry) in enumerate(self.tags)]
+        return self._named_rows("t")
 
     def custom_rows(self) -> list[FieldRow]:
-        """Return the custom fields that the integration defines."""
-        return [FieldRow(f"c-{n}", name, name, entry) for n, (name, entry) in enumerate(self.custom)]
+        return self._named_rows("c")
+
+    def _named_rows(self, prefix: str) -> list[FieldRow]:
+        rows = enumerate(self.named.get(prefix, []))
+        return [FieldRow(f"{prefix}-{number}", name, name, entry) for number, (name, entry) in rows]
 
     def every_row(self) -> list[FieldRow]:
-        """Return all rows, with the dedup key."""
         return [*self.rows(), *self.other_rows(), *self.tag_rows(), *self.custom_rows(), self.key_row()]
 
     def key_row(self) -> FieldRow:
-        """Return the dedup key template as a row."""
         return FieldRow("key", "dedup_key", _("dedup key"), FieldEntry(ValueOrigin.TEMPLATE, self.key))
 
     def targets(self) -> list[tuple[str, str]]:
@@ -276,25 +572,17 @@ class MappingTab(EditorTab):
         ]
 
     def default_tags(self) -> list[tuple[str, str]]:
-        """Return the type's default tags that the integration does not override."""
-        return [
-            (name, description) for name, description in self.default_entries("tags") if name not in dict(self.tags)
-        ]
+        """Return (name, description) of the type's default tags that the integration does not override."""
+        return self._default_entries("t")
 
     def default_custom(self) -> list[tuple[str, str]]:
-        """Return the type's default custom fields that the integration does not override."""
-        return [
-            (name, description) for name, description in self.default_entries("custom") if name not in dict(self.custom)
-        ]
+        """Return the same of its default custom fields."""
+        return self._default_entries("c")
 
-    def default_entries(self, group: str) -> list[tuple[str, str]]:
-        """Return (name, description) of the type's default tags or custom fields."""
-        defaults = self.kind.mapping.get(group)
-        return (
-            [(name, condition_form.describe_mapping(definition)) for name, definition in defaults.items()]
-            if isinstance(defaults, Mapping)
-            else []
-        )
+    def _default_entries(self, prefix: str) -> list[tuple[str, str]]:
+        defaults, own = self.kind.mapping.get(_NAMED[prefix]), dict(self.named.get(prefix, []))
+        defaults = defaults if isinstance(defaults, Mapping) else {}
+        return [(name, condition_form.describe_mapping(entry)) for name, entry in defaults.items() if name not in own]
 
     def _row(self, name: str) -> FieldRow:
         default = condition_form.describe_mapping(self.kind.mapping[name]) if name in self.kind.mapping else ""
@@ -341,10 +629,6 @@ def _mapping(value: Any, place: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise rejected_at(place, _NOT_A_MAPPING(), "invalid_mapping")
     return value
-
-
-# ---------- rules tab
-# The Rules tab: the filters for opening an alert, then when a message closes, opens or updates one.
 
 
 class RuleMode(StrEnum):
@@ -419,14 +703,14 @@ class RulesTab(EditorTab):
     def apply_action(self, action: Sequence[str]) -> str:
         match action:
             case ["cond", row, row_action]:
-                name, path = _row(row)
+                name, path = _row_editor_tab(row)
                 if name in self.groups:
                     self.groups[name] = condition_form.change(self.groups[name], path, row_action)
                     return _("Condition removed") if row_action == "remove" else ""
         return ""
 
     def pick(self, path: str, comparison: ComparisonRow) -> str:
-        name, row_path = _row(self.target)
+        name, row_path = _row_editor_tab(self.target)
         if name not in self.groups:
             self.target = name = self.shown_names[0]
         if self.modes[name] is not RuleMode.WHEN:
@@ -475,8 +759,7 @@ class RulesTab(EditorTab):
         return trace_label(name)
 
     def every_comparison(self) -> list[str]:
-        """Return the paths of all comparison rows."""
-        return [row for name, group in self.groups.items() for row in condition_form.comparison_paths(group, name)]
+        return [row for name, group in self.groups.items() for row, _node in condition_form.comparisons(group, name)]
 
     def sentences(self) -> list[tuple[str, RuleRow]]:
         """Return (row path, rule) of every rule, for its sentence."""
@@ -490,18 +773,13 @@ class RulesTab(EditorTab):
 
 
 def field_labels() -> dict[str, str]:
-    """Return the label of each alert field."""
     return {name: local_term(FIELDS[name].label) for name in FIELDS}
 
 
-def _row(row: str) -> tuple[str, tuple[int, ...]]:
+def _row_editor_tab(row: str) -> tuple[str, tuple[int, ...]]:
     """Split a row path: "open.0.1" → ("open", (0, 1))."""
     name, *path = row.split(".")
     return name, tuple(int(step) for step in path if step.isdecimal() and len(step) < 5)
-
-
-# ---------- routing tab
-# The Routing tab: the ordered routes, and the integration's noise reduction.
 
 
 #: The target of a click that adds a route.
@@ -514,50 +792,49 @@ _GROUPING_WINDOW = "30m"
 class RoutingTab(EditorTab):
     """The ordered routes, and the delay, grouping and limits that apply to all of them."""
 
-    keys = ("routes", *NOISE_KEYS)
+    keys = ("routes", *KEYS)
 
     def __init__(self, kind: IntegrationKind) -> None:
         super().__init__(kind)
-        self.routes: tuple[route_form.RouteRow, ...] = ()
-        self.suppression = route_form.SuppressionFields({})
+        self.routes: tuple[RouteRow, ...] = ()
+        self.noise: dict[str, dict[str, str]] = {}
 
     def load(self, parts: Mapping[str, Any]) -> None:
-        self.routes = route_form.route_rows(parts.get("routes"))
-        self.suppression = route_form.rows_of(parts)
+        self.routes = route_rows(parts.get("routes"))
+        self.noise = rows_of(parts)
 
     def read(self, post: QueryDict) -> None:
-        self.routes = route_form.read_routes(post)
-        self.suppression = route_form.read(post)
+        self.routes = read_routes(post)
+        self.noise = {part: _read_fields(post, f"suppression.{part}", names) for part, names in NOISE_FIELDS.items()}
 
     def prefill(self, query: QueryDict) -> bool:
         group_by = query.get("group_by", "").replace("\x00", "")[:500]
         if not group_by:
             return False
-        grouping = {"grouping.within": _GROUPING_WINDOW, **self.suppression.texts, "grouping.by": group_by}
-        self.suppression = route_form.SuppressionFields(grouping)
+        self.noise["grouping"] = {"within": _GROUPING_WINDOW, **self.noise.get("grouping", {}), "by": group_by}
         return True
 
     def apply_action(self, action: Sequence[str]) -> str:
         match action:
             case ["route", number, row_action] if number.isdecimal() and len(number) < 5:
-                self.routes = route_form.change(self.routes, int(number), row_action)
+                self.routes = change(self.routes, int(number), row_action)
                 return _("Route removed") if row_action == "remove" else ""
             case ["cond", row, row_action]:
                 route_number, path = self._condition_row(row)
                 if route_number is not None:
                     when = condition_form.change(self.routes[route_number].when, path, row_action)
-                    self.routes = route_form.with_when(self.routes, route_number, when)
+                    self.routes = with_when(self.routes, route_number, when)
                     return _("Condition removed") if row_action == "remove" else ""
         return ""
 
     def pick(self, path: str, comparison: ComparisonRow) -> str:
         number, row_path = self._condition_row(self.target)
         if number is None:
-            self.routes = route_form.change(self.routes, 0, "add")
+            self.routes = change(self.routes, 0, "add")
             number = len(self.routes) - 1
             self.target = f"routes.{number}"
         when = condition_form.with_comparison(self.routes[number].when, row_path, comparison)
-        self.routes = route_form.with_when(self.routes, number, when)
+        self.routes = with_when(self.routes, number, when)
         condition = condition_form.describe_rows(ConditionGroup((comparison,)), field_labels())
         return f"{self._label(number)}: {condition}"
 
@@ -575,21 +852,20 @@ class RoutingTab(EditorTab):
                 return int(number), tuple(int(step) for step in path if step.isdecimal() and len(step) < 5)
         return None, ()
 
-    def numbered(self) -> list[tuple[int, str, route_form.RouteRow]]:
+    def numbered(self) -> list[tuple[int, str, RouteRow]]:
         """Return (number from 0, row path, route) of every route."""
         return [(number, f"routes.{number}", route) for number, route in enumerate(self.routes)]
 
     def every_comparison(self) -> list[str]:
-        """Return the paths of all comparison rows."""
-        groups = ((f"{row}.when", route.when) for _, row, route in self.numbered())
-        return [path for row, when in groups for path in condition_form.comparison_paths(when, row)]
+        groups = ((f"{row}.when", route.when) for _number, row, route in self.numbered())
+        return [path for row, when in groups for path, _node in condition_form.comparisons(when, row)]
 
-    def sentences(self) -> list[tuple[str, route_form.RouteRow]]:
+    def sentences(self) -> list[tuple[str, RouteRow]]:
         """Return (row path, route) of every route, for its sentence."""
         return [(row, route) for _, row, route in self.numbered()]
 
     def _parts(self) -> dict[str, Any]:
-        for part in NOISE_KEYS:
+        for part in KEYS:
             self.places.rows[part] = f"suppression.{part}"
-        routes = route_form.routes_of(self.routes, self.places, is_final=self.is_final)
-        return {"routes": routes, **route_form.parts_of(self.suppression)}
+        routes = routes_of(self.routes, self.places, is_final=self.is_final)
+        return {"routes": routes, **parts_of(self.noise)}

@@ -45,12 +45,10 @@ from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate.backtest import Backtest, backtest
 from tocsin.simulate.chain import SimulatedOutcome, simulate_integration
 from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, actor, render_view, require
-from tocsin.web.integrations import payloads
-from tocsin.web.integrations.editor import condition_form
-from tocsin.web.integrations.editor.condition_form import ComparisonRow, ConditionGroup, ConditionNode, ErrorPlaces
-from tocsin.web.integrations.editor.editor_tab import EditorTab, MappingTab, RoutingTab, RuleMode, RulesTab
-from tocsin.web.integrations.payloads import SamplePayload
-from tocsin.web.integrations.views import SaveReview, find, frame, review_change
+from tocsin.web.integrations import condition_form, views
+from tocsin.web.integrations.condition_form import ComparisonRow, ConditionGroup, ErrorPlaces
+from tocsin.web.integrations.editor_tab import EditorTab, MappingTab, RoutingTab, RuleMode, RulesTab
+from tocsin.web.integrations.views import SamplePayload, SaveReview, find, frame, review_change
 from tocsin.web.ui import confirm_delete
 from tocsin.web.ui.confirm_delete import FormSnapshot
 
@@ -58,7 +56,6 @@ from tocsin.web.ui.confirm_delete import FormSnapshot
 # Renders a payload as lines of a tree, each value with its path. Pure.
 #
 # Large payloads are cut. Values beyond the cut can still be mapped by writing their path.
-
 
 #: Limits: lines, nesting depth, and characters of one value.
 MAX_TREE_LINES, MAX_TREE_DEPTH, MAX_VALUE_CHARS = 400, 12, 80
@@ -88,7 +85,6 @@ class PayloadTree:
 
 
 def tree_of(payload: object) -> PayloadTree:
-    """Return the tree of a payload."""
     lines = list(islice(_lines(payload, "", (), 0), MAX_TREE_LINES + 1))
     return PayloadTree(tuple(lines[:MAX_TREE_LINES]), len(lines) > MAX_TREE_LINES)
 
@@ -127,7 +123,6 @@ def _format_value(value: object) -> str:
 # ---------- match preview
 # Previews each row against the payload: field values, comparison results and pattern matches. Pure.
 
-
 #: Maximum number of characters shown around a pattern match.
 _MAX_VALUE_CHARS = 200
 
@@ -160,10 +155,11 @@ def preview_matches(
     if isinstance(tab, MappingTab):
         _values(preview, outcome, tab)
     for prefix, group in _groups(tab):
-        for row, comparison in _comparisons(group, prefix):
-            result = _evaluate(comparison, element.payload, mapped, integration.normalizer.mapping.names)
-            if result is not None:
-                preview.results[row] = result
+        for row, comparison in condition_form.comparisons(group, prefix):
+            if isinstance(comparison, ComparisonRow):
+                result = _evaluate(comparison, element.payload, mapped, integration.normalizer.mapping.names)
+                if result is not None:
+                    preview.results[row] = result
     return preview
 
 
@@ -172,14 +168,10 @@ def _values(preview: MatchPreview, outcome: SimulatedOutcome | None, tab: Mappin
     if trace is None:
         return
     preview.values |= {f"f-{field_trace.field}": field_trace.value for field_trace in trace.fields}
-    tags, custom = (
-        {field_trace.field: field_trace.value for field_trace in group} for group in (trace.tags, trace.custom)
-    )
-    preview.values |= {f"t-{n}": tags.get(name) for n, (name, _entry) in enumerate(tab.tags)}
-    preview.values |= {f"c-{n}": custom.get(name) for n, (name, _entry) in enumerate(tab.custom)}
-    preview.values["key"] = next(
-        (field_trace.value for field_trace in trace.fields if field_trace.field == "dedup_key"), None
-    )
+    for traces, rows in ((trace.tags, tab.tag_rows()), (trace.custom, tab.custom_rows())):
+        values = {field_trace.field: field_trace.value for field_trace in traces}
+        preview.values |= {row.prefix: values.get(row.name) for row in rows}
+    preview.values["key"] = preview.values.get("f-dedup_key")
 
 
 def _groups(tab: EditorTab) -> Iterator[tuple[str, ConditionGroup]]:
@@ -187,14 +179,6 @@ def _groups(tab: EditorTab) -> Iterator[tuple[str, ConditionGroup]]:
         yield from ((name, group) for name, group in tab.groups.items() if tab.modes[name] is RuleMode.WHEN)
     elif isinstance(tab, RoutingTab):
         yield from ((f"routes.{number}.when", route.when) for number, route in enumerate(tab.routes))
-
-
-def _comparisons(node: ConditionNode, row: str) -> Iterator[tuple[str, ComparisonRow]]:
-    if isinstance(node, ComparisonRow):
-        yield row, node
-    elif isinstance(node, ConditionGroup):
-        for number, part in enumerate(node.parts):
-            yield from _comparisons(part, f"{row}.{number}")
 
 
 def _evaluate(
@@ -206,12 +190,8 @@ def _evaluate(
     except Rejected:
         return None
     result = compiled.evaluate(payload, mapped)
-    pieces = (
-        _pieces(comparison, _texts(comparison.field.strip(), payload, mapped, names))
-        if "matches" in comparison.operator
-        else ()
-    )
-    return ComparisonResult(result.is_true, result.reason, pieces)
+    texts = _texts(comparison.field.strip(), payload, mapped, names) if "matches" in comparison.operator else ()
+    return ComparisonResult(result.is_true, result.reason, _pieces(comparison, texts))
 
 
 def _texts(name: str, payload: object, mapped: MappedFields, names: frozenset[str]) -> tuple[str, ...]:
@@ -306,8 +286,8 @@ def editor(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
         "snapshot": snapshot,
         "editor_tab": draft.tab,
         "chosen": draft.payload.key,
-        "payloads": payloads.groups(row, kind),
-        "outcome_views": payloads.outcome_views([draft.outcome] if draft.outcome else []),
+        "payloads": views.groups(row, kind),
+        "outcome_views": views.outcome_views([draft.outcome] if draft.outcome else []),
         "tab_template": f"integrations/tab_{tab}.html",
         "oob": bool(request.headers.get(PARTIAL_HEADER)) and request.headers.get(PARTIAL_HEADER) == "preview",
         "fields": _fields(kind, draft),
@@ -365,12 +345,12 @@ def _draft(
 ) -> EditorDraft:
     post = request.POST
     if request.method != "POST":
-        draft = EditorDraft(editor_tab, payloads.message_payload_or_default(row, kind, request.GET.get("message", "")))
+        draft = EditorDraft(editor_tab, views.message_payload_or_default(row, kind, request.GET.get("message", "")))
         _load_element(draft)
         editor_tab.load(commands.parts_of(row, names))
         draft.is_prefilled = editor_tab.prefill(request.GET)
     else:
-        draft = EditorDraft(editor_tab, payloads.NO_PAYLOAD)
+        draft = EditorDraft(editor_tab, views.NO_PAYLOAD)
         _load_payload(request, row, kind, draft)
         _load_element(draft)
         draft.yaml = str(post.get("yaml", "")).replace("\r\n", "\n")
@@ -379,7 +359,8 @@ def _draft(
     if not draft.yaml_problem:
         draft.parts = editor_tab.parts()
     if draft.parts is not None and not draft.is_yaml_edited:
-        draft.yaml = condition_form.write(_without_empty(draft.parts))
+        set_parts = {key: part for key, part in draft.parts.items() if part not in (None, {}, [], "")}
+        draft.yaml = condition_form.write(set_parts)
     _simulate(request, row, names, draft)
     return draft
 
@@ -466,9 +447,9 @@ def _simulate(request: SignedInRequest, row: Integration, names: ReferenceNames,
 
 def _load_payload(request: SignedInRequest, row: Integration, kind: IntegrationKind, draft: EditorDraft) -> None:
     pasted = str(request.POST.get("payload", ""))
-    draft.payload = payloads.find_payload(row, kind, str(request.POST.get("chosen", "")), pasted)
-    if draft.payload.key == payloads.PASTED and len(draft.payload.body) > MAX_PASTED_CHARS:
-        draft.payload = SamplePayload(payloads.PASTED, draft.payload.label, b"")
+    draft.payload = views.find_payload(row, kind, str(request.POST.get("chosen", "")), pasted)
+    if draft.payload.key == views.PASTED and len(draft.payload.body) > MAX_PASTED_CHARS:
+        draft.payload = SamplePayload(views.PASTED, draft.payload.label, b"")
         draft.payload_problem = _(
             "Larger than %(size)d kB. Use the Test tab, or post it and select it from the log."
         ) % {"size": MAX_PASTED_CHARS // 1000}
@@ -505,18 +486,18 @@ def _save(request: SignedInRequest, row: Integration, draft: EditorDraft, snapsh
 
 
 def _fields(kind: IntegrationKind, draft: EditorDraft) -> list[tuple[str, str]]:
-    """Return (name, label) of the fields that a condition can use."""
-    field_names = (
-        draft.compiled.normalizer.mapping.names
-        if draft.compiled is not None
-        else frozenset(kind.mapping) & FIELDS.keys()
-    )
+    compiled = draft.compiled
+    field_names = compiled.normalizer.mapping.names if compiled else frozenset(kind.mapping) & FIELDS.keys()
     labelled = [(name, local_term(FIELDS[name].label)) for name in FIELDS if name in field_names]
     return [*labelled, *((name, name) for name in sorted(field_names - FIELDS.keys()))]
 
 
 def _routing_choices(row: Integration, names: ReferenceNames) -> dict[str, Any]:
     """Return what a route can select, and the integration's own recipients."""
+
+    def by_name(users: Iterable[User]) -> list[User]:
+        return sorted(users, key=lambda user: user.display_name.casefold())
+
     hours = sorted(names.hours.values(), key=str.casefold)
     return {
         "priorities": PRIORITIES,
@@ -531,19 +512,11 @@ def _routing_choices(row: Integration, names: ReferenceNames) -> dict[str, Any]:
             )
         ],
         "tables": sorted(names.tables.values(), key=str.casefold),
-        "user_labels": {user.username: user.display_name for user in _by_name(User.objects.filter(is_active=True))},
+        "user_labels": {user.username: user.display_name for user in by_name(User.objects.filter(is_active=True))},
         "group_labels": {name: name for name in sorted(names.groups.values(), key=str.casefold)},
-        "own_users": ", ".join(user.display_name for user in _by_name(row.recipient_users.all())),
+        "own_users": ", ".join(user.display_name for user in by_name(row.recipient_users.all())),
         "own_groups": ", ".join(sorted((group.name for group in row.recipient_groups.all()), key=str.casefold)),
     }
-
-
-def _by_name(users: Iterable[User]) -> list[User]:
-    return sorted(users, key=lambda user: user.display_name.casefold())
-
-
-def _without_empty(parts: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in parts.items() if value not in (None, {}, [], "")}
 
 
 def _digest(text: str) -> str:

@@ -5,7 +5,7 @@ The conversion is lossless; a constant inside a group becomes a YAML row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from io import StringIO
@@ -24,8 +24,6 @@ from tocsin.inbound.conditions import MAX_DEPTH, Operator
 from tocsin.inbound.fields import text_of
 
 # ---------- yaml text
-# Reads and writes parts of a definition as YAML 1.2, with the position of errors.
-
 
 _TOO_LONG = Text("The text has more than {limit} characters.")
 _TOO_DEEP = Text("The text is nested too deeply.")
@@ -186,7 +184,6 @@ class ErrorPlaces:
 
 
 def operator_choices() -> list[tuple[str, str]]:
-    """Return (form key, label) of every comparison."""
     return [(key, local_term(label)) for key, (_operator, _inverted, label) in OPERATOR_LABELS.items()]
 
 
@@ -254,7 +251,12 @@ def with_comparison(group: ConditionGroup, path: Iterable[int], comparison: Comp
     if steps and steps[0] < len(group.parts) and isinstance(part := group.parts[steps[0]], ConditionGroup):
         number, added = steps[0], with_comparison(part, steps[1:], comparison)
     elif _count_conditions(group) < MAX_CONDITION_ROWS:
-        number = next((n for n, part in enumerate(group.parts) if _has_no_value(part)), len(group.parts))
+        without_value = (
+            n
+            for n, part in enumerate(group.parts)
+            if isinstance(part, ComparisonRow) and not part.values.strip() and not part.operator.endswith("exists")
+        )
+        number = next(without_value, len(group.parts))
     else:
         return group
     return replace(group, parts=(*group.parts[:number], added, *group.parts[number + 1 :]))
@@ -269,16 +271,13 @@ def comparison_with(name: str, value: object) -> ComparisonRow:
     return ComparisonRow(name, "starts with" if more else "equals", first_line)
 
 
-def comparison_paths(node: ConditionNode, row: str) -> list[str]:
-    """Return the paths of the rows that are not groups."""
+def comparisons(node: ConditionNode, row: str) -> Iterator[tuple[str, ComparisonRow | YamlCondition]]:
+    """Yield (path, row) of the rows that are not groups."""
     if not isinstance(node, ConditionGroup):
-        return [row]
-    return [path for number, part in enumerate(node.parts) for path in comparison_paths(part, f"{row}.{number}")]
-
-
-def describe_rows(group: ConditionGroup, labels: Mapping[str, str]) -> str:
-    """Describe the condition of the form rows in a sentence."""
-    return _describe_node(group, labels, is_inside=False)
+        yield row, node
+        return
+    for number, part in enumerate(node.parts):
+        yield from comparisons(part, f"{row}.{number}")
 
 
 def describe_condition(condition: object, labels: Mapping[str, str]) -> str:
@@ -287,10 +286,11 @@ def describe_condition(condition: object, labels: Mapping[str, str]) -> str:
         return "always"
     if condition is False:
         return "never"
-    return _describe_node(_node(condition, is_not=False), labels, is_inside=False)
+    return describe_rows(_node(condition, is_not=False), labels)
 
 
-def _describe_node(node: ConditionNode, labels: Mapping[str, str], *, is_inside: bool) -> str:
+def describe_rows(node: ConditionNode, labels: Mapping[str, str], *, is_inside: bool = False) -> str:
+    """Describe a condition of the form in a sentence; with parentheses if it `is_inside` another."""
     match node:
         case YamlCondition(text):
             return text.strip()
@@ -299,10 +299,8 @@ def _describe_node(node: ConditionNode, labels: Mapping[str, str], *, is_inside:
             if node.words:
                 label = _WORD_LABELS.get(node.operator, label)
             operator_label = node.operator if label is None else local_term(label)
-            values = [line for line in node.values.split("\n") if line]
-            value_text = (
-                f" {_('or')} ".join((", ".join(values[:-1]), values[-1])) if len(values) > 1 else "".join(values)
-            )
+            *first, last = [line for line in node.values.split("\n") if line] or [""]
+            value_text = f" {_('or')} ".join((", ".join(first), last)) if first else last
             case_suffix = f" ({_('match case')})" if node.match_case else ""
             if not value_text and not node.operator.endswith("exists"):
                 value_text = "…"
@@ -311,7 +309,7 @@ def _describe_node(node: ConditionNode, labels: Mapping[str, str], *, is_inside:
             if not node.parts:
                 return "never" if node.is_not is (node.join == "all") else "always"
             inner = f", {_('and') if node.join == 'all' else _('or')} ".join(
-                _describe_node(part, labels, is_inside=True) for part in node.parts
+                describe_rows(part, labels, is_inside=True) for part in node.parts
             )
             if node.is_not:
                 return f"{_('not')} ({inner})"
@@ -414,10 +412,6 @@ def _read(post: Mapping[str, Any], prefix: str, depth: int, counter: list[int]) 
             return ConditionGroup(tuple(parts), join, f"{prefix}.not" in post)
 
 
-def _has_no_value(node: ConditionNode) -> bool:
-    return isinstance(node, ComparisonRow) and not node.values.strip() and not node.operator.endswith("exists")
-
-
 def _count_conditions(node: ConditionNode) -> int:
     return 1 + sum(map(_count_conditions, node.parts)) if isinstance(node, ConditionGroup) else 1
 
@@ -426,7 +420,6 @@ def _count_conditions(node: ConditionNode) -> int:
 # Converts mapped fields to form rows and back: value origin, text and value map. Pure.
 #
 # A definition that a row cannot express (mixed alternatives, conditions) is kept as YAML in its row.
-
 
 _NO_SOURCE = Text("enter a path or choose Default")
 _NOT_A_PAIR = Text("value map, line {line}: use the format from = to")
@@ -455,11 +448,8 @@ class FieldEntry:
     @property
     def is_incomplete(self) -> bool:
         """Return whether an origin was chosen but its text is still empty."""
-        return (
-            self.origin not in (ValueOrigin.DEFAULT, ValueOrigin.NOTHING)
-            and not self.text.strip()
-            and not self.table.strip()
-        )
+        needs_text = self.origin not in (ValueOrigin.DEFAULT, ValueOrigin.NOTHING)
+        return needs_text and not self.text.strip() and not self.table.strip()
 
 
 def entry_of(definition: object, *, is_set: bool = True) -> FieldEntry:
@@ -520,7 +510,7 @@ def write_table(table: Mapping[Any, Any]) -> str:
     return "\n".join(f"{text_of(key) or ''} = {text_of(value) or ''}" for key, value in table.items())
 
 
-def read_table(text: str, place: str) -> dict[str, str]:
+def read_table(text: str, place: str, not_a_pair: Text = _NOT_A_PAIR, code: str = "invalid_mapping") -> dict[str, str]:
     """Parse `from = to` lines. Raises Rejected with the line number."""
     table: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
@@ -528,7 +518,7 @@ def read_table(text: str, place: str) -> dict[str, str]:
             continue
         key, separator, value = line.partition("=")
         if not separator or not key.strip() or not value.strip():
-            raise rejected_at(place, _NOT_A_PAIR(line=number), "invalid_mapping")
+            raise rejected_at(place, not_a_pair(line=number), code)
         table[key.strip()] = value.strip()
     return table
 
@@ -550,13 +540,13 @@ def _simple(definition: object) -> FieldEntry | None:
         return None
     value = definition[sources[0]]
     if sources[0] in ("path", "paths"):
-        inner = _simple(value)
-        source_entry = inner if inner is not None and inner.origin is ValueOrigin.PATHS else None
-    else:
-        source_entry = (
-            FieldEntry(ValueOrigin(sources[0]), value) if isinstance(value, str) and "\r" not in value else None
-        )
-    return FieldEntry(source_entry.origin, source_entry.text, write_table(table)) if source_entry is not None else None
+        entry = _simple(value)
+        if entry is None or entry.origin is not ValueOrigin.PATHS:
+            return None
+        return replace(entry, table=write_table(table))
+    if not isinstance(value, str) or "\r" in value:
+        return None
+    return FieldEntry(ValueOrigin(sources[0]), value, write_table(table))
 
 
 def _is_line(path: str) -> bool:

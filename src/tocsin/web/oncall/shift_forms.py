@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -13,10 +12,8 @@ from django import forms
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext, ngettext, pgettext, pgettext_lazy
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as gettext_lazy
+from django.utils.translation import gettext_lazy as _
 
-from tocsin.access.roles import MemberRole
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import local_duration
 from tocsin.core.validation import field_errors
@@ -31,17 +28,15 @@ from tocsin.web.ui.forms import (
     FilledFormSet,
     ZoneField,
     ZoneSelect,
-    field_error_text,
+    checkboxes,
     formset_class,
     picker_time,
-    problems_of,
     show_rejection,
     zones,
 )
 
 # ---------- describe shift
 # Describes stored shifts in sentences. Pure except for the user's language.
-
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 #: The weekly windows in spec form that leave nothing out.
@@ -50,8 +45,6 @@ ALWAYS = [{"days": [*DAYS], "from": "00:00", "to": "24:00"}]
 
 @dataclass(frozen=True, slots=True)
 class ShiftLine:
-    """A shift in a list."""
-
     name: str
     #: None if all shifts are in one layer.
     layer: int | None
@@ -73,45 +66,34 @@ def describe(stored: Mapping[str, Any], names: Mapping[int, str]) -> str:
     kind = schedules.kind_of(stored)
     details = stored[kind]
     users = [names.get(user, "?") for user in details.get("users", ())]
-    match kind:
-        case "rotate":
-            parts = [_rotation(details, users)]
-        case "fixed":
-            parts = [_fixed(details, users)]
-        case _:
-            parts = [_("From an iCal calendar.")]
+    describe_kind = {"rotate": _rotation, "fixed": _fixed}.get(kind)
+    parts = [describe_kind(details, users) if describe_kind else gettext("From an iCal calendar.")]
     parts.append(_roles(details["roles"], is_sequence=kind == "rotate"))
     if "time_zone" in stored:
-        parts.append(_("In %(zone)s.") % {"zone": stored["time_zone"]})
+        parts.append(gettext("In %(zone)s.") % {"zone": stored["time_zone"]})
     if stored.get("holidays") == OnHolidays.SKIP:
-        parts.append(_("Not on holidays."))
+        parts.append(gettext("Not on holidays."))
     elif stored.get("holidays") == OnHolidays.ONLY:
-        parts.append(_("Only on holidays."))
+        parts.append(gettext("Only on holidays."))
     if "start" in stored:
-        parts.append(_("From %(day)s.") % {"day": _day(stored["start"])})
+        parts.append(gettext("From %(day)s.") % {"day": _day(stored["start"])})
     if "end" in stored:
-        parts.append(_("Until %(day)s.") % {"day": _day(stored["end"])})
+        parts.append(gettext("Until %(day)s.") % {"day": _day(stored["end"])})
     return " ".join(parts)
 
 
 def role_name(role: str) -> str:
-    """Return the translated name of a group role."""
-    words = {
-        MemberRole.PRIMARY: _("primary"),
-        MemberRole.SECONDARY: _("secondary"),
-        MemberRole.MANAGER: _("manager"),
-    }
-    return words.get(MemberRole(role), role) if role in list(MemberRole) else role
+    return str(dict[str, Any](ROLES).get(role, role))
 
 
 def _rotation(details: Mapping[str, Any], users: list[str]) -> str:
-    names = _(", then ").join(users) or _("No one")
+    names = gettext(", then ").join(users) or gettext("No one")
     timing = _every(details)
     move = details.get("move", 1)
     if move != 1:
         timing = f"{timing}, " + ngettext("rotation step %(count)d", "rotation step %(count)d", move) % {"count": move}
     if "windows" in details:
-        timing = f"{timing}; " + _("only %(windows)s") % {"windows": describe_windows(details["windows"])}
+        timing = f"{timing}; " + gettext("only %(windows)s") % {"windows": describe_windows(details["windows"])}
     return f"{names}: {timing}."
 
 
@@ -120,25 +102,25 @@ def _every(details: Mapping[str, Any]) -> str:
     if isinstance(every, MonthInterval):
         interval = ngettext("every month", "every %(count)d months", every.count) % {"count": every.count}
         if isinstance(on, str):
-            interval = _("%(often)s on the first %(day)s") % {"often": interval, "day": _long_day(on)}
+            interval = gettext("%(often)s on the first %(day)s") % {"often": interval, "day": _long_day(on)}
         elif on:
-            interval = _("%(often)s on day %(day)s") % {"often": interval, "day": on}
+            interval = gettext("%(often)s on day %(day)s") % {"often": interval, "day": on}
     elif every % timedelta(weeks=1) == timedelta():
         count = every // timedelta(weeks=1)
         interval = ngettext("every week", "every %(count)d weeks", count) % {"count": count}
         if on:
-            interval = _("%(often)s on %(day)s") % {"often": interval, "day": _long_day(on)}
+            interval = gettext("%(often)s on %(day)s") % {"often": interval, "day": _long_day(on)}
     elif every == timedelta(days=1):
-        interval = _("every day")
+        interval = gettext("every day")
     elif every == timedelta(hours=1):
-        interval = _("every hour")
+        interval = gettext("every hour")
     else:
-        interval = _("every %(span)s") % {"span": local_duration(every)}
-    return _("%(often)s at %(time)s") % {"often": interval, "time": at}
+        interval = gettext("every %(span)s") % {"span": local_duration(every)}
+    return gettext("%(often)s at %(time)s") % {"often": interval, "time": at}
 
 
 def _fixed(details: Mapping[str, Any], users: list[str]) -> str:
-    names = ", ".join(users) or _("No one")
+    names = ", ".join(users) or gettext("No one")
     if "windows" in details:
         timing = describe_windows(details["windows"])
     else:
@@ -152,7 +134,7 @@ def _fixed(details: Mapping[str, Any], users: list[str]) -> str:
 def describe_windows(stored: Iterable[Mapping[str, Any]]) -> str:
     """Describe weekly windows in spec form, such as "Mon–Fri 08:00–18:00, Sat 09:00–12:00"."""
     windows = list(stored)
-    return _("24/7") if windows == ALWAYS else ", ".join(map(_window, windows))
+    return gettext("24/7") if windows == ALWAYS else ", ".join(map(_window, windows))
 
 
 def _window(window: Mapping[str, Any]) -> str:
@@ -169,7 +151,7 @@ def _days(days: list[str]) -> str:
     range."""
     numbers = [DAYS.index(day) for day in days]
     if len(numbers) == len(DAYS):
-        return _("every day")
+        return gettext("every day")
     runs: list[list[int]] = []
     for number in numbers:
         if runs and runs[-1][-1] == number - 1:
@@ -187,9 +169,9 @@ def _days(days: list[str]) -> str:
 
 def _roles(roles: list[str], *, is_sequence: bool) -> str:
     if roles == [schedules.OWN_ROLES]:
-        return _("Everyone in their own role.")
+        return gettext("Everyone in their own role.")
     names = [role_name(role) for role in roles]
-    text = _(", then ").join(names) if is_sequence else ", ".join(names)
+    text = gettext(", then ").join(names) if is_sequence else ", ".join(names)
     return f"{text[:1].upper()}{text[1:]}."
 
 
@@ -222,7 +204,7 @@ def day(at: date) -> str:
 
 def format_period(since: datetime | None, until: datetime | None) -> str:
     """Format a period, such as "Mon 30 Nov 09:00 – Mon 7 Dec 09:00", in the user's zone. An open end is written out."""
-    return f"{_moment_or(since, _('no start date'))} – {_moment_or(until, _('no end date'))}"
+    return f"{_moment_or(since, gettext('no start date'))} – {_moment_or(until, gettext('no end date'))}"
 
 
 def _moment_or(at: datetime | None, missing: str) -> str:
@@ -234,7 +216,6 @@ def _moment_or(at: datetime | None, missing: str) -> str:
 
 # ---------- widgets
 # Fields for ordered lists and weekly windows: plain selects and inputs, which a script enhances.
-
 
 #: Maximum number of items in one field.
 MAX_FIELD_ITEMS = 200
@@ -263,7 +244,6 @@ class OrderedSelect(forms.Widget):
         return f"{id_}_0" if id_ else id_
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
-        """Return the template context."""
         context = super().get_context(name, value, attrs)
         selected = list(value or ())
         option_keys = {key for key, _label in self.options}
@@ -274,8 +254,6 @@ class OrderedSelect(forms.Widget):
 
 
 class OrderedField(forms.Field):
-    """An ordered list of keys."""
-
     widget: OrderedSelect
 
     def __init__(self, *, min_rows: int = 1, add: Any = "", **options: Any) -> None:
@@ -312,7 +290,6 @@ class WeeklyWindowsWidget(forms.Widget):
         return False
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
-        """Return the template context."""
         context = super().get_context(name, value, attrs)
         blank = {"days": [], "begins": "", "until": "", "ends": ""}
         return context | {"rows": [*(value or ()), blank], "days": DAY_NAMES}
@@ -335,16 +312,15 @@ class WeeklyWindowsField(forms.Field):
     def _window(self, row: Mapping[str, Any]) -> dict[str, Any]:
         days, begins, until, ends = row["days"], row["begins"], row["until"], row["ends"]
         if not days:
-            raise forms.ValidationError(_("Choose at least one day."))
+            raise forms.ValidationError(gettext("Choose at least one day."))
         if until:
             if len(days) > 1:
-                raise forms.ValidationError(_("A window that ends on another day must start on a single day."))
+                raise forms.ValidationError(gettext("A window that ends on another day must start on a single day."))
             return {"from": f"{days[0]} {begins or '00:00'}", "to": f"{until} {ends or '00:00'}"}
         return {"days": days, "from": begins or "00:00", "to": "24:00" if ends in ("", "00:00") else ends}
 
 
 def _row(window: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of a window in spec form."""
     if "days" in window:
         return {
             "days": list(window["days"]), "begins": window["from"], "until": "", "ends": picker_time(window["to"]),
@@ -363,33 +339,27 @@ def _list(data: Any, name: str) -> list[str]:
 MAX_SHIFTS = 50
 
 KINDS = [
-    ("rotate", gettext_lazy("Rotating: people take turns on call")),
-    ("fixed", gettext_lazy("Fixed: the same people every week")),
-    ("once", gettext_lazy("Continuous: from one date and time to another")),
-    ("calendar", gettext_lazy("Import from an iCal calendar")),
+    ("rotate", _("Rotating: people take turns on call")),
+    ("fixed", _("Fixed: the same people every week")),
+    ("once", _("Continuous: from one date and time to another")),
+    ("calendar", _("Import from an iCal calendar")),
 ]
-UNITS = [
-    ("h", gettext_lazy("hours")),
-    ("d", gettext_lazy("days")),
-    ("w", gettext_lazy("weeks")),
-    ("months", gettext_lazy("months")),
-    ("m", gettext_lazy("minutes")),
-]
+UNITS = [("h", _("hours")), ("d", _("days")), ("w", _("weeks")), ("months", _("months")), ("m", _("minutes"))]
 _SPANS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 HOLIDAYS = [
-    (OnHolidays.RUN, gettext_lazy("Run as usual")),
-    (OnHolidays.SKIP, gettext_lazy("Skip the shift")),
-    (OnHolidays.ONLY, gettext_lazy("Run only on holidays")),
+    (OnHolidays.RUN, _("Run as usual")),
+    (OnHolidays.SKIP, _("Skip the shift")),
+    (OnHolidays.ONLY, _("Run only on holidays")),
 ]
 
 #: Path in a shift's spec → the field that shows its problems.
-_PLACES = (
-    ("rotate.every", "every"), ("rotate.at", "at"), ("rotate.on", "weekday"), ("rotate.move", "move"),
-    ("rotate.users", "users"), ("rotate.roles", "roles"), ("rotate.windows", "windows"), ("fixed.every", "weeks"),
-    ("fixed.users", "users"), ("fixed.roles", "roles"), ("fixed.windows", "windows"), ("fixed.from", "begins"),
-    ("fixed.to", "ends"), ("calendar.url", "url"), ("calendar.roles", "roles"), ("start", "start_day"),
-    ("end", "end_day"), ("layer", "layer"), ("name", "name"), ("time_zone", "time_zone"), ("holidays", "holidays"),
-)  # fmt: skip
+_PLACES = {
+    "rotate.every": "every", "rotate.at": "at", "rotate.on": "weekday", "rotate.move": "move",
+    "rotate.users": "users", "rotate.roles": "roles", "rotate.windows": "windows",
+    "fixed.every": "weeks", "fixed.users": "users", "fixed.roles": "roles", "fixed.windows": "windows",
+    "fixed.from": "begins", "fixed.to": "ends", "calendar.url": "url", "calendar.roles": "roles",
+    "start": "start_day", "end": "end_day",
+}  # fmt: skip
 
 
 class GroupSelect(forms.Select):
@@ -397,7 +367,6 @@ class GroupSelect(forms.Select):
     when another group is chosen."""
 
     def optgroups(self, name: str, value: Any, attrs: Any = None) -> Any:
-        """Return the options."""
         rows = Membership.objects.filter(user__is_active=True).order_by("position", "pk")
         members: dict[int, list[str]] = {}
         for group_id, username in rows.values_list("group_id", "user__username"):
@@ -411,30 +380,23 @@ class GroupSelect(forms.Select):
 
 
 class ScheduleForm(forms.Form):
-    """A schedule without its shifts."""
-
-    name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
-    group = forms.ModelChoiceField(
-        Group.objects.all(), label=gettext_lazy("Group"), empty_label=None, widget=GroupSelect
-    )
+    name = forms.CharField(label=_("Name"), max_length=100)
+    group = forms.ModelChoiceField(Group.objects.all(), label=_("Group"), empty_label=None, widget=GroupSelect)
     time_zone = ZoneField()
-    holiday_calendars = forms.ModelMultipleChoiceField(
+    holiday_calendars = checkboxes(
+        _("Holidays"),
         HolidayCalendar.objects.all(),
-        label=gettext_lazy("Holidays"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=gettext_lazy("Used by shifts that skip holidays or run only on holidays."),
+        help_text=_("Used by shifts that skip holidays or run only on holidays."),
     )
 
     handover_notes = forms.BooleanField(
-        label=gettext_lazy("Handover notes"),
+        label=_("Handover notes"),
         required=False,
         initial=True,
-        help_text=gettext_lazy("Email a handover note to the outgoing and the incoming user when the shift changes."),
+        help_text=_("Email a handover note to the outgoing and the incoming user when the shift changes."),
     )
 
     def spec(self) -> dict[str, Any]:
-        """Return the settings in spec form."""
         data = self.cleaned_data
         spec = {"name": data["name"], "group": data["group"].name, "time_zone": data["time_zone"]}
         if not data["handover_notes"]:
@@ -447,66 +409,54 @@ class ScheduleForm(forms.Form):
 class ShiftForm(forms.Form):
     """One shift. Its kind determines which fields apply."""
 
-    name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
+    name = forms.CharField(label=_("Name"), max_length=100)
     layer = forms.IntegerField(
-        label=gettext_lazy("Layer"),
+        label=_("Layer"),
         min_value=1,
         max_value=MAX_LAYERS,
         initial=1,
-        help_text=gettext_lazy("Higher layers override lower ones."),
+        help_text=_("Higher layers override lower ones."),
     )
-    kind = forms.ChoiceField(label=gettext_lazy("Kind"), choices=KINDS, initial="rotate", widget=forms.RadioSelect)
-    users = OrderedField(label=gettext_lazy("People, in order"), min_rows=2, required=False)
-    roles = OrderedField(label=gettext_lazy("Roles"), required=False)
+    kind = forms.ChoiceField(label=_("Kind"), choices=KINDS, initial="rotate", widget=forms.RadioSelect)
+    users = OrderedField(label=_("People, in order"), min_rows=2, required=False)
+    roles = OrderedField(label=_("Roles"), required=False)
     every = forms.IntegerField(
-        label=gettext_lazy("Rotates every (handoff)"), min_value=1, max_value=10000, initial=1, required=False
+        label=_("Rotates every (handoff)"), min_value=1, max_value=10000, initial=1, required=False
     )
-    unit = forms.ChoiceField(label=gettext_lazy("Unit"), choices=UNITS, initial="w", required=False)
-    weekday = forms.ChoiceField(label=gettext_lazy("on"), choices=[("", "–"), *DAY_NAMES], required=False)
-    month_day = forms.IntegerField(label=gettext_lazy("on day of month"), min_value=1, max_value=31, required=False)
+    unit = forms.ChoiceField(label=_("Unit"), choices=UNITS, initial="w", required=False)
+    weekday = forms.ChoiceField(label=_("on"), choices=[("", "–"), *DAY_NAMES], required=False)
+    month_day = forms.IntegerField(label=_("on day of month"), min_value=1, max_value=31, required=False)
     at = forms.TimeField(
         label=pgettext_lazy("time of day", "at"),
         initial="09:00",
         required=False,
         widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
     )
-    move = forms.IntegerField(
-        label=gettext_lazy("Rotation step"), min_value=1, max_value=1000, initial=1, required=False
-    )
-    always = forms.BooleanField(label=gettext_lazy("Always (24/7)"), initial=True, required=False)
-    windows = WeeklyWindowsField(label=gettext_lazy("Hours"), required=False)
+    move = forms.IntegerField(label=_("Rotation step"), min_value=1, max_value=1000, initial=1, required=False)
+    always = forms.BooleanField(label=_("Always (24/7)"), initial=True, required=False)
+    windows = WeeklyWindowsField(label=_("Hours"), required=False)
     begins = forms.CharField(
-        label=gettext_lazy("From"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
+        label=_("From"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
     )
-    ends = forms.CharField(
-        label=gettext_lazy("To"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
-    )
-    weeks = forms.IntegerField(
-        label=gettext_lazy("Repeats every (weeks)"), min_value=1, max_value=MAX_WEEKS, required=False
-    )
+    ends = forms.CharField(label=_("To"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
+    weeks = forms.IntegerField(label=_("Repeats every (weeks)"), min_value=1, max_value=MAX_WEEKS, required=False)
     url = forms.CharField(
-        label=gettext_lazy("Calendar URL"),
+        label=_("Calendar URL"),
         max_length=2000,
         required=False,
-        help_text=gettext_lazy("After saving, only the host is shown. Leave it unchanged to keep the URL."),
+        help_text=_("After saving, only the host is shown. Leave it unchanged to keep the URL."),
     )
-    start_day = forms.CharField(
-        label=gettext_lazy("Starts on"), required=False, widget=forms.DateInput(attrs={"type": "date"})
-    )
-    start_time = forms.CharField(
-        label=gettext_lazy("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"})
-    )
-    end_day = forms.CharField(
-        label=gettext_lazy("Ends on"), required=False, widget=forms.DateInput(attrs={"type": "date"})
-    )
-    end_time = forms.CharField(label=gettext_lazy("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
+    start_day = forms.CharField(label=_("Starts on"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    start_time = forms.CharField(label=_("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
+    end_day = forms.CharField(label=_("Ends on"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    end_time = forms.CharField(label=_("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
     time_zone = forms.ChoiceField(
-        label=gettext_lazy("Time zone"),
+        label=_("Time zone"),
         required=False,
         choices=lambda: [("", ""), *zones()],
-        widget=ZoneSelect(unset=gettext_lazy("Same as the schedule")),
+        widget=ZoneSelect(unset=_("Same as the schedule")),
     )
-    holidays = forms.ChoiceField(label=gettext_lazy("On holidays"), choices=HOLIDAYS, required=False)
+    holidays = forms.ChoiceField(label=_("On holidays"), choices=HOLIDAYS, required=False)
 
     def __init__(self, *args: Any, people: Sequence[tuple[str, str]] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -528,7 +478,6 @@ class ShiftForm(forms.Form):
         return data
 
     def spec(self) -> dict[str, Any]:
-        """Return the shift in spec form."""
         data = self.cleaned_data
         spec: dict[str, Any] = {"name": data["name"], "layer": data["layer"]}
         people = {"users": data["users"], "roles": data["roles"] or ["primary"]}
@@ -570,15 +519,8 @@ class ShiftForm(forms.Form):
         weeks = self.cleaned_data["weeks"]
         return {"every": f"{weeks}w"} if weeks else {}
 
-    def add_problem(self, path: str, text: str) -> None:
-        """Show a problem of the shift's spec beside the field for its path."""
-        field = next((name for beginning, name in _PLACES if re.match(rf"{re.escape(beginning)}\b", path)), None)
-        self.add_error(field, text)
-
 
 class ShiftFormSet(FilledFormSet[ShiftForm]):
-    """The shifts in the order of the schedule."""
-
     #: The initial values of a shift that the user adds.
     new_shift: Mapping[str, Any] = {}
 
@@ -597,7 +539,6 @@ def shifts_formset(data: Any, initial: Iterable[Mapping[str, Any]], new_shift: M
 
 
 def initial_shift(shift: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the initial values of a shift's form from its spec."""
     kind = schedules.kind_of(shift)
     details = shift[kind]
     windows = details.get("windows", [])
@@ -629,13 +570,7 @@ def initial_shift(shift: Mapping[str, Any]) -> dict[str, Any]:
 
 def show_problems(rejected: Rejected, form: ScheduleForm, shifts: Sequence[ShiftForm]) -> None:
     """Show problems of a shift beside its fields, all others beside the schedule's fields."""
-    for problem in problems_of(rejected):
-        path = problem.field or ""
-        match = re.fullmatch(r"shifts\[(\d+)\]\.?(.*)", path)
-        if match and int(match[1]) < len(shifts):
-            shifts[int(match[1])].add_problem(match[2], field_error_text(problem))
-        else:
-            show_rejection(form, problem)
+    show_rejection(form, rejected, rows={"shifts": shifts}, row_places=_PLACES)
 
 
 def _initial_every(text: str) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from tocsin.oncall.changes.specs import HolidayCalendarSpec
 from tocsin.oncall.models import HolidayCalendar, SupportHours
 from tocsin.resources.registry import HOLIDAY_CALENDARS, SUPPORT_HOURS
 from tocsin.web.http.request import SignedInRequest, render_view, requires
-from tocsin.web.oncall.schedules import shift_forms
-from tocsin.web.oncall.schedules.shift_forms import WeeklyWindowsField
+from tocsin.web.oncall import shift_forms
+from tocsin.web.oncall.shift_forms import WeeklyWindowsField
 from tocsin.web.ui.confirm_delete import ObjectPage
 from tocsin.web.ui.forms import SpecForm, field_error_text, problems_of, show_rejection, user_zone
 from tocsin.web.ui.object_list import ObjectList

@@ -1,20 +1,22 @@
-"""Schedules: detail view, editor with a preview, and deletion."""
+"""Schedules: detail view, editor with a preview, deletion, and handover notes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from django import forms
 from django.contrib import messages
 from django.core.cache import caches
+from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import MemberRole, Permission, Role
@@ -29,36 +31,136 @@ from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import CalendarFeed, HandoverNote, HolidayCalendar, Override, Schedule
 from tocsin.operate import coverage
 from tocsin.people import permissions
-from tocsin.people.models import Group
+from tocsin.people.models import Group, User
+from tocsin.reports import handover as notes
+from tocsin.reports.handover import MAX_TEXT_CHARS, SeenNote
 from tocsin.resources.registry import SCHEDULES
 from tocsin.web.http.request import (
     SignedInRequest,
     actor,
     find_editable,
     find_object,
+    find_row,
     may,
+    number_of,
     offer_own_groups,
     render_view,
     require,
     requires,
 )
-from tocsin.web.oncall import handovers
-from tocsin.web.oncall.schedules import shift_forms
-from tocsin.web.oncall.schedules.shift_forms import (
-    ScheduleForm,
-    ShiftFormSet,
-    initial_shift,
-    shifts_formset,
-    show_problems,
-)
+from tocsin.web.oncall import shift_forms
+from tocsin.web.oncall.shift_forms import ScheduleForm, ShiftFormSet, initial_shift, shifts_formset, show_problems
 from tocsin.web.ui import confirm_delete
 from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import field_error_text, offer_own_zone, problems_of, user_zone
+from tocsin.web.ui.forms import field_error_text, offer_own_zone, problems_of, show_rejection, user_zone
+
+# ---------- handovers
+
+#: Maximum number of notes in the list.
+MAX_NOTES = 100
+
+
+class HandoverNoteForm(forms.Form):
+    """The text above the facts."""
+
+    text = forms.CharField(
+        label=gettext_lazy("Your note"),
+        required=False,
+        max_length=MAX_TEXT_CHARS,
+        widget=forms.Textarea(attrs={"rows": 6}),
+        help_text=gettext_lazy("Shown above the details."),
+    )
+    #: When the note was last edited before the form was shown.
+    seen = forms.DateTimeField(required=False, widget=forms.HiddenInput)
+
+
+@dataclass(frozen=True, slots=True)
+class HandoverRow:
+    """A note with the names of its users."""
+
+    note: HandoverNote
+    outgoing: list[str]
+    incoming: list[str]
+
+
+@require_safe
+def schedule_handovers(request: SignedInRequest, number: int) -> HttpResponse:
+    """Render the handover notes of a schedule, newest first."""
+    schedule = find_object(SCHEDULES, number)
+    rows = HandoverNote.objects.filter(schedule=schedule).select_related("schedule")[:MAX_NOTES]
+    context = {"schedule": schedule, "notes": named_notes(rows), "zone": user_zone().key}
+    return render_view(request, "oncall/handovers.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def handover(request: SignedInRequest, number: int) -> HttpResponse:
+    """Render a handover note; save its text."""
+    note = _find(number)
+    viewer = request.viewer
+    may_edit = note.sent_at is None and notes.may_edit(note, viewer)
+    form = HandoverNoteForm(request.POST or None, initial={"text": note.text})
+    other_text = ""
+    if request.method == "POST" and form.is_valid():
+        try:
+            notes.save_text(note, form.cleaned_data["text"], viewer, request.now, SeenNote(form.cleaned_data["seen"]))
+        except Rejected as rejected:
+            _deny(rejected)
+            show_rejection(form, rejected)
+            if rejected.code == "changed_meanwhile":
+                other_text = note.text
+        else:
+            messages.success(request, _("Saved."))
+            return redirect("handover", note.pk)
+    (row,) = named_notes([note])
+    # After a conflict the user has seen the other text, so that a second save replaces it.
+    seen = form["seen"].value() if form.is_bound and not other_text else note.edited_at
+    context = {
+        "row": row,
+        "note": note,
+        "form": form if may_edit else None,
+        "seen": seen.isoformat() if isinstance(seen, datetime) else seen,
+        "other_text": other_text,
+        "facts": notes.current_facts(note, request.now),
+        "zone": user_zone().key,
+    }
+    return render_view(request, "oncall/handover.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+def send(request: SignedInRequest, number: int) -> HttpResponse:
+    note = _find(number)
+    try:
+        notes.send_now(note, request.viewer, request.now)
+    except Rejected as rejected:
+        _deny(rejected)
+        messages.error(request, rejected.reason.localized())
+    else:
+        messages.success(request, _("Handover note sent."))
+    return redirect("handover", note.pk)
+
+
+def named_notes(rows: Iterable[HandoverNote]) -> list[HandoverRow]:
+    loaded = list(rows)
+    people = notes.people_of(loaded)
+    return [HandoverRow(note, _names(note.outgoing, people), _names(note.incoming, people)) for note in loaded]
+
+
+def _find(number: int) -> HandoverNote:
+    return find_row(HandoverNote.objects.select_related("schedule__group", "edited_by"), number, "handover note")
+
+
+def _deny(rejected: Rejected) -> None:
+    if rejected.code == "forbidden":
+        raise PermissionDenied(rejected.reason.localized()) from rejected
+
+
+def _names(user_ids: Iterable[int], people: Mapping[int, User]) -> list[str]:
+    return [people[user_id].display_name for user_id in user_ids if user_id in people]
+
 
 # ---------- coverage warnings
 # Coverage warnings per group, cached until the configuration changes or a few minutes pass; and their sentences in the
 # user's language and time zone.
-
 
 #: Cache lifetime in seconds while the configuration does not change.
 CACHE_SECONDS = 300
@@ -107,8 +209,6 @@ def describe_finding(finding: CoverageFinding, now: datetime) -> str:
 
 
 # ---------- preview
-# Previews an unsaved schedule: the next handoffs with names, and coverage warnings.
-
 
 #: Horizon of the preview, and maximum number of handoffs shown per role.
 HORIZON = timedelta(days=92)
@@ -148,14 +248,12 @@ def preview_of_plan(plan: GroupPlan, schedule: str, now: datetime) -> SchedulePr
     """Return the preview of a group plan that contains the schedule."""
     timeline = final_schedule.timeline(plan, now, now + HORIZON)
     segments = [segment for segment in timeline.segments if segment.schedule == schedule]
-    assignments = [
-        (role, [segment for segment in segments if segment.role is role][:MAX_HANDOFFS]) for role in MemberRole
-    ]
+    by_role = [(role, [segment for segment in segments if segment.role is role][:MAX_HANDOFFS]) for role in MemberRole]
     with database.transaction() as connection:
         reachable = coverage.reachable_user_ids(connection)
     findings = coverage_checks.findings(plan, reachable, now, now + HORIZON, timeline)
     return SchedulePreview(
-        assignments=[(role, role_segments) for role, role_segments in assignments if role_segments],
+        assignments=[(role, role_segments) for role, role_segments in by_role if role_segments],
         warnings=sentences(coverage_checks.first_of_each(coverage_checks.problems(findings)), now),
     )
 
@@ -192,7 +290,7 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
         "overrides": overrides.current(row, request.now),
         "past": rows.filter(ends_at__lte=request.now).order_by("-ends_at")[:MAX_PAST_OVERRIDES],
         "calendars": HolidayCalendar.objects.filter(pk__in=row.holiday_calendars),
-        "handovers": handovers.named_notes(HandoverNote.objects.filter(schedule=row)[:MAX_HANDOVERS]),
+        "handovers": named_notes(HandoverNote.objects.filter(schedule=row)[:MAX_HANDOVERS]),
         "feed": CalendarFeed.objects.filter(owner=request.user, schedule=row).first(),
         "group_feed": CalendarFeed.objects.filter(owner=request.user, kind="group", group=row.group_id).first(),
         "used_by": confirm_delete.references_to("schedule", row.pk),
@@ -205,7 +303,6 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Permission.MANAGE_TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """Create or edit a schedule."""
     row = find_editable(request, SCHEDULES, number) if number is not None else None
     form, shifts = _forms(request, row)
     offer_own_groups(request, form.fields["group"])
@@ -213,8 +310,14 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         request, SCHEDULES, row, state=partial(commands.spec_without_overrides, with_secrets=True)
     )
     if form.is_bound and form.is_valid() and shifts.is_valid():
-        saved = _save(request, row, form, shifts, snapshot)
-        if saved is not None:
+        require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])
+        try:
+            with snapshot.unchanged():
+                spec = {**form.spec(), "shifts": [shift.spec() for shift in shifts.forms]}
+                saved = commands.save_schedule(spec, existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            show_problems(rejected, form, shifts.forms)
+        else:
             messages.success(request, _("Saved."))
             return redirect("group_schedule", saved.group_id)
     failed = bool(form.errors) or shifts.total_error_count() > 0
@@ -254,55 +357,31 @@ def preview_schedule(request: SignedInRequest, number: int | None = None) -> Htt
 
 def _forms(request: SignedInRequest, row: Schedule | None) -> tuple[ScheduleForm, ShiftFormSet]:
     data = request.POST if request.method == "POST" else None
-    rotation = {"every": 1, "unit": "w", "weekday": "mon", "at": "09:00", "start_day": _monday(request).isoformat()}
+    # A new rotation starts with the current week, so at once.
+    today = request.now.astimezone(user_zone()).date()
+    monday = (today - timedelta(days=today.weekday())).isoformat()
+    rotation = {"every": 1, "unit": "w", "weekday": "mon", "at": "09:00", "start_day": monday}
     if row is not None:
         spec = commands.spec_without_overrides(row)
         begin = {**spec, "group": row.group_id, "holiday_calendars": row.holiday_calendars}
-        return ScheduleForm(data, initial=begin), shifts_formset(
-            data, [initial_shift(stored_shift) for stored_shift in spec["shifts"]], rotation
-        )
-    group = _first_group(request)
+        shifts = shifts_formset(data, [initial_shift(stored_shift) for stored_shift in spec["shifts"]], rotation)
+        return ScheduleForm(data, initial=begin), shifts
+    # The group named in the URL, else the user's first own group.
+    own_group_ids = permissions.own_groups(request.user)
+    groups = Group.objects.all()
+    if request.user.role != Role.ADMIN:
+        groups = groups.filter(pk__in=own_group_ids)
+    group = (
+        groups.filter(pk=number_of(request.GET.get("group")) or 0).first()
+        or groups.filter(pk__in=own_group_ids).first()
+        or groups.first()
+    )
     new_values: dict[str, Any] = {"time_zone": request.user.time_zone}
+    members: list[str] = []
     if group:
         new_values = {"group": group.pk, "time_zone": group.time_zone, "name": ""}
-    members = list(group.memberships.order_by("position").values_list("user__username", flat=True)) if group else []
+        members = list(group.memberships.order_by("position").values_list("user__username", flat=True))
     shift = {**rotation, "name": _("Weekly"), "users": members, "roles": ["primary"]}
     form = ScheduleForm(data, initial=new_values)
     offer_own_zone(form)
     return form, shifts_formset(data, [shift], rotation)
-
-
-def _monday(request: SignedInRequest) -> date:
-    """Return the Monday of the current week, so that a new rotation starts at once."""
-    today = request.now.astimezone(user_zone()).date()
-    return today - timedelta(days=today.weekday())
-
-
-def _first_group(request: SignedInRequest) -> Group | None:
-    """Return the group named in the URL, else the user's first own group."""
-    group_id = request.GET.get("group", "")
-    rows = Group.objects.all()
-    if request.user.role != Role.ADMIN:
-        rows = rows.filter(pk__in=permissions.own_groups(request.user))
-    requested_group = (
-        rows.filter(pk=int(group_id)).first()
-        if group_id.isascii() and group_id.isdigit() and len(group_id) < 10
-        else None
-    )
-    return requested_group or rows.filter(pk__in=permissions.own_groups(request.user)).first() or rows.first()
-
-
-def _spec(form: ScheduleForm, shifts: ShiftFormSet) -> dict[str, Any]:
-    return {**form.spec(), "shifts": [shift_form.spec() for shift_form in shifts.forms]}
-
-
-def _save(
-    request: SignedInRequest, row: Schedule | None, form: ScheduleForm, shifts: ShiftFormSet, snapshot: FormSnapshot
-) -> Schedule | None:
-    require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])
-    try:
-        with snapshot.unchanged():
-            return commands.save_schedule(_spec(form, shifts), existing=row, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        show_problems(rejected, form, shifts.forms)
-        return None

@@ -1,1 +1,0 @@
-"""The Mapping, Rules and Routing editor of an inbound integration."""

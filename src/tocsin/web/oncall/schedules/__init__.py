@@ -1,1 +1,0 @@
-"""Editing schedules, holiday calendars and support hours."""
