@@ -69,6 +69,7 @@ from tocsin.inbound.mapping.status_words import (
     may_be_new,
     meaning_of,
     meaning_of_ticket_event,
+    split_id,
     status_in_event,
 )
 from tocsin.inbound.parsing.decode import Element
@@ -305,6 +306,8 @@ class Normalizer:
             or evidence.take_event_from_id(objects, own_id)
         ):
             del values["source_id"]
+        elif own_id is not None:
+            values["source_id"] = split_id(own_id)[0]
         status = (own.text("source_status") or "") if "source_status" in guesses else ""
         is_own = "source_status" in own.values
         if "source_status" in guesses and (not status or status.casefold() not in self.own_rule_values):

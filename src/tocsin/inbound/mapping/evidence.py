@@ -46,6 +46,7 @@ from tocsin.inbound.mapping.status_words import (
     names_failure,
     names_fault,
     notice_of,
+    split_id,
     status_in_tag,
     status_in_title,
     without_status,
@@ -226,10 +227,12 @@ def _votes_of(level: dict[str, object], factor: float, *, is_run: bool) -> Itera
             place = _PLACES[name]
             if value == "0" and name in table.EXIT_CODES:
                 yield _vote(table.FLAG, factor, *_OF_CODES[False])
+            elif name.endswith(("id", "key")) and (status := split_id(value)[1]):
+                yield _vote(table.TAG, factor, meaning_of(status) or _OPEN, status)
             elif place:
                 yield from _votes_of_text(name, value, place, factor, level, is_run=is_run)
         elif isinstance(value, int | float):
-            yield from _votes_of_number(name, value, factor, is_run=is_run)
+            yield from _votes_of_number(name, value, factor, level, is_run=is_run)
 
 
 def _votes_of_text(
@@ -244,8 +247,7 @@ def _votes_of_text(
             switched = table.SWITCHED[folded]
             yield _vote(table.HAPPENING, factor, switched, _WORDS[switched])
         elif place == table.STATUS and (condition := _meaning_of_condition(level)) is not None:
-            stated = condition if is_true else _CLOSE if condition is _OPEN else _OPEN
-            yield _vote(table.STATUS, factor, stated, _WORDS[stated])
+            yield _of_condition(condition, factor, is_true=is_true)
         else:
             yield from _votes_of_flag(name, is_true, factor)
     elif name in table.OVER_TEXTS and len(value) <= _MAX_STATUS_CHARS and "://" not in value:
@@ -307,8 +309,12 @@ def _votes_of_sentence(name: str, text: str, factor: float) -> Iterator[_Vote]:
         yield _vote(place, factor * (table.UNCLEAR if meaning is _OPEN else 1), meaning, status)
 
 
-def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) -> Iterator[_Vote]:
-    if isinstance(value, bool):
+def _votes_of_number(
+    name: str, value: float, factor: float, level: dict[str, object], *, is_run: bool
+) -> Iterator[_Vote]:
+    if value in (0, 1) and name in table.VALUES and (condition := _meaning_of_condition(level)) is not None:
+        yield _of_condition(condition, factor, is_true=bool(value))
+    elif isinstance(value, bool):
         yield from _votes_of_flag(name, value, factor)
     elif name in table.EXIT_CODES:
         yield _vote(table.FLAG, factor, *_OF_CODES[value != 0])
@@ -346,8 +352,13 @@ def _votes_of_flag(name: str, is_true: bool, factor: float) -> Iterator[_Vote]:
 
 def _meaning_of_condition(level: dict[str, object]) -> StatusMeaning | None:
     """Returns what "True" of a condition says: `{"type": "Ready", "status": "False"}`."""
-    kinds = (meaning_of(kind) for kind in (level.get("type"), level.get("condition")) if isinstance(kind, str))
+    kinds = (meaning_of(kind) for kind in map(level.get, table.CONDITIONS) if isinstance(kind, str))
     return next((meaning for meaning in kinds if meaning in ACTING), None)
+
+
+def _of_condition(condition: StatusMeaning, factor: float, *, is_true: bool) -> _Vote:
+    stated = condition if is_true else _CLOSE if condition is _OPEN else _OPEN
+    return _vote(table.STATUS, factor, stated, _WORDS[stated])
 
 
 def _is_switched(level: dict[str, object]) -> bool:

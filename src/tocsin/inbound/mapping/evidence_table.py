@@ -92,7 +92,8 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
         panne abierta abierto advertencia alarma alerta caída caida caido crítica crítico critico critica fallida fallo
         falla aberto aberta erro falha fora_do_ar verbroken onbereikbaar hors_tension injoignable abgelaufen awaria
         allarme aperto errore guasto parada parado fout kritiek storing waarschuwing abgebrochen interrotto interrotta
-        interrompu irraggiungibile degradato
+        interrompu irraggiungibile degradato unregistered en_panne backing_up
+        building_up filling_up heating_up piling_up
     """,
     ),
     (_OPEN, "ambiguous", "creating testing"),
@@ -114,7 +115,7 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
     (_OPEN, "kind unclear", "alert exception"),
     (_OPEN, "kind weak ambiguous", "test"),
     (_OPEN, "noflag", "emergency regression warn warning severe urgent"),
-    (_OPEN, "ongoing", "ongoing"),
+    (_OPEN, "ongoing", "ongoing en_cours in_corso en_curso"),
     (_OPEN, "setting", "banned ban blocked"),
     (_OPEN, "unclear", "identified attivo attiva activo activa actif"),
     (_OPEN, "unclear ambiguous", "starting unknown"),
@@ -158,7 +159,7 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
     (_CLOSE, "end done", "ended"),
     (_CLOSE, "end unclear", "connected stable"),
     (_CLOSE, "noflag", "closing"),
-    (_CLOSE, "noflag bare", "inactive"),
+    (_CLOSE, "noflag bare", "inactive inaktiv inactif inactivo inattivo inactief"),
     (_CLOSE, "unclear", "ready valid working safe gone"),
     (_CLOSE, "unclear noflag", "available good clean live"),
     (
@@ -170,8 +171,8 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
         reassigned silenced snoozed suppressed unassigned under_maintenance verifying bestätigt quittiert acquitté
         reconocido flapping_start flapping_stop flapping_end flapping_disabled downtime_start downtime_end
         downtime_cancelled downtime_removed flappingstart flappingstop flappingend flappingdisabled downtimestart
-        downtimeend downtimecancelled downtimeremoved scaled_up scaled_down scale_up scale_down in_bearbeitung en_cours
-        in_corso en_curso in_behandeling
+        downtimeend downtimecancelled downtimeremoved scaled_up scaled_down scale_up scale_down in_bearbeitung
+        in_behandeling
     """,
     ),
     (_UPDATE, "ongoing", "update in_progress monitoring pending queued scheduled updated"),
@@ -235,8 +236,12 @@ NOT_TELLING: Final = COMPLETIONS | WEAK | ONGOING | {"reset"}
 NO_PROBLEM: Final = _words("not_triggered not_firing not_alerting not_failing not_active")
 OVER_AGAIN: Final = _words("cleared recovered resolved")
 #: What is up as long as it runs; a run that is "stopped" is over, and one that is "running" is not.
-RUNNING_THINGS: Final = _words("service servicename process processname container containername vm vmname daemon unit")
-STATES_OF_SERVICES: Final = {"running": _CLOSE, "stopped": _OPEN, "exited": _OPEN}
+RUNNING_THINGS: Final = _words(
+    "service servicename process processname container containername vm vmname daemon unit trunk trunkname peer extension"
+)
+STATES_OF_SERVICES: Final = {
+    "running": _CLOSE, "registered": _CLOSE, "stopped": _OPEN, "exited": _OPEN, "unregistered": _OPEN,
+}  # fmt: skip
 EVENTS_OF_SERVICES: Final = {**STATES_OF_SERVICES, "started": _CLOSE, "terminated": _OPEN}
 #: "off" is the end of what a sensor or a rule reports; any other thing that is "off" may be dead.
 SWITCHED: Final = {"on": _OPEN, "off": _CLOSE}
@@ -369,7 +374,7 @@ OF_ANYTHING: Final = _words("all betrieb everything message now operation value 
 #: tool calls a notification may say so in other words, too.
 NOTICE_PHRASE: Final = re.compile(
     r"(?:alert|alarm|incident|problem|issue|case|host|service|check|monitor|trigger|notification)*"
-    r"(?:(?P<acknowledged>acknowledge?(?:ment|d)|ack(?:ed)?)|(?P<downtime>downtime(?:start|end|cancell?ed|removed))"
+    r"(?:(?P<acknowledged>acknowledge?(?:ment|d)|ack(?:ed)?|prise?en(?:compte|charge))|(?P<downtime>downtime(?:start|end|cancell?ed|removed))"
     r"|(?P<flapping>flapping(?:start|stop|end|disabled))|(?P<silenced>(?:silenced?|muted?|snoozed?)(?:created|added)?)"
     r"|(?P<commented>(?:comment|note|annotation)(?:added|created)))"
 )
@@ -767,6 +772,9 @@ ANY_TYPE: Final = NamePattern(r"\w+(type|typ)")
 #: Names of a rule or a check, which an alert is called by.
 RULES: Final = _names("alertname rulename monitorname checkname policyname conditionname alarmname")
 EDGES: Final = _words("to tostate edge contact")
+#: The names of a condition, and of the value of one: `{"tag": "MOTOR_FAULT", "value": 0}`.
+CONDITIONS: Final = ("type", "condition", "tag", "tagname", "signal", "point", "datapoint")
+VALUES: Final = _words("value val wert valeur valor")
 #: The names of what happened, and of a test.
 EVENTS: Final = ("event", "eventtype", "type", "activity", "alerttype")
 TEST_FLAGS: Final = ("test", "istest", "testmode")
