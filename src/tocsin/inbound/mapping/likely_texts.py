@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Final, TypeGuard
 
-from tocsin.inbound.fields import FIELDS, MappedFields, Value, clean_line, text_of
+from tocsin.inbound.fields import FIELDS, MappedFields, Value, clean_line, priority_of, text_of
 from tocsin.inbound.mapping import evidence_table as table
 from tocsin.inbound.mapping.evidence_table import words_of
 from tocsin.inbound.mapping.message_objects import (
@@ -25,6 +25,14 @@ from tocsin.inbound.mapping.message_objects import (
 from tocsin.inbound.mapping.status_words import is_failure, meaning_of, names_failure
 
 _OF_ALERTS: Final = frozenset({"firing", "alerting", "alarm"})
+#: Statuses that say no more than that there is a problem, or how bad it is.
+_SAYING_NOTHING: Final = _OF_ALERTS | table.NEW_STATUSES | frozenset(
+    "active aktiv activo activa attivo attiva actif alert create created detected escalated fired late offen open opened"
+    " problem raise raised regression reopened started trigger triggered unresolved in_alarm kommend gekommen unknown"
+    " unacknowledged on investigating".split()
+)
+#: Up to three words.
+_STATUS: Final = re.compile(r"(?=.{2,30}$)[^\W\d]\S*( [^\W\d]\S*){0,2}(?<!\.)")
 #: An address, an id, a time or a number.
 _NO_TEXT: Final = re.compile(r"\w+://\S+|[\da-fA-F-]{20,}|[\d\s.,:/TZ+-]+|[\w.-]+@[\w.-]+")
 #: A mount point, a device or a drive.
@@ -72,7 +80,10 @@ def with_texts(
             # The likeliest title of a plain message, and complete.
             fill(values, "subject", map(_headline, filter(says, (own,))))
         if "subject" not in values:
-            _find_subject(values, payload, objects or collect(payload), own, mapped.tags.get(table.HOST))
+            found = objects or collect(payload)
+            _find_subject(values, payload, found, own, mapped.tags.get(table.HOST))
+            if objects is not None or guesses:  # A ticket's status says nothing of the problem.
+                _add_status(values, found)
     long_text = values.get("long_text", values.get("details"))
     if "long_text" in fields and (long_text is None or long_text == values.get("subject")):
         values.pop("long_text", None)
@@ -187,6 +198,8 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
         (status,) if is_failure(status) and status.casefold() not in _OF_ALERTS else (),
         filter(is_failure, texts_of(objects.texts, table.ALIASES["event"])),
         filter(_has_words, matching(objects.texts, table.ANY_TYPE)) if is_short else (),
+        filter(says, matching(objects.texts, table.SENTENCE_NAME)),
+        (text for text in find_things(objects) if _has_words(text) and names_failure(text)),
     )
     for candidate in happenings:
         if (text := clean_line(first_line(candidate), _MAX_HAPPENING_CHARS)) is None or text.endswith("…"):
@@ -203,6 +216,25 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
         kind = next((kind[1] for kind in kinds if kind is not None and says(kind[1])), None)
         if kind is not None and "source_status" not in values:
             values["subject"] = f"{kind} {subject}"
+
+
+def _add_status(values: dict[str, Value], objects: MessageObjects) -> None:
+    """Adds the status that says more than that there is a problem, such as "Failed" and "en panne"."""
+    subject = values.get("subject")
+    if not isinstance(subject, str):
+        return
+    said = {value for level in objects.texts for value in level.values()}
+    everything = {*words_of(subject)}
+    own = values.get("source_status")
+    for status in (own, *find_any(objects.texts, table.OUTCOMES), *matching(objects.texts, table.STATUS_NAME)):
+        if status not in said or not isinstance(status, str) or _STATUS.fullmatch(status) is None:
+            continue
+        words, meaning = words_of(status), meaning_of(status)
+        is_telling = priority_of(status) is None and not (table.GENERIC | _SAYING_NOTHING).issuperset(words)
+        if is_telling and (meaning is table.StatusMeaning.OPEN or (meaning is None and len(words) == 1)):
+            if not everything.issuperset(words):
+                fill(values, "subject", iter((f"{subject} ({status})",)))
+            return
 
 
 def _names_of(objects: MessageObjects) -> set[str | None]:
