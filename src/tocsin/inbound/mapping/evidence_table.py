@@ -565,6 +565,7 @@ BARE_IDS: Final = _names("uuid guid id uid event_id key token identifier")
 #: The names of a title, of what an alert is called, and of a sentence that is one where nothing else is.
 PROPER_TITLES: Final = _names("""
     subject title summary headline heading betreff titel titre objet título titulo asunto titolo oggetto onderwerp
+    zusammenfassung kurzbeschreibung résumé resume resumen riassunto
     alert_title event_title incident_title issue_title event_definition_title short_description
 """)
 NAMES: Final = _names("""
@@ -575,7 +576,7 @@ NAMES: Final = _names("""
 SENTENCES: Final = _names("""
     alert_message state_message service_output message msg activity_title text description reason body content
     human_readable output error error_message log fallback meldung nachricht meldungstext beschreibung fehler mensaje
-    descripcion descripción messaggio descrizione mensagem bericht résumé
+    descripcion descripción messaggio descrizione mensagem bericht err aviso avviso
 """)
 TITLES: Final = in_order((*PROPER_TITLES, *NAMES))
 #: By field, the names in order of likelihood.
@@ -663,7 +664,8 @@ HOST_NAME: Final = NamePattern(
 #: What may fail that is no computer.
 THING_NAME: Final = NamePattern(
     r"(machine|maschine|m[aá]quina|macchina|equipment|asset|anlage|unit|vehicle|fahrzeug|line|linie|leitung|room|raum"
-    r"|pool|system|object|objekt|aufzug|lift|elevator|tank|pump|building|workload|bezeichnung)(name|label)?"
+    r"|pool|system|obj|object|objekt|aufzug|lift|elevator|ascenseur|ascensore?|tank|pump|building|workload|bezeichnung"
+    r"|bereich|area|inverter|trunk|quelle)(name|label)?"
 )
 HOST_ID: Final = NamePattern(
     r"\w*(host|device|node|server|machine|instance|station|charger|chargepoint|asset|computer|camera|endpoint|vm|gateway|thing|sensor)"
@@ -694,13 +696,13 @@ TITLE_NAME: Final = NamePattern(
 SENTENCE_NAME: Final = NamePattern(
     r"\w*(reason|message|description|text|msg|note|comment|detail|details|info|explanation|error|cause|output|remark|exception"
     r"|meldung|nachricht|beschreibung|hinweis|melding|omschrijving|bericht|mensaje|descripci[oó]n|messaggio|descrizione"
-    r"|mensagem|descri[cç][aã]o|texte|texto|testo|opis)"
+    r"|mensagem|descri[cç][aã]o|texte|texto|testo|opis|avv?iso)|err"
 )
 #: The kind of a problem, which is a title if it has several words.
 TYPE_NAME: Final = NamePattern(
     r"\w*(alert|event|alarm|issue|problem|incident|anomaly|trigger|detection|notification|finding)"
     r"(type|typecode|typename|category|code|subtype|kind)|anomaly|cat|category|event|type|typ|ereignis|evenement"
-    r"|événement|evento"
+    r"|événement|evento|evt"
 )
 #: A sentence, if it has several words.
 HEADLINE: Final = _names("""
@@ -766,7 +768,7 @@ CAUSES: Final = _names("""
     motivo
 """)
 #: Names of a sentence that says what happened, and of what is measured.
-HAPPENINGS: Final = _names("alertmessage statemessage serviceoutput message reason msg errormessage error text")
+HAPPENINGS: Final = _names("alertmessage statemessage serviceoutput message reason msg errormessage error err text")
 METRICS: Final = _names("metric metricname measurement indicator parameter counter")
 ANY_TYPE: Final = NamePattern(r"\w+(type|typ)")
 #: Names of a rule or a check, which an alert is called by.

@@ -56,7 +56,11 @@ _THING: Final = re.compile(
 #: "Disk-2", "Klima Serverraum 1" and "borg.service", and no word such as "performance".
 _NAMED: Final = re.compile(r"[^\W_a-zäöüéèß]|[ .]")
 #: "Press 7", "T-881 JC", and neither "SEV1" nor "2 of 3".
-_NUMBERED: Final = re.compile(r"[^\W\d_]{2}[^:/]*[ -]\d+\b|\b[A-Z]-\d+\b")
+_NUMBERED: Final = re.compile(r"[^\W\d_]{2}[^:/]*[ -][A-Z]?\d+\b|\b[A-Z]-\d+\b")
+#: One more thing that a subject names: "Swisscom SIP 0041", "Halle 4", "WR-12", and neither an expression nor "ORA-01017".
+_CERTAIN: Final = re.compile(r"(?![A-Z]{3}-\d+$|[a-z]{2}-\w+-\d$)[^\W\d_][\w.#/-]*( [\w.#/-]+){0,3}")
+#: "dag_sales_mart", and no id.
+_CODE_NAME: Final = re.compile(r"[^\W\d]+[_-][\w-]+")
 _MAX_TEXT_LINES: Final = 200
 _MAX_TEXT_CHARS: Final = 20_000
 
@@ -267,7 +271,8 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
     )
     is_named = _prefix(values, names)
     if not any(matching(objects.levels, table.RUN_OF)):
-        is_named |= _prefix(values, matching_sorted(objects.runs, table.RUN_OF_ID))
+        for name in reversed([*matching_sorted(objects.levels, table.RUN_OF_ID)]):
+            is_named |= isinstance(name, str) and _CODE_NAME.fullmatch(name) is not None and _prefix(values, iter((name,)))
     hosts = [
         *(host,),
         *matching(everywhere, table.HOST_NAME),
@@ -288,6 +293,9 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
         others = [thing for thing in things if thing.casefold() not in str(subject).casefold()]
         if is_bare or len(others) == len(things):
             _prefix(values, iter(others))
+    said = str(values.get("subject")).casefold()
+    certain = (thing for thing in find_things(objects, is_certain=True) if _CERTAIN.fullmatch(thing) is not None)
+    _prefix(values, (thing for thing in certain if thing.casefold() not in said))
 
 
 _PROBLEMS: Final = table.in_order(name for name in table.HEADLINE if name != "event")
