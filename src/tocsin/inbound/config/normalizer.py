@@ -374,9 +374,9 @@ class Normalizer:
             found = likely_texts.with_texts(mapped, payload, None, self.aliased_fields, self.guesses)
             # A ticket is better known by its number than by what happened to it.
             return mapped if found.text("subject") in (None, mapped.text("event")) else found
-        if is_complete and "subject" not in self.guesses:
-            return mapped
-        return likely_texts.with_texts(mapped, payload, objects, self.aliased_fields, self.guesses)
+        if not is_complete or "subject" in self.guesses:
+            mapped = likely_texts.with_texts(mapped, payload, objects, self.aliased_fields, self.guesses)
+        return mapped if self.guesses or subject is None else likely_texts.with_tags_named(mapped)
 
     def _priority_of(self, severity: str) -> str | None:
         return self.priorities.get(severity.casefold()) or priority_of(severity)

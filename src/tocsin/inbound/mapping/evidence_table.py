@@ -364,7 +364,7 @@ GENERIC: Final = _words("""
     message alarm alert alerts event notification notify incident issue problem status state change changed webhook
     monitor monitoring check info information report object data type system service trigger this is from your you have
     the an threshold metric rule action log subscription payload generic custom default policy end was has been there
-    health received occurred
+    health received occurred query matched
 """)
 OF_ANYTHING: Final = _words("all betrieb everything message now operation value values")
 

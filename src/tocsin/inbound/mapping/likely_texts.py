@@ -26,10 +26,14 @@ from tocsin.inbound.mapping.status_words import is_failure, meaning_of, names_fa
 
 _OF_ALERTS: Final = frozenset({"firing", "alerting", "alarm"})
 #: Statuses that say no more than that there is a problem, or how bad it is.
-_SAYING_NOTHING: Final = _OF_ALERTS | table.NEW_STATUSES | frozenset(
-    "active aktiv activo activa attivo attiva actif alert create created detected escalated fired late offen open opened"
-    " problem raise raised regression reopened started trigger triggered unresolved in_alarm kommend gekommen unknown"
-    " unacknowledged on investigating".split()
+_SAYING_NOTHING: Final = (
+    _OF_ALERTS
+    | table.NEW_STATUSES
+    | frozenset(
+        "active aktiv activo activa attivo attiva actif alert create created detected escalated fired late offen open opened"
+        " problem raise raised regression reopened start started trigger triggered unresolved in_alarm kommend gekommen unknown"
+        " unacknowledged on investigating".split()
+    )
 )
 #: Up to three words.
 _STATUS: Final = re.compile(r"(?=.{2,30}$)[^\W\d]\S*( [^\W\d]\S*){0,2}(?<!\.)")
@@ -92,6 +96,25 @@ def with_texts(
     if "long_text" in fields and (long_text is None or long_text == values.get("subject")):
         values.pop("long_text", None)
         fill(values, "long_text", iter((readable(payload),)))
+    return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
+
+
+#: The tags that say what an alert is about, in the order in which a subject names them.
+_NAMING_TAGS: Final = ("problem_type", table.HOST)
+#: "web1", "10.0.0.7" or "web1.example:9100", of which the subject may name the first part, and no id of a machine.
+_HOST: Final = re.compile(r"(?!\S*[\da-f]{12})(\d+(?:\.\d+){3}|[^.:]+)[^:]{0,60}(?::\d+)?")
+
+
+def with_tags_named(mapped: MappedFields) -> MappedFields:
+    """Returns the fields with a subject that names the check, if it is one of two or three words, and the host of the
+    kind's own tags."""
+    values, subject = dict(mapped.values), str(mapped.values["subject"])
+    check, host = map(mapped.tags.get, _NAMING_TAGS)
+    if check is not None and 1 < len(check.split()) < _MIN_SENTENCE_WORDS and meaning_of(check) is None:
+        _prefix(values, iter((check,)))
+    found = _HOST.fullmatch(host or "")
+    if host is not None and found is not None and found[1].casefold() not in subject.casefold():
+        _prefix(values, iter((host,)))
     return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
 
 
@@ -272,7 +295,9 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
     is_named = _prefix(values, names)
     if not any(matching(objects.levels, table.RUN_OF)):
         for name in reversed([*matching_sorted(objects.levels, table.RUN_OF_ID)]):
-            is_named |= isinstance(name, str) and _CODE_NAME.fullmatch(name) is not None and _prefix(values, iter((name,)))
+            is_named |= (
+                isinstance(name, str) and _CODE_NAME.fullmatch(name) is not None and _prefix(values, iter((name,)))
+            )
     hosts = [
         *(host,),
         *matching(everywhere, table.HOST_NAME),
