@@ -236,9 +236,9 @@ NOT_TELLING: Final = COMPLETIONS | WEAK | ONGOING | {"reset"}
 NO_PROBLEM: Final = _words("not_triggered not_firing not_alerting not_failing not_active")
 OVER_AGAIN: Final = _words("cleared recovered resolved")
 #: What is up as long as it runs; a run that is "stopped" is over, and one that is "running" is not.
-RUNNING_THINGS: Final = _words(
-    "service servicename process processname container containername vm vmname daemon unit trunk trunkname peer extension"
-)
+RUNNING_THINGS: Final = _words("""
+    service servicename process processname container containername vm vmname daemon unit trunk trunkname peer extension
+""")
 STATES_OF_SERVICES: Final = {
     "running": _CLOSE, "registered": _CLOSE, "stopped": _OPEN, "exited": _OPEN, "unregistered": _OPEN,
 }  # fmt: skip
@@ -344,6 +344,18 @@ LATER: Final = _words("""
     updated change changed modified status reply accepted responded accept deadline found reconciliation reminder
     replied sla
 """)
+
+#: Statuses that say no more than that there is a problem.
+OF_ALERTS: Final = _words("firing alerting alarm")
+ONLY_A_PROBLEM: Final = (
+    OF_ALERTS
+    | NEW_STATUSES
+    | _words("""
+    active aktiv activo activa attivo attiva actif alert create created detected escalated fired late offen open opened
+    problem raise raised regression reopened start started trigger triggered unresolved in_alarm kommend gekommen
+    unknown unacknowledged on investigating
+""")
+)
 
 # ---------- words of titles
 

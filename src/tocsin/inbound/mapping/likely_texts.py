@@ -24,17 +24,6 @@ from tocsin.inbound.mapping.message_objects import (
 )
 from tocsin.inbound.mapping.status_words import is_failure, meaning_of, names_failure
 
-_OF_ALERTS: Final = frozenset({"firing", "alerting", "alarm"})
-#: Statuses that say no more than that there is a problem, or how bad it is.
-_SAYING_NOTHING: Final = (
-    _OF_ALERTS
-    | table.NEW_STATUSES
-    | frozenset(
-        "active aktiv activo activa attivo attiva actif alert create created detected escalated fired late offen open opened"
-        " problem raise raised regression reopened start started trigger triggered unresolved in_alarm kommend gekommen unknown"
-        " unacknowledged on investigating".split()
-    )
-)
 #: Up to three words.
 _STATUS: Final = re.compile(r"(?=.{2,30}$)[^\W\d]\S*( [^\W\d]\S*){0,2}(?<!\.)")
 #: An address, an id, a time or a number.
@@ -61,7 +50,7 @@ _THING: Final = re.compile(
 _NAMED: Final = re.compile(r"[^\W_a-zäöüéèß]|[ .]")
 #: "Press 7", "T-881 JC", and neither "SEV1" nor "2 of 3".
 _NUMBERED: Final = re.compile(r"[^\W\d_]{2}[^:/]*[ -][A-Z]?\d+\b|\b[A-Z]-\d+\b")
-#: One more thing that a subject names: "Swisscom SIP 0041", "Halle 4", "WR-12", and neither an expression nor "ORA-01017".
+#: One more thing that a subject names: "Trunk 0041", "Halle 4", "WR-12", and neither an expression nor "ORA-01017".
 _CERTAIN: Final = re.compile(r"(?![A-Z]{3}-\d+$|[a-z]{2}-\w+-\d$)[^\W\d_][\w.#/-]*( [\w.#/-]+){0,3}")
 #: "dag_sales_mart", and no id.
 _CODE_NAME: Final = re.compile(r"[^\W\d]+[_-][\w-]+")
@@ -222,7 +211,7 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
         sorted(filter(says, matching(objects.texts, table.TYPE_NAME)), key=_has_words, reverse=True),
         matching(objects.texts, table.FAULT_NAME),
         _find_sentences(objects) if is_short else (),
-        (status,) if is_failure(status) and status.casefold() not in _OF_ALERTS else (),
+        (status,) if is_failure(status) and status.casefold() not in table.OF_ALERTS else (),
         filter(is_failure, texts_of(objects.texts, table.ALIASES["event"])),
         filter(_has_words, matching(objects.texts, table.ANY_TYPE)) if is_short else (),
         filter(says, matching(objects.texts, table.SENTENCE_NAME)),
@@ -257,7 +246,7 @@ def _add_status(values: dict[str, Value], objects: MessageObjects) -> None:
         if status not in said or not isinstance(status, str) or _STATUS.fullmatch(status) is None:
             continue
         words, meaning = words_of(status), meaning_of(status)
-        is_telling = priority_of(status) is None and not (table.GENERIC | _SAYING_NOTHING).issuperset(words)
+        is_telling = priority_of(status) is None and not (table.GENERIC | table.ONLY_A_PROBLEM).issuperset(words)
         if is_telling and (meaning is table.StatusMeaning.OPEN or (meaning is None and len(words) == 1)):
             if not everything.issuperset(words):
                 fill(values, "subject", iter((f"{subject} ({status})",)))
