@@ -131,6 +131,9 @@ def read(objects: MessageObjects) -> Verdict | None:
         and sums[_UPDATE] < table.NOTICE
         and any(map(is_new_ticket, texts_of(objects.levels, table.ALIASES["event"])))
     )
+    if meaning is _UPDATE and all(goes_on(vote.status) for vote in votes if vote.meaning is _UPDATE):
+        # What goes on is an update of a known problem only if it has an id.
+        is_new |= any(find_any(objects.levels, table.HEADLINE)) and not any(_find_ids(objects))
     if is_new or (meaning is _CLOSE and not closes and (opens or _names_problem(objects))):
         return Verdict(_OPEN, _WORDS[_OPEN])
     if meaning is _CLOSE and _tells_of_deed(objects, votes):

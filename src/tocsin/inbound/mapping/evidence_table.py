@@ -115,7 +115,7 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
     (_OPEN, "kind unclear", "alert exception"),
     (_OPEN, "kind weak ambiguous", "test"),
     (_OPEN, "noflag", "emergency regression warn warning severe urgent"),
-    (_OPEN, "ongoing", "ongoing en_cours in_corso en_curso"),
+    (_OPEN, "ongoing", "ongoing"),
     (_OPEN, "setting", "banned ban blocked"),
     (_OPEN, "unclear", "identified attivo attiva activo activa actif"),
     (_OPEN, "unclear ambiguous", "starting unknown"),
@@ -175,7 +175,7 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
         in_behandeling
     """,
     ),
-    (_UPDATE, "ongoing", "update in_progress monitoring pending queued scheduled updated"),
+    (_UPDATE, "ongoing", "en_cours en_curso in_corso update in_progress monitoring pending queued scheduled updated"),
     (_UPDATE, "ongoing unclear well", "running"),
     (_UPDATE, "setting", "muted"),
     (
