@@ -394,7 +394,7 @@ def complete(
     hosts = chain(
         find_any(levels, table.ALIASES[table.HOST]), () if is_ticket else matching(objects.levels, table.HOST_NAME)
     )
-    host = next(filter(None, (clean_line(value, TAG_LENGTH) for value in hosts if not _is_date(value))), None)
+    host = next(filter(None, (clean_line(value, TAG_LENGTH) for value in hosts if not _DATE.match(str(value)))), None)
     if host is not None and table.HOST not in tags and table.HOST in fields:
         tags = {**tags, table.HOST: host}
     return MappedFields(values, tags, mapped.custom, mapped.notes)
@@ -644,10 +644,6 @@ def _find_severities(objects: MessageObjects) -> Iterator[object]:
 def severity_in_words(objects: MessageObjects) -> str | None:
     """Returns the first severity that is no number."""
     return next((text for text in _texts(_find_severities(objects)) if _has_letters(text)), None)
-
-
-def _is_date(value: object) -> bool:
-    return isinstance(value, str) and _DATE.match(value) is not None
 
 
 def _has_letters(text: str) -> bool:
