@@ -241,7 +241,7 @@ def test_status_of_a_thing_beside_a_title_closes_nothing() -> None:
     ("payload", "subject"),
     [
         ({"monitor_name": "Shop", "status": "down", "message": "Shop (web1) is down"}, "Shop (web1) is down"),
-        ({"job_name": "PAYROLL", "status": "failed", "message": "Ended not OK"}, "PAYROLL: Ended not OK"),
+        ({"job_name": "PAYROLL", "status": "failed", "message": "Ended not OK"}, "PAYROLL: Ended not OK (failed)"),
         ({"alert_name": "Load average", "device_name": "db1", "status": "open"}, "db1: Load average"),
         ({"text": "#### [FIRING] Disk full\n| db1 | 97 |"}, "[FIRING] Disk full"),
         (

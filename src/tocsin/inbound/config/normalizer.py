@@ -69,6 +69,7 @@ from tocsin.inbound.mapping.status_words import (
     may_be_new,
     meaning_of,
     meaning_of_ticket_event,
+    split_id,
     status_in_event,
 )
 from tocsin.inbound.parsing.decode import Element
@@ -305,6 +306,8 @@ class Normalizer:
             or evidence.take_event_from_id(objects, own_id)
         ):
             del values["source_id"]
+        elif own_id is not None:
+            values["source_id"] = split_id(own_id)[0]
         status = (own.text("source_status") or "") if "source_status" in guesses else ""
         is_own = "source_status" in own.values
         if "source_status" in guesses and (not status or status.casefold() not in self.own_rule_values):
@@ -371,9 +374,9 @@ class Normalizer:
             found = likely_texts.with_texts(mapped, payload, None, self.aliased_fields, self.guesses)
             # A ticket is better known by its number than by what happened to it.
             return mapped if found.text("subject") in (None, mapped.text("event")) else found
-        if is_complete and "subject" not in self.guesses:
-            return mapped
-        return likely_texts.with_texts(mapped, payload, objects, self.aliased_fields, self.guesses)
+        if not is_complete or "subject" in self.guesses:
+            mapped = likely_texts.with_texts(mapped, payload, objects, self.aliased_fields, self.guesses)
+        return mapped if self.guesses or subject is None else likely_texts.with_tags_named(mapped)
 
     def _priority_of(self, severity: str) -> str | None:
         return self.priorities.get(severity.casefold()) or priority_of(severity)

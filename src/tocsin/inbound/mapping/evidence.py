@@ -46,6 +46,7 @@ from tocsin.inbound.mapping.status_words import (
     names_failure,
     names_fault,
     notice_of,
+    split_id,
     status_in_tag,
     status_in_title,
     without_status,
@@ -57,11 +58,15 @@ _OPEN, _CLOSE, _UPDATE = StatusMeaning
 #: Where a message says what happened.
 _HAPPENED: Final = (table.STATUS, table.EVENT, table.HAPPENING)
 _WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
+_OPPOSITE: Final = {_OPEN: _CLOSE, _CLOSE: _OPEN}
 _OF_CODES: Final = ((_CLOSE, "success"), (_OPEN, "failed"))
 _SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion")
 _RULE: Final = re.compile(r"alert|alarm|rule|threshold|metric")
 #: A time that programs write for none.
 _NO_TIME: Final = re.compile(r"0001-|1970-01-01|[0\s:.TZ-]*$")
+
+
+type _Level = dict[str, object]
 
 
 class Verdict(NamedTuple):
@@ -126,6 +131,9 @@ def read(objects: MessageObjects) -> Verdict | None:
         and sums[_UPDATE] < table.NOTICE
         and any(map(is_new_ticket, texts_of(objects.levels, table.ALIASES["event"])))
     )
+    if meaning is _UPDATE and all(goes_on(vote.status) for vote in votes if vote.meaning is _UPDATE):
+        # What goes on is an update of a known problem only if it has an id.
+        is_new |= any(find_any(objects.levels, table.HEADLINE)) and not any(_find_ids(objects))
     if is_new or (meaning is _CLOSE and not closes and (opens or _names_problem(objects))):
         return Verdict(_OPEN, _WORDS[_OPEN])
     if meaning is _CLOSE and _tells_of_deed(objects, votes):
@@ -157,7 +165,7 @@ def has_flag(objects: MessageObjects) -> bool:
     """Returns whether a message says what it does by a flag, an exit code or the time of an end."""
     is_timed = any(table.OVER_TIME[name] for level in objects.levels for name in level)
     return is_timed or any(
-        vote.place == table.FLAG for level in objects.levels for vote in _votes_of(level, 1, is_run=False)
+        vote.place == table.FLAG for level in objects.levels for vote in _votes_of(level, is_run=False)
     )
 
 
@@ -200,163 +208,155 @@ def _is_titled(objects: MessageObjects) -> bool:
 
 
 def _votes(objects: MessageObjects) -> Iterator[_Vote]:
-    is_run = bool(objects.runs)
+    is_run, is_titled = bool(objects.runs), _is_titled(objects)
     for level in objects.texts:
-        yield from _votes_of(level, 1, is_run=is_run)
-    is_titled = _is_titled(objects)
+        yield from _votes_of(level, is_run=is_run)
     for level in objects.things:
-        # What is online beside a title may be something else.
-        for vote in _votes_of(level, table.UNCLEAR, is_run=is_run):
-            if vote.weight >= vote.place * table.UNCLEAR and not (is_titled and vote.meaning is _CLOSE):
-                is_direct = vote.is_direct and (
-                    vote.place == table.FLAG or any(table.OVER_TIME[name] for name in level)
-                )
-                yield vote if is_direct else vote._replace(is_direct=False)
+        is_over = any(table.OVER_TIME[name] for name in level)
+        for vote in _votes_of(level, is_run=is_run):
+            # What is online beside a title may be something else.
+            if vote.weight >= vote.place and not (is_titled and vote.meaning is _CLOSE):
+                is_direct = vote.is_direct and (vote.place == table.FLAG or is_over)
+                yield vote._replace(weight=vote.weight * table.UNCLEAR, is_direct=is_direct)
     for level in objects.inner:
         for name in table.OUTCOMES.keys() & level.keys():
             if isinstance(value := level[name], str) and is_failure(value):
-                yield _vote(table.STATUS, 1, _OPEN, value)
+                yield _vote(table.STATUS, _OPEN, value)
 
 
-def _votes_of(level: dict[str, object], factor: float, *, is_run: bool) -> Iterator[_Vote]:
-    for name, value in level.items():
-        if table.OVER_TIME[name] or table.END_TIME[name]:
-            yield from _votes_of_end(name, value, factor, is_run=is_run)
-        elif isinstance(value, str):
-            place = _PLACES[name]
-            if value == "0" and name in table.EXIT_CODES:
-                yield _vote(table.FLAG, factor, *_OF_CODES[False])
-            elif place:
-                yield from _votes_of_text(name, value, place, factor, level, is_run=is_run)
-        elif isinstance(value, int | float):
-            yield from _votes_of_number(name, value, factor, is_run=is_run)
+def _votes_of(level: _Level, *, is_run: bool) -> Iterator[_Vote]:
+    votes = (_vote_of(name, value, level, is_run=is_run) for name, value in level.items())
+    return (vote for vote in votes if vote is not None)
 
 
-def _votes_of_text(
-    name: str, value: str, place: float, factor: float, level: dict[str, object], *, is_run: bool
-) -> Iterator[_Vote]:
+def _vote(
+    place: float, meaning: StatusMeaning, status: str = "", clearness: float = 1.0, *, is_direct: bool = True
+) -> _Vote:
+    return _Vote(place, place * clearness, meaning, status or _WORDS[meaning], is_direct)
+
+
+def _vote_of(name: str, value: object, level: _Level, *, is_run: bool) -> _Vote | None:
+    """Returns what one field says: a time, a text, a flag or a number."""
+    if table.OVER_TIME[name] or table.END_TIME[name]:
+        if not value or (isinstance(value, str) and (_NO_TIME.match(value) or not any(map(str.isdigit, value)))):
+            return _vote(table.HAPPENING, _OPEN)
+        if table.OVER_TIME[name]:
+            return _vote(table.STATUS, _CLOSE)
+        return None if is_run else _vote(table.HAPPENING, _CLOSE)
+    if isinstance(value, str):
+        return _vote_of_text(name, value, level, is_run=is_run)
+    if not isinstance(value, int | float):
+        return None
+    if value in (0, 1) and name in table.VALUES and (condition := _meaning_of_condition(level)) is not None:
+        return _vote_of_condition(condition, is_true=bool(value))
+    if not isinstance(value, bool):
+        if name in table.EXIT_CODES:
+            return _vote(table.FLAG, *_OF_CODES[value != 0])
+        if name == "results" or (is_run and name == "result"):
+            return _vote(table.STATUS, *_OF_CODES[True]) if value else None
+        if name in table.COUNTED and (value not in (0, 1) or meaning_of_flag((name,)) is None):
+            # No error is not yet a recovery.
+            place = table.COUNT if value else table.OTHER
+            return _vote(place, *_OF_CODES[value != 0]) if meaning_of(name) is _OPEN else None
+    return _vote_of_flag(name, is_true=bool(value)) if value in (0, 1) else None
+
+
+def _vote_of_text(name: str, value: str, level: _Level, *, is_run: bool) -> _Vote | None:
+    place, folded, is_long = _PLACES[name], value.casefold(), len(value) > _MAX_STATUS_CHARS
+    if value == "0" and name in table.EXIT_CODES:
+        return _vote(table.FLAG, *_OF_CODES[False])
+    if name.endswith(("id", "key")) and (status := split_id(value)[1]):
+        return _vote(table.TAG, meaning_of(status) or _OPEN, status)
+    if not place:
+        return None
+    if place in _HAPPENED and (notice := notice_of(value, is_of_notification="notification" in name)) is not None:
+        return _vote(table.NOTICE, _UPDATE, notice)
+    if (is_true := table.TRUTHS.get(folded)) is not None:
+        switched = table.SWITCHED.get(folded)
+        if switched is not None and (place >= table.EVENT or place == table.HAPPENING) and _is_switched(level):
+            return _vote(table.HAPPENING, switched)
+        condition = _meaning_of_condition(level) if place == table.STATUS else None
+        if condition is not None:
+            return _vote_of_condition(condition, is_true=is_true)
+        return _vote_of_flag(name, is_true=is_true)
+    if name in table.OVER_TEXTS and not is_long and "://" not in value:
+        return _vote(table.FLAG, _CLOSE)
+    is_sentence = place in (table.OTHER, table.SENTENCE)
+    if is_long or (is_sentence and not is_bare_status(value)):
+        is_telling = is_long or place == table.SENTENCE or value.count(" ") > 1
+        return _vote_of_sentence(name, value) if is_telling else None
+    meaning = meaning_of(value)
+    if is_sentence:
+        return _vote(table.OTHER, meaning, value) if meaning is not None and meaning in ACTING else None
+    state = table.STATES_OF_SERVICES.get(folded)
+    if state is not None and place == table.STATUS and not is_run and not table.RUNNING_THINGS.isdisjoint(level):
+        return _vote(table.STATUS, state)
+    return None if meaning is None else _vote_of_status(name, value, meaning, place, level, is_run=is_run)
+
+
+def _vote_of_status(
+    name: str, value: str, meaning: StatusMeaning, place: float, level: _Level, *, is_run: bool
+) -> _Vote | None:
     folded = value.casefold()
-    is_of_notification = "notification" in name
-    if place in _HAPPENED and (notice := notice_of(value, is_of_notification=is_of_notification)) is not None:
-        yield _vote(table.NOTICE, 1, _UPDATE, notice)
-    elif (is_true := table.TRUTHS.get(folded)) is not None:
-        if folded in table.SWITCHED and (place >= table.EVENT or place == table.HAPPENING) and _is_switched(level):
-            switched = table.SWITCHED[folded]
-            yield _vote(table.HAPPENING, factor, switched, _WORDS[switched])
-        elif place == table.STATUS and (condition := _meaning_of_condition(level)) is not None:
-            stated = condition if is_true else _CLOSE if condition is _OPEN else _OPEN
-            yield _vote(table.STATUS, factor, stated, _WORDS[stated])
-        else:
-            yield from _votes_of_flag(name, is_true, factor)
-    elif name in table.OVER_TEXTS and len(value) <= _MAX_STATUS_CHARS and "://" not in value:
-        yield _vote(table.FLAG, factor, _CLOSE, "resolved")
-    elif len(value) > _MAX_STATUS_CHARS or (place == table.SENTENCE and not is_bare_status(value)):
-        yield from _votes_of_sentence(name, value, factor)
-    elif place in (table.OTHER, table.SENTENCE):
-        if is_bare_status(value):
-            if (bare := meaning_of(value)) is not None and bare in ACTING:
-                yield _vote(table.OTHER, factor, bare, value)
-        elif value.count(" ") > 1:
-            yield from _votes_of_sentence(name, value, factor)
-    elif (
-        place == table.STATUS
-        and not is_run
-        and folded in table.STATES_OF_SERVICES
-        and not table.RUNNING_THINGS.isdisjoint(level)
-    ):
-        state = table.STATES_OF_SERVICES[folded]
-        yield _vote(table.STATUS, factor, state, _WORDS[state])
-    elif (meaning := meaning_of(value)) is not None:
-        is_of_alert = any(map(table.OF_ALERT.match, level)) if meaning is not _OPEN else False
-        yield from _votes_of_status(name, value, meaning, place, factor, is_run=is_run, is_of_alert=is_of_alert)
-
-
-def _votes_of_status(
-    name: str, value: str, meaning: StatusMeaning, place: float, factor: float, *, is_run: bool, is_of_alert: bool
-) -> Iterator[_Vote]:
-    folded = value.casefold()
+    is_of_alert = meaning is not _OPEN and any(map(table.OF_ALERT.match, level))
     if meaning is _UPDATE and "cancel" in folded and not is_run:
         # An alert that is canceled is over; of anything else, this says nothing.
         if place != table.STATUS:
-            return
-        meaning, value = (_CLOSE, "resolved") if is_of_alert else (_UPDATE, value)
+            return None
+        if is_of_alert:
+            meaning, value = _CLOSE, "resolved"
     if meaning is _CLOSE and table.OF_OTHER.search(name):
-        return
+        return None
     if place == table.SEVERITY and meaning is _CLOSE:
         place = table.STATUS if folded in table.CLEARED_SEVERITIES else table.HAPPENING
     if meaning is _UPDATE and place in (table.SEVERITY, table.HAPPENING):
-        return
+        return None
     clearness = 1.0 if is_clear(value) else table.UNCLEAR
     if (is_completion(value) and not is_of_alert) or goes_on(value) or (meaning is _UPDATE and "cancel" in folded):
         clearness = table.HOW_IS_UNSAID
     if place in (table.EVENT, table.HAPPENING) and is_kind(value):
         clearness *= table.UNCLEAR
-    is_direct = (
-        place != table.EVENT or name in table.ALIASES["source_status"] or table.OF_PROBLEM.search(name) is not None
-    )
-    yield _Vote(place, place * factor * clearness, meaning, value, is_direct)
+    is_direct = place != table.EVENT or name in table.ALIASES["source_status"] or bool(table.OF_PROBLEM.search(name))
+    return _vote(place, meaning, value, clearness, is_direct=is_direct)
 
 
-def _votes_of_sentence(name: str, text: str, factor: float) -> Iterator[_Vote]:
+def _vote_of_sentence(name: str, text: str) -> _Vote | None:
     line = str(first_line(text))
     tag = status_in_tag(line)
     status = tag or status_in_title(line)
-    if status is not None and (meaning := meaning_of(status)) in ACTING:
-        # The words before a colon of an output are those of a program, not a tag: "connect: Connection refused".
-        place = table.SENTENCE if tag is None or "output" in name else table.TAG
-        yield _vote(place, factor * (table.UNCLEAR if meaning is _OPEN else 1), meaning, status)
+    meaning = meaning_of(status) if status is not None else None
+    if status is None or meaning is None or meaning not in ACTING:
+        return None
+    # The words before a colon of an output are those of a program, not a tag: "connect: Connection refused".
+    place = table.SENTENCE if tag is None or "output" in name else table.TAG
+    return _vote(place, meaning, status, table.UNCLEAR if meaning is _OPEN else 1)
 
 
-def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) -> Iterator[_Vote]:
-    if isinstance(value, bool):
-        yield from _votes_of_flag(name, value, factor)
-    elif name in table.EXIT_CODES:
-        yield _vote(table.FLAG, factor, *_OF_CODES[value != 0])
-    elif name == "results" or (is_run and name == "result"):
-        if value:
-            yield _vote(table.STATUS, factor, *_OF_CODES[True])
-    elif name in table.COUNTED and (value not in (0, 1) or meaning_of_flag((name,)) is None):
-        if meaning_of(name) is _OPEN:
-            # No error is not yet a recovery.
-            yield _vote(table.COUNT if value else table.OTHER, factor, *_OF_CODES[value != 0])
-    elif value in (0, 1):
-        yield from _votes_of_flag(name, bool(value), factor)
-
-
-def _votes_of_end(name: str, value: object, factor: float, *, is_run: bool) -> Iterator[_Vote]:
-    if not value or (isinstance(value, str) and (_NO_TIME.match(value) or not any(map(str.isdigit, value)))):
-        yield _vote(table.HAPPENING, factor, _OPEN, "open")
-    elif table.OVER_TIME[name]:
-        yield _vote(table.STATUS, factor, _CLOSE, "resolved")
-    elif not is_run:
-        yield _vote(table.HAPPENING, factor, _CLOSE, "resolved")
-
-
-def _votes_of_flag(name: str, is_true: bool, factor: float) -> Iterator[_Vote]:
+def _vote_of_flag(name: str, *, is_true: bool) -> _Vote | None:
     if table.FORMER.search(name) or name.startswith("additional"):
-        return
+        return None
     words = name.words if isinstance(name, table.FieldName) else (name,)
     meaning = meaning_of_flag(words) if len(name) <= _MAX_STATUS_CHARS and words else None
-    if meaning is not None:
-        if not is_true:
-            meaning = _CLOSE if meaning is _OPEN else _OPEN
-        weight = table.FLAG * factor * (1.0 if is_clear(words[-1]) else table.UNCLEAR)
-        yield _Vote(table.FLAG, weight, meaning, _WORDS[meaning], not table.WELL.fullmatch(words[-1]))
+    if meaning is None:
+        return None
+    clearness = 1.0 if is_clear(words[-1]) else table.UNCLEAR
+    stated = meaning if is_true else _OPPOSITE[meaning]
+    return _vote(table.FLAG, stated, clearness=clearness, is_direct=not table.WELL.fullmatch(words[-1]))
 
 
-def _meaning_of_condition(level: dict[str, object]) -> StatusMeaning | None:
+def _meaning_of_condition(level: _Level) -> StatusMeaning | None:
     """Returns what "True" of a condition says: `{"type": "Ready", "status": "False"}`."""
-    kinds = (meaning_of(kind) for kind in (level.get("type"), level.get("condition")) if isinstance(kind, str))
+    kinds = (meaning_of(kind) for kind in map(level.get, table.CONDITIONS) if isinstance(kind, str))
     return next((meaning for meaning in kinds if meaning in ACTING), None)
 
 
-def _is_switched(level: dict[str, object]) -> bool:
+def _vote_of_condition(condition: StatusMeaning, *, is_true: bool) -> _Vote:
+    return _vote(table.STATUS, condition if is_true else _OPPOSITE[condition])
+
+
+def _is_switched(level: _Level) -> bool:
     """Returns whether what has a status is a sensor, or a rule."""
     return any(map(_RULE.search, level)) or any(isinstance(v, str) and _SENSOR.search(v) for v in level.values())
-
-
-def _vote(place: float, factor: float, meaning: StatusMeaning, status: str) -> _Vote:
-    return _Vote(place, place * factor, meaning, status)
 
 
 # ---------- aliases
@@ -384,21 +384,8 @@ def complete(
     `priority_of` translates a severity. Of a ticket, only names that are a ticket's are ids and statuses."""
     values = dict(mapped.values)
     for name in _DECIDING:
-        if name not in fields or name in values or (name == "event" and not is_ticket):
-            continue
-        names = table.ALIASES[name] if not is_ticket else table.OF_TICKETS.get(name, table.ALIASES[name])
-        if name == "severity" and not is_ticket:
-            fill(values, name, _find_severities(objects))
-        elif name == "source_id" and not is_ticket:
-            fill(values, name, _find_ids(objects))
-        elif name != "source_status":
-            fill(values, name, find_any(objects.levels, names))
-        elif is_ticket:
-            fill(values, name, _named_statuses(objects.levels, names))
-        else:
-            verdict = read(objects)
-            found = (verdict.status,) if verdict is not None else find_any(objects.levels, table.STATUSES)
-            fill(values, name, iter(found))
+        if name in fields and name not in values and (is_ticket or name != "event"):
+            fill(values, name, _candidates(name, objects, is_ticket=is_ticket))
     severity = values.get("severity", None if is_ticket else values.get("source_status"))
     if "priority" in fields and "priority" not in values and isinstance(severity, str):
         values.update({"priority": priority} if (priority := priority_of(severity)) else {})
@@ -407,10 +394,25 @@ def complete(
     hosts = chain(
         find_any(levels, table.ALIASES[table.HOST]), () if is_ticket else matching(objects.levels, table.HOST_NAME)
     )
-    host = next(filter(None, (clean_line(value, TAG_LENGTH) for value in hosts if not _is_date(value))), None)
+    host = next(filter(None, (clean_line(value, TAG_LENGTH) for value in hosts if not _DATE.match(str(value)))), None)
     if host is not None and table.HOST not in tags and table.HOST in fields:
         tags = {**tags, table.HOST: host}
     return MappedFields(values, tags, mapped.custom, mapped.notes)
+
+
+def _candidates(name: str, objects: MessageObjects, *, is_ticket: bool) -> Iterator[object]:
+    if is_ticket:
+        names = table.OF_TICKETS.get(name, table.ALIASES[name])
+        return _named_statuses(objects.levels, names) if name == "source_status" else find_any(objects.levels, names)
+    match name:
+        case "severity":
+            return _find_severities(objects)
+        case "source_id":
+            return _find_ids(objects)
+        case "source_status":
+            verdict = read(objects)
+            return find_any(objects.levels, table.STATUSES) if verdict is None else iter((verdict.status,))
+    return find_any(objects.levels, table.ALIASES[name])
 
 
 def take_event_from_id(objects: MessageObjects, source_id: str) -> bool:
@@ -627,11 +629,10 @@ def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
 
 
 def _find_ids(objects: MessageObjects) -> Iterator[object]:
-    yield from find_any(objects.levels, table.PROPER_IDS)
-    yield from matching(objects.levels, table.ID_NAME)
-    yield from find_any(objects.levels, table.BARE_IDS)
-    yield from find_any(objects.chat, table.PROPER_IDS)
-    yield from matching(objects.chat, table.ID_NAME)
+    for levels, bare in ((objects.levels, table.BARE_IDS), (objects.chat, {})):
+        yield from find_any(levels, table.PROPER_IDS)
+        yield from matching(levels, table.ID_NAME)
+        yield from find_any(levels, bare)
 
 
 def _find_severities(objects: MessageObjects) -> Iterator[object]:
@@ -643,10 +644,6 @@ def _find_severities(objects: MessageObjects) -> Iterator[object]:
 def severity_in_words(objects: MessageObjects) -> str | None:
     """Returns the first severity that is no number."""
     return next((text for text in _texts(_find_severities(objects)) if _has_letters(text)), None)
-
-
-def _is_date(value: object) -> bool:
-    return isinstance(value, str) and _DATE.match(value) is not None
 
 
 def _has_letters(text: str) -> bool:

@@ -92,7 +92,8 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
         panne abierta abierto advertencia alarma alerta caída caida caido crítica crítico critico critica fallida fallo
         falla aberto aberta erro falha fora_do_ar verbroken onbereikbaar hors_tension injoignable abgelaufen awaria
         allarme aperto errore guasto parada parado fout kritiek storing waarschuwing abgebrochen interrotto interrotta
-        interrompu irraggiungibile degradato
+        interrompu irraggiungibile degradato unregistered en_panne backing_up
+        building_up filling_up heating_up piling_up
     """,
     ),
     (_OPEN, "ambiguous", "creating testing"),
@@ -158,7 +159,7 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
     (_CLOSE, "end done", "ended"),
     (_CLOSE, "end unclear", "connected stable"),
     (_CLOSE, "noflag", "closing"),
-    (_CLOSE, "noflag bare", "inactive"),
+    (_CLOSE, "noflag bare", "inactive inaktiv inactif inactivo inattivo inactief"),
     (_CLOSE, "unclear", "ready valid working safe gone"),
     (_CLOSE, "unclear noflag", "available good clean live"),
     (
@@ -170,11 +171,11 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
         reassigned silenced snoozed suppressed unassigned under_maintenance verifying bestätigt quittiert acquitté
         reconocido flapping_start flapping_stop flapping_end flapping_disabled downtime_start downtime_end
         downtime_cancelled downtime_removed flappingstart flappingstop flappingend flappingdisabled downtimestart
-        downtimeend downtimecancelled downtimeremoved scaled_up scaled_down scale_up scale_down in_bearbeitung en_cours
-        in_corso en_curso in_behandeling
+        downtimeend downtimecancelled downtimeremoved scaled_up scaled_down scale_up scale_down in_bearbeitung
+        in_behandeling
     """,
     ),
-    (_UPDATE, "ongoing", "update in_progress monitoring pending queued scheduled updated"),
+    (_UPDATE, "ongoing", "en_cours en_curso in_corso update in_progress monitoring pending queued scheduled updated"),
     (_UPDATE, "ongoing unclear well", "running"),
     (_UPDATE, "setting", "muted"),
     (
@@ -235,8 +236,12 @@ NOT_TELLING: Final = COMPLETIONS | WEAK | ONGOING | {"reset"}
 NO_PROBLEM: Final = _words("not_triggered not_firing not_alerting not_failing not_active")
 OVER_AGAIN: Final = _words("cleared recovered resolved")
 #: What is up as long as it runs; a run that is "stopped" is over, and one that is "running" is not.
-RUNNING_THINGS: Final = _words("service servicename process processname container containername vm vmname daemon unit")
-STATES_OF_SERVICES: Final = {"running": _CLOSE, "stopped": _OPEN, "exited": _OPEN}
+RUNNING_THINGS: Final = _words("""
+    service servicename process processname container containername vm vmname daemon unit trunk trunkname peer extension
+""")
+STATES_OF_SERVICES: Final = {
+    "running": _CLOSE, "registered": _CLOSE, "stopped": _OPEN, "exited": _OPEN, "unregistered": _OPEN,
+}  # fmt: skip
 EVENTS_OF_SERVICES: Final = {**STATES_OF_SERVICES, "started": _CLOSE, "terminated": _OPEN}
 #: "off" is the end of what a sensor or a rule reports; any other thing that is "off" may be dead.
 SWITCHED: Final = {"on": _OPEN, "off": _CLOSE}
@@ -340,6 +345,18 @@ LATER: Final = _words("""
     replied sla
 """)
 
+#: Statuses that say no more than that there is a problem.
+OF_ALERTS: Final = _words("firing alerting alarm")
+ONLY_A_PROBLEM: Final = (
+    OF_ALERTS
+    | NEW_STATUSES
+    | _words("""
+    active aktiv activo activa attivo attiva actif alert create created detected escalated fired late offen open opened
+    problem raise raised regression reopened start started trigger triggered unresolved in_alarm kommend gekommen
+    unknown unacknowledged on investigating
+""")
+)
+
 # ---------- words of titles
 
 #: Words that a title without its status lacks, and what it may call anything that it is about.
@@ -359,7 +376,7 @@ GENERIC: Final = _words("""
     message alarm alert alerts event notification notify incident issue problem status state change changed webhook
     monitor monitoring check info information report object data type system service trigger this is from your you have
     the an threshold metric rule action log subscription payload generic custom default policy end was has been there
-    health received occurred
+    health received occurred query matched
 """)
 OF_ANYTHING: Final = _words("all betrieb everything message now operation value values")
 
@@ -369,7 +386,7 @@ OF_ANYTHING: Final = _words("all betrieb everything message now operation value 
 #: tool calls a notification may say so in other words, too.
 NOTICE_PHRASE: Final = re.compile(
     r"(?:alert|alarm|incident|problem|issue|case|host|service|check|monitor|trigger|notification)*"
-    r"(?:(?P<acknowledged>acknowledge?(?:ment|d)|ack(?:ed)?)|(?P<downtime>downtime(?:start|end|cancell?ed|removed))"
+    r"(?:(?P<acknowledged>acknowledge?(?:ment|d)|ack(?:ed)?|prise?en(?:compte|charge))|(?P<downtime>downtime(?:start|end|cancell?ed|removed))"
     r"|(?P<flapping>flapping(?:start|stop|end|disabled))|(?P<silenced>(?:silenced?|muted?|snoozed?)(?:created|added)?)"
     r"|(?P<commented>(?:comment|note|annotation)(?:added|created)))"
 )
@@ -560,6 +577,7 @@ BARE_IDS: Final = _names("uuid guid id uid event_id key token identifier")
 #: The names of a title, of what an alert is called, and of a sentence that is one where nothing else is.
 PROPER_TITLES: Final = _names("""
     subject title summary headline heading betreff titel titre objet título titulo asunto titolo oggetto onderwerp
+    zusammenfassung kurzbeschreibung résumé resume resumen riassunto
     alert_title event_title incident_title issue_title event_definition_title short_description
 """)
 NAMES: Final = _names("""
@@ -570,7 +588,7 @@ NAMES: Final = _names("""
 SENTENCES: Final = _names("""
     alert_message state_message service_output message msg activity_title text description reason body content
     human_readable output error error_message log fallback meldung nachricht meldungstext beschreibung fehler mensaje
-    descripcion descripción messaggio descrizione mensagem bericht résumé
+    descripcion descripción messaggio descrizione mensagem bericht err aviso avviso
 """)
 TITLES: Final = in_order((*PROPER_TITLES, *NAMES))
 #: By field, the names in order of likelihood.
@@ -658,7 +676,8 @@ HOST_NAME: Final = NamePattern(
 #: What may fail that is no computer.
 THING_NAME: Final = NamePattern(
     r"(machine|maschine|m[aá]quina|macchina|equipment|asset|anlage|unit|vehicle|fahrzeug|line|linie|leitung|room|raum"
-    r"|pool|system|object|objekt|aufzug|lift|elevator|tank|pump|building|workload|bezeichnung)(name|label)?"
+    r"|pool|system|obj|object|objekt|aufzug|lift|elevator|ascenseur|ascensore?|tank|pump|building|workload|bezeichnung"
+    r"|bereich|area|inverter|trunk|quelle)(name|label)?"
 )
 HOST_ID: Final = NamePattern(
     r"\w*(host|device|node|server|machine|instance|station|charger|chargepoint|asset|computer|camera|endpoint|vm|gateway|thing|sensor)"
@@ -689,13 +708,13 @@ TITLE_NAME: Final = NamePattern(
 SENTENCE_NAME: Final = NamePattern(
     r"\w*(reason|message|description|text|msg|note|comment|detail|details|info|explanation|error|cause|output|remark|exception"
     r"|meldung|nachricht|beschreibung|hinweis|melding|omschrijving|bericht|mensaje|descripci[oó]n|messaggio|descrizione"
-    r"|mensagem|descri[cç][aã]o|texte|texto|testo|opis)"
+    r"|mensagem|descri[cç][aã]o|texte|texto|testo|opis|avv?iso)|err"
 )
 #: The kind of a problem, which is a title if it has several words.
 TYPE_NAME: Final = NamePattern(
     r"\w*(alert|event|alarm|issue|problem|incident|anomaly|trigger|detection|notification|finding)"
     r"(type|typecode|typename|category|code|subtype|kind)|anomaly|cat|category|event|type|typ|ereignis|evenement"
-    r"|événement|evento"
+    r"|événement|evento|evt"
 )
 #: A sentence, if it has several words.
 HEADLINE: Final = _names("""
@@ -761,12 +780,15 @@ CAUSES: Final = _names("""
     motivo
 """)
 #: Names of a sentence that says what happened, and of what is measured.
-HAPPENINGS: Final = _names("alertmessage statemessage serviceoutput message reason msg errormessage error text")
+HAPPENINGS: Final = _names("alertmessage statemessage serviceoutput message reason msg errormessage error err text")
 METRICS: Final = _names("metric metricname measurement indicator parameter counter")
 ANY_TYPE: Final = NamePattern(r"\w+(type|typ)")
 #: Names of a rule or a check, which an alert is called by.
 RULES: Final = _names("alertname rulename monitorname checkname policyname conditionname alarmname")
 EDGES: Final = _words("to tostate edge contact")
+#: The names of a condition, and of the value of one: `{"tag": "MOTOR_FAULT", "value": 0}`.
+CONDITIONS: Final = ("type", "condition", "tag", "tagname", "signal", "point", "datapoint")
+VALUES: Final = _words("value val wert valeur valor")
 #: The names of what happened, and of a test.
 EVENTS: Final = ("event", "eventtype", "type", "activity", "alerttype")
 TEST_FLAGS: Final = ("test", "istest", "testmode")

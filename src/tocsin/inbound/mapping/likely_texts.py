@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Final, TypeGuard
 
-from tocsin.inbound.fields import FIELDS, MappedFields, Value, clean_line, text_of
+from tocsin.inbound.fields import FIELDS, MappedFields, Value, clean_line, priority_of, text_of
 from tocsin.inbound.mapping import evidence_table as table
 from tocsin.inbound.mapping.evidence_table import words_of
 from tocsin.inbound.mapping.message_objects import (
@@ -24,7 +24,8 @@ from tocsin.inbound.mapping.message_objects import (
 )
 from tocsin.inbound.mapping.status_words import is_failure, meaning_of, names_failure
 
-_OF_ALERTS: Final = frozenset({"firing", "alerting", "alarm"})
+#: Up to three words.
+_STATUS: Final = re.compile(r"(?=.{2,30}$)[^\W\d]\S*( [^\W\d]\S*){0,2}(?<!\.)")
 #: An address, an id, a time or a number.
 _NO_TEXT: Final = re.compile(r"\w+://\S+|[\da-fA-F-]{20,}|[\d\s.,:/TZ+-]+|[\w.-]+@[\w.-]+")
 #: A mount point, a device or a drive.
@@ -48,7 +49,11 @@ _THING: Final = re.compile(
 #: "Disk-2", "Klima Serverraum 1" and "borg.service", and no word such as "performance".
 _NAMED: Final = re.compile(r"[^\W_a-zäöüéèß]|[ .]")
 #: "Press 7", "T-881 JC", and neither "SEV1" nor "2 of 3".
-_NUMBERED: Final = re.compile(r"[^\W\d_]{2}[^:/]*[ -]\d+\b|\b[A-Z]-\d+\b")
+_NUMBERED: Final = re.compile(r"[^\W\d_]{2}[^:/]*[ -][A-Z]?\d+\b|\b[A-Z]-\d+\b")
+#: One more thing that a subject names: "Trunk 0041", "Halle 4", "WR-12", and neither an expression nor "ORA-01017".
+_CERTAIN: Final = re.compile(r"(?![A-Z]{3}-\d+$|[a-z]{2}-\w+-\d$)[^\W\d_][\w.#/-]*( [\w.#/-]+){0,3}")
+#: "dag_sales_mart", and no id.
+_CODE_NAME: Final = re.compile(r"[^\W\d]+[_-][\w-]+")
 _MAX_TEXT_LINES: Final = 200
 _MAX_TEXT_CHARS: Final = 20_000
 
@@ -72,11 +77,33 @@ def with_texts(
             # The likeliest title of a plain message, and complete.
             fill(values, "subject", map(_headline, filter(says, (own,))))
         if "subject" not in values:
-            _find_subject(values, payload, objects or collect(payload), own, mapped.tags.get(table.HOST))
+            found = objects or collect(payload)
+            _find_subject(values, payload, found, own, mapped.tags.get(table.HOST))
+            if objects is not None or guesses:  # A ticket's status says nothing of the problem.
+                _add_status(values, found)
     long_text = values.get("long_text", values.get("details"))
     if "long_text" in fields and (long_text is None or long_text == values.get("subject")):
         values.pop("long_text", None)
         fill(values, "long_text", iter((readable(payload),)))
+    return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
+
+
+#: The tags that say what an alert is about, in the order in which a subject names them.
+_NAMING_TAGS: Final = ("problem_type", table.HOST)
+#: "web1", "10.0.0.7" or "web1.example:9100", of which the subject may name the first part, and no id of a machine.
+_HOST: Final = re.compile(r"(?!\S*[\da-f]{12})(\d+(?:\.\d+){3}|[^.:]+)[^:]{0,60}(?::\d+)?")
+
+
+def with_tags_named(mapped: MappedFields) -> MappedFields:
+    """Returns the fields with a subject that names the check, if it is one of two or three words, and the host of the
+    kind's own tags."""
+    values, subject = dict(mapped.values), str(mapped.values["subject"])
+    check, host = map(mapped.tags.get, _NAMING_TAGS)
+    if check is not None and 1 < len(check.split()) < _MIN_SENTENCE_WORDS and meaning_of(check) is None:
+        _prefix(values, iter((check,)))
+    found = _HOST.fullmatch(host or "")
+    if host is not None and found is not None and found[1].casefold() not in subject.casefold():
+        _prefix(values, iter((host,)))
     return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
 
 
@@ -184,9 +211,11 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
         sorted(filter(says, matching(objects.texts, table.TYPE_NAME)), key=_has_words, reverse=True),
         matching(objects.texts, table.FAULT_NAME),
         _find_sentences(objects) if is_short else (),
-        (status,) if is_failure(status) and status.casefold() not in _OF_ALERTS else (),
+        (status,) if is_failure(status) and status.casefold() not in table.OF_ALERTS else (),
         filter(is_failure, texts_of(objects.texts, table.ALIASES["event"])),
         filter(_has_words, matching(objects.texts, table.ANY_TYPE)) if is_short else (),
+        filter(says, matching(objects.texts, table.SENTENCE_NAME)),
+        (text for text in find_things(objects) if _has_words(text) and names_failure(text)),
     )
     for candidate in happenings:
         if (text := clean_line(first_line(candidate), _MAX_HAPPENING_CHARS)) is None or text.endswith("…"):
@@ -203,6 +232,25 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
         kind = next((kind[1] for kind in kinds if kind is not None and says(kind[1])), None)
         if kind is not None and "source_status" not in values:
             values["subject"] = f"{kind} {subject}"
+
+
+def _add_status(values: dict[str, Value], objects: MessageObjects) -> None:
+    """Adds the status that says more than that there is a problem, such as "Failed" and "en panne"."""
+    subject = values.get("subject")
+    if not isinstance(subject, str):
+        return
+    said = {value for level in objects.texts for value in level.values()}
+    everything = {*words_of(subject)}
+    own = values.get("source_status")
+    for status in (own, *find_any(objects.texts, table.OUTCOMES), *matching(objects.texts, table.STATUS_NAME)):
+        if status not in said or not isinstance(status, str) or _STATUS.fullmatch(status) is None:
+            continue
+        words, meaning = words_of(status), meaning_of(status)
+        is_telling = priority_of(status) is None and not (table.GENERIC | table.ONLY_A_PROBLEM).issuperset(words)
+        if is_telling and (meaning is table.StatusMeaning.OPEN or (meaning is None and len(words) == 1)):
+            if not everything.issuperset(words):
+                fill(values, "subject", iter((f"{subject} ({status})",)))
+            return
 
 
 def _names_of(objects: MessageObjects) -> set[str | None]:
@@ -235,7 +283,10 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
     )
     is_named = _prefix(values, names)
     if not any(matching(objects.levels, table.RUN_OF)):
-        is_named |= _prefix(values, matching_sorted(objects.runs, table.RUN_OF_ID))
+        for name in reversed([*matching_sorted(objects.levels, table.RUN_OF_ID)]):
+            is_named |= (
+                isinstance(name, str) and _CODE_NAME.fullmatch(name) is not None and _prefix(values, iter((name,)))
+            )
     hosts = [
         *(host,),
         *matching(everywhere, table.HOST_NAME),
@@ -256,6 +307,9 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
         others = [thing for thing in things if thing.casefold() not in str(subject).casefold()]
         if is_bare or len(others) == len(things):
             _prefix(values, iter(others))
+    said = str(values.get("subject")).casefold()
+    certain = (thing for thing in find_things(objects, is_certain=True) if _CERTAIN.fullmatch(thing) is not None)
+    _prefix(values, (thing for thing in certain if thing.casefold() not in said))
 
 
 _PROBLEMS: Final = table.in_order(name for name in table.HEADLINE if name != "event")

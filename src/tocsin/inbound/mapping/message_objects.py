@@ -20,7 +20,7 @@ import msgspec
 from tocsin.inbound.fields import CLEANERS, FIELDS, Value, text_of
 from tocsin.inbound.mapping import evidence_table as table
 from tocsin.inbound.mapping.evidence_table import fold
-from tocsin.inbound.mapping.status_words import meaning_of
+from tocsin.inbound.mapping.status_words import meaning_of, split_id
 
 #: Objects that a message is wrapped in, from the outside in, by folded name.
 WRAPPERS: Final = frozenset({
@@ -394,6 +394,8 @@ def fill(values: dict[str, Value], name: str, candidates: Iterator[object]) -> N
             continue
         if name == "source_id" and (is_of_delivery(candidate) or text_of(candidate) in (delivery_id, "0")):
             continue
+        if name == "source_id" and isinstance(candidate, str):
+            candidate, _ = split_id(candidate)
         if (value := CLEANERS[field.kind](candidate, field.length)) is not None:
             values[name] = value
             return

@@ -26,7 +26,7 @@ _MAX_CHARS: Final = 100
 def notice_of(text: str, *, is_of_notification: bool = False) -> str | None:
     """Returns what was done with a known alert, as a status; None if a text says nothing of that kind.
     `is_of_notification`: its name says that it is the type of a notification."""
-    joined = "".join(words_of(text[:_MAX_CHARS]))
+    joined = "".join(_without_details(words_of(text[:_MAX_CHARS])))
     found = table.NOTICE_PHRASE.fullmatch(joined) or (
         table.NOTICE_OF_NOTIFICATION.match(joined) if is_of_notification else None
     )
@@ -372,7 +372,9 @@ def _status_in_clause(clause: str, title: str) -> str | None:
         return words[-1]
     if not has_failure and phrase is None and (state := _state_in(clause, names_problem=names_failure(title))):
         return state
-    is_mixed = any(meaning_of_word(word) is StatusMeaning.CLOSE for word in words)
+    # "Backing up" has the word of an end.
+    others = [word for word in words if phrase is None or word not in phrase.split("_")]
+    is_mixed = any(meaning_of_word(word) is StatusMeaning.CLOSE for word in others)
     if is_mixed or not has_failure:
         return None if is_mixed else phrase
     return next((word for word in words if word in table.FAILURES and word not in table.NOUNS), None)
@@ -398,6 +400,8 @@ _TIME: Final = re.compile(r"[-_ ]?(?<!\d)(?:20\d{6}(?:[-_T]?\d{4,6})?|1\d{9}(?:\
 _COMPARED: Final = re.compile(r"(?<![\w.-])(\d+([.,]\d+)? ?)?[<>]=? ?\d+([.,]\d+)?(?![\w-])")
 #: "Backup of nas7 failed: disk full".
 _DETAILED: Final = re.compile(r"(\w[^:]+) (\w+): \S")
+#: "web1/https/CRITICAL", "ALM-7-CLEAR".
+_STATUS_OF_ID: Final = re.compile(r"(.*\w.*)[/:|-]([A-Z]{2,20})")
 _SEGMENT: Final = re.compile(r"\s[-–—|](?:\s|$)")
 
 
@@ -457,6 +461,14 @@ def _without_details_status_in_titles(title: str) -> str:
         if len(words) > 1 and words[-1] in table.FAILURES | table.TITLE_ENDS:
             return " ".join(parts[:count])
     return title
+
+
+def split_id(text: str) -> tuple[str, str]:
+    """Returns an id without the status that it ends with, such as "ALM-7" and "CLEAR"; the id and "" without one."""
+    found = _STATUS_OF_ID.fullmatch(text)
+    if found is None or table.MEANINGS.get(found[2].casefold()) not in ACTING:
+        return text, ""
+    return found[1], found[2]
 
 
 def is_event_code(text: str) -> bool:
