@@ -63,11 +63,12 @@ _STATISTICS = ", ".join(
 
 
 def _read(row: Mapping[str, Any]) -> ResponseStats:
-    return ResponseStats(*(_duration_stats(row[f"{name}_count"], row[name]) for name in _TIMES))
-
-
-def _duration_stats(count: int, percentiles: Sequence[float] | None) -> DurationStats:
-    return DurationStats(count, *(timedelta(seconds=seconds) for seconds in percentiles or ()))
+    return ResponseStats(
+        *(
+            DurationStats(row[f"{name}_count"], *(timedelta(seconds=seconds) for seconds in row[name] or ()))
+            for name in _TIMES
+        )
+    )
 
 
 _MEASURE = Measure(_MEASURED, _TIMES, _STATISTICS, _read, ResponseStats())
