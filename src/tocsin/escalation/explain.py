@@ -1,6 +1,6 @@
-"""Forecasts what an alert's run does next, and when, in one sentence.
+"""Explains escalation: what a run does next, and when, and why a user was not paged. Reads only.
 
-Pure: it calls the engine with a future time and writes nothing.
+A forecast calls the engine with a future time.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall
 from tocsin.people.sql import load_users
+
+log = logging.getLogger(__name__)
 
 # They follow a time: "in 5 minutes: pages Bob (secondary, Desk)".
 WILL_PAGE = Text("pages {targets}")
@@ -159,9 +161,6 @@ def _paged_users(pages: tuple[PageUser, ...]) -> tuple[Reason, ...]:
 # ---------- next steps
 # The next action of many alerts, for the web and the API.
 # Reads runs, alerts and users and passes them to `forecast`; never writes.
-
-
-log = logging.getLogger(__name__)
 
 
 def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) -> dict[int, NextAction]:

@@ -1,4 +1,5 @@
-"""Reports how many alerts there were, and how quickly they were acknowledged, assigned and closed: MTTA and MTTR.
+"""Reports how many alerts there were, and how quickly they were acknowledged, assigned and closed: MTTA and MTTR; which
+kept their SLA, and which sources send the most.
 
 A time is that from the opening until it happened first. An alert is acknowledged once somebody acknowledged it or was
 assigned.

@@ -1,5 +1,5 @@
 """Replays an integration's last messages with another version of its mapping, rules or routes and lists the
-differences.
+differences; and previews what a maintenance window would have suppressed.
 
 Uses the stored bytes and the live decision code, in order. Stores and sends nothing. Alerts opened before the first of
 these messages, and responses of people, are unknown to both versions.

@@ -1,4 +1,4 @@
-"""Workflow definitions: parsing, descriptions, templates, and edits while runs are waiting."""
+"""Workflow definitions: triggers and actions, how they are stored, written by users and described. Pure."""
 
 from __future__ import annotations
 
@@ -287,242 +287,6 @@ def compiled(condition: bytes) -> CompiledCondition:
     return compile_condition(msgspec.json.decode(condition), "condition")
 
 
-# ---------- descriptions
-
-
-_EVENTS: Mapping[TriggerKind, Text] = {
-    TriggerKind.OPENED: Text("When an alert is created"),
-    TriggerKind.UPDATED: Text("When an alert is updated"),
-    TriggerKind.STATUS_CHANGED: Text("When the status of an alert or its ticket changes"),
-    TriggerKind.ACKNOWLEDGED: Text("When an alert is acknowledged"),
-    TriggerKind.ASSIGNED: Text("When an alert is assigned"),
-    TriggerKind.ESCALATED: Text("When the next escalation step fires"),
-    TriggerKind.EXHAUSTED: Text("When escalation is exhausted"),
-    TriggerKind.REPLY: Text("When a note is added"),
-    TriggerKind.CLOSED: Text("When an alert is closed"),
-    TriggerKind.MANUAL: Text("When the button is pressed"),
-}
-
-MOMENTS: Mapping[SlaMoment, Text] = {
-    SlaMoment.RESPOND_BY: Text("the respond-by time"),
-    SlaMoment.FIX_BY: Text("the fix-by time"),
-    SlaMoment.OPENING: Text("the time limit"),
-}
-
-#: The actions' names, in the editor and where one failed.
-ACTION_NAMES: Mapping[ActionKind, str] = {
-    ActionKind.NOTIFY: translatable("Notify"),
-    ActionKind.ADD_RESPONDERS: translatable("Add responders"),
-    ActionKind.ESCALATE: translatable("Escalate now"),
-    ActionKind.START_POLICY: translatable("Start policy"),
-    ActionKind.SET_PRIORITY: translatable("Set priority"),
-    ActionKind.SET_TAGS: translatable("Set tags"),
-    ActionKind.REPLY: translatable("Add note"),
-    ActionKind.HOLD: translatable("Snooze"),
-    ActionKind.CLOSE: translatable("Close"),
-    ActionKind.HALO: translatable("Update HaloITSM ticket"),
-    ActionKind.CALL: translatable("Call outbound integration"),
-    ActionKind.OPEN_ALERT: translatable("Create alert"),
-    ActionKind.WAIT: translatable("Wait"),
-}
-
-
-def describe_workflow(plan: WorkflowDefinition, name_of: NameOf) -> Reason:
-    """The workflow without its conditions: "When an alert is created: notify Carol by email and close the alert." """
-    actions = tuple(describe_action(action, name_of) for action in plan.actions)
-    return sentence("{trigger}: {actions}.", trigger=describe_trigger(plan.trigger), actions=actions)
-
-
-def describe_trigger(trigger: Trigger) -> Reason:
-    span = timedelta(seconds=trigger.span)
-    match trigger.on:
-        case TriggerKind.UNACKNOWLEDGED:
-            return sentence("When an alert is unacknowledged for {duration}", duration=span)
-        case TriggerKind.UNASSIGNED:
-            return sentence("When an alert is unassigned for {duration}", duration=span)
-        case TriggerKind.BEFORE_SLA:
-            return sentence("{duration} before {moment}", duration=span, moment=_moment(trigger))
-        case TriggerKind.AFTER_SLA if trigger.span:
-            return sentence("{duration} after {moment}", duration=span, moment=_moment(trigger))
-        case TriggerKind.AFTER_SLA:
-            return sentence("At {moment}", moment=_moment(trigger))
-        case TriggerKind.EVERY:
-            return sentence("Every {interval} while the alert is active", interval=span)
-        case _:
-            return _EVENTS[trigger.on]()
-
-
-def _moment(trigger: Trigger) -> Reason:
-    if trigger.moment is SlaMoment.OPENING:
-        return sentence("{duration} after the alert's creation", duration=timedelta(seconds=trigger.within))
-    return MOMENTS[trigger.moment]()
-
-
-def describe_action(action: WorkflowAction, name_of: NameOf) -> Reason:
-    span = timedelta(seconds=action.span)
-    match action.do:
-        case ActionKind.NOTIFY | ActionKind.ADD_RESPONDERS:
-            return describe_with_recipients(action, _recipients(action, name_of))
-        case ActionKind.START_POLICY:
-            return sentence("start policy {policy}", policy=name_of("policies", action.policy or 0))
-        case ActionKind.ESCALATE:
-            return sentence("escalate to the next step")
-        case ActionKind.SET_PRIORITY:
-            return sentence("set the priority to {priority}", priority=Term(action.priority or ""))
-        case ActionKind.SET_TAGS:
-            changes = [alert_reasons.TAG_VALUE(name=name, value=value) for name, value in action.tags.items()]
-            changes += [alert_reasons.TAG_REMOVED(name=name) for name in action.remove]
-            return sentence("set tags: {changes}", changes=tuple(changes))
-        case ActionKind.HOLD:
-            return sentence("snooze the alert for {duration}", duration=span)
-        case ActionKind.CLOSE:
-            return sentence("close the alert")
-        case ActionKind.REPLY:
-            return sentence("add a note")
-        case ActionKind.CALL:
-            return sentence("call {integration}", integration=name_of("outbound", action.outbound or 0))
-        case ActionKind.HALO if action.status:
-            return sentence("update the ticket, status {status}", status=action.status)
-        case ActionKind.HALO:
-            return sentence("update the ticket")
-        case ActionKind.OPEN_ALERT:
-            return sentence("create another alert")
-        case ActionKind.WAIT:
-            return sentence("wait {duration}", duration=span)
-
-
-def describe_with_recipients(action: WorkflowAction, recipients: tuple[Reason | str, ...]) -> Reason:
-    """Describes an action that notifies or pages these recipients."""
-    recipients = recipients or (sentence("no one"),)
-    if action.do is ActionKind.ADD_RESPONDERS:
-        return sentence("also page {recipients}", recipients=recipients)
-    if action.by:
-        return sentence("notify {recipients} by {method}", recipients=recipients, method=action.by)
-    return sentence("notify {recipients} by email", recipients=recipients)
-
-
-def _recipients(action: WorkflowAction, name_of: NameOf) -> tuple[Reason | str, ...]:
-    roles = tuple(Term(role) for role in action.roles)
-    recipients: list[Reason | str] = [name_of("users", number) for number in action.users]
-    for number in action.groups:
-        group = name_of("groups", number)
-        recipients.append(sentence("{group} ({roles})", group=group, roles=roles) if roles else group)
-    recipients += [sentence("their contacts")] if action.contacts else []
-    recipients += [sentence("the managers of the alert's groups")] if action.managers else []
-    recipients += [sentence("the assignee")] if action.owner else []
-    recipients += [sentence("everyone paged")] if action.paged else []
-    return tuple(recipients)
-
-
-# ---------- templates
-
-
-def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = False) -> list[SpecTemplate]:
-    """All templates; `call` and `policy` name an existing HTTP call and policy, or are ""."""
-    on_ticket = {"do": "halo", "text": translatable("Not acknowledged for 5 minutes. The manager has been notified.")}
-    live = {"field": "status", "operator": "one of", "value": ["closed", "cancelled", "merged"], "not": True}
-    return [
-        SpecTemplate(
-            "unacknowledged",
-            translatable("Not acknowledged in 5 minutes"),
-            translatable("Notifies the managers of the alert's groups and adds a note to the ticket."),
-            {
-                "trigger": {"on": "unacknowledged", "for": "5m"},
-                "actions": [
-                    {
-                        "do": "notify",
-                        "managers": True,
-                        "subject": translatable("Not acknowledged: <subject>"),
-                        "text": translatable("Not acknowledged for 5 minutes.\n\n<client>: <subject>\n<url>"),
-                    },
-                    *([on_ticket] if has_halo else ()),
-                ],
-            },
-        ),
-        SpecTemplate(
-            "status",
-            translatable("Notify everyone paged when the status changes"),
-            translatable("Notifies everyone who was paged of each alert or ticket status change."),
-            {
-                "trigger": "status_changed",
-                "actions": [
-                    {"do": "notify", "paged": True, "subject": "<status>: <subject>", "text": "<what>\n\n<url>"}
-                ],
-            },
-        ),
-        SpecTemplate(
-            "sla",
-            translatable("1 hour before the SLA deadline"),
-            translatable("Notifies the assignee and the managers one hour before the ticket's fix-by time."),
-            {
-                "trigger": {"on": "before_sla", "moment": "fix_by", "by": "1h"},
-                "actions": [
-                    {
-                        "do": "notify",
-                        "managers": True,
-                        "owner": True,
-                        "subject": translatable("SLA due in 1 hour: <subject>"),
-                        "text": translatable(
-                            "This must be fixed by <custom.fix_by>.\n\n<client>: <subject>\nWith: <owner>\n<url>"
-                        ),
-                    }
-                ],
-            },
-        ),
-        SpecTemplate(
-            "respond",
-            translatable("Unassigned at the respond-by time"),
-            translatable("Raises the priority and pages again if a ticket is unassigned at its respond-by time."),
-            {
-                "trigger": {"on": "after_sla", "moment": "respond_by"},
-                "start": {"field": "owner", "operator": "exists", "not": True},
-                "actions": [{"do": "set_priority", "priority": "critical"}, {"do": "escalate"}],
-            },
-        ),
-        SpecTemplate(
-            "remind",
-            translatable("Remind the assignee every 2 hours"),
-            translatable("While a high or critical alert is active."),
-            {
-                "trigger": {"on": "every", "every": "2h"},
-                "start": {
-                    "all": [
-                        {"field": "owner", "operator": "exists"},
-                        {"field": "priority", "operator": "one of", "value": ["critical", "high"]},
-                    ]
-                },
-                "actions": [{"do": "notify", "owner": True, "subject": translatable("Still open: <subject>")}],
-            },
-        ),
-        SpecTemplate(
-            "vip",
-            translatable("Make VIP tickets critical"),
-            translatable("Sets alerts reported by a VIP to critical."),
-            {
-                "trigger": "opened",
-                "start": {"field": "vip", "operator": "one of", "value": ["true", "1", "yes", "vip"]},
-                "actions": [{"do": "set_priority", "priority": "critical"}, {"do": "set_tags", "tags": {"vip": "yes"}}],
-            },
-        ),
-        SpecTemplate(
-            "exhausted",
-            translatable("Escalation exhausted: start another policy"),
-            translatable("Starts another policy when the first is exhausted."),
-            {"trigger": "exhausted", "actions": [{"do": "start_policy", **({"policy": policy} if policy else {})}]},
-        ),
-        SpecTemplate(
-            "button",
-            translatable("Button that calls another system"),
-            translatable("On every active alert: asks for confirmation, sends an HTTP request and shows the result."),
-            {
-                "trigger": {"on": "manual", "confirm": translatable("Run it now?")},
-                "start": live,
-                "actions": [{"do": "call", **({"outbound": call} if call else {})}],
-            },
-        ),
-    ]
-
-
 # ---------- specs
 # Workflows as YAML, the API and forms write them. Pure.
 #
@@ -762,3 +526,239 @@ class WorkflowSpec(WorkflowDefinitionSpec, OwnedSpec):
 
 def _seconds(span: timedelta | None) -> int:
     return int(span.total_seconds()) if span else 0
+
+
+# ---------- descriptions
+
+
+_EVENTS: Mapping[TriggerKind, Text] = {
+    TriggerKind.OPENED: Text("When an alert is created"),
+    TriggerKind.UPDATED: Text("When an alert is updated"),
+    TriggerKind.STATUS_CHANGED: Text("When the status of an alert or its ticket changes"),
+    TriggerKind.ACKNOWLEDGED: Text("When an alert is acknowledged"),
+    TriggerKind.ASSIGNED: Text("When an alert is assigned"),
+    TriggerKind.ESCALATED: Text("When the next escalation step fires"),
+    TriggerKind.EXHAUSTED: Text("When escalation is exhausted"),
+    TriggerKind.REPLY: Text("When a note is added"),
+    TriggerKind.CLOSED: Text("When an alert is closed"),
+    TriggerKind.MANUAL: Text("When the button is pressed"),
+}
+
+MOMENTS: Mapping[SlaMoment, Text] = {
+    SlaMoment.RESPOND_BY: Text("the respond-by time"),
+    SlaMoment.FIX_BY: Text("the fix-by time"),
+    SlaMoment.OPENING: Text("the time limit"),
+}
+
+#: The actions' names, in the editor and where one failed.
+ACTION_NAMES: Mapping[ActionKind, str] = {
+    ActionKind.NOTIFY: translatable("Notify"),
+    ActionKind.ADD_RESPONDERS: translatable("Add responders"),
+    ActionKind.ESCALATE: translatable("Escalate now"),
+    ActionKind.START_POLICY: translatable("Start policy"),
+    ActionKind.SET_PRIORITY: translatable("Set priority"),
+    ActionKind.SET_TAGS: translatable("Set tags"),
+    ActionKind.REPLY: translatable("Add note"),
+    ActionKind.HOLD: translatable("Snooze"),
+    ActionKind.CLOSE: translatable("Close"),
+    ActionKind.HALO: translatable("Update HaloITSM ticket"),
+    ActionKind.CALL: translatable("Call outbound integration"),
+    ActionKind.OPEN_ALERT: translatable("Create alert"),
+    ActionKind.WAIT: translatable("Wait"),
+}
+
+
+def describe_workflow(plan: WorkflowDefinition, name_of: NameOf) -> Reason:
+    """The workflow without its conditions: "When an alert is created: notify Carol by email and close the alert." """
+    actions = tuple(describe_action(action, name_of) for action in plan.actions)
+    return sentence("{trigger}: {actions}.", trigger=describe_trigger(plan.trigger), actions=actions)
+
+
+def describe_trigger(trigger: Trigger) -> Reason:
+    span = timedelta(seconds=trigger.span)
+    match trigger.on:
+        case TriggerKind.UNACKNOWLEDGED:
+            return sentence("When an alert is unacknowledged for {duration}", duration=span)
+        case TriggerKind.UNASSIGNED:
+            return sentence("When an alert is unassigned for {duration}", duration=span)
+        case TriggerKind.BEFORE_SLA:
+            return sentence("{duration} before {moment}", duration=span, moment=_moment(trigger))
+        case TriggerKind.AFTER_SLA if trigger.span:
+            return sentence("{duration} after {moment}", duration=span, moment=_moment(trigger))
+        case TriggerKind.AFTER_SLA:
+            return sentence("At {moment}", moment=_moment(trigger))
+        case TriggerKind.EVERY:
+            return sentence("Every {interval} while the alert is active", interval=span)
+        case _:
+            return _EVENTS[trigger.on]()
+
+
+def _moment(trigger: Trigger) -> Reason:
+    if trigger.moment is SlaMoment.OPENING:
+        return sentence("{duration} after the alert's creation", duration=timedelta(seconds=trigger.within))
+    return MOMENTS[trigger.moment]()
+
+
+def describe_action(action: WorkflowAction, name_of: NameOf) -> Reason:
+    span = timedelta(seconds=action.span)
+    match action.do:
+        case ActionKind.NOTIFY | ActionKind.ADD_RESPONDERS:
+            return describe_with_recipients(action, _recipients(action, name_of))
+        case ActionKind.START_POLICY:
+            return sentence("start policy {policy}", policy=name_of("policies", action.policy or 0))
+        case ActionKind.ESCALATE:
+            return sentence("escalate to the next step")
+        case ActionKind.SET_PRIORITY:
+            return sentence("set the priority to {priority}", priority=Term(action.priority or ""))
+        case ActionKind.SET_TAGS:
+            changes = [alert_reasons.TAG_VALUE(name=name, value=value) for name, value in action.tags.items()]
+            changes += [alert_reasons.TAG_REMOVED(name=name) for name in action.remove]
+            return sentence("set tags: {changes}", changes=tuple(changes))
+        case ActionKind.HOLD:
+            return sentence("snooze the alert for {duration}", duration=span)
+        case ActionKind.CLOSE:
+            return sentence("close the alert")
+        case ActionKind.REPLY:
+            return sentence("add a note")
+        case ActionKind.CALL:
+            return sentence("call {integration}", integration=name_of("outbound", action.outbound or 0))
+        case ActionKind.HALO if action.status:
+            return sentence("update the ticket, status {status}", status=action.status)
+        case ActionKind.HALO:
+            return sentence("update the ticket")
+        case ActionKind.OPEN_ALERT:
+            return sentence("create another alert")
+        case ActionKind.WAIT:
+            return sentence("wait {duration}", duration=span)
+
+
+def describe_with_recipients(action: WorkflowAction, recipients: tuple[Reason | str, ...]) -> Reason:
+    """Describes an action that notifies or pages these recipients."""
+    recipients = recipients or (sentence("no one"),)
+    if action.do is ActionKind.ADD_RESPONDERS:
+        return sentence("also page {recipients}", recipients=recipients)
+    if action.by:
+        return sentence("notify {recipients} by {method}", recipients=recipients, method=action.by)
+    return sentence("notify {recipients} by email", recipients=recipients)
+
+
+def _recipients(action: WorkflowAction, name_of: NameOf) -> tuple[Reason | str, ...]:
+    roles = tuple(Term(role) for role in action.roles)
+    recipients: list[Reason | str] = [name_of("users", number) for number in action.users]
+    for number in action.groups:
+        group = name_of("groups", number)
+        recipients.append(sentence("{group} ({roles})", group=group, roles=roles) if roles else group)
+    recipients += [sentence("their contacts")] if action.contacts else []
+    recipients += [sentence("the managers of the alert's groups")] if action.managers else []
+    recipients += [sentence("the assignee")] if action.owner else []
+    recipients += [sentence("everyone paged")] if action.paged else []
+    return tuple(recipients)
+
+
+# ---------- templates
+
+
+def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = False) -> list[SpecTemplate]:
+    """All templates; `call` and `policy` name an existing HTTP call and policy, or are ""."""
+    on_ticket = {"do": "halo", "text": translatable("Not acknowledged for 5 minutes. The manager has been notified.")}
+    live = {"field": "status", "operator": "one of", "value": ["closed", "cancelled", "merged"], "not": True}
+    return [
+        SpecTemplate(
+            "unacknowledged",
+            translatable("Not acknowledged in 5 minutes"),
+            translatable("Notifies the managers of the alert's groups and adds a note to the ticket."),
+            {
+                "trigger": {"on": "unacknowledged", "for": "5m"},
+                "actions": [
+                    {
+                        "do": "notify",
+                        "managers": True,
+                        "subject": translatable("Not acknowledged: <subject>"),
+                        "text": translatable("Not acknowledged for 5 minutes.\n\n<client>: <subject>\n<url>"),
+                    },
+                    *([on_ticket] if has_halo else ()),
+                ],
+            },
+        ),
+        SpecTemplate(
+            "status",
+            translatable("Notify everyone paged when the status changes"),
+            translatable("Notifies everyone who was paged of each alert or ticket status change."),
+            {
+                "trigger": "status_changed",
+                "actions": [
+                    {"do": "notify", "paged": True, "subject": "<status>: <subject>", "text": "<what>\n\n<url>"}
+                ],
+            },
+        ),
+        SpecTemplate(
+            "sla",
+            translatable("1 hour before the SLA deadline"),
+            translatable("Notifies the assignee and the managers one hour before the ticket's fix-by time."),
+            {
+                "trigger": {"on": "before_sla", "moment": "fix_by", "by": "1h"},
+                "actions": [
+                    {
+                        "do": "notify",
+                        "managers": True,
+                        "owner": True,
+                        "subject": translatable("SLA due in 1 hour: <subject>"),
+                        "text": translatable(
+                            "This must be fixed by <custom.fix_by>.\n\n<client>: <subject>\nWith: <owner>\n<url>"
+                        ),
+                    }
+                ],
+            },
+        ),
+        SpecTemplate(
+            "respond",
+            translatable("Unassigned at the respond-by time"),
+            translatable("Raises the priority and pages again if a ticket is unassigned at its respond-by time."),
+            {
+                "trigger": {"on": "after_sla", "moment": "respond_by"},
+                "start": {"field": "owner", "operator": "exists", "not": True},
+                "actions": [{"do": "set_priority", "priority": "critical"}, {"do": "escalate"}],
+            },
+        ),
+        SpecTemplate(
+            "remind",
+            translatable("Remind the assignee every 2 hours"),
+            translatable("While a high or critical alert is active."),
+            {
+                "trigger": {"on": "every", "every": "2h"},
+                "start": {
+                    "all": [
+                        {"field": "owner", "operator": "exists"},
+                        {"field": "priority", "operator": "one of", "value": ["critical", "high"]},
+                    ]
+                },
+                "actions": [{"do": "notify", "owner": True, "subject": translatable("Still open: <subject>")}],
+            },
+        ),
+        SpecTemplate(
+            "vip",
+            translatable("Make VIP tickets critical"),
+            translatable("Sets alerts reported by a VIP to critical."),
+            {
+                "trigger": "opened",
+                "start": {"field": "vip", "operator": "one of", "value": ["true", "1", "yes", "vip"]},
+                "actions": [{"do": "set_priority", "priority": "critical"}, {"do": "set_tags", "tags": {"vip": "yes"}}],
+            },
+        ),
+        SpecTemplate(
+            "exhausted",
+            translatable("Escalation exhausted: start another policy"),
+            translatable("Starts another policy when the first is exhausted."),
+            {"trigger": "exhausted", "actions": [{"do": "start_policy", **({"policy": policy} if policy else {})}]},
+        ),
+        SpecTemplate(
+            "button",
+            translatable("Button that calls another system"),
+            translatable("On every active alert: asks for confirmation, sends an HTTP request and shows the result."),
+            {
+                "trigger": {"on": "manual", "confirm": translatable("Run it now?")},
+                "start": live,
+                "actions": [{"do": "call", **({"outbound": call} if call else {})}],
+            },
+        ),
+    ]
