@@ -22,8 +22,7 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.configure import yaml_loader
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.spec import InvalidValue
-from tocsin.identity.saml import Addressee, check_response, read_assertion, read_metadata
-from tocsin.identity.saml_signature import signed_assertion
+from tocsin.identity.saml import Addressee, check_response, read_assertion, read_metadata, signed_assertion
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, Credentials, ReferenceDirectory
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
 from tocsin.inbound.enums import IntegrationMode

@@ -21,7 +21,7 @@ from tests.doubles.postgres_relay import Relay, socket_of
 from tests.support.embedded_server import postmaster_pid
 from tests.support.postgres import in_use
 from tocsin.core.db import database as db
-from tocsin.core.db.django_postgresql.base import DatabaseWrapper
+from tocsin.core.db.base import DatabaseWrapper
 from tocsin.core.db.start_up import wait_for_database
 from tocsin.core.embedded_server import EmbeddedPostgres
 

@@ -71,6 +71,11 @@ class AuditActor:
 COMMAND_LINE = AuditActor(None, translatable("command line"), "cli")
 
 
+def about(object_type: str, row: Any) -> dict[str, Any]:
+    """Returns the parameters of `record` that name a row."""
+    return {"object_type": object_type, "object_id": row.pk, "object_name": getattr(row, "username", "") or row.name}
+
+
 def record(
     actor: AuditActor,
     action: str,
@@ -109,14 +114,12 @@ def record_change(
     actor: AuditActor,
     *,
     now: datetime,
-    object_type: str,
-    object_id: object,
-    object_name: str,
     before: Mapping[str, object] | None,
     after: Mapping[str, object] | None,
-    group_id: int | None = None,
+    **subject: Any,
 ) -> bool:
-    """Records a creation (no `before`), a deletion (no `after`), or an update with the keys that differ.
+    """Records a creation (no `before`), a deletion (no `after`), or an update with the keys that differ. `subject` is
+    what `record` takes besides.
 
     Returns False, and records nothing, if there is no difference.
     """
@@ -127,17 +130,7 @@ def record_change(
         before = {key: before[key] for key in changed_keys if key in before}
         after = {key: after[key] for key in changed_keys if key in after}
     action = "create" if before is None else "delete" if after is None else "update"
-    record(
-        actor,
-        action,
-        now=now,
-        object_type=object_type,
-        object_id=object_id,
-        object_name=object_name,
-        group_id=group_id,
-        before=before,
-        after=after,
-    )
+    record(actor, action, now=now, before=before, after=after, **subject)
     return True
 
 
@@ -285,16 +278,8 @@ def record_config_audit(
     """
     if after is not None and secrets:
         after = {**after, "secrets_changed": list(secrets)}
-    is_change = record_change(
-        actor,
-        now=now,
-        object_type=object_type,
-        object_id=row.pk,
-        object_name=row.name,
-        before=before,
-        after=after,
-        group_id=row.pk if object_type == "group" else getattr(row, "group_id", None),
-    )
+    group_id = row.pk if object_type == "group" else getattr(row, "group_id", None)
+    is_change = record_change(actor, now=now, before=before, after=after, group_id=group_id, **about(object_type, row))
     if is_change:
         settings_store.bump()
     return is_change
@@ -405,7 +390,7 @@ def change_settings(values: Mapping[str, object], *, actor: AuditActor, now: dat
             check(validated)
         before = {name: settings_store.get(name) for name in validated}
         changed = record_change(
-            actor, now=now, object_type="settings", object_id="", object_name="settings", before=before, after=validated
+            actor, now=now, before=before, after=validated, object_type="settings", object_name="settings"
         )
         if changed:
             settings_store.write(validated)

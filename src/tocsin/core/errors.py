@@ -16,28 +16,28 @@ FILE_TOO_LARGE = Text("{file} has more than {limit} MiB.")
 class TocsinError(Exception):
     """An error whose text may be shown to a user."""
 
-
-class Rejected(TocsinError):
-    """Invalid input: a coarse code for programs, the reason, and the name of the input field, if any."""
-
-    def __init__(self, code: str, reason: Reason, field: str | None = None) -> None:
-        self.reason = reason
-        super().__init__(code, reason, field)
-        self.code = code
-        self.field = field
+    reason: Reason
 
     def __str__(self) -> str:
-        return self.detail
+        return str(self.full_reason)
+
+    @property
+    def full_reason(self) -> Reason:
+        """The reason, then what to do, if the error says so."""
+        return self.reason
 
     @property
     def detail(self) -> str:
         """The reason in English."""
         return str(self.reason)
 
-    @property
-    def full_reason(self) -> Reason:
-        """The reason; the counterpart of `Permanent.full_reason`."""
-        return self.reason
+
+class Rejected(TocsinError):
+    """Invalid input: a coarse code for programs, the reason, and the name of the input field, if any."""
+
+    def __init__(self, code: str, reason: Reason, field: str | None = None) -> None:
+        super().__init__(code, reason, field)
+        self.code, self.reason, self.field = code, reason, field
 
     @property
     def fields(self) -> dict[str, str]:
@@ -69,44 +69,20 @@ class Temporary(TocsinError):
     """A failure that is worth retrying. `retry_after` is the delay that the server requested, if it did."""
 
     def __init__(self, reason: Reason, retry_after: timedelta | None = None) -> None:
-        self.reason = reason
         super().__init__(reason, retry_after)
-        self.retry_after = retry_after
-
-    def __str__(self) -> str:
-        return self.detail
-
-    @property
-    def full_reason(self) -> Reason:
-        """The reason; the counterpart of `Permanent.full_reason`."""
-        return self.reason
-
-    @property
-    def detail(self) -> str:
-        """The reason in English."""
-        return str(self.reason)
+        self.reason, self.retry_after = reason, retry_after
 
 
 class Permanent(TocsinError):
     """A failure that a retry does not fix. A person must act; `remedy` says how."""
 
     def __init__(self, reason: Reason, remedy: Reason = NO_REASON) -> None:
-        self.reason = reason
-        self.remedy_reason = remedy
         super().__init__(reason, remedy)
-
-    def __str__(self) -> str:
-        return str(self.full_reason)
+        self.reason, self.remedy_reason = reason, remedy
 
     @property
     def full_reason(self) -> Reason:
-        """The reason, then what to do."""
         return joined(self.reason, self.remedy_reason, separator=" ")
-
-    @property
-    def detail(self) -> str:
-        """The reason in English."""
-        return str(self.reason)
 
     @property
     def remedy(self) -> str | None:

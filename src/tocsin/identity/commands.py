@@ -29,7 +29,7 @@ from tocsin.core.config.crypto import ENTER_SECRET_AGAIN, is_different_origin
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.hooks import Expiry
 from tocsin.core.net import egress
-from tocsin.core.reasons import Text
+from tocsin.core.reasons import Text, sentence
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import NAME_IN_USE, NO_SUCH_GROUP, REQUIRED
 from tocsin.core.validation.spec import (
@@ -123,7 +123,7 @@ _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 def _domain(text: str) -> str:
     domain = text.removeprefix("@").lower()
     if not _DOMAIN.fullmatch(domain):
-        raise InvalidValue(reasons.NOT_A_DOMAIN(value=text[:100]))
+        raise InvalidValue(sentence('"{value}" is not a domain such as example.org.', value=text[:100]))
     return domain
 
 
@@ -151,7 +151,7 @@ def _issuer(text: str, info: ValidationInfo) -> str:
 
 def _scope(text: str) -> str:
     if not _SCOPE.fullmatch(text):
-        raise InvalidValue(reasons.NOT_A_SCOPE(value=text[:100]))
+        raise InvalidValue(sentence('"{value}" is not a scope.', value=text[:100]))
     return text
 
 
@@ -266,7 +266,7 @@ class IdentityProviderSpec(Spec):
         if self.metadata_url:
             for key in ("sso_url", "metadata"):
                 if getattr(self, key):
-                    errors.add(key, reasons.METADATA_OR_URL())
+                    errors.add(key, sentence("is not needed: the metadata at metadata_url have it."))
 
 
 IDENTITY_PROVIDER = Text("identity provider {name}")
@@ -388,7 +388,7 @@ def approve_link(link: LinkedIdentity, *, actor: AuditActor, now: datetime) -> N
         settings_store.lock()
         found = LinkedIdentity.objects.select_for_update(of=("self",)).filter(pk=link.pk).first()
         if found is None:
-            raise Rejected("not_found", reasons.ASKED_AGAIN())
+            raise Rejected("not_found", sentence("Another identity has asked for this link since. Look at it first."))
         if not found.awaits_approval:
             return
         found.awaits_approval, found.created_at = False, now
@@ -461,7 +461,7 @@ def _check(existing: IdentityProvider | None, now: datetime) -> Any:
             elif existing is None and (similar := others.filter(slug=slug_of(parsed.name)).first()):
                 errors.add("name", reasons.SIMILAR_NAME(name=similar.name), "name_taken")
         if existing and existing.kind != parsed.kind:
-            errors.add("kind", reasons.KIND_FIXED())
+            errors.add("kind", sentence("never changes. Add another provider instead."))
         # A stored secret is never sent to another server.
         if (
             existing

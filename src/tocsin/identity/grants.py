@@ -101,13 +101,6 @@ def _record(
     user: User, provider: IdentityProvider, group: Group, grant: Grant | None, actor: AuditActor, now: datetime
 ) -> None:
     granted = {"role": grant.role, "roles": list(grant.on_call_roles), "claim": grant.claim} if grant else {}
-    audit.record(
-        actor,
-        "grant" if grant else "revoke",
-        now=now,
-        object_type="group",
-        object_id=group.pk,
-        object_name=group.name,
-        group_id=group.pk,
-        after={"user": user.username, **granted, "provider": provider.name},
-    )
+    after = {"user": user.username, **granted, "provider": provider.name}
+    action = "grant" if grant else "revoke"
+    audit.record(actor, action, now=now, after=after, group_id=group.pk, **audit.about("group", group))

@@ -276,13 +276,6 @@ def receive_logout(provider: IdentityProvider, token: str, *, now: datetime) -> 
         raise Rejected("replayed", reasons.REPLAYED())
     named = {name: claims[claim] for name, claim in (("sid", "sid"), ("subject", "sub")) if claims.get(claim)}
     ended = commands.end(BrowserSession.objects.filter(provider=provider, **named))
-    audit.record(
-        AuditActor(None, provider.name, VIA),
-        "backchannel_logout",
-        now=now,
-        object_type="identity_provider",
-        object_id=provider.pk,
-        object_name=provider.name,
-        after={"subject": named.get("subject", ""), "sessions": ended},
-    )
+    after, about = {"subject": named.get("subject", ""), "sessions": ended}, audit.about("identity_provider", provider)
+    audit.record(AuditActor(None, provider.name, VIA), "backchannel_logout", now=now, after=after, **about)
     return ended

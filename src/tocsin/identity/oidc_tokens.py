@@ -18,7 +18,7 @@ from jwt.types import Options
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, sentence
 from tocsin.identity import reasons
 from tocsin.identity.role_mapping import storable
 
@@ -184,7 +184,7 @@ def verify_logout_token(token: str, keys: Sequence[Mapping[str, Any]], expected:
     is_logout = isinstance(events, Mapping) and isinstance(events.get(_LOGOUT_EVENT), Mapping)
     # An ID token has a nonce: it must not pass for a logout token.
     if not is_logout or "nonce" in claims:
-        raise _invalid(reasons.NOT_A_LOGOUT())
+        raise _invalid(sentence("The token is not a logout token."))
     if "exp" in claims:
         _check_expiry(claims, expected.now)
     if _moment(claims, "iat") < (expected.now - MAX_LOGOUT_AGE).timestamp():

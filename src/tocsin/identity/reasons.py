@@ -10,20 +10,13 @@ NOT_HTTPS = Text("must begin with https://, unless private addresses are allowed
 DOMAINS_NEEDED = Text(
     "is required: this provider does not say whether an email address is verified, so only these domains are trusted."
 )
-NOT_A_DOMAIN = Text('"{value}" is not a domain such as example.org.')
-NOT_A_SCOPE = Text('"{value}" is not a scope.')
 SIMILAR_NAME = Text('is too similar to "{name}": both would have the same redirect URI.')
 
-KIND_FIXED = Text("never changes. Add another provider instead.")
 SAML_NOT_INSTALLED = Text(
     'saml needs packages that are not installed: run pip install "tocsin[saml]" and restart Tocsin.'
 )
-METADATA_OR_URL = Text("is not needed: the metadata at metadata_url have it.")
 NOT_METADATA = Text("are not the SAML metadata of an identity provider.")
 OTHER_METADATA = Text('are of "{found}", and not of "{expected}": correct the issuer.')
-METADATA_EXPIRED = Text("expired {at}.")
-SEVERAL_PROVIDERS = Text("name several identity providers: enter the issuer.")
-NO_REDIRECT_BINDING = Text("name no address for single sign-on with the HTTP-Redirect binding.")
 NO_CERTIFICATE = Text("have no certificate to check signatures with.")
 NOT_A_CERTIFICATE = Text("is not an X.509 certificate in PEM form.")
 WEAK_KEY = Text("have an RSA key of {bits} bits; at least {minimum} are needed. Enter a new one.")
@@ -59,8 +52,6 @@ INVALID_CLAIM = Text(
 )
 OTHER_USERINFO = Text("The user information belongs to another user than the token.")
 REPLAYED = Text("The provider's answer was used before.")
-UNSIGNED = Text("The provider's answer is not signed.")
-NOT_ONE_ASSERTION = Text("The provider's answer must have exactly one assertion, directly in the response.")
 ENCRYPTED = Text("The assertion is encrypted. Disable that at the provider: the connections are encrypted.")
 WRONG_RECIPIENT = Text('The answer is meant for "{found}", and not for "{expected}". Correct that at the provider.')
 UNKNOWN_CONDITION = Text('The assertion has the unknown condition "{name}".')
@@ -68,7 +59,6 @@ TRANSIENT_SUBJECT = Text(
     "The provider sends a NameID that changes at each sign-in. Configure a persistent one, or the email address."
 )
 UNSOLICITED = Text("The sign-in began at {provider}, which is not allowed. Begin it on this page.")
-NOT_A_LOGOUT = Text("The token is not a logout token.")
 
 # What a sign-in becomes.
 SIGNS_IN = Text("{user} signs in.")
@@ -76,14 +66,10 @@ IS_LINKED = Text("Is linked to {user}, who has the verified address {email}, and
 ASKS_ADMINISTRATOR = Text(
     "This identity is not linked to {user} yet. An administrator has to approve the link, on the user's page."
 )
-IS_CREATED = Text("The user {user} is created and signs in.")
 USER_DISABLED = Text("This account is deactivated. Contact an administrator.")
-SERVICE_ACCOUNT = Text("{user} is a service account, which never signs in.")
 EMAIL_UNVERIFIED = Text('The provider does not confirm the address {email}: the claim "email_verified" is not true.')
-DOMAIN_NOT_ALLOWED = Text("Addresses of {domain} may not sign in by {provider}.")
 OTHER_SUBJECT = Text("{user} is linked to another identity at {provider}. An administrator can remove that link.")
 NO_ACCOUNT = Text("There is no account for {email}, and {provider} does not create any. Ask an administrator.")
-NO_ROLE = Text("None of your groups at {provider} gives access. Ask an administrator.")
 GROUPS_MISSING = Text(
     'The provider sent no claim "{claim}", so nothing gives access. Configure the provider to send it.'
 )
@@ -91,7 +77,6 @@ GROUPS_OVERAGE = Text(
     "You are in too many groups: {provider} sent a link instead of their names. Have it send only the groups that "
     "are assigned to this application."
 )
-ASKED_AGAIN = Text("Another identity has asked for this link since. Look at it first.")
 LAST_WAY = Text(
     "You could not sign in any more. First set a password, or add a passkey or another provider; or ask an "
     "administrator to remove this link."
@@ -101,5 +86,4 @@ LAST_ADMINISTRATOR = Text("{user} stays administrator, because there would be no
 ROLE_DEFAULT = Text("role {role}, the default")
 ROLE_GRANTED = Text('role {role}, by "{claim}"')
 ROLE_BY_HAND = Text("role {role}, given manually")
-JOINS_GROUP = Text('member of {group}, by "{claim}"')
 LEAVES_GROUP = Text("no longer member of {group}")

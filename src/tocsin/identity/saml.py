@@ -7,10 +7,9 @@ import binascii
 import hashlib
 import secrets
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlencode
@@ -27,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from django.core.cache import cache
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.core.reasons import NO_REASON, Reason, sentence
 from tocsin.core.validation.spec import InvalidValue
 from tocsin.identity import reasons
 from tocsin.identity.models import IdentityProvider, redirect_uri, saml_entity_id
@@ -43,11 +42,9 @@ def is_installed() -> bool:
     return find_spec("xmlsec") is not None and find_spec("lxml") is not None
 
 
-def load_signatures() -> Any:
-    """Returns the module `signature`, which needs those packages and loads them at its first use. Raises Rejected."""
+def _require_packages() -> None:
     if not is_installed():
         raise Rejected("not_installed", reasons.SAML_NOT_INSTALLED(), "kind")
-    return import_module("tocsin.identity.saml_signature")
 
 
 # ---------- elements
@@ -99,7 +96,7 @@ def moment_of(text: str | None) -> datetime | None:
 
 # ---------- assertion
 # Checks what a SAML response says (SAML Profiles 4.1.4.3, Core 2.5): whom it is for, when, and whether it answers a
-# request. Pure. The signature is checked by `signature`, which also decides what part of the response is read here.
+# request. Pure. `signed_assertion` checks the signature, and decides what part of the response is read here.
 
 
 #: The name under which the subject is among the attributes.
@@ -279,11 +276,112 @@ def _invalid(reason: Reason) -> Rejected:
     return Rejected("invalid_answer", reason)
 
 
+# ---------- signature
+# Finds what a provider signed in a SAML response, and returns nothing else.
+#
+# A caller gets the canonical bytes of the signed assertion and parses those: comments, namespaces and elements around
+# it cannot change what is read, which is how signature wrapping works elsewhere. lxml and xmlsec come with the extra
+# `tocsin[saml]`, so only the functions here import them.
+
+
+_EXCLUSIVE = "http://www.w3.org/2001/10/xml-exc-c14n#"
+_ENVELOPED = "http://www.w3.org/2000/09/xmldsig#enveloped-signature"
+_MORE = "http://www.w3.org/2001/04/xmldsig-more#"
+#: None uses SHA-1, and none a shared secret, so that no public key serves as one.
+_SIGNATURES = frozenset(f"{_MORE}{family}-sha{bits}" for family in ("rsa", "ecdsa") for bits in (256, 384, 512))
+_DIGESTS = frozenset(
+    {"http://www.w3.org/2001/04/xmlenc#sha256", f"{_MORE}sha384", "http://www.w3.org/2001/04/xmlenc#sha512"}
+)
+_SIGNATURE_PARTS = [f"{DS}SignedInfo", f"{DS}SignatureValue"]
+_INFO_PARTS = [f"{DS}CanonicalizationMethod", f"{DS}SignatureMethod", f"{DS}Reference"]
+_REFERENCE_PARTS = [f"{DS}Transforms", f"{DS}DigestMethod", f"{DS}DigestValue"]
+_IDS = ("ID", "Id", "id", "{http://www.w3.org/XML/1998/namespace}id")
+
+
+def signed_assertion(xml: bytes, certificates: Sequence[str]) -> bytes:
+    """Returns the canonical bytes of the one assertion of a response. It, or the response around it, is signed with the
+    key of one of `certificates` (PEM); every signature in the response is right.
+
+    Raises Rejected("invalid_answer").
+    """
+    from lxml import etree
+
+    root = _parse_response(xml)
+    assertions = list(root.iter(f"{SAML}Assertion"))
+    if root.tag != f"{SAMLP}Response" or len(assertions) != 1 or assertions[0].getparent() is not root:
+        raise _invalid(sentence("The provider's answer must have exactly one assertion, directly in the response."))
+    assertion = assertions[0]
+    ids = [element.get(name) for element in root.iter(etree.Element) for name in _IDS if name in element.attrib]
+    if len(ids) != len(set(ids)):
+        raise _invalid(reasons.BAD_SIGNATURE())
+    signatures = list(root.iter(f"{DS}Signature"))
+    parents = [signature.getparent() for signature in signatures]
+    if not signatures:
+        raise _invalid(sentence("The provider's answer is not signed."))
+    if len(set(parents)) != len(parents) or not {root, assertion}.issuperset(parents):
+        raise _invalid(reasons.BAD_SIGNATURE())
+    for signature in signatures:
+        _check_form(signature)
+        if not any(_verifies(signature, certificate) for certificate in certificates):
+            raise _invalid(reasons.BAD_SIGNATURE())
+    for signature in signatures:
+        signature.getparent().remove(signature)
+    canonical: bytes = etree.tostring(assertion, method="c14n", exclusive=True, with_comments=False)
+    return canonical
+
+
+def _parse_response(xml: bytes) -> Any:
+    from lxml import etree
+
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
+    )
+    try:
+        root = etree.fromstring(xml, parser)
+    except (etree.XMLSyntaxError, ValueError):
+        raise _invalid(reasons.MALFORMED()) from None
+    if root.getroottree().docinfo.doctype:
+        raise _invalid(reasons.MALFORMED())
+    return root
+
+
+def _check_form(signature: Any) -> None:
+    """Accepts only what SAML allows: one reference, to the parent, with no transforms but the two that all use."""
+    parts = [child.tag for child in signature]
+    info = signature.find(f"{DS}SignedInfo")
+    if parts not in (_SIGNATURE_PARTS, [*_SIGNATURE_PARTS, f"{DS}KeyInfo"]) or len(info) != 3:
+        raise _invalid(reasons.BAD_SIGNATURE())
+    canonicalization, method, reference = info
+    if [child.tag for child in info] != _INFO_PARTS or [child.tag for child in reference] != _REFERENCE_PARTS:
+        raise _invalid(reasons.BAD_SIGNATURE())
+    for element, accepted in (
+        (canonicalization, {_EXCLUSIVE}),
+        (method, _SIGNATURES),
+        (reference[1], _DIGESTS),
+        *((transform, {_EXCLUSIVE, _ENVELOPED}) for transform in reference[0]),
+    ):
+        if element.get("Algorithm") not in accepted:
+            raise _invalid(reasons.ALGORITHM(algorithm=str(element.get("Algorithm"))[:100]))
+    identifier = signature.getparent().get("ID")
+    if not identifier or reference.get("URI") != f"#{identifier}":
+        raise _invalid(reasons.BAD_SIGNATURE())
+
+
+def _verifies(signature: Any, certificate: str) -> bool:
+    import xmlsec
+
+    context = xmlsec.SignatureContext()
+    context.key = xmlsec.Key.from_memory(certificate, xmlsec.constants.KeyDataFormatCertPem)
+    context.register_id(signature.getparent(), "ID")
+    try:
+        context.verify(signature)
+    except xmlsec.Error:
+        return False
+    return True
+
+
 # ---------- metadata
 # Metadata: what a provider's says, and Tocsin's own. Pure.
-
-
-# nosec B406 # escapes, and parses nothing
 
 
 MAX_CHARS = 1024 * 1024
@@ -318,16 +416,16 @@ def read_metadata(xml: str | bytes, entity_id: str, now: datetime) -> SamlProvid
         found = ", ".join(list(described)[:3])[:300]
         raise InvalidValue(reasons.OTHER_METADATA(found=found, expected=entity_id))
     if not entity_id and len(described) > 1:
-        raise InvalidValue(reasons.SEVERAL_PROVIDERS())
+        raise InvalidValue(sentence("name several identity providers: enter the issuer."))
     name = entity_id or next(iter(described))
     valid_until = moment_of(root.get("validUntil"))
     if valid_until is not None and valid_until <= now:
-        raise InvalidValue(reasons.METADATA_EXPIRED(at=valid_until))
+        raise InvalidValue(sentence("expired {at}.", at=valid_until))
     role = described[name]
     services = role.iterfind(f"{METADATA}SingleSignOnService")
     url = next((one.get("Location", "") for one in services if one.get("Binding") == REDIRECT), "")
     if not url:
-        raise InvalidValue(reasons.NO_REDIRECT_BINDING())
+        raise InvalidValue(sentence("name no address for single sign-on with the HTTP-Redirect binding."))
     return SamlProvider(name, url, _certificates_of(role))
 
 
@@ -406,9 +504,6 @@ def own_metadata(*, entity_id: str, acs_url: str) -> str:
 # A sign-in by SAML: the request that begins it, and what becomes of the provider's response.
 
 
-# nosec B406 # escape, and parse nothing
-
-
 _MAX_RESPONSE_CHARS = 512 * 1024
 _FIELD = "metadata_url"
 
@@ -420,7 +515,7 @@ def new_request_id() -> str:
 
 def request_url(provider: IdentityProvider, *, request_id: str, relay_state: str, now: datetime) -> str:
     """Returns the URL at the provider that begins a sign-in (HTTP-Redirect binding). Raises Rejected."""
-    load_signatures()
+    _require_packages()
     url = load_provider(provider, now).sso_url
     issued = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     xml = (
@@ -446,7 +541,11 @@ def load_provider(
         return SamlProvider(provider.issuer, stored["sso_url"], certificates)
     with DocumentClient(provider.name, now, allow_private=provider.allow_private) as client:
         xml = client.document(
-            url, _metadata_text, accept="application/samlmetadata+xml, */*", field=_FIELD, max_age=max_age
+            url,
+            lambda body: body if 0 < len(body) <= MAX_CHARS else None,
+            accept="application/samlmetadata+xml, */*",
+            field=_FIELD,
+            max_age=max_age,
         )
     try:
         found = read_metadata(xml, provider.issuer, now)
@@ -483,14 +582,14 @@ def receive(provider: IdentityProvider, response: str, *, now: datetime) -> tupl
 
 
 def _verify(provider: IdentityProvider, xml: bytes, now: datetime, max_age: timedelta) -> tuple[str, Assertion]:
-    signatures = load_signatures()
+    _require_packages()
     known = load_provider(provider, now, max_age=max_age)
     addressee = Addressee(known.entity_id, saml_entity_id(provider), redirect_uri(provider), now)
     check_response(xml, addressee, provider.name)
     certificates, problem = usable_certificates(known.certificates, now)
     if not certificates:
         raise Rejected("invalid_answer", reasons.BAD_METADATA(provider=provider.name, problem=problem), "certificates")
-    return known.entity_id, read_assertion(signatures.signed_assertion(xml, certificates), addressee)
+    return known.entity_id, read_assertion(signed_assertion(xml, certificates), addressee)
 
 
 def _decode(response: str) -> bytes:
@@ -501,7 +600,3 @@ def _decode(response: str) -> bytes:
         return base64.b64decode("".join(response.split()), validate=True)
     except (binascii.Error, ValueError):
         raise Rejected("invalid_answer", reasons.MALFORMED()) from None
-
-
-def _metadata_text(body: bytes) -> bytes | None:
-    return body if 0 < len(body) <= MAX_CHARS else None

@@ -19,7 +19,7 @@ from tocsin.access.roles import Role
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Person, Reason, Term, reason_as_json
+from tocsin.core.reasons import NO_REASON, Person, Reason, Term, reason_as_json, sentence
 from tocsin.identity import reasons
 from tocsin.identity.commands import claim_names
 from tocsin.identity.grants import existing_memberships, write_memberships
@@ -134,7 +134,7 @@ def decide(
         assert mapped.role is not None
         return SignInDecision(
             SignInAction.CREATE,
-            reasons.IS_CREATED(user=claims.username or claims.email),
+            sentence("The user {user} is created and signs in.", user=claims.username or claims.email),
             role=mapped.role,
             is_role_mapped=True,
             role_claim=mapped.claim,
@@ -160,7 +160,7 @@ def _refuse_identity(
         return NO_REASON if rules.sign_up else reasons.NO_ACCOUNT(email=claims.email, provider=rules.name)
     person = Person(user.username, user.user_id)
     if user.is_service_account:
-        return reasons.SERVICE_ACCOUNT(user=person)
+        return sentence("{user} is a service account, which never signs in.", user=person)
     if not user.is_active:
         return reasons.USER_DISABLED()
     if linked is None and user.is_linked:
@@ -180,7 +180,7 @@ def _refuse_email(claims: Claims, rules: ProviderRules) -> Reason:
     if not is_verified:
         return reasons.EMAIL_UNVERIFIED(email=claims.email)
     if rules.allowed_domains and not is_trusted_domain:
-        return reasons.DOMAIN_NOT_ALLOWED(domain=domain, provider=rules.name)
+        return sentence("Addresses of {domain} may not sign in by {provider}.", domain=domain, provider=rules.name)
     return NO_REASON
 
 
@@ -194,7 +194,7 @@ def _refuse_role(claims: Claims, rules: ProviderRules, mapped: MappedRoles, user
         return NO_REASON
     if rules.mappings and claims.groups is None:
         return reasons.GROUPS_MISSING(claim=rules.claim_names["groups"])
-    return reasons.NO_ROLE(provider=rules.name)
+    return sentence("None of your groups at {provider} gives access. Ask an administrator.", provider=rules.name)
 
 
 def _with_role(
@@ -294,15 +294,8 @@ def record_failure(provider: IdentityProvider, rejected: Rejected, *, address: s
 def _record_refusal(
     provider: IdentityProvider, actor: AuditActor, reason: Reason, now: datetime, claims: dict[str, Any]
 ) -> None:
-    audit.record(
-        actor,
-        "sign_in_refused",
-        now=now,
-        object_type="identity_provider",
-        object_id=provider.pk,
-        object_name=provider.name,
-        after={"reason": reason_as_json(reason), **claims},
-    )
+    after, about = {"reason": reason_as_json(reason), **claims}, audit.about("identity_provider", provider)
+    audit.record(actor, "sign_in_refused", now=now, after=after, **about)
 
 
 def deciding_claims(claims: Claims) -> dict[str, Any]:
@@ -320,7 +313,7 @@ def describe_memberships(changes: MembershipChanges) -> list[Reason]:
     ids = [*(grant.group_id for grant in (*changes.added, *changes.changed)), *changes.removed]
     names = {group.pk: group.name for group in Group.objects.filter(pk__in=ids)}
     granted = [
-        reasons.JOINS_GROUP(group=names.get(grant.group_id, ""), claim=grant.claim)
+        sentence('member of {group}, by "{claim}"', group=names.get(grant.group_id, ""), claim=grant.claim)
         for grant in (*changes.added, *changes.changed)
     ]
     return [*granted, *(reasons.LEAVES_GROUP(group=names.get(group_id, "")) for group_id in changes.removed)]
@@ -482,21 +475,5 @@ def _granted(request: SignInRequest, decision: SignInDecision) -> dict[str, Any]
     return {"role": str(decision.role), "claim": decision.role_claim, "provider": request.provider.name}
 
 
-def _record(
-    request: SignInRequest,
-    action: str,
-    user: User,
-    *,
-    before: dict[str, Any] | None = None,
-    after: dict[str, Any] | None = None,
-) -> None:
-    audit.record(
-        request.actor,
-        action,
-        now=request.now,
-        object_type="user",
-        object_id=user.pk,
-        object_name=user.username,
-        before=before,
-        after=after,
-    )
+def _record(request: SignInRequest, action: str, user: User, **states: Any) -> None:
+    audit.record(request.actor, action, now=request.now, **states, **audit.about("user", user))

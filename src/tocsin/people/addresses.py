@@ -28,7 +28,6 @@ MASK = "•••"
 MAX_PLAIN_ADDRESS_CHARS = 340
 
 _TOO_LONG = Text("The address must have at most {maximum} characters.")
-_NOT_ENCRYPTED = Text("The address is not encrypted.")
 
 _ENCRYPTED = re.compile(r"sealed:([a-z][a-z0-9+.-]{0,30}):([A-Za-z0-9_-]+)")
 _MASKED = re.compile(rf"[a-z][a-z0-9+.-]*://{MASK}")
@@ -45,7 +44,7 @@ def decrypt_address(address: str) -> str:
     """Returns the secret of a sealed address. Raises Permanent if no known key fits."""
     match = _ENCRYPTED.fullmatch(address)
     if match is None:
-        raise Permanent(_NOT_ENCRYPTED(), sentence("Enter it again."))
+        raise Permanent(sentence("The address is not encrypted."), sentence("Enter it again."))
     return crypto.decrypt_deterministic(match[2])
 
 
@@ -116,7 +115,6 @@ class AddressChannel(Protocol):
 
 MAX_ADDRESS_CHARS = 500
 
-_UNKNOWN_CHANNEL = Text('"{channel}" is not a channel. The channels are {known}.')
 
 _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 
@@ -159,7 +157,7 @@ def same_address(channel: str) -> tuple[str, ...]:
 
 def unknown_channel(channel: str) -> Reason:
     """Returns the reason why `channel` cannot be used."""
-    return _UNKNOWN_CHANNEL(channel=channel, known=channels())
+    return sentence('"{channel}" is not a channel. The channels are {known}.', channel=channel, known=channels())
 
 
 def validate_address(channel: str, address: str) -> str:

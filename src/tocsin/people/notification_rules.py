@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Text, sentence
+from tocsin.core.reasons import sentence
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import NO_SUCH_CONTACT_METHOD, TOO_MANY_ENTRIES
 from tocsin.core.validation.spec import Duration, InvalidValue, ListOf, Names, OneOf, Spec, SpecErrors, at_most, list_of
@@ -28,7 +28,6 @@ MAX_RULES = 50
 MAX_QUIET_HOURS = 20
 MAX_MESSAGES_PER_HOUR = 1000
 
-_NOT_A_TIME = Text('"{value}" is not a time of day. Use a format like 22:00.')
 
 _TIME = re.compile(r"([01]?\d|2[0-3]):[0-5]\d|24:00", re.ASCII)
 
@@ -41,7 +40,7 @@ def _day(text: str) -> str:
 
 def _time(text: str) -> str:
     if not _TIME.fullmatch(text):
-        raise InvalidValue(_NOT_A_TIME(value=text))
+        raise InvalidValue(sentence('"{value}" is not a time of day. Use a format like 22:00.', value=text))
     return text.rjust(5, "0")
 
 

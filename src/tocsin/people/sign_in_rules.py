@@ -57,16 +57,9 @@ def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> li
         if removed:
             Authenticator.objects.filter(user=user).delete()
             end_all(user)
-            audit.record(
-                actor,
-                "reset_second_factor",
-                now=now,
-                object_type="user",
-                object_id=user.pk,
-                object_name=user.username,
-                before={"second_factors": removed},
-                after={"second_factors": []},
-            )
+            before, after = {"second_factors": removed}, {"second_factors": []}
+            about = audit.about("user", user)
+            audit.record(actor, "reset_second_factor", now=now, before=before, after=after, **about)
     return removed
 
 

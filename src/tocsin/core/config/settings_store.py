@@ -23,7 +23,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import CHANNEL, Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
-from tocsin.core.reasons import Text, sentence
+from tocsin.core.reasons import sentence
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, NightHours
 from tocsin.core.validation.spec import InvalidValue, Line, OneOf, Spec, TimeZone, list_of_choices, parse_duration
@@ -37,8 +37,6 @@ _BUMP = (
     "ON CONFLICT (id) DO UPDATE SET version = core_configversion.version + 1"
 )
 
-
-_DELETED = Text("This was deleted in the meantime.")
 
 #: Taken by every transaction that changes configuration, so that its validation still holds when it commits.
 _CHANGE_LOCK = int.from_bytes(b"config")
@@ -62,7 +60,7 @@ def exclusive(row: Model | None = None) -> Iterator[None]:
             if row is not None:
                 row.refresh_from_db()
         except ObjectDoesNotExist:
-            raise Rejected("not_found", _DELETED()) from None
+            raise Rejected("not_found", sentence("This was deleted in the meantime.")) from None
         yield
 
 

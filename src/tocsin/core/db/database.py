@@ -277,11 +277,11 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
     def _check_server(self, silence: float) -> None:
         """Closes the connection and raises OperationalError if its server will never respond."""
         is_overdue = self.max_silence is not None and silence > self.max_silence
-        probe = _probe_server(self)
-        if probe.is_alive and not (is_overdue and probe.can_time_out):
+        is_alive, can_time_out = _probe_server(self)
+        if is_alive and not (is_overdue and can_time_out):
             return
         log.warning("PostgreSQL has not answered a statement for %.0f seconds: the connection is closed.", silence)
-        if not probe.is_alive:
+        if not is_alive:
             self.mark_outdated()
         self.close()
         raise psycopg.OperationalError(f"PostgreSQL has not answered for {silence:.0f} seconds")
@@ -291,14 +291,6 @@ def _set_config(settings: Mapping[str, str], *, is_local: bool) -> bytes:
     """Returns one statement that sets the settings for the session, or only for the transaction."""
     calls = (f"set_config('{name}', '{value}', {is_local})" for name, value in settings.items())
     return f"SELECT {', '.join(calls)}".encode()
-
-
-class _ProbeResult:
-    """The result of a probe: whether the session is alive, and whether the statement timeout can end its statement."""
-
-    def __init__(self, *, is_alive: bool, can_time_out: bool = True) -> None:
-        self.is_alive = is_alive
-        self.can_time_out = can_time_out
 
 
 class _Probe(psycopg.Connection[TupleRow]):
@@ -323,8 +315,9 @@ class _Probe(psycopg.Connection[TupleRow]):
         return super().wait(gen, interval, PROBE_TIMEOUT)
 
 
-def _probe_server(connection: psycopg.Connection[TupleRow]) -> _ProbeResult:
-    """Probes the server. Only a missing response proves a frozen server: one that rejects connections is alive."""
+def _probe_server(connection: psycopg.Connection[TupleRow]) -> tuple[bool, bool]:
+    """Returns whether the session is alive, and whether the statement timeout can end its statement. Only a missing
+    response proves a frozen server: one that rejects connections is alive."""
     pid = connection.info.backend_pid
     try:
         with _Probe.connect_to(connection) as probe:
@@ -336,14 +329,12 @@ def _probe_server(connection: psycopg.Connection[TupleRow]) -> _ProbeResult:
             # A connection pooler reports process ids of its own.
             is_direct = row[0] == probe.info.backend_pid
     except (errors.ConnectionTimeout, errors._WaitTimeout):
-        return _ProbeResult(is_alive=False)
+        return False, True
     except psycopg.Error:
-        return _ProbeResult(is_alive=True)
-    if is_direct and row[1] is None:
-        # The address now leads to another server, or the session ended without a notification.
-        return _ProbeResult(is_alive=False)
-    # No timeout ends a commit that waits for a synchronous standby, and a retry would wait just as long.
-    return _ProbeResult(is_alive=True, can_time_out=row[1] != "SyncRep")
+        return True, True
+    # Without a row, the address now leads to another server, or the session ended without a notification. No timeout
+    # ends a commit that waits for a synchronous standby, and a retry would wait just as long.
+    return not is_direct or row[1] is not None, row[1] != "SyncRep"
 
 
 # ---------- pipelined connection
@@ -621,7 +612,7 @@ def django_settings(address: str) -> dict[str, object]:
     parts = conninfo_to_dict(address)
     user = parts.pop("user", "")
     return {
-        "ENGINE": "tocsin.core.db.django_postgresql",
+        "ENGINE": "tocsin.core.db",
         "NAME": parts.pop("dbname", "") or user or "tocsin",
         "HOST": parts.pop("host", ""),
         "USER": user,

@@ -168,13 +168,9 @@ def apply_missing() -> None:
     emit_post_migrate_signal(0, False, connection.alias, plan=plan)
 
 
+@transaction.atomic
 def create_tables(executor: MigrationExecutor) -> None:
     """Creates the tables of an empty database as the latest migrations define them, and records all as applied."""
-    with transaction.atomic():
-        _create_tables(executor)
-
-
-def _create_tables(executor: MigrationExecutor) -> None:
     executor.recorder.ensure_schema()
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)
     with connection.schema_editor() as editor:

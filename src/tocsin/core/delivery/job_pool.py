@@ -414,7 +414,12 @@ class JobPool[K, J, R]:
             self._remove(batch.keys)
             return has_more
 
-        return self._batches.run(write, lambda key, error: self._not_written(key, results[key], error))
+        def salvage(key: K, error: Exception) -> None:
+            log.error("What came of %s of %s cannot be written down.", key, self._name, exc_info=error)
+            self._salvage(results[key])
+            self._remove([key])
+
+        return self._batches.run(write, salvage)
 
     def wait_until(self, condition: Callable[[list[J]], bool], timeout: float) -> bool:
         """Waits until `condition` holds for the jobs in flight, for at most `timeout` seconds. Returns False on
@@ -455,10 +460,14 @@ class JobPool[K, J, R]:
             if not is_late:
                 self._results[key] = result
             self._changed.notify_all()
-        if is_late:
-            self._salvage_late(key, result)
+        if not is_late:
+            self._store_arriving()
             return
-        self._store_arriving()
+        try:
+            # The minimum that is certain, because the job may be running again.
+            self._salvage(result)
+        except Exception:  # the thread's outermost handler: the deadline's result remains
+            log.exception("The late result of %s of %s could not be written.", key, self._name)
 
     def _finish(self, task: _Task[J]) -> bool:
         """Ends a task. Returns True if it was past its deadline, so that its job already has a result."""
@@ -469,18 +478,6 @@ class JobPool[K, J, R]:
                 self._stuck.discard(task)
                 self._threads.shrink(1)
             return is_late
-
-    def _salvage_late(self, key: K, result: R) -> None:
-        """Stores the minimum that is certain, because the job may be running again."""
-        try:
-            self._salvage(result)
-        except Exception:  # the thread's outermost handler: the deadline's result remains
-            log.exception("The late result of %s of %s could not be written.", key, self._name)
-
-    def _not_written(self, key: K, result: R, error: Exception) -> None:
-        log.error("What came of %s of %s cannot be written down.", key, self._name, exc_info=error)
-        self._salvage(result)
-        self._remove([key])
 
     def _remove(self, keys: Iterable[K]) -> None:
         with self._changed:

@@ -354,8 +354,8 @@ class _ResponseTransport:
         self._protocol.close_after_response()
 
 
-# ---------- admission
-# Admits connections of the HTTP server to the connection table, and reports which of them are idle.
+# ---------- admission and deadlines
+# Admits connections to the connection table, reports which of them are idle, and ends those that are too slow.
 
 
 _DETAIL = msgspec.json.encode(
@@ -368,17 +368,49 @@ _BUSY = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nretry-after:
 )
 
 
-class AdmittedProtocol(LingeringProtocol):
-    """uvicorn's protocol, registered in a connection table that closes idle connections to make room."""
+#: Seconds within which a whole request header must arrive before the connection is closed.
+HEADER_DEADLINE = 10.0
+
+#: Maximum bytes of an incomplete header, because the parser would buffer all of it.
+MAX_HEADER_BYTES = 64 * 1024
+
+#: A client that reads nothing of its response for this many seconds is disconnected.
+STALL_DEADLINE = 30.0
+
+#: Seconds after which an idle kept-alive connection is closed. Longer than a proxy's usual 60 seconds, so that a proxy
+#: never sends a request into a connection that is being closed.
+KEEP_ALIVE_SECONDS = 75
+
+#: Maximum pipelined requests waiting for responses. Beyond it, reading pauses.
+MAX_PIPELINED_RESPONSES = 16
+
+#: Maximum bytes of a body that arrives in several pieces and may still use the fast path,
+MAX_FAST_PATH_BYTES = 64 * 1024
+
+#: if it is complete within this many seconds. Slower clients get the deadlines of the ASGI path, and its responses.
+FAST_PATH_BODY_TIMEOUT = 1.0
+
+_HEADER_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class DeadlineProtocol(LingeringProtocol):
+    """uvicorn's protocol, registered in a connection table that closes idle connections to make room, with deadlines
+    for the request header and for a client that does not read its response."""
 
     _entry: Entry | None = None
     _is_proxy = False
+    #: Whether a header is awaited or being read. The header deadline runs only then.
+    _in_header = False
+    _header_timer: asyncio.TimerHandle | None = None
+    _stall_timer: asyncio.TimerHandle | None = None
+    _header_size = 0
 
     def __init__(self, table: ConnectionTable, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._table = table
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Admits the connection, and starts the deadline for the first header."""
         super().connection_made(transport)
         # The peer of a Unix socket has no address; it can only be a proxy on this machine.
         self._is_proxy = self.client is None or is_from_trusted_proxy({"client": self.client})
@@ -390,14 +422,19 @@ class AdmittedProtocol(LingeringProtocol):
         )
         if self._entry is None:
             transport.close()
+        self._in_header = True
+        self._header_timer = self.loop.call_later(HEADER_DEADLINE, self._on_header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._end_header()
+        self._cancel_stall_timer()
         if self._entry is not None:
             self._table.remove(self._entry)
             self._entry = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Feeds the parser, and rejects a header that is too slow or too long."""
         super().data_received(data)
         # Data between two requests, such as an empty line or the rest of a rejected body, stops the keep-alive timer. A
         # request header has its own deadline.
@@ -405,8 +442,28 @@ class AdmittedProtocol(LingeringProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+        if not self._in_header:
+            return
+        if self._header_timer is None:
+            # Most headers are complete by now and never start a timer.
+            self._header_timer = self.loop.call_later(HEADER_DEADLINE, self._on_header_timeout)
+        self._header_size += len(data)
+        if self._header_size > MAX_HEADER_BYTES and not self.transport.is_closing():
+            self.transport.write(_HEADER_TOO_LONG)
+            self.transport.close()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Accepts a header, but not a trailer after the body (RFC 9110, 6.5), which no proxy has checked."""
+        if self._in_header:
+            super().on_header(name, value)
+
+    def on_message_begin(self) -> None:
+        """Notes that a header has begun. Its deadline starts after the data received so far is parsed."""
+        self._in_header = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        self._end_header()
         if self.begin_request():
             super().on_headers_complete()
 
@@ -437,79 +494,6 @@ class AdmittedProtocol(LingeringProtocol):
         """Marks the connection as idle after its last response."""
         if self._entry is not None:
             self._table.end_request(self._entry)
-
-
-#: Seconds within which a whole request header must arrive before the connection is closed.
-HEADER_DEADLINE = 10.0
-
-#: Maximum bytes of an incomplete header, because the parser would buffer all of it.
-MAX_HEADER_BYTES = 64 * 1024
-
-#: A client that reads nothing of its response for this many seconds is disconnected.
-STALL_DEADLINE = 30.0
-
-#: Seconds after which an idle kept-alive connection is closed. Longer than a proxy's usual 60 seconds, so that a proxy
-#: never sends a request into a connection that is being closed.
-KEEP_ALIVE_SECONDS = 75
-
-#: Maximum pipelined requests waiting for responses. Beyond it, reading pauses.
-MAX_PIPELINED_RESPONSES = 16
-
-#: Maximum bytes of a body that arrives in several pieces and may still use the fast path,
-MAX_FAST_PATH_BYTES = 64 * 1024
-
-#: if it is complete within this many seconds. Slower clients get the deadlines of the ASGI path, and its responses.
-FAST_PATH_BODY_TIMEOUT = 1.0
-
-_HEADER_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-
-
-class DeadlineProtocol(AdmittedProtocol):
-    """uvicorn's protocol with deadlines for the request header and for a client that does not read its response."""
-
-    #: Whether a header is awaited or being read. The header deadline runs only then.
-    _in_header = False
-    _header_timer: asyncio.TimerHandle | None = None
-    _stall_timer: asyncio.TimerHandle | None = None
-    _header_size = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts the deadline for the first header."""
-        super().connection_made(transport)
-        self._in_header = True
-        self._header_timer = self.loop.call_later(HEADER_DEADLINE, self._on_header_timeout)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end_header()
-        self._cancel_stall_timer()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Feeds the parser, and rejects a header that is too slow or too long."""
-        super().data_received(data)
-        if not self._in_header:
-            return
-        if self._header_timer is None:
-            # Most headers are complete by now and never start a timer.
-            self._header_timer = self.loop.call_later(HEADER_DEADLINE, self._on_header_timeout)
-        self._header_size += len(data)
-        if self._header_size > MAX_HEADER_BYTES and not self.transport.is_closing():
-            self.transport.write(_HEADER_TOO_LONG)
-            self.transport.close()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Accepts a header, but not a trailer after the body (RFC 9110, 6.5), which no proxy has checked."""
-        if self._in_header:
-            super().on_header(name, value)
-
-    def on_message_begin(self) -> None:
-        """Notes that a header has begun. Its deadline starts after the data received so far is parsed."""
-        self._in_header = True
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._end_header()
-        super().on_headers_complete()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than the response is written, so it must read something before the deadline."""

@@ -20,7 +20,6 @@ from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.validation.field_errors import AT_PATH
 
 PATH_NOT_TEXT = Text("a path is text such as ticket^status^name")
-_EMPTY = Text("the path is empty")
 _TOO_LONG = Text("a path has at most {maximum} characters; this one has {length}")
 _BEGINS_WITH_SEPARATOR = Text('the path "{path}" begins with ^')
 _ENDS_WITH_SEPARATOR = Text('the path "{path}" ends with ^')
@@ -78,7 +77,7 @@ def split_path(text: str, field_path: str = "path") -> tuple[str, ...]:
     if not isinstance(text, str):
         raise _rejection(field_path, PATH_NOT_TEXT())
     if not text.strip():
-        raise _rejection(field_path, _EMPTY())
+        raise _rejection(field_path, sentence("the path is empty"))
     if len(text) > MAX_PATH:
         raise _rejection(field_path, _TOO_LONG(maximum=MAX_PATH, length=len(text)))
     segments: list[str] = []

@@ -50,7 +50,6 @@ from tocsin.core.validation.field_errors import (
     NOT_A_TIME_ZONE,
     NOT_AN_OBJECT,
     NOT_BOOLEAN,
-    NOT_IN_RANGE,
     NOT_TEXT,
     NOT_TEXT_OF_LENGTH,
     REQUIRED,
@@ -387,7 +386,7 @@ def _range(_details: Any, field: FieldInfo) -> tuple[Reason, str]:
         next(limit for part in field.metadata if (limit := getattr(part, name, None)) is not None)
         for name in ("ge", "le")
     )
-    return NOT_IN_RANGE(minimum=minimum, maximum=maximum), "invalid"
+    return sentence("must be a whole number from {minimum} to {maximum}.", minimum=minimum, maximum=maximum), "invalid"
 
 
 def _too_long(details: Any, _field: FieldInfo) -> tuple[Reason, str]:

@@ -15,7 +15,7 @@ from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, sentence
 from tocsin.core.validation.field_errors import NOT_A_WHOLE_NUMBER
 from tocsin.identity.models import IdentityProvider
 from tocsin.identity.scim import filters
@@ -293,7 +293,7 @@ def require_version(request: ScimRequest, document: Mapping[str, Any]) -> None:
 
 def not_found(schema: ResourceSchema, scim_id: str) -> Rejected:
     """Returns the rejection of an id that the provider does not have."""
-    reason: Reason = reasons.NOT_FOUND(resource=schema.name, id=scim_id[:100])
+    reason: Reason = sentence("This provider has no {resource} {id}.", resource=schema.name, id=scim_id[:100])
     return Rejected("not_found", reason)
 
 
@@ -354,12 +354,4 @@ def verify_token(secret: str) -> IdentityProvider | None:
 def _record(
     provider: IdentityProvider, action: str, actor: AuditActor, now: datetime, after: dict[str, object] | None
 ) -> None:
-    audit.record(
-        actor,
-        action,
-        now=now,
-        object_type="identity_provider",
-        object_id=provider.pk,
-        object_name=provider.name,
-        after=after,
-    )
+    audit.record(actor, action, now=now, after=after, **audit.about("identity_provider", provider))

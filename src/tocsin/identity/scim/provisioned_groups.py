@@ -91,7 +91,8 @@ def delete(request: ScimRequest, scim_id: str) -> None:
         require_version(request, _to_document(group, request, has_members=False))
         members = list(group.members.select_related("user"))
         before = {"name": group.name, "members": [link.user.username for link in members]}
-        _record(group, before, None, request)
+        about = audit.about("scim_group", group)
+        audit.record_change(request.actor, now=request.now, before=before, after=None, **about)
         group.delete()
         if _is_mapped(request.provider, group.name):
             apply_directory_groups(members, request.provider, actor=request.actor, now=request.now)
@@ -130,7 +131,8 @@ def _write(group: ScimGroup, document: Mapping[str, Any], request: ScimRequest) 
     group.members.remove(*(link for number, link in known.items() if number not in members))
     group.members.add(*(link for number, link in members.items() if number not in known))
     after = {"name": name, "members": sorted(one.user.username for one in members.values())}
-    _record(group, before, after, request)
+    about = audit.about("scim_group", group)
+    audit.record_change(request.actor, now=request.now, before=before, after=after, **about)
     affected = {**known, **members}
     if not is_new and old_name == name:
         affected = {number: link for number, link in affected.items() if (number in known) != (number in members)}
@@ -151,20 +153,6 @@ def _name(group: ScimGroup, document: Mapping[str, Any], request: ScimRequest) -
 
 def _is_mapped(provider: IdentityProvider, name: str) -> bool:
     return any(entry["claim"].casefold() == name.casefold() for entry in provider.roles)
-
-
-def _record(
-    group: ScimGroup, before: Mapping[str, object] | None, after: Mapping[str, object] | None, request: ScimRequest
-) -> None:
-    audit.record_change(
-        request.actor,
-        now=request.now,
-        object_type="scim_group",
-        object_id=group.pk,
-        object_name=group.name,
-        before=before,
-        after=after,
-    )
 
 
 def _groups(provider: IdentityProvider) -> QuerySet[ScimGroup]:

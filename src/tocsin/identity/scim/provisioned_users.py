@@ -16,7 +16,7 @@ from tocsin.access import audit, boundary
 from tocsin.access.roles import Role
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person, Text, reason_as_json
+from tocsin.core.reasons import Person, Text, reason_as_json, sentence
 from tocsin.core.validation.field_errors import REQUIRED, is_zone
 from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.identity.grants import LEAST_ROLE, granted_roles
@@ -182,15 +182,8 @@ def adopt(links: Iterable[ScimUser], request: ScimRequest) -> None:
         if link._state.adding:
             link.attributes = {}
             link.save()
-            audit.record(
-                request.actor,
-                "link_scim",
-                now=request.now,
-                object_type="user",
-                object_id=link.user.pk,
-                object_name=link.user.username,
-                after={"identity_provider": request.provider.name},
-            )
+            after = {"identity_provider": request.provider.name}
+            audit.record(request.actor, "link_scim", now=request.now, after=after, **audit.about("user", link.user))
 
 
 def to_document(link: ScimUser, request: ScimRequest) -> dict[str, Any]:
@@ -373,15 +366,8 @@ def _recorded(request: ScimRequest) -> Iterator[None]:
         yield
     except Refused as refused:
         if audit.is_recordable(f"scim {request.provider.pk}"):
-            audit.record(
-                request.actor,
-                "provisioning_refused",
-                now=request.now,
-                object_type="user",
-                object_id=refused.user.pk,
-                object_name=refused.user.username,
-                after={"reason": reason_as_json(refused.reason)},
-            )
+            after, user = {"reason": reason_as_json(refused.reason)}, audit.about("user", refused.user)
+            audit.record(request.actor, "provisioning_refused", now=request.now, after=after, **user)
         raise
 
 
@@ -393,7 +379,7 @@ def _require_changeable(user: User) -> None:
 def _require_allowed_email(provider: IdentityProvider, email: str) -> None:
     domain = fold_login(email.rpartition("@")[2])
     if provider.allowed_domains and domain not in provider.allowed_domains:
-        raise invalid("emails", schema.EMAIL_DOMAIN())
+        raise invalid("emails", sentence("the domain is not among the allowed domains of the provider."))
 
 
 def _has_login(login: str) -> Q:

@@ -24,7 +24,6 @@ BOTH_LISTS = Text("cannot be combined with excludedAttributes.")
 
 # Problems of a request.
 NOT_AN_OBJECT = Text("An object is expected here.")
-TOO_LARGE = Text("A body has at most {maximum} KiB.")
 NO_OPERATIONS = Text("A PATCH has 1 to {maximum} operations, in Operations.")
 UNKNOWN_OPERATION = Text("An operation is add, remove or replace.")
 INVALID_FILTER = Text("The filter cannot be read at character {position}.")
@@ -36,17 +35,14 @@ NO_TARGET = Text("No value matches the path {path}.")
 PATH_REQUIRED = Text("remove needs a path.")
 READ_ONLY = Text("{name} cannot be changed.")
 CANNOT_REMOVE = Text("{name} is required and cannot be removed.")
-NOT_FOUND = Text("This provider has no {resource} {id}.")
 NO_SUCH_ADDRESS = Text("There is nothing at this address.")
 WRONG_METHOD = Text("{method} is not possible here.")
-NOT_SUPPORTED = Text("{name} is not supported.")
 CHANGED = Text("It was changed since: its version is {version}.")
 UNAUTHORIZED = Text("Send the provider's SCIM token: Authorization: Bearer TOKEN. Administrators create it.")
 
 # What a provider may not do.
 USER_EXISTS = Text("There is already a user with this userName or email address. Find the user with a filter first.")
 GROUP_EXISTS = Text("There is already a group {name}.")
-EMAIL_DOMAIN = Text("the domain is not among the allowed domains of the provider.")
 ADMINISTRATOR_EMAIL = Text(
     "{user} is an administrator whom this provider did not create: only an administrator may change the username and "
     "the email address."

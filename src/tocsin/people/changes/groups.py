@@ -13,14 +13,13 @@ from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person, Text
+from tocsin.core.reasons import Person, Text, sentence
 from tocsin.core.validation.field_errors import NO_SUCH_USER, raise_all, rejected_at
 from tocsin.people import addresses, permissions
 from tocsin.people.changes.users import GroupSpec
 from tocsin.people.models import Group, GroupContact, Membership, User
 from tocsin.people.permissions import Viewer
 
-_NAME_TAKEN = Text('There is already a group "{name}".')
 _NOT_A_MEMBER = Text("{user} is not a member of {group}.")
 
 
@@ -51,7 +50,7 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
         parsed = GroupSpec.read(spec)
         others = Group.objects.exclude(pk=existing.pk) if existing else Group.objects.all()
         if others.filter(name__iexact=parsed.name).exists():
-            raise Rejected("name_taken", _NAME_TAKEN(name=parsed.name), "name")
+            raise Rejected("name_taken", sentence('There is already a group "{name}".', name=parsed.name), "name")
         users = _users(parsed)
         # Evaluated before the members are written, which would change the result.
         adder = permissions.viewer_of(actor)
@@ -81,16 +80,8 @@ def show_addresses(group: Group, user: User, *, actor: AuditActor, now: datetime
             return
         membership.shows_addresses = True
         membership.save(update_fields=["shows_addresses"])
-        audit.record(
-            actor,
-            "show_addresses",
-            now=now,
-            object_type="group",
-            object_id=group.pk,
-            object_name=group.name,
-            group_id=group.pk,
-            after={"user": user.username},
-        )
+        after = {"user": user.username}
+        audit.record(actor, "show_addresses", now=now, after=after, group_id=group.pk, **audit.about("group", group))
 
 
 def _users(parsed: GroupSpec) -> dict[str, User]:

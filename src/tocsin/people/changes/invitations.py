@@ -37,7 +37,6 @@ type SendInvitation = Callable[[User, User], None]
 SENDERS: Hooks[SendInvitation] = Hooks()
 
 _TOO_MANY = Text("At most {maximum} people can be invited at once; these are {count}.")
-_NONE = Text("Enter at least one email address.")
 
 
 def _phone(text: str) -> str:
@@ -102,7 +101,7 @@ def read_lines(text: str) -> list[InvitationLine]:
     is_csv = bool(names) and not any("@" in name for name in names)
     lines = list(_csv_lines(names, rows[1:]) if is_csv else _pasted_lines(rows))
     if not lines:
-        raise Rejected("missing", _NONE())
+        raise Rejected("missing", sentence("Enter at least one email address."))
     if len(lines) > MAX_INVITATIONS:
         raise Rejected("too_many", _TOO_MANY(maximum=MAX_INVITATIONS, count=len(lines)))
     return lines

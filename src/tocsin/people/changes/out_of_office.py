@@ -31,7 +31,6 @@ from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User, fin
 MAX_ABSENCES = 200
 
 # Each completes a sentence that begins with the path of the value.
-_ENDED = Text("must be in the future.")
 _TOO_MANY = Text("a user can have at most {count} absence.", "a user can have at most {count} absences.")
 
 
@@ -106,7 +105,7 @@ def save_absence(
         settings_store.lock()
         parsed = AbsenceSpec.read(spec, zone=user.time_zone)
         if parsed.ends_at <= now:
-            raise rejected_at("to", _ENDED())
+            raise rejected_at("to", sentence("must be in the future."))
         others = [other for other in current(user, now) if existing is None or other.pk != existing.pk]
         _reject_overlaps(user, others, parsed)
         before = absence_spec(existing) if existing else None
@@ -149,15 +148,8 @@ def replace_all(user: User, specs: object, *, actor: AuditActor, now: datetime) 
         # All rows are rewritten, then compared, so that an unchanged list adds no audit entry.
         if before == after:
             return False
-        audit.record_change(
-            actor,
-            now=now,
-            object_type="out_of_office",
-            object_id=user.pk,
-            object_name=user.username,
-            before={"out_of_office": before},
-            after={"out_of_office": after},
-        )
+        states = {"before": {"out_of_office": before}, "after": {"out_of_office": after}}
+        audit.record_change(actor, now=now, **states, **audit.about("out_of_office", user))
         settings_store.bump()
     return True
 

@@ -266,15 +266,8 @@ def replace_all(user: User, value: object, *, actor: AuditActor, now: datetime) 
         if current == stored:
             return False
         User.objects.filter(pk=user.pk).update(reminders=stored)
-        audit.record_change(
-            actor,
-            now=now,
-            object_type="user",
-            object_id=user.pk,
-            object_name=user.username,
-            before={"reminders": current},
-            after={"reminders": stored},
-        )
+        before, after = {"reminders": current}, {"reminders": stored}
+        audit.record_change(actor, now=now, before=before, after=after, **audit.about("user", user))
         settings_store.bump()
     return True
 
@@ -298,8 +291,6 @@ _SPEC_COLUMNS = (
 
 #: Actors with the machine's shell, who count as having verified an e-mail address.
 _TRUSTED = ("cli", "yaml")
-
-_DELETED = Text("This user was deleted.")
 
 
 def user_spec(user: User) -> dict[str, Any]:
@@ -370,9 +361,7 @@ def save_user(
             tokens.revoke_all()
         _record(user, before, actor, now)
         if password is not None and existing:
-            audit.record(
-                actor, "set_password", now=now, object_type="user", object_id=user.pk, object_name=user.username
-            )
+            audit.record(actor, "set_password", now=now, **audit.about("user", user))
     return user
 
 
@@ -393,7 +382,7 @@ def change_own(
         settings_store.lock()
         current = User.objects.filter(pk=user.pk).first()
         if current is None:
-            raise Rejected("not_found", _DELETED())
+            raise Rejected("not_found", sentence("This user was deleted."))
         spec = {key: value for key, value in user_spec(current).items() if key != "contact_methods"}
         return save_user({**spec, **changes}, existing=current, actor=actor, now=now, password=password)
 
@@ -674,9 +663,7 @@ def _write_email(user: User, *, is_verified: bool) -> None:
 def _record(user: User, before: dict[str, Any] | None, actor: AuditActor, now: datetime) -> None:
     # Reads the user again, because relations prefetched on this object may be outdated.
     after = user_spec(User.objects.get(pk=user.pk))
-    if audit.record_change(
-        actor, now=now, object_type="user", object_id=user.pk, object_name=user.username, before=before, after=after
-    ):
+    if audit.record_change(actor, now=now, before=before, after=after, **audit.about("user", user)):
         settings_store.bump()
         hooks.run_change_hooks("user", user.pk, now)
 
