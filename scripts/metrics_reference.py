@@ -70,7 +70,7 @@ def document() -> str:
 
 def metrics() -> list[MetricInfo]:
     """Every metric, in the order of the source."""
-    counters = PACKAGE / "core" / "runtime" / "metrics.py", PACKAGE / "operate" / "http.py"
+    counters = PACKAGE / "core" / "runtime" / "telemetry.py", PACKAGE / "operate" / "http.py"
     found = [metric for module in counters for metric in _read(_parse(module), is_of_node=True)]
     for function in _parse(GAUGES).body:
         if isinstance(function, ast.FunctionDef):
