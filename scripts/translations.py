@@ -40,6 +40,8 @@ KEYWORDS = {
     "npgettext": ((1, "c"), 2, 3),
     # `notify.text.formatting`: the language, and the text.
     "phrase": (2,),
+    # In it too: the context, and the text.
+    "spoken_phrase": ((1, "c"), 2),
     # `core.reasons`: a text that is shown elsewhere.
     "translatable": None,
 }

@@ -14,6 +14,8 @@ from django.utils import translation
 from tests.web.conftest import Company
 from tests.web.test_rule_editor import Bench
 from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.models import AuditEntry
+from tocsin.configure import plan
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands
 from tocsin.inbound.maintenance import describe_times
@@ -73,7 +75,7 @@ def test_a_window_is_previewed_saved_seen_in_force_and_ended(company: Company, b
 
 def test_long_window_is_confirmed_before_it_is_saved(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
-    nightly = {"repeat": "daily", "from_time": "20:00", "to_time": "07:00"}
+    nightly = {"repeat": "daily", "from": "20:00", "to": "07:00"}
     asked = client.post("/maintenance/new/", form(company, **nightly))
     assert asked.status_code == 422
     text = asked.content.decode()
@@ -130,12 +132,12 @@ def test_window_is_described_in_readers_language_and_dates(
     [
         ({"ends": "2020-01-01T10:00"}, "Must be after starts"),
         ({"starts": ""}, "is required"),
-        ({"repeat": "weekly", "from_time": "22:00", "to_time": "23:00"}, "Are required"),
+        ({"repeat": "weekly", "from": "22:00", "to": "23:00"}, "Are required"),
         (
-            {"repeat": "monthly", "month_days": "someday", "from_time": "22:00", "lasts": "1h"},
+            {"repeat": "monthly", "month_days": "someday", "from": "22:00", "lasts": "1h"},
             "is not a day of a month",
         ),
-        ({"tags": "environment"}, "is not a valid tag"),
+        ({"tags": "environment"}, "Use name = value."),
         ({"condition": "{field: ["}, "condition"),
     ],
 )
@@ -150,7 +152,7 @@ def test_what_is_wrong_stands_beside_its_field(
 def test_a_window_comes_back_into_its_form_as_it_is(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     again = {
-        "repeat": "monthly", "month_days": "2nd tue, last day", "from_time": "22:00", "lasts": "8h",
+        "repeat": "monthly", "month_days": "2nd tue, last day", "from": "22:00", "lasts": "8h",
         "tags": "environment = test", "field": "client", "operator": "one of", "value": "Acme, Globex",
     }  # fmt: skip
     assert client.post("/maintenance/new/", form(company, **again)).status_code == 302
@@ -159,6 +161,17 @@ def test_a_window_comes_back_into_its_form_as_it_is(company: Company, browser_of
     text = client.get(f"/maintenance/{row.pk}/").content.decode()
     for value in ("2nd tue, last day", "22:00", "8h", "environment = test", "Acme, Globex"):
         assert value in text
+
+
+def test_a_field_of_model_and_spec_is_everywhere(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.admin)
+    assert client.post("/maintenance/new/", form(company, ticket_reference=" CHG0031234 ")).status_code == 302
+    row = MaintenanceWindow.objects.get()
+    assert 'name="ticket_reference" value="CHG0031234"' in client.get(f"/maintenance/{row.pk}/").content.decode()
+    assert client.get(f"/api/v1/maintenance-windows/{row.pk}").json()["ticket_reference"] == "CHG0031234"
+    assert "ticket_reference: CHG0031234" in plan.write(plan.export_configuration(with_secrets=False))
+    entry = AuditEntry.objects.get(object_type="maintenance_window")
+    assert entry.after["ticket_reference"] == "CHG0031234"
 
 
 def test_condition_of_a_newer_version_is_named(company: Company, browser_of: BrowserOf) -> None:

@@ -32,6 +32,15 @@ class Role(StoredEnum):
     ADMIN = translatable("admin")
 
 
+#: What each role may do, for those who give it.
+ROLE_DESCRIPTIONS = {
+    Role.OBSERVER: translatable("Observer: can view alerts, the log and who is on call"),
+    Role.RESPONDER: translatable("Responder: can also respond to alerts"),
+    Role.MANAGER: translatable("Manager: can also edit resources their groups own"),
+    Role.ADMIN: translatable("Administrator: full access"),
+}
+
+
 class Permission(StrEnum):
     """A row of the permission table below."""
 

@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, TypeAdapter, WithJsonSchema
 
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.reasons import Reason, Text, as_reason, joined, render, sentence
+from tocsin.core.reasons import Reason, Text, as_reason, joined, render, sentence, show_fields
 from tocsin.core.validation.field_errors import (
     AT_PATH,
     NESTED_TOO_DEEPLY,
@@ -145,6 +145,11 @@ class ReasonSchema(BaseModel):
     text: str = Field(description="The sentence, in the language of Accept-Language, else in English.")
     code: str = Field(description="Its stable code; see the reference of reason codes. Empty: it has none.")
     data: ReasonData
+
+
+def show(schema: type[BaseModel], row: object, **others: object) -> dict[str, Any]:
+    """Returns an object in the shape of a schema: with its attributes of the same names, and the `others`."""
+    return show_fields(row, *(name for name in schema.model_fields if name not in others)) | others
 
 
 def parameter_schemas() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ninja import Query
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
+from tocsin.api.errors import show
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
     Number,
@@ -194,19 +195,7 @@ def _find(principal: Principal, link_id: int) -> LinkedIdentity:
 
 
 def _show_linked_identities(rows: Sequence[LinkedIdentity]) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": row.pk,
-            "user": row.user.username,
-            "provider": row.provider.name,
-            "issuer": row.issuer,
-            "subject": row.subject,
-            "created_at": row.created_at,
-            "signed_in_at": row.signed_in_at,
-            "awaits_approval": row.awaits_approval,
-        }
-        for row in rows
-    ]
+    return [show(LinkedIdentitySchema, row, user=row.user.username, provider=row.provider.name) for row in rows]
 
 
 # ---------- signed in devices
@@ -271,14 +260,12 @@ def _find_signed_in_devices(principal: Principal, key: str) -> BrowserSession:
 
 def _show_signed_in_devices(rows: Sequence[BrowserSession]) -> list[dict[str, Any]]:
     return [
-        {
-            "id": row.pk,
-            "user": row.user.username,
-            "provider": row.provider.name if row.provider else None,
-            "address": row.address,
-            "user_agent": row.user_agent,
-            "created_at": row.created_at,
-            "seen_at": row.seen_at,
-        }
+        show(
+            SignedInDeviceSchema,
+            row,
+            id=row.pk,
+            user=row.user.username,
+            provider=row.provider.name if row.provider else None,
+        )
         for row in rows
     ]

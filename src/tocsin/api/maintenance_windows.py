@@ -13,7 +13,7 @@ from ninja import Body
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import PaginationQuery, Principal, audit_actor_of, caller, require
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.core.reasons import show_reason
@@ -122,15 +122,7 @@ def preview(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
         "opened": suppressed.opened,
         "caught": suppressed.count,
         "partial": show_reason(suppressed.partial),
-        "alerts": [
-            {
-                "message_id": alert.message_id,
-                "received_at": alert.received_at,
-                "integration": alert.integration,
-                "subject": alert.subject,
-            }
-            for alert in suppressed.alerts
-        ],
+        "alerts": [show(AffectedAlertSchema, alert) for alert in suppressed.alerts],
     }
 
 

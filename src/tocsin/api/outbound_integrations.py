@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.service import find_alert
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import (
     Number,
     PaginatedList,
@@ -25,7 +25,7 @@ from tocsin.api.framework.auth import (
 )
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Text, show_fields, show_reason
+from tocsin.core.reasons import Text, show_reason
 from tocsin.outbound import commands
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, Exchange, LookUp, OutboundIntegration
@@ -207,7 +207,7 @@ def list_calls(request: HttpRequest, id: str, query: Query[OutboundCallFilters])
         rows = rows.filter(alert=query.alert_id)
     if query.ticket is not None:
         rows = rows.filter(ticket=query.ticket)
-    return page(rows, query, lambda page_rows: [_call(row) for row in page_rows], newest_first=True)
+    return page(rows, query, lambda page_rows: [show(OutboundCallSchema, row) for row in page_rows], newest_first=True)
 
 
 @routes.get(
@@ -219,8 +219,7 @@ def list_calls(request: HttpRequest, id: str, query: Query[OutboundCallFilters])
 def one_call(request: HttpRequest, id: str, call_id: int) -> dict[str, Any]:
     row = _find_call(_find_authorized(id, caller(request)), call_id)
     exchanges = Exchange.objects.filter(call=row).order_by("pk")
-    fields = ("at", "took", "method", "url", "request", "status", "response", "error")
-    return {**_call(row), "exchanges": [{name: getattr(exchange, name) for name in fields} for exchange in exchanges]}
+    return show(OutboundCallDetail, row, exchanges=[show(ExchangeSchema, exchange) for exchange in exchanges])
 
 
 @routes.post(
@@ -377,12 +376,6 @@ def _find_call(row: OutboundIntegration, call_id: int) -> Call:
     if call is None:
         raise Rejected("not_found", _NO_SUCH_CALL(integration=row.name, call=str(call_id)))
     return call
-
-
-def _call(row: Call) -> dict[str, Any]:
-    names = ("id", "status", "action", "description", "alert_id", "ticket", "attempts", "error", "result", "queued_at",
-             "due_at", "ended_at")  # fmt: skip
-    return show_fields(row, *names, "description", "error", "result")
 
 
 register(OUTBOUND)

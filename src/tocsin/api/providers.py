@@ -12,10 +12,9 @@ from django.http import HttpRequest
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import PaginationQuery, Principal, caller
 from tocsin.api.framework.resources import ApiResource, register
-from tocsin.core.reasons import show_reason
 from tocsin.notify import notices
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands, health
@@ -88,21 +87,8 @@ def _show(rows: Sequence[Provider], principal: Principal) -> Iterator[dict[str, 
             **spec,
             "secrets_set": sorted(commands.secrets_set(row)),
             "callbacks": {endpoint.name: address for endpoint, address in provider_status.webhook_urls(row)},
-            "health": {
-                "state": status.state,
-                "error": show_reason(status.error),
-                "worked_at": status.worked_at,
-                "failed_at": status.failed_at,
-            },
-            "refused": [
-                {
-                    "error": show_reason(rejection.error),
-                    "count": rejection.count,
-                    "last_at": rejection.last_at,
-                    "alert_id": rejection.alert_id,
-                }
-                for rejection in rejections_by_name.get(row.name, ())
-            ],
+            "health": show(ProviderHealthSchema, status),
+            "refused": [show(RejectedAddressSchema, one) for one in rejections_by_name.get(row.name, ())],
         }
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken
 from tocsin.access.roles import Permission, TokenScope
+from tocsin.api.errors import show
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
     Number,
@@ -173,25 +174,8 @@ def _find(principal: Principal, token_id: int) -> ApiToken:
 
 
 def _show(rows: Sequence[ApiToken]) -> list[dict[str, Any]]:
-    names = (
-        "id",
-        "name",
-        "prefix",
-        "scope",
-        "clients",
-        "created_at",
-        "expires_at",
-        "last_used_at",
-        "last_used_from",
-        "revoked_at",
-    )
     return [
-        {
-            **{name: getattr(row, name) for name in names},
-            "user": row.user.username,
-            "groups": api_tokens.group_names(row.group_ids),
-        }
-        for row in rows
+        show(TokenSchema, row, user=row.user.username, groups=api_tokens.group_names(row.group_ids)) for row in rows
     ]
 
 

@@ -30,9 +30,11 @@ from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.hooks import Expiry
 from tocsin.core.net import egress
 from tocsin.core.reasons import Text, sentence
+from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import NAME_IN_USE, NO_SUCH_GROUP, REQUIRED
 from tocsin.core.validation.spec import (
+    InForm,
     InvalidValue,
     Line,
     ListOf,
@@ -156,8 +158,8 @@ def _scope(text: str) -> str:
 
 
 #: The keys that only one kind of provider has.
-_OF_OIDC = frozenset({"client_id", "client_secret", "scopes"})
-_OF_SAML = frozenset({"metadata_url", "metadata", "sso_url", "certificates", "idp_initiated"})
+OF_OIDC = frozenset({"client_id", "client_secret", "scopes"})
+OF_SAML = frozenset({"metadata_url", "metadata", "sso_url", "certificates", "idp_initiated"})
 
 _ClaimName = Annotated[Line, Field(max_length=200)]
 
@@ -165,10 +167,18 @@ _ClaimName = Annotated[Line, Field(max_length=200)]
 class ClaimsSpec(Spec):
     """Names of the claims. An empty one is the preset's. A dot leads into an object."""
 
-    username: _ClaimName = Field(default="", description="Claim with the username of a new user.")
-    email: _ClaimName = Field(default="", description="Claim with the email address.")
-    name: _ClaimName = Field(default="", description="Claim with the full name of a new user.")
-    groups: _ClaimName = Field(default="", description="Claim with the groups, which `roles` maps.")
+    username: Annotated[_ClaimName, InForm(_("Claim of the username"), widget="plain", section="advanced")] = Field(
+        default="", description="Claim with the username of a new user."
+    )
+    email: Annotated[_ClaimName, InForm(_("Claim of the email address"), widget="plain", section="advanced")] = Field(
+        default="", description="Claim with the email address."
+    )
+    name: Annotated[_ClaimName, InForm(_("Claim of the name"), widget="plain", section="advanced")] = Field(
+        default="", description="Claim with the full name of a new user."
+    )
+    groups: Annotated[_ClaimName, InForm(_("Claim of the groups"), widget="plain", section="advanced")] = Field(
+        default="", description="Claim with the groups, which `roles` maps."
+    )
 
 
 class GrantSpec(Spec):
@@ -195,57 +205,105 @@ class RoleMappingSpec(Spec):
 class IdentityProviderSpec(Spec):
     """An identity provider, by which users sign in."""
 
-    name: Name = Field(description="Unique name, shown on the sign-in page. The redirect URI follows from the first.")
+    name: Annotated[Name, InForm(_("Name"), _("Shown on the sign-in page."))] = Field(
+        description="Unique name, shown on the sign-in page. The redirect URI follows from the first."
+    )
     kind: Annotated[str, OneOf(tuple(ProviderProtocol))] = Field(
         default=str(ProviderProtocol.OIDC), description="Protocol: OpenID Connect, or SAML 2.0."
     )
     preset: Annotated[str, OneOf(tuple(PRESETS))] = Field(
         default="generic", description="Vendor, whose claims and scopes are the defaults."
     )
-    allow_private: bool = Field(
-        default=False, description="Whether the provider may be at a private address, and be reached by http."
-    )
-    issuer: Annotated[Line, Field(max_length=500), AfterValidator(_issuer)] = Field(
+    allow_private: Annotated[
+        bool,
+        InForm(_("Provider in a private network"), _("Tocsin may connect to a private address, and by http.")),
+    ] = Field(default=False, description="Whether the provider may be at a private address, and be reached by http.")
+    issuer: Annotated[
+        Line, Field(max_length=500), AfterValidator(_issuer), InForm(_("Issuer"), widget="url", is_required=True)
+    ] = Field(
         default="",
         description="Issuer, exactly as the provider names it. SAML: its entity ID, by default that of the metadata.",
     )
-    client_id: Annotated[Line, Field(max_length=300)] = Field(default="", description="OIDC: client ID.")
-    client_secret: Secret = Field(
+    client_id: Annotated[Line, Field(max_length=300), InForm(_("Client ID"), widget="plain", is_required=True)] = Field(
+        default="", description="OIDC: client ID."
+    )
+    client_secret: Annotated[Secret, InForm(_("Client secret"))] = Field(
         default="", description="OIDC: client secret. Without one, Tocsin is a public client with PKCE."
     )
-    scopes: Annotated[tuple[str, ...], list_of(_scope, {})] = Field(
-        default=(), description="OIDC: scopes that are requested. Default: the preset's."
-    )
-    metadata_url: Annotated[Line, Field(max_length=1000), AfterValidator(_url)] = Field(
-        default="", description="SAML: URL of the provider's metadata, which are loaded again every hour."
-    )
-    metadata: Annotated[str, Field(max_length=MAX_CHARS, json_schema_extra={"writeOnly": True})] = Field(
+    scopes: Annotated[
+        tuple[str, ...], list_of(_scope, {}), InForm(_("Scopes"), widget="spaced words", section="advanced")
+    ] = Field(default=(), description="OIDC: scopes that are requested. Default: the preset's.")
+    metadata_url: Annotated[
+        Line,
+        Field(max_length=1000),
+        AfterValidator(_url),
+        InForm(_("Metadata URL"), _("Loaded every hour, so that new certificates are followed."), widget="url"),
+    ] = Field(default="", description="SAML: URL of the provider's metadata, which are loaded again every hour.")
+    metadata: Annotated[
+        str,
+        Field(max_length=MAX_CHARS, json_schema_extra={"writeOnly": True}),
+        InForm(
+            _("Metadata XML"),
+            _("Instead of the URL. Fills in the address, the issuer and the certificates."),
+            widget="code",
+        ),
+    ] = Field(
         default="", description="SAML: the provider's metadata, which replace issuer, `sso_url` and `certificates`."
     )
-    sso_url: Annotated[Line, Field(max_length=1000), AfterValidator(_url)] = Field(
+    sso_url: Annotated[
+        Line,
+        Field(max_length=1000),
+        AfterValidator(_url),
+        InForm(_("Address for single sign-on"), widget="url", section="advanced"),
+    ] = Field(
         default="", description="SAML: the provider's address for single sign-on, with the HTTP-Redirect binding."
     )
-    certificates: Annotated[tuple[str, ...], list_of(normalize_certificate, {}, max_length=20_000)] = Field(
+    certificates: Annotated[
+        tuple[str, ...],
+        list_of(normalize_certificate, {}, max_length=20_000),
+        InForm(
+            _("Certificates"),
+            _("In PEM form. Enter the next one below while the provider changes its own."),
+            section="advanced",
+        ),
+    ] = Field(
         default=(), description="SAML: certificates that sign, in PEM form. Two while the provider changes its own."
     )
-    idp_initiated: bool = Field(default=False, description="SAML: whether a sign-in may begin at the provider.")
+    idp_initiated: Annotated[
+        bool,
+        InForm(
+            _("Allow sign-in that begins at the provider"),
+            _("From a page of the provider that lists applications. Less safe."),
+            section="advanced",
+        ),
+    ] = Field(default=False, description="SAML: whether a sign-in may begin at the provider.")
     claims: ClaimsSpec = Field(default=ClaimsSpec(), description="Names of the claims. Default: the preset's.")
-    sign_up: bool = Field(
-        default=False, description="Whether the first sign-in of someone without an account creates one."
-    )
-    allowed_domains: Annotated[tuple[str, ...], list_of(_domain, {}, max_length=254)] = Field(
-        default=(), description="Domains of email addresses that may sign up or be linked. Default: any."
-    )
-    default_role: Annotated[str, OneOf((REFUSE, *Role))] = Field(
-        default=REFUSE, description="Role where no mapping fits. Default: the sign-in is refused."
-    )
+    sign_up: Annotated[
+        bool,
+        InForm(
+            _("Create users at their first sign-in"),
+            _("Otherwise only users with the same verified email address can sign in."),
+        ),
+    ] = Field(default=False, description="Whether the first sign-in of someone without an account creates one.")
+    allowed_domains: Annotated[
+        tuple[str, ...],
+        list_of(_domain, {}, max_length=254),
+        InForm(_("Allowed email domains"), _("Such as example.org, separated by commas. Empty: any."), widget="words"),
+    ] = Field(default=(), description="Domains of email addresses that may sign up or be linked. Default: any.")
+    default_role: Annotated[
+        str,
+        OneOf((REFUSE, *Role)),
+        InForm(_("Role without a matching group"), choices={REFUSE: _("refuse the sign-in")}),
+    ] = Field(default=REFUSE, description="Role where no mapping fits. Default: the sign-in is refused.")
     roles: ListOf[RoleMappingSpec] = Field(default=(), description="What the values of the groups claim grant.")
     scim: bool | None = Field(
         default=None,
         description="Whether it provisions users by SCIM, with a token from `tocsin scim`, its page or the API. "
         "Default: unchanged.",
     )
-    is_enabled: bool = Field(default=True, alias="enabled", description="Whether users can sign in by it.")
+    is_enabled: Annotated[bool, InForm(_("Enabled"), is_last=True)] = Field(
+        default=True, alias="enabled", description="Whether users can sign in by it."
+    )
 
     def check(self, errors: SpecErrors) -> None:
         errors.add_duplicates("roles", (mapping.claim for mapping in self.roles), "claim")
@@ -253,7 +311,7 @@ class IdentityProviderSpec(Spec):
         if (is_saml or not PRESETS[self.preset].says_email_verified) and not self.allowed_domains:
             errors.add("allowed_domains", reasons.DOMAINS_NEEDED(), "missing")
         all_keys = {field.alias or name for name, field in type(self).model_fields.items()}
-        self.reject_other_keys(all_keys - (_OF_OIDC if is_saml else _OF_SAML), errors)
+        self.reject_other_keys(all_keys - (OF_OIDC if is_saml else OF_SAML), errors)
         if is_saml and not saml.is_installed():
             errors.add("kind", reasons.SAML_NOT_INSTALLED(), "not_installed")
         required: tuple[str, ...] = ("issuer", "client_id")

@@ -14,9 +14,20 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, Field
 
 from tocsin.core.reasons import NO_REASON, Reason, Term, Text, joined, sentence
+from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import REQUIRED
-from tocsin.core.validation.spec import Duration, InvalidValue, OneOf, Parsed, Spec, SpecErrors, TimeZone, at_most
+from tocsin.core.validation.spec import (
+    Duration,
+    InForm,
+    InvalidValue,
+    OneOf,
+    Parsed,
+    Spec,
+    SpecErrors,
+    TimeZone,
+    at_most,
+)
 from tocsin.inbound.conditions import CompiledCondition, compile_condition
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.fields import MappedFields
@@ -346,32 +357,55 @@ _Days = Annotated[
 class WindowTimesSpec(Spec):
     """The times of a maintenance window: once, or recurring."""
 
-    repeat: Annotated[Repeat, OneOf()] = Field(default=Repeat.ONCE, description="How often the window recurs.")
-    time_zone: TimeZone = Field(default="UTC", description="Time zone of all times.")
-    starts: _Moment | None = Field(
+    repeat: Annotated[
+        Repeat,
+        OneOf(),
+        InForm(
+            _("Repeats"),
+            choices={
+                Repeat.ONCE: _("never"),
+                Repeat.DAILY: _("daily"),
+                Repeat.WEEKLY: _("weekly"),
+                Repeat.MONTHLY: _("monthly"),
+            },
+            section="when",
+        ),
+    ] = Field(default=Repeat.ONCE, description="How often the window recurs.")
+    time_zone: Annotated[TimeZone, InForm(_("Time zone"), widget="zone", section="when", is_required=True)] = Field(
+        default="UTC", description="Time zone of all times."
+    )
+    starts: Annotated[_Moment | None, InForm(_("Starts"), widget="moment", section="when", is_required=True)] = Field(
         default=None, description="Start of a one-time window, in local time, such as `2026-12-01 22:00`."
     )
-    ends: _Moment | None = Field(default=None, description="End of a one-time window, within a year of its start.")
+    ends: Annotated[_Moment | None, InForm(_("Ends"), widget="moment", section="when", is_required=True)] = Field(
+        default=None, description="End of a one-time window, within a year of its start."
+    )
     days: _Days = Field(
         default=(),
         description="Days of a weekly window, such as `[tue]`, or of a monthly one, such as `[15, 2nd tue, last day]`.",
     )
-    start: TimeOfDay | None = Field(
+    start: Annotated[TimeOfDay | None, InForm(_("From"), widget="time", section="when", is_required=True)] = Field(
         default=None, alias="from", description="Local time at which a recurring window begins, such as `22:00`."
     )
-    end: TimeOfDay | None = Field(
+    end: Annotated[
+        TimeOfDay | None,
+        InForm(_("To"), _("An end time before the start is on the next day."), widget="time", section="when"),
+    ] = Field(
         default=None,
         alias="to",
         description="Local time at which it ends; on the next day if it is not after `from`.",
     )
-    lasts: Annotated[Duration, at_most(MAX_RECURRING_WINDOW), AfterValidator(_length)] | None = Field(
-        default=None, description="Length of a recurring window, instead of `to`."
+    lasts: Annotated[
+        Annotated[Duration, at_most(MAX_RECURRING_WINDOW), AfterValidator(_length)] | None,
+        InForm(_("Or duration"), _("Instead of an end time. Example: 8h"), section="when"),
+    ] = Field(default=None, description="Length of a recurring window, instead of `to`.")
+    first_day: Annotated[
+        Annotated[_Date, AfterValidator(_first_day)] | None, InForm(_("First day"), widget="date", section="when")
+    ] = Field(default=None, description="First day on which a recurring window begins.")
+    last_day: Annotated[_Date | None, InForm(_("Last day"), widget="date", section="when")] = Field(
+        default=None, description="Last day on which a recurring window begins."
     )
-    first_day: Annotated[_Date, AfterValidator(_first_day)] | None = Field(
-        default=None, description="First day on which a recurring window begins."
-    )
-    last_day: _Date | None = Field(default=None, description="Last day on which a recurring window begins.")
-    allow_long: bool = Field(
+    allow_long: Annotated[bool, InForm(_("Save anyway (alerts page no one for long)"), section="confirmation")] = Field(
         default=False,
         alias="anyway",
         description="Whether it may be saved although it covers more than 7 of 28 days.",

@@ -20,8 +20,9 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, sentence
+from tocsin.core.reasons import translatable as _
 from tocsin.core.validation.field_errors import NO_SUCH_GROUP, rejected_at
-from tocsin.core.validation.spec import InvalidValue, OneOf, OwnedSpec, Parsed, Reference, list_of
+from tocsin.core.validation.spec import InForm, InvalidValue, Line, OneOf, OwnedSpec, Parsed, Reference, list_of
 from tocsin.inbound import maintenance as maintenance_times
 from tocsin.inbound.conditions import OptionalCondition, compile_condition
 from tocsin.inbound.enums import WindowAction
@@ -148,7 +149,7 @@ def active_windows(now: datetime, windows: Iterable[MaintenanceWindow] | None = 
     rows = list(MaintenanceWindow.objects.all()) if windows is None else list(windows)
     next_spans = [(row, spans[0]) for row in rows if (spans := next_times(row, now, 1))]
     current = [(row, span) for row, span in next_spans if span[0] <= now]
-    delayed_counts = count_delayed_alerts([row for row, _ in current])
+    delayed_counts = count_delayed_alerts([row for row, _span in current])
     active = [ActiveWindow(row, span, delayed_counts.get(row.pk, 0)) for row, span in current]
     return sorted(active, key=lambda active_window: active_window.span[1])
 
@@ -238,24 +239,39 @@ def _tags(value: object) -> dict[str, str]:
 class MaintenanceWindowSpec(WindowTimesSpec, OwnedSpec):
     """A maintenance window."""
 
-    action: Annotated[WindowAction, OneOf()] = Field(
-        default=WindowAction.SUPPRESS, description="What happens to alerts in the window."
-    )
+    action: Annotated[
+        WindowAction,
+        OneOf(),
+        InForm(
+            _("Alert handling"),
+            choices={WindowAction.SUPPRESS: _("Suppress"), WindowAction.HOLD: _("Hold until end")},
+        ),
+    ] = Field(default=WindowAction.SUPPRESS, description="What happens to alerts in the window.")
     integrations: Annotated[
-        tuple[int, ...], list_of(str, {}), Reference("inbound.Integration", _UNKNOWN_INTEGRATION)
+        tuple[int, ...],
+        list_of(str, {}),
+        Reference("inbound.Integration", _UNKNOWN_INTEGRATION),
+        InForm(_("Integrations"), _("Leave empty for all integrations."), section="which"),
     ] = Field(default=(), description="Names of the integrations. Default: all.")
-    groups: Annotated[tuple[int, ...], list_of(str, {}), Reference("people.Group", NO_SUCH_GROUP)] = Field(
-        default=(), description="Names of the recipient groups. Default: all."
-    )
+    groups: Annotated[
+        tuple[int, ...],
+        list_of(str, {}),
+        Reference("people.Group", NO_SUCH_GROUP),
+        InForm(_("Recipient groups"), _("Leave empty for any group."), section="which"),
+    ] = Field(default=(), description="Names of the recipient groups. Default: all.")
     tags: Annotated[
         dict[str, str],
         Parsed(
             _tags,
             {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": MAX_WINDOW_TAGS},
         ),
+        InForm(_("Tags"), _("One per line. An alert must have all tags."), section="which"),
     ] = Field(default={}, description="Tags of the alert by name, with the required value of each.")
     condition: OptionalCondition = Field(
         default=None, alias="when", description="Condition on the message, as in rules."
+    )
+    ticket_reference: Annotated[Line, InForm(_("Ticket reference"), _("The change or ticket, such as CHG0031234."))] = (
+        Field(default="", max_length=100, description="Change or ticket to which it belongs, such as `CHG0031234`.")
     )
 
 

@@ -368,6 +368,7 @@ class MaintenanceWindow(models.Model):
     tags = models.JSONField(default=dict)
     #: A condition as in routes, or null.
     condition = models.JSONField(null=True)
+    ticket_reference = models.CharField(_("ticket reference"), max_length=100, blank=True, db_default="")
     created_at = models.DateTimeField()
 
     objects: ClassVar[models.Manager[MaintenanceWindow]] = BoundedManager()

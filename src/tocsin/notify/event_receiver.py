@@ -13,11 +13,10 @@ from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import AlertRef, Reason, joined
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.channels.phone import for_phones
 from tocsin.notify.inbound import delivery_receipts, mail_replies, responder_actions
-from tocsin.notify.inbound.responder_actions import NOT_PAGED, Responder
+from tocsin.notify.inbound.responder_actions import Responder
 from tocsin.notify.interfaces import CHANNELS, ButtonResult, CallPrompt, CallState, InboundText, Receipt
 from tocsin.notify.text import command_parser, render
 from tocsin.notify.text.command_parser import ParsedCommand, Word
@@ -30,7 +29,7 @@ _RETENTION = timedelta(days=2)
 
 @dataclass(frozen=True, slots=True)
 class ProviderEventReceiver:
-    """Handles the events of one provider at one moment. Implements `webhooks.EventReceiver`."""
+    """Handles the events of one provider at one moment. Implements `interfaces.EventReceiver`."""
 
     provider: str
     now: datetime
@@ -40,7 +39,12 @@ class ProviderEventReceiver:
 
     def handle_receipt(self, receipt: Receipt) -> None:
         receipt = _storable(receipt)
-        database.retry_once(lambda: self._apply_receipt(receipt))
+
+        def apply() -> None:
+            with database.transaction() as connection:
+                delivery_receipts.apply(connection, self.provider, receipt, self.now)
+
+        database.retry_once(apply)
 
     def handle_text(self, message: InboundText) -> str:
         message = _storable(message)
@@ -60,10 +64,6 @@ class ProviderEventReceiver:
     def find_user_id(self, channel: str, address: str) -> int | None:
         with database.transaction() as connection:
             return responder_actions.user_id_by_address(connection, (channel,), sanitize(address), self.now)
-
-    def _apply_receipt(self, receipt: Receipt) -> None:
-        with database.transaction() as connection:
-            delivery_receipts.apply(connection, self.provider, receipt, self.now)
 
     def _answer_once(self, connection: Connection, message: InboundText) -> str:
         """Carries out a text and stores its answer. Returns the stored answer for a repeated text."""
@@ -113,7 +113,8 @@ class ProviderEventReceiver:
             case Word.HELP:
                 return localize(command_parser.HELP, responder.language)
             case CommandKind():
-                return localize(self._execute(connection, responder, command, command.action, via), responder.language)
+                result = responder_actions.run_command(connection, responder, command, command.action, via, self.now)
+                return localize(result.answer, responder.language)
             case Word.REPEAT:
                 return self._list_open_alerts(connection, responder)
             case _:
@@ -135,36 +136,6 @@ class ProviderEventReceiver:
         if numbers and (rejection := render.find_rejection(responder.id, numbers, code, command.action)):
             return localize(rejection, responder.language)
         return self._reply(connection, responder, command, via)
-
-    def _execute(
-        self,
-        connection: Connection,
-        responder: Responder,
-        command: ParsedCommand,
-        kind: CommandKind,
-        via: CommandChannel,
-    ) -> Reason:
-        if command.other_numbers and command.number is not None:
-            numbers = [command.number, *command.other_numbers]
-            service.lock_families(connection, numbers)
-            single_commands = (replace(command, number=number, other_numbers=()) for number in numbers)
-            return joined(
-                *(self._execute(connection, responder, single, kind, via) for single in single_commands), separator=" "
-            )
-        numbers = responder_actions.open_for(connection, responder.id, self.now)
-        if (number := command.number) is not None:
-            if responder_actions.was_paged_or_owns(connection, responder.id, number):
-                numbers = [number]
-            elif kind is CommandKind.REPLY and len(numbers) == 1:
-                # "Reply 5 minutes" refers to the only open alert, not to alert 5.
-                command = replace(command, text=f"{number} {command.text}")
-            else:
-                return NOT_PAGED(alert=AlertRef(number))
-        if not numbers:
-            return command_parser.NONE_OPEN
-        if len(numbers) > 1 and not command.is_all:
-            return command_parser.ask_which_alert(kind, numbers)
-        return responder_actions.apply_answer(connection, responder, numbers, kind, via, self.now, command.text).answer
 
     def _list_open_alerts(self, connection: Connection, responder: Responder) -> str:
         numbers = responder_actions.open_for(connection, responder.id, self.now)

@@ -1,15 +1,15 @@
 """The plug-in interfaces of notifications: `Channel`, `ProviderKind` and `ProviderSender`. Sends nothing itself.
 
 A channel defines how a message looks (an e-mail, a text message, …) and validates its addresses. A provider kind
-carries one or more channels: it declares its settings and hands a rendered message to its server. Events from vendors
-(receipts, replies, key presses, buttons) are in `notify.interfaces`.
+carries one or more channels: it declares its settings and hands a rendered message to its server. A kind whose vendor
+calls webhooks passes the events (receipts, replies, key presses, buttons) to an `EventReceiver`.
 """
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -19,28 +19,9 @@ from uuid import UUID
 
 from tocsin.alerts.states import CommandChannel, Priority
 from tocsin.core.delivery.circuit_breaker import FailureKind
-from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, translatable
 from tocsin.notify.states import Purpose
-
-__all__ = [
-    "AlertContent",
-    "CallScript",
-    "Channel",
-    "Message",
-    "MessageButton",
-    "OutcomeUnknown",
-    "Permanent",
-    "ProviderAccount",
-    "ProviderKind",
-    "ProviderSender",
-    "ProviderSetting",
-    "ProviderSettingType",
-    "Rendered",
-    "SendReceipt",
-    "Temporary",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,17 +280,14 @@ class ProviderSender(Protocol):
         NoSuchAddress (the address does not exist: the only refusal that is final), AddressRejected (not to this address
         for now) or Permanent (a person must act). No error text contains a secret.
         """
-        ...
 
     def verify(self) -> Reason:
         """Checks the address and credentials without sending a message. Returns what worked.
         Raises as `send` does.
         """
-        ...
 
     def close(self) -> None:
         """Closes the connections. `send` must not be called afterwards."""
-        ...
 
 
 class ProviderKind(ABC):
@@ -328,8 +306,10 @@ class ProviderKind(ABC):
     icon: str = "send"
     #: The channels it can carry.
     channels: tuple[str, ...]
-    #: Its own settings. `provider_settings.settings_of` adds those that every kind has.
+    #: Its own settings. `settings_of` adds those that every kind has.
     settings: tuple[ProviderSetting, ...]
+    #: Returns the sender of one account. Does not connect yet.
+    open: Callable[[ProviderAccount], ProviderSender]
     #: The channels on which replies come back to Tocsin: texts, key presses or buttons.
     reply_channels: frozenset[str] = frozenset()
     #: The channels for which the provider sends delivery receipts.
@@ -344,12 +324,6 @@ class ProviderKind(ABC):
     @abstractmethod
     def accepts(self, channel: str, address: str) -> bool:
         """Returns whether this kind can deliver to the address."""
-        ...
-
-    @abstractmethod
-    def open(self, account: ProviderAccount) -> ProviderSender:
-        """Returns a sender for one provider. Does not connect yet."""
-        ...
 
 
 # ---------- provider settings
@@ -549,31 +523,25 @@ class EventReceiver(Protocol):
 
     def handle_receipt(self, receipt: Receipt) -> None:
         """Records a delivery receipt and applies its consequences."""
-        ...
 
     def handle_text(self, message: InboundText) -> str:
         """Carries out the commands in a text, once. Returns the plain-text reply in the sender's language, for a
         repeated text the one that was stored; empty means no reply.
         """
-        ...
 
     def handle_mail(self, raw: bytes) -> str:
         """Carries out the command in a mail reply, once. Returns the outcome as a sentence."""
-        ...
 
     def handle_call(self, call_state: CallState) -> CallPrompt:
         """Continues a phone call and returns the next prompt."""
-        ...
 
     def handle_button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
         """Carries out a button's command for a user whom the provider kind has authenticated (by `user_of` or a signed
         token).
         """
-        ...
 
     def find_user_id(self, channel: str, address: str) -> int | None:
         """Returns the id of the active user with this address on this channel, or None."""
-        ...
 
 
 class WebhookProvider(ABC):
@@ -589,4 +557,3 @@ class WebhookProvider(ABC):
         Raises InvalidWebhookSignature before doing anything else, and Rejected("not_found") or Rejected("invalid") for
         an unreadable request.
         """
-        ...

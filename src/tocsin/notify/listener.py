@@ -51,11 +51,10 @@ def _all_of(change: AlertChange) -> tuple[int, ...]:
 
 
 def _all_clear(outcome: Reason, subject: str, alert_id: int) -> Reason:
+    alert = AlertRef(alert_id)
     if not subject:
-        return sentence("{outcome}: alert #{alert}. Nothing to do.", outcome=outcome, alert=AlertRef(alert_id))
-    return sentence(
-        "{outcome}: {subject} (#{alert}). Nothing to do.", outcome=outcome, subject=subject, alert=AlertRef(alert_id)
-    )
+        return sentence("{outcome}: alert #{alert}. Nothing to do.", outcome=outcome, alert=alert)
+    return sentence("{outcome}: {subject} (#{alert}). Nothing to do.", outcome=outcome, subject=subject, alert=alert)
 
 
 def _outcome(change: AlertChange) -> Reason | None:
@@ -63,44 +62,33 @@ def _outcome(change: AlertChange) -> Reason | None:
     else None.
     """
     before, after = change.before, change.after
-    if (
-        before is None
-        or before.status in TERMINAL
-        or (before.status is AlertStatus.MERGED and after.status not in TERMINAL)
-    ):
+    if before is None or before.status in TERMINAL:
         return None
-    by = _actor(change)
+    if before.status is AlertStatus.MERGED and after.status not in TERMINAL:
+        return None
+    # Without a name if no event says who did it.
+    actors = [event.actor for event in change.events[-1:]]
+    by = next((Person(formatting.one_line(actor.name, 60), actor.user_id) for actor in actors), Person(""))
     match after.status:
         case AlertStatus.CLOSED:
             return sentence("Closed by {user}", user=by) if by.name else _CLOSED()
+        case AlertStatus.CANCELLED if by.name:
+            return sentence("Closed as false alarm by {user}", user=by)
         case AlertStatus.CANCELLED:
-            return (
-                sentence("Closed as false alarm by {user}", user=by) if by.name else sentence("Closed as false alarm")
-            )
+            return sentence("Closed as false alarm")
         case AlertStatus.MERGED:
             return None
         case _ if after.is_owned and _owner(before) != _owner(after):
             owner = Person(formatting.one_line(after.owner_name, 60), after.owner_id)
-            is_by_owner = by.name in ("", owner.name)
-            return (
-                _ASSIGNED(owner=owner)
-                if is_by_owner
-                else sentence("Assigned to {owner} by {user}", owner=owner, user=by)
-            )
+            if by.name in ("", owner.name):
+                return _ASSIGNED(owner=owner)
+            return sentence("Assigned to {owner} by {user}", owner=owner, user=by)
         case _:
             return None
 
 
 def _owner(state: AlertState) -> tuple[int | None, str]:
     return state.owner_id, "" if state.owner_id is not None else state.owner_name
-
-
-def _actor(change: AlertChange) -> Person:
-    """The actor of the change's last event; without a name if there is none."""
-    if not change.events:
-        return Person("")
-    actor = change.events[-1].actor
-    return Person(formatting.one_line(actor.name, 60), actor.user_id)
 
 
 def _responder_ids(change: AlertChange) -> frozenset[int]:

@@ -113,25 +113,6 @@ class VerificationCode(models.Model):
     counted_from = models.DateTimeField()
 
 
-__all__ = [
-    "AwaitedReceipt",
-    "Bundle",
-    "Delivery",
-    "LastSent",
-    "MailReply",
-    "Notification",
-    "OptOut",
-    "Pause",
-    "ProcessedCallback",
-    "Provider",
-    "ProviderHealth",
-    "PushDevice",
-    "PushKey",
-    "SandboxMessage",
-    "VerificationCode",
-]
-
-
 class Provider(models.Model):
     """An account or server that carries one or more channels. Providers are tried in their order."""
 

@@ -56,7 +56,7 @@ from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.changes import overrides
 from tocsin.people import sign_in_rules
-from tocsin.people.changes.users import ReminderSpec, load_rules
+from tocsin.people.changes.users import load_rules
 from tocsin.people.models import ContactMethod, GroupContact, User
 from tocsin.people.sql import USERS_WITH_METHODS, join_user, load_reminders, lock_user
 
@@ -135,12 +135,10 @@ def queue_notice(
         person = Person(row["name"], row["id"])
         if not row["is_active"]:
             missed.append(_DISABLED(user=person))
+        elif not row["address"] and label:
+            missed.append(sentence("{user} has no {method}", user=person, method=label))
         elif not row["address"]:
-            missed.append(
-                sentence("{user} has no {method}", user=person, method=label)
-                if label
-                else sentence("{user} has no email address", user=person)
-            )
+            missed.append(sentence("{user} has no email address", user=person))
         elif problem := address_problem(row["channel"], row["address"]):
             missed.append(_UNREACHABLE(recipient=person, problem=problem))
         else:
@@ -159,8 +157,10 @@ def queue_notice(
             rows.append(_row(notice, {"channel": "email", "address": address, "label": "E-mail"}, now))
             names.append(address)
     write(connection, rows, now)
-    if notice.is_urgent and not label and names and not _is_mail_working(connection, rows[0].address):
-        queue_otherwise(connection, notice, users, now)
+    if notice.is_urgent and not label and names:
+        mail_providers = set(pool.in_order(connection, "email", rows[0].address))
+        if not mail_providers - health.open_circuits(connection):
+            queue_otherwise(connection, notice, users, now)
     return NoticeRecipients(tuple(names), tuple(missed))
 
 
@@ -189,18 +189,7 @@ def queue_otherwise(connection: Connection, notice: Notice, user_ids: Collection
     write(connection, [row for user in fresh for row in rows[user]], now)
 
 
-def _is_mail_working(connection: Connection, address: str) -> bool:
-    return bool(set(pool.in_order(connection, "email", address)) - health.open_circuits(connection))
-
-
-def _row(
-    notice: Notice,
-    target: Mapping[str, Any],
-    now: datetime,
-    *,
-    user_id: int | None = None,
-    group_contact_id: int | None = None,
-) -> NotificationRow:
+def _row(notice: Notice, target: Mapping[str, Any], now: datetime, **recipient: int) -> NotificationRow:
     return NotificationRow(
         purpose=Purpose.NOTICE,
         channel=target["channel"],
@@ -210,8 +199,8 @@ def _row(
         due_at=now,
         alert_id=notice.alert_id,
         data=notice_data(notice),
-        user_id=user_id,
-        group_contact_id=group_contact_id,
+        user_id=recipient.get("user_id"),
+        group_contact_id=recipient.get("group_contact_id"),
     )
 
 
@@ -283,12 +272,8 @@ def queue_pending_notices(now: datetime) -> bool:
     with database.transaction() as connection:
         waiting = pending.claim_notices(connection, now, BATCH)
         for row in waiting:
-            notice = Notice(
-                title=reason_from_json(row["title"]),
-                text=reason_from_json(row["text"]),
-                reason=reason_from_json(row["reason"]),
-                swap_id=row["swap_id"],
-            )
+            title, text, reason = (reason_from_json(row[name]) for name in ("title", "text", "reason"))
+            notice = Notice(title, text, reason=reason, swap_id=row["swap_id"])
             queue_notice(connection, notice, now, user_ids=[row["user_id"]])
         if waiting:
             database.notify(connection, "outbox")
@@ -299,14 +284,13 @@ def plan_reminders(now: datetime) -> bool:
     """Stores the reminders of upcoming shifts. A reminder that is already stored is left unchanged."""
     with database.transaction() as connection:
         rules = {user_id: load_rules(reminders) for user_id, reminders in load_reminders(connection).items()}
-        max_lead_time = max(
-            (rule.lead_time for user_rules in rules.values() for rule in user_rules), default=timedelta()
-        )
+        lead_times = [rule.lead_time for user_rules in rules.values() for rule in user_rules]
+        until = now + max(lead_times, default=timedelta()) + PLANNING_HORIZON
         groups = loader.groups_of(connection, rules) if rules else frozenset()
         plans = loader.plans(connection, groups, now)
     planned: list[tuple[int, int, str, datetime, timedelta, datetime]] = []
     for group_id, plan in plans.items():
-        for assignment in final_schedule.timeline(plan, now, now + max_lead_time + PLANNING_HORIZON).segments:
+        for assignment in final_schedule.timeline(plan, now, until).segments:
             begin = assignment.since
             if begin is not None and begin > now and assignment.schedule:
                 planned += [
@@ -330,18 +314,11 @@ def queue_reminders(now: datetime) -> bool:
             plan = plans.get(row["group_id"])
             if plan is None or row["shift_at"] < now - SKIP_AFTER:
                 continue
-            assignment = next(
-                (
-                    candidate
-                    for candidate in final_schedule.on_call(plan, row["shift_at"])
-                    if candidate.user_id == row["user_id"]
-                    and candidate.role == row["role"]
-                    and candidate.since == row["shift_at"]
-                ),
-                None,
-            )
-            if assignment is not None:
-                _remind_in_savepoint(connection, plan.name, assignment, row["before"], row["later"], now)
+            shift = (row["user_id"], row["role"], row["shift_at"])
+            for one in final_schedule.on_call(plan, row["shift_at"]):
+                if (one.user_id, one.role, one.since) == shift:
+                    _remind_in_savepoint(connection, plan.name, one, row["before"], row["later"], now)
+                    break
         if due:
             database.notify(connection, "outbox")
     return len(due) == BATCH
@@ -372,7 +349,11 @@ def _remind(
         return
     for rule in rules:
         if rule.lead_time == before:
-            _send(connection, _notice(group, assignment, now), assignment.user_id, rule, now)
+            # On the rule's contact method; by mail if the rule has none, or it no longer exists.
+            for label in dict.fromkeys((rule.contact_label, "")):
+                notice = _notice(group, assignment, now)
+                if queue_notice(connection, notice, now, user_ids=[assignment.user_id], label=label).names:
+                    break
 
 
 def _notice(group: str, assignment: OnCall, now: datetime) -> Notice:
@@ -401,13 +382,6 @@ def _text(role: Term, group: str, start: datetime, end: datetime | None, reason:
         end=end,
         reason=reason,
     )
-
-
-def _send(connection: Connection, notice: Notice, user_id: int, rule: ReminderSpec, now: datetime) -> None:
-    """Sends the notice on the rule's contact method, or by mail if the rule has none or it no longer exists."""
-    for label in dict.fromkeys((rule.contact_label, "")):
-        if queue_notice(connection, notice, now, user_ids=[user_id], label=label).names:
-            return
 
 
 # ---------- token expiry
@@ -443,8 +417,10 @@ def warn_owners(now: datetime) -> bool:
         locked = expiring.select_related("user").select_for_update(skip_locked=True, of=("self",))
         tokens = list(locked.order_by("pk")[:BATCH])
         for token in tokens:
+            is_service_account = token.user.is_service_account
+            administrators = User.objects.filter(role=Role.ADMIN, is_active=True)
             overrides.write(
-                _recipients(token),
+                list(administrators) if is_service_account else [token.user],
                 title=sentence('The API token "{name}" expires soon', name=token.name),
                 text=_expiry_text(token),
                 reason=OWN_ACCOUNT(),
@@ -455,22 +431,12 @@ def warn_owners(now: datetime) -> bool:
     return len(tokens) == BATCH
 
 
-def _recipients(token: ApiToken) -> list[User]:
-    if token.user.is_service_account:
-        return list(User.objects.filter(role=Role.ADMIN, is_active=True))
-    return [token.user]
-
-
 def _expiry_text(token: ApiToken) -> Reason:
     user = Person(token.user.display_name, token.user_id)
-    return joined(
-        _EXPIRES(name=token.name, user=user, prefix=token.prefix, at=token.expires_at),
-        sentence("It was last used {at}.", at=token.last_used_at)
-        if token.last_used_at
-        else sentence("It was never used."),
-        _RENEW(),
-        separator="\n\n",
-    )
+    expires = _EXPIRES(name=token.name, user=user, prefix=token.prefix, at=token.expires_at)
+    at = token.last_used_at
+    used = sentence("It was last used {at}.", at=at) if at else sentence("It was never used.")
+    return joined(expires, used, _RENEW(), separator="\n\n")
 
 
 # ---------- mfa reset notice
@@ -481,12 +447,16 @@ def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> li
     """Removes all second factors and returns which there were. If there was one, queues a mail to the user."""
     with boundary.command():
         removed = sign_in_rules.remove_second_factors(user, actor=actor, now=now)
+        if actor.user_id is not None:
+            by = sentence("{user} removed all your second factors.", user=Person(actor.name, actor.user_id))
+        else:
+            by = sentence("Someone with access to the Tocsin server removed all your second factors.")
         if removed:
             overrides.write(
                 [user],
                 title=sentence("Your two-factor authentication was reset"),
                 text=joined(
-                    _removed_by(actor),
+                    by,
                     sentence("Until you set up new ones, you sign in with your password only."),
                     sentence("If you did not request this, change your password and tell an administrator."),
                     separator="\n\n",
@@ -495,14 +465,6 @@ def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> li
                 now=now,
             )
     return removed
-
-
-def _removed_by(actor: AuditActor) -> Reason:
-    return (
-        sentence("{user} removed all your second factors.", user=Person(actor.name, actor.user_id))
-        if actor.user_id is not None
-        else sentence("Someone with access to the Tocsin server removed all your second factors.")
-    )
 
 
 # ---------- contact tests
@@ -528,11 +490,8 @@ def queue_test(connection: Connection, method: ContactMethod, now: datetime) -> 
 
     Raises Rejected("not_found"), Rejected("not_confirmed"), Rejected("invalid_address") or Rejected("too_many").
     """
-    stored = database.row(
-        connection,
-        "SELECT label, channel, address, awaits_code FROM people_contactmethod WHERE id = %s",
-        (method.pk,),
-    )
+    query = "SELECT label, channel, address, awaits_code FROM people_contactmethod WHERE id = %s"
+    stored = database.row(connection, query, (method.pk,))
     if stored is None:
         raise Rejected("not_found", METHOD_NOT_FOUND())
     if stored["awaits_code"]:
@@ -562,18 +521,34 @@ def _queue(connection: Connection, user_id: int, label: str, channel: str, addre
     if problem := address_problem(channel, address):
         raise Rejected("invalid_address", problem)
     _require_few_tests(connection, user_id, channel, now)
-    row = NotificationRow(
+    row = _test_row(user_id, channel, address, label, now, TEST_REQUESTED())
+    write(connection, [row], now)
+    return row.id
+
+
+def _test_row(
+    user_id: int,
+    channel: str,
+    address: str,
+    label: str,
+    now: datetime,
+    reason: Reason,
+    provider: Provider | None = None,
+) -> NotificationRow:
+    """Returns a test of a contact method, or of a provider, by which alone it is then sent."""
+    name = label if provider is None else provider.name
+    texts = {"title": reason_as_json(TEST_TITLE(name=name)), "text": reason_as_json(TEST_TEXT(name=name))}
+    return NotificationRow(
         purpose=Purpose.TEST,
         channel=channel,
         address=address,
         label=label,
-        reason=TEST_REQUESTED(),
+        reason=reason,
         due_at=now,
         user_id=user_id,
-        data={"title": reason_as_json(TEST_TITLE(name=label)), "text": reason_as_json(TEST_TEXT(name=label))},
+        data=texts if provider is None else {**texts, "provider": provider.name},
+        provider=provider,
     )
-    write(connection, [row], now)
-    return row.id
 
 
 _TESTS = """
@@ -642,21 +617,7 @@ def send_test(provider: Provider, channel_name: str, text: str, *, user: User, n
             "address",
         )
     label = f"{provider.name}, {CHANNELS[channel_name].label}"
-    row = NotificationRow(
-        purpose=Purpose.TEST,
-        channel=channel_name,
-        address=address,
-        label=label,
-        reason=PROVIDER_TEST(),
-        due_at=now,
-        user_id=user.pk,
-        data={
-            "title": reason_as_json(TEST_TITLE(name=provider.name)),
-            "text": reason_as_json(TEST_TEXT(name=provider.name)),
-            "provider": provider.name,
-        },
-        provider=provider,
-    )
+    row = _test_row(user.pk, channel_name, address, label, now, PROVIDER_TEST(), provider)
     with database.transaction() as connection:
         write(connection, [row], now)
     return row.id

@@ -31,6 +31,9 @@ MAX_PAUSE = timedelta(days=7)
 MAX_REASON_CHARS = 500
 
 _TOO_LONG = Text("A pause can last at most {duration}.")
+_REASON_TOO_LONG = Text(
+    "The reason may have at most {count} character.", "The reason may have at most {count} characters."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,8 @@ class CurrentPause:
     @property
     def wait_reason(self) -> Reason:
         """Why a page waits. Contains no time, so that an end moved meanwhile leaves no wrong one behind."""
-        return (
-            PAUSED_BY(user=Person(self.by, self.user_id), cause=self.reason) if self.by else PAUSED(cause=self.reason)
-        )
+        person = Person(self.by, self.user_id)
+        return PAUSED_BY(user=person, cause=self.reason) if self.by else PAUSED(cause=self.reason)
 
 
 #: A pause ends when it was entered to.
@@ -84,15 +86,7 @@ def start(reason: str, until: datetime, actor: audit.AuditActor, now: datetime) 
     if not text:
         raise Rejected("missing", sentence("Enter a reason for the pause. All users can see it."), "reason")
     if len(text) > MAX_REASON_CHARS:
-        raise Rejected(
-            "invalid",
-            sentence(
-                "The reason may have at most {count} character.",
-                "The reason may have at most {count} characters.",
-                count=MAX_REASON_CHARS,
-            ),
-            "reason",
-        )
+        raise Rejected("invalid", _REASON_TOO_LONG(count=MAX_REASON_CHARS), "reason")
     if until <= now:
         raise Rejected("invalid", sentence("The pause must end in the future."), "until")
     if until - now > MAX_PAUSE:

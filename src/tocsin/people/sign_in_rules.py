@@ -57,7 +57,7 @@ def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> li
         if removed:
             Authenticator.objects.filter(user=user).delete()
             end_all(user)
-            before, after = {"second_factors": removed}, {"second_factors": []}
+            before, after = {"second_factors": removed}, {"second_factors": list[str]()}
             about = audit.about("user", user)
             audit.record(actor, "reset_second_factor", now=now, before=before, after=after, **about)
     return removed

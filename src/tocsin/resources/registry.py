@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -24,14 +24,14 @@ from tocsin.identity.models import IdentityProvider
 from tocsin.inbound import maintenance_commands as maintenance_windows
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import specs
-from tocsin.inbound.models import ClientTable, Integration, MaintenanceWindow
+from tocsin.inbound.models import ClientTable, Integration
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands as providers
 from tocsin.notify.providers.commands import ProviderSpec
 from tocsin.notify.registry import KINDS
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.changes import overrides
-from tocsin.oncall.changes.specs import HolidayCalendarSpec, ScheduleOverrideSpec, ScheduleSpec, SupportHoursSpec
+from tocsin.oncall.changes.specs import ScheduleOverrideSpec, ScheduleSpec
 from tocsin.oncall.models import HolidayCalendar, Override, Schedule, SupportHours
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.connectors.interfaces import OutboundSpec
@@ -39,7 +39,7 @@ from tocsin.outbound.connectors.registry import KINDS as CONNECTORS
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people import addresses
 from tocsin.people.changes import api_tokens, groups, out_of_office, users
-from tocsin.people.changes.api_tokens import ServiceAccountSpec
+from tocsin.people.changes.flat_objects import FlatObject
 from tocsin.people.changes.users import GroupSpec, UserSpec
 from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.resources.resource import EVERY_KEY, DeferredField, References, Resource, ResourceViews
@@ -193,19 +193,9 @@ def of_schedule(schedule: Schedule) -> References:
     return {User: oncall.users_of(schedule), HolidayCalendar: schedule.holiday_calendars}
 
 
-def of_overrides(schedule: Schedule) -> References:
-    """The users of its overrides."""
-    return {User: [user for override in schedule.overrides.all() for user in of_override(override)[User]]}
-
-
 def of_override(override: Override) -> References:
     """The replacing and the replaced user."""
     return {User: (override.user_id, override.instead_of_id)}
-
-
-def of_identity_provider(provider: IdentityProvider) -> References:
-    """The groups of which it grants a membership."""
-    return {Group: [grant["group"] for mapping in provider.roles for grant in mapping["groups"]]}
 
 
 def of_policy(policy: Policy) -> References:
@@ -218,11 +208,6 @@ def of_policy(policy: Policy) -> References:
         SupportHours: used.support_hours,
         Policy: used.policies,
     }
-
-
-def of_outbound(integration: OutboundIntegration) -> References:
-    """The users who are matched with agents."""
-    return {User: [match.user_id for match in integration.matches.all()]}
 
 
 #: The models of the references in a definition.
@@ -270,10 +255,6 @@ def _schedule_spec(
     return oncall.schedule_spec(schedule, users, calendars=calendars)
 
 
-def _schedule_names(schedules: Sequence[Schedule]) -> tuple[Mapping[int, str], Mapping[int, str]]:
-    return oncall.user_names(schedules), oncall.calendar_names()
-
-
 def _unknown_kind(known: Callable[[], Collection[str]]) -> Callable[[Any], Reason | None]:
     """Objects of a kind that a newer version has cannot be read."""
     return lambda row: (
@@ -287,6 +268,19 @@ def _handover_policies(spec: Mapping[str, Any]) -> Iterable[str]:
     end = spec.get("end")
     name = end.get("policy") if isinstance(end, Mapping) else None
     return (name,) if isinstance(name, str) else ()
+
+
+def _of_flat[M: Model](flat: FlatObject[M, Any], **options: Any) -> Resource[M]:
+    """Returns the resource of a flat object, which a group owns unless the `options` say otherwise."""
+    described: dict[str, Any] = {
+        "rows": lambda: flat.model._default_manager.select_related("group"),
+        "spec": flat.spec,
+        "spec_type": flat.spec_type,
+        "load_names": flat.names,
+        "save": flat.save,
+        "references": flat.references,
+    }
+    return Resource(**described | options)
 
 
 USERS = Resource[User](
@@ -339,14 +333,12 @@ GROUPS = Resource[Group](
     views=ResourceViews("groups", "group", "edit_group"),
 )
 
-SERVICE_ACCOUNTS = Resource[ServiceAccount](
+SERVICE_ACCOUNTS = _of_flat(
+    api_tokens.SERVICE_ACCOUNTS,
     key="service_accounts",
     label=_("service account"),
     plural=_("Service accounts"),
     rows=lambda: ServiceAccount.objects.prefetch_related("service_groups"),
-    spec=api_tokens.service_account_spec,
-    spec_type=ServiceAccountSpec,
-    save=api_tokens.save_service_account,
     delete_command=api_tokens.delete_service_account,
     change_permission=Permission.ADMINISTER,
     see_permission=Permission.ADMINISTER,
@@ -371,20 +363,17 @@ IDENTITY_PROVIDERS = Resource[IdentityProvider](
     change_permission=Permission.ADMINISTER,
     see_permission=Permission.ADMINISTER,
     owner="",
-    references=of_identity_provider,
+    references=lambda row: {Group: [grant["group"] for mapping in row.roles for grant in mapping["groups"]]},
     example=IDENTITY_PROVIDER,
     reference=identity_providers.IDENTITY_PROVIDER,
     views=ResourceViews("identity_providers", "identity_provider", "identity_provider"),
 )
 
-HOLIDAY_CALENDARS = Resource[HolidayCalendar](
+HOLIDAY_CALENDARS = _of_flat(
+    oncall.HOLIDAY_CALENDARS,
     key="holiday_calendars",
     label=_("holiday calendar"),
     plural=_("Holiday calendars"),
-    rows=lambda: HolidayCalendar.objects.select_related("group"),
-    spec=oncall.HOLIDAY_CALENDARS.spec,
-    spec_type=HolidayCalendarSpec,
-    save=oncall.HOLIDAY_CALENDARS.save,
     change_permission=Permission.MANAGE_TEAMS,
     example=HOLIDAY_CALENDAR,
     reference=hooks.HOLIDAY_CALENDAR,
@@ -398,7 +387,7 @@ SCHEDULES = Resource[Schedule](
     rows=lambda: Schedule.objects.select_related("group").prefetch_related(overrides.prefetched()),
     spec=_schedule_spec,
     spec_type=ScheduleSpec,
-    load_names=_schedule_names,
+    load_names=lambda rows: (oncall.user_names(rows), oncall.calendar_names()),
     spec_with_secrets=oncall.schedule_state,
     secret_keys=frozenset({"shifts"}),
     # A spec with overrides replaces the existing ones.
@@ -406,7 +395,7 @@ SCHEDULES = Resource[Schedule](
     save=oncall.save_schedule,
     change_permission=Permission.MANAGE_TEAMS,
     references=of_schedule,
-    mentions=of_overrides,
+    mentions=lambda schedule: {User: [pk for one in schedule.overrides.all() for pk in of_override(one)[User]]},
     example=SCHEDULE,
     reference=hooks.SCHEDULE,
     views=ResourceViews("on_call", "schedule", "edit_schedule"),
@@ -429,17 +418,12 @@ OVERRIDES = Resource[Override](
     views=ResourceViews("on_call", "override", "override"),
 )
 
-SUPPORT_HOURS = Resource[SupportHours](
+SUPPORT_HOURS = _of_flat(
+    oncall.SUPPORT_HOURS,
     key="support_hours",
     label=_("support hours"),
     plural=_("Support hours"),
-    rows=lambda: SupportHours.objects.select_related("group"),
-    spec=oncall.SUPPORT_HOURS.spec,
-    spec_type=SupportHoursSpec,
-    load_names=oncall.SUPPORT_HOURS.names,
-    save=oncall.SUPPORT_HOURS.save,
     change_permission=Permission.MANAGE_TEAMS,
-    references=oncall.SUPPORT_HOURS.references,
     example=SUPPORT_HOURS_EXAMPLE,
     reference=hooks.SUPPORT_HOURS,
     views=ResourceViews("support_hours", "edit_support_hours", "edit_support_hours"),
@@ -464,17 +448,12 @@ POLICIES = Resource[Policy](
     views=ResourceViews("policies", "policy", "edit_policy"),
 )
 
-CLIENT_TABLES = Resource[ClientTable](
+CLIENT_TABLES = _of_flat(
+    specs.CLIENT_TABLES,
     key="client_tables",
     label=_("client table"),
     plural=_("Client tables"),
-    rows=lambda: ClientTable.objects.select_related("group"),
-    spec=specs.CLIENT_TABLES.spec,
-    spec_type=specs.ClientTableSpec,
-    load_names=specs.CLIENT_TABLES.names,
-    save=specs.CLIENT_TABLES.save,
     change_permission=Permission.MANAGE_ROUTING,
-    references=specs.CLIENT_TABLES.references,
     example=CLIENT_TABLE,
     reference=hooks.CLIENT_TABLE,
     views=ResourceViews("client_tables", "edit_client_table", "edit_client_table"),
@@ -493,7 +472,7 @@ OUTBOUND_INTEGRATIONS = Resource[OutboundIntegration](
     secret_keys=frozenset({EVERY_KEY}),
     save=outbound.save_outbound,
     change_permission=Permission.MANAGE_ROUTING,
-    mentions=of_outbound,
+    mentions=lambda row: {User: [match.user_id for match in row.matches.all()]},
     unreadable=_unknown_kind(lambda: CONNECTORS),
     example=OUTBOUND_INTEGRATION,
     reference=hooks.OUTBOUND_INTEGRATION,
@@ -526,18 +505,13 @@ INTEGRATIONS = Resource[Integration](
     views=ResourceViews("integrations", "integration", "integration_settings"),
 )
 
-MAINTENANCE_WINDOWS = Resource[MaintenanceWindow](
+MAINTENANCE_WINDOWS = _of_flat(
+    maintenance_windows.WINDOWS,
     key="maintenance_windows",
     label=_("maintenance window"),
     plural=_("Maintenance windows"),
-    rows=lambda: MaintenanceWindow.objects.select_related("group"),
-    spec=maintenance_windows.window_spec,
-    spec_type=maintenance_windows.MaintenanceWindowSpec,
-    load_names=maintenance_windows.WINDOWS.names,
-    save=maintenance_windows.save_window,
     delete_command=maintenance_windows.delete_window,
     change_permission=Permission.MANAGE_ROUTING,
-    references=maintenance_windows.WINDOWS.references,
     unreadable=maintenance_windows.unreadable,
     example=MAINTENANCE_WINDOW,
     reference=hooks.MAINTENANCE_WINDOW,

@@ -12,9 +12,10 @@ from django.core.mail.backends.base import BaseEmailBackend
 
 from tocsin.core import ids
 from tocsin.core.db import database
-from tocsin.core.errors import Temporary
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.runtime import clock
-from tocsin.notify.interfaces import OutcomeUnknown, Permanent, Rendered
+from tocsin.notify.interfaces import Rendered
 from tocsin.notify.models import SandboxMessage
 from tocsin.notify.providers.pool import ActiveProvider, ProviderPool
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access import boundary
 from tocsin.access.roles import Permission, Role
@@ -26,29 +28,23 @@ from tocsin.inbound.maintenance import Repeat, TimeSpan, describe_times
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.oncall.calculation.weekly_windows import Weekday
 from tocsin.people.changes.flat_objects import NamesById
-from tocsin.people.models import Group
 from tocsin.resources.registry import MAINTENANCE_WINDOWS
 from tocsin.simulate import backtest
 from tocsin.web.http.request import (
     SignedInRequest,
     actor,
     find_editable,
-    offer_own_groups,
-    render_view,
+    reporting,
     require,
     requires,
 )
 from tocsin.web.integrations.editor import condition_form
-from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import CodeField, ZoneField, offer_own_zone, show_rejection
+from tocsin.web.ui.confirm_delete import FormSnapshot, ObjectPage
+from tocsin.web.ui.forms import CodeField, PairsField, SpecForm, show_rejection
 from tocsin.web.ui.object_list import ObjectList
 
 # ---------- forms
 # The form of a maintenance window, and its conversion to a spec.
-
-
-#: Path of a problem in the spec → form field.
-PLACES = {"tags": "tags", "when": "condition", "to": "to_time", "from": "from_time", "lasts": "lasts"}
 
 
 def _comparisons() -> list[tuple[str, str]]:
@@ -60,31 +56,11 @@ def _comparisons() -> list[tuple[str, str]]:
     ]
 
 
-class WindowForm(forms.Form):
-    """All fields of a maintenance window. Fields of other repetitions than the chosen one are hidden and ignored."""
+class WindowForm(SpecForm):
+    """A maintenance window. Fields of other repetitions than the chosen one are hidden and ignored."""
 
     use_required_attribute = False
 
-    name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
-    action = forms.ChoiceField(
-        label=gettext_lazy("Alert handling"),
-        choices=(
-            (WindowAction.SUPPRESS, gettext_lazy("Suppress")),
-            (WindowAction.HOLD, gettext_lazy("Hold until end")),
-        ),
-    )
-    repeat = forms.ChoiceField(
-        label=gettext_lazy("Repeats"),
-        choices=(
-            (Repeat.ONCE, gettext_lazy("never")),
-            (Repeat.DAILY, gettext_lazy("daily")),
-            (Repeat.WEEKLY, gettext_lazy("weekly")),
-            (Repeat.MONTHLY, gettext_lazy("monthly")),
-        ),
-    )
-    time_zone = ZoneField()
-    starts = forms.CharField(label=gettext_lazy("Starts"), widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
-    ends = forms.CharField(label=gettext_lazy("Ends"), widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
     weekdays = forms.MultipleChoiceField(
         label=gettext_lazy("Days"),
         required=False,
@@ -97,43 +73,7 @@ class WindowForm(forms.Form):
         max_length=200,
         help_text=gettext_lazy("Examples: 15, last day, 2nd tue, last sun. Separate several with commas."),
     )
-    from_time = forms.CharField(label=gettext_lazy("From"), widget=forms.TimeInput(attrs={"type": "time"}))
-    to_time = forms.CharField(
-        label=gettext_lazy("To"),
-        required=False,
-        widget=forms.TimeInput(attrs={"type": "time"}),
-        help_text=gettext_lazy("An end time before the start is on the next day."),
-    )
-    lasts = forms.CharField(
-        label=gettext_lazy("Or duration"),
-        required=False,
-        max_length=20,
-        help_text=gettext_lazy("Instead of an end time. Example: 8h"),
-    )
-    first_day = forms.CharField(
-        label=gettext_lazy("First day"), required=False, widget=forms.DateInput(attrs={"type": "date"})
-    )
-    last_day = forms.CharField(
-        label=gettext_lazy("Last day"), required=False, widget=forms.DateInput(attrs={"type": "date"})
-    )
-    integrations = forms.ModelMultipleChoiceField(
-        Integration.objects.all(),
-        label=gettext_lazy("Integrations"),
-        required=False,
-        help_text=gettext_lazy("Leave empty for all integrations."),
-    )
-    groups = forms.ModelMultipleChoiceField(
-        Group.objects.all(),
-        label=gettext_lazy("Recipient groups"),
-        required=False,
-        help_text=gettext_lazy("Leave empty for any group."),
-    )
-    tags = forms.CharField(
-        label=gettext_lazy("Tags"),
-        required=False,
-        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "environment = test"}),
-        help_text=gettext_lazy("One per line. An alert must have all tags."),
-    )
+    tags = PairsField(" = ", attrs={"rows": 2, "placeholder": "environment = test"})
     field = forms.CharField(
         label=gettext_lazy("Field"),
         required=False,
@@ -149,67 +89,49 @@ class WindowForm(forms.Form):
         max_length=20_000,
         help_text=gettext_lazy("Same syntax as routes: all, any and not. Replaces the condition above."),
     )
-    group = forms.ModelChoiceField(
-        Group.objects.all(),
-        label=gettext_lazy("Owned by"),
-        required=False,
-        empty_label=gettext_lazy("Administrators only"),
-    )
+    layout = ("name", "action group")
+    placed = ("weekdays", "month_days", "field", "operator", "value", "condition")
 
-    anyway = forms.BooleanField(label=gettext_lazy("Save anyway (alerts page no one for long)"), required=False)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if "anyway" not in self.data:
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.data.get("anyway", "False") == "False":
             self.fields["anyway"].widget = forms.HiddenInput()
-
-    def show_confirmation(self) -> None:
-        """Offer to save the window although it covers most of the coming weeks."""
-        self.fields["anyway"].widget = forms.CheckboxInput()
+        #: What the entered window would do, once it is asked for.
+        self.preview: dict[str, Any] = {}
+        current = self.current
+        for key in ("starts", "ends"):
+            self.initial[key] = current.get(key, "").replace(" ", "T")
+        is_weekly, days = current.get("repeat") == Repeat.WEEKLY, current.get("days", ())
+        self.initial.update({"weekdays": days} if is_weekly else {"month_days": ", ".join(days)})
+        condition = current.get("when")
+        if isinstance(condition, dict) and set(condition) <= {"field", "operator", "value"}:
+            value = condition.get("value", "")
+            text = ", ".join(map(str, value)) if isinstance(value, list) else value
+            self.initial.update({**condition, "value": text})
+        else:
+            self.initial.update({"operator": Operator.EQUALS, "condition": condition_form.write(condition)})
 
     def full_clean(self) -> None:
         """Require only the fields of the chosen repetition."""
-        is_once = self.data.get(self.add_prefix("repeat"), Repeat.ONCE) == Repeat.ONCE
-        for name in ("starts", "ends", "from_time"):
-            self.fields[name].required = is_once is (name != "from_time")
+        is_once = self.data.get("repeat", Repeat.ONCE) == Repeat.ONCE
+        times = {name: self.fields[name] for name in ("starts", "ends", "from")}
+        for name, field in times.items():
+            field.required = is_once is (name != "from")
         super().full_clean()
-        for name in ("starts", "ends", "from_time"):
-            self.fields[name].required = True
+        for field in times.values():
+            field.required = True
 
     def spec(self) -> dict[str, Any]:
-        """Return the window in spec form. Raises Rejected for invalid tags or an invalid condition."""
-        data = self.cleaned_data
-        owner = data["group"]
-        return {
-            "name": data["name"],
-            "group": owner.name if owner else None,
-            "action": data["action"],
-            **self._times(data),
-            "integrations": [item.name for item in data["integrations"]] or None,
-            "groups": [item.name for item in data["groups"]] or None,
-            "tags": _tags(data["tags"]),
-            "when": self._condition(data),
-            "anyway": data["anyway"] or None,
-        }
-
-    def _times(self, data: dict[str, Any]) -> dict[str, Any]:
-        common = {"repeat": data["repeat"], "time_zone": data["time_zone"]}
-        if data["repeat"] == Repeat.ONCE:
-            return {**common, "starts": data["starts"] or None, "ends": data["ends"] or None}
-        days: Any = None
+        """Return the window in spec form. Raises Rejected for an invalid condition."""
+        data, spec = self.cleaned_data, super().spec()
+        is_once = data["repeat"] == Repeat.ONCE
+        spec |= dict.fromkeys(("from", "to", "lasts", "first_day", "last_day") if is_once else ("starts", "ends"))
+        days: list[str] = []
         if data["repeat"] == Repeat.WEEKLY:
             days = data["weekdays"]
         elif data["repeat"] == Repeat.MONTHLY:
-            days = [part.strip() for part in data["month_days"].split(",") if part.strip()]
-        return {
-            **common,
-            "days": days or None,
-            "from": data["from_time"][:5] or None,
-            "to": data["to_time"][:5] or None,
-            "lasts": data["lasts"] or None,
-            "first_day": data["first_day"] or None,
-            "last_day": data["last_day"] or None,
-        }
+            days = _parts(data["month_days"])
+        return {**spec, "days": days or None, "when": self._condition(data), "anyway": data["anyway"] or None}
 
     @staticmethod
     def _condition(data: dict[str, Any]) -> Any:
@@ -219,56 +141,19 @@ class WindowForm(forms.Form):
             return None
         comparison: dict[str, Any] = {"field": data["field"].strip(), "operator": data["operator"]}
         if data["operator"] == Operator.ONE_OF:
-            return {**comparison, "value": [part.strip() for part in data["value"].split(",") if part.strip()]}
+            return {**comparison, "value": _parts(data["value"])}
         return comparison if data["operator"] == Operator.EXISTS else {**comparison, "value": data["value"]}
 
-
-def initial(row: MaintenanceWindow) -> dict[str, Any]:
-    """Return the initial values of a window's form."""
-    times = row.times
-    values: dict[str, Any] = {
-        "name": row.name,
-        "group": row.group_id,
-        "action": row.action,
-        "repeat": times.get("repeat", Repeat.ONCE),
-        "time_zone": times["time_zone"],
-        "starts": times.get("starts", "").replace(" ", "T"),
-        "ends": times.get("ends", "").replace(" ", "T"),
-        "from_time": times.get("from", ""),
-        "to_time": times.get("to", ""),
-        "lasts": times.get("lasts", ""),
-        "first_day": times.get("first_day", ""),
-        "last_day": times.get("last_day", ""),
-        "anyway": times.get("anyway", False),
-        "integrations": row.integrations,
-        "groups": row.groups,
-        "tags": "\n".join(f"{name} = {value}" for name, value in row.tags.items()),
-    }
-    weekly = times.get("repeat") == Repeat.WEEKLY
-    days = times.get("days", [])
-    values["weekdays" if weekly else "month_days"] = days if weekly else ", ".join(days)
-    condition = row.condition
-    if isinstance(condition, dict) and set(condition) <= {"field", "operator", "value"}:
-        value = condition.get("value", "")
-        text = ", ".join(map(str, value)) if isinstance(value, list) else value
-        return {**values, "field": condition.get("field"), "operator": condition.get("operator"), "value": text}
-    return values | ({"condition": condition_form.write(condition)} if condition is not None else {})
+    def show(self, rejected: Rejected) -> None:
+        """Offer to save a window that covers most of the coming weeks all the same."""
+        if rejected.code == "long_window":
+            self.fields["anyway"].widget = forms.CheckboxInput()
+        days = "weekdays" if self.cleaned_data.get("repeat") == Repeat.WEEKLY else "month_days"
+        show_rejection(self, rejected, {"days": days, "when": "condition"})
 
 
-def _tags(text: str) -> dict[str, str] | None:
-    tags = {}
-    for line in text.splitlines():
-        if not line.strip():
-            continue
-        name, equals, value = line.partition("=")
-        if not equals or not name.strip() or not value.strip():
-            raise Rejected(
-                "invalid",
-                as_reason(_("“%(line)s” is not a valid tag. Use name = value.") % {"line": line[:60]}),
-                "tags",
-            )
-        tags[name.strip()] = value.strip()
-    return tags or None
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 # ---------- views
@@ -329,44 +214,56 @@ def window_list(request: SignedInRequest) -> HttpResponse:
     return _PAST_LIST.render(request, past, tabs=tabs) if tab == "past" else _LIST.render(request, upcoming, tabs=tabs)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_ROUTING)
-def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """Create or edit a window. "Preview" shows its effect without saving."""
-    row = find_editable(request, MAINTENANCE_WINDOWS, number) if number is not None else None
-    form = WindowForm(request.POST or None, initial=initial(row) if row is not None else _initial_for_new(request))
-    offer_own_groups(request, form.fields["group"])
-    if row is None:
-        offer_own_zone(form)
-    snapshot = FormSnapshot.of(request, MAINTENANCE_WINDOWS, row)
-    preview: dict[str, Any] = {}
-    if request.method == "POST" and form.is_valid():
-        try:
-            spec = form.spec()
-            preview = _preview(spec, request.now)
-            if request.POST.get("do") != "preview":
-                saved = _save(request, spec, row, snapshot)
-                messages.success(request, _("%(name)s saved.") % {"name": saved.name})
-                return redirect("maintenance")
-        except Rejected as rejected:
-            if rejected.code == "long_window":
-                form.show_confirmation()
-            show_rejection(form, rejected, _places(form))
-    elif row is not None and (problem := maintenance_windows.unreadable(row)):
-        messages.warning(request, problem.localized())
-    elif row is not None:
-        preview = _preview(maintenance_windows.window_spec(row), request.now)
-    can_end = row is not None and _can_end(row, request.now)
-    context = {
-        "window": row,
-        "form": form,
-        "snapshot": snapshot,
-        "preview": preview,
-        "can_end": can_end,
-        "is_limited": boundary.current() is not None,
-    }
-    status = 422 if form.errors and request.POST.get("do") != "preview" else 200
-    return render_view(request, "maintenance/edit.html", context, partials=("preview",), status=status)
+class WindowPage(ObjectPage[MaintenanceWindow]):
+    """The form. "Preview" shows the effect of a window without saving it."""
+
+    template = "maintenance/edit.html"
+    partials = ("preview",)
+    form_type = WindowForm
+    new_title = gettext_lazy("New maintenance window")
+    saved = gettext_lazy("%(name)s saved.")
+
+    def begin(self, request: SignedInRequest) -> dict[str, Any]:
+        integration_id = request.GET.get("integration", "")
+        number = int(integration_id) if integration_id.isdecimal() and len(integration_id) < 10 else 0
+        named = list(Integration.objects.filter(pk=number).values_list("name", flat=True))
+        return {"time_zone": request.user.time_zone, "integrations": named}
+
+    def save(
+        self, request: SignedInRequest, form: WindowForm, row: MaintenanceWindow | None, snapshot: FormSnapshot
+    ) -> MaintenanceWindow | None:
+        """Save the window if the user may change all integrations that it affects newly."""
+        form.preview = _preview(form.spec(), request.now)
+        if request.POST.get("do") == "preview":
+            return None
+        previous = row.integrations if row is not None else None
+        with transaction.atomic():
+            saved = super().save(request, form, row, snapshot)
+            assert saved is not None
+            owners = maintenance_windows.groups_newly_affected(saved, previous)
+            if request.user.role != Role.ADMIN and owners and not saved.integrations:
+                problem = _("Select integrations. Only administrators can include all of them.")
+                raise Rejected("forbidden", as_reason(problem), "integrations")
+            for owner in owners:
+                require(request, Permission.MANAGE_ROUTING, owner)
+        return saved
+
+    def context(self, request: SignedInRequest, row: MaintenanceWindow | None, form: WindowForm) -> dict[str, Any]:
+        preview = form.preview
+        if row is not None and request.method != "POST":
+            if problem := maintenance_windows.unreadable(row):
+                messages.warning(request, problem.localized())
+            else:
+                preview = _preview(form.current, request.now)
+        return {
+            "is_previewed": True,
+            "preview": preview,
+            "can_end": row is not None and _can_end(row, request.now),
+            "is_limited": boundary.current() is not None,
+        }
+
+
+edit = WindowPage(_LIST)
 
 
 @require_POST
@@ -374,33 +271,13 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
 def end(request: SignedInRequest, number: int) -> HttpResponse:
     """End a one-time window that is active. The alerts that it delays open now."""
     row = find_editable(request, MAINTENANCE_WINDOWS, number)
-    try:
+    with reporting(request):
         maintenance_windows.end_now(row, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-    else:
         messages.success(request, _("%(name)s ended.") % {"name": row.name})
     return redirect("maintenance")
 
 
-def _save(
-    request: SignedInRequest, spec: dict[str, Any], row: MaintenanceWindow | None, snapshot: FormSnapshot
-) -> MaintenanceWindow:
-    """Save the window if the user may change all integrations that it affects newly."""
-    previous = row.integrations if row is not None else None
-    with snapshot.unchanged():
-        saved = maintenance_windows.save_window(spec, existing=row, actor=actor(request), now=request.now)
-        require(request, Permission.MANAGE_ROUTING, saved.group_id)
-        owners = maintenance_windows.groups_newly_affected(saved, previous)
-        if request.user.role != Role.ADMIN and owners and not saved.integrations:
-            problem = _("Select integrations. Only administrators can include all of them.")
-            raise Rejected("forbidden", as_reason(problem), "integrations")
-        for owner in owners:
-            require(request, Permission.MANAGE_ROUTING, owner)
-    return saved
-
-
-def _preview(spec: dict[str, Any], now: datetime) -> dict[str, Any]:
+def _preview(spec: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     row = maintenance_windows.unsaved_window(spec)
     return {
         "sentence": describe_times(row.times).localized(),
@@ -426,18 +303,3 @@ def _listed(row: MaintenanceWindow, now: datetime, waiting: int, names: NamesByI
 def _can_end(row: MaintenanceWindow, now: datetime) -> bool:
     is_once = row.times.get("repeat", "once") == Repeat.ONCE
     return is_once and maintenance_windows.recurrence_of(row).occurrence_at(now) is not None
-
-
-def _places(form: WindowForm) -> dict[str, str]:
-    days = "weekdays" if form.cleaned_data.get("repeat") == Repeat.WEEKLY else "month_days"
-    return {**PLACES, "days": days}
-
-
-def _initial_for_new(request: SignedInRequest) -> dict[str, Any]:
-    values = {"time_zone": request.user.time_zone, "repeat": Repeat.ONCE, "operator": "equals"}
-    integration_id = request.GET.get("integration", "")
-    return (
-        {**values, "integrations": [int(integration_id)]}
-        if integration_id.isdecimal() and len(integration_id) < 10
-        else values
-    )

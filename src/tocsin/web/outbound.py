@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django import forms
@@ -24,6 +24,7 @@ from tocsin.inbound.admin import commands as inbound
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
 from tocsin.outbound import commands, writeback
+from tocsin.outbound.connectors.haloitsm.connector import TEXTS
 from tocsin.outbound.connectors.registry import KINDS
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, Exchange, LookUp, OutboundIntegration, Webhook
@@ -38,15 +39,14 @@ from tocsin.web.http.request import (
     find_row,
     find_visible_alert,
     may,
-    offer_own_groups,
     render_view,
+    reporting,
     require,
     require_response,
     requires,
 )
-from tocsin.web.outbound_forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
-from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import set_choices, show_rejection
+from tocsin.web.ui.confirm_delete import FormSnapshot, ObjectPage
+from tocsin.web.ui.forms import SpecForm, set_choices, show_rejection
 from tocsin.web.ui.object_list import ObjectList, paginate_by_number
 
 # ---------- views
@@ -55,9 +55,6 @@ from tocsin.web.ui.object_list import ObjectList, paginate_by_number
 
 #: The parts of a spec that have a tab of their own.
 SYNC, AGENTS, TICKETS = "sync", "agents", "create_ticket"
-
-_FORMS: dict[str, type[CommonForm]] = {"haloitsm": HaloForm, "http": HttpForm}
-
 
 _LIST = ObjectList(
     OUTBOUND_INTEGRATIONS,
@@ -103,40 +100,40 @@ def _dead() -> dict[int, int]:
     return dict(rows.order_by())
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_ROUTING)
-def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "") -> HttpResponse:
-    """Create or edit an outbound integration."""
-    row = find_editable(request, OUTBOUND_INTEGRATIONS, number) if number is not None else None
-    kind = KINDS.get(row.kind if row else kind_name)
-    if kind is None:
-        raise Http404(_("Unknown outbound integration type."))
-    initial_values = (
-        initial_of(commands.outbound_spec(row), row.group)
-        if row
-        else {"name": _unused(local_term(kind.title)), "enabled": True}
-    )
-    stored = commands.secrets_set(row) if row else frozenset()
-    form = _FORMS[kind.name](request.POST or None, initial=initial_values, stored=stored)
-    offer_own_groups(request, form.fields["group"])
-    snapshot = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, state=_state_without_tabs)
-    if request.method == "POST" and form.is_valid():
-        try:
-            with snapshot.unchanged():
-                spec = form.spec(commands.outbound_spec(row) if row else {})
-                saved = commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            show_rejection(form, rejected)
-        else:
-            messages.success(request, _("%(name)s saved. Test it now.") % {"name": saved.name})
-            return redirect("outbound", saved.pk)
-    context = {"form": form, "kind": kind, "row": row, "snapshot": snapshot}
-    return render_view(request, "outbound/edit.html", context, status=422 if form.errors else 200)
+class OutboundPage(ObjectPage[OutboundIntegration]):
+    """The form of an outbound integration, made from the spec of its kind."""
+
+    template = "outbound/edit.html"
+    saved = gettext_lazy("%(name)s saved. Test it now.")
+    shows_saved = True
+
+    def form(self, request: SignedInRequest, row: OutboundIntegration | None, named: Mapping[str, str]) -> SpecForm:
+        kind = KINDS.get(row.kind if row else named["kind_name"])
+        if kind is None:
+            raise Http404(_("Unknown outbound integration type."))
+        begin = {"kind": kind.name, "name": "" if row else _unused(local_term(kind.title))}
+        return SpecForm(
+            request.POST or None,
+            spec_type=kind.spec,
+            current=commands.outbound_spec(row) if row else begin,
+            stored_secrets=commands.secrets_set(row) if row else (),
+        )
+
+    def state(self, row: OutboundIntegration) -> dict[str, Any]:
+        """Return the state without the parts that other tabs edit."""
+        return {key: value for key, value in commands.outbound_state(row).items() if key not in (SYNC, AGENTS, TICKETS)}
+
+    def title(self, named: Mapping[str, str]) -> str:
+        if named["kind_name"] == "haloitsm":
+            return _("Connect HaloITSM")
+        return _("Add %(kind)s") % {"kind": local_term(KINDS[named["kind_name"]].title)}
+
+    def context(self, request: SignedInRequest, row: OutboundIntegration | None, form: SpecForm) -> dict[str, Any]:
+        back = {"back": reverse("outbound", args=[row.pk]), "back_label": row.name} if row else {}
+        return {"kind": KINDS[form.current["kind"]], **back}
 
 
-def _state_without_tabs(row: OutboundIntegration) -> dict[str, Any]:
-    """Return the integration's state without the parts that other tabs edit."""
-    return {key: value for key, value in commands.outbound_state(row).items() if key not in (SYNC, AGENTS, TICKETS)}
+edit = OutboundPage(_LIST)
 
 
 def _unused(name: str) -> str:
@@ -172,25 +169,15 @@ def outbound(request: SignedInRequest, number: int) -> HttpResponse:
 def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Test the address and credentials; for Halo, also report missing permissions."""
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
-    try:
+    with reporting(request, row.name):
         report = commands.verify_outbound(row, request.now)
-        missing = (
-            [right for right in halo_commands.check_permissions(row, request.now) if right.problem]
-            if row.kind == "haloitsm"
-            else []
-        )
-    except (Temporary, Permanent) as error:
-        messages.error(request, f"{row.name}: {error.full_reason.localized()}")
-        return redirect("outbound", number)
-    messages.success(request, f"{row.name}: {report.localized()}")
-    for right in missing:
-        text = _("Missing permission: %(what)s, required for %(why)s. %(problem)s")
-        words = {
-            "what": right.permission.localized(),
-            "why": right.purpose.localized(),
-            "problem": right.problem.localized(),
-        }
-        messages.warning(request, text % words)
+        rights = halo_commands.check_permissions(row, request.now) if row.kind == "haloitsm" else ()
+        messages.success(request, f"{row.name}: {report.localized()}")
+        for right in rights:
+            if right.problem:
+                text = _("Missing permission: %(what)s, required for %(why)s. %(problem)s")
+                words = {"what": right.permission, "why": right.purpose, "problem": right.problem}
+                messages.warning(request, text % {name: reason.localized() for name, reason in words.items()})
     return redirect("outbound", number)
 
 
@@ -199,11 +186,8 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 def refresh(request: SignedInRequest, number: int) -> HttpResponse:
     """Reload the reference lists from Halo."""
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
-    try:
+    with reporting(request, row.name):
         problems = halo_commands.refresh(row, actor(request), request.now)
-    except (Temporary, Permanent, Rejected) as error:
-        messages.error(request, f"{row.name}: {error.full_reason.localized()}")
-    else:
         count = LookUp.objects.filter(integration=row).count()
         messages.success(request, _("Lists refreshed: %(count)s entries.") % {"count": count})
         for problem in problems:
@@ -219,13 +203,10 @@ def connect(request: SignedInRequest, number: int) -> HttpResponse:
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     integration = _inbound_integration(request)
     is_connecting = request.POST.get("do") != "disconnect"
-    try:
+    with reporting(request):
         with settings_store.exclusive(integration):
             spec = {**inbound.integration_spec(integration), "outbound": row.name if is_connecting else None}
             inbound.save_integration(spec, existing=integration, actor=actor(request), now=request.now)
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-    else:
         halo_commands.poll_now(row, request.now)
         text = _("%(door)s connected to %(name)s.") if is_connecting else _("%(door)s disconnected.")
         messages.success(request, text % {"door": integration.name, "name": row.name})
@@ -253,35 +234,105 @@ def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
     return render_view(request, "outbound/webhook.html", context)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_ROUTING)
-def sync(request: SignedInRequest, number: int) -> HttpResponse:
-    """Edit what each event writes to the ticket."""
-    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
+#: Labels of the events.
+EVENT_LABELS: Mapping[OutboundEvent, Any] = {
+    OutboundEvent.ACKNOWLEDGE: gettext_lazy("Acknowledged"),
+    OutboundEvent.ASSIGN: gettext_lazy("Assigned"),
+    OutboundEvent.ESCALATE: gettext_lazy("Escalated"),
+    OutboundEvent.REPLY: gettext_lazy("Note added"),
+    OutboundEvent.HOLD: gettext_lazy("Snoozed"),
+    OutboundEvent.CLOSE: gettext_lazy("Closed"),
+    OutboundEvent.EXHAUSTED: gettext_lazy("Escalation exhausted"),
+}
+
+
+class EventForm(forms.Form):
+    """What one event writes to the ticket."""
+
+    note = forms.BooleanField(label=gettext_lazy("Note"), required=False)
+    text = forms.CharField(
+        label=gettext_lazy("Note text"), max_length=2000, required=False, widget=forms.Textarea(attrs={"rows": 2})
+    )
+    public = forms.BooleanField(
+        label=gettext_lazy("Public: visible to the requester, who gets an email"), required=False
+    )
+    agent = forms.BooleanField(label=gettext_lazy("Assign the ticket to the agent"), required=False)
+    status = forms.ChoiceField(label=gettext_lazy("Status"), required=False)
+    team = forms.ChoiceField(label=gettext_lazy("Team"), required=False)
+    priority = forms.ChoiceField(label=gettext_lazy("Priority"), required=False)
+
+    def __init__(
+        self, data: Any, event: OutboundEvent, lists: Mapping[str, list[str]], settings: Mapping[str, Any]
+    ) -> None:
+        entry = settings[SYNC].get(event.value, {}) if SYNC in settings else {"note": True}
+        note = entry.get("note", False)
+        initial = {**entry, "note": bool(note), "text": note if isinstance(note, str) else ""}
+        super().__init__(data, prefix=event.value, initial=initial)
+        self.event, self.label = event, EVENT_LABELS[event]
+        _offer(self, ("status", "team", "priority"), lists, _("Don't change"))
+        self.fields["text"].widget.attrs["placeholder"] = TEXTS[event]
+        if event not in (OutboundEvent.ACKNOWLEDGE, OutboundEvent.ASSIGN):
+            del self.fields["agent"]
+
+    @property
+    def changes_ticket(self) -> bool:
+        """Whether the event changes fields of the ticket, beyond adding a note."""
+        return any(self[name].value() for name in ("status", "team", "priority"))
+
+    def entry(self) -> dict[str, Any]:
+        """Return the event's part of the spec."""
+        data = self.cleaned_data
+        others = ("public", "agent", "status", "team", "priority")
+        note = (data["text"].strip() or True) if data["note"] else False
+        return {"note": note, **{name: data[name] for name in others if data.get(name)}}
+
+
+def _offer(form: forms.Form, names: Iterable[str], lists: Mapping[str, list[str]], unset: str) -> None:
+    """Offer the entries of Halo's lists. A stored value that Halo no longer has stays visible, so that it can be
+    changed."""
+    for name in names:
+        choices = dict.fromkeys([*lists.get(name, ()), *filter(None, [form.initial.get(name)])])
+        set_choices(form, name, [("", unset), *((choice, choice) for choice in choices)])
+
+
+def _lists(row: OutboundIntegration) -> dict[str, list[str]]:
+    """Return the names in each of Halo's lists. Raises Http404 if the integration is not with Halo."""
     if row.kind != "haloitsm":
         raise Http404
     lists: dict[str, list[str]] = {}
     for noun, name in LookUp.objects.filter(integration=row).order_by("pk").values_list("list_name", "name"):
         lists.setdefault(noun, []).append(name)
-    settings = row.settings
-    forms = [
-        EventForm(request.POST or None, event=event, lists=lists, initial=event_initial(settings, event))
-        for event in OutboundEvent
-    ]
+    return lists
+
+
+def _save_part(
+    request: SignedInRequest, row: OutboundIntegration, snapshot: FormSnapshot, key: str, value: object
+) -> None:
+    """Save a part that has a tab of its own. Raises Rejected."""
+    with snapshot.unchanged():
+        spec = {**commands.outbound_spec(row), key: value}
+        commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.MANAGE_ROUTING)
+def sync(request: SignedInRequest, number: int) -> HttpResponse:
+    """Edit what each event writes to the ticket."""
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
+    lists = _lists(row)
+    events = [EventForm(request.POST or None, event, lists, row.settings) for event in OutboundEvent]
     snapshot, problem = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(SYNC,)), ""
-    if request.method == "POST" and not [form for form in forms if not form.is_valid()]:
+    if request.method == "POST" and not [form for form in events if not form.is_valid()]:
         try:
-            with snapshot.unchanged():
-                spec = {**commands.outbound_spec(row), SYNC: {form.event.value: form.entry() for form in forms}}
-                commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
+            _save_part(request, row, snapshot, SYNC, {form.event.value: form.entry() for form in events})
         except Rejected as rejected:
             problem = rejected.reason.localized()
         else:
             messages.success(request, _("Saved. Applies to new updates."))
             return redirect("outbound_sync", number)
-    failed = bool(problem) or any(form.errors for form in forms)
+    failed = bool(problem) or any(form.errors for form in events)
     context = {
-        **frame(request, row, "sync"), "forms": forms, "has_lists": bool(lists), "snapshot": snapshot,
+        **frame(request, row, "sync"), "forms": events, "has_lists": bool(lists), "snapshot": snapshot,
         "problem": problem,
     }  # fmt: skip
     return render_view(request, "outbound/sync.html", context, status=422 if failed else 200)
@@ -295,10 +346,7 @@ def people(request: SignedInRequest, number: int) -> HttpResponse:
     agents = list(LookUp.objects.filter(integration=row, list_name="agent").order_by("name"))
     if request.method == "POST" and request.POST.get("do") == "import":
         return _import_people(request, row)
-    snapshot, problem = (
-        FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(AGENTS,)),
-        "",
-    )
+    snapshot, problem = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(AGENTS,)), ""
     if request.method == "POST":
         problem = _save_people(request, row, agents, snapshot)
         if not problem:
@@ -358,9 +406,7 @@ def _save_people(
         if (number := request.POST.get(f"agent-{pk}", "")) in agent_numbers and number
     }
     try:
-        with snapshot.unchanged():
-            spec = {**commands.outbound_spec(row), AGENTS: agent_by_username}
-            commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
+        _save_part(request, row, snapshot, AGENTS, agent_by_username)
     except Rejected as rejected:
         return rejected.reason.localized()
     return ""
@@ -436,15 +482,10 @@ def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpR
     """Send a failed call again, or drop a call."""
     find_editable(request, OUTBOUND_INTEGRATIONS, number)
     outbound_call = _call(number, call_id)
-    try:
-        if verb == "send-again":
-            commands.send_again(outbound_call, actor=actor(request), now=request.now)
-            messages.success(request, _("Call resent."))
-        else:
-            commands.drop(outbound_call, actor=actor(request), now=request.now)
-            messages.success(request, _("Call discarded."))
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
+    with reporting(request):
+        is_resent = verb == "send-again"
+        (commands.send_again if is_resent else commands.drop)(outbound_call, actor=actor(request), now=request.now)
+        messages.success(request, _("Call resent.") if is_resent else _("Call discarded."))
     return redirect("outbound_log", number)
 
 
@@ -522,12 +563,7 @@ class TicketForm(forms.Form):
 
     def __init__(self, data: Any, *, lists: Mapping[str, list[str]], initial: Mapping[str, Any]) -> None:
         super().__init__(data, initial=dict(initial))
-        for name in _LOOKUP_FIELDS:
-            available = lists.get(name, [])
-            stored_value = self.initial.get(name)
-            # A stored value that no longer exists in Halo stays visible, so that it can be changed.
-            names = [*available, *([stored_value] if stored_value and stored_value not in available else [])]
-            set_choices(self, name, [("", _("Default (HaloITSM)")), *((choice, choice) for choice in names)])
+        _offer(self, _LOOKUP_FIELDS, lists, _("Default (HaloITSM)"))
         for name in _NUMBERS:
             self.fields[name].widget.attrs["inputmode"] = "numeric"
 
@@ -541,23 +577,11 @@ class TicketForm(forms.Form):
 def tickets(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the form and the inbound integrations whose alerts get tickets; or save it."""
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
-    if row.kind != "haloitsm":
-        raise Http404
-    lists: dict[str, list[str]] = {}
-    names = (
-        LookUp.objects.filter(integration=row, list_name__in=_LOOKUP_FIELDS)
-        .order_by("pk")
-        .values_list("list_name", "name")
-    )
-    for noun, name in names:
-        lists.setdefault(noun, []).append(name)
-    form = TicketForm(request.POST or None, lists=lists, initial=row.settings.get(TICKETS, {}))
+    form = TicketForm(request.POST or None, lists=_lists(row), initial=row.settings.get(TICKETS, {}))
     snapshot = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(TICKETS,))
     if request.method == "POST" and form.is_valid():
         try:
-            with snapshot.unchanged():
-                spec = {**commands.outbound_spec(row), TICKETS: form.entry()}
-                commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
+            _save_part(request, row, snapshot, TICKETS, form.entry())
         except Rejected as rejected:
             show_rejection(form, rejected, {f"{TICKETS}.{name}": name for name in form.fields})
         else:
@@ -585,10 +609,7 @@ def tickets(request: SignedInRequest, number: int) -> HttpResponse:
 def create_ticket(request: SignedInRequest, number: int) -> HttpResponse:
     """Create a ticket for an alert."""
     alert = require_response(request.viewer, find_visible_alert(number))
-    try:
+    with reporting(request):
         writeback.create_ticket(alert, actor(request), request.now)
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-    else:
         messages.success(request, _("Creating ticket."))
     return redirect("alert", number)

@@ -12,76 +12,25 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Permission
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
-from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import local_term
 from tocsin.notify import notices
 from tocsin.notify.inbound import delivery_receipts
 from tocsin.notify.inbound.mail_replies import ReplyResult
-from tocsin.notify.interfaces import ProviderKind, ProviderSetting, ProviderSettingType, settings_of
 from tocsin.notify.models import MailReply, Provider
 from tocsin.notify.providers import commands, health, pool
 from tocsin.notify.providers.pool import ENVIRONMENT, ProviderStatus
 from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
 from tocsin.resources.registry import PROVIDERS
-from tocsin.web.http.request import SignedInRequest, actor, find_object, render_view, requires
+from tocsin.web.http.request import SignedInRequest, find_object, render_view, reporting, requires
 from tocsin.web.ui import object_list
-from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import CodeField, channel_name, set_choices, show_rejection
+from tocsin.web.ui.confirm_delete import ObjectPage
+from tocsin.web.ui.forms import SpecForm, channel_name, set_choices
 from tocsin.web.ui.object_list import ObjectList
-
-# ---------- forms
-# The form of a notification provider, built from the settings of its type. Secrets can be written, but are never
-# shown.
-
-
-class ProviderForm(forms.Form):
-    """Name, channels and order, followed by the settings of the provider type."""
-
-    name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
-    channels = forms.MultipleChoiceField(
-        label=gettext_lazy("Channels"), widget=forms.CheckboxSelectMultiple, required=False
-    )
-    order = forms.IntegerField(
-        label=gettext_lazy("Order"),
-        min_value=1,
-        max_value=1000,
-        initial=1,
-        help_text=gettext_lazy("1 is used first; the next one is used if it fails."),
-    )
-    enabled = forms.BooleanField(label=gettext_lazy("Enabled"), required=False, initial=True)
-
-    def __init__(self, *args: Any, kind: ProviderKind, stored_secrets: frozenset[str], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.kind = kind
-        set_choices(self, "channels", _channel_choices(kind.channels))
-        if len(kind.channels) < 2:
-            del self.fields["channels"]
-        for setting in settings_of(kind):
-            self.fields[setting.name] = _field(setting, is_stored=setting.name in stored_secrets)
-        self.order_fields(["name", *(setting.name for setting in settings_of(kind)), "channels", "order", "enabled"])
-
-    def spec(self) -> dict[str, Any]:
-        """Return the provider in spec form. An empty secret keeps the stored one."""
-        data = self.cleaned_data
-        values: dict[str, Any] = {
-            "name": data["name"],
-            "kind": self.kind.name,
-            "channels": list(data.get("channels") or self.kind.channels),
-            "order": data["order"],
-            "enabled": data["enabled"],
-        }
-        for setting in settings_of(self.kind):
-            value = data[setting.name]
-            # A secret that consists only of spaces counts as empty and keeps the stored one.
-            if value not in ("", None) and not (setting.is_secret and not value.strip()):
-                values[setting.name] = value
-        return values
 
 
 class ProviderTestForm(forms.Form):
@@ -97,44 +46,6 @@ class ProviderTestForm(forms.Form):
 
 def _channel_choices(channels: Iterable[str]) -> list[tuple[str, str]]:
     return [(name, channel_name(name)) for name in channels]
-
-
-def initial_of(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the initial values of a provider's form."""
-    return {"enabled": True, **spec}
-
-
-def _field(setting: ProviderSetting, *, is_stored: bool) -> forms.Field:
-    common: dict[str, Any] = {
-        "label": local_term(setting.label),
-        "help_text": local_term(setting.help),
-        "required": setting.is_required and not is_stored,
-    }
-    if setting.is_secret:
-        stored_hint = _("Saved. Leave empty to keep the current value.") if is_stored else ""
-        common["help_text"] = f"{stored_hint} {local_term(setting.help)}".strip()
-        return forms.CharField(
-            max_length=4000, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), **common
-        )
-    match setting.kind:
-        case ProviderSettingType.NUMBER:
-            return forms.IntegerField(
-                min_value=setting.min_value, max_value=setting.max_value, initial=setting.default or None, **common
-            )
-        case ProviderSettingType.CHOICE:
-            choices = [(choice, choice) for choice in setting.choices]
-            return forms.ChoiceField(choices=choices, initial=setting.default, **common)
-        case ProviderSettingType.URL:
-            attributes = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}
-            return forms.CharField(
-                max_length=2000, initial=setting.default, widget=forms.TextInput(attrs=attributes), **common
-            )
-        case ProviderSettingType.TEXT | ProviderSettingType.HOST | ProviderSettingType.MAILBOX:
-            return forms.CharField(max_length=500, initial=setting.default, **common)
-        case ProviderSettingType.LONG_TEXT:
-            return CodeField(rows=4, max_length=20_000, initial=setting.default, **common)
-        case ProviderSettingType.FLAG:
-            return forms.BooleanField(initial=bool(setting.default), **{**common, "required": False})
 
 
 # ---------- mail replies
@@ -203,39 +114,33 @@ def _with_status(rows: Sequence[Provider | None], now: datetime) -> Iterator[tup
         yield row, kind, statuses.get(name, ProviderStatus()), channel_names, rejected.get(name, ())
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ADMINISTER)
-def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "") -> HttpResponse:
-    """Create or edit a provider."""
-    row = find_object(PROVIDERS, number) if number is not None else None
-    kind = KINDS.get(row.kind if row else kind_name)
-    if kind is None:
-        raise Http404(_("Unknown provider type."))
-    stored = commands.secrets_set(row) if row else frozenset()
-    initial_values = (
-        initial_of(commands.provider_spec(row))
-        if row
-        else {"name": local_term(kind.label), "channels": list(kind.channels)}
-    )
-    form = ProviderForm(request.POST or None, kind=kind, stored_secrets=stored, initial=initial_values)
-    snapshot = FormSnapshot.of(request, PROVIDERS, row)
-    if request.method == "POST" and form.is_valid():
-        try:
-            with snapshot.unchanged():
-                saved = commands.save_provider(form.spec(), existing=row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            show_rejection(form, rejected)
-        else:
-            messages.success(request, _("%(name)s saved. Test it now.") % {"name": saved.name})
-            return redirect("provider", saved.pk)
-    context = {
-        "form": form,
-        "kind": kind,
-        "provider": row,
-        "snapshot": snapshot,
-        **(_status_context(row, request.now) if row else {}),
-    }
-    return render_view(request, "providers/edit.html", context, status=422 if form.errors else 200)
+class ProviderPage(ObjectPage[Provider]):
+    """The form of a provider, made from the settings of its kind, with its status and a test."""
+
+    template = "providers/edit.html"
+    saved = gettext_lazy("%(name)s saved. Test it now.")
+    shows_saved = True
+
+    def form(self, request: SignedInRequest, row: Provider | None, named: Mapping[str, str]) -> SpecForm:
+        kind = KINDS.get(row.kind if row else named["kind_name"])
+        if kind is None:
+            raise Http404(_("Unknown provider type."))
+        begin = {"kind": kind.name, "name": local_term(kind.label), "channels": kind.channels}
+        return SpecForm(
+            request.POST or None,
+            spec_type=commands.spec_of(kind.name),
+            current=commands.provider_spec(row) if row else begin,
+            stored_secrets=commands.secrets_set(row) if row else (),
+        )
+
+    def title(self, named: Mapping[str, str]) -> str:
+        return _("Add %(kind)s") % {"kind": local_term(KINDS[named["kind_name"]].label)}
+
+    def context(self, request: SignedInRequest, row: Provider | None, form: SpecForm) -> dict[str, Any]:
+        return {"kind": KINDS[form.current["kind"]], **(_status_context(row, request.now) if row else {})}
+
+
+edit = ProviderPage(_LIST)
 
 
 def _status_context(row: Provider, now: datetime) -> dict[str, Any]:
@@ -255,17 +160,13 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
     """Send a test message through this provider only, and show its result."""
     row = find_object(PROVIDERS, number)
     form = ProviderTestForm(request.POST, channels=row.channels)
-    if form.is_valid():
-        channel, address = form.cleaned_data["channel"], form.cleaned_data["address"]
-        try:
-            test_id = notices.send_test(row, channel, address, user=request.user, now=request.now)
-        except Rejected as rejected:
-            messages.error(request, rejected.reason.localized())
-        else:
-            return redirect("test_result", test_id)
-    else:
+    if not form.is_valid():
         messages.error(request, _("Choose a channel and enter an address."))
-    return redirect("provider", number)
+        return redirect("provider", number)
+    data, test_id = form.cleaned_data, None
+    with reporting(request):
+        test_id = notices.send_test(row, data["channel"], data["address"], user=request.user, now=request.now)
+    return redirect("test_result", test_id) if test_id else redirect("provider", number)
 
 
 @require_safe
@@ -283,12 +184,8 @@ def contact_card(request: SignedInRequest) -> HttpResponse:
 def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Test the address and credentials without sending anything."""
     row = find_object(PROVIDERS, number)
-    try:
-        report = commands.test_provider(row)
-    except (Temporary, Permanent, OutcomeUnknown) as error:
-        messages.error(request, f"{row.name}: {error.full_reason.localized()}")
-    else:
-        messages.success(request, f"{row.name}: {report.localized()}")
+    with reporting(request, row.name):
+        messages.success(request, f"{row.name}: {commands.test_provider(row).localized()}")
     return redirect("provider", number)
 
 
@@ -296,12 +193,8 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.ADMINISTER)
 def test_environment(request: SignedInRequest) -> HttpResponse:
     """Test the mail server that the environment configures."""
-    try:
-        report = commands.test_environment()
-    except (Rejected, Temporary, Permanent, OutcomeUnknown) as error:
-        messages.error(request, f"{ENVIRONMENT}: {error.full_reason.localized()}")
-    else:
-        messages.success(request, f"{ENVIRONMENT}: {report.localized()}")
+    with reporting(request, ENVIRONMENT):
+        messages.success(request, f"{ENVIRONMENT}: {commands.test_environment().localized()}")
     return redirect("providers")
 
 

@@ -222,7 +222,7 @@ _outbound = [
     path("<int:number>/log/send-again", outbound_calls.send_all_again, name="send_all_again"),
     path("<int:number>/calls/<int:call_id>/", outbound_calls.call, name="outbound_call"),
     path("<int:number>/calls/<int:call_id>/<slug:verb>", outbound_calls.act, name="outbound_call_act"),
-    path("<int:number>/delete/", delete_view(registry.OUTBOUND_INTEGRATIONS), name="delete_outbound"),
+    path("<int:number>/delete/", delete_view(registry.OUTBOUND_INTEGRATIONS), name="delete_outbound_integration"),
 ]
 
 _workflows = [

@@ -17,14 +17,14 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Permission, Role
+from tocsin.access.roles import ROLE_DESCRIPTIONS, Permission, Role
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.notify.notices import remove_second_factors
 from tocsin.people import sign_in_rules
-from tocsin.people.changes import api_tokens, invitations, out_of_office, users
 from tocsin.people.changes import groups as group_commands
+from tocsin.people.changes import invitations, out_of_office, users
 from tocsin.people.changes.invitations import InvitationLine, InvitationSpec
 from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.resources.registry import SERVICE_ACCOUNTS, USERS
@@ -32,20 +32,23 @@ from tocsin.web import account_mail
 from tocsin.web.accounts import views
 from tocsin.web.http.request import SignedInRequest, actor, find_object, render_view, requires
 from tocsin.web.me.views import active_tokens
-from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import ROLES, ZoneField, channel_name, offer_own_zone, problem_text, show_rejection
+from tocsin.web.ui.confirm_delete import FormSnapshot, ObjectPage
+from tocsin.web.ui.forms import (
+    ROLES,
+    SpecForm,
+    ZoneField,
+    channel_name,
+    offer_own_zone,
+    problem_text,
+    show_rejection,
+)
 from tocsin.web.ui.object_list import ObjectList
 
 # ---------- forms
 # Forms of users for administrators: invite one or several, edit.
 
 
-USER_ROLES = [
-    (Role.OBSERVER, _("Observer: can view alerts, the log and who is on call")),
-    (Role.RESPONDER, _("Responder: can also respond to alerts")),
-    (Role.MANAGER, _("Manager: can also edit resources their groups own")),
-    (Role.ADMIN, _("Administrator: full access")),
-]
+USER_ROLES = [(role, _(label)) for role, label in ROLE_DESCRIPTIONS.items()]
 
 
 class UserForm(forms.Form):
@@ -226,36 +229,6 @@ def _preview(line: InvitationLine) -> dict[str, Any]:
 # Service accounts: list, creation, editing, their tokens. For administrators.
 
 
-class ServiceAccountForm(forms.Form):
-    """A service account: what its tokens may do at most, and where."""
-
-    name = forms.CharField(
-        label=gettext_lazy("Name"),
-        max_length=100,
-        widget=forms.TextInput(attrs={"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}),
-    )
-    role = forms.ChoiceField(
-        label=gettext_lazy("Role"), choices=USER_ROLES, widget=forms.RadioSelect, initial=Role.OBSERVER
-    )
-    groups = forms.ModelMultipleChoiceField(
-        Group.objects.all(),
-        label=gettext_lazy("Acts for groups"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=gettext_lazy("It is never paged with them."),
-    )
-    active = forms.BooleanField(
-        label=gettext_lazy("Active"),
-        required=False,
-        initial=True,
-        help_text=gettext_lazy("Tokens of an inactive account are rejected."),
-    )
-
-    def spec(self) -> dict[str, Any]:
-        """Return the service account in spec form."""
-        return {**self.cleaned_data, "groups": [group.name for group in self.cleaned_data["groups"]]}
-
-
 _LIST = ObjectList(
     SERVICE_ACCOUNTS,
     rows_template="users/service_account_rows.html",
@@ -281,35 +254,18 @@ def account_list(request: SignedInRequest) -> HttpResponse:
     return _LIST.render(request, _LIST.matching(request, rows.order_by("-is_active", "name")))
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ADMINISTER)
-def account(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """Create or edit a service account; show its tokens."""
-    row = find_object(SERVICE_ACCOUNTS, number) if number is not None else None
-    form = ServiceAccountForm(request.POST or None, initial=_initial(row) if row else None)
-    snapshot = FormSnapshot.of(request, SERVICE_ACCOUNTS, row)
-    if request.method == "POST" and form.is_valid():
-        try:
-            with snapshot.unchanged():
-                saved = api_tokens.save_service_account(
-                    form.spec(), existing=row, actor=actor(request), now=request.now
-                )
-        except Rejected as rejected:
-            show_rejection(form, rejected)
-        else:
-            messages.success(request, gettext("Saved."))
-            return redirect("service_account", saved.pk)
-    context = {
-        "account": row,
-        "form": form,
-        "snapshot": snapshot,
-        "tokens": active_tokens(row, request.now) if row else [],
-    }
-    return render_view(request, "users/service_account.html", context, status=422 if form.errors else 200)
+class ServiceAccountPage(ObjectPage[ServiceAccount]):
+    """The form, and the account's tokens."""
+
+    template = "users/service_account.html"
+    new_title = gettext_lazy("New service account")
+    shows_saved = True
+
+    def context(self, request: SignedInRequest, row: ServiceAccount | None, form: SpecForm) -> dict[str, Any]:
+        return {"tokens": active_tokens(row, request.now) if row else []}
 
 
-def _initial(row: ServiceAccount) -> dict[str, Any]:
-    return {"name": row.name, "role": row.role, "groups": row.service_groups.all(), "active": row.is_active}
+account = ServiceAccountPage(_LIST)
 
 
 # ---------- views

@@ -22,6 +22,7 @@ from tocsin.notify.channels import chat
 from tocsin.notify.channels.chat import ChatChannel, PushChannel
 from tocsin.notify.integrations import apprise
 from tocsin.notify.integrations.apprise import ChatServicesSender, fit_text, through_client
+from tocsin.notify.interfaces import ProviderAccount
 from tocsin.people import addresses
 
 TOKEN = "AbcdefghijKLMNO"
@@ -41,7 +42,7 @@ def gotify(server: HttpDouble) -> str:
 
 
 def send(address: str, **changes: Any) -> None:
-    sender = ChatServicesSender()
+    sender = ChatServicesSender(ProviderAccount(""))
     try:
         sender.send(ChatChannel().render(replace(page(), **changes)), "chat", address, KEY)
     finally:
@@ -118,7 +119,7 @@ def test_a_page_leaves_through_tocsins_own_connections_with_its_link(server: Htt
 
 
 def test_every_message_is_accepted_regardless_of_content(server: HttpDouble) -> None:
-    address, sender = gotify(server), ChatServicesSender()
+    address, sender = gotify(server), ChatServicesSender(ProviderAccount(""))
     messages = [message for text in EXTREME.values() for message in every_purpose(text)]
     for message in messages:
         sender.send(ChatChannel().render(message), "chat", address, KEY)

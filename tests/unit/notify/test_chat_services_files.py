@@ -26,6 +26,7 @@ from tocsin.notify.channels import chat
 from tocsin.notify.channels.chat import SCHEMAS, ChatChannel
 from tocsin.notify.integrations import apprise
 from tocsin.notify.integrations.apprise import ChatServicesSender, RequestLog, through_client
+from tocsin.notify.interfaces import ProviderAccount
 
 SENTINEL = Path(tempfile.mkdtemp(prefix="sentinel")) / "template.json"
 SENTINEL.write_text('{"type": "message", "attachments": [{"content": {}}], "text": "secret"}')
@@ -183,7 +184,7 @@ def test_sign_out_of_a_service_passes_the_egress_checks(
 ) -> None:
     past_checks: list[str] = []
     monkeypatch.setattr(HTTPConnectionPool, "urlopen", lambda pool, *_, **__: past_checks.append(pool.host))
-    sender = ChatServicesSender()
+    sender = ChatServicesSender(ProviderAccount(""))
     sender._client = client = SignedIn()
     sender.send(ChatChannel().render(page()), "chat", ChatChannel().normalize_address(url), "key")
     gc.collect()

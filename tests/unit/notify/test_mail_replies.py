@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.support.hypothesis_profiles import examples
 from tocsin.alerts.states import CommandKind
 from tocsin.notify.inbound import mail_parser
-from tocsin.notify.inbound.mail_parser import MailCommand
 from tocsin.notify.text import signed_links
+from tocsin.notify.text.command_parser import ParsedCommand, Word
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
 ID = UUID("019ab000-0000-7000-8000-000000000042")
@@ -150,25 +150,25 @@ def test_of_a_html_mail_the_text_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("ack", MailCommand(CommandKind.ACKNOWLEDGE)),
-        ("Ack.", MailCommand(CommandKind.ACKNOWLEDGE)),
-        ("TAKE 43", MailCommand(CommandKind.ASSIGN, 43)),
-        ("ack 42 43", MailCommand(CommandKind.ACKNOWLEDGE, 42, (43,))),
-        ("assign", MailCommand(CommandKind.ASSIGN)),
-        ("close #42\nThe line is back.", MailCommand(CommandKind.CLOSE, 42)),
-        ("escalate", MailCommand(CommandKind.ESCALATE)),
-        ("ack all", MailCommand(CommandKind.ACKNOWLEDGE, is_all=True)),
-        ("7", MailCommand(CommandKind.ACKNOWLEDGE)),
-        ("help", MailCommand(None)),
-        ("reply 43 On it\nsee you", MailCommand(CommandKind.REPLY, 43, text="On it\nsee you")),
-        ("Close the window in room 7", MailCommand(CommandKind.REPLY, text="Close the window in room 7")),
-        ("Take care!", MailCommand(CommandKind.REPLY, text="Take care!")),
-        ("I am on it.\nack", MailCommand(CommandKind.REPLY, text="I am on it.\nack")),
-        ("stop", MailCommand(CommandKind.REPLY, text="stop")),
-        ("", MailCommand(CommandKind.REPLY)),
+        ("ack", ParsedCommand(CommandKind.ACKNOWLEDGE)),
+        ("Ack.", ParsedCommand(CommandKind.ACKNOWLEDGE)),
+        ("TAKE 43", ParsedCommand(CommandKind.ASSIGN, 43)),
+        ("ack 42 43", ParsedCommand(CommandKind.ACKNOWLEDGE, 42, (43,))),
+        ("assign", ParsedCommand(CommandKind.ASSIGN)),
+        ("close #42\nThe line is back.", ParsedCommand(CommandKind.CLOSE, 42)),
+        ("escalate", ParsedCommand(CommandKind.ESCALATE)),
+        ("ack all", ParsedCommand(CommandKind.ACKNOWLEDGE, is_all=True)),
+        ("7", ParsedCommand(CommandKind.ACKNOWLEDGE)),
+        ("help", ParsedCommand(Word.HELP)),
+        ("reply 43 On it\nsee you", ParsedCommand(CommandKind.REPLY, 43, text="On it\nsee you")),
+        ("Close the window in room 7", ParsedCommand(CommandKind.REPLY, text="Close the window in room 7")),
+        ("Take care!", ParsedCommand(CommandKind.REPLY, text="Take care!")),
+        ("I am on it.\nack", ParsedCommand(CommandKind.REPLY, text="I am on it.\nack")),
+        ("stop", ParsedCommand(CommandKind.REPLY, text="stop")),
+        ("", ParsedCommand(CommandKind.REPLY)),
     ],
 )
-def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, expected: MailCommand) -> None:
+def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, expected: ParsedCommand) -> None:
     assert mail_parser.parse_command(text) == expected
 
 
@@ -176,7 +176,7 @@ def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, expected: M
 def test_long_first_line_is_parsed_in_linear_time(filling: str) -> None:
     text = f"ack 1{filling * (mail_parser.MAX_TEXT_CHARS // len(filling))}x"
     started_at = time.process_time()
-    assert mail_parser.parse_command(text).kind is CommandKind.REPLY
+    assert mail_parser.parse_command(text).action is CommandKind.REPLY
     assert time.process_time() - started_at < 0.5
 
 

@@ -19,7 +19,6 @@ from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, HOURLY_LIMIT_REA
 from tocsin.notify.rules.pre_send_check import (
     WINDOW,
     AlertFacts,
-    BundleLimit,
     CancelDelivery,
     Defer,
     DueDelivery,
@@ -34,7 +33,7 @@ from tocsin.notify.states import Purpose
 NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
 SECOND = timedelta(seconds=1)
 ALICE = Person("Alice", 1)
-ALERT = AlertFacts(42, AlertStatus.OPEN, Priority.HIGH, "VPN down")
+ALERT = AlertFacts(42, Priority.HIGH, "VPN down", status=AlertStatus.OPEN)
 
 
 def due(**changes: Any) -> DueDelivery:
@@ -125,26 +124,26 @@ def many(number: int, **changes: Any) -> list[DueDelivery]:
 
 
 def test_the_first_leaves_alone_and_the_others_wait() -> None:
-    made = arrange(many(3), NOW, lambda channel: BundleLimit(50, 50))
+    made = arrange(many(3), NOW)
     assert [len(bundle.members) for bundle in made.bundles] == [1]
     assert made.bundles[0].is_first
     assert {until for _, until in made.waiting} == {NOW + WINDOW}
 
 
 def test_bundle_waits_until_ten_seconds_after_last_page() -> None:
-    made = arrange(many(2, last_sent_at=NOW - 4 * SECOND), NOW, lambda channel: BundleLimit(50, 50))
+    made = arrange(many(2, last_sent_at=NOW - 4 * SECOND), NOW)
     assert made.bundles == ()
     assert {until for _, until in made.waiting} == {NOW + 6 * SECOND}
 
 
 def test_wrong_clock_delays_nothing_over_ten_seconds() -> None:
-    made = arrange(many(1, last_sent_at=NOW + 3600 * SECOND), NOW, lambda channel: BundleLimit(50, 50))
+    made = arrange(many(1, last_sent_at=NOW + 3600 * SECOND), NOW)
     assert [until for _, until in made.waiting] == [NOW + WINDOW]
 
 
 def test_what_has_waited_leaves_with_everything_else_that_is_due() -> None:
     group = [*many(1, wait_reason=BUNDLED_LATER()), *[replace(d, id=UUID(int=99)) for d in many(1)]]
-    made = arrange(group, NOW, lambda channel: BundleLimit(50, 50))
+    made = arrange(group, NOW)
     assert [len(bundle.members) for bundle in made.bundles] == [2]
     assert made.waiting == ()
 
@@ -170,7 +169,7 @@ def test_nothing_is_lost_and_nothing_waits_longer_than_ten_seconds(
         )
         for number, (address, purpose, waited, age) in enumerate(rows)
     ]  # fmt: skip
-    made = arrange(group, NOW, lambda channel: BundleLimit(50, 50))
+    made = arrange(group, NOW)
     seen = [d.id for bundle in made.bundles for d in bundle.members] + [d.id for d, _ in made.waiting]
     assert sorted(seen) == sorted(d.id for d in group)
     assert all(NOW < until <= NOW + WINDOW for _, until in made.waiting)

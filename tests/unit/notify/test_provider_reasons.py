@@ -167,7 +167,7 @@ def test_chat_address_no_longer_allowed_must_be_entered_again(monkeypatch: pytes
     address = ChatChannel().normalize_address("gotify://push.example.org/AbcdefghijKLMNO")
     monkeypatch.setattr(chat, "SCHEMAS", frozenset())
     with pytest.raises(AddressRejected) as raised:
-        ChatServicesSender().send(ChatChannel().render(page()), "chat", address, KEY)
+        ChatServicesSender(ProviderAccount("")).send(ChatChannel().render(page()), "chat", address, KEY)
     assert raised.value.remedy_reason.code == "provider.chat_enter_address"
     assert addresses.is_encrypted(address)
 

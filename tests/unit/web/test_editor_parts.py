@@ -11,7 +11,6 @@ from django.http import QueryDict
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.web import outbound_forms
 from tocsin.web.integrations import forms
 from tocsin.web.integrations.editor import condition_form, route_form
 from tocsin.web.integrations.editor.condition_form import ErrorPlaces
@@ -71,11 +70,6 @@ def too_many_routes() -> Any:
             lambda: forms.read_map("a = b\nc", "settings.severities"),
             "line {line}: use the format from = to",
             "settings.severities",
-        ),
-        (
-            lambda: outbound_forms._pairs("a: b\n: c", ":", "headers"),
-            "line {line}: use the format name{sign} value",
-            "headers",
         ),
         (
             lambda: condition_form.read("x" * (condition_form.MAX_YAML_CHARS + 1), "rules"),

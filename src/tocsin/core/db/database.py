@@ -602,6 +602,11 @@ def rows_by_id(connection: Connection, table: str, ids: Iterable[int], columns: 
     return {row["id"]: row for row in rows(connection, query, (list(ids),))}
 
 
+def columns(table: Iterable[Sequence[object]]) -> list[list[object]]:
+    """Returns the columns of a table of at least one row, as `unnest` takes them."""
+    return [list(column) for column in zip(*table, strict=True)]
+
+
 def notify(connection: Connection, *topics: str) -> None:
     """Sends a hint, when the transaction commits, that `topics` changed. Delivery is not guaranteed."""
     connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, " ".join(sorted(set(topics)))))

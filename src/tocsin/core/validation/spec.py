@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Annotated, Any, Self, TypeVar
@@ -37,6 +37,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason, Text, as_reason, sentence
+from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import (
     AT_PATH,
@@ -608,6 +609,26 @@ def in_utc(moment: datetime, zone: str | None) -> datetime:
     return (moment if moment.tzinfo or not zone else moment.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
 
 
+@dataclass(frozen=True, eq=False)
+class InForm:
+    """Annotates a field that the form of its object has, with its label and help. The texts are `translatable`.
+
+    `widget` names what the type does not say (`web.ui.forms.SpecForm`), `choices` are the labels of an enumeration by
+    value, `empty` is that of no choice. A field with a `section` is placed by the page, one that `is_last` is below all
+    others.
+    """
+
+    label: str
+    help: str = ""
+    _: KW_ONLY
+    widget: str = ""
+    choices: Mapping[str, str] | None = None
+    empty: str = ""
+    section: str = ""
+    is_last: bool = False
+    is_required: bool = False
+
+
 _T = TypeVar("_T")
 
 #: A list of objects.
@@ -676,8 +697,8 @@ def write_moment(at: datetime) -> str:
 class OwnedSpec(Spec):
     """An object with a unique name, which the managers of a group may change."""
 
-    name: Name = Field(description="Unique name.")
-    group: str = Field(
+    name: Annotated[Name, InForm(_("Name"))] = Field(description="Unique name.")
+    group: Annotated[str, InForm(_("Owned by"), widget="group", empty=_("Administrators only"), is_last=True)] = Field(
         default="",
         max_length=200,
         description="Group whose managers may change it. Default: only administrators.",

@@ -15,6 +15,7 @@ from tocsin.access import boundary
 from tocsin.catalogue.kinds import IntegrationKind, clean_settings, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text, sentence
+from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import text_sanitizing
 from tocsin.core.validation.field_errors import (
     AT_PATH,
@@ -29,6 +30,7 @@ from tocsin.core.validation.field_errors import (
     require_storable,
 )
 from tocsin.core.validation.spec import (
+    InForm,
     InvalidValue,
     Line,
     ListOf,
@@ -209,6 +211,7 @@ class ClientTableSpec(OwnedSpec):
         tuple[ClientSpec, ...],
         BeforeValidator(lambda clients: to_tuple(clients, MAX_CLIENTS)),
         Field(json_schema_extra={"maxItems": MAX_CLIENTS}),
+        InForm(_("Clients"), _("One per row: client, group, policy. The policy is optional.")),
     ] = Field(default=(), description="Clients with a group, a policy or both.")
 
     def check(self, errors: SpecErrors) -> None:

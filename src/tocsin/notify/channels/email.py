@@ -25,12 +25,7 @@ from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, signed_links
 from tocsin.notify.text.formatting import available_language, format_date, phrase
 
-_COLOURS = {
-    Priority.CRITICAL: "#b81414",
-    Priority.HIGH: "#b35900",
-    Priority.MEDIUM: "#42505f",
-    Priority.LOW: "#667382",
-}
+_COLOURS = {Priority.CRITICAL: "#b81414", Priority.HIGH: "#b35900", Priority.MEDIUM: "#42505f", Priority.LOW: "#667382"}
 #: The icons of the pages, as characters (without the emoji's look): mail programs show neither SVG nor fonts of others.
 _SYMBOLS = {
     Priority.CRITICAL: "\u26a0\ufe0e",
@@ -233,10 +228,7 @@ def _foot(message: Message) -> list[str]:
     needs_answer = bool(message.recipient) and message.purpose in (Purpose.PAGE, Purpose.ACK_REMINDER)
     if message.links or (needs_answer and any(alert.link for alert in message.alerts)):
         lines.append(
-            phrase(
-                message.language,
-                "These links are personal and valid for 7 days. Opening one changes nothing.",
-            )
+            phrase(message.language, "These links are personal and valid for 7 days. Opening one changes nothing.")
         )
     if needs_answer and message.can_reply:
         hint = _BUNDLE_HINT if len(message.alerts) > 1 else _SINGLE_HINT

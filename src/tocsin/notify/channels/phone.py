@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from tocsin.alerts.states import CommandChannel
+from tocsin.alerts.states import CommandChannel, Priority
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text, translatable
@@ -20,7 +20,6 @@ from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import AlertContent, CallScript, Channel, Message, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.formatting import (
-    VoicePhrases,
     ack_reminder_hint,
     ack_reminder_question,
     alert_count,
@@ -33,7 +32,8 @@ from tocsin.notify.text.formatting import (
     phrase,
     priority,
     short,
-    words,
+    spoken_phrase,
+    voice_of,
 )
 
 _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -237,11 +237,7 @@ def text_message(message: Message) -> str:
             )
             recipient_name = for_phones(first_name(message.recipient))
             head = f"{ack_reminder_question(message.language, recipient_name)} "
-            tail = [
-                f"(#{alert.id}).",
-                reply if message.can_reply else ack_reminder_hint(message.language),
-                alert.link,
-            ]
+            tail = [f"(#{alert.id}).", reply if message.can_reply else ack_reminder_hint(message.language), alert.link]
             return _fit(head, for_phones(headline(alert)), tail, ONE_ALERT)
         case Purpose.ALL_CLEAR if alert:
             # A subject of emoji alone becomes empty, and no provider accepts an empty text.
@@ -347,49 +343,83 @@ def spoken(message: Message) -> str:
 
 def script(message: Message) -> CallScript:
     """Returns the script in the recipient's language. Text from sources is not translated."""
-    phrases = words(message.language)
-    recipient_name = first_name(message.recipient)
+    language, voice = message.language, voice_of(message.language)
+    who = first_name(message.recipient)
     match message.purpose:
+        case Purpose.PAGE if len(message.alerts) == 1:
+            return _page(message.alerts[0], language, who)
         case Purpose.PAGE if message.alerts:
-            return _page(message, phrases, recipient_name)
+            number = len(message.alerts) + message.omitted_count
+            greeting = (
+                spoken_phrase("phone call", "{number} alerts for {who}.", language, number=number, who=who)
+                if who
+                else spoken_phrase("phone call", "{number} alerts.", language, number=number)
+            )
+            named = [f"{_spoken_priority(one, language).capitalize()}: {headline(one, 100)}" for one in message.alerts]
+            text = " ".join([*map(_to_sentence, named), *_spoken_count(message)])
+            menu = spoken_phrase(
+                "phone call", "Press 7 to acknowledge all, 8 to assign all to yourself, 1 to repeat.", language
+            )
+            return CallScript(f"Tocsin. {greeting}", text, menu, voice, SEVERAL_KEYS)
         case Purpose.ACK_REMINDER if message.alerts:
-            question = phrases.ack_reminder_for.format(who=recipient_name) if recipient_name else phrases.ack_reminder
+            question = (
+                spoken_phrase("phone call", "Still on it, {who}?", language, who=who)
+                if who
+                else spoken_phrase("phone call", "Still on it?", language)
+            )
+            menu = spoken_phrase(
+                "phone call", "Press 7 to acknowledge again, 1 to repeat. Others are paged in 5 minutes.", language
+            )
             text = _to_sentence(headline(message.alerts[0]))
-            return CallScript(f"Tocsin. {question}", text, phrases.menu_ack_reminder, phrases.code, REMINDER_KEYS)
+            return CallScript(f"Tocsin. {question}", text, menu, voice, REMINDER_KEYS)
         case Purpose.ALL_CLEAR:
-            texts = [all_clear_text(alert, message.language) for alert in message.alerts]
-            sentences = [_to_sentence(re.sub(r" ?\(#\d+\)", "", text)) for text in texts]
-            text = " ".join([*sentences, *_more_voice(message, phrases)])
-            return CallScript("Tocsin.", text, "", phrases.code)
+            texts = (re.sub(r" ?\(#\d+\)", "", all_clear_text(alert, language)) for alert in message.alerts)
+            return CallScript("Tocsin.", " ".join([*map(_to_sentence, texts), *_spoken_count(message)]), "", voice)
         case _:
             parts = dict.fromkeys(_to_sentence(part) for part in (message.title, notice(message)) if part.strip())
-            return CallScript("Tocsin.", " ".join(parts), phrases.menu_repeat, phrases.code, REPEAT_KEYS)
+            menu = spoken_phrase("phone call", "Press 1 to repeat.", language)
+            return CallScript("Tocsin.", " ".join(parts), menu, voice, REPEAT_KEYS)
 
 
-def _page(message: Message, phrases: VoicePhrases, recipient_name: str) -> CallScript:
-    if len(message.alerts) == 1:
-        alert = message.alerts[0]
-        client = one_line(alert.client, 60)
-        if alert.is_test:
-            greeting = phrases.test_alert_for if recipient_name else phrases.test_alert
-        else:
-            greeting = phrases.alert_for if recipient_name else phrases.alert
-        filled = greeting.format(priority=phrases.priorities[alert.priority], who=recipient_name)
-        text = _to_sentence(f"{client}: {short(alert)}" if client else short(alert))
-        return CallScript(f"Tocsin. {filled}", text, phrases.menu, phrases.code, PAGE_KEYS)
-    greeting = (phrases.several_for if recipient_name else phrases.several).format(
-        number=len(message.alerts) + message.omitted_count, who=recipient_name
+def _page(alert: AlertContent, language: str, who: str) -> CallScript:
+    values = {"priority": _spoken_priority(alert, language), "who": who}
+    if alert.is_test:
+        greeting = (
+            spoken_phrase("phone call", "{priority} test alert for {who}.", language, **values)
+            if who
+            else spoken_phrase("phone call", "{priority} test alert.", language, **values)
+        )
+    else:
+        greeting = (
+            spoken_phrase("phone call", "{priority} alert for {who}.", language, **values)
+            if who
+            else spoken_phrase("phone call", "{priority} alert.", language, **values)
+        )
+    client = one_line(alert.client, 60)
+    text = _to_sentence(f"{client}: {short(alert)}" if client else short(alert))
+    menu = spoken_phrase(
+        "phone call",
+        "Press 7 to acknowledge, 8 to assign to yourself, 6 to escalate, 9 to close, 1 to repeat.",
+        language,
     )
-    sentences = [
-        _to_sentence(f"{phrases.priorities[alert.priority].capitalize()}: {headline(alert, 100)}")
-        for alert in message.alerts
-    ]
-    text = " ".join([*sentences, *_more_voice(message, phrases)])
-    return CallScript(f"Tocsin. {greeting}", text, phrases.menu_several, phrases.code, SEVERAL_KEYS)
+    return CallScript(f"Tocsin. {greeting}", text, menu, voice_of(language), PAGE_KEYS)
 
 
-def _more_voice(message: Message, phrases: VoicePhrases) -> list[str]:
-    return [phrases.and_more.format(number=message.omitted_count)] if message.omitted_count else []
+def _spoken_priority(alert: AlertContent, language: str) -> str:
+    match alert.priority:
+        case Priority.CRITICAL:
+            return spoken_phrase("phone call", "Critical", language)
+        case Priority.HIGH:
+            return spoken_phrase("phone call", "High", language)
+        case Priority.MEDIUM:
+            return spoken_phrase("phone call", "Medium", language)
+        case Priority.LOW:
+            return spoken_phrase("phone call", "Low", language)
+
+
+def _spoken_count(message: Message) -> list[str]:
+    count = message.omitted_count
+    return [spoken_phrase("phone call", "And {number} more.", message.language, number=count)] if count else []
 
 
 def _to_sentence(text: str) -> str:
@@ -448,8 +478,5 @@ class VoiceChannel(PhoneChannel):
 
 def _storable(script: CallScript) -> CallScript:
     return replace(
-        script,
-        greeting=sanitize(script.greeting),
-        message=sanitize(script.message),
-        menu=sanitize(script.menu),
+        script, greeting=sanitize(script.greeting), message=sanitize(script.message), menu=sanitize(script.menu)
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -46,11 +46,9 @@ from tocsin.notify.rules.page_planner import (
     quiet_hours,
 )
 from tocsin.notify.rules.pre_send_check import (
-    MAX_BUNDLE_SIZE,
     WINDOW,
     AlertFacts,
     BundleKey,
-    BundleLimit,
     CancelDelivery,
     Defer,
     DeliveryBundle,
@@ -58,12 +56,12 @@ from tocsin.notify.rules.pre_send_check import (
     FailDelivery,
     SendNow,
     arrange,
+    bundle_key,
     has_waited_for_bundle,
     max_bundle_size,
     needs_fallback,
     pre_send_check,
 )
-from tocsin.notify.rules.pre_send_check import key as key_of
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.render import ContentLevel
 from tocsin.notify.text.signed_links import ReplyAddress
@@ -144,16 +142,12 @@ def apply_fallbacks(connection: Connection, unusable: Sequence[DueDelivery], now
         for due in unusable
         if (method := _choose_fallback(due, methods_by_delivery.get(due.id, ()), recipients, now)) is not None
     ]
-    connection.execute(
-        database.literal(_APPLY_FALLBACK),
-        (
-            [due.id for due, _ in fallbacks],
-            [method.label for _, method in fallbacks],
-            [method.channel for _, method in fallbacks],
-            [method.address for _, method in fallbacks],
-            [FELL_BACK(method=method.label, previous=due.label) for due, method in fallbacks],
-        ),
-    )
+    if fallbacks:
+        changes = [
+            (due.id, method.label, method.channel, method.address, FELL_BACK(method=method.label, previous=due.label))
+            for due, method in fallbacks
+        ]
+        connection.execute(database.literal(_APPLY_FALLBACK), database.columns(changes))
     return [due for due, _ in fallbacks]
 
 
@@ -166,9 +160,8 @@ def _choose_fallback(
     if recipient is None or due.alert is None:
         return None
     for method in methods:
-        if not is_quiet(
-            recipient, NotificationMethod(method.label, method.channel, method.address), due.alert.priority, now
-        ):
+        candidate = NotificationMethod(method.label, method.channel, method.address)
+        if not is_quiet(recipient, candidate, due.alert.priority, now):
             return method
     return None
 
@@ -181,25 +174,14 @@ LEASES = LeaseTable[UUID]("notify_delivery", "uuid")
 LAST_SENT_RETENTION = timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True)
-class SaturatedProviders:
-    """What cannot be claimed now."""
-
-    #: Providers, by name.
-    names: list[str]
-    #: Channels without any other provider.
-    channels: list[str]
-    #: Channels whose first provider is busy, and since when a message must be due to go by the next one.
-    busy_channels: list[str]
-    busy_since: datetime
-
-
 #: Fair across integrations, first pages first. Served by the index `notify_delivery_outbox`.
 _OUTBOX = FairQueue("notify_delivery", "integration_id", "q.status = 'queued'", first="is_first")
 
 #: The minimum number of rows to pick: of a single one, always the integration with the oldest would have its turn.
 _MIN_PICKED = 8
 
+# Providers that are full, by name; channels without any other provider; channels whose first provider is busy, and
+# since when a message must be due to go by the next one.
 _NOT_FULL = (
     "AND NOT (q.provider_name = '' AND (q.channel = ANY(%(channels)s::text[]) "
     "OR (q.channel = ANY(%(busy_channels)s::text[]) AND q.due_at > %(busy_since)s))) "
@@ -208,66 +190,49 @@ _NOT_FULL = (
 _NOT_PAUSED = "AND q.purpose <> 'page'"
 
 
-def pick(
-    connection: Connection, saturated: SaturatedProviders, free: int, now: datetime, *, is_paused: bool
+def _pick(
+    connection: Connection, saturated: Mapping[str, object], free: int, now: datetime, *, is_paused: bool
 ) -> list[UUID]:
     """Returns the ids of due deliveries, fairly across integrations: `free`, or a few more. Locks them until the
     transaction ends.
     """
     if free <= 0:
         return []
-    filters = " ".join(
-        part for part in (_NOT_FULL if saturated.names else "", _NOT_PAUSED if is_paused else "") if part
-    )
-    parameters = {"now": now, "free": max(free, _MIN_PICKED), **asdict(saturated)}
+    filters = " ".join((_NOT_FULL if saturated["names"] else "", _NOT_PAUSED if is_paused else "")).strip()
+    parameters = {"now": now, "free": max(free, _MIN_PICKED), **saturated}
     return [row[0] for row in connection.execute(_OUTBOX.claim_query(filters), parameters).fetchall()]
 
 
 _COMPANIONS = """
-SELECT d.id FROM unnest(%(recipients)s::bigint[], %(channels)s::text[], %(addresses)s::text[], %(purposes)s::text[],
-                        %(limits)s::int[]) AS k(recipient, channel, address, purpose, most)
+SELECT d.id FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::int[])
+                 AS k(recipient, channel, address, purpose, most)
 CROSS JOIN LATERAL (
   SELECT d.id FROM notify_delivery d
   WHERE d.status = 'queued' AND d.address = k.address AND d.channel = k.channel AND d.purpose = k.purpose
-    AND coalesce(d.user_id, 0) = k.recipient AND d.due_at <= %(now)s AND d.id <> ALL(%(known)s::uuid[])
+    AND coalesce(d.user_id, 0) = k.recipient AND d.due_at <= %s AND d.id <> ALL(%s::uuid[])
   ORDER BY d.due_at LIMIT k.most FOR NO KEY UPDATE SKIP LOCKED
 ) d
 """
 
 
-def find_bundle_companions(
-    connection: Connection, ready: Sequence[DueDelivery], now: datetime, bundle_limit: Callable[[str], BundleLimit]
-) -> list[DueDelivery]:
+def _find_bundle_companions(connection: Connection, ready: Sequence[DueDelivery], now: datetime) -> list[DueDelivery]:
     """Returns further due deliveries that can be bundled with those that have waited to be bundled."""
     limits: dict[BundleKey, int] = {}
     for due in ready:
-        if has_waited_for_bundle(due) and (key := key_of(due)) is not None:
-            limits[key] = max(limits.get(key, 0), max_bundle_size(due, bundle_limit))
-    keys = sorted(limits)
-    if not keys:
+        if has_waited_for_bundle(due) and (key := bundle_key(due)) is not None:
+            limits[key] = max(limits.get(key, 0), max_bundle_size(due))
+    if not limits:
         return []
-    rows = connection.execute(
-        _COMPANIONS,
-        {
-            "recipients": [key.recipient for key in keys],
-            "channels": [key.channel for key in keys],
-            "addresses": [key.address for key in keys],
-            "purposes": [key.purpose for key in keys],
-            "limits": [limits[key] for key in keys],
-            "known": [due.id for due in ready],
-            "now": now,
-        },
-    ).fetchall()
+    keys = database.columns((*key, limits[key]) for key in sorted(limits))
+    rows = connection.execute(_COMPANIONS, (*keys, now, [due.id for due in ready])).fetchall()
     return check_due(connection, [row[0] for row in rows], now)
 
 
 _RECORD_LAST_SENT = """
 INSERT INTO notify_lastsent (recipient, channel, address, purpose, last_sent_at)
-SELECT k.recipient, k.channel, k.address, k.purpose, %(now)s
-FROM unnest(%(recipients)s::bigint[], %(channels)s::text[], %(addresses)s::text[], %(purposes)s::text[])
-     AS k(recipient, channel, address, purpose)
+SELECT k.*, %s FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) AS k(recipient, channel, address, purpose)
 ON CONFLICT (recipient, channel, address, purpose) DO UPDATE SET last_sent_at = excluded.last_sent_at
-WHERE notify_lastsent.last_sent_at <= excluded.last_sent_at - make_interval(secs => %(window)s)
+WHERE notify_lastsent.last_sent_at <= excluded.last_sent_at - make_interval(secs => %s)
 RETURNING recipient, channel, address, purpose
 """
 
@@ -289,18 +254,8 @@ def _record_last_sent(
     sorted_keys = sorted(keys)
     if not sorted_keys:
         return set()
-    rows = connection.execute(
-        _RECORD_LAST_SENT,
-        {
-            "recipients": [key.recipient for key in sorted_keys],
-            "channels": [key.channel for key in sorted_keys],
-            "addresses": [key.address for key in sorted_keys],
-            "purposes": [key.purpose for key in sorted_keys],
-            "now": now,
-            "window": window,
-        },
-    ).fetchall()
-    return {BundleKey(*row) for row in rows}
+    parameters = (now, *database.columns(sorted_keys), window)
+    return {BundleKey(*row) for row in connection.execute(_RECORD_LAST_SENT, parameters).fetchall()}
 
 
 def delete_old_last_sent(connection: Connection) -> None:
@@ -391,8 +346,14 @@ def check_due(connection: Connection, ids: list[UUID], now: datetime) -> list[Du
                 cancelled.append((due, reason))
             case Defer(reason, until):
                 waiting.append((due, reason, until))
-    _cancel(connection, cancelled, now)
-    defer(connection, waiting)
+    if cancelled:
+        reasons = [NOT_RESENT(cause=reason) if due.may_have_been_sent else reason for due, reason in cancelled]
+        connection.execute(
+            "UPDATE notify_delivery d SET status = 'cancelled', reason = c.reason, ended_at = %s "
+            "FROM unnest(%s::uuid[], %s::jsonb[]) AS c(id, reason) WHERE d.id = c.id",
+            (now, [due.id for due, _ in cancelled], reasons),
+        )
+    _defer(connection, waiting)
     return ready
 
 
@@ -414,10 +375,8 @@ SELECT d.id FROM notify_delivery d WHERE d.id = ANY(%(ids)s) AND EXISTS (
 def _find_redundant(connection: Connection, deliveries: Iterable[DueDelivery], now: datetime) -> set[UUID]:
     """Returns those of these overdue pages that only repeat another one, which has fallen due later and is sent."""
     ids = [due.id for due in deliveries if due.data.get(REPEATED) and due.due_at < now - _OVERDUE]
-    if not ids:
-        return set()
     parameters = {"ids": ids, "now": now, "bundled": BUNDLED_LATER.code}
-    return {row[0] for row in connection.execute(_REDUNDANT, parameters).fetchall()}
+    return {row[0] for row in connection.execute(_REDUNDANT, parameters).fetchall()} if ids else set()
 
 
 def facts(connection: Connection, ids: Sequence[UUID], *, resolve_merged: bool = False) -> list[DueDelivery]:
@@ -461,30 +420,16 @@ def _readdress(connection: Connection, moved: Sequence[DueDelivery]) -> None:
     )
 
 
-def _cancel(connection: Connection, cancelled: Sequence[tuple[DueDelivery, Reason]], now: datetime) -> None:
-    if cancelled:
-        reasons = [_cancellation_reason(due, reason) for due, reason in cancelled]
-        connection.execute(
-            "UPDATE notify_delivery d SET status = 'cancelled', reason = c.reason, ended_at = %s "
-            "FROM unnest(%s::uuid[], %s::jsonb[]) AS c(id, reason) WHERE d.id = c.id",
-            (now, [due.id for due, _ in cancelled], reasons),
-        )
-
-
-def _cancellation_reason(due: DueDelivery, reason: Reason) -> Reason:
-    return NOT_RESENT(cause=reason) if due.may_have_been_sent else reason
-
-
-def defer(connection: Connection, waiting: Sequence[tuple[DueDelivery, Reason, datetime]]) -> None:
+def _defer(connection: Connection, waiting: Sequence[tuple[DueDelivery, Reason, datetime]]) -> None:
     if waiting:
         connection.execute(
             "UPDATE notify_delivery d SET due_at = w.until, reason = w.reason "
             "FROM unnest(%s::uuid[], %s::jsonb[], %s::timestamptz[]) AS w(id, reason, until) WHERE d.id = w.id",
-            [[due.id for due, _, _ in waiting], [reason for _, reason, _ in waiting], [until for *_, until in waiting]],
+            database.columns((due.id, reason, until) for due, reason, until in waiting),
         )
 
 
-def record_pause_reason(connection: Connection, pause: CurrentPause, now: datetime) -> None:
+def _record_pause_reason(connection: Connection, pause: CurrentPause, now: datetime) -> None:
     """Records the pause as the reason on each due page."""
     connection.execute(
         "UPDATE notify_delivery SET reason = %(reason)s WHERE id IN ("
@@ -494,32 +439,31 @@ def record_pause_reason(connection: Connection, pause: CurrentPause, now: dateti
     )
 
 
-def note_bundles(
-    connection: Connection, deliveries_by_notification: Mapping[UUID, Sequence[UUID]], now: datetime
-) -> None:
-    """Records which deliveries were sent as one message, so that the vendor's events apply to all of them."""
-    for notification, deliveries in deliveries_by_notification.items():
-        connection.execute(
-            "INSERT INTO notify_bundle (notification, deliveries, at) VALUES (%s, %s, %s) "
-            "ON CONFLICT (notification) DO UPDATE SET deliveries = excluded.deliveries, at = excluded.at",
-            (notification, list(deliveries), now),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseUpdate:
-    """A row to mark as being sent: its provider and its reason."""
-
-    id: UUID
-    provider_id: int | None
-    provider_name: str
-    reason: Reason
-
-
-def lease(connection: Connection, rows: Sequence[LeaseUpdate], node: str) -> None:
-    """Marks rows as being sent by `node`. Counts the attempt now, so that a message that crashes the process is counted
-    too.
+def _note_bundles(connection: Connection, jobs: Iterable[DeliveryJob], now: datetime) -> None:
+    """Records which deliveries are sent as one message, by the notification id that identifies it: what is reported
+    later about it (a vendor's webhook, a bounced mail) applies to all of them.
     """
+    for job in jobs:
+        has_events = job.active_provider is not None and (
+            job.active_provider.account.callback_base_url or job.reply_address is not None
+        )
+        if has_events and len(job.ids) > 1:
+            connection.execute(
+                "INSERT INTO notify_bundle (notification, deliveries, at) VALUES (%s, %s, %s) "
+                "ON CONFLICT (notification) DO UPDATE SET deliveries = excluded.deliveries, at = excluded.at",
+                (job.bundle.lead.notification_id, job.ids, now),
+            )
+
+
+def _lease(connection: Connection, jobs: Iterable[DeliveryJob], node: str) -> None:
+    """Marks deliveries as being sent by `node`. Counts the attempt now, so that a message that crashes the process is
+    counted too.
+    """
+    rows = [
+        (due.id, job.active_provider and job.active_provider.id, job.provider, after_waiting(due.wait_reason))
+        for job in jobs
+        for due in job.bundle.members
+    ]
     if not rows:
         return
     connection.execute(
@@ -528,14 +472,7 @@ def lease(connection: Connection, rows: Sequence[LeaseUpdate], node: str) -> Non
         "lease_until = clock_timestamp() + make_interval(secs => %s), reason = j.reason "
         "FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::jsonb[]) AS j(id, provider, name, reason) "
         "WHERE d.id = j.id",
-        (
-            node,
-            LEASE_SECONDS,
-            [row.id for row in rows],
-            [row.provider_id for row in rows],
-            [row.provider_name for row in rows],
-            [row.reason for row in rows],
-        ),
+        (node, LEASE_SECONDS, *database.columns(rows)),
     )
 
 
@@ -668,14 +605,13 @@ def claim(
     provider; `latencies` are the average durations of sends in seconds; `max_sends` limits the concurrent sends of
     single providers further; `recent` are the lanes of the last messages that this process claimed."""
     if pause is not None:
-        record_pause_reason(connection, pause, now)
+        _record_pause_reason(connection, pause, now)
     limits = {provider.name: provider.per_minute for provider in pool.all() if provider.per_minute}
     rate_limits = health.rate_limits(connection, limits)
     remaining = {name: limit.count_available(now) for name, limit in rate_limits.items()}
     capacity = _ProviderCapacity(pool, sends_by_provider, latencies, max_sends, slots, remaining, now, recent)
     free = slots - sum(sends_by_provider.values())
-    saturated = capacity.find_saturated()
-    ids = pick(connection, saturated, free, now, is_paused=pause is not None)
+    ids = _pick(connection, capacity.find_saturated(), free, now, is_paused=pause is not None)
     ready = check_due(connection, ids, now)
     if pool.is_bundling:
         jobs = _bundled(connection, capacity, ready, now)
@@ -684,9 +620,9 @@ def claim(
     job_counts = Counter(job.provider for job in jobs)
     charged = {name: limit.charge(job_counts[name], now) for name, limit in rate_limits.items() if job_counts[name]}
     health.store_rate_limits(connection, charged)
-    defer(connection, capacity.plan_deferrals(rate_limits | charged, now))
-    lease(connection, [update for job in jobs for update in _lease_updates(job)], node)
-    note_bundles(connection, _bundles_awaiting_events(jobs), now)
+    _defer(connection, capacity.plan_deferrals(rate_limits | charged, now))
+    _lease(connection, jobs, node)
+    _note_bundles(connection, jobs, now)
     jobs = _with_sla(connection, jobs)
     return ClaimedBatch(tuple(jobs), len(ids), is_full=len(ids) >= free or capacity.is_any_at_limit)
 
@@ -695,16 +631,15 @@ def _bundled(
     connection: Connection, capacity: _ProviderCapacity, ready: list[DueDelivery], now: datetime
 ) -> list[DeliveryJob]:
     """Returns the messages to send now, and records the others as waiting to be bundled."""
-    ready = ready + find_bundle_companions(connection, ready, now, _bundle_limit)
-    arranged = arrange(ready, now, _bundle_limit)
+    arranged = arrange(ready + _find_bundle_companions(connection, ready, now), now)
     jobs = capacity.assign_jobs(arranged.bundles)
-    keys_by_job = {job: bundle_key for job in jobs if (bundle_key := key_of(job.bundle.lead)) is not None}
+    keys_by_job = {job: key for job in jobs if (key := bundle_key(job.bundle.lead)) is not None}
     first_pages = {job: key for job, key in keys_by_job.items() if job.bundle.is_first}
     other_keys = {key for job, key in keys_by_job.items() if job not in first_pages}
     admitted = apply_limits(connection, first_pages.values(), other_keys, now)
     throttled = [job for job, key in first_pages.items() if key not in admitted]
     waiting = [*arranged.waiting, *((job.bundle.lead, now + WINDOW) for job in throttled)]
-    defer(connection, [(due, BUNDLED_LATER(), until) for due, until in waiting])
+    _defer(connection, [(due, BUNDLED_LATER(), until) for due, until in waiting])
     return [job for job in jobs if job not in throttled]
 
 
@@ -726,24 +661,6 @@ def _with_sla(connection: Connection, jobs: list[DeliveryJob]) -> list[DeliveryJ
         replace(job, bundle=replace(job.bundle, members=tuple(dated(due) for due in job.bundle.members)))
         for job in jobs
     ]
-
-
-def _bundles_awaiting_events(jobs: Iterable[DeliveryJob]) -> dict[UUID, list[UUID]]:
-    """Returns the delivery ids of bundled messages that may get a later event (a vendor's webhook or a bounced mail),
-    by the notification id that identifies the message.
-    """
-    return {
-        job.bundle.lead.notification_id: job.ids
-        for job in jobs
-        if job.active_provider is not None
-        and len(job.ids) > 1
-        and (job.active_provider.account.callback_base_url or job.reply_address is not None)
-    }
-
-
-def _lease_updates(job: DeliveryJob) -> list[LeaseUpdate]:
-    row_id = job.active_provider.id if job.active_provider else None
-    return [LeaseUpdate(due.id, row_id, job.provider, after_waiting(due.wait_reason)) for due in job.bundle.members]
 
 
 class _ProviderCapacity:
@@ -776,14 +693,12 @@ class _ProviderCapacity:
             provider.name for provider in pool.all() if not self._has_capacity(provider.name, self._limit(provider))
         ]
 
-    @property
-    def is_any_at_limit(self) -> bool:
-        """Whether a provider is at its maximum of concurrent sends: a slot becomes free within moments."""
-        return any(name not in self._max_sends for name in self._at_limit)
+        #: Whether a provider is at its maximum of concurrent sends: a slot becomes free within moments.
+        self.is_any_at_limit = any(name not in max_sends for name in self._at_limit)
 
-    def find_saturated(self) -> SaturatedProviders:
-        """Returns what cannot be claimed now. For a provider that has used up its rate limit, the next provider is
-        used; for a busy one, after `MAX_BUSY_WAIT`.
+    def find_saturated(self) -> dict[str, object]:
+        """Returns, for `_NOT_FULL`, what cannot be claimed now. For a provider that has used up its rate limit, the
+        next provider is used; for a busy one, after `MAX_BUSY_WAIT`.
         """
         providers = self._pool.all()
         used_up = [provider.name for provider in providers if not self._has_allowance(provider.name)]
@@ -795,8 +710,12 @@ class _ProviderCapacity:
                 free = (p for p in usable if p.name not in self._at_limit)
                 is_busy = any(self._pool.is_substitute(p, usable[0]) for p in free)
                 (busy_channels if is_busy else saturated_channels).append(channel)
-        names = [*self._at_limit, *used_up]
-        return SaturatedProviders(names, saturated_channels, busy_channels, self._now - MAX_BUSY_WAIT)
+        return {
+            "names": [*self._at_limit, *used_up],
+            "channels": saturated_channels,
+            "busy_channels": busy_channels,
+            "busy_since": self._now - MAX_BUSY_WAIT,
+        }
 
     def assign_jobs(self, bundles: Iterable[DeliveryBundle]) -> list[DeliveryJob]:
         """Returns the messages that a provider can take now. The others stay in the outbox."""
@@ -823,12 +742,11 @@ class _ProviderCapacity:
         self._sends_by_provider[name] = self._sends_by_provider.get(name, 0) + 1
         if name in self._remaining_allowance:
             self._remaining_allowance[name] -= 1
-        reply_address = self._pool.reply_address if due.channel == "email" else None
         return DeliveryJob(
             bundle,
             provider,
             content_level=self._pool.content_level(due.channel),
-            reply_address=reply_address,
+            reply_address=self._pool.reply_address if due.channel == "email" else None,
             has_reply_codes=CHANNELS[due.channel].is_text and self._pool.requires_reply_codes,
             has_substitute=provider is not None
             and not due.data.get("provider")
@@ -848,11 +766,8 @@ class _ProviderCapacity:
         for bundle in _take_turns(in_order, self._recent):
             at = now + RECHECK_AFTER
             providers = self._pool.providers_for(bundle.lead.channel, bundle.lead.address)
-            limited = [
-                provider.name
-                for provider in _named_or_all(providers, bundle.lead.provider_name)
-                if provider.name in remaining
-            ]
+            usable = _named_or_all(providers, bundle.lead.provider_name)
+            limited = [provider.name for provider in usable if provider.name in remaining]
             if limited and not any(self._has_allowance(name) for name in limited):
                 name = min(limited, key=lambda name: remaining[name].next_available_at(now))
                 at = remaining[name].next_available_at(now)
@@ -904,10 +819,3 @@ class _ProviderCapacity:
 def _named_or_all(providers: Sequence[ActiveProvider], preferred_name: str) -> Sequence[ActiveProvider]:
     """Returns the named provider if it still delivers to the address, else all that do."""
     return [provider for provider in providers if provider.name == preferred_name] or providers
-
-
-def _bundle_limit(name: str) -> BundleLimit:
-    channel = CHANNELS.get(name)
-    if channel is None:
-        return BundleLimit(1, 1)
-    return BundleLimit(channel.bundle_limit, MAX_BUNDLE_SIZE if channel.counts_omitted else channel.bundle_limit)

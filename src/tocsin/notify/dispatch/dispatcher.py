@@ -11,7 +11,7 @@ import logging
 import random
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -28,7 +28,6 @@ from tocsin.notify.dispatch import claim, results, send
 from tocsin.notify.dispatch.claim import LEASES, ClaimedBatch, DeliveryJob, Lane, lane_of
 from tocsin.notify.dispatch.results import DeliveryFailure, mark_sent, record, record_failures
 from tocsin.notify.dispatch.send import SendResult, SentDelivery, SentJournal, sent_deliveries
-from tocsin.notify.dispatch.send import send as send_send
 from tocsin.notify.providers import health, pool
 from tocsin.notify.providers.pool import ProviderPool
 from tocsin.notify.registry import CHANNELS
@@ -57,38 +56,23 @@ def deadline(job: DeliveryJob) -> float:
     return FAILOVER_DEADLINE if job.has_substitute else SEND_DEADLINE
 
 
-def timed_out_result(job: DeliveryJob) -> AttemptFailed:
-    """Returns the result of a send that is past its deadline."""
-    return AttemptFailed(FailureKind.OUTCOME_UNKNOWN, TIMED_OUT(duration=timedelta(seconds=deadline(job))))
-
-
 def stuck_refusal(job: DeliveryJob, stuck: Sequence[DeliveryJob]) -> AttemptFailed | None:
     """Returns why `job` must not start while the jobs in `stuck` hang; None if it may.
 
     A provider that was saved again has a new sender without stuck sends.
     """
-    if job.active_provider is None:
+    if (provider := job.active_provider) is None:
         return None
-    same_sender_jobs = [
-        other_job
-        for other_job in stuck
-        if other_job.active_provider is not None and other_job.active_provider.sender is job.active_provider.sender
-    ]
-    if not job.active_provider.kind.has_many_servers:
-        if len(same_sender_jobs) < MAX_STUCK:
-            return None
-        return AttemptFailed(FailureKind.TEMPORARY, PROVIDER_STUCK(count=len(same_sender_jobs)))
-    # Each address has its own server, which says nothing about the others.
-    if any(other_job.bundle.lead.address == job.bundle.lead.address for other_job in same_sender_jobs):
-        return AttemptFailed(FailureKind.TEMPORARY, ADDRESS_STUCK())
-    if len(same_sender_jobs) < job.active_provider.kind.max_concurrent_sends:
+    others = [one for one in stuck if one.active_provider is not None and one.active_provider.sender is provider.sender]
+    max_stuck = MAX_STUCK
+    if provider.kind.has_many_servers:
+        # Each address has its own server, which says nothing about the others.
+        if any(other.bundle.lead.address == job.bundle.lead.address for other in others):
+            return AttemptFailed(FailureKind.TEMPORARY, ADDRESS_STUCK())
+        max_stuck = provider.kind.max_concurrent_sends
+    if len(others) < max_stuck:
         return None
-    return AttemptFailed(FailureKind.TEMPORARY, PROVIDER_STUCK(count=len(same_sender_jobs)))
-
-
-def by_provider(stuck: Iterable[DeliveryJob]) -> Mapping[str, int]:
-    """Returns the number of stuck sends of each provider."""
-    return Counter(job.provider for job in stuck)
+    return AttemptFailed(FailureKind.TEMPORARY, PROVIDER_STUCK(count=len(others)))
 
 
 log = logging.getLogger(__name__)
@@ -192,14 +176,14 @@ class DeliveryDispatcher:
 
     def stuck_senders(self) -> Mapping[str, int]:
         """Returns how many sends have not returned for `SEND_DEADLINE`, by provider."""
-        return by_provider(self.in_flight.stuck(SEND_DEADLINE))
+        return Counter(job.provider for job in self.in_flight.stuck(SEND_DEADLINE))
 
     def _send(self, job: DeliveryJob) -> SendResult:
         refusal = stuck_refusal(job, self.in_flight.stuck())
         if refusal is not None:
             return SendResult(job, refusal, self._now())
         started_at = self._elapsed()
-        result = send_send(job, self._now, lambda: self.leases.check(job.ids))
+        result = send.send(job, self._now, lambda: self.leases.check(job.ids))
         if self._journal is not None and job.active_provider is not None:
             self._journal.note(sent_deliveries(result))
         self.latencies.record(job.provider, self._elapsed() - started_at)
@@ -208,7 +192,8 @@ class DeliveryDispatcher:
 
     def _timed_out(self, job: DeliveryJob) -> SendResult:
         self.latencies.record(job.provider, deadline(job))
-        result = SendResult(job, timed_out_result(job), self._now())
+        error = TIMED_OUT(duration=timedelta(seconds=deadline(job)))
+        result = SendResult(job, AttemptFailed(FailureKind.OUTCOME_UNKNOWN, error), self._now())
         self._count_failure(result)
         return result
 
@@ -294,12 +279,8 @@ class DeliveryDispatcher:
         with database.transaction() as connection:
             overdue = results.overdue(connection, now)
             updates = [
-                health.HealthUpdate(
-                    receipt.provider,
-                    now,
-                    str(RECEIPT_OVERDUE(duration=timedelta(seconds=receipt.timeout_seconds))),
-                )
-                for receipt in self._unresponsive_addresses.select_counted(overdue, now)
+                health.HealthUpdate(one.provider, now, RECEIPT_OVERDUE(duration=timedelta(seconds=one.timeout_seconds)))
+                for one in self._unresponsive_addresses.select_counted(overdue, now)
             ]
             self.provider_pool.record_outcomes(connection, updates)
 

@@ -4,10 +4,10 @@ reported. An accepted message is recorded first and never sent again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
 from uuid import UUID
 
 from tocsin.alerts import store as alert_rows
@@ -27,7 +27,7 @@ from tocsin.notify.dispatch.send import Accepted, SendResult, SentDelivery, sent
 from tocsin.notify.notices import Notice, queue_notice, queue_otherwise, was_noticed
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.providers import health
-from tocsin.notify.providers import pool as recovery
+from tocsin.notify.providers import pool as providers
 from tocsin.notify.providers.pool import SANDBOX, ProviderPool
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import delivery_reasons
@@ -77,7 +77,7 @@ def begin(connection: Connection, sent: Sequence[SentDelivery]) -> None:
         if one.receipt_timeout is not None
     ]
     if rows:
-        connection.execute(_AWAIT, ([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]))
+        connection.execute(_AWAIT, database.columns(rows))
 
 
 def end(connection: Connection, delivery_ids: Sequence[UUID]) -> None:
@@ -210,6 +210,15 @@ NOT_REPORTED = frozenset({Purpose.NOTICE, Purpose.TEST})
 #: The maximum number of failures that one notice names.
 MAX_NAMED_FAILURES = 20
 
+#: What failed, in a sentence.
+PURPOSES: Mapping[Purpose, ReasonType] = {
+    Purpose.PAGE: delivery_reasons.PAGE,
+    Purpose.ALL_CLEAR: delivery_reasons.ALL_CLEAR,
+    Purpose.ACK_REMINDER: delivery_reasons.ACK_REMINDER,
+    Purpose.NOTICE: delivery_reasons.NOTICE,
+    Purpose.TEST: delivery_reasons.TEST,
+}
+
 _STUCK_TITLE = ReasonType("notice.tocsin_cannot_send", "Internal error while sending a message")
 _STUCK_ADVICE = ReasonType("notice.report_fault", "This is a bug in Tocsin. Please report it.")
 _FAILED_TITLE = ReasonType("notice.message_not_sent", "A message could not be sent")
@@ -220,17 +229,14 @@ _FREQUENCY = ReasonType(
 )
 
 
-class FailedDelivery(Protocol):
-    """A delivery that has failed for good."""
+@dataclass(frozen=True, slots=True)
+class DeliveryFailure:
+    """One delivery whose attempt failed."""
 
-    @property
-    def due(self) -> DueDelivery: ...
-    @property
-    def send_failure(self) -> AttemptFailed: ...
-    @property
-    def provider(self) -> str: ...
-    @property
-    def at(self) -> datetime: ...
+    due: DueDelivery
+    provider: str
+    send_failure: AttemptFailed
+    at: datetime
 
 
 def is_stuck(failure: FailureKind) -> bool:
@@ -238,7 +244,7 @@ def is_stuck(failure: FailureKind) -> bool:
     return failure in (FailureKind.INTERNAL_ERROR, FailureKind.WORKER_LOST)
 
 
-def report_failures(connection: Connection, failures: Sequence[FailedDelivery]) -> None:
+def report_failures(connection: Connection, failures: Sequence[DeliveryFailure]) -> None:
     """Writes an event on each alert concerned and mails the administrators once for all of them. Notices on other
     channels than e-mail fall back to e-mail, and urgent ones by e-mail to the other contact methods.
     """
@@ -247,63 +253,50 @@ def report_failures(connection: Connection, failures: Sequence[FailedDelivery]) 
     alert_rows.insert_events(
         connection,
         [
-            _event(entry)
-            for entry in failures
-            if entry.due.alert is not None and entry.due.purpose is not Purpose.NOTICE
+            NewEvent(
+                due.alert.id,
+                EventKind.PAGE_FAILED,
+                failure.at,
+                SYSTEM,
+                _unsent(failure, PURPOSES[due.purpose]()),
+                CommandChannel.POLICY,
+                {"delivery": str(due.id), "channel": due.channel, "provider": failure.provider},
+            )
+            for failure in failures
+            if (due := failure.due).alert is not None and due.purpose is not Purpose.NOTICE
         ],
     )
-    for entry in failures:
-        if entry.due.purpose is not Purpose.NOTICE or entry.due.user_id is None:
+    for failure in failures:
+        due = failure.due
+        if due.purpose is not Purpose.NOTICE or due.user_id is None:
             continue
-        if entry.due.channel != "email":
-            _mail_instead(connection, entry.due, entry.due.user_id, entry.at)
-        elif entry.due.data.get("urgent"):
-            queue_otherwise(connection, _notice_of(entry.due), [entry.due.user_id], entry.at)
-    pages = [entry for entry in failures if entry.due.purpose not in NOT_REPORTED]
+        notice = Notice(
+            title=reason_from_json(due.data.get("title")),
+            text=reason_from_json(due.data.get("text")),
+            about=str(due.data.get("about", "")),
+            reason=due.notification_reason,
+            alert_id=due.alert.id if due.alert is not None else None,
+            heading=reason_from_json(due.data.get("heading")),
+        )
+        if due.channel != "email":
+            instead = delivery_reasons.EMAILED_INSTEAD(method=_method_label(due))
+            notice = replace(notice, reason=joined(notice.reason, instead, separator=" "))
+            queue_notice(connection, notice, failure.at, user_ids=[due.user_id])
+        elif due.data.get("urgent"):
+            queue_otherwise(connection, notice, [due.user_id], failure.at)
+    pages = [failure for failure in failures if failure.due.purpose not in NOT_REPORTED]
     for about in ("stuck", "failed"):
-        matching = [entry for entry in pages if (about == "stuck") == is_stuck(entry.send_failure.kind)]
+        matching = [failure for failure in pages if (about == "stuck") == is_stuck(failure.send_failure.kind)]
         if matching:
             _notify_administrators(connection, matching, about)
 
 
-def _mail_instead(connection: Connection, due: DueDelivery, user_id: int, now: datetime) -> None:
-    """Mails a notice to the user's login address instead."""
-    instead = delivery_reasons.EMAILED_INSTEAD(method=_method_label(due))
-    notice = replace(_notice_of(due), reason=joined(due.notification_reason, instead, separator=" "))
-    queue_notice(connection, notice, now, user_ids=[user_id])
-
-
-def _notice_of(due: DueDelivery) -> Notice:
-    return Notice(
-        title=reason_from_json(due.data.get("title")),
-        text=reason_from_json(due.data.get("text")),
-        about=str(due.data.get("about", "")),
-        reason=due.notification_reason,
-        alert_id=due.alert.id if due.alert is not None else None,
-        heading=reason_from_json(due.data.get("heading")),
-    )
-
-
-def _event(entry: FailedDelivery) -> NewEvent:
-    due = entry.due
-    assert due.alert is not None
-    return NewEvent(
-        due.alert.id,
-        EventKind.PAGE_FAILED,
-        entry.at,
-        SYSTEM,
-        _unsent(entry, _purpose(due)),
-        CommandChannel.POLICY,
-        {"delivery": str(due.id), "channel": due.channel, "provider": entry.provider},
-    )
-
-
-def _notify_administrators(connection: Connection, failures: Sequence[FailedDelivery], about: str) -> None:
+def _notify_administrators(connection: Connection, failures: Sequence[DeliveryFailure], about: str) -> None:
     first = failures[0]
     admins = load_administrators(connection)
     if not admins or was_noticed(connection, admins, about, first.at, NOTICE_INTERVAL):
         return
-    lines = [_unsent(entry, _about_alert(entry.due)) for entry in failures[:MAX_NAMED_FAILURES]]
+    lines = [_unsent(failure, _about_alert(failure.due)) for failure in failures[:MAX_NAMED_FAILURES]]
     if len(failures) > MAX_NAMED_FAILURES:
         lines.append(_MORE_FAILURES(more=len(failures) - MAX_NAMED_FAILURES))
     title, advice = (_STUCK_TITLE, _STUCK_ADVICE) if about == "stuck" else (_FAILED_TITLE, _FAILED_ADVICE)
@@ -313,33 +306,16 @@ def _notify_administrators(connection: Connection, failures: Sequence[FailedDeli
     queue_notice(connection, notice, first.at, user_ids=admins)
 
 
-def _unsent(entry: FailedDelivery, message: Reason) -> Reason:
-    due, label = entry.due, _method_label(entry.due)
+def _unsent(failure: DeliveryFailure, message: Reason) -> Reason:
+    due, label, error = failure.due, _method_label(failure.due), failure.send_failure.error
     if label == due.name:
-        return delivery_reasons.UNSENT(message=message, recipient=due.recipient, error=entry.send_failure.error)
-    return delivery_reasons.UNSENT_BY(
-        message=message, recipient=due.recipient, method=label, error=entry.send_failure.error
-    )
-
-
-def _purpose(due: DueDelivery) -> Reason:
-    match due.purpose:
-        case Purpose.PAGE:
-            return delivery_reasons.PAGE()
-        case Purpose.ALL_CLEAR:
-            return delivery_reasons.ALL_CLEAR()
-        case Purpose.ACK_REMINDER:
-            return delivery_reasons.ACK_REMINDER()
-        case Purpose.NOTICE:
-            return delivery_reasons.NOTICE()
-        case Purpose.TEST:
-            return delivery_reasons.TEST()
+        return delivery_reasons.UNSENT(message=message, recipient=due.recipient, error=error)
+    return delivery_reasons.UNSENT_BY(message=message, recipient=due.recipient, method=label, error=error)
 
 
 def _about_alert(due: DueDelivery) -> Reason:
-    if due.alert is None:
-        return _purpose(due)
-    return delivery_reasons.ABOUT_ALERT(message=_purpose(due), alert=AlertRef(due.alert.id))
+    message = PURPOSES[due.purpose]()
+    return message if due.alert is None else delivery_reasons.ABOUT_ALERT(message=message, alert=AlertRef(due.alert.id))
 
 
 def _method_label(due: DueDelivery) -> str:
@@ -354,37 +330,25 @@ _MAX_BUNDLED_ALERTS = 10
 _TOCSIN = "Tocsin"
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryFailure:
-    """One delivery whose attempt failed."""
-
-    due: DueDelivery
-    provider: str
-    send_failure: AttemptFailed
-    at: datetime
-
-
 def record(
-    connection: Connection,
-    pool: ProviderPool,
-    results: Sequence[SendResult],
-    node: str,
-    jitter: Callable[[], float],
+    connection: Connection, pool: ProviderPool, results: Sequence[SendResult], node: str, jitter: Callable[[], float]
 ) -> None:
     """Records the results of jobs that `node` has leased."""
+    failed = [result for result in results if isinstance(result.outcome, AttemptFailed)]
     _record_sent(connection, pool, [result for result in results if isinstance(result.outcome, Accepted)])
     failures = [
         DeliveryFailure(due, result.job.provider, result.outcome, result.at)
-        for result in results
+        for result in failed
         if isinstance(result.outcome, AttemptFailed)
         for due in result.job.bundle.members
     ]
     record_failures(connection, pool, failures, node, jitter)
     for result in results:
         telemetry.count_delivery(result.job.bundle.lead.channel, status_of(result), len(result.job.ids))
-    failed = [result for result in results if isinstance(result.outcome, AttemptFailed)]
     recovered = health.recovered(connection) if failed else {}
-    _note_health(connection, pool, [result for result in results if not _is_stale(result, recovered)])
+    # A failed attempt that began before its provider recovered says nothing about its current health.
+    stale = [result for result in failed if _has_recovered_since(result, recovered, result.job.provider)]
+    _note_health(connection, pool, [result for result in results if result not in stale])
     _release_stale(connection, pool, failed)
     alert_ids = {due.alert.id for result in results for due in result.job.bundle.members if due.alert is not None}
     if alert_ids:
@@ -424,54 +388,33 @@ def _record_sent(connection: Connection, pool: ProviderPool, results: Sequence[S
     if not results:
         return
     members = [(due, result) for result in results for due in result.job.bundle.members]
-    connection.execute(
-        database.literal(_SENT),
-        (
-            [due.id for due, _ in members],
-            [status_of(result) for _, result in members],
-            [result.outcome.external_id if isinstance(result.outcome, Accepted) else "" for _, result in members],
-            [_note(due, result) for due, result in members],
-            [result.at for _, result in members],
-        ),
-    )
+    accepted = [
+        (due.id, status_of(result), result.outcome.external_id, _note(due, result), result.at)
+        for due, result in members
+        if isinstance(result.outcome, Accepted)
+    ]
+    connection.execute(database.literal(_SENT), database.columns(accepted))
     begin(connection, [one for result in results for one in sent_deliveries(result)])
     if any(pool.has_provider(channel) for channel in CHANNELS):
         for due, result in members:
             if status_of(result) is DeliveryStatus.SANDBOXED:
                 start_next_method(connection, [due.id], delivery_reasons.METHOD_FAILED(), result.at)
-    records = [
-        send.SandboxRecord(
-            lead.id,
-            lead.alert.id if lead.alert else None,
-            lead.user_id,
-            lead.channel,
-            lead.address,
-            result.outcome.content,
-            result.at,
-        )
-        for result in results
-        if isinstance(result.outcome, Accepted) and result.outcome.content is not None
-        for lead in (result.job.bundle.lead,)
-    ]
-    send.store(connection, records)
+    send.store(connection, results)
 
 
 def _note(due: DueDelivery, result: SendResult) -> Reason:
     """Returns the note of a sent delivery: what it was bundled with, and whether it went to the sandbox."""
     numbers = dict.fromkeys(member.alert.id for member in result.job.bundle.members if member.alert)
     others = [number for number in numbers if due.alert is None or number != due.alert.id]
+    named = tuple(delivery_reasons.ALERT_NUMBER(alert=AlertRef(number)) for number in others[:_MAX_BUNDLED_ALERTS])
+    bundled = NO_REASON
+    if omitted_count := len(others) - len(named):
+        alerts = joined(*named, separator=", ")
+        bundled = delivery_reasons.BUNDLED_WITH_MORE(alerts=alerts, more=omitted_count)
+    elif named:
+        bundled = delivery_reasons.BUNDLED_WITH(alerts=named)
     sandboxed = delivery_reasons.SANDBOXED() if result.job.provider == SANDBOX else NO_REASON
-    return joined(_bundled_with(others), sandboxed, separator=" ")
-
-
-def _bundled_with(alert_ids: Sequence[int]) -> Reason:
-    if not alert_ids:
-        return NO_REASON
-    named = tuple(delivery_reasons.ALERT_NUMBER(alert=AlertRef(number)) for number in alert_ids[:_MAX_BUNDLED_ALERTS])
-    if len(named) == len(alert_ids):
-        return delivery_reasons.BUNDLED_WITH(alerts=named)
-    alerts = joined(*named, separator=", ")
-    return delivery_reasons.BUNDLED_WITH_MORE(alerts=alerts, more=len(alert_ids) - len(named))
+    return joined(bundled, sandboxed, separator=" ")
 
 
 def _note_health(connection: Connection, pool: ProviderPool, results: Sequence[SendResult]) -> None:
@@ -480,28 +423,27 @@ def _note_health(connection: Connection, pool: ProviderPool, results: Sequence[S
         return
     updates = []
     failed = {result.job.bundle.lead.channel for result in results if isinstance(result.outcome, AttemptFailed)}
-    awaited_channels = recovery.awaited_channels(connection, failed, max(result.at for result in results))
+    awaited_channels = providers.awaited_channels(connection, failed, max(result.at for result in results))
     for result in results:
-        if result.job.active_provider is None:
+        provider, channel = result.job.active_provider, result.job.bundle.lead.channel
+        if provider is None:
             continue
         if isinstance(result.outcome, AttemptFailed):
-            if result.outcome.kind in FAULTS and not result.job.active_provider.kind.has_many_servers:
-                is_awaited = not awaited_channels.isdisjoint(result.job.active_provider.channels)
-                updates.append(health.HealthUpdate(result.job.provider, result.at, result.outcome.error, is_awaited))
-        elif result.job.bundle.lead.channel not in result.job.active_provider.receipt_channels:
+            if result.outcome.kind in FAULTS and not provider.kind.has_many_servers:
+                is_awaited = not awaited_channels.isdisjoint(provider.channels)
+                updates.append(health.HealthUpdate(provider.name, result.at, result.outcome.error, is_awaited))
+        elif channel not in provider.receipt_channels:
             # A provider with delivery receipts counts as healthy only when a message has arrived.
-            updates.append(health.HealthUpdate(result.job.provider, result.at))
+            updates.append(health.HealthUpdate(provider.name, result.at))
     pool.record_outcomes(connection, updates)
 
 
-def _is_stale(result: SendResult, recovered: Mapping[str, datetime]) -> bool:
-    """Returns whether a failed attempt began before its provider recovered, and so says nothing about its current
-    health.
+def _has_recovered_since(result: SendResult, recovered: Mapping[str, datetime], provider: str) -> bool:
+    """Returns whether a provider recovered after the attempt began. A recovery time in the future comes from before a
+    clock rollback.
     """
     began_at = result.began_at or result.at
-    is_failed = isinstance(result.outcome, AttemptFailed)
-    # A recovery time in the future comes from before a clock rollback.
-    return is_failed and began_at < recovered.get(result.job.provider, began_at) <= result.at
+    return began_at < recovered.get(provider, began_at) <= result.at
 
 
 def _release_stale(connection: Connection, pool: ProviderPool, failed: Sequence[SendResult]) -> None:
@@ -513,10 +455,10 @@ def _release_stale(connection: Connection, pool: ProviderPool, failed: Sequence[
         return
     recovered = health.recovered(connection)
     for result in failed:
-        began_at, lead = result.began_at or result.at, result.job.bundle.lead
+        lead = result.job.bundle.lead
         for provider in pool.providers_for(lead.channel, lead.address):
-            if began_at < recovered.get(provider.name, began_at) <= result.at:
-                recovery.release(connection, provider, result.at, result.job.ids)
+            if _has_recovered_since(result, recovered, provider.name):
+                providers.release(connection, provider, result.at, result.job.ids)
                 break
 
 
@@ -530,8 +472,7 @@ WHERE d.id = s.id AND d.status NOT IN ('sent', 'delivered') AND d.receipt = ''
 
 def mark_sent(connection: Connection, sent: Sequence[SentDelivery]) -> None:
     """Marks deliveries as sent and nothing else, for results that `record` cannot write in full or did not write."""
-    columns = [one.id for one in sent], [one.external_id for one in sent], [one.at for one in sent]
-    connection.execute(_MARK_SENT, columns)
+    connection.execute(_MARK_SENT, database.columns((one.id, one.external_id, one.at) for one in sent))
     begin(connection, sent)
 
 
@@ -610,21 +551,18 @@ def record_failures(
     failures = [failure for failure in failures if failure.due.id in cancel_reasons]
     attempts = attempts_by_provider(connection, {failure.due.notification_id for failure in failures})
     # Messages that failed together share a jitter, so that they are retried together and bundled again.
-    jitters: dict[tuple[int | None, str, str], float] = {}
-    outcomes = []
-    for failure in failures:
-        key = (failure.due.user_id, failure.due.channel, failure.due.address)
-        if key not in jitters:
-            jitters[key] = jitter()
-        outcomes.append(
-            next_attempt(
-                failure,
-                cancel_reasons[failure.due.id],
-                attempts.get(failure.due.notification_id, {}),
-                [provider.name for provider in pool.providers_for(failure.due.channel, failure.due.address)],
-                jitters[key],
-            )
+    jitters: defaultdict[tuple[int | None, str, str], float] = defaultdict(jitter)
+    outcomes = [
+        next_attempt(
+            failure,
+            cancel_reasons[due.id],
+            attempts.get(due.notification_id, {}),
+            [provider.name for provider in pool.providers_for(due.channel, due.address)],
+            jitters[due.user_id, due.channel, due.address],
         )
+        for failure in failures
+        for due in (failure.due,)
+    ]
     write_outcomes(connection, outcomes)
 
 
@@ -643,9 +581,31 @@ def write_outcomes(connection: Connection, outcomes: Sequence[DeliveryOutcome]) 
         start_next_method(connection, [failure.due.id], delivery_reasons.METHOD_FAILED(), failure.at)
     waiting = {outcome.failure.due.id: outcome.failure.at for outcome in outcomes if outcome.status == "queued"}
     if waiting:
-        recovery.drop_repeats(connection, waiting.keys(), max(waiting.values()))
+        _drop_repeats(connection, waiting.keys(), max(waiting.values()))
     if any(outcome.next_provider or outcome.due_at is not None for outcome in outcomes):
         database.notify(connection, "outbox")
+
+
+# The oldest page stays.
+_DROP_REPEATS = """
+WITH repeated AS (
+  SELECT d.id FROM notify_delivery d
+  WHERE d.id = ANY(%(ids)s) AND d.status = 'queued' AND d.purpose = 'page'
+    AND EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.id < d.id AND o.purpose = 'page'
+                AND o.status = 'queued' AND o.late_since IS NOT NULL AND o.channel = d.channel
+                AND o.address = d.address AND o.user_id IS NOT DISTINCT FROM d.user_id)
+)
+UPDATE notify_delivery d SET status = 'cancelled', ended_at = %(now)s, reason = %(reason)s
+FROM repeated r WHERE d.id = r.id
+"""
+
+
+def _drop_repeats(connection: Connection, delivery_ids: Collection[UUID], now: datetime) -> None:
+    """Cancels those of these failed pages for which an older page about the same alert already waits for the same
+    address. Otherwise a long outage would pile up as many pages as the policy repeats.
+    """
+    reason = delivery_reasons.EARLIER_PAGE_WAITS()
+    connection.execute(_DROP_REPEATS, {"ids": list(delivery_ids), "now": now, "reason": reason})
 
 
 def attempts_by_provider(
@@ -724,58 +684,47 @@ def _retry_reason(due: DueDelivery, send_failure: AttemptFailed, tries: int, *, 
 
 
 def _give_up_reason(failure: DeliveryFailure, tries: int, names: Sequence[str]) -> Reason:
-    is_reported = failure.due.purpose not in NOT_REPORTED
-    note = delivery_reasons.ADMINISTRATORS_NOTIFIED() if is_reported else NO_REASON
-    return joined(_final_cause(failure, tries, names), note, separator=" ")
-
-
-def _final_cause(failure: DeliveryFailure, tries: int, names: Sequence[str]) -> Reason:
     if is_stuck(failure.send_failure.kind):
-        return delivery_reasons.STUCK(count=tries)
-    if failure.due.problem:
-        return delivery_reasons.UNSENDABLE()
-    if len(names) < 2:
-        return delivery_reasons.GAVE_UP(count=tries)
-    return delivery_reasons.GAVE_UP_ON_ALL(count=tries, providers=len(names))
+        cause = delivery_reasons.STUCK(count=tries)
+    elif failure.due.problem:
+        cause = delivery_reasons.UNSENDABLE()
+    elif len(names) < 2:
+        cause = delivery_reasons.GAVE_UP(count=tries)
+    else:
+        cause = delivery_reasons.GAVE_UP_ON_ALL(count=tries, providers=len(names))
+    is_reported = failure.due.purpose not in NOT_REPORTED
+    return joined(cause, delivery_reasons.ADMINISTRATORS_NOTIFIED() if is_reported else NO_REASON, separator=" ")
 
 
 def _write(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
-    if not outcomes:
-        return
-    connection.execute(
-        _UPDATE,
-        (
-            [outcome.failure.due.id for outcome in outcomes],
-            [outcome.status for outcome in outcomes],
-            [outcome.due_at if outcome.status == "queued" else None for outcome in outcomes],
-            [outcome.failure.send_failure.error for outcome in outcomes],
-            [outcome.reason for outcome in outcomes],
-            [outcome.failure.send_failure.kind in REFUSALS for outcome in outcomes],
-            [outcome.failure.send_failure.kind in FINAL for outcome in outcomes],
-            [None if outcome.status == "queued" else outcome.failure.at for outcome in outcomes],
-            [outcome.failure.at if outcome.failure.send_failure.kind in UNCERTAIN else None for outcome in outcomes],
-            [outcome.failure.at for outcome in outcomes],
-            [outcome.is_exhausted for outcome in outcomes],
-            [outcome.failure.send_failure.kind in INTERNAL_FAILURES for outcome in outcomes],
-            [outcome.next_attempt_provider or outcome.failure.provider for outcome in outcomes],
-        ),
-    )
-    with_successor = [outcome for outcome in outcomes if outcome.next_provider]
-    if with_successor:
-        reasons = [
-            delivery_reasons.PROVIDER_FAILED(provider=outcome.failure.provider or _TOCSIN) for outcome in with_successor
-        ]
-        connection.execute(
-            _NEXT,
+    rows, followers = [], []
+    for outcome in outcomes:
+        failure, is_queued = outcome.failure, outcome.status == "queued"
+        error, kind = failure.send_failure.error, failure.send_failure.kind
+        rows.append(
             (
-                [ids.uuid7() for _ in with_successor],
-                [outcome.failure.due.id for outcome in with_successor],
-                [outcome.next_provider for outcome in with_successor],
-                reasons,
-                [outcome.failure.at for outcome in with_successor],
-                [outcome.due_at for outcome in with_successor],
-            ),
+                failure.due.id,
+                outcome.status,
+                outcome.due_at if is_queued else None,
+                error,
+                outcome.reason,
+                kind in REFUSALS,
+                kind in FINAL,
+                None if is_queued else failure.at,
+                failure.at if kind in UNCERTAIN else None,
+                failure.at,
+                outcome.is_exhausted,
+                kind in INTERNAL_FAILURES,
+                outcome.next_attempt_provider or failure.provider,
+            )
         )
+        if outcome.next_provider:
+            reason = delivery_reasons.PROVIDER_FAILED(provider=failure.provider or _TOCSIN)
+            followers.append((ids.uuid7(), failure.due.id, outcome.next_provider, reason, failure.at, outcome.due_at))
+    if rows:
+        connection.execute(_UPDATE, database.columns(rows))
+    if followers:
+        connection.execute(_NEXT, database.columns(followers))
 
 
 TIMERS = Timers("notify_awaitedreceipt", ("due_at",), key="due_at, delivery")

@@ -34,7 +34,7 @@ from tocsin.core.runtime import telemetry
 from tocsin.core.runtime.telemetry import Span, SpanExporter, SpanKind
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.dispatch.claim import DeliveryJob
-from tocsin.notify.interfaces import AlertContent, Message, Rendered
+from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.providers.pool import provider_lookup
 from tocsin.notify.registry import CHANNELS, channel
 from tocsin.notify.rules import delivery_reasons
@@ -183,47 +183,33 @@ def _read(lines: Iterable[str]) -> list[SentDelivery]:
 counts_as_sent = False
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxRecord:
-    """One rendered message to be stored."""
-
-    delivery_id: UUID
-    alert_id: int | None
-    user_id: int | None
-    channel: str
-    address: str
-    content: Mapping[str, Any]
-    at: datetime
-
-
-def content(rendered: Rendered) -> dict[str, Any]:
-    """Returns the stored form of a rendered message, without characters that PostgreSQL cannot store."""
-    return dict(_storable(rendered.content()))
-
-
-def store(connection: Connection, messages: Sequence[SandboxRecord]) -> None:
-    """Stores the messages. One that is already stored, because its first write seemed to fail, stays unchanged."""
-    if not messages:
-        return
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO notify_sandboxmessage (delivery, alert_id, user_id, channel, address, content, at) "
-            "SELECT %s, %s, %s, %s, %s, %s, %s WHERE EXISTS (SELECT FROM notify_delivery WHERE id = %s) "
-            "ON CONFLICT (delivery) DO NOTHING",
-            [
-                (
-                    m.delivery_id,
-                    m.alert_id,
-                    m.user_id,
-                    m.channel,
-                    m.address,
-                    Jsonb(dict(m.content)),
-                    m.at,
-                    m.delivery_id,
-                )
-                for m in messages
-            ],
+def store(connection: Connection, results: Iterable[SendResult]) -> None:
+    """Stores the messages that the sandbox keeps. One that is already stored, because its first write seemed to fail,
+    stays unchanged.
+    """
+    rows = [
+        (
+            lead.id,
+            lead.alert.id if lead.alert else None,
+            lead.user_id,
+            lead.channel,
+            lead.address,
+            Jsonb(result.outcome.content),
+            result.at,
+            lead.id,
         )
+        for result in results
+        if isinstance(result.outcome, Accepted) and result.outcome.content is not None
+        for lead in (result.job.bundle.lead,)
+    ]
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO notify_sandboxmessage (delivery, alert_id, user_id, channel, address, content, at) "
+                "SELECT %s, %s, %s, %s, %s, %s, %s WHERE EXISTS (SELECT FROM notify_delivery WHERE id = %s) "
+                "ON CONFLICT (delivery) DO NOTHING",
+                rows,
+            )
 
 
 # The newest page of each recipient's address about an active alert. The others stay: one page is enough.
@@ -405,12 +391,14 @@ def _send(job: DeliveryJob, now: datetime, check_lease: Callable[[], None]) -> A
     if job.problem:
         raise Permanent(job.problem)
     lead = job.bundle.lead
-    message_channel = channel(lead.channel)
-    can_reply = job.reply_address is not None if lead.channel == "email" else _can_reply(job)
-    # The sandbox shows the message as a provider with replies would send it.
+    if lead.channel == "email":
+        can_reply = job.reply_address is not None
+    else:
+        # The sandbox shows the message as a provider with replies would send it.
+        can_reply = job.active_provider is None or lead.channel in job.active_provider.reply_channels
     rendered = compose(
         job.bundle,
-        message_channel,
+        channel(lead.channel),
         now,
         can_reply=can_reply,
         content_level=job.content_level,
@@ -419,18 +407,8 @@ def _send(job: DeliveryJob, now: datetime, check_lease: Callable[[], None]) -> A
     if job.reply_address is not None:
         rendered = replace(rendered, headers={**rendered.headers, **job.reply_address.headers(rendered.link)})
     if job.active_provider is None:
-        return Accepted(content=content(rendered))
+        return Accepted(content=_storable(rendered.content()))
     check_lease()
-    return _hand_over(job, rendered)
-
-
-def _can_reply(job: DeliveryJob) -> bool:
-    return job.bundle.lead.channel in job.active_provider.reply_channels if job.active_provider else True
-
-
-def _hand_over(job: DeliveryJob, rendered: Rendered) -> Accepted:
-    assert job.active_provider is not None
-    lead = job.bundle.lead
     receipt = job.active_provider.sender.send(rendered, lead.channel, lead.address, str(lead.notification_id))
     return Accepted(sanitize(receipt.external_id)[:200])
 

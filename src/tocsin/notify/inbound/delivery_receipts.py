@@ -212,12 +212,7 @@ def _not_reached(
     connection: Connection, delivery_ids: list[UUID], provider: str, receipt: Receipt, now: datetime
 ) -> None:
     """Records that the provider worked but nobody was reached."""
-    parameters = {
-        "ids": delivery_ids,
-        "now": now,
-        "reason": receipt.reason,
-        "external_id": receipt.external_id[:200],
-    }
+    parameters = {"ids": delivery_ids, "now": now, "reason": receipt.reason, "external_id": receipt.external_id[:200]}
     rows = connection.execute(database.literal(_NOT_REACHED), parameters).fetchall()
     changed = [row[0] for row in rows]
     results.end(connection, delivery_ids)

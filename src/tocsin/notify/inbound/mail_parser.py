@@ -13,12 +13,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email import message_from_bytes, message_from_string, policy
 from email.errors import MessageError
 from email.message import EmailMessage, Message
 from email.utils import getaddresses
 from functools import partial
+from itertools import takewhile
 from types import FrameType
 from typing import Any
 from uuid import UUID
@@ -62,7 +63,8 @@ def new_part(text: str, *, seconds: float = SECONDS) -> str:
         with _within(seconds):
             return _parsed(plain)
     except TimeoutError:
-        return _before_quotation(plain)
+        lines = plain.split("\n")
+        return "\n".join(takewhile(lambda line: not _QUOTE_START.match(line.lstrip()), lines))
 
 
 def _parsed(plain: str) -> str:
@@ -72,15 +74,6 @@ def _parsed(plain: str) -> str:
     parsed = EmailReplyParser(languages=_LANGUAGES).read(plain)
     latest = parsed.replies[0].body if parsed.replies else ""
     return "\n".join(line for line in str(latest).strip().split("\n") if not line.lstrip().startswith(">"))
-
-
-def _before_quotation(plain: str) -> str:
-    lines: list[str] = []
-    for line in plain.split("\n"):
-        if _QUOTE_START.match(line.lstrip()):
-            break
-        lines.append(line)
-    return "\n".join(lines)
 
 
 @contextmanager
@@ -206,14 +199,13 @@ def parse_reply(raw: bytes) -> ParsedReply:
         sender=sanitize(_sender(mail)),
         subject=formatting.one_line(sanitize(_header(mail, "Subject")), 200),
         references=tuple(find_references(ids, sent_to)),
-        text=new_part_parse(_text_parse(mail)),
-        automatic=automatic_columns(_ignore_errors(lambda: find_automatic_reason(mail), NO_REASON)),
+        text=sanitize(new_part(_text_of(mail))).strip()[:MAX_TEXT_CHARS],
+        automatic=_columns(_ignore_errors(lambda: find_automatic_reason(mail), NO_REASON)),
         bounce=_ignore_errors(lambda: parse_bounce(mail), None),
     )
 
 
-def automatic_columns(reason: Reason) -> tuple[str, dict[str, str]] | None:
-    """Returns what `ParsedReply.automatic` holds for a reason."""
+def _columns(reason: Reason) -> tuple[str, dict[str, str]] | None:
     return (reason.code, reason.data) if reason else None
 
 
@@ -234,17 +226,13 @@ def find_automatic_reason(mail: EmailMessage) -> Reason:
         return sentence("It is a delivery report about another email.")
     if _sender(mail).partition("@")[0] in ("mailer-daemon", "postmaster", "noreply", "no-reply", "donotreply"):
         return sentence("It was sent automatically from a no-reply address.")
-    if re.match(r"(auto(matic|matische)?[ -]?(reply|response|antwort)|out of (the )?office|abwesen)", _subject(mail)):
+    subject = _header(mail, "Subject").strip().lower()
+    if re.match(r"(auto(matic|matische)?[ -]?(reply|response|antwort)|out of (the )?office|abwesen)", subject):
         return sentence("It was sent automatically (by its subject).")
     return NO_REASON
 
 
-def new_part_parse(text: str) -> str:
-    """Returns the text that the sender wrote, without quotations and signature."""
-    return sanitize(new_part(text)).strip()[:MAX_TEXT_CHARS]
-
-
-def _text_parse(mail: EmailMessage) -> str:
+def _text_of(mail: EmailMessage) -> str:
     """Returns the plain part, else the HTML part as text."""
     for kind, convert in (("plain", str), ("html", lambda text: formatting.plain(text, MAX_TEXT_CHARS))):
         part = _ignore_errors(partial(mail.get_body, (kind,)), None)
@@ -260,10 +248,6 @@ def _sender(mail: EmailMessage) -> str:
     senders: list[tuple[str, str]] = _ignore_errors(lambda: getaddresses(_headers(mail, "From")), [])
     addresses = [address for _name, address in senders if "@" in address]
     return fold_login(addresses[0]) if len(addresses) == 1 else ""
-
-
-def _subject(mail: EmailMessage) -> str:
-    return _header(mail, "Subject").strip().lower()
 
 
 def _header(mail: EmailMessage, name: str) -> str:
@@ -296,35 +280,15 @@ def _ignore_errors[T](operation: Callable[[], T], default: T) -> T:
 _ALONE = re.compile(rf"\W*+[^\W_]++[\s:,.#!]*+(?:{NUMBERS.pattern}|all)?+[\s.!]*", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class MailCommand:
-    """The command in a mail; `kind` is None for a request for help."""
-
-    kind: CommandKind | None
-    number: int | None = None
-    other_numbers: tuple[int, ...] = ()
-    is_all: bool = False
-    text: str = ""
-
-
-def parse_command(text: str) -> MailCommand:
-    """Returns the command in a mail's new part. An empty part is a reply without text."""
-    first = text.split("\n", 1)[0].strip()
-    parsed = command_parser.parse_command(first)
+def parse_command(text: str) -> ParsedCommand:
+    """Returns the command in a mail's new part, or `Word.HELP`. An empty part is a reply without text."""
+    first, *lines_below = text.split("\n", 1)
+    parsed = command_parser.parse_command(first.strip())
     if parsed.action is CommandKind.REPLY:
-        return _reply(parsed, text)
-    if _ALONE.fullmatch(first):
-        if isinstance(parsed.action, CommandKind):
-            return MailCommand(parsed.action, parsed.number, parsed.other_numbers, parsed.is_all)
-        if parsed.action is Word.HELP:
-            return MailCommand(None)
-    return MailCommand(CommandKind.REPLY, text=text)
-
-
-def _reply(parsed: ParsedCommand, text: str) -> MailCommand:
-    """Parses "reply 42 The line is back", including the lines below."""
-    lines_below = text.split("\n", 1)[1:]
-    return MailCommand(CommandKind.REPLY, parsed.number, text="\n".join([parsed.text, *lines_below]).strip())
+        return replace(parsed, text="\n".join([parsed.text, *lines_below]).strip())
+    if _ALONE.fullmatch(first.strip()) and (parsed.action is Word.HELP or isinstance(parsed.action, CommandKind)):
+        return parsed
+    return ParsedCommand(CommandKind.REPLY, text=text)
 
 
 # ---------- parse subprocess
@@ -341,7 +305,7 @@ _SECONDS = 8
 
 
 def parse_in_subprocess(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
-    """Like `parse.read`. A mail that cannot be parsed within `seconds` is returned as automatic, with the reason."""
+    """Like `parse_reply`. A mail that cannot be parsed within `seconds` is returned as automatic, with the reason."""
     try:
         if len(raw) <= _SMALL:
             return parse_reply(raw)
@@ -350,14 +314,7 @@ def parse_in_subprocess(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
         pass
     except (RuntimeError, OSError, msgspec.MsgspecError) as error:
         log.warning("A mail cannot be read as an answer: %s", error)
-    return ParsedReply(
-        hash=hashlib.sha256(raw).hexdigest(),
-        sender="",
-        subject="",
-        references=(),
-        text="",
-        automatic=automatic_columns(UNREADABLE()),
-    )
+    return ParsedReply(hashlib.sha256(raw).hexdigest(), "", "", (), "", _columns(UNREADABLE()))
 
 
 def main() -> None:

@@ -5,8 +5,7 @@ records the outcome. Unknown senders get no answer; refused mails are kept with 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -27,7 +26,6 @@ from tocsin.core.reasons import (
     Person,
     Reason,
     Text,
-    joined,
     reason_from,
     reason_from_json,
     sentence,
@@ -35,8 +33,8 @@ from tocsin.core.reasons import (
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.inbound import delivery_receipts, mail_parser, responder_actions
-from tocsin.notify.inbound.mail_parser import Bounce, MailCommand, ParsedReply
-from tocsin.notify.inbound.responder_actions import NOT_PAGED, Responder
+from tocsin.notify.inbound.mail_parser import Bounce, ParsedReply
+from tocsin.notify.inbound.responder_actions import Responder
 from tocsin.notify.integrations.mail_replies import MailRepliesKind, mailbox_of
 from tocsin.notify.notices import Notice, queue_notice
 from tocsin.notify.providers import pool
@@ -162,83 +160,30 @@ def _verified(reply: ParsedReply, now: datetime) -> tuple[int, int]:
 def _execute(
     connection: Connection, responder: Responder, alert_id: int, reply: ParsedReply, now: datetime
 ) -> ReplyOutcome:
-    mail_command = mail_parser.parse_command(reply.text)
-    if mail_command.kind is None:
-        return ReplyOutcome(
-            ReplyResult.ACTED, sentence("It requested help."), command_parser.HELP, responder.id, alert_id
-        )
-    if mail_command.kind is CommandKind.REPLY and not mail_command.text:
-        return ReplyOutcome(
-            ReplyResult.REFUSED,
-            _NO_TEXT(),
-            sentence("Your email has no text of its own above the quoted one, so nothing was done."),
-            responder.id,
-            alert_id,
-        )
-    if not mail_command.other_numbers or mail_command.number is None:
-        return _execute_single(connection, responder, mail_command, mail_command.kind, alert_id, reply, now)
-    numbers = (mail_command.number, *mail_command.other_numbers)
-    service.lock_families(connection, numbers)
-    single_commands = [replace(mail_command, number=number, other_numbers=()) for number in numbers]
-    outcomes = [
-        _execute_single(connection, responder, single, mail_command.kind, alert_id, reply, now)
-        for single in single_commands
-    ]
-    result = (
-        ReplyResult.ACTED if any(outcome.result is ReplyResult.ACTED for outcome in outcomes) else ReplyResult.REFUSED
+    command = mail_parser.parse_command(reply.text)
+    if not isinstance(command.action, CommandKind):
+        requested = sentence("It requested help.")
+        return ReplyOutcome(ReplyResult.ACTED, requested, command_parser.HELP, responder.id, alert_id)
+    if command.action is CommandKind.REPLY and not command.text:
+        nothing_done = sentence("Your email has no text of its own above the quoted one, so nothing was done.")
+        return ReplyOutcome(ReplyResult.REFUSED, _NO_TEXT(), nothing_done, responder.id, alert_id)
+    # A mail about several alerts says only by a number which of them is meant.
+    own_alert_id = alert_id if reply.references[0].alert_count == 1 else None
+    result = responder_actions.run_command(
+        connection, responder, command, command.action, CommandChannel.EMAIL, now, own_alert_id
     )
-    answer = joined(*(outcome.answer for outcome in outcomes), separator=" ")
-    return ReplyOutcome(result, answer, answer, responder.id, outcomes[0].alert_id)
-
-
-def _execute_single(
-    connection: Connection,
-    responder: Responder,
-    mail_command: MailCommand,
-    kind: CommandKind,
-    alert_id: int,
-    reply: ParsedReply,
-    now: datetime,
-) -> ReplyOutcome:
-    numbers = _numbers(connection, responder, mail_command, alert_id, reply.references[0].alert_count, now)
-    if isinstance(numbers, Reason):
-        return ReplyOutcome(ReplyResult.REFUSED, numbers, numbers, responder.id, alert_id)
-    result = responder_actions.apply_answer(
-        connection, responder, numbers, kind, CommandChannel.EMAIL, now, mail_command.text
-    )
-    outcome = ReplyResult.ACTED if result.done_count else ReplyResult.REFUSED
     # A reply to the other responders gets no confirmation.
-    is_unanswered = kind is CommandKind.REPLY and result.done_count
-    return ReplyOutcome(outcome, result.answer, NO_REASON if is_unanswered else result.answer, responder.id, numbers[0])
-
-
-def _numbers(
-    connection: Connection, responder: Responder, mail_command: MailCommand, alert_id: int, alerts: int, now: datetime
-) -> Sequence[int] | Reason:
-    """Returns the alert ids that the command applies to, or why there are none."""
-    if mail_command.number is not None:
-        if mail_command.number != alert_id and not responder_actions.was_paged_or_owns(
-            connection, responder.id, mail_command.number
-        ):
-            return NOT_PAGED(alert=AlertRef(mail_command.number))
-        return [mail_command.number]
-    if alerts == 1 and not mail_command.is_all:
-        return [alert_id]
-    numbers = responder_actions.open_for(connection, responder.id, now)
-    if not numbers:
-        return command_parser.NONE_OPEN
-    if len(numbers) > 1 and not mail_command.is_all:
-        assert mail_command.kind is not None
-        return command_parser.ask_which_alert(mail_command.kind, numbers)
-    return numbers
+    is_unanswered = command.action is CommandKind.REPLY and result.done_count
+    answer = NO_REASON if is_unanswered else result.answer
+    outcome = ReplyResult.ACTED if result.done_count else ReplyResult.REFUSED
+    return ReplyOutcome(outcome, result.answer, answer, responder.id, result.alert_id or alert_id)
 
 
 def _queue_answer(connection: Connection, outcome: ReplyOutcome, now: datetime) -> None:
-    alert_id = outcome.alert_id
     assert outcome.user_id is not None
-    assert alert_id is not None, "a reply that is answered refers to an alert"
-    title = sentence("Your reply about alert {alert}", alert=AlertRef(alert_id))
-    notice = Notice(title, outcome.answer, about="mail reply", reason=REPLIED_BY_EMAIL(), alert_id=alert_id)
+    assert outcome.alert_id is not None, "a reply that is answered refers to an alert"
+    title = sentence("Your reply about alert {alert}", alert=AlertRef(outcome.alert_id))
+    notice = Notice(title, outcome.answer, "mail reply", REPLIED_BY_EMAIL(), outcome.alert_id)
     queue_notice(connection, notice, now, user_ids=[outcome.user_id])
 
 

@@ -28,10 +28,11 @@ from tocsin.notify.inbound import delivery_receipts
 from tocsin.notify.interfaces import CallPrompt, CallScript, CallState, Receipt, ReceiptState
 from tocsin.notify.registry import channel
 from tocsin.notify.rules.delivery_reasons import KEY_PRESSED, MACHINE_ANSWERED
-from tocsin.notify.rules.pre_send_check import DeliveryBundle, DueDelivery
+from tocsin.notify.rules.pre_send_check import DueDelivery, bundle_of
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import command_parser, render
-from tocsin.notify.text.formatting import VoicePhrases, localize, words
+from tocsin.notify.text.command_parser import Key, ParsedCommand
+from tocsin.notify.text.formatting import localize, spoken_phrase, voice_of
 from tocsin.notify.text.render import ContentLevel
 from tocsin.people.permissions import Viewer, roles_in_groups, viewer_from
 from tocsin.people.sql import join_user, load_with_groups
@@ -70,10 +71,11 @@ class Responder:
 
 @dataclass(frozen=True, slots=True)
 class ResponderResult:
-    """The result of a command: on how many alerts it was done, and the answer to the user."""
+    """The result of a command: on how many alerts it was done, the answer to the user, and the first of the alerts."""
 
     done_count: int
     answer: Reason
+    alert_id: int | None = None
 
 
 def load_responder(connection: Connection, user_id: int) -> Responder | None:
@@ -142,6 +144,45 @@ def resolve_merged(connection: Connection, alert_id: int) -> int:
     return alert_id if row is None or row[0] is None else row[0]
 
 
+def run_command(
+    connection: Connection,
+    responder: Responder,
+    command: ParsedCommand,
+    kind: CommandKind,
+    via: CommandChannel,
+    now: datetime,
+    own_alert_id: int | None = None,
+) -> ResponderResult:
+    """Runs a command from a text or a mail on the alerts that it names; without a number, on the alert that a mail is
+    about (`own_alert_id`), else on the only one that is open for the user.
+    """
+    number = command.number
+    if command.other_numbers and number is not None:
+        numbers = [number, *command.other_numbers]
+        service.lock_families(connection, numbers)
+        singles = (replace(command, number=each, other_numbers=()) for each in numbers)
+        results = [run_command(connection, responder, each, kind, via, now, own_alert_id) for each in singles]
+        answer = joined(*(result.answer for result in results), separator=" ")
+        return ResponderResult(sum(result.done_count for result in results), answer, results[0].alert_id)
+    if number is not None and (number == own_alert_id or was_paged_or_owns(connection, responder.id, number)):
+        numbers = [number]
+    elif number is None and own_alert_id is not None and not command.is_all:
+        numbers = [own_alert_id]
+    else:
+        numbers = open_for(connection, responder.id, now)
+        if number is not None:
+            if kind is not CommandKind.REPLY or len(numbers) != 1 or own_alert_id is not None:
+                return ResponderResult(0, NOT_PAGED(alert=AlertRef(number)))
+            # "Reply 5 minutes" refers to the only open alert, not to alert 5.
+            command = replace(command, text=f"{number} {command.text}")
+        if not numbers:
+            return ResponderResult(0, command_parser.NONE_OPEN)
+        if len(numbers) > 1 and not command.is_all:
+            return ResponderResult(0, command_parser.ask_which_alert(kind, numbers))
+    result = apply_answer(connection, responder, numbers, kind, via, now, command.text)
+    return replace(result, alert_id=numbers[0])
+
+
 def press_button(
     user_id: int, alert_id: int, kind: str, via: CommandChannel, now: datetime
 ) -> tuple[ResponderResult, str]:
@@ -204,8 +245,7 @@ def _apply_to_one(
 def _find_answerable(connection: Connection, viewer: Viewer, alert_id: int) -> FoundAlert | None:
     """Returns the alert if the user sees it and may act on it."""
     row = connection.execute(
-        f"SELECT a.group_ids || i.group_id FROM {WITH_INTEGRATION} WHERE a.id = %s",
-        (alert_id,),
+        f"SELECT a.group_ids || i.group_id FROM {WITH_INTEGRATION} WHERE a.id = %s", (alert_id,)
     ).fetchone()
     group_ids = frozenset(row[0]) - {None} if row is not None else frozenset()
     if not viewer.may_respond(group_ids):
@@ -253,26 +293,38 @@ def _continue(connection: Connection, provider: str, call_state: CallState, now:
         service.lock_families(connection, [due.alert.id for due in deliveries if due.alert])
     state = ReceiptState.ANSWERED if call_state.digits else ReceiptState.DELIVERED
     _record_receipt(connection, provider, call_state, deliveries, state, now)
+    language = deliveries[0].language if deliveries else ""
     if not deliveries:
-        return CallPrompt(f"{words('').no_alert} {words('').goodbye}")
-    phrases = words(deliveries[0].language)
+        return _last_words(spoken_phrase("phone call", "You have no open alerts.", language), language)
     if deliveries[0].purpose is Purpose.TEST and call_state.digits and not deliveries[0].data.get("sealed"):
-        return _record_test_key(connection, delivery_ids, call_state, phrases)
+        # The page of the phone test shows the key.
+        key = call_state.digits[:1]
+        delivery_receipts.append_reason(connection, delivery_ids, KEY_PRESSED(key=key))
+        database.notify(connection, "outbox")
+        pressed = spoken_phrase("phone call", "You pressed {key}. This phone works.", language, key=key)
+        return _last_words(pressed, language)
     current = _current(deliveries)
     if not current:
-        state_reason = _describe_alert_state(connection, deliveries[0], now)
-        return CallPrompt(f"{localize(state_reason, deliveries[0].language)} {phrases.goodbye}", language=phrases.code)
-    script = _script(current, render.content_of(connection, "voice"), now)
+        alert = deliveries[0].alert
+        loaded = store.load(connection, [alert.id])[alert.id] if alert is not None else None
+        state_reason = NO_REASON if loaded is None else lifecycle.describe_state(loaded, now)
+        return _last_words(localize(state_reason, language), language)
+    script, voice = _script(current, render.content_of(connection, "voice"), now), voice_of(language)
     match command_parser.interpret_key(call_state.digits, call_state.pending_digit, script.keys):
-        case command_parser.RepeatPrompt():
-            return CallPrompt(script=script, language=phrases.code)
-        case command_parser.InvalidDigit():
-            return CallPrompt(phrases.wrong_key, script, language=phrases.code)
-        case command_parser.ConfirmKey(digit):
-            return CallPrompt(phrases.confirm_close, pending_digit=digit, language=phrases.code)
-        case command_parser.RunCommand(command):
-            answer = _act(connection, current, command, phrases, now)
-            return CallPrompt(f"{answer} {phrases.goodbye}", language=phrases.code)
+        case Key.REPEAT:
+            return CallPrompt(script=script, language=voice)
+        case Key.INVALID:
+            return CallPrompt(spoken_phrase("phone call", "Invalid key.", language), script, language=voice)
+        case Key.CONFIRM:
+            confirm = spoken_phrase("phone call", "Press 9 again to close.", language)
+            return CallPrompt(confirm, pending_digit=call_state.digits, language=voice)
+        case command:
+            return _last_words(_act(connection, current, command, language, now), language)
+
+
+def _last_words(text: str, language: str) -> CallPrompt:
+    goodbye = spoken_phrase("phone call", "Goodbye.", language)
+    return CallPrompt(f"{text} {goodbye}", language=voice_of(language))
 
 
 def _current(deliveries: list[DueDelivery]) -> list[DueDelivery]:
@@ -311,45 +363,32 @@ def _record_receipt(
         delivery_receipts.apply(connection, provider, Receipt(state, key, call_state.external_id, reason), now)
 
 
-def _record_test_key(
-    connection: Connection, delivery_ids: list[UUID], call_state: CallState, phrases: VoicePhrases
-) -> CallPrompt:
-    """Records the pressed key: the page of the phone test shows it."""
-    delivery_receipts.append_reason(connection, delivery_ids, KEY_PRESSED(key=call_state.digits[:1]))
-    database.notify(connection, "outbox")
-    sentence = phrases.pressed.format(key=call_state.digits[:1])
-    return CallPrompt(f"{sentence} {phrases.goodbye}", language=phrases.code)
-
-
 def _script(current: list[DueDelivery], content_level: ContentLevel, now: datetime) -> CallScript:
     voice_channel = channel("voice")
-    bundle = DeliveryBundle(
-        tuple(current), named_count=voice_channel.bundle_limit if len(current) > voice_channel.bundle_limit else 0
-    )
-    script = render.compose(bundle, voice_channel, now, can_reply=True, content_level=content_level).script
+    script = render.compose(bundle_of(current), voice_channel, now, can_reply=True, content_level=content_level).script
     assert script is not None
     # A group's phone is not answered by a known user, so it offers no commands.
     return script if current[0].user_id is not None else replace(script, keys=REPEAT_KEYS, menu="")
 
 
-def _act(
-    connection: Connection, current: list[DueDelivery], command: CommandKind, phrases: VoicePhrases, now: datetime
-) -> str:
+def _act(connection: Connection, current: list[DueDelivery], command: CommandKind, language: str, now: datetime) -> str:
     user_id = current[0].user_id
     assert user_id is not None
     responder = load_responder(connection, user_id)
     if responder is None:
-        return phrases.no_alert
+        return spoken_phrase("phone call", "You have no open alerts.", language)
     numbers = [due.alert.id for due in current if due.alert is not None]
     result = apply_answer(connection, responder, numbers, command, CommandChannel.VOICE, now)
     if len(numbers) > 1:
-        return phrases.several_done.format(number=result.done_count)
-    if result.done_count:
-        return phrases.done[command].format(id=numbers[0])
-    return localize(result.answer, responder.language)
-
-
-def _describe_alert_state(connection: Connection, due: DueDelivery, now: datetime) -> Reason:
-    if due.alert is None:
-        return NO_REASON
-    return lifecycle.describe_state(store.load(connection, [due.alert.id])[due.alert.id], now)
+        return spoken_phrase("phone call", "Done for {number} alerts.", language, number=result.done_count)
+    match command if result.done_count else None:
+        case CommandKind.ACKNOWLEDGE:
+            return spoken_phrase("phone call", "You acknowledged alert {id}.", language, id=numbers[0])
+        case CommandKind.ASSIGN:
+            return spoken_phrase("phone call", "Alert {id} is assigned to you.", language, id=numbers[0])
+        case CommandKind.ESCALATE:
+            return spoken_phrase("phone call", "You escalated alert {id}.", language, id=numbers[0])
+        case CommandKind.CLOSE:
+            return spoken_phrase("phone call", "Alert {id} is closed.", language, id=numbers[0])
+        case _:
+            return localize(result.answer, responder.language)

@@ -20,11 +20,9 @@ from tocsin.core.net.egress import DEADLINE, EgressResponse, HttpClient, Outcome
 from tocsin.core.reasons import Reason, ReasonType, replace_texts
 from tocsin.notify.channels import chat
 from tocsin.notify.integrations import vendor_http
-from tocsin.notify.interfaces import OutcomeUnknown as OutcomeUnknown_interfaces
+from tocsin.notify.integrations.vendor_http import HttpSender
 from tocsin.notify.interfaces import (
-    ProviderAccount,
     ProviderKind,
-    ProviderSender,
     ProviderSetting,
     Rendered,
     SendReceipt,
@@ -195,31 +193,8 @@ _UNEXPECTED_RESPONSE = ReasonType(
 )
 
 
-class ChatServicesKind(ProviderKind):
-    name = "chat_services"
-    label = "Chat and push services"
-    description = (
-        "Gotify, Pushover, Teams, Discord, Mattermost, Matrix, Google Chat and about 100 more, by service URL."
-    )
-    icon = "messages"
-    is_built_in = True
-    channels: tuple[str, ...] = ("chat", "push")
-    max_concurrent_sends = 20
-    has_many_servers = True
-    settings: tuple[ProviderSetting, ...] = ()
-
-    def accepts(self, channel: str, address: str) -> bool:
-        return addresses.is_encrypted(address)
-
-    def open(self, account: ProviderAccount) -> ProviderSender:
-        return ChatServicesSender()
-
-
-class ChatServicesSender:
+class ChatServicesSender(HttpSender):
     """Creates an apprise object per message. It keeps no state, and threads share none."""
-
-    def __init__(self) -> None:
-        self._client = HttpClient()
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         url = addresses.decrypt_address(address)
@@ -239,8 +214,23 @@ class ChatServicesSender:
     def verify(self) -> Reason:
         return _TESTED_PER_ADDRESS()
 
-    def close(self) -> None:
-        self._client.close()
+
+class ChatServicesKind(ProviderKind):
+    name = "chat_services"
+    label = "Chat and push services"
+    description = (
+        "Gotify, Pushover, Teams, Discord, Mattermost, Matrix, Google Chat and about 100 more, by service URL."
+    )
+    icon = "messages"
+    is_built_in = True
+    channels: tuple[str, ...] = ("chat", "push")
+    max_concurrent_sends = 20
+    has_many_servers = True
+    open = ChatServicesSender
+    settings: tuple[ProviderSetting, ...] = ()
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return addresses.is_encrypted(address)
 
 
 def _notify(plugin: Any, rendered: Rendered, request_log: RequestLog, service: str) -> bool:
@@ -258,7 +248,7 @@ def _notify(plugin: Any, rendered: Rendered, request_log: RequestLog, service: s
     except Exception as error:  # noqa: BLE001 - a plugin breaks on a response that it does not expect
         # Its text may repeat a secret.
         if request_log.problem is None:
-            raise OutcomeUnknown_interfaces(_UNEXPECTED_RESPONSE(service=service, error=type(error).__name__)) from None
+            raise OutcomeUnknown(_UNEXPECTED_RESPONSE(service=service, error=type(error).__name__)) from None
         return False
     return bool(is_sent)
 
@@ -295,8 +285,8 @@ def _raise_unless_accepted(request_log: RequestLog, is_sent: bool, service: str,
     """Raises Temporary, Permanent or OutcomeUnknown if the message was not accepted."""
     if (problem := request_log.problem) is not None:
         reason = replace_texts(problem.reason, lambda text: _mask_secrets(text, secrets))
-        if isinstance(problem, OutcomeUnknown_interfaces):
-            raise OutcomeUnknown_interfaces(reason)
+        if isinstance(problem, OutcomeUnknown):
+            raise OutcomeUnknown(reason)
         if isinstance(problem, Temporary):
             raise Temporary(reason, problem.retry_after)
         raise type(problem)(reason, problem.remedy_reason)

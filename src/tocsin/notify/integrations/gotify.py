@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tocsin.alerts.states import CommandChannel, Priority
 from tocsin.core.delivery.circuit_breaker import NoSuchAddress
 from tocsin.core.errors import Rejected
-from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import Reason, sentence, translatable
 from tocsin.notify.channels import chat
 from tocsin.notify.integrations import vendor_http
+from tocsin.notify.integrations.vendor_http import HttpSender
 from tocsin.notify.interfaces import (
     Channel,
     Message,
-    ProviderAccount,
     ProviderKind,
-    ProviderSender,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
@@ -67,6 +65,25 @@ _PRIORITIES = {Priority.CRITICAL: 10, Priority.HIGH: 8, Priority.MEDIUM: 5, Prio
 _QUIET, _DEFAULT = 2, 5
 
 
+class GotifySender(HttpSender):
+    """Publishes to one server."""
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+        headers = {"X-Gotify-Key": addresses.decrypt_address(address), "Idempotency-Key": idempotency_key}
+        response = self._post_json(f"{self._base}/message", _document(rendered), headers)
+        if response.status != 200:
+            _fail(response)
+        if not (message_id := vendor_http.text(vendor_http.body(response).get("id"))):
+            raise vendor_http.no_answer("Gotify")
+        return SendReceipt(message_id[:100])
+
+    def verify(self) -> Reason:
+        response = self._client.request("GET", f"{self._base}/health")
+        if response.status != 200:
+            vendor_http.raise_for_status(response, "Gotify")
+        return sentence("{server} is healthy.", server=self._base)
+
+
 class GotifyKind(ProviderKind):
     name = "gotify"
     label = "Gotify server"
@@ -74,6 +91,7 @@ class GotifyKind(ProviderKind):
     icon = "bell-ringing"
     channels: tuple[str, ...] = ("gotify",)
     max_concurrent_sends = 20
+    open = GotifySender
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
             "api_base", "Server", ProviderSettingType.URL, is_required=True, help="URL of the Gotify server."
@@ -83,62 +101,20 @@ class GotifyKind(ProviderKind):
     def accepts(self, channel: str, address: str) -> bool:
         return addresses.scheme_of(address) == "gotify"
 
-    def open(self, account: ProviderAccount) -> ProviderSender:
-        return GotifySender(account)
 
-
-class GotifySender:
-    """Publishes to one server."""
-
-    def __init__(self, account: ProviderAccount) -> None:
-        self._server = str(account.settings.get("api_base") or "").rstrip("/")
-        self._client = HttpClient(trusted=account.is_trusted)
-
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
-        headers = {
-            "Content-Type": "application/json",
-            "X-Gotify-Key": addresses.decrypt_address(address),
-            "Idempotency-Key": idempotency_key,
-        }
-        url = f"{self._server}/message"
-        response = self._client.request("POST", url, headers=headers, content=_build_body(rendered))
-        if response.status != 200:
-            _fail(response)
-        if not (message_id := vendor_http.text(vendor_http.body(response).get("id"))):
-            raise vendor_http.no_answer("Gotify")
-        return SendReceipt(message_id[:100])
-
-    def verify(self) -> Reason:
-        response = self._client.request("GET", f"{self._server}/health")
-        if response.status != 200:
-            vendor_http.raise_for_status(response, "Gotify")
-        return sentence("{server} is healthy.", server=self._server)
-
-    def close(self) -> None:
-        self._client.close()
-
-
-def _build_body(rendered: Rendered) -> bytes:
+def _document(rendered: Rendered) -> dict[str, Any]:
     # As plain text: Markdown of a source could load images, and so tell a stranger who reads it. The apps make
     # links of URLs (https://gotify.net/docs/msgextras).
     links = [f"{button.label}: {button.url}" for button in rendered.buttons]
-    payload = {
+    return {
         "title": rendered.subject,
         "message": "\n".join([rendered.text, *links]),
-        "priority": _priority(rendered),
+        "priority": vendor_http.priority_of(rendered, _PRIORITIES, quiet=_QUIET, default=_DEFAULT),
         "extras": {
             "client::display": {"contentType": "text/plain"},
             **({"client::notification": {"click": {"url": rendered.link}}} if rendered.link else {}),
         },
     }
-    return json.dumps(payload).encode()
-
-
-def _priority(rendered: Rendered) -> int:
-    """Returns the alert's priority for a message that asks for a response; a quiet one for any other."""
-    if rendered.priority is None:
-        return _DEFAULT
-    return _PRIORITIES[rendered.priority] if rendered.buttons else _QUIET
 
 
 def _fail(response: EgressResponse) -> NoReturn:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import NoReturn
 
 from tocsin.core.errors import Permanent
-from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.core.validation import payload_paths
 from tocsin.core.validation.payload_paths import read_path
 from tocsin.notify.channels.phone import is_phone_number
 from tocsin.notify.integrations import vendor_http
+from tocsin.notify.integrations.vendor_http import HttpSender
 from tocsin.notify.interfaces import (
     ProviderAccount,
     ProviderKind,
-    ProviderSender,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
@@ -72,8 +71,8 @@ def render_template(template: str, values: Mapping[str, str], body_format: BodyF
 
 
 def value_at_path(document: object, path: str) -> str | None:
-    """Returns the text at a path such as `messages^0^id`. None if there is none."""
-    value = read_path(document, path)
+    """Returns the text at a path such as `messages^0^id`. None if there is none, or no path."""
+    value = read_path(document, path) if path else None
     if value is None or isinstance(value, dict | list):
         return None
     # Lower case, as JSON writes booleans and as administrators enter them.
@@ -99,6 +98,85 @@ _UNEXPECTED_VALUE = ReasonType("provider.gateway_unexpected_value", "{path} is {
 _NO_VALUE = ReasonType("provider.gateway_no_value", "no {path}")
 
 
+class HttpGatewaySender(HttpSender):
+    """Sends with one gateway."""
+
+    def __init__(self, account: ProviderAccount) -> None:
+        super().__init__(account)
+        self._settings = {name: str(value) for name, value in account.settings.items()}
+        self._secret = account.secrets.get("secret", "")
+        self._body_format = BodyFormat(self._settings.get("body_format") or BodyFormat.JSON)
+        self._url = self._settings.get("api_base", "")
+        self._body = self._settings.get("body", "")
+        unknown_names = [
+            *unknown_placeholders(self._settings.get("query", ""), BodyFormat.FORM),
+            *unknown_placeholders(self._body, self._body_format),
+        ]
+        self._unknown_name = next(iter(unknown_names), "")
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+        values = {
+            "to": address,
+            "to_digits": address.lstrip("+"),
+            "text": rendered.text,
+            "from": self._settings.get("from_number", ""),
+            "key": idempotency_key,
+            "secret": self._secret,
+        }
+        self._check()
+        method = self._settings.get("method") or "POST"
+        query = render_template(self._settings.get("query", ""), values, BodyFormat.FORM)
+        content = b"" if method == "GET" else render_template(self._body, values, self._body_format).encode()
+        url = f"{self._url}?{query}" if query else self._url
+        response = self._client.request(method, url, headers=self._headers(idempotency_key), content=content)
+        document = vendor_http.content(response)
+        if not 200 <= response.status < 300:
+            self._fail(response, document)
+        if self._settings.get("ok_path") and not document:
+            raise vendor_http.no_answer(self._name)
+        path, expected = self._settings.get("ok_path", ""), self._settings.get("ok_value", "")
+        actual = value_at_path(document, path)
+        if path and (actual is None or actual != (expected or actual)):
+            value = repr(vendor_http.line(actual, 60))
+            self._fail(
+                response, document, _UNEXPECTED_VALUE(path=path, value=value) if actual else _NO_VALUE(path=path)
+            )
+        return SendReceipt((value_at_path(document, self._settings.get("id_path", "")) or "")[:100])
+
+    def verify(self) -> Reason:
+        # No request that every gateway supports sends nothing: this only checks that the server responds.
+        self._check()
+        response = self._client.request("HEAD", self._url, headers=self._headers(""))
+        status = response.status
+        if status in (401, 403, *vendor_http.RETRYABLE_STATUSES) or (status >= 500 and status != 501):
+            vendor_http.raise_for_status(response, self._name)
+        return _RESPONDS(server=self._name)
+
+    @property
+    def _name(self) -> str | Reason:
+        return self._url.partition("://")[2].partition("/")[0] or vendor_http.GATEWAY()
+
+    def _check(self) -> None:
+        if name := self._unknown_name:
+            raise Permanent(_UNKNOWN_PLACEHOLDER(placeholder=f"<{name}>", placeholders=_PLACEHOLDERS), _CORRECT_IT())
+
+    def _headers(self, key: str) -> dict[str, str]:
+        headers = {"Content-Type": self._body_format.content_type, "Accept": "application/json, */*"}
+        if key:
+            headers["Idempotency-Key"] = key
+        if name := self._settings.get("secret_header", ""):
+            headers[name] = f"{self._settings.get('secret_prefix', '')} {self._secret}".strip()
+        elif user := self._settings.get("username", ""):
+            headers["Authorization"] = vendor_http.basic_authorization(user, self._secret)
+        return headers
+
+    def _fail(self, response: EgressResponse, document: object, default: Reason = NO_REASON) -> NoReturn:
+        text = vendor_http.line(value_at_path(document, self._settings.get("error_path", "")) or "")
+        if 200 <= response.status < 300:
+            raise Permanent(_NOT_ACCEPTED(server=self._name, answer=text or default))
+        vendor_http.raise_for_status(response, self._name, text)
+
+
 class HttpGatewayKind(ProviderKind):
     name = "http_gateway"
     label = "HTTP gateway"
@@ -106,6 +184,7 @@ class HttpGatewayKind(ProviderKind):
     icon = "api"
     channels: tuple[str, ...] = ("sms",)
     max_concurrent_sends = 20
+    open = HttpGatewaySender
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
             "api_base", "URL", ProviderSettingType.URL, is_required=True, help="Request URL, without the query string."
@@ -163,100 +242,3 @@ class HttpGatewayKind(ProviderKind):
 
     def accepts(self, channel: str, address: str) -> bool:
         return is_phone_number(address)
-
-    def open(self, account: ProviderAccount) -> ProviderSender:
-        return HttpGatewaySender(account)
-
-
-class HttpGatewaySender:
-    """Sends with one gateway."""
-
-    def __init__(self, account: ProviderAccount) -> None:
-        self._settings = {name: str(value) for name, value in account.settings.items()}
-        self._secret = account.secrets.get("secret", "")
-        self._body_format = BodyFormat(self._settings.get("body_format") or BodyFormat.JSON)
-        self._url = self._settings.get("api_base", "")
-        self._client = HttpClient(trusted=account.is_trusted)
-        unknown_names = [
-            *unknown_placeholders(self._settings.get("query", ""), BodyFormat.FORM),
-            *unknown_placeholders(self._body, self._body_format),
-        ]
-        self._problem = (
-            _UNKNOWN_PLACEHOLDER(placeholder=f"<{unknown_names[0]}>", placeholders=_PLACEHOLDERS)
-            if unknown_names
-            else NO_REASON
-        )
-
-    @property
-    def _body(self) -> str:
-        return self._settings.get("body", "")
-
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
-        values = {
-            "to": address,
-            "to_digits": address.lstrip("+"),
-            "text": rendered.text,
-            "from": self._settings.get("from_number", ""),
-            "key": idempotency_key,
-            "secret": self._secret,
-        }
-        method = self._settings.get("method") or "POST"
-        query = render_template(self._settings.get("query", ""), values, BodyFormat.FORM)
-        content = b"" if method == "GET" else render_template(self._body, values, self._body_format).encode()
-        response = self._request(method, f"{self._url}?{query}" if query else self._url, content, idempotency_key)
-        document = vendor_http.content(response)
-        if not 200 <= response.status < 300:
-            self._fail(response, document)
-        if self._settings.get("ok_path") and not document:
-            raise vendor_http.no_answer(self._name)
-        path, expected = self._settings.get("ok_path", ""), self._settings.get("ok_value", "")
-        if (path and (actual := value_at_path(document, path)) != (expected or actual)) or (path and actual is None):
-            value = vendor_http.line(actual, 60)
-            self._fail(
-                response, document, _UNEXPECTED_VALUE(path=path, value=repr(value)) if actual else _NO_VALUE(path=path)
-            )
-        return SendReceipt(
-            (value_at_path(document, self._settings["id_path"]) or "")[:100] if self._settings.get("id_path") else ""
-        )
-
-    def verify(self) -> Reason:
-        # No request that every gateway supports sends nothing: this only checks that the server responds.
-        self._check()
-        response = self._client.request("HEAD", self._url, headers=self._headers(""))
-        if response.status in (401, 403):
-            vendor_http.raise_for_status(response, self._name)
-        if response.status in vendor_http.RETRYABLE_STATUSES or (response.status >= 500 and response.status != 501):
-            vendor_http.raise_for_status(response, self._name)
-        return _RESPONDS(server=self._name)
-
-    def close(self) -> None:
-        self._client.close()
-
-    @property
-    def _name(self) -> str | Reason:
-        return self._url.partition("://")[2].partition("/")[0] or vendor_http.GATEWAY()
-
-    def _request(self, method: str, url: str, content: bytes, key: str) -> EgressResponse:
-        self._check()
-        return self._client.request(method, url, headers=self._headers(key), content=content)
-
-    def _check(self) -> None:
-        if self._problem:
-            raise Permanent(self._problem, _CORRECT_IT())
-
-    def _headers(self, key: str) -> dict[str, str]:
-        headers = {"Content-Type": self._body_format.content_type, "Accept": "application/json, */*"}
-        if key:
-            headers["Idempotency-Key"] = key
-        if name := self._settings.get("secret_header", ""):
-            headers[name] = f"{self._settings.get('secret_prefix', '')} {self._secret}".strip()
-        elif user := self._settings.get("username", ""):
-            headers["Authorization"] = f"Basic {b64encode(f'{user}:{self._secret}'.encode()).decode()}"
-        return headers
-
-    def _fail(self, response: EgressResponse, document: object, default: Reason = NO_REASON) -> NoReturn:
-        path = self._settings.get("error_path", "")
-        text = vendor_http.line((value_at_path(document, path) if path else "") or "")
-        if 200 <= response.status < 300:
-            raise Permanent(_NOT_ACCEPTED(server=self._name, answer=text or default))
-        vendor_http.raise_for_status(response, self._name, text)

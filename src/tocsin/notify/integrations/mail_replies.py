@@ -22,7 +22,6 @@ from tocsin.notify.interfaces import (
     InvalidWebhookSignature,
     ProviderAccount,
     ProviderKind,
-    ProviderSender,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
@@ -51,6 +50,33 @@ _NO_MAIL = ReasonType(
 )
 
 
+class _MailboxSender:
+    """The mailbox as a provider, which can only be verified and closed."""
+
+    def __init__(self, account: ProviderAccount) -> None:
+        self._account = account
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+        raise Permanent(_SENDS_NOTHING(), _ADD_SMTP())
+
+    def verify(self) -> Reason:
+        if "@" not in parseaddr(str(self._account.settings.get("address", "")))[1]:
+            raise Permanent(_NO_ADDRESS(), _ENTER_ADDRESS())
+        mailbox_account = mailbox_of(self._account)
+        if mailbox_account is None:
+            if not self._account.secrets.get("post_secret"):
+                raise Permanent(_NO_SOURCE(), _ENTER_SOURCE())
+            return _WAITING()
+        mailbox = imap.ImapMailbox(mailbox_account)
+        try:
+            return as_reason(mailbox.describe())
+        finally:
+            mailbox.close()
+
+    def close(self) -> None:
+        """Nothing is open: the poller has its own connection."""
+
+
 class MailRepliesKind(ProviderKind, WebhookProvider):
     name = "mail_replies"
     label = "Reply-by-email mailbox"
@@ -58,6 +84,7 @@ class MailRepliesKind(ProviderKind, WebhookProvider):
     icon = "mail-opened"
     channels: tuple[str, ...] = ()
     max_concurrent_sends = 1
+    open = _MailboxSender
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting("address", "Reply-to address", is_required=True, help="Set as Reply-To in emails."),
         ProviderSetting(
@@ -100,41 +127,11 @@ class MailRepliesKind(ProviderKind, WebhookProvider):
     def accepts(self, channel: str, address: str) -> bool:
         return False
 
-    def open(self, account: ProviderAccount) -> ProviderSender:
-        return _MailboxSender(account)
-
     def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
         _check(account.secrets.get("post_secret", ""), callback.headers.get("authorization", ""))
         if callback.method != "POST":
             raise Rejected("invalid", _USE_POST())
         return CallbackResponse(200, f"{receiver.handle_mail(whole_mail(callback))}\n")
-
-
-class _MailboxSender:
-    """The mailbox as a provider, which can only be verified and closed."""
-
-    def __init__(self, account: ProviderAccount) -> None:
-        self._account = account
-
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
-        raise Permanent(_SENDS_NOTHING(), _ADD_SMTP())
-
-    def verify(self) -> Reason:
-        if "@" not in parseaddr(str(self._account.settings.get("address", "")))[1]:
-            raise Permanent(_NO_ADDRESS(), _ENTER_ADDRESS())
-        mailbox_account = mailbox_of(self._account)
-        if mailbox_account is None:
-            if not self._account.secrets.get("post_secret"):
-                raise Permanent(_NO_SOURCE(), _ENTER_SOURCE())
-            return _WAITING()
-        mailbox = imap.ImapMailbox(mailbox_account)
-        try:
-            return as_reason(mailbox.describe())
-        finally:
-            mailbox.close()
-
-    def close(self) -> None:
-        """Nothing is open: the poller has its own connection."""
 
 
 def parse_reply_address(kind: str, account: ProviderAccount) -> ReplyAddress | None:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from tocsin.alerts.states import CommandChannel, Priority
 from tocsin.core.delivery.circuit_breaker import AddressRejected
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
-from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import Reason, ReasonType, sentence, translatable
 from tocsin.notify.channels import chat
 from tocsin.notify.integrations import vendor_http
+from tocsin.notify.integrations.vendor_http import HttpSender
 from tocsin.notify.interfaces import (
     Channel,
     Message,
-    ProviderAccount,
     ProviderKind,
-    ProviderSender,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
@@ -94,6 +92,35 @@ _HEALTHY_WITH_TOKEN = ReasonType(
 )
 
 
+class NtfySender(HttpSender):
+    """Publishes to topics of the configured server, and of other servers that an address names."""
+
+    api = DEFAULT_SERVER
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+        server, topic = split(address)
+        headers = {"Idempotency-Key": idempotency_key, **self._credentials(server)}
+        response = self._post_json(server or self._base, _document(rendered, topic, idempotency_key), headers)
+        if response.status != 200:
+            _fail(response, "ntfy")
+        if not (message_id := vendor_http.text(vendor_http.body(response).get("id"))):
+            raise vendor_http.no_answer("ntfy")
+        return SendReceipt(message_id[:100])
+
+    def verify(self) -> Reason:
+        credentials = self._credentials("")
+        for path, headers in (("health", {}), *((("account", credentials),) if credentials else ())):
+            response = self._client.request("GET", f"{self._base}/v1/{path}", headers=headers)
+            if response.status != 200:
+                _fail(response, self._base)
+        return (_HEALTHY_WITH_TOKEN if credentials else _HEALTHY)(server=self._base)
+
+    def _credentials(self, server: str) -> dict[str, str]:
+        # The token belongs to the configured server: another server in an address must not receive it.
+        token = self._account.secrets.get("token", "")
+        return {"Authorization": f"Bearer {token}"} if token and server in ("", self._base) else {}
+
+
 class NtfyKind(ProviderKind):
     name = "ntfy"
     label = "ntfy server"
@@ -101,6 +128,7 @@ class NtfyKind(ProviderKind):
     icon = "bell-ringing"
     channels: tuple[str, ...] = ("ntfy", "push")
     max_concurrent_sends = 80
+    open = NtfySender
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
             "api_base", "Server", ProviderSettingType.URL, default=DEFAULT_SERVER, help="Server URL, without a topic."
@@ -117,91 +145,23 @@ class NtfyKind(ProviderKind):
             return False
         return True
 
-    def open(self, account: ProviderAccount) -> ProviderSender:
-        return NtfySender(account)
 
-
-class NtfySender:
-    """Publishes to topics of the configured server, and of other servers that an address names."""
-
-    def __init__(self, account: ProviderAccount) -> None:
-        self._server = str(account.settings.get("api_base") or DEFAULT_SERVER).rstrip("/")
-        self._token = account.secrets.get("token", "")
-        self._client = HttpClient(trusted=account.is_trusted)
-
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
-        server, topic = split(address)
-        response = self._client.request(
-            "POST",
-            server or self._server,
-            headers={
-                "Content-Type": "application/json",
-                "Idempotency-Key": idempotency_key,
-                **self._credentials(server),
-            },
-            content=_build_body(rendered, topic, idempotency_key),
-        )
-        if response.status != 200:
-            _fail(response, "ntfy")
-        if not (message_id := _id(response)):
-            raise vendor_http.no_answer("ntfy")
-        return SendReceipt(message_id)
-
-    def verify(self) -> Reason:
-        response = self._client.request("GET", f"{self._server}/v1/health")
-        if response.status != 200:
-            _fail(response, self._server)
-        if self._token:
-            account = self._client.request("GET", f"{self._server}/v1/account", headers=self._credentials(""))
-            if account.status != 200:
-                _fail(account, self._server)
-            return _HEALTHY_WITH_TOKEN(server=self._server)
-        return _HEALTHY(server=self._server)
-
-    def close(self) -> None:
-        self._client.close()
-
-    def _credentials(self, server: str) -> dict[str, str]:
-        # The token belongs to the configured server: another server in an address must not receive it.
-        if not self._token or server not in ("", self._server):
-            return {}
-        return {"Authorization": f"Bearer {self._token}"}
-
-
-def _build_body(rendered: Rendered, topic: str, key: str) -> bytes:
+def _document(rendered: Rendered, topic: str, key: str) -> dict[str, Any]:
     """Returns the body of "publish as JSON". A newer server replaces a message with the same `sequence_id`, so that a
     message that is sent twice is shown once; older servers ignore the field.
     """
-    payload = {
+    return {
         "topic": topic,
         "title": rendered.subject,
         # The server turns a longer message into an attachment.
         "message": rendered.text.encode()[:MAX_MESSAGE_BYTES].decode("utf-8", "ignore"),
-        "priority": _priority(rendered),
+        "priority": vendor_http.priority_of(rendered, _PRIORITIES, quiet=_LOWER, default=_DEFAULT),
         "click": rendered.link,
         "actions": [
             {"action": "view", "label": button.label, "url": button.url} for button in rendered.buttons[:_MAX_BUTTONS]
         ],
         "sequence_id": key,
     }
-    # The server reads 8192 bytes. Escaped as \uXXXX, a text would take up to three times as many.
-    return json.dumps(payload, ensure_ascii=False).encode()
-
-
-def _priority(rendered: Rendered) -> int:
-    """Returns the alert's priority for a message that asks for a response; the server's default or lower
-    for any other.
-    """
-    if rendered.priority is None:
-        return _DEFAULT
-    return _PRIORITIES[rendered.priority] if rendered.buttons else _LOWER
-
-
-def _id(response: EgressResponse) -> str:
-    try:
-        return str(json.loads(response.body)["id"])[:100]
-    except (ValueError, KeyError, TypeError):
-        return ""
 
 
 def _fail(response: EgressResponse, server: str) -> NoReturn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
@@ -12,11 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 from tocsin.alerts.states import CommandKind
 from tocsin.core.delivery.circuit_breaker import AddressRejected, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import Reason, ReasonType, Text, joined
 from tocsin.notify.channels import chat
 from tocsin.notify.integrations import vendor_http
-from tocsin.notify.integrations.vendor_http import child, items, text
+from tocsin.notify.integrations.vendor_http import HttpSender, child, items, text
 from tocsin.notify.interfaces import (
     Callback,
     CallbackResponse,
@@ -24,7 +22,6 @@ from tocsin.notify.interfaces import (
     InvalidWebhookSignature,
     ProviderAccount,
     ProviderKind,
-    ProviderSender,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
@@ -51,40 +48,30 @@ def message(rendered: Rendered, *, with_buttons: bool = True) -> dict[str, Any]:
     """Returns the fallback text and the blocks. Buttons are included only if the message asks for a response to one
     alert and presses reach Tocsin: a button without effect would be mistaken for a response.
     """
-    blocks: list[dict[str, Any]] = [
-        {"type": "header", "text": {"type": "plain_text", "text": formatting.cut(rendered.subject, _MAX_HEADER_CHARS)}}
-    ]
-    blocks.append(_section(rendered.text))
-    if (number := chat.alert_of(rendered)) is not None:
-        blocks += [_actions(number, rendered.language)] if with_buttons else []
+    title, language = formatting.cut(rendered.subject, _MAX_HEADER_CHARS), rendered.language
+    number = chat.alert_of(rendered)
+    blocks = [{"type": "header", "text": _plain(title)}, _section(rendered.text)]
+    if number is not None and with_buttons:
+        blocks.append({"type": "actions", "elements": [_button(kind, number, language) for kind in chat.BUTTONS]})
     if rendered.link:
-        is_alert, language = number is not None, rendered.language
-        label = phrase(language, "Open the alert") if is_alert else phrase(language, "Open Tocsin")
+        label = phrase(language, "Open Tocsin") if number is None else phrase(language, "Open the alert")
         blocks.append(_context(f"<{rendered.link}|{label}>"))
-    return {"text": formatting.cut(rendered.subject, _MAX_HEADER_CHARS), "blocks": blocks}
+    return {"text": title, "blocks": blocks}
 
 
 def blocks_after_press(blocks: list[Any], pressed: str, result: str) -> list[Any]:
     """Returns the blocks of a message after a button press: the result, and the buttons that are still useful, in their
     existing language.
     """
-    content_blocks = [
-        block for block in blocks if isinstance(block, dict) and block.get("type") in ("header", "section")
-    ]
-    links = [block for block in blocks if isinstance(block, dict) and block.get("type") == "context"][:1]
+
+    def of_type(*types: str) -> list[dict[str, Any]]:
+        return [block for block in blocks if isinstance(block, dict) and block.get("type") in types]
+
     names = {f"{ACTION}{kind}" for kind in chat.buttons_after(pressed)}
-    rows = (block.get("elements") for block in blocks if isinstance(block, dict) and block.get("type") == "actions")
-    remaining = [element for row in rows for element in items(row) if text(child(element).get("action_id")) in names]
-    return [
-        *content_blocks,
-        _context(result),
-        *([{"type": "actions", "elements": remaining}] if remaining else []),
-        *links,
-    ]
-
-
-def _actions(number: int, language: str) -> dict[str, Any]:
-    return {"type": "actions", "elements": [_button(kind, number, language) for kind in chat.BUTTONS]}
+    elements = (element for row in of_type("actions") for element in items(row.get("elements")))
+    remaining = [element for element in elements if text(child(element).get("action_id")) in names]
+    buttons = [{"type": "actions", "elements": remaining}] if remaining else []
+    return [*of_type("header", "section"), _context(result), *buttons, *of_type("context")[:1]]
 
 
 def escaped(text: str) -> str:
@@ -98,7 +85,7 @@ def _button(kind: CommandKind, number: int, language: str) -> dict[str, Any]:
     button: dict[str, Any] = {
         "type": "button",
         "action_id": f"{ACTION}{kind}",
-        "text": {"type": "plain_text", "text": chat.label(kind, language)},
+        "text": _plain(chat.label(kind, language)),
         "value": chat.format_button_data(kind, number),
     }
     if kind is CommandKind.ACKNOWLEDGE:
@@ -106,12 +93,16 @@ def _button(kind: CommandKind, number: int, language: str) -> dict[str, Any]:
     if kind is CommandKind.CLOSE:
         button["style"] = "danger"
         button["confirm"] = {
-            "title": {"type": "plain_text", "text": phrase(language, "Close alert {number}?", number=number)},
-            "text": {"type": "plain_text", "text": phrase(language, "Paging for it stops.")},
-            "confirm": {"type": "plain_text", "text": phrase(language, "Close")},
-            "deny": {"type": "plain_text", "text": phrase(language, "Keep it open")},
+            "title": _plain(phrase(language, "Close alert {number}?", number=number)),
+            "text": _plain(phrase(language, "Paging for it stops.")),
+            "confirm": _plain(phrase(language, "Close")),
+            "deny": _plain(phrase(language, "Keep it open")),
         }
     return button
+
+
+def _plain(text: str) -> dict[str, Any]:
+    return {"type": "plain_text", "text": text}
 
 
 def _section(text: str) -> dict[str, Any]:
@@ -148,8 +139,7 @@ _ADDRESS_ERRORS: Mapping[str, Text] = {
     "user_not_found": ReasonType("provider.slack_user_not_found", "No such member in Slack ({error})."),
     "cannot_dm_bot": ReasonType("provider.slack_bot", "That member is a bot ({error})."),
     "messages_tab_disabled": ReasonType(
-        "provider.slack_messages_tab_disabled",
-        "The app accepts no direct messages. Enable its Messages Tab ({error}).",
+        "provider.slack_messages_tab_disabled", "The app accepts no direct messages. Enable its Messages Tab ({error})."
     ),
     "restricted_action": ReasonType(
         "provider.slack_restricted", "The workspace does not permit the app to post there ({error})."
@@ -172,54 +162,14 @@ _TRANSIENT_ERRORS = frozenset(
 )  # fmt: skip
 
 
-class SlackKind(ProviderKind, WebhookProvider):
-    name = "slack"
-    label = "Slack"
-    description = (
-        "Messages to members and channels of a Slack workspace, with buttons to acknowledge, assign and close."
-    )
-    icon = "brand-slack"
-    channels: tuple[str, ...] = ("chat",)
-    reply_channels: frozenset[str] = frozenset({"chat"})
-    max_concurrent_sends = 20
-    settings: tuple[ProviderSetting, ...] = (
-        ProviderSetting(
-            "bot_token", "Bot token", is_required=True, is_secret=True, help="From your Slack app; starts with xoxb-."
-        ),
-        ProviderSetting(
-            "signing_secret", "Signing secret", is_secret=True, help="Under Basic Information. Required for buttons."
-        ),
-        ProviderSetting("api_base", "API URL", ProviderSettingType.URL, default=API, help="Change only for GovSlack."),
-    )
-    webhook_endpoints: tuple[WebhookEndpoint, ...] = (
-        WebhookEndpoint(
-            "interact", "Interactivity request URL", "In your app at api.slack.com: turn on Interactivity & Shortcuts."
-        ),
-    )
-
-    def accepts(self, channel: str, address: str) -> bool:
-        return address.startswith(PREFIX)
-
-    def open(self, account: ProviderAccount) -> ProviderSender:
-        return SlackSender(account)
-
-    def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
-        _check(account.secrets.get("signing_secret", ""), callback)
-        payload = _payload(callback.body)
-        if payload.get("type") == "block_actions":
-            _handle_press(account, payload, receiver)
-        return CallbackResponse(200)
-
-
-class SlackSender:
+class SlackSender(HttpSender):
     """Posts to one workspace."""
 
-    def __init__(self, account: ProviderAccount) -> None:
-        self._account = account
-        self._api = str(account.settings.get("api_base") or API).rstrip("/")
-        self._token = account.secrets.get("bot_token", "")
-        self._client = HttpClient(trusted=account.is_trusted)
-        self._has_buttons = bool(account.callback_base_url and account.secrets.get("signing_secret"))
+    api = API
+
+    @property
+    def _has_buttons(self) -> bool:
+        return bool(self._account.callback_base_url and self._account.secrets.get("signing_secret"))
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         body = {
@@ -239,20 +189,12 @@ class SlackSender:
         missing = _NO_SIGNING_SECRET() if self._account.callback_base_url else _NO_PUBLIC_ADDRESS()
         return joined(connected, missing, separator=" ")
 
-    def close(self) -> None:
-        self._client.close()
-
     def _call(self, method: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-        response = self._client.request(
-            "POST",
-            f"{self._api}/{method}",
-            headers={
-                "Authorization": f"Bearer {self._token}",
-                "Content-Type": "application/json; charset=utf-8",
-                **headers,
-            },
-            content=json.dumps(body).encode(),
-        )
+        authorization = {
+            "Authorization": f"Bearer {self._account.secrets.get('bot_token', '')}",
+            "Content-Type": "application/json; charset=utf-8",
+        }
+        response = self._post_json(f"{self._base}/{method}", body, {**authorization, **headers})
         data = vendor_http.body(response)
         if response.status != 200:
             vendor_http.raise_for_status(response, "Slack", vendor_http.line(data.get("error", "")))
@@ -261,6 +203,43 @@ class SlackSender:
         if data["ok"] is not True:
             _raise_for_error(vendor_http.line(data.get("error", "no reason given")))
         return data
+
+
+class SlackKind(ProviderKind, WebhookProvider):
+    name = "slack"
+    label = "Slack"
+    description = (
+        "Messages to members and channels of a Slack workspace, with buttons to acknowledge, assign and close."
+    )
+    icon = "brand-slack"
+    channels: tuple[str, ...] = ("chat",)
+    reply_channels: frozenset[str] = frozenset({"chat"})
+    max_concurrent_sends = 20
+    open = SlackSender
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting(
+            "bot_token", "Bot token", is_required=True, is_secret=True, help="From your Slack app; starts with xoxb-."
+        ),
+        ProviderSetting(
+            "signing_secret", "Signing secret", is_secret=True, help="Under Basic Information. Required for buttons."
+        ),
+        ProviderSetting("api_base", "API URL", ProviderSettingType.URL, default=API, help="Change only for GovSlack."),
+    )
+    webhook_endpoints: tuple[WebhookEndpoint, ...] = (
+        WebhookEndpoint(
+            "interact", "Interactivity request URL", "In your app at api.slack.com: turn on Interactivity & Shortcuts."
+        ),
+    )
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return address.startswith(PREFIX)
+
+    def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
+        _check(account.secrets.get("signing_secret", ""), callback)
+        payload = _payload(callback.body)
+        if payload.get("type") == "block_actions":
+            _handle_press(account, payload, receiver)
+        return CallbackResponse(200)
 
 
 def _raise_for_error(error: str) -> NoReturn:
@@ -309,9 +288,10 @@ def _handle_press(account: ProviderAccount, payload: dict[str, Any], receiver: E
                                  "text": escaped(chat.unlinked_member_answer(address))})  # fmt: skip
         return
     result = receiver.handle_button(user_id, number, command, "chat")
-    old_blocks = items(child(payload, "message").get("blocks"))
     # A channel has readers of several languages, so it gets English. A direct message uses the member's language.
-    language, sentence = (result.language, result.localized_sentence) if _is_direct(payload) else ("", result.sentence)
+    # The ids of direct messages begin with a D (https://api.slack.com/docs/conversations-api).
+    is_direct = text(child(payload, "channel").get("id")).startswith("D")
+    language, sentence = (result.language, result.localized_sentence) if is_direct else ("", result.sentence)
     result_line = phrase(
         language,
         "{who} pressed {button}: {said}",
@@ -319,20 +299,9 @@ def _handle_press(account: ProviderAccount, payload: dict[str, Any], receiver: E
         button=f"*{chat.label(CommandKind(command), language)}*",
         said=escaped(sentence),
     )
-    original_text = text(child(payload, "message").get("text"))
-    body = {
-        "replace_original": True,
-        "text": original_text,
-        "blocks": blocks_after_press(old_blocks, command, result_line),
-    }
-    _respond(account, payload, body)
-
-
-def _is_direct(payload: dict[str, Any]) -> bool:
-    """Returns whether the message is in a direct message conversation
-    (https://api.slack.com/docs/conversations-api).
-    """
-    return text(child(payload, "channel").get("id")).startswith("D")
+    original = child(payload, "message")
+    blocks = blocks_after_press(items(original.get("blocks")), command, result_line)
+    _respond(account, payload, {"replace_original": True, "text": text(original.get("text")), "blocks": blocks})
 
 
 def _respond(account: ProviderAccount, payload: dict[str, Any], body: dict[str, Any]) -> None:
@@ -344,4 +313,4 @@ def _respond(account: ProviderAccount, payload: dict[str, Any], body: dict[str, 
     except ValueError:
         return
     if host == api_host or host.endswith((".slack.com", ".slack-gov.com")):
-        vendor_http.post_json(url, json.dumps(body).encode(), is_trusted=account.is_trusted)
+        vendor_http.post_json(url, body, is_trusted=account.is_trusted)

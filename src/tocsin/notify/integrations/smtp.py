@@ -31,7 +31,6 @@ from tocsin.notify.channels.email import EmailChannel
 from tocsin.notify.interfaces import (
     ProviderAccount,
     ProviderKind,
-    ProviderSender,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
@@ -92,62 +91,6 @@ _ALLOW_PRIVATE = ReasonType(
 _NO_RESPONSE = ReasonType("provider.smtp_no_response", "{host} port {port} does not respond: {error}.")
 
 
-class SmtpKind(ProviderKind):
-    name = "smtp"
-    label = "SMTP server"
-    description = "Sends email through any SMTP server: your own, Microsoft 365, Google or an email service."
-    icon = "mail"
-    channels: tuple[str, ...] = ("email",)
-    max_concurrent_sends = 20
-    settings: tuple[ProviderSetting, ...] = (
-        ProviderSetting(
-            "host", "Server", ProviderSettingType.HOST, is_required=True, help="Hostname, such as smtp.example.org."
-        ),
-        ProviderSetting("port", "Port", ProviderSettingType.NUMBER, help="Default: 587, or 465 with implicit TLS."),
-        ProviderSetting(
-            "security",
-            "Encryption",
-            ProviderSettingType.CHOICE,
-            default="auto",
-            choices=("auto", "starttls", "tls", "none"),
-            help="auto: STARTTLS if the server supports it. Certificates are always verified.",
-        ),
-        ProviderSetting("username", "Username", help="Only if the server requires it."),
-        ProviderSetting("password", "Password", is_secret=True, help="Password of this user."),
-        ProviderSetting(
-            "allow_private",
-            "Server in a private network",
-            ProviderSettingType.FLAG,
-            default=False,
-            help="Tocsin may connect to a private address. Without this, only to public addresses.",
-        ),
-        ProviderSetting("sender", "From", ProviderSettingType.MAILBOX, help="For example Tocsin <tocsin@example.org>."),
-    )
-
-    def accepts(self, channel: str, address: str) -> bool:
-        try:
-            EmailChannel().normalize_address(address)
-        except Rejected:
-            return False
-        return True
-
-    def open(self, account: ProviderAccount) -> ProviderSender:
-        return SmtpSender(account)
-
-
-def account_of_url(name: str, url: str, sender: str) -> ProviderAccount:
-    """Returns the account of a URL `smtp[s]://user:password@host:port`; `smtps` means implicit TLS."""
-    parts = urlsplit(url)
-    settings = {
-        "host": parts.hostname or "localhost",
-        "port": parts.port or "",
-        "security": "tls" if parts.scheme == "smtps" else "auto",
-        "username": unquote(parts.username or ""),
-        "sender": sender,
-    }
-    return ProviderAccount(name, settings, {"password": unquote(parts.password or "")}, is_trusted=True)
-
-
 class SmtpSender:
     """Opens as many connections as concurrent sends need, and keeps them for later mails."""
 
@@ -172,7 +115,9 @@ class SmtpSender:
                 raise
             else:
                 self._release(connection)
-                return SendReceipt(_queue_id(reply))
+                # Most servers answer with their queue id: "2.0.0 Ok: queued as 4XyZ".
+                queued = re.search(r"queued as ([\w.-]+)", reply, re.IGNORECASE)
+                return SendReceipt(queued[1][:100] if queued else "")
 
     def verify(self) -> Reason:
         connection = self._acquire(force_new=True)
@@ -218,6 +163,60 @@ class SmtpSender:
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+class SmtpKind(ProviderKind):
+    name = "smtp"
+    label = "SMTP server"
+    description = "Sends email through any SMTP server: your own, Microsoft 365, Google or an email service."
+    icon = "mail"
+    channels: tuple[str, ...] = ("email",)
+    max_concurrent_sends = 20
+    open = SmtpSender
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting(
+            "host", "Server", ProviderSettingType.HOST, is_required=True, help="Hostname, such as smtp.example.org."
+        ),
+        ProviderSetting("port", "Port", ProviderSettingType.NUMBER, help="Default: 587, or 465 with implicit TLS."),
+        ProviderSetting(
+            "security",
+            "Encryption",
+            ProviderSettingType.CHOICE,
+            default="auto",
+            choices=("auto", "starttls", "tls", "none"),
+            help="auto: STARTTLS if the server supports it. Certificates are always verified.",
+        ),
+        ProviderSetting("username", "Username", help="Only if the server requires it."),
+        ProviderSetting("password", "Password", is_secret=True, help="Password of this user."),
+        ProviderSetting(
+            "allow_private",
+            "Server in a private network",
+            ProviderSettingType.FLAG,
+            default=False,
+            help="Tocsin may connect to a private address. Without this, only to public addresses.",
+        ),
+        ProviderSetting("sender", "From", ProviderSettingType.MAILBOX, help="For example Tocsin <tocsin@example.org>."),
+    )
+
+    def accepts(self, channel: str, address: str) -> bool:
+        try:
+            EmailChannel().normalize_address(address)
+        except Rejected:
+            return False
+        return True
+
+
+def account_of_url(name: str, url: str, sender: str) -> ProviderAccount:
+    """Returns the account of a URL `smtp[s]://user:password@host:port`; `smtps` means implicit TLS."""
+    parts = urlsplit(url)
+    settings = {
+        "host": parts.hostname or "localhost",
+        "port": parts.port or "",
+        "security": "tls" if parts.scheme == "smtps" else "auto",
+        "username": unquote(parts.username or ""),
+        "sender": sender,
+    }
+    return ProviderAccount(name, settings, {"password": unquote(parts.password or "")}, is_trusted=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,15 +269,11 @@ class _SmtpConnection(smtplib.SMTP):
         self.is_reused = False
         self.tls_version = ""
         self._exchange = DeadlineStream()
-        self._start_exchange()
+        self._exchange.begin_exchange(DEADLINE, MAX_SESSION_BYTES)
         # A fixed name for EHLO: looking up the machine's own can take seconds.
         super().__init__(local_hostname=server.envelope.rpartition("@")[2] or "localhost", timeout=TIMEOUT)
         # The name that the certificate must match; `smtplib` sets it only if it connects by itself.
         self._host = server.host
-
-    def _start_exchange(self) -> None:
-        """Starts an exchange with its own deadline."""
-        self._exchange.begin_exchange(DEADLINE, MAX_SESSION_BYTES)
 
     def getreply(self) -> tuple[int, bytes]:
         """Like `smtplib`'s method, limited by the deadline of the exchange."""
@@ -299,20 +294,18 @@ class _SmtpConnection(smtplib.SMTP):
             if server.username:
                 connection._require_privacy()
                 connection.login(server.username, server.password)
-        except (smtplib.SMTPException, OSError) as error:
+            return connection
+        except BaseException as error:
             connection.close()
-            _fail(server, error)
-        except UnicodeEncodeError:
-            connection.close()
-            # `smtplib` sends them as ASCII.
-            raise Permanent(_NOT_ASCII(), _CHOOSE_OTHERS()) from None
-        except egress.EgressBlocked as error:
-            connection.close()
-            raise egress.EgressBlocked(error.reason, _ALLOW_PRIVATE()) from None
-        except (Temporary, Permanent):
-            connection.close()
+            match error:
+                case smtplib.SMTPException() | OSError():
+                    _fail(server, error)
+                case UnicodeEncodeError():
+                    # `smtplib` sends them as ASCII.
+                    raise Permanent(_NOT_ASCII(), _CHOOSE_OTHERS()) from None
+                case egress.EgressBlocked():
+                    raise egress.EgressBlocked(error.reason, _ALLOW_PRIVATE()) from None
             raise
-        return connection
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         connection = egress.connect(host, port, trusted=self._server.is_trusted)
@@ -344,9 +337,10 @@ class _SmtpConnection(smtplib.SMTP):
         _StaleConnection.
         """
         self.mail_count += 1
-        self._start_exchange()
+        self._exchange.begin_exchange(DEADLINE, MAX_SESSION_BYTES)
         try:
-            self._check_reply(*self._require_open(*self.mail(sender, self._options())))
+            options = ["BODY=8BITMIME"] if self.supports_8bit else []
+            self._check_reply(*self._require_open(*self.mail(sender, options)))
             self._check_reply(*self._require_open(*self.rcpt(address)), is_recipient=True)
             code, reply = self._require_open(*self.docmd("DATA"))
             if code != 354:
@@ -384,9 +378,6 @@ class _SmtpConnection(smtplib.SMTP):
     @property
     def supports_8bit(self) -> bool:
         return self.has_extn("8bitmime")
-
-    def _options(self) -> list[str]:
-        return ["BODY=8BITMIME"] if self.supports_8bit else []
 
     def _check_reply(self, code: int, reply: bytes, *, is_recipient: bool = False) -> None:
         """Raises the error that a rejection means, and resets the connection for the next mail."""
@@ -470,14 +461,13 @@ def _fail(server: _SmtpServer, error: Exception) -> NoReturn:
             raise Permanent(credentials, ENTER_CREDENTIALS()) from None
         case smtplib.SMTPNotSupportedError():
             raise Permanent(_NO_SIGN_IN(host=server.host), _LEAVE_EMPTY()) from None
-        case smtplib.SMTPConnectError() | smtplib.SMTPHeloError():
-            # Rejected at connection time, whatever the code: this is not about the mail.
-            reply = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
-            answer = f"{error.smtp_code} {_clean(reply.decode('utf-8', 'replace'), server)}"
-            raise Temporary(_NO_CONNECTIONS(host=server.host, answer=answer)) from None
         case smtplib.SMTPResponseException():
             reply = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
-            _raise_for_reply(server, error.smtp_code, reply)
+            if not isinstance(error, smtplib.SMTPConnectError | smtplib.SMTPHeloError):
+                _raise_for_reply(server, error.smtp_code, reply)
+            # Rejected at connection time, whatever the code: this is not about the mail.
+            answer = f"{error.smtp_code} {_clean(reply.decode('utf-8', 'replace'), server)}"
+            raise Temporary(_NO_CONNECTIONS(host=server.host, answer=answer)) from None
         case ssl.SSLCertVerificationError():
             # Temporary, because a page must not be lost to a certificate that is renewed within minutes.
             raise Temporary(_CERTIFICATE(host=server.host, error=error.verify_message)) from None
@@ -493,9 +483,3 @@ def _text(error: Exception) -> str:
 def _clean(text: str, server: _SmtpServer) -> str:
     line = " ".join(text.split())[:200].rstrip(".")
     return line.replace(server.password, "•••") if server.password else line
-
-
-def _queue_id(reply: str) -> str:
-    """Returns the server's queue id from responses such as "2.0.0 Ok: queued as 4XyZ"; else an empty string."""
-    match = re.search(r"queued as ([\w.-]+)", reply, re.IGNORECASE)
-    return match[1][:100] if match else ""

@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from tocsin.core.delivery.circuit_breaker import AddressRejected, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.notify.channels import chat as chat_buttons
 from tocsin.notify.integrations import vendor_http
-from tocsin.notify.integrations.vendor_http import child, items, text
+from tocsin.notify.integrations.vendor_http import HttpSender, child, items, text
 from tocsin.notify.interfaces import (
     Callback,
     CallbackResponse,
@@ -27,7 +29,6 @@ from tocsin.notify.interfaces import (
     InvalidWebhookSignature,
     ProviderAccount,
     ProviderKind,
-    ProviderSender,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
@@ -55,8 +56,7 @@ _CONNECTED_ONE_WAY = ReasonType(
     "Connected as @{bot}. Tocsin receives no replies, because it has no public address.",
 )
 _NO_CHAT = ReasonType(
-    "provider.telegram_no_chat",
-    "No such chat in Telegram, or the person has not pressed Start in it yet ({error}).",
+    "provider.telegram_no_chat", "No such chat in Telegram, or the person has not pressed Start in it yet ({error})."
 )
 _MAY_NOT_WRITE_THERE = ReasonType("provider.telegram_may_not_write", "The bot may not write in that chat ({error}).")
 _BLOCKED = ReasonType("provider.telegram_blocked", "The person or group has blocked the bot ({error}).")
@@ -64,57 +64,11 @@ _TOKEN_REJECTED = ReasonType("provider.telegram_token_rejected", "Telegram rejec
 _ENTER_TOKEN = ReasonType("provider.telegram_enter_token", "Enter it again, as @BotFather shows it.")
 
 
-class TelegramKind(ProviderKind, WebhookProvider):
-    name = "telegram"
-    label = "Telegram bot"
-    description = "Messages from a Telegram bot, with buttons and text commands to acknowledge, assign and close."
-    icon = "send"
-    channels: tuple[str, ...] = ("chat",)
-    reply_channels: frozenset[str] = frozenset({"chat"})
-    max_concurrent_sends = 20
-    settings: tuple[ProviderSetting, ...] = (
-        ProviderSetting(
-            "bot_token", "Bot token", is_required=True, is_secret=True, help="From @BotFather, such as 123456:ABC…"
-        ),
-        ProviderSetting(
-            "api_base",
-            "API URL",
-            ProviderSettingType.URL,
-            default=API,
-            help="Change only for your own server.",
-        ),
-    )
-    #: Nothing is entered at Telegram: `verify` registers the webhook.
-    webhook_endpoints: tuple[WebhookEndpoint, ...] = ()
-
-    def accepts(self, channel: str, address: str) -> bool:
-        return address.startswith(PREFIX)
-
-    def open(self, account: ProviderAccount) -> ProviderSender:
-        return TelegramSender(account)
-
-    def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
-        secret_token = callback.headers.get("x-telegram-bot-api-secret-token", "").encode("ascii", "replace")
-        token = account.secrets.get("bot_token", "")
-        if not token or not hmac.compare_digest(secret_of(token).encode(), secret_token):
-            raise InvalidWebhookSignature
-        try:
-            update = vendor_http.parsed(callback.body)
-        except ValueError:
-            raise Rejected("invalid", _NOT_AN_UPDATE()) from None
-        if isinstance(update.get("callback_query"), dict):
-            return _handle_press(account, update["callback_query"], receiver)
-        if isinstance(update.get("message"), dict):
-            return _handle_message(update["message"], text(update.get("update_id")), receiver)
-        return CallbackResponse(200)
-
-
-class TelegramSender:
+class TelegramSender(HttpSender):
     """Sends as one bot."""
 
     def __init__(self, account: ProviderAccount) -> None:
-        self._account = account
-        self._client = HttpClient(trusted=account.is_trusted)
+        super().__init__(account)
         #: Whether the webhook was registered since this account was opened.
         self._is_webhook_registered = False
 
@@ -131,24 +85,18 @@ class TelegramSender:
             # Registers the webhook even if the provider was never tested. In the background after the message, so that
             # the message does not wait for it.
             self._is_webhook_registered = True
-            vendor_http.post_json(
-                url_of(self._account, "setWebhook"),
-                json.dumps(self._webhook()).encode(),
-                is_trusted=self._account.is_trusted,
-            )
-        return SendReceipt(str((data.get("result") or {}).get("message_id", "")))
+            url = url_of(self._account, "setWebhook")
+            vendor_http.post_json(url, self._webhook(), is_trusted=self._account.is_trusted)
+        return SendReceipt(text(child(data, "result").get("message_id")))
 
     def verify(self) -> Reason:
-        data = self._call("getMe", {}, {})
-        name = vendor_http.line((data.get("result") or {}).get("username"))
+        data = _require_ok(*self._request("getMe", {}))
+        name = vendor_http.line(child(data, "result").get("username"))
         if not self._account.callback_base_url:
             return _CONNECTED_ONE_WAY(bot=name)
-        self._call("setWebhook", self._webhook(), {})
+        _require_ok(*self._request("setWebhook", self._webhook()))
         self._is_webhook_registered = True
         return _CONNECTED(bot=name)
-
-    def close(self) -> None:
-        self._client.close()
 
     def _webhook(self) -> dict[str, Any]:
         return {
@@ -162,24 +110,55 @@ class TelegramSender:
         (ResponseParameters).
         """
         response, data = self._request("sendMessage", body, headers)
-        parameters = data.get("parameters") if response.status == 400 else None
-        if isinstance(parameters, dict) and isinstance(new_chat_id := parameters.get("migrate_to_chat_id"), int):
+        new_chat_id = child(data, "parameters").get("migrate_to_chat_id") if response.status == 400 else None
+        if isinstance(new_chat_id, int):
             response, data = self._request("sendMessage", {**body, "chat_id": new_chat_id}, headers)
         return _require_ok(response, data)
 
-    def _call(self, method: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-        return _require_ok(*self._request(method, body, headers))
-
     def _request(
-        self, method: str, body: dict[str, Any], headers: dict[str, str]
+        self, method: str, body: dict[str, Any], headers: Mapping[str, str] = MappingProxyType({})
     ) -> tuple[EgressResponse, dict[str, Any]]:
-        response = self._client.request(
-            "POST",
-            url_of(self._account, method),
-            headers={"Content-Type": "application/json", **headers},
-            content=json.dumps(body).encode(),
-        )
+        response = self._post_json(url_of(self._account, method), body, headers)
         return response, vendor_http.body(response)
+
+
+class TelegramKind(ProviderKind, WebhookProvider):
+    name = "telegram"
+    label = "Telegram bot"
+    description = "Messages from a Telegram bot, with buttons and text commands to acknowledge, assign and close."
+    icon = "send"
+    channels: tuple[str, ...] = ("chat",)
+    reply_channels: frozenset[str] = frozenset({"chat"})
+    max_concurrent_sends = 20
+    open = TelegramSender
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting(
+            "bot_token", "Bot token", is_required=True, is_secret=True, help="From @BotFather, such as 123456:ABC…"
+        ),
+        ProviderSetting(
+            "api_base", "API URL", ProviderSettingType.URL, default=API, help="Change only for your own server."
+        ),
+    )
+    #: Nothing is entered at Telegram: `verify` registers the webhook.
+    webhook_endpoints: tuple[WebhookEndpoint, ...] = ()
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return address.startswith(PREFIX)
+
+    def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
+        secret_token = callback.headers.get("x-telegram-bot-api-secret-token", "").encode("ascii", "replace")
+        token = account.secrets.get("bot_token", "")
+        if not token or not hmac.compare_digest(secret_of(token).encode(), secret_token):
+            raise InvalidWebhookSignature
+        try:
+            update = vendor_http.parsed(callback.body)
+        except ValueError:
+            raise Rejected("invalid", _NOT_AN_UPDATE()) from None
+        if isinstance(update.get("callback_query"), dict):
+            return _handle_press(account, update["callback_query"], receiver)
+        if isinstance(update.get("message"), dict):
+            return _handle_message(update["message"], text(update.get("update_id")), receiver)
+        return CallbackResponse(200)
 
 
 def _require_ok(response: EgressResponse, data: dict[str, Any]) -> dict[str, Any]:
@@ -233,10 +212,7 @@ def _fail(response: EgressResponse, data: dict[str, Any]) -> NoReturn:
 
 def _keyboard(number: int, language: str) -> dict[str, Any]:
     row = [
-        {
-            "text": chat_buttons.label(button, language),
-            "callback_data": chat_buttons.format_button_data(button, number),
-        }
+        {"text": chat_buttons.label(button, language), "callback_data": chat_buttons.format_button_data(button, number)}
         for button in chat_buttons.BUTTONS
     ]
     return {"inline_keyboard": [row]}
@@ -246,10 +222,9 @@ def _remaining_keyboard(message: dict[str, Any], pressed: str, number: int) -> d
     """Returns the buttons of a message that are still useful after one was pressed, in their existing language."""
     button_data = {chat_buttons.format_button_data(kind, number) for kind in chat_buttons.buttons_after(pressed)}
     rows = items(child(message, "reply_markup").get("inline_keyboard"))
-    buttons = [
-        button for row in rows for button in items(row) if text(child(button).get("callback_data")) in button_data
-    ]
-    return {"inline_keyboard": [buttons] if buttons else []}
+    buttons = (button for row in rows for button in items(row))
+    remaining = [button for button in buttons if text(child(button).get("callback_data")) in button_data]
+    return {"inline_keyboard": [remaining] if remaining else []}
 
 
 def _handle_press(account: ProviderAccount, query: dict[str, Any], receiver: EventReceiver) -> CallbackResponse:
@@ -278,8 +253,7 @@ def _update_message(account: ProviderAccount, query: dict[str, Any], command: st
         "link_preview_options": {"is_disabled": True},
         "reply_markup": _remaining_keyboard(message, command, number),
     }
-    url = url_of(account, "editMessageText")
-    vendor_http.post_json(url, json.dumps(body).encode(), is_trusted=account.is_trusted)
+    vendor_http.post_json(url_of(account, "editMessageText"), body, is_trusted=account.is_trusted)
 
 
 def _answer_query(query: dict[str, Any], sentence: str) -> CallbackResponse:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.parse import urlencode
@@ -14,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.errors import Rejected
-from tocsin.core.net.egress import EgressResponse, HttpClient
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
+from tocsin.core.net.egress import EgressResponse
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.notify.channels.phone import is_phone_number, sender
 from tocsin.notify.integrations import vendor_http
-from tocsin.notify.integrations.vendor_http import VendorError, child, items, text
+from tocsin.notify.integrations.vendor_http import HttpSender, VendorError, child, items, text
 from tocsin.notify.interfaces import (
     Callback,
     CallbackResponse,
@@ -27,7 +26,6 @@ from tocsin.notify.interfaces import (
     InvalidWebhookSignature,
     ProviderAccount,
     ProviderKind,
-    ProviderSender,
     ProviderSetting,
     ProviderSettingType,
     Receipt,
@@ -51,8 +49,7 @@ _SPAM_PERMANENTLY = ReasonType(
 )
 _NUMBER_TYPE = ReasonType("provider.telnyx_number_type", "Texts to this type of number are not supported")
 _FROM_NOT_IN_PROFILE = ReasonType(
-    "provider.telnyx_from_not_in_profile",
-    "The From number does not belong to this messaging profile. Add it at Telnyx",
+    "provider.telnyx_from_not_in_profile", "The From number does not belong to this messaging profile. Add it at Telnyx"
 )
 _PROFILE_DISABLED = ReasonType("provider.telnyx_profile_disabled", "The messaging profile is disabled at Telnyx")
 _SPENDING_LIMIT = ReasonType(
@@ -87,11 +84,6 @@ ERRORS: Mapping[str, VendorError] = {
 }
 
 
-def find_error(code: str) -> VendorError | None:
-    """Returns the meaning of a code; None if it is unknown."""
-    return ERRORS.get(code)
-
-
 # ---------- provider
 # The `telnyx` provider kind: texts with delivery receipts and replies
 # (https://developers.telnyx.com/docs/messaging).
@@ -108,6 +100,42 @@ _STATES = {
 }
 
 
+class TelnyxSender(HttpSender):
+    """Sends with one Telnyx account."""
+
+    api = API
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+        body: dict[str, Any] = {
+            "from": sender(str(self._account.settings.get("from_number") or "")),
+            "to": address,
+            "text": rendered.text,
+        }
+        if profile := self._account.settings.get("messaging_profile_id"):
+            body["messaging_profile_id"] = str(profile)
+        if self._account.callback_base_url:
+            body["webhook_url"] = f"{self._account.callback_base_url}/status?{urlencode({'n': idempotency_key})}"
+        headers = {**self._headers(), "Idempotency-Key": idempotency_key}
+        response = self._post_json(f"{self._base}/v2/messages", body, headers)
+        if response.status not in (200, 201, 202):
+            _fail(response)
+        if not (external_id := text(child(vendor_http.body(response), "data").get("id"))):
+            raise vendor_http.no_answer(_VENDOR)
+        return SendReceipt(external_id[:100])
+
+    def verify(self) -> Reason:
+        response = self._client.request("GET", f"{self._base}/v2/balance", headers=self._headers())
+        if response.status != 200:
+            _fail(response)
+        data = child(vendor_http.body(response), "data")
+        balance = " ".join(vendor_http.line(data.get(name, ""), 20) for name in ("balance", "currency")).strip()
+        with_balance = vendor_http.SIGNED_IN_BALANCE(vendor=_VENDOR, balance=balance)
+        return self._with_callback_note(with_balance if balance else vendor_http.SIGNED_IN(vendor=_VENDOR))
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._account.secrets.get('api_key', '')}"}
+
+
 class TelnyxKind(ProviderKind, WebhookProvider):
     name = "telnyx"
     label = "Telnyx"
@@ -117,6 +145,7 @@ class TelnyxKind(ProviderKind, WebhookProvider):
     reply_channels: frozenset[str] = frozenset({"sms"})
     receipt_channels: frozenset[str] = frozenset({"sms"})
     max_concurrent_sends = 40
+    open = TelnyxSender
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
             "api_key",
@@ -134,11 +163,7 @@ class TelnyxKind(ProviderKind, WebhookProvider):
         ProviderSetting("from_number", "From number", is_required=True, help="Your Telnyx number or a sender name."),
         ProviderSetting("messaging_profile_id", "Messaging profile", help="Profile ID; required with a sender name."),
         ProviderSetting(
-            "api_base",
-            "API URL",
-            ProviderSettingType.URL,
-            default=API,
-            help="Change only if Telnyx tells you to.",
+            "api_base", "API URL", ProviderSettingType.URL, default=API, help="Change only if Telnyx tells you to."
         ),
     )
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (
@@ -147,9 +172,6 @@ class TelnyxKind(ProviderKind, WebhookProvider):
 
     def accepts(self, channel: str, address: str) -> bool:
         return is_phone_number(address)
-
-    def open(self, account: ProviderAccount) -> ProviderSender:
-        return TelnyxSender(account)
 
     def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
         _verify_signature(account, callback)
@@ -166,57 +188,6 @@ class TelnyxKind(ProviderKind, WebhookProvider):
             case "message.sent" | "message.finalized":
                 receiver.handle_receipt(_receipt(callback.query.get("n", ""), payload))
         return CallbackResponse(200)
-
-
-class TelnyxSender:
-    """Sends with one Telnyx account."""
-
-    def __init__(self, account: ProviderAccount) -> None:
-        self._account = account
-        self._base = str(account.settings.get("api_base") or API).rstrip("/")
-        self._key = account.secrets.get("api_key", "")
-        self._client = HttpClient(trusted=account.is_trusted)
-
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
-        body: dict[str, Any] = {
-            "from": sender(str(self._account.settings.get("from_number") or "")),
-            "to": address,
-            "text": rendered.text,
-        }
-        if profile := self._account.settings.get("messaging_profile_id"):
-            body["messaging_profile_id"] = str(profile)
-        if self._account.callback_base_url:
-            body["webhook_url"] = f"{self._account.callback_base_url}/status?{urlencode({'n': idempotency_key})}"
-        headers = {**self._headers(), "Content-Type": "application/json", "Idempotency-Key": idempotency_key}
-        url = f"{self._base}/v2/messages"
-        response = self._client.request("POST", url, headers=headers, content=json.dumps(body).encode())
-        if response.status not in (200, 201, 202):
-            _fail(response)
-        data = vendor_http.body(response).get("data")
-        if not isinstance(data, dict) or not data.get("id"):
-            raise vendor_http.no_answer("Telnyx")
-        return SendReceipt(str(data["id"])[:100])
-
-    def verify(self) -> Reason:
-        response = self._client.request("GET", f"{self._base}/v2/balance", headers=self._headers())
-        if response.status != 200:
-            _fail(response)
-        data = vendor_http.body(response).get("data")
-        balance = data if isinstance(data, dict) else {}
-        balance_text = " ".join(vendor_http.line(balance.get(name, ""), 20) for name in ("balance", "currency")).strip()
-        signed_in = (
-            vendor_http.SIGNED_IN_BALANCE(vendor=_VENDOR, balance=balance_text)
-            if balance_text
-            else vendor_http.SIGNED_IN(vendor=_VENDOR)
-        )
-        no_callbacks = NO_REASON if self._account.callback_base_url else vendor_http.NO_CALLBACKS()
-        return joined(signed_in, no_callbacks, separator=" ")
-
-    def close(self) -> None:
-        self._client.close()
-
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._key}"}
 
 
 def _verify_signature(account: ProviderAccount, callback: Callback) -> None:
@@ -259,10 +230,10 @@ def _receipt(key: str, payload: dict[str, Any]) -> Receipt:
 
 def _first_error(errors: object) -> tuple[str, str, VendorError | None]:
     """Returns the first error's code, Telnyx's text, and the meaning if it is known; empty without an error."""
-    first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
+    first = child(next(iter(items(errors)), None))
     code = vendor_http.line(text(first.get("code")), 10)
     message = vendor_http.line(text(first.get("detail")) or text(first.get("title")))
-    return code, f"{message} ({code})" if message else "", find_error(code)
+    return code, f"{message} ({code})" if message else "", ERRORS.get(code)
 
 
 def _fail(response: EgressResponse) -> NoReturn:

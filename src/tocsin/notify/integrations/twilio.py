@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Mapping
 from typing import NoReturn
 from urllib.parse import parse_qsl, quote, urlencode
 
 from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.notify.channels.phone import is_phone_number, sender
 from tocsin.notify.integrations import vendor_http
-from tocsin.notify.integrations.vendor_http import VendorError
+from tocsin.notify.integrations.vendor_http import HttpSender, VendorError
 from tocsin.notify.interfaces import (
     Callback,
     CallbackResponse,
@@ -26,7 +25,6 @@ from tocsin.notify.interfaces import (
     InvalidWebhookSignature,
     ProviderAccount,
     ProviderKind,
-    ProviderSender,
     ProviderSetting,
     ProviderSettingType,
     Receipt,
@@ -211,8 +209,7 @@ def _add_script(verb: object, script: CallScript) -> None:
 
 
 # ---------- sender
-# Sends texts and starts calls with Twilio's REST API (https://www.twilio.com/docs/usage/api). Callbacks are handled in
-# `integrations.twilio.provider`.
+# Sends texts and starts calls with Twilio's REST API (https://www.twilio.com/docs/usage/api).
 
 
 API = "https://api.twilio.com"
@@ -228,18 +225,16 @@ _NO_CALLBACKS = ReasonType(
 )
 
 
-class TwilioSender:
+class TwilioSender(HttpSender):
     """Sends with one Twilio account."""
 
+    api = API
+
     def __init__(self, account: ProviderAccount) -> None:
-        self._account = account
+        super().__init__(account)
         self._sid = str(account.settings.get("account_sid") or "")
         self._from = sender(str(account.settings.get("from_number") or ""))
-        self._service = str(account.settings.get("messaging_service_sid") or "")
-        self._base = str(account.settings.get("api_base") or API).rstrip("/")
-        pair = f"{self._sid}:{account.secrets.get('auth_token', '')}"
-        self._authorization = f"Basic {b64encode(pair.encode()).decode()}"
-        self._client = HttpClient(trusted=account.is_trusted)
+        self._authorization = vendor_http.basic_authorization(self._sid, account.secrets.get("auth_token", ""))
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         fields = self._call(rendered, address, idempotency_key) if channel == "voice" else self._text(rendered, address)
@@ -263,14 +258,11 @@ class TwilioSender:
         if status != "active":
             raise Permanent(_ACCOUNT_NOT_ACTIVE(account=name, status=status), _CHECK_CONSOLE())
         trial = _TRIAL() if account.get("type") == "Trial" else NO_REASON
-        no_callbacks = NO_REASON if self._account.callback_base_url else _NO_CALLBACKS()
-        return joined(_SIGNED_IN(account=name), trial, no_callbacks, separator=" ")
-
-    def close(self) -> None:
-        self._client.close()
+        return self._with_callback_note(joined(_SIGNED_IN(account=name), trial, separator=" "), _NO_CALLBACKS)
 
     def _text(self, rendered: Rendered, address: str) -> dict[str, str]:
-        origin = {"MessagingServiceSid": self._service} if self._service else {"From": self._from}
+        service = str(self._account.settings.get("messaging_service_sid") or "")
+        origin = {"MessagingServiceSid": service} if service else {"From": self._from}
         return {"To": address, **origin, "Body": rendered.text}
 
     def _call(self, rendered: Rendered, address: str, key: str) -> dict[str, str]:
@@ -351,6 +343,7 @@ class TwilioKind(ProviderKind, WebhookProvider):
     reply_channels: frozenset[str] = frozenset({"sms", "voice"})
     receipt_channels: frozenset[str] = frozenset({"sms", "voice"})
     max_concurrent_sends = 40
+    open = TwilioSender
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
             "account_sid",
@@ -380,11 +373,7 @@ class TwilioKind(ProviderKind, WebhookProvider):
             help="Calls answered by a machine count as not reached. Twilio charges a small fee.",
         ),
         ProviderSetting(
-            "api_base",
-            "API URL",
-            ProviderSettingType.URL,
-            default=API,
-            help="Change only for a Twilio region.",
+            "api_base", "API URL", ProviderSettingType.URL, default=API, help="Change only for a Twilio region."
         ),
     )
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (
@@ -402,9 +391,6 @@ class TwilioKind(ProviderKind, WebhookProvider):
 
     def accepts(self, channel: str, address: str) -> bool:
         return is_phone_number(address)
-
-    def open(self, account: ProviderAccount) -> ProviderSender:
-        return TwilioSender(account)
 
     def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
         fields = dict(parse_qsl(callback.body.decode("utf-8", "replace"), keep_blank_values=True))

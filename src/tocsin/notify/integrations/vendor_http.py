@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
+from base64 import b64encode
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NoReturn
 
+from tocsin.alerts.states import Priority
 from tocsin.core.delivery.circuit_breaker import ENTER_CREDENTIALS, AddressRejected, FailureKind, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
-from tocsin.core.reasons import Reason, ReasonType, Text
-from tocsin.notify.interfaces import EventReceiver, InboundText, ProviderSender, Receipt, ReceiptState, Rendered
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Text, joined
+from tocsin.notify.interfaces import (
+    EventReceiver,
+    InboundText,
+    ProviderAccount,
+    ProviderSender,
+    Receipt,
+    ReceiptState,
+    Rendered,
+)
 
 #: `answer` is the status, and the vendor's own message if there is one: "403: not allowed".
 CREDENTIALS_REJECTED = ReasonType("provider.credentials_rejected", "{server} rejected the credentials ({answer}).")
@@ -70,8 +81,7 @@ CARRIER_BUSY = ReasonType("provider.carrier_busy", "The carrier accepts no more 
 NOT_A_NUMBER = ReasonType("provider.not_a_phone_number", "The recipient's number is not a phone number")
 LANDLINE = ReasonType("provider.landline", "The number is a landline, which receives no texts")
 OPTED_OUT = ReasonType(
-    "provider.recipient_opted_out",
-    "The recipient has opted out with STOP, and must send START to receive texts again",
+    "provider.recipient_opted_out", "The recipient has opted out with STOP, and must send START to receive texts again"
 )
 CARRIER_GAVE_NO_REASON = ReasonType(
     "provider.carrier_gave_no_reason", "The carrier did not deliver the text and gave no reason"
@@ -89,9 +99,42 @@ NOT_IN_SERVICE = ReasonType("provider.number_not_in_service", "The number is not
 UNREACHABLE_PHONE = ReasonType("provider.phone_unreachable", "The phone was off or out of reach")
 
 
-def with_code(problem: Reason, vendor: str, code: str) -> Reason:
-    """Returns a vendor's error with its code."""
-    return WITH_VENDOR_CODE(problem=problem, vendor=vendor, code=code)
+class HttpSender:
+    """What senders by HTTP share: an account, the base URL of its API, and a client."""
+
+    #: The vendor's own base URL, which the setting `api_base` replaces.
+    api = ""
+
+    def __init__(self, account: ProviderAccount) -> None:
+        self._account = account
+        self._base = str(account.settings.get("api_base") or self.api).rstrip("/")
+        self._client = HttpClient(trusted=account.is_trusted)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _post_json(self, url: str, document: object, headers: Mapping[str, str]) -> EgressResponse:
+        all_headers = {"Content-Type": "application/json", **headers}
+        # Escaped as \uXXXX, a text would take up to three times as many bytes, of which servers read a few thousand.
+        content = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
+        return self._client.request("POST", url, headers=all_headers, content=content)
+
+    def _with_callback_note(self, verified: Reason, note: ReasonType | None = None) -> Reason:
+        """Returns what was verified, and what is missing for the vendor to call back."""
+        missing = NO_REASON if self._account.callback_base_url else (note or NO_CALLBACKS)()
+        return joined(verified, missing, separator=" ")
+
+
+def priority_of(rendered: Rendered, priorities: Mapping[Priority, int], *, quiet: int, default: int) -> int:
+    """Returns a push service's number for a message's priority: that of its alert if it asks for a response."""
+    if rendered.priority is None:
+        return default
+    return priorities[rendered.priority] if rendered.buttons else quiet
+
+
+def basic_authorization(user: str, password: str) -> str:
+    """Returns the value of the Authorization header (RFC 7617)."""
+    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 # ---------- error codes
@@ -107,8 +150,12 @@ class VendorError:
     #: error is expected to pass within minutes.
     failure: FailureKind = FailureKind.PERMANENT
 
-    def throw(self, reason: Reason, retry_after: timedelta | None) -> NoReturn:
-        """Raises the error with `reason`, which names the vendor and the code."""
+    def named(self, vendor: str, code: str) -> Reason:
+        return WITH_VENDOR_CODE(problem=self.reason, vendor=vendor, code=code)
+
+    def throw(self, vendor: str, code: str, retry_after: timedelta | None) -> NoReturn:
+        """Raises the error, with the vendor and the code."""
+        reason = self.named(vendor, code)
         match self.failure:
             case FailureKind.TEMPORARY:
                 raise Temporary(reason, retry_after)
@@ -125,7 +172,7 @@ def raise_for_error(
 ) -> NoReturn:
     """Raises the error that an unsuccessful response means: by the vendor's code if it is known, else by the status."""
     if error is not None and 400 <= response.status < 500 and response.status not in RETRYABLE_STATUSES:
-        error.throw(with_code(error.reason, vendor, code), response.retry_after)
+        error.throw(vendor, code, response.retry_after)
     raise_for_status(response, vendor, message)
 
 
@@ -133,13 +180,13 @@ def failed_receipt(
     vendor: str, code: str, error: VendorError | None, *, key: str, external_id: str, message: str = ""
 ) -> Receipt:
     """Returns the receipt of a text that was not delivered. `message` is the vendor's text, for an unknown code."""
-    failure = FailureKind.PERMANENT if error is None else error.failure
-    if error is not None:
-        reason = with_code(error.reason, vendor, code)
-    elif message:
-        reason = VENDOR_ERROR(vendor=vendor, error=message)
+    if error is None and message:
+        reason, failure = VENDOR_ERROR(vendor=vendor, error=message), FailureKind.PERMANENT
+    elif error is None and not code:
+        reason, failure = NOT_DELIVERED(), FailureKind.PERMANENT
     else:
-        reason = with_code(NOT_DELIVERED_CODE(), vendor, code) if code else NOT_DELIVERED()
+        known = error or VendorError(NOT_DELIVERED_CODE())
+        reason, failure = known.named(vendor, code), known.failure
     return Receipt(ReceiptState.FAILED, key, external_id, reason, failure)
 
 
@@ -286,16 +333,16 @@ _THREADS = 2
 _DEADLINE = 10.0
 
 
-def post_json(url: str, body: bytes, headers: dict[str, str] | None = None, *, is_trusted: bool = False) -> None:
-    """Posts the body in the background and logs a failure. `url` may contain a secret and is not logged."""
-    _pool().submit(_post, url, body, headers or {}, is_trusted)
+def post_json(url: str, document: object, *, is_trusted: bool) -> None:
+    """Posts a JSON document in the background and logs a failure. `url` may contain a secret and is not logged."""
+    _pool().submit(_post, url, json.dumps(document).encode(), is_trusted)
 
 
-def _post(url: str, body: bytes, headers: dict[str, str], is_trusted: bool) -> None:
+def _post(url: str, body: bytes, is_trusted: bool) -> None:
     client = HttpClient(trusted=is_trusted)
-    all_headers = {"Content-Type": "application/json; charset=utf-8", **headers}
+    headers = {"Content-Type": "application/json; charset=utf-8"}
     try:
-        response = client.request("POST", url, headers=all_headers, content=body, deadline=_DEADLINE)
+        response = client.request("POST", url, headers=headers, content=body, deadline=_DEADLINE)
         if response.status >= 300:
             log.warning("A call that follows a chat's message failed: the service answered %d.", response.status)
     except (Temporary, Permanent) as error:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
-from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.errors import Rejected
-from tocsin.core.net.egress import EgressResponse, HttpClient
-from tocsin.core.reasons import NO_REASON, Reason, joined
+from tocsin.core.net.egress import EgressResponse
+from tocsin.core.reasons import Reason
 from tocsin.notify.channels.phone import is_gsm, is_phone_number, sender
 from tocsin.notify.integrations import vendor_http
-from tocsin.notify.integrations.vendor_http import VendorError, items, text
+from tocsin.notify.integrations.vendor_http import HttpSender, VendorError, items, text
 from tocsin.notify.interfaces import (
     Callback,
     CallbackResponse,
@@ -24,7 +22,6 @@ from tocsin.notify.interfaces import (
     InvalidWebhookSignature,
     ProviderAccount,
     ProviderKind,
-    ProviderSender,
     ProviderSetting,
     ProviderSettingType,
     Receipt,
@@ -96,6 +93,49 @@ _STATES = {
 _SIGNATURES = {"sha256": hashlib.sha256, "sha512": hashlib.sha512, "sha1": hashlib.sha1, "md5": hashlib.md5}
 
 
+class VonageSender(HttpSender):
+    """Sends with one Vonage account."""
+
+    api = API
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+        body = {
+            **self._credentials(),
+            "from": sender(str(self._account.settings.get("from_number") or "")).lstrip("+"),
+            "to": address.lstrip("+"),
+            "text": rendered.text,
+            "type": "text" if is_gsm(rendered.text) else "unicode",
+            # Receipts carry it.
+            "client-ref": idempotency_key,
+        }
+        callback = f"{self._account.callback_base_url}/status"
+        if self._account.callback_base_url and len(callback) <= _MAX_CALLBACK_CHARS:
+            body["callback"] = callback
+        response = self._post_json(f"{self._base}/sms/json", body, {"Idempotency-Key": idempotency_key})
+        if response.status != 200:
+            vendor_http.raise_for_status(response, _VENDOR)
+        # A long text is several messages with a status each, all under one reference.
+        messages = [one for one in items(vendor_http.body(response).get("messages")) if isinstance(one, dict)]
+        if not messages:
+            raise vendor_http.no_answer(_VENDOR)
+        if all(text(one.get("status")) != "0" for one in messages):
+            _fail(response, messages[0])
+        return SendReceipt(text(messages[0].get("message-id"))[:100] or idempotency_key)
+
+    def verify(self) -> Reason:
+        authorization = vendor_http.basic_authorization(*self._credentials().values())
+        headers = {"Content-Type": "application/json", "Authorization": authorization}
+        response = self._client.request("GET", f"{self._base}/account/get-balance", headers=headers)
+        if response.status != 200:
+            vendor_http.raise_for_status(response, _VENDOR)
+        balance = vendor_http.line(vendor_http.body(response).get("value", ""), 20)
+        return self._with_callback_note(vendor_http.SIGNED_IN_BALANCE(vendor=_VENDOR, balance=f"{balance} EUR"))
+
+    def _credentials(self) -> dict[str, str]:
+        key = str(self._account.settings.get("api_key") or "")
+        return {"api_key": key, "api_secret": self._account.secrets.get("api_secret", "")}
+
+
 class VonageKind(ProviderKind, WebhookProvider):
     name = "vonage"
     label = "Vonage"
@@ -105,6 +145,7 @@ class VonageKind(ProviderKind, WebhookProvider):
     reply_channels: frozenset[str] = frozenset({"sms"})
     receipt_channels: frozenset[str] = frozenset({"sms"})
     max_concurrent_sends = 20
+    open = VonageSender
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting("api_key", "API key", is_required=True, help="In the Vonage dashboard under API settings."),
         ProviderSetting("api_secret", "API secret", is_required=True, is_secret=True, help="Beside the API key."),
@@ -134,9 +175,6 @@ class VonageKind(ProviderKind, WebhookProvider):
     def accepts(self, channel: str, address: str) -> bool:
         return is_phone_number(address)
 
-    def open(self, account: ProviderAccount) -> ProviderSender:
-        return VonageSender(account)
-
     def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
         fields = callback.fields()
         _verify_signature(account, callback, fields)
@@ -150,62 +188,6 @@ class VonageKind(ProviderKind, WebhookProvider):
             message = InboundText("sms", f"+{number.lstrip('+')}", fields.get("text", ""), external_id)
             vendor_http.reply_separately(VonageSender(account), receiver, message)
         return CallbackResponse(200)
-
-
-class VonageSender:
-    """Sends with one Vonage account."""
-
-    def __init__(self, account: ProviderAccount) -> None:
-        self._account = account
-        self._base = str(account.settings.get("api_base") or API).rstrip("/")
-        self._client = HttpClient(trusted=account.is_trusted)
-
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
-        body = {
-            **self._credentials(),
-            "from": sender(str(self._account.settings.get("from_number") or "")).lstrip("+"),
-            "to": address.lstrip("+"),
-            "text": rendered.text,
-            "type": "text" if is_gsm(rendered.text) else "unicode",
-            # Receipts carry it.
-            "client-ref": idempotency_key,
-        }
-        callback = f"{self._account.callback_base_url}/status"
-        if self._account.callback_base_url and len(callback) <= _MAX_CALLBACK_CHARS:
-            body["callback"] = callback
-        headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
-        url = f"{self._base}/sms/json"
-        response = self._client.request("POST", url, headers=headers, content=json.dumps(body).encode())
-        if response.status != 200:
-            vendor_http.raise_for_status(response, _VENDOR)
-        # A long text is several messages with a status each, all under one reference.
-        messages = [one for one in items(vendor_http.body(response).get("messages")) if isinstance(one, dict)]
-        if not messages:
-            raise vendor_http.no_answer(_VENDOR)
-        if all(text(one.get("status")) != "0" for one in messages):
-            _fail(response, messages[0])
-        return SendReceipt(text(messages[0].get("message-id"))[:100] or idempotency_key)
-
-    def verify(self) -> Reason:
-        headers = {"Content-Type": "application/json", **self._basic()}
-        response = self._client.request("GET", f"{self._base}/account/get-balance", headers=headers)
-        if response.status != 200:
-            vendor_http.raise_for_status(response, _VENDOR)
-        balance = vendor_http.line(vendor_http.body(response).get("value", ""), 20)
-        no_callbacks = NO_REASON if self._account.callback_base_url else vendor_http.NO_CALLBACKS()
-        signed_in = vendor_http.SIGNED_IN_BALANCE(vendor=_VENDOR, balance=f"{balance} EUR")
-        return joined(signed_in, no_callbacks, separator=" ")
-
-    def close(self) -> None:
-        self._client.close()
-
-    def _credentials(self) -> dict[str, str]:
-        key = str(self._account.settings.get("api_key") or "")
-        return {"api_key": key, "api_secret": self._account.secrets.get("api_secret", "")}
-
-    def _basic(self) -> dict[str, str]:
-        pair = ":".join(self._credentials().values())
-        return {"Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
 
 
 def sign(fields: Mapping[str, str], secret: str, method: str) -> str:
@@ -249,4 +231,4 @@ def _fail(response: EgressResponse, message: Mapping[str, Any]) -> NoReturn:
     if error is None:
         problem = vendor_http.line(message.get("error-text", ""))
         error = VendorError(vendor_http.REJECTED_TEXT(vendor=_VENDOR, error=problem))
-    error.throw(vendor_http.with_code(error.reason, _VENDOR, code), response.retry_after)
+    error.throw(_VENDOR, code, response.retry_after)

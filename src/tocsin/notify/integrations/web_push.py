@@ -23,20 +23,17 @@ from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
 from tocsin.core.delivery.circuit_breaker import NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
-from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.net.egress import EgressResponse, OutcomeUnknown
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.core.runtime import clock
 from tocsin.notify.channels import chat
 from tocsin.notify.integrations import vendor_http
+from tocsin.notify.integrations.vendor_http import HttpSender
 from tocsin.notify.interfaces import (
-    OutcomeUnknown,
-    ProviderAccount,
     ProviderKind,
-    ProviderSender,
     ProviderSetting,
     Rendered,
     SendReceipt,
@@ -88,12 +85,6 @@ class Subscription:
         parts = urlsplit(self.endpoint)
         return f"{parts.scheme}://{parts.netloc}"
 
-    def point(self) -> bytes:
-        return _bytes(self.p256dh)
-
-    def secret(self) -> bytes:
-        return _bytes(self.auth)
-
     def text(self) -> str:
         """Returns the stored form. The caller encrypts it."""
         return json.dumps({"endpoint": self.endpoint, "p256dh": self.p256dh, "auth": self.auth})
@@ -102,11 +93,6 @@ class Subscription:
 def hash_of(endpoint: str) -> str:
     """Returns the SHA-256 of an endpoint in hexadecimal, which identifies the browser."""
     return hashlib.sha256(endpoint.encode("utf-8", "replace")).hexdigest()
-
-
-def from_text(text: str) -> Subscription:
-    """Returns the subscription that `text()` wrote."""
-    return Subscription(**json.loads(text))
 
 
 def parse_subscription(value: object) -> Subscription:
@@ -130,8 +116,6 @@ def parse_subscription(value: object) -> Subscription:
 
 
 def _is_point(value: object) -> bool:
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     if not isinstance(value, str) or len(point := _decoded(value)) != _POINT:
         return False
     try:
@@ -179,7 +163,7 @@ def pair(now: datetime) -> KeyPair:
 def check() -> None:
     """Raises Permanent if the key pair exists and no known secret key decrypts it. Writes nothing."""
     with database.transaction() as connection:
-        row = _stored(connection)
+        row = database.row(connection, _STORED)
     if row is not None:
         crypto.decrypt(row["private"])
 
@@ -191,31 +175,21 @@ def public(now: datetime) -> str:
     return str(_row(now)["public"])
 
 
+_STORED = "SELECT public, private FROM notify_pushkey WHERE id = 1"
+_STORE = "INSERT INTO notify_pushkey (id, public, private, created_at) VALUES (1, %s, %s, %s) ON CONFLICT DO NOTHING"
+
+
 def _row(now: datetime) -> dict[str, Any]:
     with database.transaction() as connection:
-        row = _stored(connection)
+        row = database.row(connection, _STORED)
         if row is None:
-            _store(connection, _generate(), now)
-            row = _stored(connection)
+            key = ec.generate_private_key(ec.SECP256R1())
+            point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+            private = _text(key.private_numbers().private_value.to_bytes(32))
+            connection.execute(_STORE, (_text(point), crypto.encrypt(private), now))
+            row = database.row(connection, _STORED)
     assert row is not None
     return row
-
-
-def _stored(connection: Connection) -> dict[str, Any] | None:
-    return database.row(connection, "SELECT public, private FROM notify_pushkey WHERE id = 1")
-
-
-def _store(connection: Connection, key_pair: KeyPair, now: datetime) -> None:
-    connection.execute(
-        "INSERT INTO notify_pushkey (id, public, private, created_at) VALUES (1, %s, %s, %s) ON CONFLICT DO NOTHING",
-        (key_pair.public, crypto.encrypt(key_pair.private), now),
-    )
-
-
-def _generate() -> KeyPair:
-    key = ec.generate_private_key(ec.SECP256R1())
-    point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    return KeyPair(_text(point), _text(key.private_numbers().private_value.to_bytes(32)))
 
 
 def _text(data: bytes) -> str:
@@ -239,13 +213,12 @@ def encrypted(data: bytes, subscription: Subscription) -> bytes:
     """Returns `data` in the content coding aes128gcm, readable only by that browser."""
     # Imported on demand, when a push is sent.
     import http_ece
-    from cryptography.hazmat.primitives.asymmetric import ec
 
     ciphertext: bytes = http_ece.encrypt(
         data,
         private_key=ec.generate_private_key(ec.SECP256R1()),
-        dh=subscription.point(),
-        auth_secret=subscription.secret(),
+        dh=_bytes(subscription.p256dh),
+        auth_secret=_bytes(subscription.auth),
         version="aes128gcm",
     )
     return ciphertext
@@ -314,8 +287,7 @@ def _json(values: dict[str, Any]) -> bytes:
 # The devices on which users receive pushes: subscribing, renaming, removing. All devices of a user share one contact
 # method.
 #
-# `record_results` writes the results of push services over the connection pool; everything else uses Django's
-# connection.
+# What sending reads and writes goes over the connection pool; everything else uses Django's connection.
 
 
 LABEL = "Push"
@@ -387,10 +359,9 @@ def remove(device: PushDevice, *, actor: AuditActor, now: datetime) -> None:
     """Deletes the device. The last device's contact method is deleted too, since it would reach nobody."""
     with boundary.command():
         settings_store.lock()
-        user, before = device.user, _audit_values(device)
-        device_id = device.pk
+        user = device.user
+        _record(device, _audit_values(device), None, actor, now)
         device.delete()
-        _record(device, before, None, actor, now, device_id)
         method = contact_method(user)
         if method is not None and not PushDevice.objects.filter(address=method.address).exists():
             people.delete_contact_method(method, actor=actor, now=now)
@@ -400,8 +371,7 @@ def device_by_endpoint(endpoint: str) -> PushDevice | None:
     """Returns the subscribed device with this endpoint. The endpoint is known only to its browser and so authenticates
     it.
     """
-    endpoint_hash = hash_of(endpoint)
-    return PushDevice.objects.select_related("user").filter(endpoint_hash=endpoint_hash, gone_at=None).first()
+    return PushDevice.objects.select_related("user").filter(endpoint_hash=hash_of(endpoint), gone_at=None).first()
 
 
 def replace(device: PushDevice, value: object, *, actor: AuditActor, now: datetime) -> None:
@@ -422,8 +392,8 @@ def contact_method(user: User) -> ContactMethod | None:
     return methods.order_by("pk").first()
 
 
-def devices_at(address: str) -> list[Device]:
-    """Returns the subscribed devices of an address, over the connection pool."""
+def _devices_at(address: str) -> list[Device]:
+    """Returns the subscribed devices of an address. Raises NoSuchAddress with the remedy if there are none."""
     with database.transaction() as connection:
         rows = database.rows(
             connection,
@@ -431,16 +401,11 @@ def devices_at(address: str) -> list[Device]:
             "WHERE address = %s AND gone_at IS NULL AND subscription <> '' ORDER BY id",
             (address,),
         )
-    return [Device(row["id"], row["name"], from_text(crypto.decrypt(row["subscription"]))) for row in rows]
-
-
-@dataclass(frozen=True, slots=True)
-class PushResult:
-    """The push service's result for a device: success, an error, or the end of the subscription."""
-
-    device_id: int
-    error: Reason = NO_REASON
-    is_unsubscribed: bool = False
+    if not rows:
+        raise NoSuchAddress(_NO_DEVICE(), _SUBSCRIBE())
+    return [
+        Device(row["id"], row["name"], Subscription(**json.loads(crypto.decrypt(row["subscription"])))) for row in rows
+    ]
 
 
 _RECORD_RESULTS = """
@@ -452,28 +417,6 @@ SET last_sent_at = CASE WHEN t.error = '{}' THEN %(now)s ELSE d.last_sent_at END
 FROM unnest(%(ids)s::bigint[], %(errors)s::jsonb[], %(gone)s::boolean[]) AS t(id, error, is_gone)
 WHERE d.id = t.id
 """
-
-
-def record_results(results: Sequence[PushResult], now: datetime) -> None:
-    """Records the results of push services. The row of an unsubscribed device is kept, so that the user sees it."""
-    with database.transaction() as connection:
-        connection.execute(
-            _RECORD_RESULTS,
-            {
-                "now": now,
-                "ids": [result.device_id for result in results],
-                "errors": [result.error for result in results],
-                "gone": [result.is_unsubscribed for result in results],
-            },
-        )
-
-
-def require_devices(address: str) -> list[Device]:
-    """Returns the devices of an address as `at` does. Raises NoSuchAddress with the remedy if there are none."""
-    devices = devices_at(address)
-    if not devices:
-        raise NoSuchAddress(_NO_DEVICE(), _SUBSCRIBE())
-    return devices
 
 
 def _new_contact_method(user: User, actor: AuditActor, now: datetime) -> ContactMethod:
@@ -498,19 +441,14 @@ def _audit_values(device: PushDevice) -> dict[str, Any]:
 
 
 def _record(
-    device: PushDevice,
-    before: dict[str, Any] | None,
-    after: dict[str, Any] | None,
-    actor: AuditActor,
-    now: datetime,
-    device_id: int | None = None,
+    device: PushDevice, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: AuditActor, now: datetime
 ) -> None:
     audit.record_change(
         actor,
         now=now,
         object_type="push_device",
-        object_id=device_id or device.pk,
-        object_name=(after or before or {})["name"],
+        object_id=device.pk,
+        object_name=device.name,
         before=before,
         after=after,
     )
@@ -542,56 +480,29 @@ _SIGNED = ReasonType(
 )
 
 
-class WebPushKind(ProviderKind):
-    name = "web_push"
-    label = "Web Push"
-    description = "Push notifications to users' browsers and phones, without any external account."
-    icon = "device-mobile"
-    is_built_in = True
-    channels: tuple[str, ...] = ("push",)
-    reply_channels: frozenset[str] = frozenset({"push"})
-    max_concurrent_sends = 40
-    settings: tuple[ProviderSetting, ...] = ()
-
-    def accepts(self, channel: str, address: str) -> bool:
-        return chat.is_devices(address)
-
-    def open(self, account: ProviderAccount) -> ProviderSender:
-        return WebPushSender()
-
-
-class WebPushSender:
+class WebPushSender(HttpSender):
     """Sends to every device of an address. One successful device is enough."""
 
-    def __init__(self) -> None:
-        self._client = HttpClient()
-
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
-        target_devices = require_devices(address)
-        data = payload(rendered, idempotency_key)
-        signing = pair(clock.now())
+        devices = _devices_at(address)
+        data, signing = payload(rendered, idempotency_key), pair(clock.now())
 
         def push(device: Device) -> _PushAttempt:
-            return self._push(device, data, rendered, idempotency_key, signing)
+            try:
+                response = self._post(device, data, rendered, idempotency_key, signing)
+            except (Temporary, Permanent) as error:
+                return _PushAttempt(device, error)
+            return _PushAttempt(device, _error_of(device, response), response.headers.get("location", ""))
 
         # A slow push service must not delay the user's other devices.
-        with ThreadPoolExecutor(min(len(target_devices), _MAX_CONCURRENT)) as pool:
-            attempts = list(pool.map(push, target_devices)) if len(target_devices) > 1 else [push(target_devices[0])]
-        record_results([attempt.result for attempt in attempts], clock.now())
+        with ThreadPoolExecutor(min(len(devices), _MAX_CONCURRENT)) as pool:
+            attempts = list(pool.map(push, devices)) if len(devices) > 1 else [push(devices[0])]
+        _record_results(attempts, clock.now())
         return _outcome(attempts)
 
     def verify(self) -> Reason:
         check()
         return _SIGNED()
-
-    def close(self) -> None:
-        self._client.close()
-
-    def _push(self, device: Device, data: bytes, rendered: Rendered, key: str, signing: KeyPair) -> _PushAttempt:
-        try:
-            return _attempt_of_response(device, self._post(device, data, rendered, key, signing))
-        except (Temporary, Permanent) as error:
-            return _PushAttempt(PushResult(device.id, error=error.reason), error)
 
     def _post(self, device: Device, data: bytes, rendered: Rendered, key: str, signing: KeyPair) -> EgressResponse:
         now = clock.now()
@@ -612,13 +523,43 @@ class WebPushSender:
         )
 
 
+class WebPushKind(ProviderKind):
+    name = "web_push"
+    label = "Web Push"
+    description = "Push notifications to users' browsers and phones, without any external account."
+    icon = "device-mobile"
+    is_built_in = True
+    channels: tuple[str, ...] = ("push",)
+    reply_channels: frozenset[str] = frozenset({"push"})
+    max_concurrent_sends = 40
+    open = WebPushSender
+    settings: tuple[ProviderSetting, ...] = ()
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return chat.is_devices(address)
+
+
 @dataclass(frozen=True, slots=True)
 class _PushAttempt:
     """The result of a push to one device."""
 
-    result: PushResult
-    error: Temporary | Permanent | None = None
+    device: Device
+    error: Temporary | Permanent | None
     external_id: str = ""
+
+
+def _record_results(attempts: Sequence[_PushAttempt], now: datetime) -> None:
+    """Records what push services answered. The row of an unsubscribed device is kept, so that the user sees it."""
+    gone = [isinstance(attempt.error, NoSuchAddress) for attempt in attempts]
+    errors = [attempt.error.reason if attempt.error else NO_REASON for attempt in attempts]
+    parameters: dict[str, object] = {
+        "now": now,
+        "ids": [attempt.device.id for attempt in attempts],
+        "errors": [UNSUBSCRIBED() if is_gone else error for is_gone, error in zip(gone, errors, strict=True)],
+        "gone": gone,
+    }
+    with database.transaction() as connection:
+        connection.execute(_RECORD_RESULTS, parameters)
 
 
 def contact() -> str:
@@ -632,39 +573,32 @@ def contact() -> str:
     return f"mailto:tocsin@{urlsplit(settings.public_url).hostname}"
 
 
-def _attempt_of_response(device: Device, response: EgressResponse) -> _PushAttempt:
+def _error_of(device: Device, response: EgressResponse) -> Temporary | Permanent | None:
+    """Returns the error that a push service's response means."""
     service, answer = device.subscription.service, str(response.status)
     match response.status:
         case 200 | 201 | 202 | 204:
-            return _PushAttempt(PushResult(device.id), external_id=response.headers.get("location", ""))
+            return None
         case 404 | 410:
             # RFC 8030, 7.3: the subscription no longer exists.
-            reason = _OF_DEVICE(device=device.name, problem=UNSUBSCRIBED())
-            problem: Temporary | Permanent = NoSuchAddress(reason, _SUBSCRIBE_THERE())
-            return _PushAttempt(PushResult(device.id, error=UNSUBSCRIBED(), is_unsubscribed=True), problem)
+            return NoSuchAddress(_OF_DEVICE(device=device.name, problem=UNSUBSCRIBED()), _SUBSCRIBE_THERE())
         case 408 | 425 | 429:
-            problem = Temporary(vendor_http.BUSY(server=service, answer=answer), response.retry_after)
+            return Temporary(vendor_http.BUSY(server=service, answer=answer), response.retry_after)
         case status if status >= 500:
-            problem = Temporary(vendor_http.SERVER_ERROR(server=service, answer=answer), response.retry_after)
+            return Temporary(vendor_http.SERVER_ERROR(server=service, answer=answer), response.retry_after)
         case 413:
-            problem = Permanent(_TOO_LONG(server=service, answer=answer))
+            return Permanent(_TOO_LONG(server=service, answer=answer))
         case status if status in range(300, 400):
-            problem = Permanent(vendor_http.REDIRECTED(server=service, answer=answer), _SUBSCRIBE_AGAIN())
+            return Permanent(vendor_http.REDIRECTED(server=service, answer=answer), _SUBSCRIBE_AGAIN())
         case _:
-            problem = Permanent(vendor_http.MESSAGE_REJECTED(server=service, answer=answer), _SUBSCRIBE_AGAIN())
-    return _PushAttempt(PushResult(device.id, error=problem.reason), problem)
+            return Permanent(vendor_http.MESSAGE_REJECTED(server=service, answer=answer), _SUBSCRIBE_AGAIN())
 
 
 def _outcome(attempts: Sequence[_PushAttempt]) -> SendReceipt:
     """Returns success if any device's service accepted; else raises the most recoverable error."""
+    errors: list[Temporary | Permanent] = []
     for attempt in attempts:
         if attempt.error is None:
             return SendReceipt(attempt.external_id)
-    errors = [attempt.error for attempt in attempts if attempt.error is not None]
-    raise min(errors, key=_severity)
-
-
-def _severity(error: Exception) -> int:
-    if isinstance(error, OutcomeUnknown):
-        return 0
-    return 1 if isinstance(error, Temporary) else 2
+        errors.append(attempt.error)
+    raise min(errors, key=lambda error: (not isinstance(error, OutcomeUnknown), not isinstance(error, Temporary)))

@@ -23,10 +23,27 @@ from tocsin.core.config.crypto import ENTER_SECRET_AGAIN, has_different_origin
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
 from tocsin.core.reasons import Reason, Text, sentence
+from tocsin.core.reasons import translatable as _
 from tocsin.core.validation.field_errors import NAME_IN_USE, REQUIRED
-from tocsin.core.validation.spec import InvalidValue, Line, Name, OneOf, Secret, Spec, SpecErrors, list_of_choices
+from tocsin.core.validation.spec import (
+    InForm,
+    InvalidValue,
+    Line,
+    Name,
+    OneOf,
+    Secret,
+    Spec,
+    SpecErrors,
+    list_of_choices,
+)
 from tocsin.notify import interfaces, pause
-from tocsin.notify.interfaces import ProviderSetting, ProviderSettingType, settings_of
+from tocsin.notify.interfaces import (
+    ProviderAccount,
+    ProviderKind,
+    ProviderSetting,
+    ProviderSettingType,
+    settings_of,
+)
 from tocsin.notify.models import Provider, ProviderHealth
 from tocsin.notify.providers.pool import ENVIRONMENT, SANDBOX, UNKNOWN_KIND, account_of, environment_account, slug
 from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
@@ -45,13 +62,18 @@ class ProviderSpec(Spec):
 
     common_keys: ClassVar[frozenset[str]] = frozenset({"name", "kind", "channels", "order", "enabled"})
 
-    name: Name = Field(description="Unique name.")
+    name: Annotated[Name, InForm(_("Name"))] = Field(description="Unique name.")
     kind: Annotated[str, OneOf(tuple(KINDS))] = Field(description="Kind of provider.")
     channels: Annotated[tuple[str, ...], list_of_choices(CHANNELS)] = Field(
         default=(), description="Channels that it carries. Default: all of its kind."
     )
-    order: int = Field(default=1, ge=1, le=1000, description="The provider with the lowest number is used first.")
-    is_enabled: bool = Field(default=True, alias="enabled", description="Whether it is used.")
+    order: Annotated[
+        int,
+        InForm(_("Order"), _("1 is used first; the next one is used if it fails."), is_last=True, is_required=True),
+    ] = Field(default=1, ge=1, le=1000, description="The provider with the lowest number is used first.")
+    is_enabled: Annotated[bool, InForm(_("Enabled"), is_last=True)] = Field(
+        default=True, alias="enabled", description="Whether it is used."
+    )
 
     def settings(self) -> dict[str, Any]:
         """All settings without the secrets; "" for one that is not set."""
@@ -68,7 +90,10 @@ class ProviderSpec(Spec):
 def spec_of(kind_name: str) -> type[ProviderSpec]:
     """Returns the spec of the providers of a kind. Raises KeyError for an unknown one."""
     kind = KINDS[kind_name]
-    channels = Annotated[tuple[str, ...], list_of_choices(kind.channels)]
+    channels: Any = Annotated[tuple[str, ...], list_of_choices(kind.channels)]
+    if len(kind.channels) > 1:
+        labels = {name: CHANNELS[name].label for name in kind.channels}
+        channels = Annotated[channels, InForm(_("Channels"), choices=labels, is_last=True)]
     fields: dict[str, Any] = {
         "kind": (Annotated[str, OneOf((kind.name,))], ProviderSpec.model_fields["kind"]),
         "channels": (channels, ProviderSpec.model_fields["channels"]),
@@ -89,6 +114,21 @@ def read_spec(spec: Mapping[str, object], *, check: Callable[[ProviderSpec, Spec
 
 def _field(setting: ProviderSetting) -> tuple[Any, Any]:
     """The type and field of a setting."""
+    checked, field = _checked_field(setting)
+    shown = InForm(
+        setting.label,
+        setting.help,
+        widget=_WIDGETS.get(setting.kind, ""),
+        choices={choice: choice for choice in setting.choices},
+        is_required=setting.is_required,
+    )
+    return Annotated[checked, shown], field
+
+
+_WIDGETS = {ProviderSettingType.URL: "url", ProviderSettingType.LONG_TEXT: "code"}
+
+
+def _checked_field(setting: ProviderSetting) -> tuple[Any, Any]:
     description = f"{setting.label}. {setting.help}".strip()
     if setting.is_secret:
         # It may be stored already.
@@ -206,9 +246,7 @@ def save_provider(
         parsed = read_spec(spec, check=_check(existing))
         before = provider_spec(existing) if existing else None
         is_same_kind = existing is not None and existing.kind == parsed.kind
-        stored_secrets = (
-            crypto.decrypt_bundle_or_empty(existing.secrets) if existing is not None and is_same_kind else {}
-        )
+        stored_secrets = crypto.decrypt_bundle_or_empty(existing.secrets) if existing and is_same_kind else {}
         secrets = {name: text for name, text in {**stored_secrets, **parsed.secrets()}.items() if text}
         provider = existing or Provider()
         provider.name, provider.kind = parsed.name, parsed.kind
@@ -251,11 +289,7 @@ def test_provider(provider: Provider) -> Reason:
     if kind is None:
         raise Permanent(UNKNOWN_KIND(kind=provider.kind))
     secrets = crypto.decrypt_bundle(provider.secrets)
-    sender = kind.open(account_of(provider.name, provider.pk, kind, provider.settings, secrets))
-    try:
-        return sender.verify()
-    finally:
-        sender.close()
+    return _verify(kind, account_of(provider.name, provider.pk, kind, provider.settings, secrets))
 
 
 def test_environment() -> Reason:
@@ -263,7 +297,11 @@ def test_environment() -> Reason:
     account = environment_account()
     if account is None:
         raise Rejected("not_found", sentence("TOCSIN_SMTP_URL is not set."))
-    sender = KINDS["smtp"].open(account)
+    return _verify(KINDS["smtp"], account)
+
+
+def _verify(kind: ProviderKind, account: ProviderAccount) -> Reason:
+    sender = kind.open(account)
     try:
         return sender.verify()
     finally:

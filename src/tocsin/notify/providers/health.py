@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection
@@ -17,7 +17,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.delivery import circuit_breaker
 from tocsin.core.delivery.circuit_breaker import CircuitBreaker
 from tocsin.core.delivery.rate_limit import RateLimit
-from tocsin.core.reasons import Reason, as_reason, reason_from_json, replace_texts
+from tocsin.core.reasons import Reason, reason_from_json, replace_texts
 
 #: The maximum length of a server's text in a stored error.
 MAX_HEALTH_ERROR_CHARS = 300
@@ -29,7 +29,7 @@ class HealthUpdate:
 
     name: str
     at: datetime
-    error: Reason | str | None = None
+    error: Reason | None = None
     #: Whether messages wait for the provider to recover.
     is_awaited: bool = False
 
@@ -60,11 +60,10 @@ def record_outcomes(connection: Connection, updates: Sequence[HealthUpdate]) -> 
     for name, provider_updates in by_name.items():
         state = old_states[name]
         for update in provider_updates:
-            state = (
-                circuit_breaker.CLOSED
-                if update.error is None
-                else circuit_breaker.on_failure(state, update.at, is_awaited=update.is_awaited)
-            )
+            if update.error is None:
+                state = circuit_breaker.CLOSED
+            else:
+                state = circuit_breaker.on_failure(state, update.at, is_awaited=update.is_awaited)
         _write(connection, name, state, provider_updates, provider_updates[-1].at)
         if state.is_open != old_states[name].is_open:
             changed.append(name)
@@ -89,48 +88,34 @@ def _lock_circuits(connection: Connection, names: list[str]) -> dict[str, Circui
 def _write(
     connection: Connection, name: str, state: CircuitBreaker, updates: Sequence[HealthUpdate], now: datetime
 ) -> None:
-    success_times = [update.at for update in updates if update.error is None]
-    failures = [update for update in updates if update.error is not None]
-    last_error = as_reason(failures[-1].error or "") if failures else None
-    connection.execute(
-        _WRITE,
-        {
-            "name": name,
-            "failures": state.failures,
-            "is_open": state.is_open,
-            "opened_at": state.opened_at,
-            "retry_at": state.retry_at,
-            "openings": state.openings,
-            "is_unresponsive": state.is_unresponsive,
-            "now": now,
-            "worked_at": max(success_times, default=None),
-            "failed_at": max((update.at for update in failures), default=None),
-            "error": last_error and replace_texts(last_error, lambda text: text[:MAX_HEALTH_ERROR_CHARS]),
-        },
-    )
+    errors = [update.error for update in updates if update.error is not None]
+    parameters = {
+        **asdict(state),
+        "name": name,
+        "now": now,
+        "worked_at": max((update.at for update in updates if update.error is None), default=None),
+        "failed_at": max((update.at for update in updates if update.error is not None), default=None),
+        "error": replace_texts(errors[-1], lambda text: text[:MAX_HEALTH_ERROR_CHARS]) if errors else None,
+    }
+    connection.execute(_WRITE, parameters)
 
 
 def open_circuits(connection: Connection) -> frozenset[str]:
     """Returns the providers whose circuit breaker is open."""
-    return frozenset(
-        row[0] for row in connection.execute("SELECT name FROM notify_providerhealth WHERE is_open").fetchall()
-    )
+    rows = connection.execute("SELECT name FROM notify_providerhealth WHERE is_open").fetchall()
+    return frozenset(row[0] for row in rows)
 
 
 def recovered(connection: Connection) -> dict[str, datetime]:
     """Returns when each provider's circuit breaker last closed, by name."""
-    rows = connection.execute(
-        "SELECT name, recovered_at FROM notify_providerhealth WHERE recovered_at IS NOT NULL"
-    ).fetchall()
-    return {row[0]: row[1] for row in rows}
+    query = "SELECT name, recovered_at FROM notify_providerhealth WHERE recovered_at IS NOT NULL"
+    return dict(connection.execute(query).fetchall())
 
 
 def worked_at(connection: Connection, names: Sequence[str]) -> dict[str, datetime]:
     """Returns when each of these providers last accepted a message, from any node, by name."""
-    rows = connection.execute(
-        "SELECT name, worked_at FROM notify_providerhealth WHERE name = ANY(%s) AND worked_at IS NOT NULL", (names,)
-    ).fetchall()
-    return {row[0]: row[1] for row in rows}
+    query = "SELECT name, worked_at FROM notify_providerhealth WHERE name = ANY(%s) AND worked_at IS NOT NULL"
+    return dict(connection.execute(query, (names,)).fetchall())
 
 
 def due_probes(connection: Connection, now: datetime) -> list[str]:

@@ -12,14 +12,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 from django.utils.text import slugify
 
 from tocsin.core.config import crypto, environment, settings_store
-from tocsin.core.config import environment as config
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.job_pool import LivePool
@@ -28,17 +27,11 @@ from tocsin.core.reasons import NO_REASON, Reason, Term, Text, joined, replace_t
 from tocsin.notify import interfaces
 from tocsin.notify.integrations.mail_replies import parse_reply_address
 from tocsin.notify.integrations.smtp import account_of_url
-from tocsin.notify.interfaces import (
-    ProviderAccount,
-    ProviderKind,
-    ProviderSender,
-    WebhookEndpoint,
-    WebhookProvider,
-)
+from tocsin.notify.interfaces import ProviderAccount, ProviderKind, ProviderSender, WebhookEndpoint, WebhookProvider
 from tocsin.notify.models import Provider, ProviderHealth
 from tocsin.notify.providers import health
 from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
-from tocsin.notify.rules.delivery_reasons import EARLIER_PAGE_WAITS, RETRIED_UNKNOWN
+from tocsin.notify.rules.delivery_reasons import RETRIED_UNKNOWN
 from tocsin.notify.text.render import ContentLevel
 from tocsin.notify.text.signed_links import ReplyAddress
 
@@ -47,16 +40,6 @@ from tocsin.notify.text.signed_links import ReplyAddress
 #
 # A message waits once an attempt has failed (`late_since`). Only those rows are in the index that every statement here
 # uses. Runs inside the caller's transaction and sends nothing.
-
-
-class RecoveringProvider(Protocol):
-    """The part of `pool.ActiveProvider` that this module uses."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def channels(self) -> Sequence[str]: ...
-    def delivers_to(self, channel: str, address: str) -> bool: ...
 
 
 #: The maximum number of messages that one statement releases.
@@ -101,9 +84,7 @@ UPDATE notify_delivery SET due_at = %(now)s, provider_name = %(name)s WHERE id I
 """
 
 
-def release(
-    connection: Connection, provider: RecoveringProvider, now: datetime, ids: Sequence[UUID] | None = None
-) -> int:
+def release(connection: Connection, provider: ActiveProvider, now: datetime, ids: Sequence[UUID] | None = None) -> int:
     """Makes every waiting message that the recovered `provider` can deliver due now, restricted to `ids` if given.
     Returns their number; if it is `MAX_RELEASED`, there may be more. They are bundled like every message that was tried
     before.
@@ -112,40 +93,12 @@ def release(
     deliverable = [(channel, address) for channel, address in waiting if provider.delivers_to(channel, address)]
     if not deliverable:
         return 0
-    return connection.execute(
-        _RELEASE,
-        {
-            "now": now,
-            "name": provider.name,
-            "channels": [channel for channel, _ in deliverable],
-            "addresses": [address for _, address in deliverable],
-            "ids": None if ids is None else list(ids),
-            "most": MAX_RELEASED,
-            "unknown": RETRIED_UNKNOWN.code,
-        },
-    ).rowcount
-
-
-# The oldest page stays.
-_DROP_REPEATS = """
-WITH repeated AS (
-  SELECT d.id FROM notify_delivery d
-  WHERE d.id = ANY(%(ids)s) AND d.status = 'queued' AND d.purpose = 'page'
-    AND EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.id < d.id AND o.purpose = 'page'
-                AND o.status = 'queued' AND o.late_since IS NOT NULL AND o.channel = d.channel
-                AND o.address = d.address AND o.user_id IS NOT DISTINCT FROM d.user_id)
-)
-UPDATE notify_delivery d SET status = 'cancelled', ended_at = %(now)s, reason = %(reason)s
-FROM repeated r WHERE d.id = r.id
-"""
-
-
-def drop_repeats(connection: Connection, ids: Collection[UUID], now: datetime) -> None:
-    """Cancels those of these failed pages for which an older page about the same alert already waits for the same
-    address. Otherwise a long outage would pile up as many pages as the policy repeats.
-    """
-    if ids:
-        connection.execute(_DROP_REPEATS, {"ids": list(ids), "now": now, "reason": EARLIER_PAGE_WAITS()})
+    channels, addresses = database.columns(deliverable)
+    parameters = {
+        "now": now, "name": provider.name, "channels": channels, "addresses": addresses,
+        "ids": None if ids is None else list(ids), "most": MAX_RELEASED, "unknown": RETRIED_UNKNOWN.code,
+    }  # fmt: skip
+    return connection.execute(_RELEASE, parameters).rowcount
 
 
 log = logging.getLogger(__name__)
@@ -309,14 +262,13 @@ class ProviderPool(LivePool[str, ActiveProvider]):
             provider = self.get(name)
             error: Reason | None = None
             is_transient = True
+            # A provider that is no longer in use counts as recovered: nothing may wait for it.
             if provider is not None:
                 try:
                     provider.sender.verify()
                 except (Temporary, Permanent) as problem:
-                    error, is_transient = problem.full_reason, isinstance(problem, Temporary)
-            if provider is not None and error is not None:
-                error = provider.mask_secrets_in(error)
-            # A provider that is no longer in use counts as recovered: nothing may wait for it.
+                    error = provider.mask_secrets_in(problem.full_reason)
+                    is_transient = isinstance(problem, Temporary)
             with database.transaction() as connection:
                 probed_at = now()
                 awaited = awaited_channels(connection, provider.channels if provider else (), probed_at)
@@ -329,16 +281,13 @@ class ProviderPool(LivePool[str, ActiveProvider]):
         if update.error is not None:
             self._failing.add(update.name)
             return True
-        moment = time.monotonic()
-        is_healthy = update.name not in self._failing and update.name not in self._open_circuits
-        if (
-            is_healthy
-            and moment - self._success_recorded_at.get(update.name, -_SUCCESS_RECORD_INTERVAL)
-            < _SUCCESS_RECORD_INTERVAL
-        ):
+        moment, name = time.monotonic(), update.name
+        recorded_at = self._success_recorded_at.get(name, -_SUCCESS_RECORD_INTERVAL)
+        is_healthy = name not in self._failing and name not in self._open_circuits
+        if is_healthy and moment - recorded_at < _SUCCESS_RECORD_INTERVAL:
             return False
-        self._failing.discard(update.name)
-        self._success_recorded_at[update.name] = moment
+        self._failing.discard(name)
+        self._success_recorded_at[name] = moment
         return True
 
     def close(self) -> None:
@@ -402,24 +351,23 @@ class ProviderPool(LivePool[str, ActiveProvider]):
         item.sender.close()
 
 
+_CONFIGURED = 'SELECT name, kind, channels, settings FROM notify_provider WHERE is_enabled ORDER BY "order", name'
+
+
+def _delivers(row: Mapping[str, Any], channel: str, address: str) -> bool:
+    """Returns whether the provider of a row delivers to the address, without opening it."""
+    kind = KINDS.get(row["kind"])
+    if kind is None or channel not in kind.channels or channel not in row["channels"]:
+        return False
+    return kind.accepts(channel, address) and carries_country(row["settings"], channel, address)
+
+
 def in_order(connection: Connection, channel: str, address: str) -> list[str]:
     """Returns the names of the providers that can deliver to `address`, in order, without opening any: the equivalent
-    of `ProviderPool.carriers` for a process that sends nothing.
+    of `ProviderPool.providers_for` for a process that sends nothing.
     """
     open_circuits = health.open_circuits(connection)
-    names = [
-        row["name"]
-        for row in database.rows(
-            connection,
-            "SELECT name, kind, settings FROM notify_provider WHERE is_enabled AND %s = ANY(channels) "
-            'ORDER BY "order", name',
-            (channel,),
-        )
-        if (kind := KINDS.get(row["kind"])) is not None
-        and channel in kind.channels
-        and kind.accepts(channel, address)
-        and carries_country(row["settings"], channel, address)
-    ]
+    names = [row["name"] for row in database.rows(connection, _CONFIGURED) if _delivers(row, channel, address)]
     if channel == "email" and environment.current().smtp_url is not None:
         names.append(ENVIRONMENT)
     return sorted(names, key=lambda name: name in open_circuits)
@@ -429,20 +377,14 @@ def provider_lookup(connection: Connection) -> Callable[[str, str], bool]:
     """Returns a function that says whether any enabled provider delivers to an address on a channel, without opening
     any.
     """
-    rows = database.rows(connection, "SELECT kind, channels, settings FROM notify_provider WHERE is_enabled")
+    rows = database.rows(connection, _CONFIGURED)
     has_environment = environment.current().smtp_url is not None
 
     def has_provider(channel: str, address: str) -> bool:
         return (
             (has_environment and channel == "email")
             or any(channel in kind.channels and kind.accepts(channel, address) for kind in BUILT_IN)
-            or any(
-                channel in row["channels"]
-                and (kind := KINDS.get(row["kind"])) is not None
-                and kind.accepts(channel, address)
-                and carries_country(row["settings"], channel, address)
-                for row in rows
-            )
+            or any(_delivers(row, channel, address) for row in rows)
         )
 
     return has_provider
@@ -516,37 +458,42 @@ class ProviderStatus:
 
 def statuses() -> dict[str, ProviderStatus]:
     """Returns the status by provider name. A provider that is absent was never used."""
-    return {row.name: _status(row) for row in ProviderHealth.objects.all()}
+    found = {}
+    for row in ProviderHealth.objects.all():
+        error = NO_REASON
+        if row.is_open or row.failures:
+            state, error = ProviderState.CIRCUIT_OPEN if row.is_open else ProviderState.FAILING, row.error
+        else:
+            state = ProviderState.WORKS if row.worked_at else ProviderState.UNUSED
+        found[row.name] = ProviderStatus(state, row.worked_at, row.failed_at, error, row.opened_at, row.retry_at)
+    return found
 
 
 def in_use() -> list[str]:
     """Returns the names of all providers in use: configured, from the environment, and built in."""
     configured = Provider.objects.filter(is_enabled=True).values_list("name", flat=True)
-    environment = [ENVIRONMENT] if config.current().smtp_url is not None else []
-    return [*configured, *environment, *(kind.label for kind in BUILT_IN)]
+    from_environment = [ENVIRONMENT] if environment.current().smtp_url is not None else []
+    return [*configured, *from_environment, *(kind.label for kind in BUILT_IN)]
 
 
 def webhook_urls(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
     """Returns the endpoints to enter in the vendor's console with their URLs; none if this machine has no public
     address.
     """
-    kind = KINDS.get(provider.kind)
-    if kind is None or not isinstance(kind, WebhookProvider):
+    kind, base_url = KINDS.get(provider.kind), _callback_base_url_of(provider)
+    if kind is None or not isinstance(kind, WebhookProvider) or not base_url:
         return []
-    account = account_of(provider.name, provider.pk, kind, provider.settings, {})
-    return [
-        (endpoint, f"{account.callback_base_url}/{endpoint.name}")
-        for endpoint in kind.webhook_endpoints
-        if account.callback_base_url
-    ]
+    return [(endpoint, f"{base_url}/{endpoint.name}") for endpoint in kind.webhook_endpoints]
 
 
 def lacks_callback_url(provider: Provider) -> bool:
     """Returns whether the vendor's webhooks cannot reach this machine because TOCSIN_BASE_URL is not set."""
+    return isinstance(KINDS.get(provider.kind), WebhookProvider) and not _callback_base_url_of(provider)
+
+
+def _callback_base_url_of(provider: Provider) -> str:
     kind = KINDS.get(provider.kind)
-    if kind is None or not isinstance(kind, WebhookProvider):
-        return False
-    return not account_of(provider.name, provider.pk, kind, provider.settings, {}).callback_base_url
+    return "" if kind is None else _callback_base_url(provider.name, provider.pk, kind, provider.settings)
 
 
 def sender_numbers() -> list[str]:
@@ -567,14 +514,3 @@ def contact_card(name: str) -> str:
     lines = ["BEGIN:VCARD", "VERSION:3.0", f"N:{escaped};;;;", f"FN:{escaped}", f"ORG:{escaped}"]
     lines += [f"TEL;TYPE=CELL,VOICE:{number.replace(' ', '')}" for number in sender_numbers()]
     return "\r\n".join([*lines, "NOTE:Pages from Tocsin. Mark this contact as a favourite.", "END:VCARD", ""])
-
-
-def _status(row: ProviderHealth) -> ProviderStatus:
-    if row.is_open:
-        state = ProviderState.CIRCUIT_OPEN
-    elif row.failures:
-        state = ProviderState.FAILING
-    else:
-        state = ProviderState.WORKS if row.worked_at else ProviderState.UNUSED
-    error = row.error if state in (ProviderState.FAILING, ProviderState.CIRCUIT_OPEN) else NO_REASON
-    return ProviderStatus(state, row.worked_at, row.failed_at, error, row.opened_at, row.retry_at)

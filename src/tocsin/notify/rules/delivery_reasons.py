@@ -10,8 +10,7 @@ from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 # Why a queued delivery waits.
 ON_HOLD = ReasonType("delivery.on_hold", "The alert is snoozed. This is sent when the snooze ends.")
 BUNDLED_LATER = ReasonType(
-    "delivery.bundled_later",
-    "A message to this address was just sent. This one is sent in a bundle within 10 seconds.",
+    "delivery.bundled_later", "A message to this address was just sent. This one is sent in a bundle within 10 seconds."
 )
 PAUSED = ReasonType("delivery.paused", "All paging is paused: {cause}. This is sent when the pause ends.")
 PAUSED_BY = ReasonType(
@@ -134,8 +133,7 @@ RETRIED_UNTIL_ANSWERED = ReasonType(
     "{count} attempts failed. It is retried until someone responds.",
 )
 RETRIED_WORKER_LOST = ReasonType(
-    "delivery.retried_worker_lost",
-    "The process that was sending it stopped. It may have been sent; it is retried.",
+    "delivery.retried_worker_lost", "The process that was sending it stopped. It may have been sent; it is retried."
 )
 FAILED_OVER = ReasonType("delivery.failed_over", "{provider} could not send it. {next} takes over.")
 PROVIDER_FAILED = ReasonType("delivery.provider_failed", "{provider} could not send it.")

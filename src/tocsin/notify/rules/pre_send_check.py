@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
 from tocsin.core.delivery.circuit_breaker import Backoff, FailureKind
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason
+from tocsin.notify.interfaces import CHANNELS, AlertContent
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, HOURLY_LIMIT_REACHED
 from tocsin.notify.rules.page_planner import FindAddressProblem, NotificationMethod, QuietWindow, Recipient, quiet_until
@@ -26,34 +27,15 @@ _SENT_TO_CURRENT_ADDRESS = frozenset({Purpose.PAGE, Purpose.ACK_REMINDER, Purpos
 _ACTIVE_ALERT_PURPOSES = frozenset({Purpose.PAGE, Purpose.ACK_REMINDER})
 
 
-@dataclass(frozen=True, slots=True)
-class AlertFacts:
-    """The fields of an alert that messages need."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertFacts(AlertContent):
+    """An alert as it is now: what a message says about it, and what decides whether one is sent."""
 
-    id: int
     status: AlertStatus
-    priority: Priority
-    subject: str
-    short_text: str = ""
-    long_text: str = ""
-    client: str = ""
-    site: str = ""
-    team: str = ""
-    source: str = ""
-    source_id: str = ""
-    source_url: str = ""
-    requester: str = ""
-    requester_phone: str = ""
     custom: Mapping[str, Any] = field(default_factory=dict)
-    count: int = 1
-    opened_at: datetime | None = None
     owner_id: int | None = None
     hold_until: datetime | None = None
     merged_into: int | None = None
-    is_test: bool = False
-    #: Known for pages that are about to be sent.
-    respond_by: datetime | None = None
-    fix_by: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +99,7 @@ class DueDelivery:
     @property
     def has_new_address(self) -> bool:
         """Whether the contact method's address has changed since."""
-        return (
-            self.purpose in _SENT_TO_CURRENT_ADDRESS
-            and bool(self.current_address)
-            and self.current_address != self.address
-        )
+        return self.purpose in _SENT_TO_CURRENT_ADDRESS and self.current_address not in (None, "", self.address)
 
     @property
     def is_method_removed(self) -> bool:
@@ -140,11 +118,10 @@ class DueDelivery:
         match self.purpose:
             case Purpose.PAGE:
                 return self.alert is not None
-            case Purpose.ALL_CLEAR:
+            case Purpose.NOTICE if self.channel != "email":
+                return False
+            case Purpose.ALL_CLEAR | Purpose.NOTICE:
                 return self.late_since is None or now - self.late_since < NOTICE_RETRY_PERIOD
-            case Purpose.NOTICE:
-                is_mail = self.channel == "email"
-                return is_mail and (self.late_since is None or now - self.late_since < NOTICE_RETRY_PERIOD)
             case Purpose.ACK_REMINDER | Purpose.TEST:
                 return False
 
@@ -245,42 +222,29 @@ def _check_page(due: DueDelivery, alert: AlertFacts, now: datetime) -> PreSendDe
     if alert.status is AlertStatus.ON_HOLD and not due.data.get("wake"):
         until = alert.hold_until or now
         return Defer(delivery_reasons.ON_HOLD(), max(until, now + timedelta(seconds=2)))
-    if (until := _quiet_until(due, alert, now)) > now:
-        return Defer(delivery_reasons.IN_QUIET_HOURS(), until)
-    if (free_at := _free_at(due, alert, now)) is not None and free_at > now:
-        return Defer(delivery_reasons.HOURLY_LIMIT_REACHED(), free_at)
+    if due.quiet and not due.attempts:
+        # It has waited for quiet hours: the user's current ones decide.
+        recipient = Recipient(due.user_id or 0, due.user_name, time_zone=due.time_zone, quiet=due.quiet)
+        method = NotificationMethod(due.label, due.channel, due.address)
+        if (until := quiet_until(recipient, method, alert.priority, now)) > now:
+            return Defer(delivery_reasons.IN_QUIET_HOURS(), until)
+    # A message sent in the future was sent before a clock rollback: how long ago is unknown, so it is ignored.
+    sent_times = sorted(at for at in due.recent_sent_times if at <= now)
+    if 0 < due.most_per_hour <= len(sent_times) and alert.priority is not Priority.CRITICAL:
+        free_at = sent_times[-due.most_per_hour] + timedelta(hours=1)
+        if free_at > now:
+            return Defer(delivery_reasons.HOURLY_LIMIT_REACHED(), free_at)
     return None
 
 
-def _quiet_until(due: DueDelivery, alert: AlertFacts, now: datetime) -> datetime:
-    """Returns when the user's current quiet hours end for a page that waits for them and was not tried yet;
-    else `now`.
-    """
-    if not due.quiet or due.attempts:
-        return now
-    recipient = Recipient(due.user_id or 0, due.user_name, time_zone=due.time_zone, quiet=due.quiet)
-    return quiet_until(recipient, NotificationMethod(due.label, due.channel, due.address), alert.priority, now)
-
-
-def _free_at(due: DueDelivery, alert: AlertFacts, now: datetime) -> datetime | None:
-    """Returns when the user's hourly limit allows another message; None if it does now. Critical alerts are exempt."""
-    # A message sent in the future was sent before a clock rollback: how long ago is unknown, so it is ignored.
-    sent_times = sorted(at for at in due.recent_sent_times if at <= now)
-    if not due.most_per_hour or len(sent_times) < due.most_per_hour or alert.priority is Priority.CRITICAL:
-        return None
-    return sent_times[-due.most_per_hour] + timedelta(hours=1)
-
-
 def _alert_ended_reason(alert: AlertFacts) -> Reason:
-    match alert.status:
-        case AlertStatus.CLOSED:
-            return delivery_reasons.ALERT_CLOSED()
-        case AlertStatus.CANCELLED:
-            return delivery_reasons.ALERT_CANCELLED()
-        case AlertStatus.MERGED if alert.merged_into is not None:
-            return delivery_reasons.ALERT_MERGED(alert=AlertRef(alert.merged_into))
-        case _:
-            return delivery_reasons.ALERT_ENDED()
+    if alert.status is AlertStatus.MERGED and alert.merged_into is not None:
+        return delivery_reasons.ALERT_MERGED(alert=AlertRef(alert.merged_into))
+    reasons = {
+        AlertStatus.CLOSED: delivery_reasons.ALERT_CLOSED,
+        AlertStatus.CANCELLED: delivery_reasons.ALERT_CANCELLED,
+    }
+    return reasons.get(alert.status, delivery_reasons.ALERT_ENDED)()
 
 
 # ---------- bundling
@@ -300,18 +264,7 @@ BUNDLED = frozenset({Purpose.PAGE, Purpose.ALL_CLEAR})
 MAX_BUNDLE_SIZE = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class BundleLimit:
-    """The number of alerts that one message of a channel names, and the number it may cover. Alerts that it does not
-    name are counted.
-    """
-
-    max_named: int
-    max_deliveries: int
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class BundleKey:
+class BundleKey(NamedTuple):
     """The recipient and address. Deliveries with the same key can be bundled."""
 
     recipient: int
@@ -335,6 +288,13 @@ class DeliveryBundle:
         return self.members[0]
 
 
+def bundle_of(members: Sequence[DueDelivery]) -> DeliveryBundle:
+    """Returns one message about all of them, which names as many alerts as its channel has room for."""
+    channel = CHANNELS.get(members[0].channel)
+    max_named = 1 if channel is None else channel.bundle_limit
+    return DeliveryBundle(tuple(members), named_count=max_named if len(members) > max_named else 0)
+
+
 @dataclass(frozen=True, slots=True)
 class BundlePlan:
     """What is sent now, and what waits until when. Deliveries in neither wait for the next run."""
@@ -343,11 +303,9 @@ class BundlePlan:
     waiting: tuple[tuple[DueDelivery, datetime], ...]
 
 
-def key(due: DueDelivery) -> BundleKey | None:
+def bundle_key(due: DueDelivery) -> BundleKey | None:
     """Returns the key that `due` is bundled by; None if it is always sent alone."""
-    # Notices are bundled only if they have a heading.
-    is_bundled = due.purpose in BUNDLED or (due.purpose is Purpose.NOTICE and bool(due.data.get("heading")))
-    if not is_bundled or due.alert is None or due.problem:
+    if not (due.purpose in BUNDLED or due.is_escalation_notice) or due.alert is None or due.problem:
         return None
     return BundleKey(due.user_id or 0, due.channel, due.address, due.purpose)
 
@@ -357,30 +315,30 @@ def has_waited_for_bundle(due: DueDelivery) -> bool:
     return due.wait_reason.code in (BUNDLED_LATER.code, HOURLY_LIMIT_REACHED.code) or due.provider_name != ""
 
 
-def max_bundle_size(due: DueDelivery, bundle_limit: Callable[[str], BundleLimit]) -> int:
+def max_bundle_size(due: DueDelivery) -> int:
     """Returns how many deliveries may be bundled with `due`."""
-    has_waited_for_limit = due.wait_reason.code == HOURLY_LIMIT_REACHED.code
-    return MAX_BUNDLE_SIZE if has_waited_for_limit else bundle_limit(due.channel).max_deliveries
+    channel = CHANNELS.get(due.channel)
+    if due.wait_reason.code == HOURLY_LIMIT_REACHED.code or (channel is not None and channel.counts_omitted):
+        return MAX_BUNDLE_SIZE
+    return 1 if channel is None else channel.bundle_limit
 
 
-def arrange(ready: Iterable[DueDelivery], now: datetime, bundle_limit: Callable[[str], BundleLimit]) -> BundlePlan:
-    """Groups the sendable deliveries into messages. `bundle_limit` returns the limits of a channel."""
-    alone: list[DeliveryBundle] = []
+def arrange(ready: Iterable[DueDelivery], now: datetime) -> BundlePlan:
+    """Groups the sendable deliveries into messages."""
+    bundles: list[DeliveryBundle] = []
+    waiting: list[tuple[DueDelivery, datetime]] = []
     groups: dict[BundleKey, list[DueDelivery]] = {}
     for due in ready:
-        bundle_key = key(due)
-        if bundle_key is None:
-            alone.append(DeliveryBundle((due,)))
+        if (key := bundle_key(due)) is None:
+            bundles.append(DeliveryBundle((due,)))
         else:
-            groups.setdefault(bundle_key, []).append(due)
-    bundles, waiting = alone, list[tuple[DueDelivery, datetime]]()
+            groups.setdefault(key, []).append(due)
     for group in groups.values():
         group.sort(key=lambda due: (due.due_at, due.id))
         last_sent_at = max((due.last_sent_at for due in group if due.last_sent_at is not None), default=None)
         if any(has_waited_for_bundle(due) for due in group):
-            max_named = bundle_limit(group[0].channel).max_named
-            members = tuple(group[: max(max_bundle_size(due, bundle_limit) for due in group)])
-            bundles.append(DeliveryBundle(members, named_count=max_named if len(members) > max_named else 0))
+            members = group[: max(max_bundle_size(due) for due in group)]
+            bundles.append(bundle_of(members))
         elif last_sent_at is None or last_sent_at + WINDOW <= now:
             first, *followers = group
             bundles.append(DeliveryBundle((first,), is_first=True))

@@ -180,48 +180,26 @@ def bulk_result(command: CommandKind, done_count: int, rejected_count: int) -> R
 # Maps phone keys to actions: 1 repeat, 6 escalate, 7 acknowledge, 8 assign to me, 9 twice close. Pure.
 
 
-@dataclass(frozen=True, slots=True)
-class RepeatPrompt:
-    """Read the prompt (again)."""
+class Key(StrEnum):
+    """What a key does that is not a command on an alert."""
+
+    #: Read the prompt (again).
+    REPEAT = "repeat"
+    #: It has no function here: say so and repeat the prompt.
+    INVALID = "invalid"
+    #: Ask for the same key again.
+    CONFIRM = "confirm"
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidDigit:
-    """The key has no function here: say so and repeat the prompt."""
+_DTMF_COMMANDS = {key: _COMMANDS[key] for key in "6789"}
 
 
-@dataclass(frozen=True, slots=True)
-class ConfirmKey:
-    """Ask for the same key again."""
-
-    digit: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunCommand:
-    """Run a command."""
-
-    command: CommandKind
-
-
-type KeyAction = RepeatPrompt | InvalidDigit | ConfirmKey | RunCommand
-
-_DTMF_COMMANDS = {
-    "6": CommandKind.ESCALATE,
-    "7": CommandKind.ACKNOWLEDGE,
-    "8": CommandKind.ASSIGN,
-    "9": CommandKind.CLOSE,
-}
-
-
-def interpret_key(digit: str, pending_digit: str, keys: str) -> KeyAction:
+def interpret_key(digit: str, pending_digit: str, keys: str) -> CommandKind | Key:
     """Returns the action of `digit` if `keys` are offered and `pending_digit` awaits confirmation. No digit means that
     someone picked up.
     """
     if not digit or digit == "1":
-        return RepeatPrompt()
+        return Key.REPEAT
     if digit not in keys or digit not in _DTMF_COMMANDS:
-        return InvalidDigit()
-    if digit == "9" and pending_digit != "9":
-        return ConfirmKey("9")
-    return RunCommand(_DTMF_COMMANDS[digit])
+        return Key.INVALID
+    return Key.CONFIRM if digit == "9" and pending_digit != "9" else _DTMF_COMMANDS[digit]

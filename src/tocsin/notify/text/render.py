@@ -30,7 +30,7 @@ from tocsin.core.reasons import (
 )
 from tocsin.core.validation.field_errors import is_zone
 from tocsin.notify.interfaces import AlertContent, Channel, Message, MessageButton, Rendered
-from tocsin.notify.rules.pre_send_check import DeliveryBundle, DueDelivery
+from tocsin.notify.rules.pre_send_check import AlertFacts, DeliveryBundle, DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, signed_links
 from tocsin.notify.text.command_parser import word_of
@@ -52,28 +52,27 @@ def message(bundle: DeliveryBundle, link_to: LinkTo, home_url: str, now: datetim
     """Returns the message of `bundle`, in the active language and time zone. `home_url` is Tocsin's public address."""
     lead = bundle.lead
     # An alert with several pages in the bundle is named once.
-    alerts = {due.alert.id: due for due in bundle.members if due.alert is not None}
+    alerts = {due.alert.id: (due, due.alert) for due in bundle.members if due.alert is not None}
     is_bundle = len(alerts) > 1
     # The most urgent alerts come first. If there is no room for all, the least urgent are left out.
-    named_deliveries = sorted(alerts.values(), key=lambda due: due.alert.priority.rank if due.alert else 0)
-    named_deliveries = named_deliveries[: bundle.named_count or None]
+    named = sorted(alerts.values(), key=lambda pair: pair[1].priority.rank)[: bundle.named_count or None]
     title, text = _text(lead, "title"), _text(lead, "text")
     if is_bundle and lead.purpose is Purpose.NOTICE:
-        title, text = _bundled_notice_texts(alerts.values(), lead.language)
+        title, text = _bundled_notice_texts([due for due, _ in alerts.values()], lead.language)
     return Message(
         notification_id=lead.notification_id,
         purpose=lead.purpose,
         at=now,
         recipient=lead.user_name,
         time_zone=lead.time_zone,
-        alerts=tuple(content for due in named_deliveries if (content := _alert(due, link_to)) is not None),
+        alerts=tuple(_alert(due, alert, link_to) for due, alert in named),
         title=title,
         text=text,
         reason=NO_REASON if is_bundle else lead.notification_reason,
         home_url=link_to(None, lead.user_id if lead.purpose in _ACTIONABLE else None) if is_bundle else home_url,
         can_reply=can_reply,
         language=lead.language,
-        omitted_count=len(alerts) - len(named_deliveries),
+        omitted_count=len(alerts) - len(named),
     )
 
 
@@ -92,30 +91,11 @@ def _text(due: DueDelivery, name: str) -> str:
     return reason_from_json(due.data.get(name)).localized()
 
 
-def _alert(due: DueDelivery, link_to: LinkTo) -> AlertContent | None:
-    alert = due.alert
-    if alert is None:
-        return None
-    return AlertContent(
-        id=alert.id,
-        priority=alert.priority,
-        subject=alert.subject,
-        short_text=alert.short_text,
+def _alert(due: DueDelivery, alert: AlertFacts, link_to: LinkTo) -> AlertContent:
+    return replace(
+        alert,
         long_text=alert.long_text or str(alert.custom.get("details", "")),
-        client=alert.client,
-        site=alert.site,
-        team=alert.team,
-        source=alert.source,
-        source_id=alert.source_id,
-        source_url=alert.source_url,
-        requester=alert.requester,
-        requester_phone=alert.requester_phone,
         is_vip=str(alert.custom.get("vip", "")).lower() in ("true", "1", "yes"),
-        is_test=alert.is_test,
-        count=alert.count,
-        opened_at=alert.opened_at,
-        respond_by=alert.respond_by,
-        fix_by=alert.fix_by,
         link=link_to(alert.id, due.user_id if due.purpose in _ACTIONABLE else None),
         all_clear_text=_text(due, "news"),
     )

@@ -18,10 +18,12 @@ from tocsin.core.config import crypto
 from tocsin.core.errors import Permanent
 from tocsin.core.net import egress
 from tocsin.core.reasons import Text, joined, sentence
+from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import NOT_A_CHOICE, NOT_TEXT, REQUIRED
 from tocsin.core.validation.spec import (
     Duration,
+    InForm,
     InvalidValue,
     Line,
     ListOf,
@@ -570,10 +572,12 @@ class HolidaySpec(Spec):
 class HolidayCalendarSpec(OwnedSpec):
     """A holiday calendar: the public holidays of a country or region, and further days."""
 
-    country: Annotated[str, Field(max_length=2), AfterValidator(str.upper)] = Field(
+    country: Annotated[str, Field(max_length=2), AfterValidator(str.upper), InForm(_("Country"))] = Field(
         default="", description="Country by its ISO 3166-1 code, such as `CH`."
     )
-    region: str = Field(default="", max_length=10, description="Region by its ISO 3166-2 code, such as `ZH`.")
+    region: Annotated[str, InForm(_("Region"), _("ISO 3166-2 code without the country, such as ZH, BY or CA."))] = (
+        Field(default="", max_length=10, description="Region by its ISO 3166-2 code, such as `ZH`.")
+    )
     days: ListOf[HolidaySpec] = Field(default=(), description="Further days.")
 
     def check(self, errors: SpecErrors) -> None:
@@ -589,11 +593,19 @@ class HolidayCalendarSpec(OwnedSpec):
 class SupportHoursSpec(OwnedSpec):
     """Support hours."""
 
-    time_zone: TimeZone | None = Field(default=None, description="Time zone. Default: that of the settings.")
-    windows: ListOf[WindowSpec] = Field(default=(), description="Weekly windows.")
-    holiday_calendars: Annotated[tuple[int, ...], list_of(str, {}), Reference(CALENDAR, UNKNOWN_CALENDAR)] = Field(
-        default=(), description="Names of holiday calendars, on whose days there are no support hours."
+    time_zone: Annotated[TimeZone | None, InForm(_("Time zone"), widget="zone", is_required=True)] = Field(
+        default=None, description="Time zone. Default: that of the settings."
     )
+    windows: Annotated[
+        ListOf[WindowSpec],
+        InForm(_("Open"), _("An end time before the start is on the next day."), is_required=True),
+    ] = Field(default=(), description="Weekly windows.")
+    holiday_calendars: Annotated[
+        tuple[int, ...],
+        list_of(str, {}),
+        Reference(CALENDAR, UNKNOWN_CALENDAR),
+        InForm(_("Closed on holidays of"), widget="checkboxes"),
+    ] = Field(default=(), description="Names of holiday calendars, on whose days there are no support hours.")
 
     def check(self, errors: SpecErrors) -> None:
         if not self.windows:

@@ -23,10 +23,11 @@ from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
+from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import payload_paths
 from tocsin.core.validation.field_errors import REQUIRED
 from tocsin.core.validation.payload_paths import read_path
-from tocsin.core.validation.spec import InvalidValue, OneOf, Parsed, Secret, SpecErrors
+from tocsin.core.validation.spec import InForm, InvalidValue, OneOf, Parsed, Secret, SpecErrors
 from tocsin.outbound import reasons
 from tocsin.outbound.connectors.interfaces import (
     CallDone,
@@ -42,7 +43,7 @@ from tocsin.outbound.redaction import MASK, PLAIN_HEADERS
 # A templated HTTP call as YAML, the API and forms write it. Pure.
 
 
-_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_METHODS = ("POST", "PUT", "PATCH", "GET", "DELETE")
 DEFAULT_RATE = 5
 
 _HIDDEN_URL = ReasonType("outbound.hidden_url", "is hidden here; enter the complete URL.")
@@ -60,6 +61,14 @@ class HttpAuth(StrEnum):
     #: OAuth 2.0 client credentials (RFC 6749, section 4.4).
     OAUTH2 = "oauth2"
 
+
+_AUTH_LABELS = {
+    HttpAuth.NONE: _("None"),
+    HttpAuth.BASIC: _("Basic: username and password"),
+    HttpAuth.BEARER: _("Bearer token"),
+    HttpAuth.HEADER: _("Secret header"),
+    HttpAuth.OAUTH2: _("OAuth 2 client credentials"),
+}
 
 #: The keys of each method, the required ones first, and the secrets that it requires; a Basic password may be empty.
 _REQUIRED_KEYS: Mapping[HttpAuth, tuple[str, ...]] = {
@@ -122,34 +131,81 @@ class HttpCallSpec(OutboundSpec):
     """An outbound integration of the kind `http`. URL, headers and body may contain values such as `<subject>`."""
 
     kind: Annotated[str, OneOf(("http",))] = Field(description="Kind of integration.")
-    url: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_url)] = Field(
-        description="URL of the call."
-    )
     method: Annotated[
-        str, OneOf(_METHODS), BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
+        str,
+        OneOf(_METHODS),
+        BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
+        InForm(_("Method")),
     ] = Field(default="POST", description="Method of the call.")
-    headers: Annotated[_Texts, AfterValidator(_headers)] = Field(default={}, description="Headers by name.")
-    body: str = Field(default="", max_length=payload_paths.MAX_TEMPLATE_CHARS, description="Body of the call.")
-    auth: Annotated[HttpAuth, OneOf()] = Field(default=HttpAuth.NONE, description="Authentication.")
-    username: str = Field(default="", max_length=200, description="Username. Required for `basic`, only there.")
-    header_name: str = Field(
+    url: Annotated[
+        str,
+        Field(min_length=1, max_length=2000),
+        AfterValidator(_url),
+        InForm(
+            _("URL"),
+            _(
+                "URL, headers and body can contain placeholders such as <subject>, <alert> or "
+                "<custom.name>. After saving, only the host is shown; leave it unchanged to keep the URL."
+            ),
+            widget="url",
+        ),
+    ] = Field(description="URL of the call.")
+    headers: Annotated[
+        _Texts,
+        AfterValidator(_headers),
+        InForm(
+            _("Headers"),
+            _("One per line: Name: value. Saved values are hidden; leave ••• to keep them."),
+            widget="headers",
+        ),
+    ] = Field(default={}, description="Headers by name.")
+    body: Annotated[str, InForm(_("Body"), widget="long code")] = Field(
+        default="", max_length=payload_paths.MAX_TEMPLATE_CHARS, description="Body of the call."
+    )
+    auth: Annotated[HttpAuth, OneOf(), InForm(_("Authentication"), choices=_AUTH_LABELS)] = Field(
+        default=HttpAuth.NONE, description="Authentication."
+    )
+    username: Annotated[str, InForm(_("Username"))] = Field(
+        default="", max_length=200, description="Username. Required for `basic`, only there."
+    )
+    password: Annotated[Secret, InForm(_("Password"))] = Field(default="", description="Password, for `basic`.")
+    header_name: Annotated[str, InForm(_("Secret header name"))] = Field(
         default="", max_length=100, description="Name of the header with `token`. Required for `header`, only there."
     )
-    token_url: Annotated[str, Field(max_length=2000), AfterValidator(_check_address)] = Field(
-        default="", description="URL that issues tokens. Required for `oauth2`, only there."
+    token: Annotated[Secret, InForm(_("Token or secret header value"))] = Field(
+        default="", description="Token. Required for `bearer` and `header`."
     )
-    client_id: str = Field(default="", max_length=500, description="Client id. Required for `oauth2`, only there.")
-    scope: str = Field(default="", max_length=500, description="Scope of the token, for `oauth2`.")
-    password: Secret = Field(default="", description="Password, for `basic`.")
-    token: Secret = Field(default="", description="Token. Required for `bearer` and `header`.")
-    client_secret: Secret = Field(default="", description="Client secret. Required for `oauth2`.")
-    hmac_secret: Secret = Field(default="", description="Secret that signs the body. Required for `hmac_header`.")
-    hmac_header: str = Field(
+    token_url: Annotated[
+        str, Field(max_length=2000), AfterValidator(_check_address), InForm(_("OAuth 2: token URL"))
+    ] = Field(default="", description="URL that issues tokens. Required for `oauth2`, only there.")
+    client_id: Annotated[str, InForm(_("OAuth 2: client ID"))] = Field(
+        default="", max_length=500, description="Client id. Required for `oauth2`, only there."
+    )
+    client_secret: Annotated[Secret, InForm(_("OAuth 2: client secret"))] = Field(
+        default="", description="Client secret. Required for `oauth2`."
+    )
+    scope: Annotated[str, InForm(_("OAuth 2: scope"))] = Field(
+        default="", max_length=500, description="Scope of the token, for `oauth2`."
+    )
+    hmac_header: Annotated[str, InForm(_("Signature header"))] = Field(
         default="", max_length=100, description="Header of the signature. Default: `X-Tocsin-Signature`."
     )
+    hmac_secret: Annotated[Secret, InForm(_("Signature secret"), _("Hex-encoded HMAC-SHA256 of the body."))] = Field(
+        default="", description="Secret that signs the body. Required for `hmac_header`."
+    )
     hmac_prefix: str = Field(default="sha256=", max_length=40, description="Text before the signature.")
-    expected_status: _Statuses = Field(default=(), description="Statuses of success. Default: 200 to 299.")
-    capture: _Texts = Field(
+    expected_status: Annotated[
+        _Statuses,
+        InForm(_("Expected status codes"), _("For example 200, 204. Empty: any 2xx."), widget="numbers"),
+    ] = Field(default=(), description="Statuses of success. Default: 200 to 299.")
+    capture: Annotated[
+        _Texts,
+        InForm(
+            _("Capture from response"),
+            _("One per line: custom field = path, for example ticket = data^id."),
+            widget="pairs",
+        ),
+    ] = Field(
         default={}, description="Custom fields of the alert by name, with the path of each value in the response."
     )
     rate: int = Field(default=DEFAULT_RATE, ge=1, le=1000, description="Requests a second, at most.")

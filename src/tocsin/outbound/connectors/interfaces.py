@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field
 
@@ -17,7 +17,8 @@ from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import MAX_RESPONSE_BYTES, EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason
-from tocsin.core.validation.spec import OwnedSpec
+from tocsin.core.reasons import translatable as _
+from tocsin.core.validation.spec import InForm, OwnedSpec
 from tocsin.outbound.redaction import mask_reason, mask_text, mask_url
 
 #: Recorded characters per request or response body.
@@ -186,12 +187,28 @@ class OutboundSpec(OwnedSpec):
 
     common_keys: ClassVar[frozenset[str]] = frozenset({"name", "group", "kind", "enabled"})
 
+    group: Annotated[
+        str,
+        InForm(
+            _("Owner group"),
+            _("Managers of this group can edit it."),
+            widget="group",
+            empty=_("Administrators only"),
+            is_last=True,
+        ),
+    ] = Field(
+        default="",
+        max_length=200,
+        description="Group whose managers may change it. Default: only administrators.",
+    )
     kind: str = Field(
         min_length=1,
         max_length=200,
         description="Kind of integration: `http` (see Http call) or `haloitsm` (see Halo). It cannot be changed.",
     )
-    is_enabled: bool = Field(default=True, alias="enabled", description="Whether calls are sent.")
+    is_enabled: Annotated[bool, InForm(_("Enabled"), is_last=True)] = Field(
+        default=True, alias="enabled", description="Whether calls are sent."
+    )
 
     def settings(self) -> dict[str, Any]:
         """The settings as stored, without secrets."""

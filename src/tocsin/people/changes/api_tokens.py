@@ -15,14 +15,15 @@ from pydantic import Field
 from tocsin.access import audit, boundary, tokens
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import ApiToken
-from tocsin.access.roles import DEFAULT_LIFETIME, Role, TokenLimits, TokenScope
+from tocsin.access.roles import DEFAULT_LIFETIME, ROLE_DESCRIPTIONS, Role, TokenLimits, TokenScope
 from tocsin.access.tokens import NewToken
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Text, sentence
+from tocsin.core.reasons import translatable as _
 from tocsin.core.validation.field_errors import NO_SUCH_GROUP, raise_all
-from tocsin.core.validation.spec import ListOf, Name, OneOf, Reference, Spec, SpecErrors
+from tocsin.core.validation.spec import InForm, ListOf, Name, OneOf, Reference, Spec, SpecErrors
 from tocsin.people import permissions
 from tocsin.people.changes.flat_objects import FlatObject
 from tocsin.people.models import Group, ServiceAccount, User
@@ -121,16 +122,24 @@ _NAME_TAKEN = Text('There is already a user or service account "{name}".')
 class ServiceAccountSpec(Spec):
     """An account for scripts, which owns API tokens. It cannot sign in, and is never on call."""
 
-    username: Name = Field(alias="name", description="Unique name, also among users.")
-    role: Annotated[Role, OneOf()] = Field(
+    username: Annotated[Name, InForm(_("Name"), widget="plain")] = Field(
+        alias="name", description="Unique name, also among users."
+    )
+    role: Annotated[Role, OneOf(), InForm(_("Role"), widget="radio", choices=ROLE_DESCRIPTIONS)] = Field(
         default=Role.OBSERVER, description="Role, which decides what its tokens may do at most."
     )
-    service_groups: Annotated[ListOf[Name], Reference("people.Group", NO_SUCH_GROUP)] = Field(
+    service_groups: Annotated[
+        ListOf[Name],
+        Reference("people.Group", NO_SUCH_GROUP),
+        InForm(_("Acts for groups"), _("It is never paged with them."), widget="checkboxes"),
+    ] = Field(
         default=(),
         alias="groups",
         description="Groups for which it acts, by name. It is no member of them, and never paged.",
     )
-    is_active: bool = Field(default=True, alias="active", description="Whether its tokens are accepted.")
+    is_active: Annotated[bool, InForm(_("Active"), _("Tokens of an inactive account are rejected."))] = Field(
+        default=True, alias="active", description="Whether its tokens are accepted."
+    )
 
 
 def _check_name(existing: ServiceAccount | None) -> Callable[[ServiceAccountSpec, SpecErrors], None]:

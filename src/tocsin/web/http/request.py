@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
 from typing import Any, cast
 
 from django import forms
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -23,7 +25,8 @@ from tocsin.access.roles import Permission, PermissionScope, Role, permission_sc
 from tocsin.alerts.commands import Actor
 from tocsin.alerts.service import VisibleAlert, find_alert
 from tocsin.alerts.states import ActorKind
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import Term
 from tocsin.people.models import Group, User
 from tocsin.people.permissions import Viewer
@@ -81,6 +84,16 @@ def local_url(target: str, default: str) -> str:
     return target if target.startswith("/") and is_local else default
 
 
+@contextmanager
+def reporting(request: HttpRequest, subject: str = "") -> Iterator[None]:
+    """Show why the block fails, after the name of what it is about. What follows the block runs all the same."""
+    try:
+        yield
+    except (Rejected, Temporary, Permanent, OutcomeUnknown) as error:
+        reason = error.full_reason.localized()
+        messages.error(request, f"{subject}: {reason}" if subject else reason)
+
+
 def moment_of(request: HttpRequest) -> datetime:
     """Return the time of the request, which the middleware read once."""
     now: datetime = request.now  # type: ignore[attr-defined]
@@ -109,13 +122,18 @@ def requires(action: Permission) -> Callable[[View], View]:
     def decorator(view: View) -> View:
         @wraps(view)
         def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            if not may_somewhere(cast(SignedInRequest, request), action):
-                raise PermissionDenied(_PERMISSION_MESSAGES.get(action, ""))
+            require_somewhere(cast(SignedInRequest, request), action)
             return view(request, *args, **kwargs)
 
         return wrapper
 
     return decorator
+
+
+def require_somewhere(request: SignedInRequest, action: Permission) -> None:
+    """Raise PermissionDenied if the user may not take `action` on any object."""
+    if not may_somewhere(request, action):
+        raise PermissionDenied(_PERMISSION_MESSAGES.get(action, ""))
 
 
 def require(request: SignedInRequest, action: Permission, group: Group | int | None) -> None:

@@ -1,6 +1,7 @@
-"""The view that asks for confirmation before it deletes an object.
+"""The pages of one configured object: its form, and the question before it is deleted.
 
-It shows what still refers to the object, what else ends with it, concurrent changes and the reason for a rejection.
+The question shows what still refers to the object, what else ends with it, and the reason for a rejection. Both show
+concurrent changes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
@@ -30,7 +32,21 @@ from tocsin.inbound.admin.commands import ACTIVE_ALERTS, DELAYED_ALERTS
 from tocsin.resources import registry
 from tocsin.resources.registry import RESOURCES, SCHEDULES
 from tocsin.resources.resource import Resource
-from tocsin.web.http.request import SignedInRequest, View, actor, find_editable, render_view, requires
+from tocsin.web.http.request import (
+    SignedInRequest,
+    View,
+    actor,
+    find_editable,
+    find_object,
+    may,
+    offer_own_groups,
+    render_view,
+    require,
+    require_somewhere,
+    requires,
+)
+from tocsin.web.ui.forms import SpecForm, offer_own_zone
+from tocsin.web.ui.object_list import ObjectList
 from tocsin.web.ui.times import format_short
 
 # ---------- references
@@ -200,6 +216,107 @@ class FormSnapshot:
         return _(
             "%(who)s changed this in the meantime (%(when)s). Review it in another tab: saving again overwrites it."
         )
+
+
+# ---------- form pages
+
+
+class ObjectPage[M: Model]:
+    """The page with the form of one kind of flat object, which creates one or changes one; a subclass adds what is the
+    kind's own. A view: `number` is the object's id, `named` what else the URL names: the vendor of a new one.
+    """
+
+    template = "parts/object_form.html"
+    partials: tuple[str, ...] = ()
+    form_type: type[SpecForm] = SpecForm
+    #: The heading of a new object.
+    new_title: Any = ""
+    #: What is said once it is saved, and whether the object's own page is next, instead of the list.
+    saved: Any = gettext_lazy("Saved.")
+    shows_saved = False
+    #: Whether those who may not change an object see the page all the same.
+    is_readable = False
+    #: Whether the page says what refers to the object.
+    shows_use = False
+
+    def __init__(self, listing: ObjectList[M]) -> None:
+        self.listing, self.resource = listing, listing.resource
+
+    @method_decorator(require_http_methods(["GET", "HEAD", "POST"]))
+    def __call__(self, request: SignedInRequest, number: int | None = None, **named: str) -> HttpResponse:
+        resource, action = self.resource, self.resource.change_permission
+        if number is None or not self.is_readable:
+            require_somewhere(request, action)
+        row = find_object(resource, number) if number is not None else None
+        may_change = row is None or may(request, action, resource.owner_group_id(row))
+        if row is not None and not (self.is_readable and request.method != "POST"):
+            require(request, action, resource.owner_group_id(row))
+        form = self.form(request, row, named)
+        if "group" in form.fields:
+            offer_own_groups(request, form.fields["group"])
+        if row is None and "time_zone" in form.fields and form.fields["time_zone"].required:
+            offer_own_zone(form)
+        snapshot = FormSnapshot.of(request, resource, row, state=self.state)
+        if request.method == "POST" and form.is_valid():
+            try:
+                saved = self.save(request, form, row, snapshot)
+            except Rejected as rejected:
+                form.show(rejected)
+            else:
+                if saved is not None:
+                    messages.success(request, self.message(saved))
+                    views = resource.views
+                    return redirect(views.detail, saved.pk) if self.shows_saved else redirect(views.list)
+        context = {
+            "row": row,
+            "form": form,
+            "snapshot": snapshot,
+            "may_change": may_change,
+            "heading": row or self.title(named),
+            "back": reverse(resource.views.list),
+            "back_label": self.listing.title or _(resource.plural),
+            "delete_url": reverse(f"delete_{resource.object_type}", args=[row.pk]) if row else "",
+            "used_by": hooks.references_to(resource.object_type, row.pk) if row and self.shows_use else (),
+            **self.context(request, row, form),
+        }
+        status = 422 if request.method == "POST" and request.POST.get("do") != "preview" else 200
+        return render_view(request, self.template, context, partials=self.partials, status=status)
+
+    def form(self, request: SignedInRequest, row: M | None, named: Mapping[str, str]) -> Any:
+        """Return the form of an object, or of a new one. May raise Http404."""
+        current = self.resource.spec(row) if row else self.begin(request)
+        data, files = (request.POST, request.FILES) if request.method == "POST" else (None, None)
+        return self.form_type(data, files, spec_type=self.resource.spec_type, current=current)
+
+    def state(self, row: M) -> Mapping[str, Any]:
+        """Return what the form edits, for edit conflicts."""
+        return self.resource.state_of(row)
+
+    def begin(self, request: SignedInRequest) -> dict[str, Any]:
+        """Return what a new object begins with, in spec form."""
+        return {}
+
+    def save(self, request: SignedInRequest, form: Any, row: M | None, snapshot: FormSnapshot) -> M | None:
+        """Save the object; return None for a preview. Raises Rejected, or PermissionDenied."""
+        with snapshot.unchanged():
+            if row is not None:
+                # What the form does not show may have changed.
+                form.current = self.resource.spec(row)
+            saved = self.resource.save(form.spec(), existing=row, actor=actor(request), now=request.now)
+            require(request, self.resource.change_permission, self.resource.owner_group_id(saved))
+        return saved
+
+    def title(self, named: Mapping[str, str]) -> str:
+        """Return the heading of a new object."""
+        return str(self.new_title)
+
+    def message(self, saved: M) -> str:
+        """Return what is said once the object is saved."""
+        return self.saved % {"name": saved} if "%" in self.saved else str(self.saved)
+
+    def context(self, request: SignedInRequest, row: M | None, form: Any) -> dict[str, Any]:
+        """Return further variables of the template."""
+        return {}
 
 
 #: What happens to dependent objects.

@@ -6,9 +6,11 @@ import zoneinfo
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
+from django.apps import apps
+from django.db.models import Model, QuerySet
 from django.forms.renderers import TemplatesSetting
 from django.forms.utils import flatatt
 from django.utils import timezone
@@ -16,12 +18,14 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from pydantic.fields import FieldInfo
 
 from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason, local_term
 from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.core.validation.spec import InForm, Reference, Spec
 from tocsin.escalation.models import Policy
 from tocsin.notify.registry import CHANNELS
 from tocsin.oncall.calculation import weekly_windows
@@ -126,7 +130,7 @@ def _field(form: forms.BaseForm, path: str, places: Mapping[str, str]) -> str | 
         if path == beginning or path.startswith((f"{beginning}.", f"{beginning}[")):
             return field
     first = path.split(".")[0].split("[")[0]
-    return first if first in form.fields else None
+    return next((name for name in (path, first) if name in form.fields), None)
 
 
 def typed(form: forms.BaseForm) -> dict[str, Any]:
@@ -171,9 +175,9 @@ class ZoneSelect(forms.Select):
 class ZoneField(forms.ChoiceField):
     """A choice among all time zones."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, unset: str = "", **options: Any) -> None:
         options.setdefault("label", _("Time zone"))
-        super().__init__(choices=zones, widget=ZoneSelect(), **options)
+        super().__init__(choices=zones, widget=ZoneSelect(unset=unset), **options)
 
 
 def offer_own_zone(form: forms.Form, name: str = "time_zone") -> None:
@@ -318,6 +322,227 @@ class FormRenderer(TemplatesSetting):
 
     form_template_name = "parts/form.html"
     field_template_name = "parts/field.html"
+
+
+# ---------- forms of flat objects
+# Built from the fields of a spec that have a label (`InForm`): widget, limits, initial value, and the spec of what was
+# entered. To add a field to an object is to add it to its model and its spec.
+
+
+class WordsField(forms.Field):
+    """Distinct words in one line; the cleaned value is a list."""
+
+    def __init__(self, separator: str, *, is_number: bool = False, **options: Any) -> None:
+        super().__init__(widget=forms.TextInput(attrs=_PLAIN), **options)
+        self.separator, self.is_number = separator, is_number
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return the words in one line."""
+        return self.separator.join(map(str, value)) if isinstance(value, list | tuple) else value
+
+    def to_python(self, value: Any) -> list[Any]:
+        """Return the words. The command validates them."""
+        words = dict.fromkeys(str(value or "").replace(",", " ").split())
+        return [int(word) if self.is_number and word.isdecimal() else word for word in words]
+
+
+class PairsField(forms.Field):
+    """A name with a value in each line; the cleaned value is a dictionary."""
+
+    def __init__(self, sign: str, *, attrs: dict[str, Any], **options: Any) -> None:
+        super().__init__(widget=forms.Textarea(attrs=attrs), **options)
+        self.sign = sign
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return the lines."""
+        return "\n".join(map(self.sign.join, value.items())) if isinstance(value, Mapping) else value
+
+    def to_python(self, value: Any) -> dict[str, str]:
+        """Return the pairs. Raises ValidationError, naming the line."""
+        pairs = {}
+        for line in filter(str.strip, str(value or "").splitlines()):
+            name, _sign, text = (part.strip() for part in line.partition(self.sign.strip()))
+            if not name or not text:
+                example = f"{gettext('name')}{self.sign}{gettext('value')}"
+                raise forms.ValidationError(
+                    _("“%(line)s” is not valid. Use %(example)s.") % {"line": line[:60], "example": example}
+                )
+            pairs[name] = text
+        return pairs
+
+
+_PLAIN = {"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}
+_CODE = {"class": "form-control code", "rows": 3, "spellcheck": "false", "autocapitalize": "off"}
+
+#: The widgets that `InForm` may name, besides those of `_spec_field`.
+_WIDGETS: Mapping[str, forms.Widget] = {
+    "plain": forms.TextInput(attrs=_PLAIN),
+    "url": forms.TextInput(attrs={"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}),
+    "moment": forms.DateTimeInput(attrs={"type": "datetime-local"}),
+    "date": forms.DateInput(attrs={"type": "date"}),
+    "time": forms.TimeInput(attrs={"type": "time"}),
+    "long text": forms.Textarea(attrs={"rows": 3}),
+    "radio": forms.RadioSelect(),
+    "checkboxes": forms.CheckboxSelectMultiple(),
+}
+
+
+class SpecForm(forms.Form):
+    """The form of a flat object. Its fields are those of the spec; a subclass may declare one with another widget.
+
+    `current` is the object's spec, or what a new one begins with, and keeps what the form does not show.
+    `stored_secrets` are the secrets that there are, `without` the fields that do not apply.
+    """
+
+    template_name = "parts/spec_form.html"
+    #: The order of fields, those of one row together. All others follow in the order of the spec.
+    layout: ClassVar[Sequence[str]] = ()
+    #: Declared fields that the page's template places.
+    placed: ClassVar[Collection[str]] = ()
+
+    def __init__(
+        self,
+        data: Any = None,
+        files: Any = None,
+        *,
+        spec_type: type[Spec],
+        current: Mapping[str, Any],
+        stored_secrets: Collection[str] = (),
+        without: Collection[str] = (),
+    ) -> None:
+        super().__init__(data, files)
+        self.current = current
+        declared = {key: field for key, field in self.fields.items() if key not in without}
+        self.fields, self.shown = {}, dict[str, InForm]()
+        for key, (shown, info, schema, is_required) in sorted(
+            _spec_fields(spec_type).items(), key=lambda item: item[1][0].is_last
+        ):
+            if key in without:
+                continue
+            common: dict[str, Any] = {
+                "label": local_term(shown.label),
+                "help_text": local_term(shown.help),
+                "required": shown.is_required or is_required,
+            }
+            if schema.get("writeOnly") and key in stored_secrets:
+                stored = gettext("Saved. Leave empty to keep the current value.")
+                common |= {"help_text": f"{stored} {common['help_text']}".strip(), "required": False}
+            field = declared.pop(key, None) or _spec_field(shown, info, schema, common)
+            for name, value in common.items():
+                setattr(field, name, value)
+            self.fields[key], self.shown[key] = field, shown
+            self.initial[key] = _initial(field, _at(current, key, schema.get("default")))
+        self.fields |= declared
+        self.order_fields(" ".join(self.layout).split())
+
+    def rows(self) -> list[list[forms.BoundField]]:
+        """Return the fields without a section, those of one row together."""
+        placed = {*self.placed, *(key for key, shown in self.shown.items() if shown.section)}
+        free = {key: self[key] for key in self.fields if key not in placed}
+        rows = [[free.pop(key) for key in row.split() if key in free] for row in self.layout]
+        return [*filter(None, rows), *([field] for field in free.values())]
+
+    def sections(self) -> dict[str, list[forms.BoundField]]:
+        """Return the fields of each section."""
+        sections: dict[str, list[forms.BoundField]] = {}
+        for key, shown in self.shown.items():
+            sections.setdefault(shown.section, []).append(self[key])
+        return sections
+
+    def spec(self) -> dict[str, Any]:
+        """Return the object in spec form. An empty or blank secret keeps the stored one. May raise Rejected."""
+        spec = dict(self.current)
+        for key in self.shown:
+            value = _written(self.cleaned_data[key])
+            if isinstance(self.fields[key].widget, forms.PasswordInput):
+                spec |= {key: value} if value and value.strip() else {}
+                continue
+            whole, _point, part = key.partition(".")
+            spec[whole] = {**(spec.get(whole) or {}), part: value} if part else value
+        return spec
+
+    def show(self, rejected: Rejected) -> None:
+        """Show each problem of a rejection at its field."""
+        show_rejection(self, rejected)
+
+
+@cache
+def _spec_fields(spec_type: type[Spec]) -> dict[str, tuple[InForm, FieldInfo, dict[str, Any], bool]]:
+    """Return the fields that a form shows by key, with their JSON schema and whether they are required; those of an
+    object inside by "claims.email"."""
+    schema = spec_type.json_schema()
+    found: dict[str, tuple[InForm, FieldInfo, dict[str, Any], bool]] = {}
+    for name, info in spec_type.model_fields.items():
+        key = info.alias or name
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Spec):
+            found |= {f"{key}.{inner}": field for inner, field in _spec_fields(info.annotation).items()}
+        for shown in info.metadata:
+            if isinstance(shown, InForm):
+                found[key] = shown, info, schema["properties"][key], key in schema.get("required", ())
+    return found
+
+
+def _spec_field(shown: InForm, info: FieldInfo, schema: Mapping[str, Any], common: dict[str, Any]) -> forms.Field:
+    items = schema.get("items", {})
+    reference = next((marker.kind for marker in info.metadata if isinstance(marker, Reference)), "")
+    widget: dict[str, Any] = {"widget": _WIDGETS[shown.widget]} if shown.widget in _WIDGETS else {}
+    if reference or shown.widget == "group":
+        rows = apps.get_model(reference or Group._meta.label).objects.all()
+        if items:
+            return forms.ModelMultipleChoiceField(rows, **widget, **common)
+        return forms.ModelChoiceField(rows, empty_label=local_term(shown.empty), **common)
+    if "enum" in schema or "enum" in items:
+        labels = shown.choices or {}
+        choices = [(value, local_term(labels.get(value, value))) for value in schema.get("enum") or items["enum"]]
+        if items:
+            return forms.MultipleChoiceField(choices=choices, widget=forms.CheckboxSelectMultiple, **common)
+        return forms.ChoiceField(choices=choices, **widget, **common)
+    match shown.widget, schema.get("type"):
+        case "zone", _:
+            return ZoneField(unset=local_term(shown.empty), **common)
+        case ("code" | "long code") as name, _:
+            return CodeField(rows=4 if name == "code" else 8, max_length=schema.get("maxLength"), **common)
+        case ("words" | "spaced words") as name, _:
+            return WordsField(", " if name == "words" else " ", **common)
+        case "numbers", _:
+            return WordsField(", ", is_number=True, **common)
+        case "headers", _:
+            return PairsField(": ", attrs=_CODE, **common)
+        case "pairs", _:
+            return PairsField(" = ", attrs=_CODE, **common)
+        case _, "boolean":
+            return forms.BooleanField(**{**common, "required": False})
+        case _, "integer":
+            return forms.IntegerField(min_value=schema["minimum"], max_value=schema["maximum"], **common)
+    limit = schema.get("maxLength")
+    if schema.get("writeOnly"):
+        password = forms.PasswordInput(attrs={"autocomplete": "off"})
+        return forms.CharField(max_length=limit, strip=False, widget=password, **common)
+    return forms.CharField(max_length=limit, **widget, **common)
+
+
+def _at(spec: Mapping[str, Any], key: str, default: object) -> Any:
+    """Return what a spec has at a key, which may be one of an object inside."""
+    whole, _point, part = key.partition(".")
+    return (spec.get(whole) or {}).get(part, default) if part else spec.get(key, default)
+
+
+def _initial(field: forms.Field, value: Any) -> Any:
+    """Return a field's value for one of a spec, which names other objects."""
+    if not isinstance(field, forms.ModelChoiceField) or not value:
+        return value
+    assert field.queryset is not None
+    rows = field.queryset.filter(name__in=[value] if isinstance(value, str) else value)
+    return rows.first() if isinstance(value, str) else rows
+
+
+def _written(value: Any) -> Any:
+    """Return a cleaned value as in a spec; what is empty is absent."""
+    if isinstance(value, QuerySet):
+        return [row.name for row in value] or None
+    if isinstance(value, Model):
+        return value.name  # type: ignore[attr-defined] # only objects with a name are referred to
+    return None if value in ("", [], {}) else value
 
 
 # ---------- notification rule forms

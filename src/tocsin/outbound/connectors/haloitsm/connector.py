@@ -18,9 +18,11 @@ from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient, OutcomeUnknown
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, reason_as_json, reason_from_json
+from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import payload_paths
 from tocsin.core.validation.field_errors import TOO_LONG, UNSTORABLE_CHARACTER
 from tocsin.core.validation.spec import (
+    InForm,
     InvalidValue,
     OneOf,
     Parsed,
@@ -264,25 +266,61 @@ class HaloSpec(OutboundSpec):
     """An outbound integration of the kind `haloitsm`."""
 
     kind: Annotated[str, OneOf(("haloitsm",))] = Field(description="Kind of integration.")
-    base_url: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_address)] = Field(
-        description="Address of Halo."
+    base_url: Annotated[
+        str,
+        Field(min_length=1, max_length=500),
+        AfterValidator(_address),
+        InForm(_("Halo URL"), _("Any URL of your Halo, such as https://acme.haloitsm.com/tickets."), widget="url"),
+    ] = Field(description="Address of Halo.")
+    client_id: Annotated[str, InForm(_("Client ID"))] = Field(
+        min_length=1, max_length=200, description="Client id of the API application."
     )
-    tenant: _Name = Field(default="", description="Tenant. Default: that of the address.")
-    client_id: str = Field(min_length=1, max_length=200, description="Client id of the API application.")
-    client_secret: Secret = Field(default="", description="Client secret of the API application. Required.")
-    scope: str = Field(default="all", max_length=500, description="Scope of the token.")
-    application: str = Field(
+    client_secret: Annotated[
+        Secret,
+        InForm(
+            _("Client secret"),
+            _("Halo shows it only once, when you create the application."),
+            is_required=True,
+        ),
+    ] = Field(default="", description="Client secret of the API application. Required.")
+    tenant: Annotated[_Name, InForm(_("Tenant"), _("Shared hosting only."))] = Field(
+        default="", description="Tenant. Default: that of the address."
+    )
+    application: Annotated[
+        str, InForm(_("Application name in Halo"), _("Lets Tocsin recognize and ignore its own notes."))
+    ] = Field(
         default="",
         max_length=200,
         description="Name of the API application in Halo, by which Tocsin recognizes its own notes.",
     )
-    note_action: _Name = Field(default=NOTE_ACTION, description="Action by which notes are written.")
-    time_zone: TimeZone | None = Field(
+    note_action: Annotated[
+        _Name,
+        InForm(
+            _("Note action"),
+            _("Name or number of the action in Halo. Some roles may not use the default action."),
+        ),
+    ] = Field(default=NOTE_ACTION, description="Action by which notes are written.")
+    scope: Annotated[str, InForm(_("Scope"), _("Separate multiple scopes with spaces."))] = Field(
+        default="all", max_length=500, description="Scope of the token."
+    )
+    time_zone: Annotated[
+        TimeZone | None, InForm(_("Time zone for notes"), widget="zone", empty=_("Installation default"))
+    ] = Field(
         default=None, description="Time zone of Halo's times, and of those in notes. Default: the setting `time_zone`."
     )
-    pull: bool = Field(default=False, description="Whether Tocsin polls for new tickets.")
-    read_notes: bool = Field(default=True, description="Whether Tocsin reads the notes of agents.")
-    reread: bool = Field(default=True, description="Whether Tocsin reads a ticket again before it decides.")
+    read_notes: Annotated[bool, InForm(_("Add agents' notes to the alert"))] = Field(
+        default=True, description="Whether Tocsin reads the notes of agents."
+    )
+    reread: Annotated[bool, InForm(_("Query Halo if a message lacks status or agent"))] = Field(
+        default=True, description="Whether Tocsin reads a ticket again before it decides."
+    )
+    pull: Annotated[
+        bool,
+        InForm(
+            _("Pull mode: poll tickets every 30 seconds instead of using a webhook"),
+            _("For installations that Halo's cloud can't reach."),
+        ),
+    ] = Field(default=False, description="Whether Tocsin polls for new tickets.")
     rate: int = Field(default=DEFAULT_RATE, ge=1, le=50, description="Requests a second, at most.")
     matched_agents: Annotated[
         dict[str, str], Parsed(_agents, {"type": "object", "additionalProperties": {"type": ["string", "integer"]}})

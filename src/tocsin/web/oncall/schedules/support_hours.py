@@ -2,77 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from typing import Any
 
 from django import forms
-from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Permission
-from tocsin.core import hooks
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import weekly_windows
-from tocsin.oncall.changes import commands
 from tocsin.oncall.changes.specs import HolidayCalendarSpec
-from tocsin.oncall.models import HolidayCalendar
-from tocsin.people.models import Group
+from tocsin.oncall.models import HolidayCalendar, SupportHours
 from tocsin.resources.registry import HOLIDAY_CALENDARS, SUPPORT_HOURS
-from tocsin.web.http.request import (
-    SignedInRequest,
-    actor,
-    find_object,
-    may,
-    may_somewhere,
-    offer_own_groups,
-    render_view,
-    require,
-    requires,
-)
+from tocsin.web.http.request import SignedInRequest, render_view, requires
 from tocsin.web.oncall.schedules import shift_forms
 from tocsin.web.oncall.schedules.shift_forms import WeeklyWindowsField
-from tocsin.web.ui.confirm_delete import FormSnapshot
-from tocsin.web.ui.forms import ZoneField, field_error_text, offer_own_zone, problems_of, show_rejection, user_zone
+from tocsin.web.ui.confirm_delete import ObjectPage
+from tocsin.web.ui.forms import SpecForm, field_error_text, problems_of, show_rejection, user_zone
 from tocsin.web.ui.object_list import ObjectList
 
 
-class SupportHoursForm(forms.Form):
+class SupportHoursForm(SpecForm):
     """Weekly windows in a time zone, closed on holidays."""
 
-    name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
-    windows = WeeklyWindowsField(
-        label=gettext_lazy("Open"), help_text=gettext_lazy("An end time before the start is on the next day.")
-    )
-    time_zone = ZoneField()
-    holiday_calendars = forms.ModelMultipleChoiceField(
-        HolidayCalendar.objects.all(),
-        label=gettext_lazy("Closed on holidays of"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-    )
-    group = forms.ModelChoiceField(
-        Group.objects.all(),
-        label=gettext_lazy("Owned by"),
-        required=False,
-        empty_label=gettext_lazy("Administrators only"),
-    )
-
-    def spec(self) -> dict[str, Any]:
-        """Return the support hours in spec form."""
-        data = self.cleaned_data
-        spec: dict[str, Any] = {key: data[key] for key in ("name", "windows", "time_zone")}
-        if data["holiday_calendars"]:
-            spec["holiday_calendars"] = [calendar.name for calendar in data["holiday_calendars"]]
-        if data["group"]:
-            spec["group"] = data["group"].name
-        return spec
+    windows = WeeklyWindowsField()
+    layout = ("name", "windows", "time_zone group", "holiday_calendars")
 
 
 _LIST = ObjectList(
@@ -103,51 +62,25 @@ def hours_list(request: SignedInRequest) -> HttpResponse:
     )
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """Create or edit support hours. Users without permission see the form read-only."""
-    row = find_object(SUPPORT_HOURS, number) if number is not None else None
-    may_change = (
-        may(request, Permission.MANAGE_TEAMS, row.group_id) if row else may_somewhere(request, Permission.MANAGE_TEAMS)
-    )
-    if not may_change and (row is None or request.method == "POST"):
-        require(request, Permission.MANAGE_TEAMS, row.group_id if row else None)
-    begin = (
-        {
-            "name": row.name, "windows": row.windows, "time_zone": row.time_zone,
-            "holiday_calendars": row.holiday_calendars, "group": row.group_id,
-        }
-        if row
-        else {
-            "time_zone": request.user.time_zone,
-            "windows": [{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}],
-        }
-    )  # fmt: skip
-    form = SupportHoursForm(request.POST or None, initial=begin)
-    if row is None:
-        offer_own_zone(form)
-    offer_own_groups(request, form.fields["group"])
-    snapshot = FormSnapshot.of(request, SUPPORT_HOURS, row)
-    if request.method == "POST" and form.is_valid():
-        require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])
-        try:
-            with snapshot.unchanged():
-                commands.save_support_hours(form.spec(), existing=row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            show_rejection(form, rejected)
-        else:
-            messages.success(request, _("Saved."))
-            return redirect("support_hours")
-    context = {
-        "hours": row,
-        "snapshot": snapshot,
-        "words": shift_forms.describe_windows(row.windows) if row else "",
-        "form": form,
-        "may_change": may_change,
-        "used_by": hooks.references_to("support_hours", row.pk) if row else [],
-        "has_calendars": HolidayCalendar.objects.exists(),
-    }
-    return render_view(request, "oncall/edit_support_hours.html", context, status=422 if form.errors else 200)
+class SupportHoursPage(ObjectPage[SupportHours]):
+    """The form. Users without permission see the hours in words."""
+
+    template = "oncall/edit_support_hours.html"
+    form_type = SupportHoursForm
+    new_title = gettext_lazy("New support hours")
+    is_readable = shows_use = True
+
+    def begin(self, request: SignedInRequest) -> dict[str, Any]:
+        week = [{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}]
+        return {"time_zone": request.user.time_zone, "windows": week}
+
+    def context(self, request: SignedInRequest, row: SupportHours | None, form: SpecForm) -> dict[str, Any]:
+        if not HolidayCalendar.objects.exists():
+            del form.fields["holiday_calendars"]
+        return {"words": shift_forms.describe_windows(row.windows) if row else ""}
+
+
+edit = SupportHoursPage(_LIST)
 
 
 # ---------- holidays
@@ -163,31 +96,6 @@ def _countries() -> list[tuple[str, Any]]:
     return [("", _("None (custom holidays only)")), *weekly_windows.countries()]
 
 
-class CalendarForm(forms.Form):
-    """A calendar without its custom days."""
-
-    name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
-    country = forms.ChoiceField(
-        label=gettext_lazy("Country"),
-        choices=_countries,
-        required=False,
-        widget=forms.Select(attrs={"data-countries": True}),
-    )
-    region = forms.CharField(
-        label=gettext_lazy("Region"),
-        max_length=10,
-        required=False,
-        widget=forms.TextInput(attrs={"list": "regions", "autocomplete": "off", "autocapitalize": "characters"}),
-        help_text=gettext_lazy("ISO 3166-2 code without the country, such as ZH, BY or CA."),
-    )
-    group = forms.ModelChoiceField(
-        Group.objects.all(),
-        label=gettext_lazy("Owned by"),
-        required=False,
-        empty_label=gettext_lazy("Administrators only"),
-    )
-
-
 class DayForm(forms.Form):
     """One custom day. Empty forms are ignored."""
 
@@ -200,9 +108,46 @@ class DayForm(forms.Form):
     name = forms.CharField(label=gettext_lazy("Holiday"), max_length=100, required=False)
 
 
-def _days(data: Any, initial: Iterable[dict[str, Any]]) -> Any:
-    formset_class = forms.formset_factory(DayForm, extra=3, max_num=MAX_CUSTOM_DAYS, absolute_max=MAX_CUSTOM_DAYS)
-    return formset_class(data, initial=list(initial), prefix="days")
+_DAYS = forms.formset_factory(DayForm, extra=3, max_num=MAX_CUSTOM_DAYS, absolute_max=MAX_CUSTOM_DAYS)
+
+
+class CalendarForm(SpecForm):
+    """A calendar, and a form for each of its custom days."""
+
+    country = forms.ChoiceField(choices=_countries, widget=forms.Select(attrs={"data-countries": True}))
+    region = forms.CharField(
+        max_length=10,
+        widget=forms.TextInput(attrs={"list": "regions", "autocomplete": "off", "autocapitalize": "characters"}),
+    )
+    layout = ("name", "country region", "group")
+
+    def __init__(self, data: Any = None, files: Any = None, **options: Any) -> None:
+        super().__init__(data, files, **options)
+        self.days = _DAYS(data, initial=self.current.get("days", ()), prefix="days")
+
+    def is_valid(self) -> bool:
+        """Return whether the days are valid too."""
+        return all([super().is_valid(), self.days.is_valid()])
+
+    def spec(self) -> dict[str, Any]:
+        """Return the calendar in spec form."""
+        spec = super().spec()
+        region = spec["region"] or ""
+        days = [day.cleaned_data for day in self._filled_days()]
+        return {**spec, "region": (region.upper() if len(region) < 4 else region) or None, "days": days or None}
+
+    def show(self, rejected: Rejected) -> None:
+        """Show problems of a custom day beside that day, all others beside their field."""
+        days = self._filled_days()
+        for problem in problems_of(rejected):
+            index, _end, field = (problem.field or "").removeprefix("days[").partition("].")
+            if field in ("date", "name") and index.isdecimal() and int(index) < len(days):
+                days[int(index)].add_error(field, field_error_text(problem))
+            else:
+                show_rejection(self, problem)
+
+    def _filled_days(self) -> list[DayForm]:
+        return [form for form in self.days.forms if form.cleaned_data.get("date") or form.cleaned_data.get("name")]
 
 
 _HOLIDAYS_LIST = ObjectList(
@@ -231,54 +176,34 @@ def holiday_list(request: SignedInRequest) -> HttpResponse:
     )
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-def edit_holidays(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """Render a calendar with its upcoming days, and the form for users who may edit it."""
-    row = find_object(HOLIDAY_CALENDARS, number) if number is not None else None
-    may_change = (
-        may(request, Permission.MANAGE_TEAMS, row.group_id) if row else may_somewhere(request, Permission.MANAGE_TEAMS)
-    )
-    if not may_change and (row is None or request.method == "POST"):
-        require(request, Permission.MANAGE_TEAMS, row.group_id if row else None)
-    form, days = _forms(request, row)
-    snapshot = FormSnapshot.of(request, HOLIDAY_CALENDARS, row)
-    if request.method == "POST" and form.is_valid() and days.is_valid():
-        require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])
-        filled_days = _filled_days(days)
-        try:
-            with snapshot.unchanged():
-                commands.save_holiday_calendar(
-                    _spec(form, filled_days), existing=row, actor=actor(request), now=request.now
-                )
-        except Rejected as rejected:
-            _show_errors(rejected, form, filled_days)
-        else:
-            messages.success(request, _("Saved."))
-            return redirect("holiday_calendars")
-    failed = bool(form.errors) or days.total_error_count() > 0
-    today = request.now.astimezone(user_zone()).date()
-    context = {
-        "calendar": row,
-        "snapshot": snapshot,
-        "form": form,
-        "days": days,
-        "may_change": may_change,
-        "upcoming": _upcoming(_loaded(row), today, UPCOMING_DAYS) if row else [],
-        "regions": weekly_windows.regions(row.country) if row else (),
-        "used_by": hooks.references_to("holiday_calendar", row.pk) if row else [],
-    }
-    return render_view(request, "oncall/holiday_calendar.html", context, status=422 if failed else 200)
+class HolidayCalendarPage(ObjectPage[HolidayCalendar]):
+    """A calendar with its upcoming days, and the form for users who may edit it."""
+
+    template = "oncall/holiday_calendar.html"
+    form_type = CalendarForm
+    new_title = gettext_lazy("New holiday calendar")
+    is_readable = shows_use = True
+
+    def context(self, request: SignedInRequest, row: HolidayCalendar | None, form: CalendarForm) -> dict[str, Any]:
+        today = request.now.astimezone(user_zone()).date()
+        return {
+            "upcoming": _upcoming(_loaded(row), today, UPCOMING_DAYS) if row else [],
+            "regions": weekly_windows.regions(row.country) if row else (),
+        }
+
+
+edit_holidays = HolidayCalendarPage(_HOLIDAYS_LIST)
 
 
 @require_POST
 @requires(Permission.MANAGE_TEAMS)
 def preview_holidays(request: SignedInRequest) -> HttpResponse:
     """Render the holidays that the unsaved form would produce, while the user types."""
-    form, days = _forms(request, None)
+    form = CalendarForm(request.POST, spec_type=HolidayCalendarSpec, current={})
     problem, upcoming = "", []
-    if form.is_valid() and days.is_valid():
+    if form.is_valid():
         try:
-            parsed = HolidayCalendarSpec.read(_spec(form, _filled_days(days)) | {"name": "x", "group": None})
+            parsed = HolidayCalendarSpec.read(form.spec() | {"name": "x", "group": None})
         except Rejected as rejected:
             problem = rejected.reason.localized()
         else:
@@ -295,30 +220,6 @@ def preview_holidays(request: SignedInRequest) -> HttpResponse:
     return render_view(request, "oncall/holidays_preview.html", context)
 
 
-def _forms(request: SignedInRequest, row: HolidayCalendar | None) -> tuple[CalendarForm, Any]:
-    data = request.POST if request.method == "POST" else None
-    begin = {"name": row.name, "country": row.country, "region": row.region, "group": row.group_id} if row else None
-    form = CalendarForm(data, initial=begin)
-    offer_own_groups(request, form.fields["group"])
-    return form, _days(data, row.days if row else [])
-
-
-def _filled_days(days: Any) -> list[DayForm]:
-    return [form for form in days.forms if form.cleaned_data.get("date") or form.cleaned_data.get("name")]
-
-
-def _spec(form: CalendarForm, days: Sequence[DayForm]) -> dict[str, Any]:
-    data = form.cleaned_data
-    spec: dict[str, Any] = {
-        "name": data["name"],
-        "country": data["country"],
-        "region": data["region"].upper() if len(data["region"]) < 4 else data["region"],
-        "days": [{"date": day.cleaned_data["date"], "name": day.cleaned_data["name"]} for day in days],
-        "group": data["group"].name if data["group"] else None,
-    }
-    return {key: value for key, value in spec.items() if value}
-
-
 def _loaded(row: HolidayCalendar) -> weekly_windows.HolidayDays:
     return weekly_windows.load_holiday_calendar(row.name, row.country, row.region, row.days)
 
@@ -333,14 +234,3 @@ def _upcoming(days: weekly_windows.HolidayDays, today: date, limit: int) -> list
             if len(upcoming) == limit:
                 break
     return upcoming
-
-
-def _show_errors(rejected: Rejected, form: CalendarForm, days: Sequence[DayForm]) -> None:
-    """Show problems of a custom day beside that day, all others beside their field."""
-    for problem in problems_of(rejected):
-        path = problem.field or ""
-        index, _end, field = path.removeprefix("days[").partition("].")
-        if path.startswith("days[") and index.isdecimal() and int(index) < len(days):
-            days[int(index)].add_error(field if field in ("date", "name") else None, field_error_text(problem))
-        else:
-            show_rejection(form, problem)
