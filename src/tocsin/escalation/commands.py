@@ -34,7 +34,6 @@ from tocsin.escalation.policy import (
     CompiledPolicy,
     PolicyReferences,
     PolicySpec,
-    PolicyStep,
 )
 from tocsin.escalation.run import run_store
 from tocsin.escalation.run.run_state import (
@@ -82,7 +81,10 @@ POLICY_USES: Hooks[Callable[[int], Iterable[PolicyUse]]] = Hooks()
 
 def problem_in_use(policy_id: int | None, plan: CompiledPolicy, at: datetime) -> Reason | None:
     """Why a policy would reach nobody, in any of its uses, or by itself when it does not depend on recipients."""
-    if all(step.group_ids or not (step.roles or _needs_groups(step)) for step in plan.steps):
+    if all(
+        step.group_ids or not (step.roles or step.everybody or step.previous_on_call or step.group_contacts)
+        for step in plan.steps
+    ):
         return reachability_problem(plan, (), (), at)
     for find_uses in POLICY_USES.of() if policy_id is not None else ():
         for use in find_uses(policy_id or 0):
@@ -91,10 +93,6 @@ def problem_in_use(policy_id: int | None, plan: CompiledPolicy, at: datetime) ->
                     return sentence("For an integration of another group, it would reach no one.")
                 return sentence("For {use}: {problem}", use=use.name, problem=problem)
     return None
-
-
-def _needs_groups(step: PolicyStep) -> bool:
-    return step.everybody or step.previous_on_call or bool(step.group_contacts)
 
 
 def reachability_problem(
@@ -266,12 +264,12 @@ def save_policy(
     """
     with boundary.command():
         settings_store.lock()
-        name, group, plan, allows_unreachable = _read(spec, existing)
-        if not allows_unreachable:
+        parsed, plan = _read(spec, existing)
+        if not parsed.allows_unreachable:
             _refuse_unreachable(plan, existing, actor, now)
         before = policy_spec(existing) if existing else None
         policy = existing or Policy()
-        policy.name, policy.group = name, group
+        policy.name, policy.group = parsed.name, find_group(parsed.group)
         policy.save()
         _write_version(policy, plan, now)
         audit.record_config_audit("escalation_policy", policy, before, policy_spec(policy), actor=actor, now=now)
@@ -283,13 +281,11 @@ def check_policy(spec: Mapping[str, object], *, existing: Policy | None = None) 
     _read(spec, existing)
 
 
-def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Group | None, CompiledPolicy, bool]:
-    """Parses the spec into name, owning group, compiled policy, and whether it may reach nobody
-    (`allows_unreachable`)."""
+def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[PolicySpec, CompiledPolicy]:
     parsed = PolicySpec.read(spec, check=names_check(Policy, existing), **visible_ids(_OBJECTS))
     plan = parsed.compiled()
     _refuse_circular_handover(plan, existing)
-    return parsed.name, find_group(parsed.group), plan, parsed.allows_unreachable
+    return parsed, plan
 
 
 def delete_policy(policy: Policy, *, actor: AuditActor, now: datetime) -> None:
@@ -398,11 +394,9 @@ def open_alert(new: ManualAlert, *, actor: Actor, username: str, via: CommandCha
         custom=new.custom,
         group_ids=_owners(new),
     )
-    user = actor.person
+    reason = reasons.CREATED_BY(actor=actor.person)
     if new.note:
-        reason = reasons.CREATED_WITH_NOTE(actor=user, note=new.note.rstrip("."))
-    else:
-        reason = reasons.CREATED_BY(actor=user)
+        reason = reasons.CREATED_WITH_NOTE(actor=actor.person, note=new.note.rstrip("."))
     if paging.mode is PagingMode.LOG_ONLY:
         reason = joined(reason, as_reason(paging.reason), separator=" ")
     data = {"note": new.note} if new.note else {}

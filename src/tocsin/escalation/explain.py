@@ -1,6 +1,6 @@
-"""Forecasts what an alert's run does next, and when, in one sentence.
+"""Explains escalation: what a run does next, and when, and why a user was not paged. Reads only.
 
-Pure: it calls the engine with a future time and writes nothing.
+A forecast calls the engine with a future time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,18 @@ from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent
-from tocsin.core.reasons import NO_REASON, Person, Reason, Term, Text, as_reason, each_of, reason_from_json, sentence
+from tocsin.core.reasons import (
+    NO_REASON,
+    Param,
+    Person,
+    Reason,
+    Term,
+    Text,
+    as_reason,
+    each_of,
+    reason_from_json,
+    sentence,
+)
 from tocsin.escalation import reasons
 from tocsin.escalation.policy import PolicyStep, references
 from tocsin.escalation.run import run_store
@@ -33,6 +44,8 @@ from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall
 from tocsin.people.sql import load_users
+
+log = logging.getLogger(__name__)
 
 # They follow a time: "in 5 minutes: pages Bob (secondary, Desk)".
 WILL_PAGE = Text("pages {targets}")
@@ -161,9 +174,6 @@ def _paged_users(pages: tuple[PageUser, ...]) -> tuple[Reason, ...]:
 # Reads runs, alerts and users and passes them to `forecast`; never writes.
 
 
-log = logging.getLogger(__name__)
-
-
 def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) -> dict[int, NextAction]:
     """The next action by alert id if nobody responds; an alert without a timer is absent.
 
@@ -203,6 +213,8 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
 
 
 MAX_EVENTS = 2000
+
+_NOT_REACHED = Text("Step {step} of {steps} would have paged {user}, but was not reached: {why}")
 
 _EVENTS = "SELECT at, kind, reason, data FROM alerts_alertevent WHERE alert_id = %s ORDER BY id DESC LIMIT %s"
 _PAGES = """
@@ -323,16 +335,11 @@ def _reasons(user: Mapping[str, Any], facts: _RunFacts, pages: Collection[Mappin
         found[reasons.LOG_ONLY()] = None
     for page in pages:
         if page["user_id"] == user["id"]:
-            # A delivery still queued has a reason: quiet hours, or the delay of its notification rule.
-            found[_page_reason(page)] = None
+            # Why it failed, waits (quiet hours, the delay of its notification rule) or was cancelled, else was sent.
+            found[reason_from_json(page["error"] or page["reason"] or page["because"])] = None
     found |= dict.fromkeys(_recorded(user["id"], facts.events))
     found |= dict.fromkeys(_by_step(person, user["id"], facts))
     return found or (sentence("No step of the policy pages {user}.", user=person),)
-
-
-def _page_reason(page: Mapping[str, Any]) -> Reason:
-    """Why a page failed, waits or was cancelled, else why it was sent."""
-    return reason_from_json(page["error"] or page["reason"] or page["because"])
 
 
 def _recorded(user_id: int, events: Iterable[Mapping[str, Any]]) -> Iterator[Reason]:
@@ -392,22 +399,11 @@ def _by_step(person: Person, user_id: int, facts: _RunFacts) -> Iterator[Reason]
             and (step_number not in fired or step.sequential_interval is not None)
             and not _is_explained(user_id, step_number, step_events)
         ):
-            why = facts.stop_reason
-            if why:
-                yield sentence(
-                    "Step {step} of {steps} would have paged {user}, but was not reached: {why}",
-                    step=step_number,
-                    steps=step_count,
-                    user=person,
-                    why=why,
-                )
+            params: dict[str, Param] = {"step": step_number, "steps": step_count, "user": person}
+            if why := facts.stop_reason:
+                yield _NOT_REACHED(why=why, **params)
             else:
-                yield sentence(
-                    "Step {step} of {steps} pages {user} unless someone responds first.",
-                    step=step_number,
-                    steps=step_count,
-                    user=person,
-                )
+                yield sentence("Step {step} of {steps} pages {user} unless someone responds first.", **params)
     yield from other_reasons
 
 
@@ -418,21 +414,17 @@ def _other_holder(
     if not holders:
         return sentence("{group} had no {role} on call.", role=Term(role), group=group)
     first = holders[0]
-    other = Person(first.name, first.user_id)
+    params: dict[str, Param] = {"other": Person(first.name, first.user_id), "role": Term(role), "group": group}
     if is_holder:
-        return sentence(
-            "{other} is ahead of {user} as {role} of {group}.", other=other, user=person, role=Term(role), group=group
-        )
+        return sentence("{other} is ahead of {user} as {role} of {group}.", user=person, **params)
     why = first.reason if first.schedule else sentence("by the group's order")
-    return sentence("{other} was {role} of {group}: {why}.", other=other, role=Term(role), group=group, why=why)
+    return sentence("{other} was {role} of {group}: {why}.", why=why, **params)
 
 
 def _is_explained(user_id: int, step_number: int, events: Iterable[Mapping[str, Any]]) -> bool:
     """Whether the step itself recorded that it paged the user, or why it did not."""
-    for event in events:
-        data = event["data"] or {}
-        if data.get("step") == step_number and (
-            user_id in (data.get("people") or ()) or _note_about(user_id, event["reason"]) is not None
-        ):
-            return True
-    return False
+    return any(
+        user_id in (event["data"].get("people") or ()) or _note_about(user_id, event["reason"]) is not None
+        for event in events
+        if (event["data"] or {}).get("step") == step_number
+    )

@@ -1,4 +1,4 @@
-"""Escalation policies: definition, steps, conditions, templates, and the cache of compiled versions."""
+"""Escalation policies: definition, steps, conditions and templates. Pure."""
 
 from __future__ import annotations
 

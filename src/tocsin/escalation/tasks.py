@@ -1,8 +1,8 @@
 """The escalation task: claims due runs, decides each, and writes the whole batch in one transaction.
 
 A batch ends after so many pages, because other alerts wait for it. One bad row never stops the others: it is retried
-alone and postponed. After five consecutive failures it is stuck:
-administrators are notified, and it is retried every hour.
+alone and postponed. After five consecutive failures it is stuck: administrators are notified, and it is retried every
+hour. Runs are also corrected here after a rollback of the clock, and after users were deactivated.
 """
 
 from __future__ import annotations

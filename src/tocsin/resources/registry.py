@@ -45,8 +45,8 @@ from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.resources.resource import EVERY_KEY, DeferredField, References, Resource, ResourceViews
 from tocsin.workflows import commands as workflows
 from tocsin.workflows import views
+from tocsin.workflows.definition import WorkflowSpec
 from tocsin.workflows.models import Workflow
-from tocsin.workflows.specs import WorkflowSpec
 
 # ---------- examples
 # An example of each kind of object, for the documentation of the API.

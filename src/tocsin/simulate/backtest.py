@@ -1,5 +1,5 @@
 """Replays an integration's last messages with another version of its mapping, rules or routes and lists the
-differences.
+differences; and previews what a maintenance window would have suppressed.
 
 Uses the stored bytes and the live decision code, in order. Stores and sends nothing. Alerts opened before the first of
 these messages, and responses of people, are unknown to both versions.
@@ -518,11 +518,18 @@ def count_totals(
     totals_by_version = [BacktestTotals() for _ in versions]
     for message, _subject, _source_id in _load_chunks(_ids(integration.pk, limit, since), versions[0], budget):
         for state, totals in zip(states, totals_by_version, strict=True):
-            _count_due_alerts(state, totals, message.received_at, is_night)
-            totals.add(state.process(message), is_night=is_night(message.received_at))
+            _process(state, totals, message, is_night)
     for state, totals in zip(states, totals_by_version, strict=True):
         _count_due_alerts(state, totals, clock.now(), is_night)
     return totals_by_version
+
+
+def _process(state: ReplayState, totals: BacktestTotals, message: ReplayedMessage, is_night: IsNight) -> ReplayOutcome:
+    """Decides the next message, after what was due until then, and counts both."""
+    _count_due_alerts(state, totals, message.received_at, is_night)
+    outcome = state.process(message)
+    totals.add(outcome, is_night=is_night(message.received_at))
+    return outcome
 
 
 def _count_due_alerts(state: ReplayState, totals: BacktestTotals, until: datetime, is_night: IsNight) -> None:
@@ -565,11 +572,10 @@ def _compare_message(
     source_id: str,
 ) -> None:
     at = message.received_at
-    for state, totals in zip(states, (result.before, result.after), strict=True):
-        _count_due_alerts(state, totals, at, result.is_night)
-    before, after = (state.process(message) for state in states)
-    result.before.add(before, is_night=result.is_night(at))
-    result.after.add(after, is_night=result.is_night(at))
+    before, after = (
+        _process(state, totals, message, result.is_night)
+        for state, totals in zip(states, (result.before, result.after), strict=True)
+    )
     result.message_count += 1
     result.first_at, result.last_at = result.first_at or at, at
     differences = changes(before, after, labels)

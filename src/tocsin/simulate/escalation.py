@@ -1,4 +1,5 @@
-"""Simulates an escalation to its end if nobody responds: its pages, their reasons, and its timeline.
+"""Simulates an escalation to its end if nobody responds: its pages, their reasons, and its timeline. For a policy, a
+manual alert, and every route of the integrations.
 
 Uses the engine and page planner of the live path. Sends and stores nothing.
 """

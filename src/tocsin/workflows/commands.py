@@ -36,12 +36,13 @@ from tocsin.workflows.definition import (
     TIMED,
     TriggerKind,
     WorkflowDefinition,
+    WorkflowDefinitionSpec,
     WorkflowRunStatus,
+    WorkflowSpec,
 )
 from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run import listener, run_store, tasks
 from tocsin.workflows.run.engine import FinishRun, OwnerGroup, WorkflowProgress, decide
-from tocsin.workflows.specs import WorkflowDefinitionSpec, WorkflowSpec
 
 # ---------- definition changes
 # Handles waiting and stuck runs when their workflow is edited, in the same transaction.

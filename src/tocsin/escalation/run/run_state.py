@@ -1,4 +1,4 @@
-"""An escalation run and its decisions as data, and the conversion of a run to and from its row. Pure."""
+"""An escalation run and its decisions as data, its status, and what a change of its alert does to it. Pure."""
 
 from __future__ import annotations
 

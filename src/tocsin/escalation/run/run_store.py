@@ -1,4 +1,7 @@
-"""Reads and writes runs in bulk, on the given connection and inside the caller's transaction."""
+"""Reads and writes runs in bulk, with the policies and the on-call data that they need, and writes what they decide.
+
+Everything happens on the given connection and inside the caller's transaction.
+"""
 
 from __future__ import annotations
 

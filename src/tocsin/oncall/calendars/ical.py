@@ -1,4 +1,4 @@
-"""Writes shifts as iCalendar (RFC 5545), and reads shifts from external calendars. Pure."""
+"""Writes shifts as iCalendar (RFC 5545), and reads shifts from external calendars."""
 
 from __future__ import annotations
 

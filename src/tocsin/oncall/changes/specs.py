@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -133,11 +134,9 @@ def _day_or_local(text: str) -> str:
 
 def _local(text: str) -> str:
     """Returns a local time as stored."""
-    try:
+    with suppress(ValueError):
         if _LOCAL.fullmatch(text):
             return datetime.fromisoformat(text).isoformat(timespec="minutes")
-    except ValueError:
-        pass
     raise InvalidValue(sentence('"{value}" is not a local time; write it like 2026-12-24T17:00.', value=text))
 
 

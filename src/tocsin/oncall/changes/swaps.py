@@ -141,11 +141,9 @@ def request_swap(
     if requested_user.pk == requester.pk:
         raise rejected_at("user", sentence("must be a different user."))
     if not requested_user.is_active:
-        problem = overrides.USER_DEACTIVATED(user=_person(requested_user))
-        raise rejected_at("user", problem)
+        raise rejected_at("user", overrides.USER_DEACTIVATED(user=_person(requested_user)))
     if not is_involved(schedule, requested_user):
-        problem = NOT_IN_GROUP(user=_person(requested_user), group=schedule.group.name)
-        raise rejected_at("user", problem)
+        raise rejected_at("user", NOT_IN_GROUP(user=_person(requested_user), group=schedule.group.name))
     refuse_unless_on_call(schedule, requester, _future_part(shift_range, now))
     if in_return is not None:
         refuse_unless_on_call(schedule, requested_user, _future_part(in_return, now, "return_to"))

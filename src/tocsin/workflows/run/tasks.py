@@ -65,6 +65,8 @@ from tocsin.workflows.run import listener, run_store
 from tocsin.workflows.run.engine import EngineStep, FinishRun, RunAction, StartActions, WaitUntil, WorkflowFacts, decide
 from tocsin.workflows.run.run_store import DueRun
 
+log = logging.getLogger(__name__)
+
 # ---------- actions
 # Executes one action of a run, in the transaction that records it. Sends nothing: messages are queued in the
 # outboxes.
@@ -303,8 +305,6 @@ def _open(context: ActionContext, action: WorkflowAction) -> ActionResult:
     created = reasons.ALERT_CREATED(alert=AlertRef(number), subject=alert.subject)
     return ActionResult(created, alert_id=number)
 
-
-log = logging.getLogger(__name__)
 
 #: Runs decided per transaction, and runs executed per iteration.
 MAX_DECIDED, MAX_EXECUTED = 200, 50
