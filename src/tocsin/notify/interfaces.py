@@ -26,9 +26,7 @@ from tocsin.notify.states import Purpose
 
 @dataclass(frozen=True, slots=True)
 class AlertContent:
-    """The details of one alert for a message. Texts are unmodified source text: each channel must escape
-    them itself.
-    """
+    """The details of an alert for a message. Texts are the source's: each channel must escape them itself."""
 
     id: int
     priority: Priority
@@ -282,9 +280,7 @@ class ProviderSender(Protocol):
         """
 
     def verify(self) -> Reason:
-        """Checks the address and credentials without sending a message. Returns what worked.
-        Raises as `send` does.
-        """
+        """Checks address and credentials without sending. Returns what worked. Raises as `send` does."""
 
     def close(self) -> None:
         """Closes the connections. `send` must not be called afterwards."""
@@ -494,9 +490,7 @@ class CallState:
 
 @dataclass(frozen=True, slots=True)
 class CallPrompt:
-    """The next prompt of a call. With `script`, its text is spoken twice and a key press is awaited; without, the call
-    ends.
-    """
+    """The next prompt of a call: with `script`, it is spoken and a key press is awaited; without, the call ends."""
 
     speech: str = ""
     script: CallScript | None = None
@@ -536,9 +530,7 @@ class EventReceiver(Protocol):
         """Continues a phone call and returns the next prompt."""
 
     def handle_button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
-        """Carries out a button's command for a user whom the provider kind has authenticated (by `user_of` or a signed
-        token).
-        """
+        """Carries out a button's command for a user whom the provider kind has authenticated."""
 
     def find_user_id(self, channel: str, address: str) -> int | None:
         """Returns the id of the active user with this address on this channel, or None."""

@@ -43,9 +43,7 @@ def stuck_senders() -> Mapping[str, int]:
 
 
 def close(timeout: float = 20.0) -> None:
-    """Waits up to `timeout` seconds for sends in progress and records their results. Another process sends the rest
-    again.
-    """
+    """Waits for sends in progress and records their results. Another process sends the rest again."""
     global _shared
     if _shared is not None:
         _shared.close(timeout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -196,9 +195,7 @@ def _asset() -> apprise.AppriseAsset:
 
 
 def _is_over_http(plugin: Any) -> bool:
-    """Returns whether the plugin sends its requests with `requests`, which `integrations.apprise.requests_patch`
-    replaces.
-    """
+    """Returns whether it sends its requests with `requests`, which `integrations.apprise` replaces."""
     import requests
 
     modules = [sys.modules[kind.__module__] for kind in type(plugin).__mro__ if kind.__module__ in sys.modules]
@@ -280,26 +277,6 @@ def _readable(text: str) -> str:
     return text
 
 
-# ---------- push addresses
-# The address of a contact method that reaches all devices of a user: `devices:` and a random word. Pure.
-#
-# It cannot be guessed and says nothing about the user, so that no user's pages can reach another user's devices.
-
-
-PREFIX = "devices:"
-_ADDRESS = re.compile(r"devices:[a-z2-7]{20}")
-
-
-def is_devices(address: str) -> bool:
-    """Returns whether it is the address of a user's devices."""
-    return _ADDRESS.fullmatch(address) is not None
-
-
-def new_address(random: bytes) -> str:
-    """Returns an address made from at least 13 random bytes."""
-    return PREFIX + base64.b32encode(random).decode().lower()[:20]
-
-
 # ---------- chat buttons
 # The buttons under a chat message, and the buttons that remain after one was pressed. Pure.
 
@@ -331,9 +308,7 @@ def label(button: CommandKind, language: str) -> str:
 
 
 def alert_of(rendered: Rendered) -> int | None:
-    """Returns the id of the alert that the message's buttons act on; None if it has no buttons or covers several
-    alerts.
-    """
+    """Returns the id of the alert that the message's buttons act on; None without buttons, or for several alerts."""
     return signed_links.alert_of(rendered.link) if rendered.buttons else None
 
 
@@ -407,12 +382,11 @@ def _fit_text(message: Message, max_details_chars: int, max_chars: int) -> str:
     text = _text(message, max_details_chars)
     while len(text) > max_chars and len(message.alerts) > 1:
         message = replace(message, alerts=message.alerts[:-1], omitted_count=message.omitted_count + 1)
-        text = "\n".join(formatting.sentences(message) if len(message.alerts) > 1 else [_first_and_count(message)])
+        lines = formatting.sentences(message)
+        if len(message.alerts) == 1:
+            lines = [formatting.named(message.alerts[0], language=message.language), formatting.and_more(message)]
+        text = "\n".join(lines)
     return text
-
-
-def _first_and_count(message: Message) -> str:
-    return f"{formatting.named(message.alerts[0], language=message.language)}\n{formatting.and_more(message)}"
 
 
 def _text(message: Message, max_details_chars: int) -> str:
@@ -494,19 +468,29 @@ class ChatChannel(Channel):
 # The push channel: a title, a few lines and buttons, for a browser or an app on a phone.
 
 
-class PushChannel(Channel):
+class CompactPushChannel(Channel):
+    """A channel of pushes: a title, a few lines and buttons."""
+
+    quietness = 1
+    bundle_limit = 20
+    is_push = True
+    command_channel = CommandChannel.PUSH
+    #: Of a message, and of a single alert's details in it.
+    max_chars: int
+    max_details_chars: int
+
+    def render(self, message: Message) -> Rendered:
+        return render(message, max_chars=self.max_chars, max_details_chars=self.max_details_chars)
+
+
+class PushChannel(CompactPushChannel):
     name = "push"
     label = "Push"
     nouns = (translatable("push message"), "push messages")
     address_help = translatable("the URL of a push service, which is kept secret")
     example = "alice-topic"
-    quietness = 1
-    bundle_limit = 20
-    is_push = True
-    command_channel = CommandChannel.PUSH
-
-    def render(self, message: Message) -> Rendered:
-        return render(message, max_chars=1500, max_details_chars=300)
+    max_chars = 1500
+    max_details_chars = 300
 
     def normalize_address(self, text: str) -> str:
         """Returns the address of a user's own devices, a topic, or the encrypted form of a push service's URL, which is

@@ -56,9 +56,7 @@ def phone_number(text: str, region: str = "") -> str:
 
 
 def sender(text: str) -> str:
-    """Returns the sender number of texts and calls without spaces, as vendors expect it. An alphanumeric sender name is
-    returned unchanged.
-    """
+    """Returns the sender number of texts and calls without spaces, as vendors expect it; a sender name unchanged."""
     bare = "".join(text.split())
     return bare if bare.removeprefix("+").isdigit() else text
 
@@ -210,9 +208,7 @@ def _plain_letter(character: str) -> str:
 
 
 def text_message(message: Message) -> str:
-    """Returns the text of an SMS, such as "CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, TAKE 42.
-    https://…".
-    """
+    """Returns the text, such as "CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, TAKE 42. https://…"."""
     if len(message.alerts) > 1:
         return _bundle_text(message)
     alert = message.alerts[0] if message.alerts else None

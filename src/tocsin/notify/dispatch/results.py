@@ -169,9 +169,7 @@ UPDATE notify_delivery SET due_at = %(now)s, reason = %(reason)s WHERE id IN (
 
 
 def start_next_method(connection: Connection, delivery_ids: Sequence[UUID], cause: Reason, now: datetime) -> int:
-    """Starts each user's next contact method now instead of after its wait, unless quiet hours apply. Returns how many
-    were started.
-    """
+    """Starts each user's next contact method now, unless quiet hours apply. Returns how many were started."""
     page_ids = _find_next_pages(connection, delivery_ids, now)
     if not page_ids:
         return 0
@@ -439,9 +437,7 @@ def _note_health(connection: Connection, pool: ProviderPool, results: Sequence[S
 
 
 def _has_recovered_since(result: SendResult, recovered: Mapping[str, datetime], provider: str) -> bool:
-    """Returns whether a provider recovered after the attempt began. A recovery time in the future comes from before a
-    clock rollback.
-    """
+    """Returns whether a provider recovered after the attempt began; in the future, it was before a clock rollback."""
     began_at = result.began_at or result.at
     return began_at < recovered.get(provider, began_at) <= result.at
 
@@ -539,9 +535,7 @@ def record_failures(
     node: str,
     jitter: Callable[[], float],
 ) -> None:
-    """Records what follows failed attempts of rows that `node` has leased. Rows that another node has taken over are
-    skipped.
-    """
+    """Records what follows failed attempts of rows that `node` has leased. Skips those that another node took over."""
     if not failures:
         return
     cancel_reasons = {

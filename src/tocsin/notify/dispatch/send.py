@@ -184,9 +184,7 @@ counts_as_sent = False
 
 
 def store(connection: Connection, results: Iterable[SendResult]) -> None:
-    """Stores the messages that the sandbox keeps. One that is already stored, because its first write seemed to fail,
-    stays unchanged.
-    """
+    """Stores the messages that the sandbox keeps. One that is already stored stays unchanged."""
     rows = [
         (
             lead.id,

@@ -62,9 +62,7 @@ class RequestLog:
         self.ends_at = self.elapsed() + MESSAGE_DEADLINE
 
     def send(self, request: Any) -> Any:
-        """Returns the response to a prepared request in the form that `requests` expects. Raises Temporary, Permanent
-        or OutcomeUnknown.
-        """
+        """Returns the response to a prepared request as `requests` expects it. Raises Temporary or Permanent."""
         headers = {str(name): _text(value) for name, value in request.headers.items()}
         for name in [name for name in headers if name.lower() in ("host", "content-length", "transfer-encoding")]:
             del headers[name]

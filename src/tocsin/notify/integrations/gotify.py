@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any, NoReturn
 
-from tocsin.alerts.states import CommandChannel, Priority
+from tocsin.alerts.states import Priority
 from tocsin.core.delivery.circuit_breaker import NoSuchAddress
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import Reason, sentence, translatable
-from tocsin.notify.channels import chat
+from tocsin.notify.channels.chat import CompactPushChannel
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.integrations.vendor_http import HttpSender
 from tocsin.notify.interfaces import (
-    Channel,
-    Message,
     ProviderKind,
     ProviderSetting,
     ProviderSettingType,
@@ -33,19 +31,14 @@ from tocsin.people import addresses
 _TOKEN = re.compile(r"gtfy_app\.[A-Za-z0-9_-]{43}|A[A-Za-z0-9._-]{14,22}")
 
 
-class GotifyChannel(Channel):
+class GotifyChannel(CompactPushChannel):
     name = "gotify"
     label = "Gotify"
     nouns = (translatable("Gotify message"), "Gotify messages")
     address_help = translatable("the token of an application, which is kept secret")
     example = "AbCdEfGhIjKlMnO"
-    quietness = 1
-    bundle_limit = 20
-    is_push = True
-    command_channel = CommandChannel.PUSH
-
-    def render(self, message: Message) -> Rendered:
-        return chat.render(message, max_chars=2000, max_details_chars=600)
+    max_chars = 2000
+    max_details_chars = 600
 
     def normalize_address(self, text: str) -> str:
         """Returns the encrypted form of a token: whoever knows it can send. Encrypted or masked, it is unchanged."""

@@ -42,21 +42,13 @@ class BodyFormat(StrEnum):
     XML = "xml"
     TEXT = "text"
 
-    @property
-    def content_type(self) -> str:
-        return {
-            BodyFormat.JSON: "application/json",
-            BodyFormat.FORM: "application/x-www-form-urlencoded",
-            BodyFormat.XML: "application/xml; charset=utf-8",
-            BodyFormat.TEXT: "text/plain; charset=utf-8",
-        }[self]
 
-
-_ESCAPES: Mapping[BodyFormat, Callable[[str], str] | None] = {
-    BodyFormat.JSON: payload_paths.in_json,
-    BodyFormat.FORM: payload_paths.in_url,
-    BodyFormat.XML: payload_paths.in_xml,
-    BodyFormat.TEXT: None,
+#: The content type of each, and how a placeholder's value is escaped in it.
+_FORMATS: Mapping[BodyFormat, tuple[str, Callable[[str], str] | None]] = {
+    BodyFormat.JSON: ("application/json", payload_paths.in_json),
+    BodyFormat.FORM: ("application/x-www-form-urlencoded", payload_paths.in_url),
+    BodyFormat.XML: ("application/xml; charset=utf-8", payload_paths.in_xml),
+    BodyFormat.TEXT: ("text/plain; charset=utf-8", None),
 }
 
 
@@ -67,7 +59,7 @@ def unknown_placeholders(template: str, body_format: BodyFormat) -> list[str]:
 
 def render_template(template: str, values: Mapping[str, str], body_format: BodyFormat) -> str:
     """Returns the template with `values` filled in. A query has the format of a form."""
-    return payload_paths.render(template, values, _ESCAPES[body_format])
+    return payload_paths.render(template, values, _FORMATS[body_format][1])
 
 
 def value_at_path(document: object, path: str) -> str | None:
@@ -161,7 +153,7 @@ class HttpGatewaySender(HttpSender):
             raise Permanent(_UNKNOWN_PLACEHOLDER(placeholder=f"<{name}>", placeholders=_PLACEHOLDERS), _CORRECT_IT())
 
     def _headers(self, key: str) -> dict[str, str]:
-        headers = {"Content-Type": self._body_format.content_type, "Accept": "application/json, */*"}
+        headers = {"Content-Type": _FORMATS[self._body_format][0], "Accept": "application/json, */*"}
         if key:
             headers["Idempotency-Key"] = key
         if name := self._settings.get("secret_header", ""):

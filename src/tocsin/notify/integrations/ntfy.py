@@ -6,18 +6,16 @@ import re
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from tocsin.alerts.states import CommandChannel, Priority
+from tocsin.alerts.states import Priority
 from tocsin.core.delivery.circuit_breaker import AddressRejected
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import Reason, ReasonType, sentence, translatable
-from tocsin.notify.channels import chat
+from tocsin.notify.channels.chat import CompactPushChannel
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.integrations.vendor_http import HttpSender
 from tocsin.notify.interfaces import (
-    Channel,
-    Message,
     ProviderKind,
     ProviderSetting,
     ProviderSettingType,
@@ -33,19 +31,14 @@ from tocsin.notify.interfaces import (
 TOPIC = re.compile(r"[-_A-Za-z0-9]{1,64}")
 
 
-class NtfyChannel(Channel):
+class NtfyChannel(CompactPushChannel):
     name = "ntfy"
     label = "ntfy"
     nouns = (translatable("ntfy message"), "ntfy messages")
     address_help = translatable("a topic, or its full address")
     example = "alice-topic"
-    quietness = 1
-    bundle_limit = 20
-    is_push = True
-    command_channel = CommandChannel.PUSH
-
-    def render(self, message: Message) -> Rendered:
-        return chat.render(message, max_chars=1000, max_details_chars=400)
+    max_chars = 1000
+    max_details_chars = 400
 
     def normalize_address(self, text: str) -> str:
         """Returns a topic, or the full URL of a topic on the user's own server."""

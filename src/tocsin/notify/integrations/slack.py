@@ -60,9 +60,7 @@ def message(rendered: Rendered, *, with_buttons: bool = True) -> dict[str, Any]:
 
 
 def blocks_after_press(blocks: list[Any], pressed: str, result: str) -> list[Any]:
-    """Returns the blocks of a message after a button press: the result, and the buttons that are still useful, in their
-    existing language.
-    """
+    """Returns the blocks after a button press: the result, and the buttons still useful, in their existing language."""
 
     def of_type(*types: str) -> list[dict[str, Any]]:
         return [block for block in blocks if isinstance(block, dict) and block.get("type") in types]
@@ -75,9 +73,7 @@ def blocks_after_press(blocks: list[Any], pressed: str, result: str) -> list[Any
 
 
 def escaped(text: str) -> str:
-    """Escapes text so that Slack does not read it as markup
-    (https://api.slack.com/reference/surfaces/formatting#escaping).
-    """
+    """Escapes text (https://api.slack.com/reference/surfaces/formatting#escaping)."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

@@ -333,9 +333,7 @@ class _SmtpConnection(smtplib.SMTP):
             raise Permanent(_NO_ENCRYPTION(host=self._server.host), _USE_TLS())
 
     def transmit(self, sender: str, address: str, data: bytes) -> str:
-        """Sends one mail and returns the server's response. Raises Temporary, Permanent, OutcomeUnknown, or
-        _StaleConnection.
-        """
+        """Sends a mail and returns the server's response. Raises Temporary, Permanent or _StaleConnection."""
         self.mail_count += 1
         self._exchange.begin_exchange(DEADLINE, MAX_SESSION_BYTES)
         try:
@@ -426,9 +424,7 @@ def _encoded(value: str, header: str) -> str:
 
 
 def _part(text: str, kind: str, supports_8bit: bool) -> MIMENonMultipart:
-    """Returns a text part, unencoded if the server allows it and every line is under 998 bytes (RFC 5321,
-    4.5.3.1.6).
-    """
+    """Returns a text part, unencoded if the server allows it and no line is too long (RFC 5321, 4.5.3.1.6)."""
     part = MIMENonMultipart("text", kind)
     data = text.encode("utf-8", "replace")
     is_unencoded = (supports_8bit or data.isascii()) and max(map(len, data.splitlines()), default=0) < MAX_LINE_BYTES

@@ -106,9 +106,7 @@ class TelegramSender(HttpSender):
         }
 
     def _send(self, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-        """Sends a message, again with the new chat id if Telegram reports that the group became a supergroup
-        (ResponseParameters).
-        """
+        """Sends a message, again with the new chat id if the group became a supergroup (ResponseParameters)."""
         response, data = self._request("sendMessage", body, headers)
         new_chat_id = child(data, "parameters").get("migrate_to_chat_id") if response.status == 400 else None
         if isinstance(new_chat_id, int):
@@ -284,7 +282,5 @@ def _send_message(chat: dict[str, Any], reply: str) -> CallbackResponse:
 
 
 def _method(name: str, **values: Any) -> CallbackResponse:
-    """Returns a bot API call in the response to an update
-    (https://core.telegram.org/bots/api#making-requests-when-getting-updates).
-    """
+    """A bot API call in the response (https://core.telegram.org/bots/api#making-requests-when-getting-updates)."""
     return CallbackResponse(200, json.dumps({"method": name, **values}), "application/json")

@@ -408,9 +408,7 @@ class TwilioKind(ProviderKind, WebhookProvider):
 
 
 def _verify_signature(account: ProviderAccount, callback: Callback, fields: dict[str, str]) -> None:
-    """Verifies Twilio's signature over the called URL and the posted fields
-    (https://www.twilio.com/docs/usage/security).
-    """
+    """Over the called URL and the posted fields (https://www.twilio.com/docs/usage/security)."""
     # Imported on demand: the library takes time and memory to load, and is needed only for Twilio's callbacks.
     from twilio.request_validator import RequestValidator
 

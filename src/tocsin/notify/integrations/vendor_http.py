@@ -206,9 +206,7 @@ def is_recent(timestamp: str, at: datetime) -> bool:
 
 
 def reply_separately(sender: ProviderSender, receiver: EventReceiver, message: InboundText) -> None:
-    """Handles an inbound text of a vendor that takes no reply in the response: the reply is a message of its own.
-    Closes the sender.
-    """
+    """Handles a text of a vendor that takes no reply in the response: it is a message of its own. Closes the sender."""
     try:
         if reply := receiver.handle_text(message):
             sender.send(Rendered("", reply), message.channel, message.sender, f"answer-{message.external_id}")

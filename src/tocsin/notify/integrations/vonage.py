@@ -191,9 +191,7 @@ class VonageKind(ProviderKind, WebhookProvider):
 
 
 def sign(fields: Mapping[str, str], secret: str, method: str) -> str:
-    """Returns the signature of a request's fields
-    (https://developer.vonage.com/en/getting-started/concepts/signing-messages).
-    """
+    """Signs a request's fields (https://developer.vonage.com/en/getting-started/concepts/signing-messages)."""
     sorted_fields = sorted((name, value) for name, value in fields.items() if name != "sig")
     signed = "".join(f"&{name}={value.translate(_SEPARATORS)}" for name, value in sorted_fields)
     if method == "md5hash":

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,9 +62,7 @@ _SECRET = ReasonType("push.secret_invalid", "The browser's secret is not 16 byte
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A browser's endpoint at its push service, and the keys that encrypt for it. Secret: anyone with all of it could
-    push.
-    """
+    """A browser's endpoint at its push service, and the keys to encrypt for it: who has all of it could push."""
 
     endpoint: str = field(repr=False)
     p256dh: str = field(repr=False)
@@ -169,9 +168,7 @@ def check() -> None:
 
 
 def public(now: datetime) -> str:
-    """Returns the public key, which browsers subscribe with. It is not secret and is available even if the secret key
-    is lost.
-    """
+    """Returns the public key, which browsers subscribe with. It is available even if the secret key is lost."""
     return str(_row(now)["public"])
 
 
@@ -292,6 +289,10 @@ def _json(values: dict[str, Any]) -> bytes:
 
 LABEL = "Push"
 CHANNEL = "push"
+#: The address of a contact method that reaches all devices of a user has this prefix and a random word: it cannot be
+#: guessed and says nothing about the user, so that no user's pages can reach another user's devices.
+PREFIX = "devices:"
+_ADDRESS = re.compile(r"devices:[a-z2-7]{20}")
 #: A limit that no user needs to exceed. It prevents one user's page from being sent hundreds of times.
 MAX_DEVICES = 20
 
@@ -368,9 +369,7 @@ def remove(device: PushDevice, *, actor: AuditActor, now: datetime) -> None:
 
 
 def device_by_endpoint(endpoint: str) -> PushDevice | None:
-    """Returns the subscribed device with this endpoint. The endpoint is known only to its browser and so authenticates
-    it.
-    """
+    """Returns the subscribed device with this endpoint, which only its browser knows and so authenticates it."""
     return PushDevice.objects.select_related("user").filter(endpoint_hash=hash_of(endpoint), gone_at=None).first()
 
 
@@ -388,7 +387,7 @@ def replace(device: PushDevice, value: object, *, actor: AuditActor, now: dateti
 
 def contact_method(user: User) -> ContactMethod | None:
     """Returns the user's push contact method, or None."""
-    methods = ContactMethod.objects.filter(user=user, channel=CHANNEL, address__startswith=chat.PREFIX)
+    methods = ContactMethod.objects.filter(user=user, channel=CHANNEL, address__startswith=PREFIX)
     return methods.order_by("pk").first()
 
 
@@ -422,7 +421,11 @@ WHERE d.id = t.id
 def _new_contact_method(user: User, actor: AuditActor, now: datetime) -> ContactMethod:
     labels = {label.lower() for label in user.contact_methods.values_list("label", flat=True)}
     label = next(name for name in (LABEL, *(f"{LABEL} {n}" for n in range(2, 100))) if name.lower() not in labels)
-    spec = {"label": label, "channel": CHANNEL, "address": chat.new_address(secrets.token_bytes(13))}
+    spec = {
+        "label": label,
+        "channel": CHANNEL,
+        "address": PREFIX + base64.b32encode(secrets.token_bytes(13)).decode().lower()[:20],
+    }
     method = people.save_contact_method(user, spec, actor=actor, now=now)
     # The browser asked the user for permission, so no verification code is needed.
     ContactMethod.objects.filter(pk=method.pk).update(verified_at=now)
@@ -536,7 +539,7 @@ class WebPushKind(ProviderKind):
     settings: tuple[ProviderSetting, ...] = ()
 
     def accepts(self, channel: str, address: str) -> bool:
-        return chat.is_devices(address)
+        return _ADDRESS.fullmatch(address) is not None
 
 
 @dataclass(frozen=True, slots=True)

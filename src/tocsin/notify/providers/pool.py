@@ -171,9 +171,7 @@ class ActiveProvider:
 
 
 def carries_country(settings: Mapping[str, Any], channel: str, address: str) -> bool:
-    """Returns whether a provider with these settings delivers to the country of a phone number; always True for other
-    addresses.
-    """
+    """Returns whether a provider with these settings delivers to the country of an address, if it is a number."""
     prefixes_text = str(settings.get(interfaces.PREFIXES.name) or "")
     is_restricted = prefixes_text and channel in interfaces.phones()
     return not is_restricted or address.startswith(interfaces.prefixes(prefixes_text))
@@ -207,9 +205,7 @@ class ProviderPool(LivePool[str, ActiveProvider]):
             self._open_circuits = health.open_circuits(connection)
 
     def providers_for(self, channel: str, address: str) -> tuple[ActiveProvider, ...]:
-        """Returns the providers that can deliver to `address`, in order, with open circuit breakers last. If none, the
-        sandbox is used.
-        """
+        """Returns the providers that can deliver to `address`, in order; without any, the sandbox keeps it."""
         return tuple(provider for provider in self.all() if provider.delivers_to(channel, address))
 
     def has_provider(self, channel: str) -> bool:
@@ -246,9 +242,7 @@ class ProviderPool(LivePool[str, ActiveProvider]):
         return next((provider for provider in self._providers if provider.name == name), None)
 
     def record_outcomes(self, connection: Connection, updates: Sequence[health.HealthUpdate]) -> None:
-        """Records the results of messages. The continued success of a healthy provider is written only every few
-        seconds.
-        """
+        """Records results. The continued success of a healthy provider is written only every few seconds."""
         with self._lock:
             recordable = [update for update in updates if self._should_record(update)]
             if recordable and health.record_outcomes(connection, recordable):
@@ -374,9 +368,7 @@ def in_order(connection: Connection, channel: str, address: str) -> list[str]:
 
 
 def provider_lookup(connection: Connection) -> Callable[[str, str], bool]:
-    """Returns a function that says whether any enabled provider delivers to an address on a channel, without opening
-    any.
-    """
+    """Returns a function that says whether any enabled provider delivers to an address on a channel."""
     rows = database.rows(connection, _CONFIGURED)
     has_environment = environment.current().smtp_url is not None
 
@@ -477,9 +469,7 @@ def in_use() -> list[str]:
 
 
 def webhook_urls(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
-    """Returns the endpoints to enter in the vendor's console with their URLs; none if this machine has no public
-    address.
-    """
+    """Returns the endpoints to enter in the vendor's console with their URLs; none without a public address."""
     kind, base_url = KINDS.get(provider.kind), _callback_base_url_of(provider)
     if kind is None or not isinstance(kind, WebhookProvider) or not base_url:
         return []

@@ -29,9 +29,7 @@ URGENT_PRIORITIES = (Priority.CRITICAL, Priority.HIGH)
 
 
 def push_only_priorities(recipient: Recipient) -> tuple[Priority, ...]:
-    """Returns the urgent priorities at which all contact methods of a user are pushes; none for a user without contact
-    methods.
-    """
+    """Returns the urgent priorities at which all contact methods of a user are pushes."""
     return tuple(priority for priority in URGENT_PRIORITIES if _is_push_only(recipient, priority))
 
 

@@ -100,16 +100,13 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]")
 
 
 def one_line(text: str, max_chars: int | None = None) -> str:
-    """Returns `text` on one line without control characters and direction marks, cut at a word to `max_chars`
-    characters.
-    """
+    """Returns `text` on one line without control characters and direction marks, cut to `max_chars` characters."""
     line = " ".join(_CONTROLS.sub(" ", _DIRECTIONS.sub("", text)).split())
     return line if max_chars is None else cut(line, max_chars)
 
 
 def cut(text: str, max_chars: int) -> str:
-    """Returns `text`, or its beginning followed by "…": at most `max_chars` characters, cut at a word if one is
-    near."""
+    """Returns at most `max_chars` characters of `text`, ended by "…", at a word if one is near."""
     if len(text) <= max_chars:
         return text
     if max_chars < 2:

@@ -247,9 +247,7 @@ def _zone_of(lead: DueDelivery) -> tzinfo:
 
 
 def _swap_links(lead: DueDelivery, base_url: str, now: datetime) -> tuple[MessageButton, ...]:
-    """Returns the links by which the user accepts or declines the requested swap; none in any other message. Their
-    labels are in the active language.
-    """
+    """Returns the links to accept or decline the requested swap, in the active language; none in other messages."""
     swap_id = lead.data.get("swap")
     if not isinstance(swap_id, int) or lead.user_id is None:
         return ()
