@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import batched
 from typing import Any
@@ -20,7 +21,6 @@ from tocsin.notify.registry import address_problem, quietest_channel
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules import page_planner as planning
 from tocsin.notify.rules.page_planner import (
-    AllClear,
     NotificationMethod,
     Page,
     PagedRecipient,
@@ -62,19 +62,22 @@ class NotificationRow:
     id: UUID = field(default_factory=ids.uuid7)
 
 
-_NOTIFICATIONS = """
-INSERT INTO notify_notification (id, alert_id, run_id, user_id, group_contact_id, purpose, channel, label, address,
-       reason, data, created_at)
-SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, alert_id bigint, run_id bigint, user_id bigint,
-     group_contact_id bigint, purpose text, channel text, label text, address text, reason jsonb, data jsonb)
-"""
-_DELIVERIES = """
+_WRITE = """
+WITH given AS (
+  SELECT * FROM json_to_recordset(%(rows)s) AS n(id uuid, delivery_id uuid, alert_id bigint, run_id bigint,
+    user_id bigint, group_contact_id bigint, integration_id bigint, purpose text, channel text, label text,
+    address text, reason jsonb, data jsonb, is_first boolean, status text, delivery_reason jsonb, is_permanent boolean,
+    due_at timestamptz, ended_at timestamptz, provider_id bigint, provider_name text)
+), notifications AS (
+  INSERT INTO notify_notification (id, alert_id, run_id, user_id, group_contact_id, purpose, channel, label, address,
+         reason, data, created_at)
+  SELECT id, alert_id, run_id, user_id, group_contact_id, purpose, channel, label, address, reason, data, %(now)s
+  FROM given
+)
 INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
-       is_first, status, reason, is_permanent, due_at, ended_at, provider_id, provider_name,
-       queued_at)
-SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, notification_id uuid, alert_id bigint, user_id bigint,
-     integration_id bigint, channel text, address text, purpose text, is_first boolean, status text, reason jsonb,
-     is_permanent boolean, due_at timestamptz, ended_at timestamptz, provider_id bigint, provider_name text)
+       is_first, status, reason, is_permanent, due_at, ended_at, provider_id, provider_name, queued_at)
+SELECT delivery_id, id, alert_id, user_id, integration_id, channel, address, purpose, is_first, status,
+       delivery_reason, is_permanent, due_at, ended_at, provider_id, provider_name, %(now)s FROM given
 """
 
 
@@ -82,57 +85,41 @@ def write(connection: Connection, rows: Sequence[NotificationRow], now: datetime
     """Inserts notifications and deliveries, and notifies the outbox if any is due at once."""
     if not rows:
         return
-    integrations = _integrations(connection, {row.alert_id for row in rows if row.alert_id is not None})
+    alert_ids = {row.alert_id for row in rows if row.alert_id is not None}
+    alerts = load_alerts(connection, alert_ids, "integration_id") if alert_ids else {}
+    integrations = {key: row["integration_id"] for key, row in alerts.items()}
     for part in batched(rows, MAX_ROWS):
-        connection.execute(_NOTIFICATIONS, (now, as_json([_notification(row) for row in part])))
-        connection.execute(_DELIVERIES, (now, as_json([_delivery(row, integrations, now) for row in part])))
+        values = as_json([_columns(row, integrations, now) for row in part])
+        connection.execute(_WRITE, {"rows": values, "now": now})
     if any(row.due_at <= now + timedelta(seconds=1) for row in rows):
         database.notify(connection, "outbox")
 
 
-def _notification(row: NotificationRow) -> dict[str, object]:
-    """In the column order of `_NOTIFICATIONS`."""
+def _columns(row: NotificationRow, integrations: Mapping[int, int | None], now: datetime) -> dict[str, object]:
+    """Returns the values of `_WRITE` by name."""
     return {
         "id": row.id,
+        "delivery_id": ids.uuid7(),
         "alert_id": row.alert_id,
         "run_id": row.run_id,
         "user_id": row.user_id,
         "group_contact_id": row.group_contact_id,
+        "integration_id": integrations.get(row.alert_id) if row.alert_id is not None else None,
         "purpose": row.purpose,
         "channel": row.channel,
         "label": row.label,
         "address": row.address,
         "reason": reason_as_json(row.reason),
         "data": row.data,
-    }
-
-
-def _delivery(row: NotificationRow, integrations: Mapping[int, int | None], now: datetime) -> dict[str, object]:
-    """In the column order of `_DELIVERIES`."""
-    return {
-        "id": ids.uuid7(),
-        "notification_id": row.id,
-        "alert_id": row.alert_id,
-        "user_id": row.user_id,
-        "integration_id": integrations.get(row.alert_id) if row.alert_id is not None else None,
-        "channel": row.channel,
-        "address": row.address,
-        "purpose": row.purpose,
         "is_first": row.is_first,
         "status": DeliveryStatus.FAILED if row.problem else DeliveryStatus.QUEUED,
-        "reason": reason_as_json(row.problem or row.wait_reason),
+        "delivery_reason": reason_as_json(row.problem or row.wait_reason),
         "is_permanent": bool(row.problem),
         "due_at": row.due_at,
         "ended_at": now if row.problem else None,
         "provider_id": row.provider.pk if row.provider else None,
         "provider_name": row.provider.name if row.provider else "",
     }
-
-
-def _integrations(connection: Connection, alert_ids: Collection[int]) -> dict[int, int | None]:
-    if not alert_ids:
-        return {}
-    return {key: row["integration_id"] for key, row in load_alerts(connection, alert_ids, "integration_id").items()}
 
 
 # ---------- recipients
@@ -152,22 +139,21 @@ def load_recipients(connection: Connection, user_ids: Collection[int]) -> dict[i
     """Returns the users with their contact methods and notification rules, by id."""
     if not user_ids:
         return {}
-    rows_by_user: dict[int, tuple[dict[str, Any], list[NotificationMethod]]] = {}
+    recipients: dict[int, Recipient] = {}
+    methods: defaultdict[int, list[NotificationMethod]] = defaultdict(list)
     for row in database.rows(connection, _RECIPIENTS, (list(user_ids),)):
-        methods = rows_by_user.setdefault(row["id"], (row, []))[1]
+        user_id, rules = row["id"], row["notification_rules"]
+        if user_id not in recipients:
+            recipient = Recipient(user_id, row["name"], (), row["is_active"], row["time_zone"])
+            recipients[user_id] = apply_rules(recipient, rules) if rules else recipient
         if row["label"] is not None:
-            methods.append(
+            methods[user_id].append(
                 NotificationMethod(
                     row["label"], row["channel"], row["address"], row["wait"], row["repeat_times"], row["repeat_every"],
                     row["is_enabled"],
                 )
             )  # fmt: skip
-    return {user_id: _recipient(row, methods) for user_id, (row, methods) in rows_by_user.items()}
-
-
-def _recipient(row: Mapping[str, Any], methods: Sequence[NotificationMethod]) -> Recipient:
-    recipient = Recipient(row["id"], row["name"], tuple(methods), row["is_active"], row["time_zone"])
-    return apply_rules(recipient, row["notification_rules"]) if row["notification_rules"] else recipient
+    return {user_id: replace(one, methods=tuple(methods[user_id])) for user_id, one in recipients.items()}
 
 
 def load_group_contacts(connection: Connection, contact_ids: Collection[int]) -> dict[int, NotificationMethod]:
@@ -185,16 +171,7 @@ def load_group_contacts(connection: Connection, contact_ids: Collection[int]) ->
 # Queues the pages of an escalation. Runs inside the caller's transaction and sends nothing.
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedPages:
-    """The result of queueing: the planned pages, and the recipients who cannot be reached."""
-
-    pages: tuple[Page, ...]
-    #: For the alert's timeline: no recipient is skipped silently.
-    unreachable: tuple[Unreachable, ...]
-
-
-def queue_pages(connection: Connection, requests: Sequence[PageRequest], now: datetime) -> QueuedPages:
+def queue_pages(connection: Connection, requests: Sequence[PageRequest], now: datetime) -> PagePlan:
     """Plans and writes the pages of `requests`: one notification and one delivery for each contact method and
     repetition.
 
@@ -202,7 +179,7 @@ def queue_pages(connection: Connection, requests: Sequence[PageRequest], now: da
     alert's timeline.
     """
     if not requests:
-        return QueuedPages((), ())
+        return PagePlan((), ())
     planned = plan_pages(connection, requests)
     alert_ids = sorted({request.alert_id for request in requests})
     first_indexes = _first_pages(connection, alert_ids, planned.pages)
@@ -227,7 +204,7 @@ def queue_pages(connection: Connection, requests: Sequence[PageRequest], now: da
         for index, page in enumerate(planned.pages)
     ]
     write(connection, rows, now)
-    return QueuedPages(planned.pages, planned.unreachable)
+    return planned
 
 
 def plan_pages(connection: Connection, requests: Sequence[PageRequest]) -> PagePlan:
@@ -354,7 +331,7 @@ WHERE alert_id = ANY(%(alerts)s) AND purpose = 'all_clear' GROUP BY alert_id, us
 """
 
 
-def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: datetime) -> list[AllClear]:
+def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: datetime) -> list[PagedRecipient]:
     """Queues one all-clear to each user who was paged about these alerts and has not responded, on the quietest channel
     used.
 
