@@ -290,7 +290,7 @@ class ProviderKind(ABC):
     """A kind of provider, such as `smtp` or `ntfy`: a self-describing module under `notify/integrations`.
 
     Forms, validation, YAML, the API, the list in the documentation and the conformance test are generated from its
-    attributes; its guide is `docs/how-to/providers/<name>.md`. A kind whose vendor sends webhooks also inherits from
+    attributes; its guide is `docs/how-to/providers/<name>.md`. A kind whose vendor sends webhooks is a
     `WebhookProvider`.
     """
 
@@ -323,7 +323,6 @@ class ProviderKind(ABC):
 
 
 # ---------- provider settings
-# The settings that providers have in addition to those of their kind, depending on the channels. Pure.
 
 
 _NOT_A_COUNTRY_CODE = ReasonType("provider.not_a_country_code", '"{value}" is not a country code such as +41.')
@@ -536,7 +535,7 @@ class EventReceiver(Protocol):
         """Returns the id of the active user with this address on this channel, or None."""
 
 
-class WebhookProvider(ABC):
+class WebhookProvider(ProviderKind):
     """A provider kind whose vendor calls webhooks."""
 
     #: The URLs that an administrator enters in the vendor's console. Other callback URLs are sent with each message.

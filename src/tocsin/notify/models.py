@@ -18,10 +18,6 @@ from tocsin.core.reasons import Reason, reason_from_json
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.notify.states import DeliveryStatus, Purpose
 
-# ---------- provider models
-# Database models of the state that all nodes share about providers: health, awaited receipts, processed callbacks,
-# opt-outs and verification codes.
-
 
 class ProviderHealth(models.Model):
     """A provider's recent health, by provider name. The environment's mail server has a row too."""

@@ -235,8 +235,7 @@ def was_noticed(
 
 
 # ---------- shift reminders
-# Sends notices about shifts that `oncall.changes.overrides` has stored, and reminders before a shift. Three periodic
-# tasks.
+# Notices about shifts that `oncall.changes.overrides` has stored, and reminders before a shift.
 
 
 log = logging.getLogger(__name__)
@@ -417,30 +416,21 @@ def warn_owners(now: datetime) -> bool:
         locked = expiring.select_related("user").select_for_update(skip_locked=True, of=("self",))
         tokens = list(locked.order_by("pk")[:BATCH])
         for token in tokens:
+            user, at = Person(token.user.display_name, token.user_id), token.last_used_at
+            expires = _EXPIRES(name=token.name, user=user, prefix=token.prefix, at=token.expires_at)
+            used = sentence("It was last used {at}.", at=at) if at else sentence("It was never used.")
             is_service_account = token.user.is_service_account
             administrators = User.objects.filter(role=Role.ADMIN, is_active=True)
             overrides.write(
                 list(administrators) if is_service_account else [token.user],
                 title=sentence('The API token "{name}" expires soon', name=token.name),
-                text=_expiry_text(token),
+                text=joined(expires, used, _RENEW(), separator="\n\n"),
                 reason=OWN_ACCOUNT(),
                 now=now,
             )
             token.warned_at = now
             token.save(update_fields=["warned_at"])
     return len(tokens) == BATCH
-
-
-def _expiry_text(token: ApiToken) -> Reason:
-    user = Person(token.user.display_name, token.user_id)
-    expires = _EXPIRES(name=token.name, user=user, prefix=token.prefix, at=token.expires_at)
-    at = token.last_used_at
-    used = sentence("It was last used {at}.", at=at) if at else sentence("It was never used.")
-    return joined(expires, used, _RENEW(), separator="\n\n")
-
-
-# ---------- mfa reset notice
-# Removes a user's second factors and mails the user about it, in case the user did not request it.
 
 
 def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
@@ -582,11 +572,6 @@ def _require_few_tests(connection: Connection, user_id: int, channel: str, now: 
                 count=MAX_PAID_TESTS,
             ),
         )
-
-
-# ---------- provider tests
-# Queues a test message through one provider to an address that an administrator enters, without fallback to other
-# providers.
 
 
 def send_test(provider: Provider, channel_name: str, text: str, *, user: User, now: datetime) -> UUID:

@@ -123,7 +123,6 @@ def _columns(row: NotificationRow, integrations: Mapping[int, int | None], now: 
 
 
 # ---------- recipients
-# Loads users and group contacts with the contact methods by which they can be paged.
 
 
 _RECIPIENTS = f"""
@@ -168,7 +167,6 @@ def load_group_contacts(connection: Connection, contact_ids: Collection[int]) ->
 
 
 # ---------- pages
-# Queues the pages of an escalation. Runs inside the caller's transaction and sends nothing.
 
 
 def queue_pages(connection: Connection, requests: Sequence[PageRequest], now: datetime) -> PagePlan:
@@ -256,10 +254,6 @@ def _bundled_at(connection: Connection, pages: Sequence[Page], now: datetime) ->
     return {index: last_sent_at + WINDOW for index, last_sent_at in rows}
 
 
-# ---------- ack reminders
-# Queues acknowledgement reminders. Runs inside the caller's transaction.
-
-
 def queue_ack_reminder(connection: Connection, targets: Sequence[tuple[int, int]], now: datetime) -> list[Unreachable]:
     """Queues the acknowledgement reminder "Still on it?" for each (alert id, user id), on every contact method without
     a wait, else on the first. Returns the users who cannot be asked.
@@ -298,7 +292,6 @@ def queue_ack_reminder(connection: Connection, targets: Sequence[tuple[int, int]
 
 
 # ---------- all clear
-# Queues all-clears: messages that an alert needs nobody any more. Runs inside the caller's transaction.
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,8 +368,6 @@ def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: da
 
 
 # ---------- cancel
-# Cancels queued pages with a reason, and restores them when the action that cancelled them is reversed. Runs inside
-# the caller's transaction.
 
 
 #: The purposes that are cancelled when an alert needs nobody any more.

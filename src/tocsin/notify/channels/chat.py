@@ -1,4 +1,7 @@
-"""The chat channel: a title, a few lines and buttons, for a user or a group's chat room."""
+"""The chat and push channels: a title, a few lines and buttons, for a user, a chat room, a browser or an app.
+
+The URLs of chat and push services are stored encrypted, since anyone who knows one can post there.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,6 @@ from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, signed_links
 from tocsin.notify.text.formatting import alert_count, phrase
 from tocsin.people import addresses
-
-# ---------- chat addresses
-# Encrypts the URLs of chat and push services for storage, since anyone who knows one can post there.
-
 
 # ---------- reviewed chat services
 # The apprise schemas that an address may use. A schema is added after a review of its plugin's source: every request
@@ -124,7 +123,9 @@ def open_plugin(url: str) -> Any:
     scheme = str(parsed["schema"])
     if scheme not in SCHEMAS:
         raise _refused(sentence("{scheme}:// is not allowed: it is not a reviewed HTTP-only service.", scheme=scheme))
-    for name in _argument_names(parsed):
+    # Apprise groups the URL's arguments by a prefix: `qsd`, `qsd+`, `qsd-` and `qsd:`.
+    groups = (group for key, group in parsed.items() if key.startswith("qsd") and isinstance(group, Mapping))
+    for name in (str(name).strip().lower() for group in groups for name in group):
         if name.startswith(_FILES):
             raise _refused(
                 sentence(
@@ -154,13 +155,6 @@ def _parsed(url: str) -> dict[str, Any] | None:
         # The plugin failed on its input, so the address is invalid.
         return None
     return arguments if arguments and arguments.get("schema") else None
-
-
-def _argument_names(parsed: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the names of the URL's arguments in lower case, without the prefixes that apprise uses to group them."""
-    for group, group_arguments in parsed.items():
-        if group.startswith("qsd") and isinstance(group_arguments, Mapping):
-            yield from (str(name).strip().lower() for name in group_arguments)
 
 
 def _instance(parsed: dict[str, Any]) -> Any:
@@ -254,7 +248,11 @@ def validate_address(text: str) -> str:
     if addresses.is_masked(text):
         return text
     if addresses.is_encrypted(text):
-        return _readable(text)
+        try:
+            addresses.decrypt_address(text)
+        except Permanent as problem:
+            raise Rejected("invalid_address", problem.full_reason) from None
+        return text
     if len(text.encode()) > addresses.MAX_PLAIN_ADDRESS_CHARS:
         raise Rejected("invalid_address", _TOO_LONG(limit=addresses.MAX_PLAIN_ADDRESS_CHARS))
     return addresses.encrypt_address(service(text).scheme, text)
@@ -269,16 +267,7 @@ def own_server(address: str) -> str:
     return service(addresses.decrypt_address(address)).own_host
 
 
-def _readable(text: str) -> str:
-    try:
-        addresses.decrypt_address(text)
-    except Permanent as problem:
-        raise Rejected("invalid_address", problem.full_reason) from None
-    return text
-
-
 # ---------- chat buttons
-# The buttons under a chat message, and the buttons that remain after one was pressed. Pure.
 
 
 #: In display order.
@@ -462,10 +451,6 @@ class ChatChannel(Channel):
 
     def custom_host(self, address: str) -> str:
         return own_server(address)
-
-
-# ---------- push
-# The push channel: a title, a few lines and buttons, for a browser or an app on a phone.
 
 
 class CompactPushChannel(Channel):

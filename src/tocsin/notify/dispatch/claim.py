@@ -69,11 +69,6 @@ from tocsin.people.sql import join_user
 
 # ---------- delivery queries
 # The SQL of the outbox: picks due deliveries, reads their facts, and marks them as waiting, cancelled or being sent.
-# Every function runs inside the caller's transaction.
-
-
-# ---------- reason sql
-# Expressions that join stored reasons. Pure.
 
 
 def built_reason(code: str, data: str) -> str:

@@ -294,7 +294,11 @@ def _notify_administrators(connection: Connection, failures: Sequence[DeliveryFa
     admins = load_administrators(connection)
     if not admins or was_noticed(connection, admins, about, first.at, NOTICE_INTERVAL):
         return
-    lines = [_unsent(failure, _about_alert(failure.due)) for failure in failures[:MAX_NAMED_FAILURES]]
+    lines = []
+    for failure in failures[:MAX_NAMED_FAILURES]:
+        message, alert = PURPOSES[failure.due.purpose](), failure.due.alert
+        about_alert = delivery_reasons.ABOUT_ALERT(message=message, alert=AlertRef(alert.id)) if alert else message
+        lines.append(_unsent(failure, about_alert))
     if len(failures) > MAX_NAMED_FAILURES:
         lines.append(_MORE_FAILURES(more=len(failures) - MAX_NAMED_FAILURES))
     title, advice = (_STUCK_TITLE, _STUCK_ADVICE) if about == "stuck" else (_FAILED_TITLE, _FAILED_ADVICE)
@@ -309,11 +313,6 @@ def _unsent(failure: DeliveryFailure, message: Reason) -> Reason:
     if label == due.name:
         return delivery_reasons.UNSENT(message=message, recipient=due.recipient, error=error)
     return delivery_reasons.UNSENT_BY(message=message, recipient=due.recipient, method=label, error=error)
-
-
-def _about_alert(due: DueDelivery) -> Reason:
-    message = PURPOSES[due.purpose]()
-    return message if due.alert is None else delivery_reasons.ABOUT_ALERT(message=message, alert=AlertRef(due.alert.id))
 
 
 def _method_label(due: DueDelivery) -> str:

@@ -24,8 +24,6 @@ from tocsin.notify.states import DeliveryStatus
 from tocsin.people.sql import join_user
 
 # ---------- opt outs
-# Opt-outs (STOP and START) of addresses, as reported by their owners or vendors. Runs inside the caller's transaction.
-#
 # An opt-out applies to the number on the channel for all providers: nobody gets texts against their will.
 
 

@@ -35,8 +35,6 @@ from tocsin.notify.text.command_parser import NUMBERS, ParsedCommand, Word
 from tocsin.notify.text.signed_links import MessageReference, find_references
 
 # ---------- quotes
-# Extracts the new text of a mail, without quotations and signature.
-#
 # The library that recognises quotations uses regular expressions that take minutes for some texts. It gets two
 # seconds; after that, the text before the first quoted line is used.
 

@@ -166,10 +166,6 @@ def _text(value: Any) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-# ---------- provider
-# The built-in provider for chat and push services: the address is a service's own URL, so no account is needed.
-
-
 #: Matches `<db01>`, `<!channel>`, `<@4711>`, `@everyone` and Zulip's `@**all**`, but no e-mail address.
 _MARKUP = re.compile(r"<(?=[A-Za-z/!?@#&])|(?<![\w.+-])@(?=(?:everyone|here|channel|all)\b|[*_])")
 

@@ -1,4 +1,6 @@
-"""The Gotify provider kind: publishes messages to a Gotify server (https://gotify.net/docs/pushmsg)."""
+"""Gotify: the channel of pushes to a user, addressed by the token of an application there, and the provider kind that
+publishes messages to a server (https://gotify.net/docs/pushmsg).
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,6 @@ from tocsin.notify.interfaces import (
     SendReceipt,
 )
 from tocsin.people import addresses
-
-# ---------- gotify
-# The Gotify channel: a push to a user of a Gotify server, addressed by the token of an application there.
-
 
 #: An application's token: since Gotify 3, and before. Tokens of clients cannot send
 #: (https://github.com/gotify/server/blob/master/auth/token.go).

@@ -24,8 +24,6 @@ from tocsin.notify.interfaces import (
 )
 
 # ---------- template
-# The templates of a gateway's request, and the paths into its response. Pure.
-#
 # Placeholders such as `<to>` and `<text>` are escaped for their context: percent-encoded in a URL or form,
 # JSON-escaped in JSON, XML-escaped in XML.
 

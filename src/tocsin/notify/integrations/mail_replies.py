@@ -21,7 +21,6 @@ from tocsin.notify.interfaces import (
     EventReceiver,
     InvalidWebhookSignature,
     ProviderAccount,
-    ProviderKind,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
@@ -77,7 +76,7 @@ class _MailboxSender:
         """Nothing is open: the poller has its own connection."""
 
 
-class MailRepliesKind(ProviderKind, WebhookProvider):
+class MailRepliesKind(WebhookProvider):
     name = "mail_replies"
     label = "Reply-by-email mailbox"
     description = "Receives email replies to pages, by IMAP or by forwarding."

@@ -1,4 +1,6 @@
-"""The `ntfy` provider kind: publishes messages as JSON to an ntfy server (https://docs.ntfy.sh/publish)."""
+"""ntfy: the channel of pushes to a topic, which needs no account, and the provider kind that publishes messages as JSON
+to a server (https://docs.ntfy.sh/publish).
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,6 @@ from tocsin.notify.interfaces import (
     Rendered,
     SendReceipt,
 )
-
-# ---------- ntfy
-# The ntfy channel: a push to a topic on an ntfy server, which needs no account.
-
 
 #: The server's own rule for topics.
 TOPIC = re.compile(r"[-_A-Za-z0-9]{1,64}")

@@ -21,7 +21,6 @@ from tocsin.notify.interfaces import (
     EventReceiver,
     InvalidWebhookSignature,
     ProviderAccount,
-    ProviderKind,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
@@ -113,8 +112,6 @@ def _context(text: str) -> dict[str, Any]:
 
 
 # ---------- provider
-# The `slack` provider kind: the installation's own app in a Slack workspace, with buttons.
-#
 # Sending: https://api.slack.com/methods/chat.postMessage; buttons: https://api.slack.com/interactivity/handling.
 
 
@@ -201,7 +198,7 @@ class SlackSender(HttpSender):
         return data
 
 
-class SlackKind(ProviderKind, WebhookProvider):
+class SlackKind(WebhookProvider):
     name = "slack"
     label = "Slack"
     description = (
@@ -232,7 +229,10 @@ class SlackKind(ProviderKind, WebhookProvider):
 
     def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
         _check(account.secrets.get("signing_secret", ""), callback)
-        payload = _payload(callback.body)
+        try:
+            payload = vendor_http.parsed(parse_qs(callback.body.decode())["payload"][0])
+        except (ValueError, KeyError):
+            raise Rejected("invalid", _NOT_AN_INTERACTION()) from None
         if payload.get("type") == "block_actions":
             _handle_press(account, payload, receiver)
         return CallbackResponse(200)
@@ -259,14 +259,6 @@ def _check(secret: str, callback: Callback) -> None:
     expected = hmac.new(secret.encode(), f"v0:{timestamp}:".encode() + callback.body, hashlib.sha256).hexdigest()
     if not hmac.compare_digest(f"v0={expected}", signature.encode("ascii", "replace").decode()):
         raise InvalidWebhookSignature
-
-
-def _payload(body: bytes) -> dict[str, Any]:
-    """Returns the interaction payload. Raises Rejected("invalid") for anything else."""
-    try:
-        return vendor_http.parsed(parse_qs(body.decode())["payload"][0])
-    except (ValueError, KeyError):
-        raise Rejected("invalid", _NOT_AN_INTERACTION()) from None
 
 
 def _handle_press(account: ProviderAccount, payload: dict[str, Any], receiver: EventReceiver) -> None:

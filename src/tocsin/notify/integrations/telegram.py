@@ -28,7 +28,6 @@ from tocsin.notify.interfaces import (
     InboundText,
     InvalidWebhookSignature,
     ProviderAccount,
-    ProviderKind,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
@@ -79,7 +78,14 @@ class TelegramSender(HttpSender):
             "link_preview_options": {"is_disabled": True},
         }
         if self._account.callback_base_url and (number := chat_buttons.alert_of(rendered)) is not None:
-            body["reply_markup"] = _keyboard(number, rendered.language)
+            buttons = [
+                {
+                    "text": chat_buttons.label(button, rendered.language),
+                    "callback_data": chat_buttons.format_button_data(button, number),
+                }
+                for button in chat_buttons.BUTTONS
+            ]
+            body["reply_markup"] = {"inline_keyboard": [buttons]}
         data = self._send(body, {"Idempotency-Key": idempotency_key})
         if self._account.callback_base_url and not self._is_webhook_registered:
             # Registers the webhook even if the provider was never tested. In the background after the message, so that
@@ -120,7 +126,7 @@ class TelegramSender(HttpSender):
         return response, vendor_http.body(response)
 
 
-class TelegramKind(ProviderKind, WebhookProvider):
+class TelegramKind(WebhookProvider):
     name = "telegram"
     label = "Telegram bot"
     description = "Messages from a Telegram bot, with buttons and text commands to acknowledge, assign and close."
@@ -206,14 +212,6 @@ def _fail(response: EgressResponse, data: dict[str, Any]) -> NoReturn:
         # Older servers respond with 404 to an unknown token.
         raise Permanent(_TOKEN_REJECTED(status=str(response.status)), _ENTER_TOKEN())
     vendor_http.raise_for_status(response, "Telegram", description)
-
-
-def _keyboard(number: int, language: str) -> dict[str, Any]:
-    row = [
-        {"text": chat_buttons.label(button, language), "callback_data": chat_buttons.format_button_data(button, number)}
-        for button in chat_buttons.BUTTONS
-    ]
-    return {"inline_keyboard": [row]}
 
 
 def _remaining_keyboard(message: dict[str, Any], pressed: str, number: int) -> dict[str, Any]:

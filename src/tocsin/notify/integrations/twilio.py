@@ -24,7 +24,6 @@ from tocsin.notify.interfaces import (
     InboundText,
     InvalidWebhookSignature,
     ProviderAccount,
-    ProviderKind,
     ProviderSetting,
     ProviderSettingType,
     Receipt,
@@ -300,7 +299,6 @@ def _fail(response: EgressResponse) -> NoReturn:
 
 
 # ---------- provider
-# The `twilio` provider kind: texts and calls, with delivery receipts, replies and key presses.
 
 
 _XML = "text/xml; charset=utf-8"
@@ -334,7 +332,7 @@ _NOT_REACHED_REASONS = {"busy": BUSY(), "no-answer": NO_ANSWER(), "canceled": CA
 _SIP_UNAVAILABLE, _NO_SUCH_NUMBER = "480", frozenset({"404", "410", "484", "604"})
 
 
-class TwilioKind(ProviderKind, WebhookProvider):
+class TwilioKind(WebhookProvider):
     name = "twilio"
     label = "Twilio"
     description = "Text messages and phone calls worldwide, with replies, key presses and delivery receipts."

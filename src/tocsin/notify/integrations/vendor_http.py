@@ -138,7 +138,6 @@ def basic_authorization(user: str, password: str) -> str:
 
 
 # ---------- error codes
-# The meaning of a vendor's error code. Pure data.
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +189,6 @@ def failed_receipt(
     return Receipt(ReceiptState.FAILED, key, external_id, reason, failure)
 
 
-# ---------- callbacks
-# What vendors' callbacks have in common.
-
-
 #: An older signed request is a replay.
 MAX_SIGNATURE_AGE = timedelta(minutes=5)
 
@@ -218,7 +213,6 @@ def reply_separately(sender: ProviderSender, receiver: EventReceiver, message: I
 
 
 # ---------- http status
-# Maps the HTTP status of a vendor's response to an error, for all provider kinds that use HTTP. Pure.
 
 
 #: Temporary client errors.

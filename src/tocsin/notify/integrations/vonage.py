@@ -21,7 +21,6 @@ from tocsin.notify.interfaces import (
     InboundText,
     InvalidWebhookSignature,
     ProviderAccount,
-    ProviderKind,
     ProviderSetting,
     ProviderSettingType,
     Receipt,
@@ -136,7 +135,7 @@ class VonageSender(HttpSender):
         return {"api_key": key, "api_secret": self._account.secrets.get("api_secret", "")}
 
 
-class VonageKind(ProviderKind, WebhookProvider):
+class VonageKind(WebhookProvider):
     name = "vonage"
     label = "Vonage"
     description = "Text messages to most countries, with replies and delivery receipts."

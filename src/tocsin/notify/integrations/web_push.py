@@ -232,18 +232,16 @@ def authorization(pair: KeyPair, subscription: Subscription, contact: str, now: 
     return str(signer.sign(claims)["Authorization"])
 
 
-# ---------- payload
-# Builds the payload for the service worker: title, text, target URL, and the buttons with their token. Pure.
-
-
 def payload(rendered: Rendered, notification_id: str) -> bytes:
     """Returns JSON of at most `MAX_PAYLOAD_BYTES`. The text is shortened first, then the title."""
     token = signed_links.token_of(rendered.link) if rendered.buttons else ""
+    target = urlsplit(rendered.link)
     values: dict[str, Any] = {
         "id": notification_id,
         "title": rendered.subject,
         "text": rendered.text,
-        "url": _path(rendered.link),
+        # Without its host: a service worker opens only pages of its own origin.
+        "url": (target.path or "/") + (f"?{target.query}" if target.query else ""),
         "is_urgent": bool(rendered.buttons),
     }
     if (number := signed_links.alert_of(rendered.link)) is not None:
@@ -258,12 +256,6 @@ def payload(rendered: Rendered, notification_id: str) -> bytes:
             ],
         }
     return _fit(values)
-
-
-def _path(link: str) -> str:
-    """Returns the link without its host: a service worker opens only pages of its own origin."""
-    parts = urlsplit(link)
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def _fit(values: dict[str, Any]) -> bytes:

@@ -298,13 +298,18 @@ class ProviderPool(LivePool[str, ActiveProvider]):
         problems: dict[str, Reason] = {}
         for row in rows:
             try:
-                self._open_row(row)
+                if (kind := KINDS.get(row["kind"])) is None:
+                    raise Permanent(UNKNOWN_KIND(kind=row["kind"]))
+                secrets = crypto.decrypt_bundle(row["secrets"])
+                account = account_of(row["name"], row["id"], kind, row["settings"], secrets)
+                channels = tuple(channel for channel in row["channels"] if channel in kind.channels)
+                self._open_account(account, kind, row["id"], channels)
             except Permanent as error:
                 # Leave it out and use the others: one invalid row must not stop the rest.
                 problems[row["name"]] = error.reason
                 log.error("The provider %s cannot be used: %s", row["name"], error.detail)
-        if (account := environment_account()) is not None:
-            self._open_account(account, KINDS["smtp"], None, ("email",))
+        if (mail_account := environment_account()) is not None:
+            self._open_account(mail_account, KINDS["smtp"], None, ("email",))
         for built_in in BUILT_IN:
             self._open_account(ProviderAccount(built_in.label), built_in, None, built_in.channels)
         self._providers = tuple(provider for _, provider in self._loading.values())
@@ -318,14 +323,6 @@ class ProviderPool(LivePool[str, ActiveProvider]):
         self.is_bundling = bool(settings[settings_store.BUNDLE_PAGES.name])
         self.requires_reply_codes = bool(settings[settings_store.SMS_REPLY_CODES.name])
         self._content_levels = {name: ContentLevel(settings[settings_store.content_name(name)]) for name in CHANNELS}
-
-    def _open_row(self, row: Mapping[str, Any]) -> None:
-        kind = KINDS.get(row["kind"])
-        if kind is None:
-            raise Permanent(UNKNOWN_KIND(kind=row["kind"]))
-        account = account_of(row["name"], row["id"], kind, row["settings"], crypto.decrypt_bundle(row["secrets"]))
-        channels = tuple(channel for channel in row["channels"] if channel in kind.channels)
-        self._open_account(account, kind, row["id"], channels)
 
     def _open_account(
         self, account: ProviderAccount, kind: ProviderKind, row_id: int | None, channels: tuple[str, ...]
@@ -471,9 +468,8 @@ def in_use() -> list[str]:
 def webhook_urls(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
     """Returns the endpoints to enter in the vendor's console with their URLs; none without a public address."""
     kind, base_url = KINDS.get(provider.kind), _callback_base_url_of(provider)
-    if kind is None or not isinstance(kind, WebhookProvider) or not base_url:
-        return []
-    return [(endpoint, f"{base_url}/{endpoint.name}") for endpoint in kind.webhook_endpoints]
+    endpoints = kind.webhook_endpoints if isinstance(kind, WebhookProvider) and base_url else ()
+    return [(endpoint, f"{base_url}/{endpoint.name}") for endpoint in endpoints]
 
 
 def lacks_callback_url(provider: Provider) -> bool:

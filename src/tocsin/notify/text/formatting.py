@@ -58,12 +58,6 @@ def format_date(language: str, local: datetime) -> str:
     return f"{day}, {local:%H:%M %Z}"
 
 
-def duration_left(language: str, duration: timedelta) -> str:
-    """Returns a duration after "within" or "in", such as "12 minutes"."""
-    with in_language(language):
-        return local_duration(duration, ago=True)
-
-
 def alert_count(language: str, count: int) -> str:
     """Returns a number of alerts, such as "12 alerts"."""
     with in_language(language):
@@ -195,7 +189,8 @@ def time_left(at: datetime, now: datetime, language: str) -> str:
     left = at - now
     if left > timedelta(minutes=2):
         left -= left % timedelta(minutes=1)
-    return duration_left(language, left)
+    with in_language(language):
+        return local_duration(left, ago=True)
 
 
 def short(alert: AlertContent) -> str:
@@ -217,12 +212,6 @@ def named(alert: AlertContent, max_chars: int = MAX_HEADLINE_CHARS, language: st
     )
 
 
-def ack_reminder_text(message: Message, alert: AlertContent) -> str:
-    """Returns the acknowledgement reminder's question to the user who acknowledged the alert."""
-    question = ack_reminder_question(message.language, first_name(message.recipient))
-    return f"{question} {headline(alert)} (#{alert.id})."
-
-
 def ack_reminder_question(language: str, recipient_name: str) -> str:
     """Returns the question, with the name if it is known."""
     if recipient_name:
@@ -237,21 +226,16 @@ def ack_reminder_hint(language: str) -> str:
 
 def sentences(message: Message) -> list[str]:
     """Returns the message as plain sentences, one per alert: for pushes, chats and the plain part of mails."""
+    more = [and_more(message)] if message.omitted_count else []
     match message.purpose:
         case Purpose.ALL_CLEAR:
-            return [
-                *(all_clear_text(alert, message.language) for alert in message.alerts),
-                *([and_more(message)] if message.omitted_count else []),
-            ]
+            return [*(all_clear_text(alert, message.language) for alert in message.alerts), *more]
         case Purpose.ACK_REMINDER:
-            return [
-                f"{ack_reminder_text(message, alert)} {ack_reminder_hint(message.language)}" for alert in message.alerts
-            ]
+            question = ack_reminder_question(message.language, first_name(message.recipient))
+            hint = ack_reminder_hint(message.language)
+            return [f"{question} {headline(alert)} (#{alert.id}). {hint}" for alert in message.alerts]
         case Purpose.PAGE if len(message.alerts) > 1:
-            return [
-                *(named(alert, language=message.language) for alert in message.alerts),
-                *([and_more(message)] if message.omitted_count else []),
-            ]
+            return [*(named(alert, language=message.language) for alert in message.alerts), *more]
         case Purpose.PAGE:
             return [short(alert) for alert in message.alerts]
         case _:
