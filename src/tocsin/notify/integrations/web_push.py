@@ -410,14 +410,14 @@ WHERE d.id = t.id
 """
 
 
+def new_address() -> str:
+    return PREFIX + base64.b32encode(secrets.token_bytes(13)).decode().lower()[:20]
+
+
 def _new_contact_method(user: User, actor: AuditActor, now: datetime) -> ContactMethod:
     labels = {label.lower() for label in user.contact_methods.values_list("label", flat=True)}
     label = next(name for name in (LABEL, *(f"{LABEL} {n}" for n in range(2, 100))) if name.lower() not in labels)
-    spec = {
-        "label": label,
-        "channel": CHANNEL,
-        "address": PREFIX + base64.b32encode(secrets.token_bytes(13)).decode().lower()[:20],
-    }
+    spec = {"label": label, "channel": CHANNEL, "address": new_address()}
     method = people.save_contact_method(user, spec, actor=actor, now=now)
     # The browser asked the user for permission, so no verification code is needed.
     ContactMethod.objects.filter(pk=method.pk).update(verified_at=now)
