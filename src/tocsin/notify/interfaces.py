@@ -260,19 +260,12 @@ class ProviderAccount:
     callback_base_url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SendReceipt:
-    """Confirms that the provider accepted a message, with the provider's message id if it returned one."""
-
-    external_id: str = ""
-
-
 class ProviderSender(Protocol):
     """An open connection to a provider. Used by many threads at once; keeps its connections between messages."""
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
-        """Hands one message to the provider. `idempotency_key` is sent along so that the provider can recognise a
-        duplicate.
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
+        """Hands one message to the provider, and returns its id there if there is one. `idempotency_key` is sent along
+        so that the provider can recognise a duplicate.
 
         Raises Temporary (nothing was accepted; retry later), OutcomeUnknown (the message may have been accepted),
         NoSuchAddress (the address does not exist: the only refusal that is final), AddressRejected (not to this address

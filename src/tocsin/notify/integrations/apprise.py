@@ -25,7 +25,6 @@ from tocsin.notify.interfaces import (
     ProviderKind,
     ProviderSetting,
     Rendered,
-    SendReceipt,
 )
 from tocsin.notify.text import formatting
 from tocsin.people import addresses
@@ -190,7 +189,7 @@ _UNEXPECTED_RESPONSE = ReasonType(
 class ChatServicesSender(HttpSender):
     """Creates an apprise object per message. It keeps no state, and threads share none."""
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         url = addresses.decrypt_address(address)
         try:
             plugin = chat.open_plugin(url)
@@ -203,7 +202,7 @@ class ChatServicesSender(HttpSender):
                 _raise_unless_accepted(request_log, is_sent, service, secrets_in(url))
             finally:
                 end_session(plugin)
-        return SendReceipt()
+        return ""
 
     def verify(self) -> Reason:
         return _TESTED_PER_ADDRESS()

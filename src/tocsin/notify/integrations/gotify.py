@@ -20,7 +20,6 @@ from tocsin.notify.interfaces import (
     ProviderSetting,
     ProviderSettingType,
     Rendered,
-    SendReceipt,
 )
 from tocsin.people import addresses
 
@@ -59,14 +58,14 @@ _QUIET, _DEFAULT = 2, 5
 class GotifySender(HttpSender):
     """Publishes to one server."""
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         headers = {"X-Gotify-Key": addresses.decrypt_address(address), "Idempotency-Key": idempotency_key}
         response = self._post_json(f"{self._base}/message", _document(rendered), headers)
         if response.status != 200:
             _fail(response)
         if not (message_id := vendor_http.text(vendor_http.body(response).get("id"))):
             raise vendor_http.no_answer("Gotify")
-        return SendReceipt(message_id[:100])
+        return message_id[:100]
 
     def verify(self) -> Reason:
         response = self._client.request("GET", f"{self._base}/health")

@@ -20,7 +20,6 @@ from tocsin.notify.interfaces import (
     ProviderSetting,
     ProviderSettingType,
     Rendered,
-    SendReceipt,
 )
 
 # ---------- template
@@ -104,7 +103,7 @@ class HttpGatewaySender(HttpSender):
         ]
         self._unknown_name = next(iter(unknown_names), "")
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         values = {
             "to": address,
             "to_digits": address.lstrip("+"),
@@ -131,7 +130,7 @@ class HttpGatewaySender(HttpSender):
             self._fail(
                 response, document, _UNEXPECTED_VALUE(path=path, value=value) if actual else _NO_VALUE(path=path)
             )
-        return SendReceipt((value_at_path(document, self._settings.get("id_path", "")) or "")[:100])
+        return (value_at_path(document, self._settings.get("id_path", "")) or "")[:100]
 
     def verify(self) -> Reason:
         # No request that every gateway supports sends nothing: this only checks that the server responds.

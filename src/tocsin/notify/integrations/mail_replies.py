@@ -24,7 +24,6 @@ from tocsin.notify.interfaces import (
     ProviderSetting,
     ProviderSettingType,
     Rendered,
-    SendReceipt,
     WebhookEndpoint,
     WebhookProvider,
 )
@@ -55,7 +54,7 @@ class _MailboxSender:
     def __init__(self, account: ProviderAccount) -> None:
         self._account = account
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         raise Permanent(_SENDS_NOTHING(), _ADD_SMTP())
 
     def verify(self) -> Reason:

@@ -22,7 +22,6 @@ from tocsin.notify.interfaces import (
     ProviderSetting,
     ProviderSettingType,
     Rendered,
-    SendReceipt,
 )
 
 #: The server's own rule for topics.
@@ -88,7 +87,7 @@ class NtfySender(HttpSender):
 
     api = DEFAULT_SERVER
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         server, topic = split(address)
         headers = {"Idempotency-Key": idempotency_key, **self._credentials(server)}
         response = self._post_json(server or self._base, _document(rendered, topic, idempotency_key), headers)
@@ -96,7 +95,7 @@ class NtfySender(HttpSender):
             _fail(response, "ntfy")
         if not (message_id := vendor_http.text(vendor_http.body(response).get("id"))):
             raise vendor_http.no_answer("ntfy")
-        return SendReceipt(message_id[:100])
+        return message_id[:100]
 
     def verify(self) -> Reason:
         credentials = self._credentials("")

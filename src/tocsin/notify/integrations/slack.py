@@ -24,7 +24,6 @@ from tocsin.notify.interfaces import (
     ProviderSetting,
     ProviderSettingType,
     Rendered,
-    SendReceipt,
     WebhookEndpoint,
     WebhookProvider,
 )
@@ -164,7 +163,7 @@ class SlackSender(HttpSender):
     def _has_buttons(self) -> bool:
         return bool(self._account.callback_base_url and self._account.secrets.get("signing_secret"))
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         body = {
             "channel": address.removeprefix(PREFIX),
             **message(rendered, with_buttons=self._has_buttons),
@@ -172,7 +171,7 @@ class SlackSender(HttpSender):
             "unfurl_media": False,
         }
         data = self._call("chat.postMessage", body, {"Idempotency-Key": idempotency_key})
-        return SendReceipt(f"{data.get('channel', '')}:{data.get('ts', '')}")
+        return f"{data.get('channel', '')}:{data.get('ts', '')}"
 
     def verify(self) -> Reason:
         data = self._call("auth.test", {}, {})

@@ -34,7 +34,6 @@ from tocsin.notify.interfaces import (
     ProviderSetting,
     ProviderSettingType,
     Rendered,
-    SendReceipt,
 )
 
 #: In seconds, for each response of the server. After the data, the server may run a virus scan first.
@@ -100,7 +99,7 @@ class SmtpSender:
         self._lock = threading.Lock()
         self._is_closed = False
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         connection = self._acquire()
         while True:
             data = _data(rendered, self._server, address, idempotency_key, connection.supports_8bit)
@@ -117,7 +116,7 @@ class SmtpSender:
                 self._release(connection)
                 # Most servers answer with their queue id: "2.0.0 Ok: queued as 4XyZ".
                 queued = re.search(r"queued as ([\w.-]+)", reply, re.IGNORECASE)
-                return SendReceipt(queued[1][:100] if queued else "")
+                return queued[1][:100] if queued else ""
 
     def verify(self) -> Reason:
         connection = self._acquire(force_new=True)

@@ -31,7 +31,6 @@ from tocsin.notify.interfaces import (
     ProviderSetting,
     ProviderSettingType,
     Rendered,
-    SendReceipt,
     WebhookEndpoint,
     WebhookProvider,
 )
@@ -71,7 +70,7 @@ class TelegramSender(HttpSender):
         #: Whether the webhook was registered since this account was opened.
         self._is_webhook_registered = False
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         body: dict[str, Any] = {
             "chat_id": address.removeprefix(PREFIX),
             "text": text_of(rendered),
@@ -93,7 +92,7 @@ class TelegramSender(HttpSender):
             self._is_webhook_registered = True
             url = url_of(self._account, "setWebhook")
             vendor_http.post_json(url, self._webhook(), is_trusted=self._account.is_trusted)
-        return SendReceipt(text(child(data, "result").get("message_id")))
+        return text(child(data, "result").get("message_id"))
 
     def verify(self) -> Reason:
         data = _require_ok(*self._request("getMe", {}))

@@ -30,7 +30,6 @@ from tocsin.notify.interfaces import (
     Receipt,
     ReceiptState,
     Rendered,
-    SendReceipt,
     WebhookEndpoint,
     WebhookProvider,
 )
@@ -104,7 +103,7 @@ class TelnyxSender(HttpSender):
 
     api = API
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         body: dict[str, Any] = {
             "from": sender(str(self._account.settings.get("from_number") or "")),
             "to": address,
@@ -120,7 +119,7 @@ class TelnyxSender(HttpSender):
             _fail(response)
         if not (external_id := text(child(vendor_http.body(response), "data").get("id"))):
             raise vendor_http.no_answer(_VENDOR)
-        return SendReceipt(external_id[:100])
+        return external_id[:100]
 
     def verify(self) -> Reason:
         response = self._client.request("GET", f"{self._base}/v2/balance", headers=self._headers())

@@ -29,7 +29,6 @@ from tocsin.notify.interfaces import (
     Receipt,
     ReceiptState,
     Rendered,
-    SendReceipt,
     WebhookEndpoint,
     WebhookProvider,
 )
@@ -235,7 +234,7 @@ class TwilioSender(HttpSender):
         self._from = sender(str(account.settings.get("from_number") or ""))
         self._authorization = vendor_http.basic_authorization(self._sid, account.secrets.get("auth_token", ""))
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         fields = self._call(rendered, address, idempotency_key) if channel == "voice" else self._text(rendered, address)
         if self._account.callback_base_url:
             # Twilio has no idempotency key. With Tocsin's key in the URL, an early callback finds its message before
@@ -245,7 +244,7 @@ class TwilioSender(HttpSender):
         sid = vendor_http.body(response).get("sid")
         if not sid:
             raise vendor_http.no_answer("Twilio")
-        return SendReceipt(str(sid)[:100])
+        return str(sid)[:100]
 
     def verify(self) -> Reason:
         response = self._client.request("GET", self._url(".json"), headers={"Authorization": self._authorization})

@@ -26,7 +26,6 @@ from tocsin.notify.interfaces import (
     Receipt,
     ReceiptState,
     Rendered,
-    SendReceipt,
     WebhookEndpoint,
     WebhookProvider,
 )
@@ -97,7 +96,7 @@ class VonageSender(HttpSender):
 
     api = API
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         body = {
             **self._credentials(),
             "from": sender(str(self._account.settings.get("from_number") or "")).lstrip("+"),
@@ -119,7 +118,7 @@ class VonageSender(HttpSender):
             raise vendor_http.no_answer(_VENDOR)
         if all(text(one.get("status")) != "0" for one in messages):
             _fail(response, messages[0])
-        return SendReceipt(text(messages[0].get("message-id"))[:100] or idempotency_key)
+        return text(messages[0].get("message-id"))[:100] or idempotency_key
 
     def verify(self) -> Reason:
         authorization = vendor_http.basic_authorization(*self._credentials().values())

@@ -37,7 +37,6 @@ from tocsin.notify.interfaces import (
     ProviderKind,
     ProviderSetting,
     Rendered,
-    SendReceipt,
 )
 from tocsin.notify.models import PushDevice
 from tocsin.notify.text import formatting, signed_links
@@ -478,7 +477,7 @@ _SIGNED = ReasonType(
 class WebPushSender(HttpSender):
     """Sends to every device of an address. One successful device is enough."""
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         devices = _devices_at(address)
         data, signing = payload(rendered, idempotency_key), pair(clock.now())
 
@@ -589,11 +588,11 @@ def _error_of(device: Device, response: EgressResponse) -> Temporary | Permanent
             return Permanent(vendor_http.MESSAGE_REJECTED(server=service, answer=answer), _SUBSCRIBE_AGAIN())
 
 
-def _outcome(attempts: Sequence[_PushAttempt]) -> SendReceipt:
+def _outcome(attempts: Sequence[_PushAttempt]) -> str:
     """Returns success if any device's service accepted; else raises the most recoverable error."""
     errors: list[Temporary | Permanent] = []
     for attempt in attempts:
         if attempt.error is None:
-            return SendReceipt(attempt.external_id)
+            return attempt.external_id
         errors.append(attempt.error)
     raise min(errors, key=lambda error: (not isinstance(error, OutcomeUnknown), not isinstance(error, Temporary)))
