@@ -120,18 +120,15 @@ def queue_notice(
     user_ids: Collection[int] = (),
     label: str = "",
     contacts_of: Collection[int] = (),
-    addresses: Collection[str] = (),
 ) -> NoticeRecipients:
-    """Queues a notice to users on their contact method `label` ("": by e-mail to the login address), to every contact
-    of the groups `contacts_of`, and to plain e-mail addresses that are not among these users' own. Uses three
-    statements, regardless of the number of recipients.
+    """Queues a notice to users on their contact method `label` ("": by e-mail to the login address), and to every
+    contact of the groups `contacts_of`. Uses as many statements for many recipients as for one.
     """
     rows: list[NotificationRow] = []
     missed: list[Reason] = []
     names: list[str] = []
     users = list(dict.fromkeys(user_ids))
-    user_rows = database.rows(connection, _USERS, {"users": users, "label": label}) if users else []
-    for row in user_rows:
+    for row in database.rows(connection, _USERS, {"users": users, "label": label}) if users else ():
         person = Person(row["name"], row["id"])
         if not row["is_active"]:
             missed.append(_DISABLED(user=person))
@@ -144,18 +141,12 @@ def queue_notice(
         else:
             rows.append(_row(notice, row, now, user_id=row["id"]))
             names.append(row["name"])
-    contacts = database.rows(connection, _CONTACTS, (sorted(contacts_of),)) if contacts_of else []
-    for row in contacts:
+    for row in database.rows(connection, _CONTACTS, (sorted(contacts_of),)) if contacts_of else ():
         if problem := address_problem(row["channel"], row["address"]):
             missed.append(_UNREACHABLE(recipient=row["name"], problem=problem))
         else:
             rows.append(_row(notice, row, now, group_contact_id=row["id"]))
             names.append(row["name"])
-    own_addresses = {row["address"].lower() for row in user_rows if row["is_active"] and row["address"]}
-    for address in dict.fromkeys(addresses):
-        if address.lower() not in own_addresses:
-            rows.append(_row(notice, {"channel": "email", "address": address, "label": "E-mail"}, now))
-            names.append(address)
     write(connection, rows, now)
     if notice.is_urgent and not label and names:
         mail_providers = set(pool.in_order(connection, "email", rows[0].address))

@@ -324,20 +324,18 @@ WHERE alert_id = ANY(%(alerts)s) AND purpose = 'all_clear' GROUP BY alert_id, us
 """
 
 
-def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: datetime) -> list[PagedRecipient]:
+def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: datetime) -> None:
     """Queues one all-clear to each user who was paged about these alerts and has not responded, on the quietest channel
     used.
 
     A page that is being sent counts: its all-clear follows it, or is dropped if the page is never sent. A page with an
     unknown outcome counts too, since it may have woken the user.
     """
-    if not ended:
-        return []
     by_alert = {entry.alert_id: entry for entry in ended}
     parameters: dict[str, object] = {"alerts": list(by_alert)}
     paged = [PagedRecipient(**row) for row in database.rows(connection, _PAGED, parameters)]
     if not paged:
-        return []
+        return
     responder_ids = {alert_id: set(entry.responder_ids) for alert_id, entry in by_alert.items()}
     for alert_id, user_id in load_responders(connection, list(by_alert)):
         responder_ids[alert_id].add(user_id)
@@ -364,19 +362,15 @@ def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: da
         for all_clear in all_clears
     ]
     write(connection, rows, now)
-    return all_clears
 
 
 # ---------- cancel
 
 
-#: The purposes that are cancelled when an alert needs nobody any more.
-ACTIVE_ALERT_PURPOSES = (Purpose.PAGE, Purpose.ACK_REMINDER)
-
 # A sent page without a receipt may still be reported as failed, after which the next provider would take over.
 _CANCELLABLE = """
 SELECT id FROM notify_delivery
-WHERE alert_id = ANY(%(alerts)s) AND purpose = ANY(%(purposes)s)
+WHERE alert_id = ANY(%(alerts)s) AND purpose IN ('page', 'still_on_it')
   AND (status IN ('queued', 'sending') OR (status = 'sent' AND receipt = '' AND cancel_requested = '{}'))
   AND (%(users)s::bigint[] IS NULL OR user_id = ANY(%(users)s))
   AND (%(queued_since)s::timestamptz IS NULL OR queued_at >= %(queued_since)s)
@@ -391,19 +385,7 @@ SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
     cancel_requested = CASE WHEN d.status = 'queued' THEN d.cancel_requested ELSE %(reason)s END,
     ended_at = CASE WHEN d.status = 'queued' THEN %(now)s ELSE d.ended_at END
 FROM wanted w WHERE d.id = w.id AND d.status IN ('queued', 'sending', 'sent')
-RETURNING d.alert_id, d.user_id, d.status
 """
-
-
-@dataclass(frozen=True, slots=True)
-class CancelledPages:
-    """The number of cancelled pages by alert and user (None: group contacts)."""
-
-    counts: Mapping[tuple[int, int | None], int] = field(default_factory=dict)
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
 
 
 def cancel_pages(
@@ -413,18 +395,16 @@ def cancel_pages(
     reason: Reason | str,
     now: datetime,
     *,
-    purposes: Collection[Purpose] = ACTIVE_ALERT_PURPOSES,
     queued_since: datetime | None = None,
-) -> CancelledPages:
-    """Cancels queued deliveries of these alerts, for all users or only for `user_ids`, of any age or only those queued
-    at `queued_since` or later. The rows stay, with the reason.
+) -> None:
+    """Cancels queued pages and reminders of these alerts, for all users or only for `user_ids`, of any age or only
+    those queued at `queued_since` or later. The rows stay, with the reason.
 
     A delivery that is being sent or was sent cannot be recalled. If it fails, it is not retried, for the same reason.
     """
     parameters = {
         "alerts": sorted(set(alert_ids)),
         "users": None if user_ids is None else sorted(set(user_ids)),
-        "purposes": [str(purpose) for purpose in purposes],
         "queued_since": queued_since,
         "reason": as_reason(reason),
         "not_resent": delivery_reasons.NOT_RESENT(cause=as_reason(reason)),
@@ -433,12 +413,7 @@ def cancel_pages(
     # Locks in a separate statement first: if a failed attempt has just inserted the next provider's row, the second
     # statement sees it.
     connection.execute(_CANCELLABLE, parameters)
-    rows = connection.execute(database.literal(_CANCEL), parameters).fetchall()
-    counts: dict[tuple[int, int | None], int] = {}
-    for alert_id, user_id, status in rows:
-        if status == DeliveryStatus.CANCELLED:
-            counts[alert_id, user_id] = counts.get((alert_id, user_id), 0) + 1
-    return CancelledPages(counts)
+    connection.execute(database.literal(_CANCEL), parameters)
 
 
 # A delivery that was being sent at the time of the action, and failed later, was cancelled at its failure.
@@ -498,8 +473,8 @@ def restore_pages(connection: Connection, reversals: Mapping[int, ReversedAction
     return restored
 
 
-def release_pages(connection: Connection, alert_ids: Iterable[int], now: datetime) -> int:
-    """Sends pages that waited for the end of their alert's hold. Returns how many."""
+def release_pages(connection: Connection, alert_ids: Iterable[int], now: datetime) -> None:
+    """Sends pages that waited for the end of their alert's hold."""
     released_count = connection.execute(
         "UPDATE notify_delivery SET due_at = %s WHERE id IN (SELECT id FROM notify_delivery "
         "WHERE alert_id = ANY(%s) AND status = 'queued' AND reason->>'code' = %s ORDER BY id FOR NO KEY UPDATE)",
@@ -507,4 +482,3 @@ def release_pages(connection: Connection, alert_ids: Iterable[int], now: datetim
     ).rowcount
     if released_count:
         database.notify(connection, "outbox")
-    return released_count

@@ -12,9 +12,9 @@ from tocsin.notify.dispatch.send import FOLDER, SentJournal
 from tocsin.notify.inbound import mail_replies
 
 
-def loops(outbox: DeliveryDispatcher | None = None) -> tuple[PeriodicTask, ...]:
+def loops() -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of one process. After they have stopped, `close` finishes the sends in progress."""
-    dispatcher = outbox or shared_dispatcher()
+    dispatcher = shared_dispatcher()
     return (
         # A hint starts it at once. Without one, delayed messages and retries are sent half a second late at most.
         PeriodicTask(

@@ -46,13 +46,9 @@ def is_phone_number(text: str) -> bool:
     return bool(_NUMBER.fullmatch(text)) and text.isascii()
 
 
-def phone_number(text: str, region: str = "") -> str:
-    """Returns `text` in E.164 form, such as "+41790000001". A number without a country code is read as a number of
-    `region`, such as "CH".
-
-    Raises Rejected("invalid_address") with the reason.
-    """
-    return text if is_phone_number(text) and not region else _parsed(text.strip(), region)
+def phone_number(text: str) -> str:
+    """Returns `text` in E.164 form, such as "+41790000001". Raises Rejected("invalid_address") with the reason."""
+    return text if is_phone_number(text) else _parsed(text.strip(), "")
 
 
 def sender(text: str) -> str:
@@ -62,7 +58,9 @@ def sender(text: str) -> str:
 
 
 def format_for_entry(text: str, region: str) -> str:
-    """Like `phone_number`, for user input: always validated by the national rules, even if it looks correct."""
+    """Like `phone_number`, for user input: always validated by the national rules, even if it looks correct. Without a
+    country code it is a number of `region`, such as "CH".
+    """
     return _parsed(text.strip(), region)
 
 

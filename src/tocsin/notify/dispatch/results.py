@@ -168,16 +168,12 @@ UPDATE notify_delivery SET due_at = %(now)s, reason = %(reason)s WHERE id IN (
 """
 
 
-def start_next_method(connection: Connection, delivery_ids: Sequence[UUID], cause: Reason, now: datetime) -> int:
-    """Starts each user's next contact method now, unless quiet hours apply. Returns how many were started."""
-    page_ids = _find_next_pages(connection, delivery_ids, now)
-    if not page_ids:
-        return 0
-    parameters = {"ids": page_ids, "now": now, "reason": STARTED_EARLY(cause=cause)}
-    started = connection.execute(_START_NOW, parameters).rowcount
-    if started:
-        database.notify(connection, "outbox")
-    return started
+def start_next_method(connection: Connection, delivery_ids: Sequence[UUID], cause: Reason, now: datetime) -> None:
+    """Starts each user's next contact method now instead of after its wait, unless quiet hours apply."""
+    if page_ids := _find_next_pages(connection, delivery_ids, now):
+        parameters = {"ids": page_ids, "now": now, "reason": STARTED_EARLY(cause=cause)}
+        if connection.execute(_START_NOW, parameters).rowcount:
+            database.notify(connection, "outbox")
 
 
 def _find_next_pages(connection: Connection, delivery_ids: Sequence[UUID], now: datetime) -> list[UUID]:

@@ -311,7 +311,7 @@ class ReplyPoller:
 _KIND = MailRepliesKind()
 
 
-def loop(poller: ReplyPoller | None = None) -> PeriodicTask:
+def loop() -> PeriodicTask:
     """Returns the periodic task of one process."""
     # It waits for mail servers, but like every periodic task it has its own thread.
-    return PeriodicTask("mail replies", (poller or ReplyPoller()).poll, POLL_INTERVAL, frozenset({"config"}))
+    return PeriodicTask("mail replies", ReplyPoller().poll, POLL_INTERVAL, frozenset({"config"}))

@@ -35,9 +35,9 @@ def available_language(language: str) -> str:
     return code if code in offered else "en"
 
 
-def localize(reason: Reason, language: str, zone: tzinfo | None = None) -> str:
-    """Returns the sentence of `reason` in the language of a message, with its moments in `zone`, else in UTC."""
-    return reason.localized(available_language(language), zone or UTC)
+def localize(reason: Reason, language: str) -> str:
+    """Returns the sentence of `reason` in the language of a message, with its moments in UTC."""
+    return reason.localized(available_language(language), UTC)
 
 
 def in_language(language: str, zone: tzinfo | None = None) -> AbstractContextManager[Any]:
