@@ -322,8 +322,7 @@ def test_cancelling_keeps_the_rows_with_the_reason(post: OutboxHarness, mail: Sm
     post.page(alert, "alice", "bob")
 
     def cancel(connection: Connection) -> None:
-        done = cancel_pages(connection, [alert], [alice.pk], "Alice acknowledged by e-mail.", post.now)
-        assert done.counts == {(alert, alice.pk): 1}
+        cancel_pages(connection, [alert], [alice.pk], "Alice acknowledged by e-mail.", post.now)
 
     in_transaction(cancel)
     post.go(1)

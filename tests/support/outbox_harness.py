@@ -20,8 +20,8 @@ from tocsin.core.config import crypto, environment
 from tocsin.core.db import database
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.models import Delivery, Provider
-from tocsin.notify.pages import QueuedPages, queue_pages
-from tocsin.notify.rules.page_planner import PageRequest
+from tocsin.notify.pages import queue_pages
+from tocsin.notify.rules.page_planner import PagePlan, PageRequest
 from tocsin.people.models import User
 
 
@@ -61,7 +61,7 @@ class OutboxHarness:
         event = NewEvent(0, EventKind.OPENED, self.now, SYSTEM, "It was opened.")
         return service.create_manual_alert(alert, PagingConfig(PagingMode.LOG_ONLY), event, now=self.now)
 
-    def page(self, alert: int, *names: str, reason: str = "Alice is primary.", **data: Any) -> QueuedPages:
+    def page(self, alert: int, *names: str, reason: str = "Alice is primary.", **data: Any) -> PagePlan:
         """Starts paging these people about an alert."""
         starts = [PageRequest(alert, self.now, reason, self.users[name].pk, data=data) for name in names]
         with database.transaction() as connection:

@@ -26,9 +26,7 @@ from tocsin.notify.states import Purpose
 
 @dataclass(frozen=True, slots=True)
 class AlertContent:
-    """The details of one alert for a message. Texts are unmodified source text: each channel must escape
-    them itself.
-    """
+    """The details of an alert for a message. Texts are the source's: each channel must escape them itself."""
 
     id: int
     priority: Priority
@@ -262,19 +260,12 @@ class ProviderAccount:
     callback_base_url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SendReceipt:
-    """Confirms that the provider accepted a message, with the provider's message id if it returned one."""
-
-    external_id: str = ""
-
-
 class ProviderSender(Protocol):
     """An open connection to a provider. Used by many threads at once; keeps its connections between messages."""
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
-        """Hands one message to the provider. `idempotency_key` is sent along so that the provider can recognise a
-        duplicate.
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
+        """Hands one message to the provider, and returns its id there if there is one. `idempotency_key` is sent along
+        so that the provider can recognise a duplicate.
 
         Raises Temporary (nothing was accepted; retry later), OutcomeUnknown (the message may have been accepted),
         NoSuchAddress (the address does not exist: the only refusal that is final), AddressRejected (not to this address
@@ -282,9 +273,7 @@ class ProviderSender(Protocol):
         """
 
     def verify(self) -> Reason:
-        """Checks the address and credentials without sending a message. Returns what worked.
-        Raises as `send` does.
-        """
+        """Checks address and credentials without sending. Returns what worked. Raises as `send` does."""
 
     def close(self) -> None:
         """Closes the connections. `send` must not be called afterwards."""
@@ -294,7 +283,7 @@ class ProviderKind(ABC):
     """A kind of provider, such as `smtp` or `ntfy`: a self-describing module under `notify/integrations`.
 
     Forms, validation, YAML, the API, the list in the documentation and the conformance test are generated from its
-    attributes; its guide is `docs/how-to/providers/<name>.md`. A kind whose vendor sends webhooks also inherits from
+    attributes; its guide is `docs/how-to/providers/<name>.md`. A kind whose vendor sends webhooks is a
     `WebhookProvider`.
     """
 
@@ -327,7 +316,6 @@ class ProviderKind(ABC):
 
 
 # ---------- provider settings
-# The settings that providers have in addition to those of their kind, depending on the channels. Pure.
 
 
 _NOT_A_COUNTRY_CODE = ReasonType("provider.not_a_country_code", '"{value}" is not a country code such as +41.')
@@ -494,9 +482,7 @@ class CallState:
 
 @dataclass(frozen=True, slots=True)
 class CallPrompt:
-    """The next prompt of a call. With `script`, its text is spoken twice and a key press is awaited; without, the call
-    ends.
-    """
+    """The next prompt of a call: with `script`, it is spoken and a key press is awaited; without, the call ends."""
 
     speech: str = ""
     script: CallScript | None = None
@@ -536,15 +522,13 @@ class EventReceiver(Protocol):
         """Continues a phone call and returns the next prompt."""
 
     def handle_button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
-        """Carries out a button's command for a user whom the provider kind has authenticated (by `user_of` or a signed
-        token).
-        """
+        """Carries out a button's command for a user whom the provider kind has authenticated."""
 
     def find_user_id(self, channel: str, address: str) -> int | None:
         """Returns the id of the active user with this address on this channel, or None."""
 
 
-class WebhookProvider(ABC):
+class WebhookProvider(ProviderKind):
     """A provider kind whose vendor calls webhooks."""
 
     #: The URLs that an administrator enters in the vendor's console. Other callback URLs are sent with each message.

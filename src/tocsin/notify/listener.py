@@ -58,9 +58,7 @@ def _all_clear(outcome: Reason, subject: str, alert_id: int) -> Reason:
 
 
 def _outcome(change: AlertChange) -> Reason | None:
-    """Returns the start of the all-clear, such as "Assigned to Alice", if this change means that nobody else is needed;
-    else None.
-    """
+    """Returns the start of the all-clear, such as "Assigned to Alice"; None if somebody is still needed."""
     before, after = change.before, change.after
     if before is None or before.status in TERMINAL:
         return None

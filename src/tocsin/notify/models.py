@@ -18,10 +18,6 @@ from tocsin.core.reasons import Reason, reason_from_json
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.notify.states import DeliveryStatus, Purpose
 
-# ---------- provider models
-# Database models of the state that all nodes share about providers: health, awaited receipts, processed callbacks,
-# opt-outs and verification codes.
-
 
 class ProviderHealth(models.Model):
     """A provider's recent health, by provider name. The environment's mail server has a row too."""
@@ -276,9 +272,7 @@ class Delivery(models.Model):
 
 
 class LastSent(models.Model):
-    """When a message was last sent to a recipient's address. Messages that follow within seconds are bundled. Old rows
-    are deleted.
-    """
+    """When a message was last sent to a recipient's address: those that follow within seconds are bundled."""
 
     pk = models.CompositePrimaryKey("recipient", "channel", "address", "purpose")
     #: The user's id, or 0 for a group contact.
@@ -362,9 +356,7 @@ class PushDevice(models.Model):
 
 
 class MailReply(models.Model):
-    """An inbound mail reply and its outcome. Kept so that no mail is processed twice, and to show why it
-    was ignored.
-    """
+    """An inbound mail reply and its outcome, so that none is processed twice, and to show why it was ignored."""
 
     id = models.BigAutoField(primary_key=True)
     #: SHA-256 of the Message-ID, or of the whole mail if it has none, hexadecimal.

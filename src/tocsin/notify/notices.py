@@ -120,18 +120,15 @@ def queue_notice(
     user_ids: Collection[int] = (),
     label: str = "",
     contacts_of: Collection[int] = (),
-    addresses: Collection[str] = (),
 ) -> NoticeRecipients:
-    """Queues a notice to users on their contact method `label` ("": by e-mail to the login address), to every contact
-    of the groups `contacts_of`, and to plain e-mail addresses that are not among these users' own. Uses three
-    statements, regardless of the number of recipients.
+    """Queues a notice to users on their contact method `label` ("": by e-mail to the login address), and to every
+    contact of the groups `contacts_of`. Uses as many statements for many recipients as for one.
     """
     rows: list[NotificationRow] = []
     missed: list[Reason] = []
     names: list[str] = []
     users = list(dict.fromkeys(user_ids))
-    user_rows = database.rows(connection, _USERS, {"users": users, "label": label}) if users else []
-    for row in user_rows:
+    for row in database.rows(connection, _USERS, {"users": users, "label": label}) if users else ():
         person = Person(row["name"], row["id"])
         if not row["is_active"]:
             missed.append(_DISABLED(user=person))
@@ -144,18 +141,12 @@ def queue_notice(
         else:
             rows.append(_row(notice, row, now, user_id=row["id"]))
             names.append(row["name"])
-    contacts = database.rows(connection, _CONTACTS, (sorted(contacts_of),)) if contacts_of else []
-    for row in contacts:
+    for row in database.rows(connection, _CONTACTS, (sorted(contacts_of),)) if contacts_of else ():
         if problem := address_problem(row["channel"], row["address"]):
             missed.append(_UNREACHABLE(recipient=row["name"], problem=problem))
         else:
             rows.append(_row(notice, row, now, group_contact_id=row["id"]))
             names.append(row["name"])
-    own_addresses = {row["address"].lower() for row in user_rows if row["is_active"] and row["address"]}
-    for address in dict.fromkeys(addresses):
-        if address.lower() not in own_addresses:
-            rows.append(_row(notice, {"channel": "email", "address": address, "label": "E-mail"}, now))
-            names.append(address)
     write(connection, rows, now)
     if notice.is_urgent and not label and names:
         mail_providers = set(pool.in_order(connection, "email", rows[0].address))
@@ -235,8 +226,7 @@ def was_noticed(
 
 
 # ---------- shift reminders
-# Sends notices about shifts that `oncall.changes.overrides` has stored, and reminders before a shift. Three periodic
-# tasks.
+# Notices about shifts that `oncall.changes.overrides` has stored, and reminders before a shift.
 
 
 log = logging.getLogger(__name__)
@@ -417,30 +407,21 @@ def warn_owners(now: datetime) -> bool:
         locked = expiring.select_related("user").select_for_update(skip_locked=True, of=("self",))
         tokens = list(locked.order_by("pk")[:BATCH])
         for token in tokens:
+            user, at = Person(token.user.display_name, token.user_id), token.last_used_at
+            expires = _EXPIRES(name=token.name, user=user, prefix=token.prefix, at=token.expires_at)
+            used = sentence("It was last used {at}.", at=at) if at else sentence("It was never used.")
             is_service_account = token.user.is_service_account
             administrators = User.objects.filter(role=Role.ADMIN, is_active=True)
             overrides.write(
                 list(administrators) if is_service_account else [token.user],
                 title=sentence('The API token "{name}" expires soon', name=token.name),
-                text=_expiry_text(token),
+                text=joined(expires, used, _RENEW(), separator="\n\n"),
                 reason=OWN_ACCOUNT(),
                 now=now,
             )
             token.warned_at = now
             token.save(update_fields=["warned_at"])
     return len(tokens) == BATCH
-
-
-def _expiry_text(token: ApiToken) -> Reason:
-    user = Person(token.user.display_name, token.user_id)
-    expires = _EXPIRES(name=token.name, user=user, prefix=token.prefix, at=token.expires_at)
-    at = token.last_used_at
-    used = sentence("It was last used {at}.", at=at) if at else sentence("It was never used.")
-    return joined(expires, used, _RENEW(), separator="\n\n")
-
-
-# ---------- mfa reset notice
-# Removes a user's second factors and mails the user about it, in case the user did not request it.
 
 
 def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
@@ -582,11 +563,6 @@ def _require_few_tests(connection: Connection, user_id: int, channel: str, now: 
                 count=MAX_PAID_TESTS,
             ),
         )
-
-
-# ---------- provider tests
-# Queues a test message through one provider to an address that an administrator enters, without fallback to other
-# providers.
 
 
 def send_test(provider: Provider, channel_name: str, text: str, *, user: User, now: datetime) -> UUID:

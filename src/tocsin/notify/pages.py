@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import batched
 from typing import Any
@@ -20,7 +21,6 @@ from tocsin.notify.registry import address_problem, quietest_channel
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules import page_planner as planning
 from tocsin.notify.rules.page_planner import (
-    AllClear,
     NotificationMethod,
     Page,
     PagedRecipient,
@@ -62,19 +62,22 @@ class NotificationRow:
     id: UUID = field(default_factory=ids.uuid7)
 
 
-_NOTIFICATIONS = """
-INSERT INTO notify_notification (id, alert_id, run_id, user_id, group_contact_id, purpose, channel, label, address,
-       reason, data, created_at)
-SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, alert_id bigint, run_id bigint, user_id bigint,
-     group_contact_id bigint, purpose text, channel text, label text, address text, reason jsonb, data jsonb)
-"""
-_DELIVERIES = """
+_WRITE = """
+WITH given AS (
+  SELECT * FROM json_to_recordset(%(rows)s) AS n(id uuid, delivery_id uuid, alert_id bigint, run_id bigint,
+    user_id bigint, group_contact_id bigint, integration_id bigint, purpose text, channel text, label text,
+    address text, reason jsonb, data jsonb, is_first boolean, status text, delivery_reason jsonb, is_permanent boolean,
+    due_at timestamptz, ended_at timestamptz, provider_id bigint, provider_name text)
+), notifications AS (
+  INSERT INTO notify_notification (id, alert_id, run_id, user_id, group_contact_id, purpose, channel, label, address,
+         reason, data, created_at)
+  SELECT id, alert_id, run_id, user_id, group_contact_id, purpose, channel, label, address, reason, data, %(now)s
+  FROM given
+)
 INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
-       is_first, status, reason, is_permanent, due_at, ended_at, provider_id, provider_name,
-       queued_at)
-SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, notification_id uuid, alert_id bigint, user_id bigint,
-     integration_id bigint, channel text, address text, purpose text, is_first boolean, status text, reason jsonb,
-     is_permanent boolean, due_at timestamptz, ended_at timestamptz, provider_id bigint, provider_name text)
+       is_first, status, reason, is_permanent, due_at, ended_at, provider_id, provider_name, queued_at)
+SELECT delivery_id, id, alert_id, user_id, integration_id, channel, address, purpose, is_first, status,
+       delivery_reason, is_permanent, due_at, ended_at, provider_id, provider_name, %(now)s FROM given
 """
 
 
@@ -82,45 +85,35 @@ def write(connection: Connection, rows: Sequence[NotificationRow], now: datetime
     """Inserts notifications and deliveries, and notifies the outbox if any is due at once."""
     if not rows:
         return
-    integrations = _integrations(connection, {row.alert_id for row in rows if row.alert_id is not None})
+    alert_ids = {row.alert_id for row in rows if row.alert_id is not None}
+    alerts = load_alerts(connection, alert_ids, "integration_id") if alert_ids else {}
+    integrations = {key: row["integration_id"] for key, row in alerts.items()}
     for part in batched(rows, MAX_ROWS):
-        connection.execute(_NOTIFICATIONS, (now, as_json([_notification(row) for row in part])))
-        connection.execute(_DELIVERIES, (now, as_json([_delivery(row, integrations, now) for row in part])))
+        values = as_json([_columns(row, integrations, now) for row in part])
+        connection.execute(_WRITE, {"rows": values, "now": now})
     if any(row.due_at <= now + timedelta(seconds=1) for row in rows):
         database.notify(connection, "outbox")
 
 
-def _notification(row: NotificationRow) -> dict[str, object]:
-    """In the column order of `_NOTIFICATIONS`."""
+def _columns(row: NotificationRow, integrations: Mapping[int, int | None], now: datetime) -> dict[str, object]:
+    """Returns the values of `_WRITE` by name."""
     return {
         "id": row.id,
+        "delivery_id": ids.uuid7(),
         "alert_id": row.alert_id,
         "run_id": row.run_id,
         "user_id": row.user_id,
         "group_contact_id": row.group_contact_id,
+        "integration_id": integrations.get(row.alert_id) if row.alert_id is not None else None,
         "purpose": row.purpose,
         "channel": row.channel,
         "label": row.label,
         "address": row.address,
         "reason": reason_as_json(row.reason),
         "data": row.data,
-    }
-
-
-def _delivery(row: NotificationRow, integrations: Mapping[int, int | None], now: datetime) -> dict[str, object]:
-    """In the column order of `_DELIVERIES`."""
-    return {
-        "id": ids.uuid7(),
-        "notification_id": row.id,
-        "alert_id": row.alert_id,
-        "user_id": row.user_id,
-        "integration_id": integrations.get(row.alert_id) if row.alert_id is not None else None,
-        "channel": row.channel,
-        "address": row.address,
-        "purpose": row.purpose,
         "is_first": row.is_first,
         "status": DeliveryStatus.FAILED if row.problem else DeliveryStatus.QUEUED,
-        "reason": reason_as_json(row.problem or row.wait_reason),
+        "delivery_reason": reason_as_json(row.problem or row.wait_reason),
         "is_permanent": bool(row.problem),
         "due_at": row.due_at,
         "ended_at": now if row.problem else None,
@@ -129,14 +122,7 @@ def _delivery(row: NotificationRow, integrations: Mapping[int, int | None], now:
     }
 
 
-def _integrations(connection: Connection, alert_ids: Collection[int]) -> dict[int, int | None]:
-    if not alert_ids:
-        return {}
-    return {key: row["integration_id"] for key, row in load_alerts(connection, alert_ids, "integration_id").items()}
-
-
 # ---------- recipients
-# Loads users and group contacts with the contact methods by which they can be paged.
 
 
 _RECIPIENTS = f"""
@@ -152,22 +138,21 @@ def load_recipients(connection: Connection, user_ids: Collection[int]) -> dict[i
     """Returns the users with their contact methods and notification rules, by id."""
     if not user_ids:
         return {}
-    rows_by_user: dict[int, tuple[dict[str, Any], list[NotificationMethod]]] = {}
+    recipients: dict[int, Recipient] = {}
+    methods: defaultdict[int, list[NotificationMethod]] = defaultdict(list)
     for row in database.rows(connection, _RECIPIENTS, (list(user_ids),)):
-        methods = rows_by_user.setdefault(row["id"], (row, []))[1]
+        user_id, rules = row["id"], row["notification_rules"]
+        if user_id not in recipients:
+            recipient = Recipient(user_id, row["name"], (), row["is_active"], row["time_zone"])
+            recipients[user_id] = apply_rules(recipient, rules) if rules else recipient
         if row["label"] is not None:
-            methods.append(
+            methods[user_id].append(
                 NotificationMethod(
                     row["label"], row["channel"], row["address"], row["wait"], row["repeat_times"], row["repeat_every"],
                     row["is_enabled"],
                 )
             )  # fmt: skip
-    return {user_id: _recipient(row, methods) for user_id, (row, methods) in rows_by_user.items()}
-
-
-def _recipient(row: Mapping[str, Any], methods: Sequence[NotificationMethod]) -> Recipient:
-    recipient = Recipient(row["id"], row["name"], tuple(methods), row["is_active"], row["time_zone"])
-    return apply_rules(recipient, row["notification_rules"]) if row["notification_rules"] else recipient
+    return {user_id: replace(one, methods=tuple(methods[user_id])) for user_id, one in recipients.items()}
 
 
 def load_group_contacts(connection: Connection, contact_ids: Collection[int]) -> dict[int, NotificationMethod]:
@@ -182,19 +167,9 @@ def load_group_contacts(connection: Connection, contact_ids: Collection[int]) ->
 
 
 # ---------- pages
-# Queues the pages of an escalation. Runs inside the caller's transaction and sends nothing.
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedPages:
-    """The result of queueing: the planned pages, and the recipients who cannot be reached."""
-
-    pages: tuple[Page, ...]
-    #: For the alert's timeline: no recipient is skipped silently.
-    unreachable: tuple[Unreachable, ...]
-
-
-def queue_pages(connection: Connection, requests: Sequence[PageRequest], now: datetime) -> QueuedPages:
+def queue_pages(connection: Connection, requests: Sequence[PageRequest], now: datetime) -> PagePlan:
     """Plans and writes the pages of `requests`: one notification and one delivery for each contact method and
     repetition.
 
@@ -202,7 +177,7 @@ def queue_pages(connection: Connection, requests: Sequence[PageRequest], now: da
     alert's timeline.
     """
     if not requests:
-        return QueuedPages((), ())
+        return PagePlan((), ())
     planned = plan_pages(connection, requests)
     alert_ids = sorted({request.alert_id for request in requests})
     first_indexes = _first_pages(connection, alert_ids, planned.pages)
@@ -227,7 +202,7 @@ def queue_pages(connection: Connection, requests: Sequence[PageRequest], now: da
         for index, page in enumerate(planned.pages)
     ]
     write(connection, rows, now)
-    return QueuedPages(planned.pages, planned.unreachable)
+    return planned
 
 
 def plan_pages(connection: Connection, requests: Sequence[PageRequest]) -> PagePlan:
@@ -279,10 +254,6 @@ def _bundled_at(connection: Connection, pages: Sequence[Page], now: datetime) ->
     return {index: last_sent_at + WINDOW for index, last_sent_at in rows}
 
 
-# ---------- ack reminders
-# Queues acknowledgement reminders. Runs inside the caller's transaction.
-
-
 def queue_ack_reminder(connection: Connection, targets: Sequence[tuple[int, int]], now: datetime) -> list[Unreachable]:
     """Queues the acknowledgement reminder "Still on it?" for each (alert id, user id), on every contact method without
     a wait, else on the first. Returns the users who cannot be asked.
@@ -321,7 +292,6 @@ def queue_ack_reminder(connection: Connection, targets: Sequence[tuple[int, int]
 
 
 # ---------- all clear
-# Queues all-clears: messages that an alert needs nobody any more. Runs inside the caller's transaction.
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,20 +324,18 @@ WHERE alert_id = ANY(%(alerts)s) AND purpose = 'all_clear' GROUP BY alert_id, us
 """
 
 
-def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: datetime) -> list[AllClear]:
+def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: datetime) -> None:
     """Queues one all-clear to each user who was paged about these alerts and has not responded, on the quietest channel
     used.
 
     A page that is being sent counts: its all-clear follows it, or is dropped if the page is never sent. A page with an
     unknown outcome counts too, since it may have woken the user.
     """
-    if not ended:
-        return []
     by_alert = {entry.alert_id: entry for entry in ended}
     parameters: dict[str, object] = {"alerts": list(by_alert)}
     paged = [PagedRecipient(**row) for row in database.rows(connection, _PAGED, parameters)]
     if not paged:
-        return []
+        return
     responder_ids = {alert_id: set(entry.responder_ids) for alert_id, entry in by_alert.items()}
     for alert_id, user_id in load_responders(connection, list(by_alert)):
         responder_ids[alert_id].add(user_id)
@@ -394,21 +362,15 @@ def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: da
         for all_clear in all_clears
     ]
     write(connection, rows, now)
-    return all_clears
 
 
 # ---------- cancel
-# Cancels queued pages with a reason, and restores them when the action that cancelled them is reversed. Runs inside
-# the caller's transaction.
 
-
-#: The purposes that are cancelled when an alert needs nobody any more.
-ACTIVE_ALERT_PURPOSES = (Purpose.PAGE, Purpose.ACK_REMINDER)
 
 # A sent page without a receipt may still be reported as failed, after which the next provider would take over.
 _CANCELLABLE = """
 SELECT id FROM notify_delivery
-WHERE alert_id = ANY(%(alerts)s) AND purpose = ANY(%(purposes)s)
+WHERE alert_id = ANY(%(alerts)s) AND purpose IN ('page', 'still_on_it')
   AND (status IN ('queued', 'sending') OR (status = 'sent' AND receipt = '' AND cancel_requested = '{}'))
   AND (%(users)s::bigint[] IS NULL OR user_id = ANY(%(users)s))
   AND (%(queued_since)s::timestamptz IS NULL OR queued_at >= %(queued_since)s)
@@ -423,19 +385,7 @@ SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
     cancel_requested = CASE WHEN d.status = 'queued' THEN d.cancel_requested ELSE %(reason)s END,
     ended_at = CASE WHEN d.status = 'queued' THEN %(now)s ELSE d.ended_at END
 FROM wanted w WHERE d.id = w.id AND d.status IN ('queued', 'sending', 'sent')
-RETURNING d.alert_id, d.user_id, d.status
 """
-
-
-@dataclass(frozen=True, slots=True)
-class CancelledPages:
-    """The number of cancelled pages by alert and user (None: group contacts)."""
-
-    counts: Mapping[tuple[int, int | None], int] = field(default_factory=dict)
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
 
 
 def cancel_pages(
@@ -445,18 +395,16 @@ def cancel_pages(
     reason: Reason | str,
     now: datetime,
     *,
-    purposes: Collection[Purpose] = ACTIVE_ALERT_PURPOSES,
     queued_since: datetime | None = None,
-) -> CancelledPages:
-    """Cancels queued deliveries of these alerts, for all users or only for `user_ids`, of any age or only those queued
-    at `queued_since` or later. The rows stay, with the reason.
+) -> None:
+    """Cancels queued pages and reminders of these alerts, for all users or only for `user_ids`, of any age or only
+    those queued at `queued_since` or later. The rows stay, with the reason.
 
     A delivery that is being sent or was sent cannot be recalled. If it fails, it is not retried, for the same reason.
     """
     parameters = {
         "alerts": sorted(set(alert_ids)),
         "users": None if user_ids is None else sorted(set(user_ids)),
-        "purposes": [str(purpose) for purpose in purposes],
         "queued_since": queued_since,
         "reason": as_reason(reason),
         "not_resent": delivery_reasons.NOT_RESENT(cause=as_reason(reason)),
@@ -465,12 +413,7 @@ def cancel_pages(
     # Locks in a separate statement first: if a failed attempt has just inserted the next provider's row, the second
     # statement sees it.
     connection.execute(_CANCELLABLE, parameters)
-    rows = connection.execute(database.literal(_CANCEL), parameters).fetchall()
-    counts: dict[tuple[int, int | None], int] = {}
-    for alert_id, user_id, status in rows:
-        if status == DeliveryStatus.CANCELLED:
-            counts[alert_id, user_id] = counts.get((alert_id, user_id), 0) + 1
-    return CancelledPages(counts)
+    connection.execute(database.literal(_CANCEL), parameters)
 
 
 # A delivery that was being sent at the time of the action, and failed later, was cancelled at its failure.
@@ -530,8 +473,8 @@ def restore_pages(connection: Connection, reversals: Mapping[int, ReversedAction
     return restored
 
 
-def release_pages(connection: Connection, alert_ids: Iterable[int], now: datetime) -> int:
-    """Sends pages that waited for the end of their alert's hold. Returns how many."""
+def release_pages(connection: Connection, alert_ids: Iterable[int], now: datetime) -> None:
+    """Sends pages that waited for the end of their alert's hold."""
     released_count = connection.execute(
         "UPDATE notify_delivery SET due_at = %s WHERE id IN (SELECT id FROM notify_delivery "
         "WHERE alert_id = ANY(%s) AND status = 'queued' AND reason->>'code' = %s ORDER BY id FOR NO KEY UPDATE)",
@@ -539,4 +482,3 @@ def release_pages(connection: Connection, alert_ids: Iterable[int], now: datetim
     ).rowcount
     if released_count:
         database.notify(connection, "outbox")
-    return released_count

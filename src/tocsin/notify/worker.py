@@ -12,9 +12,9 @@ from tocsin.notify.dispatch.send import FOLDER, SentJournal
 from tocsin.notify.inbound import mail_replies
 
 
-def loops(outbox: DeliveryDispatcher | None = None) -> tuple[PeriodicTask, ...]:
+def loops() -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of one process. After they have stopped, `close` finishes the sends in progress."""
-    dispatcher = outbox or shared_dispatcher()
+    dispatcher = shared_dispatcher()
     return (
         # A hint starts it at once. Without one, delayed messages and retries are sent half a second late at most.
         PeriodicTask(
@@ -43,9 +43,7 @@ def stuck_senders() -> Mapping[str, int]:
 
 
 def close(timeout: float = 20.0) -> None:
-    """Waits up to `timeout` seconds for sends in progress and records their results. Another process sends the rest
-    again.
-    """
+    """Waits for sends in progress and records their results. Another process sends the rest again."""
     global _shared
     if _shared is not None:
         _shared.close(timeout)

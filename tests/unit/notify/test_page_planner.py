@@ -14,7 +14,6 @@ from tocsin.notify.registry import address_problem, quietest_channel
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.page_planner import (
     USER_RULES,
-    AllClear,
     NotificationMethod,
     PagedRecipient,
     PageRequest,
@@ -151,10 +150,7 @@ def test_all_clear_goes_once_to_each_paged_unresponsive_user() -> None:
         _paged(2, "sms", 2),
         _paged(3, "email", 0),
     ]
-    assert all_clears(paged, {42: frozenset({3})}, {}, quietest_channel) == [
-        AllClear(42, 1, "email", "1-email", "Email"),
-        AllClear(42, 2, "sms", "2-sms", "Sms"),
-    ]
+    assert all_clears(paged, {42: frozenset({3})}, {}, quietest_channel) == [paged[0], paged[3]]
 
 
 def test_informed_user_is_informed_again_only_after_another_page() -> None:

@@ -263,7 +263,7 @@ def test_gateway_may_answer_with_list_and_json_booleans() -> None:
         account = ProviderAccount("SMS", {**settings, "api_base": server.url}, is_trusted=True)
         sender = HttpGatewayKind().open(account)
         server.answering = lambda _: Response(200, b'[{"sent": true, "id": 7}]')
-        assert sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key").external_id == "7"
+        assert sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key") == "7"
         server.answering = lambda _: Response(200, b'[{"sent": false, "why": "no credit"}]')
         with pytest.raises(Permanent, match=r"did not accept the message: no credit\."):
             sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key")

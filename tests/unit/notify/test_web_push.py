@@ -13,7 +13,6 @@ from tests.doubles.push import Browser
 from tests.support.notification_messages import EXTREME, every_purpose, page
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
-from tocsin.notify.channels import chat
 from tocsin.notify.channels.chat import PushChannel
 from tocsin.notify.integrations import web_push
 from tocsin.notify.integrations.web_push import payload
@@ -80,10 +79,11 @@ def test_a_subscription_that_no_push_could_reach_is_refused(change: dict[str, ob
 
 
 def test_an_address_of_devices_is_known_and_cannot_be_guessed() -> None:
-    made = {chat.new_address(bytes([number] * 13)) for number in range(50)}
+    made = {web_push.new_address() for _ in range(50)}
+    kind = web_push.WebPushKind()
     assert len(made) == 50
-    assert all(chat.is_devices(address) for address in made)
-    assert not chat.is_devices("alice-topic")
+    assert all(kind.accepts("push", address) for address in made)
+    assert not kind.accepts("push", "alice-topic")
 
 
 def test_a_device_begins_with_the_name_of_its_browser() -> None:

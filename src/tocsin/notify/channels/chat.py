@@ -1,8 +1,10 @@
-"""The chat channel: a title, a few lines and buttons, for a user or a group's chat room."""
+"""The chat and push channels: a title, a few lines and buttons, for a user, a chat room, a browser or an app.
+
+The URLs of chat and push services are stored encrypted, since anyone who knows one can post there.
+"""
 
 from __future__ import annotations
 
-import base64
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,10 +21,6 @@ from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, signed_links
 from tocsin.notify.text.formatting import alert_count, phrase
 from tocsin.people import addresses
-
-# ---------- chat addresses
-# Encrypts the URLs of chat and push services for storage, since anyone who knows one can post there.
-
 
 # ---------- reviewed chat services
 # The apprise schemas that an address may use. A schema is added after a review of its plugin's source: every request
@@ -125,7 +123,9 @@ def open_plugin(url: str) -> Any:
     scheme = str(parsed["schema"])
     if scheme not in SCHEMAS:
         raise _refused(sentence("{scheme}:// is not allowed: it is not a reviewed HTTP-only service.", scheme=scheme))
-    for name in _argument_names(parsed):
+    # Apprise groups the URL's arguments by a prefix: `qsd`, `qsd+`, `qsd-` and `qsd:`.
+    groups = (group for key, group in parsed.items() if key.startswith("qsd") and isinstance(group, Mapping))
+    for name in (str(name).strip().lower() for group in groups for name in group):
         if name.startswith(_FILES):
             raise _refused(
                 sentence(
@@ -155,13 +155,6 @@ def _parsed(url: str) -> dict[str, Any] | None:
         # The plugin failed on its input, so the address is invalid.
         return None
     return arguments if arguments and arguments.get("schema") else None
-
-
-def _argument_names(parsed: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the names of the URL's arguments in lower case, without the prefixes that apprise uses to group them."""
-    for group, group_arguments in parsed.items():
-        if group.startswith("qsd") and isinstance(group_arguments, Mapping):
-            yield from (str(name).strip().lower() for name in group_arguments)
 
 
 def _instance(parsed: dict[str, Any]) -> Any:
@@ -196,9 +189,7 @@ def _asset() -> apprise.AppriseAsset:
 
 
 def _is_over_http(plugin: Any) -> bool:
-    """Returns whether the plugin sends its requests with `requests`, which `integrations.apprise.requests_patch`
-    replaces.
-    """
+    """Returns whether it sends its requests with `requests`, which `integrations.apprise` replaces."""
     import requests
 
     modules = [sys.modules[kind.__module__] for kind in type(plugin).__mro__ if kind.__module__ in sys.modules]
@@ -257,7 +248,11 @@ def validate_address(text: str) -> str:
     if addresses.is_masked(text):
         return text
     if addresses.is_encrypted(text):
-        return _readable(text)
+        try:
+            addresses.decrypt_address(text)
+        except Permanent as problem:
+            raise Rejected("invalid_address", problem.full_reason) from None
+        return text
     if len(text.encode()) > addresses.MAX_PLAIN_ADDRESS_CHARS:
         raise Rejected("invalid_address", _TOO_LONG(limit=addresses.MAX_PLAIN_ADDRESS_CHARS))
     return addresses.encrypt_address(service(text).scheme, text)
@@ -272,36 +267,7 @@ def own_server(address: str) -> str:
     return service(addresses.decrypt_address(address)).own_host
 
 
-def _readable(text: str) -> str:
-    try:
-        addresses.decrypt_address(text)
-    except Permanent as problem:
-        raise Rejected("invalid_address", problem.full_reason) from None
-    return text
-
-
-# ---------- push addresses
-# The address of a contact method that reaches all devices of a user: `devices:` and a random word. Pure.
-#
-# It cannot be guessed and says nothing about the user, so that no user's pages can reach another user's devices.
-
-
-PREFIX = "devices:"
-_ADDRESS = re.compile(r"devices:[a-z2-7]{20}")
-
-
-def is_devices(address: str) -> bool:
-    """Returns whether it is the address of a user's devices."""
-    return _ADDRESS.fullmatch(address) is not None
-
-
-def new_address(random: bytes) -> str:
-    """Returns an address made from at least 13 random bytes."""
-    return PREFIX + base64.b32encode(random).decode().lower()[:20]
-
-
 # ---------- chat buttons
-# The buttons under a chat message, and the buttons that remain after one was pressed. Pure.
 
 
 #: In display order.
@@ -331,9 +297,7 @@ def label(button: CommandKind, language: str) -> str:
 
 
 def alert_of(rendered: Rendered) -> int | None:
-    """Returns the id of the alert that the message's buttons act on; None if it has no buttons or covers several
-    alerts.
-    """
+    """Returns the id of the alert that the message's buttons act on; None without buttons, or for several alerts."""
     return signed_links.alert_of(rendered.link) if rendered.buttons else None
 
 
@@ -407,12 +371,11 @@ def _fit_text(message: Message, max_details_chars: int, max_chars: int) -> str:
     text = _text(message, max_details_chars)
     while len(text) > max_chars and len(message.alerts) > 1:
         message = replace(message, alerts=message.alerts[:-1], omitted_count=message.omitted_count + 1)
-        text = "\n".join(formatting.sentences(message) if len(message.alerts) > 1 else [_first_and_count(message)])
+        lines = formatting.sentences(message)
+        if len(message.alerts) == 1:
+            lines = [formatting.named(message.alerts[0], language=message.language), formatting.and_more(message)]
+        text = "\n".join(lines)
     return text
-
-
-def _first_and_count(message: Message) -> str:
-    return f"{formatting.named(message.alerts[0], language=message.language)}\n{formatting.and_more(message)}"
 
 
 def _text(message: Message, max_details_chars: int) -> str:
@@ -490,23 +453,29 @@ class ChatChannel(Channel):
         return own_server(address)
 
 
-# ---------- push
-# The push channel: a title, a few lines and buttons, for a browser or an app on a phone.
+class CompactPushChannel(Channel):
+    """A channel of pushes: a title, a few lines and buttons."""
+
+    quietness = 1
+    bundle_limit = 20
+    is_push = True
+    command_channel = CommandChannel.PUSH
+    #: Of a message, and of a single alert's details in it.
+    max_chars: int
+    max_details_chars: int
+
+    def render(self, message: Message) -> Rendered:
+        return render(message, max_chars=self.max_chars, max_details_chars=self.max_details_chars)
 
 
-class PushChannel(Channel):
+class PushChannel(CompactPushChannel):
     name = "push"
     label = "Push"
     nouns = (translatable("push message"), "push messages")
     address_help = translatable("the URL of a push service, which is kept secret")
     example = "alice-topic"
-    quietness = 1
-    bundle_limit = 20
-    is_push = True
-    command_channel = CommandChannel.PUSH
-
-    def render(self, message: Message) -> Rendered:
-        return render(message, max_chars=1500, max_details_chars=300)
+    max_chars = 1500
+    max_details_chars = 300
 
     def normalize_address(self, text: str) -> str:
         """Returns the address of a user's own devices, a topic, or the encrypted form of a push service's URL, which is

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
 from django.template import Context, Engine, Template
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_noop
 
 from tocsin.alerts.states import CommandChannel, Priority
@@ -117,33 +117,10 @@ _BUNDLE_HINT = gettext_noop(
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """A sentence of the HTML part; with a `url`, the whole sentence is a link."""
-
-    text: str
-    url: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class _Fact:
     label: str
     text: str
     url: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """One alert in the HTML part."""
-
-    priority: str
-    colour: str
-    is_test: bool
-    is_vip: bool
-    headline: str
-    facts: list[_Fact]
-    link: str
-    button: str
-    details: SafeString
 
 
 def _plain(message: Message) -> str:
@@ -167,26 +144,25 @@ def _plain_alert(message: Message, alert: AlertContent) -> str:
 
 
 def _html(message: Message, subject: str) -> str:
+    language, is_bundle = message.language, len(message.alerts) > 1
     blocks = [
-        _Block(
-            priority=f"{_SYMBOLS[alert.priority]} {formatting.priority(alert, message.language)}",
-            colour=_COLOURS[alert.priority],
-            is_test=alert.is_test,
-            is_vip=alert.is_vip,
-            headline=f"#{alert.id} {formatting.headline(alert)}"
-            if len(message.alerts) > 1
-            else formatting.headline(alert),
-            facts=_facts(message, alert),
-            link=alert.link,
-            button=_button(message),
+        {
+            "priority": f"{_SYMBOLS[alert.priority]} {formatting.priority(alert, language)}",
+            "colour": _COLOURS[alert.priority],
+            "is_test": alert.is_test,
+            "is_vip": alert.is_vip,
+            "headline": f"{f'#{alert.id} ' if is_bundle else ''}{formatting.headline(alert)}",
+            "facts": _facts(message, alert),
+            "link": alert.link,
+            "button": _button(message),
             # Sanitised by `safe_html`: the only text in the template that is not escaped.
-            details=mark_safe(formatting.safe_html(_details(message, alert))),  # noqa: S308
-        )
+            "details": mark_safe(formatting.safe_html(_details(message, alert))),  # noqa: S308
+        }
         for alert in message.alerts
     ]
     context = {
         "subject": subject,
-        "language": available_language(message.language),
+        "language": available_language(language),
         "lead": [_line(message, line) for line in _lead(message)],
         "alerts": blocks,
         "links": message.links,
@@ -195,11 +171,11 @@ def _html(message: Message, subject: str) -> str:
     return _template().render(Context(context))
 
 
-def _line(message: Message, line: str) -> _Line:
+def _line(message: Message, line: str) -> dict[str, str]:
     """Returns a line of the introduction. The count of further alerts, and a URL on a line of its own, become links."""
     if message.omitted_count and line == formatting.and_more(message) and _is_web(message.home_url):
-        return _Line(formatting.how_many_more(message), message.home_url)
-    return _Line(line, line if _is_web(line) and " " not in line else "")
+        return {"text": formatting.how_many_more(message), "url": message.home_url}
+    return {"text": line, "url": line if _is_web(line) and " " not in line else ""}
 
 
 @cache
@@ -274,12 +250,9 @@ def _deadline(at: datetime | None, message: Message) -> str:
     """Returns a moment of the SLA with the time left: "25 November 2026, 11:15 CET (in 12 minutes)"."""
     if at is None:
         return ""
-    language = message.language
-    left = (
-        phrase(language, "in {span}", span=formatting.time_left(at, message.at, language))
-        if at > message.at
-        else phrase(language, "overdue")
-    )
+    language, left = message.language, phrase(message.language, "overdue")
+    if at > message.at:
+        left = phrase(language, "in {span}", span=formatting.time_left(at, message.at, language))
     return f"{_moment(at, message.time_zone, language)} ({left})"
 
 

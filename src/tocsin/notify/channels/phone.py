@@ -1,7 +1,7 @@
-"""Phone numbers: stored in E.164 format, which every provider accepts, and displayed in international format.
+"""The channels of phones: their numbers, the texts of SMS, and the scripts of calls.
 
-The national rules come from `phonenumbers`. Stored numbers are validated without that library, since this happens for
-every page.
+Numbers are stored in E.164 format, which every provider accepts, and displayed in international format. The national
+rules come from `phonenumbers`. Stored numbers are validated without that library, since this happens for every page.
 """
 
 from __future__ import annotations
@@ -46,25 +46,21 @@ def is_phone_number(text: str) -> bool:
     return bool(_NUMBER.fullmatch(text)) and text.isascii()
 
 
-def phone_number(text: str, region: str = "") -> str:
-    """Returns `text` in E.164 form, such as "+41790000001". A number without a country code is read as a number of
-    `region`, such as "CH".
-
-    Raises Rejected("invalid_address") with the reason.
-    """
-    return text if is_phone_number(text) and not region else _parsed(text.strip(), region)
+def phone_number(text: str) -> str:
+    """Returns `text` in E.164 form, such as "+41790000001". Raises Rejected("invalid_address") with the reason."""
+    return text if is_phone_number(text) else _parsed(text.strip(), "")
 
 
 def sender(text: str) -> str:
-    """Returns the sender number of texts and calls without spaces, as vendors expect it. An alphanumeric sender name is
-    returned unchanged.
-    """
+    """Returns the sender number of texts and calls without spaces, as vendors expect it; a sender name unchanged."""
     bare = "".join(text.split())
     return bare if bare.removeprefix("+").isdigit() else text
 
 
 def format_for_entry(text: str, region: str) -> str:
-    """Like `phone_number`, for user input: always validated by the national rules, even if it looks correct."""
+    """Like `phone_number`, for user input: always validated by the national rules, even if it looks correct. Without a
+    country code it is a number of `region`, such as "CH".
+    """
     return _parsed(text.strip(), region)
 
 
@@ -103,9 +99,6 @@ def _refused(text: str) -> Rejected:
     return Rejected("invalid_address", _NOT_A_NUMBER(number=text[:50]))
 
 
-# ---------- phone channels
-
-
 class PhoneChannel(Channel):
     """A channel whose addresses are phone numbers."""
 
@@ -128,7 +121,7 @@ class PhoneChannel(Channel):
 
 
 # ---------- sms
-# Builds the text of an SMS: in the GSM 7-bit alphabet if possible, shortened to a few segments. Pure.
+# A text in the GSM 7-bit alphabet if possible, shortened to a few segments.
 
 
 #: 3GPP TS 23.038, 6.2.1: characters of one septet, and below those of two.
@@ -210,9 +203,7 @@ def _plain_letter(character: str) -> str:
 
 
 def text_message(message: Message) -> str:
-    """Returns the text of an SMS, such as "CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, TAKE 42.
-    https://…".
-    """
+    """Returns the text, such as "CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, TAKE 42. https://…"."""
     if len(message.alerts) > 1:
         return _bundle_text(message)
     alert = message.alerts[0] if message.alerts else None
@@ -223,11 +214,8 @@ def text_message(message: Message) -> str:
                 f"{'TEST ' if alert.is_test else ''}{_priority_text(alert, message)} {f'{client}: ' if client else ''}"
             )
             source_mark = for_phones(one_line(mark(alert), MAX_MARK_CHARS))
-            tail = [
-                f"{source_mark}." if source_mark else "",
-                _reply_hint(alert, message.language) if message.can_reply else "",
-                alert.link,
-            ]
+            hint = phrase(message.language, "Reply ACK {number}, TAKE {number}.", number=_reply_reference(alert))
+            tail = [f"{source_mark}." if source_mark else "", hint if message.can_reply else "", alert.link]
             return _fit(head, for_phones(short(alert)), tail, ONE_ALERT)
         case Purpose.ACK_REMINDER if alert:
             reply = phrase(
@@ -250,10 +238,6 @@ def text_message(message: Message) -> str:
 
 def _priority_text(alert: AlertContent, message: Message) -> str:
     return priority(alert, message.language).upper()
-
-
-def _reply_hint(alert: AlertContent, language: str) -> str:
-    return phrase(language, "Reply ACK {number}, TAKE {number}.", number=_reply_reference(alert))
 
 
 def _reply_reference(alert: AlertContent) -> str:
@@ -282,7 +266,8 @@ def _bundle_text(message: Message) -> str:
     )
     reply = reply if message.can_reply else ""
     for max_chars in (80, 60, 45, 30, 20, 12):
-        names = "; ".join(f"#{alert.id} {_phone_headline(alert, max_chars)}" for alert in message.alerts)
+        headlines = ((one.id, for_phones(headline(one, max_chars)).rstrip(".")) for one in message.alerts)
+        names = "; ".join(f"#{number} {text}" for number, text in headlines)
         text = " ".join(part for part in (f"{head}{names}{more_text}.", reply, message.home_url) if part)
         if SEVERAL_ALERTS.allows(text):
             return text
@@ -294,10 +279,6 @@ def _more(message: Message) -> str:
     if not message.omitted_count:
         return ""
     return f" {phrase(message.language, 'and {more} more', more=message.omitted_count)}"
-
-
-def _phone_headline(alert: AlertContent, max_chars: int) -> str:
-    return for_phones(headline(alert, max_chars)).rstrip(".")
 
 
 def _fit(head: str, middle: str, tail: Sequence[str], limit: SmsLimit) -> str:
@@ -324,7 +305,7 @@ def _join(head: str, middle: str, end: str) -> str:
 
 
 # ---------- voice
-# Builds the script of a phone call: the greeting, the problem (spoken twice) and the key menu. Pure.
+# The script of a call: the greeting, the problem (spoken twice) and the key menu.
 
 
 MAX_SPOKEN_CHARS = 300
@@ -427,10 +408,6 @@ def _to_sentence(text: str) -> str:
     return line if line.endswith((".", "!", "?")) else f"{line.rstrip('…,;:')}."
 
 
-# ---------- sms
-# The SMS channel: a text of a few segments, with the commands that the recipient can reply.
-
-
 class SmsChannel(PhoneChannel):
     name = "sms"
     label = "SMS"
@@ -449,10 +426,6 @@ class SmsChannel(PhoneChannel):
             link=first.link if first else "",
             priority=first.priority if first else None,
         )
-
-
-# ---------- voice
-# The voice channel: the spoken script of a call and the keys it accepts.
 
 
 class VoiceChannel(PhoneChannel):

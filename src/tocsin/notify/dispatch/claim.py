@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -69,11 +69,6 @@ from tocsin.people.sql import join_user
 
 # ---------- delivery queries
 # The SQL of the outbox: picks due deliveries, reads their facts, and marks them as waiting, cancelled or being sent.
-# Every function runs inside the caller's transaction.
-
-
-# ---------- reason sql
-# Expressions that join stored reasons. Pure.
 
 
 def built_reason(code: str, data: str) -> str:
@@ -193,9 +188,7 @@ _NOT_PAUSED = "AND q.purpose <> 'page'"
 def _pick(
     connection: Connection, saturated: Mapping[str, object], free: int, now: datetime, *, is_paused: bool
 ) -> list[UUID]:
-    """Returns the ids of due deliveries, fairly across integrations: `free`, or a few more. Locks them until the
-    transaction ends.
-    """
+    """Returns and locks the ids of `free` due deliveries, or of a few more, fairly across integrations."""
     if free <= 0:
         return []
     filters = " ".join((_NOT_FULL if saturated["names"] else "", _NOT_PAUSED if is_paused else "")).strip()
@@ -380,9 +373,7 @@ def _find_redundant(connection: Connection, deliveries: Iterable[DueDelivery], n
 
 
 def facts(connection: Connection, ids: Sequence[UUID], *, resolve_merged: bool = False) -> list[DueDelivery]:
-    """Returns the current facts of these deliveries. With `resolve_merged`, a merged alert is replaced by the alert it
-    was merged into.
-    """
+    """Returns the current facts of these deliveries. With `resolve_merged`, an alert is the one it was merged into."""
     alert = join_alert(resolved_id("d.alert_id") if resolve_merged else "d.alert_id")
     query = database.literal(_FACTS.format(alert=alert, user=join_user("d.user_id")))
     rows = database.rows(connection, query, (list(ids),))
@@ -456,9 +447,7 @@ def _note_bundles(connection: Connection, jobs: Iterable[DeliveryJob], now: date
 
 
 def _lease(connection: Connection, jobs: Iterable[DeliveryJob], node: str) -> None:
-    """Marks deliveries as being sent by `node`. Counts the attempt now, so that a message that crashes the process is
-    counted too.
-    """
+    """Marks deliveries as being sent. Counts the attempt now, so that one that crashes the process is counted too."""
     rows = [
         (due.id, job.active_provider and job.active_provider.id, job.provider, after_waiting(due.wait_reason))
         for job in jobs
@@ -609,7 +598,9 @@ def claim(
     limits = {provider.name: provider.per_minute for provider in pool.all() if provider.per_minute}
     rate_limits = health.rate_limits(connection, limits)
     remaining = {name: limit.count_available(now) for name, limit in rate_limits.items()}
-    capacity = _ProviderCapacity(pool, sends_by_provider, latencies, max_sends, slots, remaining, now, recent)
+    capacity = _ProviderCapacity(
+        pool, dict(sends_by_provider), latencies, max_sends, slots, remaining, now, tuple(recent)
+    )
     free = slots - sum(sends_by_provider.values())
     ids = _pick(connection, capacity.find_saturated(), free, now, is_paused=pause is not None)
     ready = check_due(connection, ids, now)
@@ -663,94 +654,88 @@ def _with_sla(connection: Connection, jobs: list[DeliveryJob]) -> list[DeliveryJ
     ]
 
 
+@dataclass(slots=True)
 class _ProviderCapacity:
     """The remaining capacity of each provider, so that a slow provider leaves slots for the others."""
 
-    def __init__(
-        self,
-        pool: ProviderPool,
-        sends_by_provider: Mapping[str, int],
-        latencies: Mapping[str, float],
-        max_sends: Mapping[str, int],
-        slots: int,
-        remaining_allowance: Mapping[str, int],
-        now: datetime,
-        recent: Iterable[Lane],
-    ) -> None:
-        self._pool = pool
-        self._recent = tuple(recent)
-        self._sends_by_provider = dict(sends_by_provider)
-        self._latencies = latencies
-        self._max_sends = max_sends
-        self._slots = slots
-        self._now = now
-        #: The remaining rate limit of each provider that has one.
-        self._remaining_allowance = dict(remaining_allowance)
-        #: Messages that no provider can take yet, although their channel is not full: their providers have used up the
-        #: rate limit, or were at their maximum of concurrent sends before this claim.
-        self.deferred: list[DeliveryBundle] = []
-        self._at_limit = [
-            provider.name for provider in pool.all() if not self._has_capacity(provider.name, self._limit(provider))
-        ]
+    pool: ProviderPool
+    sends_by_provider: dict[str, int]
+    latencies: Mapping[str, float]
+    max_sends: Mapping[str, int]
+    slots: int
+    #: The remaining rate limit of each provider that has one.
+    remaining_allowance: dict[str, int]
+    now: datetime
+    recent: tuple[Lane, ...]
+    #: Messages that no provider can take yet, although their channel is not full: their providers have used up the
+    #: rate limit, or were at their maximum of concurrent sends before this claim.
+    deferred: list[DeliveryBundle] = field(default_factory=list)
+    at_limit: list[str] = field(init=False)
 
-        #: Whether a provider is at its maximum of concurrent sends: a slot becomes free within moments.
-        self.is_any_at_limit = any(name not in max_sends for name in self._at_limit)
+    def __post_init__(self) -> None:
+        providers = self.pool.all()
+        self.at_limit = [one.name for one in providers if not self._has_capacity(one.name, self._limit(one))]
+
+    @property
+    def is_any_at_limit(self) -> bool:
+        """Whether a provider is at its maximum of concurrent sends: a slot becomes free within moments."""
+        return any(name not in self.max_sends for name in self.at_limit)
 
     def find_saturated(self) -> dict[str, object]:
         """Returns, for `_NOT_FULL`, what cannot be claimed now. For a provider that has used up its rate limit, the
         next provider is used; for a busy one, after `MAX_BUSY_WAIT`.
         """
-        providers = self._pool.all()
+        providers = self.pool.all()
         used_up = [provider.name for provider in providers if not self._has_allowance(provider.name)]
         saturated_channels: list[str] = []
         busy_channels: list[str] = []
         for channel in sorted({channel for provider in providers for channel in provider.channels}):
             usable = [p for p in providers if channel in p.channels and p.name not in used_up]
-            if not usable or usable[0].name in self._at_limit:
-                free = (p for p in usable if p.name not in self._at_limit)
-                is_busy = any(self._pool.is_substitute(p, usable[0]) for p in free)
+            if not usable or usable[0].name in self.at_limit:
+                free = (p for p in usable if p.name not in self.at_limit)
+                is_busy = any(self.pool.is_substitute(p, usable[0]) for p in free)
                 (busy_channels if is_busy else saturated_channels).append(channel)
         return {
-            "names": [*self._at_limit, *used_up],
+            "names": [*self.at_limit, *used_up],
             "channels": saturated_channels,
             "busy_channels": busy_channels,
-            "busy_since": self._now - MAX_BUSY_WAIT,
+            "busy_since": self.now - MAX_BUSY_WAIT,
         }
 
     def assign_jobs(self, bundles: Iterable[DeliveryBundle]) -> list[DeliveryJob]:
         """Returns the messages that a provider can take now. The others stay in the outbox."""
-        turns = _take_turns(bundles, self._recent)
+        turns = _take_turns(bundles, self.recent)
         return [job for bundle in turns if (job := self._assign_job(bundle)) is not None]
 
     def _assign_job(self, bundle: DeliveryBundle) -> DeliveryJob | None:
         due = bundle.lead
         if due.problem:
             return DeliveryJob(bundle, None, due.problem)
-        providers = self._pool.providers_for(due.channel, due.address)
-        if not providers and (problem := self._pool.no_provider_reason(due.channel)):
+        providers = self.pool.providers_for(due.channel, due.address)
+        if not providers and (problem := self.pool.no_provider_reason(due.channel)):
             return DeliveryJob(bundle, None, problem)
         provider = self._choose_provider(providers, due)
         if providers and provider is None:
             self.deferred.append(bundle)
             return None
-        name, limit = (provider.name, self._limit(provider)) if provider else (SANDBOX, self._slots)
+        name, limit = (provider.name, self._limit(provider)) if provider else (SANDBOX, self.slots)
         is_test = due.purpose is Purpose.TEST
         if not self._has_capacity(name, max(1, limit // _TEST_SHARE) if is_test else limit):
-            if is_test or name in self._at_limit:
+            if is_test or name in self.at_limit:
                 self.deferred.append(bundle)
             return None
-        self._sends_by_provider[name] = self._sends_by_provider.get(name, 0) + 1
-        if name in self._remaining_allowance:
-            self._remaining_allowance[name] -= 1
+        self.sends_by_provider[name] = self.sends_by_provider.get(name, 0) + 1
+        if name in self.remaining_allowance:
+            self.remaining_allowance[name] -= 1
         return DeliveryJob(
             bundle,
             provider,
-            content_level=self._pool.content_level(due.channel),
-            reply_address=self._pool.reply_address if due.channel == "email" else None,
-            has_reply_codes=CHANNELS[due.channel].is_text and self._pool.requires_reply_codes,
+            content_level=self.pool.content_level(due.channel),
+            reply_address=self.pool.reply_address if due.channel == "email" else None,
+            has_reply_codes=CHANNELS[due.channel].is_text and self.pool.requires_reply_codes,
             has_substitute=provider is not None
             and not due.data.get("provider")
-            and any(self._pool.is_substitute(other, provider) for other in providers),
+            and any(self.pool.is_substitute(other, provider) for other in providers),
         )
 
     def plan_deferrals(
@@ -763,9 +748,9 @@ class _ProviderCapacity:
         remaining = dict(rate_limits)
         deferrals = []
         in_order = sorted(self.deferred, key=lambda bundle: bundle.lead.queued_at)
-        for bundle in _take_turns(in_order, self._recent):
+        for bundle in _take_turns(in_order, self.recent):
             at = now + RECHECK_AFTER
-            providers = self._pool.providers_for(bundle.lead.channel, bundle.lead.address)
+            providers = self.pool.providers_for(bundle.lead.channel, bundle.lead.address)
             usable = _named_or_all(providers, bundle.lead.provider_name)
             limited = [provider.name for provider in usable if provider.name in remaining]
             if limited and not any(self._has_allowance(name) for name in limited):
@@ -791,28 +776,28 @@ class _ProviderCapacity:
         first = usable[0]
         if self._has_capacity(first.name, self._fair_limit(first)):
             return first
-        substitutes = (p for p in usable if self._pool.is_substitute(p, first))
+        substitutes = (p for p in usable if self.pool.is_substitute(p, first))
         next_free = next((p for p in substitutes if self._has_capacity(p.name, self._fair_limit(p))), None)
         if next_free is None:
             return first
         is_slow = self._has_capacity(first.name, self._limit(first))
         # A message that waited for a busy provider was postponed each time.
-        has_waited = self._now - due.due_at >= MAX_BUSY_WAIT or due.wait_reason.code == RATE_LIMITED.code
+        has_waited = self.now - due.due_at >= MAX_BUSY_WAIT or due.wait_reason.code == RATE_LIMITED.code
         return next_free if is_slow or has_waited else first
 
     def _limit(self, provider: ActiveProvider) -> int:
         maximum = provider.kind.max_concurrent_sends
-        return min(maximum, self._max_sends.get(provider.name, maximum))
+        return min(maximum, self.max_sends.get(provider.name, maximum))
 
     def _fair_limit(self, provider: ActiveProvider) -> int:
-        return fair_concurrency(self._limit(provider), self._latencies.get(provider.name, 0))
+        return fair_concurrency(self._limit(provider), self.latencies.get(provider.name, 0))
 
     def _has_allowance(self, name: str) -> bool:
-        return self._remaining_allowance.get(name, 1) > 0
+        return self.remaining_allowance.get(name, 1) > 0
 
     def _has_capacity(self, name: str, limit: int) -> bool:
         """Returns whether a provider may have more concurrent sends, at most `limit`."""
-        held, free_slots = self._sends_by_provider.get(name, 0), self._slots - sum(self._sends_by_provider.values())
+        held, free_slots = self.sends_by_provider.get(name, 0), self.slots - sum(self.sends_by_provider.values())
         return held < limit and count_allowed(held, free_slots) > 0
 
 

@@ -234,9 +234,7 @@ class DeliveryDispatcher:
         return claimed
 
     def _release(self, connection: Connection, now: datetime) -> dict[str, datetime]:
-        """Releases messages that wait for recovered providers. Returns the recovery time of each provider that has
-        nothing left to release.
-        """
+        """Releases messages that wait for recovered providers. Returns when those recovered that have none left."""
         released = health.recovered(connection)
         for name, at in list(released.items()):
             provider = self.provider_pool.get(name)

@@ -168,18 +168,12 @@ UPDATE notify_delivery SET due_at = %(now)s, reason = %(reason)s WHERE id IN (
 """
 
 
-def start_next_method(connection: Connection, delivery_ids: Sequence[UUID], cause: Reason, now: datetime) -> int:
-    """Starts each user's next contact method now instead of after its wait, unless quiet hours apply. Returns how many
-    were started.
-    """
-    page_ids = _find_next_pages(connection, delivery_ids, now)
-    if not page_ids:
-        return 0
-    parameters = {"ids": page_ids, "now": now, "reason": STARTED_EARLY(cause=cause)}
-    started = connection.execute(_START_NOW, parameters).rowcount
-    if started:
-        database.notify(connection, "outbox")
-    return started
+def start_next_method(connection: Connection, delivery_ids: Sequence[UUID], cause: Reason, now: datetime) -> None:
+    """Starts each user's next contact method now instead of after its wait, unless quiet hours apply."""
+    if page_ids := _find_next_pages(connection, delivery_ids, now):
+        parameters = {"ids": page_ids, "now": now, "reason": STARTED_EARLY(cause=cause)}
+        if connection.execute(_START_NOW, parameters).rowcount:
+            database.notify(connection, "outbox")
 
 
 def _find_next_pages(connection: Connection, delivery_ids: Sequence[UUID], now: datetime) -> list[UUID]:
@@ -296,7 +290,11 @@ def _notify_administrators(connection: Connection, failures: Sequence[DeliveryFa
     admins = load_administrators(connection)
     if not admins or was_noticed(connection, admins, about, first.at, NOTICE_INTERVAL):
         return
-    lines = [_unsent(failure, _about_alert(failure.due)) for failure in failures[:MAX_NAMED_FAILURES]]
+    lines = []
+    for failure in failures[:MAX_NAMED_FAILURES]:
+        message, alert = PURPOSES[failure.due.purpose](), failure.due.alert
+        about_alert = delivery_reasons.ABOUT_ALERT(message=message, alert=AlertRef(alert.id)) if alert else message
+        lines.append(_unsent(failure, about_alert))
     if len(failures) > MAX_NAMED_FAILURES:
         lines.append(_MORE_FAILURES(more=len(failures) - MAX_NAMED_FAILURES))
     title, advice = (_STUCK_TITLE, _STUCK_ADVICE) if about == "stuck" else (_FAILED_TITLE, _FAILED_ADVICE)
@@ -311,11 +309,6 @@ def _unsent(failure: DeliveryFailure, message: Reason) -> Reason:
     if label == due.name:
         return delivery_reasons.UNSENT(message=message, recipient=due.recipient, error=error)
     return delivery_reasons.UNSENT_BY(message=message, recipient=due.recipient, method=label, error=error)
-
-
-def _about_alert(due: DueDelivery) -> Reason:
-    message = PURPOSES[due.purpose]()
-    return message if due.alert is None else delivery_reasons.ABOUT_ALERT(message=message, alert=AlertRef(due.alert.id))
 
 
 def _method_label(due: DueDelivery) -> str:
@@ -439,9 +432,7 @@ def _note_health(connection: Connection, pool: ProviderPool, results: Sequence[S
 
 
 def _has_recovered_since(result: SendResult, recovered: Mapping[str, datetime], provider: str) -> bool:
-    """Returns whether a provider recovered after the attempt began. A recovery time in the future comes from before a
-    clock rollback.
-    """
+    """Returns whether a provider recovered after the attempt began; in the future, it was before a clock rollback."""
     began_at = result.began_at or result.at
     return began_at < recovered.get(provider, began_at) <= result.at
 
@@ -539,9 +530,7 @@ def record_failures(
     node: str,
     jitter: Callable[[], float],
 ) -> None:
-    """Records what follows failed attempts of rows that `node` has leased. Rows that another node has taken over are
-    skipped.
-    """
+    """Records what follows failed attempts of rows that `node` has leased. Skips those that another node took over."""
     if not failures:
         return
     cancel_reasons = {

@@ -184,9 +184,7 @@ counts_as_sent = False
 
 
 def store(connection: Connection, results: Iterable[SendResult]) -> None:
-    """Stores the messages that the sandbox keeps. One that is already stored, because its first write seemed to fail,
-    stays unchanged.
-    """
+    """Stores the messages that the sandbox keeps. One that is already stored stays unchanged."""
     rows = [
         (
             lead.id,
@@ -409,8 +407,8 @@ def _send(job: DeliveryJob, now: datetime, check_lease: Callable[[], None]) -> A
     if job.active_provider is None:
         return Accepted(content=_storable(rendered.content()))
     check_lease()
-    receipt = job.active_provider.sender.send(rendered, lead.channel, lead.address, str(lead.notification_id))
-    return Accepted(sanitize(receipt.external_id)[:200])
+    external_id = job.active_provider.sender.send(rendered, lead.channel, lead.address, str(lead.notification_id))
+    return Accepted(sanitize(external_id)[:200])
 
 
 def _failed(job: DeliveryJob, failure: AttemptFailed) -> AttemptFailed:

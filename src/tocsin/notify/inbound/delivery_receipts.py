@@ -24,8 +24,6 @@ from tocsin.notify.states import DeliveryStatus
 from tocsin.people.sql import join_user
 
 # ---------- opt outs
-# Opt-outs (STOP and START) of addresses, as reported by their owners or vendors. Runs inside the caller's transaction.
-#
 # An opt-out applies to the number on the channel for all providers: nobody gets texts against their will.
 
 
@@ -43,16 +41,12 @@ def opt_out(connection: Connection, channel: str, address: str, provider: str, n
 
 def opt_in(connection: Connection, channel: str, address: str) -> bool:
     """Allows messages to the address again. Returns whether they were stopped."""
-    return (
-        connection.execute("DELETE FROM notify_optout WHERE channel = %s AND address = %s", (channel, address)).rowcount
-        > 0
-    )
+    query = "DELETE FROM notify_optout WHERE channel = %s AND address = %s"
+    return connection.execute(query, (channel, address)).rowcount > 0
 
 
 def opted_out(connection: Connection) -> list[tuple[int, str, str, datetime]]:
-    """Returns the active users with an opted-out contact method: user id, name, label of the contact method, and time
-    of the opt-out.
-    """
+    """Returns id, name, contact method and time of opt-out of each active user who has opted out with one."""
     rows = database.rows(
         connection,
         "SELECT u.id, u.display_name AS name, m.label, o.at FROM notify_optout o "
@@ -99,27 +93,25 @@ def apply(
 
 def deliveries(connection: Connection, provider: str, key: str, external_id: str, now: datetime) -> list[UUID]:
     """Returns the deliveries that were sent as the message with that key, else with that vendor message id."""
-    notification = _uuid(key)
+    try:
+        notification = UUID(key) if key else None
+    except ValueError:
+        notification = None
     if notification is not None:
-        bundle_rows = connection.execute(
-            "SELECT d.id FROM notify_bundle t CROSS JOIN LATERAL unnest(t.deliveries) AS d(id) "
-            "WHERE t.notification = %s",
-            (notification,),
-        ).fetchall()
-        members = [row[0] for row in bundle_rows]
         rows = connection.execute(
-            "SELECT id FROM notify_delivery WHERE (id = ANY(%s) OR notification_id = %s) AND provider_name = %s "
-            "ORDER BY id",
-            (members, notification, provider),
+            "SELECT id FROM notify_delivery WHERE (notification_id = %(key)s OR id = ANY(ARRAY("
+            "SELECT unnest(deliveries) FROM notify_bundle WHERE notification = %(key)s))) "
+            "AND provider_name = %(provider)s ORDER BY id",
+            {"key": notification, "provider": provider},
         ).fetchall()
-        return [row[0] for row in rows]
-    if not external_id:
-        return []
-    # Ids are UUIDv7s: the primary key leads to the newest rows, and no other index is needed.
-    rows = connection.execute(
-        "SELECT id FROM notify_delivery WHERE id >= %s AND external_id = %s AND provider_name = %s ORDER BY id",
-        (ids.first_uuid7(now - RECEIPT_WINDOW), external_id, provider),
-    ).fetchall()
+    elif external_id:
+        # Ids are UUIDv7s: the primary key leads to the newest rows, and no other index is needed.
+        rows = connection.execute(
+            "SELECT id FROM notify_delivery WHERE id >= %s AND external_id = %s AND provider_name = %s ORDER BY id",
+            (ids.first_uuid7(now - RECEIPT_WINDOW), external_id, provider),
+        ).fetchall()
+    else:
+        rows = []
     return [row[0] for row in rows]
 
 
@@ -202,9 +194,7 @@ def _ended(connection: Connection, delivery_ids: list[UUID], provider: str, rece
         "SELECT id FROM notify_delivery WHERE id = ANY(%s) AND receipt = ''", (delivery_ids,)
     ).fetchall()
     if without_receipt:
-        not_reached = Receipt(
-            ReceiptState.NOT_REACHED, receipt.key, receipt.external_id, delivery_reasons.CALL_CUT_OFF()
-        )
+        not_reached = replace(receipt, reason=delivery_reasons.CALL_CUT_OFF())
         _not_reached(connection, [row[0] for row in without_receipt], provider, not_reached, now)
 
 
@@ -265,22 +255,13 @@ def _failed(
         for due in failed_deliveries
     ]
     results.write_outcomes(connection, outcomes)
-    _prepare_retry(
-        connection, [outcome.failure.due.id for outcome in outcomes if outcome.status == DeliveryStatus.QUEUED], now
-    )
+    retried = [outcome.failure.due.id for outcome in outcomes if outcome.status == DeliveryStatus.QUEUED]
+    if retried:
+        # A retry is a new message without a receipt, for which the user's next contact method does not wait.
+        connection.execute("UPDATE notify_delivery SET receipt = '', external_id = '' WHERE id = ANY(%s)", (retried,))
+        results.start_next_method(connection, retried, delivery_reasons.METHOD_FAILED(), now)
     if receipt.failure in FAULTS:
         health.record_outcomes(connection, [health.HealthUpdate(provider, now, send_failure.error)])
-
-
-def _prepare_retry(connection: Connection, delivery_ids: list[UUID], now: datetime) -> None:
-    """Prepares a retry: it is a new message without a receipt, and the user's next contact method does not
-    wait for it.
-    """
-    if delivery_ids:
-        connection.execute(
-            "UPDATE notify_delivery SET receipt = '', external_id = '' WHERE id = ANY(%s)", (delivery_ids,)
-        )
-        results.start_next_method(connection, delivery_ids, delivery_reasons.METHOD_FAILED(), now)
 
 
 def record_bounce(
@@ -313,10 +294,3 @@ WHERE d.id IN (SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) ORDER BY i
 def append_reason(connection: Connection, delivery_ids: Sequence[UUID], reason: Reason) -> None:
     """Appends a reason to that of these deliveries."""
     connection.execute(database.literal(_APPEND), {"reason": reason, "ids": list(delivery_ids)})
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text) if text else None
-    except ValueError:
-        return None

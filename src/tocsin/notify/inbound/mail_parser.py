@@ -35,8 +35,6 @@ from tocsin.notify.text.command_parser import NUMBERS, ParsedCommand, Word
 from tocsin.notify.text.signed_links import MessageReference, find_references
 
 # ---------- quotes
-# Extracts the new text of a mail, without quotations and signature.
-#
 # The library that recognises quotations uses regular expressions that take minutes for some texts. It gets two
 # seconds; after that, the text before the first quoted line is used.
 
@@ -117,9 +115,7 @@ class Bounce:
 
 
 def parse_bounce(mail: EmailMessage) -> Bounce | None:
-    """Returns the bounce if the report says that one of Tocsin's mails failed, else None. A delay is not a bounce: the
-    server keeps trying.
-    """
+    """Returns the bounce if the report says that one of Tocsin's mails failed for good, not if it is only delayed."""
     if mail.get_content_type() != "multipart/report":
         return None
     reason, original = "", ""
@@ -261,9 +257,7 @@ def _headers(mail: EmailMessage, name: str) -> list[str]:
 
 
 def _ignore_errors[T](operation: Callable[[], T], default: T) -> T:
-    """Returns the result of `operation`, or `default` on an error: Python's mail parser raises many undocumented errors
-    for malformed mails.
-    """
+    """Returns `default` on an error: Python's mail parser raises many undocumented ones for malformed mails."""
     try:
         return operation()
     except (MessageError, LookupError, ValueError, AttributeError, TypeError, AssertionError, RecursionError):

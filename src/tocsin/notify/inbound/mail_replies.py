@@ -131,9 +131,7 @@ def _outcome(connection: Connection, reply: ParsedReply, now: datetime) -> Reply
 
 
 def _process_bounce(connection: Connection, bounce: Bounce, now: datetime) -> ReplyOutcome | None:
-    """Records a bounce: the page failed, and the user's next contact method is used. Returns None if it is not about
-    one of Tocsin's mails.
-    """
+    """Records a bounce: the user's next contact method is used. Returns None if it is not of one of Tocsin's mails."""
     try:
         alert_id, user_id = signed_links.verify_reference(bounce.token, now)
     except Rejected:
@@ -143,9 +141,7 @@ def _process_bounce(connection: Connection, bounce: Bounce, now: datetime) -> Re
 
 
 def _verified(reply: ParsedReply, now: datetime) -> tuple[int, int]:
-    """Returns the alert id and user id of the first valid reference. Raises Rejected with the problem of the first
-    reference.
-    """
+    """Returns alert id and user id of the first valid reference. Raises Rejected with the first one's problem."""
     first: Rejected | None = None
     for reference in reply.references:
         try:
@@ -198,56 +194,69 @@ MAX_MAILS_PER_POLL = 50
 _SKIPPED_POLLS_AFTER_ERROR = 6
 
 
+@dataclass(slots=True)
+class _Mailbox:
+    """A mailbox of the configuration, and its connection once it was opened."""
+
+    name: str
+    provider_id: int
+    account: ImapAccount
+    connection: ImapMailbox | None = None
+    polls_to_skip: int = 0
+    #: "" after a successful poll. Only changes are recorded.
+    recorded_error: str | None = None
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = None
+
+
 class ReplyPoller:
-    """The open mailboxes of one process. Several processes may poll the same mailbox: each mail is processed once."""
+    """The mailboxes of one process. Several processes may poll the same mailbox: each mail is processed once."""
 
     def __init__(self) -> None:
         self._version = -1
-        self._accounts: dict[str, ImapAccount] = {}
-        self._provider_ids: dict[str, int] = {}
-        self._open: dict[str, tuple[ImapAccount, ImapMailbox]] = {}
-        self._polls_to_skip: dict[str, int] = {}
-        #: The last recorded error of each mailbox by provider name; "" after a successful poll. Only changes are
-        #: recorded.
-        self._recorded_errors: dict[str, str] = {}
+        self._mailboxes: dict[str, _Mailbox] = {}
 
     def poll(self) -> bool:
         """Polls every mailbox once. Returns True if there may be more mails."""
         self._refresh()
         # A list, not any() over a generator: a mailbox with more mails must not keep the others from being polled.
-        results = [self._read(name, account) for name, account in self._accounts.items()]
+        results = [self._read(mailbox) for mailbox in self._mailboxes.values()]
         return any(results)
 
     def close(self) -> None:
         """Closes all connections."""
-        for _account, mailbox in self._open.values():
+        for mailbox in self._mailboxes.values():
             mailbox.close()
-        self._open = {}
 
-    def _read(self, name: str, account: ImapAccount) -> bool:
-        if self._polls_to_skip.get(name, 0) > 0:
-            self._polls_to_skip[name] -= 1
+    def _read(self, mailbox: _Mailbox) -> bool:
+        if mailbox.polls_to_skip > 0:
+            mailbox.polls_to_skip -= 1
             return False
         try:
-            processed = self._process_unread(name, self._open_mailbox(name, account))
+            if mailbox.connection is None:
+                mailbox.connection = imap.ImapMailbox(mailbox.account)
+            processed = self._process_unread(mailbox.name, mailbox.connection)
         except (Temporary, Permanent) as error:
-            self._close_mailbox(name)
-            self._polls_to_skip[name] = _SKIPPED_POLLS_AFTER_ERROR
-            self._record_error(name, str(error))
+            mailbox.close()
+            mailbox.polls_to_skip = _SKIPPED_POLLS_AFTER_ERROR
+            self._record_error(mailbox, str(error))
             return False
-        self._record_error(name, "")
+        self._record_error(mailbox, "")
         return processed >= MAX_MAILS_PER_POLL
 
-    def _record_error(self, name: str, error: str) -> None:
-        if self._recorded_errors.get(name) == error:
-            return  # recorded once, not on every poll
+    def _record_error(self, mailbox: _Mailbox, error: str) -> None:
+        if mailbox.recorded_error == error:
+            return
         with database.transaction() as connection:
             if error:
-                log.warning("The mailbox for answers %s: %s", name, error)
-                imap.record_failure(connection, MailboxReader.REPLIES, self._provider_ids[name], error, clock.now())
+                log.warning("The mailbox for answers %s: %s", mailbox.name, error)
+                imap.record_failure(connection, MailboxReader.REPLIES, mailbox.provider_id, error, clock.now())
             else:
-                imap.clear_failure(connection, MailboxReader.REPLIES, self._provider_ids[name])
-        self._recorded_errors[name] = error
+                imap.clear_failure(connection, MailboxReader.REPLIES, mailbox.provider_id)
+        mailbox.recorded_error = error
 
     def _process_unread(self, name: str, mailbox: ImapMailbox) -> int:
         processed = 0
@@ -272,22 +281,8 @@ class ReplyPoller:
             return not isinstance(error, psycopg.OperationalError)
         return True
 
-    def _open_mailbox(self, name: str, account: ImapAccount) -> ImapMailbox:
-        entry = self._open.get(name)
-        if entry is not None and entry[0] == account:
-            return entry[1]
-        self._close_mailbox(name)
-        mailbox = imap.ImapMailbox(account)
-        self._open[name] = (account, mailbox)
-        return mailbox
-
-    def _close_mailbox(self, name: str) -> None:
-        entry = self._open.pop(name, None)
-        if entry is not None:
-            entry[1].close()
-
     def _refresh(self) -> None:
-        """Reloads the configuration if it has changed."""
+        """Reloads the configuration if it has changed. The connection to an unchanged account is kept."""
         with database.transaction() as connection:
             version = settings_store.current_version(connection)
             if version == self._version:
@@ -297,7 +292,7 @@ class ReplyPoller:
                 "SELECT id, name, settings, secrets FROM notify_provider WHERE kind = %s AND is_enabled ORDER BY name",
                 (MailRepliesKind.name,),
             )
-        accounts = {}
+        old, self._mailboxes, self._version = self._mailboxes, {}, version
         for row in rows:
             try:
                 secrets = crypto.decrypt_bundle(row["secrets"])
@@ -306,17 +301,17 @@ class ReplyPoller:
                 continue
             account = mailbox_of(pool.account_of(row["name"], row["id"], _KIND, row["settings"], secrets))
             if account is not None:
-                accounts[row["name"]] = account
-                self._provider_ids[row["name"]] = row["id"]
-        for name in set(self._open) - set(accounts):
-            self._close_mailbox(name)
-        self._accounts, self._version, self._polls_to_skip, self._recorded_errors = accounts, version, {}, {}
+                mailbox = self._mailboxes[row["name"]] = _Mailbox(row["name"], row["id"], account)
+                if row["name"] in old and old[row["name"]].account == account:
+                    mailbox.connection = old.pop(row["name"]).connection
+        for mailbox in old.values():
+            mailbox.close()
 
 
 _KIND = MailRepliesKind()
 
 
-def loop(poller: ReplyPoller | None = None) -> PeriodicTask:
+def loop() -> PeriodicTask:
     """Returns the periodic task of one process."""
     # It waits for mail servers, but like every periodic task it has its own thread.
-    return PeriodicTask("mail replies", (poller or ReplyPoller()).poll, POLL_INTERVAL, frozenset({"config"}))
+    return PeriodicTask("mail replies", ReplyPoller().poll, POLL_INTERVAL, frozenset({"config"}))

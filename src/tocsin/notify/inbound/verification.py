@@ -57,10 +57,25 @@ def send_code(method: ContactMethod, *, now: datetime) -> UUID:
         ContactMethod.objects.select_for_update(no_key=True).get(pk=method.pk)
         _require_few(method.user_id, now)
         _store(method, code, now)
-    notification = ids.uuid7()
+    row = NotificationRow(
+        purpose=Purpose.TEST,
+        channel=method.channel,
+        address=method.address,
+        label=method.label,
+        reason=CODE_REQUESTED(),
+        due_at=now,
+        user_id=method.user_id,
+        data={
+            "title": reason_as_json(_TITLE()),
+            "text": reason_as_json(_TEXT(code="{code}")),
+            # Decrypted only when the message is rendered, so that the code is readable neither in the database nor on
+            # a page.
+            "sealed": crypto.encrypt(code),
+        },
+    )
     with database.transaction() as connection:
-        _queue(connection, notification, method, code, now)
-    return notification
+        write(connection, [row], now)
+    return row.id
 
 
 def confirm(method: ContactMethod, text: str, *, actor: AuditActor, now: datetime) -> None:
@@ -144,27 +159,3 @@ def _require_few(user_id: int, now: datetime) -> None:
     for limit, window in ((MAX_SENDS_PER_USER, _WINDOW), (MAX_CODES_PER_DAY, timedelta(days=1))):
         if sent.filter(created_at__gt=now - window).count() >= limit:
             raise Rejected("too_many", _TOO_MANY(count=limit, window=window))
-
-
-def _queue(
-    connection: database.Connection, notification: UUID, method: ContactMethod, code: str, now: datetime
-) -> None:
-    data = {
-        "title": reason_as_json(_TITLE()),
-        "text": reason_as_json(_TEXT(code="{code}")),
-        # Decrypted only when the message is rendered, so that the code is readable neither in the database nor on a
-        # page.
-        "sealed": crypto.encrypt(code),
-    }
-    row = NotificationRow(
-        purpose=Purpose.TEST,
-        channel=method.channel,
-        address=method.address,
-        label=method.label,
-        reason=CODE_REQUESTED(),
-        due_at=now,
-        user_id=method.user_id,
-        data=data,
-        id=notification,
-    )
-    write(connection, [row], now)

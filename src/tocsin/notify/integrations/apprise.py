@@ -25,7 +25,6 @@ from tocsin.notify.interfaces import (
     ProviderKind,
     ProviderSetting,
     Rendered,
-    SendReceipt,
 )
 from tocsin.notify.text import formatting
 from tocsin.people import addresses
@@ -62,9 +61,7 @@ class RequestLog:
         self.ends_at = self.elapsed() + MESSAGE_DEADLINE
 
     def send(self, request: Any) -> Any:
-        """Returns the response to a prepared request in the form that `requests` expects. Raises Temporary, Permanent
-        or OutcomeUnknown.
-        """
+        """Returns the response to a prepared request as `requests` expects it. Raises Temporary or Permanent."""
         headers = {str(name): _text(value) for name, value in request.headers.items()}
         for name in [name for name in headers if name.lower() in ("host", "content-length", "transfer-encoding")]:
             del headers[name]
@@ -168,10 +165,6 @@ def _text(value: Any) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-# ---------- provider
-# The built-in provider for chat and push services: the address is a service's own URL, so no account is needed.
-
-
 #: Matches `<db01>`, `<!channel>`, `<@4711>`, `@everyone` and Zulip's `@**all**`, but no e-mail address.
 _MARKUP = re.compile(r"<(?=[A-Za-z/!?@#&])|(?<![\w.+-])@(?=(?:everyone|here|channel|all)\b|[*_])")
 
@@ -196,7 +189,7 @@ _UNEXPECTED_RESPONSE = ReasonType(
 class ChatServicesSender(HttpSender):
     """Creates an apprise object per message. It keeps no state, and threads share none."""
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         url = addresses.decrypt_address(address)
         try:
             plugin = chat.open_plugin(url)
@@ -209,7 +202,7 @@ class ChatServicesSender(HttpSender):
                 _raise_unless_accepted(request_log, is_sent, service, secrets_in(url))
             finally:
                 end_session(plugin)
-        return SendReceipt()
+        return ""
 
     def verify(self) -> Reason:
         return _TESTED_PER_ADDRESS()

@@ -1,51 +1,41 @@
-"""The Gotify provider kind: publishes messages to a Gotify server (https://gotify.net/docs/pushmsg)."""
+"""Gotify: the channel of pushes to a user, addressed by the token of an application there, and the provider kind that
+publishes messages to a server (https://gotify.net/docs/pushmsg).
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Any, NoReturn
 
-from tocsin.alerts.states import CommandChannel, Priority
+from tocsin.alerts.states import Priority
 from tocsin.core.delivery.circuit_breaker import NoSuchAddress
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import Reason, sentence, translatable
-from tocsin.notify.channels import chat
+from tocsin.notify.channels.chat import CompactPushChannel
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.integrations.vendor_http import HttpSender
 from tocsin.notify.interfaces import (
-    Channel,
-    Message,
     ProviderKind,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
-    SendReceipt,
 )
 from tocsin.people import addresses
-
-# ---------- gotify
-# The Gotify channel: a push to a user of a Gotify server, addressed by the token of an application there.
-
 
 #: An application's token: since Gotify 3, and before. Tokens of clients cannot send
 #: (https://github.com/gotify/server/blob/master/auth/token.go).
 _TOKEN = re.compile(r"gtfy_app\.[A-Za-z0-9_-]{43}|A[A-Za-z0-9._-]{14,22}")
 
 
-class GotifyChannel(Channel):
+class GotifyChannel(CompactPushChannel):
     name = "gotify"
     label = "Gotify"
     nouns = (translatable("Gotify message"), "Gotify messages")
     address_help = translatable("the token of an application, which is kept secret")
     example = "AbCdEfGhIjKlMnO"
-    quietness = 1
-    bundle_limit = 20
-    is_push = True
-    command_channel = CommandChannel.PUSH
-
-    def render(self, message: Message) -> Rendered:
-        return chat.render(message, max_chars=2000, max_details_chars=600)
+    max_chars = 2000
+    max_details_chars = 600
 
     def normalize_address(self, text: str) -> str:
         """Returns the encrypted form of a token: whoever knows it can send. Encrypted or masked, it is unchanged."""
@@ -68,14 +58,14 @@ _QUIET, _DEFAULT = 2, 5
 class GotifySender(HttpSender):
     """Publishes to one server."""
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         headers = {"X-Gotify-Key": addresses.decrypt_address(address), "Idempotency-Key": idempotency_key}
         response = self._post_json(f"{self._base}/message", _document(rendered), headers)
         if response.status != 200:
             _fail(response)
         if not (message_id := vendor_http.text(vendor_http.body(response).get("id"))):
             raise vendor_http.no_answer("Gotify")
-        return SendReceipt(message_id[:100])
+        return message_id[:100]
 
     def verify(self) -> Reason:
         response = self._client.request("GET", f"{self._base}/health")

@@ -20,12 +20,9 @@ from tocsin.notify.interfaces import (
     ProviderSetting,
     ProviderSettingType,
     Rendered,
-    SendReceipt,
 )
 
 # ---------- template
-# The templates of a gateway's request, and the paths into its response. Pure.
-#
 # Placeholders such as `<to>` and `<text>` are escaped for their context: percent-encoded in a URL or form,
 # JSON-escaped in JSON, XML-escaped in XML.
 
@@ -42,21 +39,13 @@ class BodyFormat(StrEnum):
     XML = "xml"
     TEXT = "text"
 
-    @property
-    def content_type(self) -> str:
-        return {
-            BodyFormat.JSON: "application/json",
-            BodyFormat.FORM: "application/x-www-form-urlencoded",
-            BodyFormat.XML: "application/xml; charset=utf-8",
-            BodyFormat.TEXT: "text/plain; charset=utf-8",
-        }[self]
 
-
-_ESCAPES: Mapping[BodyFormat, Callable[[str], str] | None] = {
-    BodyFormat.JSON: payload_paths.in_json,
-    BodyFormat.FORM: payload_paths.in_url,
-    BodyFormat.XML: payload_paths.in_xml,
-    BodyFormat.TEXT: None,
+#: The content type of each, and how a placeholder's value is escaped in it.
+_FORMATS: Mapping[BodyFormat, tuple[str, Callable[[str], str] | None]] = {
+    BodyFormat.JSON: ("application/json", payload_paths.in_json),
+    BodyFormat.FORM: ("application/x-www-form-urlencoded", payload_paths.in_url),
+    BodyFormat.XML: ("application/xml; charset=utf-8", payload_paths.in_xml),
+    BodyFormat.TEXT: ("text/plain; charset=utf-8", None),
 }
 
 
@@ -67,7 +56,7 @@ def unknown_placeholders(template: str, body_format: BodyFormat) -> list[str]:
 
 def render_template(template: str, values: Mapping[str, str], body_format: BodyFormat) -> str:
     """Returns the template with `values` filled in. A query has the format of a form."""
-    return payload_paths.render(template, values, _ESCAPES[body_format])
+    return payload_paths.render(template, values, _FORMATS[body_format][1])
 
 
 def value_at_path(document: object, path: str) -> str | None:
@@ -114,7 +103,7 @@ class HttpGatewaySender(HttpSender):
         ]
         self._unknown_name = next(iter(unknown_names), "")
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         values = {
             "to": address,
             "to_digits": address.lstrip("+"),
@@ -141,7 +130,7 @@ class HttpGatewaySender(HttpSender):
             self._fail(
                 response, document, _UNEXPECTED_VALUE(path=path, value=value) if actual else _NO_VALUE(path=path)
             )
-        return SendReceipt((value_at_path(document, self._settings.get("id_path", "")) or "")[:100])
+        return (value_at_path(document, self._settings.get("id_path", "")) or "")[:100]
 
     def verify(self) -> Reason:
         # No request that every gateway supports sends nothing: this only checks that the server responds.
@@ -161,7 +150,7 @@ class HttpGatewaySender(HttpSender):
             raise Permanent(_UNKNOWN_PLACEHOLDER(placeholder=f"<{name}>", placeholders=_PLACEHOLDERS), _CORRECT_IT())
 
     def _headers(self, key: str) -> dict[str, str]:
-        headers = {"Content-Type": self._body_format.content_type, "Accept": "application/json, */*"}
+        headers = {"Content-Type": _FORMATS[self._body_format][0], "Accept": "application/json, */*"}
         if key:
             headers["Idempotency-Key"] = key
         if name := self._settings.get("secret_header", ""):

@@ -21,11 +21,9 @@ from tocsin.notify.interfaces import (
     EventReceiver,
     InvalidWebhookSignature,
     ProviderAccount,
-    ProviderKind,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
-    SendReceipt,
     WebhookEndpoint,
     WebhookProvider,
 )
@@ -56,7 +54,7 @@ class _MailboxSender:
     def __init__(self, account: ProviderAccount) -> None:
         self._account = account
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         raise Permanent(_SENDS_NOTHING(), _ADD_SMTP())
 
     def verify(self) -> Reason:
@@ -77,7 +75,7 @@ class _MailboxSender:
         """Nothing is open: the poller has its own connection."""
 
 
-class MailRepliesKind(ProviderKind, WebhookProvider):
+class MailRepliesKind(WebhookProvider):
     name = "mail_replies"
     label = "Reply-by-email mailbox"
     description = "Receives email replies to pages, by IMAP or by forwarding."

@@ -1,4 +1,6 @@
-"""The `ntfy` provider kind: publishes messages as JSON to an ntfy server (https://docs.ntfy.sh/publish)."""
+"""ntfy: the channel of pushes to a topic, which needs no account, and the provider kind that publishes messages as JSON
+to a server (https://docs.ntfy.sh/publish).
+"""
 
 from __future__ import annotations
 
@@ -6,46 +8,34 @@ import re
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from tocsin.alerts.states import CommandChannel, Priority
+from tocsin.alerts.states import Priority
 from tocsin.core.delivery.circuit_breaker import AddressRejected
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import Reason, ReasonType, sentence, translatable
-from tocsin.notify.channels import chat
+from tocsin.notify.channels.chat import CompactPushChannel
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.integrations.vendor_http import HttpSender
 from tocsin.notify.interfaces import (
-    Channel,
-    Message,
     ProviderKind,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
-    SendReceipt,
 )
-
-# ---------- ntfy
-# The ntfy channel: a push to a topic on an ntfy server, which needs no account.
-
 
 #: The server's own rule for topics.
 TOPIC = re.compile(r"[-_A-Za-z0-9]{1,64}")
 
 
-class NtfyChannel(Channel):
+class NtfyChannel(CompactPushChannel):
     name = "ntfy"
     label = "ntfy"
     nouns = (translatable("ntfy message"), "ntfy messages")
     address_help = translatable("a topic, or its full address")
     example = "alice-topic"
-    quietness = 1
-    bundle_limit = 20
-    is_push = True
-    command_channel = CommandChannel.PUSH
-
-    def render(self, message: Message) -> Rendered:
-        return chat.render(message, max_chars=1000, max_details_chars=400)
+    max_chars = 1000
+    max_details_chars = 400
 
     def normalize_address(self, text: str) -> str:
         """Returns a topic, or the full URL of a topic on the user's own server."""
@@ -97,7 +87,7 @@ class NtfySender(HttpSender):
 
     api = DEFAULT_SERVER
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         server, topic = split(address)
         headers = {"Idempotency-Key": idempotency_key, **self._credentials(server)}
         response = self._post_json(server or self._base, _document(rendered, topic, idempotency_key), headers)
@@ -105,7 +95,7 @@ class NtfySender(HttpSender):
             _fail(response, "ntfy")
         if not (message_id := vendor_http.text(vendor_http.body(response).get("id"))):
             raise vendor_http.no_answer("ntfy")
-        return SendReceipt(message_id[:100])
+        return message_id[:100]
 
     def verify(self) -> Reason:
         credentials = self._credentials("")

@@ -21,11 +21,9 @@ from tocsin.notify.interfaces import (
     EventReceiver,
     InvalidWebhookSignature,
     ProviderAccount,
-    ProviderKind,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
-    SendReceipt,
     WebhookEndpoint,
     WebhookProvider,
 )
@@ -60,9 +58,7 @@ def message(rendered: Rendered, *, with_buttons: bool = True) -> dict[str, Any]:
 
 
 def blocks_after_press(blocks: list[Any], pressed: str, result: str) -> list[Any]:
-    """Returns the blocks of a message after a button press: the result, and the buttons that are still useful, in their
-    existing language.
-    """
+    """Returns the blocks after a button press: the result, and the buttons still useful, in their existing language."""
 
     def of_type(*types: str) -> list[dict[str, Any]]:
         return [block for block in blocks if isinstance(block, dict) and block.get("type") in types]
@@ -75,9 +71,7 @@ def blocks_after_press(blocks: list[Any], pressed: str, result: str) -> list[Any
 
 
 def escaped(text: str) -> str:
-    """Escapes text so that Slack does not read it as markup
-    (https://api.slack.com/reference/surfaces/formatting#escaping).
-    """
+    """Escapes text (https://api.slack.com/reference/surfaces/formatting#escaping)."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -117,8 +111,6 @@ def _context(text: str) -> dict[str, Any]:
 
 
 # ---------- provider
-# The `slack` provider kind: the installation's own app in a Slack workspace, with buttons.
-#
 # Sending: https://api.slack.com/methods/chat.postMessage; buttons: https://api.slack.com/interactivity/handling.
 
 
@@ -171,7 +163,7 @@ class SlackSender(HttpSender):
     def _has_buttons(self) -> bool:
         return bool(self._account.callback_base_url and self._account.secrets.get("signing_secret"))
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         body = {
             "channel": address.removeprefix(PREFIX),
             **message(rendered, with_buttons=self._has_buttons),
@@ -179,7 +171,7 @@ class SlackSender(HttpSender):
             "unfurl_media": False,
         }
         data = self._call("chat.postMessage", body, {"Idempotency-Key": idempotency_key})
-        return SendReceipt(f"{data.get('channel', '')}:{data.get('ts', '')}")
+        return f"{data.get('channel', '')}:{data.get('ts', '')}"
 
     def verify(self) -> Reason:
         data = self._call("auth.test", {}, {})
@@ -205,7 +197,7 @@ class SlackSender(HttpSender):
         return data
 
 
-class SlackKind(ProviderKind, WebhookProvider):
+class SlackKind(WebhookProvider):
     name = "slack"
     label = "Slack"
     description = (
@@ -236,7 +228,10 @@ class SlackKind(ProviderKind, WebhookProvider):
 
     def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
         _check(account.secrets.get("signing_secret", ""), callback)
-        payload = _payload(callback.body)
+        try:
+            payload = vendor_http.parsed(parse_qs(callback.body.decode())["payload"][0])
+        except (ValueError, KeyError):
+            raise Rejected("invalid", _NOT_AN_INTERACTION()) from None
         if payload.get("type") == "block_actions":
             _handle_press(account, payload, receiver)
         return CallbackResponse(200)
@@ -263,14 +258,6 @@ def _check(secret: str, callback: Callback) -> None:
     expected = hmac.new(secret.encode(), f"v0:{timestamp}:".encode() + callback.body, hashlib.sha256).hexdigest()
     if not hmac.compare_digest(f"v0={expected}", signature.encode("ascii", "replace").decode()):
         raise InvalidWebhookSignature
-
-
-def _payload(body: bytes) -> dict[str, Any]:
-    """Returns the interaction payload. Raises Rejected("invalid") for anything else."""
-    try:
-        return vendor_http.parsed(parse_qs(body.decode())["payload"][0])
-    except (ValueError, KeyError):
-        raise Rejected("invalid", _NOT_AN_INTERACTION()) from None
 
 
 def _handle_press(account: ProviderAccount, payload: dict[str, Any], receiver: EventReceiver) -> None:

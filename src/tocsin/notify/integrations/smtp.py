@@ -34,7 +34,6 @@ from tocsin.notify.interfaces import (
     ProviderSetting,
     ProviderSettingType,
     Rendered,
-    SendReceipt,
 )
 
 #: In seconds, for each response of the server. After the data, the server may run a virus scan first.
@@ -100,7 +99,7 @@ class SmtpSender:
         self._lock = threading.Lock()
         self._is_closed = False
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         connection = self._acquire()
         while True:
             data = _data(rendered, self._server, address, idempotency_key, connection.supports_8bit)
@@ -117,7 +116,7 @@ class SmtpSender:
                 self._release(connection)
                 # Most servers answer with their queue id: "2.0.0 Ok: queued as 4XyZ".
                 queued = re.search(r"queued as ([\w.-]+)", reply, re.IGNORECASE)
-                return SendReceipt(queued[1][:100] if queued else "")
+                return queued[1][:100] if queued else ""
 
     def verify(self) -> Reason:
         connection = self._acquire(force_new=True)
@@ -333,9 +332,7 @@ class _SmtpConnection(smtplib.SMTP):
             raise Permanent(_NO_ENCRYPTION(host=self._server.host), _USE_TLS())
 
     def transmit(self, sender: str, address: str, data: bytes) -> str:
-        """Sends one mail and returns the server's response. Raises Temporary, Permanent, OutcomeUnknown, or
-        _StaleConnection.
-        """
+        """Sends a mail and returns the server's response. Raises Temporary, Permanent or _StaleConnection."""
         self.mail_count += 1
         self._exchange.begin_exchange(DEADLINE, MAX_SESSION_BYTES)
         try:
@@ -426,9 +423,7 @@ def _encoded(value: str, header: str) -> str:
 
 
 def _part(text: str, kind: str, supports_8bit: bool) -> MIMENonMultipart:
-    """Returns a text part, unencoded if the server allows it and every line is under 998 bytes (RFC 5321,
-    4.5.3.1.6).
-    """
+    """Returns a text part, unencoded if the server allows it and no line is too long (RFC 5321, 4.5.3.1.6)."""
     part = MIMENonMultipart("text", kind)
     data = text.encode("utf-8", "replace")
     is_unencoded = (supports_8bit or data.isascii()) and max(map(len, data.splitlines()), default=0) < MAX_LINE_BYTES

@@ -28,11 +28,9 @@ from tocsin.notify.interfaces import (
     InboundText,
     InvalidWebhookSignature,
     ProviderAccount,
-    ProviderKind,
     ProviderSetting,
     ProviderSettingType,
     Rendered,
-    SendReceipt,
     WebhookEndpoint,
     WebhookProvider,
 )
@@ -72,14 +70,21 @@ class TelegramSender(HttpSender):
         #: Whether the webhook was registered since this account was opened.
         self._is_webhook_registered = False
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         body: dict[str, Any] = {
             "chat_id": address.removeprefix(PREFIX),
             "text": text_of(rendered),
             "link_preview_options": {"is_disabled": True},
         }
         if self._account.callback_base_url and (number := chat_buttons.alert_of(rendered)) is not None:
-            body["reply_markup"] = _keyboard(number, rendered.language)
+            buttons = [
+                {
+                    "text": chat_buttons.label(button, rendered.language),
+                    "callback_data": chat_buttons.format_button_data(button, number),
+                }
+                for button in chat_buttons.BUTTONS
+            ]
+            body["reply_markup"] = {"inline_keyboard": [buttons]}
         data = self._send(body, {"Idempotency-Key": idempotency_key})
         if self._account.callback_base_url and not self._is_webhook_registered:
             # Registers the webhook even if the provider was never tested. In the background after the message, so that
@@ -87,7 +92,7 @@ class TelegramSender(HttpSender):
             self._is_webhook_registered = True
             url = url_of(self._account, "setWebhook")
             vendor_http.post_json(url, self._webhook(), is_trusted=self._account.is_trusted)
-        return SendReceipt(text(child(data, "result").get("message_id")))
+        return text(child(data, "result").get("message_id"))
 
     def verify(self) -> Reason:
         data = _require_ok(*self._request("getMe", {}))
@@ -106,9 +111,7 @@ class TelegramSender(HttpSender):
         }
 
     def _send(self, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-        """Sends a message, again with the new chat id if Telegram reports that the group became a supergroup
-        (ResponseParameters).
-        """
+        """Sends a message, again with the new chat id if the group became a supergroup (ResponseParameters)."""
         response, data = self._request("sendMessage", body, headers)
         new_chat_id = child(data, "parameters").get("migrate_to_chat_id") if response.status == 400 else None
         if isinstance(new_chat_id, int):
@@ -122,7 +125,7 @@ class TelegramSender(HttpSender):
         return response, vendor_http.body(response)
 
 
-class TelegramKind(ProviderKind, WebhookProvider):
+class TelegramKind(WebhookProvider):
     name = "telegram"
     label = "Telegram bot"
     description = "Messages from a Telegram bot, with buttons and text commands to acknowledge, assign and close."
@@ -210,14 +213,6 @@ def _fail(response: EgressResponse, data: dict[str, Any]) -> NoReturn:
     vendor_http.raise_for_status(response, "Telegram", description)
 
 
-def _keyboard(number: int, language: str) -> dict[str, Any]:
-    row = [
-        {"text": chat_buttons.label(button, language), "callback_data": chat_buttons.format_button_data(button, number)}
-        for button in chat_buttons.BUTTONS
-    ]
-    return {"inline_keyboard": [row]}
-
-
 def _remaining_keyboard(message: dict[str, Any], pressed: str, number: int) -> dict[str, Any]:
     """Returns the buttons of a message that are still useful after one was pressed, in their existing language."""
     button_data = {chat_buttons.format_button_data(kind, number) for kind in chat_buttons.buttons_after(pressed)}
@@ -284,7 +279,5 @@ def _send_message(chat: dict[str, Any], reply: str) -> CallbackResponse:
 
 
 def _method(name: str, **values: Any) -> CallbackResponse:
-    """Returns a bot API call in the response to an update
-    (https://core.telegram.org/bots/api#making-requests-when-getting-updates).
-    """
+    """A bot API call in the response (https://core.telegram.org/bots/api#making-requests-when-getting-updates)."""
     return CallbackResponse(200, json.dumps({"method": name, **values}), "application/json")

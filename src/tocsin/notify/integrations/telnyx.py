@@ -25,13 +25,11 @@ from tocsin.notify.interfaces import (
     InboundText,
     InvalidWebhookSignature,
     ProviderAccount,
-    ProviderKind,
     ProviderSetting,
     ProviderSettingType,
     Receipt,
     ReceiptState,
     Rendered,
-    SendReceipt,
     WebhookEndpoint,
     WebhookProvider,
 )
@@ -105,7 +103,7 @@ class TelnyxSender(HttpSender):
 
     api = API
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         body: dict[str, Any] = {
             "from": sender(str(self._account.settings.get("from_number") or "")),
             "to": address,
@@ -121,7 +119,7 @@ class TelnyxSender(HttpSender):
             _fail(response)
         if not (external_id := text(child(vendor_http.body(response), "data").get("id"))):
             raise vendor_http.no_answer(_VENDOR)
-        return SendReceipt(external_id[:100])
+        return external_id[:100]
 
     def verify(self) -> Reason:
         response = self._client.request("GET", f"{self._base}/v2/balance", headers=self._headers())
@@ -136,7 +134,7 @@ class TelnyxSender(HttpSender):
         return {"Authorization": f"Bearer {self._account.secrets.get('api_key', '')}"}
 
 
-class TelnyxKind(ProviderKind, WebhookProvider):
+class TelnyxKind(WebhookProvider):
     name = "telnyx"
     label = "Telnyx"
     description = "Text messages to most countries, with replies and delivery receipts."
@@ -184,7 +182,12 @@ class TelnyxKind(ProviderKind, WebhookProvider):
             raise Rejected("invalid", vendor_http.NOT_AN_EVENT(vendor=_VENDOR))
         match event["event_type"]:
             case "message.received":
-                _handle_text(account, payload, receiver)
+                number, external_id = text(child(payload, "from").get("phone_number")), text(payload.get("id"))
+                if not number or not external_id:
+                    raise Rejected("invalid", vendor_http.NOT_AN_EVENT(vendor=_VENDOR))
+                # Telnyx accepts no reply in the response.
+                message = InboundText("sms", number, text(payload.get("text")), external_id)
+                vendor_http.reply_separately(TelnyxSender(account), receiver, message)
             case "message.sent" | "message.finalized":
                 receiver.handle_receipt(_receipt(callback.query.get("n", ""), payload))
         return CallbackResponse(200)
@@ -205,15 +208,6 @@ def _verify_signature(account: ProviderAccount, callback: Callback) -> None:
         key.verify(signature, f"{timestamp}|".encode() + callback.body)
     except (InvalidSignature, ValueError, binascii.Error):
         raise InvalidWebhookSignature from None
-
-
-def _handle_text(account: ProviderAccount, payload: dict[str, Any], receiver: EventReceiver) -> None:
-    """Handles an inbound text. Telnyx accepts no reply in the response, so the reply is sent as a separate message."""
-    sender_number, external_id = text(child(payload, "from").get("phone_number")), text(payload.get("id"))
-    if not sender_number or not external_id:
-        raise Rejected("invalid", vendor_http.NOT_AN_EVENT(vendor=_VENDOR))
-    message = InboundText("sms", sender_number, text(payload.get("text")), external_id)
-    vendor_http.reply_separately(TelnyxSender(account), receiver, message)
 
 
 def _receipt(key: str, payload: dict[str, Any]) -> Receipt:

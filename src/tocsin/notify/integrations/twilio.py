@@ -24,13 +24,11 @@ from tocsin.notify.interfaces import (
     InboundText,
     InvalidWebhookSignature,
     ProviderAccount,
-    ProviderKind,
     ProviderSetting,
     ProviderSettingType,
     Receipt,
     ReceiptState,
     Rendered,
-    SendReceipt,
     WebhookEndpoint,
     WebhookProvider,
 )
@@ -236,7 +234,7 @@ class TwilioSender(HttpSender):
         self._from = sender(str(account.settings.get("from_number") or ""))
         self._authorization = vendor_http.basic_authorization(self._sid, account.secrets.get("auth_token", ""))
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         fields = self._call(rendered, address, idempotency_key) if channel == "voice" else self._text(rendered, address)
         if self._account.callback_base_url:
             # Twilio has no idempotency key. With Tocsin's key in the URL, an early callback finds its message before
@@ -246,7 +244,7 @@ class TwilioSender(HttpSender):
         sid = vendor_http.body(response).get("sid")
         if not sid:
             raise vendor_http.no_answer("Twilio")
-        return SendReceipt(str(sid)[:100])
+        return str(sid)[:100]
 
     def verify(self) -> Reason:
         response = self._client.request("GET", self._url(".json"), headers={"Authorization": self._authorization})
@@ -300,7 +298,6 @@ def _fail(response: EgressResponse) -> NoReturn:
 
 
 # ---------- provider
-# The `twilio` provider kind: texts and calls, with delivery receipts, replies and key presses.
 
 
 _XML = "text/xml; charset=utf-8"
@@ -334,7 +331,7 @@ _NOT_REACHED_REASONS = {"busy": BUSY(), "no-answer": NO_ANSWER(), "canceled": CA
 _SIP_UNAVAILABLE, _NO_SUCH_NUMBER = "480", frozenset({"404", "410", "484", "604"})
 
 
-class TwilioKind(ProviderKind, WebhookProvider):
+class TwilioKind(WebhookProvider):
     name = "twilio"
     label = "Twilio"
     description = "Text messages and phone calls worldwide, with replies, key presses and delivery receipts."
@@ -408,9 +405,7 @@ class TwilioKind(ProviderKind, WebhookProvider):
 
 
 def _verify_signature(account: ProviderAccount, callback: Callback, fields: dict[str, str]) -> None:
-    """Verifies Twilio's signature over the called URL and the posted fields
-    (https://www.twilio.com/docs/usage/security).
-    """
+    """Over the called URL and the posted fields (https://www.twilio.com/docs/usage/security)."""
     # Imported on demand: the library takes time and memory to load, and is needed only for Twilio's callbacks.
     from twilio.request_validator import RequestValidator
 

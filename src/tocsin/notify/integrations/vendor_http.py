@@ -138,7 +138,6 @@ def basic_authorization(user: str, password: str) -> str:
 
 
 # ---------- error codes
-# The meaning of a vendor's error code. Pure data.
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +189,6 @@ def failed_receipt(
     return Receipt(ReceiptState.FAILED, key, external_id, reason, failure)
 
 
-# ---------- callbacks
-# What vendors' callbacks have in common.
-
-
 #: An older signed request is a replay.
 MAX_SIGNATURE_AGE = timedelta(minutes=5)
 
@@ -206,9 +201,7 @@ def is_recent(timestamp: str, at: datetime) -> bool:
 
 
 def reply_separately(sender: ProviderSender, receiver: EventReceiver, message: InboundText) -> None:
-    """Handles an inbound text of a vendor that takes no reply in the response: the reply is a message of its own.
-    Closes the sender.
-    """
+    """Handles a text of a vendor that takes no reply in the response: it is a message of its own. Closes the sender."""
     try:
         if reply := receiver.handle_text(message):
             sender.send(Rendered("", reply), message.channel, message.sender, f"answer-{message.external_id}")
@@ -220,7 +213,6 @@ def reply_separately(sender: ProviderSender, receiver: EventReceiver, message: I
 
 
 # ---------- http status
-# Maps the HTTP status of a vendor's response to an error, for all provider kinds that use HTTP. Pure.
 
 
 #: Temporary client errors.

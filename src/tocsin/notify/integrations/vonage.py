@@ -21,13 +21,11 @@ from tocsin.notify.interfaces import (
     InboundText,
     InvalidWebhookSignature,
     ProviderAccount,
-    ProviderKind,
     ProviderSetting,
     ProviderSettingType,
     Receipt,
     ReceiptState,
     Rendered,
-    SendReceipt,
     WebhookEndpoint,
     WebhookProvider,
 )
@@ -98,7 +96,7 @@ class VonageSender(HttpSender):
 
     api = API
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         body = {
             **self._credentials(),
             "from": sender(str(self._account.settings.get("from_number") or "")).lstrip("+"),
@@ -120,7 +118,7 @@ class VonageSender(HttpSender):
             raise vendor_http.no_answer(_VENDOR)
         if all(text(one.get("status")) != "0" for one in messages):
             _fail(response, messages[0])
-        return SendReceipt(text(messages[0].get("message-id"))[:100] or idempotency_key)
+        return text(messages[0].get("message-id"))[:100] or idempotency_key
 
     def verify(self) -> Reason:
         authorization = vendor_http.basic_authorization(*self._credentials().values())
@@ -136,7 +134,7 @@ class VonageSender(HttpSender):
         return {"api_key": key, "api_secret": self._account.secrets.get("api_secret", "")}
 
 
-class VonageKind(ProviderKind, WebhookProvider):
+class VonageKind(WebhookProvider):
     name = "vonage"
     label = "Vonage"
     description = "Text messages to most countries, with replies and delivery receipts."
@@ -191,9 +189,7 @@ class VonageKind(ProviderKind, WebhookProvider):
 
 
 def sign(fields: Mapping[str, str], secret: str, method: str) -> str:
-    """Returns the signature of a request's fields
-    (https://developer.vonage.com/en/getting-started/concepts/signing-messages).
-    """
+    """Signs a request's fields (https://developer.vonage.com/en/getting-started/concepts/signing-messages)."""
     sorted_fields = sorted((name, value) for name, value in fields.items() if name != "sig")
     signed = "".join(f"&{name}={value.translate(_SEPARATORS)}" for name, value in sorted_fields)
     if method == "md5hash":

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +37,6 @@ from tocsin.notify.interfaces import (
     ProviderKind,
     ProviderSetting,
     Rendered,
-    SendReceipt,
 )
 from tocsin.notify.models import PushDevice
 from tocsin.notify.text import formatting, signed_links
@@ -61,9 +61,7 @@ _SECRET = ReasonType("push.secret_invalid", "The browser's secret is not 16 byte
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A browser's endpoint at its push service, and the keys that encrypt for it. Secret: anyone with all of it could
-    push.
-    """
+    """A browser's endpoint at its push service, and the keys to encrypt for it: who has all of it could push."""
 
     endpoint: str = field(repr=False)
     p256dh: str = field(repr=False)
@@ -169,9 +167,7 @@ def check() -> None:
 
 
 def public(now: datetime) -> str:
-    """Returns the public key, which browsers subscribe with. It is not secret and is available even if the secret key
-    is lost.
-    """
+    """Returns the public key, which browsers subscribe with. It is available even if the secret key is lost."""
     return str(_row(now)["public"])
 
 
@@ -235,18 +231,16 @@ def authorization(pair: KeyPair, subscription: Subscription, contact: str, now: 
     return str(signer.sign(claims)["Authorization"])
 
 
-# ---------- payload
-# Builds the payload for the service worker: title, text, target URL, and the buttons with their token. Pure.
-
-
 def payload(rendered: Rendered, notification_id: str) -> bytes:
     """Returns JSON of at most `MAX_PAYLOAD_BYTES`. The text is shortened first, then the title."""
     token = signed_links.token_of(rendered.link) if rendered.buttons else ""
+    target = urlsplit(rendered.link)
     values: dict[str, Any] = {
         "id": notification_id,
         "title": rendered.subject,
         "text": rendered.text,
-        "url": _path(rendered.link),
+        # Without its host: a service worker opens only pages of its own origin.
+        "url": (target.path or "/") + (f"?{target.query}" if target.query else ""),
         "is_urgent": bool(rendered.buttons),
     }
     if (number := signed_links.alert_of(rendered.link)) is not None:
@@ -261,12 +255,6 @@ def payload(rendered: Rendered, notification_id: str) -> bytes:
             ],
         }
     return _fit(values)
-
-
-def _path(link: str) -> str:
-    """Returns the link without its host: a service worker opens only pages of its own origin."""
-    parts = urlsplit(link)
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def _fit(values: dict[str, Any]) -> bytes:
@@ -292,6 +280,10 @@ def _json(values: dict[str, Any]) -> bytes:
 
 LABEL = "Push"
 CHANNEL = "push"
+#: The address of a contact method that reaches all devices of a user has this prefix and a random word: it cannot be
+#: guessed and says nothing about the user, so that no user's pages can reach another user's devices.
+PREFIX = "devices:"
+_ADDRESS = re.compile(r"devices:[a-z2-7]{20}")
 #: A limit that no user needs to exceed. It prevents one user's page from being sent hundreds of times.
 MAX_DEVICES = 20
 
@@ -368,9 +360,7 @@ def remove(device: PushDevice, *, actor: AuditActor, now: datetime) -> None:
 
 
 def device_by_endpoint(endpoint: str) -> PushDevice | None:
-    """Returns the subscribed device with this endpoint. The endpoint is known only to its browser and so authenticates
-    it.
-    """
+    """Returns the subscribed device with this endpoint, which only its browser knows and so authenticates it."""
     return PushDevice.objects.select_related("user").filter(endpoint_hash=hash_of(endpoint), gone_at=None).first()
 
 
@@ -388,7 +378,7 @@ def replace(device: PushDevice, value: object, *, actor: AuditActor, now: dateti
 
 def contact_method(user: User) -> ContactMethod | None:
     """Returns the user's push contact method, or None."""
-    methods = ContactMethod.objects.filter(user=user, channel=CHANNEL, address__startswith=chat.PREFIX)
+    methods = ContactMethod.objects.filter(user=user, channel=CHANNEL, address__startswith=PREFIX)
     return methods.order_by("pk").first()
 
 
@@ -419,10 +409,14 @@ WHERE d.id = t.id
 """
 
 
+def new_address() -> str:
+    return PREFIX + base64.b32encode(secrets.token_bytes(13)).decode().lower()[:20]
+
+
 def _new_contact_method(user: User, actor: AuditActor, now: datetime) -> ContactMethod:
     labels = {label.lower() for label in user.contact_methods.values_list("label", flat=True)}
     label = next(name for name in (LABEL, *(f"{LABEL} {n}" for n in range(2, 100))) if name.lower() not in labels)
-    spec = {"label": label, "channel": CHANNEL, "address": chat.new_address(secrets.token_bytes(13))}
+    spec = {"label": label, "channel": CHANNEL, "address": new_address()}
     method = people.save_contact_method(user, spec, actor=actor, now=now)
     # The browser asked the user for permission, so no verification code is needed.
     ContactMethod.objects.filter(pk=method.pk).update(verified_at=now)
@@ -483,7 +477,7 @@ _SIGNED = ReasonType(
 class WebPushSender(HttpSender):
     """Sends to every device of an address. One successful device is enough."""
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         devices = _devices_at(address)
         data, signing = payload(rendered, idempotency_key), pair(clock.now())
 
@@ -536,7 +530,7 @@ class WebPushKind(ProviderKind):
     settings: tuple[ProviderSetting, ...] = ()
 
     def accepts(self, channel: str, address: str) -> bool:
-        return chat.is_devices(address)
+        return _ADDRESS.fullmatch(address) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -594,11 +588,11 @@ def _error_of(device: Device, response: EgressResponse) -> Temporary | Permanent
             return Permanent(vendor_http.MESSAGE_REJECTED(server=service, answer=answer), _SUBSCRIBE_AGAIN())
 
 
-def _outcome(attempts: Sequence[_PushAttempt]) -> SendReceipt:
+def _outcome(attempts: Sequence[_PushAttempt]) -> str:
     """Returns success if any device's service accepted; else raises the most recoverable error."""
     errors: list[Temporary | Permanent] = []
     for attempt in attempts:
         if attempt.error is None:
-            return SendReceipt(attempt.external_id)
+            return attempt.external_id
         errors.append(attempt.error)
     raise min(errors, key=lambda error: (not isinstance(error, OutcomeUnknown), not isinstance(error, Temporary)))

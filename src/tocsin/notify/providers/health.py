@@ -73,9 +73,7 @@ def record_outcomes(connection: Connection, updates: Sequence[HealthUpdate]) -> 
 
 
 def _lock_circuits(connection: Connection, names: list[str]) -> dict[str, CircuitBreaker]:
-    """Returns the circuit breakers of these providers and locks their rows, always in name order so that two nodes
-    cannot deadlock.
-    """
+    """Returns and locks the circuit breakers, always in name order so that two nodes cannot deadlock."""
     if not names:
         return {}
     connection.execute(
@@ -119,9 +117,7 @@ def worked_at(connection: Connection, names: Sequence[str]) -> dict[str, datetim
 
 
 def due_probes(connection: Connection, now: datetime) -> list[str]:
-    """Claims for this node the providers that are due for a probe, and postpones their `retry_at` so that other nodes
-    skip them.
-    """
+    """Claims the providers that are due for a probe, and postpones them so that other nodes skip them."""
     rows = connection.execute(
         "UPDATE notify_providerhealth SET retry_at = %s + interval '1 minute' WHERE name IN (SELECT name "
         "FROM notify_providerhealth WHERE is_open AND retry_at <= %s ORDER BY name FOR NO KEY UPDATE SKIP LOCKED) "

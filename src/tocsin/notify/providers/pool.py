@@ -171,9 +171,7 @@ class ActiveProvider:
 
 
 def carries_country(settings: Mapping[str, Any], channel: str, address: str) -> bool:
-    """Returns whether a provider with these settings delivers to the country of a phone number; always True for other
-    addresses.
-    """
+    """Returns whether a provider with these settings delivers to the country of an address, if it is a number."""
     prefixes_text = str(settings.get(interfaces.PREFIXES.name) or "")
     is_restricted = prefixes_text and channel in interfaces.phones()
     return not is_restricted or address.startswith(interfaces.prefixes(prefixes_text))
@@ -207,9 +205,7 @@ class ProviderPool(LivePool[str, ActiveProvider]):
             self._open_circuits = health.open_circuits(connection)
 
     def providers_for(self, channel: str, address: str) -> tuple[ActiveProvider, ...]:
-        """Returns the providers that can deliver to `address`, in order, with open circuit breakers last. If none, the
-        sandbox is used.
-        """
+        """Returns the providers that can deliver to `address`, in order; without any, the sandbox keeps it."""
         return tuple(provider for provider in self.all() if provider.delivers_to(channel, address))
 
     def has_provider(self, channel: str) -> bool:
@@ -246,9 +242,7 @@ class ProviderPool(LivePool[str, ActiveProvider]):
         return next((provider for provider in self._providers if provider.name == name), None)
 
     def record_outcomes(self, connection: Connection, updates: Sequence[health.HealthUpdate]) -> None:
-        """Records the results of messages. The continued success of a healthy provider is written only every few
-        seconds.
-        """
+        """Records results. The continued success of a healthy provider is written only every few seconds."""
         with self._lock:
             recordable = [update for update in updates if self._should_record(update)]
             if recordable and health.record_outcomes(connection, recordable):
@@ -304,13 +298,18 @@ class ProviderPool(LivePool[str, ActiveProvider]):
         problems: dict[str, Reason] = {}
         for row in rows:
             try:
-                self._open_row(row)
+                if (kind := KINDS.get(row["kind"])) is None:
+                    raise Permanent(UNKNOWN_KIND(kind=row["kind"]))
+                secrets = crypto.decrypt_bundle(row["secrets"])
+                account = account_of(row["name"], row["id"], kind, row["settings"], secrets)
+                channels = tuple(channel for channel in row["channels"] if channel in kind.channels)
+                self._open_account(account, kind, row["id"], channels)
             except Permanent as error:
                 # Leave it out and use the others: one invalid row must not stop the rest.
                 problems[row["name"]] = error.reason
                 log.error("The provider %s cannot be used: %s", row["name"], error.detail)
-        if (account := environment_account()) is not None:
-            self._open_account(account, KINDS["smtp"], None, ("email",))
+        if (mail_account := environment_account()) is not None:
+            self._open_account(mail_account, KINDS["smtp"], None, ("email",))
         for built_in in BUILT_IN:
             self._open_account(ProviderAccount(built_in.label), built_in, None, built_in.channels)
         self._providers = tuple(provider for _, provider in self._loading.values())
@@ -324,14 +323,6 @@ class ProviderPool(LivePool[str, ActiveProvider]):
         self.is_bundling = bool(settings[settings_store.BUNDLE_PAGES.name])
         self.requires_reply_codes = bool(settings[settings_store.SMS_REPLY_CODES.name])
         self._content_levels = {name: ContentLevel(settings[settings_store.content_name(name)]) for name in CHANNELS}
-
-    def _open_row(self, row: Mapping[str, Any]) -> None:
-        kind = KINDS.get(row["kind"])
-        if kind is None:
-            raise Permanent(UNKNOWN_KIND(kind=row["kind"]))
-        account = account_of(row["name"], row["id"], kind, row["settings"], crypto.decrypt_bundle(row["secrets"]))
-        channels = tuple(channel for channel in row["channels"] if channel in kind.channels)
-        self._open_account(account, kind, row["id"], channels)
 
     def _open_account(
         self, account: ProviderAccount, kind: ProviderKind, row_id: int | None, channels: tuple[str, ...]
@@ -374,9 +365,7 @@ def in_order(connection: Connection, channel: str, address: str) -> list[str]:
 
 
 def provider_lookup(connection: Connection) -> Callable[[str, str], bool]:
-    """Returns a function that says whether any enabled provider delivers to an address on a channel, without opening
-    any.
-    """
+    """Returns a function that says whether any enabled provider delivers to an address on a channel."""
     rows = database.rows(connection, _CONFIGURED)
     has_environment = environment.current().smtp_url is not None
 
@@ -477,13 +466,10 @@ def in_use() -> list[str]:
 
 
 def webhook_urls(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
-    """Returns the endpoints to enter in the vendor's console with their URLs; none if this machine has no public
-    address.
-    """
+    """Returns the endpoints to enter in the vendor's console with their URLs; none without a public address."""
     kind, base_url = KINDS.get(provider.kind), _callback_base_url_of(provider)
-    if kind is None or not isinstance(kind, WebhookProvider) or not base_url:
-        return []
-    return [(endpoint, f"{base_url}/{endpoint.name}") for endpoint in kind.webhook_endpoints]
+    endpoints = kind.webhook_endpoints if isinstance(kind, WebhookProvider) and base_url else ()
+    return [(endpoint, f"{base_url}/{endpoint.name}") for endpoint in endpoints]
 
 
 def lacks_callback_url(provider: Provider) -> bool:

@@ -143,7 +143,7 @@ def quiet_hours(stored: object) -> tuple[QuietWindow, ...]:
 def _quiet(rules: notification_rules.NotificationRules) -> tuple[QuietWindow, ...]:
     return tuple(
         QuietWindow(
-            weekly_windows.load([_window(quiet)])[0],
+            weekly_windows.load([{"days": list(quiet.days), "from": quiet.start, "to": quiet.end}])[0],
             frozenset(label.casefold() for label in quiet.methods),
             Priority(quiet.exempt_priority),
         )
@@ -151,19 +151,12 @@ def _quiet(rules: notification_rules.NotificationRules) -> tuple[QuietWindow, ..
     )
 
 
-def _window(quiet: notification_rules.QuietHours) -> dict[str, Any]:
-    return {"days": list(quiet.days), "from": quiet.start, "to": quiet.end}
-
-
 def plan_pages(
     recipient: Recipient, override: DeliveryOverride, priority: Priority, at: datetime
 ) -> tuple[PlannedPage, ...]:
     """Returns every page to a user whose step fires at `at`, in the order of the contact methods."""
     methods, note = select_methods(recipient, override, priority)
-    pages: list[PlannedPage] = []
-    for method in methods:
-        pages += _plan_method(recipient, method, override, priority, at, note)
-    return tuple(pages)
+    return tuple(page for method in methods for page in _plan_method(recipient, method, override, priority, at, note))
 
 
 def last_page_at(recipient: Recipient, override: DeliveryOverride, priority: Priority, at: datetime) -> datetime:
@@ -184,18 +177,10 @@ def select_methods(
     be used.
     """
     usable = recipient.usable
-    if override.methods:
-        if chosen := _apply_method_rules(usable, override.methods):
-            return chosen, NO_REASON
-        note = delivery_reasons.POLICY_METHODS_UNUSABLE() if usable else NO_REASON
-        return _methods_by_user_rules(recipient, usable, priority), note
-    return _methods_by_user_rules(recipient, usable, priority), NO_REASON
-
-
-def _methods_by_user_rules(
-    recipient: Recipient, usable: tuple[NotificationMethod, ...], priority: Priority
-) -> tuple[NotificationMethod, ...]:
-    return _apply_method_rules(usable, recipient.rules.get(priority, ())) or usable
+    if chosen := _apply_method_rules(usable, override.methods):
+        return chosen, NO_REASON
+    note = delivery_reasons.POLICY_METHODS_UNUSABLE() if override.methods and usable else NO_REASON
+    return _apply_method_rules(usable, recipient.rules.get(priority, ())) or usable, note
 
 
 def _apply_method_rules(
@@ -228,11 +213,12 @@ def _plan_method(
                 parts.append(delivery_reasons.QUIET_HOURS())
                 deferred_from[due] = min(requested_at, deferred_from.get(due, requested_at))
             explanations_by_time.setdefault(due, []).append(joined(*parts, separator=", "))
-    is_repeated = len(explanations_by_time) > 1
-    return [
-        PlannedPage(method, due, _join_explanations(explanations, note), deferred_from.get(due), is_repeated)
-        for due, explanations in sorted(explanations_by_time.items())
-    ]
+    pages = []
+    for due, explanations in sorted(explanations_by_time.items()):
+        merged = delivery_reasons.MERGED(count=len(explanations)) if len(explanations) > 1 else NO_REASON
+        explanation = joined(explanations[0], merged, note, separator=", ")
+        pages.append(PlannedPage(method, due, explanation, deferred_from.get(due), len(explanations_by_time) > 1))
+    return pages
 
 
 def _explain(method: NotificationMethod, repetition: int, retry: int, retries: int) -> list[Reason]:
@@ -244,11 +230,6 @@ def _explain(method: NotificationMethod, repetition: int, retry: int, retries: i
     if retry:
         parts.append(delivery_reasons.RETRY(number=retry + 1, total=retries + 1))
     return parts
-
-
-def _join_explanations(explanations: list[Reason], note: Reason) -> Reason:
-    merged = delivery_reasons.MERGED(count=len(explanations)) if len(explanations) > 1 else NO_REASON
-    return joined(explanations[0], merged, note, separator=", ")
 
 
 def is_quiet(recipient: Recipient, method: NotificationMethod, priority: Priority, at: datetime) -> bool:
@@ -364,12 +345,15 @@ def plan(
     pages: list[Page] = []
     unreachable: list[Unreachable] = []
     for request in requests:
-        name, reason, planned_pages = _plan_request(request, recipients, contacts)
+        name, reason, candidates = _plan_request(request, recipients, contacts)
         recipient = recipients.get(request.user_id) if request.user_id is not None else None
-        planned = _pages(request, recipient, planned_pages, find_problem)
+        planned = _pages(request, recipient, candidates, find_problem)
         pages += planned
-        if not any(not page.problem for page in planned):
-            unreachable.append(Unreachable(request, name, reason or _unreachable_reason(name, request, planned)))
+        if all(page.problem for page in planned):
+            if not reason:
+                problems = joined(*dict.fromkeys(page.problem for page in planned), separator=" ")
+                reason = delivery_reasons.UNREACHABLE(user=Person(name, request.user_id), cause=problems)
+            unreachable.append(Unreachable(request, name, reason))
     return PagePlan(tuple(pages), tuple(unreachable))
 
 
@@ -381,12 +365,9 @@ def _plan_request(
         contact = contacts.get(request.group_contact_id)
         if contact is None:
             return "A group contact", delivery_reasons.CONTACT_DELETED(), ()
-        contact_recipient = Recipient(0, contact.label, (contact,))
-        return (
-            contact.label,
-            NO_REASON,
-            plan_pages(contact_recipient, replace(request.delivery_override, methods=()), request.priority, request.at),
-        )
+        override = replace(request.delivery_override, methods=())
+        planned = plan_pages(Recipient(0, contact.label, (contact,)), override, request.priority, request.at)
+        return contact.label, NO_REASON, planned
     recipient = recipients.get(request.user_id) if request.user_id is not None else None
     if recipient is None:
         return "Somebody", delivery_reasons.USER_DELETED(), ()
@@ -403,28 +384,29 @@ def _plan_request(
 def _pages(
     request: PageRequest,
     recipient: Recipient | None,
-    candidates: Iterable[PlannedPage],
+    candidates: Sequence[PlannedPage],
     find_problem: FindAddressProblem,
 ) -> list[Page]:
     pages: list[Page] = []
     reported_labels: set[str] = set()
-    planned_pages = list(candidates)
-    problems = {
-        planned.method: find_problem(planned.method.channel, planned.method.address) or NO_REASON
-        for planned in planned_pages
-    }
-    for planned in _start_next_method_early(request, recipient, planned_pages, problems):
-        method = planned.method
-        address_problem = problems[method]
-        if not address_problem:
-            reason = delivery_reasons.EXPLAINED(reason=as_reason(request.reason), explanation=planned.explanation)
-            page = Page(request, method.label, method.channel, method.address, planned.at, reason)
-            pages.append(replace(page, deferred_from=planned.deferred_from, is_repeated=planned.is_repeated))
+    problems = {one.method: find_problem(one.method.channel, one.method.address) or NO_REASON for one in candidates}
+    for planned in _start_next_method_early(request, recipient, candidates, problems):
+        method, reason = planned.method, as_reason(request.reason)
+        page = Page(request, method.label, method.channel, method.address, request.at, reason)
+        if not problems[method]:
+            pages.append(
+                replace(
+                    page,
+                    due_at=planned.at,
+                    reason=delivery_reasons.EXPLAINED(reason=reason, explanation=planned.explanation),
+                    deferred_from=planned.deferred_from,
+                    is_repeated=planned.is_repeated,
+                )
+            )
         elif method.label not in reported_labels:
             reported_labels.add(method.label)
-            problem = delivery_reasons.METHOD_UNUSABLE(method=method.label, problem=address_problem)
-            reason = as_reason(request.reason)
-            pages.append(Page(request, method.label, method.channel, method.address, request.at, reason, problem))
+            problem = delivery_reasons.METHOD_UNUSABLE(method=method.label, problem=problems[method])
+            pages.append(replace(page, problem=problem))
     return pages
 
 
@@ -447,21 +429,12 @@ def _start_next_method_early(
         for planned in usable
         if recipient is None or not is_quiet(recipient, planned.method, request.priority, at)
     ]
-    next_page = min(candidates, key=_planned_at, default=None)
+    next_page = min(candidates, key=lambda planned: planned.at, default=None)
     if next_page is None or not at < next_page.at <= at + NOTICE_HORIZON:
         return list(planned_pages)
     explanation = joined(next_page.explanation, delivery_reasons.AT_ONCE(), separator=", ")
     advanced = replace(next_page, at=at, explanation=explanation, deferred_from=None)
     return [advanced if planned is next_page else planned for planned in planned_pages]
-
-
-def _planned_at(planned: PlannedPage) -> datetime:
-    return planned.at
-
-
-def _unreachable_reason(name: str, request: PageRequest, planned: Sequence[Page]) -> Reason:
-    problems = joined(*dict.fromkeys(page.problem for page in planned), separator=" ")
-    return delivery_reasons.UNREACHABLE(user=Person(name, request.user_id), cause=problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,25 +450,14 @@ class PagedRecipient:
     sent_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class AllClear:
-    """An all-clear: the user to notify that an alert needs nobody any more, and the contact method."""
-
-    alert_id: int
-    user_id: int
-    channel: str
-    address: str
-    label: str
-
-
 def all_clears(
     paged: Iterable[PagedRecipient],
     responder_ids: Mapping[int, frozenset[int]],
     last_all_clears: Mapping[tuple[int, int], datetime],
     find_quietest: FindQuietest,
-) -> list[AllClear]:
-    """Returns one all-clear for each user who was paged about an alert, has not responded, and has not had an all-clear
-    since that page.
+) -> list[PagedRecipient]:
+    """Returns, for each user who was paged about an alert, has not responded, and has not had an all-clear since, the
+    page whose contact method gets one.
 
     `responder_ids` has the users by alert; `last_all_clears` the time of the last all-clear by alert and user. The
     contact method is the quietest channel on which the user was paged.
@@ -509,10 +471,7 @@ def all_clears(
         last_all_clear_at = last_all_clears.get((alert_id, user_id))
         if last_all_clear_at is None or any(page.sent_at is None or page.sent_at > last_all_clear_at for page in pages):
             quietest_channel = find_quietest({page.channel for page in pages})
-            quietest_page = next(page for page in pages if page.channel == quietest_channel)
-            results.append(
-                AllClear(alert_id, user_id, quietest_page.channel, quietest_page.address, quietest_page.label)
-            )
+            results.append(next(page for page in pages if page.channel == quietest_channel))
     return results
 
 

@@ -178,9 +178,7 @@ def needs_fallback(due: DueDelivery, now: datetime, find_problem: FindAddressPro
 
 
 def pre_send_check(due: DueDelivery, now: datetime, find_problem: FindAddressProblem) -> PreSendDecision:
-    """Returns the decision about a due delivery, just before it is sent. `find_problem` returns why an address
-    is invalid.
-    """
+    """Returns what becomes of a due delivery. `find_problem` returns why an address is invalid."""
     alert = due.alert
     if alert is not None and due.purpose in _ACTIVE_ALERT_PURPOSES:
         if alert.status not in ACTIVE:

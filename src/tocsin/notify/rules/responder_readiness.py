@@ -29,15 +29,13 @@ URGENT_PRIORITIES = (Priority.CRITICAL, Priority.HIGH)
 
 
 def push_only_priorities(recipient: Recipient) -> tuple[Priority, ...]:
-    """Returns the urgent priorities at which all contact methods of a user are pushes; none for a user without contact
-    methods.
-    """
-    return tuple(priority for priority in URGENT_PRIORITIES if _is_push_only(recipient, priority))
-
-
-def _is_push_only(recipient: Recipient, priority: Priority) -> bool:
-    methods, _note = page_planner.select_methods(recipient, USER_RULES, priority)
-    return bool(methods) and all(method.channel in CHANNELS and CHANNELS[method.channel].is_push for method in methods)
+    """Returns the urgent priorities at which all contact methods of a user are pushes."""
+    pushes = {name for name, channel in CHANNELS.items() if channel.is_push}
+    channels = {
+        priority: {method.channel for method in page_planner.select_methods(recipient, USER_RULES, priority)[0]}
+        for priority in URGENT_PRIORITIES
+    }
+    return tuple(priority for priority, used in channels.items() if used and used <= pushes)
 
 
 def is_loud(channel: str) -> bool:
@@ -225,8 +223,5 @@ def _other_roles(shift: OnCall, doubles: Iterable[DoubleRole]) -> tuple[MemberRo
 
 
 def _overlap(one: OnCall | DoubleRole, other: OnCall) -> bool:
-    return _is_before(one.since, other.until) and _is_before(other.since, one.until)
-
-
-def _is_before(one: datetime | None, other: datetime | None) -> bool:
-    return one is None or other is None or one < other
+    limits = ((one.since, other.until), (other.since, one.until))
+    return all(begin is None or end is None or begin < end for begin, end in limits)

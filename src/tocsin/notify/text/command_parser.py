@@ -195,9 +195,7 @@ _DTMF_COMMANDS = {key: _COMMANDS[key] for key in "6789"}
 
 
 def interpret_key(digit: str, pending_digit: str, keys: str) -> CommandKind | Key:
-    """Returns the action of `digit` if `keys` are offered and `pending_digit` awaits confirmation. No digit means that
-    someone picked up.
-    """
+    """Returns what `digit` does if `keys` are offered; "" means that someone picked up."""
     if not digit or digit == "1":
         return Key.REPEAT
     if digit not in keys or digit not in _DTMF_COMMANDS:

@@ -35,9 +35,9 @@ def available_language(language: str) -> str:
     return code if code in offered else "en"
 
 
-def localize(reason: Reason, language: str, zone: tzinfo | None = None) -> str:
-    """Returns the sentence of `reason` in the language of a message, with its moments in `zone`, else in UTC."""
-    return reason.localized(available_language(language), zone or UTC)
+def localize(reason: Reason, language: str) -> str:
+    """Returns the sentence of `reason` in the language of a message, with its moments in UTC."""
+    return reason.localized(available_language(language), UTC)
 
 
 def in_language(language: str, zone: tzinfo | None = None) -> AbstractContextManager[Any]:
@@ -56,12 +56,6 @@ def format_date(language: str, local: datetime) -> str:
     with in_language(language):
         day = date_format(local, pgettext("date in a mail", "j F Y"))
     return f"{day}, {local:%H:%M %Z}"
-
-
-def duration_left(language: str, duration: timedelta) -> str:
-    """Returns a duration after "within" or "in", such as "12 minutes"."""
-    with in_language(language):
-        return local_duration(duration, ago=True)
 
 
 def alert_count(language: str, count: int) -> str:
@@ -100,16 +94,13 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]")
 
 
 def one_line(text: str, max_chars: int | None = None) -> str:
-    """Returns `text` on one line without control characters and direction marks, cut at a word to `max_chars`
-    characters.
-    """
+    """Returns `text` on one line without control characters and direction marks, cut to `max_chars` characters."""
     line = " ".join(_CONTROLS.sub(" ", _DIRECTIONS.sub("", text)).split())
     return line if max_chars is None else cut(line, max_chars)
 
 
 def cut(text: str, max_chars: int) -> str:
-    """Returns `text`, or its beginning followed by "…": at most `max_chars` characters, cut at a word if one is
-    near."""
+    """Returns at most `max_chars` characters of `text`, ended by "…", at a word if one is near."""
     if len(text) <= max_chars:
         return text
     if max_chars < 2:
@@ -198,7 +189,8 @@ def time_left(at: datetime, now: datetime, language: str) -> str:
     left = at - now
     if left > timedelta(minutes=2):
         left -= left % timedelta(minutes=1)
-    return duration_left(language, left)
+    with in_language(language):
+        return local_duration(left, ago=True)
 
 
 def short(alert: AlertContent) -> str:
@@ -220,12 +212,6 @@ def named(alert: AlertContent, max_chars: int = MAX_HEADLINE_CHARS, language: st
     )
 
 
-def ack_reminder_text(message: Message, alert: AlertContent) -> str:
-    """Returns the acknowledgement reminder's question to the user who acknowledged the alert."""
-    question = ack_reminder_question(message.language, first_name(message.recipient))
-    return f"{question} {headline(alert)} (#{alert.id})."
-
-
 def ack_reminder_question(language: str, recipient_name: str) -> str:
     """Returns the question, with the name if it is known."""
     if recipient_name:
@@ -240,21 +226,16 @@ def ack_reminder_hint(language: str) -> str:
 
 def sentences(message: Message) -> list[str]:
     """Returns the message as plain sentences, one per alert: for pushes, chats and the plain part of mails."""
+    more = [and_more(message)] if message.omitted_count else []
     match message.purpose:
         case Purpose.ALL_CLEAR:
-            return [
-                *(all_clear_text(alert, message.language) for alert in message.alerts),
-                *([and_more(message)] if message.omitted_count else []),
-            ]
+            return [*(all_clear_text(alert, message.language) for alert in message.alerts), *more]
         case Purpose.ACK_REMINDER:
-            return [
-                f"{ack_reminder_text(message, alert)} {ack_reminder_hint(message.language)}" for alert in message.alerts
-            ]
+            question = ack_reminder_question(message.language, first_name(message.recipient))
+            hint = ack_reminder_hint(message.language)
+            return [f"{question} {headline(alert)} (#{alert.id}). {hint}" for alert in message.alerts]
         case Purpose.PAGE if len(message.alerts) > 1:
-            return [
-                *(named(alert, language=message.language) for alert in message.alerts),
-                *([and_more(message)] if message.omitted_count else []),
-            ]
+            return [*(named(alert, language=message.language) for alert in message.alerts), *more]
         case Purpose.PAGE:
             return [short(alert) for alert in message.alerts]
         case _:

@@ -7,7 +7,7 @@ import hmac
 import re
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
@@ -38,7 +38,6 @@ from tocsin.notify.text.formatting import alert_count, in_language, phrase
 from tocsin.notify.text.signed_links import LinkSubject
 
 # ---------- message
-# Builds the message of a bundle of deliveries, with its links. Pure.
 
 
 #: Returns the URL where a user (None: anyone who signs in) can act on an alert (None: on all that paged the user):
@@ -235,35 +234,26 @@ def compose(
     # Message-ID, and mail programs show it once.
     created_at = bundle.lead.created_at or bundle.lead.queued_at
     signed_at = created_at + max(0, (now - created_at) // _LINK_REUSE_PERIOD) * _LINK_REUSE_PERIOD
-    with in_language(bundle.lead.language, _zone_of(bundle.lead)):
+    lead = bundle.lead
+    zone = ZoneInfo(lead.time_zone) if is_zone(lead.time_zone) else UTC
+    with in_language(lead.language, zone):
         original = message(decrypted, link_to(base_url, signed_at), base_url, now, can_reply=can_reply)
-        original = replace(original, links=_swap_links(bundle.lead, base_url, signed_at))
-        redacted = redact(original, content_level)
-        return channel.render(_with_reply_codes(redacted, bundle.lead.user_id) if has_reply_codes else redacted)
-
-
-def _zone_of(lead: DueDelivery) -> tzinfo:
-    return ZoneInfo(lead.time_zone) if is_zone(lead.time_zone) else UTC
+        made = redact(replace(original, links=_swap_links(lead, base_url, signed_at)), content_level)
+        # A group contact has no user who could reply, and so no reply code.
+        if has_reply_codes and (user_id := lead.user_id) is not None:
+            alerts = (replace(alert, reply_code=code_of(user_id, alert.id)) for alert in made.alerts)
+            made = replace(made, alerts=tuple(alerts))
+        return channel.render(made)
 
 
 def _swap_links(lead: DueDelivery, base_url: str, now: datetime) -> tuple[MessageButton, ...]:
-    """Returns the links by which the user accepts or declines the requested swap; none in any other message. Their
-    labels are in the active language.
-    """
+    """Returns the links to accept or decline the requested swap, in the active language; none in other messages."""
     swap_id = lead.data.get("swap")
     if not isinstance(swap_id, int) or lead.user_id is None:
         return ()
     token = signed_links.sign(swap_id, lead.user_id, now, LinkSubject.SWAP)
     url = base_url + signed_links.path(token, LinkSubject.SWAP)
     return tuple(MessageButton(gettext(label), f"{url}?answer={answer}") for answer, label in _SWAP_ANSWERS.items())
-
-
-def _with_reply_codes(original: Message, user_id: int | None) -> Message:
-    """A group contact has no user who could reply, and so no reply code."""
-    if user_id is None:
-        return original
-    alerts = tuple(replace(alert, reply_code=code_of(user_id, alert.id)) for alert in original.alerts)
-    return replace(original, alerts=alerts)
 
 
 def content_of(connection: Connection, channel: str) -> ContentLevel:

@@ -48,9 +48,7 @@ class LinkSubject(StrEnum):
 
 
 def sign(subject_id: int, user_id: int, now: datetime, subject: LinkSubject = LinkSubject.ALERT) -> str:
-    """Returns a token that lets `user_id` act on an alert or swap for seven days from `now`: about 34 URL-safe
-    characters.
-    """
+    """Returns a token of about 34 URL-safe characters: for seven days from `now`, `user_id` may act on the subject."""
     minute = -((_EPOCH - now - VALID_FOR) // _MINUTE)
     payload = _number(subject_id) + _number(user_id) + minute.to_bytes(4)
     return _encode_signed(payload, subject)
@@ -203,9 +201,7 @@ def message_id(notification_id: UUID, link: str, alerts: int, host: str) -> str:
 
 
 def reply_to(address: str, link: str) -> str:
-    """Returns `address` tagged with the reference of `link`, such as `alerts+mfrgg…@example.org`; unchanged if the link
-    has none.
-    """
+    """Returns `address` tagged with the link's reference, if any, such as `alerts+mfrgg…@example.org`."""
     token = reference_of(link)
     local, at, domain = parseaddr(address)[1].rpartition("@")
     if not token or not at:
