@@ -21,16 +21,7 @@ from tocsin.core.reasons import NO_REASON, Reason, Term, Text, joined, reason_fr
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
 from tocsin.inbound.config.registry import UnknownIntegration
-from tocsin.inbound.config.rules import (
-    HOURS_DO_NOT_MATCH,
-    HOURS_MATCH,
-    ORDER,
-    UNKNOWN_KIND,
-    CompiledRules,
-    RouteReference,
-    choose,
-    matches_route,
-)
+from tocsin.inbound.config.rules import UNKNOWN_KIND, CompiledRules, RouteReference, choose
 from tocsin.inbound.deciding.noise_reduction import NOISE_TRACE_KEY
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.fields import FIELDS, MappedFields, Value, one_line, text_of
@@ -255,33 +246,29 @@ def _display_text(value: object) -> str:
 def _trace_rules(rules: CompiledRules, payload: object, mapped: MappedFields) -> tuple[RuleTrace, ...]:
     """Returns the evaluated rules, up to the one that decided."""
     rule_traces: list[RuleTrace] = []
-    for name in ORDER:
-        if name == "ignore":
-            for ignore_rule in rules.ignore:
-                is_match = ignore_rule.when.matches(payload, mapped)
-                reason = ignore_rule.reason if is_match else ignore_rule.when.reason(payload, mapped)
-                rule_traces.append(RuleTrace(name, is_match, reason, is_match))
-        else:
-            rule = getattr(rules, name)
-            if rule is not None:
-                rule_match = rule.evaluate(payload, mapped)
-                rule_traces.append(RuleTrace(name, rule_match.is_true, rule_match.reason, rule_match.is_true))
+    for name in ("cancel", "close", "open", "ignore", "update"):
+        conditions = (
+            [(rule.when, rule.reason) for rule in rules.spec.ignore]
+            if name == "ignore"
+            else [(getattr(rules.spec, name), None)]
+        )
+        for condition, own_reason in conditions:
+            if condition is not None:
+                is_match, reason = condition.matches(payload, mapped), condition.reason(payload, mapped)
+                rule_traces.append(RuleTrace(name, is_match, (own_reason if is_match else None) or reason, is_match))
         if rule_traces and rule_traces[-1].is_deciding:
             break
     return tuple(rule_traces)
 
 
 def _trace_opening(rules: CompiledRules, payload: object, mapped: MappedFields) -> tuple[RuleTrace, ...]:
-    rule_traces: list[RuleTrace] = []
-    for veto_rule in rules.veto:
+    for veto_rule in rules.spec.veto:
         if veto_rule.when.matches(payload, mapped):
-            rule_traces.append(RuleTrace("veto", False, veto_rule.reason, True))
-            return tuple(rule_traces)
-    if rules.filters is not None:
-        rule_match = rules.filters.evaluate(payload, mapped)
-        is_deciding = not rule_match.is_true
-        rule_traces.append(RuleTrace("filters", rule_match.is_true, rule_match.reason, is_deciding))
-    return tuple(rule_traces)
+            return (RuleTrace("veto", False, veto_rule.reason, True),)
+    if rules.filters is None:
+        return ()
+    rule_match = rules.filters.evaluate(payload, mapped)
+    return (RuleTrace("filters", rule_match.is_true, rule_match.reason, not rule_match.is_true),)
 
 
 def _trace_routes(
@@ -290,12 +277,13 @@ def _trace_routes(
     """Returns the evaluated routes, up to the one taken."""
     route_traces: list[RuleTrace] = []
     for route in normalizer.routes:
-        is_match = matches_route(route, payload, mapped, in_hours)
+        is_match = route.matches(payload, mapped, in_hours)
         reason = route.when.reason(payload, mapped)
         if route.during is not None and route.when.matches(payload, mapped):
-            reason_type = HOURS_MATCH if is_match else HOURS_DO_NOT_MATCH
-            reason = joined(reason, reason_type(hours=route.during.describe()))
-        route_traces.append(RuleTrace(route.name, is_match, reason, is_match))
+            hours = route.during.describe()
+            matched = sentence("{hours}: yes", hours=hours) if is_match else sentence("{hours}: no", hours=hours)
+            reason = joined(reason, matched)
+        route_traces.append(RuleTrace(route.choice.name, is_match, reason, is_match))
         if is_match:
             break
     return tuple(route_traces)

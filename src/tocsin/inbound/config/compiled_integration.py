@@ -22,14 +22,7 @@ from tocsin.core.config.environment import Network
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, Text, joined, sentence
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
-from tocsin.inbound.config.rules import (
-    CLIENT_IN_TABLE,
-    CLIENT_NOT_IN_TABLE,
-    CLIENT_TABLE_DELETED,
-    NO_CLIENT,
-    RouteChoice,
-    RouteReference,
-)
+from tocsin.inbound.config.rules import RouteChoice, RouteReference
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.maintenance import IntegrationWindow
 
@@ -428,17 +421,24 @@ def apply_client_table(integration: CompiledIntegration, route: RouteChoice, eve
 
     The route stays unchanged for a client that is not in the table, and the reason says so.
     """
-    if route.client_table is None:
-        return route
     table = client_table_of(integration, route)
     if table is None:
-        return replace(route, reason=joined(route.reason, CLIENT_TABLE_DELETED()))
+        is_deleted = route.client_table is not None
+        return (
+            replace(route, reason=joined(route.reason, sentence("its client table was deleted")))
+            if is_deleted
+            else route
+        )
     client_names = [text for field in _FIELDS if (text := event.mapped.text(field))]
     for text in client_names:
         entry = table.clients.get(text.casefold())
         if entry is not None:
-            return route_for_client(route, entry, CLIENT_IN_TABLE(client=text, table=table.name))
-    why = CLIENT_NOT_IN_TABLE(client=client_names[0], table=table.name) if client_names else NO_CLIENT(table=table.name)
+            why = sentence("{client} is in client table {table}", client=text, table=table.name)
+            return route_for_client(route, entry, why)
+    if client_names:
+        why = sentence("client {client} is not in client table {table}", client=client_names[0], table=table.name)
+    else:
+        why = sentence("a message without a client is not in client table {table}", table=table.name)
     return replace(route, reason=joined(route.reason, why))
 
 

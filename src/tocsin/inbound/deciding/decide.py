@@ -255,8 +255,9 @@ def scopes_of(integration: CompiledIntegration, event: NormalizedEvent, dedup_ke
     noise_settings = integration.normalizer.noise_settings
     if noise_settings is None:
         return None
-    group = noise_settings.group_of(event.payload, event.mapped)
-    parent_source_id = noise_settings.parent_of(event.payload, event.mapped)
+    group, parent = noise_settings.group, noise_settings.parent
+    group_id = group.render(event.payload, event.mapped) if group is not None else None
+    parent_source_id = parent.render(event.payload, event.mapped) if parent is not None else None
     parent_key_hash = None
     if parent_source_id is not None:
         key_text = (
@@ -266,10 +267,10 @@ def scopes_of(integration: CompiledIntegration, event: NormalizedEvent, dedup_ke
         )
         parent_key_hash = key_hash(f"{integration.key_source}\x1f{key_text}")
     return LockScopes(
-        group=scope_hash(RateScope.GROUP, integration.id, group) if group is not None else None,
-        limit=scope_hash(RateScope.LIMIT, integration.id) if noise_settings.rate_limit is not None else None,
+        group=scope_hash(RateScope.GROUP, integration.id, group_id) if group_id is not None else None,
+        limit=scope_hash(RateScope.LIMIT, integration.id) if noise_settings.spec.flood is not None else None,
         flapping=scope_hash(RateScope.FLAPPING, integration.id, dedup_key_hash.hex())
-        if noise_settings.flapping is not None
+        if noise_settings.spec.flapping is not None
         else None,
         alert=scope_hash(RateScope.DELAY, integration.id, dedup_key_hash.hex())
         if noise_settings.counts_alerts

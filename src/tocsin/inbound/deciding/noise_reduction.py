@@ -176,7 +176,7 @@ def _count_flapping(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDeci
     """Counts the opening. An opening beyond the limit is delayed until the alert was stable for a while."""
     context, scope = opening.context, opening.context.scopes.flapping
     noise_settings, now = context.integration.normalizer.noise_settings, context.now
-    flapping = noise_settings.flapping if noise_settings is not None else None
+    flapping = noise_settings.spec.flapping if noise_settings is not None else None
     if flapping is None or scope is None or context.replay_of is not None or context.due_delay is not None:
         return decision
     if (delayed := context.key_state.delayed) is not None:
@@ -229,9 +229,9 @@ def _apply_delay(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDecisio
 def _open_group(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDecision:
     """Lets the alerts that come next join this one, if it has a group."""
     noise_settings, scope = opening.context.integration.normalizer.noise_settings, opening.context.scopes.group
-    if noise_settings is None or noise_settings.grouping is None or scope is None:
+    if noise_settings is None or noise_settings.spec.grouping is None or scope is None:
         return decision
-    new_window = RateWindowState(until=opening.context.now + noise_settings.grouping.within)
+    new_window = RateWindowState(until=opening.context.now + noise_settings.spec.grouping.within)
     return _link_window(decision, scope, new_window)
 
 
@@ -239,7 +239,7 @@ def _apply_rate_limit(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDe
     """Takes a token for the opening alert. Without a token, the alert joins the flood alert, or opens as its first."""
     context, scope = opening.context, opening.context.scopes.limit
     noise_settings, noise_state = context.integration.normalizer.noise_settings, context.noise_state
-    limit = noise_settings.rate_limit if noise_settings is not None else None
+    limit = noise_settings.spec.flood if noise_settings is not None else None
     if limit is None or scope is None or context.replay_of is not None:
         return decision
     rate_window = noise_state.find_rate_window(scope)
