@@ -21,7 +21,6 @@ from tocsin.core.net import imap
 from tocsin.core.net.imap import ImapAccount, ImapMailbox, ImapSecurity, MailboxReader
 from tocsin.core.reasons import NO_REASON, Reason, Text, as_reason, joined, sentence
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config import compiled_integration
 from tocsin.inbound.config.compiled_integration import ADDRESS, CompiledIntegration, Credentials, CredentialStatus
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
@@ -123,15 +122,6 @@ _WAIT_FOR_SERVERS = "SET LOCAL idle_in_transaction_session_timeout = '10min'"
 
 #: Namespace of the advisory locks that let only one node poll a mailbox.
 _LOCK = 0x6D61_696C
-
-
-def mailbox_polling_task(registry: IntegrationRegistry) -> PeriodicTask:
-    """Returns the worker's periodic task."""
-
-    def run_once() -> bool:
-        return poll_all(registry)
-
-    return PeriodicTask("inbound mailboxes", run_once, POLL_INTERVAL)
 
 
 def poll_all(registry: IntegrationRegistry) -> bool:

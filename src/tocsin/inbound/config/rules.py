@@ -14,8 +14,8 @@ from tocsin.core.ids import key_hash
 from tocsin.core.reasons import NO_REASON, Reason, Term, Text, joined, sentence
 from tocsin.core.validation.field_errors import NOT_TEXT, REQUIRED, rejected_at
 from tocsin.core.validation.spec import Duration, InvalidValue, ListOf, OneOf, Parsed, ParsedText, Spec, SpecErrors
-from tocsin.inbound.conditions import CompiledCondition, Condition, RuleMatch, compile_condition
-from tocsin.inbound.fields import ALWAYS, PRIORITIES, MappedFields, one_line
+from tocsin.inbound.conditions import ALWAYS, CompiledCondition, Condition, RuleMatch, compile_condition
+from tocsin.inbound.fields import PRIORITIES, MappedFields, one_line
 from tocsin.inbound.mapping.templates import MAX_TEMPLATE, Extraction, Template, compile_template
 
 UNKNOWN_KIND: Final = Text("Unknown integration type {kind} in this version of Tocsin.")

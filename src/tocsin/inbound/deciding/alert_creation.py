@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from tocsin.alerts.commands import AlertCreation, NewAlert, NewEvent, PagingConfig, PagingMode
-from tocsin.alerts.states import CommandChannel, EventKind, Priority
+from msgspec.structs import replace
+
+from tocsin.alerts.commands import AlertCreation, NewAlert, PagingConfig, PagingMode
+from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.reasons import NO_REASON, Reason, as_reason, joined
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry, apply_client_table
 from tocsin.inbound.config.normalizer import NormalizedEvent
@@ -111,8 +113,8 @@ def build_paging_config(context: MessageContext, event: NormalizedEvent) -> tupl
     if context.test_user_id is not None:
         return build_test_paging_config(context.test_user_id), route
     policy = policy_for(integration, route)
-    users = _users(integration, route, event)
-    groups = _groups(integration, route, event)
+    users = users_of(integration, route, event.mapped.names("recipient_users"))
+    groups = groups_of(integration, route, event.mapped.names("recipient_groups"))
     mode, reason = _mode(context, route, policy)
     version = policy.version_id if policy is not None else None
     return PagingConfig(mode, version, users, groups, reason), route
@@ -151,41 +153,28 @@ def describe_policy(policy: PolicyEntry | None) -> Reason:
     return state.POLICY(policy=policy.name) if policy is not None else _NO_POLICY
 
 
-def users_of(integration: CompiledIntegration, route: RouteChoice) -> tuple[int, ...]:
-    """Returns the users whom the route pages, else the integration's own recipients."""
-    if route.users is None:
-        return integration.recipient_users
-    return tuple(_ids(route.users, {name: user[0] for name, user in integration.directory.users.items()}))
+def users_of(integration: CompiledIntegration, route: RouteChoice, names: Iterable[str] = ()) -> tuple[int, ...]:
+    """Returns the users whom the route pages, else the integration's own recipients; and the known ones of `names`."""
+    ids = {name: user_id for name, (user_id, _) in integration.directory.users.items()} if route.users or names else {}
+    return _recipients(integration.recipient_users, route.users, names, ids)
 
 
-def groups_of(integration: CompiledIntegration, route: RouteChoice) -> tuple[int, ...]:
-    """Returns the groups in which the route looks up roles, else the integration's own."""
-    return (
-        integration.recipient_groups
-        if route.groups is None
-        else tuple(_ids(route.groups, integration.directory.groups))
-    )
+def groups_of(integration: CompiledIntegration, route: RouteChoice, names: Iterable[str] = ()) -> tuple[int, ...]:
+    """Returns the groups in which the route looks up roles, in the same way."""
+    return _recipients(integration.recipient_groups, route.groups, names, integration.directory.groups)
 
 
-def _users(integration: CompiledIntegration, route: RouteChoice, event: NormalizedEvent) -> tuple[int, ...]:
-    default_ids = users_of(integration, route)
-    users = integration.directory.users
-    names = event.mapped.names("recipient_users")
-    matched_ids = [users[name.casefold()][0] for name in names if name.casefold() in users] if names else []
-    return tuple(dict.fromkeys((*default_ids, *matched_ids))) if matched_ids else default_ids
-
-
-def _groups(integration: CompiledIntegration, route: RouteChoice, event: NormalizedEvent) -> tuple[int, ...]:
-    default_ids = groups_of(integration, route)
-    groups = integration.directory.groups
-    names = event.mapped.names("recipient_groups")
-    matched_ids = [groups[name.casefold()] for name in names if name.casefold() in groups] if names else []
-    return tuple(dict.fromkeys((*default_ids, *matched_ids))) if matched_ids else default_ids
-
-
-def _ids(references: tuple[RouteReference, ...], names: Mapping[str, int]) -> list[int]:
-    ids = [reference if isinstance(reference, int) else names.get(reference.casefold()) for reference in references]
-    return [object_id for object_id in ids if object_id is not None]
+def _recipients(
+    own_ids: tuple[int, ...],
+    references: tuple[RouteReference, ...] | None,
+    names: Iterable[str],
+    ids: Mapping[str, int],
+) -> tuple[int, ...]:
+    chosen: Iterable[int | None] = own_ids
+    if references is not None:
+        chosen = (item if isinstance(item, int) else ids.get(item.casefold()) for item in references)
+    found = (*chosen, *(ids.get(name.casefold()) for name in names))
+    return tuple(dict.fromkeys(object_id for object_id in found if object_id is not None))
 
 
 def create_alert(
@@ -197,47 +186,52 @@ def create_alert(
 ) -> AlertCreation:
     """Returns a new alert with its row, paging configuration and first event. `remarks` are those of noise
     reduction."""
-    integration, alert_id, now = context.integration, context.new_alert_id, context.now
-    previous_alert_id = context.key_state.last_alert_id
+    integration = context.integration
     priority = priority_of(event) or _PRIORITIES.get(route.priority or "") or default_priority(integration, route)
     columns = columns_of(integration, event)
-    subject = columns.get("subject") or _subject(integration, event)
+    subject = columns.get("subject") or (
+        f"{integration.normalizer.kind.label} {event.source_id}"
+        if event.source_id
+        else f"A message from {integration.display_source}"
+    )
+    why = joined(event.rule_match.reason, as_reason(paging.reason), remarks)
+    reason = state.ALERT_OPENED(source=integration.display_source, why=why)
+    creation = build_creation(context, paging, priority, subject, columns, reason)
+    alert = replace(
+        creation.alert,
+        source_name=event.source_name,
+        source_id=event.source_id or "",
+        tags=event.mapped.tags,
+        custom=custom_of(event),
+    )
+    return replace(creation, alert=alert)
+
+
+def build_creation(
+    context: MessageContext,
+    paging: PagingConfig,
+    priority: Priority,
+    subject: str,
+    columns: Mapping[str, str],
+    reason: Reason,
+) -> AlertCreation:
+    """Returns a new alert with what any message gives it. `reason`: why it opened."""
+    integration, alert_id, previous_id = context.integration, context.new_alert_id, context.key_state.last_alert_id
     alert = NewAlert(
         id=alert_id,
         priority=priority,
         subject=subject,
-        opened_at=now,
+        opened_at=context.now,
         key_hash=context.key_hash,
         source=integration.source,
-        source_name=event.source_name,
-        source_id=event.source_id or "",
         columns=columns,
-        tags=event.mapped.tags,
-        custom=custom_of(event),
         integration_id=integration.id,
-        previous_alert_id=previous_alert_id,
+        previous_alert_id=previous_id,
         last_message_at=context.received_at,
         dry_run=paging.mode is PagingMode.DRY_RUN,
         is_test=context.test_user_id is not None,
     )
-    why = joined(event.rule_match.reason, as_reason(paging.reason), remarks)
     data: dict[str, object] = {"message_id": str(context.message_id)}
-    if previous_alert_id is not None:
-        data["previous_alert"] = previous_alert_id
-    timeline_event = NewEvent(
-        alert_id,
-        EventKind.OPENED,
-        now,
-        integration.actor,
-        state.ALERT_OPENED(source=integration.display_source, why=why),
-        CommandChannel.INBOUND,
-        data,
-    )
-    return AlertCreation(alert, paging, timeline_event)
-
-
-def _subject(integration: CompiledIntegration, event: NormalizedEvent) -> str:
-    """Returns a subject for an alert whose message has none."""
-    if event.source_id:
-        return f"{integration.normalizer.kind.label} {event.source_id}"
-    return f"A message from {integration.display_source}"
+    if previous_id is not None:
+        data["previous_alert"] = previous_id
+    return AlertCreation(alert, paging, context.timeline_event(alert_id, EventKind.OPENED, reason, data))

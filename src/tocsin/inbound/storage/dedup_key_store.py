@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 from psycopg import Cursor
 from psycopg.rows import DictRow, dict_row
 
@@ -132,8 +132,7 @@ def load_active_alerts(
     }
 
 
-def delayed_of(row: Mapping[str, Any]) -> DelayedAlertState:
-    """Converts a row to a delayed alert."""
+def _delayed_of(row: Mapping[str, Any]) -> DelayedAlertState:
     return DelayedAlertState(
         DelayReason(row["delay_reason"]),
         row["since"],
@@ -150,21 +149,29 @@ def delayed_of(row: Mapping[str, Any]) -> DelayedAlertState:
     )
 
 
-_DELAY = """
-INSERT INTO inbound_delayedalert (key_hash, integration_id, delay_reason, since, due_at, reason,
-       triggered_at, message_count, priority, scope, released, window_id, subject, source_id)
-SELECT key_hash, integration_id, delay_reason, since, due_at, reason, triggered_at, message_count,
-       priority, scope, released, (SELECT w.id FROM inbound_maintenancewindow w WHERE w.id = n.window_id), subject,
-       source_id
-FROM json_to_recordset(%s) AS n(key_hash bytea, integration_id bigint, delay_reason text, since timestamptz,
-     due_at timestamptz, reason jsonb, triggered_at timestamptz[], message_count int,
-     priority text, scope bytea, released boolean, window_id bigint, subject text, source_id text)
-ON CONFLICT (key_hash) DO UPDATE SET integration_id = excluded.integration_id, delay_reason = excluded.delay_reason,
-   since = excluded.since, due_at = excluded.due_at, reason = excluded.reason, triggered_at = excluded.triggered_at,
-   message_count = excluded.message_count, priority = excluded.priority, scope = excluded.scope,
-   released = excluded.released, window_id = excluded.window_id, subject = excluded.subject,
-   source_id = excluded.source_id
-"""
+def _write(
+    connection: Connection,
+    table: str,
+    key: str,
+    rows: Sequence[Mapping[str, object]],
+    *,
+    replaced: Mapping[str, str] | None = None,
+) -> None:
+    """Writes rows, whose keys are the table's columns: inserts them, or updates those with the same `key`. `replaced`
+    are SQL expressions of a row `n`, by column. Without a key, a row that exists raises UniqueViolation."""
+    if not rows:
+        return
+    columns = ", ".join(rows[0])
+    values = ", ".join((replaced or {}).get(column, column) for column in rows[0])
+    updates = ", ".join(f"{column} = excluded.{column}" for column in rows[0])
+    conflict = f"ON CONFLICT ({key}) DO UPDATE SET {updates}" if key else ""
+    source = f"json_populate_recordset(NULL::{table}, %s) AS n"
+    query = f"INSERT INTO {table} ({columns}) SELECT {values} FROM {source} {conflict}"
+    json_rows = [
+        {column: bytes_in_json(value) if isinstance(value, bytes) else value for column, value in row.items()}
+        for row in rows
+    ]
+    connection.execute(database.literal(query), (as_json(json_rows),))
 
 
 def write_delayed(connection: Connection, delayed_by_key: Mapping[bytes, tuple[int, DelayedAlertState | None]]) -> None:
@@ -172,42 +179,23 @@ def write_delayed(connection: Connection, delayed_by_key: Mapping[bytes, tuple[i
     ended_keys = [key for key, (_, delayed) in delayed_by_key.items() if delayed is None]
     if ended_keys:
         connection.execute("DELETE FROM inbound_delayedalert WHERE key_hash = ANY(%s)", (ended_keys,))
-    rows = [
-        {
-            "key_hash": bytes_in_json(key),
-            "integration_id": integration_id,
-            "delay_reason": state.delay_reason,
-            "since": state.since,
-            "due_at": state.due_at,
-            "reason": reason_as_json(state.reason),
-            "triggered_at": state.triggered_at,
-            "message_count": state.message_count,
-            "priority": state.priority,
-            "scope": bytes_in_json(state.scope),
-            "released": state.is_released,
-            "window_id": state.window_id,
-            "subject": state.subject,
-            "source_id": state.source_id,
-        }
-        for key, (integration_id, state) in delayed_by_key.items()
-        if state is not None
-    ]
-    if rows:
-        connection.execute(_DELAY, (as_json(rows),))
+    rows = []
+    for key, (integration_id, delayed) in delayed_by_key.items():
+        if delayed is not None:
+            row = {**asdict(delayed), "reason": reason_as_json(delayed.reason), "released": delayed.is_released}
+            del row["is_released"]
+            rows.append({"key_hash": key, "integration_id": integration_id, **row})
+    window = "(SELECT w.id FROM inbound_maintenancewindow w WHERE w.id = n.window_id)"
+    _write(connection, "inbound_delayedalert", "key_hash", rows, replaced={"window_id": window})
 
 
 def write_wait_outcomes(connection: Connection, outcomes: Mapping[bytes, WaitOutcome]) -> None:
     """Writes the outcome of stored delayed messages, by key."""
-    if outcomes:
-        rows = [
-            {
-                "key": bytes_in_json(key),
-                "status": outcome.status,
-                "reason": reason_as_json(outcome.reason),
-                "alert_id": outcome.alert_id,
-            }
-            for key, outcome in outcomes.items()
-        ]
+    rows = [
+        {"key": bytes_in_json(key), **asdict(outcome), "reason": reason_as_json(outcome.reason)}
+        for key, outcome in outcomes.items()
+    ]
+    if rows:
         connection.execute(
             "UPDATE inbound_inboundmessage m SET status = n.status, reason = n.reason, alert_id = n.alert_id, "
             "key_hash = NULL FROM json_to_recordset(%s) "
@@ -215,15 +203,6 @@ def write_wait_outcomes(connection: Connection, outcomes: Mapping[bytes, WaitOut
             "WHERE m.status = 'Mapped Delayed' AND m.key_hash = n.key",
             (as_json(rows),),
         )
-
-
-_JOIN = """
-INSERT INTO inbound_groupmember (key_hash, alert_id, role, subject, source_id, joined_at)
-SELECT key_hash, alert_id, role, subject, source_id, joined_at FROM json_to_recordset(%s)
-       AS n(key_hash bytea, alert_id bigint, role text, subject text, source_id text, joined_at timestamptz)
-ON CONFLICT (key_hash) DO UPDATE SET alert_id = excluded.alert_id, role = excluded.role, subject = excluded.subject,
-   source_id = excluded.source_id, joined_at = excluded.joined_at, left_at = NULL
-"""
 
 
 def write_joins(connection: Connection, joins: Mapping[bytes, GroupJoin], now: datetime) -> None:
@@ -235,45 +214,28 @@ def write_joins(connection: Connection, joins: Mapping[bytes, GroupJoin], now: d
             (now, ended_keys),
         )
     rows = [
-        {
-            "key_hash": bytes_in_json(key),
-            "alert_id": join.alert_id,
-            "role": join.role,
-            "subject": join.subject,
-            "source_id": join.source_id,
-            "joined_at": now,
-        }
+        {"key_hash": key, **asdict(join), "joined_at": now, "left_at": None}
         for key, join in joins.items()
         if join.role is not None
     ]
-    if rows:
-        connection.execute(_JOIN, (as_json(rows),))
-
-
-_WRITE_RATE_WINDOWS = """
-INSERT INTO inbound_ratewindow (hash, alert_id, until, tokens, at, times, touched_at)
-SELECT hash, alert_id, until, tokens, at, times, %s FROM json_to_recordset(%s)
-       AS n(hash bytea, alert_id bigint, until timestamptz, tokens float8, at timestamptz, times timestamptz[])
-ON CONFLICT (hash) DO UPDATE SET alert_id = excluded.alert_id, until = excluded.until, tokens = excluded.tokens,
-   at = excluded.at, times = excluded.times, touched_at = excluded.touched_at
-"""
+    _write(connection, "inbound_groupmember", "key_hash", rows)
 
 
 def write_rate_windows(connection: Connection, windows: Mapping[bytes, RateWindowState], now: datetime) -> None:
     """Writes rate windows, except their number of waiting keys, which is counted when loaded."""
-    if windows:
-        rows = [
-            {
-                "hash": bytes_in_json(scope),
-                "alert_id": window.alert_id,
-                "until": window.until,
-                "tokens": window.tokens,
-                "at": window.tokens_at,
-                "times": window.opening_times,
-            }
-            for scope, window in windows.items()
-        ]
-        connection.execute(_WRITE_RATE_WINDOWS, (now, as_json(rows)))
+    rows = [
+        {
+            "hash": scope,
+            "alert_id": window.alert_id,
+            "until": window.until,
+            "tokens": window.tokens,
+            "at": window.tokens_at,
+            "times": window.opening_times,
+            "touched_at": now,
+        }
+        for scope, window in windows.items()
+    ]
+    _write(connection, "inbound_ratewindow", "hash", rows)
 
 
 def release(connection: Connection, scopes: Sequence[bytes], now: datetime) -> None:
@@ -286,6 +248,29 @@ def release(connection: Connection, scopes: Sequence[bytes], now: datetime) -> N
         database.notify(connection, "delayed")
 
 
+def write_keys(connection: Connection, states: Mapping[bytes, DedupKeyState], now: datetime) -> None:
+    """Writes the newest source time and last alert of keys."""
+    rows = [
+        {
+            "key_hash": key,
+            "latest_source_time": state.latest_source_time,
+            "last_alert": state.last_alert_id,
+            "touched_at": now,
+        }
+        for key, state in states.items()
+    ]
+    _write(connection, "inbound_dedupkey", "key_hash", rows)
+
+
+def write_deliveries(connection: Connection, deliveries: Mapping[DeliveryKey, DuplicateDelivery]) -> None:
+    """Records decided deliveries. If another node decides the same delivery now, its insert fails and it retries."""
+    rows = [
+        {"integration_id": integration_id, "hash": delivery_hash, "message": delivery.message_id}
+        for (integration_id, delivery_hash), delivery in deliveries.items()
+    ]
+    _write(connection, "inbound_processeddelivery", "", rows)
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedKeys:
     """The state that a batch depends on."""
@@ -294,8 +279,6 @@ class LoadedKeys:
     deliveries: dict[DeliveryKey, DuplicateDelivery]
     #: Keys that cannot be decided now: their alert is locked, or a pending message comes before.
     blocked_keys: frozenset[bytes]
-    #: Keys that have a row in the table of key clocks.
-    stored_keys: frozenset[bytes]
     config_version: int
     #: Rate windows by scope, and shared alerts by id.
     rate_windows: dict[bytes, RateWindowState] = field(default_factory=dict)
@@ -506,7 +489,6 @@ def load_states(
         states,
         {(row[0], bytes(row[1])): DuplicateDelivery(row[2], row[3]) for row in query.deliveries},
         frozenset(blocked_keys),
-        frozenset(row[0] for row in key_rows),
         lock_rows[0][0] or 0,
         rate_windows,
         active_alerts,
@@ -532,7 +514,7 @@ def _load_shared_alerts(
         if row["alert_id"] is not None:
             member_rows[key] = row
         else:
-            states[key] = replace(states.get(key, DedupKeyState()), delayed=delayed_of(row))
+            states[key] = replace(states.get(key, DedupKeyState()), delayed=_delayed_of(row))
     alert_ids = {rate_window.alert_id for rate_window in rate_windows.values() if rate_window.alert_id is not None}
     alert_ids |= {row["alert_id"] for row in member_rows.values()}
     alert_ids |= set(parent_ids)
@@ -667,63 +649,6 @@ def _load_children(connection: Connection, merged: Sequence[Any]) -> dict[int, d
     for alert_id, parent_id in merged:
         children.setdefault(parent_id, {})[alert_id] = states[alert_id]
     return children
-
-
-_INSERT_KEYS = """
-INSERT INTO inbound_dedupkey (key_hash, latest_source_time, last_alert, touched_at)
-SELECT key_hash, latest_source_time, last_alert, %s
-FROM json_to_recordset(%s) AS n(key_hash bytea, latest_source_time timestamptz, last_alert bigint)
-"""
-
-_INSERT_DELIVERIES = """
-INSERT INTO inbound_processeddelivery (integration_id, hash, message)
-SELECT * FROM json_to_recordset(%s) AS n(integration_id bigint, hash bytea, message uuid)
-"""
-
-
-def write_keys(
-    connection: Connection, states: Mapping[bytes, DedupKeyState], stored_keys: frozenset[bytes], now: datetime
-) -> None:
-    """Writes the newest source time and last alert of keys.
-
-    `stored_keys` are the keys that had a row when read under the same locks. No other transaction can have inserted the
-    rest.
-    """
-    new_rows = [
-        {
-            "key_hash": bytes_in_json(key),
-            "latest_source_time": state.latest_source_time,
-            "last_alert": state.last_alert_id,
-        }
-        for key, state in states.items()
-        if key not in stored_keys
-    ]
-    if new_rows:
-        connection.execute(_INSERT_KEYS, (now, as_json(new_rows)))
-    existing = [(key, state) for key, state in states.items() if key in stored_keys]
-    if existing:
-        connection.execute(
-            "UPDATE inbound_dedupkey k SET latest_source_time = n.latest_source_time, last_alert = n.last_alert, "
-            "touched_at = %s "
-            "FROM unnest(%s::bytea[], %s::timestamptz[], %s::bigint[]) AS n(key_hash, latest_source_time, last_alert) "
-            "WHERE k.key_hash = n.key_hash",
-            (
-                now,
-                [key for key, _ in existing],
-                [state.latest_source_time for _, state in existing],
-                [state.last_alert_id for _, state in existing],
-            ),
-        )
-
-
-def write_deliveries(connection: Connection, deliveries: Mapping[DeliveryKey, DuplicateDelivery]) -> None:
-    """Records decided deliveries. If another node decides the same delivery now, its insert fails and it retries."""
-    if deliveries:
-        rows = [
-            {"integration_id": integration_id, "hash": bytes_in_json(delivery_hash), "message": delivery.message_id}
-            for (integration_id, delivery_hash), delivery in deliveries.items()
-        ]
-        connection.execute(_INSERT_DELIVERIES, (as_json(rows),))
 
 
 #: Delays that count from their start. Support hours and maintenance windows end at real times, and an alert that waits

@@ -62,11 +62,6 @@ class IncomingMessage(msgspec.Struct, frozen=True):
         return {} if self.may_page else {"record": True}
 
 
-def mark_due(incoming: IncomingMessage) -> IncomingMessage:
-    """Returns the message marked as due."""
-    return replace(incoming, is_due=True)
-
-
 def mark_undecidable(incoming: IncomingMessage, error: Exception) -> IncomingMessage:
     """Returns the message in the form that is stored as Mapping Failed, because deciding it failed."""
     reason = state.UNDECIDABLE_BECAUSE(error=type(error).__name__)

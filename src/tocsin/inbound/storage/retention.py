@@ -20,7 +20,6 @@ from tocsin.core.db.partitions import PartitionedTable
 from tocsin.core.db.queries import search_expression
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.models import MessageText
 
 MESSAGES = PartitionedTable("inbound_inboundmessage", "id")
@@ -78,12 +77,6 @@ _SIDE_TABLES: dict[LiteralString, LiteralString] = {
     "inbound_groupmember": f"t.joined_at < %(before)s AND NOT {is_about('t.alert_id', 'a.holds_key')}",
     "inbound_ratewindow": "t.touched_at < %(before)s AND (t.until IS NULL OR t.until < %(now)s)",
 }
-
-
-def retention_task() -> PeriodicTask:
-    """Returns the worker's periodic task."""
-    task = RetentionTask()
-    return PeriodicTask("inbound prune", lambda: task.run_once(clock.now()), timedelta(minutes=1))
 
 
 @dataclass(slots=True)
@@ -219,11 +212,6 @@ SELECT n.alert_id FROM next n JOIN done d ON d.message_id = n.id
 """
 
 _FIRST = UUID(int=0)
-
-
-def search_index_task() -> PeriodicTask:
-    """Returns the worker's periodic task."""
-    return PeriodicTask("inbound search", lambda: run_once(clock.now()), INTERVAL)
 
 
 def run_once(now: datetime, *, max_rows: int = MAX_ROWS_PER_RUN) -> bool:
