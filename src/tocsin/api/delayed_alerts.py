@@ -59,7 +59,7 @@ def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> lis
         rows = rows.filter(integration=integration)
     if query.delay_reason:
         rows = rows.filter(delay_reason__in=query.delay_reason)
-    return [_show(info) for info in delayed_alerts.list_delayed(rows, _MAX_ROWS)]
+    return [_show(row) for row in delayed_alerts.list_delayed(rows, _MAX_ROWS)]
 
 
 @routes.post("/{id}/open", Permission.TEST_INTEGRATIONS, status=204, answers=None, summary="Have it open now instead")
@@ -78,15 +78,15 @@ def drop(request: HttpRequest, id: str) -> None:
     delayed_alerts.drop(row, actor=audit_actor_of(principal), now=principal.now)
 
 
-def _show(info: delayed_alerts.DelayedAlertInfo) -> dict[str, Any]:
+def _show(row: DelayedAlert) -> dict[str, Any]:
     return {
-        "id": info.id,
-        "integration": info.integration,
-        "subject": info.subject,
-        "source_id": info.source_id,
-        "delay_reason": info.delay_reason,
-        "reason": show_reason(info.reason),
-        "since": info.since,
-        "due_at": info.due_at,
-        "message_count": info.message_count,
+        "id": row.hex_key,
+        "integration": row.integration.name,
+        "subject": row.shown_subject,
+        "source_id": row.source_id,
+        "delay_reason": row.delay_reason,
+        "reason": show_reason(row.reason),
+        "since": row.since,
+        "due_at": row.due_at,
+        "message_count": row.message_count,
     }

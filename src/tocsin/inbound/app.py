@@ -32,7 +32,6 @@ _EXTRA_METHODS = ("GET", "HEAD", "PUT")
 
 
 def accepts(scope: AsgiScope) -> bool:
-    """Returns whether a request is for this app."""
     return scope["path"].startswith(_PREFIXES) or alertmanager.accepts(scope)
 
 

@@ -419,8 +419,6 @@ class _Node(NamedTuple):
 
 
 class CompiledCondition:
-    """A compiled condition."""
-
     __slots__ = ("definition", "matches", "reason")
 
     def __init__(self, definition: object, node: _Node) -> None:

@@ -269,7 +269,6 @@ class SmtpListener:
         self.address: tuple[str, int] | None = None
 
     def start(self) -> None:
-        """Starts the thread."""
         self._thread.start()
 
     def stop(self, timeout: float) -> None:

@@ -87,7 +87,6 @@ class HeartbeatSchedule:
 
     @property
     def description(self) -> Reason:
-        """The schedule in words."""
         if self.cron:
             return _AT(cron=self.cron, zone=self.zone.key)
         every_unit = _EVERY_UNIT.get(self.interval)
@@ -129,7 +128,6 @@ def expected_after(schedule: HeartbeatSchedule, at: datetime) -> datetime:
 def after_ping(
     monitor: HeartbeatMonitor, schedule: HeartbeatSchedule, ping: PingKind, now: datetime
 ) -> HeartbeatMonitor:
-    """Returns the state after a ping."""
     match ping:
         case PingKind.BEAT | PingKind.FINISH:
             return HeartbeatMonitor(HeartbeatHealth.UP, now, None, expected_after(schedule, now) + schedule.grace)
@@ -265,7 +263,6 @@ SELECT integration_id FROM inbound_heartbeat WHERE due_at <= %s ORDER BY due_at,
 
 
 def record(integration: CompiledIntegration, ping: PingKind, report: object, now: datetime) -> dict[str, object]:
-    """Records a ping and returns its message's payload."""
     heartbeat_schedule = parse_schedule(integration.settings)
     with database.transaction() as connection:
         connection.execute(

@@ -19,7 +19,6 @@ from tocsin.inbound.storage.retention import RetentionTask
 
 
 def worker_tasks(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
-    """Returns the periodic tasks of a worker."""
     second = timedelta(seconds=1)
     retention_task = RetentionTask()
     # A new allocator for each run: spare ids of an earlier run could be lower than ids that the search index passed.
@@ -44,7 +43,6 @@ def worker_tasks(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
 
 
 def receiver_tasks(registry: IntegrationRegistry, refused_requests: RefusedRequests) -> tuple[PeriodicTask, ...]:
-    """Returns the periodic tasks of a node that receives messages."""
     return (
         PeriodicTask("inbound rotated tokens", lambda: write_expired(registry), timedelta(seconds=10)),
         PeriodicTask("inbound refused", lambda: refused_requests.write(clock.now()), timedelta(seconds=10)),

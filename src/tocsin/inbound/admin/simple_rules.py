@@ -39,8 +39,6 @@ NAME = "Which tickets page?"
 
 
 class PresetKind(StrEnum):
-    """The preset answers."""
-
     ALL = "all"  # all new ones
     URGENT = "urgent"  # critical and high
     OUTSIDE_SUPPORT_HOURS = "outside"  # outside support hours

@@ -50,7 +50,6 @@ _UNAUTHENTICATED = Text(
 
 
 def accepts(scope: AsgiScope) -> bool:
-    """Returns whether a request is for this endpoint."""
     path: str = scope["path"].rstrip("/")
     if path != ALERTS_V1:
         return path == ALERTS

@@ -24,7 +24,7 @@ from tocsin.core.reasons import NO_REASON, Reason, Text, joined, sentence
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
 from tocsin.inbound.config.rules import RouteChoice, RouteReference
 from tocsin.inbound.enums import IntegrationMode
-from tocsin.inbound.maintenance import IntegrationWindow
+from tocsin.inbound.maintenance import CompiledWindow
 
 # ---------- imap url
 # Parses the URL of a mailbox to poll: `imaps://user@host:993/INBOX`. Pure.
@@ -110,8 +110,6 @@ type SignatureCheck = Callable[[bytes, Mapping[str, str], str, datetime], bool]
 
 
 class CredentialStatus(StrEnum):
-    """The result of checking one credential."""
-
     VALID = "present, valid"
     INVALID = "present, not valid"
     MISSING = "missing"
@@ -349,7 +347,7 @@ class CompiledIntegration:
     #: The dedup key namespace, if it differs from the source.
     dedup_namespace: str = ""
     #: The maintenance windows that may apply to its alerts.
-    windows: tuple[IntegrationWindow, ...] = ()
+    windows: tuple[CompiledWindow, ...] = ()
 
     # Computed from the fields above, because each message uses them.
 

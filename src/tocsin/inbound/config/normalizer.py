@@ -96,7 +96,6 @@ class IntegrationDefinition:
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any], settings: Mapping[str, object]) -> IntegrationDefinition:
-        """Creates a definition from its stored form."""
         return cls(
             mapping=stored.get("mapping") or {},
             rules=stored.get("rules") or {},
@@ -582,7 +581,6 @@ def _values_in(rules: object) -> Iterator[str]:
 
 
 def _holds_objects(payload: Mapping[str, object]) -> bool:
-    """Returns whether a value is an object, or a list of some."""
     lists = (value if isinstance(value, list) else (value,) for value in payload.values())
     return any(isinstance(item, (Mapping, list)) for items in lists for item in items)
 

@@ -92,7 +92,6 @@ class IntegrationRegistry:
             raise UnknownIntegration(integration_id) from None
 
     def get_all(self) -> Mapping[int, CompiledIntegration]:
-        """Returns all integrations by id."""
         return self._snapshot.integrations
 
     def find(self, token_hash: bytes, now: datetime) -> TokenLookup | None:

@@ -221,8 +221,6 @@ class KeyTemplate:
 
 @dataclass(frozen=True, slots=True)
 class NoiseSettings:
-    """The noise reduction settings of one integration."""
-
     spec: NoiseSpec
     #: What the source id of the alert's parent, and the group that it joins, are rendered from.
     parent: KeyTemplate | None
@@ -334,8 +332,6 @@ class RulesSpec(Spec):
 
 @dataclass(frozen=True, slots=True)
 class CompiledRules:
-    """The rules and filters of one integration."""
-
     spec: RulesSpec
     filters: CompiledCondition | None
 

@@ -149,7 +149,6 @@ def _mode(context: MessageContext, route: RouteChoice, policy: PolicyEntry | Non
 
 
 def describe_policy(policy: PolicyEntry | None) -> Reason:
-    """Returns which policy pages."""
     return state.POLICY(policy=policy.name) if policy is not None else _NO_POLICY
 
 

@@ -237,7 +237,6 @@ def prepare(
 def _scopes(
     integration: CompiledIntegration, noise_settings: NoiseSettings, event: NormalizedEvent, dedup_key_hash: bytes
 ) -> LockScopes:
-    """Returns the lock scopes of a message that may open."""
     group, parent = noise_settings.group, noise_settings.parent
     group_id = group.render(event.payload, event.mapped) if group is not None else None
     parent_source_id = parent.render(event.payload, event.mapped) if parent is not None else None
@@ -518,7 +517,6 @@ def open_alert(context: MessageContext, event: NormalizedEvent) -> Decision:
 
 
 def delayed_decision(context: MessageContext, event: NormalizedEvent, delayed: DelayedAlertState) -> Decision:
-    """Returns the decision on a message whose alert is delayed."""
     return Decision(
         MessageStatus.DELAYED,
         reasons.DELAYED(why=event.rule_match.reason, when=delayed.reason),

@@ -106,7 +106,6 @@ type NoiseStep = Callable[[OpeningAlert, NoiseDecision], NoiseDecision]
 
 
 def reduce_noise(opening: OpeningAlert) -> NoiseDecision:
-    """Returns the decision on an alert that would open."""
     decision = OPEN_NOW
     for step in _STEPS:
         decision = step(opening, decision)
@@ -144,7 +143,7 @@ def _apply_maintenance(opening: OpeningAlert, decision: NoiseDecision) -> NoiseD
     window_match = matching_window(windows, event.payload, event.mapped, groups, now)
     if window_match is None:
         return decision
-    window, (_, end) = window_match.window, window_match.span
+    window, end = window_match
     if window.action is WindowAction.SUPPRESS:
         return replace(decision, suppression_reason=reasons.IN_MAINTENANCE(window=window.name, until=end))
     reason = reasons.AFTER_MAINTENANCE(window=window.name)
@@ -527,10 +526,10 @@ def _find_restriction(
     groups = paging.recipient_groups
     window_match = matching_window(integration.windows, event.payload, event.mapped, groups, now)
     if window_match is not None:
-        name, (_, end) = window_match.window.name, window_match.span
-        if window_match.window.action is WindowAction.SUPPRESS:
-            return reasons.IN_MAINTENANCE(window=name, until=end), None, NO_REASON
-        return NO_REASON, end, reasons.AFTER_MAINTENANCE(window=name)
+        window, end = window_match
+        if window.action is WindowAction.SUPPRESS:
+            return reasons.IN_MAINTENANCE(window=window.name, until=end), None, NO_REASON
+        return NO_REASON, end, reasons.AFTER_MAINTENANCE(window=window.name)
     delay = _delay_of(context, route)
     if delay is None:
         return unrestricted

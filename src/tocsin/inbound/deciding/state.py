@@ -342,7 +342,6 @@ def load_recent_writes(
 
 
 def record_echoes(connection: Connection, writes: Sequence[int]) -> None:
-    """Records that the echoes of these writes arrived."""
     if writes and _registered:
         _registered[0][1](connection, writes)
 
@@ -413,7 +412,6 @@ def is_new_ticket_event(event: NormalizedEvent) -> bool:
 
 
 def without_status(ticket: Mapping[str, object]) -> dict[str, object]:
-    """Returns the ticket without its status."""
     return {key: value for key, value in ticket.items() if key.replace("_", "").casefold() not in _STATUS}
 
 
@@ -446,7 +444,6 @@ class ActiveAlert(Struct, frozen=True):
 
     @property
     def is_dry_run(self) -> bool:
-        """Whether the alert is still in dry run."""
         return self.opened_in_dry_run and not self.is_paging
 
 
@@ -598,7 +595,6 @@ class NoiseState(Struct, frozen=True):
         return self.rate_windows.get(scope, EMPTY_RATE_WINDOW) if scope is not None else EMPTY_RATE_WINDOW
 
     def find_alert(self, rate_window: RateWindowState) -> ActiveAlert | None:
-        """Returns the rate window's alert, if it is active."""
         return self.active_alerts.get(rate_window.alert_id) if rate_window.alert_id is not None else None
 
 
@@ -768,5 +764,4 @@ class BatchView:
 
 
 def _free(state: DedupKeyState) -> DedupKeyState:
-    """Returns the state of a key without its active alert."""
     return replace(state, active_alert=None, shared_alert_id=None, role=None, parent=None)

@@ -212,7 +212,6 @@ _MEDIA: Final = ("application/xml", "text/xml")
 
 
 def is_xml(media: str, start: bytes) -> bool:
-    """Returns whether a body is XML, by its media type or its start."""
     return media in _MEDIA or media.endswith("+xml") or start.startswith(b"<?xml")
 
 

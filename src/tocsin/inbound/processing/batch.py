@@ -173,7 +173,6 @@ def result_of(item: BatchItem) -> MessageResult:
 
 
 def row_of(item: BatchItem, result: MessageResult) -> MessageRow:
-    """Returns the message's row."""
     incoming, event = item.incoming, item.event
     verdict: Mapping[str, object] = item.decision.verdict if item.decision is not None else incoming.pending_context
     if item.needs_ticket_fetch:

@@ -124,7 +124,6 @@ class Committer:
             self._thread.join(timeout)
 
     def is_alive(self) -> bool:
-        """Returns whether the thread is running."""
         return self._thread.is_alive()
 
     def queue_status(self) -> QueueStatus:

@@ -78,8 +78,6 @@ class MessageResult(msgspec.Struct, frozen=True):
 
 
 class MessageRow(msgspec.Struct, frozen=True):
-    """The columns of a message's row."""
-
     incoming: IncomingMessage
     result: MessageResult
     source_id: str = ""
@@ -125,7 +123,6 @@ def short_lock_timeout(connection: GuardedConnection) -> Iterator[None]:
 
 
 def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
-    """Inserts messages with one statement."""
     values = []
     bodies = []
     start = 1
@@ -250,7 +247,6 @@ class MessageBudget:
         self._ends_at = time.monotonic() + self.seconds
 
     def is_over(self) -> bool:
-        """Returns whether the time is over."""
         return time.monotonic() >= self._ends_at
 
     def admits(self, element: Element | Rejected) -> bool:
@@ -291,7 +287,6 @@ def has_too_many_values(element: Element | Rejected) -> bool:
 
 
 def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: datetime) -> IncomingMessage:
-    """Returns a stored message as an incoming one."""
     raw, content_type = decompress(row["raw"]), row["content_type"]
     normalizer = registry.get(row["integration_id"]).normalizer
     pending_context: Mapping[str, Any] = row["verdict"] or {}
