@@ -172,7 +172,7 @@ def check(text: str, integration_id: int, now: datetime) -> WebhookTestToken:
 def _signer() -> Signer:
     # A salt, so that nothing else signed by Tocsin can serve as a test token.
     key, *older_keys = crypto.secret_keys()
-    return Signer(key=key, fallback_keys=[*older_keys], salt="tocsin.inbound.test", sep=".")
+    return Signer(key=key, fallback_keys=[*older_keys], salt="inbound test token", sep=".")
 
 
 # ---------- refused requests

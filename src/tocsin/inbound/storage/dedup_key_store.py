@@ -37,11 +37,7 @@ from tocsin.inbound.deciding.state import (
 from tocsin.inbound.models import decompress
 from tocsin.people.sql import join_user
 
-# ---------- noise store
-# Rows of noise reduction: delayed alerts, joined keys and rate windows, read under their keys' locks, written in bulk.
-#
-# Works on the connection passed in, inside the caller's transaction.
-
+# ---------- rows of noise reduction: delayed alerts, joined keys and rate windows
 
 #: Pending messages, delayed alerts and joined keys of some keys, in one statement because most batches have none.
 #: Delayed alerts are locked: a writer that does not lock their key, such as the end of a maintenance window, must come
@@ -292,7 +288,7 @@ MAX_COMPARED_BYTES = 64 * 1024
 #: Hashes are sent as one byte string, which is cheap to write, and split by the database.
 _HASHES = "ARRAY(SELECT substring(%(hashes)s::bytea FROM i FOR 32) FROM generate_series(1, %(length)s::int, 32) AS i)"
 
-_DEDUP_KEY_STORE_ACTIVE_ALERTS = database.literal(f"""
+_KEY_ALERTS = database.literal(f"""
 SELECT a.id, a.key_hash, a.status, a.priority, a.opened_at, a.owner_id,
        {OWNER_NAME} AS owner_name,
        a.hold_until, a.merged_into_id, a.dry_run, a.tags, a.custom, {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
@@ -311,7 +307,7 @@ SELECT id, merged_into_id FROM alerts_alert WHERE merged_into_id = ANY(%s) AND s
 ORDER BY id FOR NO KEY UPDATE
 """
 
-_DEDUP_KEY_STORE_ACTIVE_ALERTS_SKIP_LOCKED = database.literal(_DEDUP_KEY_STORE_ACTIVE_ALERTS.rstrip() + " SKIP LOCKED")
+_KEY_ALERTS_SKIP_LOCKED = database.literal(_KEY_ALERTS.rstrip() + " SKIP LOCKED")
 
 #: An advisory lock that a batch shares, so that another transaction can exclude all of them.
 _ALL_KEYS = int.from_bytes(b"keys")
@@ -436,7 +432,7 @@ def query_keys(
         locks=connection.execute(_WAIT_FOR if wait else _TRY, (lock_numbers,), binary=True),
         active_alerts=_dicts(
             connection,
-            _DEDUP_KEY_STORE_ACTIVE_ALERTS if wait else _DEDUP_KEY_STORE_ACTIVE_ALERTS_SKIP_LOCKED,
+            _KEY_ALERTS if wait else _KEY_ALERTS_SKIP_LOCKED,
             parameters,
         ),
         stored_keys=connection.execute(_STORED_KEYS, parameters, binary=True),
@@ -576,7 +572,7 @@ def _array(numbers: Sequence[int]) -> str:
     return "{" + ",".join(map(str, numbers)) + "}"
 
 
-def _dicts(connection: Connection, query: Any, parameters: Mapping[str, object]) -> Cursor[DictRow]:
+def _dicts(connection: Connection, query: Any, parameters: Any) -> Cursor[DictRow]:
     return Cursor(connection, row_factory=dict_row).execute(query, parameters)
 
 
@@ -602,19 +598,34 @@ def _load_key_states(
     ids = [row["id"] for row in active_rows]
     # Only for active alerts: costs one more round trip, which messages that open new alerts avoid.
     with connection.pipeline():
-        acknowledged = Cursor(connection, row_factory=dict_row).execute(_ACKNOWLEDGED, (ids,))
+        acknowledged = _dicts(connection, _ACKNOWLEDGED, (ids,))
         merged = connection.execute(_MERGED, (ids,))
     acks: dict[int, dict[int, Acknowledged]] = {}
     for row in acknowledged:
         acks.setdefault(row["alert_id"], {})[row["user_id"]] = Acknowledged(row["at"], row["name"])
-    children = _load_children(connection, merged.fetchall())
+    # In the lock order, merged alerts come after their parents.
+    merged_rows = merged.fetchall()
+    merged_states = store.load(connection, [row[0] for row in merged_rows]) if merged_rows else {}
+    children: dict[int, dict[int, AlertState]] = {}
+    for alert_id, parent_id in merged_rows:
+        children.setdefault(parent_id, {})[alert_id] = merged_states[alert_id]
     for row in active_rows:
         alert_children = children.get(row["id"], {})
-        state = _state(row, acks.get(row["id"], {}), tuple(alert_children))
-        fields: dict[str, object] = {name: row[name] for name in (*SOURCE_COLUMNS, "tags", "custom")}
+        state = AlertState(
+            row["id"],
+            AlertStatus(row["status"]),
+            Priority(row["priority"]),
+            row["opened_at"],
+            owner_id=row["owner_id"],
+            owner_name=row["owner_name"] or "",
+            acknowledged=acks.get(row["id"], {}),
+            hold_until=row["hold_until"],
+            merged_into=row["merged_into_id"],
+            children=tuple(alert_children),
+        )
         active_alert = ActiveAlert(
             state,
-            fields,
+            {name: row[name] for name in (*SOURCE_COLUMNS, "tags", "custom")},
             row["merged_into_id"],
             alert_children,
             is_paging=row["pages"],
@@ -623,32 +634,6 @@ def _load_key_states(
         key = bytes(row["key_hash"])
         states[key] = replace(states.get(key, DedupKeyState()), active_alert=active_alert, last_alert_id=row["id"])
     return states
-
-
-def _state(row: Mapping[str, Any], acknowledged: Mapping[int, Acknowledged], children: tuple[int, ...]) -> AlertState:
-    return AlertState(
-        row["id"],
-        AlertStatus(row["status"]),
-        Priority(row["priority"]),
-        row["opened_at"],
-        owner_id=row["owner_id"],
-        owner_name=row["owner_name"] or "",
-        acknowledged=acknowledged,
-        hold_until=row["hold_until"],
-        merged_into=row["merged_into_id"],
-        children=children,
-    )
-
-
-def _load_children(connection: Connection, merged: Sequence[Any]) -> dict[int, dict[int, AlertState]]:
-    """Loads merged alerts by parent. In the lock order, they come after their parents."""
-    if not merged:
-        return {}
-    states = store.load(connection, [row[0] for row in merged])
-    children: dict[int, dict[int, AlertState]] = {}
-    for alert_id, parent_id in merged:
-        children.setdefault(parent_id, {})[alert_id] = states[alert_id]
-    return children
 
 
 #: Delays that count from their start. Support hours and maintenance windows end at real times, and an alert that waits
