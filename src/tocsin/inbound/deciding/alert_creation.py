@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from tocsin.alerts.commands import AlertCreation, NewAlert, PagingConfig, PagingMode
-from tocsin.alerts.states import EventKind, Priority
+from tocsin.alerts.commands import AlertCreation, NewAlert, PagingConfig, PagingMode, PagingStart
+from tocsin.alerts.states import AlertStatus, EventKind, Priority
 from tocsin.core.reasons import NO_REASON, Reason, as_reason, joined
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry, apply_client_table
 from tocsin.inbound.config.normalizer import NormalizedEvent
-from tocsin.inbound.config.rules import RouteAction, RouteChoice, RouteReference
-from tocsin.inbound.deciding import state
-from tocsin.inbound.deciding.state import MessageContext
-from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.config.rules import Delay, DelayKind, RouteAction, RouteChoice, RouteReference
+from tocsin.inbound.deciding import state as reasons
+from tocsin.inbound.deciding.state import ActiveAlert, MessageContext
+from tocsin.inbound.enums import IntegrationMode, WindowAction
 from tocsin.inbound.fields import FIELDS, text_of
+from tocsin.inbound.maintenance import matching_window
 
-_NO_POLICY = state.NO_POLICY()
+_NO_POLICY = reasons.NO_POLICY()
 
 #: Alert columns by the mapped field that fills them.
 COLUMNS: Mapping[str, str] = {
@@ -122,7 +125,7 @@ def build_paging_config(context: MessageContext, event: NormalizedEvent) -> tupl
 
 def build_test_paging_config(user_id: int) -> PagingConfig:
     """Returns the paging configuration of a sample's alert: only the user who sent the sample is paged."""
-    return PagingConfig(PagingMode.PAGE, None, (user_id,), (), state.TEST_ONLY())
+    return PagingConfig(PagingMode.PAGE, None, (user_id,), (), reasons.TEST_ONLY())
 
 
 def policy_for(integration: CompiledIntegration, route: RouteChoice) -> PolicyEntry | None:
@@ -139,17 +142,17 @@ def policy_for(integration: CompiledIntegration, route: RouteChoice) -> PolicyEn
 def _mode(context: MessageContext, route: RouteChoice, policy: PolicyEntry | None) -> tuple[PagingMode, Reason]:
     integration = context.integration
     if not context.may_page:
-        return PagingMode.LOG_ONLY, state.LOG_ONLY_REPLAY()
+        return PagingMode.LOG_ONLY, reasons.LOG_ONLY_REPLAY()
     if route.action is RouteAction.LOG_ONLY:
-        return PagingMode.LOG_ONLY, state.LOG_ONLY_ROUTE(route=route.reason)
+        return PagingMode.LOG_ONLY, reasons.LOG_ONLY_ROUTE(route=route.reason)
     paging = joined(describe_policy(policy), route.reason, separator=", ")
     if integration.mode is IntegrationMode.DRY_RUN:
-        return PagingMode.DRY_RUN, state.DRY_RUN(integration=integration.name, paging=paging)
+        return PagingMode.DRY_RUN, reasons.DRY_RUN(integration=integration.name, paging=paging)
     return PagingMode.PAGE, paging
 
 
 def describe_policy(policy: PolicyEntry | None) -> Reason:
-    return state.POLICY(policy=policy.name) if policy is not None else _NO_POLICY
+    return reasons.POLICY(policy=policy.name) if policy is not None else _NO_POLICY
 
 
 def users_of(integration: CompiledIntegration, route: RouteChoice, names: Iterable[str] = ()) -> tuple[int, ...]:
@@ -194,7 +197,7 @@ def create_alert(
         else f"A message from {integration.display_source}"
     )
     why = joined(event.rule_match.reason, as_reason(paging.reason), remarks)
-    reason = state.ALERT_OPENED(source=integration.display_source, why=why)
+    reason = reasons.ALERT_OPENED(source=integration.display_source, why=why)
     creation = build_creation(context, paging, priority, subject, columns, reason)
     alert = replace(
         creation.alert,
@@ -234,3 +237,80 @@ def build_creation(
     if previous_id is not None:
         data["previous_alert"] = previous_id
     return AlertCreation(alert, paging, context.timeline_event(alert_id, EventKind.OPENED, reason, data))
+
+
+# ---------- start paging
+# Decides whether an active alert that has paged nobody starts paging when another opening message arrives. Pure.
+#
+# An alert that was only recorded or a dry run holds its key. Were messages merely counted on it, nobody would hear of
+# its problem any more, whatever the rules have come to say since.
+
+
+class PagingChange(Struct, frozen=True):
+    """The remark on the message, and the paging configuration to start with; without `paging_start`, nobody is
+    paged."""
+
+    remark: Reason
+    paging: PagingConfig | None = None
+    paging_start: PagingStart | None = None
+
+
+def start_paging(context: MessageContext, event: NormalizedEvent, active_alert: ActiveAlert) -> PagingChange | None:
+    """Applies the current rules as if this message opened the alert. A delay with an end counts from the alert's
+    opening; one that waits for other alerts does not apply.
+
+    Returns None if the alert pages already, or if this message would open nothing that pages.
+    """
+    if active_alert.is_paging or not context.may_page or active_alert.state.status is AlertStatus.MERGED:
+        return None
+    filter_match = event.check_filters()
+    if not filter_match.is_true:
+        return PagingChange(reasons.COUNTED_ONLY(why=reasons.FILTERED(why=filter_match.reason)))
+    paging, route = build_paging_config(context, event)
+    if paging.mode is not PagingMode.PAGE:
+        return None
+    suppression, until, when = _find_restriction(context, event, route, paging, active_alert.state.opened_at)
+    if suppression:
+        return PagingChange(reasons.COUNTED_ONLY(why=suppression))
+    source = context.integration.display_source
+    start_reason = reasons.PAGING_STARTED(source=source, paging=as_reason(paging.reason))
+    remark = reasons.STARTS_PAGING(when=when or reasons.FROM_NOW_ON())
+    return PagingChange(remark, paging, PagingStart(start_reason, until, when))
+
+
+def _find_restriction(
+    context: MessageContext, event: NormalizedEvent, route: RouteChoice, paging: PagingConfig, since: datetime
+) -> tuple[Reason, datetime | None, Reason]:
+    """Returns what keeps an alert that is active since `since`, and has paged nobody, from paging: for good, or until a
+    time, which the last reason tells as the end of a sentence.
+
+    Delays that count alerts, and rate limits, do not apply: they decide how many alerts exist, and this one does.
+    """
+    integration, now = context.integration, context.now
+    unrestricted = (NO_REASON, None, NO_REASON)
+    if not integration.has_noise_reduction:
+        return unrestricted
+    groups = paging.recipient_groups
+    window_match = matching_window(integration.windows, event.payload, event.mapped, groups, now)
+    if window_match is not None:
+        window, end = window_match
+        if window.action is WindowAction.SUPPRESS:
+            return reasons.IN_MAINTENANCE(window=window.name, until=end), None, NO_REASON
+        return NO_REASON, end, reasons.AFTER_MAINTENANCE(window=window.name)
+    delay = delay_of(context, route)
+    if delay is None:
+        return unrestricted
+    until = None
+    if delay.kind is DelayKind.WAIT:
+        until = since + delay.duration
+    elif delay.kind is DelayKind.HOURS and delay.hours is not None:
+        until = integration.next_hours(delay.hours, now)
+    return (NO_REASON, until, delay.describe()) if until is not None and until > now else unrestricted
+
+
+def delay_of(context: MessageContext, route: RouteChoice) -> Delay | None:
+    """Returns the delay of the route, else that of the integration; none for a replay."""
+    noise_settings = context.integration.normalizer.noise_settings
+    if noise_settings is None or context.replay_of is not None:
+        return None
+    return route.delay if route.has_delay else noise_settings.delay

@@ -36,6 +36,7 @@ from tocsin.inbound.config.rules import EventAction, NoiseSettings, RateScope, s
 from tocsin.inbound.deciding import noise_reduction
 from tocsin.inbound.deciding import state as reasons
 from tocsin.inbound.deciding.alert_creation import (
+    PagingChange,
     build_creation,
     build_paging_config,
     build_test_paging_config,
@@ -44,15 +45,14 @@ from tocsin.inbound.deciding.alert_creation import (
     custom_of,
     describe_policy,
     priority_of,
+    start_paging,
 )
 from tocsin.inbound.deciding.noise_reduction import (
     NOISE_TRACE_KEY,
     OPEN_NOW,
     NoiseDecision,
     OpeningAlert,
-    PagingChange,
     reduce_noise,
-    start_paging,
     trace_entries,
 )
 from tocsin.inbound.deciding.state import (

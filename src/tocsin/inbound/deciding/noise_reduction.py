@@ -15,8 +15,6 @@ from tocsin.alerts.commands import (
     AlertState,
     NewEvent,
     PagingConfig,
-    PagingMode,
-    PagingStart,
     RepeatedMessages,
 )
 from tocsin.alerts.states import ACTIVE, AlertStatus, EventKind, Priority
@@ -25,7 +23,14 @@ from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Term, Text, as_reas
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import AlertRateLimitSpec, CountScope, Delay, DelayKind, RouteChoice
 from tocsin.inbound.deciding import state as reasons
-from tocsin.inbound.deciding.alert_creation import build_paging_config, default_priority, priority_of
+from tocsin.inbound.deciding.alert_creation import (
+    PagingChange,
+    build_paging_config,
+    default_priority,
+    delay_of,
+    priority_of,
+    start_paging,
+)
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
     Decision,
@@ -199,7 +204,7 @@ def _count_flapping(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDeci
 def _apply_delay(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDecision:
     """Delays the alert as its route says, else as the integration does."""
     context, route = opening.context, opening.route
-    delay = _delay_of(context, route)
+    delay = delay_of(context, route)
     if delay is None:
         return decision
     is_released = context.due_delay is not None
@@ -272,14 +277,6 @@ _STEPS: Final[tuple[NoiseStep, ...]] = (
 
 
 # --- Parts of the steps --------------------------------------------------------------------------------------------
-
-
-def _delay_of(context: MessageContext, route: RouteChoice) -> Delay | None:
-    """Returns the delay of the route, else that of the integration; none for a replay."""
-    noise_settings = context.integration.normalizer.noise_settings
-    if noise_settings is None or context.replay_of is not None:
-        return None
-    return route.delay if route.has_delay else noise_settings.delay
 
 
 def _has_fixed_due_time(event: NormalizedEvent, delayed: DelayedAlertState) -> bool:
@@ -470,75 +467,6 @@ def _trace_entry(name: str, is_opening: bool, reason: Reason) -> Mapping[str, ob
 #
 # A key joins an active alert instead of opening its own, and its messages count there from then on. A group's alert
 # closes when the last of its keys is over. A child joins and leaves its parent's alert, but never closes it.
-
-
-# ---------- start paging
-# Decides whether an active alert that has paged nobody starts paging when another opening message arrives. Pure.
-#
-# An alert that was only recorded or a dry run holds its key. Were messages merely counted on it, nobody would hear of
-# its problem any more, whatever the rules have come to say since.
-
-
-class PagingChange(Struct, frozen=True):
-    """The remark on the message, and the paging configuration to start with; without `paging_start`, nobody is
-    paged."""
-
-    remark: Reason
-    paging: PagingConfig | None = None
-    paging_start: PagingStart | None = None
-
-
-def start_paging(context: MessageContext, event: NormalizedEvent, active_alert: ActiveAlert) -> PagingChange | None:
-    """Applies the current rules as if this message opened the alert. A delay with an end counts from the alert's
-    opening; one that waits for other alerts does not apply.
-
-    Returns None if the alert pages already, or if this message would open nothing that pages.
-    """
-    if active_alert.is_paging or not context.may_page or active_alert.state.status is AlertStatus.MERGED:
-        return None
-    filter_match = event.check_filters()
-    if not filter_match.is_true:
-        return PagingChange(reasons.COUNTED_ONLY(why=reasons.FILTERED(why=filter_match.reason)))
-    paging, route = build_paging_config(context, event)
-    if paging.mode is not PagingMode.PAGE:
-        return None
-    suppression, until, when = _find_restriction(context, event, route, paging, active_alert.state.opened_at)
-    if suppression:
-        return PagingChange(reasons.COUNTED_ONLY(why=suppression))
-    source = context.integration.display_source
-    start_reason = reasons.PAGING_STARTED(source=source, paging=as_reason(paging.reason))
-    remark = reasons.STARTS_PAGING(when=when or reasons.FROM_NOW_ON())
-    return PagingChange(remark, paging, PagingStart(start_reason, until, when))
-
-
-def _find_restriction(
-    context: MessageContext, event: NormalizedEvent, route: RouteChoice, paging: PagingConfig, since: datetime
-) -> tuple[Reason, datetime | None, Reason]:
-    """Returns what keeps an alert that is active since `since`, and has paged nobody, from paging: for good, or until a
-    time, which the last reason tells as the end of a sentence.
-
-    Delays that count alerts, and rate limits, do not apply: they decide how many alerts exist, and this one does.
-    """
-    integration, now = context.integration, context.now
-    unrestricted = (NO_REASON, None, NO_REASON)
-    if not integration.has_noise_reduction:
-        return unrestricted
-    groups = paging.recipient_groups
-    window_match = matching_window(integration.windows, event.payload, event.mapped, groups, now)
-    if window_match is not None:
-        window, end = window_match
-        if window.action is WindowAction.SUPPRESS:
-            return reasons.IN_MAINTENANCE(window=window.name, until=end), None, NO_REASON
-        return NO_REASON, end, reasons.AFTER_MAINTENANCE(window=window.name)
-    delay = _delay_of(context, route)
-    if delay is None:
-        return unrestricted
-    until = None
-    if delay.kind is DelayKind.WAIT:
-        until = since + delay.duration
-    elif delay.kind is DelayKind.HOURS and delay.hours is not None:
-        until = integration.next_hours(delay.hours, now)
-    return (NO_REASON, until, delay.describe()) if until is not None and until > now else unrestricted
 
 
 # ---------- merge propagation
