@@ -388,10 +388,8 @@ def rejection(field_path: str, problem: Reason) -> Rejected:
 
 # ---------- conditions
 # Conditions: `{field, operator, value, match_case, words, not}`, nested in `{all: […]}`, `{any: […]}`, `{not: …}`.
-#
 # Compiled once. `matches` returns only the result, `evaluate` also the reason: the facts with the deciding values.
 # Every operator, `exists` included, is false for a field without a value; `not` inverts.
-
 
 _FACTS_TOGETHER = Text("{facts}")
 

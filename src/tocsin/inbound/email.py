@@ -35,7 +35,6 @@ from tocsin.inbound.storage.messages import IncomingMessage
 # ---------- messages
 # Converts e-mails to messages: finds the integrations addressed, and builds the stored form.
 
-
 #: The integration kind that receives e-mails.
 KIND: Final = "email"
 
@@ -101,7 +100,6 @@ def incoming(
 
 # ---------- imap poller
 # Polls the IMAP mailboxes of integrations: each unread e-mail becomes a message, and is marked as read afterwards.
-
 
 log = logging.getLogger(__name__)
 
@@ -223,10 +221,8 @@ def _incoming_message(integration: CompiledIntegration, raw: bytes, host: str, n
 
 # ---------- smtp listener
 # SMTP listener (RFC 5321): e-mails to an integration's address become messages, handled like those of webhooks.
-#
 # Disabled until the setting `mail_listen` contains an address. Replies 250 once an e-mail is stored and decided, 451
 # for "try again later", and 550 for an address without an integration. Never relays.
-
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import Envelope, Session

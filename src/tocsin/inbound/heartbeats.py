@@ -223,9 +223,7 @@ def _format_time(at: datetime) -> str:
 
 # ---------- monitor
 # Each ping is written before its message is decided, and a periodic task detects missed ones.
-#
 # Pings and the task lock the row first and the message's key after it, so that an alert never overtakes a heartbeat.
-
 
 log = logging.getLogger(__name__)
 

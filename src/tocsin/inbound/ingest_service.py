@@ -120,7 +120,6 @@ def message_response(incoming: IncomingMessage, result: MessageResult) -> Messag
 
 # ---------- test token
 # The test token that makes a POST a user's test: signed, for one integration and one user, valid for a minute.
-#
 # It is part of the path, after the integration's token: no proxy drops a part of the path, so a sample never arrives
 # as a message that pages everybody.
 
@@ -177,7 +176,6 @@ def _signer() -> Signer:
 
 # ---------- refused requests
 # Counts refused requests. A sender that gets 401, 403 or 404 rarely tells anybody, so doctor and Home do.
-#
 # Those that no integration receives (a mistyped path, a deleted integration, a product whose API Tocsin does not have)
 # are counted by path and address; those that an integration refuses (a wrong password, an address that may not send)
 # by integration and address. Counted in memory, for a limited number of senders, and written by a periodic task.
@@ -297,7 +295,6 @@ def _store(connection: Connection, query: LiteralString, table: str, counts: _Co
 # ---------- ingest service
 # What all inbound endpoints of a node share: token lookup, reading bodies, checking credentials, and passing messages
 # to the committer. Each endpoint formats its own responses.
-
 
 log = logging.getLogger(__name__)
 

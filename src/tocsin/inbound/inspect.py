@@ -351,7 +351,6 @@ def _element(normalizer: Normalizer, message: InboundMessage) -> Element:
 # ---------- replay
 # Replays messages: the current rules decide the stored bytes again, as a new row. The old row stays unchanged.
 
-
 #: A replay of a message older than this is log only, unless the user chooses otherwise.
 LOG_ONLY_AFTER = timedelta(hours=1)
 

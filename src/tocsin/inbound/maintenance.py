@@ -43,10 +43,8 @@ from tocsin.oncall.calculation.weekly_windows import (
 
 # ---------- recurrence
 # Recurrence of maintenance windows: once, daily, weekly or monthly, in wall-clock time of a time zone. Pure.
-#
 # Daylight saving: a window lasts as long as the wall clock says, so a night may be an hour shorter or longer. A time
 # that clocks skip is that much after the change, and a repeated time is the first of the two; a window is never empty.
-
 
 #: The maximum length of a recurring window, in wall-clock time.
 MAX_RECURRING_WINDOW = timedelta(days=7)
@@ -277,10 +275,8 @@ def matching_window(
 
 # ---------- times
 # Times of maintenance windows in specs: parses and validates them, and describes them. Pure.
-#
 # `{starts: 2026-12-01 22:00, ends: 2026-12-02 02:00}` once; `{repeat: weekly, days: [tue], from: "22:00", to:
 # "02:00"}`, with `lasts: 56h` instead of `to`, and `first_day` and `last_day`.
-
 
 _INVALID_MOMENT = Text('is required, in the time zone\'s local time: write it like "2026-12-01 22:00".')
 

@@ -20,10 +20,8 @@ from tocsin.inbound.enums import HeartbeatHealth, IntegrationMode, MessageStatus
 
 # ---------- body compression
 # Compression of stored message bodies: small bodies are stored as they are, larger ones compressed. Pure, lossless.
-#
 # A body of 30 kB is written several times until it is on disk (WAL, table, full-page image). Compressed, it is a
 # fifth: compressing costs less than those writes, and five times as many messages fit into the same space.
-
 
 #: Prefix of a compressed body; zlib data (RFC 1950) follows. A raw body with this prefix is always compressed.
 COMPRESSED_PREFIX: Final = b"\x00tz\x01"

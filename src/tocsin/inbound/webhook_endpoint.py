@@ -238,9 +238,7 @@ async def _send_reply(send: Send, reply: SenderReply) -> None:
 
 # ---------- heartbeat endpoint
 # Heartbeat pings: any request to `/in/{token}` is a heartbeat; `/start`, `/finish` and `/fail` report more.
-#
 # GET and HEAD count as well, so that plain `curl` and `wget` suffice. A heartbeat by itself opens nothing.
-
 
 #: The maximum number of characters kept of what a sender posts with a ping.
 _MAX_REPORT_CHARS = 10_000
@@ -318,9 +316,7 @@ def _parse_object(body: bytes, content_type: str) -> object:
 
 # ---------- fast path
 # Fast path for a POST to `/in/{token}` that arrived in one piece: handled without ASGI, answered after the commit.
-#
 # Any request that it declines takes the ordinary path, which does the same with all checks.
-
 
 #: Other targets are tests, have a query, or use an unusual spelling.
 _TARGET = re.compile(rb"/in/([^/?%]{1,200})")

@@ -37,11 +37,9 @@ from tocsin.people.models import find_group
 
 # ---------- source conflicts
 # Refuses integrations that must not share a Source, and with it their alerts.
-#
 # Several integrations of one ticket system installation may share a Source. Two installations may not: both count
 # tickets from 1, so a ticket of one would be taken for one of the other, page nobody, and close its alert. Nor may a
 # user share the Source of an integration that they may not change, because that would let them close its alerts.
-
 
 #: The keys of a spec that decide which alerts its messages belong to, and whether they close one.
 _DECIDES = ("kind", "source", "group", "mode", "settings", "mapping", "rules", "dedup_key")
@@ -141,10 +139,7 @@ def _hosts(integration: Integration, kind: IntegrationKind) -> list[str]:
 
 
 # ---------- commands
-# Creates, changes and deletes inbound integrations: compiles them as a check, audits them, and notifies every node.
-#
 # The definition that decides about messages is versioned. A version is immutable.
-
 
 #: What keeps an integration from being deleted.
 ACTIVE_ALERTS = Text("{count} active alert", "{count} active alerts")

@@ -48,7 +48,6 @@ from tocsin.inbound.parsing.decode import elements_of
 # An id may be in the body literally, or be composed of several of its values: then one of those is replaced. Each
 # attempt is parsed again, and counts only if the message still requests the same.
 
-
 #: HaloITSM's ticket ids have 32 bits; sample ids are above that, so that no ticket ever has one.
 _FIRST_NUMBER = 9_000_000_000
 _NUMBER_COUNT = 1_000_000_000

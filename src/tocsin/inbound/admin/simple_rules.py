@@ -30,9 +30,7 @@ from tocsin.inbound.storage.messages import MessageBudget
 
 # ---------- presets
 # "Which tickets page?": the usual answers, each stored as one route of that name before all others. Pure.
-#
 # A ticket that does not page still becomes an alert (log only). A ticket whose priority was not understood pages.
-
 
 #: The name of the preset's route, by which it is recognised.
 NAME = "Which tickets page?"
@@ -123,14 +121,8 @@ def _lists(when: object) -> dict[str, tuple[str, ...]]:
     return values_by_field
 
 
-# ---------- observed statuses
-# The statuses that an integration has received, with counts, effect, and new tickets that opened nothing; and changing
-# what a status does.
-
-
 # ---------- status rules
 # What a status does under an integration's rules, and the rules after a user changes that. Pure.
-#
 # A status gets a condition of its own, `source_status equals X`, so that the rules stay readable.
 
 

@@ -29,13 +29,10 @@ from tocsin.inbound.processing.committer import is_pending
 
 # ---------- nagios
 # Notifications of PagerDuty's agent for Nagios and Icinga (`pagerduty_nagios.pl`), as events of the Events API v1.
-#
 # The agent posts a form to `/nagios/2010-04-15/create_event`: the macros of the notification without their prefix
 # (`HOSTNAME`, `SERVICESTATE`, …) and `pd_nagios_object` (`service` or `host`). `CONTACTPAGER` is the routing key. It
 # deletes what is answered 4xx from its queue, and repeats what is answered 5xx. Pure.
-#
 # https://www.pagerduty.com/docs/guides/nagios-perl-integration-guide/
-
 
 #: Types of notification that say nothing about a problem. Any other type opens, so that none is lost.
 _INFORMATION: Final = ("DOWNTIME", "FLAPPING")

@@ -285,14 +285,6 @@ def _template(text: str, field_path: str, fields: frozenset[str], settings: Mapp
 
 
 # ---------- rules
-# Rules that decide what a message requests (close, open, update, cancel, nothing), and whether an alert may open.
-# Pure.
-#
-# Evaluation order: cancel, close, open, the kind's `ignore` rules, update. Filters and vetoes are evaluated only when
-# an alert would open, hence separately from `classify`.
-
-
-# ---------- rules
 # Evaluation order: cancel, close, open, the kind's `ignore` rules, update. Filters and vetoes are evaluated only when
 # an alert would open, hence separately from `classify`.
 

@@ -241,7 +241,6 @@ def build_creation(
 
 # ---------- start paging
 # Decides whether an active alert that has paged nobody starts paging when another opening message arrives. Pure.
-#
 # An alert that was only recorded or a dry run holds its key. Were messages merely counted on it, nobody would hear of
 # its problem any more, whatever the rules have come to say since.
 

@@ -73,7 +73,6 @@ from tocsin.inbound.parsing.decode import Element
 # ---------- fail open
 # Fail open: an unreadable message opens an alert that contains its text, at most one per ten minutes. Pure.
 
-
 #: At most one alert per integration in this interval.
 REPORT_INTERVAL = timedelta(minutes=10)
 
@@ -181,10 +180,8 @@ def _paging_config(context: MessageContext, policy: PolicyEntry | None) -> Pagin
 
 # ---------- preprocessing
 # Computes what is known of a message before its key is locked: event, key and delivery id. Pure.
-#
 # Done on arrival, while the previous batch is being committed. The result is used if the configuration is still the
 # same when the message is decided.
-
 
 #: A delivery's lookup key: the integration, and the SHA-256 of the sender's delivery id.
 type DeliveryKey = tuple[int, bytes]
@@ -264,7 +261,6 @@ def _scopes(
 
 # ---------- alert update
 # Counts a message on its key's active alert: changed values, priority, team and assignee, and what follows. Pure.
-#
 # A value that Tocsin itself wrote to the ticket is nobody's action.
 
 

@@ -49,14 +49,11 @@ from tocsin.inbound.maintenance import matching_window
 
 # ---------- noise reduction
 # Noise reduction: decides whether an alert that would open opens now. Pure.
-#
 # A list of steps in fixed order: maintenance, parent, group, flapping, delay, rate limit. Each takes the opening alert
 # and the decision so far, and returns the decision; the first that suppresses, delays or joins the alert ends the
 # list.
-#
 # Applied only if the key has no active alert, so that messages for active alerts never wait. Tests bypass it; replays,
 # which a user wants now, are neither delayed nor counted as flapping.
-
 
 #: The key in a message's verdict that holds what the steps decided.
 NOISE_TRACE_KEY = "gate"
@@ -464,10 +461,8 @@ def _trace_entry(name: str, is_opening: bool, reason: Reason) -> Mapping[str, ob
 
 # ---------- grouping
 # Alerts shared by several dedup keys, and the outcome of delayed alerts. Pure.
-#
 # A key joins an active alert instead of opening its own, and its messages count there from then on. A group's alert
 # closes when the last of its keys is over. A child joins and leaves its parent's alert, but never closes it.
-
 
 # ---------- merge propagation
 # Propagates a message of a merged alert to its parent, beyond counting it there. Pure.

@@ -183,10 +183,8 @@ DELETED_AT_SOURCE: Final = ReasonType("alert.deleted_at_source", "deleted in {so
 
 # ---------- echo suppression
 # Suppresses echoes of Tocsin's own writes to the ticket system, and tells which messages need a ticket fetch first.
-#
 # `tocsin.outbound` knows both and registers its functions here, because `inbound` must not import it. Pure except for
 # that registration.
-
 
 #: How long an incomplete message waits for its ticket to be fetched; then it is decided as it is.
 LOOKUP_TIMEOUT = timedelta(seconds=10)
@@ -676,9 +674,7 @@ class MessageContext(Struct, frozen=True):
 
 # ---------- batch view
 # State of dedup keys and shared alerts while the messages of a batch are decided one after the other. Pure.
-#
 # Used by the committer's batches, tests and backtests alike.
-
 
 _BATCH_VIEW_NEW = DedupKeyState()
 

@@ -18,7 +18,6 @@ from tocsin.inbound.fields import one_line
 # ---------- reasons
 # Why a body could not be parsed, and what was repaired in it, where several modules of the room say so.
 
-
 #: `line` and `column` are texts: they are places, not counts.
 AT_POSITION = ReasonType("json.at_position", "{problem}, at line {line} column {column}")
 NOT_JSON = ReasonType("json.not_json", "Not JSON: {problem}")
@@ -30,10 +29,8 @@ RAW_CONTROL_CHARACTER = ReasonType("json.raw_control_character", "a raw control 
 
 # ---------- json text
 # Parses JSON that the fast decoder rejects: exact error positions, and values that the decoder cannot represent.
-#
 # Accepts all of JSON's grammar: numbers beyond a float or 4,300 digits stay text, lone surrogates become U+FFFD, and
 # of duplicate keys the last counts.
-
 
 _NOT_A_VALUE = ReasonType("json.not_a_value", "{value} is not a JSON value")
 _UNTERMINATED_STRING = ReasonType("json.unterminated_string", "unterminated string")

@@ -213,7 +213,6 @@ def update(connection: Connection, rows: Sequence[MessageRow]) -> None:
 # ---------- stored messages
 # Loads a stored message to decide it again: decodes its bytes and restores its context. Limits what is computed.
 
-
 _NOT_ONE_OBJECT = Text("The message is not one object.")
 _LEFT_OUT = Text(
     "{count} message was left out: computing ends after {seconds} s, and messages of more than {values} values "

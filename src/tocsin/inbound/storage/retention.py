@@ -179,9 +179,7 @@ def _blocks(connection: Connection, table: LiteralString) -> int:
 
 # ---------- search index
 # Fills the search index of messages and alerts in the background, without slowing down ingest.
-#
 # Works in the order of message ids, which is chronological. Rows that are not indexed yet are searched directly.
-
 
 #: The maximum number of messages, and of alerts, per run. During a flood, ingest and paging have priority.
 MAX_ROWS_PER_RUN = 500
