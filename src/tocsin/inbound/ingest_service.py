@@ -488,6 +488,11 @@ def _describe_credential(name: str, result: CredentialStatus, address: str | Non
     return kind(address=address or UNKNOWN_ADDRESS())
 
 
+def post_needed() -> HttpError:
+    """Returns the refusal of another method than POST."""
+    return HttpError(405, "method_not_allowed", POST_NEEDED(), ((b"allow", b"POST"),))
+
+
 def _over_capacity() -> HttpError:
     return HttpError(503, "busy", OVER_CAPACITY(), RETRY)
 

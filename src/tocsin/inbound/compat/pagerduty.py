@@ -90,7 +90,7 @@ type PagerdutyEvent = dict[str, object]
 async def handle(ingest_service: IngestService, scope: AsgiScope, receive: Receive, send: Send) -> None:
     """Handles one event. Raises HttpError, which `error_response` renders in PagerDuty's format."""
     if scope["method"] != "POST":
-        raise HttpError(405, "method_not_allowed", reasons.POST_NEEDED(), ((b"allow", b"POST"),))
+        raise reasons.post_needed()
     body = await ingest_service.read_body(scope, receive)
     try:
         await _event(ingest_service, scope, body, send)

@@ -599,23 +599,6 @@ def _plain_names(mapping: CompiledMapping) -> frozenset[str]:
     return frozenset(path for path in paths if path.isidentifier()) - {"action", "event_action"}
 
 
-def _merge_tags_and_custom(defaults: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
-    """Merges tags and custom fields one by one, like the fields beside them."""
-    merged: dict[str, object] = {}
-    for group in ("tags", "custom"):
-        default_fields, override_fields = defaults.get(group), overrides.get(group)
-        if isinstance(default_fields, Mapping) and isinstance(override_fields, Mapping):
-            merged[group] = {**default_fields, **override_fields}
-    return merged
-
-
-def _ticket_form(kind: IntegrationKind) -> TicketForm | None:
-    form = kind.ticket_form
-    if form is None:
-        return None
-    return TicketForm(form["place"], frozenset(map(fold, form["delivery"])), frozenset(map(fold, form["shared"])))
-
-
 def compile_normalizer(
     kind: IntegrationKind, definition: IntegrationDefinition, hours_names: Mapping[RouteReference, str] | None = None
 ) -> Normalizer:
@@ -623,7 +606,12 @@ def compile_normalizer(
 
     Raises Rejected with the field, such as "rules.open.all[1].operator: unknown operator …"."""
     settings = {**kind.default_settings, **definition.settings}
-    merged = {**kind.mapping, **definition.mapping, **_merge_tags_and_custom(kind.mapping, definition.mapping)}
+    merged: dict[str, object] = {**kind.mapping, **definition.mapping}
+    # Tags and custom fields are merged one by one, like the fields beside them.
+    for group in ("tags", "custom"):
+        default_fields, own_fields = kind.mapping.get(group), definition.mapping.get(group)
+        if isinstance(default_fields, Mapping) and isinstance(own_fields, Mapping):
+            merged[group] = {**default_fields, **own_fields}
     key_template = definition.dedup_key
     if key_template:
         merged["dedup_key"] = {"template": key_template}
@@ -660,7 +648,9 @@ def compile_normalizer(
         if kind.opens_unknown
         else frozenset(),
         plain_names=_plain_names(mapping) if kind.opens_unknown else frozenset(),
-        ticket_form=_ticket_form(kind),
+        ticket_form=None
+        if (form := kind.ticket_form) is None
+        else TicketForm(form["place"], frozenset(map(fold, form["delivery"])), frozenset(map(fold, form["shared"]))),
         unaliased=compile_condition(kind.unaliased, "unaliased") if kind.unaliased is not None else None,
         has_kind_rules=rule_values.issuperset(_values_in(kind.rules)),
         rule_values=rule_values,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import codecs
 import json
+import math
 import re
 from typing import Final
 
@@ -80,12 +81,14 @@ def parse(text: str, *, strict: bool = True) -> tuple[object, tuple[Reason, ...]
             repaired,
             strict=strict,
             object_pairs_hook=pairs,
-            parse_int=_integer,
+            parse_int=lambda digits: int(digits) if len(digits) <= _MAX_DIGITS else digits,
             parse_float=_number,
-            parse_constant=_refuse_constant if strict else _constant_as_null,
+            parse_constant=_refuse_constant if strict else lambda _name: None,
         )
     except json.JSONDecodeError as error:
-        raise invalid_json(NOT_JSON(problem=_syntax_problem(error.msg)), error.lineno, error.colno) from None
+        known = _SYNTAX_PROBLEMS.get(error.msg)
+        problem = known() if known else as_reason(error.msg[:1].lower() + error.msg[1:].rstrip(" :"))
+        raise invalid_json(NOT_JSON(problem=problem), error.lineno, error.colno) from None
     except _ConstantError as error:
         constant_match = re.search(rf"(?<![\w\"]){re.escape(str(error))}", text)
         problem = NOT_JSON(problem=_NOT_A_VALUE(value=str(error)))
@@ -105,17 +108,9 @@ def _refuse_constant(name: str) -> object:
     raise _ConstantError(name)
 
 
-def _constant_as_null(name: str) -> None:
-    return None
-
-
-def _integer(digits: str) -> int | str:
-    return int(digits) if len(digits) <= _MAX_DIGITS else digits
-
-
 def _number(digits: str) -> float | str:
     number = float(digits)
-    return digits if number in (float("inf"), float("-inf")) else number
+    return number if math.isfinite(number) else digits
 
 
 #: Reasons for the usual messages of Python's parser.
@@ -126,11 +121,6 @@ _SYNTAX_PROBLEMS: Final = {
     "Expecting value": _EXPECTING_VALUE,
     "Invalid \\escape": _INVALID_ESCAPE,
 }
-
-
-def _syntax_problem(message: str) -> Reason:
-    known_problem = _SYNTAX_PROBLEMS.get(message)
-    return known_problem() if known_problem else as_reason(message[:1].lower() + message[1:].rstrip(" :"))
 
 
 def _without_lone_surrogates(text: str) -> tuple[str, tuple[Reason, ...]]:

@@ -115,7 +115,9 @@ class RetentionTask:
 
     def _prune_side_table(self, connection: Connection, table: LiteralString, cutoff: datetime, now: datetime) -> None:
         """Scans the next slice of a table that has no index by age."""
-        blocks = _blocks(connection, table)
+        row = connection.execute("SELECT pg_relation_size(%s::regclass)", (table,)).fetchone()
+        assert row is not None
+        blocks = int(row[0]) // BLOCK_BYTES
         begin = self._next_blocks.get(table, 0)
         end = begin + max(MIN_BLOCKS, blocks // RUNS_PER_SCAN)
         connection.execute(
@@ -168,13 +170,6 @@ def _estimate_excess_bytes(connection: Connection, cap_bytes: int) -> int:
         (percentage,),
     ).fetchone()
     return max(0, int(sample[0] * 100 / percentage) - cap_bytes) if sample is not None else 0
-
-
-def _blocks(connection: Connection, table: LiteralString) -> int:
-    """Returns the number of blocks of the table, without indexes and long values."""
-    row = connection.execute("SELECT pg_relation_size(%s::regclass)", (table,)).fetchone()
-    assert row is not None
-    return int(row[0]) // BLOCK_BYTES
 
 
 # ---------- search index
