@@ -292,7 +292,7 @@ def test_the_example_does_what_it_says(now: datetime) -> None:
     registry = IntegrationRegistry()
     registry.refresh()
     integration = registry.get(Integration.objects.get().pk)
-    assert [str(route.action) for route in integration.normalizer.routes] == ["record", "page"]
+    assert [str(route.choice.action) for route in integration.normalizer.routes] == ["record", "page"]
     assert integration.recipient_groups == (desk.pk,)
 
 

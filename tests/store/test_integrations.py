@@ -370,7 +370,7 @@ def test_saved_integration_receives_messages_and_applies_its_routes(now: datetim
     assert door.source == "Halo"
     assert door.policy_id == integration.policy_id
     (route,) = door.normalizer.routes
-    assert route.policy == integration.policy_id
+    assert route.choice.policy == integration.policy_id
     assert route.during is not None
     assert str(route.during.describe()) == "during Office hours", "a reason names the hours, not their number"
     assert door.in_hours(route.during.hours, datetime(2026, 11, 23, 9, tzinfo=UTC))

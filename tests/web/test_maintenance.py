@@ -68,6 +68,10 @@ def test_a_window_is_previewed_saved_seen_in_force_and_ended(company: Company, b
     assert "Rack 2" in overview
     for path in ("/inbound-log/?outcome=delayed", f"/inbound-log/{waits.pk}/"):
         assert "data-countdown" in client.get(path).content.decode(), path
+    assert (
+        "Its alert opens when the maintenance Server room ends"
+        in client.get(f"/inbound-log/{waits.pk}/").content.decode()
+    )
     assert client.post(f"/maintenance/{row.pk}/end").status_code == 302
     assert DelayedAlert.objects.get().due_at is not None
     assert client.post(f"/maintenance/{row.pk}/delete/").status_code == 302

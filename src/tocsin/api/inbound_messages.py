@@ -338,7 +338,10 @@ class DelayedAlertFilters(Schema):
 def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> list[dict[str, Any]]:
     """Returns at most 500 alerts."""
     rows = narrowed(DelayedAlert.objects.all(), query, "integration", delay_reason="delay_reason__in")
-    return [show(DelayedAlertSchema, info) for info in delayed_alerts.list_delayed(rows, _MAX_ROWS)]
+    return [
+        show(DelayedAlertSchema, row, id=row.hex_key, integration=row.integration.name, subject=row.shown_subject)
+        for row in delayed_alerts.list_delayed(rows, _MAX_ROWS)
+    ]
 
 
 @delayed_alerts_routes.post(

@@ -11,9 +11,8 @@ from tocsin.core.net.asgi import AsgiScope, BodyReader, ClientDisconnected, Rece
 from tocsin.core.runtime import clock
 from tocsin.inbound import heartbeats, ingest_service, webhook_endpoint
 from tocsin.inbound.compat import alertmanager, opsgenie, pagerduty
-from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.ingest_service import HttpError, IngestService, WebhookTestToken
+from tocsin.inbound.ingest_service import HttpError, IngestService
 from tocsin.inbound.processing.committer import Committer
 
 PREFIX = "/in/"
@@ -25,14 +24,11 @@ _TEST_PREFIX = f"{ingest_service.SEGMENT}/"
 #: Codes of requests that name no integration.
 _UNKNOWN_SENDER = ("unknown_token", "unauthenticated")
 
-_ALLOW = ((b"allow", b"POST"),)
-
 #: Methods that some kinds accept besides POST.
 _EXTRA_METHODS = ("GET", "HEAD", "PUT")
 
 
 def accepts(scope: AsgiScope) -> bool:
-    """Returns whether a request is for this app."""
     return scope["path"].startswith(_PREFIXES) or alertmanager.accepts(scope)
 
 
@@ -71,16 +67,12 @@ class InboundApp:
         token, separator, suffix = scope["path"][len(PREFIX) :].partition("/")
         method: str = scope["method"]
         if method not in ("POST", *_EXTRA_METHODS):
-            raise HttpError(405, "method_not_allowed", ingest_service.POST_NEEDED(), _ALLOW)
+            raise ingest_service.post_needed()
         try:
             integration = await self.service.find_integration(token)
         except HttpError as error:
             # Responses to other methods must not reveal whether a token exists.
-            raise (
-                error
-                if method == "POST"
-                else HttpError(405, "method_not_allowed", ingest_service.POST_NEEDED(), _ALLOW)
-            ) from None
+            raise (error if method == "POST" else ingest_service.post_needed()) from None
         if integration.normalizer.kind.name == heartbeats.KIND and not suffix.startswith(_TEST_PREFIX):
             await webhook_endpoint.handle_heartbeat(
                 self.service, integration, suffix if separator else "beat", scope, receive, send
@@ -89,16 +81,14 @@ class InboundApp:
         if method != "POST" and not (
             method == "GET" and scope["query_string"] and integration.normalizer.kind.accepts_get
         ):
-            raise HttpError(405, "method_not_allowed", ingest_service.POST_NEEDED(), _ALLOW)
+            raise ingest_service.post_needed()
         if separator and not suffix.startswith(_TEST_PREFIX):
             raise HttpError(404, "unknown_token", ingest_service.UNKNOWN_TOKEN())
-        test = _check_test_token(suffix, integration) if separator else None
+        test = None
+        if separator:
+            try:
+                test = ingest_service.check(suffix.removeprefix(_TEST_PREFIX), integration.id, clock.now())
+            except Rejected as rejected:
+                # Never handled as an ordinary message: that would page the integration's real recipients.
+                raise HttpError(401, rejected.code, rejected.reason) from None
         await webhook_endpoint.handle(self.service, integration, scope, receive, send, test)
-
-
-def _check_test_token(suffix: str, integration: CompiledIntegration) -> WebhookTestToken:
-    try:
-        return ingest_service.check(suffix.removeprefix(_TEST_PREFIX), integration.id, clock.now())
-    except Rejected as rejected:
-        # Never handled as an ordinary message: that would page the integration's real recipients.
-        raise HttpError(401, rejected.code, rejected.reason) from None

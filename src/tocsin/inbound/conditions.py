@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Any, Final, Protocol, assert_never
+from typing import Annotated, Any, Final, NamedTuple, Protocol, assert_never
 
 import msgspec
 import re2
@@ -23,7 +23,6 @@ from tocsin.core.validation.field_errors import AT_PATH, NOT_TEXT, require_stora
 from tocsin.core.validation.payload_paths import MAX_PATH, MISSING, compile_path
 from tocsin.core.validation.spec import InvalidValue, ListOf, Parsed, Spec, SpecErrors, reading_context
 from tocsin.core.validation.text_sanitizing import sanitize
-from tocsin.inbound import fields
 from tocsin.inbound.fields import (
     FIELDS,
     MAX_VALUE_CHARS,
@@ -37,7 +36,7 @@ from tocsin.inbound.fields import (
     text_of,
 )
 
-_TOO_MANY_VALUES = Text("give at most {maximum} values")
+ALWAYS = Text("always")
 
 MAX_VALUES: Final = 1000
 _MAX_PATTERN_CHARS: Final = 2000
@@ -122,7 +121,11 @@ def compile_comparison(
         case Operator.EXISTS:
             if value is not None:
                 raise rejection(field_path, sentence("exists takes no value"))
-            return Comparison(lambda text: True, _describe_existing, _describe_existing)
+
+            def describe(field: FieldLabel, text: str) -> Reason:
+                return sentence('{field} "{value}" exists', field=field, value=_shown_value(text))
+
+            return Comparison(lambda text: True, describe, describe)
         case Operator.GREATER_THAN | Operator.LESS_THAN:
             return _order_comparison(operator, value, field_path)
         case Operator.MATCHES:
@@ -186,9 +189,9 @@ def _word_comparison(value: object, field_path: str, match_case: bool) -> Compar
     return _any_of(
         expected,
         lambda texts: _word_matcher(texts, match_case),
-        fields.CONTAINS_WORD,
-        fields.DOES_NOT_CONTAIN_WORD,
-        fields.CONTAINS_NO_WORD,
+        Text('{field} "{value}" contains the word {expected}'),
+        Text('{field} "{value}" does not contain the word {expected}'),
+        Text('{field} "{value}" contains none of the words {expected}'),
     )
 
 
@@ -238,10 +241,6 @@ def _describer(fact: Text, expected: list[str]) -> DescribeFact:
     return lambda field, text: fact(field=field, value=_shown_value(text), expected=shown)
 
 
-def _describe_existing(field: FieldLabel, text: str) -> Reason:
-    return fields.EXISTS(field=field, value=_shown_value(text))
-
-
 def _shown_value(text: str) -> str:
     return cut_bytes(one_line(text), _MAX_VALUE_BYTES)
 
@@ -270,11 +269,31 @@ def _matcher(operator: Operator, expected: list[str], match_case: bool) -> Calla
 
 #: The fact if a text matches, if it does not match the only value, and if it matches none of several.
 _FACTS: Final[Mapping[Operator, tuple[Text, Text, Text]]] = {
-    Operator.CONTAINS: (fields.CONTAINS, fields.DOES_NOT_CONTAIN, fields.CONTAINS_NONE),
-    Operator.EQUALS: (fields.EQUALS, fields.DOES_NOT_EQUAL, fields.EQUALS_NONE),
-    Operator.STARTS_WITH: (fields.STARTS_WITH, fields.DOES_NOT_START_WITH, fields.STARTS_WITH_NONE),
-    Operator.ENDS_WITH: (fields.ENDS_WITH, fields.DOES_NOT_END_WITH, fields.ENDS_WITH_NONE),
-    Operator.ONE_OF: (fields.IS_ONE_OF, fields.IS_NOT_ONE_OF, fields.IS_NOT_ONE_OF),
+    Operator.CONTAINS: (
+        Text('{field} "{value}" contains {expected}'),
+        Text('{field} "{value}" does not contain {expected}'),
+        Text('{field} "{value}" does not contain any of {expected}'),
+    ),
+    Operator.EQUALS: (
+        Text('{field} "{value}" equals {expected}'),
+        Text('{field} "{value}" does not equal {expected}'),
+        Text('{field} "{value}" does not equal any of {expected}'),
+    ),
+    Operator.STARTS_WITH: (
+        Text('{field} "{value}" starts with {expected}'),
+        Text('{field} "{value}" does not start with {expected}'),
+        Text('{field} "{value}" does not start with any of {expected}'),
+    ),
+    Operator.ENDS_WITH: (
+        Text('{field} "{value}" ends with {expected}'),
+        Text('{field} "{value}" does not end with {expected}'),
+        Text('{field} "{value}" does not end with any of {expected}'),
+    ),
+    Operator.ONE_OF: (
+        Text('{field} "{value}" is one of {expected}'),
+        Text('{field} "{value}" is not one of {expected}'),
+        Text('{field} "{value}" is not one of {expected}'),
+    ),
 }
 
 
@@ -284,7 +303,7 @@ def _expected_texts(value: object, field_path: str) -> list[str]:
     if not items:
         raise rejection(field_path, sentence("give at least one value"))
     if len(items) > MAX_VALUES:
-        raise rejection(field_path, _TOO_MANY_VALUES(maximum=MAX_VALUES))
+        raise rejection(field_path, sentence("give at most {maximum} values", maximum=MAX_VALUES))
     texts: list[str] = []
     for i, item in enumerate(items):
         text = text_of(item) if isinstance(item, str | int | float | bool) else None
@@ -302,7 +321,9 @@ def _pattern_comparison(value: object, field_path: str, match_case: bool) -> Com
         sanitized = text if text.isascii() else sanitize(text)  # RE2 expects valid UTF-8
         return any(search(sanitized) is not None for search in searches)
 
-    return Comparison(matches, _describer(fields.MATCHES, expected), _describer(fields.DOES_NOT_MATCH, expected))
+    match_type = Text('{field} "{value}" matches regex {expected}')
+    mismatch_type = Text('{field} "{value}" does not match regex {expected}')
+    return Comparison(matches, _describer(match_type, expected), _describer(mismatch_type, expected))
 
 
 class Pattern(Protocol):
@@ -345,8 +366,11 @@ def _order_comparison(operator: Operator, value: object, field_path: str) -> Com
             field_path, sentence("{operator} takes a number, or a date such as 2026-11-24", operator=operator.value)
         )
     limit_text = text_of(value) or ""
-    match_type = fields.IS_GREATER if is_greater else fields.IS_LESS
-    mismatch_type = fields.IS_NOT_GREATER if is_greater else fields.IS_NOT_LESS
+    match_type, mismatch_type = (
+        (Text('{field} "{value}" is greater than {expected}'), Text('{field} "{value}" is not greater than {expected}'))
+        if is_greater
+        else (Text('{field} "{value}" is less than {expected}'), Text('{field} "{value}" is not less than {expected}'))
+    )
 
     def matches(text: str) -> bool:
         if limit is not None:
@@ -364,14 +388,10 @@ def rejection(field_path: str, problem: Reason) -> Rejected:
 
 # ---------- conditions
 # Conditions: `{field, operator, value, match_case, words, not}`, nested in `{all: […]}`, `{any: […]}`, `{not: …}`.
-#
 # Compiled once. `matches` returns only the result, `evaluate` also the reason: the facts with the deciding values.
 # Every operator, `exists` included, is false for a field without a value; `not` inverts.
 
-
-_TOO_DEEP = Text("conditions nest at most {maximum} deep")
-_NOT_A_LIST = Text("must be a list of conditions")
-_FIELD_REQUIRED = Text("give the name of a mapped field, or a path such as ticket^status^name")
+_FACTS_TOGETHER = Text("{facts}")
 
 MAX_DEPTH: Final = 20
 MAX_LEAVES: Final = 500
@@ -389,29 +409,25 @@ class RuleMatch(msgspec.Struct, frozen=True):
     is_decisive: bool = True
 
 
-class _ConditionNode(Protocol):
-    def matches(self, payload: object, mapped: MappedFields) -> bool: ...
+class _Node(NamedTuple):
+    """A part of a condition. The functions take the payload and the mapped fields."""
 
-    def reason(self, payload: object, mapped: MappedFields) -> Reason: ...
+    matches: Callable[[object, MappedFields], bool]
+    reason: Callable[[object, MappedFields], Reason]
 
 
 class CompiledCondition:
-    """A compiled condition."""
+    __slots__ = ("definition", "matches", "reason")
 
-    __slots__ = ("_node", "definition", "matches")
-
-    def __init__(self, definition: object, node: _ConditionNode) -> None:
+    def __init__(self, definition: object, node: _Node) -> None:
         self.definition = definition
-        self._node = node
         #: (payload, mapped) → bool, without computing the reason.
-        self.matches: Callable[[object, MappedFields], bool] = node.matches
+        self.matches = node.matches
+        #: (payload, mapped) → the deciding facts, such as `status "New" contains New`; under 300 bytes in English.
+        self.reason = node.reason
 
     def evaluate(self, payload: object, mapped: MappedFields) -> RuleMatch:
         return RuleMatch(self.matches(payload, mapped), self.reason(payload, mapped))
-
-    def reason(self, payload: object, mapped: MappedFields) -> Reason:
-        """Returns the deciding facts, such as `status "New" contains New`; under 300 bytes in English."""
-        return self._node.reason(payload, mapped)
 
 
 def compile_condition(
@@ -427,7 +443,7 @@ def compile_condition(
 
 def _field_name(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise InvalidValue(_FIELD_REQUIRED())
+        raise InvalidValue(sentence("give the name of a mapped field, or a path such as ticket^status^name"))
     return value
 
 
@@ -505,30 +521,31 @@ class _Compiler:
         self.fields = fields
         self.leaves = 0
 
-    def node(self, definition: object, field_path: str, depth: int) -> _ConditionNode:
+    def node(self, definition: object, field_path: str, depth: int) -> _Node:
         if definition is None or definition is True or definition == {}:
-            return _Constant(True)
+            return _Node(lambda _payload, _mapped: True, lambda _payload, _mapped: ALWAYS())
         if definition is False:
-            return _Constant(False)
+            return _Node(lambda _payload, _mapped: False, lambda _payload, _mapped: sentence("never"))
         if not isinstance(definition, Mapping):
             raise rejection(
                 field_path, sentence("a condition is {field, operator, value}, {all: […]}, {any: […]} or {not: …}")
             )
         if depth > MAX_DEPTH:
-            raise rejection(field_path, _TOO_DEEP(maximum=MAX_DEPTH))
+            raise rejection(field_path, sentence("conditions nest at most {maximum} deep", maximum=MAX_DEPTH))
         if "field" in definition:
             return self.leaf(definition, field_path)
         keys = list(definition)
         match keys:
             case ["all"]:
-                return _All(self.group(definition["all"], f"{field_path}.all", depth))
+                return _all(self.group(definition["all"], f"{field_path}.all", depth))
             case ["any"]:
                 nodes = self.group(definition["any"], f"{field_path}.any", depth)
                 if not nodes:
                     raise rejection(f"{field_path}.any", sentence("give at least one condition"))
-                return _Any(nodes)
+                return _any(nodes)
             case ["not"]:
-                return _Not(self.node(definition["not"], f"{field_path}.not", depth + 1))
+                inner = self.node(definition["not"], f"{field_path}.not", depth + 1)
+                return _Node(lambda payload, mapped: not inner.matches(payload, mapped), inner.reason)
         unknown = [str(key) for key in keys if key not in _KEYS]
         if unknown:
             raise rejection(f"{field_path}.{unknown[0]}", unknown_key(unknown[0], _KEYS))
@@ -536,75 +553,46 @@ class _Compiler:
             field_path, sentence("{keys} cannot be combined; nest one in the other", keys=tuple(map(str, keys)))
         )
 
-    def group(self, definition: object, field_path: str, depth: int) -> tuple[_ConditionNode, ...]:
+    def group(self, definition: object, field_path: str, depth: int) -> tuple[_Node, ...]:
         if not isinstance(definition, Sequence) or isinstance(definition, str | bytes):
-            raise rejection(field_path, _NOT_A_LIST())
+            raise rejection(field_path, sentence("must be a list of conditions"))
         return tuple(self.node(child, f"{field_path}[{i}]", depth + 1) for i, child in enumerate(definition))
 
-    def leaf(self, definition: Mapping[str, object], field_path: str) -> _ConditionNode:
+    def leaf(self, definition: Mapping[str, object], field_path: str) -> _Node:
         self.leaves += 1
         if self.leaves > MAX_LEAVES:
             raise rejection(field_path, sentence("a condition has at most {maximum} comparisons", maximum=MAX_LEAVES))
         spec = ComparisonSpec.read(definition, field_path)
-        label, field, read = self.field_reader(spec.field, f"{field_path}.field")
+        label, known_field, read = self.field_reader(spec.field, f"{field_path}.field")
         comparison = compile_comparison(
             spec.operator, spec.value, f"{field_path}.value", spec.match_case, by_words=spec.words
         )
-        return _Leaf(label, field, read, comparison, spec.is_inverted)
+        no_value = sentence("no value at {field}", field=label)
+
+        def reason(payload: object, mapped: MappedFields) -> Reason:
+            texts = texts_of(read(payload, mapped))
+            if not texts:
+                return no_value
+            for text in texts:
+                if comparison.matches(text):
+                    return comparison.describe_match(label, text)
+            return comparison.describe_mismatch(label, ", ".join(texts[:10]))
+
+        return _Node(_compile_match(known_field, read, comparison.matches, spec.is_inverted), reason)
 
     def field_reader(
         self, field: str, field_path: str
     ) -> tuple[FieldLabel, str | None, Callable[[object, MappedFields], object]]:
         """Returns the field's label, its name if it is a known field, and the function that reads it."""
+        if field in self.fields and field in FIELDS:
+            return Term(FIELDS[field].label), field, lambda _payload, mapped: mapped.values.get(field)
         if field in self.fields:
-            known_field = FIELDS.get(field)
-            return (
-                (Term(known_field.label), field, _known_reader(field))
-                if known_field
-                else (cut_bytes(field, _MAX_LABEL_BYTES), None, _custom_reader(field))
-            )
-        path = compile_path(field[1:] if _is_forced(field) else field, field_path)
-        read = path.read
-        return cut_bytes(path.text, _MAX_LABEL_BYTES), None, lambda payload, mapped: read(payload)
-
-
-def _is_forced(field: str) -> bool:
-    """Returns whether `^x` forces a path; `^^x` is the path of a key that starts with ^."""
-    return (len(field) - len(field.lstrip("^"))) % 2 == 1
-
-
-def _known_reader(field: str) -> Callable[[object, MappedFields], object]:
-    return lambda payload, mapped: mapped.values.get(field)
-
-
-def _custom_reader(field: str) -> Callable[[object, MappedFields], object]:
-    return lambda payload, mapped: mapped.custom.get(field) or mapped.tags.get(field)
-
-
-class _Leaf:
-    __slots__ = ("comparison", "label", "matches", "read")
-
-    def __init__(
-        self,
-        label: FieldLabel,
-        field: str | None,
-        read: Callable[[object, MappedFields], object],
-        comparison: Comparison,
-        is_inverted: bool,
-    ) -> None:
-        self.label = label
-        self.read = read
-        self.comparison = comparison
-        self.matches = _compile_match(field, read, comparison.matches, is_inverted)
-
-    def reason(self, payload: object, mapped: MappedFields) -> Reason:
-        texts = texts_of(self.read(payload, mapped))
-        if not texts:
-            return fields.NO_VALUE(field=self.label)
-        for text in texts:
-            if self.comparison.matches(text):
-                return self.comparison.describe_match(self.label, text)
-        return self.comparison.describe_mismatch(self.label, ", ".join(texts[:10]))
+            label = cut_bytes(field, _MAX_LABEL_BYTES)
+            return label, None, lambda _payload, mapped: mapped.custom.get(field) or mapped.tags.get(field)
+        # `^x` forces a path; `^^x` is the path of a key that starts with ^.
+        is_forced = (len(field) - len(field.lstrip("^"))) % 2 == 1
+        path = compile_path(field[1:] if is_forced else field, field_path)
+        return cut_bytes(path.text, _MAX_LABEL_BYTES), None, lambda payload, _mapped: path.read(payload)
 
 
 def _compile_match(
@@ -624,74 +612,47 @@ def _compile_match(
     return match_value if field is None else match_field
 
 
-class _Constant:
-    def __init__(self, result: bool) -> None:
-        self.result = result
-
-    def matches(self, payload: object, mapped: MappedFields) -> bool:
-        return self.result
-
-    def reason(self, payload: object, mapped: MappedFields) -> Reason:
-        return fields.ALWAYS() if self.result else fields.NEVER()
-
-
-class _All:
-    def __init__(self, nodes: tuple[_ConditionNode, ...]) -> None:
-        self.nodes = nodes
-
-    def matches(self, payload: object, mapped: MappedFields) -> bool:
-        for node in self.nodes:  # noqa: SIM110 - each message comes here, and a generator costs a frame for each node
+def _all(nodes: tuple[_Node, ...]) -> _Node:
+    def matches(payload: object, mapped: MappedFields) -> bool:
+        for node in nodes:  # noqa: SIM110 - each message comes here, and a generator costs a frame for each node
             if not node.matches(payload, mapped):
                 return False
         return True
 
-    def reason(self, payload: object, mapped: MappedFields) -> Reason:
-        failing = next((node for node in self.nodes if not node.matches(payload, mapped)), None)
-        return failing.reason(payload, mapped) if failing is not None else _join_reasons(self.nodes, payload, mapped)
+    def reason(payload: object, mapped: MappedFields) -> Reason:
+        failing = next((node for node in nodes if not node.matches(payload, mapped)), None)
+        return failing.reason(payload, mapped) if failing is not None else _join_reasons(nodes, payload, mapped)
+
+    return _Node(matches, reason)
 
 
-class _Any:
-    def __init__(self, nodes: tuple[_ConditionNode, ...]) -> None:
-        self.nodes = nodes
-
-    def matches(self, payload: object, mapped: MappedFields) -> bool:
-        for node in self.nodes:  # noqa: SIM110 - as above
+def _any(nodes: tuple[_Node, ...]) -> _Node:
+    def matches(payload: object, mapped: MappedFields) -> bool:
+        for node in nodes:  # noqa: SIM110 - as above
             if node.matches(payload, mapped):
                 return True
         return False
 
-    def reason(self, payload: object, mapped: MappedFields) -> Reason:
-        deciding = next((node for node in self.nodes if node.matches(payload, mapped)), None)
-        return deciding.reason(payload, mapped) if deciding is not None else _join_reasons(self.nodes, payload, mapped)
+    def reason(payload: object, mapped: MappedFields) -> Reason:
+        deciding = next((node for node in nodes if node.matches(payload, mapped)), None)
+        return deciding.reason(payload, mapped) if deciding is not None else _join_reasons(nodes, payload, mapped)
+
+    return _Node(matches, reason)
 
 
-class _Not:
-    def __init__(self, node: _ConditionNode) -> None:
-        self.node = node
-
-    def matches(self, payload: object, mapped: MappedFields) -> bool:
-        return not self.node.matches(payload, mapped)
-
-    def reason(self, payload: object, mapped: MappedFields) -> Reason:
-        return self.node.reason(payload, mapped)
-
-
-def _join_reasons(nodes: tuple[_ConditionNode, ...], payload: object, mapped: MappedFields) -> Reason:
+def _join_reasons(nodes: tuple[_Node, ...], payload: object, mapped: MappedFields) -> Reason:
     """Returns the facts of all nodes, without repetitions; if they are too long, how many more nodes there are."""
     facts: dict[Reason, None] = {}
     length = 0
     for number, node in enumerate(nodes):
-        new_facts = [fact for fact in _facts_of(node.reason(payload, mapped)) if fact not in facts]
+        reason = node.reason(payload, mapped)
+        parts = reason["facts"] if reason.code == _FACTS_TOGETHER.code else (reason,)
+        new_facts = [fact for fact in parts if isinstance(fact, Reason) and fact not in facts]  # type: ignore[union-attr]
         length += sum(len(str(fact).encode()) + len(" and ") for fact in new_facts)
         if facts and length > _MAX_FACTS_BYTES:
             facts[MORE(count=len(nodes) - number)] = None
             break
         facts.update(dict.fromkeys(new_facts))
     if len(facts) < 2:
-        return next(iter(facts), fields.ALWAYS())
-    return fields.FACTS(facts=tuple(facts))
-
-
-def _facts_of(reason: Reason) -> tuple[Reason, ...]:
-    facts = reason["facts"] if reason.code == fields.FACTS.code else reason
-    return tuple(fact for fact in facts if isinstance(fact, Reason)) if isinstance(facts, tuple) else (reason,)
+        return next(iter(facts), ALWAYS())
+    return _FACTS_TOGETHER(facts=tuple(facts))

@@ -18,11 +18,10 @@ from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.ids import token_hash, uuid7
 from tocsin.core.net import imap
-from tocsin.core.net.imap import ImapAccount, ImapMailbox, ImapSecurity, MailboxReader
+from tocsin.core.net.imap import ImapMailbox, MailboxReader
 from tocsin.core.reasons import NO_REASON, Reason, Text, as_reason, joined, sentence
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.inbound.config import compiled_integration
+from tocsin.inbound.admin import secrets
 from tocsin.inbound.config.compiled_integration import ADDRESS, CompiledIntegration, Credentials, CredentialStatus
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.deciding.decide import prepare
@@ -35,9 +34,6 @@ from tocsin.inbound.storage.messages import IncomingMessage
 
 # ---------- messages
 # Converts e-mails to messages: finds the integrations addressed, and builds the stored form.
-
-
-_TOO_LARGE = Text("The email is too large, even without its attachments.")
 
 #: The integration kind that receives e-mails.
 KIND: Final = "email"
@@ -70,12 +66,10 @@ def add_received_headers(raw: bytes, message_id: UUID, received_from: str, now: 
     if len(raw) > mail.MAX_STORED_BYTES:
         raw = mail.without_attachments(raw)
         if len(raw) > mail.MAX_STORED_BYTES:
-            raise Rejected("invalid_mail", _TOO_LARGE())
+            raise Rejected("invalid_mail", sentence("The email is too large, even without its attachments."))
     attachments_url = f"{environment.current().public_url}/inbound-log/{message_id}/attachments/"
-    header_lines = (
-        f"Received: {received_from} by Tocsin; {format_datetime(now)}\r\n{mail.ATTACHMENTS_HEADER}: "
-        f"{attachments_url}\r\n"
-    )
+    header_lines = f"Received: {received_from} by Tocsin; {format_datetime(now)}\r\n"
+    header_lines += f"{mail.ATTACHMENTS_HEADER}: {attachments_url}\r\n"
     return header_lines.encode("ascii", "replace") + raw.lstrip(b"\r\n")
 
 
@@ -107,7 +101,6 @@ def incoming(
 # ---------- imap poller
 # Polls the IMAP mailboxes of integrations: each unread e-mail becomes a message, and is marked as read afterwards.
 
-
 log = logging.getLogger(__name__)
 
 _INVALID_MAILBOX = Text("The mailbox {problem}")
@@ -123,15 +116,6 @@ _WAIT_FOR_SERVERS = "SET LOCAL idle_in_transaction_session_timeout = '10min'"
 
 #: Namespace of the advisory locks that let only one node poll a mailbox.
 _LOCK = 0x6D61_696C
-
-
-def mailbox_polling_task(registry: IntegrationRegistry) -> PeriodicTask:
-    """Returns the worker's periodic task."""
-
-    def run_once() -> bool:
-        return poll_all(registry)
-
-    return PeriodicTask("inbound mailboxes", run_once, POLL_INTERVAL)
 
 
 def poll_all(registry: IntegrationRegistry) -> bool:
@@ -179,30 +163,25 @@ def check_mailbox(address: str, password: str) -> Reason:
     Permanent."""
     if not address:
         raise Rejected("no_mailbox", sentence("No mailbox configured. Enter its address first."), "imap.mailbox")
-    if problem := compiled_integration.url_problem(address):
-        raise Rejected("invalid_mailbox", _INVALID_MAILBOX(problem=problem), "imap.mailbox")
-    mailbox = ImapMailbox(_account(compiled_integration.read(address), password))
+    try:
+        account = secrets.mailbox_account(address, password)
+    except Rejected as problem:
+        raise Rejected("invalid_mailbox", _INVALID_MAILBOX(problem=problem.reason), "imap.mailbox") from None
+    mailbox = ImapMailbox(account)
     try:
         return as_reason(mailbox.describe())
     finally:
         mailbox.close()
 
 
-def _account(settings: compiled_integration.MailboxSettings, password: str) -> ImapAccount:
-    security = (
-        ImapSecurity.TLS if settings.is_tls else ImapSecurity.STARTTLS if settings.is_starttls else ImapSecurity.NONE
-    )
-    return ImapAccount(settings.host, settings.user, password, settings.folder, settings.port, security)
-
-
 def _process_unread(integration: CompiledIntegration, now: datetime) -> int:
-    settings = compiled_integration.read(integration.credentials.mailbox)
-    mailbox = ImapMailbox(_account(settings, integration.credentials.mailbox_password))
+    account = secrets.mailbox_account(integration.credentials.mailbox, integration.credentials.mailbox_password)
+    mailbox = ImapMailbox(account)
     count = 0
     try:
         for uid, raw in mailbox.unread(_MAX_MAILS_PER_POLL):
             count += 1
-            _process(_incoming_message(integration, raw, settings.host, now), now)
+            _process(_incoming_message(integration, raw, account.host, now), now)
             # Only after storing: an e-mail that is not stored stays unread and is polled again.
             mailbox.mark_read(uid)
     finally:
@@ -242,10 +221,8 @@ def _incoming_message(integration: CompiledIntegration, raw: bytes, host: str, n
 
 # ---------- smtp listener
 # SMTP listener (RFC 5321): e-mails to an integration's address become messages, handled like those of webhooks.
-#
 # Disabled until the setting `mail_listen` contains an address. Replies 250 once an e-mail is stored and decided, 451
 # for "try again later", and 550 for an address without an integration. Never relays.
-
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import Envelope, Session
@@ -272,14 +249,15 @@ class SmtpListener:
         self._ingest_service = ingest_service
         self._load_address = load_address or _load_listen_address
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="smtp-listener", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._watch_setting()), name="smtp-listener", daemon=True
+        )
         self._parse_slots: asyncio.Semaphore | None = None
         self._connections = 0
         #: The host and port that it listens on now; None while it does not listen.
         self.address: tuple[str, int] | None = None
 
     def start(self) -> None:
-        """Starts the thread."""
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
@@ -287,9 +265,6 @@ class SmtpListener:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
-
-    def _run(self) -> None:
-        asyncio.run(self._watch_setting())
 
     async def _watch_setting(self) -> None:
         """Opens and closes the listener as the setting changes."""
@@ -360,7 +335,10 @@ class SmtpListener:
             return "452 4.5.3 Too many recipients"
         integrations = self._integrations_at(address)
         if not integrations:
-            await asyncio.to_thread(self._refresh)
+            try:
+                await asyncio.to_thread(self._ingest_service.registry.refresh)
+            except psycopg.Error as error:
+                log.warning("The database does not say whose address it is: %s", error)
             integrations = self._integrations_at(address)
         if not integrations:
             return "550 5.1.1 No integration has this address"
@@ -410,12 +388,6 @@ class SmtpListener:
 
     def _integrations_at(self, address: str) -> list[CompiledIntegration]:
         return integrations_for(self._ingest_service.registry, address, clock.now())
-
-    def _refresh(self) -> None:
-        try:
-            self._ingest_service.registry.refresh()
-        except psycopg.Error as error:
-            log.warning("The database does not say whose address it is: %s", error)
 
 
 def _may_send(integration: CompiledIntegration, session: Session) -> bool:

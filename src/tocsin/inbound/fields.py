@@ -1,11 +1,12 @@
-"""The facts that decide a condition, as reasons: which value a field had, and how it compared.
+"""The fields that a message is mapped to: names, kinds, maximum lengths, and how values are cleaned and shown. Pure.
 
-`value` is what the message has, on one line and cut; `expected` is what the condition compares it with.
+Cleaning turns a payload value into a clean value or None ("no value"), and never raises.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,47 +16,8 @@ from typing import Final
 
 import msgspec
 
-from tocsin.core.reasons import Reason, Term, Text, translatable
+from tocsin.core.reasons import Reason, Term, translatable
 from tocsin.core.validation.text_sanitizing import sanitize
-
-ALWAYS = Text("always")
-NEVER = Text("never")
-NO_VALUE = Text("no value at {field}")
-EXISTS = Text('{field} "{value}" exists')
-
-CONTAINS = Text('{field} "{value}" contains {expected}')
-DOES_NOT_CONTAIN = Text('{field} "{value}" does not contain {expected}')
-CONTAINS_NONE = Text('{field} "{value}" does not contain any of {expected}')
-CONTAINS_WORD = Text('{field} "{value}" contains the word {expected}')
-DOES_NOT_CONTAIN_WORD = Text('{field} "{value}" does not contain the word {expected}')
-CONTAINS_NO_WORD = Text('{field} "{value}" contains none of the words {expected}')
-EQUALS = Text('{field} "{value}" equals {expected}')
-DOES_NOT_EQUAL = Text('{field} "{value}" does not equal {expected}')
-EQUALS_NONE = Text('{field} "{value}" does not equal any of {expected}')
-STARTS_WITH = Text('{field} "{value}" starts with {expected}')
-DOES_NOT_START_WITH = Text('{field} "{value}" does not start with {expected}')
-STARTS_WITH_NONE = Text('{field} "{value}" does not start with any of {expected}')
-ENDS_WITH = Text('{field} "{value}" ends with {expected}')
-DOES_NOT_END_WITH = Text('{field} "{value}" does not end with {expected}')
-ENDS_WITH_NONE = Text('{field} "{value}" does not end with any of {expected}')
-MATCHES = Text('{field} "{value}" matches regex {expected}')
-DOES_NOT_MATCH = Text('{field} "{value}" does not match regex {expected}')
-IS_ONE_OF = Text('{field} "{value}" is one of {expected}')
-IS_NOT_ONE_OF = Text('{field} "{value}" is not one of {expected}')
-IS_GREATER = Text('{field} "{value}" is greater than {expected}')
-IS_NOT_GREATER = Text('{field} "{value}" is not greater than {expected}')
-IS_LESS = Text('{field} "{value}" is less than {expected}')
-IS_NOT_LESS = Text('{field} "{value}" is not less than {expected}')
-
-#: Several facts that decided together; the last of them is `MORE_FACTS` if not all are listed.
-FACTS = Text("{facts}")
-
-
-# ---------- fields
-# The fields that a message is mapped to: names, kinds, maximum lengths, and how values are cleaned.
-#
-# Pure: turns a payload value into a clean value or None ("no value"), and never raises.
-
 
 #: The values of a mapped field. None means that the message says "nobody" (see `MappedFields`).
 type Value = str | bool | datetime | tuple[str, ...] | tuple[Attachment, ...] | None
@@ -156,8 +118,10 @@ def text_of(value: object) -> str | None:
             return str(value)
         except ValueError:  # over Python's limit of 4,300 digits for decimal conversion
             return f"{value:x}"
-    if kind is float:
-        return _text_of_float(value)  # type: ignore[arg-type]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return str(int(value)) if value.is_integer() and abs(value) < 1e16 else repr(value)
     if kind is datetime:
         return value.isoformat()  # type: ignore[attr-defined, no-any-return]
     if not value:
@@ -167,18 +131,6 @@ def text_of(value: object) -> str | None:
             return ", ".join(text for item in value if (text := text_of(item))) or None
         if all(isinstance(item, Attachment) for item in value):
             return ", ".join(item.name for item in value)
-    return _as_json(value)
-
-
-def _text_of_float(value: float) -> str | None:
-    if value != value or value in (float("inf"), float("-inf")):
-        return None
-    if value.is_integer() and abs(value) < 1e16:
-        return str(int(value))
-    return repr(value)
-
-
-def _as_json(value: object) -> str:
     try:
         return msgspec.json.encode(value, enc_hook=str).decode()
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError, TypeError, ValueError):
@@ -230,24 +182,13 @@ def clean_flag(value: object, limit: int = 5) -> bool | None:
     return value if type(value) is bool else _FLAGS.get((clean_line(value, limit) or "").casefold())
 
 
-_FLAGS: Final = {
-    "true": True,
-    "yes": True,
-    "1": True,
-    "on": True,
-    "false": False,
-    "no": False,
-    "0": False,
-    "off": False,
-}
+_FLAGS: Final = {**dict.fromkeys(("true", "yes", "1", "on"), True), **dict.fromkeys(("false", "no", "0", "off"), False)}
 
 
 def clean_date(value: object, limit: int) -> str | None:
     """Returns a date as the sender wrote it (Halo's dates have no zone). "Not set" (year 1 or 1900) is no value."""
     content = clean_line(value, limit)
-    if content is None or is_unset_date(content):
-        return None
-    return content
+    return None if content is None or is_unset_date(content) else content
 
 
 def is_unset_date(text: str) -> bool:
@@ -383,10 +324,6 @@ def _truncate(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
-# ---------- mapped
-# The result of mapping one message: values only. How they were found is recomputed when a user asks.
-
-
 class MappedFields(msgspec.Struct, frozen=True):
     """`values` contains, by name, the known fields that the message mentions.
 
@@ -425,9 +362,7 @@ class MappedFields(msgspec.Struct, frozen=True):
         return name in self.values and self.values[name] is None
 
 
-# ---------- text format
-# Formats values and reasons for users: quoted, on one line, and cut to the length that is stored.
-
+# ---------- values and reasons for users: on one line, and cut to the length that is stored
 
 MAX_VALUE_CHARS: Final = 60  # characters of each value in a reason
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, assert_never
@@ -17,7 +17,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
-from tocsin.core.reasons import Reason, Text
+from tocsin.core.reasons import NO_REASON, Reason, Text, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation import field_errors
@@ -29,20 +29,13 @@ from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.processing import drain
 from tocsin.inbound.storage.messages import IncomingMessage
 
-# ---------- heartbeat schedule
-# Heartbeat schedules: when a sender is expected, and how pings change that. Pure.
-#
+# ---------- schedule
 # A sender that has never pinged raises no alert, so that a monitor that is not set up yet pages nobody.
-
 
 #: The integration kind whose senders are monitored.
 KIND: Final = "heartbeat"
 
-
 _UTC: Final = ZoneInfo("UTC")
-
-_EVERY: Final = Text("every {interval}")
-_AT: Final = Text("at {cron} ({zone})")
 
 #: Intervals of one unit.
 _EVERY_UNIT: Final = {
@@ -87,11 +80,10 @@ class HeartbeatSchedule:
 
     @property
     def description(self) -> Reason:
-        """The schedule in words."""
         if self.cron:
-            return _AT(cron=self.cron, zone=self.zone.key)
+            return sentence("at {cron} ({zone})", cron=self.cron, zone=self.zone.key)
         every_unit = _EVERY_UNIT.get(self.interval)
-        return every_unit() if every_unit is not None else _EVERY(interval=self.interval)
+        return every_unit() if every_unit is not None else sentence("every {interval}", interval=self.interval)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +121,10 @@ def expected_after(schedule: HeartbeatSchedule, at: datetime) -> datetime:
 def after_ping(
     monitor: HeartbeatMonitor, schedule: HeartbeatSchedule, ping: PingKind, now: datetime
 ) -> HeartbeatMonitor:
-    """Returns the state after a ping."""
     match ping:
-        case PingKind.BEAT | PingKind.FINISH:
-            return HeartbeatMonitor(HeartbeatHealth.UP, now, None, expected_after(schedule, now) + schedule.grace)
-        case PingKind.FAIL:
-            return HeartbeatMonitor(HeartbeatHealth.FAILED, now, None, expected_after(schedule, now) + schedule.grace)
+        case PingKind.BEAT | PingKind.FINISH | PingKind.FAIL:
+            health = HeartbeatHealth.FAILED if ping is PingKind.FAIL else HeartbeatHealth.UP
+            return HeartbeatMonitor(health, now, None, expected_after(schedule, now) + schedule.grace)
         case PingKind.START:
             due = now + schedule.max_run_time if schedule.max_run_time is not None else monitor.due_at
             if due is None:
@@ -160,9 +150,8 @@ def after_silence(
 
 def unreported(monitor: HeartbeatMonitor, silence: SilenceState, now: datetime) -> HeartbeatMonitor:
     """Returns the state after a silence that opened nothing, for example due to maintenance: it is checked again."""
-    if silence is SilenceState.OVERRUN:
-        return replace(monitor, due_at=now + REPEAT_INTERVAL)
-    return replace(monitor, health=HeartbeatHealth.LATE, due_at=now + REPEAT_INTERVAL)
+    health = monitor.health if silence is SilenceState.OVERRUN else HeartbeatHealth.LATE
+    return replace(monitor, health=health, due_at=now + REPEAT_INTERVAL)
 
 
 def reschedule(monitor: HeartbeatMonitor, schedule: HeartbeatSchedule, now: datetime) -> HeartbeatMonitor:
@@ -232,15 +221,9 @@ def _format_time(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-# ---------- heartbeats
-# Heartbeats: schedules of monitored senders, and the detection of missed pings.
-
-
 # ---------- monitor
-# Stores heartbeats: each ping is written before its message is decided, and a periodic task detects missed ones.
-#
+# Each ping is written before its message is decided, and a periodic task detects missed ones.
 # Pings and the task lock the row first and the message's key after it, so that an alert never overtakes a heartbeat.
-
 
 log = logging.getLogger(__name__)
 
@@ -257,15 +240,14 @@ _RETRY_AFTER = timedelta(seconds=10)
 #: How soon a due heartbeat of a disabled integration is checked again.
 _DISABLED_RECHECK_DELAY = timedelta(minutes=1)
 
-_COLUMNS = "health, last_at, started_at, due_at"
-_LOCK_ROW = f"SELECT {_COLUMNS} FROM inbound_heartbeat WHERE integration_id = %s FOR UPDATE"
+_COLUMNS = ("health", "last_at", "started_at", "due_at")
+_LOCK_ROW = f"SELECT {', '.join(_COLUMNS)} FROM inbound_heartbeat WHERE integration_id = %s FOR UPDATE"
 _DUE = """
 SELECT integration_id FROM inbound_heartbeat WHERE due_at <= %s ORDER BY due_at, integration_id LIMIT %s
 """
 
 
 def record(integration: CompiledIntegration, ping: PingKind, report: object, now: datetime) -> dict[str, object]:
-    """Records a ping and returns its message's payload."""
     heartbeat_schedule = parse_schedule(integration.settings)
     with database.transaction() as connection:
         connection.execute(
@@ -327,24 +309,21 @@ def report_missed(registry: IntegrationRegistry, now: datetime) -> bool:
         registry.refresh()
     for integration_id in due:
         try:
-            _process_due(registry.get_all().get(integration_id), integration_id, now)
+            integration = registry.get_all().get(integration_id)
+            if integration is None:
+                # The integration is not available now; checked again when it pings.
+                _postpone(integration_id, None)
+            elif integration.mode is IntegrationMode.DISABLED:
+                # Nothing is reported while it is disabled; checked again until it is enabled.
+                _postpone(integration_id, now + _DISABLED_RECHECK_DELAY)
+            else:
+                _report_one_missed(integration, now)
         except Exception as error:  # boundary of one heartbeat: the others are still handled
             if database.is_unavailable(error):
                 raise
             log.exception("The silence of integration %s cannot be told; it is tried again.", integration_id)
             _postpone(integration_id, now + _RETRY_AFTER)
     return len(due) == _MAX_MISSED_PER_RUN
-
-
-def _process_due(integration: CompiledIntegration | None, integration_id: int, now: datetime) -> None:
-    if integration is None:
-        # The integration is not available now; checked again when it pings.
-        _postpone(integration_id, None)
-    elif integration.mode is IntegrationMode.DISABLED:
-        # Nothing is reported while it is disabled; checked again until it is enabled.
-        _postpone(integration_id, now + _DISABLED_RECHECK_DELAY)
-    else:
-        _report_one_missed(integration, now)
 
 
 def _report_one_missed(integration: CompiledIntegration, now: datetime) -> None:
@@ -382,12 +361,9 @@ def _postpone(integration_id: int, until: datetime | None) -> None:
 
 def update_due_time(integration_id: int, settings: Mapping[str, object], now: datetime) -> None:
     """Recomputes the due time after an integration's settings changed. Runs in the caller's Django transaction."""
-    row = Heartbeat.objects.select_for_update().filter(integration_id=integration_id).first()
-    if row is None:
-        return
-    monitor = HeartbeatMonitor(HeartbeatHealth(row.health), row.last_at, row.started_at, row.due_at)
-    row.due_at = reschedule(monitor, parse_schedule(settings), now).due_at
-    row.save(update_fields=["due_at"])
+    rows = Heartbeat.objects.filter(integration_id=integration_id)
+    for row in rows.select_for_update().values(*_COLUMNS):
+        rows.update(due_at=reschedule(_monitor_of(row), parse_schedule(settings), now).due_at)
 
 
 def repeat_notice(integration_id: int, now: datetime) -> None:
@@ -408,55 +384,44 @@ def correct_after_rollback(connection: Connection, by: timedelta, now: datetime)
     defaults = load_kinds()[KIND].default_settings
     rows = database.rows(connection, _AHEAD, {"now": now})
     for row in rows:
-        monitor = HeartbeatMonitor(HeartbeatHealth(row["health"]), row["last_at"], row["started_at"], row["due_at"])
         try:
             heartbeat_schedule = parse_schedule({**defaults, **row["settings"]})
         except (Rejected, ValueError, KeyError):
             # Without a schedule nothing is expected of it; the other heartbeats must still be repaired.
             log.exception("The heartbeat of integration %s has no plan that can be used.", row["integration_id"])
             continue
-        _write(connection, row["integration_id"], after_rollback(monitor, heartbeat_schedule, by, now))
+        _write(connection, row["integration_id"], after_rollback(_monitor_of(row), heartbeat_schedule, by, now))
     return len(rows)
 
 
 @dataclass(frozen=True, slots=True)
-class HeartbeatStatus:
+class HeartbeatStatus(HeartbeatMonitor):
     """A monitored sender as shown to users; `expected` describes when it should ping."""
 
-    health: HeartbeatHealth
-    expected: Reason
-    last_at: datetime | None = None
-    started_at: datetime | None = None
-    due_at: datetime | None = None
+    expected: Reason = NO_REASON
 
 
 def heartbeat_statuses(integrations: Collection[Integration]) -> dict[int, HeartbeatStatus]:
     """Returns the heartbeats' status by integration; NEW if it never pinged. Uses Django's connection."""
-    rows = {
-        row.pk: row
-        for row in Heartbeat.objects.filter(integration__in=[integration.pk for integration in integrations])
-    }
+    rows = Heartbeat.objects.filter(integration__in=[integration.pk for integration in integrations])
+    monitors = {row["pk"]: _monitor_of(row) for row in rows.values("pk", *_COLUMNS)}
     defaults = load_kinds()[KIND].default_settings
-    statuses: dict[int, HeartbeatStatus] = {}
-    for integration in integrations:
-        expected, row = (
-            parse_schedule({**defaults, **integration.settings}).description,
-            rows.get(integration.pk),
+    return {
+        integration.pk: HeartbeatStatus(
+            **asdict(monitors.get(integration.pk, HeartbeatMonitor())),
+            expected=parse_schedule({**defaults, **integration.settings}).description,
         )
-        if row is None:
-            statuses[integration.pk] = HeartbeatStatus(HeartbeatHealth.NEW, expected)
-        else:
-            statuses[integration.pk] = HeartbeatStatus(
-                HeartbeatHealth(row.health), expected, row.last_at, row.started_at, row.due_at
-            )
-    return statuses
+        for integration in integrations
+    }
 
 
 def _monitor(connection: Connection, integration_id: int) -> HeartbeatMonitor | None:
     """Returns the heartbeat's row, locked until the end of the transaction."""
-    row: Mapping[str, Any] | None = database.row(connection, _LOCK_ROW, (integration_id,))
-    if row is None:
-        return None
+    row = database.row(connection, database.literal(_LOCK_ROW), (integration_id,))
+    return _monitor_of(row) if row is not None else None
+
+
+def _monitor_of(row: Mapping[str, Any]) -> HeartbeatMonitor:
     return HeartbeatMonitor(HeartbeatHealth(row["health"]), row["last_at"], row["started_at"], row["due_at"])
 
 

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import hashlib
-import hmac
 import logging
-import os
+import random
 import re
-import struct
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Final, LiteralString
 from uuid import UUID
 
 import msgspec
 import psycopg
+from django.core.signing import BadSignature, Signer
 from psycopg import errors
 
 from tocsin.core.config import crypto
@@ -40,7 +35,7 @@ from tocsin.core.net.asgi import (
     Receive,
     client_address,
 )
-from tocsin.core.reasons import Reason, ReasonType, Term, joined
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined
 from tocsin.core.runtime import clock
 from tocsin.inbound.config.compiled_integration import ADDRESS, CompiledIntegration, CredentialStatus
 from tocsin.inbound.config.registry import IntegrationRegistry, TokenLookup, UnknownIntegration
@@ -80,17 +75,13 @@ UNKNOWN_PING = ReasonType(
 )
 
 
-# ---------- responses
-# The response to a sender: HTTP status, and JSON that scripts rely on. Pure.
-
+# ---------- responses: HTTP status, and JSON that scripts rely on
 
 #: Failures of readable messages: the request was correct, and retrying would not help.
 _READABLE = frozenset({"no_id", "not_compiled"})
 
 
 class MessageResponse(msgspec.Struct, omit_defaults=True):
-    """The response about one message."""
-
     status: str
     message_id: str
     alert_id: int | None = None
@@ -123,18 +114,14 @@ def answer_of(
 
 
 def message_response(incoming: IncomingMessage, result: MessageResult) -> MessageResponse:
-    """Returns the response about one message."""
     reason = result.reason
     return MessageResponse(result.status.value, str(incoming.id), result.alert_id, str(reason), reason.code)
 
 
 # ---------- test token
 # The test token that makes a POST a user's test: signed, for one integration and one user, valid for a minute.
-#
 # It is part of the path, after the integration's token: no proxy drops a part of the path, so a sample never arrives
-# as a message that pages everybody. base64url (RFC 4648, 5) of the integration's and the user's id, the second of
-# expiry, 8 random bytes, and the first 16 bytes of an HMAC-SHA256 of those.
-
+# as a message that pages everybody.
 
 _FOREIGN = ReasonType("test_token.foreign", "This test token was not issued by this installation of Tocsin.")
 _OTHER_INTEGRATION = ReasonType("test_token.other_integration", "This test token is for another integration.")
@@ -146,10 +133,6 @@ VALID_FOR = timedelta(minutes=1)
 
 #: The path segment between an integration's token and the test token.
 SEGMENT = "test"
-
-_LAYOUT = struct.Struct(">QQQ8s")
-_MAC_BYTES = 16
-_LENGTH = len(base64.urlsafe_b64encode(bytes(_LAYOUT.size + _MAC_BYTES)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,51 +150,35 @@ class WebhookTestToken:
 
 def issue(integration_id: int, user_id: int, now: datetime) -> tuple[str, WebhookTestToken]:
     """Returns a new token's URL-safe text, and the token."""
-    random = os.urandom(8)
-    payload = _LAYOUT.pack(integration_id, user_id, int((now + VALID_FOR).timestamp()), random)
-    text = base64.urlsafe_b64encode(payload + _mac(crypto.secret_keys()[0], payload)).decode()
-    return text, WebhookTestToken(user_id, int.from_bytes(random))
+    token = WebhookTestToken(user_id, random.SystemRandom().getrandbits(64))
+    expires_at = int((now + VALID_FOR).timestamp())
+    return _signer().sign_object([integration_id, user_id, expires_at, token.number]), token
 
 
 def check(text: str, integration_id: int, now: datetime) -> WebhookTestToken:
     """Verifies a token issued with any of the known keys. Raises Rejected("bad_pass") if it is invalid or expired."""
-    raw = _decoded(text)
-    payload, mac = raw[: _LAYOUT.size], raw[_LAYOUT.size :]
-    signing_keys = crypto.secret_keys()
-    # All keys are tried, so that the time taken reveals nothing.
-    matches = [hmac.compare_digest(mac, _mac(key, payload)) for key in signing_keys]
-    if len(raw) != _LAYOUT.size + _MAC_BYTES or not any(matches):
-        raise Rejected("bad_pass", _FOREIGN())
-    issued_for, user_id, expires_at, random = _LAYOUT.unpack(payload)
+    try:
+        issued_for, user_id, expires_at, number = _signer().unsign_object(text)
+    except (BadSignature, ValueError):
+        raise Rejected("bad_pass", _FOREIGN()) from None
     if issued_for != integration_id:
         raise Rejected("bad_pass", _OTHER_INTEGRATION())
     if now.timestamp() >= expires_at:
         raise Rejected("bad_pass", _EXPIRED(duration=VALID_FOR))
-    return WebhookTestToken(user_id, int.from_bytes(random))
+    return WebhookTestToken(user_id, number)
 
 
-def _decoded(text: str) -> bytes:
-    if len(text) != _LENGTH or not text.isascii():
-        return b""
-    try:
-        return base64.b64decode(text, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        return b""
-
-
-def _mac(key: str, payload: bytes) -> bytes:
-    # A derived key, so that nothing else signed or encrypted by Tocsin can serve as a test token.
-    derived_key = hashlib.sha256(f"test:{key}".encode()).digest()
-    return hmac.digest(derived_key, payload, "sha256")[:_MAC_BYTES]
+def _signer() -> Signer:
+    # A salt, so that nothing else signed by Tocsin can serve as a test token.
+    key, *older_keys = crypto.secret_keys()
+    return Signer(key=key, fallback_keys=[*older_keys], salt="inbound test token", sep=".")
 
 
 # ---------- refused requests
 # Counts refused requests. A sender that gets 401, 403 or 404 rarely tells anybody, so doctor and Home do.
-#
 # Those that no integration receives (a mistyped path, a deleted integration, a product whose API Tocsin does not have)
 # are counted by path and address; those that an integration refuses (a wrong password, an address that may not send)
 # by integration and address. Counted in memory, for a limited number of senders, and written by a periodic task.
-
 
 #: Senders counted between two writes, and rows kept, of each table. What is more is not counted: it is somebody's scan.
 MAX_SENDERS: Final = 200
@@ -227,136 +194,107 @@ _SECRET: Final = re.compile(r"[\w-]{16,}")
 
 @dataclass(frozen=True, slots=True)
 class _Refusals:
-    """The requests of one sender that an integration refused: how many, and when and why the last one."""
+    """The requests of one sender that were refused: how many, and when and why the last one."""
 
     last_at: datetime
-    reason: Reason
+    reason: Reason = NO_REASON
     requests: int = 1
 
 
-@dataclass(slots=True)
-class _Counts:
-    #: By path (without secrets) and address.
-    unmatched: Counter[tuple[str, str]] = field(default_factory=Counter)
-    #: By integration and address.
-    refused: dict[tuple[int, str], _Refusals] = field(default_factory=dict)
+#: By integration, or path without secrets; and address.
+type _Counts = dict[tuple[int | str, str], _Refusals]
 
 
 class RefusedRequests:
     """The counts of one node since they were last written."""
 
     def __init__(self) -> None:
-        self._counts = _Counts()
+        self._unmatched: _Counts = {}
+        self._refused: _Counts = {}
         self._lock = threading.Lock()
 
     def count_unmatched(self, scope: AsgiScope) -> None:
         """Counts a request that nothing received."""
         path = _SECRET.sub(lambda match: f"{match.group()[:4]}…", scope["path"])[:_MAX_PATH_CHARS].replace("\0", "")
         with self._lock:
-            self._add_unmatched((path, client_address(scope) or ""), 1)
+            _add(self._unmatched, {(path, client_address(scope) or ""): _Refusals(clock.now())})
 
     def count_refused(self, integration_id: int, address: str | None, reason: Reason, now: datetime) -> None:
-        """Counts a request that the integration refused."""
         with self._lock:
-            self._add_refused((integration_id, address or ""), _Refusals(now, reason))
+            _add(self._refused, {(integration_id, address or ""): _Refusals(now, reason)})
 
     def write(self, now: datetime) -> bool:
         """Adds the counts to the tables; if that fails, keeps them."""
         with self._lock:
-            counts, self._counts = self._counts, _Counts()
-        if not counts.unmatched and not counts.refused:
+            unmatched, refused = self._unmatched, self._refused
+            self._unmatched, self._refused = {}, {}
+        if not unmatched and not refused:
             return False
         try:
             with database.transaction() as connection:
-                _store_unmatched(connection, counts.unmatched, now)
-                _store_refused(connection, counts.refused, now)
+                _store(connection, _STORE_UNMATCHED, "inbound_unmatchedpost", unmatched, now)
+                _store(connection, _STORE_REFUSED, "inbound_refusedsender", refused, now)
         except errors.Error:
             with self._lock:
-                newer, self._counts = self._counts, counts
-                for key, number in newer.unmatched.items():
-                    self._add_unmatched(key, number)
-                for sender, refusals in newer.refused.items():
-                    self._add_refused(sender, refusals)
+                _add(unmatched, self._unmatched)
+                _add(refused, self._refused)
+                self._unmatched, self._refused = unmatched, refused
             raise
         return False
 
-    def _add_unmatched(self, key: tuple[str, str], number: int) -> None:
-        unmatched = self._counts.unmatched
-        if key in unmatched or len(unmatched) < MAX_SENDERS:
-            unmatched[key] += number
 
-    def _add_refused(self, key: tuple[int, str], refusals: _Refusals) -> None:
-        refused = self._counts.refused
-        if (earlier := refused.get(key)) is not None:
-            refused[key] = replace(refusals, requests=earlier.requests + refusals.requests)
-        elif len(refused) < MAX_SENDERS:
-            refused[key] = refusals
+def _add(counts: _Counts, newer: _Counts) -> None:
+    for sender, refusals in newer.items():
+        if (earlier := counts.get(sender)) is not None:
+            counts[sender] = replace(refusals, requests=earlier.requests + refusals.requests)
+        elif len(counts) < MAX_SENDERS:
+            counts[sender] = refusals
 
 
-_STORE_UNMATCHED = """
+_STORE_UNMATCHED: Final = """
 INSERT INTO inbound_unmatchedpost AS p (path, address, requests, last_at)
-SELECT n.path, n.address, n.requests, %(now)s
-FROM unnest(%(paths)s::text[], %(addresses)s::text[], %(requests)s::int[]) AS n(path, address, requests)
-ORDER BY n.path, n.address
+VALUES (%(target)s, %(address)s, %(requests)s, %(now)s)
 ON CONFLICT (path, address) DO UPDATE SET requests = p.requests + EXCLUDED.requests, last_at = EXCLUDED.last_at
 """
 # An integration that was deleted meanwhile is left out.
-_STORE_REFUSED = """
+_STORE_REFUSED: Final = """
 INSERT INTO inbound_refusedsender AS s (integration_id, address, requests, last_at, reason)
 SELECT i.id, %(address)s, %(requests)s, %(last_at)s, %(reason)s
-FROM inbound_integration i WHERE i.id = %(integration)s
+FROM inbound_integration i WHERE i.id = %(target)s
 ON CONFLICT (integration_id, address) DO UPDATE SET requests = s.requests + EXCLUDED.requests,
   last_at = EXCLUDED.last_at, reason = EXCLUDED.reason
 """
-_PRUNE = """
-DELETE FROM {table} WHERE last_at < %(before)s OR id NOT IN (
-  SELECT id FROM {table} ORDER BY last_at DESC, id DESC LIMIT %(limit)s)
-"""
 
 
-def _store_unmatched(connection: Connection, counts: Counter[tuple[str, str]], now: datetime) -> None:
+def _store(connection: Connection, query: LiteralString, table: str, counts: _Counts, now: datetime) -> None:
     if not counts:
-        return
-    connection.execute(
-        _STORE_UNMATCHED,
-        {
-            "now": now,
-            "paths": [path for path, _address in counts],
-            "addresses": [address for _path, address in counts],
-            "requests": list(counts.values()),
-        },
-    )
-    _prune(connection, "inbound_unmatchedpost", now)
-
-
-def _store_refused(connection: Connection, refused: dict[tuple[int, str], _Refusals], now: datetime) -> None:
-    if not refused:
         return
     # In one order, as two nodes write the same senders.
     rows = [
         {
-            "integration": integration_id,
+            "now": now,
+            "target": target,
             "address": address,
             "requests": refusals.requests,
             "last_at": refusals.last_at,
             "reason": refusals.reason,
         }
-        for (integration_id, address), refusals in sorted(refused.items(), key=lambda item: item[0])
+        for (target, address), refusals in sorted(counts.items(), key=lambda item: item[0])
     ]
     with connection.cursor() as cursor:
-        cursor.executemany(_STORE_REFUSED, rows)
-    _prune(connection, "inbound_refusedsender", now)
-
-
-def _prune(connection: Connection, table: str, now: datetime) -> None:
-    query = database.literal(_PRUNE.format(table=table))
-    connection.execute(query, {"before": now - KEPT_FOR, "limit": MAX_SENDERS})
+        cursor.executemany(query, rows)
+    connection.execute(
+        database.literal(
+            f"DELETE FROM {table} WHERE last_at < %(before)s OR id NOT IN ("
+            f"SELECT id FROM {table} ORDER BY last_at DESC, id DESC LIMIT %(limit)s)"
+        ),
+        {"before": now - KEPT_FOR, "limit": MAX_SENDERS},
+    )
 
 
 # ---------- ingest service
 # What all inbound endpoints of a node share: token lookup, reading bodies, checking credentials, and passing messages
 # to the committer. Each endpoint formats its own responses.
-
 
 log = logging.getLogger(__name__)
 
@@ -389,8 +327,6 @@ class HttpError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """The messages of one request with their results."""
-
     incoming: Sequence[IncomingMessage]
     results: Sequence[MessageResult]
 
@@ -506,10 +442,12 @@ class IngestService:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[MessageResult] | Exception] = loop.create_future()
 
-        if not self._committer.put(IngestRequest(incoming, size, partial(_set_result, future), loop)):
-            result: list[MessageResult] | Exception = NotStored("too much is waiting")
-        else:
-            result = await future
+        def set_result(result: list[MessageResult] | Exception) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        is_queued = self._committer.put(IngestRequest(incoming, size, set_result, loop))
+        result = await future if is_queued else NotStored("too much is waiting")
         if isinstance(result, UnknownIntegration):
             raise HttpError(404, "unknown_token", INTEGRATION_DELETED())
         if isinstance(result, Exception):
@@ -548,6 +486,11 @@ def _describe_credential(name: str, result: CredentialStatus, address: str | Non
         return CREDENTIAL(name=name, status=Term(result))
     kind = ADDRESS_ALLOWED if result is CredentialStatus.VALID else ADDRESS_NOT_ALLOWED
     return kind(address=address or UNKNOWN_ADDRESS())
+
+
+def post_needed() -> HttpError:
+    """Returns the refusal of another method than POST."""
+    return HttpError(405, "method_not_allowed", POST_NEEDED(), ((b"allow", b"POST"),))
 
 
 def _over_capacity() -> HttpError:
@@ -610,10 +553,3 @@ def size_of(incoming: Sequence[IncomingMessage], body: bytes) -> int:
     """Returns the bytes that a request's messages occupy."""
     # A kind's hook may make far more of a body than its size: each message repeats the shared fields.
     return max(len(body), sum([len(message.raw) for message in incoming])) if len(incoming) > 1 else len(body)
-
-
-def _set_result(
-    future: asyncio.Future[list[MessageResult] | Exception], result: list[MessageResult] | Exception
-) -> None:
-    if not future.done():
-        future.set_result(result)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,26 +18,17 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
-from tocsin.core.reasons import NO_REASON, Reason, Term, Text, joined, reason_from_json, sentence, show_reason
+from tocsin.core.reasons import NO_REASON, Reason, Term, joined, reason_from_json, sentence, show_reason
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
 from tocsin.inbound.config.registry import UnknownIntegration
-from tocsin.inbound.config.rules import (
-    HOURS_DO_NOT_MATCH,
-    HOURS_MATCH,
-    ORDER,
-    UNKNOWN_KIND,
-    CompiledRules,
-    RouteReference,
-    choose,
-    matches_route,
-)
+from tocsin.inbound.config.rules import UNKNOWN_KIND, CompiledRules, RouteReference, choose
 from tocsin.inbound.deciding.noise_reduction import NOISE_TRACE_KEY
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.fields import FIELDS, MappedFields, Value, one_line, text_of
 from tocsin.inbound.mapping.mapping import NOBODY, MappedField
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
-from tocsin.inbound.parsing.decode import Element, elements_of
+from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.lenient_json import parse
 from tocsin.inbound.processing.drain import process_now
 from tocsin.inbound.storage.messages import (
@@ -49,12 +41,8 @@ from tocsin.inbound.storage.messages import (
 from tocsin.oncall import loader
 
 # ---------- trace
-# Traces how a message was parsed and decided, for the Inbound Log and dry runs. Recomputed from the stored bytes.
-#
-# Uses the same compiled parts as the hot path, one step at a time.
-
-
-_NO_VALUE = Text("no value")
+# How a message was parsed and decided, for the Inbound Log and dry runs. Recomputed from the stored bytes by the same
+# compiled parts as the hot path, one step at a time.
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +93,7 @@ class Trace:
 
     def to_json(self) -> dict[str, object]:
         """Returns the trace as plain dicts, lists and texts: each reason as `show_reason` does."""
-        return _object_to_json(self)
-
-
-def _object_to_json(value: object) -> dict[str, object]:
-    return {item.name: _to_json(getattr(value, item.name)) for item in fields(value)}  # type: ignore[arg-type]
+        return {item.name: _to_json(getattr(self, item.name)) for item in fields(self)}
 
 
 def _to_json(value: object) -> object:
@@ -117,7 +101,9 @@ def _to_json(value: object) -> object:
         return show_reason(value)
     if isinstance(value, tuple):
         return [_to_json(part) for part in value]
-    return _object_to_json(value) if is_dataclass(value) else value
+    if isinstance(value, FieldTrace | TraceStep | RuleTrace):
+        return {item.name: _to_json(getattr(value, item.name)) for item in fields(value)}
+    return value
 
 
 def with_noise_trace(trace: Trace, verdict: Mapping[str, object]) -> Trace:
@@ -127,27 +113,15 @@ def with_noise_trace(trace: Trace, verdict: Mapping[str, object]) -> Trace:
         return trace
     entries = [item for item in stored_entries if isinstance(item, Mapping)]
     rule_traces = [
-        RuleTrace(str(item.get("name")), bool(item.get("opens")), reason_from_json(item.get("reason")))
+        RuleTrace(
+            str(item.get("name")),
+            bool(item.get("opens")),
+            reason_from_json(item.get("reason")),
+            is_deciding=item is entries[-1],
+        )
         for item in entries
     ]
-    last_index = len(rule_traces) - 1
-    return replace(
-        trace, gate=tuple(replace(item, is_deciding=index == last_index) for index, item in enumerate(rule_traces))
-    )
-
-
-def explain_body(
-    normalizer: Normalizer,
-    body: bytes,
-    content_type: str | None,
-    in_hours: Callable[[RouteReference], bool] | None = None,
-) -> tuple[Trace, ...]:
-    """Returns a trace for each element of a body (a stored message has one)."""
-    try:
-        decoded = elements_of(normalizer.kind, body, content_type)
-    except Rejected as problem:
-        return (Trace((), problem.reason),)
-    return tuple(explain(normalizer, element, in_hours) for element in decoded.elements)
+    return replace(trace, gate=tuple(rule_traces))
 
 
 def explain(
@@ -163,13 +137,12 @@ def explain(
     notes += mapped.notes
     slots = normalizer.mapping.extraction.read(payload)
     values: dict[str, Value] = {}
-    field_traces = _with_aliases(
-        [_trace_field(field, slots, payload, values) for field in normalizer.mapping.fields], mapped.values
+    mapping = normalizer.mapping
+    field_traces, tags, custom = (
+        tuple(_trace_field(field, slots, payload, values) for field in group)
+        for group in (mapping.fields, mapping.tags, mapping.custom)
     )
-    tags = _with_aliases(
-        [_trace_field(field, slots, payload, values) for field in normalizer.mapping.tags], mapped.tags
-    )
-    custom = tuple(_trace_field(field, slots, payload, values) for field in normalizer.mapping.custom)
+    field_traces, tags = _with_aliases(field_traces, mapped.values), _with_aliases(tags, mapped.tags)
     is_open = in_hours or (lambda hours: False)
     if isinstance(event, Rejected):
         return Trace(notes, event.reason, field_traces, tags, custom)
@@ -188,7 +161,7 @@ def explain(
     )
 
 
-def _with_aliases(traces: list[FieldTrace], mapped: Mapping[str, Value]) -> tuple[FieldTrace, ...]:
+def _with_aliases(traces: Sequence[FieldTrace], mapped: Mapping[str, Value]) -> tuple[FieldTrace, ...]:
     """Adds what the names that tools share found for fields in which the mapping found nothing."""
     by_name = {trace.field: trace for trace in traces}
     for name, value in mapped.items():
@@ -233,10 +206,10 @@ def _trace_field(field: MappedField, slots: list[object], payload: object, value
 def _outcome(field: MappedField, source_value: object, candidate: object, clean_value: Value, terms: Reason) -> Reason:
     if candidate is NOBODY:
         return sentence("used: no one")
-    if source_value is None:
-        return _NO_VALUE()
-    if candidate is None:
-        return sentence("not used: {terms}", terms=terms) if terms else _NO_VALUE()
+    if source_value is not None and candidate is None and terms:
+        return sentence("not used: {terms}", terms=terms)
+    if source_value is None or candidate is None:
+        return sentence("no value")
     if clean_value is None:
         return sentence(
             "not used: invalid {kind}", kind=Term(FIELDS[field.name].kind if field.name in FIELDS else "text")
@@ -255,33 +228,29 @@ def _display_text(value: object) -> str:
 def _trace_rules(rules: CompiledRules, payload: object, mapped: MappedFields) -> tuple[RuleTrace, ...]:
     """Returns the evaluated rules, up to the one that decided."""
     rule_traces: list[RuleTrace] = []
-    for name in ORDER:
-        if name == "ignore":
-            for ignore_rule in rules.ignore:
-                is_match = ignore_rule.when.matches(payload, mapped)
-                reason = ignore_rule.reason if is_match else ignore_rule.when.reason(payload, mapped)
-                rule_traces.append(RuleTrace(name, is_match, reason, is_match))
-        else:
-            rule = getattr(rules, name)
-            if rule is not None:
-                rule_match = rule.evaluate(payload, mapped)
-                rule_traces.append(RuleTrace(name, rule_match.is_true, rule_match.reason, rule_match.is_true))
+    for name in ("cancel", "close", "open", "ignore", "update"):
+        conditions = (
+            [(rule.when, rule.reason) for rule in rules.spec.ignore]
+            if name == "ignore"
+            else [(getattr(rules.spec, name), None)]
+        )
+        for condition, own_reason in conditions:
+            if condition is not None:
+                is_match, reason = condition.matches(payload, mapped), condition.reason(payload, mapped)
+                rule_traces.append(RuleTrace(name, is_match, (own_reason if is_match else None) or reason, is_match))
         if rule_traces and rule_traces[-1].is_deciding:
             break
     return tuple(rule_traces)
 
 
 def _trace_opening(rules: CompiledRules, payload: object, mapped: MappedFields) -> tuple[RuleTrace, ...]:
-    rule_traces: list[RuleTrace] = []
-    for veto_rule in rules.veto:
+    for veto_rule in rules.spec.veto:
         if veto_rule.when.matches(payload, mapped):
-            rule_traces.append(RuleTrace("veto", False, veto_rule.reason, True))
-            return tuple(rule_traces)
-    if rules.filters is not None:
-        rule_match = rules.filters.evaluate(payload, mapped)
-        is_deciding = not rule_match.is_true
-        rule_traces.append(RuleTrace("filters", rule_match.is_true, rule_match.reason, is_deciding))
-    return tuple(rule_traces)
+            return (RuleTrace("veto", False, veto_rule.reason, True),)
+    if rules.filters is None:
+        return ()
+    rule_match = rules.filters.evaluate(payload, mapped)
+    return (RuleTrace("filters", rule_match.is_true, rule_match.reason, not rule_match.is_true),)
 
 
 def _trace_routes(
@@ -290,19 +259,19 @@ def _trace_routes(
     """Returns the evaluated routes, up to the one taken."""
     route_traces: list[RuleTrace] = []
     for route in normalizer.routes:
-        is_match = matches_route(route, payload, mapped, in_hours)
+        is_match = route.matches(payload, mapped, in_hours)
         reason = route.when.reason(payload, mapped)
         if route.during is not None and route.when.matches(payload, mapped):
-            reason_type = HOURS_MATCH if is_match else HOURS_DO_NOT_MATCH
-            reason = joined(reason, reason_type(hours=route.during.describe()))
-        route_traces.append(RuleTrace(route.name, is_match, reason, is_match))
+            hours = route.during.describe()
+            matched = sentence("{hours}: yes", hours=hours) if is_match else sentence("{hours}: no", hours=hours)
+            reason = joined(reason, matched)
+        route_traces.append(RuleTrace(route.choice.name, is_match, reason, is_match))
         if is_match:
             break
     return tuple(route_traces)
 
 
 # ---------- message explanation
-# Explains how a logged message was understood: mapped values and each step. Recomputed on request; read-only.
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,9 +351,6 @@ def _element(normalizer: Normalizer, message: InboundMessage) -> Element:
 # ---------- replay
 # Replays messages: the current rules decide the stored bytes again, as a new row. The old row stays unchanged.
 
-
-_TOO_MANY = Text("At most {limit} messages can be replayed at once; you selected {selected}.")
-
 #: A replay of a message older than this is log only, unless the user chooses otherwise.
 LOG_ONLY_AFTER = timedelta(hours=1)
 
@@ -401,8 +367,7 @@ def replay(message_id: UUID, page: bool | None, actor: AuditActor, now: datetime
         raise Rejected("not_found", sentence("Inbound message {message} not found.", message=str(message_id)))
     if message.status == MessageStatus.PENDING:
         raise Rejected("not_possible", sentence("This message is still pending. Try again in a few seconds."))
-    may_page = message.received_at >= now - LOG_ONLY_AFTER if page is None else page
-    incoming = _replay_message(message, may_page and not message.test, now)
+    incoming = _replay_message(message, page, now)
     try:
         (stored,) = process_now([incoming], now)
     except UnknownIntegration:
@@ -426,13 +391,20 @@ def replay_many(
     Messages that cannot be replayed are skipped. Raises Rejected("too_many") for more than 500.
     """
     if len(message_ids) > MAX_REPLAYED_MESSAGES:
-        raise Rejected("too_many", _TOO_MANY(limit=MAX_REPLAYED_MESSAGES, selected=len(message_ids)))
+        problem = sentence(
+            "At most {limit} messages can be replayed at once; you selected {selected}.",
+            limit=MAX_REPLAYED_MESSAGES,
+            selected=len(message_ids),
+        )
+        raise Rejected("too_many", problem)
     counts: Counter[MessageStatus] = Counter()
     ids = sorted(set(message_ids))
     for start in range(0, len(ids), _MESSAGES_PER_TRANSACTION):
         rows = InboundMessage.objects.filter(pk__in=ids[start : start + _MESSAGES_PER_TRANSACTION]).order_by("pk")
-        candidates = [(row, _message_to_replay(row, page, now)) for row in rows.exclude(status=MessageStatus.PENDING)]
-        replayable = [(row, incoming) for row, incoming in candidates if incoming is not None]
+        replayable: list[_Replay] = []
+        for row in rows.exclude(status=MessageStatus.PENDING):
+            with suppress(Rejected):  # its integration cannot decide
+                replayable.append((row, _replay_message(row, page, now)))
         for row, incoming, status in _decide_together(replayable, now):
             counts[status] += 1
             _record(row, incoming, status, actor, now)
@@ -459,15 +431,6 @@ def _decide_together(
         yield row, incoming, result.status
 
 
-def _message_to_replay(message: InboundMessage, page: bool | None, now: datetime) -> IncomingMessage | None:
-    """Returns the message to replay; None if its integration cannot decide."""
-    may_page = message.received_at >= now - LOG_ONLY_AFTER if page is None else page
-    try:
-        return _replay_message(message, may_page and not message.test, now)
-    except Rejected:
-        return None
-
-
 def _record(
     message: InboundMessage, incoming: IncomingMessage, status: MessageStatus, actor: AuditActor, now: datetime
 ) -> None:
@@ -484,7 +447,8 @@ def _record(
     )
 
 
-def _replay_message(message: InboundMessage, may_page: bool, now: datetime) -> IncomingMessage:
+def _replay_message(message: InboundMessage, page: bool | None, now: datetime) -> IncomingMessage:
+    may_page = message.received_at >= now - LOG_ONLY_AFTER if page is None else page
     integration_registry = registry.shared_registry()
     integration_registry.refresh()
     try:
@@ -503,7 +467,7 @@ def _replay_message(message: InboundMessage, may_page: bool, now: datetime) -> I
         content_type=message.content_type,
         headers=message.headers,
         replay_of=message.pk,
-        may_page=may_page,
+        may_page=may_page and not message.test,
     )
 
 

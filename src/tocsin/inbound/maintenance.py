@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from itertools import chain, islice
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
-from tocsin.core.reasons import NO_REASON, Reason, Term, Text, joined, sentence
+from tocsin.core.reasons import Reason, Term, Text, joined, sentence
 from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import field_errors
 from tocsin.core.validation.field_errors import REQUIRED
@@ -43,10 +43,8 @@ from tocsin.oncall.calculation.weekly_windows import (
 
 # ---------- recurrence
 # Recurrence of maintenance windows: once, daily, weekly or monthly, in wall-clock time of a time zone. Pure.
-#
 # Daylight saving: a window lasts as long as the wall clock says, so a night may be an hour shorter or longer. A time
 # that clocks skip is that much after the change, and a repeated time is the first of the two; a window is never empty.
-
 
 #: The maximum length of a recurring window, in wall-clock time.
 MAX_RECURRING_WINDOW = timedelta(days=7)
@@ -162,7 +160,6 @@ class Recurrence:
         return self.occurrence_at(now) is None and next(self.occurrences_after(now), None) is None
 
     def _occurrence_on(self, start_day: date) -> TimeSpan | None:
-        """Returns the occurrence that starts on that day."""
         if (
             start_day < self.begin.date()
             or (self.until is not None and start_day > self.until)
@@ -208,11 +205,12 @@ class WindowClock:
             return cached[2]
         span = self.recurrence.occurrence_at(now)
         next_span = next(self.recurrence.occurrences_after(now), None)
-        boundaries = [
-            moment for moment in (span[1] if span else None, next_span[0] if next_span else None) if moment is not None
-        ]
+        boundaries = [*([span[1]] if span else ()), *([next_span[0]] if next_span else ())]
         self._cached = (now, min(boundaries, default=None), span)
         return span
+
+
+_ALWAYS = compile_condition(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,78 +229,58 @@ class CompiledWindow:
     condition: object = None
     #: Matches only alerts of this group, which owns the window while boundaries are on; None: alerts of all.
     owner: int | None = None
+    #: The condition, compiled for one integration.
+    when: CompiledCondition = _ALWAYS
 
     def for_integration(
         self, integration_id: int, group_id: int | None, fields: Iterable[str]
-    ) -> IntegrationWindow | None:
-        """Compiles the window for one integration, whose fields its condition may use; None if it excludes it."""
+    ) -> CompiledWindow | None:
+        """Returns the window for one integration, whose fields its condition may use; None if it excludes it. Of an
+        integration that its owner owns too, it matches all alerts."""
         if self.integrations and integration_id not in self.integrations:
             return None
         owner = None if self.owner == group_id else self.owner
-        return IntegrationWindow(self, compile_condition(self.condition, "when", fields), owner)
-
-
-@dataclass(frozen=True, slots=True)
-class IntegrationWindow:
-    window: CompiledWindow
-    when: CompiledCondition
-    #: The group that an alert must notify, because it does not own the integration; None: any.
-    owner: int | None = None
+        return replace(self, when=compile_condition(self.condition, "when", fields), owner=owner)
 
     def applies_to(self, payload: object, mapped: MappedFields, groups: Iterable[int]) -> bool:
         """Returns whether the window applies to such an alert, regardless of the time."""
-        window, groups = self.window, frozenset(groups)
+        groups = frozenset(groups)
         if self.owner is not None and self.owner not in groups:
             return False
-        if window.groups and window.groups.isdisjoint(groups):
+        if self.groups and self.groups.isdisjoint(groups):
             return False
-        if window.tags:
+        if self.tags:
             tags = {name.casefold(): value.casefold() for name, value in mapped.tags.items()}
-            if any(tags.get(name.casefold()) != value.casefold() for name, value in window.tags.items()):
+            if any(tags.get(name.casefold()) != value.casefold() for name, value in self.tags.items()):
                 return False
         return self.when.matches(payload, mapped)
 
 
-@dataclass(frozen=True, slots=True)
-class WindowMatch:
-    """The window that an alert would open in, and its occurrence."""
-
-    window: CompiledWindow
-    span: TimeSpan
-
-
 def matching_window(
-    windows: Iterable[IntegrationWindow], payload: object, mapped: MappedFields, groups: Iterable[int], now: datetime
-) -> WindowMatch | None:
-    """Returns the active window that applies to the alert: one that suppresses, else the holding one that ends last."""
-    longest: WindowMatch | None = None
-    for integration_window in windows:
-        span = integration_window.window.clock.occurrence_at(now)
-        if span is None or not integration_window.applies_to(payload, mapped, groups):
+    windows: Iterable[CompiledWindow], payload: object, mapped: MappedFields, groups: Iterable[int], now: datetime
+) -> tuple[CompiledWindow, datetime] | None:
+    """Returns the active window that applies to the alert, and its end: one that suppresses, else the holding one that
+    ends last."""
+    longest: tuple[CompiledWindow, datetime] | None = None
+    for window in windows:
+        span = window.clock.occurrence_at(now)
+        if span is None or not window.applies_to(payload, mapped, groups):
             continue
-        if integration_window.window.action is WindowAction.SUPPRESS:
-            return WindowMatch(integration_window.window, span)
-        if longest is None or span[1] > longest.span[1]:
-            longest = WindowMatch(integration_window.window, span)
+        if window.action is WindowAction.SUPPRESS:
+            return window, span[1]
+        if longest is None or span[1] > longest[1]:
+            longest = window, span[1]
     return longest
 
 
 # ---------- times
 # Times of maintenance windows in specs: parses and validates them, and describes them. Pure.
-#
 # `{starts: 2026-12-01 22:00, ends: 2026-12-02 02:00}` once; `{repeat: weekly, days: [tue], from: "22:00", to:
 # "02:00"}`, with `lasts: 56h` instead of `to`, and `first_day` and `last_day`.
 
-
 _INVALID_MOMENT = Text('is required, in the time zone\'s local time: write it like "2026-12-01 22:00".')
 
-_DAILY = Text("Every day")
-_OTHER_ORDINAL = Text("{number}th")
-_TIMES_ORDINALS = {
-    1: Text("{number}st"),
-    2: Text("{number}nd"),
-    3: Text("{number}rd"),
-}
+_NUMBERED = {1: Text("{number}st"), 2: Text("{number}nd"), 3: Text("{number}rd")}
 
 #: The maximum length of a one-time window.
 MAX_SINGLE_WINDOW = timedelta(days=366)
@@ -414,16 +392,15 @@ class WindowTimesSpec(Spec):
     def check(self, errors: SpecErrors) -> None:
         given = self.given_keys
         is_once = self.repeat is Repeat.ONCE
-        for key in ("days", "from", "to", "lasts", "first_day", "last_day") if is_once else ("starts", "ends"):
+        foreign_keys = ("days", "from", "to", "lasts", "first_day", "last_day") if is_once else ("starts", "ends")
+        problem = (
+            sentence("applies to recurring windows; a one-time window has starts and ends.")
+            if is_once
+            else sentence("applies to one-time windows; a recurring window has from and to, first_day and last_day.")
+        )
+        for key in foreign_keys:
             if key in given:
-                errors.add(
-                    key,
-                    sentence("applies to recurring windows; a one-time window has starts and ends.")
-                    if is_once
-                    else sentence(
-                        "applies to one-time windows; a recurring window has from and to, first_day and last_day."
-                    ),
-                )
+                errors.add(key, problem)
         if is_once:
             for key, moment in (("starts", self.starts), ("ends", self.ends)):
                 if moment is None:
@@ -450,22 +427,18 @@ class WindowTimesSpec(Spec):
             try:
                 self._written_day(day)
             except ValueError:
-                weekdays = ", ".join(weekday.short for weekday in Weekday)
-                is_weekly = self.repeat is Repeat.WEEKLY
-                problem = (
-                    NOT_A_DAY(value=day, choices=weekdays)
-                    if is_weekly
-                    else sentence(
+                if self.repeat is Repeat.WEEKLY:
+                    problem = NOT_A_DAY(value=day, choices=", ".join(weekday.short for weekday in Weekday))
+                else:
+                    problem = sentence(
                         '"{day}" is not a day of a month; write it like 15, last day, 2nd tue or last sun.', day=day
                     )
-                )
                 errors.add("days", problem)
 
     def _written_day(self, text: str) -> str:
         return parse_weekday(text).short if self.repeat is Repeat.WEEKLY else str(month_day(text))
 
     def times(self) -> dict[str, Any]:
-        """Returns the times in their stored form."""
         times: dict[str, Any] = {"repeat": str(self.repeat), "time_zone": self.time_zone}
         if self.allow_long:
             times["anyway"] = True
@@ -484,7 +457,6 @@ class WindowTimesSpec(Spec):
 
 
 def recurrence(times: Mapping[str, Any]) -> Recurrence:
-    """Returns the recurrence of stored times."""
     repeat, zone = Repeat(times.get("repeat", "once")), ZoneInfo(times["time_zone"])
     if repeat is Repeat.ONCE:
         begin = datetime.fromisoformat(times["starts"])
@@ -518,23 +490,21 @@ def describe_times(times: Mapping[str, Any]) -> Reason:
             zone=zone,
         )
     days = _describe_days(times)
+    start = times["from"]
     if "to" in times:
-        hours = sentence(
-            "{days} from {start} to {end} ({zone})", days=days, start=times["from"], end=times["to"], zone=zone
-        )
+        parts = [sentence("{days} from {start} to {end} ({zone})", days=days, start=start, end=times["to"], zone=zone)]
     else:
-        hours = sentence(
-            "{days} from {start} for {duration} ({zone})",
-            days=days,
-            start=times["from"],
-            duration=field_errors.parse(times["lasts"]),
-            zone=zone,
-        )
-    first_day = (
-        sentence("from {day} on", day=date.fromisoformat(times["first_day"])) if "first_day" in times else NO_REASON
-    )
-    last_day = sentence("until {day}", day=date.fromisoformat(times["last_day"])) if "last_day" in times else NO_REASON
-    return joined(hours, first_day, last_day, separator=", ")
+        duration = field_errors.parse(times["lasts"])
+        parts = [
+            sentence(
+                "{days} from {start} for {duration} ({zone})", days=days, start=start, duration=duration, zone=zone
+            )
+        ]
+    if "first_day" in times:
+        parts.append(sentence("from {day} on", day=date.fromisoformat(times["first_day"])))
+    if "last_day" in times:
+        parts.append(sentence("until {day}", day=date.fromisoformat(times["last_day"])))
+    return joined(*parts, separator=", ")
 
 
 def _describe_days(times: Mapping[str, Any]) -> Reason:
@@ -549,7 +519,7 @@ def _describe_days(times: Mapping[str, Any]) -> Reason:
                 days=tuple(_describe_month_day(month_day(str(text))) for text in times["days"]),
             )
         case _:
-            return _DAILY()
+            return sentence("Every day")
 
 
 def _describe_month_day(entry: MonthDay) -> Reason:
@@ -562,8 +532,9 @@ def _describe_month_day(entry: MonthDay) -> Reason:
 
 
 def _ordinal(number: int) -> Reason:
-    last_digit = 0 if number in (11, 12, 13) else number % 10
-    return _TIMES_ORDINALS.get(last_digit, _OTHER_ORDINAL)(number=number)
+    if number not in (11, 12, 13) and (text := _NUMBERED.get(number % 10)) is not None:
+        return text(number=number)
+    return sentence("{number}th", number=number)
 
 
 def _weekday_name(weekday: Weekday) -> Term:

@@ -42,18 +42,18 @@ log = logging.getLogger(__name__)
 
 MAX_WINDOW_TAGS = 20
 
-_LONG = Text(
-    "must end the window earlier: it covers {cover} of 28 days, and its alerts page no one. Otherwise save it anyway."
-)
 _UNKNOWN_INTEGRATION = Text('unknown integration "{name}".')
-_TOO_MANY_TAGS = Text("must be at most {maximum}.")
 
 
 def _require_usual_cover(window: MaintenanceWindow, now: datetime) -> None:
     cover = recurrence_of(window).cover(now)
     if cover > MAX_USUAL_COVER:
-        is_once = window.times["repeat"] == Repeat.ONCE
-        raise rejected_at("ends" if is_once else "last_day", _LONG(cover=cover), "long_window")
+        problem = sentence(
+            "must end the window earlier: it covers {cover} of 28 days, and its alerts page no one. Otherwise save it "
+            "anyway.",
+            cover=cover,
+        )
+        raise rejected_at("ends" if window.times["repeat"] == Repeat.ONCE else "last_day", problem, "long_window")
 
 
 def long_windows(now: datetime) -> list[tuple[MaintenanceWindow, timedelta]]:
@@ -189,7 +189,7 @@ def load_windows(connection: database.Connection) -> list[CompiledWindow]:
 def _compile_row(row: Mapping[str, Any]) -> CompiledWindow:
     compile_condition(row["condition"], "when")
     return CompiledWindow(
-        row["id"],
+        row["id"] or 0,
         row["name"],
         WindowAction(row["action"]),
         WindowClock(maintenance_times.recurrence(row["times"])),
@@ -203,17 +203,10 @@ def _compile_row(row: Mapping[str, Any]) -> CompiledWindow:
 
 def compile_window(window: MaintenanceWindow) -> CompiledWindow:
     """Compiles a window, which need not be saved yet."""
-    return CompiledWindow(
-        window.pk or 0,
-        window.name,
-        WindowAction(window.action),
-        WindowClock(recurrence_of(window)),
-        frozenset(window.integrations),
-        frozenset(window.groups),
-        window.tags,
-        window.condition,
-        window.group_id if settings_store.get(settings_store.VISIBILITY) == "groups" else None,
-    )
+    columns = ("id", "name", "times", "action", "integrations", "groups", "tags", "condition")
+    has_owner = settings_store.get(settings_store.VISIBILITY) == "groups"
+    owner = window.group_id if has_owner else None
+    return _compile_row({**{name: getattr(window, name) for name in columns}, "owner": owner})
 
 
 def unsaved_window(spec: Mapping[str, object]) -> MaintenanceWindow:
@@ -232,7 +225,7 @@ def _tags(value: object) -> dict[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(item, str | int) for item in value.values()):
         raise InvalidValue(sentence("must be named values, such as environment: test."))
     if len(value) > MAX_WINDOW_TAGS:
-        raise InvalidValue(_TOO_MANY_TAGS(maximum=MAX_WINDOW_TAGS))
+        raise InvalidValue(sentence("must be at most {maximum}.", maximum=MAX_WINDOW_TAGS))
     return {str(name)[:100]: str(item)[:200] for name, item in value.items()}
 
 
@@ -286,7 +279,9 @@ def _save_window(
     if not read.allow_long and before != window_spec(window):
         _require_usual_cover(window, now)
     yield
-    _reschedule_delayed_alerts(window, now)
+    # When due, it is checked again whether the window applies.
+    span = recurrence_of(window).occurrence_at(now)
+    _set_due_at(window.pk, span[1] if span is not None and window.action == WindowAction.HOLD else now)
 
 
 WINDOWS = FlatObject(
@@ -297,12 +292,6 @@ WINDOWS = FlatObject(
     further_keys=lambda window: window.times,
 )
 save_window, window_spec = WINDOWS.save, WINDOWS.spec
-
-
-def _reschedule_delayed_alerts(window: MaintenanceWindow, now: datetime) -> None:
-    """Delays alerts until the window's new end. When due, it is checked again whether the window applies."""
-    span = recurrence_of(window).occurrence_at(now)
-    _set_due_at(window.pk, span[1] if span is not None and window.action == WindowAction.HOLD else now)
 
 
 def _set_due_at(window_id: int, at: datetime) -> None:

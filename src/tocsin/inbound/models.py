@@ -9,6 +9,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
@@ -19,10 +20,8 @@ from tocsin.inbound.enums import HeartbeatHealth, IntegrationMode, MessageStatus
 
 # ---------- body compression
 # Compression of stored message bodies: small bodies are stored as they are, larger ones compressed. Pure, lossless.
-#
 # A body of 30 kB is written several times until it is on disk (WAL, table, full-page image). Compressed, it is a
 # fifth: compressing costs less than those writes, and five times as many messages fit into the same space.
-
 
 #: Prefix of a compressed body; zlib data (RFC 1950) follows. A raw body with this prefix is always compressed.
 COMPRESSED_PREFIX: Final = b"\x00tz\x01"
@@ -73,7 +72,6 @@ class BodyField(models.BinaryField):  # type: ignore[type-arg]  # the stubs know
     """A BinaryField compressed as `inbound.models` describes."""
 
     def from_db_value(self, value: bytes | memoryview | None, *_: Any) -> bytes | None:
-        """Returns the original body."""
         return None if value is None else decompress(bytes(value))
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
@@ -290,6 +288,16 @@ class DedupKey(models.Model):
     touched_at = models.DateTimeField()
 
 
+_DELAY_REASON_LABELS = {
+    "wait": _("Delayed"),
+    "count": _("Waiting for more"),
+    "every": _("Rate limited"),
+    "hours": _("Waiting for support hours"),
+    "maintenance": _("Maintenance"),
+    "flapping": _("Flapping"),
+}
+
+
 class DelayedAlert(models.Model):
     """An alert whose opening is delayed: by a delay, a maintenance window, or because it flaps. Its messages are the
     Mapped Delayed ones with its key."""
@@ -323,6 +331,19 @@ class DelayedAlert(models.Model):
             # The number of alerts that wait in a rate window.
             models.Index(fields=("scope",), condition=Q(scope__isnull=False), name="inbound_delayed_scope"),
         )
+
+    @property
+    def hex_key(self) -> str:
+        """The key, as in addresses."""
+        return bytes(self.key_hash).hex()
+
+    @property
+    def shown_subject(self) -> str:
+        return self.subject or self.source_id
+
+    @property
+    def delay_reason_label(self) -> str | Promise:
+        return _DELAY_REASON_LABELS.get(self.delay_reason, self.delay_reason)
 
 
 class GroupMember(models.Model):

@@ -14,28 +14,35 @@ from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.ingest_service import RefusedRequests
 from tocsin.inbound.processing import drain
 from tocsin.inbound.processing.batch import AlertIdAllocator
-from tocsin.inbound.processing.drain import drain as drain_drain
 from tocsin.inbound.storage import retention
+from tocsin.inbound.storage.retention import RetentionTask
 
 
 def worker_tasks(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
-    """Returns the periodic tasks of a worker."""
-
-    def drain_once() -> bool:
-        return drain_drain(registry, AlertIdAllocator(), clock.now())
-
+    second = timedelta(seconds=1)
+    retention_task = RetentionTask()
+    # A new allocator for each run: spare ids of an earlier run could be lower than ids that the search index passed.
     return (
-        PeriodicTask("inbound drain", drain_once, timedelta(seconds=1), frozenset({"pending"})),
-        drain.due_alerts_task(registry),
+        PeriodicTask(
+            "inbound drain",
+            lambda: drain.drain(registry, AlertIdAllocator(), clock.now()),
+            second,
+            frozenset({"pending"}),
+        ),
+        PeriodicTask(
+            "inbound delayed openings",
+            lambda: drain.open_due(registry, AlertIdAllocator(), clock.now()),
+            second,
+            frozenset({"delayed"}),
+        ),
         heartbeats.heartbeat_monitor_task(registry),
-        email.mailbox_polling_task(registry),
-        retention.retention_task(),
-        retention.search_index_task(),
+        PeriodicTask("inbound mailboxes", lambda: email.poll_all(registry), email.POLL_INTERVAL),
+        PeriodicTask("inbound prune", lambda: retention_task.run_once(clock.now()), timedelta(minutes=1)),
+        PeriodicTask("inbound search", lambda: retention.run_once(clock.now()), second),
     )
 
 
 def receiver_tasks(registry: IntegrationRegistry, refused_requests: RefusedRequests) -> tuple[PeriodicTask, ...]:
-    """Returns the periodic tasks of a node that receives messages."""
     return (
         PeriodicTask("inbound rotated tokens", lambda: write_expired(registry), timedelta(seconds=10)),
         PeriodicTask("inbound refused", lambda: refused_requests.write(clock.now()), timedelta(seconds=10)),

@@ -1,8 +1,4 @@
-"""Pins an integration to its sender, for kinds that know it by more than the URL, such as an Amazon SNS topic.
-
-The first authentic message pins the sender; rotating the URL unpins it; a sender configured in the settings overrides
-it.
-"""
+"""A webhook request from its bytes to its answer: checks the sender, decodes, has the messages decided."""
 
 from __future__ import annotations
 
@@ -13,21 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
-from typing import NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 import psycopg
 
 from tocsin.catalogue import hooks
-from tocsin.catalogue.hooks import KindHooks, MessageOutcome, Payload, Sender, SenderReply
+from tocsin.catalogue.hooks import KindHooks, MessageOutcome, Payload, SenderReply
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.ids import token_hash
 from tocsin.core.net.asgi import AsgiScope, BodyReader, Receive, Send, SendResponse, client_address, send_response
 from tocsin.core.net.egress import HttpClient
-from tocsin.core.reasons import Text, sentence
+from tocsin.core.reasons import sentence
 from tocsin.core.runtime import clock
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound import heartbeats, ingest_service
@@ -53,6 +48,10 @@ from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 log = logging.getLogger(__name__)
 
+# ---------- senders
+# Pins an integration to its sender, for kinds that know it by more than the URL, such as an Amazon SNS topic. The first
+# authentic message pins the sender; rotating the URL unpins it; a sender configured in the settings overrides it.
+
 _PIN = """
 INSERT INTO inbound_pinnedsender (integration_id, sender, pinned_at)
 SELECT id, %(sender)s, clock_timestamp() FROM inbound_integration WHERE id = %(integration)s
@@ -60,33 +59,25 @@ ON CONFLICT (integration_id) DO NOTHING
 """
 
 
-def require(integration: CompiledIntegration, payloads: Sequence[Payload]) -> bool:
-    """Checks the sender of authentic payloads. Returns True if the integration is to be pinned to it.
+def require(integration: CompiledIntegration, payloads: Sequence[Payload]) -> str:
+    """Checks the sender of authentic payloads. Returns its name if the integration is to be pinned to it.
 
     Raises HttpError (403, "other_sender") for a sender other than the pinned or configured one.
     """
     read_sender = integration.normalizer.kind.kind_hooks.sender
     if read_sender is None:
-        return False
+        return ""
     senders = [read_sender(payload, integration.settings) for payload in payloads]
     pinned = "" if any(sender.expected for sender in senders) else _pinned(integration.id)
     first_name = senders[0].name
     for sender in senders:
         expected = sender.expected or pinned or first_name
         if sender.name != expected:
-            _refuse(integration, sender, expected)
-    return not pinned and not senders[0].expected
-
-
-def pin(integration: CompiledIntegration, payload: Payload) -> None:
-    """Pins the integration to the payload's sender, unless it is pinned already."""
-    read_sender = integration.normalizer.kind.kind_hooks.sender
-    if read_sender is None:
-        return
-    with database.transaction() as connection:
-        connection.execute(
-            _PIN, {"integration": integration.id, "sender": read_sender(payload, integration.settings).name}
-        )
+            name = integration.name
+            log.warning("A message of %s to %s is refused: it takes those of %s only.", sender.name, name, expected)
+            reason = ingest_service.OTHER_SENDER(expected=expected, sender=sender.name, remedy=sender.remedy)
+            raise HttpError(403, "other_sender", reason)
+    return senders[0].name if not pinned and not senders[0].expected else ""
 
 
 def _pinned(integration_id: int) -> str:
@@ -97,22 +88,8 @@ def _pinned(integration_id: int) -> str:
     return row["sender"] if row else ""
 
 
-def _refuse(integration: CompiledIntegration, sender: Sender, expected: str) -> NoReturn:
-    log.warning("A message of %s to %s is refused: it takes those of %s only.", sender.name, integration.name, expected)
-    raise HttpError(
-        403,
-        "other_sender",
-        ingest_service.OTHER_SENDER(expected=expected, sender=sender.name, remedy=sender.remedy),
-    )
-
-
-# ---------- sender verification
-# Runs a kind's hooks that verify the sender or answer its handshake.
-#
-# Runs in a thread, because hooks may GET a public URL; the request passes the same egress guard as all others.
-
-
-_ANSWERED = Text("{host} answered {status}.")
+# Hooks that verify the sender or answer its handshake run in a thread, because they may GET a public URL; the request
+# passes the same egress guard as all others.
 
 #: Seconds for one request, because the sender waits meanwhile.
 _DEADLINE = 5.0
@@ -129,10 +106,14 @@ def answer_handshake(
     code = integration.normalizer.kind.kind_hooks
     require_genuine(code, payloads, headers)
     try:
-        is_unpinned = require(integration, payloads)
-        reply = _reply_to(code, payloads, headers)
-        if is_unpinned and (reply is None or reply.status < 300):
-            pin(integration, payloads[0])
+        new_sender = require(integration, payloads)
+        reply = None
+        if code.handshake is not None and len(payloads) == 1:
+            with _hook_errors_as_http():
+                reply = code.handshake(payloads[0], headers, fetch)
+        if new_sender and (reply is None or reply.status < 300):
+            with database.transaction() as connection:
+                connection.execute(_PIN, {"integration": integration.id, "sender": new_sender})
     except psycopg.Error:
         raise HttpError(503, "not_checked", ingest_service.SENDER_NOT_CHECKED(), RETRY) from None
     return reply
@@ -146,13 +127,6 @@ def require_genuine(code: KindHooks, payloads: Sequence[Payload], headers: Mappi
         for payload in payloads:
             if (reason := code.refusal(payload, headers, fetch)) is not None:
                 raise HttpError(403, "not_the_sender", reason)
-
-
-def _reply_to(code: KindHooks, payloads: Sequence[Payload], headers: Mapping[str, str]) -> SenderReply | None:
-    if code.handshake is None or len(payloads) != 1:
-        return None
-    with _hook_errors_as_http():
-        return code.handshake(payloads[0], headers, fetch)
 
 
 @contextmanager
@@ -174,7 +148,8 @@ def fetch(url: str) -> bytes:
     if urlsplit(url).scheme != "https":
         raise Permanent(sentence("The address is not https."))
     response = _client().request("GET", url, deadline=_DEADLINE)
-    answered = _ANSWERED(host=urlsplit(url).hostname or "", status=str(response.status))
+    host = urlsplit(url).hostname or ""
+    answered = sentence("{host} answered {status}.", host=host, status=str(response.status))
     if response.status >= 500 or response.status == 429:
         raise Temporary(answered)
     if response.status != 200:
@@ -188,7 +163,6 @@ def _client() -> HttpClient:
 
 
 # ---------- webhook endpoint
-# A webhook request in one pass: read, check the sender, decode, answer a handshake or have the messages decided.
 
 
 async def handle(
@@ -220,15 +194,19 @@ async def handle(
                 await send_response(send, 200, b'{"messages":[]}')
                 return
             # A sample is authenticated by its test token: the sender's own signature cannot be produced here.
-            if test is None and (reply := await _reply_or_refuse(service, integration, scope, elements)) is not None:
+            if test is None and (reply := await _handshake_reply(service, integration, scope, elements)) is not None:
                 await _send_reply(send, reply)
                 return
         content_type = content_type_of(elements, body, content_type)
-        stored = stored_headers(headers, credential_results)
-        result = await service.ingest(integration, elements, body, stored, content_type=content_type, test=test)
+        kept_headers = stored_headers(headers, credential_results)
+        result = await service.ingest(integration, elements, body, kept_headers, content_type=content_type, test=test)
         build_reply = integration.normalizer.kind.kind_hooks.reply
         if test is None and build_reply is not None:
-            await _send_reply(send, build_reply(_outcomes(result)))
+            outcomes = [
+                MessageOutcome(str(message.id), stored.status.value, stored.reason, stored.alert_id)
+                for message, stored in zip(result.incoming, result.results, strict=True)
+            ]
+            await _send_reply(send, build_reply(outcomes))
             return
         # The client that sends a sample parses Tocsin's own response, not the one of the kind.
         status, response_body = answer_of(integration, result.incoming, result.results, is_array=is_array)
@@ -237,36 +215,21 @@ async def handle(
         service.body_reader.release(len(raw_body))
 
 
-async def _reply_or_refuse(
+async def _handshake_reply(
     service: IngestService, integration: CompiledIntegration, scope: AsgiScope, elements: Sequence[Element]
 ) -> SenderReply | None:
-    """As `_handshake_reply`, and counts an inauthentic sender."""
+    """Returns the reply to a handshake of the sender; None for messages. Raises HttpError for an inauthentic sender,
+    and counts it."""
+    code = integration.normalizer.kind.kind_hooks
+    payloads = [element.payload for element in elements if element.payload is not None]
+    if not payloads or (code.refusal is None and code.handshake is None):
+        return None
     try:
-        return await _handshake_reply(integration, elements, headers_of(scope))
+        return await asyncio.to_thread(answer_handshake, integration, payloads, headers_of(scope))
     except HttpError as error:
         if error.status == 403:
             service.refused_requests.count_refused(integration.id, client_address(scope), error.reason, clock.now())
         raise
-
-
-async def _handshake_reply(
-    integration: CompiledIntegration, elements: Sequence[Element], headers: Mapping[str, str]
-) -> SenderReply | None:
-    """Returns the reply to a handshake of the sender; None for messages. Raises HttpError for an inauthentic sender."""
-    code = integration.normalizer.kind.kind_hooks
-    if code.refusal is None and code.handshake is None:
-        return None
-    payloads = [element.payload for element in elements if element.payload is not None]
-    if not payloads:
-        return None
-    return await asyncio.to_thread(answer_handshake, integration, payloads, headers)
-
-
-def _outcomes(result: IngestResult) -> list[MessageOutcome]:
-    return [
-        MessageOutcome(str(message.id), message_result.status.value, message_result.reason, message_result.alert_id)
-        for message, message_result in zip(result.incoming, result.results, strict=True)
-    ]
 
 
 async def _send_reply(send: Send, reply: SenderReply) -> None:
@@ -275,9 +238,7 @@ async def _send_reply(send: Send, reply: SenderReply) -> None:
 
 # ---------- heartbeat endpoint
 # Heartbeat pings: any request to `/in/{token}` is a heartbeat; `/start`, `/finish` and `/fail` report more.
-#
 # GET and HEAD count as well, so that plain `curl` and `wget` suffice. A heartbeat by itself opens nothing.
-
 
 #: The maximum number of characters kept of what a sender posts with a ping.
 _MAX_REPORT_CHARS = 10_000
@@ -355,9 +316,7 @@ def _parse_object(body: bytes, content_type: str) -> object:
 
 # ---------- fast path
 # Fast path for a POST to `/in/{token}` that arrived in one piece: handled without ASGI, answered after the commit.
-#
 # Any request that it declines takes the ordinary path, which does the same with all checks.
-
 
 #: Other targets are tests, have a query, or use an unusual spelling.
 _TARGET = re.compile(rb"/in/([^/?%]{1,200})")
@@ -385,9 +344,8 @@ class FastPath:
         if lookup is None or lookup.is_expired:
             return None
         integration = lookup.integration
-        return (
-            None if integration.credentials.are_required or not _is_plain(integration.normalizer.kind) else integration
-        )
+        is_plain = _is_plain(integration.normalizer.kind) and not integration.credentials.are_required
+        return integration if is_plain else None
 
     def accept(
         self, handle: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, respond: SendResponse

@@ -335,11 +335,8 @@ def _simulate_routes(
         return
     for route in integration.normalizer.routes:
         # Its conditions on the message cannot be known.
-        if route.during is None or integration.in_hours(route.during.hours, at) is not route.during.is_outside:
-            choice = RouteChoice(
-                None, route.name, as_reason(route.name), route.policy, route.users, route.groups, route.priority,
-                route.action, route.client_table,
-            )  # fmt: skip
+        if route.is_active(lambda hours: integration.in_hours(hours, at)):
+            choice = replace(route.choice, index=None, reason=as_reason(route.choice.name))
             yield from _simulate_client_table(connection, integration, choice, at)
     yield _simulate_route(connection, integration, _INTEGRATION_DEFAULT, at)
 

@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tocsin.inbound.config import compiled_integration
+from tocsin.core.errors import Rejected
+from tocsin.core.net.imap import ImapSecurity
+from tocsin.inbound.admin.secrets import mailbox_account
 from tocsin.inbound.config.compiled_integration import ADDRESS, Credentials, CredentialStatus
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -93,14 +95,15 @@ def test_unreadable_time_is_refused(time: str) -> None:
 
 
 def test_a_mailbox_is_read_from_its_address() -> None:
-    box = compiled_integration.read("imaps://alerts%40acme.example@mail.acme.example/Alerts/Prod")
-    assert (box.user, box.host, box.port, box.folder, box.is_tls) == (
+    box = mailbox_account("imaps://alerts%40acme.example@mail.acme.example/Alerts/Prod", "sesame")
+    assert (box.username, box.host, box.port_used, box.folder, box.security) == (
         "alerts@acme.example",
         "mail.acme.example",
         993,
         "Alerts/Prod",
-        True,
+        ImapSecurity.TLS,
     )
-    assert compiled_integration.read("imap://a@h").folder == "INBOX"
+    assert mailbox_account("imap://a@h", "").folder == "INBOX"
     for wrong in ("https://a@h", "imaps://h/INBOX", "imaps://a:secret@h", "imaps://a@h:port", ""):
-        assert compiled_integration.url_problem(wrong)
+        with pytest.raises(Rejected):
+            mailbox_account(wrong, "")

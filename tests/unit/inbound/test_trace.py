@@ -12,12 +12,21 @@ from hypothesis import strategies as st
 from tocsin.catalogue.kinds import IntegrationKind, Sample, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Term
+from tocsin.inbound import inspect
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_normalizer
 from tocsin.inbound.fields import text_of
-from tocsin.inbound.inspect import FieldTrace, Trace, explain_body
+from tocsin.inbound.inspect import FieldTrace, Trace
 from tocsin.inbound.parsing.decode import Element, elements_of
 
 HALO = load_kinds()["haloitsm"]
+
+
+def explain_body(normalizer: Normalizer, body: bytes, content_type: str | None, **more: Any) -> tuple[Trace, ...]:
+    try:
+        elements = elements_of(normalizer.kind, body, content_type).elements
+    except Rejected as problem:
+        return (Trace((), problem.reason),)
+    return tuple(inspect.explain(normalizer, element, **more) for element in elements)
 
 
 def explain(payload: object, definition: IntegrationDefinition | None = None, **more: Any) -> Trace:

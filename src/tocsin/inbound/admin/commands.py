@@ -37,11 +37,9 @@ from tocsin.people.models import find_group
 
 # ---------- source conflicts
 # Refuses integrations that must not share a Source, and with it their alerts.
-#
 # Several integrations of one ticket system installation may share a Source. Two installations may not: both count
 # tickets from 1, so a ticket of one would be taken for one of the other, page nobody, and close its alert. Nor may a
 # user share the Source of an integration that they may not change, because that would let them close its alerts.
-
 
 #: The keys of a spec that decide which alerts its messages belong to, and whether they close one.
 _DECIDES = ("kind", "source", "group", "mode", "settings", "mapping", "rules", "dedup_key")
@@ -93,34 +91,33 @@ def refuse_without_rights(
     viewer = permissions.viewer_of(actor)
     if viewer is None:
         return
-    for other in _sharing(integration, key_source):
+    # The other integrations with that Source, now or when alerts opened that are still active.
+    alerts = Alert.objects.filter(source=key_source, status__in=sorted(ACTIVE))
+    sharing_ids = set(alerts.values_list("integration_id", flat=True).distinct())
+    for other in Integration.objects.exclude(pk=integration.pk).order_by("pk"):
+        if other.pk not in sharing_ids and key_source_of(other) != key_source:
+            continue
         if not viewer.may(Permission.MANAGE_ROUTING, other.group_id):
-            raise _conflict(
-                other,
-                key_source,
-                sentence(
-                    '"{source}" is also the Source of {other}, which you can\'t edit. This integration could close its '
-                    "alerts. Use a different Source, or ask an administrator.",
-                    source=key_source,
-                    other=other.name,
-                ),
+            problem = sentence(
+                '"{source}" is also the Source of {other}, which you can\'t edit. This integration could close its '
+                "alerts. Use a different Source, or ask an administrator.",
+                source=key_source,
+                other=other.name,
             )
+            raise _conflict(other, key_source, problem)
 
 
 def _conflict(other: Integration, source: str, problem: Reason) -> Rejected:
     """Returns the rejection, which names the other integration only to those who see it."""
     with boundary.as_viewer():
         is_visible = Integration.objects.filter(pk=other.pk).exists()
-    shown = (
-        problem
-        if is_visible
-        else sentence(
+    if not is_visible:
+        problem = sentence(
             '"{source}" is also the Source of an integration that you can\'t see. Use a different Source, or ask an '
             "administrator.",
             source=source,
         )
-    )
-    return Rejected("shared_source", AT_PATH(path="source", problem=shown), "source")
+    return Rejected("shared_source", AT_PATH(path="source", problem=problem), "source")
 
 
 def key_source_of(integration: Integration) -> str:
@@ -128,14 +125,6 @@ def key_source_of(integration: Integration) -> str:
     kind = load_kinds().get(integration.kind)
     source = integration.source or (kind.source if kind is not None else "")
     return source or integration.dedup_namespace or integration.name
-
-
-def _sharing(integration: Integration, key_source: str) -> Iterator[Integration]:
-    """Returns the other integrations with that Source, now or when alerts opened that are still active."""
-    alerts = Alert.objects.filter(source=key_source, status__in=sorted(ACTIVE))
-    integration_ids = set(alerts.values_list("integration_id", flat=True).distinct())
-    others = Integration.objects.exclude(pk=integration.pk).order_by("pk")
-    return (other for other in others if other.pk in integration_ids or key_source_of(other) == key_source)
 
 
 def _hosts(integration: Integration, kind: IntegrationKind) -> list[str]:
@@ -150,15 +139,11 @@ def _hosts(integration: Integration, kind: IntegrationKind) -> list[str]:
 
 
 # ---------- commands
-# Creates, changes and deletes inbound integrations: compiles them as a check, audits them, and notifies every node.
-#
 # The definition that decides about messages is versioned. A version is immutable.
-
 
 #: What keeps an integration from being deleted.
 ACTIVE_ALERTS = Text("{count} active alert", "{count} active alerts")
 DELAYED_ALERTS = Text("{count} delayed alert", "{count} delayed alerts")
-_REACHES_NOBODY = Text("{problem} Add a reachable recipient, or save anyway (anyway: true in YAML and the API).")
 
 
 def integration_spec(
@@ -168,23 +153,24 @@ def integration_spec(
 
     `names` is the result of `specs.names()`, for callers that render several integrations.
     """
-    spec: dict[str, Any] = {"name": integration.name, "kind": integration.kind}
-    if integration.source:
-        spec["source"] = integration.source
-    if integration.group:
-        spec["group"] = integration.group.name
-    if integration.mode != IntegrationMode.PAGE:
-        spec["mode"] = integration.mode
-    if integration.policy:
-        spec["escalation_policy"] = integration.policy.name
-    if integration.outbound:
-        spec["outbound"] = integration.outbound.name
-    spec |= _recipients_spec(integration)
-    settings = {key: value for key, value in integration.settings.items() if key != specs.ALLOW_UNREACHABLE}
-    if settings:
-        spec["settings"] = settings
-    if integration.settings.get(specs.ALLOW_UNREACHABLE):
-        spec["anyway"] = True
+    # Recipients are loaded completely and sorted in Python to use prefetched rows.
+    recipients = {
+        "users": sorted(user.username for user in integration.recipient_users.all()),
+        "groups": sorted(group.name for group in integration.recipient_groups.all()),
+    }
+    parts: dict[str, Any] = {
+        "name": integration.name,
+        "kind": integration.kind,
+        "source": integration.source,
+        "group": integration.group and integration.group.name,
+        "mode": integration.mode if integration.mode != IntegrationMode.PAGE else "",
+        "escalation_policy": integration.policy and integration.policy.name,
+        "outbound": integration.outbound and integration.outbound.name,
+        "recipients": {key: names_of for key, names_of in recipients.items() if names_of},
+        "settings": {key: value for key, value in integration.settings.items() if key != specs.ALLOW_UNREACHABLE},
+        "anyway": bool(integration.settings.get(specs.ALLOW_UNREACHABLE)),
+    }
+    spec = {key: part for key, part in parts.items() if part}
     if integration.current_version:
         spec |= describe_version(integration.current_version, names)
     # An export with secrets must be complete; without secrets, undecryptable credentials must not fail the request.
@@ -269,14 +255,6 @@ def alerts_of_integration(integration_id: int) -> list[Reason]:
     return [ACTIVE_ALERTS(count=active)] * bool(active) + [DELAYED_ALERTS(count=delayed)] * bool(delayed)
 
 
-def _recipients_spec(integration: Integration) -> dict[str, Any]:
-    # Loaded completely and sorted in Python to use prefetched rows.
-    users = sorted(user.username for user in integration.recipient_users.all())
-    groups = sorted(group.name for group in integration.recipient_groups.all())
-    recipients = {key: names for key, names in (("users", users), ("groups", groups)) if names}
-    return {"recipients": recipients} if recipients else {}
-
-
 def _write_integration(integration: Integration, parsed: ParsedIntegration, now: datetime) -> None:
     spec = parsed.spec
     integration.dedup_namespace = _dedup_namespace(integration, parsed)
@@ -348,11 +326,12 @@ def _require_reachable(integration: Integration, parsed: ParsedIntegration, now:
     spec = parsed.spec
     if spec.allow_unreachable or spec.mode is not IntegrationMode.PAGE:
         return
-    recipients = spec.recipients
-    for field_path, problem in _unreachable(
-        parsed.definition, integration.policy_id, recipients.user_ids, recipients.group_ids, now
-    ):
-        raise rejected_at(field_path, _REACHES_NOBODY(problem=problem), "reaches_nobody")
+    ids = (integration.policy_id, spec.recipients.user_ids, spec.recipients.group_ids)
+    for field_path, problem in _unreachable(parsed.definition, *ids, now):
+        problem = sentence(
+            "{problem} Add a reachable recipient, or save anyway (anyway: true in YAML and the API).", problem=problem
+        )
+        raise rejected_at(field_path, problem, "reaches_nobody")
 
 
 def reachability_problem(integration: Integration, now: datetime) -> list[tuple[str, Reason]]:
@@ -376,24 +355,16 @@ def _unreachable(
     for number, route in enumerate(definition.get("routes", [])):
         if route.get("action") == RouteAction.LOG_ONLY:
             continue
-        recipients = route.get("recipients") or {}
-        targets.append(
-            (
-                f"routes[{number}]",
-                route.get("escalation_policy", policy_id),
-                tuple(recipients.get("users", user_ids)),
-                (*recipients.get("groups", group_ids), *_groups_of_table(route.get("client_table"))),
-            )
-        )
+        recipients, table_id = route.get("recipients") or {}, route.get("client_table")
+        # The responsible group is one of those in the route's client table.
+        table = ClientTable.objects.filter(pk=table_id).first() if isinstance(table_id, int) else None
+        table_groups = [row["group"] for row in table.clients if row.get("group")] if table else []
+        users, groups = tuple(recipients.get("users", user_ids)), recipients.get("groups", group_ids)
+        policy = route.get("escalation_policy", policy_id)
+        targets.append((f"routes[{number}]", policy, users, (*groups, *table_groups)))
     for field_path, policy, users, groups in targets:
         if problem := policies.reachability_problem(_compiled_policy(policy), users, groups, now):
             yield field_path, problem
-
-
-def _groups_of_table(table_id: object) -> list[int]:
-    """Returns the groups in a route's client table: the responsible group is one of them."""
-    table = ClientTable.objects.filter(pk=table_id).first() if isinstance(table_id, int) else None
-    return [row["group"] for row in table.clients if row.get("group")] if table else []
 
 
 def _compiled_policy(policy_id: int | None) -> CompiledPolicy:
@@ -402,11 +373,7 @@ def _compiled_policy(policy_id: int | None) -> CompiledPolicy:
     return policies.plan_of(Policy.objects.select_related("current_version").get(pk=policy_id))
 
 
-# ---------- drafts
-# Compiles an integration with a changed mapping, rules, filters, routes or dedup key, exactly as the live one.
-
-
-_DELETED = Text("{integration} was deleted.")
+# ---------- drafts: an integration with a changed definition, compiled exactly as the live one
 
 
 def compile_stored(integration: Integration) -> CompiledIntegration:
@@ -414,10 +381,9 @@ def compile_stored(integration: Integration) -> CompiledIntegration:
     integration_registry = registry.shared_registry()
     integration_registry.refresh()
     try:
-        compiled = integration_registry.get(integration.pk)
+        return integration_registry.get(integration.pk)
     except UnknownIntegration:
-        raise Rejected("not_possible", _DELETED(integration=integration.name)) from None
-    return compiled
+        raise Rejected("not_possible", sentence("{integration} was deleted.", integration=integration.name)) from None
 
 
 def parts_of(integration: Integration, names: ReferenceNames | None = None) -> dict[str, Any]:
@@ -462,7 +428,6 @@ def kind_of(integration: Integration) -> IntegrationKind:
 
 
 # ---------- versions
-# Saved versions of an integration's definition: compares two, and restores one as a new version.
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,88 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import QuerySet
-from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy as _
+from django.db.models import F, QuerySet
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import advisory_lock_key
-from tocsin.core.reasons import Person, Reason, sentence
-from tocsin.inbound.deciding.state import DelayReason, WaitOutcome
+from tocsin.core.reasons import Person, sentence
+from tocsin.inbound.deciding.state import WaitOutcome
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedAlert, InboundMessage
 from tocsin.inbound.storage import dedup_key_store
 
-#: The label of each delay reason.
-DELAY_REASON_LABELS: Mapping[str, str | Promise] = {
-    DelayReason.WAIT: _("Delayed"),
-    DelayReason.COUNT: _("Waiting for more"),
-    DelayReason.EVERY: _("Rate limited"),
-    DelayReason.HOURS: _("Waiting for support hours"),
-    DelayReason.MAINTENANCE: _("Maintenance"),
-    DelayReason.FLAPPING: _("Flapping"),
-}
 
-
-@dataclass(frozen=True, slots=True)
-class DelayedAlertInfo:
-    """One delayed alert, as shown to users. `reason` completes "it opens …"."""
-
-    id: str
-    integration_id: int
-    integration: str
-    subject: str
-    source_id: str
-    delay_reason: str
-    reason: Reason
-    since: datetime
-    due_at: datetime | None
-    message_count: int
-
-    @property
-    def delay_reason_label(self) -> str | Promise:
-        return DELAY_REASON_LABELS.get(self.delay_reason, self.delay_reason)
-
-
-def list_delayed(rows: QuerySet[DelayedAlert] | None = None, limit: int = 50) -> list[DelayedAlertInfo]:
+def list_delayed(rows: QuerySet[DelayedAlert], limit: int) -> list[DelayedAlert]:
     """Lists at most `limit` delayed alerts by due time; those that wait for further messages come last."""
-    from django.db.models import F
-
-    queryset = DelayedAlert.objects.all() if rows is None else rows
-    delayed = queryset.select_related("integration").order_by(F("due_at").asc(nulls_last=True), "since")[:limit]
-    return [describe_delayed(row) for row in delayed]
+    return list(rows.select_related("integration").order_by(F("due_at").asc(nulls_last=True), "since")[:limit])
 
 
-def describe_delayed(row: DelayedAlert) -> DelayedAlertInfo:
-    """Converts a row for display."""
-    return DelayedAlertInfo(
-        bytes(row.key_hash).hex(),
-        row.integration_id,
-        row.integration.name,
-        row.subject or row.source_id,
-        row.source_id,
-        row.delay_reason,
-        row.reason,
-        row.since,
-        row.due_at,
-        row.message_count,
-    )
-
-
-def find_for_message(message: InboundMessage) -> DelayedAlertInfo | None:
+def find_for_message(message: InboundMessage) -> DelayedAlert | None:
     """Returns the delayed alert that the message belongs to, or None if the message is not delayed."""
     if message.status != MessageStatus.DELAYED or message.key_hash is None:
         return None
-    row = DelayedAlert.objects.select_related("integration").filter(pk=bytes(message.key_hash)).first()
-    return describe_delayed(row) if row is not None else None
+    return DelayedAlert.objects.select_related("integration").filter(pk=bytes(message.key_hash)).first()
 
 
 def due_by_message(messages: Iterable[InboundMessage]) -> dict[UUID, datetime]:
@@ -140,7 +86,7 @@ def _record(row: DelayedAlert, action: str, actor: AuditActor, now: datetime) ->
         now=now,
         object_type="delayed_alert",
         object_id=row.integration_id,
-        object_name=row.subject or row.source_id,
+        object_name=row.shown_subject,
         group_id=row.integration.group_id,
         after={"delayed alert": action, "integration": row.integration.name},
     )

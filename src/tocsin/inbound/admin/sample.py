@@ -22,7 +22,7 @@ import msgspec
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
-from tocsin.catalogue.kinds import IntegrationKind, Sample, load_kinds
+from tocsin.catalogue.kinds import Sample, load_kinds
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import (
@@ -44,12 +44,9 @@ from tocsin.inbound.inspect import normalizer_of_version
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.parsing.decode import elements_of
 
-# ---------- sample ids
-# Gives a sample's body ids that no message had before, so that it is no duplicate and hits no existing alert. Pure.
-#
+# ---------- ids that no message had before, so that a sample is no duplicate and hits no existing alert
 # An id may be in the body literally, or be composed of several of its values: then one of those is replaced. Each
 # attempt is parsed again, and counts only if the message still requests the same.
-
 
 #: HaloITSM's ticket ids have 32 bits; sample ids are above that, so that no ticket ever has one.
 _FIRST_NUMBER = 9_000_000_000
@@ -149,7 +146,11 @@ def _normalized_events(normalizer: Normalizer, sample: Sample, body: bytes) -> l
 
 def _replacement_candidates(full_id: str, payload: object) -> list[str]:
     """Returns candidates for replacement: the whole id, then values that it is composed of, likeliest first."""
-    candidates = {text for text in _texts(payload) if text and text != full_id and _contains_word(full_id, text)}
+    candidates = {
+        text
+        for text in _texts(payload)
+        if text and text != full_id and re.search(rf"(?<![0-9A-Za-z]){re.escape(text)}(?![0-9A-Za-z])", full_id)
+    }
     ranked = sorted(
         candidates, key=lambda text: (not (_GUID.fullmatch(text) or _HEX.fullmatch(text)), -len(text), text)
     )
@@ -169,10 +170,6 @@ def _texts(payload: object) -> Iterator[str]:
         yield str(payload)
 
 
-def _contains_word(full_id: str, text: str) -> bool:
-    return re.search(rf"(?<![0-9A-Za-z]){re.escape(text)}(?![0-9A-Za-z])", full_id) is not None
-
-
 def _replace_id(body: bytes, old: str, new: str, content_type: str) -> bytes:
     """Replaces each `old`, ignoring case, unless it is part of a longer word or number."""
     is_form = content_type.startswith("application/x-www-form-urlencoded")
@@ -185,10 +182,7 @@ def _replace_id(body: bytes, old: str, new: str, content_type: str) -> bytes:
 _DEADLINE = 15.0
 _MAX_SHOWN_CHARS = 120
 
-_UNREACHABLE = Text("{url} cannot be reached from here: {problem}")
-_UNREACHABLE_REMEDY = Text("Check TOCSIN_BASE_URL, the name's DNS entry, the proxy and the firewall.")
-_NOT_CALLABLE = Text("{url} cannot be requested: {problem}")
-_REJECTED = Text("{url} answered {status}: {error}.")
+_CHECK_ADDRESS = Text("Check TOCSIN_BASE_URL, the name's DNS entry, the proxy and the firewall.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,27 +252,22 @@ def _select_sample(integration: Integration, name: str | None) -> Sample:
         raise Rejected(
             "not_possible", sentence("The catalogue has no sample for {integration}.", integration=integration.name)
         )
-    if name is None:
-        return _first_sample(kind)
-    for sample in kind.samples:
-        if sample.name == name:
-            return sample
-    known = ", ".join(sample.name for sample in kind.samples)
+    by_name = {sample.name: sample for sample in kind.samples}
+    if name is None and kind.first_sample not in by_name:
+        # The first one that opens an alert by itself.
+        opening_samples = (
+            s for s in kind.samples if not s.before and not s.settings and s.expect[0].status == "Mapped Opened"
+        )
+        return next(opening_samples, kind.samples[0])
+    if (chosen := by_name.get(name or kind.first_sample)) is not None:
+        return chosen
     problem = sentence(
-        '{kind} has no sample "{sample}"; it has {samples}.', kind=kind.title, sample=name, samples=known
+        '{kind} has no sample "{sample}"; it has {samples}.',
+        kind=kind.title,
+        sample=name or "",
+        samples=", ".join(by_name),
     )
     raise Rejected("invalid", AT_PATH(path="sample", problem=problem), "sample")
-
-
-def _first_sample(kind: IntegrationKind) -> Sample:
-    """Returns the kind's `first_sample`, else the first sample that opens an alert by itself."""
-    by_name = {sample.name: sample for sample in kind.samples}
-    if kind.first_sample in by_name:
-        return by_name[kind.first_sample]
-    opening_samples = (
-        s for s in kind.samples if not s.before and not s.settings and s.expect[0].status == "Mapped Opened"
-    )
-    return next(opening_samples, kind.samples[0])
 
 
 def _post(client: HttpClient, url: str, integration: Integration, sample: Sample, body: bytes) -> EgressResponse:
@@ -296,10 +285,11 @@ def _post(client: HttpClient, url: str, integration: Integration, sample: Sample
             sentence("Install a valid certificate for this name, with its whole chain."),
         ) from None
     except Temporary as error:
-        raise Permanent(_UNREACHABLE(url=public, problem=error.reason), _UNREACHABLE_REMEDY()) from None
+        reason = sentence("{url} cannot be reached from here: {problem}", url=public, problem=error.reason)
+        raise Permanent(reason, _CHECK_ADDRESS()) from None
     except Permanent as error:
-        remedy = error.remedy_reason or _UNREACHABLE_REMEDY()
-        raise Permanent(_NOT_CALLABLE(url=public, problem=error.reason), remedy) from None
+        reason = sentence("{url} cannot be requested: {problem}", url=public, problem=error.reason)
+        raise Permanent(reason, error.remedy_reason or _CHECK_ADDRESS()) from None
 
 
 def _credentials(integration: Integration, body: bytes) -> dict[str, str]:
@@ -362,7 +352,7 @@ def _message_id_of(response: EgressResponse) -> UUID:
         raise _foreign_response_error(response)
     error_text = (body.detail or body.error).rstrip(".")
     raise Permanent(
-        _REJECTED(url=public, status=str(response.status), error=error_text),
+        sentence("{url} answered {status}: {error}.", url=public, status=str(response.status), error=error_text),
         sentence("If Tocsin did not send this response, check where the proxy forwards /in/."),
     )
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -17,10 +18,10 @@ from tocsin.core import ids
 from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN, is_different_origin
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import Text, as_reason, sentence
+from tocsin.core.net.imap import ImapAccount, ImapSecurity
+from tocsin.core.reasons import Text, sentence
 from tocsin.core.validation.field_errors import REQUIRED, rejected_at
 from tocsin.core.validation.spec import InvalidValue, Secret, Spec, SpecErrors, list_of
-from tocsin.inbound.config import compiled_integration
 from tocsin.inbound.models import Integration, PinnedSender
 
 _MALFORMED_TOKEN = Text("must be 32 to 200 letters, digits, - or _.")
@@ -46,9 +47,37 @@ def _username(text: str) -> str:
     return text
 
 
+#: How a connection to a mailbox is encrypted, by the scheme of its URL. `imap+starttls://` upgrades to TLS after the
+#: greeting; `imap://` is for servers on a private network only.
+_SECURITY = {"imaps": ImapSecurity.TLS, "imap+starttls": ImapSecurity.STARTTLS, "imap": ImapSecurity.NONE}
+
+
+def mailbox_account(url: str, password: str) -> ImapAccount:
+    """Parses the URL of a mailbox to poll: `imaps://user@host:993/INBOX`. Raises Rejected."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in _SECURITY or not parts.username:
+        problem = sentence(
+            "must look like {example}, with {escaped} for an @ in the user's name.",
+            example="imaps://user@mail.example.org/INBOX",
+            escaped="%40",
+        )
+        raise Rejected("invalid", problem)
+    if parts.password:
+        raise Rejected("invalid", sentence("must not contain the password; use the password field."))
+    folder = unquote(parts.path.strip("/")) or "INBOX"
+    return ImapAccount(host, unquote(parts.username), password, folder, port or 0, _SECURITY[parts.scheme])
+
+
 def _mailbox(url: str) -> str:
-    if url and (problem := compiled_integration.url_problem(url)):
-        raise InvalidValue(as_reason(problem))
+    try:
+        if url:
+            mailbox_account(url, "")
+    except Rejected as problem:
+        raise InvalidValue(problem.reason) from None
     return url
 
 
@@ -150,8 +179,7 @@ def masked_url(integration: Integration) -> str:
 
     Senders can still post, because tokens are found by hash, but the URL can only be shown again after a rotation.
     """
-    token = crypto.decrypt_or_none(integration.token)
-    return f"{environment.current().public_url}/in/{token}" if token is not None else ""
+    return url_of(integration) if crypto.decrypt_or_none(integration.token) is not None else ""
 
 
 def rotate_token(

@@ -12,7 +12,6 @@ from tocsin.access.audit import AuditActor
 from tocsin.catalogue.kinds import Category, load_kinds
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import NO_REASON, Reason, sentence
@@ -30,17 +29,13 @@ from tocsin.inbound.storage.messages import MessageBudget
 
 # ---------- presets
 # "Which tickets page?": the usual answers, each stored as one route of that name before all others. Pure.
-#
 # A ticket that does not page still becomes an alert (log only). A ticket whose priority was not understood pages.
-
 
 #: The name of the preset's route, by which it is recognised.
 NAME = "Which tickets page?"
 
 
 class PresetKind(StrEnum):
-    """The preset answers."""
-
     ALL = "all"  # all new ones
     URGENT = "urgent"  # critical and high
     OUTSIDE_SUPPORT_HOURS = "outside"  # outside support hours
@@ -59,15 +54,9 @@ class RoutingPreset:
     @property
     def is_complete(self) -> bool:
         """Whether all parameters of the answer are set."""
-        match self.kind:
-            case PresetKind.ALL | PresetKind.URGENT:
-                return True
-            case PresetKind.OUTSIDE_SUPPORT_HOURS:
-                return bool(self.hours)
-            case PresetKind.SELECTED:
-                return bool(self.types or self.clients)
-            case _:
-                assert_never(self.kind)
+        if self.kind is PresetKind.OUTSIDE_SUPPORT_HOURS:
+            return bool(self.hours)
+        return self.kind is not PresetKind.SELECTED or bool(self.types or self.clients)
 
 
 def preset_of(routes: object) -> RoutingPreset | None:
@@ -125,14 +114,8 @@ def _lists(when: object) -> dict[str, tuple[str, ...]]:
     return values_by_field
 
 
-# ---------- observed statuses
-# The statuses that an integration has received, with counts, effect, and new tickets that opened nothing; and changing
-# what a status does.
-
-
 # ---------- status rules
 # What a status does under an integration's rules, and the rules after a user changes that. Pure.
-#
 # A status gets a condition of its own, `source_status equals X`, so that the rules stay readable.
 
 
@@ -277,8 +260,14 @@ def load_observed_statuses(integration: Integration, now: datetime) -> ObservedS
     except Rejected:
         normalizer = None
     with database.transaction() as connection:
-        rows = _counted(connection, integration.pk, now)
-        messages = connection.execute(_FIRST, {**_window(integration.pk, now), "tickets": _TICKETS}).fetchall()
+        window = {
+            "integration": integration.pk,
+            "since": first_uuid7(now - MONTH),
+            "week": now - WEEK,
+            "limit": _MAX_MESSAGES,
+        }
+        rows = connection.execute(_COUNTED, {**window, "most": _MAX_STATUSES}).fetchall()
+        messages = connection.execute(_FIRST, {**window, "tickets": _TICKETS}).fetchall()
     budget = MessageBudget()
     unopened = _unopened(messages, normalizer, budget) if normalizer is not None else {}
     statuses = tuple(
@@ -382,10 +371,6 @@ JOIN inbound_inboundmessage m ON m.id = f.id
 )
 
 
-def _counted(connection: Connection, integration_id: int, now: datetime) -> list[tuple[str, int, int, datetime]]:
-    return connection.execute(_COUNTED, {**_window(integration_id, now), "most": _MAX_STATUSES}).fetchall()
-
-
 def _unopened(
     messages: Sequence[tuple[str, bytes, str]], normalizer: Normalizer, budget: MessageBudget
 ) -> dict[str, int]:
@@ -396,15 +381,6 @@ def _unopened(
         if opens_nothing and reports_new_status(normalizer, decompress(raw), content_type, budget):
             counts[status] = counts.get(status, 0) + 1
     return counts
-
-
-def _window(integration_id: int, now: datetime) -> dict[str, object]:
-    return {
-        "integration": integration_id,
-        "since": first_uuid7(now - MONTH),
-        "week": now - WEEK,
-        "limit": _MAX_MESSAGES,
-    }
 
 
 def reports_new_status(

@@ -256,9 +256,6 @@ def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
 # ---------- specs
 # Reads an integration's spec: validates it by compiling everything, and resolves names. Writes nothing.
 
-
-_SpecsName = Annotated[str, Field(max_length=200)]
-
 #: The keys of a version's definition; the kind's defaults fill the rest.
 DEFINITION_KEYS = ("mapping", "rules", "filters", "routes", "dedup_key", *NOISE_KEYS)
 
@@ -345,12 +342,12 @@ class IntegrationSpec(OwnedSpec, DefinitionSpec):
     mode: Annotated[IntegrationMode, OneOf()] = Field(
         default=IntegrationMode.PAGE, description="Whether it pages, only decides who would be paged, or is disabled."
     )
-    policy_id: Annotated[_SpecsName, Reference(POLICY, UNKNOWN_REFERENCES[POLICY])] | None = Field(
+    policy_id: Annotated[_Name, Reference(POLICY, UNKNOWN_REFERENCES[POLICY])] | None = Field(
         default=None,
         alias="escalation_policy",
         description="Name of the escalation policy. Default: recipients are paged at once.",
     )
-    outbound_id: Annotated[_SpecsName, Reference(OUTBOUND, UNKNOWN_REFERENCES[OUTBOUND])] | None = Field(
+    outbound_id: Annotated[_Name, Reference(OUTBOUND, UNKNOWN_REFERENCES[OUTBOUND])] | None = Field(
         default=None, alias="outbound", description="Name of the outbound integration that writes changes back."
     )
     recipients: RecipientsSpec = Field(default=RecipientsSpec(), description="Who is notified.")

@@ -50,7 +50,6 @@ _UNAUTHENTICATED = Text(
 
 
 def accepts(scope: AsgiScope) -> bool:
-    """Returns whether a request is for this endpoint."""
     path: str = scope["path"].rstrip("/")
     if path != ALERTS_V1:
         return path == ALERTS
@@ -60,7 +59,7 @@ def accepts(scope: AsgiScope) -> bool:
 async def handle(service: IngestService, scope: AsgiScope, receive: Receive, send: Send) -> None:
     """Handles one group of alerts. Raises HttpError, which `error_response` renders in Alertmanager's format."""
     if scope["method"] != "POST":
-        raise HttpError(405, "method_not_allowed", ingest_service.POST_NEEDED(), ((b"allow", b"POST"),))
+        raise ingest_service.post_needed()
     headers = headers_of(scope)
     integration = await _authenticate(service, scope, headers)
     raw_body = body = await service.read_body(scope, receive)

@@ -11,19 +11,22 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, assert_never
+from itertools import product
+from typing import Any, Final
 from urllib.parse import parse_qs, unquote
 from uuid import UUID
 
 import msgspec
 
+from tocsin.alerts import service
+from tocsin.alerts.commands import Assign, Command, Escalate, Hold, Reply, Unacknowledge, Unassign
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.sql import WITH_OWNER, key_holder
-from tocsin.alerts.states import ACTIVE, AlertStatus
+from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
@@ -45,32 +48,35 @@ from tocsin.inbound.models import decompress
 from tocsin.inbound.parsing.decode import LARGE, Element, decode
 from tocsin.inbound.processing.committer import is_pending
 
-# ---------- opsgenie commands
-# The actions of Opsgenie's Alert API: the message stored for each, and the command run after it is stored.
-
-
-#: In Opsgenie's own words, which its clients show.
-_CANNOT_BE_EMPTY = Text("{field} can not be empty.")
+# ---------- actions: the message stored for each, and the command run after it is stored
 
 
 class OpsgenieAction(StrEnum):
-    """The values of a stored message's `action`."""
+    """The values of a stored message's `action`, with Opsgenie's name and status text of one that was carried out."""
 
-    CREATE = "create"
-    CLOSE = "close"
-    DELETE = "delete"
-    ACKNOWLEDGE = "acknowledge"
-    UNACKNOWLEDGE = "unacknowledge"
-    SNOOZE = "snooze"
-    ESCALATE = "escalate"
-    ASSIGN = "assign"
-    NOTE = "note"
-    RESPONDER = "responder"
-    TEAM = "team"
-    UPDATE = "update"
-    TAGS = "tags"
-    DETAILS = "details"
-    ACTION = "action"
+    api_name: str
+    completed: str
+
+    def __new__(cls, value: str, api_name: str, completed: str) -> OpsgenieAction:
+        action = str.__new__(cls, value)
+        action._value_, action.api_name, action.completed = value, api_name, completed
+        return action
+
+    CREATE = "create", "Create", "Created alert"
+    CLOSE = "close", "Close", "Closed alert"
+    DELETE = "delete", "Delete", "Deleted alert"
+    ACKNOWLEDGE = "acknowledge", "Acknowledge", "Acknowledged alert"
+    UNACKNOWLEDGE = "unacknowledge", "UnAcknowledge", "UnAcknowledged alert"
+    SNOOZE = "snooze", "Snooze", "Snoozed alert"
+    ESCALATE = "escalate", "EscalateToNext", "Escalated alert"
+    ASSIGN = "assign", "Assign", "Assigned ownership"
+    NOTE = "note", "AddNote", "Added note"
+    RESPONDER = "responder", "AddResponder", "Added responder"
+    TEAM = "team", "AddTeam", "Added team"
+    UPDATE = "update", "Update", "Updated alert"
+    TAGS = "tags", "AddTags", "Added tags"
+    DETAILS = "details", "AddDetails", "Added details"
+    ACTION = "action", "CustomAction", "Executed custom action"
 
 
 #: Actions by method and last path segment.
@@ -84,76 +90,51 @@ ACTIONS_BY_PATH: Final[Mapping[tuple[str, str], OpsgenieAction]] = {
     ("POST", "responders"): OpsgenieAction.RESPONDER,
     ("POST", "teams"): OpsgenieAction.TEAM,
     ("POST", "notes"): OpsgenieAction.NOTE,
-    ("POST", "tags"): OpsgenieAction.TAGS,
-    ("DELETE", "tags"): OpsgenieAction.TAGS,
-    ("POST", "details"): OpsgenieAction.DETAILS,
-    ("DELETE", "details"): OpsgenieAction.DETAILS,
-    ("PUT", "message"): OpsgenieAction.UPDATE,
-    ("PUT", "description"): OpsgenieAction.UPDATE,
-    ("PUT", "priority"): OpsgenieAction.UPDATE,
-    # Older spellings of the same endpoints.
-    ("POST", "message"): OpsgenieAction.UPDATE,
-    ("POST", "description"): OpsgenieAction.UPDATE,
-    ("POST", "priority"): OpsgenieAction.UPDATE,
+    **dict.fromkeys((("POST", "tags"), ("DELETE", "tags")), OpsgenieAction.TAGS),
+    **dict.fromkeys((("POST", "details"), ("DELETE", "details")), OpsgenieAction.DETAILS),
+    # POST is an older spelling of the same endpoints.
+    **dict.fromkeys(product(("PUT", "POST"), ("message", "description", "priority")), OpsgenieAction.UPDATE),
 }
-
-#: Actions that are carried out after the message is stored, on an alert that must be known by then.
-COMMAND_ACTIONS: Final = frozenset(
-    {
-        OpsgenieAction.ACKNOWLEDGE,
-        OpsgenieAction.UNACKNOWLEDGE,
-        OpsgenieAction.SNOOZE,
-        OpsgenieAction.ESCALATE,
-        OpsgenieAction.ASSIGN,
-        OpsgenieAction.NOTE,
-        OpsgenieAction.RESPONDER,
-        OpsgenieAction.TEAM,
-        OpsgenieAction.ACTION,
-    }
-)
 
 #: Actions that add to or remove from the alert's existing values.
 MERGED_ACTIONS: Final = frozenset({OpsgenieAction.TAGS, OpsgenieAction.DETAILS})
 
-#: Opsgenie's action name and status text of a request that was carried out.
-COMPLETED_TEXTS: Final[Mapping[OpsgenieAction, tuple[str, str]]] = {
-    OpsgenieAction.CREATE: ("Create", "Created alert"),
-    OpsgenieAction.CLOSE: ("Close", "Closed alert"),
-    OpsgenieAction.DELETE: ("Delete", "Deleted alert"),
-    OpsgenieAction.ACKNOWLEDGE: ("Acknowledge", "Acknowledged alert"),
-    OpsgenieAction.UNACKNOWLEDGE: ("UnAcknowledge", "UnAcknowledged alert"),
-    OpsgenieAction.SNOOZE: ("Snooze", "Snoozed alert"),
-    OpsgenieAction.ESCALATE: ("EscalateToNext", "Escalated alert"),
-    OpsgenieAction.ASSIGN: ("Assign", "Assigned ownership"),
-    OpsgenieAction.NOTE: ("AddNote", "Added note"),
-    OpsgenieAction.RESPONDER: ("AddResponder", "Added responder"),
-    OpsgenieAction.TEAM: ("AddTeam", "Added team"),
-    OpsgenieAction.UPDATE: ("Update", "Updated alert"),
-    OpsgenieAction.TAGS: ("AddTags", "Added tags"),
-    OpsgenieAction.DETAILS: ("AddDetails", "Added details"),
-    OpsgenieAction.ACTION: ("CustomAction", "Executed custom action"),
+#: Actions that are carried out after the message is stored, on an alert that must be known by then.
+COMMAND_ACTIONS: Final = frozenset(OpsgenieAction) - {
+    *MERGED_ACTIONS,
+    OpsgenieAction.CREATE,
+    OpsgenieAction.CLOSE,
+    OpsgenieAction.DELETE,
+    OpsgenieAction.UPDATE,
+}
+
+
+def _text(value: object) -> str:
+    return (text_of(value) or "").strip() if isinstance(value, str | int | float) else ""
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, Mapping):
+        return ""
+    return next((name for key in ("username", "name", "id") if (name := _text(value.get(key)))), "")
+
+
+#: The field that an action needs: its name in the message and in Opsgenie's own words, which its clients show.
+_REQUIRED: Final[Mapping[OpsgenieAction, tuple[str, str, Callable[[object], object]]]] = {
+    OpsgenieAction.CREATE: ("message", "Message", _text),
+    OpsgenieAction.SNOOZE: ("endTime", "End time", parse_moment),
+    OpsgenieAction.ASSIGN: ("owner", "Owner", _name),
+    OpsgenieAction.NOTE: ("note", "Note", _text),
 }
 
 
 def message_payload(verb: OpsgenieAction, fields: Mapping[str, object]) -> dict[str, object]:
     """Returns the message to store for a request. Raises Rejected with the unusable field."""
-    payload = {**fields, "action": verb.value}
-    match verb:
-        case OpsgenieAction.CREATE:
-            if not _text(fields.get("message")):
-                raise Rejected("invalid_request", _CANNOT_BE_EMPTY(field="Message"), "message")
-        case OpsgenieAction.SNOOZE:
-            if parse_moment(fields.get("endTime")) is None:
-                raise Rejected("invalid_request", _CANNOT_BE_EMPTY(field="End time"), "endTime")
-        case OpsgenieAction.ASSIGN:
-            if not _name(fields.get("owner")):
-                raise Rejected("invalid_request", _CANNOT_BE_EMPTY(field="Owner"), "owner")
-        case OpsgenieAction.NOTE:
-            if not _text(fields.get("note")):
-                raise Rejected("invalid_request", _CANNOT_BE_EMPTY(field="Note"), "note")
-        case _:
-            pass
-    return payload
+    if verb in _REQUIRED:
+        name, label, read = _REQUIRED[verb]
+        if not read(fields.get(name)):
+            raise Rejected("invalid_request", sentence("{field} can not be empty.", field=label), name)
+    return {**fields, "action": verb.value}
 
 
 def merge_with_alert(
@@ -189,59 +170,47 @@ def apply_verb(
 ) -> None:
     """Runs the command for what the message itself does not do to the alert."""
     user_name, note = _text(payload.get("user")), _text(payload.get("note"))
+    user = alert_commands.user_of(integration, user_name)
+    attributed_note = alert_commands.note_of(integration, note)
+    given: dict[str, Any] = {"actor": user or integration.actor, "via": CommandChannel.INBOUND}
+    command: Command
     match verb:
         case OpsgenieAction.ACKNOWLEDGE:
             alert_commands.acknowledge(integration, alert, user_name, note, now)
+            return
+        case OpsgenieAction.UNACKNOWLEDGE if user is not None:
+            command = Unacknowledge(**given, note=attributed_note)
         case OpsgenieAction.UNACKNOWLEDGE:
-            alert_commands.unacknowledge(integration, alert, user_name, note, now)
+            state = service.load_state(alert_commands.resolve_merged(alert))
+            if state.owner_id is not None or not state.is_owned:
+                return
+            command = Unassign(**given, note=attributed_note)
         case OpsgenieAction.SNOOZE:
             until = parse_moment(payload.get("endTime"))
             assert until is not None
-            alert_commands.snooze(integration, alert, until, user_name, note, now)
+            command = Hold(**given, until=until, note=attributed_note)
         case OpsgenieAction.ESCALATE:
-            alert_commands.escalate(integration, alert, user_name, note, now)
+            command = Escalate(**given, note=attributed_note)
         case OpsgenieAction.ASSIGN:
-            alert_commands.assign(integration, alert, _name(payload.get("owner")), user_name, note, now)
-        case OpsgenieAction.RESPONDER | OpsgenieAction.TEAM:
-            responder = _name(payload.get("responder") or payload.get("team"))
-            text = (
-                f"Asked for {responder or 'somebody'} as well: whom an alert notifies is its escalation "
-                "policy's choice."
-            )
-            alert_commands.add_note(integration, alert, f"{text} {note}".strip(), user_name, now)
-        case OpsgenieAction.ACTION:
-            text = f"Asked for the action “{_text(payload.get('name'))}”, which is not carried out here. {note}"
-            alert_commands.add_note(integration, alert, text, user_name, now)
-        case (
-            OpsgenieAction.NOTE
-            | OpsgenieAction.CREATE
-            | OpsgenieAction.CLOSE
-            | OpsgenieAction.UPDATE
-            | OpsgenieAction.TAGS
-            | OpsgenieAction.DETAILS
-            | OpsgenieAction.DELETE
-        ):
-            alert_commands.add_note(integration, alert, note, user_name, now)
+            name = _name(payload.get("owner"))
+            owner = alert_commands.user_of(integration, name)
+            name, user_id = (owner.name, owner.user_id) if owner is not None else (name[:100], None)
+            command = Assign(**given, name=name, user_id=user_id, note=attributed_note)
         case _:
-            assert_never(verb)
+            if verb in (OpsgenieAction.RESPONDER, OpsgenieAction.TEAM):
+                responder = _name(payload.get("responder") or payload.get("team")) or "somebody"
+                note = (
+                    f"Asked for {responder} as well: whom an alert notifies is its escalation policy's choice. {note}"
+                )
+            elif verb is OpsgenieAction.ACTION:
+                note = f"Asked for the action “{_text(payload.get('name'))}”, which is not carried out here. {note}"
+            if not note.strip():
+                return
+            command = Reply(**given, text=note.strip()[:4000])
+    alert_commands.apply(alert, command, now)
 
 
-def _text(value: object) -> str:
-    return (text_of(value) or "").strip() if isinstance(value, str | int | float) else ""
-
-
-def _name(value: object) -> str:
-    """Returns the name in `{username}`, `{name}` or `{id}`."""
-    if not isinstance(value, Mapping):
-        return ""
-    return next((name for key in ("username", "name", "id") if (name := _text(value.get(key)))), "")
-
-
-# ---------- opsgenie queries
-# Read side of the Opsgenie-compatible API: alerts and requests of the calling integration only. Writes nothing.
-
-
-_NOT_A_NUMBER = Text("{name} must be a whole number.")
+# ---------- queries: alerts and requests of the calling integration only
 
 type AlertRow = Mapping[str, Any]
 
@@ -260,10 +229,6 @@ _FROM: Final = f"FROM {WITH_OWNER}"
 _PRIORITIES: Final = {"critical": "P1", "high": "P2", "medium": "P3", "low": "P5"}
 
 _OPEN: Final = sorted(ACTIVE | {AlertStatus.MERGED})
-
-
-class _OpsgenieResponse(msgspec.Struct):
-    action: str = ""
 
 
 def find(integration: CompiledIntegration, identifier: str, identifier_type: str) -> AlertRow | None:
@@ -324,17 +289,16 @@ def request_status(integration: CompiledIntegration, request_id: str) -> dict[st
     if row is None or row["status"] == MessageStatus.PENDING:
         return None
     verb = _verb(decompress(row["raw"]))
-    action, completed_text = COMPLETED_TEXTS[verb]
     is_done = row["alert_id"] is not None
     rejection = str(reason_from_json(row["reason"]))
     failure_text = rejection if verb is OpsgenieAction.CREATE else "Alert does not exist"
     return {
         "success": is_done,
         "isSuccess": is_done,
-        "action": action,
+        "action": verb.api_name,
         "processedAt": _moment(row["received_at"]),
         "integrationId": str(integration.id),
-        "status": completed_text if is_done else failure_text,
+        "status": verb.completed if is_done else failure_text,
         "alertId": str(row["alert_id"]) if is_done else "",
         "alias": row["source_id"] if is_done else "",
     }
@@ -343,9 +307,10 @@ def request_status(integration: CompiledIntegration, request_id: str) -> dict[st
 def _verb(raw: bytes) -> OpsgenieAction:
     """Returns the stored message's action; UPDATE for messages that did not come through this API."""
     try:
-        return OpsgenieAction(msgspec.json.decode(raw, type=_OpsgenieResponse).action)
-    except (msgspec.MsgspecError, ValueError):
-        return OpsgenieAction.UPDATE
+        action = str(msgspec.json.decode(raw)["action"])
+    except (msgspec.MsgspecError, ValueError, KeyError, TypeError):
+        action = ""
+    return next((verb for verb in OpsgenieAction if verb.value == action), OpsgenieAction.UPDATE)
 
 
 def alert_entries(
@@ -379,7 +344,6 @@ def alert_entries(
 
 
 def alert_summary(integration: CompiledIntegration, row: AlertRow) -> dict[str, object]:
-    """Returns an alert as in list responses."""
     snoozed_until = row["hold_until"] if row["status"] == AlertStatus.ON_HOLD else None
     owner = row["owner"] or row["owner_name"]
     return {
@@ -406,7 +370,6 @@ def alert_summary(integration: CompiledIntegration, row: AlertRow) -> dict[str, 
 
 
 def full_alert(integration: CompiledIntegration, row: AlertRow) -> dict[str, object]:
-    """Returns an alert with all details."""
     return {
         **alert_summary(integration, row),
         "actions": [],
@@ -484,7 +447,7 @@ def _number(query: Mapping[str, str], name: str, default: int, maximum: int) -> 
     if not text:
         return default
     if not text.isdecimal() or len(text) > 9:
-        raise HttpError(422, "invalid_query", _NOT_A_NUMBER(name=name))
+        raise HttpError(422, "invalid_query", sentence("{name} must be a whole number.", name=name))
     return min(int(text), maximum)
 
 
@@ -522,7 +485,6 @@ _SCHEME: Final = "geniekey"
 _MAX_ALIAS: Final = 512
 
 _UNAUTHENTICATED = Text("Could not authenticate")
-_NOT_ONE_OBJECT = Text("send one object.")
 _NOT_PROCESSABLE: Final = "Request body is not processable. Please check the errors."
 
 
@@ -541,7 +503,6 @@ class OpsgenieRequest:
 
     @property
     def method(self) -> str:
-        """The HTTP method."""
         return str(self.scope["method"])
 
 
@@ -586,9 +547,6 @@ async def _authenticate(ingest_service: IngestService, headers: dict[str, str]) 
         raise
 
 
-# --- Queries
-
-
 async def _handle_query(request: OpsgenieRequest, send: Send) -> None:
     match request.path_segments:
         case []:
@@ -609,9 +567,6 @@ async def _handle_query(request: OpsgenieRequest, send: Send) -> None:
     if data is None:
         raise HttpError(404, "not_found", sentence("Alert does not exist"))
     await _respond(request, send, 200, {"data": data})
-
-
-# --- Commands
 
 
 async def _handle_command(ingest_service: IngestService, request: OpsgenieRequest, body: bytes, send: Send) -> None:
@@ -698,7 +653,7 @@ def _payload(body: bytes) -> dict[str, object]:
         return {}
     elements = decode(body, None, lenient=False).elements
     if len(elements) != 1 or elements[0].payload is None:
-        raise Rejected("invalid_json", _NOT_ONE_OBJECT())
+        raise Rejected("invalid_json", sentence("send one object."))
     return dict(elements[0].payload)
 
 
@@ -708,33 +663,23 @@ def _not_processable(rejected: Rejected) -> HttpError:
     )
 
 
-# --- Heartbeats
-
-
 async def _handle_ping(ingest_service: IngestService, request: OpsgenieRequest, send: Send) -> None:
-    if len(request.path_segments) == 1 and request.method == "GET":
-        await _describe_heartbeat(ingest_service, request, send)
-        return
-    if (
-        len(request.path_segments) != 2
-        or request.path_segments[1] != "ping"
-        or request.method not in ("GET", "POST", "PUT", "PATCH")
-    ):
-        raise _no_such_path()
-    heartbeat = _heartbeat(ingest_service, request.integration, request.path_segments[0])
-    if heartbeat is not None:
-        ingest_result = await webhook_endpoint.record_ping(ingest_service, heartbeat, PingKind.BEAT, None, {})
-        request.request_id = ingest_result.incoming[0].id
-    # Opsgenie answers the same for an unknown heartbeat.
-    await _respond(request, send, 202, {"result": "PONG - Heartbeat received"})
-
-
-async def _describe_heartbeat(ingest_service: IngestService, request: OpsgenieRequest, send: Send) -> None:
-    heartbeat = _heartbeat(ingest_service, request.integration, request.path_segments[0])
-    if heartbeat is None:
-        raise HttpError(404, "not_found", sentence("Heartbeat does not exist"))
-    data = await asyncio.to_thread(show_heartbeat, heartbeat)
-    await _respond(request, send, 200, {"data": data})
+    match request.method, request.path_segments:
+        case "GET", [name]:
+            heartbeat = _heartbeat(ingest_service, request.integration, name)
+            if heartbeat is None:
+                raise HttpError(404, "not_found", sentence("Heartbeat does not exist"))
+            data = await asyncio.to_thread(show_heartbeat, heartbeat)
+            await _respond(request, send, 200, {"data": data})
+        case (("GET" | "POST" | "PUT" | "PATCH"), [name, "ping"]):
+            heartbeat = _heartbeat(ingest_service, request.integration, name)
+            if heartbeat is not None:
+                ingest_result = await webhook_endpoint.record_ping(ingest_service, heartbeat, PingKind.BEAT, None, {})
+                request.request_id = ingest_result.incoming[0].id
+            # Opsgenie answers the same for an unknown heartbeat.
+            await _respond(request, send, 202, {"result": "PONG - Heartbeat received"})
+        case _:
+            raise _no_such_path()
 
 
 def _heartbeat(
@@ -752,9 +697,6 @@ def _heartbeat(
         if candidate.normalizer.kind.name == heartbeats.KIND and candidate.name.casefold() == name.casefold()
     )
     return next(matching, None) if integration.settings.get("pings", True) else None
-
-
-# --- Responses
 
 
 def _identifier_type(request: OpsgenieRequest) -> str:

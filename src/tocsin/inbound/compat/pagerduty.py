@@ -29,13 +29,10 @@ from tocsin.inbound.processing.committer import is_pending
 
 # ---------- nagios
 # Notifications of PagerDuty's agent for Nagios and Icinga (`pagerduty_nagios.pl`), as events of the Events API v1.
-#
 # The agent posts a form to `/nagios/2010-04-15/create_event`: the macros of the notification without their prefix
 # (`HOSTNAME`, `SERVICESTATE`, …) and `pd_nagios_object` (`service` or `host`). `CONTACTPAGER` is the routing key. It
 # deletes what is answered 4xx from its queue, and repeats what is answered 5xx. Pure.
-#
 # https://www.pagerduty.com/docs/guides/nagios-perl-integration-guide/
-
 
 #: Types of notification that say nothing about a problem. Any other type opens, so that none is lost.
 _INFORMATION: Final = ("DOWNTIME", "FLAPPING")
@@ -51,10 +48,13 @@ def to_event(macros: Mapping[str, object]) -> dict[str, object]:
     service = fields.get("SERVICEDESC", "") if fields.get("pd_nagios_object") != "host" else ""
     state = fields.get("SERVICESTATE", "") if service else fields.get("HOSTSTATE", "")
     key = f"event_source=service;host_name={host};service_desc={service}"
+    notification_type = fields.get("NOTIFICATIONTYPE", "").upper()
     output = fields.get("SERVICEOUTPUT") if service else fields.get("HOSTOUTPUT")
     return {
         "service_key": service_key,
-        "event_type": _event_type(fields.get("NOTIFICATIONTYPE", "").upper()),
+        "event_type": "change"
+        if notification_type.startswith(_INFORMATION)
+        else _EVENT_TYPES.get(notification_type, "trigger"),
         "incident_key": key if service else f"event_source=host;host_name={host}",
         "description": f"{f'{service} on {host}' if service else host} is {state or 'in trouble'}",
         "client": "Nagios",
@@ -65,18 +65,6 @@ def to_event(macros: Mapping[str, object]) -> dict[str, object]:
             **fields,
         },
     }
-
-
-def names_host(event: Mapping[str, object]) -> bool:
-    """Returns whether an event that `to_event` made says what it is about."""
-    details = event["details"]
-    return isinstance(details, Mapping) and bool(details["host"])
-
-
-def _event_type(notification_type: str) -> str:
-    if notification_type.startswith(_INFORMATION):
-        return "change"
-    return _EVENT_TYPES.get(notification_type, "trigger")
 
 
 KIND: Final = "pagerduty"
@@ -102,7 +90,7 @@ type PagerdutyEvent = dict[str, object]
 async def handle(ingest_service: IngestService, scope: AsgiScope, receive: Receive, send: Send) -> None:
     """Handles one event. Raises HttpError, which `error_response` renders in PagerDuty's format."""
     if scope["method"] != "POST":
-        raise HttpError(405, "method_not_allowed", reasons.POST_NEEDED(), ((b"allow", b"POST"),))
+        raise reasons.post_needed()
     body = await ingest_service.read_body(scope, receive)
     try:
         await _event(ingest_service, scope, body, send)
@@ -112,10 +100,8 @@ async def handle(ingest_service: IngestService, scope: AsgiScope, receive: Recei
 
 async def error_response(send: Send, error: HttpError) -> None:
     """Sends an error in PagerDuty's format. All PagerDuty clients retry 5xx."""
-    if error.status >= 500:
-        content: dict[str, object] = {"status": "error", "message": error.detail}
-    else:
-        content = _invalid(error.detail)
+    is_own = error.status >= 500
+    content = {"status": "error", "message": error.detail} if is_own else _invalid(error.detail)
     await send_response(send, error.status, msgspec.json.encode(content), headers=error.headers)
 
 
@@ -130,6 +116,7 @@ async def _event(ingest_service: IngestService, scope: AsgiScope, body: bytes, s
     # Ignores the content type: clients send JSON as whatever they like.
     content_type = headers.get("content-type") if path == EVENTS_NAGIOS else None
     event = await asyncio.to_thread(_parse, body, content_type) if len(body) > LARGE else _parse(body, content_type)
+    host = event.get("HOSTNAME")
     if path == EVENTS_NAGIOS:
         event = to_event(event)
     key_name = "service_key" if path in _VERSION_1 else "routing_key"
@@ -143,12 +130,14 @@ async def _event(ingest_service: IngestService, scope: AsgiScope, body: bytes, s
         event["event_action"] = "change"
         problems = _problems_of_change(event)
     elif path == EVENTS_NAGIOS:
-        problems = [] if names_host(event) else [_FIELD_REQUIRED(field="HOSTNAME")]
+        problems = [] if host else [_FIELD_REQUIRED(field="HOSTNAME")]
     elif path == EVENTS_V1:
         problems = _problems_v1(event)
     else:
         problems = _problems(event)
-    key = _key(event, "incident_key" if path in _VERSION_1 else "dedup_key")
+    # The key as text, as the response contains it. A trigger without a key gets a unique one.
+    field_name = "incident_key" if path in _VERSION_1 else "dedup_key"
+    key = event[field_name] = _given_key(event, field_name) or uuid.uuid4().hex
     raw = msgspec.json.encode(event)
     problem = Rejected("invalid_event", joined(*problems)) if problems else None
     element = Element(None if problem else event, raw, problem=problem)
@@ -204,13 +193,6 @@ def _parse(body: bytes, content_type: str | None) -> PagerdutyEvent:
     if element.payload is None:
         raise HttpError(400, "invalid_event", _INVALID_EVENT())
     return dict(element.payload)
-
-
-def _key(event: PagerdutyEvent, name: str) -> str:
-    """Returns the event's key as text, as the response contains it, and stores it in the event. A trigger without a key
-    gets a unique one."""
-    key = event[name] = _given_key(event, name) or uuid.uuid4().hex
-    return key
 
 
 def _given_key(event: PagerdutyEvent, name: str) -> str:

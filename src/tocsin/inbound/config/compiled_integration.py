@@ -12,97 +12,25 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
 from tocsin.alerts.commands import Actor
 from tocsin.alerts.lifecycle import TicketAgent
 from tocsin.alerts.states import ActorKind, Priority
 from tocsin.core.config.environment import Network
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason, Text, joined, sentence
+from tocsin.core.reasons import Reason, joined, sentence
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
-from tocsin.inbound.config.rules import (
-    CLIENT_IN_TABLE,
-    CLIENT_NOT_IN_TABLE,
-    CLIENT_TABLE_DELETED,
-    NO_CLIENT,
-    RouteChoice,
-    RouteReference,
-)
+from tocsin.inbound.config.rules import RouteChoice, RouteReference
 from tocsin.inbound.enums import IntegrationMode
-from tocsin.inbound.maintenance import IntegrationWindow
+from tocsin.inbound.maintenance import CompiledWindow
 
-# ---------- imap url
-# Parses the URL of a mailbox to poll: `imaps://user@host:993/INBOX`. Pure.
-#
-# `imap+starttls://` upgrades to TLS after the greeting; `imap://` is for servers on a private network only.
-
-
-_PORTS = {"imaps": 993, "imap+starttls": 143, "imap": 143}
-
-_INVALID_URL = Text("must look like {example}, with {escaped} for an @ in the user's name.")
-
-
-@dataclass(frozen=True, slots=True)
-class MailboxSettings:
-    """A mailbox to poll. `is_tls`: TLS from the first byte; `is_starttls`: TLS after the greeting."""
-
-    host: str
-    port: int
-    user: str
-    folder: str
-    is_tls: bool
-    is_starttls: bool = False
-
-
-def read(text: str) -> MailboxSettings:
-    """Parses a mailbox URL. Raises Rejected."""
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise _invalid_url() from None
-    if parts.scheme not in _PORTS or not host or not parts.username:
-        raise _invalid_url()
-    if parts.password:
-        raise Rejected("invalid", sentence("must not contain the password; use the password field."))
-    folder = unquote(parts.path.strip("/")) or "INBOX"
-    is_tls, is_starttls = parts.scheme == "imaps", parts.scheme == "imap+starttls"
-    return MailboxSettings(host, port or _PORTS[parts.scheme], unquote(parts.username), folder, is_tls, is_starttls)
-
-
-def url_problem(text: str) -> Reason:
-    """Returns what is wrong with a mailbox URL; `NO_REASON` if it is valid."""
-    try:
-        read(text)
-    except Rejected as problem:
-        return problem.reason
-    return NO_REASON
-
-
-def _invalid_url() -> Rejected:
-    return Rejected("invalid", _INVALID_URL(example="imaps://user@mail.example.org/INBOX", escaped="%40"))
-
-
-# ---------- credentials
-# Checks sender credentials beyond the webhook URL: Basic auth, a header, a signature, networks. Pure.
-
+# ---------- credentials: what a sender needs beyond the webhook URL
 
 #: Request headers stored with a message.
-STORED_HEADERS = frozenset(
-    {
-        "content-type",
-        "content-length",
-        "user-agent",
-        "x-request-id",
-        "x-forwarded-for",
-        "x-halo-event",
-        "x-github-event",
-        "x-gitlab-event",
-        "date",
-    }
-)
+STORED_HEADERS = frozenset({
+    "content-type", "content-length", "user-agent", "x-request-id", "x-forwarded-for", "x-halo-event", "x-github-event",
+    "x-gitlab-event", "date",
+})  # fmt: skip
 
 MAX_HEADER = 300
 
@@ -117,8 +45,6 @@ type SignatureCheck = Callable[[bytes, Mapping[str, str], str, datetime], bool]
 
 
 class CredentialStatus(StrEnum):
-    """The result of checking one credential."""
-
     VALID = "present, valid"
     INVALID = "present, not valid"
     MISSING = "missing"
@@ -166,19 +92,21 @@ class Credentials:
             results["authorization"] = self._basic(headers.get("authorization"))
         if self.header:
             name = self.header.lower()
-            results[name] = _check_value(headers.get(name), self.header_value)
+            value = headers.get(name)
+            results[name] = (
+                CredentialStatus.MISSING if value is None else _status(_is_equal(value.strip(), self.header_value))
+            )
         if self.signature_header:
             name = self.signature_header.lower()
             if is_signed is not None and now is not None and name in headers:
-                is_valid = is_signed(body, headers, self.signature_secret, now)
-                results[name] = CredentialStatus.VALID if is_valid else CredentialStatus.INVALID
+                results[name] = _status(is_signed(body, headers, self.signature_secret, now))
             else:
                 results[name] = self._signature(headers.get(name), body, headers)
             if self.timestamp_header:
                 name = self.timestamp_header.lower()
                 results[name] = _check_timestamp(headers.get(name), now)
         if self.networks:
-            results[ADDRESS] = CredentialStatus.VALID if _is_in(address, self.networks) else CredentialStatus.INVALID
+            results[ADDRESS] = _status(_is_in(address, self.networks))
         return results
 
     def _basic(self, value: str | None) -> CredentialStatus:
@@ -191,8 +119,7 @@ class Credentials:
         except (binascii.Error, ValueError):
             return CredentialStatus.INVALID
         expected = f"{self.username}:{self.password}".encode()
-        is_valid = scheme.lower() == "basic" and hmac.compare_digest(decoded, expected)
-        return CredentialStatus.VALID if is_valid else CredentialStatus.INVALID
+        return _status(scheme.lower() == "basic" and hmac.compare_digest(decoded, expected))
 
     def _signature(self, value: str | None, body: bytes, headers: Mapping[str, str]) -> CredentialStatus:
         """Checks HMAC-SHA256 of the body, in hex or base64, with an optional `sha256=` prefix.
@@ -209,11 +136,16 @@ class Credentials:
             signed = [time + separator + body for separator in (b":", b".")]
         signature = value.strip().removeprefix("sha256=")
         digests = [hmac.new(self.signature_secret.encode(), text, hashlib.sha256).digest() for text in signed]
-        is_valid = any(
-            _is_equal(signature.lower(), digest.hex()) or _is_equal(signature, base64.b64encode(digest).decode())
-            for digest in digests
+        return _status(
+            any(
+                _is_equal(signature.lower(), digest.hex()) or _is_equal(signature, base64.b64encode(digest).decode())
+                for digest in digests
+            )
         )
-        return CredentialStatus.VALID if is_valid else CredentialStatus.INVALID
+
+
+def _status(is_valid: bool) -> CredentialStatus:
+    return CredentialStatus.VALID if is_valid else CredentialStatus.INVALID
 
 
 def stored_headers(headers: Mapping[str, str], results: Mapping[str, CredentialStatus]) -> dict[str, str]:
@@ -229,8 +161,7 @@ def _check_timestamp(value: str | None, now: datetime | None) -> CredentialStatu
     if value is None:
         return CredentialStatus.MISSING
     at = _moment(value.strip())
-    is_fresh = at is not None and now is not None and abs(now - at) <= MAX_AGE
-    return CredentialStatus.VALID if is_fresh else CredentialStatus.INVALID
+    return _status(at is not None and now is not None and abs(now - at) <= MAX_AGE)
 
 
 def _moment(text: str) -> datetime | None:
@@ -253,26 +184,8 @@ def _is_in(address: str | None, networks: tuple[Network, ...]) -> bool:
     return any(parsed.version == network.version and parsed in network for network in networks)
 
 
-def _check_value(value: str | None, expected: str) -> CredentialStatus:
-    if value is None:
-        return CredentialStatus.MISSING
-    return CredentialStatus.VALID if _is_equal(value.strip(), expected) else CredentialStatus.INVALID
-
-
 def _is_equal(value: str, expected: str) -> bool:
     return hmac.compare_digest(value.encode("utf-8", "replace"), expected.encode())
-
-
-class IsSupportHours(Protocol):
-    """Returns whether the support hours are open at `now`."""
-
-    def __call__(self, now: datetime) -> bool: ...
-
-
-class NextSupportHours(Protocol):
-    """Returns when the support hours are open next, from `now` on; None: never."""
-
-    def __call__(self, now: datetime) -> datetime | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,9 +238,10 @@ class ReferenceDirectory:
     groups: Mapping[str, int] = field(default_factory=dict)
     #: Policies by casefolded name.
     policy_ids: Mapping[str, int] = field(default_factory=dict)
-    #: Support hours by id and by casefolded name.
-    hours: Mapping[RouteReference, IsSupportHours] = field(default_factory=dict)
-    next_hours: Mapping[RouteReference, NextSupportHours] = field(default_factory=dict)
+    #: Whether support hours are open at a moment, by id and by casefolded name.
+    hours: Mapping[RouteReference, Callable[[datetime], bool]] = field(default_factory=dict)
+    #: When they are open next, from a moment on; None: never.
+    next_hours: Mapping[RouteReference, Callable[[datetime], datetime | None]] = field(default_factory=dict)
     #: Client tables by id and by casefolded name.
     client_tables: Mapping[RouteReference, ClientMap] = field(default_factory=dict)
 
@@ -356,7 +270,7 @@ class CompiledIntegration:
     #: The dedup key namespace, if it differs from the source.
     dedup_namespace: str = ""
     #: The maintenance windows that may apply to its alerts.
-    windows: tuple[IntegrationWindow, ...] = ()
+    windows: tuple[CompiledWindow, ...] = ()
 
     # Computed from the fields above, because each message uses them.
 
@@ -406,18 +320,16 @@ class CompiledIntegration:
 
     def in_hours(self, reference: RouteReference, now: datetime) -> bool:
         """Returns whether a route's support hours are open at `now`. Deleted support hours are never open."""
-        hours = self.directory.hours.get(reference.casefold() if isinstance(reference, str) else reference)
+        hours = self.directory.hours.get(_folded(reference))
         return hours is not None and hours(now)
 
     def next_hours(self, reference: RouteReference, now: datetime) -> datetime | None:
         """Returns when the support hours are open next, from `now` on; None for deleted ones, so that nothing waits."""
-        next_opening = self.directory.next_hours.get(reference.casefold() if isinstance(reference, str) else reference)
+        next_opening = self.directory.next_hours.get(_folded(reference))
         return next_opening(now) if next_opening is not None else None
 
 
 # ---------- client routing
-# Applies a route's client table: selects the group and policy responsible for the message's client. Pure.
-
 
 #: The mapped fields that identify the client: its name, or its id at the source.
 _FIELDS = ("client", "client_id")
@@ -428,17 +340,24 @@ def apply_client_table(integration: CompiledIntegration, route: RouteChoice, eve
 
     The route stays unchanged for a client that is not in the table, and the reason says so.
     """
-    if route.client_table is None:
-        return route
     table = client_table_of(integration, route)
     if table is None:
-        return replace(route, reason=joined(route.reason, CLIENT_TABLE_DELETED()))
+        is_deleted = route.client_table is not None
+        return (
+            replace(route, reason=joined(route.reason, sentence("its client table was deleted")))
+            if is_deleted
+            else route
+        )
     client_names = [text for field in _FIELDS if (text := event.mapped.text(field))]
     for text in client_names:
         entry = table.clients.get(text.casefold())
         if entry is not None:
-            return route_for_client(route, entry, CLIENT_IN_TABLE(client=text, table=table.name))
-    why = CLIENT_NOT_IN_TABLE(client=client_names[0], table=table.name) if client_names else NO_CLIENT(table=table.name)
+            why = sentence("{client} is in client table {table}", client=text, table=table.name)
+            return route_for_client(route, entry, why)
+    if client_names:
+        why = sentence("client {client} is not in client table {table}", client=client_names[0], table=table.name)
+    else:
+        why = sentence("a message without a client is not in client table {table}", table=table.name)
     return replace(route, reason=joined(route.reason, why))
 
 
@@ -446,9 +365,11 @@ def client_table_of(integration: CompiledIntegration, route: RouteChoice) -> Cli
     """Returns the route's client table; None if the route has none or it was deleted."""
     if route.client_table is None:
         return None
-    return integration.directory.client_tables.get(
-        route.client_table.casefold() if isinstance(route.client_table, str) else route.client_table
-    )
+    return integration.directory.client_tables.get(_folded(route.client_table))
+
+
+def _folded(reference: RouteReference) -> RouteReference:
+    return reference.casefold() if isinstance(reference, str) else reference
 
 
 def route_for_client(route: RouteChoice, entry: ClientEntry, reason: Reason) -> RouteChoice:

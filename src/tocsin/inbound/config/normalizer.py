@@ -22,17 +22,10 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Term, sentence
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.conditions import CompiledCondition, RuleMatch, compile_condition
+from tocsin.inbound.config.rules import KEYS as NOISE_KEYS
 from tocsin.inbound.config.rules import (
-    CLOSED_DESPITE,
-    CLOSING_EVENT,
-    DAILY_EVENT,
-    NEW_TICKET,
     NO_STATUS_BUT_EVENT,
-    OPEN_TICKET,
     STATUS,
-    STATUS_MISSING,
-    STATUS_UNKNOWN,
-    UNKNOWN_TICKET,
     CompiledRules,
     EventAction,
     NoiseSettings,
@@ -44,7 +37,6 @@ from tocsin.inbound.config.rules import (
     compile_routes,
     compile_rules,
 )
-from tocsin.inbound.config.rules import KEYS as NOISE_KEYS
 from tocsin.inbound.fields import MappedFields, one_line, priority_of, text_of
 from tocsin.inbound.mapping import evidence, likely_texts
 from tocsin.inbound.mapping.evidence_table import ALIASES, StatusMeaning, fold
@@ -105,7 +97,6 @@ class IntegrationDefinition:
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any], settings: Mapping[str, object]) -> IntegrationDefinition:
-        """Creates a definition from its stored form."""
         return cls(
             mapping=stored.get("mapping") or {},
             rules=stored.get("rules") or {},
@@ -412,8 +403,10 @@ class Normalizer:
         status, event = mapped.text("source_status"), mapped.text("event")
         why: Reason = STATUS(status=one_line(closing))
         if event is not None and status_in_event(event) == closing:
-            why = CLOSING_EVENT(event=one_line(event))
-        return RuleMatch(True, why if status in (None, closing) else CLOSED_DESPITE(why=why, status=one_line(status)))
+            why = sentence('event "{event}"', event=one_line(event))
+        if status not in (None, closing):
+            why = sentence('{why}, although the status is "{status}"', why=why, status=one_line(status))
+        return RuleMatch(True, why)
 
     def with_closing_status(self, payload: object, mapped: MappedFields) -> MappedFields:
         """Returns the fields with the status that the rules decide by, for a trace."""
@@ -429,7 +422,7 @@ class Normalizer:
         named = [] if event is None else [status_in_event(event)]
         is_settled = status is not None and (
             status.casefold() in self.own_rule_values
-            or (self.rules.open is not None and self.rules.open.matches(payload, mapped))
+            or (self.rules.spec.open is not None and self.rules.spec.open.matches(payload, mapped))
         )
         if not is_settled:
             slots = self.mapping.extraction.read(payload)
@@ -443,7 +436,8 @@ class Normalizer:
         )
 
     def _closes(self, status: str, payload: object, mapped: MappedFields) -> bool:
-        if self.rules.close is not None and self.rules.close.matches(payload, _with_status(mapped, status)):
+        close = self.rules.spec.close
+        if close is not None and close.matches(payload, _with_status(mapped, status)):
             return True
         takes_words = self.has_kind_rules and bool(self.aliased_fields)
         return takes_words and status.casefold() not in self.own_rule_values and is_closed_status(status)
@@ -453,7 +447,10 @@ class Normalizer:
         if status is None or self.kind.assigns_source_agent or status.casefold() in self.rule_values:
             return None
         if self.guesses and is_daily_event(status):
-            return EventAction.OPEN, RuleMatch(True, DAILY_EVENT(event=one_line(status))), True
+            why = sentence(
+                '"{event}" is an everyday event, low unless the message has a priority', event=one_line(status)
+            )
+            return EventAction.OPEN, RuleMatch(True, why), True
         action = _ACTIONS.get(meaning_of(status))
         return None if action is None else (action, RuleMatch(True, STATUS(status=one_line(status))), True)
 
@@ -477,7 +474,12 @@ class Normalizer:
         if self.kind.assigns_source_agent:
             return self._classify_ticket(payload, mapped, is_own=is_own) or (action, rule_match, bool(event or is_own))
         if status is None:
-            return EventAction.OPEN, RuleMatch(True, STATUS_MISSING(sources=self._sources_of("source_status"))), False
+            why = sentence(
+                "no status in the message, so it opens; looked at {sources}. Add the status to the sender's message, "
+                "or map it",
+                sources=self._sources_of("source_status"),
+            )
+            return EventAction.OPEN, RuleMatch(True, why), False
         # A status that a rule names, and yet none decided, is decided by words only if the rule lacked the event.
         lacks_event = "event" in self.mapping.names and event is None
         is_decided = is_own and not lacks_event and status.casefold() in self.rule_values
@@ -489,7 +491,10 @@ class Normalizer:
         # A number that the kind does not know may be of another tool, and says nothing.
         is_foreign = not is_own or not any(map(str.isalpha, status))
         if meaning is None and (is_foreign or self.kind.opens_unknown):
-            return EventAction.OPEN, RuleMatch(True, STATUS_UNKNOWN(status=one_line(status))), not is_foreign
+            why = sentence(
+                'unknown status "{status}", so it opens. Set what it does, or map the status', status=one_line(status)
+            )
+            return EventAction.OPEN, RuleMatch(True, why), not is_foreign
         return action, rule_match, meaning is not None or not lacks_event
 
     def _classify_ticket(
@@ -504,7 +509,11 @@ class Normalizer:
         if meaning is StatusMeaning.OPEN and status is not None and not may_be_new(status):
             meaning = None
         if event is not None and is_new_ticket(event) and self.new_tickets_open and meaning is not StatusMeaning.CLOSE:
-            return EventAction.OPEN, RuleMatch(True, NEW_TICKET(event=one_line(event))), True
+            return (
+                EventAction.OPEN,
+                RuleMatch(True, sentence('new ticket (event "{event}")', event=one_line(event))),
+                True,
+            )
         if status is not None and not is_own and meaning in _ACTIONS:
             return _ACTIONS[meaning], RuleMatch(True, STATUS(status=one_line(status))), True
         if status is None and event is not None:
@@ -518,12 +527,22 @@ class Normalizer:
         if status is not None and is_new_status(status) and "new" in self.rule_values:
             return EventAction.OPEN, RuleMatch(True, STATUS(status=one_line(status))), True
         if status is not None and event is None and self.opens_by_event and is_open_status(status):
-            return EventAction.OPEN, RuleMatch(True, OPEN_TICKET(status=one_line(status))), True
+            why = sentence(
+                'status "{status}", and the message names no event, so it opens. Add the event to the sender\'s '
+                "message",
+                status=one_line(status),
+            )
+            return EventAction.OPEN, RuleMatch(True, why), True
         is_decided = status is not None and status.casefold() in self.rule_values
         is_unseen = (status is None or may_be_new(status)) and (event is None or not is_of_known_ticket(event))
         if is_decided or not is_unseen or not self._has_subject(payload, mapped):
             return None
-        return EventAction.OPEN, RuleMatch(True, UNKNOWN_TICKET(sources=self._sources_of("source_status"))), False
+        why = sentence(
+            "a ticket without an alert so far, and nothing in the message says whether it is new, so it opens; looked "
+            "at {sources}. Add the status or the event to the sender's message",
+            sources=self._sources_of("source_status"),
+        )
+        return EventAction.OPEN, RuleMatch(True, why), False
 
     def _has_subject(self, payload: object, mapped: MappedFields) -> bool:
         """Returns whether a message says what it is about, under the kind's names or those that tools share."""
@@ -565,7 +584,6 @@ def _values_in(rules: object) -> Iterator[str]:
 
 
 def _holds_objects(payload: Mapping[str, object]) -> bool:
-    """Returns whether a value is an object, or a list of some."""
     lists = (value if isinstance(value, list) else (value,) for value in payload.values())
     return any(isinstance(item, (Mapping, list)) for items in lists for item in items)
 
@@ -584,23 +602,6 @@ def _plain_names(mapping: CompiledMapping) -> frozenset[str]:
     return frozenset(path for path in paths if path.isidentifier()) - {"action", "event_action"}
 
 
-def _merge_tags_and_custom(defaults: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
-    """Merges tags and custom fields one by one, like the fields beside them."""
-    merged: dict[str, object] = {}
-    for group in ("tags", "custom"):
-        default_fields, override_fields = defaults.get(group), overrides.get(group)
-        if isinstance(default_fields, Mapping) and isinstance(override_fields, Mapping):
-            merged[group] = {**default_fields, **override_fields}
-    return merged
-
-
-def _ticket_form(kind: IntegrationKind) -> TicketForm | None:
-    form = kind.ticket_form
-    if form is None:
-        return None
-    return TicketForm(form["place"], frozenset(map(fold, form["delivery"])), frozenset(map(fold, form["shared"])))
-
-
 def compile_normalizer(
     kind: IntegrationKind, definition: IntegrationDefinition, hours_names: Mapping[RouteReference, str] | None = None
 ) -> Normalizer:
@@ -608,7 +609,12 @@ def compile_normalizer(
 
     Raises Rejected with the field, such as "rules.open.all[1].operator: unknown operator …"."""
     settings = {**kind.default_settings, **definition.settings}
-    merged = {**kind.mapping, **definition.mapping, **_merge_tags_and_custom(kind.mapping, definition.mapping)}
+    merged: dict[str, object] = {**kind.mapping, **definition.mapping}
+    # Tags and custom fields are merged one by one, like the fields beside them.
+    for group in ("tags", "custom"):
+        default_fields, own_fields = kind.mapping.get(group), definition.mapping.get(group)
+        if isinstance(default_fields, Mapping) and isinstance(own_fields, Mapping):
+            merged[group] = {**default_fields, **own_fields}
     key_template = definition.dedup_key
     if key_template:
         merged["dedup_key"] = {"template": key_template}
@@ -623,7 +629,7 @@ def compile_normalizer(
     route_definitions = definition.routes if definition.routes is not None else kind.routes
     routes = compile_routes(route_definitions, mapping.names, hours_names=hours_names)
     noise_definitions = {name: getattr(definition, name) for name in NOISE_KEYS}
-    delays = tuple(route.delay for route in routes)
+    delays = tuple(route.choice.delay for route in routes)
     rules = {**kind.rules, **definition.rules}
     rule_values = frozenset(_values_in(rules))
     is_aliased = kind.category is Category.API and "source_status" in merged
@@ -645,7 +651,9 @@ def compile_normalizer(
         if kind.opens_unknown
         else frozenset(),
         plain_names=_plain_names(mapping) if kind.opens_unknown else frozenset(),
-        ticket_form=_ticket_form(kind),
+        ticket_form=None
+        if (form := kind.ticket_form) is None
+        else TicketForm(form["place"], frozenset(map(fold, form["delivery"])), frozenset(map(fold, form["shared"]))),
         unaliased=compile_condition(kind.unaliased, "unaliased") if kind.unaliased is not None else None,
         has_kind_rules=rule_values.issuperset(_values_in(kind.rules)),
         rule_values=rule_values,

@@ -33,6 +33,7 @@ from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, 
 from tocsin.inbound.config.rules import UNKNOWN_KIND, RouteReference
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.oncall import loader
+from tocsin.oncall.calculation.weekly_windows import CompiledSupportHours
 from tocsin.people.sql import load_people
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,6 @@ class IntegrationRegistry:
             raise UnknownIntegration(integration_id) from None
 
     def get_all(self) -> Mapping[int, CompiledIntegration]:
-        """Returns all integrations by id."""
         return self._snapshot.integrations
 
     def find(self, token_hash: bytes, now: datetime) -> TokenLookup | None:
@@ -101,12 +101,9 @@ class IntegrationRegistry:
         integration_id = snapshot.tokens.get(token_hash)
         if integration_id is not None:
             return TokenLookup(snapshot.integrations[integration_id])
-        previous = snapshot.old_tokens.get(token_hash)
-        return (
-            TokenLookup(snapshot.integrations[previous[0]], is_expired=now >= previous[1])
-            if previous is not None
-            else None
-        )
+        if (previous := snapshot.old_tokens.get(token_hash)) is None:
+            return None
+        return TokenLookup(snapshot.integrations[previous[0]], is_expired=now >= previous[1])
 
     def count_expired(self, integration_id: int, requests: int = 1) -> None:
         """Counts requests with an expired token in memory; the expired-token task writes them to the database."""
@@ -171,9 +168,7 @@ FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_ver
 
 def _load(connection: Connection, version: int) -> _Snapshot:
     directory = load_directory(connection)
-    hours: dict[RouteReference, str] = {
-        hours_id: item.name for hours_id, item in loader.support_hours(connection).items()
-    }
+    hours: dict[RouteReference, str] = {key: item.name for key, item in loader.support_hours(connection).items()}
     integrations: dict[int, CompiledIntegration] = {}
     tokens: dict[bytes, int] = {}
     old_tokens: dict[bytes, tuple[int, datetime]] = {}
@@ -202,7 +197,9 @@ def load_directory(connection: Connection) -> ReferenceDirectory:
         for user in users:
             if user[column]:
                 users_by_name[user[column].casefold()] = (user["id"], user["display_name"])
-    hours = loader.support_hours(connection)
+    hours: dict[RouteReference, CompiledSupportHours] = {}
+    for hours_id, item in loader.support_hours(connection).items():
+        hours[hours_id] = hours[item.name.casefold()] = item
     return ReferenceDirectory(
         policies={
             row["id"]: PolicyEntry(row["name"], row["version_id"], Priority(row["default_priority"] or Priority.HIGH))
@@ -213,14 +210,8 @@ def load_directory(connection: Connection) -> ReferenceDirectory:
             row["name"].casefold(): row["id"] for row in database.rows(connection, "SELECT id, name FROM people_group")
         },
         policy_ids={row["name"].casefold(): row["id"] for row in policies},
-        hours={
-            **{hours_id: hours_entry.is_open for hours_id, hours_entry in hours.items()},
-            **{hours_entry.name.casefold(): hours_entry.is_open for hours_entry in hours.values()},
-        },
-        next_hours={
-            **{hours_id: hours_entry.opens_at for hours_id, hours_entry in hours.items()},
-            **{hours_entry.name.casefold(): hours_entry.opens_at for hours_entry in hours.values()},
-        },
+        hours={reference: item.is_open for reference, item in hours.items()},
+        next_hours={reference: item.opens_at for reference, item in hours.items()},
         client_tables=_client_tables(connection),
     )
 
@@ -229,10 +220,8 @@ def _client_tables(connection: Connection) -> dict[RouteReference, ClientMap]:
     tables: dict[RouteReference, ClientMap] = {}
     for row in database.rows(connection, "SELECT id, name, clients FROM inbound_clienttable"):
         entries = {
-            client_row["client"].casefold(): ClientEntry(
-                client_row.get("group"), client_row.get("policy"), client_row["client"]
-            )
-            for client_row in row["clients"]
+            item["client"].casefold(): ClientEntry(item.get("group"), item.get("policy"), item["client"])
+            for item in row["clients"]
         }
         tables[row["id"]] = tables[row["name"].casefold()] = ClientMap(row["name"], entries)
     return tables
@@ -301,7 +290,7 @@ def _credentials(name: str, encrypted: str) -> Credentials:
     except Permanent as error:
         log.error("The credentials of integration %s cannot be read: %s", name, error)
         return _DENY_ALL
-    basic, header, hmac = stored.get("basic") or {}, stored.get("header") or {}, stored.get("hmac") or {}
+    basic, header, hmac, imap = (stored.get(kind) or {} for kind in ("basic", "header", "hmac", "imap"))
     return Credentials(
         username=basic.get("username", ""),
         password=basic.get("password", ""),
@@ -310,7 +299,7 @@ def _credentials(name: str, encrypted: str) -> Credentials:
         signature_header=hmac.get("header", ""),
         signature_secret=hmac.get("secret", ""),
         timestamp_header=hmac.get("timestamp_header", ""),
-        mailbox=(stored.get("imap") or {}).get("mailbox", ""),
-        mailbox_password=(stored.get("imap") or {}).get("password", ""),
+        mailbox=imap.get("mailbox", ""),
+        mailbox_password=imap.get("password", ""),
         networks=tuple(ipaddress.ip_network(text) for text in stored.get("addresses") or ()),
     )

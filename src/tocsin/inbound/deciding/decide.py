@@ -17,28 +17,27 @@ from msgspec.structs import replace
 from tocsin.alerts import lifecycle
 from tocsin.alerts.commands import (
     AlertChange,
-    AlertCreation,
     AlertState,
     Cancel,
     Close,
-    NewAlert,
-    NewEvent,
     PagingConfig,
     PagingMode,
     PagingStart,
     RepeatedMessages,
 )
-from tocsin.alerts.states import AlertStatus, CommandChannel, EventKind, Priority
+from tocsin.alerts.states import AlertStatus, CommandChannel, Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, as_reason, reason_as_json
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry
 from tocsin.inbound.config.normalizer import NormalizedEvent
-from tocsin.inbound.config.rules import EventAction, RateScope, scope_hash
+from tocsin.inbound.config.rules import EventAction, NoiseSettings, RateScope, scope_hash
 from tocsin.inbound.deciding import noise_reduction
 from tocsin.inbound.deciding import state as reasons
 from tocsin.inbound.deciding.alert_creation import (
+    PagingChange,
+    build_creation,
     build_paging_config,
     build_test_paging_config,
     columns_of,
@@ -46,15 +45,14 @@ from tocsin.inbound.deciding.alert_creation import (
     custom_of,
     describe_policy,
     priority_of,
+    start_paging,
 )
 from tocsin.inbound.deciding.noise_reduction import (
     NOISE_TRACE_KEY,
     OPEN_NOW,
     NoiseDecision,
     OpeningAlert,
-    PagingChange,
     reduce_noise,
-    start_paging,
     trace_entries,
 )
 from tocsin.inbound.deciding.state import (
@@ -62,6 +60,7 @@ from tocsin.inbound.deciding.state import (
     Decision,
     DedupKeyState,
     DelayedAlertState,
+    DelayReason,
     KeyRole,
     LockScopes,
     MessageContext,
@@ -73,7 +72,6 @@ from tocsin.inbound.parsing.decode import Element
 
 # ---------- fail open
 # Fail open: an unreadable message opens an alert that contains its text, at most one per ten minutes. Pure.
-
 
 #: At most one alert per integration in this interval.
 REPORT_INTERVAL = timedelta(minutes=10)
@@ -104,7 +102,20 @@ def decide_unreadable(context: MessageContext, rejected: Rejected) -> Decision:
         return _count(context, decision, key_state.active_alert)
     if key_state.latest_source_time is not None and abs(now - key_state.latest_source_time) < REPORT_INTERVAL:
         return decision
-    creation = _create_alert(context, rejected)
+    policy = _find_policy(integration)
+    paging = _paging_config(context, policy)
+    excerpt = sanitize(context.raw[:MAX_EXCERPT_CHARS].decode("utf-8", "replace"))
+    why = reasons.ALERT_OPENED_UNREADABLE(
+        integration=integration.name, problem=rejected.reason, paging=as_reason(paging.reason)
+    )
+    creation = build_creation(
+        context,
+        paging,
+        policy.default_priority if policy is not None else Priority.HIGH,
+        f"{integration.name} sent a message that could not be parsed",
+        {"long_text": f"{rejected.detail}\n\n{excerpt}"},
+        why,
+    )
     alert_id = creation.alert.id
     state = AlertState(alert_id, AlertStatus.OPEN, creation.alert.priority, now)
     active_alert = ActiveAlert(state, {}, is_paging=creation.paging.mode is PagingMode.PAGE)
@@ -132,48 +143,19 @@ def _count(context: MessageContext, decision: Decision, active_alert: ActiveAler
     integration, key_state = context.integration, context.key_state
     alert_id = active_alert.state.id if active_alert.parent_id is None else active_alert.parent_id
     repeated_messages = RepeatedMessages(alert_id, 1, context.received_at)
-    counted_decision = replace(decision, repeated_messages=repeated_messages, alert_id=alert_id)
+    decision = replace(decision, repeated_messages=repeated_messages, alert_id=alert_id)
     target = active_alert if active_alert.parent_id is None else key_state.parent
     paging = _paging_config(context, _find_policy(integration))
     if target is None or target.is_paging or paging.mode is not PagingMode.PAGE:
-        return counted_decision
+        return decision
     paging_start = PagingStart(reasons.PAGING_STARTED_UNREADABLE(integration=integration.name))
     change = AlertChange(
         target.state, target.state, (), paging=paging, paging_start=paging_start, was_dry_run=target.is_dry_run
     )
     paging_alert = replace(target, is_paging=True)
     if target is active_alert:
-        return replace(counted_decision, key_state=replace(key_state, active_alert=paging_alert), changes=(change,))
-    return replace(
-        counted_decision, noise_changes=NoiseChanges(active_alerts={alert_id: paging_alert}), changes=(change,)
-    )
-
-
-def _create_alert(context: MessageContext, rejected: Rejected) -> AlertCreation:
-    integration, alert_id, now = context.integration, context.new_alert_id, context.now
-    policy = _find_policy(integration)
-    paging = _paging_config(context, policy)
-    excerpt = sanitize(context.raw[:MAX_EXCERPT_CHARS].decode("utf-8", "replace"))
-    alert = NewAlert(
-        id=alert_id,
-        priority=policy.default_priority if policy is not None else Priority.HIGH,
-        subject=f"{integration.name} sent a message that could not be parsed",
-        opened_at=now,
-        key_hash=context.key_hash,
-        source=integration.source,
-        columns={"long_text": f"{rejected.detail}\n\n{excerpt}"},
-        integration_id=integration.id,
-        previous_alert_id=context.key_state.last_alert_id,
-        last_message_at=context.received_at,
-        dry_run=paging.mode is PagingMode.DRY_RUN,
-        is_test=context.test_user_id is not None,
-    )
-    reason = reasons.ALERT_OPENED_UNREADABLE(
-        integration=integration.name, problem=rejected.reason, paging=as_reason(paging.reason)
-    )
-    data: dict[str, object] = {"message_id": str(context.message_id)}
-    timeline_event = NewEvent(alert_id, EventKind.OPENED, now, integration.actor, reason, CommandChannel.INBOUND, data)
-    return AlertCreation(alert, paging, timeline_event)
+        return replace(decision, key_state=replace(key_state, active_alert=paging_alert), changes=(change,))
+    return replace(decision, noise_changes=NoiseChanges(active_alerts={alert_id: paging_alert}), changes=(change,))
 
 
 def _find_policy(integration: CompiledIntegration) -> PolicyEntry | None:
@@ -198,10 +180,8 @@ def _paging_config(context: MessageContext, policy: PolicyEntry | None) -> Pagin
 
 # ---------- preprocessing
 # Computes what is known of a message before its key is locked: event, key and delivery id. Pure.
-#
 # Done on arrival, while the previous batch is being committed. The result is used if the configuration is still the
 # same when the message is decided.
-
 
 #: A delivery's lookup key: the integration, and the SHA-256 of the sender's delivery id.
 type DeliveryKey = tuple[int, bytes]
@@ -245,18 +225,18 @@ def prepare(
     if event.delivery_id is not None and not is_replay:
         delivery = (integration.id, hashlib.sha256(event.delivery_id.encode("utf-8", "surrogatepass")).digest())
     scopes = None
-    if integration.normalizer.noise_settings is not None and event.action is EventAction.OPEN and not test_id:
-        scopes = scopes_of(integration, event, dedup_key_hash)
+    noise_settings = integration.normalizer.noise_settings
+    if noise_settings is not None and event.action is EventAction.OPEN and not test_id:
+        scopes = _scopes(integration, noise_settings, event, dedup_key_hash)
     return PreprocessedMessage(integration, event, dedup_key_hash, delivery, scopes)
 
 
-def scopes_of(integration: CompiledIntegration, event: NormalizedEvent, dedup_key_hash: bytes) -> LockScopes | None:
-    """Returns the lock scopes of a message that may open; None for an integration without noise reduction."""
-    noise_settings = integration.normalizer.noise_settings
-    if noise_settings is None:
-        return None
-    group = noise_settings.group_of(event.payload, event.mapped)
-    parent_source_id = noise_settings.parent_of(event.payload, event.mapped)
+def _scopes(
+    integration: CompiledIntegration, noise_settings: NoiseSettings, event: NormalizedEvent, dedup_key_hash: bytes
+) -> LockScopes:
+    group, parent = noise_settings.group, noise_settings.parent
+    group_id = group.render(event.payload, event.mapped) if group is not None else None
+    parent_source_id = parent.render(event.payload, event.mapped) if parent is not None else None
     parent_key_hash = None
     if parent_source_id is not None:
         key_text = (
@@ -266,10 +246,10 @@ def scopes_of(integration: CompiledIntegration, event: NormalizedEvent, dedup_ke
         )
         parent_key_hash = key_hash(f"{integration.key_source}\x1f{key_text}")
     return LockScopes(
-        group=scope_hash(RateScope.GROUP, integration.id, group) if group is not None else None,
-        limit=scope_hash(RateScope.LIMIT, integration.id) if noise_settings.rate_limit is not None else None,
+        group=scope_hash(RateScope.GROUP, integration.id, group_id) if group_id is not None else None,
+        limit=scope_hash(RateScope.LIMIT, integration.id) if noise_settings.spec.flood is not None else None,
         flapping=scope_hash(RateScope.FLAPPING, integration.id, dedup_key_hash.hex())
-        if noise_settings.flapping is not None
+        if noise_settings.spec.flapping is not None
         else None,
         alert=scope_hash(RateScope.DELAY, integration.id, dedup_key_hash.hex())
         if noise_settings.counts_alerts
@@ -281,7 +261,6 @@ def scopes_of(integration: CompiledIntegration, event: NormalizedEvent, dedup_ke
 
 # ---------- alert update
 # Counts a message on its key's active alert: changed values, priority, team and assignee, and what follows. Pure.
-#
 # A value that Tocsin itself wrote to the ticket is nobody's action.
 
 
@@ -351,11 +330,11 @@ def update_alert(
     if key_state.parent is not None:
         raised_priority = new_state.priority if is_raised else None
         parent_update = noise_reduction.propagate_to_parent(
-            context, event, key_state.parent, active_alert, status, raised_priority
+            context, event, key_state.parent, active_alert, status, raised_priority, paging_change
         )
         changes.extend(parent_update.changes)
         paging_change = parent_update.paging_change
-        noise_changes = NoiseChanges(active_alerts={key_state.parent.state.id: parent_update.parent})
+        noise_changes = NoiseChanges(active_alerts=parent_update.active_alerts)
     # An opening message of a merged alert's key counts on the parent, which is the alert shown to users.
     counted_alert_id = (
         active_alert.parent_id
@@ -534,7 +513,6 @@ def open_alert(context: MessageContext, event: NormalizedEvent) -> Decision:
 
 
 def delayed_decision(context: MessageContext, event: NormalizedEvent, delayed: DelayedAlertState) -> Decision:
-    """Returns the decision on a message whose alert is delayed."""
     return Decision(
         MessageStatus.DELAYED,
         reasons.DELAYED(why=event.rule_match.reason, when=delayed.reason),
@@ -628,7 +606,13 @@ def decide(context: MessageContext) -> Decision:
 def _decide_by_action(context: MessageContext, event: NormalizedEvent) -> Decision:
     key_state, due_delay, recent_writes = context.key_state, context.due_delay, context.recent_writes
     active_alert = key_state.active_alert
-    if due_delay is not None and active_alert is None and noise_reduction.is_below_threshold(due_delay):
+    if (
+        due_delay is not None
+        and active_alert is None
+        and due_delay.delay_reason is DelayReason.COUNT
+        and not due_delay.is_released
+    ):
+        # It waited for a number of messages that was not reached.
         return noise_reduction.decide_below_threshold(context, due_delay)
     if recent_writes is not None and (echoed_ids := recent_writes.echoed_status_writes(event)) is not None:
         # Tocsin wrote this status itself, so the message is nobody's action: it only refreshes the alert's fields.

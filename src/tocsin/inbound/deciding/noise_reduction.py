@@ -15,18 +15,22 @@ from tocsin.alerts.commands import (
     AlertState,
     NewEvent,
     PagingConfig,
-    PagingMode,
-    PagingStart,
     RepeatedMessages,
 )
-from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind, Priority
+from tocsin.alerts.states import ACTIVE, AlertStatus, EventKind, Priority
 from tocsin.core.ids import key_hash
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Term, Text, as_reason, joined, reason_as_json
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import AlertRateLimitSpec, CountScope, Delay, DelayKind, RouteChoice
-from tocsin.inbound.deciding import state
 from tocsin.inbound.deciding import state as reasons
-from tocsin.inbound.deciding.alert_creation import build_paging_config, default_priority, priority_of
+from tocsin.inbound.deciding.alert_creation import (
+    PagingChange,
+    build_paging_config,
+    default_priority,
+    delay_of,
+    priority_of,
+    start_paging,
+)
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
     Decision,
@@ -45,14 +49,11 @@ from tocsin.inbound.maintenance import matching_window
 
 # ---------- noise reduction
 # Noise reduction: decides whether an alert that would open opens now. Pure.
-#
 # A list of steps in fixed order: maintenance, parent, group, flapping, delay, rate limit. Each takes the opening alert
 # and the decision so far, and returns the decision; the first that suppresses, delays or joins the alert ends the
 # list.
-#
 # Applied only if the key has no active alert, so that messages for active alerts never wait. Tests bypass it; replays,
 # which a user wants now, are neither delayed nor counted as flapping.
-
 
 #: The key in a message's verdict that holds what the steps decided.
 NOISE_TRACE_KEY = "gate"
@@ -107,7 +108,6 @@ type NoiseStep = Callable[[OpeningAlert, NoiseDecision], NoiseDecision]
 
 
 def reduce_noise(opening: OpeningAlert) -> NoiseDecision:
-    """Returns the decision on an alert that would open."""
     decision = OPEN_NOW
     for step in _STEPS:
         decision = step(opening, decision)
@@ -145,10 +145,10 @@ def _apply_maintenance(opening: OpeningAlert, decision: NoiseDecision) -> NoiseD
     window_match = matching_window(windows, event.payload, event.mapped, groups, now)
     if window_match is None:
         return decision
-    window, (_, end) = window_match.window, window_match.span
+    window, end = window_match
     if window.action is WindowAction.SUPPRESS:
-        return replace(decision, suppression_reason=state.IN_MAINTENANCE(window=window.name, until=end))
-    reason = state.AFTER_MAINTENANCE(window=window.name)
+        return replace(decision, suppression_reason=reasons.IN_MAINTENANCE(window=window.name, until=end))
+    reason = reasons.AFTER_MAINTENANCE(window=window.name)
     delayed = _build_delay(opening, DelayReason.MAINTENANCE, end, reason, window_id=window.id)
     return replace(decision, delayed_alert=delayed)
 
@@ -157,7 +157,7 @@ def _join_parent(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDecisio
     parent = opening.context.noise_state.parent
     if parent is None:
         return decision
-    reason = state.OF_PARENT(alert=AlertRef(parent.state.id))
+    reason = reasons.OF_PARENT(alert=AlertRef(parent.state.id))
     return replace(decision, joined_alert=parent, role=KeyRole.CHILD, mechanism="parent", reason=reason)
 
 
@@ -169,14 +169,14 @@ def _join_group(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDecision
     active_alert = noise_state.find_alert(group_window)
     if active_alert is None:
         return decision
-    return replace(decision, joined_alert=active_alert, mechanism="group", reason=state.SAME_GROUP())
+    return replace(decision, joined_alert=active_alert, mechanism="group", reason=reasons.SAME_GROUP())
 
 
 def _count_flapping(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDecision:
     """Counts the opening. An opening beyond the limit is delayed until the alert was stable for a while."""
     context, scope = opening.context, opening.context.scopes.flapping
     noise_settings, now = context.integration.normalizer.noise_settings, context.now
-    flapping = noise_settings.flapping if noise_settings is not None else None
+    flapping = noise_settings.spec.flapping if noise_settings is not None else None
     if flapping is None or scope is None or context.replay_of is not None or context.due_delay is not None:
         return decision
     if (delayed := context.key_state.delayed) is not None:
@@ -189,21 +189,20 @@ def _count_flapping(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDeci
     new_window = replace(rate_window, opening_times=times, until=now + flapping.within)
     decision = _set_window(decision, scope, new_window)
     if len(times) > flapping.alerts:
-        reason = state.WHEN_STABLE(duration=flapping.stable)
+        reason = reasons.WHEN_STABLE(duration=flapping.stable)
         delayed = _build_delay(opening, DelayReason.FLAPPING, now + flapping.stable, reason)
         return replace(decision, delayed_alert=delayed)
     if len(times) < flapping.alerts:
         return decision
-    reason = state.FLAPPING(openings=flapping.alerts, within=flapping.within, stable=flapping.stable)
+    reason = reasons.FLAPPING(openings=flapping.alerts, within=flapping.within, stable=flapping.stable)
     return replace(decision, reason=reason)
 
 
 def _apply_delay(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDecision:
     """Delays the alert as its route says, else as the integration does."""
     context, route = opening.context, opening.route
-    noise_settings = context.integration.normalizer.noise_settings
-    delay = None if noise_settings is None else route.delay if route.has_delay else noise_settings.delay
-    if delay is None or context.replay_of is not None:
+    delay = delay_of(context, route)
+    if delay is None:
         return decision
     is_released = context.due_delay is not None
     delayed = context.key_state.delayed
@@ -229,9 +228,9 @@ def _apply_delay(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDecisio
 def _open_group(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDecision:
     """Lets the alerts that come next join this one, if it has a group."""
     noise_settings, scope = opening.context.integration.normalizer.noise_settings, opening.context.scopes.group
-    if noise_settings is None or noise_settings.grouping is None or scope is None:
+    if noise_settings is None or noise_settings.spec.grouping is None or scope is None:
         return decision
-    new_window = RateWindowState(until=opening.context.now + noise_settings.grouping.within)
+    new_window = RateWindowState(until=opening.context.now + noise_settings.spec.grouping.within)
     return _link_window(decision, scope, new_window)
 
 
@@ -239,7 +238,7 @@ def _apply_rate_limit(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDe
     """Takes a token for the opening alert. Without a token, the alert joins the flood alert, or opens as its first."""
     context, scope = opening.context, opening.context.scopes.limit
     noise_settings, noise_state = context.integration.normalizer.noise_settings, context.noise_state
-    limit = noise_settings.rate_limit if noise_settings is not None else None
+    limit = noise_settings.spec.flood if noise_settings is not None else None
     if limit is None or scope is None or context.replay_of is not None:
         return decision
     rate_window = noise_state.find_rate_window(scope)
@@ -248,7 +247,7 @@ def _apply_rate_limit(opening: OpeningAlert, decision: NoiseDecision) -> NoiseDe
         return _set_window(decision, scope, replace(rate_window, tokens=tokens - 1, tokens_at=context.now))
     active_alert = noise_state.find_alert(rate_window)
     if active_alert is not None:
-        over_burst = state.OVER_BURST(count=limit.burst)
+        over_burst = reasons.OVER_BURST(count=limit.burst)
         # Nothing opens that the new windows could refer to. The alerts that waited with it continue, and join too when
         # they are due.
         counted = {name: window for name, window in decision.rate_windows.items() if name not in decision.linked_scopes}
@@ -338,7 +337,7 @@ def _join_rate_window(opening: OpeningAlert, decision: NoiseDecision, rate_windo
     active_alert = opening.context.noise_state.find_alert(rate_window)
     if active_alert is None or not _is_running(rate_window, opening.context.now):
         return decision
-    reason = joined(state.WAITED_TOGETHER(), decision.reason)
+    reason = joined(reasons.WAITED_TOGETHER(), decision.reason)
     return replace(decision, joined_alert=active_alert, mechanism="delay", reason=reason)
 
 
@@ -433,22 +432,22 @@ def trace_entries(context: MessageContext, noise_decision: NoiseDecision) -> lis
     due_delay = context.due_delay
     entries: list[Mapping[str, object]] = []
     if due_delay is not None:
-        waited = state.WAITED(duration=context.now - due_delay.since, when=due_delay.reason)
+        waited = reasons.WAITED(duration=context.now - due_delay.since, when=due_delay.reason)
         entries.append(_trace_entry(_mechanism(due_delay), True, waited))
     if noise_decision.suppression_reason:
-        window_active = state.WINDOW_ACTIVE(**dict(noise_decision.suppression_reason.params))
+        window_active = reasons.WINDOW_ACTIVE(**dict(noise_decision.suppression_reason.params))
         entries.append(_trace_entry("maintenance", False, window_active))
     elif (delayed := noise_decision.delayed_alert) is not None:
-        entries.append(_trace_entry(_mechanism(delayed), False, state.STILL_DELAYED(when=delayed.reason)))
+        entries.append(_trace_entry(_mechanism(delayed), False, reasons.STILL_DELAYED(when=delayed.reason)))
     elif (joined_alert := noise_decision.joined_alert) is not None:
-        joins = state.JOINS(alert=AlertRef(joined_alert.state.id), cause=noise_decision.reason)
+        joins = reasons.JOINS(alert=AlertRef(joined_alert.state.id), cause=noise_decision.reason)
         entries.append(_trace_entry(noise_decision.mechanism, False, joins))
     elif (flood := noise_decision.flood) is not None:
-        entries.append(_trace_entry("flood", True, state.FLOOD(cause=state.OVER_BURST(count=flood.burst))))
+        entries.append(_trace_entry("flood", True, reasons.FLOOD(cause=reasons.OVER_BURST(count=flood.burst))))
     elif noise_decision.reason:
         entries.append(_trace_entry("flapping", True, noise_decision.reason))
     elif due_delay is None:
-        entries.append(_trace_entry(NOISE_TRACE_KEY, True, state.NOT_RESTRICTED()))
+        entries.append(_trace_entry(NOISE_TRACE_KEY, True, reasons.NOT_RESTRICTED()))
     return entries
 
 
@@ -462,117 +461,40 @@ def _trace_entry(name: str, is_opening: bool, reason: Reason) -> Mapping[str, ob
 
 # ---------- grouping
 # Alerts shared by several dedup keys, and the outcome of delayed alerts. Pure.
-#
 # A key joins an active alert instead of opening its own, and its messages count there from then on. A group's alert
 # closes when the last of its keys is over. A child joins and leaves its parent's alert, but never closes it.
-
-
-# ---------- start paging
-# Decides whether an active alert that has paged nobody starts paging when another opening message arrives. Pure.
-#
-# An alert that was only recorded or a dry run holds its key. Were messages merely counted on it, nobody would hear of
-# its problem any more, whatever the rules have come to say since.
-
-
-class PagingChange(Struct, frozen=True):
-    """The remark on the message, and the paging configuration to start with; without `paging_start`, nobody is
-    paged."""
-
-    remark: Reason
-    paging: PagingConfig | None = None
-    paging_start: PagingStart | None = None
-
-
-class _PagingRestriction(Struct, frozen=True):
-    """What holds back paging for an already active alert: for good (`suppression_reason`), or until a time."""
-
-    suppression_reason: Reason = NO_REASON
-    until: datetime | None = None
-    #: When it pages, as the end of a sentence.
-    reason: Reason = NO_REASON
-
-
-_UNRESTRICTED = _PagingRestriction()
-
-
-def start_paging(context: MessageContext, event: NormalizedEvent, active_alert: ActiveAlert) -> PagingChange | None:
-    """Applies the current rules as if this message opened the alert. A delay with an end counts from the alert's
-    opening; one that waits for other alerts does not apply.
-
-    Returns None if the alert pages already, or if this message would open nothing that pages.
-    """
-    if active_alert.is_paging or not context.may_page or active_alert.state.status is AlertStatus.MERGED:
-        return None
-    filter_match = event.check_filters()
-    if not filter_match.is_true:
-        return PagingChange(reasons.COUNTED_ONLY(why=reasons.FILTERED(why=filter_match.reason)))
-    paging, route = build_paging_config(context, event)
-    if paging.mode is not PagingMode.PAGE:
-        return None
-    restriction = _find_restriction(context, event, route, paging, active_alert.state.opened_at)
-    if restriction.suppression_reason:
-        return PagingChange(reasons.COUNTED_ONLY(why=restriction.suppression_reason))
-    source = context.integration.display_source
-    start_reason = reasons.PAGING_STARTED(source=source, paging=as_reason(paging.reason))
-    remark = reasons.STARTS_PAGING(when=restriction.reason or reasons.FROM_NOW_ON())
-    return PagingChange(remark, paging, PagingStart(start_reason, restriction.until, restriction.reason))
-
-
-def _find_restriction(
-    context: MessageContext, event: NormalizedEvent, route: RouteChoice, paging: PagingConfig, since: datetime
-) -> _PagingRestriction:
-    """Returns whether an alert that is active since `since`, and has paged nobody, may start paging.
-
-    Delays that count alerts, and rate limits, do not apply: they decide how many alerts exist, and this one does.
-    """
-    integration, now = context.integration, context.now
-    if not integration.has_noise_reduction:
-        return _UNRESTRICTED
-    groups = paging.recipient_groups
-    window_match = matching_window(integration.windows, event.payload, event.mapped, groups, now)
-    if window_match is not None:
-        name, (_, end) = window_match.window.name, window_match.span
-        if window_match.window.action is WindowAction.SUPPRESS:
-            return _PagingRestriction(suppression_reason=reasons.IN_MAINTENANCE(window=name, until=end))
-        return _PagingRestriction(until=end, reason=reasons.AFTER_MAINTENANCE(window=name))
-    noise_settings = integration.normalizer.noise_settings
-    delay = None if noise_settings is None else route.delay if route.has_delay else noise_settings.delay
-    if delay is None or context.replay_of is not None:
-        return _UNRESTRICTED
-    until = None
-    if delay.kind is DelayKind.WAIT:
-        until = since + delay.duration
-    elif delay.kind is DelayKind.HOURS and delay.hours is not None:
-        until = integration.next_hours(delay.hours, now)
-    return (
-        _PagingRestriction(until=until, reason=delay.describe()) if until is not None and until > now else _UNRESTRICTED
-    )
-
 
 # ---------- merge propagation
 # Propagates a message of a merged alert to its parent, beyond counting it there. Pure.
 
 
 class ParentUpdate(Struct, frozen=True):
-    """The parent after the message, and the changes to it."""
+    """The parent after the message, if there is one, and the changes to it."""
 
-    parent: ActiveAlert
+    parent: ActiveAlert | None = None
     changes: tuple[AlertChange, ...] = ()
-    #: The effect of an opening message on a parent that has paged nobody so far.
+    #: The effect of an opening message on an alert, with a parent on that, that has paged nobody so far.
     paging_change: PagingChange | None = None
+
+    @property
+    def active_alerts(self) -> dict[int, ActiveAlert]:
+        return {self.parent.state.id: self.parent} if self.parent is not None else {}
 
 
 def propagate_to_parent(
     context: MessageContext,
     event: NormalizedEvent,
-    parent: ActiveAlert,
+    parent: ActiveAlert | None,
     child: ActiveAlert,
     status: MessageStatus,
     new_priority: Priority | None,
+    own_paging_change: PagingChange | None,
 ) -> ParentUpdate:
     """Raises the parent's priority if the child's rises above it, which pages by the parent's policy; and makes a
     parent that has paged nobody so far start paging for an opening message. `new_priority` is the child's new priority,
-    if it rose."""
+    if it rose; `own_paging_change` the effect on the child, if it has no parent."""
+    if parent is None:
+        return ParentUpdate(paging_change=own_paging_change)
     state = parent.state
     if state.status not in ACTIVE:
         return ParentUpdate(parent)
@@ -586,8 +508,7 @@ def propagate_to_parent(
             child=AlertRef(child.state.id), priority=Term(new_priority), previous=Term(state.priority)
         )
         data = {"changes": {"priority": [str(state.priority), str(new_priority)]}}
-        actor, via = context.integration.actor, CommandChannel.INBOUND
-        events = (NewEvent(state.id, EventKind.UPDATED, context.now, actor, reason, via, data),)
+        events = (context.timeline_event(state.id, EventKind.UPDATED, reason, data),)
     if not events and paging_start is None:
         return ParentUpdate(parent, paging_change=paging_change)
     paging = paging_change.paging if paging_change is not None else None
@@ -603,16 +524,11 @@ def join(opening: OpeningAlert, noise_decision: NoiseDecision, active_alert: Act
     """Counts the message on the alert that it joins, and on that alert's parent if it is merged. A more urgent message
     raises the alert's priority."""
     context, event = opening.context, opening.event
-    key_state, now = context.key_state, context.now
-    parent = context.noise_state.active_alerts.get(active_alert.parent_id or 0)
-    alert_id, description = active_alert.state.id, describe_message(event)
-    timeline_event = NewEvent(
+    key_state, alert_id = context.key_state, active_alert.state.id
+    timeline_event = context.timeline_event(
         alert_id,
         EventKind.GROUP_JOINED,
-        now,
-        context.integration.actor,
-        reasons.MESSAGE_JOINED(message=description, cause=noise_decision.reason),
-        CommandChannel.INBOUND,
+        reasons.MESSAGE_JOINED(message=describe_message(event), cause=noise_decision.reason),
         {"message_id": str(context.message_id), "source_id": event.source_id or ""},
     )
     new_priority = priority_of(event) if context.may_page else None
@@ -620,13 +536,11 @@ def join(opening: OpeningAlert, noise_decision: NoiseDecision, active_alert: Act
     paging_change = start_paging(context, event, active_alert)
     change = _with_paging_start(change, active_alert, paging_change)
     # A new ticket is news for the parent, even if the merged alert was as urgent before.
-    parent_update = (
-        propagate_to_parent(context, event, parent, active_alert, MessageStatus.APPENDED, new_priority)
-        if parent is not None
-        else None
+    parent = context.noise_state.active_alerts.get(active_alert.parent_id or 0)
+    parent_update = propagate_to_parent(
+        context, event, parent, active_alert, MessageStatus.APPENDED, new_priority, paging_change
     )
-    paging_change = parent_update.paging_change if parent_update is not None else paging_change
-    counted_alert_id = parent_update.parent.state.id if parent_update is not None else alert_id
+    counted_alert_id = parent.state.id if parent is not None else alert_id
     member_count = active_alert.member_count + (noise_decision.role is not KeyRole.CHILD)
     updated_alert = replace(
         active_alert,
@@ -635,9 +549,7 @@ def join(opening: OpeningAlert, noise_decision: NoiseDecision, active_alert: Act
         is_paging=active_alert.is_paging or change.paging_start is not None,
     )
     wait_outcome = _wait_outcome(key_state, alert_id, reasons.WAITED_THEN_JOINED)
-    effects = joined(
-        noise_decision.reason, _describe_merge(counted_alert_id, alert_id), _describe_paging_change(paging_change)
-    )
+    effects = joined(noise_decision.reason, *_describe_count(counted_alert_id, alert_id, parent_update))
     return Decision(
         MessageStatus.APPENDED,
         reasons.JOINED_ALERT(why=event.rule_match.reason, alert=AlertRef(alert_id), effects=effects),
@@ -650,18 +562,18 @@ def join(opening: OpeningAlert, noise_decision: NoiseDecision, active_alert: Act
             delayed=None,
         ),
         counted_alert_id,
-        changes=(change, *(parent_update.changes if parent_update is not None else ())),
+        changes=(change, *parent_update.changes),
         repeated_messages=RepeatedMessages(
-            counted_alert_id, 1 + _delayed_message_count(key_state), context.received_at
+            counted_alert_id,
+            1 + (key_state.delayed.message_count if key_state.delayed is not None else 0),
+            context.received_at,
         ),
         updates_key=True,
         noise_changes=NoiseChanges(
             rate_windows=noise_decision.rate_windows,
             wait_outcome=wait_outcome,
             group_join=GroupJoin(alert_id, noise_decision.role, _subject(event), event.source_id or ""),
-            active_alerts={alert_id: updated_alert}
-            if parent_update is None
-            else {alert_id: updated_alert, counted_alert_id: parent_update.parent},
+            active_alerts={alert_id: updated_alert, **parent_update.active_alerts},
             released_scopes=noise_decision.released_scopes,
         ),
     )
@@ -736,9 +648,8 @@ def count(
     new_priority = priority_of(event) if context.may_page else None
     if new_priority is not None and new_priority.is_above(state.priority):
         paging, _ = build_paging_config(context, event)
-        actor, via = context.integration.actor, CommandChannel.INBOUND
         reason = reasons.MEMBER_PRIORITY_RAISED(message=describe_message(event), priority=Term(new_priority))
-        timeline_event = NewEvent(alert_id, EventKind.UPDATED, context.now, actor, reason, via)
+        timeline_event = context.timeline_event(alert_id, EventKind.UPDATED, reason)
         change, state = _raise_priority(active_alert, new_priority, paging, timeline_event)
         changes = (_with_paging_start(change, active_alert, paging_change),)
     elif paging_change is not None and paging_change.paging_start is not None:
@@ -746,36 +657,27 @@ def count(
     is_paging = active_alert.is_paging or any(change.paging_start is not None for change in changes)
     raised_priority = state.priority if state.priority.is_above(active_alert.state.priority) else None
     parent = key_state.parent
-    parent_update = (
-        propagate_to_parent(context, event, parent, active_alert, status, raised_priority)
-        if parent is not None
-        else None
-    )
-    paging_change = parent_update.paging_change if parent_update is not None else paging_change
-    counted_alert_id = (
-        parent_update.parent.state.id if parent_update is not None and status is MessageStatus.APPENDED else alert_id
-    )
-    effects = joined(
-        reasons.COUNTED_ON_ALERT(alert=AlertRef(alert_id)),
-        _describe_merge(counted_alert_id, alert_id),
-        _describe_paging_change(paging_change),
-    )
+    parent_update = propagate_to_parent(context, event, parent, active_alert, status, raised_priority, paging_change)
+    counted_alert_id = parent.state.id if parent is not None and status is MessageStatus.APPENDED else alert_id
+    counted = reasons.COUNTED_ON_ALERT(alert=AlertRef(alert_id))
+    effects = joined(counted, *_describe_count(counted_alert_id, alert_id, parent_update))
     return Decision(
         status,
         reasons.COUNTED_ON_JOINED(why=event.rule_match.reason, effects=effects),
         replace(key_state, active_alert=replace(active_alert, state=state, is_paging=is_paging)),
         counted_alert_id,
-        changes=(*changes, *(parent_update.changes if parent_update is not None else ())),
+        changes=(*changes, *parent_update.changes),
         repeated_messages=RepeatedMessages(counted_alert_id, 1, context.received_at),
         updates_key=True,
-        noise_changes=NoiseChanges(active_alerts={parent_update.parent.state.id: parent_update.parent})
-        if parent_update is not None
-        else None,
+        noise_changes=NoiseChanges(active_alerts=parent_update.active_alerts) if parent is not None else None,
     )
 
 
-def _describe_merge(counted_alert_id: int, alert_id: int) -> Reason:
-    return reasons.MERGED_INTO(alert=AlertRef(counted_alert_id)) if counted_alert_id != alert_id else NO_REASON
+def _describe_count(counted_alert_id: int, alert_id: int, parent_update: ParentUpdate) -> tuple[Reason, Reason]:
+    return (
+        reasons.MERGED_INTO(alert=AlertRef(counted_alert_id)) if counted_alert_id != alert_id else NO_REASON,
+        parent_update.paging_change.remark if parent_update.paging_change is not None else NO_REASON,
+    )
 
 
 def leave_group(context: MessageContext, event: NormalizedEvent, active_alert: ActiveAlert) -> Decision | None:
@@ -793,14 +695,8 @@ def leave_group(context: MessageContext, event: NormalizedEvent, active_alert: A
     else:
         reason = reasons.MEMBER_ENDED(why=why, alert=alert_ref, count=remaining)
         event_reason = reasons.ALERT_MEMBER_ENDED(why=why, message=message, count=remaining)
-    timeline_event = NewEvent(
-        alert_id,
-        EventKind.GROUP_MEMBER_ENDED,
-        context.now,
-        context.integration.actor,
-        event_reason,
-        CommandChannel.INBOUND,
-        {"source_id": event.source_id or ""},
+    timeline_event = context.timeline_event(
+        alert_id, EventKind.GROUP_MEMBER_ENDED, event_reason, {"source_id": event.source_id or ""}
     )
     updated_alert = replace(active_alert, member_count=remaining)
     return Decision(
@@ -825,11 +721,6 @@ def decide_ended_early(context: MessageContext) -> NoiseChanges | None:
         return None
     reason = reasons.OVER_BEFORE_OPENING(duration=context.now - delayed.since, when=delayed.reason)
     return NoiseChanges(wait_outcome=WaitOutcome(MessageStatus.IGNORED, reason))
-
-
-def is_below_threshold(due_delay: DelayedAlertState) -> bool:
-    """Returns whether a due alert waited for a number of messages that was not reached."""
-    return due_delay.delay_reason is DelayReason.COUNT and not due_delay.is_released
 
 
 def decide_below_threshold(context: MessageContext, due_delay: DelayedAlertState) -> Decision:
@@ -862,23 +753,17 @@ def _wait_outcome(key_state: DedupKeyState, alert_id: int, reason_type: Text) ->
     return WaitOutcome(MessageStatus.APPENDED, reason_type(alert=AlertRef(alert_id)), alert_id)
 
 
-def _delayed_message_count(key_state: DedupKeyState) -> int:
-    return key_state.delayed.message_count if key_state.delayed is not None else 0
-
-
 def _raise_priority(
     active_alert: ActiveAlert, priority: Priority | None, paging: PagingConfig, timeline_event: NewEvent
 ) -> tuple[AlertChange, AlertState]:
-    state = active_alert.state
-    if priority is None or not priority.is_above(state.priority):
-        return AlertChange(state, state, (timeline_event,)), state
-    raised_state = replace(state, priority=priority)
-    if state.status is AlertStatus.MERGED:
-        # A merged alert pages nobody: its parent does.
-        return AlertChange(state, raised_state, (timeline_event,)), raised_state
-    return AlertChange(
-        state, raised_state, (timeline_event,), paging=paging, was_dry_run=active_alert.is_dry_run
-    ), raised_state
+    state = raised_state = active_alert.state
+    if priority is not None and priority.is_above(state.priority):
+        raised_state = replace(state, priority=priority)
+    change = AlertChange(state, raised_state, (timeline_event,))
+    # A merged alert pages nobody: its parent does.
+    if raised_state is not state and state.status is not AlertStatus.MERGED:
+        change = replace(change, paging=paging, was_dry_run=active_alert.is_dry_run)
+    return change, raised_state
 
 
 def _with_paging_start(
@@ -893,10 +778,6 @@ def _with_paging_start(
         paging_start=paging_change.paging_start,
         was_dry_run=active_alert.is_dry_run,
     )
-
-
-def _describe_paging_change(paging_change: PagingChange | None) -> Reason:
-    return paging_change.remark if paging_change is not None else NO_REASON
 
 
 def describe_message(event: NormalizedEvent) -> Reason:

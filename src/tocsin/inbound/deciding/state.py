@@ -13,8 +13,8 @@ from msgspec import Struct
 from msgspec import field as field_msgspec
 from msgspec.structs import replace
 
-from tocsin.alerts.commands import AlertChange, AlertCreation, AlertState, RepeatedMessages
-from tocsin.alerts.states import Priority
+from tocsin.alerts.commands import AlertChange, AlertCreation, AlertState, NewEvent, RepeatedMessages
+from tocsin.alerts.states import CommandChannel, EventKind, Priority
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
@@ -25,11 +25,8 @@ from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.parsing.decode import Element
 
 # ---------- reasons
-# Reasons of decisions about messages: what a message did, and why no alert opened, paged or closed. `why` is the rule
-# that matched, `when` completes "the alert opens …".
-
-
-# --- What a message did -------------------------------------------------------------------------------------------
+# What a message did, and why no alert opened, paged or closed. `why` is the rule that matched, `when` completes "the
+# alert opens …".
 
 OPENED: Final = ReasonType("message.opened", "{why}")
 IGNORED_BY_RULE: Final = ReasonType("message.ignored_by_rule", "{why}")
@@ -186,10 +183,8 @@ DELETED_AT_SOURCE: Final = ReasonType("alert.deleted_at_source", "deleted in {so
 
 # ---------- echo suppression
 # Suppresses echoes of Tocsin's own writes to the ticket system, and tells which messages need a ticket fetch first.
-#
 # `tocsin.outbound` knows both and registers its functions here, because `inbound` must not import it. Pure except for
 # that registration.
-
 
 #: How long an incomplete message waits for its ticket to be fetched; then it is decided as it is.
 LOOKUP_TIMEOUT = timedelta(seconds=10)
@@ -238,14 +233,8 @@ class RecentWrites:
     def echo_of_agent(self, event: NormalizedEvent) -> int | None:
         """Returns the number of the write that the message's agent echoes; 0 if Tocsin wrote, or will write, later than
         the message; None if somebody else assigned the ticket."""
-        if _is_older(event, self.agent_written_at):
-            return 0
-        author = self._find_author(event)
-        if author is _Author.OTHER:
-            return None
         agent_id = "" if event.mapped.is_nobody("agent") else event.mapped.text("agent_id") or ""
-        write_id = self.agents.get(agent_id)
-        return write_id if write_id is not None else 0 if self.is_agent_queued or author is _Author.TOCSIN else None
+        return self._echo(event, self.agents.get(agent_id), self.agent_written_at, self.is_agent_queued)
 
     def match_written_fields(self, event: NormalizedEvent) -> dict[str, int]:
         """Returns the columns whose values equal what Tocsin wrote, with the number of each write.
@@ -284,14 +273,18 @@ class RecentWrites:
 
     def echo_of_status(self, event: NormalizedEvent) -> int | None:
         """Returns the number of the write that the message's status echoes; 0 and None as in `echo_of_agent`."""
-        if _is_older(event, self.status_written_at):
+        write_id = self.statuses.get((event.mapped.text("source_status") or "").casefold())
+        return self._echo(event, write_id, self.status_written_at, self.is_status_queued)
+
+    def _echo(
+        self, event: NormalizedEvent, write_id: int | None, written_at: datetime | None, is_queued: bool
+    ) -> int | None:
+        if written_at is not None and event.source_time is not None and event.source_time < written_at:
             return 0
         author = self._find_author(event)
         if author is _Author.OTHER:
             return None
-        status = event.mapped.text("source_status")
-        write_id = self.statuses.get(status.casefold()) if status else None
-        return write_id if write_id is not None else 0 if self.is_status_queued or author is _Author.TOCSIN else None
+        return write_id if write_id is not None else 0 if is_queued or author is _Author.TOCSIN else None
 
     def echoed_status_writes(self, event: NormalizedEvent) -> tuple[int, ...] | None:
         """Returns the writes whose echo the message's status is; None if the status is somebody's action."""
@@ -324,10 +317,6 @@ class _Author(Enum):
     UNKNOWN = auto()
 
 
-def _is_older(event: NormalizedEvent, at: datetime | None) -> bool:
-    return at is not None and event.source_time is not None and event.source_time < at
-
-
 #: Loads Tocsin's writes for the (outbound integration, ticket) pairs of a batch.
 type LoadRecentWrites = Callable[
     [Connection, Sequence[tuple[int, str]], datetime], Mapping[tuple[int, str], RecentWrites]
@@ -335,26 +324,24 @@ type LoadRecentWrites = Callable[
 #: Records that the echoes of these writes arrived.
 type RecordEchoes = Callable[[Connection, Sequence[int]], None]
 
-_loaders: list[LoadRecentWrites] = []
-_recorders: list[RecordEchoes] = []
+_registered: list[tuple[LoadRecentWrites, RecordEchoes]] = []
 
 
 def register(load: LoadRecentWrites, record: RecordEchoes) -> None:
     """Registers the functions that know Tocsin's own writes; the last registration counts."""
-    _loaders[:], _recorders[:] = [load], [record]
+    _registered[:] = [(load, record)]
 
 
 def load_recent_writes(
     connection: Connection, tickets: Collection[tuple[int, str]], now: datetime
 ) -> Mapping[tuple[int, str], RecentWrites]:
     """Loads own writes by outbound integration and ticket, in one query; no query if no integration writes back."""
-    return _loaders[0](connection, sorted(tickets), now) if tickets and _loaders else {}
+    return _registered[0][0](connection, sorted(tickets), now) if tickets and _registered else {}
 
 
 def record_echoes(connection: Connection, writes: Sequence[int]) -> None:
-    """Records that the echoes of these writes arrived."""
-    if writes and _recorders:
-        _recorders[0](connection, writes)
+    if writes and _registered:
+        _registered[0][1](connection, writes)
 
 
 def needs_ticket_fetch(integration: CompiledIntegration, event: NormalizedEvent) -> bool:
@@ -363,7 +350,7 @@ def needs_ticket_fetch(integration: CompiledIntegration, event: NormalizedEvent)
         integration.outbound_id is None
         or not integration.normalizer.kind.assigns_source_agent
         or event.source_id is None
-        or not _loaders
+        or not _registered
     ):
         return False
     values = event.mapped.values
@@ -423,7 +410,6 @@ def is_new_ticket_event(event: NormalizedEvent) -> bool:
 
 
 def without_status(ticket: Mapping[str, object]) -> dict[str, object]:
-    """Returns the ticket without its status."""
     return {key: value for key, value in ticket.items() if key.replace("_", "").casefold() not in _STATUS}
 
 
@@ -456,7 +442,6 @@ class ActiveAlert(Struct, frozen=True):
 
     @property
     def is_dry_run(self) -> bool:
-        """Whether the alert is still in dry run."""
         return self.opened_in_dry_run and not self.is_paging
 
 
@@ -608,7 +593,6 @@ class NoiseState(Struct, frozen=True):
         return self.rate_windows.get(scope, EMPTY_RATE_WINDOW) if scope is not None else EMPTY_RATE_WINDOW
 
     def find_alert(self, rate_window: RateWindowState) -> ActiveAlert | None:
-        """Returns the rate window's alert, if it is active."""
         return self.active_alerts.get(rate_window.alert_id) if rate_window.alert_id is not None else None
 
 
@@ -639,6 +623,9 @@ class LockScopes(Struct, frozen=True):
 
 #: The scopes of a message that counts on nothing.
 NO_LOCK_SCOPES = LockScopes()
+
+
+_NO_DATA: Mapping[str, object] = {}
 
 
 class MessageContext(Struct, frozen=True):
@@ -678,12 +665,16 @@ class MessageContext(Struct, frozen=True):
     #: Why the message is decided although its ticket was not fetched.
     fetch_skipped_reason: Reason = NO_REASON
 
+    def timeline_event(
+        self, alert_id: int, kind: EventKind, reason: Reason, data: Mapping[str, object] = _NO_DATA
+    ) -> NewEvent:
+        """Returns an event by which the integration changes an alert."""
+        return NewEvent(alert_id, kind, self.now, self.integration.actor, reason, CommandChannel.INBOUND, data)
+
 
 # ---------- batch view
 # State of dedup keys and shared alerts while the messages of a batch are decided one after the other. Pure.
-#
 # Used by the committer's batches, tests and backtests alike.
-
 
 _BATCH_VIEW_NEW = DedupKeyState()
 
@@ -704,13 +695,13 @@ class BatchView:
         state = self.states.get(key_hash, _BATCH_VIEW_NEW)
         if state.active_alert is not None and state.active_alert.parent_id is not None:
             if state.active_alert.state.id in self.freed_alert_ids:
-                return replace(state, active_alert=None, shared_alert_id=None, role=None, parent=None)
+                return _free(state)
             state = replace(state, parent=self.active_alerts.get(state.active_alert.parent_id))
         if state.shared_alert_id is None:
             return state
         active_alert = self.active_alerts.get(state.shared_alert_id)
         if active_alert is None or active_alert.state.id in self.freed_alert_ids:
-            return replace(state, active_alert=None, shared_alert_id=None, role=None, parent=None)
+            return _free(state)
         parent = self.active_alerts.get(active_alert.parent_id) if active_alert.parent_id is not None else None
         return replace(state, active_alert=active_alert, parent=parent)
 
@@ -719,26 +710,21 @@ class BatchView:
         if scopes is None:
             return EMPTY_NOISE_STATE
         rate_windows = {
-            scope: rate_window
-            for scope in scopes.rate_window_scopes
-            if (rate_window := self.rate_windows.get(scope)) is not None
+            scope: self.rate_windows[scope] for scope in scopes.rate_window_scopes if scope in self.rate_windows
         }
         alert_ids = {rate_window.alert_id for rate_window in rate_windows.values()} - self.freed_alert_ids
-        active_alerts = {
-            alert_id: active_alert
-            for alert_id in alert_ids
-            if alert_id is not None and (active_alert := self.active_alerts.get(alert_id))
-        }
+        active_alerts = self._known(alert_ids)
         parent = self._share_parent(scopes.parent)
-        parent_ids = {
-            active_alert.parent_id for active_alert in (*active_alerts.values(), parent) if active_alert is not None
-        }
-        active_alerts |= {
-            alert_id: active_alert
-            for alert_id in parent_ids
-            if alert_id is not None and (active_alert := self.active_alerts.get(alert_id))
-        }
+        joinable = (*active_alerts.values(), parent)
+        active_alerts |= self._known({active_alert.parent_id for active_alert in joinable if active_alert is not None})
         return NoiseState(rate_windows, active_alerts, parent)
+
+    def _known(self, alert_ids: Collection[int | None]) -> dict[int, ActiveAlert]:
+        return {
+            alert_id: self.active_alerts[alert_id]
+            for alert_id in alert_ids
+            if alert_id is not None and alert_id in self.active_alerts
+        }
 
     def _share_parent(self, key_hash: bytes | None) -> ActiveAlert | None:
         """Returns the active alert of a parent's key, from now on shared by its messages and its children's."""
@@ -762,23 +748,16 @@ class BatchView:
         if (noise_changes := decision.noise_changes) is not None:
             self.active_alerts.update(noise_changes.active_alerts)
             self.rate_windows.update(noise_changes.rate_windows)
-            self._decrement_waiting(previous_state, decision)
             for scope in noise_changes.released_scopes:
                 # The delayed alerts of that scope join one by one; none of them counts as waiting any more.
                 self.rate_windows[scope] = replace(self.rate_windows[scope], waiting_count=0)
-        elif previous_state.delayed is not None and new_state.delayed is None:
-            self._decrement_waiting(previous_state, decision)
+        if previous_state.delayed is not None and new_state.delayed is None:
+            # The key is no longer one of those waiting in its scope.
+            scope_left = previous_state.delayed.scope
+            rate_window = self.rate_windows.get(scope_left) if scope_left is not None else None
+            if scope_left is not None and rate_window is not None and rate_window.waiting_count:
+                self.rate_windows[scope_left] = replace(rate_window, waiting_count=rate_window.waiting_count - 1)
 
-    def _decrement_waiting(self, previous_state: DedupKeyState, decision: Decision) -> None:
-        """Stops counting a key that is no longer delayed among those waiting in its scope."""
-        if (
-            previous_state.delayed is None
-            or decision.key_state.delayed is not None
-            or previous_state.delayed.scope is None
-        ):
-            return
-        rate_window = self.rate_windows.get(previous_state.delayed.scope)
-        if rate_window is not None and rate_window.waiting_count:
-            self.rate_windows[previous_state.delayed.scope] = replace(
-                rate_window, waiting_count=rate_window.waiting_count - 1
-            )
+
+def _free(state: DedupKeyState) -> DedupKeyState:
+    return replace(state, active_alert=None, shared_alert_id=None, role=None, parent=None)

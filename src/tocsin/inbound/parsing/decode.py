@@ -33,7 +33,6 @@ from tocsin.inbound.parsing.lenient_json import EMPTY_ARRAY, EMPTY_BODY, invalid
 # ---------- form fields
 # Parses form fields (urlencoded and `multipart/form-data`) to one object. Repeated names become a list.
 
-
 _NO_BOUNDARY = ReasonType("form.no_boundary", "The content type has no multipart boundary.")
 _TOO_MANY_FIELDS = ReasonType("form.too_many_fields", "The form has more than {maximum} fields.")
 _NO_FIELDS = ReasonType("form.no_fields", "The form has no fields.")
@@ -124,9 +123,7 @@ def _content(filename: str | None, content: bytes, charset: str) -> object:
 
 # ---------- encodings
 # Decompresses request bodies by `Content-Encoding` (RFC 9110, 8.4.1): gzip and deflate. Pure.
-#
 # The output never exceeds `max_bytes` bytes, however small the input.
-
 
 _UNKNOWN_ENCODING = ReasonType(
     "body.unknown_encoding", "The Content-Encoding “{encoding}” is not supported. Send gzip, deflate or none."
@@ -192,9 +189,7 @@ def _inflate(body: bytes, wbits: int, max_bytes: int) -> bytes:
 
 # ---------- xml text
 # Parses XML to an object: `<alert id="7"><host>a</host></alert>` becomes `{"@id": "7", "host": "a"}`. Pure.
-#
 # DTDs and entities are refused, so that nothing expands in memory and nothing is fetched.
-
 
 _TOO_MANY_TAGS = ReasonType("xml.too_many_elements", "The XML has more than {maximum} elements.")
 _TOO_MANY_ATTRIBUTES = ReasonType("xml.too_many_attributes", "The XML has more than {maximum} attributes.")
@@ -212,7 +207,6 @@ _MEDIA: Final = ("application/xml", "text/xml")
 
 
 def is_xml(media: str, start: bytes) -> bool:
-    """Returns whether a body is XML, by its media type or its start."""
     return media in _MEDIA or media.endswith("+xml") or start.startswith(b"<?xml")
 
 
@@ -570,9 +564,7 @@ def _refuse_depth(payload: object, body: bytes) -> None:
 
 # ---------- payload splitting
 # Splits a request's body into the messages that its integration's kind sees in it.
-#
 # Stored messages are not split again: each is a single message.
-
 
 log = logging.getLogger(__name__)
 

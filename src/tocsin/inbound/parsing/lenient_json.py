@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import codecs
 import json
+import math
 import re
 from typing import Final
 
@@ -17,7 +18,6 @@ from tocsin.inbound.fields import one_line
 
 # ---------- reasons
 # Why a body could not be parsed, and what was repaired in it, where several modules of the room say so.
-
 
 #: `line` and `column` are texts: they are places, not counts.
 AT_POSITION = ReasonType("json.at_position", "{problem}, at line {line} column {column}")
@@ -30,10 +30,8 @@ RAW_CONTROL_CHARACTER = ReasonType("json.raw_control_character", "a raw control 
 
 # ---------- json text
 # Parses JSON that the fast decoder rejects: exact error positions, and values that the decoder cannot represent.
-#
 # Accepts all of JSON's grammar: numbers beyond a float or 4,300 digits stay text, lone surrogates become U+FFFD, and
 # of duplicate keys the last counts.
-
 
 _NOT_A_VALUE = ReasonType("json.not_a_value", "{value} is not a JSON value")
 _UNTERMINATED_STRING = ReasonType("json.unterminated_string", "unterminated string")
@@ -83,12 +81,14 @@ def parse(text: str, *, strict: bool = True) -> tuple[object, tuple[Reason, ...]
             repaired,
             strict=strict,
             object_pairs_hook=pairs,
-            parse_int=_integer,
+            parse_int=lambda digits: int(digits) if len(digits) <= _MAX_DIGITS else digits,
             parse_float=_number,
-            parse_constant=_refuse_constant if strict else _constant_as_null,
+            parse_constant=_refuse_constant if strict else lambda _name: None,
         )
     except json.JSONDecodeError as error:
-        raise invalid_json(NOT_JSON(problem=_syntax_problem(error.msg)), error.lineno, error.colno) from None
+        known = _SYNTAX_PROBLEMS.get(error.msg)
+        problem = known() if known else as_reason(error.msg[:1].lower() + error.msg[1:].rstrip(" :"))
+        raise invalid_json(NOT_JSON(problem=problem), error.lineno, error.colno) from None
     except _ConstantError as error:
         constant_match = re.search(rf"(?<![\w\"]){re.escape(str(error))}", text)
         problem = NOT_JSON(problem=_NOT_A_VALUE(value=str(error)))
@@ -108,17 +108,9 @@ def _refuse_constant(name: str) -> object:
     raise _ConstantError(name)
 
 
-def _constant_as_null(name: str) -> None:
-    return None
-
-
-def _integer(digits: str) -> int | str:
-    return int(digits) if len(digits) <= _MAX_DIGITS else digits
-
-
 def _number(digits: str) -> float | str:
     number = float(digits)
-    return digits if number in (float("inf"), float("-inf")) else number
+    return number if math.isfinite(number) else digits
 
 
 #: Reasons for the usual messages of Python's parser.
@@ -129,11 +121,6 @@ _SYNTAX_PROBLEMS: Final = {
     "Expecting value": _EXPECTING_VALUE,
     "Invalid \\escape": _INVALID_ESCAPE,
 }
-
-
-def _syntax_problem(message: str) -> Reason:
-    known_problem = _SYNTAX_PROBLEMS.get(message)
-    return known_problem() if known_problem else as_reason(message[:1].lower() + message[1:].rstrip(" :"))
 
 
 def _without_lone_surrogates(text: str) -> tuple[str, tuple[Reason, ...]]:

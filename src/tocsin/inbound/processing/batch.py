@@ -6,10 +6,9 @@ Locks are taken in the same order everywhere in Tocsin: keys, then alerts by key
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from uuid import UUID
 
 import psycopg
 from msgspec.structs import replace
@@ -22,15 +21,16 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection, GuardedConnection
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock, telemetry
-from tocsin.core.runtime.telemetry import Span, SpanExporter, SpanKind
+from tocsin.core.runtime.telemetry import Span, SpanKind
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.deciding import state
-from tocsin.inbound.deciding import state as reasons
 from tocsin.inbound.deciding.decide import DeliveryKey, decide, prepare
 from tocsin.inbound.deciding.state import (
+    ABOUT_THE_SAME,
+    AFTER_ITS_DELAY,
     NO_LOCK_SCOPES,
     BatchView,
     Decision,
@@ -50,10 +50,6 @@ from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.storage import dedup_key_store, messages
 from tocsin.inbound.storage.dedup_key_store import LoadedKeys
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult, MessageRow, element_of
-
-# ---------- alert ids
-# Ids of new alerts, fetched from the sequence in bulk.
-
 
 log = logging.getLogger(__name__)
 
@@ -102,10 +98,6 @@ class AlertIdAllocator:
         self._free_ids.clear()
         self._id_query = None
         self._used_count = 0
-
-
-# ---------- batch item
-# One message of a batch: as normalized, as decided, and as the row and result that follow.
 
 
 @dataclass(slots=True)
@@ -181,7 +173,6 @@ def result_of(item: BatchItem) -> MessageResult:
 
 
 def row_of(item: BatchItem, result: MessageResult) -> MessageRow:
-    """Returns the message's row."""
     incoming, event = item.incoming, item.event
     verdict: Mapping[str, object] = item.decision.verdict if item.decision is not None else incoming.pending_context
     if item.needs_ticket_fetch:
@@ -205,19 +196,9 @@ def row_of(item: BatchItem, result: MessageResult) -> MessageRow:
     )
 
 
-# ---------- message spans
-# The spans of a batch's messages, by OpenTelemetry's conventions for messaging.
-
-
-def export_spans(
-    exporter: SpanExporter, decided: Iterable[tuple[BatchItem, MessageResult]], committed_at: datetime
-) -> None:
-    """Exports a span for each message, from arrival to commit. The message that opened an alert begins its trace."""
-    for item, result in decided:
-        exporter.export(_span(item, result, committed_at))
-
-
 def _span(item: BatchItem, result: MessageResult, committed_at: datetime) -> Span:
+    """Returns the span of a message, from arrival to commit, by OpenTelemetry's conventions for messaging. The message
+    that opened an alert begins its trace."""
     incoming, alert_id = item.incoming, result.alert_id
     attributes: dict[str, str | int] = {
         "messaging.system": "tocsin",
@@ -243,16 +224,11 @@ def _span(item: BatchItem, result: MessageResult, committed_at: datetime) -> Spa
     )
 
 
-# ---------- batch changes
-# The changes of a batch, collected in arrival order and written together, inside the batch's transaction.
-
-
 @dataclass(slots=True)
 class BatchChanges:
     """What the decisions of a batch change, beyond the state in `view`."""
 
     view: BatchView
-    stored_keys: frozenset[bytes]
     new_deliveries: dict[DeliveryKey, DuplicateDelivery] = field(default_factory=dict)
     updated_keys: set[bytes] = field(default_factory=set)
     creations: list[AlertCreation] = field(default_factory=list)
@@ -342,7 +318,7 @@ class BatchChanges:
             service.write(connection, [change for change in self.changes if change.alert_id in new_alert_ids], now)
         store.count_messages(connection, list(self.repeated_messages.values()))
         states: Mapping[bytes, DedupKeyState] = {key: self.view.states[key] for key in self.updated_keys}
-        dedup_key_store.write_keys(connection, states, self.stored_keys, now)
+        dedup_key_store.write_keys(connection, states, now)
         dedup_key_store.write_deliveries(connection, self.new_deliveries)
         state.record_echoes(connection, self.echoed_write_ids)
         if self.delayed or self.group_joins or self.changed_rate_windows:
@@ -424,7 +400,9 @@ def process(
         _check_commit(commit_result)
     alert_ids.mark_committed()
     if telemetry.exporter is not None:
-        export_spans(telemetry.exporter, zip(items, results, strict=True), clock.now())
+        committed_at = clock.now()
+        for item, result in zip(items, results, strict=True):
+            telemetry.exporter.export(_span(item, result, committed_at))
     return results
 
 
@@ -499,7 +477,7 @@ def _find_ended_alerts(connection: Connection, items: list[BatchItem]) -> None:
             ended = [key for key, identity in opened.items() if is_about_same(identity, over)]
             if len(ended) == 1:
                 item.key_hash = ended[0]
-                why = reasons.ABOUT_THE_SAME(why=event.rule_match.reason)
+                why = ABOUT_THE_SAME(why=event.rule_match.reason)
                 item.event = replace(event, rule_match=replace(event.rule_match, reason=why))
 
 
@@ -507,7 +485,7 @@ def _load(
     connection: Connection, items: list[BatchItem], loaded_keys: LoadedKeys, now: datetime, *, is_draining: bool
 ) -> _Batch:
     view = BatchView(loaded_keys.states, loaded_keys.rate_windows, loaded_keys.active_alerts)
-    changes = BatchChanges(view, loaded_keys.stored_keys)
+    changes = BatchChanges(view)
     batch = _Batch(items, changes, loaded_keys.deliveries, set(loaded_keys.blocked_keys))
     if is_draining:
         _prepare_due(batch, now)
@@ -532,7 +510,7 @@ def _prepare_due(batch: _Batch, now: datetime) -> None:
         elif key_hash not in batch.blocked_keys:
             # The key may differ from the stored one under a new configuration: nothing is known about it then.
             batch.due_delays[key_hash] = delay or DelayedAlertState(
-                DelayReason.WAIT, item.incoming.received_at, now, reasons.AFTER_ITS_DELAY()
+                DelayReason.WAIT, item.incoming.received_at, now, AFTER_ITS_DELAY()
             )
             if delay is not None:
                 states[key_hash] = replace(state, delayed=None)
@@ -597,12 +575,3 @@ def _topics(batch: _Batch) -> list[str]:
         topics += [f"alert:{alert_id}" for alert_id in list(changes.repeated_messages)[:20]]
         topics += [f"alert:{change.alert_id}" for change in changes.changes[:20]]
     return topics
-
-
-def find_results(
-    results_by_id: Mapping[UUID, MessageResult], incoming: Sequence[IncomingMessage]
-) -> list[MessageResult] | None:
-    """Returns a committed batch's results; None if it is not stored: a batch is stored completely or not at all."""
-    if not all(message.id in results_by_id for message in incoming):
-        return None
-    return [results_by_id[message.id] for message in incoming]

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,14 +28,12 @@ from tocsin.inbound.processing.batch import AlertIdAllocator
 from tocsin.inbound.storage import messages
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
-# ---------- committer thread
-# The committer's thread: takes the queued requests, decides them in one transaction on its own connection, and
-# answers them.
-#
-# There is no deliberate delay: the next batch accumulates while one commits.
-
-
 log = logging.getLogger(__name__)
+
+#: Limits of the queue: messages, bytes, and seconds of waiting. Beyond them, senders are asked to retry later.
+MAX_QUEUED_MESSAGES = 5_000
+MAX_QUEUED_BYTES = 64 * 1024 * 1024
+MAX_WAIT_SECONDS = 5.0
 
 #: The maximum size of a batch in messages and bytes: advisory locks use PostgreSQL's shared lock table.
 MAX_BATCH_MESSAGES = 1_000
@@ -77,57 +75,97 @@ class IngestRequest:
     queued_at: float = 0.0
 
 
-class CommitterThread:
-    """Decides and answers queued requests in order."""
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """The queue: the number of messages, their bytes, and for how many seconds the first has been waiting."""
 
-    def __init__(self, registry: IntegrationRegistry, lock: threading.Lock, max_wait: float) -> None:
-        """`lock` guards the queue; `max_wait`: seconds that the database may be unavailable."""
+    message_count: int
+    size_bytes: int
+    oldest_age_seconds: float
+
+
+type _Answer = tuple[IngestRequest, list[MessageResult] | Exception]
+
+
+class Committer:
+    """Accepts requests from the event loop and answers each after its transaction has been committed.
+
+    Its thread takes the queued requests and decides them in one transaction on its own connection. There is no
+    deliberate delay: the next batch accumulates while one commits.
+    """
+
+    def __init__(self, registry: IntegrationRegistry, max_wait: float = MAX_WAIT_SECONDS) -> None:
+        """`max_wait`: seconds that a message may wait in the queue, and that the database may be unavailable."""
         self._registry = registry
         self._max_wait = max_wait
         self._alert_ids = AlertIdAllocator()
+        #: Guards the queue, its sizes and the flags below.
+        self._ready = threading.Condition(threading.Lock())
         self._queue: deque[IngestRequest] = deque()
-        self._ready = threading.Condition(lock)
+        self._message_count = 0
+        self._size_bytes = 0
         self._is_stopping = False
+        #: Whether an event loop has scheduled a wake-up of the thread.
+        self._is_waking = False
         self._connection: PipelinedConnection | None = None
         #: When a table was last found to be locked, by the monotonic clock.
         self._locked_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
-        #: The number of queued messages, and their bytes. Accessed under the lock, like the queue.
-        self.message_count = 0
-        self.size_bytes = 0
 
     def start(self) -> None:
-        """Starts the thread."""
         self._thread.start()
 
-    def request_stop(self) -> None:
-        """Makes the thread end once the queue is empty. Call it under the lock."""
-        self._is_stopping = True
-        self._ready.notify()
-
-    def join(self, timeout: float) -> None:
-        """Waits for the thread's end, for `timeout` seconds at most."""
+    def stop(self, timeout: float) -> None:
+        """Accepts nothing more and finishes the queue, for `timeout` seconds at most."""
+        with self._ready:
+            self._is_stopping = True
+            self._ready.notify()
         if self._thread.is_alive():
             self._thread.join(timeout)
 
     def is_alive(self) -> bool:
-        """Returns whether the thread is running."""
         return self._thread.is_alive()
 
-    def add(self, request: IngestRequest) -> None:
-        """Appends a request to the queue. Call it under the lock, and `wake` afterwards."""
-        self._queue.append(request)
-        self.message_count += len(request.incoming)
-        self.size_bytes += request.size_bytes
+    def queue_status(self) -> QueueStatus:
+        with self._ready:
+            return QueueStatus(self._message_count, self._size_bytes, self._oldest_age(time.monotonic()))
 
-    def wake(self) -> None:
-        """Wakes the thread if the queue is not empty. Call it under the lock."""
-        if self._queue:
-            self._ready.notify()
+    def put(self, request: IngestRequest) -> bool:
+        """Queues a request; False if the queue is full or too slow.
 
-    def oldest_queued_at(self) -> float | None:
-        """Returns when the first queued request was put, by the monotonic clock. Call it under the lock."""
-        return self._queue[0].queued_at if self._queue else None
+        A request with a loop must be put on that loop's thread.
+        """
+        with self._ready:
+            now = time.monotonic()
+            has_too_many_messages = self._message_count + len(request.incoming) > MAX_QUEUED_MESSAGES
+            has_too_many_bytes = self._size_bytes + request.size_bytes > MAX_QUEUED_BYTES
+            # An empty queue accepts any request, however large.
+            is_full = (has_too_many_messages or has_too_many_bytes) and bool(self._message_count or self._size_bytes)
+            if self._is_stopping or is_full or self._oldest_age(now) > self._max_wait:
+                telemetry.count_rejected(len(request.incoming))
+                return False
+            request.queued_at = now
+            self._queue.append(request)
+            self._message_count += len(request.incoming)
+            self._size_bytes += request.size_bytes
+            if request.loop is None:
+                self._ready.notify()
+            elif not self._is_waking:
+                # The thread is woken once the event loop has read everything that has arrived. This delays nobody, and
+                # simultaneous requests form one batch. Woken by the first request, the thread would spend a
+                # transaction on that one alone.
+                self._is_waking = True
+                request.loop.call_soon(self._wake)
+            return True
+
+    def _wake(self) -> None:
+        with self._ready:
+            self._is_waking = False
+            if self._queue:
+                self._ready.notify()
+
+    def _oldest_age(self, now: float) -> float:
+        return now - self._queue[0].queued_at if self._queue else 0.0
 
     def _run(self) -> None:
         shared_cpu = SharedCpu(threading.main_thread().native_id or 0)
@@ -137,7 +175,8 @@ class CommitterThread:
             elif not requests:
                 shared_cpu.release()
             try:
-                self._process(requests)
+                if requests:
+                    self._process(requests)
             except Exception as error:
                 # Boundary of the thread: after any error, all waiting senders are answered, and the next batch is
                 # processed.
@@ -161,13 +200,11 @@ class CommitterThread:
                     break
                 requests.append(self._queue.popleft())
                 count, size = count + len(request.incoming), size + request.size_bytes
-            self.message_count -= count
-            self.size_bytes -= size
+            self._message_count -= count
+            self._size_bytes -= size
             return requests
 
     def _process(self, requests: list[IngestRequest]) -> None:
-        if not requests:
-            return
         incoming = [item for request in requests for item in request.incoming]
         started_at = time.monotonic()
         results = self._decide(incoming)
@@ -175,7 +212,7 @@ class CommitterThread:
         statuses = (item.status for item in results if isinstance(item, MessageResult))
         telemetry.count_batch(statuses, time.monotonic() - started_at)
         start = 0
-        answers: list[tuple[IngestRequest, list[MessageResult] | Exception]] = []
+        answers: list[_Answer] = []
         for request in requests:
             end = start + len(request.incoming)
             request_results = results[start:end]
@@ -189,15 +226,9 @@ class CommitterThread:
         does not answer in time."""
         integrations = self._registry.get_all()
         known_messages = [message for message in incoming if message.integration_id in integrations]
-        results_by_id = (
-            dict(zip((message.id for message in known_messages), self._decide_known(known_messages), strict=True))
-            if known_messages
-            else {}
-        )
-        return [
-            results_by_id[message.id] if message.id in results_by_id else UnknownIntegration(message.integration_id)
-            for message in incoming
-        ]
+        results = self._decide_known(known_messages) if known_messages else []
+        results_by_id = dict(zip((message.id for message in known_messages), results, strict=True))
+        return [results_by_id.get(message.id) or UnknownIntegration(message.integration_id) for message in incoming]
 
     def _decide_known(
         self, incoming: list[IncomingMessage], *, is_retry: bool = False
@@ -244,9 +275,10 @@ class CommitterThread:
                 if is_outcome_unknown:
                     # A previous attempt may have been committed: then its results are in the database.
                     stored_results = messages.find_stored(connection, [message.id for message in incoming])
-                    if (results := batch.find_results(stored_results, incoming)) is not None:
+                    # A batch is stored completely or not at all.
+                    if all(message.id in stored_results for message in incoming):
                         connection.confirm_commits(is_known=False)
-                        return results
+                        return [stored_results[message.id] for message in incoming]
                 if is_table_locked:
                     results = batch.postpone(connection, self._registry, incoming)
                 else:
@@ -301,126 +333,25 @@ class CommitterThread:
             self._connection = None
 
 
-def _deliver_results(answers: Sequence[tuple[IngestRequest, list[MessageResult] | Exception]]) -> None:
+def _deliver_results(answers: Sequence[_Answer]) -> None:
     """Answers each request. An event loop is woken once for all of its requests: with one wake-up each, its thread and
     this one would compete for the interpreter."""
-    answers_by_loop: dict[asyncio.AbstractEventLoop, list[tuple[IngestRequest, list[MessageResult] | Exception]]] = {}
+    answers_by_loop: defaultdict[asyncio.AbstractEventLoop, list[_Answer]] = defaultdict(list)
     for request, result in answers:
         if request.loop is None:
             request.on_result(result)
         else:
-            answers_by_loop.setdefault(request.loop, []).append((request, result))
+            answers_by_loop[request.loop].append((request, result))
     for loop, loop_answers in answers_by_loop.items():
         loop.call_soon_threadsafe(_deliver_each, loop_answers)
 
 
-def _deliver_each(answers: Sequence[tuple[IngestRequest, list[MessageResult] | Exception]]) -> None:
+def _deliver_each(answers: Sequence[_Answer]) -> None:
     for request, result in answers:
         try:
             request.on_result(result)
         except Exception:  # boundary of one request: the others are still answered
             log.exception("A sender cannot be answered.")
-
-
-__all__ = [
-    "MAX_QUEUED_BYTES",
-    "MAX_QUEUED_MESSAGES",
-    "MAX_WAIT_SECONDS",
-    "Committer",
-    "IngestRequest",
-    "NotStored",
-    "is_pending",
-]
-
-#: Limits of the queue: messages, bytes, and seconds of waiting. Beyond them, senders are asked to retry later.
-MAX_QUEUED_MESSAGES = 5_000
-MAX_QUEUED_BYTES = 64 * 1024 * 1024
-MAX_WAIT_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class QueueStatus:
-    """The queue: the number of messages, their bytes, and for how many seconds the first has been waiting."""
-
-    message_count: int
-    size_bytes: int
-    oldest_age_seconds: float
-
-
-class Committer:
-    """Accepts requests from the event loop and answers each after its transaction has been committed."""
-
-    def __init__(self, registry: IntegrationRegistry, max_wait: float = MAX_WAIT_SECONDS) -> None:
-        """`max_wait`: seconds that a message may wait in the queue, and that the database may be unavailable."""
-        self._max_wait = max_wait
-        self._lock = threading.Lock()
-        self._thread = CommitterThread(registry, self._lock, max_wait)
-        self._is_stopping = False
-        #: Whether an event loop has scheduled a wake-up of the thread.
-        self._is_waking = False
-
-    def start(self) -> None:
-        """Starts the thread."""
-        self._thread.start()
-
-    def stop(self, timeout: float) -> None:
-        """Accepts nothing more and finishes the queue, for `timeout` seconds at most."""
-        with self._lock:
-            self._is_stopping = True
-            self._thread.request_stop()
-        self._thread.join(timeout)
-
-    def is_alive(self) -> bool:
-        """Returns whether the thread is running."""
-        return self._thread.is_alive()
-
-    def queue_status(self) -> QueueStatus:
-        """Returns the current state of the queue."""
-        with self._lock:
-            return self._queue_status_at(time.monotonic())
-
-    def put(self, request: IngestRequest) -> bool:
-        """Queues a request; False if the queue is full or too slow.
-
-        A request with a loop must be put on that loop's thread.
-        """
-        with self._lock:
-            now = time.monotonic()
-            queue = self._queue_status_at(now)
-            has_too_many_messages = queue.message_count + len(request.incoming) > MAX_QUEUED_MESSAGES
-            has_too_many_bytes = queue.size_bytes + request.size_bytes > MAX_QUEUED_BYTES
-            # An empty queue accepts any request, however large.
-            is_full = (has_too_many_messages or has_too_many_bytes) and bool(queue.message_count or queue.size_bytes)
-            if self._is_stopping or is_full or queue.oldest_age_seconds > self._max_wait:
-                telemetry.count_rejected(len(request.incoming))
-                return False
-            request.queued_at = now
-            self._thread.add(request)
-            self._wake_soon(request.loop)
-            return True
-
-    def _wake_soon(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Wakes the thread once the event loop has read everything that has arrived. This delays nobody, and
-        simultaneous requests form one batch. Woken by the first request, the thread would spend a transaction on that
-        one alone."""
-        if loop is None:
-            self._thread.wake()
-        elif not self._is_waking:
-            self._is_waking = True
-            loop.call_soon(self._wake)
-
-    def _wake(self) -> None:
-        with self._lock:
-            self._is_waking = False
-            self._thread.wake()
-
-    def _queue_status_at(self, now: float) -> QueueStatus:
-        oldest_queued_at = self._thread.oldest_queued_at()
-        return QueueStatus(
-            self._thread.message_count,
-            self._thread.size_bytes,
-            0.0 if oldest_queued_at is None else now - oldest_queued_at,
-        )
 
 
 def is_pending(results: Sequence[MessageResult]) -> bool:

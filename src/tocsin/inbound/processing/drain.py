@@ -7,28 +7,34 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
+from msgspec.structs import replace
 from psycopg import errors
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Batch, BatchRunner, Connection, GuardedConnection
 from tocsin.core.ids import advisory_lock_key
-from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.deciding import state
+from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.processing import batch
 from tocsin.inbound.processing.batch import AlertIdAllocator
 from tocsin.inbound.storage import messages
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult, incoming_of
 
-# ---------- delayed alerts task
-# The delayed alerts task: decides the messages of due alerts again, in order and under their keys' locks.
-#
-# Nothing is kept in memory: due alerts are indexed rows, and any node may process them. Undecidable ones are kept.
-
-
 log = logging.getLogger(__name__)
+
+#: Another transaction holds a lock, or has decided the same.
+CONFLICTS = (
+    errors.LockNotAvailable,
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+    errors.UniqueViolation,
+)
+
+# ---------- delayed alerts
+# Decides the messages of due alerts again, in order and under their keys' locks. Nothing is kept in memory: due alerts
+# are indexed rows, and any node may process them. Undecidable ones are kept.
 
 #: The maximum number of alerts per run, and of newest messages per alert in addition to its first one. The messages in
 #: between get the outcome `Mapped Ignored`.
@@ -66,18 +72,6 @@ WHERE m.status = 'Mapped Delayed' AND m.key_hash = ANY(%s)
 """
 
 
-def due_alerts_task(registry: IntegrationRegistry) -> PeriodicTask:
-    """Returns the periodic task that opens due alerts."""
-    return PeriodicTask(
-        "inbound delayed openings",
-        # A new allocator for each run: spare ids of an earlier run could be lower than ids that the search index
-        # passed.
-        lambda: open_due(registry, AlertIdAllocator(), clock.now()),
-        timedelta(seconds=1),
-        frozenset({"delayed"}),
-    )
-
-
 _BATCHES = BatchRunner[bytes]("A batch of delayed openings", MAX_ALERTS_PER_RUN, MAX_ALERTS_PER_RUN)
 
 
@@ -98,17 +92,18 @@ def _open(registry: IntegrationRegistry, alert_ids: AlertIdAllocator, now: datet
             registry.refresh()
         with messages.short_lock_timeout(connection):
             try:
-                incoming = _incoming(connection, registry, part.keys, now)
+                integrations = registry.get_all()
+                message_rows = database.rows(connection, _MESSAGES_OF, (list(part.keys), _MAX_MESSAGES))
+                incoming = [
+                    replace(incoming_of(row, registry, now), is_due=True)
+                    for row in message_rows
+                    if row["integration_id"] in integrations
+                ]
                 if incoming:
                     batch.process(connection, registry, alert_ids, incoming, now, wait=False, is_draining=True)
                 _delete_finished(connection, part.keys, now)
-            except (
-                errors.LockNotAvailable,
-                errors.DeadlockDetected,
-                errors.SerializationFailure,
-                errors.UniqueViolation,
-            ):
-                # Another transaction holds one of them: the next run is in a second.
+            except CONFLICTS:
+                # The next run is in a second.
                 return False
     return is_full
 
@@ -121,15 +116,6 @@ def _fail_alone(now: datetime, key: bytes, error: Exception) -> None:
         connection.execute("UPDATE inbound_delayedalert SET due_at = %s WHERE key_hash = %s", (now + _RETRY_AFTER, key))
 
 
-def _incoming(
-    connection: Connection, registry: IntegrationRegistry, keys: Sequence[bytes], now: datetime
-) -> list[IncomingMessage]:
-    rows = database.rows(connection, _MESSAGES_OF, (list(keys), _MAX_MESSAGES))
-    integrations = registry.get_all()
-    incoming = (incoming_of(row, registry, now) for row in rows if row["integration_id"] in integrations)
-    return [messages.mark_due(message) for message in incoming]
-
-
 def _delete_finished(connection: Connection, keys: Collection[bytes], now: datetime) -> None:
     with connection.transaction():
         locked = connection.execute(
@@ -140,6 +126,8 @@ def _delete_finished(connection: Connection, keys: Collection[bytes], now: datet
         connection.execute(_IGNORE_REST, (state.ONE_OF_MANY(), locked_keys))
         connection.execute(_DELETE_FINISHED, (locked_keys, now))
 
+
+# ---------- pending messages
 
 #: The maximum number of pending messages per run, oldest first.
 MAX_MESSAGES_PER_RUN = 200
@@ -154,6 +142,14 @@ FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT %s
 """
 
 _DRAIN_BATCHES = BatchRunner[IncomingMessage]("A batch of pending messages", MAX_MESSAGES_PER_RUN, MAX_MESSAGES_PER_RUN)
+
+
+_COUNT_FAILURE = """
+UPDATE inbound_inboundmessage SET failures = failures + 1,
+       status = CASE WHEN failures + 1 > %s THEN 'Mapping Failed' ELSE status END,
+       reason = CASE WHEN failures + 1 > %s THEN %s ELSE reason END
+WHERE id = %s RETURNING failures
+"""
 
 
 def drain(registry: IntegrationRegistry, alert_ids: AlertIdAllocator, now: datetime) -> bool:
@@ -182,8 +178,7 @@ def _decide(
                 results = batch.process(connection, registry, alert_ids, incoming, now, wait=False, is_draining=True)
             except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure):
                 return False
-    decided_count = sum(result.status.value != "Pending" for result in results)
-    return decided_count >= part.limit
+    return sum(result.status is not MessageStatus.PENDING for result in results) >= part.limit
 
 
 def _fail_alone_drain(
@@ -195,34 +190,17 @@ def _fail_alone_drain(
         "The undecided message %s cannot be decided.", incoming.id, exc_info=error, extra={"message_id": incoming.id}
     )
     with database.transaction() as connection:
-        failures = _count_failure(connection, incoming)
+        # Beyond `MAX_FAILURES`, the message becomes Mapping Failed.
+        row = connection.execute(
+            _COUNT_FAILURE, (MAX_FAILURES, MAX_FAILURES, state.UNDECIDABLE(), incoming.id)
+        ).fetchone()
+        failures = row[0] if row is not None else 0
     if failures == MAX_FAILURES:
         # Fail open, as on arrival; if that fails too, the next run stores it as Mapping Failed.
         _DRAIN_BATCHES.run(work, partial(_fail_alone_drain, work), [messages.mark_undecidable(incoming, error)])
 
 
-def _count_failure(connection: Connection, incoming: IncomingMessage) -> int:
-    """Counts a failure and returns the total; beyond `MAX_FAILURES`, the message becomes Mapping Failed."""
-    row = connection.execute(
-        "UPDATE inbound_inboundmessage SET failures = failures + 1, "
-        "status = CASE WHEN failures + 1 > %s THEN 'Mapping Failed' ELSE status END, "
-        "reason = CASE WHEN failures + 1 > %s THEN %s ELSE reason END "
-        "WHERE id = %s RETURNING failures",
-        (MAX_FAILURES, MAX_FAILURES, state.UNDECIDABLE(), incoming.id),
-    ).fetchone()
-    return row[0] if row is not None else 0
-
-
-# ---------- process now
-# Processes a few messages outside the committer, for example a replay: one batch, on a pooled connection.
-
-
-CONFLICTS = (
-    errors.LockNotAvailable,
-    errors.DeadlockDetected,
-    errors.SerializationFailure,
-    errors.UniqueViolation,
-)
+# ---------- a few messages outside the committer, for example a replay
 
 
 def process_now(incoming: Sequence[IncomingMessage], now: datetime) -> list[MessageResult]:

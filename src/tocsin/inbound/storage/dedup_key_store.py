@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 from psycopg import Cursor
 from psycopg.rows import DictRow, dict_row
 
@@ -37,11 +37,7 @@ from tocsin.inbound.deciding.state import (
 from tocsin.inbound.models import decompress
 from tocsin.people.sql import join_user
 
-# ---------- noise store
-# Rows of noise reduction: delayed alerts, joined keys and rate windows, read under their keys' locks, written in bulk.
-#
-# Works on the connection passed in, inside the caller's transaction.
-
+# ---------- rows of noise reduction: delayed alerts, joined keys and rate windows
 
 #: Pending messages, delayed alerts and joined keys of some keys, in one statement because most batches have none.
 #: Delayed alerts are locked: a writer that does not lock their key, such as the end of a maintenance window, must come
@@ -132,8 +128,7 @@ def load_active_alerts(
     }
 
 
-def delayed_of(row: Mapping[str, Any]) -> DelayedAlertState:
-    """Converts a row to a delayed alert."""
+def _delayed_of(row: Mapping[str, Any]) -> DelayedAlertState:
     return DelayedAlertState(
         DelayReason(row["delay_reason"]),
         row["since"],
@@ -150,21 +145,29 @@ def delayed_of(row: Mapping[str, Any]) -> DelayedAlertState:
     )
 
 
-_DELAY = """
-INSERT INTO inbound_delayedalert (key_hash, integration_id, delay_reason, since, due_at, reason,
-       triggered_at, message_count, priority, scope, released, window_id, subject, source_id)
-SELECT key_hash, integration_id, delay_reason, since, due_at, reason, triggered_at, message_count,
-       priority, scope, released, (SELECT w.id FROM inbound_maintenancewindow w WHERE w.id = n.window_id), subject,
-       source_id
-FROM json_to_recordset(%s) AS n(key_hash bytea, integration_id bigint, delay_reason text, since timestamptz,
-     due_at timestamptz, reason jsonb, triggered_at timestamptz[], message_count int,
-     priority text, scope bytea, released boolean, window_id bigint, subject text, source_id text)
-ON CONFLICT (key_hash) DO UPDATE SET integration_id = excluded.integration_id, delay_reason = excluded.delay_reason,
-   since = excluded.since, due_at = excluded.due_at, reason = excluded.reason, triggered_at = excluded.triggered_at,
-   message_count = excluded.message_count, priority = excluded.priority, scope = excluded.scope,
-   released = excluded.released, window_id = excluded.window_id, subject = excluded.subject,
-   source_id = excluded.source_id
-"""
+def _write(
+    connection: Connection,
+    table: str,
+    key: str,
+    rows: Sequence[Mapping[str, object]],
+    *,
+    replaced: Mapping[str, str] | None = None,
+) -> None:
+    """Writes rows, whose keys are the table's columns: inserts them, or updates those with the same `key`. `replaced`
+    are SQL expressions of a row `n`, by column. Without a key, a row that exists raises UniqueViolation."""
+    if not rows:
+        return
+    columns = ", ".join(rows[0])
+    values = ", ".join((replaced or {}).get(column, column) for column in rows[0])
+    updates = ", ".join(f"{column} = excluded.{column}" for column in rows[0])
+    conflict = f"ON CONFLICT ({key}) DO UPDATE SET {updates}" if key else ""
+    source = f"json_populate_recordset(NULL::{table}, %s) AS n"
+    query = f"INSERT INTO {table} ({columns}) SELECT {values} FROM {source} {conflict}"
+    json_rows = [
+        {column: bytes_in_json(value) if isinstance(value, bytes) else value for column, value in row.items()}
+        for row in rows
+    ]
+    connection.execute(database.literal(query), (as_json(json_rows),))
 
 
 def write_delayed(connection: Connection, delayed_by_key: Mapping[bytes, tuple[int, DelayedAlertState | None]]) -> None:
@@ -172,42 +175,23 @@ def write_delayed(connection: Connection, delayed_by_key: Mapping[bytes, tuple[i
     ended_keys = [key for key, (_, delayed) in delayed_by_key.items() if delayed is None]
     if ended_keys:
         connection.execute("DELETE FROM inbound_delayedalert WHERE key_hash = ANY(%s)", (ended_keys,))
-    rows = [
-        {
-            "key_hash": bytes_in_json(key),
-            "integration_id": integration_id,
-            "delay_reason": state.delay_reason,
-            "since": state.since,
-            "due_at": state.due_at,
-            "reason": reason_as_json(state.reason),
-            "triggered_at": state.triggered_at,
-            "message_count": state.message_count,
-            "priority": state.priority,
-            "scope": bytes_in_json(state.scope),
-            "released": state.is_released,
-            "window_id": state.window_id,
-            "subject": state.subject,
-            "source_id": state.source_id,
-        }
-        for key, (integration_id, state) in delayed_by_key.items()
-        if state is not None
-    ]
-    if rows:
-        connection.execute(_DELAY, (as_json(rows),))
+    rows = []
+    for key, (integration_id, delayed) in delayed_by_key.items():
+        if delayed is not None:
+            row = {**asdict(delayed), "reason": reason_as_json(delayed.reason), "released": delayed.is_released}
+            del row["is_released"]
+            rows.append({"key_hash": key, "integration_id": integration_id, **row})
+    window = "(SELECT w.id FROM inbound_maintenancewindow w WHERE w.id = n.window_id)"
+    _write(connection, "inbound_delayedalert", "key_hash", rows, replaced={"window_id": window})
 
 
 def write_wait_outcomes(connection: Connection, outcomes: Mapping[bytes, WaitOutcome]) -> None:
     """Writes the outcome of stored delayed messages, by key."""
-    if outcomes:
-        rows = [
-            {
-                "key": bytes_in_json(key),
-                "status": outcome.status,
-                "reason": reason_as_json(outcome.reason),
-                "alert_id": outcome.alert_id,
-            }
-            for key, outcome in outcomes.items()
-        ]
+    rows = [
+        {"key": bytes_in_json(key), **asdict(outcome), "reason": reason_as_json(outcome.reason)}
+        for key, outcome in outcomes.items()
+    ]
+    if rows:
         connection.execute(
             "UPDATE inbound_inboundmessage m SET status = n.status, reason = n.reason, alert_id = n.alert_id, "
             "key_hash = NULL FROM json_to_recordset(%s) "
@@ -215,15 +199,6 @@ def write_wait_outcomes(connection: Connection, outcomes: Mapping[bytes, WaitOut
             "WHERE m.status = 'Mapped Delayed' AND m.key_hash = n.key",
             (as_json(rows),),
         )
-
-
-_JOIN = """
-INSERT INTO inbound_groupmember (key_hash, alert_id, role, subject, source_id, joined_at)
-SELECT key_hash, alert_id, role, subject, source_id, joined_at FROM json_to_recordset(%s)
-       AS n(key_hash bytea, alert_id bigint, role text, subject text, source_id text, joined_at timestamptz)
-ON CONFLICT (key_hash) DO UPDATE SET alert_id = excluded.alert_id, role = excluded.role, subject = excluded.subject,
-   source_id = excluded.source_id, joined_at = excluded.joined_at, left_at = NULL
-"""
 
 
 def write_joins(connection: Connection, joins: Mapping[bytes, GroupJoin], now: datetime) -> None:
@@ -235,45 +210,28 @@ def write_joins(connection: Connection, joins: Mapping[bytes, GroupJoin], now: d
             (now, ended_keys),
         )
     rows = [
-        {
-            "key_hash": bytes_in_json(key),
-            "alert_id": join.alert_id,
-            "role": join.role,
-            "subject": join.subject,
-            "source_id": join.source_id,
-            "joined_at": now,
-        }
+        {"key_hash": key, **asdict(join), "joined_at": now, "left_at": None}
         for key, join in joins.items()
         if join.role is not None
     ]
-    if rows:
-        connection.execute(_JOIN, (as_json(rows),))
-
-
-_WRITE_RATE_WINDOWS = """
-INSERT INTO inbound_ratewindow (hash, alert_id, until, tokens, at, times, touched_at)
-SELECT hash, alert_id, until, tokens, at, times, %s FROM json_to_recordset(%s)
-       AS n(hash bytea, alert_id bigint, until timestamptz, tokens float8, at timestamptz, times timestamptz[])
-ON CONFLICT (hash) DO UPDATE SET alert_id = excluded.alert_id, until = excluded.until, tokens = excluded.tokens,
-   at = excluded.at, times = excluded.times, touched_at = excluded.touched_at
-"""
+    _write(connection, "inbound_groupmember", "key_hash", rows)
 
 
 def write_rate_windows(connection: Connection, windows: Mapping[bytes, RateWindowState], now: datetime) -> None:
     """Writes rate windows, except their number of waiting keys, which is counted when loaded."""
-    if windows:
-        rows = [
-            {
-                "hash": bytes_in_json(scope),
-                "alert_id": window.alert_id,
-                "until": window.until,
-                "tokens": window.tokens,
-                "at": window.tokens_at,
-                "times": window.opening_times,
-            }
-            for scope, window in windows.items()
-        ]
-        connection.execute(_WRITE_RATE_WINDOWS, (now, as_json(rows)))
+    rows = [
+        {
+            "hash": scope,
+            "alert_id": window.alert_id,
+            "until": window.until,
+            "tokens": window.tokens,
+            "at": window.tokens_at,
+            "times": window.opening_times,
+            "touched_at": now,
+        }
+        for scope, window in windows.items()
+    ]
+    _write(connection, "inbound_ratewindow", "hash", rows)
 
 
 def release(connection: Connection, scopes: Sequence[bytes], now: datetime) -> None:
@@ -286,6 +244,29 @@ def release(connection: Connection, scopes: Sequence[bytes], now: datetime) -> N
         database.notify(connection, "delayed")
 
 
+def write_keys(connection: Connection, states: Mapping[bytes, DedupKeyState], now: datetime) -> None:
+    """Writes the newest source time and last alert of keys."""
+    rows = [
+        {
+            "key_hash": key,
+            "latest_source_time": state.latest_source_time,
+            "last_alert": state.last_alert_id,
+            "touched_at": now,
+        }
+        for key, state in states.items()
+    ]
+    _write(connection, "inbound_dedupkey", "key_hash", rows)
+
+
+def write_deliveries(connection: Connection, deliveries: Mapping[DeliveryKey, DuplicateDelivery]) -> None:
+    """Records decided deliveries. If another node decides the same delivery now, its insert fails and it retries."""
+    rows = [
+        {"integration_id": integration_id, "hash": delivery_hash, "message": delivery.message_id}
+        for (integration_id, delivery_hash), delivery in deliveries.items()
+    ]
+    _write(connection, "inbound_processeddelivery", "", rows)
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedKeys:
     """The state that a batch depends on."""
@@ -294,8 +275,6 @@ class LoadedKeys:
     deliveries: dict[DeliveryKey, DuplicateDelivery]
     #: Keys that cannot be decided now: their alert is locked, or a pending message comes before.
     blocked_keys: frozenset[bytes]
-    #: Keys that have a row in the table of key clocks.
-    stored_keys: frozenset[bytes]
     config_version: int
     #: Rate windows by scope, and shared alerts by id.
     rate_windows: dict[bytes, RateWindowState] = field(default_factory=dict)
@@ -309,7 +288,7 @@ MAX_COMPARED_BYTES = 64 * 1024
 #: Hashes are sent as one byte string, which is cheap to write, and split by the database.
 _HASHES = "ARRAY(SELECT substring(%(hashes)s::bytea FROM i FOR 32) FROM generate_series(1, %(length)s::int, 32) AS i)"
 
-_DEDUP_KEY_STORE_ACTIVE_ALERTS = database.literal(f"""
+_KEY_ALERTS = database.literal(f"""
 SELECT a.id, a.key_hash, a.status, a.priority, a.opened_at, a.owner_id,
        {OWNER_NAME} AS owner_name,
        a.hold_until, a.merged_into_id, a.dry_run, a.tags, a.custom, {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
@@ -328,7 +307,7 @@ SELECT id, merged_into_id FROM alerts_alert WHERE merged_into_id = ANY(%s) AND s
 ORDER BY id FOR NO KEY UPDATE
 """
 
-_DEDUP_KEY_STORE_ACTIVE_ALERTS_SKIP_LOCKED = database.literal(_DEDUP_KEY_STORE_ACTIVE_ALERTS.rstrip() + " SKIP LOCKED")
+_KEY_ALERTS_SKIP_LOCKED = database.literal(_KEY_ALERTS.rstrip() + " SKIP LOCKED")
 
 #: An advisory lock that a batch shares, so that another transaction can exclude all of them.
 _ALL_KEYS = int.from_bytes(b"keys")
@@ -453,7 +432,7 @@ def query_keys(
         locks=connection.execute(_WAIT_FOR if wait else _TRY, (lock_numbers,), binary=True),
         active_alerts=_dicts(
             connection,
-            _DEDUP_KEY_STORE_ACTIVE_ALERTS if wait else _DEDUP_KEY_STORE_ACTIVE_ALERTS_SKIP_LOCKED,
+            _KEY_ALERTS if wait else _KEY_ALERTS_SKIP_LOCKED,
             parameters,
         ),
         stored_keys=connection.execute(_STORED_KEYS, parameters, binary=True),
@@ -506,7 +485,6 @@ def load_states(
         states,
         {(row[0], bytes(row[1])): DuplicateDelivery(row[2], row[3]) for row in query.deliveries},
         frozenset(blocked_keys),
-        frozenset(row[0] for row in key_rows),
         lock_rows[0][0] or 0,
         rate_windows,
         active_alerts,
@@ -532,7 +510,7 @@ def _load_shared_alerts(
         if row["alert_id"] is not None:
             member_rows[key] = row
         else:
-            states[key] = replace(states.get(key, DedupKeyState()), delayed=delayed_of(row))
+            states[key] = replace(states.get(key, DedupKeyState()), delayed=_delayed_of(row))
     alert_ids = {rate_window.alert_id for rate_window in rate_windows.values() if rate_window.alert_id is not None}
     alert_ids |= {row["alert_id"] for row in member_rows.values()}
     alert_ids |= set(parent_ids)
@@ -594,7 +572,7 @@ def _array(numbers: Sequence[int]) -> str:
     return "{" + ",".join(map(str, numbers)) + "}"
 
 
-def _dicts(connection: Connection, query: Any, parameters: Mapping[str, object]) -> Cursor[DictRow]:
+def _dicts(connection: Connection, query: Any, parameters: Any) -> Cursor[DictRow]:
     return Cursor(connection, row_factory=dict_row).execute(query, parameters)
 
 
@@ -620,19 +598,34 @@ def _load_key_states(
     ids = [row["id"] for row in active_rows]
     # Only for active alerts: costs one more round trip, which messages that open new alerts avoid.
     with connection.pipeline():
-        acknowledged = Cursor(connection, row_factory=dict_row).execute(_ACKNOWLEDGED, (ids,))
+        acknowledged = _dicts(connection, _ACKNOWLEDGED, (ids,))
         merged = connection.execute(_MERGED, (ids,))
     acks: dict[int, dict[int, Acknowledged]] = {}
     for row in acknowledged:
         acks.setdefault(row["alert_id"], {})[row["user_id"]] = Acknowledged(row["at"], row["name"])
-    children = _load_children(connection, merged.fetchall())
+    # In the lock order, merged alerts come after their parents.
+    merged_rows = merged.fetchall()
+    merged_states = store.load(connection, [row[0] for row in merged_rows]) if merged_rows else {}
+    children: dict[int, dict[int, AlertState]] = {}
+    for alert_id, parent_id in merged_rows:
+        children.setdefault(parent_id, {})[alert_id] = merged_states[alert_id]
     for row in active_rows:
         alert_children = children.get(row["id"], {})
-        state = _state(row, acks.get(row["id"], {}), tuple(alert_children))
-        fields: dict[str, object] = {name: row[name] for name in (*SOURCE_COLUMNS, "tags", "custom")}
+        state = AlertState(
+            row["id"],
+            AlertStatus(row["status"]),
+            Priority(row["priority"]),
+            row["opened_at"],
+            owner_id=row["owner_id"],
+            owner_name=row["owner_name"] or "",
+            acknowledged=acks.get(row["id"], {}),
+            hold_until=row["hold_until"],
+            merged_into=row["merged_into_id"],
+            children=tuple(alert_children),
+        )
         active_alert = ActiveAlert(
             state,
-            fields,
+            {name: row[name] for name in (*SOURCE_COLUMNS, "tags", "custom")},
             row["merged_into_id"],
             alert_children,
             is_paging=row["pages"],
@@ -641,89 +634,6 @@ def _load_key_states(
         key = bytes(row["key_hash"])
         states[key] = replace(states.get(key, DedupKeyState()), active_alert=active_alert, last_alert_id=row["id"])
     return states
-
-
-def _state(row: Mapping[str, Any], acknowledged: Mapping[int, Acknowledged], children: tuple[int, ...]) -> AlertState:
-    return AlertState(
-        row["id"],
-        AlertStatus(row["status"]),
-        Priority(row["priority"]),
-        row["opened_at"],
-        owner_id=row["owner_id"],
-        owner_name=row["owner_name"] or "",
-        acknowledged=acknowledged,
-        hold_until=row["hold_until"],
-        merged_into=row["merged_into_id"],
-        children=children,
-    )
-
-
-def _load_children(connection: Connection, merged: Sequence[Any]) -> dict[int, dict[int, AlertState]]:
-    """Loads merged alerts by parent. In the lock order, they come after their parents."""
-    if not merged:
-        return {}
-    states = store.load(connection, [row[0] for row in merged])
-    children: dict[int, dict[int, AlertState]] = {}
-    for alert_id, parent_id in merged:
-        children.setdefault(parent_id, {})[alert_id] = states[alert_id]
-    return children
-
-
-_INSERT_KEYS = """
-INSERT INTO inbound_dedupkey (key_hash, latest_source_time, last_alert, touched_at)
-SELECT key_hash, latest_source_time, last_alert, %s
-FROM json_to_recordset(%s) AS n(key_hash bytea, latest_source_time timestamptz, last_alert bigint)
-"""
-
-_INSERT_DELIVERIES = """
-INSERT INTO inbound_processeddelivery (integration_id, hash, message)
-SELECT * FROM json_to_recordset(%s) AS n(integration_id bigint, hash bytea, message uuid)
-"""
-
-
-def write_keys(
-    connection: Connection, states: Mapping[bytes, DedupKeyState], stored_keys: frozenset[bytes], now: datetime
-) -> None:
-    """Writes the newest source time and last alert of keys.
-
-    `stored_keys` are the keys that had a row when read under the same locks. No other transaction can have inserted the
-    rest.
-    """
-    new_rows = [
-        {
-            "key_hash": bytes_in_json(key),
-            "latest_source_time": state.latest_source_time,
-            "last_alert": state.last_alert_id,
-        }
-        for key, state in states.items()
-        if key not in stored_keys
-    ]
-    if new_rows:
-        connection.execute(_INSERT_KEYS, (now, as_json(new_rows)))
-    existing = [(key, state) for key, state in states.items() if key in stored_keys]
-    if existing:
-        connection.execute(
-            "UPDATE inbound_dedupkey k SET latest_source_time = n.latest_source_time, last_alert = n.last_alert, "
-            "touched_at = %s "
-            "FROM unnest(%s::bytea[], %s::timestamptz[], %s::bigint[]) AS n(key_hash, latest_source_time, last_alert) "
-            "WHERE k.key_hash = n.key_hash",
-            (
-                now,
-                [key for key, _ in existing],
-                [state.latest_source_time for _, state in existing],
-                [state.last_alert_id for _, state in existing],
-            ),
-        )
-
-
-def write_deliveries(connection: Connection, deliveries: Mapping[DeliveryKey, DuplicateDelivery]) -> None:
-    """Records decided deliveries. If another node decides the same delivery now, its insert fails and it retries."""
-    if deliveries:
-        rows = [
-            {"integration_id": integration_id, "hash": bytes_in_json(delivery_hash), "message": delivery.message_id}
-            for (integration_id, delivery_hash), delivery in deliveries.items()
-        ]
-        connection.execute(_INSERT_DELIVERIES, (as_json(rows),))
 
 
 #: Delays that count from their start. Support hours and maintenance windows end at real times, and an alert that waits

@@ -62,11 +62,6 @@ class IncomingMessage(msgspec.Struct, frozen=True):
         return {} if self.may_page else {"record": True}
 
 
-def mark_due(incoming: IncomingMessage) -> IncomingMessage:
-    """Returns the message marked as due."""
-    return replace(incoming, is_due=True)
-
-
 def mark_undecidable(incoming: IncomingMessage, error: Exception) -> IncomingMessage:
     """Returns the message in the form that is stored as Mapping Failed, because deciding it failed."""
     reason = state.UNDECIDABLE_BECAUSE(error=type(error).__name__)
@@ -83,8 +78,6 @@ class MessageResult(msgspec.Struct, frozen=True):
 
 
 class MessageRow(msgspec.Struct, frozen=True):
-    """The columns of a message's row."""
-
     incoming: IncomingMessage
     result: MessageResult
     source_id: str = ""
@@ -130,7 +123,6 @@ def short_lock_timeout(connection: GuardedConnection) -> Iterator[None]:
 
 
 def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
-    """Inserts messages with one statement."""
     values = []
     bodies = []
     start = 1
@@ -221,7 +213,6 @@ def update(connection: Connection, rows: Sequence[MessageRow]) -> None:
 # ---------- stored messages
 # Loads a stored message to decide it again: decodes its bytes and restores its context. Limits what is computed.
 
-
 _NOT_ONE_OBJECT = Text("The message is not one object.")
 _LEFT_OUT = Text(
     "{count} message was left out: computing ends after {seconds} s, and messages of more than {values} values "
@@ -255,7 +246,6 @@ class MessageBudget:
         self._ends_at = time.monotonic() + self.seconds
 
     def is_over(self) -> bool:
-        """Returns whether the time is over."""
         return time.monotonic() >= self._ends_at
 
     def admits(self, element: Element | Rejected) -> bool:
@@ -296,7 +286,6 @@ def has_too_many_values(element: Element | Rejected) -> bool:
 
 
 def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: datetime) -> IncomingMessage:
-    """Returns a stored message as an incoming one."""
     raw, content_type = decompress(row["raw"]), row["content_type"]
     normalizer = registry.get(row["integration_id"]).normalizer
     pending_context: Mapping[str, Any] = row["verdict"] or {}

@@ -20,7 +20,6 @@ from tocsin.core.db.partitions import PartitionedTable
 from tocsin.core.db.queries import search_expression
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.models import MessageText
 
 MESSAGES = PartitionedTable("inbound_inboundmessage", "id")
@@ -80,12 +79,6 @@ _SIDE_TABLES: dict[LiteralString, LiteralString] = {
 }
 
 
-def retention_task() -> PeriodicTask:
-    """Returns the worker's periodic task."""
-    task = RetentionTask()
-    return PeriodicTask("inbound prune", lambda: task.run_once(clock.now()), timedelta(minutes=1))
-
-
 @dataclass(slots=True)
 class RetentionTask:
     """A worker's retention task. Remembers by table the block at which the next scan starts; lost at a restart."""
@@ -122,7 +115,9 @@ class RetentionTask:
 
     def _prune_side_table(self, connection: Connection, table: LiteralString, cutoff: datetime, now: datetime) -> None:
         """Scans the next slice of a table that has no index by age."""
-        blocks = _blocks(connection, table)
+        row = connection.execute("SELECT pg_relation_size(%s::regclass)", (table,)).fetchone()
+        assert row is not None
+        blocks = int(row[0]) // BLOCK_BYTES
         begin = self._next_blocks.get(table, 0)
         end = begin + max(MIN_BLOCKS, blocks // RUNS_PER_SCAN)
         connection.execute(
@@ -177,18 +172,9 @@ def _estimate_excess_bytes(connection: Connection, cap_bytes: int) -> int:
     return max(0, int(sample[0] * 100 / percentage) - cap_bytes) if sample is not None else 0
 
 
-def _blocks(connection: Connection, table: LiteralString) -> int:
-    """Returns the number of blocks of the table, without indexes and long values."""
-    row = connection.execute("SELECT pg_relation_size(%s::regclass)", (table,)).fetchone()
-    assert row is not None
-    return int(row[0]) // BLOCK_BYTES
-
-
 # ---------- search index
 # Fills the search index of messages and alerts in the background, without slowing down ingest.
-#
 # Works in the order of message ids, which is chronological. Rows that are not indexed yet are searched directly.
-
 
 #: The maximum number of messages, and of alerts, per run. During a flood, ingest and paging have priority.
 MAX_ROWS_PER_RUN = 500
@@ -219,11 +205,6 @@ SELECT n.alert_id FROM next n JOIN done d ON d.message_id = n.id
 """
 
 _FIRST = UUID(int=0)
-
-
-def search_index_task() -> PeriodicTask:
-    """Returns the worker's periodic task."""
-    return PeriodicTask("inbound search", lambda: run_once(clock.now()), INTERVAL)
 
 
 def run_once(now: datetime, *, max_rows: int = MAX_ROWS_PER_RUN) -> bool:
