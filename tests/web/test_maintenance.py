@@ -12,7 +12,7 @@ from django.test import Client
 from django.utils import translation
 
 from tests.web.conftest import Company
-from tests.web.test_rule_editor import Bench
+from tests.web.integrations.test_rule_editor import Bench
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.configure import plan

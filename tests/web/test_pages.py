@@ -15,7 +15,7 @@ from pytest_django.fixtures import Settings
 
 import tocsin.web
 from tests.web.conftest import Company
-from tests.web.test_integrations import arrived
+from tests.web.integrations.test_integrations import arrived
 from tocsin.people.models import User
 from tocsin.web.http.assets import STATIC, static_url
 

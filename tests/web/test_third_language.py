@@ -13,7 +13,7 @@ from django.test import Client
 
 from tests.support.pseudo_language import CODE, pseudo_language, untranslated_words, words_of_page
 from tests.web.conftest import Company
-from tests.web.test_integrations import arrived
+from tests.web.integrations.test_integrations import arrived
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import REASON_TYPES

@@ -142,7 +142,7 @@ def new(
         typer.echo(path)
     typer.echo(
         "\nReplace the samples by the tool's documented payloads, then the mapping, the rules and the guide; then:\n"
-        f"  pytest tests/unit/catalogue tests/store/test_catalogue_samples.py -k {name}\n"
+        f"  pytest tests/unit/catalogue tests/store/catalogue/test_catalogue_samples.py -k {name}\n"
         "  tocsin catalogue list --markdown   # into the table of docs/reference/catalogue.md",
         err=True,
     )

@@ -13,7 +13,7 @@ from django.test import Client
 
 from tests.support.form_data import filled
 from tests.web.conftest import Company
-from tests.web.test_integrations import arrived
+from tests.web.integrations.test_integrations import arrived
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.inbound.admin import specs
 from tocsin.inbound.models import InboundMessage, IntegrationVersion

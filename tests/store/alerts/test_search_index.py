@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from django.db import connection
 
-from tests.store.test_message_retention import rows_read, uuid_at
+from tests.store.inbound.test_message_retention import rows_read, uuid_at
 from tests.support.ingest import make_integration
 from tocsin.alerts import service
 from tocsin.alerts import store as alerts

@@ -8,7 +8,7 @@ import pytest
 from django.apps import apps
 from django.db import transaction
 
-from tests.store.test_simulation import EXAMPLE, NIGHT, NOON, configure
+from tests.store.simulate.test_simulation import EXAMPLE, NIGHT, NOON, configure
 from tests.support.people import ACTOR
 from tocsin.core.config import settings_store
 from tocsin.escalation.commands import save_policy

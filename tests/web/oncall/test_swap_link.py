@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 
 from tests.web.conftest import Company
-from tests.web.test_on_call_pages import make_schedule, next_monday, primary
+from tests.web.oncall.test_on_call_pages import make_schedule, next_monday, primary
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core.config import environment

@@ -24,7 +24,7 @@ from tocsin.identity.scim import documents as scim_tokens
 from tocsin.oncall.models import PendingNotice
 from tocsin.people.models import User
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "tocsin.yaml"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "tocsin.yaml"
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from psycopg import errors
 
-from tests.store.test_ingest_faults import SpoiledRegistry
+from tests.store.inbound.test_ingest_faults import SpoiledRegistry
 from tests.support.ingest import NOW, Ingest, halo, make_integration, message
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database as db

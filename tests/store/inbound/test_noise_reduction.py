@@ -12,7 +12,7 @@ import pytest
 from django.db import connections
 from psycopg import errors
 
-from tests.store.test_ingest_faults import SpoiledRegistry
+from tests.store.inbound.test_ingest_faults import SpoiledRegistry
 from tests.support.ingest import NOW, Ingest, make_integration, message
 from tests.support.locks import wait_for_waiters
 from tests.support.people import ACTOR

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from tests.doubles.http import HttpDouble, Response, http_double
-from tests.store.test_configure import apply
+from tests.store.configure.test_configure import apply
 from tests.support.outbound_harness import OutboundHarness, desk
 from tests.support.outbox_harness import allow_loopback
 from tests.support.people import ACTOR, make_group, make_user

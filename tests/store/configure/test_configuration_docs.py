@@ -12,7 +12,7 @@ from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.configure.config_files import TOP_KEYS
 from tocsin.core.config import settings_store
 
-TEXT = (Path(__file__).parents[2] / "docs" / "how-to" / "configuration.md").read_text()
+TEXT = (Path(__file__).parents[3] / "docs" / "how-to" / "configuration.md").read_text()
 BLOCKS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 
 

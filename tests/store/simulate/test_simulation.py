@@ -26,7 +26,7 @@ from tocsin.people.models import ContactMethod
 from tocsin.simulate import chain, escalation
 from tocsin.simulate.chain import SimulatedOutcome, Simulation, simulate
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "tocsin.yaml"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "tocsin.yaml"
 
 #: A Tuesday night and the Tuesday noon after it, in a week in which Bob is primary.
 NIGHT = datetime(2026, 1, 13, 2, 0, tzinfo=UTC)

@@ -28,7 +28,7 @@ from tocsin.workflows.models import Workflow
 
 pytestmark = pytest.mark.usefixtures("database")
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "tocsin.yaml"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "tocsin.yaml"
 
 TEAM = """\
 users:
