@@ -37,9 +37,9 @@ LATER = (
 #: Of the first start of a next version.
 UPGRADE = ("tocsin.operate.backup.writing:back_up", "tocsin.core.db.migrate:_apply")
 RESTORE = (
-    "tocsin.operate.backup.restoring:_drop_tables",
+    "tocsin.operate.backup.restoring:_restore_rows",
     "tocsin.operate.backup.restoring:_end_access",
-    "tocsin.operate.backup.restoring:_count_active_alerts",
+    "tocsin.operate.backup.archive:missing",
 )
 
 

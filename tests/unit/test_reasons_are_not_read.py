@@ -24,7 +24,7 @@ ALLOWED = {
     ("core/db/start_up.py", "_CERTIFICATE in str(error)"): "libpq's own text, which has no code",
     ("inbound/parsing/decode.py", "str(error).partition(':')"): "expat's own text, which has no code",
     ("web/oncall/schedules.py", "text.removesuffix('.')"): "a sentence is continued",
-    ("web/alerts/detail.py", "reason.localized().partition('\\n')"): "further lines are shown below the first",
+    ("web/alerts/detail.py", "event.reason.localized().partition('\\n')"): "further lines are shown below the first",
 }
 
 #: Names that hold a reason, an error, or their text. So does the name of an `except` clause.

@@ -165,7 +165,13 @@ def test_the_styleguide_is_for_developers_only(
     drawn = {template.name for template in answer.templates}
     parts = {f"parts/{file.name}" for file in (Path(tocsin.web.__file__).parent / "templates" / "parts").iterdir()}
     # What is a page of its own has no place in it.
-    assert parts - drawn == {"parts/delete.html", "parts/form_snapshot.html", "parts/object_list.html"}
+    pages = ("delete", "form_actions", "form_snapshot", "object_form", "object_list", "spec_form")
+    assert parts - drawn == {f"parts/{name}.html" for name in pages}
+        "parts/delete.html",
+        "parts/form_snapshot.html",
+        "parts/object_list.html",
+        "parts/spec_form.html",
+    }
 
 
 def test_what_an_installed_tocsin_needs_says_nothing_about_anybody(

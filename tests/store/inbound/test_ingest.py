@@ -83,6 +83,14 @@ def test_duplicate_delivery_gets_the_first_deliverys_result() -> None:
     assert Alert.objects.get().count == 1
 
 
+def test_another_message_with_a_used_delivery_id_is_decided() -> None:
+    integration, ingest = make_integration(), Ingest()
+    first = ingest.send(integration, halo(delivery="7"))
+    closed = ingest.send(integration, halo(status="Closed", delivery="7"))
+    assert statuses(closed) == ["Mapped Closed"]
+    assert closed[0].alert_id == first[0].alert_id
+
+
 def test_changed_field_is_updated_and_shown_on_timeline() -> None:
     integration, ingest = make_integration(), Ingest()
     ingest.send(integration, halo())

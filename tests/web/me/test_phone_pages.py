@@ -12,6 +12,7 @@ from tests.support.outbox_harness import allow_loopback
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.db import database
+from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.inbound import delivery_receipts
@@ -68,7 +69,9 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
     assert "last send failed" in client.get("/providers/").content.decode()
     with database.transaction() as connection:
         for _ in range(2):
-            health.record_outcomes(connection, [health.HealthUpdate("Twilio", clock.now(), "Twilio does not answer.")])
+            health.record_outcomes(
+                connection, [health.HealthUpdate("Twilio", clock.now(), as_reason("Twilio does not answer."))]
+            )
     assert "unavailable" in client.get("/providers/").content.decode()
     assert "Twilio is failing, and other providers have taken over" in client.get("/").content.decode()
     card = browser_of(company.observer).get("/providers/tocsin.vcf").content.decode()

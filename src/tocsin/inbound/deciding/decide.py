@@ -223,7 +223,11 @@ def prepare(
     dedup_key_hash = key_hash(f"\x1ftest\x1f{test_id}\x1f{key_text}" if test_id else key_text)
     delivery = None
     if event.delivery_id is not None and not is_replay:
-        delivery = (integration.id, hashlib.sha256(event.delivery_id.encode("utf-8", "surrogatepass")).digest())
+        # Not the id alone: a sender that uses one again for another message would have that message ignored. An
+        # attachment's address has the id of the message that it came with.
+        said = {name: value for name, value in event.mapped.values.items() if name != "attachments"}
+        content = f"{event.delivery_id}\x1f{event.action}\x1f{said}"
+        delivery = (integration.id, hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest())
     scopes = None
     noise_settings = integration.normalizer.noise_settings
     if noise_settings is not None and event.action is EventAction.OPEN and not test_id:
