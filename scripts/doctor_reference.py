@@ -34,7 +34,7 @@ MODULES = (
     *sorted((OPERATE / "checks").glob("*.py")),
     OPERATE / "readiness.py",
     OPERATE / "doctor.py",
-    PACKAGE / "cli" / "doctor.py",
+    PACKAGE / "cli" / "backup.py",
 )
 
 #: What a finding says whose sentence is composed when it is found.
@@ -97,7 +97,6 @@ def findings() -> Iterator[Finding]:
 
     for module in MODULES:
         yield from _Module(module).findings("HealthFinding", "note")
-    yield from _Module(OPERATE / "readiness.py").findings("DurabilityRisk", prefix="database.")
     families: tuple[tuple[str, Mapping[str, object]], ...] = (
         ("oncall", people.REMEDIES), ("outbound", integrations.REMEDIES), ("workflow", integrations.WORKFLOWS_REMEDIES),
     )  # fmt: skip
@@ -115,14 +114,14 @@ class _Module:
         self._templates = {**_all_templates(), **_templates(self._tree)}
         self._functions = {node.name: node for node in ast.walk(self._tree) if isinstance(node, ast.FunctionDef)}
 
-    def findings(self, *makers: str, prefix: str = "") -> Iterator[Finding]:
+    def findings(self, *makers: str) -> Iterator[Finding]:
         """The findings that calls of `makers` with a constant id make."""
         for function in self._functions.values():
             # A detail that is assigned stands between the call before and this one.
             after = function.lineno
             for call in _calls(function, makers):
                 if isinstance(call.args[0], ast.Constant):
-                    name = f"{prefix}{call.args[0].value}"
+                    name = str(call.args[0].value)
                     detail, *remedy = (_sentence(self._texts(value, function, after)) for value in call.args[1:])
                     is_note = ast.unparse(call.func) == "note"
                     yield Finding(name, is_note, COMPOSED.get(name, detail), "".join(remedy))

@@ -21,11 +21,6 @@ INTRODUCTION = """\
 This page is written by `make reference`.
 """
 
-GAUGES = PACKAGE / "operate" / "gauges.py"
-
-#: The functions of that module whose gauges each node has for itself.
-OF_NODES = ("pool_gauges", "queue_gauges")
-
 #: The kind of a metric by the function that makes it, and the suffix of its name.
 KINDS = {
     "Counter": ("counter", "_total"),
@@ -70,16 +65,7 @@ def document() -> str:
 
 def metrics() -> list[MetricInfo]:
     """Every metric, in the order of the source."""
-    counters = PACKAGE / "core" / "runtime" / "telemetry.py", PACKAGE / "operate" / "http.py"
-    found = [metric for module in counters for metric in _read(_parse(module), is_of_node=True)]
-    for function in _parse(GAUGES).body:
-        if isinstance(function, ast.FunctionDef):
-            found += _read(function, is_of_node=function.name in OF_NODES)
-    return list(dict.fromkeys(found))
-
-
-def _parse(module: Path) -> ast.Module:
-    return ast.parse(module.read_text(encoding="utf-8"))
+    return [*_read(PACKAGE / "core" / "runtime" / "telemetry.py"), *_read(PACKAGE / "operate" / "http.py")]
 
 
 def _section(heading: str, text: str, found: Iterable[MetricInfo]) -> str:
@@ -92,9 +78,16 @@ def _row(metric: MetricInfo) -> str:
     return f"| `{metric.name}{labels}` | {metric.kind} | {metric.meaning} |\n"
 
 
-def _read(tree: ast.AST, *, is_of_node: bool) -> Iterator[MetricInfo]:
-    """One metric for each call that makes one with a constant name."""
-    nodes = list(ast.walk(tree))
+def _read(module: Path) -> Iterator[MetricInfo]:
+    """One metric for each name that a call in the module makes one of. What takes a connection is of the database."""
+    nodes = list(ast.walk(ast.parse(module.read_text(encoding="utf-8"))))
+    of_database = {
+        id(call)
+        for node in nodes
+        if isinstance(node, ast.FunctionDef) and node.args.args and node.args.args[0].arg == "connection"
+        for call in ast.walk(node)
+    }
+    names = set()
     texts = {
         node.targets[0].id: node.value
         for node in nodes
@@ -106,7 +99,10 @@ def _read(tree: ast.AST, *, is_of_node: bool) -> Iterator[MetricInfo]:
             kind, suffix = KINDS[ast.unparse(call.func)]
             meaning = texts[call.args[1].id] if isinstance(call.args[1], ast.Name) else call.args[1]
             name = f"{call.args[0].value}{suffix}"
-            yield MetricInfo(name, kind, ast.literal_eval(meaning), tuple(_labels(call)), is_of_node)
+            if name not in names:
+                names.add(name)
+                is_of_node = id(call) not in of_database
+                yield MetricInfo(name, kind, ast.literal_eval(meaning), tuple(_labels(call)), is_of_node)
 
 
 def _labels(call: ast.Call) -> list[str]:

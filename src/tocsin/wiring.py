@@ -31,7 +31,6 @@ from tocsin.outbound import writeback as outbound_listener
 from tocsin.outbound.delivery import dispatcher as outbound_dispatcher
 from tocsin.outbound.delivery import queue as outbound_queue
 from tocsin.outbound.halo_sync import poller
-from tocsin.outbound.halo_sync.job_context import HaloJobHooks
 from tocsin.people import addresses, sign_in_rules
 from tocsin.people.changes import invitations
 from tocsin.reports import handover as handover_notes
@@ -74,7 +73,6 @@ def install() -> None:
     commands.HANDLERS.register(listener.all_clear)
     commands.HANDLERS.register(outbound_listener.follow)
     commands.HANDLERS.register(workflow_listener.handle_changes)
-    outbound_dispatcher.register("haloitsm", HaloJobHooks())
     state.register(outbound_listener.load_recent_writes, outbound_listener.mark_echoed)
     store.QUESTION_LOOKUPS.register(escalation.open_questions)
     claim.SLA_LOOKUPS.register(workflow_runs.load_sla_moments)

@@ -19,7 +19,7 @@ from tocsin.core.errors import Rejected
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.rules.delivery_reasons import HOURLY_LIMIT_REACHED, IN_QUIET_HOURS
 from tocsin.notify.rules.page_planner import NotificationMethod, quiet_until
-from tocsin.operate import gauges
+from tocsin.operate import http
 from tocsin.web.alerts import queries
 
 type Invariant = Callable[[System], Iterator[str]]
@@ -359,7 +359,7 @@ def displayed_counts_match_rows(system: System) -> Iterator[str]:
         if number != rows:
             yield f"the badge says {number} and there are {rows}"
     with database.transaction() as connection:
-        metrics = gauges.database_gauges(connection, system.now)
+        metrics = http.database_gauges(connection, system.now)
     reported = {s.labels["status"]: s.value for m in metrics for s in m.samples if s.name == "tocsin_alerts"}
     rows_by_status = system.rows(f"SELECT status, count(*) AS n FROM alerts_alert WHERE status IN {_LIVE} GROUP BY 1")
     for row in rows_by_status:

@@ -15,7 +15,7 @@ from tocsin.access import audit, audit_log
 from tocsin.access.audit_log import BrokenLink, Damage
 from tocsin.access.models import AuditChain, AuditEntry
 from tocsin.core.db import database
-from tocsin.operate import retention
+from tocsin.operate import tasks
 from tocsin.operate.checks import machine
 from tocsin.people.changes import users
 
@@ -151,7 +151,7 @@ def test_retention_leaves_an_anchor(now: datetime) -> None:
     record(now - timedelta(days=500), 3)
     record(now - timedelta(days=1), 2)
     link_all()
-    retention.run_once(now)
+    tasks.delete_expired(now)
     assert AuditEntry.objects.count() == 2
     assert AuditChain.objects.get().anchor == 3
     assert broken() is None
@@ -163,14 +163,14 @@ def test_retention_deletes_only_the_beginning_of_the_chain(now: datetime) -> Non
     record(now, 1)
     record(now - timedelta(days=500), 2)
     link_all()
-    retention.run_once(now)
+    tasks.delete_expired(now)
     assert AuditEntry.objects.count() == 3
 
 
 def test_all_may_expire_and_the_chain_goes_on(now: datetime) -> None:
     record(now - timedelta(days=500), 2)
     link_all()
-    retention.run_once(now)
+    tasks.delete_expired(now)
     assert broken() is None
     record(now, 1)
     link_all()

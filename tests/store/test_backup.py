@@ -48,7 +48,7 @@ from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify.models import Pause, Provider, SandboxMessage
 from tocsin.notify.text import signed_links
-from tocsin.operate import gauges
+from tocsin.operate import http
 from tocsin.operate.backup import archive, restoring, writing
 from tocsin.operate.backup.archive import ArchiveKeys, BackupReader
 from tocsin.operate.node_heartbeat import NodeHeartbeat
@@ -752,7 +752,7 @@ def test_backup_is_recorded_for_system_doctor_and_metrics(
         now = clock.now()
         with database.transaction() as connection:
             status = settings_store.load_backup_status(connection, now)
-            gauges_now = gauges.database_gauges(connection, now)
+            gauges_now = http.database_gauges(connection, now)
             metrics = {metric.name: metric.samples[0].value for metric in gauges_now if metric.samples}
     assert status.last is not None
     assert before <= status.last.at <= now

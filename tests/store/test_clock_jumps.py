@@ -29,7 +29,7 @@ from tocsin.notify import pause
 from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, OptOut, ProviderHealth
 from tocsin.notify.pages import queue_pages
 from tocsin.notify.rules.page_planner import PageRequest
-from tocsin.operate import clock_jumps, retention, self_check
+from tocsin.operate import self_check, tasks
 from tocsin.operate.models import Audit, Problem
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -47,7 +47,7 @@ def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
 
 def check_clock(at: datetime) -> None:
     """A node looks at the clock, which shows this."""
-    clock_jumps.run_once(lambda connection: at)
+    tasks.check_clock(lambda connection: at)
 
 
 def set_back(right: datetime, by: float = BY) -> None:
@@ -119,7 +119,7 @@ def test_node_killed_during_adjustment_leaves_all_of_it_to_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(clock_jumps, "_REPAIRS", (*clock_jumps._REPAIRS, killed))
+        patched.setattr(tasks, "_REPAIRS", (*tasks._REPAIRS, killed))
         with pytest.raises(KeyboardInterrupt):
             check_clock(desk.at(0))
     assert desk.run(alert).due_at == desk.at(BY + 5)
@@ -137,7 +137,7 @@ def test_what_is_wrong_with_one_kind_keeps_no_other_waiting(
     def broken(connection: Connection, by: timedelta, now: datetime) -> None:
         connection.execute("SELECT 1 / 0")
 
-    monkeypatch.setattr(clock_jumps, "_REPAIRS", (broken, *clock_jumps._REPAIRS))
+    monkeypatch.setattr(tasks, "_REPAIRS", (broken, *tasks._REPAIRS))
     set_back(desk.at(0))
     assert desk.run(alert).due_at == desk.at(5)
 
@@ -152,7 +152,7 @@ def test_lock_timeout_repeats_the_whole_adjustment(desk: EscalationHarness, monk
         connection.execute("SELECT pg_sleep(10)")
 
     with monkeypatch.context() as patched:
-        patched.setattr(clock_jumps, "_REPAIRS", (*clock_jumps._REPAIRS, held_up))
+        patched.setattr(tasks, "_REPAIRS", (*tasks._REPAIRS, held_up))
         with pytest.raises(errors.QueryCanceled):
             check_clock(desk.at(0))
     assert desk.run(alert).due_at == desk.at(BY + 5)
@@ -390,12 +390,12 @@ def test_retention_removes_nothing_for_a_day_after_forward_jump(now: datetime) -
     year = timedelta(days=500)
     check_clock(now)
     check_clock(now + year)
-    retention.run_once(now + year)
+    tasks.delete_expired(now + year)
     assert AuditEntry.objects.exists()
     assert audit(now + year) == ["clock_ahead"]
     # Set right before the day is over: nothing was lost.
     check_clock(now + MINUTE)
-    retention.run_once(now + MINUTE)
+    tasks.delete_expired(now + MINUTE)
     assert AuditEntry.objects.exists()
     assert audit(now + MINUTE) == ["clock_set_back"]
 
@@ -428,5 +428,5 @@ def test_starting_node_removes_nothing_before_checking_the_clock(now: datetime) 
     AuditEntry.objects.create(at=now, actor_name="erin", action="update")
     audit_log.link_new()
     check_clock(now)
-    retention.run_once(now + timedelta(days=500))
+    tasks.delete_expired(now + timedelta(days=500))
     assert AuditEntry.objects.exists()

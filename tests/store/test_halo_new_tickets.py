@@ -20,7 +20,7 @@ from tocsin.inbound.admin.simple_rules import load_observed_statuses
 from tocsin.inbound.models import Integration, decompress
 from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.halo_sync import poller
-from tocsin.outbound.halo_sync.reasons import CHANGED_SINCE_CREATION
+from tocsin.outbound.halo_sync.ticket_messages import CHANGED_SINCE_CREATION
 
 IN_PROGRESS, ACTION_REQUIRED, RESOLVED, CLOSED = 2, 3, 8, 9
 

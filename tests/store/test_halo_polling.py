@@ -15,9 +15,9 @@ from tocsin.alerts.commands import Reply as Say
 from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database as connections
 from tocsin.core.reasons import NO_REASON
-from tocsin.outbound import health
+from tocsin.outbound import reasons
 from tocsin.outbound.connectors.haloitsm import client
-from tocsin.outbound.halo_sync import poller, reasons, ticket_messages
+from tocsin.outbound.halo_sync import poller, ticket_messages
 from tocsin.outbound.states import CallStatus
 
 
@@ -122,7 +122,7 @@ def test_tickets_that_tocsin_never_saw_are_not_closed_by_absence(both: HaloPair)
         both.poll(second)
     assert {both.alert(ticket).status for ticket in tickets} == {"open"}
     with connections.transaction() as connection:
-        (problem,) = health.find_problems(connection)
+        (problem,) = reasons.find_problems(connection)
     assert "Tocsin cannot see 9 tickets with an open alert in Halo" in str(problem.reason)
     both.halo.hidden.clear()
     both.server.api.fault = lambda method, path: None
@@ -215,7 +215,7 @@ def test_failing_poll_is_visible_to_users(database: str, now: datetime, monkeypa
         monkeypatch.setattr(poller.PollRun, "run", broken)
         both.go(31)
         assert poller.poll(both.directory, lambda: both.now)
-        assert both.status().poll_error == reasons.NOT_UNDERSTOOD()
+        assert both.status().poll_error == ticket_messages.NOT_UNDERSTOOD()
 
 
 def test_long_poll_keeps_its_lease(both: HaloPair) -> None:

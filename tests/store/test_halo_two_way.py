@@ -22,7 +22,7 @@ from tocsin.inbound.deciding import state
 from tocsin.inbound.models import Integration
 from tocsin.inbound.processing.drain import drain
 from tocsin.notify.models import Notification
-from tocsin.outbound import health
+from tocsin.outbound import reasons
 from tocsin.outbound.delivery import queue
 from tocsin.outbound.models import AgentMatch
 from tocsin.outbound.states import CallStatus
@@ -198,7 +198,7 @@ def test_hour_long_halo_outage_loses_nothing_and_keeps_order(both: HaloPair) -> 
     both.poll()
     with store.transaction() as connection:
         # Said once, although neither writing nor reading works.
-        assert [one.kind for one in health.find_problems(connection)] == ["away"]
+        assert [one.kind for one in reasons.find_problems(connection)] == ["away"]
     # Meanwhile somebody closed the ticket, and no webhook told of it.
     both.server.hooks.should_lose = lambda happened: True
     both.halo.change_ticket(ticket, {"agent_id": 8}, 8)

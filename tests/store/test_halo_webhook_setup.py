@@ -34,9 +34,8 @@ def set_up(both: HaloPair, url: str = URL, *, is_test_sent: bool = True) -> webh
             both.server.hooks.run()
         return attempt < 3
 
-    return webhook_setup.set_up(
-        HaloClient(account), http_client, both.now, webhook_setup.DesiredWebhook(url), wait=wait
-    )
+    halo = HaloClient(account).session(http_client, both.now)
+    return webhook_setup.set_up(halo, webhook_setup.DesiredWebhook(url), wait=wait)
 
 
 def answer(both: HaloPair, answers: Answers) -> None:

@@ -20,7 +20,7 @@ from tocsin.inbound.deciding.state import WITHOUT_TICKET
 from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
-from tocsin.outbound.halo_sync import halo_commands, poller, reasons, webhook_setup
+from tocsin.outbound.halo_sync import halo_commands, poller, ticket_messages, webhook_setup
 
 
 def test_failed_webhook_setup_keeps_the_existing_webhook(both: HaloPair) -> None:
@@ -35,9 +35,8 @@ def test_failed_webhook_setup_keeps_the_existing_webhook(both: HaloPair) -> None
         return attempt < 3
 
     def set_up() -> webhook_setup.WebhookSetupResult:
-        return webhook_setup.set_up(
-            client.HaloClient(account), line, both.now, webhook_setup.DesiredWebhook(url), wait=waits
-        )
+        halo = client.HaloClient(account).session(line, both.now)
+        return webhook_setup.set_up(halo, webhook_setup.DesiredWebhook(url), wait=waits)
 
     assert set_up().problem == NO_REASON
     # What arrived before says nothing of this test.
@@ -103,7 +102,7 @@ def test_each_inbound_halo_integration_has_a_monitored_webhook(
         ]  # fmt: skip
         secrets.rotate_token(other, actor=ACTOR, now=both.now)
         done = _set_up(both, other)
-        assert done.steps[0] == reasons.WEBHOOK_URL_CHANGED()
+        assert done.steps[0] == ticket_messages.WEBHOOK_URL_CHANGED()
         assert [hook["id"] for hook in both.halo.webhooks.values()] == [before, second["id"]]
         # Without the right to change it, the webhook's old address is said.
         secrets.rotate_token(other, actor=ACTOR, now=both.now)
@@ -113,8 +112,8 @@ def test_each_inbound_halo_integration_has_a_monitored_webhook(
         both.server.api.fault = lambda method, path: None
         del both.halo.webhooks[second["id"]]
         both.poll(1000)
-        assert both.status().webhook_problem == reasons.WEBHOOK_OF(
-            integration="Field service", problem=reasons.WEBHOOK_DELETED()
+        assert both.status().webhook_problem == ticket_messages.WEBHOOK_OF(
+            integration="Field service", problem=ticket_messages.WEBHOOK_DELETED()
         )
 
 
@@ -128,7 +127,7 @@ def test_silent_webhook_is_reported_until_it_delivers(both: HaloPair) -> None:
     both.seconds = 4000
     both.halo.create_ticket({"summary": "Two"}, DESK_AGENT)
     both.poll(4000)
-    assert both.status().webhook_problem == reasons.WEBHOOK_SILENT()
+    assert both.status().webhook_problem == ticket_messages.WEBHOOK_SILENT()
     both.poll(4200)
     assert both.status().webhook_problem
     both.server.hooks.should_lose = lambda happened: False

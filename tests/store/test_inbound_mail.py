@@ -24,7 +24,8 @@ from tocsin.alerts.models import Alert
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.net import imap as troubles
+from tocsin.core.models import MailboxTrouble
+from tocsin.core.net.imap import MailboxReader
 from tocsin.core.runtime import clock
 from tocsin.inbound import email
 from tocsin.inbound.admin import secrets
@@ -291,10 +292,9 @@ def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDoubl
     for _attempt in range(2):
         email.poll_all(node.registry)
         assert [alert.subject for alert in Alert.objects.order_by("pk")] == ["One", "Two"]
-        with database.transaction() as connection:
-            (trouble,) = troubles.current_errors(connection, troubles.MailboxReader.INBOUND)
-        assert "as read" in str(trouble.error)
-        assert "You may not change flags here" in str(trouble.error)
+        trouble = MailboxTrouble.objects.get(reads=MailboxReader.INBOUND)
+        assert "as read" in str(trouble.reason)
+        assert "You may not change flags here" in str(trouble.reason)
     box.receive(plain.replace(b"One", b"Three"))
     email.poll_all(node.registry)
     assert Alert.objects.count() == 3
@@ -302,8 +302,7 @@ def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDoubl
     email.poll_all(node.registry)
     assert all(held_mail.is_read for held_mail in box.mails)
     assert Alert.objects.count() == 3
-    with database.transaction() as connection:
-        assert troubles.current_errors(connection, troubles.MailboxReader.INBOUND) == []
+    assert not MailboxTrouble.objects.filter(reads=MailboxReader.INBOUND).exists()
 
 
 def test_undecidable_mail_is_kept_and_blocks_no_later_mail(box: ImapDouble, node: InboundServer) -> None:
@@ -322,9 +321,8 @@ def test_unexpected_mailbox_error_is_recorded_and_mail_stays_unread(box: ImapDou
         connection.execute("ALTER TABLE inbound_inboundmessage ADD CONSTRAINT no_message CHECK (status = '')")
     box.receive(mail().as_bytes())
     email.poll_all(node.registry)
-    with database.transaction() as connection:
-        (problem,) = troubles.current_errors(connection, troubles.MailboxReader.INBOUND)
-    assert problem.error.code == "An unexpected error occurred; see the log for details."
+    problem = MailboxTrouble.objects.get(reads=MailboxReader.INBOUND)
+    assert problem.reason.code == "An unexpected error occurred; see the log for details."
     assert not box.mails[0].is_read
 
 

@@ -22,7 +22,7 @@ from tests.web.conftest import make_user
 from tocsin.cli.main import run
 from tocsin.core.config import crypto
 from tocsin.core.config import environment as config
-from tocsin.core.config.crypto import has_encrypted_values
+from tocsin.core.config.crypto import mask_encrypted
 from tocsin.inbound.admin import commands as inbound
 from tocsin.notify.integrations import web_push as push_keys
 from tocsin.notify.models import LastSent, Notification, OptOut, Provider
@@ -127,7 +127,7 @@ def columns_with_values(url: str) -> set[str]:
             for (text,) in connection.execute(
                 sql.SQL("SELECT {}::text FROM {}").format(sql.Identifier(column), sql.Identifier(table))
             )
-            if text and has_encrypted_values(text)
+            if text and mask_encrypted(text, "") != text
         }
 
 

@@ -21,7 +21,7 @@ from tocsin.core.db import database
 from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, as_reason
-from tocsin.outbound import commands, health, reasons
+from tocsin.outbound import commands, reasons
 from tocsin.outbound.delivery import dispatcher, queue, results
 from tocsin.outbound.delivery.queue import NewCall
 from tocsin.outbound.delivery.queue import queue as queue_queue
@@ -99,7 +99,7 @@ def test_rate_limit_pauses_all_calls_without_counting_attempts(at: OutboundHarne
     # The rate's burst at most, and then nobody asks any more; whoever looks hears what is waited for.
     assert 1 <= before <= 10
     with database.transaction() as connection:
-        assert [str(one.reason) for one in health.find_problems(connection)] == [
+        assert [str(one.reason) for one in reasons.find_problems(connection)] == [
             "Pager: The server is rate-limiting Tocsin (429). 12 calls queued."
         ]
     other.answering = lambda request: Response(200)

@@ -30,7 +30,7 @@ from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.dispatch.results import record
 from tocsin.notify.dispatch.send import SendResult
 from tocsin.notify.models import Delivery, Pause, ProviderHealth
-from tocsin.operate import gauges, self_check
+from tocsin.operate import http, self_check
 from tocsin.operate.checks import machine
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.models import Audit
@@ -99,7 +99,7 @@ class Outage:
 
     def gauge(self, name: str) -> float:
         with database.transaction() as connection:
-            metrics = gauges.database_gauges(connection, self.now)
+            metrics = http.database_gauges(connection, self.now)
         return next(sample.value for one in metrics for sample in one.samples if sample.name == name)
 
     def unreached(self) -> set[int]:

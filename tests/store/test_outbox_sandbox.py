@@ -14,7 +14,7 @@ from tocsin.notify.dispatch import send
 from tocsin.notify.models import Delivery, Provider, SandboxMessage
 from tocsin.notify.providers.commands import provider_spec, save_provider
 from tocsin.operate import self_check
-from tocsin.operate.self_check_rules import DetectedProblem, find_problems
+from tocsin.operate.self_check import DetectedProblem, find_problems
 from tocsin.people.models import Group, Membership
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -16,7 +16,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.ids import uuid7
 from tocsin.importers.reasons import EXPIRED
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
-from tocsin.operate import retention
+from tocsin.operate import tasks
 from tocsin.outbound.models import Call, Exchange, OutboundIntegration
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -54,7 +54,7 @@ def alert(status: str, at: datetime) -> Alert:
 def test_notifications_and_their_deliveries_go_after_400_days(now: datetime) -> None:
     notification(now - 401 * DAY)
     kept_notification = notification(now - 399 * DAY)
-    assert retention.run_once(now) is False
+    assert tasks.delete_expired(now) is False
     assert [one.pk for one in Notification.objects.all()] == [kept_notification.pk]
     assert [one.notification_id for one in Delivery.objects.all()] == [kept_notification.pk]
 
@@ -64,7 +64,7 @@ def test_pending_deliveries_and_active_alerts_data_are_retained(now: datetime) -
     queued = notification(old, status="queued")
     live = notification(old, alert=alert("on_hold", old))
     notification(old, alert=alert("closed", old))
-    retention.run_once(now)
+    tasks.delete_expired(now)
     assert set(Notification.objects.values_list("pk", flat=True)) == {queued.pk, live.pk}
 
 
@@ -74,17 +74,17 @@ def test_the_settings_say_how_long(now: datetime) -> None:
     AuditEntry.objects.create(at=now - 21 * DAY, actor_name="gone", action="update")
     AuditEntry.objects.create(at=now - 19 * DAY, actor_name="kept", action="update")
     audit_log.link_new()
-    retention.run_once(now)
+    tasks.delete_expired(now)
     assert not Notification.objects.exists()
     assert [entry.actor_name for entry in AuditEntry.objects.all()] == ["kept"]
 
 
 def test_run_removes_oldest_chunk_and_reports_remaining_rows(now: datetime) -> None:
     made = [notification(now - (410 - number) * DAY) for number in range(5)]
-    assert retention.run_once(now, chunk=2) is True
+    assert tasks.delete_expired(now, chunk=2) is True
     assert set(Notification.objects.values_list("pk", flat=True)) == {one.pk for one in made[2:]}
-    assert retention.run_once(now, chunk=2) is True
-    assert retention.run_once(now, chunk=2) is False
+    assert tasks.delete_expired(now, chunk=2) is True
+    assert tasks.delete_expired(now, chunk=2) is False
     assert not Notification.objects.exists()
 
 
@@ -102,7 +102,7 @@ def test_outbound_calls_expire_with_content_unless_pending(now: datetime) -> Non
     call(old, "sent")
     call(old, "dead")
     waits, young = call(old, "queued"), call(now - 399 * DAY, "sent")
-    retention.run_once(now)
+    tasks.delete_expired(now)
     assert [one.pk for one in Call.objects.order_by("pk")] == [waits.pk, young.pk]
     assert [one.call_id for one in Exchange.objects.all()] == [young.pk]
 
@@ -115,7 +115,7 @@ def test_calls_about_active_alert_keep_their_content(now: datetime) -> None:
             integration=integration, alert=one, order_key="1", action="call", status="sent", queued_at=old, due_at=old
         )
         Exchange.objects.create(integration=integration, call=made, at=old, method="POST", url="https://example.org")
-    retention.run_once(now)
+    tasks.delete_expired(now)
     assert [one.alert.status for one in Call.objects.all() if one.alert] == ["open"]
     assert Exchange.objects.count() == 1
 
@@ -126,7 +126,7 @@ def test_the_sandbox_and_sessions_that_ran_out_go_too(now: datetime) -> None:
             delivery=uuid7(), channel="sms", address="+41790000000", content={}, at=now - age * DAY
         )
         Session.objects.create(session_key=f"key{age}", session_data="", expire_date=now - (age - 400) * DAY)
-    retention.run_once(now)
+    tasks.delete_expired(now)
     assert [one.at for one in SandboxMessage.objects.all()] == [now - 399 * DAY]
     assert [one.session_key for one in Session.objects.all()] == ["key399"]
 
@@ -141,7 +141,7 @@ def test_import_data_expires_visibly_after_a_week(now: datetime) -> None:
 
     old, young, applied = read(8 * DAY), read(6 * DAY), read(8 * DAY, "applied")
     ImportRun.objects.filter(pk=applied.pk).update(configuration="")
-    retention.run_once(now)
+    tasks.delete_expired(now)
     old, young, applied = (ImportRun.objects.get(pk=one.pk) for one in (old, young, applied))
     assert (old.state, old.configuration, old.plan) == ("failed", "", [])
     assert old.problem == EXPIRED()

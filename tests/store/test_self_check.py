@@ -29,8 +29,7 @@ from tocsin.operate import readiness, self_check
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.models import Audit, Node
 from tocsin.operate.node_heartbeat import NodeHeartbeat, TaskRun, load_nodes
-from tocsin.operate.self_check import SelfCheckRunner
-from tocsin.operate.self_check_rules import DetectedProblem
+from tocsin.operate.self_check import DetectedProblem, SelfCheckRunner
 from tocsin.people.changes import groups
 
 pytestmark = pytest.mark.usefixtures("database", "sandbox_sends")

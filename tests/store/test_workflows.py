@@ -20,11 +20,12 @@ from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
 from tocsin.core.db import database as connections
 from tocsin.core.db.database import as_json
 from tocsin.core.errors import Rejected
-from tocsin.operate import retention
+from tocsin.operate import tasks
 from tocsin.outbound import commands as outbound
 from tocsin.workflows import commands, definition, views
 from tocsin.workflows.models import Workflow, WorkflowRun
-from tocsin.workflows.run import run_store, tasks
+from tocsin.workflows.run import run_store
+from tocsin.workflows.run import tasks as run_tasks
 from tocsin.workflows.run.engine import FinishRun
 
 
@@ -91,9 +92,9 @@ def test_old_runs_go_when_their_alert_is_over(desk: WorkflowHarness) -> None:
     desk.go(0)
     desk.act(over, Close(actor=desk.actor("bob")), 1)
     desk.go(1)
-    retention.run_once(desk.start + timedelta(days=399))
+    tasks.delete_expired(desk.start + timedelta(days=399))
     assert WorkflowRun.objects.count() == 2
-    retention.run_once(desk.start + timedelta(days=401))
+    tasks.delete_expired(desk.start + timedelta(days=401))
     assert [run.alert_id for run in desk.runs()] == [live]
 
 
@@ -144,7 +145,7 @@ def test_update_during_evaluation_of_earlier_one_is_evaluated_too(desk: Workflow
         known = run_store.facts(connection, [alert])
         with ThreadPoolExecutor(1) as other:
             other.submit(desk.message, alert, 1.1, room="cold").result(20)
-        finish = tasks._next(run, known, desk.at(1))
+        finish = run_tasks._next(run, known, desk.at(1))
         assert isinstance(finish, FinishRun)
         run_store.write(connection, [(run, finish)], desk.at(1))
     desk.go(2)
@@ -163,6 +164,6 @@ def test_uncommitted_update_delays_evaluation_of_its_run(desk: WorkflowHarness) 
         connection.execute("UPDATE alerts_alert SET custom = %s WHERE id = %s", (as_json({"room": "cold"}), alert))
         write(connection, [AlertChange(state, state, (event,))], desk.at(1))
         with ThreadPoolExecutor(1) as other:
-            other.submit(tasks.run_once, desk.at(1)).result(20)
+            other.submit(run_tasks.run_once, desk.at(1)).result(20)
     desk.go(2)
     assert desk.noticed_users(alert) == ["carol"]

@@ -29,7 +29,7 @@ from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 from tocsin.outbound import commands
 from tocsin.outbound.delivery.dispatcher import CallDispatcher
 from tocsin.outbound.delivery.results import IntegrationPool
-from tocsin.outbound.halo_sync import lookup_before_decide, poller
+from tocsin.outbound.halo_sync import poller, ticket_messages
 from tocsin.outbound.models import Call, IntegrationStatus
 from tocsin.people.models import User
 
@@ -113,7 +113,7 @@ class HaloPair:
         for _ in range(turns):
             was_busy = outbound_harness.run_once(self.box)
             sent = self.server.hooks.run()
-            asked = lookup_before_decide.complete_waiting_messages(self.directory, lambda: self.now)
+            asked = ticket_messages.complete_waiting_messages(self.directory, lambda: self.now)
             drained = drain(self.registry, self.numbers, self.now)
             if not (was_busy or sent or asked or drained):
                 return

@@ -21,7 +21,7 @@ LOGIN = "/accounts/oidc/acme/login/"
 
 @pytest.fixture
 def provider(company: Company) -> Iterator[CertifiedProvider]:
-    oidc_tokens.clear_cache()
+    oidc_tokens.DOCUMENTS.clear()
     base = "http://localhost:8686/accounts/oidc/acme"
     with certified_provider(
         redirect_uri=f"{base}/login/callback/", logout_uri=f"{base}/backchannel-logout/"

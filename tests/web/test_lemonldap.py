@@ -33,7 +33,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LemonLdap]:
 
 
 def save(**values: Any) -> None:
-    oidc_tokens.clear_cache()
+    oidc_tokens.DOCUMENTS.clear()
     common = {"name": "Acme", "allow_private": True, "sign_up": True, "allowed_domains": ["example.org"]}
     commands.save_provider({**common, "roles": _ROLES, **values}, actor=COMMAND_LINE, now=clock.now())
 

@@ -39,7 +39,7 @@ LOGIN, ACS, LOGIN_PAGE = "/accounts/saml/acme/login/", "/accounts/saml/acme/acs/
 
 @pytest.fixture
 def idp() -> SamlDouble:
-    oidc_tokens.clear_cache()
+    oidc_tokens.DOCUMENTS.clear()
     attributes = {"username": "ann", "email": "ann@example.org", "name": "Ann", "groups": ["Desk"]}
     return SamlDouble(clock.now, attributes=attributes)
 
@@ -400,11 +400,13 @@ def test_new_certificates_in_the_metadata_are_followed(company: Company, idp: Sa
         assert is_in(client)
         http.answering = lambda request: Response(body=metadata(certificate("second")).encode())
         idp.signs_with = "second"
-        oidc_tokens.expire_cache(timedelta(seconds=11))
+        oidc_tokens.DOCUMENTS.update(
+            {key: (at - timedelta(seconds=11), one) for key, (at, one) in oidc_tokens.DOCUMENTS.items()}
+        )
         client, _response = sign_in(idp)
         assert is_in(client)
         http.answering = lambda request: Response(hangs_up=True)
-        oidc_tokens.clear_cache()
+        oidc_tokens.DOCUMENTS.clear()
         client = Client()
         page = client.get(client.get(LOGIN)["Location"])
         assert "Acme does not answer" in page.content.decode()
@@ -421,7 +423,7 @@ def test_new_certificates_in_the_metadata_are_followed(company: Company, idp: Sa
     ids=["no metadata", "expired", "no certificate", "weak key"],
 )
 def test_bad_metadata_are_said(company: Company, body: bytes, text: str) -> None:
-    oidc_tokens.clear_cache()
+    oidc_tokens.DOCUMENTS.clear()
     with http_double() as http:
         http.answering = lambda request: Response(body=body)
         save(metadata=None, metadata_url=f"{http.url}/metadata", allow_private=True)

@@ -36,7 +36,7 @@ ANN = {"sub": "ann-1", "email": "ann@example.org", "email_verified": True, "pref
 
 @pytest.fixture
 def idp() -> Iterator[OpenIdDouble]:
-    oidc_tokens.clear_cache()
+    oidc_tokens.DOCUMENTS.clear()
     with openid_double() as double:
         double.claims = {**ANN, "groups": ["Desk"]}
         yield double
@@ -395,7 +395,9 @@ def test_new_keys_of_the_provider_are_followed(company: Company, idp: OpenIdDoub
     idp.keys, idp.signs_with = ["second"], "second"
     client, response = sign_in(idp)
     assert "does not publish" in refused(client, response), "the keys were loaded this moment"
-    oidc_tokens.expire_cache(timedelta(seconds=11))
+    oidc_tokens.DOCUMENTS.update(
+        {key: (at - timedelta(seconds=11), one) for key, (at, one) in oidc_tokens.DOCUMENTS.items()}
+    )
     client, _response = sign_in(idp)
     assert is_in(client)
 

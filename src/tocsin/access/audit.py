@@ -228,7 +228,6 @@ def record_sign_in(
 
 
 def record_sign_out(user: AuditUser, *, via: str = "web", address: str | None, now: datetime) -> None:
-    """Records that `user` signed out."""
     actor = AuditActor.from_user(user, via, address, limits=None)
     record(actor, "sign_out", now=now, object_type="user", object_id=user.pk)
 
@@ -384,8 +383,7 @@ def change_settings(values: Mapping[str, object], *, actor: AuditActor, now: dat
     Raises Rejected, naming the setting, for an unknown name or an invalid value.
     """
     validated = settings_store.validated(values)
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         for check in CHECKS.of():
             check(validated)
         before = {name: settings_store.get(name) for name in validated}

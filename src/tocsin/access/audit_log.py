@@ -88,12 +88,6 @@ class BrokenLink:
     damage: Damage
 
 
-def link_entry(entry: ChainEntry, sequence: int, previous_hash: bytes, salt: bytes) -> Link:
-    """Returns the link of an entry that follows `previous_hash`."""
-    content_hash = hashlib.sha256(salt + _content(entry)).digest()
-    return Link(sequence, _hash(entry, sequence, previous_hash, content_hash), content_hash, salt)
-
-
 def erased_digest(entry: ChainEntry) -> str:
     """Returns the hash, in hex, of what an erasure left of an entry's content."""
     return hashlib.sha256(_content(entry)).hexdigest()
@@ -116,11 +110,6 @@ def find_damage(
     if hashlib.sha256(link.salt + _content(entry)).digest() != link.content_hash:
         return BrokenLink(sequence, entry.id, Damage.CHANGED)
     return None
-
-
-def read_erasures(states: Iterable[Mapping[str, Mapping[str, str]]]) -> dict[int, str]:
-    """Returns the digest of each erased entry by its id, from the `after` of all entries `erase`, oldest first."""
-    return {int(number): digest for state in states for number, digest in state.get("entries", {}).items()}
 
 
 def _hash(entry: ChainEntry, sequence: int, previous_hash: bytes, content_hash: bytes) -> bytes:
@@ -210,9 +199,10 @@ def link_new() -> bool:
         connection.execute(_PURPOSE, ("link",))
         links = []
         for row in rows:
-            link = link_entry(ChainEntry(*row), head + 1, head_hash, secrets.token_bytes(SALT_BYTES))
-            links.append((link.sequence, link.hash, link.content_hash, link.salt, row[0]))
-            head, head_hash = link.sequence, link.hash
+            entry, salt, head = ChainEntry(*row), secrets.token_bytes(SALT_BYTES), head + 1
+            content_hash = hashlib.sha256(salt + _content(entry)).digest()
+            head_hash = _hash(entry, head, head_hash, content_hash)
+            links.append((head, head_hash, content_hash, salt, entry.id))
         with connection.cursor() as cursor:
             cursor.executemany(_LINK, links)
         connection.execute("UPDATE access_auditchain SET head = %s, head_hash = %s WHERE id = 1", (head, head_hash))
@@ -263,7 +253,8 @@ def _verify(connection: Connection, limit: int, chunk: int) -> tuple[BrokenLink 
     if head - sequence > limit and sequence < verified < head:
         sequence, previous_hash = verified, verified_hash
     end = sequence + limit
-    erased = read_erasures(row[0] or {} for row in connection.execute(_ERASURES).fetchall())
+    erasures = [row[0] or {} for row in connection.execute(_ERASURES).fetchall()]
+    erased = {int(number): digest for state in erasures for number, digest in state.get("entries", {}).items()}
     for entry, link in _linked(connection, sequence, chunk):
         # Later ones were linked since the state was read.
         if sequence == min(head, end):
@@ -603,7 +594,6 @@ def _ensure_state(connection: Connection) -> None:
 
 
 def access_tasks() -> tuple[PeriodicTask, ...]:
-    """The tasks of a worker."""
     return (
         PeriodicTask("audit chain", link_new, LINK_INTERVAL),
         PeriodicTask("audit verification", verify_next, VERIFY_INTERVAL),

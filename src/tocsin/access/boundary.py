@@ -19,6 +19,8 @@ from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import models, transaction
 from django.db.models import Expression, F, Model, Q, QuerySet
 
+from tocsin.core.config import settings_store
+
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
@@ -110,13 +112,20 @@ def command() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def config_command() -> Iterator[None]:
+    """A `command` that changes configuration: it excludes all others, so that what it validates still holds when it
+    commits."""
+    with command():
+        settings_store.lock()
+        yield
+
+
 def register(filters: Mapping[type[Model], Filter]) -> None:
-    """Registers the filters of models."""
     _filters.update(filters)
 
 
 def filters() -> Mapping[type[Model], Filter]:
-    """Returns the filter of each bounded model."""
     return _filters
 
 

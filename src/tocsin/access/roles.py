@@ -162,8 +162,6 @@ def permissions_of(scope: TokenScope) -> frozenset[Permission]:
 
 @dataclass(frozen=True, slots=True)
 class TokenLimits:
-    """The limits of a token."""
-
     scope: TokenScope
     #: Ids of groups. Empty: not limited to groups.
     groups: frozenset[int] = frozenset()

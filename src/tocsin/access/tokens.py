@@ -13,7 +13,6 @@ from tocsin.access.audit import AuditActor, AuditUser
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.roles import DEFAULT_LIFETIME, MAX_LIFETIME, TokenLimits
 from tocsin.core import ids
-from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
@@ -198,8 +197,7 @@ _USED = Text("This setup link has already been used or has expired. Restart Tocs
 def make() -> str:
     """Creates a link and returns its token. The caller checks first that there is no administrator."""
     token = ids.token()
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         hashes = [*_hashes(), ids.token_hash(token).hex()]
         Setting.objects.update_or_create(name=_NAME, defaults={"value": hashes[-MAX_LINKS:]})
     return token

@@ -8,8 +8,6 @@ from datetime import datetime
 from enum import StrEnum
 
 import msgspec
-from msgspec import Struct
-from msgspec import field as field_msgspec
 
 from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, CommandKind, EventKind, Priority
 from tocsin.core.db.database import Connection
@@ -118,12 +116,10 @@ class BaseCommand:
     seen_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledge(BaseCommand):
     """The actor acknowledges the alert."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Unacknowledge(BaseCommand):
     """The actor withdraws their acknowledgement."""
 
@@ -144,12 +140,10 @@ class Assign(BaseCommand):
     user_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Unassign(BaseCommand):
     """Makes the alert unassigned."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Escalate(BaseCommand):
     """Pages the next step now."""
 
@@ -168,17 +162,14 @@ class Hold(BaseCommand):
     until: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Resume(BaseCommand):
     """Ends the hold now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Close(BaseCommand):
     """The problem is solved."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel(BaseCommand):
     """There was no problem."""
 
@@ -190,12 +181,10 @@ class Merge(BaseCommand):
     into: AlertState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Reopen(BaseCommand):
     """Makes a closed or cancelled alert active again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Undo(BaseCommand):
     """Reverses the actor's own last command."""
 
@@ -369,7 +358,7 @@ SOURCE_COLUMNS = (
 )
 
 
-class NewAlert(Struct, frozen=True):
+class NewAlert(msgspec.Struct, frozen=True):
     """The row of a new alert."""
 
     id: int
@@ -381,9 +370,9 @@ class NewAlert(Struct, frozen=True):
     source_name: str = ""
     source_id: str = ""
     #: By name, from SOURCE_COLUMNS; missing ones are empty.
-    columns: Mapping[str, str] = field_msgspec(default_factory=dict)
-    tags: Mapping[str, str] = field_msgspec(default_factory=dict)
-    custom: Mapping[str, str] = field_msgspec(default_factory=dict)
+    columns: Mapping[str, str] = msgspec.field(default_factory=dict)
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
+    custom: Mapping[str, str] = msgspec.field(default_factory=dict)
     integration_id: int | None = None
     previous_alert_id: int | None = None
     count: int = 1
@@ -394,7 +383,7 @@ class NewAlert(Struct, frozen=True):
     group_ids: tuple[int, ...] = ()
 
 
-class AlertCreation(Struct, frozen=True):
+class AlertCreation(msgspec.Struct, frozen=True):
     """An alert to create: its row, whom it pages, and the first entry of its timeline."""
 
     alert: NewAlert
@@ -402,7 +391,7 @@ class AlertCreation(Struct, frozen=True):
     event: NewEvent
 
 
-class RepeatedMessages(Struct, frozen=True):
+class RepeatedMessages(msgspec.Struct, frozen=True):
     """Repeated messages of one alert: their number, the time of the newest, and the fields that they changed."""
 
     alert_id: int

@@ -328,11 +328,6 @@ def on_parent_reopened(child: AlertState, now: datetime) -> Transition:
     return _system_transition(child, replace(child, holds_key=True), now, EventKind.KEY_RESTORED, reason)
 
 
-def initial_state(state: AlertState) -> AlertStatus:
-    """Returns the status of an active alert without a hold: assigned or open."""
-    return AlertStatus.ASSIGNED if state.is_owned else AlertStatus.OPEN
-
-
 def _acknowledge(state: AlertState, command: Acknowledge, now: datetime) -> Transition:
     user_id = _require_user(command)
     _require_active(state, now, with_advice=True)
@@ -494,7 +489,7 @@ def _resume(state: AlertState, command: Resume, now: datetime) -> Transition:
     alert = AlertRef(state.id)
     if state.status is not AlertStatus.ON_HOLD:
         return Transition(state, states.IS_NOT_SNOOZED(alert=alert))
-    after = replace(state, status=initial_state(state), hold_until=None)
+    after = replace(state, status=AlertStatus.ASSIGNED if state.is_owned else AlertStatus.OPEN, hold_until=None)
     if command.actor.user_id is None and state.hold_until is not None and state.hold_until <= now:
         return _system_transition(state, after, now, EventKind.RESUMED, states.SNOOZE_ENDED(), command)
     event, answer = states.SNOOZE_CANCELLED(actor=command.actor.person), states.SNOOZE_HAS_ENDED(alert=alert)
@@ -667,7 +662,6 @@ class TicketAgent:
 
     @property
     def display_name(self) -> str:
-        """The name to show."""
         return self.user_name or self.text
 
     @property
@@ -712,17 +706,14 @@ def compare_fields(
             data[name] = [_cut(old), _cut(new)]
     if not field_changes:
         return SourceUpdate(changes)
-    echoed = [name for name in data if _paired_column(name.rpartition(".")[2]) in written_fields]
+    parts = {name: name.rpartition(".")[2] for name in data}
+    echoed = [name for name, part in parts.items() if _PAIRED_COLUMNS.get(part, part) in written_fields]
     kind = states.SOURCE_CONFIRMED if len(echoed) == len(data) else states.SOURCE_CHANGED
     reason = kind(actor=actor.person, changes=joined(*field_changes))
     event_data: dict[str, object] = {"changes": data, **({"own": echoed} if echoed else {})}
     return SourceUpdate(
         changes, NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, CommandChannel.INBOUND, event_data)
     )
-
-
-def _paired_column(name: str) -> str:
-    return _PAIRED_COLUMNS.get(name, name)
 
 
 def apply_agent_change(

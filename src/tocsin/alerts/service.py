@@ -197,7 +197,6 @@ def create_alerts(
 
 
 def creation_change(creation: AlertCreation) -> AlertChange:
-    """Returns the change that an alert's creation is."""
     alert = creation.alert
     state = AlertState(
         alert.id, AlertStatus.OPEN, alert.priority, alert.opened_at, holds_key=alert.key_hash is not None

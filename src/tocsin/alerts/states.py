@@ -1,4 +1,4 @@
-"""The statuses and priorities of an alert, and the kinds of commands, actors and events of its lifecycle."""
+"""The statuses and priorities of an alert, the kinds of commands, actors and events, and what is said of them."""
 
 from __future__ import annotations
 

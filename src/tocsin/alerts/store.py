@@ -59,7 +59,6 @@ def request_ids(connection: Connection, count: int) -> Cursor[tuple[int]]:
 
 
 def new_ids(connection: Connection, count: int) -> list[int]:
-    """Returns `count` new alert ids."""
     return [row[0] for row in request_ids(connection, count)]
 
 
@@ -371,13 +370,11 @@ def end_dry_run(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def load_tags(connection: Connection, alert_id: int) -> dict[str, str]:
-    """Returns the tags of an alert."""
     row = connection.execute("SELECT tags FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()
     return dict(row[0]) if row is not None and isinstance(row[0], dict) else {}
 
 
 def write_tags(connection: Connection, alert_id: int, tags: Mapping[str, str]) -> None:
-    """Replaces the tags of an alert."""
     connection.execute("UPDATE alerts_alert SET tags = %s WHERE id = %s", (as_json(tags), alert_id))
 
 

@@ -33,7 +33,7 @@ from tocsin.alerts.commands import (
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.service import VisibleAlert, find_alert
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, CommandKind, EventKind, Priority
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
     Moment,
@@ -45,6 +45,7 @@ from tocsin.api.framework.auth import (
     actor_of,
     caller,
     forbidden,
+    narrowed,
     page,
     via_of,
 )
@@ -172,7 +173,7 @@ class EventFilters(PaginationQuery):
 def list_alerts(request: HttpRequest, query: Query[AlertFilters]) -> dict[str, Any]:
     rows = filtered(Alert.objects.defer(*_LONG).select_related("owner", "integration"), query)
     now = caller(request).now
-    return page(rows, query, lambda alerts: show(alerts, now), newest_first=True)
+    return page(rows, query, lambda alerts: _summaries(alerts, now), newest_first=True)
 
 
 @routes.get("/{int:id}", Permission.VIEW_ALERTS, answers=AlertDetail, summary="One alert")
@@ -187,10 +188,8 @@ def get_alert(request: HttpRequest, id: Number) -> dict[str, Any]:
     summary="Its timeline, oldest first",
 )
 def list_events(request: HttpRequest, id: Number, query: Query[EventFilters]) -> dict[str, Any]:
-    rows = AlertEvent.objects.filter(alert=find_alert(id).row)
-    if query.kind is not None:
-        rows = rows.filter(kind=query.kind)
-    return page(rows, query, _show_events)
+    rows = narrowed(AlertEvent.objects.filter(alert=find_alert(id).row), query, "kind")
+    return page(rows, query, lambda events: [_show_event(event) for event in events])
 
 
 class NotCalledSchema(BaseModel):
@@ -212,15 +211,13 @@ class NotCalledResponse(BaseModel):
     summary="Who was not called about it, and why",
 )
 def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
-    alert = find_alert(id)
     with database.transaction() as connection:
-        people = explain.explain_for_alert(connection, alert)
-    return {
-        "items": [
-            {"user": person.username, "name": person.name, "why": [show_reason(reason) for reason in person.reasons]}
-            for person in people
-        ]
-    }
+        people = explain.explain_for_alert(connection, find_alert(id))
+    items = [
+        {"user": person.username, "name": person.name, "why": [show_reason(reason) for reason in person.reasons]}
+        for person in people
+    ]
+    return {"items": items}
 
 
 def require_response(principal: Principal, number: int) -> VisibleAlert:
@@ -231,44 +228,35 @@ def require_response(principal: Principal, number: int) -> VisibleAlert:
     return alert
 
 
-def show(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
+def _summaries(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
     """Return alerts as in lists, with a constant number of SQL statements."""
     alert_ids = [alert.pk for alert in alerts]
     acknowledged = _acknowledged(alert_ids)
     with database.transaction() as connection:
         next_actions = next_steps(connection, alert_ids, now)
         questions = store.open_questions(connection, alert_ids)
+    awaiting = {alert_id for alert_id, question in questions.items() if question.awaits_acceptance}
     return [
-        {
-            **_serialize(alert, acknowledged.get(alert.pk, []), next_actions.get(alert.pk)),
-            "awaits_acceptance": alert.pk in questions and questions[alert.pk].awaits_acceptance,
-        }
+        show(
+            AlertSummary,
+            alert,
+            test=alert.is_test,
+            acknowledged=alert.pk in acknowledged,
+            acknowledged_by=acknowledged.get(alert.pk, []),
+            awaits_acceptance=alert.pk in awaiting,
+            owner=alert.owner.username if alert.owner else alert.owner_name or None,
+            integration=alert.integration.name if alert.integration else None,
+            merged_into=alert.merged_into_id,
+            next_step=show(NextStepSchema, next_actions[alert.pk]) if next_actions.get(alert.pk) else None,
+        )
         for alert in alerts
     ]
 
 
 def show_detail(alert: Alert, now: datetime) -> dict[str, Any]:
     """Return one alert with all its texts."""
-    names = ("short_text", *_LONG, "source_priority", "source_agent", "site", "team", "requester", "requester_phone")
-    texts = {name: getattr(alert, name) for name in names}
-    return {**show([alert], now)[0], **texts, "previous_alert": alert.previous_alert_id}
-
-
-def _serialize(alert: Alert, acknowledged_by: list[str], next_action: explain.NextAction | None) -> dict[str, Any]:
-    columns = (
-        "id", "status", "priority", "subject", "source", "source_name", "source_id", "source_url", "source_status",
-        "client", "count", "opened_at", "last_message_at", "closed_at", "hold_until", "tags", "custom", "dry_run",
-    )  # fmt: skip
-    return {
-        **{name: getattr(alert, name) for name in columns},
-        "test": alert.is_test,
-        "acknowledged": bool(acknowledged_by),
-        "acknowledged_by": acknowledged_by,
-        "owner": alert.owner.username if alert.owner else alert.owner_name or None,
-        "integration": alert.integration.name if alert.integration else None,
-        "merged_into": alert.merged_into_id,
-        "next_step": {"at": next_action.at, "summary": show_reason(next_action.summary)} if next_action else None,
-    }
+    (summary,) = _summaries([alert], now)
+    return show(AlertDetail, alert, **summary, previous_alert=alert.previous_alert_id)
 
 
 def _acknowledged(alert_ids: Sequence[int]) -> dict[int, list[str]]:
@@ -279,21 +267,10 @@ def _acknowledged(alert_ids: Sequence[int]) -> dict[int, list[str]]:
     return names
 
 
-def _show_events(events: Sequence[AlertEvent]) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": event.pk,
-            "at": event.at,
-            "kind": event.kind,
-            "actor": event.actor_name,
-            "actor_kind": event.actor_kind,
-            "via": event.via,
-            "reason": show_reason(event.reason),
-            # The state that an undo restores is internal.
-            "data": {name: value for name, value in event.data.items() if name != "before"},
-        }
-        for event in events
-    ]
+def _show_event(event: AlertEvent) -> dict[str, Any]:
+    # The state that an undo restores is internal.
+    data = {name: value for name, value in event.data.items() if name != "before"}
+    return show(AlertEventSchema, event, actor=event.actor_name, data=data)
 
 
 def filtered(rows: QuerySet[Alert], query: AlertFilters) -> list[QuerySet[Alert]]:
@@ -317,25 +294,8 @@ def filtered(rows: QuerySet[Alert], query: AlertFilters) -> list[QuerySet[Alert]
 
 
 def _filtered_by_columns(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Alert]:
-    for name in ("source", "source_name", "source_status"):
-        if (text := getattr(query, name)) is not None:
-            rows = rows.filter(**{name: text})
-    if query.dry_run is not None:
-        rows = rows.filter(dry_run=query.dry_run)
-    if query.test is not None:
-        rows = rows.filter(is_test=query.test)
-    if query.status:
-        rows = rows.filter(status__in=query.status)
-    if query.priority:
-        rows = rows.filter(priority__in=query.priority)
-    rows = _filtered_by_time(rows, query)
-    if query.integration is not None:
-        integration = registry.INTEGRATIONS.resolve(query.integration, "integration")
-        rows = rows.filter(integration=integration)
-    return rows
-
-
-def _filtered_by_time(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Alert]:
+    equal = ("source", "source_name", "source_status", "dry_run", "integration")
+    rows = narrowed(rows, query, *equal, test="is_test", status="status__in", priority="priority__in")
     after, before = query.opened_after, query.opened_before
     if after is None and before is None:
         return rows
@@ -465,8 +425,7 @@ def assign(request: HttpRequest, id: Number, body: AssignBody) -> dict[str, Any]
     principal = caller(request)
     if body.name is not None:
         return _act(id, Assign(**_common(body, principal), name=body.name), principal)
-    active = User.objects.filter(is_active=True)
-    user = find_named(active, body.user or "", label="active user", field="user", name_column="username")
+    user = _active_user(body.user or "", "user")
     return _act(id, Assign(**_common(body, principal), name=user.display_name, user_id=user.pk), principal)
 
 
@@ -478,7 +437,7 @@ def reply(request: HttpRequest, id: Number, body: ReplyBody) -> dict[str, Any]:
 @_post(CommandKind.HOLD, "Snooze the alert: pause escalation until a time")
 def hold(request: HttpRequest, id: Number, body: HoldBody) -> dict[str, Any]:
     principal = caller(request)
-    until = body.until or principal.now + _span(body)
+    until = body.until or principal.now + field_errors.parse(body.span, "for")
     return _act(id, Hold(**_common(body, principal), until=until), principal)
 
 
@@ -495,6 +454,11 @@ def merge(request: HttpRequest, id: Number, body: MergeBody) -> dict[str, Any]:
         raise
 
 
+def _active_user(name: str, field: str) -> User:
+    rows = User.objects.filter(is_active=True)
+    return find_named(rows, name, label="active user", field=field, name_column="username")
+
+
 def _common(body: CommandBody, principal: Principal) -> dict[str, Any]:
     return {"actor": actor_of(principal), "via": via_of(principal), "note": body.note, "seen_at": body.seen_at}
 
@@ -506,10 +470,6 @@ def _act(number: int, command: Command, principal: Principal) -> dict[str, Any]:
         "answer": show_reason(outcome.answer),
         "changed": outcome.is_change,
     }
-
-
-def _span(body: HoldBody) -> timedelta:
-    return field_errors.parse(body.span, "for")
 
 
 # ---------- alert creation
@@ -564,7 +524,7 @@ EXAMPLE = {
     status=201,
     answers=AlertDetail,
     summary="Create an alert",
-    extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
+    example=EXAMPLE,
 )
 def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
     principal = caller(request)
@@ -583,7 +543,7 @@ def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
     Permission.RESPOND,
     answers=SimulatedRunResponse,
     summary="Whom a new alert would page: a dry run",
-    extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
+    example=EXAMPLE,
 )
 def preview_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
     """Nothing is stored or sent. `pages` contains every page with its minutes after the opening, `timeline` the entries
@@ -593,16 +553,7 @@ def preview_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
 
 
 def _manual_alert(body: NewAlertBody) -> ManualAlert:
-    users = tuple(
-        find_named(
-            User.objects.filter(is_active=True),
-            name,
-            label="active user",
-            field=f"recipients.users[{n}]",
-            name_column="username",
-        ).pk
-        for n, name in enumerate(body.recipients.users)
-    )
+    users = tuple(_active_user(name, f"recipients.users[{n}]").pk for n, name in enumerate(body.recipients.users))
     groups = tuple(
         registry.GROUPS.resolve(name, f"recipients.groups[{n}]").pk for n, name in enumerate(body.recipients.groups)
     )
@@ -674,7 +625,7 @@ class ClientAlertFilters(PaginationQuery):
 )
 def list_client_alerts(request: HttpRequest, query: Query[ClientAlertFilters]) -> dict[str, Any]:
     rows = Alert.objects.filter(status__in=sorted(INACTIVE if query.closed else ACTIVE))
-    return page(rows, query, lambda alerts: [_show(alert) for alert in alerts], newest_first=True)
+    return page(rows, query, lambda alerts: [show(ClientAlertSchema, alert) for alert in alerts], newest_first=True)
 
 
 @client_alerts_routes.get(
@@ -688,8 +639,4 @@ def show_client_alert(request: HttpRequest, id: Number) -> dict[str, Any]:
     alert = find_alert(id).row
     events = AlertEvent.objects.filter(alert=alert, kind__in=list(PUBLIC_EVENTS)).order_by("at", "pk")
     timeline = public_timeline(events.values_list("at", "kind"))
-    return {**_show(alert), "timeline": [{"at": event.at, "kind": event.kind} for event in timeline]}
-
-
-def _show(alert: Alert) -> dict[str, Any]:
-    return {name: getattr(alert, name) for name in ClientAlertSchema.model_fields}
+    return show(ClientAlertDetail, alert, timeline=[show(PublicEventSchema, event) for event in timeline])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cached_property, wraps
 from typing import Any, cast
 
 import msgspec
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import URLPattern, path, re_path
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 from ninja.openapi.schema import OpenAPISchema
@@ -15,20 +17,17 @@ from ninja.renderers import BaseRenderer
 
 from tocsin.api import (
     alerts,
-    contact_methods,
-    delayed_alerts,
+    docs,
     errors,
     escalation_policies,
     identity_providers,
-    imports,
     inbound_messages,
     integrations,
     maintenance_windows,
     notifications,
     on_call,
-    out_of_office,
     outbound_integrations,
-    pause,
+    personal_settings,
     providers,
     reports,
     schedules,
@@ -58,13 +57,13 @@ _RESOURCES = (
     inbound_messages.heartbeats_routes,
     escalation_policies.routes,
     integrations.client_tables_routes,
-    delayed_alerts.routes,
+    inbound_messages.delayed_alerts_routes,
     maintenance_windows.routes,
     users.routes,
     users.preferences_routes,
-    contact_methods.routes,
-    contact_methods.notification_rules_routes,
-    contact_methods.push_devices_routes,
+    personal_settings.contact_methods_routes,
+    personal_settings.notification_rules_routes,
+    personal_settings.push_devices_routes,
     users.groups_routes,
     identity_providers.routes,
     identity_providers.linked_identities_routes,
@@ -74,20 +73,20 @@ _RESOURCES = (
     swaps.routes,
     swaps.swaps_routes,
     on_call.routes,
-    out_of_office.routes,
-    out_of_office.shift_reminders_routes,
+    personal_settings.out_of_office_routes,
+    personal_settings.shift_reminders_routes,
     on_call.calendar_feeds_routes,
     schedules.holiday_calendars_routes,
     schedules.support_hours_routes,
     providers.routes,
-    pause.routes,
+    notifications.pause_routes,
     tokens.routes,
     tokens.service_accounts_routes,
     system.settings_routes,
     system.audit_log_routes,
     system.routes,
     reports.routes,
-    imports.routes,
+    system.imports_routes,
 )
 _DESCRIPTION = """\
 Send `Authorization: Bearer TOKEN`; a token acts as its user. `{id}` of a named object may be its name, URL-encoded.
@@ -158,3 +157,43 @@ def build() -> NinjaAPI:
 
 
 api = build()
+
+
+# ---------- urls
+# URLs under /api/v1/. Errors outside of Ninja's operations are returned in the API's error format too.
+
+
+type ApiView = Callable[..., HttpResponseBase]
+
+
+def _with_error_format(view: ApiView) -> ApiView:
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            response = view(request, *args, **kwargs)
+        except Http404:
+            response = errors.not_found(request)
+        except Exception as error:  # noqa: BLE001 - outermost handler: errors keep the API's format
+            response = errors.unexpected(request, error)
+        if response.status_code == 405:
+            response = errors.not_allowed(request, response["Allow"])
+        response.setdefault("Cache-Control", "no-store")
+        return response
+
+    wrapped.csrf_exempt = True  # type: ignore[attr-defined] # ApiAuth checks session requests
+    return wrapped
+
+
+def _wrapped_patterns() -> Iterator[URLPattern]:
+    for pattern in api.urls[0]:
+        assert isinstance(pattern, URLPattern)
+        pattern.callback = _with_error_format(pattern.callback)
+        yield pattern
+
+
+app_name = "api"
+urlpatterns = [
+    path("docs.css", docs.stylesheet),
+    *_wrapped_patterns(),
+    re_path(r"", _with_error_format(lambda request: errors.not_found(request))),
+]

@@ -15,7 +15,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
     Moment,
@@ -24,6 +24,7 @@ from tocsin.api.framework.auth import (
     PaginationQuery,
     audit_actor_of,
     caller,
+    narrowed,
     page,
     require,
 )
@@ -31,14 +32,15 @@ from tocsin.api.framework.simulation_schemas import TraceSchema
 from tocsin.core.db.queries import SearchableText
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
-from tocsin.core.reasons import sentence, show_fields, show_reason
+from tocsin.core.reasons import sentence, show_reason
 from tocsin.core.runtime import clock
 from tocsin.inbound import heartbeats
+from tocsin.inbound.admin import delayed_alerts
+from tocsin.inbound.deciding.state import DelayReason
 from tocsin.inbound.enums import HeartbeatHealth, MessageStatus
 from tocsin.inbound.inspect import MAX_REPLAYED_MESSAGES, explain_message, replay, replay_many
-from tocsin.inbound.models import Heartbeat, InboundMessage, Integration
+from tocsin.inbound.models import DelayedAlert, Heartbeat, InboundMessage, Integration
 from tocsin.inbound.storage import retention
-from tocsin.resources import registry
 from tocsin.resources.resource import find, find_by_uuid
 
 routes = AuthorizedRouter("inbound-messages")
@@ -95,17 +97,14 @@ class MessageFilters(PaginationQuery):
 
 @routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[MessageSummary], summary="The Inbound Log, newest first")
 def list_messages(request: HttpRequest, query: Query[MessageFilters]) -> dict[str, Any]:
-    return page(_filtered(query), query, show, newest_first=True)
+    return page(_filtered(query), query, _summaries, newest_first=True)
 
 
 def _filtered(query: MessageFilters) -> list[QuerySet[InboundMessage]]:
     """Return the requested messages, as the parts of a `core.db.queries.QueryUnion`."""
     rows = InboundMessage.objects.defer(*_LARGE).select_related("integration")
-    for name in ("alert_id", "source_status", "replay_of", "test"):
-        if (value := getattr(query, name)) is not None:
-            rows = rows.filter(**{name: value})
-    if query.status:
-        rows = rows.filter(status__in=query.status)
+    equal = ("alert_id", "source_status", "replay_of", "test", "integration")
+    rows = narrowed(rows, query, *equal, status="status__in")
     # Ids are ordered by time, so these conditions let the primary key narrow the scan.
     if query.received_after is not None:
         rows = rows.filter(
@@ -115,9 +114,6 @@ def _filtered(query: MessageFilters) -> list[QuerySet[InboundMessage]]:
         rows = rows.filter(
             received_at__lt=query.received_before, pk__lt=_first_id(query.received_before, _max_clock_difference())
         )
-    if query.integration is not None:
-        integration = registry.INTEGRATIONS.resolve(query.integration, "integration")
-        rows = rows.filter(integration=integration)
     filters, indexed_filters = Q(), Q()
     if query.source_id is not None:
         filters &= Q(source_id=query.source_id)
@@ -150,12 +146,8 @@ def get_message(request: HttpRequest, id: str) -> dict[str, Any]:
     return show_detail(find_message(id))
 
 
-def show(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
-    names = (
-        "id", "received_at", "status", "source_id", "source_status", "subject", "alert_id", "replay_of",
-        "test",
-    )  # fmt: skip
-    return [{**show_fields(message, *names, "reason"), "integration": message.integration.name} for message in messages]
+def _summaries(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
+    return [show(MessageSummary, message, integration=message.integration.name) for message in messages]
 
 
 def find_message(text: str) -> InboundMessage:
@@ -173,7 +165,7 @@ def show_detail(message: InboundMessage) -> dict[str, Any]:
     except UnicodeDecodeError:
         text, encoded = raw.decode("utf-8", "replace"), base64.b64encode(raw).decode()
     return {
-        **show([message])[0],
+        **_summaries([message])[0],
         "raw": text,
         "raw_base64": encoded,
         "content_type": message.content_type,
@@ -271,9 +263,7 @@ class HeartbeatFilters(PaginationQuery):
 
 @heartbeats_routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[HeartbeatSchema], summary="Monitored senders")
 def list_heartbeats(request: HttpRequest, query: Query[HeartbeatFilters]) -> dict[str, Any]:
-    rows = _rows()
-    if query.name is not None:
-        rows = rows.filter(name__iexact=query.name)
+    rows = narrowed(_rows(), query, name="name__iexact")
     if query.health:
         with_health = Heartbeat.objects.filter(health__in=query.health).values("integration_id")
         without_health = Heartbeat.objects.exclude(health__in=query.health).values("integration_id")
@@ -306,3 +296,64 @@ def show_heartbeats(integrations: Sequence[Integration]) -> list[dict[str, Any]]
 
 def _rows() -> QuerySet[Integration]:
     return Integration.objects.filter(kind=heartbeats.KIND)
+
+
+# ---------- delayed alerts
+# Alerts whose opening is delayed: by a delay, a maintenance window, or flapping detection.
+
+
+delayed_alerts_routes = AuthorizedRouter("delayed-alerts")
+
+#: Maximum number of alerts listed.
+_MAX_ROWS = 500
+
+
+class DelayedAlertSchema(BaseModel):
+    """An alert whose opening is delayed. `reason` completes the sentence "it opens …"."""
+
+    id: str
+    integration: str
+    subject: str
+    source_id: str
+    delay_reason: DelayReason
+    reason: ReasonSchema | None
+    since: datetime
+    due_at: datetime | None = Field(description="None: it opens when others come.")
+    message_count: int
+
+
+class DelayedAlertFilters(Schema):
+    model_config = {"extra": "forbid"}
+
+    integration: str | None = None
+    delay_reason: list[DelayReason] = []
+
+
+@delayed_alerts_routes.get(
+    "",
+    Permission.VIEW_ALERTS,
+    answers=list[DelayedAlertSchema],
+    summary="Alerts that wait to open, the next that is due first",
+)
+def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> list[dict[str, Any]]:
+    """Returns at most 500 alerts."""
+    rows = narrowed(DelayedAlert.objects.all(), query, "integration", delay_reason="delay_reason__in")
+    return [show(DelayedAlertSchema, info) for info in delayed_alerts.list_delayed(rows, _MAX_ROWS)]
+
+
+@delayed_alerts_routes.post(
+    "/{id}/open", Permission.TEST_INTEGRATIONS, status=204, answers=None, summary="Have it open now instead"
+)
+def open_now(request: HttpRequest, id: str) -> None:
+    principal, row = caller(request), delayed_alerts.find(id)
+    require(principal, Permission.TEST_INTEGRATIONS, row.integration.group_id)
+    delayed_alerts.open_now(row, actor=audit_actor_of(principal), now=principal.now)
+
+
+@delayed_alerts_routes.delete(
+    "/{id}", Permission.TEST_INTEGRATIONS, status=204, answers=None, summary="Let it go: no alert opens for what came"
+)
+def drop(request: HttpRequest, id: str) -> None:
+    principal, row = caller(request), delayed_alerts.find(id)
+    require(principal, Permission.TEST_INTEGRATIONS, row.integration.group_id)
+    delayed_alerts.drop(row, actor=audit_actor_of(principal), now=principal.now)

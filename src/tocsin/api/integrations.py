@@ -15,7 +15,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import (
     Number,
     PaginatedList,
@@ -372,9 +372,7 @@ def compare_versions(request: HttpRequest, id: str, number: int, query: Query[Ve
     )
     after = commands.describe_version(other_version, names) if other_version is not None else {}
     version_changes = commands.compare(before, after)
-    return {
-        "changes": [{"part": change.part, "before": change.before, "after": change.after} for change in version_changes]
-    }
+    return {"changes": [show(VersionChangeSchema, change) for change in version_changes]}
 
 
 @routes.post(
@@ -417,9 +415,8 @@ def set_status(request: HttpRequest, id: str, body: StatusBody) -> dict[str, Any
 
 def _statuses(integration: Integration, now: datetime) -> dict[str, Any]:
     observed = simple_rules.load_observed_statuses(integration, now)
-    names = ("name", "count", "count_week", "last_at", "does", "opened_nothing")
     return {
-        "statuses": [{name: getattr(status, name) for name in names} for status in observed.statuses],
+        "statuses": [show(ObservedStatusSchema, status) for status in observed.statuses],
         "warning": str(observed.warning),
         "partial": str(observed.partial),
         "in_halo": statuses_by_effect(integration),

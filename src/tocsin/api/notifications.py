@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from ninja import Query
-from pydantic import BaseModel, Field
+from ninja import Query, Schema
+from pydantic import BaseModel, Field, model_validator
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework import auth
-from tocsin.api.framework.auth import AuthorizedRouter, Number, PaginatedList, PaginationQuery, Principal, caller, page
-from tocsin.core.reasons import show_fields
+from tocsin.api.framework.auth import (
+    AuthorizedRouter,
+    Number,
+    PaginatedList,
+    PaginationQuery,
+    Principal,
+    UtcDatetime,
+    audit_actor_of,
+    caller,
+    narrowed,
+    page,
+)
+from tocsin.core.db import database
+from tocsin.core.validation import field_errors
+from tocsin.notify import pause
 from tocsin.notify.inbound.mail_replies import ReplyResult
 from tocsin.notify.models import Delivery, MailReply, Notification, SandboxMessage
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.people.changes.users import Channel
-from tocsin.resources import registry
+from tocsin.people.models import User
 from tocsin.resources.resource import find, find_by_uuid
 
 routes = AuthorizedRouter("deliveries")
@@ -65,15 +78,8 @@ class DeliveryFilters(PaginationQuery):
 @routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[DeliverySchema], summary="Deliveries, newest first")
 def list_deliveries(request: HttpRequest, query: Query[DeliveryFilters]) -> dict[str, Any]:
     rows = Delivery.objects.select_related(*_RELATED)
-    for name in ("alert_id", "notification_id", "purpose", "channel"):
-        if (value := getattr(query, name)) is not None:
-            rows = rows.filter(**{name: value})
-    if query.provider is not None:
-        rows = rows.filter(provider_name__iexact=query.provider)
-    if query.status:
-        rows = rows.filter(status__in=query.status)
-    if query.user is not None:
-        rows = rows.filter(user=registry.USERS.resolve(query.user, "user"))
+    equal = ("alert_id", "notification_id", "purpose", "channel", "user")
+    rows = narrowed(rows, query, *equal, provider="provider_name__iexact", status="status__in")
     return page(rows, query, _serializer_for(request), newest_first=True)
 
 
@@ -85,23 +91,17 @@ def get_delivery(request: HttpRequest, id: str) -> dict[str, Any]:
 
 def _serializer_for(request: HttpRequest) -> Callable[[Sequence[Delivery]], list[dict[str, Any]]]:
     viewer = caller(request).viewer
-    names = (
-        "id", "notification_id", "alert_id", "purpose", "channel", "status", "attempts", "queued_at", "due_at",
-        "sent_at", "delivered_at", "receipt",
-    )  # fmt: skip
 
-    def show(rows: Sequence[Delivery]) -> list[dict[str, Any]]:
-        return [
-            {
-                **show_fields(row, *names, "error", "reason"),
-                "user": row.user.username if row.user else None,
-                "provider": row.provider_name or None,
-                "address": auth.address(viewer, row.channel, row.address, row.user_id, row.notification.group_contact),
-            }
-            for row in rows
-        ]
+    def show_row(row: Delivery) -> dict[str, Any]:
+        address = auth.address(viewer, row.channel, row.address, row.user_id, row.notification.group_contact)
+        provider = row.provider_name or None
+        return show(DeliverySchema, row, user=_username(row), provider=provider, address=address)
 
-    return show
+    return lambda rows: [show_row(row) for row in rows]
+
+
+def _username(row: Delivery | Notification | MailReply | SandboxMessage) -> str | None:
+    return row.user.username if row.user else None
 
 
 # ---------- notifications
@@ -138,11 +138,7 @@ class NotificationFilters(PaginationQuery):
 )
 def list_notifications(request: HttpRequest, query: Query[NotificationFilters]) -> dict[str, Any]:
     rows = Notification.objects.select_related("user", "group_contact")
-    for name in ("alert_id", "purpose", "channel"):
-        if (value := getattr(query, name)) is not None:
-            rows = rows.filter(**{name: value})
-    if query.user is not None:
-        rows = rows.filter(user=registry.USERS.resolve(query.user, "user"))
+    rows = narrowed(rows, query, "alert_id", "user", "purpose", "channel")
     return page(rows, query, _serializer_for_notifications(request), newest_first=True)
 
 
@@ -154,20 +150,13 @@ def get_notification(request: HttpRequest, id: str) -> dict[str, Any]:
 
 def _serializer_for_notifications(request: HttpRequest) -> Callable[[Sequence[Notification]], list[dict[str, Any]]]:
     viewer = caller(request).viewer
-    names = ("id", "alert_id", "purpose", "channel", "label", "created_at")
 
-    def show(rows: Sequence[Notification]) -> list[dict[str, Any]]:
-        return [
-            {
-                **show_fields(row, *names, "reason"),
-                "user": row.user.username if row.user else None,
-                "group_contact": row.group_contact.label if row.group_contact else None,
-                "address": auth.address(viewer, row.channel, row.address, row.user_id, row.group_contact),
-            }
-            for row in rows
-        ]
+    def show_row(row: Notification) -> dict[str, Any]:
+        address = auth.address(viewer, row.channel, row.address, row.user_id, row.group_contact)
+        contact = row.group_contact.label if row.group_contact else None
+        return show(NotificationSchema, row, user=_username(row), group_contact=contact, address=address)
 
-    return show
+    return lambda rows: [show_row(row) for row in rows]
 
 
 # ---------- mail replies
@@ -201,12 +190,7 @@ class MailReplyFilters(PaginationQuery):
     "", Permission.ADMINISTER, answers=PaginatedList[MailReplySchema], summary="Answers by mail, newest first"
 )
 def list_mail_replies(request: HttpRequest, query: Query[MailReplyFilters]) -> dict[str, Any]:
-    rows = MailReply.objects.select_related("user")
-    for name in ("outcome", "alert_id"):
-        if (value := getattr(query, name)) is not None:
-            rows = rows.filter(**{name: value})
-    if query.sender is not None:
-        rows = rows.filter(sender__iexact=query.sender)
+    rows = narrowed(MailReply.objects.select_related("user"), query, "outcome", "alert_id", sender="sender__iexact")
     return page(rows, query, _show, newest_first=True)
 
 
@@ -216,15 +200,7 @@ def get_mail_reply(request: HttpRequest, id: Number) -> dict[str, Any]:
 
 
 def _show(rows: Sequence[MailReply]) -> list[dict[str, Any]]:
-    names = ("id", "received_at", "sender", "subject", "alert_id", "outcome")
-    return [
-        {
-            **show_fields(row, *names, "reason"),
-            "provider": row.provider_name,
-            "user": row.user.username if row.user else None,
-        }
-        for row in rows
-    ]
+    return [show(MailReplySchema, row, provider=row.provider_name, user=_username(row)) for row in rows]
 
 
 # ---------- sandbox messages
@@ -293,12 +269,7 @@ class SandboxMessageFilters(PaginationQuery):
 )
 def list_messages(request: HttpRequest, query: Query[SandboxMessageFilters]) -> dict[str, Any]:
     """Returns your own messages; administrators get all of them."""
-    rows = _visible(caller(request))
-    for name in ("alert_id", "channel"):
-        if (value := getattr(query, name)) is not None:
-            rows = rows.filter(**{name: value})
-    if query.user is not None:
-        rows = rows.filter(user=registry.USERS.resolve(query.user, "user"))
+    rows = narrowed(_visible(caller(request)), query, "alert_id", "user", "channel")
     return page(rows, query, _show_sandbox_messages, newest_first=True)
 
 
@@ -313,16 +284,75 @@ def _visible(principal: Principal) -> QuerySet[SandboxMessage]:
 
 
 def _show_sandbox_messages(rows: Sequence[SandboxMessage]) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": row.pk,
-            "at": row.at,
-            "delivery_id": row.delivery,
-            "alert_id": row.alert_id,
-            "user": row.user.username if row.user else None,
-            "channel": row.channel,
-            "address": row.address,
-            "content": row.content,
-        }
-        for row in rows
-    ]
+    return [show(SandboxMessageSchema, row, delivery_id=row.delivery, user=_username(row)) for row in rows]
+
+
+# ---------- pause
+# The pause of all paging. Every user can see it; administrators start and end it.
+
+
+pause_routes = AuthorizedRouter("pause")
+
+
+class PauseSchema(BaseModel):
+    """Whether all paging is paused. The other fields are null while it is not."""
+
+    paused: bool
+    reason: str | None
+    started_at: datetime | None
+    until: datetime | None
+    user: str | None
+
+
+class PauseBody(Schema):
+    """Pause until a moment, or for a duration such as `2h`; seven days at most."""
+
+    model_config = {"extra": "forbid"}
+
+    reason: str = Field(max_length=2000, description="Why; everyone reads it.")
+    until: UtcDatetime | None = None
+    span: str | None = Field(default=None, alias="for", max_length=20, examples=["2h"])
+
+    @model_validator(mode="after")
+    def _require_one_of(self) -> Self:
+        if (self.until is None) == (self.span is None):
+            raise ValueError("give either until or for")
+        return self
+
+
+EXAMPLE = {"reason": "Moving the data centre", "for": "2h"}
+
+
+@pause_routes.get("", Permission.VIEW_ALERTS, answers=PauseSchema, summary="Whether all paging is paused")
+def get_pause(request: HttpRequest) -> dict[str, Any]:
+    return _show_pause(caller(request).now)
+
+
+@pause_routes.put(
+    "",
+    Permission.ADMINISTER,
+    answers=PauseSchema,
+    summary="Pause all paging: alerts open as usual, pages wait until the end",
+    example=EXAMPLE,
+)
+def put_pause(request: HttpRequest, body: PauseBody) -> dict[str, Any]:
+    principal = caller(request)
+    until = body.until or principal.now + field_errors.parse(body.span, "for")
+    pause.start(body.reason, until, audit_actor_of(principal), principal.now)
+    return _show_pause(principal.now)
+
+
+@pause_routes.delete("", Permission.ADMINISTER, answers=PauseSchema, summary="End the pause now. Held pages are sent")
+def delete_pause(request: HttpRequest) -> dict[str, Any]:
+    principal = caller(request)
+    pause.end(audit_actor_of(principal), principal.now)
+    return _show_pause(principal.now)
+
+
+def _show_pause(now: datetime) -> dict[str, Any]:
+    with database.transaction() as connection:
+        current = pause.current_pause(connection, now)
+    if current is None:
+        return dict.fromkeys(PauseSchema.model_fields) | {"paused": False}
+    user = User.objects.filter(pk=current.user_id).first() if current.user_id else None
+    return show(PauseSchema, current, paused=True, user=user.username if user else None)

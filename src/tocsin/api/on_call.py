@@ -13,7 +13,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field, model_validator
 
 from tocsin.access.roles import MemberRole, Permission
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
     Number,
@@ -172,27 +172,17 @@ def requested_range(query: RangeQuery, now: datetime) -> tuple[datetime, datetim
 def show_timeline(plan: GroupPlan, begin: datetime, end: datetime) -> dict[str, Any]:
     """Return a timeline in the shape of `TimelineResponse`."""
     final_timeline = final_schedule.timeline(plan, begin, end)
-    names = _usernames(
-        {person.user_id for person in final_timeline.segments} | {bar.user_id for bar in final_timeline.layer_segments}
-    )
+    bars = final_timeline.layer_segments
+    names = _usernames({*(person.user_id for person in final_timeline.segments), *(bar.user_id for bar in bars)})
     return {
         "since": begin,
         "until": end,
         "segments": [_person(person, names) for person in final_timeline.segments],
         "shifts": [
-            {
-                "schedule": bar.schedule,
-                "shift": bar.shift,
-                "layer": bar.layer,
-                "role": bar.role,
-                "user": names.get(bar.user_id, bar.name),
-                "since": bar.since,
-                "until": bar.until,
-                "hidden_by": str(bar.hidden_by) or None,
-            }
-            for bar in final_timeline.layer_segments
+            show(ShiftSchema, bar, user=names.get(bar.user_id, bar.name), hidden_by=str(bar.hidden_by) or None)
+            for bar in bars
         ],
-        "gaps": [{"role": gap.role, "since": gap.since, "until": gap.until} for gap in final_timeline.gaps],
+        "gaps": [show(CoverageGapSchema, gap) for gap in final_timeline.gaps],
     }
 
 
@@ -235,34 +225,27 @@ def _usernames(users: Iterable[int]) -> dict[int, str]:
 
 
 def _person(person: OnCall, names: Mapping[int, str]) -> dict[str, Any]:
-    return {
-        "role": person.role,
-        "user": names[person.user_id],
-        "since": person.since,
-        "until": person.until,
-        "reason": show_reason(person.reason),
-        "reasons": [show_reason(reason) for reason in person.reasons],
-        "absent": person.is_absent,
-        "schedule": person.schedule or None,
-        "shift": person.shift or None,
-        "layer": person.layer,
-        "override_id": person.override_id,
-    }
+    return show(
+        OnCallSchema,
+        person,
+        user=names[person.user_id],
+        reasons=[show_reason(reason) for reason in person.reasons],
+        absent=person.is_absent,
+        schedule=person.schedule or None,
+        shift=person.shift or None,
+    )
 
 
 def _finding(finding: CoverageFinding, names: Mapping[int, str]) -> dict[str, Any]:
-    return {
-        "kind": finding.kind,
-        "note": finding.kind.is_note,
-        "reason": show_reason(finding.reason),
-        "since": finding.since,
-        "until": finding.until,
-        "times": finding.occurrence_count,
-        "role": finding.role,
-        "user": names.get(finding.user_id) if finding.user_id else None,
-        "schedule": finding.schedule or None,
-        "shift": finding.shift or None,
-    }
+    return show(
+        CoverageFindingSchema,
+        finding,
+        note=finding.kind.is_note,
+        times=finding.occurrence_count,
+        user=names.get(finding.user_id) if finding.user_id else None,
+        schedule=finding.schedule or None,
+        shift=finding.shift or None,
+    )
 
 
 # ---------- readiness
@@ -320,8 +303,7 @@ def list_readiness(request: HttpRequest, query: Query[ReadinessQuery]) -> dict[s
     groups = [registry.GROUPS.resolve(query.group, "group")] if query.group is not None else list(Group.objects.all())
     with database.transaction() as connection:
         assessed = coverage.readiness_of_groups(connection, [group.pk for group in groups], now, since, until)
-    user_ids = {one.shift.user_id for _plan, shifts in assessed.values() for one in shifts}
-    names = dict(User.mentioned.filter(pk__in=user_ids).values_list("pk", "username"))
+    names = _usernames(one.shift.user_id for _plan, shifts in assessed.values() for one in shifts)
     shown = [
         _show(one, group.name, names[one.shift.user_id])
         for group in groups
@@ -332,21 +314,19 @@ def list_readiness(request: HttpRequest, query: Query[ReadinessQuery]) -> dict[s
 
 
 def _show(one: ShiftReadiness, group: str, username: str) -> dict[str, Any]:
-    shift = one.shift
-    return {
-        "group": group,
-        "user": username,
-        "role": shift.role,
-        "since": shift.since,
-        "until": shift.until,
-        "schedule": shift.schedule or None,
-        "shift": shift.shift or None,
-        "ready": one.is_ready,
-        "loud_channels": one.loud_channels,
-        "verified": one.is_verified,
-        "tested_at": one.arrived_at,
-        "problems": [{"kind": kind, "reason": show_reason(reason)} for kind, reason in one.problems.items()],
-    }
+    return show(
+        ShiftReadinessSchema,
+        one.shift,
+        group=group,
+        user=username,
+        schedule=one.shift.schedule or None,
+        shift=one.shift.shift or None,
+        ready=one.is_ready,
+        loud_channels=one.loud_channels,
+        verified=one.is_verified,
+        tested_at=one.arrived_at,
+        problems=[{"kind": kind, "reason": show_reason(reason)} for kind, reason in one.problems.items()],
+    )
 
 
 # ---------- calendar
@@ -408,30 +388,24 @@ def calendar(request: HttpRequest, query: Query[CalendarQuery]) -> dict[str, Any
         group_ids = [group.pk] if group else loader.groups_with_schedule(connection)
         plans = loader.plans(connection, group_ids, weekly_windows.midnight(month, zone))
     days = month_calendar.days_of_month(sorted(plans.values(), key=lambda plan: plan.name), month, zone)
-    user_ids = {entry.user_id for day in days for role in day.roles for entry in role.entries if entry.user_id}
-    names = dict(User.mentioned.filter(pk__in=user_ids).values_list("pk", "username"))
+    names = _usernames(entry.user_id for day in days for role in day.roles for entry in role.entries if entry.user_id)
     return {"month": f"{month:%Y-%m}", "time_zone": zone.key, "days": [_day(day, names) for day in days]}
 
 
 def _day(day: CalendarDay, names: dict[int, str]) -> dict[str, Any]:
-    return {
-        "day": day.day,
-        "holidays": list(day.holidays),
-        "on_call": [
-            {
-                "group": role.group,
-                "role": role.role,
-                "user": names.get(entry.user_id) if entry.user_id else None,
-                "since": entry.since,
-                "until": entry.until,
-                "schedules": list(entry.schedules),
-                "absent": entry.is_absent,
-                "double_roles": list(entry.double_roles),
-            }
-            for role in day.roles
-            for entry in role.entries
-        ],
-    }
+    entries = [
+        show(
+            CalendarEntrySchema,
+            entry,
+            group=role.group,
+            role=role.role,
+            user=names.get(entry.user_id) if entry.user_id else None,
+            absent=entry.is_absent,
+        )
+        for role in day.roles
+        for entry in role.entries
+    ]
+    return show(CalendarDaySchema, day, on_call=entries)
 
 
 # ---------- calendar feeds
@@ -493,7 +467,7 @@ def list_feeds(request: HttpRequest, query: Query[PaginationQuery]) -> dict[str,
     status=201,
     answers=NewFeedResponse,
     summary="Make one; its address (`url`) is shown this once",
-    extra={"requestBody": {"content": {"application/json": {"example": {"kind": "group", "group": "Service Desk"}}}}},
+    example={"kind": "group", "group": "Service Desk"},
 )
 def create_feed(request: HttpRequest, body: FeedBody) -> dict[str, Any]:
     principal = caller(request)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from tocsin.access import boundary
 from tocsin.access.roles import MemberRole, Permission
 from tocsin.alerts.states import Priority
+from tocsin.api.errors import show
 from tocsin.api.framework.auth import AuthorizedRouter, ScheduleMoment, caller
 from tocsin.api.users import GROUPS
 from tocsin.core.config import settings_store
@@ -22,7 +23,7 @@ from tocsin.core.db.row_security import viewer_transaction
 from tocsin.oncall.calculation import month_calendar
 from tocsin.oncall.calculation.coverage_checks import OnCallTime
 from tocsin.reports import alert_reports, fairness
-from tocsin.reports.alert_reports import DurationStats, NoiseBy, ResponseStats, SlaCounts, SlaStats
+from tocsin.reports.alert_reports import DurationStats, NoiseBy, ResponseStats, SlaStats
 from tocsin.reports.counted_alerts import PUBLIC_GROUPINGS, AlertFilter, Bucket, GroupBy, Grouped, GroupedReport, Period
 from tocsin.reports.fairness import MAX_MONTHS, FairnessFilter, Interruptions, PersonalLoad
 from tocsin.resources import registry
@@ -219,14 +220,7 @@ def report_sla_breaches(request: HttpRequest, query: Query[SlaBreachFilters]) ->
     period, filters = _period(request, query), _filters(query)
     with viewer_transaction() as connection:
         breaches = alert_reports.load_breaches(connection, period, filters, now=caller(request).now, limit=query.limit)
-    items = [
-        {
-            **{name: getattr(one, name) for name in ("subject", "client", "priority", "due_at", "met_at")},
-            "alert": one.alert_id,
-            "target": one.moment,
-        }
-        for one in breaches
-    ]
+    items = [show(SlaBreachSchema, one, alert=one.alert_id, target=one.moment) for one in breaches]
     return {"since": period.since, "until": period.until, "items": items}
 
 
@@ -240,13 +234,7 @@ def report_noise(request: HttpRequest, query: Query[NoiseFilters]) -> dict[str, 
     period = _period(request, query)
     with viewer_transaction() as connection:
         report = alert_reports.load_noise(connection, period, query.by, _filters(query))
-    sources = [
-        {
-            **{name: getattr(one, name) for name in ("key", "alerts", "auto_closed", "acknowledged", "grouping")},
-            "integration": one.integration or None,
-        }
-        for one in report.sources
-    ]
+    sources = [show(NoisySourceSchema, one, integration=one.integration or None) for one in report.sources]
     return {"since": period.since, "until": period.until, "alerts": report.alerts, "sources": sources}
 
 
@@ -277,19 +265,16 @@ def _period(request: HttpRequest, query: ReportFilters) -> Period:
 
 
 def _filters(query: ReportFilters) -> AlertFilter:
-    return AlertFilter(
-        group_id=registry.GROUPS.resolve(query.group, "group").pk if query.group else None,
-        client=query.client or "",
-        integration_id=registry.INTEGRATIONS.resolve(query.integration, "integration").pk
-        if query.integration
-        else None,
-        priority=query.priority,
-    )
+    group = registry.GROUPS.resolve(query.group, "group").pk if query.group else None
+    integration = registry.INTEGRATIONS.resolve(query.integration, "integration").pk if query.integration else None
+    return AlertFilter(group, query.client or "", integration, query.priority)
 
 
-def _show_grouped[S](period: Period, report: GroupedReport[S], show: Callable[[S], dict[str, Any]]) -> dict[str, Any]:
+def _show_grouped[S](
+    period: Period, report: GroupedReport[S], show_stats: Callable[[S], dict[str, Any]]
+) -> dict[str, Any]:
     def row(grouped: Grouped[S]) -> dict[str, Any]:
-        return {"key": grouped.key, "alerts": grouped.alerts, **show(grouped.stats)}
+        return {"key": grouped.key, "alerts": grouped.alerts, **show_stats(grouped.stats)}
 
     return {
         "since": period.since,
@@ -305,18 +290,11 @@ def _show_times(stats: ResponseStats) -> dict[str, Any]:
     def times(one: DurationStats) -> dict[str, Any]:
         return {"count": one.count, "p50_seconds": _seconds(one.p50), "p90_seconds": _seconds(one.p90)}
 
-    return {
-        "acknowledged": times(stats.acknowledged),
-        "assigned": times(stats.assigned),
-        "closed": times(stats.closed),
-    }
+    return {name: times(getattr(stats, name)) for name in ("acknowledged", "assigned", "closed")}
 
 
 def _show_sla(stats: SlaStats) -> dict[str, Any]:
-    def counts(one: SlaCounts) -> dict[str, Any]:
-        return {"kept": one.kept, "breached": one.breached, "pending": one.pending}
-
-    return {"response": counts(stats.response), "resolution": counts(stats.resolution)}
+    return {name: show(SlaCountsSchema, getattr(stats, name)) for name in ("response", "resolution")}
 
 
 def _show_person(person: Interruptions) -> dict[str, Any]:
@@ -324,13 +302,7 @@ def _show_person(person: Interruptions) -> dict[str, Any]:
         {"weekday": weekday + 1, "hour": hour, "alerts": number}
         for (weekday, hour), number in sorted(person.by_hour.items())
     ]
-    return {
-        "user": person.username,
-        "alerts": person.alerts,
-        "at_night": person.at_night,
-        "nights": person.nights,
-        "hours": hours,
-    }
+    return show(InterruptionsSchema, person, user=person.username, hours=hours)
 
 
 def _seconds(span: timedelta | None) -> float | None:
@@ -409,14 +381,14 @@ def report_fairness(request: HttpRequest, query: Query[FairnessParameters]) -> d
 
 
 def _person(person: PersonalLoad) -> dict[str, Any]:
-    return {
-        "user": person.username,
-        "hours": _hours(person.time),
-        "difference": _hours(person.difference),
-        "pages": person.pages,
-        "night_pages": person.night_pages,
-        "pages_difference": round(person.pages_difference, 2),
-    }
+    return show(
+        PersonalLoadSchema,
+        person,
+        user=person.username,
+        hours=_hours(person.time),
+        difference=_hours(person.difference),
+        pages_difference=round(person.pages_difference, 2),
+    )
 
 
 def _hours(time: OnCallTime) -> dict[str, float]:

@@ -12,7 +12,7 @@ from ninja import Body, Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import Number, PaginatedList, PaginationQuery, UtcDatetime, caller, page
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.api.on_call import RangeQuery, TimelineResponse, requested_range, show_timeline
@@ -53,20 +53,8 @@ class CalendarImportsResponse(BaseModel):
     summary="What was last read of the calendars that its shifts come from",
 )
 def schedule_imports(request: HttpRequest, id: str) -> dict[str, Any]:
-    schedule = SCHEDULES.find(id)
-    return {
-        "items": [
-            {
-                "shift": row.shift,
-                "read_at": row.read_at,
-                "due_at": row.due_at,
-                "error": show_reason(row.error),
-                "unknown": row.unknown,
-                "turns": len(row.spans),
-            }
-            for row in schedule.imports.all()
-        ]
-    }
+    rows = SCHEDULES.find(id).imports.all()
+    return {"items": [show(CalendarImportSchema, row, turns=len(row.spans)) for row in rows]}
 
 
 register(SCHEDULES)
@@ -179,26 +167,20 @@ def _show_note(note: HandoverNote, now: datetime) -> dict[str, Any]:
 def _show(rows: Sequence[HandoverNote]) -> list[dict[str, Any]]:
     people = handover.people_of(rows)
     return [
-        {
-            "id": note.pk,
-            "at": note.at,
-            "since": note.since,
-            "outgoing": [people[user_id].username for user_id in note.outgoing if user_id in people],
-            "incoming": [people[user_id].username for user_id in note.incoming if user_id in people],
-            "text": note.text,
-            "edited_by": note.edited_by.username if note.edited_by else None,
-            "edited_at": note.edited_at,
-            "sent_at": note.sent_at,
-        }
+        show(
+            HandoverSummarySchema,
+            note,
+            outgoing=[people[user_id].username for user_id in note.outgoing if user_id in people],
+            incoming=[people[user_id].username for user_id in note.incoming if user_id in people],
+            edited_by=note.edited_by.username if note.edited_by else None,
+        )
         for note in rows
     ]
 
 
 def _section(section: FactSection) -> dict[str, Any]:
-    return {
-        "title": show_reason(section.title),
-        "facts": [{"reason": show_reason(line.reason), "alert_id": line.alert_id} for line in section.lines],
-    }
+    facts = [show(HandoverFactSchema, line) for line in section.lines]
+    return {"title": show_reason(section.title), "facts": facts}
 
 
 # ---------- holiday calendars
@@ -233,7 +215,7 @@ class SchedulePreviewQuery(RangeQuery):
     answers=TimelineResponse,
     body=SCHEDULES.schema.changes,
     summary="The same with a schedule as the body has it, before it is saved; saves nothing",
-    extra={"requestBody": {"content": {"application/json": {"example": SCHEDULES.resource.example}}}},
+    example=SCHEDULES.resource.example,
 )
 def try_schedule(
     request: HttpRequest, id: str, body: Body[dict[str, Any]], query: Query[SchedulePreviewQuery]
@@ -241,11 +223,9 @@ def try_schedule(
     principal = caller(request)
     group = GROUPS.find_authorized(id, principal, Permission.MANAGE_TEAMS)
     begin, end = requested_range(query, principal.now)
-    existing = (
-        SCHEDULES.find_authorized(query.existing, principal, Permission.MANAGE_TEAMS)
-        if query.existing is not None
-        else None
-    )
+    existing = None
+    if query.existing is not None:
+        existing = SCHEDULES.find_authorized(query.existing, principal, Permission.MANAGE_TEAMS)
     spec = {**SCHEDULES.spec_of(body), "group": group.name}
     plan = commands.plan_with(spec, existing=existing, now=min(begin, principal.now))
     return show_timeline(plan, begin, end)

@@ -24,6 +24,7 @@ from tocsin.api.framework.auth import (
     audit_actor_of,
     caller,
     forbidden,
+    narrowed,
     page,
 )
 from tocsin.api.framework.resources import ApiResource, register
@@ -54,10 +55,7 @@ class OverrideFields(BaseModel):
 
 
 def _narrow(rows: QuerySet[Override], query: OverrideFilters, principal: Principal) -> QuerySet[Override]:
-    if query.schedule is not None:
-        rows = rows.filter(schedule=registry.SCHEDULES.resolve(query.schedule, "schedule"))
-    if query.user is not None:
-        rows = rows.filter(user=registry.USERS.resolve(query.user, "user"))
+    rows = narrowed(rows, query, "schedule", "user")
     if query.at is not None:
         rows = rows.filter(starts_at__lte=query.at, ends_at__gt=query.at)
     elif not query.past:
@@ -156,10 +154,6 @@ class SwapSchema(BaseModel):
     answered_at: datetime | None
 
 
-def _extra(example: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"content": {"application/json": {"example": example}}}}
-
-
 _SPAN = {"from": "2026-12-24T17:00:00Z", "to": "2026-12-25T08:00:00Z", "role": "primary"}
 
 
@@ -169,24 +163,19 @@ _SPAN = {"from": "2026-12-24T17:00:00Z", "to": "2026-12-25T08:00:00Z", "role": "
     status=201,
     answers=OVERRIDES.schema.whole,
     summary="Take someone's shift, or one that no one has",
-    extra=_extra({**_SPAN, "instead_of": "bob"}),
+    example={**_SPAN, "instead_of": "bob"},
 )
 def take(request: HttpRequest, id: str, body: TakeShiftBody) -> dict[str, Any]:
     principal, schedule = caller(request), schedules.SCHEDULES.find(id)
     _require_belonging(principal, schedule)
+    user, actor, now = principal.user, audit_actor_of(principal), principal.now
     if body.instead_of is None:
-        override = swaps.fill_gap(
-            schedule, body.shift_range, user=principal.user, actor=audit_actor_of(principal), now=principal.now
+        override = swaps.fill_gap(schedule, body.shift_range, user=user, actor=actor, now=now)
+    else:
+        current = _user(body.instead_of, "instead_of")
+        override = swaps.transfer_shift(
+            schedule, body.shift_range, current_user=current, new_user=user, actor=actor, now=now
         )
-        return OVERRIDES.show_one(override, principal)
-    override = swaps.transfer_shift(
-        schedule,
-        body.shift_range,
-        current_user=_user(body.instead_of, "instead_of"),
-        new_user=principal.user,
-        actor=audit_actor_of(principal),
-        now=principal.now,
-    )
     return OVERRIDES.show_one(override, principal)
 
 
@@ -196,7 +185,7 @@ def take(request: HttpRequest, id: str, body: TakeShiftBody) -> dict[str, Any]:
     status=201,
     answers=OVERRIDES.schema.whole,
     summary="Hand a shift over",
-    extra=_extra({**_SPAN, "user": "bob"}),
+    example={**_SPAN, "user": "bob"},
 )
 def hand_over(request: HttpRequest, id: str, body: HandOverShiftBody) -> dict[str, Any]:
     principal, schedule = caller(request), schedules.SCHEDULES.find(id)
@@ -236,12 +225,7 @@ def take_back(request: HttpRequest, id: Number) -> None:
     "", Permission.VIEW_ALERTS, answers=PaginatedList[SwapSchema], by_alias=True, summary="Swaps, the newest first"
 )
 def list_swaps(request: HttpRequest, query: Query[SwapFilters]) -> dict[str, Any]:
-    rows = swaps.rows()
-    if query.state is not None:
-        rows = rows.filter(state=query.state)
-    if query.schedule is not None:
-        selected = registry.SCHEDULES.resolve(query.schedule, "schedule")
-        rows = rows.filter(schedule=selected)
+    rows = narrowed(swaps.rows(), query, "state", "schedule")
     if query.mine:
         user = caller(request).user
         rows = rows.filter(requested_user=user) | rows.filter(requester=user)
@@ -260,7 +244,7 @@ def get_swap(request: HttpRequest, id: Number) -> dict[str, Any]:
     answers=SwapSchema,
     by_alias=True,
     summary="Ask someone to take a shift of yours, perhaps for one of theirs in return",
-    extra=_extra({**_SPAN, "schedule": "Service Desk 24x7", "user": "bob", "message": "My daughter's concert"}),
+    example={**_SPAN, "schedule": "Service Desk 24x7", "user": "bob", "message": "My daughter's concert"},
 )
 def ask(request: HttpRequest, body: SwapRequestBody) -> dict[str, Any]:
     principal = caller(request)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from ninja import Body, Query, Schema
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from tocsin.access import audit_log as audit_export
 from tocsin.access.audit import change_settings
 from tocsin.access.audit_log import ExportFormat
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework import auth
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
@@ -30,19 +32,23 @@ from tocsin.api.framework.auth import (
     UtcDatetime,
     audit_actor_of,
     caller,
+    narrowed,
     page,
     require,
 )
 from tocsin.api.framework.resources import AuditEntrySchema, SpecSchema, show_entries
+from tocsin.configure.models import ImportRun
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
+from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
-from tocsin.core.reasons import show_fields, show_reason
+from tocsin.core.reasons import Term, reason_from_json, sentence, show_reason
+from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.importers import import_runs
 from tocsin.inbound.config import registry
 from tocsin.operate import doctor, node_heartbeat
-from tocsin.operate.finding import HealthFinding
 from tocsin.people import permissions
-from tocsin.resources.resource import find
+from tocsin.resources.resource import NO_SUCH_OBJECT, find
 from tocsin.simulate import escalation
 from tocsin.simulate.escalation import SimulatedPage
 
@@ -146,8 +152,8 @@ class LastBackupResponse(BaseModel):
 def get_doctor(request: HttpRequest) -> dict[str, Any]:
     """Runs the checks of `tocsin doctor`. Takes seconds, because providers and the public address are contacted."""
     findings = doctor.examine(caller(request).now)
-    problems = [_finding(finding) for finding in findings if finding.is_problem]
-    notes = [_finding(finding) for finding in findings if not finding.is_problem]
+    problems = [show(HealthFindingSchema, finding) for finding in findings if finding.is_problem]
+    notes = [show(HealthFindingSchema, finding) for finding in findings if not finding.is_problem]
     return {"ok": not problems, "problems": problems, "notes": notes}
 
 
@@ -172,14 +178,7 @@ def list_nodes(request: HttpRequest) -> dict[str, Any]:
     now = caller(request).now
     with database.transaction() as connection:
         nodes = node_heartbeat.load_nodes(connection)
-    items = [
-        {
-            **show_fields(node, "id", "name", "role", "version", "started_at", "stuck_senders"),
-            "seen_at": now - node.age,
-            "alive": node.is_alive,
-        }
-        for node in nodes
-    ]
+    items = [show(NodeSchema, node, seen_at=now - node.age, alive=node.is_alive) for node in nodes]
     return {"items": items, "next": None}
 
 
@@ -212,15 +211,6 @@ def _show_backup(status: settings_store.BackupStatus) -> dict[str, Any]:
     }
 
 
-def _finding(finding: HealthFinding) -> dict[str, Any]:
-    return {
-        "id": finding.id,
-        "about": finding.about,
-        "detail": show_reason(finding.detail),
-        "remedy": show_reason(finding.remedy),
-    }
-
-
 def _show_result(result: escalation.PreflightResult, principal: Principal) -> dict[str, Any]:
     paths = [
         {
@@ -236,14 +226,8 @@ def _show_result(result: escalation.PreflightResult, principal: Principal) -> di
 
 
 def _page(page: SimulatedPage, principal: Principal) -> dict[str, Any]:
-    return {
-        "at": page.at,
-        "to": page.name,
-        "label": page.label,
-        "channel": page.channel,
-        "address": principal.viewer.address(page.user_id, page.channel, page.address),
-        "problem": show_reason(page.problem),
-    }
+    address = principal.viewer.address(page.user_id, page.channel, page.address)
+    return show(PreflightPageSchema, page, to=page.name, address=address)
 
 
 # ---------- settings
@@ -268,7 +252,7 @@ def get_settings(request: HttpRequest, response: HttpResponse) -> dict[str, Any]
     body=_SCHEMA.changes,
     summary="Change the named settings; the others stay",
     tagged=True,
-    extra={"requestBody": {"content": {"application/json": {"example": {"message_retention_days": 30}}}}},
+    example={"message_retention_days": 30},
 )
 def patch_settings(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
     principal = caller(request)
@@ -327,10 +311,10 @@ class AuditExportQuery(AuditFilters):
 def list_entries(request: HttpRequest, query: Query[AuditListQuery]) -> dict[str, Any]:
     principal = caller(request)
 
-    def show(entries: Sequence[AuditEntry]) -> list[dict[str, Any]]:
+    def show_page(entries: Sequence[AuditEntry]) -> list[dict[str, Any]]:
         return show_entries(entries, with_address=principal.sees_addresses_of_actors)
 
-    return page(_filtered(principal, query), query, show, newest_first=True)
+    return page(_filtered(principal, query), query, show_page, newest_first=True)
 
 
 @audit_log_routes.get(
@@ -366,15 +350,7 @@ def get_forwarding(request: HttpRequest) -> dict[str, Any]:
     with database.transaction() as connection:
         state = audit_export.load_state(connection)
         target = settings_store.load(connection)[settings_store.AUDIT_FORWARDING.name]
-    return {
-        "target": target,
-        "cursor": state.cursor,
-        "waiting": state.waiting,
-        "sent_at": state.sent_at,
-        "failed_since": state.failed_since,
-        "reason": show_reason(state.problem),
-        "signing_secret": state.signing_secret,
-    }
+    return show(ForwardingResponse, state, target=target, reason=show_reason(state.problem))
 
 
 @audit_log_routes.get("/{int:id}", Permission.READ_AUDIT_LOG, answers=AuditEntrySchema, summary="One entry")
@@ -386,16 +362,150 @@ def get_entry(request: HttpRequest, id: int) -> dict[str, Any]:
 
 
 def _filtered(principal: Principal, query: AuditFilters) -> QuerySet[AuditEntry]:
-    rows = permissions.visible_audit_entries(principal.viewer)
-    for name in ("action", "object_type", "object_id", "via"):
-        if (text := getattr(query, name)) is not None:
-            rows = rows.filter(**{name: text})
-    if query.actor is not None:
-        rows = rows.filter(actor_name__iexact=query.actor)
-    if query.object_name is not None:
-        rows = rows.filter(object_name__iexact=query.object_name)
-    if query.at_after is not None:
-        rows = rows.filter(at__gte=query.at_after)
-    if query.at_before is not None:
-        rows = rows.filter(at__lt=query.at_before)
-    return rows
+    return narrowed(
+        permissions.visible_audit_entries(principal.viewer),
+        query,
+        *("action", "object_type", "object_id", "via"),
+        actor="actor_name__iexact",
+        object_name="object_name__iexact",
+        at_after="at__gte",
+        at_before="at__lt",
+    )
+
+
+# ---------- imports
+# Imports from other products: start one, follow its progress, read plan and report, apply or discard it.
+
+
+imports_routes = AuthorizedRouter("imports")
+
+
+class ImportBody(BaseModel):
+    """The source of an import: an account by its API key, or an exported file in base64. The key is used once and never
+    stored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    product: str
+    key: str = ""
+    api_base: str = ""
+    export: str = ""
+    with_keys: bool = False
+
+
+class ImportFindingSchema(BaseModel):
+    """One difference between the original and the imported configuration."""
+
+    weight: Literal["left out", "changed", "to do"]
+    object: ReasonSchema | None
+    what: ReasonSchema | None
+    why: ReasonSchema | None
+    remedy: ReasonSchema | None
+
+
+class ImportSchema(BaseModel):
+    """An import. `plan` contains the lines that `tocsin apply` would print; `refusals` explain why the import cannot be
+    applied."""
+
+    id: int
+    product: str
+    source: str
+    state: Literal["reading", "ready", "applying", "applied", "failed"]
+    progress: ReasonSchema | None
+    problem: ReasonSchema | None
+    started_by: str
+    started_at: datetime
+    counts: dict[str, int]
+    findings: list[ImportFindingSchema]
+    plan: list[str]
+    refusals: list[ReasonSchema]
+
+
+class ConfigurationResponse(BaseModel):
+    """The configuration as YAML. It contains users' phone numbers, and keys of senders if they were requested."""
+
+    yaml: str
+
+
+@imports_routes.get(
+    "",
+    Permission.ADMINISTER,
+    answers=PaginatedList[ImportSchema],
+    summary="The import that there is, if there is one. A new one replaces it",
+)
+def list_imports(request: HttpRequest) -> dict[str, Any]:
+    run = import_runs.latest_run(caller(request).now)
+    return {"items": [] if run is None else [_show(run)], "next": None}
+
+
+@imports_routes.post(
+    "", Permission.ADMINISTER, status=201, answers=ImportSchema, summary="Begin to read an account or an export"
+)
+def create(request: HttpRequest, body: ImportBody) -> dict[str, Any]:
+    """Replaces an earlier import and runs in the background. Poll the import until its state is `ready`."""
+    principal = caller(request)
+    try:
+        export_content = base64.b64decode(body.export, validate=True) if body.export else None
+    except (binascii.Error, ValueError):
+        raise Rejected("invalid", AT_PATH(path="export", problem=sentence("must be base64.")), "export") from None
+    run = import_runs.start(
+        body.product,
+        key=body.key,
+        base=body.api_base,
+        export_content=export_content,
+        with_keys=body.with_keys,
+        actor=audit_actor_of(principal),
+        now=principal.now,
+    )
+    return _show(run)
+
+
+@imports_routes.get(
+    "/{int:id}", Permission.ADMINISTER, answers=ImportSchema, summary="How far it is, its plan and its report"
+)
+def get(request: HttpRequest, id: int) -> dict[str, Any]:
+    return _show(_find(request, id))
+
+
+@imports_routes.get(
+    "/{int:id}/configuration", Permission.ADMINISTER, answers=ConfigurationResponse, summary="What was read, as YAML"
+)
+def configuration(request: HttpRequest, id: int) -> dict[str, Any]:
+    """The YAML is empty once the import has been applied."""
+    return {"yaml": import_runs.decrypted_yaml(_find(request, id))}
+
+
+@imports_routes.post(
+    "/{int:id}/apply", Permission.ADMINISTER, status=202, answers=ImportSchema, summary="Apply it: all, or nothing"
+)
+def apply(request: HttpRequest, id: int) -> dict[str, Any]:
+    """Runs in the background. Poll the import until its state is `applied` or `failed`."""
+    principal = caller(request)
+    import_runs.apply(_find(request, id), actor=audit_actor_of(principal), now=principal.now)
+    return _show(_find(request, id))
+
+
+@imports_routes.delete("/{int:id}", Permission.ADMINISTER, status=204, answers=None, summary="Throw it away")
+def delete(request: HttpRequest, id: int) -> None:
+    import_runs.discard(_find(request, id))
+
+
+def _find(request: HttpRequest, import_id: int) -> ImportRun:
+    run = import_runs.latest_run(caller(request).now)
+    if run is None or run.pk != import_id:
+        raise Rejected("not_found", NO_SUCH_OBJECT(label=Term("import"), name=str(import_id)))
+    return run
+
+
+def _show(run: ImportRun) -> dict[str, Any]:
+    return show(
+        ImportSchema,
+        run,
+        findings=[{name: _read(value) for name, value in stored.items()} for stored in run.findings],
+        refusals=[_read(stored) for stored in run.refusals],
+    )
+
+
+def _read(stored: Any) -> Any:
+    """A stored reason as the API shows it; a text as it is."""
+    return stored if isinstance(stored, str) else show_reason(reason_from_json(stored))

@@ -114,7 +114,7 @@ class InvitationsResponse(BaseModel):
     status=201,
     answers=InvitationsResponse,
     summary="Invite several people; every entry is checked before anybody is invited",
-    extra={"requestBody": {"content": {"application/json": {"example": _INVITATIONS}}}},
+    example=_INVITATIONS,
 )
 def invite(request: HttpRequest, body: InvitationsBody) -> dict[str, Any]:
     """A phone number is used once its owner verified it. Errors name their place, such as `invitations[6].phone`."""
@@ -197,7 +197,7 @@ def get_preferences(request: HttpRequest) -> dict[str, Any]:
     Permission.MANAGE_SELF,
     answers=PreferencesResponse,
     summary="Change the keys of the body of your own; the others stay, null takes one away",
-    extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
+    example=EXAMPLE,
 )
 def change_preferences(request: HttpRequest, body: PreferencesBody) -> dict[str, Any]:
     principal, changes = caller(request), body.model_dump(exclude_unset=True)

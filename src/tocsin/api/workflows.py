@@ -14,7 +14,7 @@ from tocsin.access.roles import Permission
 from tocsin.alerts.service import find_alert
 from tocsin.api.alerts import require_response
 from tocsin.api.alerts import routes as routes_alerts
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import (
     Number,
     PaginatedList,
@@ -22,13 +22,14 @@ from tocsin.api.framework.auth import (
     Principal,
     audit_actor_of,
     caller,
+    narrowed,
     page,
     require,
     via_of,
 )
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Text, show_fields, show_reason
+from tocsin.core.reasons import Text, show_reason
 from tocsin.outbound import writeback
 from tocsin.outbound.states import CallStatus
 from tocsin.resources import registry
@@ -186,11 +187,8 @@ def test_draft(request: HttpRequest, body: WorkflowDraftBody) -> dict[str, Any]:
     definition = {name: value for name, value in WORKFLOWS.spec_of(body.workflow).items() if name not in _IGNORED_KEYS}
     plan = commands.read_definition(definition)
     name = str(body.workflow.get("name") or "The workflow")
-    return _show_dry_run(
-        views.dry_run_definition(
-            plan, name, find_alert(body.alert, "alert"), principal.now, owner=commands.owner_of(owner)
-        )
-    )
+    alert, owned_by = find_alert(body.alert, "alert"), commands.owner_of(owner)
+    return _show_dry_run(views.dry_run_definition(plan, name, alert, principal.now, owner=owned_by))
 
 
 @routes.post(
@@ -203,12 +201,8 @@ def test_workflow(request: HttpRequest, id: str, body: WorkflowDryRunBody) -> di
 @routes.post("/{id}/move", Permission.MANAGE_ROUTING, status=204, answers=None, summary="Move it in the order")
 def move(request: HttpRequest, id: str, body: MoveWorkflowBody) -> None:
     principal = caller(request)
-    commands.move(
-        WORKFLOWS.find_authorized(id, principal, Permission.MANAGE_ROUTING),
-        body.by,
-        actor=audit_actor_of(principal),
-        now=principal.now,
-    )
+    row = WORKFLOWS.find_authorized(id, principal, Permission.MANAGE_ROUTING)
+    commands.move(row, body.by, actor=audit_actor_of(principal), now=principal.now)
 
 
 @routes.get(
@@ -216,16 +210,8 @@ def move(request: HttpRequest, id: str, body: MoveWorkflowBody) -> None:
 )
 def list_runs(request: HttpRequest, id: str, query: Query[WorkflowRunFilters]) -> dict[str, Any]:
     rows = WorkflowRun.objects.filter(workflow=WORKFLOWS.find(id)).select_related("workflow")
-    if query.status is not None:
-        rows = rows.filter(status=query.status)
-    if query.alert_id is not None:
-        rows = rows.filter(alert=query.alert_id)
-    return page(
-        rows,
-        query,
-        lambda page_rows: [show_run(summary) for summary in views.summarize_runs(page_rows)],
-        newest_first=True,
-    )
+    rows = narrowed(rows, query, "status", "alert_id")
+    return page(rows, query, lambda some: [show_run(run) for run in views.summarize_runs(some)], newest_first=True)
 
 
 @routes.get("/{id}/runs/{int:run_id}", Permission.VIEW_ALERTS, answers=WorkflowRunSchema, summary="One run")
@@ -258,19 +244,17 @@ def end(request: HttpRequest, id: str, run_id: int) -> None:
 def show_run(summary: RunSummary) -> dict[str, Any]:
     """Return a run as the API shows it."""
     run = summary.run
-    names = ("id", "alert_id", "status", "error", "created_at", "started_at", "due_at", "ended_at")
     steps = [
         {
             "at": step.at,
             "said": show_reason(step.result),
             "failed": step.has_failed,
-            "calls": [show_fields(call, "id", "status", "result", "error") for call in step.calls],
+            "calls": [show(WorkflowCallSchema, call) for call in step.calls],
             "alert": step.alert_id,
         }
         for step in summary.steps
     ]
-    run_fields = show_fields(run, *names, "cause", "reason")
-    return {**run_fields, "workflow": run.workflow.name, "user": run.user_name or None, "steps": steps}
+    return show(WorkflowRunSchema, run, workflow=run.workflow.name, user=run.user_name or None, steps=steps)
 
 
 def _run(row: Workflow, run_id: int) -> WorkflowRun:
@@ -285,13 +269,7 @@ def _show_dry_run(result: DryRunResult) -> dict[str, Any]:
         {"does": show_reason(description), "text": text}
         for description, text in zip(result.actions, result.texts, strict=True)
     ]
-    return {
-        "would_act": result.would_act,
-        "verdict": show_reason(result.reason),
-        "as_opened": result.as_opened,
-        "at": result.at,
-        "actions": actions,
-    }
+    return show(WorkflowDryRunResponse, result, verdict=show_reason(result.reason), actions=actions)
 
 
 #: Keys of a body that do not affect the workflow's behaviour.

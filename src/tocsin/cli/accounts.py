@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,13 @@ from tocsin.access.roles import DEFAULT_LIFETIME, MAX_LIFETIME, Role, TokenScope
 from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Term, sentence
+from tocsin.core.runtime import clock
+
+if TYPE_CHECKING:
+    from django.db.models import Model, QuerySet
+
+    from tocsin.identity.models import IdentityProvider
+    from tocsin.people.models import User
 
 # ---------- scim
 # `tocsin scim`: the token with which an identity provider provisions users.
@@ -36,10 +43,9 @@ def create_token(provider: _Provider, data_dir: DataDir = None) -> None:
     """
     with open_database(data_dir):
         from tocsin.access.audit import COMMAND_LINE
-        from tocsin.core.runtime import clock
         from tocsin.identity.scim import documents
 
-        secret = documents.rotate_token(_find(provider), actor=COMMAND_LINE, now=clock.now())
+        secret = documents.rotate_token(_find_provider(provider), actor=COMMAND_LINE, now=clock.now())
     typer.echo(secret)
 
 
@@ -48,29 +54,31 @@ def revoke_token(provider: _Provider, data_dir: DataDir = None) -> None:
     """End provisioning by the provider. Users, and what they were given, stay."""
     with open_database(data_dir):
         from tocsin.access.audit import COMMAND_LINE
-        from tocsin.core.runtime import clock
         from tocsin.identity.scim import documents
 
-        was_on = documents.turn_off(_find(provider), actor=COMMAND_LINE, now=clock.now())
+        was_on = documents.turn_off(_find_provider(provider), actor=COMMAND_LINE, now=clock.now())
     typer.echo(f"{provider} no longer provisions users." if was_on else f"{provider} has no SCIM token.", err=True)
 
 
-def _find(name: str) -> Any:
+def _find_provider(name: str) -> IdentityProvider:
     from tocsin.identity.models import IdentityProvider
+
+    return _find(IdentityProvider.objects.filter(name__iexact=name), "identity provider", name)
+
+
+def _find[M: Model](rows: QuerySet[M], label: str, name: str) -> M:
+    """Return the only row. Raises Rejected("not_found")."""
     from tocsin.resources.resource import NO_SUCH_OBJECT
 
-    found = IdentityProvider.objects.filter(name__iexact=name).first()
+    found = rows.first()
     if found is None:
-        raise Rejected("not_found", NO_SUCH_OBJECT(label=Term("identity provider"), name=name))
+        raise Rejected("not_found", NO_SUCH_OBJECT(label=Term(label), name=name))
     return found
 
 
 # ---------- token
 # `tocsin token`: creates, lists and revokes API tokens. A secret is printed once, alone on standard output.
 
-
-if TYPE_CHECKING:
-    from tocsin.people.models import User
 
 token_app = typer.Typer(help="Manage API tokens.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -103,7 +111,6 @@ def create(
     """
     with open_database(data_dir):
         from tocsin.access.audit import COMMAND_LINE
-        from tocsin.core.runtime import clock
         from tocsin.people.changes import api_tokens
 
         now = clock.now()
@@ -130,7 +137,6 @@ def list_tokens(
     """List the tokens that are valid: ID, owner, name, scope, expiry and last use."""
     with open_database(data_dir):
         from tocsin.access.models import ApiToken
-        from tocsin.core.runtime import clock
 
         rows = ApiToken.objects.select_related("user").filter(revoked_at=None, expires_at__gt=clock.now())
         if user:
@@ -151,7 +157,6 @@ def revoke(
         from tocsin.access import tokens
         from tocsin.access.audit import COMMAND_LINE
         from tocsin.access.models import ApiToken
-        from tocsin.core.runtime import clock
         from tocsin.resources import resource
 
         token = resource.find(ApiToken.objects.select_related("user"), str(token_id), label="token")
@@ -162,12 +167,8 @@ def revoke(
 def _find_owner(username: str) -> User:
     """Return the user or service account. Raises Rejected("not_found")."""
     from tocsin.people.models import User
-    from tocsin.resources.resource import NO_SUCH_OBJECT
 
-    owner = User.accounts.filter(username__iexact=username).first()
-    if owner is None:
-        raise Rejected("not_found", NO_SUCH_OBJECT(label=Term("user"), name=username), "user")
-    return owner
+    return _find(User.accounts.filter(username__iexact=username), "user", username)
 
 
 # ---------- user
@@ -201,15 +202,15 @@ def create_user(
     Without a password, the user sets one through "Forgot your password?" on the sign-in page.
     """
     password = _password() if password_stdin else None
-    spec = {"username": username, "email": email, "role": role.value, "name": full_name or None}
+    spec = {
+        "username": username, "email": email, "role": role.value, "name": full_name or None,
+        "time_zone": time_zone or None,
+    }  # fmt: skip
     with open_database(data_dir):
         from tocsin.access.audit import COMMAND_LINE
-        from tocsin.core.runtime import clock
         from tocsin.people.changes import users
 
-        users.save_user(
-            {**spec, "time_zone": time_zone or None}, actor=COMMAND_LINE, now=clock.now(), password=password
-        )
+        users.save_user(spec, actor=COMMAND_LINE, now=clock.now(), password=password)
     typer.echo(f"{username} is {'an' if role in (Role.ADMIN, Role.OBSERVER) else 'a'} {role.value} now.", err=True)
 
 
@@ -224,21 +225,13 @@ def reset_second_factor(
     """
     with open_database(data_dir):
         from tocsin.access.audit import COMMAND_LINE
-        from tocsin.core.runtime import clock
         from tocsin.notify import notices
         from tocsin.people.models import User
-        from tocsin.resources.resource import NO_SUCH_OBJECT
 
-        user = User.objects.filter(username__iexact=username).first()
-        if user is None:
-            raise Rejected("not_found", NO_SUCH_OBJECT(label=Term("user"), name=username))
+        user = _find(User.objects.filter(username__iexact=username), "user", username)
         removed = notices.remove_second_factors(user, actor=COMMAND_LINE, now=clock.now())
-    typer.echo(
-        f"Two-factor authentication reset for {user.username}."
-        if removed
-        else f"{user.username} has no second factor.",
-        err=True,
-    )
+    done = f"Two-factor authentication reset for {user.username}."
+    typer.echo(done if removed else f"{user.username} has no second factor.", err=True)
 
 
 def _password() -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +15,16 @@ import typer
 
 from tocsin.cli.session import DatabaseSession, DataDir, configure, open_database
 from tocsin.core.config import environment
-from tocsin.core.errors import FILE_UNREADABLE, Rejected
-from tocsin.core.reasons import Text, sentence
+from tocsin.core.config.environment import ConfigError
+from tocsin.core.errors import FILE_UNREADABLE, Rejected, TocsinError
+from tocsin.core.reasons import Text, as_reason, sentence
+from tocsin.core.runtime import clock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tocsin.operate.backup.restoring import RestoreResult
+    from tocsin.operate.finding import HealthFinding
 
 
 PassphraseFile = Annotated[
@@ -54,7 +60,6 @@ def backup(
     passphrase = None if no_passphrase else _read_passphrase(passphrase_file, confirm=True)
     with open_database(data_dir, migrate=False) as session:
         from tocsin.core.config import crypto
-        from tocsin.core.runtime import clock
         from tocsin.operate.backup import archive, writing
 
         _measure_clock(session)
@@ -109,7 +114,6 @@ def _measure_clock(session: DatabaseSession) -> None:
     """Measure the offset of the database's clock, and report the location of the embedded PostgreSQL if it is outside
     the data directory."""
     from tocsin.core.db import database
-    from tocsin.core.runtime import clock
 
     with database.connect(name="tocsin backup") as connection:
         clock.measure(connection)
@@ -135,7 +139,6 @@ def _record(file: Path, now: datetime) -> None:
 
 def _pause(session: DatabaseSession) -> None:
     from tocsin.access.audit import COMMAND_LINE
-    from tocsin.core.runtime import clock
     from tocsin.notify import pause
     from tocsin.operate.backup.restoring import PAUSE_REASON
 
@@ -225,7 +228,6 @@ def rotate(data_dir: DataDir = None) -> None:
     with open_database(data_dir):
         from tocsin.access import audit
         from tocsin.core.db import database
-        from tocsin.core.runtime import clock
         from tocsin.operate import encryption
 
         if encryption.begin_rotation():
@@ -293,8 +295,79 @@ def _wait_for_nodes() -> None:
         if not outdated_nodes:
             return
         if time.monotonic() >= deadline:
-            raise Rejected(
-                "node_without_key",
-                _NODE_WITHOUT_KEY(nodes=tuple(outdated_nodes)),
-            )
+            raise Rejected("node_without_key", _NODE_WITHOUT_KEY(nodes=tuple(outdated_nodes)))
         time.sleep(1)
+
+
+# ---------- doctor
+# `tocsin doctor`: reports problems, each with its remedy. Changes nothing.
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Check the installation for problems.
+
+    Checks the database, durability, clock, disk, configuration, public URL, providers, and who can be reached. Each
+    problem has an id and a remedy. The exit status is 1 if there is a problem; notes do not count.
+    """
+    findings = []
+    for finding in _find(data_dir):
+        findings.append(finding)
+        if not as_json:
+            # Each is printed at once: under load, the next check may take long.
+            remedy = f"\n{'':8} → {finding.remedy}" if finding.remedy else ""
+            typer.echo(f"{finding.level:8} {finding.id}: {finding.detail}{remedy}")
+    problems = [_as_dict(finding) for finding in findings if finding.is_problem]
+    if as_json:
+        notes = [_as_dict(finding) for finding in findings if not finding.is_problem]
+        report = {"ok": not problems, "problems": problems, "notes": notes}
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        typer.echo(
+            f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}." if problems else "No problems."
+        )
+    if problems:
+        raise typer.Exit(1)
+
+
+def _find(data_dir: Path | None) -> Iterator[HealthFinding]:
+    from tocsin.operate.finding import HealthFinding
+
+    try:
+        configure(data_dir)
+    except ConfigError as error:
+        remedy = sentence("Correct that variable; nothing else was checked.")
+        yield HealthFinding("configuration.variable", as_reason(str(error)), remedy)
+        return
+    from django.db import OperationalError
+
+    try:
+        # A diagnosis must not change anything, so the tables are not migrated.
+        with open_database(data_dir, migrate=False):
+            from tocsin.core.db import database
+            from tocsin.operate import doctor as examination
+
+            # A direct connection reports the actual error; the pool would only report a timeout.
+            with database.connect(name="tocsin doctor") as connection:
+                clock.measure(connection)
+            yield from examination.find(clock.now())
+    except (psycopg.OperationalError, OperationalError, TocsinError) as error:
+        yield from _find_without_database(" ".join(str(error).split()))
+
+
+def _find_without_database(problem: str) -> Iterator[HealthFinding]:
+    from tocsin.cli.session import set_up_django
+    from tocsin.core.db import database, start_up
+    from tocsin.core.runtime.telemetry import mask_tokens
+
+    set_up_django()
+    from tocsin.operate import doctor as examination
+
+    sqlstate = start_up.sqlstate_of_rejection() if database.url_in_use() is not None else ""
+    yield from examination.find_without_database(mask_tokens(problem), datetime.now(UTC), sqlstate=sqlstate)
+
+
+def _as_dict(finding: HealthFinding) -> dict[str, str]:
+    return {name: str(getattr(finding, name)) for name in ("id", "detail", "remedy", "about", "level")}

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import zipfile
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ import typer
 from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import FILE_TOO_LARGE, FILE_UNREADABLE, FILE_UNWRITABLE, Rejected
 from tocsin.core.reasons import Term, Text, sentence
+from tocsin.core.runtime import clock
 
 if TYPE_CHECKING:
     from tocsin.configure.plan import ConfigPlan
@@ -43,7 +45,6 @@ def apply(
     documents = [yaml_loader.read(file) for file in files]
     with open_database(data_dir):
         from tocsin.configure import config_files, plan
-        from tocsin.core.runtime import clock
 
         sources = config_files.collect(documents)
         if dry_run:
@@ -79,9 +80,9 @@ def export(
     Applying the output changes nothing.
     """
     with open_database(data_dir):
-        from tocsin.configure import plan as exported
+        from tocsin.configure import plan
 
-        text = exported.write(exported.export_configuration(with_secrets=with_secrets))
+        text = plan.write(plan.export_configuration(with_secrets=with_secrets))
     typer.echo(text, nl=False)
 
 
@@ -152,7 +153,7 @@ def new(
 
 
 if TYPE_CHECKING:
-    from tocsin.importers.config_builder import Product, ProductDocuments
+    from tocsin.importers.config_builder import Product
 
 _NOT_UTF8 = Text("it is not UTF-8")
 
@@ -269,12 +270,16 @@ def _import(
     key = "" if export is not None else _key(product, key_file)
     with open_database(data_dir):
         from tocsin.configure import plan as yaml
-        from tocsin.core.runtime import clock
         from tocsin.importers.config_builder import as_text, describe_count
-        from tocsin.importers.import_runs import existing_users
+        from tocsin.importers.import_runs import existing_users, fetch
 
         now = clock.now()
-        documents = _documents(product, key, api_base, export, now)
+        if export is None:
+            say = lambda progress: typer.echo(str(progress), err=True)  # noqa: E731
+            documents = fetch(product, key, api_base, now, say)
+        else:
+            assert product.read_export is not None
+            documents = product.read_export(_read(export))
         converted = product.convert(documents, now, existing_users(now), with_keys=with_keys)
     text = yaml.write(dict(converted.configuration))
     report_text = as_text(converted)
@@ -290,15 +295,6 @@ def _import(
     typer.echo(f"{counts or 'Nothing'} from {product.title}; {lines} in the report.", err=True)
     if output is not None:
         typer.echo(f"Next: tocsin apply {output} --dry-run", err=True)
-
-
-def _documents(product: Product, key: str, api_base: str, export: Path | None, now: datetime) -> ProductDocuments:
-    from tocsin.importers.import_runs import fetch
-
-    if export is None:
-        return fetch(product, key, api_base, now, lambda progress: typer.echo(str(progress), err=True))
-    assert product.read_export is not None
-    return product.read_export(_read(export))
 
 
 def _key(product: Product, key_file: Path | None) -> str:
@@ -326,25 +322,26 @@ def _key(product: Product, key_file: Path | None) -> str:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        if path.is_dir():
-            return _zipped(path)
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise Rejected("unreadable", FILE_UNREADABLE(file=str(path), error=error.strerror or str(error))) from None
-    if len(content) > _MAX_FILE_BYTES:
-        raise Rejected("too_large", FILE_TOO_LARGE(file=str(path), limit=_MAX_FILE_BYTES // 1024 // 1024))
-    return content
-
-
-def _zipped(folder: Path) -> bytes:
-    """Return a folder of JSON files as a ZIP file."""
+    """Return an exported file, or a folder of JSON files as a ZIP file."""
+    if not path.is_dir():
+        return _read_file(path, _MAX_FILE_BYTES)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for path in sorted(folder.rglob("*.json")):
-            archive.write(path, path.relative_to(folder))
+        for file in sorted(path.rglob("*.json")):
+            archive.write(file, file.relative_to(path))
     return buffer.getvalue()
+
+
+def _read_file(path: Path, max_bytes: int) -> bytes:
+    """Return a file, or standard input for -."""
+    try:
+        with nullcontext(typer.get_binary_stream("stdin")) if str(path) == "-" else path.open("rb") as file:
+            content: bytes = file.read(max_bytes + 1)
+    except OSError as error:
+        raise Rejected("unreadable", FILE_UNREADABLE(file=str(path), error=error.strerror or str(error))) from None
+    if len(content) > max_bytes:
+        raise Rejected("too_large", FILE_TOO_LARGE(file=str(path), limit=max_bytes >> 20))
+    return content
 
 
 def _write(path: Path, text: str) -> None:
@@ -389,10 +386,9 @@ def simulate(
     Prints the mapping, rule, route and alert, and who is notified by which channel, when and why. Nothing is sent or
     stored.
     """
-    body = _read_simulate(payload)
+    body = _read_file(payload, _MAX_BODY_BYTES)
     with open_database(data_dir):
         from tocsin.core.config import settings_store
-        from tocsin.core.runtime import clock
         from tocsin.inbound.config.registry import UnknownIntegration
         from tocsin.inbound.models import Integration
         from tocsin.resources.resource import NO_SUCH_OBJECT
@@ -410,18 +406,6 @@ def simulate(
         typer.echo(json.dumps(chain.as_json(simulation), ensure_ascii=False, indent=2))
     else:
         typer.echo(chain.as_text(simulation, zone), nl=False)
-
-
-def _read_simulate(payload: Path) -> bytes:
-    try:
-        body = (
-            typer.get_binary_stream("stdin").read(_MAX_BODY_BYTES + 1) if str(payload) == "-" else payload.read_bytes()
-        )
-    except OSError as error:
-        raise Rejected("unreadable", FILE_UNREADABLE(file=str(payload), error=error.strerror or str(error))) from None
-    if len(body) > _MAX_BODY_BYTES:
-        raise Rejected("too_large", FILE_TOO_LARGE(file=str(payload), limit=_MAX_BODY_BYTES >> 20))
-    return body
 
 
 def _parse_time(text: str, zone: ZoneInfo) -> datetime | None:

@@ -14,7 +14,7 @@ import typer
 from typer.main import get_command
 
 import tocsin
-from tocsin.cli import accounts, backup, configuration, doctor, serve
+from tocsin.cli import accounts, backup, configuration, serve
 from tocsin.cli.demo import command as demo
 from tocsin.core.config.environment import ConfigError, UnreadableFileError
 from tocsin.core.db import database
@@ -36,7 +36,7 @@ app.command()(demo.demo)
 app.command()(configuration.apply)
 app.command()(configuration.export)
 app.command()(configuration.simulate)
-app.command()(doctor.doctor)
+app.command()(backup.doctor)
 app.command()(serve.probe)
 app.command()(backup.backup)
 app.command()(backup.restore)

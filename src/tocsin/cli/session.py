@@ -25,6 +25,7 @@ from tocsin.core.db.start_up import wait_for_database
 from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import sentence
+from tocsin.core.runtime import clock
 from tocsin.operate import service
 
 #: The option that every command accepts.
@@ -103,7 +104,6 @@ def open_database(
 def _migrate(*, is_shared: bool) -> None:
     """Migrate the tables; existing ones are backed up first."""
     from tocsin.core.db import migrate, partitions
-    from tocsin.core.runtime import clock
     from tocsin.operate.backup import writing
 
     if migrate.migrate(writing.back_up, is_shared=is_shared):

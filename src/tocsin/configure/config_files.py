@@ -45,20 +45,12 @@ class ConfigObject:
 
     def locate(self, problem: Rejected) -> list[Rejected]:
         """The problem, or each of several, with file, line and object in its message."""
-        return [
-            _with_location(
-                self.document,
-                self.path,
-                single_problem,
-                sentence(
-                    "{resource} {name}: {problem}",
-                    resource=Term(self.resource.label),
-                    name=self.name,
-                    problem=_at_field(single_problem),
-                ),
-            )
-            for single_problem in split_problems(problem)
-        ]
+        located = []
+        for single in split_problems(problem):
+            label, at_field = Term(self.resource.label), _at_field(single)
+            reason = sentence("{resource} {name}: {problem}", resource=label, name=self.name, problem=at_field)
+            located.append(_with_location(self.document, self.path, single, reason))
+        return located
 
 
 @dataclass(slots=True)
@@ -103,10 +95,8 @@ def collect(documents: Sequence[YamlDocument]) -> ConfigFiles:
         if document.value is None:
             continue
         if not isinstance(document.value, Mapping):
-            problem = _rejection_at(
-                document, (), sentence("a configuration begins with keys such as users: or integrations:.")
-            )
-            sources.skip(document.value, problem)
+            unknown = sentence("a configuration begins with keys such as users: or integrations:.")
+            sources.skip(document.value, _rejection_at(document, (), unknown))
             continue
         for key, value in document.value.items():
             try:

@@ -24,7 +24,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.configure.config_files import SETTINGS, ConfigFiles, ConfigObject, iter_texts, split_problems
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import Param, Reason, Term, sentence
+from tocsin.core.reasons import Param, Reason, Term, Text, sentence
 from tocsin.core.validation.field_errors import AT_PATH, raise_all
 from tocsin.resources.registry import RESOURCES
 from tocsin.resources.resource import Resource
@@ -135,15 +135,11 @@ class _ErrorCollector:
     def add(self, entry: ConfigObject, problem: Rejected) -> None:
         """Records the problem of an entry that is not saved."""
         missing_names = self._missing & set(iter_texts(entry.spec)) - {entry.name.casefold()}
-        for single_problem in split_problems(problem):
-            if not _is_missing_reference(single_problem, missing_names):
-                self.problems.extend(entry.locate(single_problem))
+        for single in split_problems(problem):
+            # Not if it is only that an object refers to one of the missing names.
+            if single.code != "not_found" or not any(_names(single.reason, name) for name in missing_names):
+                self.problems.extend(entry.locate(single))
         self._missing.add(entry.name.casefold())
-
-
-def _is_missing_reference(problem: Rejected, missing_names: set[str]) -> bool:
-    """Whether the problem is only that an object refers to one of the missing names."""
-    return problem.code == "not_found" and any(_names(problem.reason, name) for name in missing_names)
 
 
 def _names(value: Param, name: str) -> bool:
@@ -250,13 +246,12 @@ def _save_deferred_fields(
                         changed[resource.label, entry.name] = tuple(sorted((*changed_keys, key)))
                 except Rejected as problem:
                     errors.add(entry, problem)
-    return [_with_keys(line, changed.get((line.label, line.name), ())) for line in lines]
-
-
-def _with_keys(line: PlanLine, keys: tuple[str, ...]) -> PlanLine:
-    if not keys or line.change is PlanAction.CREATE:
-        return line
-    return replace(line, change=PlanAction.UPDATE, keys=(*line.keys, *keys))
+    return [
+        replace(line, change=PlanAction.UPDATE, keys=(*line.keys, *added))
+        if (added := changed.get((line.label, line.name))) and line.change is not PlanAction.CREATE
+        else line
+        for line in lines
+    ]
 
 
 def _find_existing(entry: ConfigObject) -> tuple[Model | None, str | None]:
@@ -287,11 +282,9 @@ def _prune(
         try:
             resource.delete(row, actor=actor, now=now)
         except Rejected as problem:
+            label = Term(resource.label)
             reason = sentence(
-                "--prune: {resource} {name}: {problem}",
-                resource=Term(resource.label),
-                name=name,
-                problem=problem.reason,
+                "--prune: {resource} {name}: {problem}", resource=label, name=name, problem=problem.reason
             )
             errors.problems.append(Rejected(problem.code, reason))
         else:
@@ -304,6 +297,7 @@ def _prune(
 
 
 _MAX_FLOW_CHARS = 80
+_NOT_EXPORTED = Text("Cannot export {resource} {name}: {problem}")
 
 #: The order of keys in conditions, windows and reminders, which JSON in the database does not preserve.
 _KEY_SEQUENCE = (
@@ -335,15 +329,8 @@ def export_configuration(*, with_secrets: bool) -> dict[str, Any]:
             rows = list(resource.list_all())
             for row in rows:
                 if problem := resource.unreadable(row):
-                    raise Rejected(
-                        "unreadable",
-                        sentence(
-                            "Cannot export {resource} {name}: {problem}",
-                            resource=Term(resource.label),
-                            name=resource.name(row),
-                            problem=problem,
-                        ),
-                    )
+                    label, name = Term(resource.label), resource.name(row)
+                    raise Rejected("unreadable", _NOT_EXPORTED(resource=label, name=name, problem=problem))
             if rows:
                 configuration[resource.key] = [resource.yaml_spec(row, with_secrets=with_secrets) for row in rows]
     return configuration
@@ -365,7 +352,9 @@ def _normalize(value: Any) -> Any:
     """The same value with keys in their usual order, and short lists and conditions on one line."""
     match value:
         case dict():
-            mapping = CommentedMap({_normalize(key): _normalize(value[key]) for key in sorted(value, key=_key_rank)})
+            # Sorting is stable: unlisted keys keep their order, after the listed ones.
+            keys = sorted(value, key=lambda key: _ORDER.get(key, len(_ORDER)))
+            mapping = CommentedMap({_normalize(key): _normalize(value[key]) for key in keys})
             if "operator" in value and not any(isinstance(nested, dict) for nested in value.values()):
                 mapping.fa.set_flow_style()
             return mapping
@@ -378,8 +367,3 @@ def _normalize(value: Any) -> Any:
             return DoubleQuotedScalarString(value)
         case _:
             return value
-
-
-def _key_rank(key: str) -> int:
-    # Sorting is stable: unlisted keys keep their order, after the listed ones.
-    return _ORDER.get(key, len(_ORDER))

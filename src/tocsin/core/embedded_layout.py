@@ -1,4 +1,4 @@
-"""The unprivileged system account under which root runs PostgreSQL: finds and creates it, and checks its access.
+"""The embedded PostgreSQL on disk: the account under which root runs it, its directories, programs, preconditions.
 
 PostgreSQL refuses to run as root. The image, the .deb and the .rpm have a user of their own and need no account; it
 stays for what runs as root: `sudo tocsin service install` of a package from pip or uv, `tocsin serve` as the pages for
@@ -46,9 +46,11 @@ class SystemAccount:
     uid: int
     gid: int
 
+    def run_as(self) -> RunAs:
+        return RunAs(user=self.uid, group=self.gid, extra_groups=[])
+
 
 def find(name: str = ACCOUNT_NAME) -> SystemAccount | None:
-    """Returns the account with this name, or None."""
     try:
         return _account(pwd.getpwnam(name))
     except KeyError:
@@ -56,7 +58,6 @@ def find(name: str = ACCOUNT_NAME) -> SystemAccount | None:
 
 
 def has_name(uid: int) -> bool:
-    """Returns whether the system has a name for this uid."""
     try:
         pwd.getpwuid(uid)
     except KeyError:
@@ -364,8 +365,7 @@ def reject_shared_folder(data_dir: Path) -> None:
             ),
             remedy=sentence(
                 "Give it to the user that runs Tocsin (chown -R {user} {folder}), run Tocsin as {owner}, or choose "
-                "another with "
-                "--data-dir.",
+                "another with --data-dir.",
                 user=str(os.geteuid()),
                 folder=str(data_dir),
                 owner=_name(status.st_uid),
@@ -594,8 +594,7 @@ def _check_version(data_dir: Path, location: Path, ours: str) -> None:
             ),
             remedy=sentence(
                 "With the Tocsin that made it, run `tocsin backup FILE`. Then move that folder away and, with this "
-                "one, run "
-                "`tocsin restore FILE`."
+                "one, run `tocsin restore FILE`."
             ),
         )
 

@@ -427,7 +427,7 @@ def _write(path: Path, text: str, account: SystemAccount | None) -> None:
 
 
 def _run_as(account: SystemAccount | None) -> RunAs:
-    return RunAs() if account is None else RunAs(user=account.uid, group=account.gid, extra_groups=[])
+    return RunAs() if account is None else account.run_as()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -39,7 +39,7 @@ class Hooks[F]:
 
 
 # ---------- retention
-# Each room names its rows that expire; `operate.retention` deletes them.
+# Each room names its rows that expire; `operate.tasks` deletes them.
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +93,6 @@ CHANGES: Hooks[OnChange] = Hooks()
 VIEWERS: Hooks[Callable[[], AbstractContextManager[None]]] = Hooks()
 
 _MAX_LISTED_REFERENCES = 5
-
-
-def run_deletion_hooks(kind: str, object_id: int) -> None:
-    """Deletes the data that other rooms keep about an object that is about to be deleted."""
-    for on_delete in DELETIONS.of(kind):
-        on_delete(object_id)
 
 
 def run_change_hooks(kind: str, object_id: int, now: datetime) -> None:

@@ -21,7 +21,7 @@ durations, `Ago`, `Term`, `Person`, `AlertRef`, other reasons, and tuples of the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -96,32 +96,10 @@ def english_duration(duration: timedelta) -> str:
     )
 
 
-def english_ago(duration: timedelta) -> str:
-    """Formats the time since a moment: "just now", "2 minutes ago". One unit."""
-    return "just now" if duration < _JUST_NOW else f"{english_duration(_largest_unit(duration))} ago"
-
-
-def english_moment(at: datetime) -> str:
-    """Formats a moment in UTC: "2026-11-24 10:00 UTC". Records are the same for every reader."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def english_list(texts: Sequence[str]) -> str:
-    """Joins texts: "a, b and c"."""
-    return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else "".join(texts)
-
-
 def local_duration(duration: timedelta, *, ago: bool = False) -> str:
     """Formats a duration in the active language. After "ago", some languages need another case."""
     parts = split_seconds(max(0, int(duration.total_seconds())))[:2] or [(0, "s")]
     return " ".join(_amount(amount, unit, ago=ago) for amount, unit in parts)
-
-
-def local_ago(duration: timedelta) -> str:
-    """Formats the time since a moment in the active language."""
-    if duration < _JUST_NOW:
-        return gettext("just now")
-    return gettext("%(span)s ago") % {"span": local_duration(_largest_unit(duration), ago=True)}
 
 
 def local_moment(at: datetime) -> str:
@@ -143,13 +121,6 @@ def local_count(number: int) -> str:
 def local_term(word: str) -> str:
     """Translates a fixed word of Tocsin's, such as a role. An empty word stays empty."""
     return translate(word) if word else ""
-
-
-def local_list(texts: Sequence[str]) -> str:
-    """Joins texts in the active language: "a, b and c"."""
-    if len(texts) < 2:
-        return "".join(texts)
-    return gettext("%(first)s and %(last)s") % {"first": ", ".join(texts[:-1]), "last": texts[-1]}
 
 
 def _largest_unit(duration: timedelta) -> timedelta:
@@ -428,15 +399,19 @@ def _english(value: Param) -> str:
         case int():
             return f"{value:,}"
         case datetime():
-            return english_moment(value)
+            # In UTC: records are the same for every reader.
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         case date():
             return value.isoformat()
         case timedelta():
             return english_duration(value)
         case Ago():
-            return english_ago(value.duration)
+            if value.duration < _JUST_NOW:
+                return "just now"
+            return f"{english_duration(_largest_unit(value.duration))} ago"
         case tuple():
-            return english_list([_text(one, None) for one in value])
+            *first, last = [_text(one, None) for one in value] or [""]
+            return f"{', '.join(first)} and {last}" if first else last
         case _:
             return _plain(value)
 
@@ -452,11 +427,14 @@ def _local(value: Param, language: str) -> str:
         case timedelta():
             return local_duration(value)
         case Ago():
-            return local_ago(value.duration)
+            if value.duration < _JUST_NOW:
+                return gettext("just now")
+            return gettext("%(span)s ago") % {"span": local_duration(_largest_unit(value.duration), ago=True)}
         case Term():
             return local_term(value.text)
         case tuple():
-            return local_list([_text(one, language) for one in value])
+            *first, last = [_text(one, language) for one in value] or [""]
+            return gettext("%(first)s and %(last)s") % {"first": ", ".join(first), "last": last} if first else last
         case _:
             return _plain(value)
 

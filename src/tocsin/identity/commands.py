@@ -384,8 +384,7 @@ def save_provider(
     Raises Rejected with the field of each problem; "last_administrator" if none would be left among the users in groups
     that the provider pushes.
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         parsed = IdentityProviderSpec.read(spec, check=_check(existing, now))
         saml = _saml_provider(parsed, now)
         before = provider_spec(existing) if existing else None
@@ -428,8 +427,7 @@ def save_provider(
 
 def delete_provider(provider: IdentityProvider, *, actor: AuditActor, now: datetime) -> None:
     """Deletes an identity provider with its links to users. What it granted stays, as if given manually."""
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         hooks.reject_if_referenced("identity_provider", provider.pk, provider.name)
         User.objects.filter(role_source=provider.slug).update(role_source="")
         Membership.objects.filter(source=provider.slug).update(source="")
@@ -442,8 +440,7 @@ def approve_link(link: LinkedIdentity, *, actor: AuditActor, now: datetime) -> N
 
     Raises `Rejected("not_found")` if another identity has asked since.
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         found = LinkedIdentity.objects.select_for_update(of=("self",)).filter(pk=link.pk).first()
         if found is None:
             raise Rejected("not_found", sentence("Another identity has asked for this link since. Look at it first."))
@@ -461,8 +458,7 @@ def remove_link(link: LinkedIdentity, *, is_own: bool, actor: AuditActor, now: d
     Raises `Rejected("last_sign_in")` if users remove their own last way to sign in, or "last_administrator".
     """
     user, provider = link.user, link.provider
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         if is_own and not link.awaits_approval and not _has_other_sign_in(user, link):
             raise Rejected("last_sign_in", reasons.LAST_WAY())
         if link.role_by_hand and user.role_source == provider.slug:

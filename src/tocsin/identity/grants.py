@@ -46,8 +46,7 @@ def apply_grants(
 
     Break-glass and service accounts are never changed. Raises `Rejected("last_administrator")`.
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         current = User.accounts.get(pk=user.pk)
         if current.is_break_glass or current.is_service_account:
             return
@@ -60,7 +59,6 @@ def apply_grants(
 
 
 def existing_memberships(user: User) -> tuple[ExistingMembership, ...]:
-    """Returns the memberships of `user` as they are."""
     return tuple(
         ExistingMembership(one.group_id, one.role, tuple(one.roles), one.source)
         for one in Membership.objects.filter(user=user)

@@ -1,4 +1,4 @@
-"""Identity providers, as administrators configure them."""
+"""Identity providers: what is known of well-known vendors, what administrators configure, and their addresses."""
 
 from __future__ import annotations
 

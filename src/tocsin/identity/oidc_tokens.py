@@ -6,7 +6,6 @@ A document that does not help, such as keys without the one that signed, can be 
 from __future__ import annotations
 
 import hmac
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,8 +30,8 @@ MIN_AGE = timedelta(seconds=10)
 
 _MAX_DOCUMENT_BYTES = 1024 * 1024
 
-_cache: dict[str, tuple[datetime, Any]] = {}
-_cache_lock = threading.Lock()
+#: By address: when it was loaded, and what was made of it.
+DOCUMENTS: dict[str, tuple[datetime, Any]] = {}
 
 
 class DocumentClient:
@@ -57,8 +56,7 @@ class DocumentClient:
         Raises Rejected, with `field`, if there is none.
         """
         key = f"{self._allow_private} {url}"
-        with _cache_lock:
-            cached = _cache.get(key)
+        cached = DOCUMENTS.get(key)
         if cached is not None and timedelta() <= self._now - cached[0] < max_age:
             found: T = cached[1]
             return found
@@ -66,8 +64,7 @@ class DocumentClient:
         document = parse(response.body) if response.status == 200 else None
         if document is None:
             raise self.unusable(url, response, field)
-        with _cache_lock:
-            _cache[key] = (self._now, document)
+        DOCUMENTS[key] = (self._now, document)
         return document
 
     def request(
@@ -96,19 +93,6 @@ class DocumentClient:
             provider=self._provider_name, url=url.partition("?")[0], status=str(response.status)
         )
         return Rejected("unreachable", reason, field)
-
-
-def clear_cache() -> None:
-    """For tests: forgets all documents."""
-    with _cache_lock:
-        _cache.clear()
-
-
-def expire_cache(age: timedelta) -> None:
-    """For tests: makes all documents older."""
-    with _cache_lock:
-        for key, (loaded_at, document) in _cache.items():
-            _cache[key] = (loaded_at - age, document)
 
 
 # ---------- tokens

@@ -51,8 +51,6 @@ class MappedRoles:
 
 @dataclass(frozen=True, slots=True)
 class ExistingMembership:
-    """A membership as it is."""
-
     group_id: int
     role: str
     on_call_roles: tuple[str, ...]
@@ -74,7 +72,6 @@ NO_CHANGES = MembershipChanges()
 
 
 def read_mappings(stored: Iterable[Mapping[str, Any]]) -> tuple[RoleMapping, ...]:
-    """Reads `IdentityProvider.roles`."""
     return tuple(
         RoleMapping(
             entry["claim"],

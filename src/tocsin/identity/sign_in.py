@@ -263,8 +263,7 @@ def preview(provider: IdentityProvider, claims: Claims) -> SignInDecision:
 
 def complete(request: SignInRequest) -> User:
     """Creates, links or updates the user as decided, and returns them. Raises Rejected("refused")."""
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         decision, user = _decide(request.provider, request.claims)
         if decision.action is SignInAction.ASK:
             assert user is not None

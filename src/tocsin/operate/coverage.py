@@ -13,7 +13,7 @@ from tocsin.core import ids
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import Reason, Text, joined, reason_from_json, sentence
+from tocsin.core.reasons import NO_REASON, Reason, Text, joined, reason_from_json, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.notices import Notice, queue_notice, was_noticed
@@ -35,6 +35,8 @@ from tocsin.people.sql import load_administrators, load_inactive
 
 
 _TIMES = Text("From {since} for {duration}.", "From {since} for {duration}, {count} times in total.")
+
+_ENDLESS = Text("From {since}, without an end.", "From {since}, {count} times in total, the last without an end.")
 
 _METHODS = "SELECT user_id, channel, address FROM people_contactmethod WHERE is_enabled AND NOT awaits_code"
 
@@ -83,16 +85,7 @@ def describe_finding(finding: CoverageFinding, since: datetime) -> Reason:
         return text
     start, count = max(finding.since or since, since), max(1, finding.occurrence_count)
     if finding.until is None:
-        return joined(
-            text,
-            sentence(
-                "From {since}, without an end.",
-                "From {since}, {count} times in total, the last without an end.",
-                since=start,
-                count=count,
-            ),
-            separator=" ",
-        )
+        return joined(text, _ENDLESS(since=start, count=count), separator=" ")
     return joined(text, _TIMES(since=start, duration=finding.until - start, count=count), separator=" ")
 
 
@@ -121,11 +114,8 @@ class UnreadCalendar:
     def reason(self) -> Reason:
         """What is wrong with the calendar."""
         names = limited([one_line(name, _MAX_NAME_CHARS) for name in self.unknown], _MAX_NAMES)
-        problem = joined(
-            self.error,
-            *([sentence("No user matches {names}: no one is on call for these events.", names=names)] if names else []),
-            separator=" ",
-        )
+        unknown = sentence("No user matches {names}: no one is on call for these events.", names=names)
+        problem = joined(self.error, unknown if names else NO_REASON, separator=" ")
         return sentence(
             "The calendar of shift {shift} of {schedule}: {problem}",
             shift=self.shift,
@@ -193,13 +183,11 @@ def load_responders(connection: Connection, user_ids: Collection[int], now: date
 
 def _with_valid_addresses(recipient: Recipient) -> Recipient:
     """Returns the user with those contact methods disabled whose address no provider of today accepts."""
-    return replace(
-        recipient,
-        methods=tuple(
-            replace(method, is_enabled=method.is_enabled and address_problem(method.channel, method.address) is None)
-            for method in recipient.methods
-        ),
+    methods = (
+        replace(method, is_enabled=method.is_enabled and address_problem(method.channel, method.address) is None)
+        for method in recipient.methods
     )
+    return replace(recipient, methods=tuple(methods))
 
 
 # ---------- manager mail
@@ -239,7 +227,7 @@ def mail_managers(
 
 
 #: A changed account wakes the task; without a hint it checks at this interval.
-CHECK_INTERVAL = timedelta(minutes=10)
+DEACTIVATION_CHECK_INTERVAL = timedelta(minutes=10)
 #: Gaps listed per e-mail; the rest is only counted.
 MAX_GAPS = 10
 
@@ -251,10 +239,8 @@ _LOCK = int.from_bytes(b"departed")
 
 
 def deactivation_mail_task() -> PeriodicTask:
-    """The worker's periodic task."""
-    return PeriodicTask(
-        "deactivated users on call", lambda: run_once(clock.now()), CHECK_INTERVAL, frozenset({"config"})
-    )
+    run = lambda: run_once(clock.now())  # noqa: E731
+    return PeriodicTask("deactivated users on call", run, DEACTIVATION_CHECK_INTERVAL, frozenset({"config"}))
 
 
 def run_once(now: datetime) -> bool:
@@ -293,15 +279,14 @@ def _send(
             sentence(
                 "- {problem} Select a replacement: {url}",
                 problem=describe_finding(replace(gap, occurrence_count=1), now),
-                url=_replace_url(plan, gap, departed, now),
+                url=_replacement_url(plan, gap, departed, now),
             )
             for gap in gaps[:MAX_GAPS]
         ]
         if len(gaps) > MAX_GAPS:
             lines.append(MORE(count=len(gaps) - MAX_GAPS))
-        parts.append(
-            joined(sentence("No one is on call instead, in the next {days} days:", days=days), *lines, separator="\n")
-        )
+        no_one = sentence("No one is on call instead, in the next {days} days:", days=days)
+        parts.append(joined(no_one, *lines, separator="\n"))
     else:
         parts.append(_NO_GAP(user=plan.person(user_id), days=days))
     title = _TITLE(user=plan.person(user_id), group=plan.name)
@@ -309,7 +294,7 @@ def _send(
     return mail_managers(connection, plan, title, text, f"deactivated:{plan.id}:{user_id}", now, COVERAGE_HORIZON)
 
 
-def _replace_url(plan: GroupPlan, gap: CoverageFinding, departed: Sequence[CoverageFinding], now: datetime) -> str:
+def _replacement_url(plan: GroupPlan, gap: CoverageFinding, departed: Sequence[CoverageFinding], now: datetime) -> str:
     """Returns the page that replaces nobody in the gap by somebody: the period is filled in."""
     query = {"role": str(gap.role or ""), "schedule": departed[0].schedule}
     query |= {name: at.isoformat() for name, at in (("from", max(gap.since or now, now)), ("to", gap.until)) if at}
@@ -335,7 +320,6 @@ _WEEKLY_MAIL_LOCK = int.from_bytes(b"coverage")
 
 
 def weekly_mail_task() -> PeriodicTask:
-    """The worker's periodic task."""
     return PeriodicTask("weekly coverage mail", lambda: run_weekly_mail(clock.now()), WEEKLY_MAIL_CHECK_INTERVAL)
 
 
@@ -367,11 +351,8 @@ def _send_weekly_mail(
     lines = [_LINE(problem=describe_finding(finding, now)) for finding in problems[:MAX_FINDINGS]]
     if len(problems) > MAX_FINDINGS:
         lines.append(MORE(count=len(problems) - MAX_FINDINGS))
-    intro = sentence(
-        "On-call problems in {group} in the next {days} days:",
-        group=plan.name,
-        days=coverage_checks.COVERAGE_HORIZON.days,
-    )
+    days = COVERAGE_HORIZON.days
+    intro = sentence("On-call problems in {group} in the next {days} days:", group=plan.name, days=days)
     title = sentence(
         "On call in {group}: {count} problem",
         "On call in {group}: {count} problems",

@@ -116,13 +116,10 @@ def find(now: datetime) -> Iterator[HealthFinding]:
     for started in beside:
         yield from started.findings()
     if unchecked:
+        areas = tuple(dict.fromkeys(unchecked))
         yield HealthFinding(
             "check.skipped",
-            sentence(
-                "Not checked, because {limit} had passed: {areas}.",
-                areas=tuple(dict.fromkeys(unchecked)),
-                limit=TOTAL_DEADLINE,
-            ),
+            sentence("Not checked, because {limit} had passed: {areas}.", areas=areas, limit=TOTAL_DEADLINE),
             sentence("This machine or the database is overloaded. Run it again with less load."),
         )
 
@@ -173,14 +170,8 @@ class _StartedCheck:
             if database.is_unavailable(error) and start_up.sqlstate_of_rejection() == _TOO_MANY_CONNECTIONS:
                 problem = sentence("all connections that PostgreSQL allows are in use.")
             detail = _FAILED(area=self.area, error=problem)
-            return [
-                HealthFinding(
-                    "check.failed",
-                    detail,
-                    sentence("Check the log. If it does not explain the error, report it."),
-                    about=self.area.text,
-                )
-            ]
+            remedy = sentence("Check the log. If it does not explain the error, report it.")
+            return [HealthFinding("check.failed", detail, remedy, about=self.area.text)]
         return self.future.result()
 
 

@@ -27,19 +27,9 @@ DEAD_NODE_RETENTION = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class TaskRun:
-    """A periodic task of this process: how long ago it last ran, and its interval."""
+    """A periodic task of a node: how long ago it last ran, and its interval."""
 
     name: str
-    age: timedelta
-    interval: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class TaskStatus:
-    """A periodic task of a node, as stored in the database."""
-
-    name: str
-    #: How long ago it last ran.
     age: timedelta
     interval: timedelta
 
@@ -55,7 +45,7 @@ class NodeStatus:
     started_at: datetime
     #: The time since its last heartbeat.
     age: timedelta
-    tasks: tuple[TaskStatus, ...] = ()
+    tasks: tuple[TaskRun, ...] = ()
     #: The fingerprints of the secret keys it knows.
     keys: tuple[str, ...] = ()
     #: By provider: the number of sends that hang past their deadline.
@@ -125,21 +115,15 @@ def load_nodes(connection: Connection) -> list[NodeStatus]:
     )
     return [
         NodeStatus(
-            row["id"],
-            row["name"],
-            row["role"],
-            row["version"],
-            row["started_at"],
-            row["now"] - row["seen_at"],
-            tuple(_task_status(name, stored, row["now"]) for name, stored in sorted(row["loops"].items())),
-            tuple(row["keys"]),
-            row["stuck_senders"],
+            **{name: row[name] for name in ("id", "name", "role", "version", "started_at", "stuck_senders")},
+            age=row["now"] - row["seen_at"],
+            tasks=tuple(_task_run(name, stored, row["now"]) for name, stored in sorted(row["loops"].items())),
+            keys=tuple(row["keys"]),
         )
         for row in database.rows(connection, query, (DEAD_NODE_RETENTION,))
     ]
 
 
-def _task_status(name: str, stored: dict[str, object], now: datetime) -> TaskStatus:
-    return TaskStatus(
-        name, now - datetime.fromisoformat(str(stored["at"])), timedelta(seconds=float(str(stored["every"])))
-    )
+def _task_run(name: str, stored: dict[str, object], now: datetime) -> TaskRun:
+    age = now - datetime.fromisoformat(str(stored["at"]))
+    return TaskRun(name, age, timedelta(seconds=float(str(stored["every"]))))

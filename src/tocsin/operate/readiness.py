@@ -84,15 +84,6 @@ class ServerDurability:
     synchronous: int | None = 0
 
 
-@dataclass(frozen=True, slots=True)
-class DurabilityRisk:
-    """Why acknowledged data could be lost, and the remedy."""
-
-    id: str
-    detail: Reason
-    remedy: Reason
-
-
 _TURN_ON = Text("Set {setting} to on.")
 
 _READ = """
@@ -117,14 +108,14 @@ def read(connection: Connection) -> ServerDurability:
     return ServerDurability(**row)
 
 
-def durability_weaknesses(server: ServerDurability) -> tuple[DurabilityRisk, ...]:
+def durability_weaknesses(server: ServerDurability) -> tuple[HealthFinding, ...]:
     """Why a committed message could be lost, or nothing be committed; the most serious first. Empty: commits are
     durable."""
     risks = []
     if server.is_standby:
         risks.append(
-            DurabilityRisk(
-                "standby",
+            HealthFinding(
+                "database.standby",
                 sentence("The database is a standby: it accepts no writes."),
                 sentence(
                     "Point TOCSIN_DATABASE_URL at the primary; with several servers, "
@@ -134,32 +125,32 @@ def durability_weaknesses(server: ServerDurability) -> tuple[DurabilityRisk, ...
         )
     elif server.is_read_only:
         risks.append(
-            DurabilityRisk(
-                "read_only",
+            HealthFinding(
+                "database.read_only",
                 sentence("The database accepts no writes."),
                 sentence("Set {setting} to off.", setting="default_transaction_read_only"),
             )
         )
     if server.fsync != "on":
         risks.append(
-            DurabilityRisk(
-                "fsync",
+            HealthFinding(
+                "database.fsync",
                 sentence("fsync is off: a power failure can lose accepted messages."),
                 _TURN_ON(setting="fsync"),
             )
         )
     if server.full_page_writes != "on":
         risks.append(
-            DurabilityRisk(
-                "full_page_writes",
+            HealthFinding(
+                "database.full_page_writes",
                 sentence("full_page_writes is off: a power failure can corrupt the database."),
                 _TURN_ON(setting="full_page_writes"),
             )
         )
     if server.synchronous_commit == "off":
         risks.append(
-            DurabilityRisk(
-                "synchronous_commit",
+            HealthFinding(
+                "database.synchronous_commit",
                 sentence("synchronous_commit is off: a crash can lose the last accepted messages."),
                 sentence("Set synchronous_commit to on, including for Tocsin's role and database."),
             )
@@ -168,14 +159,14 @@ def durability_weaknesses(server: ServerDurability) -> tuple[DurabilityRisk, ...
     return tuple(risks)
 
 
-def _standbys(server: ServerDurability) -> list[DurabilityRisk]:
+def _standbys(server: ServerDurability) -> list[HealthFinding]:
     """Risks concerning the synchronous standby that the operator intends to fail over to."""
     if not server.standby_names or server.is_standby:
         return []
     if server.synchronous_commit == "local":
         return [
-            DurabilityRisk(
-                "standby_not_waited_for",
+            HealthFinding(
+                "database.standby_not_waited_for",
                 sentence(
                     "synchronous_commit is local: commits do not wait for the standby, which may lack the last "
                     "accepted messages."
@@ -185,8 +176,8 @@ def _standbys(server: ServerDurability) -> list[DurabilityRisk]:
         ]
     if server.synchronous_commit != "off" and (server.standbys == 0 or server.synchronous == 0):
         return [
-            DurabilityRisk(
-                "standby_missing",
+            HealthFinding(
+                "database.standby_missing",
                 sentence("Commits wait for a synchronous standby, but none is connected: nothing can be stored."),
                 sentence("Start the standby, or remove it from synchronous_standby_names."),
             )
@@ -194,11 +185,11 @@ def _standbys(server: ServerDurability) -> list[DurabilityRisk]:
     return []
 
 
-def risk_at_failover(server: ServerDurability) -> DurabilityRisk | None:
+def risk_at_failover(server: ServerDurability) -> HealthFinding | None:
     """What an operator must know before a failover. Not a problem while the primary is alive."""
     if server.standbys and not server.standby_names:
-        return DurabilityRisk(
-            "standby_asynchronous",
+        return HealthFinding(
+            "database.standby_asynchronous",
             sentence(
                 "{count} standby replicates asynchronously: a failover to it can lose the last accepted messages.",
                 "{count} standbys replicate asynchronously: a failover to one can lose the last accepted messages.",

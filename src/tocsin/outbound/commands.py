@@ -32,9 +32,9 @@ from tocsin.core.validation.spec import SpecErrors
 from tocsin.outbound import reasons, redaction, states
 from tocsin.outbound.connectors.haloitsm import connector
 from tocsin.outbound.connectors.interfaces import OutboundSpec, RecordedClient
-from tocsin.outbound.connectors.registry import KINDS
 from tocsin.outbound.delivery import queue, results
 from tocsin.outbound.delivery.queue import TOPIC
+from tocsin.outbound.delivery.results import KINDS
 from tocsin.outbound.models import AgentMatch, Call, IntegrationStatus, OutboundIntegration
 from tocsin.outbound.states import ENDED, CallStatus, OutboundEvent
 from tocsin.people.models import User, find_group, names_check

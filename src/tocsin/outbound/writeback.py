@@ -38,7 +38,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Term, as_reason, sentence
 from tocsin.inbound.deciding.state import RecentWrites
-from tocsin.outbound import alert_values, reasons
+from tocsin.outbound import reasons
 from tocsin.outbound.connectors.haloitsm import connector
 from tocsin.outbound.connectors.haloitsm.connector import KIND
 from tocsin.outbound.delivery import queue
@@ -212,14 +212,11 @@ def _engine_updates(change: AlertChange) -> Iterator[AlertUpdate]:
             continue
         if event.kind is EventKind.ESCALATION_EXHAUSTED:
             yield _engine_update(OutboundEvent.EXHAUSTED, event)
-        elif event.kind is EventKind.STEP_FIRED and _is_further(event):
-            yield _engine_update(OutboundEvent.ESCALATE, event)
-
-
-def _is_further(event: NewEvent) -> bool:
-    """Whether the step is not the first one of the first pass, and was not requested: the user's own command already
-    covers that."""
-    return not event.data.get("requested") and (event.data.get("step"), event.data.get("pass")) != (1, 1)
+        elif event.kind is EventKind.STEP_FIRED:
+            # Not the first step of the first pass, and not one that was requested: the user's own command covers that.
+            is_first = (event.data.get("step"), event.data.get("pass")) == (1, 1)
+            if not is_first and not event.data.get("requested"):
+                yield _engine_update(OutboundEvent.ESCALATE, event)
 
 
 def _engine_update(kind: OutboundEvent, event: NewEvent) -> AlertUpdate:
@@ -242,9 +239,8 @@ def _command_update(change: AlertChange, command: Command) -> AlertUpdate | None
 
     match command:
         case Acknowledge():
-            return _with_agent(
-                make_update(OutboundEvent.ACKNOWLEDGE, sets_agent=not after.is_owned), actor.user_id, actor.name
-            )
+            update = make_update(OutboundEvent.ACKNOWLEDGE, sets_agent=not after.is_owned)
+            return replace(update, agent_id=actor.user_id, agent_name=actor.name)
         case Unacknowledge():
             return make_update(OutboundEvent.ACKNOWLEDGE, "<who> unacknowledged this at <time>.<note>")
         case ExpireAcknowledgement():
@@ -253,11 +249,12 @@ def _command_update(change: AlertChange, command: Command) -> AlertUpdate | None
             is_self_assigned = command.user_id is not None and command.user_id == actor.user_id
             text = "" if is_self_assigned else "<who> assigned this to <owner> at <time>.<note>"
             update = make_update(OutboundEvent.ASSIGN, text, sets_agent=True)
-            return _with_fields(_with_agent(update, after.owner_id, after.owner_name))
+            return replace(update, sets_fields=True, agent_id=after.owner_id, agent_name=after.owner_name)
         case Unassign():
             return make_update(OutboundEvent.ASSIGN, "<who> unassigned this at <time>.<note>", sets_agent=True)
         case Escalate():
-            return _with_fields(make_update(OutboundEvent.ESCALATE, "<who> escalated this at <time>.<note>"))
+            update = make_update(OutboundEvent.ESCALATE, "<who> escalated this at <time>.<note>")
+            return replace(update, sets_fields=True)
         case Reply():
             return make_update(OutboundEvent.REPLY, said=command.text)
         case Hold():
@@ -267,9 +264,8 @@ def _command_update(change: AlertChange, command: Command) -> AlertUpdate | None
         case Close():
             return make_update(OutboundEvent.CLOSE)
         case Cancel():
-            return _with_fields(
-                make_update(OutboundEvent.CLOSE, "<who> closed the alert as a false alarm at <time>.<note>")
-            )
+            update = make_update(OutboundEvent.CLOSE, "<who> closed the alert as a false alarm at <time>.<note>")
+            return replace(update, sets_fields=True)
         case Merge():
             return make_update(OutboundEvent.CLOSE, f"<who> merged this into alert {command.into.id} at <time>.<note>")
         case Reopen() | Undo():
@@ -287,18 +283,9 @@ def _undo_update(change: AlertChange, make_update: Callable[..., AlertUpdate]) -
     previous, after = change.before, change.after
     assert previous is not None
     is_reassigned = (previous.owner_id, previous.owner_name) != (after.owner_id, after.owner_name)
-    update = make_update(
-        OutboundEvent.ASSIGN if is_reassigned else OutboundEvent.CLOSE, "<who>: <what>", sets_agent=is_reassigned
-    )
-    return _with_agent(update, after.owner_id, after.owner_name)
-
-
-def _with_agent(update: AlertUpdate, user_id: int | None, name: str) -> AlertUpdate:
-    return replace(update, agent_id=user_id, agent_name=name)
-
-
-def _with_fields(update: AlertUpdate) -> AlertUpdate:
-    return replace(update, sets_fields=True)
+    event = OutboundEvent.ASSIGN if is_reassigned else OutboundEvent.CLOSE
+    update = make_update(event, "<who>: <what>", sets_agent=is_reassigned)
+    return replace(update, agent_id=after.owner_id, agent_name=after.owner_name)
 
 
 # ---------- alert ticket
@@ -350,14 +337,10 @@ def create_ticket(alert: VisibleAlert, actor: AuditActor, now: datetime) -> int:
     """Queues the ticket's creation and returns the call's id. Raises Rejected("not_possible")."""
     ticket = ticket_of_alert(alert.row)
     if ticket is None:
-        raise Rejected(
-            "not_possible",
-            sentence(
-                "The alert's inbound integration is not connected to HaloITSM, or the alert came from one of its "
-                "tickets."
-            ),
-            "alert",
+        not_connected = sentence(
+            "The alert's inbound integration is not connected to HaloITSM, or the alert came from one of its tickets."
         )
+        raise Rejected("not_possible", not_connected, "alert")
     return halo_commands.make_ticket(ticket.integration, alert, actor, now)
 
 
@@ -434,10 +417,8 @@ class _TicketCreators:
         """The ids of these integrations."""
         at, url = time.monotonic(), database.url()
         if url != self.url or at - self.read_at >= 1.0:
-            ids = frozenset(
-                row[0] for row in connection.execute(_MAKES_TICKETS, ([*family(connector.KIND)],)).fetchall()
-            )
-            self.url, self.read_at, self.ids = url, at, ids
+            rows = connection.execute(_MAKES_TICKETS, ([*family(KIND)],)).fetchall()
+            self.url, self.read_at, self.ids = url, at, frozenset(row[0] for row in rows)
         return self.ids
 
 
@@ -456,16 +437,15 @@ def _ticket_creations(
     rows = [
         row
         for row in alerts.values()
-        if row["inbound_kind"] not in family(connector.KIND)
+        if row["inbound_kind"] not in family(KIND)
         and row["linked"] is None
         and any((row["id"], event) in occurred for event in row["settings"].get("create_ticket", {}).get("on", ()))
     ]
     if not rows:
         return {}
-    values = alert_values.load_alert_values(connection, [row["id"] for row in rows])
-    return queue.first_creation_calls(
-        connection, {row["id"]: (row["outbound_id"], row["settings"]) for row in rows}, values
-    )
+    values = queue.load_alert_values(connection, [row["id"] for row in rows])
+    requests = {row["id"]: (row["outbound_id"], row["settings"]) for row in rows}
+    return queue.first_creation_calls(connection, requests, values)
 
 
 def _retry_creation(
@@ -501,7 +481,7 @@ def _writes(
 
 
 def _has_ticket(row: Mapping[str, Any], created_ids: frozenset[int]) -> bool:
-    if row["inbound_kind"] in family(connector.KIND):
+    if row["inbound_kind"] in family(KIND):
         return bool(row["source_id"])
     # An alert whose ticket a person dropped gets no notes either.
     return row["id"] in created_ids or (row["linked"] is not None and row["making"] != CallStatus.DROPPED)
@@ -514,12 +494,11 @@ def _write(row: Mapping[str, Any], update: AlertUpdate, pages: Mapping[str, int]
     if not writeback.has_changes:
         return None
     zone = settings.get("time_zone") or row["time_zone"] or "UTC"
+    is_answer = update.event in (OutboundEvent.ACKNOWLEDGE, OutboundEvent.ASSIGN, OutboundEvent.CLOSE)
     values = {
         "who": update.actor_name,
         "time": connector.clock_text(update.at, zone),
-        "after": connector.after_text(pages)
-        if update.event in (OutboundEvent.ACKNOWLEDGE, OutboundEvent.ASSIGN, OutboundEvent.CLOSE)
-        else "",
+        "after": connector.after_text(pages) if is_answer else "",
         "alert": row["id"],
         "subject": row["subject"],
         **update.values,
@@ -528,10 +507,8 @@ def _write(row: Mapping[str, Any], update: AlertUpdate, pages: Mapping[str, int]
         values["until"] = connector.clock_text(until, zone)
     content: dict[str, object] = {"event": update.event.value, "who_user": update.user_id}
     if writeback.note:
-        content |= {
-            "note": connector.note_text(update.text or writeback.note, values),
-            "public": writeback.is_public,
-        }
+        note = connector.note_text(update.text or writeback.note, values)
+        content |= {"note": note, "public": writeback.is_public}
     if writeback.should_assign and update.sets_agent:
         content["agent"] = {"user": update.agent_id, "name": update.agent_name}
     if update.sets_fields:
@@ -539,10 +516,11 @@ def _write(row: Mapping[str, Any], update: AlertUpdate, pages: Mapping[str, int]
         content |= {key: text for key, text in parts if text}
     if content.keys() <= {"event", "who_user"}:
         return None
-    is_halo_alert = row["inbound_kind"] in family(connector.KIND)
+    is_halo_alert = row["inbound_kind"] in family(KIND)
     ticket = row["source_id"] if is_halo_alert else row["linked"] or ""
-    note = str(content.get("note") or "")
-    description = as_reason(note) or reasons.UPDATE_TICKET(event=Term(update.event.value), user=update.actor_name)
+    description = as_reason(str(content.get("note") or "")) or reasons.UPDATE_TICKET(
+        event=Term(update.event.value), user=update.actor_name
+    )
     return NewCall(
         row["outbound_id"],
         f"ticket:{ticket}" if is_halo_alert else f"alert:{row['id']}",

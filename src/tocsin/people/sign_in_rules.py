@@ -111,8 +111,7 @@ def reject_last_break_glass(user: User) -> None:
     if is_last_break_glass(user):
         reason = sentence(
             "{user} is the last administrator who can sign in if single sign-on fails. Mark another one as a "
-            "break-glass "
-            "account first.",
+            "break-glass account first.",
             user=Person(user.username, user.pk),
         )
         raise Rejected("last_break_glass", reason, "break_glass")
@@ -125,8 +124,7 @@ def check_settings(values: dict[str, Any]) -> None:
             "no_break_glass",
             sentence(
                 "First mark an active administrator who has a password as a break-glass account: if single sign-on "
-                "failed, no one "
-                "could sign in."
+                "failed, no one could sign in."
             ),
             "sign_in",
         )

@@ -35,7 +35,7 @@ from tocsin.oncall.changes.specs import ScheduleOverrideSpec, ScheduleSpec
 from tocsin.oncall.models import HolidayCalendar, Override, Schedule, SupportHours
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.connectors.interfaces import OutboundSpec
-from tocsin.outbound.connectors.registry import KINDS as CONNECTORS
+from tocsin.outbound.delivery.results import KINDS as CONNECTORS
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people import addresses
 from tocsin.people.changes import api_tokens, groups, out_of_office, users

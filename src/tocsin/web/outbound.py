@@ -25,7 +25,7 @@ from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
 from tocsin.outbound import commands, writeback
 from tocsin.outbound.connectors.haloitsm.connector import TEXTS
-from tocsin.outbound.connectors.registry import KINDS
+from tocsin.outbound.delivery.results import KINDS
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, Exchange, LookUp, OutboundIntegration, Webhook
 from tocsin.outbound.states import WAITING, CallStatus, OutboundEvent

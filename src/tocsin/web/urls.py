@@ -356,7 +356,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/saml/<slug:slug>/login/", sso.begin_saml, name="saml_login"),
     path("accounts/saml/<slug:slug>/acs/", sso.acs, name="saml_acs"),
     path("accounts/saml/<slug:slug>/metadata/", sso.metadata, name="saml_metadata"),
-    path("api/v1/", include("tocsin.api.urls")),
+    path("api/v1/", include("tocsin.api.application")),
     path("scim/v2/", include("tocsin.api.scim")),
     path("hooks/<str:provider>/<slug:endpoint>", hooks.hook, name="hook"),
 ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tocsin.fake_halo.hooks import CUSTOM, EVENT_ONLY, FULL, FULL_LINKED, SMALL
-from tocsin.fake_halo.server import FakeResponse, HaloServer, running
+from tocsin.fake_halo.server import CUSTOM, EVENT_ONLY, FULL, FULL_LINKED, SMALL, FakeResponse, HaloServer, running
 from tocsin.fake_halo.state import API_AGENT, DESK_AGENT, EVENTS, UNASSIGNED, FakeHalo, FakeHaloEvent
 
 #: What Halo answers when a query takes too long.

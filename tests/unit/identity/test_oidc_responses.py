@@ -31,7 +31,7 @@ def rejection(
 ) -> Reason:
     """Why `use` fails at a provider that answers the exchange of a code with `token`."""
     allow_loopback(monkeypatch)
-    oidc_tokens.clear_cache()
+    oidc_tokens.DOCUMENTS.clear()
     with http_double() as server:
         endpoints = {name: f"{server.url}/{name}" for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")}
         document = {"issuer": server.url, **endpoints, "userinfo_endpoint": f"{server.url}/userinfo", **left_out}

@@ -8,7 +8,7 @@ from tocsin.operate.readiness import ServerDurability, durability_weaknesses, ri
 
 
 def ids(server: ServerDurability) -> list[str]:
-    return [weakness.id for weakness in durability_weaknesses(server)]
+    return [weakness.id.removeprefix("database.") for weakness in durability_weaknesses(server)]
 
 
 def test_postgresqls_defaults_are_durable() -> None:
@@ -56,6 +56,6 @@ def test_asynchronous_standby_is_a_warning_and_messages_are_accepted() -> None:
     assert ids(server) == []
     risk = risk_at_failover(server)
     assert risk is not None
-    assert risk.id == "standby_asynchronous"
+    assert risk.id == "database.standby_asynchronous"
     assert risk_at_failover(ServerDurability()) is None
     assert risk_at_failover(ServerDurability(standby_names="replica", standbys=1, synchronous=1)) is None

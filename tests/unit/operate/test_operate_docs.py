@@ -26,4 +26,4 @@ def _first_words(module: Path, *callees: str) -> Iterator[str]:
 def test_every_problem_of_the_self_check_is_explained() -> None:
     table = TEXT.partition("### The self-check")[2].partition("### The heartbeat")[0]
     explained = {word.partition(":")[0] for word in re.findall(r"^\| `([a-z_]+(?::NAME)?)` \|", table, re.MULTILINE)}
-    assert explained == {word.rstrip(":") for word in _first_words(HOME / "self_check_rules.py", "DetectedProblem")}
+    assert explained == {word.rstrip(":") for word in _first_words(HOME / "self_check.py", "DetectedProblem")}

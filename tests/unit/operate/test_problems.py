@@ -10,8 +10,7 @@ import pytest
 
 from tocsin.core.reasons import as_reason
 from tocsin.notify.rules.delivery_reasons import IS_ADMINISTRATOR
-from tocsin.operate.self_check import ProblemRecord, update_problems
-from tocsin.operate.self_check_rules import DetectedProblem
+from tocsin.operate.self_check import DetectedProblem, ProblemRecord, update_problems
 
 LATE = DetectedProblem("runs_late", as_reason("Escalation is late"), as_reason("It is late."), as_reason("Look."))
 STUCK = DetectedProblem("runs_stuck", as_reason("Escalation is stuck"), as_reason("It is stuck."), as_reason("Look."))

@@ -18,7 +18,6 @@ from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceEntry, R
 from tocsin.outbound.connectors.http import HTTP
 from tocsin.outbound.connectors.interfaces import CallJob, IntegrationAccount, RecordedClient
 from tocsin.outbound.delivery import dispatcher
-from tocsin.outbound.halo_sync import job_context
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 ACCOUNT = IntegrationAccount(1, "Halo", {"base_url": "https://halo.example.org"}, {"client_secret": "secret"})
@@ -48,7 +47,7 @@ def line(server: Server) -> RecordedClient:
 
 
 def read_ticket(halo: HaloClient, client: RecordedClient) -> None:
-    halo.get_ticket(client, "5", NOW)
+    halo.session(client, NOW).get_ticket("5")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +98,7 @@ LISTS = ReferenceLists([ReferenceEntry("agent", "7", "Zoe Halo", {})])
 def test_agent_that_cannot_be_set_has_its_reason(
     content: dict[str, Any], lists: ReferenceLists, assignees: Any, key: str, code: str
 ) -> None:
-    context = job_context._load_context(job("write", content), {}, lists, {}, {}, {}, assignees)
+    context = dispatcher._load_context(job("write", content), {}, lists, {}, {}, {}, assignees)
     assert context[key].code == code
 
 

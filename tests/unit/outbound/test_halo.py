@@ -15,10 +15,11 @@ from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
 from tocsin.core.reasons import Reason
 from tocsin.outbound.connectors.haloitsm import client, connector
 from tocsin.outbound.connectors.haloitsm import client as reasons
-from tocsin.outbound.connectors.haloitsm.client import HaloClient, clean_address, extract_rows, id_text
+from tocsin.outbound.connectors.haloitsm.client import HaloClient, HaloSession, clean_address, extract_rows, id_text
 from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceEntry, ReferenceLists
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
-from tocsin.outbound.halo_sync import job_context, ticket_messages
+from tocsin.outbound.delivery import dispatcher
+from tocsin.outbound.halo_sync import ticket_messages
 from tocsin.outbound.states import OutboundEvent
 
 
@@ -116,8 +117,8 @@ def test_active_agent_wins_among_equal_names_or_addresses() -> None:
     ],
 )
 def test_unknown_halo_agent_is_reported_with_remedy(email: str, reason: Reason) -> None:
-    people = {1: job_context.HaloUser("Alice", email, "")}
-    assert job_context.agent_for({"user": 1}, ReferenceLists([]), people) == {"remark": reason}
+    people = {1: dispatcher.HaloUser("Alice", email, "")}
+    assert dispatcher.agent_for({"user": 1}, ReferenceLists([]), people) == {"remark": reason}
 
 
 def test_halo_dates_without_zone_are_compared_only_with_each_other() -> None:
@@ -147,7 +148,7 @@ def test_notes_are_those_of_agents_but_not_tocsins_own() -> None:
         {"id": 6, "who": "José", "who_agentid": 0, "note": "the requester's"},
         {"id": 7, "who": "Sam", "who_agentid": 5, "note": ""},
     ]
-    ticket_notes = ticket_messages.ticket_notes(actions, "20", "Tocsin", lambda action: action["note"])
+    ticket_notes = ticket_messages.ticket_notes(actions, "20", "Tocsin")
     assert [note.text for note in ticket_notes] == ["first", "second"]
     assert ticket_messages.merged_into({"merged_into_id": 9.0}) == "9"
     assert ticket_messages.merged_into({"merged_into_id": 0}) == ""
@@ -207,21 +208,21 @@ _NOTE, _END = reasons.WRITE_NOTE(), reasons.DELETE_WEBHOOK()
 @pytest.mark.parametrize(
     ("path", "ask", "kind", "doing"),
     [
-        ("Status", lambda halo, line, now: halo.get(line, "Status", now, reasons.READ_TICKETS()), Temporary, "read"),
-        ("Actions", lambda halo, line, now: halo.post(line, "Actions", {}, now, _NOTE), OutcomeUnknown, "note"),
-        ("Webhook", lambda halo, line, now: halo.delete(line, "Webhook/1", now, _END), OutcomeUnknown, "delete"),
-        ("/auth/token", lambda halo, line, now: halo.current_agent(line, now), Temporary, "token"),
+        ("Status", lambda halo: halo.get("Status", reasons.READ_TICKETS()), Temporary, "read"),
+        ("Actions", lambda halo: halo.post("Actions", {}, _NOTE), OutcomeUnknown, "note"),
+        ("Webhook", lambda halo: halo.delete("Webhook/1", _END), OutcomeUnknown, "delete"),
+        ("/auth/token", lambda halo: halo.current_agent(), Temporary, "token"),
     ],
 )  # fmt: skip
 def test_proxy_page_is_retried_and_reported_by_its_title(
-    path: str, ask: Callable[[HaloClient, RecordedClient, datetime], object], kind: type[Exception], doing: str
+    path: str, ask: Callable[[HaloSession], object], kind: type[Exception], doing: str
 ) -> None:
     now = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
     client = HaloClient(
         IntegrationAccount(1, "Halo", {"base_url": "https://halo.example.org"}, {"client_secret": "secret"})
     )
     with pytest.raises(Temporary) as caught:
-        ask(client, RecordedClient(cast(HttpClient, _Behind(path)), lambda: now), now)
+        ask(client.session(RecordedClient(cast(HttpClient, _Behind(path)), lambda: now), now))
     assert type(caught.value) is kind
     assert "answered with a web page" in str(caught.value)
     assert "(200): Sign in to Acme." in str(caught.value)
@@ -255,7 +256,8 @@ def test_token_renewed_by_another_thread_is_kept() -> None:
     )
 
     def read() -> object:
-        return client.get(RecordedClient(cast(HttpClient, server), lambda: now), "Status", now, reasons.READ_TICKETS())
+        line = RecordedClient(cast(HttpClient, server), lambda: now)
+        return client.session(line, now).get("Status", reasons.READ_TICKETS())
 
     def meanwhile() -> None:
         server.while_refusing = lambda: None

@@ -43,11 +43,12 @@ from tocsin.core.db.queries import QueryUnion, first, narrow
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Reason, Term, Text, joined, sentence
 from tocsin.core.runtime import clock
-from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.people import permissions
 from tocsin.people.models import GroupContact, User
 from tocsin.people.permissions import Viewer
-from tocsin.resources import visibility
+from tocsin.resources import registry, visibility
+from tocsin.resources.resource import Resource
 
 # ---------- address masking
 # Addresses in responses: complete or masked, according to `people.permissions`.
@@ -102,28 +103,14 @@ def check(request: HttpRequest, state: Mapping[str, Any], object_type: str, obje
         return
     tags = parse_etags(header)
     if not tags:
-        raise Rejected(
-            "invalid",
-            AT_PATH(path="If-Match", problem=sentence('must be an ETag in quotation marks, as GET returns it: "…".')),
-            "If-Match",
-        )
+        raise rejected_at("If-Match", sentence('must be an ETag in quotation marks, as GET returns it: "…".'))
     # A compressing proxy makes the tag weak; it still denotes the same state.
     if tags != [_ANY] and make_etag(state) not in {candidate.removeprefix("W/").strip('"') for candidate in tags}:
-        raise Rejected(
-            "changed_meanwhile",
-            joined(
-                _describe_last_change(object_type, object_id),
-                sentence("Read it again, and change its current state."),
-                separator=" ",
-            ),
-        )
-
-
-def _describe_last_change(object_type: str, object_id: object) -> Reason:
-    last_change = next(audit.list_changes(object_type, object_id), None)
-    if last_change is None:
-        return sentence("The object has changed since this If-Match.")
-    return _CHANGED_BY(user=last_change.actor_name, at=last_change.at)
+        changed = sentence("The object has changed since this If-Match.")
+        if last_change := next(audit.list_changes(object_type, object_id), None):
+            changed = _CHANGED_BY(user=last_change.actor_name, at=last_change.at)
+        remedy = sentence("Read it again, and change its current state.")
+        raise Rejected("changed_meanwhile", joined(changed, remedy, separator=" "))
 
 
 # ---------- moments
@@ -186,6 +173,27 @@ class PaginatedList[Item](BaseModel):
     next: str | None
 
 
+#: What query parameters of these names refer to.
+_REFERENCES: Mapping[str, Resource[Any]] = {
+    "user": registry.USERS,
+    "group": registry.GROUPS,
+    "schedule": registry.SCHEDULES,
+    "integration": registry.INTEGRATIONS,
+}
+
+
+def narrowed[M: Model](rows: QuerySet[M], query: BaseModel, *names: str, **lookups: str) -> QuerySet[M]:
+    """Return the rows that query parameters select: `names` by the column of the same name, others by their lookup.
+
+    A parameter that is not given, or an empty list, selects all.
+    """
+    for name, lookup in {**{name: name for name in names}, **lookups}.items():
+        if (value := getattr(query, name)) is not None and value != []:
+            value = _REFERENCES[name].resolve(value, name) if name in _REFERENCES else value
+            rows = rows.filter(**{lookup: value})
+    return rows
+
+
 def page[M: Model, Item](
     rows: QueryUnion[M],
     query: PaginationQuery,
@@ -202,12 +210,9 @@ def page[M: Model, Item](
         rows = narrow(rows, lambda part: part.filter(**{"pk__lt" if newest_first else "pk__gt": key}))
     matches = first(rows, query.limit + 1, descending=newest_first)
     page_rows = matches[: query.limit]
-    next_cursor = _cursor(page_rows[-1].pk) if len(matches) > query.limit else None
-    return {"items": show(page_rows), "next": next_cursor}
-
-
-def _cursor(key: object) -> str:
-    return base64.urlsafe_b64encode(str(key).encode()).decode().rstrip("=")
+    is_more = len(matches) > query.limit
+    cursor = base64.urlsafe_b64encode(str(page_rows[-1].pk).encode()).decode().rstrip("=") if is_more else None
+    return {"items": show(page_rows), "next": cursor}
 
 
 def _key(model: type[Model], cursor: str) -> object:
@@ -339,13 +344,7 @@ class ApiAuth(AuthBase):
         self._check_parameters(request)
         if "If-Match" in request.headers and request.method not in _SAFE_METHODS and not self.accepts_if_match:
             # A client that sends If-Match relies on the check, so ignoring the header would be wrong.
-            raise Rejected(
-                "invalid",
-                AT_PATH(
-                    path="If-Match", problem=sentence("is not known at this address; send the request without it.")
-                ),
-                "If-Match",
-            )
+            raise rejected_at("If-Match", sentence("is not known at this address; send the request without it."))
         return caller
 
     def _check_parameters(self, request: HttpRequest) -> None:
@@ -354,18 +353,11 @@ class ApiAuth(AuthBase):
         for name, values in request.GET.lists():
             if name not in self._known_parameters:
                 known = ", ".join(sorted(self._known_parameters))
-                hint = (
-                    sentence("Known here: {names}.", names=known)
-                    if known
-                    else sentence("This address has no query parameters.")
-                )
-                raise Rejected(
-                    "unknown_parameter",
-                    joined(
-                        sentence("{name} is not a query parameter of this address.", name=name), hint, separator=" "
-                    ),
-                    name,
-                )
+                hint = sentence("This address has no query parameters.")
+                if known:
+                    hint = sentence("Known here: {names}.", names=known)
+                unknown = sentence("{name} is not a query parameter of this address.", name=name)
+                raise Rejected("unknown_parameter", joined(unknown, hint, separator=" "), name)
             if any("\x00" in value for value in values):
                 raise Rejected("invalid", sentence("No value contains a NUL character."), name)
 
@@ -485,8 +477,8 @@ class AuthorizedRouter:
 
     Each of the five methods declares an operation: its path, permission, success `status` (200), `answers` (the
     response type, or the component of a configured object; None for no body), the component of its `body` if that is
-    one, whether the object is `tagged` (see `api.framework.auth`), whether it is `public` (for client observers too),
-    and further Ninja options.
+    one, an `example` of the body, whether the object is `tagged` (see `api.framework.auth`), whether it is `public`
+    (for client observers too), and further Ninja options.
     """
 
     def __init__(self, resource_name: str) -> None:
@@ -520,8 +512,12 @@ class AuthorizedRouter:
         tagged: bool = False,
         public: bool = False,
         extra: dict[str, Any] | None = None,
+        example: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Callable[[View], View]:
+        if example is not None:
+            extra = {"requestBody": {"content": {"application/json": {"example": dict(example)}}}}
+
         def add(view: View) -> View:
             accepts_if_match = tagged and (method in _CHANGING or (method == "POST" and path != _NEW))
             auth = ApiAuth(action, accepts_if_match=accepts_if_match, is_public=public)

@@ -1,4 +1,4 @@
-"""Encrypts secrets at rest: Fernet with several keys, newest first. Never logs a key."""
+"""Encrypts secrets at rest, with several keys, newest first, and keeps them from other servers. Never logs a key."""
 
 from __future__ import annotations
 
@@ -236,11 +236,6 @@ def reencrypt(text: str) -> Reencrypted:
         return match[0] if fresh is None else fresh
 
     return Reencrypted(_VALUE.sub(replace, text), old, unreadable)
-
-
-def has_encrypted_values(text: str) -> bool:
-    """Returns whether `text` contains anything that looks encrypted."""
-    return _VALUE.search(text) is not None
 
 
 def mask_encrypted(text: str, mask: str) -> str:

@@ -1,4 +1,4 @@
-"""The installation-wide settings: names, defaults, limits, reading and writing. Never writes to the audit log."""
+"""The installation-wide settings, the version of the configuration, and the last backup. Never writes the audit log."""
 
 from __future__ import annotations
 
@@ -236,7 +236,6 @@ class SettingDefinition[T: (str, int, bool, list[str])]:
 
     @property
     def default(self) -> T:
-        """The default."""
         default: T = settings_spec().model_fields[self.name].default
         return default
 

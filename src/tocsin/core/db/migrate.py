@@ -69,8 +69,7 @@ def migrate(before_upgrade: Callable[[], None] = lambda: None, *, is_shared: boo
             raise Permanent(
                 sentence(
                     "The tables cannot be migrated by a connection pooler in transaction mode, because locks do not "
-                    "hold there. "
-                    "Nothing was changed."
+                    "hold there. Nothing was changed."
                 ),
                 start_up.USE_SESSIONS(),
             )
@@ -200,8 +199,7 @@ def _check_newer(*, is_shared: bool) -> None:
                 _NEWER(migration=newer[0]),
                 sentence(
                     "Install that version again; or go back for good: `tocsin restore --force FILE` with the backup "
-                    "that the upgrade "
-                    "wrote into the data directory's folder backups."
+                    "that the upgrade wrote into the data directory's folder backups."
                 ),
             )
         log.warning(

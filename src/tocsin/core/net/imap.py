@@ -15,12 +15,11 @@ from enum import StrEnum
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NoReturn
 
-from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import DeadlineStream
-from tocsin.core.reasons import Reason, ReasonType, as_reason, reason_from_json
+from tocsin.core.reasons import Reason, ReasonType, as_reason
 
 if TYPE_CHECKING:
     from imap_tools import BaseMailBox
@@ -298,16 +297,6 @@ class MailboxReader(StrEnum):
     REPLIES = "answers"
 
 
-@dataclass(frozen=True, slots=True)
-class MailboxError:
-    """`owner_id` is the id of the integration or provider, which may have been deleted in the meantime."""
-
-    purpose: MailboxReader
-    owner_id: int
-    since: datetime
-    error: Reason
-
-
 def record_failure(
     connection: Connection, purpose: MailboxReader, owner_id: int, error: Reason | str, now: datetime
 ) -> None:
@@ -322,13 +311,3 @@ def record_failure(
 def clear_failure(connection: Connection, purpose: MailboxReader, owner_id: int) -> None:
     """Records that a mailbox was read, which clears its error."""
     connection.execute("DELETE FROM core_mailboxtrouble WHERE reads = %s AND number = %s", (purpose, owner_id))
-
-
-def current_errors(connection: Connection, purpose: MailboxReader) -> list[MailboxError]:
-    """Returns the mailboxes that cannot be read, longest-failing first."""
-    rows = database.rows(
-        connection,
-        "SELECT number, since, reason FROM core_mailboxtrouble WHERE reads = %s ORDER BY since, number",
-        (purpose,),
-    )
-    return [MailboxError(purpose, row["number"], row["since"], reason_from_json(row["reason"])) for row in rows]

@@ -220,7 +220,6 @@ def observe(
 
 
 def last_jump(connection: Connection) -> ClockJump | None:
-    """Returns the last known jump of the clock, if any."""
     row = database.row(connection, "SELECT jumped_at, jumped_by FROM core_clockseen WHERE jumped_at IS NOT NULL")
     return None if row is None else ClockJump(row["jumped_at"], row["jumped_by"])
 
@@ -236,7 +235,7 @@ def is_clock_suspect(connection: Connection, now: datetime) -> bool:
 
 
 # ---------- timers
-# Times by the database's clock in a table, which its room names. `operate.clock_jumps` moves them after a rollback.
+# Times by the database's clock in a table, which its room names. `operate.tasks` moves them after a rollback.
 
 
 @dataclass(frozen=True, slots=True)

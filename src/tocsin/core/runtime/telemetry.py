@@ -273,7 +273,6 @@ class CountingHandler(logging.StreamHandler[TextIO]):
 
 
 def formatter_for(log_format: LogFormat) -> logging.Formatter:
-    """Returns the formatter of that format."""
     if log_format is LogFormat.JSON:
         return _JsonFormatter()
     return _TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -349,7 +349,8 @@ def _add_errors(errors: SpecErrors, key: str, error: ValidationError | InvalidVa
         errors.extend(error.errors, key)
         return
     for details in error.errors(include_url=False):
-        errors.extend(_spec_errors(details, field), key + _format_location(details["loc"]))
+        place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in details["loc"])
+        errors.extend(_spec_errors(details, field), key + place)
 
 
 def _stand_in(field: FieldInfo) -> Any:
@@ -364,10 +365,6 @@ def _nested_specs(value: object) -> Iterator[tuple[str, Spec]]:
             yield "", value
         case tuple():
             yield from ((f"[{index}]", item) for index, item in enumerate(value) if isinstance(item, Spec))
-
-
-def _format_location(location: tuple[str | int, ...]) -> str:
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
 
 
 def _spec_errors(details: Any, field: FieldInfo) -> Iterable[SpecError]:

@@ -1,4 +1,4 @@
-"""Parts of answers: the requested attributes, the version, lists, and the documents that describe the server. Pure."""
+"""Requests and answers: who asks by which token, for what, and the documents that describe the server."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from django.db.models import Model, QuerySet
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
@@ -263,6 +264,15 @@ def _number(parameters: Mapping[str, Any], name: str, default: int) -> int:
         return max(-(10**9), min(10**9, int(str(value)[:20])))
     except ValueError:
         raise Rejected("invalid_value", reasons.INVALID_VALUE(path=name, problem=NOT_A_WHOLE_NUMBER())) from None
+
+
+def narrowed[M: Model](rows: QuerySet[M], condition: Filter, lookups: Mapping[str, str]) -> QuerySet[M]:
+    """Returns the rows that can match, for the filters that providers send all the time: by attribute, the look-up of
+    its column."""
+    for attribute, lookup in lookups.items():
+        for value in filters.equal_values(condition, (attribute, attribute)):
+            rows = rows.filter(**{lookup: value})
+    return rows
 
 
 def select_documents(query: ListQuery, documents: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:

@@ -123,7 +123,6 @@ def find_target(name: str, schema: ResourceSchema) -> Target | None:
 
 
 def matches(condition: Filter, document: Mapping[str, Any]) -> bool:
-    """Returns whether a document matches the filter."""
     match condition:
         case Combination(parts, is_all):
             return all(matches(one, document) for one in parts) if is_all else any(matches(o, document) for o in parts)

@@ -10,7 +10,6 @@ from django.db.models import Count, QuerySet
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.field_errors import REQUIRED
 from tocsin.identity import grants
@@ -19,6 +18,7 @@ from tocsin.identity.scim import filters, schema
 from tocsin.identity.scim.documents import (
     ListQuery,
     ScimRequest,
+    narrowed,
     not_found,
     require_version,
     select_documents,
@@ -40,8 +40,7 @@ def read_document(body: object, _before: Mapping[str, Any] = NO_DOCUMENT) -> dic
 
 def create(request: ScimRequest, document: Mapping[str, Any]) -> dict[str, Any]:
     """Creates a group. Raises Rejected: "uniqueness" if the provider has one of that name."""
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         group = ScimGroup(provider=request.provider, created_at=request.now)
         _write(group, document, request)
         return get(request, str(group.pk))
@@ -60,7 +59,9 @@ def find_all(request: ScimRequest, query: ListQuery) -> tuple[list[dict[str, Any
         documents = [_to_document(group, request, has_members=request.has_members) for group in chosen]
         return documents, groups.count()
     if query.condition is not None:
-        groups = _narrowed(groups, query.condition)
+        groups = narrowed(groups, query.condition, {"displayName": "name__iexact", "externalId": "external_id"})
+        for one in filters.equal_values(query.condition, ("id", "id")):
+            groups = groups.filter(pk=_number(one))
     return select_documents(query, [_to_document(group, request) for group in groups])
 
 
@@ -72,8 +73,7 @@ def change(
     Raises Rejected: "not_found", "changed_meanwhile", "uniqueness", "invalid_value" for an unknown member,
     "last_administrator".
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         group = _find(request, scim_id)
         before = _to_document(group, request)
         require_version(request, before)
@@ -85,8 +85,7 @@ def change(
 
 def delete(request: ScimRequest, scim_id: str) -> None:
     """Deletes a group, and takes back what it gave. Raises Rejected: "not_found", "last_administrator"."""
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         group = _find(request, scim_id)
         require_version(request, _to_document(group, request, has_members=False))
         members = list(group.members.select_related("user"))
@@ -157,17 +156,6 @@ def _is_mapped(provider: IdentityProvider, name: str) -> bool:
 
 def _groups(provider: IdentityProvider) -> QuerySet[ScimGroup]:
     return provider.scim_groups.annotate(member_count=Count("members")).order_by("pk")
-
-
-def _narrowed(groups: QuerySet[ScimGroup], condition: filters.Filter) -> QuerySet[ScimGroup]:
-    """Returns the rows that can match, for the filters that providers send all the time."""
-    for name in filters.equal_values(condition, ("displayName", "displayName")):
-        groups = groups.filter(name__iexact=name)
-    for external_id in filters.equal_values(condition, ("externalId", "externalId")):
-        groups = groups.filter(external_id=external_id)
-    for scim_id in filters.equal_values(condition, ("id", "id")):
-        groups = groups.filter(pk=_number(scim_id))
-    return groups
 
 
 def _number(scim_id: str) -> int:

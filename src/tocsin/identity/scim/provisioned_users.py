@@ -14,7 +14,6 @@ from django.db.models import Q, QuerySet
 
 from tocsin.access import audit, boundary
 from tocsin.access.roles import Role
-from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Text, reason_as_json, sentence
 from tocsin.core.validation.field_errors import REQUIRED, is_zone
@@ -25,6 +24,7 @@ from tocsin.identity.scim import filters, schema
 from tocsin.identity.scim.documents import (
     ListQuery,
     ScimRequest,
+    narrowed,
     not_found,
     require_version,
     select_documents,
@@ -36,6 +36,7 @@ from tocsin.people.changes import users
 from tocsin.people.models import User
 
 _PHONE_LABEL = "SMS-Official"
+_LOOKUPS = {"userName": "user__username__login", "externalId": "external_id", "id": "scim_id"}
 _LANGUAGES = frozenset(code for code, _name in settings.LANGUAGES)
 
 
@@ -63,8 +64,7 @@ def read_document(body: object, before: Mapping[str, Any] = NO_DOCUMENT) -> dict
 
 def create(request: ScimRequest, document: dict[str, Any]) -> dict[str, Any]:
     """Creates a user with the provider's default role. Raises Rejected: "uniqueness" if there is such a user."""
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         email = _login_email(document)
         _require_allowed_email(request.provider, email)
         username = document["userName"]
@@ -106,7 +106,7 @@ def find_all(request: ScimRequest, query: ListQuery) -> tuple[list[dict[str, Any
     if query.condition is not None:
         usernames = filters.equal_values(query.condition, ("userName", "userName"))
         emails = filters.equal_values(query.condition, ("emails", "value"))
-        links = _narrowed(links, query.condition, usernames)
+        links = narrowed(links, query.condition, _LOOKUPS)
         candidates = _candidates(request, usernames, emails)
     return select_documents(query, [to_document(link, request) for link in (*links, *candidates)])
 
@@ -119,8 +119,7 @@ def change(
     Raises Rejected: "not_found", "changed_meanwhile", "mutability" for what a provider may not change, "uniqueness",
     "last_administrator".
     """
-    with _recorded(request), boundary.command():
-        settings_store.lock()
+    with _recorded(request), boundary.config_command():
         link = _find(request, scim_id)
         before = to_document(link, request)
         require_version(request, before)
@@ -140,8 +139,7 @@ def delete(request: ScimRequest, scim_id: str) -> None:
     Rejected: "not_found", "changed_meanwhile", "mutability", "last_administrator".
     """
     refused: Rejected | None = None
-    with _recorded(request), boundary.command():
-        settings_store.lock()
+    with _recorded(request), boundary.config_command():
         link = _links(request.provider).filter(scim_id=scim_id).first()
         if link is None:
             raise not_found(USER, scim_id)
@@ -234,17 +232,6 @@ def _current_attributes(link: ScimUser) -> dict[str, Any]:
 
 def _links(provider: IdentityProvider) -> QuerySet[ScimUser]:
     return provider.scim_users.select_related("user").prefetch_related("scim_groups").order_by("pk")
-
-
-def _narrowed(links: QuerySet[ScimUser], condition: filters.Filter, usernames: Sequence[str]) -> QuerySet[ScimUser]:
-    """Returns the rows that can match, for the filters that providers send all the time."""
-    for username in usernames:
-        links = links.filter(user__username__login=username)
-    for external_id in filters.equal_values(condition, ("externalId", "externalId")):
-        links = links.filter(external_id=external_id)
-    for scim_id in filters.equal_values(condition, ("id", "id")):
-        links = links.filter(scim_id=scim_id)
-    return links
 
 
 def _find(request: ScimRequest, scim_id: str) -> ScimUser:

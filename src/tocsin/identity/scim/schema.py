@@ -152,6 +152,17 @@ def _addresses(name: str, description: str, types: tuple[str, ...], *, is_requir
     )
 
 
+def _reference(kind: str, mutability: str) -> tuple[Attribute, Attribute]:
+    """Returns what names a resource of that kind: its id and its address."""
+    name = f"The {kind.lower()}'s"
+    return (
+        Attribute("value", f"{name} id.", mutability=mutability, is_case_exact=True),
+        Attribute(
+            "$ref", f"{name} address.", "reference", mutability=mutability, is_case_exact=True, reference_types=(kind,)
+        ),
+    )
+
+
 USER = ResourceSchema(
     USER_URN,
     "User",
@@ -189,18 +200,7 @@ USER = ResourceSchema(
             type="complex",
             is_multi=True,
             mutability="readOnly",
-            sub=(
-                Attribute("value", "The group's id.", mutability="readOnly", is_case_exact=True),
-                Attribute(
-                    "$ref",
-                    "The group's address.",
-                    type="reference",
-                    mutability="readOnly",
-                    is_case_exact=True,
-                    reference_types=("Group",),
-                ),
-                Attribute("display", "The group's name.", mutability="readOnly"),
-            ),
+            sub=(*_reference("Group", "readOnly"), Attribute("display", "The group's name.", mutability="readOnly")),
         ),
     ),
     ignored=frozenset(
@@ -227,15 +227,7 @@ GROUP = ResourceSchema(
             is_multi=True,
             max_values=MAX_MEMBERS,
             sub=(
-                Attribute("value", "The user's id.", mutability="immutable", is_case_exact=True),
-                Attribute(
-                    "$ref",
-                    "The user's address.",
-                    type="reference",
-                    mutability="immutable",
-                    is_case_exact=True,
-                    reference_types=("User",),
-                ),
+                *_reference("User", "immutable"),
                 Attribute("type", "The kind of member.", mutability="immutable", canonical_values=("User",)),
             ),
         ),

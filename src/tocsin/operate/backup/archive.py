@@ -34,6 +34,8 @@ from tocsin.core.db.migrate import Migration
 from tocsin.core.errors import FILE_UNREADABLE, Rejected
 from tocsin.core.reasons import Text, sentence
 
+_OTHER_FORMAT = Text("{path} has format {format}; this Tocsin reads {supported}. Use the Tocsin that made it.")
+_DAMAGED = Text("The backup is damaged: the checksum of {part} does not match. Nothing was changed.")
 _INCOMPLETE = Text("{path} is not a backup of Tocsin's, or its end is missing.")
 
 #: The format version. A release reads its own and older ones.
@@ -221,15 +223,7 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
     except msgspec.DecodeError as error:
         raise _damaged(_MANIFEST) from error
     if format_version != FORMAT:
-        raise Rejected(
-            "newer",
-            sentence(
-                "{path} has format {format}; this Tocsin reads {supported}. Use the Tocsin that made it.",
-                path=str(path),
-                format=format_version,
-                supported=FORMAT,
-            ),
-        )
+        raise Rejected("newer", _OTHER_FORMAT(path=str(path), format=format_version, supported=FORMAT))
     try:
         return msgspec.json.decode(data, type=Manifest)
     except msgspec.DecodeError as error:
@@ -253,10 +247,7 @@ def _path(table: str) -> str:
 
 
 def _damaged(part: str) -> Rejected:
-    return Rejected(
-        "damaged",
-        sentence("The backup is damaged: the checksum of {part} does not match. Nothing was changed.", part=part),
-    )
+    return Rejected("damaged", _DAMAGED(part=part))
 
 
 # ---------- key encryption

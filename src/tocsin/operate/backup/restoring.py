@@ -25,6 +25,8 @@ from tocsin.operate.backup.archive import BackupReader, Manifest, TableInfo
 from tocsin.people.models import User
 from tocsin.people.sql import end_all_sessions
 
+_UNREADABLE_TABLE = Text("The backup is damaged: {table} cannot be read: {error}.")
+_WRONG_ROWS = Text("The backup is damaged: {table} has {rows} rows, not {expected}.")
 _RUNNING = Text("Tocsin runs on this database: stop it first, on every machine. Nothing was changed.")
 
 #: Restored rows of this period go into partitions by month, older ones into the default partition.
@@ -82,7 +84,9 @@ def restore(
         existing_tables = _existing_tables(connection, force=force)
         if not force:
             _refuse_not_empty(connection, existing_tables)
-        _drop_tables(connection, existing_tables)
+        if existing_tables:
+            names = sql.SQL(", ").join(map(sql.Identifier, existing_tables))
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(names))
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         archive.migrate_to(manifest.migrations)
         _restore_rows(connection, reader)
@@ -92,7 +96,9 @@ def restore(
         # Invalidates every process's cached configuration.
         settings_store.bump()
         if new_keys:
-            _write_keys(new_keys)
+            folder = environment.current().data_dir
+            previous_keys = (key for key in archive.load_keys(folder) if key not in new_keys)
+            archive.write_keys(folder, [*new_keys, *previous_keys])
     migrated = migrate.migrate()
     session = _connection()
     session.lift_time_limit()
@@ -100,13 +106,9 @@ def restore(
     session.restore_time_limit()
     settings = environment.current()
     known_keys = settings.secret_keys or archive.load_keys(settings.data_dir)
-    return RestoreResult(
-        manifest,
-        migrated,
-        bool(new_keys),
-        not archive.missing(manifest.keys, known_keys),
-        _count_active_alerts(),
-    )
+    has_keys = not archive.missing(manifest.keys, known_keys)
+    active_alerts = Alert.objects.filter(status__in=ACTIVE).count()
+    return RestoreResult(manifest, migrated, bool(new_keys), has_keys, active_alerts)
 
 
 def _refuse_unknown(manifest: Manifest) -> None:
@@ -192,12 +194,6 @@ def _describe_count(connection: Connection, name: str, label: Text) -> Reason:
     return label(count=row[0] if row else 0)
 
 
-def _drop_tables(connection: Connection, table_names: Sequence[str]) -> None:
-    if table_names:
-        name_list = sql.SQL(", ").join(map(sql.Identifier, table_names))
-        connection.execute(sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(name_list))
-
-
 def _restore_rows(connection: Connection, reader: BackupReader) -> None:
     """Inserts all rows. Foreign keys are dropped for that and checked at the end."""
     manifest = reader.manifest
@@ -255,24 +251,11 @@ def _restore_table(connection: Connection, reader: BackupReader, table: TableInf
                     copy.write(data)
             rows = cursor.rowcount
     except (errors.DataError, errors.IntegrityError, errors.ProgrammingError) as error:
-        raise Rejected(
-            "damaged",
-            sentence(
-                "The backup is damaged: {table} cannot be read: {error}.",
-                table=table.name,
-                error=str(error.diag.message_primary),
-            ),
-        ) from error
+        message = str(error.diag.message_primary)
+        unreadable = _UNREADABLE_TABLE(table=table.name, error=message)
+        raise Rejected("damaged", unreadable) from error
     if rows != table.rows:
-        raise Rejected(
-            "damaged",
-            sentence(
-                "The backup is damaged: {table} has {rows} rows, not {expected}.",
-                table=table.name,
-                rows=rows,
-                expected=table.rows,
-            ),
-        )
+        raise Rejected("damaged", _WRONG_ROWS(table=table.name, rows=rows, expected=table.rows))
 
 
 def _references(connection: Connection) -> list[tuple[str, str, str]]:
@@ -282,12 +265,3 @@ def _references(connection: Connection) -> list[tuple[str, str, str]]:
         "JOIN pg_class c ON c.oid = k.conrelid "
         "WHERE k.contype = 'f' AND k.conparentid = 0 AND c.relnamespace = current_schema()::regnamespace ORDER BY 1, 2"
     ).fetchall()
-
-
-def _write_keys(new: Sequence[str]) -> None:
-    data_dir = environment.current().data_dir
-    archive.write_keys(data_dir, [*new, *(key for key in archive.load_keys(data_dir) if key not in new)])
-
-
-def _count_active_alerts() -> int:
-    return Alert.objects.filter(status__in=ACTIVE).count()

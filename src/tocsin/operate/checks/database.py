@@ -42,6 +42,12 @@ _VERSION = Text("PostgreSQL {version} is too old: Tocsin needs {needed} or later
 _ENCODING = Text("The database's encoding is {encoding}, which cannot store all texts.")
 _RIGHTS = Text("Tocsin's database role lacks permission to create tables, so Tocsin can't be upgraded.")
 _CLOCK = Text("The clocks of this server and the database differ by {seconds} seconds.")
+_NEEDED = Text(
+    "{count} Tocsin node may need up to {needed} connections.",
+    "{count} Tocsin nodes may need up to {needed} connections.",
+)
+_OTHERS = Text("Other clients use {count} connection.", "Other clients use {count} connections.")
+_ALLOWED = Text("PostgreSQL allows {count} connection.", "PostgreSQL allows {count} connections.")
 _PLACE = Text("The built-in PostgreSQL is in {location}.")
 
 
@@ -49,10 +55,9 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
     """Checks the database that this process uses, and reports its location."""
     yield from _version(connection)
     server = readiness.read(connection)
-    for weakness in readiness.durability_weaknesses(server):
-        yield HealthFinding(f"database.{weakness.id}", weakness.detail, weakness.remedy)
+    yield from readiness.durability_weaknesses(server)
     if (risk := readiness.risk_at_failover(server)) is not None:
-        yield HealthFinding(f"database.{risk.id}", risk.detail, risk.remedy)
+        yield risk
     if missing := readiness.missing_migrations(connection):
         yield HealthFinding(
             "database.tables",
@@ -76,7 +81,9 @@ def check_timeouts(connection: Connection) -> Iterator[HealthFinding]:
     """Checks whether a connection notices a lost server in time, and whether it finds the writable one."""
     settings = connection.info.get_parameters()
     is_tcp = not connection.info.host.startswith("/")
-    if slow := [name for name in MAX_TIMEOUTS if is_tcp and _is_slow(settings, name)]:
+    if slow := [
+        name for name, limit in MAX_TIMEOUTS.items() if is_tcp and not 0 < int(settings.get(name) or 0) <= limit
+    ]:
         yield HealthFinding(
             "database.timeouts",
             sentence(
@@ -129,11 +136,6 @@ def check_row_security(connection: Connection) -> Iterator[HealthFinding]:
         )
 
 
-def _is_slow(settings: Mapping[str, str], name: str) -> bool:
-    value = int(settings.get(name) or 0)
-    return value == 0 or value > MAX_TIMEOUTS[name]
-
-
 def check_connections(connection: Connection) -> Iterator[HealthFinding]:
     """Checks whether all nodes together may need more connections than allowed. Needs Tocsin's tables."""
     row = database.row(
@@ -147,29 +149,16 @@ def check_connections(connection: Connection) -> Iterator[HealthFinding]:
     nodes = max(1, sum(node.is_alive for node in node_heartbeat.load_nodes(connection)))
     needed_connections = nodes * CONNECTIONS_PER_NODE + row["others"]
     if needed_connections > row["most"]:
-        detail = joined(
-            sentence(
-                "{count} Tocsin node may need up to {needed} connections.",
-                "{count} Tocsin nodes may need up to {needed} connections.",
-                count=nodes,
-                needed=nodes * CONNECTIONS_PER_NODE,
-            ),
-            sentence(
-                "Other clients use {count} connection.", "Other clients use {count} connections.", count=row["others"]
-            )
-            if row["others"]
-            else NO_REASON,
-            sentence(
-                "PostgreSQL allows {count} connection.", "PostgreSQL allows {count} connections.", count=row["most"]
-            ),
-            separator=" ",
-        )
+        most = str(needed_connections + 10)
         yield HealthFinding(
             "database.connections",
-            detail,
-            sentence(
-                "Set max_connections to {needed} or more, or run fewer nodes.", needed=str(needed_connections + 10)
+            joined(
+                _NEEDED(count=nodes, needed=nodes * CONNECTIONS_PER_NODE),
+                _OTHERS(count=row["others"]) if row["others"] else NO_REASON,
+                _ALLOWED(count=row["most"]),
+                separator=" ",
             ),
+            sentence("Set max_connections to {needed} or more, or run fewer nodes.", needed=most),
         )
 
 

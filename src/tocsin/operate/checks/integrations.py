@@ -37,7 +37,7 @@ from tocsin.notify.providers.pool import ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.operate.finding import FindingLevel, HealthFinding, limited, note, reason_of_future
-from tocsin.outbound import health
+from tocsin.outbound import reasons
 from tocsin.people.sql import join_user
 from tocsin.workflows import views
 
@@ -70,6 +70,20 @@ _NOT_UNDERSTOOD = Text(
 _REFUSED = Text(
     "{integration} has refused {count} message from {addresses}, the last one {at}: {reason}",
     "{integration} has refused {count} messages from {addresses}, the last one {at}: {reason}",
+)
+_OLD_URL = Text(
+    "{count} message was sent to an old webhook URL of {integration}.",
+    "{count} messages were sent to an old webhook URL of {integration}.",
+)
+_UNMATCHED_MESSAGES = Text(
+    "{count} message from {address} was sent to {path}, where no integration receives.",
+    "{count} messages from {address} were sent to {path}, where no integration receives.",
+)
+_DRY_RUN = Text(
+    "{integration} has been in dry run since {since} and pages no one. {count} alert would have paged, the last one "
+    "{at}: #{alert} {subject}",
+    "{integration} has been in dry run since {since} and pages no one. {count} alerts would have paged, the last one "
+    "{at}: #{alert} {subject}",
 )
 _DISABLED = Text("{integration} is disabled: its messages open no alerts.")
 _REACHES_NOBODY = Text("{integration}: {problem}")
@@ -142,24 +156,14 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
             "integration.no_policy",
             _NO_POLICY(integration=row["name"]),
             _REACHES_NOBODY_REMEDY(),
-            about=row["name"],
+            **_of(row),
             level=_level(row["settings"]),
-            object_id=row["id"],
             is_urgent=True,
         )
     for row in database.rows(connection, _OLD_URLS):
-        yield HealthFinding(
-            "integration.old_url",
-            sentence(
-                "{count} message was sent to an old webhook URL of {integration}.",
-                "{count} messages were sent to an old webhook URL of {integration}.",
-                count=row["posts"],
-                integration=row["name"],
-            ),
-            sentence("Update the sender with the new URL from the Security tab."),
-            about=row["name"],
-            object_id=row["id"],
-        )
+        detail = _OLD_URL(count=row["posts"], integration=row["name"])
+        remedy = sentence("Update the sender with the new URL from the Security tab.")
+        yield HealthFinding("integration.old_url", detail, remedy, **_of(row))
     unreadable = database.row(connection, _UNREADABLE_MESSAGES, {"since": first_uuid7(now - _WEEK)})
     if unreadable and unreadable["number"]:
         yield HealthFinding(
@@ -169,13 +173,10 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
         )
     for row in database.rows(connection, _MESSAGES_NOT_UNDERSTOOD, {"since": first_uuid7(now - _WEEK)}):
         detail = _NOT_UNDERSTOOD(count=row["number"], integration=row["name"])
-        yield HealthFinding(
-            "integration.not_understood",
-            detail,
-            sentence("Open one in the Inbound Log to see what is missing; add it in the sender, or map the status."),
-            about=row["name"],
-            object_id=row["id"],
+        remedy = sentence(
+            "Open one in the Inbound Log to see what is missing; add it in the sender, or map the status."
         )
+        yield HealthFinding("integration.not_understood", detail, remedy, **_of(row))
     for row in database.rows(connection, _REFUSED_SENDERS, {"since": now - _DAY}):
         detail = _REFUSED(
             integration=row["name"],
@@ -189,28 +190,21 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
             detail,
             sentence(
                 "Correct the sender's credentials, or what the integration requires on its Security tab. Nothing of "
-                "these messages "
-                "is stored: have the sender repeat them."
+                "these messages is stored: have the sender repeat them."
             ),
-            about=row["name"],
-            object_id=row["id"],
+            **_of(row),
             is_urgent=True,
         )
     recent = {"since": now - _DAY, "max_paths": MAX_PATHS_PER_ADDRESS, "limit": _MAX_UNMATCHED}
     for row in database.rows(connection, _UNMATCHED, recent):
-        detail = sentence(
-            "{count} message from {address} was sent to {path}, where no integration receives.",
-            "{count} messages from {address} were sent to {path}, where no integration receives.",
-            count=row["requests"],
-            address=row["address"],
-            path=row["path"],
-        )
-        yield HealthFinding(
-            "messages.unmatched",
-            detail,
-            sentence("Give the sender the webhook URL of an integration, or block it if it is not yours."),
-            about=row["path"],
-        )
+        detail = _UNMATCHED_MESSAGES(count=row["requests"], address=row["address"], path=row["path"])
+        remedy = sentence("Give the sender the webhook URL of an integration, or block it if it is not yours.")
+        yield HealthFinding("messages.unmatched", detail, remedy, about=row["path"])
+
+
+def _of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The object of a row that a finding is about."""
+    return {"about": row["name"], "object_id": row["id"]}
 
 
 def check_dry_runs(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
@@ -223,28 +217,13 @@ def check_dry_runs(connection: Connection, now: datetime) -> Iterator[HealthFind
             since=since,
         )
         if row["number"]:
-            detail = sentence(
-                "{integration} has been in dry run since {since} and pages no one. {count} alert would have paged, "
-                "the last one "
-                "{at}: #{alert} {subject}",
-                "{integration} has been in dry run since {since} and pages no one. {count} alerts would have paged, "
-                "the last one "
-                "{at}: #{alert} {subject}",
-                integration=name,
-                since=since,
-                count=row["number"],
-                at=opened_at,
-                alert=AlertRef(row["alert_id"]),
-                subject=row["subject"],
+            alert, number = AlertRef(row["alert_id"]), row["number"]
+            detail = _DRY_RUN(
+                integration=name, since=since, count=number, at=opened_at, alert=alert, subject=row["subject"]
             )
-        yield HealthFinding(
-            "integration.dry_run",
-            detail,
-            sentence("If it is ready, set its mode to paging; if it is not needed, disable it."),
-            about=name,
-            level=FindingLevel.PROBLEM if row["number"] else FindingLevel.NOTE,
-            object_id=row["id"],
-        )
+        remedy = sentence("If it is ready, set its mode to paging; if it is not needed, disable it.")
+        level = FindingLevel.PROBLEM if row["number"] else FindingLevel.NOTE
+        yield HealthFinding("integration.dry_run", detail, remedy, **_of(row), level=level)
 
 
 def check_maintenance(now: datetime) -> Iterator[HealthFinding]:
@@ -296,11 +275,9 @@ def check_messages(now: datetime) -> Iterator[HealthFinding]:
                 "integration.ends_nothing",
                 sentence(
                     "{integration} opens alerts, but {count} message in the last 7 days that should close or change "
-                    "one has the id of "
-                    "none.",
+                    "one has the id of none.",
                     "{integration} opens alerts, but {count} messages in the last 7 days that should close or "
-                    "change one have the id "
-                    "of none.",
+                    "change one have the id of none.",
                     count=count,
                     integration=examined.name,
                 ),
@@ -418,7 +395,7 @@ REMEDIES: Mapping[str, Reason] = {
 
 def check_outbound(connection: Connection) -> Iterator[HealthFinding]:
     """Yields the problems from the last known status."""
-    for problem in health.find_problems(connection):
+    for problem in reasons.find_problems(connection):
         yield HealthFinding(
             f"outbound.{problem.kind}",
             problem.reason,
@@ -465,6 +442,18 @@ _MAX_NAMED_USERS, _MAX_NAMED_PROVIDERS = 10, 5
 _FAILING_REMEDY = Text("See the error under Providers. Tocsin keeps retrying it.")
 _REFUSES = Text("{provider}: {error}")
 _MISSING = Text("No provider for {channel}: messages go to the sandbox and are not sent.")
+_MISSING_FOR = Text(
+    "No provider for {channel}: messages go to the sandbox and are not sent, including pages for {count} person.",
+    "No provider for {channel}: messages go to the sandbox and are not sent, including pages for {count} people.",
+)
+_UNSENT = Text(
+    "{count} message in the last 24 hours could not be sent by any provider: {providers}",
+    "{count} messages in the last 24 hours could not be sent by any provider: {providers}",
+)
+_FAILED_OVER = Text(
+    "{provider} could not send {count} message in the last 24 hours; another provider did.",
+    "{provider} could not send {count} messages in the last 24 hours; another provider did.",
+)
 _NOT_CARRIED = Text("No {channel} provider delivers to the address of {users}: pages by this channel fail.")
 
 
@@ -513,12 +502,8 @@ def _refusing(providers: Sequence[ActiveProvider]) -> Iterator[HealthFinding]:
     for provider in providers:
         if error := reason_of_future(futures[provider.name], PROVIDERS_DEADLINE):
             detail = _REFUSES(provider=provider.name, error=provider.mask_secrets_in(error))
-            yield HealthFinding(
-                "provider.refuses",
-                detail,
-                sentence("Check its address and credentials, and whether this server can connect to it."),
-                about=provider.name,
-            )
+            remedy = sentence("Check its address and credentials, and whether this server can connect to it.")
+            yield HealthFinding("provider.refuses", detail, remedy, about=provider.name)
 
 
 def check_deliveries(now: datetime) -> Iterator[HealthFinding]:
@@ -536,18 +521,9 @@ def check_deliveries(now: datetime) -> Iterator[HealthFinding]:
     if has_failed and (count := undelivered.values("notification").distinct().count()):
         names = undelivered.values_list("provider_name", flat=True).distinct().order_by("provider_name")
         providers = tuple(name or sentence("no provider") for name in names[:_MAX_NAMED_PROVIDERS])
-        detail = sentence(
-            "{count} message in the last 24 hours could not be sent by any provider: {providers}",
-            "{count} messages in the last 24 hours could not be sent by any provider: {providers}",
-            count=count,
-            providers=providers,
-        )
-        yield HealthFinding(
-            "messages.unsent",
-            detail,
-            sentence("The error is on the alert's timeline. Add another provider."),
-            is_urgent=True,
-        )
+        detail = _UNSENT(count=count, providers=providers)
+        remedy = sentence("The error is on the alert's timeline. Add another provider.")
+        yield HealthFinding("messages.unsent", detail, remedy, is_urgent=True)
     open_circuits = list(ProviderHealth.objects.filter(is_open=True, name__in=pool.in_use()).order_by("name"))
     for row in open_circuits:
         detail = sentence(
@@ -557,12 +533,7 @@ def check_deliveries(now: datetime) -> Iterator[HealthFinding]:
     by_others = failed.filter(was_sent_otherwise).exclude(provider_name__in=["", *(row.name for row in open_circuits)])
     counted = by_others.values_list("provider_name").annotate(number=Count("pk")).order_by("-number")
     for name, number in counted[:_MAX_NAMED_PROVIDERS] if has_failed else ():
-        detail = sentence(
-            "{provider} could not send {count} message in the last 24 hours; another provider did.",
-            "{provider} could not send {count} messages in the last 24 hours; another provider did.",
-            provider=name,
-            count=number,
-        )
+        detail = _FAILED_OVER(provider=name, count=number)
         yield HealthFinding("provider.failed_over", detail, _FAILING_REMEDY(), about=name)
 
 
@@ -588,27 +559,12 @@ def _missing(connection: Connection, pool: ProviderPool) -> Iterator[HealthFindi
             users_by_channel.setdefault(channel, set()).update([row["user_id"]] if row["user_id"] is not None else [])
     for channel, users in sorted(users_by_channel.items()):
         label = _label(channel)
-        detail = (
-            sentence(
-                "No provider for {channel}: messages go to the sandbox and are not sent, including pages for "
-                "{count} person.",
-                "No provider for {channel}: messages go to the sandbox and are not sent, including pages for "
-                "{count} people.",
-                channel=label,
-                count=len(users),
-            )
-            if users
-            else _MISSING(channel=label)
-        )
+        detail = _MISSING_FOR(channel=label, count=len(users)) if users else _MISSING(channel=label)
         yield HealthFinding("provider.missing", detail, _remedy(channel), about=channel)
     for channel, names in sorted(uncovered.items()):
         detail = _NOT_CARRIED(channel=_label(channel), users=limited(sorted(names), _MAX_NAMED_USERS))
-        yield HealthFinding(
-            "provider.not_carried",
-            detail,
-            sentence("Check the channel's providers and their countries, or add another contact method."),
-            about=channel,
-        )
+        remedy = sentence("Check the channel's providers and their countries, or add another contact method.")
+        yield HealthFinding("provider.not_carried", detail, remedy, about=channel)
 
 
 def _label(channel: str) -> Term:

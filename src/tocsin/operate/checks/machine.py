@@ -106,11 +106,8 @@ def check_backups(connection: Connection, now: datetime) -> Iterator[HealthFindi
         if status.last is None:
             yield HealthFinding("backup.none", _NONE(), _REMEDY())
         else:
-            detail = sentence(
-                "The last backup was made {ago}: {location}.",
-                ago=Ago(status.unsaved_for),
-                location=status.last.location,
-            )
+            ago, location = Ago(status.unsaved_for), status.last.location
+            detail = sentence("The last backup was made {ago}: {location}.", ago=ago, location=location)
             yield HealthFinding("backup.old", detail, _REMEDY())
     elif status.last is None:
         yield note("backup.none", _NONE(), _REMEDY())
@@ -141,8 +138,7 @@ def check_running(connection: Connection) -> Iterator[HealthFinding]:
                 "running.gone",
                 sentence(
                     "The node {node} ({role}) sent its last heartbeat {ago} and did not shut down cleanly. Other "
-                    "nodes have taken "
-                    "over its work.",
+                    "nodes have taken over its work.",
                     node=node.name,
                     role=node.role,
                     ago=Ago(node.age),
@@ -266,15 +262,11 @@ def check_audit_log(connection: Connection, now: datetime) -> Iterator[HealthFin
     if broken is not None:
         kind = _DAMAGES[broken.damage]
         reason = kind(entry=broken.entry_id) if broken.entry_id is not None else kind(sequence=broken.sequence)
-        yield HealthFinding(
-            "audit.broken_chain",
-            reason,
-            sentence(
-                "The table access_auditentry was changed in the database. Compare it with a backup or what was "
-                "forwarded, and "
-                "find out who has access."
-            ),
+        remedy = sentence(
+            "The table access_auditentry was changed in the database. Compare it with a backup or what was forwarded, "
+            "and find out who has access."
         )
+        yield HealthFinding("audit.broken_chain", reason, remedy)
     since = audit_log.unlinked_since(connection)
     if since is not None and since < now - _MAX_UNLINKED:
         yield HealthFinding(
@@ -289,11 +281,10 @@ def check_forwarding(connection: Connection, now: datetime) -> Iterator[HealthFi
     failed = audit_log.failure(connection)
     if failed is not None and failed[0] < now - _MAX_FORWARDING_FAILURE:
         reason = sentence("The audit log is not forwarded since {since}: {problem}", since=failed[0], problem=failed[1])
-        yield HealthFinding(
-            "audit.not_forwarded",
-            reason,
-            sentence("Check the receiver and the setting audit_forwarding. Nothing is lost: what waits is sent later."),
+        remedy = sentence(
+            "Check the receiver and the setting audit_forwarding. Nothing is lost: what waits is sent later."
         )
+        yield HealthFinding("audit.not_forwarded", reason, remedy)
 
 
 # ---------- address

@@ -54,9 +54,8 @@ def _unreachable_people(now: datetime) -> Iterator[HealthFinding]:
     for schedule in Schedule.objects.all():
         paged_user_ids |= schedules.load(schedule.name, schedule.time_zone, schedule.definition).users
     for calendar_import in CalendarImport.objects.all():
-        paged_user_ids |= {
-            user for user, _since, until in loader.imported_spans(calendar_import.spans).spans if until > now
-        }
+        spans = loader.imported_spans(calendar_import.spans).spans
+        paged_user_ids |= {user for user, _since, until in spans if until > now}
     paged_user_ids |= set(Override.objects.filter(ends_at__gt=now).values_list("user_id", flat=True))
     paged_user_ids |= _covering_user_ids(paged_user_ids, now)
     reachable = {
@@ -108,17 +107,11 @@ def _push_only(user_ids: set[int]) -> Iterator[HealthFinding]:
 def _opted_out(connection: Connection) -> Iterator[HealthFinding]:
     """Users who replied STOP: text messages to them fail, and only they can opt in again."""
     for user_id, name, label, _ in delivery_receipts.opted_out(connection):
-        yield HealthFinding(
-            "people.opted_out",
-            sentence(
-                "{user} opted out with STOP: {contact_method} receives no text messages.",
-                user=name,
-                contact_method=label,
-            ),
-            sentence("Ask them to send START to Tocsin's number, or add another contact method."),
-            about=name,
-            object_id=user_id,
+        detail = sentence(
+            "{user} opted out with STOP: {contact_method} receives no text messages.", user=name, contact_method=label
         )
+        remedy = sentence("Ask them to send START to Tocsin's number, or add another contact method.")
+        yield HealthFinding("people.opted_out", detail, remedy, about=name, object_id=user_id)
 
 
 # ---------- on call
@@ -154,11 +147,8 @@ def check_on_call(connection: Connection, now: datetime) -> Iterator[HealthFindi
     for group_id, (plan, findings) in coverage.coverage_of_groups(connection, groups, now).items():
         reported: set[tuple[object, ...]] = set()
         for finding in findings:
-            shift = (
-                finding.shift
-                if finding.kind in (CoverageFindingKind.HIDDEN, CoverageFindingKind.DEACTIVATED_USER)
-                else ""
-            )
+            is_of_shift = finding.kind in (CoverageFindingKind.HIDDEN, CoverageFindingKind.DEACTIVATED_USER)
+            shift = finding.shift if is_of_shift else ""
             key = (finding.kind, finding.role, finding.user_id, shift)
             # Users without usable contact methods are reported per user, not per group.
             if key in reported or finding.kind not in REMEDIES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field
@@ -89,18 +89,9 @@ class RecordedClient:
 
         def record(status: int | None, response_text: str, error: str = "") -> None:
             duration_ms = round((time.monotonic() - started_at) * 1000)
-            self.exchanges.append(
-                RecordedExchange(
-                    at,
-                    duration_ms,
-                    method,
-                    logged_url or mask_url(self.mask(url)),
-                    request_text,
-                    status,
-                    self.mask(response_text),
-                    error,
-                )
-            )
+            shown_url, response = logged_url or mask_url(self.mask(url)), self.mask(response_text)
+            exchange = RecordedExchange(at, duration_ms, method, shown_url, request_text, status, response, error)
+            self.exchanges.append(exchange)
 
         try:
             http_response = self._client.request(method, url, headers=headers, content=content, max_bytes=max_bytes)
@@ -237,8 +228,3 @@ class ConnectorKind:
     secret_names: tuple[str, ...]
     #: Settings that contain secrets, stored as in `hidden_settings`.
     secret_settings: tuple[str, ...] = ()
-
-
-def retry_after(response: EgressResponse) -> timedelta | None:
-    """How long the remote system asks to wait."""
-    return response.retry_after

@@ -9,23 +9,66 @@ Example::
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from tocsin.alerts.sql import IS_ACTIVE, WITH_INTEGRATION, is_about, join_alert, load_alerts
+from tocsin.alerts.sql import IS_ACTIVE, OWNER_NAME, WITH_INTEGRATION, WITH_OWNER, is_about, join_alert, load_alerts
 from tocsin.alerts.states import ACTIVE
 from tocsin.catalogue.kinds import family
-from tocsin.core.config import settings_store
+from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
 from tocsin.core.errors import Rejected
 from tocsin.core.hooks import Expiry
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reason, reason_as_json
 from tocsin.core.runtime.clock import Timers
-from tocsin.outbound import alert_values, reasons
+from tocsin.outbound import reasons
 from tocsin.outbound.connectors.haloitsm import connector
 from tocsin.outbound.redaction import mask_reason
+
+# ---------- alert values
+# The alert values that templates can use, loaded in bulk.
+
+
+_ALERTS = f"""
+SELECT a.id, a.status, a.priority, a.subject, a.short_text, a.long_text, a.source, a.source_name, a.source_id,
+       a.source_url, a.source_status, a.source_priority, a.source_agent, a.client, a.site, a.team, a.requester,
+       a.requester_phone, a.tags, a.custom, a.count, a.opened_at, a.closed_at, a.dry_run, a.is_test, a.integration_id,
+       {OWNER_NAME} AS owner, a.owner_id,
+       coalesce(i.name, '') AS integration
+FROM {WITH_OWNER} LEFT JOIN inbound_integration i ON i.id = a.integration_id
+WHERE a.id = ANY(%s)
+"""
+
+#: The names a template can use, besides `<tag.NAME>` and `<custom.NAME>`.
+NAMES = (
+    "alert", "url", "status", "priority", "subject", "short_text", "long_text", "source", "source_name", "source_id",
+    "source_url", "source_status", "source_priority", "source_agent", "client", "site", "team", "requester",
+    "requester_phone", "count", "opened_at", "closed_at", "owner", "integration",
+)  # fmt: skip
+
+
+def load_alert_values(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The values of each alert by name, keyed by alert id."""
+    public_url = environment.current().public_url
+    return {row["id"]: _values(row, public_url) for row in database.rows(connection, _ALERTS, (list(ids),))}
+
+
+def _values(row: Mapping[str, Any], public_url: str) -> dict[str, Any]:
+    alert_fields = {name: row[name] for name in NAMES if name in row}
+    timestamps = {
+        name: row[name].strftime("%Y-%m-%dT%H:%M:%SZ") if row[name] else "" for name in ("opened_at", "closed_at")
+    }
+    return {
+        **alert_fields,
+        **timestamps,
+        "alert": row["id"],
+        "url": f"{public_url}/alerts/{row['id']}",
+        **{f"tag.{name}": value for name, value in row["tags"].items()},
+        **{f"custom.{name}": value for name, value in row["custom"].items()},
+    }
+
 
 #: The hint that wakes the outbox.
 TOPIC = "outbound"
@@ -75,21 +118,19 @@ def queue(connection: Connection, calls: Sequence[NewCall], now: datetime) -> li
     if not calls:
         return []
     rows = [
-        {
-            "integration_id": call.integration_id,
-            "alert_id": call.alert_id,
-            "order_key": call.order_key,
-            "action": call.action,
-            "description": reason_as_json(mask_reason(call.description, lambda text: text[:MAX_DESCRIPTION_CHARS])),
-            "ticket": call.ticket,
-            "content": call.content,
-            "wrote": call.wrote,
-        }
-        for call in calls
+        {**_fields_of(call), "description": reason_as_json(mask_reason(call.description, _shorten))} for call in calls
     ]
     inserted = connection.execute(_INSERT, {"calls": as_storable_json(rows), "now": now}).fetchall()
     database.notify(connection, TOPIC)
     return [row[0] for row in inserted]
+
+
+def _fields_of(call: NewCall) -> dict[str, object]:
+    return {item.name: getattr(call, item.name) for item in fields(call)}
+
+
+def _shorten(text: str) -> str:
+    return text[:MAX_DESCRIPTION_CHARS]
 
 
 # ---------- calls
@@ -120,8 +161,8 @@ def call_for_alerts(
     )
     if integration is None or integration["kind"] != "http":
         raise Rejected("not_found", _NO_SUCH_CALL())
-    values = alert_values.load_alert_values(connection, alert_ids)
-    test_alert_ids = _test_alert_ids(connection, alert_ids)
+    values = load_alert_values(connection, alert_ids)
+    test_alerts = load_alerts(connection, alert_ids, "is_test")
     calls = [
         NewCall(
             integration_id,
@@ -132,7 +173,7 @@ def call_for_alerts(
             content={"values": {**values[alert_id], **(extra_values or {})}},
         )
         for alert_id in alert_ids
-        if alert_id in values and alert_id not in test_alert_ids
+        if alert_id in values and not test_alerts[alert_id]["is_test"]
     ]
     return queue(connection, calls, now)
 
@@ -182,10 +223,6 @@ def write_on_ticket(
         content=content,
     )
     return queue(connection, [call], now)[0]
-
-
-def _test_alert_ids(connection: Connection, ids: Sequence[int]) -> set[int]:
-    return {key for key, row in load_alerts(connection, ids, "is_test").items() if row["is_test"]}
 
 
 # ---------- ticket creation
@@ -284,34 +321,28 @@ def retry_creation(
     ).fetchone()
     if not last_attempts or settings is None:
         return []
-    values_by_alert = alert_values.load_alert_values(connection, [row["alert_id"] for row in last_attempts])
+    values_by_alert = load_alert_values(connection, [row["alert_id"] for row in last_attempts])
     rows = [row for row in last_attempts if row["alert_id"] in values_by_alert]
-    creations = {
-        row["alert_id"]: creation_call(integration_id, settings[0], values_by_alert[row["alert_id"]]) for row in rows
-    }
-    requeued = [
-        {
-            "id": row["id"],
-            "description": reason_as_json(creations[row["alert_id"]].description),
-            "content": creations[row["alert_id"]].content,
-        }
-        for row in rows
-        if row["id"] is not None
-    ]
+    requeued: list[dict[str, Any]] = []
+    new_calls: list[NewCall] = []
+    for row in rows:
+        # Without the row of the earlier attempt it is unknown whether that created a ticket.
+        is_gone = row["id"] is None
+        values = values_by_alert[row["alert_id"]]
+        call = creation_call(integration_id, settings[0], values, check_existing=is_gone)
+        if is_gone:
+            new_calls.append(call)
+        else:
+            description = reason_as_json(call.description)
+            requeued.append({"id": row["id"], "description": description, "content": call.content})
     if requeued:
         calls = as_storable_json(requeued)
         connection.execute(_REQUEUE, {"calls": calls, "now": now, "is_requested": is_requested})
-    # The row of the earlier attempt is gone, so it is unknown whether it created a ticket.
-    new_calls = [
-        creation_call(integration_id, settings[0], values_by_alert[row["alert_id"]], check_existing=True)
-        for row in rows
-        if row["id"] is None
-    ]
     call_ids = queue(connection, new_calls, now)
     requeued_alert_ids = [row["alert_id"] for row in rows if row["id"] is not None]
     connection.execute(_REQUEUE_WRITES, {"integration": integration_id, "alerts": requeued_alert_ids, "now": now})
     database.notify(connection, TOPIC)
-    return [*(row["id"] for row in rows if row["id"] is not None), *call_ids]
+    return [*(item["id"] for item in requeued), *call_ids]
 
 
 def creation_call(

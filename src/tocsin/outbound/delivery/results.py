@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -25,6 +25,8 @@ from tocsin.core.errors import Permanent
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, reason_from_json
 from tocsin.outbound import reasons, redaction, states
+from tocsin.outbound.connectors.haloitsm.connector import HALOITSM
+from tocsin.outbound.connectors.http import HTTP
 from tocsin.outbound.connectors.interfaces import (
     CallDone,
     CallJob,
@@ -33,9 +35,15 @@ from tocsin.outbound.connectors.interfaces import (
     IntegrationSender,
     RecordedExchange,
 )
-from tocsin.outbound.connectors.registry import KINDS
 from tocsin.outbound.delivery import queue
 from tocsin.outbound.reasons import UNKNOWN_KIND
+
+# ---------- registry
+# The registry of outbound connectors.
+
+
+KINDS: Mapping[str, ConnectorKind] = {kind.name: kind for kind in (HALOITSM, HTTP)}
+
 
 # ---------- integration pool
 # The open outbound integrations of a process, reloaded when the configuration changes.
@@ -144,8 +152,10 @@ def record(
     _write_captured(connection, results)
     for result in results:
         match result.outcome:
-            case CallDone():
-                _write_sent(connection, result, result.outcome, node)
+            case CallDone() as done:
+                progress = as_json(result.job.progress)
+                parameters = {"at": result.at, "result": done.result, "progress": progress, "ticket": done.ticket}
+                connection.execute(_SENT, {**parameters, "id": result.job.id, "node": node})
             case AttemptFailed():
                 _write_failed(connection, result, result.outcome, node, jitter)
     store_exchange(
@@ -154,13 +164,8 @@ def record(
     for integration_id in sorted({result.job.integration_id for result in results}):
         own_results = [result for result in results if result.job.integration_id == integration_id]
         extra_requests = sum(max(0, len(result.exchanges) - 1) for result in own_results)
-        _update_status(
-            connection,
-            pool,
-            integration_id,
-            [(own_result.outcome, own_result.at) for own_result in own_results],
-            extra_requests,
-        )
+        outcomes = [(result.outcome, result.at) for result in own_results]
+        update_status(connection, pool, integration_id, outcomes, extra_requests)
     alert_ids = sorted({r.job.alert_id for r in results if r.job.alert_id is not None})
     if alert_ids:
         service.publish_alert_changes(connection, alert_ids)
@@ -181,40 +186,14 @@ def mark_ended(connection: Connection, result: CallResult) -> None:
     )
 
 
-def record_outcome(
-    connection: Connection,
-    pool: IntegrationPool,
-    integration_id: int,
-    outcome: CallDone | AttemptFailed,
-    requests: int,
-    at: datetime,
-) -> None:
-    """Records an outcome observed outside the outbox, and charges its requests to the rate limit."""
-    _update_status(connection, pool, integration_id, [(outcome, at)], requests)
-
-
 def store_exchange(connection: Connection, exchanges: Sequence[tuple[int, int | None, RecordedExchange]]) -> None:
     """Logs requests and responses: (integration id, call id or None, exchange)."""
     for integration_id, call_id, exchange in exchanges:
         connection.execute(
             "INSERT INTO outbound_exchange (integration_id, call_id, at, took, method, url, request, status, response, "
             "error) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            (integration_id, call_id, exchange.at, exchange.duration_ms, exchange.method, exchange.url,
-            exchange.request, exchange.status, exchange.response,
-             exchange.error),
-        )  # fmt: skip
-
-
-def _write_sent(connection: Connection, result: CallResult, outcome: CallDone, node: str) -> None:
-    parameters = {
-        "at": result.at,
-        "result": outcome.result,
-        "progress": as_json(result.job.progress),
-        "ticket": outcome.ticket,
-        "id": result.job.id,
-        "node": node,
-    }
-    connection.execute(_SENT, parameters)
+            (integration_id, call_id, *astuple(exchange)),
+        )
 
 
 def _write_failed(connection: Connection, result: CallResult, outcome: AttemptFailed, node: str, jitter: float) -> None:
@@ -239,14 +218,15 @@ def _write_failed(connection: Connection, result: CallResult, outcome: AttemptFa
     connection.execute(_FAILED, parameters)
 
 
-def _update_status(
+def update_status(
     connection: Connection,
     pool: IntegrationPool,
     integration_id: int,
     outcomes: Sequence[tuple[CallDone | AttemptFailed, datetime]],
     requests: int,
 ) -> None:
-    """Updates circuit breaker, block and rate limit of one integration after these outcomes, in order.
+    """Updates circuit breaker, block and rate limit of one integration after these outcomes, in order, which may be
+    observed outside of the outbox.
 
     `requests` is the number of requests not charged before.
     """
@@ -264,9 +244,8 @@ def _update_status(
     integration = pool.get(integration_id)
     last_at = outcomes[-1][1]
     if integration is not None and requests:
-        status["granted_to"] = (
-            integration.sender.rate.used_until(status["granted_to"]).charge(requests, last_at).free_at
-        )
+        used = integration.sender.rate.used_until(status["granted_to"])
+        status["granted_to"] = used.charge(requests, last_at).free_at
     connection.execute(
         "UPDATE outbound_integrationstatus SET failures = %(failures)s, open_until = %(open_until)s, "
         "problem = %(problem)s, problem_at = %(problem_at)s, blocked_until = %(blocked_until)s, "
@@ -290,12 +269,7 @@ def _update_status(
         connection.execute(
             "UPDATE outbound_call SET status = 'dead', ended_at = %s, error = %s "
             "WHERE integration_id = %s AND status = 'queued' AND queued_at < %s",
-            (
-                last_at,
-                status["problem"],
-                integration_id,
-                last_at - states.GIVE_UP_AFTER,
-            ),
+            (last_at, status["problem"], integration_id, last_at - states.GIVE_UP_AFTER),
         )
 
 
@@ -308,32 +282,23 @@ def _changed_fields(status: dict[str, object], outcome: CallDone | AttemptFailed
     }  # fmt: skip
     if isinstance(outcome, CallDone):
         return {**healthy_fields, "succeeded_at": at}
+    since = status["last_transient_error_at"] or at
+    transient = {"last_transient_error": outcome.error, "last_transient_error_at": since}
     match outcome.kind:
         case FailureKind.PERMANENT:
             # The remote system responded: only this call is wrong.
             return healthy_fields
         case FailureKind.THROTTLED:
-            throttle_count = int(str(status["throttled"])) + 1
-            return {
-                "throttled": throttle_count, "not_before": at + states.throttle_wait(throttle_count,
-                outcome.retry_after),
-                "last_transient_error": outcome.error,
-                "last_transient_error_at": status["last_transient_error_at"] or at,
-            }  # fmt: skip
+            count = int(str(status["throttled"])) + 1
+            until = at + states.throttle_wait(count, outcome.retry_after)
+            return {**transient, "throttled": count, "not_before": until}
         case FailureKind.BLOCKED:
             since = status["problem_at"] if status["problem"] == outcome.error else at
-            return {
-                "problem": outcome.error, "problem_at": since,
-                "blocked_until": at + states.BLOCKED_INTERVAL,
-            }  # fmt: skip
+            return {"problem": outcome.error, "problem_at": since, "blocked_until": at + states.BLOCKED_INTERVAL}
         case _:
             failures = int(str(status["failures"])) + 1
             break_duration = states.CIRCUIT.open_period(failures)
-            since = status["last_transient_error_at"] or at
-            return {
-                "failures": failures, "open_until": at + break_duration if break_duration else None,
-                "last_transient_error": outcome.error, "last_transient_error_at": since,
-            }  # fmt: skip
+            return {**transient, "failures": failures, "open_until": at + break_duration if break_duration else None}
 
 
 def _write_captured(connection: Connection, results: Sequence[CallResult]) -> None:
@@ -348,16 +313,8 @@ def _write_captured(connection: Connection, results: Sequence[CallResult]) -> No
         values = tuple(
             reasons.CAPTURED_VALUE(name=name.replace("_", " "), value=value) for name, value in outcome.captured.items()
         )
-        reason = reasons.VALUES_CAPTURED(values=values)
-        event = NewEvent(
-            alert_id,
-            EventKind.UPDATED,
-            result.at,
-            SYSTEM,
-            reason,
-            CommandChannel.POLICY,
-            {"call": result.job.id},
-        )
+        reason, data = reasons.VALUES_CAPTURED(values=values), {"call": result.job.id}
+        event = NewEvent(alert_id, EventKind.UPDATED, result.at, SYSTEM, reason, CommandChannel.POLICY, data)
         changes = {"custom": {**alert["custom"], **outcome.captured}}
         store.count_messages(connection, [RepeatedMessages(alert_id, 0, alert["last_message_at"], changes)])
         store.insert_events(connection, [event])

@@ -27,16 +27,15 @@ from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
-from tocsin.outbound import alert_values
 from tocsin.outbound.commands import with_recorded_client
 from tocsin.outbound.connectors.haloitsm import client as operations
-from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloClient
+from tocsin.outbound.connectors.haloitsm.client import HaloSession
 from tocsin.outbound.connectors.haloitsm.connector import KIND, HaloSender
 from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.delivery import queue
 from tocsin.outbound.delivery.queue import queue as queue_queue
 from tocsin.outbound.delivery.results import ActiveIntegration
-from tocsin.outbound.halo_sync import poller, reasons, webhook_setup
+from tocsin.outbound.halo_sync import poller, ticket_messages, webhook_setup
 from tocsin.outbound.halo_sync.webhook_setup import DesiredWebhook, WebhookSetupResult, is_previous_url, url_hash
 from tocsin.outbound.models import IntegrationStatus, LookUp, OutboundIntegration, Webhook
 from tocsin.outbound.reasons import TICKET_EXISTS
@@ -67,37 +66,33 @@ def check_permissions(
     """Checks each permission. Raises Temporary or NeedsAttention if nothing works at all."""
 
     def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> list[PermissionCheck]:
-        halo = _client(active_integration)
-        halo.forget_token()
-        agent = halo.current_agent(http_client, now)
-        name = str(agent["name"]) if agent.get("name") else operations.UNNAMED_AGENT()
-        checks = [PermissionCheck(reasons.SIGN_IN_AS(agent=name), reasons.FOR_EVERYTHING())]
-        single_row = {"pageinate": True, "page_no": 1, "page_size": 1}
-        checks.append(
-            _check_permission(
-                reasons.READ_TICKETS(),
-                reasons.FOR_POLLING(),
-                lambda: halo.get(http_client, "Tickets", now, operations.READ_TICKETS(), query=single_row),
+        halo = _session(active_integration, http_client, now)
+        halo.client.forget_token()
+        name = operations.agent_name(halo.current_agent())
+        tickets = partial(halo.get, "Tickets", operations.READ_TICKETS(), query=operations.ONE_ROW)
+        webhooks = partial(halo.get, "Webhook", operations.LIST_WEBHOOKS(), query={"type": 0})
+        lists = [
+            (
+                ticket_messages.READ_LIST(list=operations.reference_list_name(one)),
+                purpose(),
+                partial(halo.list_entries, one),
             )
-        )
-        checks += [
-            _check_permission(
-                reasons.READ_LIST(list=operations.reference_list_name(list_name)),
-                _LIST_PURPOSES[list_name](),
-                partial(halo.list_entries, http_client, list_name, now),
-            )
-            for list_name in LISTS
+            for one, purpose in _LIST_PURPOSES.items()
         ]
-        webhooks = partial(halo.get, http_client, "Webhook", now, operations.LIST_WEBHOOKS(), query={"type": 0})
-        checks.append(_check_permission(reasons.SEE_WEBHOOKS(), reasons.FOR_WEBHOOK(), webhooks))
-        return checks
+        return [
+            PermissionCheck(ticket_messages.SIGN_IN_AS(agent=name), ticket_messages.FOR_EVERYTHING()),
+            _check_permission(ticket_messages.READ_TICKETS(), ticket_messages.FOR_POLLING(), tickets),
+            *(_check_permission(permission, purpose, request) for permission, purpose, request in lists),
+            _check_permission(ticket_messages.SEE_WEBHOOKS(), ticket_messages.FOR_WEBHOOK(), webhooks),
+        ]
 
     return with_recorded_client(_halo(integration), work, now, client)[0]
 
 
 _LIST_PURPOSES = {
-    "status": reasons.FOR_STATUS, "team": reasons.FOR_TEAM, "agent": reasons.FOR_AGENT,
-    "priority": reasons.FOR_PRIORITY, "ticket_type": reasons.FOR_TICKET_TYPE, "outcome": reasons.FOR_OUTCOME,
+    "status": ticket_messages.FOR_STATUS, "team": ticket_messages.FOR_TEAM, "agent": ticket_messages.FOR_AGENT,
+    "priority": ticket_messages.FOR_PRIORITY, "ticket_type": ticket_messages.FOR_TICKET_TYPE,
+    "outcome": ticket_messages.FOR_OUTCOME,
 }  # fmt: skip
 
 
@@ -108,9 +103,8 @@ def refresh(
     status, _ = IntegrationStatus.objects.get_or_create(integration=_halo(integration), defaults={"next_poll_at": now})
 
     def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> list[Reason]:
-        return poller.refresh_lists(
-            integration.pk, _client(active_integration), http_client, dict(status.poll_state), now
-        )
+        halo = _session(active_integration, http_client, now)
+        return poller.refresh_lists(integration.pk, halo, dict(status.poll_state))
 
     problems = with_recorded_client(integration, work, now, client)[0]
     _audit(actor, "refresh", integration, {"problems": [str(problem) for problem in problems]}, now)
@@ -149,7 +143,7 @@ def set_up_webhook(
     def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> WebhookSetupResult:
         if basic_auth:
             http_client.mask_secret(basic_auth[1])
-        return webhook_setup.set_up(_client(active_integration), http_client, now, desired, wait=wait)
+        return webhook_setup.set_up(_session(active_integration, http_client, now), desired, wait=wait)
 
     result = with_recorded_client(_halo(integration), work, now, client)[0]
     if result.webhook_id:
@@ -191,7 +185,7 @@ def make_ticket(integration: OutboundIntegration, alert: VisibleAlert, actor: Au
     """
     settings = _halo(integration).settings
     with database.transaction() as connection:
-        values_by_alert = alert_values.load_alert_values(connection, [alert.id])
+        values_by_alert = queue.load_alert_values(connection, [alert.id])
         if alert.id not in values_by_alert:
             raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert.id)), "alert")
         if values_by_alert[alert.id]["source_id"] and _is_from(connection, integration, alert.id):
@@ -240,14 +234,14 @@ def import_people(
     for agent in agents.order_by("name"):
         email = agent.data.get("email", "")
         if not email:
-            problems.append(reasons.NO_EMAIL(agent=agent.name))
+            problems.append(ticket_messages.NO_EMAIL(agent=agent.name))
             continue
         user = User.objects.filter(email__iexact=email).first()
         if user is None:
             try:
                 user = people.save_user(_user_spec(agent.name, email), actor=actor, now=now)
             except Rejected as rejected:
-                problems.append(reasons.NOT_IMPORTED(name=agent.name, problem=rejected.reason))
+                problems.append(ticket_messages.NOT_IMPORTED(name=agent.name, problem=rejected.reason))
                 continue
             users.append(user.username)
         for team in agent.data.get("teams", ()):
@@ -270,7 +264,7 @@ def _groups(members: dict[str, list[str]], problems: list[Reason], actor: AuditA
             with settings_store.exclusive():
                 is_changed = _add_members(team, usernames, actor, now)
         except Rejected as rejected:
-            problems.append(reasons.NOT_IMPORTED(name=team, problem=rejected.reason))
+            problems.append(ticket_messages.NOT_IMPORTED(name=team, problem=rejected.reason))
         else:
             changed_groups += [team] if is_changed else []
     return changed_groups
@@ -308,9 +302,9 @@ def _halo(integration: OutboundIntegration) -> OutboundIntegration:
     return integration
 
 
-def _client(integration: ActiveIntegration) -> HaloClient:
+def _session(integration: ActiveIntegration, http_client: RecordedClient, now: datetime) -> HaloSession:
     assert isinstance(integration.sender, HaloSender)
-    return integration.sender.client
+    return integration.sender.client.session(http_client, now)
 
 
 def _audit(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ from tocsin.core.delivery.job_pool import LeaseLost
 from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.ids import key_hash, uuid7
-from tocsin.core.reasons import NO_REASON, Reason, joined, reason_from_json
+from tocsin.core.reasons import Reason, joined, reason_from_json
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config import registry
@@ -38,13 +38,13 @@ from tocsin.inbound.processing.drain import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.outbound import states
 from tocsin.outbound.connectors.haloitsm import reference_data
-from tocsin.outbound.connectors.haloitsm.client import MAX_LIST_PAGES, PAGE_SIZE, HaloClient, TicketNotFound, id_text
+from tocsin.outbound.connectors.haloitsm.client import MAX_LIST_PAGES, PAGE_SIZE, HaloSession, TicketNotFound, id_text
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.interfaces import CallDone, RecordedClient
 from tocsin.outbound.delivery import queue, results
 from tocsin.outbound.delivery.results import IntegrationPool
-from tocsin.outbound.halo_sync import lookup_before_decide, reasons, ticket_messages, webhook_setup
-from tocsin.outbound.halo_sync.ticket_messages import KnownTicket
+from tocsin.outbound.halo_sync import ticket_messages, webhook_setup
+from tocsin.outbound.halo_sync.ticket_messages import KnownTicket, Poll
 from tocsin.outbound.models import OutboundIntegration
 
 # ---------- poll lease
@@ -140,27 +140,12 @@ _CHUNK, _MAX_INDIVIDUAL_CHECKS = 50, 10
 _MAX_NAMED = 10
 
 
-@dataclass(slots=True)
-class PollRun:
-    """One poll of one Halo."""
+#: An integration that would have received a ticket, and how it reads it.
+type Candidate = tuple[CompiledIntegration, NormalizedEvent]
 
-    integration_id: int
-    client: HaloClient
-    http_client: RecordedClient
-    settings: Mapping[str, Any]
-    polled_until: str
-    poll_state: dict[str, Any]
-    inbound_integrations: Sequence[CompiledIntegration]
-    now: datetime
-    last_polled_at: datetime | None = None
-    ingested_count: int = 0
-    #: The same, by inbound integration id.
-    ingested_by_integration: dict[int, int] = field(default_factory=dict)
-    webhook_problem: Reason = NO_REASON
-    next_page: int = 0
-    #: Tickets created since the last poll and ingested as new.
-    new_ticket_ids: list[str] = field(default_factory=list)
-    remarks: list[Reason] = field(default_factory=list)
+
+class PollRun(Poll):
+    """One poll of one Halo."""
 
     def run(self) -> None:
         """Runs all parts of the poll in order. Raises Temporary or Permanent; completed parts remain done."""
@@ -195,15 +180,13 @@ class PollRun:
         at = self.poll_state.get("lists_at")
         if at and datetime.fromisoformat(at) > self.now - LISTS_TTL:
             return
-        refresh_lists(self.integration_id, self.client, self.http_client, self.poll_state, self.now)
+        refresh_lists(self.integration_id, self.halo, self.poll_state)
 
     def _set_starting_point(self) -> None:
         """Sets the starting point; older changes are not read."""
         newest = ""
         start = (self.now - _BEHIND).replace(tzinfo=None).isoformat(timespec="seconds")
-        for rows, _at in self.client.iter_ticket_pages(
-            self.http_client, self.now, {"lastupdatefromdate": start, "order": "id"}
-        ):
+        for rows, _at in self.halo.iter_ticket_pages({"lastupdatefromdate": start, "order": "id"}):
             newest = ticket_messages.newest_change(rows, newest, self.now)
             ticket_messages.remember(self.poll_state, rows, is_complete=len(rows) < PAGE_SIZE)
         self.polled_until = newest or start
@@ -216,7 +199,7 @@ class PollRun:
         first_page = int(self.poll_state.get("page", 1))
         pages, is_last_full = 0, False
         query = {"lastupdatefromdate": start, "order": "id"}
-        for rows, at in self.client.iter_ticket_pages(self.http_client, self.now, query, first_page):
+        for rows, at in self.halo.iter_ticket_pages(query, first_page):
             pages, is_last_full = pages + 1, len(rows) == PAGE_SIZE
             if first_page == pages == 1:
                 self.poll_state["begun"] = at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
@@ -244,10 +227,8 @@ class PollRun:
         if self.next_page:
             self.poll_state |= {"page": self.next_page, "newest": newest}
             return
-        first_started_at, newest_at = (
-            ticket_messages.parse_date(self.poll_state.pop("begun", None)),
-            ticket_messages.parse_date(newest),
-        )
+        first_started_at = ticket_messages.parse_date(self.poll_state.pop("begun", None))
+        newest_at = ticket_messages.parse_date(newest)
         if self.poll_state.pop("page", None) and first_started_at and newest_at and first_started_at < newest_at:
             newest = first_started_at.isoformat(timespec="seconds")
         self.polled_until = newest
@@ -257,22 +238,20 @@ class PollRun:
         """Ingests what is new through the integration that would have received it."""
         messages: list[IncomingMessage] = []
         for element, integration in self._select_news(tickets):
-            messages.append(self._to_message(integration, element))
+            at, headers = self.now, ticket_messages.HEADERS
+            messages.append(
+                IncomingMessage(uuid7(), integration.id, at, element.raw, element, "application/json", headers)
+            )
             self.ingested_by_integration[integration.id] = self.ingested_by_integration.get(integration.id, 0) + 1
         for start in range(0, len(messages), _CHUNK):
             process_now(messages[start : start + _CHUNK], self.now)
         self.ingested_count += len(messages)
         ticket_messages.mark_ingested(self.poll_state, self.new_ticket_ids)
 
-    def _to_message(self, integration: CompiledIntegration, element: Element) -> IncomingMessage:
-        return IncomingMessage(
-            uuid7(), integration.id, self.now, element.raw, element, "application/json", ticket_messages.HEADERS
-        )  # fmt: skip
-
     def _select_news(
         self, tickets: Sequence[tuple[dict[str, Any], datetime]]
     ) -> Iterable[tuple[Element, CompiledIntegration]]:
-        parsed: list[tuple[Element, list[tuple[CompiledIntegration, NormalizedEvent]]]] = []
+        parsed: list[tuple[Element, list[Candidate]]] = []
         for ticket, at in tickets:
             element = ticket_messages.ticket_message(ticket, at)
             candidates = [
@@ -283,21 +262,19 @@ class PollRun:
             parsed.append((element, candidates))
         keys = {_key(integration, event) for _element, candidates in parsed for integration, event in candidates}
         alerts_by_key, delayed = last_alerts(keys), delayed_keys(keys)
-        new_candidates: list[tuple[dict[str, Any], datetime, list[tuple[CompiledIntegration, NormalizedEvent]]]] = []
+        new_candidates: list[tuple[dict[str, Any], datetime, list[Candidate]]] = []
         for (ticket, at), (element, candidates) in zip(tickets, parsed, strict=True):
             integration = _select_receiver(candidates, alerts_by_key, delayed)
             if integration is not None:
                 yield element, integration
-            elif not any(_key(*candidate) in alerts_by_key or _key(*candidate) in delayed for candidate in candidates):
-                new_candidates += (
-                    [(ticket, at, candidates)]
-                    if ticket_messages.is_new(ticket, self.poll_state, self.polled_until)
-                    else []
-                )
+                continue
+            is_known = any(_key(*candidate) in alerts_by_key or _key(*candidate) in delayed for candidate in candidates)
+            if not is_known and ticket_messages.is_new(ticket, self.poll_state, self.polled_until):
+                new_candidates.append((ticket, at, candidates))
         yield from self._new_ticket_messages(new_candidates)
 
     def _new_ticket_messages(
-        self, tickets: Sequence[tuple[dict[str, Any], datetime, list[tuple[CompiledIntegration, NormalizedEvent]]]]
+        self, tickets: Sequence[tuple[dict[str, Any], datetime, list[Candidate]]]
     ) -> Iterable[tuple[Element, CompiledIntegration]]:
         """The messages for tickets that were created since the last poll and open nothing in their current state."""
         is_pulled = bool(self.settings.get("pull"))
@@ -338,7 +315,7 @@ class PollRun:
             if ticket in changed_ids or not ticket.isdecimal():
                 continue
             try:
-                details, at = self.client.get_ticket(self.http_client, ticket, self.now)
+                details, at = self.halo.get_ticket(ticket)
             except TicketNotFound as error:
                 self._handle_missing(ticket, alert_id, error, missing_counts)
                 continue
@@ -380,10 +357,8 @@ class PollRun:
             return
         missing_counts.pop(ticket)
         integration = self.inbound_integrations[0]
-        self._apply(
-            alert_id,
-            Cancel(actor=_actor(integration), via=CommandChannel.HALO, note=reasons.TICKET_DELETED(ticket=ticket)),
-        )
+        note = ticket_messages.TICKET_DELETED(ticket=ticket)
+        self._apply(alert_id, Cancel(actor=_actor(integration), via=CommandChannel.HALO, note=note))
 
     def _sees_others(self, ticket: str, kind: list[str]) -> bool:
         """Whether Halo still shows Tocsin another ticket of the same client and type."""
@@ -392,7 +367,7 @@ class PollRun:
         client_id, type_id = kind
         # Halo ignores a filter that its version does not know.
         query = {"client_id": client_id, "requesttype_id": type_id, "order": "id", "orderdesc": True}
-        rows, _at = next(self.client.iter_ticket_pages(self.http_client, self.now, query))
+        rows, _at = next(self.halo.iter_ticket_pages(query))
         return any(id_text(row.get("id")) != ticket and _client_and_type(row) == kind for row in rows)
 
     def _report_invisible(self, missing_counts: Mapping[str, int]) -> None:
@@ -401,11 +376,13 @@ class PollRun:
         self.poll_state["gone"] = {ticket: count for ticket, count in missing_counts.items() if ticket in active}
         hidden = [ticket for ticket, count in self.poll_state["gone"].items() if count > 1]
         if hidden:
-            self.remarks.append(reasons.TICKETS_NOT_VISIBLE(count=len(hidden), tickets=tuple(hidden[:_MAX_NAMED])))
+            self.remarks.append(
+                ticket_messages.TICKETS_NOT_VISIBLE(count=len(hidden), tickets=tuple(hidden[:_MAX_NAMED]))
+            )
 
     def _merge(self, alert_id: int, ticket: str, parent: str) -> None:
         integration = self.inbound_integrations[0]
-        note = reasons.TICKET_MERGED(ticket=ticket, parent=parent)
+        note = ticket_messages.TICKET_MERGED(ticket=ticket, parent=parent)
         command = BaseCommand(actor=_actor(integration), via=CommandChannel.HALO, note=note)
         parent_alert_id = self._active_alerts([parent]).get(parent)
         if parent_alert_id is not None and parent_alert_id != alert_id:
@@ -431,7 +408,7 @@ def _actor(integration: CompiledIntegration) -> Actor:
 
 
 def _select_receiver(
-    candidates: Sequence[tuple[CompiledIntegration, NormalizedEvent]],
+    candidates: Sequence[Candidate],
     alerts_by_key: Mapping[bytes, KnownTicket],
     delayed: set[bytes],
 ) -> CompiledIntegration | None:
@@ -481,15 +458,14 @@ def delayed_keys(keys: set[bytes]) -> set[bytes]:
         return {bytes(row[0]) for row in cursor}
 
 
-def refresh_lists(
-    integration_id: int, client: HaloClient, http_client: RecordedClient, poll_state: dict[str, Any], now: datetime
-) -> list[Reason]:
+def refresh_lists(integration_id: int, halo: HaloSession, poll_state: dict[str, Any]) -> list[Reason]:
     """Reads and stores Halo's lists and Tocsin's own agent, and updates the inbound integrations.
 
     Returns the errors of unreadable lists.
     """
-    agent = client.current_agent(http_client, now)
-    lists, problems = reference_data.read(client, http_client, now)
+    now = halo.now
+    agent = halo.current_agent()
+    lists, problems = reference_data.read(halo)
     with database.transaction() as connection:
         if reference_data.store(connection, integration_id, lists, now):
             # A missing type or priority may exist now.
@@ -545,9 +521,8 @@ def poll(pool: IntegrationPool, now: Callable[[], datetime]) -> bool:
         return False
     http_client = RecordedClient(pool.client, now, integration.secrets, before_request=lease.renew)
     run = PollRun(
-        status["integration_id"], integration.sender.client, http_client, integration.account.settings,
-        status["polled_until"],
-        dict(status["poll_state"]), _inbound_integrations(status["integration_id"]), started_at,
+        lease.integration_id, integration.sender.client.session(http_client, started_at), integration.account.settings,
+        status["polled_until"], dict(status["poll_state"]), _inbound_integrations(lease.integration_id), started_at,
         status["last_polled_at"],
     )  # fmt: skip
     problem: Temporary | Permanent | None = None
@@ -562,7 +537,7 @@ def poll(pool: IntegrationPool, now: Callable[[], datetime]) -> bool:
         if database.is_unavailable(error):
             raise
         log.exception("The tickets of outbound integration %s cannot be read.", run.integration_id)
-        problem = Permanent(reasons.NOT_UNDERSTOOD())
+        problem = Permanent(ticket_messages.NOT_UNDERSTOOD())
     try:
         _write(run, pool, integration.sender.rate, lease, problem)
     except LeaseLost:
@@ -573,13 +548,12 @@ def poll(pool: IntegrationPool, now: Callable[[], datetime]) -> bool:
 def _inbound_integrations(integration_id: int) -> list[CompiledIntegration]:
     inbound_registry = registry.shared_registry()
     inbound_registry.refresh()
-    linked = [
-        integration for integration in inbound_registry.get_all().values() if integration.outbound_id == integration_id
-    ]
     pollable = [
-        integration
-        for integration in linked
-        if integration.mode is not IntegrationMode.DISABLED and integration.normalizer.kind.assigns_source_agent
+        one
+        for one in inbound_registry.get_all().values()
+        if one.outbound_id == integration_id
+        and one.mode is not IntegrationMode.DISABLED
+        and one.normalizer.kind.assigns_source_agent
     ]
     return sorted(pollable, key=lambda integration: integration.id)
 
@@ -594,7 +568,9 @@ def _write(
     interval = PULL_INTERVAL if run.settings.get("pull") else POLL_INTERVAL
     if isinstance(problem, NeedsAttention):
         interval = BLOCKED_INTERVAL
-    found = run.http_client.mask_reason(_reason_of(run, problem))
+    # Why the poll failed, or what it could not read.
+    remarks = joined(*dict.fromkeys(run.remarks), separator=" ")
+    found = run.halo.http_client.mask_reason(remarks if problem is None else problem.full_reason)
     throttle_count = int(run.poll_state.pop("throttled", 0)) + 1
     if isinstance(problem, Throttled):
         run.poll_state["throttled"] = throttle_count
@@ -602,7 +578,7 @@ def _write(
         lease.end(connection)
         if problem is None and lease.was_blocked:
             # Clears the problem found by polling; its requests are charged below.
-            results.record_outcome(connection, pool, run.integration_id, CallDone(), 0, run.now)
+            results.update_status(connection, pool, run.integration_id, [(CallDone(), run.now)], 0)
         connection.execute(
             _WRITE,
             {
@@ -612,34 +588,25 @@ def _write(
                 "poll_state": as_json(run.poll_state),
                 "problem": found,
                 "ingested": run.ingested_count,
-                "webhook": run.http_client.mask_reason(run.webhook_problem),
+                "webhook": run.halo.http_client.mask_reason(run.webhook_problem),
                 "granted": rate.used_until(lease.status["granted_to"])
-                .charge(run.http_client.requests, run.now)
+                .charge(run.halo.http_client.requests, run.now)
                 .free_at,
                 "id": run.integration_id,
             },
         )
         if isinstance(problem, NeedsAttention):
             until = run.now + states.BLOCKED_INTERVAL
-            connection.execute(
-                _BLOCK,
-                {"problem": found, "until": until, "now": run.now, "id": run.integration_id},
-            )
+            blocked = {"problem": found, "until": until, "now": run.now, "id": run.integration_id}
+            connection.execute(_BLOCK, blocked)
         if isinstance(problem, Throttled):
             until = run.now + states.throttle_wait(throttle_count, problem.retry_after)
             connection.execute(_DEFER, {"until": until, "id": run.integration_id})
         # Successful polls are logged only if they found changes.
         if problem is not None or run.ingested_count:
-            recorded = [(run.integration_id, None, recorded) for recorded in run.http_client.exchanges[-20:]]
+            recorded = [(run.integration_id, None, recorded) for recorded in run.halo.http_client.exchanges[-20:]]
             results.store_exchange(connection, recorded)
         database.notify(connection, "outbound-log")
-
-
-def _reason_of(run: PollRun, problem: Temporary | Permanent | None) -> Reason:
-    """Why the poll failed, or what it could not read."""
-    if problem is None:
-        return joined(*dict.fromkeys(run.remarks), separator=" ")
-    return problem.full_reason
 
 
 def polling_tasks(pool: IntegrationPool) -> tuple[PeriodicTask, ...]:
@@ -648,5 +615,5 @@ def polling_tasks(pool: IntegrationPool) -> tuple[PeriodicTask, ...]:
         PeriodicTask(
             "outbound look", lambda: poll(pool, clock.now), timedelta(seconds=5), frozenset({"clock", "config"})
         ),
-        lookup_before_decide.lookup_task(pool),
+        ticket_messages.lookup_task(pool),
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.delivery.circuit_breaker import NeedsAttention
@@ -22,9 +22,9 @@ from tocsin.inbound.admin import secrets
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm import client as operations
-from tocsin.outbound.connectors.haloitsm.client import HaloClient, ObjectNotFound, extract_rows, id_text
-from tocsin.outbound.connectors.interfaces import RecordedClient
-from tocsin.outbound.halo_sync import reasons, ticket_messages
+from tocsin.outbound.connectors.haloitsm.client import HaloSession, ObjectNotFound, extract_rows, id_text
+from tocsin.outbound.halo_sync import ticket_messages
+from tocsin.outbound.halo_sync.ticket_messages import Poll
 from tocsin.outbound.models import Webhook
 
 #: The events Tocsin subscribes to, in their "All" variant: "Assigned" never fires for a webhook.
@@ -83,212 +83,159 @@ class DesiredWebhook:
 
 
 def set_up(
-    client: HaloClient,
-    http_client: RecordedClient,
-    now: datetime,
-    desired: DesiredWebhook,
-    *,
-    wait: Callable[[int], bool] = lambda attempt: False,
+    halo: HaloSession, desired: DesiredWebhook, *, wait: Callable[[int], bool] = lambda attempt: False
 ) -> WebhookSetupResult:
     """Creates or updates the webhook.
 
     `wait` is called between polls of Halo's log with the number of polls so far; it returns False to stop. Never raises
     for errors of Halo: the result contains them. A failed step removes whatever this call created.
     """
-    result = WebhookSetupResult()
-    undo_steps: list[Callable[[], None]] = []
+    setup = _Setup(halo, desired, wait)
+    result = setup.result
     try:
-        _run_steps(client, http_client, now, result, undo_steps, desired, wait)
+        setup.run()
     except (Temporary, Permanent) as error:
         result.problem = error.full_reason
-        is_undone = bool(undo_steps)
-        for step in reversed(undo_steps):
+        is_undone = bool(setup.undo_steps)
+        for step in reversed(setup.undo_steps):
             try:
                 step()
             except (Temporary, Permanent) as undo_error:
                 is_undone = False
-                result.steps.append(reasons.UNDO_FAILED(problem=undo_error.full_reason))
+                result.steps.append(ticket_messages.UNDO_FAILED(problem=undo_error.full_reason))
         if is_undone:
-            result.steps.append(reasons.UNDONE())
+            result.steps.append(ticket_messages.UNDONE())
         result.webhook_id = ""
     return result
 
 
-def _run_steps(
-    client: HaloClient,
-    http_client: RecordedClient,
-    now: datetime,
-    result: WebhookSetupResult,
-    undo_steps: list[Callable[[], None]],
-    desired: DesiredWebhook,
-    wait: Callable[[int], bool],
-) -> None:
-    url, basic_auth = desired.url, desired.basic_auth
-    if len(url) > _MAX_URL_CHARS:
-        raise Permanent(reasons.URL_TOO_LONG(count=_MAX_URL_CHARS), reasons.SHORTEN_BASE_URL())
-    hooks = extract_rows(
-        client.get(http_client, "Webhook", now, operations.LIST_WEBHOOKS_BY_SCOPE(), query={"type": 0})
-    )
-    existing = desired.find_existing(hooks)
-    event_numbers = _load_event_numbers(client, http_client, now)
-    body: dict[str, object] = {
-        "name": "Tocsin", "type": 0, "url": url, "method": 0, "content_type": "application/json",
-        "authentication_type": 1 if basic_auth else 0, "payload_type": _PAYLOAD_TYPE, "active": False,
-        **({"basic_username": basic_auth[0], "basic_password": basic_auth[1]} if basic_auth else {}),
-        **({"id": existing["id"]} if existing else {}),
-    }  # fmt: skip
-    created = client.post(http_client, "Webhook", body, now, operations.CREATE_WEBHOOK())
-    webhook_id = str(created.get("id") or "")
-    if not webhook_id:
-        raise Permanent(reasons.NO_WEBHOOK_ID())
-    result.webhook_id = webhook_id
-    if existing is None:
-        undo_steps.append(lambda: client.delete(http_client, f"Webhook/{webhook_id}", now, operations.DELETE_WEBHOOK()))
-    else:
-        previous_values = {name: existing[name] for name in (*body, "basic_username") if name in existing}
-        undo_steps.append(lambda: _restore(client, http_client, now, previous_values))
-    result.steps.append(_describe_existing(existing, url))
-    result.steps += [
-        reasons.OTHER_WEBHOOK(webhook=str(hook.get("name") or hook.get("id")))
-        for hook in hooks
-        if str(hook.get("id")) != webhook_id and desired.matches_url(hook)
-    ]
-    _subscribe(client, http_client, now, webhook_id, event_numbers, result, undo_steps)
-    stored = client.get(
-        http_client, f"Webhook/{webhook_id}", now, operations.READ_WEBHOOK(), query={"includedetails": True}
-    )  # fmt: skip
-    if stored.get("url") != url:
-        raise Permanent(reasons.URL_NOT_STORED())
-    result.steps.append(reasons.WEBHOOK_READ_BACK())
-    client.post(http_client, "Webhook", {"id": webhook_id, "active": True}, now, operations.ENABLE_WEBHOOK())
-    result.steps.append(reasons.WEBHOOK_ENABLED())
-    _test(client, http_client, now, webhook_id, result, wait)
+@dataclass(slots=True)
+class _Setup:
+    """One setup, step by step."""
 
+    halo: HaloSession
+    desired: DesiredWebhook
+    wait: Callable[[int], bool]
+    result: WebhookSetupResult = field(default_factory=WebhookSetupResult)
+    undo_steps: list[Callable[[], object]] = field(default_factory=list)
 
-def _describe_existing(existing: Mapping[str, Any] | None, url: str) -> Reason:
-    if existing is None:
-        return reasons.WEBHOOK_CREATED()
-    return reasons.WEBHOOK_FOUND() if existing.get("url") == url else reasons.WEBHOOK_URL_CHANGED()
+    def run(self) -> None:
+        """Raises Temporary or Permanent at the first step that fails."""
+        halo, result, url, basic_auth = self.halo, self.result, self.desired.url, self.desired.basic_auth
+        if len(url) > _MAX_URL_CHARS:
+            raise Permanent(ticket_messages.URL_TOO_LONG(count=_MAX_URL_CHARS), ticket_messages.SHORTEN_BASE_URL())
+        hooks = extract_rows(halo.get("Webhook", operations.LIST_WEBHOOKS_BY_SCOPE(), query={"type": 0}))
+        existing = self.desired.find_existing(hooks)
+        event_numbers = self._load_event_numbers()
+        body: dict[str, object] = {
+            "name": "Tocsin", "type": 0, "url": url, "method": 0, "content_type": "application/json",
+            "authentication_type": 1 if basic_auth else 0, "payload_type": _PAYLOAD_TYPE, "active": False,
+            **({"basic_username": basic_auth[0], "basic_password": basic_auth[1]} if basic_auth else {}),
+            **({"id": existing["id"]} if existing else {}),
+        }  # fmt: skip
+        created = halo.post("Webhook", body, operations.CREATE_WEBHOOK())
+        result.webhook_id = webhook_id = str(created.get("id") or "")
+        if not webhook_id:
+            raise Permanent(ticket_messages.NO_WEBHOOK_ID())
+        if existing is None:
+            result.steps.append(ticket_messages.WEBHOOK_CREATED())
+            self.undo_steps.append(partial(halo.delete, f"Webhook/{webhook_id}", operations.DELETE_WEBHOOK()))
+        else:
+            is_same = existing.get("url") == url
+            result.steps.append(ticket_messages.WEBHOOK_FOUND() if is_same else ticket_messages.WEBHOOK_URL_CHANGED())
+            # Including whether it was enabled.
+            previous = {name: existing[name] for name in (*body, "basic_username") if name in existing}
+            self.undo_steps.append(partial(halo.post, "Webhook", previous, operations.RESTORE_WEBHOOK()))
+        result.steps += [
+            ticket_messages.OTHER_WEBHOOK(webhook=str(hook.get("name") or hook.get("id")))
+            for hook in hooks
+            if str(hook.get("id")) != webhook_id and self.desired.matches_url(hook)
+        ]
+        self._subscribe(event_numbers)
+        stored = halo.get(f"Webhook/{webhook_id}", operations.READ_WEBHOOK(), query={"includedetails": True})
+        if stored.get("url") != url:
+            raise Permanent(ticket_messages.URL_NOT_STORED())
+        result.steps.append(ticket_messages.WEBHOOK_READ_BACK())
+        halo.post("Webhook", {"id": webhook_id, "active": True}, operations.ENABLE_WEBHOOK())
+        result.steps.append(ticket_messages.WEBHOOK_ENABLED())
+        self._test()
 
+    def _load_event_numbers(self) -> dict[str, int]:
+        """The event numbers of this Halo by case-folded name. Empty if the list cannot be read; then the usual ones
+        apply."""
+        try:
+            rows = extract_rows(self.halo.get("Lookup", operations.LIST_EVENTS(), query={"lookupid": 64}))
+        except Permanent as error:
+            if isinstance(error, NeedsAttention):
+                raise
+            rows = []
+        numbers = {}
+        for row in rows:
+            name, number = str(row.get("name", "")).casefold(), id_text(row.get("id"))
+            variant = name.rpartition("-")[2] if " - " in name else ""
+            if number.lstrip("-").isdecimal() and "assigned" not in variant:
+                numbers[name.removesuffix("- all").removesuffix("(all)").strip()] = int(number)
+        return numbers
 
-def change_address(client: HaloClient, http_client: RecordedClient, now: datetime, webhook_id: str, url: str) -> None:
-    """Changes the URL of an existing webhook and nothing else. Raises Halo's errors."""
-    client.post(http_client, "Webhook", {"id": webhook_id, "url": url}, now, operations.CHANGE_WEBHOOK_URL())
-
-
-def _load_event_numbers(client: HaloClient, http_client: RecordedClient, now: datetime) -> dict[str, int]:
-    """The event numbers of this Halo by case-folded name. Empty if the list cannot be read; then the usual ones
-    apply."""
-    try:
-        rows = extract_rows(client.get(http_client, "Lookup", now, operations.LIST_EVENTS(), query={"lookupid": 64}))
-    except Permanent as error:
-        if isinstance(error, NeedsAttention):
-            raise
-        rows = []
-    return {
-        str(row.get("name", "")).casefold().removesuffix("- all").removesuffix("(all)").strip(): int(number)
-        for row in rows
-        if (number := id_text(row.get("id"))).lstrip("-").isdecimal() and "assigned" not in _event_variant(row)
-    }
-
-
-def _event_variant(row: dict[str, Any]) -> str:
-    name = str(row.get("name", "")).casefold()
-    return name.rpartition("-")[2] if " - " in name else ""
-
-
-def _subscribe(
-    client: HaloClient,
-    http_client: RecordedClient,
-    now: datetime,
-    webhook_id: str,
-    event_numbers: dict[str, int],
-    result: WebhookSetupResult,
-    undo_steps: list[Callable[[], None]],
-) -> None:
-    """Halo drops events posted with the webhook: each needs a notification of its own."""
-    rows = extract_rows(
-        client.get(http_client, "Notification", now, operations.LIST_NOTIFICATIONS(), query={"webhook_id": webhook_id})
-    )
-    subscribed = {id_text(row.get("eventno")) for row in rows}
-    subscribed_names = []
-    for name, names, default_number in EVENTS:
-        event = next(
-            (event_numbers[known_name] for known_name in names if known_name in event_numbers),
-            None if event_numbers else default_number,
-        )
-        if event is None:
-            result.missing_events.append(name)
-            continue
-        subscribed_names.append(name)
-        if str(event) in subscribed:
-            continue
-        created = client.post(
-            http_client,
-            "Notification",
-            {
-                "webhook_id": webhook_id, "eventno": event, "name": name, "type": -2, "delivery_method": 6,
-                "agent_id": 0,
+    def _subscribe(self, event_numbers: Mapping[str, int]) -> None:
+        """Halo drops events posted with the webhook: each needs a notification of its own."""
+        query = {"webhook_id": self.result.webhook_id}
+        rows = extract_rows(self.halo.get("Notification", operations.LIST_NOTIFICATIONS(), query=query))
+        subscribed = {id_text(row.get("eventno")) for row in rows}
+        subscribed_names = []
+        for name, names, default_number in EVENTS:
+            usual = None if event_numbers else default_number
+            event = next((event_numbers[known] for known in names if known in event_numbers), usual)
+            if event is None:
+                self.result.missing_events.append(name)
+                continue
+            subscribed_names.append(name)
+            if str(event) in subscribed:
+                continue
+            notification: dict[str, object] = {
+                **query, "eventno": event, "name": name, "type": -2, "delivery_method": 6, "agent_id": 0,
                 "filter_type": 2, "conditions": [], "condition_count": 0, "guid": None,
-            },
-            now,
-            operations.SUBSCRIBE(event=name),
-        )  # fmt: skip
-        row = id_text(created.get("id"))
-        if row:
-            undo_steps.append(partial(client.delete, http_client, f"Notification/{row}", now, operations.UNSUBSCRIBE()))
-    result.steps.append(reasons.WEBHOOK_SUBSCRIBED(events=tuple(subscribed_names)))
-    if result.missing_events:
-        result.steps.append(reasons.EVENTS_MISSING(events=tuple(result.missing_events)))
+            }  # fmt: skip
+            created = self.halo.post("Notification", notification, operations.SUBSCRIBE(event=name))
+            if row := id_text(created.get("id")):
+                self.undo_steps.append(partial(self.halo.delete, f"Notification/{row}", operations.UNSUBSCRIBE()))
+        self.result.steps.append(ticket_messages.WEBHOOK_SUBSCRIBED(events=tuple(subscribed_names)))
+        if self.result.missing_events:
+            self.result.steps.append(ticket_messages.EVENTS_MISSING(events=tuple(self.result.missing_events)))
 
-
-def _restore(client: HaloClient, http_client: RecordedClient, now: datetime, values: dict[str, object]) -> None:
-    """Restores an existing webhook, including whether it was enabled."""
-    client.post(http_client, "Webhook", values, now, operations.RESTORE_WEBHOOK())
-
-
-def _test(
-    client: HaloClient,
-    http_client: RecordedClient,
-    now: datetime,
-    webhook_id: str,
-    result: WebhookSetupResult,
-    wait: Callable[[int], bool],
-) -> None:
-    """Makes Halo send its own test and checks the delivery log, ignoring earlier entries."""
-    earlier = [_delivery(row) for row in _deliveries(client, http_client, now, webhook_id)]
-    client.post(http_client, "Webhook", {"id": webhook_id, "_test": True}, now, operations.SEND_TEST())
-    result.steps.append(reasons.TEST_REQUESTED())
-    attempt = 0
-    while True:
-        rows = [row for row in _deliveries(client, http_client, now, webhook_id) if _delivery(row) not in earlier]
-        if rows:
-            break
-        attempt += 1
-        if not wait(attempt):
-            result.steps.append(reasons.TEST_NOT_LOGGED())
+    def _test(self) -> None:
+        """Makes Halo send its own test and checks the delivery log, ignoring earlier entries."""
+        earlier = [_delivery(row) for row in self._deliveries()]
+        self.halo.post("Webhook", {"id": self.result.webhook_id, "_test": True}, operations.SEND_TEST())
+        self.result.steps.append(ticket_messages.TEST_REQUESTED())
+        attempt = 0
+        while not (rows := [row for row in self._deliveries() if _delivery(row) not in earlier]):
+            attempt += 1
+            if not self.wait(attempt):
+                self.result.steps.append(ticket_messages.TEST_NOT_LOGGED())
+                return
+        entry = rows[-1]
+        status = id_text(entry.get("responsestatus"))
+        if status.startswith("2"):
+            self.result.steps.append(ticket_messages.TEST_ARRIVED(status=status))
             return
-    entry = rows[-1]
-    status = id_text(entry.get("responsestatus"))
-    if status.startswith("2"):
-        result.steps.append(reasons.TEST_ARRIVED(status=status))
-        return
-    # Halo logs 0 where no response came.
-    answer = reasons.TEST_ANSWERED(status=status) if status not in ("", "0") else reasons.TEST_UNANSWERED()
-    problem = str(entry["error"]) if entry.get("error") else answer
-    raise Permanent(reasons.TEST_FAILED(problem=problem), reasons.ALLOW_HALO())
+        # Halo logs 0 where no response came.
+        answer = (
+            ticket_messages.TEST_ANSWERED(status=status)
+            if status not in ("", "0")
+            else ticket_messages.TEST_UNANSWERED()
+        )
+        problem = str(entry["error"]) if entry.get("error") else answer
+        raise Permanent(ticket_messages.TEST_FAILED(problem=problem), ticket_messages.ALLOW_HALO())
+
+    def _deliveries(self) -> list[dict[str, Any]]:
+        query = {"webhook_id": self.result.webhook_id, "pageinate": True, "page_size": 50, "page_no": 1}
+        rows = extract_rows(self.halo.get("WebhookEvent", operations.LIST_DELIVERIES(), query=query))
+        return sorted(rows, key=lambda row: str(row.get("timestamp", "")))
 
 
 def _delivery(row: dict[str, Any]) -> tuple[str, str]:
     return id_text(row.get("id")), str(row.get("timestamp", ""))
-
-
-def _deliveries(
-    client: HaloClient, http_client: RecordedClient, now: datetime, webhook_id: str
-) -> list[dict[str, Any]]:
-    query = {"webhook_id": webhook_id, "pageinate": True, "page_size": 50, "page_no": 1}
-    rows = extract_rows(client.get(http_client, "WebhookEvent", now, operations.LIST_DELIVERIES(), query=query))
-    return sorted(rows, key=lambda row: str(row.get("timestamp", "")))
 
 
 # ---------- webhook monitor
@@ -299,18 +246,6 @@ def _deliveries(
 _MAX_MISSED_POLLS = 2
 #: How many of an integration's last messages are searched for one that came by webhook.
 _MAX_SEARCHED_MESSAGES = 50
-
-
-class WebhookPoll(Protocol):
-    """The poll during which webhooks are checked."""
-
-    integration_id: int
-    client: HaloClient
-    http_client: RecordedClient
-    poll_state: dict[str, Any]
-    inbound_integrations: Sequence[CompiledIntegration]
-    now: datetime
-    ingested_by_integration: dict[int, int]
 
 
 def url_hash(url: str) -> bytes:
@@ -324,7 +259,7 @@ def is_previous_url(integration: Integration, url: str) -> bool:
     return bool(integration.old_token_hash and token and bytes(integration.old_token_hash) == token_hash(token))
 
 
-def find_webhook_problems(poll: WebhookPoll) -> Reason:
+def find_webhook_problems(poll: Poll) -> Reason:
     """Why webhooks deliver nothing, if so. With several integrations, each reason names its own."""
     rows = Webhook.objects.filter(integration=poll.integration_id).select_related("inbound_integration").order_by("pk")
     webhooks = {row.inbound_integration_id: row for row in rows}
@@ -338,15 +273,15 @@ def find_webhook_problems(poll: WebhookPoll) -> Reason:
         row = webhooks.get(integration.id)
         problem = _check_webhook(poll, row) if row is not None else NO_REASON
         if not problem and state.get("times", 0) >= _MAX_MISSED_POLLS:
-            problem = reasons.WEBHOOK_SILENT()
+            problem = ticket_messages.WEBHOOK_SILENT()
         if problem and len(poll.inbound_integrations) > 1:
-            problem = reasons.WEBHOOK_OF(integration=integration.name, problem=problem)
+            problem = ticket_messages.WEBHOOK_OF(integration=integration.name, problem=problem)
         problems.append(problem)
     poll.poll_state["missed"] = missed_counts
     return joined(*problems, separator=" ")
 
 
-def _count_missed(poll: WebhookPoll, integration: CompiledIntegration, previous: Mapping[str, Any]) -> dict[str, Any]:
+def _count_missed(poll: Poll, integration: CompiledIntegration, previous: Mapping[str, Any]) -> dict[str, Any]:
     """Consecutive polls with changes that no webhook reported, and since when; a message by webhook resets the
     count."""
     count, since = int(previous.get("times", 0)), previous.get("since")
@@ -368,14 +303,14 @@ def _has_webhook_message(integration_id: int, since: datetime) -> bool:
     return bool(row and row[0])
 
 
-def _check_webhook(poll: WebhookPoll, row: Webhook) -> Reason:
+def _check_webhook(poll: Poll, row: Webhook) -> Reason:
     """What is wrong with one webhook, after updating its URL if needed."""
     try:
-        hook = poll.client.get(poll.http_client, f"Webhook/{row.number}", poll.now, operations.CHECK_WEBHOOK())
+        hook = poll.halo.get(f"Webhook/{row.number}", operations.CHECK_WEBHOOK())
     except NeedsAttention:
         raise
     except ObjectNotFound:
-        return reasons.WEBHOOK_DELETED()
+        return ticket_messages.WEBHOOK_DELETED()
     except Permanent:
         # Without permission to read the webhook, its deliveries still show whether it works.
         return NO_REASON
@@ -386,17 +321,19 @@ def _check_webhook(poll: WebhookPoll, row: Webhook) -> Reason:
         _store_url_hash(row, url)
     elif bytes(row.url_hash) == url_hash(remote_url) or is_previous_url(row.inbound_integration, remote_url):
         try:
-            change_address(poll.client, poll.http_client, poll.now, row.number, url)
+            poll.halo.post("Webhook", {"id": row.number, "url": url}, operations.CHANGE_WEBHOOK_URL())
         except NeedsAttention:
             raise
         except Permanent as error:
-            return reasons.WEBHOOK_OUTDATED(problem=error.full_reason)
+            return ticket_messages.WEBHOOK_OUTDATED(problem=error.full_reason)
         _store_url_hash(row, url)
     if not hook.get("active", True):
         last_status = id_text(hook.get("last_status"))
         is_failed = last_status and last_status != "200"
-        last_delivery = reasons.LAST_DELIVERY(status=last_status) if is_failed else NO_REASON
-        return joined(reasons.WEBHOOK_DISABLED(), last_delivery, reasons.ENABLE_WEBHOOK(), separator=" ")
+        last_delivery = ticket_messages.LAST_DELIVERY(status=last_status) if is_failed else NO_REASON
+        return joined(
+            ticket_messages.WEBHOOK_DISABLED(), last_delivery, ticket_messages.ENABLE_WEBHOOK(), separator=" "
+        )
     return NO_REASON
 
 

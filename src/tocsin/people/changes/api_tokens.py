@@ -18,7 +18,6 @@ from tocsin.access.models import ApiToken
 from tocsin.access.roles import DEFAULT_LIFETIME, ROLE_DESCRIPTIONS, Role, TokenLimits, TokenScope
 from tocsin.access.tokens import NewToken
 from tocsin.core import hooks
-from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Text, sentence
 from tocsin.core.reasons import translatable as _
@@ -57,9 +56,8 @@ def create_token(
             raise Rejected(
                 "forbidden",
                 sentence(
-                    "A token cannot create one that may do more: use its scope, groups and clients, or narrower "
-                    "ones, and no later "
-                    "expiry."
+                    "A token cannot create one that may do more: use its scope, groups and clients, or narrower ones, "
+                    "and no later expiry."
                 ),
             )
     return created
@@ -172,8 +170,7 @@ def delete_service_account(account: ServiceAccount, *, actor: AuditActor, now: d
 
     Raises `Rejected("in_use")` while an active alert is assigned to it.
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         before = service_account_spec(account)
         list(User.accounts.select_for_update().filter(pk=account.pk))
         hooks.reject_if_referenced("user", account.pk, account.username)

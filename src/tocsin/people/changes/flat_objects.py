@@ -20,7 +20,6 @@ from pydantic.fields import FieldInfo
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.core.config import settings_store
 from tocsin.core.validation.spec import Reference, Spec, SpecErrors
 from tocsin.people.models import find_group, names_check
 
@@ -51,8 +50,7 @@ class FlatObject[M: Model, S: Spec]:
 
     def save(self, spec: Mapping[str, object], *, existing: M | None = None, actor: AuditActor, now: datetime) -> M:
         """Creates an object, or changes `existing` to match the spec. Raises Rejected, naming each field."""
-        with boundary.command():
-            settings_store.lock()
+        with boundary.config_command():
             read = self.read(spec, existing)
             before = self.spec(existing) if existing else None
             row = existing or self.model()

@@ -45,8 +45,7 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
     If the actor does not see a new member's addresses, the group does not see them either until `show_addresses`.
     Otherwise managers could unmask any user by adding them.
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         parsed = GroupSpec.read(spec)
         others = Group.objects.exclude(pk=existing.pk) if existing else Group.objects.all()
         if others.filter(name__iexact=parsed.name).exists():
@@ -71,8 +70,7 @@ def show_addresses(group: Group, user: User, *, actor: AuditActor, now: datetime
 
     The caller checks that the actor sees them. Raises `Rejected("not_found")` if the user is not a member.
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         membership = Membership.objects.filter(group=group, user=user).first()
         if membership is None:
             raise Rejected("not_found", _NOT_A_MEMBER(user=Person(user.username, user.pk), group=group.name))

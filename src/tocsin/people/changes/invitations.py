@@ -13,7 +13,6 @@ from pydantic import AfterValidator, Field
 from tocsin.access import boundary
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
-from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import Reason, Text, sentence
@@ -123,8 +122,7 @@ def invite(entries: Sequence[Mapping[str, object]], *, time_zone: str, actor: Au
     """
     if len(entries) > MAX_INVITATIONS:
         raise Rejected("too_many", _TOO_MANY(maximum=MAX_INVITATIONS, count=len(entries)))
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         raise_all(
             rejected_at(f"invitations[{one.index}].{one.field}".rstrip("."), _inner(one.rejection), one.rejection.code)
             for one in find_problems(entries)

@@ -101,8 +101,7 @@ def save_absence(
 
     Raises Rejected, naming the field, for example if it is over or overlaps another of the user's absences ("overlap").
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         parsed = AbsenceSpec.read(spec, zone=user.time_zone)
         if parsed.ends_at <= now:
             raise rejected_at("to", sentence("must be in the future."))
@@ -118,8 +117,7 @@ def save_absence(
 
 def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) -> None:
     """Deletes an absence. The user is on call again as scheduled."""
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         _record(absence, absence_spec(absence), None, actor, now)
         absence.delete()
 
@@ -129,8 +127,7 @@ def replace_all(user: User, specs: object, *, actor: AuditActor, now: datetime) 
 
     Returns False if nothing changed. Raises Rejected, naming the field from `out_of_office` on.
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         parsed_specs = AbsenceSpec.read_list(specs, "out_of_office", zone=user.time_zone)
         places = {f"out_of_office[{index}].": parsed for index, parsed in enumerate(parsed_specs)}
         upcoming = {place: parsed for place, parsed in places.items() if parsed.ends_at > now}

@@ -253,8 +253,7 @@ def replace_all(user: User, value: object, *, actor: AuditActor, now: datetime) 
 
     Raises Rejected, naming the field from `reminders` on.
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         labels = {m.label.casefold(): m.label for m in ContactMethod.objects.filter(user=user)}
         rules = ReminderSpec.read_list(value, "reminders", labels=labels)
         if len(rules) > MAX_REMINDERS:
@@ -340,8 +339,7 @@ def save_user(
     new addresses are not used until the user confirms the code sent to them. Raises Rejected, naming the
     field: for invalid values, a username or e-mail address in use, and the last administrator.
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         parsed = validate_user(spec, existing=existing, password=password)
         before = user_spec(existing) if existing else None
         user = existing or User()
@@ -378,8 +376,7 @@ def change_own(
     Everything else is read again first, so that a concurrent change, such as the removal of a role, is kept. Raises
     Rejected as `save_user` does, or "not_found" if the user was deleted.
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         current = User.objects.filter(pk=user.pk).first()
         if current is None:
             raise Rejected("not_found", sentence("This user was deleted."))
@@ -418,8 +415,7 @@ def create_first_administrator(
     Raises `Rejected("setup_done")` if an administrator exists, "setup_link_used" for an invalid token, or the errors of
     `save_user`.
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         if has_administrator():
             raise Rejected(
                 "setup_done", sentence("There is already an administrator. Sign in, or ask them for an account.")
@@ -441,12 +437,12 @@ def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
     Their actions stay on record under their name. Raises `Rejected("in_use")` while configuration or an active alert
     references them, and "last_administrator".
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         _reject_last_administrator(user)
         sign_in_rules.reject_last_break_glass(user)
         before, user_id, email = user_spec(user), user.pk, user.email
-        hooks.run_deletion_hooks("user", user_id)
+        for on_delete in hooks.DELETIONS.of("user"):
+            on_delete(user_id)
         # The last of the locks. A concurrent assignment of an alert to this user waits for this transaction and is then
         # rejected. Otherwise the alert would belong to a missing user and page nobody.
         list(User.objects.select_for_update().filter(pk=user_id))
@@ -467,8 +463,7 @@ def save_contact_method(
     A new address is not used until the user confirms the code sent to it, unless an administrator enters their own.
     Raises Rejected, naming the field.
     """
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         parsed = ContactSpec.read(spec)
         others = user.contact_methods.exclude(pk=existing.pk) if existing else user.contact_methods.all()
         if others.filter(label__iexact=parsed.label).exists():
@@ -489,9 +484,7 @@ def save_contact_method(
 
 
 def delete_contact_method(method: ContactMethod, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a contact method."""
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         user = method.user
         before = user_spec(user)
         method.delete()
@@ -633,8 +626,7 @@ def _relabel(user: User, old: str, new: str | None) -> None:
 
 def move_contact_method(method: ContactMethod, offset: int, *, actor: AuditActor, now: datetime) -> None:
     """Moves a contact method up (negative `offset`) or down in the user's order."""
-    with boundary.command():
-        settings_store.lock()
+    with boundary.config_command():
         user = method.user
         before = user_spec(user)
         order = list(ContactMethod.objects.filter(user=user))

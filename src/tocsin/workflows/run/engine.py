@@ -163,7 +163,7 @@ class WorkflowFacts:
     """An alert as a run sees it."""
 
     state: AlertState
-    #: As returned by `outbound.alert_values.of_alerts`.
+    #: As returned by `outbound.delivery.queue.load_alert_values`.
     values: Mapping[str, Any]
     dry_run: bool = False
     custom: Mapping[str, str] = field(default_factory=dict)

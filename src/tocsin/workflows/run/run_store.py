@@ -21,7 +21,7 @@ from tocsin.escalation import reasons as escalation_reasons
 from tocsin.notify.notices import Notice, queue_notice, was_noticed
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
-from tocsin.outbound import alert_values
+from tocsin.outbound.delivery import queue
 from tocsin.people.sql import join_user, load_administrators
 from tocsin.workflows import reasons
 from tocsin.workflows.definition import LIMIT_SPAN, SlaMoment, WorkflowAction, WorkflowRunStatus
@@ -62,7 +62,7 @@ def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, Workflo
     """The facts by alert id; deleted alerts are absent. Six statements, however many alerts there are."""
     requested_ids = sorted(set(alert_ids))
     states = store.load(connection, requested_ids)
-    values_by_alert = alert_values.load_alert_values(connection, requested_ids)
+    values_by_alert = queue.load_alert_values(connection, requested_ids)
     return {
         row["id"]: WorkflowFacts(
             states[row["id"]],

@@ -406,11 +406,6 @@ def is_refusal(payload: object) -> bool:
     return any(str(key).casefold() in ("error", "errors", "message") and value for key, value in payload.items())
 
 
-def refusal_error(response: EgressResponse, operation: Reason) -> TocsinError:
-    """The error for a request that failed despite its 2xx status."""
-    return _error_from_text(response, error_text(response.body), operation)
-
-
 def not_found_error(response: EgressResponse, ticket: str, quote: Reason = NO_REASON) -> TicketNotFound:
     """The error for a ticket that does not exist for Tocsin; `quote` is Halo's own message."""
     return TicketNotFound(
@@ -448,6 +443,8 @@ def _end_sentence(message: str) -> str:
 
 #: Tickets per page.
 PAGE_SIZE = 50
+#: The query for the shortest page.
+ONE_ROW: Mapping[str, object] = {"pageinate": True, "page_no": 1, "page_size": 1}
 #: The maximum number of pages per poll; the next poll reads further pages.
 MAX_LIST_PAGES = 40
 #: Lists and complete tickets can be long.
@@ -475,7 +472,7 @@ class _HaloToken:
 
 @dataclass(slots=True)
 class HaloClient:
-    """One Halo account as one API application. Thread-safe: each caller passes its own recorded client."""
+    """One Halo account as one API application, with its token. Thread-safe: each call has its own session."""
 
     account: IntegrationAccount
     _token: _HaloToken | None = None
@@ -485,112 +482,8 @@ class HaloClient:
     def base(self) -> str:
         return str(self.account.settings["base_url"])
 
-    def get(
-        self,
-        http_client: RecordedClient,
-        path: str,
-        now: datetime,
-        operation: Reason,
-        *,
-        ticket: str = "",
-        query: Query | None = None,
-    ) -> Any:
-        """Returns the JSON response. Raises the errors of `errors.of_answer`."""
-        return self.get_dated(http_client, path, now, operation, ticket=ticket, query=query)[0]
-
-    def get_dated(
-        self,
-        http_client: RecordedClient,
-        path: str,
-        now: datetime,
-        operation: Reason,
-        *,
-        ticket: str = "",
-        query: Query | None = None,
-    ) -> tuple[Any, datetime]:
-        """Like `get`, with the time of the response by Halo's clock (the Date header; `now` without one)."""
-        query_string = f"?{urlencode({name: _query_value(value) for name, value in query.items()})}" if query else ""
-        response = self._request(http_client, "GET", f"{self.base}/api/{path}{query_string}", b"", now)
-        if response.status != 200:
-            raise self._request_error(http_client, response, now, operation, ticket, is_write=False)
-        return _json(response, operation, is_write=False), _response_date(response, now)
-
-    def post(
-        self,
-        http_client: RecordedClient,
-        path: str,
-        body: Mapping[str, object],
-        now: datetime,
-        operation: Reason,
-        ticket: str = "",
-    ) -> Any:
-        """Posts one object, in an array as Halo requires. Returns the object in the response. Raises as `get`."""
-        content = json.dumps([body], ensure_ascii=False).encode()
-        response = self._request(http_client, "POST", f"{self.base}/api/{path}", content, now)
-        if response.status not in (200, 201):
-            raise self._request_error(http_client, response, now, operation, ticket, is_write=True)
-        payload = _json(response, operation, is_write=True)
-        written_object = payload[-1] if isinstance(payload, list) and payload else payload
-        if path in ("Actions", "Tickets") and is_refusal(written_object):
-            raise refusal_error(response, operation)
-        return written_object
-
-    def delete(self, http_client: RecordedClient, path: str, now: datetime, operation: Reason) -> None:
-        """Deletes an object. An object that no longer exists is not an error."""
-        response = self._request(http_client, "DELETE", f"{self.base}/api/{path}", b"", now)
-        if response.status not in (200, 201, 202, 204, 404):
-            raise response_error(response, operation, is_write=True)
-        if is_html_page(response):
-            raise html_page_error(response, operation, is_write=True)
-
-    def list_entries(self, http_client: RecordedClient, list_name: str, now: datetime) -> list[dict[str, Any]]:
-        """One of Halo's lists in full, whether the response is a bare array or wrapped in an object."""
-        payload = self.get(http_client, LISTS[list_name], now, READ_LIST(list=reference_list_name(list_name)))
-        return extract_rows(payload)
-
-    def iter_ticket_pages(
-        self, http_client: RecordedClient, now: datetime, query: Query, first_page: int = 1
-    ) -> Iterator[tuple[list[dict[str, Any]], datetime]]:
-        """Yields tickets page by page, starting with page `first_page`, each page with the time of Halo's response."""
-        for page_number in range(first_page, first_page + MAX_LIST_PAGES):
-            payload, responded_at = self.get_dated(
-                http_client,
-                "Tickets",
-                now,
-                READ_TICKETS(),
-                query={"pageinate": True, "page_no": page_number, "page_size": PAGE_SIZE, **query},
-            )
-            rows = extract_rows(payload)
-            yield rows, responded_at
-            if len(rows) < PAGE_SIZE:
-                return
-
-    def get_ticket(self, http_client: RecordedClient, ticket_id: str, now: datetime) -> tuple[dict[str, Any], datetime]:
-        """One ticket with all details. Raises TicketNotFound if Halo does not show it."""
-        ticket, responded_at = self.get_dated(
-            http_client,
-            f"Tickets/{ticket_id}",
-            now,
-            READ_TICKET(ticket=ticket_id),
-            ticket=ticket_id,
-            query={"includedetails": True},
-        )
-        if not isinstance(ticket, dict):
-            raise Permanent(NOT_A_TICKET(ticket=ticket_id))
-        return ticket, responded_at
-
-    def list_actions(self, http_client: RecordedClient, ticket_id: str, now: datetime) -> list[dict[str, Any]]:
-        """The actions on a ticket, without Halo's system actions."""
-        payload = self.get(
-            http_client, "Actions", now, READ_ACTIONS(ticket=ticket_id), ticket=ticket_id,
-            query={"ticket_id": ticket_id, "excludesys": True},
-        )  # fmt: skip
-        return extract_rows(payload)
-
-    def current_agent(self, http_client: RecordedClient, now: datetime) -> dict[str, Any]:
-        """The agent as which Tocsin is signed in."""
-        agent = self.get(http_client, "Agent/me", now, READ_OWN_AGENT())
-        return agent if isinstance(agent, dict) else {}
+    def session(self, http_client: RecordedClient, now: datetime) -> HaloSession:
+        return HaloSession(self, http_client, now)
 
     def forget_token(self, used_token: str = "") -> None:  # nosec B107 # any token
         """Drops the cached token, so that the next request gets a new one; permissions are fixed when a token is
@@ -602,48 +495,7 @@ class HaloClient:
             if not used_token or (self._token is not None and self._token.text == used_token):
                 self._token = None
 
-    def _request(
-        self, http_client: RecordedClient, method: str, url: str, content: bytes, now: datetime
-    ) -> EgressResponse:
-        token = self._current_token(http_client, now)
-        response = self._request_once(http_client, method, url, content, token)
-        if response.status == 401:
-            # The token may have ended early. A 401 with a fresh token is final.
-            self.forget_token(token)
-            response = self._request_once(http_client, method, url, content, self._current_token(http_client, now))
-        return response
-
-    def _request_error(
-        self,
-        http_client: RecordedClient,
-        response: EgressResponse,
-        now: datetime,
-        operation: Reason,
-        ticket: str,
-        *,
-        is_write: bool,
-    ) -> TocsinError:
-        """The error for a failed request.
-
-        On a 401 with an empty body, checks whether Halo rejects Tocsin or just hides this ticket: a hidden ticket must
-        not block all others.
-        """
-        if ticket and response.status == 401 and not error_text(response.body):
-            agent_response = self._request(http_client, "GET", f"{self.base}/api/Agent/me", b"", now)
-            if agent_response.status == 200:
-                return not_found_error(response, ticket)
-        return response_error(response, operation, is_write=is_write, ticket=ticket)
-
-    def _request_once(
-        self, http_client: RecordedClient, method: str, url: str, content: bytes, token: str
-    ) -> EgressResponse:
-        http_client.mask_secret(token)
-        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "Tocsin"}
-        if content:
-            headers["Content-Type"] = "application/json"
-        return http_client.request(method, url, headers=headers, content=content, max_bytes=MAX_RESPONSE_BYTES)
-
-    def _current_token(self, http_client: RecordedClient, now: datetime) -> str:
+    def current_token(self, http_client: RecordedClient, now: datetime) -> str:
         with self._lock:
             if self._token is None or self._token.until <= now:
                 self._token = self._fetch_token(http_client, now)
@@ -659,13 +511,10 @@ class HaloClient:
                 return _HaloToken(str(payload["access_token"]), now + timedelta(seconds=max(30, lifetime - 60)))
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise token_error(response, self.base, [], []) from None
-        scopes = scope.split()
-        rejected_scopes: list[str] = []
+        scopes, rejected = scope.split(), []
         if oauth_error_code(response.body) == "invalid_scope" and len(scopes) > 1:
-            rejected_scopes = [
-                single_scope for single_scope in scopes if self._request_token(http_client, single_scope).status != 200
-            ]
-        raise token_error(response, self.base, scopes, rejected_scopes)
+            rejected = [single for single in scopes if self._request_token(http_client, single).status != 200]
+        raise token_error(response, self.base, scopes, rejected)
 
     def _request_token(self, http_client: RecordedClient, scope: str) -> EgressResponse:
         settings = self.account.settings
@@ -685,11 +534,125 @@ class HaloClient:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class HaloSession:
+    """The requests of one call to Halo. Raises the errors of `response_error`."""
+
+    client: HaloClient
+    http_client: RecordedClient
+    now: datetime
+
+    def get(self, path: str, operation: Reason, *, ticket: str = "", query: Query | None = None) -> Any:
+        """Returns the JSON response."""
+        return self.get_dated(path, operation, ticket=ticket, query=query)[0]
+
+    def get_dated(
+        self, path: str, operation: Reason, *, ticket: str = "", query: Query | None = None
+    ) -> tuple[Any, datetime]:
+        """Like `get`, with the time of the response by Halo's clock (the Date header; `now` without one)."""
+        texts = {
+            name: str(value).lower() if isinstance(value, bool) else value for name, value in (query or {}).items()
+        }
+        response = self._request("GET", f"{path}?{urlencode(texts)}" if texts else path)
+        if response.status != 200:
+            raise self._request_error(response, operation, ticket, is_write=False)
+        return _json(response, operation, is_write=False), _response_date(response, self.now)
+
+    def post(self, path: str, body: Mapping[str, object], operation: Reason, ticket: str = "") -> Any:
+        """Posts one object, in an array as Halo requires. Returns the object in the response."""
+        response = self._request("POST", path, json.dumps([body], ensure_ascii=False).encode())
+        if response.status not in (200, 201):
+            raise self._request_error(response, operation, ticket, is_write=True)
+        payload = _json(response, operation, is_write=True)
+        written_object = payload[-1] if isinstance(payload, list) and payload else payload
+        if path in ("Actions", "Tickets") and is_refusal(written_object):
+            raise _error_from_text(response, error_text(response.body), operation)
+        return written_object
+
+    def delete(self, path: str, operation: Reason) -> None:
+        """Deletes an object. An object that no longer exists is not an error."""
+        response = self._request("DELETE", path)
+        if response.status not in (200, 201, 202, 204, 404):
+            raise response_error(response, operation, is_write=True)
+        if is_html_page(response):
+            raise html_page_error(response, operation, is_write=True)
+
+    def list_entries(self, list_name: str) -> list[dict[str, Any]]:
+        """One of Halo's lists in full, whether the response is a bare array or wrapped in an object."""
+        return extract_rows(self.get(LISTS[list_name], READ_LIST(list=reference_list_name(list_name))))
+
+    def iter_ticket_pages(self, query: Query, first_page: int = 1) -> Iterator[tuple[list[dict[str, Any]], datetime]]:
+        """Yields tickets page by page, starting with page `first_page`, each page with the time of Halo's response."""
+        for page_number in range(first_page, first_page + MAX_LIST_PAGES):
+            page = {"pageinate": True, "page_no": page_number, "page_size": PAGE_SIZE, **query}
+            payload, responded_at = self.get_dated("Tickets", READ_TICKETS(), query=page)
+            rows = extract_rows(payload)
+            yield rows, responded_at
+            if len(rows) < PAGE_SIZE:
+                return
+
+    def get_ticket(self, ticket_id: str) -> tuple[dict[str, Any], datetime]:
+        """One ticket with all details. Raises TicketNotFound if Halo does not show it."""
+        reading = READ_TICKET(ticket=ticket_id)
+        ticket, responded_at = self.get_dated(
+            f"Tickets/{ticket_id}", reading, ticket=ticket_id, query={"includedetails": True}
+        )
+        if not isinstance(ticket, dict):
+            raise Permanent(NOT_A_TICKET(ticket=ticket_id))
+        return ticket, responded_at
+
+    def list_actions(self, ticket_id: str) -> list[dict[str, Any]]:
+        """The actions on a ticket, without Halo's system actions."""
+        query = {"ticket_id": ticket_id, "excludesys": True}
+        return extract_rows(self.get("Actions", READ_ACTIONS(ticket=ticket_id), ticket=ticket_id, query=query))
+
+    def current_agent(self) -> dict[str, Any]:
+        """The agent as which Tocsin is signed in."""
+        agent = self.get("Agent/me", READ_OWN_AGENT())
+        return agent if isinstance(agent, dict) else {}
+
+    def _request(self, method: str, path: str, content: bytes = b"") -> EgressResponse:
+        token = self.client.current_token(self.http_client, self.now)
+        response = self._request_once(method, path, content, token)
+        if response.status == 401:
+            # The token may have ended early. A 401 with a fresh token is final.
+            self.client.forget_token(token)
+            token = self.client.current_token(self.http_client, self.now)
+            response = self._request_once(method, path, content, token)
+        return response
+
+    def _request_once(self, method: str, path: str, content: bytes, token: str) -> EgressResponse:
+        self.http_client.mask_secret(token)
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "Tocsin"}
+        if content:
+            headers["Content-Type"] = "application/json"
+        url = f"{self.client.base}/api/{path}"
+        return self.http_client.request(method, url, headers=headers, content=content, max_bytes=MAX_RESPONSE_BYTES)
+
+    def _request_error(
+        self, response: EgressResponse, operation: Reason, ticket: str, *, is_write: bool
+    ) -> TocsinError:
+        """The error for a failed request.
+
+        On a 401 with an empty body, checks whether Halo rejects Tocsin or just hides this ticket: a hidden ticket must
+        not block all others.
+        """
+        is_empty_401 = ticket and response.status == 401 and not error_text(response.body)
+        if is_empty_401 and self._request("GET", "Agent/me").status == 200:
+            return not_found_error(response, ticket)
+        return response_error(response, operation, is_write=is_write, ticket=ticket)
+
+
 def extract_rows(payload: object) -> list[dict[str, Any]]:
     """The objects of a list, whether bare or wrapped: {"record_count": 1, "tickets": [...]}."""
     if isinstance(payload, dict):
         payload = next((value for value in payload.values() if isinstance(value, list)), [])
     return [row for row in payload if isinstance(row, dict)] if isinstance(payload, list) else []
+
+
+def agent_name(agent: Mapping[str, Any]) -> str | Reason:
+    """An agent's name, for readers."""
+    return str(agent["name"]) if agent.get("name") else UNNAMED_AGENT()
 
 
 def id_text(value: object) -> str:
@@ -701,10 +664,6 @@ def id_text(value: object) -> str:
     return str(value).strip()
 
 
-def _query_value(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _json(response: EgressResponse, operation: Reason, *, is_write: bool) -> Any:
     if is_html_page(response):
         raise html_page_error(response, operation, is_write=is_write)
@@ -713,10 +672,8 @@ def _json(response: EgressResponse, operation: Reason, *, is_write: bool) -> Any
     try:
         return json.loads(response.body)
     except ValueError:
-        raise Permanent(
-            NOT_JSON(operation=operation, message=error_text(response.body)[:100]),
-            CHECK_FOR_PROXY(),
-        ) from None
+        not_json = NOT_JSON(operation=operation, message=error_text(response.body)[:100])
+        raise Permanent(not_json, CHECK_FOR_PROXY()) from None
 
 
 def _response_date(response: EgressResponse, now: datetime) -> datetime:

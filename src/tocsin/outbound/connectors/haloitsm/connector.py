@@ -9,6 +9,7 @@ import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -39,6 +40,7 @@ from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.connectors.haloitsm.client import (
     AgentRequired,
     HaloClient,
+    HaloSession,
     NoteRejected,
     TicketNotFound,
     clean_address,
@@ -132,11 +134,6 @@ def after_text(pages: Mapping[str, int]) -> str:
     if not parts:
         return ""
     return f" after {parts[0]}" if len(parts) == 1 else f" after {', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def note_marker(alert_id: int) -> str:
-    """The marker in the subject of a ticket created for an alert, by which the ticket is found again."""
-    return f"(Tocsin #{alert_id})"
 
 
 # ---------- specs
@@ -363,6 +360,8 @@ class HaloSpec(OutboundSpec):
 
 
 _BURST = 20
+#: Of the newest tickets.
+_MAX_SEARCHED_PAGES = 4
 
 
 @dataclass(slots=True)
@@ -377,79 +376,72 @@ class HaloSender:
         """Executes the job: `write` to a ticket, or `create` one."""
         if wait_reason := job.prepared.get("wait"):
             raise Temporary(wait_reason)
+        halo = self.client.session(http_client, now)
         if job.action == "create":
             if problem := job.prepared.get("problem"):
                 raise Permanent(problem)
-            return self._create_ticket(job, http_client, now)
+            return _create_ticket(halo, job)
         ticket = str(job.prepared.get("ticket") or job.ticket)
         if not ticket:
             raise Permanent(client.NO_TICKET(), client.WRITTEN_WITH_TICKET())
-        return _TicketWrite(self.client, job, http_client, now, ticket).execute()
+        return _TicketWrite(halo, job, ticket).execute()
 
     def verify(self, http_client: RecordedClient, now: datetime) -> Reason:
         """Signs in again and reads everything that Tocsin needs to read."""
         self.client.forget_token()
-        agent = self.client.current_agent(http_client, now)
-        rows = self.client.list_entries(http_client, "status", now)
-        payload = self.client.get(
-            http_client, "Tickets", now, client.READ_TICKETS(), query={"pageinate": True, "page_no": 1, "page_size": 1}
-        )
-        count = (
-            payload.get("record_count", len(extract_rows(payload)))
-            if isinstance(payload, dict)
-            else len(extract_rows(payload))
-        )
-        return client.SIGNED_IN(
-            address=self.client.base,
-            agent=str(agent["name"]) if agent.get("name") else client.UNNAMED_AGENT(),
-            count=int(count),
-            statuses=len(rows),
-        )
+        halo = self.client.session(http_client, now)
+        agent, statuses = halo.current_agent(), halo.list_entries("status")
+        payload = halo.get("Tickets", client.READ_TICKETS(), query=client.ONE_ROW)
+        count = len(extract_rows(payload))
+        if isinstance(payload, dict):
+            count = int(payload.get("record_count", count))
+        name = client.agent_name(agent)
+        return client.SIGNED_IN(address=self.client.base, agent=name, count=count, statuses=len(statuses))
 
-    def _create_ticket(self, job: CallJob, http_client: RecordedClient, now: datetime) -> CallDone:
-        """Creates a ticket. A retry, and only a retry, first checks whether an earlier attempt created it."""
-        content = job.content
-        marker = note_marker(int(job.alert_id or 0))
-        if job.is_uncertain or job.progress.get("tried") or content.get("looks_first"):
-            existing_ticket = self._find_marked_ticket(http_client, now, marker)
-            if existing_ticket:
-                return CallDone(client.TICKET_EXISTED(ticket=existing_ticket), ticket=existing_ticket)
-        job.progress["tried"] = True
-        body: dict[str, object] = {
-            "summary": f"{content['summary']} {marker}",
-            "details_html": "<p>" + html.escape(str(content.get("details", ""))).replace("\n", "<br>") + "</p>",
-            **job.prepared.get("fields", {}),
-        }
-        created = self.client.post(http_client, "Tickets", body, now, client.CREATE_TICKET())
-        ticket_id = id_text(created.get("id")) if isinstance(created, dict) else ""
-        if not ticket_id:
-            raise OutcomeUnknown(client.NO_TICKET_NUMBER())
-        return CallDone(client.TICKET_CREATED(ticket=ticket_id), ticket=ticket_id)
 
-    def _find_marked_ticket(self, http_client: RecordedClient, now: datetime, marker: str) -> str:
-        """The ticket with the marker in its subject, or "".
+def _create_ticket(halo: HaloSession, job: CallJob) -> CallDone:
+    """Creates a ticket. A retry, and only a retry, first checks whether an earlier attempt created it."""
+    content = job.content
+    # By the marker in its subject the ticket is found again.
+    marker = f"(Tocsin #{int(job.alert_id or 0)})"
+    if job.is_uncertain or job.progress.get("tried") or content.get("looks_first"):
+        existing_ticket = _find_marked_ticket(halo, marker)
+        if existing_ticket:
+            return CallDone(client.TICKET_EXISTED(ticket=existing_ticket), ticket=existing_ticket)
+    job.progress["tried"] = True
+    body: dict[str, object] = {
+        "summary": f"{content['summary']} {marker}",
+        "details_html": _as_html(str(content.get("details", ""))),
+        **job.prepared.get("fields", {}),
+    }
+    created = halo.post("Tickets", body, client.CREATE_TICKET())
+    ticket_id = id_text(created.get("id")) if isinstance(created, dict) else ""
+    if not ticket_id:
+        raise OutcomeUnknown(client.NO_TICKET_NUMBER())
+    return CallDone(client.TICKET_CREATED(ticket=ticket_id), ticket=ticket_id)
 
-        Halo ignores unknown filters, so the results are checked again.
-        """
-        for query in ({"search": marker}, {}):
-            newest_query = {"order": "id", "orderdesc": True, **query}
-            for page_index, (rows, _at) in enumerate(self.client.iter_ticket_pages(http_client, now, newest_query)):
-                ticket_id = next((id_text(row.get("id")) for row in rows if marker in str(row.get("summary", ""))), "")
-                if ticket_id:
+
+def _find_marked_ticket(halo: HaloSession, marker: str) -> str:
+    """The ticket with the marker, or "". Halo ignores unknown filters, so the results are checked again."""
+    for query in ({"search": marker}, {}):
+        newest_query = {"order": "id", "orderdesc": True, **query}
+        for rows, _at in islice(halo.iter_ticket_pages(newest_query), _MAX_SEARCHED_PAGES):
+            for row in rows:
+                if marker in str(row.get("summary", "")) and (ticket_id := id_text(row.get("id"))):
                     return ticket_id
-                if page_index >= 3:
-                    break
-        return ""
+    return ""
+
+
+def _as_html(text: str) -> str:
+    return "<p>" + html.escape(text).replace("\n", "<br>") + "</p>"
 
 
 @dataclass(slots=True)
 class _TicketWrite:
     """One `write` to one ticket, step by step."""
 
-    client: HaloClient
+    halo: HaloSession
     job: CallJob
-    http_client: RecordedClient
-    now: datetime
     ticket: str
 
     def execute(self) -> CallDone:
@@ -493,19 +485,19 @@ class _TicketWrite:
         body = {
             "ticket_id": int(self.ticket),
             **_outcome(self.job.prepared.get("note_action") or NOTE_ACTION),
-            "note_html": "<p>" + html.escape(note).replace("\n", "<br>") + "</p>",
+            "note_html": _as_html(note),
             "hiddenfromuser": not is_public,
             "sendemail": is_public,
             "dont_do_rules": True,
         }
-        self.client.post(self.http_client, "Actions", body, self.now, client.WRITE_NOTE(), self.ticket)
+        self.halo.post("Actions", body, client.WRITE_NOTE(), self.ticket)
         return client.PUBLIC_NOTE_WRITTEN() if is_public else client.PRIVATE_NOTE_WRITTEN()
 
     def _note_exists(self, note: str) -> bool:
         """Whether an earlier attempt wrote the note: the ticket has one more note with this text than other calls
         wrote."""
         expected_text = " ".join(note.split())
-        actions = self.client.list_actions(self.http_client, self.ticket, self.now)
+        actions = self.halo.list_actions(self.ticket)
         matching_notes = sum(expected_text == " ".join(text_of_note(row).split()) for row in actions)
         return matching_notes > int(self.job.prepared.get("same_notes", 0))
 
@@ -544,7 +536,7 @@ class _TicketWrite:
             raise
         except Permanent:
             # Some installations require the ticket's own type and client along with a status.
-            ticket, _at = self.client.get_ticket(self.http_client, self.ticket, self.now)
+            ticket, _at = self.halo.get_ticket(self.ticket)
             required_fields = {key: ticket[key] for key in ("tickettype_id", "client_id") if ticket.get(key)}
             if not required_fields:
                 raise
@@ -555,7 +547,7 @@ class _TicketWrite:
         """Assigns the ticket to the acting user's agent, or else to Tocsin's own agent. Returns the agent's name."""
         fallback_agent = self.job.prepared.get("fallback_agent")
         if not fallback_agent:
-            agent = self.client.current_agent(self.http_client, self.now)
+            agent = self.halo.current_agent()
             fallback_agent = {"number": id_text(agent.get("id")), "name": agent.get("name") or "Tocsin's agent"}
         if not str(fallback_agent["number"]).isdecimal():
             raise AgentRequired(client.OWN_AGENT_UNKNOWN())
@@ -563,9 +555,7 @@ class _TicketWrite:
         return str(fallback_agent["name"])
 
     def _post_ticket(self, body: Mapping[str, object], operation: Reason) -> None:
-        self.client.post(
-            self.http_client, "Tickets", {"id": int(self.ticket), **body}, self.now, operation, self.ticket
-        )
+        self.halo.post("Tickets", {"id": int(self.ticket), **body}, operation, self.ticket)
 
 
 def text_of_note(action: Mapping[str, Any]) -> str:

@@ -22,9 +22,8 @@ from tocsin.inbound.admin import commands as inbound
 from tocsin.inbound.admin.simple_rules import StatusEffect, action_of_status
 from tocsin.inbound.inspect import normalizer_of_version
 from tocsin.inbound.models import Integration
-from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloClient, id_text
+from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloSession, id_text
 from tocsin.outbound.connectors.haloitsm.connector import KIND
-from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.models import AgentMatch, LookUp, OutboundIntegration
 from tocsin.people.models import User
 
@@ -53,11 +52,6 @@ class ReferenceLists:
     """All lists of one Halo account."""
 
     entries: Sequence[ReferenceEntry]
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the lists have been read yet."""
-        return bool(self.entries)
 
     def has_list(self, list_name: str) -> bool:
         """Whether the list of this name could be read."""
@@ -95,15 +89,13 @@ def load(connection: Connection, integration_id: int) -> ReferenceLists:
     return ReferenceLists([ReferenceEntry(row["list_name"], row["number"], row["name"], row["data"]) for row in rows])
 
 
-def read(
-    client: HaloClient, http_client: RecordedClient, now: datetime
-) -> tuple[dict[str, list[ReferenceEntry]], dict[str, Reason]]:
+def read(halo: HaloSession) -> tuple[dict[str, list[ReferenceEntry]], dict[str, Reason]]:
     """Returns every readable list, and by name the error for the others. Raises if none can be read."""
     lists: dict[str, list[ReferenceEntry]] = {}
     problems: dict[str, Reason] = {}
     for list_name in LISTS:
         try:
-            rows = client.list_entries(http_client, list_name, now)
+            rows = halo.list_entries(list_name)
         except Permanent as error:
             if isinstance(error, NeedsAttention):
                 raise
