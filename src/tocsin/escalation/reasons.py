@@ -14,14 +14,14 @@ LOOP = ReasonType("policy.loop", "round {number} of {rounds}")
 
 # The capacity in which a user is paged.
 
-ROLE_IN_GROUP = ReasonType("capacity.role", "{role}, {group}")
-PREVIOUS_ROLE_IN_GROUP = ReasonType("capacity.previous_role", "previous {role}, {group}")
-ON_SCHEDULE = ReasonType("capacity.on_schedule", "on call on {schedule}")
-GROUP_MEMBER = ReasonType("capacity.group_member", "member of {group}")
-NAMED_BY_STEP = ReasonType("capacity.named_by_step", "listed in the step")
-TICKET_ASSIGNEE = ReasonType("capacity.ticket_assignee", "assignee of the ticket")
-RECIPIENT = ReasonType("capacity.recipient", "recipient")
-GROUP_CONTACT = ReasonType("capacity.group_contact", "group contact")
+ROLE_IN_GROUP = Text("{role}, {group}")
+PREVIOUS_ROLE_IN_GROUP = Text("previous {role}, {group}")
+ON_SCHEDULE = Text("on call on {schedule}")
+GROUP_MEMBER = Text("member of {group}")
+NAMED_BY_STEP = Text("listed in the step")
+TICKET_ASSIGNEE = Text("assignee of the ticket")
+RECIPIENT = Text("recipient")
+GROUP_CONTACT = Text("group contact")
 
 # Whom a step pages.
 
@@ -34,26 +34,26 @@ CONTACT_PAGED = ReasonType("page.sent_to_contact", "{step}: {contact} of {group}
 
 # Why a step pages somebody else or nobody.
 
-NO_GROUP_FOR_ROLE = ReasonType("target.no_group_for_role", "no group has a {role}")
-NOBODY_HAS_ROLE = ReasonType("target.nobody_has_role", "no {role} on call in {group}")
-NOBODY_ELSE_HAS_ROLE = ReasonType("target.nobody_else_has_role", "no other {role} on call in {group}")
-NOBODY_HAD_ROLE = ReasonType("target.nobody_had_role", "no previous {role} in {group}")
-GROUP_DELETED = ReasonType("target.group_deleted", "a group of this step no longer exists")
-GROUP_EMPTY = ReasonType("target.group_empty", "{group} has no members")
-NO_GROUP = ReasonType("target.no_group", "no recipient group")
-SCHEDULE_DELETED = ReasonType("target.schedule_deleted", "a schedule of this step no longer exists")
-NOBODY_ON_SCHEDULE = ReasonType("target.nobody_on_schedule", "no one is on call on {schedule}")
-ASSIGNEE_UNKNOWN = ReasonType("target.assignee_unknown", "the ticket is assigned to {assignee}, who is not a user")
-NO_ASSIGNEE = ReasonType("target.no_assignee", "the ticket is unassigned")
-NO_CONTACT = ReasonType("target.no_contact", "no group has a contact {contact}")
-NO_TARGETS = ReasonType("target.none", "it has no recipients")
-USER_DELETED = ReasonType("target.user_deleted", "a user of this step no longer exists")
-USER_DEACTIVATED = ReasonType("target.user_deactivated", "{user} is deactivated")
-NO_CONTACT_METHOD = ReasonType("target.no_contact_method", "{user} has no enabled contact method")
-STILL_BEING_PAGED = ReasonType("target.still_being_paged", "{user} is still being paged by an earlier step")
-HAS_ACKNOWLEDGED = ReasonType("target.has_acknowledged", "{user} has acknowledged the alert")
-IS_ASSIGNED = ReasonType("target.is_assigned", "{user} is assigned to the alert")
-REQUESTED_ESCALATION = ReasonType("target.requested_escalation", "{user} requested the escalation")
+NO_GROUP_FOR_ROLE = Text("no group has a {role}")
+NOBODY_HAS_ROLE = Text("no {role} on call in {group}")
+NOBODY_ELSE_HAS_ROLE = Text("no other {role} on call in {group}")
+NOBODY_HAD_ROLE = Text("no previous {role} in {group}")
+GROUP_DELETED = Text("a group of this step no longer exists")
+GROUP_EMPTY = Text("{group} has no members")
+NO_GROUP = Text("no recipient group")
+SCHEDULE_DELETED = Text("a schedule of this step no longer exists")
+NOBODY_ON_SCHEDULE = Text("no one is on call on {schedule}")
+ASSIGNEE_UNKNOWN = Text("the ticket is assigned to {assignee}, who is not a user")
+NO_ASSIGNEE = Text("the ticket is unassigned")
+NO_CONTACT = Text("no group has a contact {contact}")
+NO_TARGETS = Text("it has no recipients")
+USER_DELETED = Text("a user of this step no longer exists")
+USER_DEACTIVATED = Text("{user} is deactivated")
+NO_CONTACT_METHOD = Text("{user} has no enabled contact method")
+STILL_BEING_PAGED = Text("{user} is still being paged by an earlier step")
+HAS_ACKNOWLEDGED = Text("{user} has acknowledged the alert")
+IS_ASSIGNED = Text("{user} is assigned to the alert")
+REQUESTED_ESCALATION = Text("{user} requested the escalation")
 REACHES_NOBODY = Text("No one would be notified: {notes}.")
 
 # Fired, empty, waiting and skipped steps.
@@ -77,17 +77,15 @@ NOBODY_LEFT = ReasonType(
 
 # Conditions of steps that do not hold.
 
-ONLY_PRIORITIES = ReasonType(
-    "condition.step_priorities", "only for {priorities} alerts; this alert's priority is {priority}"
-)
-ONLY_DURING = ReasonType("condition.step_during_hours", "only during {hours}")
-ONLY_OUTSIDE = ReasonType("condition.step_outside_hours", "only outside {hours}")
-ONLY_IN_WINDOW = ReasonType("condition.step_in_window", "only {window}")
-ONLY_OUTSIDE_WINDOW = ReasonType("condition.step_outside_window", "only outside {window}")
-ONLY_TAG = ReasonType("condition.step_tag", "only if {tag} is {value}")
-ONLY_OTHER_TAG = ReasonType("condition.step_other_tag", "only if {tag} is {value}; it is {actual}")
-WINDOW = ReasonType("condition.window", "{start} to {end} ({zone})")
-WINDOW_ON_DAYS = ReasonType("condition.window_on_days", "{days} {start} to {end} ({zone})")
+ONLY_PRIORITIES = Text("only for {priorities} alerts; this alert's priority is {priority}")
+ONLY_DURING = Text("only during {hours}")
+ONLY_OUTSIDE = Text("only outside {hours}")
+ONLY_IN_WINDOW = Text("only {window}")
+ONLY_OUTSIDE_WINDOW = Text("only outside {window}")
+ONLY_TAG = Text("only if {tag} is {value}")
+ONLY_OTHER_TAG = Text("only if {tag} is {value}; it is {actual}")
+WINDOW = Text("{start} to {end} ({zone})")
+WINDOW_ON_DAYS = Text("{days} {start} to {end} ({zone})")
 
 # What a run waits for, or why it has no timer.
 

@@ -317,4 +317,4 @@ def test_host_without_addresses_has_none(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(egress.socket, "getaddrinfo", lambda *arguments, **more: [])
     with pytest.raises((Permanent, Temporary)) as raised:
         egress.connect("nowhere.example.org", 443, 1.0, trusted=True)
-    assert raised.value.reason.data["error"] == {"code": "network.no_address", "data": {}}
+    assert raised.value.reason.data["error"] == {"code": "it has no address", "data": {}}

@@ -33,13 +33,13 @@ def test_step_for_everybody_needs_a_group() -> None:
     policy = plan(({"everybody": True}, 0))
     assert problem_with_reach(policy, roster(), (), (), T0) is not None
     run = EscalationRun(policy, groups=()).to(0)
-    assert "target.no_group" in codes(run, EventKind.STEP_EMPTY)
+    assert "no recipient group" in codes(run, EventKind.STEP_EMPTY)
 
 
 def test_assignee_of_the_ticket_without_an_account_is_named() -> None:
     people = replace(roster(), facts={42: TargetFacts({}, None, "Zoe Halo")})
     run = EscalationRun(plan(({"assignee": True}, 0)), people).to(0)
-    assert "target.assignee_unknown" in codes(run, EventKind.STEP_EMPTY)
+    assert "the ticket is assigned to {assignee}, who is not a user" in codes(run, EventKind.STEP_EMPTY)
     assert any("Zoe Halo" in sentence for sentence in run.sentences(EventKind.STEP_EMPTY))
 
 

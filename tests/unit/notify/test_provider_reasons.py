@@ -64,7 +64,7 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             ["provider.gateway_unknown_placeholder", "provider.gateway_correct_it"],
             {"placeholder": "<too>"},
         ),
-        ({"ok_path": "state"}, ["provider.gateway_no_value"], {"path": "state"}),
+        ({"ok_path": "state"}, ["no {path}"], {"path": "state"}),
     ],
 )  # fmt: skip
 def test_gateway_reason_names_what_to_correct(
@@ -81,7 +81,7 @@ def test_gateway_without_an_address_is_called_the_gateway() -> None:
     sender = HttpGatewayKind().open(ProviderAccount("SMS", {"api_base": ""}))
     name = cast(Any, sender)._name
     sender.close()
-    assert name.code == "provider.gateway"
+    assert name.code == "The gateway"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_status_of_a_call_says_why_nobody_answered(fields: dict[str, str], code:
 
 def test_text_with_an_unknown_error_names_its_code() -> None:
     receipt = twilio._receipt(KEY, {"MessageSid": "SM1", "MessageStatus": "undelivered", "ErrorCode": "99999"})
-    assert "provider.text_not_delivered_code" in json.dumps(cast(Reason, receipt.reason).data)
+    assert "The text was not delivered" in json.dumps(cast(Reason, receipt.reason).data)
     assert "99999" in str(receipt.reason)
 
 

@@ -81,7 +81,7 @@ def test_created_ticket_without_a_number_has_an_unknown_outcome() -> None:
 def test_sign_in_of_an_unnamed_agent_is_shown() -> None:
     server = Server({"me": {"id": 7}, "Tickets": {"record_count": 3, "tickets": []}, "Status": []})
     sender = HALOITSM.open_sender(ACCOUNT, cast(HttpClient, server))
-    assert sender.verify(line(server), NOW).data["agent"]["code"] == "halo.unnamed_agent"
+    assert sender.verify(line(server), NOW).data["agent"]["code"] == "an agent without a name"
 
 
 LISTS = ReferenceLists([ReferenceEntry("agent", "7", "Zoe Halo", {})])

@@ -28,7 +28,7 @@ import httpx
 from tocsin.core.config import environment
 from tocsin.core.config.environment import Network
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, ReasonType, sentence
 
 # ---------- deadline stream
 # Reads the responses of a line protocol (SMTP, IMAP) with a deadline and a size limit for the whole exchange.
@@ -228,7 +228,6 @@ PRIVATE_ADDRESS = ReasonType(
 _ALLOW_TARGET = ReasonType("network.allow_target", "If this is intended, add its network to TOCSIN_ALLOW_TARGETS.")
 PORT_NOT_ANSWERING = ReasonType("network.port_not_answering", "{host} port {port} does not answer: {error}.")
 NOT_ANSWERING = ReasonType("network.not_answering", "{host} does not answer: {error}.")
-NO_ADDRESS = ReasonType("network.no_address", "it has no address")
 NO_RESPONSE = ReasonType("network.no_response", "{host} received the request and did not answer: {error}.")
 _REQUEST_IMPOSSIBLE = ReasonType("network.request_impossible", "A request to {host} cannot be made: {error}.")
 _INVALID_URL = ReasonType("network.invalid_url", '"{url}" is not a valid URL.')
@@ -534,6 +533,6 @@ def _retry_after(text: str, now: float) -> timedelta | None:
 def _cause(error: BaseException | None) -> Reason | str:
     """Formats an error without its class and without anything that was sent."""
     if error is None:
-        return NO_ADDRESS()
+        return sentence("it has no address")
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).strip().rstrip(".")[:200]

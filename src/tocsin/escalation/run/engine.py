@@ -22,7 +22,7 @@ from tocsin.alerts.commands import (
     Unassign,
 )
 from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
-from tocsin.core.reasons import NO_REASON, Ago, Person, Reason, ReasonType, joined
+from tocsin.core.reasons import NO_REASON, Ago, Person, Reason, ReasonType, Text, joined
 from tocsin.escalation import policy, reasons
 from tocsin.escalation.policy import IfEmpty, OnExhausted, PolicyStep
 from tocsin.escalation.run.run_state import (
@@ -420,7 +420,7 @@ class _Advance(DecisionBuilder):
             self.run = with_progress(self.run, managers_notified=True)
             self._notify_managers(NoticeReason.NOBODY_TO_PAGE, reasons.NOBODY_PAGED())
 
-    def _users_to_skip(self, requested_by: int | None) -> dict[int, ReasonType]:
+    def _users_to_skip(self, requested_by: int | None) -> dict[int, Text]:
         skip_reasons = dict.fromkeys(self.alert.acknowledged, reasons.HAS_ACKNOWLEDGED)
         if self.alert.owner_id is not None:
             skip_reasons[self.alert.owner_id] = reasons.IS_ASSIGNED

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
-from tocsin.core.reasons import Person, Reason, ReasonType, Term, joined
+from tocsin.core.reasons import Person, Reason, Term, Text, joined
 from tocsin.escalation import reasons
 from tocsin.escalation.policy import CompiledPolicy, PolicyStep
 from tocsin.notify.rules.page_planner import Recipient, count_pages
@@ -126,7 +126,7 @@ def resolve_targets(
     *,
     recipient_users: tuple[int, ...],
     recipient_groups: tuple[int, ...],
-    skip_reasons: Mapping[int, ReasonType],
+    skip_reasons: Mapping[int, Text],
     paging_until: Mapping[int, datetime],
     at: datetime,
     priority: Priority = Priority.HIGH,
@@ -173,7 +173,7 @@ class _TargetCollector:
         self,
         step: PolicyStep,
         context: TargetContext,
-        skip_reasons: Mapping[int, ReasonType],
+        skip_reasons: Mapping[int, Text],
         paging_until: Mapping[int, datetime],
         at: datetime,
         priority: Priority,

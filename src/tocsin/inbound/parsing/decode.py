@@ -24,7 +24,7 @@ import msgspec
 from tocsin.catalogue.hooks import Headers, Payload
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, ReasonType, Text
 from tocsin.inbound.mapping.message_objects import tickets_in
 from tocsin.inbound.parsing import lenient_json
 from tocsin.inbound.parsing import mime_parser as mail
@@ -288,11 +288,11 @@ _TOO_MANY_ELEMENTS = ReasonType(
     "json.too_many_elements", "An array may have at most {maximum} elements; this one has more."
 )
 _TOO_DEEP = ReasonType("body.too_deep", "The body is nested more than {maximum} levels deep.")
-_A_TEXT = ReasonType("json.type_text", "a text")
-_A_NUMBER = ReasonType("json.type_number", "a number")
-_A_BOOLEAN = ReasonType("json.type_boolean", "true or false")
-_NULL = ReasonType("json.type_null", "null")
-_AN_ARRAY = ReasonType("json.type_array", "an array")
+_A_TEXT = Text("a text")
+_A_NUMBER = Text("a number")
+_A_BOOLEAN = Text("true or false")
+_NULL = Text("null")
+_AN_ARRAY = Text("an array")
 _ELEMENT_NOT_AN_OBJECT = ReasonType(
     "json.element_not_an_object", "This element of the array is {type}; each must be an object ({…})."
 )

@@ -13,7 +13,7 @@ import re
 from typing import Final
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType, as_reason
+from tocsin.core.reasons import Reason, ReasonType, Text, as_reason, sentence
 from tocsin.inbound.fields import one_line
 
 # ---------- reasons
@@ -25,7 +25,7 @@ NOT_JSON = ReasonType("json.not_json", "Not JSON: {problem}")
 EMPTY_ARRAY = ReasonType("json.empty_array", "The array is empty: it contains no message")
 EMPTY_BODY = ReasonType("json.empty_body", "The body is empty")
 
-RAW_CONTROL_CHARACTER = ReasonType("json.raw_control_character", "a raw control character in a string")
+RAW_CONTROL_CHARACTER = Text("a raw control character in a string")
 
 
 # ---------- json text
@@ -33,11 +33,10 @@ RAW_CONTROL_CHARACTER = ReasonType("json.raw_control_character", "a raw control 
 # Accepts all of JSON's grammar: numbers beyond a float or 4,300 digits stay text, lone surrogates become U+FFFD, and
 # of duplicate keys the last counts.
 
-_NOT_A_VALUE = ReasonType("json.not_a_value", "{value} is not a JSON value")
-_UNTERMINATED_STRING = ReasonType("json.unterminated_string", "unterminated string")
-_EXTRA_TEXT = ReasonType("json.extra_text", "extra text after the end")
-_EXPECTING_VALUE = ReasonType("json.expecting_value", "expecting a value")
-_INVALID_ESCAPE = ReasonType("json.invalid_escape", "invalid escape sequence")
+_UNTERMINATED_STRING = Text("unterminated string")
+_EXTRA_TEXT = Text("extra text after the end")
+_EXPECTING_VALUE = Text("expecting a value")
+_INVALID_ESCAPE = Text("invalid escape sequence")
 _TOO_DEEP = ReasonType("body.too_deep_to_parse", "The body is nested too deeply.")
 _DUPLICATE_KEY = ReasonType("json.duplicate_key", 'duplicate key "{key}" in an object; the last one is used')
 _LONE_SURROGATE = ReasonType("json.lone_surrogate", "lone surrogate replaced with �")
@@ -91,7 +90,7 @@ def parse(text: str, *, strict: bool = True) -> tuple[object, tuple[Reason, ...]
         raise invalid_json(NOT_JSON(problem=problem), error.lineno, error.colno) from None
     except _ConstantError as error:
         constant_match = re.search(rf"(?<![\w\"]){re.escape(str(error))}", text)
-        problem = NOT_JSON(problem=_NOT_A_VALUE(value=str(error)))
+        problem = NOT_JSON(problem=sentence("{value} is not a JSON value", value=str(error)))
         raise invalid_json(problem, *position(text, constant_match.start() if constant_match else 0)) from None
     except RecursionError:
         raise Rejected("too_deep", _TOO_DEEP()) from None
@@ -170,14 +169,12 @@ def split_array(text: str, limit: int) -> list[str] | None:
 
 _REPAIRED = ReasonType("json.repaired", "parsed leniently: {repair} at line {line}")
 _BYTE_ORDER_MARK = ReasonType("json.byte_order_mark", "parsed leniently: a byte order mark at the beginning")
-_INVALID_BYTE = ReasonType("json.invalid_byte", "a byte that is not {charset}")
-_INVALID_BYTES = ReasonType("json.invalid_bytes", "bytes that are not {charset}")
-_INNER_QUOTE = ReasonType("json.inner_quote", "a quote inside a string")
-_TRAILING_COMMA = ReasonType("json.trailing_comma", "a trailing comma")
-_MISSING_VALUE = ReasonType("json.missing_value", "a missing value")
-_INVALID_CONSTANT = ReasonType("json.invalid_constant", "{value}, which is not a JSON value,")
-_RAW_LINE_BREAK = ReasonType("json.raw_line_break", "a raw line break in a string")
-_LENIENT_JSON_INVALID_ESCAPE = ReasonType("json.invalid_escape_in_string", "an invalid escape sequence in a string")
+# What was repaired. A body may have half a million of them: a text is parsed once.
+_TRAILING_COMMA = Text("a trailing comma")
+_MISSING_VALUE = Text("a missing value")
+_INVALID_CONSTANT = Text("{value}, which is not a JSON value,")
+_RAW_LINE_BREAK = Text("a raw line break in a string")
+_INVALID_ESCAPE_IN_STRING = Text("an invalid escape sequence in a string")
 
 #: Larger broken texts are not repaired: no template produces them, and repairing would take seconds.
 MAX_MARKS: Final = 500_000  # commas, colons, quotes and backslashes
@@ -207,9 +204,9 @@ def to_text(body: bytes, charset: str, lenient: bool) -> tuple[str, tuple[Reason
         text = body.decode(charset, "replace")
         line_and_column = position(text, len(body[: error.start].decode(charset, "replace")))
         if not lenient:
-            problem = NOT_JSON(problem=_INVALID_BYTE(charset=charset.upper()))
+            problem = NOT_JSON(problem=sentence("a byte that is not {charset}", charset=charset.upper()))
             raise invalid_json(problem, *line_and_column) from None
-        repair = _INVALID_BYTES(charset=charset.upper())
+        repair = sentence("bytes that are not {charset}", charset=charset.upper())
         return text, (*notes, _REPAIRED(repair=repair, line=str(line_and_column[0])))
     except (LookupError, ValueError):
         return body.decode("utf-8", "replace"), notes
@@ -233,7 +230,7 @@ def read(text: str) -> tuple[object, tuple[Reason, ...]]:
         except Rejected:
             raise repair.with_original_position(first_error) from None
         offset = next((i for i, (a, b) in enumerate(zip(text, quote_repair.text, strict=False)) if a != b), 0)
-        quote_repair.note(_INNER_QUOTE(), offset)
+        quote_repair.note(sentence("a quote inside a string"), offset)
         return value, quote_repair.notes() + notes
     return value, repair.notes() + notes
 
@@ -312,7 +309,7 @@ class _Repair:
         def escape(match: re.Match[str]) -> str:
             if match.group(1) is None:
                 return match.group()
-            self.note(_LENIENT_JSON_INVALID_ESCAPE(), offset + match.start())
+            self.note(_INVALID_ESCAPE_IN_STRING(), offset + match.start())
             return "\\" + match.group()
 
         return _BAD_ESCAPE.sub(escape, token)

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from tocsin.core.errors import Permanent
 from tocsin.core.net.egress import EgressResponse
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, sentence
 from tocsin.core.validation import payload_paths
 from tocsin.core.validation.payload_paths import read_path
 from tocsin.notify.channels.phone import is_phone_number
@@ -83,8 +83,6 @@ _RESPONDS = ReasonType(
     "provider.gateway_responds", "{server} responds. Send a test to see whether it accepts messages."
 )
 _NOT_ACCEPTED = ReasonType("provider.gateway_not_accepted", "{server} did not accept the message: {answer}.")
-_UNEXPECTED_VALUE = ReasonType("provider.gateway_unexpected_value", "{path} is {value}")
-_NO_VALUE = ReasonType("provider.gateway_no_value", "no {path}")
 
 
 class HttpGatewaySender(HttpSender):
@@ -128,7 +126,9 @@ class HttpGatewaySender(HttpSender):
         if path and (actual is None or actual != (expected or actual)):
             value = repr(vendor_http.line(actual, 60))
             self._fail(
-                response, document, _UNEXPECTED_VALUE(path=path, value=value) if actual else _NO_VALUE(path=path)
+                response,
+                document,
+                sentence("{path} is {value}", path=path, value=value) if actual else sentence("no {path}", path=path),
             )
         return (value_at_path(document, self._settings.get("id_path", "")) or "")[:100]
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import EgressResponse
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, sentence
 from tocsin.notify.channels.phone import is_phone_number, sender
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.integrations.vendor_http import HttpSender, VendorError, child, items, text
@@ -41,18 +41,6 @@ from tocsin.notify.interfaces import (
 _ADDRESS, _NO_SUCH = FailureKind.ADDRESS_REJECTED, FailureKind.NO_SUCH_ADDRESS
 _VENDOR = "Telnyx"
 
-_SPAM_PERMANENTLY = ReasonType(
-    "provider.telnyx_spam_permanently",
-    "The carrier blocked the text as spam permanently. Register the From number's use with Telnyx",
-)
-_NUMBER_TYPE = ReasonType("provider.telnyx_number_type", "Texts to this type of number are not supported")
-_FROM_NOT_IN_PROFILE = ReasonType(
-    "provider.telnyx_from_not_in_profile", "The From number does not belong to this messaging profile. Add it at Telnyx"
-)
-_PROFILE_DISABLED = ReasonType("provider.telnyx_profile_disabled", "The messaging profile is disabled at Telnyx")
-_SPENDING_LIMIT = ReasonType(
-    "provider.telnyx_spending_limit", "The messaging profile has reached its spending limit. Raise it at Telnyx"
-)
 
 ERRORS: Mapping[str, VendorError] = {
     "10002": VendorError(vendor_http.NOT_A_NUMBER(), _NO_SUCH),
@@ -60,7 +48,9 @@ ERRORS: Mapping[str, VendorError] = {
     "20100": VendorError(vendor_http.NO_BALANCE(vendor=_VENDOR)),
     "40001": VendorError(vendor_http.LANDLINE(), _ADDRESS),
     "40002": VendorError(vendor_http.SPAM(vendor=_VENDOR)),
-    "40003": VendorError(_SPAM_PERMANENTLY()),
+    "40003": VendorError(
+        sentence("The carrier blocked the text as spam permanently. Register the From number's use with Telnyx")
+    ),
     "40004": VendorError(vendor_http.REJECTED_BY_CARRIER(), _ADDRESS),
     "40005": VendorError(vendor_http.EXPIRED()),
     "40006": VendorError(vendor_http.CARRIER_DOWN(), FailureKind.TEMPORARY),
@@ -68,17 +58,17 @@ ERRORS: Mapping[str, VendorError] = {
     "40009": VendorError(vendor_http.CHARACTERS(), _ADDRESS),
     "40010": VendorError(vendor_http.NOT_REGISTERED_US(vendor=_VENDOR)),
     "40011": VendorError(vendor_http.CARRIER_BUSY(), FailureKind.TEMPORARY),
-    "40012": VendorError(_NUMBER_TYPE(), _ADDRESS),
+    "40012": VendorError(sentence("Texts to this type of number are not supported"), _ADDRESS),
     "40300": VendorError(vendor_http.OPTED_OUT(), _ADDRESS),
-    "40305": VendorError(_FROM_NOT_IN_PROFILE()),
+    "40305": VendorError(sentence("The From number does not belong to this messaging profile. Add it at Telnyx")),
     "40306": VendorError(vendor_http.SENDER_NAME(vendor=_VENDOR)),
     "40310": VendorError(vendor_http.NOT_A_NUMBER(), _NO_SUCH),
     "40311": VendorError(vendor_http.FROM_CANNOT_TEXT()),
-    "40312": VendorError(_PROFILE_DISABLED()),
+    "40312": VendorError(sentence("The messaging profile is disabled at Telnyx")),
     "40318": VendorError(vendor_http.QUEUE_FULL(vendor=_VENDOR), FailureKind.TEMPORARY),
     "40322": VendorError(vendor_http.CONTENT(vendor=_VENDOR)),
     "40331": VendorError(vendor_http.TEXTS_TO_COUNTRY(vendor=_VENDOR), _ADDRESS),
-    "40333": VendorError(_SPENDING_LIMIT()),
+    "40333": VendorError(sentence("The messaging profile has reached its spending limit. Raise it at Telnyx")),
 }
 
 

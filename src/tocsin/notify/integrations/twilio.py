@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.egress import EgressResponse
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Text, joined, sentence
 from tocsin.notify.channels.phone import is_phone_number, sender
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.integrations.vendor_http import HttpSender, VendorError
@@ -41,69 +41,35 @@ from tocsin.notify.rules.delivery_reasons import MACHINE_ANSWERED
 _ADDRESS, _NO_SUCH = FailureKind.ADDRESS_REJECTED, FailureKind.NO_SUCH_ADDRESS
 _VENDOR = "Twilio"
 
-_TEST_CREDENTIALS = ReasonType(
-    "provider.twilio_test_credentials",
-    "These are Twilio's test credentials, which send nothing. Enter the live credentials",
-)
-_UNKNOWN_ACCOUNT = ReasonType(
-    "provider.twilio_unknown_account", "Twilio does not know this account. Check the account SID"
-)
-_FROM_NOT_VERIFIED = ReasonType(
-    "provider.twilio_from_not_verified",
-    "The From number is not verified for calls. Buy it from Twilio, or verify it there",
-)
-_CALLS_TO_COUNTRY = ReasonType(
-    "provider.twilio_calls_to_country",
-    "Calls to this country are disabled. Allow them at Twilio under Voice, Geo permissions",
-)
-_NOT_CALLED = ReasonType("provider.twilio_not_called", "Twilio does not call this number")
-_TRIAL_LENGTH = ReasonType(
-    "provider.twilio_trial_length", "A trial account sends short texts only. Upgrade the account"
-)
-_TO_ITSELF = ReasonType("provider.twilio_to_itself", "The recipient's number is the From number itself")
-_CHOOSE_FROM = ReasonType(
-    "provider.twilio_choose_from", "The From number cannot send texts. Choose a number with SMS at Twilio"
-)
-_NOT_MOBILE = ReasonType("provider.twilio_not_mobile", "The recipient's number is not a mobile phone")
-_FROM_OF_OTHERS = ReasonType("provider.twilio_from_of_others", "The From number belongs to another Twilio account")
-_ACCOUNT_QUEUE_FULL = ReasonType("provider.twilio_account_queue_full", "Twilio's queue of this account is full")
-_TOO_EXPENSIVE = ReasonType("provider.twilio_too_expensive", "The text costs more than the account's limit")
-_CAMPAIGN_LIMIT = ReasonType(
-    "provider.twilio_campaign_limit",
-    "Too many texts for the registered campaign. Ask Twilio for a higher limit, or set a rate limit",
-)
-_TOLL_FREE_NOT_VERIFIED = ReasonType(
-    "provider.twilio_toll_free_not_verified", "The toll-free From number is not verified. Verify it at Twilio"
-)
-_CARRIER_TIMED_OUT = ReasonType("provider.twilio_carrier_timed_out", "The carrier did not answer Twilio in time")
-_NOT_CARRIED = ReasonType("provider.twilio_not_carried", "The recipient's carrier does not carry these texts")
-_BLOCKED_CALLS = ReasonType("provider.twilio_blocked_calls", "Twilio blocks calls to this number as high-risk")
+_CALLS_TO_COUNTRY = Text("Calls to this country are disabled. Allow them at Twilio under Voice, Geo permissions")
+_NOT_CALLED = Text("Twilio does not call this number")
+_NOT_CARRIED = Text("The recipient's carrier does not carry these texts")
 
 _NOT_A_NUMBER = VendorError(vendor_http.NOT_A_NUMBER(), _NO_SUCH)
 
 ERRORS: Mapping[int, VendorError] = {
     20003: VendorError(vendor_http.CREDENTIALS(vendor=_VENDOR)),
-    20008: VendorError(_TEST_CREDENTIALS()),
-    20404: VendorError(_UNKNOWN_ACCOUNT()),
-    21210: VendorError(_FROM_NOT_VERIFIED()),
+    20008: VendorError(sentence("These are Twilio's test credentials, which send nothing. Enter the live credentials")),
+    20404: VendorError(sentence("Twilio does not know this account. Check the account SID")),
+    21210: VendorError(sentence("The From number is not verified for calls. Buy it from Twilio, or verify it there")),
     21211: _NOT_A_NUMBER,
     21212: VendorError(vendor_http.FROM_NOT_OWNED(vendor=_VENDOR)),
     21215: VendorError(_CALLS_TO_COUNTRY(), _ADDRESS),
     21216: VendorError(_NOT_CALLED(), _ADDRESS),
     21217: _NOT_A_NUMBER,
     21219: VendorError(vendor_http.TRIAL(vendor=_VENDOR), _ADDRESS),
-    21266: VendorError(_TO_ITSELF(), _ADDRESS),
+    21266: VendorError(sentence("The recipient's number is the From number itself"), _ADDRESS),
     21408: VendorError(vendor_http.TEXTS_TO_COUNTRY(vendor=_VENDOR), _ADDRESS),
-    21606: VendorError(_CHOOSE_FROM()),
+    21606: VendorError(sentence("The From number cannot send texts. Choose a number with SMS at Twilio")),
     21608: VendorError(vendor_http.TRIAL(vendor=_VENDOR), _ADDRESS),
     21610: VendorError(vendor_http.OPTED_OUT(), _ADDRESS),
     21611: VendorError(vendor_http.QUEUE_FULL(vendor=_VENDOR), FailureKind.TEMPORARY),
     21612: VendorError(vendor_http.NO_ROUTE(vendor=_VENDOR), _ADDRESS),
-    21614: VendorError(_NOT_MOBILE(), _NO_SUCH),
+    21614: VendorError(sentence("The recipient's number is not a mobile phone"), _NO_SUCH),
     21617: VendorError(vendor_http.TEXT_TOO_LONG(vendor=_VENDOR)),
     21659: VendorError(vendor_http.FROM_NOT_OWNED(vendor=_VENDOR)),
-    21660: VendorError(_FROM_OF_OTHERS()),
-    30001: VendorError(_ACCOUNT_QUEUE_FULL(), FailureKind.TEMPORARY),
+    21660: VendorError(sentence("The From number belongs to another Twilio account")),
+    30001: VendorError(sentence("Twilio's queue of this account is full"), FailureKind.TEMPORARY),
     30002: VendorError(vendor_http.SUSPENDED(vendor=_VENDOR)),
     30003: VendorError(vendor_http.UNREACHABLE_PHONE(), _ADDRESS),
     30004: VendorError(vendor_http.BLOCKED(), _ADDRESS),
@@ -111,14 +77,17 @@ ERRORS: Mapping[int, VendorError] = {
     30006: VendorError(vendor_http.LANDLINE(), _ADDRESS),
     30007: VendorError(vendor_http.SPAM(vendor=_VENDOR)),
     30008: VendorError(vendor_http.CARRIER_GAVE_NO_REASON()),
-    30010: VendorError(_TOO_EXPENSIVE()),
-    30022: VendorError(_CAMPAIGN_LIMIT(), FailureKind.TEMPORARY),
-    30032: VendorError(_TOLL_FREE_NOT_VERIFIED()),
+    30010: VendorError(sentence("The text costs more than the account's limit")),
+    30022: VendorError(
+        sentence("Too many texts for the registered campaign. Ask Twilio for a higher limit, or set a rate limit"),
+        FailureKind.TEMPORARY,
+    ),
+    30032: VendorError(sentence("The toll-free From number is not verified. Verify it at Twilio")),
     30034: VendorError(vendor_http.NOT_REGISTERED_US(vendor=_VENDOR)),
-    30044: VendorError(_TRIAL_LENGTH()),
-    30410: VendorError(_CARRIER_TIMED_OUT(), FailureKind.TEMPORARY),
+    30044: VendorError(sentence("A trial account sends short texts only. Upgrade the account")),
+    30410: VendorError(sentence("The carrier did not answer Twilio in time"), FailureKind.TEMPORARY),
     30485: VendorError(_NOT_CARRIED(), _ADDRESS),
-    32203: VendorError(_BLOCKED_CALLS(), _ADDRESS),
+    32203: VendorError(sentence("Twilio blocks calls to this number as high-risk"), _ADDRESS),
     13223: _NOT_A_NUMBER,
     13224: _NOT_A_NUMBER,
     13225: VendorError(_NOT_CALLED(), _ADDRESS),

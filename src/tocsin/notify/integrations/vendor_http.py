@@ -16,7 +16,7 @@ from tocsin.alerts.states import Priority
 from tocsin.core.delivery.circuit_breaker import ENTER_CREDENTIALS, AddressRejected, FailureKind, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Text, joined
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Text, joined, sentence
 from tocsin.notify.interfaces import (
     EventReceiver,
     InboundText,
@@ -38,12 +38,11 @@ UNEXPECTED_RESPONSE = ReasonType(
     "provider.unexpected_response", "{server} sent an unexpected response. The message may not have arrived."
 )
 #: For a server that the settings do not name yet.
-GATEWAY = ReasonType("provider.gateway", "The gateway")
+GATEWAY = Text("The gateway")
 
 #: A vendor's error with its code, so that it can be looked up.
 WITH_VENDOR_CODE = ReasonType("provider.with_vendor_code", "{problem} ({vendor} {code}).")
 NOT_DELIVERED = ReasonType("provider.text_not_delivered", "The text was not delivered.")
-NOT_DELIVERED_CODE = ReasonType("provider.text_not_delivered_code", "The text was not delivered")
 
 SIGNED_IN = ReasonType("provider.signed_in", "Signed in to {vendor}.")
 SIGNED_IN_BALANCE = ReasonType("provider.signed_in_balance", "Signed in to {vendor}, balance {balance}.")
@@ -53,50 +52,33 @@ NOT_AN_EVENT = Text("This is no event of {vendor}'s.")
 ANSWER_FAILED = Text("The reply could not be sent: {error}")
 
 #: What vendors of texts report. Without a full stop: the code follows.
-CREDENTIALS = ReasonType("provider.vendor_credentials", "{vendor} rejected the credentials. Enter them again")
-REJECTED_TEXT = ReasonType("provider.rejected_text", "{vendor} rejected the text: {error}")
-NO_BALANCE = ReasonType("provider.no_balance", "The {vendor} account has no balance left. Top it up")
-SUSPENDED = ReasonType("provider.account_suspended", "The {vendor} account is suspended. Check {vendor}'s console")
-TRIAL = ReasonType(
-    "provider.trial_account",
-    "A trial account reaches verified numbers only. Verify this one at {vendor}, or upgrade the account",
-)
-QUEUE_FULL = ReasonType("provider.queue_full", "{vendor}'s queue of the From number is full")
-FROM_NOT_OWNED = ReasonType("provider.from_not_owned", "The From number does not belong to this {vendor} account")
-SENDER_NAME = ReasonType(
-    "provider.sender_name", "The sender name is not allowed. Register it with {vendor}, or use a number"
-)
-TEXTS_TO_COUNTRY = ReasonType("provider.texts_to_country", "Texts to this country are disabled. Allow them at {vendor}")
-NO_ROUTE = ReasonType("provider.no_route", "{vendor} has no route from the From number to this recipient")
-TEXT_TOO_LONG = ReasonType("provider.text_too_long", "The text is too long for {vendor}")
-CONTENT = ReasonType("provider.text_content", "The text contains words or links that {vendor} does not carry")
-CHARACTERS = ReasonType(
-    "provider.text_characters", "The text contains characters that the recipient's carrier does not accept"
-)
-EXPIRED = ReasonType("provider.text_expired", "The text was not delivered in time")
-BLOCKED = ReasonType("provider.texts_blocked", "The recipient, or their carrier, blocks these texts")
-REJECTED_BY_CARRIER = ReasonType("provider.rejected_by_carrier", "The recipient's carrier rejected the text")
-CARRIER_DOWN = ReasonType("provider.carrier_down", "The recipient's carrier is unavailable")
-CARRIER_BUSY = ReasonType("provider.carrier_busy", "The carrier accepts no more texts from this number for now")
-NOT_A_NUMBER = ReasonType("provider.not_a_phone_number", "The recipient's number is not a phone number")
-LANDLINE = ReasonType("provider.landline", "The number is a landline, which receives no texts")
-OPTED_OUT = ReasonType(
-    "provider.recipient_opted_out", "The recipient has opted out with STOP, and must send START to receive texts again"
-)
-CARRIER_GAVE_NO_REASON = ReasonType(
-    "provider.carrier_gave_no_reason", "The carrier did not deliver the text and gave no reason"
-)
-FROM_CANNOT_TEXT = ReasonType("provider.from_cannot_text", "The From number cannot send texts")
-NOT_REGISTERED_US = ReasonType(
-    "provider.from_not_registered_us",
-    "The From number is not registered for texts to the US (A2P 10DLC). Register it with {vendor}",
-)
-SPAM = ReasonType(
-    "provider.text_blocked_as_spam",
-    "The carrier blocked the text as spam. Register the From number's use with {vendor}",
-)
-NOT_IN_SERVICE = ReasonType("provider.number_not_in_service", "The number is not in service")
-UNREACHABLE_PHONE = ReasonType("provider.phone_unreachable", "The phone was off or out of reach")
+CREDENTIALS = Text("{vendor} rejected the credentials. Enter them again")
+REJECTED_TEXT = Text("{vendor} rejected the text: {error}")
+NO_BALANCE = Text("The {vendor} account has no balance left. Top it up")
+SUSPENDED = Text("The {vendor} account is suspended. Check {vendor}'s console")
+TRIAL = Text("A trial account reaches verified numbers only. Verify this one at {vendor}, or upgrade the account")
+QUEUE_FULL = Text("{vendor}'s queue of the From number is full")
+FROM_NOT_OWNED = Text("The From number does not belong to this {vendor} account")
+SENDER_NAME = Text("The sender name is not allowed. Register it with {vendor}, or use a number")
+TEXTS_TO_COUNTRY = Text("Texts to this country are disabled. Allow them at {vendor}")
+NO_ROUTE = Text("{vendor} has no route from the From number to this recipient")
+TEXT_TOO_LONG = Text("The text is too long for {vendor}")
+CONTENT = Text("The text contains words or links that {vendor} does not carry")
+CHARACTERS = Text("The text contains characters that the recipient's carrier does not accept")
+EXPIRED = Text("The text was not delivered in time")
+BLOCKED = Text("The recipient, or their carrier, blocks these texts")
+REJECTED_BY_CARRIER = Text("The recipient's carrier rejected the text")
+CARRIER_DOWN = Text("The recipient's carrier is unavailable")
+CARRIER_BUSY = Text("The carrier accepts no more texts from this number for now")
+NOT_A_NUMBER = Text("The recipient's number is not a phone number")
+LANDLINE = Text("The number is a landline, which receives no texts")
+OPTED_OUT = Text("The recipient has opted out with STOP, and must send START to receive texts again")
+CARRIER_GAVE_NO_REASON = Text("The carrier did not deliver the text and gave no reason")
+FROM_CANNOT_TEXT = Text("The From number cannot send texts")
+NOT_REGISTERED_US = Text("The From number is not registered for texts to the US (A2P 10DLC). Register it with {vendor}")
+SPAM = Text("The carrier blocked the text as spam. Register the From number's use with {vendor}")
+NOT_IN_SERVICE = Text("The number is not in service")
+UNREACHABLE_PHONE = Text("The phone was off or out of reach")
 
 
 class HttpSender:
@@ -184,7 +166,7 @@ def failed_receipt(
     elif error is None and not code:
         reason, failure = NOT_DELIVERED(), FailureKind.PERMANENT
     else:
-        known = error or VendorError(NOT_DELIVERED_CODE())
+        known = error or VendorError(sentence("The text was not delivered"))
         reason, failure = known.named(vendor, code), known.failure
     return Receipt(ReceiptState.FAILED, key, external_id, reason, failure)
 

@@ -21,7 +21,7 @@ from django.utils.translation import gettext_noop
 from tocsin.core.delivery.circuit_breaker import NeedsAttention, Throttled
 from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
 from tocsin.core.net.egress import EgressResponse, OutcomeUnknown
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, Text, joined
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, Text, joined, sentence
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
 
@@ -30,34 +30,32 @@ from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedCl
 
 
 # Operations. Each completes a sentence such as "Halo could not {operation} now".
-READ_LIST = ReasonType("halo.operation.read_list", "read the list of {list}")
-READ_TICKETS = ReasonType("halo.operation.read_tickets", "read tickets")
-READ_TICKET = ReasonType("halo.operation.read_ticket", "read ticket {ticket}")
-READ_ACTIONS = ReasonType("halo.operation.read_actions", "read the actions of ticket {ticket}")
-READ_OWN_AGENT = ReasonType("halo.operation.read_own_agent", "read which agent it signs in as")
-ISSUE_TOKEN = ReasonType("halo.operation.issue_token", "issue a token")
-WRITE_NOTE = ReasonType("halo.operation.write_note", "write a note")
-CREATE_TICKET = ReasonType("halo.operation.create_ticket", "create a ticket")
-UPDATE_TICKET = ReasonType("halo.operation.update_ticket", "update the ticket")
-CHANGE_STATUS = ReasonType("halo.operation.change_status", "change the status")
-ASSIGN_TICKET = ReasonType("halo.operation.assign_ticket", "assign the ticket")
-LIST_WEBHOOKS = ReasonType("halo.operation.list_webhooks", "list its webhooks")
-LIST_WEBHOOKS_BY_SCOPE = ReasonType(
-    "halo.operation.list_webhooks_by_scope", "list its webhooks (the scope admin:webhooks)"
-)
-CHECK_WEBHOOK = ReasonType("halo.operation.check_webhook", "read whether its webhook is enabled")
-CREATE_WEBHOOK = ReasonType("halo.operation.create_webhook", "create a webhook")
-DELETE_WEBHOOK = ReasonType("halo.operation.delete_webhook", "delete the webhook")
-READ_WEBHOOK = ReasonType("halo.operation.read_webhook", "read the webhook back")
-ENABLE_WEBHOOK = ReasonType("halo.operation.enable_webhook", "enable the webhook")
-RESTORE_WEBHOOK = ReasonType("halo.operation.restore_webhook", "restore the webhook")
-CHANGE_WEBHOOK_URL = ReasonType("halo.operation.change_webhook_url", "change the URL of its webhook")
-LIST_EVENTS = ReasonType("halo.operation.list_events", "read its list of events")
-LIST_NOTIFICATIONS = ReasonType("halo.operation.list_notifications", "list its notifications")
-SUBSCRIBE = ReasonType("halo.operation.subscribe", "subscribe the webhook to {event}")
-UNSUBSCRIBE = ReasonType("halo.operation.unsubscribe", "remove the event")
-SEND_TEST = ReasonType("halo.operation.send_test", "send its test")
-LIST_DELIVERIES = ReasonType("halo.operation.list_deliveries", "read its log of deliveries")
+READ_LIST = Text("read the list of {list}")
+READ_TICKETS = Text("read tickets")
+READ_TICKET = Text("read ticket {ticket}")
+READ_ACTIONS = Text("read the actions of ticket {ticket}")
+READ_OWN_AGENT = Text("read which agent it signs in as")
+ISSUE_TOKEN = Text("issue a token")
+WRITE_NOTE = Text("write a note")
+CREATE_TICKET = Text("create a ticket")
+UPDATE_TICKET = Text("update the ticket")
+CHANGE_STATUS = Text("change the status")
+ASSIGN_TICKET = Text("assign the ticket")
+LIST_WEBHOOKS = Text("list its webhooks")
+LIST_WEBHOOKS_BY_SCOPE = Text("list its webhooks (the scope admin:webhooks)")
+CHECK_WEBHOOK = Text("read whether its webhook is enabled")
+CREATE_WEBHOOK = Text("create a webhook")
+DELETE_WEBHOOK = Text("delete the webhook")
+READ_WEBHOOK = Text("read the webhook back")
+ENABLE_WEBHOOK = Text("enable the webhook")
+RESTORE_WEBHOOK = Text("restore the webhook")
+CHANGE_WEBHOOK_URL = Text("change the URL of its webhook")
+LIST_EVENTS = Text("read its list of events")
+LIST_NOTIFICATIONS = Text("list its notifications")
+SUBSCRIBE = Text("subscribe the webhook to {event}")
+UNSUBSCRIBE = Text("remove the event")
+SEND_TEST = Text("send its test")
+LIST_DELIVERIES = Text("read its log of deliveries")
 
 LIST_NAMES: dict[str, str] = {
     "status": gettext_noop("statuses"),
@@ -160,7 +158,6 @@ SIGNED_IN = ReasonType(
     "Signed in to {address} as {agent}; {count} ticket and {statuses} statuses can be read.",
     "Signed in to {address} as {agent}; {count} tickets and {statuses} statuses can be read.",
 )
-UNNAMED_AGENT = ReasonType("halo.unnamed_agent", "an agent without a name")
 TICKET_EXISTED = ReasonType("halo.ticket_existed", "Ticket {ticket} exists from an earlier attempt")
 TICKET_CREATED = ReasonType("halo.ticket_created", "Created ticket {ticket}")
 NOTHING_WRITTEN = ReasonType("halo.nothing_written", "No changes to send")
@@ -652,7 +649,7 @@ def extract_rows(payload: object) -> list[dict[str, Any]]:
 
 def agent_name(agent: Mapping[str, Any]) -> str | Reason:
     """An agent's name, for readers."""
-    return str(agent["name"]) if agent.get("name") else UNNAMED_AGENT()
+    return str(agent["name"]) if agent.get("name") else sentence("an agent without a name")
 
 
 def id_text(value: object) -> str:
