@@ -12,7 +12,6 @@ from uuid import UUID
 
 from tocsin.alerts.sql import load_alerts, load_responders
 from tocsin.core import ids
-from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json
 from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason, reason_as_json
@@ -30,7 +29,6 @@ from tocsin.notify.rules.page_planner import (
     Unreachable,
     apply_rules,
 )
-from tocsin.notify.rules.pre_send_check import WINDOW
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.people.sql import USERS_WITH_METHODS, join_user
 
@@ -55,8 +53,6 @@ class NotificationRow:
     data: Mapping[str, Any] = field(default_factory=dict)
     is_first: bool = False
     problem: Reason = NO_REASON
-    #: What its delivery waits for.
-    wait_reason: Reason = NO_REASON
     #: The only provider that may send it; None: any.
     provider: Provider | None = None
     id: UUID = field(default_factory=ids.uuid7)
@@ -113,7 +109,7 @@ def _columns(row: NotificationRow, integrations: Mapping[int, int | None], now: 
         "data": row.data,
         "is_first": row.is_first,
         "status": DeliveryStatus.FAILED if row.problem else DeliveryStatus.QUEUED,
-        "delivery_reason": reason_as_json(row.problem or row.wait_reason),
+        "delivery_reason": reason_as_json(row.problem),
         "is_permanent": bool(row.problem),
         "due_at": row.due_at,
         "ended_at": now if row.problem else None,
@@ -181,7 +177,6 @@ def queue_pages(connection: Connection, requests: Sequence[PageRequest], now: da
     planned = plan_pages(connection, requests)
     alert_ids = sorted({request.alert_id for request in requests})
     first_indexes = _first_pages(connection, alert_ids, planned.pages)
-    bundled_at = _bundled_at(connection, planned.pages, now)
     rows = [
         NotificationRow(
             purpose=Purpose.PAGE,
@@ -189,7 +184,7 @@ def queue_pages(connection: Connection, requests: Sequence[PageRequest], now: da
             address=page.address,
             label=page.label,
             reason=page.reason,
-            due_at=bundled_at.get(index, page.due_at),
+            due_at=page.due_at,
             alert_id=page.request.alert_id,
             run_id=page.request.run_id,
             user_id=page.request.user_id,
@@ -197,7 +192,6 @@ def queue_pages(connection: Connection, requests: Sequence[PageRequest], now: da
             data=page.data,
             is_first=index in first_indexes,
             problem=page.problem,
-            wait_reason=delivery_reasons.BUNDLED_LATER() if index in bundled_at else NO_REASON,
         )
         for index, page in enumerate(planned.pages)
     ]
@@ -224,34 +218,6 @@ def _first_pages(connection: Connection, alert_ids: list[int], pages: Sequence[P
         if alert_id not in paged_alert_ids and not page.problem:
             earliest[alert_id] = min(page.due_at, earliest.get(alert_id, page.due_at))
     return frozenset(index for index, page in enumerate(pages) if page.due_at == earliest.get(page.request.alert_id))
-
-
-# In a storm, most pages follow another within the bundling window: claiming each of them only to defer it costs as much
-# as sending it.
-_LAST_SENT = """
-SELECT k.position, l.last_sent_at
-FROM unnest(%s::int[], %s::bigint[], %s::text[], %s::text[]) AS k(position, recipient, channel, address)
-JOIN notify_lastsent l USING (recipient, channel, address) WHERE l.purpose = 'page' AND l.last_sent_at BETWEEN %s AND %s
-"""
-
-
-def _bundled_at(connection: Connection, pages: Sequence[Page], now: datetime) -> dict[int, datetime]:
-    """Returns when each due page is sent that must wait to be bundled, by its index in `pages`: an address got another
-    one just now.
-    """
-    due = [(index, page) for index, page in enumerate(pages) if page.due_at <= now and not page.problem]
-    if not due:
-        return {}
-    keys = (
-        [index for index, _ in due],
-        [page.request.user_id or 0 for _, page in due],
-        [page.channel for _, page in due],
-        [page.address for _, page in due],
-    )
-    rows = connection.execute(_LAST_SENT, (*keys, now - WINDOW, now)).fetchall()
-    if not rows or not settings_store.load(connection)[settings_store.BUNDLE_PAGES.name]:
-        return {}
-    return {index: last_sent_at + WINDOW for index, last_sent_at in rows}
 
 
 def queue_ack_reminder(connection: Connection, targets: Sequence[tuple[int, int]], now: datetime) -> list[Unreachable]:

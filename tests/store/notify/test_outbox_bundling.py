@@ -74,22 +74,6 @@ def test_first_page_leaves_immediately_and_following_pages_are_bundled(post: Out
     assert {d.status for d in post.deliveries()} == {"sent"}
 
 
-def test_page_waits_for_its_bundle_from_its_queueing_on(post: OutboxHarness, mail: SmtpDouble) -> None:
-    post.user("alice")
-    post.page(post.alert("First"), "alice")
-    post.go(0)
-    post.seconds = 4
-    post.page(post.alert("Second"), "alice")
-    waiting = post.deliveries()[-1]
-    assert (waiting.status, waiting.reason) == ("queued", BUNDLED_LATER())
-    assert (waiting.due_at - waiting.queued_at).total_seconds() == pytest.approx(6, abs=0.1)
-    with transaction.atomic():
-        settings_store.set(settings_store.BUNDLE_PAGES, False)
-    post.page(post.alert("Third"), "alice")
-    assert post.deliveries()[-1].reason == NO_REASON
-    assert len(mail.mails) == 1
-
-
 def test_of_several_due_at_once_the_first_leaves_alone(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     numbers = [post.alert(f"Alert {number}") for number in range(4)]
