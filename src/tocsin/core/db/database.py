@@ -671,7 +671,7 @@ class Batch[K]:
     keys: Sequence[K] = ()
 
 
-#: A batch may always claim so many rows, so that each of some lanes has its turn.
+#: The least that a batch may claim, so that each of some lanes has its turn.
 _MIN_SIZE = 16
 
 
@@ -726,7 +726,7 @@ class BatchRunner[K]:
     def _next_size(self, count: int) -> int:
         if 2 * count > self.size:
             return min(self._most, 2 * self.size)
-        # The transaction ended with fewer rows than it had claimed: the others were locked and read in vain.
+        # The transaction ended with fewer rows than it had claimed: it locked and read the others for nothing.
         return max(2 * count, min(self.size, self._start, _MIN_SIZE))
 
     def _is_to_split(self, keys: Sequence[K], error: Exception) -> bool:
