@@ -33,7 +33,7 @@ def document() -> str:
     """The whole page."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tocsin.settings")
     django.setup()
-    from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
+    from tocsin.notify.providers.pool import BUILT_IN, CHANNELS, KINDS
 
     providers = [
         (

@@ -77,7 +77,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "tocsin.web.http.middleware.RequestTimeMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "tocsin.web.http.static_files.StaticFilesMiddleware",
+    "tocsin.web.http.middleware.StaticFilesMiddleware",
     # Compresses a list of alerts to a tenth, for slow mobile connections. Attacks by response length (BREACH) are
     # mitigated: each response has a random length, and its CSRF token is masked anew.
     "django.middleware.gzip.GZipMiddleware",

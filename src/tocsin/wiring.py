@@ -11,8 +11,8 @@ from tocsin.configure import models as import_runs
 from tocsin.core import hooks
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation import commands as policies
-from tocsin.escalation import listener as escalation_listener
 from tocsin.escalation import tasks as escalation
+from tocsin.escalation.run.run_store import handle_changes
 from tocsin.identity import commands as browser_sessions
 from tocsin.inbound import tasks
 from tocsin.inbound.admin import commands as integrations
@@ -21,8 +21,8 @@ from tocsin.inbound.deciding import state
 from tocsin.notify import listener, notices, pause
 from tocsin.notify import worker as notify
 from tocsin.notify.dispatch import claim
-from tocsin.notify.inbound import delivery_receipts, verification
-from tocsin.notify.registry import CHANNELS
+from tocsin.notify.inbound import responder_actions, verification
+from tocsin.notify.providers.pool import CHANNELS
 from tocsin.oncall.calendars import calendar_import_worker
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.changes import overrides, swaps
@@ -42,7 +42,7 @@ from tocsin.workflows.run import tasks as workflow_tasks
 
 #: Only pages and the API call these modules, in a process of their own. The worker sends what they queue, and knows the
 #: texts only of modules that it has imported.
-_MODULES_WITH_NOTICES = (notices, overrides, delivery_receipts, swaps, verification)
+_MODULES_WITH_NOTICES = (notices, overrides, responder_actions, swaps, verification)
 
 #: What prevents an object's deletion besides the configuration that refers to it, which `resources` finds.
 _REFERENCE_FINDERS = (
@@ -69,7 +69,7 @@ def install() -> None:
     # The order within the transaction: escalation runs first, then notifications about them.
     visibility.install()
     visibility.install_row_security()
-    commands.HANDLERS.register(escalation_listener.handle_changes)
+    commands.HANDLERS.register(handle_changes)
     commands.HANDLERS.register(listener.all_clear)
     commands.HANDLERS.register(outbound_listener.follow)
     commands.HANDLERS.register(workflow_listener.handle_changes)

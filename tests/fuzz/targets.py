@@ -30,8 +30,7 @@ from tocsin.inbound.inspect import explain
 from tocsin.inbound.parsing import mime_parser
 from tocsin.inbound.parsing.decode import Element, elements_of
 from tocsin.notify.inbound.mail_parser import parse_reply
-from tocsin.notify.text.command_parser import parse_command
-from tocsin.notify.text.formatting import plain, safe_html
+from tocsin.notify.text.formatting import parse_command, plain, safe_html
 from tocsin.oncall.calendars import ical
 from tocsin.simulate.backtest import ReplayedMessage, ReplayState
 

@@ -10,8 +10,7 @@ from tests.model.system import OutboundRequest, System
 from tests.support.people import ACTOR
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.delivery.circuit_breaker import Throttled
-from tocsin.core.delivery.rate_limit import RateLimit
+from tocsin.core.delivery.circuit_breaker import RateLimit, Throttled
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import Reason, as_reason

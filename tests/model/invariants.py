@@ -17,8 +17,7 @@ from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.pages import load_recipients
-from tocsin.notify.rules.delivery_reasons import HOURLY_LIMIT_REACHED, IN_QUIET_HOURS
-from tocsin.notify.rules.page_planner import NotificationMethod, quiet_until
+from tocsin.notify.rules.page_planner import HOURLY_LIMIT_REACHED, IN_QUIET_HOURS, NotificationMethod, quiet_until
 from tocsin.operate import http
 from tocsin.web.alerts import queries
 

@@ -31,7 +31,7 @@ from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.storage.messages import MessageResult
 from tocsin.notify.dispatch import claim
-from tocsin.notify.rules.delivery_reasons import HOURLY_LIMIT_REACHED
+from tocsin.notify.rules.page_planner import HOURLY_LIMIT_REACHED
 from tocsin.notify.rules.pre_send_check import SendNow
 from tocsin.simulate import chain
 from tocsin.web.alerts import queries

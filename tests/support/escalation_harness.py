@@ -14,9 +14,10 @@ from tocsin.alerts.commands import Actor, Command, NewAlert, NewEvent, PagingCon
 from tocsin.alerts.models import Alert
 from tocsin.alerts.service import CommandResult, FoundAlert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
-from tocsin.escalation import listener, tasks
+from tocsin.escalation import tasks
 from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import EscalationRun, Policy
+from tocsin.escalation.run import run_store
 from tocsin.notify.models import Notification
 from tocsin.people.changes import groups
 from tocsin.people.models import Group, User
@@ -52,7 +53,7 @@ def make_desk(now: datetime) -> None:
 def escalation_enabled() -> Iterator[None]:
     """The listener and the lookup of open questions, registered for the time of a test."""
     with commands.HANDLERS.restored(), store.QUESTION_LOOKUPS.restored():
-        commands.HANDLERS.register(listener.handle_changes)
+        commands.HANDLERS.register(run_store.handle_changes)
         store.QUESTION_LOOKUPS.register(tasks.open_questions)
         yield
 

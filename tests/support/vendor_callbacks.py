@@ -22,7 +22,7 @@ from tocsin.core.errors import Rejected
 from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.integrations.telegram import secret_of
 from tocsin.notify.interfaces import Callback, ProviderAccount, WebhookProvider
-from tocsin.notify.registry import KINDS
+from tocsin.notify.providers.pool import KINDS
 
 AT = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 STAMP = str(int(AT.timestamp()))

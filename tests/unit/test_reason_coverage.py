@@ -8,9 +8,9 @@ import pytest
 
 from tests.support.reason_coverage import EXEMPTIONS, defined_codes, record
 from tocsin.core.reasons import joined
-from tocsin.notify.inbound import delivery_receipts
-from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.text import command_parser, render
+from tocsin.notify.inbound import responder_actions
+from tocsin.notify.rules import page_planner
+from tocsin.notify.text import formatting, render
 
 
 @pytest.fixture
@@ -21,13 +21,13 @@ def produced(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 def test_reason_built_by_the_product_counts(produced: set[str]) -> None:
-    command_parser.ask_which_alert(command_parser.CommandKind.ACKNOWLEDGE, [1, 2])
+    formatting.ask_which_alert(formatting.CommandKind.ACKNOWLEDGE, [1, 2])
     assert produced == {"#{alert}", "{count} alert is open for you: {alerts}. Send {command}, or {command_for_all}."}
 
 
 def test_reason_built_by_a_test_does_not_count(produced: set[str]) -> None:
-    assert str(joined(delivery_receipts.OPTED_IN(), delivery_reasons.ON_HOLD()))
-    assert delivery_reasons.ON_HOLD().data == {}
+    assert str(joined(responder_actions.OPTED_IN(), page_planner.ON_HOLD()))
+    assert page_planner.ON_HOLD().data == {}
     assert produced <= {"reason.joined"}
 
 
@@ -38,7 +38,7 @@ def test_constant_reason_counts_once_it_is_used(produced: set[str]) -> None:
 
 
 def test_constant_within_a_stored_reason_counts(produced: set[str]) -> None:
-    assert joined(render.TOO_MANY_WRONG, delivery_reasons.ON_HOLD()).data
+    assert joined(render.TOO_MANY_WRONG, page_planner.ON_HOLD()).data
     assert produced == {"reason.joined", render.TOO_MANY_WRONG.code}
 
 

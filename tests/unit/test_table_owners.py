@@ -1,4 +1,4 @@
-"""A table's name stands in its own room: others read it by what its room offers (`people/sql.py`, `alerts/sql.py`)."""
+"""A table's name stands in its own room: others read it by what that offers (`people/sql.py`, `alerts/store.py`)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from django.test import Client
 
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core.validation import text_sanitizing
+from tocsin.core.validation import inputs
 from tocsin.oncall.changes.commands import save_schedule
 from tocsin.people.models import User
 from tocsin.web.templatetags.reports import difference, short_span
@@ -47,7 +47,7 @@ def test_a_file_is_safe_to_open_in_a_spreadsheet(
     )
     text = answer.content.decode()
     assert text.splitlines()[1] == "'=HYPERLINK(1),1,0,,,0,,,0,,"
-    header, row = text_sanitizing.read(text)
+    header, row = inputs.read_csv(text)
     assert header[:4] == ["client", "alerts", "acknowledged_count", "acknowledged_p50_seconds"]
     assert row[:2] == ["=HYPERLINK(1)", "1"]
 
@@ -164,7 +164,7 @@ def test_fairness_shows_each_user_and_exports_them(company: Company, browser_of:
     assert "month=2026-12" in page
     answer = client.get("/reports/fairness.csv?month=2026-11&months=3")
     assert answer["Content-Disposition"] == 'attachment; filename="tocsin-fairness-2026-11-3-months.csv"'
-    header, *rows = text_sanitizing.read(answer.content.decode())
+    header, *rows = inputs.read_csv(answer.content.decode())
     assert header[:5] == ["month", "user", "name", "total_hours", "total_difference"]
     assert {row[0] for row in rows} == {"2026-09", "2026-10", "2026-11"}
     assert sum(float(row[3]) for row in rows if row[0] == "2026-10") == 31 * 24

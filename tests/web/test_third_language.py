@@ -19,7 +19,7 @@ from tocsin.alerts.states import Priority
 from tocsin.core.reasons import REASON_TYPES
 from tocsin.core.runtime import clock
 from tocsin.notify.interfaces import AlertContent, Message
-from tocsin.notify.registry import CHANNELS
+from tocsin.notify.providers.pool import CHANNELS
 from tocsin.notify.states import Purpose
 from tocsin.oncall.changes.commands import save_schedule
 from tocsin.oncall.models import Schedule

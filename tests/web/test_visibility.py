@@ -38,7 +38,7 @@ from tocsin.alerts.states import AlertStatus, CommandChannel
 from tocsin.api.application import api
 from tocsin.core.config import settings_store
 from tocsin.core.db import database as database_module
-from tocsin.core.db.row_security import viewer_transaction
+from tocsin.core.db.base import viewer_transaction
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock

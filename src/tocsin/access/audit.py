@@ -25,7 +25,7 @@ from tocsin.access.roles import TokenLimits
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import translatable
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.inputs import sanitize
 
 #: Replaces a secret in the log.
 MASK = "•••"

@@ -26,7 +26,7 @@ from tocsin.core.net import egress
 from tocsin.core.reasons import Reason, Text, reason_from_json
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.validation import text_sanitizing
+from tocsin.core.validation import inputs
 
 # ---------- chain
 # The hash chain of the audit log: each entry's hash covers its values and the previous hash. Pure.
@@ -425,12 +425,12 @@ def entry_fields(entry: AuditEntry, *, with_address: bool) -> dict[str, Any]:
 def export(entries: Iterable[AuditEntry], file_format: ExportFormat, *, with_address: bool) -> Iterator[str]:
     """Yields the file in parts. In CSV, `before` and `after` are JSON."""
     if file_format is ExportFormat.CSV:
-        yield text_sanitizing.write([["id", "at", "actor", *_FIELDS, "address", "sequence", "hash"]])
+        yield inputs.write_csv([["id", "at", "actor", *_FIELDS, "address", "sequence", "hash"]])
     for entry in entries:
         fields = entry_fields(entry, with_address=with_address) | {"at": entry.at.isoformat()}
         if file_format is ExportFormat.CSV:
             states = {name: None if (state := fields[name]) is None else _json(state) for name in ("before", "after")}
-            yield text_sanitizing.write([(fields | states).values()])
+            yield inputs.write_csv([(fields | states).values()])
         else:
             yield _json(fields) + "\n"
 

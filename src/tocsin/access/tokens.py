@@ -17,7 +17,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
 from tocsin.core.reasons import Person, Text, sentence
-from tocsin.core.validation.field_errors import CONTROL_CHARACTER, has_control_character, rejected_at
+from tocsin.core.validation.inputs import CONTROL_CHARACTER, has_control_character, rejected_at
 
 #: Number of characters of the secret stored in clear, shown in lists.
 PREFIX_CHARS = 6

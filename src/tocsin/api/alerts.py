@@ -54,7 +54,7 @@ from tocsin.core.db import database
 from tocsin.core.db.queries import SearchableText
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import show_reason
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.escalation import explain
 from tocsin.escalation.commands import ManualAlert, open_alert
 from tocsin.escalation.explain import next_steps
@@ -437,7 +437,7 @@ def reply(request: HttpRequest, id: Number, body: ReplyBody) -> dict[str, Any]:
 @_post(CommandKind.HOLD, "Snooze the alert: pause escalation until a time")
 def hold(request: HttpRequest, id: Number, body: HoldBody) -> dict[str, Any]:
     principal = caller(request)
-    until = body.until or principal.now + field_errors.parse(body.span, "for")
+    until = body.until or principal.now + inputs.parse_duration(body.span, "for")
     return _act(id, Hold(**_common(body, principal), until=until), principal)
 
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field, TypeAdapter, WithJsonSchema
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reasons import Reason, Text, as_reason, joined, render, sentence, show_fields
-from tocsin.core.validation.field_errors import (
+from tocsin.core.validation.inputs import (
     AT_PATH,
     NESTED_TOO_DEEPLY,
     NOT_A_LIST,

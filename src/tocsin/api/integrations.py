@@ -31,7 +31,7 @@ from tocsin.api.framework.resources import ApiResource, SpecSchema, register, wr
 from tocsin.api.framework.simulation_schemas import BacktestDifferenceSchema, SimulationResponse
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.inbound import email
 from tocsin.inbound.admin import commands, sample, secrets, simple_rules, specs
 from tocsin.inbound.admin.simple_rules import StatusEffect
@@ -125,7 +125,7 @@ routes = INTEGRATIONS.routes
 def rotate_token(request: HttpRequest, id: str, body: RotateBody = _EMPTY) -> dict[str, Any]:
     principal = caller(request)
     integration = INTEGRATIONS.find_authorized(id, principal, Permission.MANAGE_ROUTING)
-    overlap = secrets.DEFAULT_OVERLAP if body.overlap is None else field_errors.parse(body.overlap, "overlap")
+    overlap = secrets.DEFAULT_OVERLAP if body.overlap is None else inputs.parse_duration(body.overlap, "overlap")
     token = secrets.rotate_token(
         integration, overlap=overlap, token=body.token, actor=audit_actor_of(principal), now=principal.now
     )

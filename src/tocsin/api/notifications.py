@@ -29,7 +29,7 @@ from tocsin.api.framework.auth import (
     page,
 )
 from tocsin.core.db import database
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.notify import pause
 from tocsin.notify.inbound.mail_replies import ReplyResult
 from tocsin.notify.models import Delivery, MailReply, Notification, SandboxMessage
@@ -337,7 +337,7 @@ def get_pause(request: HttpRequest) -> dict[str, Any]:
 )
 def put_pause(request: HttpRequest, body: PauseBody) -> dict[str, Any]:
     principal = caller(request)
-    until = body.until or principal.now + field_errors.parse(body.span, "for")
+    until = body.until or principal.now + inputs.parse_duration(body.span, "for")
     pause.start(body.reason, until, audit_actor_of(principal), principal.now)
     return _show_pause(principal.now)
 

@@ -29,7 +29,7 @@ from tocsin.api.users import GROUPS, groups_routes
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text, show_reason
-from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
+from tocsin.core.validation.inputs import AT_PATH, NOT_AFTER_FROM
 from tocsin.notify.rules.responder_readiness import ReadinessProblem, ShiftReadiness
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule, month_calendar, weekly_windows

@@ -36,7 +36,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, sentence
-from tocsin.core.validation.field_errors import rejected_at
+from tocsin.core.validation.inputs import rejected_at
 from tocsin.notify import notices
 from tocsin.notify.inbound import verification
 from tocsin.notify.integrations import web_push

@@ -19,7 +19,7 @@ from tocsin.api.framework.auth import AuthorizedRouter, ScheduleMoment, caller
 from tocsin.api.users import GROUPS
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
-from tocsin.core.db.row_security import viewer_transaction
+from tocsin.core.db.base import viewer_transaction
 from tocsin.oncall.calculation import month_calendar
 from tocsin.oncall.calculation.coverage_checks import OnCallTime
 from tocsin.reports import alert_reports, fairness

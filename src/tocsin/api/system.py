@@ -43,7 +43,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
 from tocsin.core.reasons import Term, reason_from_json, sentence, show_reason
-from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.core.validation.inputs import AT_PATH
 from tocsin.importers import import_runs
 from tocsin.inbound.config import registry
 from tocsin.operate import doctor, node_heartbeat

@@ -19,7 +19,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import sentence
-from tocsin.core.validation.field_errors import NOT_TEXT, rejected_at
+from tocsin.core.validation.inputs import NOT_TEXT, rejected_at
 from tocsin.notify import notices
 from tocsin.people.changes import groups as commands
 from tocsin.people.changes import invitations, users

@@ -15,7 +15,7 @@ from typing import Any
 from tocsin.configure.yaml_loader import AT_LINE, NodePath, YamlDocument, rejection_at
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason, Term, Text, sentence
-from tocsin.core.validation.field_errors import AT_PATH, REQUIRED, raise_all
+from tocsin.core.validation.inputs import AT_PATH, REQUIRED, raise_all
 from tocsin.resources.registry import RESOURCES
 from tocsin.resources.resource import EVERY_KEY, Resource
 

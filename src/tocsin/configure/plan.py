@@ -25,7 +25,7 @@ from tocsin.configure.config_files import SETTINGS, ConfigFiles, ConfigObject, i
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.reasons import Param, Reason, Term, Text, sentence
-from tocsin.core.validation.field_errors import AT_PATH, raise_all
+from tocsin.core.validation.inputs import AT_PATH, raise_all
 from tocsin.resources.registry import RESOURCES
 from tocsin.resources.resource import Resource
 

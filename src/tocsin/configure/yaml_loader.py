@@ -17,7 +17,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, as_reason, sentence
-from tocsin.core.validation.field_errors import NESTED_TOO_DEEPLY
+from tocsin.core.validation.inputs import NESTED_TOO_DEEPLY
 
 AT_LINE = Text("{file}:{line}: {problem}")
 

@@ -24,7 +24,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import AlertRef, Person, Reason, ReasonType, as_reason, joined, sentence
-from tocsin.core.validation.field_errors import rejected_at
+from tocsin.core.validation.inputs import rejected_at
 from tocsin.escalation import policy as definitions
 from tocsin.escalation import reasons
 from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion

@@ -15,8 +15,8 @@ from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, Reason, Term, Text, sentence
 from tocsin.core.reasons import translatable as _
-from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, NO_SUCH_GROUP, NO_SUCH_USER, REQUIRED
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import DURATION_TOO_SHORT, NO_SUCH_GROUP, NO_SUCH_USER, REQUIRED
 from tocsin.core.validation.spec import (
     Duration,
     InvalidValue,
@@ -680,7 +680,7 @@ def write_policy(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
 def _given(**values: object) -> dict[str, Any]:
     """The values that are not None, durations as users write them."""
     return {
-        key: field_errors.write(value) if isinstance(value, timedelta) else value
+        key: inputs.write_duration(value) if isinstance(value, timedelta) else value
         for key, value in values.items()
         if value is not None
     }

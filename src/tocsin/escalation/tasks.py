@@ -29,9 +29,8 @@ from tocsin.alerts.commands import (
     Unassign,
 )
 from tocsin.alerts.service import FoundAlert
-from tocsin.alerts.sql import ACTIVE_IDS, WITH_OWNER, is_about, join_alert
 from tocsin.alerts.states import ACTIVE, CommandChannel, EventKind
-from tocsin.alerts.store import OpenQuestions
+from tocsin.alerts.store import ACTIVE_IDS, WITH_OWNER, OpenQuestions, is_about, join_alert
 from tocsin.core.db import database
 from tocsin.core.db.database import Batch, BatchRunner, Connection
 from tocsin.core.delivery.circuit_breaker import Backoff, doubling

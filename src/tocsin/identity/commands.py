@@ -31,8 +31,8 @@ from tocsin.core.hooks import Expiry
 from tocsin.core.net import egress
 from tocsin.core.reasons import Text, sentence
 from tocsin.core.reasons import translatable as _
-from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import NAME_IN_USE, NO_SUCH_GROUP, REQUIRED
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import NAME_IN_USE, NO_SUCH_GROUP, REQUIRED
 from tocsin.core.validation.spec import (
     InForm,
     InvalidValue,
@@ -68,7 +68,7 @@ WHERE b.session_key = s.session_key AND s.expire_date > b.created_at + %s * inte
 
 def lifetime() -> timedelta:
     """Returns how long a session lasts from its sign-in on."""
-    return field_errors.parse(settings_store.get(settings_store.SESSION_LIFETIME))
+    return inputs.parse_duration(settings_store.get(settings_store.SESSION_LIFETIME))
 
 
 def apply_lifetime(changed: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from tocsin.access import roles
 from tocsin.access.roles import MemberRole, Role
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.text_sanitizing import fold_login, sanitize
+from tocsin.core.validation.inputs import fold_login, sanitize
 from tocsin.identity import reasons
 
 

@@ -11,7 +11,7 @@ from tocsin.access.roles import MemberRole
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, sentence, translatable
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.escalation.policy import MAX_STEP_RETRIES
 from tocsin.importers import people, reasons
 from tocsin.importers.api_reader import MAX_LIST_PAGES, ApiReader
@@ -328,7 +328,7 @@ def _method(source_method: JsonObject) -> dict[str, Any]:
 
 
 def _minutes(minutes: int) -> str:
-    return field_errors.write(timedelta(minutes=min(minutes, 1440)))
+    return inputs.write_duration(timedelta(minutes=min(minutes, 1440)))
 
 
 # ---------- schedules

@@ -13,9 +13,8 @@ from django.utils.translation import gettext_noop
 
 from tocsin.core.errors import Permanent
 from tocsin.core.reasons import NO_REASON, Param, Reason, Term, as_reason, reason_as_json, reason_from_json
-from tocsin.core.validation.field_errors import MAX_LENGTH, is_zone, name_problem
+from tocsin.core.validation.inputs import MAX_LENGTH, fold_login, is_zone, name_problem
 from tocsin.core.validation.spec import write_moment
-from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.escalation.policy import MAX_STEPS
 from tocsin.importers import reasons
 from tocsin.importers.api_reader import ApiReader, ProgressCallback, validate_base_url, validate_key

@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.core.reasons import NO_REASON, Reason, Text, sentence, translatable
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.importers import people, reasons, rotation_converter
 from tocsin.importers.api_reader import MAX_LIST_PAGES, ApiReader
 from tocsin.importers.config_builder import (
@@ -455,7 +455,7 @@ def _policy(builder: ConfigBuilder, chain: JsonObject, source_steps: list[JsonOb
             repeat_delay = elapsed
             break
         elif notify := _notify_targets(builder, source_step, kind, subject):
-            steps.append({"notify": notify, "after": field_errors.write(elapsed - previous)})
+            steps.append({"notify": notify, "after": inputs.write_duration(elapsed - previous)})
             previous, first_delay = elapsed, elapsed if first_delay is None else first_delay
             if source_step.get("important"):
                 builder.report_grouped(
@@ -473,7 +473,7 @@ def _policy(builder: ConfigBuilder, chain: JsonObject, source_steps: list[JsonOb
     entry: dict[str, Any] = {"name": name, "group": team_group(builder, chain)}
     if repeat_delay is not None:
         interval = max(_MINUTE, repeat_delay - previous + (first_delay or timedelta()))
-        entry["repeat"] = {"times": _REPEATS, "every": field_errors.write(interval)}
+        entry["repeat"] = {"times": _REPEATS, "every": inputs.write_duration(interval)}
     builder.report_ack_timeout("chains", chain_name)
     builder.add("escalation_policies", entry | {"steps": steps})
     builder.policies[id_of(chain)] = name

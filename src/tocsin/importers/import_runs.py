@@ -26,8 +26,7 @@ from tocsin.core.config import crypto, settings_store
 from tocsin.core.errors import Permanent, Rejected, RejectedAll, Temporary
 from tocsin.core.reasons import NO_REASON, Reason, joined, reason_as_json
 from tocsin.core.runtime import clock
-from tocsin.core.validation.field_errors import AT_PATH
-from tocsin.core.validation.text_sanitizing import fold_login
+from tocsin.core.validation.inputs import AT_PATH, fold_login
 from tocsin.importers import alertops, grafana_oncall, opsgenie, pagerduty, reasons
 from tocsin.importers.api_reader import InvalidKey, ProgressCallback
 from tocsin.importers.config_builder import ExistingUser, Product, ProductDocuments

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, sentence, translatable
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.escalation.policy import MAX_POLICY_REPEATS
 from tocsin.importers import opsgenie_reader, people, reasons, rotation_converter
 from tocsin.importers.config_builder import (
@@ -470,7 +470,7 @@ def _policy(builder: OpsgenieBuilder, document: JsonObject) -> None:
         if notify is None:
             continue
         at = parse_duration(rule.get("delay"))
-        step: dict[str, Any] = {"notify": notify, "after": field_errors.write(at - previous)}
+        step: dict[str, Any] = {"notify": notify, "after": inputs.write_duration(at - previous)}
         if has_unclosed and rule.get("condition") != _NOT_CLOSED:
             step["only_until_acknowledged"] = True
         steps.append(step)
@@ -507,7 +507,7 @@ def _repeat(builder: OpsgenieBuilder, document: JsonObject, subject: Reason, fir
         return {}
     # In each repetition the first rule's delay applies again, while Tocsin's passes begin with their first step.
     interval = timedelta(minutes=wait_minutes) + first_delay
-    return {"times": min(count, MAX_POLICY_REPEATS), "every": field_errors.write(interval)}
+    return {"times": min(count, MAX_POLICY_REPEATS), "every": inputs.write_duration(interval)}
 
 
 def _notify_targets(builder: OpsgenieBuilder, rule: JsonObject, subject: Reason) -> JsonObject | None:

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 from tocsin.core.reasons import Reason, Text, sentence, translatable
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.escalation.policy import MAX_POLICY_REPEATS
 from tocsin.importers import people, reasons, rotation_converter
 from tocsin.importers.api_reader import MAX_LIST_PAGES, ApiReader
@@ -237,7 +237,7 @@ def _policy(builder: ConfigBuilder, document: JsonObject, services: list[JsonObj
         delay = _minutes(rule.get("escalation_delay_in_minutes"))
         notify = _notify_targets(builder, rule, sentence("{policy}: level {level}", policy=subject, level=position))
         if notify:
-            steps.append({"notify": notify, "after": field_errors.write(elapsed - previous)})
+            steps.append({"notify": notify, "after": inputs.write_duration(elapsed - previous)})
             previous = elapsed
             first_delay = elapsed if first_delay is None else first_delay
     nobody = sentence("None of its levels notifies an imported user.")
@@ -250,13 +250,13 @@ def _policy(builder: ConfigBuilder, document: JsonObject, services: list[JsonObj
         "name": name,
         "group": owner_group(builder, document),
         "acknowledge": _acknowledge(builder, services, subject),
-        "end_after": field_errors.write(end),
+        "end_after": inputs.write_duration(end),
     }
     loops = document.get("num_loops")
     if isinstance(loops, int) and loops > 0:
         entry["repeat"] = {
             "times": min(loops, MAX_POLICY_REPEATS),
-            "every": field_errors.write(end + (first_delay or timedelta())),
+            "every": inputs.write_duration(end + (first_delay or timedelta())),
         }
     builder.add("escalation_policies", entry | {"steps": steps})
     builder.policies[id_of(document)] = name
@@ -302,7 +302,7 @@ def _acknowledge(builder: ConfigBuilder, services: Iterable[JsonObject], subject
             sentence("has the shortest acknowledgement timeout of its services"),
             sentence("In Tocsin the policy has it."),
         )
-    return {"timeout": field_errors.write(timedelta(seconds=min(valid_timeouts)))} if valid_timeouts else {}
+    return {"timeout": inputs.write_duration(timedelta(seconds=min(valid_timeouts)))} if valid_timeouts else {}
 
 
 def _minutes(value: object) -> timedelta:

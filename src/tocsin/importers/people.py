@@ -14,8 +14,8 @@ from typing import Any
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
-from tocsin.core.validation import field_errors
-from tocsin.core.validation.text_sanitizing import fold_login
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import fold_login
 from tocsin.importers import reasons
 from tocsin.importers.config_builder import (
     ConfigBuilder,
@@ -231,7 +231,7 @@ def _is_usable(builder: ConfigBuilder, contact_method: ImportedContactMethod, us
 
 
 def _wait(delay: timedelta) -> dict[str, Any]:
-    return {"wait": field_errors.write(delay)} if delay else {}
+    return {"wait": inputs.write_duration(delay)} if delay else {}
 
 
 def _repeat(delays: Sequence[timedelta]) -> dict[str, Any] | None:
@@ -241,7 +241,7 @@ def _repeat(delays: Sequence[timedelta]) -> dict[str, Any] | None:
         return {}
     if len(intervals) > 1 or len(delays) - 1 > MAX_RULE_REPEATS:
         return None
-    return {"repeat": {"times": len(delays) - 1, "every": field_errors.write(intervals.pop())}}
+    return {"repeat": {"times": len(delays) - 1, "every": inputs.write_duration(intervals.pop())}}
 
 
 # ---------- maintenance

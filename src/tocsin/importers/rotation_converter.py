@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.core.reasons import Reason
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.importers import reasons
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import MINUTES_A_DAY, MINUTES_A_WEEK, Weekday, WeeklyWindow
@@ -123,7 +123,7 @@ def _rotation(rotation: ConvertedRotation, start: datetime | None) -> list[dict[
         handoff, slots = next_handoff, slots[elapsed_turns % len(slots) :] + slots[: elapsed_turns % len(slots)]
     if rotation.end is not None and handoff >= rotation.end:
         return converted
-    rotate: dict[str, Any] = {"every": field_errors.write(rotation.interval), "at": handoff.strftime("%H:%M")}
+    rotate: dict[str, Any] = {"every": inputs.write_duration(rotation.interval), "at": handoff.strftime("%H:%M")}
     if rotation.interval % _WEEK == timedelta():
         rotate["on"] = str(list(Weekday)[handoff.weekday()])
     if rotation.windows:

@@ -19,10 +19,17 @@ from pydantic import Field, PlainValidator, ValidationInfo
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import MORE, Reason, Term, Text, sentence
-from tocsin.core.validation.field_errors import AT_PATH, NOT_TEXT, require_storable, unknown_key
-from tocsin.core.validation.payload_paths import MAX_PATH, MISSING, compile_path
+from tocsin.core.validation.inputs import (
+    AT_PATH,
+    MAX_PATH,
+    MISSING,
+    NOT_TEXT,
+    compile_path,
+    require_storable,
+    sanitize,
+    unknown_key,
+)
 from tocsin.core.validation.spec import InvalidValue, ListOf, Parsed, Spec, SpecErrors, reading_context
-from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.fields import (
     FIELDS,
     MAX_VALUE_CHARS,

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from tocsin.core.reasons import Reason, Term, translatable
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.inputs import sanitize
 
 #: The values of a mapped field. None means that the message says "nobody" (see `MappedFields`).
 type Value = str | bool | datetime | tuple[str, ...] | tuple[Attachment, ...] | None

@@ -20,7 +20,7 @@ from tocsin.core.ids import uuid7
 from tocsin.core.reasons import NO_REASON, Reason, Text, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.enums import HeartbeatHealth, IntegrationMode, MessageStatus
@@ -100,11 +100,11 @@ def parse_schedule(settings: Mapping[str, object]) -> HeartbeatSchedule:
     """Returns the schedule in an integration's settings. Raises Rejected or KeyError for unvalidated settings."""
     max_run_time = settings.get("longest_run")
     return HeartbeatSchedule(
-        interval=field_errors.parse(settings.get("interval", "1h")),
-        grace=field_errors.parse(settings.get("grace", "5m")),
+        interval=inputs.parse_duration(settings.get("interval", "1h")),
+        grace=inputs.parse_duration(settings.get("grace", "5m")),
         cron=str(settings.get("cron") or ""),
         zone=ZoneInfo(str(settings.get("time_zone") or "UTC")),
-        max_run_time=field_errors.parse(max_run_time) if max_run_time else None,
+        max_run_time=inputs.parse_duration(max_run_time) if max_run_time else None,
     )
 
 
@@ -201,11 +201,11 @@ def message(
             payload["subject"] = f"{name} is silent"
             payload["text"] = (
                 f"A heartbeat is expected {schedule.description}, with "
-                f"{field_errors.describe(schedule.grace)} of grace{last}. None came."
+                f"{inputs.describe(schedule.grace)} of grace{last}. None came."
             )
         case SilenceState.OVERRUN:
             started_text = f" {_format_time(monitor.started_at)}" if monitor.started_at else ""
-            limit = field_errors.describe(schedule.max_run_time) if schedule.max_run_time else ""
+            limit = inputs.describe(schedule.max_run_time) if schedule.max_run_time else ""
             payload["subject"] = f"{name} does not end"
             payload["text"] = f"It began{started_text} and has not said that it finished within {limit}."
         case PingKind.BEAT | PingKind.START | PingKind.FINISH:

@@ -15,8 +15,8 @@ from pydantic import AfterValidator, Field
 
 from tocsin.core.reasons import Reason, Term, Text, joined, sentence
 from tocsin.core.reasons import translatable as _
-from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import REQUIRED
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import REQUIRED
 from tocsin.core.validation.spec import (
     Duration,
     InForm,
@@ -451,7 +451,7 @@ class WindowTimesSpec(Spec):
         if self.end is not None:
             times["to"] = format_time(self.end)
         if self.lasts is not None:
-            times["lasts"] = field_errors.write(self.lasts)
+            times["lasts"] = inputs.write_duration(self.lasts)
         days = {"first_day": self.first_day, "last_day": self.last_day}
         return times | {key: day.isoformat() for key, day in days.items() if day}
 
@@ -494,7 +494,7 @@ def describe_times(times: Mapping[str, Any]) -> Reason:
     if "to" in times:
         parts = [sentence("{days} from {start} to {end} ({zone})", days=days, start=start, end=times["to"], zone=zone)]
     else:
-        duration = field_errors.parse(times["lasts"])
+        duration = inputs.parse_duration(times["lasts"])
         parts = [
             sentence(
                 "{days} from {start} for {duration} ({zone})", days=days, start=start, duration=duration, zone=zone
@@ -543,6 +543,6 @@ def _weekday_name(weekday: Weekday) -> Term:
 
 def _stored_length(times: Mapping[str, Any], start: int) -> timedelta:
     if "lasts" in times:
-        return field_errors.parse(times["lasts"])
+        return inputs.parse_duration(times["lasts"])
     end = parse_time(times["to"])
     return timedelta(minutes=end - start if end > start else end + 24 * 60 - start)

@@ -21,7 +21,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.reasons import translatable as _
-from tocsin.core.validation.field_errors import NO_SUCH_GROUP, rejected_at
+from tocsin.core.validation.inputs import NO_SUCH_GROUP, rejected_at
 from tocsin.core.validation.spec import InForm, InvalidValue, Line, OneOf, OwnedSpec, Parsed, Reference, list_of
 from tocsin.inbound import maintenance as maintenance_times
 from tocsin.inbound.conditions import OptionalCondition, compile_condition

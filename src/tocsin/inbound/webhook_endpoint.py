@@ -24,7 +24,7 @@ from tocsin.core.net.asgi import AsgiScope, BodyReader, Receive, Send, SendRespo
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import sentence
 from tocsin.core.runtime import clock
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.inputs import sanitize
 from tocsin.inbound import heartbeats, ingest_service
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, stored_headers
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration

@@ -8,19 +8,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.alerts import service
-from tocsin.alerts.sql import load_alerts
 from tocsin.alerts.states import CommandChannel, CommandKind
+from tocsin.alerts.store import load_alerts
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.inputs import sanitize
 from tocsin.notify.channels.phone import for_phones
-from tocsin.notify.inbound import delivery_receipts, mail_replies, responder_actions
+from tocsin.notify.inbound import mail_replies, responder_actions
 from tocsin.notify.inbound.responder_actions import Responder
 from tocsin.notify.interfaces import CHANNELS, ButtonResult, CallPrompt, CallState, InboundText, Receipt
-from tocsin.notify.text import command_parser, render
-from tocsin.notify.text.command_parser import ParsedCommand, Word
-from tocsin.notify.text.formatting import localize, phrase
+from tocsin.notify.text import formatting, render
+from tocsin.notify.text.formatting import ParsedCommand, Word, localize, phrase
 from tocsin.people import addresses
 
 #: How long processed callbacks are kept for deduplication. Vendors retry for a few hours at most.
@@ -42,7 +41,7 @@ class ProviderEventReceiver:
 
         def apply() -> None:
             with database.transaction() as connection:
-                delivery_receipts.apply(connection, self.provider, receipt, self.now)
+                responder_actions.apply(connection, self.provider, receipt, self.now)
 
         database.retry_once(apply)
 
@@ -82,18 +81,18 @@ class ProviderEventReceiver:
         return answer
 
     def _answer(self, connection: Connection, responder: Responder, message: InboundText) -> str:
-        command = command_parser.parse_command(message.text)
+        command = formatting.parse_command(message.text)
         match _parse_opt_out(message, command):
             case True:
                 # The vendor confirms a STOP itself.
-                delivery_receipts.opt_out(connection, message.channel, message.sender, self.provider, self.now)
+                responder_actions.opt_out(connection, message.channel, message.sender, self.provider, self.now)
                 return ""
             case False:
-                has_opted_in = delivery_receipts.opt_in(connection, message.channel, message.sender)
+                has_opted_in = responder_actions.opt_in(connection, message.channel, message.sender)
                 if message.opt_out is not None:
                     return ""
                 if has_opted_in:
-                    return localize(delivery_receipts.OPTED_IN(), responder.language)
+                    return localize(responder_actions.OPTED_IN(), responder.language)
                 # START changed nothing: "yes" is then an ordinary word.
         channel = CHANNELS[message.channel]
         via = channel.command_channel
@@ -111,14 +110,14 @@ class ProviderEventReceiver:
     def _reply(self, connection: Connection, responder: Responder, command: ParsedCommand, via: CommandChannel) -> str:
         match command.action:
             case Word.HELP:
-                return localize(command_parser.HELP, responder.language)
+                return localize(formatting.HELP, responder.language)
             case CommandKind():
                 result = responder_actions.run_command(connection, responder, command, command.action, via, self.now)
                 return localize(result.answer, responder.language)
             case Word.REPEAT:
                 return self._list_open_alerts(connection, responder)
             case _:
-                return localize(command_parser.UNKNOWN, responder.language)
+                return localize(formatting.UNKNOWN, responder.language)
 
     def _reply_with_code_check(
         self, connection: Connection, responder: Responder, text: str, via: CommandChannel
@@ -127,9 +126,9 @@ class ProviderEventReceiver:
         for the user: a message that names several alerts carries only the code of the first.
         """
         command_text, code = render.split(text)
-        command = command_parser.parse_command(command_text)
+        command = formatting.parse_command(command_text)
         if not isinstance(command.action, CommandKind):
-            return self._reply(connection, responder, command_parser.parse_command(text), via)
+            return self._reply(connection, responder, formatting.parse_command(text), via)
         numbers = responder_actions.open_for(connection, responder.id, self.now)
         if command.number is not None and responder_actions.was_paged_or_owns(connection, responder.id, command.number):
             numbers = [command.number, *(number for number in numbers if number != command.number)]
@@ -141,7 +140,7 @@ class ProviderEventReceiver:
         numbers = responder_actions.open_for(connection, responder.id, self.now)
         rows = load_alerts(connection, sorted(numbers)[:5], "subject")
         if not rows:
-            return localize(command_parser.NONE_OPEN, responder.language)
+            return localize(formatting.NONE_OPEN, responder.language)
         omitted_count = len(numbers) - len(rows)
         more = f" {phrase(responder.language, 'And {more} more', more=omitted_count)}." if omitted_count else ""
         # Subjects come from the source and are not translated.

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from tocsin.alerts.commands import AlertChange, AlertState
-from tocsin.alerts.sql import load_alerts
 from tocsin.alerts.states import TERMINAL, AlertStatus
+from tocsin.alerts.store import load_alerts
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, Text, sentence
 from tocsin.notify.models import Delivery, LastSent, MailReply, Notification, OptOut, SandboxMessage

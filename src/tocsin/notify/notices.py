@@ -40,9 +40,8 @@ from tocsin.notify.interfaces import phones
 from tocsin.notify.models import Provider
 from tocsin.notify.pages import NotificationRow, write
 from tocsin.notify.providers import health, pool
-from tocsin.notify.providers.pool import carries_country, provider_lookup
-from tocsin.notify.registry import CHANNELS, KINDS, address_problem, channel
-from tocsin.notify.rules.delivery_reasons import (
+from tocsin.notify.providers.pool import CHANNELS, KINDS, address_problem, carries_country, channel, provider_lookup
+from tocsin.notify.rules.page_planner import (
     OWN_ACCOUNT,
     PROVIDER_TEST,
     REMINDER_RULE,

@@ -10,15 +10,14 @@ from itertools import batched
 from typing import Any
 from uuid import UUID
 
-from tocsin.alerts.sql import load_alerts, load_responders
+from tocsin.alerts.store import load_alerts, load_responders
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json
 from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason, reason_as_json
 from tocsin.notify.models import Provider
-from tocsin.notify.registry import address_problem, quietest_channel
-from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.rules import page_planner as planning
+from tocsin.notify.providers.pool import address_problem, quietest_channel
+from tocsin.notify.rules import page_planner
 from tocsin.notify.rules.page_planner import (
     NotificationMethod,
     Page,
@@ -203,7 +202,7 @@ def plan_pages(connection: Connection, requests: Sequence[PageRequest]) -> PageP
     """Returns what `queue_pages` would write for `requests`, with the current contact methods. Writes nothing."""
     recipients = load_recipients(connection, {request.user_id for request in requests if request.user_id is not None})
     contacts = load_group_contacts(connection, {s.group_contact_id for s in requests if s.group_contact_id is not None})
-    return planning.plan(requests, recipients, contacts, address_problem)
+    return page_planner.plan(requests, recipients, contacts, address_problem)
 
 
 def _first_pages(connection: Connection, alert_ids: list[int], pages: Sequence[Page]) -> frozenset[int]:
@@ -237,8 +236,8 @@ def queue_ack_reminder(connection: Connection, targets: Sequence[tuple[int, int]
         ]
         if not usable:
             is_deactivated = recipient is not None and not recipient.is_active
-            cause = delivery_reasons.ACCOUNT_DISABLED if is_deactivated else delivery_reasons.NO_USABLE_METHOD
-            reason = delivery_reasons.NOT_REMINDED(user=Person(name, user_id), cause=cause())
+            cause = page_planner.ACCOUNT_DISABLED if is_deactivated else page_planner.NO_USABLE_METHOD
+            reason = page_planner.NOT_REMINDED(user=Person(name, user_id), cause=cause())
             unreachable.append(Unreachable(PageRequest(alert_id, now, reason, user_id), name, reason))
         rows += [
             NotificationRow(
@@ -246,7 +245,7 @@ def queue_ack_reminder(connection: Connection, targets: Sequence[tuple[int, int]
                 channel=method.channel,
                 address=method.address,
                 label=method.label,
-                reason=delivery_reasons.ACKNOWLEDGED_BEFORE(),
+                reason=page_planner.ACKNOWLEDGED_BEFORE(),
                 due_at=now,
                 alert_id=alert_id,
                 user_id=user_id,
@@ -310,7 +309,7 @@ def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: da
             responder_ids[entry.alert_id] |= responder_ids[entry.merged_into]
             responder_ids[entry.alert_id] |= {page.user_id for page in paged if page.alert_id == entry.merged_into}
     last_all_clears = {(row[0], row[1]): row[2] for row in connection.execute(_LAST_ALL_CLEARS, parameters).fetchall()}
-    all_clears = planning.all_clears(
+    all_clears = page_planner.all_clears(
         paged, {key: frozenset(users) for key, users in responder_ids.items()}, last_all_clears, quietest_channel
     )
     rows = [
@@ -319,7 +318,7 @@ def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: da
             channel=all_clear.channel,
             address=all_clear.address,
             label=all_clear.label,
-            reason=delivery_reasons.WAS_PAGED(),
+            reason=page_planner.WAS_PAGED(),
             due_at=now,
             alert_id=all_clear.alert_id,
             user_id=all_clear.user_id,
@@ -373,7 +372,7 @@ def cancel_pages(
         "users": None if user_ids is None else sorted(set(user_ids)),
         "queued_since": queued_since,
         "reason": as_reason(reason),
-        "not_resent": delivery_reasons.NOT_RESENT(cause=as_reason(reason)),
+        "not_resent": page_planner.NOT_RESENT(cause=as_reason(reason)),
         "now": now,
     }
     # Locks in a separate statement first: if a failed attempt has just inserted the next provider's row, the second
@@ -444,7 +443,7 @@ def release_pages(connection: Connection, alert_ids: Iterable[int], now: datetim
     released_count = connection.execute(
         "UPDATE notify_delivery SET due_at = %s WHERE id IN (SELECT id FROM notify_delivery "
         "WHERE alert_id = ANY(%s) AND status = 'queued' AND reason->>'code' = %s ORDER BY id FOR NO KEY UPDATE)",
-        (now, sorted(set(alert_ids)), delivery_reasons.ON_HOLD.code),
+        (now, sorted(set(alert_ids)), page_planner.ON_HOLD.code),
     ).rowcount
     if released_count:
         database.notify(connection, "outbox")

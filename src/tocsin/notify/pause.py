@@ -16,7 +16,8 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Reason, Text, sentence
 from tocsin.core.runtime.clock import Timers
 from tocsin.notify.models import Pause
-from tocsin.notify.rules.delivery_reasons import (
+from tocsin.notify.rules.page_planner import (
+    DEFERRED_FROM,
     HOURLY_LIMIT_REACHED,
     PAUSED,
     PAUSED_BY,
@@ -24,7 +25,6 @@ from tocsin.notify.rules.delivery_reasons import (
     RATE_LIMITED,
     STARTED_EARLY,
 )
-from tocsin.notify.rules.page_planner import DEFERRED_FROM
 from tocsin.people.sql import join_user
 
 MAX_PAUSE = timedelta(days=7)

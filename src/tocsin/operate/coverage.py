@@ -18,7 +18,7 @@ from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.notices import Notice, queue_notice, was_noticed
 from tocsin.notify.pages import load_recipients
-from tocsin.notify.registry import address_problem
+from tocsin.notify.providers.pool import address_problem
 from tocsin.notify.rules.page_planner import Recipient
 from tocsin.notify.rules.responder_readiness import TEST_VALID_FOR, MethodState, OnCallPerson, ShiftReadiness, readiness
 from tocsin.notify.text.formatting import one_line

@@ -17,7 +17,7 @@ from psycopg_pool import PoolTimeout
 
 import tocsin
 from tocsin.access import tokens
-from tocsin.alerts.sql import count_active
+from tocsin.alerts.store import count_active
 from tocsin.core.config.settings_store import load_backup_status
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection

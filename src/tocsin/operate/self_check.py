@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 
 from tocsin.alerts import service
-from tocsin.alerts.sql import ACTIVE_IDS, join_alert
 from tocsin.alerts.states import ACTIVE
+from tocsin.alerts.store import ACTIVE_IDS, join_alert
 from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -27,8 +27,8 @@ from tocsin.escalation.tasks import STUCK_AFTER
 from tocsin.notify import pause
 from tocsin.notify.dispatch import send
 from tocsin.notify.notices import Notice, queue_notice
-from tocsin.notify.registry import CHANNELS
-from tocsin.notify.rules.delivery_reasons import IS_ADMINISTRATOR
+from tocsin.notify.providers.pool import CHANNELS
+from tocsin.notify.rules.page_planner import IS_ADMINISTRATOR
 from tocsin.operate import node_heartbeat, readiness
 from tocsin.operate.finding import HealthFinding, limited
 from tocsin.operate.node_heartbeat import NodeStatus

@@ -27,7 +27,7 @@ from tocsin.core.delivery.circuit_breaker import NeedsAttention
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, sentence
-from tocsin.core.validation.field_errors import NO_SUCH_USER, REQUIRED
+from tocsin.core.validation.inputs import NO_SUCH_USER, REQUIRED
 from tocsin.core.validation.spec import SpecErrors
 from tocsin.outbound import reasons, redaction, states
 from tocsin.outbound.connectors.haloitsm import connector

@@ -30,8 +30,8 @@ from tocsin.alerts.commands import (
 )
 from tocsin.alerts.models import Alert
 from tocsin.alerts.service import VisibleAlert
-from tocsin.alerts.sql import WITH_INTEGRATION
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind
+from tocsin.alerts.store import WITH_INTEGRATION
 from tocsin.catalogue.kinds import family
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection

@@ -15,7 +15,7 @@ from django.core.validators import validate_email
 from tocsin.core.config import crypto
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.reasons import Reason, Text, as_reason, sentence
-from tocsin.core.validation.field_errors import NOT_AN_EMAIL_ADDRESS
+from tocsin.core.validation.inputs import NOT_AN_EMAIL_ADDRESS
 
 # ---------- encrypted addresses
 # Addresses that are secrets, such as a chat's webhook URL: stored sealed, and shown only as `slack://•••`.

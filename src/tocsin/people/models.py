@@ -19,10 +19,9 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.access import boundary
 from tocsin.access.boundary import BoundedManager
 from tocsin.access.roles import MemberRole, Role
-from tocsin.core.validation.field_errors import NAME_IN_USE, NO_SUCH_GROUP
+from tocsin.core.validation.inputs import NAME_IN_USE, NO_SUCH_GROUP, fold_login
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.core.validation.spec import OwnedSpec, SpecErrors
-from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.people import addresses
 
 

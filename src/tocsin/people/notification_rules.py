@@ -14,8 +14,8 @@ from pydantic import AfterValidator, Field
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import sentence
-from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import NO_SUCH_CONTACT_METHOD, TOO_MANY_ENTRIES
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import NO_SUCH_CONTACT_METHOD, TOO_MANY_ENTRIES
 from tocsin.core.validation.spec import Duration, InvalidValue, ListOf, Names, OneOf, Spec, SpecErrors, at_most, list_of
 
 #: The values of `alerts.states.Priority`. This room may not import `alerts`, which is above it.
@@ -219,4 +219,4 @@ def rename_method(rules: NotificationRules, old: str, new: str | None) -> Notifi
 
 def repeat_data(times: int, every: timedelta) -> dict[str, Any]:
     """Returns `{repeat: …}`, or an empty dict without repeats."""
-    return {"repeat": {"times": times, "every": field_errors.write(every)}} if times else {}
+    return {"repeat": {"times": times, "every": inputs.write_duration(every)}} if times else {}

@@ -17,7 +17,7 @@ from tocsin.alerts.states import ActorKind, AlertStatus, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import translatable
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.reports import counted_alerts
 from tocsin.reports.counted_alerts import NO_FILTER, AlertFilter, Bucket, GroupBy, GroupedReport, Measure, Period
 from tocsin.workflows.definition import SlaMoment
@@ -257,7 +257,7 @@ def _at(value: datetime | str | None) -> datetime | None:
 def _tables(connection: Connection) -> tuple[str, dict[str, Any]]:
     """The common table expressions of the report, and the SLA of every policy version that has one as parameters."""
     targets = [
-        (row["id"], {name: field_errors.parse(str(text)) for name, text in row["sla"].items()})
+        (row["id"], {name: inputs.parse_duration(str(text)) for name, text in row["sla"].items()})
         for row in database.rows(connection, _VERSIONS)
     ]
     if not targets:

@@ -14,12 +14,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.access import boundary
-from tocsin.alerts.sql import OPENED_BETWEEN
 from tocsin.alerts.states import RESPONSES, EventKind, Priority
+from tocsin.alerts.store import OPENED_BETWEEN
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Text
-from tocsin.core.validation.field_errors import NOT_AFTER_FROM, rejected_at
+from tocsin.core.validation.inputs import NOT_AFTER_FROM, rejected_at
 from tocsin.people.sql import join_user
 from tocsin.resources import visibility
 

@@ -14,11 +14,11 @@ from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
 from tocsin.access.roles import MemberRole
-from tocsin.alerts.sql import is_about
+from tocsin.alerts.store import is_about
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.validation.field_errors import NightHours
+from tocsin.core.validation.inputs import NightHours
 from tocsin.notify.providers.pool import SANDBOX
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.oncall import loader

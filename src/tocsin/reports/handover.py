@@ -10,8 +10,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.access.roles import Permission
-from tocsin.alerts.sql import IS_ACTIVE, OPENED_BETWEEN, OWNER_NAME, WITH_OWNER
 from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
+from tocsin.alerts.store import IS_ACTIVE, OPENED_BETWEEN, OWNER_NAME, WITH_OWNER
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -32,7 +32,7 @@ from tocsin.core.reasons import (
 )
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.validation.field_errors import TOO_LONG, NightHours, rejected_at
+from tocsin.core.validation.inputs import TOO_LONG, NightHours, rejected_at
 from tocsin.inbound import maintenance_commands as maintenance
 from tocsin.notify.notices import Notice, queue_notice
 from tocsin.oncall import loader, pending

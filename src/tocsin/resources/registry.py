@@ -14,7 +14,7 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import hooks
 from tocsin.core.reasons import Reason, sentence
 from tocsin.core.runtime import clock
-from tocsin.core.validation.field_errors import ABSENCE_REFERENCE
+from tocsin.core.validation.inputs import ABSENCE_REFERENCE
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import PolicySpec
@@ -28,7 +28,7 @@ from tocsin.inbound.models import ClientTable, Integration
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands as providers
 from tocsin.notify.providers.commands import ProviderSpec
-from tocsin.notify.registry import KINDS
+from tocsin.notify.providers.pool import KINDS
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.changes import overrides
 from tocsin.oncall.changes.specs import ScheduleOverrideSpec, ScheduleSpec

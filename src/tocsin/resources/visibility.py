@@ -31,13 +31,13 @@ from tocsin.access.boundary import Boundary, Filter
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.roles import Role
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
-from tocsin.alerts.sql import join_alert
+from tocsin.alerts.store import join_alert
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
-from tocsin.core.db import row_security
+from tocsin.core.db import base
+from tocsin.core.db.base import OWN_PAGES, ROLE_SUFFIX, ViewerSettings
 from tocsin.core.db.database import Connection
 from tocsin.core.db.queries import any_of
-from tocsin.core.db.row_security import OWN_PAGES, ROLE_SUFFIX, ViewerSettings
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
@@ -343,7 +343,7 @@ def install() -> None:
 # Makes the role and the policies of row-level security: the second belt of boundaries, below the filters.
 #
 # The policies are rendered from the filters. The role reads only what the settings of its transaction allow
-# (`core.db.row_security`). Without permission to create a role, nothing is made, and the filters alone limit what
+# (`core.db.base`). Without permission to create a role, nothing is made, and the filters alone limit what
 # viewers see.
 
 
@@ -522,5 +522,5 @@ def install_row_security() -> None:
     operate = apps.get_app_config("operate")
     pre_migrate.connect(disable, sender=operate)
     post_migrate.connect(enable, sender=operate)
-    row_security.register(viewer_settings)
+    base.register(viewer_settings)
     audit.REACTIONS.register(_follow_settings)

@@ -32,7 +32,7 @@ from tocsin.core.reasons import (
     show_fields,
     show_reason,
 )
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.escalation.run import run_store
 from tocsin.escalation.run.run_state import RunState, apply_transition
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
@@ -383,7 +383,7 @@ def _escalation_report(outcome: SimulatedOutcome, zone: tzinfo) -> Iterable[str]
 
 
 def _after(after: timedelta) -> str:
-    return f"+{field_errors.write(after)}" if after else "at once"
+    return f"+{inputs.write_duration(after)}" if after else "at once"
 
 
 def _truncate(text: str) -> str:

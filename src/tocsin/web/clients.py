@@ -24,7 +24,7 @@ from tocsin.access import boundary, tokens
 from tocsin.access.models import ApiToken
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus
-from tocsin.core.db.row_security import viewer_transaction
+from tocsin.core.db.base import viewer_transaction
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import specs as commands
 from tocsin.inbound.models import ClientTable

@@ -20,7 +20,7 @@ from tocsin.notify.inbound import responder_actions
 from tocsin.notify.interfaces import Callback, InvalidWebhookSignature, WebhookProvider
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import pool
-from tocsin.notify.registry import KINDS
+from tocsin.notify.providers.pool import KINDS
 
 # ---------- views
 # `/hooks/{provider}/{what}`: callbacks of notification providers.

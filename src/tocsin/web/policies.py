@@ -22,7 +22,7 @@ from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, local_term
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.escalation import commands
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import (
@@ -241,8 +241,8 @@ class StepFormSet(FormSet[StepForm]):
         offsets, total = [], timedelta()
         for form in self.forms:
             try:
-                total += field_errors.parse(form["after"].value() or "0")
-                offsets.append(f"+{field_errors.write(total)}" if total else gettext("immediately"))
+                total += inputs.parse_duration(form["after"].value() or "0")
+                offsets.append(f"+{inputs.write_duration(total)}" if total else gettext("immediately"))
             except Rejected:
                 offsets.append("?")
         return offsets
@@ -386,7 +386,7 @@ class PolicyForm(forms.Form):
     end_after = DurationField(
         label=_("Exhausted after"),
         required=False,
-        initial=field_errors.write(DEFAULT_END_AFTER),
+        initial=inputs.write_duration(DEFAULT_END_AFTER),
         help_text=_("Counted from the start of the last step."),
     )
     then = forms.ChoiceField(

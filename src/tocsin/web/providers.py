@@ -19,12 +19,11 @@ from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.reasons import local_term
 from tocsin.notify import notices
-from tocsin.notify.inbound import delivery_receipts
+from tocsin.notify.inbound import responder_actions
 from tocsin.notify.inbound.mail_replies import ReplyResult
 from tocsin.notify.models import MailReply, Provider
 from tocsin.notify.providers import commands, health, pool
-from tocsin.notify.providers.pool import ENVIRONMENT, ProviderStatus
-from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
+from tocsin.notify.providers.pool import BUILT_IN, CHANNELS, ENVIRONMENT, KINDS, ProviderStatus
 from tocsin.resources.registry import PROVIDERS
 from tocsin.web.http.request import SignedInRequest, find_object, render_view, reporting, requires
 from tocsin.web.ui import object_list
@@ -204,4 +203,4 @@ def _channel_names(row: Provider) -> str:
 
 def _opted_out() -> list[tuple[int, str, str, datetime]]:
     with database.transaction() as connection:
-        return delivery_receipts.opted_out(connection)
+        return responder_actions.opted_out(connection)

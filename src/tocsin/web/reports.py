@@ -23,12 +23,12 @@ from tocsin.access.roles import MemberRole, Permission
 from tocsin.alerts.states import Priority
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
+from tocsin.core.db.base import viewer_transaction
 from tocsin.core.db.database import Connection
-from tocsin.core.db.row_security import viewer_transaction
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import local_date
-from tocsin.core.validation import text_sanitizing
-from tocsin.core.validation.field_errors import NightHours
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import NightHours
 from tocsin.inbound.models import Integration
 from tocsin.oncall.calculation import month_calendar
 from tocsin.oncall.calculation.coverage_checks import OnCallTime
@@ -504,7 +504,7 @@ def report_file(request: SignedInRequest, name: str) -> HttpResponse:
     with viewer_transaction() as connection:
         table, header, lines = _TABLES[name](connection, request)
     period = parse_query(request).file_suffix
-    text = text_sanitizing.write([header, *lines])
+    text = inputs.write_csv([header, *lines])
     return download(text, f"tocsin-{name}-{table}-{period}.csv", "text/csv")
 
 
@@ -567,7 +567,7 @@ def report_csv(request: SignedInRequest) -> HttpResponse:
     query = _parse_query(request)
     lines = [_line(month.month, person) for month in _load(request, query) for person in month.people]
     name = f"tocsin-fairness-{query.month:%Y-%m}-{query.count}-months.csv"
-    return download(text_sanitizing.write([_COLUMNS, *lines]), name, "text/csv")
+    return download(inputs.write_csv([_COLUMNS, *lines]), name, "text/csv")
 
 
 def _load(request: SignedInRequest, query: FairnessQuery) -> list[MonthlyLoad]:

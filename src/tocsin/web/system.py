@@ -31,7 +31,7 @@ from tocsin.inbound.config import registry
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.notify import pause as pauses
 from tocsin.notify.models import Pause
-from tocsin.notify.registry import CHANNELS
+from tocsin.notify.providers.pool import CHANNELS
 from tocsin.operate import doctor, node_heartbeat, self_check
 from tocsin.simulate import escalation
 from tocsin.simulate.escalation import SimulatedPage

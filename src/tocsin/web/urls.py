@@ -32,7 +32,7 @@ from tocsin.web import workflows as workflow_runs
 from tocsin.web.accounts import session_store, sso
 from tocsin.web.accounts import views as accounts
 from tocsin.web.alerts import detail, views
-from tocsin.web.http import static_files
+from tocsin.web.http import middleware
 from tocsin.web.integrations import rule_editor, tabs
 from tocsin.web.integrations import views as integrations
 from tocsin.web.me import contact_methods, shifts
@@ -327,8 +327,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("pause/", system.pause, name="pause"),
     path("pause/end", system.end, name="end_pause"),
     path("pause/banners", system.banners, name="banners"),
-    path("service-worker.js", static_files.service_worker, name="service_worker"),
-    path("offline/", static_files.offline, name="offline"),
+    path("service-worker.js", middleware.service_worker, name="service_worker"),
+    path("offline/", middleware.offline, name="offline"),
     path("push/act", push.act, name="push_act"),
     path("push/changed", push.changed, name="push_changed"),
     path("a/<str:token>", detail.signed_link, name="signed_link"),

@@ -16,8 +16,8 @@ from tocsin.alerts import states as alert_reasons
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Term, Text, sentence, translatable
-from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import (
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import (
     DURATION_TOO_SHORT,
     NO_SUCH_GROUP,
     NO_SUCH_USER,
@@ -244,11 +244,11 @@ def write(definition: WorkflowDefinition, name_of: NameOf) -> dict[str, Any]:
 def _written_trigger(trigger: Trigger) -> dict[str, Any] | str:
     written: dict[str, Any] = {"on": str(trigger.on)}
     if trigger.span:
-        written[SPANS[trigger.on]] = field_errors.write(timedelta(seconds=trigger.span))
+        written[SPANS[trigger.on]] = inputs.write_duration(timedelta(seconds=trigger.span))
     if trigger.on in SLA:
         written["moment"] = str(trigger.moment)
         if trigger.moment is SlaMoment.OPENING:
-            written["within"] = field_errors.write(timedelta(seconds=trigger.within))
+            written["within"] = inputs.write_duration(timedelta(seconds=trigger.within))
     if trigger.confirm:
         written["confirm"] = trigger.confirm
     return written if len(written) > 1 else str(trigger.on)
@@ -264,7 +264,7 @@ def _written_action(action: WorkflowAction, name_of: NameOf) -> dict[str, Any]:
             case "policy" | "outbound" if value:
                 value = name_of("policies" if key == "policy" else key, value)
             case "for":
-                value = field_errors.write(timedelta(seconds=value))
+                value = inputs.write_duration(timedelta(seconds=value))
         if value:
             written[key] = msgspec.to_builtins(value)
     return written

@@ -48,7 +48,7 @@ from tocsin.escalation.run import run_store
 from tocsin.inbound.models import Integration
 from tocsin.notify import pause as pauses
 from tocsin.notify.models import Delivery, Notification
-from tocsin.notify.rules.delivery_reasons import ON_HOLD
+from tocsin.notify.rules.page_planner import ON_HOLD
 from tocsin.operate.checks import people
 from tocsin.people.changes import groups, users
 from tocsin.people.models import User

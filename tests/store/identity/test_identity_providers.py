@@ -11,7 +11,7 @@ from tests.doubles.saml import ISSUER, SSO_URL, certificate, metadata
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.core.validation.inputs import AT_PATH
 from tocsin.identity import commands, sign_in
 from tocsin.identity.models import IdentityProvider
 from tocsin.identity.role_mapping import MembershipChanges

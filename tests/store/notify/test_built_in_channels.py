@@ -26,7 +26,7 @@ from tocsin.core.net import egress
 from tocsin.notify.channels.chat import ChatChannel
 from tocsin.notify.integrations import web_push
 from tocsin.notify.interfaces import ProviderAccount, ProviderKind, ProviderSender
-from tocsin.notify.registry import BUILT_IN
+from tocsin.notify.providers.pool import BUILT_IN
 from tocsin.people.models import ContactMethod
 
 __all__ = [

@@ -18,7 +18,7 @@ from tests.support.vendor_callbacks import AT, VENDORS, body_of, handle_signed, 
 from tocsin.core.config import environment
 from tocsin.notify.interfaces import WebhookProvider
 from tocsin.notify.providers.commands import save_provider
-from tocsin.notify.registry import KINDS
+from tocsin.notify.providers.pool import KINDS
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -28,7 +28,7 @@ from tocsin.notify.models import Delivery, Notification, OptOut, ProviderHealth
 from tocsin.notify.providers import commands
 from tocsin.notify.providers.pool import account_of
 from tocsin.notify.rules.page_planner import PageRequest
-from tocsin.notify.text import command_parser
+from tocsin.notify.text import formatting
 from tocsin.people.changes import groups
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, GroupContact, User
@@ -190,7 +190,7 @@ def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenar
     assert body["text"] == f"Alarm {alert} ist Ihnen zugewiesen."
     # What a carrier takes for STOP is a word like another in a chat, where nobody would say that pages end.
     unknown = scenario.telegram_update(scenario.telegram.text_update("cancel", 123456789, update=2)).json()["text"]
-    assert unknown == command_parser.UNKNOWN.localized("de")
+    assert unknown == formatting.UNKNOWN.localized("de")
     assert unknown.startswith("Unbekannter Befehl. ACK: ")
     assert not OptOut.objects.exists()
     assert (

@@ -24,7 +24,7 @@ from tocsin.core.runtime import clock
 from tocsin.notify.inbound import mail_parser, mail_replies
 from tocsin.notify.inbound.mail_replies import ReplyPoller
 from tocsin.notify.models import MailReply
-from tocsin.notify.rules.delivery_reasons import BOUNCED, STARTED_EARLY
+from tocsin.notify.rules.page_planner import BOUNCED, STARTED_EARLY
 from tocsin.operate.checks import integrations
 from tocsin.operate.finding import HealthFinding
 from tocsin.people.models import User

@@ -18,7 +18,7 @@ from tocsin.core.reasons import as_reason, each_of, reason_from_json
 from tocsin.notify import listener
 from tocsin.notify.models import Delivery, Notification, OptOut
 from tocsin.notify.pages import cancel_pages
-from tocsin.notify.rules.delivery_reasons import FELL_BACK, NOT_RESENT, WAS_PAGED
+from tocsin.notify.rules.page_planner import FELL_BACK, NOT_RESENT, WAS_PAGED
 
 pytestmark = pytest.mark.usefixtures("database", "sandbox_sends")
 

@@ -29,7 +29,7 @@ from tocsin.notify import notices
 from tocsin.notify.models import Delivery, LastSent
 from tocsin.notify.notices import Notice, queue_notice
 from tocsin.notify.pages import AlertEnded, queue_all_clear
-from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, HOURLY_LIMIT_REACHED
+from tocsin.notify.rules.page_planner import BUNDLED_LATER, HOURLY_LIMIT_REACHED
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -32,7 +32,7 @@ from tocsin.notify.dispatch.send import SentDelivery
 from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
 from tocsin.notify.notices import Notice, queue_notice
 from tocsin.notify.pages import AlertEnded, cancel_pages, queue_all_clear
-from tocsin.notify.rules import delivery_reasons
+from tocsin.notify.rules import page_planner
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.people.models import ContactMethod, GroupContact
@@ -65,7 +65,7 @@ def test_page_is_retried_until_sent_and_reported_after_ten_minutes(post: OutboxH
     (delivery,) = post.deliveries(alert)
     assert (delivery.status, delivery.attempts, delivery.due_at) == ("queued", 5, post.at(755))
     assert "127.0.0.1 replied: 451 4.3.0 try later" in str(delivery.error)
-    assert delivery.reason == delivery_reasons.RETRIED_UNTIL_ANSWERED(count=5)
+    assert delivery.reason == page_planner.RETRIED_UNTIL_ANSWERED(count=5)
     (event,) = AlertEvent.objects.filter(alert=alert, kind="page_failed")
     assert str(event.reason).startswith("A page could not be sent to Alice by Email-Official: 127.0.0.1 replied: 451")
     assert mail.mails == [], "the notice to Erin failed too"
@@ -84,7 +84,7 @@ def test_the_wait_between_tries_says_what_it_waits_for(post: OutboxHarness, mail
     post.go(0)
     (delivery,) = post.deliveries(alert)
     assert (delivery.status, delivery.due_at) == ("queued", post.at(5))
-    assert delivery.reason == delivery_reasons.RETRIED(count=1)
+    assert delivery.reason == page_planner.RETRIED(count=1)
     post.go(5)
     (delivery,) = post.deliveries(alert)
     assert (delivery.status, delivery.attempts, delivery.error, delivery.reason) == ("sent", 2, NO_REASON, NO_REASON)
@@ -150,14 +150,14 @@ def test_a_notice_that_fails_makes_no_other_notice(post: OutboxHarness, mail: Sm
         queue_notice(connection, Notice(as_reason("Hello"), as_reason("World")), post.now, user_ids=[erin.pk])
     post.go(0)
     post.go(60)
-    assert [(d.status, d.reason) for d in post.deliveries()] == [("failed", delivery_reasons.GAVE_UP(count=1))]
+    assert [(d.status, d.reason) for d in post.deliveries()] == [("failed", page_planner.GAVE_UP(count=1))]
 
 
 def test_a_reminder_that_fails_by_text_comes_by_mail(post: OutboxHarness, mail: SmtpDouble) -> None:
     provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
     alice = post.user("alice", {"label": "SMS", "channel": "sms", "address": "+4930901820"})
     notice = Notice(
-        as_reason("On call in 1 hour"), as_reason("You are primary of Desk."), reason=delivery_reasons.REMINDER_RULE()
+        as_reason("On call in 1 hour"), as_reason("You are primary of Desk."), reason=page_planner.REMINDER_RULE()
     )
     with database.transaction() as connection:
         assert queue_notice(connection, notice, post.now, user_ids=[alice.pk], label="SMS").names
@@ -167,8 +167,8 @@ def test_a_reminder_that_fails_by_text_comes_by_mail(post: OutboxHarness, mail: 
     assert (mail.mails[0].to, mail.subjects) == ("alice@example.org", ["[Tocsin] On call in 1 hour"])
     assert "You are primary of Desk." in mail.mails[0].part("plain")
     assert each_of(post.deliveries()[1].notification.reason) == (
-        delivery_reasons.REMINDER_RULE(),
-        delivery_reasons.EMAILED_INSTEAD(method="SMS"),
+        page_planner.REMINDER_RULE(),
+        page_planner.EMAILED_INSTEAD(method="SMS"),
     )
 
 
@@ -180,7 +180,7 @@ def test_the_next_provider_takes_over_at_once(post: OutboxHarness, ntfy: NtfyDou
     post.go(0)
     assert post.states(alert) == [("Push", "failed", "First"), ("Push", "sent", "Second")]
     first, second = post.deliveries(alert)
-    assert first.reason == delivery_reasons.FAILED_OVER(provider="First", next="Second")
+    assert first.reason == page_planner.FAILED_OVER(provider="First", next="Second")
     assert second.notification_id == first.notification_id
     assert len(ntfy.messages) == 1
     assert not AlertEvent.objects.filter(kind="page_failed").exists()
@@ -245,7 +245,7 @@ def test_an_unknown_outcome_is_sent_again_under_the_same_key(post: OutboxHarness
     post.user("alice", PUSH)
     post.page(alert := post.alert(), "alice")
     post.go(0)
-    assert post.deliveries(alert)[0].reason == delivery_reasons.RETRIED_UNKNOWN(count=1)
+    assert post.deliveries(alert)[0].reason == page_planner.RETRIED_UNKNOWN(count=1)
     post.go(5)
     keys = [request.headers["idempotency-key"] for request in ntfy.http.requests]
     assert len(keys) == 2
@@ -359,7 +359,7 @@ def test_delivery_of_killed_worker_is_reclaimed_and_sent(post: OutboxHarness, ma
     box.maintain_leases()
     (delivery,) = post.deliveries(alert)
     assert delivery.status == "queued"
-    assert delivery.reason == delivery_reasons.RETRIED_WORKER_LOST()
+    assert delivery.reason == page_planner.RETRIED_WORKER_LOST()
     post.go(1, box)
     assert len(mail.mails) == 1
     assert post.deliveries(alert)[0].attempts == 2
@@ -403,7 +403,7 @@ def test_what_was_cancelled_meanwhile_does_not_come_back(post: OutboxHarness, ma
     box.maintain_leases()
     post.go(1, box)
     assert mail.mails == []
-    assert post.deliveries(alert)[0].reason == delivery_reasons.NOT_RESENT(cause=as_reason("Bob took it."))
+    assert post.deliveries(alert)[0].reason == page_planner.NOT_RESENT(cause=as_reason("Bob took it."))
 
 
 @pytest.mark.parametrize("reason", ["", "Bob took it."])
@@ -470,7 +470,7 @@ def test_delivery_that_kills_five_workers_is_stuck_and_reported(post: OutboxHarn
     post.go(1, box)
     (delivery,) = post.deliveries(alert)
     assert delivery.status == "failed"
-    assert each_of(delivery.reason)[0] == delivery_reasons.STUCK(count=5)
+    assert each_of(delivery.reason)[0] == page_planner.STUCK(count=5)
     assert mail.subjects == ["[Tocsin] Internal error while sending a message"]
 
 
@@ -523,7 +523,7 @@ def test_unrenderable_delivery_blocks_no_other_and_is_reported(
     (delivery,) = post.deliveries(poison)
     assert (delivery.status, delivery.attempts) == ("failed", 5)
     assert str(delivery.error) == "ZeroDivisionError: division by zero"
-    assert each_of(delivery.reason)[0] == delivery_reasons.STUCK(count=5)
+    assert each_of(delivery.reason)[0] == page_planner.STUCK(count=5)
 
 
 def test_delivery_of_unknown_channel_fails_and_blocks_no_other(post: OutboxHarness, mail: SmtpDouble) -> None:

@@ -15,7 +15,7 @@ from tocsin.core.reasons import Person
 from tocsin.notify import pause
 from tocsin.notify.models import Pause
 from tocsin.notify.pause import CurrentPause
-from tocsin.notify.rules.delivery_reasons import PAUSED_BY
+from tocsin.notify.rules.page_planner import PAUSED_BY
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -21,7 +21,7 @@ from tocsin.notify import pause
 from tocsin.notify.dispatch import dispatcher
 from tocsin.notify.models import Delivery
 from tocsin.notify.pages import queue_pages, release_pages
-from tocsin.notify.rules import delivery_reasons
+from tocsin.notify.rules import page_planner
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import User
@@ -68,11 +68,11 @@ def test_page_waits_for_changed_quiet_hours_with_reason(post: OutboxHarness, mai
     post.go()
     page = post.deliveries(alert)[0]
     assert (page.status, page.due_at) == ("queued", post.at(30 * 60))
-    assert page.reason == delivery_reasons.IN_QUIET_HOURS()
+    assert page.reason == page_planner.IN_QUIET_HOURS()
     post.go(600)
     assert [m.to for m in mail.mails] == ["alice.work@example.org"]
     post.go(30 * 60)
-    assert post.deliveries(alert)[0].reason == delivery_reasons.WAITED_FOR_QUIET_HOURS()
+    assert post.deliveries(alert)[0].reason == page_planner.WAITED_FOR_QUIET_HOURS()
 
 
 def test_page_waiting_for_quiet_hours_respects_extended_ones(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -139,13 +139,13 @@ def change_user(alert: int, user: int, now: datetime) -> None:
 @pytest.mark.parametrize(
     ("kind", "release"),
     [
-        (delivery_reasons.ON_HOLD, release_hold),
-        (delivery_reasons.RATE_LIMITED, change_providers),
-        (delivery_reasons.HOURLY_LIMIT_REACHED, change_providers),
-        (delivery_reasons.PAUSED, change_providers),
-        (delivery_reasons.PAUSED_BY, change_providers),
-        (delivery_reasons.STARTED_EARLY, change_providers),
-        (delivery_reasons.HOURLY_LIMIT_REACHED, change_user),
+        (page_planner.ON_HOLD, release_hold),
+        (page_planner.RATE_LIMITED, change_providers),
+        (page_planner.HOURLY_LIMIT_REACHED, change_providers),
+        (page_planner.PAUSED, change_providers),
+        (page_planner.PAUSED_BY, change_providers),
+        (page_planner.STARTED_EARLY, change_providers),
+        (page_planner.HOURLY_LIMIT_REACHED, change_user),
     ],
 )
 def test_reworded_reason_releases_the_same_deliveries(
@@ -168,8 +168,8 @@ def test_reworded_hold_still_keeps_its_end_after_clock_rollback(
 ) -> None:
     post.user("alice", LATER)
     post.page(alert := post.alert(), "alice")
-    Delivery.objects.update(reason=delivery_reasons.ON_HOLD())
-    reword(monkeypatch, delivery_reasons.ON_HOLD)
+    Delivery.objects.update(reason=page_planner.ON_HOLD())
+    reword(monkeypatch, page_planner.ON_HOLD)
     with database.transaction() as connection:
         assert dispatcher.correct_after_rollback(connection, timedelta(minutes=5), post.now) == 0
     assert post.deliveries(alert)[0].due_at == post.at(600)

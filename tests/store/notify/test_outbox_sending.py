@@ -29,7 +29,7 @@ from tocsin.notify.pages import (
     release_pages,
     restore_pages,
 )
-from tocsin.notify.rules import delivery_reasons
+from tocsin.notify.rules import page_planner
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, Group, GroupContact
@@ -98,7 +98,7 @@ def test_channel_without_provider_uses_the_sandbox_visibly(post: OutboxHarness, 
     )
     (delivery,) = post.deliveries(alert)
     assert (delivery.status, delivery.provider_name) == ("sandboxed", "sandbox")
-    assert delivery.reason == delivery_reasons.SANDBOXED()
+    assert delivery.reason == page_planner.SANDBOXED()
     assert mail.mails == []
 
 
@@ -152,7 +152,7 @@ def test_owner_is_not_paged_again(post: OutboxHarness, mail: SmtpDouble) -> None
     post.act(alert, Assign(actor=post.actor("alice"), name="Alice", user_id=alice.pk))
     post.go(0)
     assert mail.mails == []
-    assert post.deliveries(alert)[0].reason == delivery_reasons.ASSIGNED(user=Person("Alice", post.users["alice"].pk))
+    assert post.deliveries(alert)[0].reason == page_planner.ASSIGNED(user=Person("Alice", post.users["alice"].pk))
 
 
 def test_closed_alert_pages_no_user(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -163,7 +163,7 @@ def test_closed_alert_pages_no_user(post: OutboxHarness, mail: SmtpDouble) -> No
     post.go(0)
     assert mail.mails == []
     assert post.states(alert) == [("Email-Official", "cancelled", "")]
-    assert post.deliveries(alert)[0].reason == delivery_reasons.ALERT_CLOSED()
+    assert post.deliveries(alert)[0].reason == page_planner.ALERT_CLOSED()
 
 
 def test_a_page_follows_its_contact_method_to_another_address(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -198,9 +198,9 @@ def test_page_of_replaced_only_contact_method_uses_the_new_one(post: OutboxHarne
     assert [sent.to for sent in mail.mails] == ["alice@example.org"]
     first, _repeated = post.deliveries(alert)
     assert (first.status, first.notification.label) == ("sent", "Mail")
-    assert each_of(first.notification.reason)[-1] == delivery_reasons.FELL_BACK(method="Mail", previous="SMS")
+    assert each_of(first.notification.reason)[-1] == page_planner.FELL_BACK(method="Mail", previous="SMS")
     post.go(480)
-    assert post.deliveries(alert)[1].error.code == delivery_reasons.METHOD_REMOVED.code, "she has been paged"
+    assert post.deliveries(alert)[1].error.code == page_planner.METHOD_REMOVED.code, "she has been paged"
 
 
 def test_a_page_is_not_turned_into_quiet_hours(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -228,7 +228,7 @@ def test_page_to_deleted_account_is_cancelled_with_reason(post: OutboxHarness, m
     people.delete_user(alice, actor=ADMIN, now=post.now)
     post.go(300)
     (page,) = post.deliveries(alert)
-    assert (page.status, page.reason) == ("cancelled", delivery_reasons.RECIPIENT_DELETED())
+    assert (page.status, page.reason) == ("cancelled", page_planner.RECIPIENT_DELETED())
 
 
 def test_page_to_group_contact_follows_changes_and_deletion(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -248,7 +248,7 @@ def test_page_to_group_contact_follows_changes_and_deletion(post: OutboxHarness,
     GroupContact.objects.create(group=desk, label="other", channel="email", address="renamed@example.org")
     post.go(180)
     assert sorted(sent.to for sent in mail.mails) == ["new@example.org", "renamed@example.org"]
-    assert post.deliveries(alert)[1].error == delivery_reasons.CONTACT_REMOVED(method="gone")
+    assert post.deliveries(alert)[1].error == page_planner.CONTACT_REMOVED(method="gone")
 
 
 def test_a_page_waits_for_the_end_of_a_hold(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -259,14 +259,14 @@ def test_a_page_waits_for_the_end_of_a_hold(post: OutboxHarness, mail: SmtpDoubl
     post.go(1)
     (delivery,) = post.deliveries(alert)
     assert (delivery.status, delivery.due_at) == ("queued", post.at(600))
-    assert delivery.reason == delivery_reasons.ON_HOLD()
+    assert delivery.reason == page_planner.ON_HOLD()
     post.seconds = 60
     post.act(alert, Resume(actor=post.actor("alice")))
     with database.transaction() as connection:
         release_pages(connection, [alert], post.now)
     post.go(61)
     assert len(mail.mails) == 1
-    assert post.deliveries(alert)[0].reason == delivery_reasons.WAITED_FOR_HOLD()
+    assert post.deliveries(alert)[0].reason == page_planner.WAITED_FOR_HOLD()
 
 
 def test_manually_escalated_user_is_paged_despite_hold(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -286,12 +286,12 @@ def test_pages_wait_during_pause_with_reason_and_leave_afterwards(post: OutboxHa
     post.go(30)
     (delivery,) = post.deliveries(alert)
     assert delivery.status == "queued"
-    assert delivery.reason == delivery_reasons.PAUSED(cause="Core switch maintenance")
+    assert delivery.reason == page_planner.PAUSED(cause="Core switch maintenance")
     assert mail.mails == []
     assert pause.end(ADMIN, post.at(60))
     post.go(61)
     assert len(mail.mails) == 1
-    assert post.deliveries(alert)[0].reason == delivery_reasons.WAITED_FOR_PAUSE()
+    assert post.deliveries(alert)[0].reason == page_planner.WAITED_FOR_PAUSE()
 
 
 def test_a_pause_ends_by_itself(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -357,7 +357,7 @@ def test_page_cancelled_in_transit_is_not_retried_unless_undone(post: OutboxHarn
     post.go(0, box)
     (delivery,) = post.deliveries(alert)
     assert delivery.status == "cancelled"
-    assert delivery.reason == delivery_reasons.STOPPED_BEFORE_SENT(cause=as_reason("Bob acknowledged."))
+    assert delivery.reason == page_planner.STOPPED_BEFORE_SENT(cause=as_reason("Bob acknowledged."))
     post.go(30, box)
     assert mail.mails == []
     mail.handle_DATA = original  # type: ignore[method-assign]
@@ -445,7 +445,7 @@ def test_all_clear_for_unsent_page_is_dropped(post: OutboxHarness, mail: SmtpDou
     post.go(0)
     post.go(30)
     clear = Delivery.objects.get(purpose="all_clear")
-    assert (clear.status, clear.reason) == ("cancelled", delivery_reasons.PAGE_NOT_SENT())
+    assert (clear.status, clear.reason) == ("cancelled", page_planner.PAGE_NOT_SENT())
 
 
 @pytest.mark.usefixtures("sandbox_sends")

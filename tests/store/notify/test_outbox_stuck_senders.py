@@ -13,13 +13,12 @@ import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.outbox_harness import OutboxHarness, configured, provider
-from tocsin.core.delivery.circuit_breaker import MIN_FAILURES, TRIAL_AFTER
-from tocsin.core.delivery.rate_limit import fair_concurrency
+from tocsin.core.delivery.circuit_breaker import MIN_FAILURES, TRIAL_AFTER, fair_concurrency
 from tocsin.notify.dispatch.dispatcher import FAILOVER_DEADLINE, MAX_STUCK
 from tocsin.notify.models import Delivery, ProviderHealth
 from tocsin.notify.notices import send_test
-from tocsin.notify.registry import KINDS
-from tocsin.notify.rules.delivery_reasons import TIMED_OUT
+from tocsin.notify.providers.pool import KINDS
+from tocsin.notify.rules.page_planner import TIMED_OUT
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -29,12 +29,12 @@ from tocsin.core.reasons import Reason, as_reason, each_of
 from tocsin.core.runtime import clock
 from tocsin.notify import notices
 from tocsin.notify.channels import phone
-from tocsin.notify.inbound import delivery_receipts
+from tocsin.notify.inbound import responder_actions
 from tocsin.notify.models import Delivery, MailReply, OptOut, Provider, ProviderHealth
 from tocsin.notify.pages import cancel_pages
 from tocsin.notify.providers import commands
-from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.text import command_parser, render
+from tocsin.notify.rules import page_planner
+from tocsin.notify.text import formatting, render
 from tocsin.operate.checks import people as checks
 from tocsin.operate.checks.integrations import check_deliveries
 from tocsin.people import addresses
@@ -144,7 +144,7 @@ def test_late_delivered_message_is_not_resent_by_another_provider(scenario: Phon
     assert scenario.post.states(alert) == [
         ("SMS", "delivered", "Twilio"), ("SMS", "failed", "Twilio two"), ("SMS", "cancelled", "Twilio"),
     ]  # fmt: skip
-    assert scenario.delivery("SMS").reason == delivery_reasons.DELIVERED_AFTER_ALL(provider="Twilio")
+    assert scenario.delivery("SMS").reason == page_planner.DELIVERED_AFTER_ALL(provider="Twilio")
 
 
 @pytest.mark.parametrize(("message", "status"), [("answered", "delivered"), ("busy", "sent")])
@@ -229,7 +229,7 @@ def test_text_reply_uses_the_users_language_in_gsm_letters(scenario: PhoneScenar
     assert scenario.hear(ALICE, f"take {second}") == f"Alarm {second} ist Ihnen zugewiesen."
     hints = scenario.hear(ALICE, "help") or ""
     assert hints.startswith("ACK: ")
-    assert hints != str(command_parser.HELP)
+    assert hints != str(formatting.HELP)
     assert phone.ONE_ALERT.allows(hints)
     assert phone.is_gsm(hints)
     assert scenario.hear(ALICE, "STOP") in (None, "")
@@ -285,8 +285,8 @@ def test_reply_selects_one_or_all_of_several_alerts(scenario: PhoneScenario) -> 
     assert scenario.hear(ALICE, "reply 99999999 hello") == (
         "You were not paged about alert 99999999. Open it in Tocsin to respond to it."
     )
-    assert scenario.hear(ALICE, "help") == str(command_parser.HELP)
-    assert scenario.hear(ALICE, "what?") == str(command_parser.UNKNOWN)
+    assert scenario.hear(ALICE, "help") == str(formatting.HELP)
+    assert scenario.hear(ALICE, "what?") == str(formatting.UNKNOWN)
 
 
 @pytest.mark.parametrize("text", ["ack", "ack {child}", "ack {parent}", "reply On my way", "reply {child} On my way"])
@@ -350,7 +350,7 @@ def test_unknown_sender_gets_no_reply_and_late_responder_gets_state(scenario: Ph
     )
     scenario.hear(ALICE, f"close {alert}")
     assert "already closed by Alice" in str(scenario.hear(BOB, f"ack {alert}"))
-    assert scenario.hear(BOB, "ack") == str(command_parser.NONE_OPEN)
+    assert scenario.hear(BOB, "ack") == str(formatting.NONE_OPEN)
 
 
 def test_duplicate_text_acts_once_with_the_same_reply(scenario: PhoneScenario) -> None:
@@ -378,7 +378,7 @@ def test_repeated_start_is_confirmed_again(scenario: PhoneScenario) -> None:
     scenario.post.user("alice", SMS)
     scenario.hear(ALICE, "stop")
     answers = {scenario.hear(ALICE, "start", sid="SM-start") for _ in range(2)}
-    assert answers == {str(delivery_receipts.OPTED_IN())}
+    assert answers == {str(responder_actions.OPTED_IN())}
 
 
 def test_numbers_in_any_order_lock_alerts_in_one_order(scenario: PhoneScenario) -> None:
@@ -527,7 +527,7 @@ def test_unanswered_call_falls_back_to_next_contact_method(scenario: PhoneScenar
     )  # fmt: skip
     scenario.post.go()
     assert len(scenario.first.messages) == 1
-    early = delivery_reasons.STARTED_EARLY(cause=delivery_reasons.CALL_NOT_REACHED())
+    early = page_planner.STARTED_EARLY(cause=page_planner.CALL_NOT_REACHED())
     assert early in each_of(scenario.delivery("SMS").reason)
     # The provider did all it could.
     assert not ProviderHealth.objects.filter(failures__gt=0).exists()
@@ -583,7 +583,7 @@ def test_missing_receipts_trigger_fallback_and_open_circuit_breaker(scenario: Ph
     scenario.post.go()
     assert len(scenario.first.calls) == 1
     assert "Twilio did not report it as delivered within 1 minute." in str(scenario.delivery("SMS").reason)
-    early = delivery_reasons.STARTED_EARLY(cause=delivery_reasons.NO_RECEIPT(provider="Twilio"))
+    early = page_planner.STARTED_EARLY(cause=page_planner.NO_RECEIPT(provider="Twilio"))
     assert early in each_of(scenario.delivery("Phone").reason)
     assert ProviderHealth.objects.get(name="Twilio").failures == 1
 
@@ -701,16 +701,16 @@ def test_stop_is_honoured_until_start_comes(scenario: PhoneScenario) -> None:
     assert scenario.hear("+41790009999", "STOP") is None
     assert [row.address for row in OptOut.objects.all()] == [ALICE]
     with database.transaction() as connection:
-        assert [(name, label) for _, name, label, _ in delivery_receipts.opted_out(connection)] == [("Alice", "SMS")]
+        assert [(name, label) for _, name, label, _ in responder_actions.opted_out(connection)] == [("Alice", "SMS")]
         assert "people.opted_out" in {finding.id for finding in checks.check(connection, scenario.post.now)}
     alert = scenario.post.alert()
     scenario.post.page(alert, "alice")
     scenario.post.go()
     assert scenario.first.messages == []
-    assert scenario.delivery("SMS").error == delivery_reasons.OPTED_OUT()
-    assert scenario.hear(ALICE, "start") == str(delivery_receipts.OPTED_IN())
+    assert scenario.delivery("SMS").error == page_planner.OPTED_OUT()
+    assert scenario.hear(ALICE, "start") == str(responder_actions.OPTED_IN())
     # A vendor's word for START, said to a question of Tocsin's.
-    assert scenario.hear(ALICE, "Yes") == str(command_parser.UNKNOWN)
+    assert scenario.hear(ALICE, "Yes") == str(formatting.UNKNOWN)
     scenario.post.page(scenario.post.alert(), "alice")
     scenario.post.go()
     assert len(scenario.first.messages) == 1
@@ -819,7 +819,7 @@ def test_phone_test_reports_the_pressed_key(scenario: PhoneScenario) -> None:
     (call,) = scenario.first.calls
     done = scenario.first.press(call, scenario.first.pick_up(call), "7")
     assert done.text == "You pressed 7. This phone works. Goodbye."
-    assert delivery_reasons.KEY_PRESSED(key="7") in each_of(scenario.delivery("Phone").reason)
+    assert page_planner.KEY_PRESSED(key="7") in each_of(scenario.delivery("Phone").reason)
 
 
 def test_deleted_users_number_is_removed(scenario: PhoneScenario, now: datetime) -> None:
@@ -983,7 +983,7 @@ def test_codes_cannot_be_guessed(with_codes: PhoneScenario) -> None:
     for number in range(1, render.MAX_WRONG + 1):
         with_codes.hear(ALICE, f"ack {alert} {(int(code) + number) % 10_000:04}")
     assert with_codes.hear(ALICE, f"ack {alert} {code}") == str(render.TOO_MANY_WRONG)
-    assert with_codes.hear(ALICE, "help") == phone.for_phones(str(command_parser.HELP))
+    assert with_codes.hear(ALICE, "help") == phone.for_phones(str(formatting.HELP))
 
 
 def test_several_alerts_share_the_code_of_the_first(with_codes: PhoneScenario) -> None:

@@ -30,7 +30,7 @@ from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import NO_REASON, TEXT, Person, joined
 from tocsin.inbound.models import InboundMessage
-from tocsin.notify.rules.delivery_reasons import NOT_RESENT
+from tocsin.notify.rules.page_planner import NOT_RESENT
 from tocsin.operate.backup import archive as backup_tables
 from tocsin.operate.backup import writing
 from tocsin.operate.backup.archive import BackupReader

@@ -16,7 +16,7 @@ from tocsin.alerts.states import AlertStatus, EventKind, Priority
 from tocsin.core.db import database as store
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import as_reason
-from tocsin.core.validation.field_errors import NightHours
+from tocsin.core.validation.inputs import NightHours
 from tocsin.escalation.models import EscalationRun
 from tocsin.notify.models import Delivery, Notification
 from tocsin.oncall.changes.commands import save_schedule

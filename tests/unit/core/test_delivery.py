@@ -17,12 +17,15 @@ from tocsin.core.delivery.circuit_breaker import (
     CircuitBreaker,
     CircuitPolicy,
     FailureKind,
+    Latencies,
     NeedsAttention,
+    RateLimit,
     Throttled,
+    count_allowed,
     doubling,
     failure_of,
+    fair_concurrency,
 )
-from tocsin.core.delivery.rate_limit import Latencies, RateLimit, count_allowed, fair_concurrency
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import as_reason

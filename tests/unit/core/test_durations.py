@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.field_errors import describe, parse, write
+from tocsin.core.validation.inputs import describe, parse_duration, write_duration
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from tocsin.core.validation.field_errors import describe, parse, write
     ],
 )
 def test_a_duration_is_read_as_people_write_it(text: object, span: timedelta) -> None:
-    assert parse(text) == span
+    assert parse_duration(text) == span
 
 
 @pytest.mark.parametrize(
@@ -54,21 +54,21 @@ def test_a_duration_is_read_as_people_write_it(text: object, span: timedelta) ->
 )
 def test_what_is_no_duration_is_refused_and_the_place_named(text: object) -> None:
     with pytest.raises(Rejected) as refused:
-        parse(text, "steps[1].after")
+        parse_duration(text, "steps[1].after")
     assert refused.value.field == "steps[1].after"
     assert refused.value.code == "invalid_duration"
 
 
 def test_duration_over_ten_years_is_rejected() -> None:
     with pytest.raises(Rejected, match="ten years"):
-        parse("999999w")
+        parse_duration("999999w")
     with pytest.raises(Rejected, match="ten years"):
-        parse("999999999w")
+        parse_duration("999999999w")
 
 
 @given(st.integers(min_value=0, max_value=3650 * 86_400))
 def test_what_is_written_is_read_as_the_same_span(seconds: int) -> None:
-    assert parse(write(timedelta(seconds=seconds))) == timedelta(seconds=seconds)
+    assert parse_duration(write_duration(timedelta(seconds=seconds))) == timedelta(seconds=seconds)
 
 
 def test_durations_are_shown_in_their_two_largest_units() -> None:

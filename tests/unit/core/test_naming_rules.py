@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.core.validation.field_errors import MAX_LENGTH, name_problem
+from tocsin.core.validation.inputs import MAX_LENGTH, name_problem
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from tocsin.core.config.settings_store import validated
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.field_errors import NightHours
+from tocsin.core.validation.inputs import NightHours
 
 ZURICH = ZoneInfo("Europe/Zurich")
 

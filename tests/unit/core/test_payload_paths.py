@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.payload_paths import MAX_PATH, MISSING, compile_path, join_path, split_path
+from tocsin.core.validation.inputs import MAX_PATH, MISSING, compile_path, join_path, split_path
 from tocsin.inbound.mapping.templates import Extraction
 
 PAYLOAD = {

@@ -12,8 +12,8 @@ import pytest
 from pydantic import Field
 
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import require_storable
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import require_storable
 from tocsin.core.validation.spec import (
     Duration,
     Line,
@@ -216,7 +216,7 @@ def test_every_field_has_a_description_and_limits(kind: type[Spec]) -> None:
 def test_pattern_of_durations_matches_what_is_read(text: str) -> None:
     pattern = Wheel.json_schema()["properties"]["wait"]["pattern"]
     try:
-        field_errors.parse(text)
+        inputs.parse_duration(text)
     except Rejected:
         assert not text or not re.search(pattern, text)
     else:

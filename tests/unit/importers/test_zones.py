@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.core.validation.field_errors import is_zone
+from tocsin.core.validation.inputs import is_zone
 from tocsin.importers import config_builder
 
 

@@ -24,7 +24,7 @@ from tocsin.core.net import egress
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.notify.integrations.http_gateway import NAMES, HttpGatewayKind
 from tocsin.notify.interfaces import Channel, ProviderAccount, ProviderKind, ProviderSender, Rendered, settings_of
-from tocsin.notify.registry import CHANNELS, KINDS
+from tocsin.notify.providers.pool import CHANNELS, KINDS
 
 ICONS = Path(__file__).parents[3] / "scripts"
 

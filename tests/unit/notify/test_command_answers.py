@@ -7,7 +7,7 @@ import pytest
 from tocsin.alerts.states import CommandKind
 from tocsin.core.reasons import Reason, each_of
 from tocsin.notify.inbound.responder_actions import OFFERED
-from tocsin.notify.text.command_parser import ask_which_alert, bulk_result
+from tocsin.notify.text.formatting import ask_which_alert, bulk_result
 
 
 @pytest.mark.parametrize(

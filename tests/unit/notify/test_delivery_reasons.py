@@ -16,7 +16,7 @@ from tocsin.alerts.states import AlertStatus, CommandKind, Priority
 from tocsin.notify import listener
 from tocsin.notify.dispatch import dispatcher, results
 from tocsin.notify.dispatch.claim import DeliveryJob
-from tocsin.notify.registry import address_problem
+from tocsin.notify.providers.pool import address_problem
 from tocsin.notify.rules.pre_send_check import AlertFacts, CancelDelivery, DueDelivery, pre_send_check
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import render

@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.notification_messages import ALERT, NOW, every_purpose, page
 from tocsin.core.reasons import ReasonType, reason_as_json
-from tocsin.notify.registry import CHANNELS
-from tocsin.notify.rules.delivery_reasons import AFTER_STEP
+from tocsin.notify.providers.pool import CHANNELS
+from tocsin.notify.rules.page_planner import AFTER_STEP
 from tocsin.notify.rules.pre_send_check import DeliveryBundle, DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.formatting import format_date, in_language, phrase

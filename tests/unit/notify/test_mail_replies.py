@@ -14,7 +14,7 @@ from tests.support.hypothesis_profiles import examples
 from tocsin.alerts.states import CommandKind
 from tocsin.notify.inbound import mail_parser
 from tocsin.notify.text import signed_links
-from tocsin.notify.text.command_parser import ParsedCommand, Word
+from tocsin.notify.text.formatting import ParsedCommand, Word
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
 ID = UUID("019ab000-0000-7000-8000-000000000042")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.support.hypothesis_profiles import examples
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import each_of
-from tocsin.notify.rules import delivery_reasons
+from tocsin.notify.rules import page_planner
 from tocsin.notify.rules.page_planner import (
     USER_RULES,
     ContactMethodRule,
@@ -63,7 +63,7 @@ def test_policy_override_replaces_user_rules_by_label_or_channel() -> None:
     (only,) = plan_pages(
         replace(ALICE, methods=(CALL,)), DeliveryOverride((ContactMethodRule(channel="email"),)), Priority.HIGH, NIGHT
     )[:1]
-    assert each_of(only.explanation)[-1] == delivery_reasons.POLICY_METHODS_UNUSABLE()
+    assert each_of(only.explanation)[-1] == page_planner.POLICY_METHODS_UNUSABLE()
 
 
 def test_tries_are_all_of_it_again() -> None:
@@ -86,8 +86,8 @@ def test_quiet_hours_bundle_non_urgent_pages_until_their_end() -> None:
         ("Text", MORNING),
         ("Call", MORNING),
     ]
-    assert delivery_reasons.QUIET_HOURS() in each_of(low[0].explanation)
-    assert delivery_reasons.MERGED(count=2) in each_of(low[2].explanation)
+    assert page_planner.QUIET_HOURS() in each_of(low[0].explanation)
+    assert page_planner.MERGED(count=2) in each_of(low[2].explanation)
     assert last_page_at(person, USER_RULES, Priority.LOW, NIGHT) == MORNING
 
 

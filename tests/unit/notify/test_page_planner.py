@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import Person
-from tocsin.notify.registry import address_problem, quietest_channel
-from tocsin.notify.rules import delivery_reasons
+from tocsin.notify.providers.pool import address_problem, quietest_channel
+from tocsin.notify.rules import page_planner
 from tocsin.notify.rules.page_planner import (
     USER_RULES,
     NotificationMethod,
@@ -56,22 +56,22 @@ def test_each_method_and_repetition_is_planned_at_its_time() -> None:
 def test_a_person_without_methods_is_unreachable_and_named() -> None:
     made = plan([START], {1: replace(ALICE, methods=())}, {}, address_problem)
     assert made.pages == ()
-    reason = delivery_reasons.UNREACHABLE(user=Person("Alice", 1), cause=delivery_reasons.NO_METHOD())
+    reason = page_planner.UNREACHABLE(user=Person("Alice", 1), cause=page_planner.NO_METHOD())
     assert [(entry.name, entry.reason) for entry in made.unreachable] == [("Alice", reason)]
 
 
 def test_disabled_user_is_unreachable() -> None:
     made = plan([START], {1: replace(ALICE, is_active=False)}, {}, address_problem)
     assert made.pages == ()
-    assert made.unreachable[0].reason == delivery_reasons.USER_DISABLED(user=Person("Alice", 1))
+    assert made.unreachable[0].reason == page_planner.USER_DISABLED(user=Person("Alice", 1))
 
 
 def test_a_person_or_contact_that_is_gone_is_unreachable() -> None:
     page_requests = [START, PageRequest(42, NOW, "The desk's room.", group_contact_id=9)]
     made = plan(page_requests, {}, {}, address_problem)
     assert [entry.reason for entry in made.unreachable] == [
-        delivery_reasons.USER_DELETED(),
-        delivery_reasons.CONTACT_DELETED(),
+        page_planner.USER_DELETED(),
+        page_planner.CONTACT_DELETED(),
     ]
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason
-from tocsin.notify.registry import address_problem
-from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, HOURLY_LIMIT_REACHED, ON_HOLD
+from tocsin.notify.providers.pool import address_problem
+from tocsin.notify.rules import page_planner
+from tocsin.notify.rules.page_planner import BUNDLED_LATER, HOURLY_LIMIT_REACHED, ON_HOLD
 from tocsin.notify.rules.pre_send_check import (
     WINDOW,
     AlertFacts,
@@ -55,11 +55,11 @@ def test_a_page_of_a_live_alert_is_sent() -> None:
 @pytest.mark.parametrize(
     ("alert", "reason"),
     [
-        ({"status": AlertStatus.CLOSED}, delivery_reasons.ALERT_CLOSED()),
-        ({"status": AlertStatus.CANCELLED}, delivery_reasons.ALERT_CANCELLED()),
-        ({"status": AlertStatus.MERGED, "merged_into": 41}, delivery_reasons.ALERT_MERGED(alert=AlertRef(41))),
-        ({"status": AlertStatus.MERGED}, delivery_reasons.ALERT_ENDED()),
-        ({"status": AlertStatus.ASSIGNED, "owner_id": 1}, delivery_reasons.ASSIGNED(user=ALICE)),
+        ({"status": AlertStatus.CLOSED}, page_planner.ALERT_CLOSED()),
+        ({"status": AlertStatus.CANCELLED}, page_planner.ALERT_CANCELLED()),
+        ({"status": AlertStatus.MERGED, "merged_into": 41}, page_planner.ALERT_MERGED(alert=AlertRef(41))),
+        ({"status": AlertStatus.MERGED}, page_planner.ALERT_ENDED()),
+        ({"status": AlertStatus.ASSIGNED, "owner_id": 1}, page_planner.ASSIGNED(user=ALICE)),
     ],
 )
 def test_unneeded_page_is_cancelled_with_the_reason(alert: dict[str, Any], reason: Reason) -> None:
@@ -75,12 +75,12 @@ def test_pages_stamped_by_advanced_clock_are_excluded_from_hourly_count() -> Non
 
 def test_page_by_removed_contact_method_fails_with_a_reason() -> None:
     assert judged(due(label="SMS", current_address=""), NOW) == FailDelivery(
-        delivery_reasons.METHOD_REMOVED(user=ALICE, method="SMS")
+        page_planner.METHOD_REMOVED(user=ALICE, method="SMS")
     )
     contact = due(label="Chat", current_address="", user_id=None, user_name="")
-    assert judged(contact, NOW) == FailDelivery(delivery_reasons.CONTACT_REMOVED(method="Chat"))
+    assert judged(contact, NOW) == FailDelivery(page_planner.CONTACT_REMOVED(method="Chat"))
     cleared = due(label="SMS", current_address="", purpose=Purpose.ALL_CLEAR, has_been_paged=True)
-    assert judged(cleared, NOW) == FailDelivery(delivery_reasons.METHOD_REMOVED(user=ALICE, method="SMS"))
+    assert judged(cleared, NOW) == FailDelivery(page_planner.METHOD_REMOVED(user=ALICE, method="SMS"))
     assert judged(due(current_address="", purpose=Purpose.NOTICE), NOW) == SendNow()
 
 

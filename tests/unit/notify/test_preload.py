@@ -15,9 +15,9 @@ django.setup()
 from dataclasses import replace
 from tests.support.notification_messages import every_purpose
 from tocsin.core.net import egress
-from tocsin.notify.registry import CHANNELS
+from tocsin.notify.providers.pool import CHANNELS
 from tocsin.notify.dispatch.send import preload
-from tocsin.notify.rules import delivery_reasons
+from tocsin.notify.rules import page_planner
 from tocsin.notify.text.formatting import localize
 if {is_preloaded}:
     preload(datetime.now(UTC))
@@ -31,7 +31,7 @@ else:
 egress.tls_context()
 for message in every_purpose("VPN down"):
     for language in ("en", "de"):
-        localize(delivery_reasons.PAGE(), language)
+        localize(page_planner.PAGE(), language)
         for channel in CHANNELS.values():
             channel.render(replace(message, language=language))
 """

@@ -28,7 +28,7 @@ from tocsin.notify.integrations.http_gateway import HttpGatewayKind
 from tocsin.notify.integrations.mail_replies import MailRepliesKind
 from tocsin.notify.integrations.smtp import SmtpSender, account_of_url
 from tocsin.notify.interfaces import Callback, EventReceiver, ProviderAccount, Rendered
-from tocsin.notify.registry import KINDS
+from tocsin.notify.providers.pool import KINDS
 from tocsin.people import addresses
 
 KEY = "0192f0c1-0000-7000-8000-000000000042"

@@ -42,10 +42,10 @@ from tocsin.notify.integrations.telegram import TelegramSender
 from tocsin.notify.integrations.telnyx import TelnyxSender
 from tocsin.notify.integrations.twilio import TwilioSender
 from tocsin.notify.interfaces import CallPrompt, ProviderAccount, Rendered
-from tocsin.notify.registry import CHANNELS, KINDS
+from tocsin.notify.providers.pool import CHANNELS, KINDS
 from tocsin.notify.states import Purpose
-from tocsin.notify.text import command_parser
-from tocsin.notify.text.command_parser import ParsedCommand, Word
+from tocsin.notify.text import formatting
+from tocsin.notify.text.formatting import ParsedCommand, Word
 from tocsin.notify.text.render import ContentLevel, redact
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
@@ -340,20 +340,20 @@ def test_a_path_walks_objects_and_lists_and_never_fails() -> None:
     ],
 )
 def test_a_text_means(text: str, means: ParsedCommand) -> None:
-    assert command_parser.parse_command(text) == means
+    assert formatting.parse_command(text) == means
 
 
 @given(st.text(max_size=60))
 @examples(100)
 def test_no_text_is_too_strange(text: str) -> None:
-    command_parser.parse_command(text)
+    formatting.parse_command(text)
 
 
 def test_no_answer_asks_for_a_word_that_opts_out() -> None:
     texts = [
-        str(command_parser.HELP),
-        str(command_parser.UNKNOWN),
-        str(command_parser.ask_which_alert(CommandKind.CLOSE, [1, 2])),
+        str(formatting.HELP),
+        str(formatting.UNKNOWN),
+        str(formatting.ask_which_alert(CommandKind.CLOSE, [1, 2])),
         CHANNELS["sms"].render(page()).text,
     ]
     for text in texts:
@@ -362,14 +362,14 @@ def test_no_answer_asks_for_a_word_that_opts_out() -> None:
 
 
 def test_keys_mean_what_the_menu_says() -> None:
-    assert command_parser.interpret_key("", "", "16789") == command_parser.Key.REPEAT
-    assert command_parser.interpret_key("1", "9", "16789") == command_parser.Key.REPEAT
-    assert command_parser.interpret_key("9", "", "16789") == command_parser.Key.CONFIRM
-    assert command_parser.interpret_key("9", "9", "16789") == CommandKind.CLOSE
-    assert command_parser.interpret_key("7", "9", "16789") == CommandKind.ACKNOWLEDGE
+    assert formatting.interpret_key("", "", "16789") == formatting.Key.REPEAT
+    assert formatting.interpret_key("1", "9", "16789") == formatting.Key.REPEAT
+    assert formatting.interpret_key("9", "", "16789") == formatting.Key.CONFIRM
+    assert formatting.interpret_key("9", "9", "16789") == CommandKind.CLOSE
+    assert formatting.interpret_key("7", "9", "16789") == CommandKind.ACKNOWLEDGE
     for wrong in ("0", "2", "*", "#", "77"):
-        assert command_parser.interpret_key(wrong, "", "16789") == command_parser.Key.INVALID
-    assert command_parser.interpret_key("6", "", "178") == command_parser.Key.INVALID
+        assert formatting.interpret_key(wrong, "", "16789") == formatting.Key.INVALID
+    assert formatting.interpret_key("6", "", "178") == formatting.Key.INVALID
 
 
 def test_country_codes_are_checked() -> None:

@@ -26,7 +26,7 @@ from tests.support.schedule_strategies import (
     schedule,
     some_plan,
 )
-from tocsin.core.validation.field_errors import NightHours
+from tocsin.core.validation.inputs import NightHours
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.coverage_checks import OnCallTime, Workload, workloads
 from tocsin.oncall.calculation.final_schedule import GroupPlan, SnapshotMember

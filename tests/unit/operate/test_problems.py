@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tocsin.core.reasons import as_reason
-from tocsin.notify.rules.delivery_reasons import IS_ADMINISTRATOR
+from tocsin.notify.rules.page_planner import IS_ADMINISTRATOR
 from tocsin.operate.self_check import DetectedProblem, ProblemRecord, update_problems
 
 LATE = DetectedProblem("runs_late", as_reason("Escalation is late"), as_reason("It is late."), as_reason("Look."))

@@ -15,7 +15,7 @@ from tocsin.core.db import database
 from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
-from tocsin.notify.inbound import delivery_receipts
+from tocsin.notify.inbound import responder_actions
 from tocsin.notify.models import Delivery, Provider
 from tocsin.notify.providers import health
 from tocsin.people.changes import users as people
@@ -83,7 +83,7 @@ def test_user_who_sent_stop_is_named_to_those_responsible(company: Company, brow
     phone = {"label": "SMS-Official", "channel": "sms", "address": "+41790000001"}
     people.save_contact_method(company.responder, phone, actor=COMMAND_LINE, now=company.now)
     with database.transaction() as connection:
-        delivery_receipts.opt_out(connection, "sms", "+41790000001", "Twilio", company.now)
+        responder_actions.opt_out(connection, "sms", "+41790000001", "Twilio", company.now)
     client = browser_of(company.admin)
     for path, sentence in (("/", "opted out with STOP"), ("/providers/", "opted out with STOP")):
         text = client.get(path).content.decode()

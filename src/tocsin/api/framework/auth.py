@@ -43,7 +43,7 @@ from tocsin.core.db.queries import QueryUnion, first, narrow
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Reason, Term, Text, joined, sentence
 from tocsin.core.runtime import clock
-from tocsin.core.validation.field_errors import rejected_at
+from tocsin.core.validation.inputs import rejected_at
 from tocsin.people import permissions
 from tocsin.people.models import GroupContact, User
 from tocsin.people.permissions import Viewer

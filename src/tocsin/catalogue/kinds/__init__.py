@@ -28,8 +28,8 @@ from tocsin.catalogue.hooks import (
 )
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import translatable
-from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import (
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import (
     NOT_A_CHOICE,
     NOT_A_TIME_ZONE,
     NOT_BOOLEAN,
@@ -253,12 +253,12 @@ def _row(setting: IntegrationSetting, value: object, key_path: str) -> str:
 def _duration(value: object, key_path: str) -> str:
     """Parses a duration of at least one second and returns its shortest form."""
     try:
-        duration = field_errors.parse(value, key_path)
+        duration = inputs.parse_duration(value, key_path)
     except Rejected as problem:
         raise rejected_at(key_path, problem.reason, "invalid_setting") from None
     if not duration:
         raise rejected_at(key_path, SETTING_NOT_POSITIVE(), "invalid_setting")
-    return field_errors.write(duration)
+    return inputs.write_duration(duration)
 
 
 def _cron(value: object, key_path: str) -> str:

@@ -24,8 +24,8 @@ from tocsin.core.db.database import CHANNEL, Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
 from tocsin.core.reasons import sentence
-from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, NightHours
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import DURATION_TOO_SHORT, NightHours
 from tocsin.core.validation.spec import InvalidValue, Line, OneOf, Spec, TimeZone, list_of_choices, parse_duration
 
 # ---------- config version
@@ -143,7 +143,7 @@ def _session_lifetime(text: str) -> str:
     lifetime = parse_duration(text, MAX_SESSION_LIFETIME)
     if lifetime < MIN_SESSION_LIFETIME:
         raise InvalidValue(DURATION_TOO_SHORT(minimum=MIN_SESSION_LIFETIME))
-    return field_errors.write(lifetime)
+    return inputs.write_duration(lifetime)
 
 
 _Content = Annotated[str, OneOf(CONTENTS)]

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 
 #: A node whose own clock differs by more than this is not ready.
 MAX_SKEW = timedelta(seconds=2)
@@ -186,7 +186,7 @@ def round_jump(amount: timedelta) -> timedelta:
 
 def describe_jump(amount: timedelta) -> str:
     """Formats the size of a jump, such as "2 hours"."""
-    return field_errors.describe(round_jump(amount))
+    return inputs.describe(round_jump(amount))
 
 
 _MINUTE = timedelta(minutes=1)

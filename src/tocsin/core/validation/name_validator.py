@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.core.exceptions import ValidationError
 
-from tocsin.core.validation.field_errors import name_problem
+from tocsin.core.validation.inputs import name_problem
 
 
 def validate_name(name: str) -> None:

@@ -38,8 +38,8 @@ from pydantic_core import CoreSchema, core_schema
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason, Text, as_reason, sentence
 from tocsin.core.reasons import translatable as _
-from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import (
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import (
     AT_PATH,
     CONTROL_CHARACTER,
     DUPLICATE,
@@ -287,7 +287,7 @@ class SpecJsonSchema(GenerateJsonSchema):
     def encode_default(self, dft: Any) -> Any:
         if isinstance(dft, Spec):
             return dft.written()
-        return field_errors.write(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
+        return inputs.write_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         return (
@@ -575,7 +575,7 @@ def _time_zone(name: str) -> str:
 def parse_duration(value: object, maximum: timedelta | None = None) -> timedelta:
     """Parses a duration of at most `maximum`. Raises InvalidValue."""
     try:
-        duration = field_errors.parse(value)
+        duration = inputs.parse_duration(value)
     except Rejected as rejection:
         raise InvalidValue(rejection.reason, rejection.code) from None
     if maximum is not None and duration > maximum:
@@ -659,10 +659,10 @@ Duration = Annotated[
         parse_duration,
         {
             "type": "string",
-            "pattern": field_errors.PATTERN,
+            "pattern": inputs.PATTERN,
             "description": "A duration, such as `90s`, `5m`, `1h30m`, `1d` or `1w`.",
         },
-        field_errors.write,
+        inputs.write_duration,
     ),
 ]
 

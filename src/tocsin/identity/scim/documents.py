@@ -17,7 +17,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, sentence
-from tocsin.core.validation.field_errors import NOT_A_WHOLE_NUMBER
+from tocsin.core.validation.inputs import NOT_A_WHOLE_NUMBER
 from tocsin.identity.models import IdentityProvider
 from tocsin.identity.scim import filters
 from tocsin.identity.scim import schema as reasons

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.text_sanitizing import fold_login
+from tocsin.core.validation.inputs import fold_login
 from tocsin.identity.scim import schema as reasons
 from tocsin.identity.scim.schema import (
     Attribute,

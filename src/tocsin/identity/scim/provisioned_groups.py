@@ -11,7 +11,7 @@ from django.db.models import Count, QuerySet
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.field_errors import REQUIRED
+from tocsin.core.validation.inputs import REQUIRED
 from tocsin.identity import grants
 from tocsin.identity.models import IdentityProvider, ScimGroup, ScimUser
 from tocsin.identity.scim import filters, schema

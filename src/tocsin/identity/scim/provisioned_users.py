@@ -16,8 +16,7 @@ from tocsin.access import audit, boundary
 from tocsin.access.roles import Role
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Text, reason_as_json, sentence
-from tocsin.core.validation.field_errors import REQUIRED, is_zone
-from tocsin.core.validation.text_sanitizing import fold_login
+from tocsin.core.validation.inputs import REQUIRED, fold_login, is_zone
 from tocsin.identity.grants import LEAST_ROLE, granted_roles
 from tocsin.identity.models import IdentityProvider, ScimUser
 from tocsin.identity.scim import filters, schema

@@ -9,7 +9,7 @@ from typing import Any
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, sentence
-from tocsin.core.validation.field_errors import NOT_BOOLEAN, NOT_TEXT, REQUIRED
+from tocsin.core.validation.inputs import NOT_BOOLEAN, NOT_TEXT, REQUIRED
 
 # ---------- reasons
 # Why a SCIM request is refused. The provider shows the sentence in its own log, in English.

@@ -18,7 +18,7 @@ from tocsin.core import hooks, ids
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, sentence
-from tocsin.core.validation.field_errors import AT_PATH, rejected_at
+from tocsin.core.validation.inputs import AT_PATH, rejected_at
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import RECIPIENTS_ONLY, CompiledPolicy

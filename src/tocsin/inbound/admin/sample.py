@@ -35,7 +35,7 @@ from tocsin.core.net.egress import (
 )
 from tocsin.core.reasons import Reason, Text, sentence, show_reason
 from tocsin.core.runtime import clock
-from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.core.validation.inputs import AT_PATH
 from tocsin.inbound import ingest_service
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer

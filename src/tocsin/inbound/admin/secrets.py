@@ -20,7 +20,7 @@ from tocsin.core.config.crypto import ENTER_SECRET_AGAIN, is_different_origin
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.imap import ImapAccount, ImapSecurity
 from tocsin.core.reasons import Text, sentence
-from tocsin.core.validation.field_errors import REQUIRED, rejected_at
+from tocsin.core.validation.inputs import REQUIRED, rejected_at
 from tocsin.core.validation.spec import InvalidValue, Secret, Spec, SpecErrors, list_of
 from tocsin.inbound.models import Integration, PinnedSender
 

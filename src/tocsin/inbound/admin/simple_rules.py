@@ -15,7 +15,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import NO_REASON, Reason, sentence
-from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.core.validation.inputs import AT_PATH
 from tocsin.inbound.admin import commands, specs
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
 from tocsin.inbound.config.rules import UNKNOWN_KIND, EventAction

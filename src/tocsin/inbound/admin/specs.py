@@ -16,8 +16,8 @@ from tocsin.catalogue.kinds import IntegrationKind, clean_settings, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text, sentence
 from tocsin.core.reasons import translatable as _
-from tocsin.core.validation import text_sanitizing
-from tocsin.core.validation.field_errors import (
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import (
     AT_PATH,
     NO_SUCH_GROUP,
     NO_SUCH_USER,
@@ -229,7 +229,7 @@ def from_csv(text: str) -> list[dict[str, str]]:
     """
     clients: list[dict[str, str]] = []
     problems: list[Rejected] = []
-    for row_number, cells in enumerate(text_sanitizing.read(text), start=1):
+    for row_number, cells in enumerate(inputs.read_csv(text), start=1):
         if not any(cells) or (
             row_number == 1 and cells[0].casefold() in ("client", "client name", "client_id", "name")
         ):
@@ -250,7 +250,7 @@ def from_csv(text: str) -> list[dict[str, str]]:
 def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
     """Returns the clients as CSV, in the form that `from_csv` parses."""
     rows = [[client["client"], client.get("group", ""), client.get("escalation_policy", "")] for client in clients]
-    return text_sanitizing.write([["client", "group", "policy"], *rows])
+    return inputs.write_csv([["client", "group", "policy"], *rows])
 
 
 # ---------- specs

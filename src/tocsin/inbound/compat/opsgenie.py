@@ -25,8 +25,8 @@ import msgspec
 from tocsin.alerts import service
 from tocsin.alerts.commands import Assign, Command, Escalate, Hold, Reply, Unacknowledge, Unassign
 from tocsin.alerts.service import FoundAlert
-from tocsin.alerts.sql import WITH_OWNER, key_holder
 from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel
+from tocsin.alerts.store import WITH_OWNER, key_holder
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
@@ -34,7 +34,7 @@ from tocsin.core.ids import uuid7
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
 from tocsin.core.reasons import Text, reason_from_json, sentence
 from tocsin.core.runtime import clock
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.inputs import sanitize
 from tocsin.inbound import heartbeats, webhook_endpoint
 from tocsin.inbound import ingest_service as reasons
 from tocsin.inbound.compat import alert_commands

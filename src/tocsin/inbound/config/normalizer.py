@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from tocsin.catalogue.kinds import NEW_TICKETS_OPEN, Category, IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Term, sentence
-from tocsin.core.validation.field_errors import rejected_at
+from tocsin.core.validation.inputs import rejected_at
 from tocsin.inbound.conditions import CompiledCondition, RuleMatch, compile_condition
 from tocsin.inbound.config.rules import KEYS as NOISE_KEYS
 from tocsin.inbound.config.rules import (

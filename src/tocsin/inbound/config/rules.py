@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Val
 
 from tocsin.core.ids import key_hash
 from tocsin.core.reasons import NO_REASON, Reason, Term, Text, joined, sentence
-from tocsin.core.validation.field_errors import NOT_TEXT, REQUIRED, rejected_at
+from tocsin.core.validation.inputs import NOT_TEXT, REQUIRED, rejected_at
 from tocsin.core.validation.spec import Duration, InvalidValue, ListOf, OneOf, Parsed, ParsedText, Spec, SpecErrors
 from tocsin.inbound.conditions import ALWAYS, CompiledCondition, Condition, RuleMatch, compile_condition
 from tocsin.inbound.fields import PRIORITIES, MappedFields, one_line

@@ -29,7 +29,7 @@ from tocsin.alerts.states import AlertStatus, CommandChannel, Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, as_reason, reason_as_json
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.inputs import sanitize
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction, NoiseSettings, RateScope, scope_hash

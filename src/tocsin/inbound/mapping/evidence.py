@@ -13,7 +13,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.inputs import sanitize
 from tocsin.inbound.fields import TAG_LENGTH, MappedFields, clean_line, priority_of, text_of
 from tocsin.inbound.mapping import evidence_table as table
 from tocsin.inbound.mapping.evidence_table import StatusMeaning, fold, words_of

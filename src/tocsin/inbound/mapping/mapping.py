@@ -17,8 +17,7 @@ from pydantic import ConfigDict, Field, create_model
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, Term, Text, joined, sentence
-from tocsin.core.validation.field_errors import AT_PATH, unknown_key
-from tocsin.core.validation.payload_paths import PATH_NOT_TEXT
+from tocsin.core.validation.inputs import AT_PATH, PATH_NOT_TEXT, unknown_key
 from tocsin.core.validation.spec import ListOf, OneOf, Parsed, Spec
 from tocsin.inbound.conditions import CompiledCondition, Condition, compile_condition
 from tocsin.inbound.fields import (

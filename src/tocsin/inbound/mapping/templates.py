@@ -15,9 +15,7 @@ from typing import Final
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, Text, sentence
-from tocsin.core.validation.field_errors import AT_PATH
-from tocsin.core.validation.payload_paths import MISSING, Path, compile_path, index_of
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.inputs import AT_PATH, MISSING, Path, compile_path, index_of, sanitize
 from tocsin.inbound.conditions import MAX_COMPARED_CHARS, compile_pattern
 from tocsin.inbound.fields import Value, text_of
 from tocsin.inbound.mapping.evidence_table import fold

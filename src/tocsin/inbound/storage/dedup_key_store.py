@@ -14,8 +14,8 @@ from psycopg.rows import DictRow, dict_row
 
 from tocsin.alerts import store
 from tocsin.alerts.commands import SOURCE_COLUMNS, Acknowledged, AlertState
-from tocsin.alerts.sql import OWNER_NAME, WITH_OWNER, key_holder
 from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
+from tocsin.alerts.store import OWNER_NAME, WITH_OWNER, key_holder
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json, bytes_in_json
 from tocsin.core.ids import advisory_lock_key

@@ -12,7 +12,7 @@ from typing import LiteralString
 from uuid import UUID
 
 from tocsin.alerts import store
-from tocsin.alerts.sql import IS_ACTIVE, is_about, key_holder
+from tocsin.alerts.store import IS_ACTIVE, is_about, key_holder
 from tocsin.core.config import settings_store
 from tocsin.core.db import database, partitions
 from tocsin.core.db.database import Connection

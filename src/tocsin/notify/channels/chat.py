@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.reasons import Reason, Text, sentence, translatable
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.inputs import sanitize
 from tocsin.notify.interfaces import Channel, Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, signed_links

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_noop
 from tocsin.alerts.states import CommandChannel, Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import sentence, translatable
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.inputs import sanitize
 from tocsin.notify.interfaces import AlertContent, Channel, Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, signed_links

@@ -16,7 +16,7 @@ from tocsin.alerts.states import CommandChannel, Priority
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text, translatable
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.inputs import sanitize
 from tocsin.notify.interfaces import AlertContent, CallScript, Channel, Message, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.formatting import (

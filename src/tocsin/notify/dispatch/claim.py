@@ -13,35 +13,39 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from tocsin.alerts.sql import IS_ACTIVE, is_about, join_alert, resolved_id
 from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.alerts.store import IS_ACTIVE, is_about, join_alert, resolved_id
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.circuit_breaker import RateLimit, count_allowed, fair_concurrency
 from tocsin.core.delivery.job_pool import LEASE_SECONDS, FairQueue, LeaseTable
-from tocsin.core.delivery.rate_limit import RateLimit, count_allowed, fair_concurrency
 from tocsin.core.hooks import Expiry, Hooks
 from tocsin.core.reasons import JOINED, NO_REASON, Reason, reason_from_json
 from tocsin.core.runtime.clock import Timers
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.providers import health
-from tocsin.notify.providers.pool import SANDBOX, ActiveProvider, ProviderPool
-from tocsin.notify.registry import CHANNELS, address_problem, quietest_channel
+from tocsin.notify.providers.pool import (
+    CHANNELS,
+    SANDBOX,
+    ActiveProvider,
+    ProviderPool,
+    address_problem,
+    quietest_channel,
+)
 from tocsin.notify.rules import page_planner
-from tocsin.notify.rules.delivery_reasons import (
+from tocsin.notify.rules.page_planner import (
     BUNDLED_LATER,
     FELL_BACK,
     NOT_RESENT,
     ONE_OF_OVERDUE,
     RATE_LIMITED,
-    after_waiting,
-)
-from tocsin.notify.rules.page_planner import (
     REPEATED,
     FallbackMethod,
     NotificationMethod,
     Recipient,
+    after_waiting,
     is_quiet,
     quiet_hours,
 )

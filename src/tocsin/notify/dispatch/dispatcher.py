@@ -19,9 +19,8 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery import job_pool
-from tocsin.core.delivery.circuit_breaker import WORKER_LOST, AttemptFailed, FailureKind, LocalFailures
+from tocsin.core.delivery.circuit_breaker import WORKER_LOST, AttemptFailed, FailureKind, Latencies, LocalFailures
 from tocsin.core.delivery.job_pool import Deadline, JobPool, LeaseKeeper
-from tocsin.core.delivery.rate_limit import Latencies
 from tocsin.core.runtime import clock
 from tocsin.notify import pause
 from tocsin.notify.dispatch import claim, results, send
@@ -29,10 +28,15 @@ from tocsin.notify.dispatch.claim import LEASES, ClaimedBatch, DeliveryJob, Lane
 from tocsin.notify.dispatch.results import DeliveryFailure, mark_sent, record, record_failures
 from tocsin.notify.dispatch.send import SendResult, SentDelivery, SentJournal, sent_deliveries
 from tocsin.notify.providers import health, pool
-from tocsin.notify.providers.pool import ProviderPool
-from tocsin.notify.registry import CHANNELS
-from tocsin.notify.rules.delivery_reasons import ADDRESS_STUCK, ON_HOLD, PROVIDER_STUCK, RECEIPT_OVERDUE, TIMED_OUT
-from tocsin.notify.rules.page_planner import DEFERRED_FROM
+from tocsin.notify.providers.pool import CHANNELS, ProviderPool
+from tocsin.notify.rules.page_planner import (
+    ADDRESS_STUCK,
+    DEFERRED_FROM,
+    ON_HOLD,
+    PROVIDER_STUCK,
+    RECEIPT_OVERDUE,
+    TIMED_OUT,
+)
 
 # ---------- stuck senders
 # Handles sends that are stuck past their deadline: their result, and which new sends are refused so that one provider

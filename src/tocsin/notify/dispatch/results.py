@@ -12,8 +12,8 @@ from uuid import UUID
 
 from tocsin.alerts import store as alert_rows
 from tocsin.alerts.commands import SYSTEM, NewEvent
-from tocsin.alerts.sql import join_alert
 from tocsin.alerts.states import CommandChannel, EventKind, Priority
+from tocsin.alerts.store import join_alert
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -28,11 +28,16 @@ from tocsin.notify.notices import Notice, queue_notice, queue_otherwise, was_not
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.providers import health
 from tocsin.notify.providers import pool as providers
-from tocsin.notify.providers.pool import SANDBOX, ProviderPool
-from tocsin.notify.registry import CHANNELS
-from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.rules.delivery_reasons import NO_RECEIPT, NOT_CONFIRMED, STARTED_EARLY
-from tocsin.notify.rules.page_planner import NOTICE_HORIZON, NotificationMethod, is_quiet
+from tocsin.notify.providers.pool import CHANNELS, SANDBOX, ProviderPool
+from tocsin.notify.rules import page_planner
+from tocsin.notify.rules.page_planner import (
+    NO_RECEIPT,
+    NOT_CONFIRMED,
+    NOTICE_HORIZON,
+    STARTED_EARLY,
+    NotificationMethod,
+    is_quiet,
+)
 from tocsin.notify.rules.pre_send_check import (
     FAULTS,
     FINAL,
@@ -206,11 +211,11 @@ MAX_NAMED_FAILURES = 20
 
 #: What failed, in a sentence.
 PURPOSES: Mapping[Purpose, ReasonType] = {
-    Purpose.PAGE: delivery_reasons.PAGE,
-    Purpose.ALL_CLEAR: delivery_reasons.ALL_CLEAR,
-    Purpose.ACK_REMINDER: delivery_reasons.ACK_REMINDER,
-    Purpose.NOTICE: delivery_reasons.NOTICE,
-    Purpose.TEST: delivery_reasons.TEST,
+    Purpose.PAGE: page_planner.PAGE,
+    Purpose.ALL_CLEAR: page_planner.ALL_CLEAR,
+    Purpose.ACK_REMINDER: page_planner.ACK_REMINDER,
+    Purpose.NOTICE: page_planner.NOTICE,
+    Purpose.TEST: page_planner.TEST,
 }
 
 _STUCK_TITLE = ReasonType("notice.tocsin_cannot_send", "Internal error while sending a message")
@@ -273,7 +278,7 @@ def report_failures(connection: Connection, failures: Sequence[DeliveryFailure])
             heading=reason_from_json(due.data.get("heading")),
         )
         if due.channel != "email":
-            instead = delivery_reasons.EMAILED_INSTEAD(method=_method_label(due))
+            instead = page_planner.EMAILED_INSTEAD(method=_method_label(due))
             notice = replace(notice, reason=joined(notice.reason, instead, separator=" "))
             queue_notice(connection, notice, failure.at, user_ids=[due.user_id])
         elif due.data.get("urgent"):
@@ -293,22 +298,22 @@ def _notify_administrators(connection: Connection, failures: Sequence[DeliveryFa
     lines = []
     for failure in failures[:MAX_NAMED_FAILURES]:
         message, alert = PURPOSES[failure.due.purpose](), failure.due.alert
-        about_alert = delivery_reasons.ABOUT_ALERT(message=message, alert=AlertRef(alert.id)) if alert else message
+        about_alert = page_planner.ABOUT_ALERT(message=message, alert=AlertRef(alert.id)) if alert else message
         lines.append(_unsent(failure, about_alert))
     if len(failures) > MAX_NAMED_FAILURES:
         lines.append(_MORE_FAILURES(more=len(failures) - MAX_NAMED_FAILURES))
     title, advice = (_STUCK_TITLE, _STUCK_ADVICE) if about == "stuck" else (_FAILED_TITLE, _FAILED_ADVICE)
     hints = joined(advice(), _FREQUENCY(interval=NOTICE_INTERVAL), separator="\n")
     text = joined(joined(*lines, separator="\n"), hints, separator="\n\n")
-    notice = Notice(title(), text, about, delivery_reasons.IS_ADMINISTRATOR(), is_urgent=True)
+    notice = Notice(title(), text, about, page_planner.IS_ADMINISTRATOR(), is_urgent=True)
     queue_notice(connection, notice, first.at, user_ids=admins)
 
 
 def _unsent(failure: DeliveryFailure, message: Reason) -> Reason:
     due, label, error = failure.due, _method_label(failure.due), failure.send_failure.error
     if label == due.name:
-        return delivery_reasons.UNSENT(message=message, recipient=due.recipient, error=error)
-    return delivery_reasons.UNSENT_BY(message=message, recipient=due.recipient, method=label, error=error)
+        return page_planner.UNSENT(message=message, recipient=due.recipient, error=error)
+    return page_planner.UNSENT_BY(message=message, recipient=due.recipient, method=label, error=error)
 
 
 def _method_label(due: DueDelivery) -> str:
@@ -353,7 +358,7 @@ _SENT_REASON = joined_reason(
     "CASE WHEN d.status = 'sending' THEN d.reason END",
     "s.reason",
     "CASE WHEN d.cancel_requested <> '{}' THEN "
-    + built_reason(delivery_reasons.SENT_BEFORE_STOPPED.code, "jsonb_build_object('cause', d.cancel_requested)")
+    + built_reason(page_planner.SENT_BEFORE_STOPPED.code, "jsonb_build_object('cause', d.cancel_requested)")
     + " END",
 )
 _SENT = f"""
@@ -391,7 +396,7 @@ def _record_sent(connection: Connection, pool: ProviderPool, results: Sequence[S
     if any(pool.has_provider(channel) for channel in CHANNELS):
         for due, result in members:
             if status_of(result) is DeliveryStatus.SANDBOXED:
-                start_next_method(connection, [due.id], delivery_reasons.METHOD_FAILED(), result.at)
+                start_next_method(connection, [due.id], page_planner.METHOD_FAILED(), result.at)
     send.store(connection, results)
 
 
@@ -399,14 +404,14 @@ def _note(due: DueDelivery, result: SendResult) -> Reason:
     """Returns the note of a sent delivery: what it was bundled with, and whether it went to the sandbox."""
     numbers = dict.fromkeys(member.alert.id for member in result.job.bundle.members if member.alert)
     others = [number for number in numbers if due.alert is None or number != due.alert.id]
-    named = tuple(delivery_reasons.ALERT_NUMBER(alert=AlertRef(number)) for number in others[:_MAX_BUNDLED_ALERTS])
+    named = tuple(page_planner.ALERT_NUMBER(alert=AlertRef(number)) for number in others[:_MAX_BUNDLED_ALERTS])
     bundled = NO_REASON
     if omitted_count := len(others) - len(named):
         alerts = joined(*named, separator=", ")
-        bundled = delivery_reasons.BUNDLED_WITH_MORE(alerts=alerts, more=omitted_count)
+        bundled = page_planner.BUNDLED_WITH_MORE(alerts=alerts, more=omitted_count)
     elif named:
-        bundled = delivery_reasons.BUNDLED_WITH(alerts=named)
-    sandboxed = delivery_reasons.SANDBOXED() if result.job.provider == SANDBOX else NO_REASON
+        bundled = page_planner.BUNDLED_WITH(alerts=named)
+    sandboxed = page_planner.SANDBOXED() if result.job.provider == SANDBOX else NO_REASON
     return joined(bundled, sandboxed, separator=" ")
 
 
@@ -567,7 +572,7 @@ def write_outcomes(connection: Connection, outcomes: Sequence[DeliveryOutcome]) 
     ]
     report_failures(connection, reported)
     for failure in reported:
-        start_next_method(connection, [failure.due.id], delivery_reasons.METHOD_FAILED(), failure.at)
+        start_next_method(connection, [failure.due.id], page_planner.METHOD_FAILED(), failure.at)
     waiting = {outcome.failure.due.id: outcome.failure.at for outcome in outcomes if outcome.status == "queued"}
     if waiting:
         _drop_repeats(connection, waiting.keys(), max(waiting.values()))
@@ -593,7 +598,7 @@ def _drop_repeats(connection: Connection, delivery_ids: Collection[UUID], now: d
     """Cancels those of these failed pages for which an older page about the same alert already waits for the same
     address. Otherwise a long outage would pile up as many pages as the policy repeats.
     """
-    reason = delivery_reasons.EARLIER_PAGE_WAITS()
+    reason = page_planner.EARLIER_PAGE_WAITS()
     connection.execute(_DROP_REPEATS, {"ids": list(delivery_ids), "now": now, "reason": reason})
 
 
@@ -617,7 +622,7 @@ def next_attempt(
     """Returns what follows a failed attempt. `providers` are those that can deliver it, in order."""
     due, send_failure = failure.due, failure.send_failure
     if cancel_requested:
-        kind = delivery_reasons.NOT_RESENT if send_failure.kind in UNCERTAIN else delivery_reasons.STOPPED_BEFORE_SENT
+        kind = page_planner.NOT_RESENT if send_failure.kind in UNCERTAIN else page_planner.STOPPED_BEFORE_SENT
         return DeliveryOutcome(failure, "cancelled", kind(cause=cancel_requested))
     names = list(providers) or [failure.provider]
     if due.problem:
@@ -654,7 +659,7 @@ def next_attempt(
                 failure, "queued", reason, failure.at + delay, next_attempt_provider=provider, is_exhausted=is_exhausted
             )
         case Retry(provider, delay, is_exhausted):
-            reason = delivery_reasons.FAILED_OVER(provider=failure.provider or _TOCSIN, next=provider)
+            reason = page_planner.FAILED_OVER(provider=failure.provider or _TOCSIN, next=provider)
             return DeliveryOutcome(
                 failure, "failed", reason, failure.at + delay, next_provider=provider, is_exhausted=is_exhausted
             )
@@ -663,26 +668,26 @@ def next_attempt(
 def _retry_reason(due: DueDelivery, send_failure: AttemptFailed, tries: int, *, is_exhausted: bool) -> Reason:
     match send_failure.kind:
         case FailureKind.WORKER_LOST:
-            return delivery_reasons.RETRIED_WORKER_LOST()
+            return page_planner.RETRIED_WORKER_LOST()
         case FailureKind.OUTCOME_UNKNOWN:
-            return delivery_reasons.RETRIED_UNKNOWN(count=tries)
+            return page_planner.RETRIED_UNKNOWN(count=tries)
         case _ if is_exhausted and due.purpose is Purpose.PAGE:
-            return delivery_reasons.RETRIED_UNTIL_ANSWERED(count=tries)
+            return page_planner.RETRIED_UNTIL_ANSWERED(count=tries)
         case _:
-            return delivery_reasons.RETRIED(count=tries)
+            return page_planner.RETRIED(count=tries)
 
 
 def _give_up_reason(failure: DeliveryFailure, tries: int, names: Sequence[str]) -> Reason:
     if is_stuck(failure.send_failure.kind):
-        cause = delivery_reasons.STUCK(count=tries)
+        cause = page_planner.STUCK(count=tries)
     elif failure.due.problem:
-        cause = delivery_reasons.UNSENDABLE()
+        cause = page_planner.UNSENDABLE()
     elif len(names) < 2:
-        cause = delivery_reasons.GAVE_UP(count=tries)
+        cause = page_planner.GAVE_UP(count=tries)
     else:
-        cause = delivery_reasons.GAVE_UP_ON_ALL(count=tries, providers=len(names))
+        cause = page_planner.GAVE_UP_ON_ALL(count=tries, providers=len(names))
     is_reported = failure.due.purpose not in NOT_REPORTED
-    return joined(cause, delivery_reasons.ADMINISTRATORS_NOTIFIED() if is_reported else NO_REASON, separator=" ")
+    return joined(cause, page_planner.ADMINISTRATORS_NOTIFIED() if is_reported else NO_REASON, separator=" ")
 
 
 def _write(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
@@ -708,7 +713,7 @@ def _write(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
             )
         )
         if outcome.next_provider:
-            reason = delivery_reasons.PROVIDER_FAILED(provider=failure.provider or _TOCSIN)
+            reason = page_planner.PROVIDER_FAILED(provider=failure.provider or _TOCSIN)
             followers.append((ids.uuid7(), failure.due.id, outcome.next_provider, reason, failure.at, outcome.due_at))
     if rows:
         connection.execute(_UPDATE, database.columns(rows))

@@ -20,8 +20,8 @@ from uuid import UUID
 from django.conf import settings
 from psycopg.types.json import Jsonb
 
-from tocsin.alerts.sql import join_alert
 from tocsin.alerts.states import ACTIVE, Priority
+from tocsin.alerts.store import join_alert
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -32,12 +32,11 @@ from tocsin.core.net import egress
 from tocsin.core.reasons import as_reason, replace_texts
 from tocsin.core.runtime import telemetry
 from tocsin.core.runtime.telemetry import Span, SpanExporter, SpanKind
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.inputs import sanitize
 from tocsin.notify.dispatch.claim import DeliveryJob
 from tocsin.notify.interfaces import AlertContent, Message
-from tocsin.notify.providers.pool import provider_lookup
-from tocsin.notify.registry import CHANNELS, channel
-from tocsin.notify.rules import delivery_reasons
+from tocsin.notify.providers.pool import CHANNELS, channel, provider_lookup
+from tocsin.notify.rules import page_planner
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.notify.text.formatting import localize
 from tocsin.notify.text.render import compose
@@ -455,7 +454,7 @@ def preload(now: datetime) -> None:
         link="https://tocsin.invalid/",
     )
     for language, _ in settings.LANGUAGES:
-        localize(delivery_reasons.PAGE(), language)
+        localize(page_planner.PAGE(), language)
         for purpose in Purpose:
             message = Message(UUID(int=0), purpose, now, alerts=(alert,), text="Preload", language=language)
             for each in CHANNELS.values():

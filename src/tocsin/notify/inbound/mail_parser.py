@@ -29,9 +29,9 @@ import msgspec
 from tocsin.alerts.states import CommandKind
 from tocsin.core.reasons import NO_REASON, Reason, Text, sentence
 from tocsin.core.runtime import child_process
-from tocsin.core.validation.text_sanitizing import fold_login, sanitize
-from tocsin.notify.text import command_parser, formatting
-from tocsin.notify.text.command_parser import NUMBERS, ParsedCommand, Word
+from tocsin.core.validation.inputs import fold_login, sanitize
+from tocsin.notify.text import formatting
+from tocsin.notify.text.formatting import NUMBERS, ParsedCommand, Word
 from tocsin.notify.text.signed_links import MessageReference, find_references
 
 # ---------- quotes
@@ -277,7 +277,7 @@ _ALONE = re.compile(rf"\W*+[^\W_]++[\s:,.#!]*+(?:{NUMBERS.pattern}|all)?+[\s.!]*
 def parse_command(text: str) -> ParsedCommand:
     """Returns the command in a mail's new part, or `Word.HELP`. An empty part is a reply without text."""
     first, *lines_below = text.split("\n", 1)
-    parsed = command_parser.parse_command(first.strip())
+    parsed = formatting.parse_command(first.strip())
     if parsed.action is CommandKind.REPLY:
         return replace(parsed, text="\n".join([parsed.text, *lines_below]).strip())
     if _ALONE.fullmatch(first.strip()) and (parsed.action is Word.HELP or isinstance(parsed.action, CommandKind)):

@@ -12,8 +12,8 @@ from enum import StrEnum
 import psycopg
 
 from tocsin.alerts import service
-from tocsin.alerts.sql import load_alerts
 from tocsin.alerts.states import CommandChannel, CommandKind
+from tocsin.alerts.store import load_alerts
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -32,14 +32,14 @@ from tocsin.core.reasons import (
 )
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.notify.inbound import delivery_receipts, mail_parser, responder_actions
+from tocsin.notify.inbound import mail_parser, responder_actions
 from tocsin.notify.inbound.mail_parser import Bounce, ParsedReply
 from tocsin.notify.inbound.responder_actions import Responder
 from tocsin.notify.integrations.mail_replies import MailRepliesKind, mailbox_of
 from tocsin.notify.notices import Notice, queue_notice
 from tocsin.notify.providers import pool
-from tocsin.notify.rules.delivery_reasons import REPLIED_BY_EMAIL
-from tocsin.notify.text import command_parser, signed_links
+from tocsin.notify.rules.page_planner import REPLIED_BY_EMAIL
+from tocsin.notify.text import formatting, signed_links
 from tocsin.people.sql import own_addresses
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def _process_bounce(connection: Connection, bounce: Bounce, now: datetime) -> Re
         alert_id, user_id = signed_links.verify_reference(bounce.token, now)
     except Rejected:
         return None
-    reason = delivery_receipts.record_bounce(connection, bounce.notification, user_id, bounce.reason, now)
+    reason = responder_actions.record_bounce(connection, bounce.notification, user_id, bounce.reason, now)
     return None if reason is None else ReplyOutcome(ReplyResult.ACTED, reason, user_id=user_id, alert_id=alert_id)
 
 
@@ -159,7 +159,7 @@ def _execute(
     command = mail_parser.parse_command(reply.text)
     if not isinstance(command.action, CommandKind):
         requested = sentence("It requested help.")
-        return ReplyOutcome(ReplyResult.ACTED, requested, command_parser.HELP, responder.id, alert_id)
+        return ReplyOutcome(ReplyResult.ACTED, requested, formatting.HELP, responder.id, alert_id)
     if command.action is CommandKind.REPLY and not command.text:
         nothing_done = sentence("Your email has no text of its own above the quoted one, so nothing was done.")
         return ReplyOutcome(ReplyResult.REFUSED, _NO_TEXT(), nothing_done, responder.id, alert_id)

@@ -18,8 +18,8 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text, reason_as_json, sentence
 from tocsin.notify.models import Notification, VerificationCode
 from tocsin.notify.pages import NotificationRow, write
-from tocsin.notify.registry import address_problem
-from tocsin.notify.rules.delivery_reasons import CODE_REQUESTED
+from tocsin.notify.providers.pool import address_problem
+from tocsin.notify.rules.page_planner import CODE_REQUESTED
 from tocsin.notify.states import Purpose
 from tocsin.people.models import ContactMethod, User
 

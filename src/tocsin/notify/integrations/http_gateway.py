@@ -9,8 +9,8 @@ from typing import NoReturn
 from tocsin.core.errors import Permanent
 from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, sentence
-from tocsin.core.validation import payload_paths
-from tocsin.core.validation.payload_paths import read_path
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import read_path
 from tocsin.notify.channels.phone import is_phone_number
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.integrations.vendor_http import HttpSender
@@ -42,21 +42,21 @@ class BodyFormat(StrEnum):
 
 #: The content type of each, and how a placeholder's value is escaped in it.
 _FORMATS: Mapping[BodyFormat, tuple[str, Callable[[str], str] | None]] = {
-    BodyFormat.JSON: ("application/json", payload_paths.in_json),
-    BodyFormat.FORM: ("application/x-www-form-urlencoded", payload_paths.in_url),
-    BodyFormat.XML: ("application/xml; charset=utf-8", payload_paths.in_xml),
+    BodyFormat.JSON: ("application/json", inputs.in_json),
+    BodyFormat.FORM: ("application/x-www-form-urlencoded", inputs.in_url),
+    BodyFormat.XML: ("application/xml; charset=utf-8", inputs.in_xml),
     BodyFormat.TEXT: ("text/plain; charset=utf-8", None),
 }
 
 
 def unknown_placeholders(template: str, body_format: BodyFormat) -> list[str]:
     """Returns the unknown placeholders. In XML, other names are the document's own elements."""
-    return [] if body_format is BodyFormat.XML else sorted(payload_paths.references(template).difference(NAMES))
+    return [] if body_format is BodyFormat.XML else sorted(inputs.references(template).difference(NAMES))
 
 
 def render_template(template: str, values: Mapping[str, str], body_format: BodyFormat) -> str:
     """Returns the template with `values` filled in. A query has the format of a form."""
-    return payload_paths.render(template, values, _FORMATS[body_format][1])
+    return inputs.render(template, values, _FORMATS[body_format][1])
 
 
 def value_at_path(document: object, path: str) -> str | None:

@@ -32,7 +32,7 @@ from tocsin.notify.interfaces import (
     WebhookEndpoint,
     WebhookProvider,
 )
-from tocsin.notify.rules.delivery_reasons import MACHINE_ANSWERED
+from tocsin.notify.rules.page_planner import MACHINE_ANSWERED
 
 # ---------- error codes
 # Twilio's error codes (https://www.twilio.com/docs/api/errors) as reasons that say what to do. Pure data.

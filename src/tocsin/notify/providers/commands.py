@@ -24,7 +24,7 @@ from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
 from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.reasons import translatable as _
-from tocsin.core.validation.field_errors import NAME_IN_USE, REQUIRED
+from tocsin.core.validation.inputs import NAME_IN_USE, REQUIRED
 from tocsin.core.validation.spec import (
     InForm,
     InvalidValue,
@@ -45,8 +45,17 @@ from tocsin.notify.interfaces import (
     settings_of,
 )
 from tocsin.notify.models import Provider, ProviderHealth
-from tocsin.notify.providers.pool import ENVIRONMENT, SANDBOX, UNKNOWN_KIND, account_of, environment_account, slug
-from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
+from tocsin.notify.providers.pool import (
+    BUILT_IN,
+    CHANNELS,
+    ENVIRONMENT,
+    KINDS,
+    SANDBOX,
+    UNKNOWN_KIND,
+    account_of,
+    environment_account,
+    slug,
+)
 from tocsin.people import addresses
 
 # ---------- specs

@@ -15,8 +15,7 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery import circuit_breaker
-from tocsin.core.delivery.circuit_breaker import CircuitBreaker
-from tocsin.core.delivery.rate_limit import RateLimit
+from tocsin.core.delivery.circuit_breaker import CircuitBreaker, RateLimit
 from tocsin.core.reasons import Reason, reason_from_json, replace_texts
 
 #: The maximum length of a server's text in a stored error.

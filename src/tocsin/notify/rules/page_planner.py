@@ -9,12 +9,220 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.alerts.states import Priority
-from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason, joined
-from tocsin.core.validation.field_errors import is_zone
-from tocsin.notify.rules import delivery_reasons
+from tocsin.core.reasons import NO_REASON, Person, Reason, ReasonType, as_reason, joined
+from tocsin.core.validation.inputs import is_zone
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 from tocsin.people import notification_rules
+
+# ---------- delivery reasons
+# The reasons of notifications and deliveries: why a recipient is paged, why a delivery waits, and how it ended.
+#
+# Other modules decide by their codes, also in SQL.
+
+
+# Why a queued delivery waits.
+ON_HOLD = ReasonType("delivery.on_hold", "The alert is snoozed. This is sent when the snooze ends.")
+BUNDLED_LATER = ReasonType(
+    "delivery.bundled_later", "A message to this address was just sent. This one is sent in a bundle within 10 seconds."
+)
+PAUSED = ReasonType("delivery.paused", "All paging is paused: {cause}. This is sent when the pause ends.")
+PAUSED_BY = ReasonType(
+    "delivery.paused_by", "All paging is paused by {user}: {cause}. This is sent when the pause ends."
+)
+HOURLY_LIMIT_REACHED = ReasonType(
+    "delivery.hourly_limit_reached",
+    "The recipient's hourly limit for this address is reached. This is sent later, together with the others.",
+)
+RATE_LIMITED = ReasonType(
+    "delivery.rate_limited", "The provider's rate limit is reached. This is sent as soon as it allows."
+)
+IN_QUIET_HOURS = ReasonType("delivery.in_quiet_hours", "The recipient has quiet hours. This is sent when they end.")
+PAGE_IN_PROGRESS = ReasonType("delivery.page_in_progress", "The page is still being sent. This is sent afterward.")
+
+#: The codes of a delivery that waits for the end of a pause.
+PAUSED_CODES = (PAUSED.code, PAUSED_BY.code)
+
+# Why a page is sent before its delay is over.
+STARTED_EARLY = ReasonType("delivery.started_early", "Sent before its delay was over, because {cause}.")
+METHOD_FAILED = ReasonType("delivery.previous_method_failed", "the previous contact method failed")
+CALL_NOT_REACHED = ReasonType("delivery.previous_call_not_reached", "the previous call reached no one")
+NO_RECEIPT = ReasonType("delivery.previous_not_confirmed", "{provider} did not report the previous page as delivered")
+
+# What a delivery shows once its wait is over and it is sent.
+WAITED_FOR_PAUSE = ReasonType("delivery.waited_for_pause", "It waited for the end of a pause of all paging.")
+WAITED_FOR_LIMIT = ReasonType(
+    "delivery.waited_for_hourly_limit",
+    "It waited for the recipient's hourly limit. All messages that waited were sent together.",
+)
+WAITED_FOR_QUIET_HOURS = ReasonType("delivery.waited_for_quiet_hours", "It waited for the end of quiet hours.")
+WAITED_FOR_HOLD = ReasonType("delivery.waited_for_hold", "It waited for the end of a snooze.")
+
+_AFTER_WAITING = {
+    PAUSED.code: WAITED_FOR_PAUSE,
+    PAUSED_BY.code: WAITED_FOR_PAUSE,
+    HOURLY_LIMIT_REACHED.code: WAITED_FOR_LIMIT,
+    IN_QUIET_HOURS.code: WAITED_FOR_QUIET_HOURS,
+    ON_HOLD.code: WAITED_FOR_HOLD,
+}
+
+# Why a delivery is cancelled.
+ALERT_CLOSED = ReasonType("delivery.alert_closed", "The alert was closed before this was sent.")
+ALERT_CANCELLED = ReasonType("delivery.alert_cancelled", "The alert was closed as a false alarm before this was sent.")
+ALERT_MERGED = ReasonType("delivery.alert_merged", "The alert was merged into #{alert} before this was sent.")
+ALERT_ENDED = ReasonType("delivery.alert_ended", "The alert no longer needs a response.")
+ACKNOWLEDGED = ReasonType("delivery.recipient_acknowledged", "{user} has acknowledged the alert.")
+ASSIGNED = ReasonType("delivery.recipient_assigned", "The alert is assigned to {user}.")
+RECIPIENT_DISABLED = ReasonType("delivery.recipient_disabled", "The account of {user} was disabled.")
+RECIPIENT_DELETED = ReasonType("delivery.recipient_deleted", "The recipient's account was deleted.")
+PAGE_NOT_SENT = ReasonType("delivery.page_not_sent", "The page was probably not sent, so no all-clear is needed.")
+EARLIER_PAGE_WAITS = ReasonType(
+    "delivery.earlier_page_waits", "An earlier page about this alert to the same address is still queued."
+)
+ONE_OF_OVERDUE = ReasonType(
+    "delivery.one_of_overdue",
+    "Several pages about this alert to the same address fell due before one could be sent. One is sent.",
+)
+NOT_RESENT = ReasonType("delivery.not_resent", "It may have been sent, and is not retried: {cause}")
+STOPPED_BEFORE_SENT = ReasonType("delivery.stopped_before_sent", "It was not yet sent when this happened: {cause}")
+SENT_BEFORE_STOPPED = ReasonType(
+    "delivery.sent_before_stopped", "It was already being sent when this happened: {cause}"
+)
+
+# Why a delivery cannot be sent to its address.
+OPTED_OUT = ReasonType(
+    "delivery.opted_out", "This number opted out with STOP and receives no text messages until it sends START."
+)
+METHOD_REMOVED = ReasonType("delivery.method_removed", "{user} no longer uses {method}.")
+CONTACT_REMOVED = ReasonType("delivery.contact_removed", "{method} is no longer a contact of its group.")
+METHOD_UNUSABLE = ReasonType("delivery.method_unusable", "{method} cannot be used: {problem}")
+FELL_BACK = ReasonType("delivery.fell_back", "It is sent by {method}, because {previous} can no longer be used.")
+
+# How a sent delivery was sent.
+BUNDLED_WITH = ReasonType("delivery.bundled_with", "It was sent in a bundle with {alerts}.")
+BUNDLED_WITH_MORE = ReasonType("delivery.bundled_with_more", "It was sent in a bundle with {alerts} and {more} more.")
+ALERT_NUMBER = ReasonType("delivery.alert_number", "#{alert}")
+SANDBOXED = ReasonType(
+    "delivery.sandboxed", "This channel has no provider: the message was kept in the sandbox and not sent."
+)
+DELIVERED_AFTER_ALL = ReasonType("delivery.delivered_after_all", "{provider} later reported it as delivered.")
+NOT_CONFIRMED = ReasonType("delivery.not_confirmed", "{provider} did not report it as delivered within {duration}.")
+CALL_CUT_OFF = ReasonType("delivery.call_cut_off", "The call ended before the message was played.")
+MACHINE_ANSWERED = ReasonType("delivery.machine_answered", "A machine answered the call.")
+KEY_PRESSED = ReasonType("delivery.key_pressed", "The key {key} was pressed.")
+
+# Why an attempt failed.
+BOUNCED = ReasonType("delivery.bounced", "The email bounced: {error}.")
+TIMED_OUT = ReasonType("delivery.timed_out", "The send did not end within {duration}.")
+PROVIDER_STUCK = ReasonType(
+    "delivery.provider_stuck",
+    "{count} earlier send through this provider is still stuck.",
+    "{count} earlier sends through this provider are still stuck.",
+)
+ADDRESS_STUCK = ReasonType("delivery.address_stuck", "An earlier send to this address is still stuck.")
+RECEIPT_OVERDUE = ReasonType("delivery.receipt_overdue", "It did not report a message as delivered within {duration}.")
+
+# What the timeline and the notice to administrators say about a delivery that failed permanently.
+UNSENT = ReasonType("delivery.unsent", "{message} could not be sent to {recipient}: {error}")
+UNSENT_BY = ReasonType("delivery.unsent_by_method", "{message} could not be sent to {recipient} by {method}: {error}")
+ABOUT_ALERT = ReasonType("delivery.message_about_alert", "{message} about alert #{alert}")
+PAGE = ReasonType("delivery.purpose_page", "A page")
+ALL_CLEAR = ReasonType("delivery.purpose_all_clear", "An all-clear")
+ACK_REMINDER = ReasonType("delivery.purpose_acknowledgement_reminder", "An acknowledgement reminder")
+NOTICE = ReasonType("delivery.purpose_notice", "A notice")
+TEST = ReasonType("delivery.purpose_test", "A test")
+
+# What follows a failed attempt.
+RETRIED = ReasonType(
+    "delivery.retried", "{count} attempt failed. It is retried.", "{count} attempts failed. It is retried."
+)
+RETRIED_UNKNOWN = ReasonType(
+    "delivery.retried_outcome_unknown",
+    "{count} attempt failed. It may have been sent; it is retried.",
+    "{count} attempts failed. It may have been sent; it is retried.",
+)
+RETRIED_UNTIL_ANSWERED = ReasonType(
+    "delivery.retried_until_answered",
+    "{count} attempt failed. It is retried until someone responds.",
+    "{count} attempts failed. It is retried until someone responds.",
+)
+RETRIED_WORKER_LOST = ReasonType(
+    "delivery.retried_worker_lost", "The process that was sending it stopped. It may have been sent; it is retried."
+)
+FAILED_OVER = ReasonType("delivery.failed_over", "{provider} could not send it. {next} takes over.")
+PROVIDER_FAILED = ReasonType("delivery.provider_failed", "{provider} could not send it.")
+GAVE_UP = ReasonType(
+    "delivery.gave_up",
+    "Gave up after {count} attempt: it could not be sent.",
+    "Gave up after {count} attempts: it could not be sent.",
+)
+GAVE_UP_ON_ALL = ReasonType(
+    "delivery.gave_up_on_all_providers",
+    "Gave up after {count} attempt: none of the {providers} providers could send it.",
+    "Gave up after {count} attempts: none of the {providers} providers could send it.",
+)
+STUCK = ReasonType(
+    "delivery.stuck",
+    "It failed {count} time with an internal error.",
+    "It failed {count} times with an internal error.",
+)
+UNSENDABLE = ReasonType("delivery.unsendable", "It can't be sent.")
+ADMINISTRATORS_NOTIFIED = ReasonType("delivery.administrators_notified", "Administrators were notified.")
+
+# Why a recipient gets a notification.
+TEST_REQUESTED = ReasonType("notification.test_requested", "A user requested this test.")
+PROVIDER_TEST = ReasonType("notification.provider_test", "A provider test.")
+CODE_REQUESTED = ReasonType("notification.code_requested", "A code to verify this address was requested.")
+WAS_PAGED = ReasonType("notification.was_paged", "You were paged about this alert. No action is needed.")
+ACKNOWLEDGED_BEFORE = ReasonType("notification.acknowledged_before", "You acknowledged this alert a while ago.")
+IS_ADMINISTRATOR = ReasonType("notification.is_administrator", "You administer this installation.")
+REPLIED_BY_EMAIL = ReasonType("notification.replied_by_email", "You replied by email.")
+OWN_ACCOUNT = ReasonType("notification.own_account", "It is about your account.")
+REMINDER_RULE = ReasonType("notification.reminder_rule", "A reminder that you set up under Me.")
+EMAILED_INSTEAD = ReasonType(
+    "notification.emailed_instead", "It could not be sent by {method}, so it is sent by email."
+)
+
+# The texts of a test.
+TEST_TITLE = ReasonType("test.title", "Tocsin test: {name} works")
+TEST_TEXT = ReasonType("test.text", "This is a test from Tocsin. {name} works. No action is needed.")
+
+# Why a page is sent on this contact method at this time.
+EXPLAINED = ReasonType("page.explained", "{reason} ({explanation})")
+AFTER_STEP = ReasonType("page.after_step", "{delay} after the step")
+REPETITION = ReasonType("page.repetition", "repeat {number} of {total}")
+RETRY = ReasonType("page.retry", "attempt {number} of {total}")
+QUIET_HOURS = ReasonType("page.in_quiet_hours", "quiet hours: sent when they end")
+MERGED = ReasonType(
+    "page.merged",
+    "one message for {count} page due at the same time",
+    "one message for {count} pages due at the same time",
+)
+POLICY_METHODS_UNUSABLE = ReasonType(
+    "page.policy_methods_unusable",
+    "none of the policy's contact methods is available; using the user's notification rules",
+)
+AT_ONCE = ReasonType("page.at_once", "immediately, because the previous contact method is failing")
+
+# Why a recipient cannot be paged.
+CONTACT_DELETED = ReasonType("page.contact_deleted", "The group contact that this step names was deleted.")
+USER_DELETED = ReasonType("page.user_deleted", "The user that this step names was deleted.")
+USER_DISABLED = ReasonType("page.user_disabled", "{user} was to be paged, but the account is disabled.")
+UNREACHABLE = ReasonType("page.unreachable", "{user} was to be paged but cannot be reached: {cause}")
+METHODS_DISABLED = ReasonType("page.methods_disabled", "all contact methods are disabled.")
+NO_METHOD = ReasonType("page.no_method", "no contact methods.")
+NOT_REMINDED = ReasonType("page.not_reminded", "{user} acknowledged the alert and cannot be reminded of it: {cause}")
+ACCOUNT_DISABLED = ReasonType("page.account_disabled", "the account is disabled.")
+NO_USABLE_METHOD = ReasonType("page.no_usable_method", "no contact method can be used.")
+
+
+def after_waiting(reason: Reason) -> Reason:
+    """Returns the reason that a delivery shows once its wait is over and it is sent."""
+    if reason.code == STARTED_EARLY.code:
+        return reason
+    kind = _AFTER_WAITING.get(reason.code)
+    return kind() if kind is not None else NO_REASON
+
 
 # ---------- notification rules
 # Decides which contact methods are used for a page and when: by the user's notification rules or the policy's, and by
@@ -179,7 +387,7 @@ def select_methods(
     usable = recipient.usable
     if chosen := _apply_method_rules(usable, override.methods):
         return chosen, NO_REASON
-    note = delivery_reasons.POLICY_METHODS_UNUSABLE() if override.methods and usable else NO_REASON
+    note = POLICY_METHODS_UNUSABLE() if override.methods and usable else NO_REASON
     return _apply_method_rules(usable, recipient.rules.get(priority, ())) or usable, note
 
 
@@ -210,12 +418,12 @@ def _plan_method(
             due = quiet_until(recipient, method, priority, requested_at)
             parts = _explain(method, repetition, retry, override.retries)
             if due != requested_at:
-                parts.append(delivery_reasons.QUIET_HOURS())
+                parts.append(QUIET_HOURS())
                 deferred_from[due] = min(requested_at, deferred_from.get(due, requested_at))
             explanations_by_time.setdefault(due, []).append(joined(*parts, separator=", "))
     pages = []
     for due, explanations in sorted(explanations_by_time.items()):
-        merged = delivery_reasons.MERGED(count=len(explanations)) if len(explanations) > 1 else NO_REASON
+        merged = MERGED(count=len(explanations)) if len(explanations) > 1 else NO_REASON
         explanation = joined(explanations[0], merged, note, separator=", ")
         pages.append(PlannedPage(method, due, explanation, deferred_from.get(due), len(explanations_by_time) > 1))
     return pages
@@ -224,11 +432,11 @@ def _plan_method(
 def _explain(method: NotificationMethod, repetition: int, retry: int, retries: int) -> list[Reason]:
     parts = [as_reason(method.label)]
     if method.wait:
-        parts.append(delivery_reasons.AFTER_STEP(delay=method.wait))
+        parts.append(AFTER_STEP(delay=method.wait))
     if repetition:
-        parts.append(delivery_reasons.REPETITION(number=repetition, total=method.repeat_times))
+        parts.append(REPETITION(number=repetition, total=method.repeat_times))
     if retry:
-        parts.append(delivery_reasons.RETRY(number=retry + 1, total=retries + 1))
+        parts.append(RETRY(number=retry + 1, total=retries + 1))
     return parts
 
 
@@ -352,7 +560,7 @@ def plan(
         if all(page.problem for page in planned):
             if not reason:
                 problems = joined(*dict.fromkeys(page.problem for page in planned), separator=" ")
-                reason = delivery_reasons.UNREACHABLE(user=Person(name, request.user_id), cause=problems)
+                reason = UNREACHABLE(user=Person(name, request.user_id), cause=problems)
             unreachable.append(Unreachable(request, name, reason))
     return PagePlan(tuple(pages), tuple(unreachable))
 
@@ -364,20 +572,20 @@ def _plan_request(
     if request.group_contact_id is not None:
         contact = contacts.get(request.group_contact_id)
         if contact is None:
-            return "A group contact", delivery_reasons.CONTACT_DELETED(), ()
+            return "A group contact", CONTACT_DELETED(), ()
         override = replace(request.delivery_override, methods=())
         planned = plan_pages(Recipient(0, contact.label, (contact,)), override, request.priority, request.at)
         return contact.label, NO_REASON, planned
     recipient = recipients.get(request.user_id) if request.user_id is not None else None
     if recipient is None:
-        return "Somebody", delivery_reasons.USER_DELETED(), ()
+        return "Somebody", USER_DELETED(), ()
     person = Person(recipient.name, recipient.id)
     if not recipient.is_active:
-        return recipient.name, delivery_reasons.USER_DISABLED(user=person), ()
+        return recipient.name, USER_DISABLED(user=person), ()
     planned_pages = plan_pages(recipient, request.delivery_override, request.priority, request.at)
     if not planned_pages:
-        cause = delivery_reasons.METHODS_DISABLED() if recipient.methods else delivery_reasons.NO_METHOD()
-        return recipient.name, delivery_reasons.UNREACHABLE(user=person, cause=cause), ()
+        cause = METHODS_DISABLED() if recipient.methods else NO_METHOD()
+        return recipient.name, UNREACHABLE(user=person, cause=cause), ()
     return recipient.name, NO_REASON, planned_pages
 
 
@@ -398,14 +606,14 @@ def _pages(
                 replace(
                     page,
                     due_at=planned.at,
-                    reason=delivery_reasons.EXPLAINED(reason=reason, explanation=planned.explanation),
+                    reason=EXPLAINED(reason=reason, explanation=planned.explanation),
                     deferred_from=planned.deferred_from,
                     is_repeated=planned.is_repeated,
                 )
             )
         elif method.label not in reported_labels:
             reported_labels.add(method.label)
-            problem = delivery_reasons.METHOD_UNUSABLE(method=method.label, problem=problems[method])
+            problem = METHOD_UNUSABLE(method=method.label, problem=problems[method])
             pages.append(replace(page, problem=problem))
     return pages
 
@@ -432,7 +640,7 @@ def _start_next_method_early(
     next_page = min(candidates, key=lambda planned: planned.at, default=None)
     if next_page is None or not at < next_page.at <= at + NOTICE_HORIZON:
         return list(planned_pages)
-    explanation = joined(next_page.explanation, delivery_reasons.AT_ONCE(), separator=", ")
+    explanation = joined(next_page.explanation, AT_ONCE(), separator=", ")
     advanced = replace(next_page, at=at, explanation=explanation, deferred_from=None)
     return [advanced if planned is next_page else planned for planned in planned_pages]
 

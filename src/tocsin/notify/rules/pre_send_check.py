@@ -12,9 +12,16 @@ from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
 from tocsin.core.delivery.circuit_breaker import Backoff, FailureKind
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason
 from tocsin.notify.interfaces import CHANNELS, AlertContent
-from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, HOURLY_LIMIT_REACHED
-from tocsin.notify.rules.page_planner import FindAddressProblem, NotificationMethod, QuietWindow, Recipient, quiet_until
+from tocsin.notify.rules import page_planner
+from tocsin.notify.rules.page_planner import (
+    BUNDLED_LATER,
+    HOURLY_LIMIT_REACHED,
+    FindAddressProblem,
+    NotificationMethod,
+    QuietWindow,
+    Recipient,
+    quiet_until,
+)
 from tocsin.notify.states import Purpose
 
 #: How long an all-clear or a notice is retried.
@@ -189,60 +196,60 @@ def pre_send_check(due: DueDelivery, now: datetime, find_problem: FindAddressPro
         return CancelDelivery(_alert_ended_reason(alert))
     if due.purpose is Purpose.ALL_CLEAR:
         if due.is_being_paged:
-            return Defer(delivery_reasons.PAGE_IN_PROGRESS(), now + timedelta(seconds=2))
+            return Defer(page_planner.PAGE_IN_PROGRESS(), now + timedelta(seconds=2))
         if not due.has_been_paged:
-            return CancelDelivery(delivery_reasons.PAGE_NOT_SENT())
+            return CancelDelivery(page_planner.PAGE_NOT_SENT())
     if due.user_id is None and not due.address:
-        return CancelDelivery(delivery_reasons.RECIPIENT_DELETED())
+        return CancelDelivery(page_planner.RECIPIENT_DELETED())
     if due.has_opted_out:
-        return FailDelivery(delivery_reasons.OPTED_OUT())
+        return FailDelivery(page_planner.OPTED_OUT())
     if (address_problem := find_problem(due.channel, due.address)) is not None:
         return FailDelivery(address_problem)
     if due.is_method_removed:
         method = due.label or due.channel
         return FailDelivery(
-            delivery_reasons.METHOD_REMOVED(user=due.recipient, method=method)
+            page_planner.METHOD_REMOVED(user=due.recipient, method=method)
             if due.user_id
-            else delivery_reasons.CONTACT_REMOVED(method=method)
+            else page_planner.CONTACT_REMOVED(method=method)
         )
     return SendNow()
 
 
 def _check_page(due: DueDelivery, alert: AlertFacts, now: datetime) -> PreSendDecision | None:
     if due.has_acknowledged:
-        return CancelDelivery(delivery_reasons.ACKNOWLEDGED(user=due.recipient))
+        return CancelDelivery(page_planner.ACKNOWLEDGED(user=due.recipient))
     # A page about the assignment itself is sent until the assignee accepts, which cancels it.
     if due.user_id is not None and alert.owner_id == due.user_id and not due.data.get("assignment"):
-        return CancelDelivery(delivery_reasons.ASSIGNED(user=due.recipient))
+        return CancelDelivery(page_planner.ASSIGNED(user=due.recipient))
     if not due.is_active:
-        return CancelDelivery(delivery_reasons.RECIPIENT_DISABLED(user=due.recipient))
+        return CancelDelivery(page_planner.RECIPIENT_DISABLED(user=due.recipient))
     # A user who chose to escalate now means it, whether or not the alert is on hold.
     if alert.status is AlertStatus.ON_HOLD and not due.data.get("wake"):
         until = alert.hold_until or now
-        return Defer(delivery_reasons.ON_HOLD(), max(until, now + timedelta(seconds=2)))
+        return Defer(page_planner.ON_HOLD(), max(until, now + timedelta(seconds=2)))
     if due.quiet and not due.attempts:
         # It has waited for quiet hours: the user's current ones decide.
         recipient = Recipient(due.user_id or 0, due.user_name, time_zone=due.time_zone, quiet=due.quiet)
         method = NotificationMethod(due.label, due.channel, due.address)
         if (until := quiet_until(recipient, method, alert.priority, now)) > now:
-            return Defer(delivery_reasons.IN_QUIET_HOURS(), until)
+            return Defer(page_planner.IN_QUIET_HOURS(), until)
     # A message sent in the future was sent before a clock rollback: how long ago is unknown, so it is ignored.
     sent_times = sorted(at for at in due.recent_sent_times if at <= now)
     if 0 < due.most_per_hour <= len(sent_times) and alert.priority is not Priority.CRITICAL:
         free_at = sent_times[-due.most_per_hour] + timedelta(hours=1)
         if free_at > now:
-            return Defer(delivery_reasons.HOURLY_LIMIT_REACHED(), free_at)
+            return Defer(page_planner.HOURLY_LIMIT_REACHED(), free_at)
     return None
 
 
 def _alert_ended_reason(alert: AlertFacts) -> Reason:
     if alert.status is AlertStatus.MERGED and alert.merged_into is not None:
-        return delivery_reasons.ALERT_MERGED(alert=AlertRef(alert.merged_into))
+        return page_planner.ALERT_MERGED(alert=AlertRef(alert.merged_into))
     reasons = {
-        AlertStatus.CLOSED: delivery_reasons.ALERT_CLOSED,
-        AlertStatus.CANCELLED: delivery_reasons.ALERT_CANCELLED,
+        AlertStatus.CLOSED: page_planner.ALERT_CLOSED,
+        AlertStatus.CANCELLED: page_planner.ALERT_CANCELLED,
     }
-    return reasons.get(alert.status, delivery_reasons.ALERT_ENDED)()
+    return reasons.get(alert.status, page_planner.ALERT_ENDED)()
 
 
 # ---------- bundling

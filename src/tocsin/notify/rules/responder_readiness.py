@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term
-from tocsin.core.validation.field_errors import is_zone
+from tocsin.core.validation.inputs import is_zone
 from tocsin.notify.interfaces import CHANNELS
 from tocsin.notify.rules import page_planner
 from tocsin.notify.rules.page_planner import USER_RULES, NotificationMethod, Recipient

@@ -28,13 +28,12 @@ from tocsin.core.reasons import (
     replace_texts,
     sentence,
 )
-from tocsin.core.validation.field_errors import is_zone
+from tocsin.core.validation.inputs import is_zone
 from tocsin.notify.interfaces import AlertContent, Channel, Message, MessageButton, Rendered
 from tocsin.notify.rules.pre_send_check import AlertFacts, DeliveryBundle, DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, signed_links
-from tocsin.notify.text.command_parser import word_of
-from tocsin.notify.text.formatting import alert_count, in_language, phrase
+from tocsin.notify.text.formatting import alert_count, in_language, phrase, word_of
 from tocsin.notify.text.signed_links import LinkSubject
 
 # ---------- message

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.access.roles import MemberRole
 from tocsin.core.reasons import Param, Person, Reason, Term
-from tocsin.core.validation.field_errors import NightHours
+from tocsin.core.validation.inputs import NightHours
 from tocsin.oncall import reasons
 from tocsin.oncall.calculation import final_schedule, weekly_windows
 from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall, OnCallResolver, Timeline

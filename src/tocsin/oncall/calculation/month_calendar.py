@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.access.roles import MemberRole
 from tocsin.core.reasons import sentence
-from tocsin.core.validation.field_errors import rejected_at
+from tocsin.core.validation.inputs import rejected_at
 from tocsin.oncall.calculation import coverage_checks, final_schedule, weekly_windows
 from tocsin.oncall.calculation.coverage_checks import DoubleRole
 from tocsin.oncall.calculation.final_schedule import GroupPlan, Timeline

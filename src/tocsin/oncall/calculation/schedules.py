@@ -15,7 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.access.roles import MemberRole
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import HolidayDays, MergedWeek
 
@@ -484,7 +484,7 @@ def _rotation(stored: Mapping[str, Any], start: date) -> Rotation:
 
 def _fixed(stored: Mapping[str, Any], start: str | None) -> Weekly | FixedSpan:
     users = tuple(stored["users"])
-    every = field_errors.parse(stored["every"]) if "every" in stored else None
+    every = inputs.parse_duration(stored["every"]) if "every" in stored else None
     if "windows" not in stored:
         begin, end = datetime.fromisoformat(stored["from"]), datetime.fromisoformat(stored["to"])
         return FixedSpan(users, begin, end, every)
@@ -498,7 +498,7 @@ def parse_handoff_interval(text: str) -> timedelta | MonthInterval:
     count, _, unit = text.partition(" ")
     if unit in ("month", "months") and count.isascii() and count.isdigit() and len(count) < 4:
         return MonthInterval(int(count))
-    return field_errors.parse(text)
+    return inputs.parse_duration(text)
 
 
 def _end(text: str, zone: ZoneInfo) -> datetime:

@@ -18,7 +18,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, Text, sentence
 from tocsin.core.runtime import clock
-from tocsin.core.validation.field_errors import NO_SUCH_GROUP, NO_SUCH_USER, raise_all, rejected_at
+from tocsin.core.validation.inputs import NO_SUCH_GROUP, NO_SUCH_USER, raise_all, rejected_at
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import schedules
 from tocsin.oncall.calculation.final_schedule import GroupPlan

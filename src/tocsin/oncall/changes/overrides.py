@@ -17,7 +17,7 @@ from tocsin.access.roles import MemberRole
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.reasons import NO_REASON, Param, Person, Reason, Term, Text, joined, sentence
-from tocsin.core.validation.field_errors import NO_SUCH_USER, raise_all, rejected_at
+from tocsin.core.validation.inputs import NO_SUCH_USER, raise_all, rejected_at
 from tocsin.core.validation.spec import SpecErrors, write_moment
 from tocsin.oncall.changes.specs import OverrideSpec, ScheduleOverrideSpec
 from tocsin.oncall.models import Override, PendingNotice, Schedule, SwapRequest

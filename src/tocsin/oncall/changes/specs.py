@@ -19,8 +19,8 @@ from tocsin.core.errors import Permanent
 from tocsin.core.net import egress
 from tocsin.core.reasons import Text, joined, sentence
 from tocsin.core.reasons import translatable as _
-from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import NOT_A_CHOICE, NOT_TEXT, REQUIRED
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import NOT_A_CHOICE, NOT_TEXT, REQUIRED
 from tocsin.core.validation.spec import (
     Duration,
     InForm,
@@ -185,7 +185,7 @@ _DayOrLocal = Annotated[str, Field(max_length=40), AfterValidator(_day_or_local)
 _Local = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(_local)]
 _HandoffInterval = Annotated[
     timedelta | MonthInterval,
-    Parsed(_handoff_interval, {"type": "string", "pattern": rf"{field_errors.PATTERN}|^[0-9]+ months?$"}),
+    Parsed(_handoff_interval, {"type": "string", "pattern": rf"{inputs.PATTERN}|^[0-9]+ months?$"}),
 ]
 _HandoffDay = Annotated[
     str | int,
@@ -297,7 +297,9 @@ class RotateSpec(Spec):
 
     def stored(self) -> dict[str, Any]:
         stored: dict[str, Any] = {
-            "every": _months(self.every) if isinstance(self.every, MonthInterval) else field_errors.write(self.every),
+            "every": _months(self.every)
+            if isinstance(self.every, MonthInterval)
+            else inputs.write_duration(self.every),
             "at": weekly_windows.format_time(self.at),
         }
         if self.on is not None:
@@ -351,7 +353,7 @@ class FixedSpec(Spec):
                 errors.add("every", sentence("must not be shorter than the period."))
 
     def stored(self) -> dict[str, Any]:
-        stored: dict[str, Any] = {} if self.every is None else {"every": field_errors.write(self.every)}
+        stored: dict[str, Any] = {} if self.every is None else {"every": inputs.write_duration(self.every)}
         windows = [window.to_column() for window in self.windows]
         stored |= {"from": self.start, "to": self.end} if self.is_period else {"windows": windows}
         return stored | {"roles": _stored_roles(self.roles)}

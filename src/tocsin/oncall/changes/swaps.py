@@ -18,7 +18,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Param, Person, Reason, Term, Text, as_reason, joined, sentence
-from tocsin.core.validation.field_errors import NOT_AFTER_FROM, rejected_at
+from tocsin.core.validation.inputs import NOT_AFTER_FROM, rejected_at
 from tocsin.core.validation.spec import write_moment
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule, schedules

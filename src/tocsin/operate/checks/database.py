@@ -8,8 +8,8 @@ import psycopg
 
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database, migrate, start_up
+from tocsin.core.db.base import ROLE_SUFFIX
 from tocsin.core.db.database import Connection
-from tocsin.core.db.row_security import ROLE_SUFFIX
 from tocsin.core.embedded_server import EmbeddedPostgres
 from tocsin.core.reasons import NO_REASON, Text, joined, sentence
 from tocsin.core.runtime import clock

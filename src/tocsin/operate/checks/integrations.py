@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db.models import Count, Exists, OuterRef, Q, Subquery
 
-from tocsin.alerts.sql import newest_of_integration
+from tocsin.alerts.store import newest_of_integration
 from tocsin.core.config import crypto
 from tocsin.core.config.crypto import RESTORE_KEY_OR_ENTER_SECRET
 from tocsin.core.db import database
@@ -33,8 +33,7 @@ from tocsin.inbound.maintenance import describe_times
 from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, InboundMessage, Integration
 from tocsin.notify.models import Delivery, ProviderHealth
 from tocsin.notify.providers import pool
-from tocsin.notify.providers.pool import ActiveProvider, ProviderPool
-from tocsin.notify.registry import CHANNELS
+from tocsin.notify.providers.pool import CHANNELS, ActiveProvider, ProviderPool
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.operate.finding import FindingLevel, HealthFinding, limited, note, reason_of_future
 from tocsin.outbound import reasons

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from tocsin.access.roles import MemberRole, Role
-from tocsin.alerts.sql import join_alert
+from tocsin.alerts.store import join_alert
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import AlertRef, Person, Term, Text, sentence
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import EXHAUSTED_RUNS_SQL, Policy
 from tocsin.inbound.models import Integration
-from tocsin.notify.inbound import delivery_receipts
-from tocsin.notify.registry import address_problem
+from tocsin.notify.inbound import responder_actions
+from tocsin.notify.providers.pool import address_problem
 from tocsin.notify.rules import responder_readiness
 from tocsin.notify.rules.page_planner import NotificationMethod, Recipient, apply_rules
 from tocsin.notify.rules.responder_readiness import ReadinessProblem
@@ -106,7 +106,7 @@ def _push_only(user_ids: set[int]) -> Iterator[HealthFinding]:
 
 def _opted_out(connection: Connection) -> Iterator[HealthFinding]:
     """Users who replied STOP: text messages to them fail, and only they can opt in again."""
-    for user_id, name, label, _ in delivery_receipts.opted_out(connection):
+    for user_id, name, label, _ in responder_actions.opted_out(connection):
         detail = sentence(
             "{user} opted out with STOP: {contact_method} receives no text messages.", user=name, contact_method=label
         )

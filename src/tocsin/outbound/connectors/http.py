@@ -17,16 +17,14 @@ from urllib.parse import quote_plus, urlencode
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from tocsin.core.config import crypto
-from tocsin.core.delivery.circuit_breaker import ENTER_CREDENTIALS, NeedsAttention, Throttled
-from tocsin.core.delivery.rate_limit import RateLimit
+from tocsin.core.delivery.circuit_breaker import ENTER_CREDENTIALS, NeedsAttention, RateLimit, Throttled
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.core.reasons import translatable as _
-from tocsin.core.validation import payload_paths
-from tocsin.core.validation.field_errors import REQUIRED
-from tocsin.core.validation.payload_paths import read_path
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import REQUIRED, read_path
 from tocsin.core.validation.spec import InForm, InvalidValue, OneOf, Parsed, Secret, SpecErrors
 from tocsin.outbound import reasons
 from tocsin.outbound.connectors.interfaces import (
@@ -85,7 +83,7 @@ _REQUIRED_SECRETS: Mapping[str, tuple[str, ...]] = {
 def _url(text: str) -> str:
     if crypto.is_masked(text):
         raise InvalidValue(_HIDDEN_URL())
-    _check_address(payload_paths.render(text, dict.fromkeys(payload_paths.references(text), "x")))
+    _check_address(inputs.render(text, dict.fromkeys(inputs.references(text), "x")))
     return text
 
 
@@ -160,7 +158,7 @@ class HttpCallSpec(OutboundSpec):
         ),
     ] = Field(default={}, description="Headers by name.")
     body: Annotated[str, InForm(_("Body"), widget="long code")] = Field(
-        default="", max_length=payload_paths.MAX_TEMPLATE_CHARS, description="Body of the call."
+        default="", max_length=inputs.MAX_TEMPLATE_CHARS, description="Body of the call."
     )
     auth: Annotated[HttpAuth, OneOf(), InForm(_("Authentication"), choices=_AUTH_LABELS)] = Field(
         default=HttpAuth.NONE, description="Authentication."
@@ -252,7 +250,7 @@ _MIN_SECRET_CHARS = 6
 
 #: How values are escaped in a body, by part of its media type; JSON uses `in_json`.
 _ESCAPED: Mapping[str, Callable[[str], str]] = {
-    "form-urlencoded": payload_paths.in_url, "xml": payload_paths.in_xml, "html": payload_paths.in_xml,
+    "form-urlencoded": inputs.in_url, "xml": inputs.in_xml, "html": inputs.in_xml,
 }  # fmt: skip
 
 
@@ -276,10 +274,9 @@ class HttpSender:
         """Renders and sends the call."""
         settings = self.account.settings
         values = job.content.get("values", {})
-        url = payload_paths.render(settings["url"], values, payload_paths.in_url)
+        url = inputs.render(settings["url"], values, inputs.in_url)
         headers = {
-            name: payload_paths.render(text, values, payload_paths.in_header)
-            for name, text in settings.get("headers", {}).items()
+            name: inputs.render(text, values, inputs.in_header) for name, text in settings.get("headers", {}).items()
         }
         self._mask_secrets(http_client, url, headers)
         logged_url = crypto.mask_url(url)
@@ -308,7 +305,7 @@ class HttpSender:
     def _mask_secrets(self, http_client: RecordedClient, url: str, headers: Mapping[str, str]) -> None:
         """Masks secret parts of URL and headers in the log, except headers that consist only of alert values."""
         for name, template in self.account.settings.get("headers", {}).items():
-            literal_text = payload_paths.render(template, dict.fromkeys(payload_paths.references(template), ""))
+            literal_text = inputs.render(template, dict.fromkeys(inputs.references(template), ""))
             if name.lower() not in PLAIN_HEADERS and len(literal_text.strip()) >= _MIN_SECRET_CHARS:
                 http_client.mask_secret(headers[name])
         if crypto.mask_url(url) != url:
@@ -318,7 +315,7 @@ class HttpSender:
 
     def verify(self, http_client: RecordedClient, now: datetime) -> Reason:
         """Fetches an OAuth token if needed. The call itself is not made, because it may have side effects."""
-        egress.check_url(payload_paths.render(self.account.settings["url"], {}))
+        egress.check_url(inputs.render(self.account.settings["url"], {}))
         if self._auth is HttpAuth.OAUTH2:
             self._credentials(http_client, now)
             return reasons.TOKEN_ACCEPTED()
@@ -336,7 +333,7 @@ class HttpSender:
         if is_json_template:
             headers["Content-Type"] = "application/json"
         escapers = (escape for media_type, escape in _ESCAPED.items() if media_type in content_type.lower())
-        text = payload_paths.render(template, values, payload_paths.in_json if is_json else next(escapers, None))
+        text = inputs.render(template, values, inputs.in_json if is_json else next(escapers, None))
         if is_json:
             try:
                 json.loads(text)
@@ -443,7 +440,7 @@ class HttpSender:
             return {}
         values = {name: read_path(payload, path) for name, path in paths.items()}
         return {
-            name: payload_paths.describe_template(value)[:_MAX_CAPTURED_CHARS]
+            name: inputs.describe_template(value)[:_MAX_CAPTURED_CHARS]
             for name, value in values.items()
             if value is not None
         }

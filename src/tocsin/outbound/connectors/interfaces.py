@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field
 
-from tocsin.core.delivery.rate_limit import RateLimit
+from tocsin.core.delivery.circuit_breaker import RateLimit
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import MAX_RESPONSE_BYTES, EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason

@@ -16,18 +16,17 @@ from typing import Any
 
 from tocsin.alerts import store
 from tocsin.alerts.commands import RepeatedMessages
-from tocsin.alerts.sql import load_alerts, lock_custom
+from tocsin.alerts.store import load_alerts, lock_custom
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json
 from tocsin.core.delivery import job_pool
-from tocsin.core.delivery.circuit_breaker import WORKER_LOST, AttemptFailed, FailureKind, failure_of
+from tocsin.core.delivery.circuit_breaker import WORKER_LOST, AttemptFailed, FailureKind, count_allowed, failure_of
 from tocsin.core.delivery.job_pool import LEASE_SECONDS, JobPool, LeaseKeeper, LeaseLost, LeaseTable
-from tocsin.core.delivery.rate_limit import count_allowed
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.inputs import sanitize
 from tocsin.outbound import reasons, states
 from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.connectors.haloitsm.connector import KIND

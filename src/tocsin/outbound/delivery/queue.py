@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from tocsin.alerts.sql import IS_ACTIVE, OWNER_NAME, WITH_INTEGRATION, WITH_OWNER, is_about, join_alert, load_alerts
 from tocsin.alerts.states import ACTIVE
+from tocsin.alerts.store import IS_ACTIVE, OWNER_NAME, WITH_INTEGRATION, WITH_OWNER, is_about, join_alert, load_alerts
 from tocsin.catalogue.kinds import family
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database

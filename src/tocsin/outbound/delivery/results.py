@@ -14,8 +14,8 @@ from typing import Any
 
 from tocsin.alerts import service, store
 from tocsin.alerts.commands import SYSTEM, NewEvent, RepeatedMessages
-from tocsin.alerts.sql import lock_custom
 from tocsin.alerts.states import CommandChannel, EventKind
+from tocsin.alerts.store import lock_custom
 from tocsin.core.config import crypto
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json

@@ -16,7 +16,7 @@ from typing import Any
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.service import NO_SUCH_ALERT, VisibleAlert
-from tocsin.alerts.sql import WITH_INTEGRATION
+from tocsin.alerts.store import WITH_INTEGRATION
 from tocsin.catalogue.kinds import family
 from tocsin.core.config import settings_store
 from tocsin.core.db import database

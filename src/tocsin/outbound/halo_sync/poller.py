@@ -15,14 +15,13 @@ from typing import Any
 from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import Actor, BaseCommand, Cancel
 from tocsin.alerts.service import FoundAlert
-from tocsin.alerts.sql import active_source_ids, join_alert
 from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel
+from tocsin.alerts.store import active_source_ids, join_alert
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json
-from tocsin.core.delivery.circuit_breaker import NeedsAttention, Throttled
+from tocsin.core.delivery.circuit_breaker import NeedsAttention, RateLimit, Throttled
 from tocsin.core.delivery.job_pool import LeaseLost
-from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.ids import key_hash, uuid7
 from tocsin.core.reasons import Reason, joined, reason_from_json

@@ -21,7 +21,7 @@ from tocsin.core import hooks
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Text, sentence
 from tocsin.core.reasons import translatable as _
-from tocsin.core.validation.field_errors import NO_SUCH_GROUP, raise_all
+from tocsin.core.validation.inputs import NO_SUCH_GROUP, raise_all
 from tocsin.core.validation.spec import InForm, ListOf, Name, OneOf, Reference, Spec, SpecErrors
 from tocsin.people import permissions
 from tocsin.people.changes.flat_objects import FlatObject

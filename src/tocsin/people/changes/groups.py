@@ -14,7 +14,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Text, sentence
-from tocsin.core.validation.field_errors import NO_SUCH_USER, raise_all, rejected_at
+from tocsin.core.validation.inputs import NO_SUCH_USER, raise_all, rejected_at
 from tocsin.people import addresses, permissions
 from tocsin.people.changes.users import GroupSpec
 from tocsin.people.models import Group, GroupContact, Membership, User

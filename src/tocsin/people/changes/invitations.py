@@ -16,8 +16,8 @@ from tocsin.access.roles import Role
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import Reason, Text, sentence
-from tocsin.core.validation import text_sanitizing
-from tocsin.core.validation.field_errors import AT_PATH, DUPLICATE, NO_SUCH_GROUP, raise_all, rejected_at
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import AT_PATH, DUPLICATE, NO_SUCH_GROUP, raise_all, rejected_at
 from tocsin.core.validation.spec import InvalidValue, Line, ListOf, OneOf, Spec, SpecErrors
 from tocsin.people import addresses
 from tocsin.people.changes import groups, users
@@ -95,7 +95,7 @@ def read_lines(text: str) -> list[InvitationLine]:
 
     Raises Rejected for a text that is neither, without any entry, or with too many.
     """
-    rows = [(number, row) for number, row in enumerate(text_sanitizing.read(text), 1) if any(row)]
+    rows = [(number, row) for number, row in enumerate(inputs.read_csv(text), 1) if any(row)]
     names = [cell.casefold() for cell in rows[0][1]] if rows else []
     is_csv = bool(names) and not any("@" in name for name in names)
     lines = list(_csv_lines(names, rows[1:]) if is_csv else _pasted_lines(rows))

@@ -16,7 +16,7 @@ from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import settings_store
 from tocsin.core.reasons import Person, Reason, Text, sentence
-from tocsin.core.validation.field_errors import (
+from tocsin.core.validation.inputs import (
     ABSENCE_REFERENCE,
     DUPLICATE,
     NO_SUCH_GROUP,

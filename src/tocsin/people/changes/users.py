@@ -24,8 +24,8 @@ from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Person, Text, as_reason, sentence, translatable
-from tocsin.core.validation import field_errors
-from tocsin.core.validation.field_errors import NO_SUCH_CONTACT_METHOD, NOT_A_CHOICE, raise_all, rejected_at
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import NO_SUCH_CONTACT_METHOD, NOT_A_CHOICE, fold_login, raise_all, rejected_at
 from tocsin.core.validation.spec import (
     Duration,
     InvalidValue,
@@ -40,7 +40,6 @@ from tocsin.core.validation.spec import (
     list_of_choices,
     reading_context,
 )
-from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.people import addresses, notification_rules, permissions, sign_in_rules
 from tocsin.people.models import ContactMethod, User
 from tocsin.people.notification_rules import NotificationRules, RepeatSpec, RuleDelay
@@ -316,9 +315,9 @@ def contact_method_spec(method: ContactMethod) -> dict[str, Any]:
     """Returns the contact method in the form of YAML and the API."""
     spec: dict[str, Any] = {"label": method.label, "channel": method.channel, "address": method.address}
     if method.wait:
-        spec["wait"] = field_errors.write(method.wait)
+        spec["wait"] = inputs.write_duration(method.wait)
     if method.repeat_times:
-        spec["repeat"] = {"times": method.repeat_times, "every": field_errors.write(method.repeat_every)}
+        spec["repeat"] = {"times": method.repeat_times, "every": inputs.write_duration(method.repeat_every)}
     if not method.is_enabled:
         spec["enabled"] = False
     return spec

@@ -29,7 +29,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.access import audit
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.field_errors import has_control_character
+from tocsin.core.validation.inputs import has_control_character
 from tocsin.people import sign_in_rules
 from tocsin.people.changes import users
 from tocsin.people.models import User

@@ -32,7 +32,7 @@ from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, AlertStatus, CommandC
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import as_reason, local_moment
-from tocsin.core.validation import field_errors, text_sanitizing
+from tocsin.core.validation import inputs
 from tocsin.escalation import explain
 from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.policy import references
@@ -479,7 +479,7 @@ def typed_text(request: SignedInRequest) -> str:
 
 def _typed(request: SignedInRequest, field: str, max_length: int) -> str:
     """Return a posted text without characters that the database cannot store, cut to `max_length` characters."""
-    return text_sanitizing.sanitize(request.POST.get(field, ""))[:max_length]
+    return inputs.sanitize(request.POST.get(field, ""))[:max_length]
 
 
 def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assign:
@@ -495,7 +495,7 @@ def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assig
 
 def _until(request: SignedInRequest) -> datetime:
     if not (text := request.POST.get("until", "")):
-        return request.now + field_errors.parse(request.POST.get("for", ""), "for")
+        return request.now + inputs.parse_duration(request.POST.get("for", ""), "for")
     if (moment := _moment(text)) is None:
         raise Rejected("invalid", as_reason(_("Enter an end date and time.")), "until")
     return moment if timezone.is_aware(moment) else timezone.make_aware(moment)

@@ -4,29 +4,36 @@ default.
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import secrets
 import sys
 import zoneinfo
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.http import HttpResponseBase as HttpResponseBase_http
 from django.http.response import HttpResponseBase
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
+from django.templatetags.static import static
+from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
+from django.views.decorators.http import require_safe
+from whitenoise.middleware import WhiteNoiseMiddleware
+from whitenoise.responders import MissingFileError
 
 from tocsin.access import boundary
 from tocsin.access.audit import AuditActor, record_refusal
@@ -38,6 +45,7 @@ from tocsin.core.runtime import clock
 from tocsin.people import permissions
 from tocsin.people.permissions import Viewer
 from tocsin.resources import visibility
+from tocsin.web.http.assets import COMPRESSED, PREFIX, STATIC, static_url
 from tocsin.web.http.request import HTMX_HEADER, PARTIAL_HEADER, address_of, moment_of
 
 # ---------- machine paths
@@ -154,7 +162,7 @@ CLIENT_VIEWS = frozenset(
 _SAFE_METHODS = ("GET", "HEAD")
 _FOR_EVERYBODY = ("account/", "api/", "status/", "service-worker.js", "offline/")
 
-type GetResponse = Callable[[HttpRequest], HttpResponseBase_http]
+type GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 log = logging.getLogger(__name__)
 
@@ -165,13 +173,13 @@ class RequestTimeMiddleware:
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase_http:
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
         request.now = clock.now()  # type: ignore[attr-defined]
         request.id = secrets.token_hex(4)  # type: ignore[attr-defined]
         _replace_host_header(request)
         return self.get_response(request)
 
-    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase_http | None:
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
         """Log the exception under the request id. Permanent and Temporary errors become a response with their own
         sentence."""
         if database.is_unavailable(error):
@@ -191,7 +199,7 @@ class UserPreferencesMiddleware:
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase_http:
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
         user = request.user
         if not user.is_authenticated:
             return self.get_response(request)
@@ -211,7 +219,7 @@ class BoundaryMiddleware:
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase_http:
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
         user = request.user
         limit = None
         if user.is_authenticated:
@@ -232,10 +240,10 @@ class BoundaryMiddleware:
     def process_view(
         self,
         request: HttpRequest,
-        view_func: Callable[..., HttpResponseBase_http],
+        view_func: Callable[..., HttpResponseBase],
         view_args: tuple[Any, ...],
         view_kwargs: dict[str, Any],
-    ) -> HttpResponseBase_http | None:
+    ) -> HttpResponseBase | None:
         """Keep client observers on their own views. The API decides by itself."""
         limit, match = boundary.current(), request.resolver_match
         if limit is None or not limit.clients or match is None or match.route.startswith(_FOR_EVERYBODY):
@@ -264,10 +272,10 @@ class SignInRequiredMiddleware(LoginRequiredMiddleware):
     def process_view(
         self,
         request: HttpRequest,
-        view_func: Callable[..., HttpResponseBase_http],
+        view_func: Callable[..., HttpResponseBase],
         view_args: tuple[Any, ...],
         view_kwargs: dict[str, Any],
-    ) -> HttpResponseBase_http | None:
+    ) -> HttpResponseBase | None:
         if request.path_info.startswith(MACHINE_PATHS):
             return None
         response = super().process_view(request, view_func, view_args, view_kwargs)
@@ -294,3 +302,105 @@ def _replace_host_header(request: HttpRequest) -> None:
 
 def _id(request: HttpRequest) -> str:
     return str(getattr(request, "id", "-"))
+
+
+# ---------- static files
+# Serves the static files of `web.http.assets`, the service worker and the offline view.
+
+
+class StaticFilesMiddleware(WhiteNoiseMiddleware):
+    """WhiteNoise that also serves URLs with another version's digest, so views rendered before an upgrade keep
+    working."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override] # Django's middleware signature
+        path = request.path_info
+        if path.startswith(PREFIX) and not path.startswith(static_url()):
+            return self._serve_other_version(request)
+        response: HttpResponseBase = super().__call__(request)  # type: ignore[no-untyped-call]
+        return response
+
+    def get_static_file(self, path: str, url: str, stat_cache: Mapping[str, os.stat_result] | None = None) -> Any:
+        """Look up a file as WhiteNoise does, but ignore a compressed variant older than its file (left over from an
+        edit)."""
+        variants = [path, *(path + ending for ending in COMPRESSED)]
+        stats = (
+            {variant: os.stat(variant) for variant in variants if os.path.isfile(variant)}  # noqa: PTH116, PTH113
+            if stat_cache is None
+            else stat_cache
+        )
+        if path not in stats:
+            raise MissingFileError(path)
+        modified_at = stats[path].st_mtime
+        fresh = {
+            variant: stats[variant]
+            for variant in variants
+            if variant in stats and stats[variant].st_mtime >= modified_at
+        }
+        return super().get_static_file(path, url, stat_cache=fresh)  # type: ignore[no-untyped-call]
+
+    def _serve_other_version(self, request: HttpRequest) -> HttpResponseBase:
+        _, _, name = request.path_info[len(PREFIX) :].partition("/")
+        request.path_info = static_url() + name
+        response: HttpResponseBase = super().__call__(request)  # type: ignore[no-untyped-call]
+        response["Cache-Control"] = "no-cache"
+        return response
+
+
+# ---------- pwa
+# Progressive web app: the service worker at the site root and the offline view.
+#
+# Both are stored on the device, so neither contains data about a user or an alert.
+
+#: Files that every view loads. The service worker precaches them, so the first view after installation needs only HTML.
+PRECACHED_FILES = (
+    "vendor/inter/inter.css",
+    "vendor/inter/files/inter-latin-wght-normal.woff2",
+    "vendor/tabler/tabler.min.css",
+    "vendor/htmx/htmx.min.js",
+    "vendor/icons.svg",
+    "tocsin/tokens.css",
+    "tocsin/tocsin.css",
+    "tocsin/app.js",
+    "tocsin/keyboard.js",
+    "tocsin/palette.js",
+    "tocsin/live.js",
+    "tocsin/offline.js",
+    "tocsin/bell.svg",
+    "tocsin/icons/app-192.png",
+    "tocsin/icons/badge-96.png",
+)
+
+_SCRIPT = STATIC / "tocsin" / "service-worker.js"
+
+
+@login_not_required
+@require_safe
+def service_worker(request: HttpRequest) -> HttpResponse:
+    """Serve the service worker from the root, so that its scope covers every view. Browsers check it for
+    updates daily."""
+    version = static_url().strip("/").rpartition("/")[2]
+    config = {
+        "version": version,
+        "static": static_url(),
+        "files": [static(name) for name in PRECACHED_FILES],
+        "icon": static("tocsin/icons/app-192.png"),
+        "badge": static("tocsin/icons/badge-96.png"),
+        "push": static("tocsin/push-worker.js"),
+        "offline": reverse("offline"),
+        "texts": {
+            "details": _("Open Tocsin for details."),
+            "unreachable": _("Tocsin can't be reached. Nothing was changed."),
+            "tap": _("Tap to open the alert and respond there."),
+        },
+    }
+    text = f"const tocsin = {json.dumps(config)};\n{_SCRIPT.read_text()}"
+    return HttpResponse(text, content_type="text/javascript; charset=utf-8", headers={"Cache-Control": "no-cache"})
+
+
+@login_not_required
+@require_safe
+def offline(request: HttpRequest) -> HttpResponse:
+    """Render the view that the service worker shows while the server is unreachable."""
+    response = render(request, "offline.html")
+    response["Cache-Control"] = "no-cache"
+    return response

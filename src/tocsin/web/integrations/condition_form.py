@@ -19,7 +19,7 @@ from ruamel.yaml.nodes import MappingNode
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text, as_reason, local_term, sentence, translatable
-from tocsin.core.validation.field_errors import rejected_at
+from tocsin.core.validation.inputs import rejected_at
 from tocsin.inbound.conditions import MAX_DEPTH, Operator
 from tocsin.inbound.fields import text_of
 

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text, local_term, sentence
-from tocsin.core.validation.field_errors import rejected_at
+from tocsin.core.validation.inputs import rejected_at
 from tocsin.inbound.config.rules import KEYS
 from tocsin.inbound.fields import FIELDS, TAGS
 from tocsin.web.integrations import condition_form

@@ -30,8 +30,7 @@ from tocsin.access.roles import Permission
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, as_reason, local_term
-from tocsin.core.validation.payload_paths import compile_path, join_path, read_path
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.inputs import compile_path, join_path, read_path, sanitize
 from tocsin.inbound.admin import commands, specs
 from tocsin.inbound.conditions import compile_condition, texts_of
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceNames

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from tocsin.access.roles import Permission
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.inbound import email
 from tocsin.inbound.admin import commands, delayed_alerts, secrets, simple_rules, specs
 from tocsin.inbound.admin import sample as samples
@@ -132,7 +132,7 @@ def _rotate(request: SignedInRequest, row: Any, form: RotateUrlForm) -> bool:
     if not form.is_valid():
         return False
     with rejections_shown(form):
-        overlap = field_errors.parse(form.cleaned_data["overlap"], "overlap")
+        overlap = inputs.parse_duration(form.cleaned_data["overlap"], "overlap")
         secrets.rotate_token(row, overlap=overlap, actor=actor(request), now=request.now)
         if halo_commands.schedule_webhook_update(row, request.now):
             messages.success(request, _("URL rotated. The webhook in Halo is updated within a minute."))

@@ -34,7 +34,7 @@ from tocsin.inbound.admin.simple_rules import PresetKind, RoutingPreset, StatusE
 from tocsin.inbound.enums import HeartbeatHealth as Beat
 from tocsin.inbound.enums import IntegrationMode, MessageStatus
 from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, DelayedAlert, InboundMessage, Integration, MaintenanceWindow
-from tocsin.notify.registry import CHANNELS
+from tocsin.notify.providers.pool import CHANNELS
 from tocsin.operate.checks import machine
 from tocsin.operate.finding import HealthFinding
 from tocsin.outbound.connectors.haloitsm.reference_data import statuses_by_effect

@@ -21,9 +21,8 @@ from tocsin.notify import notices
 from tocsin.notify.inbound import verification
 from tocsin.notify.integrations import web_push
 from tocsin.notify.models import Notification, Provider
-from tocsin.notify.providers.pool import provider_lookup
-from tocsin.notify.registry import CHANNELS
-from tocsin.notify.rules.delivery_reasons import KEY_PRESSED
+from tocsin.notify.providers.pool import CHANNELS, provider_lookup
+from tocsin.notify.rules.page_planner import KEY_PRESSED
 from tocsin.notify.rules.responder_readiness import is_loud
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.people import addresses

@@ -33,10 +33,10 @@ from tocsin.alerts.states import Priority
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import local_term, translate
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.notify.models import Notification
 from tocsin.notify.pages import load_recipients
-from tocsin.notify.registry import CHANNELS
+from tocsin.notify.providers.pool import CHANNELS
 from tocsin.notify.rules.page_planner import USER_RULES, plan_pages
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.people import addresses, permissions
@@ -129,9 +129,9 @@ def initial_of(method: ContactMethod) -> dict[str, Any]:
         "label": method.label,
         "channel": method.channel,
         "address": addresses.display_form(method.address),
-        "wait": field_errors.write(method.wait) if method.wait else "",
+        "wait": inputs.write_duration(method.wait) if method.wait else "",
         "repeat_times": method.repeat_times,
-        "repeat_every": field_errors.write(method.repeat_every) if method.repeat_times else "",
+        "repeat_every": inputs.write_duration(method.repeat_every) if method.repeat_times else "",
         "enabled": method.is_enabled,
     }
 

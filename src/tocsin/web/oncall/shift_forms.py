@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import local_duration
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.oncall.calculation import schedules, weekly_windows
 from tocsin.oncall.calculation.schedules import MonthInterval, OnHolidays
 from tocsin.oncall.changes.specs import MAX_LAYERS, MAX_WEEKS
@@ -126,7 +126,7 @@ def _fixed(details: Mapping[str, Any], users: list[str]) -> str:
     else:
         timing = f"{_moment(details['from'])} – {_moment(details['to'])}"
     if "every" in details:
-        count = field_errors.parse(details["every"]) // timedelta(weeks=1)
+        count = inputs.parse_duration(details["every"]) // timedelta(weeks=1)
         timing = f"{timing}, " + ngettext("every week", "every %(count)d weeks", count) % {"count": count}
     return f"{names}: {timing}."
 
@@ -564,7 +564,7 @@ def initial_shift(shift: Mapping[str, Any]) -> dict[str, Any]:
         values |= _initial_every(details["every"]) | {"at": details["at"], "move": details.get("move", 1)}
         values |= {"month_day": on, "weekday": ""} if isinstance(on, int) else {"weekday": on[:3], "month_day": None}
     elif "every" in details:
-        values["weeks"] = field_errors.parse(details["every"]) // timedelta(weeks=1)
+        values["weeks"] = inputs.parse_duration(details["every"]) // timedelta(weeks=1)
     return values
 
 

@@ -27,10 +27,10 @@ from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason, local_term
-from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.core.validation.inputs import AT_PATH
 from tocsin.core.validation.spec import InForm, Reference, Spec
 from tocsin.escalation.models import Policy
-from tocsin.notify.registry import CHANNELS
+from tocsin.notify.providers.pool import CHANNELS
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.people import addresses
 from tocsin.people.models import Group, User

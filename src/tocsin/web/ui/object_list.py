@@ -20,8 +20,8 @@ from django.utils.translation import gettext as _
 
 from tocsin.access import boundary
 from tocsin.core.db import database
+from tocsin.core.db.base import viewer_transaction
 from tocsin.core.db.queries import QueryUnion, first, narrow
-from tocsin.core.db.row_security import viewer_transaction
 from tocsin.core.ids import first_uuid7
 from tocsin.inbound.enums import MessageStatus
 from tocsin.resources.resource import Resource

@@ -16,8 +16,8 @@ from datetime import datetime
 import msgspec
 
 from tocsin.alerts.commands import AlertChange
-from tocsin.alerts.sql import WITH_INTEGRATION
 from tocsin.alerts.states import ACTIVE
+from tocsin.alerts.store import WITH_INTEGRATION
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
 from tocsin.core.reasons import reason_as_json

@@ -9,14 +9,14 @@ from typing import Any
 
 from tocsin.access.roles import MemberRole
 from tocsin.alerts import store
-from tocsin.alerts.sql import IS_ACTIVE, WITH_INTEGRATION, is_about
+from tocsin.alerts.store import IS_ACTIVE, WITH_INTEGRATION, is_about
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
 from tocsin.core.hooks import Expiry
 from tocsin.core.reasons import NO_REASON, Reason, Term, reason_as_json, reason_from_json, sentence
 from tocsin.core.runtime.clock import Timers
-from tocsin.core.validation import field_errors
+from tocsin.core.validation import inputs
 from tocsin.escalation import reasons as escalation_reasons
 from tocsin.notify.notices import Notice, queue_notice, was_noticed
 from tocsin.oncall import loader
@@ -97,7 +97,7 @@ def load_sla_moments(connection: Connection, alert_ids: Sequence[int]) -> dict[i
 
 def _spans(stored: object) -> dict[str, timedelta]:
     """The SLA durations of a policy, as stored in its version."""
-    return {name: field_errors.parse(text) for name, text in _texts(stored).items()}
+    return {name: inputs.parse_duration(text) for name, text in _texts(stored).items()}
 
 
 def _texts(stored: object) -> dict[str, str]:

@@ -49,7 +49,7 @@ from tocsin.core.reasons import (
 )
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.validation import payload_paths
+from tocsin.core.validation import inputs
 from tocsin.escalation import commands
 from tocsin.escalation.commands import POLICY_DELETED
 from tocsin.escalation.policy import load as load_policy
@@ -142,7 +142,7 @@ class ActionContext:
         return alert
 
     def text(self, template: str) -> str:
-        return payload_paths.render(template, self.values).strip()
+        return inputs.render(template, self.values).strip()
 
 
 #: Actions after which the alert's escalation may go on because of the workflow.

@@ -22,7 +22,7 @@ from tocsin.core.delivery.circuit_breaker import NeedsAttention, Throttled
 from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
 from tocsin.core.net.egress import EgressResponse, OutcomeUnknown
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, Text, joined, sentence
-from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.core.validation.inputs import AT_PATH
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
 
 # ---------- reasons

@@ -15,13 +15,13 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
-from tocsin.core.delivery.rate_limit import RateLimit
+from tocsin.core.delivery.circuit_breaker import RateLimit
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient, OutcomeUnknown
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, reason_as_json, reason_from_json
 from tocsin.core.reasons import translatable as _
-from tocsin.core.validation import payload_paths
-from tocsin.core.validation.field_errors import TOO_LONG, UNSTORABLE_CHARACTER
+from tocsin.core.validation import inputs
+from tocsin.core.validation.inputs import TOO_LONG, UNSTORABLE_CHARACTER
 from tocsin.core.validation.spec import (
     InForm,
     InvalidValue,
@@ -34,7 +34,7 @@ from tocsin.core.validation.spec import (
     is_unstorable,
     list_of,
 )
-from tocsin.notify.registry import CHANNELS
+from tocsin.notify.providers.pool import CHANNELS
 from tocsin.notify.text.formatting import plain
 from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.connectors.haloitsm.client import (
@@ -116,7 +116,7 @@ def get_writeback(settings: Mapping[str, Any], event: OutboundEvent) -> EventWri
 
 def note_text(template: str, values: Mapping[str, object]) -> str:
     """Renders a note."""
-    return payload_paths.render(template, values).strip()[:_MAX_NOTE_CHARS]
+    return inputs.render(template, values).strip()[:_MAX_NOTE_CHARS]
 
 
 def clock_text(at: datetime, zone: str) -> str:
