@@ -226,8 +226,8 @@ def prepare(
         # Not the id alone: a sender that uses one again for another message would have that message ignored. An
         # attachment's address has the id of the message that it came with.
         said = {name: value for name, value in event.mapped.values.items() if name != "attachments"}
-        content = f"{event.delivery_id}\x1f{event.action}\x1f{said}"
-        delivery = (integration.id, hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest())
+        content = msgspec.json.encode((event.delivery_id, event.action, said), enc_hook=str)
+        delivery = (integration.id, hashlib.sha256(content).digest())
     scopes = None
     noise_settings = integration.normalizer.noise_settings
     if noise_settings is not None and event.action is EventAction.OPEN and not test_id:
