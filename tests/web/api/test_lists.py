@@ -133,7 +133,8 @@ def test_deliveries_are_found_by_the_state_that_is_shown(company: Company, admin
     now = clock.now()
     notification = Notification.objects.create(id=ids.uuid7(), purpose="test", channel="voice", created_at=now)
     for stored in ({"status": "sent", "receipt": "not_reached"}, {"status": "sent", "provider_name": "sandbox"}):
-        Delivery.objects.create(id=ids.uuid7(), notification=notification, queued_at=now, due_at=now, **stored)
+        moments = {"queued_at": now, "due_at": now}
+        Delivery.objects.create(id=ids.uuid7(), notification=notification, purpose="test", **moments, **stored)
     for state in ("failed", "sandboxed"):
         items = admin.get("deliveries", notification_id=str(notification.pk), status=state).body["items"]
         assert [one["status"] for one in items] == [state]
