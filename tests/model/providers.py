@@ -9,9 +9,10 @@ from tests.support.people import ACTOR
 from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.reasons import as_reason
 from tocsin.notify.event_receiver import ProviderEventReceiver
-from tocsin.notify.interfaces import Receipt, ReceiptState
+from tocsin.notify.interfaces import Receipt
 from tocsin.notify.models import Provider
 from tocsin.notify.providers.commands import provider_spec, save_provider
+from tocsin.notify.states import ReceiptState
 
 #: One for mail, two for push and two for phones; each second one is the fallback.
 _PROVIDERS: dict[str, dict[str, Any]] = {

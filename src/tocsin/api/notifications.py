@@ -32,8 +32,8 @@ from tocsin.core.db import database
 from tocsin.core.validation import inputs
 from tocsin.notify import pause
 from tocsin.notify.inbound.mail_replies import ReplyResult
-from tocsin.notify.models import Delivery, MailReply, Notification, SandboxMessage
-from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.notify.models import STATE_IN_SQL, Delivery, MailReply, Notification, SandboxMessage
+from tocsin.notify.states import DeliveryState, Purpose
 from tocsin.people.changes.users import Channel
 from tocsin.people.models import User
 from tocsin.resources.resource import find, find_by_uuid
@@ -54,7 +54,9 @@ class DeliverySchema(BaseModel):
     channel: str
     provider: str | None = Field(description="`sandbox` when it was kept there; null when no provider was asked.")
     address: str = Field(description="Masked for users who may not see it.")
-    status: DeliveryStatus
+    status: DeliveryState = Field(
+        description="How far it came. `sandboxed`: nothing left the machine. `failed`: also a call that reached no one."
+    )
     attempts: int
     error: ReasonSchema | None
     reason: ReasonSchema | None
@@ -72,14 +74,14 @@ class DeliveryFilters(PaginationQuery):
     purpose: Purpose | None = None
     channel: Channel | None = None
     provider: str | None = None
-    status: list[DeliveryStatus] = []
+    status: list[DeliveryState] = []
 
 
 @routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[DeliverySchema], summary="Deliveries, newest first")
 def list_deliveries(request: HttpRequest, query: Query[DeliveryFilters]) -> dict[str, Any]:
-    rows = Delivery.objects.select_related(*_RELATED)
+    rows = Delivery.objects.select_related(*_RELATED).alias(shown_state=STATE_IN_SQL)
     equal = ("alert_id", "notification_id", "purpose", "channel", "user")
-    rows = narrowed(rows, query, *equal, provider="provider_name__iexact", status="status__in")
+    rows = narrowed(rows, query, *equal, provider="provider_name__iexact", status="shown_state__in")
     return page(rows, query, _serializer_for(request), newest_first=True)
 
 
@@ -95,7 +97,7 @@ def _serializer_for(request: HttpRequest) -> Callable[[Sequence[Delivery]], list
     def show_row(row: Delivery) -> dict[str, Any]:
         address = auth.address(viewer, row.channel, row.address, row.user_id, row.notification.group_contact)
         provider = row.provider_name or None
-        return show(DeliverySchema, row, user=_username(row), provider=provider, address=address)
+        return show(DeliverySchema, row, user=_username(row), provider=provider, address=address, status=row.state)
 
     return lambda rows: [show_row(row) for row in rows]
 

@@ -21,7 +21,7 @@ from tocsin.alerts.states import CommandChannel, Priority
 from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, translatable
-from tocsin.notify.states import Purpose
+from tocsin.notify.states import Purpose, ReceiptState
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,22 +420,6 @@ class WebhookEndpoint:
     name: str
     label: str
     help: str
-
-
-class ReceiptState(StrEnum):
-    """The vendor's report on a message that it had accepted."""
-
-    #: In transit. The report changes nothing.
-    IN_TRANSIT = "on_its_way"
-    DELIVERED = "delivered"
-    #: A person answered the call and pressed a key.
-    ANSWERED = "answered"
-    FAILED = "failed"
-    #: It rang out, the line was busy or a machine answered. Nobody was reached; the provider did not fail.
-    NOT_REACHED = "not_reached"
-    #: The call is over. If the message was heard, a DELIVERED or ANSWERED receipt has arrived by then; without one,
-    #: nobody was reached.
-    ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True)

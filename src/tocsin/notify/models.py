@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, Q, TextField, Value, When
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
@@ -16,7 +16,7 @@ from tocsin.access.boundary import BoundedManager
 from tocsin.core.models import ReasonField
 from tocsin.core.reasons import Reason, reason_from_json
 from tocsin.core.validation.name_validator import validate_name
-from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.notify.states import STORED_STATES, DeliveryState, DeliveryStatus, Purpose, state_of
 
 
 class ProviderHealth(models.Model):
@@ -230,10 +230,15 @@ class Delivery(models.Model):
     ended_at = models.DateTimeField(null=True)
     #: The provider's message id, to match receipts.
     external_id = models.TextField(default="", db_default="")
-    #: The provider's latest receipt state, one of `notify.interfaces.ReceiptState`; empty without one.
+    #: The provider's latest receipt state, a `ReceiptState`; empty without one.
     receipt = models.TextField(default="", db_default="")
 
     objects: ClassVar[models.Manager[Delivery]] = BoundedManager()
+
+    @property
+    def state(self) -> DeliveryState:
+        """How far it came, as every reader sees it."""
+        return state_of(self)
 
     class Meta:
         constraints = (
@@ -269,6 +274,17 @@ class Delivery(models.Model):
             # Lists the deliveries of an alert.
             models.Index(fields=("alert", "id"), name="notify_delivery_alert"),
         )
+
+
+#: `Delivery.state` as a database expression.
+STATE_IN_SQL = Case(
+    *(
+        When(**{f"{column}__in": values for column, values in columns.items()}, then=Value(str(state)))
+        for state, columns in STORED_STATES
+    ),
+    default=Value(str(DeliveryState.FAILED)),
+    output_field=TextField(),
+)
 
 
 class LastSent(models.Model):

@@ -19,8 +19,7 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.validation.inputs import NightHours
-from tocsin.notify.providers.pool import SANDBOX
-from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.notify.states import SANDBOX, DeliveryStatus, Purpose
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, month_calendar, weekly_windows
 from tocsin.oncall.calculation.coverage_checks import OnCallTime

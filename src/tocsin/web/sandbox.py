@@ -24,7 +24,8 @@ from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.interfaces import CallPrompt, CallState, InboundText
 from tocsin.notify.models import Delivery, SandboxMessage
-from tocsin.notify.providers.pool import CHANNELS, SANDBOX
+from tocsin.notify.providers.pool import CHANNELS
+from tocsin.notify.states import SANDBOX
 from tocsin.notify.text import signed_links
 from tocsin.people import addresses
 from tocsin.web.http.request import SignedInRequest, find_row, render_view

@@ -14,7 +14,8 @@ from tests.support.provider_servers.vonage import SIGNING_SECRET, refusal, sms_d
 from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.errors import Permanent
 from tocsin.notify.integrations import vonage
-from tocsin.notify.interfaces import Callback, InvalidWebhookSignature, ProviderAccount, ReceiptState, Rendered
+from tocsin.notify.interfaces import Callback, InvalidWebhookSignature, ProviderAccount, Rendered
+from tocsin.notify.states import ReceiptState
 
 AT = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 

@@ -15,7 +15,9 @@ from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Actor
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind
+from tocsin.core import ids
 from tocsin.core.runtime import clock
+from tocsin.notify.models import Delivery, Notification
 from tocsin.resources import registry
 
 RESOURCES = (*registry.RESOURCES, registry.OVERRIDES)
@@ -125,3 +127,15 @@ def test_configured_objects_are_found_by_name_or_part_of_it(company: Company, ad
         for filters in ({resource.name_column: name.upper()}, {"q": name[1:].upper()}):
             assert row.pk in [item["id"] for item in admin.get(resource.path, **filters).body["items"]], resource.path
         assert admin.get(resource.path, q="no such name").body["items"] == [], resource.path
+
+
+def test_deliveries_are_found_by_the_state_that_is_shown(company: Company, admin: Api) -> None:
+    now = clock.now()
+    notification = Notification.objects.create(id=ids.uuid7(), purpose="test", channel="voice", created_at=now)
+    for stored in ({"status": "sent", "receipt": "not_reached"}, {"status": "sent", "provider_name": "sandbox"}):
+        moments = {"queued_at": now, "due_at": now}
+        Delivery.objects.create(id=ids.uuid7(), notification=notification, purpose="test", **moments, **stored)
+    for state in ("failed", "sandboxed"):
+        items = admin.get("deliveries", notification_id=str(notification.pk), status=state).body["items"]
+        assert [one["status"] for one in items] == [state]
+    assert admin.get("deliveries", status="sending").status == 400

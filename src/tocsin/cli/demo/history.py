@@ -40,7 +40,7 @@ from tocsin.notify import notices
 from tocsin.notify.dispatch import send
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.models import Delivery
-from tocsin.notify.providers.pool import SANDBOX
+from tocsin.notify.states import SANDBOX
 from tocsin.oncall import loader
 from tocsin.oncall.changes import overrides, swaps
 from tocsin.oncall.changes.swaps import ShiftRange

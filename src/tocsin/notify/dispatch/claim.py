@@ -26,14 +26,7 @@ from tocsin.core.runtime.clock import Timers
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.providers import health
-from tocsin.notify.providers.pool import (
-    CHANNELS,
-    SANDBOX,
-    ActiveProvider,
-    ProviderPool,
-    address_problem,
-    quietest_channel,
-)
+from tocsin.notify.providers.pool import CHANNELS, ActiveProvider, ProviderPool, address_problem, quietest_channel
 from tocsin.notify.rules import page_planner
 from tocsin.notify.rules.page_planner import (
     BUNDLED_LATER,
@@ -66,7 +59,7 @@ from tocsin.notify.rules.pre_send_check import (
     needs_fallback,
     pre_send_check,
 )
-from tocsin.notify.states import Purpose
+from tocsin.notify.states import SANDBOX, Purpose
 from tocsin.notify.text.render import ContentLevel
 from tocsin.notify.text.signed_links import ReplyAddress
 from tocsin.people.sql import join_user

@@ -28,7 +28,7 @@ from tocsin.notify.notices import Notice, queue_notice, queue_otherwise, was_not
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.providers import health
 from tocsin.notify.providers import pool as providers
-from tocsin.notify.providers.pool import CHANNELS, SANDBOX, ProviderPool
+from tocsin.notify.providers.pool import CHANNELS, ProviderPool
 from tocsin.notify.rules import page_planner
 from tocsin.notify.rules.page_planner import (
     NO_RECEIPT,
@@ -50,7 +50,7 @@ from tocsin.notify.rules.pre_send_check import (
     Retry,
     next_attempt_after,
 )
-from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.notify.states import SANDBOX, DeliveryStatus, Purpose
 from tocsin.people.sql import load_administrators
 
 # ---------- receipt timeouts

@@ -26,13 +26,13 @@ from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Text, joined, reaso
 from tocsin.notify.channels.phone import REPEAT_KEYS
 from tocsin.notify.dispatch import claim, results
 from tocsin.notify.dispatch.send import redact_address
-from tocsin.notify.interfaces import CallPrompt, CallScript, CallState, Receipt, ReceiptState
+from tocsin.notify.interfaces import CallPrompt, CallScript, CallState, Receipt
 from tocsin.notify.providers import health, pool
 from tocsin.notify.providers.pool import channel
 from tocsin.notify.rules import page_planner
 from tocsin.notify.rules.page_planner import KEY_PRESSED, MACHINE_ANSWERED
 from tocsin.notify.rules.pre_send_check import FAULTS, DueDelivery, bundle_of
-from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.notify.states import DeliveryStatus, Purpose, ReceiptState
 from tocsin.notify.text import formatting, render
 from tocsin.notify.text.formatting import Key, ParsedCommand, localize, spoken_phrase, voice_of
 from tocsin.notify.text.render import ContentLevel

@@ -28,11 +28,11 @@ from tocsin.notify.interfaces import (
     ProviderSetting,
     ProviderSettingType,
     Receipt,
-    ReceiptState,
     Rendered,
     WebhookEndpoint,
     WebhookProvider,
 )
+from tocsin.notify.states import ReceiptState
 
 # ---------- error codes
 # Telnyx's error codes (https://support.telnyx.com, "Messaging Error Codes") as reasons. Pure data.

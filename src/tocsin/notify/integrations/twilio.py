@@ -27,12 +27,12 @@ from tocsin.notify.interfaces import (
     ProviderSetting,
     ProviderSettingType,
     Receipt,
-    ReceiptState,
     Rendered,
     WebhookEndpoint,
     WebhookProvider,
 )
 from tocsin.notify.rules.page_planner import MACHINE_ANSWERED
+from tocsin.notify.states import ReceiptState
 
 # ---------- error codes
 # Twilio's error codes (https://www.twilio.com/docs/api/errors) as reasons that say what to do. Pure data.

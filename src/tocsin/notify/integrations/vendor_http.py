@@ -17,15 +17,8 @@ from tocsin.core.delivery.circuit_breaker import ENTER_CREDENTIALS, AddressRejec
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Text, joined, sentence
-from tocsin.notify.interfaces import (
-    EventReceiver,
-    InboundText,
-    ProviderAccount,
-    ProviderSender,
-    Receipt,
-    ReceiptState,
-    Rendered,
-)
+from tocsin.notify.interfaces import EventReceiver, InboundText, ProviderAccount, ProviderSender, Receipt, Rendered
+from tocsin.notify.states import ReceiptState
 
 #: `answer` is the status, and the vendor's own message if there is one: "403: not allowed".
 CREDENTIALS_REJECTED = ReasonType("provider.credentials_rejected", "{server} rejected the credentials ({answer}).")

@@ -24,11 +24,11 @@ from tocsin.notify.interfaces import (
     ProviderSetting,
     ProviderSettingType,
     Receipt,
-    ReceiptState,
     Rendered,
     WebhookEndpoint,
     WebhookProvider,
 )
+from tocsin.notify.states import ReceiptState
 
 API = "https://rest.nexmo.com"
 #: A longer callback URL is refused; the account's own is then used.

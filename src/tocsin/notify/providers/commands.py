@@ -50,12 +50,12 @@ from tocsin.notify.providers.pool import (
     CHANNELS,
     ENVIRONMENT,
     KINDS,
-    SANDBOX,
     UNKNOWN_KIND,
     account_of,
     environment_account,
     slug,
 )
+from tocsin.notify.states import SANDBOX
 from tocsin.people import addresses
 
 # ---------- specs

@@ -171,8 +171,6 @@ def release(connection: Connection, provider: ActiveProvider, now: datetime, ids
 log = logging.getLogger(__name__)
 
 ENVIRONMENT = "SMTP (environment)"
-#: Replaces the provider on a channel without one. Messages are stored and never leave the machine.
-SANDBOX = "sandbox"
 
 #: In seconds. The success of a healthy provider is recorded at most this often.
 _SUCCESS_RECORD_INTERVAL = 10.0

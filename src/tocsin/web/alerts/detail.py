@@ -40,9 +40,8 @@ from tocsin.escalation.run import run_store
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import GroupMember, InboundMessage
 from tocsin.notify.inbound import responder_actions
-from tocsin.notify.interfaces import ReceiptState
 from tocsin.notify.models import Delivery, Notification
-from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.notify.states import DeliveryState, Purpose, furthest
 from tocsin.notify.text import signed_links
 from tocsin.notify.text.signed_links import LinkSubject
 from tocsin.oncall import loader
@@ -87,6 +86,8 @@ class TimelineEntry:
     tone: str
     title: str
     detail: str = ""
+    #: How far a message came, for the line of a delivery.
+    state: DeliveryState | None = None
     #: Text that a user wrote.
     quote: str = ""
     #: The inbound message behind the line.
@@ -107,13 +108,11 @@ class AlertTimeline:
 
 @dataclass(frozen=True, slots=True)
 class NotifiedPerson:
-    """A user or group contact who was paged about the alert, with channels and result."""
+    """A user or group contact who was paged about the alert, by which channels, and how far the pages came."""
 
     name: str
     channels: str
-    result: str
-    #: `ok`, `now` or empty.
-    tone: str
+    state: DeliveryState
 
 
 _TONES = {
@@ -201,7 +200,7 @@ def _event_entry(event: AlertEvent) -> TimelineEntry:
         "" if is_informational else _TONES.get(kind, ""),
         add_direction_marks(first) or event.kind,
         more or via,
-        quote,
+        quote=quote,
     )
 
 
@@ -219,56 +218,46 @@ def _message_entry(alert: Alert, message: InboundMessage) -> TimelineEntry:
 
 
 def _notification_entries(notification: Notification, now: datetime) -> Iterable[TimelineEntry]:
-    channel = channel_name(notification.channel)
-    recipient_name = recipient(notification)
+    heading = f"{channel_name(notification.channel)} → {recipient(notification)}"
     for delivery in notification.deliveries.all():
-        yield _delivery_entry(notification, delivery, f"{channel} → {recipient_name}", now)
+        suffix = "" if delivery.purpose == Purpose.PAGE else f" ({_purpose(Purpose(delivery.purpose))})"
+        at, detail = _delivery_detail(notification, delivery, now)
+        state = delivery.state
+        yield TimelineEntry(at, _DELIVERY_TONES.get(state, ""), f"{heading}{suffix}", detail, state)
 
 
-def _delivery_entry(notification: Notification, delivery: Delivery, heading: str, now: datetime) -> TimelineEntry:
-    suffix = "" if delivery.purpose == Purpose.PAGE else f" ({_purpose(Purpose(delivery.purpose))})"
-    reason = (delivery.reason or notification.reason).localized()
-    at, tone, detail = delivery.ended_at or delivery.due_at, "now", reason
-    match DeliveryStatus(delivery.status):
-        case DeliveryStatus.SENT | DeliveryStatus.DELIVERED:
-            at = delivery.sent_at or delivery.queued_at
-            tone = "wait" if delivery.receipt == ReceiptState.NOT_REACHED else "ok"
-            text, detail = _result_text(delivery), _provider(delivery, notification)
-        case DeliveryStatus.FAILED:
-            parts = [delivery.provider_name, delivery.error.localized(), reason]
-            text, detail = _("not sent"), " · ".join(part for part in parts if part)
-        case DeliveryStatus.SANDBOXED:
-            text = _("no provider")
-        case DeliveryStatus.CANCELLED:
-            tone, text = "", _("cancelled")
-        case DeliveryStatus.QUEUED | DeliveryStatus.SENDING:
-            at, detail = delivery.queued_at, delivery.error.localized() or reason
-            tone, text = "accent", _("on its way")
-            if delivery.status == DeliveryStatus.QUEUED and delivery.due_at > now:
-                time_text = f"{timezone.localtime(delivery.due_at):%H:%M:%S}"
-                tone, text = "wait", _("waits until %(time)s") % {"time": time_text}
-    return TimelineEntry(at, tone, f"{heading}: {text}{suffix}", detail)
+#: Red is for what did not arrive; what waits or was cancelled is no problem.
+_DELIVERY_TONES = {
+    DeliveryState.ANSWERED: "ok",
+    DeliveryState.DELIVERED: "ok",
+    DeliveryState.SENT: "accent",
+    DeliveryState.FAILED: "now",
+    DeliveryState.SANDBOXED: "wait",
+}
 
 
-def _result_text(delivery: Delivery) -> str:
-    match delivery.receipt:
-        case ReceiptState.ANSWERED:
-            return _("answered")
-        case ReceiptState.NOT_REACHED:
-            return _("no one reached")
+def _delivery_detail(notification: Notification, delivery: Delivery, now: datetime) -> tuple[datetime, str]:
+    """Return the moment of a delivery's line, and why it is as it is."""
+    why = delivery.reason or notification.reason
+    match delivery.state:
+        case DeliveryState.QUEUED:
+            parts = [(delivery.error or why).localized()]
+            if delivery.due_at > now:
+                parts.insert(0, _("until %(time)s") % {"time": f"{timezone.localtime(delivery.due_at):%H:%M:%S}"})
+            at = delivery.queued_at
+        case DeliveryState.CANCELLED:
+            at, parts = delivery.ended_at or delivery.due_at, [why.localized()]
+        case DeliveryState.FAILED:
+            at = delivery.ended_at or delivery.sent_at or delivery.due_at
+            parts = [delivery.provider_name, delivery.error.localized(), why.localized()]
+        case DeliveryState.SANDBOXED:
+            at, parts = delivery.sent_at or delivery.ended_at or delivery.due_at, [why.localized()]
         case _:
-            return _("delivered") if delivery.status == DeliveryStatus.DELIVERED else _("sent")
-
-
-def _provider(delivery: Delivery, notification: Notification) -> str:
-    if delivery.provider_name == "sandbox":
-        return _("Kept in the sandbox; not sent")
-    parts = [delivery.provider_name]
-    if delivery.sent_at:
-        seconds = (delivery.sent_at - delivery.due_at).total_seconds()
-        parts.append(_("%(seconds).1f s late") % {"seconds": max(0.0, seconds)})
-    parts += [delivery.reason.localized(), notification.reason.localized()]
-    return " · ".join(part for part in parts if part)
+            at = delivery.sent_at or delivery.queued_at
+            seconds = (at - delivery.due_at).total_seconds()
+            late = _("%(seconds).1f s late") % {"seconds": max(0.0, seconds)}
+            parts = [delivery.provider_name, late, delivery.reason.localized(), notification.reason.localized()]
+    return at, " · ".join(part for part in parts if part)
 
 
 def _paged(notifications: Sequence[Notification]) -> list[NotifiedPerson]:
@@ -282,26 +271,7 @@ def _paged(notifications: Sequence[Notification]) -> list[NotifiedPerson]:
 
 def _notified_person(name: str, notifications: Sequence[Notification]) -> NotifiedPerson:
     channels = ", ".join(dict.fromkeys(channel_name(n.channel) for n in notifications))
-    deliveries = [delivery for n in notifications for delivery in n.deliveries.all()]
-    states = {delivery.status for delivery in deliveries}
-    receipts = {d.receipt for d in deliveries if d.status in (DeliveryStatus.SENT, DeliveryStatus.DELIVERED)}
-    if ReceiptState.ANSWERED in receipts:
-        result, tone = _("answered"), "ok"
-    elif DeliveryStatus.DELIVERED in states:
-        result, tone = _("delivered"), "ok"
-    elif receipts == {ReceiptState.NOT_REACHED}:
-        result, tone = _("no one reached"), "wait"
-    elif DeliveryStatus.SENT in states:
-        result, tone = _("sent"), "ok"
-    elif states & {DeliveryStatus.QUEUED, DeliveryStatus.SENDING}:
-        result, tone = _("waiting"), ""
-    elif DeliveryStatus.FAILED in states:
-        result, tone = _("failed"), "now"
-    elif DeliveryStatus.SANDBOXED in states:
-        result, tone = _("no provider"), "now"
-    else:
-        result, tone = _("cancelled"), ""
-    return NotifiedPerson(name, channels, result, tone)
+    return NotifiedPerson(name, channels, furthest(d.state for n in notifications for d in n.deliveries.all()))
 
 
 def recipient(notification: Notification) -> str:

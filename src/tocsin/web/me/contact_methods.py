@@ -24,7 +24,7 @@ from tocsin.notify.models import Notification, Provider
 from tocsin.notify.providers.pool import CHANNELS, provider_lookup
 from tocsin.notify.rules.page_planner import KEY_PRESSED
 from tocsin.notify.rules.responder_readiness import is_loud
-from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.notify.states import DeliveryState, Purpose
 from tocsin.people import addresses
 from tocsin.people.changes import users
 from tocsin.people.models import ContactMethod, User
@@ -64,7 +64,7 @@ def result_context(user: User, notification_id: UUID) -> dict[str, Any]:
     if notification is None:
         raise Http404(_("Test not found."))
     delivery = next(iter(notification.deliveries.all()), None)
-    is_done = delivery is not None and delivery.status not in (DeliveryStatus.QUEUED, DeliveryStatus.SENDING)
+    is_done = delivery is not None and delivery.state is not DeliveryState.QUEUED
     pressed = (
         next((one for one in each_of(delivery.reason) if one.code == KEY_PRESSED.code), None) if delivery else None
     )

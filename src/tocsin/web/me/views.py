@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from functools import partial
@@ -15,7 +15,7 @@ from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -38,6 +38,7 @@ from tocsin.notify.models import Notification
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.providers.pool import CHANNELS
 from tocsin.notify.rules.page_planner import USER_RULES, plan_pages
+from tocsin.notify.states import DeliveryState, furthest
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.people import addresses, permissions
 from tocsin.people import notification_rules as people_notification_rules
@@ -457,7 +458,7 @@ def me(request: SignedInRequest) -> HttpResponse:
         "methods": [(method, channel_name(method.channel)) for method in user.contact_methods.all()],
         "memberships": user.memberships.select_related("group"),
         "shifts": shifts.shifts_of_user(user, request.now, _SHIFT_HORIZON)[:3],
-        "pages": _pages(user)[:8],
+        "pages": _paged_alerts(_newest_pages(user)[:8]),
         "previews": notification_previews(user, request.now),
         "links": user.identities.select_related("provider"),
         "tokens": active_tokens(user, request.now),
@@ -469,9 +470,9 @@ def me(request: SignedInRequest) -> HttpResponse:
 
 @require_safe
 def my_pages(request: SignedInRequest) -> HttpResponse:
-    """Render every notification addressed to the user, to answer "Was I paged last night?"."""
-    result = object_list.paginate_by_uuid(_pages(request.user), request.GET.get("cursor", ""))
-    return render_view(request, "me/pages.html", {"rows": result.rows, "pagination": result})
+    """Render every alert that the user was notified about, to answer "Was I paged last night?"."""
+    result = object_list.paginate_by_uuid(_newest_pages(request.user), request.GET.get("cursor", ""))
+    return render_view(request, "me/pages.html", {"rows": _paged_alerts(result.rows), "pagination": result})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -545,8 +546,41 @@ def move_contact_method(request: SignedInRequest, number: int) -> HttpResponse:
     return _back(request, method.user)
 
 
-def _pages(user: User) -> QuerySet[Notification]:
-    return Notification.objects.filter(user=user).select_related("alert").prefetch_related("deliveries").order_by("-pk")
+@dataclass(frozen=True, slots=True)
+class PagedAlert:
+    """An alert with the messages about it to the user; or a notice without an alert."""
+
+    newest: Notification
+    first: Notification
+    count: int
+    #: How far the messages of each contact method came, by its label.
+    states: dict[str, DeliveryState]
+
+
+def _newest_pages(user: User) -> QuerySet[Notification]:
+    """Return the newest message about each alert; each message that is about none."""
+    newer = Notification.objects.filter(user=user, alert=OuterRef("alert"), pk__gt=OuterRef("pk"))
+    return Notification.objects.filter(~Exists(newer), user=user).select_related("alert").order_by("-pk")
+
+
+def _paged_alerts(newest: Iterable[Notification]) -> list[PagedAlert]:
+    """Return one row for each of the user's messages in `newest`, with all others about its alert."""
+    newest = list(newest)
+    by_alert: dict[object, list[Notification]] = {}
+    about = Q(pk__in=[one.pk for one in newest]) | Q(alert__in=[one.alert_id for one in newest if one.alert_id])
+    rows_about = Notification.objects.filter(about, user__in={one.user_id for one in newest})
+    for one in rows_about.prefetch_related("deliveries").order_by("pk"):
+        by_alert.setdefault(one.alert_id or one.pk, []).append(one)
+    rows = []
+    for last in newest:
+        about_alert = by_alert[last.alert_id or last.pk]
+        by_method: dict[str, list[DeliveryState]] = {}
+        for one in about_alert:
+            label = one.label or channel_name(one.channel)
+            by_method.setdefault(label, []).extend(delivery.state for delivery in one.deliveries.all())
+        states = {label: furthest(found) for label, found in by_method.items() if found}
+        rows.append(PagedAlert(last, about_alert[0], len(about_alert), states))
+    return rows
 
 
 def _find(request: SignedInRequest, number: int) -> ContactMethod:

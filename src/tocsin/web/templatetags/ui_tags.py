@@ -24,6 +24,7 @@ from tocsin.core.runtime import clock
 from tocsin.escalation import commands
 from tocsin.inbound.enums import MessageStatus
 from tocsin.notify.channels import phone
+from tocsin.notify.states import DeliveryState
 from tocsin.people import addresses
 from tocsin.people import sign_in_rules as factors
 from tocsin.people.models import User
@@ -286,6 +287,31 @@ def outcome(status: str) -> SafeString:
         MessageStatus.DELAYED: "wait",
     }
     return format_html('<span class="chip {}">{}</span>', tones.get(MessageStatus(status), ""), status)
+
+
+#: (icon, class of the chip): no two states look the same, in black and white either.
+_DELIVERY_LOOKS = {
+    DeliveryState.ANSWERED: ("phone-check", "answered"),
+    DeliveryState.DELIVERED: ("checks", "ok"),
+    DeliveryState.SENT: ("send", "sent"),
+    DeliveryState.QUEUED: ("clock", ""),
+    DeliveryState.FAILED: ("alert-triangle", "failed"),
+    DeliveryState.SANDBOXED: ("flask", "sandboxed"),
+    DeliveryState.CANCELLED: ("x", "quiet"),
+}
+
+
+@register.simple_tag
+def delivery_state(state: DeliveryState, channel: str = "") -> SafeString:
+    """Render how far a delivery came, after the channel if it is given."""
+    icon_name, css = _DELIVERY_LOOKS[state]
+    return format_html(
+        '<span class="chip delivery {}">{} {}{}</span>',
+        css,
+        icon(icon_name, "icon-small"),
+        format_html("{}: ", channel) if channel else "",
+        state.label,
+    )
 
 
 @register.inclusion_tag("parts/copy.html")
