@@ -161,7 +161,7 @@ _COLUMNS: LiteralString = (
     "id, at, actor_id, actor_name, action, object_type, object_id, object_name, group_id, before::text, after::text, "
     "via, host(address)"
 )
-_ANY_NEW = "SELECT 1 FROM access_auditentry WHERE sequence IS NULL LIMIT 1"
+_ANY_NEW = "EXISTS (SELECT FROM access_auditentry WHERE sequence IS NULL)"
 _NEW = f"SELECT {_COLUMNS} FROM access_auditentry WHERE sequence IS NULL ORDER BY id LIMIT %s FOR UPDATE"
 _LINK = "UPDATE access_auditentry SET sequence = %s, hash = %s, content_hash = %s, salt = %s WHERE id = %s"
 _CREATE_STATE = """
@@ -192,7 +192,7 @@ SELECT sequence, hash FROM (
 def link_new() -> bool:
     """Links a batch of new entries. Returns whether there may be more."""
     with database.transaction() as connection:
-        if connection.execute(_ANY_NEW).fetchone() is None:
+        if connection.execute(f"SELECT WHERE {_ANY_NEW}").fetchone() is None:
             return False
         head, head_hash, *_anchor = _lock_state(connection)
         rows = connection.execute(_NEW, (BATCH,)).fetchall()
@@ -595,7 +595,7 @@ def _ensure_state(connection: Connection) -> None:
 
 def access_tasks() -> tuple[PeriodicTask, ...]:
     return (
-        PeriodicTask("audit chain", link_new, LINK_INTERVAL),
+        PeriodicTask("audit chain", link_new, LINK_INTERVAL, due=_ANY_NEW),
         PeriodicTask("audit verification", verify_next, VERIFY_INTERVAL),
         PeriodicTask("audit forwarding", run_once, FORWARD_INTERVAL),
     )

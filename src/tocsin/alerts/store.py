@@ -487,9 +487,14 @@ SETTLE_AFTER = timedelta(seconds=30)
 
 _TEXTS = search_expression("a.subject", "a.client", "a.source_id", "a.tags::text")
 
+_UNINDEXED = "alerts_alert a WHERE a.id > (SELECT coalesce(max(alert_id), 0) FROM alerts_alerttext)"
+
+#: A condition: alerts are not in the index yet.
+HAS_UNINDEXED = f"EXISTS (SELECT FROM {_UNINDEXED})"
+
 _FILL = f"""
 WITH next AS (
-  SELECT a.* FROM alerts_alert a WHERE a.id > (SELECT coalesce(max(alert_id), 0) FROM alerts_alerttext)
+  SELECT a.* FROM {_UNINDEXED}
   ORDER BY a.id LIMIT %(most)s
 )
 INSERT INTO alerts_alerttext (alert_id, subject, client, source_id, tags)

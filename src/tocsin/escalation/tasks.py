@@ -77,7 +77,14 @@ INTERVAL = timedelta(milliseconds=500)
 
 def escalation_task() -> PeriodicTask:
     task = EscalationTask()
-    return PeriodicTask("escalation", lambda: task.run_once(clock.now()), INTERVAL, frozenset({"runs", "clock"}))
+    return PeriodicTask(
+        "escalation",
+        lambda: task.run_once(clock.now()),
+        INTERVAL,
+        frozenset({"runs", "clock"}),
+        due=_RUNS.is_due,
+        is_busy=lambda: task.was_paused,
+    )
 
 
 @dataclass(slots=True)
@@ -148,9 +155,8 @@ def open_questions(connection: Connection, alert_ids: Sequence[int]) -> Mapping[
 
 
 # No integration's first page waits behind another's thousandth.
-_CLAIM = FairQueue(
-    "escalation_run", "integration_id", "q.due_at IS NOT NULL", join=join_alert("q.alert_id"), locked="a"
-).claim_query()
+_RUNS = FairQueue("escalation_run", "integration_id", "q.due_at IS NOT NULL", join=join_alert("q.alert_id"), locked="a")
+_CLAIM = _RUNS.claim_query()
 
 _CLAIM_KNOWN = f"""
 SELECT r.id, coalesce(r.integration_id, 0) FROM escalation_run r {join_alert("r.alert_id")}

@@ -270,7 +270,7 @@ def heartbeat_monitor_task(
     def run_once() -> bool:
         nonlocal should_extend, last_run_at
         now = read_clock()
-        # Runs are a second apart. A longer gap means that the machine was suspended or the clock set forward: no pings
+        # Runs are seconds apart. A longer gap means that the machine was suspended or the clock set forward: no pings
         # could be received meanwhile. The jumps of a test clock count as elapsed time.
         gap = now - clock.test_offset() - last_run_at if last_run_at is not None else timedelta()
         if should_extend or gap > _OUTAGE_THRESHOLD:
@@ -286,7 +286,8 @@ def heartbeat_monitor_task(
             # Read at the end: a slow run is not a suspension.
             last_run_at = read_clock() - clock.test_offset()
 
-    return PeriodicTask("inbound heartbeats", run_once, timedelta(seconds=1))
+    is_due = "EXISTS (SELECT FROM inbound_heartbeat WHERE due_at <= %(now)s)"
+    return PeriodicTask("inbound heartbeats", run_once, timedelta(seconds=1), due=is_due)
 
 
 def extend_after_outage(now: datetime, gap: timedelta = timedelta()) -> int:

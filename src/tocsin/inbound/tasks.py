@@ -28,17 +28,19 @@ def worker_tasks(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
             lambda: drain.drain(registry, AlertIdAllocator(), clock.now()),
             second,
             frozenset({"pending"}),
+            due="EXISTS (SELECT FROM inbound_inboundmessage WHERE status = 'Pending')",
         ),
         PeriodicTask(
             "inbound delayed openings",
             lambda: drain.open_due(registry, AlertIdAllocator(), clock.now()),
             second,
             frozenset({"delayed"}),
+            due="EXISTS (SELECT FROM inbound_delayedalert WHERE due_at <= %(now)s)",
         ),
         heartbeats.heartbeat_monitor_task(registry),
         PeriodicTask("inbound mailboxes", lambda: email.poll_all(registry), email.POLL_INTERVAL),
         PeriodicTask("inbound prune", lambda: retention_task.run_once(clock.now()), timedelta(minutes=1)),
-        PeriodicTask("inbound search", lambda: retention.run_once(clock.now()), second),
+        PeriodicTask("inbound search", lambda: retention.run_once(clock.now()), second, due=retention.HAS_UNINDEXED),
     )
 
 

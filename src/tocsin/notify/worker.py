@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from tocsin.core.config import environment
+from tocsin.core.db import database
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.notify.dispatch.claim import LEASES, OUTBOX
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
+from tocsin.notify.dispatch.results import IS_RECEIPT_OVERDUE
 from tocsin.notify.dispatch.send import FOLDER, SentJournal
 from tocsin.notify.inbound import mail_replies
 
@@ -18,9 +21,19 @@ def loops() -> tuple[PeriodicTask, ...]:
     return (
         # A hint starts it at once. Without one, delayed messages and retries are sent half a second late at most.
         PeriodicTask(
-            "outbox", dispatcher.run_once, timedelta(milliseconds=500), frozenset({"outbox", "clock", "config"})
+            "outbox",
+            dispatcher.run_once,
+            timedelta(milliseconds=500),
+            frozenset({"outbox", "clock", "config"}),
+            due=OUTBOX.is_due,
+            is_busy=lambda: bool(dispatcher.in_flight.jobs()),
         ),
-        PeriodicTask("outbox leases", dispatcher.maintain_leases, timedelta(seconds=2)),
+        PeriodicTask(
+            "outbox leases",
+            dispatcher.maintain_leases,
+            timedelta(seconds=2),
+            due=database.literal(f"({LEASES.is_any_held} OR {IS_RECEIPT_OVERDUE})"),
+        ),
         PeriodicTask("providers", dispatcher.probe_providers, timedelta(seconds=5)),
         mail_replies.loop(),
     )

@@ -52,7 +52,7 @@ def test_sandboxed_page_leaves_when_its_node_gets_a_provider(
         configured(monkeypatch, smtp_url=mail.url, email_from="tocsin@example.org")
         # As after a restart, or on another node.
         box = post.outbox()
-        box.maintain_leases()
+        box.probe_providers()
         post.go(20, box)
         assert mail.subjects == ["[P1 Critical] Acme: VPN down (Halo 20817) (Tocsin #1)"]
     (delivery,) = post.deliveries(alert)
@@ -68,11 +68,11 @@ def test_page_leaves_when_the_last_provider_is_enabled_again(post: OutboxHarness
     box = post.outbox()
     post.go(0, box)
     assert [d.status for d in post.deliveries(alert)] == ["sandboxed"]
-    box.maintain_leases()
+    box.probe_providers()
     assert [d.status for d in post.deliveries(alert)] == ["sandboxed"]
     save_provider({**provider_spec(row), "enabled": True}, existing=Provider.objects.get(), actor=ACTOR, now=post.now)
     post.seconds = 11
-    box.maintain_leases()
+    box.probe_providers()
     assert [(d.status, d.due_at) for d in post.deliveries(alert)] == [("queued", post.at(11))]
 
 

@@ -8,7 +8,8 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from tocsin.core.runtime.periodic_tasks import PeriodicTask, Worker
+from tocsin.core.db import database
+from tocsin.core.runtime.periodic_tasks import IDLE_INTERVAL, TICK, PeriodicTask, Worker
 
 HOUR = timedelta(hours=1)
 
@@ -75,6 +76,23 @@ def test_a_loop_without_database_tries_again_within_seconds() -> None:
     worker.start()
     assert rounds.acquire(timeout=5)
     assert rounds.acquire(timeout=10)
+    worker.stop(5)
+
+
+def test_conditions_that_cannot_be_asked_run_every_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = threading.Semaphore(0)
+
+    def turn() -> bool:
+        rounds.release()
+        return False
+
+    def fail() -> None:
+        raise psycopg.OperationalError("the connection is closed")
+
+    monkeypatch.setattr(database, "connection", fail)
+    worker = Worker([PeriodicTask("asked", turn, TICK, due="false")])
+    worker.start()
+    assert all(rounds.acquire(timeout=IDLE_INTERVAL.total_seconds() / 2) for _ in range(2))
     worker.stop(5)
 
 

@@ -56,6 +56,11 @@ class LeaseTable[K]:
     name: str
     id_type: str
 
+    @property
+    def is_any_held(self) -> LiteralString:
+        """The condition that a row is being sent: its lease is to be renewed by this process, or may expire."""
+        return database.literal(f"EXISTS (SELECT FROM {self.name} WHERE status = 'sending')")
+
     def renew(self, connection: Connection, ids: Collection[K], node: str, *, skip_locked: bool) -> list[K]:
         """Extends the leases that `node` still holds on these rows, and returns their ids."""
         held = f"id = ANY(%(ids)s::{self.id_type}[]) AND leased_by = %(node)s"
@@ -143,10 +148,10 @@ class LeaseKeeper[K]:
 # The SQL that claims due rows fairly: each lane, such as an integration, gets an equal share of what can be taken.
 
 
-# Finds every lane with waiting rows (a loose index scan), of those the ones with due rows, then the share of each.
-# Rows locked by another node are skipped. Rows without a lane form one of their own. NULL has its own arm, because an
-# index serves `=` and `IS NULL`, but no single condition that covers both.
-_CLAIM = """
+# Finds every lane with waiting rows (a loose index scan), and of those the ones with due rows. Rows without a lane form
+# one of their own. NULL has its own arm, because an index serves `=` and `IS NULL`, but no single condition that covers
+# both.
+_DUE_LANES = """
 WITH RECURSIVE lanes(lane) AS (
   (SELECT {lane} FROM {table} q WHERE {waiting} ORDER BY {lane} LIMIT 1)
   UNION ALL
@@ -158,7 +163,10 @@ WITH RECURSIVE lanes(lane) AS (
     UNION ALL
     (SELECT FROM {table} q WHERE {waiting} AND l.lane IS NULL AND {lane} IS NULL{rank} AND {due} LIMIT 1)
   ) AS found
-), share AS (
+)"""
+
+# Then the share of each. Rows locked by another node are skipped.
+_CLAIM = """, share AS (
   SELECT ceil(%(free)s::numeric / greatest(1, count(*)))::int AS most
   FROM (SELECT DISTINCT coalesce(lane, 0) FROM due) AS different
 ), picked AS (
@@ -196,14 +204,22 @@ class FairQueue:
     join: str = ""
     locked: str = "q"
 
+    @property
+    def is_due(self) -> LiteralString:
+        """The condition, with the parameter `now`, that any row is due."""
+        return self._format(f"EXISTS ({_DUE_LANES} SELECT FROM due)")
+
     def claim_query(self, filters: str = "") -> LiteralString:
         """Returns the query that locks the due rows, the lanes in turn: id, lane, and the share of each lane.
 
         Its parameters are `now` and `free`, the number of rows that can be taken, and those of `filters`, further
         conditions.
         """
+        return self._format(_DUE_LANES + _CLAIM, filters)
+
+    def _format(self, query: str, filters: str = "") -> LiteralString:
         return database.literal(
-            _CLAIM.format(
+            query.format(
                 table=self.table,
                 lane=f"q.{self.lane}",
                 waiting=self.waiting,

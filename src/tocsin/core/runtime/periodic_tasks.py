@@ -16,8 +16,10 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from typing import LiteralString
 
 from tocsin.core.db import database
+from tocsin.core.runtime import clock
 
 # ---------- daemon threads
 # A pool of daemon threads, so that hanging work never keeps a process from exiting.
@@ -207,25 +209,48 @@ MAX_DEATHS = 2
 DEATH_WINDOW = timedelta(minutes=1)
 
 
+#: How often one statement asks for all tasks whether they have anything to do.
+TICK = timedelta(milliseconds=500)
+
+#: How often a task runs that has nothing to do, in case its condition has overlooked something.
+IDLE_INTERVAL = timedelta(seconds=10)
+
+#: The name of the task that asks.
+TIMERS_TASK = "timers"
+
+
 @dataclass(frozen=True, slots=True)
 class PeriodicTask:
     """A task that a worker repeats.
 
     `run_once` processes one batch in its own transactions, and returns True if more work may be waiting. It runs at
     least once per `interval`, and when a hint names one of `topics`.
+
+    A task with a condition `due` runs that often only while there is something to do, else every IDLE_INTERVAL.
     """
 
     name: str
     run_once: Callable[[], bool]
     interval: timedelta
     topics: frozenset[str] = frozenset()
+    #: In SQL, with the parameter `now`: whether the database has something to do for it.
+    due: LiteralString = ""
+    #: Whether this process itself has something to do for it, such as results to store.
+    is_busy: Callable[[], bool] = bool
 
 
 class Worker:
-    """Runs periodic tasks until it is stopped, and records when each last ran, by a clock that nobody sets."""
+    """Runs periodic tasks until it is stopped, and records when each last ran, by a clock that nobody sets.
+
+    Tasks that each ask the database twice a second keep a node at rest awake: one task asks for all of them.
+    """
 
     def __init__(self, tasks: Iterable[PeriodicTask]) -> None:
         self.tasks = tuple(tasks)
+        self._asked = tuple(task for task in self.tasks if task.due)
+        self._conditions = database.literal(f"SELECT {', '.join(task.due for task in self._asked)}")
+        if self._asked:
+            self.tasks += (PeriodicTask(TIMERS_TASK, self._wake_due, TICK),)
         self._last_run_at: dict[str, float] = {}
         self._wake = {task.name: threading.Event() for task in self.tasks}
         self._stop = threading.Event()
@@ -277,6 +302,23 @@ class Worker:
         at = self._last_run_at.get(name)
         return timedelta(seconds=time.monotonic() - at) if at is not None else None
 
+    def _is_rested(self, task: PeriodicTask) -> bool:
+        """Returns whether a task ran about an interval ago: rather half a tick early than late."""
+        since_run = self.since_run(task.name)
+        return since_run is None or since_run >= task.interval - TICK / 2
+
+    def _wake_due(self) -> bool:
+        """Runs the tasks that have something to do. If it cannot be asked which, all of them run."""
+        is_due: Iterable[bool] = [True] * len(self._asked)
+        try:
+            with database.connection() as connection:
+                is_due = connection.execute(self._conditions, {"now": clock.now()}).fetchone() or is_due
+        finally:
+            for task, has_rows in zip(self._asked, is_due, strict=True):
+                if (has_rows or task.is_busy()) and self._is_rested(task):
+                    self._wake[task.name].set()
+        return False
+
     def _spawn(self, task: PeriodicTask) -> None:
         thread = threading.Thread(target=self._run, args=(task,), name=f"loop {task.name}", daemon=True)
         thread.start()
@@ -286,7 +328,7 @@ class Worker:
         wake_event = self._wake[task.name]
         while not self._stop.is_set():
             wake_event.clear()
-            wait = task.interval
+            wait = IDLE_INTERVAL if task.due else task.interval
             try:
                 if task.run_once():
                     wait = timedelta()

@@ -187,10 +187,18 @@ MAX_PENDING_AGE = timedelta(minutes=10)
 #: An advisory lock, so that only one node fills the index.
 _LOCK = 0x746F635F776F7264
 
+_NEXT = f"""m.id > coalesce(
+    (SELECT message_id FROM inbound_messagetext ORDER BY message_id DESC LIMIT 1), '{UUID(int=0)}')"""
+
+#: A condition: messages or alerts are not indexed yet.
+HAS_UNINDEXED = database.literal(
+    f"(EXISTS (SELECT FROM inbound_inboundmessage m WHERE {_NEXT}) OR {store.HAS_UNINDEXED})"
+)
+
 _FILL = f"""
 WITH next AS (
   SELECT m.id, m.subject, m.source_id, m.alert_id, m.received_at, m.status FROM inbound_inboundmessage m
-  WHERE m.id > coalesce((SELECT message_id FROM inbound_messagetext ORDER BY message_id DESC LIMIT 1), %(first)s)
+  WHERE {_NEXT}
   ORDER BY m.id LIMIT %(most)s
 ), unsettled AS (
   SELECT id FROM next WHERE received_at >= %(settled)s OR (status = 'Pending' AND received_at >= %(waits)s)
@@ -217,7 +225,6 @@ def run_once(now: datetime, *, max_rows: int = MAX_ROWS_PER_RUN) -> bool:
         rows = connection.execute(
             _FILL,
             {
-                "first": _FIRST,
                 "most": max_rows,
                 "settled": now - store.SETTLE_AFTER,
                 "waits": now - MAX_PENDING_AGE,

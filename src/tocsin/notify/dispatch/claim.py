@@ -167,7 +167,7 @@ LAST_SENT_RETENTION = timedelta(hours=1)
 
 
 #: Fair across integrations, first pages first. Served by the index `notify_delivery_outbox`.
-_OUTBOX = FairQueue("notify_delivery", "integration_id", "q.status = 'queued'", first="is_first")
+OUTBOX = FairQueue("notify_delivery", "integration_id", "q.status = 'queued'", first="is_first")
 
 #: The minimum number of rows to pick: of a single one, always the integration with the oldest would have its turn.
 _MIN_PICKED = 8
@@ -190,7 +190,7 @@ def _pick(
         return []
     filters = " ".join((_NOT_FULL if saturated["names"] else "", _NOT_PAUSED if is_paused else "")).strip()
     parameters = {"now": now, "free": max(free, _MIN_PICKED), **saturated}
-    return [row[0] for row in connection.execute(_OUTBOX.claim_query(filters), parameters).fetchall()]
+    return [row[0] for row in connection.execute(OUTBOX.claim_query(filters), parameters).fetchall()]
 
 
 _COMPANIONS = """

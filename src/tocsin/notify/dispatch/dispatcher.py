@@ -159,12 +159,12 @@ class DeliveryDispatcher:
             claim.delete_old_last_sent(connection)
         database.retry_once(lambda: self._reclaim_expired_leases(in_progress_ids))
         database.retry_once(self._check_receipt_timeouts)
-        database.retry_once(self._requeue_sandboxed)
         return False
 
     def probe_providers(self) -> bool:
-        """Probes providers with an open circuit breaker."""
+        """Probes providers with an open circuit breaker, and sends what was kept for want of a provider."""
         self.provider_pool.probe_due(self._now)
+        database.retry_once(self._requeue_sandboxed)
         return False
 
     def settle(self) -> None:
@@ -292,8 +292,9 @@ class DeliveryDispatcher:
         if self._requeued_at is not None and now - self._requeued_at < REQUEUE_INTERVAL:
             return
         self._requeued_at = now
-        channels = [name for name in CHANNELS if self.provider_pool.has_provider(name)]
         with database.transaction() as connection:
+            self.provider_pool.refresh(connection)
+            channels = [name for name in CHANNELS if self.provider_pool.has_provider(name)]
             if send.requeue(connection, channels, now):
                 database.notify(connection, "outbox")
 

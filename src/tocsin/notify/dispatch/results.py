@@ -120,6 +120,10 @@ FROM held h WHERE d.id = h.id RETURNING d.id, d.provider_name, h.timeout_seconds
 """
 
 
+#: A condition with the parameter `now`.
+IS_RECEIPT_OVERDUE = "EXISTS (SELECT FROM notify_awaitedreceipt WHERE due_at <= %(now)s)"
+
+
 def overdue(connection: Connection, now: datetime) -> list[OverdueReceipt]:
     """Takes the overdue receipts, records the reason on each delivery, and starts the next contact methods."""
     query = database.literal(_OVERDUE)

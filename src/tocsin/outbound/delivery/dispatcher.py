@@ -580,7 +580,13 @@ def dispatcher_tasks() -> tuple[PeriodicTask, ...]:
     dispatcher = shared_dispatcher()
     return (
         PeriodicTask(
-            "outbound", dispatcher.run_once, timedelta(milliseconds=500), frozenset({TOPIC, "clock", "config"})
+            "outbound",
+            dispatcher.run_once,
+            timedelta(milliseconds=500),
+            frozenset({TOPIC, "clock", "config"}),
+            # After failures, one that is not due yet may probe the remote system.
+            due="EXISTS (SELECT FROM outbound_call WHERE status = 'queued')",
+            is_busy=lambda: bool(dispatcher.in_flight.jobs()),
         ),
-        PeriodicTask("outbound leases", dispatcher.keep_leases, timedelta(seconds=2)),
+        PeriodicTask("outbound leases", dispatcher.keep_leases, timedelta(seconds=2), due=LEASES.is_any_held),
     )

@@ -577,6 +577,7 @@ def _find_user(integration_id: int, agent: str) -> tuple[int, str] | None:
 _MAX_MESSAGES_PER_RUN = 5
 #: Longer ticket texts are irrelevant for a decision and left out.
 _MAX_TEXT_CHARS = 100_000
+_WAITS = "status = 'Pending' AND verdict ->> 'reread' = 'wanted'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -594,7 +595,11 @@ def lookup_task(pool: IntegrationPool) -> PeriodicTask:
     """The worker's periodic task."""
     topics = frozenset({state.TICKET_FETCH})
     return PeriodicTask(
-        "outbound ask", lambda: complete_waiting_messages(pool, clock.now), timedelta(seconds=1), topics
+        "outbound ask",
+        lambda: complete_waiting_messages(pool, clock.now),
+        timedelta(seconds=1),
+        topics,
+        due=database.literal(f"EXISTS (SELECT FROM inbound_inboundmessage WHERE {_WAITS})"),
     )
 
 
@@ -605,7 +610,7 @@ def complete_waiting_messages(pool: IntegrationPool, now: Callable[[], datetime]
         messages = database.rows(
             connection,
             "SELECT id, integration_id, source_id, received_at FROM inbound_inboundmessage "
-            "WHERE status = 'Pending' AND verdict ->> 'reread' = 'wanted' ORDER BY id LIMIT %s",
+            f"WHERE {_WAITS} ORDER BY id LIMIT %s",
             (_MAX_MESSAGES_PER_RUN,),
         )
     if not messages:

@@ -200,6 +200,9 @@ SELECT id FROM workflows_run WHERE due_at <= %(now)s AND (started_at IS NOT NULL
 ORDER BY due_at, id LIMIT %(limit)s
 """
 
+#: A condition with the parameter `now`.
+IS_DUE = "EXISTS (SELECT FROM workflows_run WHERE due_at <= %(now)s)"
+
 # Every earlier run of the workflow on the alert counts; recurring ones may go on as long as the alert is active.
 _READ = """
 SELECT r.id, r.workflow_id, r.alert_id, r.cause, r.depth, r.created_at,

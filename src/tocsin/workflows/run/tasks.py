@@ -322,7 +322,8 @@ CHANGED = "workflow-runs"
 
 
 def workflow_task() -> PeriodicTask:
-    return PeriodicTask("workflows", lambda: run_once(clock.now()), INTERVAL, frozenset({listener.TOPIC, "clock"}))
+    topics = frozenset({listener.TOPIC, "clock"})
+    return PeriodicTask("workflows", lambda: run_once(clock.now()), INTERVAL, topics, due=run_store.IS_DUE)
 
 
 def run_once(now: datetime) -> bool:
