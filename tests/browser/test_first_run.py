@@ -110,6 +110,7 @@ def test_opening_the_link_of_a_mail_does_nothing(browser: Browser, tocsin: Serve
     with visitor(browser, tocsin.url, width=PHONE) as phone:
         phone.open(address)
         phone.page.get_by_label("More actions").click()
+        phone.page.get_by_text("Escalate now").first.click()
         expect(phone.page.get_by_role("button", name="Escalate now")).to_be_in_viewport()
         phone.check("the link of a mail, on a phone")
 

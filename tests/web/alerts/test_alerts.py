@@ -27,6 +27,7 @@ from tocsin.escalation.reasons import EXHAUSTED_RUN
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.states import DeliveryState
+from tocsin.notify.text import signed_links
 from tocsin.people.models import ContactMethod, OutOfOffice, User
 from tocsin.web.alerts import detail
 from tocsin.web.alerts.detail import assignees_of
@@ -429,31 +430,60 @@ def test_the_description_is_not_shown_again_with_its_html(
     assert "&lt;p&gt;" in text_of(client, f"/alerts/{number}/"), "nothing that was sent is left out"
 
 
-def buttons(client: Client, number: int) -> list[str]:
-    """The labels beside the menu, in order, a disabled one in brackets."""
-    page = text_of(client, f"/alerts/{number}/").split('<details class="menu">')[0]
-    found = re.findall(r"<button class=\"button[^>]*?( disabled)?>([^<]+)</button>", page.split('class="acts')[1])
-    return [f"({label})" if is_disabled else label for is_disabled, label in found]
+def actions(client: Client, path: str) -> tuple[list[str], list[str]]:
+    """The labels of the buttons beside the menu, and of what is in it; one that asks first ends in "…"."""
+    page = client.get(path).content.decode().split('class="acts action-bar">')[-1].split('class="notice undo')[0]
+    bar, _menu, more = page.partition("More actions")
+    assert " disabled" not in page
+    buttons = re.findall(r"<(button|summary) class=\"button(?! small)[^>]*>([^<]+)<", bar)
+    items = re.findall(r"<(button|summary) class=\"menu-item[^>]*><svg.*?</svg><span>([^<]+)<", more)
+    shown = [[f"{label}…" if tag == "summary" else label for tag, label in part] for part in (buttons, items)]
+    return shown[0], shown[1]
 
 
-def test_buttons_keep_their_places(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
-    number, client = open_alert(), browser_of(company.responder)
-    assert buttons(client, number) == ["Acknowledge", "Assign to me"]
-    client.post(f"/alerts/{number}/acknowledge")
-    assert buttons(client, number) == ["(Acknowledged)", "Assign to me"]
-    client.post(f"/alerts/{number}/assign")
-    assert buttons(client, number) == ["(Acknowledged)", "(Assigned to you)"]
-    client.post(f"/alerts/{number}/close")
-    assert buttons(client, number) == []
+def test_bar_follows_the_alerts_state(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    number = open_alert()
+    mine, other = browser_of(company.responder), browser_of(company.manager)
+    path = f"/alerts/{number}/"
+    bar, more = actions(mine, path)
+    assert bar == ["Acknowledge", "Assign to me"]
+    assert more == [
+        "Add note…", "Snooze…", "Reassign…", "Merge into another…", "Close…", "Close as false alarm…", "Escalate now…",
+    ]  # fmt: skip
+    mine.post(f"{path}acknowledge")
+    assert actions(mine, path)[0] == ["Add note…", "Assign to me"]
+    assert actions(other, path)[0] == ["Acknowledge too", "Assign to me"]
+    mine.post(f"{path}assign")
+    assert actions(mine, path)[0] == ["Add note…", "Close…"]
+    assert actions(other, path)[0] == ["Acknowledge too", "Assign to me"]
+    mine.post(f"{path}hold", {"for": "30m"})
+    assert actions(mine, path)[0] == ["Resume", "Close…"]
+    mine.post(f"{path}close")
+    assert actions(mine, path) == (["Add note…", "Reopen…"], [])
+    Alert.objects.update(closed_at=clock.now() - timedelta(hours=25))
+    assert actions(mine, path) == (["Add note…"], [])
+
+
+def test_signed_link_has_the_bar_of_its_commands(company: Company, open_alert: Opens) -> None:
+    number = open_alert()
+    path = signed_links.path(signed_links.sign(number, company.responder.pk, clock.now()))
+    bar, more = actions(Client(), path)
+    assert bar == ["Acknowledge", "Assign to me"]
+    assert more == ["Add note…", "Snooze…", "Reassign…", "Close…", "Escalate now…"]
+    Client().post(path, {"command": "assign"})
+    bar, more = actions(Client(), path)
+    assert bar == ["Add note…", "Close…"]
+    assert more == ["Snooze…", "Reassign…", "Escalate now…"]
 
 
 def test_assignee_is_asked_to_accept(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
     number, client = open_alert(), browser_of(company.responder)
-    browser_of(company.manager).post(f"/alerts/{number}/assign", {"user": company.responder.pk})
-    assert buttons(client, number) == ["Accept", "(Assigned to you)"]
-    assert "Unless Bob Brown accepts the alert" in text_of(client, f"/alerts/{number}/")
-    client.post(f"/alerts/{number}/acknowledge")
-    assert buttons(client, number) == ["(Acknowledged)", "(Assigned to you)"]
+    path = f"/alerts/{number}/"
+    browser_of(company.manager).post(f"{path}assign", {"user": company.responder.pk})
+    assert actions(client, path)[0] == ["Accept", "Close…"]
+    assert "Unless Bob Brown accepts the alert" in text_of(client, path)
+    client.post(f"{path}acknowledge")
+    assert actions(client, path)[0] == ["Add note…", "Close…"]
     assert "Paging stopped" in text_of(client, f"/alerts/{number}/")
 
 

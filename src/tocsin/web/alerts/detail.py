@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
@@ -25,7 +25,7 @@ from tocsin.access import boundary
 from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
 from tocsin.alerts import service
 from tocsin.alerts.commands import COMMAND_CLASSES, Actor, Assign, BaseCommand, Command, Hold, Reply
-from tocsin.alerts.lifecycle import UNDO_WINDOW
+from tocsin.alerts.lifecycle import REOPEN_WINDOW, UNDO_WINDOW
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.service import VisibleAlert, find_alerts
 from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, AlertStatus, CommandChannel, CommandKind, EventKind
@@ -479,8 +479,11 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def alert_context(request: SignedInRequest, number: int, user: User, viewer: Viewer) -> dict[str, Any]:
-    """Return the context of the alert view and of the signed e-mail link, as `user` may see it. Raises Http404."""
+def alert_context(
+    request: SignedInRequest, number: int, user: User, viewer: Viewer, commands: Collection[CommandKind] = CommandKind
+) -> dict[str, Any]:
+    """Return the context of the alert view and of the signed e-mail link, as `user` may see it and with the buttons of
+    `commands`. Raises Http404."""
     found = find_visible_alert(number)
     alert = found.row
     alert_timeline = read(alert, request.now, MAX_ENTRIES if "all" in request.GET else INITIAL_ENTRIES)
@@ -489,6 +492,8 @@ def alert_context(request: SignedInRequest, number: int, user: User, viewer: Vie
     text = alert.long_text or alert.short_text
     custom = dict(alert.custom)
     vip = str(custom.pop("vip", "")).lower() in ("true", "1", "yes", "vip")
+    actions = [action for action in _actions(alert, user, acknowledgements, request.now) if action.command in commands]
+    bar = _action_bar(actions)
     return {
         "alert": alert,
         "is_active": alert.status in ACTIVE,
@@ -500,10 +505,8 @@ def alert_context(request: SignedInRequest, number: int, user: User, viewer: Vie
         "workflow_runs": views.workflow_history(found),
         "is_acknowledged": bool(acknowledgements) and alert.status == AlertStatus.OPEN,
         "acknowledgements": acknowledgements,
-        "is_mine": alert.owner_id == user.pk,
-        "i_acknowledged": any(entry.user_id == user.pk for entry in acknowledgements),
-        "can_acknowledge": _can_acknowledge(alert, user, acknowledgements),
-        "has_reminder": queries.has_pending_reminder(alert, user.pk),
+        "bar": bar,
+        "more_actions": [action for action in actions if action not in bar],
         "description": safe_html(text) if text.strip() and text.strip() != alert.subject else "",
         "is_long": is_long(text),
         "vip": vip,
@@ -522,21 +525,102 @@ def alert_context(request: SignedInRequest, number: int, user: User, viewer: Vie
         "inbound_count": len(alert_timeline.messages),
         "more_inbound": alert_timeline.more_messages,
         "undo_until": _undo_until(alert, user, request.now),
-        "can_reopen": alert.status in (AlertStatus.CLOSED, AlertStatus.CANCELLED)
-        and alert.closed_at is not None
-        and request.now - alert.closed_at < timedelta(hours=24),
         "assignees": assignees_of(alert.pk, user.pk, request.now),
         "snooze_choices": (("30m", _("30 minutes")), ("1h", _("1 hour")), ("4h", _("4 hours")), ("1d", _("1 day"))),
     }
 
 
-def _can_acknowledge(alert: Alert, user: User, acknowledgements: list[Acknowledgement]) -> bool:
-    """Return whether an acknowledgement of the user would stop paging, or accept an assignment."""
-    if any(entry.user_id == user.pk for entry in acknowledgements):
-        return False
-    return alert.status == AlertStatus.OPEN or (
-        alert.status == AlertStatus.ASSIGNED and alert.owner_id == user.pk and queries.awaits_acceptance(alert)
+@dataclass(frozen=True, slots=True)
+class AlertAction:
+    """What the reader can do to the alert now."""
+
+    name: str
+    command: CommandKind
+    label: str
+    icon: str
+    hint: str = ""
+    #: Its shortcut.
+    key: str = ""
+    #: It opens a form or a question first.
+    asks: bool = False
+
+
+#: The two buttons beside the menu: of each the first that is possible. What the user did last leaves its place to what
+#: only opens a form, so that a second tap at the same place does nothing.
+_BAR = (("resume", "acknowledge", "reply"), ("assign", "close", "reopen"))
+
+
+def _action_bar(actions: Sequence[AlertAction]) -> list[AlertAction]:
+    by_name = {action.name: action for action in actions}
+    found = (next((by_name[name] for name in names if name in by_name), None) for names in _BAR)
+    return [action for action in found if action is not None]
+
+
+def _actions(alert: Alert, user: User, acknowledgements: Sequence[Acknowledgement], now: datetime) -> list[AlertAction]:
+    """Return what the user can do, in the order of the menu. Escalation, which pages more people, is last."""
+    is_active, is_mine = alert.status in ACTIVE, alert.owner_id == user.pk
+    is_acknowledged = any(entry.user_id == user.pk for entry in acknowledgements)
+    has_reminder = queries.has_pending_reminder(alert, user.pk)
+    awaits_acceptance = is_mine and alert.status == AlertStatus.ASSIGNED and queries.awaits_acceptance(alert)
+    if has_reminder:
+        answer = _("Still on it")
+    elif awaits_acceptance:
+        answer = _("Accept")
+    else:
+        answer = _("Acknowledge too") if acknowledgements or alert.owner_id else _("Acknowledge")
+    can_answer = is_active and (has_reminder or awaits_acceptance or not (is_mine or is_acknowledged))
+    can_reopen = alert.status in (AlertStatus.CLOSED, AlertStatus.CANCELLED) and (
+        alert.closed_at is not None and now - alert.closed_at < REOPEN_WINDOW
     )
+    kind = CommandKind
+    possible = (
+        (AlertAction("resume", kind.RESUME, _("Resume"), "player-play"), alert.status == AlertStatus.ON_HOLD),
+        (AlertAction("acknowledge", kind.ACKNOWLEDGE, answer, "check", key="a"), can_answer),
+        (AlertAction("assign", kind.ASSIGN, _("Assign to me"), "user-check", key="t"), is_active and not is_mine),
+        (
+            AlertAction("reply", kind.REPLY, _("Add note"), "message-reply", _("Visible on the timeline."), asks=True),
+            True,
+        ),
+        (AlertAction("hold", kind.HOLD, _("Snooze"), "clock-pause", _("Pauses escalation."), asks=True), is_active),
+        (
+            AlertAction("reassign", kind.ASSIGN, _("Reassign"), "user-plus", _("Pages the assignee."), asks=True),
+            is_active,
+        ),
+        (
+            AlertAction("unacknowledge", kind.UNACKNOWLEDGE, _("Unacknowledge"), "arrow-back-up"),
+            is_active and is_acknowledged,
+        ),
+        (
+            AlertAction("unassign", kind.UNASSIGN, _("Unassign"), "user", _("Escalation restarts.")),
+            is_active and is_mine,
+        ),
+        (
+            AlertAction(
+                "merge", kind.MERGE, _("Merge into another"), "arrow-merge", _("Same problem as another alert."),
+                asks=True,
+            ),
+            is_active,
+        ),
+        (AlertAction("close", kind.CLOSE, _("Close"), "circle-check", asks=True), is_active),
+        (
+            AlertAction(
+                "cancel", kind.CANCEL, _("Close as false alarm"), "x", _("There was no problem."), asks=True
+            ),
+            is_active,
+        ),
+        (
+            AlertAction("reopen", kind.REOPEN, _("Reopen"), "arrow-back-up", _("Escalation restarts."), asks=True),
+            can_reopen,
+        ),
+        (
+            AlertAction(
+                "escalate", kind.ESCALATE, _("Escalate now"), "bell-ringing", _("Fires the next escalation step."),
+                asks=True,
+            ),
+            is_active,
+        ),
+    )  # fmt: skip
+    return [action for action, is_possible in possible if is_possible]
 
 
 def _facts(alert: Alert, custom: dict[str, Any], sla_moments: queries.SlaMoments) -> list[tuple[str, str]]:
@@ -624,7 +708,12 @@ def signed_link(request: SignedInRequest, token: str) -> HttpResponse:
         if request.method == "POST":
             _act(request, alert, user)
             return redirect("signed_link", token)
-        context = {**alert_context(request, number, user, viewer), "person": user, "token": token, "hide_nav": True}
+        context = {
+            **alert_context(request, number, user, viewer, LINK_COMMANDS),
+            "person": user,
+            "token": token,
+            "hide_nav": True,
+        }
         # The link shows only people of the alert's groups, not the whole directory.
         context["assignees"] = context["assignees"][:2]
         context["merged"] = alert_id if alert_id != number else None

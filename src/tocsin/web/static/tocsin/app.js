@@ -94,6 +94,11 @@
     if (menu) { menu.open = false; menu.querySelector("summary").focus(); }
   });
 
+  /* ---- a form that a button opens is ready to be typed in ---- */
+  document.addEventListener("toggle", (event) => {
+    if (event.target.open && event.target.matches("details[data-menu-focus]")) event.target.querySelector("textarea")?.focus();
+  }, true);
+
   /* ---- forms: a second press sends nothing twice; what was typed is not lost by a stray click ---- */
   const typed = new Set();
   document.addEventListener("input", (event) => {

@@ -53,7 +53,9 @@
   }
 
   const press = (key) => {
-    const button = [...document.querySelectorAll(`[data-press="${key}"]`)].find(isShown);
+    // One that the menu has is pressed there, too.
+    const buttons = [...document.querySelectorAll(`[data-press="${key}"]`)];
+    const button = buttons.find(isShown) ?? buttons.find((one) => one.matches(".menu-item"));
     button?.click();
     return Boolean(button);
   };
