@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib.messages import WARNING, get_messages
+from django.http import QueryDict
 from django.test import Client
 from django.utils import timezone
 
@@ -26,6 +27,8 @@ from tocsin.inbound.models import ClientTable
 from tocsin.notify.models import Notification, Pause, Provider, SandboxMessage
 from tocsin.oncall.changes.commands import save_support_hours
 from tocsin.people.models import ContactMethod, Group, GroupContact, User
+from tocsin.resources.registry import GROUPS
+from tocsin.web.groups import GroupForm
 
 type BrowserOf = Callable[[User], Client]
 
@@ -189,6 +192,25 @@ def test_a_group_is_called_in_the_order_of_its_numbers(company: Company, browser
     refused = client.post("/groups/new/", {**form, "name": "Other", "contacts-0-address": "no address"})
     assert refused.status_code == 422
     assert "is not an email address" in refused.content.decode()
+
+
+def test_group_form_keeps_what_it_does_not_show(company: Company, browser_of: BrowserOf) -> None:
+    member = {"user": "bob", "roles": ["primary"], "later": 1}
+    stored = {"name": "Day", "time_zone": "UTC", "later": 2, "members": [member]}
+    posted = QueryDict(mutable=True)
+    posted.update(
+        {
+            "name": "Night", "time_zone": "UTC", "members-TOTAL_FORMS": 1, "members-INITIAL_FORMS": 1,
+            "members-0-user": company.responder.pk, "members-0-roles": "secondary",
+            "contacts-TOTAL_FORMS": 0, "contacts-INITIAL_FORMS": 0,
+        }
+    )  # fmt: skip
+    form = GroupForm(posted, spec_type=GROUPS.spec_type, current=stored)
+    assert form.is_valid()
+    spec = form.spec()
+    assert (spec["name"], spec["later"]) == ("Night", 2)
+    assert spec["members"] == [{"user": "bob", "role": "", "roles": ["secondary"], "later": 1}]
+    assert browser_of(company.manager).get("/groups/new/").status_code == 403
 
 
 def test_saving_a_group_without_members_warns(company: Company, browser_of: BrowserOf) -> None:
