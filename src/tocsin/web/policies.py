@@ -201,7 +201,7 @@ class StepForm(forms.Form):
             parts += self._labels("hours")
         if value["between"]:
             days = ", ".join(self._labels("days"))
-            parts.append(f"{self._labels('between')[0]} {value['begins']}–{value['ends']} {days}".rstrip())  # noqa: RUF001
+            parts.append(f"{self._labels('between')[0]} {value['begins']}–{value['ends']} {days}".rstrip())
         if value["tags"]:
             parts.append(value["tags"])
         if value["if_empty"] == IfEmpty.WAIT:

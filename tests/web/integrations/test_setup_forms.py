@@ -67,6 +67,27 @@ def test_a_policy_is_made_from_its_steps_in_order(company: Company, browser_of: 
     assert definition["steps"][2]["notify"] == {"users": [f"#{company.admin.pk}"]}
 
 
+def test_rows_of_steps_say_who_how_and_when(company: Company, browser_of: BrowserOf) -> None:
+    form = policy_form(
+        {"roles": ["primary"], "groups": [company.night.pk], "sequential": "5m"},
+        {"after": "5m", "users": [company.admin.pk], "priority": ["critical"], "retry_times": "2"},
+        {"after": "soon"},
+        do="preview",
+    )  # fmt: skip
+    client = browser_of(company.admin)
+    answer = client.post("/policies/new/", form, headers={"X-Part": "preview"})
+    text = " ".join(re.sub("<[^>]*>", " ", answer.content.decode()).split())
+    assert answer.status_code == 200
+    assert text == (
+        f"immediately Primary in {company.night.name} one at a time, every 5m "
+        f"+5m {company.admin.display_name} 2 retries per person · Critical "
+        "? No one yet by personal notification rules"
+    )
+    assert not Policy.objects.filter(name="Nights").exists()
+    # One who may not change policies gets no such sentences, and no names of users.
+    assert browser_of(company.observer).post("/policies/new/", form).status_code == 403
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
