@@ -38,6 +38,10 @@ def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, d
         page = alice.page
         alice.open(f"/integrations/{integration}/mapping/")
 
+        # Before a field is chosen, a click fills none.
+        page.get_by_role("button", name='"RED"', exact=True).click()
+        expect(page.get_by_label("Click to fill")).to_be_focused()
+        expect(page.locator("#changed")).to_be_hidden()
         # A click fills the field that has the focus; so does Enter on a value that the arrows reached.
         for field, value in (("Status", '"RED"'), ("Source id", '"A-17"'), ("Subject", '"Boiler is cold"')):
             page.get_by_label(field, exact=True).focus()
@@ -77,7 +81,7 @@ def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, d
         page.locator("#yaml-card > summary").click()
         assert "source_status: probe^light" in page.locator("#yaml").input_value()
         alice.check("mapped by clicking")
-        page.get_by_role("button", name="Save").click()
+        page.get_by_role("button", name="Review changes").click()
         expect(page.get_by_text("Saved.")).to_be_visible()
 
         alice.open(f"/integrations/{integration}/rules/")
@@ -97,7 +101,7 @@ def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, d
         page.get_by_role("button", name="Backtest").click()
         expect(page.locator("#backtest")).to_contain_text("Mapped Opened instead of Mapped Ignored")
         alice.check("rules that read as sentences, and what they change")
-        page.get_by_role("button", name="Save").click()
+        page.get_by_role("button", name="Review changes").click()
         expect(page.locator("#save-review")).to_contain_text("1 more message would open an alert")
         alice.check("what a save would change")
         page.get_by_role("button", name="Save changes").click()
@@ -116,7 +120,7 @@ def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, d
         expect(page.get_by_label("Add user")).to_be_focused()
         page.get_by_label("Add group").select_option("Service Desk")
         expect(page.locator(".route .sentence")).to_contain_text("to Service Desk")
-        page.get_by_role("button", name="Save").click()
+        page.get_by_role("button", name="Review changes").click()
         expect(page.get_by_text("Saved.")).to_be_visible()
 
         answer = httpx.post(url, json=BOILER, timeout=PATIENCE).json()

@@ -33,7 +33,8 @@ def form(company: Company, **changed: object) -> dict[str, object]:
     starts, ends = company.now - timedelta(hours=1), company.now + timedelta(hours=3)
     return {
         "name": "Server room", "action": "hold", "repeat": "once", "time_zone": "UTC", "operator": "equals",
-        "starts": f"{starts:%Y-%m-%dT%H:%M}", "ends": f"{ends:%Y-%m-%dT%H:%M}", "integrations": [company.halo.pk],
+        "starts": f"{starts:%Y-%m-%dT%H:%M}", "ends": f"{ends:%Y-%m-%dT%H:%M}",
+        "scope": "selected", "integrations": [company.halo.pk],
         **changed,
     }  # fmt: skip
 
@@ -143,6 +144,8 @@ def test_window_is_described_in_readers_language_and_dates(
         ),
         ({"tags": "environment"}, "Use name = value."),
         ({"condition": "{field: ["}, "condition"),
+        ({"integrations": []}, "Select at least one integration, or choose all integrations."),
+        ({"scope": ""}, "Choose one."),
     ],
 )
 def test_what_is_wrong_stands_beside_its_field(
@@ -165,6 +168,20 @@ def test_a_window_comes_back_into_its_form_as_it_is(company: Company, browser_of
     text = client.get(f"/maintenance/{row.pk}/").content.decode()
     for value in ("2nd tue, last day", "22:00", "8h", "environment = test", "Acme, Globex"):
         assert value in text
+
+
+def test_all_integrations_are_an_explicit_choice(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.admin)
+    assert not client.get("/maintenance/new/").context["form"]["scope"].value()
+    assert client.post("/maintenance/new/", form(company, scope="all")).status_code == 302
+    row = MaintenanceWindow.objects.get()
+    assert row.integrations == []
+    assert client.get(f"/maintenance/{row.pk}/").context["form"]["scope"].value() == "all"
+    assert client.post(f"/maintenance/{row.pk}/", form(company)).status_code == 302
+    row.refresh_from_db()
+    assert row.integrations == [company.halo.pk]
+    named = client.get(f"/maintenance/new/?integration={company.halo.pk}").context["form"]
+    assert named["scope"].value() == "selected"
 
 
 def test_a_field_of_model_and_spec_is_everywhere(company: Company, browser_of: BrowserOf) -> None:
@@ -191,7 +208,7 @@ def test_condition_of_a_newer_version_is_named(company: Company, browser_of: Bro
 def test_a_manager_holds_back_only_what_is_their_own(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.manager)
     owned = {"group": company.desk.pk}
-    assert client.post("/maintenance/new/", form(company, integrations=[], **owned)).status_code == 422
+    assert client.post("/maintenance/new/", form(company, scope="all", integrations=[], **owned)).status_code == 422
     Integration.objects.filter(pk=company.halo.pk).update(group=company.night)
     assert client.post("/maintenance/new/", form(company, **owned)).status_code == 403
     assert not MaintenanceWindow.objects.exists()

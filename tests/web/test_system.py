@@ -39,3 +39,16 @@ def test_system_shows_the_last_backup_and_warns_after_a_week(
 def test_each_setting_stands_under_one_heading() -> None:
     names = [name for _heading, fields in system.SECTIONS for name in fields]
     assert sorted(names) == sorted(system.SystemSettingsForm().fields)
+
+
+def test_settings_are_summed_up_by_what_was_changed(company: Company, browser_of: Callable[[User], Client]) -> None:
+    client = browser_of(company.admin)
+    settings_store.set("require_mfa", ["admin"])
+    settings_store.set("bundle_pages", False)
+    summary = {
+        str(heading): changed for heading, _fields, changed in client.get("/settings/").context["form"].sections()
+    }
+    assert summary["Access"] == [("Second factor required for", "admin")]
+    assert summary["Messages"] == [("Bundle pages sent in quick succession", "no")]
+    assert summary["Retention"] == []
+    assert 'href="#settings-2"' in client.get("/settings/").content.decode()

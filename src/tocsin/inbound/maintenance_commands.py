@@ -244,13 +244,13 @@ class MaintenanceWindowSpec(WindowTimesSpec, OwnedSpec):
         tuple[int, ...],
         list_of(str, {}),
         Reference("inbound.Integration", _UNKNOWN_INTEGRATION),
-        InForm(_("Integrations"), _("Leave empty for all integrations."), section="which"),
+        InForm(_("Integrations"), widget="checkboxes", section="which"),
     ] = Field(default=(), description="Names of the integrations. Default: all.")
     groups: Annotated[
         tuple[int, ...],
         list_of(str, {}),
         Reference("people.Group", NO_SUCH_GROUP),
-        InForm(_("Recipient groups"), _("Leave empty for any group."), section="which"),
+        InForm(_("Recipient groups"), _("Leave empty for any group."), widget="checkboxes", section="which"),
     ] = Field(default=(), description="Names of the recipient groups. Default: all.")
     tags: Annotated[
         dict[str, str],

@@ -15,7 +15,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as gettext
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import MemberRole, Permission, Role
 from tocsin.core.db import database
@@ -39,15 +39,14 @@ from tocsin.web.http.request import (
     require,
     requires,
 )
-from tocsin.web.ui.confirm_delete import FormSnapshot
+from tocsin.web.ui.confirm_delete import ObjectPage
 from tocsin.web.ui.forms import (
     ROLES,
-    ZoneField,
+    SpecForm,
     active_users,
     channel_choices,
     channel_name,
     checkboxes,
-    offer_own_zone,
     rejections_shown,
     show_rejection,
 )
@@ -57,14 +56,6 @@ MAX_ROWS = 200
 
 #: What a member may do with the group's objects.
 GROUP_ROLES = [("", _("As everywhere")), (Role.RESPONDER, _("Responder")), (Role.MANAGER, _("Manager"))]
-
-
-class GroupForm(forms.Form):
-    name = forms.CharField(label=_("Name"), max_length=100)
-    description = forms.CharField(
-        label=_("Description"), max_length=2000, required=False, widget=forms.Textarea(attrs={"rows": 2})
-    )
-    time_zone = ZoneField()
 
 
 class MemberForm(forms.Form):
@@ -84,6 +75,58 @@ MemberFormSet = forms.formset_factory(MemberForm, extra=1, can_delete=True, max_
 ContactFormSet = forms.formset_factory(ContactForm, extra=1, can_delete=True, max_num=20, absolute_max=25)
 
 
+class GroupForm(SpecForm):
+    """A group, with a row for each member and contact. What a row does not show of them is kept."""
+
+    def __init__(self, data: Any = None, files: Any = None, **options: Any) -> None:
+        super().__init__(data, files, **options)
+        users = dict(User.objects.values_list("username", "pk"))
+        initial_members = [
+            {"role": "", **member, "user": users.get(member["user"]), "position": number}
+            for number, member in enumerate(self.current.get("members", ()), start=1)
+        ]
+        initial_contacts = [
+            # An address that is a secret is masked.
+            {**contact, "address": addresses.display_form(contact["address"])}
+            for contact in self.current.get("contacts", ())
+        ]
+        self.members = MemberFormSet(data, initial=initial_members, prefix="members")
+        self.contacts = ContactFormSet(data, initial=initial_contacts, prefix="contacts")
+
+    def is_valid(self) -> bool:
+        """Return whether the rows are valid too."""
+        return all([super().is_valid(), self.members.is_valid(), self.contacts.is_valid()])
+
+    def spec(self) -> dict[str, Any]:
+        """Return the group in spec form, with its members in the order of their numbers."""
+        members = [
+            {"user": data["user"].username, "role": data["role"], "roles": list(data["roles"])}
+            for data in (row.cleaned_data for row in self._filled_members())
+        ]
+        contacts = [
+            {name: row.cleaned_data[name] for name in ("label", "channel", "address")}
+            for row in _filled(self.contacts, "label", "address")
+        ]
+        return {
+            **super().spec(),
+            "members": self._with_stored("members", "user", members),
+            "contacts": self._with_stored("contacts", "label", contacts) or None,
+        }
+
+    def show(self, rejected: Rejected) -> None:
+        """Show each problem at its field, or in its row."""
+        rows = {"members": self._filled_members(), "contacts": _filled(self.contacts, "label", "address")}
+        show_rejection(self, rejected, rows=rows)
+
+    def _filled_members(self) -> list[Any]:
+        filled = _filled(self.members, "user")
+        return sorted(filled, key=lambda row: row.cleaned_data["position"] or MAX_ROWS + 1)
+
+    def _with_stored(self, key: str, name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        stored = {row[name]: row for row in self.current.get(key, ())}
+        return [{**stored.get(row[name], {}), **row} for row in rows]
+
+
 def _filled(rows: Any, *names: str) -> list[Any]:
     """Return the forms in which one of the fields is filled, and which are not to be deleted."""
     return [
@@ -91,16 +134,6 @@ def _filled(rows: Any, *names: str) -> list[Any]:
         for row in rows.forms
         if any(row.cleaned_data.get(name) for name in names) and not row.cleaned_data.get("DELETE")
     ]
-
-
-def spec(form: GroupForm, members: Sequence[MemberForm], contacts: Sequence[ContactForm]) -> dict[str, Any]:
-    names = ("label", "channel", "address")
-    contact_specs = [{name: contact.cleaned_data[name] for name in names} for contact in contacts]
-    member_specs = [
-        {"user": data["user"].username, "role": data["role"], "roles": list(data["roles"])}
-        for data in (member.cleaned_data for member in members)
-    ]
-    return {**form.cleaned_data, "members": member_specs, **({"contacts": contact_specs} if contact_specs else {})}
 
 
 # ---------- on call now
@@ -210,45 +243,25 @@ def test_contact(request: SignedInRequest, number: int, contact: int) -> HttpRes
     return redirect("group", number)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_TEAMS)
-def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    row = find_object(GROUPS, number) if number is not None else None
-    require(request, Permission.MANAGE_TEAMS, row)
-    stored: dict[str, Any] = commands.group_spec(row) if row else {"time_zone": request.user.time_zone}
-    form = GroupForm(request.POST or None, initial=stored)
-    if row is None:
-        offer_own_zone(form)
-    users = dict(User.objects.values_list("username", "pk"))
-    own_member = {"user": request.user.username, "roles": ["primary"]}
-    initial_members = [
-        {"role": "", **member, "user": users.get(member["user"]), "position": number}
-        for number, member in enumerate(stored.get("members", [own_member]), start=1)
-    ]
-    initial_contacts = [
-        # An address that is a secret is masked.
-        {**contact, "address": addresses.display_form(contact["address"])}
-        for contact in stored.get("contacts", [])
-    ]
-    members = MemberFormSet(request.POST or None, initial=initial_members, prefix="members")
-    contacts = ContactFormSet(request.POST or None, initial=initial_contacts, prefix="contacts")
-    snapshot = FormSnapshot.of(request, GROUPS, row)
-    if request.method == "POST" and all([form.is_valid(), members.is_valid(), contacts.is_valid()]):
-        filled_members = _filled(members, "user")
-        filled_members.sort(key=lambda member: member.cleaned_data["position"] or MAX_ROWS + 1)
-        filled_contacts = _filled(contacts, "label", "address")
-        try:
-            with snapshot.unchanged():
-                posted = spec(form, filled_members, filled_contacts)
-                saved = commands.save_group(posted, existing=row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            show_rejection(form, rejected, rows={"members": filled_members, "contacts": filled_contacts})
+class GroupPage(ObjectPage[Group]):
+    """The form of a group. Whoever makes a new one begins as its primary."""
+
+    template = "groups/edit.html"
+    form_type = GroupForm
+    new_title = _("New group")
+    shows_saved = True
+
+    def begin(self, request: SignedInRequest) -> dict[str, Any]:
+        # A new group would be the manager's own as soon as it is saved.
+        require(request, Permission.MANAGE_TEAMS, None)
+        own_member = {"user": request.user.username, "roles": ["primary"]}
+        return {"time_zone": request.user.time_zone, "members": [own_member]}
+
+    def announce(self, request: SignedInRequest, saved: Group) -> None:
+        if saved.memberships.exists():
+            super().announce(request, saved)
         else:
-            if saved.memberships.exists():
-                messages.success(request, gettext("Saved."))
-            else:
-                messages.warning(request, gettext("Saved without members: no user is paged through this group."))
-            return redirect("group", saved.pk)
-    failed = form.errors or any(row_form.errors for row_form in [*members.forms, *contacts.forms])
-    context = {"group": row, "form": form, "members": members, "contacts": contacts, "snapshot": snapshot}
-    return render_view(request, "groups/edit.html", context, status=422 if failed else 200)
+            messages.warning(request, gettext("Saved without members: no user is paged through this group."))
+
+
+edit = GroupPage(_LIST)

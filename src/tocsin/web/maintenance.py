@@ -56,11 +56,24 @@ def _comparisons() -> list[tuple[str, str]]:
     ]
 
 
+#: Whether a window affects the selected integrations or all.
+SELECTED, ALL = "selected", "all"
+
+
 class WindowForm(SpecForm):
     """A maintenance window. Fields of other repetitions than the chosen one are hidden and ignored."""
 
     use_required_attribute = False
 
+    scope = forms.ChoiceField(
+        label=gettext_lazy("Which integrations"),
+        choices=[
+            (SELECTED, gettext_lazy("Only selected integrations")),
+            (ALL, gettext_lazy("All integrations, later ones too")),
+        ],
+        widget=forms.RadioSelect,
+        error_messages={"required": gettext_lazy("Choose one.")},
+    )
     weekdays = forms.MultipleChoiceField(
         label=gettext_lazy("Days"),
         required=False,
@@ -90,7 +103,7 @@ class WindowForm(SpecForm):
         help_text=gettext_lazy("Same syntax as routes: all, any and not. Replaces the condition above."),
     )
     layout = ("name", "action group")
-    placed = ("weekdays", "month_days", "field", "operator", "value", "condition")
+    placed = ("scope", "weekdays", "month_days", "field", "operator", "value", "condition")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -101,6 +114,10 @@ class WindowForm(SpecForm):
         current = self.current
         for key in ("starts", "ends"):
             self.initial[key] = current.get(key, "").replace(" ", "T")
+        if current.get("integrations"):
+            self.initial["scope"] = SELECTED
+        elif "name" in current:
+            self.initial["scope"] = ALL
         is_weekly, days = current.get("repeat") == Repeat.WEEKLY, current.get("days", ())
         self.initial.update({"weekdays": days} if is_weekly else {"month_days": ", ".join(days)})
         condition = current.get("when")
@@ -121,9 +138,18 @@ class WindowForm(SpecForm):
         for field in times.values():
             field.required = True
 
+    def clean(self) -> dict[str, Any]:
+        """Require at least one integration where not all are chosen. An empty list stands for all."""
+        data = super().clean() or self.cleaned_data
+        if data.get("scope") == SELECTED and not data.get("integrations"):
+            self.add_error("integrations", _("Select at least one integration, or choose all integrations."))
+        return data
+
     def spec(self) -> dict[str, Any]:
         """Return the window in spec form. Raises Rejected for an invalid condition."""
         data, spec = self.cleaned_data, super().spec()
+        if data["scope"] == ALL:
+            spec["integrations"] = None
         is_once = data["repeat"] == Repeat.ONCE
         spec |= dict.fromkeys(("from", "to", "lasts", "first_day", "last_day") if is_once else ("starts", "ends"))
         days: list[str] = []
@@ -149,7 +175,10 @@ class WindowForm(SpecForm):
         if rejected.code == "long_window":
             self.fields["anyway"].widget = forms.CheckboxInput()
         days = "weekdays" if self.cleaned_data.get("repeat") == Repeat.WEEKLY else "month_days"
-        show_rejection(self, rejected, {"days": days, "when": "condition"})
+        places = {"days": days, "when": "condition"}
+        if self.cleaned_data.get("scope") == ALL:
+            places["integrations"] = "scope"
+        show_rejection(self, rejected, places)
 
 
 def _parts(text: str) -> list[str]:

@@ -171,6 +171,53 @@ class StepForm(forms.Form):
         values = [self[name].value() for name in names]
         return any(values) or self["if_empty"].value() == IfEmpty.WAIT or bool(self.methods.forms) or bool(self.errors)
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether the step's fields are shown at first: it has an error, or notifies no one yet."""
+        return bool(self.errors or self.methods.total_error_count() or not self.who)
+
+    @property
+    def who(self) -> str:
+        """Return whom the step notifies, as entered."""
+        names = [
+            name for field in ("roles", "others", "users", "schedules", "contacts") for name in self._labels(field)
+        ]
+        groups = self._labels("groups")
+        text = ", ".join(names)
+        return gettext("%(who)s in %(groups)s") % {"who": text, "groups": ", ".join(groups)} if groups else text
+
+    @property
+    def how(self) -> str:
+        """Return how the step notifies them, and under which condition, as entered."""
+        value = {name: self[name].value() for name in self.fields}
+        methods = [row["method"].value() for row in self.methods.forms]
+        parts = [label for _group, choices in contact_method_choices() for key, label in choices if key in methods]
+        if value["sequential"]:
+            parts.append(gettext("one at a time, every %(span)s") % {"span": value["sequential"]})
+        if value["retry_times"]:
+            parts.append(gettext("%(number)s retries per person") % {"number": value["retry_times"]})
+        parts += self._labels("priority")
+        if value["hours"]:
+            parts += self._labels("hours")
+        if value["between"]:
+            days = ", ".join(self._labels("days"))
+            parts.append(f"{self._labels('between')[0]} {value['begins']}–{value['ends']} {days}".rstrip())
+        if value["tags"]:
+            parts.append(value["tags"])
+        if value["if_empty"] == IfEmpty.WAIT:
+            parts += self._labels("if_empty")
+        if value["only_until_acknowledged"]:
+            parts.append(gettext("until acknowledged"))
+        return " · ".join(map(str, parts))
+
+    def _labels(self, name: str) -> list[str]:
+        """Return the labels of the chosen options."""
+        value, field = self[name].value(), self.fields[name]
+        chosen = set(map(str, value if isinstance(value, list | tuple) else [value] if value else ()))
+        if not chosen:
+            return []
+        return [str(label) for key, label in field.choices if str(key) in chosen]  # type: ignore[attr-defined]
+
     def is_empty(self) -> bool:
         """Return whether nothing was entered. Two fields always have a value."""
         values = (self.cleaned_data.get(name) for name in self.fields if name not in ("if_empty", "zone"))
@@ -572,7 +619,8 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     steps = formset(request.POST or None, initial=initial_steps(spec), prefix="steps")
     offer_own_groups(request, form.fields["group"])
     snapshot = FormSnapshot.of(request, POLICIES, row)
-    if form.is_bound:
+    is_preview = request.POST.get("do") == "preview"
+    if form.is_bound and not is_preview:
         is_valid = all([form.is_valid(), steps.is_valid()])
         filled_steps = steps.filled_steps()
         posted = {**form.spec(), "steps": [step.spec() for step in filled_steps]}
@@ -587,7 +635,9 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
             commands.check_policy(posted, existing=row)
         except Rejected as rejected:
             show_rejection(form, rejected, _PLACES, rows={"steps": filled_steps}, row_places=_STEP_PLACES)
-    failed = form.errors or any(step.errors or step.methods.total_error_count() for step in steps.forms)
+    failed = not is_preview and (
+        form.errors or any(step.errors or step.methods.total_error_count() for step in steps.forms)
+    )
     context = {
         "policy": row,
         "form": form,
@@ -597,7 +647,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         "chosen": request.GET.get("from", ""),
         "snapshot": snapshot,
     }
-    return render_view(request, "policies/edit.html", context, status=422 if failed else 200)
+    return render_view(request, "policies/edit.html", context, partials=("preview",), status=422 if failed else 200)
 
 
 def _initial_spec(request: SignedInRequest) -> dict[str, Any]:

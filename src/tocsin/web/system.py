@@ -253,8 +253,24 @@ class SystemSettingsForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.fields |= {settings_store.content_name(name): _content(name) for name in CHANNELS}
 
-    def sections(self) -> list[tuple[Any, list[forms.BoundField]]]:
-        return [(heading, [self[name] for name in names]) for heading, names in SECTIONS]
+    def sections(self) -> list[tuple[Any, list[forms.BoundField], list[tuple[str, str]]]]:
+        """Return the fields of each heading, and (label, value) of those that differ from the default."""
+        changed = settings_store.non_default_settings()
+        return [
+            (
+                heading,
+                [self[name] for name in names],
+                [(str(self[name].label), self._shown(name, changed[name])) for name in names if name in changed],
+            )
+            for heading, names in SECTIONS
+        ]
+
+    def _shown(self, name: str, value: Any) -> str:
+        if isinstance(value, bool):
+            return gettext("yes") if value else gettext("no")
+        labels = dict(getattr(self.fields[name], "choices", ()))
+        values = value if isinstance(value, list) else [value]
+        return ", ".join(str(labels.get(one, one)) for one in values) or gettext("none")
 
 
 #: The fields of the form under each heading.

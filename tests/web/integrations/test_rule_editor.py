@@ -73,6 +73,20 @@ def test_what_a_script_has_filled_is_not_filled_again(bench: Callable[[str], Ben
     assert "template: Now &lt;ticket^summary&gt;\n" in answer
 
 
+def test_first_path_is_shown_and_the_others_are_fallbacks(bench: Callable[[str], Bench]) -> None:
+    page = bench("mapping")
+    page.press("show", chosen="pasted")
+    page.press("show", payload=TICKET)
+    assert page.fields()["target"] == ""
+    assert 'placeholder="ticket^status^name"' in page.text
+    assert "+8 fallbacks" in page.text
+    page.press("pick:ticket^summary", target="")
+    assert "ticket^summary" not in [value for name, value in page.fields().items() if name.endswith("-text")]
+    page.press("show", **{"f-subject-origin": "paths", "f-subject-text": "ticket^summary\nticket^title"})
+    assert "+1 fallback<" in page.text
+    assert "Review changes" in page.text
+
+
 def test_incomplete_conditions_and_routes_are_rejected_only_on_save(
     bench: Callable[[str], Bench],
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib.messages import WARNING, get_messages
+from django.http import QueryDict
 from django.test import Client
 from django.utils import timezone
 
@@ -26,6 +27,8 @@ from tocsin.inbound.models import ClientTable
 from tocsin.notify.models import Notification, Pause, Provider, SandboxMessage
 from tocsin.oncall.changes.commands import save_support_hours
 from tocsin.people.models import ContactMethod, Group, GroupContact, User
+from tocsin.resources.registry import GROUPS
+from tocsin.web.groups import GroupForm
 
 type BrowserOf = Callable[[User], Client]
 
@@ -62,6 +65,27 @@ def test_a_policy_is_made_from_its_steps_in_order(company: Company, browser_of: 
     definition = Policy.objects.get(name="Nights").current_version.definition
     assert [step["after"] for step in definition["steps"]] == ["0m", "5m", "10m"]
     assert definition["steps"][2]["notify"] == {"users": [f"#{company.admin.pk}"]}
+
+
+def test_rows_of_steps_say_who_how_and_when(company: Company, browser_of: BrowserOf) -> None:
+    form = policy_form(
+        {"roles": ["primary"], "groups": [company.night.pk], "sequential": "5m"},
+        {"after": "5m", "users": [company.admin.pk], "priority": ["critical"], "retry_times": "2"},
+        {"after": "soon"},
+        do="preview",
+    )  # fmt: skip
+    client = browser_of(company.admin)
+    answer = client.post("/policies/new/", form, headers={"X-Part": "preview"})
+    text = " ".join(re.sub("<[^>]*>", " ", answer.content.decode()).split())
+    assert answer.status_code == 200
+    assert text == (
+        f"immediately Primary in {company.night.name} one at a time, every 5m "
+        f"+5m {company.admin.display_name} 2 retries per person · Critical "
+        "? No one yet by personal notification rules"
+    )
+    assert not Policy.objects.filter(name="Nights").exists()
+    # One who may not change policies gets no such sentences, and no names of users.
+    assert browser_of(company.observer).post("/policies/new/", form).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -189,6 +213,25 @@ def test_a_group_is_called_in_the_order_of_its_numbers(company: Company, browser
     refused = client.post("/groups/new/", {**form, "name": "Other", "contacts-0-address": "no address"})
     assert refused.status_code == 422
     assert "is not an email address" in refused.content.decode()
+
+
+def test_group_form_keeps_what_it_does_not_show(company: Company, browser_of: BrowserOf) -> None:
+    member = {"user": "bob", "roles": ["primary"], "later": 1}
+    stored = {"name": "Day", "time_zone": "UTC", "later": 2, "members": [member]}
+    posted = QueryDict(mutable=True)
+    posted.update(
+        {
+            "name": "Night", "time_zone": "UTC", "members-TOTAL_FORMS": 1, "members-INITIAL_FORMS": 1,
+            "members-0-user": company.responder.pk, "members-0-roles": "secondary",
+            "contacts-TOTAL_FORMS": 0, "contacts-INITIAL_FORMS": 0,
+        }
+    )  # fmt: skip
+    form = GroupForm(posted, spec_type=GROUPS.spec_type, current=stored)
+    assert form.is_valid()
+    spec = form.spec()
+    assert (spec["name"], spec["later"]) == ("Night", 2)
+    assert spec["members"] == [{"user": "bob", "role": "", "roles": ["secondary"], "later": 1}]
+    assert browser_of(company.manager).get("/groups/new/").status_code == 403
 
 
 def test_saving_a_group_without_members_warns(company: Company, browser_of: BrowserOf) -> None:

@@ -327,6 +327,10 @@ def test_uncovered_absence_is_red_and_overlapping_one_is_rejected(
         "begins": monday.strftime("%Y-%m-%dT%H:%M"),
         "ends": (monday + timedelta(weeks=2)).strftime("%Y-%m-%dT%H:%M"),
     }
+    asked = bob.post("/me/absences/new/", away)
+    assert asked.status_code == 422
+    assert "Select who covers, or choose that no one does." in asked.content.decode()
+    away["cover"] = "none"
     bob.post("/me/absences/new/", away)
     path = f"/on-call/groups/{weekly.group_id}/?show=month&day={monday.date() + timedelta(days=7)}"
     assert "out of office, no cover" in bob.get(path).content.decode()

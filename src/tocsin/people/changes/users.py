@@ -24,10 +24,12 @@ from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Person, Text, as_reason, sentence, translatable
+from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import inputs
 from tocsin.core.validation.inputs import NO_SUCH_CONTACT_METHOD, NOT_A_CHOICE, fold_login, raise_all, rejected_at
 from tocsin.core.validation.spec import (
     Duration,
+    InForm,
     InvalidValue,
     Line,
     ListOf,
@@ -180,9 +182,11 @@ class GroupContactSpec(Spec):
 class GroupSpec(Spec):
     """A group of users who are paged together."""
 
-    name: Name
-    description: str = Field(default="", max_length=2000, description="Description, shown to users.")
-    time_zone: TimeZone | None = Field(
+    name: Annotated[Name, InForm(_("Name"))]
+    description: Annotated[str, InForm(_("Description"), widget="long text")] = Field(
+        default="", max_length=2000, description="Description, shown to users."
+    )
+    time_zone: Annotated[TimeZone | None, InForm(_("Time zone"), widget="zone", is_required=True)] = Field(
         default=None, description="Time zone of the group. Default: the setting `time_zone`."
     )
     members: ListOf[MemberSpec] = Field(default=(), description="Members, in the order in which they are paged.")

@@ -505,6 +505,12 @@ def describe_mapping(definition: object, *, max_length: int = 100) -> str:
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
+def describe_sources(definition: object) -> list[str]:
+    """Describe each source of a field's mapping, in the order in which they are tried."""
+    items = definition if isinstance(definition, list | tuple) else [definition]
+    return [f"{source}{_describe_table(item)}" for item in items for source in _sources(item)]
+
+
 def write_table(table: Mapping[Any, Any]) -> str:
     """Format a value map as `from = to` lines."""
     return "\n".join(f"{text_of(key) or ''} = {text_of(value) or ''}" for key, value in table.items())
@@ -560,19 +566,23 @@ def _require_value(value: Any, place: str) -> Any:
 
 
 def _describe_item(item: object) -> str:
+    return _join_alternatives(_sources(item)) + _describe_table(item)
+
+
+def _sources(item: object) -> list[str]:
     if not isinstance(item, Mapping):
-        return str(item)
+        return [str(item)]
     if "literal" in item:
-        text = f'"{item["literal"]}"'
-    else:
-        source = item.get("paths") or item.get("path") or item.get("template") or ""
-        text = _join_alternatives(map(str, source)) if isinstance(source, list | tuple) else str(source)
-    table = item.get("map")
+        return [f'"{item["literal"]}"']
+    source = item.get("paths") or item.get("path") or item.get("template") or ""
+    return list(map(str, source)) if isinstance(source, list | tuple) else [str(source)]
+
+
+def _describe_table(item: object) -> str:
+    table = item.get("map") if isinstance(item, Mapping) else None
     if isinstance(table, Mapping) and table:
-        text += " → " + ", ".join(f"{key} {value}" for key, value in list(table.items())[:4])
-    elif table:
-        text += f" → {table}"
-    return text
+        return " → " + ", ".join(f"{key} {value}" for key, value in list(table.items())[:4])
+    return f" → {table}" if table else ""
 
 
 def _join_alternatives(sources: Iterable[str]) -> str:

@@ -383,7 +383,7 @@ class EditorTab(ABC):
         """Return (row, label) of the rows that a click on a payload value can change."""
 
     def selected_target(self) -> str:
-        """Return the row of `targets` that contains the row chosen last."""
+        """Return the row of `targets` that contains the row chosen last, or "" if none was chosen."""
         rows = [row for row, _label in self.targets() if self.target == row or self.target.startswith(f"{row}.")]
         return rows[0] if rows else ""
 
@@ -430,13 +430,22 @@ _NAMED = {"t": "tags", "c": "custom"}
 
 @dataclass(frozen=True, slots=True)
 class FieldRow:
-    """One field of the form. `default` describes the integration type's default, or is empty."""
+    """One field of the form. `default` is the first source of the integration type's default, or empty, and
+    `default_fallbacks` are those tried after it, if it gives no value."""
 
     prefix: str
     name: str
     label: str
     entry: FieldEntry
     default: str = ""
+    default_fallbacks: tuple[str, ...] = ()
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """The sources that are tried after the first one."""
+        if self.entry.origin is ValueOrigin.PATHS:
+            return tuple(filter(str.strip, self.entry.text.splitlines()))[1:]
+        return self.default_fallbacks if self.entry.origin is ValueOrigin.DEFAULT else ()
 
     @property
     def target(self) -> str:
@@ -485,7 +494,7 @@ class MappingTab(EditorTab):
         return ""
 
     def pick(self, path: str, comparison: ComparisonRow) -> str:
-        label = dict(self.targets()).get(self.target, "")
+        label = dict(self.targets()).get(self.target, "") if self.target else ""
         rows, number = self._named_row(self.target)
         if self.target in FIELDS:
             self.entries[self.target] = _with_path(self.entries[self.target], path)
@@ -552,7 +561,8 @@ class MappingTab(EditorTab):
         return FieldRow("key", "dedup_key", _("dedup key"), FieldEntry(ValueOrigin.TEMPLATE, self.key))
 
     def targets(self) -> list[tuple[str, str]]:
-        return [(row.target, row.label or _("this field")) for row in self.every_row()]
+        # At first none, so that a stray click changes nothing.
+        return [("", _("choose a field")), *((row.target, row.label or _("this field")) for row in self.every_row())]
 
     def opens_other_rows(self) -> bool:
         """Return whether one of the other fields is set or has an error, so that the section opens."""
@@ -585,10 +595,9 @@ class MappingTab(EditorTab):
         return [(name, condition_form.describe_mapping(entry)) for name, entry in defaults.items() if name not in own]
 
     def _row(self, name: str) -> FieldRow:
-        default = condition_form.describe_mapping(self.kind.mapping[name]) if name in self.kind.mapping else ""
-        return FieldRow(
-            f"f-{name}", name, local_term(FIELDS[name].label), self.entries.get(name, FieldEntry()), default
-        )
+        first, *others = condition_form.describe_sources(self.kind.mapping[name]) if name in self.kind.mapping else [""]
+        entry = self.entries.get(name, FieldEntry())
+        return FieldRow(f"f-{name}", name, local_term(FIELDS[name].label), entry, first, tuple(others))
 
 
 def _with_path(entry: FieldEntry, path: str) -> FieldEntry:

@@ -47,7 +47,7 @@ from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, actor, rend
 from tocsin.web.integrations import condition_form, views
 from tocsin.web.integrations.condition_form import ComparisonRow, ConditionGroup, ErrorPlaces
 from tocsin.web.integrations.editor_tab import EditorTab, MappingTab, RoutingTab, RuleMode, RulesTab
-from tocsin.web.integrations.views import SamplePayload, SaveReview, find, frame, review_change
+from tocsin.web.integrations.views import SamplePayload, SaveReview, find, frame, review_change, saved_message
 from tocsin.web.ui import confirm_delete
 from tocsin.web.ui.confirm_delete import FormSnapshot
 
@@ -275,7 +275,7 @@ def editor(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
     if button == "save" and draft.compiled is not None and draft.parts is not None:
         draft.review = review_change(request, row, draft.parts)
     if button == "save" and draft.compiled is not None and not draft.review and _save(request, row, draft, snapshot):
-        messages.success(request, _("Saved. Applies to new messages."))
+        messages.success(request, saved_message(request))
         return redirect(f"integration_{tab}", number)
     if button == "backtest" and draft.compiled is not None and draft.parts is not None:
         draft.backtest = backtest(row, draft.parts)

@@ -53,7 +53,7 @@ from tocsin.web.integrations.forms import (
     initial_of,
     places_of,
 )
-from tocsin.web.integrations.views import HIDDEN_URL, find, frame, render_review, review_change
+from tocsin.web.integrations.views import HIDDEN_URL, find, frame, render_review, review_change, saved_message
 from tocsin.web.ui import formatting
 from tocsin.web.ui.confirm_delete import FormSnapshot
 from tocsin.web.ui.forms import rejections_shown
@@ -377,7 +377,7 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
                         spec = commands.integration_spec(row)
                         spec[ROUTES] = simple_rules.routes_with_preset(spec.get(ROUTES), preset)
                         commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
-                    messages.success(request, _("Saved. Applies to new messages."))
+                    messages.success(request, saved_message(request))
                     return redirect("integration", number)
             except Rejected as rejected:
                 problem = rejected.reason.localized()

@@ -403,6 +403,13 @@ def review_change(request: SignedInRequest, row: Integration, parts: Mapping[str
     return SaveReview(result, stamp) if result.effects and not result.problem else None
 
 
+def saved_message(request: SignedInRequest) -> str:
+    """Return what is said once a change is saved, with or without a review."""
+    if FIELD in request.POST:
+        return _("Saved. Applies to new messages.")
+    return _("Saved. There was nothing to review. Applies to new messages.")
+
+
 def render_review(request: SignedInRequest, review: SaveReview, frame: Mapping[str, Any], back: str) -> HttpResponse:
     """Render the review of a change by a button: a form that posts the same again. `back` is the name of a URL."""
     fields = [(name, value) for name, value in request.POST.items() if name not in (FIELD, "csrfmiddlewaretoken")]
@@ -578,6 +585,8 @@ def frame(request: SignedInRequest, row: Integration, kind: IntegrationKind | No
         # Called by the templates that show the webhook URL.
         "address_findings": lambda: _address_findings(row),
         "may_change": may(request, Permission.MANAGE_ROUTING, row.group_id),
+        # Where the integration pages, a change of who is paged is reviewed first.
+        "save_label": _("Review changes") if row.mode == IntegrationMode.PAGE else _("Save"),
         "may_try": may(request, Permission.TEST_INTEGRATIONS, row.group_id),
     }
 

@@ -162,20 +162,34 @@ def _url(group_id: int, segment: OnCall, now: datetime) -> str:
 # ---------- absences
 
 
+#: The value of an absence without a cover, which has to be chosen.
+NO_COVER = "none"
+
+
 class AbsenceForm(forms.Form):
     """Period of the absence, the default cover, and covers for single groups."""
 
     begins = MomentField(label=_("From"))
     ends = MomentField(label=_("To"))
-    cover = forms.ModelChoiceField(
-        User.objects.none(), label=_("Covered by"), required=False, empty_label=_("No cover (you'll still be paged)")
+    cover = forms.ChoiceField(
+        label=_("Covered by"),
+        error_messages={"required": _("Select who covers, or choose that no one does.")},
     )
     note = forms.CharField(label=_("Note"), max_length=200, required=False)
 
     def __init__(self, *args: Any, away: User, groups: list[Group], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         people = User.objects.filter(is_active=True).exclude(pk=away.pk).order_by("name", "username")
-        self.fields["cover"].queryset = people  # type: ignore[attr-defined]
+        self.people = {str(person.pk): person for person in people}
+        set_choices(
+            self,
+            "cover",
+            [
+                ("", gettext("Select a person")),
+                *((number, person.display_name) for number, person in self.people.items()),
+                (NO_COVER, gettext("No cover (you'll still be paged)")),
+            ],
+        )
         # With a single group the default cover is sufficient.
         self.groups = groups if len(groups) > 1 else []
         for group in self.groups:
@@ -191,8 +205,8 @@ class AbsenceForm(forms.Form):
         data = self.cleaned_data
         covers = {group.name: user.username for group in self.groups if (user := data[f"cover-{group.pk}"])}
         spec: dict[str, Any] = {"from": write_moment(data["begins"]), "to": write_moment(data["ends"])}
-        if data["cover"]:
-            spec["cover"] = data["cover"].username
+        if data["cover"] != NO_COVER:
+            spec["cover"] = self.people[data["cover"]].username
         return spec | ({"covers": covers} if covers else {}) | ({"note": data["note"]} if data["note"] else {})
 
 
@@ -241,12 +255,15 @@ def _form(request: SignedInRequest, row: OutOfOffice | None, away: User) -> Abse
         groups = list(Group.objects.filter(pk__in=loader.groups_of(connection, [away.pk])).order_by("name"))
     begin: dict[str, Any]
     if row is not None:
-        begin = {"begins": row.starts_at, "ends": row.ends_at, "cover": row.cover_id, "note": row.note}
+        begin = {"begins": row.starts_at, "ends": row.ends_at, "cover": row.cover_id or NO_COVER, "note": row.note}
         begin |= {f"cover-{cover.group_id}": cover.user_id for cover in row.covers.all()}
     else:
         tomorrow = request.now.astimezone(user_zone()).replace(hour=8, minute=0, second=0, microsecond=0)
         tomorrow += timedelta(days=1)
         begin = {"begins": tomorrow, "ends": tomorrow + timedelta(days=7)}
+        if not groups:
+            # Who is on call nowhere needs no cover.
+            begin["cover"] = NO_COVER
     return AbsenceForm(request.POST or None, initial=begin, away=away, groups=groups)
 
 

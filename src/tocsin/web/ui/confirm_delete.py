@@ -260,7 +260,7 @@ class ObjectPage[M: Model]:
                 form.show(rejected)
             else:
                 if saved is not None:
-                    messages.success(request, self.message(saved))
+                    self.announce(request, saved)
                     views = resource.views
                     return redirect(views.detail, saved.pk) if self.shows_saved else redirect(views.list)
         context = {
@@ -305,6 +305,10 @@ class ObjectPage[M: Model]:
     def title(self, named: Mapping[str, str]) -> str:
         """Return the heading of a new object."""
         return str(self.new_title)
+
+    def announce(self, request: SignedInRequest, saved: M) -> None:
+        """Say that the object is saved."""
+        messages.success(request, self.message(saved))
 
     def message(self, saved: M) -> str:
         """Return what is said once the object is saved."""

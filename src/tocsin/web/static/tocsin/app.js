@@ -285,13 +285,12 @@
       part.querySelectorAll("*").forEach((element) => [...element.attributes].forEach((attribute) => {
         if (attribute.name !== "value") attribute.value = attribute.value.replace(ofPart, `$1${name}-${index}-`);
       }));
-      const number = part.querySelector("[data-formset-number]");
-      if (number) number.textContent = index + 1;
+      findInFormset(set, "[data-formset-number]").forEach((number) => {
+        if (part.contains(number)) number.textContent = index + 1;
+      });
     });
     totalOf(set).value = parts.length;
-    // When each begins is known once it is saved.
-    set.querySelectorAll(".policy-steps .at").forEach((at) => at.replaceChildren());
-    set.dispatchEvent(new Event("input", { bubbles: true }));
+    for (const kind of ["input", "change"]) set.dispatchEvent(new Event(kind, { bubbles: true }));
   }
 
   function addPart(set) {
@@ -303,6 +302,8 @@
     const part = holder.firstElementChild;
     empty.before(part);
     renumber(set);
+    // Of parts that fold, the new one is opened, which closes the others.
+    part.querySelector("details[name]")?.setAttribute("open", "");
     part.querySelector("input:not([type=hidden], [type=checkbox], [type=search]), select, textarea")?.focus();
   }
 
@@ -348,6 +349,34 @@
     if (matches.length !== 1) return;
     matches[0].click();
     event.target.select();
+  });
+
+  /* ---- a choice moves to the chosen ones, and back ---- */
+  document.addEventListener("change", (event) => {
+    const picker = event.target.closest?.("[data-picker]");
+    if (!picker) return;
+    const list = picker.querySelector(".picker-list");
+    const choice = event.target.closest(".check");
+    const isFocused = choice.contains(document.activeElement);
+    if (event.target.checked) picker.querySelector(".picker-chosen").append(choice);
+    else list.querySelector("[data-search-choices]").after(choice);
+    if (isFocused) (list.parentElement.open ? list.firstElementChild : list.previousElementSibling).focus();
+  });
+  document.addEventListener("toggle", (event) => {
+    if (event.target.open && event.target.closest("[data-picker]")) event.target.querySelector("[data-search-choices]").focus();
+  }, true);
+  /* ---- what is open in place is closed from inside: by its button, or by Escape ---- */
+  function closeDetails(details) {
+    details.open = false;
+    details.querySelector("summary").focus();
+  }
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-close-details]");
+    if (button) closeDetails(button.closest("details[name]"));
+  });
+  document.addEventListener("keydown", (event) => {
+    const details = event.key === "Escape" && event.target.closest?.(".picker > details[open], details[name][open]");
+    if (details) closeDetails(details);
   });
 
   /* ---- rows that open in place: htmx fetches, this shows and hides; with Ctrl or without scripts it is a link ---- */

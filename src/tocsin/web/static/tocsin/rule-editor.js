@@ -77,7 +77,8 @@
       return;
     }
     const one = field();
-    if (!one) return;
+    // Nothing is filled by a stray click: first a field is chosen.
+    if (!one) { targetSelect()?.focus(); return; }
     const before = rowsNow();
     fill(one, path, event.shiftKey);
     showChange(one, path, before);
