@@ -545,7 +545,7 @@ def test_calendar_has_a_lane_for_each_role_of_every_group(
     assert browser.get("/on-call/calendar/?show=x&day=2026-99-01&group=%00").status_code == 200
 
 
-def test_primary_in_two_groups_is_a_collision_that_others_do_not_see(
+def test_primary_of_two_groups_is_shown_within_boundaries(
     company: Company, weekly: Schedule, browser_of: BrowserOf
 ) -> None:
     groups.save_group({"name": "Network", "members": [{"user": "alice"}]}, actor=COMMAND_LINE, now=clock.now())

@@ -23,7 +23,7 @@ from tocsin.oncall.calculation.final_schedule import CoverageGap, LayerSegment, 
 from tocsin.oncall.calculation.lanes import AbsenceBand, Collision, Duty, Lane, Lanes
 from tocsin.oncall.calculation.schedules import later, sooner
 from tocsin.web.oncall import shift_forms
-from tocsin.web.templatetags.ui_tags import initials
+from tocsin.web.ui.formatting import initials
 
 # ---------- range
 
