@@ -822,7 +822,7 @@ EXAMPLES: Mapping[str, Example] = {
     "GET audit-log/export": _listed("audit-log/export?format=csv"),
     "GET audit-log/forwarding": _listed("audit-log/forwarding"),
     "GET audit-log/{int:id}": _entry,
-    "GET on-call/calendar": _listed("on-call/calendar?month=2026-12"),
+    "GET on-call/calendar": _listed("on-call/calendar?from=2026-12-01T00:00:00Z"),
     "GET reports/fairness": _listed("reports/fairness?months=2&role=primary"),
     "GET reports/response-times": _listed("reports/response-times?by=client"),
     "GET reports/sla": _listed("reports/sla?by=client"),

@@ -32,10 +32,9 @@ from tocsin.core.reasons import Text, show_reason
 from tocsin.core.validation.inputs import AT_PATH, NOT_AFTER_FROM
 from tocsin.notify.rules.responder_readiness import ReadinessProblem, ShiftReadiness
 from tocsin.oncall import loader
-from tocsin.oncall.calculation import coverage_checks, final_schedule, month_calendar, weekly_windows
+from tocsin.oncall.calculation import coverage_checks, final_schedule, lanes
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
 from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall
-from tocsin.oncall.calculation.month_calendar import CalendarDay
 from tocsin.oncall.calendars import feeds
 from tocsin.oncall.calendars.feeds import NewFeed
 from tocsin.oncall.models import CalendarFeed, FeedKind
@@ -209,14 +208,18 @@ def _plan(group: Group, since: datetime) -> GroupPlan:
 
 
 def _range(
-    since: datetime | None, until: datetime | None, now: datetime, default_range: timedelta
+    since: datetime | None,
+    until: datetime | None,
+    now: datetime,
+    default_range: timedelta,
+    longest: timedelta = MAX_RANGE,
 ) -> tuple[datetime, datetime]:
     begin = since or now
     end = until or begin + default_range
     if end <= begin:
         raise Rejected("invalid", AT_PATH(path="to", problem=NOT_AFTER_FROM()), "to")
-    if end - begin > MAX_RANGE:
-        raise Rejected("invalid", AT_PATH(path="to", problem=_RANGE_TOO_LONG(count=MAX_RANGE.days)), "to")
+    if end - begin > longest:
+        raise Rejected("invalid", AT_PATH(path="to", problem=_RANGE_TOO_LONG(count=longest.days)), "to")
     return begin, end
 
 
@@ -330,45 +333,81 @@ def _show(one: ShiftReadiness, group: str, username: str) -> dict[str, Any]:
 
 
 # ---------- calendar
-# The on-call calendar: every group's final schedule by day of a month.
+# The on-call calendar: the lanes of every group, or of one, between two moments.
 
 
 calendar_routes = AuthorizedRouter("on-call")
 
+#: The longest range of the calendar, which may be that of every group.
+MAX_CALENDAR_RANGE = timedelta(days=92)
 
-class CalendarEntrySchema(BaseModel):
-    """One user in a role for a part of the day. `user` is null in a coverage gap."""
+
+class DutySchema(BaseModel):
+    """What a user can be on call for: one role of a group."""
 
     group: str
     role: MemberRole
-    user: str | None
+
+
+class LaneSchema(DutySchema):
+    """One role of a group. `segments` are as in the group's timeline; at each moment they name whom `on-call` names."""
+
+    scheduled: bool = Field(description="Whether a shift assigns the role; otherwise the order of the group does.")
+    segments: list[OnCallSchema]
+    gaps: list[CoverageGapSchema]
+
+
+class CollisionSchema(BaseModel):
+    """One user with two roles of a group at once, or the primary role of two groups. A null end is unknown."""
+
+    user: str
+    duties: list[DutySchema]
+    since: datetime | None
+    until: datetime | None
+
+
+class HolidayBandSchema(BaseModel):
+    """A holiday that the group's schedules observe."""
+
+    group: str
+    name: str
+    day: date
+
+
+class AbsenceBandSchema(BaseModel):
+    """Someone of the group is out of office. `cover` is null if no one covers: they are still paged."""
+
+    group: str
+    user: str
     since: datetime
     until: datetime
-    schedules: list[str] = Field(description="The schedules that decide; empty where the order of the group does.")
-    absent: bool = Field(description="Out of office, and no one covers: still paged.")
-    double_roles: list[MemberRole] = Field(description="Other roles that the user has in the group meanwhile.")
+    cover: str | None
 
 
-class CalendarDaySchema(BaseModel):
-    """A day in the caller's time zone."""
+class LocalDaySchema(BaseModel):
+    """A day in the caller's time zone. When clocks change it has 23 or 25 hours."""
 
     day: date
-    holidays: list[str]
-    on_call: list[CalendarEntrySchema]
+    since: datetime
+    until: datetime
 
 
 class CalendarResponse(BaseModel):
-    """Groups without a schedule, and roles without a shift, are not included: their members are always on call."""
+    """Collisions are found between the groups that the caller may see."""
 
-    month: str
+    since: datetime
+    until: datetime
     time_zone: str
-    days: list[CalendarDaySchema]
+    days: list[LocalDaySchema]
+    lanes: list[LaneSchema]
+    collisions: list[CollisionSchema]
+    holidays: list[HolidayBandSchema]
+    absences: list[AbsenceBandSchema]
 
 
-class CalendarQuery(Schema):
-    """The month, and one group instead of all."""
+class CalendarQuery(RangeQuery):
+    """The range, and one group instead of all."""
 
-    month: str | None = Field(default=None, description="Such as 2026-12. The current one, if not given.")
     group: str | None = None
 
 
@@ -376,36 +415,57 @@ class CalendarQuery(Schema):
     "/calendar",
     Permission.VIEW_ALERTS,
     answers=CalendarResponse,
-    summary="Who is on call on each day of a month: in every group, or in one",
+    summary="Who is on call in every group, or in one, with gaps, collisions, absences: 14 days, or to `to`",
 )
 def calendar(request: HttpRequest, query: Query[CalendarQuery]) -> dict[str, Any]:
     principal = caller(request)
     zone = ZoneInfo(principal.user.time_zone)
-    today = principal.now.astimezone(zone).date()
-    month = month_calendar.parse_month(query.month) if query.month else today.replace(day=1)
+    begin, end = _range(query.since, query.until, principal.now, _DEFAULT_RANGE, MAX_CALENDAR_RANGE)
     group = GROUPS.find(query.group) if query.group else None
     with database.transaction() as connection:
-        group_ids = [group.pk] if group else loader.groups_with_schedule(connection)
-        plans = loader.plans(connection, group_ids, weekly_windows.midnight(month, zone))
-    days = month_calendar.days_of_month(sorted(plans.values(), key=lambda plan: plan.name), month, zone)
-    names = _usernames(entry.user_id for day in days for role in day.roles for entry in role.entries if entry.user_id)
-    return {"month": f"{month:%Y-%m}", "time_zone": zone.key, "days": [_day(day, names) for day in days]}
-
-
-def _day(day: CalendarDay, names: dict[int, str]) -> dict[str, Any]:
-    entries = [
-        show(
-            CalendarEntrySchema,
-            entry,
-            group=role.group,
-            role=role.role,
-            user=names.get(entry.user_id) if entry.user_id else None,
-            absent=entry.is_absent,
-        )
-        for role in day.roles
-        for entry in role.entries
-    ]
-    return show(CalendarDaySchema, day, on_call=entries)
+        plans = loader.plans(connection, Group.objects.values_list("pk", flat=True), begin)
+    shown = lanes.lanes(sorted(plans.values(), key=lambda plan: plan.name.casefold()), begin, end, zone)
+    if group is not None:
+        shown = shown.only(lambda duty: duty.group_id == group.pk)
+    people = {one.user_id for lane in shown.lanes for one in lane.segments}
+    for absence in shown.absences:
+        people |= {absence.user_id} if absence.cover_id is None else {absence.user_id, absence.cover_id}
+    names = _usernames(people | {one.user_id for one in shown.collisions})
+    return {
+        "since": begin,
+        "until": end,
+        "time_zone": zone.key,
+        "days": [show(LocalDaySchema, day) for day in shown.days],
+        "lanes": [
+            show(
+                LaneSchema,
+                lane.duty,
+                scheduled=lane.is_scheduled,
+                segments=[_person(person, names) for person in lane.segments],
+                gaps=[show(CoverageGapSchema, gap) for gap in lane.gaps],
+            )
+            for lane in shown.lanes
+        ],
+        "collisions": [
+            show(
+                CollisionSchema,
+                one,
+                user=names.get(one.user_id, one.name),
+                duties=[show(DutySchema, duty) for duty in one.duties],
+            )
+            for one in shown.collisions
+        ],
+        "holidays": [show(HolidayBandSchema, one, day=one.day.day) for one in shown.holidays],
+        "absences": [
+            show(
+                AbsenceBandSchema,
+                one,
+                user=names.get(one.user_id, one.name),
+                cover=names.get(one.cover_id) if one.cover_id is not None else None,
+            )
+            for one in shown.absences
+        ],
+    }
 
 
 # ---------- calendar feeds

@@ -20,7 +20,7 @@ from tocsin.api.users import GROUPS
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.base import viewer_transaction
-from tocsin.oncall.calculation import month_calendar
+from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.coverage_checks import OnCallTime
 from tocsin.reports import alert_reports, fairness
 from tocsin.reports.alert_reports import DurationStats, NoiseBy, ResponseStats, SlaStats
@@ -367,7 +367,7 @@ class FairnessParameters(Schema):
 def report_fairness(request: HttpRequest, query: Query[FairnessParameters]) -> dict[str, Any]:
     principal = caller(request)
     zone = ZoneInfo(principal.user.time_zone)
-    last = month_calendar.parse_month(query.month) if query.month else principal.now.astimezone(zone).date()
+    last = weekly_windows.parse_month(query.month) if query.month else principal.now.astimezone(zone).date()
     selected = FairnessFilter(GROUPS.find(query.group).pk if query.group else None, query.role)
     night = settings_store.night_hours()
     with database.transaction() as connection:

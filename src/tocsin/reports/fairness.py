@@ -21,7 +21,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.validation.inputs import NightHours
 from tocsin.notify.states import SANDBOX, DeliveryStatus, Purpose
 from tocsin.oncall import loader
-from tocsin.oncall.calculation import coverage_checks, month_calendar, weekly_windows
+from tocsin.oncall.calculation import coverage_checks, weekly_windows
 from tocsin.oncall.calculation.coverage_checks import OnCallTime
 from tocsin.oncall.calculation.final_schedule import GroupPlan
 from tocsin.people.sql import join_user, load_users
@@ -213,7 +213,7 @@ def total_load(months: Sequence[MonthlyLoad]) -> list[PersonalLoad]:
 
 
 def _period(month: date, zone: ZoneInfo) -> Period:
-    end = month_calendar.next_month(month)
+    end = weekly_windows.next_month(month)
     return Period(weekly_windows.midnight(month, zone), weekly_windows.midnight(end, zone), zone)
 
 

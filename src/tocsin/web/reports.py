@@ -30,7 +30,7 @@ from tocsin.core.reasons import local_date
 from tocsin.core.validation import inputs
 from tocsin.core.validation.inputs import NightHours
 from tocsin.inbound.models import Integration
-from tocsin.oncall.calculation import month_calendar
+from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.coverage_checks import OnCallTime
 from tocsin.people.models import Group
 from tocsin.reports import alert_reports, counted_alerts, fairness
@@ -547,7 +547,7 @@ def report(request: SignedInRequest) -> HttpResponse:
         "query": query,
         "month": query.month,
         "earlier": fairness.months_until(query.month, 2)[0],
-        "later": month_calendar.next_month(query.month),
+        "later": weekly_windows.next_month(query.month),
         "first_month": query.months[0],
         "counts": MONTH_COUNTS,
         "roles": list(MemberRole),
@@ -580,7 +580,7 @@ def _load(request: SignedInRequest, query: FairnessQuery) -> list[MonthlyLoad]:
 def _parse_query(request: SignedInRequest) -> FairnessQuery:
     """Parse the query string. Unknown values fall back to the defaults."""
     try:
-        month = month_calendar.parse_month(request.GET.get("month", ""))
+        month = weekly_windows.parse_month(request.GET.get("month", ""))
     except Rejected:
         month = request.now.astimezone(ZoneInfo(request.user.time_zone)).date().replace(day=1)
     groups = list(Group.objects.filter(schedules__isnull=False).distinct().order_by("name"))

@@ -37,7 +37,7 @@ from tocsin.web.integrations import rule_editor, tabs
 from tocsin.web.integrations import views as integrations
 from tocsin.web.me import contact_methods, shifts
 from tocsin.web.me import views as notification_rules
-from tocsin.web.oncall import board, schedules, support_hours, swaps, timeline
+from tocsin.web.oncall import board, schedules, support_hours, swaps
 from tocsin.web.ui.confirm_delete import delete_view
 
 handler400 = "tocsin.web.http.middleware.bad_request"
@@ -157,8 +157,8 @@ _me = [
 
 _oncall = [
     path("", board.board, name="on_call"),
-    path("calendar/", timeline.calendar, name="month_calendar"),
-    path("groups/<int:number>/", timeline.group_schedule, name="group_schedule"),
+    path("calendar/", board.calendar, name="month_calendar"),
+    path("groups/<int:number>/", board.group_schedule, name="group_schedule"),
     path("groups/<int:number>/reassign/", swaps.reassign, name="reassign"),
     path("override/", swaps.choose_group, name="override_shift"),
     path("swaps/<int:number>/<slug:verb>", swaps.answer_swap, name="answer_swap"),

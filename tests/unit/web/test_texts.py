@@ -14,8 +14,8 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.admin.simple_rules import StatusEffect, action_of_status, with_status_action
 from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
 from tocsin.web.integrations import condition_form
-from tocsin.web.templatetags.ui_tags import code_spans, initials
-from tocsin.web.ui.formatting import format_moment, format_time_left, is_long, safe_html
+from tocsin.web.templatetags.ui_tags import code_spans
+from tocsin.web.ui.formatting import format_moment, format_time_left, initials, is_long, safe_html
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 

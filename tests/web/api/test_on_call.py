@@ -207,16 +207,23 @@ def test_readiness_names_each_shift_and_its_problems(ready: Api, observer: Api) 
     assert (backwards.status, backwards.fields) == (400, ["to"])
 
 
-def test_calendar_shows_a_month_of_every_group(ready: Api, observer: Api) -> None:
-    answer = observer.get("on-call/calendar", month="2026-12")
-    assert (answer.status, answer.body["month"], len(answer.body["days"])) == (200, "2026-12", 31)
-    handoff = answer.body["days"][6]["on_call"]
-    assert [(one["role"], one["user"], one["schedules"]) for one in handoff] == [
-        ("primary", "mia", ["Desk 24x7"]),
-        ("primary", "bob", ["Desk 24x7"]),
+def test_calendar_has_the_lanes_of_every_group(ready: Api, observer: Api) -> None:
+    span = {"from": "2026-12-01T00:00:00+01:00", "to": "2026-12-15T00:00:00+01:00"}
+    answer = observer.get("on-call/calendar", **span)
+    assert (answer.status, len(answer.body["days"])) == (200, 14 if answer.body["time_zone"] != "UTC" else 15)
+    lane = next(one for one in answer.body["lanes"] if one["group"] == "Service Desk")
+    assert (lane["group"], lane["role"], lane["scheduled"], lane["gaps"]) == ("Service Desk", "primary", True, [])
+    assert [one["user"] for one in lane["segments"]] == ["mia", "bob", "mia"]
+    assert lane["segments"] == [
+        one
+        for one in observer.get("groups/Service%20Desk/timeline", **span).body["segments"]
+        if one["role"] == "primary"
     ]
-    assert observer.get("on-call/calendar", month="2026-12", group="Service Desk").body == answer.body
-    refused(observer.get("on-call/calendar", month="December"), 400, "invalid", "month")
+    assert {one["group"] for one in observer.get("on-call/calendar", group="Service Desk").body["lanes"]} == {
+        "Service Desk"
+    }
+    refused(observer.get("on-call/calendar", **{"from": "December"}), 400, "invalid", "from")
+    refused(observer.get("on-call/calendar", to="2099-01-01T00:00:00Z"), 400, "invalid", "to")
     refused(observer.get("on-call/calendar", group="Nobody"), 404, "not_found")
 
 

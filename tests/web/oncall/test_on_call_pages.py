@@ -16,6 +16,7 @@ from tests.support.form_data import filled
 from tests.web.conftest import Company, make_user
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
 from tocsin.oncall import loader
@@ -180,7 +181,8 @@ def test_preview_names_on_call_users_and_saves_nothing(company: Company, browser
     page = browser.post("/on-call/schedules/new/preview", form).content.decode()
     assert page.index("Alice Andersson") < page.index("Bob Brown")
     assert "Mia Manager" not in page
-    assert browser.post("/on-call/schedules/new/preview", {**form, "name": ""}).content.decode() == page
+    unnamed = browser.post("/on-call/schedules/new/preview", {**form, "name": ""}).content.decode()
+    assert unnamed.replace("of New schedule", "of Desk") == page
     page = browser.post("/on-call/schedules/new/preview", {**form, "shifts-0-users": [""]}).content.decode()
     assert "Weekly: At least one user is required." in page
     second = {name.replace("-0-", "-1-"): value for name, value in form.items() if name.startswith("shifts-0-")}
@@ -490,11 +492,12 @@ def test_timeline_shows_final_layer_for_any_valid_day(
     for query in (
         "show=day",
         "show=month",
+        "show=coverage",
+        "show=agenda",
         "show=year",
         "day=9999-99-99",
         "day=0001-01-01",
         "day=2500-01-01",
-        "view=list",
     ):
         assert browser.get(f"{place}?{query}").status_code == 200, query
     for query in (
@@ -524,17 +527,61 @@ def test_a_policy_says_whom_it_would_page_at_any_moment(
     assert browser.get(f"{place}&at=whenever").status_code == 200
 
 
-def test_month_calendar_shows_every_group_and_day(company: Company, weekly: Schedule, browser_of: BrowserOf) -> None:
+def test_calendar_has_a_lane_for_each_role_of_every_group(
+    company: Company, weekly: Schedule, browser_of: BrowserOf
+) -> None:
     browser = browser_of(company.observer)
-    page = browser.get("/on-call/calendar/?month=2026-12").content.decode()
-    assert "December 2026" in page
-    assert page.count('class="month-group"') == 31
-    assert "?month=2026-11" in page
-    assert "?month=2027-01" in page
-    one_group = browser.get(f"/on-call/calendar/?month=2026-12&group={weekly.group_id}").content.decode()
+    page = browser.get("/on-call/calendar/?day=2026-12-01").content.decode()
+    assert "1 Dec – 14 Dec 2026" in page
+    assert "1 Dec – 3 Dec 2026" in page, "three days on a phone"
+    assert {'aria-label="Service Desk, primary"', 'aria-label="Service Desk, manager"'} <= set(
+        re.findall(r'aria-label="Service Desk, \w+"', page)
+    )
+    assert "?day=2026-12-15" in page
+    assert "?day=2026-11-28" in page, "a phone goes back by three days"
+    month = browser.get("/on-call/calendar/?show=month&day=2026-12-17").content.decode()
+    assert "December 2026" in month
+    assert "day=2027-01-01" in month
+    agenda = browser.get("/on-call/calendar/?show=agenda&day=2026-12-01").content.decode()
+    assert agenda.count("Service Desk</bdi>, primary") == 3, "two weeks have two handoffs"
+    one_group = browser.get(f"/on-call/calendar/?group={weekly.group_id}").content.decode()
     assert f'name="number" value="{weekly.group_id}"' in one_group
-    nonsense = browser.get("/on-call/calendar/?month=2026-99&group=%00")
-    assert nonsense.status_code == 200
+    assert browser.get("/on-call/calendar/?show=x&day=2026-99-01&group=%00").status_code == 200
+
+
+def test_primary_of_two_groups_is_shown_within_boundaries(
+    company: Company, weekly: Schedule, browser_of: BrowserOf
+) -> None:
+    groups.save_group({"name": "Network", "members": [{"user": "alice"}]}, actor=COMMAND_LINE, now=clock.now())
+    always = {"windows": [{"from": "mon 00:00", "to": "mon 00:00"}], "users": ["alice"], "roles": ["primary"]}
+    spec = {"name": "Net", "group": "Network", "time_zone": "UTC", "shifts": [{"name": "All", "fixed": always}]}
+    commands.save_schedule(spec, actor=COMMAND_LINE, now=clock.now())
+    words = "Alice Andersson is primary of Network and primary of Service Desk at once: "
+    place = f"/on-call/groups/{weekly.group_id}/"
+    admin = browser_of(company.admin)
+    page = admin.get("/on-call/calendar/?show=coverage").content.decode()
+    assert page.count(words) == 1, "once, however often it comes"
+    assert "occurrences)" in page
+    assert 'class="tl-collision"' in page
+    assert (
+        "Alice Andersson is primary of Service Desk and primary of Network at once: "
+        in admin.get(place).content.decode()
+    )
+    settings_store.set(settings_store.VISIBILITY, "groups")
+    bob = browser_of(company.responder)
+    for path in ("/on-call/calendar/", "/on-call/calendar/?show=coverage", "/on-call/calendar/?show=agenda", place):
+        page = bob.get(path).content.decode()
+        assert "Service Desk" in page, path
+        assert "Network" not in page, path
+
+
+def test_own_shifts_are_lanes_without_those_of_others(
+    company: Company, weekly: Schedule, browser_of: BrowserOf
+) -> None:
+    page = browser_of(company.responder).get("/me/shifts/").content.decode()
+    drawn = "".join(re.findall(r"<svg class=.tl-track.*?</div>", page, re.DOTALL))
+    assert "Bob Brown, primary" in drawn
+    assert "Alice" not in drawn
 
 
 def test_feed_of_every_group_has_all_shifts(company: Company, weekly: Schedule, browser_of: BrowserOf) -> None:
@@ -613,5 +660,5 @@ def test_next_month_and_fairness_are_two_clicks_from_home(
 ) -> None:
     browser = browser_of(company.observer)
     assert 'href="/on-call/calendar/"' in browser.get("/").content.decode()
-    assert 'aria-label="Next month"' in browser.get("/on-call/calendar/").content.decode()
+    assert "?show=month" in browser.get("/on-call/calendar/").content.decode()
     assert 'href="/reports/fairness/"' in browser.get("/reports/").content.decode()

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import chain, combinations
 from operator import add, sub
-from typing import Any
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from tocsin.access.roles import MemberRole
@@ -177,33 +177,51 @@ def _double_roles(plan: GroupPlan, timeline: Timeline) -> Iterator[CoverageFindi
             )
 
 
-def double_roles(timeline: Timeline) -> tuple[DoubleRole, ...]:
-    """Returns the periods in which a user has two roles at once, by start: through shifts, overrides, or the group's
-    own order, of which only the first member counts, who is the one to be paged, and no manager."""
-    scheduled: dict[int, list[OnCall]] = {}
+def counted(timeline: Timeline) -> list[OnCall]:
+    """Returns who is paged: everybody by shifts and overrides; of the group's own order only the first member, and no
+    manager."""
+    segments: list[OnCall] = []
     first_by_order: list[OnCall] = []
     for segment in timeline.segments:
         if not segment.schedule:
-            is_first = not any(segment.role is one.role and _overlap_in_time(segment, one) for one in first_by_order)
+            is_first = not any(segment.role is one.role and overlap_in_time(segment, one) for one in first_by_order)
             if segment.role is MemberRole.MANAGER or not is_first:
                 continue
             first_by_order.append(segment)
-        scheduled.setdefault(segment.user_id, []).append(segment)
+        segments.append(segment)
+    return segments
+
+
+def double_roles(timeline: Timeline) -> tuple[DoubleRole, ...]:
+    """Returns the periods in which a user who counts has two roles at once, by start."""
+    by_user: dict[int, list[OnCall]] = {}
+    for segment in counted(timeline):
+        by_user.setdefault(segment.user_id, []).append(segment)
     order = list(MemberRole)
     doubles = [
         DoubleRole(
             one.user_id, one.name, (one.role, other.role), later(one.since, other.since),
             sooner(one.until, other.until),
         )
-        for segments in scheduled.values()
+        for segments in by_user.values()
         for one in segments
         for other in segments
-        if order.index(one.role) < order.index(other.role) and _overlap_in_time(one, other)
+        if order.index(one.role) < order.index(other.role) and overlap_in_time(one, other)
     ]  # fmt: skip
     return tuple(sorted(doubles, key=lambda double: double.since or timeline.since))
 
 
-def _overlap_in_time(one: OnCall, other: OnCall) -> bool:
+class _Period(Protocol):
+    """A period with ends that may be unknown."""
+
+    @property
+    def since(self) -> datetime | None: ...
+
+    @property
+    def until(self) -> datetime | None: ...
+
+
+def overlap_in_time(one: _Period, other: _Period) -> bool:
     return all(
         since is None or until is None or since < until
         for since, until in ((one.since, other.until), (other.since, one.until))

@@ -177,6 +177,10 @@ class OnCallResolver:
     def is_assigned_at(self, assignment: OnCall, at: datetime) -> bool:
         return any(assignment.key == other.key for other in self.at(at)[assignment.role].assignments)
 
+    def roles_of(self, schedule: str) -> frozenset[MemberRole]:
+        """Returns the roles that a schedule assigns at any time."""
+        return frozenset().union(*self.roles[schedule])
+
     def member_roles(self, user_id: int) -> tuple[MemberRole, ...]:
         """Returns a user's roles in the group; primary if they have none."""
         return self._member_roles.get(user_id) or (MemberRole.PRIMARY,)

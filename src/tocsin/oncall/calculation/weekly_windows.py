@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from tocsin.core.reasons import Reason, Text, sentence
+from tocsin.core.validation.inputs import rejected_at
 from tocsin.core.validation.spec import ParsedText, list_of
 
 NOT_A_DAY = Text('"{value}" is not a day; write {choices}.')
@@ -28,6 +29,8 @@ MINUTES_A_WEEK = 7 * MINUTES_A_DAY
 #: No time zone ever jumped by more than a day. In minutes, with an hour's margin.
 _MAX_ZONE_JUMP_MINUTES = 25 * 60
 _MIDNIGHT = time()
+#: Days that can be shown, with a margin to the limits of date arithmetic on both sides.
+FIRST_DAY, LAST_DAY = date(1970, 2, 1), date(2190, 1, 1)
 
 
 class InvalidTime(ValueError):
@@ -141,6 +144,22 @@ def day_of(at: datetime, zone: ZoneInfo) -> date:
     today = at.astimezone(zone).date()
     tomorrow = today + timedelta(days=1)
     return tomorrow if midnight(tomorrow, zone) <= at else today
+
+
+def next_month(day: date) -> date:
+    """Returns the first day of the month after that of `day`."""
+    return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
+def parse_month(text: str, field: str = "month") -> date:
+    """Parses a month such as 2026-12 to its first day. Raises Rejected, naming the field."""
+    try:
+        month = date.fromisoformat(f"{text}-01")
+    except ValueError:
+        month = date.min
+    if len(text) != len("2026-12") or not FIRST_DAY <= month <= LAST_DAY:
+        raise rejected_at(field, sentence('"{value}" is not a month; write it like 2026-12.', value=text))
+    return month
 
 
 def load(stored: Sequence[Mapping[str, Any]]) -> tuple[WeeklyWindow, ...]:

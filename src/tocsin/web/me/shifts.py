@@ -26,8 +26,9 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.spec import write_moment
 from tocsin.oncall import loader
-from tocsin.oncall.calculation import final_schedule
-from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.calculation import final_schedule, weekly_windows
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall
+from tocsin.oncall.calculation.lanes import Lanes, lanes
 from tocsin.oncall.calendars import feeds as commands
 from tocsin.oncall.calendars import ical
 from tocsin.oncall.calendars.feeds import NewFeed
@@ -48,6 +49,7 @@ from tocsin.web.http.request import (
     requested_user,
 )
 from tocsin.web.oncall import schedules, swaps
+from tocsin.web.oncall.lanes import DateRange, View, drawings, range_of
 from tocsin.web.ui.confirm_delete import FormSnapshot
 from tocsin.web.ui.formatting import format_moment
 from tocsin.web.ui.forms import (
@@ -118,7 +120,14 @@ def my_shifts(request: SignedInRequest) -> HttpResponse:
             messages.success(request, gettext("Saved."))
             return redirect("my_shifts")
     feeds = list(CalendarFeed.objects.filter(owner=user).select_related("group", "schedule"))
+    date_range = range_of(View.WEEKS, weekly_windows.day_of(request.now, user_zone()), user_zone())
+    plans = _plans(user, request.now)
+
+    def own_lanes(part: DateRange) -> Lanes:
+        return lanes(plans, part.since, part.until, part.zone).of_user(user.pk)
+
     context = {
+        "drawings": drawings(own_lanes, date_range, request.now),
         "shifts": shifts_of_user(user, request.now)[:MAX_SHIFTS],
         "absences": out_of_office.current(user, request.now),
         "swap_requests": swaps.requests_received(user, request.now),
@@ -135,15 +144,20 @@ def my_shifts(request: SignedInRequest) -> HttpResponse:
 
 def shifts_of_user(user: User, now: datetime, ahead: timedelta = HORIZON) -> list[MyShift]:
     """Return when the user is on call from now on, earliest first: by shift, override, cover or member order."""
-    with database.transaction() as connection:
-        plans = loader.plans(connection, loader.groups_of(connection, [user.pk]), now)
     user_shifts = [
         MyShift(plan.id, plan.name, segment, _url(plan.id, segment, now), segment.since is None or segment.since <= now)
-        for plan in plans.values()
+        for plan in _plans(user, now)
         for segment in final_schedule.timeline(plan, now, now + ahead).segments
         if segment.user_id == user.pk
     ]
     return sorted(user_shifts, key=lambda shift: (shift.on_call.since or now, shift.group, shift.on_call.role))
+
+
+def _plans(user: User, now: datetime) -> list[GroupPlan]:
+    """Return the plans of the groups in which the user may be on call, by name."""
+    with database.transaction() as connection:
+        plans = loader.plans(connection, loader.groups_of(connection, [user.pk]), now)
+    return sorted(plans.values(), key=lambda plan: plan.name.casefold())
 
 
 def _url(group_id: int, segment: OnCall, now: datetime) -> str:

@@ -1,31 +1,41 @@
-"""`/on-call/`: for every group, who is on call now and next in each role, and its coverage warnings."""
+"""Who is on call: the board of every group, the calendar of all groups or one, and the problems of the next 60 days."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from typing import Any
 
 from django.core.cache import caches
 from django.http import HttpResponse
+from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_safe
 
 from tocsin.access import boundary
 from tocsin.access.roles import MemberRole, Permission
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
+from tocsin.core.db.database import Connection
 from tocsin.notify.rules import responder_readiness
 from tocsin.notify.rules.responder_readiness import ReadinessProblem, ShiftReadiness
 from tocsin.oncall import loader
-from tocsin.oncall.calculation import final_schedule
+from tocsin.oncall.calculation import coverage_checks, final_schedule, weekly_windows
+from tocsin.oncall.calculation.coverage_checks import CoverageFindingKind
 from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall, OnCallResolver
+from tocsin.oncall.calculation.lanes import Collision, Lanes, lanes
+from tocsin.oncall.changes import commands, overrides
+from tocsin.oncall.models import CalendarFeed, FeedKind, Schedule
 from tocsin.operate import coverage
 from tocsin.people import permissions
 from tocsin.people.models import Group
-from tocsin.web.http.request import SignedInRequest, may_somewhere, render_view
-from tocsin.web.oncall import schedules, swaps
-from tocsin.web.ui.forms import channel_name
+from tocsin.resources.registry import GROUPS
+from tocsin.web.http.request import SignedInRequest, find_object, may, may_somewhere, render_view
+from tocsin.web.oncall import schedules, shift_forms, swaps
+from tocsin.web.oncall.lanes import DateRange, View, agenda, drawings, range_of
+from tocsin.web.ui.forms import channel_name, user_zone
 
 # ---------- readiness
 
@@ -248,3 +258,149 @@ def _end_of_gap(plan: GroupPlan, role: MemberRole, now: datetime) -> datetime | 
     gaps: Iterable[final_schedule.CoverageGap] = final_schedule.timeline(plan, now, now + HORIZON).gaps
     end = next((gap.until for gap in gaps if gap.role is role), None)
     return end if end is not None and end < now + HORIZON else None
+
+
+# ---------- calendar
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A coverage problem or a collision of the next 60 days, and where the calendar shows it."""
+
+    text: str
+    url: str
+    is_collision: bool = False
+
+
+def problems(plans: Mapping[int, GroupPlan], shown_ids: Collection[int], now: datetime) -> list[Problem]:
+    """Return the coverage problems and collisions of some groups: recurring ones once, with their number. Collisions
+    are found between all of `plans`."""
+    shown_plans = {group_id: plan for group_id, plan in plans.items() if group_id in shown_ids}
+    with database.transaction() as connection:
+        findings = schedules.findings_of_plans(connection, shown_plans, now, coverage_checks.COVERAGE_HORIZON)
+    ahead = lanes(plans.values(), now, now + coverage_checks.COVERAGE_HORIZON, user_zone())
+    found = [
+        Problem(schedules.describe_finding(finding, now), _place(group_id, finding.since, now))
+        for group_id, of_group in findings.items()
+        for finding in of_group
+        if finding.kind is not CoverageFindingKind.DOUBLE_ROLE
+    ]
+    recurring: dict[object, list[Collision]] = {}
+    for one in ahead.only(lambda duty: duty.group_id in shown_ids).collisions:
+        recurring.setdefault((one.user_id, one.duties), []).append(one)
+    return found + [
+        Problem(_describe_collisions(same), _place(same[0].duties[0].group_id, same[0].since, now), is_collision=True)
+        for same in recurring.values()
+    ]
+
+
+def _describe_collisions(same: Sequence[Collision]) -> str:
+    first = same[0]
+    duties = [
+        _("%(role)s of %(group)s") % {"role": shift_forms.role_name(duty.role), "group": duty.group}
+        for duty in first.duties
+    ]
+    text = _("%(name)s is %(first)s and %(second)s at once: %(when)s") % {
+        "name": first.name, "first": duties[0], "second": duties[1],
+        "when": shift_forms.format_period(first.since, first.until),
+    }  # fmt: skip
+    if len(same) > 1:
+        count = ngettext("%(count)d occurrence", "%(count)d occurrences", len(same)) % {"count": len(same)}
+        text = f"{text} ({count})"
+    return f"{text}."
+
+
+def _place(group_id: int, since: datetime | None, now: datetime) -> str:
+    day = weekly_windows.day_of(max(since or now, now), user_zone())
+    return f"{reverse('group_schedule', args=[group_id])}?day={day.isoformat()}"
+
+
+@require_safe
+def group_schedule(request: SignedInRequest, number: int) -> HttpResponse:
+    """Render the group's calendar with its shifts, its problems of the next 60 days, and the readiness of the next
+    shifts."""
+    group = find_object(GROUPS, number)
+    date_range = _requested_range(request)
+    with database.transaction() as connection:
+        plans = _with_colleagues(connection, group, min(date_range.since, request.now))
+    schedules_of_group = list(Schedule.objects.filter(group=group).prefetch_related("imports", overrides.prefetched()))
+    names = commands.user_names(schedules_of_group, "display_name")
+    context = {
+        **_calendar_context(request, date_range, plans, {group.pk}, of_one_group=True),
+        "group": group,
+        "problems": problems(plans, {group.pk}, request.now),
+        "readiness": of_group(group, request.now),
+        "schedules": [
+            (schedule, shift_forms.lines(schedule.definition, names), overrides.current(schedule, request.now))
+            for schedule in schedules_of_group
+        ],
+        "swap_requests": swaps.requests_received(request.user, request.now),
+        "may_change": may(request, Permission.MANAGE_TEAMS, group),
+    }
+    return render_view(request, "oncall/group_schedule.html", context, partials=("timeline",))
+
+
+def _with_colleagues(connection: Connection, group: Group, since: datetime) -> dict[int, GroupPlan]:
+    """Return the group's plan, and those of the visible groups in which its users may be on call too."""
+    plan = loader.plan(connection, group.pk, since) or GroupPlan(group.pk, group.name)
+    others = Group.objects.filter(pk__in=loader.groups_of(connection, plan.users)).exclude(pk=group.pk)
+    return {group.pk: plan, **loader.plans(connection, others.values_list("pk", flat=True), since)}
+
+
+@require_safe
+def calendar(request: SignedInRequest) -> HttpResponse:
+    """Render the calendar of every group, the user's own first, or of one."""
+    date_range = _requested_range(request)
+    own_group_ids = permissions.own_groups(request.user)
+    groups = sorted(Group.objects.all(), key=lambda group: (group.pk not in own_group_ids, group.name.casefold()))
+    selected = next((group for group in groups if str(group.pk) == request.GET.get("group")), None)
+    with database.transaction() as connection:
+        loaded = loader.plans(connection, [group.pk for group in groups], min(date_range.since, request.now))
+    plans = {group.pk: loaded[group.pk] for group in groups if group.pk in loaded}
+    kind = FeedKind.GROUP if selected else FeedKind.ALL
+    shown_ids = {selected.pk} if selected else set(plans)
+    context = {
+        **_calendar_context(request, date_range, plans, shown_ids),
+        "groups": groups,
+        "selected": selected,
+        "feed": CalendarFeed.objects.filter(owner=request.user, kind=kind, group=selected).first(),
+        "feed_kind": kind,
+        "problems": problems(plans, shown_ids, request.now) if date_range.view is View.COVERAGE else (),
+    }
+    return render_view(request, "oncall/calendar.html", context, partials=("calendar",))
+
+
+def _calendar_context(
+    request: SignedInRequest,
+    date_range: DateRange,
+    plans: Mapping[int, GroupPlan],
+    shown_ids: set[int],
+    *,
+    of_one_group: bool = False,
+) -> dict[str, Any]:
+    """Return what `oncall/calendar_card.html` shows of the groups; collisions are found between all of `plans`."""
+
+    def lanes_of(part: DateRange) -> Lanes:
+        found = lanes(plans.values(), part.since, part.until, part.zone)
+        return found.only(lambda duty: duty.group_id in shown_ids)
+
+    is_agenda = date_range.view is View.AGENDA
+    return {
+        "range": date_range,
+        "views": list(View),
+        "has_lanes": bool(plans) and bool(lanes_of(date_range).lanes),
+        "agenda": agenda(lanes_of(date_range), request.now, date_range.zone) if is_agenda else None,
+        "drawings": [] if is_agenda else drawings(lanes_of, date_range, request.now, of_one_group=of_one_group),
+        "zone": date_range.zone.key,
+    }
+
+
+def _requested_range(request: SignedInRequest) -> DateRange:
+    """Parse the query string. Unknown values fall back to two weeks from today on."""
+    zone, name = user_zone(), request.GET.get("show", "")
+    try:
+        day = date.fromisoformat(request.GET.get("day", ""))
+    except ValueError:
+        day = weekly_windows.day_of(request.now, zone)
+    day = min(max(day, weekly_windows.FIRST_DAY), weekly_windows.LAST_DAY)
+    return range_of(View(name) if name in list(View) else View.WEEKS, day, zone)

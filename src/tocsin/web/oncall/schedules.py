@@ -19,14 +19,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import MemberRole, Permission, Role
+from tocsin.access.roles import Permission, Role
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.oncall.calculation import coverage_checks, final_schedule
+from tocsin.oncall.calculation import coverage_checks, weekly_windows
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding
-from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCall
+from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCallResolver
+from tocsin.oncall.calculation.lanes import lanes
 from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import CalendarFeed, HandoverNote, HolidayCalendar, Override, Schedule
 from tocsin.operate import coverage
@@ -49,6 +50,7 @@ from tocsin.web.http.request import (
     requires,
 )
 from tocsin.web.oncall import shift_forms
+from tocsin.web.oncall.lanes import SIDE, Drawing, draw
 from tocsin.web.oncall.shift_forms import ScheduleForm, ShiftFormSet, initial_shift, shifts_formset, show_problems
 from tocsin.web.ui import confirm_delete
 from tocsin.web.ui.confirm_delete import FormSnapshot
@@ -210,9 +212,9 @@ def describe_finding(finding: CoverageFinding, now: datetime) -> str:
 
 # ---------- preview
 
-#: Horizon of the preview, and maximum number of handoffs shown per role.
+#: How far ahead the preview looks for problems, and how much of it is drawn.
 HORIZON = timedelta(days=92)
-MAX_HANDOFFS = 6
+DRAWN = timedelta(days=28)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +222,8 @@ class SchedulePreview:
     """The preview. `problems` explain why there is none, or which shifts it leaves out."""
 
     problems: Sequence[str] = ()
-    #: Per role: the consecutive assignments.
-    assignments: Sequence[tuple[MemberRole, Sequence[OnCall]]] = ()
+    #: The lanes of the roles that the group's schedules assign.
+    drawing: Drawing | None = None
     warnings: Sequence[str] = ()
 
 
@@ -246,14 +248,15 @@ def preview_of_spec(
 
 def preview_of_plan(plan: GroupPlan, schedule: str, now: datetime) -> SchedulePreview:
     """Return the preview of a group plan that contains the schedule."""
-    timeline = final_schedule.timeline(plan, now, now + HORIZON)
-    segments = [segment for segment in timeline.segments if segment.schedule == schedule]
-    by_role = [(role, [segment for segment in segments if segment.role is role][:MAX_HANDOFFS]) for role in MemberRole]
+    zone = user_zone()
+    today = weekly_windows.midnight(weekly_windows.day_of(now, zone), zone)
+    roles = OnCallResolver(plan).roles_of(schedule)
+    shown = lanes([plan], today, today + DRAWN, zone).only(lambda duty: duty.role in roles)
     with database.transaction() as connection:
         reachable = coverage.reachable_user_ids(connection)
-    findings = coverage_checks.findings(plan, reachable, now, now + HORIZON, timeline)
+    findings = coverage_checks.findings(plan, reachable, now, now + HORIZON)
     return SchedulePreview(
-        assignments=[(role, role_segments) for role, role_segments in by_role if role_segments],
+        drawing=draw(shown, now, zone, SIDE, has_links=False),
         warnings=sentences(coverage_checks.first_of_each(coverage_checks.problems(findings)), now),
     )
 
@@ -352,7 +355,7 @@ def preview_schedule(request: SignedInRequest, number: int | None = None) -> Htt
         name = form.cleaned_data["name"] or _("New schedule")
         spec = {**form.spec(), "name": name, "shifts": shift_specs}
         result = preview_of_spec(spec, row, request.now, problems)
-    return render_view(request, "oncall/preview.html", {"preview": result})
+    return render_view(request, "oncall/preview.html", {"preview": result, "zone": user_zone().key})
 
 
 def _forms(request: SignedInRequest, row: Schedule | None) -> tuple[ScheduleForm, ShiftFormSet]:

@@ -37,6 +37,7 @@ from tocsin.web.ui.formatting import (
     format_moment,
     format_short,
     format_time_left,
+    initials,
 )
 from tocsin.web.ui.forms import PRIORITIES, trace_label
 from tocsin.workflows.run import tasks
@@ -189,16 +190,6 @@ def person(user: User | None, name: str = "", *, bare: bool = False) -> SafeStri
         "off-screen" if bare else "",
         display_name,
     )
-
-
-def initials(name: str) -> str:
-    """Return at most two initials: "Alice Andersson" → AA."""
-    words = [word for word in name.replace(".", " ").replace("-", " ").split() if word[0].isalnum()]
-    if not words:
-        return name[:1].upper()
-    if len(words) == 1:
-        return words[0][:2].upper()
-    return (words[0][0] + words[-1][0]).upper()
 
 
 @register.filter

@@ -96,6 +96,19 @@ def format_day(local: datetime) -> str:
     return format_date(local)
 
 
+# ---------- names
+
+
+def initials(name: str) -> str:
+    """Return at most two initials: "Alice Andersson" → AA."""
+    words = [word for word in name.replace(".", " ").replace("-", " ").split() if word[0].isalnum()]
+    if not words:
+        return name[:1].upper()
+    if len(words) == 1:
+        return words[0][:2].upper()
+    return (words[0][0] + words[-1][0]).upper()
+
+
 # ---------- richtext
 # Makes external text safe to display: HTML is sanitized with an allow-list, everything else is escaped.
 

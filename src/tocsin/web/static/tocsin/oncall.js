@@ -1,4 +1,4 @@
-/* Timelines: drag along a role to choose a stretch, or choose one with the arrow keys; links of stretches open in a sheet.
+/* Lanes: drag along a role to choose a stretch, or choose one with the arrow keys; links of bars open in a sheet.
    What the sheet shows is the page that the link leads to: without this script that page does the same. */
 "use strict";
 (() => {
@@ -43,8 +43,15 @@
     return days[0] + part * (days[days.length - 1] - days[0]);
   }
 
-  // To the step, counted from the last midnight: days are not all 24 hours long.
+  // To where a bar begins or ends, within a hundredth of the width; else to the step, counted from the last midnight: days
+  // are not all 24 hours long.
+  const edges = (track) => track.dataset.edges.split(" ").filter(Boolean).map((text) => Date.parse(text));
   function snap(track, at) {
+    const days = midnights(track);
+    const reach = (days[days.length - 1] - days[0]) / 100;
+    return edges(track).find((edge) => Math.abs(edge - at) <= reach) ?? snapToStep(track, at);
+  }
+  function snapToStep(track, at) {
     const days = midnights(track);
     const step = Number(timelineOf(track).dataset.step) * MINUTE;
     const last = days.findLastIndex((day) => day <= at);
@@ -56,10 +63,12 @@
   function next(track, at, direction) {
     const days = midnights(track);
     const step = Number(timelineOf(track).dataset.step) * MINUTE;
-    if (step >= 1440 * MINUTE) {
-      return direction > 0 ? days.find((day) => day > at) ?? at : days.findLast((day) => day < at) ?? at;
-    }
-    return Math.min(days[days.length - 1], Math.max(days[0], snap(track, at + direction * step)));
+    const stepped = step >= 1440 * MINUTE
+      ? (direction > 0 ? days.find((day) => day > at) ?? at : days.findLast((day) => day < at) ?? at)
+      : Math.min(days[days.length - 1], Math.max(days[0], snapToStep(track, at + direction * step)));
+    // An edge between the two comes first.
+    const passed = edges(track).filter((edge) => (edge - at) * direction > 0 && (stepped - edge) * direction > 0);
+    return passed.length ? (direction > 0 ? Math.min(...passed) : Math.max(...passed)) : stepped;
   }
 
   function formatTime(at, track) {
@@ -77,8 +86,8 @@
   function draw() {
     document.querySelectorAll(".tl-picked").forEach((old) => old.remove());
     markBusy();
-    const box = document.getElementById("tl-status");
-    if (!selection) { if (box) box.textContent = ""; return; }
+    document.querySelectorAll(".tl-status").forEach((box) => { box.textContent = ""; });
+    if (!selection) return;
     const { track, begin, end } = selection;
     const days = midnights(track);
     const duration = days[days.length - 1] - days[0];
@@ -94,7 +103,7 @@
     rect.setAttribute("height", "100%");
     group.append(rect);
     track.append(group);
-    if (box) box.textContent = `${track.getAttribute("aria-label")}: ${formatTime(begin, track)} – ${formatTime(end, track)}`;
+    timelineOf(track).nextElementSibling.textContent = `${track.getAttribute("aria-label")}: ${formatTime(begin, track)} – ${formatTime(end, track)}`;
   }
   function select(track, one, other) {
     selection = { track, begin: Math.min(one, other), end: Math.max(one, other) };
@@ -109,7 +118,7 @@
     const { track, begin, end } = selection;
     const query = new URLSearchParams({ role: track.dataset.pick, from: new Date(begin).toISOString(), to: new Date(end).toISOString() });
     if (track.dataset.schedule) query.set("schedule", track.dataset.schedule);
-    open(`${timelineOf(track).dataset.url}?${query}`);
+    open(`${track.dataset.url}?${query}`);
   }
 
   /* ---- by pointer ---- */
@@ -170,11 +179,11 @@
 
   // What is added is marked, so that a live page takes it for no change.
   function start(root) {
-    root.querySelectorAll("[data-timeline]").forEach((timeline) => {
+    root.querySelectorAll("[data-timeline]:has(svg[data-pick])").forEach((timeline, index) => {
       document.documentElement.setAttribute("data-picking", "");
       const status = document.createElement("div");
-      status.id = "tl-status";
-      status.className = "tl-status hide-phone";
+      status.id = `tl-status-${index}`;
+      status.className = "tl-status";
       status.dataset.added = "";
       status.setAttribute("role", "status");
       timeline.after(status);
@@ -186,7 +195,7 @@
         button.dataset.pickButton = "";
         button.dataset.added = "";
         button.textContent = name.textContent;
-        button.setAttribute("aria-describedby", "tl-status");
+        button.setAttribute("aria-describedby", status.id);
         name.after(button);
       });
     });
