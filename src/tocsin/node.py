@@ -208,7 +208,7 @@ class NodeProcess:
                     clock.measure(connection)
                 else:
                     clock.measure_if_due(connection)
-                self.worker.restart_dead()
+                self.worker.supervise()
                 if "clock" in topics:
                     self._wake_all()
 

@@ -175,10 +175,10 @@ def test_loops_that_die_twice_in_a_minute_are_no_health() -> None:
     worker = Worker([PeriodicTask("dying", die, timedelta(seconds=1))])
     worker.start()
     worker.threads["dying"].join(5)
-    worker.restart_dead()
+    worker.supervise()
     assert ask(made(worker), "/healthz").status == 200
     worker.threads["dying"].join(5)
-    worker.restart_dead()
+    worker.supervise()
     assert ask(made(worker), "/healthz").text == "Loops died twice within a minute."
     worker.stop(5)
 

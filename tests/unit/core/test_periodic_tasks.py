@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tocsin.core.db import database
+from tocsin.core.runtime import periodic_tasks
 from tocsin.core.runtime.periodic_tasks import IDLE_INTERVAL, TICK, PeriodicTask, Worker
 
 HOUR = timedelta(hours=1)
@@ -96,6 +97,28 @@ def test_conditions_that_cannot_be_asked_run_every_task(monkeypatch: pytest.Monk
     worker.stop(5)
 
 
+def test_late_answer_about_what_is_due_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds, answer = threading.Semaphore(0), threading.Event()
+
+    def turn() -> bool:
+        rounds.release()
+        return False
+
+    def wait_for_a_lock() -> None:
+        answer.wait(30)
+        raise psycopg.OperationalError("canceling statement due to statement timeout")
+
+    monkeypatch.setattr(database, "connection", wait_for_a_lock)
+    monkeypatch.setattr(periodic_tasks, "MAX_ANSWER", timedelta(0))
+    worker = Worker([PeriodicTask("asked", turn, timedelta(0), due="false")])
+    worker.start()
+    for _ in range(3):
+        assert rounds.acquire(timeout=5)
+        worker.supervise()
+    answer.set()
+    worker.stop(5)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_dead_task_restarts_and_two_deaths_per_minute_are_unhealthy() -> None:
     rounds = threading.Semaphore(0)
@@ -109,7 +132,7 @@ def test_dead_task_restarts_and_two_deaths_per_minute_are_unhealthy() -> None:
     for _ in range(2):
         assert rounds.acquire(timeout=5)
         worker.threads["dying"].join(5)
-        worker.restart_dead()
+        worker.supervise()
     assert rounds.acquire(timeout=5)
     assert not worker.is_healthy()
     worker.stop(5)

@@ -215,6 +215,9 @@ TICK = timedelta(milliseconds=500)
 #: How often a task runs that has nothing to do, in case its condition has overlooked something.
 IDLE_INTERVAL = timedelta(seconds=10)
 
+#: An answer that takes longer is not waited for: a lock on the table of one task must not hold up the others.
+MAX_ANSWER = timedelta(seconds=2)
+
 #: The name of the task that asks.
 TIMERS_TASK = "timers"
 
@@ -279,8 +282,11 @@ class Worker:
         for thread in self.threads.values():
             thread.join(max(0.0, end - time.monotonic()))
 
-    def restart_dead(self) -> None:
-        """Restarts each task whose thread died."""
+    def supervise(self) -> None:
+        """Restarts each task whose thread died. Runs the asked tasks while the answer to what is due is late."""
+        since_answer = self.since_run(TIMERS_TASK)
+        if since_answer is not None and since_answer > MAX_ANSWER:
+            self._wake_those([True] * len(self._asked))
         for task in self.tasks:
             if not self.threads[task.name].is_alive() and not self._stop.is_set():
                 log.error("The loop %s died and is started again.", task.name)
@@ -314,10 +320,13 @@ class Worker:
             with database.connection() as connection:
                 is_due = connection.execute(self._conditions, {"now": clock.now()}).fetchone() or is_due
         finally:
-            for task, has_rows in zip(self._asked, is_due, strict=True):
-                if (has_rows or task.is_busy()) and self._is_rested(task):
-                    self._wake[task.name].set()
+            self._wake_those(is_due)
         return False
+
+    def _wake_those(self, is_due: Iterable[bool]) -> None:
+        for task, has_rows in zip(self._asked, is_due, strict=True):
+            if (has_rows or task.is_busy()) and self._is_rested(task):
+                self._wake[task.name].set()
 
     def _spawn(self, task: PeriodicTask) -> None:
         thread = threading.Thread(target=self._run, args=(task,), name=f"loop {task.name}", daemon=True)
