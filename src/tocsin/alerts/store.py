@@ -5,9 +5,12 @@ Every function uses the given connection, inside the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
+from itertools import takewhile
 from typing import Any, LiteralString
 
 from django.db.models import Q, QuerySet
@@ -27,7 +30,7 @@ from tocsin.alerts.models import Alert, AlertText
 from tocsin.alerts.states import ACTIVE, ALERT_REFERENCE, LIFECYCLE_EVENTS, ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json, bytes_in_json
-from tocsin.core.db.queries import search_expression
+from tocsin.core.db.queries import QueryUnion, first, narrow, search_expression
 from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import AlertRef, Reason, as_reason, reason_as_json
 from tocsin.people.sql import join_user, load_users
@@ -577,6 +580,148 @@ def refresh(connection: Connection, alerts: Sequence[int]) -> None:
     committed, which `fill` has skipped."""
     if alerts:
         connection.execute(_REFRESH, (sorted(set(alerts)),))
+
+
+# ---------- storms
+# Groups alerts that look alike into one entry of a list. It changes only what is seen: every alert pages, and is
+# answered, by itself.
+
+
+#: Fewer are shown one by one.
+MIN_STORM_ALERTS = 5
+#: The longest time between the openings of two successive alerts of a storm.
+STORM_GAP = timedelta(minutes=10)
+#: How many alerts of a list are compared at a time, and so the most that a storm has.
+MAX_STORM_ALERTS = 500
+
+_MAX_PATTERN_CHARS = 150
+_NUMBER = "[0-9]+"
+
+#: The columns by which alerts are compared.
+_STORM_COLUMNS = (
+    "integration", "owner", "subject", "tags", "client", "priority", "opened_at", "dry_run", "is_test",
+)  # fmt: skip
+
+
+def pattern_sql(column: LiteralString) -> LiteralString:
+    """Returns the SQL of `subject_pattern`."""
+    return f"regexp_replace(left({column}, {database.literal(str(_MAX_PATTERN_CHARS))}), '{_NUMBER}', '#', 'g')"
+
+
+def subject_pattern(subject: str) -> str:
+    """Returns the subject with `#` for each number, by which alerts come from one source."""
+    return re.sub(_NUMBER, "#", subject[:_MAX_PATTERN_CHARS])
+
+
+class StormBy(StrEnum):
+    """What the alerts of a storm share, besides their integration."""
+
+    SUBJECT = "subject"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """Active alerts of one integration with the same pattern of subject, or about one host, each opened within
+    STORM_GAP of another."""
+
+    by: StormBy
+    #: The pattern, or the host's name.
+    name: str
+    #: Newest first.
+    alerts: Sequence[Alert]
+
+    @property
+    def lead(self) -> Alert:
+        """The most urgent alert; of several the oldest, whose escalation is furthest."""
+        return min(self.alerts, key=lambda alert: (Priority(alert.priority).rank, alert.pk))
+
+    @property
+    def ids(self) -> list[int]:
+        return [alert.pk for alert in self.alerts]
+
+    @property
+    def clients(self) -> list[str]:
+        """The clients, in the order of their names."""
+        return sorted({alert.client for alert in self.alerts if alert.client})
+
+
+def find_storms(alerts: Iterable[Alert]) -> list[Storm]:
+    """Returns the storms among the alerts. Those that share no pattern of subject are compared by host."""
+    storms: list[Storm] = []
+    remaining = list(alerts)
+    for by in StormBy:
+        storms += [storm for storm in _similar(remaining, by) if len(storm.alerts) >= MIN_STORM_ALERTS]
+        grouped = {alert.pk for storm in storms for alert in storm.alerts}
+        remaining = [alert for alert in remaining if alert.pk not in grouped]
+    return storms
+
+
+#: An entry of a list: an alert, or a storm and its lead.
+type Entry = tuple[Alert, Storm | None]
+
+
+def entries_of(alerts: Sequence[Alert]) -> list[Entry]:
+    """Returns the entries of a list of alerts. A storm has the place of the first of its alerts."""
+    storms = {alert.pk: storm for storm in find_storms(alerts) for alert in storm.alerts}
+    entries: dict[int, Entry] = {}
+    for alert in alerts:
+        lead, storm = (storms[alert.pk].lead, storms[alert.pk]) if alert.pk in storms else (alert, None)
+        entries[lead.pk] = lead, storm
+    return list(entries.values())
+
+
+def first_entries(rows: QueryUnion[Alert], limit: int, *, descending: bool = True) -> tuple[list[Entry], int | None]:
+    """Returns the first entries of a list, at most `limit`, and the id of the last alert that they cover, if there are
+    more.
+
+    At most MAX_STORM_ALERTS alerts are compared, so that the time does not grow with their number. A storm whose alerts
+    lie among others beyond that id is an entry of the next page too.
+    """
+    compared = load_comparable(rows, MAX_STORM_ALERTS + 1, descending=descending)
+    alerts = compared[:MAX_STORM_ALERTS]
+    entries = entries_of(alerts)
+    if len(entries) > limit:
+        entries = entries[:limit]
+        shown = {number for lead, storm in entries for number in (storm.ids if storm else [lead.pk])}
+        return entries, [*takewhile(lambda alert: alert.pk in shown, alerts)][-1].pk
+    return entries, alerts[-1].pk if len(compared) > MAX_STORM_ALERTS else None
+
+
+def storm_of(rows: QueryUnion[Alert], by: StormBy, alert: Alert) -> Storm:
+    """Returns the alerts of a list that are in one storm with `alert`, even if they have become fewer than a storm has.
+    The alert itself need not be in the list any more."""
+    sides = (
+        load_comparable(narrow(rows, lambda part: part.filter(pk__gt=alert.pk)), MAX_STORM_ALERTS, descending=False),
+        load_comparable(narrow(rows, lambda part: part.filter(pk__lte=alert.pk)), MAX_STORM_ALERTS),
+    )
+    listed = {one.pk: one for side in sides for one in side}
+    storm = next(storm for storm in _similar({**listed, alert.pk: alert}.values(), by) if alert.pk in storm.ids)
+    return replace(storm, alerts=[one for one in storm.alerts if one.pk in listed][:MAX_STORM_ALERTS])
+
+
+def load_comparable(rows: QueryUnion[Alert], limit: int, *, descending: bool = True) -> list[Alert]:
+    """Returns the first alerts of a list, with the columns by which they are compared."""
+    columns = narrow(rows, lambda part: part.select_related(None).only(*_STORM_COLUMNS))
+    return first(columns, limit, descending=descending)
+
+
+def _similar(alerts: Iterable[Alert], by: StormBy) -> Iterator[Storm]:
+    """Yields the alerts that share what `by` says, of any number."""
+    groups: dict[tuple[str, Hashable], list[Alert]] = {}
+    for alert in alerts:
+        name = subject_pattern(alert.subject) if by is StormBy.SUBJECT else str(alert.tags.get("component_name", ""))
+        # Alerts that page nobody are never hidden behind one that does, or the reverse.
+        own = alert.pk if not name or alert.integration_id is None else None
+        shared = (alert.integration_id, alert.owner_id, alert.dry_run, alert.is_test, own)
+        groups.setdefault((name, shared), []).append(alert)
+    for (name, _shared), group in groups.items():
+        group.sort(key=lambda alert: (alert.opened_at, alert.pk), reverse=True)
+        begin = 0
+        for end in range(1, len(group) + 1):
+            if end == len(group) or group[end - 1].opened_at - group[end].opened_at > STORM_GAP:
+                yield Storm(by, name, group[begin:end])
+                begin = end
 
 
 # ---------- user references

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from tocsin.alerts import store
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -289,8 +290,6 @@ MAX_SOURCES = 50
 #: An alert that its source closes within this time, before anybody responds, closed by itself.
 AUTO_CLOSE_WINDOW = timedelta(minutes=5)
 
-_MAX_SUBJECT = 150
-
 
 class NoiseBy(StrEnum):
     SUBJECT = "subject"
@@ -330,7 +329,7 @@ class NoiseReport:
 
 _KEYS = {NoiseBy.SUBJECT: "pattern", NoiseBy.CLIENT: "client", NoiseBy.INTEGRATION: "''"}
 
-_NOISE_COLUMNS = f", regexp_replace(left(a.subject, {_MAX_SUBJECT}), '[0-9]+', '#', 'g') AS pattern, a.subject"
+_NOISE_COLUMNS = f", {store.pattern_sql('a.subject')} AS pattern, a.subject"
 
 # Who closed an alert is looked up only if it may have closed by itself.
 _NOISE_MEASURED = f"""

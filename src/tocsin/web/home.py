@@ -18,6 +18,7 @@ from django.views.decorators.http import require_safe
 
 from tocsin.access import boundary
 from tocsin.access.roles import Role
+from tocsin.alerts import store
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind
 from tocsin.core.config import environment, settings_store
@@ -307,7 +308,8 @@ MAX_ROWS = 8
 def home(request: SignedInRequest) -> HttpResponse:
     own_alerts = list(alerts_of(request.user, MAX_ROWS))
     newest = queries.newest_needing_answer()
-    rows = queries.rows_of([*own_alerts, *queries.most_urgent(newest, MAX_ROWS)], request.now)
+    own = [(alert, None) for alert in own_alerts]
+    rows = queries.rows_of_entries([*own, *queries.most_urgent(newest, MAX_ROWS)], request.now)
     steps = setup_steps(request.user) if request.user.role == Role.ADMIN else []
     outcomes = object_list.outcomes(request.now)
     on_call_soon = board.on_call_soon(request.now)
@@ -347,9 +349,10 @@ WALL_MAX_ROWS = 12
 @require_safe
 def wall(request: SignedInRequest) -> HttpResponse:
     """Render the unanswered alerts first, most urgent on top, then acknowledged and assigned ones."""
-    rows: list[Alert] = queries.most_urgent(queries.newest_needing_answer(), WALL_MAX_ROWS)
+    entries = queries.most_urgent(queries.newest_needing_answer(), WALL_MAX_ROWS)
     for tab in ("acknowledged", "assigned"):
-        rows += queries.alerts_in_tab(tab).order_by("-pk")[: max(0, WALL_MAX_ROWS - len(rows))]
+        if free := WALL_MAX_ROWS - len(entries):
+            entries += store.first_entries(queries.alerts_in_tab(tab), free)[0]
     counts = queries.active_counts()
     context = {
         "tabs": [
@@ -357,7 +360,7 @@ def wall(request: SignedInRequest) -> HttpResponse:
             for tab in queries.tabs("", counts)
             if tab.count is not None
         ],
-        "rows": queries.rows_of(rows, request.now),
+        "rows": queries.rows_of_entries(entries, request.now),
         "groups": groups.duties_on_call_now(request.now),
     }
     return render_view(request, "wall/wall.html", context, partials=("board", "oncall", "paused"))

@@ -119,7 +119,7 @@ def test_home_shows_most_urgent_alerts_without_dry_runs_and_tests(
     Alert.objects.filter(pk=newest).update(priority="low")
     Alert.objects.filter(pk__in=dry).update(dry_run=True, priority="critical")
     Alert.objects.filter(pk=open_alert("Tried out")).update(is_test=True, priority="critical")
-    assert [alert.pk for alert in queries.most_urgent(queries.newest_needing_answer(), 8)] == [urgent, newest]
+    assert [alert.pk for alert, _storm in queries.most_urgent(queries.newest_needing_answer(), 8)] == [urgent, newest]
     assert queries.active_counts().needing_answer == queries.open_count() == 2
     page = browser_of(company.admin).get("/").content.decode()
     assert page.index("VPN down") < page.index("Printer")

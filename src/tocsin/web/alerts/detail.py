@@ -52,7 +52,7 @@ from tocsin.people.permissions import Viewer
 from tocsin.resources import visibility
 from tocsin.web import outbound
 from tocsin.web.alerts import queries
-from tocsin.web.alerts.views import done_text
+from tocsin.web.alerts.views import SNOOZE_CHOICES, done_text
 from tocsin.web.http.middleware import zone
 from tocsin.web.http.request import (
     SignedInRequest,
@@ -526,7 +526,7 @@ def alert_context(
         "more_inbound": alert_timeline.more_messages,
         "undo_until": _undo_until(alert, user, request.now),
         "assignees": assignees_of(alert.pk, user.pk, request.now),
-        "snooze_choices": (("30m", _("30 minutes")), ("1h", _("1 hour")), ("4h", _("4 hours")), ("1d", _("1 day"))),
+        "snooze_choices": SNOOZE_CHOICES,
     }
 
 

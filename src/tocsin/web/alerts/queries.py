@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from django.db import connection
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.urls import reverse
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as gettext_lazy
 
 from tocsin.alerts import store
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
+from tocsin.alerts.store import Entry, Storm, StormBy
 from tocsin.core.db import database
-from tocsin.core.db.queries import SearchableText
+from tocsin.core.db.queries import QueryUnion, SearchableText
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.escalation import explain
 from tocsin.escalation.explain import NextAction
@@ -188,9 +191,6 @@ TABS: tuple[tuple[str, Any], ...] = (
 #: Columns that no list shows and that are therefore not loaded.
 _LONG_COLUMNS = ("long_text", "short_text", "custom")
 
-#: The most urgent alerts are selected among this many of the newest.
-_MAX_ALERTS_SCANNED = 500
-
 #: Rows of a list by priority, which has no further pages.
 _MAX_BY_PRIORITY = 200
 
@@ -259,6 +259,26 @@ class AlertListRow:
     next_at: datetime | None
     next_text: str
     sla: SlaTarget | None = None
+    #: The storm of which `alert` is the lead, and which the row stands for.
+    storm: Storm | None = None
+
+    @property
+    def title(self) -> str:
+        """The alert's subject, or what the storm is called."""
+        return self.storm.name if self.storm else self.alert.subject
+
+    @property
+    def url(self) -> str:
+        """The URL of the alert, or of the list of the storm's alerts."""
+        if self.storm is None:
+            return reverse("alert", args=[self.alert.pk])
+        tab = "acknowledged" if self.is_acknowledged else self.alert.status
+        return f"{reverse('alerts')}?{urlencode({'tab': tab, 'storm': self.storm_key})}"
+
+    @property
+    def storm_key(self) -> str:
+        """How the URL of a list names the storm, as `storm_named` reads it."""
+        return f"{self.storm.by}-{self.storm.alerts[0].pk}" if self.storm else ""
 
     @property
     def is_acknowledged(self) -> bool:
@@ -275,6 +295,14 @@ class AlertListRow:
     def owner(self) -> User | None:
         """The assigned user, else the first who acknowledged."""
         return self.alert.owner or (self.acknowledged_by[0] if self.acknowledged_by else None)
+
+
+def storm_named(key: str, rows: QueryUnion[Alert]) -> Storm | None:
+    """Return the alerts of a list that belong to the storm with that key; None if the viewer sees no such storm."""
+    by, _separator, text = key.partition("-")
+    number = number_of(text)
+    newest = Alert.objects.filter(pk=number).first() if number is not None and by in set(StormBy) else None
+    return store.storm_of(rows, StormBy(by), newest) if newest is not None else None
 
 
 def active_counts() -> ActiveCounts:
@@ -319,25 +347,20 @@ def alerts_needing_answer() -> QuerySet[Alert]:
     return alerts_in_tab("open").filter(dry_run=False, is_test=False)
 
 
-def newest_needing_answer() -> list[tuple[int, str]]:
-    """Return number and priority of the newest alerts that need an answer: enough for the badge to count them."""
-    return list(alerts_needing_answer().order_by("-pk").values_list("pk", "priority")[:_MAX_ALERTS_SCANNED])
+def newest_needing_answer() -> list[Alert]:
+    """Return the newest alerts that need an answer: enough for the badge to count them."""
+    return store.load_comparable(alerts_needing_answer(), store.MAX_STORM_ALERTS)
 
 
-def most_urgent(newest: Iterable[tuple[int, str]], limit: int) -> list[Alert]:
-    """Return the most urgent of the `newest_needing_answer`; equal priorities newest first."""
-    return _in_order(sorted(newest, key=lambda row: (Priority(row[1]).rank, -row[0]))[:limit])
+def most_urgent(newest: Sequence[Alert], limit: int) -> list[Entry]:
+    """Return the most urgent entries of the `newest_needing_answer`; equal priorities newest first."""
+    return sorted(store.entries_of(newest), key=lambda entry: (Priority(entry[0].priority).rank, -entry[0].pk))[:limit]
 
 
-def by_priority(parts: Sequence[QuerySet[Alert]]) -> list[Alert]:
-    """Return the most urgent of the newest active alerts of a list, equal priorities oldest first."""
-    newest = {row for part in parts for row in part.order_by("-pk").values_list("pk", "priority")[:_MAX_ALERTS_SCANNED]}
-    return _in_order(sorted(newest, key=lambda row: (Priority(row[1]).rank, row[0]))[:_MAX_BY_PRIORITY])
-
-
-def _in_order(rows: Sequence[tuple[int, str]]) -> list[Alert]:
-    alerts_by_id = all_alerts().in_bulk([number for number, _priority in rows])
-    return [alerts_by_id[number] for number, _priority in rows if number in alerts_by_id]
+def by_priority(parts: Sequence[QuerySet[Alert]]) -> list[Entry]:
+    """Return the most urgent of the newest entries of a list, equal priorities oldest first."""
+    entries = store.entries_of(store.load_comparable(parts, store.MAX_STORM_ALERTS))
+    return sorted(entries, key=lambda entry: (Priority(entry[0].priority).rank, entry[0].pk))[:_MAX_BY_PRIORITY]
 
 
 def all_alerts() -> QuerySet[Alert]:
@@ -363,6 +386,14 @@ def alerts_in_tab(key: str) -> QuerySet[Alert]:
 
 def filtered(tab: str, filters: dict[str, Any], text: str) -> list[QuerySet[Alert]]:
     """Return a tab's alerts with filters and search applied, as the parts of a `core.db.queries.QueryUnion`."""
+    parts = _filtered(tab, filters, text)
+    if "storm" not in filters:
+        return parts
+    storm = storm_named(filters["storm"], parts)
+    return [alerts_in_tab(tab).filter(pk__in=storm.ids if storm else [])]
+
+
+def _filtered(tab: str, filters: dict[str, Any], text: str) -> list[QuerySet[Alert]]:
     rows = alerts_in_tab(tab)
     if filters.get("integration"):
         rows = rows.filter(integration=filters["integration"])
@@ -420,6 +451,14 @@ def rows_of(alerts: Iterable[Alert], now: datetime) -> list[AlertListRow]:
             at, text = None if step.is_recheck else step.at, capitalised(step.summary)
         rows.append(AlertListRow(alert, people.get(alert.pk, []), at, text, targets.get(alert.pk)))
     return rows
+
+
+def rows_of_entries(entries: Sequence[Entry], now: datetime) -> list[AlertListRow]:
+    """Return the entries as rows, one a storm."""
+    storms = {lead.pk: storm for lead, storm in entries}
+    alerts = all_alerts().in_bulk(list(storms))
+    rows = rows_of([alerts[number] for number in storms if number in alerts], now)
+    return [replace(row, storm=storms[row.alert.pk]) for row in rows]
 
 
 def _tag_condition(text: str) -> Q:

@@ -16,12 +16,14 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Permission
-from tocsin.alerts.commands import Acknowledge, Assign, Close, Command, Undo
+from tocsin.alerts import store
+from tocsin.alerts.commands import Acknowledge, Assign, Close, Command, Hold, Undo
 from tocsin.alerts.lifecycle import UNDO_WINDOW
 from tocsin.alerts.service import apply_command_to_many, find_alerts
 from tocsin.alerts.states import CommandChannel, CommandKind, Priority
 from tocsin.core.db import queries
 from tocsin.core.errors import Rejected
+from tocsin.core.validation import inputs
 from tocsin.escalation.commands import ManualAlert, open_alert
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
@@ -45,6 +47,8 @@ class AlertFilterForm(forms.Form):
     priority = forms.ChoiceField(choices=PRIORITIES, required=False)
     client = forms.CharField(max_length=200, required=False)
     tag = forms.CharField(max_length=200, required=False)
+    #: The storm to whose alerts the list is narrowed: `AlertListRow.storm_key`.
+    storm = forms.CharField(max_length=40, required=False)
     sort = forms.ChoiceField(choices=[("oldest", "oldest"), ("priority", "priority")], required=False)
 
 
@@ -59,7 +63,13 @@ class NewAlertForm(RecipientsForm):
     )
 
 
-MAX_BULK_ALERTS = 500
+MAX_BULK_ALERTS = store.MAX_STORM_ALERTS
+
+#: Commands that always ask. A snooze asks until when.
+_CONFIRMED = frozenset({CommandKind.CLOSE, CommandKind.HOLD})
+
+#: How long several alerts can be snoozed.
+SNOOZE_CHOICES = (("30m", _("30 minutes")), ("1h", _("1 hour")), ("4h", _("4 hours")), ("1d", _("1 day")))
 
 #: How many of the selected alerts the question names.
 _MAX_NAMED = 10
@@ -75,13 +85,19 @@ MAX_NUMBER_DIGITS = 18
 def alert_list(request: SignedInRequest) -> HttpResponse:
     """Render one tab of the list, filtered and paginated. The URL holds the whole state."""
     tab, text, filters = _read_list_state(request.GET)
-    rows = alerts_queries.filtered(tab, filters, text)
-    if filters.get("sort") == "priority" and tab != "closed":
-        result = object_list.PaginatedRows(alerts_queries.by_priority(rows), "")
+    alerts = alerts_queries.filtered(tab, filters, text)
+    cursor, descending = request.GET.get("cursor", ""), filters.get("sort") != "oldest"
+    storm = alerts_queries.storm_named(filters["storm"], alerts) if "storm" in filters else None
+    result: object_list.PaginatedRows[Any]
+    if storm is not None or tab == "closed":
+        result = object_list.paginate_by_number(alerts, cursor, descending=descending)
+        rows = alerts_queries.rows_of(result.rows, request.now)
     else:
-        result = object_list.paginate_by_number(
-            rows, request.GET.get("cursor", ""), descending=filters.get("sort") != "oldest"
-        )
+        if filters.get("sort") == "priority":
+            result = object_list.PaginatedRows(alerts_queries.by_priority(alerts), "")
+        else:
+            result = object_list.paginate_entries(alerts, cursor, descending=descending)
+        rows = alerts_queries.rows_of_entries(result.rows, request.now)
     counts = alerts_queries.active_counts()
     context = {
         "tabs": alerts_queries.tabs(tab, counts),
@@ -94,7 +110,9 @@ def alert_list(request: SignedInRequest) -> HttpResponse:
         "groups": Group.objects.order_by("name").values_list("pk", "name"),
         "priorities": PRIORITIES,
         "filter_count": len(filters.keys() - {"sort"}),
-        "rows": alerts_queries.rows_of(result.rows, request.now),
+        "rows": rows,
+        "storm": storm,
+        "storm_numbers": " ".join(map(str, storm.ids)) if storm else "",
         "pagination": result,
         "most_bulk": MAX_BULK_ALERTS,
         "bulk_undo": _bulk_undo(request),
@@ -123,15 +141,15 @@ def _read_list_state(data: Mapping[str, str]) -> tuple[str, str, dict[str, Any]]
 @requires(Permission.RESPOND)
 def bulk(request: SignedInRequest) -> HttpResponse:
     """Run one command on every selected alert; with `all`, on those of the whole list. A rejected alert does not stop
-    the others. Closing, and a whole list, is confirmed with the number (`sure`).
+    the others. Closing, a storm and a whole list are confirmed with the number (`sure`).
     """
-    kind = request.POST.get("command", "")
+    kind = request.POST.get("command", CommandKind.ACKNOWLEDGE if "only" in request.POST else "")
     alerts = [alert for alert in find_alerts(_selected_numbers(request)) if may_respond(request.viewer, alert)]
     command = _command(request, kind)
     if not alerts or command is None:
         messages.warning(request, gettext("Choose at least one alert."))
         return redirect(next_url(request, "alerts"))
-    if (kind == CommandKind.CLOSE or "all" in request.POST) and "sure" not in request.POST:
+    if "sure" not in request.POST and (kind in _CONFIRMED or "all" in request.POST or _has_storm(request)):
         context = {
             "command": kind,
             "alerts": alerts,
@@ -140,6 +158,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
             "unnamed_count": max(0, len(alerts) - _MAX_NAMED),
             "is_capped": "all" in request.POST and len(alerts) == MAX_BULK_ALERTS,
             "most": MAX_BULK_ALERTS,
+            "snooze_choices": SNOOZE_CHOICES,
             "back": next_url(request, "alerts"),
         }
         return render_view(request, "alerts/bulk.html", context)
@@ -164,8 +183,18 @@ def _selected_numbers(request: SignedInRequest) -> list[int]:
     if "all" in request.POST and "sure" not in request.POST:
         tab, text, filters = _read_list_state(request.POST)
         return [row.pk for row in queries.first(alerts_queries.filtered(tab, filters, text), MAX_BULK_ALERTS)]
-    selected = request.POST.getlist("alert")[:MAX_BULK_ALERTS]
+    # The box of a storm holds the numbers of all its alerts: only what the user saw is changed.
+    selected = [text for value in _chosen(request) for text in value.split()][:MAX_BULK_ALERTS]
     return [int(text) for text in selected if text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_DIGITS]
+
+
+def _chosen(request: SignedInRequest) -> list[str]:
+    """Return the values of the chosen rows; of a row's own button only that row's."""
+    return request.POST.getlist("only") or request.POST.getlist("alert")
+
+
+def _has_storm(request: SignedInRequest) -> bool:
+    return any(" " in value for value in _chosen(request))
 
 
 def _bulk_undo(request: SignedInRequest) -> dict[str, Any] | None:
@@ -183,6 +212,8 @@ def done_text(kind: str, count: int) -> str:
             text = ngettext("%(count)d alert acknowledged.", "%(count)d alerts acknowledged.", count)
         case CommandKind.CLOSE:
             text = ngettext("%(count)d alert closed.", "%(count)d alerts closed.", count)
+        case CommandKind.HOLD:
+            text = ngettext("%(count)d alert snoozed.", "%(count)d alerts snoozed.", count)
         case CommandKind.UNDO:
             text = ngettext("Undone for %(count)d alert.", "Undone for %(count)d alerts.", count)
         case _:
@@ -199,6 +230,11 @@ def _command(request: SignedInRequest, kind: str) -> Command | None:
             return Assign(actor=actor, via=CommandChannel.WEB, name=actor.name, user_id=actor.user_id)
         case CommandKind.CLOSE:
             return Close(actor=actor, via=CommandChannel.WEB)
+        case CommandKind.HOLD:
+            # The question asks for how long.
+            chosen = request.POST.get("for", "")
+            span = inputs.parse_duration(chosen if chosen in dict(SNOOZE_CHOICES) else SNOOZE_CHOICES[0][0], "for")
+            return Hold(actor=actor, via=CommandChannel.WEB, until=request.now + span)
         case CommandKind.UNDO:
             return Undo(actor=actor, via=CommandChannel.WEB)
         case _:

@@ -19,6 +19,9 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from tocsin.access import boundary
+from tocsin.alerts import store
+from tocsin.alerts.models import Alert
+from tocsin.alerts.store import Entry
 from tocsin.core.db import database
 from tocsin.core.db.base import viewer_transaction
 from tocsin.core.db.queries import QueryUnion, first, narrow
@@ -36,10 +39,10 @@ DEFAULT_LIMIT = 50
 
 
 @dataclass(frozen=True, slots=True)
-class PaginatedRows[M: Model]:
+class PaginatedRows[Row]:
     """One page of results. `next` is the cursor of the following page, or empty at the end."""
 
-    rows: Sequence[M]
+    rows: Sequence[Row]
     next: str
     #: Whether this is a page after the first.
     is_later: bool = False
@@ -55,6 +58,17 @@ def paginate_by_number[M: Model](
 def paginate_by_uuid[M: Model](rows: QueryUnion[M], cursor: str, *, size: int = DEFAULT_LIMIT) -> PaginatedRows[M]:
     """Paginate by time-ordered UUID, newest first. An invalid cursor counts as absent."""
     return _paginate(rows, _uuid(cursor), True, size)
+
+
+def paginate_entries(
+    alerts: QueryUnion[Alert], cursor: str, *, descending: bool = True, size: int = DEFAULT_LIMIT
+) -> PaginatedRows[Entry]:
+    """Paginate active alerts as `paginate_by_number` does, with one row a storm."""
+    position = _number(cursor)
+    if position is not None:
+        alerts = narrow(alerts, lambda part: part.filter(**{"pk__lt" if descending else "pk__gt": position}))
+    entries, last = store.first_entries(alerts, size, descending=descending)
+    return PaginatedRows(entries, "" if last is None else str(last), position is not None)
 
 
 def _paginate[M: Model](rows: QueryUnion[M], position: object, descending: bool, size: int) -> PaginatedRows[M]:
