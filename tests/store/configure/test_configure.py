@@ -584,10 +584,10 @@ def test_file_with_secrets_restores_values_sealed_by_lost_key(now: datetime, mon
     text = "providers:\n  - {name: Phones, kind: ntfy, token: tk_secret}\n"
     apply(now, TEAM, INTEGRATION, text)
     monkeypatch.setenv("TOCSIN_SECRET_KEY", "another-key-of-at-least-thirty-two-characters")
-    environment.current.cache_clear()
+    environment.read_again()
     try:
         assert str(apply(now, TEAM, INTEGRATION, text).lines[-1]).startswith("update")
         assert apply(now, TEAM, INTEGRATION, text).is_empty
     finally:
         monkeypatch.undo()
-        environment.current.cache_clear()
+        environment.read_again()
