@@ -26,6 +26,7 @@ from tocsin.core.net.asgi import (
     Receive,
     Send,
     client_address,
+    header,
     is_from_trusted_proxy,
     limit_key,
     send_error,
@@ -153,7 +154,7 @@ def for_django(scope: AsgiScope) -> AsgiScope:
 
     Only a trusted proxy may report that a browser used https.
     """
-    base = environment.current().base_url
+    base = environment.current().base_url_of(header(scope, b"host") or "")
     headers = [
         (key, value)
         for key, value in scope["headers"]

@@ -14,6 +14,7 @@ import psycopg
 from django.db import connections
 
 from tocsin.asgi import AsgiRouter
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import CHANNEL, PipelinedConnection
 from tocsin.core.db.start_up import wait_for_database
@@ -120,6 +121,7 @@ class NodeProcess:
     def _load(self) -> None:
         with database.connection() as connection:
             clock.measure(connection)
+            settings_store.follow(connection)
         self._registry.refresh()
 
     def wait(self) -> None:
@@ -204,6 +206,7 @@ class NodeProcess:
             if "config" in topics or "clock" in topics or time.monotonic() - polled_at >= POLL_SECONDS:
                 polled_at = time.monotonic()
                 self._registry.refresh()
+                settings_store.follow(connection)
                 if "clock" in topics:
                     clock.measure(connection)
                 else:

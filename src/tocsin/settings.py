@@ -30,7 +30,6 @@ USE_X_FORWARDED_HOST = False
 if CONFIG.base_url:
     CSRF_TRUSTED_ORIGINS = [CONFIG.base_url]
 _secure = (CONFIG.base_url or "").startswith("https://")
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
 SESSION_COOKIE_NAME = "tocsin_session"
 CSRF_COOKIE_NAME = "tocsin_csrf"
 SESSION_COOKIE_AGE = 60 * 60 * 24 * 30
@@ -40,10 +39,10 @@ SESSION_ENGINE = "tocsin.web.accounts.session_store"
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-if _secure:
-    SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365
-    # The ASGI entry point sets this header, and only from a trusted proxy's.
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_TOCSIN_PROTO", "https")
+# Sent with encrypted answers only.
+SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365
+# The ASGI entry point sets this header, and only from a trusted proxy's.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_TOCSIN_PROTO", "https")
 
 INSTALLED_APPS = [
     "tocsin.core",
@@ -195,7 +194,6 @@ MFA_ADAPTER = "tocsin.web.accounts.adapter.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_ALLOW_UNVERIFIED_EMAIL = True
-MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = urlsplit(CONFIG.public_url).hostname in ("localhost", "127.0.0.1")
 MFA_TOTP_ISSUER = "Tocsin"
 MFA_TOTP_TOLERANCE = 1
 

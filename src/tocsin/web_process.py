@@ -70,7 +70,7 @@ def main() -> None:
         )
     )
     child_process.exit_with_parent(server.end)
-    threading.Thread(target=_follow_clock, name="clock", daemon=True).start()
+    threading.Thread(target=_follow_database, name="clock", daemon=True).start()
     child_process.report_ready(child_config)
     try:
         server.run(sockets=[socket.socket(fileno=child_config.socket_fd)])
@@ -115,8 +115,10 @@ class _WebServer(uvicorn.Server):
         self.should_exit = True
 
 
-def _follow_clock() -> None:
-    """Measures the database's clock every minute, and follows a test clock at once."""
+def _follow_database() -> None:
+    """Measures the database's clock every minute, and follows a test clock at once, and the settings every second."""
+    from tocsin.core.config import settings_store
+
     while True:
         try:
             with database.connect(name="tocsin pages") as connection:
@@ -127,6 +129,7 @@ def _follow_clock() -> None:
                     for _hint in connection.notifies(timeout=POLL, stop_after=1):
                         pass
                     clock.measure_if_due(connection)
+                    settings_store.follow(connection)
         except psycopg.Error as error:
             log.warning("The database's clock cannot be read for the pages: %s", error)
             time.sleep(POLL)

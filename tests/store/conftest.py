@@ -95,9 +95,9 @@ def data_dir(folder: Path) -> Path:
 def own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The variables of the environment, read anew, name a data directory of the test's own."""
     monkeypatch.setenv("TOCSIN_DATA_DIR", str(tmp_path / "data"))
-    environment.current.cache_clear()
+    environment.read_again()
     yield
-    environment.current.cache_clear()
+    environment.read_again()
 
 
 @pytest.fixture(scope="session")

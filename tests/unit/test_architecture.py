@@ -25,8 +25,9 @@ NOT_MODULES = {"example"}
 #: A file of the tree as text names it: from the checkout's root, or from the package.
 FILE_NAME = re.compile(r"(?<![\w./:-])((?:src/tocsin/|tests/|scripts/|benchmarks/)?(?:\w+/)+\w+\.py)\b")
 
-#: Late imports: a command starts in milliseconds, and Django calls `ready()` once models are loaded.
-LATE_IMPORTS_ALLOWED = ("tocsin.cli.", "tocsin.apps", "tocsin.web.apps")
+#: Late imports: a command starts in milliseconds, Django calls `ready()` once models are loaded, and the web process
+#: sets Django up by itself.
+LATE_IMPORTS_ALLOWED = ("tocsin.cli.", "tocsin.apps", "tocsin.web.apps", "tocsin.web_process")
 
 
 def _module_name(path: Path) -> str:

@@ -186,3 +186,17 @@ def test_checklist_says_what_a_local_or_unencrypted_url_prevents(
     assert any("is not encrypted" in warning.text for warning in home.find_warnings(clock.now()))
     use("https://tocsin.example.org")
     assert (step().problem, step().is_done) == ("", True)
+
+
+def test_group_comes_before_invitations_and_undone_steps_are_health(
+    company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    titles = [str(step.title) for step in home.setup_steps(company.admin)]
+    assert (
+        titles.index("Set the public URL") < titles.index("Create an on-call group") < titles.index("Invite your team")
+    )
+    missing = [step for step in home.setup_steps(company.admin) if not (step.is_done or step.is_optional)]
+    page = browser_of(company.admin).get("/", headers={"X-Part": "health"}).content.decode()
+    assert f"Setup is incomplete: {len(missing)} step" in page
+    assert "No known issues" not in page
+    assert "Setup is incomplete" not in browser_of(company.manager).get("/").content.decode()

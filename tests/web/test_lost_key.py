@@ -33,11 +33,11 @@ HALO = {"name": "Halo", "kind": "haloitsm", "base_url": "https://acme.haloitsm.c
 def lose_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     def lose() -> None:
         monkeypatch.setenv("TOCSIN_SECRET_KEY", KEY)
-        environment.current.cache_clear()
+        environment.read_again()
 
     yield lose
     monkeypatch.undo()
-    environment.current.cache_clear()
+    environment.read_again()
 
 
 @pytest.fixture

@@ -1,16 +1,23 @@
-"""System shows the last backup."""
+"""System shows the last backup; settings and the variables that win over them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
+import pytest
 from django.test import Client
 
+from tests.support.form_data import filled
 from tests.web.conftest import Company
-from tocsin.core.config import settings_store
+from tocsin.access import audit
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.core.config import environment, settings_store
 from tocsin.core.config.settings_store import LastBackup
 from tocsin.core.db import database
+from tocsin.core.errors import Rejected
+from tocsin.core.models import Setting
 from tocsin.core.runtime import clock
 from tocsin.people.models import User
 from tocsin.web import system
@@ -52,3 +59,73 @@ def test_settings_are_summed_up_by_what_was_changed(company: Company, browser_of
     assert summary["Messages"] == [("Bundle pages sent in quick succession", "no")]
     assert summary["Retention"] == []
     assert 'href="#settings-2"' in client.get("/settings/").content.decode()
+
+
+SMTP = "smtp://mailer:s3cret%40x@smtp.example.org:587"
+
+
+@pytest.fixture
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Sets a variable, which is read at once."""
+
+    def set_variable(name: str, value: str) -> None:
+        monkeypatch.setenv(name, value)
+        environment.read_again()
+
+    yield set_variable
+    monkeypatch.undo()
+    environment.use_settings({})
+    environment.read_again()
+
+
+def test_public_url_and_smtp_server_of_settings_apply_at_once(
+    company: Company, browser_of: Callable[[User], Client], own_environment: Callable[[str, str], None]
+) -> None:
+    client = browser_of(company.admin)
+    form = filled(client.get("/settings/").content.decode()) | {
+        "base_url": "https://tocsin.example.org/",
+        "smtp_url": SMTP,
+    }
+    assert client.post("/settings/", form).status_code == 302
+    config = environment.current()
+    assert (config.public_url, config.smtp_url) == ("https://tocsin.example.org", SMTP)
+    assert config.from_settings == {"base_url", "smtp_url"}
+    stored = json.dumps(dict(Setting.objects.values_list("name", "value")))
+    assert "s3cret" not in stored
+    page = client.get("/settings/").content.decode()
+    assert "smtp://mailer:•••@smtp.example.org:587" in page
+    assert "s3cret" not in page + client.get("/audit/").content.decode()
+    # The masked password stays the stored one, but only for its server.
+    form = filled(client.get("/settings/").content.decode()) | {"organisation_name": "Acme"}
+    assert client.post("/settings/", form).status_code == 302
+    assert environment.current().smtp_url == SMTP
+    moved = filled(client.get("/settings/").content.decode()) | {"smtp_url": "smtp://mailer:•••@evil.example.org:587"}
+    answer = client.post("/settings/", moved)
+    assert answer.status_code == 422
+    assert "enter the secret again" in answer.content.decode()
+    assert environment.current().smtp_url == SMTP
+
+
+def test_a_variable_wins_over_its_setting_and_is_named(
+    company: Company, browser_of: Callable[[User], Client], own_environment: Callable[[str, str], None]
+) -> None:
+    audit.change_settings({"base_url": "https://stored.example.org"}, actor=COMMAND_LINE, now=clock.now())
+    own_environment("TOCSIN_BASE_URL", "http://testserver")
+    assert environment.current().public_url == "http://testserver"
+    client = browser_of(company.admin)
+    page = client.get("/settings/").content.decode()
+    assert "TOCSIN_BASE_URL sets this on the server." in page
+    form = filled(client.get("/settings/").content.decode()) | {"base_url": "https://other.example.org"}
+    assert client.post("/settings/", form).status_code == 302
+    assert settings_store.get("base_url") == "https://stored.example.org"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("base_url", "tocsin.example.org"), ("base_url", "https://x.example.org/path"), ("smtp_url", "smtp.example.org"),
+     ("email_from", "nobody")],
+)  # fmt: skip
+def test_an_invalid_setting_of_a_variable_says_what_to_enter(database: str, name: str, value: str) -> None:
+    with pytest.raises(Rejected, match=r"Enter .* such as") as refused:
+        audit.change_settings({name: value}, actor=COMMAND_LINE, now=clock.now())
+    assert refused.value.field == name

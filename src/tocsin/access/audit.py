@@ -386,7 +386,7 @@ def change_settings(values: Mapping[str, object], *, actor: AuditActor, now: dat
     with boundary.config_command():
         for check in CHECKS.of():
             check(validated)
-        before = {name: settings_store.get(name) for name in validated}
+        before = {name: settings_store.stored(name) for name in validated}
         changed = record_change(
             actor, now=now, before=before, after=validated, object_type="settings", object_name="settings"
         )

@@ -110,8 +110,8 @@ routes = PROVIDERS.routes
     summary="Try address and credentials; nothing is sent",
 )
 def test_provider(request: HttpRequest, id: str) -> dict[str, Any]:
-    """A failure is returned as an error: 502, or 503 if a retry may succeed. `SMTP (environment)` tests the server
-    configured by TOCSIN_SMTP_URL."""
+    """A failure is returned as an error: 502, or 503 if a retry may succeed. `SMTP (default)` tests the server
+    of TOCSIN_SMTP_URL or the setting `smtp_url`."""
     if id.lower() == ENVIRONMENT.lower():
         return {"ok": True, "detail": str(commands.test_environment())}
     return {"ok": True, "detail": str(commands.test_provider(PROVIDERS.find(id)))}

@@ -41,7 +41,6 @@ from tocsin.configure.models import ImportRun
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.models import Setting
 from tocsin.core.reasons import Term, reason_from_json, sentence, show_reason
 from tocsin.core.validation.inputs import AT_PATH
 from tocsin.importers import import_runs
@@ -257,20 +256,15 @@ def get_settings(request: HttpRequest, response: HttpResponse) -> dict[str, Any]
 def patch_settings(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
     principal = caller(request)
     with settings_store.exclusive():
-        auth.check(request, _stored(), "settings", "")
+        auth.check(request, settings_store.all_settings(), "settings", "")
         change_settings(body, actor=audit_actor_of(principal), now=principal.now)
         return _all(response)
 
 
 def _all(response: HttpResponse) -> dict[str, Any]:
-    values = _stored()
+    values = settings_store.all_settings()
     auth.tag(response, values)
     return values
-
-
-def _stored() -> dict[str, Any]:
-    stored = dict(Setting.objects.values_list("name", "value"))
-    return {name: stored.get(name, setting.default) for name, setting in settings_store.SETTINGS.items()}
 
 
 # ---------- audit log

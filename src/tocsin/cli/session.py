@@ -54,7 +54,7 @@ def configure(data_dir: Path | None) -> Config:
     """Read the configuration, with `data_dir` instead of `TOCSIN_DATA_DIR`. Raises ConfigError."""
     if data_dir is not None:
         os.environ["TOCSIN_DATA_DIR"] = str(data_dir.expanduser().absolute())
-    environment.current.cache_clear()
+    environment.read_again()
     return environment.current()
 
 
@@ -89,6 +89,7 @@ def open_database(
             revive = embedded.start if embedded else lambda: None
             is_shared = embedded is None
             wait_for_database(lambda: _migrate(is_shared=is_shared), startup_timeout, revive=revive)
+            _use_settings()
         yield DatabaseSession(settings, url, embedded)
     except Exception:
         # A server that replays its WAL for longer than a start waits must not begin anew with the next one.
@@ -108,6 +109,14 @@ def _migrate(*, is_shared: bool) -> None:
 
     if migrate.migrate(writing.back_up, is_shared=is_shared):
         partitions.create_current(clock.now())
+
+
+def _use_settings() -> None:
+    """Let the stored settings stand for the variables that are not set."""
+    from tocsin.core.config import settings_store
+
+    with database.connection() as connection:
+        settings_store.follow(connection)
 
 
 def configuration_folder() -> Path:

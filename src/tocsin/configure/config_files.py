@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tocsin.configure.yaml_loader import AT_LINE, NodePath, YamlDocument, rejection_at
+from tocsin.core.config.settings_store import SMTP_URL
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason, Term, Text, sentence
 from tocsin.core.validation.inputs import AT_PATH, REQUIRED, raise_all
@@ -135,7 +136,12 @@ def _collect_settings(document: YamlDocument, value: Any, sources: ConfigFiles) 
     for name, setting in value.items():
         if name in sources.settings:
             raise _rejection_at(document, (SETTINGS, name), sentence('the setting "{name}" is there twice.', name=name))
-        sources.settings[name] = setting
+        problems: list[Rejected] = []
+        is_secret = name == SMTP_URL.name
+        sources.settings[name] = (
+            _resolve_secrets(document, (SETTINGS, name), setting, problems) if is_secret else setting
+        )
+        raise_all(problems)
         sources._settings_from.append((document, name))
 
 

@@ -323,7 +323,7 @@ def export_configuration(*, with_secrets: bool) -> dict[str, Any]:
         # Prevents changes meanwhile, so that referenced objects are included.
         settings_store.lock()
         configuration: dict[str, Any] = {}
-        if settings := settings_store.non_default_settings():
+        if settings := settings_store.non_default_settings(with_secrets=with_secrets):
             configuration[SETTINGS] = settings
         for resource in RESOURCES:
             rows = list(resource.list_all())

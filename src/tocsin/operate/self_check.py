@@ -254,8 +254,8 @@ def _without_provider(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
                 users=limited(names, _MAX_NAMED_USERS),
             ),
             sentence(
-                "Set TOCSIN_SMTP_URL on every node, or add a provider under Providers. Pages that were kept are "
-                "then sent."
+                "Enter an SMTP server in Settings, or add a provider under Providers. Pages that were kept are then "
+                "sent."
             )
             if channel == "email"
             else sentence("Add or enable a provider under Providers. Pages that were kept are then sent."),

@@ -92,23 +92,24 @@ def setup_steps(user: User) -> list[FirstStep]:
     url_problem = address_problem.detail.localized() if address_problem else ""
     heartbeat_reason = _("Set TOCSIN_HEARTBEAT_URL so that an external service notices when this server is down.")
     has_provider = config.smtp_url is not None or is_done["provider"]
+    # In the order in which each works: invitations name the public URL, leave by a provider, and join a group.
     steps = [
+        # Optional, because a trial on one machine needs no public URL.
+        FirstStep(_("Set the public URL"), url_reason, "settings", not address_problem, True, url_problem),
         FirstStep(
             _("Connect a notification provider"), _("Until then, all messages stay in the sandbox."), "providers",
             has_provider,
         ),
         FirstStep(_("Add your contact methods"), methods_reason, "me", is_done["has_reached_user"]),
-        FirstStep(_("Invite your team"), invite_reason, "invite_many", is_done["other_users"], is_optional=True),
         FirstStep(
             _("Create an on-call group"), _("Who is paged first, and who next."), "groups", is_done["on_call"]
         ),
+        FirstStep(_("Invite your team"), invite_reason, "invite_many", is_done["other_users"], is_optional=True),
         FirstStep(_("Create a schedule"), schedule_reason, "new_schedule", is_done["schedule"], is_optional=True),
         FirstStep(
             _("Create an escalation policy"), _("How long to wait before the next person is paged."), "policies",
             is_done["policy"],
         ),
-        # Optional, because a trial on one machine needs no public URL.
-        FirstStep(_("Set the public URL"), url_reason, "system", not address_problem, True, url_problem),
         FirstStep(
             _("Add your first integration"), _("A webhook URL for HaloITSM or any other tool."), "integrations",
             is_done["integration"],
@@ -117,7 +118,7 @@ def setup_steps(user: User) -> list[FirstStep]:
             _("Trigger your first alert"), _("Send a sample and acknowledge it."), "integrations", is_done["alert"]
         ),
         FirstStep(
-            _("External heartbeat (dead man's switch)"), heartbeat_reason, "system", config.heartbeat_url is not None,
+            _("External heartbeat (dead man's switch)"), heartbeat_reason, "settings", config.heartbeat_url is not None,
             is_optional=True,
         ),
     ]  # fmt: skip
@@ -336,6 +337,8 @@ def home(request: SignedInRequest) -> HttpResponse:
         "step_count": len(steps),
         "steps_done": sum(step.is_done for step in steps),
         "next_step": next((step for step in steps if not step.is_done), None),
+        # What paging needs: a set-up that is not done is a problem like any other.
+        "steps_missing": [step for step in steps if not (step.is_done or step.is_optional)],
     }
     return render_view(
         request, "home/home.html", context, partials=("alerts", "incoming", "health", "oncall", "readiness")

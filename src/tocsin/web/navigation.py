@@ -150,6 +150,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
             "clock_jump": clock.test_offset(),
             "identity_providers": providers,
             "is_sso_only": SimpleLazyObject(requires_single_sign_on),
+            "is_empty_install": SimpleLazyObject(lambda: not User.objects.exists()),
         }
     common = {"clock_jump": clock.test_offset(), "is_side_collapsed": request.COOKIES.get("tocsin_side") == "collapsed"}
     if request.user.clients:

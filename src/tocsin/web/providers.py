@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 from django.views.decorators.http import require_POST, require_safe
@@ -26,6 +28,7 @@ from tocsin.notify.providers import commands, health, pool
 from tocsin.notify.providers.pool import BUILT_IN, CHANNELS, ENVIRONMENT, KINDS, ProviderStatus
 from tocsin.resources.registry import PROVIDERS
 from tocsin.web.http.request import SignedInRequest, find_object, render_view, reporting, requires
+from tocsin.web.me.contact_methods import result_context
 from tocsin.web.ui import object_list
 from tocsin.web.ui.confirm_delete import ObjectPage
 from tocsin.web.ui.forms import SpecForm, channel_name, set_choices
@@ -98,13 +101,14 @@ def provider_list(request: SignedInRequest) -> HttpResponse:
         opted_out=_opted_out(),
         kinds=KINDS.values(),
         environment=ENVIRONMENT,
+        smtp_variable=environment.variable_in_use("smtp_url"),
         built_in=BUILT_IN,
         without=[local_term(channel.label) for name, channel in CHANNELS.items() if name not in served],
     )
 
 
 def _with_status(rows: Sequence[Provider | None], now: datetime) -> Iterator[tuple[Any, ...]]:
-    """What the template shows; None stands for the mail server of the environment."""
+    """What the template shows; None stands for the SMTP server of the environment or of Settings."""
     statuses = pool.statuses()
     rejected = health.recent_rejections(now)
     for row in rows:
@@ -117,6 +121,7 @@ class ProviderPage(ObjectPage[Provider]):
     """The form of a provider, made from the settings of its kind, with its status and a test."""
 
     template = "providers/edit.html"
+    partials = ("test",)
     saved = gettext_lazy("%(name)s saved. Test it now.")
     shows_saved = True
 
@@ -136,27 +141,36 @@ class ProviderPage(ObjectPage[Provider]):
         return _("Add %(kind)s") % {"kind": local_term(KINDS[named["kind_name"]].label)}
 
     def context(self, request: SignedInRequest, row: Provider | None, form: SpecForm) -> dict[str, Any]:
-        return {"kind": KINDS[form.current["kind"]], **(_status_context(row, request.now) if row else {})}
+        return {"kind": KINDS[form.current["kind"]], **(_status_context(request, row) if row else {})}
 
 
 edit = ProviderPage(_LIST)
 
 
-def _status_context(row: Provider, now: datetime) -> dict[str, Any]:
-    """Return the provider's status, recent rejections, callback URLs and test form."""
+def _status_context(request: SignedInRequest, row: Provider) -> dict[str, Any]:
+    """Return the provider's status, recent rejections, callback URLs, test form, and the result of the user's test."""
+    try:
+        result = result_context(request.user, UUID(request.GET.get("test", "")))
+    except (ValueError, Http404):
+        result = {}
+    tested = result.get("notification")
     return {
-        "rejections": health.recent_rejections(now).get(row.name, ()),
+        **result,
+        "rejections": health.recent_rejections(request.now).get(row.name, ()),
         "status": pool.statuses().get(row.name, ProviderStatus()),
         "callbacks": pool.webhook_urls(row),
         "lacks_callback_url": pool.lacks_callback_url(row),
-        "test_form": ProviderTestForm(channels=row.channels),
+        "test_form": ProviderTestForm(
+            channels=row.channels,
+            initial={"channel": tested.channel, "address": tested.address} if tested else None,
+        ),
     }
 
 
 @require_POST
 @requires(Permission.ADMINISTER)
 def send_test(request: SignedInRequest, number: int) -> HttpResponse:
-    """Send a test message through this provider only, and show its result."""
+    """Send a test message through this provider only, and show its result beside the provider."""
     row = find_object(PROVIDERS, number)
     form = ProviderTestForm(request.POST, channels=row.channels)
     if not form.is_valid():
@@ -165,7 +179,8 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
     data, test_id = form.cleaned_data, None
     with reporting(request):
         test_id = notices.send_test(row, data["channel"], data["address"], user=request.user, now=request.now)
-    return redirect("test_result", test_id) if test_id else redirect("provider", number)
+    query = {"test": str(test_id)} if test_id else None
+    return redirect(f"{reverse('provider', args=[number], query=query)}#test")
 
 
 @require_safe
@@ -191,7 +206,7 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @requires(Permission.ADMINISTER)
 def test_environment(request: SignedInRequest) -> HttpResponse:
-    """Test the mail server that the environment configures."""
+    """Test the SMTP server of the environment or of Settings."""
     with reporting(request, ENVIRONMENT):
         messages.success(request, f"{ENVIRONMENT}: {commands.test_environment().localized()}")
     return redirect("providers")

@@ -171,6 +171,33 @@ class SystemSettingsForm(forms.Form):
     organisation_name = forms.CharField(
         label=_("Organisation"), max_length=100, required=False, help_text=_("Shown in emails.")
     )
+    base_url = forms.CharField(
+        label=_("Public URL"),
+        max_length=500,
+        required=False,
+        help_text=_("How phones, senders and browsers reach Tocsin. Webhook URLs and links in messages begin with it."),
+        widget=forms.TextInput(attrs={"inputmode": "url", "placeholder": "https://tocsin.example.org"}),
+    )
+    smtp_url = forms.CharField(
+        label=_("SMTP server"),
+        max_length=1000,
+        required=False,
+        help_text=_("Sends email after the providers. With smtps:// the connection begins encrypted (port 465)."),
+        widget=forms.TextInput(
+            attrs={
+                "inputmode": "url",
+                "autocomplete": "off",
+                "spellcheck": "false",
+                "placeholder": "smtp://user:password@smtp.example.org:587",
+            }
+        ),
+    )
+    email_from = forms.CharField(
+        label=_("Sender of emails"),
+        max_length=300,
+        required=False,
+        widget=forms.TextInput(attrs={"placeholder": "Tocsin <tocsin@example.org>"}),
+    )
     time_zone = ZoneField(label=_("Default time zone for new users and groups"))
     bundle_pages = forms.BooleanField(
         label=_("Bundle pages sent in quick succession"),
@@ -252,6 +279,16 @@ class SystemSettingsForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields |= {settings_store.content_name(name): _content(name) for name in CHANNELS}
+        for name in environment.SETTING_VARIABLES:
+            if variable := environment.variable_in_use(name):
+                field = self.fields[name]
+                field.disabled = True
+                field.help_text = _("%(variable)s sets this on the server.") % {"variable": variable}
+                self.initial[name] = settings_store.without_password(getattr(environment.current(), name))
+
+    def changes(self) -> dict[str, Any]:
+        """Return the settings that the form can change: without those that a variable sets."""
+        return {name: value for name, value in self.cleaned_data.items() if not self.fields[name].disabled}
 
     def sections(self) -> list[tuple[Any, list[forms.BoundField], list[tuple[str, str]]]]:
         """Return the fields of each heading, and (label, value) of those that differ from the default."""
@@ -275,6 +312,7 @@ class SystemSettingsForm(forms.Form):
 
 #: The fields of the form under each heading.
 SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (_("Public URL and email"), ("base_url", "smtp_url", "email_from")),
     (_("General"), ("organisation_name", "time_zone", "phone_region", "night_hours", "weekly_coverage_mail")),
     (_("Access"), ("visibility", "sign_in", "session_lifetime", "require_mfa", "chat_servers_by")),
     (_("Messages"), ("bundle_pages", "sms_reply_codes", *map(settings_store.content_name, CHANNELS), "mail_listen")),
@@ -312,19 +350,15 @@ def examination(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Permission.ADMINISTER)
 def settings(request: SignedInRequest) -> HttpResponse:
-    form = SystemSettingsForm(request.POST or None, initial=_stored())
-    snapshot = FormSnapshot(request, "settings", "", _stored, keys=(*form.fields,))
+    form = SystemSettingsForm(request.POST or None, initial=settings_store.all_settings())
+    snapshot = FormSnapshot(request, "settings", "", settings_store.all_settings, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():
         with rejections_shown(form), snapshot.unchanged():
-            audit.change_settings(form.cleaned_data, actor=actor(request), now=request.now)
+            audit.change_settings(form.changes(), actor=actor(request), now=request.now)
             messages.success(request, gettext("Saved."))
             return redirect("settings")
     context = {"form": form, "snapshot": snapshot}
     return render_view(request, "system/settings.html", context, status=422 if form.errors else 200)
-
-
-def _stored() -> dict[str, Any]:
-    return {name: settings_store.get(name) for name in settings_store.SETTINGS}
 
 
 class PauseForm(forms.Form):

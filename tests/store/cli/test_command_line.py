@@ -33,7 +33,7 @@ def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("TOCSIN_DATABASE_URL", database)
     monkeypatch.setenv("TOCSIN_DATA_DIR", str(tmp_path))
     yield
-    config.current.cache_clear()
+    config.read_again()
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

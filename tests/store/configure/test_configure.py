@@ -386,6 +386,20 @@ def test_prune_refuses_what_is_still_needed_and_then_deletes_nothing(now: dateti
     assert Policy.objects.exists()
 
 
+def test_smtp_server_in_settings_is_a_secret_of_the_file(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "smtp://mailer:s3cret@smtp.example.org"
+    monkeypatch.setenv("MAIL", url)
+    apply(now, "settings: {smtp_url: {env: MAIL}}\n")
+    try:
+        assert environment.current().smtp_url == url
+        masked = plan.write(plan.export_configuration(with_secrets=False))
+        assert "s3cret" not in masked
+        assert apply(now, masked).is_empty, "a masked password means unchanged"
+        assert url in plan.write(plan.export_configuration(with_secrets=True))
+    finally:
+        environment.use_settings({})
+
+
 def test_settings_are_applied_and_prune_restores_other_defaults(now: datetime) -> None:
     done = apply(now, "settings: {message_retention_days: 30, organisation_name: Acme}\n")
     assert plan_lines(done) == ["update    settings of the installation: message_retention_days, organisation_name"]
@@ -584,10 +598,10 @@ def test_file_with_secrets_restores_values_sealed_by_lost_key(now: datetime, mon
     text = "providers:\n  - {name: Phones, kind: ntfy, token: tk_secret}\n"
     apply(now, TEAM, INTEGRATION, text)
     monkeypatch.setenv("TOCSIN_SECRET_KEY", "another-key-of-at-least-thirty-two-characters")
-    environment.current.cache_clear()
+    environment.read_again()
     try:
         assert str(apply(now, TEAM, INTEGRATION, text).lines[-1]).startswith("update")
         assert apply(now, TEAM, INTEGRATION, text).is_empty
     finally:
         monkeypatch.undo()
-        environment.current.cache_clear()
+        environment.read_again()

@@ -45,9 +45,9 @@ def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("TOCSIN_ALLOW_TARGETS", "127.0.0.0/8")
     for product in PRODUCTS.values():
         monkeypatch.delenv(product.key_variable, raising=False)
-    config.current.cache_clear()
+    config.read_again()
     yield
-    config.current.cache_clear()
+    config.read_again()
 
 
 @pytest.fixture

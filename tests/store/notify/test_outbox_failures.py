@@ -72,7 +72,7 @@ def test_page_is_retried_until_sent_and_reported_after_ten_minutes(post: OutboxH
     mail.answers.append("451 4.3.0 try later")
     post.go(755)
     # One was refused, the other accepted: so the server works again, and nothing waits for it any more.
-    assert post.states(alert) == [("Email-Official", "sent", "SMTP (environment)")]
+    assert post.states(alert) == [("Email-Official", "sent", "SMTP (default)")]
     assert "[Tocsin] A message could not be sent" in mail.subjects
     assert AlertEvent.objects.filter(alert=alert, kind="page_failed").count() == 1
 
@@ -163,7 +163,7 @@ def test_a_reminder_that_fails_by_text_comes_by_mail(post: OutboxHarness, mail: 
         assert queue_notice(connection, notice, post.now, user_ids=[alice.pk], label="SMS").names
     post.go(0)
     post.go(1)
-    assert post.states() == [("SMS", "failed", ""), ("E-mail", "sent", "SMTP (environment)")]
+    assert post.states() == [("SMS", "failed", ""), ("E-mail", "sent", "SMTP (default)")]
     assert (mail.mails[0].to, mail.subjects) == ("alice@example.org", ["[Tocsin] On call in 1 hour"])
     assert "You are primary of Desk." in mail.mails[0].part("plain")
     assert each_of(post.deliveries()[1].notification.reason) == (
@@ -341,7 +341,7 @@ def test_provider_secret_echoed_by_server_is_removed_from_error(
 
 def _abandoned(post: OutboxHarness, alert: int) -> Delivery:
     """A delivery whose worker was killed in mid-send: still leased, and the lease has run out."""
-    Delivery.objects.filter(alert=alert).update(status="sending", attempts=1, provider_name="SMTP (environment)")
+    Delivery.objects.filter(alert=alert).update(status="sending", attempts=1, provider_name="SMTP (default)")
     with database.transaction() as connection:
         connection.execute(
             "UPDATE notify_delivery SET leased_by = 'killed', lease_until = clock_timestamp() - interval '1 second'"
@@ -444,7 +444,7 @@ def test_a_stopped_worker_does_not_send_what_another_sent(post: OutboxHarness, m
     stopped.in_flight.start(jobs)
     assert stopped.in_flight.wait_until(lambda running: not running, 10)
     assert len(mail.mails) == 1
-    assert post.states(alert) == [("Email-Official", "sent", "SMTP (environment)")]
+    assert post.states(alert) == [("Email-Official", "sent", "SMTP (default)")]
 
 
 def test_a_stopped_worker_sends_what_nobody_took_over(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -457,7 +457,7 @@ def test_a_stopped_worker_sends_what_nobody_took_over(post: OutboxHarness, mail:
     box.in_flight.start(jobs)
     box.settle()
     assert len(mail.mails) == 1
-    assert post.states(alert) == [("Email-Official", "sent", "SMTP (environment)")]
+    assert post.states(alert) == [("Email-Official", "sent", "SMTP (default)")]
 
 
 def test_delivery_that_kills_five_workers_is_stuck_and_reported(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -563,7 +563,7 @@ def test_uncovered_address_falls_back_to_next_contact_method(post: OutboxHarness
     post.page(alert := post.alert(), "alice")
     post.go(0)
     assert post.states(alert) == [
-        ("SMS", "queued", ""), ("Phone", "queued", ""), ("Email", "sent", "SMTP (environment)"),
+        ("SMS", "queued", ""), ("Phone", "queued", ""), ("Email", "sent", "SMTP (default)"),
     ]  # fmt: skip
     text, call, _ = post.deliveries(alert)
     assert str(text.error) == "No SMS provider delivers to this address."
@@ -671,7 +671,7 @@ def test_result_sent_during_database_outage_is_recorded_next_run(
     assert post.states(alert)[0][1] == "sending"
     box.run_once()
     assert len(mail.mails) == 1
-    assert post.states(alert) == [("Email-Official", "sent", "SMTP (environment)")]
+    assert post.states(alert) == [("Email-Official", "sent", "SMTP (default)")]
 
 
 @pytest.mark.parametrize(

@@ -148,12 +148,12 @@ def test_every_page_leaves_within_30_seconds_after_an_outage(outage: Outage, min
 @pytest.mark.parametrize(("count", "mails_sent"), [(1_500, 5), pytest.param(10_000, 34, marks=pytest.mark.long)])
 def test_thousands_of_waiting_pages_leave_in_one_round_bundled(outage: Outage, count: int, mails_sent: int) -> None:
     parameters = {
-        "now": outage.now, "user": outage.desk.users["bob"].pk, "name": "SMTP (environment)", "count": count,
+        "now": outage.now, "user": outage.desk.users["bob"].pk, "name": "SMTP (default)", "count": count,
     }  # fmt: skip
     with database.transaction() as connection:
         connection.execute(_MANY, parameters)
     ProviderHealth.objects.create(
-        name="SMTP (environment)", failures=99, is_open=True, is_unresponsive=True, retry_at=outage.now, openings=1
+        name="SMTP (default)", failures=99, is_open=True, is_unresponsive=True, retry_at=outage.now, openings=1
     )
     with outage.mail_server() as mails:
         outage.seconds = 5

@@ -55,11 +55,11 @@ def test_page_waiting_for_quiet_hours_leaves_when_they_are_removed(post: OutboxH
     alert = quietly_paged(post)
     wish(post)
     post.go()
-    assert post.states(alert) == [("Mail", "sent", "SMTP (environment)"), ("Work", "queued", "")]
+    assert post.states(alert) == [("Mail", "sent", "SMTP (default)"), ("Work", "queued", "")]
     post.go(599)
     assert len(mail.mails) == 1, "its own wait holds all the same"
     post.go(600)
-    assert post.states(alert)[1] == ("Work", "sent", "SMTP (environment)")
+    assert post.states(alert)[1] == ("Work", "sent", "SMTP (default)")
 
 
 def test_page_waits_for_changed_quiet_hours_with_reason(post: OutboxHarness, mail: SmtpDouble) -> None:

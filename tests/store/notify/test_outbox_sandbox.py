@@ -93,7 +93,7 @@ def test_next_contact_method_does_not_wait_for_a_missing_provider(post: OutboxHa
     post.user("alice", SMS | {"wait": "0s"}, EMAIL | {"wait": "10m"})
     post.page(alert := post.alert(), "alice")
     post.go(0)
-    assert post.states(alert) == [("SMS", "sandboxed", "sandbox"), ("Email", "sent", "SMTP (environment)")]
+    assert post.states(alert) == [("SMS", "sandboxed", "sandbox"), ("Email", "sent", "SMTP (default)")]
     assert problems(post.at(61)) == {}, "she was reached"
 
 

@@ -54,7 +54,7 @@ def test_a_page_leaves_once_and_says_by_whom_and_when(post: OutboxHarness, mail:
     assert mail.subjects == [f"[P1 Critical] Acme: VPN down (Halo 20817) (Tocsin #{alert})"]
     assert mail.mails[0].to == "alice@example.org"
     (delivery,) = post.deliveries(alert)
-    assert (delivery.status, delivery.attempts, delivery.provider_name) == ("sent", 1, "SMTP (environment)")
+    assert (delivery.status, delivery.attempts, delivery.provider_name) == ("sent", 1, "SMTP (default)")
     assert (delivery.sent_at, delivery.external_id) == (post.at(1), "Q1")
     assert delivery.lease_until is None
 

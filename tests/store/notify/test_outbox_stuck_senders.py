@@ -79,7 +79,7 @@ def test_a_send_past_its_deadline_moves_to_the_next_provider(post: OutboxHarness
         post.go(9)
         assert post.states(alert) == [
             ("Email-Official", "failed", "Silent"),
-            ("Email-Official", "sent", "SMTP (environment)"),
+            ("Email-Official", "sent", "SMTP (default)"),
         ]
         (failed, _) = post.deliveries(alert)
         assert failed.error == TIMED_OUT(duration=timedelta(seconds=FAILOVER_DEADLINE))
@@ -113,7 +113,7 @@ def test_the_only_provider_has_ninety_seconds(post: OutboxHarness, monkeypatch: 
 def test_pages_wait_two_seconds_for_a_busy_provider(
     post: OutboxHarness, mail: SmtpDouble, is_next_failing: bool
 ) -> None:
-    ProviderHealth.objects.create(name="SMTP (environment)", is_open=is_next_failing)
+    ProviderHealth.objects.create(name="SMTP (default)", is_open=is_next_failing)
     busy = KINDS["smtp"].max_concurrent_sends
     names = [f"user{number}" for number in range(busy + 10)]
     for name in names:

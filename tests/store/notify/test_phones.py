@@ -656,7 +656,7 @@ def test_provider_health_resets_on_change_or_deletion(scenario: PhoneScenario) -
     commands.delete_provider(row, actor=ACTOR, now=scenario.post.now)
     assert list(check_deliveries(scenario.post.now)) == []
     # One that went with the environment's variables.
-    ProviderHealth.objects.create(name="SMTP (environment)", is_open=True, retry_at=scenario.post.now)
+    ProviderHealth.objects.create(name="SMTP (default)", is_open=True, retry_at=scenario.post.now)
     assert list(check_deliveries(scenario.post.now)) == []
 
 

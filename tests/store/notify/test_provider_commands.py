@@ -238,7 +238,7 @@ def test_providers_are_tried_in_order_and_the_environments_comes_last(
     with database.transaction() as connection:
         directory.refresh(connection)
     names = [carrier.name for carrier in directory.providers_for("email", "x@example.org")]
-    assert names == ["B", "A", "SMTP (environment)"]
+    assert names == ["B", "A", "SMTP (default)"]
     assert directory.providers_for("email", "not an address") == ()
     directory.close()
 

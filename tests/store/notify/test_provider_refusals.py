@@ -97,7 +97,7 @@ def test_administrators_hear_of_a_dead_mail_server_otherwise(
     with ntfy_double() as push:
         provider("Push", "ntfy", ["ntfy"], api_base=push.url)
         if is_known:
-            ProviderHealth.objects.create(name="SMTP (environment)", is_open=True, failures=3)
+            ProviderHealth.objects.create(name="SMTP (default)", is_open=True, failures=3)
         post.page(post.alert(), "alice")
         for second in (0, 5, 35, 155, 455):
             post.go(second)

@@ -130,7 +130,7 @@ def using(url: str, monkeypatch: pytest.MonkeyPatch, data_dir: Path | None = Non
     monkeypatch.setenv("TOCSIN_DATABASE_URL", url)
     if data_dir is not None:
         monkeypatch.setenv("TOCSIN_DATA_DIR", str(data_dir))
-    config.current.cache_clear()
+    config.read_again()
     with in_use(url):
         yield
 

@@ -55,15 +55,15 @@ from tocsin.people.models import ContactMethod, User
 def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TOCSIN_DATABASE_URL", database)
     monkeypatch.setenv("TOCSIN_DATA_DIR", str(tmp_path))
-    config.current.cache_clear()
+    config.read_again()
     yield
-    config.current.cache_clear()
+    config.read_again()
 
 
 def setenv(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    config.current.cache_clear()
+    config.read_again()
 
 
 #: The areas of the checks that yield ids which begin so; those of the server, machine and address always run.

@@ -62,10 +62,10 @@ def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("TOCSIN_DATABASE_URL", database)
     monkeypatch.setenv("TOCSIN_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("TOCSIN_SECRET_KEY", OLD)
-    config.current.cache_clear()
+    config.read_again()
     with in_use(database):
         yield
-    config.current.cache_clear()
+    config.read_again()
 
 
 def remaining(url: str) -> encryption.Remaining:
@@ -80,7 +80,7 @@ def findings(url: str) -> list[str]:
 
 def use_keys(monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
     monkeypatch.setenv("TOCSIN_SECRET_KEY", ",".join(keys))
-    config.current.cache_clear()
+    config.read_again()
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ def test_key_file_gains_new_key_once_and_drops_the_old(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("TOCSIN_SECRET_KEY")
-    config.current.cache_clear()
+    config.read_again()
     Provider.objects.create(name="P", kind="smtp", channels=["email"], secrets=crypto.encrypt_bundle({"password": "p"}))
     path = tmp_path / "data" / "secret.key"
     [old] = path.read_text().split()
@@ -271,7 +271,7 @@ def test_a_key_that_is_still_needed_is_not_retired(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("TOCSIN_SECRET_KEY")
-    config.current.cache_clear()
+    config.read_again()
     Provider.objects.create(name="P", kind="smtp", channels=["email"], secrets=crypto.encrypt_bundle({"password": "p"}))
     path = tmp_path / "data" / "secret.key"
     path.write_text(f"{NEW}\n{path.read_text()}\n")

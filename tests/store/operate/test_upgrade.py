@@ -174,7 +174,7 @@ def test_nothing_is_changed_if_the_backup_cannot_be_written(database: str, tmp_p
 
 def test_backup_of_an_upgrade_can_be_declined(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOCSIN_UPGRADE_BACKUP", "0")
-    config.current.cache_clear()
+    config.read_again()
     with version("next"):
         assert migrate.migrate(writing.back_up) == [NEXT]
     assert backups(tmp_path) == []

@@ -51,7 +51,7 @@ def test_shell_command_uses_the_same_database_as_the_service(
     assert run(["backup", str(tmp_path / "state"), "--no-passphrase"]) == 1
     assert f"set -a; . {file}; set +a" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
-    environment.current.cache_clear()
+    environment.read_again()
 
 
 def test_the_commands_of_this_part_are_there() -> None:

@@ -23,10 +23,10 @@ def scope(headers: Iterable[tuple[bytes, bytes]] = (), peer: str = "127.0.0.1") 
 def behind_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TOCSIN_TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8")
     monkeypatch.setenv("TOCSIN_BASE_URL", "https://tocsin.example.org")
-    environment.current.cache_clear()
+    environment.read_again()
     yield
     monkeypatch.undo()
-    environment.current.cache_clear()
+    environment.read_again()
 
 
 def read(chunks: list[dict[str, Any]], headers: Iterable[tuple[bytes, bytes]] = ()) -> tuple[bytes, asgi.BodyReader]:
@@ -122,12 +122,12 @@ def test_nothing_is_loopback_behind_a_public_address(
 ) -> None:
     """A proxy without forwarding headers calls from loopback, and names loopback as the host."""
     monkeypatch.setenv(name, value)
-    environment.current.cache_clear()
+    environment.read_again()
     try:
         assert asgi.is_loopback(scope([HERE])) is is_open
     finally:
         monkeypatch.undo()
-        environment.current.cache_clear()
+        environment.read_again()
 
 
 def test_django_hears_the_public_host_whatever_the_request_says(behind_proxy: None) -> None:
@@ -234,3 +234,15 @@ def test_posts_to_unknown_paths_are_counted(
     )  # fmt: skip
     asyncio.run(router({**scope(headers), "method": method, "path": path}, receive, send))
     assert counted == ([path] if is_counted else [])
+
+
+def test_a_public_url_from_settings_leaves_other_hosts_usable() -> None:
+    environment.use_settings({"base_url": "https://tocsin.example.org"})
+    try:
+        hosts = {}
+        for host in (b"tocsin.example.org", b"10.0.0.5:8686"):
+            data = for_django(scope([(b"host", host)]))
+            hosts[dict(data["headers"])[b"host"]] = data["scheme"]
+    finally:
+        environment.use_settings({})
+    assert hosts == {b"tocsin.example.org": "https", b"10.0.0.5:8686": "http"}

@@ -47,10 +47,10 @@ def held_request(forwarded: bytes = b"") -> bytes:
 @pytest.fixture
 def trusted_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TOCSIN_TRUSTED_PROXIES", "127.0.0.1")
-    environment.current.cache_clear()
+    environment.read_again()
     yield
     monkeypatch.undo()
-    environment.current.cache_clear()
+    environment.read_again()
 
 
 def open_idle(connect: Callable[[], socket.socket], count: int) -> list[socket.socket]:

@@ -17,11 +17,11 @@ from tocsin.core.errors import Permanent
 def use_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     def use(keys: str) -> None:
         monkeypatch.setenv("TOCSIN_SECRET_KEY", keys)
-        environment.current.cache_clear()
+        environment.read_again()
 
     yield use
     monkeypatch.undo()
-    environment.current.cache_clear()
+    environment.read_again()
 
 
 def test_a_secret_comes_back_after_the_key_was_rotated(use_keys: Callable[[str], None]) -> None:

@@ -176,7 +176,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(serve, "BOOTED", tmp_path)
     monkeypatch.setattr(serve, "ROOT", tmp_path)
     yield tmp_path
-    config.current.cache_clear()
+    config.read_again()
 
 
 def calls(machine: Path) -> list[str]:

@@ -122,6 +122,13 @@ def test_the_setup_link_makes_the_first_administrator_once(database: str) -> Non
     assert User.objects.count() == 1
 
 
+def test_an_empty_install_says_where_the_setup_link_is(database: str) -> None:
+    page = Client().get("/", follow=True).content.decode()
+    assert "one-time setup link" in page
+    assert "journalctl --unit tocsin | grep /setup/" in page
+    assert 'name="password"' not in page, "there is nobody who could sign in"
+
+
 def test_setup_link_keeps_typed_values_on_errors(database: str) -> None:
     link = f"/setup/{tokens.make()}"
     form = {"name": "Ada", "email": "ada@example.org", "username": "a/b", "password": "short", "time_zone": "UTC"}

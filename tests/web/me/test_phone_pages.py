@@ -43,6 +43,7 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
         assert "is not a phone number" in bad.content.decode()
         first.refusals.append("broken")
         sent = client.post(f"/providers/{one.pk}/send-test", {"channel": "sms", "address": "+41 79 000 00 01"})
+        assert sent.headers["Location"].startswith(f"/providers/{one.pk}/?test="), "the result is beside the provider"
         box = DeliveryDispatcher()
         while box.run_once():
             box.settle()

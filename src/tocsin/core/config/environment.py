@@ -1,6 +1,7 @@
 """The process configuration: the `TOCSIN_*` environment variables, read once, typed and validated.
 
-All other settings are configured in the UI, the API or YAML, and are stored in the database.
+All other settings are configured in the UI, the API or YAML, and are stored in the database. A few can be either: the
+variable wins.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parseaddr
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -50,6 +52,9 @@ class Variable:
     default: str = "none"
     #: Its value can instead be read from the file named by `<NAME>_FILE`.
     is_secret: bool = False
+    #: While it is not set, the setting of that name applies, which is also that of the field of `Config`; "": it has
+    #: none.
+    setting: str = ""
 
 
 VARIABLES = (
@@ -62,7 +67,8 @@ VARIABLES = (
     Variable(
         "TOCSIN_BASE_URL",
         "The public URL. Links, cookies, CSRF checks and signed callbacks are built from it.",
-        "`http://` and the address on which Tocsin listens",
+        "the setting `base_url`; without one `http://` and the address on which Tocsin listens",
+        setting="base_url",
     ),
     Variable(
         "TOCSIN_TRUSTED_PROXIES",
@@ -75,8 +81,14 @@ VARIABLES = (
         "a key in the data directory, generated on the first start",
         is_secret=True,
     ),
-    Variable("TOCSIN_SMTP_URL", "Mail server: `smtp://` or `smtps://user:password@host:port`.", is_secret=True),
-    Variable("TOCSIN_EMAIL_FROM", "Sender address of emails."),
+    Variable(
+        "TOCSIN_SMTP_URL",
+        "Mail server: `smtp://` or `smtps://user:password@host:port`.",
+        "the setting `smtp_url`",
+        is_secret=True,
+        setting="smtp_url",
+    ),
+    Variable("TOCSIN_EMAIL_FROM", "Sender address of emails.", "the setting `email_from`", setting="email_from"),
     Variable("TOCSIN_HEARTBEAT_URL", "URL that is called after each self-check without a problem.", is_secret=True),
     Variable(
         "TOCSIN_BACKUP_PASSPHRASE", "Passphrase that encrypts the secret key in a `tocsin backup`.", is_secret=True
@@ -98,6 +110,9 @@ VARIABLES = (
 
 _NAMES = frozenset(variable.name for variable in VARIABLES)
 _SECRETS = frozenset(variable.name for variable in VARIABLES if variable.is_secret)
+
+#: The variables that can be settings, by the setting.
+SETTING_VARIABLES = {variable.setting: variable for variable in VARIABLES if variable.setting}
 
 #: Variables of the test suite and the benchmarks. Accepted here so that they do not prevent a start.
 TEST_ONLY_PREFIX = "TOCSIN_TEST_"
@@ -123,6 +138,15 @@ class Config:
     backup_passphrase: str | None = field(default=None, repr=False)
     #: Whether an upgrade writes a backup first.
     upgrade_backup: bool = True
+    #: The fields whose value is a setting, because their variable is not set.
+    from_settings: frozenset[str] = frozenset()
+
+    def base_url_of(self, host: str) -> str | None:
+        """Returns the public URL for a request to `host`, or None if the request's own host counts. A setting counts
+        for its own host only: with a wrong one, its form still works at the address where it was saved."""
+        if self.base_url and "base_url" in self.from_settings and urlsplit(self.base_url).netloc != host.lower():
+            return None
+        return self.base_url
 
     @property
     def public_url(self) -> str:
@@ -165,9 +189,42 @@ def read(environment: Mapping[str, str]) -> Config:
 
 
 @cache
-def current() -> Config:
-    """Returns this process's configuration, read from its environment once."""
+def _environment() -> Config:
     return read(os.environ)
+
+
+_settings: dict[str, str] = {}
+
+
+@cache
+def _merged() -> Config:
+    config = _environment()
+    used: dict[str, Any] = {name: value for name, value in _settings.items() if value and getattr(config, name) is None}
+    return replace(config, **used, from_settings=frozenset(used))
+
+
+def current() -> Config:
+    """Returns this process's configuration, read from its environment once, with the settings of `use_settings`."""
+    return _merged()
+
+
+def use_settings(values: Mapping[str, str]) -> None:
+    """Sets the stored settings by name. They apply where their variable is not set."""
+    global _settings
+    _settings = dict(values)
+    _merged.cache_clear()
+
+
+def variable_in_use(setting: str) -> str:
+    """Returns the name of the variable that is set and so wins over the setting, or ""."""
+    variable = SETTING_VARIABLES.get(setting)
+    return variable.name if variable is not None and getattr(_environment(), setting) is not None else ""
+
+
+def read_again() -> None:
+    """Forgets what was read: the environment has changed."""
+    _environment.cache_clear()
+    _merged.cache_clear()
 
 
 def default_data_dir() -> Path:
@@ -175,6 +232,17 @@ def default_data_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/tocsin")
     return Path(platformdirs.user_data_dir("tocsin"))
+
+
+def valid_setting(setting: str, text: str) -> str:
+    """Returns the text as a value of the setting's variable. Raises ConfigError, which names the variable."""
+    match setting:
+        case "base_url":
+            return _base_url(text) or ""
+        case "smtp_url":
+            return _url("TOCSIN_SMTP_URL", text, ("smtp", "smtps")) or ""
+        case _:
+            return _sender(text) or ""
 
 
 def _values(environment: Mapping[str, str]) -> dict[str, str]:

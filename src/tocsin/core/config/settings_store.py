@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Annotated, Any, overload
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import connection as django_connection
@@ -18,12 +19,13 @@ from django.utils.crypto import salted_hmac
 from psycopg.types.json import Jsonb
 from pydantic import AfterValidator, Field, create_model
 
+from tocsin.core.config import crypto, environment
 from tocsin.core.config.crypto import ForwardingTarget
 from tocsin.core.db import database
 from tocsin.core.db.database import CHANNEL, Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
-from tocsin.core.reasons import sentence
+from tocsin.core.reasons import Text, sentence
 from tocsin.core.validation import inputs
 from tocsin.core.validation.inputs import DURATION_TOO_SHORT, NightHours
 from tocsin.core.validation.spec import InvalidValue, Line, OneOf, Spec, TimeZone, list_of_choices, parse_duration
@@ -148,6 +150,28 @@ def _session_lifetime(text: str) -> str:
 
 _Content = Annotated[str, OneOf(CONTENTS)]
 
+#: Stands for a password that is stored.
+MASK = "•••"
+
+_BASE_URL = Text("Enter scheme and host only, such as https://tocsin.example.org.")
+_SMTP_URL = Text(
+    "Enter a URL such as smtp://user:password@smtp.example.org:587. In names and passwords, write @ as %40, / as %2F "
+    "and % as %25."
+)
+_EMAIL_FROM = Text("Enter an address such as Tocsin <tocsin@example.org>.")
+
+
+def _of_variable(setting: str, problem: Text) -> Callable[[str], str]:
+    """Returns the check of a setting that has a variable."""
+
+    def check(text: str) -> str:
+        try:
+            return environment.valid_setting(setting, text)
+        except environment.ConfigError:
+            raise InvalidValue(problem()) from None
+
+    return check
+
 
 class SettingsSpec(Spec):
     """The settings of the installation. A setting that is omitted stays unchanged."""
@@ -156,6 +180,22 @@ class SettingsSpec(Spec):
 
     organisation_name: Annotated[Line, Field(max_length=100)] = Field(
         default="", description="Name shown beside the logo and in emails."
+    )
+    base_url: Annotated[str, Field(max_length=500), AfterValidator(_of_variable("base_url", _BASE_URL))] = Field(
+        default="",
+        description="The public URL, such as `https://tocsin.example.org`: webhook URLs and links begin with it. "
+        "`TOCSIN_BASE_URL` wins where it is set.",
+    )
+    smtp_url: Annotated[str, Field(max_length=1000), AfterValidator(_of_variable("smtp_url", _SMTP_URL))] = Field(
+        default="",
+        description="Mail server, such as `smtp://user:password@smtp.example.org:587`, or `smtps://` for implicit TLS. "
+        f"Answers have `{MASK}` in place of the password, which keeps the stored one. `TOCSIN_SMTP_URL` wins where it "
+        "is set.",
+    )
+    email_from: Annotated[str, Field(max_length=300), AfterValidator(_of_variable("email_from", _EMAIL_FROM))] = Field(
+        default="",
+        description="Sender of emails, such as `Tocsin <tocsin@example.org>`. `TOCSIN_EMAIL_FROM` wins where it is "
+        "set.",
     )
     time_zone: TimeZone = Field(
         default="UTC", description="Time zone of new users and groups, and of times that are shown without a user."
@@ -240,6 +280,8 @@ class SettingDefinition[T: (str, int, bool, list[str])]:
         return default
 
 
+#: Stored encrypted: the URL contains a password.
+SMTP_URL = SettingDefinition[str]("smtp_url")
 ORGANISATION_NAME = SettingDefinition[str]("organisation_name")
 TIME_ZONE = SettingDefinition[str]("time_zone")
 MESSAGE_RETENTION_DAYS = SettingDefinition[int]("message_retention_days")
@@ -294,10 +336,44 @@ def get[T: (str, int, bool, list[str])](setting: SettingDefinition[T]) -> T: ...
 @overload
 def get(setting: str) -> Any: ...
 def get(setting: Any) -> Any:
-    """Returns the setting's value or its default, over Django's connection. Raises KeyError for an unknown name."""
-    definition = SETTINGS[setting] if isinstance(setting, str) else setting
-    row = Setting.objects.filter(name=definition.name).first()
-    return definition.default if row is None else row.value
+    """Returns the setting's value or its default, over Django's connection; a password in it is masked. Raises KeyError
+    for an unknown name."""
+    name = setting if isinstance(setting, str) else setting.name
+    return _shown(name, stored(name))
+
+
+def stored(name: str) -> Any:
+    """Returns the setting as it is stored, or its default, over Django's connection: a secret is encrypted."""
+    row = Setting.objects.filter(name=name).first()
+    return SETTINGS[name].default if row is None else row.value
+
+
+def all_settings() -> dict[str, Any]:
+    """Returns every setting by name, as `get` does."""
+    values = dict(Setting.objects.values_list("name", "value"))
+    return {name: _shown(name, values.get(name, setting.default)) for name, setting in SETTINGS.items()}
+
+
+def _shown(name: str, value: Any) -> Any:
+    return without_password(crypto.decrypt_or_none(value) or "") if name == SMTP_URL.name and value else value
+
+
+def without_password(url: str) -> str:
+    """Returns the URL without its password."""
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", f":{MASK}@", 1) if password else url
+
+
+def _encrypted(url: str) -> str:
+    """Returns what is stored for the SMTP URL: the same as before, if it is the same URL or has the mask in place of
+    its password. Raises Rejected if another server would get the stored password."""
+    before = stored(SMTP_URL.name)
+    known = (crypto.decrypt_or_none(before) or "") if before else ""
+    if known and url in (known, without_password(known)):
+        return str(before)
+    if urlsplit(url).password == MASK:
+        raise Rejected("invalid", crypto.ENTER_SECRET_AGAIN(), SMTP_URL.name)
+    return crypto.encrypt(url)
 
 
 def night_hours() -> NightHours:
@@ -311,9 +387,12 @@ def load(connection: Connection) -> dict[str, Any]:
     return {name: stored.get(name, setting.default) for name, setting in SETTINGS.items()}
 
 
-def non_default_settings() -> dict[str, Any]:
+def non_default_settings(*, with_secrets: bool = False) -> dict[str, Any]:
     """Returns the settings whose value differs from the default, by name."""
-    return {name: value for name, setting in SETTINGS.items() if (value := get(setting)) != setting.default}
+    values = {name: value for name, value in all_settings().items() if value != SETTINGS[name].default}
+    if with_secrets and SMTP_URL.name in values:
+        values[SMTP_URL.name] = crypto.decrypt(stored(SMTP_URL.name))
+    return values
 
 
 def set(setting: str | AnySetting, value: object) -> None:
@@ -324,9 +403,13 @@ def set(setting: str | AnySetting, value: object) -> None:
 
 
 def validated(values: object) -> dict[str, Any]:
-    """Validates `values` by name. Raises Rejected, naming the setting, for an unknown name or an invalid value."""
+    """Validates `values` by name, and returns them as they are stored. Raises Rejected, naming the setting, for an
+    unknown name or an invalid value."""
     settings = settings_spec().read(values)
-    return {name: getattr(settings, name) for name in SETTINGS if name in settings.model_fields_set}
+    valid = {name: getattr(settings, name) for name in SETTINGS if name in settings.model_fields_set}
+    if valid.get(SMTP_URL.name):
+        valid[SMTP_URL.name] = _encrypted(valid[SMTP_URL.name])
+    return valid
 
 
 def write(values: dict[str, Any]) -> None:
@@ -337,6 +420,31 @@ def write(values: dict[str, Any]) -> None:
         else:
             Setting.objects.update_or_create(name=name, defaults={"value": value})
     bump()
+    if environment.SETTING_VARIABLES.keys() & values.keys():
+        # What this process answers next already follows them; every other process follows within a second.
+        transaction.on_commit(_follow_now)
+
+
+_followed: tuple[str, int] | None = None
+
+
+def follow(connection: Connection) -> None:
+    """Makes the settings that have a variable this process's own (`environment.use_settings`), if the configuration has
+    changed since the last call."""
+    global _followed
+    version = (database.url(), current_version(connection))
+    if version == _followed:
+        return
+    values = load(connection)
+    if url := values[SMTP_URL.name]:
+        values[SMTP_URL.name] = crypto.decrypt_or_none(url) or ""
+    environment.use_settings({name: values[name] for name in environment.SETTING_VARIABLES})
+    _followed = version
+
+
+def _follow_now() -> None:
+    with database.connection() as connection:
+        follow(connection)
 
 
 # ---------- last backup

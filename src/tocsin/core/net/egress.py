@@ -245,7 +245,7 @@ REDIRECTS = ReasonType("network.redirects", "{url} redirects to {target}: sender
 REDIRECTS_SOMEWHERE = ReasonType(
     "network.redirects_somewhere", "{url} redirects to another address: senders do not follow redirects."
 )
-SET_FINAL_URL = ReasonType("network.set_final_url", "Set TOCSIN_BASE_URL to the final URL.")
+SET_FINAL_URL = ReasonType("network.set_final_url", "Set the public URL to the final URL.")
 
 
 class EgressBlocked(Permanent):

@@ -182,7 +182,7 @@ def _replace_id(body: bytes, old: str, new: str, content_type: str) -> bytes:
 _DEADLINE = 15.0
 _MAX_SHOWN_CHARS = 120
 
-_CHECK_ADDRESS = Text("Check TOCSIN_BASE_URL, the name's DNS entry, the proxy and the firewall.")
+_CHECK_ADDRESS = Text("Check the public URL, the name's DNS entry, the proxy and the firewall.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,9 +143,7 @@ _CONNECTED = ReasonType("provider.slack_connected", "Connected to the workspace 
 _NO_SIGNING_SECRET = ReasonType(
     "provider.slack_no_signing_secret", "Messages have no buttons without the signing secret."
 )
-_NO_PUBLIC_ADDRESS = ReasonType(
-    "provider.slack_no_public_address", "Messages have no buttons without a public address (TOCSIN_BASE_URL)."
-)
+_NO_PUBLIC_ADDRESS = ReasonType("provider.slack_no_public_address", "Messages have no buttons without a public URL.")
 _NOT_AN_INTERACTION = ReasonType("provider.slack_not_an_interaction", "This is not a Slack interaction.")
 #: Temporary errors. `rate_limited` concerns posting, and `team_added_to_org` a workspace that is being migrated.
 _TRANSIENT_ERRORS = frozenset(

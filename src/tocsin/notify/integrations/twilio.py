@@ -188,7 +188,7 @@ _CHECK_CONSOLE = ReasonType("provider.twilio_check_console", "Check Twilio's con
 _SIGNED_IN = ReasonType("provider.twilio_signed_in", "Signed in to Twilio as {account}.")
 _TRIAL = ReasonType("provider.twilio_trial", "It is a trial account, which reaches verified numbers only.")
 _NO_CALLBACKS = ReasonType(
-    "provider.twilio_no_callbacks", "Set TOCSIN_BASE_URL to receive replies, key presses and delivery receipts."
+    "provider.twilio_no_callbacks", "Set the public URL to receive replies, key presses and delivery receipts."
 )
 
 

@@ -39,7 +39,7 @@ NOT_DELIVERED = ReasonType("provider.text_not_delivered", "The text was not deli
 
 SIGNED_IN = ReasonType("provider.signed_in", "Signed in to {vendor}.")
 SIGNED_IN_BALANCE = ReasonType("provider.signed_in_balance", "Signed in to {vendor}, balance {balance}.")
-NO_CALLBACKS = ReasonType("provider.no_callbacks", "Set TOCSIN_BASE_URL to receive replies and delivery receipts.")
+NO_CALLBACKS = ReasonType("provider.no_callbacks", "Set the public URL to receive replies and delivery receipts.")
 VENDOR_ERROR = ReasonType("provider.vendor_error", "{vendor} reports: {error}.")
 NOT_AN_EVENT = Text("This is no event of {vendor}'s.")
 ANSWER_FAILED = Text("The reply could not be sent: {error}")

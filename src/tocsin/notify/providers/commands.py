@@ -305,7 +305,7 @@ def test_environment() -> Reason:
     """Like `test_provider`, for the SMTP server of the environment. Raises Rejected("not_found") if there is none."""
     account = environment_account()
     if account is None:
-        raise Rejected("not_found", sentence("TOCSIN_SMTP_URL is not set."))
+        raise Rejected("not_found", sentence("There is no SMTP server in Settings."))
     return _verify(KINDS["smtp"], account)
 
 

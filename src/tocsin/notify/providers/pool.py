@@ -170,7 +170,7 @@ def release(connection: Connection, provider: ActiveProvider, now: datetime, ids
 
 log = logging.getLogger(__name__)
 
-ENVIRONMENT = "SMTP (environment)"
+ENVIRONMENT = "SMTP (default)"
 
 #: In seconds. The success of a healthy provider is recorded at most this often.
 _SUCCESS_RECORD_INTERVAL = 10.0
@@ -373,6 +373,7 @@ class ProviderPool(LivePool[str, ActiveProvider]):
                 # Leave it out and use the others: one invalid row must not stop the rest.
                 problems[row["name"]] = error.reason
                 log.error("The provider %s cannot be used: %s", row["name"], error.detail)
+        settings_store.follow(connection)
         if (mail_account := environment_account()) is not None:
             self._open_account(mail_account, KINDS["smtp"], None, ("email",))
         for built_in in BUILT_IN:
@@ -462,7 +463,7 @@ def slug(name: str, row_id: int | None) -> str:
 def _callback_base_url(name: str, row_id: int | None, kind: ProviderKind, settings: Mapping[str, Any]) -> str:
     if not isinstance(kind, WebhookProvider):
         return ""
-    # Without TOCSIN_BASE_URL, only a server on this network could call back, and a vendor rejects such a URL.
+    # Without a public URL, only a server on this network could call back, and a vendor rejects such a URL.
     vendor_url = next((setting.default for setting in kind.settings if setting.name == "api_base"), "")
     if environment.current().base_url is None and settings.get("api_base", vendor_url) == vendor_url:
         return ""
@@ -538,7 +539,7 @@ def webhook_urls(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
 
 
 def lacks_callback_url(provider: Provider) -> bool:
-    """Returns whether the vendor's webhooks cannot reach this machine because TOCSIN_BASE_URL is not set."""
+    """Returns whether the vendor's webhooks cannot reach this machine because no public URL is set."""
     return isinstance(KINDS.get(provider.kind), WebhookProvider) and not _callback_base_url_of(provider)
 
 

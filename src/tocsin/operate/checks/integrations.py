@@ -573,7 +573,7 @@ def _label(channel: str) -> Term:
 def _remedy(channel: str) -> Reason:
     """How to get a provider for the channel."""
     return (
-        sentence("Set TOCSIN_SMTP_URL, or add one under Providers.")
+        sentence("Enter an SMTP server in Settings, or add a provider under Providers.")
         if channel == "email"
         else sentence("Add one under Providers.")
     )

@@ -304,7 +304,7 @@ _PRIVATE_SUFFIXES = (".local", ".home.arpa", ".internal", ".lan", ".intranet", "
 
 _LOCAL = Text("{url} only works on this server: webhook URLs and links in messages begin with it.")
 _PUBLIC_REMEDY = Text(
-    "Set TOCSIN_BASE_URL to an https URL that senders and phones can reach, such as https://tocsin.example.org."
+    "Set the public URL to an https URL that senders and phones can reach, such as https://tocsin.example.org."
 )
 _NOT_ENCRYPTED = Text("{url} is not encrypted: passwords and webhook URLs can be intercepted.")
 _UNTRUSTED = Text("The certificate of {host} is not trusted: {error}.")
@@ -321,8 +321,8 @@ def check_reach(base_url: str | None) -> Iterator[HealthFinding]:
     if base_url is None:
         yield note(
             "address.none",
-            sentence("TOCSIN_BASE_URL is not set: webhook URLs and links in messages only work on this server."),
-            sentence("Set it to Tocsin's public URL, such as https://tocsin.example.org."),
+            sentence("No public URL is set: webhook URLs and links in messages only work on this server."),
+            sentence("Set it in Settings or by TOCSIN_BASE_URL, such as https://tocsin.example.org."),
         )
         return
     parts = urlsplit(base_url)
@@ -334,7 +334,7 @@ def check_reach(base_url: str | None) -> Iterator[HealthFinding]:
         yield HealthFinding(
             "address.not_encrypted",
             _NOT_ENCRYPTED(url=base_url),
-            sentence("Put an HTTPS reverse proxy in front, and set TOCSIN_BASE_URL to its https URL."),
+            sentence("Put an HTTPS reverse proxy in front, and set the public URL to its https URL."),
         )
     if _is_private(host):
         yield note(
@@ -348,7 +348,7 @@ def check_reach(base_url: str | None) -> Iterator[HealthFinding]:
 
 
 def check_address(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[HealthFinding]:
-    """Checks `TOCSIN_BASE_URL`, and calls it if it is set. `context` replaces the system's trusted certificates."""
+    """Checks the public URL, and calls it if one is set. `context` replaces the system's trusted certificates."""
     settings = environment.current()
     yield from check_reach(settings.base_url)
     if settings.base_url is None:

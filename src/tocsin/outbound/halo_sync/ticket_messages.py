@@ -95,7 +95,7 @@ URL_TOO_LONG = ReasonType(
     "halo.webhook.url_too_long", "The URL is longer than Halo stores ({count} character).",
     "The URL is longer than Halo stores ({count} characters).",
 )  # fmt: skip
-SHORTEN_BASE_URL = ReasonType("halo.webhook.shorten_base_url", "Shorten TOCSIN_BASE_URL.")
+SHORTEN_BASE_URL = ReasonType("halo.webhook.shorten_base_url", "Shorten the public URL.")
 NO_WEBHOOK_ID = ReasonType("halo.webhook.no_id", "Halo did not return the ID of the webhook that it created.")
 URL_NOT_STORED = ReasonType(
     "halo.webhook.url_not_stored", "Halo stored a different webhook URL than the one that was set."

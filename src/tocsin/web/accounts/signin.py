@@ -20,7 +20,6 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.forms import ActivateTOTPForm
 from allauth.mfa.webauthn.forms import AddWebAuthnForm, EditWebAuthnForm
 from django import forms
-from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core import signing
 from django.db.models import Q
@@ -67,7 +66,6 @@ def remember(request: HttpRequest, response: HttpResponseBase, user: User) -> No
         COOKIE,
         signing.dumps(entries, salt=_SALT),
         max_age=MAX_AGE,
-        secure=settings.SESSION_COOKIE_SECURE,
         httponly=True,
         samesite="Lax",
     )

@@ -168,7 +168,8 @@ log = logging.getLogger(__name__)
 
 
 class RequestTimeMiddleware:
-    """Reads the clock once per request and assigns the request id that error responses show."""
+    """Reads the clock once per request, assigns the request id that error responses show, and keeps the cookies of an
+    encrypted response to encrypted requests."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -177,7 +178,11 @@ class RequestTimeMiddleware:
         request.now = clock.now()  # type: ignore[attr-defined]
         request.id = secrets.token_hex(4)  # type: ignore[attr-defined]
         _replace_host_header(request)
-        return self.get_response(request)
+        response = self.get_response(request)
+        if request.is_secure():
+            for cookie in response.cookies.values():
+                cookie["secure"] = True
+        return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
         """Log the exception under the request id. Permanent and Temporary errors become a response with their own
@@ -295,7 +300,7 @@ def zone(name: str) -> zoneinfo.ZoneInfo:
 
 def _replace_host_header(request: HttpRequest) -> None:
     """Replace the Host header by the configured public address, so that a forged header never ends up in a link."""
-    base = environment.current().base_url
+    base = environment.current().base_url_of(request.META.get("HTTP_HOST", ""))
     if base:
         request.META["HTTP_HOST"] = urlsplit(base).netloc
 
