@@ -22,7 +22,7 @@ from a2wsgi import WSGIMiddleware
 from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.net.asgi import AsgiApp, AsgiMessage, AsgiScope, Receive, Send, send_error
-from tocsin.core.net.http_server import MAX_WEB_CONNECTIONS
+from tocsin.core.net.http_server import MAX_WEB_CONNECTIONS, RestingServer
 from tocsin.core.runtime import child_process, clock
 from tocsin.core.runtime.child_process import SupervisedProcess
 
@@ -103,16 +103,12 @@ def wsgi_app(django: Callable[..., object]) -> AsgiApp:
     return forward
 
 
-class _WebServer(uvicorn.Server):
+class _WebServer(RestingServer):
     """uvicorn's server without signal handlers."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-    def end(self) -> None:
-        """Stops gracefully; may be called from any thread."""
-        self.should_exit = True
 
 
 def _follow_database() -> None:

@@ -17,7 +17,7 @@ from tests.prove.bench import Bench, Fault
 from tests.prove.pair import with_descendants
 from tests.prove.scenario import Scenario
 from tests.prove.worlds import OwnPostgres, external
-from tests.support.installation import Installation, ask, until
+from tests.support.installation import HALO_TOKEN, Installation, ask, until
 
 _STORM_TOKEN = "fedcba9876543210fedcba9876543210"
 #: The alerts of a storm, each of which pages everybody of a group, and those of the short version.
@@ -29,8 +29,9 @@ _FIRST = 1_000_000
 _STORM, _STORM_SHORT = 240.0, 60.0
 _CORES = 0.1
 _GROUP = "tocsin-prove"
-#: Tickets a second meanwhile: so seldom that no page waits to be bundled with the one before.
-_RATE = 1 / 25
+#: Tickets a second meanwhile, each for a person of its own: no page waits to be bundled with the one before.
+_RATE = 1 / 5
+_OTHERS = 200
 
 #: For how long all nodes stand still, and after how many seconds whatever they do too much has arrived.
 _STILL, _AFTERWARDS = 900.0, 20.0
@@ -47,13 +48,13 @@ users:
 
 
 def _storm_configuration() -> str:
-    names = [f"responder{number}" for number in range(_PEOPLE)]
+    storm, others = [f"responder{number}" for number in range(_PEOPLE)], [f"other{n}" for n in range(1, _OTHERS + 1)]
     users = "\n".join(
         f"  - {{username: {name}, email: {name}@example.org, role: responder, contact_methods: "
         f"[{{label: Email, channel: email, address: {name}@example.org}}]}}"
-        for name in names
+        for name in (*storm, *others)
     )
-    members = ", ".join(f"{{user: {name}, roles: [primary]}}" for name in names)
+    members = ", ".join(f"{{user: {name}, roles: [primary]}}" for name in storm)
     return f"""
 settings: {{bundle_pages: true}}
 users:
@@ -68,6 +69,11 @@ integrations:
     escalation_policy: Everybody
     recipients: {{groups: [Everybody]}}
     token: {_STORM_TOKEN}
+  - name: HaloITSM
+    kind: haloitsm
+    anyway: true
+    mapping: {{recipient_users: {{template: "other<id>"}}}}
+    token: {HALO_TOKEN}
 """
 
 

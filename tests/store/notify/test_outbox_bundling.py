@@ -26,6 +26,7 @@ from tocsin.core.reasons import NO_REASON, as_reason
 from tocsin.escalation.reasons import HEADING_NOBODY_ANSWERED
 from tocsin.inbound.models import Integration
 from tocsin.notify import notices
+from tocsin.notify.dispatch import claim
 from tocsin.notify.models import Delivery, LastSent
 from tocsin.notify.notices import Notice, queue_notice
 from tocsin.notify.pages import AlertEnded, queue_all_clear
@@ -72,6 +73,27 @@ def test_first_page_leaves_immediately_and_following_pages_are_bundled(post: Out
     reasons = [d.reason for d in post.deliveries() if d.alert_id in later]
     assert str(reasons[0]) == f"It was sent in a bundle with #{later[1]} and #{later[2]}."
     assert {d.status for d in post.deliveries()} == {"sent"}
+
+
+def test_small_claim_takes_whole_bundles_and_leaves_the_rest(post: OutboxHarness, mail: SmtpDouble) -> None:
+    names = ("alice", "bob", "carol")
+    for name in names:
+        post.user(name)
+    for number in range(5):
+        post.page(post.alert(f"Alert {number}"), *names)
+        post.go(0)
+    post.seconds = 10
+    box, counts = post.outbox(), []
+    with database.transaction() as connection:
+        box.provider_pool.refresh(connection)
+    for _claim in names:
+        with database.transaction() as connection:
+            claimed = claim.claim(
+                connection, box.provider_pool, {}, {}, node=box.node, slots=96, now=post.now, pause=None, most=9
+            )
+        counts.append([len(job.ids) for job in claimed.jobs])
+    assert len(counts[0]) < len(names)
+    assert sum(counts, []) == [4, 4, 4]
 
 
 def test_of_several_due_at_once_the_first_leaves_alone(post: OutboxHarness, mail: SmtpDouble) -> None:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from tocsin.core.db.database import Batch, BatchRunner
+from tocsin.core.db.database import SLOW_BATCH, Batch, BatchRunner
 
 
 class Rows:
@@ -65,6 +65,22 @@ def test_next_batch_has_room_for_twice_what_fitted() -> None:
     for _batch in range(4):
         batches.run(work, lambda row, error: None)
     assert claimed == [100, 16, 16, 32]
+
+
+def test_slow_batches_are_halved_until_they_are_quick() -> None:
+    seconds = [0.0]
+    batches = BatchRunner[int]("A batch of rows", 100, 500, elapsed=lambda: seconds[0])
+    claimed: list[int] = []
+
+    def work(batch: Batch[int]) -> bool:
+        claimed.append(batch.limit)
+        batch.keys = list(range(batch.limit))
+        seconds[0] += batch.limit * SLOW_BATCH / 20
+        return True
+
+    for _batch in range(6):
+        batches.run(work, lambda row, error: None)
+    assert claimed == [100, 50, 25, 16, 32, 16]
 
 
 def test_only_the_bad_rows_of_a_batch_fail() -> None:

@@ -248,6 +248,8 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
 
     def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """Extends psycopg's undocumented method. Raises OperationalError if the server is gone."""
+        # Whoever waits for hints for a limited time need not wake ten times a second meanwhile.
+        interval = timeout or interval
         try:
             return super().wait(self._with_probes(gen), interval, timeout)
         except errors.ReadOnlySqlTransaction:
@@ -674,23 +676,34 @@ class Batch[K]:
 #: The least that a batch may claim, so that each of some lanes has its turn.
 _MIN_SIZE = 16
 
+#: In seconds. What falls due during a batch waits for its end: one that takes longer is too large for the processor.
+SLOW_BATCH = 0.5
+
 
 class BatchRunner[K]:
     """Runs the batches of one task and remembers how many rows a batch may have.
 
-    The number doubles with each full batch, up to `most`, follows batches that end early, and is halved after any
-    failure: what looks like an outage of the database may be a session that the server ended, because the batch was too
-    large for a busy machine.
+    The number doubles with each full batch, up to `most`, follows batches that end early, and is halved after a slow
+    batch and after any failure: what looks like an outage of the database may be a session that the server ended,
+    because the batch was too large for a busy machine.
     """
 
     def __init__(
-        self, what: str, start: int, most: int, *, caught: type[Exception] | tuple[type[Exception], ...] = Exception
+        self,
+        what: str,
+        start: int,
+        most: int,
+        *,
+        caught: type[Exception] | tuple[type[Exception], ...] = Exception,
+        elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`what` names a batch in the log. A row is at fault only for errors of `caught`; others are raised."""
+        """`what` names a batch in the log. A row is at fault only for errors of `caught`; others are raised. `elapsed`
+        returns monotonic seconds."""
         self._what = what
         self._start = start
         self._most = most
         self._caught = caught
+        self._elapsed = elapsed
         self.size = start
         #: The row that was alone when the database was last unavailable.
         self._suspect: K | None = None
@@ -704,7 +717,7 @@ class BatchRunner[K]:
 
         An unavailable database is no fault of a row: that error is raised, unless the same row causes it twice.
         """
-        batch = Batch(self.size, keys)
+        batch, started_at = Batch(self.size, keys), self._elapsed()
         try:
             has_more = retry_once(partial(work, batch))
         except Exception as error:
@@ -720,14 +733,18 @@ class BatchRunner[K]:
                 self.run(work, failed, part)
             return False
         if not keys:
-            self.size = self._next_size(len(batch.keys)) if has_more else self._start
+            is_slow = self._elapsed() - started_at > SLOW_BATCH
+            self.size = self._next_size(len(batch.keys), is_slow=is_slow) if has_more else self._start
         return has_more
 
-    def _next_size(self, count: int) -> int:
+    def _next_size(self, count: int, *, is_slow: bool) -> int:
+        least = min(self.size, self._start, _MIN_SIZE)
+        if is_slow:
+            return max(min(2 * count, self.size // 2), least)
         if 2 * count > self.size:
             return min(self._most, 2 * self.size)
         # The transaction ended with fewer rows than it had claimed: it locked and read the others for nothing.
-        return max(2 * count, min(self.size, self._start, _MIN_SIZE))
+        return max(2 * count, least)
 
     def _is_to_split(self, keys: Sequence[K], error: Exception) -> bool:
         if not keys or not isinstance(error, self._caught):

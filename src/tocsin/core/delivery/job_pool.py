@@ -396,11 +396,10 @@ class JobPool[K, J, R]:
             log.error("%s of %s is past its deadline; its thread is abandoned.", self._key(task.job), self._name)
 
     def store_results(self) -> None:
-        """Stores the results that have arrived, after those that another thread is storing."""
+        """Stores one batch of the results that have arrived, after those that another thread is storing."""
         with self._writing:
-            while self._store():
-                pass
-        # What arrived meanwhile was left to this thread, which has more to do.
+            self._store()
+        # The others are left to a thread of the pool: the caller has more to do.
         if self._results:
             self._threads.submit(self._store_arriving)
 
@@ -447,7 +446,8 @@ class JobPool[K, J, R]:
         """Waits until all jobs have finished, or for `timeout` seconds, and stores the results that have arrived."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._results) == len(self._jobs), timeout)
-        self.store_results()
+        while self._results:
+            self.store_results()
 
     def close(self, timeout: float) -> None:
         """Settles the jobs in flight and starts no more."""

@@ -688,7 +688,28 @@ class FastPathProtocol(DeadlineProtocol):
             )
 
 
-class HttpServer(uvicorn.Server):
+class RestingServer(uvicorn.Server):
+    """uvicorn's server looks ten times a second whether it is to end. This one is told, and sleeps until then."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        # It makes the headers of every response, and returns whether the server was ended meanwhile.
+        if not await self.on_tick(0):
+            await self._ending.wait()
+
+    def end(self) -> None:
+        """Stops gracefully; may be called from any thread, and by a signal."""
+        self.should_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._ending.set)
+
+
+class HttpServer(RestingServer):
     """uvicorn's server, with a callback once it can serve. A signal to stop counts as a normal exit."""
 
     def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[], None], on_exit: Callable[[], None]) -> None:
@@ -708,7 +729,7 @@ class HttpServer(uvicorn.Server):
         self._on_exit()
         if self.should_exit:
             self.force_exit = True
-        self.should_exit = True
+        self.end()
 
 
 def make_server(

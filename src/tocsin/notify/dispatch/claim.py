@@ -43,6 +43,7 @@ from tocsin.notify.rules.page_planner import (
     quiet_hours,
 )
 from tocsin.notify.rules.pre_send_check import (
+    MAX_BUNDLE_SIZE,
     WINDOW,
     AlertFacts,
     BundleKey,
@@ -169,6 +170,9 @@ LAST_SENT_RETENTION = timedelta(hours=1)
 #: Fair across integrations, first pages first. Served by the index `notify_delivery_outbox`.
 OUTBOX = FairQueue("notify_delivery", "integration_id", "q.status = 'queued'", first="is_first")
 
+#: The maximum number of rows that one claim checks.
+MAX_ROWS = 1024
+
 #: The minimum number of rows to pick: of a single one, always the integration with the oldest would have its turn.
 _MIN_PICKED = 8
 
@@ -193,29 +197,47 @@ def _pick(
     return [row[0] for row in connection.execute(OUTBOX.claim_query(filters), parameters).fetchall()]
 
 
+# Whole bundles, in the order of the keys: the limit stops the scan.
 _COMPANIONS = """
-SELECT d.id FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::int[])
-                 AS k(recipient, channel, address, purpose, most)
+SELECT k.place, d.id FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::int[])
+                 WITH ORDINALITY AS k(recipient, channel, address, purpose, most, place)
 CROSS JOIN LATERAL (
   SELECT d.id FROM notify_delivery d
   WHERE d.status = 'queued' AND d.address = k.address AND d.channel = k.channel AND d.purpose = k.purpose
     AND coalesce(d.user_id, 0) = k.recipient AND d.due_at <= %s AND d.id <> ALL(%s::uuid[])
   ORDER BY d.due_at LIMIT k.most FOR NO KEY UPDATE SKIP LOCKED
 ) d
+LIMIT %s
 """
 
 
-def _find_bundle_companions(connection: Connection, ready: Sequence[DueDelivery], now: datetime) -> list[DueDelivery]:
-    """Returns further due deliveries that can be bundled with those that have waited to be bundled."""
+def _with_companions(
+    connection: Connection, ready: Sequence[DueDelivery], now: datetime, most: int
+) -> list[DueDelivery]:
+    """Returns the deliveries with further due ones that can be bundled with those that have waited to be bundled.
+
+    They are `most` at most, or one bundle: what has waited and has no room is left out, for the next claim.
+    """
     limits: dict[BundleKey, int] = {}
     for due in ready:
         if has_waited_for_bundle(due) and (key := bundle_key(due)) is not None:
             limits[key] = max(limits.get(key, 0), max_bundle_size(due))
     if not limits:
-        return []
-    keys = database.columns((*key, limits[key]) for key in sorted(limits))
-    rows = connection.execute(_COMPANIONS, (*keys, now, [due.id for due in ready])).fetchall()
-    return check_due(connection, [row[0] for row in rows], now)
+        return list(ready)
+    keys, limit = list(limits), MAX_BUNDLE_SIZE + most
+    columns = database.columns((*key, limits[key]) for key in keys)
+    rows = connection.execute(_COMPANIONS, (*columns, now, [due.id for due in ready], limit)).fetchall()
+    ids_by_key: dict[BundleKey, list[UUID]] = {key: [] for key in keys}
+    for place, id_ in rows:
+        ids_by_key[keys[place - 1]].append(id_)
+    room = most - len(ready)
+    taken: list[UUID] = []
+    for place, key in enumerate(keys):
+        if place and len(taken) + len(ids_by_key[key]) > room:
+            ready = [due for due in ready if not has_waited_for_bundle(due) or bundle_key(due) not in keys[place:]]
+            break
+        taken += ids_by_key[key]
+    return [*ready, *check_due(connection, taken, now)]
 
 
 _RECORD_LAST_SENT = """
@@ -586,10 +608,12 @@ def claim(
     pause: CurrentPause | None,
     max_sends: Mapping[str, int] = MappingProxyType({}),
     recent: Iterable[Lane] = (),
+    most: int = MAX_ROWS,
 ) -> ClaimedBatch:
     """Leases for `node` as many messages as there are free slots. `sends_by_provider` counts the sends in progress by
     provider; `latencies` are the average durations of sends in seconds; `max_sends` limits the concurrent sends of
-    single providers further; `recent` are the lanes of the last messages that this process claimed."""
+    single providers further; `recent` are the lanes of the last messages that this process claimed; `most` limits the
+    deliveries that are checked."""
     if pause is not None:
         _record_pause_reason(connection, pause, now)
     limits = {provider.name: provider.per_minute for provider in pool.all() if provider.per_minute}
@@ -599,9 +623,10 @@ def claim(
         pool, dict(sends_by_provider), latencies, max_sends, slots, remaining, now, tuple(recent)
     )
     free = slots - sum(sends_by_provider.values())
-    ids = _pick(connection, capacity.find_saturated(), free, now, is_paused=pause is not None)
+    ids = _pick(connection, capacity.find_saturated(), min(free, most), now, is_paused=pause is not None)
     ready = check_due(connection, ids, now)
     if pool.is_bundling:
+        ready = _with_companions(connection, ready, now, most)
         jobs = _bundled(connection, capacity, ready, now)
     else:
         jobs = capacity.assign_jobs([DeliveryBundle((due,)) for due in ready])
@@ -612,14 +637,14 @@ def claim(
     _lease(connection, jobs, node)
     _note_bundles(connection, jobs, now)
     jobs = _with_sla(connection, jobs)
-    return ClaimedBatch(tuple(jobs), len(ids), is_full=len(ids) >= free or capacity.is_any_at_limit)
+    return ClaimedBatch(tuple(jobs), max(len(ids), len(ready)), is_full=len(ids) >= free or capacity.is_any_at_limit)
 
 
 def _bundled(
     connection: Connection, capacity: _ProviderCapacity, ready: list[DueDelivery], now: datetime
 ) -> list[DeliveryJob]:
     """Returns the messages to send now, and records the others as waiting to be bundled."""
-    arranged = arrange(ready + _find_bundle_companions(connection, ready, now), now)
+    arranged = arrange(ready, now)
     jobs = capacity.assign_jobs(arranged.bundles)
     keys_by_job = {job: key for job in jobs if (key := bundle_key(job.bundle.lead)) is not None}
     first_pages = {job: key for job, key in keys_by_job.items() if job.bundle.is_first}

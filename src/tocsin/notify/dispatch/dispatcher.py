@@ -17,7 +17,7 @@ from uuid import UUID
 
 from tocsin.core import ids
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
+from tocsin.core.db.database import Batch, BatchRunner, Connection
 from tocsin.core.delivery import job_pool
 from tocsin.core.delivery.circuit_breaker import WORKER_LOST, AttemptFailed, FailureKind, Latencies, LocalFailures
 from tocsin.core.delivery.job_pool import Deadline, JobPool, LeaseKeeper
@@ -128,6 +128,8 @@ class DeliveryDispatcher:
             salvage=self._salvage,
             deadline=Deadline(deadline, self._timed_out, elapsed),
         )
+        # A claim that takes long is halved: what falls due meanwhile, of any integration, waits for its end.
+        self._claims = BatchRunner[int]("A claim of deliveries", slots, claim.MAX_ROWS, caught=())
         self._unresponsive_addresses = results.UnresponsiveAddresses()
         self._requeued_at: datetime | None = None
         #: The recovery time of each provider whose messages this process has released.
@@ -141,11 +143,7 @@ class DeliveryDispatcher:
         if self.in_flight.free_slots() <= 0:
             self._wait_for_slots()
             return True
-        claimed = database.retry_once(self._claim)
-        self.in_flight.start(claimed.jobs)
-        if claimed.is_full:
-            self._wait_for_slots()
-        return claimed.is_full or claimed.checked_count > 0
+        return self._claims.run(self._start_claimed, _raise)
 
     def maintain_leases(self) -> bool:
         """Records what ended processes on this machine had sent, renews the leases of the sends in progress here, takes
@@ -212,7 +210,16 @@ class DeliveryDispatcher:
         target_count = max(0, len(self.in_flight.jobs()) - GATHER_JOBS)
         self.in_flight.wait_until(lambda jobs: len(jobs) <= target_count, GATHER_SECONDS)
 
-    def _claim(self) -> ClaimedBatch:
+    def _start_claimed(self, batch: Batch[int]) -> bool:
+        """Claims one batch and starts sending it. Returns True if there may be more."""
+        claimed = self._claim(batch.limit)
+        batch.keys = range(claimed.checked_count)
+        self.in_flight.start(claimed.jobs)
+        if claimed.is_full:
+            self._wait_for_slots()
+        return claimed.is_full or claimed.checked_count > 0
+
+    def _claim(self, most: int) -> ClaimedBatch:
         now, claimed_at = self._now(), self.leases.now()
         sends_by_provider = Counter(job.provider for job in self.in_flight.jobs())
         with database.transaction() as connection:
@@ -231,6 +238,7 @@ class DeliveryDispatcher:
                 pause=pause.current_pause(connection, now),
                 max_sends=self._local_failures.max_sends(worked_at, self._elapsed()),
                 recent=self._recent,
+                most=most,
             )
         self._released = released
         self._recent.extend(lane_of(job.bundle) for job in claimed.jobs)
@@ -308,6 +316,10 @@ class DeliveryDispatcher:
                 lost = claim.facts(connection, ids)
                 failures = [DeliveryFailure(due, due.provider_name, failure, now) for due in lost]
                 record_failures(connection, self.provider_pool, failures, self.node, self._jitter)
+
+
+def _raise(_row: int, error: Exception) -> None:
+    raise error
 
 
 def _mark_sent(sent: Sequence[SentDelivery]) -> None:
