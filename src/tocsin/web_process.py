@@ -110,6 +110,10 @@ class _WebServer(RestingServer):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    def end(self) -> None:
+        """Stops gracefully; may be called from any thread."""
+        self.should_exit = True
+
 
 def _follow_database() -> None:
     """Measures the database's clock every minute, and follows a test clock at once, and the settings every second."""

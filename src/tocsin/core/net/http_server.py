@@ -12,6 +12,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
@@ -692,21 +693,29 @@ class RestingServer(uvicorn.Server):
     """uvicorn's server looks ten times a second whether it is to end. This one is told, and sleeps until then."""
 
     def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_ending = False
         self._ending = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        super().__init__(config)
+
+    @property
+    def should_exit(self) -> bool:
+        return self._is_ending
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        """Set by any thread, and by a signal."""
+        self._is_ending = value
+        if value and self._loop is not None:
+            # A loop that has ended already needs no telling.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._ending.set)
 
     async def main_loop(self) -> None:
         self._loop = asyncio.get_running_loop()
         # It makes the headers of every response, and returns whether the server was ended meanwhile.
         if not await self.on_tick(0):
             await self._ending.wait()
-
-    def end(self) -> None:
-        """Stops gracefully; may be called from any thread, and by a signal."""
-        self.should_exit = True
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._ending.set)
 
 
 class HttpServer(RestingServer):
@@ -729,7 +738,7 @@ class HttpServer(RestingServer):
         self._on_exit()
         if self.should_exit:
             self.force_exit = True
-        self.end()
+        self.should_exit = True
 
 
 def make_server(
