@@ -457,7 +457,9 @@ class _Layout:
             return date_format(day, pgettext("date format", "j M") if day.day == 1 else pgettext("date format", "D j"))
         if width >= 20:
             return str(day.day)
-        return date_format(day, pgettext("date format", "j M")) if day.weekday() == 0 else ""
+        if day.weekday() != 0:
+            return ""
+        return date_format(day, pgettext("date format", "j M")) if day.day <= 7 else str(day.day)
 
 
 def _assignments(lane: Lane) -> list[list[OnCall]]:
