@@ -439,7 +439,7 @@ class _Layout:
         texts = (text, text.partition(" ")[0]) if is_one else (text,)
         needed = _INITIALS + 6 if own else 0
         fitting = next((one for one in texts if needed + len(one) * _LETTER <= room), "")
-        shown = own if room >= _INITIALS - 8 else ""
+        shown = own if room >= _INITIALS - 12 else ""
         if not is_one and not fitting and room > 3 * _LETTER:
             fitting = text[: int(room / _LETTER) - 1] + "…"
         is_link = bool(url) and self._has_links and width * self._canvas.width / 100 >= _MIN_LINK_WIDTH
