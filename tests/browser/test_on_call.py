@@ -91,6 +91,15 @@ def test_rotation_is_created_overridden_and_shows_who_would_be_paged(
         assert Override.objects.count() == 1
         alice.check("by keyboard")
 
+        # A bar that is too narrow for a link opens the same sheet.
+        alice.open(f"/on-call/groups/{desk.group}/?show=coverage")
+        page.locator("svg[data-pick=primary] [data-href]").filter(
+            has=page.locator("title", has_text="Chen Wei")
+        ).first.click()
+        expect(sheet).to_contain_text("Chen Wei")
+        page.keyboard.press("Escape")
+        alice.open(f"/on-call/groups/{desk.group}/?show=day&day={_tomorrow(page)}")
+
         # And taken with one press, of whom the schedule names.
         page.locator("svg[data-pick=primary] a").first.click()
         sheet.get_by_role("button", name="Take this shift").click()

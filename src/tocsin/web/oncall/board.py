@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django.core.cache import caches
@@ -380,6 +381,7 @@ def _calendar_context(
 ) -> dict[str, Any]:
     """Return what `oncall/calendar_card.html` shows of the groups; collisions are found between all of `plans`."""
 
+    @cache
     def lanes_of(part: DateRange) -> Lanes:
         found = lanes(plans.values(), part.since, part.until, part.zone)
         return found.only(lambda duty: duty.group_id in shown_ids)
@@ -388,7 +390,7 @@ def _calendar_context(
     return {
         "range": date_range,
         "views": list(View),
-        "has_lanes": bool(plans) and bool(lanes_of(date_range).lanes),
+        "has_lanes": bool(lanes_of(date_range).lanes),
         "agenda": agenda(lanes_of(date_range), request.now, date_range.zone) if is_agenda else None,
         "drawings": [] if is_agenda else drawings(lanes_of, date_range, request.now, of_one_group=of_one_group),
         "zone": date_range.zone.key,

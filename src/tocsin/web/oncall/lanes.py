@@ -128,6 +128,11 @@ _TOLERANCE = 0.001
 _MAX_BARS_PER_SHIFT = 200
 #: Number of distinct colours for users.
 COLOURS = 8
+#: Height of an absence, which nobody presses, in pixels.
+_ABSENCE_LEVEL = 26
+#: A bar that is narrower is no link, since a finger or an unsteady hand cannot hit it. The script opens it by a click.
+_MIN_LINK_WIDTH = 26
+_MIN_HOLIDAY_WIDTH = 44
 #: Estimated widths in pixels: of a letter, of initials, and of the space beside a bar's text.
 _LETTER, _INITIALS, _PADDING = 7, 22, 14
 
@@ -141,7 +146,7 @@ class Canvas:
 
 
 #: Bars are 4 pixels lower than their level: on a phone as high as a finger needs.
-DESK, PHONE, SIDE = Canvas(960, 36), Canvas(350, 48), Canvas(330, 36)
+DESK, PHONE, SIDE = Canvas(900, 36), Canvas(350, 48), Canvas(330, 36)
 
 
 class RowKind(StrEnum):
@@ -170,6 +175,7 @@ class Bar(Band):
     text: str
     words: str
     url: str = ""
+    is_link: bool = False
     #: The parts in which the user has another duty.
     collisions: Sequence[Band] = ()
     level: int = 0
@@ -183,7 +189,9 @@ class Row:
     #: The role of a lane, the name of a shift.
     label: str
     bars: Sequence[Bar]
-    levels: int = 1
+    #: The number of levels of bars, and the height of one in pixels.
+    levels: int
+    level: int
     role: str = ""
     #: The schedule that an override of the lane would change, and the layer of a shift.
     schedule: str = ""
@@ -192,34 +200,6 @@ class Row:
     #: Where bars begin and end: what is dragged snaps to it.
     edges: str = ""
     is_first_of_group: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A day of the grid, or two hours or more, with its label where there is room."""
-
-    x: float
-    width: float
-    label: str = ""
-    is_off: bool = False
-    is_today: bool = False
-    holidays: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """Lanes as rows. `now` is the position of the current time, or None if it is out of the range."""
-
-    rows: Sequence[Row]
-    ticks: Sequence[Tick]
-    now: float | None
-    level: int
-    #: The boundaries of the days as ISO times, and the minutes to which a drag rounds: for the script.
-    midnights: str
-    step: int
-    is_narrow: bool
-    has_groups: bool
-    has_holidays: bool
 
     @property
     def bar(self) -> int:
@@ -234,6 +214,34 @@ class Drawing:
     def baseline(self) -> int:
         """Where the text of a bar stands."""
         return self.middle + 5
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A day of the grid, or two hours or more, with its label where there is room."""
+
+    x: float
+    width: float
+    label: str = ""
+    holiday: str = ""
+    is_off: bool = False
+    is_today: bool = False
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Lanes as rows. `now` is the position of the current time, or None if it is out of the range."""
+
+    rows: Sequence[Row]
+    ticks: Sequence[Tick]
+    now: float | None
+    #: The boundaries of the days as ISO times, and the minutes to which a drag rounds: for the script.
+    midnights: str
+    step: int
+    is_narrow: bool
+    has_groups: bool
+    has_holidays: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,17 +281,16 @@ def draw(
     """Lay out lanes. Those of one group do not name it, and each is followed by its shifts, the highest layer first."""
     layout = _Layout(shown, now, zone, canvas, has_links)
     rows = list(layout.rows(has_shifts=of_one_group))
-    days = len(shown.days)
+    ticks, days = list(layout.ticks()), len(shown.days)
     return Drawing(
         rows,
-        list(layout.ticks()),
+        ticks,
         layout.position(now) if shown.since <= now < shown.until else None,
-        canvas.level,
         " ".join(at.isoformat() for at in [*(day.since for day in shown.days), shown.until]),
         15 if days == 1 else 60 if days <= _PHONE_DAYS else 360 if days <= _LENGTHS[View.WEEKS] else 1440,
         canvas is not DESK,
         not of_one_group,
-        bool(shown.holidays),
+        any(tick.holiday for tick in ticks),
     )
 
 
@@ -317,17 +324,15 @@ class _Layout:
                 for hour in range(0, 24, hours)
             ]
             for number, (begin, end) in enumerate(zip(moments, [*moments[1:], day.until], strict=True)):
-                yield Tick(*self._span(begin, end), f"{number * hours:02d}:00", day.day.weekday() > 4)
+                yield Tick(*self._span(begin, end), f"{number * hours:02d}:00")
             return
         for day in shown.days:
             span = self._span(day.since, day.until)
-            yield Tick(
-                *span,
-                self._day_label(day.day, span[1] * self._canvas.width / 100),
-                day.day.weekday() > 4,
-                day.day == today,
-                names.get(day.day, ""),
-            )
+            room = span[1] * self._canvas.width / 100
+            holidays = names.get(day.day, "")
+            # Where there is no room for its name, a holiday is only shaded.
+            label, name = self._day_label(day.day, room), holidays if room >= _MIN_HOLIDAY_WIDTH else ""
+            yield Tick(*span, label, name, day.day.weekday() > 4 or bool(holidays), day.day == today, holidays)
 
     def rows(self, *, has_shifts: bool) -> Iterator[Row]:
         group_id = None
@@ -352,8 +357,8 @@ class _Layout:
         edges = sorted(end for end in ends if shown.since <= end <= shown.until)
         leveled, levels = _leveled(bars)
         return Row(
-            RowKind.LANE, duty.group_id, duty.group, shift_forms.role_name(duty.role), leveled, levels, str(duty.role),
-            _schedule_of(lane),
+            RowKind.LANE, duty.group_id, duty.group, shift_forms.role_name(duty.role),
+            leveled, levels, self._canvas.level, str(duty.role), _schedule_of(lane),
             holidays=holidays, edges=" ".join(at.isoformat() for at in edges),
         )  # fmt: skip
 
@@ -393,8 +398,9 @@ class _Layout:
                 leveled, levels = _leveled([self._shift_bar(one) for one in segments])
                 duty = lane.duty
                 yield Row(
-                    RowKind.SHIFT, duty.group_id, duty.group, shift, leveled, levels, schedule=schedule, layer=-layer
-                )
+                    RowKind.SHIFT, duty.group_id, duty.group, shift, leveled, levels, self._canvas.level,
+                    schedule=schedule, layer=-layer,
+                )  # fmt: skip
 
     def _shift_bar(self, one: LayerSegment) -> Bar:
         words = [one.name, shift_forms.format_period(one.since, one.until)]
@@ -408,7 +414,9 @@ class _Layout:
         bands = [one for one in self._shown.absences if one.group_id == group_id]
         if bands:
             leveled, levels = _leveled([self._absence_bar(one) for one in bands])
-            yield Row(RowKind.ABSENCES, bands[0].group_id, bands[0].group, _("Out of office"), leveled, levels)
+            yield Row(
+                RowKind.ABSENCES, bands[0].group_id, bands[0].group, _("Out of office"), leveled, levels, _ABSENCE_LEVEL
+            )
 
     def _absence_bar(self, one: AbsenceBand) -> Bar:
         cover = _("covered by %(name)s") % {"name": one.cover} if one.cover else _("no cover")
@@ -431,10 +439,11 @@ class _Layout:
         texts = (text, text.partition(" ")[0]) if is_one else (text,)
         needed = _INITIALS + 6 if own else 0
         fitting = next((one for one in texts if needed + len(one) * _LETTER <= room), "")
-        shown = own if room >= _INITIALS - 8 else ""
+        shown = own if room >= _INITIALS - 12 else ""
         if not is_one and not fitting and room > 3 * _LETTER:
             fitting = text[: int(room / _LETTER) - 1] + "…"
-        return Bar(x, width, tone, shown, fitting, words, url if self._has_links else "")
+        is_link = bool(url) and self._has_links and width * self._canvas.width / 100 >= _MIN_LINK_WIDTH
+        return Bar(x, width, tone, shown, fitting, words, url if self._has_links else "", is_link)
 
     def _span(self, since: datetime | None, until: datetime | None) -> tuple[float, float]:
         begin = self.position(since) if since else 0.0
@@ -448,7 +457,9 @@ class _Layout:
             return date_format(day, pgettext("date format", "j M") if day.day == 1 else pgettext("date format", "D j"))
         if width >= 20:
             return str(day.day)
-        return date_format(day, pgettext("date format", "j M")) if day.weekday() == 0 else ""
+        if day.weekday() != 0:
+            return ""
+        return date_format(day, pgettext("date format", "j M")) if day.day <= 7 else str(day.day)
 
 
 def _assignments(lane: Lane) -> list[list[OnCall]]:

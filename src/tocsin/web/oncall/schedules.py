@@ -256,7 +256,7 @@ def preview_of_plan(plan: GroupPlan, schedule: str, now: datetime) -> SchedulePr
         reachable = coverage.reachable_user_ids(connection)
     findings = coverage_checks.findings(plan, reachable, now, now + HORIZON)
     return SchedulePreview(
-        drawing=draw(shown, now, zone, SIDE, has_links=False),
+        drawing=draw(shown, now, zone, SIDE, has_links=False, of_one_group=True),
         warnings=sentences(coverage_checks.first_of_each(coverage_checks.problems(findings)), now),
     )
 

@@ -15,11 +15,14 @@
       const fresh = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("reassign");
       sheet.querySelector("[data-sheet-body]").replaceChildren(document.importNode(fresh, true));
       if (!sheet.open) sheet.showModal();
-      sheet.querySelector("[data-sheet-body] select, [data-sheet-body] input:not([type=hidden])")?.focus();
+      const first = ["[name=user]", "select", "input:not([type=hidden])"].map((field) => sheet.querySelector(`[data-sheet-body] ${field}`));
+      first.find(Boolean)?.focus();
     } catch { window.location.href = url; }
   }
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[data-sheet]");
+    const narrow = event.target.closest?.("[data-href]"); // a bar that is too narrow for a link
+    if (narrow && !dragged) { open(narrow.dataset.href); return; }
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();
     if (!dragged) open(typeof link.href === "string" ? link.href : link.href.baseVal);
