@@ -664,11 +664,13 @@ type Entry = tuple[Alert, Storm | None]
 
 def entries_of(alerts: Sequence[Alert]) -> list[Entry]:
     """Returns the entries of a list of alerts. A storm has the place of the first of its alerts."""
-    storms = {alert.pk: storm for storm in find_storms(alerts) for alert in storm.alerts}
+    # The lead is looked for once a storm, not once an alert.
+    leads: list[Entry] = [(storm.lead, storm) for storm in find_storms(alerts)]
+    storms = {alert.pk: entry for entry in leads if entry[1] for alert in entry[1].alerts}
     entries: dict[int, Entry] = {}
     for alert in alerts:
-        lead, storm = (storms[alert.pk].lead, storms[alert.pk]) if alert.pk in storms else (alert, None)
-        entries[lead.pk] = lead, storm
+        entry = storms.get(alert.pk, (alert, None))
+        entries[entry[0].pk] = entry
     return list(entries.values())
 
 
