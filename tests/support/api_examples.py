@@ -623,6 +623,7 @@ EXAMPLES: Mapping[str, Example] = {
     "GET client-alerts": _listed("client-alerts"),
     "GET client-alerts/{int:id}": lambda world: (f"client-alerts/{world.open_alert()}", None),
     "POST alerts": _new("alerts", lambda _world: {"subject": "VPN down", "recipients": {"users": ["bob"]}}),
+    "POST alerts/bulk": lambda world: ("alerts/bulk", {"command": "acknowledge", "alerts": [world.open_alert()]}),
     "POST alerts/preview": lambda _world: (
         "alerts/preview",
         {"subject": "VPN down", "recipients": {"users": ["bob"]}},

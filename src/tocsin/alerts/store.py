@@ -599,7 +599,7 @@ _NUMBER = "[0-9]+"
 
 #: The columns by which alerts are compared.
 _STORM_COLUMNS = (
-    "integration", "owner", "subject", "tags", "client", "priority", "opened_at", "dry_run", "is_test",
+    "integration", "status", "owner", "subject", "tags", "client", "priority", "opened_at", "dry_run", "is_test",
 )  # fmt: skip
 
 
@@ -651,7 +651,8 @@ def find_storms(alerts: Iterable[Alert]) -> list[Storm]:
     storms: list[Storm] = []
     remaining = list(alerts)
     for by in StormBy:
-        storms += [storm for storm in _similar(remaining, by) if len(storm.alerts) >= MIN_STORM_ALERTS]
+        similar = _similar(remaining, by, in_one_state=True)
+        storms += [storm for storm in similar if len(storm.alerts) >= MIN_STORM_ALERTS]
         grouped = {alert.pk for storm in storms for alert in storm.alerts}
         remaining = [alert for alert in remaining if alert.pk not in grouped]
     return storms
@@ -663,11 +664,13 @@ type Entry = tuple[Alert, Storm | None]
 
 def entries_of(alerts: Sequence[Alert]) -> list[Entry]:
     """Returns the entries of a list of alerts. A storm has the place of the first of its alerts."""
-    storms = {alert.pk: storm for storm in find_storms(alerts) for alert in storm.alerts}
+    # The lead is looked for once a storm, not once an alert.
+    leads: list[Entry] = [(storm.lead, storm) for storm in find_storms(alerts)]
+    storms = {alert.pk: entry for entry in leads if entry[1] for alert in entry[1].alerts}
     entries: dict[int, Entry] = {}
     for alert in alerts:
-        lead, storm = (storms[alert.pk].lead, storms[alert.pk]) if alert.pk in storms else (alert, None)
-        entries[lead.pk] = lead, storm
+        entry = storms.get(alert.pk, (alert, None))
+        entries[entry[0].pk] = entry
     return list(entries.values())
 
 
@@ -696,7 +699,8 @@ def storm_of(rows: QueryUnion[Alert], by: StormBy, alert: Alert) -> Storm:
         load_comparable(narrow(rows, lambda part: part.filter(pk__lte=alert.pk)), MAX_STORM_ALERTS),
     )
     listed = {one.pk: one for side in sides for one in side}
-    storm = next(storm for storm in _similar({**listed, alert.pk: alert}.values(), by) if alert.pk in storm.ids)
+    similar = _similar({**listed, alert.pk: alert}.values(), by, in_one_state=False)
+    storm = next(storm for storm in similar if alert.pk in storm.ids)
     return replace(storm, alerts=[one for one in storm.alerts if one.pk in listed][:MAX_STORM_ALERTS])
 
 
@@ -706,14 +710,15 @@ def load_comparable(rows: QueryUnion[Alert], limit: int, *, descending: bool = T
     return first(columns, limit, descending=descending)
 
 
-def _similar(alerts: Iterable[Alert], by: StormBy) -> Iterator[Storm]:
-    """Yields the alerts that share what `by` says, of any number."""
+def _similar(alerts: Iterable[Alert], by: StormBy, *, in_one_state: bool) -> Iterator[Storm]:
+    """Yields the alerts that share what `by` says, of any number; `in_one_state` those of one state and owner."""
     groups: dict[tuple[str, Hashable], list[Alert]] = {}
     for alert in alerts:
         name = subject_pattern(alert.subject) if by is StormBy.SUBJECT else str(alert.tags.get("component_name", ""))
         # Alerts that page nobody are never hidden behind one that does, or the reverse.
         own = alert.pk if not name or alert.integration_id is None else None
-        shared = (alert.integration_id, alert.owner_id, alert.dry_run, alert.is_test, own)
+        state = (alert.status, alert.owner_id) if in_one_state else ()
+        shared = (alert.integration_id, alert.dry_run, alert.is_test, own, state)
         groups.setdefault((name, shared), []).append(alert)
     for (name, _shared), group in groups.items():
         group.sort(key=lambda alert: (alert.opened_at, alert.pk), reverse=True)

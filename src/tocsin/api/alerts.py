@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
@@ -33,6 +33,7 @@ from tocsin.alerts.commands import (
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.service import VisibleAlert, find_alert
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, CommandKind, EventKind, Priority
+from tocsin.alerts.store import StormBy
 from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
@@ -43,7 +44,9 @@ from tocsin.api.framework.auth import (
     Principal,
     UtcDatetime,
     actor_of,
+    after_cursor,
     caller,
+    cursor_of,
     forbidden,
     narrowed,
     page,
@@ -86,6 +89,15 @@ class NextStepSchema(BaseModel):
     summary: ReasonSchema
 
 
+class StormSchema(BaseModel):
+    """Active alerts of one integration and state that look alike, each opened within ten minutes of another."""
+
+    by: StormBy = Field(description="What they share: the subject except for numbers, or the host.")
+    name: str = Field(description="The subject with `#` for each number, or the host.")
+    clients: list[str]
+    alerts: list[int] = Field(description="Their ids, newest first; at most 500.")
+
+
 class AlertSummary(BaseModel):
     """An alert as in lists. Users, groups and integrations are given by name."""
 
@@ -117,6 +129,10 @@ class AlertSummary(BaseModel):
     next_step: NextStepSchema | None
     dry_run: bool
     test: bool
+    storm: StormSchema | None = Field(
+        default=None,
+        description="With `group=storm`: the storm that this alert, its most urgent, stands for.",
+    )
 
 
 class AlertDetail(AlertSummary):
@@ -163,6 +179,11 @@ class AlertFilters(PaginationQuery):
     opened_before: Moment | None = None
     dry_run: bool | None = None
     test: bool | None = None
+    group: Literal["storm"] | None = Field(
+        default=None,
+        description="`storm`: active alerts only, and one item for five or more that look alike. `limit` counts items. "
+        "A storm can go on in the next page.",
+    )
 
 
 class EventFilters(PaginationQuery):
@@ -173,7 +194,22 @@ class EventFilters(PaginationQuery):
 def list_alerts(request: HttpRequest, query: Query[AlertFilters]) -> dict[str, Any]:
     rows = filtered(Alert.objects.defer(*_LONG).select_related("owner", "integration"), query)
     now = caller(request).now
+    if query.group == "storm":
+        return _storms(rows, query, now)
     return page(rows, query, lambda alerts: _summaries(alerts, now), newest_first=True)
+
+
+def _storms(rows: Sequence[QuerySet[Alert]], query: AlertFilters, now: datetime) -> dict[str, Any]:
+    # One part a state: the index of active alerts is ordered by number within each.
+    active = [part.filter(status=status) for part in rows for status in sorted(ACTIVE)]
+    entries, last = store.first_entries(after_cursor(active, query, newest_first=True), query.limit)
+    leads = Alert.objects.defer(*_LONG).select_related("owner", "integration").in_bulk([lead.pk for lead, _ in entries])
+    shown = [(leads[lead.pk], storm) for lead, storm in entries if lead.pk in leads]
+    items = [
+        summary | {"storm": show(StormSchema, storm, alerts=storm.ids) if storm else None}
+        for summary, (_lead, storm) in zip(_summaries([lead for lead, _ in shown], now), shown, strict=True)
+    ]
+    return {"items": items, "next": cursor_of(last)}
 
 
 @routes.get("/{int:id}", Permission.VIEW_ALERTS, answers=AlertDetail, summary="One alert")
@@ -248,6 +284,7 @@ def _summaries(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
             integration=alert.integration.name if alert.integration else None,
             merged_into=alert.merged_into_id,
             next_step=show(NextStepSchema, next_actions[alert.pk]) if next_actions.get(alert.pk) else None,
+            storm=None,
         )
         for alert in alerts
     ]
@@ -452,6 +489,64 @@ def merge(request: HttpRequest, id: Number, body: MergeBody) -> dict[str, Any]:
         if error.code == "not_found":
             raise Rejected("invalid", error.reason, "into") from error
         raise
+
+
+class BulkBody(CommandBody):
+    """One command for several alerts, such as those of a storm. A hold needs `for` or `until`."""
+
+    command: Literal["acknowledge", "assign", "hold", "close", "undo"] = Field(
+        description="`assign` assigns the alerts to you."
+    )
+    alerts: list[Number] = Field(min_length=1, max_length=store.MAX_STORM_ALERTS)
+    until: UtcDatetime | None = None
+    span: str | None = Field(default=None, alias="for", max_length=20, examples=["30m", "1h30m"])
+
+    @model_validator(mode="after")
+    def _require_end(self) -> Self:
+        if (self.command == "hold") != ((self.until is None) != (self.span is None)):
+            raise ValueError("give either until or for with hold, and neither otherwise")
+        return self
+
+
+class BulkItem(BaseModel):
+    """What the command did to one alert."""
+
+    id: int
+    answer: ReasonSchema = Field(description="The result in a sentence, or why it was refused.")
+    changed: bool
+    error: str | None = Field(description="The code of the refusal, such as `not_found`.")
+
+
+class BulkResponse(BaseModel):
+    items: list[BulkItem]
+
+
+@routes.post("/bulk", Permission.RESPOND, answers=BulkResponse, summary="Give one command for several alerts")
+def bulk(request: HttpRequest, body: BulkBody) -> dict[str, Any]:
+    """Each alert is changed by itself: a refusal stops no other. The items have the order of `alerts`."""
+    principal = caller(request)
+    common = _common(body, principal)
+    command: Command
+    match body.command:
+        case "assign":
+            command = Assign(**common, name=principal.user.display_name, user_id=principal.user.pk)
+        case "hold":
+            until = body.until or principal.now + inputs.parse_duration(body.span, "for")
+            command = Hold(**common, until=until)
+        case simple:
+            command = _BULK[simple](**common)
+
+    def act(number: int) -> dict[str, Any]:
+        try:
+            outcome = service.apply_command(require_response(principal, number), command, now=principal.now)
+        except Rejected as refusal:
+            return {"id": number, "answer": show_reason(refusal.reason), "changed": False, "error": refusal.code}
+        return {"id": number, "answer": show_reason(outcome.answer), "changed": outcome.is_change, "error": None}
+
+    return {"items": [act(number) for number in dict.fromkeys(body.alerts)]}
+
+
+_BULK: dict[str, _SimpleCommand] = {"acknowledge": Acknowledge, "close": Close, "undo": Undo}
 
 
 def _active_user(name: str, field: str) -> User:

@@ -92,6 +92,8 @@ class Message:
     language: str = ""
     #: How many more alerts the message covers than it names.
     omitted_count: int = 0
+    #: What all the alerts have in common, such as "Globex: Host web-# does not answer"; empty if they are no storm.
+    storm: str = ""
     #: Only for a notice that asks for an answer: the personal links to give it.
     links: tuple[MessageButton, ...] = ()
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
+from tocsin.alerts import store
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus
 from tocsin.cli.demo import command as demo
@@ -68,7 +69,7 @@ def test_demo_schedule_alternates_alice_and_bob_without_problems(start: datetime
 
 @pytest.mark.long
 @pytest.mark.parametrize("start", [SUNDAY], ids=["sunday"], indirect=True)
-def test_history_fills_the_screens_and_pages_nobody(start: datetime) -> None:
+def test_history_fills_the_screens_and_ends_with_a_storm(start: datetime) -> None:
     demo._create_sample_team(PASSWORD, with_history=True)
     alerts = Alert.objects.all()
     assert alerts.count() > 60
@@ -76,8 +77,12 @@ def test_history_fills_the_screens_and_pages_nobody(start: datetime) -> None:
     assert set(alerts.values_list("status", flat=True)) >= {
         AlertStatus.CLOSED, AlertStatus.CANCELLED, AlertStatus.ON_HOLD, AlertStatus.ASSIGNED, AlertStatus.OPEN,
     }  # fmt: skip
-    assert not Delivery.objects.filter(status=DeliveryStatus.QUEUED, due_at__lt=start + timedelta(hours=6)).exists()
-    assert not EscalationRun.objects.filter(due_at__lt=start + timedelta(hours=6)).exists()
+    waiting = alerts.filter(status=AlertStatus.OPEN, acknowledgements=None)
+    assert [len(storm.alerts) for _lead, storm in store.first_entries(waiting, 50)[0] if storm] == [60]
+    assert waiting.count() == 62
+    due = {"due_at__lt": start + timedelta(hours=6)}
+    assert not Delivery.objects.filter(status=DeliveryStatus.QUEUED, **due).exclude(alert__in=waiting).exists()
+    assert not EscalationRun.objects.filter(**due).exclude(alert__in=waiting).exists()
     pages = Delivery.objects.filter(purpose=Purpose.PAGE, status=DeliveryStatus.SENT)
     assert set(pages.values_list("user__username", flat=True)) >= {"alice", "bob", "chen", "emma"}
     assert home.last_night(User.objects.get(username="alice"), start).pages > 0

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.notification_messages import ALERT, EXTREME, NOW, bundle, page
-from tocsin.alerts.states import Priority
+from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.notify.channels import chat, phone
 from tocsin.notify.channels.email import EmailChannel
 from tocsin.notify.channels.phone import ONE_ALERT, SEVERAL_ALERTS
+from tocsin.notify.rules.pre_send_check import AlertFacts, DeliveryBundle, DueDelivery
 from tocsin.notify.states import Purpose
-from tocsin.notify.text import formatting
+from tocsin.notify.text import formatting, render
 
 LINK = ALERT.link
 
@@ -114,6 +116,51 @@ def test_bundled_text_explains_replying_to_all_or_one() -> None:
     assert made == (
         "P1 CRITICAL 3 alerts: #42 Acme: VPN down; #43 Acme: VPN down; #44 Acme: VPN down. "
         "Reply ACK ALL, or ACK 42 for one. https://tocsin.example.org/alerts"
+    )
+
+
+def test_text_message_of_a_storm_names_three_alerts_and_counts_the_rest() -> None:
+    storm = "Globex: Host web-# does not answer"
+    made = phone.text_message(replace(bundle(3, client="Globex"), storm=storm, omitted_count=57))
+    assert made == (
+        "P1 CRITICAL 60 alerts: Globex: Host web-# does not answer. #42 Globex: VPN down; #43 Globex: VPN down; "
+        "#44 Globex: VPN down and 57 more. Reply ACK ALL, or ACK 42 for one. https://tocsin.example.org/alerts"
+    )
+    assert phone.SmsChannel.bundle_limit == 3
+
+
+@pytest.mark.parametrize(
+    ("subjects", "integrations", "expected"),
+    [
+        ([f"Host web-{one} does not answer" for one in range(5)], {7}, "Acme: Host web-# does not answer"),
+        ([f"Host web-{one} does not answer" for one in range(4)], {7}, ""),
+        ([*(f"Host web-{one} does not answer" for one in range(5)), "VPN down"], {7}, ""),
+        ([f"Host web-{one} does not answer" for one in range(6)], {7, 8}, ""),
+    ],
+    ids=["storm", "too few", "another subject", "two integrations"],
+)
+def test_message_says_what_a_storm_has_in_common(subjects: list[str], integrations: set[int], expected: str) -> None:
+    ids = sorted(integrations)
+    members = tuple(
+        DueDelivery(
+            UUID(int=index), UUID(int=index), "sms", "+41790000001", Purpose.PAGE, NOW, NOW,
+            alert=AlertFacts(index, Priority.HIGH, subject, client="Acme", status=AlertStatus.OPEN),
+            integration_id=ids[index % len(ids)], user_id=1,
+        )
+        for index, subject in enumerate(subjects)
+    )  # fmt: skip
+    made = render.message(DeliveryBundle(members), lambda *_: "", "", NOW, can_reply=True)
+    assert made.storm == expected
+    assert render.redact(made, render.ContentLevel.NUMBER).storm == ""
+
+
+def test_mail_and_chat_say_what_a_storm_has_in_common() -> None:
+    message = replace(bundle(20), storm="Globex: Host web-# does not answer", omitted_count=40)
+    assert formatting.subject(message) == (
+        "[P1 Critical] 60 alerts: Globex: Host web-# does not answer (Tocsin #42) and 59 more"
+    )
+    assert chat.render(message, max_chars=2000, max_details_chars=200).subject == (
+        "🔴 P1 Critical: 60 alerts: Globex: Host web-# does not answer"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.ingest import make_integration
 from tests.web.api.conftest import Api, Company, moment
 from tests.web.api.test_errors import refused
 from tocsin.alerts.models import Alert
@@ -300,3 +301,45 @@ def test_an_alert_that_cannot_be_opened_says_why(company: Company, responder: Ap
     assert answer.status == 400, answer
     assert answer.fields == [field]
     assert not Alert.objects.exists()
+
+
+def test_a_storm_is_one_item_with_its_alerts(admin: Api, open_alert: Open) -> None:
+    columns, integration = {"client": "Globex"}, make_integration("Prometheus", "alertmanager")
+    opened = [
+        open_alert(f"Host web-{one} does not answer", integration_id=integration.pk, columns=columns)
+        for one in range(6)
+    ]
+    vpn = open_alert("VPN down")
+    listed = admin.get("alerts", group="storm").body
+    assert listed["next"] is None
+    first, storm = listed["items"]
+    assert (first["id"], first["storm"]) == (vpn, None)
+    assert storm["id"] == opened[0]
+    assert storm["storm"] == {
+        "by": "subject", "name": "Host web-# does not answer", "clients": ["Globex"], "alerts": opened[::-1],
+    }  # fmt: skip
+    part = admin.get("alerts", group="storm", limit=1).body
+    assert [item["id"] for item in part["items"]] == [vpn]
+    rest = admin.get("alerts", group="storm", limit=1, cursor=part["next"]).body
+    assert (rest["items"], rest["next"]) == ([storm], None)
+    admin.post(f"alerts/{opened[1]}/close")
+    (item,) = admin.get("alerts", group="storm", subject="web-").body["items"]
+    assert opened[1] not in item["storm"]["alerts"]
+    assert admin.get("alerts", group="storm", status="closed").body["items"] == []
+    refused(admin.get("alerts", group="host"), 400, "invalid", "group")
+
+
+def test_one_command_for_several_alerts(admin: Api, observer: Api, open_alert: Open) -> None:
+    opened = [open_alert(f"Host web-{one} does not answer") for one in range(3)]
+    made = admin.post("alerts/bulk", {"command": "hold", "alerts": [*opened, 2**40], "for": "2h"}).body["items"]
+    assert [(item["id"], item["changed"], item["error"]) for item in made] == [
+        *((number, True, None) for number in opened), (2**40, False, "not_found"),
+    ]  # fmt: skip
+    assert set(Alert.objects.values_list("status", flat=True)) == {"on_hold"}
+    admin.post("alerts/bulk", {"command": "undo", "alerts": opened})
+    admin.post("alerts/bulk", {"command": "assign", "alerts": opened})
+    assert set(Alert.objects.values_list("owner__username", flat=True)) == {"alice"}
+    refused(admin.post("alerts/bulk", {"command": "hold", "alerts": opened}), 400, "invalid", "body")
+    refused(admin.post("alerts/bulk", {"command": "reopen", "alerts": opened}), 400, "invalid", "command")
+    refused(admin.post("alerts/bulk", {"command": "close", "alerts": []}), 400, "invalid", "alerts")
+    refused(observer.post("alerts/bulk", {"command": "close", "alerts": opened}), 403, "forbidden")

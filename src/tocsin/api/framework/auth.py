@@ -205,14 +205,22 @@ def page[M: Model, Item](
 
     Raises Rejected for an invalid cursor.
     """
-    if query.cursor is not None:
-        key = _key(rows.model if isinstance(rows, QuerySet) else rows[0].model, query.cursor)
-        rows = narrow(rows, lambda part: part.filter(**{"pk__lt" if newest_first else "pk__gt": key}))
-    matches = first(rows, query.limit + 1, descending=newest_first)
+    matches = first(after_cursor(rows, query, newest_first=newest_first), query.limit + 1, descending=newest_first)
     page_rows = matches[: query.limit]
-    is_more = len(matches) > query.limit
-    cursor = base64.urlsafe_b64encode(str(page_rows[-1].pk).encode()).decode().rstrip("=") if is_more else None
-    return {"items": show(page_rows), "next": cursor}
+    return {"items": show(page_rows), "next": cursor_of(page_rows[-1].pk if len(matches) > query.limit else None)}
+
+
+def after_cursor[M: Model](rows: QueryUnion[M], query: PaginationQuery, *, newest_first: bool) -> QueryUnion[M]:
+    """Return the rows from the query's cursor on. Raises Rejected for an invalid one."""
+    if query.cursor is None:
+        return rows
+    key = _key(rows.model if isinstance(rows, QuerySet) else rows[0].model, query.cursor)
+    return narrow(rows, lambda part: part.filter(**{"pk__lt" if newest_first else "pk__gt": key}))
+
+
+def cursor_of(key: object) -> str | None:
+    """Return the cursor of the page after the row with this primary key; None at the end of the list."""
+    return None if key is None else base64.urlsafe_b64encode(str(key).encode()).decode().rstrip("=")
 
 
 def _key(model: type[Model], cursor: str) -> object:

@@ -263,7 +263,7 @@ def _storm(source: _Source, at: datetime) -> Iterator[Incident]:
 
 
 def _current(source: _Source, now: datetime) -> Iterator[Incident]:
-    """What people work on when the demo begins. Nobody is being paged."""
+    """What people work on when the demo begins; and two alerts and a storm that wait for an answer."""
     yield source.halo(
         now - 205 * _MINUTE, "Projector without a signal, board room", "Globex", "Medium", ends_after=48,
         answers=(Answer(2.4, _TAKE),),
@@ -280,4 +280,14 @@ def _current(source: _Source, now: datetime) -> Iterator[Incident]:
     yield source.prometheus(
         now - 24 * _MINUTE, "AccessPointDown", "warning", "Initech", ("ap-3f-02", "Access point ap-3f-02 offline"),
         answers=(Answer(1.6, _ACK),),
+    )  # fmt: skip
+    yield source.halo(
+        now - 4 * _MINUTE, "Scanned invoices do not reach accounting", "Acme Corp", "High",
+        user={"name": "Mia Frei"}, details="Nothing has arrived in the mailbox since this morning.",
+    )  # fmt: skip
+    yield source.website(now - 2 * _MINUTE, _PORTAL, "timeout of 48000ms exceeded", "critical")
+    hosts = [f"web-{number:02}" for number in range(1, 61)]
+    yield source.prometheus(
+        now - 3 * _MINUTE, "HostDown", "high", "Globex",
+        *((f"{host}.globex.example", f"Host {host} does not answer") for host in hosts),
     )  # fmt: skip

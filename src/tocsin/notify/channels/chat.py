@@ -19,7 +19,7 @@ from tocsin.core.validation.inputs import sanitize
 from tocsin.notify.interfaces import Channel, Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, signed_links
-from tocsin.notify.text.formatting import alert_count, phrase
+from tocsin.notify.text.formatting import phrase
 from tocsin.people import addresses
 
 # ---------- reviewed chat services
@@ -356,8 +356,7 @@ def _title(message: Message) -> str:
             return f"{test}{formatting.marked_priority(alert, message.language)}: {formatting.headline(alert)}"
         case Purpose.PAGE:
             worst = min(message.alerts, key=lambda alert: alert.priority.rank)
-            count = alert_count(message.language, len(message.alerts) + message.omitted_count)
-            return f"{formatting.marked_priority(worst, message.language)}: {count}"
+            return f"{formatting.marked_priority(worst, message.language)}: {formatting.counted_alerts(message)}"
         case Purpose.ALL_CLEAR:
             return phrase(message.language, "All clear")
         case Purpose.ACK_REMINDER:

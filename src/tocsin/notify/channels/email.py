@@ -189,7 +189,8 @@ def _lead(message: Message) -> list[str]:
         case Purpose.PAGE if len(message.alerts) > 1:
             count = len(message.alerts) + message.omitted_count
             lead = phrase(message.language, "{count} alerts need a response.", count=count)
-            return [lead, *([formatting.and_more(message)] if message.omitted_count else [])]
+            storm = [message.storm] if message.storm else []
+            return [lead, *storm, *([formatting.and_more(message)] if message.omitted_count else [])]
         case Purpose.PAGE:
             return []
         case Purpose.NOTICE | Purpose.TEST:

@@ -22,8 +22,8 @@ from tocsin.notify.states import Purpose
 from tocsin.notify.text.formatting import (
     ack_reminder_hint,
     ack_reminder_question,
-    alert_count,
     all_clear_text,
+    counted_alerts,
     first_name,
     headline,
     mark,
@@ -253,8 +253,8 @@ def _bundle_text(message: Message) -> str:
         )
         return _fit("", clear, [], SEVERAL_ALERTS)
     worst = min(message.alerts, key=lambda alert: alert.priority.rank)
-    count = len(message.alerts) + message.omitted_count
-    head = f"{_priority_text(worst, message)} {alert_count(message.language, count)}: "
+    end = "." if message.storm else ":"
+    head = f"{_priority_text(worst, message)} {for_phones(counted_alerts(message)).rstrip('.')}{end} "
     more_text = _more(message)
     first = message.alerts[0]
     all_reference = f"ALL {first.reply_code}".rstrip()
@@ -414,7 +414,8 @@ class SmsChannel(PhoneChannel):
     nouns = (translatable("SMS"), "SMS")
     icon = "message"
     quietness = 3
-    bundle_limit = 10
+    # Each segment costs; the link leads to all of them.
+    bundle_limit = 3
     command_channel = CommandChannel.SMS
     layout = "sms"
 

@@ -366,8 +366,9 @@ def _bundle_subject(message: Message) -> str:
     if message.purpose is Purpose.ALL_CLEAR:
         return f"All clear for {count} alerts (Tocsin #{first.id})"
     worst = min(message.alerts, key=lambda alert: alert.priority.rank)
-    summary = f"{headline(first, 100)} (Tocsin #{first.id}) and {len(remaining) + message.omitted_count} more"
-    return f"[{priority(worst)}] {count} alerts: {summary}"
+    name = message.storm or headline(first, 100)
+    more = len(remaining) + message.omitted_count
+    return f"[{priority(worst)}] {count} alerts: {name} (Tocsin #{first.id}) and {more} more"
 
 
 def priority(alert: AlertContent, language: str = "") -> str:
@@ -400,6 +401,12 @@ def time_left(at: datetime, now: datetime, language: str) -> str:
         left -= left % timedelta(minutes=1)
     with in_language(language):
         return local_duration(left, ago=True)
+
+
+def counted_alerts(message: Message) -> str:
+    """Returns how many alerts a message is about, and what a storm has in common: "60 alerts: Globex: Host web-# …"."""
+    count = alert_count(message.language, len(message.alerts) + message.omitted_count)
+    return f"{count}: {message.storm}" if message.storm else count
 
 
 def short(alert: AlertContent) -> str:

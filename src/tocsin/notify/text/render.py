@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -15,6 +15,7 @@ from django.core.cache import cache
 from django.utils.translation import gettext, gettext_noop
 
 from tocsin.alerts.states import CommandKind
+from tocsin.alerts.store import MIN_STORM_ALERTS, subject_pattern
 from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import (
@@ -42,6 +43,9 @@ from tocsin.notify.text.signed_links import LinkSubject
 #: Returns the URL where a user (None: anyone who signs in) can act on an alert (None: on all that paged the user):
 #: `(alert_id, user_id) → url`.
 type LinkTo = Callable[[int | None, int | None], str]
+
+#: A text message has no room for more.
+_MAX_STORM_CHARS = 100
 
 _ACTIONABLE = (Purpose.PAGE, Purpose.ACK_REMINDER)
 
@@ -71,7 +75,19 @@ def message(bundle: DeliveryBundle, link_to: LinkTo, home_url: str, now: datetim
         can_reply=can_reply,
         language=lead.language,
         omitted_count=len(alerts) - len(named),
+        storm=_storm(list(alerts.values())),
     )
+
+
+def _storm(alerts: Sequence[tuple[DueDelivery, AlertFacts]]) -> str:
+    """Returns what alerts that arrived together have in common, if they are as many as a storm has."""
+    shared = {(due.integration_id, subject_pattern(alert.subject)) for due, alert in alerts}
+    if len(alerts) < MIN_STORM_ALERTS or len(shared) > 1:
+        return ""
+    clients = {alert.client for _due, alert in alerts}
+    first = alerts[0][1]
+    client = first.client if len(clients) == 1 else ""
+    return formatting.headline(replace(first, subject=subject_pattern(first.subject), client=client), _MAX_STORM_CHARS)
 
 
 def _bundled_notice_texts(members: Collection[DueDelivery], language: str) -> tuple[str, str]:
@@ -130,6 +146,7 @@ def redact(message: Message, content_level: ContentLevel) -> Message:
         title=_replace_names(message.title, message),
         text=_replace_names(message.text, message),
         reason=as_reason(_replace_names(message.reason.localized(), message)),
+        storm="",
     )
 
 
