@@ -295,16 +295,10 @@ _DELIVERY_LOOKS = {
 
 
 @register.simple_tag
-def delivery_state(state: DeliveryState, channel: str = "") -> SafeString:
-    """Render how far a delivery came, after the channel if it is given."""
+def delivery_state(state: DeliveryState) -> SafeString:
+    """Render how far a delivery came."""
     icon_name, css = _DELIVERY_LOOKS[state]
-    return format_html(
-        '<span class="chip delivery {}">{} {}{}</span>',
-        css,
-        icon(icon_name, "icon-small"),
-        format_html("{}: ", channel) if channel else "",
-        state.label,
-    )
+    return format_html('<span class="chip delivery {}">{} {}</span>', css, icon(icon_name, "icon-small"), state.label)
 
 
 @register.inclusion_tag("parts/copy.html")
