@@ -157,12 +157,19 @@ register(USERS)
 
 
 # ---------- preferences
-# The caller's own preferences: display name, time zone, language and theme.
+# The caller's own preferences: display name, time zone, language, theme, and how the alert list looks.
 
 
 preferences_routes = AuthorizedRouter("preferences")
 
 EXAMPLE = {"time_zone": "Europe/Zurich", "language": "de", "theme": "dark"}
+
+
+class _AlertFilter(BaseModel):
+    """A saved filter of the alert list."""
+
+    name: str
+    query: str
 
 
 class PreferencesResponse(BaseModel):
@@ -174,6 +181,9 @@ class PreferencesResponse(BaseModel):
     language: str
     #: Empty: the system's theme.
     theme: str
+    #: Whether the alert list has one line an alert.
+    compact_list: bool
+    alert_filters: list[_AlertFilter]
 
 
 class PreferencesBody(Schema):
@@ -183,10 +193,19 @@ class PreferencesBody(Schema):
     time_zone: str | None = Field(default=None, description="Such as Europe/Zurich.")
     language: str | None = Field(default=None, description="en or de; empty: as the browser asks.")
     theme: str | None = Field(default=None, description="light or dark; empty: as the system has it.")
+    compact_list: bool | None = Field(default=None, description="Whether the alert list has one line an alert.")
+    alert_filters: list[dict[str, Any]] | None = Field(
+        default=None,
+        description="The saved filters of the alert list, all of them: `name`, and `query`, the query of its URL.",
+        examples=[[{"name": "Critical", "query": "priority=critical"}]],
+    )
 
 
 @preferences_routes.get(
-    "", Permission.VIEW_SELF, answers=PreferencesResponse, summary="Your own name, time zone, language and theme"
+    "",
+    Permission.VIEW_SELF,
+    answers=PreferencesResponse,
+    summary="Your own name, time zone and display settings",
 )
 def get_preferences(request: HttpRequest) -> dict[str, Any]:
     return users.preferences_spec(caller(request).user)

@@ -75,6 +75,10 @@ class User(AbstractBaseUser):
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
     language = models.CharField(_("language"), max_length=10, blank=True)
     theme = models.CharField(_("theme"), max_length=5, blank=True, choices=[("light", _("light")), ("dark", _("dark"))])
+    #: Whether the alert list has one line an alert.
+    has_compact_list = models.BooleanField(default=False, db_default=False)
+    #: Saved filters of the alert list: `name`, and `query`, the query of its URL.
+    alert_filters = models.JSONField(default=list, db_default=[])
     is_active = models.BooleanField(_("active"), default=True)
     #: Clients by name. If any, the user sees only their alerts and reports, and changes nothing: a client observer.
     clients = ArrayField(models.CharField(max_length=200), default=list, db_default=[])

@@ -49,6 +49,7 @@ _alerts = [
     path("", views.alert_list, name="alerts"),
     path("new/", views.new_alert, name="new_alert"),
     path("bulk", views.bulk, name="alerts_bulk"),
+    path("preferences", views.list_preferences, name="alerts_preferences"),
     path("open-count", views.open_count, name="open_count"),
     path("<int:number>/", detail.alert_detail, name="alert"),
     path("<int:number>/why-not-notified/", detail.why_not_notified, name="why_not_notified"),

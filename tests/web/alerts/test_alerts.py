@@ -42,6 +42,11 @@ def text_of(client: Client, path: str, **headers: str) -> str:
     return client.get(path, headers=headers).content.decode()
 
 
+def word(number: int) -> str:
+    """A word for a number: subjects that differ in digits alone are one row."""
+    return f"{chr(97 + number // 26)}{chr(97 + number % 26)}"
+
+
 def test_the_list_shows_open_alerts_and_counts_each_tab(
     company: Company, browser_of: BrowserOf, open_alert: Opens
 ) -> None:
@@ -131,14 +136,14 @@ def test_alert_is_searchable_by_number(company: Company, browser_of: BrowserOf, 
 
 
 def test_a_long_list_comes_in_pages(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
-    numbers = [open_alert(f"Alert {n:03}") for n in range(53)]
+    numbers = [open_alert(f"Alert {word(n)}") for n in range(53)]
     client = browser_of(company.observer)
     first = text_of(client, "/alerts/")
-    assert "Alert 052" in first
-    assert "Alert 002" not in first
+    assert f"Alert {word(52)}" in first
+    assert f"Alert {word(2)}" not in first
     later = text_of(client, f"/alerts/?cursor={numbers[3]}")
-    assert "Alert 002" in later
-    assert "Alert 003" not in later
+    assert f"Alert {word(2)}" in later
+    assert f"Alert {word(3)}" not in later
 
 
 def test_live_update_renders_only_the_requested_part(
@@ -182,10 +187,14 @@ def test_bulk_close_asks_first_and_can_be_undone(company: Company, browser_of: B
 
 def test_bulk_reaches_the_whole_filtered_list(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
     for number in range(object_list.DEFAULT_LIMIT + 3):
-        open_alert(f"Storm {number}")
+        open_alert(f"Storm {word(number)}")
     apart = open_alert("Quiet")
     client = browser_of(company.responder)
-    assert "And all older ones of this list" in text_of(client, "/alerts/?q=Storm")
+    text = text_of(client, "/alerts/?q=Storm")
+    assert f"{object_list.DEFAULT_LIMIT} on this page" in text
+    assert f"Select all {object_list.DEFAULT_LIMIT + 3}<" in text
+    assert f"Select all {object_list.DEFAULT_LIMIT + 4}<" in text_of(client, "/alerts/")
+    assert 'name="all"' not in text_of(client, "/alerts/?q=Quiet"), "one page is all of them"
     form = {"alert": [], "all": "yes", "command": "acknowledge", "q": "Storm"}
     question = client.post("/alerts/bulk", form).content.decode()
     assert f"Acknowledge {object_list.DEFAULT_LIMIT + 3} alerts?" in question
@@ -193,6 +202,57 @@ def test_bulk_reaches_the_whole_filtered_list(company: Company, browser_of: Brow
     client.post("/alerts/bulk", {"alert": named, "command": "acknowledge", "sure": "yes"})
     assert Acknowledgement.objects.count() == object_list.DEFAULT_LIMIT + 3
     assert not Acknowledgement.objects.filter(alert=apart).exists()
+
+
+def test_list_has_headed_columns_and_priority_bars(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    open_alert("VPN down", Priority.CRITICAL, client="Acme")
+    other = open_alert("Disk full", Priority.LOW)
+    client = browser_of(company.responder)
+    text = text_of(client, "/alerts/")
+    assert re.findall(r'<th scope="col"(?! class="choose")[^>]*>([^<]+)</th>', text) == [
+        "Priority", "Subject", "Client", "Integration", "Assignee", "Age", "Next action",
+    ]  # fmt: skip
+    rows = {subject: next(one for one in text.split("<tr") if subject in one) for subject in ("VPN down", "Disk full")}
+    assert 'class="stripe now"' in rows["VPN down"]
+    assert 'class="stripe "' in rows["Disk full"]
+    client.post(f"/alerts/{other}/assign")
+    Alert.objects.filter(pk=other).update(priority=Priority.CRITICAL)
+    assert 'class="stripe now"' in text_of(client, "/alerts/?tab=assigned"), "the priority, not the state"
+
+
+def test_filters_are_saved_by_name_and_for_their_user(
+    company: Company, browser_of: BrowserOf, open_alert: Opens
+) -> None:
+    open_alert("VPN down", Priority.CRITICAL)
+    client = browser_of(company.responder)
+    form = {
+        "name": "Urgent",
+        "tab": "open",
+        "priority": "critical",
+        "cursor": "7",
+        "next": "/alerts/?priority=critical",
+    }
+    assert client.post("/alerts/preferences", form)["Location"] == "/alerts/?priority=critical"
+    link = 'href="?tab=open&amp;priority=critical"'
+    assert link in text_of(client, "/alerts/")
+    assert '<bdi class="filter-name">Urgent</bdi>' in text_of(client, "/alerts/?priority=critical&tab=open")
+    assert link not in text_of(browser_of(company.admin), "/alerts/"), "each user's own"
+    client.post("/alerts/preferences", {**form, "name": "urgent", "priority": "low"})
+    assert [one["query"] for one in User.objects.get(username="bob").alert_filters] == ["tab=open&priority=low"]
+    nameless = client.post("/alerts/preferences", {**form, "name": " "}, follow=True).content.decode()
+    assert 'class="notice wait' in nameless
+    client.post("/alerts/preferences", {"forget": "urgent"})
+    assert User.objects.get(username="bob").alert_filters == []
+
+
+def test_density_of_the_list_is_remembered(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    open_alert("VPN down")
+    client = browser_of(company.observer)
+    assert "alert-rows compact" not in text_of(client, "/alerts/")
+    client.post("/alerts/preferences", {"compact": "yes"})
+    assert "alert-rows compact" in text_of(client, "/alerts/")
+    client.post("/alerts/preferences", {"compact": "no"})
+    assert "alert-rows compact" not in text_of(client, "/alerts/")
 
 
 def test_bulk_goes_back_to_no_other_host(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:

@@ -118,8 +118,8 @@ def test_your_pages_have_one_row_an_alert(company: Company, browser_of: BrowserO
         assert text.count("Disk full") == 1
         row = next(one for one in text.split("<tr>") if "VPN down" in one)
         assert "3 messages" in row
-        assert "SMS-Official: delivered</span>" in row
-        assert "Call-Official: answered</span>" in row
+        assert ' delivered</span> <span class="meta">SMS-Official<' in row
+        assert ' answered</span> <span class="meta">Call-Official<' in row
         assert "Mail of Mia" not in text
     Notification.objects.filter(alert=number).update(alert=None)
     assert browser_of(company.responder).get("/me/pages/").content.decode().count("<tr>") == 4

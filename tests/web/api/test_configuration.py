@@ -448,12 +448,25 @@ def test_users_can_change_their_name_and_display_settings(observer: Api) -> None
     assert (
         observer.patch("preferences", {"time_zone": "Asia/Kathmandu", "language": "de", "theme": "dark"}).status == 200
     )
-    expected = {"name": "Olga Andersson", "time_zone": "Asia/Kathmandu", "language": "de", "theme": "dark"}
+    expected = {
+        "name": "Olga Andersson", "time_zone": "Asia/Kathmandu", "language": "de", "theme": "dark",
+        "compact_list": False, "alert_filters": [],
+    }  # fmt: skip
     assert observer.get("preferences").body == expected
     assert observer.patch("preferences", {"language": None, "theme": None, "name": "Olga"}).body == {
         **expected, "name": "Olga", "language": "", "theme": "",
     }  # fmt: skip
-    refused(observer.patch("preferences", {"theme": "pink", "language": "de"}), 400, "invalid", "theme")
+    filters = [{"name": "Critical", "query": "tab=open&priority=critical"}]
+    assert observer.patch("preferences", {"compact_list": True, "alert_filters": filters}).status == 200
+    kept = observer.get("preferences").body
+    assert (kept["compact_list"], kept["alert_filters"]) == (True, filters)
+    refused(observer.patch("preferences", {"alert_filters": filters * 2}), 400, "invalid", "alert_filters")
+    refused(
+        observer.patch("preferences", {"alert_filters": None, "theme": "pink", "language": "de"}),
+        400,
+        "invalid",
+        "theme",
+    )
     refused(observer.patch("preferences", {"time_zone": "Mars"}), 400, "invalid_time_zone", "time_zone")
     assert observer.patch("preferences", {"role": "admin"}).status == 400
     assert observer.get("preferences").body["language"] == ""

@@ -664,29 +664,61 @@ def _record(user: User, before: dict[str, Any] | None, actor: AuditActor, now: d
 
 
 # ---------- preferences
-# A user's own preferences: display name, time zone, language and theme.
+# A user's own preferences: display name, time zone, language, theme, and how the alert list looks.
 
 
 THEMES = ("light", "dark")
 
+MAX_ALERT_FILTERS = 20
+
+
+class AlertFilterSpec(Spec):
+    """A saved filter of the alert list."""
+
+    name: Annotated[str, Field(min_length=1, max_length=60)] = Field(description="Its name in the list.")
+    query: Annotated[str, Field(max_length=1000)] = Field(
+        description="The query of the list's URL, such as `tab=open&priority=critical`."
+    )
+
 
 def preferences_spec(user: User) -> dict[str, Any]:
     """Returns the user's preferences in the form of the API."""
-    return {"name": user.name, "time_zone": user.time_zone, "language": user.language, "theme": user.theme}
+    return {
+        "name": user.name, "time_zone": user.time_zone, "language": user.language, "theme": user.theme,
+        "compact_list": user.has_compact_list, "alert_filters": user.alert_filters,
+    }  # fmt: skip
 
 
 def change(user: User, values: Mapping[str, Any], *, actor: AuditActor, now: datetime) -> User:
     """Changes the preferences in `values`; None resets one to its default. Raises Rejected, naming the field."""
-    theme = (values["theme"] or "") if "theme" in values else user.theme
-    if theme and theme not in THEMES:
-        raise rejected_at("theme", NOT_A_CHOICE(value=str(theme), choices=tuple(THEMES)))
-    changes = {key: value for key, value in values.items() if key != "theme"}
+    private = _private_preferences(values)
+    changes = {key: value for key, value in values.items() if key not in ("theme", "compact_list", "alert_filters")}
     if changes.get("language", "") is None:
         # A missing language would leave it unchanged.
         changes["language"] = ""
     with boundary.command():
-        saved = change_own(user, changes, actor=actor, now=now)
-        # The theme is private, and no configuration, so it is not in the audit log.
-        User.objects.filter(pk=saved.pk).update(theme=theme)
-    saved.theme = theme
+        saved = change_own(user, changes, actor=actor, now=now) if changes else user
+        if private:
+            # They are private, and no configuration, so they are not in the audit log.
+            User.objects.filter(pk=saved.pk).update(**private)
+    for column, value in private.items():
+        setattr(saved, column, value)
     return saved
+
+
+def _private_preferences(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the columns of what only the user sees."""
+    columns: dict[str, Any] = {}
+    if "theme" in values:
+        columns["theme"] = theme = values["theme"] or ""
+        if theme and theme not in THEMES:
+            raise rejected_at("theme", NOT_A_CHOICE(value=str(theme), choices=tuple(THEMES)))
+    if "compact_list" in values:
+        columns["has_compact_list"] = bool(values["compact_list"])
+    if "alert_filters" in values:
+        stored = values["alert_filters"] or []
+        filters = AlertFilterSpec.read_list(stored, "alert_filters", maximum=MAX_ALERT_FILTERS)
+        if len({one.name.casefold() for one in filters}) < len(filters):
+            raise rejected_at("alert_filters", sentence("Two filters have the same name."))
+        columns["alert_filters"] = [one.written() for one in filters]
+    return columns

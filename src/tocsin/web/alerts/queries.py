@@ -286,10 +286,10 @@ class AlertListRow:
 
     @property
     def tone(self) -> str:
-        """`now` (red) only for alerts that need an answer, `wait` once acknowledged."""
-        if self.alert.status != AlertStatus.OPEN or self.alert.dry_run or self.alert.is_test:
+        """The colour of the bar: the priority, red if critical. An alert that pages nobody, or is over, has none."""
+        if self.alert.status not in ACTIVE or self.alert.dry_run or self.alert.is_test:
             return ""
-        return "wait" if self.acknowledged_by else "now"
+        return {Priority.CRITICAL: "now", Priority.HIGH: "wait"}.get(Priority(self.alert.priority), "")
 
     @property
     def owner(self) -> User | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as gettext
@@ -19,6 +21,7 @@ from tocsin.access.roles import Permission
 from tocsin.alerts import store
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Command, Hold, Undo
 from tocsin.alerts.lifecycle import UNDO_WINDOW
+from tocsin.alerts.models import Alert
 from tocsin.alerts.service import apply_command_to_many, find_alerts
 from tocsin.alerts.states import CommandChannel, CommandKind, Priority
 from tocsin.core.db import queries
@@ -27,10 +30,12 @@ from tocsin.core.validation import inputs
 from tocsin.escalation.commands import ManualAlert, open_alert
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
+from tocsin.people.changes import users
+from tocsin.people.changes.users import MAX_ALERT_FILTERS
 from tocsin.people.models import Group
 from tocsin.simulate.escalation import preview
 from tocsin.web.alerts import queries as alerts_queries
-from tocsin.web.http.request import SignedInRequest, alert_actor, may_respond, next_url, render_view, requires
+from tocsin.web.http.request import SignedInRequest, actor, alert_actor, may_respond, next_url, render_view, requires
 from tocsin.web.integrations import views
 from tocsin.web.ui import object_list
 from tocsin.web.ui.forms import PRIORITIES, RecipientsForm
@@ -99,6 +104,8 @@ def alert_list(request: SignedInRequest) -> HttpResponse:
             result = object_list.paginate_entries(alerts, cursor, descending=descending)
         rows = alerts_queries.rows_of_entries(result.rows, request.now)
     counts = alerts_queries.active_counts()
+    is_filtered = bool(text or filters.keys() - {"sort"})
+    query_text = _query_text(request.GET)
     context = {
         "tabs": alerts_queries.tabs(tab, counts),
         # Of the shell, which would count again.
@@ -114,10 +121,56 @@ def alert_list(request: SignedInRequest) -> HttpResponse:
         "storm": storm,
         "storm_numbers": " ".join(map(str, storm.ids)) if storm else "",
         "pagination": result,
+        "on_page": sum(len(row.storm.alerts) if row.storm else 1 for row in rows),
+        "total": _total(alerts, tab, counts, is_filtered=is_filtered) if result.next else None,
         "most_bulk": MAX_BULK_ALERTS,
         "bulk_undo": _bulk_undo(request),
+        "is_compact": request.user.has_compact_list,
+        "saved_filters": request.user.alert_filters,
+        "query_text": query_text,
+        "current_filter": next((one["name"] for one in request.user.alert_filters if one["query"] == query_text), ""),
+        "max_saved": MAX_ALERT_FILTERS,
     }
     return render_view(request, "alerts/list.html", context, partials=("list", "tabs"))
+
+
+def _total(
+    alerts: list[QuerySet[Alert]], tab: str, counts: alerts_queries.ActiveCounts, *, is_filtered: bool
+) -> int | None:
+    """Return how many alerts the list has, capped; None for closed ones, which are not counted."""
+    if tab == "closed":
+        return None
+    if not is_filtered:
+        return counts.by_tab[tab]
+    return sum(object_list.capped_count(part, object_list.MAX_COUNTED_ALERTS + 1) for part in alerts)
+
+
+#: What a saved filter keeps of the list's URL.
+_QUERY_FIELDS = ("tab", "q", *(name for name in AlertFilterForm.base_fields if name != "storm"))
+
+
+def _query_text(data: Mapping[str, str]) -> str:
+    """Return the state of a list without its place in it, in one form."""
+    return urlencode([(name, data[name]) for name in _QUERY_FIELDS if data.get(name)])
+
+
+@require_POST
+def list_preferences(request: SignedInRequest) -> HttpResponse:
+    """Save the filters of the list under a name, forget one, or change how dense the list is."""
+    back, name = next_url(request, "alerts"), request.POST.get("name", "").strip()
+    filters = request.user.alert_filters
+    others = [one for one in filters if one["name"].casefold() != name.casefold()]
+    if "compact" in request.POST:
+        changes: dict[str, Any] = {"compact_list": request.POST["compact"] == "yes"}
+    elif "forget" in request.POST:
+        changes = {"alert_filters": [one for one in filters if one["name"] != request.POST["forget"]]}
+    else:
+        changes = {"alert_filters": [*others, {"name": name, "query": _query_text(request.POST)}]}
+    try:
+        users.change(request.user, changes, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        messages.warning(request, rejected.reason.localized())
+    return redirect(back)
 
 
 @require_safe
@@ -222,21 +275,21 @@ def done_text(kind: str, count: int) -> str:
 
 
 def _command(request: SignedInRequest, kind: str) -> Command | None:
-    actor = alert_actor(request.user)
+    user = alert_actor(request.user)
     match kind:
         case CommandKind.ACKNOWLEDGE:
-            return Acknowledge(actor=actor, via=CommandChannel.WEB)
+            return Acknowledge(actor=user, via=CommandChannel.WEB)
         case "take":
-            return Assign(actor=actor, via=CommandChannel.WEB, name=actor.name, user_id=actor.user_id)
+            return Assign(actor=user, via=CommandChannel.WEB, name=user.name, user_id=user.user_id)
         case CommandKind.CLOSE:
-            return Close(actor=actor, via=CommandChannel.WEB)
+            return Close(actor=user, via=CommandChannel.WEB)
         case CommandKind.HOLD:
             # The question asks for how long.
             chosen = request.POST.get("for", "")
             span = inputs.parse_duration(chosen if chosen in dict(SNOOZE_CHOICES) else SNOOZE_CHOICES[0][0], "for")
-            return Hold(actor=actor, via=CommandChannel.WEB, until=request.now + span)
+            return Hold(actor=user, via=CommandChannel.WEB, until=request.now + span)
         case CommandKind.UNDO:
-            return Undo(actor=actor, via=CommandChannel.WEB)
+            return Undo(actor=user, via=CommandChannel.WEB)
         case _:
             return None
 

@@ -553,8 +553,8 @@ class PagedAlert:
     newest: Notification
     first: Notification
     count: int
-    #: How far the messages of each contact method came, by its label.
-    states: dict[str, DeliveryState]
+    #: How far the messages came, furthest first, and by which contact methods.
+    states: list[tuple[DeliveryState, list[str]]]
 
 
 def _newest_pages(user: User) -> QuerySet[Notification]:
@@ -578,8 +578,11 @@ def _paged_alerts(newest: Iterable[Notification]) -> list[PagedAlert]:
         for one in about_alert:
             label = one.label or channel_name(one.channel)
             by_method.setdefault(label, []).extend(delivery.state for delivery in one.deliveries.all())
-        states = {label: furthest(found) for label, found in by_method.items() if found}
-        rows.append(PagedAlert(last, about_alert[0], len(about_alert), states))
+        labels: dict[DeliveryState, list[str]] = {state: [] for state in DeliveryState}
+        for label, states in by_method.items():
+            labels[furthest(states)].append(label)
+        came = [(state, found) for state, found in labels.items() if found]
+        rows.append(PagedAlert(last, about_alert[0], len(about_alert), came))
     return rows
 
 

@@ -73,7 +73,7 @@ def icon(name: str, classes: str = "") -> SafeString:
 def moment(at: datetime | None, style: str = "relative") -> SafeString | str:
     """Render a time in the user's zone, with the exact time as tooltip.
 
-    `style` is `relative`, `clock`, `minute`, `short`, `day`, `planned` (to the minute) or `exact`.
+    `style` is `relative`, `age` (without "ago"), `clock`, `minute`, `short`, `day`, `planned` or `exact`.
     """
     if at is None:
         return "–"
@@ -82,7 +82,7 @@ def moment(at: datetime | None, style: str = "relative") -> SafeString | str:
         '<time datetime="{}" title="{}"{}>{}</time>',
         at.isoformat(),
         format_exact(local),
-        SafeString(' data-relative=""') if style == "relative" else "",
+        SafeString(f' data-relative="{style}"') if style in ("relative", "age") else "",
         _format_time(local, style),
     )
 
@@ -91,6 +91,8 @@ def _format_time(local: datetime, style: str) -> str:
     match style:
         case "relative":
             return format_moment(local, clock.now())
+        case "age":
+            return format_moment(local, clock.now(), is_age=True)
         case "clock":
             return f"{local:%H:%M:%S}"
         case "minute":
@@ -293,16 +295,10 @@ _DELIVERY_LOOKS = {
 
 
 @register.simple_tag
-def delivery_state(state: DeliveryState, channel: str = "") -> SafeString:
-    """Render how far a delivery came, after the channel if it is given."""
+def delivery_state(state: DeliveryState) -> SafeString:
+    """Render how far a delivery came."""
     icon_name, css = _DELIVERY_LOOKS[state]
-    return format_html(
-        '<span class="chip delivery {}">{} {}{}</span>',
-        css,
-        icon(icon_name, "icon-small"),
-        format_html("{}: ", channel) if channel else "",
-        state.label,
-    )
+    return format_html('<span class="chip delivery {}">{} {}</span>', css, icon(icon_name, "icon-small"), state.label)
 
 
 @register.inclusion_tag("parts/copy.html")

@@ -26,9 +26,9 @@ from tocsin.core.runtime import clock
 # ---------- times
 
 
-def format_moment(at: datetime, now: datetime) -> str:
-    """Return a relative time: "just now", "6 min ago", "in 2 h", "3 d ago". The browser script uses the same
-    wording."""
+def format_moment(at: datetime, now: datetime, *, is_age: bool = False) -> str:
+    """Return a relative time: "just now", "6 min ago", "in 2 h", "3 d ago"; an age is "6 min". The browser script uses
+    the same wording."""
     seconds = int((now - at).total_seconds())
     if abs(seconds) < 45:
         return _("just now") if seconds > -10 else _("in a moment")
@@ -36,6 +36,8 @@ def format_moment(at: datetime, now: datetime) -> str:
         amount = round(abs(seconds) / length)
         if amount >= 1 and abs(seconds) >= length * 0.75:
             text = f"{amount} {_unit(name)}"
+            if is_age:
+                return text
             return _("%(span)s ago") % {"span": text} if seconds > 0 else _("in %(span)s") % {"span": text}
     return _("just now")
 

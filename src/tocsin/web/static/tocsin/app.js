@@ -9,13 +9,14 @@
   const now = () => Date.now() + offset;
 
   /* ---- moments and countdowns: the same words as the server's ---- */
-  function formatMoment(at) {
+  function formatMoment(at, isAge) {
     const seconds = Math.trunc((now() - at) / 1000);
     const size = Math.abs(seconds);
     if (size < 45) return seconds > -10 ? words.just : words.soon;
     for (const [length, name] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
       const amount = Math.round(size / length);
       if (amount >= 1 && size >= length * 0.75) {
+        if (isAge) return `${amount} ${words[name]}`;
         return (seconds > 0 ? words.ago : words.in).replace("{}", `${amount} ${words[name]}`);
       }
     }
@@ -44,7 +45,7 @@
       if (Date.parse(time.dateTime) <= now()) time.closest("[data-until-countdown]")?.setAttribute("hidden", "");
     });
     if (ticks++ % 10 === 0) {
-      document.querySelectorAll("time[data-relative]").forEach((time) => setText(time, formatMoment(Date.parse(time.dateTime))));
+      document.querySelectorAll("time[data-relative]").forEach((time) => setText(time, formatMoment(Date.parse(time.dateTime), time.dataset.relative === "age")));
     }
   }
   setInterval(() => document.hidden || tick(), 1000);
@@ -254,12 +255,20 @@
 
   /* ---- lists: choose many ---- */
   function countSelected(form) {
-    const selected = form.querySelectorAll("input[name=alert]:checked").length;
+    const boxes = [...form.querySelectorAll("input[name=alert]")];
+    const chosen = boxes.filter((box) => box.checked);
+    // A storm's box stands for all its alerts.
+    const selected = chosen.flatMap((box) => box.value.split(" ")).length;
     const bar = form.querySelector("[data-bulk]");
     if (!bar) return;
-    bar.hidden = selected === 0;
+    bar.hidden = chosen.length === 0;
+    const page = form.querySelector("[data-choose-all]");
+    if (page) { page.checked = chosen.length === boxes.length; page.indeterminate = chosen.length > 0 && !page.checked; }
+    // The whole list is meant only as long as everything that one sees of it is chosen.
+    const list = form.querySelector("[data-choose-list]");
+    if (list && chosen.length < boxes.length) list.checked = false;
     const count = bar.querySelector("[data-bulk-count]");
-    if (count) count.textContent = selected;
+    if (count) count.textContent = list?.checked && count.dataset.total ? count.dataset.total : selected;
   }
   document.addEventListener("change", (event) => {
     const box = event.target;

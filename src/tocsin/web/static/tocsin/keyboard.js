@@ -47,12 +47,15 @@
   }
 
   function choose() {
-    const box = document.activeElement.closest(".link-rows tr")?.querySelector("input[type=checkbox]");
+    const box = document.activeElement.closest(".link-rows tbody tr")?.querySelector("input[type=checkbox]");
     if (box) box.click();
     return Boolean(box);
   }
 
+  // In a list a key acts on what is chosen, or else on the row that has the focus.
   const press = (key) => {
+    const form = document.activeElement.closest("[data-bulk-form]");
+    if (form?.querySelector(`[data-press="${key}"]`) && !form.querySelector("input[name=alert]:checked")) choose();
     // One that the menu has is pressed there, too.
     const buttons = [...document.querySelectorAll(`[data-press="${key}"]`)];
     const button = buttons.find(isShown) ?? buttons.find((one) => one.matches(".menu-item"));
