@@ -116,8 +116,8 @@ def setup_steps(user: User) -> list[FirstStep]:
             "policies" if is_done["policy"] else "new_policy", is_done["policy"],
         ),
         FirstStep(
-            _("Add your first integration"), _("A webhook URL for HaloITSM or any other tool."), "integrations",
-            is_done["integration"],
+            _("Add your first integration"), _("A webhook URL for HaloITSM or any other tool."),
+            "integrations" if integration else "catalogue", is_done["integration"],
         ),
         FirstStep(
             _("Trigger your first alert"), _("Send a sample and acknowledge it."),

@@ -206,6 +206,10 @@ def _invite(request: SignedInRequest, form: InviteManyForm, lines: Sequence[Invi
             send(request, user, quietly=True)
     text = ngettext("%(count)d person invited.", "%(count)d people invited.", len(created))
     messages.success(request, text % {"count": len(created)})
+    if form.cleaned_data["invite"] and not adapter.is_sent_outside():
+        messages.warning(
+            request, gettext("No email provider is set up: the invitations are in the sandbox. Share each user's link.")
+        )
     return redirect("users")
 
 

@@ -161,7 +161,7 @@ def tile(kind_name: str, classes: str = "") -> SafeString:
         '<span class="tile tile-{} {}" aria-hidden="true" data-letters="{}">{}</span>',
         crc32(kind_name.encode()) % _TILE_COLOURS,
         classes,
-        "" if symbol else (kind.initials if kind is not None else kind_name[:2]),
+        "" if symbol else (kind.initials if kind is not None else kind_name[:1].upper() + kind_name[1:2]),
         symbol,
     )
 
