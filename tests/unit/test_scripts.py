@@ -112,7 +112,7 @@ def test_sprite_contains_each_listed_icon_by_name(script: ModuleType, tmp_path: 
 
 
 @of("build_static")
-def test_each_mark_that_a_type_names_is_drawn_in_one_colour(script: ModuleType, tmp_path: Path) -> None:
+def test_each_named_mark_is_drawn_once_in_one_colour(script: ModuleType, tmp_path: Path) -> None:
     for kind in ("one", "two"):
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "integration.toml").write_text('logo = "acme"\n')

@@ -153,10 +153,11 @@ def tile(kind_name: str, classes: str = "") -> SafeString:
     """Render the tile of an integration type: the product's mark, an icon, or two letters where the mark may not be
     used, in white on a colour that belongs to the type. Beside it stands the name, so screen readers skip it."""
     kind = load_kinds().get(kind_name)
+    symbol = ""
     if kind is not None and kind.logo:
         symbol = icon(kind.logo, sprite="logos")
-    else:
-        symbol = icon(_TILE_ICONS[kind.category]) if kind is not None and kind.category in _TILE_ICONS else ""
+    elif kind is not None and kind.category in _TILE_ICONS:
+        symbol = icon(_TILE_ICONS[kind.category])
     return format_html(
         '<span class="tile tile-{} {}" aria-hidden="true" data-letters="{}">{}</span>',
         crc32(kind_name.encode()) % _TILE_COLOURS,
