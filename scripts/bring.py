@@ -105,6 +105,8 @@ def static_files() -> None:
     sources += [path for path in own if path.suffix not in {".br", ".gz"}]
     # They name the styles that are needed.
     sources += sorted(path for ending in ("html", "py") for path in STATIC.parent.rglob(f"*.{ending}"))
+    # They name the marks.
+    sources += sorted((STATIC.parents[1] / "catalogue" / "kinds").glob("*/integration.toml"))
     # The stamp lies elsewhere: what is in that folder is served, and goes into the wheel.
     stamp = Stamp(TOOLS / "static.made-from", sources)
     if stamp.holds() and vendor.is_dir():

@@ -12,7 +12,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +25,7 @@ MODULES = ROOT / "node_modules"
 STATIC = ROOT / "src" / "tocsin" / "web" / "static"
 VENDOR = STATIC / "vendor"
 ICONS = ROOT / "scripts" / "icons.txt"
+KINDS = ROOT / "src" / "tocsin" / "catalogue" / "kinds"
 
 STYLES = MODULES / "@tabler" / "core" / "dist" / "css" / "tabler.min.css"
 # From node_modules → below static/vendor.
@@ -52,6 +54,7 @@ def main() -> None:
     for font in sorted(MODULES.glob(FONTS)):
         _write(building / "inter" / "files" / font.name, font.read_bytes())
     _write(building / "icons.svg", sprite(ICONS.read_text(), MODULES / "@tabler" / "icons" / "icons").encode())
+    _write(building / "logos.svg", logos(KINDS, MODULES / "simple-icons" / "icons").encode())
     _write(building / "LICENSES.txt", licenses().encode())
     shutil.rmtree(VENDOR, ignore_errors=True)
     building.rename(VENDOR)
@@ -90,7 +93,7 @@ def sprite(listing: str, folder: Path) -> str:
 
     Exits naming the line if an icon does not exist.
     """
-    symbols = []
+    symbols = {}
     for number, line in enumerate(listing.splitlines(), start=1):
         name = line.strip()
         if not name or name.startswith("#"):
@@ -99,7 +102,29 @@ def sprite(listing: str, folder: Path) -> str:
         file = folder / (style or "outline") / f"{plain}.svg"
         if not file.is_file():
             sys.exit(f"{ICONS.name} line {number}: Tabler has no icon “{name}”.")
-        symbols.append(_symbol(f"{plain}-{style}" if style else plain, file.read_text()))
+        symbols[f"{plain}-{style}" if style else plain] = file.read_text()
+    return _sprite(symbols)
+
+
+def logos(kinds: Path, folder: Path) -> str:
+    """One SVG with the mark of each integration type that names one (`logo`), in the colour of the text around it.
+
+    Exits naming the type if its mark does not exist.
+    """
+    symbols = {}
+    for manifest in sorted(kinds.glob("*/integration.toml")):
+        if name := tomllib.loads(manifest.read_text("utf-8")).get("logo"):
+            file = folder / f"{name}.svg"
+            if not file.is_file():
+                sys.exit(f"{manifest.parent.name}: Simple Icons has no mark “{name}”.")
+            # The title would be read aloud beside the name.
+            drawing = re.sub("<title>.*?</title>", "", file.read_text())
+            symbols[name] = drawing.replace("<svg ", '<svg fill="currentColor" stroke="none" ', 1)
+    return _sprite(symbols)
+
+
+def _sprite(drawings: Mapping[str, str]) -> str:
+    symbols = [_symbol(identity, svg) for identity, svg in drawings.items()]
     return '<svg xmlns="http://www.w3.org/2000/svg">\n' + "\n".join(symbols) + "\n</svg>\n"
 
 
@@ -118,7 +143,7 @@ def licenses() -> str:
     parts = []
     for package in json.loads((ROOT / "package.json").read_text())["dependencies"]:
         about = json.loads((MODULES / package / "package.json").read_text())
-        text = MODULES / package / "LICENSE"
+        text = next((MODULES / package).glob("LICENSE*"), MODULES / package / "LICENSE")
         terms = text.read_text() if text.is_file() else ""
         parts.append(f"{package} {about['version']}: {about.get('license', 'see below')}\n\n{terms}".rstrip() + "\n")
     return f"\n{'-' * 80}\n\n".join(parts)

@@ -112,6 +112,19 @@ def test_sprite_contains_each_listed_icon_by_name(script: ModuleType, tmp_path: 
 
 
 @of("build_static")
+def test_each_named_mark_is_drawn_once_in_one_colour(script: ModuleType, tmp_path: Path) -> None:
+    for kind in ("one", "two"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "integration.toml").write_text('logo = "acme"\n')
+    with pytest.raises(SystemExit, match="one: Simple Icons has no mark “acme”"):
+        script.logos(tmp_path, tmp_path)
+    (tmp_path / "acme.svg").write_text('<svg role="img" viewBox="0 0 24 24"><title>Acme</title><path d="M9 17"/></svg>')
+    drawn = script.logos(tmp_path, tmp_path)
+    assert drawn.count("<symbol ") == 1
+    assert '<symbol id="acme" viewBox="0 0 24 24" fill="currentColor" stroke="none"><path d="M9 17"/></symbol>' in drawn
+
+
+@of("build_static")
 def test_only_styles_used_by_pages_are_kept(script: ModuleType, tmp_path: Path) -> None:
     styles, page = tmp_path / "all.css", tmp_path / "page.html"
     styles.write_text(".button:hover{color:red}.carousel .item{color:blue}@media print{.button{display:none}}")

@@ -197,6 +197,6 @@ def test_group_comes_before_invitations_and_undone_steps_are_health(
     )
     missing = [step for step in home.setup_steps(company.admin) if not (step.is_done or step.is_optional)]
     page = browser_of(company.admin).get("/", headers={"X-Part": "health"}).content.decode()
-    assert f"Setup is incomplete: {len(missing)} step" in page
+    assert f"Setup is incomplete: {len(missing)} required step" in page
     assert "No known issues" not in page
     assert "Setup is incomplete" not in browser_of(company.manager).get("/").content.decode()

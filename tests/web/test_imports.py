@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.configure.models import ImportRun, ImportState
+from tocsin.core.config.environment import DEMO_FILE
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, reason_from_json
@@ -47,6 +49,25 @@ def text_of(client: Client, path: str = "/import/") -> str:
     answer = client.get(path)
     assert answer.status_code == 200
     return answer.content.decode()
+
+
+def test_sample_accounts_of_the_demo_are_ready_to_apply(
+    company: Company, browser_of: Callable[[User], Client], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    admin = browser_of(company.admin)
+    assert "Try it with a sample" not in text_of(admin)
+    refused = admin.post("/import/", {"sample": "opsgenie"}, follow=True).content.decode()
+    assert "Only the demo has sample accounts" in refused
+    (tmp_path / DEMO_FILE).touch()
+    configured(monkeypatch, data_dir=tmp_path)
+    assert import_runs.sample_products() == ["opsgenie", "pagerduty", "alertops"]
+    for product in import_runs.sample_products():
+        assert admin.post("/import/", {"sample": product}).status_code == 302
+        run = done()
+        assert (run.product, run.state) == (product, ImportState.READY), run.problem
+        assert run.plan
+        assert not run.refusals
+    assert browser_of(company.manager).post("/import/", {"sample": "opsgenie"}).status_code == 403
 
 
 def test_account_is_imported_previewed_applied_without_keeping_its_key(

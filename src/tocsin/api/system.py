@@ -384,6 +384,8 @@ class ImportBody(BaseModel):
     key: str = ""
     api_base: str = ""
     export: str = ""
+    #: Reads the demo's sample account of the product instead.
+    sample: bool = False
     with_keys: bool = False
 
 
@@ -447,6 +449,7 @@ def create(request: HttpRequest, body: ImportBody) -> dict[str, Any]:
         key=body.key,
         base=body.api_base,
         export_content=export_content,
+        is_sample=body.sample,
         with_keys=body.with_keys,
         actor=audit_actor_of(principal),
         now=principal.now,

@@ -6,6 +6,7 @@ The API key exists only in that thread.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +23,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.configure.config_files import ConfigFiles
 from tocsin.configure.models import ImportRun, ImportState
-from tocsin.core.config import crypto, settings_store
+from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.errors import Permanent, Rejected, RejectedAll, Temporary
 from tocsin.core.reasons import NO_REASON, Reason, joined, reason_as_json
 from tocsin.core.runtime import clock
@@ -36,6 +37,9 @@ from tocsin.people.models import User
 PRODUCTS: Final[Mapping[str, Product]] = {
     product.name: product for product in (opsgenie.PRODUCT, pagerduty.PRODUCT, grafana_oncall.PRODUCT, alertops.PRODUCT)
 }
+
+
+_SAMPLES: Final = Path(__file__).parent / "samples"
 
 
 def existing_users(now: datetime) -> dict[str, ExistingUser]:
@@ -93,11 +97,12 @@ def start(
     base: str = "",
     export_content: bytes | None = None,
     file_name: str = "",
+    is_sample: bool = False,
     with_keys: bool = False,
     actor: AuditActor,
     now: datetime,
 ) -> ImportRun:
-    """Starts reading an account or an export, and replaces any earlier run.
+    """Starts reading an account, an export or the demo's sample of an account, and replaces any earlier run.
 
     Raises Rejected with the field `product`, `key`, `api_base` or `file`, or Rejected("busy") during another run.
     """
@@ -105,7 +110,12 @@ def start(
     if importer is None:
         unknown = reasons.UNKNOWN_PRODUCT(product=product[:40], products=", ".join(PRODUCTS))
         raise Rejected("invalid", AT_PATH(path="product", problem=unknown), "product")
-    if export_content is not None:
+    if is_sample:
+        if product not in sample_products():
+            raise Rejected("invalid", AT_PATH(path="sample", problem=reasons.NO_SAMPLE()), "sample")
+        sample = json.loads((_SAMPLES / f"{product}.json").read_text("utf-8"))
+        source, read = "sample account", lambda run: sample
+    elif export_content is not None:
         if importer.read_export is None:
             no_export = reasons.NO_EXPORT(product=importer.title)
             raise Rejected("invalid", AT_PATH(path="file", problem=no_export), "file")
@@ -118,6 +128,12 @@ def start(
     run = _create_run(importer, source, actor, now)
     _in_thread(run.pk, lambda: _read_account(run.pk, importer, read, with_keys))
     return run
+
+
+def sample_products() -> list[str]:
+    """Returns the products of which the demo has a sample account; none outside the demo, where its users would be
+    strangers."""
+    return [name for name in PRODUCTS if (_SAMPLES / f"{name}.json").exists()] if environment.current().is_demo else []
 
 
 def apply(run: ImportRun, *, actor: AuditActor, now: datetime) -> None:

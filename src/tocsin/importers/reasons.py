@@ -111,6 +111,7 @@ UNNAMED = Text("{kind} without a name")
 PATH = Text("{path}")
 READ_USERS = Text("Read {position} of {total} users")
 UNKNOWN_PRODUCT = Text('"{product}" is not one of {products}.')
+NO_SAMPLE = Text("Only the demo has sample accounts, of some products.")
 NO_EXPORT = Text("{product} has no export that can be read; enter an API key.")
 EXPIRED = ReasonType(
     "import.expired", "It was not applied for a week, and what was read has been removed. Read it again."

@@ -35,6 +35,7 @@ class Column:
 
 
 COLUMNS: tuple[Column, ...] = (
+    Column("core_setting", "value", Term("settings"), is_json=True),
     Column("inbound_integration", "token", Term("integrations")),
     Column("inbound_integration", "credentials", Term("integrations")),
     Column("notify_provider", "secrets", Term("providers")),

@@ -52,6 +52,7 @@ _COMPLETED = """
         EXISTS (SELECT FROM people_contactmethod WHERE user_id = %(user)s AND is_enabled)
         AND EXISTS (SELECT FROM notify_delivery WHERE user_id = %(user)s AND status = ANY(%(arrived)s)) AS
         has_reached_user,
+        EXISTS (SELECT FROM people_group) AS "group",
         EXISTS (SELECT FROM people_membership WHERE roles @> ARRAY['primary']::varchar[]) AS on_call,
         EXISTS (SELECT FROM oncall_schedule) AS schedule,
         EXISTS (SELECT FROM escalation_policy) AS policy,
@@ -71,10 +72,12 @@ class FirstStep:
     is_optional: bool = False
     #: Why the step matters now, in red: what fails without it.
     problem: str = ""
+    #: The object of the view.
+    number: int | None = None
 
     @property
     def url(self) -> str:
-        return reverse(self.view)
+        return reverse(self.view, args=[] if self.number is None else [self.number])
 
 
 def setup_steps(user: User) -> list[FirstStep]:
@@ -92,6 +95,7 @@ def setup_steps(user: User) -> list[FirstStep]:
     url_problem = address_problem.detail.localized() if address_problem else ""
     heartbeat_reason = _("Set TOCSIN_HEARTBEAT_URL so that an external service notices when this server is down.")
     has_provider = config.smtp_url is not None or is_done["provider"]
+    integration = Integration.objects.order_by("pk").values_list("pk", flat=True).first()
     # In the order in which each works: invitations name the public URL, leave by a provider, and join a group.
     steps = [
         # Optional, because a trial on one machine needs no public URL.
@@ -102,20 +106,22 @@ def setup_steps(user: User) -> list[FirstStep]:
         ),
         FirstStep(_("Add your contact methods"), methods_reason, "me", is_done["has_reached_user"]),
         FirstStep(
-            _("Create an on-call group"), _("Who is paged first, and who next."), "groups", is_done["on_call"]
+            _("Create an on-call group"), _("Who is paged first, and who next."),
+            "groups" if is_done["group"] else "new_group", is_done["on_call"],
         ),
         FirstStep(_("Invite your team"), invite_reason, "invite_many", is_done["other_users"], is_optional=True),
         FirstStep(_("Create a schedule"), schedule_reason, "new_schedule", is_done["schedule"], is_optional=True),
         FirstStep(
-            _("Create an escalation policy"), _("How long to wait before the next person is paged."), "policies",
-            is_done["policy"],
+            _("Create an escalation policy"), _("How long to wait before the next person is paged."),
+            "policies" if is_done["policy"] else "new_policy", is_done["policy"],
         ),
         FirstStep(
-            _("Add your first integration"), _("A webhook URL for HaloITSM or any other tool."), "integrations",
-            is_done["integration"],
+            _("Add your first integration"), _("A webhook URL for HaloITSM or any other tool."),
+            "integrations" if integration else "catalogue", is_done["integration"],
         ),
         FirstStep(
-            _("Trigger your first alert"), _("Send a sample and acknowledge it."), "integrations", is_done["alert"]
+            _("Trigger your first alert"), _("Send a sample and acknowledge it."),
+            "integration_test" if integration else "integrations", is_done["alert"], number=integration,
         ),
         FirstStep(
             _("External heartbeat (dead man's switch)"), heartbeat_reason, "settings", config.heartbeat_url is not None,
@@ -336,7 +342,6 @@ def home(request: SignedInRequest) -> HttpResponse:
         "steps": steps,
         "step_count": len(steps),
         "steps_done": sum(step.is_done for step in steps),
-        "next_step": next((step for step in steps if not step.is_done), None),
         # What paging needs: a set-up that is not done is a problem like any other.
         "steps_missing": [step for step in steps if not (step.is_done or step.is_optional)],
     }

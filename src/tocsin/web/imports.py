@@ -68,6 +68,10 @@ _RUNNING = (ImportState.READING, ImportState.APPLYING)
 def imports(request: SignedInRequest) -> HttpResponse:
     """Render the current import and the form that starts one."""
     form = ImportForm(request.POST or None, request.FILES or None)
+    if product := request.POST.get("sample"):
+        with rejections_shown(request):
+            import_runs.start(product, is_sample=True, actor=actor(request), now=request.now)
+        return redirect("imports")
     if request.method == "POST" and form.is_valid() and _start_import(request, form):
         return redirect("imports")
     run = import_runs.latest_run(request.now)
@@ -77,6 +81,7 @@ def imports(request: SignedInRequest) -> HttpResponse:
         "title": PRODUCTS[run.product].title if run is not None and run.product in PRODUCTS else "",
         "is_running": run is not None and run.state in _RUNNING,
         "products": PRODUCTS.values(),
+        "samples": [PRODUCTS[name] for name in import_runs.sample_products()],
         "counts": _counts(run.counts) if run is not None else [],
         "findings": [ImportFinding.from_json(stored) for stored in run.findings] if run is not None else [],
         "refusals": [reason_from_json(stored) for stored in run.refusals] if run is not None else [],

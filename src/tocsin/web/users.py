@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from django import forms
@@ -121,7 +122,26 @@ class InviteManyForm(forms.Form):
             "phone, role, groups. Several groups are separated by semicolons."
         ),
     )
+    group = forms.ModelChoiceField(
+        Group.objects.all(),
+        label=_("Add to group"),
+        required=False,
+        empty_label=_("None"),
+        help_text=_("For people whose line names no groups."),
+    )
     invite = forms.BooleanField(label=_("Send invitations by email"), required=False, initial=True)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The only group of a new installation.
+        self.initial["group"] = Group.objects.first() if Group.objects.count() == 1 else None
+
+    def lines(self) -> list[InvitationLine]:
+        """Return the invitations. Raises Rejected if the text cannot be read."""
+        group = self.cleaned_data["group"]
+        groups = {"groups": [group.name]} if group else {}
+        lines = invitations.read_lines(self.cleaned_data["text"])
+        return [replace(line, values={**groups, **line.values}) for line in lines]
 
 
 # ---------- invitation mails
@@ -166,7 +186,7 @@ def invite_many(request: SignedInRequest) -> HttpResponse:
     preview: list[dict[str, Any]] = []
     if request.method == "POST" and form.is_valid():
         with rejections_shown(form, {"": "text"}):
-            lines = invitations.read_lines(form.cleaned_data["text"])
+            lines = form.lines()
             if problems := _problems(lines):
                 for text in problems:
                     form.add_error("text", text)
@@ -186,6 +206,10 @@ def _invite(request: SignedInRequest, form: InviteManyForm, lines: Sequence[Invi
             send(request, user, quietly=True)
     text = ngettext("%(count)d person invited.", "%(count)d people invited.", len(created))
     messages.success(request, text % {"count": len(created)})
+    if form.cleaned_data["invite"] and not adapter.is_sent_outside():
+        messages.warning(
+            request, gettext("No email provider is set up: the invitations are in the sandbox. Share each user's link.")
+        )
     return redirect("users")
 
 

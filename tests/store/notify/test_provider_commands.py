@@ -44,7 +44,7 @@ def save(spec: Mapping[str, object], now: datetime, existing: Provider | None = 
         ({"name": ""}, "name", "is required"),
         ({"name": "a/b"}, "name", "slash"),
         ({"name": "sandbox"}, "name", "is reserved"),
-        ({"name": "smtp (Environment)"}, "name", "is reserved"),
+        ({"name": "smtp (Default)"}, "name", "is reserved"),
         ({"kind": "pigeon"}, "kind", "is not one of smtp, "),
         ({"kind": None}, "kind", "is required"),
         ({"channels": ["sms"]}, "channels[0]", '"sms" is not one of ntfy and push'),

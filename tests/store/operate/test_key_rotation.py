@@ -43,6 +43,7 @@ SLACK = "slack://T0000/B0000/XXXXXXXX"
 WRITERS = {
     "people/addresses.py": set[str](),
     "access/audit_log.py": {"access_auditforwarding.secret"},
+    "core/config/settings_store.py": {"core_setting.value"},
     "identity/commands.py": {"identity_identityprovider.client_secret"},
     "importers/import_runs.py": {"configure_importrun.configuration"},
     "inbound/admin/secrets.py": {"inbound_integration.token", "inbound_integration.credentials"},

@@ -126,3 +126,13 @@ def test_editing_returns_to_the_text(admin: Client) -> None:
 
 def test_only_administrators_invite(company: Company, browser_of: Callable[[User], Client]) -> None:
     assert browser_of(company.manager).post(PAGE, {"text": "carl@example.org"}).status_code == 403
+
+
+def test_people_join_the_chosen_group_unless_their_line_names_some(company: Company, admin: Client) -> None:
+    answer = admin.post(PAGE, {"text": CSV, "group": company.desk.pk, "confirm": "1"})
+    assert answer.status_code == 302, answer.content.decode()
+    groups = {
+        name: {membership.group.name for membership in User.objects.get(username=name).memberships.all()}
+        for name in ("carl", "dora")
+    }
+    assert groups == {"carl": {"Service Desk", "Night"}, "dora": {company.desk.name}}

@@ -477,7 +477,7 @@ def test_unreachable_webhook_url_is_reported_until_the_first_message(
     client = browser_of(company.admin)
     places = [f"/integrations/{company.halo.pk}/{tab}" for tab in ("", "guide/", "security/")]
     for place in places:
-        assert "TOCSIN_BASE_URL is not set: webhook URLs" in text_of(client, place)
+        assert "No public URL is set: webhook URLs" in text_of(client, place)
     for url, problem in (
         ("http://tocsin.example.org", "is not encrypted"),
         ("https://tocsin.local", "is a private name"),

@@ -129,6 +129,8 @@ class IntegrationKind:
     guide_text: str
     #: The sample to show and send by default; "": the first sample that opens an alert.
     first_sample: str = ""
+    #: The product's mark in `simple-icons`; "": its initials stand for it.
+    logo: str = ""
     #: The header that carries the sender's signature; "": none, or the user chooses one.
     signature_header: str = ""
     #: The header with the timestamp that the signature covers; "": none, or the user chooses one.
@@ -298,7 +300,7 @@ def _address(value: object, key_path: str) -> str:
 
 _KEYS: Final = {
     "title", "category", "description", "label", "source", "id_required", "id_name", "unreadable_status", "lenient",
-     "follows_agent", "mapping", "rules", "filters", "routes", "settings", "first_sample", "takes_get",
+     "follows_agent", "mapping", "rules", "filters", "routes", "settings", "first_sample", "logo", "takes_get",
      "opens_unknown", "unaliased", "ticket", "signature_header", "signature_timestamp_header",
 }  # fmt: skip
 #: The keys allowed in an alias's manifest: how it is found in the catalogue, and its Source.
@@ -348,6 +350,7 @@ def _kind(folder: Path, data: Mapping[str, Any]) -> IntegrationKind:
             for guide_file in folder.glob("guide.*.md")
         },
         first_sample=data.get("first_sample", ""),
+        logo=data.get("logo", ""),
         signature_header=data.get("signature_header", ""),
         signature_timestamp_header=data.get("signature_timestamp_header", ""),
         accepts_get=data.get("takes_get", False),

@@ -24,10 +24,6 @@ from tocsin.fake_halo import server as fake_halo_demo
 #: Variables that the demo ignores, because they would let it reach real recipients or another database.
 IGNORED = ("TOCSIN_SMTP_URL", "TOCSIN_DATABASE_URL", "TOCSIN_HEARTBEAT_URL")
 
-#: This file in the data directory holds the password, and marks the directory as the demo's.
-_PASSWORD_FILE = "demo-password"  # noqa: S105 - a file's name
-
-
 _TICKET = (
     '{"event": "new ticket logged", "object_id": 20817, "ticket": {"id": 20817, '
     '"summary": "VPN down: Zürich, 40 users", "status": {"id": 1, "name": "New"}, "priority": {"name": "Critical"}, '
@@ -111,7 +107,7 @@ def _password(data_dir: Path) -> str:
 
     Raises Rejected if the directory holds something else: the demo would change it, and page real people.
     """
-    path = data_dir / _PASSWORD_FILE
+    path = data_dir / environment.DEMO_FILE
     if not path.exists():
         data_dir.mkdir(parents=True, exist_ok=True)
         if any(data_dir.iterdir()):

@@ -24,6 +24,9 @@ from psycopg.conninfo import conninfo_to_dict
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8686
 
+#: This file in the data directory holds the password of the demo's users, and marks the directory as the demo's.
+DEMO_FILE = "demo-password"
+
 #: Characters of a secret key: as many random ones as nobody can guess. A generated key has 43.
 MIN_KEY_LENGTH = 32
 
@@ -140,6 +143,11 @@ class Config:
     upgrade_backup: bool = True
     #: The fields whose value is a setting, because their variable is not set.
     from_settings: frozenset[str] = frozenset()
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether this is `tocsin demo`."""
+        return (self.data_dir / DEMO_FILE).exists()
 
     def base_url_of(self, host: str) -> str | None:
         """Returns the public URL for a request to `host`, or None if the request's own host counts. A setting counts

@@ -59,12 +59,13 @@ _PRIORITY_ICONS = {
 
 
 @register.simple_tag
-def icon(name: str, classes: str = "") -> SafeString:
-    """Render a Tabler icon, hidden from screen readers because the adjacent text carries the meaning."""
+def icon(name: str, classes: str = "", *, sprite: str = "icons") -> SafeString:
+    """Render a Tabler icon, or a symbol of another sprite, hidden from screen readers because the adjacent text carries
+    the meaning."""
     return format_html(
         '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>',
         classes,
-        static("vendor/icons.svg"),
+        static(f"vendor/{sprite}.svg"),
         name,
     )
 
@@ -151,16 +152,20 @@ def term(word: str) -> str:
 
 @register.simple_tag
 def tile(kind_name: str, classes: str = "") -> SafeString:
-    """Render the tile of an integration type: its letters or an icon, on a colour that belongs to the type. It stands
-    for a logo, whose licence would forbid it here. Beside it stands the name, so screen readers skip it."""
+    """Render the tile of an integration type: the product's mark, an icon, or two letters where the mark may not be
+    used, in white on a colour that belongs to the type. Beside it stands the name, so screen readers skip it."""
     kind = load_kinds().get(kind_name)
-    symbol = _TILE_ICONS.get(kind.category) if kind is not None else None
+    symbol = ""
+    if kind is not None and kind.logo:
+        symbol = icon(kind.logo, sprite="logos")
+    elif kind is not None and kind.category in _TILE_ICONS:
+        symbol = icon(_TILE_ICONS[kind.category])
     return format_html(
         '<span class="tile tile-{} {}" aria-hidden="true" data-letters="{}">{}</span>',
         crc32(kind_name.encode()) % _TILE_COLOURS,
         classes,
-        "" if symbol else (kind.initials if kind is not None else kind_name[:2]),
-        icon(symbol) if symbol else "",
+        "" if symbol else (kind.initials if kind is not None else kind_name[:1].upper() + kind_name[1:2]),
+        symbol,
     )
 
 
