@@ -86,8 +86,8 @@ def test_administrator_gets_from_setup_link_to_a_routed_call(browser: Browser, t
         step = page.locator(".step-card").first
         hand.click(step.locator("summary", has_text="Advanced"))
         hand.click(step.get_by_role("button", name="Add rule"))
-        hand.choose(step.get_by_label("Contact method"), "Phone call")
-        hand.click(page.get_by_role("button", name="Save", exact=True).last)
+        hand.choose(step.get_by_label("Contact method"), "Call")
+        hand.click(step.get_by_role("button", name="Save", exact=True))
         expect(page.get_by_role("heading", name="By call")).to_be_visible()
         ada.check("the policy")
 
@@ -110,7 +110,7 @@ def test_administrator_gets_from_setup_link_to_a_routed_call(browser: Browser, t
         hand.choose(route.get_by_label("Escalation policy"), "By call")
         hand.choose(route.get_by_label("Add group"), "Group B")
         expect(route.get_by_role("checkbox", name="Group B")).to_be_checked()
-        hand.click(page.get_by_role("button", name="Save", exact=True).last)
+        hand.click(page.get_by_role("button", name="Review changes"))
         expect(page.get_by_role("status").get_by_text("Saved").first).to_be_visible()
         ada.check("the route")
 

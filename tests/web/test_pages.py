@@ -219,7 +219,7 @@ def test_mappings_conditions_and_templates_use_the_readers_language(
         ),
         "/policies/new/?from=all-hands": ('value="Alle zugleich"',),
         "/maintenance/new/": (">ist gleich</option>", "<span>Mittwoch</span>"),
-        f"/integrations/{company.halo.pk}/mapping/": ("ticket^status^name, sonst ticket^status_name",),
+        f"/integrations/{company.halo.pk}/mapping/": ("ticket^status^name", "+12 Ausweichquellen"),
         "/outbound/add/http/": ("<h1>HTTP-Aufruf hinzufügen</h1>", 'value="HTTP-Aufruf"'),
         "/providers/add/smtp/": ("<h1>SMTP-Server hinzufügen</h1>",),
     }  # fmt: skip

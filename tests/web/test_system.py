@@ -52,13 +52,17 @@ def test_settings_are_summed_up_by_what_was_changed(company: Company, browser_of
     client = browser_of(company.admin)
     settings_store.set("require_mfa", ["admin"])
     settings_store.set("bundle_pages", False)
+    settings_store.set("smtp_url", SMTP)
     summary = {
         str(heading): changed for heading, _fields, changed in client.get("/settings/").context["form"].sections()
     }
     assert summary["Access"] == [("Second factor required for", "admin")]
     assert summary["Messages"] == [("Bundle pages sent in quick succession", "no")]
     assert summary["Retention"] == []
-    assert 'href="#settings-2"' in client.get("/settings/").content.decode()
+    text = client.get("/settings/").content.decode()
+    assert 'href="#settings-2"' in text
+    assert "smtp.example.org" in str(summary["Public URL and email"])
+    assert "s3cret" not in text
 
 
 SMTP = "smtp://mailer:s3cret%40x@smtp.example.org:587"

@@ -292,7 +292,8 @@ class SystemSettingsForm(forms.Form):
 
     def sections(self) -> list[tuple[Any, list[forms.BoundField], list[tuple[str, str]]]]:
         """Return the fields of each heading, and (label, value) of those that differ from the default."""
-        changed = settings_store.non_default_settings()
+        fixed = {name: self.initial[name] for name, field in self.fields.items() if field.disabled}
+        changed = settings_store.non_default_settings() | fixed
         return [
             (
                 heading,

@@ -295,6 +295,7 @@ def test_shift_that_is_on_is_not_offered_in_return(company: Company, weekly: Sch
     starts = re.findall(r'<option value="\d+\|primary\|(\w+)\|', shown)
     assert starts
     assert min(starts) > f"{now:%Y%m%dT%H%M}"
+    assert re.findall(r'name="(\w+)" [^>]*min="\d{4}-\d\d-\d\dT00:00"', shown) == ["begins", "ends"]
 
 
 def test_swap_of_another_users_shift_is_rejected_at_its_field(

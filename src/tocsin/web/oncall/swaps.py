@@ -516,9 +516,9 @@ def _form(
     if sent is not None and "take" in sent:
         sent["user"] = str(me.pk)
     form = ReassignForm(sent, initial=begin, choices=choices)
-    # The past cannot be changed, so the pickers do not offer it.
+    # The past cannot be changed, so the pickers offer no earlier day.
     for name in ("begins", "ends"):
-        form.fields[name].widget.attrs["min"] = f"{timezone.localtime(request.now):%Y-%m-%dT%H:%M}"
+        form.fields[name].widget.attrs["min"] = f"{timezone.localtime(request.now):%Y-%m-%d}T00:00"
     form.can_reassign = bool(choices.holders) or is_manager or choices.is_gap
     form.is_gap = choices.is_gap
     form.may_take_over = is_involved and (choices.is_gap or any(segment.user_id != me.pk for segment in scheduled))

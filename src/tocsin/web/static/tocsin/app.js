@@ -362,10 +362,10 @@
 
   /* ---- a choice moves to the chosen ones, and back ---- */
   document.addEventListener("change", (event) => {
-    const picker = event.target.closest?.("[data-picker]");
-    if (!picker) return;
+    const choice = event.target.closest?.("[data-picker] .check");
+    if (!choice) return;
+    const picker = choice.closest("[data-picker]");
     const list = picker.querySelector(".picker-list");
-    const choice = event.target.closest(".check");
     const isFocused = choice.contains(document.activeElement);
     if (event.target.checked) picker.querySelector(".picker-chosen").append(choice);
     else list.querySelector("[data-search-choices]").after(choice);
