@@ -36,6 +36,7 @@ from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, Mai
 from tocsin.notify.inbound import verification
 from tocsin.notify.integrations import web_push
 from tocsin.notify.models import Delivery, MailReply, Notification, PushDevice, SandboxMessage
+from tocsin.notify.notices import CLIENT_REPORTS
 from tocsin.notify.providers.commands import save_provider
 from tocsin.oncall.calendars import feeds
 from tocsin.oncall.changes.commands import save_holiday_calendar, save_schedule, save_support_hours
@@ -364,6 +365,10 @@ def _method_spec(_world: ApiObjects) -> dict[str, Any]:
 
 def _provider_spec(world: ApiObjects) -> dict[str, Any]:
     return {"name": _name("provider"), "kind": "ntfy", "api_base": world.server}
+
+
+def _client_report_spec(_world: ApiObjects) -> dict[str, Any]:
+    return {"client": _name("client"), "address": "service@acme.example"}
 
 
 def _provider(world: ApiObjects) -> Any:
@@ -797,6 +802,12 @@ EXAMPLES: Mapping[str, Example] = {
         lambda world: save_service_account(_service_account_spec(world), **world.by),
     ),
     **_configured("providers", _provider_spec, _provider),
+    **_configured(
+        "client-reports",
+        _client_report_spec,
+        lambda world: CLIENT_REPORTS.save(_client_report_spec(world), **world.by),
+    ),
+    "GET reports/client-month": lambda _world: ("reports/client-month?client=Acme&month=2026-11", None),
     **_configured(
         "identity-providers",
         _identity_provider_spec,
