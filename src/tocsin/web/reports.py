@@ -30,8 +30,8 @@ from tocsin.core.reasons import local_date
 from tocsin.core.validation import inputs
 from tocsin.core.validation.inputs import NightHours
 from tocsin.inbound.models import Integration
-from tocsin.oncall.calculation import weekly_windows
 from tocsin.notify.models import ClientReport
+from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.coverage_checks import OnCallTime
 from tocsin.people.models import Group
 from tocsin.reports import alert_reports, client_month, counted_alerts, fairness

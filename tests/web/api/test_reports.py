@@ -123,4 +123,4 @@ def test_a_clients_month_has_the_figures_of_the_page(observer: Api, open_alert: 
     body = observer.get(f"reports/client-month?client=acme&month={opened:%Y-%m}").body
     assert (body["response_times"]["alerts"], body["still_active"], body["before"]["alerts"]) == (1, 1, 0)
     assert [(one["alert"], one["subject"], one["closed_at"]) for one in body["worst"]] == [(number, "VPN down", None)]
-    assert "2026-12" in refused(observer.get("reports/client-month?client=acme&month=soon"), 400, "invalid")
+    assert "2026-12" in refused(observer.get("reports/client-month?client=acme&month=soon"), 400, "invalid", "month")
