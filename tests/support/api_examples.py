@@ -708,6 +708,8 @@ EXAMPLES: Mapping[str, Example] = {
         {"invitations": [{"email": f"{secrets.token_hex(4)}@example.org", "groups": ["Service Desk"]}]},
     ),
     "POST users/{id}/reset-second-factor": _user_reset,
+    "GET users/{id}/references": lambda world: (f"users/{_user(world).pk}/references", None),
+    "POST users/{id}/replace": lambda world: (f"users/{_user(world).pk}/replace", {"by": world.company.admin.username}),
     "PATCH users/{id}": _at("users", _user, lambda _world: {"name": "Somebody"}),
     "GET contact-methods": _listed("contact-methods"),
     "POST contact-methods": _new("contact-methods", _method_spec),

@@ -76,6 +76,7 @@ _VERBS = {
     "show_addresses": _("revealed a member's addresses to"),
     "refused": _("was refused the"),
     "erase": _("erased personal data of"),
+    "replace": _("replaced everywhere the"),
     "revoke": _("ended"),
     "use": _("used, for the first time from this address,"),
     "end": _("ended"),

@@ -112,6 +112,7 @@ _users = [
     path("<int:number>/", users.user, name="user"),
     path("<int:number>/invitation", users.send_invitation, name="send_invitation"),
     path("<int:number>/second-factor", users.reset_second_factor, name="reset_second_factor"),
+    path("<int:number>/replace/", users.replace_user, name="replace_user"),
     path("<int:number>/delete/", delete_view(registry.USERS), name="delete_user"),
 ]
 
