@@ -97,7 +97,7 @@ def test_what_both_have_becomes_one_entry(now: datetime) -> None:
 
 def test_refused_place_changes_nothing_and_is_named(now: datetime) -> None:
     before = state()
-    with pytest.raises(Rejected, match="the absence of carol: .*cannot cover for themselves"):
+    with pytest.raises(Rejected, match=r"the absence of carol: .*cannot cover for themselves"):
         replace("alice", "carol", now)
     assert state() == before
     assert not AuditEntry.objects.filter(action="replace").exists()
