@@ -36,6 +36,7 @@ from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, Mai
 from tocsin.notify.inbound import verification
 from tocsin.notify.integrations import web_push
 from tocsin.notify.models import Delivery, MailReply, Notification, PushDevice, SandboxMessage
+from tocsin.notify.notices import CLIENT_REPORTS
 from tocsin.notify.providers.commands import save_provider
 from tocsin.oncall.calendars import feeds
 from tocsin.oncall.changes.commands import save_holiday_calendar, save_schedule, save_support_hours
@@ -364,6 +365,10 @@ def _method_spec(_world: ApiObjects) -> dict[str, Any]:
 
 def _provider_spec(world: ApiObjects) -> dict[str, Any]:
     return {"name": _name("provider"), "kind": "ntfy", "api_base": world.server}
+
+
+def _client_report_spec(_world: ApiObjects) -> dict[str, Any]:
+    return {"client": _name("client"), "address": "service@acme.example"}
 
 
 def _provider(world: ApiObjects) -> Any:
@@ -704,6 +709,8 @@ EXAMPLES: Mapping[str, Example] = {
         {"invitations": [{"email": f"{secrets.token_hex(4)}@example.org", "groups": ["Service Desk"]}]},
     ),
     "POST users/{id}/reset-second-factor": _user_reset,
+    "GET users/{id}/references": lambda world: (f"users/{_user(world).pk}/references", None),
+    "POST users/{id}/replace": lambda world: (f"users/{_user(world).pk}/replace", {"by": world.company.admin.username}),
     "PATCH users/{id}": _at("users", _user, lambda _world: {"name": "Somebody"}),
     "GET contact-methods": _listed("contact-methods"),
     "POST contact-methods": _new("contact-methods", _method_spec),
@@ -798,6 +805,12 @@ EXAMPLES: Mapping[str, Example] = {
         lambda world: save_service_account(_service_account_spec(world), **world.by),
     ),
     **_configured("providers", _provider_spec, _provider),
+    **_configured(
+        "client-reports",
+        _client_report_spec,
+        lambda world: CLIENT_REPORTS.save(_client_report_spec(world), **world.by),
+    ),
+    "GET reports/client-month": lambda _world: ("reports/client-month?client=Acme&month=2026-11", None),
     **_configured(
         "identity-providers",
         _identity_provider_spec,

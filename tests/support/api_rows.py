@@ -22,6 +22,7 @@ from tocsin.inbound.admin.specs import save_client_table
 from tocsin.inbound.maintenance_commands import save_window
 from tocsin.inbound.models import Heartbeat, InboundMessage, Integration
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
+from tocsin.notify.notices import CLIENT_REPORTS
 from tocsin.notify.providers.commands import save_provider
 from tocsin.oncall.changes.commands import save_holiday_calendar, save_schedule, save_support_hours
 from tocsin.oncall.changes.overrides import save_override
@@ -60,6 +61,7 @@ LISTS = (
     "out-of-office",
     "holiday-calendars",
     "providers",
+    "client-reports",
     "identity-providers",
     "linked-identities",
     "signed-in-devices",
@@ -73,6 +75,7 @@ FOR_ADMINISTRATORS = frozenset(
         "tokens",
         "sandbox-messages",
         "providers",
+        "client-reports",
         "identity-providers",
         "linked-identities",
         "signed-in-devices",
@@ -134,6 +137,8 @@ def _people(company: Company, name: str) -> tuple[User, Group, GroupContact]:
     Session.objects.create(session_key=key, session_data="", expire_date=ends)
     BrowserSession.objects.create(session_key=key, user=user, created_at=company.now, seen_at=company.now)
     save_service_account({"name": f"a{name}"}, actor=COMMAND_LINE, now=company.now)
+    report = {"client": f"c{name}", "address": "service@acme.example"}
+    CLIENT_REPORTS.save(report, actor=COMMAND_LINE, now=company.now)
     AuditEntry.objects.create(at=company.now, actor=user, actor_name=name, action="create")
     return user, group, contact
 

@@ -53,6 +53,20 @@ def test_manager_sees_what_own_groups_own_without_addresses(log: Company, browse
     assert "192.0.2.7" in browser_of(log.admin).get("/audit-log/").content.decode()
 
 
+def test_log_is_filtered_by_kind_of_object(log: Company, browser_of: Callable[[User], Client]) -> None:
+    for name, object_type in (("away", "out_of_office"), ("later", "absence"), ("Ann", "user")):
+        audit.record(ACTOR, "update", now=log.now, object_type=object_type, object_name=name)
+    admin = browser_of(log.admin)
+    assert names(admin, "?kind=absence") == ["later", "away"]
+    assert names(admin, "?kind=schedule") == ["nobody's", "night", "desk"]
+    assert names(browser_of(log.manager), "?kind=schedule") == ["desk"]
+    file = admin.get("/audit-log/export.csv?kind=user")
+    assert isinstance(file, StreamingHttpResponse)
+    text = b"".join(file).decode()  # type: ignore[arg-type]
+    assert "Ann" in text
+    assert "night" not in text
+
+
 @pytest.mark.parametrize("path", ["/audit-log/", "/audit-log/export.csv", "/audit-log/export.jsonl"])
 def test_audit_log_is_closed_to_responders(log: Company, browser_of: Callable[[User], Client], path: str) -> None:
     assert browser_of(log.responder).get(path).status_code == 403

@@ -28,6 +28,7 @@ SPECS: Mapping[str, dict[str, object]] = {
     "maintenance_windows": {"starts": "2096-12-01 22:00", "ends": "2096-12-02 02:00"},
     "workflows": {"trigger": "opened", "actions": [{"do": "close"}]},
     "providers": {"kind": "ntfy"},
+    "client_reports": {"address": "service@acme.example"},
 }
 
 type Browser = Callable[[User], Client]

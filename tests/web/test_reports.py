@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,7 +12,10 @@ from django.test import Client
 
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
+from tocsin.alerts.models import Alert
+from tocsin.core.config import settings_store
 from tocsin.core.validation import inputs
+from tocsin.notify.models import ClientReport
 from tocsin.oncall.changes.commands import save_schedule
 from tocsin.people.models import User
 from tocsin.web.templatetags.reports import difference, short_span
@@ -176,3 +180,45 @@ def test_fairness_shows_each_user_and_exports_them(company: Company, browser_of:
 )
 def test_difference_has_its_sign(value: float, text: str) -> None:
     assert difference(value) == text
+
+
+def test_a_clients_month_is_two_steps_away(
+    company: Company, browser_of: Callable[[User], Client], open_alert: Callable[..., int]
+) -> None:
+    open_alert("VPN down", client="Acme & Co")
+    month = f"{company.now:%Y-%m}"
+    client = browser_of(company.observer)
+    tab = client.get(f"/reports/client/?month={month}").content.decode()
+    link = re.search(r'href="(\?[^"]*client=Acme[^"]*)"', tab)
+    assert link is not None
+    page = client.get(f"/reports/client/{html.unescape(link[1])}").content.decode()
+    assert "VPN down" in page
+    assert "Mail monthly" not in page
+
+
+def test_client_report_names_no_alert_of_another_group(
+    company: Company, browser_of: Callable[[User], Client], open_alert: Callable[..., int]
+) -> None:
+    number = open_alert("Their secret", client="Acme")
+    settings_store.set(settings_store.VISIBILITY, "groups")
+    url = f"/reports/client/?month={company.now:%Y-%m}"
+    assert "Acme" in browser_of(company.admin).get(url).content.decode()
+    outsider = browser_of(company.observer)
+    assert not Alert.objects.get(pk=number).owner_id
+    assert ">Acme<" not in outsider.get(url).content.decode()
+    assert "Their secret" not in outsider.get(f"{url}&client=Acme").content.decode()
+
+
+def test_only_administrators_have_a_clients_month_mailed(
+    company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    assert browser_of(company.manager).get("/reports/client/mail/").status_code == 403
+    admin = browser_of(company.admin)
+    assert 'value="Acme"' in admin.get("/reports/client/mail/new/?client=Acme").content.decode()
+    form = {"client": "Acme", "address": "service@acme.example", "language": "de", "enabled": "on"}
+    assert admin.post("/reports/client/mail/new/", form).status_code == 302
+    report = ClientReport.objects.get()
+    assert (report.client, report.address, report.language, report.is_enabled) == (
+        "Acme", "service@acme.example", "de", True,
+    )  # fmt: skip
+    assert "service@acme.example" in admin.get("/reports/client/mail/").content.decode()

@@ -645,7 +645,7 @@ def test_a_client_observer_sees_own_alerts_and_nothing_internal(sides: tuple[Sid
     )
     pages = ("/client/", "/client/history/", f"/client/{own}/", "/reports/", "/reports/?by=person",
              "/reports/?by=group", "/reports/sla/", "/reports/response-times.csv?by=integration", "/me/",
-             "/me/sign-ins/")  # fmt: skip
+             "/me/sign-ins/", "/reports/client/", f"/reports/client/?client=Client+{OURS}")  # fmt: skip
     for page in pages:
         answer = client.get(page)
         assert answer.status_code == 200, page

@@ -85,6 +85,7 @@ _RESOURCES = (
     system.audit_log_routes,
     system.routes,
     reports.routes,
+    reports.client_reports_routes,
     system.imports_routes,
 )
 _DESCRIPTION = """\

@@ -13,16 +13,17 @@ from pydantic import BaseModel, Field
 
 from tocsin.access import boundary
 from tocsin.access.roles import MemberRole, Permission
-from tocsin.alerts.states import Priority
+from tocsin.alerts.states import AlertStatus, EventKind, Priority
 from tocsin.api.errors import show
 from tocsin.api.framework.auth import AuthorizedRouter, ScheduleMoment, caller
+from tocsin.api.framework.resources import ApiResource, register
 from tocsin.api.users import GROUPS
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.base import viewer_transaction
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.coverage_checks import OnCallTime
-from tocsin.reports import alert_reports, fairness
+from tocsin.reports import alert_reports, client_month, fairness
 from tocsin.reports.alert_reports import DurationStats, NoiseBy, ResponseStats, SlaStats
 from tocsin.reports.counted_alerts import PUBLIC_GROUPINGS, AlertFilter, Bucket, GroupBy, Grouped, GroupedReport, Period
 from tocsin.reports.fairness import MAX_MONTHS, FairnessFilter, Interruptions, PersonalLoad
@@ -307,6 +308,86 @@ def _show_person(person: Interruptions) -> dict[str, Any]:
 
 def _seconds(span: timedelta | None) -> float | None:
     return None if span is None else round(span.total_seconds(), 3)
+
+
+# ---------- client month
+# A client's month, as the page and the mail have it, and the addresses to which it is mailed.
+
+
+class PublicEventSchema(BaseModel):
+    """What happened to an alert, without names and texts."""
+
+    at: datetime
+    kind: EventKind
+
+
+class WorstAlertSchema(BaseModel):
+    """One of the five alerts that were open the longest."""
+
+    alert: int
+    subject: str
+    priority: Priority
+    status: AlertStatus
+    opened_at: datetime
+    closed_at: datetime | None
+    events: list[PublicEventSchema]
+
+
+class ClientMonthSchema(BaseModel):
+    """The alerts of a client that were opened in a month. Excludes test, dry-run and merged alerts."""
+
+    client: str
+    month: str
+    response_times: ResponseTimesSchema
+    priorities: list[ResponseTimesSchema]
+    before: ResponseTimesSchema = Field(description="The month before.")
+    sla: SlaSchema
+    closed: int
+    false_alarms: int
+    still_active: int
+    worst: list[WorstAlertSchema]
+
+
+class ClientMonthParameters(Schema):
+    client: str = Field(min_length=1, max_length=200, description="Name of the client; case does not matter.")
+    month: str | None = Field(default=None, description="The month, such as 2026-11; the last one by default.")
+
+
+@routes.get(
+    "/client-month",
+    Permission.VIEW_ALERTS,
+    answers=ClientMonthSchema,
+    public=True,
+    summary="A client's month: counts, response times, SLA and the alerts that were open the longest",
+)
+def report_client_month(request: HttpRequest, query: Query[ClientMonthParameters]) -> dict[str, Any]:
+    principal = caller(request)
+    zone = ZoneInfo(principal.user.time_zone)
+    period = Period.last_month(principal.now, zone)
+    if query.month:
+        period = Period.month(weekly_windows.parse_month(query.month), zone)
+    with viewer_transaction() as connection:
+        report = client_month.load(connection, query.client, period, principal.now)
+    times = _show_grouped(period, report.times, _show_times)
+    return {
+        "client": report.client,
+        "month": f"{period.first_day:%Y-%m}",
+        "response_times": times["all"],
+        "priorities": times["rows"],
+        "before": times["before"],
+        "sla": _show_grouped(period, report.sla, _show_sla)["all"],
+        "closed": report.closed,
+        "false_alarms": report.false_alarms,
+        "still_active": report.still_active,
+        "worst": [
+            show(WorstAlertSchema, one, alert=one.alert_id, events=[show(PublicEventSchema, e) for e in one.events])
+            for one in report.worst
+        ],
+    }
+
+
+CLIENT_REPORTS = ApiResource(registry.CLIENT_REPORTS, filters={"enabled": (bool, "is_enabled")})
+client_reports_routes = register(CLIENT_REPORTS).routes
 
 
 # ---------- fairness

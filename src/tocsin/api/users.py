@@ -24,7 +24,7 @@ from tocsin.notify import notices
 from tocsin.people.changes import groups as commands
 from tocsin.people.changes import invitations, users
 from tocsin.people.models import Group, User
-from tocsin.resources import registry
+from tocsin.resources import offboarding, registry
 from tocsin.resources.resource import ResourceSpec
 
 log = logging.getLogger(__name__)
@@ -151,6 +151,44 @@ class RemovedFactorsResponse(BaseModel):
 def reset_second_factor(request: HttpRequest, id: str) -> dict[str, Any]:
     principal, user = caller(request), USERS.find(id)
     return {"taken_away": notices.remove_second_factors(user, actor=audit_actor_of(principal), now=principal.now)}
+
+
+class UserReferences(BaseModel):
+    """The objects that name the user, such as `schedule Desk 24x7`."""
+
+    places: list[str]
+
+
+class ReplacementBody(BaseModel):
+    """Who takes everything over."""
+
+    model_config = {"extra": "forbid"}
+
+    by: str = Field(max_length=200, description="Username of the other user.")
+
+
+@routes.get(
+    "/{id}/references",
+    Permission.ADMINISTER,
+    answers=UserReferences,
+    summary="Everything that names a user, and that `replace` changes",
+)
+def list_references(request: HttpRequest, id: str) -> dict[str, Any]:
+    found = offboarding.find_places(USERS.find(id), caller(request).now)
+    return {"places": [str(place.reason) for place in found]}
+
+
+@routes.post(
+    "/{id}/replace",
+    Permission.ADMINISTER,
+    answers=UserReferences,
+    summary="Replace a user by another one everywhere, or nowhere if that one cannot take a place over",
+    example={"by": "bob"},
+)
+def replace_everywhere(request: HttpRequest, id: str, body: ReplacementBody) -> dict[str, Any]:
+    principal, user, other = caller(request), USERS.find(id), registry.USERS.resolve(body.by, "by")
+    replaced = offboarding.replace_everywhere(user, other, actor=audit_actor_of(principal), now=principal.now)
+    return {"places": [str(reason) for reason in replaced]}
 
 
 register(USERS)

@@ -1,5 +1,5 @@
-"""Database models: notifications, their deliveries, providers, sandbox messages, push devices, mail replies and the
-paging pause.
+"""Database models: notifications, their deliveries, providers, sandbox messages, push devices, mail replies, the
+paging pause and the monthly reports that are mailed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import ClassVar
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Case, Q, TextField, Value, When
-from django.db.models.functions import Lower
+from django.db.models.functions import Lower, Upper
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
@@ -323,6 +323,29 @@ class Pause(models.Model):
     until = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
     user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
+
+
+class ClientReport(models.Model):
+    """The monthly report on a client, which is mailed to an address outside of Tocsin."""
+
+    client = models.CharField(max_length=200)
+    address = models.EmailField(max_length=254)
+    language = models.CharField(max_length=10, default="en", db_default="en")
+    is_enabled = models.BooleanField(default=True, db_default=True)
+    #: The first day of the first month that is not reported yet.
+    next_month = models.DateField()
+
+    class Meta:
+        ordering = ("client",)
+        constraints = (models.UniqueConstraint(Upper("client"), name="notify_clientreport_client"),)
+
+    def __str__(self) -> str:
+        return self.client
+
+    @property
+    def name(self) -> str:
+        """Its name in the audit log."""
+        return self.client
 
 
 class PushKey(models.Model):

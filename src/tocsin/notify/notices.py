@@ -1,24 +1,28 @@
-"""Queues notices: messages about something other than an alert that needs a response. Runs inside the caller's
-transaction and sends nothing.
+"""Queues notices: messages about something other than an alert that needs a response, and keeps the addresses outside
+of Tocsin that get the monthly report on a client. Runs inside the caller's transaction and sends nothing.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
+from pydantic import Field
 
 from tocsin.access import boundary
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import ApiToken
 from tocsin.access.roles import WARN_BEFORE, MemberRole, Role
 from tocsin.core import ids
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
@@ -34,10 +38,12 @@ from tocsin.core.reasons import (
     reason_from_json,
     sentence,
 )
+from tocsin.core.reasons import translatable as _
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.core.validation.spec import InForm, OneOf, Spec, SpecErrors
 from tocsin.notify.interfaces import phones
-from tocsin.notify.models import Provider
+from tocsin.notify.models import ClientReport, Provider
 from tocsin.notify.pages import NotificationRow, write
 from tocsin.notify.providers import health, pool
 from tocsin.notify.providers.pool import CHANNELS, KINDS, address_problem, carries_country, channel, provider_lookup
@@ -55,7 +61,8 @@ from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.changes import overrides
 from tocsin.people import sign_in_rules
-from tocsin.people.changes.users import load_rules
+from tocsin.people.changes.flat_objects import FlatObject
+from tocsin.people.changes.users import LANGUAGES, ClientName, Email, load_rules
 from tocsin.people.models import ContactMethod, GroupContact, User
 from tocsin.people.sql import USERS_WITH_METHODS, join_user, load_reminders, lock_user
 
@@ -201,6 +208,78 @@ def notice_data(notice: Notice) -> dict[str, Any]:
     details: dict[str, Any] = {"about": notice.about} if notice.about else {}
     details |= {"urgent": True} if notice.is_urgent else {}
     return stored | details | ({"swap": notice.swap_id} if notice.swap_id else {})
+
+
+# ---------- client reports
+# The addresses that get the monthly report on a client. `reports.client_month` writes it.
+
+
+class ClientReportSpec(Spec):
+    """The report on a client, which is mailed to an address on the first of each month."""
+
+    client: Annotated[ClientName, InForm(_("Client"), _("The name that its alerts have."))] = Field(
+        description="Name of the client, as alerts have it."
+    )
+    address: Annotated[
+        Email, InForm(_("Email address"), _("The report leaves the organisation: it names the client's alerts."))
+    ] = Field(description="Address to which the report is mailed.")
+    language: Annotated[str, OneOf(LANGUAGES), InForm(_("Language"), choices=dict(settings.LANGUAGES))] = Field(
+        default="en", description="Language of the mail."
+    )
+    is_enabled: Annotated[bool, InForm(_("Enabled"))] = Field(
+        default=True, alias="enabled", description="Whether the report is mailed."
+    )
+
+
+def _check_client(existing: ClientReport | None) -> Callable[[ClientReportSpec, SpecErrors], None]:
+    def check(read: ClientReportSpec, errors: SpecErrors) -> None:
+        others = ClientReport.objects.exclude(pk=existing.pk) if existing else ClientReport.objects.all()
+        if others.filter(client__iexact=read.client).exists():
+            errors.add("client", sentence('There is already a monthly report on "{client}".', client=read.client))
+
+    return check
+
+
+def _begin_with_this_month(
+    read: ClientReportSpec, row: ClientReport, *, before: Mapping[str, Any] | None, now: datetime
+) -> Iterator[None]:
+    """The first report is that of the current month, also after it was disabled for a while."""
+    if before is None or (read.is_enabled and before.get("enabled") is False):
+        row.next_month = first_of_month(now, settings_store.get(settings_store.TIME_ZONE))
+    yield
+
+
+CLIENT_REPORTS = FlatObject(
+    "client_report", ClientReport, ClientReportSpec, check=_check_client, own_step=_begin_with_this_month
+)
+
+
+def first_of_month(now: datetime, zone: str) -> date:
+    return now.astimezone(ZoneInfo(zone)).date().replace(day=1)
+
+
+# One month ahead is one that another time zone has begun; what is later was mailed before a clock rollback.
+_DUE_REPORTS = """
+SELECT id, client, address, language, next_month < %(month)s AS is_due FROM notify_clientreport
+WHERE is_enabled AND next_month NOT BETWEEN %(month)s AND %(month)s + 31
+ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+"""
+
+
+def claim_due_reports(connection: Connection, month: date, limit: int) -> list[dict[str, Any]]:
+    """Returns the reports of months before `month` that are not mailed yet, locked."""
+    return database.rows(connection, _DUE_REPORTS, {"month": month, "limit": limit})
+
+
+def mail_report(connection: Connection, report: Mapping[str, Any], notice: Notice, zone: str, now: datetime) -> None:
+    """Queues the mail of a claimed report, with times in `zone`."""
+    target = {"channel": "email", "address": report["address"], "label": report["client"]}
+    row = _row(notice, target, now)
+    write(connection, [replace(row, data={**row.data, "language": report["language"], "time_zone": zone})], now)
+
+
+def mark_reported(connection: Connection, report_id: int, month: date) -> None:
+    connection.execute("UPDATE notify_clientreport SET next_month = %s WHERE id = %s", (month, report_id))
 
 
 #: A mail server that is down has each notice fail: people are told of the first by other means.

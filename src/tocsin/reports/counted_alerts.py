@@ -70,8 +70,12 @@ class Period:
     @classmethod
     def last_month(cls, now: datetime, zone: ZoneInfo) -> Period:
         """The calendar month before the current one in `zone`."""
-        this_month = now.astimezone(zone).date().replace(day=1)
-        return cls(_midnight(_add_months(this_month, -1), zone), _midnight(this_month, zone), zone)
+        return cls.month(_add_months(now.astimezone(zone).date().replace(day=1), -1), zone)
+
+    @classmethod
+    def month(cls, first: date, zone: ZoneInfo) -> Period:
+        """The calendar month that begins on `first` in `zone`."""
+        return cls(_midnight(first, zone), _midnight(_add_months(first, 1), zone), zone)
 
     @classmethod
     def days(cls, first: date, last: date, zone: ZoneInfo) -> Period:

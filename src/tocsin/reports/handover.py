@@ -124,7 +124,7 @@ def build(
     sections = [
         FactSection(open_title, _alert_lines(unsnoozed)),
         *([FactSection(snoozed_title, _alert_lines(snoozed))] if snoozed else ()),
-        FactSection(shift_title, tuple(FactLine(text(count=count)) for text, count in _outcomes(statuses) if count)),
+        FactSection(shift_title, tuple(map(FactLine, outcomes(statuses)))),
     ]
     paged = [_PAGED(user=Person(one.name), count=one.alerts, night=one.at_night) for one in pages]
     maintained = [_WINDOW(window=one.name, since=one.since, until=one.until) for one in windows]
@@ -201,13 +201,15 @@ def _state(alert: HandoverAlert) -> Reason:
     return sentence("unassigned") if alert.owner is None else _ASSIGNED(user=alert.owner)
 
 
-def _outcomes(statuses: Mapping[AlertStatus, int]) -> tuple[tuple[Text, int], ...]:
-    return (
+def outcomes(statuses: Mapping[AlertStatus, int]) -> tuple[Reason, ...]:
+    """Returns how many alerts ended how, without those that are none."""
+    counts = (
         (_CLOSED, statuses.get(AlertStatus.CLOSED, 0)),
         (_FALSE_ALARMS, statuses.get(AlertStatus.CANCELLED, 0)),
         (_MERGED, statuses.get(AlertStatus.MERGED, 0)),
         (_STILL_ACTIVE, sum(statuses.get(status, 0) for status in ACTIVE)),
     )
+    return tuple(text(count=count) for text, count in counts if count)
 
 
 def _limited(lines: Iterable[FactLine]) -> tuple[FactLine, ...]:

@@ -25,7 +25,8 @@ from tocsin.inbound import maintenance_commands as maintenance_windows
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import specs
 from tocsin.inbound.models import ClientTable, Integration
-from tocsin.notify.models import Provider
+from tocsin.notify import notices
+from tocsin.notify.models import ClientReport, Provider
 from tocsin.notify.providers import commands as providers
 from tocsin.notify.providers.commands import ProviderSpec
 from tocsin.notify.providers.pool import KINDS
@@ -142,6 +143,8 @@ CLIENT_TABLE = {
     "name": "Customers",
     "clients": [{"client": "Acme", "group": "Service Desk", "escalation_policy": "Standard"}],
 }
+
+CLIENT_REPORT = {"client": "Acme", "address": "service@acme.example", "language": "en"}
 
 OUTBOUND_INTEGRATION = {
     "name": "Halo", "kind": "haloitsm", "base_url": "https://acme.haloitsm.com", "client_id": "…",
@@ -557,6 +560,21 @@ PROVIDERS = Resource[Provider](
     views=ResourceViews("providers", "provider", "provider"),
 )
 
+CLIENT_REPORTS = _of_flat(
+    notices.CLIENT_REPORTS,
+    key="client_reports",
+    label=_("client report"),
+    plural=_("Client reports"),
+    rows=ClientReport.objects.all,
+    change_permission=Permission.ADMINISTER,
+    see_permission=Permission.ADMINISTER,
+    owner="",
+    name_column="client",
+    search_columns=("address",),
+    example=CLIENT_REPORT,
+    views=ResourceViews("client_reports", "client_report", "client_report"),
+)
+
 #: An object refers only to earlier resources: saved in this order, deleted in reverse.
 RESOURCES: tuple[Resource[Any], ...] = (
     USERS,
@@ -573,6 +591,7 @@ RESOURCES: tuple[Resource[Any], ...] = (
     MAINTENANCE_WINDOWS,
     WORKFLOWS,
     PROVIDERS,
+    CLIENT_REPORTS,
 )
 
 

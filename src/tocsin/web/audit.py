@@ -12,6 +12,7 @@ from django import forms
 from django.db.models import Q, QuerySet
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
@@ -33,7 +34,8 @@ from tocsin.web.ui.forms import DayField, user_zone
 _NOUNS = {
     noun.replace(" ", "_"): noun
     for noun in (
-        translatable("absence"), translatable("calendar feed"), translatable("client table"),
+        translatable("absence"), translatable("calendar feed"), translatable("client report"),
+        translatable("client table"),
         translatable("contact method"), translatable("delayed alert"), translatable("escalation policy"),
         translatable("group"), translatable("identity provider"), translatable("holiday calendar"),
         translatable("import"), translatable("inbound message"), translatable("integration"),
@@ -74,6 +76,7 @@ _VERBS = {
     "show_addresses": _("revealed a member's addresses to"),
     "refused": _("was refused the"),
     "erase": _("erased personal data of"),
+    "replace": _("replaced everywhere the"),
     "revoke": _("ended"),
     "use": _("used, for the first time from this address,"),
     "end": _("ended"),
@@ -103,11 +106,18 @@ class AuditRow:
     noun: str
 
 
+def _kinds() -> list[tuple[str, str]]:
+    """Return the kinds of objects for a choice, by name. Two names in the log may be one kind."""
+    nouns = sorted((local_term(noun), noun) for noun in set(_NOUNS.values()))
+    return [("", gettext("All")), *((noun, label[:1].upper() + label[1:]) for label, noun in nouns)]
+
+
 class AuditFilterForm(forms.Form):
     """Parses the filters. Those that are unusable are ignored, so that old links keep working."""
 
     show = forms.ChoiceField(choices=[("sign-ins", ""), ("changes", "")], required=False)
     q = forms.CharField(required=False, max_length=100)
+    kind = forms.ChoiceField(label=_("Kind of object"), required=False, choices=_kinds)
     since = DayField(label=_("From"), required=False)
     until = DayField(label=_("To"), required=False)
 
@@ -115,7 +125,7 @@ class AuditFilterForm(forms.Form):
 @require_safe
 @requires(Permission.READ_AUDIT_LOG)
 def audit_log(request: SignedInRequest) -> HttpResponse:
-    """Render the log, newest first, filtered by sign-ins or changes, by text and by days."""
+    """Render the log, newest first, filtered by sign-ins or changes, by kind of object, by text and by days."""
     form = AuditFilterForm(request.GET)
     result = object_list.paginate_by_number(_filtered(request, form), request.GET.get("cursor", ""))
     context = {
@@ -162,6 +172,8 @@ def _filtered(request: SignedInRequest, form: AuditFilterForm) -> QuerySet[Audit
             rows = rows.filter(action__in=_SIGN_INS)
         case "changes":
             rows = rows.exclude(action__in=_SIGN_INS)
+    if kind := values.get("kind"):
+        rows = rows.filter(object_type__in=[name for name, noun in _NOUNS.items() if noun == kind])
     if text := values.get("q", ""):
         rows = rows.filter(Q(actor_name__icontains=text) | Q(object_name__icontains=text) | Q(object_type__iexact=text))
     if since := values.get("since"):

@@ -30,17 +30,21 @@ from tocsin.core.reasons import local_date
 from tocsin.core.validation import inputs
 from tocsin.core.validation.inputs import NightHours
 from tocsin.inbound.models import Integration
+from tocsin.notify.models import ClientReport
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.coverage_checks import OnCallTime
 from tocsin.people.models import Group
-from tocsin.reports import alert_reports, counted_alerts, fairness
+from tocsin.reports import alert_reports, client_month, counted_alerts, fairness
 from tocsin.reports.alert_reports import DurationStats, NoiseBy, ResponseStats, SlaCounts, SlaStats
 from tocsin.reports.counted_alerts import PUBLIC_GROUPINGS, AlertFilter, Bucket, GroupBy, Grouped, GroupedReport, Period
 from tocsin.reports.fairness import FairnessFilter, Interruptions, MonthlyLoad, PersonalLoad
-from tocsin.web.http.request import SignedInRequest, download, may_somewhere, render_view
+from tocsin.resources.registry import CLIENT_REPORTS
+from tocsin.web.http.request import SignedInRequest, download, may_somewhere, render_view, requires
 from tocsin.web.templatetags import reports
 from tocsin.web.templatetags.reports import Axes, Series, alerts_text, short_span
+from tocsin.web.ui.confirm_delete import ObjectPage
 from tocsin.web.ui.forms import PRIORITIES, DayField, rejections_shown
+from tocsin.web.ui.object_list import ObjectList
 
 # ---------- query
 # The query string of the reports: period, filters and grouping, which every report and its files share.
@@ -383,6 +387,75 @@ def _label(row: counted_alerts.Grouped[Any], by: GroupBy) -> str:
     if by is GroupBy.HOUR:
         return f"{row.key}:00"
     return row.label or (_("No response") if by is GroupBy.PERSON else _("none"))
+
+
+# ---------- client month
+
+
+@require_safe
+def client_report(request: SignedInRequest) -> HttpResponse:
+    """Render a client's month, to be printed; without a client, those that had alerts in it."""
+    zone = ZoneInfo(request.user.time_zone)
+    this_month = request.now.astimezone(zone).date().replace(day=1)
+    try:
+        month = weekly_windows.parse_month(request.GET.get("month", ""))
+    except Rejected:
+        month = this_month
+        if "month" not in request.GET:
+            month = fairness.months_until(this_month, 2)[0]
+    period, client = Period.month(month, zone), request.GET.get("client", "").strip()[:200]
+    with viewer_transaction() as connection:
+        clients = client_month.load_clients(connection, period)
+        found = client_month.load(connection, client, period, request.now) if client else None
+    names = [name for name, _count in clients]
+    context: dict[str, Any] = {
+        "client": client,
+        "clients": clients,
+        "choices": names if not client or client.upper() in map(str.upper, names) else [client, *names],
+        "most": client_month.MAX_CLIENTS,
+        "month": month,
+        "earlier": fairness.months_until(month, 2)[0],
+        "later": weekly_windows.next_month(month) if month < this_month else None,
+        "is_over": month < this_month,
+        "time_zone": zone.key,
+        "report": found,
+        "may_mail": request.viewer.may(Permission.ADMINISTER),
+    }
+    if found is not None:
+        context["mail"] = ClientReport.objects.filter(client__iexact=client).first() if context["may_mail"] else None
+        context["alerts_chart"] = alerts_chart(found.times.trend, Bucket.DAY)
+    return render_view(request, "reports/client_month.html", context)
+
+
+_CLIENT_REPORTS = ObjectList(
+    CLIENT_REPORTS,
+    rows_template="reports/client_report_rows.html",
+    empty_title=gettext_lazy("No monthly emails yet"),
+    empty_text=gettext_lazy("On the first of each month, the report on a client's last month is mailed to an address."),
+    icon="mail",
+    add_view="new_client_report",
+    add_label=gettext_lazy("New monthly email"),
+    title=gettext_lazy("Monthly emails"),
+    template="reports/client_reports.html",
+)
+
+
+@require_safe
+@requires(Permission.ADMINISTER)
+def client_report_list(request: SignedInRequest) -> HttpResponse:
+    return _CLIENT_REPORTS.render(request, _CLIENT_REPORTS.matching(request))
+
+
+class ClientReportPage(ObjectPage[ClientReport]):
+    """The form of a monthly email."""
+
+    new_title = gettext_lazy("New monthly email")
+
+    def begin(self, request: SignedInRequest) -> dict[str, Any]:
+        return {"client": request.GET.get("client", "")[:200], "language": request.user.language or "en"}
+
+
+edit_client_report = ClientReportPage(_CLIENT_REPORTS)
 
 
 # ---------- files

@@ -113,6 +113,7 @@ _users = [
     path("<int:number>/", users.user, name="user"),
     path("<int:number>/invitation", users.send_invitation, name="send_invitation"),
     path("<int:number>/second-factor", users.reset_second_factor, name="reset_second_factor"),
+    path("<int:number>/replace/", users.replace_user, name="replace_user"),
     path("<int:number>/delete/", delete_view(registry.USERS), name="delete_user"),
 ]
 
@@ -266,6 +267,11 @@ _reports = [
     path("fairness.csv", reports.report_csv, name="fairness_csv"),
     path("noise/", reports.noise_report, name="noise_report"),
     path("interruptions/", reports.interruption_report, name="interruption_report"),
+    path("client/", reports.client_report, name="client_month"),
+    path("client/mail/", reports.client_report_list, name="client_reports"),
+    path("client/mail/new/", reports.edit_client_report, name="new_client_report"),
+    path("client/mail/<int:number>/", reports.edit_client_report, name="client_report"),
+    path("client/mail/<int:number>/delete/", delete_view(registry.CLIENT_REPORTS), name="delete_client_report"),
     path("<slug:name>.csv", reports.report_file, name="report_file"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,15 +29,17 @@ from tocsin.people.changes import groups as group_commands
 from tocsin.people.changes import invitations, out_of_office, users
 from tocsin.people.changes.invitations import InvitationLine, InvitationSpec
 from tocsin.people.models import Group, ServiceAccount, User
+from tocsin.resources import offboarding
 from tocsin.resources.registry import SERVICE_ACCOUNTS, USERS
 from tocsin.web.accounts import adapter, views
 from tocsin.web.http.request import SignedInRequest, actor, find_object, render_view, requires
 from tocsin.web.me.views import active_tokens
-from tocsin.web.ui.confirm_delete import FormSnapshot, ObjectPage
+from tocsin.web.ui.confirm_delete import FormSnapshot, ObjectPage, references_to
 from tocsin.web.ui.forms import (
     ROLES,
     SpecForm,
     ZoneField,
+    active_users,
     channel_name,
     checkboxes,
     offer_own_zone,
@@ -332,6 +335,45 @@ def user(request: SignedInRequest, number: int) -> HttpResponse:
 def _user_state(row: User) -> dict[str, Any]:
     """Return the user's spec with its active flag: the form's initial values and the state for edit conflicts."""
     return {**users.user_spec(row), "active": row.is_active}
+
+
+class ReplaceForm(forms.Form):
+    """Who takes everything over."""
+
+    by = forms.ModelChoiceField(active_users(), label=_("Replaced by"), empty_label="–")
+
+    def __init__(self, *args: Any, person: User, **options: Any) -> None:
+        super().__init__(*args, **options)
+        users_field: Any = self.fields["by"]
+        users_field.queryset = active_users().exclude(pk=person.pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.ADMINISTER)
+def replace_user(request: SignedInRequest, number: int) -> HttpResponse:
+    """Show everything that names a user, and replace them there by another one."""
+    row = find_object(USERS, number)
+    form = ReplaceForm(request.POST or None, person=row)
+    if request.method == "POST" and form.is_valid():
+        other = form.cleaned_data["by"]
+        with rejections_shown(form):
+            places = offboarding.replace_everywhere(row, other, actor=actor(request), now=request.now)
+            text = ngettext(
+                "%(other)s replaces %(name)s in %(count)d place.",
+                "%(other)s replaces %(name)s in %(count)d places.",
+                len(places),
+            )
+            names = {"other": other.display_name, "name": row.display_name, "count": len(places)}
+            messages.success(request, text % names)
+            return redirect("user", number)
+    places = [place.reason for place in offboarding.find_places(row, request.now)]
+    context = {
+        "person": row,
+        "form": form,
+        "places": dict(Counter(reason.localized() for reason in places)),
+        "others": [one for one in references_to("user", number) if one.reason not in places],
+    }
+    return render_view(request, "users/replace.html", context, status=422 if form.errors else 200)
 
 
 _FACTORS = {

@@ -276,3 +276,14 @@ def test_mail_server_failure_never_reveals_the_requested_account(
     assert (known.status_code, known["Location"]) == (302, "/account/password/reset/done/")
     mails_leave()
     assert "A mail for a new password was not sent: " in caplog.text
+
+
+def test_an_administrator_replaces_a_user_everywhere(company: Company, browser_of: Callable[[User], Client]) -> None:
+    url = f"/users/{company.responder.pk}/replace/"
+    assert browser_of(company.manager).get(url).status_code == 403
+    admin = browser_of(company.admin)
+    assert "group Service Desk" in admin.get(url).content.decode()
+    assert admin.post(url, {"by": company.responder.pk}).status_code == 422
+    assert admin.post(url, {"by": company.admin.pk}).status_code == 302
+    assert not company.responder.memberships.exists()
+    assert "is named nowhere" in admin.get(url).content.decode()

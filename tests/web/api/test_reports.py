@@ -114,3 +114,13 @@ def test_backup_made_by_other_means_is_reported(admin: Api, manager: Api) -> Non
     refused(manager.get("system/last-backup"), 403, "forbidden")
     wrong = {"location": "s3://backups", "at": "2026-11-24T10:00:00"}
     refused(admin.send("PUT", "system/last-backup", wrong), 400, "invalid", "at")
+
+
+def test_a_clients_month_has_the_figures_of_the_page(observer: Api, open_alert: Callable[..., int]) -> None:
+    number = open_alert("VPN down", columns={"client": "Acme"})
+    open_alert("Disk full", columns={"client": "Globex"})
+    opened = Alert.objects.get(pk=number).opened_at
+    body = observer.get(f"reports/client-month?client=acme&month={opened:%Y-%m}").body
+    assert (body["response_times"]["alerts"], body["still_active"], body["before"]["alerts"]) == (1, 1, 0)
+    assert [(one["alert"], one["subject"], one["closed_at"]) for one in body["worst"]] == [(number, "VPN down", None)]
+    assert "2026-12" in refused(observer.get("reports/client-month?client=acme&month=soon"), 400, "invalid", "month")

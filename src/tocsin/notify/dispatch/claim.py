@@ -286,8 +286,8 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
        d.provider_name, d.is_first, d.reason AS wait_reason, n.label, n.data, n.reason AS notification_reason,
        d.outcome_unknown_at IS NOT NULL AS may_have_been_sent, d.late_since, d.is_exhausted, d.own_failures,
        CASE WHEN n.data ? 'held_from' THEN u.notification_rules END AS quiet,
-       coalesce(u.display_name, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
-       coalesce(u.language, '') AS language,
+       coalesce(u.display_name, '') AS user_name, coalesce(u.time_zone, n.data ->> 'time_zone', 'UTC') AS time_zone,
+       coalesce(u.language, n.data ->> 'language', '') AS language,
        coalesce((SELECT m.address FROM people_contactmethod m WHERE m.user_id = d.user_id AND m.channel = d.channel
            AND m.is_enabled AND NOT m.awaits_code AND (m.address = d.address OR lower(m.label) = lower(n.label))
            ORDER BY m.address = d.address DESC, m.position LIMIT 1),

@@ -349,6 +349,7 @@ CONSEQUENCES: Mapping[str, Any] = {
     registry.PROVIDERS.key: gettext_lazy(
         "Queued messages use the channel's next provider, or go to the sandbox if there is none."
     ),
+    registry.CLIENT_REPORTS.key: gettext_lazy("The address gets no further reports."),
 }
 
 

@@ -67,6 +67,12 @@
     setTimeout(() => { label.textContent = before; }, 1600);
   });
 
+  /* ---- print buttons ---- */
+  document.querySelectorAll("[data-print]").forEach((button) => {
+    button.hidden = false;
+    button.addEventListener("click", () => window.print());
+  });
+
   /* ---- the side bar as icons alone: a cookie, so that the next page comes that way ---- */
   const toggle = document.querySelector("[data-side-toggle]");
   if (toggle) {
