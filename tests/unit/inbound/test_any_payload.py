@@ -618,3 +618,40 @@ def test_object_of_many_values_is_read_in_time(value: object) -> None:
 )
 def test_deed_that_a_severe_title_tells_of_ends_nothing(body: Any, action: EventAction) -> None:
     assert read(body).action is action
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"event": "campaign.sent", "campaign": "December"},
+        {"evento": "venta_registrada", "tienda": "Bilbao"},
+        {"ereignis": "Lieferschein versandt", "nummer": "LS-7"},
+        {"form": "Contact", "name": "Jo Bell", "message": "Please send me a brochure"},
+        {"sensor": "office-3", "temperature": 21.4, "humidity": 44},
+        {"type": "heartbeat", "source": "collector-3", "uptime": 882211},
+        {"report": "Weekly availability", "availability": "99.98 %"},
+        {"pipeline": "crm_export", "run_id": "r-772", "status": "STARTED"},
+        {"event": "job_started", "job": "tape-weekly", "message": "Job tape-weekly started as scheduled"},
+        {"typ": "Testalarm", "quelle": "Alarmserver 2", "text": "Testalarm - bitte ignorieren"},
+    ],
+)
+def test_what_no_problem_caused_opens_low(payload: dict[str, Any]) -> None:
+    event = read(payload)
+    assert (event.action, event.mapped.text("priority")) == (EventAction.OPEN, "low")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"event": "payment.created", "message": "Payment provider rejects all cards: timeout"},
+        {"form": "Contact", "name": "Jo Bell", "message": "Your shop is down"},
+        {"sensor": "freezer-3", "temperature": -4.1, "limit": -18},
+        {"sensor": "freezer-3", "temperature": -4.1, "too_warm": True},
+        {"type": "heartbeat", "source": "collector-3", "text": "no heartbeat for 5 minutes"},
+        {"report": "Weekly backup", "text": "Sicherung fehlgeschlagen"},
+        {"pipeline": "crm_export", "status": "STARTED", "error": "lock not released"},
+        {"event": "job_started", "text": "Job tape-weekly started late, drive stuck"},
+    ],
+)
+def test_problem_in_an_everyday_message_is_not_low(payload: dict[str, Any]) -> None:
+    assert read(payload).mapped.text("priority") != "low"

@@ -61,13 +61,32 @@ class TestBadJson:
         assert "no message" in refusal("[]").detail
 
     @pytest.mark.parametrize(
-        ("body", "what"), [("3", "a number"), ('"x"', "a text"), ("null", "null"), ("true", "true")]
+        ("body", "what"), [("3", "a number"), ('" "', "a text"), ("null", "null"), ("true", "true")]
     )
     def test_a_bare_value_is_named(self, body: str, what: str) -> None:
         assert what in refusal(body).detail
 
     def test_the_place_is_that_of_the_original_even_after_mending(self) -> None:
         assert refusal('{"a": "x\ny",\n "b": [1,],\n "c": oops}', lenient=True).detail.endswith("line 4 column 7")
+
+
+class TestQuotedBody:
+    @pytest.mark.parametrize(
+        ("body", "expected"),
+        [
+            ('"CRITICAL: db1 is down"', {"message": "CRITICAL: db1 is down"}),
+            ('["Pump 2 failed", "site: Nord"]', {"message": "Pump 2 failed\nsite: Nord"}),
+            (json.dumps('{"host": "db1"}'), {"host": "db1"}),
+            (json.dumps('<?xml version="1.0"?><a><host>db1</host></a>'), {"host": "db1"}),
+            (json.dumps("{db1} is down"), {"message": "{db1} is down"}),
+        ],
+    )
+    def test_text_in_json_is_read_as_what_it_holds(self, body: str, expected: dict[str, object]) -> None:
+        assert payload(body) == expected
+
+    def test_ticket_is_never_a_bare_text(self) -> None:
+        assert "a text" in refusal('"db1 is down"', lenient=True).detail
+        assert payload(json.dumps('{"id": 7}'), lenient=True) == {"id": 7}
 
 
 class TestStrangeButGood:

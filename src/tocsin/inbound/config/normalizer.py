@@ -300,9 +300,9 @@ class Normalizer:
         elif own_id is not None:
             values["source_id"] = split_id(own_id)[0]
         status = (own.text("source_status") or "") if "source_status" in guesses else ""
-        is_own = "source_status" in own.values
+        is_own, is_low = "source_status" in own.values, False
         if "source_status" in guesses and (not status or status.casefold() not in self.own_rule_values):
-            found = self._likely_status(status, objects)
+            found, is_low = self._likely_status(status, objects)
             if found.casefold() in evidence.UPDATES and "source_id" not in values:
                 # "update" of nothing that has an id is new.
                 found = ""
@@ -316,24 +316,22 @@ class Normalizer:
             word = evidence.severity_in_words(objects)
             if word is not None and (priority := self._priority_of(word)) is not None:
                 mapped = replace(mapped, values={**mapped.values, "severity": word, "priority": priority})
-        if (
-            "priority" in guesses
-            and "priority" not in mapped.values
-            and is_daily_event(values.get("source_status", ""))
-        ):
+        if is_low and "priority" in guesses - mapped.values.keys():
             mapped = replace(mapped, values={**mapped.values, "priority": "low"})
         mapped = evidence.with_id_of_runs(mapped, objects, guesses)
         return evidence.with_likely_id(mapped, objects, self.aliased_fields, guesses), is_own, objects
 
-    def _likely_status(self, status: str, objects: MessageObjects) -> str:
-        """Returns the status of a message from any tool: what most of its fields say, or else its own `status`."""
-        verdict, meaning = evidence.read(objects), meaning_of(status)
+    def _likely_status(self, status: str, objects: MessageObjects) -> tuple[str, bool]:
+        """Returns the status of a message from any tool: what most of its fields say, or else its own `status`; and
+        whether no problem caused the message."""
+        if evidence.is_test_message(objects):
+            return "test", True  # And it ends none.
+        verdict = evidence.read(objects)
         if verdict is None:
-            return status or ("connected" if evidence.is_connected(objects) else evidence.unknown_status(objects))
-        if verdict.meaning is StatusMeaning.CLOSE and evidence.is_test_message(objects):
-            # A test was caused by no problem that it could end.
-            return "test"
-        return status if verdict.meaning is meaning else verdict.status
+            other = "connected" if evidence.is_connected(objects) else evidence.unknown_status(objects)
+            return status or other, False
+        is_own = verdict.meaning is meaning_of(status) and not verdict.is_daily
+        return status if is_own else verdict.status, verdict.is_daily
 
     def _takes_aliases(self, payload: object) -> bool:
         unaliased = self.unaliased
@@ -381,7 +379,7 @@ class Normalizer:
         """
         takes_words = bool(self.aliased_fields) and self.has_kind_rules
         if takes_words and not is_own:
-            by_words = self._classify_foreign(mapped.text("source_status"))
+            by_words = self._classify_foreign(mapped.text("source_status"), mapped.text("priority"))
             if by_words is not None:
                 return by_words
         action, rule_match = self.rules.classify(payload, mapped)
@@ -442,16 +440,17 @@ class Normalizer:
         takes_words = self.has_kind_rules and bool(self.aliased_fields)
         return takes_words and status.casefold() not in self.own_rule_values and is_closed_status(status)
 
-    def _classify_foreign(self, status: str | None) -> tuple[EventAction, RuleMatch, bool] | None:
+    def _classify_foreign(self, status: str | None, priority: str | None) -> tuple[EventAction, RuleMatch, bool] | None:
         """Classifies a status that the kind's own path did not find: its rule "any status opens" is about its own."""
         if status is None or self.kind.assigns_source_agent or status.casefold() in self.rule_values:
             return None
-        if self.guesses and is_daily_event(status):
+        meaning = meaning_of(status)
+        if self.guesses and is_daily_event(status) and (priority == "low" or meaning is None):
             why = sentence(
                 '"{event}" is an everyday event, low unless the message has a priority', event=one_line(status)
             )
             return EventAction.OPEN, RuleMatch(True, why), True
-        action = _ACTIONS.get(meaning_of(status))
+        action = _ACTIONS.get(meaning)
         return None if action is None else (action, RuleMatch(True, STATUS(status=one_line(status))), True)
 
     def action_of_status(self, status: str) -> EventAction:

@@ -39,8 +39,10 @@ from tocsin.inbound.mapping.status_words import (
     is_failure,
     is_kind,
     is_new_ticket,
+    is_routine,
     is_test,
     is_test_event,
+    may_name_fault,
     meaning_of,
     meaning_of_flag,
     names_failure,
@@ -57,6 +59,8 @@ _MAX_STATUS_CHARS: Final = 60
 _OPEN, _CLOSE, _UPDATE = StatusMeaning
 #: Where a message says what happened.
 _HAPPENED: Final = (table.STATUS, table.EVENT, table.HAPPENING)
+#: Where a message says anything but values.
+_SAYING: Final = (table.STATUS, table.EVENT, table.SENTENCE, table.SEVERITY)
 _WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
 _OPPOSITE: Final = {_OPEN: _CLOSE, _CLOSE: _OPEN}
 _OF_CODES: Final = ((_CLOSE, "success"), (_OPEN, "failed"))
@@ -74,6 +78,7 @@ class Verdict(NamedTuple):
 
     meaning: StatusMeaning
     status: str
+    is_daily: bool = False  # What no problem caused.
 
 
 class _Vote(NamedTuple):
@@ -120,7 +125,7 @@ def read(objects: MessageObjects) -> Verdict | None:
     sums = {meaning: sum(vote.weight for vote in votes if vote.meaning is meaning) for meaning in StatusMeaning}
     meaning = max(sums, key=sums.__getitem__)
     if (event := _daily_event(objects, votes)) is not None:
-        return Verdict(_OPEN, event)
+        return Verdict(_OPEN, event, is_daily=True)
     if not sums[meaning]:
         return None
     if meaning is _CLOSE and sums[_CLOSE] < (table.MIN_CLOSING_TITLED if _is_titled(objects) else table.MIN_CLOSING):
@@ -148,11 +153,45 @@ def _daily_event(objects: MessageObjects, votes: Collection[_Vote]) -> str | Non
     happened = [value for name, value in texts if _PLACES[name] in _HAPPENED]
     things = [name for level in objects.everywhere for name in level if name in table.DAILY_OBJECTS]
     named = (f"{thing} {value}" for thing in things for value in happened if " " not in value)
-    event = next(filter(is_daily_event, (*happened, *named)), None)
-    if event is None or any(names_fault(value) for _, value in texts):
+    titles = (f"{name} {value}" for name, value in texts if _PLACES[name] not in (0, table.SEVERITY))
+    event = next(chain(filter(is_daily_event, (*happened, *named)), filter(is_routine, titles)), None)
+    event = event or _filled_in(objects, texts) or _measured(objects)
+    if event is None or any(map(_is_of_fault, texts)):
         return None
     others = (vote for vote in votes if vote.status not in event and vote.place not in (table.OTHER, table.SEVERITY))
     return None if any(vote.weight > vote.place * table.UNCLEAR for vote in others) else event
+
+
+def _is_of_fault(field: tuple[str, str]) -> bool:
+    name, value = field
+    if not _has_letters(value) or "://" in value or table.OTHER_ROLE[name] or name in table.CAUSES:
+        return name in table.CAUSES or (_has_letters(value) and names_fault(value))
+    return may_name_fault(value) and not is_routine(value)
+
+
+def _filled_in(objects: MessageObjects, texts: list[tuple[str, str]]) -> str | None:
+    """Returns the event of a form that somebody filled in."""
+    names = {name for name, _ in texts}
+    is_form = not table.FORMS_OF_PEOPLE.isdisjoint(names) and not table.ANSWERS.isdisjoint(names)
+    return "form submitted" if is_form and not any(map(table.STATUS_NAME.__getitem__, names)) else None
+
+
+def _measured(objects: MessageObjects) -> str | None:
+    """Returns the event of a message that says nothing but values, and of no limit."""
+    names = [name for level in objects.everywhere for name in level]
+    values = [v for level in objects.texts for n, v in level.items() if table.MEASURED_NAME[n]]
+    if not any(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return None
+    is_said = any(table.LIMIT_NAME[name] or _PLACES[name] in _SAYING for name in names)
+    return (
+        None
+        if is_said or any(is_flag for level in objects.texts for is_flag in map(_is_flag, level.values()))
+        else ("measurement reported")
+    )
+
+
+def _is_flag(value: object) -> bool:
+    return value is True
 
 
 def unknown_status(objects: MessageObjects) -> str:

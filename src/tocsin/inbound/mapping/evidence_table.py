@@ -279,23 +279,84 @@ CLEARED_SEVERITIES: Final = _words("clear cleared ok resolved recovered recovery
 DAILY: Final = _words("""
     update create created edited merged updated add added approved booked granted change changed delivered deployed
     exported import imported installed issued launch launched modified placed provisioned publish published push pushed
-    put register registered renamed rotated saved scaled shipped submitted tagged upload uploaded upgraded aktualisiert
-    angelegt erstellt geändert hinzugefügt hochgeladen installiert veröffentlicht ajouté ajoutée créé créée modifié
-    modifiée publié publiée creado creada modificado modificada creato creata modificato modificata aangemaakt gewijzigd
+    put register registered renamed rotated saved scaled shipped submitted tagged upload uploaded upgraded archived
+    attached charged collected confirmed copied counted dispatched enrolled filed generated invited joined listed mailed
+    moved ordered picked posted printed processed purchased read recorded refreshed reported requested reserved reviewed
+    scanned sent shared signed sold stored subscribed transferred translated unsubscribed verified viewed visited voted
+
+    aktualisiert angelegt erstellt geändert hinzugefügt hochgeladen installiert veröffentlicht abgeholt abgelegt
+    abgeschickt angefordert angenommen archiviert aufgegeben ausgeführt ausgeliefert ausgestellt bearbeitet beantragt
+    beantwortet bestellt bewertet bezahlt durchgeführt eingecheckt eingereicht erfasst exportiert freigegeben gebucht
+    gedruckt genehmigt gesendet gespeichert importiert registriert reserviert unterschrieben unterzeichnet übermittelt
+    übertragen verarbeitet verbucht verkauft verschickt versandt versendet zugestellt
+
+    ajouté ajoutée créé créée modifié modifiée publié publiée approuvé approuvée archivé archivée commandé confirmé
+    confirmée déposé déposée enregistré enregistrée envoyé envoyée expédié expédiée exporté exportée généré générée
+    imprimé importé importée inscrit inscrite livré livrée payé payée planifié planifiée reçu reçue réservé réservée
+    signé signée soumis soumise transmis transmise validé validée vendu vendue
+
+    creado creada modificado modificada actualizado actualizada añadido añadida aprobado aprobada archivado comprado
+    confirmado confirmada enviado enviada entregado entregada exportado firmado firmada generado generada guardado
+    importado impreso pagado pagada programado programada publicado publicada realizado realizada recibido recibida
+    registrado registrada reservado reservada subido vendido vendida
+
+    creato creata modificato modificata aggiornato aggiornata aggiunto aggiunta approvato approvata archiviato caricato
+    caricata confermato confermata consegnato consegnata emesso emessa esportato firmato firmata generato generata
+    importato inserito inserita inviato inviata pagato pagata prenotato prenotata pubblicato pubblicata registrato
+    registrata ricevuto ricevuta spedito spedita stampato venduto venduta
+
+    aangemaakt gewijzigd bijgewerkt toegevoegd geplaatst gepubliceerd geregistreerd geboekt geleverd betaald ontvangen
+    opgeslagen verzonden
 """)
 DAILY_THINGS: Final = _words("""
     update comment access paket patch updates account address appointment artifact asg autoscaling booking branch build
     cart commit config configuration contact contract customer deal deployment document email form image instance
     invoice item lead member object order package page password post preferences price product profile project
     pull_request quote release report repo repository request review settings shipment snapshot subscription tag
-    template user bestellung einstellung einstellungen konfiguration kunde passwort rechnung commande facture
-    utilisateur configuración factura pedido usuario configurazione fattura ordine utente bestelling configuratie
-    factuur gebruiker
+    template user agreement application article basket bill calendar campaign candidate card catalog checkout content
+    conversation coupon course delivery discount donation draft employee enrollment entry estimate expense feedback file
+    folder guest inquiry inspection inventory invitation label leave letter listing mail measurement meeting membership
+    menu milestone newsletter offer opportunity parcel participant payment payout payroll payslip photo poll prospect
+    purchase rating reading receipt record referral refund registration rental reply reservation response reward roster
+    sale schedule shift signup statement stock story student subscriber survey telemetry timesheet trade transaction
+    transfer translation trip video visit visitor voucher
+
+    bestellung einstellung einstellungen konfiguration kunde passwort rechnung anfrage angebot anmeldung antrag artikel
+    auftrag auszahlung beitrag beleg benutzer bericht bewerbung bewertung brief buchung datei datensatz dokument
+    einladung eintrag foto gutschein kampagne kontakt kurs lieferschein lieferung mitarbeiter mitglied nachricht
+    monatsabschluss produkt projekt protokoll reservierung retoure schicht seite sendung tagesabschluss termin umfrage
+    urlaubsantrag verkauf vertrag vorlage wareneingang warenkorb zahlung zeiterfassung
+
+    commande facture utilisateur abonnement article avis candidature client colis compte congé contrat courriel courrier
+    demande devis dossier fichier formulaire inscription livraison paiement panier produit projet rapport réservation
+    réunion vente visite
+
+    configuración factura pedido usuario archivo artículo boletín campaña cita cliente compra contacto contrato correo
+    cotización cuenta documento encuesta entrega envío fichero formulario informe inscripción mensaje nómina pago
+    presupuesto producto proyecto reserva solicitud turno venta
+
+    configurazione fattura ordine utente abbonamento appuntamento articolo bolla bonifico campagna consegna contatto
+    contratto iscrizione messaggio modulo pagamento pagina pratica prenotazione preventivo prodotto progetto richiesta
+    scontrino spedizione vendita visita
+
+    bestelling configuratie factuur gebruiker afspraak bestand betaling klant levering offerte reservering verkoop
+    zending
 """)
 #: What has changed is no thing but its state.
 STATES: Final = _words("alarm alert problem incident state status health issue severity")
 #: What is named beside an event that says only what was done: `{"action": "push", "repository": …}`.
-DAILY_OBJECTS: Final = _words("commit customer invoice order pullrequest repo repository")
+DAILY_OBJECTS: Final = _words("""
+    commit customer invoice order pullrequest repo repository job jobname task taskname pipeline workflow dag flow build
+    deployment auftrag tâche tarea trabajo sauvegarde
+""")
+#: Names of what people filled in, and what only such a message has beside it.
+FORMS_OF_PEOPLE: Final = _words("""
+    form formname formid formtitle formular formulaire formulario modulo survey surveyname questionnaire umfrage
+""")
+ANSWERS: Final = _words("""
+    message nachricht mensaje messaggio comment comments kommentar answers answer fields responses response email mail
+    phone telefon name nom nombre nome
+""")
 
 # ---------- words of tickets
 
@@ -393,6 +454,33 @@ NOTICE_PHRASE: Final = re.compile(
 NOTICE_OF_NOTIFICATION: Final = re.compile(
     r"(?:custom)?(?:(?P<acknowledged>ack)|(?P<downtime>downtime|maintenance)|(?P<flapping>flapping)).*"
 )
+#: What no problem caused: a sign of life, a report of every week, a job that begins, work that was planned.
+ROUTINE: Final = re.compile(
+    r"(?:\w+ )?(?:heart ?beat|keep ?alive|telemetry|measurements?|readings?|uplink|lebenszeichen|status ?report"
+    r"|newsletter|digest)(?: (?:sent|received|event|message|report|data|uplink))?"
+    r"|(?=.*\b(?:hourly|nightly|daily|weekly|monthly|quarterly|yearly|annual|täglich\w*|wöchentlich\w*|monatlich\w*"
+    r"|tages\w*|wochen\w*|monats\w*|quotidien\w*|hebdo\w*|mensuel\w*|diari[oa]|semanal|mensual|giornalier[oa]"
+    r"|settimanal[ei]|mensil[ei]|dagelijks\w*|wekelijks\w*|maandelijks\w*)\b)"
+    r".*(?:report|digest|summary|newsletter|statisti|stats|overview|bericht|übersicht|rapport|bilan|résumé|informe"
+    r"|resumen|boletín|riepilogo|bollettino|overzicht).*"
+    r"|(?:.* )?(?:job|task|run|build|pipeline|workflow|deploy|deployment|release|backup|sync|scan|import|export"
+    r"|migration|rollout|batch|dag|flow|playbook|auftrag|sicherung|lauf|sauvegarde|tâche|tarea|trabajo|copia|lavoro|attività|taak)"
+    r"(?: .*)? (?:start|started|starting|starts|begun|begins|began|launched|initiated|gestartet|begonnen|startet"
+    r"|démarrée?|lancée?|commencée?|iniciad[oa]|comenzad[oa]|avviat[oa]|iniziat[oa]|gestart)(?: .*)?"
+    r"|(?:.* )?(?:maintenance (?:mode|window) (?:on|start\w*|enabled|begin\w*|scheduled|open\w*|announced|planned)"
+    r"|(?:planned|scheduled|upcoming|announced) (?:maintenance|work|outage|downtime)|geplante \w*(?:wartung|arbeiten)"
+    r"|(?:wartung|revision) (?:geplant|angekündigt|geschaltet|begonnen|gestartet)|in (?:revision|wartung)(?: \w+)?"
+    r"|(?:maintenance|travaux) (?:planifiée?s?|programmée?s?|prévue?s?)"
+    r"|mantenimiento (?:programado|planificado|previsto)"
+    r"|manutenzione (?:programmata|pianificata|prevista)|(?:gepland|aangekondigd) onderhoud)(?: .*)?"
+)
+#: Parts of words that name a problem, wherever they stand.
+FAULT_PART: Final = re.compile(
+    r"ausfall|ausgefallen|störung|stoerung|fehler|defekt|alarm|allarm|panne|défaut|échou|échec|échéc|avería|averia|guasto|fallo|falla"
+    r"|fallid|fallit|erreur|error|errore|brand\b|feuer|rauch|leck|fuite|incend|fuga|perdita|einbruch|intrus|überhitz|überlast"
+    r"|kritisch|critic|critiq|crític|verzöger|verspät|blockier|bloqu|blocc|überschr|dépass|exced|super[aó]|agotad|esaurit|épuisé"
+    r"|coupure|corte|down\b|stuck|lost\b|leak|breach|attack|malware|virus|phish|ransom|unauthori[sz]ed|suspicious|verdächt"
+)
 DAILY_EVENT: Final = re.compile(
     r"(?:user|account|session)?(?:login|loggedin|logout|loggedout|signin|signedin|signup|signedup)"
     r"(?:succeeded|success)?"
@@ -406,6 +494,10 @@ TEST: Final = re.compile(
     r"|\W*(?:(?:dies|das) ist (?:nur )?eine? )?test(?:nachricht|meldung|alarm)\b"
     r"|\W*(?:ceci est )?(?:une? |un )?(?:message|notification|alerte|mensaje|messaggio) "
     r"(?:de test|de prueba|di prova)\b"
+    r"|.*\b(?:please ignore|ignore this (?:message|alert)|only a test|nur ein test|bitte ignorieren|nicht beachten"
+    r"|ignore[rz]? ce(?:tte)? (?:message|alerte)|merci d'ignorer|por favor,? ignor\w+|ignor[ae] este"
+    r"|si prega di ignorare|ignora(?:re)? questo|graag negeren)\b"
+    r"|\W*(?:test|probe|übungs?)-?alarm\w*\b"
 )
 TEST_EVENT: Final = re.compile(r"(?i)(?:.*[._:-])?(?:test|ping|handshake|verification)(?:[._-]event)?")
 JOINED_FLAG: Final = re.compile(
@@ -682,6 +774,16 @@ THING_NAME: Final = NamePattern(
 HOST_ID: Final = NamePattern(
     r"\w*(host|device|node|server|machine|instance|station|charger|chargepoint|asset|computer|camera|endpoint|vm|gateway|thing|sensor)"
     r"(id|uid|uuid|serial|serialnumber|mac|ident|identifier)"
+)
+#: What is measured, as senders call its value, and names beside it of what makes one a problem.
+MEASURED_NAME: Final = NamePattern(
+    r"\w*(temp|temperatu\w*|humidity|feucht\w*|humid\w*|umidit\w*|co2|co2ppm|pressure|luftdruck|druck|pression|presi[oó]n|voltage|volt"
+    r"|spannung|current|power|leistung|energy|verbrauch|battery|batteriestand|rssi|snr|uptime|wind\w*|rain\w*|lux|noise)"
+    r"(c|f|pct|percent|value|wert|level|v|w|kwh)?"
+)
+LIMIT_NAME: Final = NamePattern(
+    r"\w*(threshold|limit|max|maximum|min|minimum|setpoint|grenz\w*|schwell\w*|soll\w*|seuil\w*|soglia|umbral|l[ií]mite|drempel\w*|alarm\w*|alert\w*"
+    r"|warn\w*|fault\w*|error\w*)"
 )
 #: Any other name of an id, a status, a severity, and a title.
 ID_NAME: Final = NamePattern(

@@ -41,7 +41,25 @@ def is_daily_event(text: str) -> bool:
         return False
     things = {word.removesuffix("s") for word in words} | {*words, *map("_".join, pairwise(words))}
     is_daily = not table.DAILY.isdisjoint(words) and not table.DAILY_THINGS.isdisjoint(things)
-    return is_daily or table.DAILY_EVENT.fullmatch("".join(words)) is not None
+    return is_daily or table.DAILY_EVENT.fullmatch("".join(words)) is not None or is_routine(text)
+
+
+@lru_cache(maxsize=2048)
+def is_routine(text: str) -> bool:
+    """Returns whether a text tells of what no problem caused, such as "Weekly report" and "Job daily started"."""
+    return table.ROUTINE.fullmatch(" ".join(words_of(text[:_MAX_CHARS]))) is not None and not may_name_fault(text)
+
+
+@lru_cache(maxsize=2048)
+def may_name_fault(text: str) -> bool:
+    """Returns whether a text has any word of a problem, in any language, even one that may mean something else."""
+    folded, words = text[:MAX_TITLE_CHARS].casefold(), words_of(text[:MAX_TITLE_CHARS])
+    if names_fault(text) or table.NOT_WORKING.search(folded) or table.FAULT_PART.search(folded):
+        return True
+    known = table.UNCLEAR_WORDS | table.AMBIGUOUS | {"too", "out"}
+    return not (table.NEGATIONS - {"only"}).isdisjoint(words) or any(
+        word not in known and meaning_of_word(word) is StatusMeaning.OPEN for word in words
+    )
 
 
 ACTING: Final = (StatusMeaning.OPEN, StatusMeaning.CLOSE)

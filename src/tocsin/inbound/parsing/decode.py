@@ -444,6 +444,9 @@ def _array(body: bytes, charset: str, lenient: bool) -> Decoded:
     _refuse_count(len(raws))
     if not raws:
         raise invalid_json(EMPTY_ARRAY(), 1, 1)
+    if not lenient and all(raw[:1] == b'"' for raw in map(bytes, raws)):
+        # Lines of one text.
+        return Decoded((Element({"message": "\n".join(map(_DECODER.decode, raws))}, body),), False)
     return Decoded(tuple(_element(bytes(raw), lenient) for raw in raws), True)
 
 
@@ -492,9 +495,25 @@ def _decode_thoroughly(body: bytes, charset: str, lenient: bool, *, is_element: 
         if slices := split_array(text, MAX_ELEMENTS + 1):
             return _slices(slices, notes, lenient)
         return Decoded(tuple(_re_encoded_element(item, notes) for item in payload), True)
+    if type(payload) is str and not is_element:
+        return _decode_quoted(payload, body, notes, lenient)
     if type(payload) is not dict:
         raise _not_an_object(payload, is_element=is_element)
     return Decoded((Element(payload, body, notes),), False)
+
+
+def _decode_quoted(text: str, body: bytes, notes: tuple[Reason, ...], lenient: bool) -> Decoded:
+    """Decodes what was sent as one text in JSON: an object that was encoded twice, XML, or a text."""
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            return decode(text.encode("utf-8", "replace"), None, lenient=lenient)
+        except Rejected:
+            pass
+    if text.lstrip().startswith("<?xml"):
+        return Decoded((Element(read_xml(text.strip().encode("utf-8", "replace")), body, notes),), False)
+    if lenient or not text.strip():
+        raise _not_an_object(text, is_element=False)
+    return Decoded((Element({"message": text}, body, notes),), False)
 
 
 def _lines_of_json(text: str) -> list[str]:
