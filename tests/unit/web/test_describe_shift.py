@@ -9,7 +9,6 @@ from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
 from tocsin.web.oncall import shift_forms
-from tocsin.web.templatetags.oncall import weekday
 
 
 @pytest.mark.parametrize(("language", "message"), [("en", "Mon 30 Nov"), ("de", "Mo, 30. Nov")])
@@ -20,11 +19,9 @@ def test_a_day_of_duty_has_the_dot_that_german_wants(language: str, message: str
         assert shift_forms.format_period(datetime(2026, 11, 30, 8, tzinfo=UTC), end).startswith(f"{message} 09:00 – Mo")
 
 
-@pytest.mark.parametrize(
-    ("language", "of_year", "of_week"), [("en", "Mon 30 Nov 2026", "Mon 30"), ("de", "Mo, 30. Nov 2026", "Mo, 30.")]
-)
-def test_holidays_and_weekdays_are_localized_too(language: str, of_year: str, of_week: str) -> None:
-    day = date(2026, 11, 30)
+@pytest.mark.parametrize(("language", "message"), [("en", "Mon 30 Nov 2026"), ("de", "Mo, 30. Nov 2026")])
+def test_holidays_are_localized_too(language: str, message: str) -> None:
     with translation.override(language):
-        assert weekday(day) == of_week
-        assert of_year in render_to_string("oncall/holidays_preview.html", {"upcoming": [(day, "Andreas")]})
+        assert message in render_to_string(
+            "oncall/holidays_preview.html", {"upcoming": [(date(2026, 11, 30), "Andreas")]}
+        )
