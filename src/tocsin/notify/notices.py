@@ -215,19 +215,19 @@ def notice_data(notice: Notice) -> dict[str, Any]:
 
 
 class ClientReportSpec(Spec):
-    """The report on a client, which is mailed to an address on the first of each month."""
+    """The report on a client, which is sent to an address by email on the first of each month."""
 
     client: Annotated[ClientName, InForm(_("Client"), _("The name that its alerts have."))] = Field(
         description="Name of the client, as alerts have it."
     )
     address: Annotated[
         Email, InForm(_("Email address"), _("The report leaves the organisation: it names the client's alerts."))
-    ] = Field(description="Address to which the report is mailed.")
+    ] = Field(description="Address to which the report is sent.")
     language: Annotated[str, OneOf(LANGUAGES), InForm(_("Language"), choices=dict(settings.LANGUAGES))] = Field(
         default="en", description="Language of the mail."
     )
     is_enabled: Annotated[bool, InForm(_("Enabled"))] = Field(
-        default=True, alias="enabled", description="Whether the report is mailed."
+        default=True, alias="enabled", description="Whether the report is sent."
     )
 
 
