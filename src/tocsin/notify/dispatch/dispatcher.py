@@ -219,7 +219,7 @@ class DeliveryDispatcher:
             self._wait_for_slots()
         return claimed.is_full or claimed.checked_count > 0
 
-    def _claim(self, most: int) -> ClaimedBatch:
+    def _claim(self, most: int = claim.MAX_ROWS) -> ClaimedBatch:
         now, claimed_at = self._now(), self.leases.now()
         sends_by_provider = Counter(job.provider for job in self.in_flight.jobs())
         with database.transaction() as connection:
