@@ -199,7 +199,9 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(
         assert len(queries) == 2
         # What is wrong far down, in a part that is folded away, is shown, and has the focus.
         alice.open(f"/policies/{desk.policy}/edit/")
-        page.locator("details.seldom summary").last.click()
+        step = page.locator("details[name=step]").nth(2)
+        step.locator("summary").first.click()
+        step.locator(".seldom > summary").click()
         page.locator("[name=steps-2-retry_times]").fill("2")
         wrong = page.locator("[name=steps-2-retry_every]")
         wrong.fill("often")
