@@ -36,7 +36,7 @@ def test_a_text_then_a_call_then_key_seven_then_silence(tocsin: Installation) ->
         number = tocsin.post(ticket(20817)).json()["alert_id"]
         text = until("the text has left", lambda: second.messages)[0]
         assert (text["To"], text["StatusCallback"].partition("?")[0]) == (ALICE, f"{BASE}/hooks/second/status")
-        assert f"Reply ACK {number}, TAKE {number}." in text["Body"]
+        assert f"Reply ACK {number}, ASSIGN {number}." in text["Body"]
         until("it is written down", lambda: second.message_status(text, "delivered") and delivered(tocsin, number))
 
         tocsin.jump(minutes=3)

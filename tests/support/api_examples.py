@@ -710,7 +710,7 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "POST users/{id}/reset-second-factor": _user_reset,
     "GET users/{id}/references": lambda world: (f"users/{_user(world).pk}/references", None),
-    "POST users/{id}/replace": lambda world: (f"users/{_user(world).pk}/replace", {"by": world.company.admin.username}),
+    "POST users/{id}/replace": lambda world: (f"users/{_user(world).pk}/replace", {"by": world.company.alice.username}),
     "PATCH users/{id}": _at("users", _user, lambda _world: {"name": "Somebody"}),
     "GET contact-methods": _listed("contact-methods"),
     "POST contact-methods": _new("contact-methods", _method_spec),
@@ -809,6 +809,9 @@ EXAMPLES: Mapping[str, Example] = {
         "client-reports",
         _client_report_spec,
         lambda world: CLIENT_REPORTS.save(_client_report_spec(world), **world.by),
+    ),
+    "PATCH client-reports/{id}": _at(
+        "client-reports", lambda world: CLIENT_REPORTS.save(_client_report_spec(world), **world.by), _client_report_spec
     ),
     "GET reports/client-month": lambda _world: ("reports/client-month?client=Acme&month=2026-11", None),
     **_configured(

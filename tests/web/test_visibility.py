@@ -68,6 +68,7 @@ SKIPPED = ("account/", "styleguide/", "api/v1/")
 #: Models without a boundary: of the whole installation, or read only by the application itself.
 UNBOUNDED = {
     "AlertText": "joined by a search of alerts", "MessageText": "joined by a search of messages",
+    "ClientReport": "of administrators",
     "Provider": "of administrators", "ProviderHealth": "of administrators", "IdentityProvider": "of administrators",
     "ImportRun": "of administrators", "UnmatchedPost": "of administrators",
     "Audit": "of administrators", "Problem": "of administrators", "Node": "of administrators",

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from tocsin.core.reasons import translatable
+
 
 class MessageStatus(StrEnum):
-    OPENED = "Mapped Opened"
-    APPENDED = "Mapped Appended"
-    UPDATED = "Mapped Updated"
-    CLOSED = "Mapped Closed"
-    IGNORED = "Mapped Ignored"
-    FAILED = "Mapping Failed"
-    PENDING = "Pending"
+    OPENED = translatable("Mapped Opened")
+    APPENDED = translatable("Mapped Appended")
+    UPDATED = translatable("Mapped Updated")
+    CLOSED = translatable("Mapped Closed")
+    IGNORED = translatable("Mapped Ignored")
+    FAILED = translatable("Mapping Failed")
+    PENDING = translatable("Pending")
     #: The alert's opening is delayed: by a delay, a maintenance window, or because it flaps.
-    DELAYED = "Mapped Delayed"
+    DELAYED = translatable("Mapped Delayed")
 
 
 class IntegrationMode(StrEnum):

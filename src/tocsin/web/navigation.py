@@ -251,7 +251,9 @@ def _hits(resource: Resource[Any], text: str, viewer: Viewer) -> Iterator[Search
         yield from _people(text, viewer)
         return
     views = resource.views
-    for row in resource.rows().prefetch_related(None).filter(resource.search(text)).order_by("name")[:MAX_HITS]:
+    for row in (
+        resource.rows().prefetch_related(None).filter(resource.search(text)).order_by(resource.name_column)[:MAX_HITS]
+    ):
         # The kind of an integration or provider, else the owning group.
         subtitle = getattr(row, "kind", "") or str(getattr(row, "group", None) or "")
         # Where the only view is the one that edits it, whoever may not change it can open nothing.

@@ -217,7 +217,7 @@ def times_chart(
     ]
     scale = reports.duration_scale(max((value for value in p90 if value is not None), default=0))
     axes = Axes(title, _labels(trend, bucket), tooltips, scale, _duration)
-    return reports.lines(axes, [Series("p50", p50), Series("p90", p90)])
+    return reports.lines(axes, [Series(_("Median (p50)"), p50), Series(_("90th percentile (p90)"), p90)])
 
 
 def sla_chart(

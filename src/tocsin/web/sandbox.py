@@ -40,7 +40,7 @@ from tocsin.web.ui.forms import channel_name
 KEYPAD = (
     (("1", gettext_lazy("repeat")), ("2", ""), ("3", "")),
     (("4", ""), ("5", ""), ("6", gettext_lazy("escalate"))),
-    (("7", gettext_lazy("acknowledge")), ("8", gettext_lazy("take")), ("9", gettext_lazy("close"))),
+    (("7", gettext_lazy("acknowledge")), ("8", gettext_lazy("assign to me")), ("9", gettext_lazy("close"))),
 )
 
 BUTTONS = (

@@ -224,7 +224,7 @@ class SystemSettingsForm(forms.Form):
         empty_value="managers",
     )
     visibility = forms.TypedChoiceField(
-        label=_("Visibility"),
+        label=_("Boundaries"),
         choices=[("everyone", _("Everyone sees everything")), ("groups", _("Users see what belongs to their groups"))],
         required=False,
         empty_value="everyone",

@@ -97,7 +97,7 @@ def test_reply_word_acts_as_recipient_and_result_is_mailed(
     alert = paged(scenario, "alice")
     page = scenario.smtp.mails[0]
     assert page.message["Reply-To"] == "alerts@example.org"
-    assert "Or reply to this email with ack, take, close or escalate" in page.part("plain")
+    assert "Or reply to this email with ack, assign, close or escalate" in page.part("plain")
     mail = scenario.answer("Ack")
     scenario.reader.poll()
     event = AlertEvent.objects.get(kind="acknowledged")

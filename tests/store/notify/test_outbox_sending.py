@@ -94,7 +94,7 @@ def test_channel_without_provider_uses_the_sandbox_visibly(post: OutboxHarness, 
     post.go(0)
     (sandbox_message,) = SandboxMessage.objects.all()
     assert sandbox_message.content["text"].startswith(
-        f"P1 CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK {alert}, TAKE {alert}. http"
+        f"P1 CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK {alert}, ASSIGN {alert}. http"
     )
     (delivery,) = post.deliveries(alert)
     assert (delivery.status, delivery.provider_name) == ("sandboxed", "sandbox")

@@ -86,7 +86,7 @@ def test_text_explains_replies_and_is_marked_delivered_by_receipt(scenario: Phon
     (message,) = scenario.first.messages
     assert message["To"] == ALICE
     assert message["Body"].startswith(
-        f"P1 CRITICAL Acme: VPN down. Halo 20817. Reply ACK {alert}, TAKE {alert}. {BASE}/a/"
+        f"P1 CRITICAL Acme: VPN down. Halo 20817. Reply ACK {alert}, ASSIGN {alert}. {BASE}/a/"
     )
     assert scenario.delivery("SMS").status == "sent"
     assert scenario.first.message_status(message, "sent") == 204
@@ -941,7 +941,7 @@ def test_text_message_says_the_code_of_its_answer(with_codes: PhoneScenario) -> 
     with_codes.post.go()
     code = render.code_of(user.pk, alert)
     (message,) = with_codes.first.messages
-    assert f"Reply ACK {alert} {code}, TAKE {alert} {code}. " in message["Body"]
+    assert f"Reply ACK {alert} {code}, ASSIGN {alert} {code}. " in message["Body"]
     assert with_codes.hear(ALICE, f"ack {alert} {code}") == f"You acknowledged alert {alert}."
 
 

@@ -51,7 +51,7 @@ def test_subject_keeps_marker_and_is_one_bounded_line(text: str) -> None:
 
 
 def test_a_text_message_says_what_where_and_how_to_answer() -> None:
-    expected = f"P1 CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, TAKE 42. {LINK}"
+    expected = f"P1 CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, ASSIGN 42. {LINK}"
     assert phone.text_message(page()) == expected
 
 
@@ -91,7 +91,7 @@ def test_other_alphabets_stay_as_they_are() -> None:
 
 def test_long_text_is_truncated_but_keeps_number_replies_and_link() -> None:
     made = phone.text_message(page(short_text="very long " * 200))
-    assert made.endswith(f"Halo 20817. Reply ACK 42, TAKE 42. {LINK}")
+    assert made.endswith(f"Halo 20817. Reply ACK 42, ASSIGN 42. {LINK}")
     assert "... Halo 20817. Reply" in made
     assert ONE_ALERT.allows(made)
 

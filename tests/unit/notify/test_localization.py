@@ -31,13 +31,13 @@ def test_a_german_mail_keeps_the_subject_of_its_thread() -> None:
     assert "Bestätigen, mir zuweisen oder schließen" in made.html
     assert "Eröffnet: 24. November 2026, 10:15 CET" in made.text
     assert "Kunde: Acme" in made.text
-    assert "ack, take, close" in made.text
+    assert "ack, assign, close" in made.text
 
 
 def test_german_text_keeps_the_reply_keywords() -> None:
     text = CHANNELS["sms"].render(replace(page(), language="de")).text
     assert text.startswith("P1 KRITISCH Acme: VPN down, 40 users.")
-    assert "Antwort ACK 42, TAKE 42." in text
+    assert "Antwort ACK 42, ASSIGN 42." in text
 
 
 @pytest.mark.parametrize("name", sorted(CHANNELS))

@@ -110,9 +110,9 @@ def headers(message: Message) -> dict[str, str]:
     return values
 
 
-_SINGLE_HINT = gettext_noop("Or reply to this email with ack, take, close or escalate on the first line.")
+_SINGLE_HINT = gettext_noop("Or reply to this email with ack, assign, close or escalate on the first line.")
 _BUNDLE_HINT = gettext_noop(
-    "Or reply to this email with ack, take, close or escalate and the number (ack {number}) on the first line."
+    "Or reply to this email with ack, assign, close or escalate and the number (ack {number}) on the first line."
 )
 
 

@@ -203,7 +203,7 @@ def _plain_letter(character: str) -> str:
 
 
 def text_message(message: Message) -> str:
-    """Returns the text, such as "CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, TAKE 42. https://…"."""
+    """Returns the text, such as "CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, ASSIGN 42. https://…"."""
     if len(message.alerts) > 1:
         return _bundle_text(message)
     alert = message.alerts[0] if message.alerts else None
@@ -214,7 +214,7 @@ def text_message(message: Message) -> str:
                 f"{'TEST ' if alert.is_test else ''}{_priority_text(alert, message)} {f'{client}: ' if client else ''}"
             )
             source_mark = for_phones(one_line(mark(alert), MAX_MARK_CHARS))
-            hint = phrase(message.language, "Reply ACK {number}, TAKE {number}.", number=_reply_reference(alert))
+            hint = phrase(message.language, "Reply ACK {number}, ASSIGN {number}.", number=_reply_reference(alert))
             tail = [f"{source_mark}." if source_mark else "", hint if message.can_reply else "", alert.link]
             return _fit(head, for_phones(short(alert)), tail, ONE_ALERT)
         case Purpose.ACK_REMINDER if alert:

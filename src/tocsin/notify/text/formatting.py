@@ -156,7 +156,7 @@ _REJECTED = Text(
 )
 
 HELP = sentence(
-    "ACK: acknowledge. TAKE: assign to me. CLOSE: close. ESCALATE: page the next step. REPLY text: add a note. "
+    "ACK: acknowledge. ASSIGN: assign to me. CLOSE: close. ESCALATE: page the next step. REPLY text: add a note. "
     "With several alerts add the number (ACK 42), or ACK ALL."
 )
 UNKNOWN = _UNKNOWN(help=HELP)
@@ -168,7 +168,7 @@ _MAX_LISTED_ALERTS = 6
 
 def word_of(command: CommandKind) -> str:
     """Returns the word that requests the command in a text message."""
-    return {CommandKind.ASSIGN: "TAKE", CommandKind.ACKNOWLEDGE: "ACK"}.get(command, command.upper())
+    return {CommandKind.ACKNOWLEDGE: "ACK"}.get(command, command.upper())
 
 
 def ask_which_alert(command: CommandKind, numbers: Sequence[int]) -> Reason:
@@ -232,7 +232,7 @@ def interpret_key(digit: str, pending_digit: str, keys: str) -> CommandKind | Ke
 # ---------- phrases
 # The fixed phrases of mails, text messages and pushes in the recipient's language.
 #
-# Mail subjects and command words (ack, take, close) are the same in every language: mail threads and users' habits
+# Mail subjects and command words (ack, assign, close) are the same in every language: mail threads and users' habits
 # depend on them.
 
 

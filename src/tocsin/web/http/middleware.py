@@ -148,6 +148,7 @@ CLIENT_VIEWS = frozenset(
         "client_alert",
         "reports",
         "sla_report",
+        "client_month",
         "report_file",
         # The own account.
         "me",

@@ -245,7 +245,7 @@ def times_tile(title: str, times: DurationStats, before: DurationStats, alerts: 
         return _tile(title, "–", "", "")
     seconds, seconds_before = (one.p50.total_seconds() if one.p50 is not None else 0.0 for one in (times, before))
     share = _("%(percent)s %% of alerts") % {"percent": round(100 * times.count / alerts) if alerts else 0}
-    detail = f"p90 {short_span(times.p90)} · {share}"
+    detail = f"{_('median (p50)')} · p90 {short_span(times.p90)} · {share}"
     text = _against(seconds, seconds_before, short_span(before.p50))
     return _tile(title, short_span(times.p50), detail, text, _tone(seconds_before - seconds, seconds_before))
 
@@ -280,7 +280,7 @@ def times_cell(times: DurationStats, label: str) -> SafeString:
     if not times.count:
         return format_html('<td data-label="{}">{}</td>', label, _NOBODY)
     return format_html(
-        '<td data-label="{}">{}<div class="meta">{} · {}</div></td>',
+        '<td data-label="{}">{}<div class="meta">p90 {} · {}</div></td>',
         label,
         short_span(times.p50),
         short_span(times.p90),

@@ -284,7 +284,7 @@ def outcome(status: str) -> SafeString:
         MessageStatus.PENDING: "wait",
         MessageStatus.DELAYED: "wait",
     }
-    return format_html('<span class="chip {}">{}</span>', tones.get(MessageStatus(status), ""), status)
+    return format_html('<span class="chip {}">{}</span>', tones.get(MessageStatus(status), ""), local_term(status))
 
 
 #: (icon, class of the chip): no two states look the same, in black and white either.
