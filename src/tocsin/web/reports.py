@@ -431,7 +431,9 @@ _CLIENT_REPORTS = ObjectList(
     CLIENT_REPORTS,
     rows_template="reports/client_report_rows.html",
     empty_title=gettext_lazy("No monthly emails yet"),
-    empty_text=gettext_lazy("On the first of each month, the report on a client's last month is sent to an address by email."),
+    empty_text=gettext_lazy(
+        "On the first of each month, the report on a client's last month is sent to an address by email."
+    ),
     icon="mail",
     add_view="new_client_report",
     add_label=gettext_lazy("New monthly email"),
