@@ -154,6 +154,12 @@ def test_new_ticket_opens_whatever_its_status() -> None:
     assert event("haloitsm", payload).action is EventAction.UPDATE
 
 
+@pytest.mark.parametrize("names", [("IdTicket", "Oggetto", "Stato"), ("id_ticket", "objet", "etat")])
+def test_ticket_is_found_by_an_id_in_any_order(names: tuple[str, str, str]) -> None:
+    opened = event("haloitsm", dict(zip(names, ("T-5580", "Caisse 3 en panne", "Nouveau"), strict=True)))
+    assert (opened.action, opened.source_id) == (EventAction.OPEN, "T-5580")
+
+
 def test_ticket_created_opens_in_freshdesk() -> None:
     assert (
         event("freshdesk", {"event": "ticket_created", "ticket_id": 7, "ticket_subject": "VPN"}).action

@@ -12,6 +12,7 @@ import pytest
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
+from tocsin.inbound.mapping.evidence import identity_of, is_about_same
 from tocsin.inbound.parsing.decode import elements_of
 
 NORMALIZER = compile_normalizer(load_kinds()["api"], IntegrationDefinition())
@@ -655,3 +656,18 @@ def test_what_no_problem_caused_opens_low(payload: dict[str, Any]) -> None:
 )
 def test_problem_in_an_everyday_message_is_not_low(payload: dict[str, Any]) -> None:
     assert read(payload).mapped.text("priority") != "low"
+
+
+@pytest.mark.parametrize(
+    ("failure", "recovery", "is_same"),
+    [
+        ("Fallo de arranque en la bomba 2", "Bomba 2 restablecida", True),
+        ("Bomba 2 detenida por baja presión", "Avería resuelta, Bomba 2 en marcha de nuevo", True),
+        ("Bomba 2 trip", "Bomba 2 return to normal", True),
+        ("Disk of Bomba 2 full", "Filter OK", False),
+        ("Bomba 2 trip", "Bomba 2 filter replaced, back to normal", False),
+    ],
+)
+def test_recovery_in_other_words_is_about_its_thing(failure: str, recovery: str, is_same: bool) -> None:
+    opened, over = ({"equipo": "Bomba 2", "estado": s, "descripcion": t} for s, t in (("x", failure), ("y", recovery)))
+    assert is_about_same(identity_of(opened), identity_of(over)) is is_same

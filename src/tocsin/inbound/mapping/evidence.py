@@ -45,6 +45,7 @@ from tocsin.inbound.mapping.status_words import (
     may_name_fault,
     meaning_of,
     meaning_of_flag,
+    meaning_of_word,
     names_failure,
     names_fault,
     notice_of,
@@ -795,7 +796,8 @@ def identity_of(payload: object) -> Identity:
     found.said.update(word for text in texts for word in words_of(without_status(str(first_line(text)))))
     named = {word for group in found[:3] for value in group.values() for word in words_of(value)}
     for word in (word for text in texts for word in words_of(without_status(str(first_line(text))))):
-        if len(word) >= _MIN_WORD_CHARS and word.isalpha() and says(word) and word not in table.OF_ANYTHING | named:
+        is_of_thing = word not in table.OF_ANYTHING | table.BACK_AGAIN | named and meaning_of_word(word) is None
+        if is_of_thing and len(word) >= _MIN_WORD_CHARS and word.isalpha() and says(word):
             found.words.add(word)
     return found
 

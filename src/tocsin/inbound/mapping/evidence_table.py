@@ -439,6 +439,12 @@ GENERIC: Final = _words("""
     the an threshold metric rule action log subscription payload generic custom default policy end was has been there
     health received occurred query matched
 """)
+#: What else a recovery says, in the words around its status: "Pump 2 in marcia di nuovo", "Fan 3 return to normal".
+BACK_AGAIN: Final = _words("""
+    again back return returns returning resumes running normality wieder betrieb ordnung läuft normalbetrieb störung
+    nouveau marche retour normale fonctionne nuevo nueva marcha funciona vuelve vuelto normalidad avería incidencia
+    nuovo nuova marcia funziona tornato tornata ritorno ritornato normalità guasto weer terug werkt bedrijf por
+""")
 OF_ANYTHING: Final = _words("all betrieb everything message now operation value values")
 
 # ---------- phrases
@@ -725,6 +731,10 @@ OF_TICKETS: Final[Mapping[str, Names]] = {
         *_names("""
             ticketnumber ticketno ticketref ticketreference ticketkey requestid requestnumber casenumber incidentnumber
             faultid ticketnummer ticketnr numeroticket numerodeticket number reference ref nummer numero numéro
+            vorgangsnummer vorgangsnr vorgangsid fallnummer fallnr anfragenummer meldungsnummer referenz référence
+            iddemande numerodemande numérodemande refdemande idrichiesta numerorichiesta idsegnalazione
+            numerosegnalazione riferimento idcaso numerocaso idincidencia numeroincidencia numerosolicitud referencia
+            meldingnummer meldingsnummer zaaknummer
         """),
     )),
     "source_status": STATUSES,
@@ -735,7 +745,8 @@ MONITORED: Final = _names("""
     alertname alarmname conditionname jobname job taskname servicename service svc servicedesc servicedescription sensor
     check monitor projectname project pipeline workflow buildtype involvedobject app application auftrag dienst aufgabe
     servizio servicio tâche tache tarea plan scenario task flow sync suite schedule playbook dag targetgroup heartbeat
-    stack test controle contrôle prüfung pruefung sonde capteur melder messstelle
+    stack test cron cronjob crontab proceso processo prozess processus consumergroup
+    controle contrôle prüfung pruefung sonde capteur melder messstelle
 """)
 #: Names of what a run or a test is part of.
 WHOLES: Final = _names("repository projectname project app application appname applicationname")
@@ -763,13 +774,15 @@ MONITORED_NAME: Final = NamePattern(
 )
 HOST_NAME: Final = NamePattern(
     r"\w*(host|device|node|server|instance|item|machine|agent|resource|computer|endpoint|vm|gateway|router|switch|asset"
-    r"|printer|controller|station|thing|target)(name|label|displayname|title|fqdn)|\w*failedhost"
+    r"|printer|controller|station|thing|target|nas|storage|filer|broker|inverter|firewall|hypervisor|proxy|hub|modem|radio|plc"
+    r"|robot|ups|pdu|panel|kiosk|terminal|sensor|gateway)(name|label|displayname|title|fqdn)|\w*failedhost"
 )
 #: What may fail that is no computer.
 THING_NAME: Final = NamePattern(
     r"(machine|maschine|m[aá]quina|macchina|equipment|asset|anlage|unit|vehicle|fahrzeug|line|linie|leitung|room|raum"
     r"|pool|system|obj|object|objekt|aufzug|lift|elevator|ascenseur|ascensore?|tank|pump|building|workload|bezeichnung"
-    r"|bereich|area|inverter|trunk|quelle)(name|label)?"
+    r"|bereich|area|inverter|trunk|quelle|wechselrichter|onduleur|inversor|robot|roboter|broker|firewall|zona|zone"
+    r"|puerta|porta|tür|porte|pumpe|pompe|bomba|pompa|motor|compressor|kompressor|generator|chiller|boiler|kessel|silo)(name|label)?"
 )
 HOST_ID: Final = NamePattern(
     r"\w*(host|device|node|server|machine|instance|station|charger|chargepoint|asset|computer|camera|endpoint|vm|gateway|thing|sensor)"

@@ -503,11 +503,14 @@ def _by_shape[T](read: Callable[..., T], names: Iterable[str], *others: object) 
 
 @lru_cache(maxsize=256)
 def _aliases_of(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Returns the folded names, those without "ticket" in front too, each with the name that it stands for."""
+    """Returns the folded names, those without "ticket" in front or behind too, each with the name that it
+    stands for."""
     folded = {fold(name): name for name in reversed(names)}
     for alias in list(folded):
         if alias.startswith(_TICKET_PREFIX) and alias != _TICKET_PREFIX:
             folded.setdefault(fold(alias.removeprefix(_TICKET_PREFIX)), folded[alias])
+        elif alias.endswith(_TICKET_PREFIX) and alias != _TICKET_PREFIX:
+            folded.setdefault(fold(alias.removesuffix(_TICKET_PREFIX)), folded[alias])  # the `id` of an `IdTicket`
     return tuple((alias, name) for alias, name in folded.items() if alias != name)
 
 
