@@ -160,6 +160,16 @@ def test_ticket_is_found_by_an_id_in_any_order(names: tuple[str, str, str]) -> N
     assert (opened.action, opened.source_id) == (EventAction.OPEN, "T-5580")
 
 
+@pytest.mark.parametrize(
+    ("rule", "subject"),
+    [("FilesystemReadOnly", "/var is broken (FilesystemReadOnly)"), ("InstanceBroken", "/var is broken")],
+)
+def test_subject_names_the_rule_unless_it_says_the_same(rule: str, subject: str) -> None:
+    alert = {"status": "firing", "labels": {"alertname": rule}, "annotations": {"summary": "/var is broken."}}
+    found = event("alertmanager", {"alert": alert, "status": "firing"})
+    assert (found.mapped.text("subject") or "").rstrip(".") == subject
+
+
 def test_ticket_created_opens_in_freshdesk() -> None:
     assert (
         event("freshdesk", {"event": "ticket_created", "ticket_id": 7, "ticket_subject": "VPN"}).action

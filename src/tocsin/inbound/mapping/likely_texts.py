@@ -90,6 +90,8 @@ def with_texts(
 
 #: The tags that say what an alert is about, in the order in which a subject names them.
 _NAMING_TAGS: Final = ("problem_type", table.HOST)
+#: "KubePodCrashLooping", the name of a rule.
+_RULE_CODE: Final = re.compile(r"([A-Z][a-z]+[A-Z]{0,6}\d*){2,8}")
 #: "web1", "10.0.0.7" or "web1.example:9100", of which the subject may name the first part, and no id of a machine.
 _HOST: Final = re.compile(r"(?!\S*[\da-f]{12})(\d+(?:\.\d+){3}|[^.:]+)[^:]{0,60}(?::\d+)?")
 
@@ -101,6 +103,13 @@ def with_tags_named(mapped: MappedFields) -> MappedFields:
     check, host = map(mapped.tags.get, _NAMING_TAGS)
     if check is not None and 1 < len(check.split()) < _MIN_SENTENCE_WORDS and meaning_of(check) is None:
         _prefix(values, iter((check,)))
+    elif (
+        check is not None
+        and _RULE_CODE.fullmatch(check)
+        and not table.ANY_THING.union(table.GENERIC, words_of(subject)).issuperset(words_of(check))
+    ):
+        # What a runbook is filed under: "Filesystem is read-only (NodeFilesystemReadOnly)".
+        fill(values, "subject", iter((f"{subject.rstrip('.')} ({check})",)))
     found = _HOST.fullmatch(host or "")
     if host is not None and found is not None and found[1].casefold() not in subject.casefold():
         _prefix(values, iter((host,)))
