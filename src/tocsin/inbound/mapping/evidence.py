@@ -367,6 +367,8 @@ def _vote_of_sentence(name: str, text: str) -> _Vote | None:
     meaning = meaning_of(status) if status is not None else None
     if status is None or meaning is None or meaning not in ACTING:
         return None
+    if meaning is _CLOSE and tag is None and table.JUDGED.search(name):
+        return None
     # The words before a colon of an output are those of a program, not a tag: "connect: Connection refused".
     place = table.SENTENCE if tag is None or "output" in name else table.TAG
     return _vote(place, meaning, status, table.UNCLEAR if meaning is _OPEN else 1)

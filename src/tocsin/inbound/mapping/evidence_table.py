@@ -917,6 +917,8 @@ OF_PROBLEM: Final = re.compile(r"al(ert|arm)|incident|problem|event|issue|trigge
 OF_OTHER: Final = re.compile(
     r"priority|^(?!.*(event|alert|alarm|incident|message|notif|hook|stat|trigger)).+(type|kind)$"
 )
+#: Names of how a thing is judged: "complete on exit code 0" is no end.
+JUDGED: Final = re.compile(r"rule$|expect|criteri|assert")
 OF_ALERT: Final = re.compile(r"(alert|alarm|incident|problem|event)(id|key|name|uid)")
 #: Flags that something is well, maybe the delivery.
 WELL: Final = re.compile(r"ok(ay)?|success(ful)?|succeeded|valid|healthy|running|alive|online|up|error")
