@@ -117,7 +117,7 @@ def test_scripts_write_no_english_in_a_third_language(browser: Browser, database
 
         alice.open(f"/on-call/groups/{plan.group}/")
         page.locator("[data-pick-button]").first.press("Enter")
-        expect(page.locator("#tl-status")).to_contain_text(":00")
+        expect(page.locator(".tl-status").first).to_contain_text(":00")
         english["timeline"] = here.words_of_scripts(page)
     assert not any(english.values()), english
     # A worker has no page: its texts are in it.

@@ -314,7 +314,7 @@ def _seconds(span: timedelta | None) -> float | None:
 # A client's month, as the page and the mail have it, and the addresses to which it is mailed.
 
 
-class PublicEventSchema(BaseModel):
+class WorstAlertEvent(BaseModel):
     """What happened to an alert, without names and texts."""
 
     at: datetime
@@ -330,7 +330,7 @@ class WorstAlertSchema(BaseModel):
     status: AlertStatus
     opened_at: datetime
     closed_at: datetime | None
-    events: list[PublicEventSchema]
+    events: list[WorstAlertEvent]
 
 
 class ClientMonthSchema(BaseModel):
@@ -380,7 +380,7 @@ def report_client_month(request: HttpRequest, query: Query[ClientMonthParameters
         "false_alarms": report.false_alarms,
         "still_active": report.still_active,
         "worst": [
-            show(WorstAlertSchema, one, alert=one.alert_id, events=[show(PublicEventSchema, e) for e in one.events])
+            show(WorstAlertSchema, one, alert=one.alert_id, events=[show(WorstAlertEvent, e) for e in one.events])
             for one in report.worst
         ],
     }

@@ -232,7 +232,7 @@ class PreferencesBody(Schema):
     language: str | None = Field(default=None, description="en or de; empty: as the browser asks.")
     theme: str | None = Field(default=None, description="light or dark; empty: as the system has it.")
     compact_list: bool | None = Field(default=None, description="Whether the alert list has one line an alert.")
-    alert_filters: list[dict[str, Any]] | None = Field(
+    alert_filters: list[_AlertFilter] | None = Field(
         default=None,
         description="The saved filters of the alert list, all of them: `name`, and `query`, the query of its URL.",
         examples=[[{"name": "Critical", "query": "priority=critical"}]],

@@ -234,7 +234,7 @@ class TestAPublicUrlThatDoesNotLeadHere:
         text = self.rejection_of(integration, bob)
         assert text.startswith("http://127.0.0.1:9 cannot be reached from here:")
         assert "refused" in text
-        assert "TOCSIN_BASE_URL" in text
+        assert "Check the public URL" in text
 
     def test_the_name_is_unknown(
         self, integration: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch

@@ -119,7 +119,7 @@ def test_bundled_text_explains_replying_to_all_or_one() -> None:
     )
 
 
-def test_text_message_of_a_storm_names_three_alerts_and_counts_the_rest() -> None:
+def test_text_of_a_storm_names_three_and_counts_the_rest() -> None:
     storm = "Globex: Host web-# does not answer"
     made = phone.text_message(replace(bundle(3, client="Globex"), storm=storm, omitted_count=57))
     assert made == (

@@ -56,7 +56,7 @@ def test_route_is_described_in_the_readers_language() -> None:
     with translation.override("de"):
         text = editor_tab.describe_route(row, {"client": "Kunde"})
     assert text == (
-        "Wenn Kunde ist gleich Globex, außerhalb von Bürozeit: Priorität niedrig, nach der Richtlinie der "
+        "Wenn gilt: Kunde ist gleich Globex, außerhalb von Bürozeit: Priorität niedrig, nach der Richtlinie der "
         "Integration benachrichtigen, an Netz, nach 5m, außer er schließt vorher."
     )
 

@@ -44,7 +44,7 @@ def ready(company: Company, admin: Api) -> Api:
 @pytest.mark.parametrize("noun", NOUNS)
 def test_the_documented_example_is_made_shown_changed_and_deleted(noun: str, ready: Api, company: Company) -> None:
     example = dict(NOUNS[noun])
-    name = "username" if noun == "users" else "name"
+    name = {"users": "username", "client-reports": "client"}.get(noun, "name")
     if noun == "escalation-policies":
         example["name"] = "Another"
     if noun == "service-accounts":
