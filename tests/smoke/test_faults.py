@@ -91,7 +91,7 @@ def test_a_page_leaves_when_the_mail_server_is_back(tocsin: Installation) -> Non
 
     def tried() -> dict[str, object] | None:
         (delivery,) = tocsin.api(f"deliveries?alert_id={number}")["items"] or [None]
-        return delivery if delivery and delivery["attempts"] and delivery["status"] == "queued" else None
+        return delivery if delivery and delivery["error"] and delivery["status"] == "queued" else None
 
     delivery = until("it was tried", tried)
     assert "refused" in delivery["error"]["text"].lower()
