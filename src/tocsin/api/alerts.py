@@ -698,7 +698,7 @@ class PublicEventSchema(BaseModel):
     """What happened, and when."""
 
     at: datetime
-    kind: str
+    kind: EventKind
 
 
 class ClientAlertDetail(ClientAlertSchema):

@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field
 
 from tocsin.access import boundary
 from tocsin.access.roles import MemberRole, Permission
-from tocsin.alerts.states import AlertStatus, EventKind, Priority
+from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.api.alerts import PublicEventSchema
 from tocsin.api.errors import show
 from tocsin.api.framework.auth import AuthorizedRouter, ScheduleMoment, caller
 from tocsin.api.framework.resources import ApiResource, register
@@ -314,13 +315,6 @@ def _seconds(span: timedelta | None) -> float | None:
 # A client's month, as the page and the mail have it, and the addresses to which it is mailed.
 
 
-class WorstAlertEvent(BaseModel):
-    """What happened to an alert, without names and texts."""
-
-    at: datetime
-    kind: EventKind
-
-
 class WorstAlertSchema(BaseModel):
     """One of the five alerts that were open the longest."""
 
@@ -330,7 +324,7 @@ class WorstAlertSchema(BaseModel):
     status: AlertStatus
     opened_at: datetime
     closed_at: datetime | None
-    events: list[WorstAlertEvent]
+    events: list[PublicEventSchema]
 
 
 class ClientMonthSchema(BaseModel):
@@ -380,7 +374,7 @@ def report_client_month(request: HttpRequest, query: Query[ClientMonthParameters
         "false_alarms": report.false_alarms,
         "still_active": report.still_active,
         "worst": [
-            show(WorstAlertSchema, one, alert=one.alert_id, events=[show(WorstAlertEvent, e) for e in one.events])
+            show(WorstAlertSchema, one, alert=one.alert_id, events=[show(PublicEventSchema, e) for e in one.events])
             for one in report.worst
         ],
     }

@@ -206,6 +206,8 @@ EXAMPLE = {"time_zone": "Europe/Zurich", "language": "de", "theme": "dark"}
 class _AlertFilter(BaseModel):
     """A saved filter of the alert list."""
 
+    model_config = {"extra": "forbid"}
+
     name: str
     query: str
 

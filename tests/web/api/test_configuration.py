@@ -461,6 +461,8 @@ def test_users_can_change_their_name_and_display_settings(observer: Api) -> None
     kept = observer.get("preferences").body
     assert (kept["compact_list"], kept["alert_filters"]) == (True, filters)
     refused(observer.patch("preferences", {"alert_filters": filters * 2}), 400, "invalid", "alert_filters")
+    misspelt = [{**filters[0], "colour": "red"}]
+    refused(observer.patch("preferences", {"alert_filters": misspelt}), 400, "invalid", "alert_filters[0].colour")
     refused(
         observer.patch("preferences", {"alert_filters": None, "theme": "pink", "language": "de"}),
         400,
