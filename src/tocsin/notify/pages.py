@@ -28,6 +28,7 @@ from tocsin.notify.rules.page_planner import (
     Unreachable,
     apply_rules,
 )
+from tocsin.notify.rules.pre_send_check import BUNDLED, WINDOW
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.people.sql import USERS_WITH_METHODS, join_user
 
@@ -71,21 +72,33 @@ WITH given AS (
 )
 INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
        is_first, status, reason, is_permanent, due_at, ended_at, provider_id, provider_name, queued_at)
-SELECT delivery_id, id, alert_id, user_id, integration_id, channel, address, purpose, is_first, status,
-       delivery_reason, is_permanent, due_at, ended_at, provider_id, provider_name, %(now)s FROM given
+SELECT g.delivery_id, g.id, g.alert_id, g.user_id, g.integration_id, g.channel, g.address, g.purpose, g.is_first,
+       g.status, CASE WHEN l.bundled_at IS NULL THEN g.delivery_reason ELSE %(bundled)s END, g.is_permanent,
+       coalesce(l.bundled_at, g.due_at), g.ended_at, g.provider_id, g.provider_name, %(now)s
+FROM given g LEFT JOIN LATERAL (
+  SELECT l.last_sent_at + %(window)s AS bundled_at FROM notify_lastsent l
+  WHERE l.recipient = coalesce(g.user_id, 0) AND l.channel = g.channel AND l.address = g.address
+    AND l.purpose = g.purpose AND l.last_sent_at <= %(now)s AND l.last_sent_at + %(window)s > g.due_at
+    AND g.purpose = ANY(%(bundling)s) AND g.alert_id IS NOT NULL AND g.provider_id IS NULL AND g.status = 'queued'
+) l ON true
 """
 
 
 def write(connection: Connection, rows: Sequence[NotificationRow], now: datetime) -> None:
-    """Inserts notifications and deliveries, and notifies the outbox if any is due at once."""
+    """Inserts notifications and deliveries, and notifies the outbox if any is due at once.
+
+    What would only be claimed to wait for its bundle (`pre_send_check.arrange`) waits from the start: in a storm that
+    is most of all claims.
+    """
     if not rows:
         return
     alert_ids = {row.alert_id for row in rows if row.alert_id is not None}
     alerts = load_alerts(connection, alert_ids, "integration_id") if alert_ids else {}
     integrations = {key: row["integration_id"] for key, row in alerts.items()}
+    bundling = {"window": WINDOW, "bundling": sorted(BUNDLED), "bundled": page_planner.BUNDLED_LATER()}
     for part in batched(rows, MAX_ROWS):
         values = as_json([_columns(row, integrations, now) for row in part])
-        connection.execute(_WRITE, {"rows": values, "now": now})
+        connection.execute(_WRITE, {"rows": values, "now": now} | bundling)
     if any(row.due_at <= now + timedelta(seconds=1) for row in rows):
         database.notify(connection, "outbox")
 

@@ -75,6 +75,21 @@ def test_first_page_leaves_immediately_and_following_pages_are_bundled(post: Out
     assert {d.status for d in post.deliveries()} == {"sent"}
 
 
+def test_page_after_a_sent_one_waits_without_a_claim(post: OutboxHarness, mail: SmtpDouble) -> None:
+    post.user("alice")
+    post.page(post.alert("First"), "alice")
+    post.go(0)
+    post.seconds = 4
+    post.page(post.alert("Later"), "alice")
+    (later,) = (d for d in post.deliveries() if d.status == "queued")
+    assert (later.due_at, later.reason) == (post.at(10), BUNDLED_LATER())
+    post.seconds = 10
+    post.page(post.alert("Latest"), "alice")
+    assert [d.due_at for d in post.deliveries() if d.status == "queued"] == [post.at(10), post.at(10)]
+    post.go(10)
+    assert len(mail.mails) == 2
+
+
 def test_small_claim_takes_whole_bundles_and_leaves_the_rest(post: OutboxHarness, mail: SmtpDouble) -> None:
     names = ("alice", "bob", "carol")
     for name in names:
