@@ -15,7 +15,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.validation.inputs import sanitize
 from tocsin.notify.channels.phone import for_phones
-from tocsin.notify.inbound import mail_replies, responder_actions
+from tocsin.notify.inbound import mail_replies, receipts, responder_actions
 from tocsin.notify.inbound.responder_actions import Responder
 from tocsin.notify.interfaces import CHANNELS, ButtonResult, CallPrompt, CallState, InboundText, Receipt
 from tocsin.notify.text import formatting, render
@@ -59,6 +59,10 @@ class ProviderEventReceiver:
     def handle_button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
         result, language = responder_actions.press_button(user_id, alert_id, command, CommandChannel(via), self.now)
         return ButtonResult(str(result.answer), localize(result.answer, language), language)
+
+    def hasten_poll(self, external_id: str) -> None:
+        with database.transaction() as connection:
+            receipts.hasten(connection, self.provider, sanitize(external_id), self.now)
 
     def find_user_id(self, channel: str, address: str) -> int | None:
         with database.transaction() as connection:

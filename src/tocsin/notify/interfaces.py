@@ -11,9 +11,9 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -112,6 +112,14 @@ class CallScript:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeats:
+    """How a vendor repeats a page until someone answers: for how long, and the tags by which the repeats are ended."""
+
+    duration: timedelta
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rendered:
     """A message rendered for its channel. No text in it can inject headers or HTML."""
 
@@ -126,6 +134,15 @@ class Rendered:
     language: str = ""
     #: Only for a phone call.
     script: CallScript | None = None
+    #: A test rings as an urgent page does.
+    is_test: bool = False
+    #: Only for an urgent page on a channel whose vendor repeats it.
+    repeats: Repeats | None = None
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether it asks for a response to a critical or high alert."""
+        return bool(self.buttons) and self.priority in (Priority.CRITICAL, Priority.HIGH)
 
     def content(self) -> dict[str, Any]:
         """Returns the JSON-compatible content that the sandbox stores."""
@@ -138,6 +155,7 @@ class Rendered:
             "link": self.link,
             "priority": self.priority,
             **({"script": asdict(self.script)} if self.script else {}),
+            **({"repeats": True} if self.repeats else {}),
         }
 
 
@@ -172,6 +190,8 @@ class Channel(ABC):
     is_phone: bool = False
     #: Messages are read to the recipient, who presses keys.
     is_call: bool = False
+    #: Its vendor repeats an urgent page until someone answers (`RepeatingSender`).
+    has_repeats: bool = False
     #: What an answer on it is recorded as.
     command_channel: CommandChannel
     #: How the sandbox draws its messages: `email`, `sms`, `voice`, `push` or `chat`.
@@ -279,6 +299,46 @@ class ProviderSender(Protocol):
 
     def close(self) -> None:
         """Closes the connections. `send` must not be called afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptReport:
+    """What a vendor says about a page that it repeats."""
+
+    is_delivered: bool = False
+    #: The address of whoever answered, and the name of the device; empty without an answer.
+    answered_by: str = ""
+    device: str = ""
+    #: Whether nothing more will be reported.
+    is_over: bool = False
+
+
+@runtime_checkable
+class RepeatingSender(Protocol):
+    """A sender whose vendor repeats a page until someone answers, and is asked for the receipt. Raises as `send`."""
+
+    def fetch_receipt(self, external_id: str) -> ReceiptReport:
+        """Returns what became of the message with that id."""
+
+    def end_repeats(self, external_id: str = "", tag: str = "") -> None:
+        """Ends the repeats of one message, or of all that carry the tag. What has ended already is no error."""
+
+
+@runtime_checkable
+class AddressChecker(Protocol):
+    """A sender whose vendor says whether an address exists."""
+
+    def check_address(self, address: str) -> None:
+        """Raises AddressRejected with the reason if pages must not be sent there, else as `send`. Sends nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How many messages a vendor carries in a period, how many are left, and when the next period begins."""
+
+    limit: int
+    left: int
+    resets_at: datetime
 
 
 class ProviderKind(ABC):
@@ -510,6 +570,9 @@ class EventReceiver(Protocol):
     def handle_button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
         """Carries out a button's command for a user whom the provider kind has authenticated."""
 
+    def hasten_poll(self, external_id: str) -> None:
+        """Asks the vendor for the receipt of that message as soon as it may be asked. Acts on nothing else."""
+
     def find_user_id(self, channel: str, address: str) -> int | None:
         """Returns the id of the active user with this address on this channel, or None."""
 
@@ -519,6 +582,8 @@ class WebhookProvider(ProviderKind):
 
     #: The URLs that an administrator enters in the vendor's console. Other callback URLs are sent with each message.
     webhook_endpoints: tuple[WebhookEndpoint, ...]
+    #: Whether replies and receipts arrive only by callbacks. If not, Tocsin asks for them, and a callback hastens that.
+    needs_callbacks: bool = True
 
     @abstractmethod
     def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:

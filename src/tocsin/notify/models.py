@@ -43,6 +43,10 @@ class ProviderHealth(models.Model):
     error = ReasonField()
     #: The time up to which sent messages use up the rate limit (messages per minute).
     free_at = models.DateTimeField(null=True)
+    #: The vendor's own quota, as last reported: messages in a period, how many are left, and when the next one begins.
+    quota_limit = models.PositiveIntegerField(null=True)
+    quota_left = models.PositiveIntegerField(null=True)
+    quota_resets_at = models.DateTimeField(null=True)
 
 
 class Bundle(models.Model):
@@ -69,6 +73,26 @@ class AwaitedReceipt(models.Model):
     class Meta:
         # Finds overdue receipts.
         indexes = (models.Index(fields=("due_at",), name="notify_awaitedreceipt_due"),)
+
+
+class OpenReceipt(models.Model):
+    """A page that its vendor repeats until someone answers, and whose receipt is asked for."""
+
+    #: The first of its deliveries. Not a foreign key, so that the two rows never lock each other.
+    delivery = models.UUIDField(primary_key=True)
+    #: All deliveries of the message, and those of them that still need an answer: without any, the repeats end.
+    deliveries = ArrayField(models.UUIDField())
+    standing = ArrayField(models.UUIDField())
+    sent_at = models.DateTimeField()
+    #: When the vendor is asked next. Whoever asks moves it first, so that nobody else asks meanwhile.
+    poll_at = models.DateTimeField()
+    polled_at = models.DateTimeField(null=True)
+    #: Whether the vendor has ended the repeats. It is asked once more: an answer may have crossed.
+    is_stopped = models.BooleanField(default=False, db_default=False)
+
+    class Meta:
+        # Finds the receipts that are due.
+        indexes = (models.Index(fields=("poll_at",), name="notify_openreceipt_poll"),)
 
 
 class OptOut(models.Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from uuid import UUID
 
 from tocsin.alerts.store import load_alerts, load_responders
 from tocsin.core import ids
+from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_json
 from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason, reason_as_json
@@ -366,6 +368,27 @@ FROM wanted w WHERE d.id = w.id AND d.status IN ('queued', 'sending', 'sent')
 """
 
 
+# Their vendor is told as soon as no delivery of a message stands. Mostly none is open.
+_END_REPEATS = """
+WITH over AS MATERIALIZED (
+  SELECT coalesce(array_agg(d.id), '{}') AS ids FROM notify_delivery d
+  WHERE EXISTS (SELECT FROM notify_openreceipt) AND d.alert_id = ANY(%(alerts)s)
+    AND (%(users)s::bigint[] IS NULL OR d.user_id = ANY(%(users)s))
+    AND (%(queued_since)s::timestamptz IS NULL OR d.queued_at >= %(queued_since)s)
+)
+UPDATE notify_openreceipt r
+SET standing = ARRAY(SELECT unnest(r.standing) EXCEPT SELECT unnest(over.ids)), poll_at = least(r.poll_at, %(now)s)
+FROM over WHERE r.standing && over.ids
+"""
+
+
+def alert_tag(alert_id: int) -> str:
+    """Returns the tag of an alert's pages at a vendor that repeats them. Another installation may have the same account
+    there, and the same number.
+    """
+    return hashlib.sha256(f"{environment.current().public_url} {alert_id}".encode()).hexdigest()[:24]
+
+
 def cancel_pages(
     connection: Connection,
     alert_ids: Iterable[int],
@@ -378,7 +401,8 @@ def cancel_pages(
     """Cancels queued pages and reminders of these alerts, for all users or only for `user_ids`, of any age or only
     those queued at `queued_since` or later. The rows stay, with the reason.
 
-    A delivery that is being sent or was sent cannot be recalled. If it fails, it is not retried, for the same reason.
+    A delivery that is being sent or was sent cannot be recalled. If it fails, it is not retried, for the same reason;
+    if its vendor repeats it, the repeats end.
     """
     parameters = {
         "alerts": sorted(set(alert_ids)),
@@ -392,6 +416,7 @@ def cancel_pages(
     # statement sees it.
     connection.execute(_CANCELLABLE, parameters)
     connection.execute(database.literal(_CANCEL), parameters)
+    connection.execute(_END_REPEATS, parameters)
 
 
 # A delivery that was being sent at the time of the action, and failed later, was cancelled at its failure.

@@ -7,12 +7,13 @@ from datetime import timedelta
 
 from tocsin.core.config import environment
 from tocsin.core.db import database
+from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.dispatch.claim import LEASES, OUTBOX
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.dispatch.results import IS_RECEIPT_OVERDUE
 from tocsin.notify.dispatch.send import FOLDER, SentJournal
-from tocsin.notify.inbound import mail_replies
+from tocsin.notify.inbound import mail_replies, receipts
 
 
 def loops() -> tuple[PeriodicTask, ...]:
@@ -33,6 +34,13 @@ def loops() -> tuple[PeriodicTask, ...]:
             dispatcher.maintain_leases,
             timedelta(seconds=2),
             due=database.literal(f"({LEASES.is_any_held} OR {IS_RECEIPT_OVERDUE})"),
+        ),
+        PeriodicTask(
+            "receipts",
+            lambda: receipts.poll(dispatcher.provider_pool, clock.now),
+            timedelta(seconds=1),
+            frozenset({"receipts"}),
+            due=database.literal(receipts.IS_DUE),
         ),
         PeriodicTask("providers", dispatcher.probe_providers, timedelta(seconds=5)),
         mail_replies.loop(),

@@ -27,6 +27,7 @@ from tocsin.inbound.storage import dedup_key_store
 from tocsin.notify import pause as pauses
 from tocsin.notify.dispatch import claim, results
 from tocsin.notify.dispatch import dispatcher as deliveries
+from tocsin.notify.inbound import receipts
 from tocsin.oncall.calendars import calendar_import_worker
 from tocsin.operate import coverage, node_heartbeat, self_check
 from tocsin.operate.node_heartbeat import NodeHeartbeat
@@ -104,6 +105,7 @@ _REPAIRS: tuple[ClockRepair, ...] = (
     *workflow_runs.TIMERS,
     escalation.correct_after_rollback,
     results.TIMERS,
+    receipts.TIMERS,
     deliveries.correct_after_rollback,
     *claim.TIMERS,
     *outbound_queue.TIMERS,

@@ -345,6 +345,7 @@ def render(message: Message, *, max_chars: int, max_details_chars: int) -> Rende
         link=link,
         language=message.language,
         priority=min((alert.priority for alert in message.alerts), key=lambda priority: priority.rank, default=None),
+        is_test=message.purpose is Purpose.TEST,
     )
 
 

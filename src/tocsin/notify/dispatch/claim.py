@@ -549,6 +549,8 @@ class DeliveryJob:
     has_reply_codes: bool = False
     #: Whether another provider can take over if this one hangs.
     has_substitute: bool = False
+    #: On a channel whose vendor repeats pages: when the next page to the same address is due.
+    next_page_at: datetime | None = None
 
     @property
     def provider(self) -> str:
@@ -636,7 +638,7 @@ def claim(
     _defer(connection, capacity.plan_deferrals(rate_limits | charged, now))
     _lease(connection, jobs, node)
     _note_bundles(connection, jobs, now)
-    jobs = _with_sla(connection, jobs)
+    jobs = _with_next_page(connection, _with_sla(connection, jobs), now)
     return ClaimedBatch(tuple(jobs), max(len(ids), len(ready)), is_full=len(ids) >= free or capacity.is_any_at_limit)
 
 
@@ -674,6 +676,23 @@ def _with_sla(connection: Connection, jobs: list[DeliveryJob]) -> list[DeliveryJ
         replace(job, bundle=replace(job.bundle, members=tuple(dated(due) for due in job.bundle.members)))
         for job in jobs
     ]
+
+
+_NEXT_PAGE = """
+SELECT min(n.due_at) FROM notify_delivery d JOIN notify_delivery n ON n.alert_id = d.alert_id AND n.channel = d.channel
+  AND n.address = d.address AND n.user_id IS NOT DISTINCT FROM d.user_id
+WHERE d.id = ANY(%s) AND n.status = 'queued' AND n.purpose = 'page' AND n.due_at > %s
+"""
+
+
+def _with_next_page(connection: Connection, jobs: list[DeliveryJob], now: datetime) -> list[DeliveryJob]:
+    """Adds when the next page follows those that their vendor repeats: it takes the place of the repeats."""
+
+    def followed(job: DeliveryJob) -> DeliveryJob:
+        row = connection.execute(_NEXT_PAGE, (job.ids, now)).fetchone()
+        return replace(job, next_page_at=row[0] if row else None)
+
+    return [followed(job) if CHANNELS[job.bundle.lead.channel].has_repeats else job for job in jobs]
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ reported. An accepted message is recorded first and never sent again.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -83,6 +83,31 @@ def begin(connection: Connection, sent: Sequence[SentDelivery]) -> None:
     ]
     if rows:
         connection.execute(_AWAIT, database.columns(rows))
+
+
+# Waits for whoever cancels these pages: what was cancelled while it was being sent has nothing to repeat.
+_OPEN = """
+WITH held AS (
+  SELECT id, status, cancel_requested FROM notify_delivery WHERE id = ANY(%(deliveries)s)
+  ORDER BY id FOR NO KEY UPDATE
+), opened AS (
+  SELECT coalesce(array_agg(id) FILTER (WHERE cancel_requested = '{}' AND status <> 'cancelled'), '{}') AS standing
+  FROM held HAVING count(*) > 0
+)
+INSERT INTO notify_openreceipt (delivery, deliveries, standing, sent_at, poll_at)
+SELECT %(lead)s, %(deliveries)s, standing, %(at)s, %(at)s FROM opened
+ON CONFLICT (delivery) DO UPDATE SET deliveries = excluded.deliveries, standing = excluded.standing,
+       sent_at = excluded.sent_at, poll_at = excluded.poll_at, polled_at = NULL, is_stopped = false
+"""
+
+
+def open_receipts(connection: Connection, messages: Iterable[tuple[Sequence[UUID], datetime]]) -> None:
+    """Records messages that their vendor repeats, or may repeat: their deliveries, the first of them leading, and when
+    they were sent. Called before their status is written.
+    """
+    for delivery_ids, at in messages:
+        deliveries = list(delivery_ids)
+        connection.execute(_OPEN, {"lead": deliveries[0], "deliveries": deliveries, "at": at})
 
 
 def end(connection: Connection, delivery_ids: Sequence[UUID]) -> None:
@@ -395,8 +420,10 @@ def _record_sent(connection: Connection, pool: ProviderPool, results: Sequence[S
         for due, result in members
         if isinstance(result.outcome, Accepted)
     ]
+    sent = [one for result in results for one in sent_deliveries(result)]
+    open_receipts(connection, [(one.repeated, one.at) for one in sent if one.repeated])
     connection.execute(database.literal(_SENT), database.columns(accepted))
-    begin(connection, [one for result in results for one in sent_deliveries(result)])
+    begin(connection, sent)
     if any(pool.has_provider(channel) for channel in CHANNELS):
         for due, result in members:
             if status_of(result) is DeliveryStatus.SANDBOXED:
@@ -472,6 +499,7 @@ WHERE d.id = s.id AND d.status NOT IN ('sent', 'delivered') AND d.receipt = ''
 
 def mark_sent(connection: Connection, sent: Sequence[SentDelivery]) -> None:
     """Marks deliveries as sent and nothing else, for results that `record` cannot write in full or did not write."""
+    open_receipts(connection, [(one.repeated, one.at) for one in sent if one.repeated])
     connection.execute(_MARK_SENT, database.columns((one.id, one.external_id, one.at) for one in sent))
     begin(connection, sent)
 
@@ -547,6 +575,8 @@ def record_failures(
         for row in connection.execute(_LOCK, ([t.due.id for t in failures], node)).fetchall()
     }
     failures = [failure for failure in failures if failure.due.id in cancel_reasons]
+    uncertain = [one for one in failures if one.send_failure.kind in UNCERTAIN]
+    open_receipts(connection, [([one.due.id], one.at) for one in uncertain if CHANNELS[one.due.channel].has_repeats])
     attempts = attempts_by_provider(connection, {failure.due.notification_id for failure in failures})
     # Messages that failed together share a jitter, so that they are retried together and bundled again.
     jitters: defaultdict[tuple[int | None, str, str], float] = defaultdict(jitter)

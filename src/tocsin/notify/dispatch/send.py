@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
@@ -34,7 +34,8 @@ from tocsin.core.runtime import telemetry
 from tocsin.core.runtime.telemetry import Span, SpanExporter, SpanKind
 from tocsin.core.validation.inputs import sanitize
 from tocsin.notify.dispatch.claim import DeliveryJob
-from tocsin.notify.interfaces import AlertContent, Message
+from tocsin.notify.interfaces import AddressChecker, AlertContent, Message, RepeatingSender, Repeats
+from tocsin.notify.pages import alert_tag
 from tocsin.notify.providers.pool import CHANNELS, channel, provider_lookup
 from tocsin.notify.rules import page_planner
 from tocsin.notify.states import DeliveryStatus, Purpose
@@ -69,17 +70,21 @@ class SentDelivery:
     at: datetime
     #: Within how many seconds the provider must report that it was delivered; None for never.
     receipt_timeout: int | None = None
+    #: If the provider repeats the message until someone answers: all its deliveries, for the first of them.
+    repeated: tuple[UUID, ...] = ()
 
     @classmethod
     def from_line(cls, line: str) -> Self:
         """Raises ValueError for a line that was not written to its end."""
         match json.loads(line):
-            case [str(id_), str(external_id), str(at), int() | None as receipt_timeout]:
-                return cls(UUID(id_), external_id, datetime.fromisoformat(at), receipt_timeout)
+            case [str(id_), str(external_id), str(at), int() | None as receipt_timeout, *repeated]:
+                ids_ = tuple(UUID(str(one)) for one in repeated)
+                return cls(UUID(id_), external_id, datetime.fromisoformat(at), receipt_timeout, ids_)
         raise ValueError(line)
 
     def line(self) -> str:
-        return json.dumps([str(self.id), self.external_id, self.at.isoformat(), self.receipt_timeout])
+        repeated = map(str, self.repeated)
+        return json.dumps([str(self.id), self.external_id, self.at.isoformat(), self.receipt_timeout, *repeated])
 
 
 class SentJournal:
@@ -276,6 +281,9 @@ def _storable(value: Any) -> Any:
 
 MAX_SEND_ERROR_CHARS = 500
 
+#: How long a vendor repeats the last page to an address.
+REPEATED_FOR = timedelta(minutes=30)
+
 #: A shorter address, such as the topic "a", would match in the middle of words.
 _MIN_ADDRESS_CHARS = 4
 
@@ -286,6 +294,8 @@ class Accepted:
 
     external_id: str = ""
     content: Mapping[str, Any] | None = None
+    #: Whether the provider repeats it until someone answers, and is asked for its receipt.
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +329,7 @@ def sent_deliveries(result: SendResult) -> list[SentDelivery]:
             result.outcome.external_id,
             result.at,
             timeout if due.purpose is Purpose.PAGE and due.user_id is not None else None,
+            tuple(result.job.ids) if result.outcome.is_repeated and due is result.job.bundle.lead else (),
         )
         for due in result.job.bundle.members
     ]
@@ -403,11 +414,26 @@ def _send(job: DeliveryJob, now: datetime, check_lease: Callable[[], None]) -> A
     )
     if job.reply_address is not None:
         rendered = replace(rendered, headers={**rendered.headers, **job.reply_address.headers(rendered.link)})
+    if channel(lead.channel).has_repeats and rendered.is_urgent:
+        rendered = replace(rendered, repeats=_repeats(job, now))
     if job.active_provider is None:
         return Accepted(content=_storable(rendered.content()))
     check_lease()
-    external_id = job.active_provider.sender.send(rendered, lead.channel, lead.address, str(lead.notification_id))
-    return Accepted(sanitize(external_id)[:200])
+    sender = job.active_provider.sender
+    if lead.purpose is Purpose.TEST and isinstance(sender, AddressChecker):
+        sender.check_address(lead.address)
+    external_id = sender.send(rendered, lead.channel, lead.address, str(lead.notification_id))
+    is_repeated = rendered.repeats is not None and isinstance(sender, RepeatingSender)
+    return Accepted(sanitize(external_id)[:200], is_repeated=is_repeated)
+
+
+def _repeats(job: DeliveryJob, now: datetime) -> Repeats:
+    """Returns how the vendor repeats a page: until the next one, else for half an hour. A page about several alerts has
+    no tag: the end of one of them does not end it.
+    """
+    alert_ids = {due.alert.id for due in job.bundle.members if due.alert is not None}
+    tags = tuple(alert_tag(alert_id) for alert_id in alert_ids) if len(alert_ids) == 1 else ()
+    return Repeats(REPEATED_FOR if job.next_page_at is None else job.next_page_at - now, tags)
 
 
 def _failed(job: DeliveryJob, failure: AttemptFailed) -> AttemptFailed:

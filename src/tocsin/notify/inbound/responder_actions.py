@@ -487,13 +487,16 @@ def apply_answer(
     via: CommandChannel,
     now: datetime,
     text: str = "",
+    note: Reason = NO_REASON,
 ) -> ResponderResult:
     """Runs the command on each alert inside the caller's transaction. For a merged alert, runs it on the alert it was
     merged into, and the answer says so. Never raises for what the alerts' state or the user's role does not allow.
+    `text` is that of a reply, `note` follows an acknowledgement on the timeline.
     """
     if len(alert_ids) > 1:
         service.lock_families(connection, alert_ids)
-    results = [_apply_to_one(connection, responder, alert_id, kind, via, now, text) for alert_id in alert_ids]
+    command = _command(responder, kind, via, text, note)
+    results = [_apply_to_one(connection, responder, alert_id, command, now) for alert_id in alert_ids]
     if len(results) == 1:
         return results[0]
     done_count = sum(result.done_count for result in results)
@@ -504,10 +507,8 @@ def _apply_to_one(
     connection: Connection,
     responder: Responder,
     alert_id: int,
-    kind: CommandKind,
-    via: CommandChannel,
+    command: Command,
     now: datetime,
-    text: str,
 ) -> ResponderResult:
     target_id = resolve_merged(connection, alert_id)
     target = _find_answerable(connection, responder.viewer, target_id)
@@ -516,7 +517,7 @@ def _apply_to_one(
     is_merged = target_id != alert_id
     merge_note = IS_MERGED(alert=AlertRef(alert_id), into=AlertRef(target_id)) if is_merged else NO_REASON
     try:
-        outcome = service.apply_command_within(connection, target, _command(responder, kind, via, text), now)
+        outcome = service.apply_command_within(connection, target, command, now)
     except Rejected as rejected:
         return ResponderResult(0, joined(merge_note, rejected.reason, separator=" "))
     return ResponderResult(1, joined(merge_note, outcome.answer, separator=" "))
@@ -534,14 +535,14 @@ def _find_answerable(connection: Connection, viewer: Viewer, alert_id: int) -> F
     return service.find_alert_on(connection, alert_id, [limit for limit in limits if limit is not None])
 
 
-def _command(responder: Responder, kind: CommandKind, via: CommandChannel, text: str) -> Command:
+def _command(responder: Responder, kind: CommandKind, via: CommandChannel, text: str, note: Reason) -> Command:
     match kind:
         case CommandKind.ASSIGN:
             return Assign(actor=responder.actor, via=via, name=responder.name, user_id=responder.id)
         case CommandKind.REPLY:
             return Reply(actor=responder.actor, via=via, text=text)
         case _:
-            return COMMAND_CLASSES[kind](actor=responder.actor, via=via)  # type: ignore[return-value] # the others need nothing else
+            return COMMAND_CLASSES[kind](actor=responder.actor, via=via, note=note)  # type: ignore[return-value] # the others need nothing else
 
 
 # ---------- voice call

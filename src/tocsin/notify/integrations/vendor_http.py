@@ -15,9 +15,17 @@ from typing import Any, NoReturn
 from tocsin.alerts.states import Priority
 from tocsin.core.delivery.circuit_breaker import ENTER_CREDENTIALS, AddressRejected, FailureKind, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
+from tocsin.core.net.egress import DEADLINE, EgressResponse, HttpClient, OutcomeUnknown
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Text, joined, sentence
-from tocsin.notify.interfaces import EventReceiver, InboundText, ProviderAccount, ProviderSender, Receipt, Rendered
+from tocsin.notify.interfaces import (
+    EventReceiver,
+    InboundText,
+    ProviderAccount,
+    ProviderSender,
+    Quota,
+    Receipt,
+    Rendered,
+)
 from tocsin.notify.states import ReceiptState
 
 #: `answer` is the status, and the vendor's own message if there is one: "403: not allowed".
@@ -79,6 +87,8 @@ class HttpSender:
 
     #: The vendor's own base URL, which the setting `api_base` replaces.
     api = ""
+    #: The vendor's quota, as its last answer said.
+    quota: Quota | None = None
 
     def __init__(self, account: ProviderAccount) -> None:
         self._account = account
@@ -88,11 +98,13 @@ class HttpSender:
     def close(self) -> None:
         self._client.close()
 
-    def _post_json(self, url: str, document: object, headers: Mapping[str, str]) -> EgressResponse:
+    def _post_json(
+        self, url: str, document: object, headers: Mapping[str, str], deadline: float = DEADLINE
+    ) -> EgressResponse:
         all_headers = {"Content-Type": "application/json", **headers}
         # Escaped as \uXXXX, a text would take up to three times as many bytes, of which servers read a few thousand.
         content = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
-        return self._client.request("POST", url, headers=all_headers, content=content)
+        return self._client.request("POST", url, headers=all_headers, content=content, deadline=deadline)
 
     def _with_callback_note(self, verified: Reason, note: ReasonType | None = None) -> Reason:
         """Returns what was verified, and what is missing for the vendor to call back."""
@@ -101,7 +113,11 @@ class HttpSender:
 
 
 def priority_of(rendered: Rendered, priorities: Mapping[Priority, int], *, quiet: int, default: int) -> int:
-    """Returns a push service's number for a message's priority: that of its alert if it asks for a response."""
+    """Returns a push service's number for a message's priority: that of its alert if it asks for a response. A test is
+    as loud as a page can be: it shows whether one rings.
+    """
+    if rendered.is_test:
+        return priorities[Priority.CRITICAL]
     if rendered.priority is None:
         return default
     return priorities[rendered.priority] if rendered.buttons else quiet

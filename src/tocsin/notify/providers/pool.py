@@ -209,8 +209,9 @@ class ActiveProvider:
     @property
     def reply_channels(self) -> frozenset[str]:
         """The channels on which replies through this provider reach Tocsin."""
-        # A kind with webhooks needs a callback URL; other kinds poll for replies.
-        lacks_callback_url = isinstance(self.kind, WebhookProvider) and not self.account.callback_base_url
+        # A kind that needs webhooks needs a callback URL; other kinds poll for replies.
+        is_called_back = isinstance(self.kind, WebhookProvider) and self.kind.needs_callbacks
+        lacks_callback_url = is_called_back and not self.account.callback_base_url
         return frozenset() if lacks_callback_url else self.kind.reply_channels
 
     @property
@@ -540,7 +541,8 @@ def webhook_urls(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
 
 def lacks_callback_url(provider: Provider) -> bool:
     """Returns whether the vendor's webhooks cannot reach this machine because no public URL is set."""
-    return isinstance(KINDS.get(provider.kind), WebhookProvider) and not _callback_base_url_of(provider)
+    kind = KINDS.get(provider.kind)
+    return isinstance(kind, WebhookProvider) and kind.needs_callbacks and not _callback_base_url_of(provider)
 
 
 def _callback_base_url_of(provider: Provider) -> str:
