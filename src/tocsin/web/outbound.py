@@ -531,7 +531,7 @@ _LOOKUP_FIELDS = ("ticket_type", "team", "priority")
 _NUMBERS = ("client", "site", "user")
 
 
-class TicketForm(forms.Form):
+class OutboundTicketForm(forms.Form):
     """Fields of a new ticket, and when it is created."""
 
     on = forms.MultipleChoiceField(
@@ -577,7 +577,7 @@ class TicketForm(forms.Form):
 def tickets(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the form and the inbound integrations whose alerts get tickets; or save it."""
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
-    form = TicketForm(request.POST or None, lists=_lists(row), initial=row.settings.get(TICKETS, {}))
+    form = OutboundTicketForm(request.POST or None, lists=_lists(row), initial=row.settings.get(TICKETS, {}))
     snapshot = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(TICKETS,))
     if request.method == "POST" and form.is_valid():
         try:

@@ -261,7 +261,7 @@ class _HttpToken:
 
 
 @dataclass(slots=True)
-class HttpSender:
+class HttpCaller:
     """The sender of one templated call."""
 
     account: IntegrationAccount
@@ -465,8 +465,8 @@ def _raise_transient(response: EgressResponse) -> None:
         raise Temporary(reasons.SERVER_ERROR(status=response.status), response.retry_after)
 
 
-def _open(account: IntegrationAccount, client: HttpClient) -> HttpSender:
-    return HttpSender(account, client, RateLimit.per_second(account.settings.get("rate", DEFAULT_RATE), _BURST))
+def _open(account: IntegrationAccount, client: HttpClient) -> HttpCaller:
+    return HttpCaller(account, client, RateLimit.per_second(account.settings.get("rate", DEFAULT_RATE), _BURST))
 
 
 HTTP = ConnectorKind(

@@ -265,7 +265,7 @@ def _end_of_gap(plan: GroupPlan, role: MemberRole, now: datetime) -> datetime | 
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class BoardProblem:
     """A coverage problem or a collision of the next 60 days, and where the calendar shows it."""
 
     text: str
@@ -273,7 +273,7 @@ class Problem:
     is_collision: bool = False
 
 
-def problems(plans: Mapping[int, GroupPlan], shown_ids: Collection[int], now: datetime) -> list[Problem]:
+def problems(plans: Mapping[int, GroupPlan], shown_ids: Collection[int], now: datetime) -> list[BoardProblem]:
     """Return the coverage problems and collisions of some groups: recurring ones once, with their number. Collisions
     are found between all of `plans`."""
     shown_plans = {group_id: plan for group_id, plan in plans.items() if group_id in shown_ids}
@@ -281,7 +281,7 @@ def problems(plans: Mapping[int, GroupPlan], shown_ids: Collection[int], now: da
         findings = schedules.findings_of_plans(connection, shown_plans, now, coverage_checks.COVERAGE_HORIZON)
     ahead = lanes(plans.values(), now, now + coverage_checks.COVERAGE_HORIZON, user_zone())
     found = [
-        Problem(schedules.describe_finding(finding, now), _place(group_id, finding.since, now))
+        BoardProblem(schedules.describe_finding(finding, now), _place(group_id, finding.since, now))
         for group_id, of_group in findings.items()
         for finding in of_group
         if finding.kind is not CoverageFindingKind.DOUBLE_ROLE
@@ -290,7 +290,9 @@ def problems(plans: Mapping[int, GroupPlan], shown_ids: Collection[int], now: da
     for one in ahead.only(lambda duty: duty.group_id in shown_ids).collisions:
         recurring.setdefault((one.user_id, one.duties), []).append(one)
     return found + [
-        Problem(_describe_collisions(same), _place(same[0].duties[0].group_id, same[0].since, now), is_collision=True)
+        BoardProblem(
+            _describe_collisions(same), _place(same[0].duties[0].group_id, same[0].since, now), is_collision=True
+        )
         for same in recurring.values()
     ]
 
