@@ -145,6 +145,14 @@ def ends_nothing() -> list[tuple[object, object]]:
     return [(finding.object_id, finding.detail.params) for finding in findings]
 
 
+def test_subject_of_unreadable_message_has_its_words() -> None:
+    integration, ingest = make_integration(), Ingest()
+    stored = ingest.send(integration, b'{"ticket_id": 7, "summary": "VPN "ALPHA" is down", "details": "')
+    assert statuses(stored) == ["Mapping Failed"]
+    subject = Alert.objects.get(pk=stored[0].alert_id).subject
+    assert subject == 'HaloITSM sent a message that could not be parsed: VPN "ALPHA" is down'
+
+
 def test_unreadable_messages_open_one_alert_per_ten_minutes() -> None:
     integration, ingest = make_integration(), Ingest()
     stored = ingest.send(integration, b"<html>", b"", halo(1))
@@ -225,7 +233,9 @@ def test_undecided_message_that_raises_is_counted_and_blocks_no_other() -> None:
     failed = InboundMessage.objects.get(status="Mapping Failed")
     assert "Processing failed" in str(failed.reason)
     # Fail open: somebody is told that there is something to look at.
-    assert Alert.objects.get(pk=failed.alert_id).subject == "HaloITSM sent a message that could not be parsed"
+    assert Alert.objects.get(pk=failed.alert_id).subject == (
+        "HaloITSM sent a message that could not be parsed: ticket status changed"
+    )
     assert Alert.objects.get(pk=first.alert_id).status == "open"
 
 

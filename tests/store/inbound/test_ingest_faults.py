@@ -127,7 +127,9 @@ def test_message_that_raises_is_kept_alone_and_others_decided() -> None:
     assert b'"poison": true' in bytes(kept_message.raw)
     assert InboundMessage.objects.count() == 11
     # Fail open: somebody is told that there is something to look at.
-    assert Alert.objects.get(pk=kept_message.alert_id).subject == "HaloITSM sent a message that could not be parsed"
+    assert Alert.objects.get(pk=kept_message.alert_id).subject == (
+        "HaloITSM sent a message that could not be parsed: new ticket logged"
+    )
 
 
 def test_message_rejected_by_database_is_kept_alone_and_others_decided() -> None:

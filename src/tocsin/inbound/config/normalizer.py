@@ -37,7 +37,7 @@ from tocsin.inbound.config.rules import (
     compile_routes,
     compile_rules,
 )
-from tocsin.inbound.fields import MappedFields, one_line, priority_of, text_of
+from tocsin.inbound.fields import MappedFields, clean_line, one_line, priority_of, text_of
 from tocsin.inbound.mapping import evidence, likely_texts
 from tocsin.inbound.mapping.evidence_table import ALIASES, StatusMeaning, fold
 from tocsin.inbound.mapping.mapping import Alternative, CompiledMapping, compile_mapping
@@ -67,6 +67,7 @@ from tocsin.inbound.mapping.status_words import (
 from tocsin.inbound.parsing.decode import Element
 
 _NOTHING: Final = MappedFields({}, {}, {})
+_MAX_SOURCES_CHARS: Final = 200
 _ENDING: Final = (EventAction.CLOSE, EventAction.CANCEL)
 _ACTIONS: Final[Mapping[StatusMeaning | None, EventAction]] = {
     StatusMeaning.OPEN: EventAction.OPEN,
@@ -192,8 +193,14 @@ class Normalizer:
         dedup_key = values.get("dedup_key") if self.has_key_template else None
         action, rule_match, is_understood = self._classify(payload, mapped, is_own=is_own_status)
         is_ignored = action is EventAction.NONE and rule_match.is_decisive
+        notes = element.notes + mapped.notes if element.notes else mapped.notes
         if self.id_required and source_id is None and dedup_key is None and not is_ignored:
-            return self._without_id()
+            if not isinstance(payload, Mapping) or not self._says_what_it_is_about(payload, mapped):
+                return self._without_id()
+            notes += (self._without_id().reason,)
+            objects = objects or collect(payload)
+            mapped = evidence.with_likely_id(mapped, objects, self.aliased_fields)
+            source_id, is_understood = mapped.values.get("source_id"), False
         if self._takes_aliases(payload):
             mapped = self._describe(action, mapped, element.payload, objects)
         return NormalizedEvent(
@@ -205,7 +212,7 @@ class Normalizer:
             values.get("delivery_id"),  # type: ignore[arg-type]
             values.get("source_time"),  # type: ignore[arg-type]
             dedup_key,  # type: ignore[arg-type]
-            element.notes + mapped.notes if element.notes else mapped.notes,
+            notes,
             payload,
             self,
             is_understood,
@@ -213,6 +220,13 @@ class Normalizer:
             is_ending_unknown=action is EventAction.CLOSE
             and self._may_be_of_message(source_id, dedup_key, payload, objects),
         )
+
+    def _says_what_it_is_about(self, payload: Mapping[str, object], mapped: MappedFields) -> bool:
+        """Returns whether a message that lacks the id of its kind is one of a problem all the same, by its texts."""
+        if self.kind.assigns_source_agent or not self._takes_aliases(payload):
+            return False
+        subject = mapped.values.get("subject")
+        return likely_texts.says(subject) if subject is not None else evidence.has_subject(collect(payload))
 
     def form_of(self, payload: object) -> object:
         """Returns a payload in the form that the kind's mapping reads."""
@@ -552,7 +566,8 @@ class Normalizer:
         return evidence.has_subject(collect(payload))
 
     def _sources_of(self, name: str) -> str:
-        return ", ".join([*dict.fromkeys(a.source_text for a in self._alternatives_of(name))][:8])
+        sources = ", ".join([*dict.fromkeys(a.source_text for a in self._alternatives_of(name))][:8])
+        return clean_line(sources, _MAX_SOURCES_CHARS) or ""
 
     def _alternatives_of(self, name: str) -> tuple[Alternative, ...]:
         return next((f.alternatives for f in self.mapping.fields if f.name == name), ())

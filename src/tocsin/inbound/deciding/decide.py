@@ -68,6 +68,7 @@ from tocsin.inbound.deciding.state import (
     has_no_ticket,
 )
 from tocsin.inbound.enums import IntegrationMode, MessageStatus
+from tocsin.inbound.mapping.likely_texts import own_words
 from tocsin.inbound.parsing.decode import Element
 
 # ---------- fail open
@@ -105,6 +106,7 @@ def decide_unreadable(context: MessageContext, rejected: Rejected) -> Decision:
     policy = _find_policy(integration)
     paging = _paging_config(context, policy)
     excerpt = sanitize(context.raw[:MAX_EXCERPT_CHARS].decode("utf-8", "replace"))
+    said = own_words(context.element.payload if isinstance(context.element, Element) else None, excerpt)
     why = reasons.ALERT_OPENED_UNREADABLE(
         integration=integration.name, problem=rejected.reason, paging=as_reason(paging.reason)
     )
@@ -112,7 +114,7 @@ def decide_unreadable(context: MessageContext, rejected: Rejected) -> Decision:
         context,
         paging,
         policy.default_priority if policy is not None else Priority.HIGH,
-        f"{integration.name} sent a message that could not be parsed",
+        f"{integration.name} sent a message that could not be parsed{f': {said}' if said else ''}",
         {"long_text": f"{rejected.detail}\n\n{excerpt}"},
         why,
     )

@@ -90,30 +90,43 @@ def with_texts(
 
 #: The tags that say what an alert is about, in the order in which a subject names them.
 _NAMING_TAGS: Final = ("problem_type", table.HOST)
-#: "KubePodCrashLooping", the name of a rule.
-_RULE_CODE: Final = re.compile(r"([A-Z][a-z]+[A-Z]{0,6}\d*){2,8}")
+#: "KubePodCrashLooping" and "ContainerOOM", the name of a rule, or one of some words.
+_RULE_NAME: Final = re.compile(
+    r"(?=.*(?:[a-z\d][A-Z]|[A-Z]{2}[a-z]{2}))[A-Z][A-Za-z\d]{3,60}|(?=.{5,60}$)\S+(?: \S+){1,5}"
+)
+#: "HostDown" says no more than "host web1 is down".
+_MAX_SAID_AGAIN: Final = 2
 #: "web1", "10.0.0.7" or "web1.example:9100", of which the subject may name the first part, and no id of a machine.
 _HOST: Final = re.compile(r"(?!\S*[\da-f]{12})(\d+(?:\.\d+){3}|[^.:]+)[^:]{0,60}(?::\d+)?")
 
 
 def with_tags_named(mapped: MappedFields) -> MappedFields:
-    """Returns the fields with a subject that names the check, if it is one of two or three words, and the host of the
-    kind's own tags."""
+    """Returns the fields with a subject that names the check and the host of the kind's own tags."""
     values, subject = dict(mapped.values), str(mapped.values["subject"])
+    name, _, title = subject.partition(": ")
+    if title.casefold().startswith(f"{name.casefold()} "):
+        values["subject"] = subject = title  # "web1: web1 is down"
     check, host = map(mapped.tags.get, _NAMING_TAGS)
     if check is not None and 1 < len(check.split()) < _MIN_SENTENCE_WORDS and meaning_of(check) is None:
         _prefix(values, iter((check,)))
-    elif (
-        check is not None
-        and _RULE_CODE.fullmatch(check)
-        and not table.ANY_THING.union(table.GENERIC, words_of(subject)).issuperset(words_of(check))
-    ):
+    elif check is not None and _is_rule_beside(check, subject):
         # What a runbook is filed under: "Filesystem is read-only (NodeFilesystemReadOnly)".
         fill(values, "subject", iter((f"{subject.rstrip('.')} ({check})",)))
+    # An error of a program is on no host; its project or service has the name of a repository, "web-shop".
+    service = mapped.tags.get("business_service")
+    host = service if host is None and service is not None and service.islower() else host
     found = _HOST.fullmatch(host or "")
     if host is not None and found is not None and found[1].casefold() not in subject.casefold():
         _prefix(values, iter((host,)))
     return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
+
+
+def _is_rule_beside(check: str, subject: str) -> bool:
+    """Returns whether a name is that of a rule, and a subject has other words."""
+    if not says(check) or _RULE_NAME.fullmatch(check) is None or table.fold(check) in table.fold(subject):
+        return False
+    named = words_of(check)
+    return len(named) > _MAX_SAID_AGAIN or not table.ANY_THING.union(words_of(subject)).issuperset(named)
 
 
 def _find_subject(
@@ -405,6 +418,23 @@ def _named_problems(objects: MessageObjects, values: Mapping[str, Value]) -> Ite
         if isinstance(name, str) and status is not None:
             metric = next(filter(says, find_any(objects.texts, table.METRICS)), name)
             yield f"{name}: {status}" if str(metric) in name else f"{name}: {metric}: {status}"
+
+
+#: A value in JSON that is broken, maybe by quotation marks in a value.
+_QUOTED: Final = re.compile(r':\s*"([^\n]{3,200}?)"\s*(?:[,}\n]|$)')
+
+
+def own_words(payload: object, text: str) -> str | None:
+    """Returns what a message says for a subject that its kind could not read: by likelihood, or of a text that is in no
+    known format, the first words."""
+    if isinstance(payload, Mapping):
+        objects = collect(payload)
+        likely = with_texts(MappedFields({}, {}, {}), payload, objects, {"subject"}, {"subject"}).text("subject")
+        found = next(filter(says, chain(find_any(objects.everywhere, table.PROPER_TITLES), (likely,))), None)
+    else:
+        quoted = filter(_has_words, _QUOTED.findall(text))
+        found = next(chain(quoted, (line for line in text.splitlines() if " " in line)), None)
+    return clean_line(found, _MAX_HAPPENING_CHARS) if says(found) else None
 
 
 def _sentences(payload: _Object) -> Iterator[str]:
