@@ -14,6 +14,7 @@ from tests.support.ingest import NOW, Ingest, halo, make_integration, message
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database as db
 from tocsin.core.ids import advisory_lock_key, uuid7
+from tocsin.inbound.deciding import decide
 from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, DedupKey, InboundMessage, Integration
 from tocsin.inbound.processing import batch
 from tocsin.inbound.processing.drain import MAX_FAILURES, drain
@@ -151,6 +152,16 @@ def test_subject_of_unreadable_message_has_its_words() -> None:
     assert statuses(stored) == ["Mapping Failed"]
     subject = Alert.objects.get(pk=stored[0].alert_id).subject
     assert subject == 'HaloITSM sent a message that could not be parsed: VPN "ALPHA" is down'
+
+
+def test_words_that_cannot_be_found_keep_no_alert_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_payload: object, _text: str) -> str:
+        raise RecursionError
+
+    monkeypatch.setattr(decide, "own_words", broken)
+    integration, ingest = make_integration(), Ingest()
+    (stored,) = ingest.send(integration, b"<html>")
+    assert Alert.objects.get(pk=stored.alert_id).subject == "HaloITSM sent a message that could not be parsed"
 
 
 def test_unreadable_messages_open_one_alert_per_ten_minutes() -> None:

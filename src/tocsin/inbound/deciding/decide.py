@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -106,7 +107,9 @@ def decide_unreadable(context: MessageContext, rejected: Rejected) -> Decision:
     policy = _find_policy(integration)
     paging = _paging_config(context, policy)
     excerpt = sanitize(context.raw[:MAX_EXCERPT_CHARS].decode("utf-8", "replace"))
-    said = own_words(context.element.payload if isinstance(context.element, Element) else None, excerpt)
+    said = None
+    with suppress(Exception):  # whatever made it unreadable may do so here: the alert opens all the same
+        said = own_words(context.element.payload if isinstance(context.element, Element) else None, excerpt)
     why = reasons.ALERT_OPENED_UNREADABLE(
         integration=integration.name, problem=rejected.reason, paging=as_reason(paging.reason)
     )
