@@ -87,11 +87,17 @@ def _shared_out_mb(pid: str) -> float:
 
 @contextmanager
 def tocsin(
-    *, policy: str = "Later", environment: Mapping[str, str] | None = None, users: int = 1, more: str = ""
+    *,
+    policy: str = "Later",
+    environment: Mapping[str, str] | None = None,
+    users: int = 1,
+    more: str = "",
+    method: str = "label: Email, channel: email, address: user{n}@example.org",
 ) -> Iterator[Served]:
     """`tocsin serve` with a HaloITSM integration behind TOKEN; fsync is on, as it always is.
 
-    `more` is a second file of configuration: what a benchmark has besides.
+    `more` is a second file of configuration: what a benchmark has besides. `method` is the contact method of the nth
+    user.
     """
     home = Path(tempfile.mkdtemp(prefix="tocsin-bench-"))
     home.chmod(0o755)
@@ -102,8 +108,7 @@ def tocsin(
             policy=policy,
             token=TOKEN,
             users="\n".join(
-                f"  - {{username: user{n}, email: user{n}@example.org, contact_methods: "
-                f"[{{label: Email, channel: email, address: user{n}@example.org}}]}}"
+                f"  - {{username: user{n}, email: user{n}@example.org, contact_methods: [{{{method.format(n=n)}}}]}}"
                 for n in range(users)
             ),
             members="\n".join(f"      - {{user: user{n}, roles: [primary]}}" for n in range(users)),

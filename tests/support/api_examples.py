@@ -719,6 +719,10 @@ EXAMPLES: Mapping[str, Example] = {
     "PATCH contact-methods/{int:id}": _at("contact-methods", _method, lambda _world: {"wait": "3m"}),
     "DELETE contact-methods/{int:id}": _at("contact-methods", _method),
     "POST contact-methods/{int:id}/test": lambda world: (f"contact-methods/{_method(world).pk}/test", None),
+    "POST contact-methods/{int:id}/ring": lambda world: (
+        f"contact-methods/{_method(world).pk}/ring",
+        {"rings_silenced": True},
+    ),
     "POST contact-methods/{int:id}/send-code": lambda world: (f"contact-methods/{_method(world).pk}/send-code", None),
     "POST contact-methods/{int:id}/confirm": _confirmation,
     "GET linked-identities": _listed("linked-identities"),

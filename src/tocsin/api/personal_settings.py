@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
+from tocsin.api.errors import show
 from tocsin.api.framework import auth
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
@@ -42,6 +43,7 @@ from tocsin.notify.inbound import verification
 from tocsin.notify.integrations import web_push
 from tocsin.notify.models import PushDevice
 from tocsin.notify.notices import METHOD_NOT_FOUND
+from tocsin.notify.providers import commands
 from tocsin.oncall.changes import overrides
 from tocsin.people.changes import out_of_office, users
 from tocsin.people.changes.users import Channel, ContactSpec
@@ -207,6 +209,12 @@ class VerificationCodeBody(BaseModel):
     code: str
 
 
+class RingBody(BaseModel):
+    """Whether a test rang while the phone was silenced."""
+
+    rings_silenced: bool
+
+
 class ContactTestQueuedResponse(BaseModel):
     """A test message that was queued."""
 
@@ -218,6 +226,9 @@ class ContactMethodFields(BaseModel):
 
     verified_at: datetime | None
     awaits_code: bool = Field(description="Whether it is not used before it is confirmed.")
+    rings_silenced: bool | None = Field(
+        description="Whether a test rang while the phone was silenced, as its user answered."
+    )
 
 
 class ContactMethodOwner(BaseModel):
@@ -245,8 +256,16 @@ def _rows() -> QuerySet[ContactMethod]:
 def _show_method(method: ContactMethod, principal: Principal) -> dict[str, Any]:
     spec = users.contact_method_spec(method)
     spec["address"] = principal.viewer.address(method.user_id, method.channel, method.address)
-    verification_fields = {"verified_at": method.verified_at, "awaits_code": method.awaits_code}
-    return {"id": method.pk, "user": method.user.username, **spec, **verification_fields}
+    return {"id": method.pk, "user": method.user.username, **spec, **show(ContactMethodFields, method)}
+
+
+def _save_method(
+    user: User, spec: ResourceSpec, *, existing: ContactMethod | None, actor: AuditActor, now: datetime
+) -> ContactMethod:
+    channel, address = spec.get("channel"), spec.get("address")
+    if existing is None and isinstance(channel, str) and isinstance(address, str):
+        commands.check_address(channel, address.strip())
+    return users.save_contact_method(user, spec, existing=existing, actor=actor, now=now)
 
 
 CONTACT_METHODS = OwnedResource(
@@ -260,11 +279,11 @@ CONTACT_METHODS = OwnedResource(
     state=users.contact_method_spec,
     spec=users.contact_method_spec,
     show=_show_method,
-    save=users.save_contact_method,
+    save=_save_method,
     delete=users.delete_contact_method,
     # The audit log records contact methods as changes of their user.
     audited=lambda method: ("user", method.user_id),
-    ignored=frozenset({"id", "user", "verified_at", "awaits_code"}),
+    ignored=frozenset({"id", "user", *ContactMethodFields.model_fields}),
     other_user=sentence("A contact method stays with its user; add one to the other user instead."),
 )
 register(CONTACT_METHODS)
@@ -312,6 +331,20 @@ def confirm_contact_method(request: HttpRequest, id: Number, body: VerificationC
     principal, method = caller(request), CONTACT_METHODS.find(id)
     _require_self(principal, method.user)
     verification.confirm(method, body.code, actor=audit_actor_of(principal), now=principal.now)
+    return _show_method(CONTACT_METHODS.find(id), principal)
+
+
+@contact_methods_routes.post(
+    "/{int:id}/ring",
+    Permission.MANAGE_SELF,
+    answers=_CONTACT_METHOD.whole,
+    summary="Say whether a test rang on one of yours while the phone was silenced",
+    example={"rings_silenced": True},
+)
+def record_ring(request: HttpRequest, id: Number, body: RingBody) -> dict[str, Any]:
+    principal, method = caller(request), CONTACT_METHODS.find(id)
+    _require_self(principal, method.user)
+    users.record_ring(method, rings_silenced=body.rings_silenced, actor=audit_actor_of(principal), now=principal.now)
     return _show_method(CONTACT_METHODS.find(id), principal)
 
 

@@ -48,6 +48,14 @@ class ProviderTestResponse(BaseModel):
     detail: str
 
 
+class QuotaSchema(BaseModel):
+    """The vendor's own quota, as it last reported it."""
+
+    limit: int = Field(description="Messages in a period.")
+    left: int
+    resets_at: datetime = Field(description="When the next period begins.")
+
+
 class ProviderHealthSchema(BaseModel):
     """Whether messages pass through it."""
 
@@ -55,6 +63,7 @@ class ProviderHealthSchema(BaseModel):
     error: ReasonSchema | None
     worked_at: datetime | None
     failed_at: datetime | None
+    quota: QuotaSchema | None = None
 
 
 class RejectedAddressSchema(BaseModel):
@@ -87,7 +96,7 @@ def _show(rows: Sequence[Provider], principal: Principal) -> Iterator[dict[str, 
             **spec,
             "secrets_set": sorted(commands.secrets_set(row)),
             "callbacks": {endpoint.name: address for endpoint, address in provider_status.webhook_urls(row)},
-            "health": show(ProviderHealthSchema, status),
+            "health": show(ProviderHealthSchema, status, quota=status.quota and show(QuotaSchema, status.quota)),
             "refused": [show(RejectedAddressSchema, one) for one in rejections_by_name.get(row.name, ())],
         }
 

@@ -186,6 +186,8 @@ class Channel(ABC):
     counts_omitted: bool = True
     #: Rings only if the phone's settings allow it.
     is_push: bool = False
+    #: What the phone's owner must switch on so that it rings while the phone is silenced.
+    silence_help: str = ""
     #: Addresses are phone numbers: messages cost money, and a sender can be forged.
     is_phone: bool = False
     #: Messages are read to the recipient, who presses keys.

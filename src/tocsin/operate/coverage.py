@@ -142,7 +142,8 @@ READINESS_HORIZON = timedelta(days=8)
 # Notifications are found by user, the newest first. A message in the sandbox left no machine, and a call that nobody
 # answered proves nothing.
 _RESPONDERS_METHODS = """
-SELECT m.user_id, m.label, m.channel, m.address, m.verified_at IS NOT NULL AS has_code, arrived.at AS arrived_at
+SELECT m.user_id, m.label, m.channel, m.address, m.verified_at IS NOT NULL AS has_code, m.rings_silenced,
+       arrived.at AS arrived_at
 FROM people_contactmethod m
 LEFT JOIN LATERAL (
     SELECT coalesce(d.delivered_at, d.sent_at) AS at
@@ -174,7 +175,9 @@ def load_responders(connection: Connection, user_ids: Collection[int], now: date
     parameters = {"users": sorted(user_ids), "oldest": ids.first_uuid7(now - TEST_VALID_FOR)}
     for row in database.rows(connection, _RESPONDERS_METHODS, parameters):
         is_verified = row["has_code"] or not addresses.accepts_code(row["channel"], row["address"])
-        states.setdefault(row["user_id"], {})[row["label"]] = MethodState(is_verified, row["arrived_at"])
+        states.setdefault(row["user_id"], {})[row["label"]] = MethodState(
+            is_verified, row["arrived_at"], row["rings_silenced"]
+        )
     return {
         user_id: OnCallPerson(_with_valid_addresses(recipient), states.get(user_id, {}))
         for user_id, recipient in load_recipients(connection, user_ids).items()

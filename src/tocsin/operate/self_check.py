@@ -26,7 +26,9 @@ from tocsin.escalation.models import EXHAUSTED_RUNS_SQL
 from tocsin.escalation.tasks import STUCK_AFTER
 from tocsin.notify import pause
 from tocsin.notify.dispatch import send
+from tocsin.notify.interfaces import Quota
 from tocsin.notify.notices import Notice, queue_notice
+from tocsin.notify.providers import health
 from tocsin.notify.providers.pool import CHANNELS
 from tocsin.notify.rules.page_planner import IS_ADMINISTRATOR
 from tocsin.operate import node_heartbeat, readiness
@@ -104,6 +106,8 @@ class SelfCheckInputs:
     unreached_alerts: CountWithExamples = CountWithExamples()
     #: Whom no page reaches because their channels lack a provider: names by channel.
     without_provider: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: The vendors' quotas that are nearly used up, by provider.
+    scarce_quotas: Mapping[str, Quota] = field(default_factory=dict)
     #: The oldest undecided message.
     message: LongestWait | None = None
     #: Active alerts without a timer and without a reason for that.
@@ -139,6 +143,7 @@ def find_problems(inputs: SelfCheckInputs) -> tuple[DetectedProblem, ...]:
         *_page(inputs),
         *_unreached(inputs),
         *_without_provider(inputs),
+        *_scarce_quotas(inputs),
         *_message(inputs),
         *_forgotten(inputs),
         *_stuck(inputs),
@@ -259,6 +264,26 @@ def _without_provider(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
             )
             if channel == "email"
             else sentence("Add or enable a provider under Providers. Pages that were kept are then sent."),
+        )
+
+
+def _scarce_quotas(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
+    for name, quota in inputs.scarce_quotas.items():
+        yield DetectedProblem(
+            f"quota_scarce:{name}",
+            sentence("The quota of the provider “{provider}” is nearly used up", provider=name),
+            sentence(
+                "{count} message of {limit} is left for the provider “{provider}” until {until}. Without any, other "
+                "providers and contact methods take over.",
+                "{count} messages of {limit} are left for the provider “{provider}” until {until}. Without any, other "
+                "providers and contact methods take over.",
+                provider=name,
+                count=quota.left,
+                limit=quota.limit,
+                until=quota.resets_at,
+            ),
+            sentence("Buy more messages from the vendor, or add another provider or contact method."),
+            is_warning=True,
         )
 
 
@@ -403,6 +428,7 @@ def load_inputs(connection: Connection, now: datetime) -> SelfCheckInputs:
         page=None if pause.current_pause(connection, now) else _longest_wait(connection, _PAGE, {"now": now}),
         unreached_alerts=unreached(connection, now),
         without_provider=send.unreachable(connection),
+        scarce_quotas=health.scarce_quotas(connection, now),
         message=_longest_wait(connection, _MESSAGE, {"now": now}),
         forgotten_alerts=_count_with_examples(connection, _FORGOTTEN, {}),
         stuck_alerts=_count_with_examples(connection, _STUCK, {"live": _LIVE, "stuck": STUCK_AFTER}),

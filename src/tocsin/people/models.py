@@ -168,6 +168,8 @@ class ContactMethod(models.Model):
     verified_at = models.DateTimeField(null=True, blank=True)
     #: Entered by the user, and not used until the code sent to it is confirmed.
     awaits_code = models.BooleanField(default=False, db_default=False)
+    #: Whether a test rang while the phone was silenced, as the user answered; NULL if they did not.
+    rings_silenced = models.BooleanField(null=True, blank=True)
 
     objects: ClassVar[models.Manager[ContactMethod]] = BoundedManager()
 

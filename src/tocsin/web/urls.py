@@ -137,6 +137,7 @@ _me = [
     path("contact-methods/<int:number>/", notification_rules.contact_method, name="contact_method"),
     path("contact-methods/<int:number>/delete", notification_rules.delete_contact_method, name="delete_contact_method"),
     path("contact-methods/<int:number>/test", contact_methods.send_test, name="send_test"),
+    path("contact-methods/<int:number>/ring", contact_methods.answer_ring, name="answer_ring"),
     path("contact-methods/<int:number>/confirm/", contact_methods.confirm, name="confirm_contact_method"),
     path("contact-methods/<int:number>/move", notification_rules.move_contact_method, name="move_contact_method"),
     path("notification-rules/", notification_rules.notification_rules, name="notification_rules"),

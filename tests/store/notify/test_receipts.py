@@ -410,3 +410,42 @@ def test_journal_of_a_killed_process_opens_the_receipt(scenario: Scenario) -> No
     assert (row.deliveries, row.standing) == ([delivery.pk], [delivery.pk])
     assert row.poll_at - row.sent_at < timedelta(seconds=1)
     assert not [one for one in each_of(delivery.reason) if "answered" in one.code]
+
+
+def test_quota_is_stored_and_warned_of_at_four_fifths(scenario: Scenario) -> None:
+    from tocsin.notify.providers.pool import statuses
+    from tocsin.operate.self_check import find_problems, load_inputs
+
+    def problems() -> list[str]:
+        with database.transaction() as connection:
+            found = find_problems(load_inputs(connection, scenario.post.now))
+        return [str(one.detail) for one in found if one.id == "quota_scarce:Pushover" and one.is_warning]
+
+    scenario.pushover.used = 7_998
+    scenario.paged("alice")
+    quota = statuses()["Pushover"].quota
+    assert quota is not None
+    assert (quota.limit, quota.left) == (10_000, 2_001)
+    assert problems() == []
+    # A process records a success every ten seconds; another one has its own.
+    scenario.post.page(scenario.post.alert(), "alice")
+    scenario.post.go(61, scenario.post.outbox())
+    (detail,) = problems()
+    assert "2,000 messages of 10,000 are left" in detail
+    scenario.post.seconds = 40 * 86_400
+    assert problems() == [], "a new month has begun"
+
+
+def test_vendor_is_asked_before_an_address_is_saved(scenario: Scenario) -> None:
+    from tests.support.provider_servers.pushover import GROUP
+    from tocsin.core.errors import Rejected
+    from tocsin.notify.providers.commands import check_address
+
+    check_address("pushover", USER)
+    check_address("email", "alice@example.org")
+    for address, problem in ((GROUP, "key of a group"), (TOKEN, "knows no user")):
+        with pytest.raises(Rejected, match=problem) as caught:
+            check_address("pushover", address)
+        assert caught.value.field == "address"
+    scenario.pushover.http.answering = lambda _: Response(503)
+    check_address("pushover", GROUP)

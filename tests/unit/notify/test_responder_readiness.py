@@ -171,3 +171,19 @@ def test_now_and_next_are_the_first_of_each_role() -> None:
         (PRIMARY, NOW + HOUR),
         (SECONDARY, NOW + 5 * HOUR),
     ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "problems"),
+    [((None,), []), ((True,), []), ((False,), [ReadinessProblem.SILENCED]), ((False, None), []), ((False, True), [])],
+)
+def test_push_that_does_not_ring_through_silence_is_named(
+    answers: tuple[bool | None, ...], problems: list[ReadinessProblem]
+) -> None:
+    methods = [NotificationMethod(f"Push {n}", "ntfy", f"topic{n}") for n in range(len(answers))]
+    states = {
+        method.label: replace(GOOD, rings_silenced=answer) for method, answer in zip(methods, answers, strict=True)
+    }
+    result = assess(replace(responder(*methods), states=states))
+    assert list(result.problems) == problems
+    assert result.rings_silenced is (True in answers)

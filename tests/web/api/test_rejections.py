@@ -53,6 +53,7 @@ REJECTIONS: list[tuple[str, str, Any, str]] = [
     ("PUT", "contact-methods/{method}", {"user": "bob"}, "A contact method stays with its user; add one to the "
     "other user instead."),
     ("POST", "contact-methods/{bobs_method}/send-code", None, "Contact method not found."),
+    ("POST", "contact-methods/{bobs_method}/ring", {"rings_silenced": True}, "Contact method not found."),
     ("POST", "groups/Network/contacts/Nothing/test", None, 'No contact named "{contact}" in {group}.'),
     ("GET", "outbound-integrations/{outbound}/calls/999999", None, "{integration} has no call {call}."),
     ("GET", "workflows/{workflow}/runs/999999", None, "{workflow} has no run {run}."),

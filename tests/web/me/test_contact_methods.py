@@ -115,3 +115,23 @@ def test_used_up_or_expired_code_keeps_its_explanation(
     text = bob.post(path, {"code": "12"}).content.decode()
     assert "This code has expired." in text
     assert "Send a new code" in text
+
+
+def test_answer_whether_a_push_rings_is_kept(company: Company, browser_of: BrowserOf) -> None:
+    actor = AuditActor.from_user(company.responder, "cli", limits=None)
+    push = {"label": "Push", "channel": "ntfy", "address": "bob-topic"}
+    method = users.save_contact_method(company.responder, push, actor=actor, now=clock.now())
+    path = f"/me/contact-methods/{method.pk}/"
+    bob = browser_of(company.responder)
+    assert "Did it ring while the phone was silenced?" in bob.get(path).content.decode()
+    answer = bob.post(f"{path}ring", {"rings": "no"}, follow=True)
+    assert "You said that it does not ring" in answer.content.decode()
+    method.refresh_from_db()
+    assert method.rings_silenced is False
+    assert browser_of(company.admin).post(f"{path}ring", {"rings": "yes"}).status_code == 404
+    assert AuditEntry.objects.latest("pk").after == {"contact_method": "Push", "rings_silenced": False}
+    users.save_contact_method(
+        company.responder, {**push, "address": "other"}, existing=method, actor=actor, now=clock.now()
+    )
+    method.refresh_from_db()
+    assert method.rings_silenced is None

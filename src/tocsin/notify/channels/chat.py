@@ -473,6 +473,9 @@ class PushChannel(CompactPushChannel):
     label = "Push"
     nouns = (translatable("push message"), "push messages")
     address_help = translatable("the URL of a push service, which is kept secret")
+    silence_help = translatable(
+        "iPhone: not possible. Android: make the browser an exception of Do Not Disturb; silent mode keeps it quiet."
+    )
     example = "alice-topic"
     max_chars = 1500
     max_details_chars = 300

@@ -103,6 +103,10 @@ class PhoneChannel(Channel):
     """A channel whose addresses are phone numbers."""
 
     address_help = translatable("a phone number with country code")
+    silence_help = translatable(
+        "iPhone: save Tocsin's numbers as a contact, and switch on Emergency Bypass under its ringtone and text tone. "
+        "Android: star the contact, and let Do Not Disturb pass starred contacts; silent mode keeps it quiet."
+    )
     example = "+41790000001"
     is_phone = True
 

@@ -460,10 +460,11 @@ def _note_health(connection: Connection, pool: ProviderPool, results: Sequence[S
         if isinstance(result.outcome, AttemptFailed):
             if result.outcome.kind in FAULTS and not provider.kind.has_many_servers:
                 is_awaited = not awaited_channels.isdisjoint(provider.channels)
-                updates.append(health.HealthUpdate(provider.name, result.at, result.outcome.error, is_awaited))
+                error = result.outcome.error
+                updates.append(health.HealthUpdate(provider.name, result.at, error, is_awaited, provider.quota))
         elif channel not in provider.receipt_channels:
             # A provider with delivery receipts counts as healthy only when a message has arrived.
-            updates.append(health.HealthUpdate(provider.name, result.at))
+            updates.append(health.HealthUpdate(provider.name, result.at, quota=provider.quota))
     pool.record_outcomes(connection, updates)
 
 

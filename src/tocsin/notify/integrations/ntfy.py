@@ -34,6 +34,10 @@ class NtfyChannel(CompactPushChannel):
     nouns = (translatable("ntfy message"), "ntfy messages")
     address_help = translatable("a topic, or its full address")
     example = "alice-topic"
+    silence_help = translatable(
+        "iPhone: not possible. Android: in the phone's settings for ntfy, let notifications of the highest priority "
+        "override Do Not Disturb."
+    )
     max_chars = 1000
     max_details_chars = 400
 

@@ -73,6 +73,10 @@ class PushoverChannel(CompactPushChannel):
     nouns = (translatable("Pushover message"), "Pushover messages")
     address_help = translatable("your user key, 30 letters and digits")
     example = "uQiRzpo4DXghDmr9QzzfQu27cmVRsG"
+    silence_help = translatable(
+        "iPhone: in the Pushover app, Settings, Critical Alerts for high-priority. Android: in the app's settings let "
+        "high-priority messages sound as an alarm, and let Pushover override Do Not Disturb."
+    )
     max_chars = 1024
     max_details_chars = 400
     has_repeats = True

@@ -6,6 +6,7 @@ Secrets are write-only. The caller checks permissions.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -20,7 +21,8 @@ from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN, has_different_origin
-from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.delivery.circuit_breaker import AddressRejected
+from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.reasons import translatable as _
@@ -38,6 +40,7 @@ from tocsin.core.validation.spec import (
 )
 from tocsin.notify import interfaces, pause
 from tocsin.notify.interfaces import (
+    AddressChecker,
     ProviderAccount,
     ProviderKind,
     ProviderSetting,
@@ -57,6 +60,8 @@ from tocsin.notify.providers.pool import (
 )
 from tocsin.notify.states import SANDBOX
 from tocsin.people import addresses
+
+log = logging.getLogger(__name__)
 
 # ---------- specs
 # Providers as YAML, the API and forms write them: a spec for each kind, made from the settings that it declares.
@@ -287,6 +292,31 @@ def delete_provider(provider: Provider, *, actor: AuditActor, now: datetime) -> 
         ProviderHealth.objects.filter(name=provider.name).delete()
         provider.delete()
         pause.reschedule_providers(now)
+
+
+def check_address(channel: str, address: str) -> None:
+    """Asks the vendor of the channel's first provider that can tell whether pages can be sent to an address. Holds no
+    transaction. What cannot be asked now is accepted: a test says it.
+
+    Raises Rejected("invalid_address").
+    """
+    for provider in Provider.objects.filter(is_enabled=True, channels__contains=[channel]):
+        kind = KINDS.get(provider.kind)
+        if kind is None or not kind.accepts(channel, address):
+            continue
+        try:
+            secrets = crypto.decrypt_bundle(provider.secrets)
+            sender = kind.open(account_of(provider.name, provider.pk, kind, provider.settings, secrets))
+            try:
+                if isinstance(sender, AddressChecker):
+                    return sender.check_address(address)
+            finally:
+                sender.close()
+        except AddressRejected as refused:
+            raise Rejected("invalid_address", refused.full_reason, "address") from None
+        except (Temporary, Permanent) as error:
+            log.warning("%s could not be asked about an address: %s", provider.name, error.detail)
+    return None
 
 
 def test_provider(provider: Provider) -> Reason:

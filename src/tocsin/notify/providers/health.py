@@ -17,6 +17,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.delivery import circuit_breaker
 from tocsin.core.delivery.circuit_breaker import CircuitBreaker, RateLimit
 from tocsin.core.reasons import Reason, reason_from_json, replace_texts
+from tocsin.notify.interfaces import Quota
 
 #: The maximum length of a server's text in a stored error.
 MAX_HEALTH_ERROR_CHARS = 300
@@ -31,6 +32,8 @@ class HealthUpdate:
     error: Reason | None = None
     #: Whether messages wait for the provider to recover.
     is_awaited: bool = False
+    #: The vendor's quota, if its answer said so.
+    quota: Quota | None = None
 
 
 _READ = (
@@ -44,7 +47,9 @@ UPDATE notify_providerhealth SET failures = %(failures)s, is_open = %(is_open)s,
                            ELSE recovered_at END,
        worked_at = coalesce(%(worked_at)s, worked_at),
        failed_at = coalesce(%(failed_at)s, failed_at),
-       error = coalesce(%(error)s, error)
+       error = coalesce(%(error)s, error),
+       quota_limit = coalesce(%(quota_limit)s, quota_limit), quota_left = coalesce(%(quota_left)s, quota_left),
+       quota_resets_at = coalesce(%(quota_resets_at)s, quota_resets_at)
 WHERE name = %(name)s
 """
 
@@ -86,6 +91,7 @@ def _write(
     connection: Connection, name: str, state: CircuitBreaker, updates: Sequence[HealthUpdate], now: datetime
 ) -> None:
     errors = [update.error for update in updates if update.error is not None]
+    quota = next((update.quota for update in reversed(updates) if update.quota is not None), None)
     parameters = {
         **asdict(state),
         "name": name,
@@ -93,6 +99,9 @@ def _write(
         "worked_at": max((update.at for update in updates if update.error is None), default=None),
         "failed_at": max((update.at for update in updates if update.error is not None), default=None),
         "error": replace_texts(errors[-1], lambda text: text[:MAX_HEALTH_ERROR_CHARS]) if errors else None,
+        "quota_limit": quota and quota.limit,
+        "quota_left": quota and quota.left,
+        "quota_resets_at": quota and quota.resets_at,
     }
     connection.execute(_WRITE, parameters)
 
@@ -164,6 +173,19 @@ def store_rate_limits(connection: Connection, limits: Mapping[str, RateLimit]) -
     """Stores how far the rate limits are used up."""
     for name, limit in sorted(limits.items()):
         connection.execute("UPDATE notify_providerhealth SET free_at = %s WHERE name = %s", (limit.free_at, name))
+
+
+# A quota of which a fifth is left is scarce.
+_SCARCE = """
+SELECT h.name, h.quota_limit, h.quota_left, h.quota_resets_at FROM notify_providerhealth h
+JOIN notify_provider p ON p.name = h.name AND p.is_enabled
+WHERE h.quota_limit > 0 AND h.quota_left * 5 <= h.quota_limit AND h.quota_resets_at > %s ORDER BY h.name
+"""
+
+
+def scarce_quotas(connection: Connection, now: datetime) -> dict[str, Quota]:
+    """Returns the quotas of which at least 80 % are used, by provider in use."""
+    return {name: Quota(*quota) for name, *quota in connection.execute(_SCARCE, (now,)).fetchall()}
 
 
 # ---------- rejections

@@ -36,6 +36,7 @@ from tocsin.notify.interfaces import (
     ProviderAccount,
     ProviderKind,
     ProviderSender,
+    Quota,
     WebhookEndpoint,
     WebhookProvider,
 )
@@ -223,6 +224,12 @@ class ActiveProvider:
     def receipt_timeout(self) -> int:
         """The delivery receipt timeout, in seconds."""
         return int(self.account.settings.get(interfaces.RECEIPT_TIMEOUT.name) or RECEIPT_TIMEOUT)
+
+    @property
+    def quota(self) -> Quota | None:
+        """The vendor's quota, as its last answer to this process said."""
+        quota: Quota | None = getattr(self.sender, "quota", None)
+        return quota
 
     @property
     def per_minute(self) -> int:
@@ -510,6 +517,8 @@ class ProviderStatus:
     since: datetime | None = None
     #: When the provider is probed again.
     retry_at: datetime | None = None
+    #: The vendor's quota, if it reports one.
+    quota: Quota | None = None
 
 
 def statuses() -> dict[str, ProviderStatus]:
@@ -521,7 +530,10 @@ def statuses() -> dict[str, ProviderStatus]:
             state, error = ProviderState.CIRCUIT_OPEN if row.is_open else ProviderState.FAILING, row.error
         else:
             state = ProviderState.WORKS if row.worked_at else ProviderState.UNUSED
-        found[row.name] = ProviderStatus(state, row.worked_at, row.failed_at, error, row.opened_at, row.retry_at)
+        quota = None
+        if row.quota_limit is not None and row.quota_left is not None and row.quota_resets_at is not None:
+            quota = Quota(row.quota_limit, row.quota_left, row.quota_resets_at)
+        found[row.name] = ProviderStatus(state, row.worked_at, row.failed_at, error, row.opened_at, row.retry_at, quota)
     return found
 
 

@@ -56,6 +56,10 @@ _NOT_LOUD_AT = ReasonType(
 )
 _NOT_VERIFIED = ReasonType("readiness.not_verified", "No loud contact method is verified.")
 _NOT_TESTED = ReasonType("readiness.not_tested", "No call, SMS or push arrived in the last {days} days: send a test.")
+_SILENCED = ReasonType(
+    "readiness.silenced",
+    "By their own word, no push rings while their phone is silenced: add a call, or change the phone.",
+)
 _QUIET_HOURS = ReasonType("readiness.quiet_hours", "Quiet hours delay {priority} alerts from {since} until {until}.")
 _SEVERAL_ROLES = ReasonType(
     "readiness.several_roles", "Also {roles} at the same time: if they don't answer, the next step pages them again."
@@ -69,16 +73,20 @@ class ReadinessProblem(StrEnum):
     NOT_LOUD = "not_loud"
     NOT_VERIFIED = "not_verified"
     NOT_TESTED = "not_tested"
+    SILENCED = "silenced"
     QUIET_HOURS = "quiet_hours"
     SEVERAL_ROLES = "several_roles"
 
 
 @dataclass(frozen=True, slots=True)
 class MethodState:
-    """Whether a contact method is verified, or cannot be; and when a message last arrived there."""
+    """Whether a contact method is verified, or cannot be; when a message last arrived there; and whether its user says
+    that it rings while the phone is silenced, if they said.
+    """
 
     is_verified: bool = False
     arrived_at: datetime | None = None
+    rings_silenced: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,8 @@ class ShiftReadiness:
     #: When a message last arrived on one of them, if that is known.
     arrived_at: datetime | None
     problems: Mapping[ReadinessProblem, Reason]
+    #: Whether the user says that one of them rings while the phone is silenced.
+    rings_silenced: bool = False
     #: Whether the user has another role meanwhile. Without a problem, somebody else comes before them in it.
     has_other_roles: bool = False
 
@@ -156,12 +166,15 @@ def _assess(
         problems[ReadinessProblem.NOT_VERIFIED] = _NOT_VERIFIED()
     if loud_methods and (arrived_at is None or arrived_at < now - TEST_VALID_FOR):
         problems[ReadinessProblem.NOT_TESTED] = _NOT_TESTED(days=TEST_VALID_FOR.days)
+    if states and all(state.rings_silenced is False for state in states):
+        problems[ReadinessProblem.SILENCED] = _SILENCED()
     if problem := _quiet_hours(recipient, shift, now):
         problems[ReadinessProblem.QUIET_HOURS] = problem
     if roles := _other_roles(shift, doubles):
         problems[ReadinessProblem.SEVERAL_ROLES] = _SEVERAL_ROLES(roles=tuple(Term(role) for role in roles))
     channels = tuple(dict.fromkeys(method.channel for method in loud_methods.values()))
-    return ShiftReadiness(shift, channels, is_verified, arrived_at, problems)
+    rings = any(state.rings_silenced for state in states)
+    return ShiftReadiness(shift, channels, is_verified, arrived_at, problems, rings)
 
 
 def _loud_methods(recipient: Recipient, priority: Priority) -> tuple[NotificationMethod, ...]:

@@ -486,6 +486,17 @@ def save_contact_method(
     return method
 
 
+def record_ring(method: ContactMethod, *, rings_silenced: bool, actor: AuditActor, now: datetime) -> None:
+    """Records whether a test rang while the phone was silenced, as its user says."""
+    with boundary.config_command():
+        ContactMethod.objects.filter(pk=method.pk).update(rings_silenced=rings_silenced)
+        audit.record(
+            actor, "verify", now=now, **audit.about("user", method.user),
+            after={"contact_method": method.label, "rings_silenced": rings_silenced},
+        )  # fmt: skip
+        settings_store.bump()
+
+
 def delete_contact_method(method: ContactMethod, *, actor: AuditActor, now: datetime) -> None:
     with boundary.config_command():
         user = method.user
@@ -590,6 +601,7 @@ def _write_contact_method(
         method.verified_at = in_use.aggregate(at=Max("verified_at"))["at"]
         is_pending = needs_code and not is_trusted and addresses.accepts_code(channel, address)
         method.awaits_code = is_pending and not is_login and not in_use.exists()
+        method.rings_silenced = None
     elif is_trusted:
         method.awaits_code = False
     method.label, method.channel, method.address = contact_spec.label, contact_spec.channel, address

@@ -10,13 +10,14 @@ from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import each_of
+from tocsin.core.reasons import each_of, local_term
 from tocsin.notify import notices
 from tocsin.notify.inbound import verification
 from tocsin.notify.integrations import web_push
@@ -28,7 +29,7 @@ from tocsin.notify.states import DeliveryState, Purpose
 from tocsin.people import addresses
 from tocsin.people.changes import users
 from tocsin.people.models import ContactMethod, User
-from tocsin.web.http.request import SignedInRequest, actor, find_row, render_view
+from tocsin.web.http.request import SignedInRequest, actor, find_row, next_url, render_view
 from tocsin.web.push import device_name
 from tocsin.web.ui.forms import channel_name, rejections_shown
 
@@ -45,6 +46,16 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
 def test_result(request: SignedInRequest, notification_id: UUID) -> HttpResponse:
     context = result_context(request.user, notification_id)
     return render_view(request, "me/test_result.html", context, partials=("result",))
+
+
+@require_POST
+def answer_ring(request: SignedInRequest, number: int) -> HttpResponse:
+    """Record whether a test rang while the phone was silenced."""
+    method = find_row(ContactMethod.objects.filter(user=request.user), number, "contact method")
+    rings = request.POST.get("rings") == "yes"
+    users.record_ring(method, rings_silenced=rings, actor=actor(request), now=request.now)
+    messages.success(request, _("Saved."))
+    return redirect(next_url(request, reverse("contact_method", args=[number])))
 
 
 def queue(request: SignedInRequest, method: ContactMethod) -> UUID | None:
@@ -74,7 +85,15 @@ def result_context(user: User, notification_id: UUID) -> dict[str, Any]:
         "is_done": is_done,
         "is_call": CHANNELS[notification.channel].is_call,
         "pressed_key": pressed["key"] if pressed else "",
+        "rung_method": _rung(user, notification),
+        "silence_help": local_term(CHANNELS[notification.channel].silence_help),
     }
+
+
+def _rung(user: User, notification: Notification) -> ContactMethod | None:
+    """Return the user's method that a test rang, if only the phone's settings decide whether it does."""
+    own = user.contact_methods.filter(channel=notification.channel, address=notification.address)
+    return own.first() if CHANNELS[notification.channel].is_push else None
 
 
 # ---------- verify contact

@@ -36,6 +36,7 @@ from tocsin.core.reasons import local_term, translate
 from tocsin.core.validation import inputs
 from tocsin.notify.models import Notification
 from tocsin.notify.pages import load_recipients
+from tocsin.notify.providers import commands
 from tocsin.notify.providers.pool import CHANNELS
 from tocsin.notify.rules.page_planner import USER_RULES, plan_pages
 from tocsin.notify.states import DeliveryState, furthest
@@ -487,11 +488,14 @@ def contact_method(request: SignedInRequest, number: int | None = None) -> HttpR
     snapshot = FormSnapshot(request, "user", owner.pk, state, row=method)
     if request.method == "POST" and form.is_valid():
         saved: ContactMethod | None = None
+        spec = form.spec()
         places = {"repeat.every": "repeat_every", "repeat.times": "repeat_times"}
-        with rejections_shown(form, places), snapshot.unchanged():
-            saved = users.save_contact_method(
-                owner, form.spec(), existing=method, actor=actor(request), now=request.now
-            )
+        with rejections_shown(form, places):
+            entered = (spec["channel"], spec["address"])
+            if method is None or entered != (method.channel, addresses.display_form(method.address)):
+                commands.check_address(spec["channel"], spec["address"].strip())
+            with snapshot.unchanged():
+                saved = users.save_contact_method(owner, spec, existing=method, actor=actor(request), now=request.now)
         if saved is not None and owner != request.user:
             messages.success(request, _saved_for_other(saved))
             return _back(request, owner)
@@ -501,7 +505,15 @@ def contact_method(request: SignedInRequest, number: int | None = None) -> HttpR
         if saved is not None:
             messages.success(request, gettext("Saved. Use “Send test” to check it."))
             return redirect("me")
-    context = {"form": form, "method": method, "owner": owner, "snapshot": snapshot}
+    channel = CHANNELS.get(method.channel) if method else None
+    context = {
+        "form": form,
+        "method": method,
+        "owner": owner,
+        "snapshot": snapshot,
+        "is_push": channel is not None and channel.is_push,
+        "silence_help": local_term(channel.silence_help) if channel else "",
+    }
     return render_view(request, "me/contact_method.html", context, status=422 if form.errors else 200)
 
 

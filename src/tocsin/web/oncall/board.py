@@ -47,6 +47,7 @@ _CACHE_SECONDS = 60
 COLUMNS = (
     ReadinessProblem.NOT_VERIFIED,
     ReadinessProblem.NOT_TESTED,
+    ReadinessProblem.SILENCED,
     ReadinessProblem.QUIET_HOURS,
     ReadinessProblem.SEVERAL_ROLES,
 )
@@ -78,6 +79,7 @@ class ReadinessRow:
         names = {
             ReadinessProblem.NOT_VERIFIED: _("Verified"),
             ReadinessProblem.NOT_TESTED: _("Tested"),
+            ReadinessProblem.SILENCED: _("Through silence"),
             ReadinessProblem.QUIET_HOURS: _("Quiet hours"),
             ReadinessProblem.SEVERAL_ROLES: _("One role at a time"),
         }
@@ -86,6 +88,9 @@ class ReadinessRow:
     def _is_met(self, problem: ReadinessProblem) -> bool | None:
         if problem in self.first.problems:
             return False
+        if problem is ReadinessProblem.SILENCED:
+            # Who was not asked, or did not answer, is not known to be woken.
+            return True if self.first.rings_silenced else None
         # Without a loud channel there is nothing to verify, to test or to delay.
         is_several = problem is ReadinessProblem.SEVERAL_ROLES
         applies = not self.first.has_other_roles if is_several else self.first.loud_channels
