@@ -157,18 +157,19 @@ def test_an_update_never_overtakes_a_page_and_survives_failures(scenario: ChatSc
     commands.HANDLERS.register(updates.follow)
     scenario.post.page(first, "alice")
     scenario.post.go()
+    scenario.post.seconds = 20
     scenario.post.act(first, Acknowledge(actor=scenario.post.actor("alice")))
     scenario.post.page(second, "alice")
     scenario.update()
     assert scenario.slack.updates == [], "the page that is due comes first"
-    scenario.post.go(11)
+    scenario.post.go()
     scenario.slack.answers.append(Response(503))
-    scenario.update(11)
+    scenario.update()
     assert scenario.slack.updates == []
-    scenario.update(12)
+    scenario.update(22)
     assert scenario.slack.updates == [], "it backs off"
     scenario.post.act(first, Assign(actor=scenario.post.actor("alice"), name="Alice"))
-    scenario.update(13)
+    scenario.update(23)
     assert "*Assigned to Alice*" in json.dumps(scenario.slack.updates[-1]["blocks"])
 
 
