@@ -20,7 +20,7 @@ from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import state
 from tocsin.notify import listener, notices, pause
 from tocsin.notify import worker as notify
-from tocsin.notify.dispatch import claim
+from tocsin.notify.dispatch import claim, updates
 from tocsin.notify.inbound import responder_actions, verification
 from tocsin.notify.providers.pool import CHANNELS
 from tocsin.oncall.calendars import calendar_import_worker
@@ -72,6 +72,7 @@ def install() -> None:
     visibility.install_row_security()
     commands.HANDLERS.register(handle_changes)
     commands.HANDLERS.register(listener.all_clear)
+    commands.HANDLERS.register(updates.follow)
     commands.HANDLERS.register(outbound_listener.follow)
     commands.HANDLERS.register(workflow_listener.handle_changes)
     state.register(outbound_listener.load_recent_writes, outbound_listener.mark_echoed)

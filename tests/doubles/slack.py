@@ -27,6 +27,7 @@ class SlackDouble:
     token: str = "xoxb-1"
     signing_secret: str = "8f742231b10e8888abcd99yyyzzz85a5"
     messages: list[dict[str, Any]] = field(default_factory=list)
+    updates: list[dict[str, Any]] = field(default_factory=list)
     responses: list[dict[str, Any]] = field(default_factory=list)
     answers: list[Response] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -45,6 +46,8 @@ class SlackDouble:
             return _json_response({"ok": False, "error": "invalid_auth"})
         if request.path == "/api/auth.test":
             return _json_response({"ok": True, "team": "Acme", "user": "tocsin"})
+        if request.path == "/api/chat.update":
+            return self.answers.pop(0) if self.answers else self._update(request.json())
         if request.path != "/api/chat.postMessage" or request.method != "POST":
             return _json_response({"ok": False, "error": "unknown_method"})
         if self.answers:
@@ -58,6 +61,14 @@ class SlackDouble:
             return _json_response({"ok": False, "error": "invalid_blocks"})
         self.messages.append(message)
         return _json_response({"ok": True, "channel": message["channel"], "ts": f"1700000000.{len(self.messages):06}"})
+
+    def _update(self, message: dict[str, Any]) -> Response:
+        if not all(_is_within_limits(block) for block in message.get("blocks", [])):
+            return _json_response({"ok": False, "error": "invalid_blocks"})
+        if message["ts"] not in {f"1700000000.{number + 1:06}" for number in range(len(self.messages))}:
+            return _json_response({"ok": False, "error": "message_not_found"})
+        self.updates.append(message)
+        return _json_response({"ok": True, "channel": message["channel"], "ts": message["ts"]})
 
     def press(self, message: dict[str, Any], command: str, member: str) -> bytes:
         """The body with which Slack tells of a pressed button."""

@@ -23,7 +23,6 @@ class TelegramDouble:
     webhook: dict[str, Any] = field(default_factory=dict)
     told: threading.Event = field(default_factory=threading.Event)
     answers: list[Response] = field(default_factory=list)
-    edited: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, request: Request) -> Response:
         bot, _, method = request.path.removeprefix("/bot").partition("/")
@@ -40,8 +39,9 @@ class TelegramDouble:
             case "sendMessage":
                 return self.answers.pop(0) if self.answers else self._send(body)
             case "editMessageText":
+                if body in self.edits[-1:]:
+                    return _refused(400, "Bad Request: message is not modified")
                 self.edits.append(body)
-                self.edited.set()
                 return _result({"message_id": body["message_id"]})
         return _refused(404, "Not Found")
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
 from uuid import UUID
 
-from tocsin.alerts.states import CommandChannel, Priority
+from tocsin.alerts.states import CommandChannel, CommandKind, Priority
 from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, translatable
@@ -132,6 +132,10 @@ class Rendered:
     priority: Priority | None = None
     #: The recipient's language, such as "de"; empty means English.
     language: str = ""
+    #: Only for a message that is brought up to date: what has become of its alert, and the commands that are still
+    #: useful; None for all.
+    state: str = ""
+    commands: tuple[CommandKind, ...] | None = None
     #: Only for a phone call.
     script: CallScript | None = None
     #: A test rings as an urgent page does.
@@ -194,6 +198,8 @@ class Channel(ABC):
     is_call: bool = False
     #: Its vendor repeats an urgent page until someone answers (`RepeatingSender`).
     has_repeats: bool = False
+    #: Its messages can be brought up to date after they were sent, where the provider can.
+    is_updated: bool = False
     #: What an answer on it is recorded as.
     command_channel: CommandChannel
     #: How the sandbox draws its messages: `email`, `sms`, `voice`, `push` or `chat`.
@@ -341,6 +347,14 @@ class Quota:
     limit: int
     left: int
     resets_at: datetime
+
+
+@runtime_checkable
+class UpdatingSender(ProviderSender, Protocol):
+    """The sender of a vendor whose messages can be changed after they were sent."""
+
+    def update(self, rendered: Rendered, channel: str, address: str, external_id: str) -> None:
+        """Replaces the message that `send` returned the id of. Notifies nobody. Raises as `send` does."""
 
 
 class ProviderKind(ABC):

@@ -12,7 +12,7 @@ from tocsin.alerts.states import TERMINAL, AlertStatus
 from tocsin.alerts.store import load_alerts
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, Text, sentence
-from tocsin.notify.models import Delivery, LastSent, MailReply, Notification, OptOut, SandboxMessage
+from tocsin.notify.models import Delivery, LastSent, MailReply, MessageUpdate, Notification, OptOut, SandboxMessage
 from tocsin.notify.pages import AlertEnded, queue_all_clear
 from tocsin.notify.text import formatting
 from tocsin.people.models import ContactMethod
@@ -109,7 +109,9 @@ def erase_user(user_id: int) -> None:
     deleted. An opt-out is kept while another user has the same contact method.
     """
     notifications = Notification.objects.filter(user=user_id)
-    Delivery.objects.filter(notification__in=notifications.values("pk")).update(address="", error=NO_REASON)
+    deliveries = Delivery.objects.filter(notification__in=notifications.values("pk"))
+    MessageUpdate.objects.filter(delivery__in=deliveries.values("pk")).delete()
+    deliveries.update(address="", error=NO_REASON)
     notifications.update(address="")
     SandboxMessage.objects.filter(user=user_id).delete()
     LastSent.objects.filter(recipient=user_id).delete()

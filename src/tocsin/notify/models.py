@@ -95,6 +95,23 @@ class OpenReceipt(models.Model):
         indexes = (models.Index(fields=("poll_at",), name="notify_openreceipt_poll"),)
 
 
+class MessageUpdate(models.Model):
+    """A sent message whose alert has changed since, and that is to be brought up to date where it is."""
+
+    #: The delivery's id. Not a foreign key, so that the two rows never lock each other.
+    delivery = models.UUIDField(primary_key=True)
+    #: That of the delivery: one address gets one update at a time.
+    address = models.TextField()
+    due_at = models.DateTimeField()
+    #: When the alert changed. A later change while the update is being made needs another one.
+    changed_at = models.DateTimeField()
+    attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
+
+    class Meta:
+        # Finds due updates.
+        indexes = (models.Index(fields=("due_at",), name="notify_messageupdate_due"),)
+
+
 class OptOut(models.Model):
     """An address that opted out of a channel by sending STOP. START removes the row."""
 

@@ -9,6 +9,7 @@ from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.notify.dispatch import updates
 from tocsin.notify.dispatch.claim import LEASES, OUTBOX
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.dispatch.results import IS_RECEIPT_OVERDUE
@@ -41,6 +42,13 @@ def loops() -> tuple[PeriodicTask, ...]:
             timedelta(seconds=1),
             frozenset({"receipts"}),
             due=database.literal(receipts.IS_DUE),
+        ),
+        PeriodicTask(
+            "message updates",
+            lambda: updates.run_once(dispatcher.provider_pool, clock.now()),
+            timedelta(seconds=1),
+            frozenset({"alerts"}),
+            due=database.literal(updates.IS_DUE),
         ),
         PeriodicTask("providers", dispatcher.probe_providers, timedelta(seconds=5)),
         mail_replies.loop(),

@@ -25,7 +25,7 @@ from tocsin.escalation import tasks as escalation
 from tocsin.inbound import heartbeats
 from tocsin.inbound.storage import dedup_key_store
 from tocsin.notify import pause as pauses
-from tocsin.notify.dispatch import claim, results
+from tocsin.notify.dispatch import claim, results, updates
 from tocsin.notify.dispatch import dispatcher as deliveries
 from tocsin.notify.inbound import receipts
 from tocsin.oncall.calendars import calendar_import_worker
@@ -108,6 +108,7 @@ _REPAIRS: tuple[ClockRepair, ...] = (
     receipts.TIMERS,
     deliveries.correct_after_rollback,
     *claim.TIMERS,
+    updates.TIMERS,
     *outbound_queue.TIMERS,
     calendar_import_worker.TIMERS,
     # Otherwise no problem would be confirmed until the clock caught up.

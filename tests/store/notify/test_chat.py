@@ -18,14 +18,17 @@ from tests.doubles.telegram import TelegramDouble, telegram_double
 from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, outbox_harness, provider
 from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
+from tocsin.alerts import commands
+from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold
 from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
 from tocsin.notify import notices
+from tocsin.notify.dispatch import updates
 from tocsin.notify.integrations.telegram import TelegramKind, secret_of
-from tocsin.notify.models import Delivery, Notification, OptOut, ProviderHealth
-from tocsin.notify.providers import commands
+from tocsin.notify.models import Delivery, MessageUpdate, Notification, OptOut, ProviderHealth
+from tocsin.notify.providers import commands as providers
 from tocsin.notify.providers.pool import account_of
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.notify.text import formatting
@@ -53,12 +56,24 @@ class ChatScenario:
         status: int = Client().post("/hooks/slack/interact", body, content_type=form, headers=headers).status_code
         return status
 
+    def update(self, seconds: float | None = None) -> None:
+        """Makes the updates of messages that are due."""
+        self.post.seconds = self.post.seconds if seconds is None else seconds
+        updates.run_once(self.post.outboxes[0].provider_pool, self.post.now)
+
+    def user_id(self, name: str) -> int:
+        return self.post.users[name].pk
+
     def telegram_update(self, update: dict[str, Any], secret: str | None = None) -> HttpResponse:
         headers = {"X-Telegram-Bot-Api-Secret-Token": secret_of(self.telegram.token) if secret is None else secret}
         made: HttpResponse = Client().post(
             "/hooks/telegram/update", json.dumps(update), content_type="application/json", headers=headers
         )
         return made
+
+
+def _buttons(message: dict[str, Any]) -> list[str]:
+    return [b["action_id"] for block in message["blocks"] if block["type"] == "actions" for b in block["elements"]]
 
 
 @pytest.fixture
@@ -104,11 +119,92 @@ def test_slack_buttons_answer_a_page_and_update_the_message(scenario: ChatScenar
     event = AlertEvent.objects.get(kind="acknowledged")
     assert (event.actor_id, event.via) == (alice.pk, "chat")
     assert scenario.slack.responded.wait(5)
-    (redrawn,) = scenario.slack.responses
-    assert redrawn["replace_original"] is True
-    assert f"You acknowledged alert {alert}." in json.dumps(redrawn["blocks"])
-    remaining = [b["action_id"] for block in redrawn["blocks"] if block["type"] == "actions" for b in block["elements"]]
-    assert remaining == ["tocsin_assign", "tocsin_close"]
+    (answer,) = scenario.slack.responses
+    assert (answer["response_type"], answer["text"]) == ("ephemeral", f"You acknowledged alert {alert}.")
+    scenario.update()
+    (redrawn,) = scenario.slack.updates
+    assert (redrawn["channel"], redrawn["ts"]) == ("U012AB3CD", "1700000000.000001")
+    assert "*Acknowledged by Alice*" in json.dumps(redrawn["blocks"])
+    assert _buttons(redrawn) == ["tocsin_assign", "tocsin_close"]
+
+
+def test_every_message_about_an_alert_shows_each_change(scenario: ChatScenario) -> None:
+    scenario.post.user("alice", SLACK)
+    scenario.post.user("bob", TELEGRAM, language="de")
+    commands.HANDLERS.register(updates.follow)
+    alert = scenario.post.alert()
+    scenario.post.page(alert, "alice", "bob")
+    scenario.post.go()
+    scenario.post.act(alert, Hold(actor=scenario.post.actor("alice"), until=scenario.post.at(1800)))
+    scenario.post.act(alert, Assign(actor=scenario.post.actor("alice"), name="Bob", user_id=scenario.user_id("bob")))
+    scenario.update()
+    (message,) = scenario.slack.updates
+    state = "*Assigned to Bob · Snoozed until Tue 24 Nov 2026, 09:45 UTC*"
+    assert state in json.dumps(message["blocks"], ensure_ascii=False), "two changes are one update"
+    assert _buttons(message) == ["tocsin_close"]
+    assert "Bob zugewiesen" in scenario.telegram.edits[-1]["text"]
+    scenario.post.act(alert, Close(actor=scenario.post.actor("alice")))
+    scenario.update(2)
+    assert "*Closed by Alice*" in json.dumps(scenario.slack.updates[-1]["blocks"])
+    assert _buttons(scenario.slack.updates[-1]) == []
+    assert "reply_markup" not in scenario.telegram.edits[-1]
+    assert not MessageUpdate.objects.exists()
+
+
+def test_an_update_never_overtakes_a_page_and_survives_failures(scenario: ChatScenario) -> None:
+    scenario.post.user("alice", SLACK)
+    first, second = scenario.post.alert(), scenario.post.alert("Disk full")
+    commands.HANDLERS.register(updates.follow)
+    scenario.post.page(first, "alice")
+    scenario.post.go()
+    scenario.post.seconds = 20
+    scenario.post.act(first, Acknowledge(actor=scenario.post.actor("alice")))
+    scenario.post.page(second, "alice")
+    scenario.update()
+    assert scenario.slack.updates == [], "the page that is due comes first"
+    scenario.post.go()
+    scenario.slack.answers.append(Response(503))
+    scenario.update()
+    assert scenario.slack.updates == []
+    scenario.update(22)
+    assert scenario.slack.updates == [], "it backs off"
+    scenario.post.act(first, Assign(actor=scenario.post.actor("alice"), name="Alice"))
+    scenario.update(23)
+    assert "*Assigned to Alice*" in json.dumps(scenario.slack.updates[-1]["blocks"])
+
+
+def test_one_conversation_gets_one_update_a_second(scenario: ChatScenario) -> None:
+    scenario.post.user("alice", SLACK)
+    commands.HANDLERS.register(updates.follow)
+    alerts = []
+    for number in range(3):
+        alerts.append(scenario.post.alert(f"Disk {number} full"))
+        scenario.post.page(alerts[-1], "alice")
+        scenario.post.go(number * 20)
+    for alert in alerts:
+        scenario.post.act(alert, Close(actor=scenario.post.actor("alice")))
+    counts = []
+    for second in (61, 61.5, 62.1, 63.2, 64.3):
+        scenario.update(second)
+        counts.append(len(scenario.slack.updates))
+    assert counts == [1, 1, 2, 3, 3]
+
+
+def test_a_message_about_several_alerts_stays_as_it_is(scenario: ChatScenario) -> None:
+    scenario.post.user("alice", SLACK)
+    commands.HANDLERS.register(updates.follow)
+    scenario.post.page(scenario.post.alert(), "alice")
+    scenario.post.go()
+    both = [scenario.post.alert("Disk full"), scenario.post.alert("Printer on fire")]
+    for alert in both:
+        scenario.post.page(alert, "alice")
+    for second in (1, 12):
+        scenario.post.go(second)
+    assert scenario.slack.messages[-1]["text"] == "🔴 P1 Critical: 2 alerts"
+    scenario.post.act(both[0], Close(actor=scenario.post.actor("alice")))
+    scenario.update(13)
+    assert scenario.slack.updates == []
+    assert not MessageUpdate.objects.exists()
 
 
 def test_an_unsigned_forged_or_old_interaction_does_nothing(scenario: ChatScenario) -> None:
@@ -149,21 +245,16 @@ def test_room_members_answer_as_themselves_and_unknown_members_are_informed(scen
     assert AlertEvent.objects.get(kind="assigned").actor_id == bob.pk
 
 
-def test_slack_answers_in_the_users_language_or_the_rooms(scenario: ChatScenario) -> None:
+def test_slack_answers_in_the_users_language(scenario: ChatScenario) -> None:
     scenario.post.user("alice", SLACK, language="de")
     alert = scenario.post.alert()
     scenario.post.page(alert, "alice")
     scenario.post.go()
     assert scenario.slack_press("acknowledge", "U012AB3CD") == 200
     assert scenario.slack.responded.wait(5)
-    text = json.dumps(scenario.slack.responses[0]["blocks"], ensure_ascii=False)
-    assert f"<@U012AB3CD> hat *Bestätigen* gedrückt: Sie haben Alarm {alert} bestätigt." in text
-    scenario.slack.messages[-1]["channel"] = "C012AB3CD"
-    scenario.slack.responded.clear()
-    assert scenario.slack_press("assign", "U012AB3CD") == 200
-    assert scenario.slack.responded.wait(5)
-    text = json.dumps(scenario.slack.responses[1]["blocks"])
-    assert f"<@U012AB3CD> pressed *Assign to me*: Alert {alert} is assigned to you." in text
+    assert scenario.slack.responses[0]["text"] == f"Sie haben Alarm {alert} bestätigt."
+    scenario.update()
+    assert "Bestätigt von Alice" in json.dumps(scenario.slack.updates, ensure_ascii=False)
 
 
 def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenario: ChatScenario) -> None:
@@ -180,9 +271,9 @@ def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenar
     assert answer["method"] == "answerCallbackQuery"
     assert answer["text"] == f"Sie haben Alarm {alert} bestätigt."
     assert AlertEvent.objects.get(kind="acknowledged").actor_id == alice.pk
-    assert scenario.telegram.edited.wait(5)
+    scenario.update()
     (edit,) = scenario.telegram.edits
-    assert f"Sie haben Alarm {alert} bestätigt." in edit["text"]
+    assert "Bestätigt von Alice" in edit["text"]
     stored = edit["reply_markup"]["inline_keyboard"][0]
     assert [button["callback_data"] for button in stored] == [f"assign:{alert}", f"close:{alert}"]
     assert [button["text"] for button in stored] == ["Mir zuweisen", "Schließen"]
@@ -212,7 +303,7 @@ def test_without_a_webhook_there_are_no_buttons_only_a_link(
     Provider.objects.filter(name="Slack").update(secrets=encrypt_bundle({"bot_token": scenario.slack.token}))
     for name, sender in (("Slack", "signing secret"), ("Telegram", "receives its buttons")):
         row = Provider.objects.get(name=name)
-        assert sender in str(commands.test_provider(row))
+        assert sender in str(providers.test_provider(row))
     changed()
     scenario.post.user("alice", SLACK)
     scenario.post.page(scenario.post.alert(), "alice")

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tocsin.alerts.states import CommandChannel, CommandKind
+from tocsin.alerts.commands import AlertState
+from tocsin.alerts.states import WAS_MERGED, AlertStatus, CommandChannel, CommandKind, Priority
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import Reason, Text, sentence, translatable
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, Text, joined, sentence, translatable
 from tocsin.core.validation.inputs import sanitize
 from tocsin.notify.interfaces import Channel, Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
@@ -267,43 +268,94 @@ def own_server(address: str) -> str:
     return service(addresses.decrypt_address(address)).own_host
 
 
-# ---------- chat buttons
+# ---------- card
+# What a chat shows of a message that asks for an answer: one model, which each vendor's module lays out. Pure.
 
 
-#: In display order.
-BUTTONS = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.CLOSE)
+#: The buttons of a card, in display order. A vendor without text fields leaves out those that ask for a text.
+BUTTONS = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.HOLD, CommandKind.CLOSE, CommandKind.REPLY)
+#: Those that need nothing but a press.
+PLAIN_BUTTONS = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.CLOSE)
+
+#: For how long an alert can be snoozed.
+SNOOZE_CHOICES = (
+    ("30m", translatable("30 minutes")),
+    ("1h", translatable("1 hour")),
+    ("4h", translatable("4 hours")),
+    ("1d", translatable("1 day")),
+)
+
+_LABELS = {
+    CommandKind.ACKNOWLEDGE: translatable("Acknowledge"),
+    CommandKind.ASSIGN: translatable("Assign to me"),
+    CommandKind.HOLD: translatable("Snooze"),
+    CommandKind.CLOSE: translatable("Close"),
+    CommandKind.REPLY: translatable("Add note"),
+}
 
 _UNLINKED = Text(
     "Tocsin doesn't recognize you here, so nothing was changed. Sign in to Tocsin and add this chat as "
     "a contact method: {address}"
 )
 
-#: The buttons that are still useful after each command.
-_BUTTONS_AFTER = {
-    CommandKind.ACKNOWLEDGE: (CommandKind.ASSIGN, CommandKind.CLOSE),
-    CommandKind.ASSIGN: (CommandKind.CLOSE,),
-}
+
+@dataclass(frozen=True, slots=True)
+class CardButton:
+    """A button that carries out a command: its label, and the data that come back when it is pressed."""
+
+    command: CommandKind
+    label: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A message in a chat. Its texts are the source's: each vendor's module escapes and shortens them."""
+
+    title: str
+    text: str
+    #: What has become of the alert since, such as "Acknowledged by Alice"; empty in a new message.
+    state: str
+    buttons: tuple[CardButton, ...]
+    link: str
+    link_label: str
+    language: str
+    #: None for a message without an alert, and once nobody needs to act.
+    priority: Priority | None
+
+
+def card(rendered: Rendered, *, has_answers: bool, commands: tuple[CommandKind, ...] = PLAIN_BUTTONS) -> Card:
+    """Returns the card of a message, with those of `commands` that are still useful. It has buttons only if it asks for
+    a response to one alert and presses reach Tocsin (`has_answers`): a button without effect would be mistaken for a
+    response.
+    """
+    number, language = alert_of(rendered), rendered.language
+    offered = commands if rendered.commands is None else [each for each in commands if each in rendered.commands]
+    buttons = [] if number is None or not has_answers else [_button(each, number, language) for each in offered]
+    return Card(
+        rendered.subject,
+        rendered.text,
+        rendered.state,
+        tuple(buttons),
+        rendered.link,
+        phrase(language, "Open Tocsin") if number is None else phrase(language, "Open the alert"),
+        language,
+        None if rendered.commands == () else rendered.priority,
+    )
+
+
+def _button(command: CommandKind, alert_id: int, language: str) -> CardButton:
+    return CardButton(command, label(command, language), f"{command}:{alert_id}")
 
 
 def label(button: CommandKind, language: str) -> str:
     """Returns the label of one of `BUTTONS` in a language."""
-    match button:
-        case CommandKind.ACKNOWLEDGE:
-            return phrase(language, "Acknowledge")
-        case CommandKind.ASSIGN:
-            return phrase(language, "Assign to me")
-        case _:
-            return phrase(language, "Close")
+    return phrase(language, _LABELS[button])
 
 
 def alert_of(rendered: Rendered) -> int | None:
     """Returns the id of the alert that the message's buttons act on; None without buttons, or for several alerts."""
     return signed_links.alert_of(rendered.link) if rendered.buttons else None
-
-
-def buttons_after(pressed: str) -> tuple[CommandKind, ...]:
-    """Returns the buttons that remain under a message after one was pressed."""
-    return next((buttons for kind, buttons in _BUTTONS_AFTER.items() if kind == pressed), ())
 
 
 def parse_button_data(text: str) -> tuple[str, int] | None:
@@ -314,14 +366,46 @@ def parse_button_data(text: str) -> tuple[str, int] | None:
     return command, int(number)
 
 
-def format_button_data(kind: CommandKind, alert_id: int) -> str:
-    """Returns a button's data, which `read` parses."""
-    return f"{kind}:{alert_id}"
-
-
 def unlinked_member_answer(address: str) -> str:
     """Returns the answer to a chat member who is not linked to a Tocsin user, whose language is not known."""
     return str(_UNLINKED(address=address))
+
+
+def with_state(rendered: Rendered, alert: AlertState) -> Rendered:
+    """Returns the message about an alert as it is by now, in the active language and time zone."""
+    state, commands = progress(alert)
+    return replace(rendered, state=sanitize(state.localized()), commands=commands)
+
+
+def progress(alert: AlertState) -> tuple[Reason, tuple[CommandKind, ...] | None]:
+    """Returns what has become of an alert, empty if nobody has acted, and the commands that are still useful."""
+    last = alert.last_event
+    actor = Person(last.actor_name, last.actor_id) if last is not None else Person("")
+    match alert.status:
+        case AlertStatus.CLOSED:
+            return (sentence("Closed by {user}", user=actor) if actor.name else sentence("Closed")), ()
+        case AlertStatus.CANCELLED if actor.name:
+            return sentence("Closed as false alarm by {user}", user=actor), ()
+        case AlertStatus.CANCELLED:
+            return sentence("Closed as false alarm"), ()
+        case AlertStatus.MERGED:
+            merged = WAS_MERGED(alert=AlertRef(alert.id), into=AlertRef(alert.merged_into or 0))
+            return merged, () if alert.is_parent_ended else None
+    names = tuple(Person(one.name, user_id) for user_id, one in alert.acknowledged.items())
+    state = NO_REASON
+    if alert.is_owned:
+        state = sentence("Assigned to {owner}", owner=alert.owner)
+    elif names:
+        state = sentence("Acknowledged by {users}", users=names)
+    held_until = alert.hold_until if alert.status is AlertStatus.ON_HOLD else None
+    if held_until is not None:
+        state = joined(state, sentence("Snoozed until {time}", time=held_until), separator=" · ")
+    done = {
+        CommandKind.ACKNOWLEDGE: bool(state),
+        CommandKind.ASSIGN: alert.is_owned,
+        CommandKind.HOLD: held_until is not None,
+    }
+    return state, tuple(each for each in BUTTONS if not done.get(each)) if state else None
 
 
 # ---------- compact text
@@ -428,6 +512,7 @@ class ChatChannel(Channel):
     example = "slack:C012AB3CD"
     quietness = 2
     bundle_limit = 30
+    is_updated = True
     command_channel = CommandChannel.CHAT
     layout = "chat"
 

@@ -23,6 +23,7 @@ from tocsin.core.delivery.job_pool import LEASE_SECONDS, FairQueue, LeaseTable
 from tocsin.core.hooks import Expiry, Hooks
 from tocsin.core.reasons import JOINED, NO_REASON, Reason, reason_from_json
 from tocsin.core.runtime.clock import Timers
+from tocsin.notify.interfaces import UpdatingSender
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.providers import health
@@ -455,7 +456,9 @@ def _note_bundles(connection: Connection, jobs: Iterable[DeliveryJob], now: date
     """
     for job in jobs:
         has_events = job.active_provider is not None and (
-            job.active_provider.account.callback_base_url or job.reply_address is not None
+            job.active_provider.account.callback_base_url
+            or job.reply_address is not None
+            or isinstance(job.active_provider.sender, UpdatingSender)
         )
         if has_events and len(job.ids) > 1:
             connection.execute(

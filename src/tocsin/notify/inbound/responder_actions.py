@@ -24,7 +24,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Text, joined, reason_from_json
 from tocsin.notify.channels.phone import REPEAT_KEYS
-from tocsin.notify.dispatch import claim, results
+from tocsin.notify.dispatch import claim, results, updates
 from tocsin.notify.dispatch.send import redact_address
 from tocsin.notify.interfaces import CallPrompt, CallScript, CallState, Receipt
 from tocsin.notify.providers import health, pool
@@ -474,7 +474,10 @@ def press_button(
             return ResponderResult(0, ACCOUNT_DISABLED()), ""
         if kind not in OFFERED:
             return ResponderResult(0, NOT_OFFERED()), responder.language
-        return apply_answer(connection, responder, [alert_id], CommandKind(kind), via, now), responder.language
+        result = apply_answer(connection, responder, [alert_id], CommandKind(kind), via, now)
+        # A message that nobody has brought up to date since it was sent shows the state now.
+        updates.queue(connection, [alert_id], now)
+        return result, responder.language
 
     return service.run_in_transaction(press)
 

@@ -13,6 +13,7 @@ from tocsin.core.delivery.circuit_breaker import AddressRejected, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reasons import Reason, ReasonType, Text, joined
 from tocsin.notify.channels import chat
+from tocsin.notify.channels.chat import Card, CardButton
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.integrations.vendor_http import HttpSender, child, items, text
 from tocsin.notify.interfaces import (
@@ -42,32 +43,17 @@ _MAX_HEADER_CHARS = 150
 ACTION = "tocsin_"
 
 
-def message(rendered: Rendered, *, with_buttons: bool = True) -> dict[str, Any]:
-    """Returns the fallback text and the blocks. Buttons are included only if the message asks for a response to one
-    alert and presses reach Tocsin: a button without effect would be mistaken for a response.
-    """
-    title, language = formatting.cut(rendered.subject, _MAX_HEADER_CHARS), rendered.language
-    number = chat.alert_of(rendered)
-    blocks = [{"type": "header", "text": _plain(title)}, _section(rendered.text)]
-    if number is not None and with_buttons:
-        blocks.append({"type": "actions", "elements": [_button(kind, number, language) for kind in chat.BUTTONS]})
-    if rendered.link:
-        label = phrase(language, "Open Tocsin") if number is None else phrase(language, "Open the alert")
-        blocks.append(_context(f"<{rendered.link}|{label}>"))
-    return {"text": title, "blocks": blocks}
-
-
-def blocks_after_press(blocks: list[Any], pressed: str, result: str) -> list[Any]:
-    """Returns the blocks after a button press: the result, and the buttons still useful, in their existing language."""
-
-    def of_type(*types: str) -> list[dict[str, Any]]:
-        return [block for block in blocks if isinstance(block, dict) and block.get("type") in types]
-
-    names = {f"{ACTION}{kind}" for kind in chat.buttons_after(pressed)}
-    elements = (element for row in of_type("actions") for element in items(row.get("elements")))
-    remaining = [element for element in elements if text(child(element).get("action_id")) in names]
-    buttons = [{"type": "actions", "elements": remaining}] if remaining else []
-    return [*of_type("header", "section"), _context(result), *buttons, *of_type("context")[:1]]
+def message(card: Card) -> dict[str, Any]:
+    """Returns the fallback text and the blocks of a card."""
+    title = formatting.cut(card.title, _MAX_HEADER_CHARS)
+    blocks = [{"type": "header", "text": _plain(title)}, _section(card.text)]
+    if card.state:
+        blocks.append(_context(f"*{escaped(card.state)}*"))
+    if card.buttons:
+        blocks.append({"type": "actions", "elements": [_button(button, card.language) for button in card.buttons]})
+    if card.link:
+        blocks.append(_context(f"<{card.link}|{card.link_label}>"))
+    return {"text": title, "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
 
 
 def escaped(text: str) -> str:
@@ -75,19 +61,19 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _button(kind: CommandKind, number: int, language: str) -> dict[str, Any]:
+def _button(shown: CardButton, language: str) -> dict[str, Any]:
     button: dict[str, Any] = {
         "type": "button",
-        "action_id": f"{ACTION}{kind}",
-        "text": _plain(chat.label(kind, language)),
-        "value": chat.format_button_data(kind, number),
+        "action_id": f"{ACTION}{shown.command}",
+        "text": _plain(shown.label),
+        "value": shown.data,
     }
-    if kind is CommandKind.ACKNOWLEDGE:
+    if shown.command is CommandKind.ACKNOWLEDGE:
         button["style"] = "primary"
-    if kind is CommandKind.CLOSE:
+    if shown.command is CommandKind.CLOSE:
         button["style"] = "danger"
         button["confirm"] = {
-            "title": _plain(phrase(language, "Close alert {number}?", number=number)),
+            "title": _plain(phrase(language, "Close alert {number}?", number=shown.data.partition(":")[2])),
             "text": _plain(phrase(language, "Paging for it stops.")),
             "confirm": _plain(phrase(language, "Close")),
             "deny": _plain(phrase(language, "Keep it open")),
@@ -162,14 +148,16 @@ class SlackSender(HttpSender):
         return bool(self._account.callback_base_url and self._account.secrets.get("signing_secret"))
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
-        body = {
-            "channel": address.removeprefix(PREFIX),
-            **message(rendered, with_buttons=self._has_buttons),
-            "unfurl_links": False,
-            "unfurl_media": False,
-        }
+        body = {"channel": address.removeprefix(PREFIX), **self._message(rendered)}
         data = self._call("chat.postMessage", body, {"Idempotency-Key": idempotency_key})
         return f"{data.get('channel', '')}:{data.get('ts', '')}"
+
+    def update(self, rendered: Rendered, channel: str, address: str, external_id: str) -> None:
+        place, _, sent_at = external_id.partition(":")
+        self._call("chat.update", {"channel": place, "ts": sent_at, **self._message(rendered)}, {})
+
+    def _message(self, rendered: Rendered) -> dict[str, Any]:
+        return message(chat.card(rendered, has_answers=self._has_buttons))
 
     def verify(self) -> Reason:
         data = self._call("auth.test", {}, {})
@@ -259,7 +247,7 @@ def _check(secret: str, callback: Callback) -> None:
 
 
 def _handle_press(account: ProviderAccount, payload: dict[str, Any], receiver: EventReceiver) -> None:
-    """Handles a button press: runs the command, answers the member, and updates the message."""
+    """Handles a button press: runs the command, and answers only the member. Everyone sees the message change."""
     member = text(child(payload, "user").get("id"))
     action: object = next(iter(items(payload.get("actions"))), None)
     parsed = chat.parse_button_data(text(child(action).get("value")))
@@ -269,28 +257,14 @@ def _handle_press(account: ProviderAccount, payload: dict[str, Any], receiver: E
     address = f"{PREFIX}{member.upper()}"
     user_id = receiver.find_user_id("chat", address)
     if user_id is None:
-        _respond(account, payload, {"response_type": "ephemeral", "replace_original": False,
-                                 "text": escaped(chat.unlinked_member_answer(address))})  # fmt: skip
+        _respond(account, payload, chat.unlinked_member_answer(address))
         return
     result = receiver.handle_button(user_id, number, command, "chat")
-    # A channel has readers of several languages, so it gets English. A direct message uses the member's language.
-    # The ids of direct messages begin with a D (https://api.slack.com/docs/conversations-api).
-    is_direct = text(child(payload, "channel").get("id")).startswith("D")
-    language, sentence = (result.language, result.localized_sentence) if is_direct else ("", result.sentence)
-    result_line = phrase(
-        language,
-        "{who} pressed {button}: {said}",
-        who=f"<@{escaped(member)}>",
-        button=f"*{chat.label(CommandKind(command), language)}*",
-        said=escaped(sentence),
-    )
-    original = child(payload, "message")
-    blocks = blocks_after_press(items(original.get("blocks")), command, result_line)
-    _respond(account, payload, {"replace_original": True, "text": text(original.get("text")), "blocks": blocks})
+    _respond(account, payload, result.localized_sentence)
 
 
-def _respond(account: ProviderAccount, payload: dict[str, Any], body: dict[str, Any]) -> None:
-    """Posts to the response URL of the signed request, but only on Slack's own hosts."""
+def _respond(account: ProviderAccount, payload: dict[str, Any], answer: str) -> None:
+    """Posts an answer to the response URL of the signed request, but only on Slack's own hosts."""
     url = text(payload.get("response_url"))
     api_host = urlsplit(str(account.settings.get("api_base") or API)).hostname or ""
     try:
@@ -298,4 +272,5 @@ def _respond(account: ProviderAccount, payload: dict[str, Any], body: dict[str, 
     except ValueError:
         return
     if host == api_host or host.endswith((".slack.com", ".slack-gov.com")):
+        body = {"response_type": "ephemeral", "replace_original": False, "text": escaped(answer)}
         vendor_http.post_json(url, body, is_trusted=account.is_trusted)

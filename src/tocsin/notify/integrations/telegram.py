@@ -20,7 +20,7 @@ from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.notify.channels import chat as chat_buttons
 from tocsin.notify.integrations import vendor_http
-from tocsin.notify.integrations.vendor_http import HttpSender, child, items, text
+from tocsin.notify.integrations.vendor_http import HttpSender, child, text
 from tocsin.notify.interfaces import (
     Callback,
     CallbackResponse,
@@ -39,6 +39,8 @@ from tocsin.notify.text import formatting
 API = "https://api.telegram.org"
 PREFIX = "telegram:"
 MAX_MESSAGE_CHARS = 4096
+#: Telegram's error for an edit that changes nothing.
+_NOT_MODIFIED = "message is not modified"
 #: Telegram's errors for a chat in which the bot may not write.
 _MAY_NOT_WRITE = ("not enough rights", "have no rights", "chat_write_forbidden", "peer_id_invalid")
 #: The maximum length of the notification after a button press.
@@ -71,21 +73,7 @@ class TelegramSender(HttpSender):
         self._is_webhook_registered = False
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
-        body: dict[str, Any] = {
-            "chat_id": address.removeprefix(PREFIX),
-            "text": text_of(rendered),
-            "link_preview_options": {"is_disabled": True},
-        }
-        if self._account.callback_base_url and (number := chat_buttons.alert_of(rendered)) is not None:
-            buttons = [
-                {
-                    "text": chat_buttons.label(button, rendered.language),
-                    "callback_data": chat_buttons.format_button_data(button, number),
-                }
-                for button in chat_buttons.BUTTONS
-            ]
-            body["reply_markup"] = {"inline_keyboard": [buttons]}
-        data = self._send(body, {"Idempotency-Key": idempotency_key})
+        data = self._send(self._message(rendered, address), {"Idempotency-Key": idempotency_key})
         if self._account.callback_base_url and not self._is_webhook_registered:
             # Registers the webhook even if the provider was never tested. In the background after the message, so that
             # the message does not wait for it.
@@ -93,6 +81,22 @@ class TelegramSender(HttpSender):
             url = url_of(self._account, "setWebhook")
             vendor_http.post_json(url, self._webhook(), is_trusted=self._account.is_trusted)
         return text(child(data, "result").get("message_id"))
+
+    def update(self, rendered: Rendered, channel: str, address: str, external_id: str) -> None:
+        body = {**self._message(rendered, address), "message_id": int(external_id)}
+        response, data = self._request("editMessageText", body)
+        if _NOT_MODIFIED not in text(data.get("description")):
+            _require_ok(response, data)
+
+    def _message(self, rendered: Rendered, address: str) -> dict[str, Any]:
+        card = chat_buttons.card(rendered, has_answers=bool(self._account.callback_base_url))
+        buttons = [{"text": button.label, "callback_data": button.data} for button in card.buttons]
+        return {
+            "chat_id": address.removeprefix(PREFIX),
+            "text": text_of(card),
+            "link_preview_options": {"is_disabled": True},
+            **({"reply_markup": {"inline_keyboard": [buttons]}} if buttons else {}),
+        }
 
     def verify(self) -> Reason:
         data = _require_ok(*self._request("getMe", {}))
@@ -158,7 +162,7 @@ class TelegramKind(WebhookProvider):
         except ValueError:
             raise Rejected("invalid", _NOT_AN_UPDATE()) from None
         if isinstance(update.get("callback_query"), dict):
-            return _handle_press(account, update["callback_query"], receiver)
+            return _handle_press(update["callback_query"], receiver)
         if isinstance(update.get("message"), dict):
             return _handle_message(update["message"], text(update.get("update_id")), receiver)
         return CallbackResponse(200)
@@ -184,13 +188,12 @@ def secret_of(bot_token: str) -> str:
     return hmac.new(bot_token.encode(), b"Tocsin's webhook", hashlib.sha256).hexdigest()
 
 
-def text_of(rendered: Rendered) -> str:
-    """Returns title, text and link within Telegram's limit; the text is shortened."""
-    link = rendered.link
-    available_chars = MAX_MESSAGE_CHARS - len(rendered.subject) - len(link) - 4
-    return "\n".join(
-        part for part in (rendered.subject, formatting.cut(rendered.text, max(0, available_chars)), link) if part
-    )
+def text_of(card: chat_buttons.Card) -> str:
+    """Returns title, text, state and link within Telegram's limit; the text is shortened."""
+    ends = [part for part in (card.state, card.link) if part]
+    available_chars = MAX_MESSAGE_CHARS - len(card.title) - sum(len(part) + 2 for part in ends) - 4
+    text = formatting.cut(card.text, max(0, available_chars))
+    return "\n".join(part for part in (card.title, text, *ends) if part)
 
 
 def _fail(response: EgressResponse, data: dict[str, Any]) -> NoReturn:
@@ -213,17 +216,8 @@ def _fail(response: EgressResponse, data: dict[str, Any]) -> NoReturn:
     vendor_http.raise_for_status(response, "Telegram", description)
 
 
-def _remaining_keyboard(message: dict[str, Any], pressed: str, number: int) -> dict[str, Any]:
-    """Returns the buttons of a message that are still useful after one was pressed, in their existing language."""
-    button_data = {chat_buttons.format_button_data(kind, number) for kind in chat_buttons.buttons_after(pressed)}
-    rows = items(child(message, "reply_markup").get("inline_keyboard"))
-    buttons = (button for row in rows for button in items(row))
-    remaining = [button for button in buttons if text(child(button).get("callback_data")) in button_data]
-    return {"inline_keyboard": [remaining] if remaining else []}
-
-
-def _handle_press(account: ProviderAccount, query: dict[str, Any], receiver: EventReceiver) -> CallbackResponse:
-    """Handles a button press: the callback response shows the result, and the message is updated in the background."""
+def _handle_press(query: dict[str, Any], receiver: EventReceiver) -> CallbackResponse:
+    """Handles a button press. The response shows the result to the member; everyone sees the message change."""
     parsed = chat_buttons.parse_button_data(text(query.get("data")))
     sender = text(child(query, "from").get("id"))
     if parsed is None:
@@ -233,22 +227,7 @@ def _handle_press(account: ProviderAccount, query: dict[str, Any], receiver: Eve
     if user_id is None:
         return _answer_query(query, chat_buttons.unlinked_member_answer(f"{PREFIX}{sender}"))
     result = receiver.handle_button(user_id, number, command, "chat")
-    is_private = child(query, "message", "chat").get("type") == "private"
-    _update_message(account, query, command, number, result.localized_sentence if is_private else result.sentence)
     return _answer_query(query, result.localized_sentence)
-
-
-def _update_message(account: ProviderAccount, query: dict[str, Any], command: str, number: int, sentence: str) -> None:
-    message = child(query, "message")
-    name = vendor_http.line(text(child(query, "from").get("first_name")), 60)
-    body = {
-        "chat_id": child(message, "chat").get("id"),
-        "message_id": message.get("message_id"),
-        "text": formatting.cut(text(message.get("text")), MAX_MESSAGE_CHARS - 400) + f"\n\n{name}: {sentence}",
-        "link_preview_options": {"is_disabled": True},
-        "reply_markup": _remaining_keyboard(message, command, number),
-    }
-    vendor_http.post_json(url_of(account, "editMessageText"), body, is_trusted=account.is_trusted)
 
 
 def _answer_query(query: dict[str, Any], sentence: str) -> CallbackResponse:

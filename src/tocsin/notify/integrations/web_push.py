@@ -251,7 +251,7 @@ def payload(rendered: Rendered, notification_id: str) -> bytes:
             "token": token,
             # Browsers show only two buttons, so the most important two come first.
             "acts": [
-                {"action": str(button), "title": chat.label(button, rendered.language)} for button in chat.BUTTONS
+                {"action": str(button), "title": chat.label(button, rendered.language)} for button in chat.PLAIN_BUTTONS
             ],
         }
     return _fit(values)

@@ -30,6 +30,7 @@ from tocsin.core.validation import inputs
 from tocsin.escalation.commands import ManualAlert, open_alert
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
+from tocsin.notify.channels import chat
 from tocsin.people.changes import users
 from tocsin.people.changes.users import MAX_ALERT_FILTERS
 from tocsin.people.models import Group
@@ -74,7 +75,7 @@ MAX_BULK_ALERTS = store.MAX_STORM_ALERTS
 _CONFIRMED = frozenset({CommandKind.CLOSE, CommandKind.HOLD})
 
 #: How long several alerts can be snoozed.
-SNOOZE_CHOICES = (("30m", _("30 minutes")), ("1h", _("1 hour")), ("4h", _("4 hours")), ("1d", _("1 day")))
+SNOOZE_CHOICES = tuple((span, _(label)) for span, label in chat.SNOOZE_CHOICES)
 
 #: How many of the selected alerts the question names.
 _MAX_NAMED = 10
