@@ -199,7 +199,7 @@ def preview_announcements(request: HttpRequest, id: str, body: AnnouncementsPrev
     given = group.announcements if body.announcements is None else body.announcements
     specs = AnnouncementSpec.read_list(given, "announcements", maximum=MAX_ANNOUNCEMENTS)
     with database.transaction() as connection:
-        found = announcements.preview(connection, group.pk, group.time_zone, specs, caller(request).now)
+        found = announcements.preview(connection, group, group.time_zone, specs, caller(request).now)
     return {"announcements": [show(AnnouncementPreviewSchema, one) for one in found]}
 
 

@@ -313,7 +313,7 @@ class MaintenanceWindowSpec(WindowTimesSpec, OwnedSpec):
     )
     announce_to_clients: Annotated[tuple[str, ...], list_of(str, {}, 200)] = Field(
         default=(),
-        description="Names of clients whose address is mailed too: those with `maintenance` in `client_reports`. Only "
+        description="Names of clients whose address is emailed too: those with `maintenance` in `client_reports`. Only "
         "administrators add any.",
     )
 

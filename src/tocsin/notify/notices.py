@@ -237,7 +237,7 @@ class ClientReportSpec(Spec):
     ] = Field(
         default=False,
         alias="maintenance",
-        description="Whether maintenance windows that are announced to the client are mailed to the address.",
+        description="Whether maintenance windows that are announced to the client are emailed to the address.",
     )
 
 

@@ -49,6 +49,7 @@ from tocsin.oncall.calculation.final_schedule import GroupPlan, OnCallResolver
 from tocsin.oncall.calculation.weekly_windows import instant, midnight
 from tocsin.people import sql
 from tocsin.people.changes.users import TIMED, AnnouncementSpec, AnnouncementTopic
+from tocsin.people.models import Group
 
 log = logging.getLogger(__name__)
 
@@ -241,11 +242,11 @@ class Preview:
 
 
 def preview(
-    connection: Connection, group_id: int, time_zone: str, specs: Iterable[AnnouncementSpec], now: datetime
+    connection: Connection, group: Group, time_zone: str, specs: Iterable[AnnouncementSpec], now: datetime
 ) -> list[Preview]:
     """Returns what announcements would send, which need not be saved yet."""
-    plan, zone, found = loader.plan(connection, group_id, now), ZoneInfo(time_zone), list[Preview]()
-    labels = [contact["label"] for contact in notices.load_group_contacts(connection, [group_id]).get(group_id, ())]
+    plan, zone, found = loader.plan(connection, group.pk, now), ZoneInfo(time_zone), list[Preview]()
+    labels = [contact["label"] for contact in notices.load_group_contacts(connection, [group.pk]).get(group.pk, ())]
     for spec in specs if plan else ():
         for topic in spec.topics:
             assert plan is not None

@@ -88,14 +88,14 @@ class AnnouncementForm(forms.Form):
     """What contacts of the group are notified of."""
 
     topics = checkboxes(_("Announce"), _TOPICS)
-    contacts = checkboxes(_("To"), help_text=_("None selected: every group contact."))
+    contacts = checkboxes(_("Recipients"), help_text=_("None selected: every group contact."))
     at = forms.TimeField(
         label=_("Time of day"),
         initial="08:00",
         required=False,
         widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
     )
-    language = forms.ChoiceField(label=_("Language"), choices=settings.LANGUAGES)
+    language = forms.ChoiceField(label=_("Language"), choices=[(code, _(name)) for code, name in settings.LANGUAGES])
     roles = checkboxes(_("Roles"), ROLES, help_text=_("None selected: every role."))
     user_group = forms.CharField(
         label=_("Chat user group"),
@@ -335,7 +335,7 @@ class GroupPage(ObjectPage[Group]):
         read = GroupSpec.read(form.spec())
         with database.transaction() as connection:
             zone = read.time_zone or request.user.time_zone
-            previews = preview(connection, row.pk, zone, read.announcements, request.now) if row else []
+            previews = preview(connection, row, zone, read.announcements, request.now) if row else []
         labels: dict[str, Any] = dict(_TOPICS)
         form.preview = [(labels[one.topic], one) for one in previews]
         return None

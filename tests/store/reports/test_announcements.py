@@ -25,6 +25,7 @@ from tocsin.notify.notices import CLIENT_REPORTS
 from tocsin.notify.providers.pool import ActiveProvider
 from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import Schedule
+from tocsin.operate.checks import people as checks
 from tocsin.people.changes import groups, users
 from tocsin.people.changes.users import AnnouncementSpec
 from tocsin.people.models import Group, User
@@ -260,7 +261,7 @@ def test_preview_says_what_would_be_sent(set_up: Callable[..., Group]) -> None:
     made = set_up(FRIDAY, {"topics": ["on_call"]})
     specs = AnnouncementSpec.read_list([{"topics": ["on_call", "gaps"], "language": "de"}], "announcements")
     with store.transaction() as connection:
-        on_call, gaps = announcements.preview(connection, made.pk, "Europe/Zurich", specs, FRIDAY)
+        on_call, gaps = announcements.preview(connection, made, "Europe/Zurich", specs, FRIDAY)
     assert (on_call.at, on_call.contacts) == (FRIDAY + timedelta(days=1), ("Channel", "List"))
     assert gaps.text == ""
     assert not sent()
@@ -449,7 +450,9 @@ def test_user_group_is_never_emptied_and_managers_hear_once(
     assert sent() == [("dana@example.org", "The user group of Desk has a problem")]
     with store.transaction() as connection:
         problem = reason_from_json(notices.load_announced(connection, "user_group:")["slack:S0614TZR7"]["problem"])
+        findings = [one for one in checks.check_on_call(connection, MONDAY) if one.id == "oncall.user_group"]
     assert problem.code == "oncall.user_group_empty"
+    assert [(one.about, one.detail["problem"]) for one in findings] == [("slack:S0614TZR7", problem)]
 
 
 def test_those_without_address_are_named_once(set_up: Callable[..., Group], slack: SlackDouble, now: datetime) -> None:

@@ -142,7 +142,7 @@ _INSTALL_AGAIN = ReasonType("provider.slack_install_again", "Install the app aga
 _NOT_PERMITTED = ReasonType("provider.slack_not_permitted", "Slack does not permit the app to do that ({error}).")
 _PERMIT = ReasonType(
     "provider.slack_permit",
-    "Give the app the scope usergroups:write and install it again, and let everybody manage user groups in the "
+    "Give the app the scope usergroups:write and install it again, and let everyone manage user groups in the "
     "workspace's settings.",
 )
 _CONNECTED = ReasonType("provider.slack_connected", "Connected to the workspace {workspace} as {user}.")

@@ -169,10 +169,12 @@ def check_on_call(connection: Connection, now: datetime) -> Iterator[HealthFindi
     yield from _not_loud(connection, now)
     for user_group, state in notices.load_announced(connection, "user_group:").items():
         if problem := reason_from_json(state.get("problem")):
-            remedy = sentence(
-                "Add a chat contact method to the users on call, and check the provider of the chat service."
+            yield HealthFinding(
+                "oncall.user_group",
+                sentence("A user group does not follow who is on call. {problem}", problem=problem),
+                sentence("Add a chat contact method to the users on call, and check the provider of the chat service."),
+                about=user_group,
             )
-            yield HealthFinding("oncall.user_group", problem, remedy, about=user_group)
     for calendar in coverage.unread_calendars(connection):
         yield HealthFinding(
             "oncall.calendar",
