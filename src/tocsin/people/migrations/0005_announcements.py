@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("people", "0003_alert_list")]
+    dependencies = [("people", "0004_rings_silenced")]
 
     operations = [
         migrations.AddField("group", "announcements", models.JSONField(db_default=[], default=list)),
