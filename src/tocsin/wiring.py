@@ -33,7 +33,7 @@ from tocsin.outbound.delivery import queue as outbound_queue
 from tocsin.outbound.halo_sync import poller
 from tocsin.people import addresses, sign_in_rules
 from tocsin.people.changes import invitations
-from tocsin.reports import client_month
+from tocsin.reports import announcements, client_month
 from tocsin.reports import handover as handover_notes
 from tocsin.resources import registry, visibility
 from tocsin.web.accounts import views
@@ -103,6 +103,7 @@ def worker_tasks(registry: IntegrationRegistry, node_id: UUID, role: str) -> tup
         notices.token_expiry_task(),
         *handover_notes.handover_tasks(),
         client_month.client_report_task(),
+        *announcements.announcement_tasks(),
         calendar_import_worker.calendar_import_task(),
         *outbound_dispatcher.dispatcher_tasks(),
         *poller.polling_tasks(outbound_dispatcher.shared_dispatcher().pool),

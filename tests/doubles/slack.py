@@ -31,6 +31,9 @@ class SlackDouble:
     responses: list[dict[str, Any]] = field(default_factory=list)
     answers: list[Response] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    #: User groups with their members, in the order in which they were set; `group_errors` are answered instead.
+    user_groups: list[tuple[str, list[str]]] = field(default_factory=list)
+    group_errors: list[str] = field(default_factory=list)
     responded: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -48,6 +51,8 @@ class SlackDouble:
             return _json_response({"ok": True, "team": "Acme", "user": "tocsin"})
         if request.path == "/api/chat.update":
             return self.answers.pop(0) if self.answers else self._update(request.json())
+        if request.path == "/api/usergroups.users.update":
+            return self._set_members(request.json())
         if request.path != "/api/chat.postMessage" or request.method != "POST":
             return _json_response({"ok": False, "error": "unknown_method"})
         if self.answers:
@@ -69,6 +74,18 @@ class SlackDouble:
             return _json_response({"ok": False, "error": "message_not_found"})
         self.updates.append(message)
         return _json_response({"ok": True, "channel": message["channel"], "ts": message["ts"]})
+
+    def _set_members(self, body: dict[str, Any]) -> Response:
+        """https://docs.slack.dev/reference/methods/usergroups.users.update"""
+        members = [member for member in str(body.get("users", "")).split(",") if member]
+        if self.group_errors:
+            return _json_response({"ok": False, "error": self.group_errors.pop(0)})
+        if not members:
+            return _json_response({"ok": False, "error": "no_users_provided"})
+        if not all(member[0] in "UW" for member in members):
+            return _json_response({"ok": False, "error": "invalid_users"})
+        self.user_groups.append((body["usergroup"], members))
+        return _json_response({"ok": True, "usergroup": {"id": body["usergroup"], "users": members}})
 
     def press(self, message: dict[str, Any], command: str, member: str) -> bytes:
         """The body with which Slack tells of a pressed button."""

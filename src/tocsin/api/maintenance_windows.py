@@ -94,7 +94,7 @@ def _show(rows: Sequence[MaintenanceWindow], principal: Principal) -> Iterator[d
 
 
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: MaintenanceWindow | None) -> MaintenanceWindow:
-    previous = existing.integrations if existing is not None else None
+    previous = maintenance_windows.affected(existing) if existing is not None else None
     saved = maintenance_windows.save_window(spec, existing=existing, actor=audit_actor_of(caller), now=caller.now)
     for owner in maintenance_windows.groups_newly_affected(saved, previous):
         require(caller, Permission.MANAGE_ROUTING, owner)

@@ -39,7 +39,9 @@ from tocsin.oncall.calendars import feeds
 from tocsin.oncall.calendars.feeds import NewFeed
 from tocsin.oncall.models import CalendarFeed, FeedKind
 from tocsin.operate import coverage
+from tocsin.people.changes.users import MAX_ANNOUNCEMENTS, AnnouncementSpec, AnnouncementTopic
 from tocsin.people.models import Group, User
+from tocsin.reports import announcements
 from tocsin.resources import registry
 from tocsin.resources.resource import find
 
@@ -161,6 +163,44 @@ def timeline(request: HttpRequest, id: str, query: Query[RangeQuery]) -> dict[st
     group = GROUPS.find(id)
     begin, end = requested_range(query, caller(request).now)
     return show_timeline(_plan(group, begin), begin, end)
+
+
+class AnnouncementPreviewSchema(BaseModel):
+    """A message of an announcement, as it would be now."""
+
+    topic: AnnouncementTopic = Field(description="What is announced.")
+    at: datetime | None = Field(description="When it is sent next; null: when it happens.")
+    contacts: list[str] = Field(description="Labels of the contacts that are notified.")
+    title: str
+    text: str = Field(description="Empty: nothing would be sent now.")
+
+
+class AnnouncementsPreviewBody(Schema):
+    model_config = {"extra": "forbid"}
+
+    announcements: list[dict[str, Any]] | None = Field(
+        default=None, description="Announcements as in a group, which are not stored. Default: those of the group."
+    )
+
+
+class AnnouncementsPreviewResponse(BaseModel):
+    announcements: list[AnnouncementPreviewSchema]
+
+
+@groups_routes.post(
+    "/{id}/announcements/preview",
+    Permission.VIEW_ALERTS,
+    answers=AnnouncementsPreviewResponse,
+    summary="What its announcements would send now, and when they do; nothing is sent",
+    example={"announcements": [{"topics": ["on_call", "handovers"], "at": "08:00"}]},
+)
+def preview_announcements(request: HttpRequest, id: str, body: AnnouncementsPreviewBody) -> dict[str, Any]:
+    group = GROUPS.find(id)
+    given = group.announcements if body.announcements is None else body.announcements
+    specs = AnnouncementSpec.read_list(given, "announcements", maximum=MAX_ANNOUNCEMENTS)
+    with database.transaction() as connection:
+        found = announcements.preview(connection, group, group.time_zone, specs, caller(request).now)
+    return {"announcements": [show(AnnouncementPreviewSchema, one) for one in found]}
 
 
 def requested_range(query: RangeQuery, now: datetime) -> tuple[datetime, datetime]:

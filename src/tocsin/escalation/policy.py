@@ -16,7 +16,7 @@ from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, Reason, Term, Text, sentence
 from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import inputs
-from tocsin.core.validation.inputs import DURATION_TOO_SHORT, NO_SUCH_GROUP, NO_SUCH_USER, REQUIRED
+from tocsin.core.validation.inputs import DURATION_TOO_SHORT, NO_SUCH_GROUP, NO_SUCH_USER, REQUIRED, format_time
 from tocsin.core.validation.spec import (
     Duration,
     InvalidValue,
@@ -29,6 +29,7 @@ from tocsin.core.validation.spec import (
     Reference,
     Spec,
     SpecErrors,
+    TimeOfDay,
     TimeZone,
     is_unstorable,
     list_of,
@@ -114,7 +115,7 @@ def unmet_condition(
 def _describe_window(between: DailyWindow) -> Reason:
     """A window, such as "Mon and Tue 08:00 to 18:00 (Europe/Zurich)"."""
     days = tuple(Term(day.short.capitalize()) for day in Weekday if day.number in between.window.days)
-    start, end = weekly_windows.format_time(between.window.start), weekly_windows.format_time(between.window.end)
+    start, end = format_time(between.window.start), format_time(between.window.end)
     if len(days) == len(Weekday):
         return reasons.WINDOW(start=start, end=end, zone=between.zone)
     return reasons.WINDOW_ON_DAYS(days=days, start=start, end=end, zone=between.zone)
@@ -179,8 +180,8 @@ class BetweenSpec(Spec):
     """A time of day, on some weekdays."""
 
     days: weekly_windows.WeekdayNumbers = Field(default=(), description="Days. Default: every day.")
-    start: weekly_windows.TimeOfDay = Field(alias="from", description="Start, such as `08:00`.")
-    end: weekly_windows.TimeOfDay = Field(
+    start: TimeOfDay = Field(alias="from", description="Start, such as `08:00`.")
+    end: TimeOfDay = Field(
         alias="to", description="End, such as `18:00`; on the next day if it is not after the start."
     )
     time_zone: TimeZone = Field(default="UTC", description="Time zone of `from` and `to`.")

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from tocsin.core.reasons import Reason, Term, Text, joined, sentence
 from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import inputs
-from tocsin.core.validation.inputs import REQUIRED
+from tocsin.core.validation.inputs import REQUIRED, format_time, parse_time
 from tocsin.core.validation.spec import (
     Duration,
     InForm,
@@ -25,6 +25,7 @@ from tocsin.core.validation.spec import (
     Parsed,
     Spec,
     SpecErrors,
+    TimeOfDay,
     TimeZone,
     at_most,
 )
@@ -33,11 +34,8 @@ from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.fields import MappedFields
 from tocsin.oncall.calculation.weekly_windows import (
     NOT_A_DAY,
-    TimeOfDay,
     Weekday,
-    format_time,
     instant,
-    parse_time,
     parse_weekday,
 )
 

@@ -6,12 +6,13 @@ A spec is the document form used by YAML and the API. Callers check permissions 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from django.db import connection as django_connection
+from django.db.models import QuerySet
 from pydantic import Field
 
 from tocsin.access import audit, boundary
@@ -22,7 +23,17 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, sentence
 from tocsin.core.reasons import translatable as _
 from tocsin.core.validation.inputs import NO_SUCH_GROUP, rejected_at
-from tocsin.core.validation.spec import InForm, InvalidValue, Line, OneOf, OwnedSpec, Parsed, Reference, list_of
+from tocsin.core.validation.spec import (
+    InForm,
+    InvalidValue,
+    Line,
+    OneOf,
+    OwnedSpec,
+    Parsed,
+    Reference,
+    SpecErrors,
+    list_of,
+)
 from tocsin.inbound import maintenance as maintenance_times
 from tocsin.inbound.conditions import OptionalCondition, compile_condition
 from tocsin.inbound.enums import WindowAction
@@ -36,7 +47,10 @@ from tocsin.inbound.maintenance import (
     WindowTimesSpec,
 )
 from tocsin.inbound.models import Integration, MaintenanceWindow
+from tocsin.notify.models import ClientReport
 from tocsin.people.changes.flat_objects import FlatObject
+from tocsin.people.changes.users import AnnouncementTopic
+from tocsin.people.models import Group, names_check
 
 log = logging.getLogger(__name__)
 
@@ -99,18 +113,28 @@ def end_now(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> M
         return save_window(spec, existing=window, actor=actor, now=now)
 
 
-def groups_newly_affected(window: MaintenanceWindow, previous: Sequence[int] | None) -> set[int | None]:
-    """Returns the groups of the integrations that a change added to the window; None stands for administrators, who
-    have the integrations without a group, and decide whether a window covers all.
+type Affected = tuple[Sequence[int], Sequence[str]]
 
-    `previous` are the integrations before the change, () for all; None for a new window.
+
+def affected(window: MaintenanceWindow) -> Affected:
+    """Returns the integrations that a window affects, () for all, and the clients that are notified."""
+    return window.integrations, window.announce_to_clients
+
+
+def groups_newly_affected(window: MaintenanceWindow, previous: Affected | None) -> set[int | None]:
+    """Returns the groups of the integrations that a change added to the window; None stands for administrators, who
+    have the integrations without a group, and decide whether a window covers all, and which clients are notified.
+
+    `previous` is what was affected before the change; None for a new window.
     """
-    if previous is not None and not previous:
-        return set()
+    integrations, clients = previous or ((), ())
+    owners: set[int | None] = {None} if set(window.announce_to_clients).difference(clients) else set()
+    if previous is not None and not integrations:
+        return owners
     if not window.integrations:
-        return {None}
-    added = set(window.integrations).difference(previous or ())
-    return set(Integration.objects.filter(pk__in=added).values_list("group_id", flat=True))
+        return owners | {None}
+    added = set(window.integrations).difference(integrations)
+    return owners | set(Integration.objects.filter(pk__in=added).values_list("group_id", flat=True))
 
 
 def unreadable(window: MaintenanceWindow) -> Reason | None:
@@ -164,6 +188,17 @@ def count_delayed_alerts(windows: Sequence[MaintenanceWindow]) -> dict[int, int]
             "SELECT window_id, count(*) FROM inbound_delayedalert WHERE window_id = ANY(%s) GROUP BY window_id", [ids]
         )
         return dict(cursor.fetchall())
+
+
+_ANNOUNCED = """
+SELECT id, name, times, action, ticket_reference, announce_to, announce_to_clients FROM inbound_maintenancewindow
+WHERE id = ANY(%s) OR announce_to <> '{}' OR announce_to_clients <> '{}' ORDER BY id
+"""
+
+
+def load_announced_windows(connection: database.Connection, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Returns the windows that are announced to somebody, and those with these ids, by id."""
+    return {row["id"]: row for row in database.rows(connection, _ANNOUNCED, (list(ids),))}
 
 
 # While boundaries are on, a group's window concerns only alerts of the group.
@@ -266,6 +301,21 @@ class MaintenanceWindowSpec(WindowTimesSpec, OwnedSpec):
     ticket_reference: Annotated[Line, InForm(_("Ticket reference"), _("The change or ticket, such as CHG0031234."))] = (
         Field(default="", max_length=100, description="Change or ticket to which it belongs, such as `CHG0031234`.")
     )
+    announce_to: Annotated[
+        tuple[int, ...],
+        list_of(str, {}),
+        Reference("people.Group", NO_SUCH_GROUP),
+        InForm(_("Groups"), widget="checkboxes", section="announce"),
+    ] = Field(
+        default=(),
+        description="Names of groups that are notified when it is planned, changes, starts and ends: those with an "
+        "announcement of `maintenance`.",
+    )
+    announce_to_clients: Annotated[tuple[str, ...], list_of(str, {}, 200)] = Field(
+        default=(),
+        description="Names of clients whose address is emailed too: those with `maintenance` in `client_reports`. Only "
+        "administrators add any.",
+    )
 
 
 def _save_window(
@@ -284,10 +334,45 @@ def _save_window(
     _set_due_at(window.pk, span[1] if span is not None and window.action == WindowAction.HOLD else now)
 
 
+_NOT_ANNOUNCED = Text("{group} announces no maintenance. Add that to its announcements.")
+_NOT_SUBSCRIBED = Text("No address of {client} is subscribed to maintenance.")
+
+
+def announcing_groups() -> QuerySet[Group]:
+    """Returns the groups that announce maintenance."""
+    return Group.objects.filter(announcements__contains=[{"topics": [AnnouncementTopic.MAINTENANCE]}])
+
+
+def subscribed_clients() -> list[str]:
+    """Returns the clients with an address that is subscribed to maintenance."""
+    return list(ClientReport.objects.filter(announces_maintenance=True).values_list("client", flat=True))
+
+
+def _check_window(existing: MaintenanceWindow | None) -> Callable[[MaintenanceWindowSpec, SpecErrors], None]:
+    """Rejects to announce to nobody, unless it was saved so: a window can be ended whatever became of the others."""
+    check_names = names_check(MaintenanceWindow, existing)
+    groups, clients = (existing.announce_to, existing.announce_to_clients) if existing else ((), ())
+
+    def check(read: MaintenanceWindowSpec, errors: SpecErrors) -> None:
+        check_names(read, errors)
+        if added := set(read.announce_to).difference(groups):
+            announcing = set(announcing_groups().values_list("pk", flat=True))
+            for name in Group.objects.filter(pk__in=added - announcing).values_list("name", flat=True):
+                errors.add("announce_to", _NOT_ANNOUNCED(group=name))
+        if names := set(read.announce_to_clients).difference(clients):
+            known = {client.casefold() for client in subscribed_clients()}
+            for name in sorted(names):
+                if name.casefold() not in known:
+                    errors.add("announce_to_clients", _NOT_SUBSCRIBED(client=name), "not_found")
+
+    return check
+
+
 WINDOWS = FlatObject(
     "maintenance_window",
     MaintenanceWindow,
     MaintenanceWindowSpec,
+    check=_check_window,
     own_step=_save_window,
     further_keys=lambda window: window.times,
 )

@@ -390,6 +390,9 @@ class MaintenanceWindow(models.Model):
     #: A condition as in routes, or null.
     condition = models.JSONField(null=True)
     ticket_reference = models.CharField(_("ticket reference"), max_length=100, blank=True, db_default="")
+    #: Ids of the groups, and names of the clients, to which it is announced.
+    announce_to = ArrayField(models.BigIntegerField(), default=list, db_default=[])
+    announce_to_clients = ArrayField(models.CharField(max_length=200), default=list, db_default=[])
     created_at = models.DateTimeField()
 
     objects: ClassVar[models.Manager[MaintenanceWindow]] = BoundedManager()

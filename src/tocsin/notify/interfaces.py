@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -355,6 +355,15 @@ class UpdatingSender(ProviderSender, Protocol):
 
     def update(self, rendered: Rendered, channel: str, address: str, external_id: str) -> None:
         """Replaces the message that `send` returned the id of. Notifies nobody. Raises as `send` does."""
+
+
+@runtime_checkable
+class UserGroupSender(Protocol):
+    """A sender whose vendor has user groups, such as those that are mentioned in a chat."""
+
+    def set_members(self, user_group: str, members: Sequence[str]) -> None:
+        """Replaces the members of a user group, by their addresses, of which there is at least one. Raises as `send`
+        does."""
 
 
 class ProviderKind(ABC):

@@ -367,12 +367,14 @@ class Pause(models.Model):
 
 
 class ClientReport(models.Model):
-    """The monthly report on a client, which is mailed to an address outside of Tocsin."""
+    """An address outside of Tocsin that gets the monthly report on a client, and announcements of maintenance."""
 
     client = models.CharField(max_length=200)
     address = models.EmailField(max_length=254)
     language = models.CharField(max_length=10, default="en", db_default="en")
     is_enabled = models.BooleanField(default=True, db_default=True)
+    #: Whether it is mailed the maintenance windows that are announced to the client.
+    announces_maintenance = models.BooleanField(default=False, db_default=False)
     #: The first day of the first month that is not reported yet.
     next_month = models.DateField()
 
@@ -387,6 +389,15 @@ class ClientReport(models.Model):
     def name(self) -> str:
         """Its name in the audit log."""
         return self.client
+
+
+class Announced(models.Model):
+    """What was announced last about a subject, such as who is on call in a group: see `notify.notices`."""
+
+    subject = models.TextField(primary_key=True)
+    state = models.JSONField(default=dict, db_default={})
+    #: Until when everything is announced; of a user group, when it may be changed next.
+    at = models.DateTimeField()
 
 
 class PushKey(models.Model):

@@ -5,7 +5,7 @@ of Tocsin that get the monthly report on a client. Runs inside the caller's tran
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F
+from psycopg.types.json import Jsonb
 from pydantic import Field
 
 from tocsin.access import boundary
@@ -211,11 +212,12 @@ def notice_data(notice: Notice) -> dict[str, Any]:
 
 
 # ---------- client reports
-# The addresses that get the monthly report on a client. `reports.client_month` writes it.
+# The addresses that get the monthly report on a client (`reports.client_month` writes it), and announcements of
+# maintenance.
 
 
 class ClientReportSpec(Spec):
-    """The report on a client, which is sent to an address by email on the first of each month."""
+    """An address of a client: the report on the client is sent to it by email on the first of each month."""
 
     client: Annotated[ClientName, InForm(_("Client"), _("The name that its alerts have."))] = Field(
         description="Name of the client, as alerts have it."
@@ -226,8 +228,16 @@ class ClientReportSpec(Spec):
     language: Annotated[str, OneOf(LANGUAGES), InForm(_("Language"), choices=dict(settings.LANGUAGES))] = Field(
         default="en", description="Language of the mail."
     )
-    is_enabled: Annotated[bool, InForm(_("Enabled"))] = Field(
+    is_enabled: Annotated[bool, InForm(_("Monthly report"))] = Field(
         default=True, alias="enabled", description="Whether the report is sent."
+    )
+    announces_maintenance: Annotated[
+        bool,
+        InForm(_("Maintenance"), _("For windows that are announced to the client: planned, changed, started, ended.")),
+    ] = Field(
+        default=False,
+        alias="maintenance",
+        description="Whether maintenance windows that are announced to the client are emailed to the address.",
     )
 
 
@@ -271,11 +281,23 @@ def claim_due_reports(connection: Connection, month: date, limit: int) -> list[d
     return database.rows(connection, _DUE_REPORTS, {"month": month, "limit": limit})
 
 
-def mail_report(connection: Connection, report: Mapping[str, Any], notice: Notice, zone: str, now: datetime) -> None:
-    """Queues the mail of a claimed report, with times in `zone`."""
-    target = {"channel": "email", "address": report["address"], "label": report["client"]}
-    row = _row(notice, target, now)
-    write(connection, [replace(row, data={**row.data, "language": report["language"], "time_zone": zone})], now)
+def queue_to_addresses(
+    connection: Connection, notice: Notice, targets: Iterable[Mapping[str, Any]], zone: str, now: datetime
+) -> None:
+    """Queues a notice to addresses that are no user's, such as group contacts (with their `id`): each in its
+    `language`, with times in `zone`. What no provider of today accepts as an address is left out."""
+    rows = []
+    for target in targets:
+        if address_problem(target["channel"], target["address"]) is None:
+            recipient = {"group_contact_id": target["id"]} if "id" in target else {}
+            row = _row(notice, target, now, **recipient)
+            rows.append(replace(row, data={**row.data, "language": target["language"], "time_zone": zone}))
+    write(connection, rows, now)
+
+
+def as_target(client: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the address of a client for `queue_to_addresses`."""
+    return {"channel": "email", "label": client["client"], **{key: client[key] for key in ("address", "language")}}
 
 
 def mark_reported(connection: Connection, report_id: int, month: date) -> None:
@@ -301,6 +323,62 @@ def was_noticed(
         (sorted(user_ids), about, now - window, now + _MAX_CLOCK_SKEW),
     ).fetchone()
     return row is not None
+
+
+# ---------- announcements
+# What was announced last, by subject. A subject is locked while it is compared with what is now and the messages are
+# queued, so that several nodes announce it once. `reports.announcements` decides.
+
+
+_FIRST_ANNOUNCED = "INSERT INTO notify_announced (subject, state, at) VALUES (%s, '{}', %s) ON CONFLICT DO NOTHING"
+
+
+def claim_announced(connection: Connection, subject: str, now: datetime) -> tuple[dict[str, Any], datetime] | None:
+    """Returns what was last announced about a subject ({} if nothing), and its time, locked; None if another node has
+    it."""
+    connection.execute(_FIRST_ANNOUNCED, (subject, now))
+    query = "SELECT state, at FROM notify_announced WHERE subject = %s FOR UPDATE SKIP LOCKED"
+    row = database.row(connection, query, (subject,))
+    return None if row is None else (row["state"], row["at"])
+
+
+def load_announced(connection: Connection, kind: str) -> dict[str, dict[str, Any]]:
+    """Returns what was last announced about each subject of a kind, such as "window:", by the rest of its name."""
+    query = "SELECT subject, state FROM notify_announced WHERE starts_with(subject, %s) ORDER BY subject"
+    return {row["subject"].removeprefix(kind): row["state"] for row in database.rows(connection, query, (kind,))}
+
+
+def store_announced(connection: Connection, subject: str, state: Mapping[str, Any] | None, at: datetime) -> None:
+    """Stores what is announced now; None forgets the subject."""
+    if state is None:
+        connection.execute("DELETE FROM notify_announced WHERE subject = %s", (subject,))
+    else:
+        query = "UPDATE notify_announced SET state = %s, at = %s WHERE subject = %s"
+        connection.execute(query, (Jsonb(state), at, subject))
+
+
+_GROUP_CONTACTS = """
+SELECT id, group_id, label, channel, address FROM people_groupcontact WHERE group_id = ANY(%s) ORDER BY position, id
+"""
+
+
+def load_group_contacts(connection: Connection, group_ids: Collection[int]) -> dict[int, list[dict[str, Any]]]:
+    """Returns the contacts of groups, by the group's id."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in database.rows(connection, _GROUP_CONTACTS, (list(group_ids),)) if group_ids else ():
+        found.setdefault(row["group_id"], []).append(row)
+    return found
+
+
+_SUBSCRIBED_CLIENTS = """
+SELECT client, address, language FROM notify_clientreport
+WHERE announces_maintenance AND upper(client) IN (SELECT upper(name) FROM unnest(%s::text[]) name) ORDER BY client
+"""
+
+
+def load_subscribed_clients(connection: Connection, clients: Collection[str]) -> list[dict[str, Any]]:
+    """Returns the addresses of those of the clients that are subscribed to maintenance."""
+    return database.rows(connection, _SUBSCRIBED_CLIENTS, (list(clients),)) if clients else []
 
 
 # ---------- shift reminders

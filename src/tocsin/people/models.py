@@ -200,6 +200,8 @@ class Group(models.Model):
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
     description = models.TextField(_("description"), blank=True)
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
+    #: What its contacts are notified of, as in a spec: see `people.changes.users.AnnouncementSpec`.
+    announcements = models.JSONField(default=list, db_default=[])
 
     #: Names of groups that a visible object mentions, of any group.
     mentioned: ClassVar[models.Manager[Group]] = models.Manager()

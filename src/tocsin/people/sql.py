@@ -107,6 +107,14 @@ def load_reminders(connection: Connection, user_id: int | None = None) -> dict[i
     return dict(rows.fetchall())
 
 
+def load_announcing_groups(connection: Connection) -> Sequence[DictRow]:
+    """Returns the groups that announce something: `id`, `name`, `time_zone` and `announcements`."""
+    return database.rows(
+        connection,
+        "SELECT id, name, time_zone, announcements FROM people_group WHERE announcements <> '[]'::jsonb ORDER BY id",
+    )
+
+
 def lock_user(connection: Connection, user_id: int) -> None:
     """Locks the user's row, so that concurrent requests of one user are handled one by one."""
     connection.execute("SELECT 1 FROM people_user WHERE id = %s FOR NO KEY UPDATE", (user_id,))

@@ -244,7 +244,7 @@ def _mail_in_savepoint(connection: Connection, row: Mapping[str, Any], zone: str
         with connection.transaction():
             if row["is_due"]:
                 report = load(connection, row["client"], Period.last_month(now, ZoneInfo(zone)), now)
-                notices.mail_report(connection, row, notice(report, zone), zone, now)
+                notices.queue_to_addresses(connection, notice(report, zone), [notices.as_target(row)], zone, now)
             notices.mark_reported(connection, row["id"], month)
     except Exception as error:  # tried again at the next run; the others are mailed
         if database.is_unavailable(error):

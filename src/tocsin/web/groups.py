@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count
@@ -26,7 +27,9 @@ from tocsin.oncall import loader
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.people import addresses
 from tocsin.people.changes import groups as commands
+from tocsin.people.changes.users import MAX_ANNOUNCEMENTS, AnnouncementSpec, AnnouncementTopic, GroupSpec
 from tocsin.people.models import Group, User
+from tocsin.reports.announcements import Preview, preview
 from tocsin.resources.registry import GROUPS
 from tocsin.web.http.request import (
     SignedInRequest,
@@ -39,7 +42,7 @@ from tocsin.web.http.request import (
     require,
     requires,
 )
-from tocsin.web.ui.confirm_delete import ObjectPage
+from tocsin.web.ui.confirm_delete import FormSnapshot, ObjectPage
 from tocsin.web.ui.forms import (
     ROLES,
     SpecForm,
@@ -48,6 +51,7 @@ from tocsin.web.ui.forms import (
     channel_name,
     checkboxes,
     rejections_shown,
+    set_choices,
     show_rejection,
 )
 from tocsin.web.ui.object_list import ObjectList
@@ -71,12 +75,54 @@ class ContactForm(forms.Form):
     address = forms.CharField(label=_("Address"), max_length=500, required=False)
 
 
+_TOPICS = [
+    (AnnouncementTopic.ON_CALL, _("Who is on call, daily")),
+    (AnnouncementTopic.HANDOVERS, _("Each handover")),
+    (AnnouncementTopic.WEEK, _("Next week, on Fridays")),
+    (AnnouncementTopic.GAPS, _("Gaps in the next 7 days, daily")),
+    (AnnouncementTopic.MAINTENANCE, _("Maintenance")),
+]
+
+
+class AnnouncementForm(forms.Form):
+    """What contacts of the group are notified of."""
+
+    topics = checkboxes(_("Announce"), _TOPICS)
+    contacts = checkboxes(_("Recipients"), help_text=_("None selected: every group contact."))
+    at = forms.TimeField(
+        label=_("Time of day"),
+        initial="08:00",
+        required=False,
+        widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
+    )
+    language = forms.ChoiceField(label=_("Language"), choices=[(code, _(name)) for code, name in settings.LANGUAGES])
+    roles = checkboxes(_("Roles"), ROLES, help_text=_("None selected: every role."))
+    user_group = forms.CharField(
+        label=_("Chat user group"),
+        required=False,
+        max_length=60,
+        help_text=_("Its members are those on call. Example: slack:S0614TZR7"),
+    )
+
+    def __init__(self, *args: Any, labels: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*args, **options)
+        set_choices(self, "contacts", [(label, label) for label in labels])
+
+    def spec(self) -> dict[str, Any]:
+        data = self.cleaned_data
+        at = f"{data['at']:%H:%M}" if data["at"] else None
+        return {**{name: data[name] for name in ("topics", "contacts", "language", "roles", "user_group")}, "at": at}
+
+
 MemberFormSet = forms.formset_factory(MemberForm, extra=1, can_delete=True, max_num=MAX_ROWS, absolute_max=MAX_ROWS + 5)
 ContactFormSet = forms.formset_factory(ContactForm, extra=1, can_delete=True, max_num=20, absolute_max=25)
+AnnouncementFormSet = forms.formset_factory(
+    AnnouncementForm, extra=1, can_delete=True, max_num=MAX_ANNOUNCEMENTS, absolute_max=MAX_ANNOUNCEMENTS + 5
+)
 
 
 class GroupForm(SpecForm):
-    """A group, with a row for each member and contact. What a row does not show of them is kept."""
+    """A group, with a row for each member, contact and announcement. What a row does not show of them is kept."""
 
     def __init__(self, data: Any = None, files: Any = None, **options: Any) -> None:
         super().__init__(data, files, **options)
@@ -92,10 +138,20 @@ class GroupForm(SpecForm):
         ]
         self.members = MemberFormSet(data, initial=initial_members, prefix="members")
         self.contacts = ContactFormSet(data, initial=initial_contacts, prefix="contacts")
+        self.announcements = AnnouncementFormSet(
+            data,
+            initial=[{"at": "08:00", **one} for one in self.current.get("announcements", ())],
+            prefix="announcements",
+            form_kwargs={"labels": [contact["label"] for contact in initial_contacts]},
+        )
+        #: What the announcements would send, once it is asked for.
+        self.preview: list[tuple[str, Preview]] | None = None
 
     def is_valid(self) -> bool:
         """Return whether the rows are valid too."""
-        return all([super().is_valid(), self.members.is_valid(), self.contacts.is_valid()])
+        return all(
+            [super().is_valid(), *(rows.is_valid() for rows in (self.members, self.contacts, self.announcements))]
+        )
 
     def spec(self) -> dict[str, Any]:
         """Return the group in spec form, with its members in the order of their numbers."""
@@ -111,12 +167,20 @@ class GroupForm(SpecForm):
             **super().spec(),
             "members": self._with_stored("members", "user", members),
             "contacts": self._with_stored("contacts", "label", contacts) or None,
+            "announcements": [row.spec() for row in self._filled_announcements()] or None,
         }
 
     def show(self, rejected: Rejected) -> None:
         """Show each problem at its field, or in its row."""
-        rows = {"members": self._filled_members(), "contacts": _filled(self.contacts, "label", "address")}
+        rows = {
+            "members": self._filled_members(),
+            "contacts": _filled(self.contacts, "label", "address"),
+            "announcements": self._filled_announcements(),
+        }
         show_rejection(self, rejected, rows=rows)
+
+    def _filled_announcements(self) -> list[Any]:
+        return _filled(self.announcements, "topics", "user_group")
 
     def _filled_members(self) -> list[Any]:
         filled = _filled(self.members, "user")
@@ -212,6 +276,10 @@ def group(request: SignedInRequest, number: int) -> HttpResponse:
         "may_show": {membership.pk for membership in masked if viewer.can_view_addresses_of(membership.user_id)},
         "contacts": contacts,
         "on_call": on_call,
+        "announcements": [
+            (one, [label for topic, label in _TOPICS if topic in one.topics])
+            for one in AnnouncementSpec.read_list(row.announcements, "announcements")
+        ],
         "may_change": may(request, Permission.MANAGE_TEAMS, row),
     }
     return render_view(request, "groups/group.html", context)
@@ -247,6 +315,7 @@ class GroupPage(ObjectPage[Group]):
     """The form of a group. Whoever makes a new one begins as its primary."""
 
     template = "groups/edit.html"
+    partials = ("preview",)
     form_type = GroupForm
     new_title = _("New group")
     shows_saved = True
@@ -256,6 +325,20 @@ class GroupPage(ObjectPage[Group]):
         require(request, Permission.MANAGE_TEAMS, None)
         own_member = {"user": request.user.username, "roles": ["primary"]}
         return {"time_zone": request.user.time_zone, "members": [own_member]}
+
+    def save(
+        self, request: SignedInRequest, form: GroupForm, row: Group | None, snapshot: FormSnapshot
+    ) -> Group | None:
+        """Save the group, unless only the announcements are to be previewed."""
+        if request.POST.get("do") != "preview":
+            return super().save(request, form, row, snapshot)
+        read = GroupSpec.read(form.spec())
+        with database.transaction() as connection:
+            zone = read.time_zone or request.user.time_zone
+            previews = preview(connection, row, zone, read.announcements, request.now) if row else []
+        labels: dict[str, Any] = dict(_TOPICS)
+        form.preview = [(labels[one.topic], one) for one in previews]
+        return None
 
     def announce(self, request: SignedInRequest, saved: Group) -> None:
         if saved.memberships.exists():

@@ -28,6 +28,7 @@ from tocsin.inbound.maintenance import Repeat, TimeSpan, describe_times
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.oncall.calculation.weekly_windows import Weekday
 from tocsin.people.changes.flat_objects import NamesById
+from tocsin.people.models import Group
 from tocsin.resources.registry import MAINTENANCE_WINDOWS
 from tocsin.simulate import backtest
 from tocsin.web.http.request import (
@@ -40,7 +41,7 @@ from tocsin.web.http.request import (
 )
 from tocsin.web.integrations import condition_form
 from tocsin.web.ui.confirm_delete import FormSnapshot, ObjectPage
-from tocsin.web.ui.forms import CodeField, PairsField, SpecForm, show_rejection
+from tocsin.web.ui.forms import CodeField, PairsField, SpecForm, checkboxes, set_choices, show_rejection
 from tocsin.web.ui.object_list import ObjectList
 
 # ---------- forms
@@ -103,7 +104,8 @@ class WindowForm(SpecForm):
         help_text=gettext_lazy("Same syntax as routes: all, any and not. Replaces the condition above."),
     )
     layout = ("name", "action group")
-    placed = ("scope", "weekdays", "month_days", "field", "operator", "value", "condition")
+    announce_to_clients = checkboxes(gettext_lazy("Clients"))
+    placed = ("announce_to_clients", "scope", "weekdays", "month_days", "field", "operator", "value", "condition")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -112,6 +114,14 @@ class WindowForm(SpecForm):
         #: What the entered window would do, once it is asked for.
         self.preview: dict[str, Any] = {}
         current = self.current
+        groups = self.fields["announce_to"]
+        assert isinstance(groups, forms.ModelMultipleChoiceField)
+        groups.queryset = maintenance_windows.announcing_groups() | Group.objects.filter(
+            name__in=current.get("announce_to", ())
+        )
+        names = dict.fromkeys([*current.get("announce_to_clients", ()), *maintenance_windows.subscribed_clients()])
+        set_choices(self, "announce_to_clients", [(name, name) for name in names])
+        self.initial["announce_to_clients"] = current.get("announce_to_clients", ())
         for key in ("starts", "ends"):
             self.initial[key] = current.get(key, "").replace(" ", "T")
         if current.get("integrations"):
@@ -150,6 +160,8 @@ class WindowForm(SpecForm):
         data, spec = self.cleaned_data, super().spec()
         if data["scope"] == ALL:
             spec["integrations"] = None
+        if "announce_to_clients" in data:
+            spec["announce_to_clients"] = data["announce_to_clients"] or None
         is_once = data["repeat"] == Repeat.ONCE
         spec |= dict.fromkeys(("from", "to", "lasts", "first_day", "last_day") if is_once else ("starts", "ends"))
         days: list[str] = []
@@ -258,6 +270,13 @@ class WindowPage(ObjectPage[MaintenanceWindow]):
         named = list(Integration.objects.filter(pk=number).values_list("name", flat=True))
         return {"time_zone": request.user.time_zone, "integrations": named}
 
+    def form(self, request: SignedInRequest, row: MaintenanceWindow | None, named: Mapping[str, str]) -> WindowForm:
+        form: WindowForm = super().form(request, row, named)
+        if request.user.role != Role.ADMIN:
+            # Clients' addresses leave the organisation.
+            del form.fields["announce_to_clients"]
+        return form
+
     def save(
         self, request: SignedInRequest, form: WindowForm, row: MaintenanceWindow | None, snapshot: FormSnapshot
     ) -> MaintenanceWindow | None:
@@ -265,7 +284,7 @@ class WindowPage(ObjectPage[MaintenanceWindow]):
         form.preview = _preview(form.spec(), request.now)
         if request.POST.get("do") == "preview":
             return None
-        previous = row.integrations if row is not None else None
+        previous = maintenance_windows.affected(row) if row is not None else None
         with transaction.atomic():
             saved = super().save(request, form, row, snapshot)
             assert saved is not None

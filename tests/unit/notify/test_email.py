@@ -403,3 +403,13 @@ def test_the_kind_needs_no_more_than_a_host() -> None:
     assert isinstance(sender, SmtpSender)
     assert re.search(r"port=587", repr(sender._server))
     assert environment.current() is not None
+
+
+def test_lines_with_tabs_are_rows_of_a_table() -> None:
+    text = "Mon to Tue:\tAlice\t(primary)\nTue to Wed:\tBob <b>\t(primary)\nTimes are in UTC."
+    rendered = EmailChannel().render(replace(page(), purpose=Purpose.NOTICE, alerts=(), title="Week", text=text))
+    assert rendered.html.count("<table") == 1
+    assert rendered.html.count("<tr>") == 2
+    assert "Bob &lt;b&gt;</td>" in rendered.html
+    assert "Times are in UTC.</p>" in rendered.html
+    assert "Mon to Tue:\tAlice\t(primary)" in rendered.text

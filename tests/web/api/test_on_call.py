@@ -10,6 +10,7 @@ import pytest
 
 from tests.web.api.conftest import Api, ApiResponse, Company
 from tests.web.api.test_errors import refused
+from tocsin.core.config import settings_store
 from tocsin.core.runtime import clock
 from tocsin.oncall.models import HandoverNote, Schedule
 from tocsin.people.models import User
@@ -257,3 +258,52 @@ def test_handover_note_is_written_and_sent_over_the_api(
     assert observer.get(path).body["sections"] == sent["sections"]
     refused(bob.post(f"{path}/send"), 409, "not_possible")
     assert ready.patch("schedules/Desk%2024x7", {"handover_notes": False}).body["handover_notes"] is False
+
+
+# ---------- announcements
+
+
+def test_announcements_are_previewed_without_saving(company: Company, manager: Api) -> None:
+    contact = {"label": "List", "channel": "email", "address": "desk@example.org"}
+    assert manager.patch("groups/Service%20Desk", {"contacts": [contact]}).status == 200
+    path = "groups/Service%20Desk/announcements/preview"
+    assert manager.post(path, {}).body == {"announcements": []}
+    found = manager.post(path, {"announcements": [{"topics": ["on_call"], "at": "06:00"}]}).body["announcements"]
+    assert [(one["topic"], one["contacts"], one["title"]) for one in found] == [
+        ("on_call", ["List"], "On call now in Service Desk: primary Bob Andersson and manager Mia Andersson")
+    ]
+    wrong = manager.post(path, {"announcements": [{"topics": ["on_call"], "at": "25:00"}]})
+    assert (wrong.status, wrong.fields) == (400, ["announcements[0].at"])
+    saved = manager.patch("groups/Service%20Desk", {"announcements": [{"topics": ["on_call", "maintenance"]}]})
+    assert saved.body["announcements"] == [{"topics": ["on_call", "maintenance"]}]
+
+
+def test_announcements_are_hidden_from_other_groups(
+    company: Company, admin: Api, caller: Callable[[User], Api]
+) -> None:
+    assert admin.patch("groups/Network", {"announcements": [{"topics": ["maintenance"]}]}).status == 200
+    settings_store.set(settings_store.VISIBILITY, "groups")
+    mia = caller(company.mia)
+    assert mia.get("groups/Network").status == 404
+    assert mia.post("groups/Network/announcements/preview", {}).status == 404
+    window = {"name": "Patch", "group": "Service Desk", "starts": "2036-01-01 10:00", "ends": "2036-01-01 11:00"}
+    told = mia.post("maintenance-windows", {**window, "announce_to": ["Network"]})
+    assert (told.status, told.fields) == (400, ["announce_to[0]"])
+
+
+def test_only_administrators_announce_maintenance_to_clients(company: Company, manager: Api, admin: Api) -> None:
+    report = {"client": "Acme", "address": "it@acme.example", "maintenance": True, "enabled": False}
+    assert admin.post("client-reports", report).status == 201
+    policy = {"name": "Standard", "steps": [{"notify": {"roles": ["primary"]}, "after": "0m"}]}
+    assert admin.post("escalation-policies", policy).status == 201
+    api = {"name": "Desk", "kind": "api", "group": "Service Desk", "escalation_policy": "Standard"}
+    assert admin.post("integrations", {**api, "recipients": {"groups": ["Service Desk"]}}).status == 201
+    window = {"name": "Patch", "group": "Service Desk", "starts": "2036-01-01 10:00", "ends": "2036-01-01 11:00"}
+    window |= {"integrations": ["Desk"]}
+    assert manager.post("maintenance-windows", {**window, "announce_to_clients": ["Acme"]}).status == 403
+    assert admin.post("maintenance-windows", {**window, "announce_to_clients": ["Acme"]}).status == 201
+    # A manager may change the rest, and take clients away.
+    assert manager.patch("maintenance-windows/Patch", {"ticket_reference": "CHG1"}).status == 200
+    assert manager.patch("maintenance-windows/Patch", {"announce_to_clients": None}).status == 200
+    unknown = admin.patch("maintenance-windows/Patch", {"announce_to_clients": ["Nobody"]})
+    assert (unknown.status, unknown.fields) == (400, ["announce_to_clients"])

@@ -196,13 +196,16 @@ def test_contact_method_removal_lists_its_consequences(company: Company, browser
     assert "It is used in notification rules" in text
 
 
+NO_ANNOUNCEMENTS = {"announcements-TOTAL_FORMS": 0, "announcements-INITIAL_FORMS": 0}
+
+
 def test_a_group_is_called_in_the_order_of_its_numbers(company: Company, browser_of: BrowserOf) -> None:
     form = {
         "name": "Day", "description": "", "time_zone": "UTC",
         "members-TOTAL_FORMS": 3, "members-INITIAL_FORMS": 0,
         "members-0-user": company.admin.pk, "members-0-roles": ["primary"], "members-0-position": 2,
         "members-1-user": company.responder.pk, "members-1-roles": ["primary"], "members-1-position": 1,
-        "contacts-TOTAL_FORMS": 1, "contacts-INITIAL_FORMS": 0,
+        "contacts-TOTAL_FORMS": 1, "contacts-INITIAL_FORMS": 0, **NO_ANNOUNCEMENTS,
         "contacts-0-label": "List", "contacts-0-channel": "email", "contacts-0-address": "desk@example.org",
     }  # fmt: skip
     client = browser_of(company.admin)
@@ -223,7 +226,7 @@ def test_group_form_keeps_what_it_does_not_show(company: Company, browser_of: Br
         {
             "name": "Night", "time_zone": "UTC", "members-TOTAL_FORMS": 1, "members-INITIAL_FORMS": 1,
             "members-0-user": company.responder.pk, "members-0-roles": "secondary",
-            "contacts-TOTAL_FORMS": 0, "contacts-INITIAL_FORMS": 0,
+            "contacts-TOTAL_FORMS": 0, "contacts-INITIAL_FORMS": 0, **NO_ANNOUNCEMENTS,
         }
     )  # fmt: skip
     form = GroupForm(posted, spec_type=GROUPS.spec_type, current=stored)
@@ -238,6 +241,7 @@ def test_saving_a_group_without_members_warns(company: Company, browser_of: Brow
     form = {
         "name": "Empty", "description": "", "time_zone": "UTC",
         "members-TOTAL_FORMS": 0, "members-INITIAL_FORMS": 0, "contacts-TOTAL_FORMS": 0, "contacts-INITIAL_FORMS": 0,
+        **NO_ANNOUNCEMENTS,
     }  # fmt: skip
     saved = browser_of(company.admin).post("/groups/new/", form)
     assert Group.objects.get(name="Empty").memberships.count() == 0

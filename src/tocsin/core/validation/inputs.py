@@ -273,6 +273,31 @@ class NightHours:
         return local >= self.start or local < self.end
 
 
+# ---------- times of day
+
+
+class InvalidTime(ValueError):
+    """A text that is not a weekday or time of day, with the reason."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def parse_time(text: str) -> int:
+    """Parses `HH:MM`, up to 24:00, to minutes since midnight. Raises InvalidTime."""
+    hour, colon, minute = text.partition(":")
+    if colon and len(hour) in (1, 2) and len(minute) == 2 and (hour + minute).isascii() and (hour + minute).isdigit():
+        total = int(hour) * 60 + int(minute)
+        if int(minute) < 60 and total <= 24 * 60:
+            return total
+    raise InvalidTime(sentence('"{value}" is not a time of day; write it like "08:00".', value=text))
+
+
+def format_time(number: int) -> str:
+    return f"{number // 60:02}:{number % 60:02}"
+
+
 # ---------- text sanitizing
 # Makes untrusted text storable in PostgreSQL and encodable as UTF-8, and logins comparable.
 

@@ -666,6 +666,11 @@ Duration = Annotated[
     ),
 ]
 
+#: A time of day in minutes since midnight, in a spec.
+TimeOfDay = Annotated[
+    int, ParsedText(lambda text, _info: inputs.parse_time(text), {"pattern": "^[0-9]{1,2}:[0-9]{2}$"})
+]
+
 #: The name of a time zone.
 TimeZone = Annotated[
     str,

@@ -5,10 +5,13 @@ suppression.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -163,12 +166,21 @@ def _html(message: Message, subject: str) -> str:
     context = {
         "subject": subject,
         "language": available_language(language),
-        "lead": [_line(message, line) for line in _lead(message)],
+        "lead": list(_blocks(message)),
         "alerts": blocks,
         "links": message.links,
         "foot": _foot(message),
     }
     return _template().render(Context(context))
+
+
+def _blocks(message: Message) -> Iterator[dict[str, Any]]:
+    """Yields the lines of the introduction. Successive ones with tabs are the rows of a table."""
+    for has_cells, lines in groupby(_lead(message), lambda line: "\t" in line):
+        if has_cells:
+            yield {"rows": [line.split("\t") for line in lines]}
+        else:
+            yield from (_line(message, line) for line in lines)
 
 
 def _line(message: Message, line: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
@@ -125,6 +125,12 @@ _ADDRESS_ERRORS: Mapping[str, Text] = {
 }
 _TOKEN_REJECTED = ReasonType("provider.slack_token_rejected", "Slack rejected the bot token ({error}).")
 _INSTALL_AGAIN = ReasonType("provider.slack_install_again", "Install the app again, and enter its new token.")
+_NOT_PERMITTED = ReasonType("provider.slack_not_permitted", "Slack does not permit the app to do that ({error}).")
+_PERMIT = ReasonType(
+    "provider.slack_permit",
+    "Give the app the scope usergroups:write and install it again, and let everyone manage user groups in the "
+    "workspace's settings.",
+)
 _CONNECTED = ReasonType("provider.slack_connected", "Connected to the workspace {workspace} as {user}.")
 _NO_SIGNING_SECRET = ReasonType(
     "provider.slack_no_signing_secret", "Messages have no buttons without the signing secret."
@@ -139,7 +145,7 @@ _TRANSIENT_ERRORS = frozenset(
 
 
 class SlackSender(HttpSender):
-    """Posts to one workspace."""
+    """Posts to one workspace, and sets the members of its user groups."""
 
     api = API
 
@@ -158,6 +164,11 @@ class SlackSender(HttpSender):
 
     def _message(self, rendered: Rendered) -> dict[str, Any]:
         return message(chat.card(rendered, has_answers=self._has_buttons))
+
+    def set_members(self, user_group: str, members: Sequence[str]) -> None:
+        """https://docs.slack.dev/reference/methods/usergroups.users.update"""
+        users = ",".join(member.removeprefix(PREFIX) for member in members)
+        self._call("usergroups.users.update", {"usergroup": user_group.removeprefix(PREFIX), "users": users}, {})
 
     def verify(self) -> Reason:
         data = self._call("auth.test", {}, {})
@@ -227,6 +238,8 @@ def _raise_for_error(error: str) -> NoReturn:
     """Raises the error that Slack reports in the body of a 200 response."""
     if error in _CREDENTIAL_ERRORS:
         raise Permanent(_TOKEN_REJECTED(error=error), _INSTALL_AGAIN())
+    if error in ("missing_scope", "permission_denied"):
+        raise Permanent(_NOT_PERMITTED(error=error), _PERMIT())
     if error in _ADDRESS_ERRORS:
         kind = NoSuchAddress if error == "user_not_found" else AddressRejected
         raise kind(_ADDRESS_ERRORS[error](error=error))

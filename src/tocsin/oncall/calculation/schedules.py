@@ -463,7 +463,7 @@ def _shift(
 
 
 def _rotation(stored: Mapping[str, Any], start: date) -> Rotation:
-    every, at = parse_handoff_interval(stored["every"]), weekly_windows.parse_time(stored["at"])
+    every, at = parse_handoff_interval(stored["every"]), inputs.parse_time(stored["at"])
     on = stored.get("on")
     if isinstance(every, MonthInterval):
         if isinstance(on, str):

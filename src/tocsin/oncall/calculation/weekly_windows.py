@@ -16,8 +16,8 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from tocsin.core.reasons import Reason, Text, sentence
-from tocsin.core.validation.inputs import rejected_at
-from tocsin.core.validation.spec import ParsedText, list_of
+from tocsin.core.validation.inputs import InvalidTime, format_time, parse_time, rejected_at
+from tocsin.core.validation.spec import list_of
 
 NOT_A_DAY = Text('"{value}" is not a day; write {choices}.')
 _NO_COUNTRY = Text('"{country}" is not a country with known holidays; write two letters, such as CH, or list days.')
@@ -31,14 +31,6 @@ _MAX_ZONE_JUMP_MINUTES = 25 * 60
 _MIDNIGHT = time()
 #: Days that can be shown, with a margin to the limits of date arithmetic on both sides.
 FIRST_DAY, LAST_DAY = date(1970, 2, 1), date(2190, 1, 1)
-
-
-class InvalidTime(ValueError):
-    """A text that is not a weekday or time of day, with the reason."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
 
 
 class Weekday(StrEnum):
@@ -69,20 +61,6 @@ def parse_weekday(text: str) -> Weekday:
         if text.lower() in (weekday.value, weekday.short):
             return weekday
     raise InvalidTime(NOT_A_DAY(value=text, choices=", ".join(weekday.short for weekday in Weekday)))
-
-
-def parse_time(text: str) -> int:
-    """Parses `HH:MM`, up to 24:00, to minutes since midnight. Raises InvalidTime."""
-    hour, colon, minute = text.partition(":")
-    if colon and len(hour) in (1, 2) and len(minute) == 2 and (hour + minute).isascii() and (hour + minute).isdigit():
-        total = int(hour) * 60 + int(minute)
-        if int(minute) < 60 and total <= MINUTES_A_DAY:
-            return total
-    raise InvalidTime(sentence('"{value}" is not a time of day; write it like "08:00".', value=text))
-
-
-def format_time(number: int) -> str:
-    return f"{number // 60:02}:{number % 60:02}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,9 +267,6 @@ WEEKDAY_TEXTS = [text for weekday in Weekday for text in (weekday.short, weekday
 
 #: Days of the week as numbers, in a spec; 0 is Monday.
 WeekdayNumbers = Annotated[tuple[int, ...], list_of(lambda text: parse_weekday(text).number, {"enum": WEEKDAY_TEXTS})]
-
-#: A time of day in minutes since midnight, in a spec.
-TimeOfDay = Annotated[int, ParsedText(lambda text, _info: parse_time(text), {"pattern": "^[0-9]{1,2}:[0-9]{2}$"})]
 
 
 # ---------- holiday calendars

@@ -20,7 +20,7 @@ from tocsin.core.net import egress
 from tocsin.core.reasons import Text, joined, sentence
 from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import inputs
-from tocsin.core.validation.inputs import NOT_A_CHOICE, NOT_TEXT, REQUIRED
+from tocsin.core.validation.inputs import NOT_A_CHOICE, NOT_TEXT, REQUIRED, InvalidTime, format_time, parse_time
 from tocsin.core.validation.spec import (
     Duration,
     InForm,
@@ -36,6 +36,7 @@ from tocsin.core.validation.spec import (
     Reference,
     Spec,
     SpecErrors,
+    TimeOfDay,
     TimeZone,
     at_most,
     in_utc,
@@ -44,7 +45,7 @@ from tocsin.core.validation.spec import (
 )
 from tocsin.oncall.calculation import schedules, weekly_windows
 from tocsin.oncall.calculation.schedules import MonthInterval, OnHolidays
-from tocsin.oncall.calculation.weekly_windows import InvalidTime, WeeklyWindow
+from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 from tocsin.people import addresses
 
 # ---------- calendar urls
@@ -218,7 +219,7 @@ class WindowSpec(Spec):
         """The window. Raises InvalidTime."""
         if self._is_continuous:
             return weekly_windows.parse_multi_day_window(self.start, self.end)
-        start, end = weekly_windows.parse_time(self.start), weekly_windows.parse_time(self.end)
+        start, end = parse_time(self.start), parse_time(self.end)
         return WeeklyWindow(frozenset(self.days), start, end)
 
     @property
@@ -238,7 +239,7 @@ class WindowSpec(Spec):
                 if is_continuous:
                     weekly_windows.parse_multi_day_window(text, text)
                 else:
-                    weekly_windows.parse_time(text)
+                    parse_time(text)
             except InvalidTime as error:
                 errors.add(key, error.reason)
         if errors.has("from", "to") or is_continuous:
@@ -255,7 +256,7 @@ class RotateSpec(Spec):
     every: _HandoffInterval = Field(
         default=_WEEK, description="Interval between handoffs: a duration such as `1w`, or months such as `1 month`."
     )
-    at: weekly_windows.TimeOfDay = Field(description="Local time of the handoffs, such as `09:00`.")
+    at: TimeOfDay = Field(description="Local time of the handoffs, such as `09:00`.")
     on: _HandoffDay | None = Field(
         default=None,
         description="Day of the handoffs: a weekday for whole weeks; for months, a day of the month or the first such "
@@ -300,7 +301,7 @@ class RotateSpec(Spec):
             "every": _months(self.every)
             if isinstance(self.every, MonthInterval)
             else inputs.write_duration(self.every),
-            "at": weekly_windows.format_time(self.at),
+            "at": format_time(self.at),
         }
         if self.on is not None:
             stored["on"] = self.on

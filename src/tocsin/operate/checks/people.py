@@ -9,10 +9,11 @@ from tocsin.access.roles import MemberRole, Role
 from tocsin.alerts.store import join_alert
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import AlertRef, Person, Term, Text, sentence
+from tocsin.core.reasons import AlertRef, Person, Term, Text, reason_from_json, sentence
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import EXHAUSTED_RUNS_SQL, Policy
 from tocsin.inbound.models import Integration
+from tocsin.notify import notices
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.providers.pool import address_problem
 from tocsin.notify.rules import responder_readiness
@@ -166,6 +167,14 @@ def check_on_call(connection: Connection, now: datetime) -> Iterator[HealthFindi
                 begins_at=finding.since,
             )
     yield from _not_loud(connection, now)
+    for user_group, state in notices.load_announced(connection, "user_group:").items():
+        if problem := reason_from_json(state.get("problem")):
+            yield HealthFinding(
+                "oncall.user_group",
+                sentence("A user group does not follow who is on call. {problem}", problem=problem),
+                sentence("Add a chat contact method to the users on call, and check the provider of the chat service."),
+                about=user_group,
+            )
     for calendar in coverage.unread_calendars(connection):
         yield HealthFinding(
             "oncall.calendar",

@@ -36,7 +36,8 @@ def group_spec(group: Group) -> dict[str, Any]:
         {"user": m.user.username} | ({"role": m.role} if m.role else {}) | {"roles": list(m.roles)} for m in memberships
     ]
     contacts = [{"label": c.label, "channel": c.channel, "address": c.address} for c in group.contacts.all()]
-    return spec | ({"contacts": contacts} if contacts else {})
+    spec |= {"contacts": contacts} if contacts else {}
+    return spec | ({"announcements": group.announcements} if group.announcements else {})
 
 
 def save_group(spec: Mapping[str, object], *, existing: Group | None = None, actor: AuditActor, now: datetime) -> Group:
@@ -57,6 +58,11 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
         group = existing or Group()
         group.name, group.description = parsed.name, parsed.description
         group.time_zone = parsed.time_zone or settings_store.get(settings_store.TIME_ZONE)
+        labels = {contact.label.casefold(): contact.label for contact in parsed.contacts}
+        group.announcements = [
+            one.model_copy(update={"contacts": tuple(labels[label.casefold()] for label in one.contacts)}).written()
+            for one in parsed.announcements
+        ]
         group.save()
         _write_members(group, parsed, users, adder)
         _write_contacts(group, parsed, actor)

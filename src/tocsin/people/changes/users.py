@@ -5,8 +5,10 @@ A spec has the form of YAML and the API. The caller checks permissions first.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Annotated, Any
 
 from allauth.account.models import EmailAddress
@@ -15,7 +17,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db.models import Max, Q, QuerySet
 from django.db.models.functions import Lower
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, Field, PlainSerializer, ValidationInfo
 
 from tocsin.access import audit, boundary, tokens
 from tocsin.access.audit import AuditActor
@@ -37,8 +39,10 @@ from tocsin.core.validation.spec import (
     OneOf,
     Spec,
     SpecErrors,
+    TimeOfDay,
     TimeZone,
     at_most,
+    list_of,
     list_of_choices,
     reading_context,
 )
@@ -179,6 +183,60 @@ class GroupContactSpec(Spec):
     address: Address = Field(description="Address in the form of the channel.")
 
 
+class AnnouncementTopic(StrEnum):
+    """What an announcement is about."""
+
+    ON_CALL = "on_call"
+    HANDOVERS = "handovers"
+    WEEK = "week"
+    GAPS = "gaps"
+    MAINTENANCE = "maintenance"
+
+
+#: What is announced at the time of day, the week on Fridays.
+TIMED = frozenset({AnnouncementTopic.ON_CALL, AnnouncementTopic.WEEK, AnnouncementTopic.GAPS})
+
+MAX_ANNOUNCEMENTS = 10
+
+_USER_GROUP = re.compile(r"[a-z]+:[A-Za-z0-9]+")
+_NO_TOPIC = Text("choose what is announced, or enter a user group.")
+_NO_CONTACT = Text("The group has no contact. Add one, such as a chat channel.")
+_UNKNOWN_CONTACT = Text('The group has no contact "{label}".')
+
+
+def _user_group(address: str) -> str:
+    if address and not _USER_GROUP.fullmatch(address):
+        raise InvalidValue(sentence('"{value}" is not a user group; write it like slack:S0614TZR7.', value=address))
+    return address
+
+
+class AnnouncementSpec(Spec):
+    """What contacts of a group are notified of."""
+
+    topics: Annotated[tuple[AnnouncementTopic, ...], list_of_choices(AnnouncementTopic)] = Field(
+        default=(),
+        description="What is announced: who is on call (`on_call`, daily), `handovers`, the plan of the next `week` "
+        "(on Fridays), `gaps` of the next 7 days (daily, if there are any), `maintenance` announced to the group.",
+    )
+    contacts: Annotated[tuple[str, ...], list_of(str, {})] = Field(
+        default=(), description="Labels of the contacts that are notified. Default: all contacts of the group."
+    )
+    at: Annotated[TimeOfDay, PlainSerializer(inputs.format_time, return_type=str)] = Field(
+        default=8 * 60, description="Local time in the group's time zone, such as `08:00`."
+    )
+    roles: _MemberRoles = Field(default=(), description="On-call roles that are named. Default: all.")
+    language: Annotated[str, OneOf(LANGUAGES)] = Field(default="en", description="Language of the messages.")
+    user_group: Annotated[str, AfterValidator(_user_group)] = Field(
+        default="",
+        max_length=60,
+        description="User group of a chat service whose members are those on call, such as `slack:S0614TZR7`.",
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        if not self.topics and not self.user_group and not errors:
+            errors.add("topics", _NO_TOPIC(), "missing")
+
+
 class GroupSpec(Spec):
     """A group of users who are paged together."""
 
@@ -191,10 +249,20 @@ class GroupSpec(Spec):
     )
     members: ListOf[MemberSpec] = Field(default=(), description="Members, in the order in which they are paged.")
     contacts: ListOf[GroupContactSpec] = Field(default=(), description="Addresses of the whole group.")
+    announcements: ListOf[AnnouncementSpec] = Field(
+        default=(), max_length=MAX_ANNOUNCEMENTS, description="What its contacts are notified of."
+    )
 
     def check(self, errors: SpecErrors) -> None:
         errors.add_duplicates("contacts", (contact.label for contact in self.contacts))
         errors.add_duplicates("members", (member.user for member in self.members))
+        known = {contact.label.casefold() for contact in self.contacts}
+        for index, announcement in enumerate(self.announcements):
+            if announcement.topics and not known:
+                errors.add(f"announcements[{index}].contacts", _NO_CONTACT(), "missing")
+            for number, label in enumerate(announcement.contacts):
+                if known and label.casefold() not in known:
+                    errors.add(f"announcements[{index}].contacts[{number}]", _UNKNOWN_CONTACT(label=label), "not_found")
 
 
 # ---------- reminder rules
