@@ -16,7 +16,7 @@ from tocsin.people.models import Group, User
 #: Responders. The administrator Erin is never changed.
 NAMES = ("alice", "bob", "carol", "dave", "frank")
 GROUPS = ("Desk", "Net")
-ROLES = ("primary", "secondary", "manager")
+ROLES = ("primary", "secondary", "lead")
 
 
 def set_up(system: System) -> None:

@@ -50,7 +50,7 @@ def make_company() -> None:
     members = [
         {"user": "bob", "roles": ["primary"]},
         {"user": "alice", "roles": ["secondary"]},
-        {"user": "mia", "roles": ["manager"]},
+        {"user": "mia", "roles": ["lead"]},
     ]
     groups.save_group({"name": "Service Desk", "members": members}, actor=COMMAND_LINE, now=now)
     groups.save_group({"name": "Night", "members": [{"user": "alice"}]}, actor=COMMAND_LINE, now=now)

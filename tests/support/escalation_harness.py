@@ -43,7 +43,7 @@ def make_desk(now: datetime) -> None:
     for name, role in _ROLES.items():
         methods = {"contact_methods": _ALICES_METHODS} if name == "alice" else {}
         make_user(name, now, name=name.title(), role=role, **methods)
-    roles = {"alice": "primary", "bob": "secondary", "carol": "manager"}
+    roles = {"alice": "primary", "bob": "secondary", "carol": "lead"}
     members = [{"user": user, "roles": [role]} for user, role in roles.items()]
     groups.save_group({"name": GROUP, "members": members}, actor=ACTOR, now=now)
     save_policy({"name": POLICY, "steps": STEPS}, actor=ACTOR, now=now)
@@ -60,7 +60,7 @@ def escalation_enabled() -> Iterator[None]:
 
 @dataclass
 class EscalationHarness:
-    """Alice is primary, Bob secondary, Carol manager, Erin administrates. Time is told by `at`, in minutes."""
+    """Alice is primary, Bob secondary, Carol lead, Erin administrates. Time is told by `at`, in minutes."""
 
     start: datetime
     keeper: tasks.EscalationTask = field(default_factory=tasks.EscalationTask)

@@ -29,7 +29,7 @@ from tocsin.escalation.run.target_resolution import ContactTarget, GroupOnCall, 
 from tocsin.notify.rules.page_planner import NotificationMethod, Recipient
 
 T0 = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
-PRIMARY, SECONDARY, MANAGER = MemberRole
+PRIMARY, SECONDARY, LEAD = MemberRole
 ALICE, BOB, CAROL, DAVE, ERIN = 1, 2, 3, 4, 5
 DESK, NETWORK = 10, 11
 NAMES = {ALICE: "Alice", BOB: "Bob", CAROL: "Carol", DAVE: "Dave", ERIN: "Erin"}
@@ -64,7 +64,7 @@ def roster(
     *,
     primary: tuple[int, ...] = (ALICE,),
     secondary: tuple[int, ...] = (BOB,),
-    manager: tuple[int, ...] = (CAROL,),
+    lead: tuple[int, ...] = (CAROL,),
     offsets: dict[int, tuple[float, ...]] | None = None,
     network: tuple[int, ...] = (),
     admins: tuple[int, ...] = (ERIN,),
@@ -74,7 +74,7 @@ def roster(
     return TargetContext(
         groups={
             DESK: GroupOnCall(
-                DESK, "Desk", {PRIMARY: primary, SECONDARY: secondary, MANAGER: manager}, (ContactTarget(100, "Chat"),)
+                DESK, "Desk", {PRIMARY: primary, SECONDARY: secondary, LEAD: lead}, (ContactTarget(100, "Chat"),)
             ),
             NETWORK: GroupOnCall(NETWORK, "Network", {PRIMARY: network}),
         },

@@ -51,7 +51,7 @@ groups:
     members:
       - {{user: alice, roles: [primary]}}
       - {{user: bob, roles: [secondary]}}
-      - {{user: carol, roles: [manager]}}
+      - {{user: carol, roles: [lead]}}
 escalation_policies:
   - name: Standard
     steps:

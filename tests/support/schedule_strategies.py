@@ -16,7 +16,7 @@ from tocsin.oncall.calculation.weekly_windows import CustomHoliday, HolidayDays
 
 ALICE, BOB, CAROL, DAVE = 1, 2, 3, 4
 NAMES = {ALICE: "Alice", BOB: "Bob", CAROL: "Carol", DAVE: "Dave"}
-PRIMARY, SECONDARY, MANAGER = MemberRole
+PRIMARY, SECONDARY, LEAD = MemberRole
 #: Europe's and America's summer time, half an hour, a quarter past, a day that was skipped, and clocks that change at
 #: midnight.
 ZONES = (
@@ -73,7 +73,7 @@ def plan(
 
 MINUTES = st.integers(0, 24 * 60 - 1)
 USERS = st.lists(st.sampled_from(sorted(NAMES)), min_size=1, max_size=4, unique=True)
-ROLES = st.lists(st.sampled_from(["primary", "secondary", "manager"]), min_size=1, max_size=2, unique=True) | st.just(
+ROLES = st.lists(st.sampled_from(["primary", "secondary", "lead"]), min_size=1, max_size=2, unique=True) | st.just(
     ["own"]
 )
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

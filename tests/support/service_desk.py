@@ -91,7 +91,7 @@ def set_up() -> ServiceDesk:
     members = [
         {"user": "alice", "roles": ["primary"]},
         {"user": "bob", "roles": ["secondary"]},
-        {"user": "chen", "roles": ["manager"]},
+        {"user": "chen", "roles": ["lead"]},
     ]
     desk = groups.save_group(
         {"name": "Service Desk", "time_zone": "Europe/Zurich", "members": members}, actor=COMMAND_LINE, now=now
@@ -198,7 +198,7 @@ def _set_up_workflows() -> None:
     managers = {
         "do": "notify",
         "groups": ["Service Desk"],
-        "roles": ["manager"],
+        "roles": ["lead"],
         "subject": "Nobody answers: <subject>",
     }
     flows: tuple[dict[str, Any], ...] = (

@@ -72,7 +72,7 @@ def build_side(marker: str, now: datetime) -> Side:
             service="push.example", subscription="x", created_at=now,
         )  # fmt: skip
     members = [
-        {"user": manager.username, "roles": ["manager"]},
+        {"user": manager.username, "roles": ["lead"]},
         {"user": responder.username, "roles": ["primary"]},
         {"user": observer.username, "roles": ["secondary"]},
     ]

@@ -43,22 +43,22 @@ groups:
     members:
       - {user: alice, roles: [primary]}
       - {user: bob, roles: [secondary]}
-      - {user: carol, roles: [manager]}
+      - {user: carol, roles: [lead]}
 escalation_policies:
   - name: Two steps
     steps:
       - {notify: {roles: [primary]}, after: 0m}
       - {notify: {roles: [secondary]}, after: 60m}
-      - {notify: {roles: [manager]}, after: 600m}
+      - {notify: {roles: [lead]}, after: 600m}
   - name: Soon two steps
     steps:
       - {notify: {roles: [primary]}, after: 0m}
       - {notify: {roles: [secondary]}, after: 3m}
-      - {notify: {roles: [manager]}, after: 600m}
+      - {notify: {roles: [lead]}, after: 600m}
   - name: One step
     steps:
       - {notify: {roles: [primary]}, after: 0m}
-      - {notify: {roles: [manager]}, after: 600m}
+      - {notify: {roles: [lead]}, after: 600m}
 workflows:
   - name: Tell Carol later
     trigger: opened

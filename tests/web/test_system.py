@@ -124,10 +124,37 @@ def test_a_variable_wins_over_its_setting_and_is_named(
     assert settings_store.get("base_url") == "https://stored.example.org"
 
 
+def test_external_heartbeat_of_settings_applies_and_is_a_secret(
+    company: Company, browser_of: Callable[[User], Client], own_environment: Callable[[str, str], None]
+) -> None:
+    client = browser_of(company.admin)
+    url = "https://hc.example.org/ping/0f8b-s3cret"
+    form = filled(client.get("/settings/").content.decode()) | {"heartbeat_url": url}
+    assert client.post("/settings/", form).status_code == 302
+    assert environment.current().heartbeat_url == url
+    assert "s3cret" not in json.dumps(dict(Setting.objects.values_list("name", "value")))
+    page = client.get("/settings/").content.decode()
+    assert 'value="https://hc.example.org/…"' in page
+    assert "s3cret" not in page + client.get("/audit/").content.decode()
+    assert client.post("/settings/", filled(page)).status_code == 302
+    assert environment.current().heartbeat_url == url, "what is shown keeps what is stored"
+    answer = client.post("/settings/", filled(page) | {"heartbeat_url": "https://evil.example.org/…"})
+    assert answer.status_code == 422
+    assert "enter the secret again" in answer.content.decode()
+    own_environment("TOCSIN_HEARTBEAT_URL", "https://other.example.org/s3cret")
+    page = client.get("/settings/").content.decode()
+    assert "TOCSIN_HEARTBEAT_URL sets this on the server." in page
+    assert "https://other.example.org/…" in page
+    assert "s3cret" not in page
+    client.post("/settings/", filled(page) | {"heartbeat_url": ""})
+    own_environment("TOCSIN_HEARTBEAT_URL", "")
+    assert environment.current().heartbeat_url == url
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("base_url", "tocsin.example.org"), ("base_url", "https://x.example.org/path"), ("smtp_url", "smtp.example.org"),
-     ("email_from", "nobody")],
+     ("email_from", "nobody"), ("heartbeat_url", "hc.example.org/ping")],
 )  # fmt: skip
 def test_an_invalid_setting_of_a_variable_says_what_to_enter(database: str, name: str, value: str) -> None:
     with pytest.raises(Rejected, match=r"Enter .* such as") as refused:

@@ -37,7 +37,7 @@ def form(company: Company, **changes: Any) -> dict[str, Any]:
         "start.type": "group", "start.join": "all", "start.0.type": "comparison", "start.0.field": "priority",
         "start.0.op": "one of", "start.0.values": "critical\r\nhigh", "stop.type": "group", "stop.join": "all",
         "actions-TOTAL_FORMS": "1", "actions-INITIAL_FORMS": "0", "actions-0-do": "notify",
-        "actions-0-groups": [company.desk.pk], "actions-0-roles": ["manager"], "actions-0-subject": "Look: <subject>",
+        "actions-0-groups": [company.desk.pk], "actions-0-roles": ["lead"], "actions-0-subject": "Look: <subject>",
         # Of fields that do not count for what is chosen, nothing is said.
         "actions-0-span": "7m", "confirm": "Really?", **changes,
     }  # fmt: skip
@@ -75,7 +75,7 @@ def test_workflow_is_created_changed_tested_and_ordered_with_forms(
     assert row.definition["trigger"] == {"on": "unacknowledged", "span": 300}
     assert row.definition["start"] == {"field": "priority", "operator": "one of", "value": ["critical", "high"]}
     assert row.definition["actions"] == [
-        {"do": "notify", "groups": [company.desk.pk], "roles": ["manager"], "subject": "Look: <subject>"}
+        {"do": "notify", "groups": [company.desk.pk], "roles": ["lead"], "subject": "Look: <subject>"}
     ]
     page = page_text(admin.get(f"/workflows/{row.pk}/?alert={alert}"))
     assert "When an alert is unacknowledged for 5 minutes" in page

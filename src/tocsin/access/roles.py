@@ -255,4 +255,8 @@ def _folded(names: frozenset[str]) -> frozenset[str]:
 class MemberRole(StoredEnum):
     PRIMARY = translatable("primary")
     SECONDARY = translatable("secondary")
-    MANAGER = translatable("manager")
+    LEAD = translatable("lead")
+
+    @classmethod
+    def _missing_(cls, value: object) -> MemberRole | None:
+        return cls.LEAD if value == "manager" else None  # its former name, which stays readable

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tocsin.configure.yaml_loader import AT_LINE, NodePath, YamlDocument, rejection_at
-from tocsin.core.config.settings_store import SMTP_URL
+from tocsin.core.config.settings_store import SECRETS
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason, Term, Text, sentence
 from tocsin.core.validation.inputs import AT_PATH, REQUIRED, raise_all
@@ -137,7 +137,7 @@ def _collect_settings(document: YamlDocument, value: Any, sources: ConfigFiles) 
         if name in sources.settings:
             raise _rejection_at(document, (SETTINGS, name), sentence('the setting "{name}" is there twice.', name=name))
         problems: list[Rejected] = []
-        is_secret = name == SMTP_URL.name
+        is_secret = name in SECRETS
         sources.settings[name] = (
             _resolve_secrets(document, (SETTINGS, name), setting, problems) if is_secret else setting
         )

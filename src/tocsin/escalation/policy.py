@@ -447,10 +447,14 @@ class AcknowledgeEffect(StrEnum):
 class OnExhausted(StrEnum):
     """The final action when the escalation is exhausted."""
 
-    NOTIFY_MANAGERS = "tell_managers"
+    NOTIFY_LEADS = "notify_leads"
     NOTHING = "nothing"
     REPEAT_LAST_STEP = "keep_last_step"
     HAND_OVER = "hand_over"
+
+    @classmethod
+    def _missing_(cls, value: object) -> OnExhausted | None:
+        return cls.NOTIFY_LEADS if value == "tell_managers" else None  # its former name
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,7 +478,7 @@ class CompiledPolicy:
     required_acks: int = 1
     #: The interval at which recipient groups are paged one after another; None: all at the same time.
     groups_sequential_interval: timedelta | None = None
-    on_exhausted: OnExhausted = OnExhausted.NOTIFY_MANAGERS
+    on_exhausted: OnExhausted = OnExhausted.NOTIFY_LEADS
     last_step_interval: timedelta = timedelta()
     handover_policy_id: int | None = None
     #: The policy's own SLA targets, counted from the alert's creation and used where the ticket has none; for
@@ -545,7 +549,7 @@ class EndSpec(Spec):
     """The final action. Its context has the ids of `policies` by name."""
 
     then: Annotated[OnExhausted, OneOf()] = Field(
-        default=OnExhausted.NOTIFY_MANAGERS, description="Final action when escalation is exhausted."
+        default=OnExhausted.NOTIFY_LEADS, description="Final action when escalation is exhausted."
     )
     every: PositiveDuration | None = Field(
         default=None, description="Interval at which the last step repeats. Required for `keep_last_step`, only there."
@@ -671,7 +675,7 @@ def write_policy(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
             every=plan.last_step_interval if end is OnExhausted.REPEAT_LAST_STEP else None,
             policy=name_of("policies", successor) if successor is not None else None,
         )
-        if end is not OnExhausted.NOTIFY_MANAGERS
+        if end is not OnExhausted.NOTIFY_LEADS
         else None,
         sla=_given(respond_by=plan.respond_by, fix_by=plan.fix_by) or None,
         steps=[write_steps(step, name_of) for step in plan.steps],
@@ -744,9 +748,9 @@ def policy_templates(time_zone: str) -> tuple[SpecTemplate, ...]:
     return (
         _template(
             "every-5-minutes",
-            _("Primary, secondary, manager"),
-            _("Pages the primary immediately, the secondary after 5 minutes and the manager after 10. Repeats once."),
-            [_roles("primary"), _roles("secondary", after="5m"), _roles("manager", after="5m")],
+            _("Primary, secondary, lead"),
+            _("Pages the primary immediately, the secondary after 5 minutes and the lead after 10. Repeats once."),
+            [_roles("primary"), _roles("secondary", after="5m"), _roles("lead", after="5m")],
             repeat={"times": 1, "every": "10m"},
         ),
         _template(
@@ -755,7 +759,7 @@ def policy_templates(time_zone: str) -> tuple[SpecTemplate, ...]:
             _("Pages each role up to six times, every 5 minutes. The next role is paged after 30 minutes."),
             [
                 {**_roles(role, after=after), "retries": {"times": 5, "every": "5m"}}
-                for role, after in (("primary", "0m"), ("secondary", "30m"), ("manager", "30m"))
+                for role, after in (("primary", "0m"), ("secondary", "30m"), ("lead", "30m"))
             ],
         ),
         _template(
@@ -782,10 +786,10 @@ def policy_templates(time_zone: str) -> tuple[SpecTemplate, ...]:
             end={"then": "nothing"},
         ),
         _template(
-            "mail-the-manager",
-            _("Email the manager"),
-            _("Emails the groups' managers. No calls or text messages."),
-            [{**_roles("manager"), "methods": _MAIL}],
+            "mail-the-lead",
+            _("Email the lead"),
+            _("Emails the groups' leads. No calls or text messages."),
+            [{**_roles("lead"), "methods": _MAIL}],
             default_priority="medium",
             end={"then": "nothing"},
         ),
@@ -813,7 +817,7 @@ def policy_templates(time_zone: str) -> tuple[SpecTemplate, ...]:
             [
                 _roles("primary"),
                 _roles("secondary", after="5m"),
-                _roles("primary", "secondary", "manager", after="10m"),
+                _roles("primary", "secondary", "lead", after="10m"),
             ],
             acknowledge={"effect": "continue", "timeout": "30m"},
             end={"then": "keep_last_step", "every": "15m"},

@@ -191,11 +191,10 @@ NOBODY_PAGED_YET = ReasonType(
     "escalation.nobody_paged_yet", "No one has been paged yet: the step waits until someone is on call."
 )
 NOBODY_PAGED = ReasonType("escalation.nobody_paged", "No one could be paged: no step of the policy has a recipient.")
-MANAGERS_NOTIFIED = ReasonType(
-    "escalation.managers_notified", "{users} is notified: {why}", "{users} are notified: {why}"
-)
-MANAGERS_WOULD_BE_NOTIFIED = ReasonType("escalation.managers_notified_in_dry_run", "{users} would be notified: {why}")
-NO_MANAGERS = ReasonType("escalation.no_managers", "{why} No manager or administrator can be notified.")
+# The codes have the role's former name: timelines have stored them.
+LEADS_NOTIFIED = ReasonType("escalation.managers_notified", "{users} is notified: {why}", "{users} are notified: {why}")
+LEADS_WOULD_BE_NOTIFIED = ReasonType("escalation.managers_notified_in_dry_run", "{users} would be notified: {why}")
+NO_LEADS = ReasonType("escalation.no_managers", "{why} No lead or administrator can be notified.")
 ADMINISTRATORS_NOTIFIED = ReasonType("escalation.administrators_notified", "Administrators are notified: {why}")
 RESPONDERS_NOTIFIED = ReasonType(
     "escalation.responders_notified", "{why} {users} is notified.", "{why} {users} are notified."

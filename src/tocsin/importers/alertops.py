@@ -7,7 +7,6 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from tocsin.access.roles import MemberRole
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Text, sentence, translatable
@@ -50,7 +49,7 @@ STILL_SEND = Text("Those still send to AlertOps.")
 GROUP = Text("group {group}")
 GROUP_MEMBER = Text("group {group}: member {user}")
 NO_ROLE = Text("has no role {role}")
-KNOWN_ROLES = Text("Tocsin's roles are primary, secondary and manager.")
+KNOWN_ROLES = Text("Tocsin's roles are primary, secondary and lead.")
 USE_KNOWN_ROLE = Text("Use one of those.")
 GROUP_CONTACT = Text("group {group}: contact {contact}")
 DISABLED_THERE = Text("It is disabled in AlertOps.")
@@ -109,6 +108,9 @@ def _id(group: JsonObject) -> str:
 # Converts AlertOps' users with contact methods, and its groups with members, roles and contacts. Pure.
 
 
+#: The roles of a group's members.
+_MEMBER_ROLES = {"primary": "primary", "secondary": "secondary", "manager": "lead"}
+
 _ROLES = {"owner": "admin", "app admin": "admin", "group admin": "manager", "integrations admin": "manager"}
 
 
@@ -138,8 +140,8 @@ def convert_roles(builder: ConfigBuilder, raw_roles: object, subject: Reason) ->
     roles = []
     for text in raw_roles if isinstance(raw_roles, list) else [raw_roles]:
         role = str(text or "").strip().lower()
-        if role in list(MemberRole):
-            roles.append(role)
+        if role in _MEMBER_ROLES:
+            roles.append(_MEMBER_ROLES[role])
         elif role:
             builder.report_omitted(subject, NO_ROLE(role=role[:40]), KNOWN_ROLES(), USE_KNOWN_ROLE())
     return list(dict.fromkeys(roles))
@@ -300,12 +302,12 @@ def policies(builder: ConfigBuilder) -> None:
 
 def _step(builder: ConfigBuilder, member_role: JsonObject, subject: Reason) -> dict[str, Any]:
     role = text_of(member_role, "member_role_type", "role").lower()
-    if role not in list(MemberRole):
+    if role not in _MEMBER_ROLES:
         notifies_none = sentence("notifies no {role}", role=role or "role")
         builder.report_omitted(subject, notifies_none, KNOWN_ROLES(), USE_KNOWN_ROLE())
         return {}
     step: dict[str, Any] = {
-        "notify": {"roles": [role]},
+        "notify": {"roles": [_MEMBER_ROLES[role]]},
         "after": _minutes(int_of(member_role, "role_wait_time_in_mins")),
     }
     if member_interval := int_of(member_role, "wait_time_between_members_in_mins"):

@@ -215,7 +215,7 @@ def _email(user: JsonObject) -> str:
 
 
 def groups(builder: OpsgenieBuilder, documents: list[JsonObject]) -> None:
-    """Adds the teams; their administrators become managers. Primary on-call users come from the schedules."""
+    """Adds the teams; their administrators become leads. Primary on-call users come from the schedules."""
     for team in documents:
         name = builder.claim_name("groups", team.get("name"))
         for key in keys(team, "name"):
@@ -225,7 +225,7 @@ def groups(builder: OpsgenieBuilder, documents: list[JsonObject]) -> None:
         for member in objects_of(team.get("members")):
             username = builder.find_user(member.get("user"))
             if username and username not in [item["user"] for item in members]:
-                roles = ["manager"] if str(member.get("role")).lower() == "admin" else []
+                roles = ["lead"] if str(member.get("role")).lower() == "admin" else []
                 members.append({"user": username, "roles": roles})
         description = str(team.get("description") or "")[:2000].replace("\0", "")
         builder.add("groups", {"name": builder.find_group(team), "description": description, "members": members})
@@ -571,7 +571,7 @@ def _by_team(builder: OpsgenieBuilder, team: JsonObject, notify_type: str, subje
     members = objects_of(team.get("members"))
     match notify_type:
         case "admins" if any(str(member.get("role")).lower() == "admin" for member in members):
-            return {"groups": [group], "roles": ["manager"]}
+            return {"groups": [group], "roles": ["lead"]}
         case "users":
             regular_members = [member for member in members if str(member.get("role")).lower() != "admin"]
             users = [name for member in regular_members if (name := builder.find_user(member.get("user")))]

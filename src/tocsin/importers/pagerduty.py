@@ -174,7 +174,7 @@ def groups(builder: ConfigBuilder, documents: list[JsonObject]) -> None:
         for member in objects_of(team.get("members")):
             username, role = builder.users.get(id_of(member.get("user"))), str(member.get("role") or "")
             if username and role != "observer" and username not in [item["user"] for item in members]:
-                members.append({"user": username, "roles": ["manager"] if role == "manager" else []})
+                members.append({"user": username, "roles": ["lead"] if role == "manager" else []})
         description = str(team.get("description") or "")[:2000].replace("\0", "")
         builder.add("groups", {"name": builder.groups[id_of(team)], "description": description, "members": members})
 

@@ -193,23 +193,23 @@ def _with_valid_addresses(recipient: Recipient) -> Recipient:
     return replace(recipient, methods=tuple(methods))
 
 
-# ---------- manager mail
-# Mails a group's managers about its on-call coverage; the administrators where it has none.
+# ---------- lead mail
+# Mails a group's leads about its on-call coverage; the administrators where it has none.
 
 
 #: The last line of a list that is cut off.
 MORE = Text("- and {count} more", "- and {count} more")
 
 _GROUP = Text("The group: {url}")
-_MANAGER = Text("You are a manager of {group}.")
+_LEAD = Text("You are a lead of {group}.")
 
 
-def mail_managers(
+def mail_leads(
     connection: Connection, plan: GroupPlan, title: Reason, text: Reason, about: str, now: datetime, window: timedelta
 ) -> int:
     """Queues the mail, unless one about the same was sent within `window`. Returns the number of recipients."""
-    managers = [m.user_id for m in plan.members if m.is_active and MemberRole.MANAGER in m.roles]
-    recipient_ids = managers or load_administrators(connection)
+    leads = [m.user_id for m in plan.members if m.is_active and MemberRole.LEAD in m.roles]
+    recipient_ids = leads or load_administrators(connection)
     if not recipient_ids or was_noticed(connection, recipient_ids, about, now, window):
         return 0
     link = _GROUP(url=f"{environment.current().public_url}/groups/{plan.id}/")
@@ -217,13 +217,13 @@ def mail_managers(
         title=title,
         text=joined(text, link, separator="\n\n"),
         about=about,
-        reason=_MANAGER(group=plan.name) if managers else sentence("{group} has no manager.", group=plan.name),
+        reason=_LEAD(group=plan.name) if leads else sentence("{group} has no lead.", group=plan.name),
     )
     return len(queue_notice(connection, notice, now, user_ids=recipient_ids).names)
 
 
 # ---------- deactivation mail
-# The e-mail to a group's managers when a user with shifts was deactivated, with a link for each gap to fill it.
+# The e-mail to a group's leads when a user with shifts was deactivated, with a link for each gap to fill it.
 #
 # This runs as a periodic task in a worker, so it works no matter how the account was deactivated. The notices
 # themselves record that an e-mail was sent, so a restart or a second node does not send it again.
@@ -294,7 +294,7 @@ def _send(
         parts.append(_NO_GAP(user=plan.person(user_id), days=days))
     title = _TITLE(user=plan.person(user_id), group=plan.name)
     text: Reason = joined(*parts, separator="\n\n")
-    return mail_managers(connection, plan, title, text, f"deactivated:{plan.id}:{user_id}", now, COVERAGE_HORIZON)
+    return mail_leads(connection, plan, title, text, f"deactivated:{plan.id}:{user_id}", now, COVERAGE_HORIZON)
 
 
 def _replacement_url(plan: GroupPlan, gap: CoverageFinding, departed: Sequence[CoverageFinding], now: datetime) -> str:
@@ -305,7 +305,7 @@ def _replacement_url(plan: GroupPlan, gap: CoverageFinding, departed: Sequence[C
 
 
 # ---------- weekly mail
-# The weekly e-mail to managers about coverage problems in their groups, if the setting is enabled.
+# The weekly e-mail to leads about coverage problems in their groups, if the setting is enabled.
 #
 # The notices themselves record that an e-mail was sent, so a restart or a second node does not send it again.
 
@@ -363,4 +363,4 @@ def _send_weekly_mail(
         count=len(problems),
     )
     text = joined(intro, joined(*lines, separator="\n"), separator="\n\n")
-    return mail_managers(connection, plan, title, text, f"coverage:{plan.id}:{week}", now, timedelta(days=6))
+    return mail_leads(connection, plan, title, text, f"coverage:{plan.id}:{week}", now, timedelta(days=6))

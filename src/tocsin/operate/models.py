@@ -33,7 +33,7 @@ class Audit(models.Model):
     checked_at = models.DateTimeField()
     #: The name of that node.
     node = models.TextField(default="", db_default="")
-    #: When `TOCSIN_HEARTBEAT_URL` last accepted a ping, and why the last one failed, if it did.
+    #: When the URL of the heartbeat last accepted a ping, and why the last one failed, if it did.
     heartbeat_at = models.DateTimeField(null=True)
     heartbeat_problem = ReasonField()
 

@@ -397,7 +397,7 @@ STATUS = Text("the response status was {status}")
 def ping(url: str) -> Reason:
     """Pings `url`. Returns why that failed, as part of a sentence that never contains the URL; `NO_REASON` on success.
 
-    The URL comes from the environment, so it may be a private address.
+    The URL comes from the environment or from an administrator, so it may be a private address.
     """
     try:
         with httpx.Client(timeout=TIMEOUT.total_seconds(), verify=tls_context(), follow_redirects=True) as client:

@@ -501,8 +501,8 @@ _WITHOUT_ADDRESS = ReasonType(
     "oncall.user_group_without", "{users} on call without an address for {user_group}: not among its members."
 )
 _NOT_SET = ReasonType("oncall.user_group_not_set", "The members of {user_group} cannot be set: {problem}")
-_MANAGER = Text("You are a manager of {group}.")
-_NO_MANAGER = Text("{group} has no manager.")
+_LEAD = Text("You are a lead of {group}.")
+_NO_LEAD = Text("{group} has no lead.")
 
 
 def update_user_groups(providers: Sequence[ActiveProvider], now: datetime) -> bool:
@@ -578,7 +578,7 @@ def _store_problem(
     followed: Sequence[tuple[int, AnnouncementSpec]],
     now: datetime,
 ) -> None:
-    """Stores the state. A new problem is mailed once to the managers of the groups; the self-check shows it until it is
+    """Stores the state. A new problem is mailed once to the leads of the groups; the self-check shows it until it is
     gone."""
     stored = reason_as_json(problem)
     at = now + _LEASE if state.get("failures") else now
@@ -586,12 +586,12 @@ def _store_problem(
     if not problem or stored == state.get("problem"):
         return
     for plan in loader.plans(connection, [group_id for group_id, _spec in followed], now).values():
-        managers = [m.user_id for m in plan.members if m.is_active and MemberRole.MANAGER in m.roles]
+        leads = [m.user_id for m in plan.members if m.is_active and MemberRole.LEAD in m.roles]
         notice = Notice(
             title=sentence("The user group of {group} has a problem", group=plan.name),
             text=problem,
             about=subject,
-            reason=_MANAGER(group=plan.name) if managers else _NO_MANAGER(group=plan.name),
+            reason=_LEAD(group=plan.name) if leads else _NO_LEAD(group=plan.name),
         )
-        notices.queue_notice(connection, notice, now, user_ids=managers or sql.load_administrators(connection))
+        notices.queue_notice(connection, notice, now, user_ids=leads or sql.load_administrators(connection))
     database.notify(connection, "outbox")

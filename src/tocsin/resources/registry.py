@@ -176,7 +176,7 @@ WORKFLOW = {
     "trigger": {"on": "unacknowledged", "for": "5m"},
     "start": {"field": "priority", "operator": "one of", "value": ["critical", "high"]},
     "actions": [
-        {"do": "notify", "groups": ["Service Desk"], "roles": ["manager"], "subject": "No response: <subject>"},
+        {"do": "notify", "groups": ["Service Desk"], "roles": ["lead"], "subject": "No response: <subject>"},
         {"do": "halo", "text": "Not acknowledged for 5 minutes."},
     ],
 }

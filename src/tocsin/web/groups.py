@@ -226,7 +226,7 @@ def duties_on_call_now(now: datetime) -> list[GroupDuty]:
 
 def _duty(connection: Connection, group: Group, people: Sequence[OnCall]) -> GroupDuty:
     first = [person for person in people if person.role is MemberRole.PRIMARY][:1]
-    other_people = [person for person in people if person not in first and person.role is not MemberRole.MANAGER]
+    other_people = [person for person in people if person not in first and person.role is not MemberRole.LEAD]
     until = first[0].until if first else None
     if until is None:
         return GroupDuty(group, first, other_people[:3])

@@ -93,7 +93,7 @@ def setup_steps(user: User) -> list[FirstStep]:
     )
     url_reason = address_problem.remedy.localized() if address_problem else config.public_url
     url_problem = address_problem.detail.localized() if address_problem else ""
-    heartbeat_reason = _("Set TOCSIN_HEARTBEAT_URL so that an external service notices when this server is down.")
+    heartbeat_reason = _("Enter its URL in Settings, so that an external service notices when this server is down.")
     has_provider = config.smtp_url is not None or is_done["provider"]
     integration = Integration.objects.order_by("pk").values_list("pk", flat=True).first()
     # In the order in which each works: invitations name the public URL, leave by a provider, and join a group.

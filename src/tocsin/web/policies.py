@@ -372,7 +372,7 @@ EFFECTS = [
 
 
 EXHAUSTED_ACTIONS = [
-    (OnExhausted.NOTIFY_MANAGERS, _("Notify the groups' managers")),
+    (OnExhausted.NOTIFY_LEADS, _("Notify the groups' leads")),
     (OnExhausted.REPEAT_LAST_STEP, _("Repeat the last step")),
     (OnExhausted.HAND_OVER, _("Hand over to another policy")),
     (OnExhausted.NOTHING, _("Do nothing (the alert stays red on Home)")),
@@ -440,7 +440,7 @@ class PolicyForm(forms.Form):
         label=_("When escalation is exhausted"),
         choices=EXHAUSTED_ACTIONS,
         widget=forms.RadioSelect,
-        initial=OnExhausted.NOTIFY_MANAGERS,
+        initial=OnExhausted.NOTIFY_LEADS,
         required=False,
     )
     keep_every = DurationField(

@@ -198,6 +198,23 @@ class SystemSettingsForm(forms.Form):
         required=False,
         widget=forms.TextInput(attrs={"placeholder": "Tocsin <tocsin@example.org>"}),
     )
+    heartbeat_url = forms.CharField(
+        label=_("External heartbeat (dead man's switch)"),
+        max_length=1000,
+        required=False,
+        help_text=_(
+            "Called after each self-check without a problem. The service there raises an alarm when the calls stop. "
+            "After saving, only the host is shown."
+        ),
+        widget=forms.TextInput(
+            attrs={
+                "inputmode": "url",
+                "autocomplete": "off",
+                "spellcheck": "false",
+                "placeholder": "https://hc-ping.com/…",
+            }
+        ),
+    )
     time_zone = ZoneField(label=_("Default time zone for new users and groups"))
     bundle_pages = forms.BooleanField(
         label=_("Bundle pages sent in quick succession"),
@@ -250,7 +267,7 @@ class SystemSettingsForm(forms.Form):
         help_text=_("Local time, such as 22:00-07:00. Used by reports and Home."),
     )
     weekly_coverage_mail = forms.BooleanField(
-        label=_("Email managers a weekly on-call coverage report"),
+        label=_("Email leads a weekly on-call coverage report"),
         required=False,
         help_text=_(
             "Sent on Mondays: coverage gaps, absences without cover and unreachable people in the next 60 days."
@@ -284,7 +301,7 @@ class SystemSettingsForm(forms.Form):
                 field = self.fields[name]
                 field.disabled = True
                 field.help_text = _("%(variable)s sets this on the server.") % {"variable": variable}
-                self.initial[name] = settings_store.without_password(getattr(environment.current(), name))
+                self.initial[name] = settings_store.shown_secret(name, getattr(environment.current(), name))
 
     def changes(self) -> dict[str, Any]:
         """Return the settings that the form can change: without those that a variable sets."""
@@ -317,6 +334,7 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (_("General"), ("organisation_name", "time_zone", "phone_region", "night_hours", "weekly_coverage_mail")),
     (_("Access"), ("visibility", "sign_in", "session_lifetime", "require_mfa", "chat_servers_by")),
     (_("Messages"), ("bundle_pages", "sms_reply_codes", *map(settings_store.content_name, CHANNELS), "mail_listen")),
+    (_("External heartbeat"), ("heartbeat_url",)),
     (_("Retention"), ("message_retention_days", "message_size_cap_mb", "delivery_retention_days")),
     (_("Audit log"), ("audit_retention_days", "audit_forwarding")),
 )

@@ -272,7 +272,7 @@ class ActionForm(forms.Form):
     groups = checkboxes(_("Groups"), Group.objects.all())
     roles = checkboxes(_("On-call role"), ROLES, help_text=_("Leave empty to include every member."))
     users = checkboxes(_("Users"), active_users())
-    managers = forms.BooleanField(label=_("Managers of the alert's groups"), required=False)
+    leads = forms.BooleanField(label=_("Leads of the alert's groups"), required=False)
     owner = forms.BooleanField(label=_("Assignee"), required=False)
     paged = forms.BooleanField(label=_("Everyone paged for this alert"), required=False)
     contacts = forms.BooleanField(label=_("Group contacts, such as a chat channel"), required=False)
@@ -391,7 +391,7 @@ _LIST = ObjectList(
     empty_title=gettext_lazy("No workflows yet"),
     empty_text=gettext_lazy(
         "A workflow runs actions when something happens on an alert, or fails to happen: notify a "
-        "manager, update the ticket, start another policy. It can also be a button on the alert."
+        "lead, update the ticket, start another policy. It can also be a button on the alert."
     ),
     icon="git-branch",
     add_view="new_workflow",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from pydantic import BeforeValidator, Field
@@ -159,7 +159,7 @@ class WorkflowAction(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Only members of the groups who hold one of these roles now; empty: everybody.
     roles: tuple[MemberRole, ...] = ()
     owner: bool = False
-    managers: bool = False
+    leads: bool = False
     paged: bool = False
     #: Also the groups' own contacts, such as chat channels.
     contacts: bool = False
@@ -188,9 +188,9 @@ class WorkflowDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 KEYS: Mapping[ActionKind, tuple[str, ...]] = {
-    ActionKind.NOTIFY: ("users", "groups", "roles", "contacts", "managers", "owner", "paged", "by", "subject", "text"),
+    ActionKind.NOTIFY: ("users", "groups", "roles", "contacts", "leads", "owner", "paged", "by", "subject", "text"),
     ActionKind.START_POLICY: ("policy",),
-    ActionKind.ADD_RESPONDERS: ("users", "groups", "roles", "managers"),
+    ActionKind.ADD_RESPONDERS: ("users", "groups", "roles", "leads"),
     ActionKind.ESCALATE: (),
     ActionKind.SET_PRIORITY: ("priority",),
     ActionKind.SET_TAGS: ("tags", "remove"),
@@ -389,6 +389,8 @@ class TriggerSpec(Spec):
 class WorkflowActionSpec(Spec):
     """One action. Its other keys depend on `do`."""
 
+    former_keys: ClassVar[Mapping[str, str]] = {"managers": "leads"}
+
     do: Annotated[ActionKind, OneOf()] = Field(description="Kind of action.")
     users: Annotated[tuple[int, ...], list_of(str, {}), Reference("users", NO_SUCH_USER)] = Field(
         default=(), description="Usernames of those who are notified or paged, for `notify`, `add_responders` and "
@@ -403,9 +405,9 @@ class WorkflowActionSpec(Spec):
     contacts: bool = Field(
         default=False, description="Whether `notify` also uses the groups' own contacts, such as chat channels."
     )
-    managers: bool = Field(
+    leads: bool = Field(
         default=False,
-        description="Whether `notify` or `add_responders` includes the managers of the groups that the alert pages; if "
+        description="Whether `notify` or `add_responders` includes the leads of the groups that the alert pages; if "
         "it pages none, of the group that owns its integration.",
     )
     owner: bool = Field(default=False, description="Whether `notify` includes the alert's owner.")
@@ -449,18 +451,18 @@ class WorkflowActionSpec(Spec):
         if required and not getattr(self, required):
             errors.add(required, REQUIRED(), "missing")
         match self.do:
-            case ActionKind.NOTIFY if not (self.users or self.groups or self.managers or self.owner or self.paged):
-                if not errors.has("groups", "managers", "owner", "paged"):
+            case ActionKind.NOTIFY if not (self.users or self.groups or self.leads or self.owner or self.paged):
+                if not errors.has("groups", "leads", "owner", "paged"):
                     errors.add(
                         "users",
-                        sentence("at least one recipient is required: users, groups, managers, owner or paged."),
+                        sentence("at least one recipient is required: users, groups, leads, owner or paged."),
                         "missing",
                     )
             case ActionKind.NOTIFY if self.contacts and not self.groups and not errors.has("groups"):
                 errors.add("contacts", sentence("requires a group whose contacts are notified."))
-            case ActionKind.ADD_RESPONDERS if not (self.users or self.groups or self.managers):
-                if not errors.has("groups", "managers"):
-                    errors.add("users", sentence("users, groups or managers to page are required."), "missing")
+            case ActionKind.ADD_RESPONDERS if not (self.users or self.groups or self.leads):
+                if not errors.has("groups", "leads"):
+                    errors.add("users", sentence("users, groups or leads to page are required."), "missing")
             case ActionKind.CALL if self.outbound and errors.context["outbound_kinds"].get(self.outbound) != "http":
                 errors.add("outbound", sentence("is not an HTTP call; for HaloITSM use `do: halo`."))
             case ActionKind.SET_TAGS if not (self.tags or self.remove or errors.has("remove")):
@@ -649,7 +651,7 @@ def _recipients(action: WorkflowAction, name_of: NameOf) -> tuple[Reason | str, 
         group = name_of("groups", number)
         recipients.append(sentence("{group} ({roles})", group=group, roles=roles) if roles else group)
     recipients += [sentence("their contacts")] if action.contacts else []
-    recipients += [sentence("the managers of the alert's groups")] if action.managers else []
+    recipients += [sentence("the leads of the alert's groups")] if action.leads else []
     recipients += [sentence("the assignee")] if action.owner else []
     recipients += [sentence("everyone paged")] if action.paged else []
     return tuple(recipients)
@@ -660,19 +662,19 @@ def _recipients(action: WorkflowAction, name_of: NameOf) -> tuple[Reason | str, 
 
 def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = False) -> list[SpecTemplate]:
     """All templates; `call` and `policy` name an existing HTTP call and policy, or are ""."""
-    on_ticket = {"do": "halo", "text": translatable("Not acknowledged for 5 minutes. The manager has been notified.")}
+    on_ticket = {"do": "halo", "text": translatable("Not acknowledged for 5 minutes. The lead has been notified.")}
     live = {"field": "status", "operator": "one of", "value": ["closed", "cancelled", "merged"], "not": True}
     return [
         SpecTemplate(
             "unacknowledged",
             translatable("Not acknowledged in 5 minutes"),
-            translatable("Notifies the managers of the alert's groups and adds a note to the ticket."),
+            translatable("Notifies the leads of the alert's groups and adds a note to the ticket."),
             {
                 "trigger": {"on": "unacknowledged", "for": "5m"},
                 "actions": [
                     {
                         "do": "notify",
-                        "managers": True,
+                        "leads": True,
                         "subject": translatable("Not acknowledged: <subject>"),
                         "text": translatable("Not acknowledged for 5 minutes.\n\n<client>: <subject>\n<url>"),
                     },
@@ -694,13 +696,13 @@ def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = Fal
         SpecTemplate(
             "sla",
             translatable("1 hour before the SLA deadline"),
-            translatable("Notifies the assignee and the managers one hour before the ticket's fix-by time."),
+            translatable("Notifies the assignee and the leads one hour before the ticket's fix-by time."),
             {
                 "trigger": {"on": "before_sla", "moment": "fix_by", "by": "1h"},
                 "actions": [
                     {
                         "do": "notify",
-                        "managers": True,
+                        "leads": True,
                         "owner": True,
                         "subject": translatable("SLA due in 1 hour: <subject>"),
                         "text": translatable(

@@ -158,8 +158,8 @@ def test_policy_in_use_cannot_become_unreachable(now: datetime) -> None:
     policy = save_policy({**STANDARD, "steps": STANDARD["steps"][:1]}, actor=ACTOR, now=now)
     spec = {"name": "Door", "kind": "api", "escalation_policy": "Standard", "recipients": {"groups": ["Service Desk"]}}
     save_integration(spec, actor=ACTOR, now=now)
-    manager = [{"notify": {"roles": ["manager"]}, "after": "0m"}]
+    manager = [{"notify": {"roles": ["lead"]}, "after": "0m"}]
     with pytest.raises(
-        Rejected, match="For integration Door: No one would be notified: no manager on call in Service Desk"
+        Rejected, match="For integration Door: No one would be notified: no lead on call in Service Desk"
     ):
         save_policy({**STANDARD, "steps": manager}, existing=policy, actor=WEB, now=now)

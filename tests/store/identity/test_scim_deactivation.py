@@ -46,5 +46,5 @@ def test_a_page_moves_on_within_five_seconds(desk: EscalationHarness, database: 
     assert desk.pages(alert)[-1][:3] == ("bob", "email", 0.05)
     coverage.run_once(desk.at(0.05))
     notice = Notification.objects.get(purpose="notice", data__about__startswith="deactivated:")
-    assert notice.user == desk.users["carol"], "the group's manager"
+    assert notice.user == desk.users["carol"], "the group's lead"
     assert f"/groups/{desk.group.pk}/reassign/?role=primary" in str(reason_from_json(notice.data["text"]))

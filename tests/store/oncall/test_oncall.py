@@ -39,7 +39,7 @@ SCHEDULE: dict[str, object] = {
             "name": "Office",
             "fixed": {
                 "windows": [{"days": ["mon", "tue"], "from": "08:00", "to": "18:00"}],
-                "roles": ["manager"],
+                "roles": ["lead"],
                 "users": ["carol"],
             },
         },
@@ -82,7 +82,7 @@ def test_on_call_users_are_resolved_for_several_groups_at_once(desk_group: Group
         results = loader.on_call(connection, [desk_group.pk, other.pk, desk_group.pk, 10**9], at)
         assert loader.on_call(connection, [], at) == {}
     assert {group: [(str(p.role), p.name) for p in people] for group, people in results.items()} == {
-        desk_group.pk: [("primary", "Bob"), ("secondary", "Alice"), ("manager", "Carol")],
+        desk_group.pk: [("primary", "Bob"), ("secondary", "Alice"), ("lead", "Carol")],
         other.pk: [("primary", "Carol"), ("secondary", "Alice")],
     }
 

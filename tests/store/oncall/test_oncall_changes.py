@@ -326,7 +326,7 @@ schedules:
         time_zone: America/Chicago
         fixed: {every: 2w, from: "2026-12-01T08:00", to: "2026-12-03T18:00", users: [bob, alice]}
         end: "2027-06-30"
-      - {name: Elsewhere, calendar: {url: "https://calendar.example.org/a.ics", roles: [manager]}, layer: 4}
+      - {name: Elsewhere, calendar: {url: "https://calendar.example.org/a.ics", roles: [lead]}, layer: 4}
     overrides:
       - {name: Xmas, user: bob, instead_of: alice, role: primary, from: "2030-12-24T17:00", to: "2030-12-26T08:00"}
       - {user: alice, shift: Weekend, from: "2020-12-24T17:00", to: "2020-12-26T08:00"}
@@ -455,7 +455,7 @@ def test_calendar_feed_uses_secret_address_until_rotation(schedule: Schedule, no
 
 
 def test_managers_get_a_weekly_problem_mail_when_enabled(desk_group: Group, now: datetime) -> None:
-    office = {"windows": [{"days": ["tue"], "from": "08:00", "to": "18:00"}], "users": ["bob"], "roles": ["manager"]}
+    office = {"windows": [{"days": ["tue"], "from": "08:00", "to": "18:00"}], "users": ["bob"], "roles": ["lead"]}
     commands.save_schedule({**SPEC, "shifts": [{"name": "Office", "fixed": office}]}, actor=ACTOR, now=now)
     monday = datetime(2026, 11, 30, 9, tzinfo=UTC)
     coverage.run_weekly_mail(monday)
@@ -468,9 +468,9 @@ def test_managers_get_a_weekly_problem_mail_when_enabled(desk_group: Group, now:
     coverage.run_weekly_mail(monday)
     coverage.run_weekly_mail(monday + timedelta(minutes=10))
     notification = Notification.objects.get()
-    assert notification.user == user("erin"), "the group has no manager"
+    assert notification.user == user("erin"), "the group has no lead"
     text = reason_from_json(notification.data["text"])
-    assert "No manager on call in Desk. From 2026-11-30 09:00 UTC" in str(text)
+    assert "No lead on call in Desk. From 2026-11-30 09:00 UTC" in str(text)
     assert "From Mon 30 Nov 2026, 10:00 CET" in text.localized("en", ZoneInfo("Europe/Zurich"))
     coverage.run_weekly_mail(monday + timedelta(days=7))
     assert Notification.objects.count() == 2
@@ -513,7 +513,7 @@ def test_managers_are_mailed_about_shifts_of_a_deactivated_user(desk_group: Grou
     coverage.run_once(now)
     coverage.run_once(now + timedelta(days=1))
     notification = Notification.objects.get()
-    assert notification.user == user("erin"), "the group has no manager"
+    assert notification.user == user("erin"), "the group has no lead"
     title, text = (str(reason_from_json(notification.data[name])) for name in ("title", "text"))
     assert title == "Alice was deactivated and is on call in Desk"
     assert "Weekly" in text

@@ -143,7 +143,7 @@ def test_failed_external_heartbeat_is_reported(monkeypatch: pytest.MonkeyPatch, 
         SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: receiver.url).run_once()
     assert {
         "The external heartbeat failed: {error}.",
-        "Check TOCSIN_HEARTBEAT_URL, and whether this server can connect to it.",
+        "Check its URL (Settings, or TOCSIN_HEARTBEAT_URL), and whether this server can connect to it.",
     } <= run(machine.check_running)
 
 

@@ -59,7 +59,7 @@ def notices() -> list[tuple[str, str]]:
 
 def page_nobody(desk: EscalationHarness, **step: str) -> None:
     """The only step pages a role that no one has."""
-    members = [{"user": "alice", "roles": ["primary"]}, {"user": "carol", "roles": ["manager"]}]
+    members = [{"user": "alice", "roles": ["primary"]}, {"user": "carol", "roles": ["lead"]}]
     groups.save_group({"name": GROUP, "members": members}, existing=desk.group, actor=ACTOR, now=desk.start)
     desk.save(steps=[{"notify": {"roles": ["secondary"]}, "after": "0m", **step}])
 

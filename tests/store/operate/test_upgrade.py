@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,16 @@ from typing import NamedTuple
 
 import psycopg
 import pytest
+from django.apps import apps
 from django.db import connection
+from django.db.migrations import RunPython, RunSQL
 from django.db.migrations.executor import MigrationExecutor
 from django.test import override_settings
 from psycopg.types.json import Jsonb
 
 from tests.doubles.pgbouncer import pgbouncer
 from tests.support.escalation_harness import EscalationHarness, escalation_enabled
+from tests.support.people import make_user
 from tests.support.postgres import Postgres, in_use
 from tocsin.cli.main import run
 from tocsin.core.config import environment as config
@@ -31,10 +35,13 @@ from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import NO_REASON, TEXT, Person, joined
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.rules.page_planner import NOT_RESENT
+from tocsin.oncall.models import Schedule
 from tocsin.operate.backup import archive as backup_tables
 from tocsin.operate.backup import writing
 from tocsin.operate.backup.archive import BackupReader
 from tocsin.operate.models import Problem
+from tocsin.people.models import Group, Membership
+from tocsin.workflows.models import Workflow
 from tocsin.workflows.reasons import ENDED_BY
 
 pytestmark = pytest.mark.usefixtures("own_data_dir")
@@ -326,3 +333,27 @@ def test_stored_reasons_read_the_same_after_the_upgrade(empty: str) -> None:
             assert drop(stored, table, Month(2026, 11), "true")
         assert InboundMessage.objects.get(pk=old).reason == nested
         assert InboundMessage.objects.get(reason__code=cause.code).pk == new
+
+
+def test_the_former_name_of_the_lead_is_renamed_where_stored(now: datetime) -> None:
+    desk = Group.objects.create(name="Desk", time_zone="UTC", created_at=now)
+    user = make_user("ann", now)
+    Membership.objects.create(user=user, group=desk, roles=["primary", "manager"])
+    shifts = [{"name": "Day", "fixed": {"roles": ["manager"], "users": [user.pk]}}, {"name": "Night", "calendar": {}}]
+    schedule = Schedule.objects.create(name="S", group=desk, time_zone="UTC", definition={"shifts": shifts})
+    actions = [{"do": "notify", "managers": True, "roles": ["manager"], "subject": "manager"}, {"do": "close"}]
+    stored = {"trigger": {"on": "opened"}, "actions": actions}
+    workflow = Workflow.objects.create(name="W", trigger="opened", definition=stored, created_at=now)
+    for app, number in (("people", 4), ("oncall", 4), ("workflows", 4)):
+        migration = importlib.import_module(f"tocsin.{app}.migrations.{number:04}_lead_role").Migration
+        for operation in migration.operations:
+            with connection.cursor() as cursor:
+                if isinstance(operation, RunSQL):
+                    cursor.execute(operation.sql)
+                elif isinstance(operation, RunPython):
+                    operation.code(apps, None)
+    assert Membership.objects.get().roles == ["primary", "lead"]
+    schedule.refresh_from_db()
+    assert schedule.definition["shifts"][0]["fixed"]["roles"] == ["lead"]
+    workflow.refresh_from_db()
+    assert workflow.definition["actions"][0] == {"do": "notify", "leads": True, "roles": ["lead"], "subject": "manager"}

@@ -293,7 +293,7 @@ def test_a_groups_members_keep_the_order_they_were_written_in(now: datetime) -> 
         "time_zone": "Europe/Zurich",
         "members": [
             {"user": "carol", "roles": ["primary"]},
-            {"user": "alice", "roles": ["primary", "manager"]},
+            {"user": "alice", "roles": ["primary", "lead"]},
             {"user": "bob", "roles": []},
         ],
         "contacts": [{"label": "List", "channel": "email", "address": "desk@example.org"}],
@@ -374,7 +374,7 @@ def test_loading_group_members_uses_constant_statements(now: datetime) -> None:
     few, many = save(names[2::-1], few[0]), save(names[::-1], many[0])
     assert few[1] == many[1]
     assert dict(Membership.objects.filter(group=many[0]).values_list("user__username", "pk")) == stored
-    few, many = save(names[:3], few[0], ("secondary", "manager")), save(names[:29], many[0], ("manager",))
+    few, many = save(names[:3], few[0], ("secondary", "lead")), save(names[:29], many[0], ("lead",))
     assert Membership.objects.filter(group=many[0]).count() == 29
 
 

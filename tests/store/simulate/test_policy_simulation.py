@@ -55,7 +55,7 @@ NOTIFY = st.sampled_from(
     [
         {"roles": ["primary"]},
         {"roles": ["primary", "secondary"]},
-        {"roles": ["manager"], "users": ["erin"]},
+        {"roles": ["lead"], "users": ["erin"]},
         {"everybody": True},
         {"roles": ["secondary"], "groups": ["Nobody's"]},
         {"assignee": True},
@@ -107,7 +107,7 @@ def desk(database: str, now: datetime) -> EscalationHarness:
     desk = EscalationHarness(now)
     groups.save_group({"name": "Nobody's"}, actor=ACTOR, now=now)
     groups.save_group(
-        {"name": "Network", "members": [{"user": "bob", "roles": ["primary"]}, {"user": "carol", "roles": ["manager"]}],
+        {"name": "Network", "members": [{"user": "bob", "roles": ["primary"]}, {"user": "carol", "roles": ["lead"]}],
          "contacts": [{"label": "Room", "channel": "email", "address": "room@example.org"}]},
         actor=ACTOR, now=now,
     )  # fmt: skip

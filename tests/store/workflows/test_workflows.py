@@ -37,7 +37,7 @@ def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
 
 def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowHarness) -> None:
     flow = desk.workflow(
-        "Try", {"do": "notify", "groups": ["Service Desk"], "roles": ["manager"], "contacts": True}, {"do": "close"},
+        "Try", {"do": "notify", "groups": ["Service Desk"], "roles": ["lead"], "contacts": True}, {"do": "close"},
         start={"field": "client", "operator": "equals", "value": "Acme"},
         stop={"field": "status", "operator": "equals", "value": "closed"},
         trigger={"on": "unacknowledged", "for": "5m"},
@@ -68,7 +68,7 @@ def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowH
 
 def test_what_is_written_is_read_the_same_and_recorded(desk: WorkflowHarness) -> None:
     desk.save()
-    policy = desk.policy_of("Managers", ["manager"])
+    policy = desk.policy_of("Leads", ["lead"])
     spec = {"name": "Pager", "kind": "http", "url": "https://example.org/x"}
     outbound.save_outbound(spec, actor=ACTOR, now=desk.start)
     for one in definition.workflow_templates("Pager", policy, has_halo=True):

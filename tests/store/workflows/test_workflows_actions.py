@@ -31,7 +31,7 @@ def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
 
 def test_actions_run_once_in_order_with_recorded_results(desk: WorkflowHarness) -> None:
     desk.save()
-    other = desk.policy_of("Managers", ["manager"])
+    other = desk.policy_of("Leads", ["lead"])
     desk.workflow(
         "All",
         {"do": "set_priority", "priority": "critical"},
@@ -40,7 +40,7 @@ def test_actions_run_once_in_order_with_recorded_results(desk: WorkflowHarness) 
         {"do": "reply", "text": "A workflow looks at <subject> of <client>."},
         {"do": "wait", "for": "10m"},
         {"do": "start_policy", "policy": other},
-        {"do": "notify", "groups": ["Service Desk"], "roles": ["manager"], "subject": "<priority>: <subject>"},
+        {"do": "notify", "groups": ["Service Desk"], "roles": ["lead"], "subject": "<priority>: <subject>"},
         {"do": "hold", "for": "30m"},
         {"do": "open_alert", "subject": "Look into <subject>", "users": ["bob"], "priority": "low"},
         {"do": "close", "text": "Nothing more to do"},
@@ -65,7 +65,7 @@ def test_actions_run_once_in_order_with_recorded_results(desk: WorkflowHarness) 
         "Tags: seen_by = All.",
         "Paged Bob.",
         f"Your note was added to alert {alert}.",
-        "Policy Managers started.",
+        "Policy Leads started.",
         "Notified Carol.",
         f"Alert {alert} is snoozed for 30 minutes.",
         f"Created alert {alert + 1}: Look into VPN down.",
@@ -82,7 +82,7 @@ def test_actions_run_once_in_order_with_recorded_results(desk: WorkflowHarness) 
         "Acme", "low", "workflow", {"seen_by": "All"},
     )  # fmt: skip
     notices = desk.timeline(alert)
-    assert "Workflow All started policy Managers." in notices
+    assert "Workflow All started policy Leads." in notices
     assert "Workflow All closed the alert: Nothing more to do" in notices
     assert (
         f'Workflow All: the action "Snooze" failed: Alert {alert} was already closed by Workflow All just now.'
@@ -91,7 +91,7 @@ def test_actions_run_once_in_order_with_recorded_results(desk: WorkflowHarness) 
 
 
 def test_managers_of_the_alerts_groups_are_notified_and_paged(desk: WorkflowHarness) -> None:
-    desk.workflow("Managers", {"do": "notify", "managers": True}, {"do": "add_responders", "managers": True})
+    desk.workflow("Leads", {"do": "notify", "leads": True}, {"do": "add_responders", "leads": True})
     alert = desk.open()
     desk.go(0)
     assert desk.did(alert) == ["Notified Carol.", "Paged Carol."]
@@ -103,7 +103,7 @@ def test_managers_of_the_alerts_groups_are_notified_and_paged(desk: WorkflowHarn
 
 
 def test_another_policy_takes_over_and_pages_its_own_people(desk: WorkflowHarness) -> None:
-    other = desk.policy_of("Managers", ["manager"])
+    other = desk.policy_of("Leads", ["lead"])
     desk.workflow("Over", {"do": "start_policy", "policy": other}, trigger={"on": "unassigned", "for": "3m"})
     alert = desk.open()
     desk.go(0)
@@ -116,7 +116,7 @@ def test_another_policy_takes_over_and_pages_its_own_people(desk: WorkflowHarnes
 
 
 def test_policy_started_on_a_snoozed_alert_waits(desk: WorkflowHarness) -> None:
-    other = desk.policy_of("Managers", ["manager"])
+    other = desk.policy_of("Leads", ["lead"])
     desk.workflow("Later", {"do": "hold", "for": "30m"}, {"do": "start_policy", "policy": other})
     desk.open()
     desk.go(0)
@@ -157,7 +157,7 @@ def test_assignee_is_notified_as_such(desk: WorkflowHarness) -> None:
 
 
 def test_created_alert_pages_by_its_policy_with_reason(desk: WorkflowHarness) -> None:
-    other = desk.policy_of("Managers", ["manager"])
+    other = desk.policy_of("Leads", ["lead"])
     desk.workflow("More", {"do": "open_alert", "subject": "Look", "policy": other}, trigger="acknowledged")
     alert = desk.open()
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 1)

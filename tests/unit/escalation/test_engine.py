@@ -75,22 +75,22 @@ def test_exhaustion_follows_five_minutes_after_the_last_step() -> None:
 
 
 def test_final_action_is_configurable_and_falls_back_to_administrators() -> None:
-    world = EscalationRun(plan(("primary", 0), end_after="90s"), roster(manager=())).to(1.5)
+    world = EscalationRun(plan(("primary", 0), end_after="90s"), roster(lead=())).to(1.5)
     assert [send_notice.user_ids for _minute, send_notice in world.told] == [(ERIN,)]
 
 
 def test_all_managers_are_notified() -> None:
-    world = EscalationRun(plan(("primary", 0)), roster(manager=(CAROL, DAVE))).to(5)
+    world = EscalationRun(plan(("primary", 0)), roster(lead=(CAROL, DAVE))).to(5)
     assert world.sentences(EventKind.NOTICE_SENT) == [
         "Carol and Dave are notified: No one responded, and escalation is exhausted."
     ]
 
 
 def test_missing_recipients_are_noted_on_the_timeline() -> None:
-    world = EscalationRun(plan(("primary", 0)), roster(manager=(), admins=())).to(5)
+    world = EscalationRun(plan(("primary", 0)), roster(lead=(), admins=())).to(5)
     assert world.told == []
     assert world.sentences(EventKind.NOTICE_SENT) == [
-        "No one responded, and escalation is exhausted. No manager or administrator can be notified."
+        "No one responded, and escalation is exhausted. No lead or administrator can be notified."
     ]
 
 

@@ -36,9 +36,7 @@ from tocsin.notify.rules.page_planner import USER_RULES
 
 PEOPLE = st.lists(st.sampled_from(sorted(NAMES)), unique=True, max_size=3).map(tuple)
 ROSTERS: st.SearchStrategy[TargetContext] = st.builds(
-    lambda primary, secondary, manager, offsets: roster(
-        primary=primary, secondary=secondary, manager=manager, offsets=offsets
-    ),
+    lambda primary, secondary, lead, offsets: roster(primary=primary, secondary=secondary, lead=lead, offsets=offsets),
     PEOPLE,
     PEOPLE,
     PEOPLE,

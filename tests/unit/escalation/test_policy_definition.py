@@ -242,6 +242,21 @@ def test_what_an_earlier_version_stored_reads_as_it_was_meant() -> None:
     assert (plan.required_acks, plan.groups_sequential_interval, plan.on_exhausted) == (
         1,
         None,
-        OnExhausted.NOTIFY_MANAGERS,
+        OnExhausted.NOTIFY_LEADS,
     )
     assert store(plan) == stored, "saving it again makes no new version"
+
+
+def test_the_former_name_of_the_lead_is_read() -> None:
+    former = {
+        "steps": [{"notify": {"roles": ["primary", "manager"]}, "after": "0m"}],
+        "end": {"then": "tell_managers"},
+    }
+    plan = parse(former, NAMES)
+    assert plan.on_exhausted is OnExhausted.NOTIFY_LEADS
+    assert write_policy(plan, lambda _key, number: str(number))["steps"][0]["notify"] == {"roles": ["primary", "lead"]}
+    both = {"steps": [{"notify": {"roles": ["lead", "manager"]}, "after": "0m"}]}
+    assert parse(both, NAMES).steps[0].roles == (MemberRole.LEAD,)
+    with pytest.raises(Rejected, match=r"steps\[0\].notify.roles\[0\]") as rejected:
+        parse({"steps": [{"notify": {"roles": ["boss"]}, "after": "0m"}]}, NAMES)
+    assert "manager" not in str(rejected.value.reason), "it offers the names of today only"

@@ -33,7 +33,7 @@ def crew(**more: object) -> TargetContext:
 
 
 def test_sequential_step_pages_full_order_before_the_next_step() -> None:
-    world = EscalationRun(plan(("primary secondary", 0, {"sequential": "5m"}), ("manager", 4)), crew()).to(60)
+    world = EscalationRun(plan(("primary secondary", 0, {"sequential": "5m"}), ("lead", 4)), crew()).to(60)
     assert world.paged == [(0, ALICE), (5, DAVE), (10, BOB), (14, CAROL)]
     assert "The next user is paged in 5 minutes." in world.sentences(EventKind.STEP_FIRED)[0]
 
@@ -64,7 +64,7 @@ def test_further_tries_keep_a_person_busy() -> None:
 
 
 def test_policy_stops_after_required_number_of_acknowledgements() -> None:
-    policy = plan(("primary", 0), ("secondary", 5), ("manager", 5), acknowledge={"effect": "stop", "people": 2})
+    policy = plan(("primary", 0), ("secondary", 5), ("lead", 5), acknowledge={"effect": "stop", "people": 2})
     world = EscalationRun(policy).to(1)
     world.act(Acknowledge(actor=actor(ALICE)))
     assert world.run.status is RunStatus.ACTIVE
@@ -78,7 +78,7 @@ def test_policy_stops_after_required_number_of_acknowledgements() -> None:
 
 def test_until_acknowledged_step_is_skipped_and_its_pages_cancelled() -> None:
     soft = {"only_until_acknowledged": True}
-    policy = plan(("primary", 0, soft), ("secondary", 5, soft), ("manager", 5), acknowledge={"effect": "continue"})
+    policy = plan(("primary", 0, soft), ("secondary", 5, soft), ("lead", 5), acknowledge={"effect": "continue"})
     world = EscalationRun(policy).to(1)
     world.act(Acknowledge(actor=actor(BOB)))
     assert world.cancels[-1].user_ids == frozenset({ALICE, BOB})
@@ -101,7 +101,7 @@ def test_recipient_groups_sequential_go_through_all_steps_each() -> None:
 
 
 def test_empty_step_can_wait_for_an_on_call_user() -> None:
-    world = EscalationRun(plan(("primary", 0, {"if_empty": "wait"}), ("manager", 5)), roster(primary=())).to(20)
+    world = EscalationRun(plan(("primary", 0, {"if_empty": "wait"}), ("lead", 5)), roster(primary=())).to(20)
     assert world.paged == []
     assert [send_notice.notice_reason for _minute, send_notice in world.told] == [NoticeReason.NOBODY_TO_PAGE]
     assert len(world.sentences(EventKind.STEP_EMPTY)) == 1
@@ -121,7 +121,7 @@ def test_last_step_can_repeat_until_acknowledged() -> None:
 
 
 def test_exhausted_policy_continues_with_fallback_for_same_recipients() -> None:
-    other = HandoverPolicy("Other", 7, plan(("manager", 2)))
+    other = HandoverPolicy("Other", 7, plan(("lead", 2)))
     world = EscalationRun(
         plan(("primary", 0), end={"then": "hand_over", "policy": "Other"}), crew(handover_policies={40: other})
     )

@@ -7,12 +7,12 @@ from dataclasses import replace
 from tests.support.escalation_run import ALICE, CAROL, DESK, ERIN, T0, plan, roster
 from tocsin.escalation import reasons
 from tocsin.escalation.policy import RECIPIENTS_ONLY
-from tocsin.escalation.run.target_resolution import TargetContext, managers, problem_with_reach
+from tocsin.escalation.run.target_resolution import TargetContext, leads, problem_with_reach
 
 
 def test_policy_reaching_a_user_in_any_step_is_valid() -> None:
-    policy = plan(("manager", 0), ("primary", 5))
-    assert problem_with_reach(policy, roster(manager=()), (), (DESK,), T0) is None
+    policy = plan(("lead", 0), ("primary", 5))
+    assert problem_with_reach(policy, roster(lead=()), (), (DESK,), T0) is None
 
 
 def test_unreachable_policy_gives_a_reason() -> None:
@@ -44,9 +44,9 @@ def test_an_unknown_group_contact_is_named() -> None:
 
 
 def test_available_managers_precede_administrators() -> None:
-    assert managers((DESK,), roster()) == (CAROL,)
-    assert managers((DESK,), roster(manager=(77,))) == (ERIN,)
-    assert managers((), TargetContext()) == ()
+    assert leads((DESK,), roster()) == (CAROL,)
+    assert leads((DESK,), roster(lead=(77,))) == (ERIN,)
+    assert leads((), TargetContext()) == ()
 
 
 def test_deleted_groups_and_users_are_reported() -> None:

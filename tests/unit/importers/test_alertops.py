@@ -73,7 +73,7 @@ def test_contact_methods_keep_their_labels_waits_and_repeats(moved: ConvertedCon
     group = named(moved, "groups", "SRE")
     assert group["members"] == [
         {"user": "bob", "roles": ["secondary"]},
-        {"user": "alice", "roles": ["primary", "manager"]},
+        {"user": "alice", "roles": ["primary", "lead"]},
     ]
     assert group["contacts"] == [{"label": "Email-Official", "channel": "email", "address": "sre@example.org"}]
 

@@ -71,7 +71,7 @@ def test_delays_from_the_creation_become_delays_from_the_step_before(moved: Conv
     assert policy["steps"] == [
         {"notify": {"schedules": ["ops_schedule"]}, "after": "5m", "only_until_acknowledged": True},
         {"notify": {"users": ["bob"]}, "after": "0m", "only_until_acknowledged": True},
-        {"notify": {"groups": ["Ops-Night"], "roles": ["manager"]}, "after": "15m", "only_until_acknowledged": True},
+        {"notify": {"groups": ["Ops-Night"], "roles": ["lead"]}, "after": "15m", "only_until_acknowledged": True},
         {"notify": {"groups": ["Ops-Night"], "everybody": True}, "after": "10m"},
     ]
     assert policy["acknowledge"] == {"effect": "continue"}, "a rule that goes on until it is closed"

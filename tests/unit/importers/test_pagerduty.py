@@ -129,7 +129,7 @@ def test_with_keys_senders_keep_their_routing_key() -> None:
 
 def test_members_have_their_roles_and_observers_are_left_alone(moved: ConvertedConfig) -> None:
     assert named(moved, "groups", "Platform")["members"] == [
-        {"user": "alice", "roles": ["manager"]},
+        {"user": "alice", "roles": ["lead"]},
         {"user": "bob", "roles": []},
     ]
 

@@ -146,7 +146,7 @@ def test_role_by_order_counts_for_the_first_of_it_only() -> None:
         shift(SECONDARY, user=BOB),
         shift(SECONDARY, since=NOW + 20 * HOUR),
         shift(PRIMARY, since=NOW + HOUR),
-        shift(MemberRole.MANAGER, schedule=""),
+        shift(MemberRole.LEAD, schedule=""),
     ],
 )
 def test_other_shifts_do_not_count_as_a_second_role(other: OnCall) -> None:

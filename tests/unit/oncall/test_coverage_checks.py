@@ -9,7 +9,7 @@ from tests.support.schedule_strategies import (
     BOB,
     CAROL,
     DAVE,
-    MANAGER,
+    LEAD,
     PRIMARY,
     SECONDARY,
     fixed,
@@ -115,6 +115,6 @@ def test_only_the_first_member_by_order_has_a_second_role() -> None:
 
 
 def test_manager_by_order_may_have_another_role() -> None:
-    members = (SnapshotMember(ALICE, "Alice", frozenset({MANAGER})),)
+    members = (SnapshotMember(ALICE, "Alice", frozenset({LEAD})),)
     group = plan(schedule(rotate("Weekly", [ALICE])), members=members)
     assert coverage_checks.double_roles(final_schedule.timeline(group, MONDAY, MONDAY + WEEK)) == ()

@@ -14,7 +14,7 @@ from tests.support.schedule_strategies import (
     BOB,
     CAROL,
     DAVE,
-    MANAGER,
+    LEAD,
     PRIMARY,
     SECONDARY,
     ZONES,
@@ -34,7 +34,7 @@ ALL_WEEK = (["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "00:00", "24:00")
 MEMBERS = (
     SnapshotMember(BOB, "Bob", frozenset({SECONDARY}), 1),
     SnapshotMember(ALICE, "Alice", frozenset({PRIMARY}), 0),
-    SnapshotMember(CAROL, "Carol", frozenset({MANAGER, PRIMARY}), 2),
+    SnapshotMember(CAROL, "Carol", frozenset({LEAD, PRIMARY}), 2),
 )
 
 
@@ -51,7 +51,7 @@ def test_group_order_applies_without_a_schedule() -> None:
         ("primary", "Alice", "primary of Desk; the group has no schedule"),
         ("primary", "Carol", "primary of Desk; the group has no schedule"),
         ("secondary", "Bob", "secondary of Desk; the group has no schedule"),
-        ("manager", "Carol", "manager of Desk; the group has no schedule"),
+        ("lead", "Carol", "lead of Desk; the group has no schedule"),
     ]
     person = final_schedule.on_call(plan(members=MEMBERS), local("2026-03-01T12:00"))[0]
     assert (person.since, person.until) == (None, None)
@@ -62,7 +62,7 @@ def test_group_order_fills_only_roles_and_times_without_shift() -> None:
     assert assignments(group, "2026-03-02T12:00") == [
         ("primary", "Dave", "shift Days of Desk 24x7"),
         ("secondary", "Bob", "secondary of Desk; no shift has this role"),
-        ("manager", "Carol", "manager of Desk; no shift has this role"),
+        ("lead", "Carol", "lead of Desk; no shift has this role"),
     ]
     assert assignments(group, "2026-03-02T18:00")[0] == ("primary", "Alice", "primary of Desk; no active shift")
     evening = final_schedule.on_call(group, local("2026-03-03T12:00"))[0]
@@ -137,7 +137,7 @@ DAY = ("2026-01-06T08:00", "2026-01-06T20:00")
         (override(CAROL, *DAY, shift="Weekly", role=SECONDARY), ["Alice"], ["Carol"]),
         (override(CAROL, *DAY, instead_of=BOB), ["Alice"], ["Carol"]),
         (override(CAROL, *DAY, instead_of=DAVE), ["Alice"], ["Bob"]),
-        (override(CAROL, *DAY, role=MANAGER), ["Alice"], ["Bob"]),
+        (override(CAROL, *DAY, role=LEAD), ["Alice"], ["Bob"]),
         (override(BOB, *DAY, instead_of=ALICE), ["Bob"], ["Bob"]),
     ],
 )
@@ -149,7 +149,7 @@ def test_override_applies_to_shift_role_user_or_all(
     assert names(group, "2026-01-06T12:00", SECONDARY) == secondary
     assert names(group, "2026-01-06T20:00") == ["Alice"]
     assert names(group, "2026-01-06T07:59") == ["Alice"]
-    assert names(group, "2026-01-06T12:00", MANAGER) == (["Carol"] if change.role is MANAGER else [])
+    assert names(group, "2026-01-06T12:00", LEAD) == (["Carol"] if change.role is LEAD else [])
 
 
 def test_override_exposes_window_and_origin() -> None:

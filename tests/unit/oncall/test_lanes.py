@@ -15,7 +15,7 @@ from tests.support.schedule_strategies import (
     ALICE,
     BOB,
     CAROL,
-    MANAGER,
+    LEAD,
     PRIMARY,
     SECONDARY,
     ZONES,
@@ -96,10 +96,10 @@ def test_primary_of_two_groups_collides_and_secondary_does_not() -> None:
 
 
 def test_the_order_of_two_groups_is_no_collision() -> None:
-    members = (SnapshotMember(CAROL, "Carol", frozenset({PRIMARY, MANAGER})),)
+    members = (SnapshotMember(CAROL, "Carol", frozenset({PRIMARY, LEAD})),)
     shown = december(plan(members=members), replace(plan(members=members), **NETWORK))
     assert [(lane.duty.group, lane.duty.role, lane.is_scheduled) for lane in shown.lanes] == [
-        ("Desk", PRIMARY, False), ("Desk", MANAGER, False), ("Network", PRIMARY, False), ("Network", MANAGER, False),
+        ("Desk", PRIMARY, False), ("Desk", LEAD, False), ("Network", PRIMARY, False), ("Network", LEAD, False),
     ]  # fmt: skip
     assert not shown.collisions
 

@@ -44,7 +44,7 @@ SPAN = {"from": "2026-12-24T17:00", "to": "2026-12-27T08:00", "users": ["alice"]
         ({"rotate": {**ROTATE, "roles": ["boss"]}}, "shifts[0].rotate.roles[0]", "not one of"),
         ({"rotate": {**ROTATE, "roles": ["own", "primary"]}}, "shifts[0].rotate.roles[0]", "cannot be combined"),
         (
-            {"rotate": {**ROTATE, "roles": ["primary", "secondary", "manager"]}},
+            {"rotate": {**ROTATE, "roles": ["primary", "secondary", "lead"]}},
             "shifts[0].rotate.roles",
             "at least as many users",
         ),

@@ -6,6 +6,7 @@ import pytest
 
 from tocsin.access.roles import MemberRole
 from tocsin.alerts.states import Priority
+from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
 from tocsin.workflows.definition import (
     ACTION_NAMES,
@@ -14,6 +15,7 @@ from tocsin.workflows.definition import (
     Trigger,
     TriggerKind,
     WorkflowAction,
+    WorkflowActionSpec,
     WorkflowDefinition,
     describe_action,
     describe_trigger,
@@ -68,7 +70,7 @@ def test_every_kind_of_recipient_is_described() -> None:
         groups=(2,),
         roles=(MemberRole.PRIMARY,),
         contacts=True,
-        managers=True,
+        leads=True,
         owner=True,
         paged=True,
     )
@@ -76,7 +78,7 @@ def test_every_kind_of_recipient_is_described() -> None:
         "users 1",
         "{group} ({roles})",
         "their contacts",
-        "the managers of the alert's groups",
+        "the leads of the alert's groups",
         "the assignee",
         "everyone paged",
     ]
@@ -99,3 +101,13 @@ def test_workflow_is_its_trigger_and_actions() -> None:
     described = describe_workflow(WorkflowDefinition(Trigger(on=TriggerKind.OPENED), actions=(action,)), name_of)
     assert (described.code, described["trigger"].code) == ("{trigger}: {actions}.", "When an alert is created")
     assert [change.code for change in described["actions"][0]["changes"]] == ["alert.tag_value", "alert.tag_removed"]
+
+
+def test_the_former_key_of_leads_is_read() -> None:
+    nobody = {"users": {}, "groups": {}, "policies": {}, "outbound": {}, "outbound_kinds": {}}
+    spec = WorkflowActionSpec.read({"do": "notify", "managers": True, "roles": ["manager"]}, **nobody)
+    assert spec.written() == {"do": "notify", "leads": True, "roles": ["lead"]}
+    with pytest.raises(Rejected, match="managers"):
+        WorkflowActionSpec.read({"do": "notify", "leads": True, "managers": True}, **nobody)
+    with pytest.raises(Rejected, match="leads"):
+        WorkflowActionSpec.read({"do": "notify", "managers": "yes"}, **nobody)

@@ -125,7 +125,7 @@ def test_what_the_provider_gave_follows_it_and_the_rest_stays(company: Company, 
     save(idp)
     sign_in(idp)
     ann = User.objects.get(username="ann")
-    Membership.objects.create(user=ann, group=company.desk, roles=["manager"])
+    Membership.objects.create(user=ann, group=company.desk, roles=["lead"])
     idp.claims["groups"] = ["Admins"]
     sign_in(idp)
     ann.refresh_from_db()

@@ -132,7 +132,7 @@ def _make_company() -> None:
     olga, nadia = person("olga", Role.OBSERVER, 4), person("nadia", Role.RESPONDER, 5)
     desk = Group.objects.create(name="Service Desk", time_zone="Europe/Zurich")
     network = Group.objects.create(name="Network")
-    for position, (user, roles) in enumerate([(mia, ["manager"]), (bob, ["primary"]), (olga, [])]):
+    for position, (user, roles) in enumerate([(mia, ["lead"]), (bob, ["primary"]), (olga, [])]):
         Membership.objects.create(group=desk, user=user, roles=roles, position=position)
     Membership.objects.create(group=network, user=nadia, roles=["primary"])
     GroupContact.objects.create(group=network, label="List", channel="email", address="network@example.org")

@@ -246,7 +246,7 @@ def test_a_new_user_can_be_given_a_password(company: Company, admin: Api) -> Non
 def test_on_call_response_has_its_documented_stable_shape(company: Company, ready: Api) -> None:
     answer = ready.get("groups/Service%20Desk/on-call", at="2026-12-25T03:00:00Z")
     assert answer.body["at"] == "2026-12-25T03:00:00Z"
-    assert [(one["role"], one["user"]) for one in answer.body["on_call"]] == [("primary", "bob"), ("manager", "mia")]
+    assert [(one["role"], one["user"]) for one in answer.body["on_call"]] == [("primary", "bob"), ("lead", "mia")]
     assert answer.body["on_call"][0].keys() >= {"role", "user", "since", "until", "reason"}
     assert ready.post("schedules", {**NOUNS["schedules"], "shifts": [_weekly("bob", "mia")]}).status == 201
     first = ready.get("groups/Service%20Desk/on-call", at="2026-01-06T03:00:00Z").body["on_call"][0]

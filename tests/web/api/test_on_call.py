@@ -15,7 +15,7 @@ from tocsin.core.runtime import clock
 from tocsin.oncall.models import HandoverNote, Schedule
 from tocsin.people.models import User
 
-CALENDAR = {"url": "https://c.example.org/secret.ics", "roles": ["manager"]}
+CALENDAR = {"url": "https://c.example.org/secret.ics", "roles": ["lead"]}
 ROTATE = {"every": "1w", "at": "09:00", "on": "monday", "users": ["bob", "mia"], "roles": ["primary"]}
 SCHEDULE = {
     "name": "Desk 24x7",
@@ -25,7 +25,7 @@ SCHEDULE = {
         {"name": "Weekly", "rotate": ROTATE, "start": "2026-01-05"},
         {
             "name": "Elsewhere",
-            "calendar": {"url": "https://c.example.org/secret.ics", "roles": ["manager"]},
+            "calendar": {"url": "https://c.example.org/secret.ics", "roles": ["lead"]},
             "layer": 2,
         },
     ],

@@ -124,7 +124,7 @@ def test_objects_cannot_be_moved_between_groups_without_permission(company: Comp
 
 
 def test_a_manager_cannot_make_a_group_by_being_its_member(company: Company, manager: Api) -> None:
-    body = {"name": "Mine", "members": [{"user": "mia", "roles": ["manager"]}]}
+    body = {"name": "Mine", "members": [{"user": "mia", "roles": ["lead"]}]}
     refused(manager.post("groups", body), 403, "forbidden")
     assert not Group.objects.filter(name="Mine").exists()
 

@@ -62,7 +62,7 @@ REJECTIONS: list[tuple[str, str, Any, str]] = [
     ("POST", "swaps/{swap}/decline", None, "Only the requested user may decline."),
     ("POST", "workflows", workflow(do="notify", users=["bob"], contacts=True), "requires a group whose contacts are "
     "notified."),
-    ("POST", "workflows", workflow(do="add_responders"), "users, groups or managers to page are required."),
+    ("POST", "workflows", workflow(do="add_responders"), "users, groups or leads to page are required."),
     ("POST", "workflows", workflow(do="call", outbound="{outbound_name}"), "is not an HTTP call; for HaloITSM use "
     "`do: halo`."),
     ("POST", "workflows", workflow(do="set_tags"), "tags to set or names to remove are required."),

@@ -133,7 +133,7 @@ def test_all_policy_errors_are_shown_at_once(company: Company, browser_of: Brows
 def test_default_settings_of_a_policy_are_not_listed(company: Company, browser_of: BrowserOf) -> None:
     browser = browser_of(company.admin)
     assert browser.get("/policies/new/").context["form"].changed_settings == ["Repeat N times: 1", "Repeat every: 10m"]
-    defaults = {"name": "", "end_after": "5m", "people": "1", "then": "tell_managers"}
+    defaults = {"name": "", "end_after": "5m", "people": "1", "then": "notify_leads"}
     form = policy_form({"roles": ["primary"]}, **defaults)
     assert browser.post("/policies/new/", form).context["form"].changed_settings == []
 

@@ -53,7 +53,7 @@ EVERY_OPTION: list[dict[str, Any]] = [
     },
     {
         "name": "First Fridays",
-        "rotate": {"every": "1 month", "at": "00:00", "on": "fri", "users": ["mia", "bob"], "roles": ["manager"]},
+        "rotate": {"every": "1 month", "at": "00:00", "on": "fri", "users": ["mia", "bob"], "roles": ["lead"]},
         "start": "2026-01-05",
     },
     {
@@ -65,7 +65,7 @@ EVERY_OPTION: list[dict[str, Any]] = [
         "name": "Weekend", "layer": 3, "holidays": "skip",
         "fixed": {
             "windows": [{"from": "fri 17:00", "to": "mon 08:00"}, {"days": ["wed"], "from": "00:00", "to": "24:00"}],
-            "users": ["alice"], "roles": ["primary", "manager"], "every": "2w",
+            "users": ["alice"], "roles": ["primary", "lead"], "every": "2w",
         },
         "start": "2026-01-05T09:00",
     },

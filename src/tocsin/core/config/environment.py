@@ -92,7 +92,13 @@ VARIABLES = (
         setting="smtp_url",
     ),
     Variable("TOCSIN_EMAIL_FROM", "Sender address of emails.", "the setting `email_from`", setting="email_from"),
-    Variable("TOCSIN_HEARTBEAT_URL", "URL that is called after each self-check without a problem.", is_secret=True),
+    Variable(
+        "TOCSIN_HEARTBEAT_URL",
+        "URL that is called after each self-check without a problem.",
+        "the setting `heartbeat_url`",
+        is_secret=True,
+        setting="heartbeat_url",
+    ),
     Variable(
         "TOCSIN_BACKUP_PASSPHRASE", "Passphrase that encrypts the secret key in a `tocsin backup`.", is_secret=True
     ),
@@ -249,6 +255,8 @@ def valid_setting(setting: str, text: str) -> str:
             return _base_url(text) or ""
         case "smtp_url":
             return _url("TOCSIN_SMTP_URL", text, ("smtp", "smtps")) or ""
+        case "heartbeat_url":
+            return _url("TOCSIN_HEARTBEAT_URL", text, ("http", "https")) or ""
         case _:
             return _sender(text) or ""
 

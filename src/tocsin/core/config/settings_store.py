@@ -158,6 +158,7 @@ _SMTP_URL = Text(
     "Enter a URL such as smtp://user:password@smtp.example.org:587. In names and passwords, write @ as %40, / as %2F "
     "and % as %25."
 )
+_HEARTBEAT_URL = Text("Enter a URL such as https://hc-ping.com/….")
 _EMAIL_FROM = Text("Enter an address such as Tocsin <tocsin@example.org>.")
 
 
@@ -197,6 +198,13 @@ class SettingsSpec(Spec):
         description="Sender of emails, such as `Tocsin <tocsin@example.org>`. `TOCSIN_EMAIL_FROM` wins where it is "
         "set.",
     )
+    heartbeat_url: Annotated[
+        str, Field(max_length=1000), AfterValidator(_of_variable("heartbeat_url", _HEARTBEAT_URL))
+    ] = Field(
+        default="",
+        description="URL of an external dead man's switch, which is called after each self-check without a problem. "
+        "Answers have only its host, which keeps the stored one. `TOCSIN_HEARTBEAT_URL` wins where it is set.",
+    )
     time_zone: TimeZone = Field(
         default="UTC", description="Time zone of new users and groups, and of times that are shown without a user."
     )
@@ -232,7 +240,7 @@ class SettingsSpec(Spec):
     )
     weekly_coverage_mail: bool = Field(
         default=False,
-        description="Whether managers get an email about on-call problems on Mondays.",
+        description="Whether the leads of groups get an email about on-call problems on Mondays.",
     )
     mail_listen: Annotated[str, Field(max_length=100), AfterValidator(_listen_address)] = Field(
         default="", description="Address on which the SMTP listener for integrations listens, such as `0.0.0.0:2525`."
@@ -280,8 +288,6 @@ class SettingDefinition[T: (str, int, bool, list[str])]:
         return default
 
 
-#: Stored encrypted: the URL contains a password.
-SMTP_URL = SettingDefinition[str]("smtp_url")
 ORGANISATION_NAME = SettingDefinition[str]("organisation_name")
 TIME_ZONE = SettingDefinition[str]("time_zone")
 MESSAGE_RETENTION_DAYS = SettingDefinition[int]("message_retention_days")
@@ -355,7 +361,16 @@ def all_settings() -> dict[str, Any]:
 
 
 def _shown(name: str, value: Any) -> Any:
-    return without_password(crypto.decrypt_or_none(value) or "") if name == SMTP_URL.name and value else value
+    return shown_secret(name, _decrypted(value)) if name in SECRETS else value
+
+
+def shown_secret(name: str, value: str) -> str:
+    """Returns a setting without what is secret in it, if anything is."""
+    return SECRETS[name](value) if value and name in SECRETS else value
+
+
+def _decrypted(value: str) -> str:
+    return (crypto.decrypt_or_none(value) or "") if value else ""
 
 
 def without_password(url: str) -> str:
@@ -364,15 +379,19 @@ def without_password(url: str) -> str:
     return url.replace(f":{password}@", f":{MASK}@", 1) if password else url
 
 
-def _encrypted(url: str) -> str:
-    """Returns what is stored for the SMTP URL: the same as before, if it is the same URL or has the mask in place of
-    its password. Raises Rejected if another server would get the stored password."""
-    before = stored(SMTP_URL.name)
-    known = (crypto.decrypt_or_none(before) or "") if before else ""
-    if known and url in (known, without_password(known)):
+#: Settings with a URL that contains a secret, which are stored encrypted, and what is shown of them.
+SECRETS: Mapping[str, Callable[[str], str]] = {"smtp_url": without_password, "heartbeat_url": crypto.mask_url}
+
+
+def _encrypted(name: str, url: str) -> str:
+    """Returns what is stored for a secret URL: the same as before, if it is the same URL or what is shown of it. Raises
+    Rejected if another server would get the stored secret."""
+    before = stored(name)
+    known = _decrypted(before)
+    if known and url in (known, SECRETS[name](known)):
         return str(before)
-    if urlsplit(url).password == MASK:
-        raise Rejected("invalid", crypto.ENTER_SECRET_AGAIN(), SMTP_URL.name)
+    if urlsplit(url).password == MASK or crypto.is_masked(url):
+        raise Rejected("invalid", crypto.ENTER_SECRET_AGAIN(), name)
     return crypto.encrypt(url)
 
 
@@ -390,8 +409,8 @@ def load(connection: Connection) -> dict[str, Any]:
 def non_default_settings(*, with_secrets: bool = False) -> dict[str, Any]:
     """Returns the settings whose value differs from the default, by name."""
     values = {name: value for name, value in all_settings().items() if value != SETTINGS[name].default}
-    if with_secrets and SMTP_URL.name in values:
-        values[SMTP_URL.name] = crypto.decrypt(stored(SMTP_URL.name))
+    if with_secrets:
+        values |= {name: crypto.decrypt(stored(name)) for name in SECRETS if name in values}
     return values
 
 
@@ -407,9 +426,7 @@ def validated(values: object) -> dict[str, Any]:
     unknown name or an invalid value."""
     settings = settings_spec().read(values)
     valid = {name: getattr(settings, name) for name in SETTINGS if name in settings.model_fields_set}
-    if valid.get(SMTP_URL.name):
-        valid[SMTP_URL.name] = _encrypted(valid[SMTP_URL.name])
-    return valid
+    return valid | {name: _encrypted(name, valid[name]) for name in SECRETS if valid.get(name)}
 
 
 def write(values: dict[str, Any]) -> None:
@@ -436,8 +453,7 @@ def follow(connection: Connection) -> None:
     if version == _followed:
         return
     values = load(connection)
-    if url := values[SMTP_URL.name]:
-        values[SMTP_URL.name] = crypto.decrypt_or_none(url) or ""
+    values |= {name: _decrypted(values[name]) for name in SECRETS}
     environment.use_settings({name: values[name] for name in environment.SETTING_VARIABLES})
     _followed = version
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from functools import cache
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -157,6 +159,9 @@ class Spec(BaseModel):
         frozen=True, strict=True, extra="forbid", str_strip_whitespace=True, populate_by_name=True
     )
 
+    #: Keys that were renamed, which are still read: former key → key.
+    former_keys: ClassVar[Mapping[str, str]] = {}
+
     @classmethod
     def read(
         cls, value: object, path: str = "", *, check: Callable[[Self, SpecErrors], None] | None = None, **context: Any
@@ -229,6 +234,9 @@ class Spec(BaseModel):
         errors = SpecErrors(reading.context)
         if isinstance(value, Mapping):
             given = {str(key): item for key, item in value.items() if item is not None}
+            for former, key in cls.former_keys.items():
+                if former in given and key not in given:
+                    given[key] = given.pop(former)
             known = _keys(cls)
             reading.errors.append(errors)
             spec = handler({key: given.get(key, _ABSENT) for key in known if key in given or known[key].is_required()})
@@ -493,7 +501,7 @@ def list_of(parse: Callable[[str], Any], schema: Mapping[str, Any], max_length: 
                     errors.extend(errors_of(error), f"[{index}]")
         if errors:
             raise InvalidValue(errors)
-        return tuple(parsed)
+        return tuple(dict.fromkeys(parsed))  # two texts may mean the same
 
     items = {"type": "string", "minLength": 1, "maxLength": max_length, **schema}
     return Parsed(read, {"type": "array", "items": items, "maxItems": MAX_ITEMS, "uniqueItems": True})
@@ -534,7 +542,7 @@ def list_of_choices(choices: Iterable[str]) -> Parsed:
     by_text = {str(choice): choice for choice in choices}
     if not by_text:
         return Parsed(lambda value: to_tuple(value, 0), {"type": "array", "items": {"type": "string"}, "maxItems": 0})
-    return list_of(lambda text: by_text[_choose(text, tuple(by_text))], {"enum": list(by_text)})
+    return list_of(lambda text: _choose(text, tuple(by_text.values())), {"enum": list(by_text)})
 
 
 def at_most(maximum: timedelta) -> AfterValidator:
@@ -549,9 +557,14 @@ def at_most(maximum: timedelta) -> AfterValidator:
 
 
 def _choose(text: str, choices: tuple[str, ...]) -> str:
-    if text not in choices:
-        raise InvalidValue(NOT_A_CHOICE(value=text, choices=tuple(filter(None, choices))))
-    return text
+    """Returns the choice that a text names; an enumeration may know it by a former name (`Enum._missing_`)."""
+    for choice in choices:
+        if choice == text:
+            return choice
+    for kind in {type(choice) for choice in choices if isinstance(choice, Enum)}:
+        with suppress(ValueError):
+            return kind(text)
+    raise InvalidValue(NOT_A_CHOICE(value=text, choices=tuple(filter(None, choices))))
 
 
 def _single_line(text: str) -> str:

@@ -55,7 +55,7 @@ from tocsin.escalation.run.target_resolution import (
     TargetContext,
     TargetFacts,
     TargetUser,
-    managers,
+    leads,
     resolve_targets,
 )
 from tocsin.notify.rules import page_planner
@@ -359,7 +359,7 @@ class _Advance(DecisionBuilder):
             and not self.alert.acknowledged
         ):
             self.run = with_progress(self.run, managers_notified=True)
-            self._notify_managers(NoticeReason.NOBODY_TO_PAGE, reasons.NOBODY_PAGED_YET())
+            self._notify_leads(NoticeReason.NOBODY_TO_PAGE, reasons.NOBODY_PAGED_YET())
 
     def _record_paged(self, targets: ResolvedTargets, step: PolicyStep, index: int, at: datetime) -> datetime:
         """Records who was paged. Returns when the following timer is due."""
@@ -412,13 +412,13 @@ class _Advance(DecisionBuilder):
         return at + (plan.repeat_every if progress.loop_count < plan.repeat_times else plan.final_action_after)
 
     def _notify_if_nobody_paged(self, index: int) -> None:
-        """After the last step of a pass for the last group, notifies managers if nobody could be paged."""
+        """After the last step of a pass for the last group, notifies leads if nobody could be paged."""
         progress = self.run.progress
         is_last = index + 1 == len(self.run.plan.steps) and progress.step > index
         is_last = is_last and progress.group + 1 >= len(recipient_group_rounds(self.run))
         if is_last and not progress.any_notified and not progress.managers_notified and not self.alert.acknowledged:
             self.run = with_progress(self.run, managers_notified=True)
-            self._notify_managers(NoticeReason.NOBODY_TO_PAGE, reasons.NOBODY_PAGED())
+            self._notify_leads(NoticeReason.NOBODY_TO_PAGE, reasons.NOBODY_PAGED())
 
     def _users_to_skip(self, requested_by: int | None) -> dict[int, Text]:
         skip_reasons = dict.fromkeys(self.alert.acknowledged, reasons.HAS_ACKNOWLEDGED)
@@ -510,7 +510,7 @@ class _Advance(DecisionBuilder):
         if plan.on_exhausted is not OnExhausted.NOTHING and not (
             self.run.progress.managers_notified and not self.run.progress.any_notified
         ):
-            self._notify_managers(NoticeReason.NOBODY_ANSWERED, reason)
+            self._notify_leads(NoticeReason.NOBODY_ANSWERED, reason)
 
     def _repeat_last_step(self, reason: Reason, at: datetime) -> None:
         plan = self.run.plan
@@ -546,21 +546,21 @@ class _Advance(DecisionBuilder):
         handed_over = reasons.HANDED_OVER(policy=successor.name)
         self.log(EventKind.ESCALATION_EXHAUSTED, joined(reason, handed_over, separator=" "))
 
-    def _notify_managers(self, notice_reason: NoticeReason, why: Reason) -> None:
+    def _notify_leads(self, notice_reason: NoticeReason, why: Reason) -> None:
         if self.alert.is_test:
             return
-        manager_ids = managers(self.run.recipient_groups, self.context)
-        if not manager_ids:
-            self.log(EventKind.NOTICE_SENT, reasons.NO_MANAGERS(why=why))
+        lead_ids = leads(self.run.recipient_groups, self.context)
+        if not lead_ids:
+            self.log(EventKind.NOTICE_SENT, reasons.NO_LEADS(why=why))
             return
-        users = tuple(self.context.person(user_id) for user_id in manager_ids)
+        users = tuple(self.context.person(user_id) for user_id in lead_ids)
         reason = (
-            reasons.MANAGERS_WOULD_BE_NOTIFIED(users=users, why=why)
+            reasons.LEADS_WOULD_BE_NOTIFIED(users=users, why=why)
             if self.run.mode is PagingMode.DRY_RUN
-            else reasons.MANAGERS_NOTIFIED(count=len(users), users=users, why=why)
+            else reasons.LEADS_NOTIFIED(count=len(users), users=users, why=why)
         )
-        self.notices.append(SendNotice(manager_ids, notice_reason, why))
-        self.log(EventKind.NOTICE_SENT, reason, people=list(manager_ids))
+        self.notices.append(SendNotice(lead_ids, notice_reason, why))
+        self.log(EventKind.NOTICE_SENT, reason, people=list(lead_ids))
 
 
 def _fired_type(is_manual: bool, mode: PagingMode) -> ReasonType:

@@ -58,7 +58,7 @@ class RunProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     #: When each acknowledger answered a reminder by a command other than acknowledging again, by user id.
     ack_confirmed_at: dict[int, datetime] = {}
     any_notified: bool = False
-    #: Whether managers were notified that nobody could be paged.
+    #: Whether leads were notified that nobody could be paged; by its stored name, which has the role's former one.
     managers_notified: bool = False
     exhausted_at: datetime | None = None
     #: Since when a hold or pause has stopped the timers.

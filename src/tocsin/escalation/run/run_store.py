@@ -404,7 +404,7 @@ def _successors(connection: Connection, policy_ids: Set[int]) -> dict[int, Hando
         try:
             policies[row["id"]] = HandoverPolicy(row["name"], row["version_id"], load_policy(row["definition"]))
         except Rejected:
-            continue  # it cannot be read: a policy that hands over to it notifies the managers instead
+            continue  # it cannot be read: a policy that hands over to it notifies the leads instead
     return policies
 
 

@@ -295,18 +295,16 @@ class _TargetCollector:
         return False
 
 
-def managers(recipient_groups: tuple[int, ...], context: TargetContext) -> tuple[int, ...]:
-    """The users notified when nobody answers: the recipient groups' managers, or else the administrators."""
-    manager_ids = [
+def leads(recipient_groups: tuple[int, ...], context: TargetContext) -> tuple[int, ...]:
+    """The users notified when nobody answers: the recipient groups' leads, or else the administrators."""
+    lead_ids = [
         user_id
         for group_id in recipient_groups
         if (group := context.groups.get(group_id)) is not None
-        for user_id in group.roles.get(MemberRole.MANAGER, ())
+        for user_id in group.roles.get(MemberRole.LEAD, ())
         if user_id in context.active_users
     ]
-    return tuple(dict.fromkeys(manager_ids)) or tuple(
-        user for user in context.admin_ids if user in context.active_users
-    )
+    return tuple(dict.fromkeys(lead_ids)) or tuple(user for user in context.admin_ids if user in context.active_users)
 
 
 def problem_with_reach(

@@ -179,13 +179,13 @@ def _double_roles(plan: GroupPlan, timeline: Timeline) -> Iterator[CoverageFindi
 
 def counted(timeline: Timeline) -> list[OnCall]:
     """Returns who is paged: everybody by shifts and overrides; of the group's own order only the first member, and no
-    manager."""
+    lead."""
     segments: list[OnCall] = []
     first_by_order: list[OnCall] = []
     for segment in timeline.segments:
         if not segment.schedule:
             is_first = not any(segment.role is one.role and overlap_in_time(segment, one) for one in first_by_order)
-            if segment.role is MemberRole.MANAGER or not is_first:
+            if segment.role is MemberRole.LEAD or not is_first:
                 continue
             first_by_order.append(segment)
         segments.append(segment)

@@ -20,7 +20,7 @@ from tocsin.core.net import egress
 from tocsin.core.reasons import Text, joined, sentence
 from tocsin.core.reasons import translatable as _
 from tocsin.core.validation import inputs
-from tocsin.core.validation.inputs import NOT_A_CHOICE, NOT_TEXT, REQUIRED, InvalidTime, format_time, parse_time
+from tocsin.core.validation.inputs import NOT_TEXT, REQUIRED, InvalidTime, format_time, parse_time
 from tocsin.core.validation.spec import (
     Duration,
     InForm,
@@ -41,6 +41,7 @@ from tocsin.core.validation.spec import (
     at_most,
     in_utc,
     list_of,
+    list_of_choices,
     parse_duration,
 )
 from tocsin.oncall.calculation import schedules, weekly_windows
@@ -161,12 +162,6 @@ def _handoff_day(value: object) -> str | int:
     return str(weekly_windows.parse_weekday(value.strip()))
 
 
-def _role(text: str) -> str:
-    if text not in _ROLES:
-        raise InvalidValue(NOT_A_CHOICE(value=text, choices=_ROLES))
-    return text
-
-
 def _calendar_url(url: str) -> str:
     url = re.sub(r"^webcals?://", "https://", url, flags=re.IGNORECASE)
     try:
@@ -180,7 +175,7 @@ def _calendar_url(url: str) -> str:
 
 _ROLES = (*MemberRole, schedules.OWN_ROLES)
 
-ShiftRoles = Annotated[tuple[str, ...], list_of(_role, {"enum": [str(role) for role in _ROLES]})]
+ShiftRoles = Annotated[tuple[str, ...], list_of_choices(_ROLES)]
 
 _DayOrLocal = Annotated[str, Field(max_length=40), AfterValidator(_day_or_local)]
 _Local = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(_local)]

@@ -171,14 +171,14 @@ def _paging(connection: Connection, is_running: bool) -> Iterator[HealthFinding]
     if environment.current().heartbeat_url is None:
         yield note(
             "heartbeat.none",
-            sentence("TOCSIN_HEARTBEAT_URL is not set: no external service notices if this server fails."),
-            sentence("Set it to the URL of a dead man's switch that alerts when pings stop."),
+            sentence("There is no external heartbeat: no other service notices if this server fails."),
+            sentence("Enter the URL of a dead man's switch in Settings, or set TOCSIN_HEARTBEAT_URL."),
         )
     elif status.heartbeat_problem:
         yield HealthFinding(
             "heartbeat.failing",
             sentence("The external heartbeat failed: {error}.", error=status.heartbeat_problem),
-            sentence("Check TOCSIN_HEARTBEAT_URL, and whether this server can connect to it."),
+            sentence("Check its URL (Settings, or TOCSIN_HEARTBEAT_URL), and whether this server can connect to it."),
         )
 
 

@@ -196,8 +196,8 @@ def _not_loud(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     for group_id, (plan, shifts) in coverage.readiness_of_groups(connection, groups, now, now, until).items():
         for one in shifts:
             user = Person(one.shift.name, one.shift.user_id)
-            # Managers are paged at the end of an escalation, if at all.
-            is_paged_first = one.shift.role is not MemberRole.MANAGER
+            # Leads are paged at the end of an escalation, if at all.
+            is_paged_first = one.shift.role is not MemberRole.LEAD
             if is_paged_first and ReadinessProblem.NOT_LOUD in one.problems and one.shift.user_id not in reported:
                 reported.add(one.shift.user_id)
                 yield HealthFinding(

@@ -110,8 +110,8 @@ def on_call_soon(now: datetime) -> list[ReadinessRow]:
             groups = coverage.readiness_of_groups(connection, group_ids, now, now, until)
             rows = []
             for group_id, (plan, shifts) in groups.items():
-                # Managers are paged at the end of an escalation, if at all.
-                paged = [one for one in shifts if one.shift.role is not MemberRole.MANAGER]
+                # Leads are paged at the end of an escalation, if at all.
+                paged = [one for one in shifts if one.shift.role is not MemberRole.LEAD]
                 soon = responder_readiness.now_and_next(paged, now)
                 rows += _rows(group_id, plan.name, soon, now, by_role=False)
             rows.sort(key=lambda row: (row.first.is_ready, row.group.casefold(), not row.is_now))

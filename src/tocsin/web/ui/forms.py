@@ -81,7 +81,7 @@ def channel_choices() -> list[tuple[str, str]]:
 ROLES = [
     (MemberRole.PRIMARY, _("primary")),
     (MemberRole.SECONDARY, _("secondary")),
-    (MemberRole.MANAGER, _("manager")),
+    (MemberRole.LEAD, _("lead")),
 ]
 
 

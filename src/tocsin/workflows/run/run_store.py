@@ -120,13 +120,13 @@ def resolve_recipients(
 ) -> dict[int, Reason]:
     """The users an action refers to, by id, with their capacity.
 
-    Users, group members or holders of a role in a group now (all, or the first of each role), the managers of the
+    Users, group members or holders of a role in a group now (all, or the first of each role), the leads of the
     alert's groups, the assignee, and everybody paged.
     """
     capacities = dict.fromkeys(action.users, sentence("listed in the workflow"))
     roles_by_group = {group: [*action.roles] for group in action.groups if action.roles}
-    for group in alert.recipient_groups if action.managers else ():
-        roles_by_group.setdefault(group, []).append(MemberRole.MANAGER)
+    for group in alert.recipient_groups if action.leads else ():
+        roles_by_group.setdefault(group, []).append(MemberRole.LEAD)
     if roles_by_group:
         on_call = loader.on_call(connection, list(roles_by_group), now)
         names = names_of(connection, {"groups": list(roles_by_group)}).get("groups", {})
@@ -388,7 +388,7 @@ def describe_limit(limit: int) -> Reason:
 
 
 def report_limit(connection: Connection, workflow_id: int, name: str, limit: int, now: datetime) -> None:
-    """Notifies administrators and the managers of the workflow's group, at most once per interval."""
+    """Notifies administrators and the leads of the workflow's group, at most once per interval."""
     about = f"workflow:limit:{workflow_id}"
     managers = connection.execute(_MANAGERS, (workflow_id,)).fetchall()
     user_ids = {*load_administrators(connection), *(row[0] for row in managers)}
