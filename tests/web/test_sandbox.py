@@ -27,6 +27,7 @@ WAYS = (
     ("Text", "sms", "+41790000002"),
     ("Call", "voice", "+41790000002"),
     ("Topic", "push", "bob-phone"),
+    ("Pushover", "pushover", "uQiRzpo4DXghDmr9QzzfQu27cmVRsG"),
     ("Chat", "chat", "slack:U012AB3CD"),
 )
 
@@ -59,6 +60,9 @@ def test_each_message_is_rendered_like_its_channel_and_marked(company: Company, 
     text = browser_of(company.responder).get("/sandbox/").content.decode()
     for shape in ("mail-frame", "sms-screen", "call-screen", "mock-push", "mock-chat"):
         assert text.count(f'"{shape}') == 1 or shape in text, shape
+    repeated = text.partition('"mock-push urgent"')[2].partition("</article>")[0]
+    assert "Repeated until someone acknowledges it." in repeated
+    assert re.findall(r'name="command" value="(\w+)"', repeated) == ["acknowledge"]
     assert "not sent" in text
     assert re.search(r'<button class="key works"[^>]*value="7"', text)
     assert re.search(r'<button class="key"[^>]*value="2"', text)

@@ -240,6 +240,11 @@ class Channel(ABC):
 CHANNELS: dict[str, Channel] = {}
 
 
+def has_repeats(channel: str) -> bool:
+    """Returns whether the channel's vendor repeats urgent pages."""
+    return channel in CHANNELS and CHANNELS[channel].has_repeats
+
+
 def phones() -> frozenset[str]:
     """Returns the channels whose addresses are phone numbers."""
     return frozenset(name for name, channel in CHANNELS.items() if channel.is_phone)

@@ -55,6 +55,7 @@ def message_context(row: SandboxMessage) -> dict[str, Any]:
     link = content.get("link") or ""
     channel = CHANNELS[row.channel]
     script = content.get("script") or {}
+    is_repeated = bool(content.get("repeats"))
     return {
         "row": row,
         "channel": channel_name(row.channel),
@@ -69,7 +70,11 @@ def message_context(row: SandboxMessage) -> dict[str, Any]:
         "headers": content.get("headers") or {},
         "links": [(b["label"], b["url"], local_path(b["url"])) for b in content.get("buttons") or []],
         "link": local_path(link),
-        "buttons": BUTTONS if channel.layout in ("push", "chat") and signed_links.token_of(link) else (),
+        # What its vendor repeats can only be acknowledged there.
+        "buttons": BUTTONS[: 1 if is_repeated else None]
+        if channel.layout in ("push", "chat") and signed_links.token_of(link)
+        else (),
+        "is_repeated": is_repeated,
         "spoken": [
             part
             for part in (script.get("greeting"), script.get("message"), script.get("message"), script.get("menu"))

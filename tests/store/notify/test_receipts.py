@@ -12,7 +12,7 @@ from django.test import Client
 from tests.doubles.http import Response
 from tests.support.outbox_harness import OutboxHarness, allow_loopback, outbox_harness, provider
 from tests.support.provider_servers.pushover import OTHER_USER, TOKEN, USER, PushoverDouble, pushover_double
-from tocsin.alerts.commands import Acknowledge, Close
+from tocsin.alerts.commands import Acknowledge, Close, Hold
 from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database
 from tocsin.core.reasons import each_of
@@ -230,6 +230,15 @@ def test_closed_alert_ends_all_repeats_by_one_call(scenario: Scenario) -> None:
     scenario.poll(18)
     (left,) = OpenReceipt.objects.all()
     assert Delivery.objects.get(pk=left.delivery).alert_id == other
+
+
+def test_snoozed_alert_ends_its_repeats(scenario: Scenario) -> None:
+    alert = scenario.paged("alice")
+    scenario.poll(1)
+    hold = Hold(actor=scenario.post.actor("alice"), until=scenario.post.at(3600))
+    scenario.post.act(alert, hold)
+    scenario.poll(7)
+    assert scenario.pushover.ended == [alert_tag(alert)]
 
 
 def test_acknowledgement_after_the_close_is_recorded(scenario: Scenario) -> None:

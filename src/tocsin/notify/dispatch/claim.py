@@ -23,7 +23,7 @@ from tocsin.core.delivery.job_pool import LEASE_SECONDS, FairQueue, LeaseTable
 from tocsin.core.hooks import Expiry, Hooks
 from tocsin.core.reasons import JOINED, NO_REASON, Reason, reason_from_json
 from tocsin.core.runtime.clock import Timers
-from tocsin.notify.interfaces import UpdatingSender
+from tocsin.notify.interfaces import UpdatingSender, has_repeats
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.providers import health
@@ -695,7 +695,7 @@ def _with_next_page(connection: Connection, jobs: list[DeliveryJob], now: dateti
         row = connection.execute(_NEXT_PAGE, (job.ids, now)).fetchone()
         return replace(job, next_page_at=row[0] if row else None)
 
-    return [followed(job) if CHANNELS[job.bundle.lead.channel].has_repeats else job for job in jobs]
+    return [followed(job) if has_repeats(job.bundle.lead.channel) else job for job in jobs]
 
 
 @dataclass(slots=True)

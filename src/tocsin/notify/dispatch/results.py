@@ -24,6 +24,7 @@ from tocsin.core.runtime.clock import Timers
 from tocsin.notify.dispatch import send
 from tocsin.notify.dispatch.claim import built_reason, joined_reason
 from tocsin.notify.dispatch.send import Accepted, SendResult, SentDelivery, sent_deliveries, status_of
+from tocsin.notify.interfaces import has_repeats
 from tocsin.notify.notices import Notice, queue_notice, queue_otherwise, was_noticed
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.providers import health
@@ -577,7 +578,7 @@ def record_failures(
     }
     failures = [failure for failure in failures if failure.due.id in cancel_reasons]
     uncertain = [one for one in failures if one.send_failure.kind in UNCERTAIN]
-    open_receipts(connection, [([one.due.id], one.at) for one in uncertain if CHANNELS[one.due.channel].has_repeats])
+    open_receipts(connection, [([one.due.id], one.at) for one in uncertain if has_repeats(one.due.channel)])
     attempts = attempts_by_provider(connection, {failure.due.notification_id for failure in failures})
     # Messages that failed together share a jitter, so that they are retried together and bundled again.
     jitters: defaultdict[tuple[int | None, str, str], float] = defaultdict(jitter)

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from tocsin.alerts import service
-from tocsin.alerts.states import ACTIVE, CommandChannel, CommandKind
+from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, CommandKind
 from tocsin.alerts.store import is_about
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -112,8 +112,8 @@ UPDATE notify_openreceipt SET poll_at = %(until)s WHERE delivery IN (
   FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING delivery
 """
-# What stands of a page: its alert is active, and its recipient can answer. Whoever acknowledges it, or ends its alert,
-# removes it from `standing`.
+# What stands of a page: its alert is active and not snoozed, and its recipient can answer. Whoever acknowledges it, or
+# ends its alert, removes it from `standing`.
 _STANDS = f"""
 EXISTS (SELECT FROM notify_delivery s LEFT {join_user("s.user_id")} WHERE s.id = ANY(%s.standing)
         AND (s.user_id IS NULL OR u.is_active) AND {is_about("s.alert_id", "a.status = ANY(%%(live)s)")})
@@ -168,7 +168,7 @@ def poll(pool: ProviderPool, now: Callable[[], datetime]) -> bool:
     if not ids:
         return False
     with database.transaction() as connection:
-        rows = database.rows(connection, _READ, {"ids": ids, "live": sorted(ACTIVE)})
+        rows = database.rows(connection, _READ, {"ids": ids, "live": sorted(ACTIVE - {AlertStatus.ON_HOLD})})
     pages = [
         OpenPage(**{**row, "deliveries": tuple(row["deliveries"]), "alert_ids": tuple(row["alert_ids"])})
         for row in rows
