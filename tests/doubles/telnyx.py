@@ -1,33 +1,43 @@
-"""Telnyx on loopback: its API for messages, and its webhooks, signed with Ed25519
-(https://developers.telnyx.com/docs/messaging). Nothing is called by itself: a test says what happens."""
+"""Telnyx on loopback: its API for messages and for calls by TeXML, and its webhooks, signed with Ed25519.
+
+After https://developers.telnyx.com/docs/messaging and
+https://developers.telnyx.com/api-reference/texml-rest-commands/initiate-an-outbound-call.
+Nothing is called by itself: a test says what happens.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.doubles.http import HttpDouble, Request, Response, http_double
+from tests.doubles.twilio import Phone
 
 NUMBER = "+15550100"
+ORGANIZATION = "61bf923e-5e4d-4595-a110-56190ea18a1b"
+APPLICATION = "1773070540731319841"
 
 
 @dataclass
-class TelnyxDouble:
+class TelnyxDouble(Phone):
     """`answers` are given to the next messages instead of taking them."""
 
     http: HttpDouble
     key: str
     messages: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
     answers: list[Response] = field(default_factory=list)
+    now: Callable[[], float] = time.time
     takes: float = 0.0
     server: str = ""
     signing: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
@@ -39,6 +49,7 @@ class TelnyxDouble:
             "from_number": NUMBER,
             "public_key": base64.b64encode(public).decode(),
             "api_base": self.http.url,
+            "texml_application_id": APPLICATION,
         }
 
     @property
@@ -50,10 +61,30 @@ class TelnyxDouble:
             return refusal(401, "10009", "Authentication failed")
         if request.method == "GET" and request.path == "/v2/balance":
             return Response(200, b'{"data": {"balance": "12.30", "currency": "USD"}}')
-        if request.method != "POST" or request.path != "/v2/messages":
+        if request.method == "GET" and request.path == "/v2/whoami":
+            return Response(200, json.dumps({"data": {"organization_id": ORGANIZATION}}).encode())
+        if request.method == "GET" and request.path == f"/v2/texml_applications/{APPLICATION}":
+            return Response(200, json.dumps({"data": {"id": APPLICATION, "active": True}}).encode())
+        if request.method != "POST" or request.path not in ("/v2/messages", f"/v2/texml/Accounts/{ORGANIZATION}/Calls"):
             return refusal(404, "10005", "Resource not found")
         if self.answers:
             return self.answers.pop(0)
+        return self._message(request) if request.path == "/v2/messages" else self._call(request)
+
+    def _call(self, request: Request) -> Response:
+        call = request.json()
+        if call.get("ApplicationSid") != APPLICATION:
+            return refusal(404, "10005", "Resource not found")
+        if call.get("From") != NUMBER or not str(call.get("To", "")).startswith("+"):
+            return refusal(422, "10016", "Phone number must be in +E.164 format")
+        if ("Url" in call) == ("Texml" in call) or self.check_call(call, call.get("StatusCallbackEvent", "").split()):
+            return refusal(400, "10015", "Bad Request")
+        call["sid"] = f"v3:{len(self.calls) + 1:052d}"
+        self.calls.append(call)
+        answer = {"call_sid": call["sid"], "from": NUMBER, "to": call["To"], "status": "queued"}
+        return Response(200, json.dumps(answer).encode(), takes=self.takes)
+
+    def _message(self, request: Request) -> Response:
         message = request.json()
         if not str(message.get("to", "")).startswith("+"):
             return refusal(400, "40310", "Invalid 'to' address")
@@ -75,19 +106,30 @@ class TelnyxDouble:
         payload = {"id": "in-1", "from": {"phone_number": sender}, "to": [{"phone_number": NUMBER}], "text": text}
         return self.post(url, "message.received", payload, at, signature=bytes(64) if forged else None)
 
+    def post_form(self, url: str, fields: Mapping[str, str], at: float | None = None) -> tuple[int, str]:
+        body = urlencode(fields).encode()
+        at = self.now() if at is None else at
+        return self._send(url, body, "application/x-www-form-urlencoded", at, self._sign(body, at))
+
     def post(self, url: str, event: str, payload: Mapping[str, Any], at: float, signature: bytes | None = None) -> int:
         body = json.dumps({"data": {"event_type": event, "id": "e1", "payload": payload}}).encode()
-        signed = self.signing.sign(f"{int(at)}|".encode() + body) if signature is None else signature
+        return self._send(url, body, "application/json", at, signature or self._sign(body, at))[0]
+
+    def _sign(self, body: bytes, at: float) -> bytes:
+        return self.signing.sign(f"{int(at)}|".encode() + body)
+
+    def _send(self, url: str, body: bytes, content_type: str, at: float, signature: bytes) -> tuple[int, str]:
         headers = {
-            "Content-Type": "application/json",
+            "Content-Type": content_type,
             "telnyx-timestamp": str(int(at)),
-            "telnyx-signature-ed25519": base64.b64encode(signed).decode(),
+            "telnyx-signature-ed25519": base64.b64encode(signature).decode(),
         }
         parts = urlsplit(url)
         connection = HTTPConnection(urlsplit(self.server).netloc, timeout=30)
         try:
             connection.request("POST", f"{parts.path}?{parts.query}" if parts.query else parts.path, body, headers)
-            return connection.getresponse().status
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
         finally:
             connection.close()
 

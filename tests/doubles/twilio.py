@@ -49,14 +49,60 @@ class SpokenDocument:
     then: str = ""
 
 
+class Phone:
+    """What happens to the calls of a vendor that speaks TwiML: a test says what, and the vendor calls back."""
+
+    calls: list[dict[str, Any]]
+
+    def post_form(self, url: str, fields: Mapping[str, str]) -> tuple[int, str]:
+        """One signed request of the vendor's: status and body of the answer."""
+        raise NotImplementedError
+
+    def call_status(self, call: Mapping[str, str], status: str, **more: str) -> int:
+        """The status callback of a call."""
+        fields = {"CallSid": call["sid"], "CallStatus": status, "To": call["To"], "AccountSid": SID, **more}
+        return self.post_form(call["StatusCallback"], fields)[0]
+
+    def pick_up(self, call: Mapping[str, str], by: str = "human") -> SpokenDocument:
+        """Somebody, or a machine, answers the call: what they hear."""
+        return self.ask(call, call["Url"], {"AnsweredBy": by, "CallStatus": "in-progress"})
+
+    def press(self, call: Mapping[str, str], message: SpokenDocument, digits: str) -> SpokenDocument:
+        """A key is pressed, where the call asked for one."""
+        assert message.action, "the call asks for no key"
+        return self.ask(call, message.action, {"Digits": digits, "CallStatus": "in-progress"})
+
+    def ask(self, call: Mapping[str, str], url: str, more: Mapping[str, str]) -> SpokenDocument:
+        """The vendor asks for the next document of a call."""
+        fields = {
+            "CallSid": call["sid"],
+            "To": call["To"],
+            "From": call.get("From", NUMBER),
+            "Direction": "outbound-api",
+            **more,
+        }
+        status, answered = self.post_form(url, fields)
+        assert status == 200, (status, answered)
+        return parse_twiml(answered)
+
+    def check_call(self, fields: Mapping[str, Any], events: object) -> str:
+        """Why the vendor refuses to make a call; empty if it makes it."""
+        if fields.get("MachineDetection", "Enable") not in ("Enable", "DetectMessageEnd"):
+            return "MachineDetection"
+        known = {"initiated", "ringing", "answered", "completed"}
+        if "StatusCallback" in fields and set(events) != known:  # type: ignore[call-overload]
+            return "StatusCallbackEvent"
+        return "" if "Url" not in fields or fields["Url"].startswith("https://") else "Url"
+
+
 @dataclass
-class TwilioDouble:
+class TwilioDouble(Phone):
     """`refusals` are given to the next requests instead of taking them: a name of ERRORS, or a Response."""
 
     http: HttpDouble
     token: str
     messages: list[dict[str, str]] = field(default_factory=list)
-    calls: list[dict[str, str]] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[str | Response] = field(default_factory=list)
     #: Where the answers of the receiving server are asked for, instead of the public address in the request.
     server: str = ""
@@ -87,8 +133,9 @@ class TwilioDouble:
         if self.refusals:
             refusal = self.refusals.pop(0)
             return refusal if isinstance(refusal, Response) else _error(refusal)
-        fields = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
-        return self._message(fields) if match[1] == "Messages" else self._call(fields)
+        pairs = parse_qsl(request.body.decode(), keep_blank_values=True)
+        events = [text for name, text in pairs if name == "StatusCallbackEvent"]
+        return self._message(dict(pairs)) if match[1] == "Messages" else self._call(dict(pairs), events)
 
     def _message(self, fields: dict[str, str]) -> Response:
         problem = self._addresses(fields, "MessagingServiceSid")
@@ -98,8 +145,10 @@ class TwilioDouble:
         self.messages.append(fields)
         return _json(201, {"sid": fields["sid"], "status": "queued"}, self.takes)
 
-    def _call(self, fields: dict[str, str]) -> Response:
+    def _call(self, fields: dict[str, str], events: list[str]) -> Response:
         problem = self._addresses(fields)
+        if wrong := self.check_call(fields, events):
+            return _refusal(400, 21218, f"Invalid {wrong}.")
         if problem or ("Url" in fields) == ("Twiml" in fields):
             return problem or _refusal(400, 21205, "Url parameter is required.")
         fields["sid"] = f"CA{len(self.calls) + 1:032d}"
@@ -122,20 +171,6 @@ class TwilioDouble:
             fields["ErrorCode"] = str(code)
         return self.post(message["StatusCallback"], fields)[0]
 
-    def call_status(self, call: Mapping[str, str], status: str, **more: str) -> int:
-        """The status callback of a call."""
-        fields = {"CallSid": call["sid"], "CallStatus": status, "To": call["To"], "AccountSid": SID, **more}
-        return self.post(call["StatusCallback"], fields)[0]
-
-    def pick_up(self, call: Mapping[str, str], by: str = "human") -> SpokenDocument:
-        """Somebody, or a machine, answers the call: what they hear."""
-        return self._request_twiml(call, call["Url"], {"AnsweredBy": by, "CallStatus": "in-progress"})
-
-    def press(self, call: Mapping[str, str], message: SpokenDocument, digits: str) -> SpokenDocument:
-        """A key is pressed, where the call asked for one."""
-        assert message.action, "the call asks for no key"
-        return self._request_twiml(call, message.action, {"Digits": digits, "CallStatus": "in-progress"})
-
     def text(self, url: str, sender: str, body: str, sid: str = "SM-in-1", **more: str) -> str | None:
         """Somebody sends a text to the number: what they are answered, or None."""
         fields = {"From": sender, "To": NUMBER, "Body": body, "MessageSid": sid, "AccountSid": SID, **more}
@@ -143,6 +178,9 @@ class TwilioDouble:
         assert status == 200, (status, answered)
         message = ET.fromstring(answered).find("Message")
         return None if message is None else message.text
+
+    def post_form(self, url: str, fields: Mapping[str, str]) -> tuple[int, str]:
+        return self.post(url, fields)
 
     def post(self, url: str, fields: Mapping[str, str], signature: str | None = None) -> tuple[int, str]:
         """One signed request of Twilio's: status and body of the answer."""
@@ -165,12 +203,6 @@ class TwilioDouble:
         """HMAC-SHA1 over the address and the fields in their order, in base64; written without the vendor's library."""
         text = url + "".join(f"{name}{fields[name]}" for name in sorted(fields))
         return base64.b64encode(hmac.digest(self.token.encode(), text.encode(), hashlib.sha1)).decode()
-
-    def _request_twiml(self, call: Mapping[str, str], url: str, more: Mapping[str, str]) -> SpokenDocument:
-        fields = {"CallSid": call["sid"], "To": call["To"], "From": NUMBER, "Direction": "outbound-api", **more}
-        status, answered = self.post(url, fields)
-        assert status == 200, (status, answered)
-        return parse_twiml(answered)
 
 
 def parse_twiml(twiml: str) -> SpokenDocument:

@@ -35,7 +35,7 @@ _POLL = 0.02
 
 
 class PageLog:
-    """The pages that mail servers accepted, in the order of their arrival."""
+    """The pages that mail servers accepted, or phones played, in the order of their arrival."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -74,10 +74,14 @@ class PageLog:
         message = mail.message
         if message["X-Tocsin-Purpose"] != "page":
             return
+        self.add(mail.to, mail.part("plain"), str(message["Message-ID"]))
+
+    def add(self, to: str, text: str, message_id: str) -> None:
+        """Records that somebody got this text."""
         now = time.monotonic()
-        numbers = frozenset(int(text) for text in re.findall(r"VPN (\d+) down", mail.part("plain")))
+        numbers = frozenset(int(found) for found in re.findall(r"VPN (\d+) down", text))
         with self._lock:
-            self._pages.append(Page(now, mail.to, numbers, str(message["Message-ID"])))
+            self._pages.append(Page(now, to, numbers, message_id))
             for number in numbers:
                 self.first.setdefault(number, now)
 

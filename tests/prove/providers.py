@@ -1,4 +1,5 @@
-"""Mail servers that are mute, slow, hang, die after DATA, reject for an hour, or refuse until a person acts.
+"""Mail servers that are mute, slow, hang, die after DATA, reject for an hour, or refuse until a person acts; and a
+vendor of calls that refuses them, fails to make them, or takes them and is silent.
 
 With three providers, the first misbehaves. With one, an hour passes by the test clock (`TOCSIN_TEST_CLOCK`): a second
 counts as twenty, in the short version as eighty.
@@ -7,19 +8,25 @@ counts as twenty, in the short version as eighty.
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import count
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from tests.doubles.http import Response
 from tests.doubles.smtp import SmtpDouble
-from tests.prove.bench import MAIL_SECONDS, Bench, Fault
+from tests.doubles.telnyx import telnyx_double
+from tests.doubles.twilio import Phone, TwilioDouble, twilio_double
+from tests.prove.bench import MAIL_SECONDS, Bench, Fault, PageLog
 from tests.prove.scenario import Scenario
 from tests.prove.worlds import external
-from tests.support.installation import until
+from tests.support.installation import Installation, until
 
 #: Seconds for which the first of three providers misbehaves, and in the short version.
 _FAILS, _FAILS_SHORT = 60.0, 20.0
@@ -33,6 +40,19 @@ _HOUR, _STEP = 3600.0, 20.0
 _FOREVER = 3600.0
 #: One of so many mails: a repeat is expected only after a fault, and few are promised.
 _UNANSWERED = 120
+
+#: Calls a second: each is five requests of a vendor's.
+_CALL_RATE = 4.0
+_BASE_URL = "https://tocsin.example.org"
+_CALLED = """
+users:
+  - username: alice
+    name: Alice Andersson
+    email: alice@example.org
+    role: responder
+    contact_methods: [{label: Phone, channel: voice, address: "+41790000001"}]
+providers:
+"""
 
 type Misbehaviour = Callable[[SmtpDouble], AbstractContextManager[None]]
 
@@ -177,6 +197,77 @@ def _problems(bench: Bench) -> set[str]:
     return {row["id"] for row in bench.installation.rows("SELECT id FROM operate_problem WHERE ended_at IS NULL")}
 
 
+class _Phones:
+    """Answers the calls of a vendor: each rings and is picked up, or what `how` says instead."""
+
+    def __init__(self, vendor: Phone, pages: PageLog) -> None:
+        self.how = "rings"
+        self._vendor, self._pages = vendor, pages
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        answered = 0
+        with ThreadPoolExecutor(8) as pool:
+            while not self._is_over.wait(0.02):
+                for call in self._vendor.calls[answered:]:
+                    answered += 1
+                    pool.submit(self._answer, call, self.how)
+
+    def _answer(self, call: dict[str, str], how: str) -> None:
+        if how == "rings":
+            for status in ("initiated", "ringing"):
+                self._vendor.call_status(call, status)
+            heard = self._vendor.pick_up(call)
+            self._pages.add(call["To"], heard.text, call["Url"])
+            self._vendor.call_status(call, "completed")
+        elif how == "fails":
+            self._vendor.call_status(call, "initiated")
+            self._vendor.call_status(call, "failed", SipResponseCode="503")
+
+
+@contextmanager
+def _two_vendors(configured: Installation) -> Iterator[Bench]:
+    """Alice is called by one of two vendors; mails go nowhere else."""
+    with twilio_double("token") as first, telnyx_double("KEY1") as second:
+        kinds = {"twilio": first.settings | {"auth_token": first.token}, "telnyx": second.settings | second.secrets}
+        specs = [{"name": kind, "kind": kind, "order": n, **spec} for n, (kind, spec) in enumerate(kinds.items(), 1)]
+        providers = "".join(f"  - {json.dumps(spec)}\n" for spec in specs)
+        environment = {"TOCSIN_BASE_URL": _BASE_URL, "TOCSIN_ALLOW_TARGETS": "127.0.0.0/8"}
+        with external(configured, node_environment=environment, configuration=_CALLED + providers) as bench:
+            first.server = second.server = bench.senders.url()
+            bench.senders.rate = _CALL_RATE
+            phones = [_Phones(vendor, bench.pages) for vendor in (first, second)]
+            bench.parts |= {"vendor": first, "phones": phones}
+            with phones[0], phones[1]:
+                yield bench
+
+
+def _first_of_two(what: str, how: str, bench: Bench) -> Fault:
+    bench.sleep(0.5, 2.0)
+    first: TwilioDouble = bench.parts["vendor"]
+    phone: _Phones = bench.parts["phones"][0]
+    before, usual, at = len(first.calls), first.http.answering, time.monotonic()
+    phone.how = how
+    if how == "refuses":
+        first.http.answering = lambda _: Response(503)
+    time.sleep(_FAILS_SHORT if bench.is_short else _FAILS)
+    phone.how, first.http.answering = "rings", usual
+    return Fault(f"first of two vendors of calls {what}", at, f"{len(first.calls) - before} calls taken")
+
+
+def _calls(name: str, what: str, how: str, *, short_runs: int = 1) -> Scenario:
+    act = partial(_first_of_two, what, how)
+    return Scenario(name, _two_vendors, act, runs=2, short_runs=short_runs, max_page_p95=10.0)
+
+
 def _three(name: str, what: str, misbehave: Misbehaviour, *, short_runs: int = 1) -> Scenario:
     act = partial(_first_of_three, what, misbehave)
     return Scenario(name, _three_servers, act, runs=2, short_runs=short_runs, max_page_p95=10.0)
@@ -199,5 +290,8 @@ SCENARIOS = [
     _one("mail-dead-for-an-hour", "dead", _dead),
     _one("mail-rejects-for-an-hour", "answers 451", _rejects, short_runs=0),
     Scenario("mail-server-lost", external, _loses_its_server, runs=1, short_runs=0, max_page=45.0),
+    _calls("call-refused", "refuses", "refuses", short_runs=0),
+    _calls("call-silent", "takes calls and is silent", "silent"),
+    _calls("call-fails", "reports that calls failed", "fails", short_runs=0),
     Scenario("mail-refuses", external, _refuses, runs=1, max_page=30.0),
 ]

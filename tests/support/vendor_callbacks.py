@@ -91,8 +91,9 @@ VENDORS: dict[str, Signing] = SIGNINGS | {
     "telnyx": Signing(
         _account({"public_key": base64.b64encode(PUBLIC).decode(), "from_number": "+41790000000"}, api_key="KEY"),
         _telnyx,
-        ("sms", "status"),
+        ("sms", "voice", "status"),
         (
+            {"CallSid": "v3:1", "CallStatus": "failed", "HangupCause": "busy", "To": "+41790000009", "Digits": "7"},
             {
                 "data": {
                     "event_type": "message.received",
@@ -131,7 +132,8 @@ VENDORS: dict[str, Signing] = SIGNINGS | {
 def body_of(kind: str, message: Any) -> bytes:
     """The body that carries the message."""
     vendor = VENDORS[kind]
-    if not vendor.is_form:
+    # Telnyx posts JSON about texts, and forms about calls.
+    if not vendor.is_form and not (isinstance(message, dict) and "CallSid" in message):
         return json.dumps(message).encode()
     fields = {"payload": json.dumps(message)} if kind == "slack" else message
     if not isinstance(fields, dict):

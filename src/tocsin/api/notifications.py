@@ -229,6 +229,7 @@ class CallScriptSchema(BaseModel):
     menu: str
     language: str
     keys: str = Field(description="The keys that trigger a command, such as `16789`.")
+    listing: str = Field(default="", description="The alerts one by one, which key 2 asks for.")
 
 
 class RenderedMessageSchema(BaseModel):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
@@ -109,6 +109,14 @@ class CallScript:
     language: str = "en-GB"
     #: The keys that trigger a command, such as "16789".
     keys: str = ""
+    #: The alerts one by one, if the call is about several: a key asks for it.
+    listing: str = ""
+
+    def without_keys(self) -> CallPrompt:
+        """Returns the whole script for a listener who can press no key: a machine, or one whose key reaches nobody."""
+        if self.listing:
+            return CallPrompt(f"{self.greeting} {self.listing}", language=self.language)
+        return CallPrompt(script=replace(self, menu="", keys=""), language=self.language)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +267,8 @@ class ProviderSettingType(StrEnum):
     HOST = "host"
     #: An e-mail address, optionally with a display name: Tocsin <tocsin@example.org>.
     MAILBOX = "mailbox"
+    #: What a text or a call comes from: a phone number, or for texts a name.
+    SENDER = "sender"
     NUMBER = "number"
     CHOICE = "choice"
     FLAG = "flag"
@@ -276,6 +286,8 @@ class ProviderSetting:
     default: str | int | bool = ""
     choices: tuple[str, ...] = ()
     help: str = ""
+    #: The channel that a provider cannot carry without this setting.
+    channel: str = ""
     #: Limits of a number.
     min_value: int = 1
     max_value: int = 65_535

@@ -38,7 +38,7 @@ from tocsin.web.ui.forms import channel_name
 
 #: The keys of a phone in rows. A key with a word works if the call offers it.
 KEYPAD = (
-    (("1", gettext_lazy("repeat")), ("2", ""), ("3", "")),
+    (("1", gettext_lazy("repeat")), ("2", gettext_lazy("list")), ("3", "")),
     (("4", ""), ("5", ""), ("6", gettext_lazy("escalate"))),
     (("7", gettext_lazy("acknowledge")), ("8", gettext_lazy("assign to me")), ("9", gettext_lazy("close"))),
 )

@@ -462,7 +462,7 @@ def test_call_repeats_message_reprompts_and_closes_on_double_nine(scenario: Phon
     scenario.post.page(alert, "alice")
     scenario.post.go()
     (call,) = scenario.first.calls
-    assert (call["To"], call["MachineDetection"]) == (ALICE, "Enable")
+    assert (call["To"], call["MachineDetection"]) == (ALICE, "DetectMessageEnd")
     spoken = scenario.first.pick_up(call)
     assert spoken.text == (
         "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Acme: VPN down, 40 users. Press 7 to "

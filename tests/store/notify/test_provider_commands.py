@@ -84,6 +84,58 @@ def test_every_server_name_and_address_is_accepted(host: str, now: datetime) -> 
     assert made.settings["host"] == host
 
 
+#: What each vendor of texts needs besides a From number.
+VENDORS: dict[str, dict[str, Any]] = {
+    "twilio": {"account_sid": "AC1", "auth_token": "secret"},
+    "telnyx": {"api_key": "secret", "public_key": "key", "texml_application_id": "177"},
+    "vonage": {"api_key": "key", "api_secret": "secret", "signing_secret": "secret"},
+}
+NO_NUMBERS = [
+    "044 555 00 00",
+    "0445550000",
+    "+0445550000",
+    "0044445550000",
+    "+41 44",
+    "The Service Desk",
+    "***",
+    "+",
+    "-",
+]
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("number", NO_NUMBERS)
+def test_from_number_without_country_code_is_refused(vendor: str, number: str, now: datetime) -> None:
+    with pytest.raises(Rejected) as caught:
+        save({"name": "SMS", "kind": vendor, "channels": ["sms"], "from_number": number, **VENDORS[vendor]}, now)
+    assert f'"{number}" has no country code' in caught.value.fields["from_number"]
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("number", ["+41 44 555 00 00", "+41445550000", "Tocsin", "Acme IT", "12345"])
+def test_number_short_code_or_name_may_send_texts(vendor: str, number: str, now: datetime) -> None:
+    spec = {"name": "SMS", "kind": vendor, "channels": ["sms"], "from_number": number, **VENDORS[vendor]}
+    assert save(spec, now).settings["from_number"] == number
+
+
+@pytest.mark.parametrize("vendor", ["twilio", "telnyx"])
+@pytest.mark.parametrize("number", ["Tocsin", "12345"])
+@pytest.mark.parametrize("channels", [{}, {"channels": ["sms", "voice"]}])
+def test_calls_need_a_number_to_come_from(vendor: str, number: str, channels: dict[str, Any], now: datetime) -> None:
+    with pytest.raises(Rejected) as caught:
+        save({"name": "Phones", "kind": vendor, "from_number": number, **VENDORS[vendor], **channels}, now)
+    assert f'Calls cannot come from "{number}"' in caught.value.fields["from_number"]
+
+
+def test_telnyx_without_a_texml_application_carries_texts_only(now: datetime) -> None:
+    spec = {"name": "Telnyx", "kind": "telnyx", "from_number": "+15550100", "api_key": "secret", "public_key": "key"}
+    assert save(spec, now).channels == ["sms"]
+    with pytest.raises(Rejected) as caught:
+        save({**spec, "name": "Calls", "channels": ["voice"]}, now)
+    assert "required for the channel Call" in caught.value.fields["texml_application_id"]
+    assert save({**spec, "name": "Both", "texml_application_id": "177"}, now).channels == ["sms", "voice"]
+
+
 def test_all_errors_are_reported_at_once(now: datetime) -> None:
     with pytest.raises(Rejected) as caught:
         save({"name": "1", "kind": "smtp", "port": 70_000, "security": "rot13"}, now)

@@ -185,9 +185,14 @@ def test_call_names_user_problem_and_keys() -> None:
     )
 
 
-def test_a_call_about_several_alerts_tells_each() -> None:
-    made = phone.spoken(bundle(2))
-    assert made.startswith("Tocsin. 2 alerts for Alice. Critical: Acme: VPN down. Critical: Acme: VPN down. Press 7")
+def test_a_call_about_several_alerts_counts_them_and_offers_the_list() -> None:
+    made = phone.script(bundle(2))
+    assert phone.spoken(bundle(2)) == (
+        "Tocsin. 2 alerts for Alice. Critical alert. Acme: VPN down. Press 7 to acknowledge all, 8 to assign all to "
+        "yourself, 2 for the list, 1 to repeat."
+    )
+    assert made.listing == "Critical alert 42. Acme: VPN down. Critical alert 43. Acme: VPN down."
+    assert made.without_keys().speech == f"Tocsin. 2 alerts for Alice. {made.listing}"
 
 
 def test_a_test_alert_says_that_it_is_one() -> None:

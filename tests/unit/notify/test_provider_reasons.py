@@ -22,7 +22,7 @@ from tocsin.core.reasons import Reason
 from tocsin.notify.channels import chat
 from tocsin.notify.channels.chat import ChatChannel
 from tocsin.notify.integrations import apprise as apprise_provider
-from tocsin.notify.integrations import telnyx, twilio
+from tocsin.notify.integrations import telnyx, twilio, twiml
 from tocsin.notify.integrations.apprise import ChatServicesSender, RequestLog
 from tocsin.notify.integrations.http_gateway import HttpGatewayKind
 from tocsin.notify.integrations.mail_replies import MailRepliesKind
@@ -88,13 +88,13 @@ def test_gateway_without_an_address_is_called_the_gateway() -> None:
     ("fields", "code", "is_final"),
     [
         ({"CallStatus": "canceled"}, "provider.call_cancelled", False),
-        ({"CallStatus": "failed", "SipResponseCode": "503"}, "provider.twilio_call_failed", False),
+        ({"CallStatus": "failed", "SipResponseCode": "503"}, "provider.call_failed", False),
         ({"CallStatus": "failed", "SipResponseCode": "404"}, "provider.no_such_number", True),
         ({"CallStatus": "failed", "SipResponseCode": "480"}, "provider.phone_off", False),
     ],
 )
 def test_status_of_a_call_says_why_nobody_answered(fields: dict[str, str], code: str, is_final: bool) -> None:
-    receipt = twilio._receipt(KEY, {"CallSid": "CA1", **fields})
+    receipt = twiml.receipt("Twilio", KEY, {"CallSid": "CA1", **fields})
     assert cast(Reason, receipt.reason).code == code
     assert (receipt.failure is FailureKind.NO_SUCH_ADDRESS) == is_final
     assert str(receipt.reason) != code
@@ -117,7 +117,8 @@ def test_telnyx_without_balance_and_callbacks_says_both(monkeypatch: pytest.Monk
     allow_loopback(monkeypatch)
     with telnyx_double("KEY1") as double:
         double.http.answering = lambda request: Response(200, b'{"data": {}}')
-        sender = KINDS["telnyx"].open(ProviderAccount("Telnyx", double.settings, {"api_key": "KEY1"}, is_trusted=True))
+        settings = {**double.settings, "texml_application_id": ""}
+        sender = KINDS["telnyx"].open(ProviderAccount("Telnyx", settings, {"api_key": "KEY1"}, is_trusted=True))
         verified = sender.verify()
         sender.close()
     assert [part["code"] for part in verified.data["parts"]] == [
@@ -180,3 +181,20 @@ def test_chat_service_that_does_not_speak_http_is_rejected(monkeypatch: pytest.M
         "{scheme}:// is not allowed: it is not HTTP-only."
         in json.dumps(rejected.value.reason.data) + rejected.value.reason.code
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "reason"),
+    [
+        ("/v2/whoami", Response(200, b'{"data": {}}'), "did not say which organization"),
+        ("/v2/texml_applications", Response(404, b'{"errors": [{"code": "10005"}]}'), "not know the TeXML application"),
+    ],
+)
+def test_check_of_telnyx_tries_what_calls_need(path: str, answer: Response, reason: str) -> None:
+    with telnyx_double("KEY1") as double:
+        usual = double.http.answering
+        double.http.answering = lambda asked: answer if asked.path.startswith(path) else usual(asked)
+        sender = KINDS["telnyx"].open(ProviderAccount("Telnyx", double.settings, {"api_key": "KEY1"}, is_trusted=True))
+        with pytest.raises(Permanent, match=reason):
+            sender.verify()
+        sender.close()

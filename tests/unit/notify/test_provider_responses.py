@@ -28,7 +28,7 @@ from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import as_reason
 from tocsin.notify import interfaces
 from tocsin.notify.channels import phone
-from tocsin.notify.integrations import telnyx, twilio, vendor_http
+from tocsin.notify.integrations import telnyx, twilio, twiml, vendor_http
 from tocsin.notify.integrations.http_gateway import (
     BodyFormat,
     HttpGatewayKind,
@@ -55,9 +55,12 @@ def test_twilio_call_strips_characters_invalid_in_xml() -> None:
     """Else it says that there is an application error, and hangs up."""
     alert = replace(page().alerts[0], subject="VPN\uffff is\ufffe down\x01", short_text="")
     rendered = CHANNELS["voice"].render(replace(page(), alerts=(alert,)))
+    assert rendered.script is not None
     for made in (
-        twilio.step(CallPrompt(script=rendered.script), "https://tocsin.example.org/hooks/twilio/voice"),
-        twilio.spoken_once(rendered),
+        twiml.document(
+            *twiml.step(CallPrompt(script=rendered.script), "https://tocsin.example.org/hooks/twilio/voice")
+        ),
+        twiml.document(*twiml.step(rendered.script.without_keys(), "")),
         twilio.text_answer("Taken by Ann\x02."),
     ):
         text = " ".join(" ".join(ET.fromstring(made).itertext()).split())

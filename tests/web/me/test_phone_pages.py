@@ -80,6 +80,24 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
     assert browser_of(company.manager).post(f"/providers/{one.pk}/send-test").status_code == 403
 
 
+@pytest.mark.parametrize("kind", ["twilio", "telnyx"])
+def test_form_and_api_refuse_a_from_number_without_country_code(
+    company: Company, browser_of: BrowserOf, kind: str
+) -> None:
+    client = browser_of(company.admin)
+    settings = {
+        "twilio": {"account_sid": "AC1", "auth_token": "secret"},
+        "telnyx": {"api_key": "secret", "public_key": "key", "texml_application_id": "177"},
+    }[kind]
+    spec = {"name": "Phones", "channels": ["sms", "voice"], "order": 1, "from_number": "044 555 00 00", **settings}
+    shown = client.post(f"/providers/add/{kind}/", {**spec, "enabled": "on"})
+    assert "044 555 00 00&quot; has no country code. Enter a number like +41 44 000 00 00" in shown.content.decode()
+    answer = client.post("/api/v1/providers", {**spec, "kind": kind}, content_type="application/json")
+    assert answer.status_code == 400
+    assert answer.json()["field"] == "from_number", answer.json()
+    assert not Provider.objects.exists()
+
+
 def test_user_who_sent_stop_is_named_to_those_responsible(company: Company, browser_of: BrowserOf) -> None:
     phone = {"label": "SMS-Official", "channel": "sms", "address": "+41790000001"}
     people.save_contact_method(company.responder, phone, actor=COMMAND_LINE, now=company.now)

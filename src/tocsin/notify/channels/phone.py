@@ -40,6 +40,14 @@ _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
 
 _NOT_A_NUMBER = Text('"{number}" is not a phone number with its country code. Enter one like +41 79 000 00 01.')
 
+#: A name of GSM's eleven characters, at least one of them a letter; or a short code.
+_SENDER_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 +&_.-]{1,11}|[1-9][0-9]{2,7}")
+_NOT_A_SENDER = Text(
+    '"{text}" has no country code. Enter a number like +41 44 000 00 00; for texts only, a short code, or a name of at '
+    "most 11 letters and digits."
+)
+_NOT_A_CALLER = Text('Calls cannot come from "{text}". Enter a number with its country code, like +41 44 000 00 00.')
+
 
 def is_phone_number(text: str) -> bool:
     """Returns whether `text` is an E.164 number, the stored form."""
@@ -55,6 +63,16 @@ def sender(text: str) -> str:
     """Returns the sender number of texts and calls without spaces, as vendors expect it; a sender name unchanged."""
     bare = "".join(text.split())
     return bare if bare.removeprefix("+").isdigit() else text
+
+
+def check_sender(text: str, *, for_calls: bool) -> None:
+    """Raises Rejected("invalid") if no vendor sends texts, or makes calls, from `text`."""
+    if is_phone_number(sender(text)):
+        return
+    if for_calls:
+        raise Rejected("invalid", _NOT_A_CALLER(text=text[:50]))
+    if not _SENDER_NAME.fullmatch(text):
+        raise Rejected("invalid", _NOT_A_SENDER(text=text[:50]))
 
 
 def format_for_entry(text: str, region: str) -> str:
@@ -315,7 +333,7 @@ def _join(head: str, middle: str, end: str) -> str:
 MAX_SPOKEN_CHARS = 300
 
 #: The keys for one alert, for several, for an acknowledgement reminder, and for a text that can only be repeated.
-PAGE_KEYS, SEVERAL_KEYS, REMINDER_KEYS, REPEAT_KEYS = "16789", "178", "17", "1"
+PAGE_KEYS, SEVERAL_KEYS, REMINDER_KEYS, REPEAT_KEYS = "16789", "1278", "17", "1"
 
 
 def spoken(message: Message) -> str:
@@ -340,12 +358,16 @@ def script(message: Message) -> CallScript:
                 if who
                 else spoken_phrase("phone call", "{number} alerts.", language, number=number)
             )
-            named = [f"{_spoken_priority(one, language).capitalize()}: {headline(one, 100)}" for one in message.alerts]
-            text = " ".join([*map(_to_sentence, named), *_spoken_count(message)])
+            worst = min(message.alerts, key=lambda alert: alert.priority.rank)
+            text = _to_sentence(message.storm) if message.storm else _listed(worst, language, "")
             menu = spoken_phrase(
-                "phone call", "Press 7 to acknowledge all, 8 to assign all to yourself, 1 to repeat.", language
+                "phone call",
+                "Press 7 to acknowledge all, 8 to assign all to yourself, 2 for the list, 1 to repeat.",
+                language,
             )
-            return CallScript(f"Tocsin. {greeting}", text, menu, voice, SEVERAL_KEYS)
+            listed = (_listed(alert, language, str(alert.id)) for alert in message.alerts)
+            listing = " ".join([*listed, *_spoken_count(message)])
+            return CallScript(f"Tocsin. {greeting}", text, menu, voice, SEVERAL_KEYS, listing)
         case Purpose.ACK_REMINDER if message.alerts:
             question = (
                 spoken_phrase("phone call", "Still on it, {who}?", language, who=who)
@@ -402,6 +424,17 @@ def _spoken_priority(alert: AlertContent, language: str) -> str:
             return spoken_phrase("phone call", "Low", language)
 
 
+def _listed(alert: AlertContent, language: str, number: str) -> str:
+    """Returns "Critical alert 42. Acme: VPN down.", or the same without a number."""
+    priority = _spoken_priority(alert, language)
+    kind = (
+        spoken_phrase("phone call", "{priority} alert {number}.", language, priority=priority, number=number)
+        if number
+        else spoken_phrase("phone call", "{priority} alert.", language, priority=priority)
+    )
+    return f"{kind} {_to_sentence(headline(alert, 100))}"
+
+
 def _spoken_count(message: Message) -> list[str]:
     count = message.omitted_count
     return [spoken_phrase("phone call", "And {number} more.", message.language, number=count)] if count else []
@@ -439,7 +472,8 @@ class VoiceChannel(PhoneChannel):
     nouns = (translatable("call"), "calls")
     icon = "phone"
     quietness = 4
-    bundle_limit = 5
+    # The list that a key asks for.
+    bundle_limit = 10
     is_call = True
     command_channel = CommandChannel.VOICE
     layout = "voice"
@@ -456,5 +490,9 @@ class VoiceChannel(PhoneChannel):
 
 def _storable(script: CallScript) -> CallScript:
     return replace(
-        script, greeting=sanitize(script.greeting), message=sanitize(script.message), menu=sanitize(script.menu)
+        script,
+        greeting=sanitize(script.greeting),
+        message=sanitize(script.message),
+        menu=sanitize(script.menu),
+        listing=sanitize(script.listing),
     )

@@ -34,7 +34,6 @@ from tocsin.notify.rules.page_planner import (
     DEFERRED_FROM,
     ON_HOLD,
     PROVIDER_STUCK,
-    RECEIPT_OVERDUE,
     TIMED_OUT,
 )
 
@@ -287,9 +286,9 @@ class DeliveryDispatcher:
     def _check_receipt_timeouts(self) -> None:
         now = self._now()
         with database.transaction() as connection:
-            overdue = results.overdue(connection, now)
+            overdue = results.overdue(connection, self.provider_pool, now)
             updates = [
-                health.HealthUpdate(one.provider, now, RECEIPT_OVERDUE(duration=timedelta(seconds=one.timeout_seconds)))
+                health.HealthUpdate(one.provider, now, one.error)
                 for one in self._unresponsive_addresses.select_counted(overdue, now)
             ]
             self.provider_pool.record_outcomes(connection, updates)

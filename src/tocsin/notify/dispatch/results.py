@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from tocsin.alerts import store as alert_rows
@@ -21,7 +22,7 @@ from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined, reason_from_json
 from tocsin.core.runtime import telemetry
 from tocsin.core.runtime.clock import Timers
-from tocsin.notify.dispatch import send
+from tocsin.notify.dispatch import claim, send
 from tocsin.notify.dispatch.claim import built_reason, joined_reason
 from tocsin.notify.dispatch.send import Accepted, SendResult, SentDelivery, sent_deliveries, status_of
 from tocsin.notify.interfaces import has_repeats
@@ -56,7 +57,12 @@ from tocsin.people.sql import load_administrators
 
 # ---------- receipt timeouts
 # Receipt timeouts: if a provider accepts a page but does not report it as delivered in time, the user's next contact
-# method starts. Timers are database rows. Runs inside the caller's transaction and sends nothing.
+# method starts. A call has an earlier one: vendors report each step of a call, so one that is silent is not making it,
+# and the next provider takes over. Timers are database rows. Runs inside the caller's transaction and sends nothing.
+
+
+#: Within how many seconds a provider must report the first step of a call. The next one takes over within ten seconds.
+SETUP_SECONDS = 6
 
 
 #: An unresponsive phone counts against its provider at most once in this time.
@@ -66,24 +72,41 @@ COUNT_ONCE_PER = timedelta(hours=1)
 MAX_RECEIPTS_PER_RUN = 200
 
 
+# A report may come before the vendor's answer is recorded: then its timer stays.
 _AWAIT = """
 INSERT INTO notify_awaitedreceipt (delivery, due_at, timeout_seconds)
-SELECT t.id, t.due_at, t.timeout_seconds FROM unnest(%s::uuid[], %s::timestamptz[], %s::int[]) AS t(id, due_at,
-timeout_seconds)
+SELECT t.id, t.at + make_interval(secs => CASE WHEN d.channel = ANY(%s) THEN least(t.seconds, %s) ELSE t.seconds END),
+       t.seconds
+FROM unnest(%s::uuid[], %s::timestamptz[], %s::int[]) AS t(id, at, seconds)
 JOIN notify_delivery d ON d.id = t.id AND d.status = 'sent' AND d.receipt = ''
-ON CONFLICT (delivery) DO UPDATE SET due_at = excluded.due_at, timeout_seconds = excluded.timeout_seconds
+ON CONFLICT (delivery) DO UPDATE SET timeout_seconds = excluded.timeout_seconds,
+  due_at = greatest(notify_awaitedreceipt.due_at, excluded.due_at)
 """
+_UNDER_WAY = """
+INSERT INTO notify_awaitedreceipt AS a (delivery, due_at, timeout_seconds)
+SELECT id, %(now)s + make_interval(secs => %(seconds)s), %(seconds)s FROM notify_delivery
+WHERE id = ANY(%(ids)s) AND channel = ANY(%(calls)s) AND purpose = 'page' AND status IN ('sending', 'sent')
+  AND receipt = ''
+ON CONFLICT (delivery) DO UPDATE SET
+  due_at = greatest(a.due_at, %(now)s + make_interval(secs => a.timeout_seconds))
+"""
+
+
+def _calls() -> list[str]:
+    return [name for name, channel in CHANNELS.items() if channel.is_call]
 
 
 def begin(connection: Connection, sent: Sequence[SentDelivery]) -> None:
     """Records the time by which accepted pages must be reported as delivered, for providers with delivery receipts."""
-    rows = [
-        (one.id, one.at + timedelta(seconds=one.receipt_timeout), one.receipt_timeout)
-        for one in sent
-        if one.receipt_timeout is not None
-    ]
+    rows = [(one.id, one.at, one.receipt_timeout) for one in sent if one.receipt_timeout is not None]
     if rows:
-        connection.execute(_AWAIT, database.columns(rows))
+        connection.execute(_AWAIT, (_calls(), SETUP_SECONDS, *database.columns(rows)))
+
+
+def note_under_way(connection: Connection, delivery_ids: Sequence[UUID], now: datetime) -> None:
+    """Records that the provider is making these calls: from now on, the whole receipt timeout applies."""
+    parameters = {"ids": list(delivery_ids), "calls": _calls(), "now": now, "seconds": providers.RECEIPT_TIMEOUT}
+    connection.execute(_UNDER_WAY, parameters)
 
 
 # Waits for whoever cancels these pages: what was cancelled while it was being sent has nothing to repeat.
@@ -125,24 +148,38 @@ class OverdueReceipt:
     timeout_seconds: int
     channel: str
     address: str
+    #: Whether nothing at all was reported about a call.
+    is_silent: bool
+    #: Why it is no longer needed.
+    cancel_requested: Mapping[str, Any]
+
+    @property
+    def error(self) -> Reason:
+        kind = page_planner.CALL_SILENT if self.is_silent else page_planner.RECEIPT_OVERDUE
+        return kind(duration=timedelta(seconds=self.timeout_seconds))
 
 
 _NOT_CONFIRMED = built_reason(
     NOT_CONFIRMED.code,
-    "jsonb_build_object('provider', d.provider_name, 'duration', jsonb_build_object('seconds', h.timeout_seconds))",
+    "jsonb_build_object('provider', d.provider_name, 'duration', jsonb_build_object('seconds', h.seconds))",
 )
+# The timer of a silent call ends before the call could have been reported.
 _OVERDUE = f"""
 WITH late AS (
   DELETE FROM notify_awaitedreceipt WHERE delivery IN (
-    SELECT delivery FROM notify_awaitedreceipt WHERE due_at <= %s ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
-  RETURNING delivery, timeout_seconds
+    SELECT delivery FROM notify_awaitedreceipt WHERE due_at <= %(now)s ORDER BY due_at LIMIT %(most)s
+    FOR UPDATE SKIP LOCKED)
+  RETURNING delivery, due_at, timeout_seconds
 ), held AS (
-  SELECT d.id, l.timeout_seconds FROM notify_delivery d JOIN late l ON l.delivery = d.id
+  SELECT d.id, silent.is_silent, CASE WHEN silent.is_silent THEN %(setup)s ELSE l.timeout_seconds END AS seconds
+  FROM notify_delivery d JOIN late l ON l.delivery = d.id, LATERAL (SELECT d.channel = ANY(%(calls)s)
+    AND l.due_at <= d.sent_at + make_interval(secs => %(setup)s) AS is_silent) AS silent
   WHERE d.status = 'sent' AND d.receipt = '' ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d
 SET reason = {joined_reason("d.reason", _NOT_CONFIRMED)}
-FROM held h WHERE d.id = h.id RETURNING d.id, d.provider_name, h.timeout_seconds, d.channel, d.address
+FROM held h WHERE d.id = h.id RETURNING d.id, d.provider_name, h.seconds, d.channel, d.address, h.is_silent,
+  d.cancel_requested
 """
 
 
@@ -150,13 +187,35 @@ FROM held h WHERE d.id = h.id RETURNING d.id, d.provider_name, h.timeout_seconds
 IS_RECEIPT_OVERDUE = "EXISTS (SELECT FROM notify_awaitedreceipt WHERE due_at <= %(now)s)"
 
 
-def overdue(connection: Connection, now: datetime) -> list[OverdueReceipt]:
-    """Takes the overdue receipts, records the reason on each delivery, and starts the next contact methods."""
-    query = database.literal(_OVERDUE)
-    receipts = [OverdueReceipt(*row) for row in connection.execute(query, (now, MAX_RECEIPTS_PER_RUN)).fetchall()]
+def overdue(connection: Connection, pool: ProviderPool, now: datetime) -> list[OverdueReceipt]:
+    """Takes the overdue receipts and records the reason on each delivery. Hands silent calls to the next provider, and
+    starts the next contact methods.
+    """
+    parameters = {"now": now, "most": MAX_RECEIPTS_PER_RUN, "setup": SETUP_SECONDS, "calls": _calls()}
+    rows = connection.execute(database.literal(_OVERDUE), parameters).fetchall()
+    receipts = [OverdueReceipt(*row) for row in rows]
+    taken_over = _take_over(connection, pool, {one.id: one for one in receipts if one.is_silent}, now)
     for receipt in receipts:
-        start_next_method(connection, [receipt.id], NO_RECEIPT(provider=receipt.provider), now)
+        if receipt.id not in taken_over:
+            start_next_method(connection, [receipt.id], NO_RECEIPT(provider=receipt.provider), now)
     return receipts
+
+
+def _take_over(
+    connection: Connection, pool: ProviderPool, silent: Mapping[UUID, OverdueReceipt], now: datetime
+) -> set[UUID]:
+    """Hands each silent call to a provider that has not tried it. Returns those for which there is one: calling again
+    by the same provider could only ring twice.
+    """
+    failures = [
+        DeliveryFailure(due, due.provider_name, AttemptFailed(FailureKind.OUTCOME_UNKNOWN, silent[due.id].error), now)
+        for due in claim.facts(connection, sorted(silent))
+    ]
+    responded = {one.id: reason_from_json(one.cancel_requested) for one in silent.values()}
+    outcomes = outcomes_of(connection, failures, responded, pool_order(pool), lambda _due: 0.0)
+    handed_over = [one for one in outcomes if one.next_provider and one.due_at == now]
+    write_outcomes(connection, handed_over)
+    return {one.failure.due.id for one in handed_over}
 
 
 class UnresponsiveAddresses:
@@ -173,7 +232,8 @@ class UnresponsiveAddresses:
         counted = []
         for receipt in overdue_receipts:
             key = (receipt.provider, receipt.channel, receipt.address)
-            if key not in self._counted_at:
+            # A silent call is the provider's fault each time.
+            if receipt.is_silent or key not in self._counted_at:
                 self._counted_at[key] = now
                 counted.append(receipt)
         return counted
@@ -579,21 +639,43 @@ def record_failures(
     failures = [failure for failure in failures if failure.due.id in cancel_reasons]
     uncertain = [one for one in failures if one.send_failure.kind in UNCERTAIN]
     open_receipts(connection, [([one.due.id], one.at) for one in uncertain if has_repeats(one.due.channel)])
-    attempts = attempts_by_provider(connection, {failure.due.notification_id for failure in failures})
     # Messages that failed together share a jitter, so that they are retried together and bundled again.
     jitters: defaultdict[tuple[int | None, str, str], float] = defaultdict(jitter)
-    outcomes = [
+    outcomes = outcomes_of(
+        connection,
+        failures,
+        cancel_reasons,
+        pool_order(pool),
+        lambda due: jitters[due.user_id, due.channel, due.address],
+    )
+    write_outcomes(connection, outcomes)
+
+
+def pool_order(pool: ProviderPool) -> Callable[[DueDelivery], list[str]]:
+    """Returns a function that names the providers of a pool that can deliver, in order."""
+    return lambda due: [provider.name for provider in pool.providers_for(due.channel, due.address)]
+
+
+def outcomes_of(
+    connection: Connection,
+    failures: Sequence[DeliveryFailure],
+    cancel_reasons: Mapping[UUID, Reason],
+    providers_for: Callable[[DueDelivery], Sequence[str]],
+    jitter: Callable[[DueDelivery], float],
+) -> list[DeliveryOutcome]:
+    """Returns what follows each failed attempt."""
+    attempts = attempts_by_provider(connection, {failure.due.notification_id for failure in failures})
+    return [
         next_attempt(
             failure,
-            cancel_reasons[due.id],
+            cancel_reasons.get(due.id, NO_REASON),
             attempts.get(due.notification_id, {}),
-            [provider.name for provider in pool.providers_for(due.channel, due.address)],
-            jitters[due.user_id, due.channel, due.address],
+            providers_for(due),
+            jitter(due),
         )
         for failure in failures
         for due in (failure.due,)
     ]
-    write_outcomes(connection, outcomes)
 
 
 def write_outcomes(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:

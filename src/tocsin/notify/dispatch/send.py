@@ -328,7 +328,7 @@ def sent_deliveries(result: SendResult) -> list[SentDelivery]:
             due.id,
             result.outcome.external_id,
             result.at,
-            timeout if due.purpose is Purpose.PAGE and due.user_id is not None else None,
+            timeout if due.purpose is Purpose.PAGE else None,
             tuple(result.job.ids) if result.outcome.is_repeated and due is result.job.bundle.lead else (),
         )
         for due in result.job.bundle.members

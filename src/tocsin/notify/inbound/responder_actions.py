@@ -92,6 +92,7 @@ def apply(
         return []
     match receipt.state:
         case ReceiptState.IN_TRANSIT:
+            results.note_under_way(connection, delivery_ids, now)
             return delivery_ids
         case ReceiptState.DELIVERED | ReceiptState.ANSWERED:
             _delivered(connection, delivery_ids, provider, receipt, now)
@@ -264,17 +265,13 @@ def _failed(
         replace(due, problem=send_failure.error) if due.id in final_ids else due
         for due in claim.facts(connection, sorted(changed))
     ]
-    attempts = results.attempts_by_provider(connection, {due.notification_id for due in failed_deliveries})
-    outcomes = [
-        results.next_attempt(
-            results.DeliveryFailure(due, provider, send_failure, now),
-            changed[due.id],
-            attempts.get(due.notification_id, {}),
-            pool.in_order(connection, due.channel, due.address),
-            0.0,
-        )
-        for due in failed_deliveries
-    ]
+    outcomes = results.outcomes_of(
+        connection,
+        [results.DeliveryFailure(due, provider, send_failure, now) for due in failed_deliveries],
+        changed,
+        lambda due: pool.in_order(connection, due.channel, due.address),
+        lambda _due: 0.0,
+    )
     results.write_outcomes(connection, outcomes)
     retried = [outcome.failure.due.id for outcome in outcomes if outcome.status == DeliveryStatus.QUEUED]
     if retried:
@@ -572,7 +569,11 @@ def _continue(connection: Connection, provider: str, call_state: CallState, now:
     deliveries = claim.facts(connection, delivery_ids, resolve_merged=True)
     if call_state.is_machine and not call_state.digits:
         _record_receipt(connection, provider, call_state, deliveries, ReceiptState.NOT_REACHED, now)
-        return CallPrompt()
+        current = _current(deliveries)
+        # A code would stay in a mailbox that others may hear.
+        if not current or current[0].data.get("sealed"):
+            return CallPrompt()
+        return _script(current, render.content_of(connection, "voice"), now).without_keys()
     if call_state.digits:
         service.lock_families(connection, [due.alert.id for due in deliveries if due.alert])
     state = ReceiptState.ANSWERED if call_state.digits else ReceiptState.DELIVERED
@@ -597,7 +598,10 @@ def _continue(connection: Connection, provider: str, call_state: CallState, now:
     match formatting.interpret_key(call_state.digits, call_state.pending_digit, script.keys):
         case Key.REPEAT:
             return CallPrompt(script=script, language=voice)
+        case Key.LIST:
+            return CallPrompt(script.listing, replace(script, greeting="", message=""), language=voice)
         case Key.INVALID:
+            append_reason(connection, delivery_ids, KEY_PRESSED(key=call_state.digits[:20]))
             return CallPrompt(spoken_phrase("phone call", "Invalid key.", language), script, language=voice)
         case Key.CONFIRM:
             confirm = spoken_phrase("phone call", "Press 9 again to close.", language)

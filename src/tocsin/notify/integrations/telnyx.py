@@ -1,4 +1,4 @@
-"""The Telnyx provider kind: text messages."""
+"""The Telnyx provider kind: text messages and phone calls."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import base64
 import binascii
 from collections.abc import Mapping
 from typing import Any, NoReturn
-from urllib.parse import urlencode
+from urllib.parse import quote
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tocsin.core.delivery.circuit_breaker import FailureKind
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.egress import EgressResponse
-from tocsin.core.reasons import Reason, sentence
+from tocsin.core.reasons import Reason, ReasonType, sentence
 from tocsin.notify.channels.phone import is_phone_number, sender
-from tocsin.notify.integrations import vendor_http
+from tocsin.notify.integrations import twiml, vendor_http
 from tocsin.notify.integrations.vendor_http import HttpSender, VendorError, child, items, text
 from tocsin.notify.interfaces import (
     Callback,
@@ -43,6 +43,7 @@ _VENDOR = "Telnyx"
 
 
 ERRORS: Mapping[str, VendorError] = {
+    "10005": VendorError(sentence("Telnyx does not know the TeXML application. Check its ID")),
     "10002": VendorError(vendor_http.NOT_A_NUMBER(), _NO_SUCH),
     "10009": VendorError(vendor_http.CREDENTIALS(vendor=_VENDOR)),
     "20100": VendorError(vendor_http.NO_BALANCE(vendor=_VENDOR)),
@@ -74,10 +75,15 @@ ERRORS: Mapping[str, VendorError] = {
 
 # ---------- provider
 # The `telnyx` provider kind: texts with delivery receipts and replies
-# (https://developers.telnyx.com/docs/messaging).
+# (https://developers.telnyx.com/docs/messaging), and calls
+# (https://developers.telnyx.com/api-reference/texml-rest-commands/initiate-an-outbound-call).
 
 
 API = "https://api.telnyx.com"
+
+_NO_ORGANIZATION = ReasonType(
+    "provider.telnyx_no_organization", "Telnyx did not say which organization the API key belongs to."
+)
 
 
 _STATES = {
@@ -93,7 +99,13 @@ class TelnyxSender(HttpSender):
 
     api = API
 
+    def __init__(self, account: ProviderAccount) -> None:
+        super().__init__(account)
+        self._account_id = ""
+
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
+        if channel == "voice":
+            return self._call(rendered, address, idempotency_key)
         body: dict[str, Any] = {
             "from": sender(str(self._account.settings.get("from_number") or "")),
             "to": address,
@@ -102,23 +114,60 @@ class TelnyxSender(HttpSender):
         if profile := self._account.settings.get("messaging_profile_id"):
             body["messaging_profile_id"] = str(profile)
         if self._account.callback_base_url:
-            body["webhook_url"] = f"{self._account.callback_base_url}/status?{urlencode({'n': idempotency_key})}"
-        headers = {**self._headers(), "Idempotency-Key": idempotency_key}
-        response = self._post_json(f"{self._base}/v2/messages", body, headers)
-        if response.status not in (200, 201, 202):
-            _fail(response)
-        if not (external_id := text(child(vendor_http.body(response), "data").get("id"))):
+            body["webhook_url"] = vendor_http.callback_url(self._account, "status", n=idempotency_key)
+        answer = self._post("/v2/messages", body, {"Idempotency-Key": idempotency_key})
+        if not (external_id := text(child(answer, "data").get("id"))):
             raise vendor_http.no_answer(_VENDOR)
         return external_id[:100]
 
     def verify(self) -> Reason:
-        response = self._client.request("GET", f"{self._base}/v2/balance", headers=self._headers())
-        if response.status != 200:
-            _fail(response)
-        data = child(vendor_http.body(response), "data")
+        data = child(self._get("/v2/balance"), "data")
+        if self._application:
+            self._organization()
+            self._get(f"/v2/texml_applications/{quote(self._application, safe='')}")
         balance = " ".join(vendor_http.line(data.get(name, ""), 20) for name in ("balance", "currency")).strip()
         with_balance = vendor_http.SIGNED_IN_BALANCE(vendor=_VENDOR, balance=balance)
         return self._with_callback_note(with_balance if balance else vendor_http.SIGNED_IN(vendor=_VENDOR))
+
+    def _call(self, rendered: Rendered, address: str, key: str) -> str:
+        fields = twiml.call_parameters(self._account, rendered, address, key, inline="Texml")
+        if "StatusCallbackEvent" in fields:
+            fields["StatusCallbackEvent"] = " ".join(fields["StatusCallbackEvent"])
+        if "MachineDetection" in fields:
+            # What Telnyx recommends: the other one takes more persons for machines.
+            fields["DetectionMode"] = "Premium"
+        account = quote(self._organization(), safe="")
+        answer = self._post(f"/v2/texml/Accounts/{account}/Calls", {**fields, "ApplicationSid": self._application}, {})
+        external_id = text(answer.get("call_sid"))
+        # The reference shows no id in the answer. The callbacks name the message by its key.
+        if not external_id and not answer.get("status"):
+            raise vendor_http.no_answer(_VENDOR)
+        return external_id[:100]
+
+    @property
+    def _application(self) -> str:
+        return str(self._account.settings.get("texml_application_id") or "")
+
+    def _organization(self) -> str:
+        """The account in the path of calls, which the portal does not show."""
+        if not self._account_id:
+            answer = self._get("/v2/whoami")
+            self._account_id = text((child(answer, "data") or answer).get("organization_id"))
+        if not self._account_id:
+            raise Permanent(_NO_ORGANIZATION())
+        return self._account_id
+
+    def _get(self, path: str) -> dict[str, Any]:
+        response = self._client.request("GET", f"{self._base}{path}", headers=self._headers())
+        if response.status != 200:
+            _fail(response)
+        return vendor_http.body(response)
+
+    def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+        response = self._post_json(f"{self._base}{path}", body, {**self._headers(), **headers})
+        if response.status not in (200, 201, 202):
+            _fail(response)
+        return vendor_http.body(response)
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._account.secrets.get('api_key', '')}"}
@@ -127,11 +176,11 @@ class TelnyxSender(HttpSender):
 class TelnyxKind(WebhookProvider):
     name = "telnyx"
     label = "Telnyx"
-    description = "Text messages to most countries, with replies and delivery receipts."
-    icon = "message-circle"
-    channels: tuple[str, ...] = ("sms",)
-    reply_channels: frozenset[str] = frozenset({"sms"})
-    receipt_channels: frozenset[str] = frozenset({"sms"})
+    description = "Text messages and phone calls to most countries, with replies, key presses and delivery receipts."
+    icon = "phone-call"
+    channels: tuple[str, ...] = ("sms", "voice")
+    reply_channels: frozenset[str] = frozenset({"sms", "voice"})
+    receipt_channels: frozenset[str] = frozenset({"sms", "voice"})
     max_concurrent_sends = 40
     open = TelnyxSender
     settings: tuple[ProviderSetting, ...] = (
@@ -148,14 +197,32 @@ class TelnyxKind(WebhookProvider):
             is_required=True,
             help="In the Telnyx portal under Keys, Public key. Verifies replies and delivery receipts.",
         ),
-        ProviderSetting("from_number", "From number", is_required=True, help="Your Telnyx number or a sender name."),
+        ProviderSetting(
+            "from_number",
+            "From number",
+            ProviderSettingType.SENDER,
+            is_required=True,
+            help="Your Telnyx number, such as +41 44 000 00 00. A sender name also works for texts.",
+        ),
         ProviderSetting("messaging_profile_id", "Messaging profile", help="Profile ID; required with a sender name."),
+        ProviderSetting(
+            "texml_application_id",
+            "TeXML application",
+            help="Only for calls: the ID of the application, in the Telnyx portal under Voice.",
+            channel="voice",
+        ),
+        twiml.MACHINE_DETECTION,
         ProviderSetting(
             "api_base", "API URL", ProviderSettingType.URL, default=API, help="Change only if Telnyx tells you to."
         ),
     )
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (
         WebhookEndpoint("sms", "Inbound messages", "At Telnyx: your messaging profile, Inbound, Send a webhook to."),
+        WebhookEndpoint(
+            "voice",
+            "Incoming calls",
+            "At Telnyx: your TeXML application, Voice method POST. Lets users call back to hear a missed page.",
+        ),
     )
 
     def accepts(self, channel: str, address: str) -> bool:
@@ -163,6 +230,8 @@ class TelnyxKind(WebhookProvider):
 
     def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
         _verify_signature(account, callback)
+        if "CallSid" in (fields := callback.fields()):
+            return twiml.handle_call(_VENDOR, account, callback, fields, receiver)
         try:
             event = child(vendor_http.parsed(callback.body), "data")
         except ValueError:

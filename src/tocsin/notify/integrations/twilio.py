@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import parse_qsl, quote, urlencode
 
 from tocsin.core.delivery.circuit_breaker import FailureKind
@@ -12,14 +11,11 @@ from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Text, joined, sentence
 from tocsin.notify.channels.phone import is_phone_number, sender
-from tocsin.notify.integrations import vendor_http
+from tocsin.notify.integrations import twiml, vendor_http
 from tocsin.notify.integrations.vendor_http import HttpSender, VendorError
 from tocsin.notify.interfaces import (
     Callback,
     CallbackResponse,
-    CallPrompt,
-    CallScript,
-    CallState,
     EventReceiver,
     InboundText,
     InvalidWebhookSignature,
@@ -31,7 +27,6 @@ from tocsin.notify.interfaces import (
     WebhookEndpoint,
     WebhookProvider,
 )
-from tocsin.notify.rules.page_planner import MACHINE_ANSWERED
 from tocsin.notify.states import ReceiptState
 
 # ---------- error codes
@@ -101,87 +96,11 @@ def find_error(code: object) -> VendorError | None:
     return ERRORS.get(int(text)) if text.isascii() and text.isdigit() else None
 
 
-# ---------- twiml
-# Builds TwiML responses (https://www.twilio.com/docs/voice/twiml) with the vendor's own library.
-
-
-#: In seconds: how long the call waits for a key after the last word.
-KEY_TIMEOUT_SECONDS = 8
-
-#: Characters that XML cannot contain, escaped or not (https://www.w3.org/TR/xml/#charsets). Twilio would read out an
-#: error message instead.
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def step(prompt: CallPrompt, action: str) -> str:
-    """Returns one step of a call: the spoken text, and the URL that receives the pressed key."""
-    # Imported on demand here and below: the library takes time and memory to load, and is needed only for calls.
-    from twilio.twiml.voice_response import Gather, VoiceResponse
-
-    response = VoiceResponse()
-    if prompt.script is None and not prompt.pending_digit:
-        if prompt.speech:
-            response.say(prompt.speech, language=prompt.language)
-        response.hangup()
-        return _to_xml(response)
-    gather = Gather(num_digits=1, timeout=KEY_TIMEOUT_SECONDS, action=action, method="POST")
-    if prompt.speech:
-        gather.say(prompt.speech, language=prompt.language)
-    if prompt.script is not None:
-        _add_script(gather, prompt.script)
-    response.append(gather)
-    if prompt.script is not None and prompt.script.menu:
-        # Repeat the key menu once: the user may just have woken up.
-        repeated_menu = Gather(num_digits=1, timeout=KEY_TIMEOUT_SECONDS, action=action, method="POST")
-        repeated_menu.say(prompt.script.menu, language=prompt.script.language)
-        response.append(repeated_menu)
-    return _to_xml(response)
-
-
-def spoken_once(rendered: Rendered) -> str:
-    """Returns a whole call without key input."""
-    from twilio.twiml.voice_response import VoiceResponse
-
-    response = VoiceResponse()
-    script = rendered.script or CallScript("", rendered.text, "")
-    _add_script(response, CallScript(script.greeting, script.message, "", script.language))
-    return _to_xml(response)
-
-
-def text_answer(text: str) -> str:
-    """Returns the reply to a text, or no reply if `text` is empty."""
-    from twilio.twiml.messaging_response import MessagingResponse
-
-    response = MessagingResponse()
-    if text:
-        response.message(text)
-    return _to_xml(response)
-
-
-def _to_xml(response: object) -> str:
-    return _NO_XML.sub(" ", str(response))
-
-
-def _add_script(verb: object, script: CallScript) -> None:
-    """Adds the greeting, the problem twice, then the key menu."""
-    say = verb.say  # type: ignore[attr-defined]
-    if script.greeting:
-        say(script.greeting, language=script.language)
-    if script.message:
-        say(script.message, language=script.language)
-        verb.pause(length=1)  # type: ignore[attr-defined]
-        say(script.message, language=script.language)
-    if script.menu:
-        say(script.menu, language=script.language)
-
-
 # ---------- sender
 # Sends texts and starts calls with Twilio's REST API (https://www.twilio.com/docs/usage/api).
 
 
 API = "https://api.twilio.com"
-#: After this time, the phone's voicemail usually answers.
-RING_SECONDS = 30
 
 _ACCOUNT_NOT_ACTIVE = ReasonType("provider.twilio_account_not_active", "The Twilio account {account} is {status}.")
 _CHECK_CONSOLE = ReasonType("provider.twilio_check_console", "Check Twilio's console.")
@@ -204,12 +123,11 @@ class TwilioSender(HttpSender):
         self._authorization = vendor_http.basic_authorization(self._sid, account.secrets.get("auth_token", ""))
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
-        fields = self._call(rendered, address, idempotency_key) if channel == "voice" else self._text(rendered, address)
-        if self._account.callback_base_url:
-            # Twilio has no idempotency key. With Tocsin's key in the URL, an early callback finds its message before
-            # Twilio's message id is stored.
-            fields["StatusCallback"] = self._callback_url("status", idempotency_key)
-        response = self._post("Calls.json" if channel == "voice" else "Messages.json", fields)
+        if channel == "voice":
+            fields = twiml.call_parameters(self._account, rendered, address, idempotency_key, inline="Twiml")
+            response = self._post("Calls.json", fields)
+        else:
+            response = self._post("Messages.json", self._text(rendered, address, idempotency_key))
         sid = vendor_http.body(response).get("sid")
         if not sid:
             raise vendor_http.no_answer("Twilio")
@@ -227,32 +145,23 @@ class TwilioSender(HttpSender):
         trial = _TRIAL() if account.get("type") == "Trial" else NO_REASON
         return self._with_callback_note(joined(_SIGNED_IN(account=name), trial, separator=" "), _NO_CALLBACKS)
 
-    def _text(self, rendered: Rendered, address: str) -> dict[str, str]:
+    def _text(self, rendered: Rendered, address: str, key: str) -> dict[str, str]:
         service = str(self._account.settings.get("messaging_service_sid") or "")
         origin = {"MessagingServiceSid": service} if service else {"From": self._from}
-        return {"To": address, **origin, "Body": rendered.text}
-
-    def _call(self, rendered: Rendered, address: str, key: str) -> dict[str, str]:
-        fields = {"To": address, "From": self._from, "Timeout": str(RING_SECONDS)}
-        if not self._account.callback_base_url:
-            # Without a public address Twilio cannot fetch the script, so it is sent along, and keys do nothing.
-            return {**fields, "Twiml": spoken_once(rendered)}
-        if self._account.settings.get("machine_detection", True):
-            fields["MachineDetection"] = "Enable"
-        return {**fields, "Url": self._callback_url("voice", key)}
-
-    def _callback_url(self, endpoint: str, key: str) -> str:
-        return f"{self._account.callback_base_url}/{endpoint}?{urlencode({'n': key})}"
+        fields = {"To": address, **origin, "Body": rendered.text}
+        if self._account.callback_base_url:
+            fields["StatusCallback"] = vendor_http.callback_url(self._account, "status", n=key)
+        return fields
 
     def _url(self, path: str) -> str:
         return f"{self._base}/2010-04-01/Accounts/{quote(self._sid, safe='')}{path}"
 
-    def _post(self, resource: str, fields: dict[str, str]) -> EgressResponse:
+    def _post(self, resource: str, fields: Mapping[str, Any]) -> EgressResponse:
         response = self._client.request(
             "POST",
             self._url(f"/{resource}"),
             headers={"Authorization": self._authorization, "Content-Type": "application/x-www-form-urlencoded"},
-            content=urlencode(fields).encode(),
+            content=urlencode(fields, doseq=True).encode(),
         )
         if response.status not in (200, 201):
             _fail(response)
@@ -269,35 +178,16 @@ def _fail(response: EgressResponse) -> NoReturn:
 # ---------- provider
 
 
-_XML = "text/xml; charset=utf-8"
-
 _OPT_OUT = {"STOP": True, "START": False}
 
-_SMS_STATES = {
+_STATES = {
     "delivered": ReceiptState.DELIVERED,
     "read": ReceiptState.DELIVERED,
     "undelivered": ReceiptState.FAILED,
     "failed": ReceiptState.FAILED,
     "canceled": ReceiptState.FAILED,
 }
-_CALL_STATES = {
-    # The call's own requests have already reported whether a person heard the message.
-    "completed": ReceiptState.ENDED,
-    "busy": ReceiptState.NOT_REACHED,
-    "no-answer": ReceiptState.NOT_REACHED,
-    "canceled": ReceiptState.NOT_REACHED,
-}
-BUSY = ReasonType("provider.phone_busy", "The phone was busy.")
-NO_ANSWER = ReasonType("provider.call_not_answered", "No one picked up.")
-CANCELLED = ReasonType("provider.call_cancelled", "The call was cancelled.")
-OFF = ReasonType("provider.phone_off", "The phone was off or out of reach.")
-NO_SUCH_NUMBER = ReasonType("provider.no_such_number", "The number is not in service.")
-CALL_FAILED = ReasonType("provider.twilio_call_failed", "Twilio could not make the call.")
 _UNKNOWN_ENDPOINT = ReasonType("provider.twilio_unknown_endpoint", "Twilio calls sms, voice and status.")
-_NOT_REACHED_REASONS = {"busy": BUSY(), "no-answer": NO_ANSWER(), "canceled": CANCELLED()}
-#: SIP response codes of a failed call (RFC 3261, 21): the number is unavailable now, or does not exist. With any other
-#: code, Twilio itself could not make the call.
-_SIP_UNAVAILABLE, _NO_SUCH_NUMBER = "480", frozenset({"404", "410", "484", "604"})
 
 
 class TwilioKind(WebhookProvider):
@@ -323,6 +213,7 @@ class TwilioKind(WebhookProvider):
         ProviderSetting(
             "from_number",
             "From number",
+            ProviderSettingType.SENDER,
             is_required=True,
             help="Your Twilio number, such as +41 44 000 00 00. A sender name also works for texts.",
         ),
@@ -331,13 +222,7 @@ class TwilioKind(WebhookProvider):
             "Messaging service SID",
             help="Only if you send texts through a messaging service; starts with MG.",
         ),
-        ProviderSetting(
-            "machine_detection",
-            "Detect voicemail",
-            ProviderSettingType.FLAG,
-            default=True,
-            help="Calls answered by a machine count as not reached. Twilio charges a small fee.",
-        ),
+        twiml.MACHINE_DETECTION,
         ProviderSetting(
             "api_base", "API URL", ProviderSettingType.URL, default=API, help="Change only for a Twilio region."
         ),
@@ -365,7 +250,9 @@ class TwilioKind(WebhookProvider):
             case "sms":
                 return _handle_text(fields, receiver)
             case "voice":
-                return _handle_call(account, callback, fields, receiver)
+                return twiml.handle_call(_VENDOR, account, callback, fields, receiver)
+            case "status" if "CallSid" in fields:
+                return twiml.handle_call(_VENDOR, account, callback, fields, receiver)
             case "status":
                 receiver.handle_receipt(_receipt(callback.query.get("n", ""), fields))
                 return CallbackResponse(204)
@@ -384,6 +271,11 @@ def _verify_signature(account: ProviderAccount, callback: Callback, fields: dict
         raise InvalidWebhookSignature
 
 
+def text_answer(text: str) -> str:
+    """Returns the reply to a text, or no reply if `text` is empty."""
+    return twiml.document(*((twiml.Verb("Message", text),) if text else ()))
+
+
 def _handle_text(fields: dict[str, str], receiver: EventReceiver) -> CallbackResponse:
     message = InboundText(
         "sms",
@@ -392,53 +284,13 @@ def _handle_text(fields: dict[str, str], receiver: EventReceiver) -> CallbackRes
         fields.get("MessageSid", ""),
         _OPT_OUT.get(fields.get("OptOutType", "").upper()),
     )
-    return CallbackResponse(200, text_answer(receiver.handle_text(message)), _XML)
-
-
-def _handle_call(
-    account: ProviderAccount, callback: Callback, fields: dict[str, str], receiver: EventReceiver
-) -> CallbackResponse:
-    key = callback.query.get("n", "")
-    is_inbound = fields.get("Direction", "") == "inbound"
-    call_state = CallState(
-        key=key,
-        external_id=fields.get("CallSid", ""),
-        number=fields.get("From" if is_inbound else "To", ""),
-        digits=fields.get("Digits", ""),
-        pending_digit=callback.query.get("asked", ""),
-        is_machine=bool(re.match(r"machine|fax", fields.get("AnsweredBy", ""))),
-    )
-    prompt = receiver.handle_call(call_state)
-    query = {name: value for name, value in (("n", key), ("asked", prompt.pending_digit)) if value}
-    action = f"{account.callback_base_url}/voice{f'?{urlencode(query)}' if query else ''}"
-    return CallbackResponse(200, step(prompt, action), _XML)
+    return CallbackResponse(200, text_answer(receiver.handle_text(message)), twiml.XML)
 
 
 def _receipt(key: str, fields: dict[str, str]) -> Receipt:
-    if "CallSid" in fields:
-        status = fields.get("CallStatus", "")
-        if status == "completed" and re.match(r"machine|fax", fields.get("AnsweredBy", "")):
-            return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], MACHINE_ANSWERED())
-        if status == "failed":
-            return _failed_call(key, fields)
-        return Receipt(
-            _CALL_STATES.get(status, ReceiptState.IN_TRANSIT),
-            key,
-            fields["CallSid"],
-            _NOT_REACHED_REASONS.get(status, NO_REASON),
-        )
-    state = _SMS_STATES.get(fields.get("MessageStatus", fields.get("SmsStatus", "")), ReceiptState.IN_TRANSIT)
-    if state is not ReceiptState.FAILED:
-        return Receipt(state, key, fields.get("MessageSid", ""))
-    code = fields.get("ErrorCode", "")[:10]
+    state = _STATES.get(fields.get("MessageStatus", fields.get("SmsStatus", "")), ReceiptState.IN_TRANSIT)
     external_id = fields.get("MessageSid", "")
+    if state is not ReceiptState.FAILED:
+        return Receipt(state, key, external_id)
+    code = fields.get("ErrorCode", "")[:10]
     return vendor_http.failed_receipt(_VENDOR, code, find_error(code), key=key, external_id=external_id)
-
-
-def _failed_call(key: str, fields: dict[str, str]) -> Receipt:
-    sip_code = fields.get("SipResponseCode", "")
-    if sip_code == _SIP_UNAVAILABLE:
-        return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], OFF())
-    if sip_code in _NO_SUCH_NUMBER:
-        return Receipt(ReceiptState.FAILED, key, fields["CallSid"], NO_SUCH_NUMBER(), FailureKind.NO_SUCH_ADDRESS)
-    return Receipt(ReceiptState.FAILED, key, fields["CallSid"], CALL_FAILED())

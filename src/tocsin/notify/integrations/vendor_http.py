@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NoReturn
+from urllib.parse import urlencode
 
 from tocsin.alerts.states import Priority
 from tocsin.core.delivery.circuit_breaker import ENTER_CREDENTIALS, AddressRejected, FailureKind, NoSuchAddress
@@ -110,6 +111,14 @@ class HttpSender:
         """Returns what was verified, and what is missing for the vendor to call back."""
         missing = NO_REASON if self._account.callback_base_url else (note or NO_CALLBACKS)()
         return joined(verified, missing, separator=" ")
+
+
+def callback_url(account: ProviderAccount, endpoint: str, **query: str) -> str:
+    """Returns the URL that the vendor calls back. With the idempotency key as `n`, an early callback finds its message
+    before the vendor's id of it is stored.
+    """
+    given = urlencode({name: value for name, value in query.items() if value})
+    return f"{account.callback_base_url}/{endpoint}{f'?{given}' if given else ''}"
 
 
 def priority_of(rendered: Rendered, priorities: Mapping[Priority, int], *, quiet: int, default: int) -> int:

@@ -162,7 +162,13 @@ class VonageKind(WebhookProvider):
             choices=("md5hash", *_SIGNATURES),
             help="As in the API settings: md5hash is MD5 hash, the others are HMAC.",
         ),
-        ProviderSetting("from_number", "From number", is_required=True, help="Your Vonage number or a sender name."),
+        ProviderSetting(
+            "from_number",
+            "From number",
+            ProviderSettingType.SENDER,
+            is_required=True,
+            help="Your Vonage number, such as +41 44 000 00 00, or a sender name.",
+        ),
         ProviderSetting("api_base", "API URL", ProviderSettingType.URL, default=API, help="Change only for a proxy."),
     )
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (

@@ -24,7 +24,7 @@ from tocsin.core.config.crypto import ENTER_SECRET_AGAIN, has_different_origin
 from tocsin.core.delivery.circuit_breaker import AddressRejected
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
-from tocsin.core.reasons import Reason, Text, sentence
+from tocsin.core.reasons import Reason, Term, Text, sentence
 from tocsin.core.reasons import translatable as _
 from tocsin.core.validation.inputs import NAME_IN_USE, REQUIRED
 from tocsin.core.validation.spec import (
@@ -39,6 +39,7 @@ from tocsin.core.validation.spec import (
     list_of_choices,
 )
 from tocsin.notify import interfaces, pause
+from tocsin.notify.channels.phone import check_sender
 from tocsin.notify.interfaces import (
     AddressChecker,
     ProviderAccount,
@@ -79,7 +80,7 @@ class ProviderSpec(Spec):
     name: Annotated[Name, InForm(_("Name"))] = Field(description="Unique name.")
     kind: Annotated[str, OneOf(tuple(KINDS))] = Field(description="Kind of provider.")
     channels: Annotated[tuple[str, ...], list_of_choices(CHANNELS)] = Field(
-        default=(), description="Channels that it carries. Default: all of its kind."
+        default=(), description="Channels that it carries. Default: all that its settings allow."
     )
     order: Annotated[
         int,
@@ -98,6 +99,12 @@ class ProviderSpec(Spec):
         """The secrets that were given."""
         names = (s.name for s in settings_of(KINDS[self.kind]) if s.is_secret)
         return {name: getattr(self, name) for name in names if name in self.given_keys}
+
+    def carried(self) -> tuple[str, ...]:
+        """The channels that were named; by default those for which nothing is missing."""
+        kind = KINDS[self.kind]
+        lacking = {s.channel for s in kind.settings if s.channel and not getattr(self, s.name)}
+        return self.channels or tuple(name for name in kind.channels if name not in lacking)
 
 
 @cache
@@ -161,7 +168,7 @@ def _checked_field(setting: ProviderSetting) -> tuple[Any, Any]:
             checked: Any = Annotated[str, Field(max_length=20_000)]
         case ProviderSettingType.URL:
             checked = Annotated[str, Field(max_length=2000), AfterValidator(_url)]
-        case ProviderSettingType.TEXT | ProviderSettingType.HOST | ProviderSettingType.MAILBOX:
+        case _:
             check = _prefixes if setting is interfaces.PREFIXES else _CHECKS[setting.kind]
             checked = Annotated[Line, Field(max_length=500), AfterValidator(check)]
     return checked, Field(description=description, **options)
@@ -208,16 +215,27 @@ def _mailbox(text: str) -> str:
     return text
 
 
+def _sender(text: str) -> str:
+    try:
+        check_sender(text, for_calls=False)
+    except Rejected as problem:
+        raise InvalidValue(problem.reason) from None
+    return text
+
+
 _CHECKS: Mapping[ProviderSettingType, Callable[[str], str]] = {
     ProviderSettingType.TEXT: lambda text: text,
     ProviderSettingType.HOST: _host,
     ProviderSettingType.MAILBOX: _mailbox,
+    ProviderSettingType.SENDER: _sender,
 }
 
 
 #: Secrets that authenticate others to Tocsin. Tocsin never sends them.
 _NEVER_SENT = frozenset({"signing_secret", "post_secret"})
 
+#: Of a setting: "is required for the channel …".
+_NEEDED_BY = Text("is required for the channel {channel}. Enter it, or leave the channel out.")
 _RESERVED_NAME = Text('"{name}" is reserved.')
 
 _RESERVED = {ENVIRONMENT.lower(), SANDBOX, *(kind.label.lower() for kind in BUILT_IN)}
@@ -264,7 +282,7 @@ def save_provider(
         secrets = {name: text for name, text in {**stored_secrets, **parsed.secrets()}.items() if text}
         provider = existing or Provider()
         provider.name, provider.kind = parsed.name, parsed.kind
-        provider.channels = list(parsed.channels or KINDS[parsed.kind].channels)
+        provider.channels = list(parsed.carried())
         provider.order, provider.is_enabled = parsed.order, parsed.is_enabled
         provider.settings = {name: value for name, value in parsed.settings().items() if value != ""}
         changed = sorted(name for name in {*stored_secrets, *secrets} if stored_secrets.get(name) != secrets.get(name))
@@ -367,8 +385,20 @@ def _check(existing: Provider | None) -> Callable[[ProviderSpec, SpecErrors], No
                 given = getattr(spec, setting.name)
                 if not given and (setting.name in spec.given_keys or setting.name not in stored_secrets):
                     errors.add(setting.name, REQUIRED(), "missing")
+            if setting.channel in spec.channels and not getattr(spec, setting.name):
+                errors.add(setting.name, _NEEDED_BY(channel=Term(CHANNELS[setting.channel].label)), "missing")
+            if setting.kind is ProviderSettingType.SENDER and not errors.has(setting.name):
+                _check_caller(setting.name, spec, errors)
 
     return check
+
+
+def _check_caller(name: str, spec: ProviderSpec, errors: SpecErrors) -> None:
+    if any(CHANNELS[channel].is_call for channel in spec.carried()):
+        try:
+            check_sender(getattr(spec, name), for_calls=True)
+        except Rejected as problem:
+            errors.add(name, problem.reason, "invalid")
 
 
 def _check_name(name: str, existing: Provider | None, errors: SpecErrors) -> None:

@@ -120,6 +120,7 @@ PROVIDER_STUCK = ReasonType(
     "{count} earlier sends through this provider are still stuck.",
 )
 ADDRESS_STUCK = ReasonType("delivery.address_stuck", "An earlier send to this address is still stuck.")
+CALL_SILENT = ReasonType("delivery.call_silent", "It did not report that it is making the call within {duration}.")
 RECEIPT_OVERDUE = ReasonType("delivery.receipt_overdue", "It did not report a message as delivered within {duration}.")
 
 # What the timeline and the notice to administrators say about a delivery that failed permanently.

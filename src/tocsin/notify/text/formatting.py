@@ -203,7 +203,7 @@ def bulk_result(command: CommandKind, done_count: int, rejected_count: int) -> R
 
 
 # ---------- dtmf
-# Maps phone keys to actions: 1 repeat, 6 escalate, 7 acknowledge, 8 assign to me, 9 twice close. Pure.
+# Maps phone keys to actions: 1 repeat, 2 list, 6 escalate, 7 acknowledge, 8 assign to me, 9 twice close. Pure.
 
 
 class Key(StrEnum):
@@ -211,6 +211,8 @@ class Key(StrEnum):
 
     #: Read the prompt (again).
     REPEAT = "repeat"
+    #: Read the alerts one by one.
+    LIST = "list"
     #: It has no function here: say so and repeat the prompt.
     INVALID = "invalid"
     #: Ask for the same key again.
@@ -224,6 +226,8 @@ def interpret_key(digit: str, pending_digit: str, keys: str) -> CommandKind | Ke
     """Returns what `digit` does if `keys` are offered; "" means that someone picked up."""
     if not digit or digit == "1":
         return Key.REPEAT
+    if digit == "2" and digit in keys:
+        return Key.LIST
     if digit not in keys or digit not in _DTMF_COMMANDS:
         return Key.INVALID
     return Key.CONFIRM if digit == "9" and pending_digit != "9" else _DTMF_COMMANDS[digit]
