@@ -17,7 +17,7 @@ from tocsin.core.validation.inputs import sanitize
 from tocsin.inbound.fields import TAG_LENGTH, MappedFields, clean_line, priority_of, text_of
 from tocsin.inbound.mapping import evidence_table as table
 from tocsin.inbound.mapping.evidence_table import StatusMeaning, fold, words_of
-from tocsin.inbound.mapping.likely_texts import find_parts, find_sites, find_things, find_titles, says
+from tocsin.inbound.mapping.likely_texts import find_parts, find_sites, find_things, find_titles, find_units, says
 from tocsin.inbound.mapping.message_objects import (
     MessageObjects,
     collect,
@@ -558,7 +558,9 @@ def _placed(thing: str, host: str, objects: MessageObjects) -> str:
     names = map(without_status, _texts(find_any(objects.levels, table.NAMES_OF_ONE)))
     wholes = chain(find_any(objects.levels, table.WHOLES), matching_sorted(objects.levels, table.RUN_IN))
     services = map(without_status, _texts(find_any(objects.texts, table.SERVICES)))
-    for place in chain((host,), _texts(wholes), names, services, find_parts(objects)):
+    # Two rooms have a "temperature", and a plant has several inverters.
+    units = map(without_status, find_units(objects))
+    for place in chain((host,), _texts(wholes), names, services, find_parts(objects), units):
         if (folded := place.casefold()).strip("/:\\") not in " ".join(parts):
             parts.append(folded)
     return " ".join(parts)
@@ -692,6 +694,8 @@ def _find_severities(objects: MessageObjects) -> Iterator[object]:
     for levels in (objects.texts, objects.things):
         yield from find_any(levels, table.ALIASES["severity"])
         yield from matching(levels, table.SEVERITY_NAME)
+    # A kind of message may say that nothing is wrong.
+    yield from (kind for kind in texts_of(objects.texts, table.MESSAGE_KINDS) if priority_of(kind) == "low")
 
 
 def severity_in_words(objects: MessageObjects) -> str | None:

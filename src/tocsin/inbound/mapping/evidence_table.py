@@ -796,7 +796,9 @@ THING_NAME: Final = NamePattern(
     r"(machine|maschine|m[aá]quina|macchina|equipment|asset|anlage|unit|vehicle|fahrzeug|line|linie|leitung|room|raum"
     r"|pool|system|obj|object|objekt|aufzug|lift|elevator|ascenseur|ascensore?|tank|pump|building|workload|bezeichnung"
     r"|bereich|area|inverter|trunk|quelle|wechselrichter|onduleur|inversor|robot|roboter|broker|firewall|zona|zone"
-    r"|puerta|porta|tür|porte|pumpe|pompe|bomba|pompa|motor|compressor|kompressor|generator|chiller|boiler|kessel|silo)(name|label)?"
+    r"|puerta|porta|tür|porte|pumpe|pompe|bomba|pompa|motor|compressor|kompressor|generator|chiller|boiler|kessel|silo"
+    r"|standort|ort|location|lieu|emplacement|ubicaci[oó]n|luogo|locatie|local|gebäude|gebaeude|halle|hall|floor|etage"
+    r"|consumergroup|channelname)(name|label)?"
 )
 HOST_ID: Final = NamePattern(
     r"\w*(host|device|node|server|machine|instance|station|charger|chargepoint|asset|computer|camera|endpoint|vm|gateway|thing|sensor)"
@@ -922,6 +924,8 @@ VALUES: Final = _words("value val wert valeur valor")
 EVENTS: Final = ("event", "eventtype", "type", "activity", "alerttype")
 TEST_FLAGS: Final = ("test", "istest", "testmode")
 TEST_EVENTS: Final = ("event", "eventtype", "eventname", "hookevent", "action")
+#: The names of a kind of message, such as "info".
+MESSAGE_KINDS: Final = _names("kind type category art typ")
 #: Objects whose id is that of the problem.
 OBJECTS_OF_PROBLEMS: Final = _words("alert alarm incident issue problem event notification")
 IDS_OF_ALERTS: Final = _words("alertid eventid")

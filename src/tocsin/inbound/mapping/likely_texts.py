@@ -330,7 +330,10 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
         if is_bare or len(others) == len(things):
             _prefix(values, iter(others))
     said = str(values.get("subject")).casefold()
-    certain = (thing for thing in find_things(objects, is_certain=True) if _CERTAIN.fullmatch(thing) is not None)
+    certain = chain(
+        (thing for thing in find_things(objects, is_certain=True) if _CERTAIN.fullmatch(thing) is not None),
+        find_units(objects),
+    )
     _prefix(values, (thing for thing in certain if thing.casefold() not in said))
 
 
@@ -357,6 +360,12 @@ def find_things(objects: MessageObjects, *, beside: object = None, is_certain: b
             if not is_certain or table.THING_NAME[name] or (_NUMBERED.search(value) is not None and value not in ids):
                 things.setdefault(value, table.THING_NAME[name])
     return sorted(things, key=lambda thing: (not things[thing], _NAMED.search(thing) is None))
+
+
+def find_units(objects: MessageObjects) -> list[str]:
+    """Returns what is called one of several things, or a place, such as `{"inverter": "INV-08"}`."""
+    named = set(map(text_of, matching_sorted(objects.levels, table.THING_NAME)))
+    return sorted(thing for thing in find_things(objects, is_certain=True) if thing in named and ":" not in thing)
 
 
 def find_parts(objects: MessageObjects) -> Iterator[str]:
