@@ -65,7 +65,7 @@ _SAYING: Final = (table.STATUS, table.EVENT, table.SENTENCE, table.SEVERITY)
 _WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
 _OPPOSITE: Final = {_OPEN: _CLOSE, _CLOSE: _OPEN}
 _OF_CODES: Final = ((_CLOSE, "success"), (_OPEN, "failed"))
-_SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion")
+_SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion|tamper|sabotage")
 _RULE: Final = re.compile(r"alert|alarm|rule|threshold|metric")
 #: A time that programs write for none.
 _NO_TIME: Final = re.compile(r"0001-|1970-01-01|[0\s:.TZ-]*$")

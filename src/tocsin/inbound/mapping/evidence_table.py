@@ -169,7 +169,9 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
         ack acked acknowledge acknowledged acknowledgement annotate annotated assign assigned cancel canceled cancelled
         comment commented delegated deescalated downtime edited flapping maintenance merged note paused postmortem
         reassigned silenced snoozed suppressed unassigned under_maintenance verifying bestätigt quittiert acquitté
-        reconocido wartung wartungsmodus mantenimiento manutenzione onderhoud entretien flapping_start flapping_stop flapping_end flapping_disabled downtime_start downtime_end
+        reconocido
+        wartung wartungsmodus mantenimiento manutenzione onderhoud entretien flapping_start flapping_stop flapping_end
+        flapping_disabled downtime_start downtime_end
         downtime_cancelled downtime_removed flappingstart flappingstop flappingend flappingdisabled downtimestart
         downtimeend downtimecancelled downtimeremoved scaled_up scaled_down scale_up scale_down in_bearbeitung
         in_behandeling
@@ -480,7 +482,8 @@ ROUTINE: Final = re.compile(
     r"|démarrée?|lancée?|commencée?|iniciad[oa]|comenzad[oa]|avviat[oa]|iniziat[oa]|gestart)(?: .*)?"
     r"|(?:.* )?(?:maintenance (?:mode|window) (?:on|start\w*|enabled|begin\w*|scheduled|open\w*|announced|planned)"
     r"|(?:planned|scheduled|upcoming|announced) (?:maintenance|work|outage|downtime)|geplante \w*(?:wartung|arbeiten)"
-    r"|(?:wartung|wartungsfenster|wartungsmodus|revision) (?:geplant|angekündigt|geschaltet|begonnen|gestartet|aktiv)|in (?:revision|wartung)(?: \w+)?"
+    r"|(?:wartung|wartungsfenster|wartungsmodus|revision) (?:geplant|angekündigt|geschaltet|begonnen|gestartet|aktiv)"
+    r"|in (?:revision|wartung)(?: \w+)?"
     r"|(?:maintenance|travaux) (?:planifiée?s?|programmée?s?|prévue?s?)"
     r"|mantenimiento (?:programado|planificado|previsto)"
     r"|manutenzione (?:programmata|pianificata|prevista)|(?:gepland|aangekondigd) onderhoud)(?: .*)?"
@@ -688,7 +691,8 @@ PROPER_IDS: Final = _names("""
 BARE_IDS: Final = _names("uuid guid id uid event_id key token identifier")
 #: The names of a title, of what an alert is called, and of a sentence that is one where nothing else is.
 PROPER_TITLES: Final = _names("""
-    subject title summary headline heading betreff titel titre sujet intitulé intitule objet título titulo asunto titolo oggetto onderwerp
+    subject title summary headline heading betreff titel titre sujet intitulé
+    intitule objet título titulo asunto titolo oggetto onderwerp
     zusammenfassung kurzbeschreibung résumé resume resumen riassunto
     alert_title event_title incident_title issue_title event_definition_title short_description
 """)

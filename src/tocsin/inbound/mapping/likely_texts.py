@@ -264,15 +264,22 @@ def _add_status(values: dict[str, Value], objects: MessageObjects) -> None:
     said = {value for level in objects.texts for value in level.values()}
     everything = {*words_of(subject)}
     own = values.get("source_status")
-    for status in (own, *find_any(objects.texts, table.OUTCOMES), *matching(objects.texts, table.STATUS_NAME)):
+    kinds = () if names_failure(subject) else filter(_names_problem, matching(objects.texts, table.TYPE_NAME))
+    for status in (own, *find_any(objects.texts, table.OUTCOMES), *matching(objects.texts, table.STATUS_NAME), *kinds):
         if status not in said or not isinstance(status, str) or _STATUS.fullmatch(status) is None:
             continue
         words, meaning = words_of(status), meaning_of(status)
         is_telling = priority_of(status) is None and not (table.GENERIC | table.ONLY_A_PROBLEM).issuperset(words)
-        if is_telling and (meaning is table.StatusMeaning.OPEN or (meaning is None and len(words) == 1)):
+        is_problem = meaning is table.StatusMeaning.OPEN or _names_problem(status)
+        if is_telling and (is_problem or (meaning is None and len(words) == 1)):
             if not everything.issuperset(words):
                 fill(values, "subject", iter((f"{subject} ({status})",)))
             return
+
+
+def _names_problem(text: object) -> bool:
+    """Returns whether a kind of message is that of a problem, in words and not in a code: "SMOKE", "Device Down"."""
+    return isinstance(text, str) and names_failure(text) and words_of(text) == text.casefold().split()
 
 
 def _names_of(objects: MessageObjects) -> set[str | None]:
