@@ -369,6 +369,7 @@ def test_everyday_event_is_low_unless_something_failed() -> None:
 
 DISK = {"host": "web1", "message": "Disk full on /var"}
 PING = {"host": "web1", "message": "No answer to ping"}
+VOLUME = {"nas": "nas-9", "event_type": "raid_degraded", "msg": "Volume 1 is degraded"}
 CHECK = {"host": "web1", "check": "Backup", "message": "3 days old"}
 SERVICE = {"service": "Postgres", "message": "Connection refused"}
 BARE_ID = {"id": "a4", "level": "critical", "message": "Pump 3 failed in hall-2"}
@@ -382,6 +383,10 @@ BARE_ID = {"id": "a4", "level": "critical", "message": "Pump 3 failed in hall-2"
         (DISK, {"host": "web1", "status": "up"}, False),  # of the host, not of its disk
         (PING, {"host": "web1", "status": "up"}, True),
         (DISK, {"host": "web1", "message": "CPU load normal"}, False),
+        (VOLUME, {"nas": "nas-9", "event_type": "scrub_finished", "msg": "Scrub of Volume 2 finished"}, False),
+        (VOLUME, {"nas": "nas-9", "event_type": "scrub_finished", "msg": "Scrub of Volume 1 finished"}, False),
+        (VOLUME, {"nas": "nas-9", "event_type": "raid_ok", "msg": "Volume 1 is healthy"}, True),
+        (VOLUME, {"nas": "nas-9", "event_type": "raid_ok", "msg": "Volume 2 is healthy"}, False),
         (DISK, {"host": "web2", "message": "Disk ok again"}, False),
         (DISK, {"host": "web1", "check": "CPU", "status": "ok"}, False),
         (CHECK, {"host": "web1", "check": "Backup", "status": "ok", "message": "Done"}, True),

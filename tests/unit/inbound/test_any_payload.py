@@ -659,6 +659,38 @@ def test_problem_in_an_everyday_message_is_not_low(payload: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
+    "thing",
+    [
+        {"plant": "Halde Nord", "inverter": "WR-{n}"},
+        {"Standort": "Keller {n}", "Sensor": "Temperatur"},
+        {"zone": "Zone {n}", "type": "FIRE"},
+        {"device": "press", "line": "Line {n}", "check": "Oil"},
+    ],
+)
+def test_end_of_another_of_several_has_another_id(thing: dict[str, str]) -> None:
+    first, same, other = (
+        read({**{name: text.replace("{n}", number) for name, text in thing.items()}, "status": status}).source_id
+        for number, status in (("11", "alarm"), ("11", "ok"), ("12", "ok"))
+    )
+    assert first == same != other
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("HANA auf sap-2 wurde unerwartet beendet", EventAction.OPEN),
+        ("Process mailer ended unexpectedly", EventAction.OPEN),
+        ("Le service courrier s'est arrêté inopinément", EventAction.OPEN),
+        ("Nightly rsync of home finished without errors, 0 files failed", EventAction.CLOSE),
+        ("Sicherung von fs1 ohne Fehler abgeschlossen", EventAction.CLOSE),
+        ("Nightly rsync of home finished with 3 errors", EventAction.OPEN),
+    ],
+)
+def test_how_something_ended_decides(text: str, action: EventAction) -> None:
+    assert read({"text": text}).action is action
+
+
+@pytest.mark.parametrize(
     ("failure", "recovery", "is_same"),
     [
         ("Fallo de arranque en la bomba 2", "Bomba 2 restablecida", True),

@@ -312,7 +312,7 @@ class Normalizer:
         ):
             del values["source_id"]
         elif own_id is not None:
-            values["source_id"] = split_id(own_id)[0]
+            values["source_id"] = split_id(own_id, own.text("source_status") or "")[0]
         status = (own.text("source_status") or "") if "source_status" in guesses else ""
         is_own, is_low = "source_status" in own.values, False
         if "source_status" in guesses and (not status or status.casefold() not in self.own_rule_values):

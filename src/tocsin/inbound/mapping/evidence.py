@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from itertools import chain
+from itertools import chain, pairwise
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -17,7 +17,7 @@ from tocsin.core.validation.inputs import sanitize
 from tocsin.inbound.fields import TAG_LENGTH, MappedFields, clean_line, priority_of, text_of
 from tocsin.inbound.mapping import evidence_table as table
 from tocsin.inbound.mapping.evidence_table import StatusMeaning, fold, words_of
-from tocsin.inbound.mapping.likely_texts import find_parts, find_sites, find_things, find_titles, says
+from tocsin.inbound.mapping.likely_texts import find_parts, find_sites, find_things, find_titles, find_units, says
 from tocsin.inbound.mapping.message_objects import (
     MessageObjects,
     collect,
@@ -65,7 +65,7 @@ _SAYING: Final = (table.STATUS, table.EVENT, table.SENTENCE, table.SEVERITY)
 _WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
 _OPPOSITE: Final = {_OPEN: _CLOSE, _CLOSE: _OPEN}
 _OF_CODES: Final = ((_CLOSE, "success"), (_OPEN, "failed"))
-_SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion")
+_SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion|tamper|sabotage")
 _RULE: Final = re.compile(r"alert|alarm|rule|threshold|metric")
 #: A time that programs write for none.
 _NO_TIME: Final = re.compile(r"0001-|1970-01-01|[0\s:.TZ-]*$")
@@ -298,7 +298,7 @@ def _vote_of(name: str, value: object, level: _Level, *, is_run: bool) -> _Vote 
             # No error is not yet a recovery.
             place = table.COUNT if value else table.OTHER
             return _vote(place, *_OF_CODES[value != 0]) if meaning_of(name) is _OPEN else None
-    return _vote_of_flag(name, is_true=bool(value)) if value in (0, 1) else None
+    return _vote_of_flag(name, level, is_true=bool(value)) if value in (0, 1) else None
 
 
 def _vote_of_text(name: str, value: str, level: _Level, *, is_run: bool) -> _Vote | None:
@@ -318,7 +318,7 @@ def _vote_of_text(name: str, value: str, level: _Level, *, is_run: bool) -> _Vot
         condition = _meaning_of_condition(level) if place == table.STATUS else None
         if condition is not None:
             return _vote_of_condition(condition, is_true=is_true)
-        return _vote_of_flag(name, is_true=is_true)
+        return _vote_of_flag(name, level, is_true=is_true)
     if name in table.OVER_TEXTS and not is_long and "://" not in value:
         return _vote(table.FLAG, _CLOSE)
     is_sentence = place in (table.OTHER, table.SENTENCE)
@@ -328,6 +328,9 @@ def _vote_of_text(name: str, value: str, level: _Level, *, is_run: bool) -> _Vot
     meaning = meaning_of(value)
     if is_sentence:
         return _vote(table.OTHER, meaning, value) if meaning is not None and meaning in ACTING else None
+    edge = table.EDGES_OF_EVENTS.get(folded)
+    if edge is not None and place == table.STATUS and not is_run and any(_names_problem_event(level)):
+        return _vote(table.STATUS, edge)
     state = table.STATES_OF_SERVICES.get(folded)
     if state is not None and place == table.STATUS and not is_run and not table.RUNNING_THINGS.isdisjoint(level):
         return _vote(table.STATUS, state)
@@ -374,16 +377,24 @@ def _vote_of_sentence(name: str, text: str) -> _Vote | None:
     return _vote(place, meaning, status, table.UNCLEAR if meaning is _OPEN else 1)
 
 
-def _vote_of_flag(name: str, *, is_true: bool) -> _Vote | None:
+def _vote_of_flag(name: str, level: _Level, *, is_true: bool) -> _Vote | None:
     if table.FORMER.search(name) or name.startswith("additional"):
         return None
     words = name.words if isinstance(name, table.FieldName) else (name,)
     meaning = meaning_of_flag(words) if len(name) <= _MAX_STATUS_CHARS and words else None
     if meaning is None:
         return None
-    clearness = 1.0 if is_clear(words[-1]) else table.UNCLEAR
+    # A problem that is "active", or not, says it clearly: `{"type": "FIRE", "active": false}`.
+    is_of_problem = words == ("active",) and any(_names_problem_event(level))
+    clearness = 1.0 if is_clear(words[-1]) or is_of_problem else table.UNCLEAR
     stated = meaning if is_true else _OPPOSITE[meaning]
     return _vote(table.FLAG, stated, clearness=clearness, is_direct=not table.WELL.fullmatch(words[-1]))
+
+
+def _names_problem_event(level: _Level) -> Iterator[bool]:
+    """Yields whether the events in an object are of a problem."""
+    events = _texts(map(level.get, table.EVENTS))
+    return (may_name_fault(event) or _SENSOR.search(event) is not None for event in events)
 
 
 def _meaning_of_condition(level: _Level) -> StatusMeaning | None:
@@ -547,7 +558,9 @@ def _placed(thing: str, host: str, objects: MessageObjects) -> str:
     names = map(without_status, _texts(find_any(objects.levels, table.NAMES_OF_ONE)))
     wholes = chain(find_any(objects.levels, table.WHOLES), matching_sorted(objects.levels, table.RUN_IN))
     services = map(without_status, _texts(find_any(objects.texts, table.SERVICES)))
-    for place in chain((host,), _texts(wholes), names, services, find_parts(objects)):
+    # Two rooms have a "temperature", and a plant has several inverters.
+    units = map(without_status, find_units(objects))
+    for place in chain((host,), _texts(wholes), names, services, find_parts(objects), units):
         if (folded := place.casefold()).strip("/:\\") not in " ".join(parts):
             parts.append(folded)
     return " ".join(parts)
@@ -681,6 +694,8 @@ def _find_severities(objects: MessageObjects) -> Iterator[object]:
     for levels in (objects.texts, objects.things):
         yield from find_any(levels, table.ALIASES["severity"])
         yield from matching(levels, table.SEVERITY_NAME)
+    # A kind of message may say that nothing is wrong.
+    yield from (kind for kind in texts_of(objects.texts, table.MESSAGE_KINDS) if priority_of(kind) == "low")
 
 
 def severity_in_words(objects: MessageObjects) -> str | None:
@@ -717,7 +732,8 @@ _OF_TEXTS: Final = (table.TITLE_NAME, table.SENTENCE_NAME, table.TYPE_NAME)
 class Identity(NamedTuple):
     """What a message is about: the names and values of checks, of what has several (services, and where they are), and
     of ids; the words of its texts that say no status, all its words, and the names of all its fields; ids that may be
-    those of messages, and all that its texts say beside a status, numbers included."""
+    those of messages, all that its texts say beside a status, numbers included, and what of several they name: "Volume
+    2"; what the codes of their events are about."""
 
     checks: dict[str, str]
     services: dict[str, str]
@@ -728,6 +744,8 @@ class Identity(NamedTuple):
     names: set[str]
     bare_ids: set[str]
     said: set[str]
+    numbered: set[tuple[str, str]]
+    codes: dict[str, str]
 
 
 def is_about_same(opened: Identity, over: Identity) -> bool:
@@ -738,6 +756,10 @@ def is_about_same(opened: Identity, over: Identity) -> bool:
     for before, now in zip(opened[:4], over[:4], strict=True):
         if any(now.get(name, value) != value for name, value in before.items()):
             return False
+    if not _is_same_number(opened.numbered, over.numbered):
+        return False
+    if any(not _is_said(words_of(now), words_of(opened.codes.get(name, now))) for name, now in over.codes.items()):
+        return False
     named = (*over.checks.values(), *over.services.values())
     if not all(_is_said(words_of(thing), opened.everything, every=True) for thing in named):
         return False
@@ -759,7 +781,7 @@ def is_about_same(opened: Identity, over: Identity) -> bool:
 
 def identity_of(payload: object) -> Identity:
     """Returns what a message is about; of one that is no object, nothing."""
-    found = Identity({}, {}, {}, {}, set(), set(), set(), set(), set())
+    found = Identity({}, {}, {}, {}, set(), set(), set(), set(), set(), set(), {})
     if not isinstance(payload, Mapping):
         return found
     objects = collect(payload)
@@ -788,6 +810,8 @@ def identity_of(payload: object) -> Identity:
                 or any(p[name] for p in _OF_TEXTS)
             ):
                 texts.append(text)
+                if table.TYPE_NAME[name] and is_event_code(text) and (thing := without_status(text)):
+                    found.codes[name] = thing
                 continue
             elif text in things:
                 group = found.places
@@ -796,12 +820,24 @@ def identity_of(payload: object) -> Identity:
             group.setdefault(name, text.casefold().strip())
     found.bare_ids.update(_texts(text_of(level.get(name)) for level in objects.levels for name in _BARE_IDS))
     found.said.update(word for text in texts for word in words_of(without_status(str(first_line(text)))))
+    found.numbered.update(
+        pair
+        for text in texts
+        for pair in pairwise(words_of(str(first_line(text))))
+        if pair[1].isdigit() and (pair[0] in table.PARTS or table.THING_NAME[pair[0]] or table.MONITORED_NAME[pair[0]])
+    )
     named = {word for group in found[:3] for value in group.values() for word in words_of(value)}
     for word in (word for text in texts for word in words_of(without_status(str(first_line(text))))):
         is_of_thing = word not in table.OF_ANYTHING | table.BACK_AGAIN | named and meaning_of_word(word) is None
         if is_of_thing and len(word) >= _MIN_WORD_CHARS and word.isalpha() and says(word):
             found.words.add(word)
     return found
+
+
+def _is_same_number(before: set[tuple[str, str]], now: set[tuple[str, str]]) -> bool:
+    """Returns whether two messages name no other one of what there are several of: not "Volume 1" and "Volume 2"."""
+    things = dict(before)
+    return all(things.get(thing, number) == number or (thing, number) in before for thing, number in now)
 
 
 def _is_said(words: Collection[str], others: Collection[str], *, every: bool = False) -> bool:

@@ -169,7 +169,9 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
         ack acked acknowledge acknowledged acknowledgement annotate annotated assign assigned cancel canceled cancelled
         comment commented delegated deescalated downtime edited flapping maintenance merged note paused postmortem
         reassigned silenced snoozed suppressed unassigned under_maintenance verifying bestätigt quittiert acquitté
-        reconocido flapping_start flapping_stop flapping_end flapping_disabled downtime_start downtime_end
+        reconocido
+        wartung wartungsmodus mantenimiento manutenzione onderhoud entretien flapping_start flapping_stop flapping_end
+        flapping_disabled downtime_start downtime_end
         downtime_cancelled downtime_removed flappingstart flappingstop flappingend flappingdisabled downtimestart
         downtimeend downtimecancelled downtimeremoved scaled_up scaled_down scale_up scale_down in_bearbeitung
         in_behandeling
@@ -238,13 +240,18 @@ OVER_AGAIN: Final = _words("cleared recovered resolved")
 #: What is up as long as it runs; a run that is "stopped" is over, and one that is "running" is not.
 RUNNING_THINGS: Final = _words("""
     service servicename process processname container containername vm vmname daemon unit trunk trunkname peer extension
+    dienst prozess datenbank database
 """)
 STATES_OF_SERVICES: Final = {
     "running": _CLOSE, "registered": _CLOSE, "stopped": _OPEN, "exited": _OPEN, "unregistered": _OPEN,
 }  # fmt: skip
-EVENTS_OF_SERVICES: Final = {**STATES_OF_SERVICES, "started": _CLOSE, "terminated": _OPEN}
+EVENTS_OF_SERVICES: Final = {
+    **STATES_OF_SERVICES, "started": _CLOSE, "terminated": _OPEN, "gestartet": _CLOSE, "gestoppt": _OPEN,
+}  # fmt: skip
 #: "off" is the end of what a sensor or a rule reports; any other thing that is "off" may be dead.
 SWITCHED: Final = {"on": _OPEN, "off": _CLOSE}
+#: The edges of what happened, where it is a problem: "Video loss" that starts or stops.
+EDGES_OF_EVENTS: Final = {"start": _OPEN, "begin": _OPEN, "stop": _CLOSE, "end": _CLOSE}
 #: What a flag is in another type than true and false.
 TRUTHS: Final[Mapping[str, bool]] = {
     **dict.fromkeys(_words("1 true yes y on ein ja oui sí si"), True),
@@ -475,7 +482,8 @@ ROUTINE: Final = re.compile(
     r"|démarrée?|lancée?|commencée?|iniciad[oa]|comenzad[oa]|avviat[oa]|iniziat[oa]|gestart)(?: .*)?"
     r"|(?:.* )?(?:maintenance (?:mode|window) (?:on|start\w*|enabled|begin\w*|scheduled|open\w*|announced|planned)"
     r"|(?:planned|scheduled|upcoming|announced) (?:maintenance|work|outage|downtime)|geplante \w*(?:wartung|arbeiten)"
-    r"|(?:wartung|revision) (?:geplant|angekündigt|geschaltet|begonnen|gestartet)|in (?:revision|wartung)(?: \w+)?"
+    r"|(?:wartung|wartungsfenster|wartungsmodus|revision) (?:geplant|angekündigt|geschaltet|begonnen|gestartet|aktiv)"
+    r"|in (?:revision|wartung)(?: \w+)?"
     r"|(?:maintenance|travaux) (?:planifiée?s?|programmée?s?|prévue?s?)"
     r"|mantenimiento (?:programado|planificado|previsto)"
     r"|manutenzione (?:programmata|pianificata|prevista)|(?:gepland|aangekondigd) onderhoud)(?: .*)?"
@@ -485,6 +493,7 @@ FAULT_PART: Final = re.compile(
     r"ausfall|ausgefallen|störung|stoerung|fehler|defekt|alarm|allarm|panne|défaut|échou|échec|échéc|avería|averia|guasto|fallo|falla"
     r"|fallid|fallit|erreur|error|errore|brand\b|feuer|rauch|leck|fuite|incend|fuga|perdita|einbruch|intrus|überhitz|überlast"
     r"|kritisch|critic|critiq|crític|verzöger|verspät|blockier|bloqu|blocc|überschr|dépass|exced|super[aó]|agotad|esaurit|épuisé"
+    r"|\bloss\b|verlust|\bperte\b|pérdida|verlies"
     r"|coupure|corte|down\b|stuck|lost\b|leak|breach|attack|malware|virus|phish|ransom|unauthori[sz]ed|suspicious|verdächt"
 )
 DAILY_EVENT: Final = re.compile(
@@ -518,7 +527,8 @@ OVER: Final = re.compile(
     r"|^(?:closed|clear|normal)(?= (?:via|by|after|at|since|on|for)\b)"
     r"|(?:is|are|now|again|currently) (?:up|ok|online|normal|healthy|reachable|available|back|fine|ready"
     r"|running(?! out| low))"
-    r"|(?:up|online|normal|healthy|reachable|available|running|connected|erreichbar) again"
+    r"|(?:up|online|normal|healthy|reachable|available|running|connected|registered|erreichbar|angemeldet) again"
+    r"|wieder (?:angemeldet|registriert)"
     r"|wieder (?:da|normal|online|ok|unter|über|im|innerhalb)"
     r"|(?:responds|responding|works|working|runs) again|(?:antwortet|reagiert|funktioniert|läuft) wieder"
     r"|(?:répond|fonctionne) (?:de|à) nouveau|(?:responde|funciona) de nuevo"
@@ -534,8 +544,15 @@ NOT_WORKING: Final = re.compile(
     r"|\bexit(?:ed)? (?:with )?(?:status|code) [1-9]|\b(?:could|can) ?not\b|\bne \w+ (?:plus|pas)\b"
     r"|\bn(?:o|on|ão) (?:responde|risponde|funciona|funziona)\b"
     r"|\b(?:antwortet|reagiert|funktioniert|läuft|startet|reageert|werkt) (?:nicht|niet)\b"
-    r"|\b(?:ended|closed|stopped|exited|terminated|finished) (?:unexpectedly|abnormally|prematurely)\b"
+    r"|\b(?:unexpectedly|abnormally|prematurely|abruptly|unerwartet|unplanmäßig|inopinément|brutalement"
+    r"|inesperadamente|inaspettatamente|improvvisamente|onverwachts?)\b"
     r"|\bwith (?:[1-9]\d* )?(?:error|warning|failure|problem|issue)s?\b"
+)
+#: "Finished without errors", "0 files failed": that all went well.
+FLAWLESS: Final = re.compile(
+    r"(?i)\b(?:without|with no|with 0|no|0|ohne|keine|sans|aucune?|sin|senza|nessun|zonder|geen)"
+    r" (?:any |files? |jobs? |items? |objects? |tests? )?"
+    r"(?:errors?|warnings?|failures?|failed|issues?|problems?|fehlern?|warnungen|probleme|erreurs?|errores|errori|fouten)\b"
 )
 #: A state in the middle of a sentence: "Link up on port 12", "Disk OK on db1".
 STATE_PHRASE: Final = re.compile(
@@ -674,7 +691,8 @@ PROPER_IDS: Final = _names("""
 BARE_IDS: Final = _names("uuid guid id uid event_id key token identifier")
 #: The names of a title, of what an alert is called, and of a sentence that is one where nothing else is.
 PROPER_TITLES: Final = _names("""
-    subject title summary headline heading betreff titel titre objet título titulo asunto titolo oggetto onderwerp
+    subject title summary headline heading betreff titel titre sujet intitulé
+    intitule objet título titulo asunto titolo oggetto onderwerp
     zusammenfassung kurzbeschreibung résumé resume resumen riassunto
     alert_title event_title incident_title issue_title event_definition_title short_description
 """)
@@ -782,7 +800,9 @@ THING_NAME: Final = NamePattern(
     r"(machine|maschine|m[aá]quina|macchina|equipment|asset|anlage|unit|vehicle|fahrzeug|line|linie|leitung|room|raum"
     r"|pool|system|obj|object|objekt|aufzug|lift|elevator|ascenseur|ascensore?|tank|pump|building|workload|bezeichnung"
     r"|bereich|area|inverter|trunk|quelle|wechselrichter|onduleur|inversor|robot|roboter|broker|firewall|zona|zone"
-    r"|puerta|porta|tür|porte|pumpe|pompe|bomba|pompa|motor|compressor|kompressor|generator|chiller|boiler|kessel|silo)(name|label)?"
+    r"|puerta|porta|tür|porte|pumpe|pompe|bomba|pompa|motor|compressor|kompressor|generator|chiller|boiler|kessel|silo"
+    r"|standort|ort|location|lieu|emplacement|ubicaci[oó]n|luogo|locatie|local|gebäude|gebaeude|halle|hall|floor|etage"
+    r"|consumergroup|channelname)(name|label)?"
 )
 HOST_ID: Final = NamePattern(
     r"\w*(host|device|node|server|machine|instance|station|charger|chargepoint|asset|computer|camera|endpoint|vm|gateway|thing|sensor)"
@@ -908,6 +928,8 @@ VALUES: Final = _words("value val wert valeur valor")
 EVENTS: Final = ("event", "eventtype", "type", "activity", "alerttype")
 TEST_FLAGS: Final = ("test", "istest", "testmode")
 TEST_EVENTS: Final = ("event", "eventtype", "eventname", "hookevent", "action")
+#: The names of a kind of message, such as "info".
+MESSAGE_KINDS: Final = _names("kind type category art typ")
 #: Objects whose id is that of the problem.
 OBJECTS_OF_PROBLEMS: Final = _words("alert alarm incident issue problem event notification")
 IDS_OF_ALERTS: Final = _words("alertid eventid")

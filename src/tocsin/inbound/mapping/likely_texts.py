@@ -264,15 +264,22 @@ def _add_status(values: dict[str, Value], objects: MessageObjects) -> None:
     said = {value for level in objects.texts for value in level.values()}
     everything = {*words_of(subject)}
     own = values.get("source_status")
-    for status in (own, *find_any(objects.texts, table.OUTCOMES), *matching(objects.texts, table.STATUS_NAME)):
+    kinds = () if names_failure(subject) else filter(_names_problem, matching(objects.texts, table.TYPE_NAME))
+    for status in (own, *find_any(objects.texts, table.OUTCOMES), *matching(objects.texts, table.STATUS_NAME), *kinds):
         if status not in said or not isinstance(status, str) or _STATUS.fullmatch(status) is None:
             continue
         words, meaning = words_of(status), meaning_of(status)
         is_telling = priority_of(status) is None and not (table.GENERIC | table.ONLY_A_PROBLEM).issuperset(words)
-        if is_telling and (meaning is table.StatusMeaning.OPEN or (meaning is None and len(words) == 1)):
+        is_problem = meaning is table.StatusMeaning.OPEN or _names_problem(status)
+        if is_telling and (is_problem or (meaning is None and len(words) == 1)):
             if not everything.issuperset(words):
                 fill(values, "subject", iter((f"{subject} ({status})",)))
             return
+
+
+def _names_problem(text: object) -> bool:
+    """Returns whether a kind of message is that of a problem, in words and not in a code: "SMOKE", "Device Down"."""
+    return isinstance(text, str) and names_failure(text) and words_of(text) == text.casefold().split()
 
 
 def _names_of(objects: MessageObjects) -> set[str | None]:
@@ -330,7 +337,10 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
         if is_bare or len(others) == len(things):
             _prefix(values, iter(others))
     said = str(values.get("subject")).casefold()
-    certain = (thing for thing in find_things(objects, is_certain=True) if _CERTAIN.fullmatch(thing) is not None)
+    certain = chain(
+        (thing for thing in find_things(objects, is_certain=True) if _CERTAIN.fullmatch(thing) is not None),
+        find_units(objects),
+    )
     _prefix(values, (thing for thing in certain if thing.casefold() not in said))
 
 
@@ -357,6 +367,12 @@ def find_things(objects: MessageObjects, *, beside: object = None, is_certain: b
             if not is_certain or table.THING_NAME[name] or (_NUMBERED.search(value) is not None and value not in ids):
                 things.setdefault(value, table.THING_NAME[name])
     return sorted(things, key=lambda thing: (not things[thing], _NAMED.search(thing) is None))
+
+
+def find_units(objects: MessageObjects) -> list[str]:
+    """Returns what is called one of several things, or a place, such as `{"inverter": "INV-08"}`."""
+    named = set(map(text_of, matching_sorted(objects.levels, table.THING_NAME)))
+    return sorted(thing for thing in find_things(objects, is_certain=True) if thing in named and ":" not in thing)
 
 
 def find_parts(objects: MessageObjects) -> Iterator[str]:

@@ -163,7 +163,8 @@ def names_failure(text: str) -> bool:
 
 def names_fault(text: str) -> bool:
     """Returns whether a text says that something is wrong: "Queue too slow", "Disk at 95 %", "word not found"."""
-    words = words_of(text[:MAX_TITLE_CHARS])
+    text = table.FLAWLESS.sub("", text[:MAX_TITLE_CHARS])
+    words = words_of(text)
     return (table.NEGATIONS.isdisjoint(words) and not table.FAULTS.isdisjoint(words)) or table.WRONG.search(
         text
     ) is not None
@@ -344,7 +345,7 @@ def status_in_title(title: str) -> str | None:
     """Returns the status that the tag in front of a title or its words say: "[RESOLVED] CPU", "Shop is up!"."""
     if (status := status_in_tag(title)) is not None:
         return status
-    title = table.ASIDE.sub("", title)
+    title = table.FLAWLESS.sub("successfully", table.ASIDE.sub("", title))
     clauses = _CLAUSE_ENDS.split(title.strip()[:MAX_TITLE_CHARS].partition("\n")[0])
     if len(clauses) > 1 and (last := clauses[-1].strip("!.* ").casefold()) in table.BARE:
         return last
@@ -481,8 +482,12 @@ def _without_details_status_in_titles(title: str) -> str:
     return title
 
 
-def split_id(text: str) -> tuple[str, str]:
-    """Returns an id without the status that it ends with, such as "ALM-7" and "CLEAR"; the id and "" without one."""
+def split_id(text: str, status: str = "") -> tuple[str, str]:
+    """Returns an id without the status that it ends with, such as "ALM-7" and "CLEAR", or the known `status` of its
+    message; the id and "" without one."""
+    head, ending = text[: -len(status) - 1], text[-len(status) :]
+    if status and head and ending.casefold() == status.casefold() and text[len(head)] in "/:|-_.":
+        return head, ending
     found = _STATUS_OF_ID.fullmatch(text)
     if found is None or table.MEANINGS.get(found[2].casefold()) not in ACTING:
         return text, ""
