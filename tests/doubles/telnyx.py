@@ -96,7 +96,10 @@ class TelnyxDouble(Phone):
 
     def finalized(self, message: Mapping[str, Any], status: str, at: float, *errors: Mapping[str, str]) -> int:
         """The receipt of a message; the HTTP status that the server answers."""
-        payload = {"id": message["id"], "to": [{"phone_number": message["to"], "status": status}], "errors": errors}
+        payload = {
+            "id": message["id"], "to": [{"phone_number": message["to"], "status": status}], "errors": errors,
+            "cost": {"amount": "0.0051", "currency": "USD"},
+        }  # fmt: skip
         return self.post(message["webhook_url"], "message.finalized", payload, at)
 
     def received(

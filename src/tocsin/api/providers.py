@@ -15,6 +15,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import PaginationQuery, Principal, caller
 from tocsin.api.framework.resources import ApiResource, register
+from tocsin.core.db import database
 from tocsin.notify import notices
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands, health
@@ -75,6 +76,46 @@ class RejectedAddressSchema(BaseModel):
     alert_id: int | None
 
 
+class TimesSchema(BaseModel):
+    """The median and the 90th percentile; null without any."""
+
+    p50_seconds: float | None
+    p90_seconds: float | None
+
+
+class ChargesSchema(BaseModel):
+    """What the vendor charged in one currency, and for how many messages it said so."""
+
+    currency: str
+    amount: float
+    count: int
+
+
+class ProviderFiguresSchema(BaseModel):
+    """What became of the messages that the provider was given in the last days."""
+
+    days: int
+    messages: int
+    attempts: int = Field(description="Retries included.")
+    accepted: int
+    delivered: int = Field(description="As its receipts say; 0 without receipts.")
+    not_reached: int = Field(description="The line was busy, nobody answered, or a machine did.")
+    failed: int
+    until_accepted: TimesSchema = Field(description="From the moment at which a message was due.")
+    until_delivered: TimesSchema = Field(description="From its acceptance until its receipt.")
+    failures: list[RejectedAddressSchema] = Field(description="The most frequent errors.")
+    other_failures: int
+    charges: list[ChargesSchema] = Field(description="Empty where the vendor does not say.")
+    is_cut: bool = Field(description="Whether only the newest messages were counted.")
+
+
+class ProviderFiguresResponse(BaseModel):
+    """The health of a provider: its state, and its figures over a day, a week and 30 days."""
+
+    state: ProviderState
+    periods: list[ProviderFiguresSchema]
+
+
 class ProviderFields(BaseModel):
     """What is shown of a provider besides its settings."""
 
@@ -89,7 +130,7 @@ def _narrow(rows: QuerySet[Provider], query: ProviderFilters, _principal: Princi
 
 
 def _show(rows: Sequence[Provider], principal: Principal) -> Iterator[dict[str, Any]]:
-    statuses, rejections_by_name = provider_status.statuses(), health.recent_rejections(principal.now)
+    statuses, rejections_by_name = provider_status.statuses(principal.now), health.recent_rejections(principal.now)
     for row, spec in zip(rows, registry.PROVIDERS.specs(rows), strict=True):
         status = statuses.get(row.name, provider_status.ProviderStatus())
         yield {
@@ -124,6 +165,40 @@ def test_provider(request: HttpRequest, id: str) -> dict[str, Any]:
     if id.lower() == ENVIRONMENT.lower():
         return {"ok": True, "detail": str(commands.test_environment())}
     return {"ok": True, "detail": str(commands.test_provider(PROVIDERS.find(id)))}
+
+
+@routes.get(
+    "/{id}/health",
+    Permission.ADMINISTER,
+    answers=ProviderFiguresResponse,
+    summary="Accepted, delivered and failed messages, how fast, by which errors, at what cost",
+)
+def provider_health(request: HttpRequest, id: str) -> dict[str, Any]:
+    """`SMTP (default)` is the server of TOCSIN_SMTP_URL or the setting `smtp_url`."""
+    now = caller(request).now
+    name = ENVIRONMENT if id.lower() == ENVIRONMENT.lower() else PROVIDERS.find(id).name
+    with database.transaction() as connection:
+        periods = [health.figures(connection, [name], days, now)[name] for days in health.PERIODS]
+    state = provider_status.statuses(now).get(name, provider_status.ProviderStatus()).state
+    return {"state": state, "periods": [_show_figures(one) for one in periods]}
+
+
+def _show_figures(one: health.ProviderFigures) -> dict[str, Any]:
+    return show(
+        ProviderFiguresSchema,
+        one,
+        until_accepted=_show_times(one.until_accepted),
+        until_delivered=_show_times(one.until_delivered),
+        failures=[show(RejectedAddressSchema, failure) for failure in one.failures],
+        charges=[show(ChargesSchema, charges) for charges in one.charges],
+    )
+
+
+def _show_times(times: health.Times) -> dict[str, float | None]:
+    return {
+        f"{name}_seconds": None if at is None else round(at.total_seconds(), 3)
+        for name, at in (("p50", times.p50), ("p90", times.p90))
+    }
 
 
 TO_SMS = {"channel": "sms", "address": "+41790000001"}

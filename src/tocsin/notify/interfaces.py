@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
@@ -527,6 +528,14 @@ class WebhookEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What a vendor charged for a message, in a currency such as USD."""
+
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """A delivery receipt. Matched by `key`, the idempotency key that was sent, else by the vendor's message id."""
 
@@ -537,6 +546,8 @@ class Receipt:
     reason: Reason = NO_REASON
     #: Whether the account failed, the address, or neither for long; see `integrations.error_codes`.
     failure: FailureKind = FailureKind.PERMANENT
+    #: None where the vendor does not say.
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True, slots=True)

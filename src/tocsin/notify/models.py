@@ -273,6 +273,9 @@ class Delivery(models.Model):
     external_id = models.TextField(default="", db_default="")
     #: The provider's latest receipt state, a `ReceiptState`; empty without one.
     receipt = models.TextField(default="", db_default="")
+    #: What the vendor charged for it, where its receipts say so; a bundled message is charged to its first delivery.
+    cost = models.DecimalField(max_digits=14, decimal_places=6, null=True)
+    currency = models.TextField(default="", db_default="")
 
     objects: ClassVar[models.Manager[Delivery]] = BoundedManager()
 

@@ -127,8 +127,18 @@ def _outbox(connection: Connection, now: datetime) -> Iterator[Metric]:
 
 def _providers(connection: Connection) -> Iterator[Metric]:
     rows = connection.execute("SELECT name, NOT is_open FROM notify_providerhealth ORDER BY name").fetchall()
+    worked = connection.execute(
+        "SELECT name, extract(epoch FROM worked_at)::float8 FROM notify_providerhealth WHERE worked_at IS NOT NULL "
+        "ORDER BY name"
+    ).fetchall()
     yield _labelled(
         "tocsin_provider_up", "0 while a provider's circuit breaker is open; 1 once it has sent.", "provider", rows
+    )
+    yield _labelled(
+        "tocsin_provider_last_success_timestamp_seconds",
+        "When a provider last delivered or accepted a message: a provider that sent nothing lately proves nothing.",
+        "provider",
+        worked,
     )
 
 

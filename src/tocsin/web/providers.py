@@ -109,12 +109,14 @@ def provider_list(request: SignedInRequest) -> HttpResponse:
 
 def _with_status(rows: Sequence[Provider | None], now: datetime) -> Iterator[tuple[Any, ...]]:
     """What the template shows; None stands for the SMTP server of the environment or of Settings."""
-    statuses = pool.statuses()
+    statuses = pool.statuses(now)
     rejected = health.recent_rejections(now)
+    with database.transaction() as connection:
+        week = health.figures(connection, [row.name if row else ENVIRONMENT for row in rows], 7, now)
     for row in rows:
         name = row.name if row else ENVIRONMENT
         kind, channel_names = (KINDS.get(row.kind), _channel_names(row)) if row else (None, "")
-        yield row, kind, statuses.get(name, ProviderStatus()), channel_names, rejected.get(name, ())
+        yield row, kind, statuses.get(name, ProviderStatus()), channel_names, rejected.get(name, ()), week[name]
 
 
 class ProviderPage(ObjectPage[Provider]):
@@ -148,16 +150,19 @@ edit = ProviderPage(_LIST)
 
 
 def _status_context(request: SignedInRequest, row: Provider) -> dict[str, Any]:
-    """Return the provider's status, recent rejections, callback URLs, test form, and the result of the user's test."""
+    """Return the provider's status, figures, callback URLs, test form, and the result of the user's test."""
     try:
         result = result_context(request.user, UUID(request.GET.get("test", "")))
     except (ValueError, Http404):
         result = {}
     tested = result.get("notification")
+    with database.transaction() as connection:
+        figures = [health.figures(connection, [row.name], days, request.now)[row.name] for days in health.PERIODS]
     return {
         **result,
-        "rejections": health.recent_rejections(request.now).get(row.name, ()),
-        "status": pool.statuses().get(row.name, ProviderStatus()),
+        "figures": figures,
+        "most_counted": health.MAX_COUNTED,
+        "status": pool.statuses(request.now).get(row.name, ProviderStatus()),
         "callbacks": pool.webhook_urls(row),
         "lacks_callback_url": pool.lacks_callback_url(row),
         "test_form": ProviderTestForm(

@@ -76,6 +76,7 @@ class VonageDouble:
 
     def finalized(self, message: Mapping[str, Any], status: str, at: float) -> int:
         fields = {"msisdn": message["to"], "messageId": message["id"], "status": status, "err-code": "0"}
+        fields |= {"network-code": "22801", "price": "0.03330000", "scts": "2611240915"}
         return self._post(message["callback"], {**fields, "client-ref": message["client-ref"]}, at, SIGNING_SECRET)
 
     def _post(self, url: str, fields: Mapping[str, str], at: float, secret: str) -> int:

@@ -132,6 +132,18 @@ SELECT user_id FROM notify_delivery WHERE alert_id = %s AND purpose = 'page' AND
 AND user_id IS NOT NULL ORDER BY id DESC LIMIT 1
 """
 
+# A vendor accepts within a second; a text arrives within seconds, a call is picked up within half a minute.
+_AS_IF_DELIVERED = """
+UPDATE notify_delivery d SET provider_name = %(provider)s, sent_at = sent_at + (200 + h %% 700) * interval '1 ms',
+    status = CASE WHEN receipt IN ('', 'delivered', 'answered') THEN 'delivered' ELSE status END,
+    delivered_at = CASE WHEN receipt IN ('', 'delivered', 'answered') THEN
+        sent_at + (CASE WHEN channel = 'voice' THEN 9000 + h %% 18000 ELSE 1500 + h %% 6500 END) * interval '1 ms' END,
+    receipt = coalesce(nullif(receipt, ''), 'delivered'), currency = 'USD',
+    cost = CASE WHEN channel = 'voice' THEN 0.0450 ELSE 0.0725 END
+FROM (SELECT id, abs(hashtext(id::text)) AS h FROM notify_delivery) AS s
+WHERE s.id = d.id AND d.provider_name = %(sandbox)s AND d.sent_at IS NOT NULL
+"""
+
 
 def write(now: datetime) -> None:
     """Writes what happened before `now`. The sample team and its schedules exist already."""
@@ -147,7 +159,12 @@ def write(now: datetime) -> None:
     # Reports do not count what went to the sandbox.
     sandboxed = Delivery.objects.filter(provider_name=SANDBOX)
     sandboxed.filter(channel="email").update(provider_name="Mail server")
-    sandboxed.update(provider_name="Twilio")
+    with database.transaction() as connection:
+        connection.execute(_AS_IF_DELIVERED, {"provider": "Twilio", "sandbox": SANDBOX})
+        connection.execute(
+            "INSERT INTO notify_providerhealth (name, worked_at) "
+            "SELECT provider_name, max(delivered_at) FROM notify_delivery WHERE provider_name = 'Twilio' GROUP BY 1"
+        )
 
 
 @contextmanager

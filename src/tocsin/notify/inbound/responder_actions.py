@@ -4,6 +4,7 @@ user, checks the permission and runs the command. The result always has an answe
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -90,6 +91,8 @@ def apply(
     delivery_ids = deliveries(connection, provider, receipt.key, receipt.external_id, now)
     if not delivery_ids:
         return []
+    if receipt.state is not ReceiptState.IN_TRANSIT:
+        _add_cost(connection, delivery_ids[0], provider, receipt, now)
     match receipt.state:
         case ReceiptState.IN_TRANSIT:
             results.note_under_way(connection, delivery_ids, now)
@@ -111,6 +114,23 @@ def apply(
         # A user who tests a contact method is watching the page.
         database.notify(connection, "outbox")
     return delivery_ids
+
+
+_ADD_COST = """
+WITH told AS (
+  INSERT INTO notify_processedcallback (key, at) VALUES (%(key)s, %(now)s) ON CONFLICT DO NOTHING RETURNING key
+)
+UPDATE notify_delivery SET cost = coalesce(cost, 0) + %(amount)s, currency = %(currency)s
+WHERE id = %(id)s AND currency IN ('', %(currency)s) AND EXISTS (SELECT FROM told)
+"""
+
+
+def _add_cost(connection: Connection, delivery_id: UUID, provider: str, receipt: Receipt, now: datetime) -> None:
+    """Adds what the vendor charged, once for each message of the vendor's: a long text is several."""
+    if receipt.cost is not None:
+        key = hashlib.sha256(f"{provider}\0cost\0{receipt.external_id or receipt.key}".encode()).hexdigest()
+        charged = {"id": delivery_id, "amount": receipt.cost.amount, "currency": receipt.cost.currency}
+        connection.execute(_ADD_COST, {**charged, "key": key, "now": now})
 
 
 def deliveries(connection: Connection, provider: str, key: str, external_id: str, now: datetime) -> list[UUID]:

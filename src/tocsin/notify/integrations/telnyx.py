@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NoReturn
 from urllib.parse import quote
 
@@ -275,10 +276,13 @@ def _receipt(key: str, payload: dict[str, Any]) -> Receipt:
         raise Rejected("invalid", vendor_http.NOT_AN_EVENT(vendor=_VENDOR))
     state = _STATES.get(text(first.get("status")), ReceiptState.IN_TRANSIT)
     external_id = text(payload.get("id"))
+    told = child(payload, "cost")
+    cost = vendor_http.cost_of(told.get("amount"), told.get("currency"))
     if state is not ReceiptState.FAILED:
-        return Receipt(state, key, external_id)
+        return Receipt(state, key, external_id, cost=cost)
     code, message, error = _first_error(payload.get("errors"))
-    return vendor_http.failed_receipt(_VENDOR, code, error, key=key, external_id=external_id, message=message)
+    failed = vendor_http.failed_receipt(_VENDOR, code, error, key=key, external_id=external_id, message=message)
+    return replace(failed, cost=cost)
 
 
 def _first_error(errors: object) -> tuple[str, str, VendorError | None]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any, NoReturn
 from urllib.parse import urlencode
@@ -19,6 +20,7 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import DEADLINE, EgressResponse, HttpClient, OutcomeUnknown
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Text, joined, sentence
 from tocsin.notify.interfaces import (
+    Cost,
     EventReceiver,
     InboundText,
     ProviderAccount,
@@ -187,6 +189,17 @@ def failed_receipt(
         known = error or VendorError(sentence("The text was not delivered"))
         reason, failure = known.named(vendor, code), known.failure
     return Receipt(ReceiptState.FAILED, key, external_id, reason, failure)
+
+
+def cost_of(amount: object, currency: object) -> Cost | None:
+    """Returns what a vendor says that a message cost; None if it does not say, or says nonsense."""
+    try:
+        value = abs(Decimal(str(amount)))
+    except InvalidOperation:
+        return None
+    code = str(currency or "").upper()
+    is_plausible = value.is_finite() and value < 10_000 and len(code) == 3 and code.isascii() and code.isalpha()
+    return Cost(value, code) if is_plausible else None
 
 
 #: An older signed request is a replay.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from tocsin.core.delivery.circuit_breaker import FailureKind
@@ -221,10 +222,13 @@ def _verify_signature(account: ProviderAccount, callback: Callback, fields: Mapp
 def _receipt(fields: Mapping[str, str]) -> Receipt:
     key, external_id = fields.get("client-ref", ""), fields["messageId"]
     state = _STATES.get(fields["status"], ReceiptState.IN_TRANSIT)
+    # Prices are in euros, whatever the account is billed in.
+    cost = vendor_http.cost_of(fields.get("price"), "EUR")
     if state is not ReceiptState.FAILED:
-        return Receipt(state, key, external_id)
+        return Receipt(state, key, external_id, cost=cost)
     code = vendor_http.line(fields.get("err-code", ""), 10)
-    return vendor_http.failed_receipt(_VENDOR, code, RECEIPT_ERRORS.get(code), key=key, external_id=external_id)
+    failed = vendor_http.failed_receipt(_VENDOR, code, RECEIPT_ERRORS.get(code), key=key, external_id=external_id)
+    return replace(failed, cost=cost)
 
 
 def _fail(response: EgressResponse, message: Mapping[str, Any]) -> NoReturn:

@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
 from django.db import connection
 
@@ -238,3 +240,123 @@ def recent_rejections(now: datetime) -> Mapping[str, tuple[Rejection, ...]]:
         rejection = Rejection(reason_from_json(json.loads(error)), count, last_at, alert_id)
         rejections[name] = (*rejections.get(name, ()), rejection)
     return rejections
+
+
+# ---------- figures
+# What became of the messages that each provider was given, how fast, and what they cost. Counted from the deliveries;
+# reads only.
+
+
+#: The periods that a provider's page shows, in days.
+PERIODS = (1, 7, 30)
+
+#: Figures cover this many of the newest deliveries at most, so that they take no longer in a busy installation.
+MAX_COUNTED = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The median and the 90th percentile of a time; None without any."""
+
+    p50: timedelta | None = None
+    p90: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Charges:
+    """What the vendor charged in one currency, and for how many messages it said so."""
+
+    currency: str
+    amount: Decimal
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFigures:
+    """What became of the messages that a provider was given in a period."""
+
+    days: int
+    messages: int = 0
+    #: Attempts to hand them over, retries included.
+    attempts: int = 0
+    accepted: int = 0
+    #: As its receipts say. A provider without receipts has none.
+    delivered: int = 0
+    #: The provider worked, but the line was busy, nobody answered or a machine did.
+    not_reached: int = 0
+    failed: int = 0
+    #: From the moment at which a message was due until the provider accepted it.
+    until_accepted: Times = Times()
+    #: From then on until its receipt says that it was delivered.
+    until_delivered: Times = Times()
+    #: The most frequent errors, and how many failures have another.
+    failures: tuple[Rejection, ...] = ()
+    other_failures: int = 0
+    charges: tuple[Charges, ...] = ()
+    #: Whether there were more messages, and the figures cover the newest only.
+    is_cut: bool = False
+
+
+# Ids lead to the newest rows, as above.
+_FIGURES = """
+WITH counted AS MATERIALIZED (
+  SELECT provider_name AS name, status, receipt, attempts, alert_id, error, cost, currency, sent_at,
+         coalesce(ended_at, late_since, due_at) AS failed_at,
+         error <> '{}' AND status IN ('failed', 'queued') AS failed,
+         extract(epoch FROM sent_at - greatest(queued_at, coalesce(late_since, due_at))) AS accepted_s,
+         extract(epoch FROM delivered_at - sent_at) AS delivered_s
+  FROM notify_delivery
+  WHERE id >= %(first)s AND queued_at > %(since)s AND attempts > 0 AND provider_name = ANY(%(names)s)
+  ORDER BY id DESC LIMIT %(limit)s
+), errors AS (
+  SELECT name, error, count(*) AS number, max(failed_at) AS last_at, max(alert_id) AS alert_id,
+         row_number() OVER (PARTITION BY name ORDER BY count(*) DESC, error) AS place
+  FROM counted WHERE failed GROUP BY name, error
+), costs AS (
+  SELECT name, currency, sum(cost) AS amount, count(*) AS number FROM counted
+  WHERE cost IS NOT NULL GROUP BY name, currency
+)
+SELECT name, count(*) AS messages, sum(attempts)::int AS attempts, count(sent_at) AS accepted,
+       count(*) FILTER (WHERE status = 'delivered') AS delivered,
+       count(*) FILTER (WHERE receipt = 'not_reached') AS not_reached, count(*) FILTER (WHERE failed) AS failed,
+       percentile_cont(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY accepted_s::float8) AS until_accepted,
+       percentile_cont(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY delivered_s::float8) AS until_delivered,
+       ARRAY(SELECT row_to_json(e) FROM errors e
+             WHERE e.name = c.name AND place <= %(most)s ORDER BY place) AS failures,
+       ARRAY(SELECT row_to_json(k) FROM costs k WHERE k.name = c.name ORDER BY currency) AS charges
+FROM counted c GROUP BY name
+"""
+
+
+def figures(connection: Connection, names: Sequence[str], days: int, now: datetime) -> dict[str, ProviderFigures]:
+    """Returns the figures of these providers over the last `days`, by name. One that sent nothing has zeros."""
+    since = now - timedelta(days=days)
+    parameters = {
+        "first": ids.first_uuid7(since - timedelta(days=1)), "since": since, "names": list(names),
+        "limit": MAX_COUNTED, "most": MAX_PER_PROVIDER,
+    }  # fmt: skip
+    rows = database.rows(connection, _FIGURES, parameters)
+    is_cut = sum(row["messages"] for row in rows) >= MAX_COUNTED
+    found = {row["name"]: _figures(row, days, is_cut=is_cut) for row in rows}
+    return {name: found.get(name, ProviderFigures(days)) for name in names}
+
+
+def _figures(row: dict[str, Any], days: int, *, is_cut: bool) -> ProviderFigures:
+    failures = tuple(
+        Rejection(reason_from_json(e["error"]), e["number"], datetime.fromisoformat(e["last_at"]), e["alert_id"])
+        for e in row["failures"]
+    )
+    return ProviderFigures(
+        days,
+        **{name: row[name] for name in ("messages", "attempts", "accepted", "delivered", "not_reached", "failed")},
+        until_accepted=_times(row["until_accepted"]),
+        until_delivered=_times(row["until_delivered"]),
+        failures=failures,
+        other_failures=row["failed"] - sum(one.count for one in failures),
+        charges=tuple(Charges(k["currency"], Decimal(str(k["amount"])), k["number"]) for k in row["charges"]),
+        is_cut=is_cut,
+    )
+
+
+def _times(seconds: Sequence[float | None] | None) -> Times:
+    return Times(*(None if one is None else timedelta(seconds=one) for one in seconds or ()))

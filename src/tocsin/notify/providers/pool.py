@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from importlib import import_module
 from inspect import getmembers, isabstract, isclass
@@ -498,6 +498,8 @@ class ProviderState(StrEnum):
 
     #: No message has been sent through it yet.
     UNUSED = "unused"
+    #: It worked, but so long ago that nothing is known of it today.
+    UNKNOWN = "unknown"
     WORKS = "works"
     #: The last message failed; the circuit breaker is still closed.
     FAILING = "failing"
@@ -521,15 +523,21 @@ class ProviderStatus:
     quota: Quota | None = None
 
 
-def statuses() -> dict[str, ProviderStatus]:
-    """Returns the status by provider name. A provider that is absent was never used."""
+#: A provider counts as working for this long after its last success.
+KNOWN_FOR = timedelta(days=30)
+
+
+def statuses(now: datetime) -> dict[str, ProviderStatus]:
+    """Returns the status at `now` by provider name. A provider that is absent was never used."""
     found = {}
     for row in ProviderHealth.objects.all():
         error = NO_REASON
         if row.is_open or row.failures:
             state, error = ProviderState.CIRCUIT_OPEN if row.is_open else ProviderState.FAILING, row.error
         else:
-            state = ProviderState.WORKS if row.worked_at else ProviderState.UNUSED
+            state = ProviderState.UNUSED
+            if row.worked_at is not None:
+                state = ProviderState.WORKS if row.worked_at > now - KNOWN_FOR else ProviderState.UNKNOWN
         quota = None
         if row.quota_limit is not None and row.quota_left is not None and row.quota_resets_at is not None:
             quota = Quota(row.quota_limit, row.quota_left, row.quota_resets_at)
