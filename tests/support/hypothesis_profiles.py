@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 #: Examples of a property that names no number of its own.
 _EXAMPLES = {"fast": 30, "full": 1_000}
@@ -13,9 +13,10 @@ _DEFAULT = 100
 
 
 def register_profiles() -> None:
-    """Makes the profiles known. A busy machine is no failure, so no profile has a deadline."""
+    """Makes the profiles known. A busy machine is no failure, so no profile has a deadline, or
+    minds slow inputs."""
     for name, count in _EXAMPLES.items():
-        settings.register_profile(name, max_examples=count, deadline=None)
+        settings.register_profile(name, max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def examples(count: int) -> settings:

@@ -103,7 +103,7 @@ def test_on_call_is_announced_once_each_day(set_up: Callable[..., Group]) -> Non
     with ThreadPoolExecutor(3) as nodes:
         list(nodes.map(announcements.announce_groups, [FRIDAY] * 3))
     announcements.announce_groups(FRIDAY + HOUR)
-    assert sent() == [("slack:C0123456", "On call now in Desk: primary Alice, secondary Bob and manager Dana")]
+    assert sent() == [("slack:C0123456", "On call now in Desk: primary Alice, secondary Bob and lead Dana")]
     assert text() == (
         "primary: Alice until Mon 30 Nov 2026, 09:00 CET\nsecondary: Bob until Mon 30 Nov 2026, 09:00 CET\n"
         "manager: Dana\n\nTimes are in Europe/Zurich."
@@ -127,7 +127,7 @@ def test_handover_of_several_roles_is_one_message(set_up: Callable[..., Group]) 
     with ThreadPoolExecutor(3) as nodes:
         list(nodes.map(announcements.announce_groups, [MONDAY] * 3))
     announcements.announce_groups(MONDAY + MINUTE)
-    assert sent() == [("slack:C0123456", "On call now in Desk: primary Bob, secondary Carol and manager Dana")]
+    assert sent() == [("slack:C0123456", "On call now in Desk: primary Bob, secondary Carol and lead Dana")]
     assert "Before: primary Alice and secondary Bob" in text()
 
 
