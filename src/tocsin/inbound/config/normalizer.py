@@ -39,7 +39,7 @@ from tocsin.inbound.config.rules import (
 )
 from tocsin.inbound.fields import MappedFields, clean_line, one_line, priority_of, text_of
 from tocsin.inbound.mapping import evidence, likely_texts
-from tocsin.inbound.mapping.evidence_table import ALIASES, StatusMeaning, fold
+from tocsin.inbound.mapping.evidence_table import ALIASES, NEW_WORDS, StatusMeaning, fold
 from tocsin.inbound.mapping.mapping import Alternative, CompiledMapping, compile_mapping
 from tocsin.inbound.mapping.message_objects import (
     MessageObjects,
@@ -497,6 +497,9 @@ class Normalizer:
         lacks_event = "event" in self.mapping.names and event is None
         is_decided = is_own and not lacks_event and status.casefold() in self.rule_values
         meaning = None if is_decided else meaning_of(status, is_own=is_own)
+        if meaning is None and not is_decided and "event" not in self.mapping.names and status.casefold() in NEW_WORDS:
+            # What is "created" is the alert, where nothing else may be.
+            meaning = StatusMeaning.OPEN
         if meaning is None and self.kind.opens_unknown and event is not None:
             meaning = meaning_of(event)
         if meaning in _ACTIONS:
