@@ -758,6 +758,10 @@ EXAMPLES: Mapping[str, Example] = {
     "PATCH groups/{id}": lambda world: (_group(world)[0], {"description": "Who answers"}),
     "DELETE groups/{id}": _group,
     "POST groups/{id}/contacts/{label}/test": _group_contact,
+    "POST groups/{id}/announcements/preview": lambda world: (
+        f"{_group(world)[0]}/announcements/preview",
+        {"announcements": [{"topics": ["on_call"]}]},
+    ),
     "POST groups/{id}/members/{username}/show-addresses": _shows_addresses,
     **_configured("schedules", _schedule_spec, lambda world: save_schedule(_schedule_spec(world), **world.by)),
     **_configured("overrides", _override_spec, lambda world: save_override(_override_spec(world), **world.by)),

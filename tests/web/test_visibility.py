@@ -78,7 +78,9 @@ UNBOUNDED = {
     "BrowserSession": "one's own only",
     "ConfigVersion": "internal", "ClockOffset": "internal", "ClockSeen": "internal", "DedupKey": "internal",
     "ProcessedDelivery": "internal", "RateWindow": "internal", "AwaitedReceipt": "internal", "Bundle": "internal",
-    "LastSent": "internal", "OptOut": "internal", "Origin": "internal", "PendingNotice": "internal",
+    "Announced": "internal", "OpenReceipt": "internal", "MessageUpdate": "internal",
+    "LastSent": "internal", "OptOut": "internal",
+    "Origin": "internal", "PendingNotice": "internal",
     "ProcessedCallback": "internal", "PushKey": "internal", "Reminder": "internal", "SharedCacheEntry": "internal",
     "UsedCode": "internal", "VerificationCode": "internal",
 }  # fmt: skip

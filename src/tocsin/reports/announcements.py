@@ -266,8 +266,7 @@ def preview(
 def announcement_tasks() -> tuple[PeriodicTask, ...]:
     topics = frozenset({"config"})
     return (
-        PeriodicTask("announcements", lambda: announce_groups(clock.now()), INTERVAL, topics),
-        PeriodicTask("announced maintenance", lambda: announce_windows(clock.now()), INTERVAL, topics),
+        PeriodicTask("announcements", lambda: announce(clock.now()), INTERVAL, topics),
         PeriodicTask(
             "user groups",
             lambda: update_user_groups(worker.shared_dispatcher().provider_pool.all(), clock.now()),
@@ -277,7 +276,14 @@ def announcement_tasks() -> tuple[PeriodicTask, ...]:
     )
 
 
-def _each(subjects: Iterable[Any], announce: Callable[[Connection, Any], bool]) -> bool:
+def announce(now: datetime) -> bool:
+    """Queues everything that is due. Always returns False: there is never more to do."""
+    announce_groups(now)
+    announce_windows(now)
+    return False
+
+
+def _each(subjects: Iterable[Any], announce: Callable[[Connection, Any], bool]) -> None:
     """Runs each subject in a transaction of its own. One that fails is tried again at the next run."""
     for subject in subjects:
         try:
@@ -288,15 +294,14 @@ def _each(subjects: Iterable[Any], announce: Callable[[Connection, Any], bool]) 
             if database.is_unavailable(error):
                 raise
             log.exception("%s cannot be announced.", subject)
-    return False
 
 
-def announce_groups(now: datetime) -> bool:
-    """Queues what is due in each group. Always returns False: there is never more to do."""
+def announce_groups(now: datetime) -> None:
+    """Queues what is due in each group."""
     with database.transaction() as connection:
         groups = sql.load_announcing_groups(connection)
         _forget_others(connection, "group:", {str(group["id"]) for group in groups}, now)
-    return _each(groups, lambda connection, group: _announce_group(connection, group, now))
+    _each(groups, lambda connection, group: _announce_group(connection, group, now))
 
 
 def _forget_others(connection: Connection, kind: str, names: Collection[str], now: datetime) -> None:
@@ -432,12 +437,12 @@ def describe(
     )
 
 
-def announce_windows(now: datetime) -> bool:
-    """Queues what is new about maintenance windows. Always returns False: there is never more to do."""
+def announce_windows(now: datetime) -> None:
+    """Queues what is new about maintenance windows."""
     with database.transaction() as connection:
         known = notices.load_announced(connection, "window:")
         numbers = sorted({*map(int, known), *maintenance_commands.load_announced_windows(connection, ())})
-    return _each(numbers, lambda connection, number: _announce_window(connection, number, now))
+    _each(numbers, lambda connection, number: _announce_window(connection, number, now))
 
 
 def _announce_window(connection: Connection, number: int, now: datetime) -> bool:

@@ -95,7 +95,9 @@ class AnnouncementForm(forms.Form):
         required=False,
         widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
     )
-    language = forms.ChoiceField(label=_("Language"), choices=[(code, _(name)) for code, name in settings.LANGUAGES])
+    language = forms.ChoiceField(
+        label=_("Language"), initial="en", choices=[(code, _(name)) for code, name in settings.LANGUAGES]
+    )
     roles = checkboxes(_("Roles"), ROLES, help_text=_("None selected: every role."))
     user_group = forms.CharField(
         label=_("Chat user group"),

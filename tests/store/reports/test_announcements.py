@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.doubles.slack import SlackDouble, slack_double
 from tests.support.people import ACTOR, make_user
+from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.db import database as store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import reason_from_json
@@ -375,6 +377,17 @@ def test_subscribed_clients_are_mailed(now: datetime) -> None:
     assert len(sent()) == 30
     mail = Notification.objects.get(address="it@c7.example")
     assert "page no one" not in str(reason_from_json(mail.data["text"]))
+
+
+def test_clients_and_windows_come_from_one_file(now: datetime) -> None:
+    text = """
+maintenance_windows:
+  - {name: Patch night, starts: 2026-11-27 22:00, ends: 2026-11-28 02:00, announce_to_clients: [Acme]}
+client_reports:
+  - {client: Acme, address: it@acme.example, maintenance: true}
+"""
+    plan.apply(config_files.collect([yaml_loader.parse(text, "t.yaml", Path())]), prune=False, now=now)
+    assert MaintenanceWindow.objects.get().announce_to_clients == ["Acme"]
 
 
 def test_too_many_clients_are_rejected_clearly(now: datetime) -> None:
