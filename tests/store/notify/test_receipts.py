@@ -432,7 +432,7 @@ def test_quota_is_stored_and_warned_of_at_four_fifths(scenario: Scenario) -> Non
 
     scenario.pushover.used = 7_998
     scenario.paged("alice")
-    quota = statuses()["Pushover"].quota
+    quota = statuses(scenario.post.now)["Pushover"].quota
     assert quota is not None
     assert (quota.limit, quota.left) == (10_000, 2_001)
     assert problems() == []
