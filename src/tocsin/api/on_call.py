@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
 from django.db.models import QuerySet
@@ -25,6 +25,7 @@ from tocsin.api.framework.auth import (
     caller,
     page,
 )
+from tocsin.api.framework.resources import written_as
 from tocsin.api.users import GROUPS, groups_routes
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -178,7 +179,7 @@ class AnnouncementPreviewSchema(BaseModel):
 class AnnouncementsPreviewBody(Schema):
     model_config = {"extra": "forbid"}
 
-    announcements: list[dict[str, Any]] | None = Field(
+    announcements: list[Annotated[dict[str, Any], written_as(AnnouncementSpec)]] | None = Field(
         default=None, description="Announcements as in a group, which are not stored. Default: those of the group."
     )
 

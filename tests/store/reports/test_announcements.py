@@ -65,7 +65,7 @@ def group_with(now: datetime, *told: dict[str, Any], existing: Group | None = No
     spec = {
         "name": "Desk",
         "time_zone": "Europe/Zurich",
-        "members": [{"user": "dana", "roles": ["manager"]}],
+        "members": [{"user": "dana", "roles": ["lead"]}],
         "contacts": [CHAT, LIST],
         "announcements": list(told),
         **more,
@@ -108,7 +108,7 @@ def test_on_call_is_announced_once_each_day(set_up: Callable[..., Group]) -> Non
     assert sent() == [("slack:C0123456", "On call now in Desk: primary Alice, secondary Bob and lead Dana")]
     assert text() == (
         "primary: Alice until Mon 30 Nov 2026, 09:00 CET\nsecondary: Bob until Mon 30 Nov 2026, 09:00 CET\n"
-        "manager: Dana\n\nTimes are in Europe/Zurich."
+        "lead: Dana\n\nTimes are in Europe/Zurich."
     )
     announcements.announce_groups(FRIDAY + timedelta(days=1))
     assert len(sent()) == 2
@@ -150,7 +150,7 @@ def test_override_is_announced_when_it_takes_effect(set_up: Callable[..., Group]
 
 
 def test_change_of_other_roles_is_not_announced(set_up: Callable[..., Group]) -> None:
-    set_up(MONDAY - HOUR, {"topics": ["handovers"], "roles": ["manager"]})
+    set_up(MONDAY - HOUR, {"topics": ["handovers"], "roles": ["lead"]})
     announcements.announce_groups(MONDAY)
     assert not sent()
 
@@ -452,7 +452,7 @@ def test_user_group_follows_who_is_on_call(set_up: Callable[..., Group], slack: 
     assert not sent()
 
 
-def test_user_group_is_never_emptied_and_managers_hear_once(
+def test_user_group_is_never_emptied_and_leads_hear_once(
     set_up: Callable[..., Group], slack: SlackDouble, now: datetime
 ) -> None:
     set_up(FRIDAY, TOLD)

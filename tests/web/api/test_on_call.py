@@ -270,7 +270,7 @@ def test_announcements_are_previewed_without_saving(company: Company, manager: A
     assert manager.post(path, {}).body == {"announcements": []}
     found = manager.post(path, {"announcements": [{"topics": ["on_call"], "at": "06:00"}]}).body["announcements"]
     assert [(one["topic"], one["contacts"], one["title"]) for one in found] == [
-        ("on_call", ["List"], "On call now in Service Desk: primary Bob Andersson and manager Mia Andersson")
+        ("on_call", ["List"], "On call now in Service Desk: primary Bob Andersson and lead Mia Andersson")
     ]
     wrong = manager.post(path, {"announcements": [{"topics": ["on_call"], "at": "25:00"}]})
     assert (wrong.status, wrong.fields) == (400, ["announcements[0].at"])
