@@ -208,7 +208,7 @@ def test_page_and_api_show_tonight_within_the_boundary(company: Company, browser
     client = browser_of(company.responder)
     own = client.get("/api/v1/readiness/tonight").json()["people"]
     assert {one["group"] for one in own} == {company.desk.name}
-    assert client.get(f"/api/v1/readiness/tonight?group={company.night.name}").status_code in (404, 422)
+    assert client.get(f"/api/v1/readiness/tonight?group={company.night.name}").status_code == 400
     assert client.get(reverse("group_schedule", args=[company.night.pk])).status_code == 404
 
 
