@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.cache import caches
 from django.test import Client
+from django.urls import reverse
 
+from tests.support.outbox_harness import provider
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.ids import uuid7
+from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
-from tocsin.notify.models import Delivery, Notification
+from tocsin.core.validation.inputs import NightHours
+from tocsin.notify.models import Delivery, Notification, OptOut, ProviderHealth
 from tocsin.notify.rules.responder_readiness import ReadinessProblem, ShiftReadiness
 from tocsin.oncall.changes.commands import save_schedule
 from tocsin.operate import coverage
@@ -148,3 +155,70 @@ def test_nobody_with_two_roles_at_once_has_a_tick(company: Company) -> None:
              if row.first.shift.user_id == primary}  # fmt: skip
     assert ticks.keys() == {"primary", "secondary"}
     assert True not in ticks.values()
+
+
+def tonight_of(company: Company, user: User) -> dict[str, Any]:
+    with database.transaction() as connection:
+        _night, people = coverage.tonight(connection, [company.desk.pk], clock.now())
+    person = next(one for one in people[company.desk.pk] if one.user_id == user.pk)
+    return {method.label: method for method in person.methods}
+
+
+def test_tonight_names_each_provider_and_what_is_known(company: Company) -> None:
+    mobile = add_phone(company.responder)
+    provider("Twilio", "twilio", ["sms"], 1)
+    provider("Telnyx", "telnyx", ["sms"], 2)
+    provider("Abroad", "telnyx", ["sms"], 3, prefixes="+49")
+    assert [one.state for one in tonight_of(company, company.responder)["Mobile"].routes] == ["not_tried", "not_tried"]
+    arrive(company.responder, mobile, attempts=1)
+    assert tonight_of(company, company.responder)["Mobile"].routes[0].state == "not_tried", "accepted is not delivered"
+    arrive(company.responder, mobile, attempts=1, status="delivered", delivered_at=clock.now())
+    error = as_reason("The recipient has opted out.")
+    failed = {"status": "failed", "provider_name": "Telnyx", "error": error, "ended_at": clock.now(), "sent_at": None}
+    arrive(company.responder, mobile, attempts=1, **failed)
+    first, second = tonight_of(company, company.responder)["Mobile"].routes
+    assert (first.provider, first.state, second.provider, second.state) == ("Twilio", "works", "Telnyx", "failed")
+    assert str(second.error) == "The recipient has opted out."
+    ProviderHealth.objects.create(name="Twilio", is_open=True)
+    routes = tonight_of(company, company.responder)["Mobile"].routes
+    assert [(one.provider, one.state) for one in routes] == [("Telnyx", "failed"), ("Twilio", "unavailable")]
+
+
+def test_tonight_says_what_keeps_a_contact_method_from_working(company: Company) -> None:
+    mobile = add_phone(company.responder)
+    ContactMethod.objects.filter(pk=mobile.pk).update(awaits_code=True, is_enabled=False, rings_silenced=False)
+    OptOut.objects.create(channel="sms", address=mobile.address, provider_name="Twilio", at=clock.now())
+    method = tonight_of(company, company.responder)["Mobile"]
+    assert method.routes == ()
+    assert [str(one) for one in method.problems] == [
+        "disabled", "not verified", "opted out with STOP", "does not ring while the phone is silenced",
+    ]  # fmt: skip
+
+
+def test_page_and_api_show_tonight_within_the_boundary(company: Company, browser_of: BrowserOf) -> None:
+    add_phone(company.responder)
+    provider("Twilio", "twilio", ["sms"])
+    Membership.objects.filter(group=company.night, user=company.admin).update(roles=["primary"])
+    page = browser_of(company.responder).get(reverse("group_schedule", args=[company.desk.pk]))
+    assert "not tried in 30 days" in page.content.decode()
+    admin = browser_of(company.admin)
+    everyone = admin.get("/api/v1/readiness/tonight").json()["people"]
+    assert {company.desk.name, company.night.name} <= {one["group"] for one in everyone}
+    settings_store.set(settings_store.VISIBILITY, "groups")
+    client = browser_of(company.responder)
+    own = client.get("/api/v1/readiness/tonight").json()["people"]
+    assert {one["group"] for one in own} == {company.desk.name}
+    assert client.get(f"/api/v1/readiness/tonight?group={company.night.name}").status_code == 400
+    assert client.get(reverse("group_schedule", args=[company.night.pk])).status_code == 404
+
+
+def test_coming_night_is_the_one_that_it_is_or_the_next() -> None:
+    zone, hours = ZoneInfo("Europe/Zurich"), NightHours.parse("22:00-07:00")
+
+    def night(text: str) -> list[str]:
+        at = datetime.fromisoformat(text).replace(tzinfo=zone)
+        return [f"{one:%d %H:%M}" for one in coverage.coming_night(hours, zone, at)]
+
+    assert night("2026-11-24 03:00") == ["23 22:00", "24 07:00"]
+    assert night("2026-11-24 12:00") == ["24 22:00", "25 07:00"]
+    assert night("2026-11-24 23:00") == ["24 22:00", "25 07:00"]

@@ -31,7 +31,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text, show_reason
 from tocsin.core.validation.inputs import AT_PATH, NOT_AFTER_FROM
-from tocsin.notify.rules.responder_readiness import ReadinessProblem, ShiftReadiness
+from tocsin.notify.rules.responder_readiness import ReadinessProblem, RouteState, ShiftReadiness
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule, lanes
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
@@ -355,6 +355,79 @@ def list_readiness(request: HttpRequest, query: Query[ReadinessQuery]) -> dict[s
         for one in assessed[group.pk][1]
     ]
     return {"since": since, "until": until, "shifts": shown}
+
+
+class RouteSchema(BaseModel):
+    """A provider that would carry a message to the contact method. Only `works` is known to work."""
+
+    provider: str
+    state: RouteState
+    worked_at: datetime | None
+    failed_at: datetime | None
+    error: ReasonSchema | None
+
+
+class MethodRoutesSchema(BaseModel):
+    """A contact method with its providers in order; without any, its messages go to the sandbox."""
+
+    label: str
+    channel: str
+    problems: list[str]
+    routes: list[RouteSchema]
+
+
+class PersonTonightSchema(BaseModel):
+    """A user who is on call in the coming night."""
+
+    group: str
+    user: str
+    roles: list[MemberRole]
+    methods: list[MethodRoutesSchema]
+
+
+class TonightResponse(BaseModel):
+    """The coming night by the setting `night_hours`, or the one that it is."""
+
+    since: datetime
+    until: datetime
+    people: list[PersonTonightSchema]
+
+
+class TonightQuery(Schema):
+    group: str | None = Field(default=None, description="All groups, where it is not given.")
+
+
+@routes.get(
+    "/tonight",
+    Permission.VIEW_ALERTS,
+    answers=TonightResponse,
+    summary="Which contact method of which person on call works by which provider tonight",
+)
+def list_tonight(request: HttpRequest, query: Query[TonightQuery]) -> dict[str, Any]:
+    now = caller(request).now
+    groups = [registry.GROUPS.resolve(query.group, "group")] if query.group is not None else list(Group.objects.all())
+    with database.transaction() as connection:
+        (since, until), people = coverage.tonight(connection, [group.pk for group in groups], now)
+    names = _usernames(person.user_id for found in people.values() for person in found)
+    shown = [
+        {
+            "group": group.name,
+            "user": names[person.user_id],
+            "roles": person.roles,
+            "methods": [
+                show(
+                    MethodRoutesSchema,
+                    method,
+                    problems=[str(problem) for problem in method.problems],
+                    routes=[show(RouteSchema, route) for route in method.routes],
+                )
+                for method in person.methods
+            ],
+        }
+        for group in groups
+        for person in people.get(group.pk, ())
+    ]
+    return {"since": since, "until": until, "people": shown}
 
 
 def _show(one: ShiftReadiness, group: str, username: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands, health
 from tocsin.notify.providers import pool as provider_status
 from tocsin.notify.providers.pool import ENVIRONMENT, ProviderState
+from tocsin.notify.states import DeliveryState
 from tocsin.people.changes.users import Channel
 from tocsin.resources import registry
 
@@ -109,11 +110,25 @@ class ProviderFiguresSchema(BaseModel):
     is_cut: bool = Field(description="Whether only the newest messages were counted.")
 
 
+class DailyTestSchema(BaseModel):
+    """The latest daily test on one channel: `state` is null if there was none yet. Delivered is not answered."""
+
+    channel: str
+    username: str
+    due_at: datetime
+    sent_at: datetime | None
+    state: DeliveryState | None
+    answered_at: datetime | None
+    error: ReasonSchema | None
+    problem: bool = Field(description="Whether it was not sent, or not answered within an hour.")
+
+
 class ProviderFiguresResponse(BaseModel):
     """The health of a provider: its state, and its figures over a day, a week and 30 days."""
 
     state: ProviderState
     periods: list[ProviderFiguresSchema]
+    daily_tests: list[DailyTestSchema]
 
 
 class ProviderFields(BaseModel):
@@ -179,8 +194,13 @@ def provider_health(request: HttpRequest, id: str) -> dict[str, Any]:
     name = ENVIRONMENT if id.lower() == ENVIRONMENT.lower() else PROVIDERS.find(id).name
     with database.transaction() as connection:
         periods = [health.figures(connection, [name], days, now)[name] for days in health.PERIODS]
+        tests = [one for one in notices.daily_tests(connection, now) if one.provider == name]
     state = provider_status.statuses(now).get(name, provider_status.ProviderStatus()).state
-    return {"state": state, "periods": [_show_figures(one) for one in periods]}
+    return {
+        "state": state,
+        "periods": [_show_figures(one) for one in periods],
+        "daily_tests": [show(DailyTestSchema, one, problem=one.is_problem(now)) for one in tests],
+    }
 
 
 def _show_figures(one: health.ProviderFigures) -> dict[str, Any]:

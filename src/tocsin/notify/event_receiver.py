@@ -100,6 +100,12 @@ class ProviderEventReceiver:
                 # START changed nothing: "yes" is then an ordinary word.
         channel = CHANNELS[message.channel]
         via = channel.command_channel
+        is_test_answered = responder_actions.answer_daily_test(
+            connection, self.provider, message.channel, responder.id, self.now
+        )
+        # What answers an alert goes on to it.
+        if is_test_answered and not responder_actions.open_for(connection, responder.id, self.now):
+            return localize(responder_actions.TEST_PASSED(), responder.language)
         if channel.is_text and settings_store.load(connection)[settings_store.SMS_REPLY_CODES.name]:
             return self._reply_with_code_check(connection, responder, message.text, via)
         return self._reply(connection, responder, command, via)

@@ -270,6 +270,8 @@ class ProviderSettingType(StrEnum):
     MAILBOX = "mailbox"
     #: What a text or a call comes from: a phone number, or for texts a name.
     SENDER = "sender"
+    #: A time of day, such as 07:30.
+    TIME = "time"
     NUMBER = "number"
     CHOICE = "choice"
     FLAG = "flag"
@@ -450,6 +452,23 @@ RECEIPT_TIMEOUT = ProviderSetting(
     max_value=3600,
 )
 
+DAILY_TEST_AT = ProviderSetting(
+    "daily_test_at",
+    translatable("Daily test at"),
+    ProviderSettingType.TIME,
+    help=translatable("In the installation's time zone. Empty: no daily test."),
+)
+DAILY_TEST_USER = ProviderSetting(
+    "daily_test_user",
+    translatable("Daily test to"),
+    help=translatable("Username of an administrator, who gets a text or call on each channel, and must answer it."),
+)
+
+
+def answerable_phones(kind: ProviderKind) -> frozenset[str]:
+    """Returns the kind's channels on which a daily test can be answered: a text, or a key of a call."""
+    return phones() & frozenset(kind.channels) & kind.reply_channels
+
 
 def settings_of(kind: ProviderKind) -> tuple[ProviderSetting, ...]:
     """Returns all settings of a provider of this kind, the kind's own first."""
@@ -458,6 +477,8 @@ def settings_of(kind: ProviderKind) -> tuple[ProviderSetting, ...]:
         common_settings.append(PREFIXES)
     if kind.receipt_channels:
         common_settings.append(RECEIPT_TIMEOUT)
+    if answerable_phones(kind):
+        common_settings += [DAILY_TEST_AT, DAILY_TEST_USER]
     kind_setting_names = {setting.name for setting in kind.settings}
     return (*kind.settings, *(setting for setting in common_settings if setting.name not in kind_setting_names))
 

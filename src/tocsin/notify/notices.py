@@ -7,7 +7,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
+from types import SimpleNamespace
 from typing import Annotated, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -34,6 +35,7 @@ from tocsin.core.reasons import (
     Term,
     Text,
     as_reason,
+    each_of,
     joined,
     reason_as_json,
     reason_from_json,
@@ -43,29 +45,39 @@ from tocsin.core.reasons import translatable as _
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation.spec import InForm, OneOf, Spec, SpecErrors
-from tocsin.notify.interfaces import phones
+from tocsin.notify.interfaces import answerable_phones, phones
 from tocsin.notify.models import ClientReport, Provider
 from tocsin.notify.pages import NotificationRow, write
 from tocsin.notify.providers import health, pool
 from tocsin.notify.providers.pool import CHANNELS, KINDS, address_problem, carries_country, channel, provider_lookup
 from tocsin.notify.rules.page_planner import (
+    DAILY_TEST,
     OWN_ACCOUNT,
     PROVIDER_TEST,
     REMINDER_RULE,
+    TEST_ANSWERED,
     TEST_REQUESTED,
     TEST_TEXT,
     TEST_TITLE,
 )
-from tocsin.notify.states import Purpose
+from tocsin.notify.states import DeliveryState, Purpose, state_of
 from tocsin.oncall import loader, pending
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.calculation.weekly_windows import instant
 from tocsin.oncall.changes import overrides
 from tocsin.people import sign_in_rules
 from tocsin.people.changes.flat_objects import FlatObject
 from tocsin.people.changes.users import LANGUAGES, ClientName, Email, load_rules
 from tocsin.people.models import ContactMethod, GroupContact, User
-from tocsin.people.sql import USERS_WITH_METHODS, join_user, load_reminders, lock_user
+from tocsin.people.sql import (
+    USERS_WITH_METHODS,
+    join_user,
+    load_administrators,
+    load_reminders,
+    load_users,
+    lock_user,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +421,7 @@ def loops() -> tuple[PeriodicTask, ...]:
         PeriodicTask(
             "shifts to remind of", lambda: plan_reminders(clock.now()), PLANNING_INTERVAL, frozenset({"config"})
         ),
+        PeriodicTask("daily provider tests", lambda: queue_daily_tests(clock.now()), REMINDER_INTERVAL),
         PeriodicTask("reminders", lambda: queue_reminders(clock.now()), REMINDER_INTERVAL),
     )
 
@@ -719,6 +732,154 @@ def _require_few_tests(connection: Connection, user_id: int, channel: str, now: 
                 count=MAX_PAID_TESTS,
             ),
         )
+
+
+# ---------- daily tests
+# Each day a text and a call to an administrator by a provider that has `daily_test_at`. Only an answer proves that both
+# ways work. The notifications themselves record that a test was sent, so a restart or a second node sends no other.
+
+
+#: After an outage a daily test is sent up to this late; then that day has none.
+DAILY_TEST_GRACE = timedelta(hours=2)
+
+#: A daily test that is not answered by then is a problem.
+ANSWER_WITHIN = timedelta(hours=1)
+
+_DAILY_LOCK = int.from_bytes(b"dailytst")
+_DAILY_TITLE = Text("Tocsin's daily test")
+_DAILY_SMS = Text("Tocsin's daily test of {provider}. Reply OK.")
+_DAILY_CALL = Text("This is the daily test of {provider}. Press 5 to confirm.")
+
+
+@dataclass(frozen=True, slots=True)
+class DailyTest:
+    """The latest daily test of a provider on one channel. Without a state there was none yet."""
+
+    provider: str
+    channel: str
+    username: str
+    #: When the latest test was due.
+    due_at: datetime
+    #: Whether the administrator exists, is active, and has the channel.
+    has_recipient: bool
+    sent_at: datetime | None = None
+    state: DeliveryState | None = None
+    answered_at: datetime | None = None
+    error: Reason = NO_REASON
+    #: Whether the test before it was not answered: a problem that ends with an answer only.
+    follows_problem: bool = False
+
+    @property
+    def is_answered(self) -> bool:
+        return self.state is DeliveryState.ANSWERED
+
+    def is_problem(self, now: datetime) -> bool:
+        """Returns whether it was not answered in time, or was not sent at all. Delivered is not answered."""
+        if not self.has_recipient:
+            return True
+        if self.sent_at is None:
+            return False
+        if self.sent_at < self.due_at:
+            return now >= self.due_at + DAILY_TEST_GRACE or not self.is_answered
+        has_time = self.state is not DeliveryState.FAILED and now < self.sent_at + ANSWER_WITHIN
+        return not self.is_answered and (self.follows_problem or not has_time)
+
+
+def due_daily_test(at: str, zone: ZoneInfo, now: datetime) -> datetime:
+    """Returns when a daily test at that local time was last due. A time that a clock change skips is an hour later."""
+    day = now.astimezone(zone).date()
+    moments = [instant(datetime.combine(day - timedelta(days=ago), time.fromisoformat(at)), zone) for ago in (0, 1)]
+    return next(moment for moment in moments if moment <= now)
+
+
+_DAILY_PROVIDERS = """
+SELECT id, name, kind, channels, settings FROM notify_provider
+WHERE is_enabled AND settings ? 'daily_test_at' ORDER BY "order", name
+"""
+_DAILY_METHODS = """
+SELECT DISTINCT ON (channel) channel, label, address FROM people_contactmethod
+WHERE user_id = %s AND channel = ANY(%s) AND is_enabled AND NOT awaits_code ORDER BY channel, position, id
+"""
+_LAST_DAILY = """
+SELECT n.created_at, d.status, d.receipt, d.provider_name, d.error, d.reason
+FROM notify_notification n JOIN notify_delivery d ON d.notification_id = n.id
+WHERE n.user_id = %(user)s AND n.id >= %(first)s AND n.purpose = 'test' AND n.channel = %(channel)s
+  AND n.data ? 'daily' AND n.data ->> 'provider' = %(provider)s AND n.created_at <= %(now)s
+ORDER BY n.id DESC LIMIT 2
+"""
+
+
+def daily_tests(connection: Connection, now: datetime) -> list[DailyTest]:
+    """Returns the latest daily test of each provider and channel that has one."""
+    return [test for _row_of_provider, _method, test in _load_daily_tests(connection, now)]
+
+
+def _load_daily_tests(
+    connection: Connection, now: datetime
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any], DailyTest]]:
+    rows = database.rows(connection, _DAILY_PROVIDERS)
+    if not rows:
+        return
+    zone = ZoneInfo(settings_store.load(connection)[settings_store.TIME_ZONE.name])
+    administrators = load_users(connection, load_administrators(connection), "username")
+    user_ids = {user["username"].lower(): user_id for user_id, user in administrators.items()}
+    for row in rows:
+        if (kind := KINDS.get(row["kind"])) is None:
+            continue
+        username = str(row["settings"].get("daily_test_user", ""))
+        row["user_id"] = user_ids.get(username.lower())
+        channels = sorted(answerable_phones(kind) & set(row["channels"]))
+        methods = {
+            method["channel"]: method
+            for method in database.rows(connection, _DAILY_METHODS, (row["user_id"], channels))
+            if carries_country(row["settings"], method["channel"], method["address"])
+        }
+        due_at = due_daily_test(row["settings"]["daily_test_at"], zone, now)
+        for channel_name in [*methods] or channels[:1]:
+            test = DailyTest(row["name"], channel_name, username, due_at, bool(methods))
+            last = {"user": row["user_id"], "channel": channel_name, "provider": row["name"], "now": now}
+            stored = database.rows(connection, _LAST_DAILY, {**last, "first": ids.first_uuid7(now - timedelta(days=8))})
+            yield row, methods.get(channel_name, {}), _with_result(test, stored)
+
+
+def _with_result(test: DailyTest, stored: Sequence[Mapping[str, Any]]) -> DailyTest:
+    """Returns a test with what became of its latest notification, and of the one before."""
+    if not stored:
+        return test
+    states = [state_of(SimpleNamespace(**row)) for row in stored]
+    at = next(
+        (one["at"] for one in each_of(reason_from_json(stored[0]["reason"])) if one.code == TEST_ANSWERED.code), None
+    )
+    return replace(
+        test,
+        sent_at=stored[0]["created_at"],
+        state=states[0],
+        answered_at=at if isinstance(at, datetime) else None,
+        error=reason_from_json(stored[0]["error"]),
+        follows_problem=DeliveryState.ANSWERED not in states[1:2] and len(states) > 1,
+    )
+
+
+def queue_daily_tests(now: datetime) -> bool:
+    """Queues the daily tests that are due, each once."""
+    with database.transaction() as connection:
+        if not database.rows(connection, "SELECT 1 WHERE pg_try_advisory_xact_lock(%s)", (_DAILY_LOCK,)):
+            return False
+        sent = []
+        for row, method, test in _load_daily_tests(connection, now):
+            is_sent = test.sent_at is not None and test.sent_at >= test.due_at
+            if method and not is_sent and now < test.due_at + DAILY_TEST_GRACE:
+                text = (_DAILY_CALL if CHANNELS[test.channel].is_call else _DAILY_SMS)(provider=test.provider)
+                texts = {"title": reason_as_json(_DAILY_TITLE()), "text": reason_as_json(text)}
+                provider = Provider(pk=row["id"], name=row["name"])
+                asked = _test_row(
+                    row["user_id"], test.channel, method["address"], method["label"], now, DAILY_TEST(), provider
+                )
+                sent.append(replace(asked, data={**asked.data, **texts, "daily": True}))
+        if sent:
+            write(connection, sent, now)
+            database.notify(connection, "outbox")
+    return False
 
 
 def send_test(provider: Provider, channel_name: str, text: str, *, user: User, now: datetime) -> UUID:

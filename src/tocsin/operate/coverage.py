@@ -16,11 +16,23 @@ from tocsin.core.db.database import Connection
 from tocsin.core.reasons import NO_REASON, Reason, Text, joined, reason_from_json, sentence
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.core.validation.inputs import NightHours
 from tocsin.notify.notices import Notice, queue_notice, was_noticed
 from tocsin.notify.pages import load_recipients
-from tocsin.notify.providers.pool import address_problem
+from tocsin.notify.providers import pool
+from tocsin.notify.providers.pool import KINDS, address_problem
 from tocsin.notify.rules.page_planner import Recipient
-from tocsin.notify.rules.responder_readiness import TEST_VALID_FOR, MethodState, OnCallPerson, ShiftReadiness, readiness
+from tocsin.notify.rules.responder_readiness import (
+    EVIDENCE_FOR,
+    TEST_VALID_FOR,
+    MethodRoutes,
+    MethodState,
+    OnCallPerson,
+    PersonTonight,
+    ShiftReadiness,
+    assess_route,
+    readiness,
+)
 from tocsin.notify.text.formatting import one_line
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule
@@ -191,6 +203,103 @@ def _with_valid_addresses(recipient: Recipient) -> Recipient:
         for method in recipient.methods
     )
     return replace(recipient, methods=tuple(methods))
+
+
+# ---------- tonight
+# Which contact method of each user on call in the coming night works by which provider.
+
+
+_DISABLED = Text("disabled")
+_NOT_VERIFIED = Text("not verified")
+_OPTED_OUT = Text("opted out with STOP")
+_SILENT = Text("does not ring while the phone is silenced")
+
+_TONIGHT_METHODS = """
+SELECT m.user_id, m.label, m.channel, m.address, m.is_enabled, m.awaits_code, m.rings_silenced,
+       EXISTS (SELECT FROM notify_optout o WHERE o.channel = m.channel AND o.address = m.address) AS is_opted_out
+FROM people_contactmethod m WHERE m.user_id = ANY(%s) ORDER BY m.user_id, m.position, m.id
+"""
+# Notifications are found by user. A text that was accepted proves nothing where receipts would say that it arrived.
+_EVIDENCE = """
+SELECT n.user_id, d.channel, d.address, d.provider_name,
+       max(d.delivered_at) FILTER (WHERE d.status = 'delivered') AS delivered_at,
+       max(d.sent_at) FILTER (WHERE d.status IN ('sent', 'delivered') AND d.receipt <> 'not_reached') AS sent_at,
+       max(coalesce(d.ended_at, d.late_since)) FILTER (WHERE d.status IN ('failed', 'queued') AND d.error <> '{}')
+         AS failed_at,
+       (array_agg(d.error ORDER BY d.id DESC) FILTER (WHERE d.status IN ('failed', 'queued') AND d.error <> '{}'))[1]
+         AS error
+FROM notify_notification n JOIN notify_delivery d ON d.notification_id = n.id
+WHERE n.user_id = ANY(%s) AND n.id >= %s AND d.attempts > 0 GROUP BY n.user_id, d.channel, d.address, d.provider_name
+"""
+_PROVIDERS = """
+SELECT coalesce(p.name, h.name) AS name, p.kind, coalesce(h.is_open, false) AS is_open,
+       coalesce(h.quota_left = 0 AND h.quota_resets_at > %s, false) AS is_used_up
+FROM notify_provider p FULL JOIN notify_providerhealth h ON h.name = p.name
+"""
+
+
+def coming_night(hours: NightHours, zone: ZoneInfo, now: datetime) -> tuple[datetime, datetime]:
+    """Returns the night that it is, or else the next one."""
+    nights = (hours.last_night(now.astimezone(zone) + timedelta(days=days)) for days in (0, 1))
+    return next((since, until) for since, until in nights if until > now)
+
+
+def tonight(
+    connection: Connection, group_ids: Iterable[int], now: datetime
+) -> tuple[tuple[datetime, datetime], dict[int, tuple[PersonTonight, ...]]]:
+    """Returns the coming night, and whom the groups have on call in it, by group id. Leads are not paged first."""
+    settings = settings_store.load(connection)
+    hours = NightHours.parse(settings[settings_store.NIGHT_HOURS.name])
+    since, until = coming_night(hours, ZoneInfo(settings[settings_store.TIME_ZONE.name]), now)
+    roles: dict[int, dict[tuple[int, str], list[MemberRole]]] = {}
+    for group_id, plan in loader.plans(connection, group_ids, since).items():
+        found = roles.setdefault(group_id, {})
+        for shift in final_schedule.timeline(plan, since, until).segments:
+            if shift.role is not MemberRole.LEAD:
+                found.setdefault((shift.user_id, shift.name), []).append(shift.role)
+    methods = _methods_tonight(connection, {user_id for found in roles.values() for user_id, _name in found}, now)
+    people = {
+        group_id: tuple(
+            PersonTonight(user_id, name, tuple(dict.fromkeys(held)), methods.get(user_id, ()))
+            for (user_id, name), held in found.items()
+        )
+        for group_id, found in roles.items()
+    }
+    return (since, until), people
+
+
+def _methods_tonight(
+    connection: Connection, user_ids: Collection[int], now: datetime
+) -> dict[int, tuple[MethodRoutes, ...]]:
+    users = sorted(user_ids)
+    evidence = {
+        (row["user_id"], row["channel"], row["address"], row["provider_name"]): row
+        for row in database.rows(connection, _EVIDENCE, (users, ids.first_uuid7(now - EVIDENCE_FOR)))
+    }
+    providers = {row["name"]: row for row in database.rows(connection, _PROVIDERS, (now,))}
+    found: dict[int, tuple[MethodRoutes, ...]] = {}
+    for method in database.rows(connection, _TONIGHT_METHODS, (users,)):
+        channel, address = method["channel"], method["address"]
+        routes = []
+        for name in pool.in_order(connection, channel, address) or pool.built_in_for(channel, address):
+            state, row = providers.get(name, {}), evidence.get((method["user_id"], channel, address, name), {})
+            kind = KINDS.get(state.get("kind") or "")
+            worked = "delivered_at" if kind is not None and channel in kind.receipt_channels else "sent_at"
+            is_available = not (state.get("is_open") or state.get("is_used_up"))
+            error = reason_from_json(row.get("error"))
+            routes.append(
+                assess_route(name, row.get(worked), row.get("failed_at"), error, now, is_available=is_available)
+            )
+        is_faulty = {
+            _DISABLED: not method["is_enabled"],
+            _NOT_VERIFIED: method["awaits_code"],
+            _OPTED_OUT: method["is_opted_out"],
+            _SILENT: method["rings_silenced"] is False,
+        }
+        problems = tuple(text() for text, is_problem in is_faulty.items() if is_problem)
+        reached = MethodRoutes(method["label"], channel, problems, tuple(routes))
+        found[method["user_id"]] = (*found.get(method["user_id"], ()), reached)
+    return found
 
 
 # ---------- lead mail

@@ -27,7 +27,7 @@ from tocsin.escalation.tasks import STUCK_AFTER
 from tocsin.notify import pause
 from tocsin.notify.dispatch import send
 from tocsin.notify.interfaces import Quota
-from tocsin.notify.notices import Notice, queue_notice
+from tocsin.notify.notices import DailyTest, Notice, daily_tests, queue_notice
 from tocsin.notify.providers import health
 from tocsin.notify.providers.pool import CHANNELS
 from tocsin.notify.rules.page_planner import IS_ADMINISTRATOR
@@ -108,6 +108,8 @@ class SelfCheckInputs:
     without_provider: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: The vendors' quotas that are nearly used up, by provider.
     scarce_quotas: Mapping[str, Quota] = field(default_factory=dict)
+    #: The latest daily tests of providers.
+    daily_tests: Sequence[DailyTest] = ()
     #: The oldest undecided message.
     message: LongestWait | None = None
     #: Active alerts without a timer and without a reason for that.
@@ -144,6 +146,7 @@ def find_problems(inputs: SelfCheckInputs) -> tuple[DetectedProblem, ...]:
         *_unreached(inputs),
         *_without_provider(inputs),
         *_scarce_quotas(inputs),
+        *_daily_tests(inputs),
         *_message(inputs),
         *_forgotten(inputs),
         *_stuck(inputs),
@@ -283,6 +286,37 @@ def _scarce_quotas(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
                 until=quota.resets_at,
             ),
             sentence("Buy more messages from the vendor, or add another provider or contact method."),
+            is_warning=True,
+        )
+
+
+def _daily_tests(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
+    for test in inputs.daily_tests:
+        if not test.is_problem(inputs.now):
+            continue
+        values: dict[str, Param] = {
+            "provider": test.provider,
+            "channel": Term(CHANNELS[test.channel].label),
+            "user": test.username,
+        }
+        if not test.has_recipient:
+            detail = sentence("{user} is no active administrator with a verified phone number.", user=test.username)
+        elif test.sent_at is None or test.sent_at < test.due_at:
+            detail = sentence("The daily test of “{provider}” by {channel} to {user} was not sent.", **values)
+        else:
+            detail = sentence(
+                "The daily test of “{provider}” by {channel} to {user} was not answered: it is {state}.",
+                **values,
+                state=Term(str(test.state)),
+            )
+        yield DetectedProblem(
+            f"daily_test:{test.provider}:{test.channel}",
+            sentence("The daily test of “{provider}” failed", provider=test.provider),
+            joined(detail, test.error, separator=" "),
+            sentence(
+                "If {user} got nothing, send a test from the provider's page, which shows the error.",
+                user=test.username,
+            ),
             is_warning=True,
         )
 
@@ -429,6 +463,7 @@ def load_inputs(connection: Connection, now: datetime) -> SelfCheckInputs:
         unreached_alerts=unreached(connection, now),
         without_provider=send.unreachable(connection),
         scarce_quotas=health.scarce_quotas(connection, now),
+        daily_tests=daily_tests(connection, now),
         message=_longest_wait(connection, _MESSAGE, {"now": now}),
         forgotten_alerts=_count_with_examples(connection, _FORGOTTEN, {}),
         stuck_alerts=_count_with_examples(connection, _STUCK, {"live": _LIVE, "stuck": STUCK_AFTER}),

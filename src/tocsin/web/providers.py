@@ -16,16 +16,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 from django.views.decorators.http import require_POST, require_safe
 
-from tocsin.access.roles import Permission
+from tocsin.access.roles import Permission, Role
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.reasons import local_term
 from tocsin.notify import notices
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.inbound.mail_replies import ReplyResult
+from tocsin.notify.interfaces import DAILY_TEST_USER
 from tocsin.notify.models import MailReply, Provider
 from tocsin.notify.providers import commands, health, pool
 from tocsin.notify.providers.pool import BUILT_IN, CHANNELS, ENVIRONMENT, KINDS, ProviderStatus
+from tocsin.people.models import User
 from tocsin.resources.registry import PROVIDERS
 from tocsin.web.http.request import SignedInRequest, find_object, render_view, reporting, requires
 from tocsin.web.me.contact_methods import result_context
@@ -132,12 +134,18 @@ class ProviderPage(ObjectPage[Provider]):
         if kind is None:
             raise Http404(_("Unknown provider type."))
         begin = {"kind": kind.name, "name": local_term(kind.label), "channels": kind.channels}
-        return SpecForm(
+        form = SpecForm(
             request.POST or None,
             spec_type=commands.spec_of(kind.name),
             current=commands.provider_spec(row) if row else begin,
             stored_secrets=commands.secrets_set(row) if row else (),
         )
+        if (tested := form.fields.get(DAILY_TEST_USER.name)) is not None:
+            administrators = User.objects.filter(role=Role.ADMIN, is_active=True, is_service_account=False).order_by(
+                "username"
+            )
+            tested.widget = forms.Select(choices=[("", "–"), *((one.username, str(one)) for one in administrators)])
+        return form
 
     def title(self, named: Mapping[str, str]) -> str:
         return _("Add %(kind)s") % {"kind": local_term(KINDS[named["kind_name"]].label)}
@@ -157,10 +165,12 @@ def _status_context(request: SignedInRequest, row: Provider) -> dict[str, Any]:
         result = {}
     tested = result.get("notification")
     with database.transaction() as connection:
+        tests = [one for one in notices.daily_tests(connection, request.now) if one.provider == row.name]
         figures = [health.figures(connection, [row.name], days, request.now)[row.name] for days in health.PERIODS]
     return {
         **result,
         "figures": figures,
+        "daily_tests": [(one, channel_name(one.channel), one.is_problem(request.now)) for one in tests],
         "most_counted": health.MAX_COUNTED,
         "status": pool.statuses(request.now).get(row.name, ProviderStatus()),
         "callbacks": pool.webhook_urls(row),

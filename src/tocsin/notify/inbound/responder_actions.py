@@ -49,6 +49,7 @@ from tocsin.people.sql import join_user, load_with_groups
 # An opt-out applies to the number on the channel for all providers: nobody gets texts against their will.
 
 
+TEST_PASSED = Text("Thank you: the daily test is answered.")
 OPTED_IN = Text("You will receive text messages from Tocsin again.")
 
 
@@ -329,6 +330,28 @@ WHERE d.id IN (SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) ORDER BY i
 """
 
 
+_UNANSWERED_TEST = """
+SELECT d.id, d.notification_id FROM notify_delivery d JOIN notify_notification n ON n.id = d.notification_id
+WHERE n.user_id = %(user)s AND n.id >= %(first)s AND n.purpose = 'test' AND n.data ? 'daily' AND n.channel = %(channel)s
+  AND d.provider_name = %(provider)s AND d.status IN ('sending', 'sent', 'delivered') AND d.receipt <> 'answered'
+ORDER BY d.id DESC LIMIT 1
+"""
+
+
+def answer_daily_test(connection: Connection, provider: str, channel: str, user_id: int, now: datetime) -> bool:
+    """Records that the user wrote back by that provider after its daily test: both ways work. Returns whether a test
+    was waiting for that.
+    """
+    first = ids.first_uuid7(now - timedelta(days=1))
+    parameters = {"user": user_id, "first": first, "channel": channel, "provider": provider}
+    row = connection.execute(_UNANSWERED_TEST, parameters).fetchone()
+    if row is None:
+        return False
+    apply(connection, provider, Receipt(ReceiptState.ANSWERED, str(row[1])), now)
+    append_reason(connection, [row[0]], page_planner.TEST_ANSWERED(at=now))
+    return True
+
+
 def append_reason(connection: Connection, delivery_ids: Sequence[UUID], reason: Reason) -> None:
     """Appends a reason to that of these deliveries."""
     connection.execute(database.literal(_APPEND), {"reason": reason, "ids": list(delivery_ids)})
@@ -605,6 +628,8 @@ def _continue(connection: Connection, provider: str, call_state: CallState, now:
         # The page of the phone test shows the key.
         key = call_state.digits[:1]
         append_reason(connection, delivery_ids, KEY_PRESSED(key=key))
+        if deliveries[0].data.get("daily"):
+            append_reason(connection, delivery_ids, page_planner.TEST_ANSWERED(at=now))
         database.notify(connection, "outbox")
         pressed = spoken_phrase("phone call", "You pressed {key}. This phone works.", language, key=key)
         return _last_words(pressed, language)

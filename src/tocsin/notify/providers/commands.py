@@ -19,6 +19,7 @@ from pydantic import AfterValidator, Field, create_model
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Role
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN, has_different_origin
 from tocsin.core.delivery.circuit_breaker import AddressRejected
@@ -61,6 +62,7 @@ from tocsin.notify.providers.pool import (
 )
 from tocsin.notify.states import SANDBOX
 from tocsin.people import addresses
+from tocsin.people.models import User
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +148,7 @@ def _field(setting: ProviderSetting) -> tuple[Any, Any]:
     return Annotated[checked, shown], field
 
 
-_WIDGETS = {ProviderSettingType.URL: "url", ProviderSettingType.LONG_TEXT: "code"}
+_WIDGETS = {ProviderSettingType.URL: "url", ProviderSettingType.TIME: "time", ProviderSettingType.LONG_TEXT: "code"}
 
 
 def _checked_field(setting: ProviderSetting) -> tuple[Any, Any]:
@@ -223,11 +225,18 @@ def _sender(text: str) -> str:
     return text
 
 
+def _time(text: str) -> str:
+    if text and not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text):
+        raise InvalidValue(sentence('"{value}" is not a time of day such as 07:30.', value=text[:20]))
+    return text
+
+
 _CHECKS: Mapping[ProviderSettingType, Callable[[str], str]] = {
     ProviderSettingType.TEXT: lambda text: text,
     ProviderSettingType.HOST: _host,
     ProviderSettingType.MAILBOX: _mailbox,
     ProviderSettingType.SENDER: _sender,
+    ProviderSettingType.TIME: _time,
 }
 
 
@@ -389,6 +398,8 @@ def _check(existing: Provider | None) -> Callable[[ProviderSpec, SpecErrors], No
                 errors.add(setting.name, _NEEDED_BY(channel=Term(CHANNELS[setting.channel].label)), "missing")
             if setting.kind is ProviderSettingType.SENDER and not errors.has(setting.name):
                 _check_caller(setting.name, spec, errors)
+        if interfaces.DAILY_TEST_AT in settings_of(KINDS[spec.kind]):
+            _check_daily_test(spec, errors)
 
     return check
 
@@ -399,6 +410,24 @@ def _check_caller(name: str, spec: ProviderSpec, errors: SpecErrors) -> None:
             check_sender(getattr(spec, name), for_calls=True)
         except Rejected as problem:
             errors.add(name, problem.reason, "invalid")
+
+
+def _check_daily_test(spec: ProviderSpec, errors: SpecErrors) -> None:
+    at, username = (str(spec.settings()[one.name]) for one in (interfaces.DAILY_TEST_AT, interfaces.DAILY_TEST_USER))
+    if bool(at) is not bool(username):
+        missing = interfaces.DAILY_TEST_USER if at else interfaces.DAILY_TEST_AT
+        errors.add(missing.name, REQUIRED(), "missing")
+    elif username:
+        administrators = User.objects.filter(role=Role.ADMIN, is_active=True, is_service_account=False)
+        user = administrators.filter(username__iexact=username).first()
+        channels = interfaces.answerable_phones(KINDS[spec.kind]) & set(spec.channels or KINDS[spec.kind].channels)
+        if user is None:
+            errors.add("daily_test_user", sentence('"{name}" is not an active administrator.', name=username))
+        elif not user.contact_methods.filter(channel__in=channels, is_enabled=True, awaits_code=False).exists():
+            errors.add(
+                "daily_test_user",
+                sentence("{name} has no verified phone number on a channel of this provider.", name=username),
+            )
 
 
 def _check_name(name: str, existing: Provider | None, errors: SpecErrors) -> None:

@@ -438,6 +438,11 @@ def in_order(connection: Connection, channel: str, address: str) -> list[str]:
     return sorted(names, key=lambda name: name in open_circuits)
 
 
+def built_in_for(channel: str, address: str) -> list[str]:
+    """Returns the names of the built-in providers that deliver to `address`."""
+    return [kind.label for kind in BUILT_IN if channel in kind.channels and kind.accepts(channel, address)]
+
+
 def provider_lookup(connection: Connection) -> Callable[[str, str], bool]:
     """Returns a function that says whether any enabled provider delivers to an address on a channel."""
     rows = database.rows(connection, _CONFIGURED)

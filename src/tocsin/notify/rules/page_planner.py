@@ -110,6 +110,7 @@ NOT_CONFIRMED = ReasonType("delivery.not_confirmed", "{provider} did not report 
 CALL_CUT_OFF = ReasonType("delivery.call_cut_off", "The call ended before the message was played.")
 MACHINE_ANSWERED = ReasonType("delivery.machine_answered", "A machine answered the call.")
 KEY_PRESSED = ReasonType("delivery.key_pressed", "The key {key} was pressed.")
+TEST_ANSWERED = ReasonType("delivery.test_answered", "The test was answered at {at}.")
 
 # Why an attempt failed.
 BOUNCED = ReasonType("delivery.bounced", "The email bounced: {error}.")
@@ -172,6 +173,7 @@ ADMINISTRATORS_NOTIFIED = ReasonType("delivery.administrators_notified", "Admini
 
 # Why a recipient gets a notification.
 TEST_REQUESTED = ReasonType("notification.test_requested", "A user requested this test.")
+DAILY_TEST = ReasonType("notification.daily_test", "The daily test of a provider.")
 PROVIDER_TEST = ReasonType("notification.provider_test", "A provider test.")
 CODE_REQUESTED = ReasonType("notification.code_requested", "A code to verify this address was requested.")
 WAS_PAGED = ReasonType("notification.was_paged", "You were paged about this alert. No action is needed.")

@@ -238,3 +238,75 @@ def _other_roles(shift: OnCall, doubles: Iterable[DoubleRole]) -> tuple[MemberRo
 def _overlap(one: OnCall | DoubleRole, other: OnCall) -> bool:
     limits = ((one.since, other.until), (other.since, one.until))
     return all(begin is None or end is None or begin < end for begin, end in limits)
+
+
+# ---------- routes
+# Which providers would carry a message to a contact method, in order, and whether each is known to work there.
+
+
+#: A message to the same address counts as evidence for this long.
+EVIDENCE_FOR = timedelta(days=30)
+
+
+class RouteState(StrEnum):
+    """What is known of a provider for one address. Only the first is green."""
+
+    #: Its last message to the address arrived.
+    WORKS = "works"
+    #: It sent nothing to the address lately: nothing is known.
+    NOT_TRIED = "not_tried"
+    #: Its last message to the address failed.
+    FAILED = "failed"
+    #: It fails for everybody now, or its quota is used up.
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One provider that would carry a message to a contact method."""
+
+    provider: str
+    state: RouteState
+    worked_at: datetime | None = None
+    failed_at: datetime | None = None
+    error: Reason = NO_REASON
+
+
+@dataclass(frozen=True, slots=True)
+class MethodRoutes:
+    """A contact method, what keeps it from reaching its user, and its providers in order; none: the sandbox."""
+
+    label: str
+    channel: str
+    problems: tuple[Reason, ...]
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PersonTonight:
+    """A user who is on call in the coming night, and how they would be reached."""
+
+    user_id: int
+    name: str
+    roles: tuple[MemberRole, ...]
+    methods: tuple[MethodRoutes, ...]
+
+
+def assess_route(
+    provider: str,
+    worked_at: datetime | None,
+    failed_at: datetime | None,
+    error: Reason,
+    now: datetime,
+    *,
+    is_available: bool,
+) -> Route:
+    """Returns the route with what its last messages to the address say."""
+    at = {one: one is not None and one > now - EVIDENCE_FOR for one in (worked_at, failed_at)}
+    if not is_available:
+        state = RouteState.UNAVAILABLE
+    elif failed_at is not None and at[failed_at] and (worked_at is None or failed_at > worked_at):
+        state = RouteState.FAILED
+    else:
+        state = RouteState.WORKS if at[worked_at] else RouteState.NOT_TRIED
+    return Route(provider, state, worked_at, failed_at, error if state is RouteState.FAILED else NO_REASON)

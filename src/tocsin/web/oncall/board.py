@@ -131,6 +131,13 @@ def of_group(group: Group, now: datetime) -> list[ReadinessRow]:
     ]
 
 
+def _tonight(group: Group, now: datetime) -> dict[str, Any]:
+    """Return the coming night, and how the group's users on call in it would be reached."""
+    with database.transaction() as connection:
+        night, people = coverage.tonight(connection, [group.pk], now)
+    return {"night": night, "tonight": people.get(group.pk, ())}
+
+
 def _rows(
     group_id: int, group: str, shifts: Sequence[ShiftReadiness], now: datetime, *, by_role: bool
 ) -> list[ReadinessRow]:
@@ -338,6 +345,7 @@ def group_schedule(request: SignedInRequest, number: int) -> HttpResponse:
         "group": group,
         "problems": problems(plans, {group.pk}, request.now),
         "readiness": of_group(group, request.now),
+        **_tonight(group, request.now),
         "schedules": [
             (schedule, shift_forms.lines(schedule.definition, names), overrides.current(schedule, request.now))
             for schedule in schedules_of_group
