@@ -120,7 +120,7 @@ def test_demo_counts_the_sandbox_as_sent(post: OutboxHarness, monkeypatch: pytes
     assert problems(post.at(61)) == {}
 
 
-def test_keys_of_a_call_in_the_sandbox_reach_all_its_alerts(post: OutboxHarness) -> None:
+def test_keys_of_a_sandboxed_call_reach_all_its_alerts(post: OutboxHarness) -> None:
     post.user("alice", {"label": "Phone", "channel": "voice", "address": "+41790000001"})
     for subject in ("Router down", "VPN down", "Disk full"):
         post.page(post.alert(subject), "alice")
