@@ -314,7 +314,7 @@ def test_forged_or_old_callback_is_refused(scenario: CallScenario) -> None:
     assert acknowledged() == [alert]
 
 
-def test_call_in_a_storm_counts_alerts_and_lists_them_by_key(scenario: CallScenario) -> None:
+def test_call_in_a_storm_counts_alerts_and_lists_them(scenario: CallScenario) -> None:
     scenario.call("Router down")
     alerts = [scenario.post.alert(f"Disk of {name} full") for name in "abcdefghijklmn"]
     for alert in alerts:

@@ -11,6 +11,8 @@ from tests.support.outbox_harness import OutboxHarness, configured
 from tests.support.people import ACTOR
 from tocsin.core.db import database
 from tocsin.notify.dispatch import send
+from tocsin.notify.inbound import responder_actions
+from tocsin.notify.interfaces import CallState
 from tocsin.notify.models import Delivery, Provider, SandboxMessage
 from tocsin.notify.providers.commands import provider_spec, save_provider
 from tocsin.operate import self_check
@@ -116,3 +118,17 @@ def test_demo_counts_the_sandbox_as_sent(post: OutboxHarness, monkeypatch: pytes
     post.go(0)
     assert Delivery.objects.get().status == "sent"
     assert problems(post.at(61)) == {}
+
+
+def test_keys_of_a_sandboxed_call_reach_all_its_alerts(post: OutboxHarness) -> None:
+    post.user("alice", {"label": "Phone", "channel": "voice", "address": "+41790000001"})
+    for subject in ("Router down", "VPN down", "Disk full"):
+        post.page(post.alert(subject), "alice")
+    post.go(0)
+    post.go(11)
+    call = SandboxMessage.objects.order_by("-pk")[0]
+    key = str(Delivery.objects.get(pk=call.delivery).notification_id)
+    listed = responder_actions.continue_call("sandbox", CallState(key, digits="2"), post.now)
+    assert listed.speech.count("Critical alert ") == 2
+    done = responder_actions.continue_call("sandbox", CallState(key, digits="7"), post.now)
+    assert done.speech == "Done for 2 alerts. Goodbye."

@@ -185,7 +185,7 @@ def test_call_names_user_problem_and_keys() -> None:
     )
 
 
-def test_a_call_about_several_alerts_counts_them_and_offers_the_list() -> None:
+def test_call_about_several_alerts_counts_them_and_offers_a_list() -> None:
     made = phone.script(bundle(2))
     assert phone.spoken(bundle(2)) == (
         "Tocsin. 2 alerts for Alice. Critical alert. Acme: VPN down. Press 7 to acknowledge all, 8 to assign all to "

@@ -455,7 +455,8 @@ def _note_bundles(connection: Connection, jobs: Iterable[DeliveryJob], now: date
     later about it (a vendor's webhook, a bounced mail) applies to all of them.
     """
     for job in jobs:
-        has_events = job.active_provider is not None and (
+        # In the sandbox, keys are pressed.
+        has_events = job.active_provider is None or (
             job.active_provider.account.callback_base_url
             or job.reply_address is not None
             or isinstance(job.active_provider.sender, UpdatingSender)
