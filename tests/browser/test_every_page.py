@@ -210,7 +210,6 @@ def test_documentation_screenshots_are_captured(browser: Browser, tmp_path: Path
             ("reports", "/reports/", DESK, "light"),
             ("on-call", "/on-call/groups/1/", DESK, "light"),
             ("policy", "/policies/1/edit/", DESK, "light"),
-            ("workflow", "/workflows/1/edit/", DESK, "light"),
             ("schedule-editor", "/on-call/schedules/1/edit/", DESK, "light"),
             ("halo-guide", "/integrations/1/guide/", DESK, "light"),
             ("halo-connect", "/outbound/add/haloitsm/", DESK, "light"),
