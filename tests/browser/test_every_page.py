@@ -200,6 +200,11 @@ def test_documentation_screenshots_are_captured(browser: Browser, tmp_path: Path
         shots: tuple[tuple[str, str, int, Theme], ...] = (
             ("alert", f"/alerts/{alert}/", DESK, "light"),
             ("alert-dark-phone", f"/alerts/{alert}/", PHONE, "dark"),
+            ("alert-list", "/alerts/", DESK, "light"),
+            ("alert-list-phone", "/alerts/", PHONE, "dark"),
+            ("calendar", "/on-call/calendar/", DESK, "light"),
+            ("calendar-phone", "/on-call/calendar/", PHONE, "light"),
+            ("client-month", "/reports/client/?client=Globex", DESK, "light"),
             ("home", "/", DESK, "light"),
             ("inbound-log", "/inbound-log/", DESK, "light"),
             ("reports", "/reports/", DESK, "light"),

@@ -50,7 +50,7 @@ def test_rotation_is_created_overridden_and_shows_who_would_be_paged(
         # Drag from before now to ten hours on: the sheet says who has it and why.
         first = page.locator("svg[data-pick=primary] text.tl-text tspan").nth(1).text_content()
         track = page.locator("svg[data-pick=primary]").first
-        _drag(page, track, timedelta(hours=-1), timedelta(hours=10))
+        drag(page, track, timedelta(hours=-1), timedelta(hours=10))
         sheet = page.get_by_role("dialog")
         expect(sheet).to_contain_text("shift Weekly of Desk 24x7")
         expect(sheet).to_contain_text(str(first))
@@ -106,7 +106,7 @@ def test_rotation_is_created_overridden_and_shows_who_would_be_paged(
         expect(page.get_by_text("Alice Andersson is on call instead of")).to_be_visible()
 
 
-def _drag(page: Page, track: Locator, before: timedelta, after: timedelta) -> None:
+def drag(page: Page, track: Locator, before: timedelta, after: timedelta) -> None:
     """Drags along a track, between two moments counted from now."""
     now = clock.now()
     expect(track).to_be_visible()

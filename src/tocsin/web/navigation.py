@@ -123,7 +123,7 @@ ACTIONS: tuple[NavigationEntry, ...] = (
 OTHER_VIEWS: tuple[NavigationEntry, ...] = (
     NavigationEntry(_("Profile"), "user", "me", Permission.MANAGE_SELF),
     NavigationEntry(_("Your shifts"), "calendar-event", "my_shifts", Permission.MANAGE_SELF),
-    NavigationEntry(_("On-call calendar"), "calendar", "month_calendar"),
+    NavigationEntry(_("On-call calendar"), "calendar", "calendar"),
     NavigationEntry(_("On-call fairness"), "chart-bar", "fairness"),
     NavigationEntry(_("Your pages"), "bell-ringing", "my_pages", Permission.MANAGE_SELF),
     NavigationEntry(_("Notification rules"), "adjustments", "notification_rules", Permission.MANAGE_SELF),

@@ -59,11 +59,13 @@ from tocsin.web.ui.forms import (
     FormSet,
     MomentField,
     NotificationRuleFormSet,
+    PairsField,
     ZoneField,
     active_users,
     channel_choices,
     channel_name,
     checkboxes,
+    chosen_labels,
     formset_class,
     initial_rule,
     offer_own_zone,
@@ -124,18 +126,13 @@ class StepForm(forms.Form):
     ends = forms.CharField(label=_("To"), required=False, max_length=5)
     days = checkboxes(_("Days"), DAYS)
     zone = ZoneField(required=False)
-    tags = forms.CharField(
+    tags = PairsField(
+        " = ",
+        attrs={"rows": 2},
         label=_("Tags"),
         required=False,
-        max_length=2000,
-        help_text=_("Example: environment=production. All tags must match."),
+        help_text=_("One a line, such as environment = production. All must match."),
     )
-
-    def clean_tags(self) -> str:
-        text: str = self.cleaned_data["tags"]
-        if any(not (name.strip() and value.strip()) for name, value in _pairs(text)):
-            raise forms.ValidationError(_("Enter tags as name=value, separated by commas."))
-        return text
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -179,10 +176,9 @@ class StepForm(forms.Form):
     @property
     def who(self) -> str:
         """Return whom the step notifies, as entered."""
-        names = [
-            name for field in ("roles", "others", "users", "schedules", "contacts") for name in self._labels(field)
-        ]
-        groups = self._labels("groups")
+        fields = ("roles", "others", "users", "schedules", "contacts")
+        names = [name for field in fields for name in chosen_labels(self, field)]
+        groups = chosen_labels(self, "groups")
         text = ", ".join(names)
         return gettext("%(who)s in %(groups)s") % {"who": text, "groups": ", ".join(groups)} if groups else text
 
@@ -196,27 +192,19 @@ class StepForm(forms.Form):
             parts.append(gettext("one at a time, every %(span)s") % {"span": value["sequential"]})
         if value["retry_times"]:
             parts.append(gettext("%(number)s retries per person") % {"number": value["retry_times"]})
-        parts += self._labels("priority")
+        parts += chosen_labels(self, "priority")
         if value["hours"]:
-            parts += self._labels("hours")
+            parts += chosen_labels(self, "hours")
         if value["between"]:
-            days = ", ".join(self._labels("days"))
-            parts.append(f"{self._labels('between')[0]} {value['begins']}–{value['ends']} {days}".rstrip())
+            days = ", ".join(chosen_labels(self, "days"))
+            parts.append(f"{chosen_labels(self, 'between')[0]} {value['begins']}–{value['ends']} {days}".rstrip())
         if value["tags"]:
-            parts.append(value["tags"])
+            parts.append(value["tags"].replace("\n", ", "))
         if value["if_empty"] == IfEmpty.WAIT:
-            parts += self._labels("if_empty")
+            parts += chosen_labels(self, "if_empty")
         if value["only_until_acknowledged"]:
             parts.append(gettext("until acknowledged"))
         return " · ".join(map(str, parts))
-
-    def _labels(self, name: str) -> list[str]:
-        """Return the labels of the chosen options."""
-        value, field = self[name].value(), self.fields[name]
-        chosen = set(map(str, value if isinstance(value, list | tuple) else [value] if value else ()))
-        if not chosen:
-            return []
-        return [str(label) for key, label in field.choices if str(key) in chosen]  # type: ignore[attr-defined]
 
     def is_empty(self) -> bool:
         """Return whether nothing was entered. Two fields always have a value."""
@@ -265,15 +253,9 @@ class StepForm(forms.Form):
                 "from": data["begins"], "to": "24:00" if data["ends"] == "00:00" else data["ends"],
                 "days": list(data["days"]), "time_zone": data["zone"] or "UTC", "outside": data["between"] == "out",
             }  # fmt: skip
-        if data["tags"].strip():
-            condition["tags"] = {name.strip(): value.strip() for name, value in _pairs(data["tags"])}
+        if data["tags"]:
+            condition["tags"] = data["tags"]
         return condition or None
-
-
-def _pairs(text: str) -> list[tuple[str, str]]:
-    """Parse `a=b, c=d` into names and values; a missing value is empty."""
-    parts = (part.partition("=") for part in text.split(",") if part.strip())
-    return [(name, value) for name, _equals, value in parts]
 
 
 _HOURS_MODES = (("", _("only during")), ("not-", _("only outside")))
@@ -335,7 +317,6 @@ def _initial(step: Mapping[str, Any], numbers: Mapping[str, Mapping[str, int]]) 
         "hours": f"not-{hours.get(outside, '')}" if outside else hours.get(during, "") if during else "",
         "between": ("out" if between.get("outside") else "in") if between else "",
         "ends": picker_time(between.get("to", "")),
-        "tags": ", ".join(f"{name}={value}" for name, value in condition.get("tags", {}).items()),
         "methods": [
             initial_rule(f"label:{rule['label']}" if "label" in rule else f"channel:{rule['channel']}", rule)
             for rule in step.get("methods", [])
@@ -481,29 +462,28 @@ class PolicyForm(forms.Form):
         return any(field.errors for field in self.advanced)
 
     def spec(self) -> dict[str, Any]:
-        """Return the settings in spec form. Fields with an error count as empty."""
+        """Return the settings that the form shows in spec form. Fields with an error count as empty."""
         data = valid_values(self)
-        acknowledge: dict[str, Any] = {"effect": data["effect"], "timeout": data["timeout"] or None}
-        if data["effect"] == AcknowledgeEffect.PAUSE and data["pause"]:
-            acknowledge["pause"] = data["pause"]
-        values: dict[str, Any] = {
+        pauses = data["effect"] == AcknowledgeEffect.PAUSE
+        repeat = {"times": data["repeat_times"], "every": data["repeat_every"] or None}
+        return {
             "name": data["name"],
+            "group": data["group"].name if data["group"] else None,
             "default_priority": data["default_priority"],
-            "acknowledge": acknowledge,
+            "acknowledge": {
+                "effect": data["effect"],
+                "timeout": data["timeout"] or None,
+                "pause": (data["pause"] or None) if pauses else None,
+                "people": data["people"] or None,
+            },
+            "page_assignee": data["page_assignee"],
+            "repeat": repeat if data["repeat_times"] else None,
+            "groups_sequential": data["groups_sequential"] or None,
+            "end_after": data["end_after"] or None,
+            "end": self._end(data),
+            "sla": {key: data[key] or None for key in ("respond_by", "fix_by")},
+            "anyway": bool(data["anyway"]) or None,
         }
-        if data["group"]:
-            values["group"] = data["group"].name
-        if data["people"] and data["people"] > 1:
-            acknowledge["people"] = data["people"]
-        if not data["page_assignee"]:
-            values["page_assignee"] = False
-        values |= {"groups_sequential": data["groups_sequential"] or None, "end_after": data["end_after"] or None}
-        values |= {"end": self._end(data), "anyway": bool(data["anyway"]) or None}
-        if sla := {key: data[key] for key in ("respond_by", "fix_by") if data[key]}:
-            values["sla"] = sla
-        if data["repeat_times"]:
-            values["repeat"] = {"times": data["repeat_times"], "every": data["repeat_every"] or None}
-        return values
 
     def _end(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
         final_action = data["then"]
@@ -623,7 +603,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     if form.is_bound and not is_preview:
         is_valid = all([form.is_valid(), steps.is_valid()])
         filled_steps = steps.filled_steps()
-        posted = {**form.spec(), "steps": [step.spec() for step in filled_steps]}
+        posted = {**spec, **form.spec(), "steps": [step.spec() for step in filled_steps]}
         try:
             if is_valid:
                 require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])

@@ -160,7 +160,7 @@ _me = [
 
 _oncall = [
     path("", board.board, name="on_call"),
-    path("calendar/", board.calendar, name="month_calendar"),
+    path("calendar/", board.calendar, name="calendar"),
     path("groups/<int:number>/", board.group_schedule, name="group_schedule"),
     path("groups/<int:number>/reassign/", swaps.reassign, name="reassign"),
     path("override/", swaps.choose_group, name="override_shift"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -20,6 +22,7 @@ from tocsin.alerts.service import VisibleAlert, find_alert
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, as_reason, local_term, reason_from_json
+from tocsin.core.validation import inputs
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import SpecTemplate
 from tocsin.outbound.models import OutboundIntegration
@@ -48,8 +51,10 @@ from tocsin.web.ui.forms import (
     ROLES,
     DurationField,
     FilledFormSet,
+    PairsField,
     active_users,
     checkboxes,
+    chosen_labels,
     field_error_text,
     formset_class,
     owner_field,
@@ -268,7 +273,7 @@ def initial_workflow(spec: Mapping[str, Any]) -> dict[str, Any]:
 class ActionForm(forms.Form):
     """One action. Its type determines which fields apply."""
 
-    do = forms.ChoiceField(label=_("Action"), choices=ACTIONS)
+    do = forms.ChoiceField(label=_("Action"), choices=ACTIONS, initial=ActionKind.NOTIFY)
     groups = checkboxes(_("Groups"), Group.objects.all())
     roles = checkboxes(_("On-call role"), ROLES, help_text=_("Leave empty to include every member."))
     users = checkboxes(_("Users"), active_users())
@@ -287,14 +292,19 @@ class ActionForm(forms.Form):
     )
     priority = forms.ChoiceField(label=_("Priority"), choices=[("", "–"), *PRIORITIES], required=False)
     span = DurationField(label=_("Duration"), required=False, help_text=_("Example: 10m or 2h"))
-    tags = forms.CharField(
+    tags = PairsField(
+        " = ",
+        attrs={"rows": 2},
         label=_("Tags to set"),
         required=False,
-        max_length=2000,
-        help_text=_("Example: environment=production, team=web"),
+        help_text=_("One a line, such as environment = production."),
     )
     remove = forms.CharField(
-        label=_("Tags to remove"), required=False, max_length=2000, help_text=_("Tag names, separated by commas.")
+        label=_("Tags to remove"),
+        required=False,
+        max_length=2000,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text=_("One name a line."),
     )
     status = forms.CharField(
         label=_("Ticket status"),
@@ -324,6 +334,31 @@ class ActionForm(forms.Form):
         set_choices(self, "by", [("", _("Email to their own address")), *choices])
 
     @property
+    def is_open(self) -> bool:
+        """Return whether the action's fields are shown at first: it has an error."""
+        return bool(self.errors)
+
+    @property
+    def what(self) -> str:
+        """Return the kind of the action, as chosen."""
+        return "".join(chosen_labels(self, "do"))
+
+    @property
+    def whom(self) -> str:
+        """Return whom or what it acts on: the labels, names or texts of the fields that its kind has."""
+        shown = []
+        for key in KEYS.get(self["do"].value(), ()):
+            name = _FORM_FIELDS.get(key, key)
+            field, value = self.fields[name], self[name].value()
+            if isinstance(field, forms.BooleanField):
+                shown += [str(field.label)] if value else []
+            elif hasattr(field, "choices"):
+                shown += chosen_labels(self, name)
+            else:
+                shown += str(value or "").splitlines()[:1]
+        return ", ".join(shown)
+
+    @property
     def parts(self) -> list[tuple[forms.BoundField, str]]:
         """Each field with the CSS classes of the action types that it applies to."""
         return [(self[name], _CLASSES[name]) for name in self.fields if name != "do"]
@@ -342,14 +377,23 @@ class ActionForm(forms.Form):
                     action[key] = [user.username for user in value]
                 case "policy" | "outbound":
                     action[key] = value.name
-                case "tags":
-                    pairs = (part.partition("=") for part in value.split(",") if part.strip())
-                    action[key] = {name.strip(): text.strip() for name, _equals, text in pairs}
                 case "remove":
-                    action[key] = [part.strip() for part in value.split(",") if part.strip()]
+                    action[key] = [line.strip() for line in value.splitlines() if line.strip()]
                 case _:
                     action[key] = value
         return action
+
+
+class ActionFormSet(FilledFormSet[ActionForm]):
+    def numbered(self) -> list[tuple[ActionForm, str]]:
+        """Return each action with when it runs, after the waits before it."""
+        waited, found = timedelta(), []
+        for form in self.forms:
+            found.append((form, f"+{inputs.write_duration(waited)}" if waited else gettext("immediately")))
+            if form["do"].value() == ActionKind.WAIT:
+                with suppress(Rejected):
+                    waited += inputs.parse_duration(form["span"].value() or "0")
+        return found
 
 
 def _classes(field: str) -> str:
@@ -361,8 +405,8 @@ def _classes(field: str) -> str:
 _CLASSES: Mapping[str, str] = {name: _classes(name) for name in ActionForm.base_fields}
 
 
-def _action_formset(post: Any = None, *, initial: Sequence[Mapping[str, Any]]) -> FilledFormSet[ActionForm]:
-    made = formset_class(ActionForm, FilledFormSet[ActionForm], max_num=MAX_ACTIONS, absolute_max=MAX_ACTIONS + 5)
+def _action_formset(post: Any = None, *, initial: Sequence[Mapping[str, Any]]) -> ActionFormSet:
+    made = formset_class(ActionForm, ActionFormSet, max_num=MAX_ACTIONS, absolute_max=MAX_ACTIONS + 5)
     return made(post, initial=initial, prefix="actions")
 
 
@@ -378,8 +422,7 @@ def initial_actions(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
             "groups": [groups[name] for name in action.get("groups", []) if name in groups],
             "policy": policies.get(action.get("policy", "")),
             "outbound": outbound.get(action.get("outbound", "")),
-            "tags": ", ".join(f"{name}={text}" for name, text in action.get("tags", {}).items()),
-            "remove": ", ".join(action.get("remove", [])),
+            "remove": "\n".join(action.get("remove", [])),
         }
         for action in spec.get("actions", [])
     ]
@@ -483,8 +526,8 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         request, WORKFLOWS, row, state=lambda row: {**commands.workflow_spec(row), "order": None}
     )
     button = str(post.get("do", "")) if post is not None else ""
-    is_condition_button = conditions.apply_button(button)
-    if is_condition_button:
+    is_draft = conditions.apply_button(button) or button == "preview"
+    if is_draft:
         # The forms with what was typed, and without errors.
         form, actions = (
             WorkflowForm(initial=typed(form)),
@@ -492,9 +535,10 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         )
     offer_own_groups(request, form.fields["group"])
     result: DryRunResult | None = None
-    if post is not None and not is_condition_button and form.is_valid() and actions.is_valid():
+    if post is not None and not is_draft and form.is_valid() and actions.is_valid():
         try:
-            posted = {**form.spec(), **conditions.spec(), "actions": [one.spec() for one in actions.forms]}
+            kept = {key: value for key, value in spec.items() if key != "order"}
+            posted = {**kept, **form.spec(), **conditions.spec(), "actions": [one.spec() for one in actions.forms]}
             group = Group.objects.filter(name=posted["group"]).first() if posted["group"] else None
             if button == "try":
                 result = _dry_run_draft(posted, group, request)
@@ -513,6 +557,8 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         "workflow": row,
         "form": form,
         "actions": actions,
+        "numbered": actions.numbered(),
+        "is_empty": not actions.is_bound and not spec.get("actions"),
         "conditions": conditions,
         "templates": [] if row or post is not None else _templates(),
         "chosen": request.GET.get("from", ""),
@@ -522,7 +568,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         "snapshot": snapshot,
         **conditions.context,
     }
-    return render_view(request, "workflows/edit.html", context, status=422 if failed else 200)
+    return render_view(request, "workflows/edit.html", context, partials=("preview",), status=422 if failed else 200)
 
 
 def _dry_run_draft(spec: dict[str, Any], group: Group | None, request: SignedInRequest) -> DryRunResult:

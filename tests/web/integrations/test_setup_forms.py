@@ -98,7 +98,7 @@ def test_rows_of_steps_say_who_how_and_when(company: Company, browser_of: Browse
         ({"effect": "pause"}, "how long an acknowledgement pauses"),
         ({"repeat_times": "3"}, "the interval between rounds"),
         ({"timeout": "x"}, "is not a duration"),
-        ({"steps-0-tags": "production"}, "as name=value"),
+        ({"steps-0-tags": "production"}, "Use name = value"),
     ],
 )
 def test_what_is_wrong_with_a_policy_stands_beside_it(

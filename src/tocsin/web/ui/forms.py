@@ -171,6 +171,21 @@ def typed(form: forms.BaseForm) -> dict[str, Any]:
     return {name: form[name].value() for name in form.fields}
 
 
+def chosen_labels(form: forms.BaseForm, name: str) -> list[str]:
+    """Return the labels of a field's chosen options, as entered."""
+    value, field = form[name].value(), form.fields[name]
+    chosen = set(map(str, value if isinstance(value, list | tuple) else [value] if value else ()))
+    if not chosen:
+        return []
+    options = (one for group in field.choices for one in _options(*group))  # type: ignore[attr-defined]
+    return [str(label) for key, label in options if str(key) in chosen]
+
+
+def _options(value: Any, label: Any) -> list[tuple[Any, Any]]:
+    """Return the options of a group of options, or the option itself."""
+    return list(label) if isinstance(label, list | tuple) else [(value, label)]
+
+
 def valid_values(form: forms.BaseForm) -> dict[str, Any]:
     """Return a bound form's values. A field with an error counts as empty."""
     return {name: form.cleaned_data.get(name, field.to_python(None)) for name, field in form.fields.items()}
