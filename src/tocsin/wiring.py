@@ -27,7 +27,7 @@ from tocsin.oncall.calendars import calendar_import_worker
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.changes import overrides, swaps
 from tocsin.operate import tasks as operate
-from tocsin.outbound import writeback as outbound_listener
+from tocsin.outbound import writeback
 from tocsin.outbound.delivery import dispatcher as outbound_dispatcher
 from tocsin.outbound.delivery import queue as outbound_queue
 from tocsin.outbound.halo_sync import poller
@@ -73,9 +73,9 @@ def install() -> None:
     commands.HANDLERS.register(handle_changes)
     commands.HANDLERS.register(listener.all_clear)
     commands.HANDLERS.register(updates.follow)
-    commands.HANDLERS.register(outbound_listener.follow)
+    commands.HANDLERS.register(writeback.follow)
     commands.HANDLERS.register(workflow_listener.handle_changes)
-    state.register(outbound_listener.load_recent_writes, outbound_listener.mark_echoed)
+    state.register(writeback.load_recent_writes, writeback.mark_echoed)
     store.QUESTION_LOOKUPS.register(escalation.open_questions)
     claim.SLA_LOOKUPS.register(workflow_runs.load_sla_moments)
     for kind, find_references in (*_REFERENCE_FINDERS, *registry.REFERENCE_FINDERS.items()):

@@ -100,7 +100,7 @@ def test_cost_of_each_part_is_added_once() -> None:
     def receive(part: str, amount: str, currency: str = "USD", state: ReceiptState = ReceiptState.DELIVERED) -> None:
         receipt = Receipt(state, str(one.notification_id), part, cost=Cost(Decimal(amount), currency))
         with database.transaction() as connection:
-            responder_actions.apply(connection, "Telnyx", receipt, now)
+            responder_actions.apply_receipt(connection, "Telnyx", receipt, now)
 
     receive("a", "0.0051", state=ReceiptState.IN_TRANSIT)
     assert figures(now).charges == ()

@@ -1,4 +1,6 @@
-"""The commands that change an alert, with their actor. Plain data; `alerts.lifecycle` applies them. Pure."""
+"""The commands that change an alert, with their actor, as plain data: `alerts.lifecycle` applies them. Also what
+changed (`AlertChange`), and the handlers that are called with it.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,7 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class LastEvent:
-    """The newest event whose kind is in `states.LIFE`. `undo` reverses it, and it says who closed the alert."""
+    """The newest event of `states.LIFECYCLE_EVENTS`: `undo` reverses it, and it says who closed the alert."""
 
     kind: EventKind
     at: datetime

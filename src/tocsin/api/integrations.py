@@ -1,4 +1,4 @@
-"""Inbound integrations: settings and webhook URL. See `integration_preview` and `integration_versions` for the rest.
+"""Inbound integrations: settings, webhook URL, versions and previews.
 
 The URL contains the integration's secret, so it is shown only to callers who may change the integration.
 """

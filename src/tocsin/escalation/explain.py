@@ -171,7 +171,7 @@ def _paged_users(pages: tuple[PageUser, ...]) -> tuple[Reason, ...]:
 
 # ---------- next steps
 # The next action of many alerts, for the web and the API.
-# Reads runs, alerts and users and passes them to `forecast`; never writes.
+# Reads runs, alerts and users and passes them to `forecast_next_action`; never writes.
 
 
 def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) -> dict[int, NextAction]:

@@ -19,7 +19,7 @@ PREFIX = "/in/"
 
 #: Path prefixes of webhooks and of the PagerDuty- and Opsgenie-compatible endpoints.
 _PREFIXES = (PREFIX, *pagerduty.PATHS, *opsgenie.PREFIXES)
-_TEST_PREFIX = f"{ingest_service.SEGMENT}/"
+_TEST_PREFIX = f"{ingest_service.TEST_SEGMENT}/"
 
 #: Codes of requests that name no integration.
 _UNKNOWN_SENDER = ("unknown_token", "unauthenticated")
@@ -87,7 +87,7 @@ class InboundApp:
         test = None
         if separator:
             try:
-                test = ingest_service.check(suffix.removeprefix(_TEST_PREFIX), integration.id, clock.now())
+                test = ingest_service.check_test_token(suffix.removeprefix(_TEST_PREFIX), integration.id, clock.now())
             except Rejected as rejected:
                 # Never handled as an ordinary message: that would page the integration's real recipients.
                 raise HttpError(401, rejected.code, rejected.reason) from None

@@ -1,4 +1,6 @@
-"""The reasons of refused requests, of webhooks and of the compatible endpoints."""
+"""What all inbound endpoints of a node share: `IngestService` finds the integration of a token, reads and checks a
+request, and has its messages decided; before it, the answers to senders, test tokens, and counts of refused requests.
+"""
 
 from __future__ import annotations
 
@@ -129,10 +131,10 @@ _EXPIRED = ReasonType(
     "test_token.expired", "This test token was valid for {duration} and has expired. Send the sample again."
 )
 
-VALID_FOR = timedelta(minutes=1)
+TEST_TOKEN_VALID_FOR = timedelta(minutes=1)
 
 #: The path segment between an integration's token and the test token.
-SEGMENT = "test"
+TEST_SEGMENT = "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +150,14 @@ class WebhookTestToken:
         return f"{self.number:016x}"
 
 
-def issue(integration_id: int, user_id: int, now: datetime) -> tuple[str, WebhookTestToken]:
+def issue_test_token(integration_id: int, user_id: int, now: datetime) -> tuple[str, WebhookTestToken]:
     """Returns a new token's URL-safe text, and the token."""
     token = WebhookTestToken(user_id, random.SystemRandom().getrandbits(64))
-    expires_at = int((now + VALID_FOR).timestamp())
+    expires_at = int((now + TEST_TOKEN_VALID_FOR).timestamp())
     return _signer().sign_object([integration_id, user_id, expires_at, token.number]), token
 
 
-def check(text: str, integration_id: int, now: datetime) -> WebhookTestToken:
+def check_test_token(text: str, integration_id: int, now: datetime) -> WebhookTestToken:
     """Verifies a token issued with any of the known keys. Raises Rejected("bad_pass") if it is invalid or expired."""
     try:
         issued_for, user_id, expires_at, number = _signer().unsign_object(text)
@@ -164,7 +166,7 @@ def check(text: str, integration_id: int, now: datetime) -> WebhookTestToken:
     if issued_for != integration_id:
         raise Rejected("bad_pass", _OTHER_INTEGRATION())
     if now.timestamp() >= expires_at:
-        raise Rejected("bad_pass", _EXPIRED(duration=VALID_FOR))
+        raise Rejected("bad_pass", _EXPIRED(duration=TEST_TOKEN_VALID_FOR))
     return WebhookTestToken(user_id, number)
 
 
@@ -293,8 +295,7 @@ def _store(connection: Connection, query: LiteralString, table: str, counts: _Co
 
 
 # ---------- ingest service
-# What all inbound endpoints of a node share: token lookup, reading bodies, checking credentials, and passing messages
-# to the committer. Each endpoint formats its own responses.
+# Each endpoint formats its own responses.
 
 log = logging.getLogger(__name__)
 

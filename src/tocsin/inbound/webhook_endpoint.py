@@ -59,7 +59,7 @@ ON CONFLICT (integration_id) DO NOTHING
 """
 
 
-def require(integration: CompiledIntegration, payloads: Sequence[Payload]) -> str:
+def require_sender(integration: CompiledIntegration, payloads: Sequence[Payload]) -> str:
     """Checks the sender of authentic payloads. Returns its name if the integration is to be pinned to it.
 
     Raises HttpError (403, "other_sender") for a sender other than the pinned or configured one.
@@ -68,7 +68,7 @@ def require(integration: CompiledIntegration, payloads: Sequence[Payload]) -> st
     if read_sender is None:
         return ""
     senders = [read_sender(payload, integration.settings) for payload in payloads]
-    pinned = "" if any(sender.expected for sender in senders) else _pinned(integration.id)
+    pinned = "" if any(sender.expected for sender in senders) else _pinned_sender(integration.id)
     first_name = senders[0].name
     for sender in senders:
         expected = sender.expected or pinned or first_name
@@ -80,7 +80,7 @@ def require(integration: CompiledIntegration, payloads: Sequence[Payload]) -> st
     return senders[0].name if not pinned and not senders[0].expected else ""
 
 
-def _pinned(integration_id: int) -> str:
+def _pinned_sender(integration_id: int) -> str:
     with database.transaction() as connection:
         row = database.row(
             connection, "SELECT sender FROM inbound_pinnedsender WHERE integration_id = %s", (integration_id,)
@@ -106,7 +106,7 @@ def answer_handshake(
     code = integration.normalizer.kind.kind_hooks
     require_genuine(code, payloads, headers)
     try:
-        new_sender = require(integration, payloads)
+        new_sender = require_sender(integration, payloads)
         reply = None
         if code.handshake is not None and len(payloads) == 1:
             with _hook_errors_as_http():

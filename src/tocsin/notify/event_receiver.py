@@ -41,7 +41,7 @@ class ProviderEventReceiver:
 
         def apply() -> None:
             with database.transaction() as connection:
-                responder_actions.apply(connection, self.provider, receipt, self.now)
+                responder_actions.apply_receipt(connection, self.provider, receipt, self.now)
 
         database.retry_once(apply)
 

@@ -173,7 +173,8 @@ class Rendered:
 
 
 class Channel(ABC):
-    """A notification channel, such as e-mail or SMS: a module under `notify/channels`, and all that is known of it.
+    """A notification channel, such as e-mail or SMS, and all that is known of it: a class under `notify/channels`, or
+    under `notify/integrations` if one vendor alone has it.
 
     Its setting `content_NAME`, forms, API, YAML, the sandbox and the conformance test follow from its attributes.
     """
@@ -245,7 +246,7 @@ class Channel(ABC):
         return ""
 
 
-#: Every channel by name, from the quietest on. `registry` fills it: modules that decide read it without importing any.
+#: Every channel by name, from the quietest on. `providers.pool` fills it, so that modules that decide import none.
 CHANNELS: dict[str, Channel] = {}
 
 
@@ -565,7 +566,7 @@ class Receipt:
     external_id: str = ""
     #: Why the message failed or reached nobody; set in these two states.
     reason: Reason = NO_REASON
-    #: Whether the account failed, the address, or neither for long; see `integrations.error_codes`.
+    #: Whether the account failed, the address, or neither for long; see `vendor_http.VendorError`.
     failure: FailureKind = FailureKind.PERMANENT
     #: None where the vendor does not say.
     cost: Cost | None = None

@@ -61,7 +61,7 @@ CLOCK_AHEAD_DETAIL = Text(
 
 
 # ---------- rules
-# Judges from inputs whether paging works. Pure: `inputs` loads them, `runner` acts on the result.
+# Judges from inputs whether paging works. Pure: `load_inputs` loads them, `SelfCheckRunner` acts on the result.
 #
 # The external heartbeat is sent only while there is no problem, apart from warnings.
 

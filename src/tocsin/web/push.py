@@ -18,7 +18,7 @@ from tocsin.access.audit import AuditActor as ConfigurationActor
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.notify.channels.chat import BUTTONS
+from tocsin.notify.channels.chat import PLAIN_BUTTONS
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.integrations import web_push as rows
 from tocsin.notify.models import PushDevice
@@ -71,7 +71,7 @@ def device_name(user_agent: str) -> str:
 # The service worker has no session. A button is authenticated by the signed token of its notification, and only by
 # POST.
 
-_COMMANDS = frozenset(BUTTONS)
+_COMMANDS = frozenset(PLAIN_BUTTONS)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

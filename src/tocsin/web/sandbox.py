@@ -10,16 +10,16 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.utils.csp import CSP
+from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.csp import csp_override
 from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Role
-from tocsin.alerts.states import CommandKind
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
+from tocsin.notify.channels import chat
 from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.interfaces import CallPrompt, CallState, InboundText
@@ -43,19 +43,17 @@ KEYPAD = (
     (("7", gettext_lazy("acknowledge")), ("8", gettext_lazy("assign to me")), ("9", gettext_lazy("close"))),
 )
 
-BUTTONS = (
-    (CommandKind.ACKNOWLEDGE, gettext_lazy("Acknowledge")),
-    (CommandKind.ASSIGN, gettext_lazy("Assign to me")),
-    (CommandKind.CLOSE, gettext_lazy("Close")),
-)
-
 
 def message_context(row: SandboxMessage) -> dict[str, Any]:
     content = row.content
     link = content.get("link") or ""
     channel = CHANNELS[row.channel]
     script = content.get("script") or {}
+    has_buttons = channel.layout in ("push", "chat") and signed_links.token_of(link)
     is_repeated = bool(content.get("repeats"))
+    # What its vendor repeats can only be acknowledged there.
+    commands = chat.PLAIN_BUTTONS[: 1 if is_repeated else None]
+    language = get_language() or "en"
     return {
         "row": row,
         "channel": channel_name(row.channel),
@@ -70,10 +68,7 @@ def message_context(row: SandboxMessage) -> dict[str, Any]:
         "headers": content.get("headers") or {},
         "links": [(b["label"], b["url"], local_path(b["url"])) for b in content.get("buttons") or []],
         "link": local_path(link),
-        # What its vendor repeats can only be acknowledged there.
-        "buttons": BUTTONS[: 1 if is_repeated else None]
-        if channel.layout in ("push", "chat") and signed_links.token_of(link)
-        else (),
+        "buttons": [(kind, chat.label(kind, language)) for kind in commands] if has_buttons else (),
         "is_repeated": is_repeated,
         "spoken": [
             part

@@ -50,7 +50,7 @@ def node() -> Iterator[InboundServer]:
 
 def pass_for(integration: Integration) -> str:
     user = make_user(f"sampler{integration.pk}", NOW)
-    return ingest_service.issue(integration.pk, user.pk, clock.now())[0]
+    return ingest_service.issue_test_token(integration.pk, user.pk, clock.now())[0]
 
 
 @pytest.mark.parametrize("kind", first(len(FIRST), KINDS), ids=lambda kind: kind.name)

@@ -176,8 +176,8 @@ def test_expired_forged_or_foreign_test_token_is_rejected(
     now = clock.now()
     assert bob.user_id is not None
     texts = [
-        ingest_service.issue(integration.pk, bob.user_id, now - ingest_service.VALID_FOR)[0],
-        ingest_service.issue(other.pk, bob.user_id, now)[0],
+        ingest_service.issue_test_token(integration.pk, bob.user_id, now - ingest_service.TEST_TOKEN_VALID_FOR)[0],
+        ingest_service.issue_test_token(other.pk, bob.user_id, now)[0],
         "A" * 64,
         "",
     ]
@@ -193,7 +193,7 @@ def test_a_pass_that_is_used_twice_opens_one_alert(
     integration: Integration, bob: AuditActor, node: InboundServer
 ) -> None:
     assert bob.user_id is not None
-    text, _ = ingest_service.issue(integration.pk, bob.user_id, clock.now())
+    text, _ = ingest_service.issue_test_token(integration.pk, bob.user_id, clock.now())
     replies = [node.post(f"{path_of(integration)}/test/{text}", halo()).body for _ in range(2)]
     assert [one["status"] for one in replies] == ["Mapped Opened", "Mapped Appended"]
 

@@ -221,13 +221,17 @@ def send_sample(
     if actor.user_id is None:
         raise Rejected("needs_person", sentence("A sample pages the user who sends it. Sign in or use an API token."))
     selected = _select_sample(integration, sample)
-    text, test = ingest_service.issue(integration.pk, actor.user_id, now)
+    text, test = ingest_service.issue_test_token(integration.pk, actor.user_id, now)
     source_id, body = with_fresh_ids(normalizer_of_version(integration, integration.current_version), selected, test)
     http_client = client or HttpClient(trusted=True)
     started = time.monotonic()
     try:
         response = _post(
-            http_client, f"{secrets.url_of(integration)}/{ingest_service.SEGMENT}/{text}", integration, selected, body
+            http_client,
+            f"{secrets.url_of(integration)}/{ingest_service.TEST_SEGMENT}/{text}",
+            integration,
+            selected,
+            body,
         )
     finally:
         if client is None:

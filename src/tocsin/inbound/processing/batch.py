@@ -503,8 +503,8 @@ def _prepare_due(batch: _Batch, now: datetime) -> None:
         key_hash = item.key_hash
         if not item.incoming.is_due or key_hash is None or key_hash in batch.due_delays:
             continue
-        state = states.get(key_hash, DedupKeyState())
-        delay = state.delayed
+        key_state = states.get(key_hash, DedupKeyState())
+        delay = key_state.delayed
         if delay is not None and (delay.due_at is None or delay.due_at > now):
             batch.blocked_keys.add(key_hash)
         elif key_hash not in batch.blocked_keys:
@@ -513,7 +513,7 @@ def _prepare_due(batch: _Batch, now: datetime) -> None:
                 DelayReason.WAIT, item.incoming.received_at, now, AFTER_ITS_DELAY()
             )
             if delay is not None:
-                states[key_hash] = replace(state, delayed=None)
+                states[key_hash] = replace(key_state, delayed=None)
                 batch.changes.delayed[key_hash] = (item.integration.id, None)
 
 

@@ -257,7 +257,7 @@ def _record(connection: Connection, page: OpenPage, state: ReceiptState, now: da
     """Records the receipt on each delivery of the page that does not have it yet."""
     for row in database.rows(connection, _UNREPORTED, (list(page.deliveries), str(state))):
         receipt = Receipt(state, str(row["notification_id"]), page.receipt)
-        responder_actions.apply(connection, page.provider_name, receipt, now)
+        responder_actions.apply_receipt(connection, page.provider_name, receipt, now)
 
 
 def _answer(connection: Connection, page: OpenPage, report: ReceiptReport, now: datetime) -> None:

@@ -1,5 +1,6 @@
-"""Runs responders' commands from outside the web interface (texts, phone keys, chat buttons, mails): identifies the
-user, checks the permission and runs the command. The result always has an answer.
+"""What comes back from a page: its delivery receipt, an opt-out, and the command of whoever was paged, by text, phone
+key, chat button or mail. Identifies the user, checks the permission and runs the command; the result always has an
+answer.
 """
 
 from __future__ import annotations
@@ -40,11 +41,6 @@ from tocsin.notify.text.render import ContentLevel
 from tocsin.people.permissions import Viewer, roles_in_groups, viewer_from
 from tocsin.people.sql import join_user, load_with_groups
 
-# ---------- delivery receipts
-# Applies delivery receipts. After a failure, the next provider takes over at once; if nobody was reached, the user's
-# next contact method starts. Runs inside the caller's transaction.
-
-
 # ---------- opt outs
 # An opt-out applies to the number on the channel for all providers: nobody gets texts against their will.
 
@@ -79,17 +75,22 @@ def opted_out(connection: Connection) -> list[tuple[int, str, str, datetime]]:
     return [(row["id"], row["name"], row["label"], row["at"]) for row in rows]
 
 
+# ---------- delivery receipts
+# Applies delivery receipts. After a failure, the next provider takes over at once; if nobody was reached, the user's
+# next contact method starts. Runs inside the caller's transaction.
+
+
 #: How far back deliveries are matched by the vendor's message id alone.
 RECEIPT_WINDOW = timedelta(days=2)
 
 
-def apply(
+def apply_receipt(
     connection: Connection, provider: str, receipt: Receipt, now: datetime, *, is_final: bool = False
 ) -> list[UUID]:
     """Records a receipt from `provider` and applies its consequences. Returns the ids of the deliveries concerned. A
     final failure (`is_final`) is not handed to another provider.
     """
-    delivery_ids = deliveries(connection, provider, receipt.key, receipt.external_id, now)
+    delivery_ids = find_deliveries(connection, provider, receipt.key, receipt.external_id, now)
     if not delivery_ids:
         return []
     if receipt.state is not ReceiptState.IN_TRANSIT:
@@ -134,7 +135,7 @@ def _add_cost(connection: Connection, delivery_id: UUID, provider: str, receipt:
         connection.execute(_ADD_COST, {**charged, "key": key, "now": now})
 
 
-def deliveries(connection: Connection, provider: str, key: str, external_id: str, now: datetime) -> list[UUID]:
+def find_deliveries(connection: Connection, provider: str, key: str, external_id: str, now: datetime) -> list[UUID]:
     """Returns the deliveries that were sent as the message with that key, else with that vendor message id."""
     try:
         notification = UUID(key) if key else None
@@ -320,7 +321,7 @@ def record_bounce(
     error = redact_address(server_message, "email", row["address"]).rstrip(".")
     reason = page_planner.BOUNCED(error=error)
     receipt = Receipt(ReceiptState.FAILED, str(notification), "", reason, FailureKind.NO_SUCH_ADDRESS)
-    apply(connection, row["provider_name"], receipt, now, is_final=True)
+    apply_receipt(connection, row["provider_name"], receipt, now, is_final=True)
     return reason
 
 
@@ -355,6 +356,10 @@ def answer_daily_test(connection: Connection, provider: str, channel: str, user_
 def append_reason(connection: Connection, delivery_ids: Sequence[UUID], reason: Reason) -> None:
     """Appends a reason to that of these deliveries."""
     connection.execute(database.literal(_APPEND), {"reason": reason, "ids": list(delivery_ids)})
+
+
+# ---------- commands
+# Runs a command of a user for the alerts that it names, or that are open for the user.
 
 
 #: The commands available outside the web interface.
@@ -607,7 +612,7 @@ def continue_call(provider: str, call_state: CallState, now: datetime) -> CallPr
 
 
 def _continue(connection: Connection, provider: str, call_state: CallState, now: datetime) -> CallPrompt:
-    delivery_ids = _deliveries(connection, provider, call_state, now)
+    delivery_ids = _find_deliveries_of_call(connection, provider, call_state, now)
     # An alert merged in the meantime is announced, and acted on, as the alert it was merged into.
     deliveries = claim.facts(connection, delivery_ids, resolve_merged=True)
     if call_state.is_machine and not call_state.digits:
@@ -669,8 +674,8 @@ def _current(deliveries: list[DueDelivery]) -> list[DueDelivery]:
     return list(relevant.values())
 
 
-def _deliveries(connection: Connection, provider: str, call_state: CallState, now: datetime) -> list[UUID]:
-    delivery_ids = deliveries(connection, provider, call_state.key, call_state.external_id, now)
+def _find_deliveries_of_call(connection: Connection, provider: str, call_state: CallState, now: datetime) -> list[UUID]:
+    delivery_ids = find_deliveries(connection, provider, call_state.key, call_state.external_id, now)
     if delivery_ids or not call_state.number:
         return delivery_ids
     last = connection.execute(
@@ -679,7 +684,7 @@ def _deliveries(connection: Connection, provider: str, call_state: CallState, no
         "OR (attempts > 0 AND NOT is_permanent)) ORDER BY id DESC LIMIT 1",
         (ids.first_uuid7(now - RECALL_WINDOW), call_state.number, provider),
     ).fetchone()
-    return deliveries(connection, provider, str(last[0]), "", now) if last else []
+    return find_deliveries(connection, provider, str(last[0]), "", now) if last else []
 
 
 def _record_receipt(
@@ -693,7 +698,7 @@ def _record_receipt(
     if deliveries:
         reason = MACHINE_ANSWERED() if state is ReceiptState.NOT_REACHED else NO_REASON
         key = call_state.key or str(deliveries[0].notification_id)
-        apply(connection, provider, Receipt(state, key, call_state.external_id, reason), now)
+        apply_receipt(connection, provider, Receipt(state, key, call_state.external_id, reason), now)
 
 
 def _script(current: list[DueDelivery], content_level: ContentLevel, now: datetime) -> CallScript:

@@ -47,7 +47,7 @@ from tocsin.notify.text.render import ContentLevel
 from tocsin.notify.text.signed_links import ReplyAddress
 
 # ---------- what there is
-# All channels and provider kinds and provider kinds. A new one is a class in a module of `channels` or `integrations`.
+# All channels and provider kinds. A new one is a class in a module of `channels` or `integrations`.
 
 
 def _find(parent: type) -> Iterator[Any]:
