@@ -86,7 +86,9 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
         tripped unsuccessfully suspicious worsened outofsync out_of_sync ko nok onbatt lowbatt wet commbad nocomm
         replbatt unprotected incomplete low_battery power_failure went_down exhausted past_due unpaid disconnection
         noncompliant not_compliant depleted evicted halted hung inoperable jammed out_of_service above_normal
-        below_normal killed oomkilled rogue stalled stuck aktiv alarmiert ausgelöst defekt fehlerhaft gekommen kommend
+        below_normal
+        overcurrent overvoltage undervoltage overpressure overspeed killed oomkilled rogue stalled stuck
+        aktiv alarmiert ausgelöst defekt fehlerhaft gekommen kommend
         kommt kritisch nicht_erreichbar offen störung stoerung überschritten unterbrochen unterschritten warnung alerte
         avertissement critique déclenché déclenchée défaut echec échouée erreur hors_ligne hors_service ouvert ouverte
         panne abierta abierto advertencia alarma alerta caída caida caido crítica crítico critico critica fallida fallo
@@ -481,6 +483,7 @@ ROUTINE: Final = re.compile(
     r"(?: .*)? (?:start|started|starting|starts|begun|begins|began|launched|initiated|gestartet|begonnen|startet"
     r"|démarrée?|lancée?|commencée?|iniciad[oa]|comenzad[oa]|avviat[oa]|iniziat[oa]|gestart)(?: .*)?"
     r"|(?:.* )?(?:maintenance (?:mode|window) (?:on|start\w*|enabled|begin\w*|scheduled|open\w*|announced|planned)"
+    r"|maintenance (?:start\w*|begun|began|begins) (?:on|for|at|of)"
     r"|(?:planned|scheduled|upcoming|announced) (?:maintenance|work|outage|downtime)|geplante \w*(?:wartung|arbeiten)"
     r"|(?:wartung|wartungsfenster|wartungsmodus|revision) (?:geplant|angekündigt|geschaltet|begonnen|gestartet|aktiv)"
     r"|in (?:revision|wartung)(?: \w+)?"
@@ -537,6 +540,11 @@ OVER: Final = re.compile(
     r"|exit(?:ed)? (?:with )?(?:status|code) 0|on (?:line|mains|utility|ac) power"
     r"|(?:completed|finished|ended) (?:successfully|ok)|successfully (?:completed|finished|ended))\b"
 )
+#: How something ends that should not.
+UNEXPECTED: Final = (
+    r"\b(?:unexpectedly|abnormally|prematurely|abruptly|unerwartet|unplanmäßig|inopinément|brutalement|inesperadamente"
+    r"|inaspettatamente|improvvisamente|onverwachts?)\b"
+)
 NOT_WORKING: Final = re.compile(
     r"\b(?:not|n't|no longer|nicht|nicht mehr|pas|niet) (?:\w+ )?"
     r"(?:running|respond\w*|reachable|available|ok|up|online|healthy|connected|working|ready|erreichbar|verfügbar)\b"
@@ -544,8 +552,7 @@ NOT_WORKING: Final = re.compile(
     r"|\bexit(?:ed)? (?:with )?(?:status|code) [1-9]|\b(?:could|can) ?not\b|\bne \w+ (?:plus|pas)\b"
     r"|\bn(?:o|on|ão) (?:responde|risponde|funciona|funziona)\b"
     r"|\b(?:antwortet|reagiert|funktioniert|läuft|startet|reageert|werkt) (?:nicht|niet)\b"
-    r"|\b(?:unexpectedly|abnormally|prematurely|abruptly|unerwartet|unplanmäßig|inopinément|brutalement"
-    r"|inesperadamente|inaspettatamente|improvvisamente|onverwachts?)\b"
+    rf"|{UNEXPECTED}"
     r"|\bwith (?:[1-9]\d* )?(?:error|warning|failure|problem|issue)s?\b"
 )
 #: "Finished without errors", "0 files failed": that all went well.
@@ -592,6 +599,7 @@ MEASURED: Final = re.compile(
 QUANTITY: Final = re.compile(
     r"(?i)(?<![\w.-])[<>=]*\s?[-−]?\d+([.,]\d+)?\s?(%|ms|s|sec\w*|min\w*|hours?|days?|tage?n?|[kmgt]i?b|°?c|°f|volts?|w)(?![\w-])"
     r"|\b(?:is|now|at|bei|beträgt|est|à) \d+([.,]\d+)?(?![\w.-])"
+    rf"|{UNEXPECTED}"
     r"|exit\w* (?:with )?(?:status |code )?\d+|\bon (?:line|mains|utility|ac) power\b|\bwith (?:errors|warnings)\b"
     r"|\b(?:current |last )?(?:value|wert|valor|valeur|waarde)\W*\d+([.,]\d+)?(?![\w-])"
 )
@@ -764,7 +772,7 @@ MONITORED: Final = _names("""
     check monitor projectname project pipeline workflow buildtype involvedobject app application auftrag dienst aufgabe
     servizio servicio tâche tache tarea plan scenario task flow sync suite schedule playbook dag targetgroup heartbeat
     stack test cron cronjob crontab proceso processo prozess processus consumergroup
-    controle contrôle prüfung pruefung sonde capteur melder messstelle
+    controle contrôle prüfung pruefung sonde capteur melder messstelle fühler fuehler
 """)
 #: Names of what a run or a test is part of.
 WHOLES: Final = _names("repository projectname project app application appname applicationname")

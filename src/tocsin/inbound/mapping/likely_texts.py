@@ -328,6 +328,7 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
         fill(values, "subject", iter((f"{part}: {values['subject']}",)))
     # "db1: failed" does not say what failed.
     is_bare = str(subject).endswith(f": {values.get('source_status')}")
+    is_named |= is_bare and _prefix(values, find_any(objects.texts, table.SERVICES))
     is_named |= _prefix(values, (name for name in hosts if not _is_path(name))) and not is_bare
     is_named |= _prefix(values, find_any(objects.levels, table.WHOLES))
     if not is_named:

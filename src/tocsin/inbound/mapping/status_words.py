@@ -426,7 +426,7 @@ _SEGMENT: Final = re.compile(r"\s[-–—|](?:\s|$)")
 
 def without_status(title: str) -> str:
     """Returns a title without the words that say a status: "[RESOLVED] CPU high" and "CPU high: OK" are "cpu high"."""
-    title = table.ASIDE.sub("", title)
+    title = table.FLAWLESS.sub(" ", table.ASIDE.sub("", title))
     title = table.FROM_TO.sub(
         lambda change: " " if meaning_of_word(change[1].casefold()) in ACTING else change[0], title
     )
