@@ -295,6 +295,18 @@ class ProviderSetting:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatPlace:
+    """A conversation in which a bot may post: the server that a verified request named, and its id there."""
+
+    service_url: str
+    conversation: str
+
+
+def _no_place(bot: str, address: str) -> ChatPlace | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderAccount:
     """A provider's settings and secrets by name, as its kind uses them."""
 
@@ -306,6 +318,8 @@ class ProviderAccount:
     #: The public base URL for the vendor's callbacks, such as "https://tocsin.example.org/hooks/twilio"; empty if
     #: Tocsin has no public address.
     callback_base_url: str = ""
+    #: Returns the conversation of an address with a bot, by the bot's id at its vendor; None if there is none.
+    find_place: Callable[[str, str], ChatPlace | None] = field(default=_no_place, repr=False, compare=False)
 
 
 class ProviderSender(Protocol):
@@ -561,6 +575,8 @@ class InboundText:
     external_id: str = ""
     #: True for STOP, False for START, if the vendor has already classified the message.
     opt_out: bool | None = None
+    #: The user, if the provider kind has found them; else the user who has the sender's address.
+    user_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -620,14 +636,22 @@ class EventReceiver(Protocol):
     def handle_call(self, call_state: CallState) -> CallPrompt:
         """Continues a phone call and returns the next prompt."""
 
-    def handle_button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
-        """Carries out a button's command for a user whom the provider kind has authenticated."""
+    def handle_button(self, user_id: int, alert_id: int, command: str, via: str, text: str = "") -> ButtonResult:
+        """Carries out a button's command for a user whom the provider kind has authenticated. `text` is what was
+        entered for it: a note, or for how long to snooze.
+        """
 
     def hasten_poll(self, external_id: str) -> None:
         """Asks the vendor for the receipt of that message as soon as it may be asked. Acts on nothing else."""
 
     def find_user_id(self, channel: str, address: str) -> int | None:
         """Returns the id of the active user with this address on this channel, or None."""
+
+    def find_directory_user_id(self, tenant: str, object_id: str) -> int | None:
+        """Returns the id of the active user whom an identity provider knows by this object id, or None."""
+
+    def save_place(self, bot: str, address: str, place: ChatPlace | None) -> None:
+        """Stores the conversation of an address with a bot; None: there is none any more."""
 
 
 class WebhookProvider(ProviderKind):

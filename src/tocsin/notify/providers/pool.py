@@ -33,6 +33,7 @@ from tocsin.notify.integrations.smtp import account_of_url
 from tocsin.notify.interfaces import CHANNELS as CHANNELS  # filled below, so read from here
 from tocsin.notify.interfaces import (
     Channel,
+    ChatPlace,
     ProviderAccount,
     ProviderKind,
     ProviderSender,
@@ -460,7 +461,20 @@ def account_of(
     merged = dict(settings)
     if not merged.get("sender"):
         merged["sender"] = environment.current().email_from or ""
-    return ProviderAccount(name, merged, secrets, callback_base_url=_callback_base_url(name, row_id, kind, settings))
+    return ProviderAccount(
+        name,
+        merged,
+        secrets,
+        callback_base_url=_callback_base_url(name, row_id, kind, settings),
+        find_place=_find_place,
+    )
+
+
+def _find_place(bot: str, address: str) -> ChatPlace | None:
+    query = "SELECT service_url, conversation FROM notify_chatconversation WHERE bot = %s AND address = %s"
+    with database.transaction() as connection:
+        row = connection.execute(query, (bot, address)).fetchone()
+    return ChatPlace(*row) if row else None
 
 
 def slug(name: str, row_id: int | None) -> str:
