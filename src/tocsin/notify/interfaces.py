@@ -429,9 +429,18 @@ class ProviderKind(ABC):
     #: Whether each address has its own server, so that the failure of one says nothing about the others.
     has_many_servers: bool = False
 
+    #: The name of a file that an administrator uploads at the vendor's, its label, and where; empty without one.
+    package_name: str = ""
+    package_label: str = ""
+    package_help: str = ""
+
     @abstractmethod
     def accepts(self, channel: str, address: str) -> bool:
         """Returns whether this kind can deliver to the address."""
+
+    def build_package(self, account: ProviderAccount, public_url: str) -> bytes:
+        """Returns that file, a zip, made of the settings; empty without one."""
+        return b""
 
 
 # ---------- provider settings

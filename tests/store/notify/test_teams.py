@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import struct
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +16,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from tests.doubles.http import Response
-from tests.doubles.teams import ALICE, TENANT, TeamsDouble, executes, teams_double
+from tests.doubles.teams import ALICE, APP_ID, TENANT, TeamsDouble, executes, teams_double
 from tests.support.outbox_harness import OutboxHarness, allow_loopback, outbox_harness, provider
 from tests.support.people import ACTOR
 from tocsin.alerts import commands
@@ -24,7 +27,8 @@ from tocsin.core.runtime import clock
 from tocsin.escalation.commands import save_policy
 from tocsin.identity.models import IdentityProvider, LinkedIdentity
 from tocsin.notify.dispatch import updates
-from tocsin.notify.models import ChatConversation
+from tocsin.notify.models import ChatConversation, Provider
+from tocsin.notify.providers import pool
 from tocsin.people.changes import groups
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -269,3 +273,19 @@ def test_the_card_of_a_channel_is_changed_too(scenario: TeamsScenario) -> None:
     assert scenario.teams.updates == []
     scenario.update(30)
     assert "Closed by Alice" in json.dumps(scenario.teams.updates)
+
+
+def test_the_app_package_is_made_of_the_settings(scenario: TeamsScenario) -> None:
+    packed = pool.build_package(Provider.objects.get())
+    with zipfile.ZipFile(io.BytesIO(packed)) as package:
+        assert package.namelist() == ["manifest.json", "color.png", "outline.png"]
+        manifest = json.loads(package.read("manifest.json"))
+        # Width and height stand at the same place of every PNG.
+        sizes = [struct.unpack(">II", package.read(name)[16:24]) for name in ("color.png", "outline.png")]
+    assert sizes == [(192, 192), (32, 32)]
+    (bot,) = manifest["bots"]
+    assert (bot["botId"], bot["scopes"]) == (APP_ID, ["personal", "team", "groupChat"])
+    assert (manifest["manifestVersion"], manifest["validDomains"]) == ("1.17", ["tocsin.example.org"])
+    assert len(manifest["name"]["short"]) <= 30
+    assert len(manifest["description"]["short"]) <= 80
+    assert packed == pool.build_package(Provider.objects.get()), "equal settings make equal packages"

@@ -22,11 +22,12 @@ from uuid import NAMESPACE_URL, uuid5
 
 import jwt
 
+from tocsin import __version__
 from tocsin.alerts.states import CommandKind, Priority
 from tocsin.core.delivery.circuit_breaker import ENTER_CREDENTIALS, AddressRejected
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse
-from tocsin.core.reasons import Reason, ReasonType, Text
+from tocsin.core.reasons import Reason, ReasonType, Text, translatable
 from tocsin.identity.oidc_tokens import DocumentClient, Expected, UnknownKey, verify_service_token
 from tocsin.notify.channels import chat
 from tocsin.notify.channels.chat import Card, CardButton
@@ -274,6 +275,13 @@ class TeamsKind(WebhookProvider):
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (
         WebhookEndpoint("messages", "Messaging endpoint", "In the Azure Bot, under Configuration."),
     )
+
+    package_name = "tocsin-teams.zip"
+    package_label = translatable("App package")
+    package_help = translatable("Upload it in the Teams admin center, under Manage apps.")
+
+    def build_package(self, account: ProviderAccount, public_url: str) -> bytes:
+        return app_package(account, public_url, __version__)
 
     def accepts(self, channel: str, address: str) -> bool:
         return address.startswith(PREFIX)

@@ -573,6 +573,15 @@ def webhook_urls(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
     return [(endpoint, f"{base_url}/{endpoint.name}") for endpoint in endpoints]
 
 
+def build_package(provider: Provider) -> bytes:
+    """Returns the file that an administrator uploads at the vendor's; empty for a kind without one."""
+    kind = KINDS.get(provider.kind)
+    if kind is None or not kind.package_name:
+        return b""
+    account = account_of(provider.name, provider.pk, kind, provider.settings, {})
+    return kind.build_package(account, environment.current().public_url)
+
+
 def lacks_callback_url(provider: Provider) -> bool:
     """Returns whether the vendor's webhooks cannot reach this machine because no public URL is set."""
     kind = KINDS.get(provider.kind)

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('notify', '0007_message_updates'),
+        ('notify', '0009_what_messages_cost'),
     ]
 
     operations = [
