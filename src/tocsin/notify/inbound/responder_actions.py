@@ -363,7 +363,7 @@ ACCOUNT_DISABLED = Text("This account is disabled.")
 _NO_ALERT = Text("There is no alert {alert} any more.")
 _EMPTY_NOTE = Text("Enter a note.")
 _ON_CALL = Text("{group}: {people}")
-_NOBODY_ON_CALL = Text("{group}: nobody is on call.")
+_NOBODY_ON_CALL = Text("{group}: no one is on call.")
 _NO_GROUPS = Text("There are no groups that you can see.")
 #: The groups that one answer names.
 _MAX_GROUPS = 40
