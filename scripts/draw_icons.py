@@ -21,6 +21,8 @@ ICONS = (
     ("app-icon-maskable.svg", "app-apple-180.png", 180),
     # Android takes only the shape of it, for its status bar.
     ("app-badge.svg", "badge-96.png", 96),
+    # Microsoft Teams wants a white outline beside the icon in colour.
+    ("app-badge.svg", "outline-32.png", 32),
 )
 
 

@@ -80,6 +80,7 @@ def install() -> None:
     claim.SLA_LOOKUPS.register(workflow_runs.load_sla_moments)
     for kind, find_references in (*_REFERENCE_FINDERS, *registry.REFERENCE_FINDERS.items()):
         hooks.REFERENCES.register(find_references, kind)
+    responder_actions.ALERT_OPENERS.register(policies.open_for_own_groups)
     policies.POLICY_USES.register(integrations.uses_of_policy)
     audit.CHECKS.register(sign_in_rules.check_settings)
     audit.REACTIONS.register(browser_sessions.apply_lifetime)

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
@@ -16,6 +16,8 @@ from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import PaginationQuery, Principal, caller
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.core.db import database
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Text
 from tocsin.notify import notices
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands, health
@@ -24,6 +26,8 @@ from tocsin.notify.providers.pool import ENVIRONMENT, ProviderState
 from tocsin.notify.states import DeliveryState
 from tocsin.people.changes.users import Channel
 from tocsin.resources import registry
+
+_NO_PACKAGE = Text("This provider has no package.")
 
 
 class ProviderFilters(PaginationQuery):
@@ -219,6 +223,24 @@ def _show_times(times: health.Times) -> dict[str, float | None]:
         f"{name}_seconds": None if at is None else round(at.total_seconds(), 3)
         for name, at in (("p50", times.p50), ("p90", times.p90))
     }
+
+
+_PACKAGE = {"application/zip": {"schema": {"type": "string", "format": "binary"}}}
+
+
+@routes.get(
+    "/{id}/package",
+    Permission.ADMINISTER,
+    answers=None,
+    summary="The file to upload at the vendor's, such as the app package of Microsoft Teams",
+    extra={"responses": {200: {"description": "The file.", "content": _PACKAGE}}},
+)
+def get_package(request: HttpRequest, id: str) -> HttpResponse:
+    """A provider that needs none is answered with 404."""
+    row = PROVIDERS.find(id)
+    if not (content := provider_status.build_package(row)):
+        raise Rejected("not_found", _NO_PACKAGE())
+    return HttpResponse(content, content_type="application/zip")
 
 
 TO_SMS = {"channel": "sms", "address": "+41790000001"}

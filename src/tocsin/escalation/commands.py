@@ -404,6 +404,22 @@ def open_alert(new: ManualAlert, *, actor: Actor, username: str, via: CommandCha
     return create_manual_alert(alert, paging, event, now=now)
 
 
+def open_for_own_groups(actor: Actor, text: str, via: CommandChannel, now: datetime) -> Reason:
+    """Opens the alert that a user describes in one line, as the form "New alert" would: by the first policy that the
+    user sees, for the user's groups. Returns the answer. Nothing is opened that would page nobody.
+    """
+    policy = Policy.objects.select_related("current_version").first()
+    assert actor.user_id is not None
+    user = User.accounts.get(pk=actor.user_id)
+    groups = Group.objects.filter(memberships__user=user)
+    if policy is None or not groups:
+        return reasons.NOT_OPENED_FOR_NOBODY()
+    new = ManualAlert(text[:500], policy=policy, group_ids=tuple(group.pk for group in groups))
+    alert_id = open_alert(new, actor=actor, username=user.username, via=via, now=now)
+    names = tuple(group.name for group in groups)
+    return reasons.OPENED_FOR_GROUPS(alert=AlertRef(alert_id), policy=policy.name, groups=names)
+
+
 def _owners(new: ManualAlert) -> tuple[int, ...]:
     """Returns the groups to which the alert belongs, besides those that it notifies."""
     if new.policy is not None and new.policy.group_id is not None:

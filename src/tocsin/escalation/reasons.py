@@ -221,6 +221,8 @@ RECEIVED_AS_ADMINISTRATOR = Text("You receive this because you administer Tocsin
 
 # Manual escalation.
 
+OPENED_FOR_GROUPS = Text("Alert {alert} is open. Policy {policy} pages {groups}.")
+NOT_OPENED_FOR_NOBODY = Text("Nothing was opened: you have no group, or see no escalation policy. Use New alert.")
 CREATED_BY = ReasonType("alert.created_by", "{actor} created the alert.")
 CREATED_WITH_NOTE = ReasonType("alert.created_with_note", "{actor} created the alert: {note}.")
 POLICY_STARTED = ReasonType("escalation.policy_started", "Policy {policy} started.")

@@ -15,6 +15,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
+from tocsin.core.db.database import Connection
 from tocsin.identity.models import IdentityProvider
 from tocsin.identity.role_mapping import (
     NO_CHANGES,
@@ -28,9 +29,31 @@ from tocsin.identity.role_mapping import (
 )
 from tocsin.people.changes import users
 from tocsin.people.models import Group, Membership, User
+from tocsin.people.sql import join_user
 
 #: The role of a user that the provider created, where neither a mapping nor the default role gives one.
 LEAST_ROLE = Role.OBSERVER
+
+
+# The tenant is part of the issuer of Entra's tokens and assertions. What another provider says does not count.
+_USER_BY_OBJECT_ID = f"""
+SELECT i.user_id FROM identity_linkedidentity i {join_user("i.user_id")} AND u.is_active
+WHERE lower(i.object_id) = lower(%(id)s) AND NOT i.awaits_approval
+  AND position(lower(%(tenant)s) IN lower(i.issuer)) > 0
+UNION ALL
+SELECT s.user_id FROM identity_scimuser s {join_user("s.user_id")} AND u.is_active
+JOIN identity_identityprovider p ON p.id = s.provider_id
+WHERE lower(s.external_id) = lower(%(id)s) AND position(lower(%(tenant)s) IN lower(p.issuer)) > 0
+LIMIT 1
+"""
+
+
+def user_id_by_object_id(connection: Connection, tenant: str, object_id: str) -> int | None:
+    """Returns the active user with that object ID in a tenant of Entra, known from a sign-in or from SCIM; or None."""
+    if not tenant or not object_id:
+        return None
+    row = connection.execute(_USER_BY_OBJECT_ID, {"tenant": tenant, "id": object_id}).fetchone()
+    return row[0] if row else None
 
 
 def granted_roles(provider: IdentityProvider, groups: list[str]) -> MappedRoles:

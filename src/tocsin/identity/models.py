@@ -239,6 +239,8 @@ class LinkedIdentity(models.Model):
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="identities")
     issuer = models.CharField(max_length=500)
     subject = models.CharField(max_length=300)
+    #: The user's object ID in Entra, by which Microsoft Teams knows people. The subject is another for each app.
+    object_id = models.CharField(max_length=100, blank=True, default="", db_default="")
     #: The role that was given manually before the provider gave a higher one. Empty: none, the provider made the user.
     role_by_hand = models.CharField(max_length=12, blank=True, default="", db_default="")
     created_at = models.DateTimeField()

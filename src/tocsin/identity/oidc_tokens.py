@@ -145,6 +145,15 @@ class Expected:
     issuer: str
     client_id: str
     now: datetime
+    max_skew: timedelta = MAX_SKEW
+
+
+def verify_service_token(token: str, keys: Sequence[Mapping[str, Any]], expected: Expected) -> dict[str, Any]:
+    """Returns the claims of a token by which a service signs its own requests. Raises Rejected("invalid_token"), or
+    UnknownKey."""
+    claims = _verify(token, keys, expected, types=("", "jwt", "at+jwt"), begin="nbf")
+    _check_expiry(claims, expected)
+    return claims
 
 
 def verify_id_token(token: str, keys: Sequence[Mapping[str, Any]], expected: Expected, *, nonce: str) -> dict[str, Any]:
@@ -152,7 +161,7 @@ def verify_id_token(token: str, keys: Sequence[Mapping[str, Any]], expected: Exp
     claims = _verify(token, keys, expected, types=("", "jwt", "application/jwt"))
     if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), nonce.encode()):
         raise _invalid(reasons.WRONG_NONCE())
-    _check_expiry(claims, expected.now)
+    _check_expiry(claims, expected)
     if not isinstance(claims.get("sub"), str) or not 0 < len(claims["sub"]) <= 255:
         raise _invalid(reasons.CLAIM_MISSING(claim="sub"))
     return claims
@@ -170,7 +179,7 @@ def verify_logout_token(token: str, keys: Sequence[Mapping[str, Any]], expected:
     if not is_logout or "nonce" in claims:
         raise _invalid(sentence("The token is not a logout token."))
     if "exp" in claims:
-        _check_expiry(claims, expected.now)
+        _check_expiry(claims, expected)
     if _moment(claims, "iat") < (expected.now - MAX_LOGOUT_AGE).timestamp():
         raise _invalid(reasons.EXPIRED())
     if not isinstance(claims.get("jti"), str) or not claims["jti"]:
@@ -181,7 +190,7 @@ def verify_logout_token(token: str, keys: Sequence[Mapping[str, Any]], expected:
 
 
 def _verify(
-    token: str, keys: Sequence[Mapping[str, Any]], expected: Expected, *, types: tuple[str, ...]
+    token: str, keys: Sequence[Mapping[str, Any]], expected: Expected, *, types: tuple[str, ...], begin: str = "iat"
 ) -> dict[str, Any]:
     """Returns the claims of a token whose type, signature, issuer, audience and begin are right."""
     if len(token) > _MAX_TOKEN_CHARS:
@@ -202,8 +211,8 @@ def _verify(
     if claims.get("iss") != expected.issuer:
         raise _invalid(reasons.WRONG_ISSUER(found=str(claims.get("iss"))[:200], expected=expected.issuer))
     _check_audience(claims, expected.client_id)
-    latest = (expected.now + MAX_SKEW).timestamp()
-    if _moment(claims, "iat") > latest or ("nbf" in claims and _moment(claims, "nbf") > latest):
+    latest = (expected.now + expected.max_skew).timestamp()
+    if _moment(claims, begin) > latest or ("nbf" in claims and _moment(claims, "nbf") > latest):
         raise _invalid(reasons.NOT_YET_VALID())
     return claims
 
@@ -248,8 +257,8 @@ def _check_audience(claims: Mapping[str, Any], client_id: str) -> None:
         raise _invalid(reasons.WRONG_AUDIENCE())
 
 
-def _check_expiry(claims: Mapping[str, Any], now: datetime) -> None:
-    if _moment(claims, "exp") <= (now - MAX_SKEW).timestamp():
+def _check_expiry(claims: Mapping[str, Any], expected: Expected) -> None:
+    if _moment(claims, "exp") <= (expected.now - expected.max_skew).timestamp():
         raise _invalid(reasons.EXPIRED())
 
 

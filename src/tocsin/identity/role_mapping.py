@@ -138,6 +138,8 @@ def _ordered(names: Collection[str]) -> tuple[str, ...]:
 #: A claim is shown and recorded with at most this many of its values.
 MAX_SHOWN = 50
 _MAX_CHARS = 300
+#: The object ID in Microsoft Entra: by OpenID Connect, and by SAML.
+_OBJECT_ID_CLAIMS = ("oid", "http://schemas.microsoft.com/identity/claims/objectidentifier")
 #: What Entra ID sends by SAML instead of more than 150 groups.
 _GROUPS_LINK = "http://schemas.microsoft.com/claims/groups.link"
 
@@ -157,6 +159,8 @@ class Claims:
     groups: tuple[str, ...] | None = None
     #: Whether the provider sent a link instead of the groups, because there are too many (Entra's overage).
     has_groups_overage: bool = False
+    #: In Microsoft Entra; empty elsewhere.
+    object_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +187,7 @@ def read_claims(raw: Mapping[str, Any], names: Mapping[str, str], *, issuer: str
         name=name,
         groups=None if groups is None else _texts(groups, names["groups"]),
         has_groups_overage=_has_overage(raw, names["groups"]),
+        object_id=next((found for name in _OBJECT_ID_CLAIMS if (found := _text(raw.get(name), name))), "")[:100],
     )
 
 

@@ -380,10 +380,11 @@ def _apply(request: SignInRequest, decision: SignInDecision, user: User | None) 
     link, is_new = LinkedIdentity.objects.update_or_create(
         provider=provider,
         user=user,
-        defaults={"role_by_hand": role_by_hand, "signed_in_at": now},
+        defaults={"role_by_hand": role_by_hand, "signed_in_at": now, "object_id": claims.object_id},
         create_defaults={
             "issuer": claims.issuer,
             "subject": claims.subject,
+            "object_id": claims.object_id,
             "role_by_hand": role_by_hand,
             "created_at": now,
             "signed_in_at": now,

@@ -14,10 +14,11 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.validation.inputs import sanitize
+from tocsin.identity import grants
 from tocsin.notify.channels.phone import for_phones
 from tocsin.notify.inbound import mail_replies, receipts, responder_actions
 from tocsin.notify.inbound.responder_actions import Responder
-from tocsin.notify.interfaces import CHANNELS, ButtonResult, CallPrompt, CallState, InboundText, Receipt
+from tocsin.notify.interfaces import CHANNELS, ButtonResult, CallPrompt, CallState, ChatPlace, InboundText, Receipt
 from tocsin.notify.text import formatting, render
 from tocsin.notify.text.formatting import ParsedCommand, Word, localize, phrase
 from tocsin.people import addresses
@@ -56,8 +57,10 @@ class ProviderEventReceiver:
     def handle_call(self, call_state: CallState) -> CallPrompt:
         return responder_actions.continue_call(self.provider, _storable(call_state), self.now)
 
-    def handle_button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
-        result, language = responder_actions.press_button(user_id, alert_id, command, CommandChannel(via), self.now)
+    def handle_button(self, user_id: int, alert_id: int, command: str, via: str, text: str = "") -> ButtonResult:
+        result, language = responder_actions.press_button(
+            user_id, alert_id, command, CommandChannel(via), self.now, sanitize(text)
+        )
         return ButtonResult(str(result.answer), localize(result.answer, language), language)
 
     def hasten_poll(self, external_id: str) -> None:
@@ -67,6 +70,23 @@ class ProviderEventReceiver:
     def find_user_id(self, channel: str, address: str) -> int | None:
         with database.transaction() as connection:
             return responder_actions.user_id_by_address(connection, (channel,), sanitize(address), self.now)
+
+    def find_directory_user_id(self, tenant: str, object_id: str) -> int | None:
+        with database.transaction() as connection:
+            return grants.user_id_by_object_id(connection, sanitize(tenant), sanitize(object_id))
+
+    def save_place(self, bot: str, address: str, place: ChatPlace | None) -> None:
+        key = (sanitize(bot), sanitize(address))
+        with database.transaction() as connection:
+            if place is None:
+                connection.execute("DELETE FROM notify_chatconversation WHERE bot = %s AND address = %s", key)
+                return
+            connection.execute(
+                "INSERT INTO notify_chatconversation (bot, address, service_url, conversation, seen_at) "
+                "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (bot, address) DO UPDATE SET "
+                "service_url = excluded.service_url, conversation = excluded.conversation, seen_at = excluded.seen_at",
+                (*key, sanitize(place.service_url), sanitize(place.conversation), self.now),
+            )
 
     def _answer_once(self, connection: Connection, message: InboundText) -> str:
         """Carries out a text and stores its answer. Returns the stored answer for a repeated text."""
@@ -106,13 +126,18 @@ class ProviderEventReceiver:
         # What answers an alert goes on to it.
         if is_test_answered and not responder_actions.open_for(connection, responder.id, self.now):
             return localize(responder_actions.TEST_PASSED(), responder.language)
+        # A number can be forged: by text message, only what answers a page is done.
+        if not channel.is_phone and (request := formatting.parse_request(message.text)) is not None:
+            result = responder_actions.answer_request(connection, responder, request, via, self.now)
+            return localize(result, responder.language)
         if channel.is_text and settings_store.load(connection)[settings_store.SMS_REPLY_CODES.name]:
             return self._reply_with_code_check(connection, responder, message.text, via)
         return self._reply(connection, responder, command, via)
 
     def _find_sender(self, connection: Connection, message: InboundText) -> Responder | None:
-        channels = addresses.same_address(message.channel)
-        user_id = responder_actions.user_id_by_address(connection, channels, message.sender, self.now)
+        channels, user_id = addresses.same_address(message.channel), message.user_id
+        if user_id is None:
+            user_id = responder_actions.user_id_by_address(connection, channels, message.sender, self.now)
         if user_id is None or self.authenticated_user_id not in (None, user_id):
             return None
         return responder_actions.load_responder(connection, user_id)
@@ -120,7 +145,8 @@ class ProviderEventReceiver:
     def _reply(self, connection: Connection, responder: Responder, command: ParsedCommand, via: CommandChannel) -> str:
         match command.action:
             case Word.HELP:
-                return localize(formatting.HELP, responder.language)
+                is_chat = via is CommandChannel.CHAT
+                return localize(formatting.CHAT_HELP if is_chat else formatting.HELP, responder.language)
             case CommandKind():
                 result = responder_actions.run_command(connection, responder, command, command.action, via, self.now)
                 return localize(result.answer, responder.language)

@@ -298,6 +298,18 @@ class ProviderSetting:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatPlace:
+    """A conversation in which a bot may post: the server that a verified request named, and its id there."""
+
+    service_url: str
+    conversation: str
+
+
+def _no_place(bot: str, address: str) -> ChatPlace | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderAccount:
     """A provider's settings and secrets by name, as its kind uses them."""
 
@@ -309,6 +321,8 @@ class ProviderAccount:
     #: The public base URL for the vendor's callbacks, such as "https://tocsin.example.org/hooks/twilio"; empty if
     #: Tocsin has no public address.
     callback_base_url: str = ""
+    #: Returns the conversation of an address with a bot, by the bot's id at its vendor; None if there is none.
+    find_place: Callable[[str, str], ChatPlace | None] = field(default=_no_place, repr=False, compare=False)
 
 
 class ProviderSender(Protocol):
@@ -418,9 +432,18 @@ class ProviderKind(ABC):
     #: Whether each address has its own server, so that the failure of one says nothing about the others.
     has_many_servers: bool = False
 
+    #: The name of a file that an administrator uploads at the vendor's, its label, and where; empty without one.
+    package_name: str = ""
+    package_label: str = ""
+    package_help: str = ""
+
     @abstractmethod
     def accepts(self, channel: str, address: str) -> bool:
         """Returns whether this kind can deliver to the address."""
+
+    def build_package(self, account: ProviderAccount, public_url: str) -> bytes:
+        """Returns that file, a zip, made of the settings; empty without one."""
+        return b""
 
 
 # ---------- provider settings
@@ -583,6 +606,8 @@ class InboundText:
     external_id: str = ""
     #: True for STOP, False for START, if the vendor has already classified the message.
     opt_out: bool | None = None
+    #: The user, if the provider kind has found them; else the user who has the sender's address.
+    user_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -642,14 +667,22 @@ class EventReceiver(Protocol):
     def handle_call(self, call_state: CallState) -> CallPrompt:
         """Continues a phone call and returns the next prompt."""
 
-    def handle_button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
-        """Carries out a button's command for a user whom the provider kind has authenticated."""
+    def handle_button(self, user_id: int, alert_id: int, command: str, via: str, text: str = "") -> ButtonResult:
+        """Carries out a button's command for a user whom the provider kind has authenticated. `text` is what was
+        entered for it: a note, or for how long to snooze.
+        """
 
     def hasten_poll(self, external_id: str) -> None:
         """Asks the vendor for the receipt of that message as soon as it may be asked. Acts on nothing else."""
 
     def find_user_id(self, channel: str, address: str) -> int | None:
         """Returns the id of the active user with this address on this channel, or None."""
+
+    def find_directory_user_id(self, tenant: str, object_id: str) -> int | None:
+        """Returns the id of the active user whom an identity provider knows by this object id, or None."""
+
+    def save_place(self, bot: str, address: str, place: ChatPlace | None) -> None:
+        """Stores the conversation of an address with a bot; None: there is none any more."""
 
 
 class WebhookProvider(ProviderKind):

@@ -112,6 +112,20 @@ class MessageUpdate(models.Model):
         indexes = (models.Index(fields=("due_at",), name="notify_messageupdate_due"),)
 
 
+class ChatConversation(models.Model):
+    """A conversation in which a bot may post, as its installation told."""
+
+    pk = models.CompositePrimaryKey("bot", "address")
+    #: The bot's id at its vendor. Not the provider's, which may be renamed, or made anew.
+    bot = models.TextField()
+    #: The contact method's address.
+    address = models.TextField()
+    #: The server of the vendor's that a verified request named: nothing is sent elsewhere.
+    service_url = models.TextField()
+    conversation = models.TextField()
+    seen_at = models.DateTimeField()
+
+
 class OptOut(models.Model):
     """An address that opted out of a channel by sending STOP. START removes the row."""
 

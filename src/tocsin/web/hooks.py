@@ -54,7 +54,7 @@ def hook(request: HttpRequest, provider: str, endpoint: str) -> HttpResponse:
     except InvalidWebhookSignature:
         return HttpResponse("The signature is missing or not valid.\n", status=403, content_type="text/plain")
     except Rejected as rejected:
-        status = 404 if rejected.code == "not_found" else 400
+        status = {"not_found": 404, "forbidden": 403}.get(rejected.code, 400)
         return HttpResponse(f"{rejected.detail}\n", status=status, content_type="text/plain")
     return HttpResponse(response.body, status=response.status, content_type=response.content_type)
 

@@ -208,6 +208,18 @@ def contact_card(request: SignedInRequest) -> HttpResponse:
     return response
 
 
+@require_safe
+@requires(Permission.ADMINISTER)
+def package(request: SignedInRequest, number: int) -> HttpResponse:
+    """Serve the file that is uploaded at the vendor's."""
+    row = find_object(PROVIDERS, number)
+    if not (content := pool.build_package(row)):
+        raise Http404(_("This provider has no package."))
+    response = HttpResponse(content, content_type="application/zip")
+    response["Content-Disposition"] = f'attachment; filename="{KINDS[row.kind].package_name}"'
+    return response
+
+
 @require_POST
 @requires(Permission.ADMINISTER)
 def test(request: SignedInRequest, number: int) -> HttpResponse:

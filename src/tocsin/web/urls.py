@@ -198,6 +198,7 @@ _providers = [
     path("add/<slug:kind_name>/", providers.edit, name="add_provider"),
     path("<int:number>/", providers.edit, name="provider"),
     path("<int:number>/test", providers.test, name="test_provider"),
+    path("<int:number>/package", providers.package, name="provider_package"),
     path("<int:number>/send-test", providers.send_test, name="send_provider_test"),
     path("<int:number>/delete/", delete_view(registry.PROVIDERS), name="delete_provider"),
 ]

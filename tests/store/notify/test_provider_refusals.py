@@ -15,6 +15,8 @@ from tests.support.provider_servers.interface import NO_SUCH_ADDRESS, REFUSALS, 
 from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database
 from tocsin.core.reasons import as_reason
+from tocsin.core.runtime import clock
+from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.models import Delivery, Notification, Provider, ProviderHealth
 from tocsin.notify.notices import Notice, queue_notice
 from tocsin.notify.providers.commands import provider_spec, save_provider
@@ -29,6 +31,10 @@ def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     with PROVIDER_SERVERS[request.param]() as made:
         account = made.account
         provider(account.name, request.param, [made.channel], secrets=dict(account.secrets), **account.settings)
+        # A bot posts only where it is installed.
+        bot = str(account.settings.get("client_id", ""))
+        if (place := account.find_place(bot, made.address)) is not None:
+            ProviderEventReceiver(account.name, clock.now()).save_place(bot, made.address, place)
         yield made
 
 

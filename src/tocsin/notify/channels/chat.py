@@ -493,11 +493,16 @@ def _buttons(message: Message, link: str) -> tuple[MessageButton, ...]:
     return (MessageButton(label, link), MessageButton(phrase(message.language, "Open the ticket"), ticket))
 
 
-#: A member or channel of a Slack workspace by id; a Telegram user or group by number.
-_OF_PROVIDERS = re.compile(r"slack:[UWCGD][A-Z0-9]{5,20}|telegram:-?[0-9]{3,20}")
+#: A member or channel of a Slack workspace by id; a Telegram user or group by number; a person by their object ID in
+#: Entra, or a channel or group chat of Teams by its conversation's id.
+_OF_PROVIDERS = re.compile(
+    r"slack:[UWCGD][A-Z0-9]{5,20}|telegram:-?[0-9]{3,20}"
+    r"|teams:(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|19:[\w.:-]{5,200}@[a-z0-9.]{3,40})"
+)
 
 _FORMS = Text(
-    "A chat address is slack:U012AB3CD, telegram:123456789, or the URL that a chat service shows for its messages."
+    "A chat address is slack:U012AB3CD, telegram:123456789, teams: with an object ID, or the URL that a chat service "
+    "shows for its messages."
 )
 
 
@@ -507,7 +512,7 @@ class ChatChannel(Channel):
     nouns = (translatable("chat message"), "chat messages")
     icon = "messages"
     address_help = translatable(
-        "slack:U012AB3CD, telegram:123456789, or the URL of a chat service, which is kept secret"
+        "slack:U012AB3CD, telegram:123456789, teams:OBJECT-ID, or the URL of a chat service, which is kept secret"
     )
     example = "slack:C012AB3CD"
     quietness = 2
@@ -525,7 +530,10 @@ class ChatChannel(Channel):
         if "://" in entered or entered.startswith("sealed:"):
             return validate_address(entered)
         scheme, colon, target = entered.partition(":")
-        normalized = f"{scheme.lower()}{colon}{target.strip().upper()}"
+        # Only the ids of Teams' conversations depend on the case of their letters.
+        as_written = target.strip()
+        folded = as_written if "@" in as_written else as_written.lower() if "-" in as_written else as_written.upper()
+        normalized = f"{scheme.lower()}{colon}{folded}"
         if not _OF_PROVIDERS.fullmatch(normalized):
             raise Rejected("invalid_address", _FORMS())
         return normalized

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from tocsin.access import boundary
 from tocsin.access.boundary import Boundary
 from tocsin.access.roles import Role
 from tocsin.alerts import lifecycle, service, store
-from tocsin.alerts.commands import COMMAND_CLASSES, Actor, Assign, Command, Reply
+from tocsin.alerts.commands import COMMAND_CLASSES, Actor, Assign, Command, Hold, Reply
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ACTIVE, IS_MERGED, ActorKind, CommandChannel, CommandKind
 from tocsin.alerts.store import WITH_INTEGRATION, is_about, join_alert, resolved_id
@@ -24,7 +25,9 @@ from tocsin.core.db.database import Connection
 from tocsin.core.delivery.circuit_breaker import AttemptFailed, FailureKind
 from tocsin.core.errors import Rejected
 from tocsin.core.hooks import Hooks
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Text, joined, reason_from_json
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, Text, joined, reason_from_json
+from tocsin.core.validation.inputs import parse_duration
+from tocsin.notify.channels.chat import SNOOZE_CHOICES
 from tocsin.notify.channels.phone import REPEAT_KEYS
 from tocsin.notify.dispatch import claim, results, updates
 from tocsin.notify.dispatch.send import redact_address
@@ -36,8 +39,10 @@ from tocsin.notify.rules.page_planner import KEY_PRESSED, MACHINE_ANSWERED
 from tocsin.notify.rules.pre_send_check import FAULTS, DueDelivery, bundle_of
 from tocsin.notify.states import DeliveryStatus, Purpose, ReceiptState
 from tocsin.notify.text import formatting, render
-from tocsin.notify.text.formatting import Key, ParsedCommand, localize, spoken_phrase, voice_of
+from tocsin.notify.text.formatting import ChatRequest, Key, ParsedCommand, localize, spoken_phrase, voice_of
 from tocsin.notify.text.render import ContentLevel
+from tocsin.oncall import loader
+from tocsin.people.models import Group
 from tocsin.people.permissions import Viewer, roles_in_groups, viewer_from
 from tocsin.people.sql import join_user, load_with_groups
 
@@ -364,7 +369,14 @@ def append_reason(connection: Connection, delivery_ids: Sequence[UUID], reason: 
 
 #: The commands available outside the web interface.
 OFFERED = frozenset(
-    {CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, CommandKind.CLOSE, CommandKind.REPLY}
+    {
+        CommandKind.ACKNOWLEDGE,
+        CommandKind.ASSIGN,
+        CommandKind.ESCALATE,
+        CommandKind.HOLD,
+        CommandKind.CLOSE,
+        CommandKind.REPLY,
+    }
 )
 
 #: A command without an alert number does not apply to alerts that paged the user longer ago.
@@ -376,6 +388,16 @@ NOT_PAGED = Text("You were not paged about alert {alert}. Open it in Tocsin to r
 ACCOUNT_DISABLED = Text("This account is disabled.")
 
 
+_NO_ALERT = Text("There is no alert {alert} any more.")
+_EMPTY_NOTE = Text("Enter a note.")
+_ON_CALL = Text("{group}: {people}")
+_NOBODY_ON_CALL = Text("{group}: no one is on call.")
+_NO_GROUPS = Text("There are no groups that you can see.")
+#: The groups that one answer names.
+_MAX_GROUPS = 40
+
+#: Opens the alert that a user asks for in a chat, within the boundary in force. Returns the answer.
+ALERT_OPENERS: Hooks[Callable[[Actor, str, CommandChannel, datetime], Reason]] = Hooks()
 #: Returns what a viewer may see; None for everything.
 BOUNDARIES: Hooks[Callable[[Connection, Viewer], Boundary | None]] = Hooks()
 
@@ -509,7 +531,7 @@ def run_command(
 
 
 def press_button(
-    user_id: int, alert_id: int, kind: str, via: CommandChannel, now: datetime
+    user_id: int, alert_id: int, kind: str, via: CommandChannel, now: datetime, text: str = ""
 ) -> tuple[ResponderResult, str]:
     """Runs the command of a button in a transaction of its own. Returns the result and the user's language."""
 
@@ -519,7 +541,9 @@ def press_button(
             return ResponderResult(0, ACCOUNT_DISABLED()), ""
         if kind not in OFFERED:
             return ResponderResult(0, NOT_OFFERED()), responder.language
-        result = apply_answer(connection, responder, [alert_id], CommandKind(kind), via, now)
+        if kind == CommandKind.REPLY and not text.strip():
+            return ResponderResult(0, _EMPTY_NOTE()), responder.language
+        result = apply_answer(connection, responder, [alert_id], CommandKind(kind), via, now, text)
         # A message that nobody has brought up to date since it was sent shows the state now.
         updates.queue(connection, [alert_id], now)
         return result, responder.language
@@ -543,7 +567,7 @@ def apply_answer(
     """
     if len(alert_ids) > 1:
         service.lock_families(connection, alert_ids)
-    command = _command(responder, kind, via, text, note)
+    command = _command(responder, kind, via, text, note, now)
     results = [_apply_to_one(connection, responder, alert_id, command, now) for alert_id in alert_ids]
     if len(results) == 1:
         return results[0]
@@ -561,7 +585,8 @@ def _apply_to_one(
     target_id = resolve_merged(connection, alert_id)
     target = _find_answerable(connection, responder.viewer, target_id)
     if target is None:
-        return ResponderResult(0, _MAY_NOT_RESPOND())
+        is_gone = target_id not in store.load(connection, [target_id])
+        return ResponderResult(0, _NO_ALERT(alert=AlertRef(alert_id)) if is_gone else _MAY_NOT_RESPOND())
     is_merged = target_id != alert_id
     merge_note = IS_MERGED(alert=AlertRef(alert_id), into=AlertRef(target_id)) if is_merged else NO_REASON
     try:
@@ -572,23 +597,57 @@ def _apply_to_one(
 
 
 def _find_answerable(connection: Connection, viewer: Viewer, alert_id: int) -> FoundAlert | None:
-    """Returns the alert if the user sees it and may act on it."""
+    """Returns the alert if there is one that the user sees and may act on."""
     row = connection.execute(
         f"SELECT a.group_ids || i.group_id FROM {WITH_INTEGRATION} WHERE a.id = %s", (alert_id,)
     ).fetchone()
-    group_ids = frozenset(row[0]) - {None} if row is not None else frozenset()
+    if row is None:
+        return None
+    group_ids = frozenset(row[0]) - {None}
     if not viewer.may_respond(group_ids):
         return None
+    return service.find_alert_on(connection, alert_id, _limits(connection, viewer))
+
+
+def _limits(connection: Connection, viewer: Viewer) -> list[Boundary]:
     limits = (boundary_of(connection, viewer) for boundary_of in BOUNDARIES.of())
-    return service.find_alert_on(connection, alert_id, [limit for limit in limits if limit is not None])
+    return [limit for limit in limits if limit is not None]
 
 
-def _command(responder: Responder, kind: CommandKind, via: CommandChannel, text: str, note: Reason) -> Command:
+def answer_request(
+    connection: Connection, responder: Responder, request: ChatRequest, via: CommandChannel, now: datetime
+) -> Reason:
+    """Says who is on call in the groups that the user sees, or opens the alert that the user asks for."""
+    limit = next(iter(_limits(connection, responder.viewer)), None)
+    with boundary.limited_to(limit):
+        if request.alert_text:
+            if not responder.viewer.may_respond(responder.viewer.group_roles):
+                return _MAY_NOT_RESPOND()
+            subject = formatting.one_line(request.alert_text)
+            answers = [open_alert(responder.actor, subject, via, now) for open_alert in ALERT_OPENERS.of()]
+            return joined(*answers, separator=" ")
+        groups = dict(Group.objects.values_list("pk", "name"))
+    people = loader.on_call(connection, groups, now)
+    lines = [
+        _ON_CALL(group=groups[number], people=tuple(Person(one.name, one.user_id) for one in people[number]))
+        if people[number]
+        else _NOBODY_ON_CALL(group=groups[number])
+        for number in sorted(people, key=lambda number: groups[number].casefold())
+    ]
+    return joined(*lines[:_MAX_GROUPS], separator="\n") if lines else _NO_GROUPS()
+
+
+def _command(
+    responder: Responder, kind: CommandKind, via: CommandChannel, text: str, note: Reason, now: datetime
+) -> Command:
     match kind:
+        case CommandKind.HOLD:
+            span = text if text in dict(SNOOZE_CHOICES) else SNOOZE_CHOICES[0][0]
+            return Hold(actor=responder.actor, via=via, until=now + parse_duration(span, "text"))
         case CommandKind.ASSIGN:
             return Assign(actor=responder.actor, via=via, name=responder.name, user_id=responder.id)
         case CommandKind.REPLY:
-            return Reply(actor=responder.actor, via=via, text=text)
+            return Reply(actor=responder.actor, via=via, text=text.strip()[: formatting.MAX_REPLY_CHARS])
         case _:
             return COMMAND_CLASSES[kind](actor=responder.actor, via=via, note=note)  # type: ignore[return-value] # the others need nothing else
 

@@ -33,6 +33,7 @@ from tocsin.notify.integrations.smtp import account_of_url
 from tocsin.notify.interfaces import CHANNELS as CHANNELS  # filled below, so read from here
 from tocsin.notify.interfaces import (
     Channel,
+    ChatPlace,
     ProviderAccount,
     ProviderKind,
     ProviderSender,
@@ -465,7 +466,20 @@ def account_of(
     merged = dict(settings)
     if not merged.get("sender"):
         merged["sender"] = environment.current().email_from or ""
-    return ProviderAccount(name, merged, secrets, callback_base_url=_callback_base_url(name, row_id, kind, settings))
+    return ProviderAccount(
+        name,
+        merged,
+        secrets,
+        callback_base_url=_callback_base_url(name, row_id, kind, settings),
+        find_place=_find_place,
+    )
+
+
+def _find_place(bot: str, address: str) -> ChatPlace | None:
+    query = "SELECT service_url, conversation FROM notify_chatconversation WHERE bot = %s AND address = %s"
+    with database.transaction() as connection:
+        row = connection.execute(query, (bot, address)).fetchone()
+    return ChatPlace(*row) if row else None
 
 
 def slug(name: str, row_id: int | None) -> str:
@@ -562,6 +576,15 @@ def webhook_urls(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
     kind, base_url = KINDS.get(provider.kind), _callback_base_url_of(provider)
     endpoints = kind.webhook_endpoints if isinstance(kind, WebhookProvider) and base_url else ()
     return [(endpoint, f"{base_url}/{endpoint.name}") for endpoint in endpoints]
+
+
+def build_package(provider: Provider) -> bytes:
+    """Returns the file that an administrator uploads at the vendor's; empty for a kind without one."""
+    kind = KINDS.get(provider.kind)
+    if kind is None or not kind.package_name:
+        return b""
+    account = account_of(provider.name, provider.pk, kind, provider.settings, {})
+    return kind.build_package(account, environment.current().public_url)
 
 
 def lacks_callback_url(provider: Provider) -> bool:

@@ -132,6 +132,22 @@ def parse_command(text: str) -> ParsedCommand:
     return ParsedCommand(command) if word in _UNMISTAKABLE or not remainder else ParsedCommand(Word.UNKNOWN)
 
 
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What a member asks a bot for that is about no alert: who is on call, or, with a text, a new alert."""
+
+    alert_text: str = ""
+
+
+_REQUEST = re.compile(r"\s*(?:(on[\s-]?call)\b[\s?!.]*|alert[\s:]+(\S.*))", re.IGNORECASE | re.DOTALL)
+
+
+def parse_request(text: str) -> ChatRequest | None:
+    """Returns the request in a message to a bot; None for a command or anything else."""
+    match = _REQUEST.fullmatch(text)
+    return None if match is None else ChatRequest(match[2] or "")
+
+
 def _reply(remainder: str) -> ParsedCommand:
     """Parses "42 The line is back" or, for the only open alert, "The line is back"."""
     number = re.match(r"#([0-9]{1,18})\b[\s:,.]*|([0-9]{1,18})\s+(?=\S)", remainder)
@@ -158,6 +174,9 @@ _REJECTED = Text(
 HELP = sentence(
     "ACK: acknowledge. ASSIGN: assign to me. CLOSE: close. ESCALATE: page the next step. REPLY text: add a note. "
     "With several alerts add the number (ACK 42), or ACK ALL."
+)
+CHAT_HELP = joined(
+    HELP, sentence("ON CALL: who is on call now. ALERT text: create an alert for your groups."), separator=" "
 )
 UNKNOWN = _UNKNOWN(help=HELP)
 NONE_OPEN = sentence("You have no open alerts.")
