@@ -353,7 +353,7 @@ def answer_daily_test(connection: Connection, provider: str, channel: str, user_
     row = connection.execute(_UNANSWERED_TEST, parameters).fetchone()
     if row is None:
         return False
-    apply(connection, provider, Receipt(ReceiptState.ANSWERED, str(row[1])), now)
+    apply_receipt(connection, provider, Receipt(ReceiptState.ANSWERED, str(row[1])), now)
     append_reason(connection, [row[0]], page_planner.TEST_ANSWERED(at=now))
     return True
 
