@@ -1,16 +1,18 @@
-"""Time to page: from the POST of a message until an SMTP server receives the mail, or Pushover's double the urgent
-page, each to a recipient of its own.
+"""Time to page: from the POST of a message until an SMTP server receives the mail, Pushover's double the urgent page,
+or a double of Twilio or Telnyx the call, each to a recipient of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -19,9 +21,11 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from benchmarks.harness import API_TOKEN, SECONDS, free_port, report, tocsin
 from tests.doubles.http import Request, Response, http_double
+from tests.doubles.telnyx import telnyx_double
+from tests.doubles.twilio import twilio_double
 
 #: Alerts a second. Pushover takes two connections, over which receipts are asked for too.
-RATES = {"mail": 50, "Pushover": 10}
+RATES = {"mail": 50, "Pushover": 10, "Twilio": 10, "Telnyx": 10}
 
 PUSHOVER = """
 providers:
@@ -76,6 +80,35 @@ def pushover(inbox: Inbox) -> Iterator[Mapping[str, Any]]:
         }
 
 
+@contextmanager
+def calls(inbox: Inbox, way: str) -> Iterator[Mapping[str, Any]]:
+    """A call is known by its number, since the vendor asks for its text only when somebody picks up."""
+    with twilio_double("secret") if way == "Twilio" else telnyx_double("secret") as double:
+        usual = double.http.answering
+
+        def answer(request: Request) -> Response:
+            for number in re.findall(rb"4179(\d{7})", request.body):
+                inbox.note(b"page-%d" % int(number))
+            return usual(request)
+
+        double.http.answering = answer
+        secret = "auth_token" if way == "Twilio" else "api_key"
+        spec = {"name": way, "kind": way.lower(), "channels": ["voice"], secret: "secret", **double.settings}
+        yield {
+            "environment": {"TOCSIN_ALLOW_TARGETS": "127.0.0.0/8"},
+            "more": f"\nproviders:\n  - {json.dumps(spec)}\n",
+            "method": 'label: Phone, channel: voice, address: "+4179{n:07d}"',
+        }
+
+
+WAYS: Mapping[str, Callable[[Inbox], AbstractContextManager[Mapping[str, Any]]]] = {
+    "mail": mail,
+    "Pushover": pushover,
+    "Twilio": partial(calls, way="Twilio"),
+    "Telnyx": partial(calls, way="Telnyx"),
+}
+
+
 async def post(url: str, count: int, rate: int, sent: dict[str, float]) -> list[int]:
     """Posts `count` critical messages, `rate` a second, each to another user: a second page to one within ten seconds
     would leave bundled, which is not what is measured.
@@ -103,7 +136,7 @@ def measure(way: str) -> tuple[dict[str, Any], dict[str, bool]]:
     """Posts for a while, and waits until all pages have come, for 30 seconds at most."""
     inbox, sent, rate = Inbox(), dict[str, float](), RATES[way]
     count = rate * SECONDS
-    with (mail if way == "mail" else pushover)(inbox) as settings, tocsin(users=count, **settings) as served:
+    with WAYS[way](inbox) as settings, tocsin(users=count, **settings) as served:
         answers = asyncio.run(post(served.url, count, rate, sent))
         done = threading.Event()
         deadline = time.monotonic() + 30
