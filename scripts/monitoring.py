@@ -196,6 +196,9 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             _panel("Problems of the self-check", "max by (problem) (tocsin_problem{$job})", "{{problem}}"),
             _panel("Risks of the database", "max by (risk) (tocsin_database_risk{$job})", "{{risk}}"),
             _panel("Providers that work", "min by (provider) (tocsin_provider_up{$job})", "{{provider}}"),
+            _panel("Since a provider's last success",
+                   "time() - max by (provider) (tocsin_provider_last_success_timestamp_seconds{$job})", "{{provider}}",
+                   "s"),
         ),
     ),
     (

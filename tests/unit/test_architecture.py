@@ -129,6 +129,7 @@ MAY_TAKE_NUMBERS = {
     "tocsin.oncall.loader.plans": "of rows that were listed",
     "tocsin.operate.coverage.coverage_of_groups": "of rows that were listed",
     "tocsin.operate.coverage.readiness_of_groups": "of rows that were listed",
+    "tocsin.operate.coverage.tonight": "of rows that were listed",
     "tocsin.people.changes.api_tokens.group_names": "of one's own token",
     "tocsin.resources.visibility.about_visible_alerts": "of rows that were listed",
     "tocsin.workflows.run.run_store.load_sla_moments": "of rows that were listed",

@@ -212,7 +212,7 @@ def test_page_and_api_show_tonight_within_the_boundary(company: Company, browser
     assert client.get(reverse("group_schedule", args=[company.night.pk])).status_code == 404
 
 
-def test_coming_night_is_the_one_that_it_is_or_the_next() -> None:
+def test_coming_night_is_this_one_or_the_next() -> None:
     zone, hours = ZoneInfo("Europe/Zurich"), NightHours.parse("22:00-07:00")
 
     def night(text: str) -> list[str]:
