@@ -375,6 +375,11 @@ def _provider(world: ApiObjects) -> Any:
     return save_provider(_provider_spec(world), **world.by)
 
 
+def _teams(world: ApiObjects) -> Any:
+    ids = {"client_id": "11111111-2222-4333-8444-555555555555", "tenant_id": "tenant", "client_secret": "secret"}
+    return save_provider({"name": _name("teams"), "kind": "teams", "channels": ["chat"], **ids}, **world.by)
+
+
 def _token(world: ApiObjects) -> Request:
     return f"tokens/{tokens.create(world.asker, _name('token'), limits=UNLIMITED, **world.by).token.pk}", None
 
@@ -829,6 +834,8 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "POST identity-providers/{id}/scim-token": _scim_token,
     "DELETE identity-providers/{id}/scim-token": _scim_token,
+    "GET providers/{id}/package": lambda world: (f"providers/{_teams(world).pk}/package", None),
+    "GET providers/{id}/health": lambda world: (f"providers/{_provider(world).pk}/health", None),
     "POST providers/{id}/test": lambda world: (f"providers/{_provider(world).pk}/test", None),
     "POST providers/{id}/send-test": lambda world: (
         f"providers/{_provider(world).pk}/send-test",
