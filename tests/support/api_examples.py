@@ -862,6 +862,7 @@ EXAMPLES: Mapping[str, Example] = {
     "GET reports/noise": _listed("reports/noise"),
     "GET reports/interruptions": _listed("reports/interruptions"),
     "GET readiness": _listed("readiness"),
+    "GET readiness/tonight": _listed("readiness/tonight"),
     "GET system/doctor": _listed("system/doctor"),
     "GET system/nodes": _listed("system/nodes"),
     "GET system/last-backup": _listed("system/last-backup"),
