@@ -25,7 +25,7 @@ from tocsin.people.models import User
 type BrowserOf = Callable[[User], Client]
 
 KEY = "another-key-of-at-least-thirty-two-characters"
-PROVIDER = {"name": "Texts", "kind": "twilio", "account_sid": "AC1", "from_number": "+41000", "channels": ["sms"]}
+PROVIDER = {"name": "Texts", "kind": "twilio", "account_sid": "AC1", "from_number": "+41440000000", "channels": ["sms"]}
 HALO = {"name": "Halo", "kind": "haloitsm", "base_url": "https://acme.haloitsm.com", "client_id": "tocsin"}
 
 

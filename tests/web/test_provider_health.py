@@ -68,7 +68,7 @@ def test_figures_count_each_outcome_with_times() -> None:
     deliver(now, 500, timedelta(days=3))
     found = figures(now)
     assert (found.messages, found.attempts, found.accepted) == (12, 14, 11)
-    assert (found.delivered, found.not_reached, found.failed) == (10, 1, 1)
+    assert (found.delivered, found.unanswered, found.failed) == (10, 1, 1)
     assert found.until_accepted == Times(timedelta(seconds=1), timedelta(seconds=1))
     assert found.until_delivered == Times(timedelta(seconds=5.5), timedelta(seconds=9.1))
     assert (figures(now, 7).delivered, figures(now, 7).is_cut) == (11, False)

@@ -48,7 +48,7 @@ NAMES = {
     "/system/": "Debian Ubuntu",
     "/system/doctor/": "fsync",
     "/providers/add/": "auto none starttls tls",
-    "/settings/": "smtp user password tocsin",
+    "/settings/": "smtp user password tocsin hc ping com",
 }
 
 #: The subject of a mail and the command words are the same in every language.

@@ -79,6 +79,7 @@ UNBOUNDED = {
     "ConfigVersion": "internal", "ClockOffset": "internal", "ClockSeen": "internal", "DedupKey": "internal",
     "ProcessedDelivery": "internal", "RateWindow": "internal", "AwaitedReceipt": "internal", "Bundle": "internal",
     "Announced": "internal", "OpenReceipt": "internal", "MessageUpdate": "internal",
+    "ChatConversation": "internal",
     "LastSent": "internal", "OptOut": "internal",
     "Origin": "internal", "PendingNotice": "internal",
     "ProcessedCallback": "internal", "PushKey": "internal", "Reminder": "internal", "SharedCacheEntry": "internal",

@@ -104,7 +104,7 @@ class ProviderFiguresSchema(BaseModel):
     attempts: int = Field(description="Retries included.")
     accepted: int
     delivered: int = Field(description="As its receipts say; 0 without receipts.")
-    not_reached: int = Field(description="The line was busy, no one answered, or a machine did.")
+    unanswered: int = Field(description="The line was busy, no one answered, or a machine did.")
     failed: int
     until_accepted: TimesSchema = Field(description="From the moment at which a message was due.")
     until_delivered: TimesSchema = Field(description="From its acceptance until its receipt.")

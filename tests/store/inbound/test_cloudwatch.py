@@ -99,7 +99,7 @@ def test_sender_is_checked_again_after_the_database_failed(
     def fail(integration_id: int) -> str:
         raise psycopg.OperationalError("gone")
 
-    monkeypatch.setattr(webhook_endpoint, "_pinned", fail)
+    monkeypatch.setattr(webhook_endpoint, "_pinned_sender", fail)
     reply = node.post(integration, alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1))
     assert (reply.status, reply.body["error"]) == (503, "not_checked")
     assert reply.body["detail"] == str(ingest_service.SENDER_NOT_CHECKED())

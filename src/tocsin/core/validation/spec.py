@@ -563,7 +563,8 @@ def _choose(text: str, choices: tuple[str, ...]) -> str:
             return choice
     for kind in {type(choice) for choice in choices if isinstance(choice, Enum)}:
         with suppress(ValueError):
-            return kind(text)
+            if (named := kind(text)) in choices:  # not every member is one
+                return named
     raise InvalidValue(NOT_A_CHOICE(value=text, choices=tuple(filter(None, choices))))
 
 

@@ -393,12 +393,15 @@ def _find_redundant(connection: Connection, deliveries: Iterable[DueDelivery], n
 
 
 def facts(connection: Connection, ids: Sequence[UUID], *, resolve_merged: bool = False) -> list[DueDelivery]:
-    """Returns the current facts of these deliveries. With `resolve_merged`, an alert is the one it was merged into."""
+    """Returns the current facts of these deliveries, in the order of `ids`. With `resolve_merged`, an alert is the one it
+    was merged into.
+    """
     alert = join_alert(resolved_id("d.alert_id") if resolve_merged else "d.alert_id")
     query = database.literal(_FACTS.format(alert=alert, user=join_user("d.user_id")))
     rows = database.rows(connection, query, (list(ids),))
     alert_columns = [name for name in rows[0] if name.startswith("a_")] if rows else []
-    return [_due(row, alert_columns) for row in rows]
+    order = {id_: place for place, id_ in enumerate(ids)}
+    return sorted((_due(row, alert_columns) for row in rows), key=lambda due: order[due.id])
 
 
 def _due(row: dict[str, Any], alert_columns: Sequence[str]) -> DueDelivery:

@@ -282,8 +282,8 @@ class ProviderFigures:
     accepted: int = 0
     #: As its receipts say. A provider without receipts has none.
     delivered: int = 0
-    #: The provider worked, but the line was busy, nobody answered or a machine did.
-    not_reached: int = 0
+    #: The provider worked, but the line was busy, no one answered or a machine did.
+    unanswered: int = 0
     failed: int = 0
     #: From the moment at which a message was due until the provider accepted it.
     until_accepted: Times = Times()
@@ -318,7 +318,7 @@ WITH counted AS MATERIALIZED (
 )
 SELECT name, count(*) AS messages, sum(attempts)::int AS attempts, count(sent_at) AS accepted,
        count(*) FILTER (WHERE status = 'delivered') AS delivered,
-       count(*) FILTER (WHERE receipt = 'not_reached') AS not_reached, count(*) FILTER (WHERE failed) AS failed,
+       count(*) FILTER (WHERE receipt = 'not_reached') AS unanswered, count(*) FILTER (WHERE failed) AS failed,
        percentile_cont(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY accepted_s::float8) AS until_accepted,
        percentile_cont(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY delivered_s::float8) AS until_delivered,
        ARRAY(SELECT row_to_json(e) FROM errors e
@@ -348,7 +348,7 @@ def _figures(row: dict[str, Any], days: int, *, is_cut: bool) -> ProviderFigures
     )
     return ProviderFigures(
         days,
-        **{name: row[name] for name in ("messages", "attempts", "accepted", "delivered", "not_reached", "failed")},
+        **{name: row[name] for name in ("messages", "attempts", "accepted", "delivered", "unanswered", "failed")},
         until_accepted=_times(row["until_accepted"]),
         until_delivered=_times(row["until_delivered"]),
         failures=failures,

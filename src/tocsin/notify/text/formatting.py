@@ -162,6 +162,7 @@ _UNKNOWN = Text("Unknown command. {help}")
 _BULK_RESULTS = {
     CommandKind.ACKNOWLEDGE: Text("You acknowledged {count} alert.", "You acknowledged {count} alerts."),
     CommandKind.ASSIGN: Text("{count} alert is assigned to you.", "{count} alerts are assigned to you."),
+    CommandKind.HOLD: Text("You snoozed {count} alert.", "You snoozed {count} alerts."),
     CommandKind.ESCALATE: Text("You escalated {count} alert.", "You escalated {count} alerts."),
     CommandKind.CLOSE: Text("You closed {count} alert.", "You closed {count} alerts."),
     CommandKind.REPLY: Text("You added a note to {count} alert.", "You added a note to {count} alerts."),
