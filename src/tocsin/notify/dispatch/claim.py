@@ -393,8 +393,8 @@ def _find_redundant(connection: Connection, deliveries: Iterable[DueDelivery], n
 
 
 def facts(connection: Connection, ids: Sequence[UUID], *, resolve_merged: bool = False) -> list[DueDelivery]:
-    """Returns the current facts of these deliveries, in the order of `ids`. With `resolve_merged`, an alert is the one it
-    was merged into.
+    """Returns the current facts of these deliveries, in the order of `ids`. With `resolve_merged`, an alert is the one
+    it was merged into.
     """
     alert = join_alert(resolved_id("d.alert_id") if resolve_merged else "d.alert_id")
     query = database.literal(_FACTS.format(alert=alert, user=join_user("d.user_id")))
