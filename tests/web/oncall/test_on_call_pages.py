@@ -535,7 +535,7 @@ def test_calendar_has_a_lane_for_each_role_of_every_group(
     page = browser.get("/on-call/calendar/?day=2026-12-01").content.decode()
     assert "1 Dec – 14 Dec 2026" in page
     assert "1 Dec – 3 Dec 2026" in page, "three days on a phone"
-    assert {'aria-label="Service Desk, primary"', 'aria-label="Service Desk, manager"'} <= set(
+    assert {'aria-label="Service Desk, primary"', 'aria-label="Service Desk, lead"'} <= set(
         re.findall(r'aria-label="Service Desk, \w+"', page)
     )
     assert "?day=2026-12-15" in page
