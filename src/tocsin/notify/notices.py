@@ -231,11 +231,11 @@ def notice_data(notice: Notice) -> dict[str, Any]:
 class ClientReportSpec(Spec):
     """An address of a client: the report on the client is sent to it by email on the first of each month."""
 
-    client: Annotated[ClientName, InForm(_("Client"), _("The name that its alerts have."))] = Field(
+    client: Annotated[ClientName, InForm(_("Client"), _("As it appears on the client's alerts."))] = Field(
         description="Name of the client, as alerts have it."
     )
     address: Annotated[
-        Email, InForm(_("Email address"), _("The report leaves the organisation: it names the client's alerts."))
+        Email, InForm(_("Email address"), _("Reports go outside your organisation and list the client's alerts."))
     ] = Field(description="Address to which the report is sent.")
     language: Annotated[str, OneOf(LANGUAGES), InForm(_("Language"), choices=dict(settings.LANGUAGES))] = Field(
         default="en", description="Language of the mail."
@@ -245,7 +245,9 @@ class ClientReportSpec(Spec):
     )
     announces_maintenance: Annotated[
         bool,
-        InForm(_("Maintenance"), _("For windows that are announced to the client: planned, changed, started, ended.")),
+        InForm(
+            _("Maintenance notices"), _("When a window announced to this client is planned, changes, starts or ends.")
+        ),
     ] = Field(
         default=False,
         alias="maintenance",

@@ -822,6 +822,18 @@ def test_phone_test_reports_the_pressed_key(scenario: PhoneScenario) -> None:
     assert page_planner.KEY_PRESSED(key="7") in each_of(scenario.delivery("Phone").reason)
 
 
+def test_one_repeats_a_test_call(scenario: PhoneScenario) -> None:
+    user = scenario.post.user("alice", {**CALL, "wait": "0s"})
+    with database.transaction() as connection:
+        notices.queue_test(connection, user.contact_methods.get(), scenario.post.now)
+    scenario.post.go()
+    (call,) = scenario.first.calls
+    heard = scenario.first.pick_up(call)
+    again = scenario.first.press(call, heard, "1")
+    assert again.text == f"You pressed 1. This phone works. {heard.text}"
+    assert scenario.first.press(call, again, "5").text == "You pressed 5. This phone works. Goodbye."
+
+
 def test_deleted_users_number_is_removed(scenario: PhoneScenario, now: datetime) -> None:
     mail = {"label": "Email", "channel": "email", "address": "alice@private.example"}
     user = scenario.post.user("alice", SMS, mail)

@@ -696,7 +696,10 @@ def _continue(connection: Connection, provider: str, call_state: CallState, now:
             append_reason(connection, delivery_ids, page_planner.TEST_ANSWERED(at=now))
         database.notify(connection, "outbox")
         pressed = spoken_phrase("phone call", "You pressed {key}. This phone works.", language, key=key)
-        return _last_words(pressed, language)
+        if key not in REPEAT_KEYS:
+            return _last_words(pressed, language)
+        script = _script(deliveries, render.content_of(connection, "voice"), now)
+        return CallPrompt(pressed, script, language=voice_of(language))
     current = _current(deliveries)
     if not current:
         alert = deliveries[0].alert

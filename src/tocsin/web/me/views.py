@@ -100,7 +100,7 @@ def _address_help() -> str:
     labels: dict[str, list[str]] = {}
     for name, channel in CHANNELS.items():
         labels.setdefault(local_term(channel.address_help), []).append(channel_name(name))
-    return "; ".join(f"{', '.join(names)}: {text}" for text, names in labels.items()) + "."
+    return "\n".join(f"{', '.join(names)}: {text}" for text, names in labels.items())
 
 
 class ContactMethodForm(forms.Form):

@@ -135,7 +135,11 @@ def _tonight(group: Group, now: datetime) -> dict[str, Any]:
     """Return the coming night, and how the group's users on call in it would be reached."""
     with database.transaction() as connection:
         night, people = coverage.tonight(connection, [group.pk], now)
-    return {"night": night, "tonight": people.get(group.pk, ())}
+    tonight = people.get(group.pk, ())
+    sandboxed = dict.fromkeys(
+        channel_name(method.channel) for person in tonight for method in person.methods if not method.routes
+    )
+    return {"night": night, "tonight": tonight, "sandboxed": sandboxed}
 
 
 def _rows(
