@@ -343,6 +343,8 @@ _FURTHER: Final = (
     )),
     _one("another ticket closed", UPDATE, _envelope("child ticket closed", _ticket(status_id=2))),
     _one("resolved is only a status", UPDATE, _envelope("Ticket Resolved", _ticket(status_id=8))),
+    _one("resolved by another name", UPDATE, {"ticket_id": 20817, "titre": _SUMMARY, "etat": "Résolu"}),
+    _one("closed under another name closes", CLOSE, {"ticket_id": 20817, "titre": _SUMMARY, "etat": "Clôturé"}),
 )  # fmt: skip
 
 VARIANTS: Final = (*_OPENS, *_CLOSES, *_UPDATES, *_FURTHER)

@@ -530,11 +530,12 @@ class Normalizer:
                 RuleMatch(True, sentence('new ticket (event "{event}")', event=one_line(event))),
                 True,
             )
-        if status is not None and not is_own and meaning in _ACTIONS:
+        # "Resolved", in any language, closes only by the rules where the ticket system has such a status.
+        is_over = meaning is not StatusMeaning.CLOSE or "resolved" not in self.known_statuses
+        if status is not None and not is_own and meaning in _ACTIONS and (is_over or is_closed_status(status)):
             return _ACTIONS[meaning], RuleMatch(True, STATUS(status=one_line(status))), True
         if status is None and event is not None:
             said = meaning_of_ticket_event(event)
-            # "Resolved" closes only by the rules where the ticket system has such a status.
             is_closing = said is StatusMeaning.CLOSE and status_in_event(event) not in self.known_statuses
             if is_closing or (said is StatusMeaning.OPEN and self.new_tickets_open):
                 return _ACTIONS[said], RuleMatch(True, NO_STATUS_BUT_EVENT(event=one_line(event))), True
