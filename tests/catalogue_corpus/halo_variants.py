@@ -344,6 +344,13 @@ _FURTHER: Final = (
     _one("another ticket closed", UPDATE, _envelope("child ticket closed", _ticket(status_id=2))),
     _one("resolved is only a status", UPDATE, _envelope("Ticket Resolved", _ticket(status_id=8))),
     _one("resolved by another name", UPDATE, {"ticket_id": 20817, "titre": _SUMMARY, "etat": "Résolu"}),
+    _one("closed by the mail's subject", CLOSE, {
+        "title": "[HALO-20817] Ticket closed: VPN down", "text": "Closed by José.", "ticketId": 20817,
+    }),
+    _one("closed by a German subject", CLOSE, {
+        "subject": "[Halo] Ticket 20817 geschlossen – VPN down", "text": "Kunde: Acme", "ticket": 20817,
+    }),
+    _one("deleted", CLOSE, {"TicketRef": "20817", "Subject": "VPN down", "State": "Deleted"}),
     _one("closed under another name closes", CLOSE, {"ticket_id": 20817, "titre": _SUMMARY, "etat": "Clôturé"}),
 )  # fmt: skip
 

@@ -50,6 +50,7 @@ from tocsin.inbound.mapping.message_objects import (
     unwrapped,
 )
 from tocsin.inbound.mapping.status_words import (
+    event_in_title,
     is_clear,
     is_closed_status,
     is_completion,
@@ -412,7 +413,7 @@ class Normalizer:
         closing = self._closing_status(payload, mapped)
         if closing is None:
             return None
-        status, event = mapped.text("source_status"), mapped.text("event")
+        status, event = mapped.text("source_status"), _event_of(mapped)
         why: Reason = STATUS(status=one_line(closing))
         if event is not None and status_in_event(event) == closing:
             why = sentence('event "{event}"', event=one_line(event))
@@ -428,7 +429,7 @@ class Normalizer:
     def _closing_status(self, payload: object, mapped: MappedFields) -> str | None:
         """Returns the status by which a ticket's message closes, of all those that it names: its event's, and unless
         the shown one opens or is in the integration's own rules, any that the mapping finds."""
-        status, event = mapped.text("source_status"), mapped.text("event")
+        status, event = mapped.text("source_status"), _event_of(mapped)
         if event is not None and meaning_of_ticket_event(event) is StatusMeaning.OPEN:
             return None  # Reopened: it was closed before.
         named = [] if event is None else [status_in_event(event)]
@@ -583,6 +584,14 @@ class Normalizer:
             sentence("no {id} in the message; looked at {sources}", id=Term(self.kind.id_name), sources=sources),
             "source_id",
         )
+
+
+def _event_of(mapped: MappedFields) -> str | None:
+    """Returns the event of a ticket's message, of one without any and without a status what its title says."""
+    event = mapped.text("event")
+    if event is not None or mapped.text("source_status") is not None:
+        return event
+    return event_in_title(mapped.text("subject") or "")
 
 
 def _with_status(mapped: MappedFields, status: str) -> MappedFields:

@@ -382,7 +382,8 @@ CLOSED_STATUSES: Final = _words("""
     close abgeschlossen erledigt geschlossen clos clôturé clôturée fermé fermée terminé terminée cerrada cerrado
     completado fechado chiuso gesloten closed complete completed done finished canceled cancelled storniert cloturé
     annulé annulée chiusa completato completata annullato annullata completada cancelado cancelada anulado afgesloten
-    afgerond geannuleerd fechada encerrado concluído concluido
+    afgerond geannuleerd fechada encerrado concluído concluido deleted gelöscht supprimé supprimée eliminado eliminada
+    eliminato eliminata verwijderd
 """)
 #: What is new is something in a ticket, or something else that a service desk keeps, and not the ticket.
 PARTS_OF_TICKET: Final = _words("""

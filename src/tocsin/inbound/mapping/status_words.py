@@ -299,6 +299,18 @@ def status_in_event(event: str) -> str | None:
     return telling[0] if len(telling) == 1 else None
 
 
+#: "[HALO-7] Ticket closed: VPN down", of which the first part may be what happened to the ticket.
+_TITLE_HEAD: Final = re.compile(r"(?:\[[^\]]{0,40}\]\s*)?([^:–—]{3,60}?)(?::|\s[-–—])\s")
+
+
+@lru_cache(maxsize=1024)
+def event_in_title(title: str) -> str | None:
+    """Returns what a mail's subject says of the ticket itself: "Ticket 7 geschlossen" of "[Halo] Ticket 7 geschlossen –
+    VPN down"; None of any other title."""
+    found = _TITLE_HEAD.match(title)
+    return None if found is None or table.TICKETS.isdisjoint(words_of(found[1])) else found[1]
+
+
 @lru_cache(maxsize=1024)
 def meaning_of_ticket_event(event: str) -> StatusMeaning | None:
     """Returns what an event says of the ticket itself, such as "ALERT" and "incident.resolved"; None for a test, and
