@@ -165,7 +165,6 @@ _BULK_RESULTS = {
     CommandKind.HOLD: Text("You snoozed {count} alert.", "You snoozed {count} alerts."),
     CommandKind.ESCALATE: Text("You escalated {count} alert.", "You escalated {count} alerts."),
     CommandKind.CLOSE: Text("You closed {count} alert.", "You closed {count} alerts."),
-    CommandKind.HOLD: Text("You snoozed {count} alert.", "You snoozed {count} alerts."),
     CommandKind.REPLY: Text("You added a note to {count} alert.", "You added a note to {count} alerts."),
 }
 _REJECTED = Text(
