@@ -14,7 +14,7 @@ from email.utils import parseaddr
 
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import imap
-from tocsin.core.reasons import Reason, ReasonType, as_reason
+from tocsin.core.reasons import Reason, ReasonType, as_reason, translatable
 from tocsin.notify.interfaces import (
     Callback,
     CallbackResponse,
@@ -118,7 +118,9 @@ class MailRepliesKind(WebhookProvider):
     )
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (
         WebhookEndpoint(
-            "mail", "Forward emails to", "POST the complete email, with the secret as password or bearer token."
+            "mail",
+            translatable("Forward emails to"),
+            translatable("POST the complete email, with the secret as password or bearer token."),
         ),
     )
 

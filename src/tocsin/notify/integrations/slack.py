@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from tocsin.alerts.states import CommandKind
 from tocsin.core.delivery.circuit_breaker import AddressRejected, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.reasons import Reason, ReasonType, Text, joined
+from tocsin.core.reasons import Reason, ReasonType, Text, joined, translatable
 from tocsin.notify.channels import chat
 from tocsin.notify.channels.chat import Card, CardButton
 from tocsin.notify.integrations import vendor_http
@@ -216,7 +216,9 @@ class SlackKind(WebhookProvider):
     )
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (
         WebhookEndpoint(
-            "interact", "Interactivity request URL", "In your app at api.slack.com: turn on Interactivity & Shortcuts."
+            "interact",
+            translatable("Interactivity request URL"),
+            translatable("In your app at api.slack.com: turn on Interactivity & Shortcuts."),
         ),
     )
 

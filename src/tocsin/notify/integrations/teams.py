@@ -273,7 +273,9 @@ class TeamsKind(WebhookProvider):
         ),
     )
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (
-        WebhookEndpoint("messages", "Messaging endpoint", "In the Azure Bot, under Configuration."),
+        WebhookEndpoint(
+            "messages", translatable("Messaging endpoint"), translatable("In the Azure Bot, under Configuration.")
+        ),
     )
 
     package_name = "tocsin-teams.zip"

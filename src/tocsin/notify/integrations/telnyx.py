@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.egress import EgressResponse
-from tocsin.core.reasons import Reason, ReasonType, sentence
+from tocsin.core.reasons import Reason, ReasonType, sentence, translatable
 from tocsin.notify.channels.phone import is_phone_number, sender
 from tocsin.notify.integrations import twiml, vendor_http
 from tocsin.notify.integrations.vendor_http import HttpSender, VendorError, child, items, text
@@ -218,11 +218,17 @@ class TelnyxKind(WebhookProvider):
         ),
     )
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (
-        WebhookEndpoint("sms", "Inbound messages", "At Telnyx: your messaging profile, Inbound, Send a webhook to."),
+        WebhookEndpoint(
+            "sms",
+            translatable("Inbound messages"),
+            translatable("At Telnyx: your messaging profile, Inbound, Send a webhook to."),
+        ),
         WebhookEndpoint(
             "voice",
-            "Incoming calls",
-            "At Telnyx: your TeXML application, Voice method POST. Lets users call back to hear a missed page.",
+            translatable("Incoming calls"),
+            translatable(
+                "At Telnyx: your TeXML application, Voice method POST. Lets users call back to hear a missed page."
+            ),
         ),
     )
 

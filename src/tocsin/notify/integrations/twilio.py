@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.egress import EgressResponse
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Text, joined, sentence
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Text, joined, sentence, translatable
 from tocsin.notify.channels.phone import is_phone_number, sender
 from tocsin.notify.integrations import twiml, vendor_http
 from tocsin.notify.integrations.vendor_http import HttpSender, VendorError
@@ -230,13 +230,15 @@ class TwilioKind(WebhookProvider):
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (
         WebhookEndpoint(
             "sms",
-            "Incoming message URL",
-            "At Twilio: your number (or messaging service), Messaging, Webhook, HTTP POST.",
+            translatable("Incoming message URL"),
+            translatable("At Twilio: your number (or messaging service), Messaging, Webhook, HTTP POST."),
         ),
         WebhookEndpoint(
             "voice",
-            "Incoming call URL",
-            "At Twilio: your number, Voice, Webhook, HTTP POST. Lets users call back to hear a missed page.",
+            translatable("Incoming call URL"),
+            translatable(
+                "At Twilio: your number, Voice, Webhook, HTTP POST. Lets users call back to hear a missed page."
+            ),
         ),
     )
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from tocsin.core.delivery.circuit_breaker import FailureKind
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import EgressResponse
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, translatable
 from tocsin.notify.channels.phone import is_gsm, is_phone_number, sender
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.integrations.vendor_http import HttpSender, VendorError, items, text
@@ -173,8 +173,16 @@ class VonageKind(WebhookProvider):
         ProviderSetting("api_base", "API URL", ProviderSettingType.URL, default=API, help="Change only for a proxy."),
     )
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (
-        WebhookEndpoint("sms", "Inbound messages", "At Vonage: API settings, Inbound SMS webhooks, POST-JSON."),
-        WebhookEndpoint("status", "Delivery receipts", "At Vonage: API settings, Delivery receipts webhooks."),
+        WebhookEndpoint(
+            "sms",
+            translatable("Inbound messages"),
+            translatable("At Vonage: API settings, Inbound SMS webhooks, POST-JSON."),
+        ),
+        WebhookEndpoint(
+            "status",
+            translatable("Delivery receipts"),
+            translatable("At Vonage: API settings, Delivery receipts webhooks."),
+        ),
     )
 
     def accepts(self, channel: str, address: str) -> bool:
