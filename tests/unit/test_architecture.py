@@ -117,6 +117,7 @@ MAY_TAKE_NUMBERS = {
     "tocsin.notify.inbound.responder_actions.open_for": "what paged the user, which the view then finds",
     "tocsin.notify.text.signed_links.sign": "of rows that were found",
     "tocsin.notify.inbound.responder_actions.resolve_merged": "of a signed link, whose view then finds the alert",
+    "tocsin.alerts.store.load": "of alerts that were found",
     "tocsin.alerts.store.open_questions": "of rows that were listed",
     "tocsin.escalation.explain.next_steps": "of rows that were listed",
     "tocsin.escalation.run.run_store.load_plans": "of the run of an alert that was found",

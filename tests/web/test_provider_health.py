@@ -1,7 +1,10 @@
-"""Providers' health: figures and cost on their pages and in the API, and what is not known."""
+"""Providers' pages: figures and cost, also in the API, what is not known, and the app package."""
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -55,6 +58,26 @@ def figures(now: datetime, days: int = 1) -> ProviderFigures:
 
 def fail(now: datetime, error: Reason = STOPPED, **columns: Any) -> Delivery:
     return send(now, status="failed", sent_at=None, error=error, ended_at=now, **columns)
+
+
+def test_app_package_is_downloaded_by_administrators_only(company: Company, browser_of: BrowserOf) -> None:
+    settings = {"client_id": "11111111-2222-4333-8444-555555555555", "tenant_id": "t"}
+    row = provider("Teams", "teams", ["chat"], secrets={"client_secret": "s"}, **settings)
+    address = f"/providers/{row.pk}/package"
+    admin = browser_of(company.admin)
+    assert f'href="{address}"' in admin.get(f"/providers/{row.pk}/").content.decode()
+    response = admin.get(address)
+    assert (response.status_code, response["Content-Type"]) == (200, "application/zip")
+    assert response["Content-Disposition"] == 'attachment; filename="tocsin-teams.zip"'
+    with zipfile.ZipFile(io.BytesIO(response.content)) as package:
+        assert package.namelist() == ["manifest.json", "color.png", "outline.png"]
+        assert json.loads(package.read("manifest.json"))["bots"][0]["botId"] == settings["client_id"]
+    for user in (company.manager, company.responder, company.observer):
+        assert browser_of(user).get(address).status_code == 403, user
+    assert Client().get(address).status_code == 302
+    other = provider("Telnyx", "telnyx", ["sms"])
+    assert admin.get(f"/providers/{other.pk}/package").status_code == 404
+    assert "/package" not in admin.get(f"/providers/{other.pk}/").content.decode()
 
 
 @pytest.mark.usefixtures("database")

@@ -29,6 +29,7 @@ WAYS = (
     ("Topic", "push", "bob-phone"),
     ("Pushover", "pushover", "uQiRzpo4DXghDmr9QzzfQu27cmVRsG"),
     ("Chat", "chat", "slack:U012AB3CD"),
+    ("Teams", "chat", "teams:0b0b0b0b-0000-4000-8000-00000000b0bb"),
 )
 
 
@@ -71,6 +72,54 @@ def test_each_message_is_rendered_like_its_channel_and_marked(company: Company, 
     assert "sms-screen" not in browser_of(company.manager).get("/sandbox/").content.decode()
     assert browser_of(company.manager).post(f"/sandbox/{message('push')}/act", {"command": "close"}).status_code == 404
     assert "sms-screen" in browser_of(company.admin).get("/sandbox/").content.decode()
+
+
+def teams_card(page: str) -> str:
+    return page.partition('"adaptive-card"')[2].partition("</article>")[0]
+
+
+def test_a_teams_card_works_as_in_teams(company: Company, browser_of: SignIn, alert: int) -> None:
+    bob = browser_of(company.responder)
+    card = teams_card(bob.get("/sandbox/?channel=chat").content.decode())
+    assert re.findall(r'name="command" value="(\w+)"', card) == ["acknowledge", "assign", "hold", "close", "reply"]
+    assert re.findall(r'<option value="(\w+)"', card) == ["30m", "1h", "4h", "1d"]
+    assert "VPN down: 40 users" in card
+    row = SandboxMessage.objects.get(address__startswith="teams:")
+    url, json = f"/sandbox/{row.pk}/act", {"headers": {"Accept": "application/json"}}
+    assert bob.post(url, {"command": "reply", "text": " "}, **json).json()["text"] == "Enter a note."
+    assert not AlertEvent.objects.filter(kind="replied").exists()
+    bob.post(url, {"command": "reply", "text": "On my way\x00"})
+    assert AlertEvent.objects.get(kind="replied").actor_id == company.responder.pk
+    bob.post(url, {"command": "hold", "text": "4h"})
+    bob.post(url, {"command": "assign"})
+    page = bob.get("/sandbox/?channel=chat").content.decode()
+    assert re.findall(r'name="command" value="(\w+)"', teams_card(page)) == ["close", "reply"]
+    assert page.count("Assigned to Bob Brown · Snoozed until") == 2, "every chat message shows the state"
+    assert "adaptive-card" not in browser_of(company.manager).get("/sandbox/?channel=chat").content.decode()
+    assert browser_of(company.manager).post(url, {"command": "close"}).status_code == 404
+    bob.post(url, {"command": "close"})
+    card = teams_card(bob.get("/sandbox/?channel=chat").content.decode())
+    assert "Closed by Bob Brown" in card
+    assert 'name="command"' not in card
+
+
+def test_who_presses_in_a_room_acts(company: Company, browser_of: SignIn, alert: int) -> None:
+    SandboxMessage.objects.filter(channel="chat").update(
+        user=None,
+        address="teams:19:room@thread.tacv2",
+        content={
+            "subject": "VPN down",
+            "text": "40 users",
+            "priority": "critical",
+            "link": f"https://tocsin.example.org/alerts/{alert}",
+            "buttons": [{"label": "Open", "url": "https://tocsin.example.org"}],
+        },
+    )
+    admin, url = browser_of(company.admin), f"/sandbox/{message('chat')}/act"
+    assert 'value="acknowledge"' in teams_card(admin.get("/sandbox/?channel=chat").content.decode())
+    admin.post(url, {"command": "acknowledge"})
+    assert AlertEvent.objects.get(kind="acknowledged").actor_id == company.admin.pk
+    assert browser_of(company.responder).post(url, {"command": "close"}).status_code == 404
 
 
 def test_mail_html_is_rendered_without_active_content(company: Company, browser_of: SignIn, alert: int) -> None:

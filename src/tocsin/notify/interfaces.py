@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -156,6 +156,18 @@ class Rendered:
     def is_urgent(self) -> bool:
         """Whether it asks for a response to a critical or high alert."""
         return bool(self.buttons) and self.priority in (Priority.CRITICAL, Priority.HIGH)
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any], language: str) -> Self:
+        """Returns what a chat shows of content that the sandbox has stored."""
+        return cls(
+            subject=content.get("subject", ""),
+            text=content.get("text", ""),
+            buttons=tuple(MessageButton(**button) for button in content.get("buttons") or ()),
+            link=content.get("link") or "",
+            priority=Priority(content["priority"]) if content.get("priority") else None,
+            language=language,
+        )
 
     def content(self) -> dict[str, Any]:
         """Returns the JSON-compatible content that the sandbox stores."""
@@ -440,6 +452,10 @@ class ProviderKind(ABC):
     @abstractmethod
     def accepts(self, channel: str, address: str) -> bool:
         """Returns whether this kind can deliver to the address."""
+
+    def adaptive_card(self, rendered: Rendered) -> dict[str, Any] | None:
+        """Returns the Adaptive Card that shows a message, which the sandbox draws; None for a vendor without them."""
+        return None
 
     def build_package(self, account: ProviderAccount, public_url: str) -> bytes:
         """Returns that file, a zip, made of the settings; empty without one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,14 +18,17 @@ from django.views.decorators.csp import csp_override
 from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Role
+from tocsin.alerts import service, store
+from tocsin.alerts.commands import AlertState
 from tocsin.core.config import environment
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.channels import chat
 from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.inbound import responder_actions
-from tocsin.notify.interfaces import CallPrompt, CallState, InboundText
+from tocsin.notify.interfaces import CallPrompt, CallState, InboundText, Rendered
 from tocsin.notify.models import Delivery, SandboxMessage
-from tocsin.notify.providers.pool import CHANNELS
+from tocsin.notify.providers.pool import CHANNELS, KINDS
 from tocsin.notify.states import SANDBOX
 from tocsin.notify.text import signed_links
 from tocsin.people import addresses
@@ -44,16 +48,29 @@ KEYPAD = (
 )
 
 
-def message_context(row: SandboxMessage) -> dict[str, Any]:
+def message_contexts(rows: Sequence[SandboxMessage]) -> list[dict[str, Any]]:
+    language = get_language() or "en"
+    messages_of = {row.pk: Rendered.from_content(row.content, language) for row in rows}
+    numbers = {pk: chat.alert_of(rendered) for pk, rendered in messages_of.items()}
+    # The messages stay their recipient's, but what has become of an alert is only for those who see it.
+    found = service.find_alerts([number for number in numbers.values() if number is not None])
+    with database.transaction() as connection:
+        alerts = store.load(connection, [alert.id for alert in found])
+    return [message_context(row, messages_of[row.pk], alerts.get(numbers[row.pk] or 0)) for row in rows]
+
+
+def message_context(row: SandboxMessage, rendered: Rendered, alert: AlertState | None) -> dict[str, Any]:
     content = row.content
     link = content.get("link") or ""
     channel = CHANNELS[row.channel]
     script = content.get("script") or {}
-    has_buttons = channel.layout in ("push", "chat") and signed_links.token_of(link)
+    if channel.is_updated and alert is not None:
+        rendered = chat.with_state(rendered, alert)
     is_repeated = bool(content.get("repeats"))
     # What its vendor repeats can only be acknowledged there.
     commands = chat.PLAIN_BUTTONS[: 1 if is_repeated else None]
-    language = get_language() or "en"
+    can_answer = bool(signed_links.token_of(link)) or channel.accepts_code(row.address)
+    card = chat.card(rendered, has_answers=channel.layout in ("push", "chat") and can_answer, commands=commands)
     return {
         "row": row,
         "channel": channel_name(row.channel),
@@ -68,7 +85,9 @@ def message_context(row: SandboxMessage) -> dict[str, Any]:
         "headers": content.get("headers") or {},
         "links": [(b["label"], b["url"], local_path(b["url"])) for b in content.get("buttons") or []],
         "link": local_path(link),
-        "buttons": [(kind, chat.label(kind, language)) for kind in commands] if has_buttons else (),
+        "state": card.state,
+        "buttons": [(button.command, button.label) for button in card.buttons],
+        "adaptive_card": _adaptive_card(row, rendered),
         "is_repeated": is_repeated,
         "spoken": [
             part
@@ -79,6 +98,12 @@ def message_context(row: SandboxMessage) -> dict[str, Any]:
         "language": script.get("language", "en-GB"),
         "keypad": keypad(script.get("keys", "")) if channel.is_call else (),
     }
+
+
+def _adaptive_card(row: SandboxMessage, rendered: Rendered) -> dict[str, Any] | None:
+    """Return the Adaptive Card that the address would get; None if its vendor has none."""
+    kinds = (kind for kind in KINDS.values() if row.channel in kind.channels and kind.accepts(row.channel, row.address))
+    return next((card for kind in kinds if (card := kind.adaptive_card(rendered)) is not None), None)
 
 
 def keypad(keys: str) -> list[list[dict[str, Any]]]:
@@ -99,7 +124,8 @@ def local_path(url: str) -> str:
 # ---------- views
 # The sandbox: messages that were not sent, rendered as on their channel, with working buttons, keys and replies.
 #
-# Actions are taken as the message's recipient. Only administrators see, and act on, messages to other users.
+# Actions are taken as the message's recipient, of a message to a room as its reader. Only administrators see, and act
+# on, messages to other users.
 
 #: A rendered e-mail may contain inline styles only: no scripts, images or forms.
 _MAIL_CSP = {
@@ -119,7 +145,7 @@ def sandbox(request: SignedInRequest) -> HttpResponse:
         rows = rows.filter(channel=channel)
     result = object_list.paginate_by_number(rows, request.GET.get("cursor", ""), size=20)
     context = {
-        "rows": [message_context(row) for row in result.rows],
+        "rows": message_contexts(result.rows),
         "pagination": result,
         "chosen": channel,
         "channels": [(name, channel_name(name)) for name in CHANNELS],
@@ -145,15 +171,18 @@ def mail(request: SignedInRequest, number: int) -> HttpResponse:
 def act(request: SignedInRequest, number: int) -> HttpResponse:
     """Press a button of a push notification or chat message."""
     row = find_row(visible(request), number, "sandbox message")
-    try:
-        alert_id, user_id = signed_links.verify(signed_links.token_of(str(row.content.get("link", ""))), request.now)
-    except Rejected as rejected:
-        return _respond(request, row, rejected.reason.localized())
+    link = str(row.content.get("link", ""))
+    # In a room, the one who presses acts.
+    alert_id, user_id = signed_links.alert_of(link), request.user.pk
+    if alert_id is None or row.user_id is not None:
+        try:
+            alert_id, user_id = signed_links.verify(signed_links.token_of(link), request.now)
+        except Rejected as rejected:
+            return _respond(request, row, rejected.reason.localized())
     via = CHANNELS[row.channel].command_channel
-    receiver = ProviderEventReceiver(SANDBOX, request.now)
-    return _respond(
-        request, row, receiver.handle_button(user_id, alert_id, request.POST.get("command", ""), via).localized_sentence
-    )
+    command, text = request.POST.get("command", ""), request.POST.get("text", "")[:2000]
+    result = ProviderEventReceiver(SANDBOX, request.now).handle_button(user_id, alert_id, command, via, text)
+    return _respond(request, row, result.localized_sentence)
 
 
 @require_POST

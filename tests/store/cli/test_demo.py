@@ -83,7 +83,7 @@ def test_history_fills_the_screens_and_ends_with_a_storm(start: datetime) -> Non
     due = {"due_at__lt": start + timedelta(hours=6)}
     assert not Delivery.objects.filter(status=DeliveryStatus.QUEUED, **due).exclude(alert__in=waiting).exists()
     assert not EscalationRun.objects.filter(**due).exclude(alert__in=waiting).exists()
-    pages = Delivery.objects.filter(purpose=Purpose.PAGE, status=DeliveryStatus.SENT)
+    pages = Delivery.objects.filter(purpose=Purpose.PAGE, status__in=(DeliveryStatus.SENT, DeliveryStatus.DELIVERED))
     assert set(pages.values_list("user__username", flat=True)) >= {"alice", "bob", "chen", "emma"}
     assert home.last_night(User.objects.get(username="alice"), start).pages > 0
     assert {MessageStatus.FAILED, MessageStatus.IGNORED} <= set(InboundMessage.objects.values_list("status", flat=True))

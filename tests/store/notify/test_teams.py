@@ -16,8 +16,9 @@ from django.http import HttpResponse
 from django.test import Client
 
 from tests.doubles.http import Response
+from tests.doubles.smtp import smtp_double
 from tests.doubles.teams import ALICE, APP_ID, TENANT, TeamsDouble, executes, teams_double
-from tests.support.outbox_harness import OutboxHarness, allow_loopback, outbox_harness, provider
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, configured, outbox_harness, provider
 from tests.support.people import ACTOR
 from tocsin.alerts import commands
 from tocsin.alerts.commands import Close
@@ -25,7 +26,7 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.config import settings_store
 from tocsin.core.runtime import clock
 from tocsin.escalation.commands import save_policy
-from tocsin.identity.models import IdentityProvider, LinkedIdentity
+from tocsin.identity.models import IdentityProvider, LinkedIdentity, ScimUser
 from tocsin.notify.dispatch import updates
 from tocsin.notify.models import ChatConversation, Provider
 from tocsin.notify.providers import pool
@@ -210,6 +211,24 @@ def test_a_conversation_that_is_gone_rejects_the_address(scenario: TeamsScenario
     assert not ChatConversation.objects.exists()
 
 
+def test_a_blocked_conversation_begins_the_next_contact_method(
+    scenario: TeamsScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    email = {"label": "Email", "channel": "email", "address": "alice@example.org", "wait": "10m"}
+    with smtp_double() as mail:
+        configured(monkeypatch, smtp_url=mail.url, email_from="tocsin@example.org")
+        body = json.dumps({"error": {"code": "MessageWritesBlocked", "message": "Blocked."}}).encode()
+        scenario.install()
+        scenario.post.user("alice", TEAMS, email)
+        scenario.teams.answers.append(Response(403, body))
+        scenario.post.page(alert := scenario.post.alert(), "alice")
+        scenario.post.go()
+        assert len(mail.subjects) == 1
+    by_channel = {one.channel: one for one in scenario.post.deliveries(alert)}
+    assert "MessageWritesBlocked" in str(by_channel["chat"].error)
+    assert "because the previous contact method failed" in str(by_channel["email"].reason)
+
+
 def test_people_are_known_by_their_object_id_in_entra(scenario: TeamsScenario) -> None:
     email = {"label": "Email", "channel": "email", "address": "alice@example.org"}
     alice = scenario.post.user("alice", email)
@@ -233,6 +252,19 @@ def test_people_are_known_by_their_object_id_in_entra(scenario: TeamsScenario) -
     link.issuer = "https://idp.example/another"
     link.save()
     assert "recognize" in scenario.receive(invoke).json()["value"], "another provider's word does not count"
+    provisioned = ScimUser.objects.create(
+        provider=entra, user=alice, scim_id="1", is_created=True, external_id=ALICE.upper(),
+        created_at=scenario.post.now, modified_at=scenario.post.now,
+    )  # fmt: skip
+    assert "recognize" not in scenario.receive(invoke).json()["value"]
+    provisioned.external_id = "alice@example.org"
+    provisioned.save()
+    assert "recognize" in scenario.receive(invoke).json()["value"], "a directory may map another attribute"
+    provisioned.external_id = ALICE
+    provisioned.save()
+    entra.issuer = "https://login.microsoftonline.com/cccccccc-bbbb-4ccc-8ddd-eeeeeeeeeeee/v2.0"
+    entra.save()
+    assert "recognize" in scenario.receive(invoke).json()["value"], "nor does another tenant's"
 
 
 def test_messages_to_the_bot_are_answered(scenario: TeamsScenario) -> None:

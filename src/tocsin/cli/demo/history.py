@@ -147,7 +147,9 @@ def write(now: datetime) -> None:
         recorder.run(now)
     # Reports do not count what went to the sandbox.
     sandboxed = Delivery.objects.filter(provider_name=SANDBOX)
-    sandboxed.filter(channel="email").update(provider_name="Mail server")
+    for channel, name in (("email", "Mail server"), ("chat", "Microsoft Teams")):
+        sandboxed.filter(channel=channel).update(provider_name=name)
+        ProviderHealth.objects.create(name=name, worked_at=now)
     _deliver(list(sandboxed.exclude(sent_at=None)))
 
 

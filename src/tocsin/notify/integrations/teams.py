@@ -30,7 +30,7 @@ from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import Reason, ReasonType, Text, translatable
 from tocsin.identity.oidc_tokens import DocumentClient, Expected, UnknownKey, verify_service_token
 from tocsin.notify.channels import chat
-from tocsin.notify.channels.chat import Card, CardButton
+from tocsin.notify.channels.chat import CardButton
 from tocsin.notify.integrations import vendor_http
 from tocsin.notify.integrations.vendor_http import HttpSender, child, items, text
 from tocsin.notify.interfaces import (
@@ -63,8 +63,9 @@ _BUTTON_STYLES = {CommandKind.ACKNOWLEDGE: "positive", CommandKind.CLOSE: "destr
 _MAX_TITLE_CHARS, _MAX_LINES = 200, 60
 
 
-def adaptive_card(card: Card) -> dict[str, Any]:
+def adaptive_card(rendered: Rendered, *, has_answers: bool) -> dict[str, Any]:
     """Returns the content of an Adaptive Card of the newest version that Teams shows."""
+    card = chat.card(rendered, has_answers=has_answers, commands=chat.BUTTONS)
     title = [_line(cut(card.title, _MAX_TITLE_CHARS), weight="Bolder", size="Medium")]
     style = _STYLES.get(card.priority, "emphasis") if card.priority else "good" if card.state else "default"
     body: list[dict[str, Any]] = [{"type": "Container", "style": style, "bleed": True, "items": title}]
@@ -172,10 +173,10 @@ class TeamsSender(HttpSender):
         return self._with_callback_note(_CONNECTED())
 
     def _message(self, rendered: Rendered) -> dict[str, Any]:
-        card = chat.card(rendered, has_answers=bool(self._account.callback_base_url), commands=chat.BUTTONS)
-        attachment = {"contentType": CARD_TYPE, "content": adaptive_card(card)}
+        card = adaptive_card(rendered, has_answers=bool(self._account.callback_base_url))
+        attachment = {"contentType": CARD_TYPE, "content": card}
         # The summary is what a notification shows.
-        return {"type": "message", "summary": cut(card.title, _MAX_TITLE_CHARS), "attachments": [attachment]}
+        return {"type": "message", "summary": cut(rendered.subject, _MAX_TITLE_CHARS), "attachments": [attachment]}
 
     def _call(
         self, method: str, address: str, path: str, document: object, headers: Mapping[str, str]
@@ -281,6 +282,9 @@ class TeamsKind(WebhookProvider):
     package_name = "tocsin-teams.zip"
     package_label = translatable("App package")
     package_help = translatable("Upload it in the Teams admin center, under Manage apps.")
+
+    def adaptive_card(self, rendered: Rendered) -> dict[str, Any]:
+        return adaptive_card(rendered, has_answers=True)
 
     def build_package(self, account: ProviderAccount, public_url: str) -> bytes:
         return app_package(account, public_url, __version__)

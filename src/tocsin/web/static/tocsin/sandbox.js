@@ -17,7 +17,7 @@
   }
 
   function line(form, kind, text) {
-    const list = form.parentElement.querySelector("[data-answers]");
+    const list = form.closest(".sandbox-card").querySelector("[data-answers]");
     const element = document.createElement("div");
     element.className = kind;
     element.dir = "auto";
@@ -48,6 +48,7 @@
         line(form, "bubble-in", (await send(form, { text })).text);
       } else if (kind === "act") {
         line(form, "answer-line", (await send(form, { command: button.value })).text);
+        form.reset();
       } else {
         await press(callOf(form), button.value);
       }
