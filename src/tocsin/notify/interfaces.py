@@ -361,7 +361,7 @@ class ReceiptReport:
     """What a vendor says about a page that it repeats."""
 
     is_delivered: bool = False
-    #: The address of whoever answered, and the name of the device; empty without an answer.
+    #: The address of the person who answered, and the name of the device; empty without an answer.
     answered_by: str = ""
     device: str = ""
     #: Whether nothing more will be reported.

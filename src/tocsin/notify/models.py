@@ -84,7 +84,7 @@ class OpenReceipt(models.Model):
     deliveries = ArrayField(models.UUIDField())
     standing = ArrayField(models.UUIDField())
     sent_at = models.DateTimeField()
-    #: When the vendor is asked next. Whoever asks moves it first, so that nobody else asks meanwhile.
+    #: When the vendor is asked next. A node moves it before it asks, so that no other asks meanwhile.
     poll_at = models.DateTimeField()
     polled_at = models.DateTimeField(null=True)
     #: Whether the vendor has ended the repeats. It is asked once more: an answer may have crossed.

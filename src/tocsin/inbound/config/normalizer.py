@@ -223,7 +223,7 @@ class Normalizer:
         )
 
     def _says_what_it_is_about(self, payload: Mapping[str, object], mapped: MappedFields) -> bool:
-        """Returns whether a message that lacks the id of its kind is one of a problem all the same, by its texts."""
+        """Returns whether a message that lacks the id of its kind is about a problem even so, by its texts."""
         if self.kind.assigns_source_agent or not self._takes_aliases(payload):
             return False
         subject = mapped.values.get("subject")

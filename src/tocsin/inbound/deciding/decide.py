@@ -108,7 +108,7 @@ def decide_unreadable(context: MessageContext, rejected: Rejected) -> Decision:
     paging = _paging_config(context, policy)
     excerpt = sanitize(context.raw[:MAX_EXCERPT_CHARS].decode("utf-8", "replace"))
     said = None
-    with suppress(Exception):  # whatever made it unreadable may do so here: the alert opens all the same
+    with suppress(Exception):  # whatever made it unreadable may do so here; the alert opens anyway
         said = own_words(context.element.payload if isinstance(context.element, Element) else None, excerpt)
     why = reasons.ALERT_OPENED_UNREADABLE(
         integration=integration.name, problem=rejected.reason, paging=as_reason(paging.reason)

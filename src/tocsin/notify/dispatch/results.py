@@ -109,7 +109,7 @@ def note_under_way(connection: Connection, delivery_ids: Sequence[UUID], now: da
     connection.execute(_UNDER_WAY, parameters)
 
 
-# Waits for whoever cancels these pages: what was cancelled while it was being sent has nothing to repeat.
+# Waits for a transaction that cancels these pages: what was cancelled while it was being sent has nothing to repeat.
 _OPEN = """
 WITH held AS (
   SELECT id, status, cancel_requested FROM notify_delivery WHERE id = ANY(%(deliveries)s)

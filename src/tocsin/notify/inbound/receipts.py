@@ -112,7 +112,7 @@ UPDATE notify_openreceipt SET poll_at = %(until)s WHERE delivery IN (
   FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING delivery
 """
-# What stands of a page: its alert is active and not snoozed, and its recipient can answer. Whoever acknowledges it, or
+# What stands of a page: its alert is active and not snoozed, and its recipient can answer. Who acknowledges it, or
 # ends its alert, removes it from `standing`.
 _STANDS = f"""
 EXISTS (SELECT FROM notify_delivery s LEFT {join_user("s.user_id")} WHERE s.id = ANY(%s.standing)

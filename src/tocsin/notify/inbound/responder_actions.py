@@ -1,4 +1,4 @@
-"""What comes back from a page: its delivery receipt, an opt-out, and the command of whoever was paged, by text, phone
+"""What comes back from a page: its delivery receipt, an opt-out, and the command of a paged person, by text, phone
 key, chat button or mail. Identifies the user, checks the permission and runs the command; the result always has an
 answer.
 """
@@ -124,11 +124,11 @@ def apply_receipt(
 
 
 _ADD_COST = """
-WITH told AS (
+WITH reported AS (
   INSERT INTO notify_processedcallback (key, at) VALUES (%(key)s, %(now)s) ON CONFLICT DO NOTHING RETURNING key
 )
 UPDATE notify_delivery SET cost = coalesce(cost, 0) + %(amount)s, currency = %(currency)s
-WHERE id = %(id)s AND currency IN ('', %(currency)s) AND EXISTS (SELECT FROM told)
+WHERE id = %(id)s AND currency IN ('', %(currency)s) AND EXISTS (SELECT FROM reported)
 """
 
 

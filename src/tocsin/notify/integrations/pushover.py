@@ -89,7 +89,7 @@ class PushoverChannel(CompactPushChannel):
         return entered
 
     def accepts_code(self, address: str) -> bool:
-        """Whoever reads a page there can acknowledge it."""
+        """A person who reads a page there can acknowledge it."""
         return True
 
 
@@ -259,7 +259,7 @@ def _fail(response: EgressResponse, answer: Mapping[str, Any]) -> NoReturn:
     if "status" not in answer or response.status >= 500:
         vendor_http.raise_for_status(response, VENDOR, message)
     if response.status == 429:
-        # Refused until the next month, or until a person acts: another way takes over at once.
+        # Refused until the next month, or until a person acts: the next method follows at once.
         raise Permanent(_QUOTA_EXHAUSTED(answer=shown), _BUY_MORE())
     if "token" in answer:
         raise Permanent(vendor_http.CREDENTIALS_REJECTED(server=VENDOR, answer=shown), ENTER_CREDENTIALS())

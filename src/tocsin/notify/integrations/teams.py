@@ -459,7 +459,7 @@ def _user_id(account: ProviderAccount, address: str, receiver: EventReceiver) ->
 
 
 def _person(activity: dict[str, Any]) -> str:
-    """Returns the address of whoever sent the activity, by their object ID in Entra; empty if Teams does not say."""
+    """Returns the address of the activity's sender, by their object ID in Entra; empty if Teams does not say."""
     object_id = text(child(activity, "from").get("aadObjectId")).lower()
     return f"{PREFIX}{object_id}" if object_id else ""
 
@@ -505,7 +505,7 @@ def _icons() -> Mapping[str, bytes]:
 
 
 def manifest(account: ProviderAccount, public_url: str, version: str) -> dict[str, Any]:
-    """Returns the manifest of the app, which Teams shows to whoever installs it."""
+    """Returns the manifest of the app, which Teams shows when it is installed."""
     bot = bot_of(account)
     commands = [
         {"title": "help", "description": "What you can write here"},
@@ -527,7 +527,7 @@ def manifest(account: ProviderAccount, public_url: str, version: str) -> dict[st
         "name": {"short": "Tocsin", "full": "Tocsin: alerts and on-call paging"},
         "description": {
             "short": "Pages with buttons, and who is on call.",
-            "full": "Tocsin pages whoever is on call, and shows on each card who has acknowledged, got or closed it.",
+            "full": "Tocsin pages the people on call. Each card shows who has acknowledged, taken or closed the alert.",
         },
         "icons": {"color": "color.png", "outline": "outline.png"},
         "accentColor": "#B42318",

@@ -262,7 +262,7 @@ class RouteState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class MethodRoute:
     """One provider that would carry a message to a contact method."""
 
     provider: str
@@ -279,7 +279,7 @@ class MethodRoutes:
     label: str
     channel: str
     problems: tuple[Reason, ...]
-    routes: tuple[Route, ...]
+    routes: tuple[MethodRoute, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +300,7 @@ def assess_route(
     now: datetime,
     *,
     is_available: bool,
-) -> Route:
+) -> MethodRoute:
     """Returns the route with what its last messages to the address say."""
     at = {one: one is not None and one > now - EVIDENCE_FOR for one in (worked_at, failed_at)}
     if not is_available:
@@ -309,4 +309,4 @@ def assess_route(
         state = RouteState.FAILED
     else:
         state = RouteState.WORKS if at[worked_at] else RouteState.NOT_TRIED
-    return Route(provider, state, worked_at, failed_at, error if state is RouteState.FAILED else NO_REASON)
+    return MethodRoute(provider, state, worked_at, failed_at, error if state is RouteState.FAILED else NO_REASON)
