@@ -427,11 +427,12 @@ class HotlineEventKind(StrEnum):
     KEY = "key"
     #: A `Park`, `Join` or `Record` has ended: somebody hung up, or the recording is full. Answered with the next steps.
     ENDED = "ended"
+    #: A phone rings, or is about to. Has the call's id, which `CallCarrier.ring` may not know yet.
+    RINGING = "ringing"
     #: A rung phone was picked up. Answered with its first steps, usually a `Gather` that asks for the accept key.
     ANSWERED = "answered"
     #: A voicemail or fax has answered. May come after `ANSWERED`.
     MACHINE = "machine"
-    RINGING = "ringing"
     BUSY = "busy"
     DECLINED = "declined"
     NO_ANSWER = "no_answer"
@@ -441,7 +442,8 @@ class HotlineEventKind(StrEnum):
     HUNG_UP = "hung_up"
     #: The caller has left the conference: hung up, unless they were moved to other steps.
     LEFT = "left"
-    #: A recording is ready: `recording_url`, `recording_seconds`. It is to be fetched at once.
+    #: A recording is ready: `recording_url`, `recording_id`, `recording_seconds`. It is to be fetched at once. Its call
+    #: may never have come: the fallback document recorded it while Tocsin was down.
     RECORDED = "recorded"
     #: A recording could not be made, or holds nothing.
     NOT_RECORDED = "not_recorded"
@@ -469,8 +471,11 @@ class HotlineEvent:
     digits: str = ""
     reason: Reason = NO_REASON
     recording_url: str = ""
+    recording_id: str = ""
     recording_seconds: int = 0
     transcription: str = ""
+    #: Whether the call is a test that `CallCarrier.call_in` began.
+    is_test: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -552,9 +557,12 @@ class CallCarrier(Protocol):
         seconds: int = 30,
         detects_machine: bool = True,
     ) -> str:
-        """Calls a person, and returns the vendor's id of the call. `caller_id` is the number that is shown: empty, or
-        refused by the vendor, it is the provider's own.
+        """Calls a person, and returns the vendor's id of the call; empty if only its events will say it. `caller_id` is
+        the number that is shown: empty, or refused by the vendor, it is the provider's own.
         """
+
+    def call_in(self, number: str, hotline: str) -> str:
+        """Calls somebody who is then the caller of the hotline, for a test: `CAME` follows when they pick up."""
 
     def move(self, external_id: str, steps: Sequence[CallStep], leg: str = "") -> bool:
         """Gives a live call new steps in place of its own. Returns False if it has ended."""
@@ -565,10 +573,12 @@ class CallCarrier(Protocol):
     def live_state(self, external_id: str) -> LiveState:
         """Returns what the vendor says about a call. A vendor may be seconds behind."""
 
-    def fetch_recording(self, url: str) -> tuple[bytes, str]:
-        """Returns a recording and its content type. Only from the vendor's hosts, of limited size and time."""
+    def fetch_recording(self, url: str, recording_id: str = "") -> tuple[bytes, str]:
+        """Returns a recording and its content type. Only from the vendor's hosts, of limited size and time. By the id,
+        a URL that has expired is replaced.
+        """
 
-    def delete_recording(self, url: str) -> None:
+    def delete_recording(self, recording_id: str) -> None:
         """Deletes a recording at the vendor's. What is gone already is no error."""
 
 
