@@ -17,6 +17,8 @@ import msgspec
 from msgspec.structs import replace
 
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
+from tocsin.notify.interfaces import CallStep, Gather, HangUp, Join, Park, Record, Say
+from tocsin.notify.text.formatting import spoken_phrase, voice_of
 
 # ---------- settings
 # A route as a call needs it. A call keeps its own: a route that is changed or deleted meanwhile ends no call.
@@ -115,6 +117,7 @@ class Callee(msgspec.Struct, frozen=True):
     number: str
     #: In which capacity, such as "secondary, Service Desk".
     capacity: str = ""
+    language: str = ""
 
 
 #: The people of one moment: rung together.
@@ -173,6 +176,8 @@ class Cause(StrEnum):
     CHOSEN = "chosen"
     NO_CHOICE = "no_choice"
     PROVIDER_SILENT = "provider_silent"
+    #: Tocsin did not answer the provider, whose own document took the call.
+    UNREACHABLE = "unreachable"
     BLOCKED = "blocked"
     #: A phone that Tocsin rang forwards its calls to the hotline.
     LOOP = "loop"
@@ -209,6 +214,8 @@ class CallRing(msgspec.Struct, frozen=True):
 class CallRecording(msgspec.Struct, frozen=True):
     url: str
     seconds: int
+    #: At the provider.
+    id: str = ""
     #: Whether the shell has it, or knows why it cannot have it.
     is_done: bool = False
 
@@ -223,6 +230,10 @@ class RoutedCall(msgspec.Struct, frozen=True):
     #: Who calls, as far as is known, such as "Jane Doe, Acme".
     caller_name: str
     called: str
+    client: str
+    #: What the provider needs to show the caller's number to those who are rung.
+    caller_token: str
+    is_test: bool
     phase: CallPhase
     started_at: datetime
     #: When the phase ends by itself.
@@ -269,8 +280,13 @@ class CallCame(msgspec.Struct, frozen=True):
     caller: str
     called: str
     caller_name: str = ""
+    client: str = ""
+    caller_token: str = ""
+    is_test: bool = False
     is_within_hours: bool = True
     is_blocked: bool = False
+    #: Whether the provider's own document took it, while Tocsin did not answer.
+    is_unreachable: bool = False
     #: Whether it comes from a phone that Tocsin itself rang: it would ring the same people again without end.
     is_loop: bool = False
 
@@ -282,11 +298,24 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 class CallerKey(msgspec.Struct, frozen=True):
-    """The provider asks what the caller hears next: after a key of the menu, without one, or after the recording.
-    `document` is the one that has just ended; a repeat of an earlier request names an earlier one."""
+    """The caller pressed a key of the menu, or none in time. `document` is the one that has just ended: a repeat of an
+    earlier request names an earlier one. Empty if the provider does not say."""
 
     document: str
     key: str = ""
+
+
+class CallerBack(msgspec.Struct, frozen=True):
+    """The caller is back from the conference or the recording. `document` as in `CallerKey`."""
+
+    document: str
+
+
+class CallerKnown(msgspec.Struct, frozen=True):
+    """Who calls, as the service desk knows."""
+
+    name: str
+    client: str = ""
 
 
 class CallerHungUp(msgspec.Struct, frozen=True):
@@ -323,8 +352,11 @@ class RingEnded(msgspec.Struct, frozen=True):
 
 
 class RecordingDone(msgspec.Struct, frozen=True):
+    """The provider has a recording, or none worth having: then `seconds` is 0."""
+
     url: str
     seconds: int
+    id: str = ""
 
 
 class RecordingStored(msgspec.Struct, frozen=True):
@@ -348,6 +380,8 @@ class Tick(msgspec.Struct, frozen=True):
 type CallEvent = (
     Planned
     | CallerKey
+    | CallerBack
+    | CallerKnown
     | CallerHungUp
     | RingRequested
     | RingAnswered
@@ -389,7 +423,11 @@ def advance(call: RoutedCall, event: CallEvent, now: datetime) -> RoutedCall:
                 return call
             return _ring_next(replace(call, queue=_queue(call.settings, event.batches)), now)
         case CallerKey():
-            return _caller_key(call, event.key, now) if event.document == document_of(call) else call
+            return _caller_key(call, event.key, now) if event.document in ("", document_of(call)) else call
+        case CallerBack():
+            return _caller_back(call, now) if event.document in ("", document_of(call)) else call
+        case CallerKnown():
+            return replace(call, caller_name=call.caller_name or event.name, client=call.client or event.client)
         case CallerHungUp():
             return _caller_hung_up(call, now)
         case RingRequested() | RingAnswered() | RingKey() | RingEnded():
@@ -417,6 +455,9 @@ def begin(event: CallCame, now: datetime) -> RoutedCall:
         event.caller,
         event.caller_name,
         event.called,
+        event.client,
+        event.caller_token,
+        event.is_test,
         CallPhase.MENU,
         now,
         now + MAX_MENU,
@@ -424,6 +465,8 @@ def begin(event: CallCame, now: datetime) -> RoutedCall:
     )
     if event.is_blocked:
         return _end(call, CallOutcome.BLOCKED, Cause.BLOCKED, now)
+    if event.is_unreachable:
+        return _to_voicemail(call, Cause.UNREACHABLE, now)
     if event.is_loop:
         return _to_voicemail(call, Cause.LOOP, now)
     if not event.is_within_hours and settings.outside_hours is OutsideHours.VOICEMAIL:
@@ -505,9 +548,6 @@ def _stop(ring: CallRing, status: LegStatus, now: datetime, reason: Reason = NO_
 
 
 def _caller_key(call: RoutedCall, key: str, now: datetime) -> RoutedCall:
-    if call.phase is CallPhase.VOICEMAIL:
-        # What follows the recording: by then the caller has spoken, or was silent until the provider gave up.
-        return replace(call, has_spoken=True)
     if call.phase is not CallPhase.MENU:
         return call
     entry = next((entry for entry in call.settings.menu if entry.key == key), None)
@@ -516,6 +556,18 @@ def _caller_key(call: RoutedCall, key: str, now: datetime) -> RoutedCall:
     if call.menu_tries + 1 < MAX_MENU_TRIES:
         return replace(call, menu_tries=call.menu_tries + 1, deadline=now + MAX_MENU)
     return _go_to(call, call.settings.target, Cause.NO_CHOICE, now)
+
+
+def _caller_back(call: RoutedCall, now: datetime) -> RoutedCall:
+    match call.phase:
+        case CallPhase.VOICEMAIL:
+            # The caller has spoken, or was silent until the provider gave up.
+            return replace(call, has_spoken=True)
+        case CallPhase.TALKING:
+            # The person has left the conference.
+            return _end(call, CallOutcome.ANSWERED, None, now)
+        case _:
+            return call
 
 
 def _caller_hung_up(call: RoutedCall, now: datetime) -> RoutedCall:
@@ -539,7 +591,7 @@ def _recorded(call: RoutedCall, event: RecordingDone, now: datetime) -> RoutedCa
         return call
     if event.seconds < MIN_VOICEMAIL_SECONDS or not event.url:
         return _end(call, CallOutcome.MISSED, call.cause, now) if call.phase is CallPhase.VOICEMAIL else call
-    call = replace(call, recording=CallRecording(event.url, event.seconds))
+    call = replace(call, recording=CallRecording(event.url, event.seconds, event.id))
     return _end(call, CallOutcome.VOICEMAIL, call.cause, now) if call.phase is CallPhase.VOICEMAIL else call
 
 
@@ -576,7 +628,7 @@ def _ring_answered(call: RoutedCall, ring: CallRing, event: RingAnswered, now: d
 
 
 def _ring_key(call: RoutedCall, ring: CallRing, event: RingKey, now: datetime) -> RoutedCall:
-    if ring.status is not LegStatus.ASKED or event.document != document_of_ring(ring):
+    if ring.status is not LegStatus.ASKED or event.document not in ("", document_of_ring(ring)):
         return call
     if event.key == ACCEPT_KEY:
         return _accept(call, ring, now)
@@ -745,3 +797,118 @@ def _shown(call: RoutedCall, number: int | None) -> RoutedCall:
         return replace(call, document=document_of(call))
     ring = next((ring for ring in call.rings if ring.number == number), None)
     return call if ring is None else _with(call, replace(ring, document=document_of_ring(ring)))
+
+
+# ---------- what the parties hear
+
+
+def caller_steps(call: RoutedCall, *, is_first: bool = False) -> tuple[CallStep, ...]:
+    """Returns what the caller hears now: at first, after the greeting."""
+    language, name = call.settings.language, document_of(call)
+    greeting = _say(language, *_greeting(call)) if is_first else ()
+    match call.phase:
+        case CallPhase.MENU:
+            keys = [
+                spoken_phrase("phone call", "For {name}, press {key}.", language, name=entry.label, key=entry.key)
+                for entry in call.settings.menu
+            ]
+            return (Gather((*greeting, *_say(language, *keys)), name=name),)
+        case CallPhase.PLANNING | CallPhase.RINGING | CallPhase.TALKING:
+            waiting = spoken_phrase("phone call", "We are calling the people on duty. Please hold the line.", language)
+            park = Park(conference_of(call), Say(waiting, voice_of(language)), call.settings.is_recorded, name)
+            return (*greeting, park)
+        case CallPhase.VOICEMAIL if not call.has_spoken:
+            intro = _say(language, call.settings.voicemail_greeting or _voicemail_greeting(call))
+            seconds = int(MAX_VOICEMAIL.total_seconds())
+            return (*greeting, *intro, Record(seconds, call.settings.is_transcribed, name))
+        case _:
+            return (*_say(language, _last_words(call)), HangUp())
+
+
+def ring_steps(call: RoutedCall, ring: CallRing) -> tuple[CallStep, ...]:
+    """Returns what a person who picked up hears now."""
+    language = ring.callee.language or call.settings.language
+    match ring.status:
+        case LegStatus.ASKED:
+            question = spoken_phrase(
+                "phone call",
+                "Tocsin. {route}: call from {caller}. Press 1 to take it, 2 to decline.",
+                language,
+                route=call.settings.name,
+                caller=_spoken_caller(call, language),
+            )
+            return (Gather(_say(language, question), name=document_of_ring(ring)),)
+        case LegStatus.ACCEPTED if call.phase is CallPhase.TALKING:
+            return (Join(conference_of(call), document_of_ring(ring)),)
+        case LegStatus.LATE if call.accepted is not None:
+            words = spoken_phrase(
+                "phone call", "{name} has taken the call. Goodbye.", language, name=call.accepted.callee.name
+            )
+        case LegStatus.CANCELLED | LegStatus.ACCEPTED:
+            words = spoken_phrase("phone call", "The caller has hung up. Goodbye.", language)
+        case _:
+            words = spoken_phrase("phone call", "Goodbye.", language)
+    return (*_say(language, words), HangUp())
+
+
+def conference_of(call: RoutedCall) -> str:
+    """Returns the name of the conference in which the caller waits."""
+    return f"tocsin-{call.external_id}"
+
+
+def _say(language: str, *texts: str) -> tuple[Say, ...]:
+    return tuple(Say(text, voice_of(language)) for text in texts if text)
+
+
+def _greeting(call: RoutedCall) -> Iterator[str]:
+    language = call.settings.language
+    yield call.settings.greeting or spoken_phrase("phone call", "{name}.", language, name=call.settings.name)
+    if call.settings.is_recorded:
+        yield spoken_phrase("phone call", "This call is recorded.", language)
+
+
+def _spoken_caller(call: RoutedCall, language: str) -> str:
+    # Digit by digit: a voice would read a sum of billions.
+    number = " ".join(call.caller)
+    known = ", ".join(part for part in (call.caller_name, call.client) if part)
+    return known or number or spoken_phrase("phone call", "a withheld number", language)
+
+
+def _voicemail_greeting(call: RoutedCall) -> str:
+    language = call.settings.language
+    leave = spoken_phrase(
+        "phone call", "Please leave a message after the tone, and press the hash key when you are done.", language
+    )
+    match call.cause:
+        case Cause.OUTSIDE_HOURS:
+            why = spoken_phrase("phone call", "We are closed at the moment.", language)
+        case Cause.CHOSEN:
+            why = ""
+        case Cause.NOBODY_ON_CALL:
+            why = spoken_phrase("phone call", "Nobody is on call at the moment.", language)
+        case _:
+            why = spoken_phrase("phone call", "We could not reach anybody.", language)
+    return f"{why} {leave}".strip()
+
+
+def _last_words(call: RoutedCall) -> str:
+    language = call.settings.language
+    goodbye = spoken_phrase("phone call", "Goodbye.", language)
+    match call.outcome:
+        case CallOutcome.INFORMED if call.target is not None and call.target.text:
+            return call.target.text
+        case CallOutcome.BLOCKED:
+            words = spoken_phrase("phone call", "This number does not take your call.", language)
+        case CallOutcome.ANSWERED:
+            words = spoken_phrase("phone call", "The call has ended.", language)
+        case CallOutcome.VOICEMAIL:
+            words = spoken_phrase("phone call", "Thank you. Your message is passed on.", language)
+        case _ if call.has_spoken:
+            words = spoken_phrase("phone call", "Thank you.", language)
+        case CallOutcome.INFORMED:
+            words = spoken_phrase("phone call", "Nobody is available at the moment.", language)
+        case _ if call.cause is Cause.NOBODY_ON_CALL:
+            words = spoken_phrase("phone call", "Nobody is on call at the moment. Your call is noted.", language)
+        case _:
+            words = spoken_phrase("phone call", "We could not reach anybody. Your call is noted.", language)
+    return f"{words} {goodbye}"

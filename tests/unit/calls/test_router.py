@@ -14,6 +14,7 @@ from tocsin.calls.router import (
     Batch,
     CallCame,
     Callee,
+    CallerBack,
     CallerHungUp,
     CallerKey,
     CallEvent,
@@ -49,6 +50,7 @@ from tocsin.calls.router import (
     due_at,
     pending,
 )
+from tocsin.notify.interfaces import Gather, HangUp, Join
 
 NOW = datetime(2026, 12, 3, 2, 0, tzinfo=UTC)
 PEOPLE = [Callee(number, f"Person {number}", f"+4179000000{number}") for number in range(1, 7)]
@@ -245,6 +247,7 @@ class World:
         """A request of the caller's own leg: the answer is what the caller hears next."""
         self.happen(event)
         if not self.is_caller_gone:
+            assert router.caller_steps(self.call)
             self.heard = router.document_of(self.call)
             self.happen(Shown())
 
@@ -257,7 +260,11 @@ class World:
         self.hear(ring.number, router.document_of_ring(ring))
 
     def hear(self, number: int, document: str) -> None:
-        if document == "accepted":
+        ring = next(ring for ring in self.call.rings if ring.number == number)
+        last = router.ring_steps(self.call, ring)[-1]
+        assert isinstance(last, Gather | Join | HangUp)
+        assert isinstance(last, Gather) == document.startswith("asked")
+        if isinstance(last, Join):
             self.joined.add(number)
         elif not document.startswith("asked"):
             self.legs[number] = "over"
@@ -311,7 +318,8 @@ class World:
             self.is_caller_gone = True
             self.happen(CallerHungUp())
         elif choice == 7 and not self.is_caller_gone and self.heard:
-            self.answer_caller(CallerKey(self.heard, self.rng.choice(["", "1", "4", "5", "#"])))
+            back = CallerBack(self.heard), CallerKey(self.heard, self.rng.choice(["", "1", "4", "5", "#"]))
+            self.answer_caller(back[self.heard.startswith("menu")])
         elif choice == 8 and self.call.phase is CallPhase.VOICEMAIL:
             self.happen(RecordingDone("https://vendor/r", self.rng.choice([0, 5, 1800])))
         elif choice == 9:
