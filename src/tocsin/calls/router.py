@@ -10,101 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import assert_never
 
 import msgspec
 from msgspec.structs import replace
 
+from tocsin.calls.states import (
+    LIVE,
+    CallOutcome,
+    CallPhase,
+    Cause,
+    LegStatus,
+    OutsideHours,
+    RingOrder,
+    RouteSettings,
+    RouteTarget,
+    TargetKind,
+)
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.notify.interfaces import CallStep, Gather, HangUp, Join, Park, Record, Say
 from tocsin.notify.text.formatting import spoken_phrase, voice_of
-
-# ---------- settings
-# A route as a call needs it. A call keeps its own: a route that is changed or deleted meanwhile ends no call.
-
-
-class TargetKind(StrEnum):
-    """Where a call goes: to people, to voicemail, or to a sentence that ends it."""
-
-    POLICY = "policy"
-    SCHEDULE = "schedule"
-    GROUP = "group"
-    CLIENT = "client"
-    VOICEMAIL = "voicemail"
-    SENTENCE = "sentence"
-
-
-class RouteTarget(msgspec.Struct, frozen=True):
-    kind: TargetKind
-    #: Of a policy, a schedule or a group.
-    id: int | None = None
-    #: The object's or the client's name, or the sentence.
-    text: str = ""
-
-
-class MenuEntry(msgspec.Struct, frozen=True):
-    """What a key of the menu does, and how the menu names it."""
-
-    key: str
-    target: RouteTarget
-    label: str = ""
-
-
-class OutsideHours(StrEnum):
-    """What a caller gets outside the support hours."""
-
-    SAME = "same"
-    VOICEMAIL = "voicemail"
-    SENTENCE = "sentence"
-
-
-class RingOrder(StrEnum):
-    IN_ORDER = "in_order"
-    ALL_AT_ONCE = "all_at_once"
-
-
-class AnsweredAlert(StrEnum):
-    """The alert about a call that somebody took: it stays open, is closed when the call ends, or there is none."""
-
-    OPEN = "open"
-    CLOSED = "closed"
-    NONE = "none"
-
-
-class RouteSettings(msgspec.Struct, frozen=True):
-    """What a route says about one call."""
-
-    name: str
-    language: str = "en"
-    greeting: str = ""
-    #: At most nine.
-    menu: tuple[MenuEntry, ...] = ()
-    #: Whom it rings; None if the menu decides.
-    target: RouteTarget | None = None
-    outside_hours: OutsideHours = OutsideHours.VOICEMAIL
-    outside_sentence: str = ""
-    ring_order: RingOrder = RingOrder.IN_ORDER
-    rounds: int = 2
-    ring_seconds: int = 25
-    #: Whether a number rings once in each round, however many levels name it.
-    skip_rung: bool = True
-    #: Whether the person who is rung sees the caller's number instead of the service's.
-    shows_caller: bool = False
-    has_voicemail: bool = True
-    voicemail_greeting: str = ""
-    is_recorded: bool = False
-    is_transcribed: bool = False
-    #: What becomes of it; the router itself does not read these.
-    group_id: int | None = None
-    alert_when_answered: AnsweredAlert = AnsweredAlert.OPEN
-    priority: str = "high"
-    alert_policy_id: int | None = None
-    raises_again_at_hours: bool = False
-    support_hours_id: int | None = None
-    ticket_integration_id: int | None = None
-    recording_days: int = 90
-
 
 # ---------- the call
 
@@ -122,65 +47,6 @@ class Callee(msgspec.Struct, frozen=True):
 
 #: The people of one moment: rung together.
 type Batch = tuple[Callee, ...]
-
-
-class CallPhase(StrEnum):
-    #: The caller hears the menu.
-    MENU = "menu"
-    #: It is not decided yet whom to ring: the shell answers with `Planned`.
-    PLANNING = "planning"
-    RINGING = "ringing"
-    TALKING = "talking"
-    VOICEMAIL = "voicemail"
-    ENDED = "ended"
-
-
-class LegStatus(StrEnum):
-    RINGING = "ringing"
-    #: Picked up, and is asked whether to take the call.
-    ASKED = "asked"
-    ACCEPTED = "accepted"
-    DECLINED = "declined"
-    BUSY = "busy"
-    MACHINE = "machine"
-    NO_ANSWER = "no_answer"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    #: Picked up, but somebody else took the call.
-    LATE = "late"
-
-
-LIVE = frozenset({LegStatus.RINGING, LegStatus.ASKED})
-
-
-class CallOutcome(StrEnum):
-    """How a call ended, or what was decided about it."""
-
-    ANSWERED = "answered"
-    MISSED = "missed"
-    VOICEMAIL = "voicemail"
-    BLOCKED = "blocked"
-    #: The caller heard a sentence that the route has for it.
-    INFORMED = "informed"
-
-
-class Cause(StrEnum):
-    """Why a call was not taken, or went to voicemail."""
-
-    CALLER_HUNG_UP = "caller_hung_up"
-    NOBODY_ON_CALL = "nobody_on_call"
-    NOBODY_ANSWERED = "nobody_answered"
-    ALL_FAILED = "all_failed"
-    OUTSIDE_HOURS = "outside_hours"
-    #: By a key of the menu.
-    CHOSEN = "chosen"
-    NO_CHOICE = "no_choice"
-    PROVIDER_SILENT = "provider_silent"
-    #: Tocsin did not answer the provider, whose own document took the call.
-    UNREACHABLE = "unreachable"
-    BLOCKED = "blocked"
-    #: A phone that Tocsin rang forwards its calls to the hotline.
-    LOOP = "loop"
 
 
 class CallRing(msgspec.Struct, frozen=True):
@@ -284,7 +150,6 @@ class CallCame(msgspec.Struct, frozen=True):
     caller_token: str = ""
     is_test: bool = False
     is_within_hours: bool = True
-    is_blocked: bool = False
     #: Whether the provider's own document took it, while Tocsin did not answer.
     is_unreachable: bool = False
     #: Whether it comes from a phone that Tocsin itself rang: it would ring the same people again without end.
@@ -463,7 +328,7 @@ def begin(event: CallCame, now: datetime) -> RoutedCall:
         now + MAX_MENU,
         target=settings.target,
     )
-    if event.is_blocked:
+    if event.caller and event.caller in settings.blocked:
         return _end(call, CallOutcome.BLOCKED, Cause.BLOCKED, now)
     if event.is_unreachable:
         return _to_voicemail(call, Cause.UNREACHABLE, now)
@@ -552,7 +417,8 @@ def _caller_key(call: RoutedCall, key: str, now: datetime) -> RoutedCall:
         return call
     entry = next((entry for entry in call.settings.menu if entry.key == key), None)
     if entry is not None:
-        return _go_to(call, entry.target, Cause.CHOSEN, now)
+        target = RouteTarget(TargetKind(entry.action), entry.target, entry.text)
+        return _go_to(call, target, Cause.CHOSEN, now)
     if call.menu_tries + 1 < MAX_MENU_TRIES:
         return replace(call, menu_tries=call.menu_tries + 1, deadline=now + MAX_MENU)
     return _go_to(call, call.settings.target, Cause.NO_CHOICE, now)
