@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -60,13 +61,11 @@ PEOPLE = [Callee(number, f"Person {number}", f"+4179000000{number}") for number 
 SCHEDULE = RouteTarget(TargetKind.SCHEDULE, 1)
 
 
-def came(**values: object) -> CallCame:
+def came(**values: Any) -> CallCame:
     names = {field.name for field in fields(RouteSettings)} & values.keys()
-    settings = RouteSettings(
-        **{"name": "Hotline", "target": SCHEDULE, "rounds": 2, "skip_rung": True}
-        | {name: values.pop(name) for name in names}
-    )  # type: ignore[arg-type]
-    return CallCame(settings, "CA1", "+41431234567", "+41440000000", **values)  # type: ignore[arg-type]
+    default: dict[str, Any] = {"name": "Hotline", "target": SCHEDULE, "rounds": 2, "skip_rung": True}
+    settings = RouteSettings(**{**default, **{name: values.pop(name) for name in names}})
+    return CallCame(settings, "CA1", "+41431234567", "+41440000000", **values)
 
 
 THREE: tuple[Batch, ...] = ((PEOPLE[0],), (PEOPLE[1],), (PEOPLE[2],))
