@@ -56,6 +56,7 @@ INSTALLED_APPS = [
     "tocsin.inbound",
     "tocsin.outbound",
     "tocsin.workflows",
+    "tocsin.calls",
     "tocsin.operate",
     "tocsin.configure",
     "tocsin.web",

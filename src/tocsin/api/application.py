@@ -17,6 +17,7 @@ from ninja.renderers import BaseRenderer
 
 from tocsin.api import (
     alerts,
+    calls,
     docs,
     errors,
     escalation_policies,
@@ -56,6 +57,7 @@ _RESOURCES = (
     inbound_messages.heartbeats_routes,
     escalation_policies.routes,
     integrations.client_tables_routes,
+    calls.call_routes_routes,
     inbound_messages.delayed_alerts_routes,
     maintenance_windows.routes,
     users.routes,

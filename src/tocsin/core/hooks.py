@@ -63,6 +63,7 @@ EXPIRIES: Hooks[Expiry] = Hooks()
 
 
 #: Objects that reference another.
+CALL_ROUTE = Text("call route {name}")
 CLIENT_TABLE = Text("client table {name}")
 HOLIDAY_CALENDAR = Text("holiday calendar {name}")
 INTEGRATION = Text("integration {name}")

@@ -469,6 +469,8 @@ class HotlineEvent:
     #: What `CallCarrier.ring` needs to show the caller's own number, at a vendor that requires it.
     caller_token: str = ""
     digits: str = ""
+    #: Of `KEY` and `ENDED`: the name of the step that has ended. By it a repeat of an earlier request is known.
+    step: str = ""
     reason: Reason = NO_REASON
     recording_url: str = ""
     recording_id: str = ""
@@ -491,6 +493,8 @@ class Gather:
 
     say: tuple[Say, ...]
     timeout_seconds: int = 8
+    #: Comes back as `HotlineEvent.step`, as those of the other steps.
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -502,6 +506,7 @@ class Park:
     sentence: Say
     #: Whether the talk is recorded, which must have been announced: `RECORDED` follows at its end.
     is_recorded: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -509,6 +514,7 @@ class Join:
     """Brings a person into the caller's conference, which begins with that."""
 
     conference: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -517,6 +523,7 @@ class Record:
 
     max_seconds: int
     is_transcribed: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from django.db.models import Model, Prefetch
 from django.utils.translation import gettext_noop as _
 
 from tocsin.access.roles import Permission
+from tocsin.calls import routes as call_routes
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import hooks
 from tocsin.core.reasons import Reason, sentence
@@ -182,6 +183,19 @@ WORKFLOW = {
 }
 
 PROVIDER = {"name": "Phones", "kind": "ntfy", "api_base": "https://ntfy.sh", "order": 1}
+
+CALL_ROUTE = {
+    "name": "Night hotline",
+    "group": "Service Desk",
+    "numbers": ["+41445550100"],
+    "provider": "Phones",
+    "escalation_policy": "Standard",
+    "greeting": "Example service desk.",
+    "menu": [
+        {"key": 1, "label": "network problems", "group": "Service Desk"},
+        {"key": 2, "label": "everything else", "voicemail": True},
+    ],
+}
 
 
 # ---------- references
@@ -575,6 +589,17 @@ CLIENT_REPORTS = _of_flat(
     views=ResourceViews("client_reports", "client_report", "client_report"),
 )
 
+CALL_ROUTES = _of_flat(
+    call_routes.CALL_ROUTES,
+    key="call_routes",
+    label=_("call route"),
+    plural=_("Call routes"),
+    change_permission=Permission.MANAGE_ROUTING,
+    example=CALL_ROUTE,
+    reference=hooks.CALL_ROUTE,
+    views=ResourceViews("call_routes", "call_route", "call_route"),
+)
+
 #: An object refers only to earlier resources: saved in this order, deleted in reverse.
 RESOURCES: tuple[Resource[Any], ...] = (
     USERS,
@@ -592,6 +617,7 @@ RESOURCES: tuple[Resource[Any], ...] = (
     MAINTENANCE_WINDOWS,
     WORKFLOWS,
     PROVIDERS,
+    CALL_ROUTES,
 )
 
 

@@ -206,6 +206,7 @@ _ICONS = {
     "maintenance_windows": "tool",
     "workflows": "git-branch",
     "providers": "send",
+    "call_routes": "phone",
 }
 
 #: Maximum number of hits per object type; the lists show all of them.

@@ -9,6 +9,7 @@ from tocsin.identity.models import ProviderProtocol
 from tocsin.resources import registry
 from tocsin.web import (
     audit,
+    calls,
     clients,
     groups,
     home,
@@ -254,6 +255,13 @@ _client_tables = [
     path("<int:number>/delete/", delete_view(registry.CLIENT_TABLES), name="delete_client_table"),
 ]
 
+_calls = [
+    path("routes/", calls.route_list, name="call_routes"),
+    path("routes/new/", calls.edit_route, name="new_call_route"),
+    path("routes/<int:number>/", calls.edit_route, name="call_route"),
+    path("routes/<int:number>/delete/", delete_view(registry.CALL_ROUTES), name="delete_call_route"),
+]
+
 _maintenance = [
     path("", maintenance.window_list, name="maintenance"),
     path("new/", maintenance.edit, name="new_maintenance_window"),
@@ -283,6 +291,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("inbound-log/", include(_inbound_log)),
     path("integrations/", include(_integrations)),
     path("policies/", include(_policies)),
+    path("calls/", include(_calls)),
     path("client-tables/", include(_client_tables)),
     path("maintenance/", include(_maintenance)),
     path("delayed/<str:key>/<slug:verb>", tabs.act, name="act_on_delayed"),

@@ -38,7 +38,7 @@ from tocsin.notify.text.formatting import (
 
 _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
 
-_NOT_A_NUMBER = Text('"{number}" is not a phone number with its country code. Enter one like +41 79 000 00 01.')
+NOT_A_NUMBER = Text('"{number}" is not a phone number with its country code. Enter one like +41 79 000 00 01.')
 
 #: A name of GSM's eleven characters, at least one of them a letter; or a short code.
 _SENDER_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 +&_.-]{1,11}|[1-9][0-9]{2,7}")
@@ -114,7 +114,7 @@ def _parsed(text: str, region: str) -> str:
 
 
 def _refused(text: str) -> Rejected:
-    return Rejected("invalid_address", _NOT_A_NUMBER(number=text[:50]))
+    return Rejected("invalid_address", NOT_A_NUMBER(number=text[:50]))
 
 
 class PhoneChannel(Channel):

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field, create_model
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
+from tocsin.core import hooks
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN, has_different_origin
 from tocsin.core.delivery.circuit_breaker import AddressRejected
@@ -312,9 +313,11 @@ def save_provider(
 
 
 def delete_provider(provider: Provider, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a provider. Waiting messages go to the next one, or into the sandbox if there is none."""
+    """Deletes a provider. Waiting messages go to the next one, or into the sandbox if there is none. Raises
+    Rejected("in_use")."""
     with boundary.command():
         settings_store.lock()
+        hooks.reject_if_referenced("provider", provider.pk, provider.name)
         audit.record_config_audit("provider", provider, provider_spec(provider), None, actor=actor, now=now)
         ProviderHealth.objects.filter(name=provider.name).delete()
         provider.delete()

@@ -80,7 +80,7 @@ class FlatObject[M: Model, S: Spec]:
             if column.name == _OWNER:
                 setattr(row, _OWNER, find_group(value))
             elif not column.is_many:
-                setattr(row, column.name, [_stored(item) for item in value] if isinstance(value, tuple) else value)
+                setattr(row, column.attribute, [_stored(item) for item in value] if isinstance(value, tuple) else value)
 
     def spec(self, row: M, names: NamesById | None = None) -> dict[str, Any]:
         """Returns an object as in YAML and the API, without empty values and default flags."""
@@ -102,7 +102,8 @@ class FlatObject[M: Model, S: Spec]:
         ids: dict[type[Model], list[int]] = {}
         for column in self._columns:
             for name, reference in column.references():
-                entries = getattr(row, column.name) if not column.is_many else ()
+                value = getattr(row, column.attribute) if not column.is_many else ()
+                entries = value if isinstance(value, list | tuple) else [value]
                 found = [entry.get(name) for entry in entries] if name else entries
                 ids.setdefault(_model(reference.kind), []).extend(number for number in found if number is not None)
         return ids
@@ -111,7 +112,7 @@ class FlatObject[M: Model, S: Spec]:
     def _columns(self) -> tuple[_Column, ...]:
         stored = {field.name: field for field in self.model._meta.get_fields()}
         return tuple(
-            _Column(name, field, bool(stored[name].many_to_many))
+            _Column(name, field, bool(stored[name].many_to_many), getattr(stored[name], "attname", name))
             for name, field in self.spec_type.model_fields.items()
             if name in stored
         )
@@ -129,6 +130,8 @@ class _Column:
     name: str
     field: FieldInfo
     is_many: bool
+    #: The attribute of a row with its value: the id for a relation to one row.
+    attribute: str
 
     @property
     def key(self) -> str:
@@ -148,13 +151,16 @@ class _Column:
 
     def written(self, row: Model, names: NamesById) -> Any:
         """Returns the column's value as in a spec."""
-        value, references = getattr(row, self.name), dict(self.references())
         if self.name == _OWNER:
-            return value.name if value else ""
+            owner = getattr(row, _OWNER)
+            return owner.name if owner else ""
+        value, references = getattr(row, self.attribute), dict(self.references())
         if self.is_many:
             return sorted(other.name for other in value.all())
         if "" in references:
             known = names[references[""].kind]
+            if not isinstance(value, list | tuple):
+                return known.get(value)
             return [known[number] for number in value if number in known]
         if references and self.entry_type:
             return [_written_entry(self.entry_type, entry, references, names) for entry in value]

@@ -349,6 +349,9 @@ CONSEQUENCES: Mapping[str, Any] = {
     registry.PROVIDERS.key: gettext_lazy(
         "Queued messages use the channel's next provider, or go to the sandbox if there is none."
     ),
+    registry.CALL_ROUTES.key: gettext_lazy(
+        "Callers of its numbers hear that the number is not in service. Its past calls are kept."
+    ),
     registry.CLIENT_REPORTS.key: gettext_lazy("The address gets no further reports."),
 }
 

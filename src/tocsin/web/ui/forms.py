@@ -421,6 +421,21 @@ class WordsField(forms.Field):
         return [int(word) if self.is_number and word.isdecimal() else word for word in words]
 
 
+class LinesField(forms.Field):
+    """A text in each line; the cleaned value is a list."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(widget=forms.Textarea(attrs={"rows": 2, **_PLAIN}), **options)
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return the lines."""
+        return "\n".join(value) if isinstance(value, list | tuple) else value
+
+    def to_python(self, value: Any) -> list[str]:
+        """Return the lines that are not empty."""
+        return [line.strip() for line in str(value or "").splitlines() if line.strip()]
+
+
 class PairsField(forms.Field):
     """A name with a value in each line; the cleaned value is a dictionary."""
 
@@ -579,6 +594,8 @@ def _spec_field(shown: InForm, info: FieldInfo, schema: Mapping[str, Any], commo
             return CodeField(rows=4 if name == "code" else 8, max_length=schema.get("maxLength"), **common)
         case ("words" | "spaced words") as name, _:
             return WordsField(", " if name == "words" else " ", **common)
+        case "lines", _:
+            return LinesField(**common)
         case "numbers", _:
             return WordsField(", ", is_number=True, **common)
         case "headers", _:

@@ -1,0 +1,1 @@
+"""Workflows: automatic or manual actions on alerts, started by triggers."""

@@ -1,0 +1,137 @@
+"""Phone calls: the routes of numbers that Tocsin answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.http import HttpResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_safe
+
+from tocsin.calls.models import CallRoute
+from tocsin.calls.routes import MAX_MENU_ENTRIES
+from tocsin.calls.states import MenuAction
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import local_term
+from tocsin.resources.registry import CALL_ROUTES
+from tocsin.web.http.request import SignedInRequest
+from tocsin.web.ui.confirm_delete import ObjectPage
+from tocsin.web.ui.forms import CodeField, SpecForm, field_error_text, problems_of, show_rejection
+from tocsin.web.ui.object_list import ObjectList
+
+# ---------- form
+
+#: The words by which a line of the menu may name what a key chooses: English ones, and those of the page's language.
+_KEYS: Mapping[str, str] = {
+    MenuAction.GROUP: "group",
+    MenuAction.POLICY: "escalation_policy",
+    MenuAction.CLIENT: "client",
+    MenuAction.VOICEMAIL: "voicemail",
+    MenuAction.SENTENCE: "sentence",
+}
+
+_LINE = re.compile(r"\s*(?P<key>[0-9*#]+)\s*[=:]\s*(?P<action>[^:|]+?)\s*(?::(?P<value>[^|]*))?(?:\|(?P<label>.*))?")
+
+
+class MenuField(CodeField):
+    """The menu, one key a line; the cleaned value is that of the spec."""
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return the lines."""
+        return "\n".join(map(_line_of, value)) if isinstance(value, list | tuple) else value
+
+    def to_python(self, value: Any) -> Any:
+        """Return the entries. Raises ValidationError, naming the line."""
+        words = {local_term(str(action)).casefold(): key for action, key in _KEYS.items()} | dict(_KEYS)
+        entries: list[dict[str, Any]] = []
+        for line in filter(str.strip, str(value or "").splitlines()):
+            match = _LINE.fullmatch(line)
+            key = words.get(match["action"].casefold(), "") if match else ""
+            text = (match["value"] or "").strip() if match else ""
+            if match is None or not key or (not text) is not (key == "voicemail") or not match["key"].isdecimal():
+                example = f"1 = {local_term(MenuAction.GROUP)}: {_('Network')}"
+                raise forms.ValidationError(
+                    _("“%(line)s” is not valid. Use %(example)s.") % {"line": line.strip()[:60], "example": example}
+                )
+            entry = {"key": int(match["key"][:4]), key: text or True}
+            entries.append(entry | ({"label": label} if (label := (match["label"] or "").strip()) else {}))
+        return entries
+
+
+def _line_of(entry: Mapping[str, Any]) -> str:
+    action, key = next((action, key) for action, key in _KEYS.items() if entry.get(key))
+    value = "" if entry[key] is True else f": {entry[key]}"
+    label = f" | {entry['label']}" if entry.get("label") else ""
+    return f"{entry['key']} = {local_term(str(action))}{value}{label}"
+
+
+class CallRouteForm(SpecForm):
+    """A call route. Its menu is entered as lines."""
+
+    menu = MenuField(rows=5)
+    layout = ("name group", "numbers provider")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fields["menu"].help_text = _(
+            "One key a line: what it chooses, and after | what callers hear. Without a menu, everyone reaches the "
+            "people below."
+        )
+        self.fields["menu"].widget.attrs["placeholder"] = "\n".join(map(_line_of, _EXAMPLE))
+
+    def show(self, rejected: Rejected) -> None:
+        """Name the key in each problem of the menu."""
+        for problem in problems_of(rejected):
+            match = re.match(r"menu\[(\d+)\]", problem.field or "")
+            if match is None:
+                show_rejection(self, problem)
+            else:
+                entry = self.cleaned_data["menu"][int(match[1])]
+                self.add_error("menu", f"{_('Key')} {entry['key']}: {field_error_text(problem)}")
+
+
+_EXAMPLE: tuple[Mapping[str, Any], ...] = (
+    {"key": 1, "group": "Network", "label": "network problems"},
+    {"key": 2, "client": "Acme", "label": "Acme"},
+    {"key": 9, "voicemail": True, "label": "everything else"},
+)
+assert len(_EXAMPLE) <= MAX_MENU_ENTRIES
+
+
+# ---------- pages
+
+_ROUTES = ObjectList(
+    CALL_ROUTES,
+    rows_template="calls/route_rows.html",
+    empty_title=gettext_lazy("No call routes yet"),
+    empty_text=gettext_lazy(
+        "A call route answers your hotline's number and connects callers to the person on call. What no one takes "
+        "becomes an alert, with the voicemail."
+    ),
+    icon="phone-call",
+    add_view="new_call_route",
+    add_label=gettext_lazy("New route"),
+    template="calls/routes.html",
+)
+
+
+@require_safe
+def route_list(request: SignedInRequest) -> HttpResponse:
+    """Render every route with its numbers and whom they reach."""
+    return _ROUTES.render(request, _ROUTES.matching(request), CALL_ROUTES.with_references)
+
+
+class CallRoutePage(ObjectPage[CallRoute]):
+    """The form of a route."""
+
+    template = "calls/route.html"
+    form_type = CallRouteForm
+    new_title = gettext_lazy("New call route")
+    saved = gettext_lazy("%(name)s saved.")
+
+
+edit_route = CallRoutePage(_ROUTES)
