@@ -621,12 +621,13 @@ def _own_names(names: tuple[str, ...], form: TicketForm, is_envelope: bool) -> t
 def _unwrap(payload: _Object, form: TicketForm, *, depth: int) -> tuple[dict[str, object], _Object | None]:
     """Returns a message with the fields of what wraps a ticket at its top, and the ticket."""
     outer, ticket = dict(payload), None
-    is_titled = _is_titled_ticket(payload)
     for name, value in payload.items():
         folded = fold(name)
-        is_ticket = folded in _TICKET_NAMES or (not is_titled and type(value) is dict and _is_titled_ticket(value))
+        is_ticket = folded in _TICKET_NAMES
         if not is_ticket and folded not in _CONTAINERS and len(payload) > 1:
-            continue
+            if type(value) is not dict or not _is_titled_ticket(value) or _is_titled_ticket(payload):
+                continue
+            is_ticket = True
         inner = _object_in(value)
         if inner is None or depth >= _MAX_NESTED or len(inner) > _MAX_NAMES:
             continue
