@@ -403,7 +403,7 @@ def _caller(request: HttpRequest) -> tuple[Principal, ApiToken]:
         headers = {"WWW-Authenticate": challenge}
         raise ProtocolError(ErrorCode.REFUSED, render(error.reason), status, headers=headers) from error
     if principal is None or principal.token is None:
-        text = "Send a token: `Authorization: Bearer TOKEN`. My settings, Connect an assistant, makes one."
+        text = "Send a token: `Authorization: Bearer TOKEN`. Connect an assistant, in the profile, makes one."
         challenge = _challenge(scope=str(TokenScope.READ))
         raise ProtocolError(ErrorCode.REFUSED, text, 401, headers={"WWW-Authenticate": challenge})
     return principal, principal.token
