@@ -25,7 +25,17 @@ def _script(name: str) -> Any:
 
 @pytest.mark.parametrize(
     "name",
-    first(4, ["cli_reference", "doctor_reference", "metrics_reference", "variables_reference", "corpus_reference"]),
+    first(
+        4,
+        [
+            "cli_reference",
+            "doctor_reference",
+            "metrics_reference",
+            "variables_reference",
+            "corpus_reference",
+            "ticket_systems",
+        ],
+    ),
 )
 def test_generated_page_is_up_to_date(name: str) -> None:
     script = _script(name)
