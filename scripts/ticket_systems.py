@@ -1,5 +1,5 @@
-"""Writes docs/reference/ticket-systems.md: what goes which way with each ticket system, and every key of `outbound.toml`.
-Run by `make reference`. A test says when the file is out of date.
+"""Writes docs/reference/ticket-systems.md: what goes which way with each ticket system, and every key of
+`outbound.toml`. Run by `make reference`. A test says when the file is out of date.
 """
 
 from pathlib import Path
@@ -11,11 +11,11 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "reference" / "tick
 INTRODUCTION = """\
 # Ticket systems: what goes which way
 
-Alerts open, change and close by the system's webhook ([the catalogue](catalogue.md)). This table says what Tocsin writes back.
-HaloITSM has a connector of its own ([HaloITSM](../how-to/haloitsm.md)); the others are described by a file each.
+Alerts open, change and close by the system's webhook ([the catalogue](catalogue.md)). This table says what Tocsin
+writes back. HaloITSM has a connector of its own ([HaloITSM](../how-to/haloitsm.md)); the others are described by a file each.
 
-✓: tried with a real server. d: tried with a double that answers with the shapes of the vendor's documentation, and not with the
-vendor's own server.
+✓: tried with a real server. d: tried with a double that answers with the shapes of the vendor's documentation, and
+not with the vendor's own server.
 
 """
 
