@@ -12,7 +12,8 @@ INTRODUCTION = """\
 # Ticket systems: what goes which way
 
 Alerts open, change and close by the system's webhook ([the catalogue](catalogue.md)). This table says what Tocsin
-writes back. HaloITSM has a connector of its own ([HaloITSM](../how-to/haloitsm.md)); the others are described by a file each.
+writes back. HaloITSM has a connector of its own ([HaloITSM](../how-to/haloitsm.md)); each other system is described by
+a file.
 
 ✓: tried with a real server. d: tried with a double that answers with the shapes of the vendor's documentation, and
 not with the vendor's own server.
