@@ -222,7 +222,8 @@ class DeskSender:
     def session(self, http_client: RecordedClient, now: datetime, job: CallJob | None = None) -> DeskSession:
         settings = self.desk.spec.settings
         own = {name: self.account.settings.get(name) or one.default for name, one in settings.items()}
-        values = {name: text for name, text in own.items() if text and not settings[name].secret}
+        values: dict[str, Any] = {name: text for name, text in own.items() if text and not settings[name].secret}
+        values |= {f"{name}.number": numbered(text) for name, text in values.items()}
         values["address"] = self.account.settings.get("base_url", "")
         if job is not None:
             values |= {"alert": job.alert_id, "marker": marker_of(job.alert_id)}
@@ -325,7 +326,9 @@ class DeskSession:
                 paged = url
             answer = self._request(name, "GET", paged)
             found = rows_of(answer, rows.rows)
-            yield from (row for row in found if matches(row, rows.where, self.values))
+            for row in found:
+                if matches(row, rows.where, self.values):
+                    yield from rows_of(row, rows.each) if rows.each else (row,)
             following = read_path(answer, rows.next) if rows.next else None
             if isinstance(following, str) and following:
                 url = self._same_origin(following)
