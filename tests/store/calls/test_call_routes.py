@@ -12,7 +12,7 @@ from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
 from tocsin.calls import routes
 from tocsin.calls.models import CallRoute
-from tocsin.calls.states import MenuAction
+from tocsin.calls.states import MenuAction, TargetKind
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
@@ -82,10 +82,15 @@ def test_router_gets_stored_settings() -> None:
     route = CallRoute.objects.get()
     found = routes.settings_of(route)
     assert [entry.action for entry in found.menu] == list(MenuAction)
-    assert found.menu[0].target == Group.objects.get(name="Network").pk
-    assert found.menu[1].target == Policy.objects.get().pk
-    assert (found.menu[2].text, found.menu[4].text) == ("Acme", "We are closed.")
+    network, policy, client, _voicemail, closed = found.menu
+    assert network.target == Group.objects.get(name="Network").pk
+    assert policy.target == Policy.objects.get().pk
+    assert (client.text, closed.text) == ("Acme", "We are closed.")
     assert found.blocked == {"+41790000009"}
+    assert found.target is not None
+    assert found.target.kind is TargetKind.POLICY
+    assert found.group_id == route.group_id
+    assert found.alert_policy_id == route.policy_id
     assert routes.find_route("+41445550101") == route
     assert routes.find_route("+41445550102") is None
 
