@@ -17,7 +17,7 @@ from tocsin.alerts.commands import Acknowledge, Actor, Close, NewAlert, NewEvent
 from tocsin.alerts.models import Alert
 from tocsin.alerts.service import FoundAlert, apply_command, create_manual_alert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
-from tocsin.calls.models import CallRoute
+from tocsin.calls.models import CallLeg, CallRoute, PhoneCall
 from tocsin.calls.routes import CALL_ROUTES
 from tocsin.core.config import settings_store
 from tocsin.core.ids import uuid7
@@ -133,7 +133,20 @@ def _calls(marker: str, group: Group, by: dict[str, Any], now: datetime) -> None
         "schedule": None, "support_hours": f"Hours {marker}", "greeting": f"Welcome to {marker}.",
         "menu": [{"key": 1, "label": f"Label {marker}", "client": f"Client {marker}"}],
     }  # fmt: skip
-    CALL_ROUTES.save(route, **by)
+    saved = CALL_ROUTES.save(route, **by)
+    alert = Alert.objects.filter(subject=f"Alert one {marker}").get()
+    for number, alert_id in enumerate((None, alert.pk)):
+        call = PhoneCall.objects.create(
+            route=saved, route_name=saved.name, group=group, provider="Phones", external_id=f"CA{marker}{number}",
+            called=saved.numbers[0], caller=f"+4179{marker}", caller_name=f"Caller {marker}", client=f"Client {marker}",
+            state={}, phase="ended", outcome="voicemail", cause="nobody_answered", started_at=now, ended_at=now,
+            alert_id=alert_id, recording=f"tone {marker}".encode(), recording_type="audio/wav", recording_seconds=3,
+            transcription=f"Message {marker}",
+        )  # fmt: skip
+        CallLeg.objects.create(
+            call=call, place=1, user_name=f"Responder {marker}", capacity=f"primary, {group.name}",
+            number=f"+4178{marker}", status="no_answer", rung_at=now,
+        )  # fmt: skip
 
 
 def _on_call(marker: str, group: Group, people: tuple[User, ...], by: dict[str, Any], now: datetime) -> None:

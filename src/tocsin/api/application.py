@@ -57,6 +57,7 @@ _RESOURCES = (
     inbound_messages.heartbeats_routes,
     escalation_policies.routes,
     integrations.client_tables_routes,
+    calls.routes,
     calls.call_routes_routes,
     inbound_messages.delayed_alerts_routes,
     maintenance_windows.routes,
