@@ -75,6 +75,16 @@ class PhoneCallSchema(BaseModel):
     rings: list[RingSchema]
 
 
+class CallCountSchema(BaseModel):
+    name: str
+    calls: int
+
+
+class HourCountSchema(BaseModel):
+    hour: int = Field(description="Hour of the day, in UTC.")
+    calls: int
+
+
 class PhoneCallFiguresSchema(BaseModel):
     """How the calls of a period went."""
 
@@ -83,9 +93,9 @@ class PhoneCallFiguresSchema(BaseModel):
     missed: int
     voicemails: int
     seconds_to_person: int | None = Field(description="Median until a person took the call; null: no one did.")
-    by_person: list[tuple[str, int]] = Field(description="Who took how many.")
-    by_client: list[tuple[str, int]]
-    by_hour: list[tuple[int, int]] = Field(description="By hour of the day, in UTC.")
+    by_person: list[CallCountSchema] = Field(description="Who took how many.")
+    by_client: list[CallCountSchema]
+    by_hour: list[HourCountSchema]
 
 
 class FiguresQuery(BaseModel):
@@ -103,7 +113,13 @@ def list_calls(request: HttpRequest, query: Query[PhoneCallFilters]) -> dict[str
 )
 def figures(request: HttpRequest, query: Query[FiguresQuery]) -> dict[str, Any]:
     found = summarize_calls(caller(request).now - timedelta(days=query.days))
-    return {name: getattr(found, name) for name in PhoneCallFiguresSchema.model_fields}
+    return show(
+        PhoneCallFiguresSchema,
+        found,
+        by_person=[{"name": name, "calls": calls} for name, calls in found.by_person],
+        by_client=[{"name": name, "calls": calls} for name, calls in found.by_client],
+        by_hour=[{"hour": hour, "calls": calls} for hour, calls in found.by_hour],
+    )
 
 
 @routes.get("/{int:id}", Permission.VIEW_ALERTS, answers=PhoneCallSchema, summary="One phone call")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from statistics import median
 
 from django.db.models import Count, Q, QuerySet
@@ -29,7 +29,7 @@ class CallFigures:
     seconds_to_person: int | None
     by_person: Sequence[tuple[str, int]]
     by_client: Sequence[tuple[str, int]]
-    #: By local hour of the day.
+    #: By hour of the day, in UTC.
     by_hour: Sequence[tuple[int, int]]
 
 
@@ -41,7 +41,7 @@ def summarize_calls(since: datetime) -> CallFigures:
     waits = [(taken - came).total_seconds() for came, taken in answered.values_list("started_at", "answered_at")]
     people = answered.filter(answered_by__isnull=False).values_list("answered_by__name").annotate(Count("pk"))
     clients = calls.exclude(client="").values_list("client").annotate(Count("pk"))
-    hours = calls.annotate(hour=ExtractHour("started_at")).values_list("hour").annotate(Count("pk"))
+    hours = calls.annotate(hour=ExtractHour("started_at", tzinfo=UTC)).values_list("hour").annotate(Count("pk"))
     return CallFigures(
         calls=sum(counts.values()),
         answered=counts.get(CallOutcome.ANSWERED, 0),
