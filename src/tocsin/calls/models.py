@@ -106,6 +106,8 @@ class PhoneCall(models.Model):
     #: When something has to be done for it, and until when a node does so.
     due_at = models.DateTimeField(null=True)
     claimed_until = models.DateTimeField(null=True)
+    #: When the alert pages again: the support hours begin.
+    raise_at = models.DateTimeField(null=True)
     #: NULL: there is none, it is not fetched yet, or it was deleted; `recording_reason` says why it cannot be had.
     recording = models.BinaryField(null=True)
     recording_type = models.TextField(default="", db_default="")

@@ -7,10 +7,10 @@ repeated callback gets the same answer, and a process that takes a call over aft
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 from msgspec.structs import replace
@@ -27,7 +27,7 @@ from tocsin.calls.states import (
     RouteTarget,
     TargetKind,
 )
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, reason_as_json
 from tocsin.notify.interfaces import CallStep, Gather, HangUp, Join, Park, Record, Say
 from tocsin.notify.text.formatting import spoken_phrase, voice_of
 
@@ -42,7 +42,6 @@ class Callee(msgspec.Struct, frozen=True):
     number: str
     #: In which capacity, such as "secondary, Service Desk".
     capacity: str = ""
-    language: str = ""
 
 
 #: The people of one moment: rung together.
@@ -62,7 +61,8 @@ class CallRing(msgspec.Struct, frozen=True):
     answered_at: datetime | None = None
     ended_at: datetime | None = None
     external_id: str = ""
-    reason: Reason = NO_REASON
+    #: Why it ended so, as `reason_as_json` writes it.
+    reason: Mapping[str, Any] = msgspec.field(default_factory=dict)
     #: How often it was asked for a key.
     asked: int = 0
     #: Whether the provider was asked to ring.
@@ -157,9 +157,10 @@ class CallCame(msgspec.Struct, frozen=True):
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """Whom to ring, answering `Plan`."""
+    """Whom to ring, answering `Plan`; for a client also whose people these are."""
 
     batches: tuple[Batch, ...]
+    target: RouteTarget | None = None
 
 
 class CallerKey(msgspec.Struct, frozen=True):
@@ -233,8 +234,9 @@ class Transcribed(msgspec.Struct, frozen=True):
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """The provider has the current document of the caller (None) or of a ring."""
+    """The provider has this document of the caller (None) or of a ring."""
 
+    document: str
     number: int | None = None
 
 
@@ -286,7 +288,9 @@ def advance(call: RoutedCall, event: CallEvent, now: datetime) -> RoutedCall:
         case Planned():
             if call.phase is not CallPhase.PLANNING:
                 return call
-            return _ring_next(replace(call, queue=_queue(call.settings, event.batches)), now)
+            client = call.target.text if call.target and call.target.kind is TargetKind.CLIENT else call.client
+            queue = _queue(call.settings, event.batches)
+            return _ring_next(replace(call, queue=queue, target=event.target or call.target, client=client), now)
         case CallerKey():
             return _caller_key(call, event.key, now) if event.document in ("", document_of(call)) else call
         case CallerBack():
@@ -304,7 +308,7 @@ def advance(call: RoutedCall, event: CallEvent, now: datetime) -> RoutedCall:
         case Transcribed():
             return replace(call, transcription=call.transcription or event.text[:MAX_TRANSCRIPTION_CHARS])
         case Shown():
-            return _shown(call, event.number)
+            return _shown(call, event)
         case Tick():
             return _tick(call, now)
         case _:
@@ -409,7 +413,7 @@ def _end(call: RoutedCall, outcome: CallOutcome, cause: Cause | None, now: datet
 
 
 def _stop(ring: CallRing, status: LegStatus, now: datetime, reason: Reason = NO_REASON) -> CallRing:
-    return replace(ring, status=status, ended_at=now, reason=reason)
+    return replace(ring, status=status, ended_at=now, reason=reason_as_json(reason))
 
 
 def _caller_key(call: RoutedCall, key: str, now: datetime) -> RoutedCall:
@@ -658,11 +662,11 @@ def document_of_ring(ring: CallRing) -> str:
     return f"{ring.status} {ring.asked}" if ring.status is LegStatus.ASKED else str(ring.status)
 
 
-def _shown(call: RoutedCall, number: int | None) -> RoutedCall:
-    if number is None:
-        return replace(call, document=document_of(call))
-    ring = next((ring for ring in call.rings if ring.number == number), None)
-    return call if ring is None else _with(call, replace(ring, document=document_of_ring(ring)))
+def _shown(call: RoutedCall, event: Shown) -> RoutedCall:
+    if event.number is None:
+        return replace(call, document=event.document)
+    ring = next((ring for ring in call.rings if ring.number == event.number), None)
+    return call if ring is None else _with(call, replace(ring, document=event.document))
 
 
 # ---------- what the parties hear
@@ -693,7 +697,7 @@ def caller_steps(call: RoutedCall, *, is_first: bool = False) -> tuple[CallStep,
 
 def ring_steps(call: RoutedCall, ring: CallRing) -> tuple[CallStep, ...]:
     """Returns what a person who picked up hears now."""
-    language = ring.callee.language or call.settings.language
+    language = call.settings.language
     match ring.status:
         case LegStatus.ASKED:
             question = spoken_phrase(

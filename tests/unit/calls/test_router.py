@@ -254,14 +254,14 @@ class World:
         if not self.is_caller_gone:
             assert router.caller_steps(self.call)
             self.heard = router.document_of(self.call)
-            self.happen(Shown())
+            self.happen(Shown(self.heard))
 
     def answer_ring(self, event: RingAnswered | RingKey) -> None:
         self.happen(event)
         ring = next((ring for ring in self.call.rings if ring.number == event.number), None)
         if ring is None or self.legs.get(ring.number) != "up":
             return
-        self.happen(Shown(ring.number))
+        self.happen(Shown(router.document_of_ring(ring), ring.number))
         self.hear(ring.number, router.document_of_ring(ring))
 
     def hear(self, number: int, document: str) -> None:
@@ -291,9 +291,9 @@ class World:
                         self.happen(RingRequested(ring.number, f"L{ring.number}"))
                 case MoveCaller() if not refuses:
                     self.heard = router.document_of(self.call)
-                    self.happen(Shown())
+                    self.happen(Shown(self.heard))
                 case MoveRing(ring) if not refuses:
-                    self.happen(Shown(ring.number))
+                    self.happen(Shown(router.document_of_ring(ring), ring.number))
                     self.hear(ring.number, router.document_of_ring(ring))
                 case EndRing(ring) if not refuses:
                     self.legs[ring.number] = "over"
