@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,18 +14,32 @@ from tocsin.alerts.store import load_alerts
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.hooks import Hooks
 from tocsin.core.validation.inputs import sanitize
 from tocsin.identity import grants
 from tocsin.notify.channels.phone import for_phones
 from tocsin.notify.inbound import mail_replies, receipts, responder_actions
 from tocsin.notify.inbound.responder_actions import Responder
-from tocsin.notify.interfaces import CHANNELS, ButtonResult, CallPrompt, CallState, ChatPlace, InboundText, Receipt
+from tocsin.notify.interfaces import (
+    CHANNELS,
+    ButtonResult,
+    CallPrompt,
+    CallState,
+    CallStep,
+    ChatPlace,
+    HotlineEvent,
+    InboundText,
+    Receipt,
+)
 from tocsin.notify.text import formatting, render
 from tocsin.notify.text.formatting import ParsedCommand, Word, localize, phrase
 from tocsin.people import addresses
 
 #: How long processed callbacks are kept for deduplication. Vendors retry for a few hours at most.
 _RETENTION = timedelta(days=2)
+
+#: Continues a call to a hotline, given the provider's name, the event and the time. `calls` registers it.
+HOTLINES: Hooks[Callable[[str, HotlineEvent, datetime], Sequence[CallStep]]] = Hooks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +71,9 @@ class ProviderEventReceiver:
 
     def handle_call(self, call_state: CallState) -> CallPrompt:
         return responder_actions.continue_call(self.provider, _storable(call_state), self.now)
+
+    def handle_hotline(self, event: HotlineEvent) -> Sequence[CallStep]:
+        return [step for handle in HOTLINES.of() for step in handle(self.provider, _storable(event), self.now)]
 
     def handle_button(self, user_id: int, alert_id: int, command: str, via: str, text: str = "") -> ButtonResult:
         result, language = responder_actions.press_button(
@@ -200,7 +218,7 @@ class ProviderEventReceiver:
         return row[0] if row else ""
 
 
-def _storable[T: (InboundText, Receipt, CallState)](event: T) -> T:
+def _storable[T: (InboundText, Receipt, CallState, HotlineEvent)](event: T) -> T:
     """Returns `event` without characters that PostgreSQL cannot store. A gateway that mistakes the GSM 7-bit alphabet
     for ASCII turns each @ into a NUL.
     """

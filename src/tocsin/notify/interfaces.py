@@ -413,6 +413,182 @@ class UserGroupSender(Protocol):
         does."""
 
 
+# ---------- calls to a hotline
+# What a vendor reports about a call to a number of ours, and what it is told to do with it. A call is known by the
+# vendor's id, a person who is rung for it (a leg) by our own key. `calls` decides; the vendor's module carries out.
+
+
+class HotlineEventKind(StrEnum):
+    """What has happened to a call or a leg. Any of them may come twice, late, or in another order."""
+
+    #: Somebody calls the hotline. Answered with the first steps.
+    CAME = "came"
+    #: A `Gather` has ended: with `digits`, or without a key in time. Answered with the next steps.
+    KEY = "key"
+    #: A `Park`, `Join` or `Record` has ended: somebody hung up, or the recording is full. Answered with the next steps.
+    ENDED = "ended"
+    #: A phone rings, or is about to. Has the call's id, which `CallCarrier.ring` may not know yet.
+    RINGING = "ringing"
+    #: A rung phone was picked up. Answered with its first steps, usually a `Gather` that asks for the accept key.
+    ANSWERED = "answered"
+    #: A voicemail or fax has answered. May come after `ANSWERED`.
+    MACHINE = "machine"
+    BUSY = "busy"
+    DECLINED = "declined"
+    NO_ANSWER = "no_answer"
+    #: The vendor could not make the call; `reason` says why.
+    FAILED = "failed"
+    #: The caller, or with `leg` the person who was rung, is gone.
+    HUNG_UP = "hung_up"
+    #: The caller has left the conference: hung up, unless they were moved to other steps.
+    LEFT = "left"
+    #: A recording is ready: `recording_url`, `recording_id`, `recording_seconds`. It is to be fetched at once. Its call
+    #: may never have come: the fallback document recorded it while Tocsin was down.
+    RECORDED = "recorded"
+    #: A recording could not be made, or holds nothing.
+    NOT_RECORDED = "not_recorded"
+    #: What was said on a recording: `transcription`.
+    TRANSCRIBED = "transcribed"
+
+
+@dataclass(frozen=True, slots=True)
+class HotlineEvent:
+    """One event of a call to a hotline, or of a leg."""
+
+    kind: HotlineEventKind
+    #: The vendor's id of the call that this is about: the caller's, or with `leg` that of the person who was rung.
+    external_id: str
+    #: The key that `CallCarrier.ring` was given; empty for the caller's own call.
+    leg: str = ""
+    #: The number that was called, in E.164.
+    number: str = ""
+    #: The caller's number in E.164; empty if it is withheld.
+    caller: str = ""
+    #: The name that the caller's network sends, if it does.
+    caller_name: str = ""
+    #: What `CallCarrier.ring` needs to show the caller's own number, at a vendor that requires it.
+    caller_token: str = ""
+    digits: str = ""
+    #: Of `KEY` and `ENDED`: the name of the step that has ended. By it a repeat of an earlier request is known.
+    step: str = ""
+    reason: Reason = NO_REASON
+    recording_url: str = ""
+    recording_id: str = ""
+    recording_seconds: int = 0
+    transcription: str = ""
+    #: Whether the call is a test that `CallCarrier.call_in` began.
+    is_test: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    text: str
+    #: Such as "en-GB".
+    language: str = "en-GB"
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Speaks, and waits for one key: then, and without one, `KEY` asks for the next steps."""
+
+    say: tuple[Say, ...]
+    timeout_seconds: int = 8
+    #: Comes back as `HotlineEvent.step`, as those of the other steps.
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Lets the caller wait in a conference, with music and the sentence every 20 seconds, until a person joins it. The
+    conference ends with the caller, and with the person."""
+
+    conference: str
+    sentence: Say
+    #: Whether the talk is recorded, which must have been announced: `RECORDED` follows at its end.
+    is_recorded: bool = False
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Brings a person into the caller's conference, which begins with that."""
+
+    conference: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Records the caller until a silence, the # key or the hang-up. `ENDED` and `RECORDED` follow, in any order."""
+
+    max_seconds: int
+    is_transcribed: bool = False
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    seconds: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    pass
+
+
+#: Steps after a `Gather`, `Park`, `Join` or `Record` are not reached: each asks for its next steps by an event.
+type CallStep = Say | Gather | Park | Join | Record | Pause | HangUp
+
+
+class LiveState(StrEnum):
+    """What a vendor says about a call when it is asked."""
+
+    RINGING = "ringing"
+    CONNECTED = "connected"
+    ENDED = "ended"
+
+
+@runtime_checkable
+class CallCarrier(Protocol):
+    """A sender whose vendor carries calls to a hotline. Raises as `send` does: `OutcomeUnknown` from `ring` means that
+    the phone may ring, and the events of the leg will say so. None of these vendors takes an idempotency key for a
+    call: a leg is rung by one request, and told apart by its key."""
+
+    def ring(
+        self,
+        number: str,
+        leg: str,
+        *,
+        caller_id: str = "",
+        caller_token: str = "",
+        seconds: int = 30,
+        detects_machine: bool = True,
+    ) -> str:
+        """Calls a person, and returns the vendor's id of the call; empty if only its events will say it. `caller_id` is
+        the number that is shown: empty, or refused by the vendor, it is the provider's own.
+        """
+
+    def call_in(self, number: str, hotline: str) -> str:
+        """Calls somebody who is then the caller of the hotline, for a test: `CAME` follows when they pick up."""
+
+    def move(self, external_id: str, steps: Sequence[CallStep], leg: str = "") -> bool:
+        """Gives a live call new steps in place of its own. Returns False if it has ended."""
+
+    def hang_up(self, external_id: str) -> None:
+        """Ends a call, or stops a ringing one. What has ended already is no error."""
+
+    def live_state(self, external_id: str) -> LiveState:
+        """Returns what the vendor says about a call. A vendor may be seconds behind."""
+
+    def fetch_recording(self, url: str, recording_id: str = "") -> tuple[bytes, str]:
+        """Returns a recording and its content type. Only from the vendor's hosts, of limited size and time. By the id,
+        a URL that has expired is replaced.
+        """
+
+    def delete_recording(self, recording_id: str) -> None:
+        """Deletes a recording at the vendor's. What is gone already is no error."""
+
+
 class ProviderKind(ABC):
     """A kind of provider, such as `smtp` or `ntfy`: a self-describing module under `notify/integrations`.
 
@@ -441,6 +617,8 @@ class ProviderKind(ABC):
     max_concurrent_sends: int
     #: Always available, without an account or configuration. Each accepts only addresses of its own format.
     is_built_in: bool = False
+    #: Whether its senders are `CallCarrier`s: its vendor's numbers can be hotlines.
+    carries_calls: bool = False
     #: Whether each address has its own server, so that the failure of one says nothing about the others.
     has_many_servers: bool = False
 
@@ -452,6 +630,13 @@ class ProviderKind(ABC):
     @abstractmethod
     def accepts(self, channel: str, address: str) -> bool:
         """Returns whether this kind can deliver to the address."""
+
+    def open_calls(self, account: ProviderAccount) -> CallCarrier:
+        """Returns the carrier of one account, of a kind that carries calls. `close` it as a sender."""
+        carrier = self.open(account)
+        if not isinstance(carrier, CallCarrier):
+            raise TypeError(f"{self.name} carries no calls")
+        return carrier
 
     def adaptive_card(self, rendered: Rendered) -> dict[str, Any] | None:
         """Returns the Adaptive Card that shows a message, which the sandbox draws; None for a vendor without them."""
@@ -682,6 +867,11 @@ class EventReceiver(Protocol):
 
     def handle_call(self, call_state: CallState) -> CallPrompt:
         """Continues a phone call and returns the next prompt."""
+
+    def handle_hotline(self, event: HotlineEvent) -> Sequence[CallStep]:
+        """Continues a call to a hotline. Returns the next steps of the call or leg that the event is about, if it is
+        answered with some.
+        """
 
     def handle_button(self, user_id: int, alert_id: int, command: str, via: str, text: str = "") -> ButtonResult:
         """Carries out a button's command for a user whom the provider kind has authenticated. `text` is what was
