@@ -150,6 +150,7 @@ class CallCame(msgspec.Struct, frozen=True):
     caller_token: str = ""
     is_test: bool = False
     is_within_hours: bool = True
+    is_blocked: bool = False
     #: Whether the provider's own document took it, while Tocsin did not answer.
     is_unreachable: bool = False
     #: Whether it comes from a phone that Tocsin itself rang: it would ring the same people again without end.
@@ -332,7 +333,7 @@ def begin(event: CallCame, now: datetime) -> RoutedCall:
         now + MAX_MENU,
         target=settings.target,
     )
-    if event.caller and event.caller in settings.blocked:
+    if event.is_blocked:
         return _end(call, CallOutcome.BLOCKED, Cause.BLOCKED, now)
     if event.is_unreachable:
         return _to_voicemail(call, Cause.UNREACHABLE, now)
@@ -421,8 +422,7 @@ def _caller_key(call: RoutedCall, key: str, now: datetime) -> RoutedCall:
         return call
     entry = next((entry for entry in call.settings.menu if entry.key == key), None)
     if entry is not None:
-        target = RouteTarget(TargetKind(entry.action), entry.target, entry.text)
-        return _go_to(call, target, Cause.CHOSEN, now)
+        return _go_to(call, entry.target, Cause.CHOSEN, now)
     if call.menu_tries + 1 < MAX_MENU_TRIES:
         return replace(call, menu_tries=call.menu_tries + 1, deadline=now + MAX_MENU)
     return _go_to(call, call.settings.target, Cause.NO_CHOICE, now)

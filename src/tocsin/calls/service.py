@@ -40,7 +40,6 @@ from tocsin.calls.routes import find_route, settings_of
 from tocsin.calls.states import (
     LIVE,
     AnsweredAlert,
-    CallerId,
     CallOutcome,
     CallPhase,
     Cause,
@@ -353,6 +352,7 @@ def _begin(connection: Connection, provider: str, event: HotlineEvent, now: date
         event.caller_token,
         event.is_test,
         is_within_hours=hours is None or hours.is_open(now),
+        is_blocked=bool(event.caller) and event.caller in route.blocked,
         is_unreachable=event.kind is HotlineEventKind.RECORDED,
         is_loop=is_loop,
     )
@@ -773,13 +773,12 @@ def _forget_recordings(
 
 def _ring(call: StoredCall, ring: CallRing, carrier: CallCarrier) -> CallEvent:
     settings = call.state.settings
-    shows_caller = settings.caller_id is CallerId.CALLER
     try:
         external_id = carrier.ring(
             ring.callee.number,
             leg_key(call.id, ring),
-            caller_id=call.state.caller if shows_caller else call.state.called,
-            caller_token=call.state.caller_token if shows_caller else "",
+            caller_id=call.state.caller if settings.shows_caller else call.state.called,
+            caller_token=call.state.caller_token if settings.shows_caller else "",
             seconds=settings.ring_seconds,
         )
     except OutcomeUnknown:

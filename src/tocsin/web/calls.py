@@ -13,10 +13,8 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from tocsin.calls.models import CallRoute
-from tocsin.calls.routes import MAX_MENU_ENTRIES
-from tocsin.calls.states import MenuAction
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import local_term
+from tocsin.core.reasons import local_term, translatable
 from tocsin.resources.registry import CALL_ROUTES
 from tocsin.web.http.request import SignedInRequest
 from tocsin.web.ui.confirm_delete import ObjectPage
@@ -25,20 +23,21 @@ from tocsin.web.ui.object_list import ObjectList
 
 # ---------- form
 
-#: The words by which a line of the menu may name what a key chooses: English ones, and those of the page's language.
-_KEYS: Mapping[str, str] = {
-    MenuAction.GROUP: "group",
-    MenuAction.POLICY: "escalation_policy",
-    MenuAction.CLIENT: "client",
-    MenuAction.VOICEMAIL: "voicemail",
-    MenuAction.SENTENCE: "sentence",
+#: What a key chooses, by its key in the spec.
+_WORDS: Mapping[str, str] = {
+    "group": translatable("group"),
+    "escalation_policy": translatable("policy"),
+    "client": translatable("client"),
+    "voicemail": translatable("voicemail"),
+    "sentence": translatable("sentence"),
 }
 
-_LINE = re.compile(r"\s*(?P<key>[0-9*#]+)\s*[=:]\s*(?P<action>[^:|]+?)\s*(?::(?P<value>[^|]*))?(?:\|(?P<label>.*))?")
+_LINE = re.compile(r"\s*(?P<key>[0-9]{1,4})\s*=\s*(?P<word>[^:|]+?)\s*(?::(?P<value>[^|]*))?(?:\|(?P<label>.*))?")
 
 
 class MenuField(CodeField):
-    """The menu, one key a line; the cleaned value is that of the spec."""
+    """The menu, one key a line, in the words of the page's language or in English; the cleaned value is that of the
+    spec."""
 
     def prepare_value(self, value: Any) -> Any:
         """Return the lines."""
@@ -46,27 +45,34 @@ class MenuField(CodeField):
 
     def to_python(self, value: Any) -> Any:
         """Return the entries. Raises ValidationError, naming the line."""
-        words = {local_term(str(action)).casefold(): key for action, key in _KEYS.items()} | dict(_KEYS)
+        keys = {word.casefold(): key for key, text in _WORDS.items() for word in (key, text, local_term(text))}
         entries: list[dict[str, Any]] = []
         for line in filter(str.strip, str(value or "").splitlines()):
             match = _LINE.fullmatch(line)
-            key = words.get(match["action"].casefold(), "") if match else ""
+            key = keys.get(match["word"].casefold()) if match else None
             text = (match["value"] or "").strip() if match else ""
-            if match is None or not key or (not text) is not (key == "voicemail") or not match["key"].isdecimal():
-                example = f"1 = {local_term(MenuAction.GROUP)}: {_('Network')}"
+            if match is None or key is None or bool(text) is (key == "voicemail"):
                 raise forms.ValidationError(
-                    _("“%(line)s” is not valid. Use %(example)s.") % {"line": line.strip()[:60], "example": example}
+                    _("“%(line)s” is not valid. Use %(example)s.")
+                    % {"line": line.strip()[:60], "example": _line_of(_EXAMPLE[0])}
                 )
-            entry = {"key": int(match["key"][:4]), key: text or True}
-            entries.append(entry | ({"label": label} if (label := (match["label"] or "").strip()) else {}))
+            label = (match["label"] or "").strip()
+            entries.append({"key": int(match["key"]), key: text or True, **({"label": label} if label else {})})
         return entries
 
 
+_EXAMPLE: tuple[Mapping[str, Any], ...] = (
+    {"key": 1, "group": "Network", "label": "network problems"},
+    {"key": 2, "client": "Acme", "label": "Acme"},
+    {"key": 9, "voicemail": True, "label": "everything else"},
+)
+
+
 def _line_of(entry: Mapping[str, Any]) -> str:
-    action, key = next((action, key) for action, key in _KEYS.items() if entry.get(key))
+    key = next(key for key in _WORDS if entry.get(key))
     value = "" if entry[key] is True else f": {entry[key]}"
     label = f" | {entry['label']}" if entry.get("label") else ""
-    return f"{entry['key']} = {local_term(str(action))}{value}{label}"
+    return f"{entry['key']} = {local_term(_WORDS[key])}{value}{label}"
 
 
 class CallRouteForm(SpecForm):
@@ -92,14 +98,6 @@ class CallRouteForm(SpecForm):
             else:
                 entry = self.cleaned_data["menu"][int(match[1])]
                 self.add_error("menu", f"{_('Key')} {entry['key']}: {field_error_text(problem)}")
-
-
-_EXAMPLE: tuple[Mapping[str, Any], ...] = (
-    {"key": 1, "group": "Network", "label": "network problems"},
-    {"key": 2, "client": "Acme", "label": "Acme"},
-    {"key": 9, "voicemail": True, "label": "everything else"},
-)
-assert len(_EXAMPLE) <= MAX_MENU_ENTRIES
 
 
 # ---------- pages

@@ -12,7 +12,7 @@ from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
 from tocsin.calls import routes
 from tocsin.calls.models import CallRoute
-from tocsin.calls.states import MenuAction
+from tocsin.calls.states import TargetKind
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
@@ -81,11 +81,15 @@ def test_route_survives_export_and_second_import(now: datetime) -> None:
 def test_router_gets_stored_settings() -> None:
     route = CallRoute.objects.get()
     found = routes.settings_of(route)
-    assert [entry.action for entry in found.menu] == list(MenuAction)
-    assert found.menu[0].target == Group.objects.get(name="Network").pk
-    assert found.menu[1].target == Policy.objects.get().pk
-    assert (found.menu[2].text, found.menu[4].text) == ("Acme", "We are closed.")
-    assert found.blocked == {"+41790000009"}
+    assert [entry.target.kind for entry in found.menu] == list(routes.MENU_KINDS)
+    network, policy, client, _voicemail, sentence = (entry.target for entry in found.menu)
+    assert (network.id, network.text) == (Group.objects.get(name="Network").pk, "Network")
+    assert policy.id == Policy.objects.get().pk
+    assert (client.text, sentence.text) == ("Acme", "We are closed.")
+    assert found.target is not None
+    assert found.target.kind is TargetKind.POLICY
+    assert found.group_id == route.group_id
+    assert found.alert_policy_id == route.policy_id
     assert routes.find_route("+41445550101") == route
     assert routes.find_route("+41445550102") is None
 
